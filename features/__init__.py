@@ -1,0 +1,1 @@
+"""Call histories to vectors."""

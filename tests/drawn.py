@@ -1,0 +1,121 @@
+"""Drawn histories of keyed calls: few numbers, many ties, late and repeated records."""
+
+import pyarrow as pa
+from callsieve.features.records import (
+    ATTESTATIONS,
+    KEYED_COLUMNS,
+    NUMBER_CLASSES,
+    OUTCOMES,
+    RELEASED_BY,
+    ROUTES,
+    STEPS,
+    UNKNOWN,
+    KeyedCall,
+)
+from hypothesis import strategies as st
+
+SECOND = 1000
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+WORDS = {
+    "outcome": OUTCOMES,
+    "released_by": RELEASED_BY,
+    "caller_class": NUMBER_CLASSES,
+    "callee_class": NUMBER_CLASSES,
+    "attestation": ATTESTATIONS,
+    "route": ROUTES,
+    "step": STEPS,
+}
+NUMBERS = "abcd"
+
+# Steps that land on, before and after every window's edge, and many ties.
+GAPS = st.sampled_from([0, 0, 1, SECOND, 9_999, 10_000, HOUR - 1, HOUR, HOUR + 1, DAY - HOUR, DAY, 3 * DAY, 7 * DAY])
+RINGS = st.sampled_from([0, 1, 3_999, 4_000, 4_001, 20_000])
+TALKS = st.sampled_from([0, 99, 100, 9_999, 10_000, 29_999, 30_000, 3_600_001, DAY])
+
+
+@st.composite
+def keyed_call(draw, start):
+    over = draw(st.booleans() | st.just(True))
+    ring = draw(RINGS) if over else None
+    talk = draw(TALKS) if over else None
+    recorded = None
+    if over and draw(st.booleans()):
+        recorded = start + ring + talk + draw(st.sampled_from([-5, 0, 1, SECOND, HOUR, DAY, 7 * DAY, 8 * DAY]))
+    hour, day = divmod(start + 8 * HOUR, HOUR)[0] % 24, (start + 8 * HOUR) // DAY
+    pick = lambda words: draw(st.sampled_from(words))
+    return {
+        "start": start,
+        "caller": pick(NUMBERS),
+        "callee": pick(NUMBERS),
+        "ring": ring,
+        "talk": talk,
+        "recorded": recorded,
+        "outcome": pick(OUTCOMES),
+        "released_by": pick(RELEASED_BY),
+        "hour": hour,
+        "day": day,
+        "caller_class": pick(NUMBER_CLASSES),
+        "callee_class": pick(NUMBER_CLASSES),
+        "same_region": pick([None, 0, 1]),
+        "shared_prefix": pick([None, 0, 3, 11]),
+        "step": pick([None, *STEPS]),
+        "presented_differs": pick([None, 0, 1]),
+        "attestation": pick(ATTESTATIONS),
+        "route": pick(ROUTES),
+        "caller_block": "block",
+        "trunk": None,
+        "operator": None,
+        "device": None,
+        "place": None,
+    }
+
+
+@st.composite
+def histories(draw, max_calls=14):
+    """Calls in order of start, Unix milliseconds."""
+    start = draw(st.sampled_from([0, 1_700_000_000_000, 253_402_000_000_000]))
+    calls, told = [], set()
+    for _ in range(draw(st.integers(1, max_calls))):
+        start += draw(GAPS)
+        call = draw(keyed_call(start))
+        if (start, call["caller"], call["callee"]) in told:
+            continue
+        told.add((start, call["caller"], call["callee"]))
+        if draw(st.integers(0, 9)) == 0:
+            calls.append(call | {"ring": None, "talk": None, "recorded": None})
+        calls.append(call)
+        if draw(st.integers(0, 9)) == 0:
+            calls.append(dict(call))
+    return calls
+
+
+def single(call):
+    """A drawn call as the online engine takes it."""
+    coded = dict(call)
+    for column, words in WORDS.items():
+        coded[column] = UNKNOWN if call[column] is None else words.index(call[column])
+    for column in ("same_region", "shared_prefix", "presented_differs"):
+        coded[column] = UNKNOWN if call[column] is None else call[column]
+    return KeyedCall(**coded)
+
+
+INTEGERS = {
+    "start": pa.int64(),
+    "ring": pa.int64(),
+    "talk": pa.int64(),
+    "recorded": pa.int64(),
+    "hour": pa.int8(),
+}
+INTEGERS |= {
+    "day": pa.int32(),
+    "same_region": pa.int8(),
+    "shared_prefix": pa.int8(),
+    "presented_differs": pa.int8(),
+}
+
+
+def table(calls):
+    """Drawn calls as the offline engine takes them."""
+    columns = {name: pa.array([c[name] for c in calls], INTEGERS.get(name, pa.string())) for name in KEYED_COLUMNS}
+    return pa.table({n: c if n in INTEGERS else c.dictionary_encode() for n, c in columns.items()})

@@ -1,0 +1,177 @@
+"""Online = offline = oracle, for every feature, over drawn histories; and never the future."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
+from callsieve.features.history import History
+from callsieve.features.table import vectors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import oracle
+from drawn import NUMBERS, histories, single, table
+
+CLOSE = {"rel_tol": 1e-9, "abs_tol": 1e-7}
+
+
+def online(calls):
+    """Vectors of a stream: asked at each start, then observed, in order of start."""
+    history = History()
+    rows = []
+    for call in calls:
+        rows.append(history.vector(single(call)))
+        history.observe(single(call))
+    return np.array(rows)
+
+
+def coded(feature, value):
+    return float(feature.levels.index(value)) if isinstance(value, str) else value
+
+
+def told_once(calls):
+    return [c for c in oracle.unique(calls) if "seen_at_start" not in c]
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a, b)
+
+
+@given(histories(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_offline_equals_oracle_for_every_feature(calls, data):
+    rows = vectors(table(calls), threads=1)
+    i = data.draw(st.integers(0, len(calls) - 1))
+    for feature, found in zip(FEATURES, rows[i], strict=True):
+        expected = coded(feature, oracle.value(calls, calls[i], feature.name))
+        both_unknown = math.isnan(found) and math.isnan(expected)
+        assert both_unknown or math.isclose(found, expected, **CLOSE), (feature.name, found, expected)
+
+
+@given(histories(max_calls=40))
+@settings(max_examples=100, deadline=None)
+def test_online_equals_offline_bit_for_bit(calls):
+    # A stream sees one call after the other: of two at the same moment neither knows the other.
+    same(online(calls), vectors(table(calls), threads=1))
+
+
+@given(histories(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_nothing_later_changes_a_vector(calls, data):
+    i = data.draw(st.integers(0, len(calls) - 1))
+    at = calls[i]["start"]
+    known = [c for c in calls if oracle.attempt_known(c) < at]
+    for j, call in enumerate(known):
+        if oracle.is_over(call) and oracle.outcome_known(call) >= at:
+            known[j] = call | {"ring": None, "talk": None, "recorded": None}
+    same(vectors(table(calls), threads=1)[i], vectors(table([*known, calls[i]]), threads=1)[-1])
+
+
+@given(histories(), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_order_of_rows_and_of_arrival_does_not_show(calls, rng):
+    calls = told_once(calls)
+    last = calls[-1] | {"start": calls[-1]["start"] + 1}
+    shuffled = random.Random(rng.random()).sample(calls, len(calls))
+    expected = vectors(table([*calls, last]), threads=1)[-1]
+    same(vectors(table([last, *shuffled]), threads=1)[0], expected)
+    history = History()
+    for call in shuffled:
+        history.observe(single(call))
+        history.vector(single(call))
+    same(history.vector(single(last)), expected)
+
+
+@given(histories(), st.permutations(NUMBERS))
+@settings(max_examples=30, deadline=None)
+def test_renaming_all_numbers_changes_nothing(calls, names):
+    rename = dict(zip(NUMBERS, names, strict=True))
+    renamed = [c | {"caller": rename[c["caller"]], "callee": rename[c["callee"]]} for c in calls]
+    same(vectors(table(calls), threads=1), vectors(table(renamed), threads=1))
+
+
+@given(histories())
+@settings(max_examples=30, deadline=None)
+def test_repeats_are_harmless(calls):
+    calls = told_once(calls)
+    history, twice = History(), History()
+    for call in calls:
+        same(history.vector(single(call)), twice.vector(single(call)))
+        history.observe(single(call))
+        twice.observe(single(call))
+        twice.observe(single(call))
+    assert twice.calls == history.calls
+
+
+@given(histories())
+@settings(max_examples=30, deadline=None)
+def test_a_call_observed_at_its_start_and_at_its_end_is_one_call(calls):
+    calls = told_once(calls)
+    whole, parts = History(), History()
+    for call in calls:
+        if oracle.is_late(call):
+            continue
+        same(whole.vector(single(call)), parts.vector(single(call)))
+        whole.observe(single(call))
+        parts.observe(single(call | {"ring": None, "talk": None, "outcome": "unknown"}))
+        parts.observe(single(call))
+    assert whole.calls == parts.calls
+
+
+def test_empty_history_knows_only_the_call_itself(one_call):
+    row = dict(zip(NAMES, History().vector(single(one_call)), strict=True))
+    assert row["out_calls_count_7d"] == 0
+    assert math.isnan(row["out_answered_share_7d"])
+    assert math.isnan(row["number_age"])
+    assert row["call_hour"] == one_call["hour"]
+
+
+def test_one_number_with_many_calls_keeps_memory_bounded(one_call):
+    rng = random.Random(7)
+    calls, start = [], 1_700_000_000_000
+    for _ in range(20_000):
+        start += rng.randrange(60_000)
+        callee = f"n{rng.randrange(3000)}"
+        calls.append(one_call | {"start": start, "caller": "a", "callee": callee, "talk": rng.randrange(90_000)})
+    calls += [one_call | {"start": start + 15 * 86_400_000 + i, "caller": "b"} for i in range(2)]
+    rows = vectors(table(calls))
+    history = History()
+    for call, row in zip(calls, rows, strict=True):
+        same(history.vector(single(call)), row)
+        history.observe(single(call))
+    assert history.calls == 2
+
+
+def test_threads_do_not_show(one_call):
+    rng = random.Random(11)
+    calls = [
+        one_call
+        | {
+            "start": rng.randrange(10**9),
+            "caller": f"n{rng.randrange(50)}",
+            "callee": f"n{rng.randrange(50)}",
+        }
+        for _ in range(3000)
+    ]
+    same(vectors(table(calls), threads=1), vectors(table(calls), threads=2))
+
+
+def test_names_are_unique_and_the_hash_is_of_the_definitions():
+    assert len(set(NAMES)) == len(NAMES) >= 60
+    assert len(catalogue_hash()) == 64
+    for feature in FEATURES:
+        assert feature.unit and feature.en and feature.zh and feature.source, feature.name
+        assert "formula" in feature.definition
+
+
+@pytest.fixture
+def one_call():
+    return {
+        "start": 1_700_000_000_000, "caller": "a", "callee": "b", "ring": 5_000, "talk": 20_000, "recorded": None,
+        "outcome": "answered", "released_by": "callee", "hour": 6, "day": 19_676, "caller_class": "mobile",
+        "callee_class": "mobile", "same_region": None, "shared_prefix": 3, "step": None, "presented_differs": 0,
+        "attestation": "A", "route": "domestic", "caller_block": "x", "trunk": None, "operator": None,
+        "device": None, "place": None,
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Calls and labels to a judged, recorded, signed bundle."""

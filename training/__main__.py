@@ -1,0 +1,5 @@
+"""The `callsieve` command."""
+
+
+def main() -> None:
+    """Run the command."""
