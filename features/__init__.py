@@ -1,1 +1,20 @@
 """Call histories to vectors."""
+
+from .catalogue import FEATURES, Feature, catalogue_hash
+from .history import History
+from .intake import Intake
+from .pseudonyms import Key, key_from_environment, read_key
+from .records import Call, KeyedCall
+
+__all__ = [
+    "FEATURES",
+    "Call",
+    "Feature",
+    "History",
+    "Intake",
+    "Key",
+    "KeyedCall",
+    "catalogue_hash",
+    "key_from_environment",
+    "read_key",
+]

@@ -54,7 +54,7 @@ CATEGORIES = {
 def compiled() -> dict[str, Any]:
     """The kernel's functions, compiled by Numba on first use; they release the interpreter's lock."""
     try:
-        import numba  # noqa: PLC0415 - half a second and 120 MB, only for whole tables
+        import numba
     except ImportError as error:
         raise ImportError("features of whole tables need Numba: pip install 'callsieve[train]'") from error
     source = b"".join(Path(str(module.__file__)).read_bytes() for module in KERNEL)
@@ -76,8 +76,8 @@ def compiled() -> dict[str, Any]:
 
 def codes(column: pa.ChunkedArray, words: tuple[str, ...]) -> Array:
     """Index of each value among `words`; UNKNOWN for null. Raises ValueError on any other word."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     encoded = column.combine_chunks()
     if not pa.types.is_dictionary(encoded.type):
@@ -97,7 +97,7 @@ def integers(column: pa.ChunkedArray) -> Array:
 
 def party_codes(calls: pa.Table) -> tuple[Array, int]:
     """Caller and callee of each call as dense integers, shape (n, 2), and how many numbers there are."""
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     both = [chunk for name in ("caller", "callee") for chunk in calls[name].chunks]
     text = [chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode() for chunk in both]

@@ -1,0 +1,244 @@
+"""Calls as written -> keyed calls: the facts that need digits are taken, then the digits are gone.
+
+One call (`Intake.__call__`) and a whole table (`Intake.table`) give the same facts. What is costly, reading
+and keying, is done once for each unique number (and period of the number plan) and kept in bounded memory.
+Two numbers are then compared: column by column in a table, number by number in a single call.
+
+The last number that each caller dialled is kept too, over calls and tables, in the order in which they come.
+It is digits, so it stays in the process: an intake cannot be pickled.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, NoReturn
+from zoneinfo import ZoneInfo
+
+from . import numbers as plan
+from .numberplan import changes
+from .pseudonyms import Key, Use, is_token
+from .records import (
+    ATTESTATIONS,
+    NUMBER_CLASSES,
+    OUTCOMES,
+    RELEASED_BY,
+    ROUTES,
+    UNKNOWN,
+    Call,
+    KeyedCall,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HOUR, DAY, QUARTER = 3_600_000, 86_400_000, 900_000  # milliseconds
+CATEGORIES = {
+    "outcome": OUTCOMES,
+    "released_by": RELEASED_BY,
+    "attestation": ATTESTATIONS,
+    "route": ROUTES,
+}
+_INDEX = {name: {word: i for i, word in enumerate(words)} for name, words in CATEGORIES.items()}
+_CLASS = {kind: i for i, kind in enumerate(NUMBER_CLASSES)}
+_CACHED = 1 << 17  # unique numbers, blocks and texts
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A number that was met: its reading, and what is kept of it."""
+
+    number: plan.Number
+    token: str
+    block: str
+    kind: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", _CLASS[self.number.kind])
+
+
+class Intake:
+    """Keys calls.
+
+    `zone` is the clock of hour and day. `numbers` says what caller and callee are: "written" as a switch
+    writes them, or "codes" that stand for numbers; of a code, and of what is a token already, no fact is
+    known.
+    `remember` bounds the callers whose last dialled number is kept (some 90 bytes each, and up to 560 for a
+    number); the one longest silent is forgotten first.
+
+    >>> intake = Intake(Key("e1", bytes(32)))
+    >>> call = intake(Call(start=1767225600.0, caller="+8613800138000", callee="13800138001"))
+    >>> call.hour, NUMBER_CLASSES[call.caller_class], call.shared_prefix, call.caller[:3]
+    (8, 'mobile', 10, 'e1.')
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        zone: str = "Asia/Shanghai",
+        numbers: Literal["written", "codes"] = "written",
+        remember: int = 1_000_000,
+    ) -> None:
+        if numbers not in ("written", "codes"):
+            raise ValueError(f"numbers must be 'written' or 'codes', got {numbers!r}")
+        if remember < 1:
+            raise ValueError(f"remember must be 1 or more, got {remember}")
+        self._key, self._zone, self._codes, self._remember = key, ZoneInfo(zone), numbers == "codes", remember
+        self._last: OrderedDict[str, Known] = OrderedDict()
+        self.known = lru_cache(maxsize=_CACHED)(self._known)
+        self._block = lru_cache(maxsize=_CACHED)(self._block_token)
+        self._text = lru_cache(maxsize=_CACHED)(self._text_token)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an intake holds digits and a key: it is never pickled; make one where it is used")
+
+    def __call__(self, call: Call) -> KeyedCall:
+        """Key one call.
+
+        Raises: ValueError: for a word that is no category, or a time that is not finite.
+        """
+        start = milliseconds("start", call.start)
+        hour, day = self.clock(start)
+        period = bisect_right(changes(), day)
+        caller, callee = self.known(call.caller, period), self.known(call.callee, period)
+        network = self.known(call.network_caller, period) if call.network_caller else None
+        previous = self.dialled(caller, callee)
+        return KeyedCall(
+            start=start,
+            caller=caller.token,
+            callee=callee.token,
+            ring=None if call.ring is None else milliseconds("ring", call.ring),
+            talk=None if call.talk is None else milliseconds("talk", call.talk),
+            recorded=None if call.recorded is None else milliseconds("recorded", call.recorded),
+            outcome=category("outcome", call.outcome),
+            released_by=category("released_by", call.released_by),
+            hour=hour,
+            day=day,
+            caller_class=caller.kind,
+            callee_class=callee.kind,
+            same_region=plan.same_region(caller.number, callee.number),
+            shared_prefix=plan.shared_prefix(caller.number, callee.number),
+            step=plan.step(previous.number if previous else None, callee.number),
+            presented_differs=_differs(caller, network),
+            attestation=category("attestation", call.attestation),
+            route=category("route", call.route),
+            caller_block=caller.block,
+            trunk=self.text("trunk", call.trunk),
+            operator=self.text("operator", call.operator),
+            device=self.text("device", call.device),
+            place=self.text("place", call.place),
+        )
+
+    def table(self, calls: pa.Table) -> pa.Table:
+        """Key a table with the columns of `Call`; the rows stay in their order.
+
+        Columns: start, recorded timestamp[ms, UTC]; ring, talk float64 seconds; the others strings, or
+        dictionaries of them. All but start, caller and callee may be missing. A column "call" is kept.
+
+        Returns: the columns of `KeyedCall`: times in whole ms (int64), tokens and words as dictionaries,
+        unknown facts null.
+
+        Raises: ValueError: for an unknown or missing column, a word that is no category, a time that is not
+        finite.
+        """
+        from .intake_table import keyed_table
+
+        return keyed_table(self, calls)
+
+    def keyed(self, use: Use, column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+        """The tokens of a column of another table, as this intake writes them; nulls stay null.
+
+        For the uses "number" and "block" the column holds numbers as `Call.caller` does.
+        """
+        from .intake_table import keyed_column
+
+        return keyed_column(self, use, column)
+
+    def clock(self, start: int) -> tuple[int, int]:
+        """Local hour of day, and days since 1970-01-01, of a moment in ms."""
+        day, rest = divmod(start + self.offset(start // QUARTER), DAY)
+        return rest // HOUR, day
+
+    def offset(self, quarter: int) -> int:
+        """Milliseconds that local time is ahead of UTC in a quarter hour since 1970.
+
+        Zones shift between two quarter hours, never within one.
+        """
+        return _offset(self._zone, quarter)
+
+    def dialled(self, caller: Known, callee: Known) -> Known | None:
+        """Note a call; returns what the caller dialled before."""
+        if caller.number.kind == "withheld":
+            return None  # many people share this caller: what one dialled says nothing of the next
+        previous = self._last.pop(caller.token, None)
+        self._last[caller.token] = callee
+        if len(self._last) > self._remember:
+            self._last.popitem(last=False)
+        return previous
+
+    def last(self, caller: Known) -> Known | None:
+        """What a caller dialled last."""
+        return self._last.get(caller.token)
+
+    def has_room(self, callers: int) -> bool:
+        """Whether so many new callers could be remembered and none forgotten."""
+        return len(self._last) + callers <= self._remember
+
+    def text(self, use: Use, text: str | None) -> str | None:
+        """The token of a trunk, operator, device or place; None for none."""
+        return self._text(use, text) if text else None
+
+    def token(self, use: Use, text: str | None) -> str | None:
+        """The token of a text of any use; None for none."""
+        if not text or use not in ("number", "block"):
+            return self.text(use, text)
+        # Canonical forms do not depend on the period.
+        known = self.known(text, len(changes()))
+        return known.token if use == "number" else known.block
+
+    def _known(self, written: str | None, period: int) -> Known:
+        if written and (self._codes or is_token(written)):
+            number = plan.Number(written, "unknown", "", "", "")
+        else:
+            number = plan.parse_in(written, period)
+        token = written if written and is_token(written) else self._key.token("number", number.canonical)
+        # Numbers without a block are no neighbours of each other: each is a block of its own.
+        return Known(number, token, self._block(number.block or number.canonical))
+
+    def _block_token(self, block: str) -> str:
+        return self._key.token("block", block)
+
+    def _text_token(self, use: Use, text: str) -> str:
+        return text if is_token(text) else self._key.token(use, text)
+
+
+def milliseconds(name: str, seconds: float) -> int:
+    """Whole milliseconds, half rounded up."""
+    if not math.isfinite(seconds):
+        raise ValueError(f"{name} must be a finite number of seconds, got {seconds}")
+    return math.floor(seconds * 1000 + 0.5)
+
+
+def category(name: str, word: str | None) -> int:
+    """Index of a word in its tuple of `records`; None is "unknown"."""
+    index = _INDEX[name].get("unknown" if word is None else word)
+    if index is None:
+        # The word is not shown: where columns are shifted, it could be a number.
+        raise ValueError(f"{name} must be one of {', '.join(CATEGORIES[name])}")
+    return index
+
+
+def _differs(caller: Known, network: Known | None) -> int:
+    if network is None or not plan.has_digits(caller.number) or not plan.has_digits(network.number):
+        return UNKNOWN
+    return int(caller.token != network.token)
+
+
+@lru_cache(maxsize=1 << 16)
+def _offset(zone: ZoneInfo, quarter: int) -> int:
+    offset = datetime.fromtimestamp(quarter * (QUARTER // 1000), zone).utcoffset() or timedelta(0)
+    return offset // timedelta(milliseconds=1)
