@@ -1,1 +1,18 @@
-"""Vectors to verdicts."""
+"""Vectors to verdicts: the part that a host embeds.
+
+from callsieve.features import History, Intake, read_key
+from callsieve.serving import Scorer, read_public_key
+
+intake, history = Intake(read_key("key")), History()
+scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
+verdict = scorer.score(history, intake(call))
+history.observe(intake(call))
+"""
+
+from .bundle import Bundle, Refused
+from .policy import Policy, read_policy
+from .reasons import Reason
+from .scorer import Scorer, Scores, Verdict
+from .signing import read_public_key
+
+__all__ = ["Bundle", "Policy", "Reason", "Refused", "Scorer", "Scores", "Verdict", "read_policy", "read_public_key"]

@@ -1,0 +1,69 @@
+"""Why a call got its score: exact additive contributions as plain sentences, English and Chinese.
+
+LightGBM's contributions (TreeSHAP, Lundberg et al. 2020) add up to the raw score exactly; each reason names one of
+them with the value behind it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..features.catalogue import FEATURES, Feature
+
+_BY_NAME = {feature.name: feature for feature in FEATURES}
+_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One feature's part in a raw score (log-odds), with its value and what to tell a person."""
+
+    feature: str
+    value: float
+    contribution: float
+    en: str
+    zh: str
+
+
+def reasons(names: Sequence[str], values: Sequence[float], contributions: Sequence[float]) -> tuple[Reason, ...]:
+    """The features that raised the score most, strongest first."""
+    order = sorted(range(len(names)), key=lambda i: -contributions[i])
+    return tuple(_reason(names[i], values[i], contributions[i]) for i in order[:_SHOWN] if contributions[i] > 0)
+
+
+def _reason(name: str, value: float, contribution: float) -> Reason:
+    feature = _BY_NAME.get(name)
+    if feature is None:
+        text = f"{name}: {value:g}"
+        return Reason(name, value, contribution, text, text)
+    en, zh = _shown(feature, value)
+    return Reason(name, value, contribution, f"{feature.en}: {en}", f"{feature.zh}:{zh}")
+
+
+def _shown(feature: Feature, value: float) -> tuple[str, str]:
+    """A value as people write it.
+
+    >>> _shown(_BY_NAME["out_answered_share_24h"], 0.25)
+    ('25%', '25%')
+    """
+    if math.isnan(value):
+        return "not known", "未知"
+    if feature.levels:
+        word = feature.levels[int(value)].replace("_", " ") if 0 <= value < len(feature.levels) else f"{value:g}"
+        return word, word
+    if feature.unit == "yes/no":
+        return ("yes", "是") if value else ("no", "否")
+    if feature.unit == "share":
+        return f"{value:.0%}", f"{value:.0%}"
+    if feature.unit == "seconds":
+        return _duration(value)
+    return f"{value:.4g}", f"{value:.4g}"
+
+
+def _duration(seconds: float) -> tuple[str, str]:
+    for size, en, zh in ((86_400, "days", "天"), (3_600, "hours", "小时"), (60, "minutes", "分钟")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {en}", f"{seconds / size:.1f}{zh}"
+    return f"{seconds:.1f} seconds", f"{seconds:.1f}秒"

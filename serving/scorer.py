@@ -1,0 +1,186 @@
+"""The scorer: a call and the history before it, to a verdict. Whatever happens, there is a verdict.
+
+scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
+verdict = scorer.score(history, intake(call))
+history.observe(intake(call))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from ..features.catalogue import NAMES, catalogue_hash
+from ..features.history import History
+from ..features.records import NUMBER_CLASSES, KeyedCall
+from .booster import Booster
+from .bundle import Bundle, load
+from .policy import ACTIONS, Policy, allowed, decide, read_policy
+from .reasons import Reason, reasons
+
+STRATUM = "call_caller_class"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is said about one call.
+
+    `score` is the calibrated probability of a nuisance call, NaN if there is none. `band` names the certified band
+    that the score reached, if any. `status` is "ok", "stale" (the model is past its `valid_until`), or why there is
+    no score; then the action is "pass". `case` leads back to the evidence.
+    """
+
+    action: str
+    score: float
+    band: str
+    content: str | None
+    mode: str | None
+    reasons: tuple[Reason, ...]
+    status: str
+    case: str
+    model: str
+    valid_until: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What is said about each row of a table; arrays of equal length. `action` indexes `policy.ACTIONS`."""
+
+    raw: npt.NDArray[np.float64]
+    score: npt.NDArray[np.float64]
+    action: npt.NDArray[np.int8]
+
+
+class Scorer:
+    """A verified bundle and a policy, ready to judge calls. Immutable; to change the model make another scorer."""
+
+    def __init__(self, bundle: Bundle, policy: Policy) -> None:
+        unknown = [name for name in bundle.features if name not in NAMES]
+        if unknown:
+            raise ValueError(f"bundle needs features that this version does not compute: {', '.join(unknown[:3])}")
+        self.bundle = bundle
+        self.policy = policy
+        self._columns = [NAMES.index(name) for name in bundle.features]
+        self._stratum = NAMES.index(STRATUM)
+        self._until = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        trusted: Iterable[Ed25519PublicKey],
+        policy: Policy | None = None,
+        minimum_epoch: int = 0,
+    ) -> Scorer:
+        """Open a signed bundle.
+
+        Raises:
+            Refused: in one line, if the bundle is not whole, not signed by a trusted key, or not of this catalogue.
+        """
+        bundle = load(folder, trusted, minimum_epoch=minimum_epoch, expected_catalogue=catalogue_hash())
+        return cls(bundle, policy or read_policy())
+
+    def score(self, history: History, call: KeyedCall) -> Verdict:
+        """The verdict at ring time, from what `history` knew before the call. Never raises."""
+        return self._judge(history, call, explain=False)
+
+    def explain(self, history: History, call: KeyedCall) -> Verdict:
+        """Like `score`, with reasons also for a call that passes."""
+        return self._judge(history, call, explain=True)
+
+    def score_table(self, vectors: npt.NDArray[np.float64], *, threads: int = 1) -> Scores:
+        """Scores and actions of many calls.
+
+        Args:
+            vectors: float64 (n, len(FEATURES)), as from `features.table.vectors`; a row with an infinite value passes
+                with a NaN score.
+        Raises:
+            ValueError: if the width is not the catalogue's.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != len(NAMES):
+            raise ValueError(f"vectors: expected (n, {len(NAMES)}), got {vectors.shape}")
+        rows = np.ascontiguousarray(vectors[:, self._columns])
+        sound = ~np.isinf(rows).any(axis=1)
+        raw = np.full(len(rows), np.nan)
+        if sound.any():
+            raw[sound] = self.bundle.model.predict_raw(rows[sound], threads=threads)
+        score = np.full(len(rows), np.nan)
+        score[sound] = self.bundle.calibration.probabilities(raw[sound])
+        return Scores(raw, score, self._actions(raw, vectors[:, self._stratum]))
+
+    def _actions(self, raw: npt.NDArray[np.float64], classes: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+        action = np.zeros(len(raw), dtype=np.int8)
+        for band in reversed(self.bundle.thresholds):  # from the lowest: a higher band has the last word
+            reached = raw >= band.threshold
+            for value in np.unique(classes[reached]):
+                word = allowed(self.policy.bands.get(band.name, "pass"), band, _class_word(value))
+                action[reached & ((classes == value) | (np.isnan(classes) & math.isnan(value)))] = ACTIONS.index(word)
+        return action
+
+    def explain_row(self, vector: Sequence[float], start: int = 0) -> Verdict:
+        """The verdict on a row of a table, with reasons. `start` is the call's, in Unix milliseconds. Never raises."""
+        try:
+            return self._verdict(vector, start, case="", explain=True)
+        except Exception as error:
+            return self._unscored("", f"no score: {type(error).__name__}")
+
+    def _judge(self, history: History, call: KeyedCall, *, explain: bool) -> Verdict:
+        case = ""
+        try:
+            case = self._case(call)
+            return self._verdict(history.vector(call), call.start, case=case, explain=explain)
+        except Exception as error:
+            return self._unscored(case, f"no score: {type(error).__name__}")
+
+    def _verdict(self, vector: Sequence[float], start: int, *, case: str, explain: bool) -> Verdict:
+        row = [vector[column] for column in self._columns]
+        raw = self.bundle.model.predict_one(row)
+        if not math.isfinite(raw):
+            return self._unscored(case, "no score: the model gave none that is finite")
+        action, band = decide(self.policy, self.bundle.thresholds, raw, _class_word(vector[self._stratum]))
+        told = action != "pass" or explain
+        return Verdict(
+            action=action,
+            score=self.bundle.calibration.probability(raw),
+            band=band,
+            content=self._kind("content", row) if told else None,
+            mode=self._kind("mode", row) if told else None,
+            reasons=self._why(row) if told else (),
+            status="stale" if start > self._until else "ok",
+            case=case,
+            model=self.bundle.model_id,
+            valid_until=self.bundle.valid_until,
+        )
+
+    def _why(self, row: Sequence[float]) -> tuple[Reason, ...]:
+        contributions = self.bundle.model.contributions(np.array([row]))[0]
+        return reasons(self.bundle.features, row, [float(value) for value in contributions[:-1]])
+
+    def _kind(self, name: str, row: Sequence[float]) -> str | None:
+        model: Booster | None = getattr(self.bundle, name)
+        if model is None:
+            return None
+        return self.bundle.classes[name][int(np.argmax(model.predict_raw(np.array([row]))[0]))]
+
+    def _unscored(self, case: str, status: str) -> Verdict:
+        return Verdict(
+            "pass", math.nan, "", None, None, (), status, case, self.bundle.model_id, self.bundle.valid_until
+        )
+
+    def _case(self, call: KeyedCall) -> str:
+        """The same call judged by the same model is the same case."""
+        identity = f"{self.bundle.model_id} {call.caller} {call.callee} {call.start}"
+        return hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
+
+
+def _class_word(value: float) -> str:
+    return "unknown" if math.isnan(value) else NUMBER_CLASSES[int(value)]

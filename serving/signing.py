@@ -1,0 +1,108 @@
+"""Ed25519 keys and detached signatures for files of a bundle."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+_MAX_PEM_BYTES = 4096
+_LINE = re.compile(rb"ed25519 ([0-9a-f]{16}) ([A-Za-z0-9+/]{86}==)\n")
+
+
+def generate_signing_key(private_path: Path | str, public_path: Path | str) -> str:
+    """Write a new key pair as PEM, the private half readable by its owner alone; give the key's id.
+
+    Raises `FileExistsError` rather than replace a key.
+    """
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _create(private_path, private, 0o600)
+    try:
+        write_public_key(key.public_key(), public_path)
+    except OSError:
+        Path(private_path).unlink()
+        raise
+    return key_id(key.public_key())
+
+
+def write_public_key(key: Ed25519PublicKey, path: Path | str) -> None:
+    """Write a public key as PEM. Raises `FileExistsError` rather than replace a key."""
+    _create(path, key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)
+
+
+def read_signing_key(path: Path | str) -> Ed25519PrivateKey:
+    """The private key of a PEM file; `ValueError` if others may read the file or it holds no such key."""
+    path = Path(path)
+    mode = path.stat().st_mode & 0o777
+    if os.name == "posix" and mode & 0o077:
+        raise ValueError(f"{path}: a private key must have mode 0600, got {mode:04o}")
+    try:
+        key = serialization.load_pem_private_key(_read_pem(path), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError(f"{path}: must hold an unencrypted Ed25519 private key in PEM") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ValueError(f"{path}: must hold an Ed25519 private key, got {type(key).__name__}")
+    return key
+
+
+def read_public_key(path: Path | str) -> Ed25519PublicKey:
+    """The public key of a PEM file; `ValueError` if it holds no Ed25519 public key."""
+    path = Path(path)
+    try:
+        key = serialization.load_pem_public_key(_read_pem(path))
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(f"{path}: must hold an Ed25519 public key in PEM") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError(f"{path}: must hold an Ed25519 public key, got {type(key).__name__}")
+    return key
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """First 16 hex digits of the SHA-256 of the raw public key."""
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+
+
+def sign(message: bytes, key: Ed25519PrivateKey) -> bytes:
+    """One line: algorithm, key id, signature in base64."""
+    signature = base64.b64encode(key.sign(message)).decode()
+    return f"ed25519 {key_id(key.public_key())} {signature}\n".encode()
+
+
+def verify(message: bytes, line: bytes, trusted: Iterable[Ed25519PublicKey]) -> str:
+    """The id of the trusted key that signed the message; `ValueError` if none of them did."""
+    match = _LINE.fullmatch(line)
+    if not match:
+        raise ValueError("signature must be one line 'ed25519 KEY-ID BASE64'")
+    signature = base64.b64decode(match[2])
+    if base64.b64encode(signature) != match[2]:
+        raise ValueError("signature must be canonical base64")
+    name = match[1].decode()
+    for key in trusted:
+        if key_id(key) == name:
+            try:
+                key.verify(signature, message)
+            except InvalidSignature:
+                raise ValueError(f"signature of key {name} does not fit") from None
+            return name
+    raise ValueError(f"signed by key {name}, which is not trusted")
+
+
+def _read_pem(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MAX_PEM_BYTES)
+
+
+def _create(path: Path | str, data: bytes, mode: int) -> None:
+    # The mode is set at creation: there is no moment at which others could read a private key.
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
