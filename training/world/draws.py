@@ -1,0 +1,48 @@
+"""Random draws that every population needs: streams, log-normals, weighted choices."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .scenario import Spread
+
+
+def stream(seed: int, name: str) -> np.random.Generator:
+    """The generator of one population: its name keys it, so that a new population disturbs no other."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()),)))
+
+
+def lognormal(rng: np.random.Generator, spread: Spread, count: int) -> NDArray[np.float64]:
+    """`count` draws of a log-normal."""
+    return spread.median * np.exp(spread.sigma * rng.standard_normal(count))
+
+
+def choose(rng: np.random.Generator, weights: Mapping[str, float], count: int) -> NDArray[np.int64]:
+    """Positions in `weights`, drawn by weight."""
+    cumulative = np.cumsum(np.fromiter(weights.values(), float))
+    if not len(cumulative) or cumulative[-1] <= 0:
+        raise ValueError(f"weights must have a positive sum, got {dict(weights)!r}")
+    places: NDArray[np.int64] = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
+    return places
+
+
+def spans(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, ... within each of consecutive groups of these sizes.
+
+    >>> spans(np.array([2, 0, 3])).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def running_sum(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cumulative sums that start anew in each of consecutive groups, the value itself not included."""
+    before: NDArray[np.int64] = np.cumsum(values) - values
+    filled = counts[counts > 0]
+    starts = np.cumsum(filled) - filled
+    offsets: NDArray[np.int64] = np.repeat(before[starts], filled)
+    return before - offsets

@@ -1,0 +1,226 @@
+"""Outfits: firms, gangs and robots that dial from a pool of numbers, one population after the other.
+
+The benign ones (customer service, alerts) and the nuisance ones run through the same code with other
+parameters: what tells them apart is what they do, not how they were made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dialling import Dialled, Hours, Pace, again, dial, sessions
+from .draws import choose, lognormal, stream
+from .lists import Aim, callees
+from .numbering import Campaign, Directory
+from .people import Society, returned_to_strangers
+from .plans import ANSWERED, CALLER, Plan, join
+from .pools import Pool, enter, lives
+from .relations import Relations, friendly_calls, inbound_calls
+from .scenario import Manner, Scenario, Spread
+from .timing import DAY, SECOND, Calendar
+
+OUTFITS_AT_MOST = 20_000
+OWN_WAYS = Spread(1.0, 0.28)  # how far an outfit's answer rate and talk time are from its population's
+
+
+@dataclass(frozen=True)
+class Outfit:
+    """A population of outfits; see `outfits` in `default.toml`."""
+
+    nuisance: bool
+    calls_per_1000: float
+    most_calls: int
+    least: int
+    mode: str
+    content: dict[str, float]
+    agents: Spread
+    run_days: Spread
+    number_days: Spread
+    rate: Spread
+    rate_day_sigma: float
+    pace_sigma: float
+    hours: list[float]
+    attend_share: float
+    weekend_share: float
+    pool: dict[str, float]
+    mixed_block_share: float
+    new_block_share: float
+    numbers_per_device: float
+    own_network_share: float
+    lines: int
+    outside_share: float
+    dead: Spread
+    sequential_share: float
+    again_share: float
+    callback_share: float
+    callback_answer_share: float
+    recording_s: Spread
+    heard_share: float
+    friends: int
+    friend_calls_per_day: float
+    inbound_per_day: float
+    inbound_callback_share: float
+    manner: Manner
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a population of outfits finds in the world."""
+
+    scenario: Scenario
+    society: Society
+    days: Calendar
+    numbers: Directory
+    lists: list[NDArray[np.int64]]
+
+
+def population(name: str, seed: int, ordinary: int, world: Surroundings) -> Plan:
+    """All calls of a population: outfits are founded until their calls suffice for `ordinary` other calls."""
+    rng = stream(seed, name)
+    outfit = world.scenario.read(Outfit, f"outfits.{name}")
+    budget = outfit.calls_per_1000 * ordinary / 1000
+    plans: list[Plan] = []
+    planned, founded = 0.0, 0
+    while outfit.calls_per_1000 > 0 and (founded < outfit.least or planned < budget):
+        if founded >= OUTFITS_AT_MOST:
+            raise ValueError(f"outfits.{name}: calls_per_1000 needs more than {OUTFITS_AT_MOST} outfits")
+        part, calls = _found(rng, f"{name}-{founded:03d}", name, outfit, budget, world)
+        plans.append(part)
+        planned += calls
+        founded += 1
+    return join(plans)
+
+
+def _found(
+    rng: np.random.Generator, title: str, slice_name: str, outfit: Outfit, budget: float, world: Surroundings
+) -> tuple[Plan, float]:
+    """One outfit's calls, and how many it planned."""
+    days, numbers = world.days, world.numbers
+    hours = Hours(outfit.hours, outfit.attend_share, outfit.weekend_share)
+    born, died = _lives(rng, outfit, days)
+    rate = lognormal(rng, outfit.rate, len(born))
+    few = _within(rng, _expected(hours, rate, born, died, days), min(outfit.most_calls, budget / outfit.least))
+    born, died, rate = born[few], died[few], rate[few]
+    ids = _numbers(rng, title, slice_name, outfit, born, died, world)
+    manner = _own_ways(rng, outfit.manner)
+    pace = Pace(rate, outfit.rate_day_sigma, outfit.pace_sigma)
+    shifts = sessions(rng, days, hours, np.maximum(born, days.start), np.minimum(died, days.end))
+    parallel = bool(numbers["lines"][ids[0]] > 1 and outfit.mode != "human")
+    calls = dial(rng, shifts, hours, pace, manner, days, parallel)
+    calls = _recorded(rng, outfit, calls)
+    people = world.lists[int(rng.integers(0, len(world.lists)))]
+    plan = _aimed(rng, outfit, calls, ids, people, world)
+    relations = Relations(world.scenario, world.society, days, numbers)
+    back = returned_to_strangers(
+        world.scenario, rng, world.society, plan, days, outfit.callback_share, outfit.callback_answer_share
+    )
+    friends = friendly_calls(rng, relations, ids, outfit.friends, outfit.friend_calls_per_day)
+    inbound = inbound_calls(rng, relations, ids, people, outfit.inbound_per_day, outfit.inbound_callback_share, manner)
+    return join([plan, back, friends, inbound]), float(len(calls.start))
+
+
+def _lives(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Founded at any time, also before the world and near its end; drawn anew until a number is alive in it."""
+    while True:
+        length = int(max(DAY / 2, DAY * lognormal(rng, outfit.run_days, 1)[0]))
+        begin = int(rng.integers(days.start - length, days.end - DAY // 4))
+        agents = max(1, round(lognormal(rng, outfit.agents, 1)[0]))
+        born, died = lives(rng, days, begin, begin + length, agents, outfit.number_days)
+        if len(born):
+            return born, died
+
+
+def _expected(
+    hours: Hours, rate: NDArray[np.float64], born: NDArray[np.int64], died: NDArray[np.int64], days: Calendar
+) -> NDArray[np.float64]:
+    """Calls that each number is likely to make in the world."""
+    alive = (np.minimum(died, days.end) - np.maximum(born, days.start)) / DAY
+    attending = hours.attend_share * (5 + 2 * hours.weekend_share) / 7
+    return alive * attending * hours.working * rate
+
+
+def _within(rng: np.random.Generator, expected: NDArray[np.float64], most: float) -> NDArray[np.int64]:
+    """In a small world an outfit has fewer numbers, but each behaves as in a large one."""
+    order = rng.permutation(len(expected))
+    kept = np.cumsum(expected[order]) <= most
+    kept[0] = True
+    return np.sort(order[kept])
+
+
+def _numbers(
+    rng: np.random.Generator,
+    title: str,
+    slice_name: str,
+    outfit: Outfit,
+    born: NDArray[np.int64],
+    died: NDArray[np.int64],
+    world: Surroundings,
+) -> NDArray[np.int32]:
+    campaign = -1
+    if outfit.nuisance:
+        content = list(outfit.content)[int(choose(rng, outfit.content, 1)[0])]
+        campaign = world.numbers.campaign(Campaign(title, slice_name, content, outfit.mode))
+    pool = Pool(
+        weights=outfit.pool,
+        mixed_block_share=outfit.mixed_block_share,
+        new_block_share=outfit.new_block_share,
+        numbers_per_device=outfit.numbers_per_device,
+        own_network_share=outfit.own_network_share,
+        lines=outfit.lines,
+    )
+    numbering = world.scenario.table("numbering")
+    return enter(
+        rng,
+        pool,
+        numbering["attestation"],
+        numbering["area_code"],
+        world.society.blocks,
+        born,
+        died,
+        world.numbers,
+        world.numbers.slice(slice_name),
+        campaign,
+    )
+
+
+def _own_ways(rng: np.random.Generator, manner: Manner) -> Manner:
+    answer, talk = lognormal(rng, OWN_WAYS, 2)
+    return replace(
+        manner,
+        answer_share=float(min(0.95, manner.answer_share * answer)),
+        talk=replace(manner.talk, median=float(manner.talk.median * talk)),
+    )
+
+
+def _recorded(rng: np.random.Generator, outfit: Outfit, calls: Dialled) -> Dialled:
+    """Talk times where a recording is played: cut at its length, to which a part of the callees listens."""
+    if outfit.recording_s.median <= 0:
+        return calls
+    ring, talk, outcome, released = calls.ends
+    length = SECOND * lognormal(rng, outfit.recording_s, 1)[0]
+    answered = outcome == ANSWERED
+    heard = answered & (rng.random(len(talk)) < outfit.heard_share)
+    end = length + SECOND * rng.normal(0.0, 0.35, len(talk))
+    talk = np.where(answered, np.maximum(np.where(heard, end, np.minimum(talk, end)), SECOND), 0)
+    released = np.where(heard, CALLER, released).astype(np.int8)
+    return replace(calls, ends=(ring, talk.astype(np.int32), outcome, released))
+
+
+def _aimed(
+    rng: np.random.Generator,
+    outfit: Outfit,
+    calls: Dialled,
+    ids: NDArray[np.int32],
+    people: NDArray[np.int64],
+    world: Surroundings,
+) -> Plan:
+    """The outfit's calls with their callees."""
+    dead = float(min(0.5, lognormal(rng, outfit.dead, 1)[0]))
+    aim = Aim(outfit.outside_share, dead, bool(rng.random() < outfit.sequential_share))
+    drawn = callees(rng, aim, people, len(calls.start), world.society, world.numbers)
+    callee = again(rng, calls.who, drawn, outfit.again_share)
+    caller = ids[calls.who]
+    return Plan(calls.start, caller, callee, *calls.ends, world.numbers["campaign"][caller])

@@ -1,0 +1,129 @@
+"""The numbers that an outfit goes through: lives and rotation, blocks, SIM pools, trunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...features.records import ROUTES
+from .draws import choose, lognormal
+from .numbering import (
+    OPERATORS,
+    TRUNK_KINDS,
+    Directory,
+    attestations,
+    hunt_group,
+    in_blocks,
+    lead,
+    mobile_blocks,
+    operators,
+)
+from .scenario import Spread
+from .timing import DAY, Calendar
+
+LEAST_LIFE = DAY // 6
+LONGEST_CHAIN = 64
+SAME_KIND_SHARE = 0.8  # a new block is most often of the kind that the outfit had before
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Where an outfit's numbers come from; see `outfits` in `default.toml`."""
+
+    weights: Mapping[str, float]
+    mixed_block_share: float
+    new_block_share: float
+    numbers_per_device: float
+    own_network_share: float
+    lines: int
+
+
+def lives(
+    rng: np.random.Generator, days: Calendar, begin: int, finish: int, agents: int, number_days: Spread
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last moment of each number that is alive in the world: every agent uses one after the other."""
+    length = (DAY * lognormal(rng, number_days, agents * LONGEST_CHAIN)).astype(np.int64)
+    ends = begin + np.cumsum(np.maximum(length, LEAST_LIFE).reshape(agents, LONGEST_CHAIN), axis=1)
+    starts = np.column_stack((np.full(agents, begin), ends[:, :-1]))
+    ends = np.minimum(ends, finish)
+    alive = (starts < finish) & (ends > days.start) & (starts < days.end) & (ends - starts >= LEAST_LIFE // 2)
+    return starts[alive], ends[alive]
+
+
+def enter(
+    rng: np.random.Generator,
+    pool: Pool,
+    attestation: Mapping[str, dict[str, float]],
+    area: int,
+    subscriber_blocks: NDArray[np.int64],
+    born: NDArray[np.int64],
+    died: NDArray[np.int64],
+    numbers: Directory,
+    slice_code: int,
+    campaign: int,
+) -> NDArray[np.int32]:
+    """Enter an outfit's numbers into the directory, block by block, and return their ids."""
+    count = len(born)
+    group = np.cumsum(rng.random(count) < pool.new_block_share).astype(np.int64)
+    group -= group[0]
+    ours = bool(rng.random() < pool.own_network_share)
+    trunk = int(numbers.new("trunk", 1)[0])
+    devices = numbers.new("device", int(np.ceil(count / pool.numbers_per_device)))
+    cells = rng.integers(0, numbers.taken["cell"], 2)
+    kind = ""
+    entered = []
+    for code in range(int(group[-1]) + 1):
+        rows = np.flatnonzero(group == code)
+        if not kind or rng.random() > SAME_KIND_SHARE:
+            kind = list(pool.weights)[int(choose(rng, pool.weights, 1)[0])]
+        digits = _digits(rng, pool, kind, len(rows), area, subscriber_blocks)
+        sim = ours and kind in {"mobile", "resale"}
+        access = _access(kind, ours)
+        entered.append(
+            numbers.add(
+                digits,
+                lead=lead(kind),
+                slice=slice_code,
+                campaign=campaign,
+                lines=pool.lines if kind in TRUNK_KINDS else 1,
+                ours=ours and kind != "foreign",
+                born=born[rows],
+                died=died[rows],
+                trunk=trunk if kind in TRUNK_KINDS else -1,
+                operator=_operator(rng, kind, digits),
+                device=devices[rows * len(devices) // count] if sim else -1,
+                home=cells[0] if sim else -1,
+                work=cells[1] if sim else -1,
+                attestation=attestations(rng, attestation[access], len(rows)),
+                route=ROUTES.index("international" if kind == "foreign" else "domestic"),
+            )
+        )
+    return np.concatenate(entered)
+
+
+def _digits(
+    rng: np.random.Generator, pool: Pool, kind: str, count: int, area: int, subscriber_blocks: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    if kind not in {"mobile", "resale"}:
+        return hunt_group(rng, kind, count, area)
+    if kind == "mobile" and rng.random() < pool.mixed_block_share:
+        return in_blocks(rng, rng.choice(subscriber_blocks, 1), count)
+    return in_blocks(rng, mobile_blocks(rng, 1, kind), count)
+
+
+def _access(kind: str, ours: bool) -> str:
+    if kind == "foreign":
+        return "foreign"
+    if kind in TRUNK_KINDS:
+        return "trunk"
+    return "own_network" if ours else "other_network"
+
+
+def _operator(rng: np.random.Generator, kind: str, digits: NDArray[np.int64]) -> NDArray[np.int8]:
+    if kind in {"mobile", "resale"}:
+        return operators(digits)
+    code = OPERATORS.index("foreign") if kind == "foreign" else int(rng.integers(0, 3))
+    return np.full(len(digits), code, dtype=np.int8)

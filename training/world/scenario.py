@@ -1,0 +1,145 @@
+"""Scenarios: every parameter of a world, from the shipped defaults and a file that overrides some of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+T = TypeVar("T")
+Table = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A log-normal: its median, and the standard deviation of its logarithm."""
+
+    median: float
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Talk:
+    """Talk time in seconds: a log-normal with one sigma below its median and one above."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How calls of a kind end; see `default.toml` for each value's meaning."""
+
+    answer_share: float
+    reject_share: float
+    unwanted_share: float
+    failed_share: float
+    callee_release_share: float
+    ring: Spread
+    patience: Spread
+    talk: Talk
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """All parameters, as nested tables that have been checked against the defaults."""
+
+    values: Mapping[str, Any]
+
+    def table(self, dotted: str) -> Table:
+        """The table of a dotted name."""
+        found: Any = self.values
+        for key in dotted.split("."):
+            found = found[key]
+        return dict(found)
+
+    def read(self, kind: type[T], dotted: str) -> T:
+        """The table of a dotted name as an instance of a dataclass with the same fields."""
+        return _as(kind, self.table(dotted))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over all values, in canonical JSON."""
+        text = json.dumps(self.values, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_scenario(path: Path | None = None) -> Scenario:
+    """The shipped defaults, changed by the values of a TOML file.
+
+    Raises `ValueError`, in one line that names the dotted key, for an unknown key, a wrong type or a value
+    out of range; `OSError` if the file cannot be read.
+
+    >>> load_scenario().table("sizes.tiny")["days"]
+    28
+    """
+    text = resources.files(__package__).joinpath("default.toml").read_text(encoding="utf-8")
+    values = tomllib.loads(text)
+    if path is None:
+        return Scenario(values)
+    try:
+        changes = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a TOML file: {error}") from error
+    return Scenario(_merged(values, changes, "", path))
+
+
+def _merged(base: Table, changes: Table, prefix: str, path: Path) -> Table:
+    merged = dict(base)
+    for key, value in changes.items():
+        name = f"{prefix}{key}"
+        if key not in base:
+            raise ValueError(f"{path}: unknown key {name}; known there: {', '.join(sorted(base)) or 'none'}")
+        _check_type(base[key], value, name, path)
+        if isinstance(value, dict):
+            merged[key] = _merged(base[key], value, f"{name}.", path)
+        else:
+            _check_range(key, value, name, path)
+            merged[key] = value
+    return merged
+
+
+def _check_type(known: Any, value: Any, name: str, path: Path) -> None:
+    accepted = (float, int) if isinstance(known, float) else (type(known),)
+    if type(value) not in accepted:
+        raise ValueError(f"{path}: {name} must be {_spoken(known)}, got {value!r}")
+    if isinstance(known, list) and known:
+        if len(known) != len(value):
+            raise ValueError(f"{path}: {name} must hold {len(known)} values, got {len(value)}")
+        for item in value:
+            _check_type(known[0], item, name, path)
+    elif isinstance(known, list) and not all(type(item) is dt.date for item in value):
+        raise ValueError(f"{path}: {name} must be a list of dates, got {value!r}")
+
+
+def _check_range(key: str, value: Any, name: str, path: Path) -> None:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, bool) or not isinstance(item, int | float):
+            continue
+        signed = key in {"shift_h", "utc_offset_h"}
+        if not math.isfinite(item) or (item < 0 and not signed):
+            raise ValueError(f"{path}: {name} must be 0 or more, got {item!r}")
+        if key.endswith("share") and item > 1:
+            raise ValueError(f"{path}: {name} must be between 0 and 1, got {item!r}")
+        if key in {"subscribers", "days"} and item < 1:
+            raise ValueError(f"{path}: {name} must be 1 or more, got {item!r}")
+
+
+def _spoken(known: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a table"}
+    return names.get(type(known), "a list" if isinstance(known, list) else "a date")
+
+
+def _as(kind: type[T], table: Table) -> T:
+    hints = get_type_hints(kind)
+    values = {name: _as(hints[name], value) if is_dataclass(hints[name]) else value for name, value in table.items()}
+    return kind(**values)

@@ -1,0 +1,73 @@
+"""Time in the world: its calendar, and clocks that say when in a week people call."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SECOND = 1000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """The days of a world. Times are Unix milliseconds (UTC); `start` is local midnight of day 0."""
+
+    start: int
+    days: int
+    offset: int  # local minus UTC, ms
+    weekend: NDArray[np.bool_]  # per day: Saturday, Sunday or holiday
+
+    @property
+    def end(self) -> int:
+        """The first moment after the world."""
+        return self.start + self.days * DAY
+
+    def hour(self, moments: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Local hour of day, 0..23."""
+        return (moments - self.start) // HOUR % 24
+
+
+def calendar(table: dict[str, Any], days: int) -> Calendar:
+    """The calendar of a scenario's `calendar` table."""
+    offset = int(table["utc_offset_h"] * HOUR)
+    first: dt.date = table["start"]
+    midnight = int(dt.datetime(first.year, first.month, first.day, tzinfo=dt.UTC).timestamp()) * SECOND
+    dates = [first + dt.timedelta(days=day) for day in range(days)]
+    weekend = np.array([date.weekday() >= 5 or date in table["holidays"] for date in dates])
+    return Calendar(start=midnight - offset, days=days, offset=offset, weekend=weekend)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A density over the hours of the world, kept as its cumulative sum."""
+
+    edges: NDArray[np.float64]
+    cumulative: NDArray[np.float64]
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        low: NDArray[np.int64],
+        high: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """One moment of each half-open interval [low, high)."""
+        least = np.interp(low, self.edges, self.cumulative)
+        most = np.interp(high, self.edges, self.cumulative)
+        drawn = np.interp(least + rng.random(len(low)) * (most - least), self.cumulative, self.edges)
+        return np.clip(drawn.astype(np.int64), low, np.maximum(high - 1, low))
+
+
+def clock(days: Calendar, table: dict[str, list[float]]) -> Clock:
+    """A clock from its 24 weights for weekdays and for weekend days."""
+    weights = np.where(days.weekend[:, None], table["weekend"], table["weekday"]).ravel()
+    # An hour of weight 0 would leave a flat step, in which an inverse is not defined.
+    cumulative = np.concatenate(([0.0], np.cumsum(weights + 1e-9)))
+    edges = days.start + HOUR * np.arange(len(weights) + 1, dtype=np.float64)
+    return Clock(edges, cumulative / cumulative[-1])

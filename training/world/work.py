@@ -1,0 +1,81 @@
+"""Work done on a subscriber's own mobile: couriers, takeaway riders, the organiser of a wedding.
+
+They live as ordinary people beside it: their own mobile calls family, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dialling import Hours, Pace, Sessions, again, dial, sessions
+from .draws import lognormal, stream
+from .numbering import Directory
+from .people import Society, returned_to_strangers
+from .plans import Plan, join
+from .scenario import Manner, Scenario, Spread
+from .timing import DAY, Calendar
+
+
+@dataclass(frozen=True)
+class Work:
+    """A trade; see `work` in `default.toml`."""
+
+    rate: Spread
+    rate_day_sigma: float
+    pace_sigma: float
+    hours: list[float]
+    attend_share: float
+    weekend_share: float
+    area: int
+    outside_share: float
+    again_share: float
+    callback_share: float
+    callback_answer_share: float
+    manner: Manner
+
+
+def trade(scenario: Scenario, seed: int, name: str, society: Society, days: Calendar, numbers: Directory) -> Plan:
+    """The working calls of a trade's members, and those that customers return."""
+    rng = stream(seed, name)
+    work = scenario.read(Work, f"work.{name}")
+    members = society.members(name)
+    born = np.maximum(numbers["born"][members], days.start)
+    died = np.minimum(numbers["died"][members], days.end)
+    if name == "organiser":
+        born, died = _burst(rng, born, died)
+    hours = Hours(work.hours, work.attend_share, work.weekend_share)
+    pace = Pace(lognormal(rng, work.rate, len(members)), work.rate_day_sigma, work.pace_sigma)
+    shifts: Sessions = sessions(rng, days, hours, born, died)
+    calls = dial(rng, shifts, hours, pace, work.manner, days)
+    callee = again(rng, calls.who, _customers(rng, work, calls.who, members, society), work.again_share)
+    benign = np.full(len(callee), -1, dtype=np.int32)
+    caller = members[calls.who].astype(np.int32)
+    plan = Plan(calls.start, caller, callee, *calls.ends, benign)
+    back = returned_to_strangers(scenario, rng, society, plan, days, work.callback_share, work.callback_answer_share)
+    return join([plan, back])
+
+
+def _burst(
+    rng: np.random.Generator, born: NDArray[np.int64], died: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two to four days somewhere in each life."""
+    length = rng.integers(2, 5, len(born)) * DAY
+    first = born + (rng.random(len(born)) * np.maximum(died - born - length, 0)).astype(np.int64)
+    return first, np.minimum(first + length, died)
+
+
+def _customers(
+    rng: np.random.Generator,
+    work: Work,
+    who: NDArray[np.int64],
+    members: NDArray[np.int64],
+    society: Society,
+) -> NDArray[np.int32]:
+    """Strangers of the member's area, or from elsewhere."""
+    near = members[who] + rng.integers(-work.area // 2, work.area // 2 + 1, len(who))
+    far = society.subscribers + rng.integers(0, society.outsiders, len(who))
+    outside = rng.random(len(who)) < work.outside_share
+    return np.where(outside, far, near % society.subscribers).astype(np.int32)
