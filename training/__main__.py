@@ -1,5 +1,219 @@
-"""The `callsieve` command."""
+"""The `callsieve` command: thin subcommands. Every step lives in its own module and is imported when it is needed.
+
+Exit codes: 0 success, 1 a fault told in one line, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+try:
+    import typer
+except ImportError:  # the base install embeds the scorer; the command comes with training
+    sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Nuisance-call classifier that its users can retrain, embed and hold to account.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Threads = Annotated[int, typer.Option(help="Cores to use; 0 means all. No result depends on it.")]
+Out = Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")]
+Bundle = Annotated[Path, typer.Option("--bundle", help="Folder of a signed bundle.")]
+Trust = Annotated[
+    Path | None,
+    typer.Option("--trust", help="Public key (PEM) that signed the bundle; by default signer.pub beside the bundle."),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option("--key", help="Key file for the tokens of numbers; by default CALLSIEVE_KEY, else a new key."),
+]
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy file; the shipped one by default.")]
+LayoutName = Annotated[
+    str,
+    typer.Option("--layout", help="callsieve, asterisk, sichuan, plain, copenhagen, reality, keyed, or a TOML file."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail on the first bad row instead of putting it apart.")]
+QuarantineFile = Annotated[
+    Path | None,
+    typer.Option("--quarantine", help="Where bad rows go, with their reasons (JSON lines)."),
+]
+
+
+@app.command()
+def demo(
+    out: Out = Path("callsieve-demo"),
+    size: Annotated[str, typer.Option(help="Size of the simulated world: tiny, small, town, city.")] = "small",
+    seed: Seed = 1,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Simulate a world, train, certify, sign, score the last day, and write report.html."""
+    from . import console, present
+    from .demo import run_demo
+
+    with console.progress("demo") as tell:
+        figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=tell)
+    console.emit_json(figures) if json else present.study(figures, out)
+
+
+@app.command()
+def simulate(
+    out: Out,
+    size: Annotated[str, typer.Option(help="tiny, small, town or city.")] = "tiny",
+    seed: Seed = 1,
+    scenario: Annotated[Path | None, typer.Option(help="TOML file that overrides the default scenario.")] = None,
+    key: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Simulate calls with a known truth, and write them keyed: calls, truth, numbers, reports, findings."""
+    from . import console, present
+    from .demo import simulate_to
+
+    with console.progress("simulate") as tell:
+        facts = simulate_to(console.new_folder(out), size=size, seed=seed, scenario=scenario, key=key, progress=tell)
+    console.emit_json(facts) if json else present.facts("simulated world", facts)
+
+
+@app.command()
+def features(
+    calls: Annotated[Path, typer.Option(help="Call records.")],
+    out: Annotated[Path, typer.Option(help="Parquet file for the vectors.")],
+    layout: LayoutName = "callsieve",
+    key: KeyFile = None,
+    quarantine: QuarantineFile = None,
+    strict: Strict = False,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Turn call records into feature vectors, one row a call, as of the moment it rings."""
+    from . import console, present
+    from .score import read_any, write_vectors
+
+    with console.progress("features") as tell:
+        read = read_any(
+            calls, layout, key=key, quarantine=quarantine, strict=strict, progress=lambda a, b: tell("read", a / b / 2)
+        )
+        tell("vectors", 0.5)
+        facts = write_vectors(read, out, threads=threads)
+    console.emit_json(facts) if json else present.facts("features", facts)
+
+
+@app.command()
+def catalogue(json: Json = False) -> None:
+    """Print every feature with its meaning; --json adds definitions from which it can be recomputed."""
+    from ..features.catalogue import FEATURES, catalogue_hash
+    from . import console
+
+    if json:
+        console.emit_json({"hash": catalogue_hash(), "features": [feature.definition for feature in FEATURES]})
+    else:
+        rows = [(feature.name, feature.unit, feature.en, feature.zh) for feature in FEATURES]
+        console.show_table(f"{len(FEATURES)} features", ("name", "unit", "meaning", "含义"), rows)
+
+
+@app.command()
+def train(
+    data: Annotated[Path | None, typer.Option(help="Folder with calls, reports and findings (Parquet).")] = None,
+    out: Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")] = Path("callsieve-run"),
+    vectors: Annotated[Path | None, typer.Option(help="A ready-made feature table instead of calls.")] = None,
+    label: Annotated[str, typer.Option(help="With --vectors: the column of 0 and 1.")] = "label",
+    where: Annotated[str | None, typer.Option(help="With --vectors: keep rows, e.g. 'voc_cnt >= 5'.")] = None,
+    signing_key: Annotated[Path | None, typer.Option(help="Ed25519 key (PEM); a new one by default.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; by default SQLite in --out.")] = None,
+    label_policy: Annotated[Path | None, typer.Option(help="Label policy; the shipped one by default.")] = None,
+    seed: Seed = 0,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Train on keyed calls, or on a ready-made feature table; judge, certify, sign and record."""
+    from . import console, present
+
+    if (data is None) == (vectors is None):
+        console.fail("train: expected either --data FOLDER or --vectors FILE")
+    if vectors is not None:
+        from .ready_made import read_table, train_ready_made
+
+        result = train_ready_made(read_table(vectors, label, where), seed=seed, threads=threads)
+        console.emit_json(result) if json else present.ready_made(result)
+        return
+    from .evidence import read_evidence
+    from .labels import read_label_policy
+    from .study import study
+    from .train import Settings
+
+    assert data is not None  # noqa: S101 - one of the two is given, as checked above
+    with console.progress("train") as tell:
+        settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
+        evidence = read_evidence(data)
+        figures = study(
+            evidence, settings, console.new_folder(out), source=str(data), signing_key=signing_key,
+            tracking_uri=tracking_uri, progress=tell,
+        )  # fmt: skip
+    console.emit_json(figures) if json else present.study(figures, out)
+
+
+@app.command()
+def evaluate(
+    bundle: Bundle,
+    data: Annotated[Path, typer.Option(help="Folder with calls, reports, findings and, where known, truth.")],
+    trust: Trust = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Judge a signed bundle on calls that it was not trained on."""
+    from . import console, present
+    from .assess import assess
+
+    with console.progress("evaluate") as tell:
+        figures = assess(bundle, data, trust=trust, threads=threads, progress=tell)
+    console.emit_json(figures) if json else present.headline(figures)
+
+
+@app.command()
+def score(
+    bundle: Bundle,
+    calls: Annotated[Path, typer.Option(help="Call records.")],
+    layout: LayoutName = "callsieve",
+    trust: Trust = None,
+    policy: PolicyFile = None,
+    key: KeyFile = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet file for the verdict of each call.")] = None,
+    quarantine: QuarantineFile = None,
+    strict: Strict = False,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Score a file of call records: what would have happened to each call as it rang."""
+    from . import console, present
+    from .score import score_file
+
+    with console.progress("score") as tell:
+        result = score_file(
+            bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, quarantine=quarantine, strict=strict,
+            threads=threads, progress=tell,
+        )  # fmt: skip
+    console.emit_json(result) if json else present.scored(result)
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command; a fault ends in one line and exit code 1, never in a traceback."""
+    from . import console
+
+    try:
+        app()
+    except (ValueError, OSError, ImportError) as error:
+        console.fail(str(error))
+    except KeyboardInterrupt:
+        console.ERR.print("callsieve: interrupted")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

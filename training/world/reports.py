@@ -109,7 +109,7 @@ def _contents(numbers: Directory) -> NDArray[np.object_]:
 
 
 def findings(scenario: Scenario, seed: int, numbers: Directory, plan: Plan, known: Reports, days: Calendar) -> Findings:
-    """A random sample of the callers, and some of the reported ones, each checked some days later."""
+    """A random sample of the callers, some of the reported and of the busy ones, each checked some days later."""
     rng = stream(seed, "findings")
     table = scenario.table("findings")
     calling = np.bincount(plan.caller, minlength=len(numbers)) > 0
@@ -122,8 +122,22 @@ def findings(scenario: Scenario, seed: int, numbers: Directory, plan: Plan, know
     asked[reported[checked]] = known.known_at[first[checked]]
     chosen = calling & (luck < table["audit_share"])
     chosen[reported[checked]] = True
+    for busy, since in _busy(plan, days, table["busy_calls"]).items():
+        if luck[busy] < table["busy_share"] and not chosen[busy]:
+            asked[busy] = since
+            chosen[busy] = True
     number = np.flatnonzero(chosen)
     delay = DAY * lognormal(rng, Spread(**table["delay_days"]), len(number))
     moment = asked[number] + delay.astype(np.int64)
     order = np.lexsort((number, moment))
     return Findings(number[order], moment[order])
+
+
+def _busy(plan: Plan, days: Calendar, most: int) -> dict[int, int]:
+    """Callers with at least `most` calls in a day, and the end of the first such day."""
+    day = (plan.start - days.start) // DAY
+    keys, counts = np.unique(plan.caller * np.int64(1 << 16) + day, return_counts=True)
+    busy = keys[counts >= most]
+    callers, first = np.unique(busy >> 16, return_index=True)
+    ends = days.start + ((busy[first] & 0xFFFF) + 1) * DAY
+    return dict(zip(callers.tolist(), ends.tolist(), strict=True))

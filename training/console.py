@@ -1,0 +1,90 @@
+"""What the command says to a person, and what to a machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+OUT = Console(highlight=False, soft_wrap=True)
+ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Tell(Protocol):
+    """Told what is being done and which part of the whole is done, 0 to 1."""
+
+    def __call__(self, what: str, part: float) -> None:
+        """Show it."""
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Tell]:
+    """A bar on the error stream while it is a terminal; nothing otherwise."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar:
+        task = bar.add_task(title, total=1.0)
+
+        def tell(what: str, part: float) -> None:
+            bar.update(task, description=f"{title}: {what}", completed=part)
+
+        yield tell
+
+
+def emit_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def say(text: str) -> None:
+    """One line for a person."""
+    OUT.print(text, markup=False)
+
+
+def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A small table for a person; the first column is text, the others are figures."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for i, name in enumerate(head):
+        table.add_column(name, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    OUT.print(table)
+
+
+def fail(message: str) -> None:
+    """One line on the error stream, then exit code 1."""
+    ERR.print(f"callsieve: {' '.join(message.split())}", markup=False, style="red")
+    raise SystemExit(1)
+
+
+def new_folder(path: Path) -> Path:
+    """A folder that this run may fill.
+
+    Raises:
+        ValueError: if there is something in it already; a run never overwrites another one's files.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path}: expected a new or empty folder; nothing is overwritten")
+    path.mkdir(parents=True, exist_ok=True)
+    return path

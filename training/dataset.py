@@ -1,0 +1,92 @@
+"""Calls and labels as known at a cutoff, to what a model is fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Rows of calls: features, label, weight, the moment of each call, its caller (code) and its group."""
+
+    X: Array
+    y: Array
+    weight: Array
+    moment: Array
+    caller: Array
+    group: Array
+    content: Array
+    mode: Array
+
+
+def build(
+    vectors: Array,
+    calls: pa.Table,
+    group: Array,
+    caller: Array,
+    rows: Array,
+    labels: pd.DataFrame,
+    *,
+    cutoff: pd.Timestamp,
+    calls_per_number: int,
+    seed: int,
+) -> Dataset:
+    """Labelled calls among `rows`, at most `calls_per_number` of a caller, chosen by the seed.
+
+    A call's weight is the confidence of its label: one dialler cannot outweigh a town.
+
+    Args:
+        vectors: float64 (all calls, features).
+        rows: indices of the calls to take from; calls known after `cutoff` must not be among them.
+        labels: as from `labels.label_numbers`.
+    Raises:
+        ValueError: if a call or a label became known after the cutoff, or no label fits a call.
+    """
+    limit = int(cutoff.timestamp() * 1000)
+    start = calls["start"].to_numpy()
+    if len(rows) and start[rows].max() >= limit:
+        raise ValueError("dataset: a call starts after the cutoff: nothing that became known later may enter")
+    if (labels["known_at"] > cutoff).any():
+        raise ValueError("dataset: a label became known after the cutoff: nothing that became known later may enter")
+    rng = np.random.default_rng(seed)
+    kept = sample(caller, rng.permutation(rows), calls_per_number)
+    by_number = labels.set_index("number")
+    tokens = calls["caller"].combine_chunks()
+    wanted = pc.take(tokens, kept)
+    words = pd.Series(pc.dictionary_decode(wanted).to_numpy(zero_copy_only=False))
+    told = by_number.reindex(words.to_numpy())
+    known = told["nuisance"].notna().to_numpy()
+    if not known.any():
+        raise ValueError("dataset: no label fits a call: expected the numbers of labels and calls under the same key")
+    kept, told = kept[known], told[known]
+    return Dataset(
+        X=vectors[kept],
+        y=told["nuisance"].to_numpy(dtype=np.int8),
+        weight=told["confidence"].to_numpy(dtype=float),
+        moment=start[kept],
+        caller=caller[kept],
+        group=group[kept],
+        content=told["content"].to_numpy(),
+        mode=told["mode"].to_numpy(),
+    )
+
+
+def sample(caller: Array, rows: Array, most: int) -> Array:
+    """The first `most` rows of each caller, in order of the rows' indices."""
+    owners = caller[rows]
+    order = np.argsort(owners, kind="stable")
+    ranked = owners[order]
+    first = np.concatenate([[True], ranked[1:] != ranked[:-1]]) if len(ranked) else np.zeros(0, dtype=bool)
+    begin = np.maximum.accumulate(np.where(first, np.arange(len(ranked)), 0))
+    return np.sort(rows[order[np.arange(len(ranked)) - begin < most]])

@@ -1,0 +1,69 @@
+"""The simulated world, written down, and the demonstration that runs the whole line on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..features.intake import Intake
+from ..features.pseudonyms import Key, read_key
+from .console import Tell
+from .evidence import FINDING_COLUMNS, REPORT_COLUMNS, Evidence, evidence, frame
+from .study import study
+from .train import Settings
+from .world.scenario import load_scenario
+from .world.store import keyed_world, write_world
+from .world.world import World, simulate
+
+EPOCH = "e1"
+
+
+def simulate_to(
+    folder: Path, *, size: str, seed: int, scenario: Path | None, key: Path | None, progress: Tell
+) -> dict[str, Any]:
+    """Simulate a world and write it keyed; a new key is written beside the folder if none is given."""
+    secret = read_key(key) if key else new_key(folder.with_name(f"{folder.name}.key"))
+    world = simulated(size, seed, scenario, secret, lambda what, part: progress(what, 0.9 * part))
+    write_world(world, folder)
+    return {
+        "calls": world.calls.num_rows,
+        "numbers": world.numbers.num_rows,
+        "reports": world.reports.num_rows,
+        "findings": world.findings.num_rows,
+        **world.facts,
+    }
+
+
+def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Tell) -> dict[str, Any]:
+    """World, features, training, certificate, signed bundle, verdicts and report in one folder."""
+    secret = new_key(folder / "number.key")
+    world = simulated(size, seed, None, secret, lambda what, part: progress(what, 0.15 * part))
+    write_world(world, folder / "world")
+    settings = Settings(seed=seed, threads=threads)
+    return study(
+        of_world(world), settings, folder, source=f"simulated world '{size}', seed {seed}",
+        progress=lambda what, part: progress(what, 0.2 + 0.8 * part),
+    )  # fmt: skip
+
+
+def simulated(size: str, seed: int, scenario: Path | None, key: Key, progress: Tell) -> World:
+    """A keyed world."""
+    world = simulate(load_scenario(scenario), seed, size, lambda part, what: progress(what, part))
+    return keyed_world(world, Intake(key))
+
+
+def of_world(world: World) -> Evidence:
+    """What a training may see of a world, and its truth to judge by."""
+    return evidence(
+        world.calls,
+        frame(world.reports, REPORT_COLUMNS, "reports"),
+        frame(world.findings, FINDING_COLUMNS, "findings"),
+        world.truth,
+    )
+
+
+def new_key(path: Path) -> Key:
+    """A new key, written for its owner alone."""
+    key = Key.generate(EPOCH)
+    key.write(path)
+    return key

@@ -1,0 +1,150 @@
+"""What a training starts from: keyed calls, reports and findings, and, where there is one, the truth to judge by."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..features.readers import read_keyed
+from .labels import LabelPolicy, busiest_days, label_numbers
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+REPORT_COLUMNS = ("reporter", "number", "at", "known_at", "category")
+FINDING_COLUMNS = ("number", "nuisance", "known_at")
+TRUTH_COLUMNS = ("call", "nuisance", "slice")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Keyed calls in order of start, reports and findings, and the truth of each call if it is known."""
+
+    calls: pa.Table
+    reports: pd.DataFrame
+    findings: pd.DataFrame
+    truth: pa.Table | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What each call is judged by: whether that is known, whether it was nuisance, and its slice."""
+
+    known: Array
+    nuisance: Array
+    slice: Array
+    source: str
+
+
+def evidence(calls: pa.Table, reports: pd.DataFrame, findings: pd.DataFrame, truth: pa.Table | None = None) -> Evidence:
+    """Put the tables together.
+
+    Args:
+        calls: keyed calls, sorted by `start`.
+        truth: one row a call in the same order, columns TRUTH_COLUMNS; only judging reads it, never fitting.
+    Raises:
+        ValueError: if the calls are out of order, or the truth is not of these calls.
+    """
+    start = calls["start"].to_numpy()
+    if len(start) and (np.diff(start) < 0).any():
+        raise ValueError("calls: expected rows in order of start")
+    if truth is not None and truth.num_rows != calls.num_rows:
+        raise ValueError(f"truth: expected one row a call, {calls.num_rows} in all, got {truth.num_rows}")
+    return Evidence(calls, reports, findings, truth, fingerprint(calls))
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """Read `calls.parquet`, `reports.parquet`, `findings.parquet` and, if present, `truth.parquet`.
+
+    Raises:
+        ValueError: in one line, if a file or a column is missing.
+    """
+    calls = read_keyed(folder / "calls.parquet").sort_by("start")
+    truth = folder / "truth.parquet"
+    return evidence(
+        calls,
+        _frame(folder / "reports.parquet", REPORT_COLUMNS),
+        _frame(folder / "findings.parquet", FINDING_COLUMNS),
+        pq.read_table(truth) if truth.exists() else None,
+    )
+
+
+def _frame(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    if not path.exists():
+        raise ValueError(f"{path}: not found; expected a table with the columns {', '.join(columns)}")
+    return frame(pq.read_table(path), columns, str(path))
+
+
+def frame(table: pa.Table, columns: tuple[str, ...], where: str) -> pd.DataFrame:
+    """An Arrow table as pandas, its text as plain objects."""
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise ValueError(f"{where}: expected the columns {', '.join(columns)}, {', '.join(missing)} missing")
+    plain = [pc.dictionary_decode(c) if pa.types.is_dictionary(c.type) else c for c in table.columns]
+    found: pd.DataFrame = pa.table(plain, names=table.column_names).to_pandas()
+    return found
+
+
+def judged(evidence: Evidence, caller: Array, policy: LabelPolicy) -> Judged:
+    """The truth if there is one; else the labels as known when the records end, and the number class as slice."""
+    if evidence.truth is not None:
+        truth = evidence.truth
+        nuisance = np.asarray(truth["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
+        words = truth["slice"].combine_chunks()
+        return Judged(np.ones(len(nuisance), dtype=bool), nuisance, _words(words), "truth")
+    tokens = evidence.calls["caller"].combine_chunks()
+    seen = pd.Series(pc.unique(pc.dictionary_decode(tokens)).to_numpy(zero_copy_only=False))
+    end = pd.Timestamp(int(evidence.calls["start"].to_numpy().max()), unit="ms", tz="UTC")
+    labels = label_numbers(
+        busiest_days(evidence.calls, end), evidence.reports, evidence.findings, end, policy
+    ).set_index("number")
+    told = labels["nuisance"].reindex(seen.to_numpy())
+    # `caller` codes count in order of first appearance, as `unique` does.
+    return Judged(
+        told.notna().to_numpy()[caller],
+        told.fillna(False).to_numpy(dtype=bool)[caller],
+        _words(evidence.calls["caller_class"].combine_chunks()),
+        "labels",
+    )
+
+
+def _words(column: pa.Array) -> Array:
+    plain = pc.dictionary_decode(column) if pa.types.is_dictionary(column.type) else column
+    return np.asarray(plain.to_numpy(zero_copy_only=False).astype(str))
+
+
+def fingerprint(table: pa.Table) -> str:
+    """SHA-256 over the whole table as an Arrow stream: every row, unlike a digest of the first ten thousand."""
+    sink = _Hash()
+    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return sink.digest.hexdigest()
+
+
+class _Hash:
+    """A file that keeps only the hash of what is written."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        self.closed = True

@@ -1,0 +1,293 @@
+"""The figures of a trained model: everything that is told to a person, to MLflow and to `--json`, as plain values.
+
+Headline figures are of the certifying fold: later than everything, and of groups unseen in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sklearn.metrics import roc_curve
+
+from ..features.catalogue import FEATURES, NAMES
+from ..serving.card import Band, Card
+from .certify import caller_bootstrap, certificate, choose_threshold
+from .evaluate import (
+    calibration_table,
+    calls_to_detection,
+    catch,
+    detecting_calls,
+    prior_sweep,
+    ranking,
+    slices,
+    to_json,
+)
+from .evidence import Judged
+from .split import DAY, FOLDS
+from .train import TARGETS, Trained, rows_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+RULE = NAMES.index("out_calls_count_1h")
+BUCKETS = (("first call", 1, 1), ("calls 2-5", 2, 5), ("calls 6-20", 6, 20), ("later", 21, 1 << 40))
+CURVE_POINTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Scored calls, and which of them are judged on: arrays over all calls.
+
+    `rows` are the calls of the headline; `lives` all calls of nuisance numbers that began after the model was made.
+    """
+
+    vectors: Array
+    raw: Array
+    judged: Judged
+    caller: Array
+    callee: Array
+    start: Array
+    rows: Array
+    lives: Array
+    seed: int
+
+
+def judge(t: Trained) -> dict[str, Any]:
+    """All figures of a trained model, JSON-able: infinities are None."""
+    certify = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
+    learnt = np.isin(t.fold, (FOLDS.index("train"), FOLDS.index("valid")))
+    seen = learnt & (t.start >= t.plan.certify[0]) & t.judged.known
+    lives = born_after(t.plan.label_cutoff, t.judged, t.caller, t.start) & (t.fold >= FOLDS.index("choose"))
+    scored = Scored(
+        t.vectors, t.raw, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed
+    )  # fmt: skip
+    band = t.card.thresholds[0]
+    return {
+        "model": {
+            "trees": t.fitted["trees"],
+            "features": len(NAMES),
+            "calibration": t.fitted["calibration"],
+            "top_features": top_features(t.models["model"]),
+        },
+        "data": data_figures(t.evidence.calls, t.judged.nuisance)
+        | {"fingerprint": t.evidence.fingerprint, "seed": t.settings.seed, "judged_by": t.judged.source},
+        "folds": t.card.training["folds"] | {"label_cutoff": t.card.training["label_cutoff"]},
+        "rows": t.fitted["rows"] | {"certify": int(certify.sum()), "groups": t.fitted["groups"]},
+        "bands": [band_json(b) for b in t.card.thresholds],
+        "seen": {"calls": int(seen.sum()), "catch": catch_of(scored, t.raw, band.threshold, seen)},
+        **figures(scored, t.card, rule_band(t)),
+    }
+
+
+def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
+    """The figures of a bundle on scored calls, beside those of a rule on calls per hour."""
+    band = card.thresholds[0]
+    raw_rule = s.vectors[:, RULE]
+    nuisance = s.judged.nuisance
+    order = ranking(s.raw[s.rows], nuisance[s.rows])
+    model = headline_of(s, s.raw, band)
+    reliability = calibration_table(card.calibration.probabilities(s.raw[s.rows]), nuisance[s.rows])
+    return {
+        "headline": {
+            "model": model,
+            "rule": headline_of(s, raw_rule, rule)
+            | {"rule": f"more than {int(np.ceil(rule.threshold)) - 1} calls in the last hour"},
+        },
+        "ranking": to_json(order),
+        "unseen": {"calls": int(s.rows.sum()), "catch": model["catch"]},
+        "slices": slice_figures(s, band),
+        "buckets": buckets(s, band),
+        "curve": {"model": curve(s.raw, nuisance, s.rows), "rule": curve(raw_rule, nuisance, s.rows)},
+        "detection_curve": detection_curve(s, band, rule),
+        "reliability": to_json(reliability),
+        "precision_at_prior": to_json(prior_sweep(model["catch"]["call"]["rate"], band.certificate.bound)),
+    }
+
+
+def data_figures(calls: pa.Table, nuisance: Array) -> dict[str, Any]:
+    """How many calls, numbers and days, and the share of nuisance."""
+    start = calls["start"].to_numpy()
+    numbers = pc.unique(pa.chunked_array([*_plain(calls["caller"]), *_plain(calls["callee"])]))
+    return {
+        "calls": calls.num_rows,
+        "numbers": len(numbers),
+        "days": int((start.max() - start.min()) // DAY + 1),
+        "nuisance_share": float(nuisance.mean()),
+    }
+
+
+def _plain(column: pa.ChunkedArray) -> list[pa.Array]:
+    return [pc.unique(pc.dictionary_decode(chunk)) for chunk in column.chunks]
+
+
+def rule_band(t: Trained) -> Band:
+    """The threshold rule on calls per hour, held to the same benign error on the same folds."""
+    name, target, margin = TARGETS[0]
+    values = t.vectors[:, RULE]
+    benign = ~t.judged.nuisance & t.judged.known
+    choose = rows_of("choose", t.plan.choose, t.fold, t.start) & benign
+    certify = rows_of("certify", t.plan.certify, t.fold, t.start) & benign
+    threshold = choose_threshold(values[choose], target, margin=margin)
+    return Band(name, threshold, certificate("certify", values[certify], threshold, target))
+
+
+def headline_of(s: Scored, raw: Array, band: Band) -> dict[str, Any]:
+    """Benign pass with its bound, catch rate, and calls until detected."""
+    benign = s.rows & ~s.judged.nuisance
+    found = certificate(band.certificate.fold, raw[benign], band.threshold, band.certificate.target)
+    return {
+        "benign_calls": found.benign_calls,
+        "false_calls": found.false_calls,
+        "bound": found.bound,
+        "target": found.target,
+        "certified": found.certified,
+        "bootstrap": list(caller_bootstrap(raw[benign] >= band.threshold, s.caller[benign], seed=s.seed)),
+        "catch": catch_of(s, raw, band.threshold, s.rows),
+        "detection": detection_figures(s, raw, band.threshold),
+    }
+
+
+def catch_of(s: Scored, raw: Array, threshold: float, rows: Array) -> dict[str, Any]:
+    """Catch rate of the nuisance calls among `rows`, weighted by call, caller and callee."""
+    bad = rows & s.judged.nuisance
+    found = catch(raw[bad], threshold, s.caller[bad], s.callee[bad], seed=s.seed)
+    rates = {"call": found.by_call, "caller": found.by_caller, "callee": found.by_callee}
+    return {name: {"rate": rate.value, "low": rate.low, "high": rate.high} for name, rate in rates.items()}
+
+
+def detection_figures(s: Scored, raw: Array, threshold: float) -> dict[str, Any]:
+    """Calls until detected; where the figure is infinite, None beside the floor that the calls prove."""
+    found = calls_to_detection(raw[s.lives], threshold, s.caller[s.lives], s.start[s.lives])
+    told: dict[str, Any] = to_json(
+        {
+            "callers": found.callers,
+            "calls": found.calls,
+            "detected_share": found.detected,
+            "median": found.median,
+            "median_floor": found.median_floor,
+            "p90": found.p90,
+            "p90_floor": found.p90_floor,
+            "stopped_share": found.stopped,
+        }
+    )
+    return told
+
+
+def slice_figures(s: Scored, band: Band) -> list[dict[str, Any]]:
+    """Each slice at the certified threshold: benign ones with the exact bound of their error, nuisance ones caught."""
+    target = band.certificate.target
+    found = slices(
+        s.raw[s.rows], band.threshold, s.judged.nuisance[s.rows], s.judged.slice[s.rows], s.caller[s.rows],
+        target=target, seed=s.seed,
+    )  # fmt: skip
+    return [
+        {
+            "slice": one.slice,
+            "nuisance": one.nuisance,
+            "calls": one.calls,
+            "callers": one.callers,
+            "flagged": one.flagged_calls,
+            "rate": one.rate,
+            "low": one.low,
+            "high": one.high,
+            "bound": None if one.nuisance else 1.0 - one.low,
+            "certified": one.certified,
+        }
+        for one in found
+    ]
+
+
+def born_after(moment: int, judged: Judged, caller: Array, start: Array) -> Array:
+    """Calls of nuisance numbers whose first call came at or after `moment`."""
+    first = np.full(int(caller.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, caller, start)
+    return np.asarray(judged.known & judged.nuisance & (first[caller] >= moment))
+
+
+def detection_curve(s: Scored, band: Band, rule: Band) -> dict[str, list[float]]:
+    """Share of nuisance numbers found within n calls of their life, for the model and for the rule."""
+    calls = np.unique(np.geomspace(1, 1000, 60).astype(int))
+    return {
+        "calls": [int(n) for n in calls],
+        "model": found_by(s.raw[s.lives], band.threshold, s, calls),
+        "rule": found_by(s.vectors[s.lives, RULE], rule.threshold, s, calls),
+    }
+
+
+def found_by(raw: Array, threshold: float, s: Scored, calls: Array) -> list[float]:
+    """Share of callers detected at or before each number of calls."""
+    detected, _ = detecting_calls(raw, threshold, s.caller[s.lives], s.start[s.lives])
+    return [float((detected <= n).mean()) for n in calls]
+
+
+def buckets(s: Scored, band: Band) -> list[dict[str, Any]]:
+    """Catch rate by how many calls the number had made: a cold start apart from a long history."""
+    bad = np.flatnonzero(s.rows & s.judged.nuisance)
+    order = np.lexsort((s.start, s.caller))
+    owners = s.caller[order]
+    begin = np.concatenate([[0], np.flatnonzero(np.diff(owners)) + 1])
+    place = np.arange(len(order)) - np.repeat(begin, np.diff(np.append(begin, len(order))))
+    nth = np.empty(len(order), dtype=np.int64)
+    nth[order] = place + 1
+    rows = []
+    for name, low, high in BUCKETS:
+        chosen = bad[(nth[bad] >= low) & (nth[bad] <= high)]
+        rate = float((s.raw[chosen] >= band.threshold).mean()) if len(chosen) else None
+        rows.append({"bucket": name, "calls": len(chosen), "catch": rate})
+    return rows
+
+
+def curve(raw: Array, nuisance: Array, rows: Array) -> list[list[float]]:
+    """False-positive rate and catch rate, thinned to some hundred points that suit a logarithmic axis."""
+    fpr, tpr, _ = roc_curve(nuisance[rows], raw[rows])
+    wanted = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, CURVE_POINTS)])
+    places = np.unique(np.searchsorted(fpr, wanted, side="right") - 1)
+    return [[float(fpr[i]), float(tpr[i])] for i in places]
+
+
+def top_features(model: str, most: int = 12) -> list[dict[str, Any]]:
+    """Features by their share of the total gain of the model's splits."""
+    gain: dict[int, float] = {}
+    features: list[str] = []
+    for line in model.split("\n"):
+        if line.startswith("split_feature="):
+            features = line.removeprefix("split_feature=").split()
+        elif line.startswith("split_gain="):
+            for feature, value in zip(features, line.removeprefix("split_gain=").split(), strict=True):
+                gain[int(feature)] = gain.get(int(feature), 0.0) + float(value)
+    total = sum(gain.values()) or 1.0
+    best = sorted(gain, key=lambda feature: -gain[feature])[:most]
+    return [{"name": NAMES[i], "en": FEATURES[i].en, "share": gain[i] / total} for i in best]
+
+
+def band_json(band: Band) -> dict[str, Any]:
+    """A band with its certificates as plain values."""
+    return {
+        "name": band.name,
+        "target": band.certificate.target,
+        "threshold": band.threshold,
+        "certificate": to_json(band.certificate),
+        "strata": to_json(band.strata),
+    }
+
+
+def metrics(figures: Mapping[str, Any]) -> dict[str, float]:
+    """The headline as flat numbers for MLflow."""
+    found: dict[str, float] = {"auc": figures["ranking"]["auc"], "ece": figures["reliability"]["ece"]}
+    for who in ("model", "rule"):
+        told = figures["headline"][who]
+        found[f"{who}_benign_error_bound"] = told["bound"]
+        found[f"{who}_false_calls"] = told["false_calls"]
+        for weight in ("call", "caller", "callee"):
+            found[f"{who}_catch_by_{weight}"] = told["catch"][weight]["rate"]
+        detection = told["detection"]
+        found |= {f"{who}_detection_{k}": float(detection[k]) for k in ("median", "p90") if detection[k] is not None}
+        found[f"{who}_lifetime_calls_stopped"] = detection["stopped_share"]
+    return {name: value for name, value in found.items() if value is not None}

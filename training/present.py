@@ -1,0 +1,81 @@
+"""Figures as short tables for a person at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .console import say, show_table
+from .evaluate import calls_text
+
+QUANTILES = ("median", "p90")
+
+
+def study(figures: Mapping[str, Any], folder: Path) -> None:
+    """The headline of a training run, and where to look next."""
+    headline(figures)
+    last = figures["last_day"]
+    rows = [(word, f"{last['actions'][word]:,}", f"{last['callers'][word]:,}") for word in last["actions"]]
+    show_table(f"verdicts on {last['date']}", ("action", "calls", "callers"), rows)
+    say(f"report   {folder / 'report.html'}")
+    say(f"bundle   {folder / 'bundle'}   (model {figures['model']['id']}, signed; public key {folder / 'signer.pub'})")
+    for command in figures["next"]:
+        say(f"next     {command}")
+
+
+def headline(figures: Mapping[str, Any]) -> None:
+    """Benign pass with its bound, catch rate and calls to detection, beside the rule on calls per hour."""
+    both = figures["headline"]["model"], figures["headline"]["rule"]
+    error = ("innocent calls flagged", *(f"{one['false_calls']} of {one['benign_calls']:,}" for one in both))
+    rows = [
+        error,
+        ("benign pass, at least (95 %)", *(f"{1 - one['bound']:.4%}" for one in both)),
+        ("certified at 1 in 10,000", *("yes" if one["certified"] else "no" for one in both)),
+        *((f"nuisance caught, by {word}", *(rate(one["catch"][word]) for one in both)) for word in both[0]["catch"]),
+        ("numbers ever found", *(f"{one['detection']['detected_share']:.1%}" for one in both)),
+        *((f"calls until found, {word}", *(until(one["detection"], word) for one in both)) for word in QUANTILES),
+        ("lifetime calls stopped", *(f"{one['detection']['stopped_share']:.1%}" for one in both)),
+    ]  # fmt: skip
+    title = f"{figures['data']['calls']:,} calls; judged on groups unseen in training ({figures['data']['source']})"
+    show_table(title, ("", "callsieve", both[1]["rule"]), rows)
+
+
+def rate(value: Mapping[str, float]) -> str:
+    """A rate with its interval."""
+    return f"{value['rate']:.1%} ({value['low']:.1%} - {value['high']:.1%})"
+
+
+def until(detection: Mapping[str, Any], word: str) -> str:
+    """Calls until found, or more than what the calls prove."""
+    found = detection[word]
+    return calls_text(float("inf") if found is None else found, detection[f"{word}_floor"])
+
+
+def facts(title: str, values: Mapping[str, Any]) -> None:
+    """Names and values, one a line."""
+    shown = ((name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in values.items())
+    show_table(title, ("", ""), list(shown))
+
+
+def scored(result: Mapping[str, Any]) -> None:
+    """Counts of a scored file by action."""
+    rows = [(word, f"{n:,}", f"{result['callers'][word]:,}") for word, n in result["actions"].items()]
+    show_table(f"{result['calls']:,} calls scored by model {result['model']}", ("action", "calls", "callers"), rows)
+    for reason, count in result["quarantined"].items():
+        say(f"put apart: {count:,} rows, {reason}")
+    if result["stale"]:
+        say(f"the model is past its valid-until date, {result['valid_until']}")
+
+
+def ready_made(result: Mapping[str, Any]) -> None:
+    """Measures on the test rows, beside published ones where there are any."""
+    names = ("auc", "macro_f1", "macro_recall", "g_mean")
+    rows = [("callsieve", *(f"{result['test'][name]:.4f}" for name in names))]
+    rows += [(who, *(f"{told[name]:.4f}" for name in names)) for who, told in result["published"].items()]
+    sizes = result["rows"]
+    parts = " / ".join(f"{sizes[side]:,}" for side in ("train", "valid", "test"))
+    title = f"{sizes['all']:,} rows ({parts}), {result['features']} features"
+    show_table(title, ("on the test rows", "AUC", "macro F1", "macro recall", "G-mean"), rows)
+    if result["left_out"]:
+        say(f"left out, not numeric or an identifier: {', '.join(result['left_out'])}")

@@ -1,0 +1,123 @@
+"""The report of a run: one HTML page that needs no network, no script and no statistics."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChainableUndefined, Environment, PackageLoader
+
+from .pictures import percent, pictures, words
+
+NOT_MEASURED = "not measured"
+
+
+def write_report(figures: Mapping[str, Any], path: Path) -> None:
+    """Write the page, whole or not at all; the same figures give the same bytes.
+
+    Args:
+        figures: plain JSON values; a section that is missing is left out, `None` is shown as not measured.
+    """
+    text = page(figures)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def page(figures: Mapping[str, Any]) -> str:
+    """The page as text."""
+    # Chainable: a missing section is empty at any depth.
+    environment = Environment(
+        loader=PackageLoader(__package__, "."),
+        autoescape=True,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": count,
+        "share": share,
+        "one_in": one_in,
+        "percent": percent,
+        "pass_share": pass_share,
+        "until": until,
+        "words": words,
+    }
+    simulated = str((figures.get("data") or {}).get("source", "")).startswith("simulated")
+    template = environment.get_template("report.html")
+    return template.render(figures, pictures=pictures(figures), simulated=simulated).lstrip()
+
+
+def is_number(value: object) -> bool:
+    """Whether there is a finite figure to show."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def count(value: Any) -> str:
+    """A whole number with separators.
+
+    >>> count(310412), count(None)
+    ('310,412', 'not measured')
+    """
+    return f"{value:,.0f}" if is_number(value) else NOT_MEASURED
+
+
+def share(value: Any, digits: int = 1) -> str:
+    """A share as a percentage.
+
+    >>> share(0.4567), share(None)
+    ('45.7%', 'not measured')
+    """
+    return f"{value:.{digits}%}" if is_number(value) else NOT_MEASURED
+
+
+def one_in(rate: Any) -> str:
+    """A small rate as people say it; rounded so that it never promises more than the rate.
+
+    >>> one_in(9.3e-5), one_in(0.0), one_in(1.0), one_in(None)
+    ('1 in 10,700', 'none', 'all', 'not measured')
+    """
+    if not is_number(rate):
+        return NOT_MEASURED
+    if rate <= 0:
+        return "none"
+    if rate >= 1:
+        return "all"
+    every = 1 / rate
+    if every < 10:
+        return f"{math.ceil(rate * 100)} in 100"
+    step = 10 ** max(math.floor(math.log10(every * (1 + 1e-12))) - 2, 0)
+    return f"1 in {math.floor(every * (1 + 1e-12) / step) * step:,}"
+
+
+def pass_share(bound: Any) -> str:
+    """The share of benign calls passed, at least, given a bound of the error; rounded down.
+
+    >>> pass_share(9.3e-5), pass_share(0.23), pass_share(1.0)
+    ('99.9907%', '77.0%', '0.0%')
+    """
+    if not is_number(bound):
+        return NOT_MEASURED
+    digits = max(math.ceil(-math.log10(max(bound, 1e-9) * 100)) + 1, 1)
+    scale = 10**digits
+    return f"{math.floor((1 - bound) * 100 * scale + 1e-9) / scale:.{digits}f}%"
+
+
+def until(detection: Any, word: str) -> str:
+    """Calls until found: a number, more than what the calls prove, or never.
+
+    >>> until({"median": 4.0}, "median"), until({"p90": None, "p90_floor": 37}, "p90"), until({"p90": None}, "p90")
+    ('4', 'more than 37', 'never')
+    """
+    if not isinstance(detection, Mapping) or word not in detection:
+        return NOT_MEASURED
+    if is_number(detection[word]):
+        return count(detection[word])
+    floor = detection.get(f"{word}_floor")
+    return f"more than {count(floor)}" if is_number(floor) else "never"

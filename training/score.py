@@ -1,0 +1,162 @@
+"""Score a file of call records with a signed bundle: verdicts for every call, counts for the whole."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..features.catalogue import NAMES, catalogue_hash
+from ..features.intake import Intake
+from ..features.layouts import layout
+from ..features.pseudonyms import ENVIRONMENT, Key, key_from_environment, read_key
+from ..features.readers import read_calls, read_keyed, write_table
+from ..features.table import vectors
+from ..serving.policy import ACTIONS, read_policy
+from ..serving.scorer import Scorer, Scores
+from ..serving.signing import read_public_key
+from .console import Tell
+from .split import codes
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+
+SIGNER = "signer.pub"
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """Keyed calls in order of start, and what was put apart on the way."""
+
+    calls: pa.Table
+    quarantined: dict[str, int]
+
+
+def key_or_new(path: Path | None) -> Key:
+    """The key of a file, or of the environment, or else a new one that dies with the process."""
+    if path is not None:
+        return read_key(path)
+    return key_from_environment() if ENVIRONMENT in os.environ else Key.generate("once")
+
+
+def read_any(
+    path: Path,
+    layout_name: str,
+    *,
+    key: Path | None = None,
+    quarantine: Path | None = None,
+    strict: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Keyed:
+    """Calls of a file in any layout; "keyed" means a table that the intake wrote."""
+    if layout_name == "keyed":
+        return Keyed(read_keyed(path).sort_by("start"), {})
+    found = layout(layout_name)
+    secret = key_or_new(key)
+    read = read_calls(path, found, quarantine=quarantine, key=secret, strict=strict, progress=progress)
+    intake = Intake(secret, zone=found.hours_zone, numbers="codes" if found.numbers == "codes" else "written")
+    return Keyed(intake.table(read.table.sort_by("start")), dict(read.quarantined))
+
+
+def score_calls(scorer: Scorer, calls: pa.Table, *, threads: int = 0) -> tuple[Scores, Array]:
+    """Scores of keyed calls, and their vectors."""
+    rows = vectors(calls, threads=threads or None)
+    return scorer.score_table(rows, threads=threads or 2), rows
+
+
+def counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:
+    """Calls by action, and callers by the strongest action that one of their calls met."""
+    caller, callers = codes(calls["caller"])
+    strongest = np.zeros(callers, dtype=np.int8)
+    np.maximum.at(strongest, caller, scores.action)
+    return {"actions": by_action(scores.action), "callers": by_action(strongest)}
+
+
+def by_action(actions: Array) -> dict[str, int]:
+    """How often each action, none left out."""
+    found = Counter(actions.tolist())
+    return {word: found.get(i, 0) for i, word in enumerate(ACTIONS)}
+
+
+def verdict_table(scores: Scores, calls: pa.Table) -> pa.Table:
+    """One row a call: moment, tokens of both numbers, score and action."""
+    action = pa.DictionaryArray.from_arrays(pa.array(scores.action), pa.array(ACTIONS))
+    names = ["start", "caller", "callee"]
+    return pa.table(
+        {**{n: calls[n] for n in names}, "score": pa.array(scores.score, from_pandas=True), "action": action}
+    )
+
+
+def open_scorer(bundle: Path, trust: Path | None, policy: Path | None = None) -> Scorer:
+    """The scorer of a bundle. Without a key to trust, the one beside the bundle: fit for one's own runs only."""
+    public = trust or bundle.parent / SIGNER
+    if not public.exists():
+        raise ValueError(f"{public}: no public key; expected --trust FILE with the key that signed the bundle")
+    return Scorer.load(bundle, trusted=[read_public_key(public)], policy=read_policy(policy))
+
+
+def score_file(
+    bundle: Path,
+    path: Path,
+    layout_name: str,
+    *,
+    trust: Path | None,
+    policy: Path | None,
+    key: Path | None,
+    out: Path | None,
+    quarantine: Path | None,
+    strict: bool,
+    threads: int,
+    progress: Tell,
+) -> dict[str, Any]:
+    """Counts of a scored file by action, for calls and callers; the verdict of each call goes to `out`."""
+    scorer = open_scorer(bundle, trust, policy)
+    read = read_any(
+        path,
+        layout_name,
+        key=key,
+        quarantine=quarantine,
+        strict=strict,
+        progress=lambda done, size: progress("read", 0.4 * done / max(size, 1)),
+    )
+    if read.calls.num_rows == 0:
+        raise ValueError(f"{path}: no call to score; {sum(read.quarantined.values())} rows were put apart")
+    progress("score", 0.5)
+    scores, _ = score_calls(scorer, read.calls, threads=threads)
+    if out is not None:
+        write_table(verdict_table(scores, read.calls), out)
+    last = int(read.calls["start"].to_numpy().max()) / 1000
+    return {
+        "model": scorer.bundle.model_id,
+        "policy": scorer.policy.version,
+        "calls": read.calls.num_rows,
+        **counts(scores, read.calls),
+        "unscored": int(np.isnan(scores.raw).sum()),
+        "quarantined": read.quarantined,
+        "valid_until": scorer.bundle.valid_until,
+        "stale": last > datetime.fromisoformat(scorer.bundle.valid_until).timestamp(),
+    }
+
+
+def write_vectors(read: Keyed, out: Path, *, threads: int = 0) -> dict[str, Any]:
+    """Write the vectors of keyed calls: start, caller, callee and one column a feature."""
+    rows = vectors(read.calls, threads=threads or None)
+    columns = {name: read.calls[name] for name in ("start", "caller", "callee")}
+    write_table(pa.table(columns | {name: rows[:, i] for i, name in enumerate(NAMES)}), out)
+    return {
+        "calls": read.calls.num_rows,
+        "features": len(NAMES),
+        "catalogue": catalogue_hash(),
+        "quarantined": sum(read.quarantined.values()),
+        "out": str(out),
+    }

@@ -1,0 +1,115 @@
+"""Folds: forward in time with a gap, and no caller, block, trunk or device on both sides.
+
+Callers that share a number block, a trunk or a device form a group (connected components); a group is in one fold
+only. Training comes first; after a gap of the longest window plus the label delay comes the fold on which thresholds
+are chosen, then, later, the fold on which they are certified.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    Array = npt.NDArray[Any]
+
+DAY = 86_400_000
+WINDOW_DAYS = 7  # the longest window
+FOLDS = ("train", "valid", "choose", "certify")
+# Of the groups: enough for certifying at one benign call in ten thousand, the rest for learning.
+SHARES = (0.36, 0.10, 0.27, 0.27)
+GOLDEN = (5**0.5 - 1) / 2
+LINKS = ("caller_block", "trunk", "device")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Boundaries of the folds in Unix milliseconds: `[begin, end)` of each."""
+
+    train: tuple[int, int]
+    choose: tuple[int, int]
+    certify: tuple[int, int]
+    label_cutoff: int
+
+
+def plan(first: int, last: int, *, label_delay_days: int = 3) -> Plan:
+    """Cut a stretch of calls into folds.
+
+    The first 7 days only fill the windows. Of the days after the gap, half are for choosing, half for certifying.
+
+    Raises:
+        ValueError: if there are fewer than 21 days.
+    """
+    days = (last - first) // DAY + 1
+    gap = WINDOW_DAYS + label_delay_days
+    usable = days - WINDOW_DAYS - gap
+    if usable < 4:
+        raise ValueError(f"calls: expected at least {WINDOW_DAYS + gap + 4} days (windows, training, gap), got {days}")
+    learn = usable // 2
+    judge = (usable - learn) // 2
+    begin = first + WINDOW_DAYS * DAY
+    end = begin + learn * DAY
+    chosen = end + gap * DAY
+    return Plan(
+        train=(begin, end),
+        choose=(chosen, chosen + judge * DAY),
+        certify=(chosen + judge * DAY, first + days * DAY),
+        label_cutoff=end + label_delay_days * DAY,
+    )
+
+
+def groups(calls: pa.Table) -> Array:
+    """Group of each call's caller: callers are joined by shared blocks, trunks and devices. Shape (n,)."""
+    caller, callers = codes(calls["caller"])
+    nodes = callers
+    rows, columns = [], []
+    for name in LINKS:
+        link, links = codes(calls[name])
+        known = link >= 0
+        rows.append(caller[known])
+        columns.append(nodes + link[known])
+        nodes += links
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    graph = coo_array((np.ones(len(row), dtype=np.int8), (row, column)), shape=(nodes, nodes)).tocsr()
+    graph.data[:] = 1  # parallel edges were summed, and an int8 sum may wrap to zero
+    return np.asarray(connected_components(graph, directed=False)[1][caller])
+
+
+def codes(column: pa.ChunkedArray) -> tuple[Array, int]:
+    """A text column as integers from 0 in order of first appearance, -1 for null; and how many there are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    array = column.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = pc.dictionary_decode(array)
+    encoded = array.dictionary_encode()
+    return np.asarray(encoded.indices.fill_null(-1).to_numpy(), dtype=np.int64), len(encoded.dictionary)
+
+
+def fold_of_group(group: Array, kind: Array, seed: int) -> Array:
+    """Fold of each call by its group: an index into FOLDS.
+
+    Groups are dealt like cards, in order of kind and size, so that every fold gets its share of the few that make
+    many calls: a fold without a courier says nothing about couriers.
+
+    Args:
+        kind: class of each call's caller, as an integer; a group's kind is that of its last call.
+    """
+    sizes = np.bincount(group)
+    kinds = np.zeros(len(sizes), dtype=np.int64)
+    kinds[group] = kind
+    rng = np.random.default_rng(seed)
+    order = np.lexsort((rng.random(len(sizes)), -sizes, kinds))
+    # Low-discrepancy places: any run of neighbours in the order is split by the shares.
+    places = (np.arange(len(sizes)) * GOLDEN + rng.random()) % 1.0
+    fold = np.empty(len(sizes), dtype=np.int64)
+    fold[order] = np.searchsorted(np.cumsum(SHARES)[:-1], places, side="right")
+    return np.asarray(fold[group])

@@ -1,0 +1,263 @@
+"""Calls and labels to a judged, signed bundle: the order of the steps, and nothing else.
+
+vectors -> folds -> labels as of the cutoff -> fit -> calibrate and choose thresholds -> certify -> evaluate -> bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ..features.catalogue import FEATURES, NAMES, catalogue_hash
+from ..features.table import vectors
+from ..serving.booster import Booster
+from ..serving.bundle import save
+from ..serving.card import Band, Calibration, Card, Golden
+from ..serving.scorer import STRATUM
+from .certify import certificate, choose_threshold, strata
+from .dataset import Dataset, build
+from .evidence import Evidence, Judged, judged
+from .fit import Part, calibrate, fit
+from .labels import LabelPolicy, busiest_days, label_numbers, read_label_policy
+from .provenance import versions
+from .split import FOLDS, Plan, codes, fold_of_group, groups, plan
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+Progress = Callable[[str, float], None]
+
+# The two bands: (name, benign error that is certified, part of it that the choosing fold may show).
+TARGETS = (("certified", 1e-4, 0.7), ("watch", 1e-3, 0.8))
+GOLDEN_ROWS = 16
+LEAST_OF_A_CLASS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run may vary; everything else follows from the calls."""
+
+    seed: int = 0
+    threads: int = 0
+    calls_per_number: int = 120
+    label_delay_days: int = 3
+    valid_days: int = 90
+    epoch: int = 1
+    label_policy: LabelPolicy = field(default_factory=read_label_policy)
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished training: the bundle's parts and all that judging needs."""
+
+    evidence: Evidence
+    settings: Settings
+    vectors: Array
+    plan: Plan
+    fold: Array
+    caller: Array
+    callee: Array
+    start: Array
+    judged: Judged
+    raw: Array  # NaN where a call was not scored
+    models: dict[str, str]
+    card: Card
+    golden_rows: Array
+    fitted: dict[str, Any]
+
+
+def train(evidence: Evidence, settings: Settings, progress: Progress | None = None) -> Trained:
+    """Fit, calibrate, choose thresholds and certify them.
+
+    Args:
+        progress: told what is done and the part of it that is done, 0 to 1.
+    Raises:
+        ValueError: in one line, if the calls are too few days, or no label fits them.
+    """
+    tell = progress or (lambda _what, _part: None)
+    calls = evidence.calls
+    tell("features", 0.0)
+    X = vectors(calls, threads=settings.threads or None)  # noqa: N806
+    start = calls["start"].to_numpy()
+    (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
+    folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
+    group = groups(calls)
+    fold = fold_of_group(group, np.nan_to_num(X[:, NAMES.index(STRATUM)], nan=-1).astype(int), settings.seed)
+    tell("labels", 0.3)
+    sides = datasets(evidence, settings, X, start, caller, group, fold, folds)
+    tell("fit", 0.35)
+    models, classes, fitted = fit_models(sides, settings, lambda part: tell("fit", 0.35 + 0.35 * part))
+    tell("score", 0.7)
+    raw = np.full(len(start), np.nan)
+    later = np.flatnonzero(start >= folds.label_cutoff)
+    raw[later] = Booster(models["model"]).predict_raw(np.ascontiguousarray(X[later]), threads=settings.threads or 2)
+    tell("certify", 0.9)
+    known = judged(evidence, caller, settings.label_policy)
+    choose = np.any([rows_of(name, folds.choose, fold, start) for name in ("valid", "choose")], axis=0) & known.known
+    certify = rows_of("certify", folds.certify, fold, start) & known.known
+    calibration, method = calibrate(raw[choose], known.nuisance[choose], group[choose])
+    bands = tuple(
+        band(name, target, margin, raw, choose & ~known.nuisance, certify & ~known.nuisance, X)
+        for name, target, margin in TARGETS
+    )
+    fitted |= {"calibration": method, "groups": len(np.unique(group)), "rows": {n: len(d.y) for n, d in sides.items()}}
+    card = make_card(evidence, settings, folds, calibration, bands, classes, fitted)
+    golden = X[np.flatnonzero(certify)[:: max(1, int(certify.sum()) // GOLDEN_ROWS)][:GOLDEN_ROWS]]
+    tell("certify", 1.0)
+    return Trained(
+        evidence, settings, X, folds, fold, caller, callee, start, known, raw, models, card, golden, fitted
+    )  # fmt: skip
+
+
+def rows_of(fold_name: str, span: tuple[int, int], fold: Array, start: Array) -> Array:
+    """Which calls belong to a fold: its groups, in its stretch of time."""
+    return np.asarray((fold == FOLDS.index(fold_name)) & (start >= span[0]) & (start < span[1]))
+
+
+def datasets(
+    evidence: Evidence,
+    settings: Settings,
+    X: Array,  # noqa: N803
+    start: Array,
+    caller: Array,
+    group: Array,
+    fold: Array,
+    folds: Plan,
+) -> dict[str, Dataset]:
+    """The sides "train" and "valid": the same stretch of time, different groups, labels as of the cutoff."""
+    cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
+    labels = label_numbers(
+        busiest_days(evidence.calls, cutoff), evidence.reports, evidence.findings, cutoff, settings.label_policy
+    )
+    return {
+        name: build(
+            X, evidence.calls, group, caller, np.flatnonzero(rows_of(name, folds.train, fold, start)), labels,
+            cutoff=cutoff, calls_per_number=settings.calls_per_number, seed=settings.seed,
+        )
+        for name in ("train", "valid")
+    }  # fmt: skip
+
+
+def fit_models(
+    sides: dict[str, Dataset], settings: Settings, tell: Callable[[float], None]
+) -> tuple[dict[str, str], dict[str, tuple[str, ...]], dict[str, Any]]:
+    """The risk model, and the models of content and mode where enough of each class is known."""
+    learn, check = sides["train"], sides["valid"]
+    categorical = [feature.name for feature in FEATURES if feature.levels]
+    fixed: dict[str, Any] = {
+        "categorical": categorical,
+        "seed": settings.seed,
+        "threads": settings.threads,
+        "parameters": settings.parameters,
+    }
+    model = fit(
+        Part(learn.X, learn.y, learn.weight),
+        Part(check.X, check.y, check.weight),
+        NAMES,
+        progress=lambda done, most: tell(0.8 * done / most),
+        **fixed,
+    )
+    models = {"model": model}
+    classes: dict[str, tuple[str, ...]] = {}
+    for name in ("content", "mode"):
+        words = class_words(getattr(learn, name), getattr(check, name))
+        if len(words) > 1:
+            inside, outside = (class_part(side, getattr(side, name), words) for side in (learn, check))
+            models[name] = fit(inside, outside, NAMES, classes=len(words), **fixed)
+            classes[name] = words
+    trees = {name: text.count("\nTree=") for name, text in models.items()}
+    return models, classes, {"trees": trees, "classes": {name: list(words) for name, words in classes.items()}}
+
+
+def class_words(learn: Array, check: Array) -> tuple[str, ...]:
+    """Classes with enough labelled calls on the training side and at least one on the other."""
+    counts = pd.Series(learn).value_counts()
+    other = set(pd.Series(check).dropna())
+    return tuple(sorted(str(word) for word in counts[counts >= LEAST_OF_A_CLASS].index if word in other))
+
+
+def class_part(side: Dataset, words_of_rows: Array, words: tuple[str, ...]) -> Part:
+    """The rows whose class is one of `words`."""
+    code = pd.Categorical(words_of_rows, categories=list(words)).codes
+    kept = code >= 0
+    return Part(side.X[kept], code[kept].astype(np.int64), side.weight[kept])
+
+
+def band(
+    name: str,
+    target: float,
+    margin: float,
+    raw: Array,
+    choose: Array,
+    certify: Array,
+    X: Array,  # noqa: N803
+) -> Band:
+    """A threshold chosen on the benign calls of one fold and certified on those of a later one."""
+    threshold = choose_threshold(raw[choose], target, margin=margin)
+    classes = X[certify, NAMES.index(STRATUM)]
+    levels = np.array([*FEATURES[NAMES.index(STRATUM)].levels, "unknown"])
+    words = levels[np.where(np.isnan(classes), len(levels) - 1, classes).astype(int)]
+    return Band(
+        name,
+        threshold,
+        certificate("certify", raw[certify], threshold, target),
+        strata("certify", raw[certify], threshold, target, words),
+    )
+
+
+def make_card(
+    evidence: Evidence,
+    settings: Settings,
+    folds: Plan,
+    calibration: Calibration,
+    bands: tuple[Band, ...],
+    classes: dict[str, tuple[str, ...]],
+    fitted: dict[str, Any],
+) -> Card:
+    """What the bundle says of itself. Nothing in it depends on the machine or on the time of day."""
+    last = datetime.fromtimestamp(folds.certify[1] / 1000, tz=UTC).replace(microsecond=0)
+    return Card(
+        features=NAMES,
+        categorical={feature.name: len(feature.levels) for feature in FEATURES if feature.levels},
+        catalogue_hash=catalogue_hash(),
+        calibration=calibration,
+        thresholds=bands,
+        label_policy=settings.label_policy.to_json(),
+        training={
+            "seed": settings.seed,
+            "data": evidence.fingerprint,
+            "folds": {name: [_iso(t) for t in getattr(folds, name)] for name in ("train", "choose", "certify")},
+            "label_cutoff": _iso(folds.label_cutoff),
+            "settings": {"calls_per_number": settings.calls_per_number, "parameters": settings.parameters},
+            "fitted": fitted,
+            "versions": versions(),
+        },
+        valid_from=_utc(last),
+        valid_until=_utc(last + timedelta(days=settings.valid_days)),
+        epoch=settings.epoch,
+        golden=Golden((), {}),
+        classes=classes,
+    )
+
+
+def write_bundle(trained: Trained, folder: Path, signing_key: Ed25519PrivateKey) -> str:
+    """Sign and write the bundle; its model id."""
+    return save(trained.card, trained.models, trained.golden_rows.tolist(), folder, signing_key)
+
+
+def _iso(milliseconds: int) -> str:
+    return _utc(datetime.fromtimestamp(milliseconds / 1000, tz=UTC))
+
+
+def _utc(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
