@@ -22,7 +22,7 @@ from ..features.catalogue import NAMES, catalogue_hash
 from ..features.history import History
 from ..features.records import NUMBER_CLASSES, KeyedCall
 from .booster import Booster
-from .bundle import Bundle, load
+from .bundle import Bundle, Refused, load
 from .policy import ACTIONS, Policy, allowed, decide, read_policy
 from .reasons import Reason, reasons
 
@@ -65,7 +65,7 @@ class Scorer:
     def __init__(self, bundle: Bundle, policy: Policy) -> None:
         unknown = [name for name in bundle.features if name not in NAMES]
         if unknown:
-            raise ValueError(f"bundle needs features that this version does not compute: {', '.join(unknown[:3])}")
+            raise Refused(f"bundle needs features that this version does not compute: {', '.join(unknown[:3])}")
         self.bundle = bundle
         self.policy = policy
         self._columns = [NAMES.index(name) for name in bundle.features]
@@ -183,4 +183,4 @@ class Scorer:
 
 
 def _class_word(value: float) -> str:
-    return "unknown" if math.isnan(value) else NUMBER_CLASSES[int(value)]
+    return NUMBER_CLASSES[int(value)] if 0 <= value < len(NUMBER_CLASSES) else "unknown"

@@ -266,8 +266,9 @@ def test_no_rate_threshold_separates(town):
     order = np.argsort(key, kind="stable")
     count = np.empty(len(key), dtype=np.int64)
     count[order] = np.searchsorted(key[order], key[order]) - np.searchsorted(key[order], key[order] - HOUR)
-    threshold = np.quantile(count[~nuisance], 0.999)
-    assert 0 < (count[nuisance] > threshold).mean() < 0.34
+    strict, loose = np.quantile(count[~nuisance], [0.999, 0.9])
+    assert (count[nuisance] > strict).mean() < 0.34
+    assert (count[nuisance] > loose).mean() > (count[~nuisance] > loose).mean(), "yet it is not worthless"
 
 
 def test_look_alikes_overlap_with_telemarketers(town):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightgbm as lgb
 import numpy as np
+from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Early stopping on a ranking metric stopped 2 of 120 fits on the Sichuan set at so few trees that nothing
 # passed 0.5; log-loss and a minimum of trees do not.
 MINIMUM_TREES = 50
+FOLDS = 5  # for comparing the two calibrations
 PARAMETERS: Mapping[str, Any] = {
     "num_leaves": 31,
     "learning_rate": 0.06,
@@ -98,18 +100,32 @@ def without_machine(text: str) -> str:
 def calibrate(raw: Array, y: Array, group: Array) -> tuple[Calibration, str]:
     """Raw score to probability: logistic or isotonic, whichever has the lower log-loss across groups.
 
+    With too few groups to compare the two it is the logistic one; with calls of one kind only, "none": the model's
+    own log-odds.
+
     Args:
         raw: raw scores of calls that the model was not fitted on, at their natural mix.
         group: calls of one group are never on both sides of the comparison.
     """
+    if len(np.unique(y)) < 2:
+        return _as_fitted(raw), "none"
+    splits = list(GroupKFold(FOLDS).split(raw, groups=group)) if len(np.unique(group)) >= FOLDS else []
+    if not splits or any(len(np.unique(y[inside])) < 2 for inside, _ in splits):
+        return _logistic(raw, y), "logistic"
     scores: dict[str, float] = {}
     for name, make in (("logistic", _logistic), ("isotonic", _isotonic)):
         held = np.empty(len(raw))
-        for inside, outside in GroupKFold(5).split(raw, groups=group):
+        for inside, outside in splits:
             held[outside] = make(raw[inside], y[inside]).probabilities(raw[outside])
         scores[name] = float(log_loss(y, np.clip(held, 1e-9, 1 - 1e-9), labels=[0, 1]))
     best = min(scores, key=lambda name: scores[name])
     return (_logistic if best == "logistic" else _isotonic)(raw, y), best
+
+
+def _as_fitted(raw: Array) -> Calibration:
+    """The logistic function itself: raw scores are log-odds of the training mix."""
+    x = np.linspace(min(raw.min(initial=0.0), -20.0), max(raw.max(initial=0.0), 20.0), 200)
+    return _knots(x, expit(x))
 
 
 def _logistic(raw: Array, y: Array) -> Calibration:
@@ -128,6 +144,8 @@ def _isotonic(raw: Array, y: Array) -> Calibration:
 
 
 def _knots(x: Array, p: Array) -> Calibration:
+    if len(x) == 1:  # one score for all calls: a map still needs two knots
+        x, p = np.array([x[0], x[0] + 1.0]), np.repeat(p, 2)
     rising = np.concatenate([[True], np.diff(x) > 0])
     steady = np.maximum.accumulate(np.clip(p[rising], 0.0, 1.0))
     return Calibration(tuple(float(v) for v in x[rising]), tuple(float(v) for v in steady))

@@ -29,7 +29,7 @@ from .evaluate import (
 )
 from .evidence import Judged
 from .split import DAY, FOLDS
-from .train import TARGETS, Trained, rows_of
+from .train import TARGETS, Trained, choosing, rows_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 RULE = NAMES.index("out_calls_count_1h")
 BUCKETS = (("first call", 1, 1), ("calls 2-5", 2, 5), ("calls 6-20", 6, 20), ("later", 21, 1 << 40))
 CURVE_POINTS = 200
+DETECTION = ("detected_share", "median", "median_floor", "p90", "p90_floor", "stopped_share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +92,53 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
     band = card.thresholds[0]
     raw_rule = s.vectors[:, RULE]
     nuisance = s.judged.nuisance
-    order = ranking(s.raw[s.rows], nuisance[s.rows])
     model = headline_of(s, s.raw, band)
-    reliability = calibration_table(card.calibration.probabilities(s.raw[s.rows]), nuisance[s.rows])
     return {
         "headline": {
             "model": model,
             "rule": headline_of(s, raw_rule, rule)
             | {"rule": f"more than {int(np.ceil(rule.threshold)) - 1} calls in the last hour"},
         },
-        "ranking": to_json(order),
+        "ranking": ranking_figures(s),
         "unseen": {"calls": int(s.rows.sum()), "catch": model["catch"]},
         "slices": slice_figures(s, band),
         "buckets": buckets(s, band),
-        "curve": {"model": curve(s.raw, nuisance, s.rows), "rule": curve(raw_rule, nuisance, s.rows)},
-        "detection_curve": detection_curve(s, band, rule),
-        "reliability": to_json(reliability),
-        "precision_at_prior": to_json(prior_sweep(model["catch"]["call"]["rate"], band.certificate.bound)),
+        "curve": {"model": curve(s.raw, nuisance, s.rows), "rule": curve(raw_rule, nuisance, s.rows)}
+        if both_kinds(s)
+        else {},
+        "detection_curve": detection_curve(s, band, rule) if s.lives.any() else {},
+        "reliability": reliability_figures(s, card),
+        "precision_at_prior": priors(model["catch"]["call"]["rate"], band.certificate.bound),
     }
+
+
+def both_kinds(s: Scored) -> bool:
+    """Whether there are benign and nuisance calls to tell apart."""
+    return len(np.unique(s.judged.nuisance[s.rows])) == 2
+
+
+def ranking_figures(s: Scored) -> dict[str, Any]:
+    """How well scores order calls; `None` where there is one kind only."""
+    nuisance = s.judged.nuisance[s.rows]
+    if not both_kinds(s):
+        return {"calls": len(nuisance), "nuisance": int(nuisance.sum()), "auc": None, "average_precision": None}
+    told: dict[str, Any] = to_json(ranking(s.raw[s.rows], nuisance))
+    return told
+
+
+def reliability_figures(s: Scored, card: Card) -> dict[str, Any]:
+    """Probabilities against what came true; calls without a score have none."""
+    rows = s.rows & ~np.isnan(s.raw)
+    if not rows.any():
+        return {"bins": [], "ece": None, "log_loss": None}
+    table = calibration_table(card.calibration.probabilities(s.raw[rows]), s.judged.nuisance[rows])
+    told: dict[str, Any] = to_json(table)
+    return told
+
+
+def priors(rate: float | None, bound: float) -> list[dict[str, Any]]:
+    """Precision where another share of calls is nuisance; nothing if no nuisance call was judged."""
+    return [] if rate is None else [to_json(point) for point in prior_sweep(rate, bound)]
 
 
 def data_figures(calls: pa.Table, nuisance: Array) -> dict[str, Any]:
@@ -132,7 +162,7 @@ def rule_band(t: Trained) -> Band:
     name, target, margin = TARGETS[0]
     values = t.vectors[:, RULE]
     benign = ~t.judged.nuisance & t.judged.known
-    choose = rows_of("choose", t.plan.choose, t.fold, t.start) & benign
+    choose = choosing(t.plan, t.fold, t.start) & benign
     certify = rows_of("certify", t.plan.certify, t.fold, t.start) & benign
     threshold = choose_threshold(values[choose], target, margin=margin)
     return Band(name, threshold, certificate("certify", values[certify], threshold, target))
@@ -148,15 +178,20 @@ def headline_of(s: Scored, raw: Array, band: Band) -> dict[str, Any]:
         "bound": found.bound,
         "target": found.target,
         "certified": found.certified,
-        "bootstrap": list(caller_bootstrap(raw[benign] >= band.threshold, s.caller[benign], seed=s.seed)),
+        # Without a caller nothing is known of the rate.
+        "bootstrap": list(caller_bootstrap(raw[benign] >= band.threshold, s.caller[benign], seed=s.seed))
+        if benign.any()
+        else [0.0, 1.0],
         "catch": catch_of(s, raw, band.threshold, s.rows),
         "detection": detection_figures(s, raw, band.threshold),
     }
 
 
 def catch_of(s: Scored, raw: Array, threshold: float, rows: Array) -> dict[str, Any]:
-    """Catch rate of the nuisance calls among `rows`, weighted by call, caller and callee."""
+    """Catch rate of the nuisance calls among `rows`, weighted by call, caller and callee; `None` if there are none."""
     bad = rows & s.judged.nuisance
+    if not bad.any():
+        return {name: {"rate": None, "low": None, "high": None} for name in ("call", "caller", "callee")}
     found = catch(raw[bad], threshold, s.caller[bad], s.callee[bad], seed=s.seed)
     rates = {"call": found.by_call, "caller": found.by_caller, "callee": found.by_callee}
     return {name: {"rate": rate.value, "low": rate.low, "high": rate.high} for name, rate in rates.items()}
@@ -164,6 +199,8 @@ def catch_of(s: Scored, raw: Array, threshold: float, rows: Array) -> dict[str, 
 
 def detection_figures(s: Scored, raw: Array, threshold: float) -> dict[str, Any]:
     """Calls until detected; where the figure is infinite, None beside the floor that the calls prove."""
+    if not s.lives.any():
+        return {"callers": 0, "calls": 0} | dict.fromkeys(DETECTION)
     found = calls_to_detection(raw[s.lives], threshold, s.caller[s.lives], s.start[s.lives])
     told: dict[str, Any] = to_json(
         {

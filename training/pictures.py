@@ -173,7 +173,7 @@ def benign_slices(figures: Mapping[str, Any], narrow: bool) -> Figure:
     ax.xaxis.set_major_locator(FixedLocator([10.0**n for n in range(-8, 1, 2 if narrow else 1) if 10.0**n > left]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: percent(x)))
     ax.set_xlabel("innocent calls flagged (logarithmic)")
-    named_rows(ax, [f"{words(one['slice'])}\n{one['flagged']:,} of {one['calls']:,}" for one in rows])
+    named_rows(ax, [f"{short(one['slice'])}\n{one['flagged']:,} of {one['calls']:,}" for one in rows])
     legend(ax)
     return figure
 
@@ -190,7 +190,7 @@ def nuisance_slices(figures: Mapping[str, Any], narrow: bool) -> Figure:
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
     ax.set_xlabel("nuisance calls caught, with 95% interval")
-    named_rows(ax, [f"{words(one['slice'])}\n{one['calls']:,} calls" for one in rows])
+    named_rows(ax, [f"{short(one['slice'])}\n{one['calls']:,} calls" for one in rows])
     return figure
 
 
@@ -198,14 +198,11 @@ def reliability(figures: Mapping[str, Any], narrow: bool) -> Figure:
     """Probability told against what came true, on scales that open both ends."""
     figure, ax = blank(narrow, 3.4 if narrow else 3.7)
     edge = 1e-4
-    line = [edge, 0.5, 1 - edge]
+    line = (edge, 0.5, 1 - edge)
     ax.plot(line, line, ":", color=INK, lw=1, label="as told")
     bins = figures["reliability"]["bins"]
-    inner = [(max(b["predicted"], edge), b["observed"]) for b in bins]
-    inner = [(min(x, 1 - edge), min(max(y, edge), 1 - edge)) for x, y in inner]
-    ax.plot(
-        *zip(*inner, strict=True), "-o", color=BLUE, lw=1, ms=7, clip_on=False, label="callsieve, like calls together"
-    )
+    told, true = ([min(max(one[word], edge), 1 - edge) for one in bins] for word in ("predicted", "observed"))
+    ax.plot(told, true, "-o", color=BLUE, lw=1, ms=7, clip_on=False, label="callsieve, like calls together")
     ticks = (1e-4, 1e-3, 1e-2, 0.1, 0.5, 0.9, 0.99, 0.999, 1 - 1e-4)
     for axis, scale in ((ax.xaxis, ax.set_xscale), (ax.yaxis, ax.set_yscale)):
         scale("logit")
@@ -227,10 +224,10 @@ def time_line(figures: Mapping[str, Any], narrow: bool) -> Figure:
     rows = [(name, label) for name, label in FOLD_WORDS if told.get(name)]
     for y, (name, _) in enumerate(rows):
         begin, end = (moment(text) for text in told[name])
-        ax.barh(y, end - begin, left=begin, height=0.6, color=BLUE, alpha=(0.3, 0.6, 1.0)[y])  # type: ignore[arg-type]
+        ax.barh(y, end - begin, left=begin, height=0.6, color=BLUE, alpha=(0.3, 0.6, 1.0)[y])
     if told.get("label_cutoff"):
         cutoff = moment(told["label_cutoff"])
-        ax.axvline(cutoff, color=VERMILLION, ls="--", lw=1.5, label="last report that training may know")  # type: ignore[arg-type]
+        ax.axvline(cutoff, color=VERMILLION, ls="--", lw=1.5, label="last report that training may know")
         legend(ax)
     locator = mdates.AutoDateLocator(minticks=3, maxticks=4 if narrow else 8, interval_multiples=False)
     ax.xaxis.set_major_locator(locator)
@@ -255,7 +252,7 @@ DRAWN: dict[str, tuple[Callable[[Mapping[str, Any]], Any], Draw]] = {
 def note(ax: Axes, x: float, text: str, side: str) -> None:
     """A line across the picture with its name at the top, clear of every curve."""
     ax.axvline(x, color=INK, lw=1, ls=":")
-    ax.annotate(text, (x, 1.1), (-4 if side == "right" else 4, 0), textcoords="offset points", ha=side, va="center")  # type: ignore[arg-type]
+    ax.annotate(text, (x, 1.1), (-4 if side == "right" else 4, 0), textcoords="offset points", ha=side, va="center")
 
 
 def shares(ax: Axes, label: str) -> None:
@@ -268,7 +265,7 @@ def shares(ax: Axes, label: str) -> None:
 
 def legend(ax: Axes) -> None:
     """Above the picture, where it hides nothing."""
-    ax.figure.legend(loc="outside upper left", ncols=2, handlelength=1.8, columnspacing=1.2, borderaxespad=0.2)  # type: ignore[union-attr]
+    ax.figure.legend(loc="outside upper left", ncols=2, handlelength=1.8, columnspacing=1.2, borderaxespad=0.2)
 
 
 def named_rows(ax: Axes, names: Sequence[str]) -> None:
@@ -292,6 +289,12 @@ def percent(share: float) -> str:
 def words(name: str) -> str:
     """The name of a slice as words."""
     return name.replace("_", " ")
+
+
+def short(name: str) -> str:
+    """The name of a slice, cut so that room is left for the picture."""
+    full = " ".join(words(name).split())
+    return full if len(full) <= 22 else full[:21] + "…"
 
 
 def moment(text: str) -> float:

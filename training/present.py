@@ -8,6 +8,7 @@ from typing import Any
 
 from .console import say, show_table
 from .evaluate import calls_text
+from .report import NOT_MEASURED, share
 
 QUANTILES = ("median", "p90")
 
@@ -33,21 +34,25 @@ def headline(figures: Mapping[str, Any]) -> None:
         ("benign pass, at least (95 %)", *(f"{1 - one['bound']:.4%}" for one in both)),
         ("certified at 1 in 10,000", *("yes" if one["certified"] else "no" for one in both)),
         *((f"nuisance caught, by {word}", *(rate(one["catch"][word]) for one in both)) for word in both[0]["catch"]),
-        ("numbers ever found", *(f"{one['detection']['detected_share']:.1%}" for one in both)),
+        ("numbers ever found", *(share(one["detection"]["detected_share"]) for one in both)),
         *((f"calls until found, {word}", *(until(one["detection"], word) for one in both)) for word in QUANTILES),
-        ("lifetime calls stopped", *(f"{one['detection']['stopped_share']:.1%}" for one in both)),
+        ("lifetime calls stopped", *(share(one["detection"]["stopped_share"]) for one in both)),
     ]  # fmt: skip
     title = f"{figures['data']['calls']:,} calls; judged on groups unseen in training ({figures['data']['source']})"
     show_table(title, ("", "callsieve", both[1]["rule"]), rows)
 
 
-def rate(value: Mapping[str, float]) -> str:
+def rate(value: Mapping[str, Any]) -> str:
     """A rate with its interval."""
+    if value["rate"] is None:
+        return NOT_MEASURED
     return f"{value['rate']:.1%} ({value['low']:.1%} - {value['high']:.1%})"
 
 
 def until(detection: Mapping[str, Any], word: str) -> str:
     """Calls until found, or more than what the calls prove."""
+    if not detection["callers"]:
+        return NOT_MEASURED
     found = detection[word]
     return calls_text(float("inf") if found is None else found, detection[f"{word}_floor"])
 

@@ -95,6 +95,7 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     fold = fold_of_group(group, np.nan_to_num(X[:, NAMES.index(STRATUM)], nan=-1).astype(int), settings.seed)
     tell("labels", 0.3)
     sides = datasets(evidence, settings, X, start, caller, group, fold, folds)
+    require_both("train", sides["train"].y)
     tell("fit", 0.35)
     models, classes, fitted = fit_models(sides, settings, lambda part: tell("fit", 0.35 + 0.35 * part))
     tell("score", 0.7)
@@ -103,8 +104,9 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     raw[later] = Booster(models["model"]).predict_raw(np.ascontiguousarray(X[later]), threads=settings.threads or 2)
     tell("certify", 0.9)
     known = judged(evidence, caller, settings.label_policy)
-    choose = np.any([rows_of(name, folds.choose, fold, start) for name in ("valid", "choose")], axis=0) & known.known
+    choose = choosing(folds, fold, start) & known.known
     certify = rows_of("certify", folds.certify, fold, start) & known.known
+    require_benign("choose", choose & ~known.nuisance)
     calibration, method = calibrate(raw[choose], known.nuisance[choose], group[choose])
     bands = tuple(
         band(name, target, margin, raw, choose & ~known.nuisance, certify & ~known.nuisance, X)
@@ -112,16 +114,38 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     )
     fitted |= {"calibration": method, "groups": len(np.unique(group)), "rows": {n: len(d.y) for n, d in sides.items()}}
     card = make_card(evidence, settings, folds, calibration, bands, classes, fitted)
-    golden = X[np.flatnonzero(certify)[:: max(1, int(certify.sum()) // GOLDEN_ROWS)][:GOLDEN_ROWS]]
+    shown = np.flatnonzero(certify) if certify.any() else later
+    golden = X[shown[:: max(1, len(shown) // GOLDEN_ROWS)][:GOLDEN_ROWS]]
     tell("certify", 1.0)
     return Trained(
         evidence, settings, X, folds, fold, caller, callee, start, known, raw, models, card, golden, fitted
     )  # fmt: skip
 
 
+def require_both(fold: str, y: Array) -> None:
+    """Raise `ValueError` unless labelled calls of both kinds are there to learn from."""
+    nuisance = int(y.sum())
+    if not 0 < nuisance < len(y):
+        raise ValueError(
+            f"fold {fold!r}: expected labelled benign and nuisance calls, got {len(y) - nuisance} and {nuisance}; "
+            "give more days, reports or findings, or another seed"
+        )
+
+
+def require_benign(fold: str, benign: Array) -> None:
+    """Raise `ValueError` unless there are benign calls to choose a threshold on."""
+    if not benign.any():
+        raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
+
+
 def rows_of(fold_name: str, span: tuple[int, int], fold: Array, start: Array) -> Array:
     """Which calls belong to a fold: its groups, in its stretch of time."""
     return np.asarray((fold == FOLDS.index(fold_name)) & (start >= span[0]) & (start < span[1]))
+
+
+def choosing(folds: Plan, fold: Array, start: Array) -> Array:
+    """Calls on which thresholds are chosen: of the groups that no tree was grown on, in the stretch for choosing."""
+    return np.any([rows_of(name, folds.choose, fold, start) for name in ("valid", "choose")], axis=0)
 
 
 def datasets(

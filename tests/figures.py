@@ -1,0 +1,235 @@
+"""Figures of an invented run, as a training tells them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+CERTIFICATE = {"fold": "certify", "confidence": 0.95, "target": 1e-4}
+COMMAND = "mlflow ui --backend-store-uri sqlite:///callsieve-demo/mlflow.db"
+
+
+def proof(calls: int, false: int, bound: float, certified: bool) -> dict[str, Any]:
+    return CERTIFICATE | {"benign_calls": calls, "false_calls": false, "bound": bound, "certified": certified}
+
+
+def rates(call: float, caller: float, callee: float) -> dict[str, Any]:
+    found = {"call": call, "caller": caller, "callee": callee}
+    return {name: {"rate": x, "low": x - 0.031, "high": x + 0.027} for name, x in found.items()}
+
+
+def benign(name: str, calls: int, flagged: int, bound: float | None, certified: bool | None) -> dict[str, Any]:
+    rate = 1 - flagged / max(calls, 1)
+    low = None if bound is None else 1 - bound
+    return {
+        "slice": name,
+        "nuisance": False,
+        "calls": calls,
+        "callers": calls // 40,
+        "flagged": flagged,
+        "rate": rate,
+        "low": low,
+        "high": 1.0,
+        "bound": bound,
+        "certified": certified,
+    }
+
+
+def nuisance(name: str, calls: int, rate: float) -> dict[str, Any]:
+    return {
+        "slice": name,
+        "nuisance": True,
+        "calls": calls,
+        "callers": calls // 90,
+        "flagged": int(rate * calls),
+        "rate": rate,
+        "low": max(rate - 0.06, 0.0),
+        "high": min(rate + 0.05, 1.0),
+        "bound": None,
+        "certified": None,
+    }
+
+
+def realistic() -> dict[str, Any]:
+    fpr = [0.0, *(10 ** (x / 10) for x in range(-55, 1))]
+    calls = sorted({int(10 ** (x / 20)) for x in range(61)})
+    return {
+        "model": {
+            "id": "cs-7f3a91c2d40e",
+            "trees": {"model": 210, "content": 80},
+            "features": 85,
+            "calibration": "isotonic",
+            "top_features": [
+                {
+                    "name": "out_callees_share_24h",
+                    "en": "different numbers per call in the last 24 hours",
+                    "share": 0.312,
+                },
+                {
+                    "name": "out_new_callees_share_7d",
+                    "en": "share of numbers never called before, last 7 days",
+                    "share": 0.171,
+                },
+                {
+                    "name": "out_talk_under_10s_share_24h",
+                    "en": "share of answered calls under 10 seconds in the last 24 hours",
+                    "share": 0.094,
+                },
+                {"name": "number_age", "en": "time since the number was first seen (7 days at most)", "share": 0.061},
+            ],
+        },
+        "data": {
+            "calls": 1_204_331,
+            "numbers": 48_210,
+            "days": 35,
+            "nuisance_share": 0.0731,
+            "fingerprint": "9c1f" * 16,
+            "seed": 1,
+            "source": "simulated world 'small', seed 1",
+            "judged_by": "truth",
+        },
+        "folds": {
+            "train": ["2025-03-08T00:00:00+00:00", "2025-03-17T00:00:00+00:00"],
+            "choose": ["2025-03-27T00:00:00+00:00", "2025-03-31T00:00:00+00:00"],
+            "certify": ["2025-03-31T00:00:00+00:00", "2025-04-05T00:00:00+00:00"],
+            "label_cutoff": "2025-03-20T00:00:00+00:00",
+        },
+        "bands": [
+            {
+                "name": "certified",
+                "target": 1e-4,
+                "threshold": 4.21,
+                "certificate": proof(310_412, 12, 6.27e-5, True),
+                "strata": {
+                    "mobile": proof(281_104, 10, 6.03e-5, True),
+                    "resale": proof(8_120, 0, 3.69e-4, False),
+                    "95_service": proof(21_188, 2, 2.97e-4, False),
+                },
+            },
+            {
+                "name": "watch",
+                "target": 1e-3,
+                "threshold": 2.9,
+                "certificate": proof(310_412, 201, 7.3e-4, True),
+                "strata": {},
+            },
+        ],
+        "headline": {
+            "model": proof(310_412, 12, 6.27e-5, True)
+            | {
+                "bootstrap": [1.2e-5, 8.1e-5],
+                "catch": rates(0.874, 0.912, 0.853),
+                "detection": {
+                    "callers": 612,
+                    "calls": 80_124,
+                    "detected_share": 0.912,
+                    "median": 3.0,
+                    "median_floor": 3,
+                    "p90": 41.0,
+                    "p90_floor": 41,
+                    "stopped_share": 0.846,
+                },
+            },
+            "rule": proof(310_412, 17, 8.2e-5, True)
+            | {
+                "rule": "more than 31 calls in the last hour",
+                "bootstrap": [0.0, 1.4e-4],
+                "catch": rates(0.233, 0.301, 0.21),
+                "detection": {
+                    "callers": 612,
+                    "calls": 80_124,
+                    "detected_share": 0.301,
+                    "median": None,
+                    "median_floor": 87,
+                    "p90": None,
+                    "p90_floor": 402,
+                    "stopped_share": 0.204,
+                },
+            },
+        },
+        "seen": {"calls": 90_312, "catch": rates(0.931, 0.95, 0.92)},
+        "unseen": {"calls": 335_002, "catch": rates(0.874, 0.912, 0.853)},
+        "slices": [
+            benign("ordinary", 251_020, 3, 3.09e-5, True),
+            benign("courier", 31_004, 6, 3.82e-4, False),
+            benign("takeaway", 12_408, 2, 5.07e-4, False),
+            benign("customer_service", 9_870, 1, 4.8e-4, False),
+            benign("alerts", 5_610, 0, 5.34e-4, False),
+            benign("new_number", 500, 0, 5.97e-3, False),
+            benign("organiser", 0, 0, None, None),
+            nuisance("telemarketer", 9_214, 0.91),
+            nuisance("robot", 8_120, 0.97),
+            nuisance("fraud_ring", 4_410, 0.79),
+            nuisance("one_ring", 2_210, 0.94),
+            nuisance("low_and_slow", 634, 0.18),
+        ],
+        "buckets": [
+            {"bucket": "first call", "calls": 612, "catch": 0.31},
+            {"bucket": "calls 2-5", "calls": 2_204, "catch": 0.62},
+            {"bucket": "calls 6-20", "calls": 6_121, "catch": 0.83},
+            {"bucket": "later", "calls": 15_651, "catch": None},
+        ],
+        "curve": {
+            "model": [[x, min(1.0, 0.99 - 0.03 * max(0.0, -math.log10(x) - 2) ** 2 if x else 0.4)] for x in fpr],
+            "rule": [[x, min(1.0, 0.95 / (1 + math.exp(-1.6 * (math.log10(x) + 3.2))) if x else 0.0)] for x in fpr],
+        },
+        "detection_curve": {
+            "calls": calls,
+            "model": [0.93 - 0.62 * n**-0.8 for n in calls],
+            "rule": [0.32 - 0.32 * n**-0.25 for n in calls],
+        },
+        "reliability": {
+            "ece": 0.0041,
+            "log_loss": 0.02,
+            "bins": [
+                {"predicted": p, "observed": o, "calls": 30_000}
+                for p, o in (
+                    (2e-5, 0.0),
+                    (2e-4, 1.3e-4),
+                    (9e-4, 1.4e-3),
+                    (4e-3, 3e-3),
+                    (0.03, 0.041),
+                    (0.41, 0.36),
+                    (0.985, 0.991),
+                )
+            ],
+        },
+        "precision_at_prior": [{"prior": p, "precision": x} for p, x in ((0.001, 0.933), (0.01, 0.993), (0.2, None))],
+        "last_day": {
+            "date": "2025-04-04",
+            "calls": 35_210,
+            "actions": {"pass": 32_804, "label": 2_406, "screen": 0, "block": 0},
+            "callers": {"pass": 9_120, "label": 131, "screen": 0, "block": 0},
+            "examples": [
+                {
+                    "case": "c-20250404-5be1",
+                    "action": "label",
+                    "score": 0.993,
+                    "band": "certified",
+                    "slice": "fraud_ring",
+                    "content": "fraud",
+                    "mode": "human",
+                    "reasons": [
+                        {
+                            "en": "different numbers per call in the last hour: 100%",
+                            "zh": "过去1小时不同号码占通话的比例:100%",
+                        },
+                        {
+                            "en": "share of answered calls under 10 seconds in the last 24 hours: 61%",
+                            "zh": "过去24小时接通后不足10秒的比例:61%",
+                        },
+                    ],
+                },
+                {
+                    "action": "label",
+                    "score": None,
+                    "band": "",
+                    "slice": "courier",
+                    "content": None,
+                    "mode": None,
+                    "reasons": [{"en": "calls under way at this moment: 4", "zh": "此刻进行中的呼叫数:4"}],
+                },
+            ],
+        },
+        "next": [COMMAND, "callsieve score --bundle callsieve-demo/bundle --help"],
+    }
