@@ -145,13 +145,14 @@ def replay(
         for i in range(count):
             call = views[origin + i] >> 1
             at = starts[call]
-            while waiting > 0 and times[0] < at:
-                node = nodes[0]
-                waiting = pop(times, nodes, waiting)
-                enter(node, state, 0, calls, links, pairs, pair_of)
             direction = directions[i]
             if direction == 0:
+                # Leave first: an event that is let in now enters only the windows that still reach it.
                 leave(at, state, 0, calls, links, pairs, pair_of)
+                while waiting > 0 and times[0] < at:
+                    node = nodes[0]
+                    waiting = pop(times, nodes, waiting)
+                    enter(node, state, 0, calls, links, pairs, pair_of)
                 pair = pair_of[2 * i]
                 emit(at, program, state, 0, pairs, pair, facts, call * facts_width, out, call * width)
             place = first_record(i, calls, others, directions)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -159,6 +159,8 @@ def vectors(calls: pa.Table, *, threads: int | None = None) -> Array:
     Returns: float64 (calls, len(FEATURES)), rows in the order of `calls`; NaN where a value is unknown.
     Raises: ValueError: if a column is missing or holds an unknown word.
     """
+    import joblib
+
     missing = [name for name in KEYED_COLUMNS if name not in calls.column_names]
     if missing:
         raise ValueError(f"calls: expected the columns of a keyed table, {', '.join(missing)} missing")
@@ -189,6 +191,8 @@ def vectors(calls: pa.Table, *, threads: int | None = None) -> Array:
             parties.ravel(), facts, len(CALL_FACTS), steps, len(FEATURES), scratch(largest), out.reshape(-1),
         )  # fmt: skip
 
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(part, bounds[:-1], bounds[1:]))
+    # Threads suffice: the compiled kernel lets go of the interpreter's lock.
+    joblib.Parallel(workers, require="sharedmem")(
+        joblib.delayed(part)(first, last) for first, last in pairwise(bounds.tolist())
+    )
     return out

@@ -30,7 +30,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
     """
     name = str(path or "the shipped policy")
     try:
-        text = Path(path).read_text() if path else files(__package__).joinpath("policy.toml").read_text()
+        text = (Path(path) if path else files(__package__).joinpath("policy.toml")).read_text(encoding="utf-8")
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{name}: expected a TOML file, {error}") from error

@@ -56,14 +56,16 @@ def _shown(feature: Feature, value: float) -> tuple[str, str]:
     if feature.unit == "yes/no":
         return ("yes", "是") if value else ("no", "否")
     if feature.unit == "share":
-        return f"{value:.0%}", f"{value:.0%}"
+        return f"{value:,.0%}", f"{value:,.0%}"
     if feature.unit == "seconds":
         return _duration(value)
-    return f"{value:.4g}", f"{value:.4g}"
+    # Nobody reads 1.235e+04 calls; the commas also keep a long count from looking like a telephone number.
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return text, text
 
 
 def _duration(seconds: float) -> tuple[str, str]:
     for size, en, zh in ((86_400, "days", "天"), (3_600, "hours", "小时"), (60, "minutes", "分钟")):
         if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {en}", f"{seconds / size:.1f}{zh}"
-    return f"{seconds:.1f} seconds", f"{seconds:.1f}秒"
+            return f"{seconds / size:,.1f} {en}", f"{seconds / size:,.1f}{zh}"
+    return f"{seconds:,.1f} seconds", f"{seconds:,.1f}秒"

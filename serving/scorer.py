@@ -136,7 +136,7 @@ class Scorer:
     def _judge(self, history: History, call: KeyedCall, *, explain: bool) -> Verdict:
         case = ""
         try:
-            case = self._case(call)
+            case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
             return self._verdict(history.vector(call), call.start, case=case, explain=explain)
         except Exception as error:
             return self._unscored(case, f"no score: {type(error).__name__}")
@@ -176,10 +176,11 @@ class Scorer:
             "pass", math.nan, "", None, None, (), status, case, self.bundle.model_id, self.bundle.valid_until
         )
 
-    def _case(self, call: KeyedCall) -> str:
-        """The same call judged by the same model is the same case."""
-        identity = f"{self.bundle.model_id} {call.caller} {call.callee} {call.start}"
-        return hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
+
+def case_id(model: str, caller: str, callee: str, start: int) -> str:
+    """The same call judged by the same model is the same case: 16 hex digits, from which nothing can be read back."""
+    identity = f"{model} {caller} {callee} {start}"
+    return hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
 
 
 def _class_word(value: float) -> str:

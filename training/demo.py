@@ -8,7 +8,7 @@ from typing import Any
 from ..features.intake import Intake
 from ..features.pseudonyms import Key, read_key
 from .console import Tell
-from .evidence import FINDING_COLUMNS, REPORT_COLUMNS, Evidence, evidence, frame
+from .evidence import FINDINGS, REPORTS, Evidence, evidence, frame
 from .study import study
 from .train import Settings
 from .world.scenario import load_scenario
@@ -56,8 +56,8 @@ def of_world(world: World) -> Evidence:
     """What a training may see of a world, and its truth to judge by."""
     return evidence(
         world.calls,
-        frame(world.reports, REPORT_COLUMNS, "reports"),
-        frame(world.findings, FINDING_COLUMNS, "findings"),
+        frame(world.reports, REPORTS, "reports"),
+        frame(world.findings, FINDINGS, "findings"),
         world.truth,
     )
 

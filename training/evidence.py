@@ -12,6 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pandas import DatetimeTZDtype
+from pandera.errors import SchemaErrors
+from pandera.pandas import Check, Column, DataFrameSchema
 
 from ..features.readers import read_keyed
 from .labels import LabelPolicy, busiest_days, label_numbers
@@ -21,8 +24,23 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-REPORT_COLUMNS = ("reporter", "number", "at", "known_at", "category")
-FINDING_COLUMNS = ("number", "nuisance", "known_at")
+_MOMENT = DatetimeTZDtype("ms", "UTC")
+REPORTS = DataFrameSchema(
+    {
+        "reporter": Column(object),
+        "number": Column(object),
+        "at": Column(_MOMENT),
+        "known_at": Column(_MOMENT),
+        "category": Column(object),
+        "mode": Column(object, nullable=True, required=False),
+    },
+    checks=Check(lambda table: table["known_at"] >= table["at"], error="known_at not before at"),
+    coerce=True,
+    strict="filter",
+)
+FINDINGS = DataFrameSchema(
+    {"number": Column(object), "nuisance": Column(bool), "known_at": Column(_MOMENT)}, coerce=True, strict="filter"
+)
 TRUTH_COLUMNS = ("call", "nuisance", "slice")
 
 
@@ -74,26 +92,46 @@ def read_evidence(folder: Path) -> Evidence:
     truth = folder / "truth.parquet"
     return evidence(
         calls,
-        _frame(folder / "reports.parquet", REPORT_COLUMNS),
-        _frame(folder / "findings.parquet", FINDING_COLUMNS),
-        pq.read_table(truth) if truth.exists() else None,
+        frame(_table(folder / "reports.parquet"), REPORTS, "reports.parquet"),
+        frame(_table(folder / "findings.parquet"), FINDINGS, "findings.parquet"),
+        of_calls(_table(truth), calls) if truth.exists() else None,
     )
 
 
-def _frame(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    if not path.exists():
-        raise ValueError(f"{path}: not found; expected a table with the columns {', '.join(columns)}")
-    return frame(pq.read_table(path), columns, str(path))
+def _table(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{path}: expected a Parquet table, {error}") from error
 
 
-def frame(table: pa.Table, columns: tuple[str, ...], where: str) -> pd.DataFrame:
-    """An Arrow table as pandas, its text as plain objects."""
-    missing = [name for name in columns if name not in table.column_names]
-    if missing:
-        raise ValueError(f"{where}: expected the columns {', '.join(columns)}, {', '.join(missing)} missing")
+def of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:
+    """The truth in the order of the calls, matched by the column `call`.
+
+    Raises:
+        ValueError: if a column is missing, or a call has no truth.
+    """
+    missing = [name for name in TRUTH_COLUMNS if name not in truth.column_names]
+    if missing or "call" not in calls.column_names:
+        raise ValueError(f"truth: expected the columns {', '.join(TRUTH_COLUMNS)}, and `call` also in the calls")
+    places = pc.index_in(calls["call"], value_set=truth["call"].combine_chunks())
+    if places.null_count:
+        raise ValueError(f"truth: expected a row for every call, {places.null_count} calls have none")
+    return truth.take(places)
+
+
+def frame(table: pa.Table, schema: DataFrameSchema, where: str) -> pd.DataFrame:
+    """An Arrow table as pandas, checked: its text as plain objects, columns that no schema names left out.
+
+    Raises:
+        ValueError: in one line that says which column breaks which rule; no value is shown.
+    """
     plain = [pc.dictionary_decode(c) if pa.types.is_dictionary(c.type) else c for c in table.columns]
-    found: pd.DataFrame = pa.table(plain, names=table.column_names).to_pandas()
-    return found
+    try:
+        return schema.validate(pa.table(plain, names=table.column_names).to_pandas(), lazy=True)
+    except SchemaErrors as error:
+        first = error.failure_cases.iloc[0]
+        raise ValueError(f"{where}: column {first['column']}: expected {first['check']}") from None
 
 
 def judged(evidence: Evidence, caller: Array, policy: LabelPolicy) -> Judged:

@@ -45,8 +45,8 @@ def read_label_policy(path: Path | None = None) -> LabelPolicy:
     Raises:
         ValueError: in one line, if the file is not a label policy.
     """
-    text = path.read_text() if path else files(__package__).joinpath("labels.toml").read_text()
     try:
+        text = path.read_text() if path else files(__package__).joinpath("labels.toml").read_text()
         table = tomllib.loads(text)
         return LabelPolicy(
             version=str(table["version"]),
@@ -139,7 +139,8 @@ def _unreported(numbers: pd.Index, cutoff: pd.Timestamp, policy: LabelPolicy) ->
 
 def _kinds(reports: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
     """The content and the mode that most reporters of a number named."""
-    against = reports[reports["category"].isin(policy.against)]
+    against = reports[reports["category"].isin(policy.against)].sort_values("known_at", kind="stable")
+    against = against.drop_duplicates(["number", "reporter"])
     most = lambda values: values.mode().iloc[0] if values.notna().any() else None  # noqa: E731
     by_number = against.groupby("number", observed=True)
     kinds = pd.DataFrame({"content": by_number["category"].agg(most)})

@@ -6,7 +6,6 @@ Ito (2008), told apart by people with any colour vision; shape or dash says the 
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import warnings
@@ -52,7 +51,7 @@ METADATA: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture for a wide page and one for a narrow one, as data URIs."""
+    """One picture for a wide page and one for a narrow one, as SVG text."""
 
     wide: str
     narrow: str
@@ -71,12 +70,11 @@ def pictures(figures: Mapping[str, Any]) -> dict[str, Picture]:
 
 
 def svg(figure: Figure) -> str:
-    """A figure as a data URI; the same figure gives the same bytes."""
+    """A figure as SVG text; the same figure gives the same bytes."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata=METADATA)
     text = out.getvalue()
-    text = text[text.index("<svg") :]  # without the address of a document type
-    return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode("ascii")
+    return text[text.index("<svg") :]  # without the address of a document type
 
 
 def blank(narrow: bool, height: float) -> tuple[Figure, Axes]:
@@ -201,8 +199,11 @@ def reliability(figures: Mapping[str, Any], narrow: bool) -> Figure:
     line = (edge, 0.5, 1 - edge)
     ax.plot(line, line, ":", color=INK, lw=1, label="as told")
     bins = figures["reliability"]["bins"]
-    told, true = ([min(max(one[word], edge), 1 - edge) for one in bins] for word in ("predicted", "observed"))
-    ax.plot(told, true, "-o", color=BLUE, lw=1, ms=7, clip_on=False, label="callsieve, like calls together")
+    for one in bins:
+        x, y = (min(max(one[word], edge), 1 - edge) for word in ("predicted", "observed"))
+        fill = BLUE if 0 < one["observed"] < 1 else "white"
+        ax.plot(x, y, "o", color=BLUE, mfc=fill, ms=7, clip_on=False, zorder=4)
+    ax.plot([], [], "o", color=BLUE, ms=7, label="calls of like score")
     ticks = (1e-4, 1e-3, 1e-2, 0.1, 0.5, 0.9, 0.99, 0.999, 1 - 1e-4)
     for axis, scale in ((ax.xaxis, ax.set_xscale), (ax.yaxis, ax.set_yscale)):
         scale("logit")

@@ -66,7 +66,7 @@ def read_table(path: Path, label: str, where: str | None = None) -> Table:
             raise ValueError(f"--where {where!r}: expected a condition on columns, {error}") from error
     y = frame.pop(label)
     if not set(y.unique()) <= {0, 1} or y.nunique() < 2:
-        raise ValueError(f"{path}: column {label!r} must hold 0 and 1, got {sorted(y.unique().tolist())[:5]}")
+        raise ValueError(f"{path}: column {label!r} must hold 0 and 1, got {sorted(y.unique().tolist(), key=str)[:5]}")
     numeric = frame.select_dtypes(include=["number", "bool"])
     names = [name for name in numeric if not is_identifier(numeric[name])]
     left_out = tuple(str(name) for name in frame if name not in names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 from collections.abc import Mapping
@@ -48,10 +49,23 @@ def page(figures: Mapping[str, Any]) -> str:
         "pass_share": pass_share,
         "until": until,
         "words": words,
+        "data_uri": data_uri,
     }
     simulated = str((figures.get("data") or {}).get("source", "")).startswith("simulated")
     template = environment.get_template("report.html")
     return template.render(figures, pictures=pictures(figures), simulated=simulated).lstrip()
+
+
+def data_uri(svg: str) -> str:
+    """A picture as part of the page's own text."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
+
+
+def write_pictures(figures: Mapping[str, Any], folder: Path) -> None:
+    """Every picture of the report as an SVG file of its own."""
+    folder.mkdir(exist_ok=True)
+    for name, picture in pictures(figures).items():
+        (folder / f"{name}.svg").write_text(picture.wide, encoding="utf-8")
 
 
 def is_number(value: object) -> bool:
@@ -69,24 +83,31 @@ def count(value: Any) -> str:
 
 
 def share(value: Any, digits: int = 1) -> str:
-    """A share as a percentage.
+    """A share as a percentage; what is not all or nothing is not rounded to it.
 
-    >>> share(0.4567), share(None)
-    ('45.7%', 'not measured')
+    >>> share(0.4567), share(0.99996), share(1.0), share(1e-5), share(None)
+    ('45.7%', 'over 99.9%', '100.0%', 'under 0.1%', 'not measured')
     """
-    return f"{value:.{digits}%}" if is_number(value) else NOT_MEASURED
+    if not is_number(value):
+        return NOT_MEASURED
+    step = 10.0 ** -(digits + 2)
+    if 1 - step / 2 <= value < 1:
+        return f"over {1 - step:.{digits}%}"
+    if 0 < value <= step / 2:
+        return f"under {step:.{digits}%}"
+    return f"{value:.{digits}%}"
 
 
 def one_in(rate: Any) -> str:
     """A small rate as people say it; rounded so that it never promises more than the rate.
 
     >>> one_in(9.3e-5), one_in(0.0), one_in(1.0), one_in(None)
-    ('1 in 10,700', 'none', 'all', 'not measured')
+    ('1 in 10,700', '0', 'all', 'not measured')
     """
     if not is_number(rate):
         return NOT_MEASURED
     if rate <= 0:
-        return "none"
+        return "0"
     if rate >= 1:
         return "all"
     every = 1 / rate

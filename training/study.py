@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 
 from ..features.catalogue import catalogue_hash
 from ..serving.policy import ACTIONS
-from ..serving.scorer import Scorer, Scores
+from ..serving.scorer import Scorer, Scores, case_id
 from ..serving.signing import generate_signing_key, read_public_key, read_signing_key, write_public_key
 from .judge import judge, metrics
 from .provenance import commit, source_hash
-from .report import write_report
+from .report import write_pictures, write_report
 from .score import SIGNER, counts
 from .split import DAY
 from .train import Progress, Settings, Trained, train, write_bundle
@@ -66,6 +66,7 @@ def study(
     uri = tracking_uri or track.default_uri(folder)
     figures["next"] = [f"mlflow ui --backend-store-uri {uri}", f"callsieve score --bundle {folder / 'bundle'} --help"]
     write_report(figures, folder / "report.html")
+    write_pictures(figures, folder / "plots")
     figures["tracking"] = track.record(
         uri,
         folder / "artifacts",
@@ -74,7 +75,7 @@ def study(
         metrics=metrics(figures),
         tags=tags(figures),
         figures=figures,
-        files={"bundle": folder / "bundle", "report": folder / "report.html"},
+        files={"bundle": folder / "bundle", "report": folder / "report.html", "plots": folder / "plots"},
     )
     return figures
 
@@ -101,13 +102,17 @@ def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> l
     chosen = flagged[np.sort(first)[:EXAMPLES]]
     told = []
     for i in chosen:
-        verdict = scorer.explain_row(trained.vectors[rows[i]].tolist(), int(trained.start[rows[i]]))
+        row = int(rows[i])
+        start = int(trained.start[row])
+        caller, callee = (trained.evidence.calls[name][row].as_py() for name in ("caller", "callee"))
+        verdict = scorer.explain_row(trained.vectors[row].tolist(), start)
         told.append(
             {
+                "case": case_id(scorer.bundle.model_id, caller, callee, start),
                 "action": ACTIONS[scores.action[i]],
                 "score": verdict.score,
                 "band": verdict.band,
-                "slice": str(trained.judged.slice[rows[i]]),
+                "slice": str(trained.judged.slice[row]),
                 "content": verdict.content,
                 "mode": verdict.mode,
                 "reasons": [{"en": reason.en, "zh": reason.zh} for reason in verdict.reasons],

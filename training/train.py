@@ -140,12 +140,13 @@ def require_benign(fold: str, benign: Array) -> None:
 
 def rows_of(fold_name: str, span: tuple[int, int], fold: Array, start: Array) -> Array:
     """Which calls belong to a fold: its groups, in its stretch of time."""
-    return np.asarray((fold == FOLDS.index(fold_name)) & (start >= span[0]) & (start < span[1]))
+    found: Array = (fold == FOLDS.index(fold_name)) & (start >= span[0]) & (start < span[1])
+    return found
 
 
 def choosing(folds: Plan, fold: Array, start: Array) -> Array:
     """Calls on which thresholds are chosen: of the groups that no tree was grown on, in the stretch for choosing."""
-    return np.any([rows_of(name, folds.choose, fold, start) for name in ("valid", "choose")], axis=0)
+    return rows_of("valid", folds.choose, fold, start) | rows_of("choose", folds.choose, fold, start)
 
 
 def datasets(

@@ -26,6 +26,7 @@ class Reports:
     at: NDArray[np.int64]
     known_at: NDArray[np.int64]
     category: NDArray[np.object_]
+    mode: NDArray[np.object_]  # None where the reporter could not tell
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,16 @@ def reports(scenario: Scenario, seed: int, society: Society, numbers: Directory,
     benign = _innocent(rng, table, numbers, plan, len(guilty))
     call = np.concatenate((guilty, benign))
     category = np.concatenate((_named(rng, table, numbers, plan, guilty), _mistaken(rng, table, numbers, plan, benign)))
-    category[rng.random(len(call)) < table["not_nuisance_share"]] = NOT_NUISANCE
+    denied = rng.random(len(call)) < table["not_nuisance_share"]
+    category[denied] = NOT_NUISANCE
+    mode = np.concatenate((_told(rng, table, numbers, plan, guilty), np.full(len(benign), None, dtype=object)))
+    mode[denied] = None
     after = MINUTE * lognormal(rng, Spread(**table["after_minutes"]), len(call))
     delay = HOUR * lognormal(rng, Spread(**table["arrival_hours"]), len(call))
     at = plan.end[call] + after.astype(np.int64)
     known = at + np.clip(delay, MINUTE, 60 * DAY).astype(np.int64)
     order = np.lexsort((call, known))
-    return Reports(call[order], at[order], known[order], category[order])
+    return Reports(call[order], at[order], known[order], category[order], mode[order])
 
 
 def _willingness(
@@ -93,6 +97,18 @@ def _named(
     true = np.array([each.content for each in numbers.campaigns] or [""], dtype=object)[plan.campaign[calls]]
     wrong = rng.random(len(calls)) < table["wrong_content_share"]
     return np.where(wrong, rng.choice(contents, len(calls)), true).astype(object)
+
+
+def _told(
+    rng: np.random.Generator, table: dict[str, Any], numbers: Directory, plan: Plan, calls: NDArray[np.int64]
+) -> NDArray[np.object_]:
+    """The mode that a report names: a person or a recording, as 12321 asks; often it is left open."""
+    modes = np.array([each.mode for each in numbers.campaigns] or [""], dtype=object)
+    true = modes[plan.campaign[calls]]
+    wrong = rng.random(len(calls)) < table["wrong_mode_share"]
+    told = np.where(wrong, rng.choice(modes, len(calls)), true).astype(object)
+    told[rng.random(len(calls)) < table["no_mode_share"]] = None
+    return told
 
 
 def _mistaken(

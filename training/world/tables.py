@@ -140,6 +140,7 @@ def reports_table(known: Reports, plan: Plan, strings: pa.Array) -> pa.Table:
             "at": pa.array(known.at, TIMESTAMP),
             "known_at": pa.array(known.known_at, TIMESTAMP),
             "category": pa.array(known.category, pa.string()).dictionary_encode(),
+            "mode": pa.array(known.mode, pa.string()).dictionary_encode(),
             "call": pa.array(known.call),
         }
     )
