@@ -68,7 +68,7 @@ def compiled() -> dict[str, Any]:
             if isinstance(function, FunctionType):
                 copy = FunctionType(function.__code__, namespace, name)
                 copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
-                namespace[name] = numba.njit(cache=True, nogil=True)(copy)
+                namespace[name] = numba.njit(cache=True, nogil=True, _nrt=False)(copy)
     finally:
         numba.config.CACHE_DIR = kept
     return namespace

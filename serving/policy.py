@@ -44,15 +44,16 @@ def read_policy(path: str | Path | None = None) -> Policy:
 
 
 def decide(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> tuple[str, str]:
-    """Action and band of a raw score. `stratum` is the class of the caller's number.
+    """The strongest action that the reached bands allow, and the highest of them. `stratum`: the caller's number class.
 
     >>> decide(Policy("1", {}), (), 3.0, "mobile")
     ('pass', '')
     """
-    for band in bands:
-        if raw >= band.threshold:
-            return allowed(policy.bands.get(band.name, "pass"), band, stratum), band.name
-    return "pass", ""
+    reached = [band for band in bands if raw >= band.threshold]
+    if not reached:
+        return "pass", ""
+    actions = [allowed(policy.bands.get(band.name, "pass"), band, stratum) for band in reached]
+    return max(actions, key=ACTIONS.index), reached[0].name
 
 
 def allowed(action: str, band: Band, stratum: str) -> str:

@@ -66,6 +66,9 @@ class Scorer:
         unknown = [name for name in bundle.features if name not in NAMES]
         if unknown:
             raise Refused(f"bundle needs features that this version does not compute: {', '.join(unknown[:3])}")
+        odd = policy.bands.keys() - {band.name for band in bundle.thresholds}
+        if odd:
+            raise ValueError(f"policy names bands that the bundle does not have: {', '.join(sorted(odd))}")
         self.bundle = bundle
         self.policy = policy
         self._columns = [NAMES.index(name) for name in bundle.features]
@@ -119,11 +122,12 @@ class Scorer:
 
     def _actions(self, raw: npt.NDArray[np.float64], classes: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
         action = np.zeros(len(raw), dtype=np.int8)
-        for band in reversed(self.bundle.thresholds):  # from the lowest: a higher band has the last word
+        for band in self.bundle.thresholds:
             reached = raw >= band.threshold
             for value in np.unique(classes[reached]):
                 word = allowed(self.policy.bands.get(band.name, "pass"), band, _class_word(value))
-                action[reached & ((classes == value) | (np.isnan(classes) & math.isnan(value)))] = ACTIONS.index(word)
+                rows = reached & ((classes == value) | (np.isnan(classes) & math.isnan(value)))
+                action[rows] = np.maximum(action[rows], ACTIONS.index(word))
         return action
 
     def explain_row(self, vector: Sequence[float], start: int = 0) -> Verdict:

@@ -46,6 +46,7 @@ def as_fields(value: Any, where: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def as_mapping(value: Any, where: str) -> dict[str, Any]:
+    """An object."""
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be an object, got {_short(value)}")
     for key in value:
@@ -54,6 +55,7 @@ def as_mapping(value: Any, where: str) -> dict[str, Any]:
 
 
 def as_list(value: Any, where: str, low: int, high: int) -> list[Any]:
+    """A list of `low` to `high` items."""
     if not isinstance(value, list) or not low <= len(value) <= high:
         many = str(low) if low == high else f"{low} to {high}"
         raise ValueError(f"{where} must be a list of {many}, got {_short(value)}")
@@ -61,18 +63,21 @@ def as_list(value: Any, where: str, low: int, high: int) -> list[Any]:
 
 
 def as_text(value: Any, where: str) -> str:
+    """A printable text."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
         raise ValueError(f"{where} must be a printable text of 1 to {MAX_TEXT} characters, got {_short(value)}")
     return value
 
 
 def as_whole(value: Any, where: str, low: int = 0, high: int = MAX_WHOLE) -> int:
+    """A whole number from `low` to `high`."""
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{where} must be a whole number in {low}..{high}, got {_short(value)}")
     return value
 
 
 def as_number(value: Any, where: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """A number from `low` to `high`."""
     if type(value) not in (int, float) or not low <= value <= high:
         raise ValueError(f"{where} must be a number in {low}..{high}, got {_short(value)}")
     return float(value)

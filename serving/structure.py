@@ -39,7 +39,7 @@ _FEATURE_INFO = re.compile(rf"none|\[{_REAL}:{_REAL}\]|{_INTEGER}(?::{_INTEGER})
 _PARAMETER = re.compile(r"\[[a-z0-9_]{1,64}: [^\n]*\]")
 _IMPORTANCE = re.compile(r"(.+)=[0-9]{1,20}")
 
-_NODE_REALS = ("split_gain", "threshold", "internal_value", "internal_weight")
+_NODE_REALS = ("split_gain", "internal_value", "internal_weight")
 _NODE_INTEGERS = ("split_feature", "decision_type", "left_child", "right_child", "internal_count")
 _TREE_KEYS = ["num_leaves", "num_cat", "split_feature", "split_gain", "threshold", "decision_type"]
 _TREE_KEYS += ["left_child", "right_child", "leaf_value", "leaf_weight", "leaf_count"]
@@ -156,12 +156,13 @@ def _tree(block: str, index: int, n_features: int, levels: Mapping[int, int] | N
     if leaves == 1:
         return _constant(value, leaf_value)
 
-    real = {key: _reals(value[key], leaves - 1, key) for key in _NODE_REALS}
+    for key in _NODE_REALS:
+        _reals(value[key], leaves - 1, key)
     integer = {key: _integers(value[key], leaves - 1, -_INT32, _INT32, key) for key in _NODE_INTEGERS}
     _reals(value["leaf_weight"], leaves, "leaf_weight")
     tree = Tree(
         feature=integer["split_feature"],
-        threshold=real["threshold"],
+        threshold=_thresholds(value["threshold"], leaves - 1),
         decision=integer["decision_type"],
         left=integer["left_child"],
         right=integer["right_child"],
@@ -313,6 +314,13 @@ def _integers(text: str, count: int, low: int, high: int, what: str) -> list[int
     if min(values) < low or max(values) > high:
         raise ValueError(f"{what} must lie in {low}..{high}, got {min(values)}..{max(values)}")
     return values
+
+
+def _thresholds(text: str, count: int) -> list[float]:
+    """Thresholds of nodes. LightGBM writes "known or missing?" as a split at inf."""
+    finite = " ".join("0" if token == "inf" else token for token in text.split(" "))
+    values = _reals(finite, count, "threshold")
+    return [math.inf if token == "inf" else value for token, value in zip(text.split(" "), values, strict=True)]
 
 
 def _reals(text: str, count: int, what: str) -> list[float]:

@@ -85,7 +85,7 @@ def set_number(at, value):
         ("split_feature", set_number(0, 5), r"split_feature must lie in 0\.\.4"),
         ("split_feature", set_number(0, -1), r"split_feature must lie in 0\.\.4"),
         ("threshold", set_number(0, "nan"), "threshold must hold 6 finite"),
-        ("threshold", set_number(0, "inf"), "threshold must hold 6 finite"),
+        ("threshold", set_number(0, "-inf"), "threshold must hold 6 finite"),
         ("threshold", set_number(0, "1e+999"), "threshold must be finite"),
         ("threshold", set_number(0, "0x10"), "threshold must hold 6 finite"),
         ("threshold", set_number(0, "1_0"), "threshold must hold 6 finite"),

@@ -1,0 +1,36 @@
+"""A tiny world and one whole training on it, made once for all tests that need them."""
+
+import pytest
+from callsieve.features.intake import Intake
+from callsieve.features.pseudonyms import Key
+from callsieve.training.demo import of_world
+from callsieve.training.study import study
+from callsieve.training.train import Settings
+from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
+
+# A world of 180 subscribers has few labels: of this one, both kinds fall into each fold that needs them.
+SEED = 8
+
+
+@pytest.fixture(scope="session")
+def world():
+    return keyed_world(simulate(load_scenario(), SEED, "tiny"), Intake(Key("e1", b"k" * 32)))
+
+
+@pytest.fixture(scope="session")
+def evidence(world):
+    return of_world(world)
+
+
+@pytest.fixture(scope="session")
+def world_folder(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_world(world, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(evidence, tmp_path_factory):
+    """Folder and figures of a whole training, on one thread."""
+    folder = tmp_path_factory.mktemp("run")
+    return folder, study(evidence, Settings(threads=1), folder, source="simulated world 'tiny'")

@@ -1,0 +1,232 @@
+"""The command: what machines get from --json, and one line and an exit code for every fault."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
+from callsieve.training.__main__ import main
+
+ACTIONS = {"pass", "label", "screen", "block"}
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command in this process: exit code, standard output, error output."""
+
+    def run_it(*words):
+        monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as done:
+            code = done.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run_it
+
+
+@pytest.fixture
+def told(call):
+    """The JSON object that a command that succeeds prints, and nothing else."""
+
+    def run_it(*words):
+        code, out, err = call(*words, "--json")
+        assert (code, err) == (0, "")
+        return json.loads(out)
+
+    return run_it
+
+
+def test_catalogue(told, call):
+    value = told("catalogue")
+    assert value["hash"] == catalogue_hash()
+    assert [feature["name"] for feature in value["features"]] == list(NAMES)
+    assert len(NAMES) == 85
+    assert all(len(feature) > 3 for feature in value["features"])
+    code, out, _ = call("catalogue")
+    assert code == 0
+    assert f"{len(FEATURES)} features" in out
+
+
+def test_simulate_writes_a_keyed_world_and_its_key(told, tmp_path):
+    facts = told("simulate", "--out", tmp_path / "world", "--size", "tiny", "--seed", "2")
+    calls = pq.read_table(tmp_path / "world" / "calls.parquet")
+    assert facts["calls"] == calls.num_rows
+    assert (facts["size"], facts["seed"]) == ("tiny", "2")
+    assert (tmp_path / "world.key").stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in (tmp_path / "world").iterdir()} >= {"truth.parquet", "reports.parquet"}
+
+
+def test_features_of_keyed_calls(told, world_folder, world, tmp_path):
+    out = tmp_path / "vectors.parquet"
+    facts = told("features", "--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", out)
+    assert facts == {
+        "calls": world.calls.num_rows,
+        "features": 85,
+        "catalogue": catalogue_hash(),
+        "quarantined": 0,
+        "out": str(out),
+    }
+    assert pq.read_schema(out).names == ["start", "caller", "callee", *NAMES]
+
+
+def test_train_gives_the_same_model_as_the_library(told, world_folder, run, tmp_path):
+    figures = told("train", "--data", world_folder, "--out", tmp_path / "run", "--threads", "2")
+    same = ("headline", "ranking", "rows", "bands")
+    assert {name: figures[name] for name in same} == {name: run[1][name] for name in same}
+    assert (tmp_path / "run" / "bundle" / "model.txt").read_bytes() == (run[0] / "bundle" / "model.txt").read_bytes()
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "run" / "mlflow.db").exists()
+    head = figures["headline"]["model"]
+    assert {"bound", "certified", "catch", "detection", "bootstrap", "false_calls"} <= set(head)
+    assert set(head["catch"]["call"]) == {"rate", "low", "high"}
+
+
+def test_evaluate(told, call, world_folder, run):
+    figures = told("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder)
+    assert figures["model"]["id"] == run[1]["model"]["id"]
+    assert figures["headline"]["model"]["benign_calls"] > run[1]["headline"]["model"]["benign_calls"]
+    code, out, _ = call("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder)
+    assert code == 0
+    assert "certified at 1 in 10,000" in out
+
+
+def test_score_counts_calls_and_callers(told, call, world_folder, world, run, tmp_path):
+    words = ["--bundle", run[0] / "bundle", "--layout", "keyed", "--calls", world_folder / "calls.parquet"]
+    value = told("score", *words, "--out", tmp_path / "verdicts.parquet")
+    assert set(value["actions"]) == set(value["callers"]) == ACTIONS
+    assert sum(value["actions"].values()) == value["calls"] == world.calls.num_rows
+    assert sum(value["callers"].values()) == len(set(world.calls["caller"].to_pylist()))
+    assert value["actions"]["block"] == value["callers"]["block"] == 0  # nothing is certified
+    assert 0 < value["callers"]["label"] <= value["actions"]["label"]
+    assert value["quarantined"] == {}
+    assert value["unscored"] == 0
+    verdicts = pq.read_table(tmp_path / "verdicts.parquet")
+    counted = {row["values"]: row["counts"] for row in verdicts["action"].value_counts().to_pylist()}
+    assert counted == {word: n for word, n in value["actions"].items() if n}
+    code, out, _ = call("score", *words)
+    assert code == 0
+    assert "calls scored by model" in out
+
+
+def test_score_says_what_was_put_apart(told, run, tmp_path):
+    lines = ["caller,callee,start,duration", "13800138000,13900139000,2025-03-03 10:00:00,30", "13800138000,,x,1"]
+    (tmp_path / "calls.csv").write_text("\n".join(lines) + "\n")
+    words = ["--bundle", run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"]
+    value = told("score", *words, "--quarantine", tmp_path / "apart.jsonl")
+    assert value["calls"] == 1
+    assert sum(value["quarantined"].values()) == 1
+    assert "13800138000" not in json.dumps(value)
+
+
+def test_train_on_vectors(told, call, tmp_path):
+    rows = [f"{i % 7},{i % 3},{int(i % 7 > 3)}" for i in range(300)]
+    (tmp_path / "table.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
+    value = told("train", "--vectors", tmp_path / "table.csv", "--where", "b < 2")
+    assert value["rows"]["all"] == 200
+    assert {"auc", "macro_f1", "macro_recall", "g_mean"} <= set(value["test"])
+    code, out, _ = call("train", "--vectors", tmp_path / "table.csv")
+    assert code == 0
+    assert "macro F1" in out
+
+
+def faults(world_folder, run, tmp_path):
+    """Words of the command, and what its one line says."""
+    bundle, calls = run[0] / "bundle", world_folder / "calls.parquet"
+    full, nowhere, empty = tmp_path / "full", tmp_path / "nowhere", tmp_path / "empty"
+    full.mkdir()
+    empty.mkdir()
+    (full / "file").touch()
+    (tmp_path / "text.txt").write_text("not a key")
+    partial = tmp_path / "partial"
+    shutil.copytree(world_folder, partial)
+    pq.write_table(pq.read_table(partial / "reports.parquet").drop_columns("category"), partial / "reports.parquet")
+    lonely = tmp_path / "lonely" / "bundle"
+    lonely.mkdir(parents=True)
+    score = ("score", "--bundle", bundle, "--calls", calls)
+    return {
+        "simulate into a full folder": (("simulate", "--out", full), "expected a new or empty folder"),
+        "train into a full folder": (
+            ("train", "--data", world_folder, "--out", full),
+            "expected a new or empty folder",
+        ),
+        "unknown size": (("simulate", "--out", tmp_path / "s", "--size", "huge"), "size must be one of tiny"),
+        "no scenario file": (("simulate", "--out", tmp_path / "t", "--scenario", nowhere), str(nowhere)),
+        "no data": (("train", "--data", nowhere, "--out", tmp_path / "u"), "calls.parquet"),
+        "empty data": (("train", "--data", empty, "--out", tmp_path / "u2"), "calls.parquet"),
+        "reports without a column": (("train", "--data", partial, "--out", tmp_path / "u3"), "reports.parquet"),
+        "neither data nor vectors": (("train",), "expected either --data FOLDER or --vectors FILE"),
+        "no label policy": (("train", "--data", world_folder, "--label-policy", nowhere), str(nowhere)),
+        "no vectors": (("train", "--vectors", nowhere), "expected a Parquet or CSV table"),
+        "no calls": (("score", "--bundle", bundle, "--calls", nowhere, "--layout", "keyed"), "nowhere"),
+        "no calls in a layout": (("score", "--bundle", bundle, "--calls", nowhere), str(nowhere)),
+        "unknown layout": ((*score, "--layout", "martian"), "martian"),
+        "wrong layout": ((*score, "--layout", "sichuan"), "calls.parquet"),
+        "no bundle": (("score", "--bundle", nowhere, "--calls", calls, "--layout", "keyed"), "no public key"),
+        "no public key": (("score", "--bundle", lonely, "--calls", calls), "expected --trust FILE"),
+        "empty bundle": ((*score[:1], "--bundle", lonely, "--trust", run[0] / "signer.pub", *score[3:]), "MANIFEST"),
+        "no trusted key": ((*score, "--trust", nowhere), str(nowhere)),
+        "not a trusted key": ((*score, "--trust", tmp_path / "text.txt"), "text.txt"),
+        "no key file": ((*score, "--key", nowhere), str(nowhere)),
+        "not a key file": ((*score, "--key", tmp_path / "text.txt"), "text.txt"),
+        "no policy": ((*score, "--layout", "keyed", "--policy", nowhere), str(nowhere)),
+        "no folder for vectors": (
+            ("features", "--calls", calls, "--layout", "keyed", "--out", nowhere / "v.parquet"),
+            str(nowhere),
+        ),
+        "evaluate without data": (("evaluate", "--bundle", bundle, "--data", nowhere), "calls.parquet"),
+    }
+
+
+def test_every_fault_is_one_line_and_exit_code_1(call, world_folder, run, tmp_path):
+    wrong = []
+    for name, (words, says) in faults(world_folder, run, tmp_path).items():
+        code, out, err = call(*words)
+        if code != 1 or out or says not in err or err.count("\n") != 1 or not err.startswith("callsieve: "):
+            wrong.append((name, code, out, err))
+    assert wrong == []
+    assert (tmp_path / "full" / "file").exists()
+    assert {path.parent.name for path in tmp_path.rglob("*.parquet")} == {"partial"}
+
+
+def test_wrong_usage_is_exit_code_2(call):
+    for words in (
+        ["simulate"],
+        ["score", "--bundle"],
+        ["nothing"],
+        ["catalogue", "--nothing"],
+        ["demo", "--seed", "x"],
+    ):
+        code, _, err = call(*words)
+        assert code == 2, words
+        assert "Traceback" not in err
+
+
+def test_an_interruption_is_exit_code_130(call, monkeypatch):
+    from callsieve.training import console
+
+    def interrupted(_value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(console, "emit_json", interrupted)
+    code, out, err = call("catalogue", "--json")
+    assert (code, out) == (130, "")
+    assert "Traceback" not in err
+
+
+def test_the_installed_command():
+    command = Path(sys.executable).with_name("callsieve")
+    done = subprocess.run([command, "catalogue", "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["hash"] == catalogue_hash()
+    words = [command, "score", "--bundle", "nowhere", "--calls", "nothing.csv"]
+    failed = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.startswith("callsieve: ")
+    assert failed.stderr.count("\n") == 1

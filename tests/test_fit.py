@@ -1,0 +1,183 @@
+"""Fit and calibration: the same bytes everywhere, texts that a bundle accepts, honest probabilities."""
+
+import re
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+from callsieve.serving.booster import Booster
+from callsieve.serving.structure import check_structure
+from callsieve.training.evaluate import calibration_table
+from callsieve.training.fit import GREATEST, MINIMUM_TREES, Part, calibrate, finite_thresholds, fit
+from scipy.special import expit
+from sklearn.metrics import log_loss
+
+NAMES = ("steep", "flat", "kind", "noise")
+LEVELS = {"kind": 5}
+# Small trees and few rounds: what is tested does not need more.
+QUICK = {"num_leaves": 7, "rounds": 60, "patience": 50, "min_data_in_leaf": 20}
+
+
+def drawn(rows, seed, classes=1):
+    """Values, some missing, and labels that depend on the first three columns."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(rows, 4))
+    values[:, 2] = rng.integers(0, 5, rows)
+    values[rng.random((rows, 4)) < 0.1] = np.nan
+    score = np.nan_to_num(2 * values[:, 0]) + np.nan_to_num(values[:, 1]) + (values[:, 2] == 3)
+    if classes > 1:
+        return Part(values, np.digitize(score + rng.normal(size=rows), [-1.0, 1.0]))
+    return Part(values, (rng.random(rows) < expit(score)).astype(int), rng.choice([0.7, 0.9, 1.0], rows))
+
+
+def fitted(classes=1, **changed):
+    told = {"categorical": ("kind",), "classes": classes, "parameters": QUICK, "seed": 3, "threads": 1} | changed
+    return fit(drawn(3000, 1, classes), drawn(1000, 2, classes), NAMES, **told)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_the_same_bytes_on_any_number_of_threads_and_again(classes):
+    one = fitted(classes)
+    assert one == fitted(classes)
+    assert one == fitted(classes, threads=2)
+    assert one == fitted(classes, threads=3)
+    assert "num_threads" not in one
+
+
+def test_the_seed_decides():
+    assert fitted() != fitted(seed=4)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_bundle_accepts_the_text_and_scores_as_lightgbm_does(classes):
+    text = fitted(classes)
+    check_structure(text, NAMES, classes=classes, levels=LEVELS)
+    values = drawn(500, 9).X
+    raw = Booster(text).predict_raw(values).reshape(len(values), classes)
+    theirs = lgb.Booster(model_str=text).predict(values, raw_score=True).reshape(len(values), classes)
+    np.testing.assert_array_equal(raw, theirs)
+
+
+def test_a_split_of_missing_from_known_is_told_with_finite_numbers():
+    """LightGBM writes it as a threshold of infinity, which a bundle refuses."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2000, 1))
+    y = rng.integers(0, 2, 2000)
+    values[(y == 1) & (rng.random(2000) < 0.8)] = np.nan
+    settings = {"objective": "binary", "verbosity": -1, "num_leaves": 2, "num_threads": 1}
+    theirs = lgb.train(settings, lgb.Dataset(values, y, feature_name=["x"]), num_boost_round=3)
+    text = theirs.model_to_string()
+    assert re.search(r"^threshold=inf$", text, re.MULTILINE)
+    with pytest.raises(ValueError, match="finite"):
+        check_structure(text, ["x"], classes=1, levels={})
+
+    ours = finite_thresholds(text)
+    assert f"threshold={GREATEST}\n" in ours
+    ends = np.array([[np.nan], [0.0], [1e308], [-1e308], [float(GREATEST)], [-float(GREATEST)]])
+    for rows in (values, ends):
+        np.testing.assert_array_equal(Booster(ours).predict_raw(rows), theirs.predict(rows, raw_score=True))
+    own = fit(Part(values, y), Part(values, y), ["x"], parameters=QUICK | {"num_leaves": 2})
+    check_structure(own, ["x"], classes=1, levels={})
+    assert finite_thresholds(own) == own
+
+
+def test_a_model_has_a_minimum_of_trees():
+    """Labels that no feature tells: the best log-loss comes early, and is not trusted."""
+    rng = np.random.default_rng(1)
+    noise = [Part(rng.normal(size=(2000, 4)), rng.integers(0, 2, 2000)) for _ in range(2)]
+    text = fit(*noise, NAMES, parameters={"rounds": 200, "num_leaves": 7})
+    assert text.count("\nTree=") == MINIMUM_TREES
+    few = fit(*noise, NAMES, parameters={"rounds": 9, "num_leaves": 7})
+    assert few.count("\nTree=") == 9
+
+
+def test_the_trees_kept_are_the_best_by_log_loss():
+    parameters = {"rounds": 160, "num_leaves": 4, "learning_rate": 0.12, "min_data_in_leaf": 10, "patience": 50}
+    learn, check = drawn(1500, 1), drawn(3000, 2)
+    kept = fit(learn, check, NAMES, parameters=parameters).count("\nTree=")
+    whole = lgb.Booster(model_str=fit(learn, learn, NAMES, parameters=parameters))
+    losses = {
+        trees: log_loss(check.y, whole.predict(check.X, num_iteration=trees), sample_weight=check.weight)
+        for trees in range(1, whole.num_trees() + 1)
+    }
+    assert MINIMUM_TREES < kept < whole.num_trees()
+    assert losses[kept] == min(losses.values())
+
+
+def test_progress_is_told_from_the_first_tree_to_the_last():
+    told = []
+    fitted(progress=lambda done, most: told.append((done, most)))
+    assert told == [(i + 1, 60) for i in range(60)]
+
+
+def scores(rows, seed):
+    """Raw scores, and labels whose log-odds are a straight line in them."""
+    rng = np.random.default_rng(seed)
+    raw = rng.normal(-2.0, 2.5, rows)
+    return raw, (rng.random(rows) < expit(0.7 * raw - 0.4)).astype(int)
+
+
+def test_where_logistic_is_right_it_is_chosen_and_near_the_truth():
+    raw, y = scores(40_000, 1)
+    calibration, method = calibrate(raw, y, np.arange(len(raw)) // 10)
+    assert method == "logistic"
+    new, outcome = scores(100_000, 2)
+    told = calibration.probabilities(new)
+    assert np.abs(told - expit(0.7 * new - 0.4)).max() < 0.02
+    assert calibration_table(told, outcome).ece < 0.005
+
+
+def test_where_logistic_is_wrong_isotonic_is_chosen():
+    rng = np.random.default_rng(3)
+    raw = rng.normal(size=40_000)
+    truth = np.where(raw < 0.5, 0.05, np.where(raw < 1.0, 0.5, 0.6))
+    y = (rng.random(len(raw)) < truth).astype(int)
+    calibration, method = calibrate(raw, y, np.arange(len(raw)) // 10)
+    assert method == "isotonic"
+    assert len(calibration.x) <= 200
+    assert np.abs(calibration.probabilities(raw) - truth).mean() < 0.02
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_probability_never_falls_as_the_score_grows(seed):
+    rng = np.random.default_rng(seed)
+    raw = np.round(rng.normal(size=400), 1)
+    y = rng.integers(0, 2, 400)  # unrelated: the fit may point either way
+    calibration, _ = calibrate(raw, y, np.arange(400) // 4)
+    told = calibration.probabilities(np.linspace(-9, 9, 1001))
+    assert (np.diff(told) >= 0).all()
+    assert told.min() >= 0
+    assert told.max() <= 1
+
+
+def test_one_group_is_never_on_both_sides():
+    """Each group has its own score and its own answer: memory helps only within a group."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(60), 50)
+    raw = rng.normal(size=60)[group]
+    y = rng.integers(0, 2, 60)[group]
+    assert calibrate(raw, y, group)[1] == "logistic"
+    # Were groups torn apart, the steps would win.
+    assert calibrate(raw, y, rng.permutation(group))[1] == "isotonic"
+
+
+def test_too_few_groups_to_compare_is_logistic():
+    raw, y = scores(500, 5)
+    assert calibrate(raw, y, np.arange(500) % 4)[1] == "logistic"
+    lonely = (np.arange(500) < 100).astype(int)  # all nuisance in one group of five
+    assert calibrate(raw, lonely, np.arange(500) // 100)[1] == "logistic"
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_one_kind_only_leaves_the_log_odds_as_they_are(kind):
+    raw, _ = scores(300, 6)
+    calibration, method = calibrate(raw, np.full(300, kind), np.arange(300))
+    assert method == "none"
+    np.testing.assert_allclose(calibration.probabilities(raw), expit(raw), atol=1e-3)
+
+
+def test_one_score_for_all_calls_is_the_share():
+    y = (np.arange(1000) % 4 == 0).astype(int)
+    calibration, _ = calibrate(np.zeros(1000), y, np.arange(1000) // 2)
+    assert len(calibration.x) >= 2
+    assert calibration.probability(0.0) == pytest.approx(0.25, abs=0.01)

@@ -1,0 +1,180 @@
+"""Imports flow one way, and the thin install is thin."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import catalogued
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("features", "serving", "training")
+ALLOWED = {"features": {"features"}, "serving": {"features", "serving"}, "training": set(FOLDERS)}
+HEAVY = {
+    "lightgbm", "matplotlib", "mlflow", "numba", "pandas", "pandera", "pyarrow", "pyspark", "rich", "scipy",
+    "sklearn", "typer",
+}  # fmt: skip
+# Which file alone may import a package.
+ONLY = {"mlflow": "training/track.py", "pyspark": "features/spark.py"}
+
+SCORE_ONE_CALL = """
+import sys
+from pathlib import Path
+from callsieve.features import Call, History, Intake, Key
+from callsieve.serving import Scorer, read_public_key
+folder = Path(sys.argv[1])
+intake, history = Intake(Key("e1", bytes(32))), History()
+scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / "signer.pub")])
+call = intake(Call(1772500000.0, "13800138000", "13900139000", 5.0, 7.0, "answered"))
+history.observe(call)
+next_call = intake(Call(1772500100.0, "13800138000", "13900139001"))
+verdict = scorer.explain(history, next_call)
+assert verdict.status == "ok" and verdict.reasons, verdict
+"""
+
+
+def files(folder):
+    return sorted(path for path in (ROOT / folder).rglob("*.py"))
+
+
+FILES = [path for folder in FOLDERS for path in files(folder)]
+
+
+def name_of(path):
+    """Dotted name of a file's module."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("callsieve", *parts)).removesuffix(".__init__")
+
+
+MODULES = {name_of(path) for path in FILES}
+
+
+def imported(path, nodes):
+    """Dotted names that these import statements ask for, relative ones resolved."""
+    package = name_of(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1]] if node.level else []
+            base = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                yield whole if whole in MODULES else base
+
+
+def everywhere(path):
+    return ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def at_import(path):
+    """Statements that run when the module is imported: not those in functions, nor for type checkers alone."""
+    waiting = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+            continue
+        yield node
+        waiting += ast.iter_child_nodes(node)
+
+
+def folder_of(name):
+    """The folder of ours that a dotted name lies in, or None."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "callsieve" and len(parts) > 1 else None
+
+
+def loaded_by(code, *arguments):
+    """Top-level packages in memory after a fresh interpreter ran the code."""
+    code += "\nimport sys\nprint('loaded:', *sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("loaded:")[2].split())
+
+
+@pytest.mark.parametrize("package", ["callsieve.features", "callsieve.serving"])
+def test_importing_is_light(package):
+    loaded = loaded_by(f"import {package}")
+    assert "callsieve" in loaded
+    assert not HEAVY & loaded
+
+
+def test_scoring_is_light(tmp_path):
+    from callsieve.serving.signing import write_public_key
+
+    import smallmodels as small
+
+    catalogued.write(tmp_path / "bundle")
+    write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
+    loaded = loaded_by(SCORE_ONE_CALL, str(tmp_path))
+    assert {"callsieve", "numpy"} <= loaded
+    assert not HEAVY & loaded
+
+
+def test_the_light_modules_name_nothing_heavy_at_import():
+    for path in files("features") + files("serving"):
+        asked = {name.partition(".")[0] for name in imported(path, at_import(path))}
+        allowed = set(sys.stdlib_module_names) | {"callsieve", "numpy"}
+        if path.parts[-2] == "serving":
+            allowed.add("cryptography")
+        if path.name == "numbers.py":
+            allowed.add("phonenumbers")
+        assert asked <= allowed, path
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_flow_one_way(path):
+    own = folder_of(name_of(path))
+    for name in imported(path, everywhere(path)):
+        assert name.partition(".")[0] not in FOLDERS, f"flat import of {name}"
+        assert folder_of(name) in {None, *ALLOWED[own]}, name
+        only = ONLY.get(name.partition(".")[0])
+        assert only is None or path == ROOT / only, f"{name} belongs in {only}"
+
+
+def test_mlflow_is_imported_somewhere():
+    """Otherwise the rule above would hold of nothing."""
+    track = ROOT / ONLY["mlflow"]
+    assert "mlflow" in set(imported(track, everywhere(track)))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_cycles(folder):
+    graph = {
+        name_of(path): {name for name in imported(path, at_import(path)) if folder_of(name) == folder} - {name_of(path)}
+        for path in files(folder)
+    }
+    assert any(graph.values()) or len(graph) == 1
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"cycle: {' -> '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("package", ["callsieve.features", "callsieve.serving"])
+def test_public_names_exist_and_are_sorted(package):
+    module = importlib.import_module(package)
+    # Constants, then classes, then functions, each by the alphabet: as ruff's RUF022 sorts them.
+    names = module.__all__
+    kinds = [(0 if name.isupper() else 1 if name[0].isupper() else 2, name) for name in names]
+    assert kinds == sorted(kinds)
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert hasattr(module, name), name
+    bound = {name for name, value in vars(module).items() if not name.startswith("_") and not is_module(value)}
+    assert bound - {"annotations"} == set(names)
+
+
+def is_module(value):
+    return type(value) is type(sys)

@@ -1,0 +1,340 @@
+"""No number that came in is in anything that comes out: files, logs, messages and tracebacks."""
+
+import csv
+import gzip
+import logging
+import re
+import traceback
+import unicodedata
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from callsieve.features.pseudonyms import Key
+from callsieve.features.readers import read_keyed
+from callsieve.serving.signing import write_public_key
+from callsieve.training.demo import run_demo
+from callsieve.training.score import score_file
+from callsieve.training.world import load_scenario, simulate
+
+import catalogued
+import smallmodels as small
+
+# National digits, as people would search for them, and the ways in which switches and people write them.
+WRITTEN = {
+    "13812345679": (
+        "13812345679",
+        "+8613812345679",
+        "008613812345679",
+        "138 1234 5679",
+        "138-1234-5679",
+        "１３８１２３４５６７９",
+    ),
+    "15987654326": (
+        "１５９８７６５４３２６",
+        "+86 159 8765 4326",
+        "tel:+8615987654326",
+        "15987654326#",
+        "(86)15987654326",
+    ),
+    "2887651234": ("02887651234", "028-8765-1234", "+86(28)87651234", "+862887651234", "0086 28 8765 1234"),
+    "17098761235": (
+        "17098761235",
+        " 17098761235 ",
+        "'17098761235",
+        "１７０-９８７６-１２３５",
+        "sip:17098761235@example.net",
+    ),
+    "4155550142": ("+14155550142", "0014155550142", "+1 (415) 555-0142", "+1.415.555.0142", "1-415-555-0142"),
+}
+FORMS = [form for forms in WRITTEN.values() for form in forms]
+PLANTED = frozenset(WRITTEN)
+FIRST = datetime(2026, 3, 3, 1, 0, tzinfo=UTC)
+COLUMNS = ("start", "caller", "callee", "ring", "talk", "outcome", "network_caller", "trunk", "device", "cause")
+SEPARATORS = re.compile(r"(?<=\d)[\s.()\-]+(?=\d)")
+
+
+def sound_rows():
+    """Calls that are taken: every form as caller, callee and network caller, and in the free-text columns."""
+    for i, form in enumerate(FORMS):
+        other = FORMS[(i + 7) % len(FORMS)]
+        moment = FIRST + timedelta(minutes=i)
+        yield dict(zip(COLUMNS, (moment, form, other, 5.0, 30.0, "answered", other, form, other, form), strict=True))
+
+
+def faulty_rows():
+    """Calls that are not: a number stands where none belongs, or a row that holds numbers breaks a rule."""
+    sound = list(sound_rows())
+    for i, form in enumerate(FORMS):
+        row = sound[i]
+        yield row | {"outcome": form}
+        yield row | {"start": None}
+        yield row | {"talk": -5.0}
+        yield row | {"callee": None}
+        yield row | {"start": FIRST + timedelta(days=30_000 + i)}
+        yield row  # a repeat
+        yield row | {"talk": 31.0}  # a contradicting one
+
+
+def write_csv(path, rows, *, broken=True):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(row | {"start": row["start"] and row["start"].isoformat()} for row in rows)
+        if broken:
+            for form in FORMS:
+                row = [FIRST.isoformat(), form, form]
+                file.write(",".join([*row, *([form] * 12)]) + "\n")  # too many cells
+                file.write(",".join(row[:2]) + "\n")  # too few
+                file.write(",".join([form, *row[1:], "5", "30", "answered", "", "", "", ""]) + "\n")
+                file.write(",".join([*row, form, form, "answered", "", "", "", ""]) + "\n")
+    if broken:
+        with path.open("ab") as file:
+            for number in WRITTEN:
+                file.write(f"{FIRST.isoformat()},{number},".encode() + b"\xff\xfe" + f"{number},5\n".encode())
+    return path
+
+
+def write_parquet(path, rows):
+    rows = list(rows)
+    types = {"start": pa.timestamp("ms", "UTC"), "ring": pa.float64(), "talk": pa.float64()}
+    columns = {name: pa.array([row[name] for row in rows], types.get(name, pa.string())) for name in COLUMNS}
+    pq.write_table(pa.table(columns), path, write_page_checksum=True)
+    return path
+
+
+def texts_of(table):
+    """Each column on its own, values told apart; nested ones as Python shows them."""
+    for column in table.columns:
+        yield "\n".join(map(str, column.to_pylist()))
+
+
+def texts_in(path):
+    """All that a file says: its bytes as they are, and what is packed in them."""
+    data = path.read_bytes()
+    yield str(path)
+    yield data.decode("latin-1")
+    if any(byte in data for byte in (b"\xef\xbc", b"\xef\xbd")):  # full-width characters
+        yield data.decode("utf-8", "ignore")
+    if data[:4] == b"PAR1":
+        yield from texts_of(pq.read_table(path))
+        yield str(pq.read_schema(path).metadata)
+    if data[:2] == b"\x1f\x8b":
+        yield gzip.decompress(data).decode("utf-8", "ignore")
+
+
+def found_in(text, numbers, length):
+    """Which numbers of so many digits a text holds."""
+    runs = re.findall(rf"\d{{{length},}}", text)
+    return {run[i : i + length] for run in runs for i in range(len(run) - length + 1)} & numbers
+
+
+def planted_in(text):
+    """Which planted numbers a text holds, also with separators between or in full-width digits."""
+    plain = unicodedata.normalize("NFKC", text)
+    joined = SEPARATORS.sub("", plain)
+    return {n for length in {len(n) for n in PLANTED} for t in (plain, joined) for n in found_in(t, PLANTED, length)}
+
+
+def assert_clean(paths, texts):
+    """No planted number in a file, its name, or a text."""
+    paths = [path for path in paths if path.is_file()]
+    for path in paths:
+        for text in texts_in(path):
+            assert not planted_in(text), path.name
+    for text in texts:
+        assert not planted_in(text), text[:2000]
+    return paths
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A folder with a bundle and its public key."""
+    folder = tmp_path_factory.mktemp("given")
+    catalogued.write(folder / "bundle")
+    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    Key("e1", bytes(range(32))).write(folder / "number.key")
+    return folder
+
+
+@pytest.fixture
+def said(capfd, caplog):
+    """Everything said since the test began: both streams, and every log from DEBUG on with its traceback."""
+    caplog.set_level(logging.DEBUG)
+
+    def texts():
+        logs = [record.getMessage() + str(record.args) + str(record.exc_text) for record in caplog.records]
+        return [*capfd.readouterr(), caplog.text, *logs]
+
+    return texts
+
+
+def score(given, path, out, *, strict=False):
+    return score_file(
+        given / "bundle",
+        path,
+        "callsieve",
+        trust=None,
+        policy=None,
+        key=given / "number.key",
+        out=out / "verdicts.parquet",
+        quarantine=out / "quarantine.jsonl",
+        strict=strict,
+        threads=1,
+        progress=lambda what, part: logging.getLogger("told").debug("%s %s", what, part),
+    )
+
+
+def failure(given, path, out, **options):
+    """The whole text of what was raised, causes and contexts included."""
+    with pytest.raises(ValueError, match=r"^\S.*\Z") as caught:  # one line
+        score(given, path, out, **options)
+    shown = traceback.format_exception(caught.value)
+    chain, error = [], caught.value
+    while error is not None:  # also what `from None` keeps off the screen: a reporter of errors may walk it
+        chain += [str(error), repr(error), str(getattr(error, "__notes__", ""))]
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n".join([*shown, *chain])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_search_finds_what_is_planted(form):
+    (number,) = [number for number, forms in WRITTEN.items() if form in forms]
+    assert planted_in(f"caller {form} called") == {number}
+    assert planted_in(f"x={form}") == {number}
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])
+def test_scored_files_hide_numbers(given, tmp_path, said, kind):
+    source, out = tmp_path / f"calls.{kind}", tmp_path / "out"
+    out.mkdir()
+    rows = [*sound_rows(), *faulty_rows()]
+    if kind == "parquet":
+        write_parquet(source, rows)
+    else:
+        write_csv(source, rows)
+        if kind == "csv.gz":
+            source.write_bytes(gzip.compress(source.read_bytes()))
+    assert any(planted_in(text) for text in texts_in(source))  # the search would find them
+    result = score(given, source, out)
+    assert result["calls"] >= len(FORMS)
+    assert sum(result["quarantined"].values()) >= 5 * len(FORMS)
+    paths = assert_clean(out.rglob("*"), [*said(), str(result)])
+    assert {path.name for path in paths} == {"verdicts.parquet", "quarantine.jsonl"}
+    assert pq.read_table(out / "verdicts.parquet").num_rows == result["calls"]
+
+
+FAULTS = {
+    "outcome": lambda row, form: row | {"outcome": form},
+    "no start": lambda row, _: row | {"start": None},
+    "negative": lambda row, _: row | {"talk": -5.0},
+    "no callee": lambda row, _: row | {"callee": None},
+    "far future": lambda row, _: row | {"start": FIRST + timedelta(days=30_000)},
+    "conflict": lambda row, _: row | {"talk": 31.0},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_strict_failures_hide_numbers(given, tmp_path, said, kind, fault):
+    rows = list(sound_rows())
+    rows += [FAULTS[fault](row, form) for row, form in zip(rows, FORMS, strict=True)]
+    source, out = tmp_path / f"calls.{kind}", tmp_path / "out"
+    out.mkdir()
+    if kind == "csv":
+        write_csv(source, rows, broken=False)
+    else:
+        write_parquet(source, rows)
+    shown = failure(given, source, out, strict=True)
+    assert re.search(r"row \d+: ", shown)
+    assert_clean(out.rglob("*"), [shown, *said()])
+    assert list(out.iterdir()) == []
+
+
+def broken_line(path):
+    write_csv(path, sound_rows())
+
+
+def no_header(path):
+    write_csv(path, sound_rows(), broken=False)
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]), encoding="utf-8")
+
+
+def number_as_column(path):
+    columns = {name: pa.array(["x"]) for name in (*COLUMNS, "13812345679", "１５９８７６５４３２６")}
+    pq.write_table(pa.table(columns), path)
+
+
+def wrong_type(path):
+    columns = {name: pa.array([[form] for form in FORMS]) for name in COLUMNS}
+    pq.write_table(pa.table(columns), path)
+
+
+def flipped_page(path):
+    write_parquet(path, sound_rows())
+    pq.write_table(pq.read_table(path), path, compression="none", use_dictionary=False, write_page_checksum=True)
+    path.write_bytes(path.read_bytes().replace(b"138-1234-5679", b"138-1234-5670"))
+
+
+def cut_off(path):
+    write_parquet(path, sound_rows())
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def not_utf8(path):
+    data = write_parquet(path, sound_rows()).read_bytes()
+    pq.write_table(pq.read_table(path), path, compression="none", use_dictionary=False)
+    data = path.read_bytes().replace(b"138-1234-5679", b"138-1234-567\xff")
+    path.write_bytes(data)
+
+
+def cut_gzip(path):
+    data = gzip.compress(write_csv(path, sound_rows()).read_bytes())
+    path.write_bytes(data[: len(data) // 2])
+
+
+BROKEN = (broken_line, no_header, number_as_column, wrong_type, flipped_page, cut_off, not_utf8, cut_gzip)
+
+
+@pytest.mark.parametrize("breaking", BROKEN, ids=lambda function: function.__name__)
+def test_failures_on_broken_files_hide_numbers(given, tmp_path, said, breaking):
+    source, out = tmp_path / "calls", tmp_path / "out"
+    out.mkdir()
+    breaking(source)
+    shown = failure(given, source, out, strict=True)
+    assert_clean(out.rglob("*"), [shown, *said()])
+    assert list(out.iterdir()) == []
+
+
+def test_a_table_that_was_never_keyed_is_refused_without_its_numbers(tmp_path, said):
+    """Someone writes the columns of keyed calls himself, numbers in place of tokens."""
+    from callsieve.features.intake import Intake
+
+    world = simulate(load_scenario(None), 1, "tiny").calls.slice(0, 50)
+    table = Intake(Key("e1", bytes(32))).table(world)
+    for name in ("caller", "caller_block", "trunk", "outcome"):
+        column = pa.array([FORMS[i % len(FORMS)] for i in range(table.num_rows)])
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(table.set_column(table.column_names.index(name), name, column), path)
+        with pytest.raises(ValueError, match=f"column {name!r} holds another text") as caught:
+            read_keyed(path)
+        assert_clean([], ["".join(traceback.format_exception(caught.value)), *said()])
+
+
+def test_a_whole_run_hides_every_number(tmp_path, said):
+    """World, training, record, bundle, verdicts and report of the world whose numbers are known here."""
+    world = simulate(load_scenario(None), 3, "tiny")
+    wanted = {number for number in world.numbers["number"].to_pylist() if re.fullmatch(r"\d{11}", number or "")}
+    for name in ("caller", "callee", "network_caller"):
+        wanted |= {text for text in world.calls[name].unique().to_pylist() if re.fullmatch(r"1\d{10}", text or "")}
+    assert len(wanted) > 500
+    run_demo(tmp_path, size="tiny", seed=3, threads=2, progress=lambda *_: None)
+    paths = [path for path in tmp_path.rglob("*") if path.is_file()]
+    names = {path.name for path in paths}
+    assert {"mlflow.db", "report.html", "model.txt", "bundle.json", "figures.json", "calls.parquet"} <= names
+    for path in paths:
+        for text in texts_in(path):
+            assert not found_in(text, wanted, 11), path.relative_to(tmp_path)
+    for text in said():
+        assert not found_in(text, wanted, 11)

@@ -1,0 +1,128 @@
+"""The record of runs in MLflow: complete, versioned, and without anything that runs when it is opened."""
+
+import json
+import pickletools
+import subprocess
+
+import pytest
+from callsieve.features.catalogue import catalogue_hash
+from callsieve.serving.bundle import load
+from callsieve.serving.signing import read_public_key
+from callsieve.training import provenance, track
+from callsieve.training.judge import metrics
+from callsieve.training.provenance import source_hash
+from mlflow import MlflowClient
+
+PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".npy", ".pt")
+
+
+@pytest.fixture(scope="module")
+def recorded(run):
+    """Client, run and figures of the whole training."""
+    folder, figures = run
+    client = MlflowClient(track.default_uri(folder))
+    return client, client.get_run(figures["tracking"]["run"]), figures
+
+
+def record(folder, **changed):
+    (folder / "bundle").mkdir(exist_ok=True)
+    (folder / "bundle" / "bundle.json").write_text("{}")
+    told = {
+        "name": "one",
+        "parameters": {"seed": 1},
+        "metrics": {"auc": 0.5},
+        "tags": {"certified": "false"},
+        "figures": {"auc": 0.5},
+        "files": {"bundle": folder / "bundle"},
+    }
+    return track.record(track.default_uri(folder), folder / "artifacts", **(told | changed))
+
+
+def test_parameters_metrics_and_tags_are_recorded(recorded):
+    _, run, figures = recorded
+    assert run.info.status == "FINISHED"
+    assert run.data.params["seed"] == "0"
+    assert run.data.params["calls"] == str(figures["data"]["calls"])
+    assert run.data.metrics == pytest.approx(metrics(figures))
+    assert {"auc", "ece", "model_benign_error_bound", "rule_catch_by_call"} <= set(run.data.metrics)
+    tags = run.data.tags
+    assert tags["data_sha256"] == figures["data"]["fingerprint"]
+    assert tags["catalogue_sha256"] == catalogue_hash()
+    assert tags["model_id"] == figures["model"]["id"]
+    assert tags["source_sha256"] == source_hash()
+    assert tags["certified"] == "false"
+
+
+def test_the_registered_model_is_the_signed_bundle(recorded, run, tmp_path):
+    client, found, figures = recorded
+    version = client.get_model_version_by_alias(track.MODEL, track.ALIAS)
+    assert (str(version.version), version.run_id) == (figures["tracking"]["version"], found.info.run_id)
+    local = client.download_artifacts(found.info.run_id, "bundle", str(tmp_path))
+    bundle = load(local, [read_public_key(run[0] / "signer.pub")])
+    assert bundle.model_id == figures["model"]["id"]
+
+
+def test_figures_and_report_are_kept(recorded, tmp_path):
+    client, run, figures = recorded
+    kept = json.loads(
+        (tmp_path / client.download_artifacts(run.info.run_id, "figures.json", str(tmp_path))).read_text()
+    )
+    assert kept == {name: value for name, value in figures.items() if name != "tracking"}
+    names = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
+    assert "report/report.html" in names
+
+
+def test_no_file_of_a_run_holds_a_pickle(run):
+    files = [path for path in run[0].rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for path in files:
+        assert path.suffix not in PICKLES, path
+        assert not is_pickle(path.read_bytes()), path
+
+
+def is_pickle(data):
+    """Whether the bytes are a pickle from the first opcode to the last."""
+    try:
+        return bool(list(pickletools.genops(data)))
+    except (ValueError, KeyError, IndexError, UnicodeDecodeError):
+        return data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05"
+
+
+def test_a_pickle_would_be_found():
+    import pickle
+
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert is_pickle(pickle.dumps([1.0, "x"], protocol))
+
+
+def test_two_records_are_two_versions_and_the_alias_moves(tmp_path):
+    first, second = record(tmp_path), record(tmp_path, name="two")
+    assert (first["version"], second["version"]) == ("1", "2")
+    assert first["run"] != second["run"]
+    client = MlflowClient(track.default_uri(tmp_path))
+    assert client.get_model_version_by_alias(track.MODEL, track.ALIAS).run_id == second["run"]
+    assert client.get_run(first["run"]).info.run_name == "one"
+
+    nothing = record(tmp_path, files={})
+    assert nothing["version"] == ""
+    assert client.get_model_version_by_alias(track.MODEL, track.ALIAS).run_id == second["run"]
+
+    with pytest.raises(FileNotFoundError):
+        record(tmp_path, files={"bundle": tmp_path / "bundle", "report": tmp_path / "missing.html"})
+    experiment = client.get_experiment_by_name(track.EXPERIMENT)
+    last = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=1)[0]
+    assert last.info.status == "FAILED"
+    # A run that failed is never a candidate.
+    assert client.get_model_version_by_alias(track.MODEL, track.ALIAS).run_id == second["run"]
+
+
+def test_outside_a_checkout_no_commit_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.commit() == {}
+
+    def no_git(*_args, **_kwargs):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", no_git)
+    assert provenance.commit() == {}
