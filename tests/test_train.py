@@ -11,6 +11,7 @@ from callsieve.serving.bundle import load
 from callsieve.serving.signing import generate_signing_key, read_public_key, read_signing_key
 from callsieve.training.dataset import Dataset
 from callsieve.training.evidence import evidence as put_together
+from callsieve.training.feeds import Feed, answered_only
 from callsieve.training.judge import judge, metrics
 from callsieve.training.present import headline
 from callsieve.training.provenance import source_hash
@@ -123,9 +124,9 @@ def test_folds_go_forward_in_time(trained):
 def sides(evidence, t, calls=None):
     """What is fitted; `calls` are the first calls, where not all are there yet."""
     known = slice(calls)
-    return datasets(
-        evidence, t.settings, t.vectors[known], t.start[known], t.caller[known], t.caller[known], t.fold[known], t.plan
-    )
+    rows = t.vectors[known]
+    feed = Feed("complete", np.arange(len(rows)), evidence.calls, rows)
+    return datasets(evidence, t.settings, (feed,), t.caller[known], t.caller[known], t.fold[known], t.plan)
 
 
 def same(one, other):
@@ -150,6 +151,19 @@ def test_calls_of_later_change_nothing(trained, evidence):
     assert 0 < calls < len(trained.start)
     so_far = dataclasses.replace(evidence, calls=evidence.calls.slice(0, calls), truth=None)
     same(sides(evidence, trained), sides(so_far, trained, calls))
+
+
+def test_a_poorer_feed_knows_answered_calls_only(trained, evidence):
+    """Its vectors are those of a table without the other calls, and the certified threshold was held to it, too."""
+    feed = answered_only(evidence.calls, 1)
+    outcome = np.array(evidence.calls["outcome"].to_pylist())
+    np.testing.assert_array_equal(feed.rows, np.flatnonzero(outcome == "answered"))
+    share = feed.X[:, NAMES.index("out_answered_share_7d")]
+    known = ~np.isnan(share)
+    assert known.any() and (share[known] >= 0.5).all()
+    told = trained.fitted["answered_only"]
+    assert 0 < told["benign_calls"] < trained.card.thresholds[0].certificate.benign_calls
+    assert told["target"] == trained.card.thresholds[0].certificate.target
 
 
 def test_the_truth_is_never_learnt_from(trained, evidence):

@@ -54,7 +54,7 @@ def scored_calls(evidence: Evidence, rows: Array, raw: Array) -> Scored:
 
 def best_rule(scored: Scored) -> Band:
     """The lowest threshold on calls per hour whose benign error on these calls is within the target."""
-    name, target, _ = TARGETS[0]
+    name, target = TARGETS[0]
     values = scored.vectors[scored.rows & ~scored.judged.nuisance, RULE]
     threshold = choose_threshold(values, target, margin=1.0)
     return Band(name, threshold, certificate("these calls", values, threshold, target))

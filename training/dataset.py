@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +81,12 @@ def build(
         content=told["content"].to_numpy(),
         mode=told["mode"].to_numpy(),
     )
+
+
+def join(parts: Sequence[Dataset]) -> Dataset:
+    """Datasets one after the other."""
+    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Dataset)}
+    return Dataset(**{name: np.concatenate(values) for name, values in columns.items()})
 
 
 def sample(caller: Array, rows: Array, most: int) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 # Early stopping on a ranking metric stopped 2 of 120 fits on the Sichuan set at so few trees that nothing
 # passed 0.5; log-loss and a minimum of trees do not.
 MINIMUM_TREES = 50
-GREATEST = repr(sys.float_info.max)
 FOLDS = 5  # for comparing the two calibrations
 PARAMETERS: Mapping[str, Any] = {
     "num_leaves": 31,
@@ -94,32 +92,12 @@ def fit(
         settings, data, num_boost_round=rounds, valid_sets=[judge], callbacks=callbacks, keep_training_booster=True
     )
     trees = max(booster.best_iteration, min(MINIMUM_TREES, booster.current_iteration()))
-    return finite_thresholds(without_machine(booster.model_to_string(num_iteration=trees)))
+    return without_machine(booster.model_to_string(num_iteration=trees))
 
 
 def without_machine(text: str) -> str:
     """The model's text without the one line that tells the number of threads, not the model."""
     return "\n".join(line for line in text.split("\n") if not line.startswith("[num_threads:"))
-
-
-def finite_thresholds(text: str) -> str:
-    """The model's text with the greatest float in place of a threshold of infinity.
-
-    LightGBM parts known values from missing ones by `x <= inf`. Every known value is finite, so nothing is decided
-    otherwise, and a bundle holds finite numbers only.
-    """
-    lines = text.split("\n")
-    place, grown = 0, []
-    for i, line in enumerate(lines):
-        if line.startswith("tree_sizes="):
-            place = i
-        elif line.startswith("threshold="):
-            values = line.removeprefix("threshold=").split(" ")
-            lines[i] = "threshold=" + " ".join(GREATEST if value == "inf" else value for value in values)
-            grown.append(len(lines[i]) - len(line))
-    sizes = lines[place].removeprefix("tree_sizes=").split(" ")
-    lines[place] = "tree_sizes=" + " ".join(str(int(n) + more) for n, more in zip(sizes, grown, strict=True))
-    return "\n".join(lines)
 
 
 def calibrate(raw: Array, y: Array, group: Array) -> tuple[Calibration, str]:

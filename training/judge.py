@@ -29,7 +29,7 @@ from .evaluate import (
 )
 from .evidence import Judged
 from .split import DAY, FOLDS
-from .train import TARGETS, Trained, choosing, rows_of
+from .train import MARGIN, TARGETS, Trained, choosing, rows_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -159,12 +159,12 @@ def _plain(column: pa.ChunkedArray) -> list[pa.Array]:
 
 def rule_band(t: Trained) -> Band:
     """The threshold rule on calls per hour, held to the same benign error on the same folds."""
-    name, target, margin = TARGETS[0]
+    name, target = TARGETS[0]
     values = t.vectors[:, RULE]
     benign = ~t.judged.nuisance & t.judged.known
     choose = choosing(t.plan, t.fold, t.start) & benign
     certify = rows_of("certify", t.plan.certify, t.fold, t.start) & benign
-    threshold = choose_threshold(values[choose], target, margin=margin)
+    threshold = choose_threshold(values[choose], target, margin=MARGIN)
     return Band(name, threshold, certificate("certify", values[certify], threshold, target))
 
 
