@@ -318,9 +318,9 @@ def _integers(text: str, count: int, low: int, high: int, what: str) -> list[int
 
 def _thresholds(text: str, count: int) -> list[float]:
     """Thresholds of nodes. LightGBM writes "known or missing?" as a split at inf."""
-    finite = " ".join("0" if token == "inf" else token for token in text.split(" "))
+    finite = " ".join("0" if word == "inf" else word for word in text.split(" "))
     values = _reals(finite, count, "threshold")
-    return [math.inf if token == "inf" else value for token, value in zip(text.split(" "), values, strict=True)]
+    return [math.inf if word == "inf" else value for word, value in zip(text.split(" "), values, strict=True)]
 
 
 def _reals(text: str, count: int, what: str) -> list[float]:
