@@ -215,6 +215,8 @@ def read_keyed(path: str | Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; expected a Parquet file of keyed calls")
     try:
         names = pq.read_schema(path).names
         wrong = sorted(set(KEYED_COLUMNS) ^ (set(names) - {"call"}))

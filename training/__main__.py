@@ -66,7 +66,7 @@ def demo(
 @app.command()
 def simulate(
     out: Out,
-    size: Annotated[str, typer.Option(help="tiny, small, town or city.")] = "tiny",
+    size: Annotated[str, typer.Option(help="tiny, small, town or city.")] = "small",
     seed: Seed = 1,
     scenario: Annotated[Path | None, typer.Option(help="TOML file that overrides the default scenario.")] = None,
     key: KeyFile = None,
