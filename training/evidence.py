@@ -12,9 +12,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pandas import DatetimeTZDtype
-from pandera.errors import SchemaErrors
-from pandera.pandas import Check, Column, DataFrameSchema
 
 from ..features.readers import read_keyed
 from .labels import LabelPolicy, busiest_days, label_numbers
@@ -24,22 +21,23 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-_MOMENT = DatetimeTZDtype("ms", "UTC")
-REPORTS = DataFrameSchema(
-    {
-        "reporter": Column(object),
-        "number": Column(object),
-        "at": Column(_MOMENT),
-        "known_at": Column(_MOMENT),
-        "category": Column(object),
-        "mode": Column(object, nullable=True, required=False),
-    },
-    checks=Check(lambda table: table["known_at"] >= table["at"], error="known_at not before at"),
-    coerce=True,
-    strict="filter",
+_MOMENT = pa.timestamp("ms", tz="UTC")
+REPORTS = pa.schema(
+    [
+        pa.field("reporter", pa.string(), nullable=False),
+        pa.field("number", pa.string(), nullable=False),
+        pa.field("at", _MOMENT, nullable=False),
+        pa.field("known_at", _MOMENT, nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("mode", pa.string()),
+    ]
 )
-FINDINGS = DataFrameSchema(
-    {"number": Column(object), "nuisance": Column(bool), "known_at": Column(_MOMENT)}, coerce=True, strict="filter"
+FINDINGS = pa.schema(
+    [
+        pa.field("number", pa.string(), nullable=False),
+        pa.field("nuisance", pa.bool_(), nullable=False),
+        pa.field("known_at", _MOMENT, nullable=False),
+    ]
 )
 TRUTH_COLUMNS = ("call", "nuisance", "slice")
 
@@ -120,18 +118,31 @@ def of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:
     return truth.take(places)
 
 
-def frame(table: pa.Table, schema: DataFrameSchema, where: str) -> pd.DataFrame:
-    """An Arrow table as pandas, checked: its text as plain objects, columns that no schema names left out.
+def frame(table: pa.Table, schema: pa.Schema, where: str) -> pd.DataFrame:
+    """An Arrow table as pandas, checked: its text as plain objects, columns that the schema does not name left out.
+
+    A column that may be null may also be missing.
 
     Raises:
         ValueError: in one line that says which column breaks which rule; no value is shown.
     """
-    plain = [pc.dictionary_decode(c) if pa.types.is_dictionary(c.type) else c for c in table.columns]
-    try:
-        return schema.validate(pa.table(plain, names=table.column_names).to_pandas(), lazy=True)
-    except SchemaErrors as error:
-        first = error.failure_cases.iloc[0]
-        raise ValueError(f"{where}: column {first['column']}: expected {first['check']}") from None
+    columns = {}
+    for field in schema:
+        if field.name not in table.column_names:
+            if not field.nullable:
+                raise ValueError(f"{where}: column {field.name}: expected {field.type}, it is missing")
+            continue
+        try:
+            columns[field.name] = table[field.name].cast(field.type, safe=not pa.types.is_timestamp(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            got = table[field.name].type
+            raise ValueError(f"{where}: column {field.name}: expected {field.type}, got {got}") from None
+        if columns[field.name].null_count and not field.nullable:
+            raise ValueError(f"{where}: column {field.name}: expected no missing value")
+    found: pd.DataFrame = pa.table(columns).to_pandas()
+    if "at" in found and (found["known_at"] < found["at"]).any():
+        raise ValueError(f"{where}: column known_at: expected no moment before `at`")
+    return found
 
 
 def judged(evidence: Evidence, caller: Array, policy: LabelPolicy) -> Judged:
