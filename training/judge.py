@@ -323,7 +323,12 @@ def metrics(figures: Mapping[str, Any]) -> dict[str, float]:
         found[f"{who}_benign_error_bound"] = told["bound"]
         found[f"{who}_false_calls"] = told["false_calls"]
         for weight in ("call", "caller", "callee"):
-            found[f"{who}_catch_by_{weight}"] = told["catch"][weight]["rate"]
+            rate = told["catch"][weight]
+            found |= {
+                f"{who}_catch_by_{weight}": rate["rate"],
+                f"{who}_catch_by_{weight}_low": rate["low"],
+                f"{who}_catch_by_{weight}_high": rate["high"],
+            }
         detection = told["detection"]
         found |= {f"{who}_detection_{k}": float(detection[k]) for k in ("median", "p90") if detection[k] is not None}
         found[f"{who}_lifetime_calls_stopped"] = detection["stopped_share"]

@@ -50,6 +50,7 @@ def study(
     """
     from . import track
 
+    folder.mkdir(parents=True, exist_ok=True)
     trained = train(evidence, settings, progress)
     figures = judge(trained)
     private = signing_key or folder / "signing.key"
