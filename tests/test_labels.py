@@ -20,13 +20,13 @@ def at(day):
 
 
 def reports_of(rows):
-    """Rows of reporter, number, day known, category; told an hour before it was known."""
+    """Rows of reporter, number, day known, category; told three days before it was known."""
     known = pd.Series([at(row[2]) for row in rows], dtype="datetime64[ms, UTC]")
     return pd.DataFrame(
         {
             "reporter": pd.Series([row[0] for row in rows], dtype=object),
             "number": pd.Series([row[1] for row in rows], dtype=object),
-            "at": known - pd.Timedelta(hours=1),
+            "at": known - pd.Timedelta(days=3),
             "known_at": known,
             "category": pd.Series([row[3] for row in rows], dtype=object),
         }
