@@ -37,7 +37,12 @@ def assess(bundle: Path, data: Path, *, trust: Path | None, threads: int, progre
     return {
         "model": {"id": scorer.bundle.model_id},
         "data": data_figures(evidence.calls, scored.judged.nuisance)
-        | {"source": str(data), "fingerprint": evidence.fingerprint, "judged_by": scored.judged.source},
+        | {
+            "source": str(data),
+            "fingerprint": evidence.fingerprint,
+            "judged_by": scored.judged.source,
+            "judged_on": "every call after the first 7 days; the rule's threshold suits these very calls",
+        },
         **figures(scored, scorer.bundle, best_rule(scored)),
     }
 

@@ -70,6 +70,7 @@ def judge(t: Trained) -> dict[str, Any]:
         t.vectors, t.raw, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed
     )  # fmt: skip
     band = t.card.thresholds[0]
+    told = figures(scored, t.card, rule_band(t))
     return {
         "model": {
             "trees": t.fitted["trees"],
@@ -78,12 +79,18 @@ def judge(t: Trained) -> dict[str, Any]:
             "top_features": top_features(t.models["model"]),
         },
         "data": data_figures(t.evidence.calls, t.judged.nuisance)
-        | {"fingerprint": t.evidence.fingerprint, "seed": t.settings.seed, "judged_by": t.judged.source},
+        | {
+            "fingerprint": t.evidence.fingerprint,
+            "seed": t.settings.seed,
+            "judged_by": t.judged.source,
+            "judged_on": "groups unseen in training",
+        },
         "folds": t.card.training["folds"] | {"label_cutoff": t.card.training["label_cutoff"]},
         "rows": t.fitted["rows"] | {"certify": int(certify.sum()), "groups": t.fitted["groups"]},
         "bands": [band_json(b) for b in t.card.thresholds],
         "seen": {"calls": int(seen.sum()), "catch": catch_of(scored, t.raw, band.threshold, seen)},
-        **figures(scored, t.card, rule_band(t)),
+        "unseen": {"calls": int(certify.sum()), "catch": told["headline"]["model"]["catch"]},
+        **told,
     }
 
 
@@ -100,7 +107,6 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
             | {"rule": f"more than {int(np.ceil(rule.threshold)) - 1} calls in the last hour"},
         },
         "ranking": ranking_figures(s),
-        "unseen": {"calls": int(s.rows.sum()), "catch": model["catch"]},
         "slices": slice_figures(s, band),
         "buckets": buckets(s, band),
         "curve": {"model": curve(s.raw, nuisance, s.rows), "rule": curve(raw_rule, nuisance, s.rows)}
@@ -108,7 +114,7 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
         else {},
         "detection_curve": detection_curve(s, band, rule) if s.lives.any() else {},
         "reliability": reliability_figures(s, card),
-        "precision_at_prior": priors(model["catch"]["call"]["rate"], band.certificate.bound),
+        "precision_at_prior": priors(model["catch"]["call"]["rate"], model["bound"]),
     }
 
 

@@ -39,7 +39,9 @@ def headline(figures: Mapping[str, Any]) -> None:
         *((f"calls until found, {word}", *(until(one["detection"], word) for one in both)) for word in QUANTILES),
         ("lifetime calls stopped", *(share(one["detection"]["stopped_share"]) for one in both)),
     ]  # fmt: skip
-    title = f"{figures['data']['calls']:,} calls; judged on groups unseen in training ({figures['data']['source']})"
+    title = (
+        f"{figures['data']['calls']:,} calls; judged on {figures['data']['judged_on']} ({figures['data']['source']})"
+    )
     show_table(title, ("", "callsieve", both[1]["rule"]), rows)
 
 
