@@ -1,6 +1,7 @@
 """Call histories to vectors."""
 
-from .catalogue import FEATURES, Feature, catalogue_hash
+from .catalogue import FEATURES, catalogue_hash
+from .feature import Feature
 from .history import History
 from .intake import Intake
 from .pseudonyms import Key, key_from_environment, read_key

@@ -1,44 +1,29 @@
 """Online: a stream of calls, and the vector of a call at ring time.
 
-The same kernel as `table.py`, run as it stands. Calls are held in flat arrays while a window can reach them; a call
-that fell out of the widest window gives its place back. Nothing here imports more than the standard library.
+The same kernel as `table.py`, as it stands or compiled. As it stands, nothing here needs more than the standard
+library.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 from array import array
-from collections import deque
 
-from .catalogue import FEATURES, program
+from . import live, number, stream
+from .books import as_arrays, book_sizes, held_sizes, room, rooms
+from .catalogue import NAMES, chosen
+from .engine import stream_kernel
+from .feature import CALL_FACTS
+from .program import KINDS
 from .records import KeyedCall
-from .values import emit
-from .windows import (
-    DAY,
-    END,
-    ENDS,
-    FACTS,
-    FIELDS,
-    OVER,
-    PAIR,
-    START,
-    STATE,
-    TALK,
-    WEEK,
-    clear,
-    enter,
-    leave,
-    pack,
-)
+from .windows import BEGUN, CLOCK, DAY_MS, END, FACTS, FIELDS, NEVER, START, pack
 
-BLANK_STATE = array("q", bytes(8 * STATE))
-clear(BLANK_STATE, 0)
-PAIR_SIZE = PAIR + 1  # the kernel's counts, and how many held calls use the pair
+DAYS_REMEMBERED = 4 * number.FORTNIGHT
+NUMBER, GROUPS = KINDS[0].name, tuple(kind.name for kind in KINDS[1:])
 
 
 def facts_of(call: KeyedCall) -> tuple[int, ...]:
-    """Facts of the call itself, in the order of `catalogue.CALL_FACTS`."""
+    """Facts of the call itself, in the order of `feature.CALL_FACTS`."""
     return (
         call.caller_class,
         call.callee_class,
@@ -54,182 +39,198 @@ def facts_of(call: KeyedCall) -> tuple[int, ...]:
 
 
 class History:
-    """What is known of every number, as of now.
+    """What is known of every number, block, trunk and device, as of now.
 
     `vector` answers for the moment a call starts; `observe` takes in a call when it begins, when it ended, or whole,
-    in any order, and twice if it must be. Moments may come out of order, but a number's windows never move back: a
-    vector asked for an earlier moment than the number's last one is that of the last one. Not thread-safe.
+    in any order, and twice if it must be. Moments may come out of order, but the windows of a key never move back: a
+    vector asked for an earlier moment than the key's last one is that of the last one. Not thread-safe.
 
-    >>> history = History()
+    Args:
+        features: names from the catalogue, in the order of the vector; the fewer, the quicker.
+        calls: calls held at most. When there is no room, the oldest is forgotten before its time, counted in `dropped`.
+        numbers: numbers held at most. When there is no room, the one that is longest without a call goes, and is
+            counted in `evicted` if anything was still known of it.
+        compiled: let Numba compile the kernel: some ten times as quick, and slower to start. The vectors are the same.
+    Raises: ValueError: if a feature is not in the catalogue or there is no room at all.
+
+    >>> history = History(calls=1000, numbers=100)
     >>> history.calls
     0
     """
 
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-        self._pair_places: dict[int, int] = {}
-        self._state = array("q", BLANK_STATE)  # the first state and the first pair stay blank, for unheard-of numbers
-        self._pairs = array("q", bytes(8 * PAIR_SIZE))
-        self._calls = array("q")
-        self._links = array("q")
-        self._pair_of = array("q")
-        self._parties = array("q")
-        self._free: list[int] = []
-        self._free_pairs: list[int] = []
-        self._held: deque[int] = deque()
-        self._waiting: list[tuple[int, int]] = []
-        self._unentered: dict[tuple[int, int], int] = {}
-        self._program = array("q", program())
-        self._row = [math.nan] * len(FEATURES)
+    def __init__(
+        self,
+        features: tuple[str, ...] = NAMES,
+        *,
+        calls: int = 2_000_000,
+        numbers: int = 200_000,
+        compiled: bool = False,
+    ) -> None:
+        if calls < 1 or numbers < 2:
+            raise ValueError(f"calls must be 1 or more and numbers 2 or more, got {calls} and {numbers}")
+        wanted = chosen(features)
+        order = [feature.name for feature in wanted]
+        self._order = None if order == list(features) else [order.index(name) for name in features]
+        self._kernel = stream_kernel(wanted, compiled=compiled)
+        self._kernels = self._kernel.kernels
+        self._most_calls = calls
+        self.dropped = self.evicted = self.refused = 0
+        self._moment = NEVER
+        self._keys: dict[str, dict[str, int]] = {kind.name: {} for kind in KINDS}
+        self._tokens: dict[str, list[str]] = {kind.name: [""] for kind in KINDS}
+        self._unentered: dict[tuple[int, int, int], int] = {}
+        used = {NUMBER, *(feature.role for feature in wanted)}
+        self._groups = [(i, name) for i, name in enumerate(GROUPS) if name in used]
+        self._rooms = {"held": rooms(held_sizes(calls))} | {
+            name: rooms(book_sizes(kernel, calls if name in used else 0, numbers if name in used else 0))
+            for name, kernel in self._kernels.items()
+        }
+        arrays = {name: as_arrays(views, compiled=compiled) for name, views in self._rooms.items()}
+        self._held, self._books = arrays["held"], {kind.name: arrays[kind.name] for kind in KINDS}
+        self._calls, self._counts = self._held[0], self._held[-1]
+        for name, book in self._books.items():
+            self._kernels[name].clear(book[0], 0)
+        self._call_rooms = {"group": room("i", len(GROUPS)), "facts": room("h", len(CALL_FACTS))}
+        self._row = room("d", len(wanted))
+        self._call = as_arrays(self._call_rooms | {"row": self._row}, compiled=compiled)
+        self._nothing = array("d", [math.nan] * len(wanted))
 
     @property
     def calls(self) -> int:
         """Calls held in memory."""
-        return len(self._held)
+        return int(self._counts[stream.HELD])
 
     @property
     def numbers(self) -> int:
-        """Numbers heard of."""
-        return len(self._numbers)
+        """Numbers held in memory."""
+        return len(self._keys[NUMBER])
 
     def vector(self, call: KeyedCall) -> list[float]:
-        """Feature values of `call` at its start, in the order of `catalogue.FEATURES`; NaN where unknown."""
-        self._advance(call.start)
-        number = self._numbers.get(call.caller, 0)
-        other = self._numbers.get(call.callee, 0)
-        pair = self._pair_places.get(number << 32 | other, 0)
-        base = number * STATE
-        if number:
-            leave(call.start, self._state, base, self._calls, self._links, self._pairs, self._pair_of)
-        emit(call.start, self._program, self._state, base, self._pairs, pair, facts_of(call), 0, self._row, 0)
-        return self._row.copy()
+        """Feature values of `call` at its start, in the order of the features; NaN where unknown."""
+        numbers = self._keys[NUMBER]
+        caller, callee = numbers.get(call.caller, 0), numbers.get(call.callee, 0)
+        self._call_rooms["facts"][:] = array("h", facts_of(call))
+        group = self._call_rooms["group"]
+        for i, name in self._groups:
+            token = key_of(call, name)
+            group[i] = -1 if token is None else self._keys[name].get(token, 0)
+        self._row[:] = self._nothing
+        self._kernel.vector(call.start, call.day, caller, callee, *self._call, *self._held, *self._books.values())
+        row: list[float] = self._row.tolist()
+        return row if self._order is None else [row[i] for i in self._order]
 
     def observe(self, call: KeyedCall) -> None:
         """Take in a call. One that is not over (`ring` or `talk` is None) is an attempt; its end may come later."""
-        caller, callee = self._number(call.caller), self._number(call.callee)
-        out_pair = self._pair(caller, callee)
-        place = self._find(out_pair, call.start, caller)
         over = call.ring is not None and call.talk is not None
+        place = self._find(call)
         if place is None:
-            place = self._keep(call, caller, callee, out_pair)
-        elif not over or self._calls[place * FIELDS + END] >= 0:
+            place = self._keep(call)
+            if place is None:
+                self.refused += 1
+                return
+        elif not over or self._calls[place * FIELDS + END] != NEVER:
             return  # a repeat
         if over:
-            self._end(place, call)
+            ring, talk = call.ring or 0, call.talk or 0
+            moment = call.start + ring + talk
+            known = max(moment, call.recorded or moment)
+            self._kernel.end(place, moment, talk, packed(call), known, self._calls, *self._held[3:])
 
-    def _number(self, token: str) -> int:
-        number = self._numbers.get(token)
-        if number is None:
-            number = len(self._numbers) + 1
-            self._numbers[token] = number
-            self._state.extend(BLANK_STATE)
-        return number
-
-    def _pair(self, number: int, other: int) -> int:
-        key = number << 32 | other
-        pair = self._pair_places.get(key)
-        if pair is None:
-            if self._free_pairs:
-                pair = self._free_pairs.pop()
-            else:
-                pair = len(self._pairs)
-                self._pairs.extend([0] * PAIR_SIZE)
-            self._pair_places[key] = pair
-        return pair
-
-    def _use_pair(self, number: int, other: int) -> int:
-        pair = self._pair(number, other)
-        self._pairs[pair + PAIR] += 1
-        return pair
-
-    def _find(self, pair: int, start: int, caller: int) -> int | None:
+    def _find(self, call: KeyedCall) -> int | None:
         """The place of a call that is held already."""
-        place = self._unentered.get((pair, start))
-        if place is not None:
+        numbers = self._keys[NUMBER]
+        caller, callee = numbers.get(call.caller, 0), numbers.get(call.callee, 0)
+        if not caller or not callee:
+            return None
+        place = self._unentered.get((caller, callee, call.start))
+        if place is not None and self._holds(place, caller, callee, call.start):
             return place
-        node = self._state[caller * STATE + ENDS + 3]
-        while node >= 0 and self._calls[(node >> 2) * FIELDS] >= start:
-            if self._calls[(node >> 2) * FIELDS] == start and self._pair_of[node >> 1] == pair:
-                return node >> 2
-            node = self._links[2 * node]
-        return None
+        found = self._kernels[NUMBER].find_call(caller, callee, call.start, self._calls, self._books[NUMBER])
+        return int(found) if found >= 0 else None
 
-    def _keep(self, call: KeyedCall, caller: int, callee: int, out_pair: int) -> int:
-        """Give a new call a place; its attempt waits until it is known."""
-        if self._free:
-            place = self._free.pop()
-        else:
-            place = len(self._pair_of) // 2
-            self._calls.extend([0] * FIELDS)
-            self._links.extend([0] * 8)
-            self._pair_of.extend([0, 0])
-            self._parties.extend([0, 0])
-        at = place * FIELDS
-        self._calls[at + START] = call.start
-        self._calls[at + END] = -1
-        self._calls[at + FACTS] = self._packed(call)
-        self._pair_of[2 * place] = self._use_pair(caller, callee)
-        self._pair_of[2 * place + 1] = self._use_pair(callee, caller)
-        self._parties[2 * place] = caller
-        self._parties[2 * place + 1] = callee
-        self._held.append(place)
-        self._unentered[(out_pair, call.start)] = place
-        self._wait(self._attempt_known(call), 4 * place)
-        return place
+    def _holds(self, place: int, caller: int, callee: int, start: int) -> bool:
+        parties = self._held[1]
+        first = place * stream.PARTIES
+        return bool(
+            parties[first] == caller and parties[first + 1] == callee and self._calls[place * FIELDS + START] == start
+        )
 
-    def _end(self, place: int, call: KeyedCall) -> None:
-        """The call is over: its outcome waits until it is known."""
-        ring, talk = call.ring or 0, call.talk or 0
-        at = place * FIELDS
-        end = call.start + ring + talk
-        self._calls[at + END] = end
-        self._calls[at + TALK] = talk
-        self._calls[at + FACTS] = self._packed(call)
-        self._wait(max(end, call.recorded or end), 4 * place + 1)
+    def _keep(self, call: KeyedCall) -> int | None:
+        """Give a new call a place, if there is room."""
+        while self._counts[stream.HELD] >= self._most_calls:
+            if not self._drop():
+                return None
+        self._moment = max(self._moment, call.start)
+        caller = self._key(NUMBER, call.caller)
+        callee = self._key(NUMBER, call.callee, spare=caller)
+        if not caller or not callee:
+            return None
+        group = self._call_rooms["group"]
+        for i, name in self._groups:
+            token = key_of(call, name)
+            group[i] = 0 if token is None else self._key(name, token)
+        known = attempt_known(call)
+        place = self._kernel.keep(
+            call.start, packed(call), known, caller, callee, self._call[0], *self._held, *self._books.values()
+        )
+        self._unentered[(caller, callee, call.start)] = int(place)
+        if len(self._unentered) > 64 + 2 * self._counts[stream.WAITING]:
+            self._unentered = {
+                told: place
+                for told, place in self._unentered.items()
+                if self._holds(place, *told) and not self._calls[place * FIELDS + FACTS] >> BEGUN & 1
+            }
+        return int(place)
 
-    @staticmethod
-    def _packed(call: KeyedCall) -> int:
-        ring = call.ring or 0
-        return int(pack(call.outcome, call.released_by, call.hour, call.day, call.step, call.same_region, ring))
+    def _drop(self) -> bool:
+        """Forget the oldest call, if it must be before its time; false if there is none that can go."""
+        held = self.calls
+        self._kernel.advance(self._moment, *self._held, *self._books.values())
+        if self.calls < held:
+            return True
+        dropped = bool(self._kernel.drop_oldest(*self._held[:3], self._counts, *self._books.values()))
+        self.dropped += dropped
+        return dropped
 
-    @staticmethod
-    def _attempt_known(call: KeyedCall) -> int:
-        if call.ring is None or call.talk is None or call.recorded is None:
-            return call.start
-        return call.recorded if call.recorded > call.start + call.ring + call.talk else call.start
+    def _key(self, kind: str, token: str, spare: int = 0) -> int:
+        """The key of a token; 0 if there is no room. A new one may take the place of an idle one other than `spare`."""
+        key = self._keys[kind].get(token)
+        if key is not None:
+            return key
+        book, kernel = self._books[kind], self._kernels[kind]
+        while not (key := int(kernel.new_key(book))):
+            idle = int(self._rooms[kind]["counts"][live.IDLE_FIRST])
+            if idle and idle != spare:
+                self._evict(kind, idle)
+            elif not self._drop():
+                return 0
+        tokens = self._tokens[kind]
+        tokens += [""] * (key + 1 - len(tokens))
+        tokens[key] = token
+        self._keys[kind][token] = key
+        return key
 
-    def _wait(self, known: int, node: int) -> None:
-        heapq.heappush(self._waiting, (known, node))
-        heapq.heappush(self._waiting, (known, node + 2))
+    def _evict(self, kind: str, key: int) -> None:
+        """Forget a key that has no call."""
+        del self._keys[kind][self._tokens[kind][key]]
+        if kind == NUMBER:
+            clock = self._rooms[kind]["state"][key * self._kernels[kind].STATE + CLOCK]
+            self.evicted += int(clock > self._moment - DAYS_REMEMBERED * DAY_MS)
+        self._kernels[kind].free_key(key, self._books[kind])
 
-    def _advance(self, at: int) -> None:
-        """Let in every event that became known before `at`, and forget what no window reaches any more."""
-        waiting = self._waiting
-        while waiting and waiting[0][0] < at:
-            node = heapq.heappop(waiting)[1]
-            number = self._parties[node >> 1]
-            enter(node, self._state, number * STATE, self._calls, self._links, self._pairs, self._pair_of)
-            if node & 3 == 0:
-                self._unentered.pop((self._pair_of[node >> 1], self._calls[(node >> 2) * FIELDS]), None)
-        while self._held and self._is_past(self._held[0], at):
-            self._forget(self._held.popleft(), at)
 
-    def _is_past(self, place: int, at: int) -> bool:
-        """A call is past when its last event has left the widest window; one that never ended counts as a day long."""
-        end = self._calls[place * FIELDS + END]
-        if end < 0:
-            return self._calls[place * FIELDS + START] + DAY < at - WEEK
-        return end < at - WEEK and self._calls[place * FIELDS + FACTS] & OVER > 0
+def key_of(call: KeyedCall, group: str) -> str | None:
+    """The token of a call's block, trunk or device."""
+    return call.caller_block if group == "block" else call.trunk if group == "trunk" else call.device
 
-    def _forget(self, place: int, at: int) -> None:
-        for direction in range(2):
-            number = self._parties[2 * place + direction]
-            leave(at, self._state, number * STATE, self._calls, self._links, self._pairs, self._pair_of)
-        for direction in range(2):
-            pair = self._pair_of[2 * place + direction]
-            number = self._parties[2 * place + direction]
-            self._pairs[pair + PAIR] -= 1
-            if self._pairs[pair + PAIR] == 0:
-                del self._pair_places[number << 32 | self._parties[2 * place + 1 - direction]]
-                self._free_pairs.append(pair)
-        self._free.append(place)
+
+def packed(call: KeyedCall) -> int:
+    """The facts of a call as its events carry them."""
+    return int(pack(call.outcome, call.released_by, call.hour, call.day, call.step, call.same_region, call.ring or 0))
+
+
+def attempt_known(call: KeyedCall) -> int:
+    """When the attempt became known: at its start, unless the whole record came late."""
+    if call.ring is None or call.talk is None or call.recorded is None:
+        return call.start
+    return call.recorded if call.recorded > call.start + call.ring + call.talk else call.start

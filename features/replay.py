@@ -1,72 +1,67 @@
-"""A number's whole life in one pass: the batch driver of the kernel.
+"""A key's whole life in one pass: the batch driver of the kernel.
 
-The calls of a number come in order of their start. At each outgoing call the events known by then enter, what fell
-out of the windows leaves, and a vector is written; then the call's own events wait until they are known.
-This file is compiled by `table.py` together with `windows.py` and `values.py`.
+The calls of a key come in order of their start. At each call whose vector the key has a part in, the events known by
+then enter, what fell out of the windows leaves, and that part of the vector is written; then the call's own events wait
+until they are known. Compiled by `engine.py` together with the other files of the kernel.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from .values import emit
+from .heap import pop, push
 from .windows import (
+    DAY,
+    DAY_SHIFT,
     END,
+    ENDS,
     FACTS,
     FIELDS,
+    NEVER,
     NONE,
+    OF_ATTEMPT,
     PAIR,
+    SHIFT,
     START,
+    STATE,
+    STREAMS,
     TALK,
     Ints,
-    clear,
     enter,
     leave,
 )
 
-
-def push(times: Ints, nodes: Ints, size: int, time: int, node: int) -> int:
-    """Add an event that becomes known at `time` to a binary heap; its new size."""
-    place = size
-    while place > 0:
-        parent = (place - 1) >> 1
-        if times[parent] < time or (times[parent] == time and nodes[parent] < node):
-            break
-        times[place] = times[parent]
-        nodes[place] = nodes[parent]
-        place = parent
-    times[place] = time
-    nodes[place] = node
-    return size + 1
+# A record: RECORD integers a call, in one line of the processor's cache. LATE is when a late record came in, NEVER for
+# one that was known in time; TALK is NONE while a call is not over.
+RECORD = 8
+LATE, CALLER, CALLEE, ROW = range(4, 8)
 
 
-def pop(times: Ints, nodes: Ints, size: int) -> int:
-    """Take the earliest event off the heap; its new size. Ties leave in order of the node."""
-    size -= 1
-    time = times[size]
-    node = nodes[size]
-    place = 0
-    while True:
-        child = 2 * place + 1
-        if child >= size:
-            break
-        right = child + 1
-        if right < size and (
-            times[right] < times[child] or (times[right] == times[child] and nodes[right] < nodes[child])
-        ):
-            child = right
-        if time < times[child] or (time == times[child] and node < nodes[child]):
-            break
-        times[place] = times[child]
-        nodes[place] = nodes[child]
-        place = child
-    times[place] = time
-    nodes[place] = node
-    return size
+def emit_out(
+    at: int, state: Ints, base: int, calls: Ints, pairs: Ints, pair: int, facts: Ints, fact: int, out: Any, row: int
+) -> None:
+    """Write what the key tells of a call that goes out: written by `program.py`, as the next one."""
 
 
-def number_pairs(count: int, others: Ints, slots: Ints, pair_of: Ints, directions: Ints, pairs: Ints) -> None:
-    """Give each other party of a number its place among the pairs (open addressing), and clear it."""
+def emit_in(
+    at: int, state: Ints, base: int, calls: Ints, pairs: Ints, pair: int, facts: Ints, fact: int, out: Any, row: int
+) -> None:
+    """Write what the key tells of a call that comes in."""
+
+
+def clear(state: Ints, base: int) -> None:
+    """The state of a key that nobody has heard of."""
+    for i in range(base, base + STATE):
+        state[i] = 0
+    state[base] = NEVER
+    if DAY >= 0:
+        state[base + DAY] = NEVER
+    for i in range(base + ENDS, base + ENDS + 4 * STREAMS):
+        state[i] = NONE
+
+
+def number_pairs(count: int, others: Ints, directions: Ints, slots: Ints, pair_of: Ints, pairs: Ints) -> None:
+    """Give each other party of a key its place among the pairs (open addressing), and clear it."""
     mask = 1
     while mask < 2 * count:
         mask <<= 1
@@ -75,30 +70,72 @@ def number_pairs(count: int, others: Ints, slots: Ints, pair_of: Ints, direction
     mask -= 1
     used = 0
     for i in range(count):
-        place = (others[i] * 0x9E3779B1) & mask
-        while slots[place] >= 0 and others[slots[place]] != others[i]:
+        place = (others[i] * 0x9E3779B1) >> 7 & mask
+        while slots[place] >= 0 and others[slots[place] >> SHIFT - 1] != others[i]:
             place = (place + 1) & mask
+        view = (STREAMS >> 1) * i + directions[i]
         if slots[place] < 0:
-            slots[place] = i
-            pair = used
+            slots[place] = view
+            pair_of[view] = used * PAIR
+            for k in range(used * PAIR, (used + 1) * PAIR):
+                pairs[k] = 0
             used += 1
-            for k in range(PAIR):
-                pairs[pair * PAIR + k] = 0
         else:
-            first = slots[place]
-            pair = pair_of[2 * first + directions[first]] // PAIR
-        pair_of[2 * i + directions[i]] = pair * PAIR
+            pair_of[view] = pair_of[slots[place]]
 
 
-def first_record(i: int, calls: Ints, others: Ints, directions: Ints) -> int:
-    """The first row that tells of the same call as row `i`: same start, parties and direction."""
-    found = i
-    j = i - 1
-    while j >= 0 and calls[j * FIELDS] == calls[i * FIELDS]:
-        if others[j] == others[i] and directions[j] == directions[i]:
+def group_views(order: Ints, owners: Ints, width: int, offsets: Ints, views: Ints) -> None:
+    """Group views (2 * call + direction) by key, each group in the given order of calls, by counting.
+
+    `owners` holds `width` keys a call (NONE for none), `offsets` zeros, one more than there are keys.
+    """
+    keys = len(offsets) - 1
+    for i in range(len(owners)):
+        if owners[i] >= 0:
+            offsets[owners[i]] += 1
+    total = 0
+    for key in range(keys):
+        count = offsets[key]
+        offsets[key] = total
+        total += count
+    for i in range(len(order)):
+        call = order[i]
+        for direction in range(width):
+            key = owners[width * call + direction]
+            if key >= 0:
+                views[offsets[key]] = 2 * call + direction
+                offsets[key] += 1
+    for key in range(keys, 0, -1):
+        offsets[key] = offsets[key - 1]
+    offsets[0] = 0
+
+
+def first_record(view: int, origin: int, views: Ints, records: Ints) -> int:
+    """The first view from `origin` on that tells of the same call as this one: same start, parties and direction."""
+    found = view
+    record = (views[view] >> 1) * RECORD
+    j = view - 1
+    while j >= origin:
+        earlier = (views[j] >> 1) * RECORD
+        if records[earlier + START] != records[record + START]:
+            break
+        if (
+            records[earlier + CALLER] == records[record + CALLER]
+            and records[earlier + CALLEE] == records[record + CALLEE]
+            and (views[j] ^ views[view]) & 1 == 0
+        ):
             found = j
         j -= 1
     return found
+
+
+def follow_first(offsets: Ints, views: Ints, records: Ints, owners: Ints) -> None:
+    """Give every repeated record the block, trunk or device (`owners`) of the first; views are those of numbers."""
+    for key in range(len(offsets) - 1):
+        for view in range(offsets[key], offsets[key + 1]):
+            if views[view] & 1 == 0:
+                first = first_record(view, offsets[key], views, records)
+                owners[views[view] >> 1] = owners[views[first] >> 1]
 
 
 def replay(
@@ -106,63 +143,67 @@ def replay(
     last: int,
     offsets: Ints,
     views: Ints,
-    starts: Ints,
-    ends: Ints,
-    talks: Ints,
-    packed: Ints,
-    attempts_known: Ints,
-    outcomes_known: Ints,
-    parties: Ints,
+    records: Ints,
     facts: Ints,
     facts_width: int,
-    program: Ints,
-    width: int,
     scratch: Any,
     out: Any,
+    width: int,
+    out_column: int,
+    in_column: int,
 ) -> None:
-    """Write the vectors of every outgoing call of the numbers `first` to `last`.
+    """Write the parts of the vectors that the keys `first` to `last` have to tell.
 
-    `views` names calls as 2 * call + direction, grouped by number (`offsets`) and in order of start within each.
-    `parties` holds caller and callee of each call. `outcomes_known` is NONE for a call that never ended.
+    `views` names calls as 2 * call + direction, grouped by key (`offsets`) and in order of start within each. What the
+    key tells of a call going out begins at `out_column` of the call's row, of one coming in at `in_column`; NONE
+    for nothing to tell.
     """
     state, calls, others, directions, links, pairs, pair_of, over, slots, times, nodes = scratch
-    for number in range(first, last):
-        origin = offsets[number]
-        count = offsets[number + 1] - origin
+    for key in range(first, last):
+        origin = offsets[key]
+        count = offsets[key + 1] - origin
         for i in range(count):
-            view = views[origin + i]
-            call = view >> 1
-            direction = view & 1
-            calls[i * FIELDS + START] = starts[call]
-            calls[i * FIELDS + END] = ends[call]
-            calls[i * FIELDS + TALK] = talks[call]
-            calls[i * FIELDS + FACTS] = packed[call]
+            direction = views[origin + i] & 1
+            record = (views[origin + i] >> 1) * RECORD
+            calls[i * FIELDS + START] = records[record + START]
+            calls[i * FIELDS + END] = records[record + END]
+            calls[i * FIELDS + TALK] = max(records[record + TALK], 0)
+            calls[i * FIELDS + FACTS] = records[record + FACTS]
             directions[i] = direction
-            others[i] = parties[2 * call + 1 - direction]
-        number_pairs(count, others, slots, pair_of, directions, pairs)
+            others[i] = records[record + (CALLEE - direction if STREAMS == 4 else CALLER)]
+        number_pairs(count, others, directions, slots, pair_of, pairs)
         clear(state, 0)
         waiting = 0
         for i in range(count):
-            call = views[origin + i] >> 1
-            at = starts[call]
+            record = (views[origin + i] >> 1) * RECORD
+            at = records[record + START]
             direction = directions[i]
-            if direction == 0:
+            column = out_column if direction == 0 else in_column
+            if column >= 0:
                 # Leave first: an event that is let in now enters only the windows that still reach it.
-                leave(at, state, 0, calls, links, pairs, pair_of)
+                leave(at, calls[i * FIELDS + FACTS] >> DAY_SHIFT, state, 0, calls, links, pairs, pair_of)
                 while waiting > 0 and times[0] < at:
                     node = nodes[0]
                     waiting = pop(times, nodes, waiting)
                     enter(node, state, 0, calls, links, pairs, pair_of)
-                pair = pair_of[2 * i]
-                emit(at, program, state, 0, pairs, pair, facts, call * facts_width, out, call * width)
-            place = first_record(i, calls, others, directions)
-            node = 4 * place + 2 * direction
+                row = records[record + ROW] * width + column
+                fact = (views[origin + i] >> 1) * facts_width
+                pair = pair_of[(STREAMS >> 1) * i + direction]
+                if direction == 0:
+                    emit_out(at, state, 0, calls, pairs, pair, facts, fact, out, row)
+                else:
+                    emit_in(at, state, 0, calls, pairs, pair, facts, fact, out, row)
+            place = first_record(origin + i, origin, views, records) - origin
+            node = STREAMS * place + 2 * direction
+            late = records[record + LATE]
             if place == i:
-                waiting = push(times, nodes, waiting, attempts_known[call], node)
+                waiting = push(times, nodes, waiting, late if late != NEVER else at, node)
                 over[i] = 0
             # A call told at its start and again at its end is one call; any other repeat tells nothing.
-            if outcomes_known[call] != NONE and over[place] == 0:
+            if records[record + TALK] >= 0 and over[place] == 0:
                 over[place] = 1
-                for field in range(FIELDS):
-                    calls[place * FIELDS + field] = calls[i * FIELDS + field]
-                waiting = push(times, nodes, waiting, outcomes_known[call], node + 1)
+                ended = place * FIELDS
+                calls[ended + END] = records[record + END]
+                calls[ended + TALK] = records[record + TALK]
+                calls[ended + FACTS] = calls[ended + FACTS] & OF_ATTEMPT | records[record + FACTS] & ~OF_ATTEMPT
+                waiting = push(times, nodes, waiting, late if late != NEVER else records[record + END], node + 1)

@@ -10,7 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..features.catalogue import FEATURES, Feature
+from ..features.catalogue import FEATURES
+from ..features.feature import Feature
 
 _BY_NAME = {feature.name: feature for feature in FEATURES}
 _SHOWN = 4

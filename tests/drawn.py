@@ -27,9 +27,12 @@ WORDS = {
     "step": STEPS,
 }
 NUMBERS = "abcd"
+BLOCKS = {"a": "x", "b": "x", "c": "x", "d": "y"}
 
 # Steps that land on, before and after every window's edge, and many ties.
-GAPS = st.sampled_from([0, 0, 1, SECOND, 9_999, 10_000, HOUR - 1, HOUR, HOUR + 1, DAY - HOUR, DAY, 3 * DAY, 7 * DAY])
+GAPS = st.sampled_from(
+    [0, 0, 1, SECOND, 9_999, 10_000, HOUR - 1, HOUR, HOUR + 1, DAY - HOUR, DAY, 3 * DAY, 7 * DAY, 30 * DAY]
+)
 RINGS = st.sampled_from([0, 1, 3_999, 4_000, 4_001, 20_000])
 TALKS = st.sampled_from([0, 99, 100, 9_999, 10_000, 29_999, 30_000, 3_600_001, DAY])
 
@@ -44,9 +47,10 @@ def keyed_call(draw, start):
         recorded = start + ring + talk + draw(st.sampled_from([-5, 0, 1, SECOND, HOUR, DAY, 7 * DAY, 8 * DAY]))
     hour, day = divmod(start + 8 * HOUR, HOUR)[0] % 24, (start + 8 * HOUR) // DAY
     pick = lambda words: draw(st.sampled_from(words))
+    caller = pick(NUMBERS)
     return {
         "start": start,
-        "caller": pick(NUMBERS),
+        "caller": caller,
         "callee": pick(NUMBERS),
         "ring": ring,
         "talk": talk,
@@ -63,10 +67,10 @@ def keyed_call(draw, start):
         "presented_differs": pick([None, 0, 1]),
         "attestation": pick(ATTESTATIONS),
         "route": pick(ROUTES),
-        "caller_block": "block",
-        "trunk": None,
+        "caller_block": BLOCKS[caller],
+        "trunk": pick([None, "t1", "t2"]),
         "operator": None,
-        "device": None,
+        "device": pick([None, "d1", "d2"]),
         "place": None,
     }
 
@@ -74,7 +78,7 @@ def keyed_call(draw, start):
 @st.composite
 def histories(draw, max_calls=14):
     """Calls in order of start, Unix milliseconds."""
-    start = draw(st.sampled_from([0, 1_700_000_000_000, 253_402_000_000_000]))
+    start = draw(st.sampled_from([-(10**13), 0, 1_700_000_000_000, 253_402_000_000_000]))
     calls, told = [], set()
     for _ in range(draw(st.integers(1, max_calls))):
         start += draw(GAPS)
@@ -83,7 +87,9 @@ def histories(draw, max_calls=14):
             continue
         told.add((start, call["caller"], call["callee"]))
         if draw(st.integers(0, 9)) == 0:
-            calls.append(call | {"ring": None, "talk": None, "recorded": None})
+            # What is told at the start can differ from what is told at the end.
+            begun = {"step": draw(st.sampled_from(STEPS)), "trunk": draw(st.sampled_from([None, "t1", "t2"]))}
+            calls.append(call | {"ring": None, "talk": None, "recorded": None} | begun)
         calls.append(call)
         if draw(st.integers(0, 9)) == 0:
             calls.append(dict(call))

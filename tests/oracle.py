@@ -9,7 +9,10 @@ from fractions import Fraction
 
 HOUR = 3600 * 1000
 WINDOW = {"1h": HOUR, "24h": 24 * HOUR, "7d": 7 * 24 * HOUR}
+DAY = 24 * HOUR
 NAN = math.nan
+OF_OUTCOME = ("ring", "talk", "recorded", "outcome", "released_by")
+MISSED = ("no_answer", "busy", "rejected")
 
 
 def unique(calls):
@@ -21,7 +24,7 @@ def unique(calls):
         if first is None:
             known[identity] = dict(call)
         elif is_over(call) and not is_over(first):
-            known[identity] = dict(call) | {"seen_at_start": True}
+            known[identity] = first | {name: call[name] for name in OF_OUTCOME} | {"seen_at_start": True}
     return list(known.values())
 
 
@@ -46,17 +49,17 @@ def outcome_known(call):
 
 
 class View:
-    """What was known of one number at one moment."""
+    """What was known at one moment of the calls that `goes_out` and `comes_in` choose."""
 
-    def __init__(self, calls, number, at):
+    def __init__(self, calls, at, goes_out, comes_in=lambda _: False):
         calls = unique(calls)
         self.at = at
         attempts = [c for c in calls if attempt_known(c) < at]
         outcomes = [c for c in calls if is_over(c) and outcome_known(c) < at]
-        self.out = [c for c in attempts if c["caller"] == number]
-        self.into = [c for c in attempts if c["callee"] == number]
-        self.out_ended = [c for c in outcomes if c["caller"] == number]
-        self.in_ended = [c for c in outcomes if c["callee"] == number]
+        self.out = [c for c in attempts if goes_out(c)]
+        self.into = [c for c in attempts if comes_in(c)]
+        self.out_ended = [c for c in outcomes if goes_out(c)]
+        self.in_ended = [c for c in outcomes if comes_in(c)]
 
     def within(self, calls, window, when=lambda c: c["start"]):
         return [c for c in calls if self.at - WINDOW[window] <= when(c) < self.at]
@@ -75,6 +78,9 @@ class View:
 
     def answered(self, window):
         return [c for c in self.outcomes(window) if c["outcome"] == "answered"]
+
+    def answered_incoming(self, window):
+        return [c for c in self.incoming_outcomes(window) if c["outcome"] == "answered"]
 
     def callees(self, window):
         return {c["callee"] for c in self.attempts(window)}
@@ -159,13 +165,40 @@ def one_ring(c):
 
 
 def age(v):
-    starts = [c["start"] for c in v.out + v.into]
-    return NAN if not starts else min(v.at - min(starts), WINDOW["7d"]) / 1000
+    starts = [c["start"] for c in v.attempts("7d") + v.incoming("7d")]
+    return NAN if not starts else (v.at - min(starts)) / 1000
 
 
 def since_last_call(v):
-    starts = [c["start"] for c in v.out if c["start"] >= v.at - WINDOW["7d"]]
+    starts = [c["start"] for c in v.attempts("7d")]
     return NAN if not starts else (v.at - max(starts)) / 1000
+
+
+def days_ago(calls, today):
+    """Days ago, of calls of the last 28 local days."""
+    return {today - c["day"] for c in calls if today - c["day"] < 28}
+
+
+def decayed(v, today):
+    """Half as much for each 14 days ago; nothing before the third fortnight before this one."""
+    oldest = 14 * (today // 14 - 3)
+    return sum(2 ** (-(today - c["day"]) / 14) for c in v.out if c["day"] >= oldest)
+
+
+def rounded_down(value):
+    """Whole seconds to a power of two less one."""
+    return float(2 ** math.floor(math.log2(value // 1000 + 1)) - 1)
+
+
+def median(values, top=math.inf):
+    """The lower median, rounded down."""
+    return NAN if not values else min(rounded_down(sorted(values)[(len(values) - 1) // 2]), top)
+
+
+def returned(v, w):
+    missed = [c for c in v.outcomes(w) if c["outcome"] in MISSED]
+    back = lambda c: any(b["caller"] == c["callee"] and end(c) < b["start"] <= end(c) + HOUR for b in v.incoming("7d"))
+    return share(missed, back)
 
 
 def in_air(v):
@@ -182,7 +215,7 @@ def balance(v, w):
 
 
 def of_number(v, name, w):
-    """The value of a windowed feature by its name without the window."""
+    """The value of a windowed feature of the caller by its name without the window."""
     outcome = lambda word: share(v.outcomes(w), lambda c: c["outcome"] == word)
     return {
         "out_calls_count": lambda: float(len(v.attempts(w))),
@@ -196,13 +229,14 @@ def of_number(v, name, w):
         "out_hour_peak_share": lambda: peak([c["hour"] for c in v.attempts(w)]),
         "out_day_peak_share": lambda: peak([c["day"] % 8 for c in v.attempts(w)]),
         "out_hour_entropy": lambda: entropy([c["hour"] for c in v.attempts(w)]),
-        "out_hour_bins": lambda: float(len({c["hour"] for c in v.attempts(w)})),
-        "out_day_bins": lambda: float(len({c["day"] % 8 for c in v.attempts(w)})),
+        "out_hours_used": lambda: float(len({c["hour"] for c in v.attempts(w)})),
+        "out_days_used": lambda: float(len({c["day"] % 8 for c in v.attempts(w)})),
         "out_night_calls_share": lambda: share(v.attempts(w), lambda c: not 8 <= c["hour"] < 21),
         "out_near_calls_share": lambda: share(v.attempts(w), lambda c: c["step"] in ("near", "block")),
         "out_local_calls_share": lambda: local(v, w),
         "out_gap_mean": lambda: seconds(mean(v.gaps(w))),
         "out_gap_variation": lambda: gap_variation(v, w),
+        "out_gap_median": lambda: median(v.gaps(w)),
         "out_short_gaps_share": lambda: share(v.gaps(w), lambda gap: gap < 10_000),
         "out_answered_share": lambda: outcome("answered"),
         "out_no_answer_share": lambda: outcome("no_answer"),
@@ -210,13 +244,16 @@ def of_number(v, name, w):
         "out_rejected_share": lambda: outcome("rejected"),
         "out_unwanted_count": lambda: float(sum(1 for c in v.outcomes(w) if c["outcome"] == "unwanted")),
         "out_invalid_number_share": lambda: outcome("invalid_number"),
+        "out_returned_share": lambda: returned(v, w),
         "out_talk_mean": lambda: seconds(mean([c["talk"] for c in v.answered(w)])),
+        "out_talk_median": lambda: median([c["talk"] for c in v.answered(w)], top=2047.0),
         "out_talk_spread": lambda: talk_spread(v, w),
         "out_talk_under_10s_share": lambda: share(v.answered(w), lambda c: c["talk"] < 10_000),
         "out_talk_under_30s_share": lambda: share(v.answered(w), lambda c: c["talk"] < 30_000),
         "out_talk_per_callee_mean": lambda: (
             sum(c["talk"] for c in v.answered(w)) / len(v.callees(w)) / 1000 if v.callees(w) else NAN
         ),
+        "out_occupancy": lambda: sum(c["talk"] for c in v.answered(w)) / WINDOW[w],
         "out_ring_mean": lambda: seconds(mean([c["ring"] for c in v.outcomes(w)])),
         "out_one_rings_share": lambda: share(v.outcomes(w), one_ring),
         "out_hung_up_share": lambda: hung_up(v, w),
@@ -224,34 +261,82 @@ def of_number(v, name, w):
         "in_callers_count": lambda: float(len({c["caller"] for c in v.incoming(w)})),
         "in_calls_balance": lambda: balance(v, w),
         "in_answered_share": lambda: share(v.incoming_outcomes(w), lambda c: c["outcome"] == "answered"),
-        "in_talk_mean": lambda: seconds(
-            mean([c["talk"] for c in v.incoming_outcomes(w) if c["outcome"] == "answered"])
-        ),
+        "in_talk_mean": lambda: seconds(mean([c["talk"] for c in v.answered_incoming(w)])),
+    }[name]()
+
+
+def of_pair(v, name, w, callee):
+    """The value of a feature of caller and callee."""
+    return {
+        "pair_calls_before_count": lambda: float(sum(1 for c in v.attempts(w) if c["callee"] == callee)),
+        "pair_calls_back_count": lambda: float(sum(1 for c in v.incoming(w) if c["caller"] == callee)),
+        "pair_answered_count": lambda: float(sum(1 for c in v.answered(w) if c["callee"] == callee)),
+    }[name]()
+
+
+def of_callee(v, name, w):
+    """The value of a feature of the called number."""
+    callers = {c["caller"] for c in v.incoming(w)}
+    return {
+        "callee_calls_count": lambda: float(len(v.incoming(w))),
+        "callee_callers_count": lambda: float(len(callers)),
+        "callee_strangers_count": lambda: float(len(callers - v.callees(w))),
+        "callee_answered_share": lambda: share(v.incoming_outcomes(w), lambda c: c["outcome"] == "answered"),
+        "callee_talk_under_10s_share": lambda: share(v.answered_incoming(w), lambda c: c["talk"] < 10_000),
+    }[name]()
+
+
+def of_group(v, name, w):
+    """The value of a feature of the other numbers of a group."""
+    return {
+        "calls_count": lambda: float(len(v.attempts(w))),
+        "members_count": lambda: float(len({c["caller"] for c in v.attempts(w)})),
+        "answered_share": lambda: share(v.outcomes(w), lambda c: c["outcome"] == "answered"),
+        "invalid_number_share": lambda: share(v.outcomes(w), lambda c: c["outcome"] == "invalid_number"),
+        "talk_under_10s_share": lambda: share(v.answered(w), lambda c: c["talk"] < 10_000),
+        "one_rings_share": lambda: share(v.outcomes(w), one_ring),
     }[name]()
 
 
 def of_call(v, name, call):
     """The value of a feature without a window."""
-    if name == "number_age":
-        return age(v)
-    if name == "out_since_last_call":
-        return since_last_call(v)
-    if name == "out_in_air_count":
-        return in_air(v)
-    if name == "call_weekday":
-        return float((call["day"] + 3) % 7)
+    today = call["day"]
+    out, known = days_ago(v.out, today), days_ago(v.out + v.into, today)
+    own = {
+        "number_age": lambda: age(v),
+        "number_days_known": lambda: float(max(known)) if known else NAN,
+        "number_active_days": lambda: float(len(known)),
+        "out_active_days": lambda: float(len(out)),
+        "out_days_since_last": lambda: float(min(out - {0})) if out - {0} else NAN,
+        "out_calls_decayed": lambda: decayed(v, today),
+        "out_surge": lambda: len(v.attempts("24h")) / (decayed(v, today) + 1),
+        "out_since_last_call": lambda: since_last_call(v),
+        "out_in_air_count": lambda: in_air(v),
+        "call_weekday": lambda: float((call["day"] + 3) % 7),
+    }
+    if name in own:
+        return own[name]()
     value = call[name.removeprefix("call_")]
     if value is None:
         return NAN
     return value if isinstance(value, str) else float(value)
 
 
+GROUP_COLUMN = {"block": "caller_block", "trunk": "trunk", "device": "device"}
+
+
 def value(calls, call, name):
     """The value of feature `name` for `call`, from all calls known before it starts; a category is its word."""
-    v = View(calls, call["caller"], call["start"])
-    if name == "pair_calls_before_7d":
-        return float(sum(1 for c in v.attempts("7d") if c["callee"] == call["callee"]))
-    if name == "pair_calls_back_7d":
-        return float(sum(1 for c in v.incoming("7d") if c["caller"] == call["callee"]))
     stem, _, window = name.rpartition("_")
+    role, _, rest = stem.partition("_")
+    if role in GROUP_COLUMN:
+        column = GROUP_COLUMN[role]
+        others = lambda c: c[column] == call[column] and c["caller"] != call["caller"]
+        return NAN if call[column] is None else of_group(View(calls, call["start"], others), rest, window)
+    number = call["callee"] if role == "callee" else call["caller"]
+    v = View(calls, call["start"], lambda c: c["caller"] == number, lambda c: c["callee"] == number)
+    if role == "callee":
+        return of_callee(v, stem, window)
+    if role == "pair":
+        return of_pair(v, stem, window, call["callee"])
     return of_number(v, stem, window) if window in WINDOW else of_call(v, name, call)

@@ -1,0 +1,63 @@
+"""The arrays in which a `History` holds what it knows: sizes, names, and memory that is used only as it is written."""
+
+from __future__ import annotations
+
+import mmap
+from types import SimpleNamespace
+from typing import Any
+
+from . import live, stream, windows
+
+BYTES = {"q": 8, "i": 4, "h": 2, "d": 8}
+Sizes = dict[str, tuple[str, int]]
+
+
+def held_sizes(calls: int) -> Sizes:
+    """What is held of calls, whatever their keys."""
+    return {
+        "calls": ("q", calls * windows.FIELDS),
+        "parties": ("i", calls * stream.PARTIES),
+        "after": ("i", calls),
+        "times": ("q", 2 * calls),
+        "nodes": ("i", 2 * calls),
+        "counts": ("q", stream.COUNTS),
+    }
+
+
+def book_sizes(kernel: SimpleNamespace, calls: int, keys: int) -> Sizes:
+    """What is held for a kind of history; a call has a pair in each of its directions at most."""
+    directions = kernel.STREAMS // 2
+    pairs = calls * directions
+    return {
+        "state": ("q", (keys + 1) * kernel.STATE),
+        "links": ("i", 2 * kernel.STREAMS * calls),
+        "pair_of": ("i", directions * calls),
+        "pairs": ("i", (pairs + 1) * kernel.PAIR),
+        "pair_keys": ("q", pairs + 1),
+        "pair_uses": ("i", pairs + 1),
+        "table": ("i", 1 << (2 * pairs + 1).bit_length()),
+        "counts": ("q", live.COUNTS),
+        "uses": ("i", keys + 1),
+        "next_key": ("i", keys + 1),
+        "last_key": ("i", keys + 1),
+    }
+
+
+def rooms(sizes: Sizes) -> dict[str, Any]:
+    """Arrays of zeros that take memory only where they are written."""
+    return {name: room(code, size) for name, (code, size) in sizes.items()}
+
+
+def room(code: str, size: int) -> Any:
+    """One such array."""
+    pages = mmap.mmap(-1, max(size, 1) * BYTES[code], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return memoryview(pages).cast(code)  # type: ignore[call-overload]
+
+
+def as_arrays(rooms: dict[str, Any], *, compiled: bool) -> tuple[Any, ...]:
+    """The same memory as the kernel takes it: NumPy arrays if it is compiled."""
+    if not compiled:
+        return tuple(rooms.values())
+    import numpy as np
+
+    return tuple(np.frombuffer(view, dtype=view.format) for view in rooms.values())

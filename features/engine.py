@@ -1,0 +1,122 @@
+"""The kernel put together: for a kind of history and a choice of features, compiled by Numba or as it stands.
+
+The files of the kernel are plain Python. Their functions are copied into one namespace with the constants and the
+functions of the program, so that each calls the ones written for it; Numba then compiles the copies. Machine code is
+kept in the user's cache folder, in a folder named after the hash of all sources: Numba alone would not notice that a
+function compiled into another one has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from functools import cache
+from pathlib import Path
+from types import FunctionType, ModuleType, SimpleNamespace
+from typing import Any
+
+from . import heap, live, program, replay, stream, values, windows
+from .feature import Feature
+from .program import KINDS, Kind
+
+SIZES = ("STREAMS", "SHIFT", "SUMS", "SLOTS", "STATE", "PAIR")
+CACHE = "callsieve"
+
+
+def kernel(kind: Kind, features: tuple[Feature, ...], *, compiled: bool) -> SimpleNamespace:
+    """Functions and constants of the kernel for a kind of history and these features.
+
+    Raises: ImportError: if it is to be compiled and Numba is not installed.
+    """
+    written = program.program(kind, features)
+    declared = vars(kind.module)
+    constants = {
+        name: place for name, place in written.constants.items() if name in SIZES or declared.get(name) == windows.NONE
+    }
+    # Kinds with the same program share one kernel.
+    return _built(kind.module, tuple(constants.items()), written.source, compiled=compiled)
+
+
+def stream_kernel(features: tuple[Feature, ...], *, compiled: bool) -> SimpleNamespace:
+    """The driver of a stream, with the kernels of all kinds of history that these features need.
+
+    `kernels` holds them by kind. Numbers are always kept: their lists tell a repeated record.
+    """
+    kernels = {kind.name: kernel(kind, features, compiled=compiled) for kind in KINDS}
+    given: dict[str, Any] = {"WIDTH": len(features)}
+    for kind in KINDS:
+        given |= {f"{kind.name}_{name}": getattr(kernels[kind.name], name) for name in LIVE}
+    for column, feature in reversed(list(enumerate(features))):
+        given[f"{feature.role.upper()}_COLUMN"] = column
+    return SimpleNamespace(kernels=kernels, **_driver(tuple(given.items()), compiled=compiled))
+
+
+LIVE = ("let_in", "move_on", "tell", "hold", "release", "remove")
+
+
+@cache
+def _driver(given: tuple[tuple[str, Any], ...], *, compiled: bool) -> dict[str, Any]:
+    return _together((windows, heap, stream), dict(given), "", compiled=compiled)
+
+
+@cache
+def _built(
+    module: ModuleType, constants: tuple[tuple[str, int], ...], source: str, *, compiled: bool
+) -> SimpleNamespace:
+    modules = (windows, module, values, heap, replay, live)
+    return SimpleNamespace(**_together(modules, dict(constants), source, compiled=compiled))
+
+
+def _together(modules: tuple[ModuleType, ...], given: dict[str, Any], source: str, *, compiled: bool) -> dict[str, Any]:
+    """The functions of the modules in one namespace with what is given and what the source writes."""
+    namespace: dict[str, Any] = {"__name__": __name__, "nan": math.nan}
+    for part in modules:
+        namespace |= {name: value for name, value in vars(part).items() if _belongs(name, value, part)}
+    namespace |= given
+    # Written functions stand under the name of a real file: Numba keeps machine code of such functions only.
+    exec(compile(source, str(program.__file__), "exec"), namespace)  # noqa: S102 - our own text, from the catalogue
+    names = [name for name, value in namespace.items() if isinstance(value, FunctionType) and name not in given]
+    for name in names:
+        namespace[name] = FunctionType(namespace[name].__code__, namespace, name)
+        namespace[name].__module__, namespace[name].__qualname__ = __name__, name
+    if compiled:
+        _compile(namespace, names, b"".join(Path(str(part.__file__)).read_bytes() for part in modules), source)
+    return {name: value for name, value in namespace.items() if not name.startswith("__")}
+
+
+def _belongs(name: str, value: Any, module: ModuleType) -> bool:
+    """Whether a module brings a name in: a function only where it is written, for `number.py` has its own of some."""
+    if isinstance(value, FunctionType):
+        return value.__module__ == module.__name__
+    return not name.startswith("__")
+
+
+def _compile(namespace: dict[str, Any], names: list[str], sources: bytes, written: str) -> None:
+    try:
+        import numba
+    except ImportError as error:
+        raise ImportError("a compiled kernel needs Numba: pip install 'callsieve[train]'") from error
+    sources += Path(__file__).read_bytes()
+    constants = repr(sorted((name, value) for name, value in namespace.items() if type(value) in (int, tuple)))
+    key = hashlib.sha256(b"\0".join((sources, written.encode(), constants.encode()))).hexdigest()[:16]
+    folder = _cache_folder(key)
+    kept, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
+    try:
+        for name in names:
+            # The kernel allocates nothing, so counting references would only cost time.
+            options = {"cache": folder is not None, "nogil": True, "error_model": "numpy", "_nrt": False}
+            namespace[name] = numba.njit(**options)(namespace[name])
+    finally:
+        numba.config.CACHE_DIR = kept
+
+
+def _cache_folder(key: str) -> Path | None:
+    """Where machine code of this kernel is kept: only the user's own folder will do, for it is run without a check."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / CACHE / key
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = folder.stat()
+    except (OSError, RuntimeError):
+        return None
+    return folder if owner.st_uid == os.getuid() and not owner.st_mode & 0o022 else None

@@ -1,0 +1,222 @@
+"""What a history holds for calls in memory: keys and pairs that come and go with them.
+
+A `book` is what is held for a kind of history, as flat arrays; `History` makes them. Key 0 and pair 0 stay blank: they
+answer for keys and pairs that nobody has heard of. Compiled by `engine.py`, or run as it stands.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .replay import clear, emit_in, emit_out
+from .windows import (
+    CLOCK,
+    ENDS,
+    FIELDS,
+    NONE,
+    PAIR,
+    SHIFT,
+    STATE,
+    STREAMS,
+    WINDOWS,
+    Ints,
+    add,
+    enter,
+    join,
+    leave,
+    part,
+)
+
+Book = Any
+# What a book keeps count of: the last pair and key ever used, chains of free ones, keys that have no call (a list in
+# the order in which they lost their last one).
+PAIRS, FREE_PAIR, KEYS, FREE_KEY, IDLE_FIRST, IDLE_LAST = range(6)
+COUNTS = 6
+
+
+def home(wanted: int, mask: int) -> int:
+    """Where a pair's place is looked for first."""
+    return (wanted ^ wanted >> 29) * 0x9E3779B1 >> 11 & mask
+
+
+def find(key: int, other: int, pair_keys: Ints, table: Ints) -> int:
+    """The place in the table that holds a pair, or could."""
+    wanted = key << 32 | other
+    mask = len(table) - 1
+    place = home(wanted, mask)
+    while table[place] != 0 and pair_keys[table[place]] != wanted:
+        place = place + 1 & mask
+    return place
+
+
+def new_key(book: Book) -> int:
+    """A place for a key that was not heard of; 0 if there is no room."""
+    state, _, _, _, _, _, _, counts, uses, next_key, _ = book
+    key = counts[FREE_KEY]
+    if key > 0:
+        counts[FREE_KEY] = next_key[key]
+    elif counts[KEYS] + 1 < len(uses):
+        key = counts[KEYS] + 1
+        counts[KEYS] = key
+    else:
+        return 0
+    clear(state, key * STATE)
+    uses[key] = 0
+    put_idle(key, book)
+    return int(key)
+
+
+def free_key(key: int, book: Book) -> None:
+    """A key that has no call is heard of no more."""
+    _, _, _, _, _, _, _, counts, _, next_key, _ = book
+    take_idle(key, book)
+    next_key[key] = counts[FREE_KEY]
+    counts[FREE_KEY] = key
+
+
+def put_idle(key: int, book: Book) -> None:
+    """Add a key to those that have no call."""
+    _, _, _, _, _, _, _, counts, _, next_key, last_key = book
+    last = counts[IDLE_LAST]
+    last_key[key] = last
+    next_key[key] = 0
+    if last > 0:
+        next_key[last] = key
+    else:
+        counts[IDLE_FIRST] = key
+    counts[IDLE_LAST] = key
+
+
+def take_idle(key: int, book: Book) -> None:
+    """Take a key from those that have no call."""
+    _, _, _, _, _, _, _, counts, _, next_key, last_key = book
+    before = last_key[key]
+    after = next_key[key]
+    if before > 0:
+        next_key[before] = after
+    else:
+        counts[IDLE_FIRST] = after
+    if after > 0:
+        last_key[after] = before
+    else:
+        counts[IDLE_LAST] = before
+
+
+def hold(place: int, direction: int, key: int, other: int, book: Book) -> None:
+    """A call at `place` belongs to this key, and there to its pair with the other party."""
+    _, _, pair_of, pairs, pair_keys, pair_uses, table, counts, uses, _, _ = book
+    slot = find(key, other, pair_keys, table)
+    pair = table[slot]
+    if pair == 0:
+        pair = counts[FREE_PAIR]
+        if pair > 0:
+            counts[FREE_PAIR] = pair_keys[pair]
+        else:
+            pair = counts[PAIRS] + 1
+            counts[PAIRS] = pair
+        pair_keys[pair] = key << 32 | other
+        pair_uses[pair] = 0
+        for i in range(pair * PAIR, (pair + 1) * PAIR):
+            pairs[i] = 0
+        table[slot] = pair
+    pair_uses[pair] += 1
+    pair_of[(STREAMS >> 1) * place + direction] = pair * PAIR
+    if uses[key] == 0:
+        take_idle(key, book)
+    uses[key] += 1
+
+
+def release(place: int, direction: int, key: int, book: Book) -> None:
+    """A call at `place` is forgotten."""
+    _, _, pair_of, _, pair_keys, pair_uses, table, counts, uses, _, _ = book
+    pair = pair_of[(STREAMS >> 1) * place + direction] // PAIR
+    pair_uses[pair] -= 1
+    if pair_uses[pair] == 0:
+        empty(find(pair_keys[pair] >> 32, pair_keys[pair] & 0xFFFFFFFF, pair_keys, table), pair_keys, table)
+        pair_keys[pair] = counts[FREE_PAIR]
+        counts[FREE_PAIR] = pair
+    uses[key] -= 1
+    if uses[key] == 0:
+        put_idle(key, book)
+
+
+def empty(slot: int, pair_keys: Ints, table: Ints) -> None:
+    """Empty a place of the table, moving up what stands behind it (linear probing without tombstones)."""
+    mask = len(table) - 1
+    behind = slot + 1 & mask
+    while table[behind] != 0:
+        wished = home(pair_keys[table[behind]], mask)
+        if (behind - wished & mask) >= (behind - slot & mask):
+            table[slot] = table[behind]
+            slot = behind
+        behind = behind + 1 & mask
+    table[slot] = 0
+
+
+def let_in(node: int, key: int, calls: Ints, book: Book) -> None:
+    """An event became known."""
+    state, links, pair_of, pairs, _, _, _, _, _, _, _ = book
+    enter(node, state, key * STATE, calls, links, pairs, pair_of)
+
+
+def move_on(at: int, day: int, key: int, calls: Ints, book: Book) -> None:
+    """Move a key's clock on."""
+    state, links, pair_of, pairs, _, _, _, _, _, _, _ = book
+    leave(at, day, state, key * STATE, calls, links, pairs, pair_of)
+
+
+def tell(
+    at: int, key: int, other: int, direction: int, calls: Ints, facts: Ints, out: Any, row: int, book: Book
+) -> None:
+    """Write what a key tells of a call, from `row` on; the key's clock has been moved on."""
+    state, _, _, pairs, pair_keys, _, table, _, _, _, _ = book
+    pair = table[find(key, other, pair_keys, table)] * PAIR if key > 0 and other > 0 else 0
+    moment = max(at, state[key * STATE + CLOCK])
+    if direction == 0:
+        emit_out(moment, state, key * STATE, calls, pairs, pair, facts, 0, out, row)
+    else:
+        emit_in(moment, state, key * STATE, calls, pairs, pair, facts, 0, out, row)
+
+
+def find_call(key: int, other: int, start: int, calls: Ints, book: Book) -> int:
+    """The place of an outgoing call that has entered a number's history; NONE if there is none."""
+    state, links, pair_of, _, pair_keys, _, table, _, _, _, _ = book
+    pair = table[find(key, other, pair_keys, table)] * PAIR
+    node = state[key * STATE + ENDS + 3]
+    while pair > 0 and node >= 0 and calls[(node >> SHIFT) * FIELDS] >= start:
+        if calls[(node >> SHIFT) * FIELDS] == start and pair_of[node >> 1] == pair:
+            return int(node >> SHIFT)
+        node = links[2 * node]
+    return NONE
+
+
+def remove(node: int, key: int, calls: Ints, book: Book) -> None:
+    """Take an event out of its list and of every window that holds it, before its time."""
+    state, links, pair_of, pairs, _, _, _, _, _, _, _ = book
+    base = key * STATE
+    stream = node & (STREAMS - 1)
+    ends = base + ENDS + 4 * stream
+    time = calls[(node >> SHIFT) * FIELDS + (stream & 1)]
+    before = links[2 * node]
+    after = links[2 * node + 1]
+    if time < state[base + CLOCK] - WINDOWS[2]:
+        return  # it has left already
+    for window in range(3):
+        edge = state[base + CLOCK] - WINDOWS[window]
+        if time >= edge:
+            add(node, window, -1, state, base, calls, pairs, pair_of)
+            if stream == 0:
+                if after >= 0:
+                    part(node, after, window, state, base, calls)
+                if before >= 0 and calls[(before >> SHIFT) * FIELDS] >= edge:
+                    part(before, node, window, state, base, calls)
+                    if after >= 0:
+                        join(calls[(after >> SHIFT) * FIELDS], before, NONE, edge, window, state, base, calls)
+            if state[ends + window] == node:
+                state[ends + window] = after
+    if before >= 0:
+        links[2 * before + 1] = after
+    if after >= 0:
+        links[2 * after] = before
+    if state[ends + 3] == node:
+        state[ends + 3] = before

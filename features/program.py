@@ -1,0 +1,141 @@
+"""The catalogue as code: for each kind of history the layout of its state and the functions that read the rows.
+
+For a choice of features, `program` lays out exactly what they need and writes two kinds of functions: what an event
+adds to the sums of a window (from `Sum.code`), and one function for each role that puts its features into a row (from
+FORMULAS). Straight lines of code are several times quicker than a loop over a table of operations, compiled or not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import ModuleType
+
+from . import group, number, windows
+from .feature import CALL_FACTS, FORMULAS, Feature
+from .number import PAIR_ANSWERED
+from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_PLACES, REGIONS, Sum
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of history: its own part of the kernel, its sums, its streams and the roles that read it."""
+
+    name: str
+    module: ModuleType
+    sums: dict[str, Sum]
+    streams: tuple[str, ...]
+    roles: tuple[str, ...]
+
+
+NUMBER = Kind(
+    "number",
+    number,
+    NUMBER_SUMS,
+    ("out_attempts", "out_outcomes", "in_attempts", "in_outcomes"),
+    ("caller", "callee"),
+)
+BLOCK, TRUNK, DEVICE = (
+    Kind(name, group, GROUP_SUMS, ("attempts", "outcomes"), (name,)) for name in ("block", "trunk", "device")
+)
+KINDS = (NUMBER, BLOCK, TRUNK, DEVICE)
+PARTS = re.compile(r"\b(part|whole|other|window)\b")
+
+
+@dataclass(frozen=True)
+class Program:
+    """Constants of a layout and the source of the written functions."""
+
+    constants: dict[str, int]
+    source: str
+
+
+def program(kind: Kind, features: tuple[Feature, ...]) -> Program:
+    """The program of a kind of history for these features (those of other kinds are left out)."""
+    mine = {role: [feature for feature in features if feature.role == role] for role in kind.roles}
+    places = layout(kind, [feature for role in kind.roles for feature in mine[role]])
+    written = [addition(kind, stream, places) for stream in kind.streams]
+    written += [emission(kind, role, mine[role], places) for role in kind.roles]
+    constants = {name.upper(): place for name, place in places.items()}
+    return Program(constants, "\n\n".join(written) + "\n")
+
+
+def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
+    """Where everything stands: places of regions from the base of a state, slots of sums, and the sizes."""
+    features = list(features)
+    needed = {found[0] for feature in features for found in feature.sums if found}
+    kept = {part for feature in features for part in feature.parts if part in REGIONS}
+    if kept & {"out_days", "in_days", "call_ring"}:
+        kept.add("day")
+    if kind.module is group:
+        needed.add("calls")  # whether a member has calls left says whether it is one
+    places: dict[str, int] = {}
+    free = windows.ENDS + 4 * len(kind.streams)
+    for region, (size, _) in REGIONS.items():
+        places[region] = free if region in kept else windows.NONE
+        free += size if region in kept else 0
+    slots = {name: slot for slot, name in enumerate(name for name in kind.sums if name in needed)}
+    places |= {name: slots.get(name, windows.NONE) for name in kind.sums}
+    own = 3 * len(slots) if kind.module is group else PAIR_ANSWERED + 1
+    return places | {
+        "streams": len(kind.streams),
+        "shift": len(kind.streams) // 2,
+        "sums": free,
+        "slots": len(slots),
+        "state": free + 3 * len(slots),
+        "pair": own,
+    }
+
+
+def addition(kind: Kind, stream: str, places: dict[str, int]) -> str:
+    """The function that adds an event of a stream to a window's sums (`sign` 1) or takes it out (-1)."""
+    talks = "outcome, ring, talk, " if stream.endswith("outcomes") else ""
+    lines = [f"def add_{stream}(facts, {talks}sign, sums, at):"]
+    for name, total in kind.sums.items():
+        if total.events == stream and total.code and places[name] >= 0:
+            amount = "sign" if total.code == "1" else f"sign * ({total.code})"
+            lines.append(f"    sums[at + {places[name]}] += {amount}")
+    return "\n".join([*lines, "    return"])
+
+
+def emission(kind: Kind, role: str, features: list[Feature], places: dict[str, int]) -> str:
+    """The function that writes the values of a role's features from `row` on."""
+    variables: dict[str, str] = {}
+    values = [value(kind, feature, places, variables) for feature in features]
+    direction = "in" if role == "callee" else "out"
+    lines = [f"def emit_{direction}(at, state, base, calls, pairs, pair, facts, fact, out, row):"]
+    lines += [f"    {name} = {code}" for name, code in variables.items()]
+    lines += [f"    out[row + {column}] = {code}" for column, code in enumerate(values)]
+    return "\n".join([*lines, "    return"])
+
+
+def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[str, str]) -> str:
+    """The formula of a feature with its parts put in; what it reads becomes a variable, read once."""
+    terms = {"window": str(windows.WINDOWS[feature.window]) + ".0"} if feature.window is not None else {}
+    for word, name, found in zip(("part", "whole", "other"), feature.parts, feature.sums, strict=False):
+        if found:
+            variable, code = sum_of(kind, found, places)
+        elif name in ("in_air", "day", "out_days", "in_days"):
+            variable, code = name, f"state[base + {places[name]}]"
+        elif name in REGIONS:
+            terms[word] = f"base + {places[name]}"
+            continue
+        elif name in PAIR_PLACES:
+            variable, code = name, f"pairs[pair + {PAIR_PLACES[name][0]}]"
+        else:
+            variable, code = name, f"facts[fact + {list(CALL_FACTS).index(name)}]"
+        variables[variable] = code
+        terms[word] = variable
+    return PARTS.sub(lambda match: terms[match[0]], FORMULAS[feature.how])
+
+
+def sum_of(kind: Kind, found: tuple[str, int], places: dict[str, int]) -> tuple[str, str]:
+    """Variable and code of a sum of a window; in a group less the caller's own part."""
+    name, window = found
+    place = places["sums"] + window * places["slots"] + places[name]
+    variable, code = f"{name}_{windows.WINDOW_NAMES[window]}", f"state[base + {place}]"
+    if kind.module is group:
+        own = window * places["slots"] + places["calls" if name == "members" else name]
+        code += f" - (pairs[pair + {own}] > 0)" if name == "members" else f" - pairs[pair + {own}]"
+    return variable, code
