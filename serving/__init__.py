@@ -14,5 +14,17 @@ from .policy import Policy, read_policy
 from .reasons import Reason
 from .scorer import Scorer, Scores, Verdict
 from .signing import read_public_key
+from .swap import Swap
 
-__all__ = ["Bundle", "Policy", "Reason", "Refused", "Scorer", "Scores", "Verdict", "read_policy", "read_public_key"]
+__all__ = [
+    "Bundle",
+    "Policy",
+    "Reason",
+    "Refused",
+    "Scorer",
+    "Scores",
+    "Swap",
+    "Verdict",
+    "read_policy",
+    "read_public_key",
+]

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 _FLOAT64 = 1
 _RAW_SCORE = 1
-_CONTRIBUTIONS = 3
 _ALL_TREES = (0, -1)
 _INFINITIES = (struct.pack("=d", math.inf), struct.pack("=d", -math.inf))
 
@@ -57,17 +56,15 @@ class Booster:
 
     def predict_raw(self, X: NDArray[np.float64], *, threads: int = 1) -> NDArray[np.float64]:  # noqa: N803
         """Raw scores, shape (n,), or (n, classes) with more than one class, of rows X, shape (n, F)."""
-        scores = self._predict(X, _RAW_SCORE, self.classes, threads)
+        if X.ndim != 2 or X.shape[1] != len(self.features) or X.dtype != np.float64:
+            raise ValueError(f"X must be float64 of shape (n, {len(self.features)}), got {X.dtype} {X.shape}")
+        if np.isinf(X).any():
+            row, column = np.argwhere(np.isinf(X))[0]
+            raise ValueError(f"row {row}: {self.features[column]} must be finite or NaN, got {X[row, column]}")
+        if threads < 1:
+            raise ValueError(f"threads must be 1 or more, got {threads}")
+        scores = self._predict(np.ascontiguousarray(X), threads) if len(X) else np.empty((0, self.classes))
         return scores if self.classes > 1 else scores[:, 0]
-
-    def contributions(self, X: NDArray[np.float64], *, threads: int = 1) -> NDArray[np.float64]:  # noqa: N803
-        """Exact additive contributions to the raw score, shape (n, F + 1); the last column is the base value.
-
-        With more than one class the shape is (n, classes, F + 1). Lundberg et al. 2020, Tree SHAP.
-        """
-        width = len(self.features) + 1
-        flat = self._predict(X, _CONTRIBUTIONS, self.classes * width, threads)
-        return flat.reshape(-1, self.classes, width) if self.classes > 1 else flat
 
     def predict_one(self, row: Sequence[float]) -> float:
         """Raw score of one row of F values by the library's single-row path; for a yes-no model."""
@@ -99,23 +96,13 @@ class Booster:
         score = c_double()
         return _FastConfig(self), byref(c_int64()), score, byref(score)
 
-    def _predict(self, X: NDArray[np.float64], kind: int, width: int, threads: int) -> NDArray[np.float64]:  # noqa: N803
-        if X.ndim != 2 or X.shape[1] != len(self.features) or X.dtype != np.float64:
-            raise ValueError(f"X must be float64 of shape (n, {len(self.features)}), got {X.dtype} {X.shape}")
-        if np.isinf(X).any():
-            row, column = np.argwhere(np.isinf(X))[0]
-            raise ValueError(f"row {row}: {self.features[column]} must be finite or NaN, got {X[row, column]}")
-        if threads < 1:
-            raise ValueError(f"threads must be 1 or more, got {threads}")
-        rows = np.ascontiguousarray(X)
-        out = np.empty((len(rows), width))
-        if not len(rows):
-            return out
+    def _predict(self, rows: NDArray[np.float64], threads: int) -> NDArray[np.float64]:
+        out = np.empty((len(rows), self.classes))
         length = c_int64()
         shape = (c_int32(len(rows)), c_int32(rows.shape[1]), c_int(1))
         _call(
             "LGBM_BoosterPredictForMat",
-            *(self._handle, rows.ctypes.data, _FLOAT64, *shape, kind, *_ALL_TREES),
+            *(self._handle, rows.ctypes.data, _FLOAT64, *shape, _RAW_SCORE, *_ALL_TREES),
             *(f"num_threads={threads}".encode(), byref(length), out.ctypes.data),
         )
         if length.value != out.size:

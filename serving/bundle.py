@@ -19,7 +19,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from .booster import Booster
 from .card import FORMAT, OPTIONAL_MODELS, Card, Golden, from_json, to_json
+from .shapley import Contributions
 from .signing import sign, verify
 from .strictjson import as_fields, as_mapping, as_text, as_whole, decode, encode
 from .structure import MAX_CHARS, check_structure
@@ -42,6 +43,10 @@ _MANIFEST_LIMIT = 1 << 16
 _KIND = "callsieve bundle"
 
 
+def _unheard(_line: str) -> None:
+    """Nobody asked what was checked."""
+
+
 class Refused(ValueError):  # noqa: N818 - it names what happened to the bundle
     """A bundle that must not serve: one line that says which file and which rule."""
 
@@ -50,12 +55,14 @@ class Refused(ValueError):  # noqa: N818 - it names what happened to the bundle
 class Bundle(Card):
     """A verified card with its models, ready to score.
 
-    `model_id` is the first 12 hex digits of the SHA-256 of MANIFEST.json; `signed_by` the id of the key.
+    `contributions` explain `model`. `model_id` is the first 12 hex digits of the SHA-256 of MANIFEST.json; `signed_by`
+    the id of the key.
     """
 
     model_id: str
     signed_by: str
     model: Booster
+    contributions: Contributions
     content: Booster | None = None
     mode: Booster | None = None
 
@@ -83,7 +90,7 @@ def save(
     if os.path.lexists(folder):
         raise FileExistsError(f"{folder}: exists already; a bundle is never overwritten")
     rows = tuple(tuple(map(float, row)) for row in golden_rows)
-    boosters = _open_models(card, models)
+    boosters = _open_models(card, models)[0]
     with _refusing(CARD):
         scores = {name: _scores(booster, rows) for name, booster in boosters.items()}
         card_bytes = to_json(replace(card, golden=Golden(rows, scores)))
@@ -102,12 +109,14 @@ def load(
     *,
     minimum_epoch: int = 0,
     expected_catalogue: str | None = None,
+    told: Callable[[str], object] = _unheard,
 ) -> Bundle:
     """Open a bundle that one of the trusted keys signed.
 
     Args:
         minimum_epoch: refuse older bundles, so that nobody can put back one that was withdrawn.
         expected_catalogue: the hash of the feature catalogue that will feed the model.
+        told: called with one line for each check that was passed, in order.
 
     Raises:
         Refused: and nothing else, whatever the folder holds.
@@ -118,24 +127,28 @@ def load(
     with _refusing(SIGNATURE):
         signature = _read(folder / SIGNATURE, _MANIFEST_LIMIT)
     signed_by, listed = _signed_files(manifest, signature, trusted)
+    told(f"signature: {MANIFEST} is signed by the trusted key {signed_by}")
     with _refusing(str(folder)):
         _check_names(folder, listed)
     files = {}
     for name, (_, size) in listed.items():
         with _refusing(name):
             files[name] = _read(folder / name, size)
-    card, boosters = _open(files, listed)
+    card, boosters, contributions = _open(files, listed, told)
     with _refusing(CARD):
         if card.epoch < minimum_epoch:
             raise ValueError(f"epoch must be at least {minimum_epoch}, got {card.epoch}")
         if expected_catalogue is not None and card.catalogue_hash != expected_catalogue:
             raise ValueError(f"catalogue_hash must be {expected_catalogue}, got {card.catalogue_hash}")
-    told = {name: getattr(card, name) for name in Card.__dataclass_fields__}
+    told(f"epoch: {card.epoch}, at least {minimum_epoch}")
+    if expected_catalogue is not None:
+        told(f"catalogue: the model's {len(card.features)} features are computed as when it was trained")
     return Bundle(
-        **told,
+        **{name: getattr(card, name) for name in Card.__dataclass_fields__},
         model_id=_model_id(manifest),
         signed_by=signed_by,
         model=boosters["model"],
+        contributions=contributions,
         content=boosters.get("content"),
         mode=boosters.get("mode"),
     )
@@ -166,36 +179,45 @@ def _entry(name: str, value: Any) -> tuple[str, int]:
     return as_text(item["sha256"], f"{name}: sha256"), as_whole(item["size"], f"{name}: size", 1, _LIMITS[name])
 
 
-def _open(files: Mapping[str, bytes], listed: Mapping[str, tuple[str, int]]) -> tuple[Card, dict[str, Booster]]:
+def _open(
+    files: Mapping[str, bytes], listed: Mapping[str, tuple[str, int]], told: Callable[[str], object] = _unheard
+) -> tuple[Card, dict[str, Booster], Contributions]:
     """Everything after the signature, on bytes in memory."""
     for name, (digest, size) in listed.items():
         if len(files[name]) != size or _sha256(files[name]) != digest:
             raise Refused(f"{name}: must have the size and SHA-256 of {MANIFEST}")
+    told(f"files: {', '.join(sorted(listed))}: SHA-256 and size as signed, and no other file")
     with _refusing(CARD):
         card = from_json(files[CARD])
+    told(f"card: {CARD} keeps every rule of format {card.format}")
     texts = {}
     for name, file in _MODEL_FILES.items():
         if file in files:
             with _refusing(file):
                 texts[name] = files[file].decode()
-    boosters = _open_models(card, texts)
+    boosters, contributions = _open_models(card, texts, told)
     for name, booster in boosters.items():
         with _refusing(_MODEL_FILES[name]):
             _check_golden(booster, card.golden, name)
-    return card, boosters
+        told(f"golden vectors: {_MODEL_FILES[name]} gives the scores of {len(card.golden.rows)} rows bit for bit")
+    return card, boosters, contributions
 
 
-def _open_models(card: Card, texts: Mapping[str, str]) -> dict[str, Booster]:
+def _open_models(
+    card: Card, texts: Mapping[str, str], told: Callable[[str], object] = _unheard
+) -> tuple[dict[str, Booster], Contributions]:
     wanted = {"model", *card.classes}
     if texts.keys() != wanted:
         raise Refused(f"{CARD}: classes need the models {sorted(wanted)}, got {sorted(texts)}")
-    boosters = {}
+    boosters, trees = {}, {}
     for name, text in texts.items():
         with _refusing(_MODEL_FILES[name]):
             classes = len(card.classes[name]) if name in card.classes else 1
-            check_structure(text, card.features, classes=classes, levels=card.categorical)
+            trees[name] = check_structure(text, card.features, classes=classes, levels=card.categorical)
+            told(f"structure: {_MODEL_FILES[name]} has {len(trees[name])} trees, each of them sound")
             boosters[name] = Booster(text)
-    return boosters
+    with _refusing(_MODEL_FILES["model"]):
+        return boosters, Contributions(trees["model"], len(card.features))
 
 
 def _scores(booster: Booster, rows: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:

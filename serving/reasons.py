@@ -1,7 +1,7 @@
 """Why a call got its score: exact additive contributions as plain sentences, English and Chinese.
 
-LightGBM's contributions (TreeSHAP, Lundberg et al. 2020) add up to the raw score exactly; each reason names one of
-them with the value behind it.
+Contributions (`shapley.py`) and the base value add up to the raw score; each reason names one of them with the value
+behind it.
 """
 
 from __future__ import annotations

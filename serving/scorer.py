@@ -33,8 +33,9 @@ STRATUM = "call_caller_class"
 class Verdict:
     """What is said about one call.
 
-    `score` is the calibrated probability of a nuisance call, NaN if there is none. `band` names the certified band
-    that the score reached, if any. `status` is "ok", "stale" (the model is past its `valid_until`), or why there is
+    `score` is the calibrated probability of a nuisance call and `raw` the model's own score (log-odds), NaN if there
+    is none. `band` names the certified band that the raw score reached, if any, and `threshold` is where that band
+    begins, else NaN. `status` is "ok", "stale" (the model is past its `valid_until`), or why there is
     no score; then the action is "pass". `case` leads back to the evidence.
     """
 
@@ -48,6 +49,8 @@ class Verdict:
     case: str
     model: str
     valid_until: str
+    raw: float = math.nan
+    threshold: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Scorer:
         self.policy = policy
         self._columns = [NAMES.index(name) for name in bundle.features]
         self._stratum = NAMES.index(STRATUM)
+        self._begins = {band.name: band.threshold for band in bundle.thresholds}
         self._until = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
 
     @classmethod
@@ -163,11 +167,12 @@ class Scorer:
             case=case,
             model=self.bundle.model_id,
             valid_until=self.bundle.valid_until,
+            raw=raw,
+            threshold=self._begins.get(band, math.nan),
         )
 
     def _why(self, row: Sequence[float]) -> tuple[Reason, ...]:
-        contributions = self.bundle.model.contributions(np.array([row]))[0]
-        return reasons(self.bundle.features, row, [float(value) for value in contributions[:-1]])
+        return reasons(self.bundle.features, row, self.bundle.contributions(row).tolist())
 
     def _kind(self, name: str, row: Sequence[float]) -> str | None:
         model: Booster | None = getattr(self.bundle, name)

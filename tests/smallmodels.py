@@ -56,7 +56,7 @@ def _train(objective, y, matrix, trees):
 
 
 @functools.cache
-def yes_no():
+def yes_no(trees=20):
     matrix = rows(3000)
     noise = np.random.default_rng(1).normal(size=len(matrix))
     y = (
@@ -67,17 +67,17 @@ def yes_no():
         + noise
         > 1
     )
-    return _train({"objective": "binary"}, y.astype(int), matrix, 20)
+    return _train({"objective": "binary"}, y.astype(int), matrix, trees)
 
 
 @functools.cache
-def three_classes():
+def three_classes(rounds=4):
     matrix = rows(2000, seed=2)
     return _train(
         {"objective": "multiclass", "num_class": 3},
         (np.abs(matrix[:, 0] * 2 + matrix[:, 4]) % 3).astype(int),
         matrix,
-        4,
+        rounds,
     )
 
 

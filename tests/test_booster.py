@@ -39,17 +39,8 @@ def test_scores_of_three_classes_equal_lightgbm():
     booster = Booster(small.three_classes())
     expected = lightgbm.Booster(model_str=small.three_classes())
     np.testing.assert_array_equal(booster.predict_raw(MATRIX), expected.predict(MATRIX, raw_score=True))
-    shares = booster.contributions(MATRIX)
-    assert shares.shape == (len(MATRIX), 3, len(small.FEATURES) + 1)
-    np.testing.assert_array_equal(shares.reshape(len(MATRIX), -1), expected.predict(MATRIX, pred_contrib=True))
     with pytest.raises(ValueError, match="one class, got 3"):
         booster.predict_one(MATRIX[0].tolist())
-
-
-def test_contributions_equal_lightgbm_and_add_up(booster, oracle):
-    shares = booster.contributions(MATRIX)
-    np.testing.assert_array_equal(shares, oracle.predict(MATRIX, pred_contrib=True))
-    np.testing.assert_allclose(shares.sum(axis=1), booster.predict_raw(MATRIX), rtol=0, atol=1e-12)
 
 
 def test_it_knows_its_model(booster):

@@ -92,6 +92,7 @@ def test_one_by_one_equals_the_table(scorer, calls, matrix, verdicts):
     scores = scorer.score_table(matrix)
     assert bits([verdict.score for verdict in verdicts]) == bits(scores.score)
     assert [verdict.action for verdict in verdicts] == [ACTIONS[i] for i in scores.action]
+    assert bits([verdict.raw for verdict in verdicts]) == bits(scores.raw)
     history = History()
     for call, raw in zip(calls, scores.raw, strict=True):
         assert bits(scorer.bundle.model.predict_one(history.vector(call))) == bits(raw)
@@ -102,6 +103,11 @@ def test_fields_of_a_verdict(scorer, verdicts):
     for verdict in verdicts:
         assert verdict.status == "ok"
         assert 0 < verdict.score < 1
+        assert verdict.score == scorer.bundle.calibration.probability(verdict.raw)
+        begins = {band.name: band.threshold for band in scorer.bundle.thresholds}
+        reached = [name for name, threshold in begins.items() if verdict.raw >= threshold]
+        assert verdict.band == (reached[0] if reached else "")
+        assert bits(verdict.threshold) == bits(begins.get(verdict.band, math.nan))
         assert verdict.model == scorer.bundle.model_id
         assert verdict.valid_until == "2026-04-01T00:00:00Z"
         assert len(verdict.case) == 16
@@ -119,7 +125,7 @@ def test_explaining_changes_nothing_else(scorer, calls, verdicts):
     hidden = {"reasons", "content", "mode"}
     for plain, told in zip(verdicts, explained, strict=True):
         for name in set(plain.__slots__) - hidden:
-            assert getattr(plain, name) == getattr(told, name)
+            assert repr(getattr(plain, name)) == repr(getattr(told, name))
         assert told.content in small.CONTENT
         if plain.action != "pass":
             assert repr(plain) == repr(told)  # exact, and NaN equals NaN
@@ -129,9 +135,9 @@ def test_explaining_changes_nothing_else(scorer, calls, verdicts):
 def test_reasons_are_the_strongest_contributions(scorer, calls, contributions):
     for verdict, row in zip(replayed(scorer, calls, explain=True), contributions, strict=True):
         strongest = [value for value in sorted(row[:-1], reverse=True) if value > 0][:4]
-        assert bits([reason.contribution for reason in verdict.reasons]) == bits(strongest)
+        assert [reason.contribution for reason in verdict.reasons] == pytest.approx(strongest, rel=1e-9, abs=1e-12)
         for reason in verdict.reasons:
-            assert bits(reason.contribution) == bits(row[NAMES.index(reason.feature)])
+            assert reason.contribution == pytest.approx(row[NAMES.index(reason.feature)], rel=1e-9, abs=1e-12)
             feature = FEATURES[NAMES.index(reason.feature)]
             assert reason.en.startswith(f"{feature.en}: ")
             assert reason.zh.startswith(feature.zh)
@@ -203,6 +209,9 @@ def test_a_vector_that_cannot_be_scored_passes(scorer, calls, vector):
 def assert_unscored(scorer, verdict, why=""):
     assert verdict.action == "pass"
     assert math.isnan(verdict.score)
+    assert math.isnan(verdict.raw)
+    assert math.isnan(verdict.threshold)
+    assert verdict.valid_until == scorer.bundle.valid_until
     assert verdict.status.startswith("no score")
     assert why in verdict.status
     assert (verdict.band, verdict.content, verdict.mode, verdict.reasons) == ("", None, None, ())

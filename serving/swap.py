@@ -1,0 +1,128 @@
+"""The scorer in service, and how another takes its place while calls go on.
+
+swap = Swap(trusted=[read_public_key("signer.pub")], epoch_file="epoch")
+swap.load("bundle")
+verdict = swap.score(history, intake(call))
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from ..features.history import History
+from ..features.records import KeyedCall
+from .bundle import Refused
+from .policy import Policy
+from .scorer import Scorer, Verdict
+
+_NONE = Verdict("pass", math.nan, "", None, None, (), "no score: no model is in service", "", "", "")
+
+
+class Swap:
+    """Calls are judged by the last bundle that was found good; before the first one, every call passes.
+
+    A call that began under one scorer ends under it: the new one takes its place in one step, when it has given its
+    golden scores. Safe to share between threads.
+
+    Attributes:
+        refusal: why the last bundle was refused, in one line; None if it serves.
+    """
+
+    def __init__(
+        self,
+        *,
+        trusted: Iterable[Ed25519PublicKey],
+        policy: Policy | None = None,
+        minimum_epoch: int = 0,
+        epoch_file: str | Path | None = None,
+    ) -> None:
+        """Put nothing in service yet.
+
+        Args:
+            minimum_epoch: bundles of an earlier epoch are refused.
+            epoch_file: keeps the highest epoch that was in service, so that a restart is no way back either.
+
+        Raises:
+            ValueError: if the file holds anything but an epoch.
+        """
+        self.refusal: str | None = None
+        self._trusted, self._policy = tuple(trusted), policy
+        self._file = Path(epoch_file) if epoch_file is not None else None
+        self._kept = _read_epoch(self._file)
+        self._epoch = max(minimum_epoch, self._kept)
+        self._scorer: Scorer | None = None
+        self._loading = threading.Lock()
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """The scorer in service."""
+        return self._scorer
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls are judged: a bundle has given its golden scores."""
+        return self._scorer is not None
+
+    @property
+    def epoch(self) -> int:
+        """Bundles of an earlier epoch than this are refused."""
+        return self._epoch
+
+    def load(self, folder: str | Path) -> Scorer:
+        """Put a bundle in service, and give its scorer. Whatever is wrong with it, the last good one goes on.
+
+        Raises:
+            Refused: in one line, for whatever `Scorer.load` refuses, and for an epoch below that in service.
+            ValueError: if the policy does not fit the bundle.
+            OSError: if the epoch cannot be kept.
+        """
+        with self._loading:
+            try:
+                scorer = Scorer.load(folder, trusted=self._trusted, policy=self._policy, minimum_epoch=self._epoch)
+                self._keep(scorer.bundle.epoch)
+            except Exception as error:
+                self.refusal = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+                raise
+            self._epoch = scorer.bundle.epoch
+            self._scorer, self.refusal = scorer, None
+            return scorer
+
+    def score(self, history: History, call: KeyedCall) -> Verdict:
+        """The verdict at ring time by the scorer in service. Never raises."""
+        scorer = self._scorer
+        return _NONE if scorer is None else scorer.score(history, call)
+
+    def explain(self, history: History, call: KeyedCall) -> Verdict:
+        """Like `score`, with reasons also for a call that passes."""
+        scorer = self._scorer
+        return _NONE if scorer is None else scorer.explain(history, call)
+
+    def _keep(self, epoch: int) -> None:
+        """Before the bundle serves: had it served first, a crash could forget that it did."""
+        if self._file is None or epoch <= self._kept:
+            return
+        new = self._file.with_name(f"{self._file.name}.new")
+        with new.open("w", encoding="ascii") as file:
+            file.write(f"{epoch}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._file)
+        self._kept = epoch
+
+
+def _read_epoch(path: Path | None) -> int:
+    try:
+        text = path.read_text(encoding="ascii").strip() if path is not None else "0"
+    except FileNotFoundError:
+        return 0
+    except UnicodeDecodeError:
+        text = ""
+    if not text.isdecimal():
+        raise ValueError(f"{path}: must hold an epoch, a whole number of 0 or more")
+    return int(text)
