@@ -1,0 +1,266 @@
+"""The scorer inside Kamailio: the script that app_python3 loads for `embedded.cfg`.
+
+All calls are scored in one process, that of the timer "score": a history that is split over processes sees a part of
+each caller's calls and says so nowhere. SIP workers leave calls in a queue, take verdicts from another, and never wait.
+
+Nothing heavy is imported before that process asks for it: with NumPy in Kamailio's main process, Kamailio hangs on
+SIGTERM. The settings file is named by the environment variable CALLSIEVE_KAMAILIO; `settings.toml` shows its form.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import site
+import threading
+import time
+import tomllib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from callsieve.features.records import KeyedCall
+    from callsieve.serving import Scorer, Verdict
+    from callsieve.serving.sip_replies import Reply
+
+# Queues: calls that wait, what is said of them, and what became of earlier ones.
+CALLS, VERDICTS, EVENTS = "calls", "verdicts", "events"
+LOOK_EVERY = 1.0  # seconds between looks at the bundle's signature
+REPORT_EVERY = 60.0  # seconds between lines of counts in the log
+PENDING = 200_000  # calls in the air that are remembered; the oldest is forgotten first
+BATCH = 64  # events taken in between two calls, and calls between two looks at the bundle
+RETRY = 5.0  # seconds until a bundle that could not be loaded at first is tried again
+_NOTHING = "pass|||"
+# A reload of this script runs it again in the same namespace: what was learnt must outlive it.
+_KEPT: dict[str, Any] = globals().get("_KEPT", {})
+
+
+@dataclass(slots=True)
+class Pending:
+    """A call in the air, or one being talked on since `answered` (Unix ms)."""
+
+    call: KeyedCall
+    tag: str
+    answered: int | None = None
+
+
+class Engine:
+    """Intake, history and scorer of one process, and the calls in the air."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        site.addsitedir(settings["site"])
+        features, serving = importlib.import_module("callsieve.features"), importlib.import_module("callsieve.serving")
+        self.sip = importlib.import_module("callsieve.serving.sip")
+        self.replies = importlib.import_module("callsieve.serving.sip_replies")
+        self.settings = settings
+        self.redress = self.replies.Redress(**settings["redress"])
+        self.dialect = settings.get("dialect", "3gpp")
+        self.blocked = self._answer(settings.get("answer", "603+"))
+        self.intake = features.Intake(features.read_key(settings["key"]), settings.get("zone", "Asia/Shanghai"))
+        self.history = features.History()
+        self.trusted = [serving.read_public_key(settings["signer"])]
+        self.policy = serving.read_policy(settings.get("policy"))
+        self.open = serving.Scorer.load
+        self.pending: OrderedDict[str, Pending] = OrderedDict()
+        self.counts = dict.fromkeys(("scored", "label", "screen", "block", "ended", "reports", "refused"), 0)
+        self._looked, self._seen, self._reported = 0.0, self._signed(), time.monotonic()
+        self.scorer: Scorer = self._load(settings.get("minimum_epoch", 0))
+        self._warm(features)
+
+    def _answer(self, name: str) -> Callable[[str], Reply]:
+        """Case id -> what a blocked call is answered. Found now: a call would be the wrong moment to find a fault."""
+        if name == "603+":
+            return lambda case: self.replies.network_blocked(self.redress, case)
+        if name != "608":
+            raise ValueError(f"answer must be 603+ or 608, got {name!r}")
+        reply = self.replies.rejected(self.redress)
+        return lambda _case: reply
+
+    def _warm(self, features: Any) -> None:
+        """Have all tables read before the first call, on an intake and a history of their own."""
+        call = self.sip.to_call(time.time(), "tel:110", "tel:110")
+        intake = features.Intake(features.Key.generate("warm"))
+        self.scorer.explain(features.History(), intake(call))
+
+    def score(self, call_id: str, tag: str, **facts: Any) -> Verdict:
+        """The verdict on a call, which is then known as an attempt."""
+        keyed = self.intake(self.sip.to_call(dialect=self.dialect, **facts))
+        verdict: Verdict = self.scorer.score(self.history, keyed)
+        self.history.observe(keyed)
+        self.pending[call_id] = Pending(keyed, tag)
+        if len(self.pending) > PENDING:
+            self.pending.popitem(last=False)
+        self.counts["scored"] += 1
+        if verdict.action in self.counts:
+            self.counts[verdict.action] += 1
+        return verdict
+
+    def note(self, call_id: str, event: str) -> None:
+        """Take in what happened to a call: `reply <ms> <status> <phrase>` or `bye <ms> <from-tag>`."""
+        kind, moment, *words = event.split(" ", 3)
+        at, waiting = int(moment), self.pending.get(call_id)
+        if waiting is None:
+            return
+        if kind == "bye" and waiting.answered is not None:
+            by = "caller" if words[0] == waiting.tag else "callee"
+            self._over(call_id, waiting, "answered", by, waiting.answered, at)
+        elif kind == "reply" and waiting.answered is None:
+            outcome, by = self.sip.outcome_of(int(words[0]), words[1] if len(words) > 1 else "")
+            if outcome == "answered":
+                waiting.answered = at
+            else:
+                self.counts["reports"] += outcome == "unwanted"
+                self._over(call_id, waiting, outcome, by, at, at)
+
+    def _over(self, call_id: str, waiting: Pending, outcome: str, by: str, answered: int, ended: int) -> None:
+        records = importlib.import_module("callsieve.features.records")
+        del self.pending[call_id]
+        self.history.observe(
+            replace(
+                waiting.call,
+                ring=max(answered - waiting.call.start, 0),
+                talk=max(ended - answered, 0),
+                outcome=records.OUTCOMES.index(outcome),
+                released_by=records.RELEASED_BY.index(by),
+            )
+        )
+        self.counts["ended"] += 1
+
+    def look(self) -> None:
+        """Once a second: say what was done, and take up a new bundle where there is one.
+
+        A bundle loads beside the calls; a refused one, or one of an earlier epoch, changes nothing.
+        """
+        now = time.monotonic()
+        if now < self._looked + LOOK_EVERY:
+            return
+        self._looked = now
+        if now >= self._reported + self.settings.get("report_every", REPORT_EVERY):
+            self._reported = now
+            _log("notice", " ".join(f"{name}={count}" for name, count in self.counts.items()))
+        signed = self._signed()
+        if signed != self._seen:
+            self._seen = signed
+            threading.Thread(target=self._take_up, daemon=True).start()
+
+    def _take_up(self) -> None:
+        try:
+            self.scorer = self._load(self.scorer.bundle.epoch)
+            _log("info", f"took up model {self.scorer.bundle.model_id}")
+        except Exception as error:
+            self.counts["refused"] += 1
+            _log("err", f"bundle refused, the last good one stays: {error}")
+
+    def _load(self, epoch: int) -> Scorer:
+        scorer: Scorer = self.open(
+            self.settings["bundle"], trusted=self.trusted, policy=self.policy, minimum_epoch=epoch
+        )
+        return scorer
+
+    def _signed(self) -> tuple[int, int]:
+        try:
+            found = (Path(self.settings["bundle"]) / "MANIFEST.sig").stat()
+        except OSError:
+            return 0, 0
+        return found.st_mtime_ns, found.st_ino
+
+
+class Handler:
+    """What the routes of `embedded.cfg` call. Each method returns 1 and never raises: a fault is a call that passes."""
+
+    def child_init(self, _rank: int) -> int:
+        """Nothing: Kamailio calls this in its main process too."""
+        return 0
+
+    def score(self, _message: object, _argument: str = "") -> int:
+        """In the scoring process: answer all calls that wait, after what became of earlier ones is known."""
+        pv, queue = _ksr().pv, _ksr().mqueue
+        engine = _KEPT.get("engine") or _first()
+        for _ in range(BATCH):
+            self._events(engine, pv, queue)
+            if queue.mq_fetch(CALLS) < 0:
+                break
+            queue.mq_add(VERDICTS, pv.getw(f"$mqk({CALLS})"), _said(engine, pv.getw(f"$mqv({CALLS})")))
+        if engine is not None:
+            engine.look()
+        return 1
+
+    @staticmethod
+    def _events(engine: Engine | None, pv: Any, queue: Any) -> None:
+        for _ in range(BATCH):
+            if queue.mq_fetch(EVENTS) < 0:
+                return
+            try:
+                if engine is not None:
+                    engine.note(pv.getw(f"$mqk({EVENTS})"), pv.getw(f"$mqv({EVENTS})"))
+            except Exception as error:
+                _log("err", f"an event is lost: {type(error).__name__}")
+
+
+def mod_init() -> Handler:
+    """Called by app_python3 when it loads this script, and when it loads it again."""
+    return Handler()
+
+
+def _said(engine: Engine | None, fields: str) -> str:
+    """The answer to a call as `action|status|phrase|header`; a fault, or no engine, is a call that passes."""
+    if engine is None:
+        return _NOTHING
+    try:
+        start, trunk, *encoded = fields.split(" ")
+        call_id, tag, target, sender, asserted, privacy, attestation, twilio = map(_text, encoded)
+        verdict = engine.score(
+            call_id,
+            tag,
+            start=int(start) / 1000,
+            target=target,
+            sender=sender,
+            asserted=asserted,
+            privacy=privacy,
+            verstat=twilio if engine.dialect == "twilio" else "",
+            attestation_info=attestation,
+            trunk=trunk,
+        )
+        if verdict.action == "block":
+            reply = engine.blocked(verdict.case)
+            headers = "".join(f"{name}: {value}\r\n" for name, value in reply.headers)
+            return f"block|{reply.status}|{reply.phrase}|{headers}"
+        label = engine.replies.label(verdict, engine.redress)
+        return f"{verdict.action}|||Call-Info: {label}\r\n" if label else _NOTHING
+    except Exception as error:
+        # An error's text could hold what a message held; its kind cannot.
+        _log("err", f"not scored, the call passes: {type(error).__name__}")
+        return _NOTHING
+
+
+def _text(field: str) -> str:
+    """A field as it was before Kamailio wrote it in hexadecimal digits; "" for one that is not there."""
+    return "" if field == "<null>" else bytes.fromhex(field).decode("utf-8", "replace")
+
+
+def _first() -> Engine | None:
+    """The engine, made at the first time of asking; None, and another try later, if that fails."""
+    if _KEPT.get("failed", -RETRY) + RETRY > time.monotonic():
+        return None
+    try:
+        with Path(os.environ["CALLSIEVE_KAMAILIO"]).open("rb") as file:
+            engine = _KEPT["engine"] = Engine(tomllib.load(file))
+    except Exception as error:
+        _KEPT["failed"] = time.monotonic()
+        _log("err", f"not loaded, calls pass: {error}")
+        return None
+    gc.freeze()  # what is loaded stays: no collection need look at it
+    _log("info", f"serving model {engine.scorer.bundle.model_id}")
+    return engine
+
+
+def _log(level: str, text: str) -> None:
+    _ksr().log(level, f"callsieve: {text}\n")
+
+
+def _ksr() -> Any:
+    return importlib.import_module("KSR")

@@ -1,0 +1,215 @@
+"""The script that Kamailio loads, without Kamailio: what it learns of calls is what they were."""
+
+import dataclasses
+import importlib.util
+import sys
+import time
+import tomllib
+
+import pytest
+from callsieve.features.history import History
+from callsieve.features.intake import Intake
+from callsieve.features.records import Call
+
+import catalogued
+import kamailios
+
+START = 1_772_500_000
+CALLERS, CALLEE = ("+8613800138000", "+8613800138001", "02887654321"), "+8613900139000"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("embedded", kamailios.SCRIPTS / "embedded.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["embedded"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["embedded"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embedded")
+    return kamailios.files(folder, folder, 'certified = "block"\n').parent
+
+
+@pytest.fixture
+def kamailio(monkeypatch):
+    """A Kamailio for the script to run in."""
+    kamailio = Kamailio()
+    monkeypatch.setitem(sys.modules, "KSR", kamailio)
+    return kamailio
+
+
+@pytest.fixture
+def engine(script, folder):
+    return make(script, folder)
+
+
+def make(script, folder, **more):
+    settings = tomllib.loads((folder / "settings.toml").read_text())
+    return script.Engine(settings | more)
+
+
+def place(engine, call_id, caller, start):
+    sender = f"<sip:{caller}@127.0.0.1>;tag=from-{call_id}"
+    return engine.score(call_id, f"from-{call_id}", start=start, target=f"sip:{CALLEE}@127.0.0.1", sender=sender)
+
+
+def test_events_become_the_calls_they_tell_of(engine):
+    intake, history = Intake(catalogued.NUMBER_KEY), History()
+    ends = [
+        (0, ["reply {0} 486 Busy Here"], {"ring": 3.0, "talk": 0.0, "outcome": "busy", "released_by": "callee"}),
+        (1, ["reply {0} 607 Unwanted"], {"ring": 3.0, "talk": 0.0, "outcome": "unwanted", "released_by": "callee"}),
+        (
+            2,
+            ["reply {0} 200 OK", "reply {1} 200 OK", "bye {1} from-c2", "bye {2} x"],
+            {"ring": 3.0, "talk": 20.0, "outcome": "answered", "released_by": "caller"},
+        ),
+        (
+            3,
+            ["bye {0} x", "reply {0} 200 OK", "bye {1} other"],
+            {"ring": 3.0, "talk": 20.0, "outcome": "answered", "released_by": "callee"},
+        ),
+        (
+            4,
+            ["reply {0} 603 Network Blocked"],
+            {"ring": 3.0, "talk": 0.0, "outcome": "blocked", "released_by": "network"},
+        ),
+    ]
+    for number, events, end in ends:
+        start = START + 60 * number
+        call = Call(start=start, caller=CALLERS[number % 3], callee=CALLEE)
+        keyed = intake(call)
+        place(engine, f"c{number}", call.caller, start)
+        history.observe(keyed)
+        moments = [1000 * start + 3_000, 1000 * start + 23_000, 1000 * start + 24_000]
+        for event in events:
+            engine.note(f"c{number}", event.format(*moments))
+        assert f"c{number}" not in engine.pending
+        over = Intake(catalogued.NUMBER_KEY)(Call(start=start, caller=call.caller, callee=CALLEE, **end))
+        fields = {name: getattr(over, name) for name in ("ring", "talk", "outcome", "released_by")}
+        history.observe(dataclasses.replace(keyed, **fields))
+    assert engine.counts["ended"] == 5
+    assert engine.counts["reports"] == 1
+    for caller in CALLERS:
+        probe = Intake(catalogued.NUMBER_KEY)(Call(start=START + 1000, caller=caller, callee=CALLEE))
+        assert repr(engine.history.vector(probe)) == repr(history.vector(probe))
+
+
+def test_calls_in_the_air_are_bounded(script, engine, monkeypatch):
+    monkeypatch.setattr(script, "PENDING", 3)
+    for number in range(10):
+        place(engine, f"c{number}", CALLERS[0], START + number)
+    assert list(engine.pending) == ["c7", "c8", "c9"]
+    engine.note("c0", f"reply {1000 * START} 486 Busy")
+    assert engine.counts["ended"] == 0
+
+
+@pytest.mark.usefixtures("kamailio")
+def test_a_withdrawn_bundle_cannot_be_put_back(script, tmp_path, monkeypatch):
+    kamailios.files(tmp_path, tmp_path, card={"epoch": 2})
+    engine = make(script, tmp_path)
+    monkeypatch.setattr(script, "LOOK_EVERY", 0.0)
+    serving = engine.scorer
+    for epoch, settled in ((1, lambda: engine.counts["refused"] == 1), (3, lambda: engine.scorer is not serving)):
+        (tmp_path / "bundle").rename(tmp_path / f"before-{epoch}")
+        catalogued.write(tmp_path / "bundle", epoch=epoch)
+        engine.look()
+        deadline = time.monotonic() + 10
+        while not settled():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert engine.scorer.bundle.epoch == 3
+    assert engine.counts["refused"] == 1
+
+
+def test_settings_are_checked_when_they_are_read(script, folder):
+    with pytest.raises(ValueError, match=r"answer must be 603\+ or 608"):
+        make(script, folder, answer="404")
+    with pytest.raises(ValueError, match="608 needs the address of a signed jCard"):
+        make(script, folder, answer="608")
+    with pytest.raises(ValueError, match="redress needs"):
+        make(script, folder, redress={})
+
+
+class Kamailio:
+    """What the script needs of Kamailio: a log, queues, and the variables that a fetch sets."""
+
+    def __init__(self):
+        self.lines, self.queues, self.values = [], {}, {}
+        self.mqueue = self.pv = self
+
+    def log(self, level, text):
+        self.lines.append((level, text))
+
+    def mq_add(self, name, key, value):
+        self.queues.setdefault(name, []).append((key, value))
+
+    def mq_fetch(self, name):
+        if not self.queues.get(name):
+            return -1
+        self.values[f"$mqk({name})"], self.values[f"$mqv({name})"] = self.queues[name].pop(0)
+        return 1
+
+    def getw(self, name):
+        return self.values[name]
+
+
+def waiting(start, *fields):
+    """A call as a SIP worker leaves it in the queue."""
+    return " ".join(
+        [str(start), "192.0.2.1", *("<null>" if field is None else field.encode().hex() for field in fields)]
+    )
+
+
+def test_calls_that_wait_are_answered(script, kamailio, folder, monkeypatch):
+    strict = make(script, folder)
+    monkeypatch.setattr(script, "_KEPT", {"engine": strict})
+    sender = '"A b|c" <sip:02887654321@a.example>'
+    fields = ("id 1", "tag", "sip:13900139000@b.example", sender, None, "", None, None)
+    kamailio.mq_add("calls", "7 9", waiting(1000 * START, *fields))
+    kamailio.mq_add("events", "id 1", f"reply {1000 * START + 5000} 607 Unwanted")
+    handler = script.mod_init()
+    assert handler.child_init(0) == 0
+    assert handler.score(None) == 1
+    assert handler.score(None) == 1
+    assert kamailio.queues == {"calls": [], "events": [], "verdicts": [("7 9", "pass|||")]}
+    # The event stood in its queue before the call was known, so it told of nothing.
+    assert strict.counts["scored"] == 1
+    assert strict.counts["ended"] == 0
+    kamailio.mq_add("events", "id 1", f"reply {1000 * START + 5000} 607 Unwanted")
+    handler.score(None)
+    assert strict.counts["reports"] == 1
+
+
+NUMBER = "+8613800138000"
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["", " ", NUMBER, f"x 192.0.2.1 {NUMBER}", waiting(1, *[NUMBER] * 8), waiting(1, *[None] * 8), waiting(1, NUMBER),
+     waiting("9" * 400, "i", "t", "tel:1", "tel:1", "", "", "", "")],
+)  # fmt: skip
+def test_a_fault_is_a_call_that_passes_and_shows_no_number(script, kamailio, folder, monkeypatch, call):
+    for engine in ({}, {"engine": make(script, folder)}):
+        monkeypatch.setattr(script, "_KEPT", engine)
+        kamailio.queues = {"calls": [("1 2", call)], "events": [("i", NUMBER), ("i", "reply x y")]}
+        assert script.mod_init().score(None) == 1
+        assert kamailio.queues["verdicts"] == [("1 2", "pass|||")]
+    assert any("not scored, the call passes" in text for _, text in kamailio.lines)
+    assert not [text for _, text in kamailio.lines if NUMBER[1:] in text]
+
+
+def test_a_bundle_that_cannot_be_loaded_is_tried_again_later(script, folder, kamailio, monkeypatch):
+    monkeypatch.setattr(script, "_KEPT", {})
+    monkeypatch.setenv("CALLSIEVE_KAMAILIO", str(folder / "nothing.toml"))
+    handler = script.mod_init()
+    for _ in range(3):
+        assert handler.score(None) == 1
+    assert [level for level, _ in kamailio.lines] == ["err"]
+    monkeypatch.setattr(script, "RETRY", 0.0)
+    monkeypatch.setenv("CALLSIEVE_KAMAILIO", str(folder / "settings.toml"))
+    handler.score(None)
+    assert any("serving model" in text for _, text in kamailio.lines)
