@@ -12,8 +12,8 @@ from .evidence import FINDINGS, REPORTS, Evidence, evidence, frame
 from .study import study
 from .train import Settings
 from .world.scenario import load_scenario
-from .world.store import keyed_world, write_world
-from .world.world import World, simulate
+from .world.store import keyed_world, write_settled, write_world
+from .world.world import World, settled_world, simulate
 
 EPOCH = "e1"
 
@@ -23,10 +23,10 @@ def simulate_to(
 ) -> dict[str, Any]:
     """Simulate a world and write it keyed; a new key is written beside the folder if none is given."""
     secret = read_key(key) if key else new_key(folder.with_name(f"{folder.name}.key"))
-    world = simulated(size, seed, scenario, secret, lambda what, part: progress(what, 0.9 * part))
-    write_world(world, folder)
+    world = settled_world(load_scenario(scenario), seed, size, lambda part, what: progress(what, 0.6 * part))
+    calls = write_settled(world, Intake(secret), folder, lambda part, what: progress(what, 0.6 + 0.4 * part))
     return {
-        "calls": world.calls.num_rows,
+        "calls": calls,
         "numbers": world.numbers.num_rows,
         "reports": world.reports.num_rows,
         "findings": world.findings.num_rows,

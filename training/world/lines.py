@@ -20,22 +20,24 @@ SPAN_BITS = 34  # a world and its longest call fit into 2**34 ms, 198 days
 
 
 def settle(plan: Plan, numbers: Directory, days: Calendar) -> Plan:
-    """The calls that take place, sorted by start."""
-    plan = plan.take(_possible(plan, numbers, days))
-    plan = plan.take(np.argsort(plan.start, kind="stable"))
+    """The calls that take place, sorted by start. The plan itself is changed."""
+    plan.keep(_possible(plan, numbers, days))
+    plan.keep(np.argsort(plan.start, kind="stable"))
     absent = _absent(plan, numbers)
     _end_without_talk(plan, absent, INVALID)
     conflict_out, conflict_in = _conflicts(plan, numbers, days)
     _end_without_talk(plan, conflict_in & ~conflict_out, BUSY)
-    return plan.take(~conflict_out)
+    plan.keep(~conflict_out)
+    return plan
 
 
 def _possible(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.bool_]:
     """Within the world and the caller's life, and seen by this network at one end at least."""
     ours, born, died = numbers["ours"], numbers["born"], numbers["died"]
     within = (plan.start >= days.start) & (plan.start < days.end) & (plan.caller != plan.callee)
-    lives = (plan.start >= born[plan.caller]) & (plan.end <= died[plan.caller])
-    possible: NDArray[np.bool_] = within & lives & (ours[plan.caller] | ours[plan.callee])
+    carrier = plan.carrier
+    lives = (plan.start >= born[carrier]) & (plan.end <= died[carrier])
+    possible: NDArray[np.bool_] = within & lives & (ours[carrier] | ours[plan.callee])
     return possible
 
 
@@ -57,11 +59,11 @@ def _end_without_talk(plan: Plan, rows: NDArray[np.bool_], outcome: int) -> None
 def _conflicts(plan: Plan, numbers: Directory, days: Calendar) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Calls whose caller has no free line, and calls whose callee has none; some of the numbers at a time."""
     out, busy = np.zeros(len(plan), dtype=bool), np.zeros(len(plan), dtype=bool)
-    parts = 1 + len(plan) // CALLS_AT_ONCE
+    parts, carrier = 1 + len(plan) // CALLS_AT_ONCE, plan.carrier
     for part in range(parts):
-        outgoing = np.flatnonzero(plan.caller % parts == part)
+        outgoing = np.flatnonzero(carrier % parts == part)
         incoming = np.flatnonzero((plan.callee % parts == part) & (plan.outcome == ANSWERED))
-        number = np.concatenate((plan.caller[outgoing], plan.callee[incoming]))
+        number = np.concatenate((carrier[outgoing], plan.callee[incoming]))
         calls = np.concatenate((outgoing, incoming))
         start = plan.start[calls] - days.start
         length = np.maximum(plan.ring[calls] + plan.talk[calls], 1)

@@ -33,6 +33,12 @@ def trade_lists(scenario: Scenario, seed: int, society: Society) -> list[NDArray
     return [np.unique(each) for each in drawn]
 
 
+def nearby(rng: np.random.Generator, area: int, society: Society) -> NDArray[np.int64]:
+    """Neighbours in the row of people, around any of them."""
+    first = int(rng.integers(0, society.subscribers))
+    return (first + np.arange(min(area, society.subscribers))) % society.subscribers
+
+
 def callees(
     rng: np.random.Generator,
     aim: Aim,

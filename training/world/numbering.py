@@ -42,22 +42,27 @@ MOBILE_BLOCK = 10_000
 # How the digits are written: as they are, as an area code's, or as another country's.
 LEADS = ("", "0", "00")
 NEVER = np.iinfo(np.int64).max
-TRUNK_KINDS = ("fixed", "service_95", "call_centre", "number_400")
+TRUNK_KINDS = ("fixed", "service_95", "service_12", "call_centre", "number_400")
 
 COLUMNS: dict[str, tuple[Any, Any]] = {
     "digits": (np.int64, 0),
     "lead": (np.int8, 0),
     "slice": (np.int16, 0),
     "campaign": (np.int32, -1),
+    "outfit": (np.int32, -1),  # the firm, gang or office that holds it
     "lines": (np.int16, 1),
     "ours": (np.bool_, False),  # of this network: device and cell are seen, and all its calls
     "born": (np.int64, 0),
     "died": (np.int64, NEVER),
+    "lent_from": (np.int64, NEVER),  # its owner gave it away: from then on it is another's
+    "away_from": (np.int64, NEVER),  # abroad, until `away_to`
+    "away_to": (np.int64, NEVER),
     "trunk": (np.int32, -1),
     "operator": (np.int8, -1),
     "device": (np.int32, -1),
     "home": (np.int32, -1),
     "work": (np.int32, -1),
+    "area": (np.int16, 0),  # where its number comes from; 0: nobody can tell
     "attestation": (np.int8, ATTESTATIONS.index("unknown")),
     "route": (np.int8, ROUTES.index("domestic")),
 }
@@ -82,6 +87,7 @@ class Directory:
     campaigns: list[Campaign] = field(default_factory=list)
     taken: dict[str, int] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
+    tenants: dict[int, int] = field(default_factory=dict)  # of each shared trunk
     count: int = 0
     room: dict[str, NDArray[Any]] = field(
         default_factory=lambda: {name: np.full(1024, default, kind) for name, (kind, default) in COLUMNS.items()}
@@ -109,6 +115,18 @@ class Directory:
         first = self.taken.get(thing, 0)
         self.taken[thing] = first + count
         return np.arange(first, first + count, dtype=np.int32)
+
+    def trunk(self, rng: np.random.Generator, shared_share: float, most_tenants: int) -> int:
+        """A trunk of one's own, or with a chance one that is shared with whoever else is on it, good or bad."""
+        shared, joins, which = rng.random(3)
+        free = [code for code, tenants in self.tenants.items() if tenants < most_tenants]
+        if shared < shared_share and free and joins > 1 / most_tenants:
+            code = free[int(which * len(free))]
+        else:
+            code = int(self.new("trunk", 1)[0])
+        if shared < shared_share:
+            self.tenants[code] = self.tenants.get(code, 0) + 1
+        return code
 
     def add(self, digits: NDArray[np.int64], **columns: Any) -> NDArray[np.int32]:
         """Enter numbers and return their ids; digits already in use move on to the next free ones."""
@@ -158,11 +176,12 @@ def hunt_group(rng: np.random.Generator, kind: str, count: int, area: int) -> ND
     base = {
         "fixed": area * 10**8 + int(rng.integers(20_000_000, 89_999_000)),
         "service_95": int(rng.choice((953, 955, 956))) * 100 + int(rng.integers(0, 99)),
+        "service_12": 12_000 + int(rng.integers(300, 399)),
         "call_centre": int(rng.choice((950, 951, 952))) * 100_000 + int(rng.integers(0, 99_000)),
         "number_400": 400 * 10**7 + int(rng.integers(0, 9_990_000)),
         "foreign": int(_abroad(rng, 1)[0]),
     }[kind]
-    step = 1 if kind == "service_95" else int(rng.integers(1, 9))
+    step = 1 if kind in {"service_95", "service_12"} else int(rng.integers(1, 9))
     return base + step * np.arange(count)
 
 

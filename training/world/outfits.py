@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 
 from .dialling import Dialled, Hours, Pace, again, dial, sessions
 from .draws import choose, lognormal, stream
-from .lists import Aim, callees
+from .lent import lent_calls
+from .lists import Aim, callees, nearby
 from .numbering import Campaign, Directory
-from .people import Society, returned_to_strangers
-from .plans import ANSWERED, CALLER, Plan, join
+from .people import Society
+from .plans import ANSWERED, CALLER, Plan, dialled, join
 from .pools import Pool, enter, lives
-from .relations import Relations, friendly_calls, inbound_calls
+from .relations import Relations, accomplices, friendly_calls, inbound_calls, second_thoughts
 from .scenario import Manner, Scenario, Spread
+from .ties import returned_to_strangers
 from .timing import DAY, SECOND, Calendar
+from .tricks import TRICKS, Stage
 
 OUTFITS_AT_MOST = 20_000
-OWN_WAYS = Spread(1.0, 0.28)  # how far an outfit's answer rate and talk time are from its population's
+OWN_WAYS = Spread(1.0, 0.32)  # how far an outfit's answer rate and talk time are from its population's
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Outfit:
     most_calls: int
     least: int
     mode: str
+    attack: str
     content: dict[str, float]
     agents: Spread
     run_days: Spread
@@ -45,11 +49,15 @@ class Outfit:
     hours: list[float]
     attend_share: float
     weekend_share: float
+    after_shock_share: float
     pool: dict[str, float]
     mixed_block_share: float
     new_block_share: float
     numbers_per_device: float
     own_network_share: float
+    local_share: float
+    shared_trunk_share: float
+    agent_sim_share: float
     lines: int
     outside_share: float
     dead: Spread
@@ -59,10 +67,16 @@ class Outfit:
     callback_answer_share: float
     recording_s: Spread
     heard_share: float
+    interest_share: float
+    warm_up_days: float
+    bots: int
+    bot_calls_per_day: float
+    bot_talk_s: float
     friends: int
     friend_calls_per_day: float
     inbound_per_day: float
     inbound_callback_share: float
+    area: int
     manner: Manner
 
 
@@ -75,12 +89,15 @@ class Surroundings:
     days: Calendar
     numbers: Directory
     lists: list[NDArray[np.int64]]
+    relays: NDArray[np.int32]
 
 
 def population(name: str, seed: int, ordinary: int, world: Surroundings) -> Plan:
     """All calls of a population: outfits are founded until their calls suffice for `ordinary` other calls."""
     rng = stream(seed, name)
     outfit = world.scenario.read(Outfit, f"outfits.{name}")
+    if outfit.attack == "lent_card":
+        return lent_calls(name, outfit, seed, world) if outfit.calls_per_1000 > 0 else join([])
     budget = outfit.calls_per_1000 * ordinary / 1000
     plans: list[Plan] = []
     planned, founded = 0.0, 0
@@ -99,7 +116,7 @@ def _found(
 ) -> tuple[Plan, float]:
     """One outfit's calls, and how many it planned."""
     days, numbers = world.days, world.numbers
-    hours = Hours(outfit.hours, outfit.attend_share, outfit.weekend_share)
+    hours = Hours(outfit.hours, outfit.attend_share, outfit.weekend_share, outfit.after_shock_share)
     born, died = _lives(rng, outfit, days)
     rate = lognormal(rng, outfit.rate, len(born))
     few = _within(rng, _expected(hours, rate, born, died, days), min(outfit.most_calls, budget / outfit.least))
@@ -107,19 +124,25 @@ def _found(
     ids = _numbers(rng, title, slice_name, outfit, born, died, world)
     manner = _own_ways(rng, outfit.manner)
     pace = Pace(rate, outfit.rate_day_sigma, outfit.pace_sigma)
-    shifts = sessions(rng, days, hours, np.maximum(born, days.start), np.minimum(died, days.end))
+    warmed = born + int(outfit.warm_up_days * DAY)
+    shifts = sessions(rng, days, hours, np.maximum(warmed, days.start), np.minimum(died, days.end))
     parallel = bool(numbers["lines"][ids[0]] > 1 and outfit.mode != "human")
     calls = dial(rng, shifts, hours, pace, manner, days, parallel)
     calls = _recorded(rng, outfit, calls)
     people = world.lists[int(rng.integers(0, len(world.lists)))]
     plan = _aimed(rng, outfit, calls, ids, people, world)
+    if outfit.attack in TRICKS:
+        stage = Stage(world.society, days, numbers, world.relays, ids)
+        plan = TRICKS[outfit.attack](rng, plan, stage)
     relations = Relations(world.scenario, world.society, days, numbers)
+    bots = accomplices(rng, relations, ids, outfit.bots, outfit.bot_calls_per_day, outfit.bot_talk_s)
+    interested = second_thoughts(rng, relations, plan, outfit.interest_share)
     back = returned_to_strangers(
         world.scenario, rng, world.society, plan, days, outfit.callback_share, outfit.callback_answer_share
     )
     friends = friendly_calls(rng, relations, ids, outfit.friends, outfit.friend_calls_per_day)
     inbound = inbound_calls(rng, relations, ids, people, outfit.inbound_per_day, outfit.inbound_callback_share, manner)
-    return join([plan, back, friends, inbound]), float(len(calls.start))
+    return join([plan, back, interested, bots, friends, inbound]), float(len(calls.start))
 
 
 def _lives(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -145,8 +168,8 @@ def _expected(
 def _within(rng: np.random.Generator, expected: NDArray[np.float64], most: float) -> NDArray[np.int64]:
     """In a small world an outfit has fewer numbers, but each behaves as in a large one."""
     order = rng.permutation(len(expected))
-    kept = np.cumsum(expected[order]) <= most
-    kept[0] = True
+    # The number that crosses the line is kept, or else long lives would be rarer than they are.
+    kept = np.cumsum(expected[order]) - expected[order] < most
     return np.sort(order[kept])
 
 
@@ -162,7 +185,7 @@ def _numbers(
     campaign = -1
     if outfit.nuisance:
         content = list(outfit.content)[int(choose(rng, outfit.content, 1)[0])]
-        campaign = world.numbers.campaign(Campaign(title, slice_name, content, outfit.mode))
+        campaign = world.numbers.campaign(Campaign(title, slice_name, content, outfit.mode, outfit.attack or None))
     pool = Pool(
         weights=outfit.pool,
         mixed_block_share=outfit.mixed_block_share,
@@ -170,27 +193,37 @@ def _numbers(
         numbers_per_device=outfit.numbers_per_device,
         own_network_share=outfit.own_network_share,
         lines=outfit.lines,
+        local_share=outfit.local_share,
+        shared_trunk_share=outfit.shared_trunk_share,
+        agent_sim_share=outfit.agent_sim_share,
     )
     numbering = world.scenario.table("numbering")
-    return enter(
+    ids = enter(
         rng,
         pool,
         numbering["attestation"],
         numbering["area_code"],
         world.society.blocks,
+        world.society.subscribers,
+        numbering["trunks"]["most_tenants"],
         born,
         died,
         world.numbers,
         world.numbers.slice(slice_name),
         campaign,
     )
+    world.numbers["outfit"][ids] = world.numbers.new("outfit", 1)
+    return ids
 
 
 def _own_ways(rng: np.random.Generator, manner: Manner) -> Manner:
-    answer, talk = lognormal(rng, OWN_WAYS, 2)
+    """Each outfit has lists, callees and agents of its own: how its calls end varies around its population's."""
+    answer, talk, reject, release = lognormal(rng, OWN_WAYS, 4)
     return replace(
         manner,
         answer_share=float(min(0.95, manner.answer_share * answer)),
+        reject_share=float(min(0.6, manner.reject_share * reject)),
+        callee_release_share=float(manner.callee_release_share ** (1 / release)),
         talk=replace(manner.talk, median=float(manner.talk.median * talk)),
     )
 
@@ -220,7 +253,9 @@ def _aimed(
     """The outfit's calls with their callees."""
     dead = float(min(0.5, lognormal(rng, outfit.dead, 1)[0]))
     aim = Aim(outfit.outside_share, dead, bool(rng.random() < outfit.sequential_share))
+    if outfit.area > 0:
+        people = nearby(rng, outfit.area, world.society)
     drawn = callees(rng, aim, people, len(calls.start), world.society, world.numbers)
-    callee = again(rng, calls.who, drawn, outfit.again_share)
+    callee = again(rng, calls.who, drawn, outfit.again_share, calls.ends[2])
     caller = ids[calls.who]
-    return Plan(calls.start, caller, callee, *calls.ends, world.numbers["campaign"][caller])
+    return dialled(calls.start, caller, callee, calls.ends, world.numbers["campaign"][caller])

@@ -1,13 +1,8 @@
-"""Ordinary people: who lives here, whom they know, and the calls between them.
-
-People stand in one row. Neighbours in the row know each other (households inside communities), so that a group
-is a range of positions and a tie is drawn without a search; workmates are neighbours in a shuffled row.
-"""
+"""Who lives here: the subscribers, their numbers and devices, and the outsiders whom they know."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +11,8 @@ from numpy.typing import NDArray
 from ...features.records import ROUTES
 from .draws import choose, lognormal, stream
 from .numbering import (
+    AREAS,
+    MOBILE_BLOCK,
     NEVER,
     OPERATORS,
     Directory,
@@ -26,25 +23,10 @@ from .numbering import (
     operators,
     scattered,
 )
-from .plans import NO_ANSWER, Plan, attempt, callbacks, join
-from .scenario import Manner, Scenario, Spread, Talk
-from .timing import DAY, HOUR, MINUTE, Calendar, Clock, clock
+from .scenario import Scenario, Spread
+from .timing import DAY, HOUR, Calendar
 
-EDGES_AT_ONCE = 400_000
-MORE_TIES = 0.6  # power of a person's activity by which the number of ties grows; tuned to the quartiles of peers
-PAIR_BALANCE = 1.8  # how unevenly the two of a pair call each other, beside their habits (logit)
-
-
-@dataclass(frozen=True)
-class Tie:
-    """One layer of the social graph; see `people.ties` in `default.toml`."""
-
-    group: str
-    size: int
-    ties: float
-    per_day: Spread
-    clock: str
-    talk: float
+Kinds = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,6 +37,8 @@ class Kind:
     least: int
     activity: float
     shift_h: float
+    outward: float
+    exposure: float
 
 
 @dataclass(frozen=True)
@@ -93,9 +77,15 @@ def settle_people(scenario: Scenario, seed: int, count: int, days: Calendar, num
     activity = np.exp(table["sociability_sigma"] * rng.standard_normal(everybody))
     activity = np.minimum(activity, table["most_activity"])
     shift = table["chronotype_h"] * rng.standard_normal(everybody)
+    outward = table["outward_sigma"] * rng.standard_normal(everybody)
+    # What an outsider's habits are with people whom this network does not see is no matter here.
+    outward[count:] *= table["outsiders_outward_share"]
+    exposure = np.exp(table["exposure_sigma"] * rng.standard_normal(count))
     for code, each in enumerate(kinds.values()):
         activity[:count][kind == code] *= each.activity
         shift[:count][kind == code] += each.shift_h
+        outward[:count][kind == code] += each.outward
+        exposure[kind == code] *= each.exposure
     blocks = _subscribers(scenario, rng, days, numbers, kind, tuple(kinds))
     _outsiders(scenario, rng, numbers, outsiders)
     return Society(
@@ -105,8 +95,9 @@ def settle_people(scenario: Scenario, seed: int, count: int, days: Calendar, num
         kinds=tuple(kinds),
         activity=activity,
         reach=np.clip(np.exp(table["reach_sigma"] * rng.standard_normal(everybody)), 0.2, 1.8),
-        exposure=np.exp(table["exposure_sigma"] * rng.standard_normal(count)),
-        outward=table["outward_sigma"] * rng.standard_normal(everybody),
+        # Who calls and shops more is on more lists.
+        exposure=np.sqrt(activity[:count]) * exposure,
+        outward=outward,
         shift=(shift * HOUR).astype(np.int64),
         blocks=blocks,
     )
@@ -132,12 +123,13 @@ def _subscribers(
     days: Calendar,
     numbers: Directory,
     kind: NDArray[np.int8],
-    kinds: tuple[str, ...],
+    kinds: Kinds,
 ) -> NDArray[np.int64]:
     table, count = scenario.table("numbering"), len(kind)
     blocks = mobile_blocks(rng, max(8, count // table["subscribers_per_block"]))
-    born, died = _lives(rng, scenario, days, kind == kinds.index("new_number"))
     digits, leads, operator = _personal(rng, scenario, "subscriber_pool", count, blocks)
+    ported = rng.random(count) < table["ported_share"]
+    operator[ported] = rng.integers(0, OPERATORS.index("foreign"), int(ported.sum()))
     codes = np.array([numbers.slice(name) for name in ("ordinary", *kinds)])
     cells = numbers.new("cell", max(4, count // table["cell_people"]))
     numbers.add(
@@ -145,25 +137,64 @@ def _subscribers(
         lead=leads,
         slice=codes[kind + 1],
         ours=True,
-        born=born,
-        died=died,
         operator=operator,
-        device=numbers.new("device", count),
+        device=_devices(rng, digits, numbers.new("device", count), table["shared_device_share"]),
+        area=_areas(rng, count, table["area_code"], table["from_here_share"]),
         home=cells[np.arange(count) * len(cells) // count],
         work=cells[rng.integers(0, len(cells), count)],
         attestation=attestations(rng, table["attestation"]["own_network"], count),
+        **_lives(rng, scenario, days, kind, kinds),
     )
     return blocks
 
 
+def _devices(
+    rng: np.random.Generator, digits: NDArray[np.int64], devices: NDArray[np.int32], share: float
+) -> NDArray[np.int32]:
+    """A telephone for each number, but some have the one of another number of their block: two cards, one household."""
+    order = np.argsort(digits, kind="stable")
+    block = digits[order] // MOBILE_BLOCK
+    beside = np.concatenate(([False], block[1:] == block[:-1])) & (rng.random(len(order)) < share)
+    shared = devices.copy()
+    shared[order[1:][beside[1:]]] = devices[order[:-1][beside[1:]]]
+    return shared
+
+
+def _areas(rng: np.random.Generator, count: int, here: int, share: float) -> NDArray[np.int64]:
+    """The area that each number comes from: this one, or any other."""
+    return np.where(rng.random(count) < share, here, rng.choice(AREAS, count))
+
+
 def _lives(
-    rng: np.random.Generator, scenario: Scenario, days: Calendar, new: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    length = days.end - days.start
-    born = np.where(new, days.start + (rng.uniform(0.05, 0.9, len(new)) * length).astype(np.int64), 0)
-    leaves = (rng.random(len(new)) < scenario.table("people")["leave_share"]) & ~new
-    died = np.where(leaves, days.start + (rng.uniform(0.1, 1.0, len(new)) * length).astype(np.int64), NEVER)
-    return born, died
+    rng: np.random.Generator, scenario: Scenario, days: Calendar, kind: NDArray[np.int8], kinds: Kinds
+) -> dict[str, NDArray[np.int64]]:
+    """First and last moment of each number, when its owner gives it away, and when he is abroad."""
+    table, count, length = scenario.table("people"), len(kind), days.end - days.start
+
+    def at(low: float, high: float) -> NDArray[np.int64]:
+        return days.start + (rng.uniform(low, high, count) * length).astype(np.int64)
+
+    new = _of_kinds(kind, kinds, "new_number", "recycled")
+    born = np.where(new, at(0.05, 0.9), 0)
+    leaves = (rng.random(count) < table["leave_share"]) & ~new
+    died = np.where(leaves, at(0.1, 1.0), NEVER)
+    lender, lent_days = _of_kinds(kind, kinds, "lender"), lognormal(rng, Spread(**table["lent_days"]), count)
+    lent_from = at(-0.1, 0.95)
+    cut_off = lent_from + (DAY * lent_days).astype(np.int64)
+    lender &= cut_off > days.start + DAY
+    roamer, away = _of_kinds(kind, kinds, "roamer"), at(0.0, 0.8)
+    trip = (DAY * lognormal(rng, Spread(**table["trip_days"]), count)).astype(np.int64)
+    return {
+        "born": born,
+        "died": np.where(lender, cut_off, died),
+        "lent_from": np.where(lender, lent_from, NEVER),
+        "away_from": np.where(roamer, away, NEVER),
+        "away_to": np.where(roamer, away + trip, NEVER),
+    }
+
+
+def _of_kinds(kind: NDArray[np.int8], kinds: Kinds, *names: str) -> NDArray[np.bool_]:
+    return np.isin(kind, [kinds.index(name) for name in names])
 
 
 def _outsiders(scenario: Scenario, rng: np.random.Generator, numbers: Directory, count: int) -> None:
@@ -187,6 +218,7 @@ def _outsiders(scenario: Scenario, rng: np.random.Generator, numbers: Directory,
         operator=operator,
         attestation=attested,
         route=route,
+        area=np.where(foreign, 0, _areas(rng, count, table["area_code"], table["outsider_from_here_share"])),
     )
 
 
@@ -210,133 +242,3 @@ def _personal(
     operator = operators(digits)
     operator[leads == lead("foreign")] = OPERATORS.index("foreign")
     return digits, leads, operator
-
-
-def ordinary_calls(scenario: Scenario, seed: int, society: Society, days: Calendar, numbers: Directory) -> Plan:
-    """All calls between people who know each other, follow-ups and returned calls included."""
-    rng = stream(seed, "ties")
-    table = scenario.table("people")
-    manner = scenario.read(Manner, "people.manner")
-    back = replace(manner, answer_share=table["callback_answer_share"])
-    share, delay = table["callback_share"], Spread(**table["callback_minutes"])
-    plans = []
-    for name in table["ties"]:
-        tie = scenario.read(Tie, f"people.ties.{name}")
-        spoken = replace(manner, talk=_longer(manner.talk, tie.talk))
-        for edges in _edges(rng, tie, society):
-            start, caller, callee = _moments(rng, scenario, tie, edges, society, days, numbers)
-            start, caller, callee = _followed(rng, scenario, start, caller, callee)
-            plan = attempt(rng, start, caller, callee, spoken, answer=society.pick_up(callee))
-            plans += [plan, callbacks(rng, plan, days, replace(back, talk=spoken.talk), share, delay)]
-    return join(plans)
-
-
-def _longer(talk: Talk, factor: float) -> Talk:
-    return replace(talk, median=talk.median * factor)
-
-
-def _edges(
-    rng: np.random.Generator, tie: Tie, society: Society
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs of a layer, a part of the people at a time so that memory stays bounded."""
-    count = society.subscribers
-    rows = max(1, int(EDGES_AT_ONCE / max(tie.ties, 0.1)))
-    # Workmates: neighbours in a row shuffled once for the layer.
-    row = rng.permutation(count) if tie.group == "mixed" else np.arange(count)
-    for first in range(0, count, rows):
-        people = np.arange(first, min(first + rows, count))
-        wish = tie.ties * society.activity[row[people]] ** MORE_TIES
-        one = np.repeat(people, rng.poisson(wish))
-        other = _partners(rng, tie, one, society)
-        if tie.group == "outside":
-            yield one, other
-            continue
-        # Whoever knows few people is known by few.
-        known = rng.random(len(other)) < society.activity[row[other]] ** MORE_TIES
-        one, other = one[known], other[known]
-        low, high = np.minimum(one, other), np.maximum(one, other)
-        pairs = np.unique((low * count + high)[low != high])
-        yield row[pairs // count], row[pairs % count]
-
-
-def _partners(rng: np.random.Generator, tie: Tie, one: NDArray[np.int64], society: Society) -> NDArray[np.int64]:
-    if tie.group == "outside":
-        return society.subscribers + rng.integers(0, society.outsiders, len(one))
-    if tie.group == "anyone":
-        return rng.integers(0, society.subscribers, len(one))
-    if tie.group not in {"near", "mixed"}:
-        raise ValueError(f"people.ties: group must be near, mixed, anyone or outside, got {tie.group!r}")
-    first = one // tie.size * tie.size
-    size = np.minimum(tie.size, society.subscribers - first)
-    return first + (rng.random(len(one)) * size).astype(np.int64)
-
-
-def _moments(
-    rng: np.random.Generator,
-    scenario: Scenario,
-    tie: Tie,
-    edges: tuple[NDArray[np.int64], NDArray[np.int64]],
-    society: Society,
-    days: Calendar,
-    numbers: Directory,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Start, caller and callee of each pair's first calls."""
-    one, other = edges
-    low = np.maximum(np.maximum(numbers["born"][one], numbers["born"][other]), days.start)
-    high = np.minimum(np.minimum(numbers["died"][one], numbers["died"][other]), days.end)
-    # An outsider's own activity is spent on people whom this network does not see.
-    partner = np.where(other < society.subscribers, society.activity[other], society.activity[one])
-    rate = lognormal(rng, tie.per_day, len(one)) * np.sqrt(society.activity[one] * partner)
-    calls = rng.poisson(np.minimum(rate, 12.0) * np.maximum(high - low, 0) / DAY)
-    pair = np.repeat(np.arange(len(one)), calls)
-    habit = society.outward[one] - society.outward[other] + PAIR_BALANCE * rng.standard_normal(len(one))
-    outward = (1 / (1 + np.exp(-habit)))[pair] > rng.random(len(pair))
-    caller = np.where(outward, one[pair], other[pair])
-    callee = np.where(outward, other[pair], one[pair])
-    ticking: Clock = clock(days, scenario.table(f"clocks.{tie.clock}"))
-    drawn = ticking.draw(rng, low[pair], high[pair]) + society.shift[one[pair]]
-    return np.clip(drawn, low[pair], high[pair] - 1), caller, callee
-
-
-def _followed(
-    rng: np.random.Generator,
-    scenario: Scenario,
-    start: NDArray[np.int64],
-    caller: NDArray[np.int64],
-    callee: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The calls, and those that they bring about: a geometric number, in either direction."""
-    table = scenario.table("people")
-    delay = Spread(**table["follow_up_minutes"])
-    parts = [(start, caller, callee)]
-    while len(start) > 0 and len(parts) < 6:
-        rows = np.flatnonzero(rng.random(len(start)) < table["follow_up_share"])
-        turned = rng.random(len(rows)) < table["follow_up_turned_share"]
-        later = start[rows] + (2 * MINUTE + MINUTE * lognormal(rng, delay, len(rows))).astype(np.int64)
-        one, other = caller[rows], callee[rows]
-        start, caller, callee = later, np.where(turned, other, one), np.where(turned, one, other)
-        parts.append((start, caller, callee))
-    return (
-        np.concatenate([part[0] for part in parts]),
-        np.concatenate([part[1] for part in parts]),
-        np.concatenate([part[2] for part in parts]),
-    )
-
-
-def returned_to_strangers(
-    scenario: Scenario,
-    rng: np.random.Generator,
-    society: Society,
-    plan: Plan,
-    days: Calendar,
-    share: float,
-    answer: float,
-) -> Plan:
-    """Missed calls of strangers that subscribers return, with a chance of `share`.
-
-    `answer` is the chance that the stranger picks up.
-    """
-    manner = replace(scenario.read(Manner, "people.manner"), answer_share=answer)
-    ours = plan.take((plan.callee < society.subscribers) & (plan.outcome == NO_ANSWER))
-    delay = Spread(**scenario.table("people")["callback_minutes"])
-    return callbacks(rng, ours, days, manner, share, delay)

@@ -35,6 +35,7 @@ class Plan:
     outcome: NDArray[np.int8]
     released: NDArray[np.int8]
     campaign: NDArray[np.int32]
+    via: NDArray[np.int32]  # the number that the network sees where the caller is a false one; -1: the caller
 
     def __len__(self) -> int:
         return len(self.start)
@@ -44,18 +45,33 @@ class Plan:
         """When each call is over."""
         return self.start + self.ring + self.talk
 
-    def take(self, rows: NDArray[Any]) -> Plan:
-        """The calls of a mask or of positions."""
+    @property
+    def carrier(self) -> NDArray[np.int32]:
+        """The number whose line each call takes up."""
+        return np.where(self.via >= 0, self.via, self.caller)
+
+    def keep(self, rows: NDArray[Any]) -> None:
+        """Keep the calls of a mask or of positions, in that order; one column at a time, so that memory is spared."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name)[rows])
+
+    def take(self, rows: NDArray[Any] | slice) -> Plan:
+        """The calls of a mask, of positions or of a slice."""
         return Plan(*(getattr(self, each.name)[rows] for each in fields(self)))
 
 
 def join(plans: Iterable[Plan]) -> Plan:
-    """Plans one after the other."""
+    """Plans one after the other. They are used up: each column is let go as soon as it is joined."""
     parts = list(plans)
     if not parts:
         empty = np.empty(0, dtype=np.int64)
         return attempt(np.random.default_rng(0), empty, empty, empty, None, empty)
-    return Plan(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Plan)))
+    columns = []
+    for each in fields(Plan):
+        columns.append(np.concatenate([getattr(part, each.name) for part in parts]))
+        for part in parts:
+            setattr(part, each.name, None)
+    return Plan(*columns)
 
 
 def attempt(
@@ -80,7 +96,22 @@ def attempt(
         outcome=ends[2].astype(np.int8),
         released=ends[3].astype(np.int8),
         campaign=np.broadcast_to(np.asarray(campaign, dtype=np.int32), count).copy(),
+        via=np.full(count, -1, dtype=np.int32),
     )
+
+
+def dialled(
+    start: NDArray[np.int64],
+    caller: NDArray[Any],
+    callee: NDArray[Any],
+    ends: tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]],
+    campaign: NDArray[Any] | int = -1,
+) -> Plan:
+    """Calls whose ends (ring, talk, outcome, releaser) are known already."""
+    count = len(start)
+    of_campaign = np.broadcast_to(np.asarray(campaign, dtype=np.int32), count).copy()
+    via = np.full(count, -1, dtype=np.int32)
+    return Plan(start, caller.astype(np.int32), callee.astype(np.int32), *ends, of_campaign, via)
 
 
 def outcomes(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...features.records import ROUTES
 from .draws import choose, lognormal
 from .numbering import (
+    AREAS,
     OPERATORS,
     TRUNK_KINDS,
     Directory,
@@ -24,6 +25,8 @@ from .numbering import (
 from .scenario import Spread
 from .timing import DAY, Calendar
 
+ABROAD = ("foreign", "foreign_86")  # the second shows a mobile number of this country
+MOBILE = ("mobile", "resale", "foreign_86")
 LEAST_LIFE = DAY // 6
 LONGEST_CHAIN = 64
 SAME_KIND_SHARE = 0.8  # a new block is most often of the kind that the outfit had before
@@ -39,6 +42,9 @@ class Pool:
     numbers_per_device: float
     own_network_share: float
     lines: int
+    local_share: float
+    shared_trunk_share: float
+    agent_sim_share: float
 
 
 def lives(
@@ -59,6 +65,8 @@ def enter(
     attestation: Mapping[str, dict[str, float]],
     area: int,
     subscriber_blocks: NDArray[np.int64],
+    subscribers: int,
+    most_tenants: int,
     born: NDArray[np.int64],
     died: NDArray[np.int64],
     numbers: Directory,
@@ -70,8 +78,11 @@ def enter(
     group = np.cumsum(rng.random(count) < pool.new_block_share).astype(np.int64)
     group -= group[0]
     ours = bool(rng.random() < pool.own_network_share)
-    trunk = int(numbers.new("trunk", 1)[0])
+    trunk = numbers.trunk(rng, pool.shared_trunk_share, most_tenants)
     devices = numbers.new("device", int(np.ceil(count / pool.numbers_per_device)))
+    # An agent's own card may be in the telephone, too: a device says nothing for sure.
+    private = int(numbers["device"][rng.integers(0, subscribers)])
+    devices[0] = private if rng.random() < pool.agent_sim_share else devices[0]
     cells = rng.integers(0, numbers.taken["cell"], 2)
     kind = ""
     entered = []
@@ -79,7 +90,10 @@ def enter(
         rows = np.flatnonzero(group == code)
         if not kind or rng.random() > SAME_KIND_SHARE:
             kind = list(pool.weights)[int(choose(rng, pool.weights, 1)[0])]
-        digits = _digits(rng, pool, kind, len(rows), area, subscriber_blocks)
+        mixed = kind == "mobile" and rng.random() < pool.mixed_block_share
+        here = mixed or rng.random() < pool.local_share
+        place = _area(rng, kind, area, here)
+        digits = _digits(rng, kind, len(rows), place, subscriber_blocks if mixed else None)
         sim = ours and kind in {"mobile", "resale"}
         access = _access(kind, ours)
         entered.append(
@@ -89,33 +103,42 @@ def enter(
                 slice=slice_code,
                 campaign=campaign,
                 lines=pool.lines if kind in TRUNK_KINDS else 1,
-                ours=ours and kind != "foreign",
+                ours=ours and kind not in ABROAD,
                 born=born[rows],
                 died=died[rows],
                 trunk=trunk if kind in TRUNK_KINDS else -1,
                 operator=_operator(rng, kind, digits),
                 device=devices[rows * len(devices) // count] if sim else -1,
+                area=place,
                 home=cells[0] if sim else -1,
                 work=cells[1] if sim else -1,
                 attestation=attestations(rng, attestation[access], len(rows)),
-                route=ROUTES.index("international" if kind == "foreign" else "domestic"),
+                route=ROUTES.index("international" if kind in ABROAD else "domestic"),
             )
         )
     return np.concatenate(entered)
 
 
 def _digits(
-    rng: np.random.Generator, pool: Pool, kind: str, count: int, area: int, subscriber_blocks: NDArray[np.int64]
+    rng: np.random.Generator, kind: str, count: int, area: int, subscriber_blocks: NDArray[np.int64] | None
 ) -> NDArray[np.int64]:
-    if kind not in {"mobile", "resale"}:
+    """Numbers side by side; mobile ones in one block, that of subscribers if their blocks are given."""
+    if kind not in MOBILE:
         return hunt_group(rng, kind, count, area)
-    if kind == "mobile" and rng.random() < pool.mixed_block_share:
+    if subscriber_blocks is not None:
         return in_blocks(rng, rng.choice(subscriber_blocks, 1), count)
-    return in_blocks(rng, mobile_blocks(rng, 1, kind), count)
+    return in_blocks(rng, mobile_blocks(rng, 1, "resale" if kind == "resale" else "mobile"), count)
+
+
+def _area(rng: np.random.Generator, kind: str, here: int, local: bool) -> int:
+    """Where a block of numbers comes from; 95 and 400 numbers are of no area."""
+    if kind not in (*MOBILE, "fixed"):
+        return 0
+    return here if local else int(rng.choice([area for area in AREAS if area != here]))
 
 
 def _access(kind: str, ours: bool) -> str:
-    if kind == "foreign":
+    if kind in ABROAD:
         return "foreign"
     if kind in TRUNK_KINDS:
         return "trunk"
@@ -123,7 +146,7 @@ def _access(kind: str, ours: bool) -> str:
 
 
 def _operator(rng: np.random.Generator, kind: str, digits: NDArray[np.int64]) -> NDArray[np.int8]:
-    if kind in {"mobile", "resale"}:
+    if kind in MOBILE:
         return operators(digits)
     code = OPERATORS.index("foreign") if kind == "foreign" else int(rng.integers(0, 3))
     return np.full(len(digits), code, dtype=np.int8)

@@ -15,6 +15,9 @@ from .scenario import Manner, Scenario, Spread
 from .timing import DAY, MINUTE, Calendar, clock
 
 ANSWERING_SHARE = 0.9  # a line that is there to be called
+BOT_ANSWER_SHARE = 0.97
+INTEREST_ANSWER = 0.8  # factor on the chance that an agent picks up
+LATER_MINUTES = Spread(600.0, 1.6)
 RETURN_MINUTES = Spread(90.0, 1.2)
 
 
@@ -51,6 +54,32 @@ def friendly_calls(
     callee = np.where(outward, people, ids[who])
     campaign = np.where(outward, around.numbers["campaign"][ids[who]], -1)
     return attempt(rng, start, caller, callee, around.scenario.read(Manner, "people.manner"), campaign)
+
+
+def accomplices(
+    rng: np.random.Generator, around: Relations, ids: NDArray[np.int32], bots: int, per_day: float, talk_s: float
+) -> Plan:
+    """Calls to lines of one's own that always answer and talk for long, so that averages look well."""
+    if bots == 0 or per_day <= 0:
+        return join([])
+    born, died = around.alive(ids)
+    who = np.repeat(np.arange(len(ids)), rng.poisson(per_day * np.maximum(died - born, 0) / DAY))
+    lines = rng.integers(around.society.subscribers, around.society.subscribers + around.society.outsiders, bots)
+    start = clock(around.days, around.scenario.table("clocks.office")).draw(rng, born[who], died[who])
+    manner = replace(around.scenario.read(Manner, "people.manner"), answer_share=BOT_ANSWER_SHARE)
+    longer = talk_s / manner.talk.median
+    callee, campaign = lines[rng.integers(0, bots, len(who))], around.numbers["campaign"][ids[who]]
+    return attempt(rng, start, ids[who], callee, manner, campaign, talk=longer)
+
+
+def second_thoughts(rng: np.random.Generator, around: Relations, plan: Plan, share: float) -> Plan:
+    """People who spoke and call again hours or days later: they took an interest, or want to complain."""
+    people = plan.callee < around.society.subscribers + around.society.outsiders
+    spoken = plan.take(people & (plan.outcome == ANSWERED) & (rng.random(len(plan)) < share))
+    start = spoken.end + (MINUTE * lognormal(rng, LATER_MINUTES, len(spoken))).astype(np.int64)
+    day = (around.days.hour(start) >= 8) & (around.days.hour(start) < 21)
+    manner = around.scenario.read(Manner, "people.manner")
+    return attempt(rng, start[day], spoken.callee[day], spoken.caller[day], manner, answer=INTEREST_ANSWER)
 
 
 def inbound_calls(

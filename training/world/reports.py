@@ -1,8 +1,11 @@
-"""What users report and mark, late and with mistakes, and what checks by call-back find out."""
+"""What users complain about and mark, late and with mistakes; false accusations and marks of a number's last owner.
+
+Two channels: a complaint goes to an office and is rare, a mark is a tap on the screen after a call.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,81 +15,120 @@ from .draws import lognormal, stream
 from .numbering import Directory
 from .people import Society
 from .plans import ANSWERED, NO_ANSWER, Plan
+from .records import parts
 from .scenario import Scenario, Spread
 from .timing import DAY, HOUR, MINUTE, Calendar
 
 NOT_NUISANCE = "not_nuisance"
+CHANNELS = ("complaint", "mark")
+COMPLAINT, MARK = range(len(CHANNELS))
 
 
 @dataclass(frozen=True)
 class Reports:
-    """Reports, one array a column, in the order in which they arrive; `call` is a row of the settled plan."""
+    """Reports, one array a column, in the order in which they arrive.
+
+    `call` is a row of the settled plan, -1 for a report that no call stands behind; `channel` a position in CHANNELS.
+    """
 
     call: NDArray[np.int64]
+    reporter: NDArray[np.int64]
+    number: NDArray[np.int64]
     at: NDArray[np.int64]
     known_at: NDArray[np.int64]
     category: NDArray[np.object_]
     mode: NDArray[np.object_]  # None where the reporter could not tell
+    channel: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Findings:
-    """Numbers whose truth was established, in the order in which it became known."""
-
-    number: NDArray[np.int64]
-    known_at: NDArray[np.int64]
-
-
-def reports(scenario: Scenario, seed: int, society: Society, numbers: Directory, plan: Plan) -> Reports:
-    """Reports and marks on the calls of a plan."""
+def reports(scenario: Scenario, seed: int, society: Society, numbers: Directory, plan: Plan, days: Calendar) -> Reports:
+    """Everything that is reported about the numbers of a plan."""
     rng = stream(seed, "reports")
     table = scenario.table("reports")
-    chance = _willingness(rng, table, society, numbers, plan)
-    guilty = np.flatnonzero(rng.random(len(plan)) < np.where(plan.campaign >= 0, chance, 0.0))
-    benign = _innocent(rng, table, numbers, plan, len(guilty))
+    people = np.arange(len(numbers)) < society.subscribers
+    zeal = zeal_of(rng, table, people, np.isin(np.arange(len(numbers)), society.members("elderly")))
+    complaints = reported_calls(rng, table["complaints"], zeal, plan)
+    marks = reported_calls(rng, table["marks"], zeal, plan)
+    benign = _innocent(rng, table, numbers, plan, len(marks))
+    told = _about_calls(rng, table, numbers, plan, (complaints, marks, benign))
+    false = accusations(stream(seed, "accusations"), table, society, numbers, days)
+    old = inherited(stream(seed, "inherited"), table, society, numbers, days)
+    every = _joined([told, false, old])
+    order = np.lexsort((every.call, every.known_at))
+    return Reports(*(getattr(every, each.name)[order] for each in fields(Reports)))
+
+
+def _joined(some: list[Reports]) -> Reports:
+    return Reports(*(np.concatenate([getattr(one, each.name) for one in some]) for each in fields(Reports)))
+
+
+def _about_calls(
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    numbers: Directory,
+    plan: Plan,
+    calls: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+) -> Reports:
+    complaints, marks, benign = calls
+    guilty = np.concatenate((complaints, marks))
     call = np.concatenate((guilty, benign))
     category = np.concatenate((_named(rng, table, numbers, plan, guilty), _mistaken(rng, table, numbers, plan, benign)))
-    denied = rng.random(len(call)) < table["not_nuisance_share"]
-    category[denied] = NOT_NUISANCE
     mode = np.concatenate((_told(rng, table, numbers, plan, guilty), np.full(len(benign), None, dtype=object)))
-    mode[denied] = None
+    channel = np.repeat((COMPLAINT, MARK), (len(complaints), len(marks) + len(benign)))
+    denied = (rng.random(len(call)) < table["not_nuisance_share"]) & (channel == MARK)
+    category[denied], mode[denied] = NOT_NUISANCE, None
     after = MINUTE * lognormal(rng, Spread(**table["after_minutes"]), len(call))
-    delay = HOUR * lognormal(rng, Spread(**table["arrival_hours"]), len(call))
     at = plan.end[call] + after.astype(np.int64)
-    known = at + np.clip(delay, MINUTE, 60 * DAY).astype(np.int64)
-    order = np.lexsort((call, known))
-    return Reports(call[order], at[order], known[order], category[order], mode[order])
+    caller, callee = plan.caller[call].astype(np.int64), plan.callee[call].astype(np.int64)
+    return Reports(call, callee, caller, at, at + _delay(rng, table, len(call)), category, mode, channel)
 
 
-def _willingness(
-    rng: np.random.Generator, table: dict[str, Any], society: Society, numbers: Directory, plan: Plan
+def _delay(rng: np.random.Generator, table: dict[str, Any], count: int) -> NDArray[np.int64]:
+    delay = HOUR * lognormal(rng, Spread(**table["arrival_hours"]), count)
+    clipped: NDArray[np.int64] = np.clip(delay, MINUTE, 60 * DAY).astype(np.int64)
+    return clipped
+
+
+def zeal_of(
+    rng: np.random.Generator, table: dict[str, Any], people: NDArray[np.bool_], elderly: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Chance that each call is reported: by its outcome, its callee's zeal, its caller's luck."""
-    by_outcome = np.zeros(len(plan))
-    by_outcome[plan.outcome == ANSWERED] = table["answered_share"]
-    by_outcome[plan.outcome == NO_ANSWER] = table["missed_share"]
-    zeal = np.zeros(len(numbers))
-    people = np.exp(table["zeal_sigma"] * rng.standard_normal(society.subscribers))
-    people[society.members("elderly")] *= table["elderly_factor"]
-    zeal[: society.subscribers] = people
-    lucky = rng.random(len(numbers)) < table["never_share"]
-    chance: NDArray[np.float64] = by_outcome * zeal[plan.callee] * ~lucky[plan.caller]
-    return chance
+    """How readily each number's owner reports; of other networks' numbers nobody knows."""
+    zeal = np.where(people, np.exp(table["zeal_sigma"] * rng.standard_normal(len(people))), 0.0)
+    zeal[elderly] *= table["elderly_factor"]
+    return zeal
+
+
+def reported_calls(
+    rng: np.random.Generator, table: dict[str, Any], zeal: NDArray[np.float64], plan: Plan
+) -> NDArray[np.int64]:
+    """Nuisance calls that are reported: by their outcome, their callee's zeal and their caller's fame."""
+    fame = np.where(rng.random(len(zeal)) < table["notorious_share"], table["notorious_factor"], 1.0)
+    fame[rng.random(len(zeal)) < table["never_share"]] = 0.0
+    found = []
+    for rows in parts(plan):
+        some = plan.take(rows)
+        nuisance = np.flatnonzero(some.campaign >= 0)
+        outcome, caller, callee = (column[nuisance] for column in (some.outcome, some.caller, some.callee))
+        chance = np.where(outcome == ANSWERED, table["answered_share"], 0.0)
+        chance[outcome == NO_ANSWER] = table["missed_share"]
+        reported = rng.random(len(nuisance)) < chance * zeal[callee] * fame[caller]
+        found.append(rows.start + nuisance[reported])
+    return np.concatenate(found)
 
 
 def _innocent(
     rng: np.random.Generator, table: dict[str, Any], numbers: Directory, plan: Plan, guilty: int
 ) -> NDArray[np.int64]:
     """Benign calls that are marked: so many that they are the wanted share of all marks."""
-    weight = np.array([table["benign_weights"].get(name, 0.0) for name in numbers.slices])
-    by_call = weight[numbers["slice"][plan.caller]] * ((plan.outcome == ANSWERED) & (plan.campaign < 0))
-    by_call *= numbers["ours"][plan.callee]
-    cumulative = np.cumsum(by_call)
+    weight = np.array([table["benign_weights"].get(name, 0.0) for name in numbers.slices])[numbers["slice"]]
+    rows = np.flatnonzero((plan.outcome == ANSWERED) & (plan.campaign < 0))
+    rows = rows[(weight[plan.caller[rows]] > 0) & numbers["ours"][plan.callee[rows]]]
+    cumulative = np.cumsum(weight[plan.caller[rows]])
     wanted = round(guilty * table["benign_share"] / max(1 - table["benign_share"], 1e-9))
-    if not len(cumulative) or cumulative[-1] <= 0:
+    if not len(rows):
         return np.empty(0, dtype=np.int64)
     drawn = np.searchsorted(cumulative, rng.random(wanted) * cumulative[-1], side="right")
-    return np.unique(drawn)
+    return np.unique(rows[drawn])
 
 
 def _named(
@@ -124,36 +166,42 @@ def _contents(numbers: Directory) -> NDArray[np.object_]:
     return np.array(sorted({each.content for each in numbers.campaigns}) or ["fraud"], dtype=object)
 
 
-def findings(scenario: Scenario, seed: int, numbers: Directory, plan: Plan, known: Reports, days: Calendar) -> Findings:
-    """A random sample of the callers, some of the reported and of the busy ones, each checked some days later."""
-    rng = stream(seed, "findings")
-    table = scenario.table("findings")
-    calling = np.bincount(plan.caller, minlength=len(numbers)) > 0
-    luck = rng.random(len(numbers))
-    born = np.maximum(numbers["born"], days.start)
-    length = np.minimum(numbers["died"], days.end) - born
-    asked = born + (rng.random(len(numbers)) * np.maximum(length, 0)).astype(np.int64)
-    reported, first = np.unique(plan.caller[known.call], return_index=True)
-    checked = rng.random(len(reported)) < table["reported_share"]
-    asked[reported[checked]] = known.known_at[first[checked]]
-    chosen = calling & (luck < table["audit_share"])
-    chosen[reported[checked]] = True
-    for busy, since in _busy(plan, days, table["busy_calls"]).items():
-        if luck[busy] < table["busy_share"] and not chosen[busy]:
-            asked[busy] = since
-            chosen[busy] = True
-    number = np.flatnonzero(chosen)
-    delay = DAY * lognormal(rng, Spread(**table["delay_days"]), len(number))
-    moment = asked[number] + delay.astype(np.int64)
-    order = np.lexsort((number, moment))
-    return Findings(number[order], moment[order])
+def accusations(
+    rng: np.random.Generator, table: dict[str, Any], society: Society, numbers: Directory, days: Calendar
+) -> Reports:
+    """Mass false marks: accomplices mark a number that they agreed on, within hours, and nobody was called."""
+    told, code = table["malicious"], numbers.slice(table["malicious"]["slice"])
+    innocent = np.flatnonzero((numbers["slice"] == code) & (numbers["died"] >= days.end))
+    victims = rng.choice(innocent, min(told["victims"], len(innocent)), replace=False) if len(innocent) else innocent
+    count = told["accomplices"]
+    begin = days.start + (rng.random(len(victims)) * (days.end - days.start - DAY)).astype(np.int64)
+    at = np.repeat(begin, count) + (rng.random(len(victims) * count) * told["hours"] * HOUR).astype(np.int64)
+    reporter = rng.integers(0, society.subscribers, len(at))
+    return _made_up(rng, table, numbers, reporter, np.repeat(victims, count), at, at + _delay(rng, table, len(at)))
 
 
-def _busy(plan: Plan, days: Calendar, most: int) -> dict[int, int]:
-    """Callers with at least `most` calls in a day, and the end of the first such day."""
-    day = (plan.start - days.start) // DAY
-    keys, counts = np.unique(plan.caller * np.int64(1 << 16) + day, return_counts=True)
-    busy = keys[counts >= most]
-    callers, first = np.unique(busy >> 16, return_index=True)
-    ends = days.start + ((busy[first] & 0xFFFF) + 1) * DAY
-    return dict(zip(callers.tolist(), ends.tolist(), strict=True))
+def inherited(
+    rng: np.random.Generator, table: dict[str, Any], society: Society, numbers: Directory, days: Calendar
+) -> Reports:
+    """Marks of before the world on numbers that have a new owner since."""
+    members = society.members("recycled")
+    number = np.repeat(members, rng.poisson(table["inherited"]["per_number"], len(members)))
+    at = days.start - (DAY * rng.uniform(1.0, table["inherited"]["days"], len(number))).astype(np.int64)
+    known = np.minimum(at + _delay(rng, table, len(number)), days.start - 1)
+    return _made_up(rng, table, numbers, rng.integers(0, society.subscribers, len(at)), number, at, known)
+
+
+def _made_up(
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    numbers: Directory,
+    reporter: NDArray[np.int64],
+    number: NDArray[np.int64],
+    at: NDArray[np.int64],
+    known: NDArray[np.int64],
+) -> Reports:
+    count = len(at)
+    category = rng.choice(_contents(numbers), count).astype(object)
+    mode = np.full(count, "human", dtype=object)
+    mode[rng.random(count) < table["no_mode_share"]] = None
+    return Reports(np.full(count, -1), reporter, number, at, known, category, mode, np.full(count, MARK))

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 T = TypeVar("T")
+SHIPPED = ("default.toml", "benign.toml", "nuisance.toml", "attacks.toml", "reports.toml")
+NAMED = ("crackdown", "rare", "spring_festival")  # scenarios that can be asked for by name
+ALIKE = ("work", "outfits")  # tables whose members may be like one another
+WEIGHTS = ("pool", "content")
 Table = dict[str, Any]
 
 
@@ -74,7 +78,7 @@ class Scenario:
 
 
 def load_scenario(path: Path | None = None) -> Scenario:
-    """The shipped defaults, changed by the values of a TOML file.
+    """The shipped defaults, changed by the values of a TOML file, or of a shipped scenario (NAMED) by its name.
 
     Raises `ValueError`, in one line that names the dotted key, for an unknown key, a wrong type or a value
     out of range; `OSError` if the file cannot be read.
@@ -82,15 +86,57 @@ def load_scenario(path: Path | None = None) -> Scenario:
     >>> load_scenario().table("sizes.tiny")["days"]
     28
     """
-    text = resources.files(__package__).joinpath("default.toml").read_text(encoding="utf-8")
-    values = tomllib.loads(text)
+    values = _shipped()
     if path is None:
         return Scenario(values)
     try:
-        changes = tomllib.loads(path.read_text(encoding="utf-8"))
+        changes = tomllib.loads(_text(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a TOML file: {error}") from error
     return Scenario(_merged(values, changes, "", path))
+
+
+def _text(path: Path) -> str:
+    """A scenario file's text; the name of a shipped one does, too."""
+    if str(path) in NAMED and not path.exists():
+        return resources.files(__package__).joinpath(f"{path}.toml").read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
+def _shipped() -> Table:
+    """The defaults of all files. A table that is `like` another one of its kind starts from that one's values."""
+    values: Table = {}
+    for name in SHIPPED:
+        text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+        _put(values, tomllib.loads(text))
+    for kind in ALIKE:
+        for name, table in values[kind].items():
+            values[kind][name] = _grown(values[kind], name, table)
+    return values
+
+
+def _put(values: Table, more: Table) -> None:
+    for key, value in more.items():
+        if key in values:
+            _put(values[key], value)
+        else:
+            values[key] = value
+
+
+def _grown(known: Table, name: str, table: Table) -> Table:
+    if "like" not in table:
+        return table
+    parent = table.pop("like")
+    return _over(_grown(known, parent, known[parent]), table, name)
+
+
+def _over(base: Table, changes: Table, name: str) -> Table:
+    """A copy of a table with some values changed; mappings with free keys (weights) are replaced whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        deeper = isinstance(value, dict) and key not in WEIGHTS
+        merged[key] = _over(base[key], value, f"{name}.{key}") if deeper else value
+    return merged
 
 
 def _merged(base: Table, changes: Table, prefix: str, path: Path) -> Table:

@@ -7,37 +7,48 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...features.records import KEYED_COLUMNS
-from .world import World
+from .registers import REGISTERS
+from .world import Progress, Settled, World
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from ...features.intake import Intake
+    from ...features.pseudonyms import Use
 
 TABLES = ("calls", "truth", "numbers", "reports", "findings")
 FACTS = "world.json"
+REGISTER = "register_"  # how the file of a register begins
+# Columns that hold what must be keyed, and what it is.
+USES: dict[str, Use] = {"number": "number", "reporter": "number", "callee": "number", "trunk": "trunk"}
+Write = Callable[[str, "pa.Table"], None]
 
 
 def keyed_world(world: World, intake: Intake) -> World:
     """The same world with keyed calls, and every number replaced by its token."""
-    return replace(
-        world,
-        calls=intake.table(world.calls),
-        numbers=_keyed(world.numbers, ("number",), intake),
-        reports=_keyed(world.reports, ("reporter", "number"), intake),
-        findings=_keyed(world.findings, ("number",), intake),
-    )
+    return replace(world, calls=intake.table(world.calls), **_beside(world, intake))
 
 
-def _keyed(table: pa.Table, columns: tuple[str, ...], intake: Intake) -> pa.Table:
-    for name in columns:
-        place = table.column_names.index(name)
-        table = table.set_column(place, name, intake.keyed("number", table[name]))
+def _beside(world: World | Settled, intake: Intake) -> dict[str, Any]:
+    return {
+        "numbers": _keyed(world.numbers, intake),
+        "reports": _keyed(world.reports, intake),
+        "findings": _keyed(world.findings, intake),
+        "registers": {name: _keyed(table, intake) for name, table in world.registers.items()},
+    }
+
+
+def _keyed(table: pa.Table, intake: Intake) -> pa.Table:
+    for place, name in enumerate(table.column_names):
+        if name in USES:
+            table = table.set_column(place, name, intake.keyed(USES[name], table[name]))
     return table
 
 
@@ -46,28 +57,78 @@ def write_world(world: World, folder: Path) -> None:
 
     Raises `ValueError` if the world's calls are not keyed.
     """
-    import pyarrow.parquet as pq
-
     if not set(KEYED_COLUMNS) <= set(world.calls.column_names):
         raise ValueError("a world is written with keyed calls only: make them with keyed_world")
+    with _files(folder) as write:
+        write("calls", world.calls)
+        write("truth", world.truth)
+        _write_beside(write, {name: getattr(world, name) for name in ("numbers", "reports", "findings", "registers")})
+    _write_facts(world.facts, folder)
+
+
+def write_settled(settled: Settled, intake: Intake, folder: Path, progress: Progress | None = None) -> int:
+    """Key and write a world part by part, so that its calls are never in memory at once; returns how many rows."""
+    rows = 0
+    with _files(folder) as write:
+        for calls, truth in settled.parts():
+            write("calls", intake.table(calls))
+            write("truth", truth)
+            rows += calls.num_rows
+            if progress:
+                progress(rows / max(len(settled.plan), rows), "writing")
+        _write_beside(write, _beside(settled, intake))
+    _write_facts(settled.facts, folder)
+    return rows
+
+
+def _write_beside(write: Write, beside: dict[str, Any]) -> None:
+    for name in ("numbers", "reports", "findings"):
+        write(name, beside[name])
+    for name, table in beside["registers"].items():
+        write(f"{REGISTER}{name}", table)
+
+
+@contextmanager
+def _files(folder: Path) -> Iterator[Write]:
+    """Writes tables, several parts of one or one at once; the files get their names when all are whole."""
+    import pyarrow.parquet as pq
+
     folder.mkdir(parents=True, exist_ok=True)
-    for name in TABLES:
-        unfinished = folder / f".{name}.parquet.{os.getpid()}"
-        pq.write_table(getattr(world, name), unfinished, compression="zstd")
-        unfinished.replace(folder / f"{name}.parquet")
-    # Last, so that a folder with this file is complete.
+    writers: dict[str, pq.ParquetWriter] = {}
+
+    def unfinished(name: str) -> Path:
+        return folder / f".{name}.parquet.{os.getpid()}"
+
+    def write(name: str, table: pa.Table) -> None:
+        if name not in writers:
+            writers[name] = pq.ParquetWriter(unfinished(name), table.schema, compression="zstd")
+        writers[name].write_table(table)
+
+    try:
+        yield write
+    finally:
+        for writer in writers.values():
+            writer.close()
+    for name in writers:
+        unfinished(name).replace(folder / f"{name}.parquet")
+
+
+def _write_facts(facts: dict[str, str], folder: Path) -> None:
+    """Last, so that a folder with this file is complete."""
     unfinished = folder / f".{FACTS}.{os.getpid()}"
-    unfinished.write_text(json.dumps(world.facts, indent=1) + "\n", encoding="utf-8")
+    unfinished.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     unfinished.replace(folder / FACTS)
 
 
 def read_world(folder: Path) -> World:
-    """A world that `write_world` wrote. Raises `ValueError` if the folder does not hold a whole one."""
+    """A world that was written to a folder. Raises `ValueError` if the folder does not hold a whole one."""
     import pyarrow.parquet as pq
 
-    missing = [name for name in (FACTS, *(f"{name}.parquet" for name in TABLES)) if not (folder / name).is_file()]
+    files = {name: folder / f"{name}.parquet" for name in TABLES}
+    kept = {name: folder / f"{REGISTER}{name}.parquet" for name in REGISTERS}
+    missing = [path.name for path in (folder / FACTS, *files.values(), *kept.values()) if not path.is_file()]
     if missing:
         raise ValueError(f"{folder}: not a whole world, without {', '.join(missing)}")
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    tables = {name: pq.read_table(folder / f"{name}.parquet") for name in TABLES}
-    return World(**tables, facts=facts)
+    tables = {name: pq.read_table(path) for name, path in files.items()}
+    return World(**tables, registers={name: pq.read_table(path) for name, path in kept.items()}, facts=facts)

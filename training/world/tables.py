@@ -9,13 +9,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...features.records import ATTESTATIONS, CALL_COLUMNS, OUTCOMES, RELEASED_BY, ROUTES
-from .draws import lognormal, stream
+from .findings import Findings
 from .numbering import NEVER, OPERATORS, Directory
 from .plans import Plan
-from .reports import Findings, Reports
-from .scenario import Scenario, Spread
-from .timing import MINUTE, SECOND, Calendar
+from .records import Records
+from .reports import CHANNELS, Reports
+from .timing import DAY, SECOND, Calendar
 
+ROAMING = ROUTES.index("roaming")
+UNKNOWN_RELEASE = RELEASED_BY.index("unknown")
 TIMESTAMP = pa.timestamp("ms", tz="UTC")
 # Q.850 causes, in the order of OUTCOMES.
 CAUSES = ("16", "19", "17", "21", "21", "1", "38", "", "")
@@ -30,66 +32,59 @@ def coded(codes: NDArray[Any], names: Any) -> pa.DictionaryArray:
 
 
 def calls_table(
-    scenario: Scenario, seed: int, plan: Plan, numbers: Directory, strings: pa.Array, days: Calendar
+    plan: Plan, records: Records, first: int, numbers: Directory, strings: pa.Array, days: Calendar
 ) -> pa.Table:
-    """The calls with the columns of a call record, and `call`, the row's number."""
-    rng = stream(seed, "records")
-    caller, count = plan.caller, len(plan)
-    nothing = pa.DictionaryArray.from_arrays(pa.nulls(count, pa.int32()), pa.array([], pa.string()))
+    """Records of a part of the calls with the columns of a call record, and `call`, the call's number.
+
+    `first` is the number of the part's first call. A record that was written twice has the same number twice.
+    """
+    plan, missing = plan.take(records.row), records.missing
+    seen = plan.carrier
+    abroad = (plan.start >= numbers["away_from"][seen]) & (plan.start < numbers["away_to"][seen])
     columns = {
         "start": pa.array(plan.start, TIMESTAMP),
-        "caller": coded(caller, strings),
+        "caller": coded(plan.caller, strings),
         "callee": coded(plan.callee, strings),
-        "ring": pa.array(plan.ring / SECOND),
+        "ring": pa.array(plan.ring / SECOND, mask=missing["ring"]),
         "talk": pa.array(plan.talk / SECOND),
         "outcome": coded(plan.outcome, OUTCOMES),
-        "released_by": coded(plan.released, RELEASED_BY),
-        "recorded": _recorded(scenario, rng, plan),
-        "network_caller": nothing,
-        "attestation": coded(numbers["attestation"][caller], ATTESTATIONS),
-        "route": coded(numbers["route"][caller], ROUTES),
-        "trunk": coded(numbers["trunk"][caller], _names("trunk", numbers)),
-        "operator": coded(numbers["operator"][caller], OPERATORS),
-        "device": coded(numbers["device"][caller], _names("device", numbers)),
-        "place": coded(_places(scenario, rng, plan, numbers, days), _names("cell", numbers)),
+        "released_by": coded(np.where(missing["released_by"], UNKNOWN_RELEASE, plan.released), RELEASED_BY),
+        "recorded": pa.array(records.recorded, TIMESTAMP, mask=records.recorded == 0),
+        "network_caller": coded(plan.via, strings),
+        "attestation": coded(numbers["attestation"][seen], ATTESTATIONS),
+        "route": coded(np.where(abroad, ROAMING, numbers["route"][seen]), ROUTES),
+        "trunk": coded(numbers["trunk"][seen], _names("trunk", numbers)),
+        "operator": coded(numbers["operator"][seen], OPERATORS),
+        "device": coded(np.where(missing["device"], -1, numbers["device"][seen]), _names("device", numbers)),
+        "place": coded(np.where(missing["place"] | abroad, -1, _places(plan, numbers, days)), _names("cell", numbers)),
         "cause": coded(plan.outcome, CAUSES),
     }
     ordered = {name: columns[name] for name in CALL_COLUMNS}
-    return pa.table({**ordered, "call": pa.array(np.arange(count))})
+    return pa.table({**ordered, "call": pa.array(first + records.row)})
 
 
 def _names(thing: str, numbers: Directory) -> list[str]:
     return [f"{thing}-{code}" for code in range(numbers.taken.get(thing, 0))]
 
 
-def _recorded(scenario: Scenario, rng: np.random.Generator, plan: Plan) -> pa.Array:
-    table = scenario.table("records")
-    late = np.flatnonzero(rng.random(len(plan)) < table["late_share"])
-    delay = MINUTE * lognormal(rng, Spread(**table["late_minutes"]), len(late))
-    recorded = np.zeros(len(plan), dtype=np.int64)
-    recorded[late] = plan.end[late] + np.maximum(delay, SECOND).astype(np.int64)
-    return pa.array(recorded, TIMESTAMP, mask=recorded == 0)
-
-
-def _places(
-    scenario: Scenario, rng: np.random.Generator, plan: Plan, numbers: Directory, days: Calendar
-) -> NDArray[np.int32]:
+def _places(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.int32]:
     hour = days.hour(plan.start)
-    weekend = days.weekend[(plan.start - days.start) // (24 * 60 * MINUTE)]
+    weekend = days.weekend[(plan.start - days.start) // DAY]
     at_work = (hour >= 9) & (hour < 18) & ~weekend
-    place = np.where(at_work, numbers["work"][plan.caller], numbers["home"][plan.caller])
-    missing = rng.random(len(plan), dtype=np.float32) < scenario.table("numbering")["place_missing_share"]
-    return np.where(missing, -1, place)
+    seen = plan.carrier
+    place: NDArray[np.int32] = np.where(at_work, numbers["work"][seen], numbers["home"][seen])
+    return place
 
 
-def truth_table(plan: Plan, numbers: Directory) -> pa.Table:
-    """What each call was. A call that a nuisance number makes is nuisance, whomever it calls."""
-    campaign = plan.campaign
+def truth_table(plan: Plan, records: Records, first: int, numbers: Directory) -> pa.Table:
+    """What the call of each record was. A call that a nuisance number makes is nuisance, whomever it calls."""
+    caller, campaign = plan.caller[records.row], plan.campaign[records.row]
     return pa.table(
         {
-            "call": pa.array(np.arange(len(plan))),
+            "call": pa.array(first + records.row),
             "nuisance": pa.array(campaign >= 0),
-            **_described(numbers, numbers["slice"][plan.caller], campaign),
+            **_described(numbers, numbers["slice"][caller], campaign),
+            "duplicate": pa.array(records.duplicate),
         }
     )
 
@@ -98,6 +93,7 @@ def numbers_table(plan: Plan, numbers: Directory, strings: pa.Array, days: Calen
     """Every existing number that took part in a call."""
     used = np.zeros(len(numbers), dtype=bool)
     used[plan.caller] = True
+    used[plan.via[plan.via >= 0]] = True
     used[plan.callee] = True
     ids = np.flatnonzero(used & (numbers["slice"] != 0))
     born, died = numbers["born"][ids], numbers["died"][ids]
@@ -106,6 +102,9 @@ def numbers_table(plan: Plan, numbers: Directory, strings: pa.Array, days: Calen
             "number": coded(ids, strings),
             "nuisance": pa.array(numbers["campaign"][ids] >= 0),
             **_described(numbers, numbers["slice"][ids], numbers["campaign"][ids]),
+            "own": pa.array(numbers["ours"][ids]),
+            "own_mobile": pa.array(numbers["ours"][ids] & (numbers["device"][ids] >= 0)),
+            "area": pa.array(numbers["area"][ids]),
             "active_from": pa.array(np.maximum(born, days.start), TIMESTAMP),
             "active_to": pa.array(np.where(died == NEVER, days.end, np.minimum(died, days.end)), TIMESTAMP),
         }
@@ -131,17 +130,18 @@ def _of_campaign(values: list[str], campaign: NDArray[Any]) -> pa.DictionaryArra
     return coded(codes[campaign], names)
 
 
-def reports_table(known: Reports, plan: Plan, strings: pa.Array) -> pa.Table:
-    """Reports and marks: who said what about which number, when, and when it became known."""
+def reports_table(known: Reports, strings: pa.Array) -> pa.Table:
+    """Reports: who said what about which number, when, and when it became known; `call` where one stands behind it."""
     return pa.table(
         {
-            "reporter": coded(plan.callee[known.call], strings),
-            "number": coded(plan.caller[known.call], strings),
+            "reporter": coded(known.reporter, strings),
+            "number": coded(known.number, strings),
             "at": pa.array(known.at, TIMESTAMP),
             "known_at": pa.array(known.known_at, TIMESTAMP),
             "category": pa.array(known.category, pa.string()).dictionary_encode(),
             "mode": pa.array(known.mode, pa.string()).dictionary_encode(),
-            "call": pa.array(known.call),
+            "channel": coded(known.channel, CHANNELS),
+            "call": pa.array(known.call, mask=known.call < 0),
         }
     )
 

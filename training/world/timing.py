@@ -23,6 +23,7 @@ class Calendar:
     days: int
     offset: int  # local minus UTC, ms
     weekend: NDArray[np.bool_]  # per day: Saturday, Sunday or holiday
+    shock: NDArray[np.bool_]  # per day: after the day on which the rules changed
 
     @property
     def end(self) -> int:
@@ -41,7 +42,8 @@ def calendar(table: dict[str, Any], days: int) -> Calendar:
     midnight = int(dt.datetime(first.year, first.month, first.day, tzinfo=dt.UTC).timestamp()) * SECOND
     dates = [first + dt.timedelta(days=day) for day in range(days)]
     weekend = np.array([date.weekday() >= 5 or date in table["holidays"] for date in dates])
-    return Calendar(start=midnight - offset, days=days, offset=offset, weekend=weekend)
+    shocked = np.full(days, table["shock_day"] > 0) & (np.arange(days) >= table["shock_day"])
+    return Calendar(start=midnight - offset, days=days, offset=offset, weekend=weekend, shock=shocked)
 
 
 @dataclass(frozen=True)

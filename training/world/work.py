@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from .dialling import Hours, Pace, Sessions, again, dial, sessions
 from .draws import lognormal, stream
 from .numbering import Directory
-from .people import Society, returned_to_strangers
-from .plans import Plan, join
+from .people import Society
+from .plans import Plan, dialled, join
+from .relay import through
 from .scenario import Manner, Scenario, Spread
+from .ties import returned_to_strangers
 from .timing import DAY, Calendar
 
 
@@ -34,10 +36,19 @@ class Work:
     again_share: float
     callback_share: float
     callback_answer_share: float
+    relay_share: float
     manner: Manner
 
 
-def trade(scenario: Scenario, seed: int, name: str, society: Society, days: Calendar, numbers: Directory) -> Plan:
+def trade(
+    scenario: Scenario,
+    seed: int,
+    name: str,
+    society: Society,
+    days: Calendar,
+    numbers: Directory,
+    relays: NDArray[np.int32],
+) -> Plan:
     """The working calls of a trade's members, and those that customers return."""
     rng = stream(seed, name)
     work = scenario.read(Work, f"work.{name}")
@@ -50,10 +61,11 @@ def trade(scenario: Scenario, seed: int, name: str, society: Society, days: Cale
     pace = Pace(lognormal(rng, work.rate, len(members)), work.rate_day_sigma, work.pace_sigma)
     shifts: Sessions = sessions(rng, days, hours, born, died)
     calls = dial(rng, shifts, hours, pace, work.manner, days)
-    callee = again(rng, calls.who, _customers(rng, work, calls.who, members, society), work.again_share)
-    benign = np.full(len(callee), -1, dtype=np.int32)
-    caller = members[calls.who].astype(np.int32)
-    plan = Plan(calls.start, caller, callee, *calls.ends, benign)
+    customers = _customers(rng, work, calls.who, members, society)
+    callee = again(rng, calls.who, customers, work.again_share, calls.ends[2])
+    plan = dialled(calls.start, members[calls.who], callee, calls.ends)
+    hidden = (rng.random(len(members)) < work.relay_share)[calls.who]
+    plan = join([plan.take(~hidden), through(rng, plan.take(hidden), relays)])
     back = returned_to_strangers(scenario, rng, society, plan, days, work.callback_share, work.callback_answer_share)
     return join([plan, back])
 
@@ -75,7 +87,10 @@ def _customers(
     society: Society,
 ) -> NDArray[np.int32]:
     """Strangers of the member's area, or from elsewhere."""
-    near = members[who] + rng.integers(-work.area // 2, work.area // 2 + 1, len(who))
+    either = members[who] + rng.integers(-work.area // 2, work.area // 2 + 1, (2, len(who)))
+    either %= society.subscribers
+    # Who is better known buys more: of two neighbours it is the more exposed one.
+    near = np.where(society.exposure[either[0]] > society.exposure[either[1]], either[0], either[1])
     far = society.subscribers + rng.integers(0, society.outsiders, len(who))
     outside = rng.random(len(who)) < work.outside_share
-    return np.where(outside, far, near % society.subscribers).astype(np.int32)
+    return np.where(outside, far, near).astype(np.int32)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from . import tables
+from .findings import findings
 from .lines import settle
 from .lists import trade_lists
 from .numbering import Directory
 from .outfits import Surroundings, population
-from .people import ordinary_calls, settle_people
+from .people import Society, settle_people
 from .plans import Plan, join
-from .reports import findings, reports
+from .records import parts, written
+from .registers import registers
+from .relay import relay_numbers
+from .reports import reports
 from .scenario import Scenario
-from .timing import calendar
+from .ties import ordinary_calls
+from .timing import Calendar, calendar
 from .work import trade
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Progress = Callable[[float, str], None]
 Population = Callable[[int, int, Surroundings], Plan]
@@ -28,7 +31,7 @@ Population = Callable[[int, int, Surroundings], Plan]
 
 @dataclass(frozen=True)
 class World:
-    """Tables of a world; `calls` is what a system may see, the others are apart from it.
+    """Tables of a world; `calls` is what a system may see, and the registers; the others are apart from it.
 
     `facts` names where they come from: seed, size, scenario (SHA-256), start and end (Unix ms), offset (ms).
     """
@@ -38,29 +41,45 @@ class World:
     numbers: pa.Table
     reports: pa.Table
     findings: pa.Table
+    registers: dict[str, pa.Table]
     facts: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Settled:
+    """A world before its calls are written down, which happens part by part."""
+
+    scenario: Scenario
+    seed: int
+    plan: Plan
+    directory: Directory
+    strings: pa.Array
+    days: Calendar
+    numbers: pa.Table
+    reports: pa.Table
+    findings: pa.Table
+    registers: dict[str, pa.Table]
+    facts: dict[str, str]
+
+    def parts(self) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Calls and their truth, in order of start."""
+        for part, rows in enumerate(parts(self.plan)):
+            some = self.plan.take(rows)
+            records = written(self.scenario, self.seed, part, some)
+            calls = tables.calls_table(some, records, rows.start, self.directory, self.strings, self.days)
+            yield calls, tables.truth_table(some, records, rows.start, self.directory)
+
+
+def _populations(scenario: Scenario) -> dict[str, Population]:
+    """Every population beside ordinary people. Its draws come from a stream of its own name."""
+    return {
+        **{name: partial(_trade, name) for name in scenario.table("work")},
+        **{name: partial(population, name) for name in scenario.table("outfits")},
+    }
+
+
 def _trade(name: str, seed: int, _ordinary: int, world: Surroundings) -> Plan:
-    return trade(world.scenario, seed, name, world.society, world.days, world.numbers)
-
-
-TRADES = ("courier", "takeaway", "organiser")
-OUTFITS = (
-    "customer_service",
-    "alerts",
-    "telemarketer",
-    "robot",
-    "fraud_ring",
-    "one_ring",
-    "low_and_slow",
-)
-# Every population beside ordinary people. A new one is an entry at the end: its draws come from a stream of its
-# own name, its numbers after those of the others, so that they keep theirs.
-POPULATIONS: dict[str, Population] = {
-    **{name: partial(_trade, name) for name in TRADES},
-    **{name: partial(population, name) for name in OUTFITS},
-}
+    return trade(world.scenario, seed, name, world.society, world.days, world.numbers, world.relays)
 
 
 def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None = None) -> World:
@@ -69,6 +88,25 @@ def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None
     `progress` is told the part that is done, 0 to 1, and what comes next.
     Raises `ValueError` if the scenario has no such size or its parameters contradict each other.
     """
+    tell = progress or (lambda _part, _what: None)
+    settled = settled_world(scenario, seed, size, lambda part, what: tell(0.85 * part, what))
+    tell(0.85, "tables")
+    calls, truth = zip(*settled.parts(), strict=True)
+    world = World(
+        calls=pa.concat_tables(calls),
+        truth=pa.concat_tables(truth),
+        numbers=settled.numbers,
+        reports=settled.reports,
+        findings=settled.findings,
+        registers=settled.registers,
+        facts=settled.facts,
+    )
+    tell(1.0, "done")
+    return world
+
+
+def settled_world(scenario: Scenario, seed: int, size: str, progress: Progress | None = None) -> Settled:
+    """The same world, its calls not yet tables: for worlds that are written part by part."""
     sizes = scenario.table("sizes")
     if size not in sizes:
         raise ValueError(f"size must be one of {', '.join(sizes)}, got {size!r}")
@@ -77,36 +115,40 @@ def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None
     days = calendar(scenario.table("calendar"), sizes[size]["days"])
     numbers = Directory()
     society = settle_people(scenario, seed, sizes[size]["subscribers"], days, numbers)
-    plans = [ordinary_calls(scenario, seed, society, days, numbers)]
-    around = Surroundings(scenario, society, days, numbers, trade_lists(scenario, seed, society))
-    ordinary = len(plans[0])
-    for place, (name, calls_of) in enumerate(POPULATIONS.items()):
-        tell(0.4 + 0.2 * place / len(POPULATIONS), name)
-        plans.append(calls_of(seed, ordinary, around))
-    tell(0.6, "lines")
-    planned = join(plans)
-    plans.clear()
+    planned = _planned(scenario, seed, society, numbers, days, tell)
+    tell(0.7, "lines")
     plan = settle(planned, numbers, days)
-    del planned
-    tell(0.75, "reports")
-    known = reports(scenario, seed, society, numbers, plan)
+    tell(0.85, "reports")
+    known = reports(scenario, seed, society, numbers, plan, days)
     found = findings(scenario, seed, numbers, plan, known, days)
-    tell(0.85, "tables")
     strings = numbers.strings()
-    world = World(
-        calls=tables.calls_table(scenario, seed, plan, numbers, strings, days),
-        truth=tables.truth_table(plan, numbers),
+    facts = {
+        "seed": str(seed),
+        "size": size,
+        "scenario": scenario.fingerprint,
+        "start": str(days.start),
+        "end": str(days.end),
+        "offset": str(days.offset),
+    }
+    return Settled(
+        scenario, seed, plan, numbers, strings, days,
         numbers=tables.numbers_table(plan, numbers, strings, days),
-        reports=tables.reports_table(known, plan, strings),
+        reports=tables.reports_table(known, strings),
         findings=tables.findings_table(found, numbers, strings),
-        facts={
-            "seed": str(seed),
-            "size": size,
-            "scenario": scenario.fingerprint,
-            "start": str(days.start),
-            "end": str(days.end),
-            "offset": str(days.offset),
-        },
-    )
-    tell(1.0, "done")
-    return world
+        registers=registers(scenario, seed, society, numbers, plan, strings, days),
+        facts=facts,
+    )  # fmt: skip
+
+
+def _planned(
+    scenario: Scenario, seed: int, society: Society, numbers: Directory, days: Calendar, tell: Progress
+) -> Plan:
+    """What everybody would do: ordinary people first, then each population."""
+    plans = [ordinary_calls(scenario, seed, society, days, numbers)]
+    relays = relay_numbers(scenario, seed, society.subscribers, numbers)
+    around = Surroundings(scenario, society, days, numbers, trade_lists(scenario, seed, society), relays)
+    populations, ordinary = _populations(scenario), len(plans[0])
+    for place, (name, calls_of) in enumerate(populations.items()):
+        tell(0.45 + 0.25 * place / len(populations), name)
+        plans.append(calls_of(seed, ordinary, around))
+    return join(plans)

@@ -1,0 +1,47 @@
+"""How a switch writes calls down: late, twice, with holes. Each part of the calls has draws of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .draws import lognormal, stream
+from .plans import Plan
+from .scenario import Scenario, Spread
+from .timing import MINUTE, SECOND
+
+PART = 2_000_000
+"""Calls of a part: what is written at once, so that memory stays bounded."""
+HOLES = ("place", "device", "ring", "released_by")
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records of a part of the calls, in order: `row` within the part, a twin directly after its first."""
+
+    row: NDArray[np.int64]
+    duplicate: NDArray[np.bool_]
+    recorded: NDArray[np.int64]  # Unix ms; 0: at the end of the call
+    missing: dict[str, NDArray[np.bool_]]
+
+
+def parts(plan: Plan) -> list[slice]:
+    """Consecutive rows of a plan, PART at a time; at least one part."""
+    return [slice(first, first + PART) for first in range(0, max(len(plan), 1), PART)]
+
+
+def written(scenario: Scenario, seed: int, part: int, plan: Plan) -> Records:
+    """The records of one part of a settled plan."""
+    rng = stream(seed, f"records {part}")
+    table = scenario.table("records")
+    late = np.flatnonzero(rng.random(len(plan)) < table["late_share"])
+    delay = MINUTE * lognormal(rng, Spread(**table["late_minutes"]), len(late))
+    recorded = np.zeros(len(plan), dtype=np.int64)
+    recorded[late] = plan.end[late] + np.maximum(delay, SECOND).astype(np.int64)
+    twice = rng.random(len(plan)) < table["duplicate_share"]
+    missing = {name: rng.random(len(plan), dtype=np.float32) < table[f"{name}_missing_share"] for name in HOLES}
+    row = np.repeat(np.arange(len(plan)), 1 + twice)
+    duplicate = np.concatenate(([False], row[1:] == row[:-1])) if len(row) else np.zeros(0, dtype=bool)
+    return Records(row, duplicate, recorded[row], {name: holes[row] for name, holes in missing.items()})

@@ -1,0 +1,202 @@
+"""Registers as offices keep them: incomplete, late and partly wrong. What a system may ask beside the calls.
+
+Every row says from when to when it holds (`valid_from`, `valid_to`) and since when the register has it (`known_at`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from .draws import lognormal, stream
+from .numbering import NEVER, Directory
+from .people import Society
+from .plans import ANSWERED, Plan
+from .scenario import Scenario, Spread
+from .tables import TIMESTAMP, coded
+from .timing import DAY, Calendar
+
+INDUSTRIES = ("loans", "insurance", "property", "education", "securities", "health", "recruitment", "travel")
+REGISTERS = ("campaigns", "trunks", "number_resources", "consents", "refusals", "preferences", "recycled")
+NUMBER_COLUMNS = ("number", "callee")
+
+
+def registers(
+    scenario: Scenario, seed: int, society: Society, numbers: Directory, plan: Plan, strings: pa.Array, days: Calendar
+) -> dict[str, pa.Table]:
+    """The tables REGISTERS. Errors and lags: `registers` in `reports.toml`."""
+    table = scenario.table("registers")
+    rng = {name: stream(seed, f"register {name}") for name in REGISTERS}
+    firms = np.flatnonzero((numbers["outfit"] >= 0) & (numbers["trunk"] >= 0))
+    return {
+        "campaigns": _campaigns(rng["campaigns"], table, numbers, strings, days),
+        "trunks": _trunks(rng["trunks"], table, numbers, firms, strings, days),
+        "number_resources": _resources(rng["number_resources"], table, numbers, firms, strings, days),
+        "consents": _consents(rng["consents"], table, numbers, plan, strings, days),
+        "refusals": _refusals(rng["refusals"], table, society, strings, days),
+        "preferences": _preferences(rng["preferences"], table, society, strings, days),
+        "recycled": _recycled(rng["recycled"], table, society, numbers, strings, days),
+    }
+
+
+def _known(rng: np.random.Generator, table: dict[str, Any], since: NDArray[np.int64]) -> NDArray[np.int64]:
+    lag: NDArray[np.int64] = (DAY * lognormal(rng, Spread(**table["lag_days"]), len(since))).astype(np.int64)
+    return since + lag
+
+
+def _moments(values: NDArray[np.int64]) -> pa.Array:
+    return pa.array(values, TIMESTAMP, mask=values == NEVER)
+
+
+def _held(numbers: Directory, ids: NDArray[np.int64], days: Calendar) -> dict[str, pa.Array]:
+    """When these numbers are their holders', as far as the world can tell."""
+    born = np.where(numbers["born"][ids] > 0, numbers["born"][ids], days.start - 365 * DAY)
+    return {"valid_from": _moments(born), "valid_to": _moments(numbers["died"][ids])}
+
+
+def _with_known(rng: np.random.Generator, table: dict[str, Any], columns: dict[str, pa.Array]) -> pa.Table:
+    since = columns["valid_from"].cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return pa.table({**columns, "known_at": _moments(_known(rng, table, since))})
+
+
+def _wrong(
+    rng: np.random.Generator, table: dict[str, Any], ids: NDArray[np.int64], numbers: Directory
+) -> NDArray[np.int64]:
+    """The ids as the register has them: some are written down wrong, and are somebody else's."""
+    mistaken = rng.random(len(ids)) < table["wrong_number_share"]
+    return np.where(mistaken, rng.integers(0, len(numbers), len(ids)), ids)
+
+
+def _campaigns(
+    rng: np.random.Generator, table: dict[str, Any], numbers: Directory, strings: pa.Array, days: Calendar
+) -> pa.Table:
+    """The outbound register: whose calls a number makes, for whom, and about what. Some register a lie."""
+    bad = numbers["campaign"] >= 0
+    share = np.where(bad, table["nuisance_registered_share"], table["registered_share"])
+    ids = np.flatnonzero((numbers["outfit"] >= 0) & (rng.random(len(numbers)) < share))
+    names = [*numbers.slices, *INDUSTRIES]
+    first = len(numbers.slices)
+    lies = first + rng.integers(0, len(INDUSTRIES), len(ids))
+    business = np.where(bad[ids], lies, numbers["slice"][ids])
+    columns = {
+        "number": coded(_wrong(rng, table, ids, numbers), strings),
+        "business": coded(business, names),
+        "principal": pa.array([f"principal-{code}" for code in numbers["outfit"][ids]]).dictionary_encode(),
+        "outsourced": pa.array(rng.random(len(ids)) < table["outsourced_share"]),
+        "hour_from": pa.array(rng.integers(8, 10, len(ids)).astype(np.int8)),
+        "hour_to": pa.array(rng.integers(17, 22, len(ids)).astype(np.int8)),
+        **_held(numbers, ids, days),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _trunks(
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    numbers: Directory,
+    firms: NDArray[np.int64],
+    strings: pa.Array,
+    days: Calendar,
+) -> pa.Table:
+    """Which numbers a trunk may show, and its declared use; a number that is not there is not always a false one."""
+    ids = firms[rng.random(len(firms)) < table["registered_share"]]
+    trunks = [f"trunk-{code}" for code in range(numbers.taken.get("trunk", 0))]
+    uses = ("customer service", "call centre", "own use")
+    columns = {
+        "trunk": coded(numbers["trunk"][ids], trunks),
+        "number": coded(_wrong(rng, table, ids, numbers), strings),
+        "declared_use": coded(rng.integers(0, len(uses), numbers.taken.get("trunk", 1))[numbers["trunk"][ids]], uses),
+        **_held(numbers, ids, days),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _resources(
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    numbers: Directory,
+    firms: NDArray[np.int64],
+    strings: pa.Array,
+    days: Calendar,
+) -> pa.Table:
+    """Who holds a number of an office, 95 or 400, and whether the licence has lapsed in the meantime."""
+    ids = firms[rng.random(len(firms)) < table["registered_share"]]
+    lapsed = rng.random(len(ids)) < np.where(numbers["campaign"][ids] >= 0, 0.3, table["lapsed_share"])
+    held = _held(numbers, ids, days)
+    ended = held["valid_to"].cast(pa.int64()).fill_null(NEVER).to_numpy(zero_copy_only=False)
+    held["valid_to"] = _moments(np.where(lapsed, days.start - DAY, ended))
+    columns = {
+        "number": coded(_wrong(rng, table, ids, numbers), strings),
+        "holder": pa.array([f"holder-{code}" for code in numbers["outfit"][ids]]).dictionary_encode(),
+        **held,
+    }
+    return _with_known(rng, table, columns)
+
+
+def _consents(
+    rng: np.random.Generator, table: dict[str, Any], numbers: Directory, plan: Plan, strings: pa.Array, days: Calendar
+) -> pa.Table:
+    """People who let a firm call them. Nuisance callers hold some, too: ticked without being read."""
+    owner = numbers["outfit"][plan.caller]
+    rows = np.flatnonzero((owner >= 0) & (plan.outcome == ANSWERED))
+    share = np.where(plan.campaign[rows] >= 0, table["nuisance_consent_share"], table["consent_share"])
+    rows = rows[rng.random(len(rows)) < share]
+    pairs = np.unique(plan.callee[rows].astype(np.int64) << 32 | owner[rows])
+    since = days.start - (DAY * rng.uniform(1, 400, len(pairs))).astype(np.int64)
+    columns = {
+        "callee": coded(pairs >> 32, strings),
+        "principal": pa.array([f"principal-{code}" for code in (pairs & 0xFFFFFFFF).tolist()]).dictionary_encode(),
+        "valid_from": _moments(since),
+        "valid_to": _moments(since + (DAY * rng.uniform(100, 1000, len(pairs))).astype(np.int64)),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _refusals(
+    rng: np.random.Generator, table: dict[str, Any], society: Society, strings: pa.Array, days: Calendar
+) -> pa.Table:
+    """People who want no calls of an industry; the more exposed have said so more often."""
+    weight = society.exposure / society.exposure.mean()
+    said = np.flatnonzero(rng.random(society.subscribers) < table["refusal_share"] * weight)
+    since = days.start + (rng.uniform(-400, 20, len(said)) * DAY).astype(np.int64)
+    columns = {
+        "callee": coded(said, strings),
+        "industry": coded(rng.integers(0, len(INDUSTRIES), len(said)), INDUSTRIES),
+        "valid_from": _moments(since),
+        "valid_to": _moments(np.full(len(said), NEVER)),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _preferences(
+    rng: np.random.Generator, table: dict[str, Any], society: Society, strings: pa.Array, days: Calendar
+) -> pa.Table:
+    """What people told their operator about a category of calls."""
+    said = np.flatnonzero(rng.random(society.subscribers) < table["preference_share"])
+    since = days.start + (rng.uniform(-400, 20, len(said)) * DAY).astype(np.int64)
+    columns = {
+        "callee": coded(said, strings),
+        "category": coded(rng.integers(0, len(INDUSTRIES), len(said)), INDUSTRIES),
+        "accepts": pa.array(rng.random(len(said)) < table["accepts_share"]),
+        "valid_from": _moments(since),
+        "valid_to": _moments(np.full(len(said), NEVER)),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _recycled(
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    society: Society,
+    numbers: Directory,
+    strings: pa.Array,
+    days: Calendar,
+) -> pa.Table:
+    """Numbers that have a new owner; not all are told."""
+    ids = society.members("recycled")
+    ids = ids[rng.random(len(ids)) < table["registered_share"]]
+    columns = {"number": coded(ids, strings), **_held(numbers, ids, days)}
+    return _with_known(rng, table, columns)
