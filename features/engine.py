@@ -79,7 +79,7 @@ def _together(modules: tuple[ModuleType, ...], given: dict[str, Any], source: st
     names = [name for name, value in namespace.items() if isinstance(value, FunctionType) and name not in given]
     for name in names:
         namespace[name] = FunctionType(namespace[name].__code__, namespace, name)
-        namespace[name].__module__, namespace[name].__qualname__ = __name__, name
+        namespace[name].__module__ = __name__
     if compiled:
         _compile(namespace, names, b"".join(Path(str(part.__file__)).read_bytes() for part in modules), source)
     return {name: value for name, value in namespace.items() if not name.startswith("__")}
@@ -104,6 +104,8 @@ def _compile(namespace: dict[str, Any], names: list[str], sources: bytes, writte
     kept, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
     try:
         for name in names:
+            # Machine code of one process is linked by name, and code that was kept keeps its names.
+            namespace[name].__qualname__ = f"{name}_{key}"
             # The kernel allocates nothing, so counting references would only cost time.
             options = {"cache": folder is not None, "nogil": True, "error_model": "numpy", "_nrt": False}
             namespace[name] = numba.njit(**options)(namespace[name])

@@ -16,22 +16,22 @@ from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_PLACES, REGIONS
 # How a value is made of the feature's parts (called part, whole, other): the kernel runs these lines as they stand.
 FORMULAS = {
     "count": "float(part)",
-    "share": "(part + 0.5) / (whole + 1.0) if whole else nan",
-    "rest_share": "(whole - part + 0.5) / (whole + 1.0) if whole else nan",
+    "share": "(part + 0.5) / (whole + 1.0) + (0.0 if whole else nan)",
+    "rest_share": "(whole - part + 0.5) / (whole + 1.0) + (0.0 if whole else nan)",
     "rest_count": "float(whole - part)",
-    "balance": "(part + 0.5) / (part + whole + 1.0) if part + whole else nan",
-    "mean": "float(part) / float(whole) / 1000.0 if whole else nan",
+    "balance": "(part + 0.5) / (part + whole + 1.0) + (0.0 if part + whole else nan)",
+    "mean": "float(part) / float(max(whole, 1)) / 1000.0 + (0.0 if whole else nan)",
     "spread": "spread(part, whole, other)",
-    "concentration": "float(part) / (float(whole) * float(whole)) if whole else nan",
+    "concentration": "float(part) / (float(max(whole, 1)) * float(max(whole, 1))) + (0.0 if whole else nan)",
     "occupancy": "float(part) / window",
-    "peak_share_of_hours": "(peak(state, part, 24) + 0.5) / (whole + 1.0) if whole else nan",
-    "peak_share_of_days": "(peak(state, part, 8) + 0.5) / (whole + 1.0) if whole else nan",
-    "entropy": "entropy(state, part, 24, whole) if whole else nan",
+    "peak_share_of_hours": "(peak(state, part, 24) + 0.5) / (whole + 1.0) + (0.0 if whole else nan)",
+    "peak_share_of_days": "(peak(state, part, 8) + 0.5) / (whole + 1.0) + (0.0 if whole else nan)",
+    "entropy": "entropy(part, whole) if whole else nan",
     "hours_used": "float(used(state, part, 24))",
     "days_used": "float(used(state, part, 8))",
-    "gap_mean": "float(part) / float(whole - 1) / 1000.0 if whole > 1 else nan",
+    "gap_mean": "float(part) / float(max(whole - 1, 1)) / 1000.0 + (0.0 if whole > 1 else nan)",
     "gap_variation": "variation(part, whole - 1, other)",
-    "gap_share": "(part + 0.5) / float(whole) if whole > 1 else nan",
+    "gap_share": "(part + 0.5) / float(max(whole, 1)) + (0.0 if whole > 1 else nan)",
     "gap_median": "median(state, part, whole - 1)",
     "median": "median(state, part, whole)",
     "age": "age(at, state, base, calls)",
@@ -62,7 +62,8 @@ LABELS = {
 WORDS = {
     "spread": "population standard deviation: sqrt(whole * part - other^2) / whole / 10; unknown if whole = 0",
     "peak": "the fullest bin",
-    "entropy": "-sum(p * log2(p)) over the bins, in bits",
+    "entropy": "-sum(p * log2(p)) over the bins, in bits: "
+    "log2(n) - sum(k * log2(k)) / n with k calls in a bin, n in all",
     "used": "bins that are not empty",
     "variation": "standard deviation of the gaps / their mean; unknown below 2 gaps",
     "median": "where the bin of the lower median begins, in seconds; unknown of nothing",
@@ -87,6 +88,8 @@ CALL_FACTS: dict[str, tuple[str, ...]] = {
     "shared_prefix": (),
     "presented_differs": (),
 }
+# They travel as one integer: FACT_BITS bits each, one more than the value, so that 0 is unknown.
+FACT_BITS = 6
 # Whose history a feature reads. A vector holds their features in this order.
 ROLES = ("caller", "callee", "block", "trunk", "device")
 SUMS_OF = {"caller": NUMBER_SUMS, "callee": NUMBER_SUMS, **dict.fromkeys(("block", "trunk", "device"), GROUP_SUMS)}

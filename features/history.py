@@ -13,7 +13,7 @@ from . import live, number, stream
 from .books import as_arrays, book_sizes, held_sizes, room, rooms
 from .catalogue import NAMES, chosen
 from .engine import stream_kernel
-from .feature import CALL_FACTS
+from .feature import FACT_BITS
 from .program import KINDS
 from .records import KeyedCall
 from .windows import BEGUN, CLOCK, DAY_MS, END, FACTS, FIELDS, NEVER, START, pack
@@ -22,9 +22,9 @@ DAYS_REMEMBERED = 4 * number.FORTNIGHT
 NUMBER, GROUPS = KINDS[0].name, tuple(kind.name for kind in KINDS[1:])
 
 
-def facts_of(call: KeyedCall) -> tuple[int, ...]:
-    """Facts of the call itself, in the order of `feature.CALL_FACTS`."""
-    return (
+def facts_of(call: KeyedCall) -> int:
+    """Facts of the call itself, in the order of `feature.CALL_FACTS`, as one integer."""
+    facts = (
         call.caller_class,
         call.callee_class,
         call.attestation,
@@ -36,6 +36,7 @@ def facts_of(call: KeyedCall) -> tuple[int, ...]:
         call.shared_prefix,
         call.presented_differs,
     )
+    return sum(fact + 1 << FACT_BITS * i for i, fact in enumerate(facts))
 
 
 class History:
@@ -90,9 +91,8 @@ class History:
         self._calls, self._counts = self._held[0], self._held[-1]
         for name, book in self._books.items():
             self._kernels[name].clear(book[0], 0)
-        self._call_rooms = {"group": room("i", len(GROUPS)), "facts": room("h", len(CALL_FACTS))}
-        self._row = room("d", len(wanted))
-        self._call = as_arrays(self._call_rooms | {"row": self._row}, compiled=compiled)
+        self._group_room, self._row = room("i", len(GROUPS)), room("d", len(wanted))
+        self._group, self._out = as_arrays({"group": self._group_room, "row": self._row}, compiled=compiled)
         self._nothing = array("d", [math.nan] * len(wanted))
 
     @property
@@ -109,13 +109,15 @@ class History:
         """Feature values of `call` at its start, in the order of the features; NaN where unknown."""
         numbers = self._keys[NUMBER]
         caller, callee = numbers.get(call.caller, 0), numbers.get(call.callee, 0)
-        self._call_rooms["facts"][:] = array("h", facts_of(call))
-        group = self._call_rooms["group"]
+        group = self._group_room
         for i, name in self._groups:
             token = key_of(call, name)
             group[i] = -1 if token is None else self._keys[name].get(token, 0)
         self._row[:] = self._nothing
-        self._kernel.vector(call.start, call.day, caller, callee, *self._call, *self._held, *self._books.values())
+        facts = facts_of(call)
+        self._kernel.vector(
+            call.start, call.day, caller, callee, self._group, facts, self._out, *self._held, *self._books.values()
+        )
         row: list[float] = self._row.tolist()
         return row if self._order is None else [row[i] for i in self._order]
 
@@ -165,13 +167,13 @@ class History:
         callee = self._key(NUMBER, call.callee, spare=caller)
         if not caller or not callee:
             return None
-        group = self._call_rooms["group"]
+        group = self._group_room
         for i, name in self._groups:
             token = key_of(call, name)
             group[i] = 0 if token is None else self._key(name, token)
         known = attempt_known(call)
         place = self._kernel.keep(
-            call.start, packed(call), known, caller, callee, self._call[0], *self._held, *self._books.values()
+            call.start, packed(call), known, caller, callee, self._group, *self._held, *self._books.values()
         )
         self._unentered[(caller, callee, call.start)] = int(place)
         if len(self._unentered) > 64 + 2 * self._counts[stream.WAITING]:

@@ -166,16 +166,16 @@ def move_on(at: int, day: int, key: int, calls: Ints, book: Book) -> None:
 
 
 def tell(
-    at: int, key: int, other: int, direction: int, calls: Ints, facts: Ints, out: Any, row: int, book: Book
+    at: int, key: int, other: int, direction: int, calls: Ints, facts: int, out: Any, row: int, book: Book
 ) -> None:
     """Write what a key tells of a call, from `row` on; the key's clock has been moved on."""
     state, _, _, pairs, pair_keys, _, table, _, _, _, _ = book
     pair = table[find(key, other, pair_keys, table)] * PAIR if key > 0 and other > 0 else 0
     moment = max(at, state[key * STATE + CLOCK])
     if direction == 0:
-        emit_out(moment, state, key * STATE, calls, pairs, pair, facts, 0, out, row)
+        emit_out(moment, state, key * STATE, calls, pairs, pair, facts, out, row)
     else:
-        emit_in(moment, state, key * STATE, calls, pairs, pair, facts, 0, out, row)
+        emit_in(moment, state, key * STATE, calls, pairs, pair, facts, out, row)
 
 
 def find_call(key: int, other: int, start: int, calls: Ints, book: Book) -> int:

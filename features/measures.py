@@ -93,7 +93,7 @@ MEASURES: list[list[Feature]] = [
     single("out", "surge", "surge", "calls:24h call_ring day", "ratio", "calls of the last 24 hours against calls made lately", "过去24小时通话与近期通话之比", "Airtel velocity; dormancy then burst"),
     windowed("out", "hour", "peak_share_of_hours", "hours calls", (W,), "share", "share of the week's calls in the busiest hour of the day", "一周内最忙时段的通话占比", "Sichuan .70"),
     windowed("out", "day", "peak_share_of_days", "days calls", (W,), "share", "share of the week's calls on the busiest day", "一周内最忙一天的通话占比", "Sichuan .80"),
-    windowed("out", "hour", "entropy", "hours calls", (W,), "bits", "spread of the week's calls over the hours of the day", "一周通话在各时段的分散程度", "Sichuan .77"),
+    windowed("out", "hour", "entropy", "hour_logs calls", (W,), "bits", "spread of the week's calls over the hours of the day", "一周通话在各时段的分散程度", "Sichuan .77"),
     windowed("out", "hours", "hours_used", "hours", (W,), "hours", "different hours of the day with calls in the last 7 days", "过去7天有通话的不同时段数", "Sichuan .77"),
     windowed("out", "days", "days_used", "days", (W,), "days", "days with calls in the last 7 days", "过去7天有通话的天数", "Sichuan"),
     windowed("out", "night_calls", "share", "night_calls calls", (D, W), "share", "share of calls between 21:00 and 08:00 in the last {}", "过去{}21点至次日8点通话的比例", "insurance telesales hours"),

@@ -35,6 +35,7 @@ from .windows import (
 SHORT_GAP_MS = 10_000
 GAP_BIN_COUNT, TALK_BIN_COUNT = 20, 12
 DAYS_KEPT = 28
+LOG_UNIT = float(1 << 32)
 FORTNIGHT = 14
 # Weights of a decayed sum, in units of 2^-32: twice as much each fortnight, so that exact integers can be kept.
 WEIGHTS = tuple(round(2 ** (32 + day / FORTNIGHT)) for day in range(FORTNIGHT))
@@ -47,7 +48,7 @@ CALLEES = RETURNING_CALLEES = MUTUAL_CALLEES = CALLEE_SQUARES = IN_CALLERS = NON
 GAPS = GAP_SQUARES = SHORT_GAPS = RETURNED = NONE
 # What is kept beside the windows: calls in the air; histograms of the last 7 days (hour of day, day, gaps, talk); bits
 # of the days with calls; decayed sums.
-IN_AIR = HOURS = DAYS = GAP_BINS = TALK_BINS = OUT_DAYS = IN_DAYS = CALL_RING = NONE
+IN_AIR = HOURS = HOUR_LOGS = DAYS = GAP_BINS = TALK_BINS = OUT_DAYS = IN_DAYS = CALL_RING = NONE
 
 
 def add_out_attempts(facts: int, sign: int, sums: Ints, at: int) -> None:
@@ -69,6 +70,11 @@ def add_in_outcomes(facts: int, outcome: int, ring: int, talk: int, sign: int, s
 def log_bin(seconds: int, bins: int) -> int:
     """Bin b holds 2^b - 1 up to 2^(b + 1) - 2 seconds."""
     return min(math.frexp(float(seconds + 1))[1], bins) - 1
+
+
+def logs(count: int) -> int:
+    """count * log2(count) in units of 2^-32, rounded, so that sums of it are exact."""
+    return int(math.floor(count * math.log2(count) * LOG_UNIT + 0.5)) if count > 1 else 0  # noqa: RUF046 - Numba's is a float
 
 
 def returning(pairs: Ints, pair: int, window: int) -> int:
@@ -123,7 +129,10 @@ def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, 
         count_out(window, sign, state, base, pairs, pair_of[node >> 1])
         if window == 2:
             if HOURS >= 0:
-                state[base + HOURS + (facts >> HOUR_SHIFT & HOUR_BITS)] += sign
+                hour = base + HOURS + (facts >> HOUR_SHIFT & HOUR_BITS)
+                if HOUR_LOGS >= 0:
+                    state[base + HOUR_LOGS] += logs(state[hour] + sign) - logs(state[hour])
+                state[hour] += sign
             if DAYS >= 0:
                 state[base + DAYS + (facts >> DAY_SHIFT & 7)] += sign
         elif IN_AIR >= 0 and window == 1 and not facts >> OVER & 1:

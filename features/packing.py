@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import replay, windows
+from .engine import kernel
 from .feature import CALL_FACTS
+from .program import NUMBER
 from .records import (
     ATTESTATIONS,
     KEYED_COLUMNS,
@@ -42,13 +44,12 @@ GROUP_COLUMNS = {"block": "caller_block", "trunk": "trunk", "device": "device"}
 class Packed:
     """Calls as flat arrays.
 
-    `records` holds `replay.RECORD` int64 a call, `facts` one int16 for each of CALL_FACTS, `order` the calls in order
+    `records` holds `replay.RECORD` int64 a call, `order` the calls in order
     of start, `owners` for each kind of history the keys of each call (two in that of numbers), `keys` how many there
     are.
     """
 
     records: Array
-    facts: Array
     order: Array
     owners: dict[str, Array]
     keys: dict[str, int]
@@ -64,25 +65,21 @@ def packed(calls: pa.Table) -> Packed:
         raise ValueError(f"calls: expected the columns of a keyed table, {', '.join(missing)} missing")
     start, ring, talk = (integers(calls[name]) for name in ("start", "ring", "talk"))
     recorded = integers(calls["recorded"], windows.NEVER)
-    over = (ring >= 0) & (talk >= 0)
-    end = np.where(over, start + ring + talk, start)
-    late = np.where(over & (recorded > end), recorded, windows.NEVER)
-    outcome, released_by, step = (codes(calls[n], CATEGORIES[n]) for n in ("outcome", "released_by", "step"))
-    hour, day, same_region = (integers(calls[n]) for n in ("hour", "day", "same_region"))
+    day = integers(calls["day"])
+    small = {name: codes(calls[name], words) for name, words in CATEGORIES.items()}
+    small |= {
+        name: small_integers(calls[name]) for name in ("hour", "same_region", "shared_prefix", "presented_differs")
+    }
+    small["weekday"] = ((day + 3) % 7).astype(np.int8)  # 1970-01-01 was a Thursday
+    events = np.stack([small[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
+    told = np.stack([small[name] for name in CALL_FACTS])
     parties, numbers = party_codes(calls)
-    records = np.empty((calls.num_rows, replay.RECORD), dtype=np.int64)
-    records[:, windows.START] = start
-    records[:, windows.END] = end
-    records[:, windows.TALK] = np.where(over, talk, windows.NONE)
-    records[:, windows.FACTS] = windows.pack(outcome, released_by, hour, day, step, same_region, ring)
-    records[:, replay.LATE] = late
-    records[:, replay.CALLER] = parties[:, 0]
-    records[:, replay.CALLEE] = parties[:, 1]
-    records[:, replay.ROW] = np.arange(calls.num_rows)
-    owners, keys = {"number": parties.reshape(-1)}, {"number": numbers}
+    records = np.empty(calls.num_rows * replay.RECORD, dtype=np.int64)
+    kernel(NUMBER, (), compiled=True).fill_records(start, ring, talk, recorded, day, parties, events, told, records)
+    owners, keys = {"number": parties}, {"number": numbers}
     for kind, column in GROUP_COLUMNS.items():
         owners[kind], keys[kind] = group_codes(calls[column])
-    return Packed(records.reshape(-1), call_facts(calls, day).reshape(-1), in_order(start, late), owners, keys)
+    return Packed(records, in_order(start, records[replay.LATE :: replay.RECORD]), owners, keys)
 
 
 def in_order(start: Array, late: Array) -> Array:
@@ -104,7 +101,7 @@ def codes(column: pa.ChunkedArray, words: tuple[str, ...]) -> Array:
     if found.null_count:
         value = encoded.dictionary.filter(pc.is_null(found))[0].as_py()
         raise ValueError(f"unknown word {value!r}: expected one of {', '.join(words)}")
-    lookup = np.append(np.asarray(found, dtype=np.int64), UNKNOWN)
+    lookup = np.append(np.asarray(found, dtype=np.int8), np.int8(UNKNOWN))
     return np.asarray(lookup[np.asarray(encoded.indices.fill_null(len(found)))])
 
 
@@ -113,15 +110,25 @@ def integers(column: pa.ChunkedArray, missing: int = UNKNOWN) -> Array:
     return np.asarray(column.fill_null(missing).to_numpy(), dtype=np.int64)
 
 
+def small_integers(column: pa.ChunkedArray) -> Array:
+    """A column of integers below 128 as int8, UNKNOWN for null. Raises ValueError for one that is not."""
+    import pyarrow as pa
+
+    try:
+        return np.asarray(column.cast(pa.int8()).fill_null(UNKNOWN).to_numpy())
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"expected integers from -128 to 127: {error}") from None
+
+
 def party_codes(calls: pa.Table) -> tuple[Array, int]:
-    """Caller and callee of each call as dense integers, int32 (n, 2), and how many numbers there are."""
+    """Caller and callee of each call in turn as dense integers, int32, and how many numbers there are."""
     import pyarrow as pa
 
     both = [chunk for name in ("caller", "callee") for chunk in calls[name].chunks]
     text = [chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode() for chunk in both]
     column = pa.chunked_array(text, type=pa.dictionary(pa.int32(), pa.string())).unify_dictionaries().combine_chunks()
     indices = np.asarray(column.indices, dtype=np.int32)
-    return np.ascontiguousarray(indices.reshape(2, -1).T), len(column.dictionary)
+    return np.ascontiguousarray(indices.reshape(2, -1).T).reshape(-1), len(column.dictionary)
 
 
 def group_codes(column: pa.ChunkedArray) -> tuple[Array, int]:
@@ -132,14 +139,3 @@ def group_codes(column: pa.ChunkedArray) -> tuple[Array, int]:
     if not pa.types.is_dictionary(encoded.type):
         encoded = encoded.cast(pa.string()).dictionary_encode()
     return np.array(encoded.indices.cast(pa.int32()).fill_null(windows.NONE), dtype=np.int32), len(encoded.dictionary)
-
-
-def call_facts(calls: pa.Table, day: Array) -> Array:
-    """Facts of each call in the order of CALL_FACTS, int16 of shape (n, len(CALL_FACTS))."""
-    facts = np.empty((calls.num_rows, len(CALL_FACTS)), dtype=np.int16)
-    for i, (name, levels) in enumerate(CALL_FACTS.items()):
-        if name == "weekday":
-            facts[:, i] = (day + 3) % 7  # 1970-01-01 was a Thursday
-        else:
-            facts[:, i] = codes(calls[name], levels) if levels else integers(calls[name])
-    return facts

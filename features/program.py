@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from . import group, number, windows
-from .feature import CALL_FACTS, FORMULAS, Feature
+from .feature import CALL_FACTS, FACT_BITS, FORMULAS, Feature
 from .number import PAIR_ANSWERED
 from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_PLACES, REGIONS, Sum
 
@@ -68,6 +68,8 @@ def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
     kept = {part for feature in features for part in feature.parts if part in REGIONS}
     if kept & {"out_days", "in_days", "call_ring"}:
         kept.add("day")
+    if "hour_logs" in kept:
+        kept.add("hours")
     if kind.module is group:
         needed.add("calls")  # whether a member has calls left says whether it is one
     places: dict[str, int] = {}
@@ -91,12 +93,15 @@ def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
 def addition(kind: Kind, stream: str, places: dict[str, int]) -> str:
     """The function that adds an event of a stream to a window's sums (`sign` 1) or takes it out (-1)."""
     talks = "outcome, ring, talk, " if stream.endswith("outcomes") else ""
-    lines = [f"def add_{stream}(facts, {talks}sign, sums, at):"]
+    lines: dict[str, list[str]] = {}
     for name, total in kind.sums.items():
         if total.events == stream and total.code and places[name] >= 0:
             amount = "sign" if total.code == "1" else f"sign * ({total.code})"
-            lines.append(f"    sums[at + {places[name]}] += {amount}")
-    return "\n".join([*lines, "    return"])
+            lines.setdefault(total.given, []).append(f"sums[at + {places[name]}] += {amount}")
+    body = [f"    {line}" for line in lines.pop("", [])]
+    for given, inside in lines.items():
+        body += [f"    if {given}:", *(f"        {line}" for line in inside)]
+    return "\n".join([f"def add_{stream}(facts, {talks}sign, sums, at):", *body, "    return"])
 
 
 def emission(kind: Kind, role: str, features: list[Feature], places: dict[str, int]) -> str:
@@ -104,7 +109,7 @@ def emission(kind: Kind, role: str, features: list[Feature], places: dict[str, i
     variables: dict[str, str] = {}
     values = [value(kind, feature, places, variables) for feature in features]
     direction = "in" if role == "callee" else "out"
-    lines = [f"def emit_{direction}(at, state, base, calls, pairs, pair, facts, fact, out, row):"]
+    lines = [f"def emit_{direction}(at, state, base, calls, pairs, pair, facts, out, row):"]
     lines += [f"    {name} = {code}" for name, code in variables.items()]
     lines += [f"    out[row + {column}] = {code}" for column, code in enumerate(values)]
     return "\n".join([*lines, "    return"])
@@ -116,7 +121,7 @@ def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[
     for word, name, found in zip(("part", "whole", "other"), feature.parts, feature.sums, strict=False):
         if found:
             variable, code = sum_of(kind, found, places)
-        elif name in ("in_air", "day", "out_days", "in_days"):
+        elif name in ("in_air", "hour_logs", "day", "out_days", "in_days"):
             variable, code = name, f"state[base + {places[name]}]"
         elif name in REGIONS:
             terms[word] = f"base + {places[name]}"
@@ -124,7 +129,7 @@ def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[
         elif name in PAIR_PLACES:
             variable, code = name, f"pairs[pair + {PAIR_PLACES[name][0]}]"
         else:
-            variable, code = name, f"facts[fact + {list(CALL_FACTS).index(name)}]"
+            variable, code = name, f"(facts >> {FACT_BITS * list(CALL_FACTS).index(name)} & {(1 << FACT_BITS) - 1}) - 1"
         variables[variable] = code
         terms[word] = variable
     return PARTS.sub(lambda match: terms[match[0]], FORMULAS[feature.how])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .feature import FACT_BITS
 from .heap import pop, push
 from .windows import (
     DAY,
@@ -29,24 +30,59 @@ from .windows import (
     Ints,
     enter,
     leave,
+    pack,
 )
 
 # A record: RECORD integers a call, in one line of the processor's cache. LATE is when a late record came in, NEVER for
-# one that was known in time; TALK is NONE while a call is not over.
+# one that was known in time; TALK is NONE while a call is not over; PARTIES holds the caller in its upper half and
+# the callee in its lower one; TOLD the facts of the call itself; ROW where its vector goes.
 RECORD = 8
-LATE, CALLER, CALLEE, ROW = range(4, 8)
+LATE, PARTIES, TOLD, ROW = range(4, 8)
+HALF = (1 << 32) - 1
+# What was told of a call in its place: its end; that its attempt became known later than it began, or is a repeat.
+ENDED, LATER = 1, 2
 
 
 def emit_out(
-    at: int, state: Ints, base: int, calls: Ints, pairs: Ints, pair: int, facts: Ints, fact: int, out: Any, row: int
+    at: int, state: Ints, base: int, calls: Ints, pairs: Ints, pair: int, facts: int, out: Any, row: int
 ) -> None:
     """Write what the key tells of a call that goes out: written by `program.py`, as the next one."""
 
 
 def emit_in(
-    at: int, state: Ints, base: int, calls: Ints, pairs: Ints, pair: int, facts: Ints, fact: int, out: Any, row: int
+    at: int, state: Ints, base: int, calls: Ints, pairs: Ints, pair: int, facts: int, out: Any, row: int
 ) -> None:
     """Write what the key tells of a call that comes in."""
+
+
+def fill_records(
+    start: Ints, ring: Ints, talk: Ints, recorded: Ints, day: Ints, parties: Ints, events: Ints, told: Ints, records:
+    Ints
+) -> None:  # fmt: skip
+    """Write a record for each call.
+
+    `events` holds outcome, released_by, hour, step and same_region of all calls, `told` the facts of the calls
+    themselves in their order, each as a row of small integers.
+    """
+    calls = len(start)
+    for i in range(calls):
+        record = i * RECORD
+        over = ring[i] >= 0 and talk[i] >= 0
+        end = start[i] + ring[i] + talk[i] if over else start[i]
+        records[record + START] = start[i]
+        records[record + END] = end
+        records[record + TALK] = talk[i] if over else NONE
+        records[record + FACTS] = pack(
+            int(events[0, i]), int(events[1, i]), int(events[2, i]), int(day[i]), int(events[3, i]), int(events[4,
+            i]), ring[i]
+        )  # fmt: skip
+        records[record + LATE] = recorded[i] if over and recorded[i] > end else NEVER
+        records[record + PARTIES] = int(parties[2 * i]) << 32 | int(parties[2 * i + 1])
+        facts = 0
+        for j in range(len(told)):
+            facts |= int(told[j, i]) + 1 << FACT_BITS * j
+        records[record + TOLD] = facts
+        records[record + ROW] = i
 
 
 def clear(state: Ints, base: int) -> None:
@@ -119,11 +155,7 @@ def first_record(view: int, origin: int, views: Ints, records: Ints) -> int:
         earlier = (views[j] >> 1) * RECORD
         if records[earlier + START] != records[record + START]:
             break
-        if (
-            records[earlier + CALLER] == records[record + CALLER]
-            and records[earlier + CALLEE] == records[record + CALLEE]
-            and (views[j] ^ views[view]) & 1 == 0
-        ):
+        if records[earlier + PARTIES] == records[record + PARTIES] and (views[j] ^ views[view]) & 1 == 0:
             found = j
         j -= 1
     return found
@@ -138,14 +170,57 @@ def follow_first(offsets: Ints, views: Ints, records: Ints, owners: Ints) -> Non
                 owners[views[view] >> 1] = owners[views[first] >> 1]
 
 
+def has_others(begin: int, end: int, views: Ints, records: Ints) -> bool:
+    """Whether these views have more than one caller."""
+    caller = records[(views[begin] >> 1) * RECORD + PARTIES] >> 32
+    for view in range(begin + 1, end):  # noqa: SIM110 - Numba has no any()
+        if records[(views[view] >> 1) * RECORD + PARTIES] >> 32 != caller:
+            return True
+    return False
+
+
+def tell_nothing(
+    origin: int,
+    count: int,
+    views: Ints,
+    records: Ints,
+    state: Ints,
+    calls: Ints,
+    pairs: Ints,
+    out: Any,
+    width: int,
+    column: int,
+) -> None:
+    """Write the vectors of a caller alone in its group: nobody else is there to be told of, whatever its history."""
+    clear(state, 0)
+    for i in range(PAIR):
+        pairs[i] = 0
+    for i in range(count):
+        record = (views[origin + i] >> 1) * RECORD
+        row = records[record + ROW] * width + column
+        emit_out(records[record + START], state, 0, calls, pairs, 0, records[record + TOLD], out, row)
+
+
+def take_out(origin: int, count: int, views: Ints, records: Ints, calls: Ints, others: Ints, directions: Ints) -> None:
+    """Lay the records of a key out one after the other, and who the other party is (in a group: the caller)."""
+    for i in range(count):
+        direction = views[origin + i] & 1
+        record = (views[origin + i] >> 1) * RECORD
+        calls[i * FIELDS + START] = records[record + START]
+        calls[i * FIELDS + END] = records[record + END]
+        calls[i * FIELDS + TALK] = max(records[record + TALK], 0)
+        calls[i * FIELDS + FACTS] = records[record + FACTS]
+        directions[i] = direction
+        parties = records[record + PARTIES]
+        others[i] = parties & HALF if STREAMS == 4 and direction == 0 else parties >> 32
+
+
 def replay(
     first: int,
     last: int,
     offsets: Ints,
     views: Ints,
     records: Ints,
-    facts: Ints,
-    facts_width: int,
     scratch: Any,
     out: Any,
     width: int,
@@ -158,22 +233,18 @@ def replay(
     key tells of a call going out begins at `out_column` of the call's row, of one coming in at `in_column`; NONE
     for nothing to tell.
     """
-    state, calls, others, directions, links, pairs, pair_of, over, slots, times, nodes = scratch
+    state, calls, others, directions, links, pairs, pair_of, told, slots, times, nodes = scratch
     for key in range(first, last):
         origin = offsets[key]
         count = offsets[key + 1] - origin
-        for i in range(count):
-            direction = views[origin + i] & 1
-            record = (views[origin + i] >> 1) * RECORD
-            calls[i * FIELDS + START] = records[record + START]
-            calls[i * FIELDS + END] = records[record + END]
-            calls[i * FIELDS + TALK] = max(records[record + TALK], 0)
-            calls[i * FIELDS + FACTS] = records[record + FACTS]
-            directions[i] = direction
-            others[i] = records[record + (CALLEE - direction if STREAMS == 4 else CALLER)]
+        if STREAMS == 2 and count > 0 and not has_others(origin, origin + count, views, records):
+            tell_nothing(origin, count, views, records, state, calls, pairs, out, width, out_column)
+            continue
+        take_out(origin, count, views, records, calls, others, directions)
         number_pairs(count, others, directions, slots, pair_of, pairs)
         clear(state, 0)
         waiting = 0
+        begun = 0
         for i in range(count):
             record = (views[origin + i] >> 1) * RECORD
             at = records[record + START]
@@ -182,26 +253,31 @@ def replay(
             if column >= 0:
                 # Leave first: an event that is let in now enters only the windows that still reach it.
                 leave(at, calls[i * FIELDS + FACTS] >> DAY_SHIFT, state, 0, calls, links, pairs, pair_of)
+                # An attempt that is known at its start needs not wait in the heap: its place in the order will do.
+                while begun < i and calls[begun * FIELDS + START] < at:
+                    if told[begun] & LATER == 0:
+                        enter(STREAMS * begun + 2 * directions[begun], state, 0, calls, links, pairs, pair_of)
+                    begun += 1
                 while waiting > 0 and times[0] < at:
                     node = nodes[0]
                     waiting = pop(times, nodes, waiting)
                     enter(node, state, 0, calls, links, pairs, pair_of)
                 row = records[record + ROW] * width + column
-                fact = (views[origin + i] >> 1) * facts_width
+                facts = records[record + TOLD]
                 pair = pair_of[(STREAMS >> 1) * i + direction]
                 if direction == 0:
-                    emit_out(at, state, 0, calls, pairs, pair, facts, fact, out, row)
+                    emit_out(at, state, 0, calls, pairs, pair, facts, out, row)
                 else:
-                    emit_in(at, state, 0, calls, pairs, pair, facts, fact, out, row)
+                    emit_in(at, state, 0, calls, pairs, pair, facts, out, row)
             place = first_record(origin + i, origin, views, records) - origin
             node = STREAMS * place + 2 * direction
             late = records[record + LATE]
-            if place == i:
-                waiting = push(times, nodes, waiting, late if late != NEVER else at, node)
-                over[i] = 0
+            told[i] = 0 if place == i and late == NEVER else LATER
+            if place == i and late != NEVER:
+                waiting = push(times, nodes, waiting, late, node)
             # A call told at its start and again at its end is one call; any other repeat tells nothing.
-            if records[record + TALK] >= 0 and over[place] == 0:
-                over[place] = 1
+            if records[record + TALK] >= 0 and told[place] & ENDED == 0:
+                told[place] |= ENDED
                 ended = place * FIELDS
                 calls[ended + END] = records[record + END]
                 calls[ended + TALK] = records[record + TALK]

@@ -196,7 +196,7 @@ def end(
 
 
 def vector(
-    at: int, day: int, caller: int, callee: int, group: Ints, facts: Ints, out: Any, calls: Ints, parties: Ints,
+    at: int, day: int, caller: int, callee: int, group: Ints, facts: int, out: Any, calls: Ints, parties: Ints,
     after: Ints, times: Ints, nodes: Ints, counts: Ints, number: Book, block: Book, trunk: Book, device: Book,
 ) -> None:  # fmt: skip
     """Write the vector of a call that starts at `at`. Keys that nobody has heard of are 0. `group` holds NONE for a

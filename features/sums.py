@@ -15,12 +15,16 @@ from .records import OUTCOMES
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """A sum of a window: its events, which of them count, what they add."""
+    """A sum of a window: its events, which of them count, what they add; `given` is a condition on its code."""
 
     events: str
     where: str
     adds: str
     code: str = ""
+    given: str = ""
+
+
+ANSWERED = "outcome == 0"
 
 
 def flag(bit: int) -> str:
@@ -30,7 +34,7 @@ def flag(bit: int) -> str:
 
 def outcome_sums(events: str, names: tuple[str, ...]) -> dict[str, Sum]:
     """Counts of single outcomes."""
-    return {name: Sum(events, f"outcome is {name}", "1", f"outcome == {OUTCOMES.index(name)}") for name in names}
+    return {name: Sum(events, f"outcome is {name}", "1", "1", f"outcome == {OUTCOMES.index(name)}") for name in names}
 
 
 NUMBER_SUMS: dict[str, Sum] = {
@@ -48,23 +52,23 @@ NUMBER_SUMS: dict[str, Sum] = {
     "region_known": Sum("out_attempts", "both regions known", "1", flag(w.LOCAL_KNOWN)),
     "ended": Sum("out_outcomes", "all", "1", "1"),
     **outcome_sums("out_outcomes", ("answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number")),
-    "missed": Sum("out_outcomes", "outcome is no_answer, busy or rejected", "1", "(outcome > 0) & (outcome < 4)"),
+    "missed": Sum("out_outcomes", "outcome is no_answer, busy or rejected", "1", "1", "0 < outcome < 4"),
     "returned": Sum("out_outcomes", "outcome is no_answer, busy or rejected, and the callee called the number after its end and within an hour", "1"),
-    "talk": Sum("out_outcomes", "answered", "talk in milliseconds", "(outcome == 0) * talk"),
-    "talk_tenths": Sum("out_outcomes", "answered", "whole tenths of a second of talk", "(outcome == 0) * (talk // 100)"),
-    "talk_squares": Sum("out_outcomes", "answered", "whole tenths of a second of talk, squared", "(outcome == 0) * (talk // 100) * (talk // 100)"),
-    "talk_under_10s": Sum("out_outcomes", "answered and talk under 10 s", "1", "(outcome == 0) & (talk < 10_000)"),
-    "talk_under_30s": Sum("out_outcomes", "answered and talk under 30 s", "1", "(outcome == 0) & (talk < 30_000)"),
+    "talk": Sum("out_outcomes", "answered", "talk in milliseconds", "talk", ANSWERED),
+    "talk_tenths": Sum("out_outcomes", "answered", "whole tenths of a second of talk", "(talk // 100)", ANSWERED),
+    "talk_squares": Sum("out_outcomes", "answered", "whole tenths of a second of talk, squared", "(talk // 100) * (talk // 100)", ANSWERED),
+    "talk_under_10s": Sum("out_outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
+    "talk_under_30s": Sum("out_outcomes", "answered and talk under 30 s", "1", "talk < 30_000", ANSWERED),
     "ring": Sum("out_outcomes", "all", "ring in milliseconds", "ring"),
     "one_rings": Sum("out_outcomes", "not answered, released by the caller after at most 4 s", "1", flag(w.ONE_RING)),
-    "hung_up": Sum("out_outcomes", "answered and released by the caller", "1", f"(outcome == 0) & {flag(w.HUNG_UP)}"),
-    "release_known": Sum("out_outcomes", "answered and it is known who released", "1", f"(outcome == 0) & {flag(w.HUNG_KNOWN)}"),
+    "hung_up": Sum("out_outcomes", "answered and released by the caller", "1", flag(w.HUNG_UP), ANSWERED),
+    "release_known": Sum("out_outcomes", "answered and it is known who released", "1", flag(w.HUNG_KNOWN), ANSWERED),
     "in_calls": Sum("in_attempts", "all", "1", "1"),
     "in_callers": Sum("in_attempts", "all", "distinct caller"),
     "in_ended": Sum("in_outcomes", "all", "1", "1"),
-    "in_answered": Sum("in_outcomes", "answered", "1", "outcome == 0"),
-    "in_talk": Sum("in_outcomes", "answered", "talk in milliseconds", "(outcome == 0) * talk"),
-    "in_talk_under_10s": Sum("in_outcomes", "answered and talk under 10 s", "1", "(outcome == 0) & (talk < 10_000)"),
+    "in_answered": Sum("in_outcomes", "answered", "1", "1", ANSWERED),
+    "in_talk": Sum("in_outcomes", "answered", "talk in milliseconds", "talk", ANSWERED),
+    "in_talk_under_10s": Sum("in_outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
 }  # fmt: skip
 
 GROUP_SUMS: dict[str, Sum] = {
@@ -72,7 +76,7 @@ GROUP_SUMS: dict[str, Sum] = {
     "members": Sum("attempts", "all", "distinct caller"),
     "ended": Sum("outcomes", "all", "1", "1"),
     **outcome_sums("outcomes", ("answered", "invalid_number")),
-    "talk_under_10s": Sum("outcomes", "answered and talk under 10 s", "1", "(outcome == 0) & (talk < 10_000)"),
+    "talk_under_10s": Sum("outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
     "one_rings": Sum("outcomes", "not answered, released by the caller after at most 4 s", "1", flag(w.ONE_RING)),
 }  # fmt: skip
 
@@ -80,6 +84,7 @@ GROUP_SUMS: dict[str, Sum] = {
 REGIONS: dict[str, tuple[int, str]] = {
     "in_air": (1, "out attempts of the last 24 hours whose outcome is not known"),
     "hours": (24, "out attempts of the last 7 days by local hour of day"),
+    "hour_logs": (1, "sum over the hours of the day of k * log2(k), k the out attempts of the last 7 days in it"),
     "days": (8, "out attempts of the last 7 days by local day"),
     "gap_bins": (GAP_BIN_COUNT, "gaps of the last 7 days; bin b begins at 2^b - 1 whole seconds"),
     "talk_bins": (TALK_BIN_COUNT, "talk of calls answered in the last 7 days; bin b begins at 2^b - 1 whole seconds"),

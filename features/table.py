@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import windows
+from . import replay, windows
 from .catalogue import NAMES, chosen
 from .engine import kernel
-from .feature import CALL_FACTS, Feature
+from .feature import Feature
 from .packing import Packed, packed
 from .program import KINDS, NUMBER, Kind
 
@@ -53,13 +53,31 @@ def vectors(calls: pa.Table, *, features: tuple[str, ...] = NAMES, threads: int 
     Raises: ValueError: if a column is missing or holds an unknown word, or a feature is not in the catalogue.
     """
     wanted = chosen(features)
-    rows = fill(packed(calls), wanted, threads or os.cpu_count() or 1)
+    found = packed(calls)
+    rows = fill(found, wanted, threads or os.cpu_count() or 1)
     order = [feature.name for feature in wanted]
     return rows if order == list(features) else rows[:, [order.index(name) for name in features]]
 
 
+def vectors_by_caller(
+    calls: pa.Table, *, features: tuple[str, ...] = NAMES, threads: int | None = None
+) -> tuple[Array, Array]:
+    """The same vectors, each caller's calls together and in order of start: quicker, as nothing is scattered.
+
+    Returns: the rows of `calls` in that order, int64 (calls,), and float64 (calls, features), features in the order of
+    the catalogue.
+    Raises: ValueError: as `vectors`.
+    """
+    wanted = chosen(features)
+    found = packed(calls)
+    views = grouped(NUMBER, found, wanted).views
+    rows = views[views & 1 == 0] >> 1
+    found.records[replay.ROW :: replay.RECORD][rows] = np.arange(len(rows))
+    return rows, fill(found, wanted, threads or os.cpu_count() or 1)
+
+
 def fill(calls: Packed, features: tuple[Feature, ...], threads: int) -> Array:
-    """The vectors of packed calls, features in the order of the catalogue."""
+    """The vectors of packed calls, features in the order of the catalogue, each in the row that its record names."""
     import joblib
 
     out = np.empty((len(calls.order), len(features)))
@@ -73,7 +91,8 @@ def fill(calls: Packed, features: tuple[Feature, ...], threads: int) -> Array:
             owners = calls.owners[kind.name]
             numbers.engine.follow_first(numbers.offsets, numbers.views, calls.records, owners)
             groups = grouped(kind, calls, features)
-            out[np.flatnonzero(owners < 0)[:, None], columns_of(kind.name, features)] = np.nan
+            rows = calls.records[replay.ROW :: replay.RECORD][owners < 0]
+            out[rows[:, None], columns_of(kind.name, features)] = np.nan
         tasks += passes(kind, groups, calls, features, out, threads)
     # Threads suffice: the compiled kernel lets go of the interpreter's lock.
     joblib.Parallel(threads, require="sharedmem")(joblib.delayed(task)() for task in tasks)
@@ -112,7 +131,7 @@ def run(begin: int, end: int, groups: Grouped, calls: Packed, out: Array, place:
     """Replay the keys `begin` to `end`."""
     largest = int(np.diff(groups.offsets[begin : end + 1]).max(initial=1))
     groups.engine.replay(
-        begin, end, groups.offsets, groups.views, calls.records, calls.facts, len(CALL_FACTS),
+        begin, end, groups.offsets, groups.views, calls.records,
         scratch(groups.engine, largest), out.reshape(-1), out.shape[1], *place,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from .number import FORTNIGHT
+from .number import FORTNIGHT, LOG_UNIT
 from .windows import ENDS, FIELDS, WEEK, Ints
 
 UNITS = tuple(2.0 ** -(32 + day / FORTNIGHT) for day in range(FORTNIGHT))
@@ -31,14 +31,9 @@ def used(state: Ints, first: int, bins: int) -> int:
     return count
 
 
-def entropy(state: Ints, first: int, bins: int, n: int) -> float:
-    """Shannon entropy in bits of a histogram with `n` entries."""
-    total = 0.0
-    for i in range(first, first + bins):
-        if state[i] > 0:
-            p = float(state[i]) / float(n)
-            total -= p * math.log2(p)
-    return total
+def entropy(logs: int, n: int) -> float:
+    """Shannon entropy in bits of a histogram with `n` entries, from its sum of k * log2(k)."""
+    return max(math.log2(n) - float(logs) / LOG_UNIT / float(n), 0.0)
 
 
 def median(state: Ints, first: int, n: int) -> float:

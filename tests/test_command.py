@@ -64,16 +64,17 @@ def test_simulate_writes_a_keyed_world_and_its_key(told, tmp_path):
 
 
 def test_features_of_keyed_calls(told, world_folder, world, tmp_path):
-    out = tmp_path / "vectors.parquet"
+    out = tmp_path / "vectors"
     facts = told("features", "--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", out)
     assert facts == {
         "calls": world.calls.num_rows,
         "features": len(NAMES),
+        "shards": 1,
         "catalogue": catalogue_hash(),
         "quarantined": 0,
         "out": str(out),
     }
-    assert pq.read_schema(out).names == ["start", "caller", "callee", *NAMES]
+    assert pq.read_schema(out / "part-00000.parquet").names == ["row", "start", "caller", "callee", *NAMES]
 
 
 def test_train_gives_the_same_model_as_the_library(told, world_folder, run, tmp_path):
@@ -176,9 +177,14 @@ def faults(world_folder, run, tmp_path):
         "no key file": ((*score, "--key", nowhere), str(nowhere)),
         "not a key file": ((*score, "--key", tmp_path / "text.txt"), "text.txt"),
         "no policy": ((*score, "--layout", "keyed", "--policy", nowhere), str(nowhere)),
-        "no folder for vectors": (
-            ("features", "--calls", calls, "--layout", "keyed", "--out", nowhere / "v.parquet"),
-            str(nowhere),
+        "a file for vectors": (
+            ("features", "--calls", calls, "--layout", "keyed", "--out", calls),
+            "new or empty folder",
+        ),
+        "no such size": (("features", "--calls", calls, "--out", nowhere, "--memory", "4"), "4GiB"),
+        "no such feature": (
+            ("features", "--calls", calls, "--layout", "keyed", "--out", nowhere, "--features", "x"),
+            "x",
         ),
         "evaluate without data": (("evaluate", "--bundle", bundle, "--data", nowhere), "calls.parquet"),
     }

@@ -1,5 +1,6 @@
 """Online = offline = oracle, for every feature, over drawn histories; and never the future."""
 
+import itertools
 import math
 import random
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.history import History
-from callsieve.features.table import vectors
+from callsieve.features.table import vectors, vectors_by_caller
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -230,6 +231,15 @@ def test_threads_do_not_show(one_call):
         for _ in range(3000)
     ]
     same(vectors(table(calls), threads=1), vectors(table(calls), threads=2))
+
+
+@given(histories())
+@settings(max_examples=30, deadline=None)
+def test_vectors_by_caller_are_the_same_vectors(calls):
+    rows, found = vectors_by_caller(table(calls), threads=1)
+    same(found, vectors(table(calls), threads=1)[rows])
+    callers = [calls[row]["caller"] for row in rows]
+    assert len(list(itertools.groupby(callers))) == len(set(callers))
 
 
 def test_names_are_unique_and_the_hash_is_of_the_definitions():

@@ -6,6 +6,7 @@ Exit codes: 0 success, 1 a fault told in one line, 2 wrong usage, 130 interrupte
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,19 @@ LayoutName = Annotated[
     typer.Option("--layout", help="callsieve, asterisk, sichuan, plain, copenhagen, reality, keyed, or a TOML file."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail on the first bad row instead of putting it apart.")]
+
+
+class Engine(StrEnum):
+    """What computes the vectors."""
+
+    TABLE = "table"
+    SPARK = "spark"
+
+
+EngineName = Annotated[
+    Engine,
+    typer.Option("--engine", help="spark: of keyed calls in Parquet, to a new folder, with Spark's own settings."),
+]
 QuarantineFile = Annotated[
     Path | None,
     typer.Option("--quarantine", help="Where bad rows go, with their reasons (JSON lines)."),
@@ -84,24 +98,37 @@ def simulate(
 @app.command()
 def features(
     calls: Annotated[Path, typer.Option(help="Call records.")],
-    out: Annotated[Path, typer.Option(help="Parquet file for the vectors.")],
+    out: Annotated[Path, typer.Option(help="Folder for the vectors; one in which this was begun is gone on with.")],
     layout: LayoutName = "callsieve",
+    only: Annotated[
+        str | None,
+        typer.Option("--features", help="Names with commas between, or a file with one a line; all by default."),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory to plan for, e.g. 4GiB; by default half of the machine's.")
+    ] = None,
     key: KeyFile = None,
     quarantine: QuarantineFile = None,
     strict: Strict = False,
     threads: Threads = 0,
+    engine: EngineName = Engine.TABLE,
     json: Json = False,
 ) -> None:
     """Turn call records into feature vectors, one row a call, as of the moment it rings."""
     from . import console, present
-    from .score import read_any, write_vectors
+    from .score import bytes_in, names_in, write_vectors
 
     with console.progress("features") as tell:
-        read = read_any(
-            calls, layout, key=key, quarantine=quarantine, strict=strict, progress=lambda a, b: tell("read", a / b / 2)
-        )
-        tell("vectors", 0.5)
-        facts = write_vectors(read, out, threads=threads)
+        if engine is Engine.SPARK:
+            from . import on_spark
+
+            facts = on_spark.write_vectors(calls, layout, out, threads=threads, progress=tell)
+            console.emit_json(facts) if json else present.facts("features", facts)
+            return
+        facts = write_vectors(
+            calls, layout, out, names=names_in(only), memory=bytes_in(memory), key=key, quarantine=quarantine,
+            strict=strict, threads=threads, progress=tell,
+        )  # fmt: skip
     console.emit_json(facts) if json else present.facts("features", facts)
 
 
@@ -177,6 +204,23 @@ def evaluate(
 
 
 @app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a signed bundle.")],
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", help="Public key (PEM) that must have signed it; by default signer.pub beside it."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check a bundle as the scorer does before it serves, and say what was checked."""
+    from ..serving.verify import verify as check
+    from . import console
+
+    facts = check(bundle, key, told=None if json else console.say)
+    console.emit_json(facts) if json else console.say(f"{bundle}: model {facts['model']} is fit to serve")
+
+
+@app.command()
 def score(
     bundle: Bundle,
     calls: Annotated[Path, typer.Option(help="Call records.")],
@@ -188,6 +232,7 @@ def score(
     quarantine: QuarantineFile = None,
     strict: Strict = False,
     threads: Threads = 0,
+    engine: EngineName = Engine.TABLE,
     json: Json = False,
 ) -> None:
     """Score a file of call records: what would have happened to each call as it rang."""
@@ -195,11 +240,40 @@ def score(
     from .score import score_file
 
     with console.progress("score") as tell:
+        if engine is Engine.SPARK:
+            from . import on_spark
+
+            result = on_spark.score(
+                bundle, calls, layout, trust=trust, policy=policy, out=out, threads=threads, progress=tell
+            )
+            console.emit_json(result) if json else present.scored(result)
+            return
         result = score_file(
             bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, quarantine=quarantine, strict=strict,
             threads=threads, progress=tell,
         )  # fmt: skip
     console.emit_json(result) if json else present.scored(result)
+
+
+@app.command()
+def realism(
+    data: Annotated[Path, typer.Option(help="Folder with the real data sets.")] = Path("../shared/data"),
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for realism.json and realism.svg.")] = None,
+    size: Annotated[str, typer.Option(help="Size of the simulated world: tiny, small, town, city.")] = "town",
+    seed: Seed = 1,
+    scenario: Annotated[Path | None, typer.Option(help="TOML file that overrides the default scenario.")] = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Compare the simulated world with real records, statistic by statistic, and by a model trained on it alone."""
+    from . import console, likeness
+
+    folder = None if out is None else console.new_folder(out)
+    with console.progress("realism") as tell:
+        figures = likeness.compare(
+            data, size=size, seed=seed, scenario=scenario, threads=threads, out=folder, progress=tell
+        )
+    console.emit_json(figures) if json else likeness.show(figures)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ..features.catalogue import NAMES, catalogue_hash
+from ..features.catalogue import NAMES
 from ..features.intake import Intake
 from ..features.layouts import layout
 from ..features.pseudonyms import ENVIRONMENT, Key, key_from_environment, read_key
 from ..features.readers import read_calls, read_keyed, write_table
+from ..features.shards import begun, fingerprint, note, write_shards
 from ..features.table import vectors
 from ..serving.policy import ACTIONS, read_policy
 from ..serving.scorer import Scorer, Scores
@@ -148,15 +150,62 @@ def score_file(
     }
 
 
-def write_vectors(read: Keyed, out: Path, *, threads: int = 0) -> dict[str, Any]:
-    """Write the vectors of keyed calls: start, caller, callee and one column a feature."""
-    rows = vectors(read.calls, threads=threads or None)
-    columns = {name: read.calls[name] for name in ("start", "caller", "callee")}
-    write_table(pa.table(columns | {name: rows[:, i] for i, name in enumerate(NAMES)}), out)
-    return {
-        "calls": read.calls.num_rows,
-        "features": len(NAMES),
-        "catalogue": catalogue_hash(),
-        "quarantined": sum(read.quarantined.values()),
-        "out": str(out),
-    }
+def write_vectors(
+    path: Path,
+    layout_name: str,
+    out: Path,
+    *,
+    names: tuple[str, ...] = NAMES,
+    memory: int | None = None,
+    key: Path | None = None,
+    quarantine: Path | None = None,
+    strict: bool = False,
+    threads: int = 0,
+    progress: Tell,
+) -> dict[str, Any]:
+    """Write the vectors of a file of calls into a folder, in shards; begun and killed, it goes on where it was.
+
+    Column `row` is a row of the file if that is keyed, else of `_calls.parquet`: its keyed calls, kept in the folder.
+    """
+    calls, quarantined = path, 0
+    if layout_name != "keyed":
+        asked = fingerprint(path) | {"layout": layout_name}
+        calls, noted = out / "_calls.parquet", begun(out / "_intake.json", asked)
+        if noted is None:
+            read = read_any(
+                path, layout_name, key=key, quarantine=quarantine, strict=strict,
+                progress=lambda done, size: progress("intake", 0.3 * done / max(size, 1)),
+            )  # fmt: skip
+            out.mkdir(parents=True, exist_ok=True)
+            write_table(read.calls, calls)
+            noted = asked | {"quarantined": sum(read.quarantined.values())}
+            note(out / "_intake.json", noted)
+        quarantined = noted["quarantined"]
+    told = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
+    return {**told, "quarantined": quarantined, "out": str(out)}
+
+
+def names_in(text: str | None) -> tuple[str, ...]:
+    """Names of features: all, or those of a file, one a line, or with commas between.
+
+    >>> names_in("call_hour, call_step")
+    ('call_hour', 'call_step')
+    """
+    if text is None:
+        return NAMES
+    words = Path(text).read_text(encoding="utf-8").split() if Path(text).is_file() else text.split(",")
+    return tuple(dict.fromkeys(word.strip() for word in words))
+
+
+def bytes_in(text: str | None) -> int | None:
+    """A size as a person writes it.
+
+    >>> bytes_in("1.5GiB")
+    1610612736
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]+(?:[.][0-9]+)?) ?([KMGT])iB", text)
+    if not found:
+        raise ValueError(f"memory: expected a size as 4GiB or 800MiB, got {text!r}")
+    return int(float(found[1]) * 1024 ** (1 + "KMGT".index(found[2])))

@@ -1,109 +1,172 @@
-"""How fast the feature engines are: tables by Numba, a stream as it stands. Run by hand; no test looks at a clock.
+"""The same calls through callsieve and through other engines: checked equal, then told as ratios.
 
-python tests/bench/bench_features.py --calls 1000000 [--json]
+python tests/bench/bench_features.py [--calls 5000000] [--seed 0] [--engines ours,polars] [--repeats 3] [--json]
+python tests/bench/bench_features.py --sizes 100000,1000000,10000000 [--json]
+
+Each engine runs in a process of its own, from the same Arrow table in memory to its columns in memory, in whatever
+order of rows it likes. Run by hand, on a machine that does nothing else; no test looks at a clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
-import time
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from callsieve.features.history import History
-from callsieve.features.records import (
-    ATTESTATIONS,
-    NUMBER_CLASSES,
-    OUTCOMES,
-    RELEASED_BY,
-    ROUTES,
-    STEPS,
-    UNKNOWN,
-    KeyedCall,
-)
-from callsieve.features.table import CATEGORIES, vectors
+from bench_calls import drawn
+from common import NAMES, check
 
-DAYS, CALLS_PER_NUMBER, DAY = 14, 25, 86_400_000
+# What is told -> module and function, threads. The first is what the others are measured against.
+RUNS = {
+    "ours common 1": ("callsieve.common", 1),
+    "ours common 2": ("callsieve.common", 2),
+    "ours catalogue 1": ("callsieve.catalogue", 1),
+    "ours catalogue 2": ("callsieve.catalogue", 2),
+    "polars grouped 1": ("polars.grouped", 1),
+    "polars grouped 2": ("polars.grouped", 2),
+    "polars rolling 1": ("polars.rolling", 1),
+    "polars rolling 2": ("polars.rolling", 2),
+    "duckdb windows 1": ("duckdb.windows", 1),
+    "duckdb windows 2": ("duckdb.windows", 2),
+    "pandas grouped 1": ("pandas.grouped", 1),
+    "pandas rolling 1": ("pandas.rolling", 1),
+    "numpy search 1": ("numpy.search", 1),
+}
+OURS = tuple(run for run in RUNS if run.startswith("ours"))
+REFERENCE = OURS[0]
+LONG = 20
+PACKAGES = ("callsieve", "numpy", "numba", "pyarrow", "polars", "duckdb", "pandas")
 
-
-def drawn(calls: int, seed: int) -> pa.Table:
-    """Keyed calls with a heavy tail: the top 1 % of callers make about half of them."""
-    rng = np.random.default_rng(seed)
-    numbers = max(calls // CALLS_PER_NUMBER, 2)
-    weight = rng.pareto(1.2, numbers) + 1
-    tokens = pa.array([f"e.{i:032d}" for i in range(numbers)])
-    coded = lambda codes, words: pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(words))
-    start = np.sort(rng.integers(0, DAYS * DAY, calls)) + 1_700_000_000_000
-    outcome = (rng.random(calls) < 0.4).astype(int)
-    nothing, zero = pa.nulls(calls, pa.string()), np.zeros(calls, dtype=int)
-    return pa.table(
-        {
-            "start": start,
-            "caller": coded(rng.choice(numbers, calls, p=weight / weight.sum()), tokens),
-            "callee": coded(rng.integers(0, numbers, calls), tokens),
-            "ring": rng.integers(0, 30_000, calls),
-            "talk": np.where(outcome == 0, rng.exponential(60_000, calls), 0).astype(np.int64),
-            "recorded": pa.nulls(calls, pa.int64()),
-            "outcome": coded(outcome, OUTCOMES),
-            "released_by": coded(zero, RELEASED_BY),
-            "hour": (start // 3_600_000 % 24).astype(np.int8),
-            "day": (start // DAY).astype(np.int32),
-            "caller_class": coded(zero, NUMBER_CLASSES),
-            "callee_class": coded(zero, NUMBER_CLASSES),
-            "same_region": pa.nulls(calls, pa.int8()),
-            "shared_prefix": zero.astype(np.int8),
-            "step": coded(zero + 3, STEPS),
-            "presented_differs": zero.astype(np.int8),
-            "attestation": coded(zero, ATTESTATIONS),
-            "route": coded(zero, ROUTES),
-            **dict.fromkeys(("caller_block", "trunk", "operator", "device", "place"), nothing),
-        }
-    )
-
-
-def offline(calls: pa.Table, threads: int) -> dict[str, float]:
-    """Calls per second of wall clock and per second of processor time, preparation included."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    vectors(calls, threads=threads)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {"calls_per_second": calls.num_rows / wall, "calls_per_cpu_second": calls.num_rows / cpu}
-
-
-def single(row: dict[str, object]) -> KeyedCall:
-    """A row as the stream takes it."""
-    codes = {name: words.index(row[name]) for name, words in CATEGORIES.items()}
-    return KeyedCall(**(row | codes | {"same_region": UNKNOWN}))  # type: ignore[arg-type]
-
-
-def online(calls: pa.Table) -> dict[str, float]:
-    """Microseconds of `vector` and `observe` together, one call after the other."""
-    history, spent = History(), []
-    for call in [single(row) for row in calls.to_pylist()]:
-        began = time.perf_counter()
-        history.vector(call)
-        history.observe(call)
-        spent.append(1e6 * (time.perf_counter() - began))
-    p50, p99 = np.percentile(spent, [50, 99])
-    return {"p50_us": float(p50), "p99_us": float(p99), "mean_us": float(np.mean(spent))}
+Figures = dict[str, float]
 
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=1_000_000)
+    options = parsed()
+    try:
+        found = {str(size): of_size(size, options) for size in options.sizes or ()} or compared(options)
+    except ValueError as error:
+        raise SystemExit(f"no times: {error}") from None
+    told = {"seed": options.seed, "calls": options.sizes or options.calls, "versions": versions(), "figures": found}
+    print(json.dumps(told, indent=1) if options.json else as_text(told))
+
+
+def parsed() -> argparse.Namespace:
+    engines = tuple(dict.fromkeys(run.split()[0] for run in RUNS))
+    words = lambda text: text.split(",")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=5_000_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engines", type=words, default=engines, help=f"of {','.join(engines)}; ours always runs")
+    parser.add_argument("--repeats", type=int, default=3, help="of runs that take less than 20 s; the median is told")
+    parser.add_argument("--sizes", type=lambda text: [int(size) for size in words(text)], help="ours alone, by calls")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    calls = drawn(options.calls, options.seed)
-    vectors(calls.slice(0, 1000))  # compile, or load what was compiled
-    found = {f"table_{n}_threads": offline(calls, n) for n in (1, 2)}
-    found["stream"] = online(calls.slice(0, min(100_000, options.calls)))
-    if options.json:
-        print(json.dumps({"calls": options.calls, "seed": options.seed, **found}))
-    else:
-        for name, figures in found.items():
-            print(f"{name:16}", "  ".join(f"{what} {value:,.1f}" for what, value in figures.items()))
+    unknown = set(options.engines) - set(engines)
+    if unknown:
+        parser.error(f"--engines: unknown {', '.join(sorted(unknown))}; expected some of {', '.join(engines)}")
+    return options
+
+
+def compared(options: argparse.Namespace) -> dict[str, Figures]:
+    """Figures of each run, once all of them agree with ours.
+
+    Raises: ValueError: if an engine finds another value.
+    """
+    wanted = {"ours", *options.engines}
+    runs = [name for name in RUNS if name.split()[0] in wanted]
+    with tempfile.TemporaryDirectory() as folder:
+        calls = written(drawn(options.calls, options.seed), Path(folder))
+        found = {name: checked(name, calls, options.repeats) for name in runs}
+    return {name: rates(figures, options.calls, found[REFERENCE]) for name, figures in found.items()}
+
+
+def of_size(size: int, options: argparse.Namespace) -> dict[str, Figures]:
+    """Ours on `size` calls; the whole catalogue is left out where its matrix would fill half of the memory."""
+    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+    with tempfile.TemporaryDirectory() as folder:
+        calls = written(drawn(size, options.seed), Path(folder))
+        runs = [run for run in OURS if run.endswith("1") and size * width(run) * 8 < room]
+        found = {run: measured(run, calls, options.repeats) for run in runs}
+    return {run: rates(figures, size, found[REFERENCE]) for run, figures in found.items()}
+
+
+def width(run: str) -> int:
+    from callsieve.features.catalogue import FEATURES
+
+    return len(FEATURES) if "catalogue" in run else len(NAMES)
+
+
+def written(calls: pa.Table, folder: Path) -> Path:
+    path = folder / "calls.arrow"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, calls.schema) as writer:
+        writer.write_table(calls)
+    return path
+
+
+def checked(run: str, calls: Path, repeats: int) -> Figures:
+    """Figures of a run whose values are those of the reference, which runs first."""
+    expected, found = calls.parent / "expected.npy", calls.parent / "found.npy"
+    if run == REFERENCE:
+        return measured(run, calls, repeats, expected)
+    figures = measured(run, calls, repeats, found)
+    check(run, np.load(expected, mmap_mode="r"), np.load(found, mmap_mode="r"))
+    return figures
+
+
+def measured(run: str, calls: Path, repeats: int, found: Path | None = None) -> Figures:
+    """Medians over `repeats` processes, fewer when they take long."""
+    engine, threads = RUNS[run]
+    here = Path(__file__).parent
+    command = [sys.executable, str(here / "bench_run.py"), engine, str(threads), str(calls)]
+    command += [str(found)] if found else []
+    # Both libraries read their number of threads when they are imported.
+    environment = os.environ | {"POLARS_MAX_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    told: list[Figures] = []
+    while len(told) < repeats and sum(figures["wall_seconds"] for figures in told) < LONG:
+        print(f"{run} ...", file=sys.stderr, flush=True)
+        finished = subprocess.run(command, env=environment, capture_output=True, check=False)
+        if finished.returncode:
+            raise SystemExit(f"{run} failed:\n{finished.stderr.decode()}")
+        told.append(json.loads(finished.stdout))
+    return {name: statistics.median(figures[name] for figures in told) for name in told[0]}
+
+
+def rates(figures: Figures, calls: int, reference: Figures) -> Figures:
+    """Rates in place of seconds, and how many times as long as the reference it took."""
+    return {
+        "calls_per_second": calls / figures["wall_seconds"],
+        "calls_per_cpu_second": calls / figures["cpu_seconds"],
+        "times_reference_wall": figures["wall_seconds"] / reference["wall_seconds"],
+        "times_reference_cpu": figures["cpu_seconds"] / reference["cpu_seconds"],
+        "memory_before_mib": figures["memory_before_mib"],
+        "memory_peak_mib": figures["memory_peak_mib"],
+    }
+
+
+def versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES} | {"python": sys.version.split()[0]}
+
+
+def as_text(told: dict[str, Any]) -> str:
+    """A table, one run a line."""
+    columns = ("calls/s", "calls/cpu s", "x wall", "x cpu", "MiB before", "MiB peak")
+    lines = [f"{'':24}" + "".join(f"{column:>13}" for column in columns)]
+    for name, figures in told["figures"].items():
+        runs = {name: figures} if "calls_per_second" in figures else {f"{name} {run}": f for run, f in figures.items()}
+        for run, figure in runs.items():
+            lines.append(f"{run:24}" + "".join(f"{v:13,.{0 if v >= 100 else 2}f}" for v in figure.values()))
+    lines.append(f"x = times as long as {REFERENCE}. " + ", ".join(f"{k} {v}" for k, v in told["versions"].items()))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

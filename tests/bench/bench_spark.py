@@ -1,0 +1,184 @@
+"""The same calls through the table engine and through Spark: checked equal, then told as ratios.
+
+python tests/bench/bench_spark.py [--calls 1000000] [--seed 0] [--buckets 16] [--repeats 3] [--json]
+
+Both read the same Parquet file and give every column of the catalogue to nobody: Spark to its "noop" sink. Each runs
+in a process of its own, once to be loaded, compiled and warm, then `--repeats` times; medians are told. Seconds of
+processor time are those of the process and all of its children: Spark's Java and Python processes. Run by hand, on a
+machine that does nothing else; no test looks at a clock.
+
+From the figures follows what a day of calls costs: cores = calls a day / calls per processor second / seconds there
+are for it. Every run replays the days before that the windows reach into, too: 7 days, and 28 or 56 where features
+look back so far (days with calls, decayed sums).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from bench_calls import drawn
+from callsieve.features import spark, table
+from callsieve.features.catalogue import NAMES
+from callsieve.features.readers import read_keyed
+
+RUNS = {"table 1": 1, "table 2": 2, "spark 1": 1, "spark 2": 2}
+REFERENCE = "table 1"
+DAY_OF_CALLS, HOURS = 10**9, 4  # the day that is reckoned with, and in what time it is to be done
+TICK = os.sysconf("SC_CLK_TCK")
+
+Figures = dict[str, float]
+
+
+def main() -> None:
+    """Print the figures, or, as a process of its own, run one engine."""
+    options = parsed()
+    if options.run:
+        print(json.dumps(measured(options)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        options.file = Path(folder) / "calls.parquet"
+        pq.write_table(drawn(options.calls, options.seed), options.file, row_group_size=100_000)
+        found = {run: apart(run, options) for run in RUNS}
+    if len({int(figures.pop("checksum")) for figures in found.values()}) > 1:
+        raise SystemExit("no times: the engines found other values")
+    told = {"calls": options.calls, "seed": options.seed, "buckets": options.buckets, "figures": rates(found, options)}
+    print(json.dumps(told, indent=1) if options.json else as_text(told))
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--buckets", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def apart(run: str, options: argparse.Namespace) -> Figures:
+    """Figures of a run in a process of its own."""
+    print(f"{run} ...", file=sys.stderr, flush=True)
+    words = ["--run", run, "--file", str(options.file)]
+    words += ["--buckets", str(options.buckets), "--repeats", str(options.repeats)]
+    done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{run} failed:\n{done.stderr}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def measured(options: argparse.Namespace) -> Figures:
+    """Medians of seconds, and a checksum of the values."""
+    engine, threads = options.run.split()[0], RUNS[options.run]
+    pa.set_cpu_count(threads)
+    work, checksum = (by_spark if engine == "spark" else by_table)(options.file, threads, options.buckets)
+    found = checksum()
+    walls, cpus = [], []
+    for _ in range(options.repeats):
+        wall, cpu = time.perf_counter(), cpu_seconds()
+        work()
+        walls.append(time.perf_counter() - wall)
+        cpus.append(cpu_seconds() - cpu)
+    return {"wall_seconds": statistics.median(walls), "cpu_seconds": statistics.median(cpus), "checksum": found}
+
+
+Engine = tuple[Callable[[], object], Callable[[], int]]
+
+
+def by_table(file: Path, threads: int, _buckets: int) -> Engine:
+    def work() -> np.ndarray:
+        return table.vectors(read_keyed(file), threads=threads)
+
+    return work, lambda: added(checksums(pa.table({}), work()))
+
+
+def by_spark(file: Path, threads: int, buckets: int) -> Engine:
+    session = spark.session(threads)
+
+    def work() -> None:
+        frame = spark.vectors(spark.read_keyed(session, str(file)), buckets=buckets)
+        frame.write.format("noop").mode("overwrite").save()
+
+    def checksum() -> int:
+        work()
+        frame = spark.read_keyed(session, str(file))
+        return added(spark.applied(frame, checksums, "sum long", buckets=buckets).toArrow())
+
+    return work, checksum
+
+
+def checksums(_identity: pa.Table, rows: np.ndarray) -> pa.Table:
+    """A sum over all bits of all vectors, each column in its own way; the order of the rows does not show."""
+    bits = np.where(np.isnan(rows), np.nan, rows).view(np.uint64)
+    odd = np.random.default_rng(0).integers(1 << 63, size=rows.shape[1], dtype=np.uint64) * 2 + 1
+    mixed = (bits * odd).sum(axis=1)
+    mixed = (mixed ^ mixed >> np.uint64(29)) * odd[0]
+    return pa.table({"sum": mixed.sum(keepdims=True).view(np.int64)})
+
+
+def added(sums: pa.Table) -> int:
+    return int(sums["sum"].to_numpy().sum())
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and everything that it started."""
+    children: dict[int, list[int]] = {}
+    spent: dict[int, float] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:  # gone meanwhile
+            continue
+        pid = int(entry.parent.name)
+        children.setdefault(int(fields[1]), []).append(pid)
+        spent[pid] = sum(int(field) for field in fields[11:15]) / TICK
+    waiting, total = [os.getpid()], 0.0
+    while waiting:
+        pid = waiting.pop()
+        total += spent.get(pid, 0.0)
+        waiting += children.get(pid, [])
+    return total
+
+
+def rates(found: dict[str, Figures], options: argparse.Namespace) -> dict[str, Figures]:
+    """Rates, how many times as long as the reference it took, and cores for a day of calls."""
+    reference = found[REFERENCE]
+    return {
+        run: {
+            "calls_per_second": options.calls / figures["wall_seconds"],
+            "calls_per_cpu_second": options.calls / figures["cpu_seconds"],
+            "times_reference_wall": figures["wall_seconds"] / reference["wall_seconds"],
+            "times_reference_cpu": figures["cpu_seconds"] / reference["cpu_seconds"],
+            "cores_for_a_day": DAY_OF_CALLS * figures["cpu_seconds"] / options.calls / (3600 * HOURS),
+        }
+        for run, figures in found.items()
+    }
+
+
+def as_text(told: dict[str, object]) -> str:
+    """A table, one run a line."""
+    columns = ("calls/s", "calls/cpu s", "x wall", "x cpu", "cores")
+    lines = [f"{'':12}" + "".join(f"{column:>13}" for column in columns)]
+    for run, figures in told["figures"].items():
+        lines.append(f"{run:12}" + "".join(f"{v:13,.{0 if v >= 100 else 2}f}" for v in figures.values()))
+    lines.append(f"{len(NAMES)} features of {told['calls']:,} calls, {told['buckets']} buckets. x = times {REFERENCE}.")
+    lines.append(f"cores = for the features of {DAY_OF_CALLS:,} calls in {HOURS} hours, history not counted.")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

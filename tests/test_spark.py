@@ -1,0 +1,229 @@
+"""Spark gives what the table engine gives, bit for bit, and says in one line why not. One session serves all tests."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from callsieve.features import spark
+from callsieve.features.catalogue import NAMES
+from callsieve.features.records import KEYED_COLUMNS
+from callsieve.features.table import vectors
+from callsieve.training import on_spark
+from callsieve.training.__main__ import main
+from callsieve.training.score import open_scorer
+from hypothesis import given, settings
+
+from drawn import histories, table
+
+
+@pytest.fixture(scope="module")
+def session():
+    started = spark.session(2)
+    started.conf.set(spark.PARTITIONS, 2)
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def call(session, monkeypatch, capfd):
+    """Run the command in the session: exit code, standard output and error output, those of Spark included."""
+    assert spark.session() is session
+
+    def run_it(*words):
+        monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, words)])
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as done:
+            code = done.code or 0
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run_it
+
+
+def plain(calls):
+    """Text without dictionaries, as other tools write it."""
+    text = {field.name: pa.string() for field in calls.schema if pa.types.is_dictionary(field.type)}
+    return calls.cast(pa.schema([(field.name, text.get(field.name, field.type)) for field in calls.schema]))
+
+
+def written(calls, path):
+    pq.write_table(plain(calls), path)
+    return str(path)
+
+
+def read(path):
+    """What an engine wrote, in order of the calls."""
+    order = [(name, "ascending") for name in ("start", "caller", "callee")]
+    return plain(pq.read_table(path)).sort_by(order).combine_chunks()
+
+
+def drawn_together():
+    """Many drawn histories as one: five at a time share their numbers, ten their trunks and devices."""
+    together = []
+
+    @given(histories(max_calls=40))
+    @settings(max_examples=150, deadline=None)
+    def draw(calls):
+        turn = len(together)
+        together.append([renamed(call, turn) for call in calls])
+
+    draw()
+    return table([call for calls in together for call in calls])
+
+
+def renamed(call, turn):
+    of_five = {name: f"{call[name]}{turn // 5}" for name in ("caller", "callee", "caller_block")}
+    of_ten = {name: call[name] and f"{call[name]}{turn // 10}" for name in ("trunk", "device")}
+    return call | of_five | of_ten
+
+
+def found(frame):
+    """Collected, in order of the calls."""
+    return frame.toArrow().sort_by("call")
+
+
+def test_drawn_histories_bit_for_bit(session, tmp_path):
+    calls = drawn_together()
+    parties = [pc.cast(calls[name], pa.string()) for name in ("start", "caller", "callee")]
+    identity = pc.binary_join_element_wise(*parties, " ")
+    assert calls.num_rows > 1000
+    assert pc.count_distinct(identity).as_py() < calls.num_rows  # some records repeat a call
+    ids = calls.append_column("call", pa.array(np.arange(calls.num_rows)))
+    shuffled = ids.take(np.random.default_rng(1).permutation(calls.num_rows))
+    frame = session.read.parquet(written(shuffled, tmp_path / "calls.parquet")).repartition(3)
+    rows = found(spark.vectors(frame, buckets=5))
+    assert rows.column_names == ["call", "start", "caller", "callee", *NAMES]
+    for name in ("start", "caller", "callee"):
+        assert rows[name].to_pylist() == calls[name].to_pylist()
+    expected = vectors(calls, threads=1)
+    for i, name in enumerate(NAMES):
+        np.testing.assert_array_equal(rows[name].to_numpy(), expected[:, i], err_msg=name)
+
+
+def test_columns_in_the_order_asked_for(session, world, tmp_path):
+    calls = world.calls.select(KEYED_COLUMNS).slice(0, 2000)
+    names = NAMES[::-1]
+    frame = spark.read_keyed(session, written(calls, tmp_path / "calls.parquet"))
+    rows = found(spark.vectors(frame, features=names, buckets=1))
+    assert rows.column_names[4:] == list(names)
+    expected = vectors(calls, features=names, threads=1)
+    np.testing.assert_array_equal(np.column_stack([rows[name].to_numpy() for name in names]), expected)
+
+
+def test_features_by_command(call, world_folder, world, tmp_path):
+    words = ["--calls", world_folder / "calls.parquet", "--layout", "keyed"]
+    code, out, err = call("features", *words, "--engine", "spark", "--out", tmp_path / "vectors")
+    assert (code, err) == (0, "")
+    assert f"{world.calls.num_rows:,}" in out or str(world.calls.num_rows) in out
+    assert call("features", *words, "--out", tmp_path / "shards", "--json")[0] == 0
+    by_table = read(tmp_path / "shards").drop_columns("row")
+    by_spark = read(tmp_path / "vectors")
+    assert by_spark.column_names == by_table.column_names
+    in_order = [(name, "ascending") for name in by_table.column_names]
+    by_spark, by_table = by_spark.sort_by(in_order), by_table.sort_by(in_order)
+    for name in NAMES:
+        np.testing.assert_array_equal(by_spark[name].to_numpy(), by_table[name].to_numpy(), err_msg=name)
+
+
+def test_score_by_command(call, world_folder, run, tmp_path):
+    words = ["score", "--bundle", run[0] / "bundle", "--calls", world_folder / "calls.parquet", "--layout", "keyed"]
+    code, by_table, err = call(*words, "--out", tmp_path / "verdicts.parquet", "--json")
+    assert (code, err) == (0, "")
+    for out in (["--out", tmp_path / "verdicts"], []):
+        assert call(*words, *out, "--engine", "spark", "--json") == (0, by_table, "")
+    by_spark, by_table = (read(tmp_path / name) for name in ("verdicts", "verdicts.parquet"))
+    assert by_spark.equals(by_table)
+
+
+def test_a_process_checks_the_bundle_once(run, monkeypatch):
+    bundle, opened = run[0] / "bundle", []
+    monkeypatch.setattr(on_spark, "open_scorer", lambda *paths: opened.append(paths) or open_scorer(*paths))
+    on_spark._loaded.cache_clear()
+    identity = pa.table({"call": [1], "start": [2], "caller": ["a"], "callee": ["b"]})
+    rows = np.zeros((1, len(NAMES)))
+    model = open_scorer(bundle, None, None).bundle.model_id
+    for _ in range(3):
+        verdicts = on_spark.verdicts(bundle, None, None, model, identity, rows)
+        assert verdicts.column_names == ["start", "caller", "callee", "score", "action"]
+    assert len(opened) == 1
+    with pytest.raises(ValueError, match="it was replaced meanwhile"):
+        on_spark.verdicts(bundle, None, None, "another", identity, rows)
+
+
+def broken(calls, tmp_path):
+    """Calls that a job stumbles over, and what is said of them."""
+    at = calls.column_names.index
+    put = lambda name, values: calls.set_column(at(name), name, pa.array(values))
+    rows = calls.num_rows
+    tables = {
+        "word": (put("outcome", ["answered"] * (rows - 1) + ["gone"]), "unknown word 'gone': expected one of"),
+        "number": (put("callee", ["13800138000"] * rows), "column 'callee' holds another text, expected keyed tokens"),
+        "null": (put("caller", [None, *calls["caller"].to_pylist()[1:]]), "column 'caller' has nulls, expected none"),
+        "type": (put("start", [0.5] * rows), "column 'start' holds double, expected whole numbers"),
+        "missing": (calls.drop_columns("trunk"), "'trunk' is missing or unknown"),
+    }
+    return {name: (written(table, tmp_path / f"{name}.parquet"), says) for name, (table, says) in tables.items()}
+
+
+def test_faults_are_one_line(call, world, run, tmp_path):
+    calls = world.calls.select(KEYED_COLUMNS).slice(0, 50)
+    good = written(calls, tmp_path / "good.parquet")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "empty").mkdir()
+    out = ("--out", tmp_path / "out")
+    faults = {
+        **{name: (("features", "--calls", path, *out), says) for name, (path, says) in broken(calls, tmp_path).items()},
+        "no file": (("features", "--calls", tmp_path / "none", *out), "not found"),
+        "nothing in it": (("features", "--calls", tmp_path / "empty", *out), "UNABLE_TO_INFER_SCHEMA"),
+        "out is there": (("features", "--calls", good, "--out", tmp_path / "there"), "is there already"),
+        "no call": (
+            ("score", "--bundle", run[0] / "bundle", "--calls", written(calls.slice(0, 0), tmp_path / "no.parquet")),
+            "no call to score",
+        ),
+    }
+    wrong = []
+    for name, (words, says) in faults.items():
+        code, told, err = call(*words, "--layout", "keyed", "--engine", "spark")
+        if code != 1 or told or says not in err or err.count("\n") != 1 or "13800138000" in err:
+            wrong.append((name, code, told, err))
+    assert wrong == []
+    code, _, err = call("features", "--calls", good, *out, "--engine", "spark")
+    assert (code, "expected --layout keyed" in err) == (1, True)
+
+
+def test_arguments_are_checked_before_any_work(session, world, tmp_path):
+    frame = session.read.parquet(written(world.calls.select(KEYED_COLUMNS).slice(0, 9), tmp_path / "calls.parquet"))
+    with pytest.raises(ValueError, match="caller_block missing"):
+        spark.vectors(frame.drop("caller_block"))
+    with pytest.raises(ValueError, match="expected names of the catalogue"):
+        spark.vectors(frame, features=("nothing",))
+    with pytest.raises(ValueError, match="buckets: expected 1 to 65536, got 70000"):
+        spark.vectors(frame, buckets=70_000)
+
+
+def test_without_pyspark_it_says_so(monkeypatch, capsys, world_folder, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    words = ["--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", tmp_path / "out"]
+    monkeypatch.setattr(sys, "argv", ["callsieve", "features", *map(str, words), "--engine", "spark"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert capsys.readouterr().err == f"callsieve: {spark.MISSING}\n"
+
+
+def test_without_java_it_says_so(tmp_path):
+    code = (
+        "from callsieve.features import spark\ntry:\n    spark.session(1)\nexcept OSError as error:\n    print(error)"
+    )
+    environment = {"HOME": str(tmp_path), "PATH": os.defpath, "JAVA_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"Spark did not start: {spark.MISSING}\n"

@@ -1,0 +1,126 @@
+"""`callsieve features` and `callsieve score` on Spark: keyed calls in Parquet, to a folder of Parquet files."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ..features import spark
+from ..features.catalogue import NAMES, catalogue_hash
+from ..serving.policy import ACTIONS
+from ..serving.scorer import Scorer
+from .console import Tell
+from .score import open_scorer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+VERDICT = "start long, caller string, callee string, score double, action tinyint"
+
+
+def write_vectors(calls: Path, layout: str, out: Path, *, threads: int, progress: Tell) -> dict[str, Any]:
+    """Write the vectors of keyed calls: start, caller, callee and one column a feature.
+
+    Raises: ValueError: for any other layout, for faults of the calls, and if the folder is there already.
+    """
+    session = started(calls, layout, out, threads)
+    progress("vectors", 0.1)
+    found = spark.vectors(spark.read_keyed(session, str(calls)))
+    spark.write(found.drop("call"), str(out))
+    return {
+        "calls": session.read.parquet(str(out)).count(),
+        "features": len(NAMES),
+        "catalogue": catalogue_hash(),
+        "quarantined": 0,
+        "out": str(out),
+    }
+
+
+def score(
+    bundle: Path,
+    calls: Path,
+    layout: str,
+    *,
+    trust: Path | None,
+    policy: Path | None,
+    out: Path | None,
+    threads: int,
+    progress: Tell,
+) -> dict[str, Any]:
+    """Counts of scored calls by action, for calls and callers; the verdict of each call goes to `out`.
+
+    The bundle is read by every process of Spark, so `bundle`, `trust` and `policy` must be where all of them find it.
+    """
+    scorer = open_scorer(bundle, trust, policy)
+    session = started(calls, layout, out, threads)
+    progress("score", 0.1)
+    judge = partial(verdicts, bundle.absolute(), _absolute(trust), _absolute(policy), scorer.bundle.model_id)
+    found = spark.applied(spark.read_keyed(session, str(calls)), judge, VERDICT).persist()
+    with spark.plainly():
+        facts = found.selectExpr("count(*) calls", "count(*) - count(score) unscored", "max(start) last").first()
+        actions: dict[int, int] = dict(found.groupBy("action").count().collect())
+        strongest = found.groupBy("caller").agg({"action": "max"}).toDF("caller", "action")
+        callers: dict[int, int] = dict(strongest.groupBy("action").count().collect())
+    if facts is None or not facts["calls"]:
+        raise ValueError(f"{calls}: no call to score")
+    if out is not None:
+        words = ", ".join(f"'{word}'" for word in ACTIONS)
+        spark.write(found.selectExpr("start", "caller", "callee", "score", f"array({words})[action] action"), str(out))
+    found.unpersist()
+    return {
+        "model": scorer.bundle.model_id,
+        "policy": scorer.policy.version,
+        "calls": facts["calls"],
+        "actions": told(actions),
+        "callers": told(callers),
+        "unscored": facts["unscored"],
+        "quarantined": {},
+        "valid_until": scorer.bundle.valid_until,
+        "stale": facts["last"] / 1000 > datetime.fromisoformat(scorer.bundle.valid_until).timestamp(),
+    }
+
+
+def started(calls: Path, layout: str, out: Path | None, threads: int) -> Any:
+    """A session, once it is clear that it would not be started in vain."""
+    if layout != "keyed":
+        raise ValueError(f"--engine spark: expected --layout keyed, a table that the intake wrote, got {layout!r}")
+    if not calls.exists():
+        raise ValueError(f"{calls}: not found; expected keyed calls in Parquet, a file or a folder of files")
+    if out is not None and out.exists():
+        raise ValueError(f"{out}: is there already; expected the name of a new folder")
+    return spark.session(threads)
+
+
+def told(counts: dict[int, int]) -> dict[str, int]:
+    """How often each action, none left out."""
+    return {word: counts.get(i, 0) for i, word in enumerate(ACTIONS)}
+
+
+def verdicts(
+    bundle: Path, trust: Path | None, policy: Path | None, model: str, identity: pa.Table, rows: npt.NDArray[np.float64]
+) -> pa.Table:
+    """What is said about some calls, in a process of Spark.
+
+    Raises: ValueError: if the bundle is no longer the one with which the work began.
+    """
+    scorer = _loaded(bundle, trust, policy)
+    if scorer.bundle.model_id != model:
+        raise ValueError(f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced meanwhile")
+    scores = scorer.score_table(rows, threads=1)
+    told_of = {name: identity[name] for name in ("start", "caller", "callee")}
+    return pa.table({**told_of, "score": pa.array(scores.score, from_pandas=True), "action": scores.action})
+
+
+@cache
+def _loaded(bundle: Path, trust: Path | None, policy: Path | None) -> Scorer:
+    """The scorer of this process: the bundle is checked once in each."""
+    return open_scorer(bundle, trust, policy)
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
