@@ -43,6 +43,24 @@ def book_sizes(kernel: SimpleNamespace, calls: int, keys: int) -> Sizes:
     }
 
 
+def held_used(counts: Any) -> Sizes:
+    """As much of it as was ever used."""
+    waiting = int(counts[stream.WAITING])
+    return held_sizes(int(counts[stream.PLACES])) | {"times": ("q", waiting), "nodes": ("i", waiting)}
+
+
+def book_used(kernel: SimpleNamespace, calls: int, counts: Any) -> Sizes:
+    """As much of a book as was ever used by the first so many places of calls, but for the table: that can be made."""
+    pairs = int(counts[live.PAIRS])
+    used = book_sizes(kernel, calls, int(counts[live.KEYS])) | {
+        "pairs": ("i", (pairs + 1) * kernel.PAIR),
+        "pair_keys": ("q", pairs + 1),
+        "pair_uses": ("i", pairs + 1),
+    }
+    del used["table"]
+    return used
+
+
 def rooms(sizes: Sizes) -> dict[str, Any]:
     """Arrays of zeros that take memory only where they are written."""
     return {name: room(code, size) for name, (code, size) in sizes.items()}

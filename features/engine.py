@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
-from . import heap, live, program, replay, stream, values, windows
+from . import group, heap, live, number, program, replay, stream, values, windows
 from .feature import Feature
 from .program import KINDS, Kind
 
@@ -50,6 +50,12 @@ def stream_kernel(features: tuple[Feature, ...], *, compiled: bool) -> SimpleNam
     for column, feature in reversed(list(enumerate(features))):
         given[f"{feature.role.upper()}_COLUMN"] = column
     return SimpleNamespace(kernels=kernels, **_driver(tuple(given.items()), compiled=compiled))
+
+
+def version() -> str:
+    """Hash of all sources of the kernel: what was laid out by another version means something else."""
+    parts = (windows, number, group, values, heap, replay, live, stream, program)
+    return hashlib.sha256(b"\0".join(Path(str(part.__file__)).read_bytes() for part in parts)).hexdigest()
 
 
 LIVE = ("let_in", "move_on", "tell", "hold", "release", "remove")

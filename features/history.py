@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from array import array
+from pathlib import Path
+from typing import Any
 
-from . import live, number, stream
-from .books import as_arrays, book_sizes, held_sizes, room, rooms
-from .catalogue import NAMES, chosen
-from .engine import stream_kernel
+from . import live, number, snapshot, stream
+from .books import Sizes, as_arrays, book_sizes, book_used, held_sizes, held_used, room, rooms
+from .catalogue import NAMES, catalogue_hash, chosen
+from .engine import stream_kernel, version
 from .feature import FACT_BITS
 from .program import KINDS
 from .records import KeyedCall
 from .windows import BEGUN, CLOCK, DAY_MS, END, FACTS, FIELDS, NEVER, START, pack
 
+COUNTERS = ("dropped", "evicted", "refused")
 DAYS_REMEMBERED = 4 * number.FORTNIGHT
 NUMBER, GROUPS = KINDS[0].name, tuple(kind.name for kind in KINDS[1:])
 
@@ -74,7 +77,7 @@ class History:
         self._order = None if order == list(features) else [order.index(name) for name in features]
         self._kernel = stream_kernel(wanted, compiled=compiled)
         self._kernels = self._kernel.kernels
-        self._most_calls = calls
+        self._features, self._most_calls, self._most_numbers = features, calls, numbers
         self.dropped = self.evicted = self.refused = 0
         self._moment = NEVER
         self._keys: dict[str, dict[str, int]] = {kind.name: {} for kind in KINDS}
@@ -94,6 +97,80 @@ class History:
         self._group_room, self._row = room("i", len(GROUPS)), room("d", len(wanted))
         self._group, self._out = as_arrays({"group": self._group_room, "row": self._row}, compiled=compiled)
         self._nothing = array("d", [math.nan] * len(wanted))
+
+    def save(self, path: Path) -> None:
+        """Write all that is known into a file, whole or not at all."""
+        sizes = self._used()
+        facts = {
+            "kernel": version(),
+            "catalogue": catalogue_hash(),
+            "features": self._features,
+            "calls": self._most_calls,
+            "numbers": self._most_numbers,
+            "moment": self._moment,
+            "counters": {name: getattr(self, name) for name in COUNTERS},
+            "sizes": {book: {name: size for name, (_, size) in used.items()} for book, used in sizes.items()},
+        }
+        # A key that was given back keeps its place, but not its token.
+        tokens = {
+            kind: [token if self._keys[kind].get(token) == key else "" for key, token in enumerate(told)]
+            for kind, told in self._tokens.items()
+        }
+        arrays = (self._rooms[book][name][:size] for book, used in sizes.items() for name, (_, size) in used.items())
+        snapshot.write(path, facts, tokens, arrays)
+
+    @classmethod
+    def load(
+        cls, path: Path, *, calls: int | None = None, numbers: int | None = None, compiled: bool = False
+    ) -> History:
+        """A history as it was saved.
+
+        Args:
+            calls: calls held at most, as before by default; never fewer than are there.
+            numbers: the same for numbers.
+        Raises:
+            ValueError: if the file is not whole, is of another version, or has not enough room.
+            OSError: if it cannot be read.
+        """
+        file, facts, tokens = snapshot.opened(path)
+        with file:
+            if (facts["kernel"], facts["catalogue"]) != (version(), catalogue_hash()):
+                raise ValueError(f"{path}: written by another version; expected one of this version's snapshots")
+            found = cls(
+                tuple(facts["features"]),
+                calls=facts["calls"] if calls is None else calls,
+                numbers=facts["numbers"] if numbers is None else numbers,
+                compiled=compiled,
+            )
+            for book, sizes in facts["sizes"].items():
+                for name, size in sizes.items():
+                    if size > len(found._rooms[book][name]):
+                        raise ValueError(f"{path}: holds more calls or numbers than there shall be room for")
+                    file.readinto(found._rooms[book][name][:size].cast("B"))  # type: ignore[attr-defined]
+        found._take_over(facts, tokens)
+        return found
+
+    def _used(self) -> dict[str, Sizes]:
+        used = {"held": held_used(self._counts)}
+        for name, kernel in self._kernels.items():
+            places = int(self._counts[stream.PLACES]) if name == NUMBER or name in dict(self._groups).values() else 0
+            used[name] = book_used(kernel, places, self._rooms[name]["counts"])
+        return used
+
+    def _take_over(self, facts: dict[str, Any], tokens: dict[str, list[str]]) -> None:
+        """What is not in the arrays, or follows from them."""
+        self._moment = facts["moment"]
+        for name, count in facts["counters"].items():
+            setattr(self, name, count)
+        self._tokens = tokens
+        for kind, told in tokens.items():
+            self._keys[kind] = {token: key for key, token in enumerate(told) if token}
+            self._kernels[kind].fill_table(self._books[kind])
+        for node in self._held[4][: self._counts[stream.WAITING]]:
+            place = int(node) >> 1
+            if not node & 1:
+                caller, callee = (int(self._held[1][place * stream.PARTIES + i]) for i in range(2))
+                self._unentered[(caller, callee, int(self._calls[place * FIELDS + START]))] = place
 
     @property
     def calls(self) -> int:

@@ -126,6 +126,14 @@ def hold(place: int, direction: int, key: int, other: int, book: Book) -> None:
     uses[key] += 1
 
 
+def fill_table(book: Book) -> None:
+    """Put every pair that has a call into an empty table."""
+    _, _, _, _, pair_keys, pair_uses, table, counts, _, _, _ = book
+    for pair in range(1, counts[PAIRS] + 1):
+        if pair_uses[pair] > 0:
+            table[find(pair_keys[pair] >> 32, pair_keys[pair] & 0xFFFFFFFF, pair_keys, table)] = pair
+
+
 def release(place: int, direction: int, key: int, book: Book) -> None:
     """A call at `place` is forgotten."""
     _, _, pair_of, _, pair_keys, pair_uses, table, counts, uses, _, _ = book

@@ -26,6 +26,13 @@ WORDS = {
     "route": ROUTES,
     "step": STEPS,
 }
+A_CALL = {
+    "start": 1_700_000_000_000, "caller": "a", "callee": "b", "ring": 5_000, "talk": 20_000, "recorded": None,
+    "outcome": "answered", "released_by": "callee", "hour": 6, "day": 19_676, "caller_class": "mobile",
+    "callee_class": "mobile", "same_region": None, "shared_prefix": 3, "step": None, "presented_differs": 0,
+    "attestation": "A", "route": "domestic", "caller_block": "x", "trunk": None, "operator": None,
+    "device": None, "place": None,
+}  # fmt: skip
 NUMBERS = "abcd"
 BLOCKS = {"a": "x", "b": "x", "c": "x", "d": "y"}
 

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import oracle
-from drawn import NUMBERS, histories, single, table
+from drawn import A_CALL, DAY, NUMBERS, histories, single, table
 
 CLOSE = {"rel_tol": 1e-9, "abs_tol": 1e-7}
 SMALL = {"calls": 100, "numbers": 10}
@@ -69,6 +69,19 @@ def test_online_equals_offline_bit_for_bit(calls, compiled):
     # A stream sees one call after the other: of two at the same moment neither knows the other.
     first = told_first(calls)
     same(online(calls, compiled=compiled)[first], vectors(table(calls), threads=1)[first])
+
+
+@given(histories(max_calls=30))
+@settings(max_examples=50, deadline=None)
+def test_a_stream_that_nobody_asks_until_the_end_says_the_same(calls):
+    """Gaps of months between calls of numbers whose windows were never moved on."""
+    calls = [call | {"start": call["start"] + i * 90 * DAY} for i, call in enumerate(calls)] + calls[-1:]
+    history = History(**SMALL)
+    for call in calls[:-1]:
+        history.observe(single(call))
+    last = calls[-1] | {"start": calls[-2]["start"] + DAY}
+    expected = vectors(table([*calls[:-1], last]), threads=1)[-1]
+    same(history.vector(single(last)), expected)
 
 
 @given(histories(), st.sets(st.sampled_from(NAMES), min_size=1, max_size=12), st.randoms(use_true_random=False))
@@ -146,24 +159,24 @@ def test_a_call_observed_at_its_start_and_at_its_end_is_one_call(calls):
     assert whole.calls == parts.calls
 
 
-def test_empty_history_knows_only_the_call_itself(one_call):
-    row = dict(zip(NAMES, History(**SMALL).vector(single(one_call)), strict=True))
+def test_empty_history_knows_only_the_call_itself():
+    row = dict(zip(NAMES, History(**SMALL).vector(single(A_CALL)), strict=True))
     assert row["out_calls_count_7d"] == 0
     assert math.isnan(row["out_answered_share_7d"])
     assert math.isnan(row["number_age"])
     assert row["block_calls_count_7d"] == 0
     assert math.isnan(row["trunk_calls_count_7d"])  # the call has no trunk
-    assert row["call_hour"] == one_call["hour"]
+    assert row["call_hour"] == A_CALL["hour"]
 
 
-def test_one_number_with_many_calls_keeps_memory_bounded(one_call):
+def test_one_number_with_many_calls_keeps_memory_bounded():
     rng = random.Random(7)
     calls, start = [], 1_700_000_000_000
     for _ in range(100_000):
         start += rng.randrange(20_000)
         callee = f"n{rng.randrange(3000)}"
-        calls.append(one_call | {"start": start, "caller": "a", "callee": callee, "talk": rng.randrange(90_000)})
-    calls += [one_call | {"start": start + 15 * 86_400_000 + i, "caller": "b"} for i in range(2)]
+        calls.append(A_CALL | {"start": start, "caller": "a", "callee": callee, "talk": rng.randrange(90_000)})
+    calls += [A_CALL | {"start": start + 15 * 86_400_000 + i, "caller": "b"} for i in range(2)]
     rows = vectors(table(calls))
     history = History(calls=100_000, numbers=4000, compiled=True)
     for call, row in zip(calls, rows, strict=True):
@@ -190,12 +203,12 @@ def test_memory_stays_within_its_bounds_and_every_loss_is_counted(drawn, calls, 
         same(history.vector(single(drawn[-1])), ample.vector(single(drawn[-1])))
 
 
-def test_a_call_dropped_for_want_of_room_leaves_the_history_of_those_that_stay(one_call):
-    calls = [one_call | {"start": one_call["start"] + 60_000 * i, "callee": f"n{i % 7}"} for i in range(60)]
+def test_a_call_dropped_for_want_of_room_leaves_the_history_of_those_that_stay():
+    calls = [A_CALL | {"start": A_CALL["start"] + 60_000 * i, "callee": f"n{i % 7}"} for i in range(60)]
     history = History(calls=20, numbers=20)
     for call in calls:
         history.observe(single(call))
-    last = one_call | {"start": calls[-1]["start"] + 3_600_000}
+    last = A_CALL | {"start": calls[-1]["start"] + 3_600_000}
     kept = vectors(table([*calls[-20:], last]), threads=1)[-1]
     found = history.vector(single(last))
     # What reaches beyond the windows, days and decayed sums, still counts the calls that went.
@@ -204,10 +217,10 @@ def test_a_call_dropped_for_want_of_room_leaves_the_history_of_those_that_stay(o
     assert history.dropped == 40
 
 
-def test_the_number_longest_without_a_call_goes_first(one_call):
+def test_the_number_longest_without_a_call_goes_first():
     day = 86_400_000
     history = History(calls=100, numbers=4)
-    at = lambda n, caller: single(one_call | {"start": n * day, "day": n, "caller": caller, "callee": caller + "'"})
+    at = lambda n, caller: single(A_CALL | {"start": n * day, "day": n, "caller": caller, "callee": caller + "'"})
     for n, caller in ((0, "a"), (10, "b")):
         history.vector(at(n, caller))
         history.observe(at(n, caller))
@@ -219,10 +232,10 @@ def test_the_number_longest_without_a_call_goes_first(one_call):
     assert known["b"] == 11
 
 
-def test_threads_do_not_show(one_call):
+def test_threads_do_not_show():
     rng = random.Random(11)
     calls = [
-        one_call
+        A_CALL
         | {
             "start": rng.randrange(10**9),
             "caller": f"n{rng.randrange(50)}",
@@ -248,14 +261,3 @@ def test_names_are_unique_and_the_hash_is_of_the_definitions():
     for feature in FEATURES:
         assert feature.unit and feature.en and feature.zh and feature.source, feature.name
         assert "formula" in feature.definition
-
-
-@pytest.fixture
-def one_call():
-    return {
-        "start": 1_700_000_000_000, "caller": "a", "callee": "b", "ring": 5_000, "talk": 20_000, "recorded": None,
-        "outcome": "answered", "released_by": "callee", "hour": 6, "day": 19_676, "caller_class": "mobile",
-        "callee_class": "mobile", "same_region": None, "shared_prefix": 3, "step": None, "presented_differs": 0,
-        "attestation": "A", "route": "domestic", "caller_block": "x", "trunk": None, "operator": None,
-        "device": None, "place": None,
-    }  # fmt: skip

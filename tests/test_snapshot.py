@@ -1,0 +1,110 @@
+"""A history that was saved and loaded is the one that it was."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from callsieve.features import snapshot
+from callsieve.features.history import History
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drawn import A_CALL, histories, single
+
+ROOM = {"calls": 12, "numbers": 4}  # little enough to drop and evict
+LARGER = {"calls": 100, "numbers": 10}
+
+
+def counters(history):
+    return history.calls, history.numbers, history.dropped, history.evicted, history.refused
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@given(
+    calls=histories(max_calls=30),
+    room=st.sampled_from([ROOM, LARGER]),
+    at=st.integers(0, 40),
+    features=st.sampled_from([None, ("out_calls_count_7d",), ("trunk_calls_count_24h", "number_age")]),
+)
+@settings(max_examples=50, deadline=None)
+def test_it_goes_on_as_if_nothing_had_happened(tmp_path_factory, calls, room, at, features, compiled):
+    path = tmp_path_factory.mktemp("snapshot") / "history"
+    chosen = {} if features is None or compiled else {"features": features}
+    history = History(**room, **chosen, compiled=compiled)
+    for call in calls[:at]:
+        history.vector(single(call))
+        history.observe(single(call))
+    history.save(path)
+    loaded = History.load(path, compiled=compiled)
+    for call in calls[at:]:
+        np.testing.assert_array_equal(loaded.vector(single(call)), history.vector(single(call)))
+        loaded.observe(single(call))
+        history.observe(single(call))
+        assert counters(loaded) == counters(history)
+    history.save(path)
+    loaded.save(again := path.with_name("again"))
+    assert again.read_bytes() == path.read_bytes()
+
+
+@given(calls=histories(max_calls=20))
+@settings(max_examples=20, deadline=None)
+def test_more_room_and_another_way_to_run(tmp_path_factory, calls):
+    path = tmp_path_factory.mktemp("snapshot") / "history"
+    history = History(**LARGER)
+    for call in calls[:-1]:
+        history.observe(single(call))
+    history.save(path)
+    loaded = History.load(path, calls=1000, numbers=99, compiled=True)
+    np.testing.assert_array_equal(loaded.vector(single(calls[-1])), history.vector(single(calls[-1])))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    history = History(**ROOM)
+    for callee in "bcd":
+        history.observe(single(A_CALL | {"callee": callee}))
+    history.save(tmp_path / "history")
+    return tmp_path / "history"
+
+
+def test_a_changed_or_cut_file_is_refused(saved):
+    whole = saved.read_bytes()
+    for place in (0, 5, len(whole) // 2, len(whole) - 1):
+        saved.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match="checksum"):
+            History.load(saved)
+        saved.write_bytes(whole[:place])
+        with pytest.raises(ValueError, match="checksum"):
+            History.load(saved)
+
+
+def test_a_file_that_others_may_write_is_refused(saved):
+    saved.chmod(0o620)
+    with pytest.raises(ValueError, match="nobody else may write"):
+        History.load(saved)
+
+
+def test_a_file_of_another_version_is_refused(saved, monkeypatch):
+    monkeypatch.setattr("callsieve.features.history.version", lambda: "another")
+    with pytest.raises(ValueError, match="another version"):
+        History.load(saved)
+    monkeypatch.setattr(snapshot, "FORMAT", "callsieve history 2")
+    with pytest.raises(ValueError, match="expected a snapshot in format"):
+        History.load(saved)
+
+
+def test_too_little_room_is_refused(saved):
+    with pytest.raises(ValueError, match="room"):
+        History.load(saved, numbers=2)
+
+
+def test_a_failed_write_leaves_the_last_snapshot(saved):
+    whole = saved.read_bytes()
+    limited = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (100, 100));"
+    code = f"{limited} import pathlib, callsieve.features as f; f.History().save(pathlib.Path({str(saved)!r}))"
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, check=False).returncode != 0
+    assert saved.read_bytes() == whole
+    History(**ROOM).save(saved)
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert list(saved.parent.iterdir()) == [saved]
