@@ -310,6 +310,5 @@ def packed(call: KeyedCall) -> int:
 
 def attempt_known(call: KeyedCall) -> int:
     """When the attempt became known: at its start, unless the whole record came late."""
-    if call.ring is None or call.talk is None or call.recorded is None:
-        return call.start
-    return call.recorded if call.recorded > call.start + call.ring + call.talk else call.start
+    over = call.start if call.ring is None or call.talk is None else call.start + call.ring + call.talk
+    return call.start if call.recorded is None or call.recorded <= over else call.recorded

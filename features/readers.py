@@ -30,6 +30,8 @@ from .records import (
     RELEASED_BY,
     ROUTES,
     STEPS,
+    UNKNOWN,
+    KeyedCall,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from .pseudonyms import Key
 
-__all__ = ["Layout", "ReadResult", "layout", "read_calls", "read_keyed", "write_table"]
+__all__ = ["Layout", "ReadResult", "keyed_calls", "layout", "read_calls", "read_keyed", "write_table"]
 
 BATCH_ROWS = 1 << 17
 DAY = 86400.0
@@ -233,6 +235,32 @@ def read_keyed(path: str | Path) -> pa.Table:
             raise ValueError(f"{path.name}: column {name!r} has {column.null_count} nulls, expected none")
         table = table.set_column(i, name, _keyed_column(column, name, path.name))
     return table.unify_dictionaries()
+
+
+def keyed_calls(calls: pa.Table) -> Iterator[KeyedCall]:
+    """The rows of a table of keyed calls, one by one, as a `History` takes them.
+
+    Raises: ValueError: if a category holds a word that is not one of `records.py`.
+    """
+    unknown = {"same_region", "shared_prefix", "presented_differs"}  # numbers that are UNKNOWN where the table has null
+    for batch in calls.select(KEYED_COLUMNS).to_batches(max_chunksize=BATCH_ROWS):
+        columns = [batch.column(i).to_pylist() for i in range(len(KEYED_COLUMNS))]
+        for i, name in enumerate(KEYED_COLUMNS):
+            if name in KEYED_CATEGORIES:
+                columns[i] = _codes(columns[i], name)
+            elif name in unknown:
+                columns[i] = [UNKNOWN if value is None else value for value in columns[i]]
+        yield from map(KeyedCall, *columns)
+
+
+def _codes(words: list[str | None], name: str) -> list[int]:
+    codes: dict[str | None, int] = {word: code for code, word in enumerate(KEYED_CATEGORIES[name])}
+    if name in KEYED_OPTIONAL:
+        codes[None] = UNKNOWN
+    try:
+        return [codes[word] for word in words]
+    except KeyError as error:
+        raise ValueError(f"column {name!r}: expected one of {', '.join(KEYED_CATEGORIES[name])}, got {error}") from None
 
 
 def _keyed_column(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:

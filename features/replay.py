@@ -76,7 +76,7 @@ def fill_records(
             int(events[0, i]), int(events[1, i]), int(events[2, i]), int(day[i]), int(events[3, i]), int(events[4,
             i]), ring[i]
         )  # fmt: skip
-        records[record + LATE] = recorded[i] if over and recorded[i] > end else NEVER
+        records[record + LATE] = recorded[i] if recorded[i] > end else NEVER
         records[record + PARTIES] = int(parties[2 * i]) << 32 | int(parties[2 * i + 1])
         facts = 0
         for j in range(len(told)):

@@ -50,8 +50,12 @@ def keyed_call(draw, start):
     ring = draw(RINGS) if over else None
     talk = draw(TALKS) if over else None
     recorded = None
-    if over and draw(st.booleans()):
-        recorded = start + ring + talk + draw(st.sampled_from([-5, 0, 1, SECOND, HOUR, DAY, 7 * DAY, 8 * DAY]))
+    if draw(st.booleans()):
+        recorded = (
+            start
+            + (ring + talk if over else 0)
+            + draw(st.sampled_from([-5, 0, 1, SECOND, HOUR, DAY, 7 * DAY, 8 * DAY]))
+        )
     hour, day = divmod(start + 8 * HOUR, HOUR)[0] % 24, (start + 8 * HOUR) // DAY
     pick = lambda words: draw(st.sampled_from(words))
     caller = pick(NUMBERS)

@@ -37,7 +37,8 @@ def end(call):
 
 
 def is_late(call):
-    return is_over(call) and call["recorded"] is not None and call["recorded"] > end(call)
+    told = end(call) if is_over(call) else call["start"]
+    return call["recorded"] is not None and call["recorded"] > told
 
 
 def attempt_known(call):

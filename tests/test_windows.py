@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.history import History
+from callsieve.features.readers import keyed_calls
 from callsieve.features.table import vectors, vectors_by_caller
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -69,6 +70,12 @@ def test_online_equals_offline_bit_for_bit(calls, compiled):
     # A stream sees one call after the other: of two at the same moment neither knows the other.
     first = told_first(calls)
     same(online(calls, compiled=compiled)[first], vectors(table(calls), threads=1)[first])
+
+
+@given(histories())
+@settings(max_examples=20, deadline=None)
+def test_rows_of_a_table_are_the_calls_of_a_stream(calls):
+    assert list(keyed_calls(table(calls))) == [single(call) for call in calls]
 
 
 @given(histories(max_calls=30))

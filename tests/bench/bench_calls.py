@@ -17,8 +17,6 @@ from callsieve.features.records import (
     RELEASED_BY,
     ROUTES,
     STEPS,
-    UNKNOWN,
-    KeyedCall,
 )
 
 WORDS = {
@@ -143,15 +141,3 @@ def tokens(rng, count):
 
 def coded(codes, words):
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int8)), pa.array(words))
-
-
-def singles(calls: pa.Table):
-    """The rows as a stream takes them."""
-    places = {name: {word: i for i, word in enumerate(words)} for name, words in WORDS.items()}
-    for chunk in calls.to_batches(max_chunksize=10_000):
-        for row in chunk.to_pylist():
-            for name, place in places.items():
-                row[name] = place[row[name]]
-            if row["same_region"] is None:
-                row["same_region"] = UNKNOWN
-            yield KeyedCall(**row)

@@ -1,6 +1,6 @@
 """What a live call costs, with so many numbers and calls in memory.
 
-python tests/bench/bench_live.py [--numbers 20000] [--calls 400000] [--measured 20000] [--seed 0] [--json]
+python tests/bench/bench_live.py [--numbers 20000] [--calls 400000] [--measured 20000] [--compiled] [--seed 0] [--json]
 
 Calls of seven days are taken in, so that none has left the widest window; then the following ones are timed, one at a
 time: `vector` when the call rings, `observe` for its record. Garbage collection stays on. Run by hand, on a machine
@@ -18,10 +18,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from bench_calls import drawn, singles
+from bench_calls import drawn
 from bench_run import memory
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.history import History
+from callsieve.features.readers import keyed_calls
 from callsieve.features.records import KeyedCall
 
 DAYS = 7
@@ -34,13 +35,15 @@ def main() -> None:
     parser.add_argument("--numbers", type=int, default=20_000)
     parser.add_argument("--calls", type=int, default=400_000, help="in memory before the clock starts")
     parser.add_argument("--measured", type=int, default=20_000, help="calls that are timed")
+    parser.add_argument("--compiled", action="store_true", help="the kernel compiled by Numba")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     calls = drawn(options.calls + options.measured, options.seed, options.numbers, DAYS)
-    history = History()
+    room = {"calls": options.calls + options.measured, "numbers": 2 * options.numbers}
+    history = History(**room, compiled=options.compiled)
     filled = fill(history, calls.slice(0, options.calls))
-    timed = list(singles(calls.slice(options.calls)))
+    timed = list(keyed_calls(calls.slice(options.calls)))
     told = {"seed": options.seed, "features": len(FEATURES), "python": sys.version.split()[0], **filled}
     told |= costs(history, timed) | {"evicted": history.evicted}
     print(json.dumps(told, indent=1) if options.json else as_text(told))
@@ -48,10 +51,10 @@ def main() -> None:
 
 def fill(history: History, calls: Any) -> dict[str, float]:
     """Take in `calls`, and tell what that took: seconds, and memory for each number and for each call that is kept."""
-    next(singles(calls))  # what reading a row needs is loaded before the memory is read
+    next(keyed_calls(calls))  # what reading a row needs is loaded before the memory is read
     gc.collect()
     before, began = memory("VmRSS"), time.perf_counter()
-    for call in singles(calls):
+    for call in keyed_calls(calls):
         history.observe(call)
     history.vector(call)
     seconds = time.perf_counter() - began
