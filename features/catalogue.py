@@ -1,4 +1,7 @@
-"""FEATURES: the only list of features. The engines, the documents, reasons, audit and the bundle check read it."""
+"""FEATURES: the list of features. The engines, the documents, reasons, audit and the bundle check read it.
+
+Those of reports (`reports.py`) are apart, for no model has them unless it is asked to.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,19 @@ from functools import cache
 
 from .feature import ROLES, Feature
 from .measures import MEASURES
+from .reports import REPORT_FEATURES, REPORT_NAMES, ReportFeature
 
 FEATURES: tuple[Feature, ...] = tuple(
     sorted((feature for rows in MEASURES for feature in rows), key=lambda feature: ROLES.index(feature.role))
 )
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 BY_NAME = {feature.name: feature for feature in FEATURES}
+
+
+DEFINED: dict[str, Feature | ReportFeature] = {
+    **BY_NAME,
+    **{feature.name: feature for feature in REPORT_FEATURES},
+}
 
 
 def chosen(names: tuple[str, ...]) -> tuple[Feature, ...]:
@@ -24,8 +34,13 @@ def chosen(names: tuple[str, ...]) -> tuple[Feature, ...]:
     return tuple(feature for feature in FEATURES if feature.name in set(names))
 
 
+def columns_for(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of vectors that hold these features: all of FEATURES, then those of reports if one is wanted."""
+    return NAMES + REPORT_NAMES if set(names) & set(REPORT_NAMES) else NAMES
+
+
 @cache
 def catalogue_hash() -> str:
     """SHA-256 over all definitions: two engines with the same hash compute the same features."""
-    text = json.dumps([feature.definition for feature in FEATURES], sort_keys=True, ensure_ascii=False)
+    text = json.dumps([feature.definition for feature in DEFINED.values()], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import threading
 from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
@@ -22,6 +23,7 @@ from .program import KINDS, Kind
 
 SIZES = ("STREAMS", "SHIFT", "SUMS", "SLOTS", "STATE", "PAIR")
 CACHE = "callsieve"
+COMPILING = threading.Lock()  # where Numba keeps its machine code is said for the whole process
 
 
 def kernel(kind: Kind, features: tuple[Feature, ...], *, compiled: bool) -> SimpleNamespace:
@@ -107,16 +109,17 @@ def _compile(namespace: dict[str, Any], names: list[str], sources: bytes, writte
     constants = repr(sorted((name, value) for name, value in namespace.items() if type(value) in (int, tuple)))
     key = hashlib.sha256(b"\0".join((sources, written.encode(), constants.encode()))).hexdigest()[:16]
     folder = _cache_folder(key)
-    kept, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
-    try:
-        for name in names:
-            # Machine code of one process is linked by name, and code that was kept keeps its names.
-            namespace[name].__qualname__ = f"{name}_{key}"
-            # The kernel allocates nothing, so counting references would only cost time.
-            options = {"cache": folder is not None, "nogil": True, "error_model": "numpy", "_nrt": False}
-            namespace[name] = numba.njit(**options)(namespace[name])
-    finally:
-        numba.config.CACHE_DIR = kept
+    with COMPILING:
+        kept, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
+        try:
+            for name in names:
+                # Machine code of one process is linked by name, and code that was kept keeps its names.
+                namespace[name].__qualname__ = f"{name}_{key}"
+                # The kernel allocates nothing, so counting references would only cost time.
+                options = {"cache": folder is not None, "nogil": True, "error_model": "numpy", "_nrt": False}
+                namespace[name] = numba.njit(**options)(namespace[name])
+        finally:
+            numba.config.CACHE_DIR = kept
 
 
 def _cache_folder(key: str) -> Path | None:

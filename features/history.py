@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .engine import stream_kernel, version
 from .feature import FACT_BITS
 from .program import KINDS
 from .records import KeyedCall
+from .reports import REPORT_NAMES, Report, Reports
 from .windows import BEGUN, CLOCK, DAY_MS, END, FACTS, FIELDS, NEVER, START, pack
 
 COUNTERS = ("dropped", "evicted", "refused")
@@ -50,7 +52,8 @@ class History:
     vector asked for an earlier moment than the key's last one is that of the last one. Not thread-safe.
 
     Args:
-        features: names from the catalogue, in the order of the vector; the fewer, the quicker.
+        features: names from the catalogue, in the order of the vector; the fewer, the quicker. Those of
+            `reports.REPORT_NAMES` too, if they are wanted.
         calls: calls held at most. When there is no room, the oldest is forgotten before its time, counted in `dropped`.
         numbers: numbers held at most. When there is no room, the one that is longest without a call goes, and is
             counted in `evicted` if anything was still known of it.
@@ -72,8 +75,9 @@ class History:
     ) -> None:
         if calls < 1 or numbers < 2:
             raise ValueError(f"calls must be 1 or more and numbers 2 or more, got {calls} and {numbers}")
-        wanted = chosen(features)
-        order = [feature.name for feature in wanted]
+        wanted = chosen(tuple(name for name in features if name not in REPORT_NAMES))
+        self._reports = Reports() if set(features) & set(REPORT_NAMES) else None
+        order = [*(feature.name for feature in wanted), *(REPORT_NAMES if self._reports else ())]
         self._order = None if order == list(features) else [order.index(name) for name in features]
         self._kernel = stream_kernel(wanted, compiled=compiled)
         self._kernels = self._kernel.kernels
@@ -109,6 +113,7 @@ class History:
             "numbers": self._most_numbers,
             "moment": self._moment,
             "counters": {name: getattr(self, name) for name in COUNTERS},
+            "reports": [astuple(report) for report in self._reports.held] if self._reports else [],
             "sizes": {book: {name: size for name, (_, size) in used.items()} for book, used in sizes.items()},
         }
         # A key that was given back keeps its place, but not its token.
@@ -160,6 +165,8 @@ class History:
     def _take_over(self, facts: dict[str, Any], tokens: dict[str, list[str]]) -> None:
         """What is not in the arrays, or follows from them."""
         self._moment = facts["moment"]
+        for report in facts["reports"]:
+            self.report(Report(*report))
         for name, count in facts["counters"].items():
             setattr(self, name, count)
         self._tokens = tokens
@@ -196,6 +203,8 @@ class History:
             call.start, call.day, caller, callee, self._group, facts, self._out, *self._held, *self._books.values()
         )
         row: list[float] = self._row.tolist()
+        if self._reports:
+            row += self._reports.vector(call)
         return row if self._order is None else [row[i] for i in self._order]
 
     def observe(self, call: KeyedCall) -> None:
@@ -214,6 +223,11 @@ class History:
             moment = call.start + ring + talk
             known = max(moment, call.recorded or moment)
             self._kernel.end(place, moment, talk, packed(call), known, self._calls, *self._held[3:])
+
+    def report(self, report: Report) -> None:
+        """Take in what a person said of a number; kept only if a feature asks for it."""
+        if self._reports:
+            self._reports.observe(report)
 
     def _find(self, call: KeyedCall) -> int | None:
         """The place of a call that is held already."""

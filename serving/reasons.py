@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..features.catalogue import FEATURES
+from ..features.catalogue import DEFINED
 from ..features.feature import Feature
+from ..features.reports import ReportFeature
 
-_BY_NAME = {feature.name: feature for feature in FEATURES}
 _SHOWN = 4
 
 
@@ -35,7 +35,7 @@ def reasons(names: Sequence[str], values: Sequence[float], contributions: Sequen
 
 
 def _reason(name: str, value: float, contribution: float) -> Reason:
-    feature = _BY_NAME.get(name)
+    feature = DEFINED.get(name)
     if feature is None:
         text = f"{name}: {value:g}"
         return Reason(name, value, contribution, text, text)
@@ -43,10 +43,10 @@ def _reason(name: str, value: float, contribution: float) -> Reason:
     return Reason(name, value, contribution, f"{feature.en}: {en}", f"{feature.zh}:{zh}")
 
 
-def _shown(feature: Feature, value: float) -> tuple[str, str]:
+def _shown(feature: Feature | ReportFeature, value: float) -> tuple[str, str]:
     """A value as people write it.
 
-    >>> _shown(_BY_NAME["out_answered_share_24h"], 0.25)
+    >>> _shown(DEFINED["out_answered_share_24h"], 0.25)
     ('25%', '25%')
     """
     if math.isnan(value):

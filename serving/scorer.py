@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ..features.catalogue import NAMES, catalogue_hash
+from ..features.catalogue import NAMES, catalogue_hash, columns_for
 from ..features.history import History
 from ..features.records import NUMBER_CLASSES, KeyedCall
 from .booster import Booster
@@ -63,10 +63,14 @@ class Scores:
 
 
 class Scorer:
-    """A verified bundle and a policy, ready to judge calls. Immutable; to change the model make another scorer."""
+    """A verified bundle and a policy, ready to judge calls. Immutable; to change the model make another scorer.
+
+    `features` are the names that its vectors hold, in their order: what `History` is to be made with.
+    """
 
     def __init__(self, bundle: Bundle, policy: Policy) -> None:
-        unknown = [name for name in bundle.features if name not in NAMES]
+        self.features = columns_for(bundle.features)
+        unknown = [name for name in bundle.features if name not in self.features]
         if unknown:
             raise Refused(f"bundle needs features that this version does not compute: {', '.join(unknown[:3])}")
         odd = policy.bands.keys() - {band.name for band in bundle.thresholds}
@@ -74,7 +78,7 @@ class Scorer:
             raise ValueError(f"policy names bands that the bundle does not have: {', '.join(sorted(odd))}")
         self.bundle = bundle
         self.policy = policy
-        self._columns = [NAMES.index(name) for name in bundle.features]
+        self._columns = [self.features.index(name) for name in bundle.features]
         self._stratum = NAMES.index(STRATUM)
         self._begins = {band.name: band.threshold for band in bundle.thresholds}
         self._until = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
@@ -108,13 +112,14 @@ class Scorer:
         """Scores and actions of many calls.
 
         Args:
-            vectors: float64 (n, len(FEATURES)), as from `features.table.vectors`; a row with an infinite value passes
+            vectors: float64 (n, len(self.features)), as from `features.table.vectors`, and after them those of
+                `features.reports.report_vectors` if the model has such features; a row with an infinite value passes
                 with a NaN score.
         Raises:
-            ValueError: if the width is not the catalogue's.
+            ValueError: if the width is another one.
         """
-        if vectors.ndim != 2 or vectors.shape[1] != len(NAMES):
-            raise ValueError(f"vectors: expected (n, {len(NAMES)}), got {vectors.shape}")
+        if vectors.ndim != 2 or vectors.shape[1] != len(self.features):
+            raise ValueError(f"vectors: expected (n, {len(self.features)}), got {vectors.shape}")
         rows = np.ascontiguousarray(vectors[:, self._columns])
         sound = ~np.isinf(rows).any(axis=1)
         raw = np.full(len(rows), np.nan)

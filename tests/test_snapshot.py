@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from callsieve.features import snapshot
 from callsieve.features.history import History
+from callsieve.features.reports import Report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,9 @@ def counters(history):
     calls=histories(max_calls=30),
     room=st.sampled_from([ROOM, LARGER]),
     at=st.integers(0, 40),
-    features=st.sampled_from([None, ("out_calls_count_7d",), ("trunk_calls_count_24h", "number_age")]),
+    features=st.sampled_from(
+        [None, ("out_calls_count_7d",), ("trunk_calls_count_24h", "number_age"), ("reported_age", "out_calls_count_1h")]
+    ),
 )
 @settings(max_examples=50, deadline=None)
 def test_it_goes_on_as_if_nothing_had_happened(tmp_path_factory, calls, room, at, features, compiled):
@@ -35,6 +38,7 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path_factory, calls, room, at
     for call in calls[:at]:
         history.vector(single(call))
         history.observe(single(call))
+        history.report(Report(call["start"], call["callee"], call["caller"], block="x"))
     history.save(path)
     loaded = History.load(path, compiled=compiled)
     for call in calls[at:]:

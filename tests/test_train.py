@@ -155,7 +155,7 @@ def test_calls_of_later_change_nothing(trained, evidence):
 
 def test_a_poorer_feed_knows_answered_calls_only(trained, evidence):
     """Its vectors are those of a table without the other calls, and the certified threshold was held to it, too."""
-    feed = answered_only(evidence.calls, 1)
+    feed = answered_only(evidence, NAMES, 1)
     outcome = np.array(evidence.calls["outcome"].to_pylist())
     np.testing.assert_array_equal(feed.rows, np.flatnonzero(outcome == "answered"))
     share = feed.X[:, NAMES.index("out_answered_share_7d")]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..features.table import vectors
 from ..serving.card import Band
 from .certify import certificate, choose_threshold
 from .console import Tell
 from .evidence import Evidence, judged, read_evidence
+from .feeds import complete
 from .judge import RULE, Scored, born_after, data_figures, figures
 from .labels import read_label_policy
 from .score import open_scorer
@@ -30,7 +30,7 @@ def assess(bundle: Path, data: Path, *, trust: Path | None, threads: int, progre
     scorer = open_scorer(bundle, trust)
     evidence = read_evidence(data)
     progress("features", 0.1)
-    X = vectors(evidence.calls, threads=threads or None)  # noqa: N806
+    X = complete(evidence, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)
     scored = scored_calls(evidence, X, scorer.score_table(X, threads=threads or 2).raw)
     progress("judge", 0.8)

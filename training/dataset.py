@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     Array = npt.NDArray[Any]
+
+_BLOCK = 1 << 24  # bytes that are hashed at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +101,26 @@ def sample(caller: Array, rows: Array, most: int) -> Array:
     first = np.concatenate([[True], ranked[1:] != ranked[:-1]]) if len(ranked) else np.zeros(0, dtype=bool)
     begin = np.maximum.accumulate(np.where(first, np.arange(len(ranked)), 0))
     return np.sort(rows[order[np.arange(len(ranked)) - begin < most]])
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 over all rows: what a model was fitted on."""
+    return array_hash([getattr(dataset, field.name) for field in fields(Dataset)])
+
+
+def array_hash(arrays: Sequence[Array]) -> str:
+    """SHA-256 over types, shapes and values of arrays, block by block; equal values give equal hashes.
+
+    Arrays of objects hold words, or nothing."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        plain = np.asarray(array)
+        if plain.dtype == object:
+            words = [word if isinstance(word, str) else None for word in plain.tolist()]
+            digest.update(json.dumps(words).encode())
+            continue
+        digest.update(f"{plain.dtype.str} {plain.shape}\n".encode())
+        step = max(1, _BLOCK // max(1, plain[:1].nbytes))
+        for some in range(0, len(plain), step):
+            digest.update(np.ascontiguousarray(plain[some : some + step]).data)
+    return digest.hexdigest()

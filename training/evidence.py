@@ -90,10 +90,15 @@ def read_evidence(folder: Path) -> Evidence:
     truth = folder / "truth.parquet"
     return evidence(
         calls,
-        frame(_table(folder / "reports.parquet"), REPORTS, "reports.parquet"),
+        read_reports(folder / "reports.parquet"),
         frame(_table(folder / "findings.parquet"), FINDINGS, "findings.parquet"),
         of_calls(_table(truth), calls) if truth.exists() else None,
     )
+
+
+def read_reports(path: Path) -> pd.DataFrame:
+    """Reports of a Parquet file. Raises ValueError: in one line, if it is none."""
+    return frame(_table(path), REPORTS, path.name)
 
 
 def _table(path: Path) -> pa.Table:

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
+from ..features.catalogue import NAMES, columns_for
+from ..features.reports import report_vectors
 from ..features.table import vectors
+from .evidence import Evidence
+from .reported import report_table
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,14 +36,24 @@ class Feed:
     X: Array
 
 
-def complete(calls: pa.Table, threads: int) -> Feed:
-    """All calls."""
-    return Feed("complete", np.arange(calls.num_rows), calls, vectors(calls, threads=threads or None))
+def complete(evidence: Evidence, features: tuple[str, ...], threads: int) -> Feed:
+    """All calls; vectors with `catalogue.columns_for` these features."""
+    calls = evidence.calls
+    return Feed("complete", np.arange(calls.num_rows), calls, rows_for(calls, evidence, features, threads))
 
 
-def answered_only(calls: pa.Table, threads: int) -> Feed:
+def answered_only(evidence: Evidence, features: tuple[str, ...], threads: int) -> Feed:
     """The answered calls alone."""
+    calls = evidence.calls
     answered = pc.equal(pc.dictionary_decode(calls["outcome"].combine_chunks()), "answered")
     rows = np.flatnonzero(np.asarray(answered.fill_null(False)))
     kept = calls.take(rows)
-    return Feed("answered only", rows, kept, vectors(kept, threads=threads or None))
+    return Feed("answered only", rows, kept, rows_for(kept, evidence, features, threads))
+
+
+def rows_for(calls: pa.Table, evidence: Evidence, features: tuple[str, ...], threads: int) -> Array:
+    """Vectors of some of the calls, with the columns that hold these features."""
+    rows = vectors(calls, threads=threads or None)
+    if columns_for(features) == NAMES:
+        return rows
+    return np.hstack([rows, report_vectors(calls, report_table(evidence.calls, evidence.reports))])

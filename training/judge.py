@@ -5,7 +5,7 @@ Headline figures are of the certifying fold: later than everything, and of group
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sklearn.metrics import roc_curve
 
-from ..features.catalogue import FEATURES, NAMES
+from ..features.catalogue import DEFINED, NAMES
 from ..serving.card import Band, Card
 from .certify import caller_bootstrap, certificate, choose_threshold
 from .evaluate import (
@@ -74,9 +74,9 @@ def judge(t: Trained) -> dict[str, Any]:
     return {
         "model": {
             "trees": t.fitted["trees"],
-            "features": len(NAMES),
+            "features": len(t.card.features),
             "calibration": t.fitted["calibration"],
-            "top_features": top_features(t.models["model"]),
+            "top_features": top_features(t.models["model"], t.card.features),
         },
         "data": data_figures(t.evidence.calls, t.judged.nuisance)
         | {
@@ -295,7 +295,7 @@ def curve(raw: Array, nuisance: Array, rows: Array) -> list[list[float]]:
     return [[float(fpr[i]), float(tpr[i])] for i in places]
 
 
-def top_features(model: str, most: int = 12) -> list[dict[str, Any]]:
+def top_features(model: str, names: Sequence[str], most: int = 12) -> list[dict[str, Any]]:
     """Features by their share of the total gain of the model's splits."""
     gain: dict[int, float] = {}
     features: list[str] = []
@@ -307,7 +307,7 @@ def top_features(model: str, most: int = 12) -> list[dict[str, Any]]:
                 gain[int(feature)] = gain.get(int(feature), 0.0) + float(value)
     total = sum(gain.values()) or 1.0
     best = sorted(gain, key=lambda feature: -gain[feature])[:most]
-    return [{"name": NAMES[i], "en": FEATURES[i].en, "share": gain[i] / total} for i in best]
+    return [{"name": names[i], "en": DEFINED[names[i]].en, "share": gain[i] / total} for i in best]
 
 
 def band_json(band: Band) -> dict[str, Any]:

@@ -57,6 +57,8 @@ def score(
     The bundle is read by every process of Spark, so `bundle`, `trust` and `policy` must be where all of them find it.
     """
     scorer = open_scorer(bundle, trust, policy)
+    if scorer.features != NAMES:
+        raise ValueError("--engine spark: expected a model without features of reports")
     session = started(calls, layout, out, threads)
     progress("score", 0.1)
     judge = partial(verdicts, bundle.absolute(), _absolute(trust), _absolute(policy), scorer.bundle.model_id)

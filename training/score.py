@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from ..features.catalogue import NAMES
@@ -19,12 +20,15 @@ from ..features.intake import Intake
 from ..features.layouts import layout
 from ..features.pseudonyms import ENVIRONMENT, Key, key_from_environment, read_key
 from ..features.readers import read_calls, read_keyed, write_table
+from ..features.reports import report_vectors
 from ..features.shards import begun, fingerprint, note, write_shards
 from ..features.table import vectors
 from ..serving.policy import ACTIONS, read_policy
 from ..serving.scorer import Scorer, Scores
 from ..serving.signing import read_public_key
 from .console import Tell
+from .evidence import read_reports
+from .reported import report_table
 from .split import codes
 
 if TYPE_CHECKING:
@@ -70,9 +74,18 @@ def read_any(
     return Keyed(intake.table(read.table.sort_by("start")), dict(read.quarantined))
 
 
-def score_calls(scorer: Scorer, calls: pa.Table, *, threads: int = 0) -> tuple[Scores, Array]:
-    """Scores of keyed calls, and their vectors."""
+def score_calls(
+    scorer: Scorer, calls: pa.Table, reports: pd.DataFrame | None = None, *, threads: int = 0
+) -> tuple[Scores, Array]:
+    """Scores of keyed calls, and their vectors; with `reports` (columns of `evidence.REPORTS`) if the model asks.
+
+    Raises: ValueError: if the model has features of reports, and there are none.
+    """
     rows = vectors(calls, threads=threads or None)
+    if scorer.features != NAMES:
+        if reports is None:
+            raise ValueError("the model has features of reports: expected --reports FILE")
+        rows = np.hstack([rows, report_vectors(calls, report_table(calls, reports))])
     return scorer.score_table(rows, threads=threads or 2), rows
 
 
@@ -116,6 +129,7 @@ def score_file(
     policy: Path | None,
     key: Path | None,
     out: Path | None,
+    reports: Path | None = None,
     quarantine: Path | None,
     strict: bool,
     threads: int,
@@ -134,7 +148,8 @@ def score_file(
     if read.calls.num_rows == 0:
         raise ValueError(f"{path}: no call to score; {sum(read.quarantined.values())} rows were put apart")
     progress("score", 0.5)
-    scores, _ = score_calls(scorer, read.calls, threads=threads)
+    told = None if reports is None else read_reports(reports)
+    scores, _ = score_calls(scorer, read.calls, told, threads=threads)
     if out is not None:
         write_table(verdict_table(scores, read.calls), out)
     last = int(read.calls["start"].to_numpy().max()) / 1000

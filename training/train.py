@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ..features.catalogue import FEATURES, NAMES, catalogue_hash
+from ..features.catalogue import FEATURES, NAMES, catalogue_hash, columns_for
 from ..serving.booster import Booster
 from ..serving.bundle import save
 from ..serving.card import Band, Calibration, Card, Golden
 from ..serving.scorer import STRATUM
 from .certify import certificate, choose_threshold, strata
-from .dataset import Dataset, build, join
+from .dataset import Dataset, build, fingerprint, join
 from .evidence import Evidence, Judged, judged
 from .feeds import Feed, answered_only, complete
 from .fit import Part, calibrate, fit
@@ -56,6 +56,7 @@ class Settings:
     label_delay_days: int = 3
     valid_days: int = 90
     epoch: int = 1
+    features: tuple[str, ...] = NAMES  # of the model, in their order; those of `features.reports` only if named here
     label_policy: LabelPolicy = field(default_factory=read_label_policy)
     parameters: dict[str, Any] = field(default_factory=dict)
 
@@ -91,8 +92,9 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     tell = progress or (lambda _what, _part: None)
     calls = evidence.calls
     tell("features", 0.0)
-    whole = complete(calls, settings.threads)
-    poorer = answered_only(calls, settings.threads)
+    whole = complete(evidence, settings.features, settings.threads)
+    poorer = answered_only(evidence, settings.features, settings.threads)
+    columns = places(settings.features)
     X = whole.X  # noqa: N806
     start = calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
@@ -106,8 +108,8 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     models, classes, fitted = fit_models(sides, settings, lambda part: tell("fit", 0.35 + 0.35 * part))
     tell("score", 0.7)
     later = np.flatnonzero(start >= folds.label_cutoff)
-    raw = scored(models["model"], whole, later, len(start), settings.threads)
-    raw_poorer = scored(models["model"], poorer, later, len(start), settings.threads)
+    raw = scored(models["model"], whole, later, len(start), columns, settings.threads)
+    raw_poorer = scored(models["model"], poorer, later, len(start), columns, settings.threads)
     tell("certify", 0.9)
     known = judged(evidence, caller, settings.label_policy)
     choose = choosing(folds, fold, start) & known.known
@@ -123,23 +125,34 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
         "calibration": method,
         "groups": len(np.unique(group)),
         "rows": {n: len(d.y) for n, d in sides.items()},
+        "sides": {n: fingerprint(d) for n, d in sides.items()},
         "answered_only": asdict(found) | {"catch": share_of(raw_poorer[nuisance], bands[0].threshold)},
     }
     card = make_card(evidence, settings, folds, calibration, bands, classes, fitted)
     shown = np.flatnonzero(certify) if certify.any() else later
-    golden = X[shown[:: max(1, len(shown) // GOLDEN_ROWS)][:GOLDEN_ROWS]]
+    golden = X[shown[:: max(1, len(shown) // GOLDEN_ROWS)][:GOLDEN_ROWS]][:, columns]
     tell("certify", 1.0)
     return Trained(
         evidence, settings, X, folds, fold, caller, callee, start, known, raw, models, card, golden, fitted
     )  # fmt: skip
 
 
-def scored(model: str, feed: Feed, later: Array, count: int, threads: int) -> Array:
+def places(features: tuple[str, ...]) -> list[int]:
+    """Where these features stand in the vectors that hold them."""
+    names = columns_for(features)
+    unknown = [name for name in features if name not in names]
+    if unknown:
+        raise ValueError(f"features: expected names of the catalogue, got {', '.join(unknown)}")
+    return [names.index(name) for name in features]
+
+
+def scored(model: str, feed: Feed, later: Array, count: int, columns: list[int], threads: int) -> Array:
     """Raw scores over all `count` calls: of those that the feed tells of and that come `later`; NaN for the others."""
     raw = np.full(count, np.nan)
-    places = np.flatnonzero(np.isin(feed.rows, later, assume_unique=True))
-    if len(places):
-        raw[feed.rows[places]] = Booster(model).predict_raw(np.ascontiguousarray(feed.X[places]), threads=threads or 2)
+    told = np.flatnonzero(np.isin(feed.rows, later, assume_unique=True))
+    if len(told):
+        rows = np.ascontiguousarray(feed.X[told][:, columns])
+        raw[feed.rows[told]] = Booster(model).predict_raw(rows, threads=threads or 2)
     return raw
 
 
@@ -206,7 +219,8 @@ def fit_models(
 ) -> tuple[dict[str, str], dict[str, tuple[str, ...]], dict[str, Any]]:
     """The risk model, and the models of content and mode where enough of each class is known."""
     learn, check = sides["train"], sides["valid"]
-    categorical = [feature.name for feature in FEATURES if feature.levels]
+    names, columns = settings.features, places(settings.features)
+    categorical = [feature.name for feature in FEATURES if feature.levels and feature.name in names]
     fixed: dict[str, Any] = {
         "categorical": categorical,
         "seed": settings.seed,
@@ -214,9 +228,9 @@ def fit_models(
         "parameters": settings.parameters,
     }
     model = fit(
-        Part(learn.X, learn.y, learn.weight),
-        Part(check.X, check.y, check.weight),
-        NAMES,
+        Part(learn.X[:, columns], learn.y, learn.weight),
+        Part(check.X[:, columns], check.y, check.weight),
+        names,
         progress=lambda done, most: tell(0.8 * done / most),
         **fixed,
     )
@@ -225,8 +239,8 @@ def fit_models(
     for name in ("content", "mode"):
         words = class_words(getattr(learn, name), getattr(check, name))
         if len(words) > 1:
-            inside, outside = (class_part(side, getattr(side, name), words) for side in (learn, check))
-            models[name] = fit(inside, outside, NAMES, classes=len(words), **fixed)
+            inside, outside = (class_part(side, columns, getattr(side, name), words) for side in (learn, check))
+            models[name] = fit(inside, outside, names, classes=len(words), **fixed)
             classes[name] = words
     trees = {name: text.count("\nTree=") for name, text in models.items()}
     return models, classes, {"trees": trees, "classes": {name: list(words) for name, words in classes.items()}}
@@ -239,11 +253,11 @@ def class_words(learn: Array, check: Array) -> tuple[str, ...]:
     return tuple(sorted(str(word) for word in counts[counts >= LEAST_OF_A_CLASS].index if word in other))
 
 
-def class_part(side: Dataset, words_of_rows: Array, words: tuple[str, ...]) -> Part:
+def class_part(side: Dataset, columns: list[int], words_of_rows: Array, words: tuple[str, ...]) -> Part:
     """The rows whose class is one of `words`."""
     code = pd.Index(words).get_indexer(pd.Index(words_of_rows))
     kept = code >= 0
-    return Part(side.X[kept], code[kept].astype(np.int64), side.weight[kept])
+    return Part(side.X[kept][:, columns], code[kept].astype(np.int64), side.weight[kept])
 
 
 def band(
@@ -280,8 +294,8 @@ def make_card(
     """What the bundle says of itself. Nothing in it depends on the machine or on the time of day."""
     last = datetime.fromtimestamp(folds.certify[1] / 1000, tz=UTC).replace(microsecond=0)
     return Card(
-        features=NAMES,
-        categorical={feature.name: len(feature.levels) for feature in FEATURES if feature.levels},
+        features=settings.features,
+        categorical={f.name: len(f.levels) for f in FEATURES if f.levels and f.name in settings.features},
         catalogue_hash=catalogue_hash(),
         calibration=calibration,
         thresholds=bands,
