@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
+from callsieve.features.reports import REPORT_NAMES
 from callsieve.training.__main__ import main
 
 ACTIONS = {"pass", "label", "screen", "block"}
@@ -46,7 +47,7 @@ def told(call):
 def test_catalogue(told, call):
     value = told("catalogue")
     assert value["hash"] == catalogue_hash()
-    assert [feature["name"] for feature in value["features"]] == list(NAMES)
+    assert [feature["name"] for feature in value["features"]] == [*NAMES, *REPORT_NAMES]
     assert len(NAMES) >= 60
     assert all(len(feature) > 3 for feature in value["features"])
     code, out, _ = call("catalogue")
