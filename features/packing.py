@@ -44,9 +44,8 @@ GROUP_COLUMNS = {"block": "caller_block", "trunk": "trunk", "device": "device"}
 class Packed:
     """Calls as flat arrays.
 
-    `records` holds `replay.RECORD` int64 a call, `order` the calls in order
-    of start, `owners` for each kind of history the keys of each call (two in that of numbers), `keys` how many there
-    are.
+    `records` holds `replay.RECORD` int64 a call, `order` the calls in order of start, `owners` for each kind of history
+    the keys of each call (two in that of numbers), `keys` how many there are.
     """
 
     records: Array

@@ -56,8 +56,8 @@ def emit_in(
 
 
 def fill_records(
-    start: Ints, ring: Ints, talk: Ints, recorded: Ints, day: Ints, parties: Ints, events: Ints, told: Ints, records:
-    Ints
+    start: Ints, ring: Ints, talk: Ints, recorded: Ints, day: Ints, parties: Ints, events: Ints, told: Ints,
+    records: Ints,
 ) -> None:  # fmt: skip
     """Write a record for each call.
 
@@ -73,8 +73,8 @@ def fill_records(
         records[record + END] = end
         records[record + TALK] = talk[i] if over else NONE
         records[record + FACTS] = pack(
-            int(events[0, i]), int(events[1, i]), int(events[2, i]), int(day[i]), int(events[3, i]), int(events[4,
-            i]), ring[i]
+            int(events[0, i]), int(events[1, i]), int(events[2, i]), int(day[i]), int(events[3, i]),
+            int(events[4, i]), ring[i],
         )  # fmt: skip
         records[record + LATE] = recorded[i] if recorded[i] > end else NEVER
         records[record + PARTIES] = int(parties[2 * i]) << 32 | int(parties[2 * i + 1])

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .catalogue import NAMES, catalogue_hash, chosen
+from .keyed import BATCH_ROWS, KEYED_OPTIONAL, KEYED_TOKENS, checked_column
 from .program import KINDS
-from .readers import BATCH_ROWS, KEYED_OPTIONAL, KEYED_TOKENS, _keyed_column
 from .records import KEYED_COLUMNS
 from .shuffle import whole
 from .stages import Plan, gather, settle, split, tell, told_by
@@ -238,7 +238,7 @@ def batches(file: pq.ParquetFile, groups: range, name: str) -> Iterator[pa.Recor
 
 
 def checked(calls: pa.Table, name: str) -> pa.Table:
-    """A chunk as `readers.read_keyed` gives a table."""
+    """A chunk as `keyed.read_keyed` gives a table."""
     calls = calls.unify_dictionaries().combine_chunks()
     for i, column in enumerate(calls.column_names):
         if calls[column].null_count and column not in KEYED_OPTIONAL:
@@ -246,7 +246,7 @@ def checked(calls: pa.Table, name: str) -> pa.Table:
         if column in KEYED_TOKENS:
             calls = calls.set_column(i, column, tokens(calls[column], column, name))
         else:
-            _keyed_column(calls[column], column, name)
+            checked_column(calls[column], column, name)
     return calls
 
 

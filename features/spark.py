@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from .buckets import BUCKETS, KEYS, MOST_BUCKETS, Found, Parcels, assembled, computed, settled, told
 from .catalogue import NAMES, chosen
+from .keyed import KEYED_CATEGORIES, KEYED_OPTIONAL, KEYED_TOKENS
 from .pseudonyms import _TOKEN
-from .readers import KEYED_CATEGORIES, KEYED_OPTIONAL, KEYED_TOKENS
 from .records import KEYED_COLUMNS
 
 if TYPE_CHECKING:

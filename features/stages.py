@@ -20,9 +20,9 @@ import numpy as np
 
 from .catalogue import chosen
 from .feature import ROLES, Feature
+from .keyed import KEYED_TOKENS
 from .packing import GROUP_COLUMNS, Packed, in_order, packed
 from .program import KINDS, NUMBER, Kind
-from .readers import KEYED_TOKENS
 from .records import KEYED_COLUMNS
 from .replay import LATE, PARTIES, RECORD, ROW
 from .shuffle import binary, dense, read_part, shard_of, token_keys, token_texts, unbinary, whole, write_parts

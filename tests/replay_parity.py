@@ -16,8 +16,8 @@ from dataclasses import replace
 import numpy as np
 from callsieve.features.catalogue import NAMES
 from callsieve.features.history import History
+from callsieve.features.keyed import keyed_calls
 from callsieve.features.pseudonyms import Key
-from callsieve.features.readers import keyed_calls
 from callsieve.features.table import vectors
 from callsieve.training.demo import simulated
 

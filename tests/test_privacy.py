@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from callsieve.features.keyed import read_keyed
 from callsieve.features.pseudonyms import Key
-from callsieve.features.readers import read_keyed
 from callsieve.serving.signing import write_public_key
 from callsieve.training.demo import run_demo
 from callsieve.training.score import score_file

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from callsieve.features import lines, readers
 from callsieve.features.intake import Intake
+from callsieve.features.keyed import read_keyed
 from callsieve.features.layouts import layout
 from callsieve.features.pseudonyms import Key, is_token
-from callsieve.features.readers import read_calls, read_keyed, write_table
+from callsieve.features.readers import read_calls, write_table
 from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, KEYED_COLUMNS, OUTCOMES, RELEASED_BY, ROUTES
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from callsieve.features.catalogue import NAMES
 from callsieve.features.history import History
-from callsieve.features.readers import keyed_calls
+from callsieve.features.keyed import keyed_calls
 from callsieve.features.reports import REPORT_NAMES, Report
 from callsieve.serving.scorer import Scorer
 from callsieve.training.feeds import complete

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from callsieve.features import shards
 from callsieve.features.catalogue import FEATURES, NAMES
+from callsieve.features.keyed import read_keyed
 from callsieve.features.pseudonyms import Key
-from callsieve.features.readers import read_keyed
 from callsieve.features.shards import write_shards
 from callsieve.features.stages import Plan
 from callsieve.features.table import vectors

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.history import History
-from callsieve.features.readers import keyed_calls
+from callsieve.features.keyed import keyed_calls
 from callsieve.features.table import vectors, vectors_by_caller
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st

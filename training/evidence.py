@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..features.readers import read_keyed
+from ..features.keyed import read_keyed
 from .labels import LabelPolicy, busiest_days, label_numbers
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ import pyarrow as pa
 
 from ..features.catalogue import NAMES
 from ..features.intake import Intake
+from ..features.keyed import read_keyed
 from ..features.layouts import layout
 from ..features.pseudonyms import ENVIRONMENT, Key, key_from_environment, read_key
-from ..features.readers import read_calls, read_keyed, write_table
+from ..features.readers import read_calls, write_table
 from ..features.reports import report_vectors
 from ..features.shards import begun, fingerprint, note, write_shards
 from ..features.table import vectors

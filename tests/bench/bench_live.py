@@ -22,7 +22,7 @@ from bench_calls import drawn
 from bench_run import memory
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.history import History
-from callsieve.features.readers import keyed_calls
+from callsieve.features.keyed import keyed_calls
 from callsieve.features.records import KeyedCall
 
 DAYS = 7

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from bench_calls import drawn
 from callsieve.features import spark, table
 from callsieve.features.catalogue import NAMES
-from callsieve.features.readers import read_keyed
+from callsieve.features.keyed import read_keyed
 
 RUNS = {"table 1": 1, "table 2": 2, "spark 1": 1, "spark 2": 2}
 REFERENCE = "table 1"

@@ -1,0 +1,121 @@
+"""Tables of keyed calls: what their columns hold, a file of them, and their rows one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .pseudonyms import is_token
+from .records import (
+    ATTESTATIONS,
+    KEYED_COLUMNS,
+    NUMBER_CLASSES,
+    OUTCOMES,
+    RELEASED_BY,
+    ROUTES,
+    STEPS,
+    UNKNOWN,
+    KeyedCall,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH_ROWS = 1 << 17
+_TEXTS = ("trunk", "operator", "device", "place")
+KEYED_TOKENS = ("caller", "callee", "caller_block", *_TEXTS)
+KEYED_CATEGORIES = {
+    "outcome": OUTCOMES,
+    "released_by": RELEASED_BY,
+    "caller_class": NUMBER_CLASSES,
+    "callee_class": NUMBER_CLASSES,
+    "step": STEPS,
+    "attestation": ATTESTATIONS,
+    "route": ROUTES,
+}
+# What need not be known of a call; UNKNOWN is null in a table.
+KEYED_OPTIONAL = frozenset(
+    ["ring", "talk", "recorded", *_TEXTS, "same_region", "shared_prefix", "step", "presented_differs"]
+)
+
+
+def read_keyed(path: str | Path) -> pa.Table:
+    """A Parquet file of keyed calls: columns `KEYED_COLUMNS` and, if there, the `call` ids.
+
+    Tokens and categories come as dictionary<int32, string>, all else in the width that was written.
+    Raises: ValueError: if the file is not such a table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; expected a Parquet file of keyed calls")
+    try:
+        names = pq.read_schema(path).names
+        wrong = sorted(set(KEYED_COLUMNS) ^ (set(names) - {"call"}))
+        if wrong:
+            raise ValueError(f"{path.name}: columns of keyed calls expected, {wrong[0]!r} is missing or unknown")
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read([*KEYED_COLUMNS, *({"call"} & set(names))])
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
+        raise ValueError(f"{path.name}: broken Parquet file, expected a table of keyed calls") from None
+    for i, name in enumerate(KEYED_COLUMNS):
+        column = table.column(name)
+        if column.null_count and name not in KEYED_OPTIONAL:
+            raise ValueError(f"{path.name}: column {name!r} has {column.null_count} nulls, expected none")
+        table = table.set_column(i, name, checked_column(column, name, path.name))
+    return table.unify_dictionaries()
+
+
+def keyed_calls(calls: pa.Table) -> Iterator[KeyedCall]:
+    """The rows of a table of keyed calls, one by one, as a `History` takes them.
+
+    Raises: ValueError: if a category holds a word that is not one of `records.py`.
+    """
+    unknown = {"same_region", "shared_prefix", "presented_differs"}  # numbers that are UNKNOWN where the table has null
+    for batch in calls.select(KEYED_COLUMNS).to_batches(max_chunksize=BATCH_ROWS):
+        columns = [batch.column(i).to_pylist() for i in range(len(KEYED_COLUMNS))]
+        for i, name in enumerate(KEYED_COLUMNS):
+            if name in KEYED_CATEGORIES:
+                columns[i] = _codes(columns[i], name)
+            elif name in unknown:
+                columns[i] = [UNKNOWN if value is None else value for value in columns[i]]
+        yield from map(KeyedCall, *columns)
+
+
+def _codes(words: list[str | None], name: str) -> list[int]:
+    codes: dict[str | None, int] = {word: code for code, word in enumerate(KEYED_CATEGORIES[name])}
+    if name in KEYED_OPTIONAL:
+        codes[None] = UNKNOWN
+    try:
+        return [codes[word] for word in words]
+    except KeyError as error:
+        raise ValueError(f"column {name!r}: expected one of {', '.join(KEYED_CATEGORIES[name])}, got {error}") from None
+
+
+def checked_column(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
+    """A column as the engines take it: tokens and categories as dictionary<int32, string>.
+
+    Raises: ValueError: if it holds another type, a word that is not one of its category, or no token.
+    """
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if name not in KEYED_TOKENS and name not in KEYED_CATEGORIES:
+        if not pa.types.is_integer(column.type):
+            raise ValueError(f"{file}: column {name!r} holds {kind}, expected whole numbers")
+        return column
+    if not pa.types.is_string(kind):
+        raise ValueError(f"{file}: column {name!r} holds {kind}, expected text")
+    column = column.cast(pa.dictionary(pa.int32(), pa.string()))
+    words = {word for chunk in column.chunks for word in chunk.dictionary.to_pylist()}
+    if name in KEYED_CATEGORIES:
+        sound, wanted = words <= set(KEYED_CATEGORIES[name]), "one of " + ", ".join(KEYED_CATEGORIES[name])
+    else:
+        sound, wanted = all(is_token(word) for word in words), "keyed tokens only"
+    if not sound:
+        raise ValueError(f"{file}: column {name!r} holds another text, expected {wanted}")
+    return column
