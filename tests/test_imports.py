@@ -18,6 +18,9 @@ HEAVY = {
     "lightgbm", "matplotlib", "mlflow", "numba", "pandas", "pandera", "pyarrow", "pyspark", "rich", "scipy",
     "sklearn", "typer",
 }  # fmt: skip
+# What the service over HTTP is made of, and its files.
+WEB = {"anyio", "msgspec", "prometheus_client", "starlette", "uvicorn"}
+SERVICE = {"app.py", "measured.py", "schema.py", "server.py"}
 # Which file alone may import a package.
 ONLY = {"mlflow": "training/track.py", "pyspark": "features/spark.py"}
 
@@ -107,7 +110,7 @@ def loaded_by(code, *arguments):
 def test_importing_is_light(package):
     loaded = loaded_by(f"import {package}")
     assert "callsieve" in loaded
-    assert not HEAVY & loaded
+    assert not (HEAVY | WEB) & loaded
 
 
 def test_scoring_is_light(tmp_path):
@@ -119,6 +122,12 @@ def test_scoring_is_light(tmp_path):
     write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
     loaded = loaded_by(SCORE_ONE_CALL, str(tmp_path))
     assert {"callsieve", "numpy"} <= loaded
+    assert not (HEAVY | WEB) & loaded
+
+
+def test_the_service_is_light():
+    loaded = loaded_by("import callsieve.serving.server")
+    assert loaded >= WEB
     assert not HEAVY & loaded
 
 
@@ -127,7 +136,7 @@ def test_the_light_modules_name_nothing_heavy_at_import():
         asked = {name.partition(".")[0] for name in imported(path, at_import(path))}
         allowed = set(sys.stdlib_module_names) | {"callsieve", "numpy"}
         if path.parts[-2] == "serving":
-            allowed.add("cryptography")
+            allowed |= {"cryptography"} | (WEB if path.name in SERVICE else set())
         if path.name == "numbers.py":
             allowed.add("phonenumbers")
         assert asked <= allowed, path

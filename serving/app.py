@@ -1,0 +1,343 @@
+"""The service over HTTP: an ASGI application around `Live`.
+
+Everything that a call waits for happens on the event loop, one after the other; so the loop's own lateness is how long
+a request has waited, and once that is more than the deadline, attempts are answered "pass" without a look at them. What
+takes long (reasons on request, a new bundle, the state at start) happens in threads, a few at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import logging
+import math
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+try:
+    import anyio
+    import msgspec
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+except ImportError as error:
+    raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
+
+from . import schema
+from .access import Keys
+from .bundle import Refused
+from .live import Ahead, Live
+from .measured import metrics, status
+from .scorer import Verdict
+from .swap import Swap
+from .wire import MAX_BODY, OBSERVE, SCORE
+
+LONG_SECONDS, LOAD_SECONDS = 2.0, 60.0  # for reasons on request, and for a bundle
+EXPLAINING = 2  # reasons at once
+BEAT = 0.004  # seconds between two looks at how late the loop is
+_LOG = logging.getLogger("callsieve.serving")
+_STARTING = "the service is starting"
+_CASE = re.compile(r"[0-9a-f]{16}")
+JSON = "application/json"
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Work = Callable[[Scope, Receive], Awaitable[Any]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+_T = TypeVar("_T")
+
+
+class Turned(Exception):  # noqa: N818 - it names what happened to the request
+    """A request that is turned away: a status, and one line that shows nothing of it."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Service:
+    """What the endpoints share.
+
+    Args:
+        begin: makes the live state; called in a thread, for it may read much.
+        bundle: folder of the bundle that is put in service at start and at each reload.
+
+    Attributes:
+        live: the state, None until it is read back.
+        failure: why it could not be read back.
+        beat: `time.monotonic()` when the event loop last came round.
+        answers: answers by status code.
+    """
+
+    def __init__(self, begin: Callable[[], Live], judge: Swap, bundle: Path, keys: Keys) -> None:
+        self.judge, self.bundle, self.keys = judge, bundle, keys
+        self.live: Live | None = None
+        self.failure: Exception | None = None
+        self.began = self.beat = time.monotonic()
+        self.answers: Counter[int] = Counter()
+        self.explaining, self.loading = anyio.CapacityLimiter(EXPLAINING), anyio.CapacityLimiter(1)
+        self._begin = begin
+        self.ended: Callable[[], object] = lambda: None
+
+    @property
+    def why(self) -> str:
+        """Why calls are not judged; "" if they are."""
+        if self.live is None:
+            return _STARTING
+        return "" if self.judge.ready else f"no bundle: {self.judge.refusal}"
+
+    def start(self) -> None:
+        """Read back the state and open the bundle, beside the loop."""
+        threading.Thread(target=self._start, name="start", daemon=True).start()
+
+    def stop(self) -> None:
+        """Write down everything."""
+        if self.live is not None:
+            self.live.close()
+
+    def known(self) -> Live:
+        """The live state. Raises: Turned: while there is none."""
+        if self.live is None:
+            raise Turned(503, _STARTING)
+        return self.live
+
+    def _start(self) -> None:
+        try:
+            self.judge.load(self.bundle)
+        except (Refused, ValueError, OSError) as error:
+            _LOG.error("bundle refused, calls pass: %s", error)
+        try:
+            self.live = self._begin()
+        except Exception as error:
+            self.failure = error
+            self.ended()
+
+
+class Endpoint:
+    """One path: key, scope and rate are checked, and `work` gives the answer. No fault shows what was sent."""
+
+    def __init__(self, service: Service, right: str, work: Work, kind: str) -> None:
+        self._service, self._right, self._work, self._kind = service, right, work, kind.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI wants it."""
+        code, more, kind = 200, _NO_HEADERS, self._kind
+        try:
+            self._admit(scope)
+            found = await self._work(scope, receive)
+            body = found if isinstance(found, bytes) else msgspec.json.encode(found)
+        except Turned as turned:
+            code, body = turned.code, msgspec.json.encode(schema.Fault(str(turned)))
+            more, kind = _HEADERS.get(code, _NO_HEADERS), JSON.encode()
+        except Exception as error:
+            # The error's text could hold what the request held; its kind cannot.
+            _LOG.error("a request failed: %s", type(error).__name__)
+            code, body, kind = 500, b'{"error":"the service failed"}', JSON.encode()
+        self._service.answers[code] += 1
+        length = str(len(body)).encode()
+        headers = [(b"content-type", kind), (b"content-length", length), *more]
+        await send({"type": "http.response.start", "status": code, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _admit(self, scope: Scope) -> None:
+        holder = self._service.keys.holder(_authorization(scope))
+        if holder is None:
+            raise Turned(401, "expected a known key: Authorization: Bearer KEY")
+        if self._right not in holder.scopes:
+            raise Turned(403, f"the key lacks the scope {self._right}")
+        if not holder.spend():
+            raise Turned(429, f"more than {holder.rate} requests a second")
+
+
+# A client whose body is not read to its end is not heard any more.
+_CLOSE = (b"connection", b"close")
+_NO_HEADERS: list[tuple[bytes, bytes]] = []
+_HEADERS = {401: [(b"www-authenticate", b"Bearer"), _CLOSE], 413: [_CLOSE], 429: [(b"retry-after", b"1")]}
+
+
+def application(service: Service) -> App:
+    """The ASGI application; it reads back the state when it is started and writes it down when it is stopped."""
+    page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    policy = {"content-security-policy": _policy(page), "cache-control": "no-store"}
+    document = msgspec.json.encode(schema.openapi())
+
+    async def show_page(_request: Request) -> Response:
+        return Response(page, media_type="text/html", headers=policy)
+
+    async def show_document(_request: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    async def is_live(_request: Request) -> Response:
+        return Response(msgspec.json.encode(schema.Health(ok=True, why="")), media_type="application/json")
+
+    async def is_ready(_request: Request) -> Response:
+        health = schema.Health(ok=not service.why, why=service.why)
+        return Response(msgspec.json.encode(health), 200 if health.ok else 503, media_type="application/json")
+
+    def endpoint(path: str, method: str, right: str, work: Callable[..., Awaitable[Any]], kind: str = JSON) -> Route:
+        return Route(path, Endpoint(service, right, partial(work, service), kind), methods=[method])
+
+    quick = {
+        SCORE: Endpoint(service, "score", partial(_score, service), JSON),
+        OBSERVE: Endpoint(service, "score", partial(_observe, service), JSON),
+    }
+    rest = Starlette(
+        routes=[
+            *(Route(path, each, methods=["POST"]) for path, each in quick.items()),
+            endpoint(schema.REPORT, "POST", "report", _report),
+            endpoint(schema.EXPLAIN, "GET", "explain", _explain),
+            endpoint(schema.STATUS, "GET", "admin", _status),
+            endpoint(schema.RELOAD, "POST", "admin", _reload),
+            endpoint(schema.METRICS, "GET", "admin", _metrics, "text/plain; version=0.0.4; charset=utf-8"),
+            Route(schema.LIVE, is_live),
+            Route(schema.READY, is_ready),
+            Route(schema.OPENAPI, show_document),
+            Route(schema.PAGE, show_page),
+        ],
+        exception_handlers={HTTPException: _refused},
+        lifespan=partial(_lifespan, service),
+    )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        # The way through the router would cost a call that waits as much as its key does.
+        asked = quick.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (asked or rest)(scope, receive, send)
+
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(service: Service, _app: Starlette) -> AsyncIterator[None]:
+    beating = asyncio.create_task(_beat(service))
+    service.start()
+    yield
+    beating.cancel()
+    service.stop()
+
+
+async def _beat(service: Service) -> None:
+    while True:
+        service.beat = time.monotonic()
+        await asyncio.sleep(BEAT)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - as it is registered
+    body = msgspec.json.encode(schema.Fault(error.detail))
+    return Response(body, error.status_code, error.headers, media_type="application/json")
+
+
+async def _score(service: Service, _scope: Scope, receive: Receive) -> Verdict:
+    body = await _body(receive)
+    live = service.live
+    if live is None:
+        return Verdict("pass", math.nan, "", None, None, (), f"no score: {_STARTING}", "", "", "")
+    if time.monotonic() > service.beat + live.deadline:
+        return live.shed()
+    return live.attempt(_read(schema.read_call, body), service.beat)
+
+
+async def _observe(service: Service, _scope: Scope, receive: Receive) -> schema.Nothing:
+    body = await _body(receive)
+    _read(service.known().end, _read(schema.read_call, body))
+    return schema.Nothing()
+
+
+async def _report(service: Service, _scope: Scope, receive: Receive) -> schema.Nothing:
+    body = await _body(receive)
+    _read(service.known().report, _read(schema.read_report, body))
+    return schema.Nothing()
+
+
+async def _explain(service: Service, scope: Scope, _receive: Receive) -> Verdict:
+    asked = parse_qs(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True)
+    if asked.keys() != {"case"} or not _CASE.fullmatch(case := ",".join(asked["case"])):
+        raise Turned(400, "expected ?case= with 16 digits of 0-9 a-f, as a verdict has them")
+    verdict = await _beside(service.known().explain, case, seconds=LONG_SECONDS, places=service.explaining)
+    if verdict is None:
+        raise Turned(404, "no verdict of this case is remembered")
+    return verdict
+
+
+async def _reload(service: Service, _scope: Scope, _receive: Receive) -> schema.Reloaded:
+    load = service.judge.load
+    try:
+        scorer = await _beside(load, service.bundle, seconds=LOAD_SECONDS, places=service.loading)
+    except (Refused, ValueError, OSError) as error:
+        raise Turned(409, f"refused, the last good bundle stays: {error}") from None
+    return schema.Reloaded(scorer.bundle.model_id, scorer.bundle.epoch)
+
+
+async def _status(service: Service, _scope: Scope, _receive: Receive) -> dict[str, Any]:
+    told = {"ready": not service.why, "why": service.why, "uptime": time.monotonic() - service.began}
+    return told | status(service.live, service.judge)
+
+
+async def _metrics(service: Service, _scope: Scope, _receive: Receive) -> bytes:
+    return metrics(service.live, service.judge, service.answers)
+
+
+def _read(work: Callable[[Any], _T], given: object) -> _T:
+    """Turns a request away for what `work` says is wrong with it."""
+    try:
+        return work(given)
+    except Ahead as error:
+        raise Turned(409, str(error)) from None
+    except (ValueError, OverflowError) as error:
+        raise Turned(400, str(error)) from None
+
+
+async def _beside(work: Callable[[Any], _T], given: object, *, seconds: float, places: anyio.CapacityLimiter) -> _T:
+    """Work in a thread of its own. One that hangs is left alone, and holds one of a few places."""
+    try:
+        with anyio.fail_after(seconds):
+            return await anyio.to_thread.run_sync(work, given, abandon_on_cancel=True, limiter=places)
+    except TimeoutError:
+        raise Turned(503, f"not done within {seconds:g} seconds") from None
+
+
+async def _body(receive: Receive) -> bytes:
+    """A request's body, which must be short. (`server.Protocol` hangs up on clients that take long over it.)"""
+    whole: bytes = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Turned(400, "the request broke off")
+        whole += message.get("body", b"")
+        if len(whole) > MAX_BODY:
+            raise Turned(413, f"a body must have at most {MAX_BODY} bytes")
+        if not message.get("more_body", False):
+            return whole
+
+
+def _authorization(scope: Scope) -> bytes:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    return next((value for name, value in headers if name == b"authorization"), b"")
+
+
+def _policy(page: str) -> str:
+    """The page's own script and style, and this service: nothing else may run or be asked."""
+    hashed = {
+        kind: base64.b64encode(
+            hashlib.sha256(page.partition(f"<{kind}>")[2].partition(f"</{kind}>")[0].encode()).digest()
+        )
+        for kind in ("script", "style")
+    }
+    script, style = (f"'sha256-{hashed[kind].decode()}'" for kind in ("script", "style"))
+    return (
+        f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:;"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )

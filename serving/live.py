@@ -1,0 +1,347 @@
+"""Call events as they come -> verdicts at ring time: one process, its memory, and what of it is on disk.
+
+live = Live(swap, Intake(read_key("number.key")), Path("state"))
+verdict = live.attempt(call)  # at ring time; never raises, and passes when it would be late
+live.end(call)  # with ring, talk and outcome, when it is over
+live.close()
+
+On disk is a snapshot of the history and the events since then (`journal.py` says what is kept when): keyed tokens and
+facts, never a number. What is not on disk: which number a caller dialled last, for that is digits. So the first call of
+a caller after a restart has an unknown `call_step`; all else is as it was, vector by vector.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+import time
+from array import array
+from bisect import bisect_left
+from collections import Counter, OrderedDict
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from ..features.history import History
+from ..features.intake import Intake, category, milliseconds
+from ..features.records import Call, KeyedCall
+from .clock import Clock
+from .events import CALLS, REPORTS, Report, call_from_line, call_to_line, report_to_line
+from .journal import Found, Journal, numbers, path, read
+from .scorer import Scorer, Verdict
+from .snapshots import let_go, own, save_in_a_copy, snapshot, snapshots
+from .swap import Swap
+
+DEADLINE = 0.020  # seconds
+AHEAD = 60.0  # seconds after now at which a call may start or end
+PENDING, RECENT = 200_000, 4_096  # calls in the air that are remembered, and verdicts that can be explained
+LONGEST = 256  # characters of a text of a call
+JOURNAL_BYTES = 256 << 20  # of events, until a snapshot takes their place
+BOUNDS = (50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 1.0)  # seconds
+COUNTED = ("attempts", "ends", "reports", "shed", "late", "ahead", "faults", "repeats")
+_TEXTS = ("caller", "callee", "network_caller", "trunk", "operator", "device", "place")
+
+
+class Ahead(ValueError):  # noqa: N818 - it names what is wrong with the event
+    """An event that lies after now, by this machine's clock."""
+
+
+class Live:
+    """A stream of call events in one process. Safe to share between threads: they take turns.
+
+    A call that starts or ends more than AHEAD seconds after now is not taken in: the windows of its numbers would move
+    on, and never back.
+
+    Attributes:
+        counts: what was done, by the names of COUNTED. `shed` attempts were answered "pass" unseen, because their
+            deadline had passed when their turn came; `late` ones were judged, and answered "pass"; events of calls that
+            lie `ahead` and `faults`, which could not be read, were not taken in; `repeats` were known.
+        actions: verdicts by action.
+        latency: verdicts by time taken: up to each of BOUNDS, and above. `seconds` is the sum.
+        told: how often each feature was a reason for a verdict other than "pass".
+        found: what was read back from disk.
+        refusal: why a snapshot was not read back (it is kept as *.refused), in one line; None if all is well.
+        saved: snapshots that were written, and that failed.
+    """
+
+    def __init__(
+        self,
+        judge: Swap,
+        intake: Intake,
+        folder: Path,
+        *,
+        deadline: float = DEADLINE,
+        calls: int = 2_000_000,
+        numbers: int = 200_000,
+        compiled: bool = False,
+        journal_bytes: int = JOURNAL_BYTES,
+    ) -> None:
+        """Take up the state in a folder, or begin one there; it belongs to one process at a time.
+
+        Args:
+            deadline: seconds from an attempt's arrival to its verdict.
+            calls, numbers, compiled: as for `History`.
+            journal_bytes: events on disk, until a snapshot takes their place.
+
+        Raises:
+            ValueError: if another process has the folder.
+            OSError: if it cannot be read.
+            ImportError: if the history shall be compiled and Numba is not installed.
+        """
+        self.judge, self.deadline = judge, deadline
+        self.counts = dict.fromkeys(COUNTED, 0)
+        self.actions: Counter[str] = Counter()
+        self.latency, self.seconds = [0] * (len(BOUNDS) + 1), 0.0
+        self.told: Counter[str] = Counter()
+        self.found, self.saved = Found(), [0, 0]
+        self._intake, self._folder, self._most = intake, folder, journal_bytes
+        self._lock, self._clock = threading.Lock(), Clock()
+        # Calls in the air: by numbers as written, and those of an earlier process by tokens.
+        self._pending: OrderedDict[tuple[str, str, float], KeyedCall] = OrderedDict()
+        self._left: OrderedDict[tuple[str, str, int], KeyedCall] = OrderedDict()
+        self._recent: OrderedDict[str, tuple[Scorer, array[float], int]] = OrderedDict()
+        self._child: tuple[int, int] | None = None
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._own = own(folder)
+        try:
+            self._restore(calls, numbers, compiled=compiled)
+        except BaseException:
+            let_go(self._own)
+            raise
+        self.journal = Journal(folder, CALLS, after=self._snapshot_if_due)
+        self.reports = Journal(folder, REPORTS)
+
+    def attempt(self, call: Call, arrived: float | None = None) -> Verdict:
+        """The verdict at ring time; the call is then known as an attempt. Never raises.
+
+        Args:
+            arrived: `time.monotonic()` when the question came, if it had to wait.
+        """
+        began = time.monotonic()
+        last = (began if arrived is None else arrived) + self.deadline
+        if last <= began or not self._lock.acquire(timeout=last - began):
+            return self.shed()
+        try:
+            verdict = self._judged(call)
+        except Exception as error:
+            self.counts["faults"] += 1
+            verdict = self._pass(f"no score: {type(error).__name__}")
+        finally:
+            self._lock.release()
+        if time.monotonic() > last:
+            self.counts["late"] += 1
+            verdict = replace(verdict, action="pass", status="late: the verdict came after the deadline")
+        return self._counted(verdict, began)
+
+    def shed(self) -> Verdict:
+        """The answer to an attempt that there was no time for."""
+        self.counts["shed"] += 1
+        return self._counted(self._pass("no score: its turn came after the deadline"), time.monotonic())
+
+    def end(self, call: Call) -> None:
+        """Take in a call as it is known later: over, or not.
+
+        Raises:
+            Ahead: if it starts or ends after now.
+            ValueError: in one line without a number, if it cannot be.
+        """
+        with self._lock:
+            if self._is_ahead(call):
+                raise Ahead("call: expected one that does not start or end after now")
+            try:
+                self._keep(call, self._over(_checked(call)))
+            except Exception:
+                self.counts["faults"] += 1
+                raise
+            self.counts["ends"] += 1
+
+    def report(self, report: Report) -> None:
+        """Keep what a called person says; `events.read_reports` gives it back, for labels.
+
+        Raises:
+            Ahead: if it is of after now.
+        """
+        now = self._clock.now()
+        if not 0 <= report.at <= now + AHEAD:
+            self.counts["ahead"] += 1
+            raise Ahead("report: expected `at` in seconds since 1970, and not after now")
+        with self._lock:
+            reporter, number = (self._intake.token("number", text) for text in (report.reporter, report.number))
+        self.reports.add(report_to_line(report, str(reporter), str(number), round(now * 1000)))
+        self.counts["reports"] += 1
+
+    def explain(self, case: str) -> Verdict | None:
+        """A recent verdict once more, by the model that gave it, with reasons; None if it is not known any more."""
+        kept = self._recent.get(case)
+        if kept is None:
+            return None
+        scorer, row, start = kept
+        return replace(scorer.explain_row(row.tolist(), start), case=case)
+
+    def save(self) -> None:
+        """Begin a snapshot: a process of its own writes down the memory as it is, while calls go on.
+
+        Calls wait while the process is copied, some 60 ms for each GB of memory: those past their deadline pass. What
+        is learnt between the new file of events and the copy is in both, and counts once.
+        """
+        number = self.journal.turn()
+        with self._lock:
+            self._child = save_in_a_copy(self.history, snapshot(self._folder, number)), number
+
+    def close(self) -> None:
+        """Write down everything; no event may come any more."""
+        self.journal.close()
+        self.reports.close()
+        if self._child is not None:
+            self._reap(os.waitpid(self._child[0], 0)[1])
+        let_go(self._own)
+
+    def _restore(self, calls: int, numbers: int, *, compiled: bool) -> None:
+        first, self.refusal = max(snapshots(self._folder), default=0), None
+        self.history = Recalling(calls=calls, numbers=numbers, compiled=compiled)
+        if first:
+            where = snapshot(self._folder, first)
+            try:
+                self.history = cast(Recalling, Recalling.load(where, calls=calls, numbers=numbers, compiled=compiled))
+            except (ValueError, OSError) as error:
+                self.refusal = str(error)
+                with contextlib.suppress(OSError):
+                    where.rename(where.with_suffix(".refused"))
+        for line in read(self._folder, CALLS, first, self.found):
+            call = call_from_line(line)
+            if call is None:
+                self.found.damaged += 1
+            else:
+                self._take_back(call)
+        self._since = -_bytes(self._folder)
+
+    def _judged(self, call: Call) -> Verdict:
+        if self._is_ahead(_checked(call)):
+            return self._pass("no score: the call starts or ends after now")
+        keyed = self._known(call) or self._intake(call)
+        scorer, self.history.last = self.judge.scorer, None
+        verdict = self.judge.score(self.history, keyed)
+        if scorer is not None and self.history.last is not None:
+            self._recent[verdict.case] = (scorer, array("d", self.history.last), keyed.start)
+            if len(self._recent) > RECENT:
+                self._recent.popitem(last=False)
+        self._keep(call, keyed)
+        return verdict
+
+    def _counted(self, verdict: Verdict, began: float) -> Verdict:
+        took = time.monotonic() - began
+        self.counts["attempts"] += 1
+        self.actions[verdict.action] += 1
+        self.latency[bisect_left(BOUNDS, took)] += 1
+        self.seconds += took
+        if verdict.action != "pass":
+            self.told.update(reason.feature for reason in verdict.reasons)
+        return verdict
+
+    def _pass(self, status: str) -> Verdict:
+        scorer = self.judge.scorer
+        model, until = (scorer.bundle.model_id, scorer.bundle.valid_until) if scorer else ("", "")
+        return Verdict("pass", math.nan, "", None, None, (), status, "", model, until)
+
+    def _known(self, call: Call) -> KeyedCall | None:
+        """A call that is in the air as it was keyed: keyed again, it would follow itself in what its caller dialled."""
+        found = self._pending.get((call.caller, call.callee, call.start))
+        if found is None and self._left:
+            caller, callee = (self._intake.token("number", text) or "" for text in (call.caller, call.callee))
+            return self._left.get((caller, callee, milliseconds("start", call.start)))
+        return found
+
+    def _over(self, call: Call) -> KeyedCall:
+        begun = self._known(call)
+        if begun is None:
+            return self._intake(call)
+        return replace(
+            begun,
+            ring=None if call.ring is None else milliseconds("ring", call.ring),
+            talk=None if call.talk is None else milliseconds("talk", call.talk),
+            recorded=None if call.recorded is None else milliseconds("recorded", call.recorded),
+            outcome=category("outcome", call.outcome),
+            released_by=category("released_by", call.released_by),
+        )
+
+    def _keep(self, call: Call, keyed: KeyedCall) -> None:
+        self.history.observe(keyed)
+        self.journal.add(call_to_line(keyed))
+        named = (call.caller, call.callee, call.start)
+        if keyed.ring is not None and keyed.talk is not None:
+            self._pending.pop(named, None)
+            self._left.pop((keyed.caller, keyed.callee, keyed.start), None)
+        elif named in self._pending:
+            self.counts["repeats"] += 1
+        else:
+            self._pending[named] = keyed
+            if len(self._pending) > PENDING:
+                self._pending.popitem(last=False)
+
+    def _take_back(self, call: KeyedCall) -> None:
+        """An event of an earlier process."""
+        self.history.observe(call)
+        named = (call.caller, call.callee, call.start)
+        if call.ring is not None and call.talk is not None:
+            self._left.pop(named, None)
+        else:
+            self._left[named] = call
+            if len(self._left) > PENDING:
+                self._left.popitem(last=False)
+
+    def _is_ahead(self, call: Call) -> bool:
+        """Whether a call is of the future, and count it. A time that is no number is not ahead: it is a fault."""
+        last = max(call.start + (call.ring or 0.0) + (call.talk or 0.0), call.recorded or 0.0)
+        ahead = last > self._clock.now() + AHEAD
+        self.counts["ahead"] += ahead
+        return ahead
+
+    def _snapshot_if_due(self) -> None:
+        """In the journal's thread."""
+        if self._child is not None:
+            found, status = os.waitpid(self._child[0], os.WNOHANG)
+            if found:
+                self._reap(status)
+        elif self.journal.written - self._since > self._most:
+            self._since = self.journal.written
+            try:
+                self.save()
+            except OSError:
+                self.saved[1] += 1
+
+    def _reap(self, status: int) -> None:
+        assert self._child is not None  # noqa: S101 - whoever calls has looked
+        number, self._child = self._child[1], None
+        self.saved[status != 0] += 1
+        if status == 0:
+            with contextlib.suppress(OSError):
+                self.journal.drop(number)
+                for old in snapshots(self._folder):
+                    if old < number:
+                        snapshot(self._folder, old).unlink()
+
+
+class Recalling(History):
+    """A history that remembers the vector it gave last."""
+
+    last: list[float] | None = None
+
+    def vector(self, call: KeyedCall) -> list[float]:
+        """As of `History`."""
+        self.last = super().vector(call)
+        return self.last
+
+
+def _checked(call: Call) -> Call:
+    """The same call; ValueError if a text of it is so long that it would fill the memory of texts."""
+    for name in _TEXTS:
+        text = getattr(call, name)
+        if text is not None and len(text) > LONGEST:
+            raise ValueError(f"call: {name} must have at most {LONGEST} characters")
+    return call
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path(folder, CALLS, number).stat().st_size for number in numbers(folder, CALLS))

@@ -1,0 +1,153 @@
+"""The service as a process: uvicorn, one worker, one event loop. On SIGTERM it stops, with nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+try:
+    import uvicorn
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+except ImportError as error:
+    raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
+
+from ..features.history import History
+from ..features.intake import Intake
+from ..features.pseudonyms import Key
+from ..features.records import Call
+from .access import read_keys
+from .app import Service, application
+from .live import DEADLINE, Live
+from .swap import Swap
+
+PATIENCE = 10.0  # seconds for a request to come in, from its first byte or from the connection
+IDLE = 65  # seconds that a connection is kept without a request
+HEAD = 1 << 16  # bytes of a request's head
+CONNECTIONS = 1024
+_LOG = logging.getLogger("callsieve.serving")
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP for clients that finish what they begin: others are hung up on."""
+
+    _waiting: asyncio.TimerHandle | None = None
+    _head: int | None = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As of `asyncio.Protocol`."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As of `asyncio.Protocol`."""
+        self._done()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """As of `asyncio.Protocol`."""
+        if self._head is not None:
+            self._head += len(data)
+            if self._head > HEAD:
+                self.transport.close()
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._head = 0
+        self._done()
+        self._wait()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its head is there."""
+        self._head = None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """All of it is there."""
+        self._done()
+        super().on_message_complete()
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(PATIENCE, self.transport.close)
+
+    def _done(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+
+def serve(
+    bundle: Path,
+    judge: Swap,
+    key: Key,
+    keys: Path,
+    state: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    zone: str = "Asia/Shanghai",
+    deadline: float = DEADLINE,
+    calls: int = 2_000_000,
+    numbers: int = 200_000,
+    compiled: bool = True,
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        bundle: folder of the signed bundle; `judge` puts it in service.
+        key: of the tokens of numbers.
+        keys: file of the keys that clients show (`access.add_key`).
+        state: folder of what must outlive the process.
+        compiled: have Numba compile the history, if it is installed.
+
+    Raises:
+        ValueError: if a file is not what it must be, or another process serves from `state`.
+        OSError: if one cannot be read, or the port cannot be had.
+    """
+
+    def begin() -> Live:
+        make = partial(Live, judge, Intake(key, zone), state, deadline=deadline, calls=calls, numbers=numbers)
+        try:
+            live = make(compiled=compiled)
+        except ImportError:
+            _LOG.warning("Numba is not installed: the history is interpreted, some ten times slower")
+            live = make()
+        if live.refusal is not None:
+            _LOG.error("what was known before is lost: %s", live.refusal)
+        _warm(judge)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: no collection need look at it
+        return live
+
+    service = Service(begin, judge, bundle, read_keys(keys))
+    server = configured(service, host, port)
+    service.ended = lambda: setattr(server, "should_exit", True)
+    # A thread that opens a bundle gives way to calls within a millisecond.
+    sys.setswitchinterval(0.001)
+    server.run()
+    if service.failure is not None:
+        raise service.failure
+
+
+def _warm(judge: Swap) -> None:
+    """Have all tables read before the first call, by one that nobody keeps."""
+    call = Intake(Key.generate("warm"))(Call(time.time(), "110", "110"))
+    judge.explain(History(calls=1, numbers=2), call)
+
+
+def configured(service: Service, host: str, port: int) -> uvicorn.Server:
+    """The server of a service, not running yet."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            application(service), host, port, http=Protocol, ws="none", access_log=False, proxy_headers=False,
+            server_header=False, log_level="warning", limit_concurrency=CONNECTIONS, timeout_keep_alive=IDLE,
+            timeout_graceful_shutdown=5,
+        )
+    )  # fmt: skip

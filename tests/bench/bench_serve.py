@@ -1,0 +1,223 @@
+"""What a live verdict costs in process, beside the model alone; and what it takes from process start to the first one.
+
+python tests/bench/bench_serve.py [--numbers 20000] [--calls 200000] [--measured 5000] [--trees 300] [--interpreted]
+    [--seed 0] [--json]
+
+Calls of seven days are taken in whole; then the following ones are timed one at a time, as they ring: keyed, vector,
+rules, score, policy, taken in, handed to the journal. The threshold is so high that calls pass: reasons cost extra
+(bench_reasons.py). Microseconds of wall clock, garbage collection on. Run by hand, on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench_live import summary
+from bench_run import memory
+from callsieve.features.catalogue import NAMES
+from callsieve.features.intake import Intake
+from callsieve.features.records import OUTCOMES, Call
+from callsieve.serving.bundle import save
+from callsieve.serving.card import Band
+from callsieve.serving.live import Live
+from callsieve.serving.policy import Policy
+from callsieve.serving.signing import write_public_key
+from callsieve.serving.swap import Swap
+
+import catalogued
+import smallmodels as small
+
+WEEK = 7 * 86_400
+POLICY = Policy("bench", {"certified": "block"})
+FIRST = """
+import sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+{made}
+status = Path("/proc/self/status").read_text()
+print(int(status.partition("VmRSS:")[2].split()[0]) / 1024)
+"""
+EMBEDDED = """
+from callsieve.features import Call, History, Intake, read_key
+from callsieve.serving import Policy, Scorer, read_public_key
+scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / "signer.pub")], policy=Policy("bench", {}))
+intake = Intake(read_key(folder / "number.key"))
+verdict = scorer.score(History(), intake(Call(1772500000.0, "13800138000", "13900139000")))
+assert verdict.status == "ok", verdict
+"""
+LIVE = """
+from callsieve.features import Call, Intake, read_key
+from callsieve.serving import Policy, Swap, read_public_key
+from callsieve.serving.live import Live
+swap = Swap(trusted=[read_public_key(folder / "signer.pub")], policy=Policy("bench", {}))
+swap.load(folder / "bundle")
+live = Live(swap, Intake(read_key(folder / "number.key")), folder / "first", compiled=COMPILED, deadline=60)
+verdict = live.attempt(Call(1772500000.0, "13800138000", "13900139000"))
+assert verdict.status == "ok", verdict
+live.close()
+"""
+BOOSTER = """
+import lightgbm, numpy
+verdict = lightgbm.Booster(model_file=folder / "bundle" / "model.txt").predict(numpy.zeros((1, WIDTH)), num_threads=1)
+"""
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--numbers", type=int, default=20_000)
+    parser.add_argument("--calls", type=int, default=200_000, help="in memory before the clock starts")
+    parser.add_argument("--measured", type=int, default=5_000)
+    parser.add_argument("--trees", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--interpreted", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write(folder, options.trees)
+        told = {"trees": options.trees, "starts": starts(folder)} | costs(folder, options)
+    if options.json:
+        print(json.dumps(told, indent=1))
+        return
+    for name, value in told.items():
+        rows = value.items() if isinstance(value, dict) else [("", value)]
+        for what, figures in rows:
+            shown = figures.items() if isinstance(figures, dict) else [("", figures)]
+            words = "  ".join(
+                f"{key} {cell:,.1f}" if isinstance(cell, float) else f"{key} {cell}" for key, cell in shown
+            )
+            print(f"{name:10} {what:34} {words}")
+
+
+def write(folder: Path, trees: int) -> None:
+    """A bundle with a model of a usual size, and its keys."""
+    import lightgbm
+
+    rows = catalogued.rows(20_000)
+    risk = np.nan_to_num(rows).sum(axis=1)
+    data = lightgbm.Dataset(rows, (risk > np.median(risk)).astype(int), feature_name=list(NAMES))
+    fixed = {"objective": "binary", "num_leaves": 63, "verbose": -1, "num_threads": 1, "deterministic": True}
+    model = lightgbm.train(fixed, data, trees).model_to_string()
+    thresholds = (Band("certified", 1e6, small.certificate(), {}),)
+    card = catalogued.card(thresholds=thresholds, categorical={}, classes={}, valid_until="2036-04-01T00:00:00Z")
+    save(card, {"model": model}, catalogued.rows(8, seed=3).tolist(), folder / "bundle", small.KEY)
+    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    catalogued.NUMBER_KEY.write(folder / "number.key")
+
+
+def drawn(count: int, numbers: int, seed: int) -> Iterator[Call]:
+    """Whole calls in order of start; half of them of one number in a hundred."""
+    rng = np.random.default_rng(seed)
+    starts = np.sort(rng.integers(0, WEEK * 1000, count)) / 1000 + catalogued.START
+    busy = rng.random(count) < 0.5
+    callers = 13_800_000_000 + np.where(
+        busy, rng.integers(0, max(numbers // 100, 1), count), rng.integers(0, numbers, count)
+    )
+    callees = 13_800_000_000 + rng.integers(0, numbers, count)
+    talks = np.where(rng.random(count) < 0.5, rng.exponential(60, count).round(), 0.0)
+    rows = zip(starts.tolist(), callers.tolist(), callees.tolist(), talks.tolist(), strict=True)
+    for start, caller, callee, talk in rows:
+        outcome = OUTCOMES[0] if talk else OUTCOMES[1]
+        yield Call(start, str(caller), str(callee), 5.0, talk, outcome, "callee", trunk=f"t{caller % 20}")
+
+
+def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Microseconds of a live verdict, and of the model alone on the same rows."""
+    import lightgbm
+
+    judge = Swap(trusted=small.TRUSTED, policy=POLICY)
+    judge.load(folder / "bundle")
+    room = {"calls": max(2_000_000, options.calls + options.measured), "numbers": max(200_000, 2 * options.numbers)}
+    live = Live(
+        judge, Intake(catalogued.NUMBER_KEY), folder / "state", compiled=not options.interpreted, deadline=60, **room
+    )
+    calls = drawn(options.calls + options.measured, options.numbers, options.seed)
+    began = time.perf_counter()
+    for _, call in zip(range(options.calls), calls, strict=False):
+        live.end(call)
+    filled = time.perf_counter() - began
+    gc.collect()
+    gc.freeze()
+    rows: list[list[float]] = []
+
+    def attempt(call: Call) -> None:
+        live.attempt(call)
+        rows.append(live.history.last or [])
+
+    ringing = [Call(call.start, call.caller, call.callee, trunk=call.trunk) for call in calls]
+    figures = {"live: call to verdict, taken in": timed(attempt, ringing)}
+    booster = lightgbm.Booster(model_file=folder / "bundle" / "model.txt")
+    arrays = [np.array([row]) for row in rows]
+    figures["the model alone, by ctypes"] = timed(judge.scorer.bundle.model.predict_one, rows)  # type: ignore[union-attr]
+    figures["lightgbm.Booster.predict"] = timed(lambda row: booster.predict(row, num_threads=1), arrays)
+    figures["mlflow.pyfunc, a DataFrame"] = timed(pyfunc(folder, booster), arrays[:500])
+    held = {"numbers": live.history.numbers, "calls": live.history.calls, "resident_mb": memory("VmRSS")}
+    held |= {
+        "taken_in_per_second": options.calls / filled,
+        "late": live.counts["late"],
+        "faults": live.counts["faults"],
+    }
+    live.close()
+    return {"memory": {"": held}, "cost_us": figures}
+
+
+def timed(work: Callable[[Any], object], given: Iterable[Any]) -> dict[str, float]:
+    """Percentiles of the microseconds that `work` takes for each."""
+    clock, spent = time.perf_counter_ns, []
+    for each in given:
+        began = clock()
+        work(each)
+        spent.append(clock() - began)
+    return summary(np.array(spent[len(spent) // 10 :]) / 1000)
+
+
+def pyfunc(folder: Path, booster: Any) -> Callable[[Any], object]:
+    """The model as MLflow serves it."""
+    import mlflow.lightgbm
+    import pandas as pd
+
+    mlflow.lightgbm.save_model(booster, folder / "mlflow")
+    model = mlflow.pyfunc.load_model(str(folder / "mlflow"))
+    return lambda row: model.predict(pd.DataFrame(row, columns=list(NAMES)))
+
+
+def starts(folder: Path) -> dict[str, dict[str, float]]:
+    """Milliseconds from process start to the end of the first verdict, and resident megabytes then; best of three."""
+    shown = {
+        "python alone": "verdict = 0",
+        "embedded scorer": EMBEDDED,
+        "live, interpreted": LIVE.replace("COMPILED", "False"),
+        "live, compiled (machine code kept)": LIVE.replace("COMPILED", "True"),
+        "lightgbm.Booster": BOOSTER.replace("WIDTH", str(len(NAMES))),
+    }
+    found = {}
+    for name, made in shown.items():
+        code = FIRST.format(made=made)
+        runs = [started(code, folder) for _ in range(4)][1:]  # the first one compiles
+        found[name] = {"ms": min(ms for ms, _ in runs), "resident_mb": min(mb for _, mb in runs)}
+    return found
+
+
+def started(code: str, folder: Path) -> tuple[float, float]:
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    took = 1000 * (time.perf_counter() - began)
+    return took, float(done.stdout)
+
+
+if __name__ == "__main__":
+    main()

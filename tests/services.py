@@ -1,0 +1,159 @@
+"""A real service in a process of its own, for tests and benches, and clients that speak to it."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from callsieve.serving import app, server
+from callsieve.serving.access import add_key, read_keys
+from callsieve.serving.signing import write_public_key
+
+import catalogued
+import smallmodels as small
+
+SCOPES = ("score", "report", "explain", "admin")
+READY_WITHIN = 60  # seconds
+
+
+def free_port():
+    """A TCP port that nobody holds now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def files(folder, policy='certified = "block"\nwatch = "screen"\n', **card):
+    """Bundle, keys and policy of a service; gives the key of each scope, and one that has them all."""
+    folder.mkdir(exist_ok=True)
+    catalogued.write(folder / "bundle", **card)
+    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    catalogued.NUMBER_KEY.write(folder / "number.key")
+    (folder / "policy.toml").write_text(f'version = "test"\n[bands]\n{policy}')
+    keys = {scope: add_key(folder / "api.keys", scope, [scope]) for scope in SCOPES}
+    return keys | {"all": add_key(folder / "api.keys", "all", SCOPES, rate=1_000_000)}
+
+
+class Asked:
+    """Questions to a service that listens at `port`."""
+
+    port = 0
+
+    def connect(self, timeout=30):
+        """A connection that stays open."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+    @property
+    def url(self):
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path, key=""):
+        """Status and body of an answer."""
+        return ask(self, "GET", path, key)
+
+    def post(self, path, body=b"", key=""):
+        """Status and body of an answer."""
+        return ask(self, "POST", path, key, body)
+
+    def status(self, key):
+        """What the page shows."""
+        code, body = self.get("/v1/status", key)
+        assert code == 200, body
+        return json.loads(body)
+
+
+class Process(Asked):
+    """`callsieve serve` on the files of a folder; leaving the block stops it.
+
+    `before` runs in the child before it starts: limits, for example. `wrapped` is put before the command.
+    """
+
+    def __init__(self, folder, *options, before=None, wrapped=(), ready=True):
+        self.folder, self.port, self.ready = folder, free_port(), ready
+        self.log = folder / "service.log"
+        command = [*wrapped, sys.executable, "-m", "callsieve.training", "serve"]
+        named = {"bundle": "bundle", "key": "number.key", "keys": "api.keys", "state": "state", "policy": "policy.toml"}
+        command += [part for name, path in named.items() for part in (f"--{name}", folder / path)]
+        # A deadline that a busy machine keeps, and no wait for a compiler, unless the test says otherwise.
+        command += ["--port", self.port, "--deadline", 5000, "--no-compiled", "--calls", 50_000, "--numbers", 5_000]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*map(str, command), *map(str, options)],
+                stdout=log,
+                stderr=log,
+                preexec_fn=before,  # noqa: PLW1509 - tests start it from one thread
+            )
+
+    def __enter__(self):
+        deadline = time.monotonic() + READY_WITHIN
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self.get("/health/ready" if self.ready else "/health/live")[0] == 200:
+                    return self
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.02)
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        """Stop it by SIGTERM; gives its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def kill(self):
+        """Stop it by SIGKILL."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def said(self):
+        """What it wrote to its log."""
+        return self.log.read_text(errors="replace")
+
+
+def ask(service, method, path, key, body=None):
+    with contextlib.closing(service.connect()) as connection:
+        return over(connection, method, path, key, body)
+
+
+def over(connection, method, path, key, body=None):
+    """Ask on an open connection."""
+    connection.request(method, path, body, {"Authorization": f"Bearer {key}", "Content-Type": "application/json"})
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+class Inside(Asked):
+    """The service in a thread of this process; leaving the block stops it. `begin` makes its live state."""
+
+    def __init__(self, folder, begin, judge):
+        self.service = app.Service(begin, judge, folder / "bundle", read_keys(folder / "api.keys"))
+        self.server = server.configured(self.service, "127.0.0.1", 0)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        deadline = time.monotonic() + READY_WITHIN
+        while not (self.server.started and self.service.live):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        return self
+
+    def __exit__(self, *_):
+        self.server.should_exit = True
+        self.thread.join(20)
+        assert not self.thread.is_alive()

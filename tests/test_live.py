@@ -1,0 +1,456 @@
+"""Live: events give the verdicts that a table gives, and a process that comes back knows what the last one knew."""
+
+import dataclasses
+import math
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from callsieve.features.catalogue import FEATURES, NAMES
+from callsieve.features.intake import Intake
+from callsieve.features.records import Call
+from callsieve.features.table import vectors
+from callsieve.serving import live as live_module
+from callsieve.serving.clock import SETTLED, Clock
+from callsieve.serving.events import Report, call_from_line, call_to_line, read_reports
+from callsieve.serving.live import COUNTED, Live
+from callsieve.serving.policy import Policy
+from callsieve.serving.swap import Swap
+from callsieve.serving.workers import owner
+from hypothesis import given
+
+import catalogued
+import drawn
+import smallmodels as small
+
+STRICT = Policy("test", {"certified": "block", "watch": "screen"})
+PATIENT = 60.0  # seconds of a deadline that no machine misses
+NUMBER = "+8613800138000"
+
+
+@pytest.fixture(scope="module")
+def swap(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles") / "bundle"
+    catalogued.write(folder)
+    swap = Swap(trusted=small.TRUSTED, policy=STRICT)
+    swap.load(folder)
+    return swap
+
+
+@pytest.fixture(scope="module")
+def calls():
+    return catalogued.calls(200)
+
+
+@pytest.fixture
+def live(swap, tmp_path):
+    made = begin(swap, tmp_path / "state")
+    yield made
+    made.close()
+
+
+def begin(swap, folder, **options):
+    return Live(swap, Intake(catalogued.NUMBER_KEY), folder, **{"deadline": PATIENT, **options})
+
+
+def attempt_of(call):
+    """What is known of a call when it rings."""
+    return dataclasses.replace(call, ring=None, talk=None, outcome="unknown", released_by="unknown")
+
+
+def events(calls):
+    """Attempts and ends in the order in which they happen; at one moment, attempts first."""
+    told = [(call.start, 0, call) for call in calls]
+    told += [(call.start + call.ring + call.talk, 1, call) for call in calls if call.ring is not None]
+    return [(kind, call) for _, kind, call in sorted(told, key=lambda event: event[:2])]
+
+
+def play(live, told):
+    """The verdict of each attempt, in order."""
+    verdicts = []
+    for kind, call in told:
+        if kind == 0:
+            verdicts.append(live.attempt(attempt_of(call)))
+        else:
+            live.end(call)
+    return verdicts
+
+
+def probes(calls):
+    """A later call between many pairs of numbers."""
+    moment = max(call.start for call in calls) + 5000.0
+    pairs = [(a, b) for a in catalogued.CALLERS for b in catalogued.CALLEES[:6]]
+    intake = Intake(catalogued.NUMBER_KEY)
+    return [intake(Call(start=moment, caller=a, callee=b)) for a, b in pairs]
+
+
+def state(live, calls):
+    return repr([live.history.vector(probe) for probe in probes(calls)])
+
+
+def test_events_give_the_verdicts_of_a_table(live, swap, calls):
+    verdicts = play(live, events(calls))
+    scores = swap.scorer.score_table(vectors(catalogued.keyed_table(calls), threads=1))
+    assert [verdict.raw for verdict in verdicts] == scores.raw.tolist()
+    assert {verdict.action for verdict in verdicts} == {"pass", "label", "block"}
+    assert live.counts["attempts"] == len(calls)
+    assert live.counts["ends"] == sum(call.ring is not None for call in calls)
+    assert sum(live.actions.values()) == sum(live.latency) == len(calls)
+    assert {name for name in COUNTED if live.counts[name]} == {"attempts", "ends"}
+    assert set(live.told) <= set(NAMES)
+    assert sum(live.told.values()) == sum(len(v.reasons) for v in verdicts if v.action != "pass")
+
+
+@pytest.mark.parametrize("half", [0, 77, 200])
+def test_a_process_that_comes_back_knows_what_the_one_before_knew(swap, calls, tmp_path, half):
+    told = events(calls)
+    whole, first = begin(swap, tmp_path / "whole"), begin(swap, tmp_path / "parts")
+    play(whole, told)
+    play(first, told[:half])
+    first.close()
+    second = begin(swap, tmp_path / "parts")
+    assert second.found.lines == half
+    assert state(second, calls[:half] or calls) == state(first, calls[:half] or calls)
+    play(second, told[half:])
+    second.close()
+    third = begin(swap, tmp_path / "parts")
+    # Steps are of digits, which no file holds: the rest is the same to the last bit.
+    steps = {i for i, feature in enumerate(FEATURES) if "step" in feature.name or "near" in feature.name}
+    for probe in probes(calls):
+        known, restored = whole.history.vector(probe), third.history.vector(probe)
+        assert repr(second.history.vector(probe)) == repr(restored)
+        differ = {i for i in range(len(NAMES)) if repr(known[i]) != repr(restored[i])}
+        assert {NAMES[i] for i in differ - steps} == set()
+    whole.close()
+    third.close()
+
+
+def test_a_call_in_the_air_is_ended_after_a_restart(swap, calls, tmp_path):
+    call = next(call for call in calls if call.ring is not None)
+    first = begin(swap, tmp_path / "state")
+    first.attempt(attempt_of(call))
+    first.close()
+    second = begin(swap, tmp_path / "state")
+    assert len(second._left) == 1
+    second.end(call)
+    assert not second._left
+    assert second.history.calls == 1
+    second.close()
+
+
+def test_a_snapshot_takes_the_place_of_events(swap, calls, tmp_path):
+    folder, told = tmp_path / "state", events(calls)
+    live = begin(swap, folder)
+    play(live, told[:250])
+    live.save()
+    play(live, told[250:])
+    before = state(live, calls)
+    live.close()
+    assert live.saved == [1, 0]
+    assert sorted(path.name for path in folder.iterdir()) == ["calls-00000002.log", "lock", "state-00000002.snapshot"]
+    again = begin(swap, folder)
+    assert again.refusal is None
+    assert again.found.lines == len(told) - 250
+    assert state(again, calls) == before
+    again.close()
+
+
+def test_a_snapshot_is_made_when_the_journal_is_long(swap, calls, tmp_path):
+    live = begin(swap, tmp_path / "state", journal_bytes=2000)
+    play(live, events(calls))
+    deadline = time.monotonic() + 20
+    while live.saved[0] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    before = state(live, calls)
+    live.close()
+    again = begin(swap, tmp_path / "state")
+    assert state(again, calls) == before
+    again.close()
+
+
+def test_a_broken_snapshot_is_refused_and_events_since_are_kept(swap, calls, tmp_path):
+    folder, told = tmp_path / "state", events(calls)
+    live = begin(swap, folder)
+    play(live, told[:100])
+    live.save()
+    play(live, told[100:200])
+    live.close()
+    where = folder / "state-00000002.snapshot"
+    where.write_bytes(where.read_bytes()[:-100])
+    again = begin(swap, folder)
+    assert "checksum" in again.refusal
+    assert where.with_suffix(".refused").exists()
+    assert again.found.lines == 100
+    assert again.attempt(attempt_of(calls[0])).status == "ok"
+    again.close()
+
+
+def test_a_snapshot_that_fails_changes_nothing(swap, calls, tmp_path, monkeypatch):
+    live = begin(swap, tmp_path / "state")
+    play(live, events(calls)[:50])
+    monkeypatch.setattr(live_module, "snapshot", lambda folder, number: folder / "nowhere" / str(number))
+    live.save()
+    monkeypatch.undo()
+    before = state(live, calls)
+    live.close()
+    assert live.saved == [0, 1]
+    again = begin(swap, tmp_path / "state")
+    assert state(again, calls) == before
+    again.close()
+
+
+class Slow:
+    """A judge that takes its time."""
+
+    def __init__(self, swap, wait):
+        self.swap, self.scorer, self.wait = swap, swap.scorer, wait
+
+    def score(self, history, call):
+        self.wait()
+        return self.swap.score(history, call)
+
+
+def test_a_late_verdict_is_a_pass(swap, calls, tmp_path):
+    live = begin(Slow(swap, lambda: time.sleep(0.02)), tmp_path / "state", deadline=0.01)
+    verdict = live.attempt(attempt_of(calls[0]))
+    assert (verdict.action, verdict.status) == ("pass", "late: the verdict came after the deadline")
+    assert math.isfinite(verdict.score)
+    assert live.counts["late"] == 1
+    assert live.history.calls == 1  # it is known all the same
+    live.close()
+
+
+def test_who_waits_for_longer_than_the_deadline_passes(swap, calls, tmp_path):
+    gate, inside = threading.Event(), threading.Event()
+    live = begin(Slow(swap, lambda: (inside.set(), gate.wait(30))), tmp_path / "state", deadline=0.05)
+    hung = threading.Thread(target=live.attempt, args=(attempt_of(calls[0]),))
+    hung.start()
+    inside.wait(30)
+    for call in calls[1:4]:
+        began = time.monotonic()
+        verdict = live.attempt(attempt_of(call))
+        assert verdict.action == "pass"
+        assert verdict.status == "no score: its turn came after the deadline"
+        assert time.monotonic() - began < 20
+    assert live.attempt(attempt_of(calls[4]), arrived=time.monotonic() - 1).action == "pass"
+    gate.set()
+    hung.join()
+    assert live.counts["shed"] == 4
+    assert live.counts["late"] == 1
+    assert live.history.calls == 1
+    live.close()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"start": math.nan},
+        {"start": math.inf},
+        {"start": -math.inf},
+        {"caller": "9" * 10_000_000},
+        {"trunk": "x" * 300},
+        {"outcome": "13800138000"},
+        {"ring": math.nan, "talk": 1.0},
+        {"attestation": "😀"},
+    ],
+)
+def test_whatever_comes_there_is_a_verdict(live, calls, odd):
+    call = dataclasses.replace(attempt_of(calls[0]), **odd)
+    verdict = live.attempt(call)
+    assert verdict.action == "pass"
+    assert verdict.status.startswith("no score: ")
+    with pytest.raises((ValueError, OverflowError)) as error:
+        live.end(call)
+    assert not re.search(r"\d{7}", str(error.value))
+    assert live.counts["faults"] + live.counts["ahead"] == 2
+    assert live.history.calls == 0
+
+
+@pytest.mark.parametrize("text", ["", "😀☎️", "\ud800", "'; DROP TABLE calls;--", "  ", "\x00"])
+def test_odd_numbers_are_numbers(live, text):
+    call = Call(start=catalogued.START, caller=text, callee=text)
+    assert live.attempt(call).status == "ok"
+    live.end(dataclasses.replace(call, ring=1.0, talk=1.0, outcome="answered"))
+    assert live.history.calls == 1
+
+
+def test_a_call_of_the_future_moves_no_window(live, calls):
+    told = events(calls)
+    play(live, told)
+    before = state(live, calls)
+    for ahead in (61.0, 1e6, 1e10):
+        call = dataclasses.replace(calls[-1], start=time.time() + ahead)
+        verdict = live.attempt(attempt_of(call))
+        assert (verdict.action, verdict.status) == ("pass", "no score: the call starts or ends after now")
+        # One that never ends would hold its place for ever.
+        for late in ({"talk": 1e10}, {"recorded": 1e11}, {"start": time.time() + ahead}):
+            with pytest.raises(ValueError, match="after now"):
+                live.end(dataclasses.replace(calls[-1], **({"ring": 1.0, "talk": 1.0} | late)))
+    assert live.counts["ahead"] == 12
+    assert state(live, calls) == before
+
+
+def test_a_clock_that_jumps_is_not_believed_until_it_stays(monkeypatch):
+    wall, steady = [1000.0], [50.0]
+    monkeypatch.setattr("callsieve.serving.clock.time.time", lambda: wall[0])
+    monkeypatch.setattr("callsieve.serving.clock.time.monotonic", lambda: steady[0])
+    clock = Clock()
+
+    def after(seconds, jump=0.0):
+        wall[0] += seconds + jump
+        steady[0] += seconds
+        return clock.now()
+
+    assert after(10) == 1010
+    assert after(10, 0.9) == pytest.approx(1020.9)  # set right in a small step
+    assert after(10, 86_400) == pytest.approx(1030.9)
+    assert after(10, -86_400) == pytest.approx(1040.9)
+    assert after(10, -3600) == pytest.approx(1050.9)
+    assert after(SETTLED - 1) == pytest.approx(1050.9 + SETTLED - 1)
+    assert after(2) == wall[0]
+    assert after(2) == wall[0]
+
+
+def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
+    monkeypatch.setattr(live_module, "PENDING", 10)
+    monkeypatch.setattr(live_module, "RECENT", 5)
+    live = begin(swap, tmp_path / "state", calls=20, numbers=12)
+    for call in calls:
+        live.attempt(attempt_of(call))
+    assert (len(live._pending), len(live._recent)) == (10, 5)
+    assert live.history.calls <= 20
+    assert live.history.numbers <= 12
+    live.close()
+
+
+def test_a_repeat_is_told_the_same_and_counts_once(live, calls):
+    play(live, events(calls[:-1]))
+    first, again = (live.attempt(attempt_of(calls[-1])) for _ in range(2))
+    assert repr(first) == repr(again)
+    assert live.counts["repeats"] == 1
+
+
+def test_a_verdict_is_explained_afterwards(live, calls):
+    verdicts = play(live, events(calls))
+    for verdict in verdicts:
+        told = live.explain(verdict.case)
+        assert repr(told.raw) == repr(verdict.raw)
+        assert (told.action, told.case, told.status) == (verdict.action, verdict.case, "ok")
+        if verdict.action != "pass":
+            assert repr(told) == repr(verdict)
+    assert any(live.explain(verdict.case).reasons for verdict in verdicts if verdict.action == "pass")
+    assert live.explain("0" * 16) is None
+
+
+def test_without_a_model_calls_pass_and_are_known(calls, tmp_path):
+    live = begin(Swap(trusted=small.TRUSTED), tmp_path / "state")
+    assert live.attempt(attempt_of(calls[0])).status == "no score: no model is in service"
+    assert live.history.calls == 1
+    live.close()
+
+
+def test_reports_are_kept_keyed(live, tmp_path):
+    live.report(Report("13900139000", NUMBER, catalogued.START, "fraud", "robot"))
+    live.report(Report("13900139000", "02887654321", catalogued.START + 1, "not_nuisance"))
+    live.reports.flush()
+    intake = Intake(catalogued.NUMBER_KEY)
+    first, second = read_reports(tmp_path / "state")
+    assert first["number"] == intake.token("number", NUMBER)
+    assert first["reporter"] == second["reporter"] == intake.token("number", "13900139000")
+    assert (first["category"], first["mode"], second["mode"]) == ("fraud", "robot", None)
+    assert first["at"] == catalogued.START * 1000 < first["known_at"]
+
+
+@pytest.mark.parametrize(
+    "odd", [{"category": "138 0013 8000"}, {"category": ""}, {"mode": NUMBER}, {"number": ""}, {"number": "1" * 300}]
+)
+def test_a_report_that_is_none_is_refused(odd):
+    with pytest.raises(ValueError, match="report: ") as error:
+        Report(**({"reporter": NUMBER, "number": NUMBER, "at": 1.0, "category": "fraud"} | odd))
+    assert not re.search(r"\d{7}", str(error.value))
+
+
+def test_no_number_is_on_disk(swap, calls, tmp_path):
+    live = begin(swap, tmp_path / "state")
+    play(live, events(calls))
+    live.report(Report("13900139000", NUMBER, catalogued.START, "fraud"))
+    live.save()
+    live.close()
+    written = b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir())
+    for number in {*catalogued.CALLERS[:6], *catalogued.CALLEES, NUMBER}:
+        assert number[-7:].encode() not in written
+
+
+@given(drawn.histories())
+def test_a_call_is_a_line_and_a_line_a_call(told):
+    for call in map(drawn.single, told):
+        assert call_from_line(call_to_line(call)) == call
+    assert call_from_line(call_to_line(call)[:-20].rpartition(b" ")[0]) is None
+    assert call_from_line(call_to_line(call).replace(b" ", b" x", 5)) is None
+
+
+def test_a_folder_belongs_to_one_process(live, tmp_path):
+    code = "import sys; from pathlib import Path; from callsieve.serving.snapshots import own; own(Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "state"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "another process serves from this folder" in done.stderr
+    assert live.counts["attempts"] == 0
+
+
+WORKERS = ("http://127.0.0.1:8080", "http://127.0.0.1:8081")
+
+
+def test_a_worker_that_comes_or_goes_moves_no_call_between_others():
+    tokens = [catalogued.NUMBER_KEY.token("number", str(number)) for number in range(3000)]
+    two, three = ({token: owner(token, workers) for token in tokens} for workers in (WORKERS, (*WORKERS, "c")))
+    moved = [token for token in tokens if two[token] != three[token]]
+    assert {three[token] for token in moved} == {"c"}
+    assert 800 < len(moved) < 1200
+    assert 1300 < sum(worker == WORKERS[0] for worker in two.values()) < 1700
+    with pytest.raises(ValueError, match="empty"):
+        owner(tokens[0], [])
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_two_workers(swap, calls, tmp_path, everywhere):
+    """Own callers' calls are whole at each worker; told of every event, each knows all that one process would."""
+    alone = begin(swap, tmp_path / "alone")
+    workers = {name: begin(swap, tmp_path / str(i)) for i, name in enumerate(WORKERS)}
+    intake = Intake(catalogued.NUMBER_KEY)
+    own = [i for i, name in enumerate(NAMES) if name.startswith("out_") and "mutual" not in name]
+    asked = set()
+    for kind, call in events(calls):
+        mine = owner(intake.token("number", call.caller), WORKERS)
+        asked.add(mine)
+        for name, worker in workers.items():
+            if kind == 0 and name == mine:
+                worker.attempt(attempt_of(call))
+            elif name == mine or everywhere:
+                worker.end(call if kind else attempt_of(call))
+        if kind == 0:
+            alone.attempt(attempt_of(call))
+            one, other = alone.history.last, workers[mine].history.last
+            told = range(len(NAMES)) if everywhere else own
+            assert {NAMES[i] for i in told if repr(one[i]) != repr(other[i])} == set()
+        else:
+            alone.end(call)
+    assert asked == set(WORKERS)
+    for each in (alone, *workers.values()):
+        each.close()
+
+
+def test_a_copy_of_the_folder_of_a_running_process_is_what_a_kill_would_leave(swap, calls, tmp_path):
+    live = begin(swap, tmp_path / "state")
+    play(live, events(calls)[:150])
+    live.journal.flush()
+    shutil.copytree(tmp_path / "state", tmp_path / "copy")
+    again = begin(swap, tmp_path / "copy")
+    assert state(again, calls) == state(live, calls)
+    assert again.found.lines == 150
+    live.close()
+    again.close()
