@@ -2,8 +2,24 @@
 
 import numpy as np
 import pytest
+from callsieve.training.world import simulate
 
-from worlds import DAY, HOUR, MASKED, NUISANCE, OUTFITS, TRADES, attacked, codes, ends, moments, small_world, words
+from worlds import (
+    CLEAN,
+    DAY,
+    HOUR,
+    MASKED,
+    NUISANCE,
+    OUTFITS,
+    TRADES,
+    attacked,
+    codes,
+    ends,
+    moments,
+    scenario_of,
+    small_world,
+    words,
+)
 from worlds import town as large_world
 
 
@@ -132,11 +148,14 @@ def test_numbers_warm_up_before_they_dial(village):
     assert age[fresh].max() > 8
 
 
-def test_a_sim_box_has_many_numbers_on_one_device(village):
-    rows = calls_of(village, "sim_box")
-    device, number = words(village.calls, "device")[rows], words(village.calls, "caller")[rows]
+def test_a_sim_box_has_many_numbers_on_one_device():
+    # In a village an outfit that fills a box must be busier than any real one.
+    busy = f"{CLEAN}[sizes.tiny]\nsubscribers = 1500\ndays = 28\n[outfits.sim_box]\ncalls_per_1000 = 250.0\n"
+    boxed = simulate(scenario_of(busy), 2, "tiny")
+    rows = calls_of(boxed, "sim_box")
+    device, number = words(boxed.calls, "device")[rows], words(boxed.calls, "caller")[rows]
     most = max(len(set(number[device == one])) for one in set(device) - {None})
-    assert most >= 4
+    assert most >= 8
 
 
 def test_foreign_calls_with_a_number_of_this_country(town):
@@ -216,13 +235,27 @@ def test_reports_are_rare_and_a_fifth_of_the_marks_are_mistaken(town):
     truth, reports = town.truth["nuisance"].to_numpy(), town.reports
     real = reports.filter(reports["call"].is_valid())
     call, channel = real["call"].to_numpy(), words(real, "channel")
-    assert 0.1 < 1 - truth[call[channel == "mark"]].mean() < 0.3
+    slices = words(town.truth, "slice")[call[channel == "mark"]]
+    assert np.isin(slices, ["courier", "takeaway", "driver", "relay"]).mean() == pytest.approx(0.195, abs=0.03)
+    assert 0.15 < 1 - truth[call[channel == "mark"]].mean() < 0.35
     assert truth[call[channel == "complaint"]].all()
     assert len(call) < 0.1 * truth.sum()
     bad = words(town.numbers, "number")[words(town.numbers, "nuisance").astype(bool)]
     reported = set(words(reports, "number"))
     assert 0.05 < np.mean([number in reported for number in bad]) < 0.8
     assert {"courier", "not_nuisance", "fraud"} <= set(words(reports, "category"))
+
+
+def test_people_report_and_the_elderly_hardly_do(village):
+    real = village.reports.filter(village.reports["call"].is_valid())
+    slice_of = dict(zip(words(village.numbers, "number"), words(village.numbers, "slice"), strict=True))
+    reporters = np.array([slice_of[number] for number in words(real, "reporter")])
+    assert len(reporters) > 200
+    assert not set(reporters) & {*OUTFITS, "relay", "elsewhere"}
+    called = words(village.calls, "callee")[village.truth["nuisance"].to_numpy()]
+    share = np.mean([slice_of.get(number) == "elderly" for number in called])
+    assert share > 0.02
+    assert np.mean(reporters == "elderly") < share / 2
 
 
 def test_a_hospital_is_accused_and_recycled_numbers_inherit_marks(town):

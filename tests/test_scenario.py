@@ -1,5 +1,6 @@
 """Scenario files: what they override, what is refused, and that populations are independent."""
 
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,30 @@ def test_a_population_switched_off_disturbs_no_other():
         assert len(np.intersect1d(before, after)) > 0.98 * len(before)
 
 
+def test_everything_can_be_switched_off():
+    off = "".join(f"[outfits.{name}]\ncalls_per_1000 = 0.0\n" for name in OUTFITS)
+    off += "".join(f"[people.kinds.{name}]\nshare = 0.0\nleast = 0\n" for name in SHIPPED.table("people.kinds"))
+    world = simulate(scenario_of(f"{off}[sizes.tiny]\ndays = 4\n[reports.malicious]\nvictims = 0\n"), 1, "tiny")
+    assert set(words(world.truth, "slice")) == {"ordinary", "elsewhere"}
+    assert not world.truth["nuisance"].to_numpy().any()
+    assert world.reports.num_rows == 0
+
+
+@pytest.mark.parametrize("mode", ["human", "recording", "one_ring", "bombing"])
+def test_every_content_comes_in_every_mode(mode):
+    """The two axes of 12321: any of its contents can be given to the callers of each mode."""
+    name = next(name for name, outfit in OUTFITS.items() if outfit["mode"] == mode)
+    for content in ("insurance", "travel"):
+        weights = dict.fromkeys(OUTFITS["telemarketer"]["content"], 0.0) | {content: 1.0}
+        text = ", ".join(f"{key} = {weight}" for key, weight in weights.items())
+        scenario = scenario_of(f"{CLEAN}[sizes.tiny]\ndays = 5\n[outfits.{name}]\ncontent = {{ {text} }}\n")
+        truth = simulate(scenario, 1, "tiny").truth
+        rows = words(truth, "slice") == name
+        assert rows.any()
+        assert set(words(truth, "content")[rows]) == {content}
+        assert set(words(truth, "mode")[rows]) == {mode}
+
+
 def test_each_population_has_a_stream_of_its_own():
     first = {name: stream(1, name).random() for name in (*TRADES, *OUTFITS, "people", "ties", "lists", "reports")}
     assert len(set(first.values())) == len(first)
@@ -93,3 +118,17 @@ def test_after_a_shock_a_population_calls_less():
     assert (robot < 14).sum() > 4 * (robot >= 14).sum()
     ordinary = day[words(world.truth, "slice") == "ordinary"]
     assert 0.7 < (ordinary < 14).sum() / (ordinary >= 14).sum() < 1.4
+
+
+def test_at_the_spring_festival_the_trade_goes_home():
+    """360: a fall of 17.7 % in its week, against the weeks around it."""
+    many = "".join(f"[outfits.{name}]\ncalls_per_1000 = 200.0\n" for name in ("telemarketer", "fraud_ring"))
+    files = [resources.files("callsieve.training.world").joinpath("spring_festival.toml").read_text(encoding="utf-8")]
+    told = scenario_of("\n".join([*files, CLEAN, "[sizes.tiny]\nsubscribers = 600\ndays = 35\n", many]))
+    calls = np.zeros(35)
+    for seed in range(1, 5):  # a campaign that begins or ends moves the calls of one village
+        world = simulate(told, seed, "tiny")
+        day = (moments(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
+        calls += np.bincount(day[world.truth["nuisance"].to_numpy()], minlength=35)
+    festival, around = calls[15:22].mean(), np.concatenate((calls[1:15], calls[24:31])).mean()
+    assert 0.65 < festival / around < 0.95

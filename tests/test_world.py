@@ -1,5 +1,6 @@
 """The simulator: what must hold in every world, whatever its scenario."""
 
+import hypothesis.strategies as st
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,22 +9,26 @@ from callsieve.features.pseudonyms import Key
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, OUTCOMES
 from callsieve.training.world import keyed_world, load_scenario, read_world, simulate, write_world
 from callsieve.training.world.draws import running_sum
-from callsieve.training.world.records import HOLES
 from callsieve.training.world.registers import REGISTERS
 from callsieve.training.world.store import write_settled
 from callsieve.training.world.world import settled_world
+from hypothesis import given, settings
 
 from worlds import (
+    CLEAN,
     DAY,
     HOUR,
     TABLES,
     as_bytes,
-    carriers,
+    calls_within_lives,
     clean,
     codes,
     ends,
+    ledger,
+    lines_are_kept,
     moments,
     scenario_of,
+    scenarios,
     small_world,
     words,
 )
@@ -97,6 +102,18 @@ def test_records_are_written_twice_late_and_with_holes():
         assert (words(calls, column)[ours] == None).mean() == pytest.approx(0.5, abs=0.02), column  # noqa: E711
 
 
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32), text=scenarios())
+def test_whatever_the_scenario_calls_are_possible(seed, text):
+    world = simulate(scenario_of(text), seed, "tiny")
+    made, taken, lost = ledger(world)
+    assert made == taken + lost, (
+        "every call that is made is one that somebody is called by, or a number that is nobody's"
+    )
+    calls_within_lives(world)
+    lines_are_kept(world)
+
+
 def test_nobody_calls_himself_and_every_call_is_one_of_a_known_number(world):
     caller = words(world.calls, "caller")
     assert (caller != words(world.calls, "callee")).all()
@@ -104,43 +121,39 @@ def test_nobody_calls_himself_and_every_call_is_one_of_a_known_number(world):
     assert len(set(words(world.numbers, "number"))) == world.numbers.num_rows
 
 
-@pytest.mark.parametrize("side", ["caller", "callee"])
-def test_no_call_outside_a_numbers_life(town, side):
-    """Of the number whose line it is: a false caller knows nothing of the call."""
-    calls = town.calls
-    place = np.full(len(calls["caller"].combine_chunks().dictionary), -1)
-    place[codes(town.numbers, "number")] = np.arange(town.numbers.num_rows)
-    assert town.numbers["number"].combine_chunks().dictionary.equals(calls["caller"].combine_chunks().dictionary)
-    lives = np.flatnonzero(words(calls, "outcome") != "invalid_number")
-    rows = place[(carriers(calls) if side == "caller" else codes(calls, "callee"))[lives]]
-    assert (rows >= 0).all()
-    start, end = moments(calls, "start")[lives], ends(calls)[lives]
-    born, died = moments(town.numbers, "active_from")[rows], moments(town.numbers, "active_to")[rows]
-    cut_off = died < int(town.facts["end"])
-    assert cut_off.any()
+def test_no_call_outside_a_numbers_life(town):
+    calls_within_lives(town)
+    born, died = moments(town.numbers, "active_from"), moments(town.numbers, "active_to")
     assert (born > int(town.facts["start"])).any()
-    assert (start >= born).all()
-    assert (start < died).all()
-    assert (end <= died)[cut_off].all()
+    assert (died < int(town.facts["end"])).any()
 
 
 def test_no_number_carries_more_calls_than_it_has_lines(world):
-    """Mobiles have one line: neither calls made nor calls taken may overlap one another."""
-    calls = world.calls
-    answered = words(calls, "outcome") == "answered"
-    number = np.concatenate((carriers(calls), codes(calls, "callee")[answered]))
-    start = np.concatenate((moments(calls, "start"), moments(calls, "start")[answered]))
-    end = np.concatenate((ends(calls), ends(calls)[answered]))
-    own_mobile = np.zeros(len(calls["caller"].combine_chunks().dictionary), dtype=bool)
-    own_mobile[codes(world.numbers, "number")] = world.numbers["own_mobile"].to_numpy()
-    kept = own_mobile[number]
-    number, start, end = number[kept], start[kept], end[kept]
-    order = np.lexsort((start, number))
-    number, start, end = number[order], start[order], end[order]
-    same = number[1:] == number[:-1]
-    assert same.sum() > 10_000
-    assert (start[1:][same] >= end[:-1][same]).all()
-    assert (words(calls, "outcome") == "busy").any()
+    assert lines_are_kept(world) > 10_000
+    assert (words(world.calls, "outcome") == "busy").any()
+
+
+def test_a_voicemail_answers_where_its_owner_does_not():
+    text = f"{CLEAN}[sizes.tiny]\ndays = 6\n[people.voicemail]\nshare = "
+    without, with_ = (simulate(scenario_of(f"{text}{share}\n"), 1, "tiny") for share in (0.0, 1.0))
+
+    def waited(world):
+        people = words(world.numbers, "own_mobile").astype(bool) & ~words(world.numbers, "nuisance").astype(bool)
+        ours = np.isin(words(world.calls, "callee"), words(world.numbers, "number")[people])
+        missed = ours & (words(world.calls, "outcome") == "no_answer")
+        return (world.calls["ring"].to_numpy()[missed] > 20).mean()
+
+    assert waited(without) > 0.3
+    assert waited(with_) < 0.05, "a firm's mobile has none"
+
+
+def test_a_silent_card_takes_no_call(town):
+    """A tenth of the subscribers has no incoming call in a month of the Sichuan set."""
+    answered = words(town.calls, "outcome") == "answered"
+    cards = words(town.numbers, "number")[words(town.numbers, "slice") == "second_card"]
+    called = np.isin(cards, words(town.calls, "callee")[answered])
+    assert 0.05 < called.mean() < 0.3
+    assert np.isin(cards, words(town.calls, "callee")).mean() > 0.5, "they are called all the same"
 
 
 def test_nuisance_is_rare_and_its_campaigns_come_and_go(town):
@@ -229,7 +242,7 @@ def test_ordinary_talk_is_like_the_real(town):
 
 
 def test_an_unknown_size_is_refused():
-    with pytest.raises(ValueError, match="size must be one of tiny, small, town, city, got 'huge'"):
+    with pytest.raises(ValueError, match="size must be one of tiny, small, town, city, comparison, got 'huge'"):
         simulate(load_scenario(), 1, "huge")
 
 
@@ -262,13 +275,13 @@ def test_keyed_world_goes_to_disk_without_a_number(world, tmp_path):
     )
 
 
-def test_a_world_is_written_part_by_part_as_it_is_in_memory(tmp_path, monkeypatch):
-    """No part's size changes what is not drawn for records: calls and truth are the same, keyed one part at a time."""
+@pytest.mark.parametrize("calls", [1700, 4000])
+def test_a_world_is_written_part_by_part_as_it_is_in_memory(tmp_path, monkeypatch, calls):
+    """However many calls are written at once: records are the same, keyed one part at a time."""
     key = Key("e1", bytes(range(32)))
-    text = "".join(f"{name}_share = 0.0\n" for name in ("late", "duplicate", *(f"{one}_missing" for one in HOLES)))
-    scenario = scenario_of(f"[sizes.tiny]\ndays = 6\n[records]\n{text}")
+    scenario = scenario_of("[sizes.tiny]\ndays = 6\n[records]\nduplicate_share = 0.05\n")
     whole = keyed_world(simulate(scenario, 1, "tiny"), Intake(key))
-    monkeypatch.setattr("callsieve.training.world.records.PART", 4000)
+    monkeypatch.setattr("callsieve.training.world.records.PART", calls)
     settled = settled_world(scenario, 1, "tiny")
     assert len(list(settled.parts())) > 1
     assert write_settled(settled, Intake(key), tmp_path / "parts") == whole.calls.num_rows

@@ -302,7 +302,7 @@ def api_key(
 def realism(
     data: Annotated[Path, typer.Option(help="Folder with the real data sets.")] = Path("../shared/data"),
     out: Annotated[Path | None, typer.Option("--out", help="Folder for realism.json and realism.svg.")] = None,
-    size: Annotated[str, typer.Option(help="Size of the simulated world: tiny, small, town, city.")] = "town",
+    size: Annotated[str, typer.Option(help="tiny, small, town, city or comparison.")] = "comparison",
     seed: Seed = 1,
     scenario: Annotated[Path | None, typer.Option(help="TOML file that overrides the default scenario.")] = None,
     threads: Threads = 0,

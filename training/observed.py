@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 DAY = 86_400_000
 MONTH = 31  # days, as March has
-# Marks that name an honest trade say as much; any mark on a benign caller counts here, whatever it says.
+# Whatever the mark says: about which callers it is. A relay number carries takeaway and ride-hailing.
+LIFE_SERVICES = ("courier", "takeaway", "driver", "relay")
 PEOPLE = ("ordinary", "elderly", "new_number", "recycled", "second_card")
-DRAWS = 60  # of the complaints
+DRAWS = 400  # of the complaints: repeats are of few numbers, and rare
 AT_MOST = 6_000  # subscribers whose month is taken: enough for two digits
 
 
@@ -46,7 +47,7 @@ class Observed:
     outcome: NDArray[Any]  # per call, a position in OUTCOMES
     people: NDArray[np.bool_]  # per number: a subscriber who may report
     elderly: NDArray[np.bool_]
-    benign_marks: float
+    life_service_marks: float
     placeless: float
     duplicates: float
     missed: float
@@ -96,7 +97,7 @@ def observe(world: World) -> Observed:
         ],
         people=own_mobile & ~np.isin(slice_of, [""]) & ~per("nuisance", False),
         elderly=slice_of == "elderly",
-        benign_marks=float(1 - guilty[behind[known & is_mark]].mean()),
+        life_service_marks=float(np.isin(slices[behind[known & is_mark]], LIFE_SERVICES).mean()),
         placeless=float((_codes(world.calls, "place")[kept] < 0)[placed].mean()),
         duplicates=1 - len(kept) / world.calls.num_rows,
         missed=float(unanswered[of_people].sum() / max((answered | unanswered)[of_people].sum(), 1)),

@@ -54,7 +54,7 @@ NO_PLACE, DUPLICATES = 0.112, 1389 / 5_015_430
 # TouchPal, 2016: days, calls and callees of a mean nuisance number, and its mean talk in seconds.
 TOUCHPAL = {"life": 6.61, "calls": 328.0, "callees": 255.0, "talk": 29.0}
 # Marks on couriers, takeaway and taxis of all marks (Dianhuabang, 2022).
-BENIGN_MARKS = 0.1952
+LIFE_SERVICE_MARKS = 0.1952
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,6 @@ class Statistic:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in plain.items()
         }
-
-
-def _told(value: Any) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,5 +237,6 @@ def _complaints(real: pd.DataFrame, seen: observed.Observed, told: observed.Comp
     found.append(
         _against(group, "number of the callee's area", "share", local, observed.local_share(seen, told), source)
     )
-    found.append(_against(group, "on benign callers", "share", BENIGN_MARKS, seen.benign_marks, "Dianhuabang, 2022"))
+    marks, name = seen.life_service_marks, "marks on couriers, takeaway and taxis"
+    found.append(_against(group, name, "share", LIFE_SERVICE_MARKS, marks, "Dianhuabang, 2022"))
     return found

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from callsieve.features.catalogue import NAMES as ALL
-from callsieve.features.table import vectors
+from callsieve.features.catalogue import chosen
+from callsieve.features.table import vectors_by_caller
 from common import NAMES
 
 Columns = dict[str, npt.NDArray[Any]]
 
 
 def common(calls: pa.Table, threads: int) -> Columns:
-    return with_rows(vectors(calls, features=NAMES, threads=threads), NAMES)
+    return columns(calls, NAMES, threads)
 
 
 def catalogue(calls: pa.Table, threads: int) -> Columns:
-    return with_rows(vectors(calls, threads=threads), ALL)
+    return columns(calls, ALL, threads)
 
 
-def with_rows(found, names):
+def columns(calls: pa.Table, names: tuple[str, ...], threads: int) -> Columns:
     """Columns as they lie in memory: nothing is copied that a reader of the matrix would not copy."""
-    return {"row": np.arange(len(found))} | {name: found[:, i] for i, name in enumerate(names)}
+    rows, found = vectors_by_caller(calls, features=names, threads=threads)
+    return {"row": rows} | {feature.name: found[:, i] for i, feature in enumerate(chosen(names))}

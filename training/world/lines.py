@@ -1,34 +1,58 @@
-"""The network's part: which planned calls take place, and which find their callee engaged or absent.
+"""The network's part: which planned calls take place, and which find their callee engaged, absent or a voicemail.
 
 A number's calls, outgoing and answered ones alike, are put in order of start. A call that begins while as many
 earlier ones as the number has lines are still in the air does not take place (outgoing) or finds it busy
 (incoming). Such a call still counts as in the air for those after it: a little too strict, but every number
 is done at once, and what remains never exceeds the lines.
+
+Orders are sorts of one packed integer, what is sorted by above and the row below: numpy sorts those several times
+faster than it finds a stable order.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from .draws import lognormal, stream
 from .numbering import Directory
-from .plans import ANSWERED, BUSY, INVALID, NETWORK, Plan
-from .timing import Calendar
+from .plans import ANSWERED, BUSY, CALLER, INVALID, NETWORK, NO_ANSWER, Plan
+from .scenario import Scenario, Spread
+from .timing import SECOND, Calendar
 
 CALLS_AT_ONCE = 4_000_000  # bounds memory
 SPAN_BITS = 34  # a world and its longest call fit into 2**34 ms, 198 days
+ROW_BITS = 29  # beside them: 536 million calls
 
 
-def settle(plan: Plan, numbers: Directory, days: Calendar) -> Plan:
+def settle(scenario: Scenario, seed: int, plan: Plan, numbers: Directory, days: Calendar) -> Plan:
     """The calls that take place, sorted by start. The plan itself is changed."""
-    plan.keep(_possible(plan, numbers, days))
-    plan.keep(np.argsort(plan.start, kind="stable"))
+    _end_without_talk(plan, numbers["silent"][plan.callee], NO_ANSWER)
+    _voicemail(stream(seed, "voicemail"), scenario.table("people.voicemail"), plan, numbers)
+    possible = np.flatnonzero(_possible(plan, numbers, days))
+    plan.keep(possible[_in_order(plan.start[possible] - days.start)])
     absent = _absent(plan, numbers)
     _end_without_talk(plan, absent, INVALID)
     conflict_out, conflict_in = _conflicts(plan, numbers, days)
     _end_without_talk(plan, conflict_in & ~conflict_out, BUSY)
     plan.keep(~conflict_out)
     return plan
+
+
+def _voicemail(rng: np.random.Generator, table: dict[str, Any], plan: Plan, numbers: Directory) -> None:
+    """Calls that would ring on are answered by a machine where their callee has one: most callers say little to it."""
+    after = int(SECOND * table["after_s"])
+    rows = np.flatnonzero((plan.outcome == NO_ANSWER) & (plan.ring > after) & numbers["voicemail"][plan.callee])
+    plan.ring[rows], plan.outcome[rows], plan.released[rows] = after, ANSWERED, CALLER
+    plan.talk[rows] = np.maximum(SECOND * lognormal(rng, Spread(**table["talk_s"]), len(rows)), SECOND)
+
+
+def _in_order(start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows in order of start, those of one moment as they come."""
+    packed = np.sort(start << ROW_BITS | np.arange(len(start)))
+    return packed & ((1 << ROW_BITS) - 1)
 
 
 def _possible(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.bool_]:
@@ -63,24 +87,30 @@ def _conflicts(plan: Plan, numbers: Directory, days: Calendar) -> tuple[NDArray[
     for part in range(parts):
         outgoing = np.flatnonzero(carrier % parts == part)
         incoming = np.flatnonzero((plan.callee % parts == part) & (plan.outcome == ANSWERED))
-        number = np.concatenate((carrier[outgoing], plan.callee[incoming]))
-        calls = np.concatenate((outgoing, incoming))
-        start = plan.start[calls] - days.start
-        length = np.maximum(plan.ring[calls] + plan.talk[calls], 1)
-        conflict = _crowded(number, start, start + length, numbers["lines"])
-        out[outgoing] = conflict[: len(outgoing)]
-        busy[incoming] = conflict[len(outgoing) :]
+        number = np.concatenate((carrier[outgoing], plan.callee[incoming])).astype(np.int64)
+        # Rows are in order of start, so that a number's are in order, too.
+        row = np.concatenate((outgoing << 1, incoming << 1 | 1))
+        packed = np.sort(number << (ROW_BITS + 1) | row)
+        number, row = packed >> (ROW_BITS + 1), packed & ((1 << (ROW_BITS + 1)) - 1)
+        call, inward = row >> 1, (row & 1).astype(bool)
+        start = plan.start[call] - days.start
+        length = np.maximum(plan.ring[call] + plan.talk[call], 1)
+        crowded = _crowded(number, start, start + length, numbers["lines"])
+        out[call[crowded & ~inward]] = True
+        busy[call[crowded & inward]] = True
     return out, busy
 
 
 def _crowded(
-    number: NDArray[np.int32], start: NDArray[np.int64], end: NDArray[np.int64], lines: NDArray[np.int16]
+    number: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[np.int64], lines: NDArray[np.int16]
 ) -> NDArray[np.bool_]:
-    """Calls at whose start as many earlier ones of their number as it has lines are not over."""
-    group = number.astype(np.int64) << SPAN_BITS
-    begins = group + start
-    order = np.argsort(begins, kind="stable")
-    over = np.searchsorted(np.sort(group + end), begins[order], side="right")
-    crowded = np.empty(len(order), dtype=bool)
-    crowded[order] = np.arange(len(order)) - over >= lines[number[order]]
+    """Calls at whose start as many earlier ones of their number as it has lines are not over; sorted by both."""
+    group = number << SPAN_BITS
+    begins, ends = group + start, group + end
+    crowded = np.zeros(len(number), dtype=bool)
+    # One line is free unless the latest end so far lies ahead; more lines need a count.
+    crowded[1:] = np.maximum.accumulate(ends)[:-1] > begins[1:]
+    several = np.flatnonzero(lines[number] > 1)
+    over = np.searchsorted(np.sort(ends[several]), begins[several], side="right")
+    crowded[several] = np.arange(len(several)) - over >= lines[number[several]]
     return crowded

@@ -51,6 +51,8 @@ COLUMNS: dict[str, tuple[Any, Any]] = {
     "campaign": (np.int32, -1),
     "outfit": (np.int32, -1),  # the firm, gang or office that holds it
     "lines": (np.int16, 1),
+    "voicemail": (np.bool_, False),  # a machine takes what its owner does not
+    "silent": (np.bool_, False),  # switched on to dial out only: it takes no call
     "ours": (np.bool_, False),  # of this network: device and cell are seen, and all its calls
     "born": (np.int64, 0),
     "died": (np.int64, NEVER),
@@ -207,7 +209,7 @@ def lead(kind: str) -> int:
 
 
 def operators(digits: NDArray[np.int64]) -> NDArray[np.int8]:
-    """The range holder of each mobile number; ported numbers keep the range's."""
+    """The range holder of each mobile number, which is its operator unless it was ported."""
     of_prefix = np.full(1000, OPERATORS.index("telecom"), dtype=np.int8)
     for name, codes in PREFIXES.items():
         of_prefix[list(codes)] = OPERATORS.index(name)

@@ -58,6 +58,7 @@ class Outfit:
     local_share: float
     shared_trunk_share: float
     agent_sim_share: float
+    silent_share: float
     lines: int
     outside_share: float
     dead: Spread
@@ -212,6 +213,7 @@ def _numbers(
         world.numbers.slice(slice_name),
         campaign,
     )
+    world.numbers["silent"][ids] = rng.random() < outfit.silent_share
     world.numbers["outfit"][ids] = world.numbers.new("outfit", 1)
     return ids
 

@@ -50,6 +50,7 @@ class Society:
     kind: NDArray[np.int8]  # position in `kinds`, -1: ordinary
     kinds: tuple[str, ...]
     activity: NDArray[np.float64]
+    talk: NDArray[np.float64]  # factor on the time that this person talks
     reach: NDArray[np.float64]  # factor on the chance that this person picks up
     exposure: NDArray[np.float64]  # weight on dialling lists
     outward: NDArray[np.float64]  # habit of calling rather than being called (logit)
@@ -87,6 +88,11 @@ def settle_people(scenario: Scenario, seed: int, count: int, days: Calendar, num
         outward[:count][kind == code] += each.outward
         exposure[kind == code] *= each.exposure
     blocks = _subscribers(scenario, rng, days, numbers, kind, tuple(kinds))
+    habits = stream(seed, "habits")
+    numbers["voicemail"][:count] = habits.random(count) < table["voicemail"]["share"]
+    numbers["silent"][:count] = _of_kinds(kind, tuple(kinds), "second_card") & (
+        habits.random(count) < table["silent_share"]
+    )
     _outsiders(scenario, rng, numbers, outsiders)
     return Society(
         subscribers=count,
@@ -94,6 +100,7 @@ def settle_people(scenario: Scenario, seed: int, count: int, days: Calendar, num
         kind=kind,
         kinds=tuple(kinds),
         activity=activity,
+        talk=np.exp(table["talk_sigma"] * habits.standard_normal(everybody)),
         reach=np.clip(np.exp(table["reach_sigma"] * rng.standard_normal(everybody)), 0.2, 1.8),
         # Who calls and shops more is on more lists.
         exposure=np.sqrt(activity[:count]) * exposure,

@@ -174,11 +174,13 @@ def callbacks(
     manner: Manner,
     share: NDArray[np.float64] | float,
     delay: Spread,
+    talk: NDArray[np.float64] | None = None,
 ) -> Plan:
-    """Missed calls that are returned, by day; `share` is the chance for each missed call."""
-    missed = (plan.outcome == NO_ANSWER) & (rng.random(len(plan)) < share)
+    """Missed calls that are returned, by day; `share` is the chance for each missed call, `talk` its factor on talk."""
+    missed = np.flatnonzero((plan.outcome == NO_ANSWER) & (rng.random(len(plan)) < share))
     calls = plan.take(missed)
     start = calls.end + (MINUTE * lognormal(rng, delay, len(calls))).astype(np.int64)
     hour = days.hour(start)
     awake = (hour >= 7) & (hour < 23)
-    return attempt(rng, start[awake], calls.callee[awake], calls.caller[awake], manner)
+    longer = 1.0 if talk is None else talk[missed[awake]]
+    return attempt(rng, start[awake], calls.callee[awake], calls.caller[awake], manner, talk=longer)

@@ -1,4 +1,8 @@
-"""How a switch writes calls down: late, twice, with holes. Each part of the calls has draws of its own."""
+"""How a switch writes calls down: late, twice, with holes.
+
+Each of these has draws of its own, taken in order of the calls, so that it does not matter how many are written at
+once.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from .timing import MINUTE, SECOND
 PART = 2_000_000
 """Calls of a part: what is written at once, so that memory stays bounded."""
 HOLES = ("place", "device", "ring", "released_by")
+Streams = dict[str, np.random.Generator]
 
 
 @dataclass(frozen=True)
@@ -32,16 +37,20 @@ def parts(plan: Plan) -> list[slice]:
     return [slice(first, first + PART) for first in range(0, max(len(plan), 1), PART)]
 
 
-def written(scenario: Scenario, seed: int, part: int, plan: Plan) -> Records:
-    """The records of one part of a settled plan."""
-    rng = stream(seed, f"records {part}")
+def streams(seed: int) -> Streams:
+    """The generators from which all records of a world are drawn, part after part."""
+    return {name: stream(seed, f"records {name}") for name in ("late", "delay", "twice", *HOLES)}
+
+
+def written(scenario: Scenario, rng: Streams, plan: Plan) -> Records:
+    """The records of the next part of a settled plan."""
     table = scenario.table("records")
-    late = np.flatnonzero(rng.random(len(plan)) < table["late_share"])
-    delay = MINUTE * lognormal(rng, Spread(**table["late_minutes"]), len(late))
+    late = np.flatnonzero(rng["late"].random(len(plan)) < table["late_share"])
+    delay = MINUTE * lognormal(rng["delay"], Spread(**table["late_minutes"]), len(late))
     recorded = np.zeros(len(plan), dtype=np.int64)
     recorded[late] = plan.end[late] + np.maximum(delay, SECOND).astype(np.int64)
-    twice = rng.random(len(plan)) < table["duplicate_share"]
-    missing = {name: rng.random(len(plan), dtype=np.float32) < table[f"{name}_missing_share"] for name in HOLES}
+    twice = rng["twice"].random(len(plan)) < table["duplicate_share"]
+    missing = {name: rng[name].random(len(plan), dtype=np.float32) < table[f"{name}_missing_share"] for name in HOLES}
     row = np.repeat(np.arange(len(plan)), 1 + twice)
     duplicate = np.concatenate(([False], row[1:] == row[:-1])) if len(row) else np.zeros(0, dtype=bool)
     return Records(row, duplicate, recorded[row], {name: holes[row] for name, holes in missing.items()})

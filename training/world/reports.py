@@ -22,6 +22,7 @@ from .timing import DAY, HOUR, MINUTE, Calendar
 NOT_NUISANCE = "not_nuisance"
 CHANNELS = ("complaint", "mark")
 COMPLAINT, MARK = range(len(CHANNELS))
+BENIGN = ("life_services", "other_benign")  # groups of callers who are marked by mistake
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def reports(scenario: Scenario, seed: int, society: Society, numbers: Directory,
     zeal = zeal_of(rng, table, people, np.isin(np.arange(len(numbers)), society.members("elderly")))
     complaints = reported_calls(rng, table["complaints"], zeal, plan)
     marks = reported_calls(rng, table["marks"], zeal, plan)
-    benign = _innocent(rng, table, numbers, plan, len(marks))
+    benign = _innocent(rng, table, numbers, plan, zeal, len(marks))
     told = _about_calls(rng, table, numbers, plan, (complaints, marks, benign))
     false = accusations(stream(seed, "accusations"), table, society, numbers, days)
     old = inherited(stream(seed, "inherited"), table, society, numbers, days)
@@ -117,18 +118,26 @@ def reported_calls(
 
 
 def _innocent(
-    rng: np.random.Generator, table: dict[str, Any], numbers: Directory, plan: Plan, guilty: int
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    numbers: Directory,
+    plan: Plan,
+    zeal: NDArray[np.float64],
+    guilty: int,
 ) -> NDArray[np.int64]:
-    """Benign calls that are marked: so many that they are the wanted share of all marks."""
-    weight = np.array([table["benign_weights"].get(name, 0.0) for name in numbers.slices])[numbers["slice"]]
-    rows = np.flatnonzero((plan.outcome == ANSWERED) & (plan.campaign < 0))
-    rows = rows[(weight[plan.caller[rows]] > 0) & numbers["ours"][plan.callee[rows]]]
-    cumulative = np.cumsum(weight[plan.caller[rows]])
-    wanted = round(guilty * table["benign_share"] / max(1 - table["benign_share"], 1e-9))
-    if not len(rows):
-        return np.empty(0, dtype=np.int64)
-    drawn = np.searchsorted(cumulative, rng.random(wanted) * cumulative[-1], side="right")
-    return np.unique(rows[drawn])
+    """Benign calls that are marked: so many that each group of callers has its wanted share of all marks."""
+    answered = np.flatnonzero((plan.outcome == ANSWERED) & (plan.campaign < 0))
+    shares = {group: table[f"{group}_share"] for group in BENIGN}
+    marks = guilty / max(1 - sum(shares.values()), 1e-9)
+    found = []
+    for group, share in shares.items():
+        weight = np.array([table[group].get(name, 0.0) for name in numbers.slices])[numbers["slice"]]
+        rows = answered[weight[plan.caller[answered]] > 0]
+        cumulative = np.cumsum(weight[plan.caller[rows]] * zeal[plan.callee[rows]])
+        wanted = round(marks * share) if len(rows) else 0
+        drawn = np.searchsorted(cumulative, rng.random(wanted) * cumulative[-1:], side="right")
+        found.append(np.unique(rows[drawn]))
+    return np.concatenate(found)
 
 
 def _named(

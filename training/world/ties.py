@@ -20,8 +20,8 @@ from .scenario import Manner, Scenario, Spread, Talk
 from .timing import DAY, MINUTE, Calendar, Clock, clock
 
 EDGES_AT_ONCE = 400_000
-MORE_TIES = 0.7  # power of a person's activity by which the number of ties grows; tuned to the quartiles of peers
-PAIR_BALANCE = 0.6  # how unevenly the two of a pair call each other, beside their habits (logit)
+MORE_TIES = 0.74  # power of a person's activity by which the number of ties grows; tuned to the quartiles of peers
+PAIR_BALANCE = 0.4  # how unevenly the two of a pair call each other, beside their habits (logit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Tie:
     size: int
     ties: float
     per_day: Spread
+    follow_up_share: float
     clock: str
     talk: float
     outward: float  # how much rather the first of the pair calls (logit)
@@ -59,11 +60,14 @@ def ordinary_calls(scenario: Scenario, seed: int, society: Society, days: Calend
         tie = scenario.read(Tie, f"people.ties.{name}")
         spoken = replace(manner, talk=_longer(manner.talk, tie.talk))
         for edges in _edges(rng, tie, society):
-            calls = _followed(rng, scenario, _moments(rng, scenario, tie, edges, society, days, numbers))
+            calls = _followed(
+                rng, scenario, tie.follow_up_share, _moments(rng, scenario, tie, edges, society, days, numbers)
+            )
             answer = society.pick_up(calls.callee)
-            plan = attempt(rng, calls.start, calls.caller, calls.callee, spoken, answer=answer)
+            talk = society.talk[calls.caller] * society.talk[calls.callee]
+            plan = attempt(rng, calls.start, calls.caller, calls.callee, spoken, answer=answer, talk=talk)
             returned = np.minimum(1.0, 2 * share * calls.reply)
-            plans += [plan, callbacks(rng, plan, days, replace(back, talk=spoken.talk), returned, delay)]
+            plans += [plan, callbacks(rng, plan, days, replace(back, talk=spoken.talk), returned, delay, talk)]
     planned = join(plans)
     planned.keep(planned.start < numbers["lent_from"][planned.caller])
     return planned
@@ -139,14 +143,14 @@ def _moments(
     return Calling(np.clip(drawn, low[pair], high[pair] - 1), caller, callee, reply)
 
 
-def _followed(rng: np.random.Generator, scenario: Scenario, calls: Calling) -> Calling:
+def _followed(rng: np.random.Generator, scenario: Scenario, share: float, calls: Calling) -> Calling:
     """The calls, and those that they bring about: a geometric number, in either direction as is the pair's habit."""
     table = scenario.table("people")
     delay = Spread(**table["follow_up_minutes"])
     parts = [calls]
     while len(parts[-1].start) > 0 and len(parts) < 6:
         last = parts[-1]
-        rows = np.flatnonzero(rng.random(len(last.start)) < table["follow_up_share"])
+        rows = np.flatnonzero(rng.random(len(last.start)) < share)
         reply = last.reply[rows]
         turned = rng.random(len(rows)) < 2 * table["follow_up_turned_share"] * reply
         later = last.start[rows] + (2 * MINUTE + MINUTE * lognormal(rng, delay, len(rows))).astype(np.int64)

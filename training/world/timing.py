@@ -23,6 +23,7 @@ class Calendar:
     days: int
     offset: int  # local minus UTC, ms
     weekend: NDArray[np.bool_]  # per day: Saturday, Sunday or holiday
+    work: NDArray[np.float64]  # per day: factor on the share of a trade that works at a weekend
     shock: NDArray[np.bool_]  # per day: after the day on which the rules changed
 
     @property
@@ -41,9 +42,11 @@ def calendar(table: dict[str, Any], days: int) -> Calendar:
     first: dt.date = table["start"]
     midnight = int(dt.datetime(first.year, first.month, first.day, tzinfo=dt.UTC).timestamp()) * SECOND
     dates = [first + dt.timedelta(days=day) for day in range(days)]
-    weekend = np.array([date.weekday() >= 5 or date in table["holidays"] for date in dates])
+    holiday = np.array([date in table["holidays"] for date in dates])
+    weekend = np.array([date.weekday() >= 5 for date in dates]) | holiday
+    work = np.where(holiday, table["holiday_work"], 1.0)
     shocked = np.full(days, table["shock_day"] > 0) & (np.arange(days) >= table["shock_day"])
-    return Calendar(start=midnight - offset, days=days, offset=offset, weekend=weekend, shock=shocked)
+    return Calendar(start=midnight - offset, days=days, offset=offset, weekend=weekend, work=work, shock=shocked)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .numbering import Directory
 from .outfits import Surroundings, population
 from .people import Society, settle_people
 from .plans import Plan, join
-from .records import parts, written
+from .records import parts, streams, written
 from .registers import registers
 from .relay import relay_numbers
 from .reports import reports
@@ -63,9 +63,10 @@ class Settled:
 
     def parts(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """Calls and their truth, in order of start."""
-        for part, rows in enumerate(parts(self.plan)):
+        drawn = streams(self.seed)
+        for rows in parts(self.plan):
             some = self.plan.take(rows)
-            records = written(self.scenario, self.seed, part, some)
+            records = written(self.scenario, drawn, some)
             calls = tables.calls_table(some, records, rows.start, self.directory, self.strings, self.days)
             yield calls, tables.truth_table(some, records, rows.start, self.directory)
 
@@ -117,7 +118,7 @@ def settled_world(scenario: Scenario, seed: int, size: str, progress: Progress |
     society = settle_people(scenario, seed, sizes[size]["subscribers"], days, numbers)
     planned = _planned(scenario, seed, society, numbers, days, tell)
     tell(0.7, "lines")
-    plan = settle(planned, numbers, days)
+    plan = settle(scenario, seed, planned, numbers, days)
     tell(0.85, "reports")
     known = reports(scenario, seed, society, numbers, plan, days)
     found = findings(scenario, seed, numbers, plan, known, days)
