@@ -135,14 +135,15 @@ def features(
 @app.command()
 def catalogue(json: Json = False) -> None:
     """Print every feature with its meaning; --json adds definitions from which it can be recomputed."""
-    from ..features.catalogue import FEATURES, catalogue_hash
+    from ..features.catalogue import DEFINED, FEATURES, catalogue_hash
     from . import console
 
     if json:
-        console.emit_json({"hash": catalogue_hash(), "features": [feature.definition for feature in FEATURES]})
-    else:
-        rows = [(feature.name, feature.unit, feature.en, feature.zh) for feature in FEATURES]
-        console.show_table(f"{len(FEATURES)} features", ("name", "unit", "meaning", "含义"), rows)
+        console.emit_json({"hash": catalogue_hash(), "features": [one.definition for one in DEFINED.values()]})
+        return
+    rows = [(name, one.unit, one.en, one.zh) for name, one in DEFINED.items()]
+    title = f"{len(FEATURES)} features, and {len(rows) - len(FEATURES)} of reports that a model has only if asked to"
+    console.show_table(title, ("name", "unit", "meaning", "含义"), rows)
 
 
 @app.command()
@@ -155,6 +156,12 @@ def train(
     signing_key: Annotated[Path | None, typer.Option(help="Ed25519 key (PEM); a new one by default.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; by default SQLite in --out.")] = None,
     label_policy: Annotated[Path | None, typer.Option(help="Label policy; the shipped one by default.")] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--features", help="Names with commas between, or a file with one a line; all but reports by default."
+        ),
+    ] = None,
     seed: Seed = 0,
     threads: Threads = 0,
     json: Json = False,
@@ -172,12 +179,15 @@ def train(
         return
     from .evidence import read_evidence
     from .labels import read_label_policy
+    from .score import names_in
     from .study import study
     from .train import Settings
 
     assert data is not None  # noqa: S101 - one of the two is given, as checked above
     with console.progress("train") as tell:
-        settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
+        settings = Settings(
+            seed=seed, threads=threads, features=names_in(only), label_policy=read_label_policy(label_policy)
+        )
         evidence = read_evidence(data)
         figures = study(
             evidence, settings, console.new_folder(out), source=str(data), signing_key=signing_key,
@@ -229,6 +239,9 @@ def score(
     policy: PolicyFile = None,
     key: KeyFile = None,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the verdict of each call.")] = None,
+    reports: Annotated[
+        Path | None, typer.Option(help="Reports (Parquet, as for training), for a model that has features of them.")
+    ] = None,
     quarantine: QuarantineFile = None,
     strict: Strict = False,
     threads: Threads = 0,
@@ -249,8 +262,8 @@ def score(
             console.emit_json(result) if json else present.scored(result)
             return
         result = score_file(
-            bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, quarantine=quarantine, strict=strict,
-            threads=threads, progress=tell,
+            bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, reports=reports, quarantine=quarantine,
+            strict=strict, threads=threads, progress=tell,
         )  # fmt: skip
     console.emit_json(result) if json else present.scored(result)
 
