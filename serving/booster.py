@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 _FLOAT64 = 1
 _RAW_SCORE = 1
 _ALL_TREES = (0, -1)
-_INFINITIES = (struct.pack("=d", math.inf), struct.pack("=d", -math.inf))
+# Sign and exponent alone: the zeros of a whole infinity would be met in every row.
+_SIGNS = slice(6, 8) if sys.byteorder == "little" else slice(0, 2)
+_INFINITIES = (struct.pack("=d", math.inf)[_SIGNS], struct.pack("=d", -math.inf)[_SIGNS])
 
 
 class Booster:
@@ -84,7 +86,7 @@ class Booster:
         return score.value  # type: ignore[no-any-return]
 
     def _refuse_infinite(self, row: Sequence[float]) -> None:
-        # The bytes of an infinity can also lie across two neighbours, so the values decide.
+        # These bytes can also lie elsewhere in a value, so the values decide.
         for name, value in zip(self.features, row, strict=True):
             if math.isinf(value):
                 raise ValueError(f"{name} must be finite or NaN, got {value!r}")

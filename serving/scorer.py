@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,8 @@ class Scorer:
         self.bundle = bundle
         self.policy = policy
         self._columns = [self.features.index(name) for name in bundle.features]
+        # The last place twice: of one place alone it would give no tuple.
+        self._row = itemgetter(*self._columns, self._columns[-1])
         self._stratum = NAMES.index(STRATUM)
         self._begins = {band.name: band.threshold for band in bundle.thresholds}
         self._until = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
@@ -155,7 +158,7 @@ class Scorer:
             return self._unscored(case, f"no score: {type(error).__name__}")
 
     def _verdict(self, vector: Sequence[float], start: int, *, case: str, explain: bool) -> Verdict:
-        row = [vector[column] for column in self._columns]
+        row = self._row(vector)[:-1]
         raw = self.bundle.model.predict_one(row)
         if not math.isfinite(raw):
             return self._unscored(case, "no score: the model gave none that is finite")

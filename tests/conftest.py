@@ -3,6 +3,7 @@
 import pytest
 from callsieve.features.intake import Intake
 from callsieve.features.pseudonyms import Key
+from callsieve.training import track
 from callsieve.training.demo import of_world
 from callsieve.training.study import study
 from callsieve.training.train import Settings
@@ -15,7 +16,7 @@ settings.register_profile("explore", derandomize=False, print_blob=True)
 settings.load_profile("fixed")
 
 # A world of 180 subscribers has few labels: of this one, both kinds fall into each fold that needs them.
-SEED = 8
+SEED = 11
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +41,11 @@ def run(evidence, tmp_path_factory):
     """Folder and figures of a whole training, on one thread."""
     folder = tmp_path_factory.mktemp("run")
     return folder, study(evidence, Settings(threads=1), folder, source="simulated world 'tiny'")
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An MLflow database without a run: making one takes seconds, copying it none."""
+    folder = tmp_path_factory.mktemp("store")
+    track.registry(track.default_uri(folder))
+    return folder / "mlflow.db"

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 CERTIFICATE = {"fold": "certify", "confidence": 0.95, "target": 1e-4}
+UNFOUND = {"detected_share": 0.2, "median": None, "median_floor": 87, "p90": None, "p90_floor": 402}
 COMMAND = "mlflow ui --backend-store-uri sqlite:///callsieve-demo/mlflow.db"
 
 
@@ -146,6 +147,15 @@ def realistic() -> dict[str, Any]:
                     "stopped_share": 0.204,
                 },
             },
+        },
+        "baselines": {
+            name: proof(310_412, 14, 7.1e-5, True)
+            | {
+                "bootstrap": [0.0, 1.1e-4],
+                "catch": rates(call, call, call),
+                "detection": {"callers": 612, "calls": 80_124, "stopped_share": 0.9 * call, **UNFOUND},
+            }
+            for name, call in (("logistic regression", 0.412), ("number class", 0.031))
         },
         "seen": {"calls": 90_312, "catch": rates(0.931, 0.95, 0.92)},
         "unseen": {"calls": 335_002, "catch": rates(0.874, 0.912, 0.853)},

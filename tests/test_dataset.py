@@ -26,6 +26,7 @@ def labels_of(**known_at):
             "mode": [None, "robot"],
             "known_at": [known_at.get(name, before) for name in ("quiet", "dialler")],
             "confidence": [0.7, 0.9],
+            "held_since": pd.Series([pd.NaT, pd.NaT], dtype="datetime64[ms, UTC]"),
         }
     )
 
@@ -74,6 +75,16 @@ def test_canary_a_label_known_after_the_cutoff(calls):
     with pytest.raises(ValueError, match="a label became known after the cutoff"):
         built(calls, labels_of(dialler=CUTOFF + pd.Timedelta(milliseconds=1)))
     assert len(built(calls, labels_of(dialler=CUTOFF)).y) == 8
+
+
+def test_calls_of_a_number_s_last_holder_have_no_label(calls):
+    """The dialler came to its holder at the moment of its third call: the two before are not his."""
+    third = int(calls["start"].to_numpy()[7])
+    labels = labels_of()
+    labels["held_since"] = pd.to_datetime([None, third], unit="ms", utc=True)
+    data = built(calls, labels)
+    assert Counter(data.caller.tolist()) == {0: 4, 1: 2}
+    assert data.moment[data.caller == 1].min() == third
 
 
 def test_one_caller_gives_at_most_so_many_calls(calls):

@@ -15,14 +15,19 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("features", "serving", "training")
 ALLOWED = {"features": {"features"}, "serving": {"features", "serving"}, "training": set(FOLDERS)}
 HEAVY = {
-    "lightgbm", "matplotlib", "mlflow", "numba", "pandas", "pandera", "pyarrow", "pyspark", "rich", "scipy",
-    "sklearn", "typer",
+    "lightgbm", "matplotlib", "mlflow", "numba", "onnx", "onnxruntime", "pandas", "pandera", "pyarrow", "pyspark",
+    "rich", "scipy", "sklearn", "typer",
 }  # fmt: skip
 # What the service over HTTP is made of, and its files.
 WEB = {"anyio", "msgspec", "prometheus_client", "starlette", "uvicorn"}
 SERVICE = {"app.py", "measured.py", "schema.py", "server.py"}
 # Which file alone may import a package.
-ONLY = {"mlflow": "training/track.py", "pyspark": "features/spark.py"}
+ONLY = {
+    "mlflow": {"training/track.py", "training/flavour.py"},
+    "onnx": {"training/handset.py"},
+    "onnxruntime": {"training/handset.py"},
+    "pyspark": {"features/spark.py"},
+}
 
 SCORE_ONE_CALL = """
 import sys
@@ -149,13 +154,16 @@ def test_imports_flow_one_way(path):
         assert name.partition(".")[0] not in FOLDERS, f"flat import of {name}"
         assert folder_of(name) in {None, *ALLOWED[own]}, name
         only = ONLY.get(name.partition(".")[0])
-        assert only is None or path == ROOT / only, f"{name} belongs in {only}"
+        where = path.relative_to(ROOT).as_posix()
+        assert only is None or where in only, f"{name} belongs in {', '.join(sorted(only))}"
 
 
-def test_mlflow_is_imported_somewhere():
+@pytest.mark.parametrize("package", ONLY)
+def test_it_is_imported_there(package):
     """Otherwise the rule above would hold of nothing."""
-    track = ROOT / ONLY["mlflow"]
-    assert "mlflow" in set(imported(track, everywhere(track)))
+    for name in ONLY[package]:
+        path = ROOT / name
+        assert package in {asked.partition(".")[0] for asked in imported(path, everywhere(path))}, name
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

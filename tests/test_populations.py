@@ -172,6 +172,22 @@ def test_roamers_call_from_abroad_for_a_while(town):
     assert "roaming" not in set(words(town.calls, "route")[calls_of(town, "ordinary")])
 
 
+def test_some_numbers_moved_to_another_operator_with_their_owner(town):
+    """A block is one operator's; of 4 % of the numbers that are ported, two in three go to another one."""
+    people = np.isin(words(town.truth, "slice"), ["ordinary", "elderly"])
+    number, operator = words(town.calls, "caller")[people], words(town.calls, "operator")[people]
+    of = dict(zip(number, operator, strict=True))
+    assert all(of[one] == told for one, told in zip(number, operator, strict=True)), "it moved before the world"
+    mobile = np.array([one for one in of if len(one) == 11 and one[0] == "1"])
+    ranges, place = np.unique([one[:3] for one in mobile], return_inverse=True)
+    moved = []
+    for code in range(len(ranges)):
+        told = np.array([of[one] for one in mobile[place == code]])
+        names, counts = np.unique(told, return_counts=True)
+        moved.extend(told != names[counts.argmax()])
+    assert 0.015 < np.mean(moved) < 0.045
+
+
 def test_an_organiser_calls_in_one_burst(town):
     rows = calls_of(town, "organiser")
     number, day = (

@@ -82,6 +82,7 @@ def drawn(text):
         "c-20250404-5be1",
         "label without a score",
         "later not measured",
+        "logistic regression 14 of 310,412 41.2%",
         "Simulated.",
         "9c1f" * 16,
         COMMAND,
@@ -226,6 +227,15 @@ def test_certified_and_not_look_apart():
     told = Page(page(figures)).text
     assert re.search(strip, told)[1] == "◆ not certified"
     assert "The target is 1 in 10,000: not reached" in told
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_every_kind_of_caller_has_its_row():
+    text = Page(page(realistic())).text
+    kinds = text[text.index("Every kind of caller") :]
+    assert re.search(r"telemarketer 9,214 102 8,384 91\.0% caught", kinds)
+    assert re.search(r"courier 31,004 775 6 99\.98% passed", kinds)
+    assert kinds.index("low and slow") < kinds.index("ordinary"), "nuisance callers first"
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -85,6 +85,19 @@ def test_folds_never_share_a_caller_block_trunk_or_device(rows, seed):
         assert all(len(side) == 1 for side in sides.values())
 
 
+@given(drawn_calls, st.lists(st.none() | st.integers(0, 4), min_size=30, max_size=30), st.integers(0, 99))
+def test_folds_never_share_a_campaign_either(rows, parts, seed):
+    campaigns = pa.chunked_array([[None if part is None else f"c{part}" for part in parts[: len(rows)]]], pa.string())
+    group = groups(table(rows), [campaigns])
+    fold = fold_of_group(group, np.zeros(len(rows), dtype=int), seed).tolist()
+    for words in (campaigns.to_pylist(), [row[0] for row in rows]):
+        sides = {}
+        for word, side in zip(words, fold, strict=True):
+            if word is not None:
+                sides.setdefault(word, set()).add(side)
+        assert all(len(side) == 1 for side in sides.values())
+
+
 def test_every_fold_gets_its_share_of_each_kind():
     rng = np.random.default_rng(5)
     sizes = rng.zipf(1.6, 4000).clip(1, 400)

@@ -1,16 +1,21 @@
 """The record of runs in MLflow: complete, versioned, and without anything that runs when it is opened."""
 
+import csv
 import json
 import pickletools
+import shutil
 import subprocess
+from importlib.metadata import version
 
 import pytest
 from callsieve.features.catalogue import catalogue_hash
 from callsieve.serving.bundle import load
 from callsieve.serving.signing import read_public_key
 from callsieve.training import provenance, track
+from callsieve.training.gates import shipped_gates
 from callsieve.training.judge import metrics
 from callsieve.training.provenance import source_hash
+from callsieve.training.record import slice_metrics
 from mlflow import MlflowClient
 
 PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".npy", ".pt")
@@ -24,6 +29,13 @@ def recorded(run):
     return client, client.get_run(figures["tracking"]["run"]), figures
 
 
+@pytest.fixture
+def store(empty_store, tmp_path):
+    """A folder with an empty store."""
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    return tmp_path
+
+
 def record(folder, **changed):
     (folder / "bundle").mkdir(exist_ok=True)
     (folder / "bundle" / "bundle.json").write_text("{}")
@@ -32,6 +44,7 @@ def record(folder, **changed):
         "parameters": {"seed": 1},
         "metrics": {"auc": 0.5},
         "tags": {"certified": "false"},
+        "datasets": {},
         "figures": {"auc": 0.5},
         "files": {"bundle": folder / "bundle"},
     }
@@ -43,7 +56,11 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert run.info.status == "FINISHED"
     assert run.data.params["seed"] == "0"
     assert run.data.params["calls"] == str(figures["data"]["calls"])
-    assert run.data.metrics == pytest.approx(metrics(figures))
+    slices = slice_metrics(figures)
+    assert run.data.metrics == pytest.approx(metrics(figures) | slices | {"test_fold_touches": 1.0})
+    assert {name.split("/")[2] for name in slices if name.startswith("slice/")} == {
+        one["slice"] for one in figures["slices"]
+    }
     assert {"auc", "ece", "model_benign_error_bound", "rule_catch_by_call"} <= set(run.data.metrics)
     tags = run.data.tags
     assert tags["data_sha256"] == figures["data"]["fingerprint"]
@@ -51,6 +68,8 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert tags["model_id"] == figures["model"]["id"]
     assert tags["source_sha256"] == source_hash()
     assert tags["certified"] == "false"
+    assert tags["gates_sha256"] == shipped_gates().sha256 == figures["gates"]["sha256"]
+    assert tags["version.lightgbm"] == version("lightgbm")
 
 
 def test_the_registered_model_is_the_signed_bundle(recorded, run, tmp_path):
@@ -67,9 +86,27 @@ def test_figures_and_report_are_kept(recorded, tmp_path):
     kept = json.loads(
         (tmp_path / client.download_artifacts(run.info.run_id, "figures.json", str(tmp_path))).read_text()
     )
-    assert kept == {name: value for name, value in figures.items() if name != "tracking"}
-    names = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
-    assert "report/report.html" in names
+    assert kept == {name: value for name, value in figures.items() if name not in ("tracking", "audit")}
+    names = {
+        file.path for name in ("report", "documents", "record", "tables", "bundle")
+        for file in client.list_artifacts(run.info.run_id, name)
+    }  # fmt: skip
+    assert names >= {
+        "report/report.html", "report/audit.html", "documents/model_card.md", "documents/datasheet.md",
+        "record/settings.json", "record/reference.json",
+        "record/versions.json", "record/datasets.json", "record/gates.toml", "record/signer.pub", "tables/slices.csv",
+        "tables/curve_model.csv", "bundle/bundle.json",
+    }  # fmt: skip
+    versions = json.loads((run_file(client, run, "record/versions.json", tmp_path)).read_text())
+    assert versions["decisive"]["lightgbm"] == versions["installed"]["lightgbm"] == version("lightgbm")
+    with (run_file(client, run, "tables/slices.csv", tmp_path)).open(newline="") as file:
+        told = list(csv.DictReader(file))
+    assert [one["slice"] for one in told] == [one["slice"] for one in figures["slices"]]
+    assert [int(one["calls"]) for one in told] == [one["calls"] for one in figures["slices"]]
+
+
+def run_file(client, run, name, folder):
+    return folder / client.download_artifacts(run.info.run_id, name, str(folder))
 
 
 def test_no_file_of_a_run_holds_a_pickle(run):
@@ -81,9 +118,9 @@ def test_no_file_of_a_run_holds_a_pickle(run):
 
 
 def is_pickle(data):
-    """Whether the bytes are a pickle from the first opcode to the last."""
+    """Whether the bytes are a pickle from the first opcode to the last; some words begin like one."""
     try:
-        return bool(list(pickletools.genops(data)))
+        return list(pickletools.genops(data))[-1][2] == len(data) - 1
     except (ValueError, KeyError, IndexError, UnicodeDecodeError):
         return data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05"
 
@@ -95,25 +132,38 @@ def test_a_pickle_would_be_found():
         assert is_pickle(pickle.dumps([1.0, "x"], protocol))
 
 
-def test_two_records_are_two_versions_and_the_alias_moves(tmp_path):
-    first, second = record(tmp_path), record(tmp_path, name="two")
+def test_two_records_are_two_versions_and_the_alias_moves(store):
+    first, second = record(store), record(store, name="two")
     assert (first["version"], second["version"]) == ("1", "2")
     assert first["run"] != second["run"]
-    client = MlflowClient(track.default_uri(tmp_path))
+    client = MlflowClient(track.default_uri(store))
     assert client.get_model_version_by_alias(track.MODEL, track.ALIAS).run_id == second["run"]
     assert client.get_run(first["run"]).info.run_name == "one"
 
-    nothing = record(tmp_path, files={})
+    nothing = record(store, files={})
     assert nothing["version"] == ""
     assert client.get_model_version_by_alias(track.MODEL, track.ALIAS).run_id == second["run"]
 
     with pytest.raises(FileNotFoundError):
-        record(tmp_path, files={"bundle": tmp_path / "bundle", "report": tmp_path / "missing.html"})
+        record(store, files={"bundle": store / "bundle", "report": store / "missing.html"})
     experiment = client.get_experiment_by_name(track.EXPERIMENT)
     last = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=1)[0]
     assert last.info.status == "FAILED"
     # A run that failed is never a candidate.
     assert client.get_model_version_by_alias(track.MODEL, track.ALIAS).run_id == second["run"]
+
+
+def test_a_parameter_that_mlflow_would_cut_is_refused(store):
+    with pytest.raises(ValueError, match="parameter policy: expected at most 6000 characters"):
+        record(store, parameters={"policy": "x" * 6001})
+
+
+def test_many_parameters_and_tags_are_kept_whole(store):
+    many = {f"n{i}": str(i) for i in range(250)}
+    told = record(store, parameters=many, tags=many, metrics={})
+    found = MlflowClient(track.default_uri(store)).get_run(told["run"]).data
+    assert found.params == many
+    assert {name: word for name, word in found.tags.items() if not name.startswith("mlflow.")} == many
 
 
 def test_outside_a_checkout_no_commit_is_told(monkeypatch, tmp_path):

@@ -12,6 +12,9 @@ from typing import Annotated
 
 try:
     import typer
+
+    from .audit_commands import commands
+    from .export_commands import commands as exports
 except ImportError:  # the base install embeds the scorer; the command comes with training
     sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
 
@@ -21,6 +24,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Nuisance-call classifier that its users can retrain, embed and hold to account.",
 )
+
+app.add_typer(commands)
+app.add_typer(exports)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
@@ -156,6 +162,8 @@ def train(
     signing_key: Annotated[Path | None, typer.Option(help="Ed25519 key (PEM); a new one by default.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; by default SQLite in --out.")] = None,
     label_policy: Annotated[Path | None, typer.Option(help="Label policy; the shipped one by default.")] = None,
+    gates: Annotated[Path | None, typer.Option(help="What the model must show; the shipped gates by default.")] = None,
+    audit: Annotated[Path | None, typer.Option(help="Folder of the audit log; by default audit/ in --out.")] = None,
     only: Annotated[
         str | None,
         typer.Option(
@@ -178,7 +186,8 @@ def train(
         console.emit_json(result) if json else present.ready_made(result)
         return
     from .evidence import read_evidence
-    from .labels import read_label_policy
+    from .gates import read_gates
+    from .label_policy import read_label_policy
     from .score import names_in
     from .study import study
     from .train import Settings
@@ -191,9 +200,53 @@ def train(
         evidence = read_evidence(data)
         figures = study(
             evidence, settings, console.new_folder(out), source=str(data), signing_key=signing_key,
-            tracking_uri=tracking_uri, progress=tell,
+            tracking_uri=tracking_uri, gates=read_gates(gates), audit=audit, progress=tell,
         )  # fmt: skip
     console.emit_json(figures) if json else present.study(figures, out)
+
+
+@app.command()
+def roll(
+    data: Annotated[Path, typer.Option(help="Folder with calls, reports and findings (Parquet).")],
+    origins: Annotated[int, typer.Option(help="How many starts, 3 or more.")] = 3,
+    step: Annotated[int, typer.Option(help="Days between two starts.")] = 3,
+    label_policy: Annotated[Path | None, typer.Option(help="Label policy; the shipped one by default.")] = None,
+    seed: Seed = 0,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Train and judge anew from several starts, and say how the headline spreads; nothing is written or recorded."""
+    from . import console, present
+    from .evidence import read_evidence
+    from .label_policy import read_label_policy
+    from .rolling import rolling
+    from .train import Settings
+
+    with console.progress("roll") as tell:
+        settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
+        result = rolling(read_evidence(data), settings, count=origins, step_days=step, progress=tell)
+    console.emit_json(result) if json else present.rolling(result)
+
+
+@app.command()
+def reports(
+    file: Annotated[Path, typer.Argument(help="File of reports: text, plain or gzip, or Parquet.")],
+    layout: Annotated[str, typer.Option(help="callsieve, 12321, ftc or ftc-counts.")] = "callsieve",
+    published: Annotated[
+        str | None, typer.Option(help="Day on which the file came out: nothing in it was known before.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the keyed reports.")] = None,
+    key: KeyFile = None,
+    quarantine: QuarantineFile = None,
+    strict: Strict = False,
+    json: Json = False,
+) -> None:
+    """Read a file of reports, key its numbers, put bad rows apart, and say how far a list of its numbers reaches."""
+    from . import console
+    from .ingest import ingest, show
+
+    facts = ingest(file, layout, published=published, key=key, out=out, quarantine=quarantine, strict=strict)
+    console.emit_json(facts) if json else show(facts)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from .console import Tell
 from .evidence import Evidence, judged, read_evidence
 from .feeds import complete
 from .judge import RULE, Scored, born_after, data_figures, figures
-from .labels import read_label_policy
+from .label_policy import read_label_policy
 from .score import open_scorer
 from .split import DAY, WINDOW_DAYS, codes
 from .train import TARGETS

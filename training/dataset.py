@@ -71,7 +71,7 @@ def build(
     wanted = pc.take(tokens, kept)
     words = pd.Series(pc.dictionary_decode(wanted).to_numpy(zero_copy_only=False))
     told = by_number.reindex(words.to_numpy())
-    known = told["nuisance"].notna().to_numpy()
+    known = told["nuisance"].notna().to_numpy() & ~before_held(told["held_since"], start[kept])
     if not known.any():
         raise ValueError("dataset: no label fits a call: expected the numbers of labels and calls under the same key")
     kept, told = kept[known], told[known]
@@ -85,6 +85,12 @@ def build(
         content=told["content"].to_numpy(),
         mode=told["mode"].to_numpy(),
     )
+
+
+def before_held(since: pd.Series[pd.Timestamp], start: Array) -> Array:
+    """Whether a call was made before the number came to its holder: the label is not of that call's maker."""
+    early: Array = (since > pd.to_datetime(start, unit="ms", utc=True).to_numpy()).to_numpy()
+    return early
 
 
 def join(parts: Sequence[Dataset]) -> Dataset:

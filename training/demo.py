@@ -8,7 +8,7 @@ from typing import Any
 from ..features.intake import Intake
 from ..features.pseudonyms import Key, read_key
 from .console import Tell
-from .evidence import FINDINGS, REPORTS, Evidence, evidence, frame
+from .evidence import CAMPAIGNS, FINDINGS, RECYCLED, REPORTS, Evidence, evidence, frame
 from .study import study
 from .train import Settings
 from .world.scenario import load_scenario
@@ -59,6 +59,8 @@ def of_world(world: World) -> Evidence:
         frame(world.reports, REPORTS, "reports"),
         frame(world.findings, FINDINGS, "findings"),
         world.truth,
+        recycled=frame(world.registers["recycled"], RECYCLED, "recycled"),
+        campaigns=frame(world.registers["campaigns"], CAMPAIGNS, "campaigns"),
     )
 
 

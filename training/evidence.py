@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..features.keyed import read_keyed
-from .labels import LabelPolicy, busiest_days, label_numbers
+from .label_policy import LabelPolicy
+from .labels import label_numbers
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -30,6 +31,7 @@ REPORTS = pa.schema(
         pa.field("known_at", _MOMENT, nullable=False),
         pa.field("category", pa.string(), nullable=False),
         pa.field("mode", pa.string()),
+        pa.field("channel", pa.string()),
     ]
 )
 FINDINGS = pa.schema(
@@ -39,16 +41,42 @@ FINDINGS = pa.schema(
         pa.field("known_at", _MOMENT, nullable=False),
     ]
 )
+RECYCLED = pa.schema(
+    [
+        pa.field("number", pa.string(), nullable=False),
+        pa.field("valid_from", _MOMENT, nullable=False),  # since when another person has it
+        pa.field("known_at", _MOMENT, nullable=False),
+    ]
+)
+LISTS = pa.schema(
+    [
+        pa.field("number", pa.string(), nullable=False),
+        pa.field("list", pa.string(), nullable=False),  # its name in the label policy
+        pa.field("valid_from", _MOMENT, nullable=False),
+        pa.field("valid_to", _MOMENT),
+        pa.field("known_at", _MOMENT, nullable=False),
+    ]
+)
+CAMPAIGNS = pa.schema(
+    [
+        pa.field("number", pa.string(), nullable=False),
+        pa.field("principal", pa.string(), nullable=False),  # on whose behalf it calls, by the outbound register
+    ]
+)
+_ROWS_HASHED = 1 << 20  # at a time
 TRUTH_COLUMNS = ("call", "nuisance", "slice")
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Keyed calls in order of start, reports and findings, and the truth of each call if it is known."""
+    """Keyed calls in order of start, what is said of numbers, and the truth of each call if it is known."""
 
     calls: pa.Table
     reports: pd.DataFrame
     findings: pd.DataFrame
+    recycled: pd.DataFrame
+    lists: pd.DataFrame
+    campaigns: pd.DataFrame
     truth: pa.Table | None
     fingerprint: str
 
@@ -63,11 +91,22 @@ class Judged:
     source: str
 
 
-def evidence(calls: pa.Table, reports: pd.DataFrame, findings: pd.DataFrame, truth: pa.Table | None = None) -> Evidence:
+def evidence(
+    calls: pa.Table,
+    reports: pd.DataFrame,
+    findings: pd.DataFrame,
+    truth: pa.Table | None = None,
+    *,
+    recycled: pd.DataFrame | None = None,
+    lists: pd.DataFrame | None = None,
+    campaigns: pd.DataFrame | None = None,
+) -> Evidence:
     """Put the tables together.
 
     Args:
         calls: keyed calls, sorted by `start`.
+        reports, findings: columns of REPORTS, FINDINGS.
+        recycled, lists, campaigns: columns of RECYCLED, LISTS, CAMPAIGNS; empty if not given.
         truth: one row a call in the same order, columns TRUTH_COLUMNS; only judging reads it, never fitting.
     Raises:
         ValueError: if the calls are out of order, or the truth is not of these calls.
@@ -77,11 +116,16 @@ def evidence(calls: pa.Table, reports: pd.DataFrame, findings: pd.DataFrame, tru
         raise ValueError("calls: expected rows in order of start")
     if truth is not None and truth.num_rows != calls.num_rows:
         raise ValueError(f"truth: expected one row a call, {calls.num_rows} in all, got {truth.num_rows}")
-    return Evidence(calls, reports, findings, truth, fingerprint(calls))
+    moved, listed, known = (
+        frame(schema.empty_table(), schema, "register") if told is None else told
+        for told, schema in ((recycled, RECYCLED), (lists, LISTS), (campaigns, CAMPAIGNS))
+    )
+    return Evidence(calls, reports, findings, moved, listed, known, truth, fingerprint(calls))
 
 
 def read_evidence(folder: Path) -> Evidence:
-    """Read `calls.parquet`, `reports.parquet`, `findings.parquet` and, if present, `truth.parquet`.
+    """Read `calls.parquet`, `reports.parquet`, `findings.parquet`, and, as far as they are there, `lists.parquet`,
+    `truth.parquet`, `register_recycled.parquet` and `register_campaigns.parquet`.
 
     Raises:
         ValueError: in one line, if a file or a column is missing.
@@ -93,7 +137,14 @@ def read_evidence(folder: Path) -> Evidence:
         read_reports(folder / "reports.parquet"),
         frame(_table(folder / "findings.parquet"), FINDINGS, "findings.parquet"),
         of_calls(_table(truth), calls) if truth.exists() else None,
+        recycled=_frame_if_there(folder / "register_recycled.parquet", RECYCLED),
+        lists=_frame_if_there(folder / "lists.parquet", LISTS),
+        campaigns=_frame_if_there(folder / "register_campaigns.parquet", CAMPAIGNS),
     )
+
+
+def _frame_if_there(path: Path, schema: pa.Schema) -> pd.DataFrame | None:
+    return frame(_table(path), schema, path.name) if path.exists() else None
 
 
 def read_reports(path: Path) -> pd.DataFrame:
@@ -150,6 +201,19 @@ def frame(table: pa.Table, schema: pa.Schema, where: str) -> pd.DataFrame:
     return found
 
 
+def campaigns_of(evidence: Evidence) -> tuple[pa.ChunkedArray, ...]:
+    """What each call is part of, as far as it is known: its campaign by the truth, its principal by the register.
+
+    For splitting alone: calls of one campaign or principal are alike, so they never stand on both sides.
+    """
+    known = evidence.campaigns.drop_duplicates("number", keep="last")
+    places = pc.index_in(evidence.calls["caller"].cast(pa.string()), value_set=pa.array(known["number"], pa.string()))
+    principal = pa.array(known["principal"], pa.string()).take(places.combine_chunks())
+    truth = evidence.truth
+    told = (truth["campaign"],) if truth is not None and "campaign" in truth.column_names else ()
+    return (pa.chunked_array([principal]), *told)
+
+
 def judged(evidence: Evidence, caller: Array, policy: LabelPolicy) -> Judged:
     """The truth if there is one; else the labels as known when the records end, and the number class as slice."""
     if evidence.truth is not None:
@@ -160,9 +224,7 @@ def judged(evidence: Evidence, caller: Array, policy: LabelPolicy) -> Judged:
     tokens = evidence.calls["caller"].combine_chunks()
     seen = pd.Series(pc.unique(pc.dictionary_decode(tokens)).to_numpy(zero_copy_only=False))
     end = pd.Timestamp(int(evidence.calls["start"].to_numpy().max()), unit="ms", tz="UTC")
-    labels = label_numbers(
-        busiest_days(evidence.calls, end), evidence.reports, evidence.findings, end, policy
-    ).set_index("number")
+    labels = label_numbers(evidence, end, policy).set_index("number")
     told = labels["nuisance"].reindex(seen.to_numpy())
     # `caller` codes count in order of first appearance, as `unique` does.
     return Judged(
@@ -179,18 +241,38 @@ def _words(column: pa.Array) -> Array:
 
 
 def fingerprint(table: pa.Table) -> str:
-    """SHA-256 over the whole table as an Arrow stream: every row, unlike a digest of the first ten thousand."""
-    sink = _Hash()
-    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return sink.digest.hexdigest()
+    """SHA-256 over the whole table: every row, unlike a digest of the first ten thousand.
+
+    Equal values give equal hashes, however they are held: chunks, dictionaries and what lies under a null do not count.
+    """
+    digest = hashlib.sha256()
+    for name in table.column_names:
+        column = table[name]
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        digest.update(f"{name} {kind} {len(column)}\n".encode())
+        for begin in range(0, len(column), _ROWS_HASHED):
+            for part in plain_values(column.slice(begin, _ROWS_HASHED)):
+                with pa.ipc.new_stream(pa.PythonFile(_Hash(digest), mode="w"), pa.schema([("", part.type)])) as writer:
+                    writer.write_batch(pa.record_batch([part], names=[""]))
+    return digest.hexdigest()
+
+
+def plain_values(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """Which values are null, and all values, with one and the same in place of every null."""
+    values = column.combine_chunks()
+    if pa.types.is_dictionary(values.type):
+        values = pc.dictionary_decode(values)
+    if values.null_count:
+        filler = "" if pa.types.is_string(values.type) else pa.scalar(0).cast(values.type)
+        return pc.is_null(values), values.fill_null(filler)
+    return pc.is_null(values), values
 
 
 class _Hash:
     """A file that keeps only the hash of what is written."""
 
-    def __init__(self) -> None:
-        self.digest = hashlib.sha256()
+    def __init__(self, digest: hashlib._Hash) -> None:
+        self.digest = digest
         self.closed = False
 
     def write(self, data: bytes) -> int:

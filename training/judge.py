@@ -16,6 +16,7 @@ from sklearn.metrics import roc_curve
 
 from ..features.catalogue import DEFINED, NAMES
 from ..serving.card import Band, Card
+from .baselines import baseline_scores
 from .certify import caller_bootstrap, certificate, choose_threshold
 from .evaluate import (
     calibration_table,
@@ -70,7 +71,7 @@ def judge(t: Trained) -> dict[str, Any]:
         t.vectors, t.raw, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed
     )  # fmt: skip
     band = t.card.thresholds[0]
-    told = figures(scored, t.card, rule_band(t))
+    told = figures(scored, t.card, band_of(t, t.vectors[:, RULE]))
     return {
         "model": {
             "trees": t.fitted["trees"],
@@ -90,6 +91,7 @@ def judge(t: Trained) -> dict[str, Any]:
         "bands": [band_json(b) for b in t.card.thresholds],
         "seen": {"calls": int(seen.sum()), "catch": catch_of(scored, t.raw, band.threshold, seen)},
         "unseen": {"calls": int(certify.sum()), "catch": told["headline"]["model"]["catch"]},
+        "baselines": {name: headline_of(scored, raw, band_of(t, raw)) for name, raw in baseline_scores(t).items()},
         **told,
     }
 
@@ -163,10 +165,9 @@ def _plain(column: pa.ChunkedArray) -> list[pa.Array]:
     return [pc.unique(pc.dictionary_decode(chunk)) for chunk in column.chunks]
 
 
-def rule_band(t: Trained) -> Band:
-    """The threshold rule on calls per hour, held to the same benign error on the same folds."""
+def band_of(t: Trained, values: Array) -> Band:
+    """The threshold of other scores than the model's, held to the same benign error on the same folds."""
     name, target = TARGETS[0]
-    values = t.vectors[:, RULE]
     benign = ~t.judged.nuisance & t.judged.known
     choose = choosing(t.plan, t.fold, t.start) & benign
     certify = rows_of("certify", t.plan.certify, t.fold, t.start) & benign

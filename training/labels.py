@@ -1,157 +1,148 @@
-"""Labels of numbers from reports and findings, as known at a cutoff, by a versioned policy.
+"""Labels of numbers from findings, lists and reports, as known at a cutoff, by a versioned policy.
 
 A label row says what a number is held to be (`nuisance`, `content`, `mode`), since when (`event_time`), since when that
-was known (`known_at`), on what grounds (`source`, `confidence`), and by which `policy`.
+was known (`known_at`), on what grounds (`source`, `confidence`), and by which `policy`. Of several grounds the
+first counts: a finding, a list, reports, and last that nobody said anything of a quiet number. Of a number that changed
+hands only what came after `held_since` counts, and only calls after that are labelled.
 """
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import asdict, dataclass
-from datetime import date
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-COLUMNS = ("number", "nuisance", "content", "mode", "event_time", "known_at", "source", "confidence", "policy")
+from .credibility import changes_of_hands, looked_up, of_holders, voices
+from .label_policy import LabelPolicy
+
+if TYPE_CHECKING:
+    from .evidence import Evidence
+
+_GROUNDS = ("number", "nuisance", "event_time", "known_at", "source", "confidence")
+COLUMNS = (*_GROUNDS[:2], "content", "mode", *_GROUNDS[2:], "held_since", "policy")
 
 
-@dataclass(frozen=True, slots=True)
-class LabelPolicy:
-    """The rules of `labels.toml`."""
+def label_numbers(evidence: Evidence, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
+    """What each number is held to be at `cutoff`, by what was known then.
 
-    version: str
-    effective: date
-    finding_confidence: float
-    minimum_reporters: int
-    minimum_share: float
-    report_confidence: float
-    against: tuple[str, ...]
-    unreported_confidence: float
-    unreported_most_calls: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The policy as plain JSON values."""
-        return asdict(self) | {"effective": self.effective.isoformat(), "against": list(self.against)}
-
-
-def read_label_policy(path: Path | None = None) -> LabelPolicy:
-    """Read a label policy; the shipped one if no path is given.
-
-    Raises:
-        ValueError: in one line, if the file is not a label policy.
+    Returns: one row a number, columns COLUMNS. A number of which people spoke without enough weight on one side has no
+        row, nor has a busy number of which nobody spoke. The source of a label by reports is "reports" if they speak
+        against the number, and "votes" if they speak for it.
     """
-    try:
-        text = path.read_text() if path else files(__package__).joinpath("labels.toml").read_text()
-        table = tomllib.loads(text)
-        return LabelPolicy(
-            version=str(table["version"]),
-            effective=date.fromisoformat(str(table["effective"])),
-            finding_confidence=float(table["findings"]["confidence"]),
-            minimum_reporters=int(table["reports"]["minimum_reporters"]),
-            minimum_share=float(table["reports"]["minimum_share"]),
-            report_confidence=float(table["reports"]["confidence"]),
-            against=tuple(str(word) for word in table["reports"]["against"]),
-            unreported_confidence=float(table["unreported"]["confidence"]),
-            unreported_most_calls=int(table["unreported"]["most_calls_in_a_day"]),
-        )
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected a label policy like the shipped labels.toml, {error!r}") from error
-
-
-def label_numbers(
-    busiest: pd.Series, reports: pd.DataFrame, findings: pd.DataFrame, cutoff: pd.Timestamp, policy: LabelPolicy
-) -> pd.DataFrame:
-    """What each number is held to be at `cutoff`.
-
-    Args:
-        busiest: most calls that each number made in a day, by token, of the numbers seen by then.
-        reports: reporter, number, at, known_at, category, and mode where the reporter could tell.
-        findings: number, nuisance, known_at.
-    Returns: one row a number, columns COLUMNS. A reported number without enough grounds has no row.
-    """
-    findings = findings[findings["known_at"] <= cutoff]
-    reports = reports[reports["known_at"] <= cutoff]
+    findings = evidence.findings[evidence.findings["known_at"] <= cutoff]
+    findings = of_holders(
+        findings, "known_at", evidence.recycled, cutoff
+    )  # who holds a number now was not checked before
+    told = voices(evidence, cutoff, policy.reports)
     found = _from_findings(findings, policy)
-    reported = _from_reports(reports[~reports["number"].isin(found["number"])], policy)
-    spoken_of = pd.concat([found["number"], reports["number"]])
+    listed = _without(_from_lists(evidence.lists, cutoff, policy), found)
+    reported = _without(_from_voices(told, policy), found, listed)
+    held = pd.concat([found, listed, reported], ignore_index=True)
+    rung = evidence.calls.filter(pc.less(evidence.calls["start"], int(cutoff.timestamp() * 1000)))
+    busiest = busiest_days(rung)
     quiet = busiest.index[busiest <= policy.unreported_most_calls]
-    rest = _unreported(quiet[~quiet.isin(spoken_of)], cutoff, policy)
-    labels = pd.concat([found, reported, rest], ignore_index=True)
-    kinds = _kinds(reports, policy)
-    labels = labels.merge(kinds, how="left", left_on="number", right_index=True)
+    doubtful = [*held["number"], *told["number"], *beside(rung, held[held["nuisance"]]["number"], policy.beside_share)]
+    rest = _unreported(quiet[~quiet.isin(doubtful)], cutoff, policy)
+    labels = pd.concat([held, rest], ignore_index=True)
+    labels = labels.merge(_kinds(told[told["against"]]), how="left", left_on="number", right_index=True)
     labels.loc[~labels["nuisance"], ["content", "mode"]] = None
-    return labels.assign(policy=policy.version)[list(COLUMNS)]
+    held_since = looked_up(changes_of_hands(evidence.recycled, cutoff), labels["number"])
+    return labels.assign(held_since=held_since, policy=policy.version)[list(COLUMNS)]
+
+
+def _without(labels: pd.DataFrame, *stronger: pd.DataFrame) -> pd.DataFrame:
+    taken = pd.concat([each["number"] for each in stronger])
+    return labels[~labels["number"].isin(taken)]
+
+
+def _rows(
+    number: pd.Series, nuisance: object, since: object, known: object, source: object, sure: object
+) -> pd.DataFrame:
+    columns = dict(zip(_GROUNDS, (number.astype("object"), nuisance, since, known, source, sure), strict=True))
+    return pd.DataFrame(columns).astype({"nuisance": bool, "source": object, "confidence": float})
 
 
 def _from_findings(findings: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
     last = findings.sort_values("known_at", kind="stable").drop_duplicates("number", keep="last")
-    return pd.DataFrame(
-        {
-            "number": last["number"].astype("object"),
-            "nuisance": last["nuisance"].astype(bool),
-            "event_time": last["known_at"],
-            "known_at": last["known_at"],
-            "source": "finding",
-            "confidence": policy.finding_confidence,
-        }
-    )
+    known = last["known_at"]
+    return _rows(last["number"], last["nuisance"], known, known, "finding", policy.finding_confidence)
 
 
-def _from_reports(reports: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
-    # One voice a person: who reports a number ten times counts once.
-    voices = reports.sort_values("known_at", kind="stable").drop_duplicates(["number", "reporter"])
-    against = voices["category"].isin(policy.against)
-    by_number = voices.assign(against=against).groupby("number", observed=True)
-    counts = by_number.agg(
-        against=("against", "sum"), share=("against", "mean"), event_time=("at", "min"), known_at=("known_at", "max")
-    )
-    enough = (counts["against"] >= policy.minimum_reporters) & (counts["share"] >= policy.minimum_share)
-    chosen = counts[enough]
-    return pd.DataFrame(
-        {
-            "number": chosen.index.astype("object"),
-            "nuisance": True,
-            "event_time": chosen["event_time"].to_numpy(),
-            "known_at": chosen["known_at"].to_numpy(),
-            "source": "reports",
-            "confidence": policy.report_confidence,
-        }
+def _from_lists(lists: pd.DataFrame, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
+    """Entries in force at the cutoff on lists that the policy knows; if lists contradict, the surer one counts."""
+    entries = lists[(lists["known_at"] <= cutoff) & (lists["valid_from"] <= cutoff) & lists["list"].isin(policy.lists)]
+    entries = entries[entries["valid_to"].isna() | (entries["valid_to"] > cutoff)]
+    says = entries["list"].map(lambda name: policy.lists[name].nuisance)
+    sure = entries["list"].map(lambda name: policy.lists[name].confidence)
+    source = "list " + entries["list"].astype("object")
+    # An entry may be written down before it is in force.
+    known = entries[["known_at", "valid_from"]].max(axis=1)
+    rows = _rows(entries["number"], says, entries["valid_from"], known, source, sure)
+    rows = rows.sort_values(["confidence", "known_at", "source"], kind="stable")
+    return rows.drop_duplicates("number", keep="last")
+
+
+def _from_voices(told: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
+    """What the voices about a number weigh on each side, and the side that has enough of it."""
+    rules = policy.reports
+    heard = told[told["weight"] > 0]
+    heard = heard.assign(weight_against=heard["weight"].where(heard["against"], 0.0))
+    of = heard.groupby("number", observed=True)
+    sums = of.agg(
+        total=("weight", "sum"), against=("weight_against", "sum"), callees=("callees", "max"),
+        since=("at", "min"), known=("known_at", "max"),
+    )  # fmt: skip
+    side = sums["against"].where(sums["against"] * 2 > sums["total"], sums["total"] - sums["against"])
+    nuisance = sums["against"] * 2 > sums["total"]
+    enough = (side >= rules.minimum_weight) & (side >= rules.minimum_share * sums["total"])
+    enough &= ~nuisance | (sums["against"] >= rules.minimum_rate * sums["callees"])
+    chosen = sums[enough]
+    return _rows(
+        chosen.index.to_series(index=chosen.index),
+        nuisance[enough],
+        chosen["since"],
+        chosen["known"],
+        nuisance[enough].map({True: "reports", False: "votes"}),
+        side[enough] / (chosen["total"] + rules.doubt),
     )
 
 
 def _unreported(numbers: pd.Index, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "number": numbers.astype("object"),
-            "nuisance": False,
-            "event_time": cutoff,
-            "known_at": cutoff,
-            "source": "unreported",
-            "confidence": policy.unreported_confidence,
-        }
+    return _rows(
+        numbers.to_series().reset_index(drop=True), False, cutoff, cutoff, "unreported", policy.unreported_confidence
     )
 
 
-def _kinds(reports: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
-    """The content and the mode that most reporters of a number named."""
-    against = reports[reports["category"].isin(policy.against)].sort_values("known_at", kind="stable")
-    against = against.drop_duplicates(["number", "reporter"])
-    most = lambda values: values.mode().iloc[0] if values.notna().any() else None  # noqa: E731
-    by_number = against.groupby("number", observed=True)
-    kinds = pd.DataFrame({"content": by_number["category"].agg(most)})
-    kinds["mode"] = by_number["mode"].agg(most) if "mode" in against else None
-    return kinds
+def _kinds(against: pd.DataFrame) -> pd.DataFrame:
+    """The content and the mode that the heaviest voices against a number named; of equal ones the first by name."""
+    named = {}
+    for name, column in (("content", "category"), ("mode", "mode")):
+        weights = against.dropna(subset=[column]).groupby(["number", column], observed=True)["weight"].sum()
+        ranked = weights.reset_index().sort_values(["weight", column], ascending=[False, True], kind="stable")
+        named[name] = ranked.drop_duplicates("number").set_index("number")[column]
+    return pd.DataFrame(named)
 
 
-def busiest_days(calls: pa.Table, cutoff: pd.Timestamp) -> pd.Series:
-    """The most calls that each caller made in a local day, from the calls that started before the cutoff."""
-    known = calls.filter(pc.less(calls["start"], int(cutoff.timestamp() * 1000)))
-    by_day = known.select(["caller", "day"]).group_by(["caller", "day"]).aggregate([([], "count_all")])
+def busiest_days(calls: pa.Table) -> pd.Series[int]:
+    """The most calls that each caller made in a local day."""
+    by_day = calls.select(["caller", "day"]).group_by(["caller", "day"]).aggregate([([], "count_all")])
     most = by_day.group_by("caller").aggregate([("count_all", "max")])
     tokens = pc.dictionary_decode(most["caller"].combine_chunks())
     return pd.Series(most["count_all_max"].to_numpy(), index=pd.Index(tokens.to_numpy(zero_copy_only=False)))
+
+
+def beside(calls: pa.Table, nuisance: pd.Series[str], share: float) -> list[str]:
+    """Numbers that call over a trunk or device of whose numbers at least this share are held to be nuisance.
+
+    That is no ground to hold them to be nuisance, but neither are they anybody's word for benign.
+    """
+    found: list[str] = []
+    for name in ("trunk", "device"):
+        known = calls.select([name, "caller"]).filter(pc.is_valid(calls[name]))
+        pairs = known.group_by([name, "caller"]).aggregate([])
+        line, number = (pairs[column].cast(pa.string()).to_pandas() for column in (name, "caller"))
+        part = number.isin(nuisance).groupby(line).transform("mean")
+        found += number[(part > 0) & (part >= share)].tolist()
+    return found

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..features.catalogue import DEFINED
 from .console import say, show_table
 from .evaluate import calls_text
 from .report import NOT_MEASURED, share
 
 QUANTILES = ("median", "p90")
+SHIFTS_SHOWN = 12
 
 
 def study(figures: Mapping[str, Any], folder: Path) -> None:
@@ -76,6 +78,31 @@ def scored(result: Mapping[str, Any]) -> None:
         say(f"the model is past its valid-until date, {result['valid_until']}")
 
 
+def monitored(result: Mapping[str, Any]) -> None:
+    """What of a day is out of the usual, or else what is nearest to it; and whether the certificate still holds."""
+    alarms = [one for one in result["shifts"] if one["alarm"]]
+    rows = [
+        ((DEFINED[one["name"]].en if one["name"] in DEFINED else one["name"]), one["part"],
+         *(f"{one[word]:.1%}" if one["measure"] == "histogram" else f"{one[word]:,.4g}" for word in ("then", "now")),
+         *("" if one[word] is None else f"{one[word]:.3f}" for word in ("psi", "ks")), f"{one['z']:+.1f}")
+        for one in (alarms or result["shifts"])[:SHIFTS_SHOWN]
+    ]  # fmt: skip
+    what = f"{len(alarms)} ALARMS" if alarms else "no alarm; what is farthest from usual"
+    title = f"{result['day']} ({result['kind']}), {result['calls']:,} calls: {what}"
+    show_table(title, ("", "part", "usual", "that day", "PSI", "KS", "deviations"), rows)
+    if alarms and result["resembles"] != result["kind"]:
+        say(f"the day looks more like a {result['resembles']}: a holiday?")
+    told = result["certificate"]
+    for reason in told["at_risk"]:
+        say(f"certificate at risk: {reason}")
+    if not told["at_risk"]:
+        say(f"certificate: nothing speaks against it; {told['of_these_flagged']:,} of "
+            f"{told['calls_of_callers_found_benign']:,} calls of callers found benign were flagged")  # fmt: skip
+    if result["days_before"] < result["days_wanted"]:
+        say(f"scores are not quite like those of a service: {result['days_before']} days of calls before the day, "
+            f"{result['days_wanted']} are remembered")  # fmt: skip
+
+
 def ready_made(result: Mapping[str, Any]) -> None:
     """Measures on the test rows, beside published ones where there are any."""
     names = ("auc", "macro_f1", "macro_recall", "g_mean")
@@ -87,3 +114,13 @@ def ready_made(result: Mapping[str, Any]) -> None:
     show_table(title, ("on the test rows", "AUC", "macro F1", "macro recall", "G-mean"), rows)
     if result["left_out"]:
         say(f"left out, not numeric or an identifier: {', '.join(result['left_out'])}")
+
+
+def rolling(result: Mapping[str, Any]) -> None:
+    """How the headline spreads over the origins."""
+    rows = [
+        (name, *("unknown" if told[kind] is None else f"{told[kind]:.4g}" for kind in ("mean", "sd", "least", "most")))
+        for name, told in result["spread"].items()
+    ]
+    title = f"headline from {len(result['origins'])} origins, groups of callers unseen in training"
+    show_table(title, ("figure", "mean", "sd", "least", "most"), rows)

@@ -1,12 +1,13 @@
-"""Folds: forward in time with a gap, and no caller, block, trunk or device on both sides.
+"""Folds: forward in time with a gap, and no caller, block, trunk, device or campaign on both sides.
 
-Callers that share a number block, a trunk or a device form a group (connected components); a group is in one fold
-only. Training comes first; after a gap of the longest window plus the label delay comes the fold on which thresholds
-are chosen, then, later, the fold on which they are certified.
+Callers that share a number block, a trunk, a device or a campaign form a group (connected components); a group is in
+one fold only. Training comes first; after a gap of the longest window plus the label delay comes the fold on which
+thresholds are chosen, then, later, the fold on which they are certified.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +66,17 @@ def plan(first: int, last: int, *, label_delay_days: int = 3) -> Plan:
     )
 
 
-def groups(calls: pa.Table) -> Array:
-    """Group of each call's caller: callers are joined by shared blocks, trunks and devices. Shape (n,)."""
+def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
+    """Group of each call's caller: callers are joined by shared blocks, trunks, devices and campaigns. Shape (n,).
+
+    Args:
+        campaigns: for each call a name of what it is part of, or null; see `evidence.campaigns_of`.
+    """
     caller, callers = codes(calls["caller"])
     nodes = callers
     rows, columns = [], []
-    for name in LINKS:
-        link, links = codes(calls[name])
+    for shared in (*(calls[name] for name in LINKS), *campaigns):
+        link, links = codes(shared)
         known = link >= 0
         rows.append(caller[known])
         columns.append(nodes + link[known])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,18 +11,29 @@ import numpy as np
 import pyarrow.compute as pc
 
 from ..features.catalogue import catalogue_hash
+from ..serving.bundle import MANIFEST
 from ..serving.policy import ACTIONS
 from ..serving.scorer import Scorer, Scores, case_id
 from ..serving.signing import generate_signing_key, read_public_key, read_signing_key, write_public_key
+from .audit_page import write_first_page
+from .auditlog import append, payloads
+from .canaries import check
+from .days import Stretch
+from .documents import write_documents
+from .gates import Gates, shipped_gates
 from .judge import judge, metrics
-from .provenance import commit, source_hash
+from .lineage import since_last
+from .place import SIGNING_KEY, Place, log_of
+from .record import REFERENCE, datasets, parameters, slice_metrics, tags, write_record, write_tables
+from .reference import measure, write_reference
 from .report import write_pictures, write_report
 from .score import SIGNER, counts
-from .split import DAY
+from .split import DAY, plan
 from .train import Progress, Settings, Trained, train, write_bundle
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from .evidence import Evidence
 
@@ -38,47 +50,104 @@ def study(
     source: str,
     signing_key: Path | None = None,
     tracking_uri: str | None = None,
+    gates: Gates | None = None,
+    audit: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, judge, sign, score the last day as it would be served, report, and record.
 
     Args:
-        folder: new; gets `bundle/`, `signer.pub`, `report.html` and, unless `tracking_uri` says otherwise, `mlflow.db`.
+        folder: new; gets `bundle/`, `signer.pub`, `report.html`, `record/` and, unless `tracking_uri` and `audit` say
+            otherwise, `mlflow.db` and the audit log.
         source: where the calls come from, in a few words.
-        signing_key: Ed25519 key file; a new one is made in `folder` if none is given.
+        signing_key: Ed25519 key file for bundle and log; a new one is made in `folder` if none is given.
+        gates: what the model must show to be promoted; the shipped ones by default.
     Returns: all figures, JSON-able.
     """
     from . import track
 
     folder.mkdir(parents=True, exist_ok=True)
+    key = signer(folder, signing_key)
+    log, said = log_of(folder, audit), gates or shipped_gates()
+    tests = register(log, said, evidence, settings, key)
     trained = train(evidence, settings, progress)
+    canaries = check(trained)
     figures = judge(trained)
-    private = signing_key or folder / "signing.key"
-    if signing_key is None:
-        generate_signing_key(private, folder / SIGNER)
-    key = read_signing_key(private)
-    if signing_key is not None:
-        write_public_key(key.public_key(), folder / SIGNER)
+    figures["canaries"] = canaries
     figures["model"]["id"] = write_bundle(trained, folder / "bundle", key)
     figures["catalogue"] = catalogue_hash()
     figures["data"]["source"] = source
+    figures["gates"] = tests
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
     figures["last_day"] = last_day(scorer, trained)
     uri = tracking_uri or track.default_uri(folder)
+    place = Place(log, uri)
+    calls = Stretch(evidence.calls, trained.vectors, trained.raw, evidence.reports, trained.card.thresholds)
+    figures["drift"] = since_last(place, calls)
     figures["next"] = [f"mlflow ui --backend-store-uri {uri}", f"callsieve score --bundle {folder / 'bundle'} --help"]
+    told = datasets(trained, source)
+    write_record(folder / "record", settings, told, said.data, folder / SIGNER)
+    write_reference(measure(figures["model"]["id"], calls), folder / "record" / REFERENCE)
     write_report(figures, folder / "report.html")
     write_pictures(figures, folder / "plots")
+    write_tables(figures, folder / "tables")
+    write_documents(figures, told, folder / "documents")
+    files = {name: folder / name for name in ("bundle", "record", "documents", "plots", "tables")}
     figures["tracking"] = track.record(
         uri,
         folder / "artifacts",
         name=figures["model"]["id"],
         parameters=parameters(settings, figures),
-        metrics=metrics(figures),
+        metrics=metrics(figures) | slice_metrics(figures) | {"test_fold_touches": tests["touches"]},
         tags=tags(figures),
+        datasets=told,
         figures=figures,
-        files={"bundle": folder / "bundle", "report": folder / "report.html", "plots": folder / "plots"},
+        files=files | {"report": folder / "report.html"},
     )
+    # The page of the run as it was recorded is an artifact of it; the log then commits to that page too.
+    write_first_page(place, run_payload(uri, figures, folder / "bundle"), figures, said, folder / "audit.html")
+    track.attach(uri, figures["tracking"]["run"], folder / "audit.html", "report")
+    entry = append(log, "run", run_payload(uri, figures, folder / "bundle"), key)
+    figures["audit"] = {"log": str(log), "entry": entry}
     return figures
+
+
+def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:
+    """The key that signs bundle and log, its public half written beside the bundle; a new one if none is given."""
+    private = signing_key or folder / SIGNING_KEY
+    if signing_key is None:
+        generate_signing_key(private, folder / SIGNER)
+    key = read_signing_key(private)
+    if signing_key is not None:
+        write_public_key(key.public_key(), folder / SIGNER)
+    return key
+
+
+def register(log: Path, gates: Gates, evidence: Evidence, settings: Settings, key: Ed25519PrivateKey) -> dict[str, Any]:
+    """Log, before anything is trained, by which gates the run will be judged, and that the test fold is looked at."""
+    start = evidence.calls["start"].to_numpy()
+    folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
+    fold = f"{evidence.fingerprint[:16]} {folds.certify[0]}..{folds.certify[1]}"
+    entry = append(log, "gates", {"sha256": gates.sha256, "text": gates.data.decode()}, key)
+    append(log, "touch", {"fold": fold, "gates": gates.sha256}, key)
+    touched = sum(told["fold"] == fold for _, told in payloads(log, "touch"))
+    return {"sha256": gates.sha256, "entry": entry, "fold": fold, "touches": touched}
+
+
+def run_payload(uri: str, figures: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
+    """What the log says of a run: all that MLflow now says of it."""
+    from . import track
+
+    run, version = figures["tracking"]["run"], figures["tracking"]["version"]
+    return {
+        "run": run,
+        "version": version,
+        "source": track.registry(uri)["versions"][version]["source"],
+        "model": figures["model"]["id"],
+        "manifest_sha256": hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest(),
+        "gates": figures["gates"],
+        "record": track.snapshot(uri, run),
+    }
 
 
 def last_day(scorer: Scorer, trained: Trained) -> dict[str, Any]:
@@ -120,30 +189,3 @@ def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> l
             }
         )
     return told
-
-
-def parameters(settings: Settings, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run was told to do."""
-    return {
-        "seed": settings.seed,
-        "threads": settings.threads,
-        "calls_per_number": settings.calls_per_number,
-        "label_delay_days": settings.label_delay_days,
-        "label_policy": settings.label_policy.version,
-        "epoch": settings.epoch,
-        "calls": figures["data"]["calls"],
-        "days": figures["data"]["days"],
-        **{f"lightgbm_{name}": value for name, value in settings.parameters.items()},
-    }
-
-
-def tags(figures: Mapping[str, Any]) -> dict[str, str]:
-    """What identifies the run's inputs and code."""
-    return {
-        "data_sha256": figures["data"]["fingerprint"],
-        "catalogue_sha256": figures["catalogue"],
-        "model_id": figures["model"]["id"],
-        "source_sha256": source_hash(),
-        "certified": str(figures["headline"]["model"]["certified"]).lower(),
-        **commit(),
-    }

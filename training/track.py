@@ -1,13 +1,18 @@
 """MLflow: the record of every run. The only place that imports it.
 
-The store is a SQLite file by default. No model flavour is used, so nothing is pickled: the registered model is
-the signed bundle itself, which only `serving.bundle` opens.
+The store is a SQLite file by default, or a server's. No model flavour is used, so nothing is pickled: the registered
+model is the signed bundle itself, which only `serving.bundle` opens. The client is used, never the fluent interface:
+that one keeps the store in a global, and writes the login name of whoever started it into every run.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,15 +21,19 @@ from typing import Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 try:
-    import mlflow
     from mlflow import MlflowClient
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
     from mlflow.exceptions import MlflowException
 except ImportError as error:
     raise ImportError("tracking needs MLflow: pip install 'callsieve[train]'") from error
 
 EXPERIMENT = "callsieve"
 MODEL = "callsieve"
-ALIAS = "candidate"
+ALIAS = "candidate"  # the newest run
+CHAMPION = "champion"  # the promoted one
+BATCH = 100  # parameters and tags that MLflow takes at a time
+PARAMETER_LENGTH = 6000
+DIGEST_LENGTH = 36
 
 
 def default_uri(folder: Path) -> str:
@@ -34,16 +43,28 @@ def default_uri(folder: Path) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the store's migration log off a person's screen."""
+    """Keep the store's migration log and bars of downloads off a person's screen; MLflow's faults in one line.
+
+    Raises:
+        ValueError: for whatever MLflow refuses.
+    """
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
+    bars = os.environ.get("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
         yield
+    except MlflowException as error:
+        raise ValueError(f"MLflow: {' '.join(error.message.split())[:400]}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+        if bars is None:
+            del os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"]
+        else:
+            os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = bars
 
 
 def record(
@@ -54,6 +75,7 @@ def record(
     parameters: Mapping[str, Any],
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
+    datasets: Mapping[str, Mapping[str, Any]],
     figures: Mapping[str, Any],
     files: Mapping[str, Path],
 ) -> dict[str, str]:
@@ -61,32 +83,76 @@ def record(
 
     Args:
         uri: of the tracking store.
-        artifacts: where a new experiment keeps its artifacts.
+        artifacts: where a new experiment keeps its artifacts; a server keeps them where it was told to.
+        datasets: by name, each with `sha256` over all of it, `rows`, `source` and `context` (training, evaluation).
         figures: everything that was measured, kept as `figures.json`.
         files: folder of the artifact -> file or folder; "bundle" is registered as the model.
     Returns: the run id and the version of the registered model.
     """
     with quiet():
-        mlflow.set_tracking_uri(uri)
         client = MlflowClient(uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        number = (
-            experiment.experiment_id
-            if experiment
-            else client.create_experiment(EXPERIMENT, artifact_location=artifacts.resolve().as_uri())
-        )
-        with mlflow.start_run(experiment_id=number, run_name=name) as run:
-            mlflow.log_params({key: str(value)[:500] for key, value in parameters.items()})
-            mlflow.log_metrics({key: float(value) for key, value in metrics.items()})
-            mlflow.set_tags(dict(tags))
-            mlflow.log_dict(dict(figures), "figures.json")
+        run = client.create_run(experiment_of(client, uri, artifacts), run_name=name).info
+        try:
+            write_values(client, run.run_id, parameters, metrics, tags)
+            client.log_inputs(run.run_id, [dataset_input(key, told) for key, told in datasets.items()])
+            client.log_dict(run.run_id, dict(figures), "figures.json")
             for folder, path in files.items():
-                if path.is_dir():
-                    mlflow.log_artifacts(str(path), folder)
-                else:
-                    mlflow.log_artifact(str(path), folder)
-        version = register(client, run.info.run_id, run.info.artifact_uri) if "bundle" in files else ""
-    return {"run": run.info.run_id, "version": version}
+                send = client.log_artifacts if path.is_dir() else client.log_artifact
+                send(run.run_id, str(path), folder)
+        except BaseException:
+            client.set_terminated(run.run_id, "FAILED")
+            raise
+        client.set_terminated(run.run_id)
+        version = register(client, run.run_id, run.artifact_uri) if "bundle" in files else ""
+    return {"run": run.run_id, "version": version}
+
+
+def attach(uri: str, run: str, path: Path, folder: str) -> None:
+    """Add a file to the artifacts of a run."""
+    with quiet():
+        MlflowClient(uri).log_artifact(run, str(path), folder)
+
+
+def experiment_of(client: MlflowClient, uri: str, artifacts: Path) -> str:
+    """The id of the experiment, made if it is not there."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment:
+        return str(experiment.experiment_id)
+    location = None if uri.startswith("http") else artifacts.resolve().as_uri()
+    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+
+
+def write_values(
+    client: MlflowClient, run: str, parameters: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]
+) -> None:
+    """All parameters, metrics and tags of a run.
+
+    Raises:
+        ValueError: if a parameter is longer than MLflow keeps: a shortened one would be a wrong one.
+    """
+    long = [key for key, value in parameters.items() if len(str(value)) > PARAMETER_LENGTH]
+    if long:
+        raise ValueError(f"parameter {long[0]}: expected at most {PARAMETER_LENGTH} characters")
+    now = time.time_ns() // 1_000_000
+    client.log_batch(run, metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()])
+    settings = [Param(key, str(value)) for key, value in parameters.items()]
+    words = [RunTag(key, value) for key, value in tags.items()]
+    for some in range(0, max(len(settings), len(words)), BATCH):
+        client.log_batch(run, params=settings[some : some + BATCH], tags=words[some : some + BATCH])
+
+
+def dataset_input(name: str, told: Mapping[str, Any]) -> DatasetInput:
+    """A dataset of a run. MLflow's own digest is of the first 10,000 rows; this one is of the whole data."""
+    return DatasetInput(
+        Dataset(
+            name=name,
+            digest=told["sha256"][:DIGEST_LENGTH],
+            source_type="code",
+            source=json.dumps({"tags": {"source": told["source"]}}),
+            profile=json.dumps({"sha256": told["sha256"], "num_rows": told["rows"]}),
+        ),
+        [InputTag("mlflow.data.context", told["context"])],
+    )
 
 
 def register(client: MlflowClient, run: str, artifact_uri: str) -> str:
@@ -99,3 +165,104 @@ def register(client: MlflowClient, run: str, artifact_uri: str) -> str:
     version = client.create_model_version(MODEL, f"{artifact_uri}/bundle", run_id=run)
     client.set_registered_model_alias(MODEL, ALIAS, version.version)
     return str(version.version)
+
+
+def move_champion(uri: str, version: str) -> None:
+    """Let the alias "champion" point to a version of the model."""
+    with quiet():
+        MlflowClient(uri).set_registered_model_alias(MODEL, CHAMPION, version)
+
+
+def registry(uri: str) -> dict[str, dict[str, Any]]:
+    """The registered model as it stands: its aliases, and for each version its run and source."""
+    with quiet():
+        client = MlflowClient(uri)
+        try:
+            aliases = dict(client.get_registered_model(MODEL).aliases)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return {"aliases": {}, "versions": {}}
+        versions = client.search_model_versions(f"name = '{MODEL}'", max_results=10_000)
+    return {
+        "aliases": {name: str(version) for name, version in aliases.items()},
+        "versions": {str(one.version): {"run": one.run_id, "source": one.source} for one in versions},
+    }
+
+
+def finished_runs(uri: str) -> list[str]:
+    """The ids of all runs of the experiment that are finished, deleted ones too."""
+    with quiet():
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            return []
+        found: list[str] = []
+        token: str | None = ""
+        while token is not None:
+            page = client.search_runs(
+                [experiment.experiment_id],
+                "attributes.status = 'FINISHED'",
+                run_view_type=ViewType.ALL,
+                page_token=token or None,
+            )
+            found += [run.info.run_id for run in page]
+            token = page.token or None
+    return found
+
+
+def snapshot(uri: str, run: str) -> dict[str, dict[str, Any]]:
+    """All that MLflow says of a run, as plain values: by section ("metric", "artifact", ...) and name.
+
+    Raises:
+        ValueError: if there is no such run.
+    """
+    with quiet():
+        client = MlflowClient(uri)
+        try:
+            found = client.get_run(run)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise ValueError("MLflow has no such run") from None
+        info, data = found.info, found.data
+        names = ("run_name", "status", "start_time", "end_time", "lifecycle_stage", "artifact_uri", "experiment_id")
+        return {
+            "run": {name: getattr(info, name) for name in names},
+            "parameter": dict(data.params),
+            "tag": dict(data.tags),
+            "metric": dict(data.metrics),
+            "history of metric": {
+                name: [[point.step, point.timestamp, point.value] for point in client.get_metric_history(run, name)]
+                for name in data.metrics
+            },
+            "dataset": {one.dataset.name: dataset_json(one) for one in found.inputs.dataset_inputs},
+            "artifact": artifact_hashes(client, run),
+        }
+
+
+def dataset_json(told: DatasetInput) -> dict[str, Any]:
+    """A dataset of a run as plain values."""
+    described: dict[str, Any] = told.dataset.to_dictionary()
+    return described | {"tags": {tag.key: tag.value for tag in told.tags}}
+
+
+def artifact_hashes(client: MlflowClient, run: str) -> dict[str, str]:
+    """SHA-256 of every artifact by its path."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            root = Path(client.download_artifacts(run, "", folder))
+        except (MlflowException, OSError):
+            return {}  # the folder is not where MLflow says: every artifact is gone
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def download(uri: str, run: str, folder: Path) -> Path:
+    """Fetch all artifacts of a run into a folder.
+
+    Raises:
+        ValueError: if MLflow has no such run.
+    """
+    with quiet():
+        return Path(MlflowClient(uri).download_artifacts(run, "", str(folder)))

@@ -22,10 +22,11 @@ from ..serving.card import Band, Calibration, Card, Golden
 from ..serving.scorer import STRATUM
 from .certify import certificate, choose_threshold, strata
 from .dataset import Dataset, build, fingerprint, join
-from .evidence import Evidence, Judged, judged
+from .evidence import Evidence, Judged, campaigns_of, judged
 from .feeds import Feed, answered_only, complete
 from .fit import Part, calibrate, fit
-from .labels import LabelPolicy, busiest_days, label_numbers, read_label_policy
+from .label_policy import LabelPolicy, read_label_policy
+from .labels import label_numbers
 from .provenance import versions
 from .split import FOLDS, Plan, codes, fold_of_group, groups, plan
 
@@ -99,7 +100,7 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     start = calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
     folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
-    group = groups(calls)
+    group = groups(calls, campaigns_of(evidence))
     fold = fold_of_group(group, np.nan_to_num(X[:, NAMES.index(STRATUM)], nan=-1).astype(int), settings.seed)
     tell("labels", 0.3)
     sides = datasets(evidence, settings, (whole, poorer), caller, group, fold, folds)
@@ -200,9 +201,7 @@ def datasets(
 ) -> dict[str, Dataset]:
     """The sides "train" and "valid": one stretch of time, different groups, labels as of the cutoff, every feed."""
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
-    labels = label_numbers(
-        busiest_days(evidence.calls, cutoff), evidence.reports, evidence.findings, cutoff, settings.label_policy
-    )
+    labels = label_numbers(evidence, cutoff, settings.label_policy)
 
     def side(name: str, feed: Feed) -> Dataset:
         inside = rows_of(name, folds.train, fold[feed.rows], feed.calls["start"].to_numpy())

@@ -1,11 +1,13 @@
 """What a live verdict costs in process, beside the model alone; and what it takes from process start to the first one.
 
 python tests/bench/bench_serve.py [--numbers 20000] [--calls 200000] [--measured 5000] [--trees 300] [--interpreted]
-    [--seed 0] [--json]
+    [--install] [--seed 0] [--json]
 
 Calls of seven days are taken in whole; then the following ones are timed one at a time, as they ring: keyed, vector,
 rules, score, policy, taken in, handed to the journal. The threshold is so high that calls pass: reasons cost extra
-(bench_reasons.py). Microseconds of wall clock, garbage collection on. Run by hand, on a machine that does nothing else.
+(bench_reasons.py). Microseconds of wall clock, garbage collection on. Beside it, on the same rows: the model alone, by
+ctypes, by LightGBM, by MLflow with a DataFrame, and by ONNX Runtime. --install also makes a virtual environment of the
+base install and says what is large in it. Run by hand, on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -35,13 +39,16 @@ from callsieve.serving.card import Band
 from callsieve.serving.live import Live
 from callsieve.serving.policy import Policy
 from callsieve.serving.signing import write_public_key
+from callsieve.serving.structure import check_structure
 from callsieve.serving.swap import Swap
+from callsieve.training.flavour import POLICY, TRUST, save_model
+from callsieve.training.handset import as_onnx
 
 import catalogued
 import smallmodels as small
 
 WEEK = 7 * 86_400
-POLICY = Policy("bench", {"certified": "block"})
+BENCH = Policy("bench", {"certified": "block"})
 FIRST = """
 import sys, time
 from pathlib import Path
@@ -74,6 +81,24 @@ import lightgbm, numpy
 verdict = lightgbm.Booster(model_file=folder / "bundle" / "model.txt").predict(numpy.zeros((1, WIDTH)), num_threads=1)
 """
 
+PYFUNC = """
+import os, mlflow.pyfunc, numpy, pandas
+from callsieve.training.flavour import save_model
+from callsieve.features.catalogue import NAMES
+os.environ |= {"CALLSIEVE_TRUST": str(folder / "signer.pub"), "CALLSIEVE_POLICY": str(folder / "policy.toml")}
+if not (folder / "served").exists():
+    save_model(folder / "bundle", folder / "served", signer=folder / "signer.pub")
+row = pandas.DataFrame(numpy.zeros((1, len(NAMES))), columns=list(NAMES))
+verdict = mlflow.pyfunc.load_model(str(folder / "served")).predict(row)
+"""
+SIZES = """
+import importlib.metadata as known, os
+sizes = {each.name: sum(os.path.getsize(p) for f in each.files or () if os.path.isfile(p := each.locate_file(f)))
+         for each in known.distributions()}
+import json
+print(json.dumps({name: round(size / 1e6, 2) for name, size in sorted(sizes.items(), key=lambda item: -item[1])}))
+"""
+
 
 def main() -> None:
     """Print the figures."""
@@ -84,12 +109,15 @@ def main() -> None:
     parser.add_argument("--trees", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--interpreted", action="store_true")
+    parser.add_argument("--install", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write(folder, options.trees)
         told = {"trees": options.trees, "starts": starts(folder)} | costs(folder, options)
+        if options.install:
+            told["installed_mb"] = {"base": installed(folder)}
     if options.json:
         print(json.dumps(told, indent=1))
         return
@@ -117,6 +145,7 @@ def write(folder: Path, trees: int) -> None:
     save(card, {"model": model}, catalogued.rows(8, seed=3).tolist(), folder / "bundle", small.KEY)
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     catalogued.NUMBER_KEY.write(folder / "number.key")
+    (folder / "policy.toml").write_text('version = "bench"\n[bands]\ncertified = "block"\n')
 
 
 def drawn(count: int, numbers: int, seed: int) -> Iterator[Call]:
@@ -139,7 +168,7 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Microseconds of a live verdict, and of the model alone on the same rows."""
     import lightgbm
 
-    judge = Swap(trusted=small.TRUSTED, policy=POLICY)
+    judge = Swap(trusted=small.TRUSTED, policy=BENCH)
     judge.load(folder / "bundle")
     room = {"calls": max(2_000_000, options.calls + options.measured), "numbers": max(200_000, 2 * options.numbers)}
     live = Live(
@@ -164,7 +193,9 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     arrays = [np.array([row]) for row in rows]
     figures["the model alone, by ctypes"] = timed(judge.scorer.bundle.model.predict_one, rows)  # type: ignore[union-attr]
     figures["lightgbm.Booster.predict"] = timed(lambda row: booster.predict(row, num_threads=1), arrays)
-    figures["mlflow.pyfunc, a DataFrame"] = timed(pyfunc(folder, booster), arrays[:500])
+    figures["ONNX Runtime, one row"] = timed(onnx(folder, judge), arrays)
+    for name, work in pyfuncs(folder, booster).items():
+        figures[f"mlflow.pyfunc, a DataFrame, {name}"] = timed(work, arrays[:500])
     held = {"numbers": live.history.numbers, "calls": live.history.calls, "resident_mb": memory("VmRSS")}
     held |= {
         "taken_in_per_second": options.calls / filled,
@@ -185,14 +216,37 @@ def timed(work: Callable[[Any], object], given: Iterable[Any]) -> dict[str, floa
     return summary(np.array(spent[len(spent) // 10 :]) / 1000)
 
 
-def pyfunc(folder: Path, booster: Any) -> Callable[[Any], object]:
-    """The model as MLflow serves it."""
+def onnx(folder: Path, judge: Swap) -> Callable[[Any], object]:
+    """The model as a handset runs it, on one thread."""
+    import onnxruntime
+
+    bundle = judge.scorer.bundle  # type: ignore[union-attr]
+    trees = check_structure((folder / "bundle" / "model.txt").read_text(), bundle.features)
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    data = as_onnx(bundle, trees).SerializeToString()
+    session = onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
+    return lambda row: session.run(["raw"], {"features": row})
+
+
+def pyfuncs(folder: Path, booster: Any) -> dict[str, Callable[[Any], object]]:
+    """The model as MLflow serves it: its own flavour of LightGBM without and with a signature, and ours."""
     import mlflow.lightgbm
     import pandas as pd
+    from mlflow.models import infer_signature
 
-    mlflow.lightgbm.save_model(booster, folder / "mlflow")
-    model = mlflow.pyfunc.load_model(str(folder / "mlflow"))
-    return lambda row: model.predict(pd.DataFrame(row, columns=list(NAMES)))
+    example = pd.DataFrame(catalogued.rows(50), columns=list(NAMES))
+    signature = infer_signature(example, booster.predict(example))
+    mlflow.lightgbm.save_model(booster, folder / "without")
+    mlflow.lightgbm.save_model(booster, folder / "with", signature=signature)
+    save_model(folder / "bundle", folder / "ours", signer=folder / "signer.pub")
+    os.environ |= {TRUST: str(folder / "signer.pub"), POLICY: str(folder / "policy.toml")}
+    opened = {"no signature": "without", "a signature": "with", "our flavour": "ours"}
+    made = {}
+    for name, place in opened.items():
+        model = mlflow.pyfunc.load_model(str(folder / place))
+        made[name] = lambda row, model=model: model.predict(pd.DataFrame(row, columns=list(NAMES)))
+    return made
 
 
 def starts(folder: Path) -> dict[str, dict[str, float]]:
@@ -203,20 +257,39 @@ def starts(folder: Path) -> dict[str, dict[str, float]]:
         "live, interpreted": LIVE.replace("COMPILED", "False"),
         "live, compiled (machine code kept)": LIVE.replace("COMPILED", "True"),
         "lightgbm.Booster": BOOSTER.replace("WIDTH", str(len(NAMES))),
+        "mlflow.pyfunc": PYFUNC,
     }
     found = {}
     for name, made in shown.items():
         code = FIRST.format(made=made)
         runs = [started(code, folder) for _ in range(4)][1:]  # the first one compiles
-        found[name] = {"ms": min(ms for ms, _ in runs), "resident_mb": min(mb for _, mb in runs)}
+        wall, used, held = (min(column) for column in zip(*runs, strict=True))
+        found[name] = {"ms": wall, "processor_ms": used, "resident_mb": held}
     return found
 
 
-def started(code: str, folder: Path) -> tuple[float, float]:
-    began = time.perf_counter()
+def installed(folder: Path) -> dict[str, float]:
+    """Megabytes of each distribution of the base install, and of all but pip."""
+    python = folder / "base" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", folder / "base"], check=True)
+    root = Path(__file__).parents[2]
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-compile", root], check=True)
+    told = subprocess.run([python, "-c", SIZES], check=True, capture_output=True, text=True).stdout
+    sizes = {name: size for name, size in json.loads(told).items() if name not in ("pip", "setuptools")}
+    return {"all": sum(sizes.values())} | sizes
+
+
+def started(code: str, folder: Path) -> tuple[float, float, float]:
+    """Milliseconds of wall clock and of processor, and megabytes."""
+    used, began = processor(), time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
-    took = 1000 * (time.perf_counter() - began)
-    return took, float(done.stdout)
+    return 1000 * (time.perf_counter() - began), 1000 * (processor() - used), float(done.stdout)
+
+
+def processor() -> float:
+    """Processor seconds of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

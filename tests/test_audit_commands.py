@@ -1,0 +1,130 @@
+"""The commands of the record, from two runs to a champion and back: what people and machines are told."""
+
+import json
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
+
+import pytest
+from callsieve.serving.signing import read_signing_key
+from callsieve.training.__main__ import main
+from cryptography.hazmat.primitives import serialization
+
+import recorded
+import smallmodels as small
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command in this process: exit code, standard output, error output."""
+
+    def run_it(*words):
+        monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as done:
+            code = done.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run_it
+
+
+def write_key(key, path):
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.write_bytes(key.private_bytes(*form))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def folder(empty_store, tmp_path):
+    """A run's folder, as a training leaves it."""
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    write_key(small.KEY, tmp_path / "signing.key")
+    return tmp_path
+
+
+def test_from_a_run_to_a_champion(call, folder):
+    run = recorded.record(recorded.place_in(folder), folder / "one")["run"]
+    code, out, _ = call("audit", "verify", "--in", folder)
+    assert (code, out) == (0, "3 entries, 1 runs compared with MLflow, 0 faults\n")
+    files = []
+    for i, approver in enumerate(recorded.APPROVERS[:2]):
+        key = write_key(approver, folder / f"{i}.key")
+        code, out, _ = call("approve", run, "--key", key, "--out", folder / f"{i}.json", "--in", folder)
+        assert code == 0
+        assert "passed  model_benign_error_bound must be at most 0.0001, got 9e-05" in out
+        files += ["--approval", folder / f"{i}.json"]
+    code, _, err = call("promote", run, *files[:2], "--in", folder)
+    assert (code, err) == (1, "callsieve: approvals: expected 2 by different keys that the gates name, got 1\n")
+    code, out, _ = call("promote", run, *files, "--in", folder)
+    assert (code, out) == (0, "model one, version 1: champion\n")
+    code, _, err = call("rollback", "--why", "complaints", "--in", folder)
+    assert code == 1 and "expected a champion before the present one" in err
+    code, out, _ = call("audit", "log", "--in", folder, "--json")
+    assert [one["kind"] for one in json.loads(out)["entries"]] == ["gates", "touch", "run", "promotion"]
+
+
+def test_notes_erasure_and_proof(call, folder):
+    recorded.record(recorded.place_in(folder), folder / "one")
+    policy = folder / "policy.toml"
+    policy.write_text('version = "2"\n')
+    words = ("--what", "block from band certified", "--why", "decision", "--file", policy, "--in", folder)
+    assert call("audit", "note", "policy", *words)[:2] == (0, "entry 3: policy\n")
+    words = ("--what", "calls of case 7", "--why", "appeal", "--in", folder)
+    assert call("audit", "note", "access", *words)[:2] == (0, "entry 4: access\n")
+    assert call("audit", "erase", 4, "--why", "asked for", "--in", folder)[:2] == (0, "entry 4: erased, entry 5\n")
+    code, out, _ = call("audit", "verify", "--in", folder, "--json")
+    assert code == 0 and json.loads(out)["erased"] == [4] and json.loads(out)["sound"]
+    code, out, _ = call("audit", "prove", 3, "--since", 2, "--in", folder)
+    assert code == 0 and set(json.loads(out)) == {"entry", "inclusion", "leaf", "head", "since", "consistency"}
+    assert "entry" in call("audit", "log", "--in", folder)[1]
+
+
+def test_faults_are_printed_one_a_line_and_end_in_code_1(call, folder):
+    run = recorded.record(recorded.place_in(folder), folder / "one")["run"]
+    shutil.copy(folder / "audit" / "head.json", folder / "kept.json")
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        database.execute("UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc'")
+    lines = (folder / "audit" / "log.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "audit" / "log.jsonl").write_bytes(lines[0] + lines[2])
+    code, out, _ = call("audit", "verify", "--in", folder, "--head", folder / "kept.json")
+    assert code == 1
+    assert out.splitlines() == [
+        "entry 1: missing: removed",
+        f"run {run}, metric auc: logged as 0.97, now 0.99",
+        "2 entries, 1 runs compared with MLflow, 2 faults",
+    ]
+    code, out, _ = call("audit", "verify", "--in", folder, "--json")
+    assert code == 1 and json.loads(out)["faults"][0] == {"where": "entry 1", "what": "missing: removed"}
+
+
+def test_an_approver_key(call, folder):
+    code, out, _ = call("approver-key", folder / "mine.key")
+    public = read_signing_key(folder / "mine.key").public_key().public_bytes_raw().hex()
+    assert code == 0 and out.startswith(f'"mine" = "{public}"  # key ')
+    code, _, err = call("approver-key", folder / "mine.key")
+    assert code == 1 and err.count("\n") == 1
+
+
+def test_replay_says_what_it_lacks(call):
+    code, out, err = call("replay", "0" * 32)
+    assert (code, out) == (1, "")
+    assert err.startswith("callsieve: ") and err.count("\n") == 1
+
+
+def test_replay_of_a_folder(call, run, world_folder):
+    code, out, _ = call("replay", run[0], "--data", world_folder)
+    assert code == 0
+    assert out.splitlines()[-1] == f"model {run[1]['model']['id']}: made again byte for byte"
+    assert "equal    model.txt" in out
+
+
+@pytest.mark.parametrize("words", [("audit", "verify"), ("audit", "log"), ("audit", "prove", "0")])
+def test_without_a_log_there_is_one_line(call, tmp_path, words):
+    code, out, err = call(*words, "--in", tmp_path / "nowhere")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "expected an audit log" in err

@@ -1,0 +1,85 @@
+"""The simpler models beside the model: fitted on the same labels, held to the same benign error."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from callsieve.features.catalogue import FEATURES, NAMES
+from callsieve.serving.scorer import STRATUM
+from callsieve.training.baselines import baseline_scores, learning_side, log_odds, logistic
+from callsieve.training.fit import Part
+from callsieve.training.judge import judge
+from callsieve.training.split import FOLDS
+from callsieve.training.train import Settings, train
+from sklearn.metrics import roc_auc_score
+
+CLASS = NAMES.index(STRATUM)
+
+
+@pytest.fixture(scope="module")
+def trained(evidence):
+    return train(evidence, Settings(threads=1, parameters={"rounds": 5}))
+
+
+@pytest.fixture(scope="module")
+def scores(trained):
+    return baseline_scores(trained)
+
+
+def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, scores):
+    assert list(scores) == ["logistic regression", "number class"]
+    later = trained.start >= trained.plan.label_cutoff
+    for raw in scores.values():
+        assert (~np.isnan(raw) == (later & (trained.fold != FOLDS.index("train")))).all()
+
+
+def test_the_class_alone_knows_nothing_else(trained, scores):
+    told = ~np.isnan(scores["number class"])
+    levels, raw = trained.vectors[told, CLASS], scores["number class"][told]
+    assert all(len(set(raw[levels == one])) == 1 for one in set(levels[~np.isnan(levels)]))
+
+
+def test_the_class_alone_ranks_classes_by_their_share_of_nuisance():
+    rng = np.random.default_rng(1)
+    X = np.zeros((3000, len(NAMES)))  # noqa: N806
+    X[:, CLASS] = rng.integers(0, 3, 3000)
+    y = (rng.random(3000) < np.array([0.5, 0.1, 0.3])[X[:, CLASS].astype(int)]).astype(np.int8)
+    raw = log_odds(logistic(Part(X, y, np.ones(3000)), (STRATUM,)), X, np.arange(3000))
+    for level in range(3):
+        rows = X[:, CLASS] == level
+        assert raw[rows] == pytest.approx(np.log(y[rows].mean() / (1 - y[rows].mean())), abs=0.1)
+
+
+def test_regression_finds_what_is_linear_and_what_is_missing():
+    """Log-odds of a law that it can hold: a slope on a logarithm, a level, and a value that is not known."""
+    rng = np.random.default_rng(1)
+    X = np.zeros((6000, len(NAMES)))  # noqa: N806
+    plain, other = (NAMES.index(feature.name) for feature in [f for f in FEATURES if not f.levels][:2])
+    X[:, plain], X[:, CLASS] = np.expm1(3 * rng.random(6000)), rng.integers(0, 3, 6000)
+    X[:, other] = np.where(rng.random(6000) < 0.3, np.nan, 1.0)
+    law = 1.5 * np.log1p(X[:, plain]) - 2.0 * (X[:, CLASS] == 1) + 1.0 * np.isnan(X[:, other]) - 2.0
+    y = (rng.random(6000) < 1 / (1 + np.exp(-law))).astype(np.int8)
+
+    model = logistic(Part(X, y, np.ones(6000)), (NAMES[plain], NAMES[other], STRATUM))
+    found = log_odds(model, X, np.arange(6000))
+    assert np.abs(found - law).mean() < 0.15
+    assert np.isnan(log_odds(model, X, np.array([7]))[[6, 8]]).all()
+
+
+def test_they_learn_from_labels_as_known_then(trained):
+    """With labels turned about, so is their order: nothing else than the labels told them."""
+    learn = learning_side(trained)
+    turned = dataclasses.replace(learn, y=(1 - learn.y).astype(np.int8))
+    every = np.arange(len(learn.y))
+    one, other = (log_odds(logistic(side, NAMES), learn.X, every) for side in (learn, turned))
+    assert roc_auc_score(learn.y, one) > 0.9
+    assert roc_auc_score(learn.y, other) < 0.1
+
+
+def test_all_are_judged_in_the_same_way(trained):
+    figures = judge(trained)
+    told = {**figures["headline"], **figures["baselines"]}
+    assert list(told) == ["model", "rule", "logistic regression", "number class"]
+    assert len({one["benign_calls"] for one in told.values()}) == 1
+    assert {one["target"] for one in told.values()} == {1e-4}
+    assert all(0 <= one["catch"]["call"]["rate"] <= 1 for one in told.values())

@@ -1,0 +1,249 @@
+"""Drift: what a reference keeps, that a day like its own raises no alarm, and that a shifted one does, by name."""
+
+import itertools
+import json
+import math
+import sys
+from dataclasses import asdict, replace
+from datetime import date, timedelta
+
+import numpy as np
+import pytest
+from callsieve.features.catalogue import NAMES
+from callsieve.serving.bundle import load
+from callsieve.serving.signing import read_public_key
+from callsieve.training.__main__ import main
+from callsieve.training.days import MONITORED, Day, Stretch, cuts_of, day_of, histogram, quantiles, spans, whole_days
+from callsieve.training.lineage import since_last
+from callsieve.training.monitor import certificate, compare, date_of, resembles, until
+from callsieve.training.place import place_of
+from callsieve.training.reference import build, ks, measure, parts, psi, read_reference, shares, write_reference
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+import shifts
+
+MONDAY = date(2025, 3, 3)
+
+
+# ------------------------------------------------------------------------------------------- figures of a day
+@given(st.lists(st.floats(-9, 9) | st.just(float("nan")), min_size=1, max_size=60),
+       st.lists(st.floats(-9, 9), unique=True, max_size=8).map(sorted))  # fmt: skip
+def test_a_histogram_counts_every_value_once(values, cuts):
+    counts = histogram(np.array(values), cuts)
+    known = [one for one in values if not math.isnan(one)]
+    edges = [-np.inf, *cuts, np.inf]
+    expected = [sum(low <= one < high for one in known) for low, high in itertools.pairwise(edges)]
+    assert counts.tolist() == [*expected, len(values) - len(known)]
+    below, whole = parts(counts, ordered=True)
+    assert below.tolist() == [*(sum(one < cut for one in known) for cut in cuts), len(values) - len(known)]
+    assert (whole == len(values)).all()
+
+
+@given(st.lists(st.integers(0, 50), min_size=4, max_size=40), st.lists(st.integers(0, 50), min_size=4, max_size=40))
+def test_ks_at_the_cuts_is_that_of_the_samples(one, other):
+    """Of whole numbers, cut between all of them."""
+    cuts = [n + 0.5 for n in range(50)]
+    told = [histogram(np.array(values, dtype=float), cuts) for values in (one, other)]
+    assert ks(*(counts / counts.sum() for counts in told)) == pytest.approx(
+        stats.ks_2samp(one, other, method="asymp").statistic
+    )
+    assert psi(*(shares(counts) for counts in told)) >= 0
+    assert psi(shares(told[0]), shares(told[0])) == 0
+
+
+def test_psi_is_the_two_entropies():
+    one, other = np.array([0.2, 0.3, 0.5]), np.array([0.1, 0.6, 0.3])
+    assert psi(one, other) == pytest.approx(stats.entropy(one, other) + stats.entropy(other, one))
+
+
+def test_cuts_are_quantiles_that_occur():
+    assert quantiles(np.zeros(9)) == quantiles(np.full(9, np.nan)) == ()
+    assert quantiles(np.array([0.0] * 99 + [1.0])) == ()
+    even = quantiles(np.arange(1600.0))
+    assert even == pytest.approx(np.arange(100, 1600, 100), abs=1)
+
+
+# ------------------------------------------------------------------------------------------- what is usual
+def drawn_days(rng, days, weekend_share=0.5, shift=0.0):
+    """Days of one ordered statistic and one amount; each day's own mean differs, weekends lie elsewhere."""
+    for n in range(days):
+        day = MONDAY + timedelta(days=n)
+        mean = 0.1 * rng.normal() + (weekend_share if day.weekday() >= 5 else 0.0) + shift
+        counts = {"x": histogram(rng.normal(mean, 1.0, 4000), (-1.0, 0.0, 1.0))}
+        amount = 9 + 0.05 * rng.normal() - (0.9 if day.weekday() >= 5 else 0.0)
+        yield Day(day, 4000, counts, {"calls": amount})
+
+
+def drawn(days=28, seed=0):
+    return build("m", {"x": (-1.0, 0.0, 1.0)}, list(drawn_days(np.random.default_rng(seed), days)))
+
+
+def test_usual_days_raise_no_alarm_weekends_included():
+    rng = np.random.default_rng(1)
+    known = drawn()
+    far = [shift for day in drawn_days(rng, 700) for shift in compare(known, day)]
+    assert not any(shift.alarm for shift in far)
+    # Deviations are those of a normal law.
+    assert 0.6 < np.std([shift.z for shift in far if shift.measure == "amount"]) < 1.4
+
+
+def test_a_weekday_that_is_like_a_weekend_is_one():
+    known = drawn()
+    saturday = next(day for day in drawn_days(np.random.default_rng(2), 7) if day.kind == "weekend")
+    assert resembles(known, saturday) == "weekend"
+    wednesday = replace(saturday, date=MONDAY + timedelta(days=2))
+    assert wednesday.kind == "weekday" and resembles(known, wednesday) == "weekend"
+    assert {shift.name for shift in compare(known, wednesday) if shift.alarm} == {"calls"}  # half of them
+
+
+def test_a_shift_is_told_with_its_part_and_its_size():
+    known = drawn()
+    day = next(drawn_days(np.random.default_rng(3), 1, shift=2.5))
+    first = compare(known, day)[0]
+    assert (first.name, first.alarm, first.measure) == ("x", True, "histogram")
+    assert first.part in ("below -1", "below 0", "below 1") and first.z < -7
+    assert first.psi > 1 and 0.5 < first.ks < 1
+    amount = replace(day, amounts={"calls": 12.0})
+    assert next(one for one in compare(known, amount) if one.name == "calls").alarm
+
+
+def test_few_days_raise_fewer_alarms_than_many():
+    """A spread that was learnt from few days may be too small: the same deviation means less."""
+    day = replace(next(drawn_days(np.random.default_rng(4), 1)), amounts={"calls": 9.4})
+    few, many = ({one.name: one.z for one in compare(drawn(days, 5), day)}["calls"] for days in (7, 70))
+    assert 0 < few < many
+
+
+def test_a_reference_needs_days_and_of_one_kind_it_makes_do():
+    rng = np.random.default_rng(6)
+    with pytest.raises(ValueError, match="expected at least 5 whole days, got 4"):
+        build("m", {"x": (0.0,)}, list(drawn_days(rng, 4)))
+    weekdays = build("m", {"x": (-1.0, 0.0, 1.0)}, list(drawn_days(rng, 5)))
+    usual = weekdays.amounts["calls"].usual
+    assert usual["weekend"] == usual["weekday"] and usual["weekday"].days == 5
+
+
+# ------------------------------------------------------------------------------------------- a run's own
+@pytest.fixture(scope="module")
+def stretch(evidence, run):
+    from callsieve.features.table import vectors
+
+    bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
+    rows = vectors(evidence.calls)
+    return Stretch(evidence.calls, rows, bundle.model.predict_raw(rows), evidence.reports, bundle.thresholds)
+
+
+@pytest.fixture(scope="module")
+def known(run):
+    return read_reference(run[0] / "record" / "reference.json")
+
+
+def test_the_reference_of_a_run_comes_back_and_holds_no_row(run, known, stretch, tmp_path):
+    assert known.model == run[1]["model"]["id"]
+    assert (set(MONITORED) | {"score", "record's talk", "score in band certified"}) <= set(known.histograms)
+    write_reference(known, tmp_path / "again.json")
+    assert read_reference(tmp_path / "again.json") == known
+    assert (tmp_path / "again.json").read_bytes() == (run[0] / "record" / "reference.json").read_bytes()
+    # Every cut but those between categories is a value that at least a sixteenth of the calls lie beyond.
+    text = (tmp_path / "again.json").read_text()
+    for token in stretch.calls["caller"].combine_chunks().dictionary.to_pylist():
+        assert token not in text
+
+
+def test_the_days_of_a_run_are_usual_by_its_reference(known, stretch):
+    days = whole_days(stretch)
+    assert str(min(days)) == known.first and (min(days) - min(spans(stretch.calls))).days == 7
+    far = [shift for day, rows in days.items() for shift in compare(known, day_of(day, rows, stretch, known.cuts))]
+    assert not [shift for shift in far if shift.alarm]
+    assert cuts_of(stretch, days)["out_calls_count_24h"] == known.cuts["out_calls_count_24h"]
+
+
+@pytest.mark.parametrize(
+    "feed",
+    ["answered calls only", "attestation is not passed on", "nothing after 18 h", "records come six hours late",
+     "talk in seconds instead of milliseconds"],
+)  # fmt: skip
+def test_a_broken_feed_is_found_on_its_first_day(feed, known, stretch):
+    from callsieve.features.table import vectors
+
+    last = sorted(whole_days(stretch))[-1]
+    on = int(stretch.calls["day"].to_numpy()[spans(stretch.calls)[last].start])
+    calls = shifts.FEEDS[feed](stretch.calls, on)
+    broken = Stretch(calls, vectors(calls), np.full(calls.num_rows, np.nan), stretch.reports, ())
+    for day, alarm in ((last - timedelta(days=1), False), (last, True)):
+        found = compare(known, day_of(day, spans(calls)[day], broken, known.cuts))
+        assert any(shift.alarm for shift in found) is alarm, [one for one in found if one.alarm]
+
+
+def test_what_the_certificate_rests_on(run, stretch, evidence):
+    bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
+    span = spans(stretch.calls)[max(spans(stretch.calls))]
+    findings = evidence.findings.iloc[:0]
+    told = certificate(bundle, stretch, span, findings)
+    assert told["at_risk"] == ["the model was never certified"]  # the tiny world has too few calls
+    busiest = max(set(words := stretch.calls["caller"].to_pylist()), key=words.count)
+    benign = evidence.findings.iloc[:1].assign(number=busiest, nuisance=False)
+    all_flagged = replace(stretch, raw=np.full(len(stretch.raw), 99.0))
+    told = certificate(bundle, all_flagged, span, benign)
+    assert told["of_these_flagged"] == told["calls_of_callers_found_benign"] > 0
+    assert any("of callers found benign" in reason for reason in told["at_risk"])
+    ended = certificate(replace(bundle, valid_until="2025-01-01T00:00:00Z"), stretch, span, findings)
+    assert "it is valid until 2025-01-01T00:00:00Z" in ended["at_risk"]
+
+
+def test_a_run_is_compared_with_the_one_before_it(run, stretch, tmp_path):
+    place = place_of(run[0], None, None)
+    same = since_last(place, stretch)
+    assert (same["model"], same["moved"], same["shifts"]) == (run[1]["model"]["id"], 0, [])
+    rows = stretch.X.copy()
+    rows[:, NAMES.index("out_calls_count_24h")] += 1000
+    other = since_last(place, replace(stretch, X=rows))
+    assert [one["name"] for one in other["shifts"]] == ["out_calls_count_24h"]
+    assert other["shifts"][0]["now"] < 0.01 and 2 * other["shifts"][0]["days"] >= other["days"]
+    assert since_last(place_of(tmp_path, None, None), stretch) is None
+    assert run[1]["drift"] is None
+
+
+def test_measure_needs_whole_days(stretch):
+    short = replace(stretch, calls=stretch.calls.slice(0, 100), X=stretch.X[:100], raw=stretch.raw[:100])
+    with pytest.raises(ValueError, match="expected at least 5 whole days, got 0"):
+        measure("m", short)
+
+
+def test_which_day_and_how_far_back(stretch):
+    calls, last = until(stretch.calls, None)
+    assert last == max(spans(stretch.calls)) and calls.num_rows == stretch.calls.num_rows
+    with pytest.raises(ValueError, match=r"expected calls of at least 7 days before it, from 2025-03-03 on"):
+        until(stretch.calls, MONDAY + timedelta(days=3))
+    with pytest.raises(ValueError, match="expected a day of the calls"):
+        until(stretch.calls, date(2020, 1, 1))
+    with pytest.raises(ValueError, match="day: expected a date such as 2026-03-01, got 'soon'"):
+        date_of("soon")
+
+
+def command(monkeypatch, capsys, *words):
+    monkeypatch.setattr(sys, "argv", ["callsieve", "monitor", *map(str, words)])
+    try:
+        main()
+        code = 0
+    except SystemExit as done:
+        code = done.code or 0
+    return code, *capsys.readouterr()
+
+
+def test_the_command(monkeypatch, capsys, run, world_folder, known, tmp_path):
+    words = ("--bundle", run[0] / "bundle", "--data", world_folder)
+    code, out, _ = command(monkeypatch, capsys, *words, "--json")
+    told = json.loads(out)
+    assert (code == 1) is told["alarm"] is any(one["alarm"] for one in told["shifts"])
+    assert told["model"] == run[1]["model"]["id"] and len(told["shifts"]) > 150
+    code, out, _ = command(monkeypatch, capsys, *words)
+    assert told["day"] in out and "certificate at risk: the model was never certified" in out
+    write_reference(replace(known, model="another"), tmp_path / "other.json")
+    code, out, err = command(monkeypatch, capsys, *words, "--reference", tmp_path / "other.json")
+    assert (code, out) == (1, "") and "got that of another" in err and err.count("\n") == 1
+    (tmp_path / "other.json").write_text(json.dumps(asdict(known)))
+    code, _, err = command(monkeypatch, capsys, *words, "--reference", tmp_path / "other.json")
+    assert code == 1 and "expected the reference of a run" in err and err.count("\n") == 1

@@ -1,0 +1,61 @@
+"""Rolling origin: equal stretches, evidence of a stretch alone, and a whole training from each start."""
+
+import json
+
+import pandas as pd
+import pytest
+from callsieve.training.rolling import flat, origins, rolling, spread, stretch
+from callsieve.training.split import DAY
+from callsieve.training.train import Settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(st.integers(0, 2**41), st.integers(20, 90), st.integers(3, 5), st.integers(1, 4), st.integers(0, DAY - 1))
+def test_origins_are_equally_long_and_reach_the_end(first, days, count, step, rest):
+    last = first + (days - 1) * DAY + rest
+    found = origins(first, last, count, step)
+    assert len({end - begin for begin, end in found}) == 1
+    assert [begin for begin, _ in found] == [first + i * step * DAY for i in range(count)]
+    assert last < found[-1][1] <= last + DAY
+
+
+@pytest.mark.parametrize("count, step", [(2, 3), (3, 0)])
+def test_too_few_origins_are_refused(count, step):
+    with pytest.raises(ValueError, match="expected 3 or more"):
+        origins(0, 60 * DAY, count, step)
+
+
+def test_a_stretch_holds_what_was_called_and_known_in_it(evidence):
+    start = evidence.calls["start"].to_numpy()
+    begin, end = int(start.min()) + 3 * DAY, int(start.min()) + 20 * DAY
+    found = stretch(evidence, begin, end)
+    kept = found.calls["start"].to_numpy()
+    assert begin <= kept.min() <= kept.max() < end
+    assert len(kept) == ((start >= begin) & (start < end)).sum()
+    assert found.truth["call"].equals(found.calls["call"])
+    assert (found.reports["known_at"] <= pd.Timestamp(end, unit="ms", tz="UTC")).all()
+    assert 0 < len(found.reports) < len(evidence.reports)
+    assert found.fingerprint != evidence.fingerprint
+
+
+def test_spread_by_hand():
+    assert flat({"a": 1, "b": {"c": None, "d": True, "e": {"f": 0.5}}}) == {"a": 1.0, "b.e.f": 0.5}
+    assert spread([1.0, None, 3.0]) == {
+        "origins": 2,
+        "mean": 2.0,
+        "sd": pytest.approx(2**0.5),
+        "least": 1.0,
+        "most": 3.0,
+    }
+    assert spread([None])["mean"] is None
+    assert spread([2.0])["sd"] is None
+
+
+def test_three_trainings(evidence):
+    told = rolling(evidence, Settings(threads=2, seed=5, parameters={"rounds": 40}), count=3, step_days=1)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert len(told["origins"]) == 3
+    rates = [one["headline"]["catch.call.rate"] for one in told["origins"]]
+    assert told["spread"]["catch.call.rate"]["least"] == min(rates)
+    assert told["spread"]["catch.call.rate"]["most"] == max(rates)

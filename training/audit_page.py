@@ -1,0 +1,149 @@
+"""The audit report of a run: one HTML page for a reader who knows no code, from the log and the run's own record.
+
+One is made with the run and is an artifact of it: the log commits to that very page. It can be made anew at any time,
+and then also tells who approved, who reigns, and whether the record still holds.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ..features.catalogue import DEFINED
+from . import track
+from .audit import verify
+from .audit_store import MOVES
+from .auditlog import payloads, read, replace
+from .gates import Gates
+from .pictures import pictures
+from .place import Place
+from .promote import candidate, condition
+from .report import count, data_uri, one_in, share, until
+
+COMPARED = ("parameter", "tag", "metric")
+
+
+def write_page(place: Place, run: str, path: Path) -> None:
+    """Write the page of a run, whole or not at all.
+
+    Raises:
+        ValueError: if the log does not know the run, or MLflow no longer has its figures.
+    """
+    replace(path, page(facts(place, run)).encode())
+
+
+def write_first_page(
+    place: Place, run: Mapping[str, Any], figures: Mapping[str, Any], gates: Gates, path: Path
+) -> None:
+    """Write the page of a run that the log does not tell of yet.
+
+    Args:
+        run: what the log will say of it, but for this page.
+    """
+    earlier = [told for _, told in payloads(place.log, "run")]
+    told = about(run, figures, gates.told(run["record"]["metric"]), earlier)
+    later: dict[str, Any] = {"entry": None, "moves": [], "checked": None, "entries": None, "alias": None}
+    replace(path, page(told | later).encode())
+
+
+def about(
+    run: Mapping[str, Any],
+    figures: Mapping[str, Any],
+    gates: Sequence[Mapping[str, Any]],
+    earlier: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """What a page tells of a run that no later event changes."""
+    return {
+        "run": run,
+        "figures": figures,
+        "datasets": {name: dataset(one) for name, one in run["record"]["dataset"].items()},
+        "gates": [dict(gate) | {"must": condition(gate)} for gate in gates],
+        "changes": changes(earlier[-1], run) if earlier else None,
+    }
+
+
+def facts(place: Place, run: str) -> dict[str, Any]:
+    """All that the page of a logged run tells."""
+    found = candidate(place, run)
+    told = [(entry, payload) for entry, payload in payloads(place.log, "run")]
+    entry, payload = next((e, p) for e, p in told if p["run"] == found.run["run"])
+    earlier = [p for e, p in told if e.index < entry.index]
+    checked = verify(place.log, uri=place.uri)
+    with tempfile.TemporaryDirectory() as folder:
+        root = track.download(place.uri, payload["run"], Path(folder))
+        figures = json.loads((root / "figures.json").read_text(encoding="utf-8"))
+    return about(payload, figures, found.told, earlier) | {
+        "entry": entry,
+        "moves": [
+            (e.at, e.kind, p) for e, p in payloads(place.log, *MOVES) if payload["version"] in (p["version"], p["from"])
+        ],
+        "checked": checked,
+        "entries": len(read(place.log)),
+        "alias": track.registry(place.uri)["aliases"].get(track.CHAMPION),
+    }
+
+
+def dataset(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows and hash of a dataset, as its profile in MLflow tells."""
+    profile: dict[str, Any] = json.loads(told["profile"])
+    return profile | {"context": told["tags"]["mlflow.data.context"]}
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What is set, made of, or measured otherwise than in the run before: name, then, now."""
+    told = []
+    for section in COMPARED:
+        one, other = before["record"][section], now["record"][section]
+        for name in sorted(one.keys() | other.keys()):
+            if one.get(name) != other.get(name) and not name.startswith(("slice/", "bucket/", "mlflow.")):
+                told.append((f"{section} {name}", _short(one.get(name)), _short(other.get(name))))
+    return told
+
+
+def page(told: Mapping[str, Any]) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"count": count, "share": share, "one_in": one_in, "until": until, "data_uri": data_uri}
+    environment.filters |= {"moment": moment, "plain": plain, "meaning": meaning, "figure": figure}
+    drawn = pictures(told["figures"])
+    return environment.get_template("audit.html").render(told, pictures=drawn).lstrip()
+
+
+def moment(text: str) -> str:
+    """A moment for a reader.
+
+    >>> moment("2025-03-09T16:00:00Z")
+    '9 March 2025, 16:00 UTC'
+    """
+    at = datetime.fromisoformat(text)
+    return f"{at.day} {at:%B %Y, %H:%M} UTC"
+
+
+def plain(name: str) -> str:
+    """The name of a slice without the underscores of code."""
+    return name.replace("_", " ")
+
+
+def meaning(name: str) -> str:
+    """What a statistic is, in words."""
+    return DEFINED[name].en if name in DEFINED else name
+
+
+def figure(value: float | None) -> str:
+    """A number of any size."""
+    return "not measured" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "not there" if value is None else str(value)[:64]

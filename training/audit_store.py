@@ -1,0 +1,99 @@
+"""Whether MLflow still says what the audit log committed to: each run, artifact, version and alias by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from . import track
+from .auditlog import Entry
+from .fault import Fault
+
+MOVES = ("promotion", "rollback")
+SHOWN = 60
+
+Told = Sequence[tuple[Entry, Mapping[str, Any]]]
+
+
+def store_faults(uri: str, entries: Sequence[Entry], told: Told) -> list[Fault]:
+    """Everything in the store that is not as it was logged.
+
+    Args:
+        entries: of the log; some may have lost their payload.
+        told: those that still say something, with what they say.
+    """
+    runs = [payload for entry, payload in told if entry.kind == "run"]
+    silent = sum(entry.kind == "run" for entry in entries) - len(runs)
+    found = track.registry(uri)
+    faults = [fault for payload in runs for fault in run_faults(uri, payload)]
+    faults += version_faults(found["versions"], runs, silent)
+    wanted = aliases(entries, told)
+    faults += alias_faults({name: to for name, to in found["aliases"].items() if name in wanted}, wanted)
+    unknown = sorted(set(track.finished_runs(uri)) - {payload["run"] for payload in runs})
+    # A run whose payload was erased has no name in the log any more.
+    if len(unknown) > silent:
+        faults += [Fault(f"run {run}", "stands in MLflow, not in the log") for run in unknown]
+    return faults
+
+
+def run_faults(uri: str, payload: Mapping[str, Any]) -> Iterator[Fault]:
+    """What MLflow says of a run that the log does not, and the other way round."""
+    where = f"run {payload['run']}"
+    try:
+        found = track.snapshot(uri, payload["run"])
+    except ValueError as error:
+        yield Fault(where, str(error))
+        return
+    for section, logged in payload["record"].items():
+        yield from differences(f"{where}, {section}", logged, found[section])
+
+
+def differences(where: str, logged: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Fault]:
+    """Each name whose value differs, is gone, or was added."""
+    for name in sorted(logged.keys() | found.keys()):
+        if name not in found:
+            yield Fault(f"{where} {name}", "is gone")
+        elif name not in logged:
+            yield Fault(f"{where} {name}", "was added afterwards")
+        elif logged[name] != found[name]:
+            yield Fault(f"{where} {name}", f"logged as {_short(logged[name])}, now {_short(found[name])}")
+
+
+def version_faults(
+    found: Mapping[str, Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], silent: int
+) -> Iterator[Fault]:
+    """Versions of the registered model that lead elsewhere than logged, are gone, or were never logged."""
+    logged = {payload["version"]: payload for payload in runs if payload["version"]}
+    for version, payload in logged.items():
+        where = f"model version {version}"
+        if version not in found:
+            yield Fault(where, "is gone")
+        else:
+            yield from differences(where, {"run": payload["run"], "source": payload["source"]}, found[version])
+    unknown = sorted(found.keys() - logged.keys())
+    if len(unknown) > silent:
+        yield from (Fault(f"model version {version}", "stands in MLflow, not in the log") for version in unknown)
+
+
+def aliases(entries: Sequence[Entry], told: Told) -> dict[str, str | None]:
+    """Where each alias must point: None is nowhere. One that an erased entry moved last is left out."""
+    said = {entry.index: payload["version"] for entry, payload in told if entry.kind in ("run", *MOVES)}
+    wanted: dict[str, str | None] = {}
+    for alias, kinds in ((track.ALIAS, ("run",)), (track.CHAMPION, MOVES)):
+        movers = [entry.index for entry in entries if entry.kind in kinds]
+        if not movers or movers[-1] in said:
+            wanted[alias] = said[movers[-1]] if movers else None
+    return wanted
+
+
+def alias_faults(found: Mapping[str, str], wanted: Mapping[str, str | None]) -> Iterator[Fault]:
+    """Aliases that do not point where the log moved them last."""
+    for name, version in wanted.items():
+        if (version or None) != found.get(name):
+            to, now = (f"version {one}" if one else "nothing" for one in (version, found.get(name)))
+            yield Fault(f"alias {name}", f"logged as pointing to {to}, now to {now}")
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= SHOWN else f"{shown[: SHOWN - 3]}..."

@@ -1,0 +1,82 @@
+"""Simpler models, fitted on the rows and labels of the model's own training side: what it has to be better than."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+
+from ..features.catalogue import FEATURES
+from ..serving.scorer import STRATUM
+from .evidence import campaigns_of
+from .feeds import Feed
+from .fit import Part
+from .split import FOLDS, groups
+from .train import Trained, datasets, places
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+PART = 200_000  # calls scored at a time, so that memory stays bounded
+LEVELLED = {feature.name for feature in FEATURES if feature.levels}
+
+
+def baseline_scores(t: Trained) -> dict[str, Array]:
+    """Log-odds by each baseline's name, over all calls: NaN before the label cutoff and for groups of the fit.
+
+    "logistic regression" has the model's features, "number class" the class of the caller's number alone.
+    """
+    learn = learning_side(t)
+    unseen = np.flatnonzero((t.start >= t.plan.label_cutoff) & (t.fold != FOLDS.index("train")))
+    told = {
+        "logistic regression": logistic(learn, t.settings.features),
+        "number class": logistic(learn, (STRATUM,)),
+    }
+    return {name: log_odds(model, t.vectors, unseen) for name, model in told.items()}
+
+
+def learning_side(t: Trained) -> Part:
+    """The labelled calls that the model was fitted on, of the complete feed."""
+    calls = t.evidence.calls
+    whole = Feed("complete", np.arange(calls.num_rows), calls, t.vectors)
+    group = groups(calls, campaigns_of(t.evidence))
+    side = datasets(t.evidence, t.settings, (whole,), t.caller, group, t.fold, t.plan)["train"]
+    return Part(side.X, side.y, side.weight)
+
+
+def logistic(learn: Part, features: Sequence[str]) -> Pipeline:
+    """Logistic regression on logarithms, with a column for "not known" and one for each level of a category."""
+    at = dict(zip(features, places(tuple(features)), strict=True))
+    numbers = make_pipeline(
+        FunctionTransformer(_logarithm), SimpleImputer(add_indicator=True, keep_empty_features=True), StandardScaler()
+    )
+    columns = ColumnTransformer(
+        [
+            ("numbers", numbers, [place for name, place in at.items() if name not in LEVELLED]),
+            ("levels", OneHotEncoder(handle_unknown="ignore"), [at[name] for name in features if name in LEVELLED]),
+        ],
+        sparse_threshold=0.0,
+    )
+    model = make_pipeline(columns, LogisticRegression(solver="newton-cholesky"))
+    return model.fit(learn.X, learn.y, logisticregression__sample_weight=learn.weight)
+
+
+def log_odds(model: Pipeline, vectors: Array, rows: Array) -> Array:
+    """Scores of some rows, NaN for the others; rounded, so that they do not depend on the number of threads."""
+    raw = np.full(len(vectors), np.nan)
+    for first in range(0, len(rows), PART):
+        some = rows[first : first + PART]
+        raw[some] = np.round(model.decision_function(vectors[some]), 6)
+    return raw
+
+
+def _logarithm(values: Array) -> Array:
+    return np.sign(values) * np.log1p(np.abs(values))

@@ -1,0 +1,229 @@
+"""A day of calls in figures: histograms of every feature and of the records themselves, and how much there was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..features.catalogue import FEATURES, NAMES
+from ..features.keyed import KEYED_OPTIONAL
+from ..features.records import OUTCOMES, RELEASED_BY
+from .split import DAY, WINDOW_DAYS, codes
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
+    from ..serving.card import Band
+
+    Array = npt.NDArray[Any]
+
+Cuts = Mapping[str, tuple[float, ...]]
+
+BINS = 16
+SAMPLE = 50_000  # calls of a day that its histograms are made of; rates are of all its calls
+SATURDAY = 5
+EPOCH = date(1970, 1, 1)
+WORDS = {"record's outcome": ("outcome", OUTCOMES), "record's released by": ("released_by", RELEASED_BY)}
+LENGTHS = {"record's ring": "ring", "record's talk": "talk"}  # milliseconds
+SCORE = "score"
+DELAY = "hours until a report comes in"
+NO_YES = ("no", "yes")
+# They remember 28 days: the longer the records go on, the more they tell, whatever the calls are like.
+LONG_MEMORY = ("number_days_known", "number_active_days", "out_active_days", "out_days_since_last")
+MONITORED = tuple(name for name in NAMES if name not in (*LONG_MEMORY, "call_weekday"))
+LAST_HOUR = 23
+# Categories, and marks that a call has or has not.
+LEVELS: dict[str, tuple[str, ...]] = {
+    **{feature.name: tuple(feature.levels) for feature in FEATURES if feature.levels},
+    **{name: words for name, (_, words) in WORDS.items()},
+}
+HOUR = 3_600_000
+LATE = 60_000  # milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Keyed calls in order of start, their vectors and raw scores (NaN: not scored); reports; the model's bands."""
+
+    calls: pa.Table
+    X: Array
+    raw: Array
+    reports: pd.DataFrame
+    bands: Sequence[Band]
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One local day: counts by bin of each histogram, the last of what is missing; logarithms of what was counted."""
+
+    date: date
+    calls: int
+    counts: Mapping[str, Array]
+    amounts: Mapping[str, float]
+
+    @property
+    def kind(self) -> str:
+        """Weekday or weekend."""
+        return "weekend" if self.date.weekday() >= SATURDAY else "weekday"
+
+
+def spans(calls: pa.Table) -> dict[date, slice]:
+    """The rows of each local day.
+
+    Raises:
+        ValueError: if there is no call.
+    """
+    days = calls["day"].to_numpy()
+    if not len(days):
+        raise ValueError("calls: expected some, got none")
+    found, begin = np.unique(days, return_index=True)
+    ends = [*begin[1:], len(days)]
+    return {
+        date.fromordinal(EPOCH.toordinal() + int(day)): slice(int(one), int(end))
+        for day, one, end in zip(found, begin, ends, strict=True)
+    }
+
+
+def whole_days(stretch: Stretch) -> dict[date, slice]:
+    """The days with a full window before them; the last one only if its calls go on into its last hour."""
+    found = spans(stretch.calls)
+    first = min(found)
+    whole = {day: rows for day, rows in found.items() if (day - first).days >= WINDOW_DAYS}
+    if whole and stretch.calls["hour"][-1].as_py() < LAST_HOUR:
+        whole.pop(max(whole))
+    return whole
+
+
+def sample(day: date, rows: slice) -> Array:
+    """Rows of a day that its histograms are made of: the same ones whenever it is asked."""
+    size = rows.stop - rows.start
+    if size <= SAMPLE:
+        return np.arange(rows.start, rows.stop)
+    drawn = np.random.default_rng(day.toordinal()).choice(size, SAMPLE, replace=False)
+    return np.asarray(np.sort(drawn) + rows.start)
+
+
+def cuts_of(stretch: Stretch, days: Mapping[date, slice]) -> dict[str, tuple[float, ...]]:
+    """Where each ordered histogram is cut: at quantiles of the days' calls."""
+    rows = np.concatenate([sample(day, span) for day, span in days.items()])
+    found = {name: quantiles(column) for name, column in columns(stretch, rows) if name not in LEVELS}
+    first, last = min(days.values(), key=lambda span: span.start), max(days.values(), key=lambda span: span.start)
+    begin, end = (stretch.calls["start"][row].as_py() for row in (first.start, last.stop - 1))
+    return found | {DELAY: quantiles(report_delays(stretch.reports, begin, end))}
+
+
+def quantiles(values: Array) -> tuple[float, ...]:
+    """Cuts that leave as even parts as the values allow; none if they are all alike or missing."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return ()
+    # Through the text form of the file, so that cuts are the same before and after.
+    cuts = np.unique([float(f"{cut:.6g}") for cut in np.quantile(known, np.arange(1, BINS) / BINS, method="higher")])
+    return tuple(cuts[cuts > known.min()].tolist())
+
+
+def day_of(day: date, span: slice, stretch: Stretch, cuts: Cuts) -> Day:
+    """The figures of one day."""
+    counts = {
+        name: histogram(column, cuts[name] if name in cuts else between(LEVELS[name]))
+        for name, column in columns(stretch, sample(day, span))
+        if (name in cuts or name in LEVELS) and (name != SCORE or not np.isnan(column).all())
+    }
+    calls = stretch.calls.slice(span.start, span.stop - span.start)
+    counts |= shares_of(calls, span, stretch)
+    begin = midnight(day, calls)
+    delays = report_delays(stretch.reports, begin, begin + DAY)
+    if len(delays):
+        counts[DELAY] = histogram(delays, cuts[DELAY])
+    return Day(day, calls.num_rows, counts, amounts(calls, len(delays)))
+
+
+def between(levels: Sequence[str]) -> tuple[float, ...]:
+    """Cuts between the codes of a category."""
+    return tuple(code + 0.5 for code in range(len(levels) - 1))
+
+
+def histogram(values: Array, cuts: Sequence[float]) -> Array:
+    """Counts between cuts, and of what is missing."""
+    missing = np.isnan(values)
+    place = np.where(missing, len(cuts) + 1, np.searchsorted(np.asarray(cuts), values, side="right"))
+    return np.asarray(np.bincount(place, minlength=len(cuts) + 2))
+
+
+def columns(stretch: Stretch, rows: Array) -> Iterator[tuple[str, Array]]:
+    """What histograms are made of, by name: features, facts of the records, the raw score."""
+    calls, some = stretch.calls.take(rows), stretch.X[rows]
+    for name in MONITORED:
+        yield name, some[:, NAMES.index(name)]
+    for name, (column, words) in WORDS.items():
+        yield name, levels_of(calls[column], words)
+    for name, column in LENGTHS.items():
+        yield name, calls[column].to_numpy().astype(float)
+    yield SCORE, stretch.raw[rows]
+
+
+def levels_of(column: pa.ChunkedArray, words: Sequence[str]) -> Array:
+    """A column of words as places among `words`; NaN where it is null."""
+    plain = column.combine_chunks()
+    plain = pc.dictionary_decode(plain) if pa.types.is_dictionary(plain.type) else plain
+    codes_of = pc.index_in(plain, value_set=pa.array(words, plain.type))
+    return np.asarray(codes_of.to_numpy(zero_copy_only=False).astype(float))
+
+
+def shares_of(calls: pa.Table, span: slice, stretch: Stretch) -> dict[str, Array]:
+    """How many of all of a day's calls do not and do have a mark; none is missing."""
+    raw = stretch.raw[span]
+    found = {
+        "caller new this week": int(np.isnan(stretch.X[span, NAMES.index("number_age")]).sum()),
+        "record stands twice": twice(calls),
+        "record came late": late(calls),
+        **{f"record without {name}": calls[name].null_count for name in sorted(KEYED_OPTIONAL)},
+    }
+    if not np.isnan(raw).all():
+        found |= {f"score in band {band.name}": int((raw >= band.threshold).sum()) for band in stretch.bands}
+    return {name: np.array([calls.num_rows - some, some, 0]) for name, some in found.items()}
+
+
+def amounts(calls: pa.Table, reports: int) -> dict[str, float]:
+    """Logarithms of how much there was on a day."""
+    found = {"calls": calls.num_rows, "reports that came in": reports}
+    found |= {f"{name}s": codes(calls[name])[1] for name in ("caller", "callee")}
+    return {name: float(np.log(n + 1)) for name, n in found.items()}
+
+
+def twice(calls: pa.Table) -> int:
+    """Records that say the same of caller, callee and start as another one."""
+    keys = np.stack([codes(calls["caller"])[0], codes(calls["callee"])[0], calls["start"].to_numpy()])
+    keys = keys[:, np.lexsort(keys)]
+    return int((keys[:, 1:] == keys[:, :-1]).all(axis=0).sum())
+
+
+def late(calls: pa.Table) -> int:
+    """Records that were known more than a minute after the call's end."""
+    names = ("start", "ring", "talk", "recorded")
+    start, ring, talk, recorded = (calls[name].to_numpy().astype(float) for name in names)
+    return int((recorded - start > np.nan_to_num(ring) + np.nan_to_num(talk) + LATE).sum())
+
+
+def report_delays(reports: pd.DataFrame, begin: int, end: int) -> Array:
+    """Hours from report to arrival, of the reports that came in from one moment to another (Unix ms)."""
+    at, known = (
+        reports[name].dt.tz_convert(None).to_numpy().astype("datetime64[ms]").astype(np.int64)
+        for name in ("at", "known_at")
+    )
+    inside = (known >= begin) & (known < end)
+    return np.asarray((known - at)[inside] / HOUR)
+
+
+def midnight(day: date, calls: pa.Table) -> int:
+    """The Unix ms at which a local day begins, by a call of it whose local hour is known."""
+    local = (day.toordinal() - EPOCH.toordinal()) * DAY + calls["hour"][0].as_py() * HOUR
+    ahead = local - calls["start"][0].as_py() // HOUR * HOUR
+    return int((day.toordinal() - EPOCH.toordinal()) * DAY - ahead)

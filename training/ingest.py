@@ -1,0 +1,107 @@
+"""A file of reports, read, keyed and written for training; and what can be said of it as a whole."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ..features.readers import write_table
+from .churn import churn, weekdays
+from .console import show_table
+from .reported import milliseconds
+from .reportfiles import ReadReports, layouts, read_report_file
+from .score import key_or_new
+
+_DAY = 86_400_000
+
+
+def ingest(
+    path: Path,
+    layout: str,
+    *,
+    published: str | None = None,
+    key: Path | None = None,
+    out: Path | None = None,
+    quarantine: Path | None = None,
+    strict: bool = False,
+) -> dict[str, Any]:
+    """Read a file of reports in a layout of `reportfiles.toml`, and write it with the columns of `evidence.REPORTS`.
+
+    Args:
+        published: the day on which the file came out (2021-07-08), in the layout's zone.
+    Returns: rows, what became of them, and `churn`: JSON-able, without a number.
+    Raises:
+        ValueError: in one line, if the file, the layout or the day is none.
+    """
+    when = None if published is None else _day(published).tz_localize(zone_of(layout)).tz_convert("UTC")
+    read = read_report_file(path, layout, key_or_new(key), published=when, quarantine=quarantine, strict=strict)
+    if out is not None:
+        write_table(as_written(read.table), out)
+    return facts(read, zone_of(layout))
+
+
+def as_written(reports: pd.DataFrame) -> pa.Table:
+    """Reports as Arrow: moments in milliseconds, texts as dictionaries."""
+    columns: dict[str, pa.Array] = {}
+    for name in map(str, reports.columns):
+        if name in ("at", "known_at"):
+            columns[name] = pa.array(milliseconds(reports[name]).to_numpy()).cast(pa.timestamp("ms", tz="UTC"))
+        elif name == "count":
+            columns[name] = pa.array(reports[name].to_numpy())
+        else:
+            columns[name] = pa.array(reports[name].astype(object), pa.string(), from_pandas=True).dictionary_encode()
+    return pa.table(columns)
+
+
+def zone_of(layout: str) -> str:
+    """The zone of a layout's times. Raises ValueError: if there is no such layout."""
+    if layout not in layouts():
+        raise ValueError(f"layout {layout!r}: expected one of {', '.join(layouts())}")
+    return layouts()[layout].zone
+
+
+def _day(text: str) -> pd.Timestamp:
+    try:
+        return pd.Timestamp(date.fromisoformat(text))
+    except ValueError:
+        raise ValueError(f"published: expected a day such as 2021-07-08, got {len(text)} characters") from None
+
+
+def facts(read: ReadReports, zone: str) -> dict[str, Any]:
+    """Figures of reports that were read; days are local ones of `zone`."""
+    table = read.table
+    count = table["count"].to_numpy() if "count" in table else np.ones(len(table), dtype=np.int64)
+    told = table["at"] if "count" in table else table["known_at"]  # a count's day is the day of the report
+    local = told.dt.tz_convert(zone).dt.tz_localize(None).dt.tz_localize("UTC")
+    day = milliseconds(local).to_numpy() // _DAY
+    words = {name: table[name].value_counts().to_dict() for name in ("category", "mode") if name in table}
+    return {
+        "rows": len(table) + sum(read.quarantined.values()),
+        "reports": int(count.sum()),
+        "quarantined": dict(read.quarantined),
+        "day_only": read.day_only,
+        "resubmitted": read.resubmitted,
+        "first": str(table["at"].min()) if len(table) else None,
+        "last": str(table["at"].max()) if len(table) else None,
+        **{name: {str(word): int(times) for word, times in found.items()} for name, found in words.items()},
+        "a_day": weekdays(day, count),
+        "churn": churn(table["number"], day, count),
+    }
+
+
+def show(told: dict[str, Any]) -> None:
+    """The figures for a person."""
+    plain = ("rows", "reports", "day_only", "resubmitted", "first", "last")
+    rows = [(name.replace("_", " "), str(told[name])) for name in plain]
+    rows += [(f"quarantined: {reason.replace('_', ' ')}", str(found)) for reason, found in told["quarantined"].items()]
+    rows += [(f"reports a {name.replace('_', ' ')}", f"{mean:.0f}") for name, mean in told["a_day"].items()]
+    for name, share in told["churn"]["shares"].items():
+        window, least = name.split("_")
+        title = f"number had {least} or more in the last {window.removesuffix('d')} days"
+        rows.append((title, "unknown, records too short" if share is None else f"{share:.1%}"))
+    show_table("reports", ("what", "how many"), rows)

@@ -1,0 +1,172 @@
+"""What of a run goes into its record: settings, versions, datasets by fingerprint, metrics of slices, tables as CSV.
+
+`record/` is what a replay starts from: `settings.json`, `versions.json`, `datasets.json`, the gates, the signer's key;
+and `reference.json`: what the days of its calls looked like.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .dataset import array_hash
+from .evidence import FINDINGS, REPORTS, TRUTH_COLUMNS, Evidence, fingerprint
+from .label_policy import policy_of
+from .provenance import commit, source_hash, versions
+from .score import SIGNER
+from .train import Settings, Trained
+
+SETTINGS, VERSIONS, DATASETS, GATES = "settings.json", "versions.json", "datasets.json", "gates.toml"
+REFERENCE = "reference.json"
+NUMBERS_OF_SLICE = ("calls", "callers", "flagged", "rate", "low", "high", "bound")
+
+
+def settings_json(settings: Settings) -> dict[str, Any]:
+    """Settings as plain values; `threads` is left out, for nothing depends on it."""
+    told = {name: getattr(settings, name) for name in Settings.__dataclass_fields__ if name != "threads"}
+    return told | {"label_policy": settings.label_policy.to_json(), "features": list(settings.features)}
+
+
+def settings_of(told: Mapping[str, Any], threads: int) -> Settings:
+    """The settings of a record.
+
+    Raises:
+        ValueError: if a field is missing or unknown.
+    """
+    try:
+        read = {**told, "label_policy": policy_of(told["label_policy"]), "features": tuple(told["features"])}
+        return Settings(**read, threads=threads)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{SETTINGS}: expected the settings of this version of callsieve: {error}") from None
+
+
+def datasets(trained: Trained, source: str) -> dict[str, dict[str, Any]]:
+    """Every table of the run, with SHA-256 over the whole of it.
+
+    Returns: by name: `sha256`, `rows`, `source` and `context`, "training" or "evaluation".
+    """
+    told = {"calls": (trained.evidence.fingerprint, trained.evidence.calls.num_rows, "training")}
+    told |= {name: (fingerprint(table), table.num_rows, context) for name, table, context in tables(trained.evidence)}
+    told["vectors"] = (array_hash([trained.vectors]), len(trained.vectors), "training")
+    for name, sha256 in trained.fitted["sides"].items():
+        told[f"labelled {name}"] = (sha256, trained.fitted["rows"][name], "training")
+    return {
+        name: {"sha256": sha256, "rows": rows, "source": source, "context": context}
+        for name, (sha256, rows, context) in told.items()
+    }
+
+
+def tables(evidence: Evidence) -> Iterable[tuple[str, pa.Table, str]]:
+    """Reports, findings and truth in one form, whatever they were read from."""
+    for name, frame, schema in (("reports", evidence.reports, REPORTS), ("findings", evidence.findings, FINDINGS)):
+        kept = [field for field in schema if field.name in frame]
+        yield name, pa.table({field.name: arrow(frame[field.name], field.type) for field in kept}), "training"
+    if evidence.truth is not None:
+        plain = [pc.dictionary_decode(column) if pa.types.is_dictionary(column.type) else column
+                 for column in evidence.truth.select(TRUTH_COLUMNS).columns]  # fmt: skip
+        yield "truth", pa.table(plain, names=TRUTH_COLUMNS), "evaluation"
+
+
+def arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:
+    """A column of a frame as Arrow."""
+    if pa.types.is_timestamp(kind):
+        plain = column.dt.tz_convert(None).to_numpy()
+        return pa.array(plain, from_pandas=True).cast(pa.timestamp(kind.unit), safe=False).cast(kind)
+    return pa.array(column.to_numpy(), kind, from_pandas=True)
+
+
+def write_record(folder: Path, settings: Settings, told: Mapping[str, Any], gates: bytes, signer: Path) -> None:
+    """The folder that a replay starts from.
+
+    Args:
+        told: as from `datasets`.
+    """
+    folder.mkdir()
+    installed = {one.name: one.version for one in distributions() if one.name}
+    made_by = {"decisive": versions(), **commit(), "source_sha256": source_hash(), "installed": installed}
+    for name, value in ((SETTINGS, settings_json(settings)), (VERSIONS, made_by), (DATASETS, dict(told))):
+        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+    (folder / GATES).write_bytes(gates)
+    shutil.copyfile(signer, folder / SIGNER)
+
+
+def parameters(settings: Settings, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run was told to do."""
+    policy = settings.label_policy.to_json()
+    return {
+        **{
+            name: value
+            for name, value in asdict(settings).items()
+            if name not in ("features", "label_policy", "parameters")
+        },
+        "features": len(settings.features),  # their names are in settings.json and in the bundle
+        "label_policy": settings.label_policy.version,
+        "calls": figures["data"]["calls"],
+        "days": figures["data"]["days"],
+        **{f"label_policy.{name}": value for name, value in policy.items() if name != "version"},
+        **{f"lightgbm_{name}": value for name, value in settings.parameters.items()},
+    }
+
+
+def tags(figures: Mapping[str, Any]) -> dict[str, str]:
+    """What identifies the run's inputs and code."""
+    return {
+        "data_sha256": figures["data"]["fingerprint"],
+        "catalogue_sha256": figures["catalogue"],
+        "gates_sha256": figures["gates"]["sha256"],
+        "model_id": figures["model"]["id"],
+        "source_sha256": source_hash(),
+        "certified": str(figures["headline"]["model"]["certified"]).lower(),
+        **{f"version.{name}": version for name, version in versions().items() if name != "source"},
+        **commit(),
+    }
+
+
+def slice_metrics(figures: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of each slice as flat metrics, such as "slice/courier/bound"; what was not measured is left out."""
+    found: dict[str, float] = {}
+    for one in figures["slices"]:
+        name = re.sub(r"[^\w .:-]", "-", one["slice"], flags=re.ASCII)
+        kind = "nuisance" if one["nuisance"] else "benign"
+        told = {key: one[key] for key in NUMBERS_OF_SLICE} | {"certified": one["certified"]}
+        found |= {f"slice/{kind}/{name}/{key}": float(value) for key, value in told.items() if value is not None}
+    for one in figures["buckets"]:
+        if one["catch"] is not None:
+            found[f"bucket/{one['bucket']}/catch"] = float(one["catch"])
+    return found
+
+
+def write_tables(figures: Mapping[str, Any], folder: Path) -> None:
+    """Curves and tables of the run as CSV files, one for each that was measured."""
+    folder.mkdir()
+    for name in ("slices", "buckets", "precision_at_prior"):
+        _write_rows(folder / f"{name}.csv", figures[name])
+    _write_rows(folder / "reliability.csv", figures["reliability"]["bins"])
+    _write_rows(folder / "top_features.csv", figures["model"]["top_features"])
+    for who, points in figures["curve"].items():
+        _write_rows(
+            folder / f"curve_{who}.csv", [dict(zip(("error", "catch"), point, strict=True)) for point in points]
+        )
+    columns = figures["detection_curve"]
+    detection = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    _write_rows(folder / "detection.csv", detection)
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)

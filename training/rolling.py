@@ -1,0 +1,109 @@
+"""Rolling origin: the whole training again from several starts, to see how much the headline owes to the days chosen.
+
+Each origin has as many days as the others and begins some days later; within it, the folds are those of every training
+(`split.plan`). The stretches overlap, so their spread is that of one world's weeks, not of independent samples.
+Tashman, Out-of-sample tests of forecasting accuracy (2000), calls this a rolling window of fixed size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .canaries import check
+from .evidence import Evidence, fingerprint
+from .judge import judge
+from .split import DAY
+from .train import Progress, Settings, train
+
+LEAST = 3
+
+
+def origins(first: int, last: int, count: int, step_days: int) -> list[tuple[int, int]]:
+    """Stretches `[begin, end)` in Unix ms, all equally long, the last one up to the last whole day.
+
+    Raises:
+        ValueError: if fewer than 3 are asked for, or they begin at one moment.
+    """
+    if count < LEAST or step_days < 1:
+        raise ValueError(f"origins: expected {LEAST} or more, a day or more apart, got {count}, {step_days} days apart")
+    days = (last - first) // DAY + 1
+    span = days - step_days * (count - 1)
+    return [(first + i * step_days * DAY, first + (i * step_days + span) * DAY) for i in range(count)]
+
+
+def stretch(evidence: Evidence, begin: int, end: int) -> Evidence:
+    """The evidence of a stretch: its calls, and what was known by its end of numbers."""
+    start = evidence.calls["start"]
+    inside = pc.and_(pc.greater_equal(start, begin), pc.less(start, end))
+    calls = evidence.calls.filter(inside)
+    until = pd.Timestamp(end, unit="ms", tz="UTC")
+    names = ("reports", "findings", "recycled", "lists")
+    told = {name: frame[frame["known_at"] <= until] for name in names for frame in (getattr(evidence, name),)}
+    truth: pa.Table | None = None if evidence.truth is None else evidence.truth.filter(inside)
+    return replace(evidence, calls=calls, truth=truth, fingerprint=fingerprint(calls), **told)
+
+
+def rolling(
+    evidence: Evidence, settings: Settings, *, count: int, step_days: int, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Train and judge from each origin.
+
+    Returns: `origins`, with begin, end, what was judged and the headline of each; and `spread`: mean, standard
+        deviation, least and most of each figure of the headline, over the origins where it is known. JSON-able.
+    Raises:
+        ValueError: as `origins` and `train`.
+    """
+    start = evidence.calls["start"].to_numpy()
+    spans = origins(int(start.min()), int(start.max()), count, step_days)
+    told = []
+    for place, (begin, end) in enumerate(spans):
+        trained = train(stretch(evidence, begin, end), settings, part(progress, place, count))
+        check(trained)
+        figures = judge(trained)
+        told.append(
+            {
+                "begin": str(pd.Timestamp(begin, unit="ms", tz="UTC")),
+                "end": str(pd.Timestamp(end, unit="ms", tz="UTC")),
+                "rows": figures["rows"],
+                "headline": flat(figures["headline"]["model"]),
+            }
+        )
+    names = dict.fromkeys(name for one in told for name in one["headline"])
+    return {"origins": told, "spread": {name: spread([one["headline"].get(name) for one in told]) for name in names}}
+
+
+def part(progress: Progress | None, place: int, count: int) -> Callable[[str, float], None] | None:
+    """Progress of one of several trainings."""
+    if progress is None:
+        return None
+    return lambda what, done: progress(f"{place + 1}/{count} {what}", (place + done) / count)
+
+
+def flat(figures: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of nested figures by their dotted names."""
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[prefix + name] = float(value)
+    return found
+
+
+def spread(values: list[float | None]) -> dict[str, float | int | None]:
+    """Of the values that are known: how many, mean, standard deviation (n - 1), least and most."""
+    known = np.array([value for value in values if value is not None], dtype=float)
+    if not len(known):
+        return {"origins": 0, "mean": None, "sd": None, "least": None, "most": None}
+    sd = float(known.std(ddof=1)) if len(known) > 1 else None
+    return {
+        "origins": len(known), "mean": float(known.mean()), "sd": sd, "least": float(known.min()),
+        "most": float(known.max()),
+    }  # fmt: skip
