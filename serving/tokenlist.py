@@ -17,9 +17,7 @@ be known, under a key that is used for nothing else, never under that of stored 
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -34,6 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from ..features.numbers import Number, parse
 from ..features.pseudonyms import Key
+from .files import write_whole
 from .policy import PROTECTED
 from .signing import sign, verify
 from .strictjson import as_fields, as_text, as_whole, decode
@@ -163,7 +162,7 @@ def make(
     ), strict=True))  # fmt: skip
     head = json.dumps(said, separators=(",", ":")).encode() + b"\n"
     _said(head)
-    _write(path, head + sign(head, signer) + data)
+    write_whole(path, head + sign(head, signer) + data)
     shown = {name: said[name] for name in ("epoch", "valid_until", "tokens", "width", "false_positive_rate")}
     return shown | {"bytes": path.stat().st_size} | dict(left)
 
@@ -194,15 +193,3 @@ def _said(head: bytes) -> dict[str, Any]:
         if datetime.strptime(as_text(said[name], name), MOMENT).strftime(MOMENT) != said[name]:
             raise ValueError(f"{name} must be a moment such as 2026-04-01T00:00:00Z")
     return said
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)

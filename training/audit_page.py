@@ -16,10 +16,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..features.catalogue import DEFINED
+from ..serving.files import write_whole
 from . import track
 from .audit import verify
 from .audit_store import MOVES
-from .auditlog import payloads, read, replace
+from .auditlog import payloads, read
 from .gates import Gates
 from .pictures import pictures
 from .place import Place
@@ -35,7 +36,7 @@ def write_page(place: Place, run: str, path: Path) -> None:
     Raises:
         ValueError: if the log does not know the run, or MLflow no longer has its figures.
     """
-    replace(path, page(facts(place, run)).encode())
+    write_whole(path, page(facts(place, run)).encode())
 
 
 def write_first_page(
@@ -49,7 +50,7 @@ def write_first_page(
     earlier = [told for _, told in payloads(place.log, "run")]
     told = about(run, figures, gates.told(run["record"]["metric"]), earlier)
     later: dict[str, Any] = {"entry": None, "moves": [], "checked": None, "entries": None, "alias": None}
-    replace(path, page(told | later).encode())
+    write_whole(path, page(told | later).encode())
 
 
 def about(

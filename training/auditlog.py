@@ -30,6 +30,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ..serving.files import write_whole
 from ..serving.signing import key_id, read_public_key, sign, verify, write_public_key
 from ..serving.strictjson import as_fields, as_mapping, as_text, as_whole, decode
 from .merkle import consistency_proof, inclusion_proof, leaf_hash, root
@@ -95,9 +96,9 @@ def append(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519Priv
         head = Head(index + 1, root([*leaves, bytes.fromhex(leaf)]).hex(), leaf, "")
         signed = Head(head.size, head.root, leaf, sign(head.message(), key).decode().strip())
         # The payload first: an entry without its payload would be a fault.
-        replace(payload_path(folder, index), encode({"salt": salt.hex(), "payload": dict(payload)}))
+        write_whole(payload_path(folder, index), encode({"salt": salt.hex(), "payload": dict(payload)}))
         _append_line(folder / LOG, entry_line(Entry(index, bare.at, kind, bare.commitment, signed)))
-        replace(folder / HEAD, encode(_head_json(signed)) + b"\n")
+        write_whole(folder / HEAD, encode(_head_json(signed)) + b"\n")
     return index
 
 
@@ -239,19 +240,6 @@ def commitment(salt: bytes, payload: bytes) -> str:
 def encode(value: Mapping[str, Any]) -> bytes:
     """The one byte form of a JSON object on one line."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _sound(folder: Path, key: Ed25519PrivateKey) -> list[Entry]:

@@ -11,8 +11,6 @@ signed; it belongs into something that is. It says in its metadata what the scor
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 
 from ..features.catalogue import catalogue_hash
 from ..serving.bundle import Bundle, load
+from ..serving.files import write_whole
 from ..serving.signing import read_public_key
 from ..serving.structure import CATEGORICAL, Tree, check_structure
 
@@ -84,7 +83,7 @@ def export(bundle: Path, file: Path, *, signer: Path) -> dict[str, Any]:
     }
     if (most := max(one.raw for one in compared.values())) > MOST:
         raise ValueError(f"{file}: expected raw scores within {MOST} of the bundle's, got a difference of {most}")
-    _write(file, data)
+    write_whole(file, data)
     told = {name: asdict(one) for name, one in compared.items()}
     return {"model": found.model_id, "features": list(found.features), "bytes": len(data)} | told
 
@@ -264,15 +263,3 @@ def _double(values: Iterable[float], shape: Sequence[int] | None = None) -> onnx
 
 def _whole(values: Sequence[int]) -> onnx.TensorProto:
     return helper.make_tensor("", TensorProto.INT64, [len(values)], values)
-
-
-def _write(file: Path, data: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.rename(file)
-    finally:
-        temporary.unlink(missing_ok=True)
