@@ -13,8 +13,7 @@ from typing import Annotated
 try:
     import typer
 
-    from .audit_commands import commands
-    from .export_commands import commands as exports
+    from . import audit_commands, export_commands, serve_commands
 except ImportError:  # the base install embeds the scorer; the command comes with training
     sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
 
@@ -25,8 +24,8 @@ app = typer.Typer(
     help="Nuisance-call classifier that its users can retrain, embed and hold to account.",
 )
 
-app.add_typer(commands)
-app.add_typer(exports)
+for more in (serve_commands, audit_commands, export_commands):
+    app.add_typer(more.commands)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
@@ -319,49 +318,6 @@ def score(
             strict=strict, threads=threads, progress=tell,
         )  # fmt: skip
     console.emit_json(result) if json else present.scored(result)
-
-
-@app.command()
-def serve(
-    bundle: Bundle,
-    key: Annotated[Path, typer.Option("--key", help="Key file for the tokens of numbers.")],
-    keys: Annotated[Path, typer.Option("--keys", help="File of the keys that clients show; see api-key.")],
-    state: Annotated[Path, typer.Option("--state", help="Folder of what outlives the process.")],
-    trust: Trust = None,
-    policy: PolicyFile = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
-    zone: Annotated[str, typer.Option(help="Time zone of hours and days.")] = "Asia/Shanghai",
-    deadline: Annotated[float, typer.Option(help="Milliseconds for a verdict; then the answer is pass.")] = 20.0,
-    calls: Annotated[int, typer.Option(help="Calls in memory at most.")] = 2_000_000,
-    numbers: Annotated[int, typer.Option(help="Numbers in memory at most.")] = 200_000,
-    compiled: Annotated[bool, typer.Option(help="Use Numba, if it is installed.")] = True,
-) -> None:
-    """Serve verdicts over HTTP: score, observe, report, explain, and a page for operators."""
-    from ..features.pseudonyms import read_key
-    from ..serving import Swap, read_policy, read_public_key
-    from ..serving.server import serve as run
-
-    signer = read_public_key(trust or bundle.parent / "signer.pub")
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    judge = Swap(trusted=[signer], policy=read_policy(policy), epoch_file=state / "epoch")
-    run(
-        bundle, judge, read_key(key), keys, state, host=host, port=port, zone=zone, deadline=deadline / 1000,
-        calls=calls, numbers=numbers, compiled=compiled,
-    )  # fmt: skip
-
-
-@app.command()
-def api_key(
-    keys: Annotated[Path, typer.Option("--keys", help="File that the key's hash is added to.")],
-    name: Annotated[str, typer.Option(help="Who holds the key.")],
-    scopes: Annotated[str, typer.Option(help="Of score, report, explain, admin; with commas between.")] = "score",
-    rate: Annotated[int, typer.Option(help="Requests a second.")] = 20_000,
-) -> None:
-    """Make a key for a client of the service, and print it: it is kept nowhere."""
-    from ..serving.access import add_key
-
-    typer.echo(add_key(keys, name, scopes.split(","), rate))
 
 
 @app.command()

@@ -1,0 +1,60 @@
+"""Commands of the service over HTTP. Thin: every step lives in its own module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+commands = typer.Typer()
+
+Bundle = Annotated[Path, typer.Option("--bundle", help="Folder of a signed bundle.")]
+Trust = Annotated[
+    Path | None,
+    typer.Option("--trust", help="Public key (PEM) that signed the bundle; by default signer.pub beside the bundle."),
+]
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy file; the shipped one by default.")]
+
+
+@commands.command()
+def serve(
+    bundle: Bundle,
+    key: Annotated[Path, typer.Option("--key", help="Key file for the tokens of numbers.")],
+    keys: Annotated[Path, typer.Option("--keys", help="File of the keys that clients show; see api-key.")],
+    state: Annotated[Path, typer.Option("--state", help="Folder of what outlives the process.")],
+    trust: Trust = None,
+    policy: PolicyFile = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    zone: Annotated[str, typer.Option(help="Time zone of hours and days.")] = "Asia/Shanghai",
+    deadline: Annotated[float, typer.Option(help="Milliseconds for a verdict; then the answer is pass.")] = 20.0,
+    calls: Annotated[int, typer.Option(help="Calls in memory at most.")] = 2_000_000,
+    numbers: Annotated[int, typer.Option(help="Numbers in memory at most.")] = 200_000,
+    compiled: Annotated[bool, typer.Option(help="Use Numba, if it is installed.")] = True,
+) -> None:
+    """Serve verdicts over HTTP: score, observe, report, explain, and a page for operators."""
+    from ..features.pseudonyms import read_key
+    from ..serving import Swap, read_policy, read_public_key
+    from ..serving.server import serve as run
+
+    signer = read_public_key(trust or bundle.parent / "signer.pub")
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    judge = Swap(trusted=[signer], policy=read_policy(policy), epoch_file=state / "epoch")
+    run(
+        bundle, judge, read_key(key), keys, state, host=host, port=port, zone=zone, deadline=deadline / 1000,
+        calls=calls, numbers=numbers, compiled=compiled,
+    )  # fmt: skip
+
+
+@commands.command()
+def api_key(
+    keys: Annotated[Path, typer.Option("--keys", help="File that the key's hash is added to.")],
+    name: Annotated[str, typer.Option(help="Who holds the key.")],
+    scopes: Annotated[str, typer.Option(help="Of score, report, explain, admin; with commas between.")] = "score",
+    rate: Annotated[int, typer.Option(help="Requests a second.")] = 20_000,
+) -> None:
+    """Make a key for a client of the service, and print it: it is kept nowhere."""
+    from ..serving.access import add_key
+
+    typer.echo(add_key(keys, name, scopes.split(","), rate))
