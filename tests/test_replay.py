@@ -18,7 +18,10 @@ from callsieve.training.train import Settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-DATASETS = {"calls", "reports", "findings", "truth", "vectors", "labelled train", "labelled valid"}
+DATASETS = {
+    "calls", "reports", "findings", "recycled", "lists", "campaigns", "truth", "vectors", "labelled train",
+    "labelled valid",
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -107,7 +107,8 @@ def evidence(
         calls: keyed calls, sorted by `start`.
         reports, findings: columns of REPORTS, FINDINGS.
         recycled, lists, campaigns: columns of RECYCLED, LISTS, CAMPAIGNS; empty if not given.
-        truth: one row a call in the same order, columns TRUTH_COLUMNS; only judging reads it, never fitting.
+        truth: one row a call in the same order, columns TRUTH_COLUMNS and, if known, campaign; judging reads
+            it, and the split its campaigns, never fitting.
     Raises:
         ValueError: if the calls are out of order, or the truth is not of these calls.
     """

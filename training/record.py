@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .dataset import array_hash
-from .evidence import FINDINGS, REPORTS, TRUTH_COLUMNS, Evidence, fingerprint
+from .evidence import CAMPAIGNS, FINDINGS, LISTS, RECYCLED, REPORTS, TRUTH_COLUMNS, Evidence, fingerprint
 from .label_policy import policy_of
 from .provenance import commit, source_hash, versions
 from .score import SIGNER
@@ -68,14 +68,18 @@ def datasets(trained: Trained, source: str) -> dict[str, dict[str, Any]]:
 
 
 def tables(evidence: Evidence) -> Iterable[tuple[str, pa.Table, str]]:
-    """Reports, findings and truth in one form, whatever they were read from."""
-    for name, frame, schema in (("reports", evidence.reports, REPORTS), ("findings", evidence.findings, FINDINGS)):
+    """Everything beside the calls that a model or its split comes from, in one form, whatever it was read from."""
+    said = {"reports": REPORTS, "findings": FINDINGS, "recycled": RECYCLED, "lists": LISTS, "campaigns": CAMPAIGNS}
+    for name, schema in said.items():
+        frame = getattr(evidence, name)
         kept = [field for field in schema if field.name in frame]
         yield name, pa.table({field.name: arrow(frame[field.name], field.type) for field in kept}), "training"
     if evidence.truth is not None:
+        # The split keeps campaigns together: what they are decides who is learnt from.
+        names = [*TRUTH_COLUMNS, *(name for name in ("campaign",) if name in evidence.truth.column_names)]
         plain = [pc.dictionary_decode(column) if pa.types.is_dictionary(column.type) else column
-                 for column in evidence.truth.select(TRUTH_COLUMNS).columns]  # fmt: skip
-        yield "truth", pa.table(plain, names=TRUTH_COLUMNS), "evaluation"
+                 for column in evidence.truth.select(names).columns]  # fmt: skip
+        yield "truth", pa.table(plain, names=names), "evaluation"
 
 
 def arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:
