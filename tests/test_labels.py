@@ -145,6 +145,19 @@ def test_later_findings_make_a_reporter_more_or_less_credible():
     assert label(calls, [*history, *said], before, policy=alone).loc["a", "source"] == "reports"
 
 
+@pytest.mark.parametrize("nuisance", [True, False])
+def test_a_finding_after_the_cutoff_makes_no_reporter_more_or_less_credible(nuisance):
+    """The drawn histories hardly ever have a reporter who is borne out later; so this one has."""
+    witness = CROWD[0]
+    calls = [*called("a", CROWD[:30], 18), *called("checked", CROWD[:30], 18)]
+    said = [*(told("a", person, 18.1) for person in CROWD[:3]), told("checked", witness, 18.2)]
+    late = [{"number": "checked", "nuisance": nuisance, "known_at": CUTOFF + 1}]
+    timely = [{"number": "checked", "nuisance": nuisance, "known_at": CUTOFF - 1}]
+    unchecked, later, sooner = (label(calls, said, checks).loc["a", "confidence"] for checks in ([], late, timely))
+    assert later == unchecked
+    assert sooner > unchecked if nuisance else sooner < unchecked
+
+
 def test_people_who_name_the_same_numbers_are_one_voice():
     ring, honest = CROWD[:6], CROWD[6:12]
     calls = [one for name in ("a", "b", "c") for one in called(name, CROWD, 18)]
