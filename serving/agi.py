@@ -11,8 +11,8 @@ the dialplan goes on with the "pass" it began with: nobody listens (AGISTATUS is
 dialogue takes more than SECONDS. What this cannot mend: Asterisk waits without end for a process that holds the line
 and does nothing, one that was stopped by a signal; so let a watchdog end such a one.
 
-Written against Asterisk's documents and the lines that its res_agi.c writes and reads, and tested with a recorded
-dialogue: not with Asterisk itself, which Debian 13 does not have.
+Written against Asterisk's documents and the lines that its res_agi.c writes and reads, and tested with a dialogue
+put together from them: never with Asterisk itself, which Debian 13 does not have.
 """
 
 from __future__ import annotations

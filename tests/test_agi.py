@@ -1,4 +1,4 @@
-"""Asterisk's side of the dialogue, as recorded; whatever else comes, the line is closed in time and calls go on."""
+"""Asterisk's side of the dialogue, put together from its source; whatever comes, the line is closed and calls go on."""
 
 import asyncio
 import contextlib
