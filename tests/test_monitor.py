@@ -109,6 +109,18 @@ def test_a_shift_is_told_with_its_part_and_its_size():
     assert next(one for one in compare(known, amount) if one.name == "calls").alarm
 
 
+def test_deviations_are_those_of_one_more_day():
+    """Against the textbook: a new value of a sample whose spread is estimated follows Student's law."""
+    days = list(drawn_days(np.random.default_rng(8), 30))
+    by_kind = {kind: [day.amounts["calls"] for day in days if day.kind == kind] for kind in ("weekday", "weekend")}
+    left = [value - np.mean(some) for some in by_kind.values() for value in some]
+    spread, same = (sum(one * one for one in left) / 28) ** 0.5, by_kind["weekday"]
+    day = replace(next(day for day in days if day.kind == "weekday"), amounts={"calls": 9.2})
+    student = (9.2 - np.mean(same)) / (spread * (1 + 1 / len(same)) ** 0.5)
+    found = next(one.z for one in compare(build("m", {}, days), day) if one.name == "calls")
+    assert found == pytest.approx(stats.norm.isf(stats.t.sf(student, 28)))
+
+
 def test_few_days_raise_fewer_alarms_than_many():
     """A spread that was learnt from few days may be too small: the same deviation means less."""
     day = replace(next(drawn_days(np.random.default_rng(4), 1)), amounts={"calls": 9.4})

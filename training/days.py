@@ -37,7 +37,10 @@ DELAY = "hours until a report comes in"
 NO_YES = ("no", "yes")
 # They remember 28 days: the longer the records go on, the more they tell, whatever the calls are like.
 LONG_MEMORY = ("number_days_known", "number_active_days", "out_active_days", "out_days_since_last")
-MONITORED = tuple(name for name in NAMES if name not in (*LONG_MEMORY, "call_weekday"))
+# What is known of a trunk is known of few: one that comes or goes moves them all. Whether it is told is watched.
+MONITORED = tuple(
+    name for name in NAMES if name not in (*LONG_MEMORY, "call_weekday") and not name.startswith("trunk_")
+)
 LAST_HOUR = 23
 # Categories, and marks that a call has or has not.
 LEVELS: dict[str, tuple[str, ...]] = {
@@ -159,9 +162,10 @@ def histogram(values: Array, cuts: Sequence[float]) -> Array:
 
 def columns(stretch: Stretch, rows: Array) -> Iterator[tuple[str, Array]]:
     """What histograms are made of, by name: features, facts of the records, the raw score."""
-    calls, some = stretch.calls.take(rows), stretch.X[rows]
+    told = [name for name, _ in WORDS.values()] + list(LENGTHS.values())
+    calls = stretch.calls.select(told).take(rows)
     for name in MONITORED:
-        yield name, some[:, NAMES.index(name)]
+        yield name, stretch.X[rows, NAMES.index(name)]  # one by one: all together are as large as the vectors
     for name, (column, words) in WORDS.items():
         yield name, levels_of(calls[column], words)
     for name, column in LENGTHS.items():

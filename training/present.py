@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..features.catalogue import DEFINED
 from .console import say, show_table
 from .evaluate import calls_text
 from .report import NOT_MEASURED, share
 
 QUANTILES = ("median", "p90")
-SHIFTS_SHOWN = 12
+SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 
 
 def study(figures: Mapping[str, Any], folder: Path) -> None:
@@ -82,14 +81,14 @@ def monitored(result: Mapping[str, Any]) -> None:
     """What of a day is out of the usual, or else what is nearest to it; and whether the certificate still holds."""
     alarms = [one for one in result["shifts"] if one["alarm"]]
     rows = [
-        ((DEFINED[one["name"]].en if one["name"] in DEFINED else one["name"]), one["part"],
-         *(f"{one[word]:.1%}" if one["measure"] == "histogram" else f"{one[word]:,.4g}" for word in ("then", "now")),
+        (one["name"], one["part"],
+         *(f"{one[word]:.1%}" if one["measure"] == "histogram" else f"{one[word]:,.0f}" for word in ("then", "now")),
          *("" if one[word] is None else f"{one[word]:.3f}" for word in ("psi", "ks")), f"{one['z']:+.1f}")
-        for one in (alarms or result["shifts"])[:SHIFTS_SHOWN]
+        for one in (alarms[:SHIFTS_SHOWN] or result["shifts"][:NEAREST_SHOWN])
     ]  # fmt: skip
     what = f"{len(alarms)} ALARMS" if alarms else "no alarm; what is farthest from usual"
     title = f"{result['day']} ({result['kind']}), {result['calls']:,} calls: {what}"
-    show_table(title, ("", "part", "usual", "that day", "PSI", "KS", "deviations"), rows)
+    show_table(title, ("statistic", "part", "usual", "that day", "PSI", "KS", "deviations"), rows)
     if alarms and result["resembles"] != result["kind"]:
         say(f"the day looks more like a {result['resembles']}: a holiday?")
     told = result["certificate"]

