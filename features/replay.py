@@ -35,7 +35,8 @@ from .windows import (
 
 # A record: RECORD integers a call, in one line of the processor's cache. LATE is when a late record came in, NEVER for
 # one that was known in time; TALK is NONE while a call is not over; PARTIES holds the caller in its upper half and
-# the callee in its lower one; TOLD the facts of the call itself; ROW where its vector goes.
+# the callee in its lower one; TOLD the facts of the call itself; ROW where its vector goes,
+# NONE if nobody asks for it.
 RECORD = 8
 LATE, PARTIES, TOLD, ROW = range(4, 8)
 HALF = (1 << 32) - 1
@@ -197,8 +198,9 @@ def tell_nothing(
         pairs[i] = 0
     for i in range(count):
         record = (views[origin + i] >> 1) * RECORD
-        row = records[record + ROW] * width + column
-        emit_out(records[record + START], state, 0, calls, pairs, 0, records[record + TOLD], out, row)
+        if records[record + ROW] >= 0:
+            row = records[record + ROW] * width + column
+            emit_out(records[record + START], state, 0, calls, pairs, 0, records[record + TOLD], out, row)
 
 
 def take_out(origin: int, count: int, views: Ints, records: Ints, calls: Ints, others: Ints, directions: Ints) -> None:
@@ -250,7 +252,7 @@ def replay(
             at = records[record + START]
             direction = directions[i]
             column = out_column if direction == 0 else in_column
-            if column >= 0:
+            if column >= 0 and records[record + ROW] >= 0:
                 # Leave first: an event that is let in now enters only the windows that still reach it.
                 leave(at, calls[i * FIELDS + FACTS] >> DAY_SHIFT, state, 0, calls, links, pairs, pair_of)
                 # An attempt that is known at its start needs not wait in the heap: its place in the order will do.

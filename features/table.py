@@ -42,21 +42,32 @@ class Grouped:
     offsets: Array
 
 
-def vectors(calls: pa.Table, *, features: tuple[str, ...] = NAMES, threads: int | None = None) -> Array:
-    """Feature vectors of every call as of its start, from all calls of the table that were known before.
+def vectors(
+    calls: pa.Table,
+    *,
+    rows: Array | None = None,
+    features: tuple[str, ...] = NAMES,
+    threads: int | None = None,
+) -> Array:
+    """Feature vectors of calls as of their start, from all calls of the table that were known before.
 
     Args:
         calls: keyed calls, columns `records.KEYED_COLUMNS`, in any order.
+        rows: the calls whose vectors are asked for, each once; all by default. The fewer, the quicker.
         features: names from the catalogue; the fewer, the quicker.
         threads: how many cores; all by default. The result does not depend on it.
-    Returns: float64 (calls, features), rows in the order of `calls`; NaN where a value is unknown.
+    Returns: float64 (rows, features), in the order of `rows`; NaN where a value is unknown.
     Raises: ValueError: if a column is missing or holds an unknown word, or a feature is not in the catalogue.
     """
     wanted = chosen(features)
     found = packed(calls)
-    rows = fill(found, wanted, threads or os.cpu_count() or 1)
+    count = len(found.order)
+    if rows is not None:
+        place_rows(found, rows)
+        count = len(rows)
+    out = fill(found, wanted, count, threads or os.cpu_count() or 1)
     order = [feature.name for feature in wanted]
-    return rows if order == list(features) else rows[:, [order.index(name) for name in features]]
+    return out if order == list(features) else out[:, [order.index(name) for name in features]]
 
 
 def vectors_by_caller(
@@ -72,15 +83,22 @@ def vectors_by_caller(
     found = packed(calls)
     views = grouped(NUMBER, found, wanted).views
     rows = views[views & 1 == 0] >> 1
-    found.records[replay.ROW :: replay.RECORD][rows] = np.arange(len(rows))
-    return rows, fill(found, wanted, threads or os.cpu_count() or 1)
+    place_rows(found, rows)
+    return rows, fill(found, wanted, len(rows), threads or os.cpu_count() or 1)
 
 
-def fill(calls: Packed, features: tuple[Feature, ...], threads: int) -> Array:
-    """The vectors of packed calls, features in the order of the catalogue, each in the row that its record names."""
+def place_rows(calls: Packed, rows: Array) -> None:
+    """Say of each call where its vector goes: those of `rows` in that order, those of the others nowhere."""
+    places = calls.records[replay.ROW :: replay.RECORD]
+    places[:] = windows.NONE
+    places[rows] = np.arange(len(rows))
+
+
+def fill(calls: Packed, features: tuple[Feature, ...], count: int, threads: int) -> Array:
+    """The `count` vectors of packed calls, features in the order of the catalogue, in the rows that records name."""
     import joblib
 
-    out = np.empty((len(calls.order), len(features)))
+    out = np.empty((count, len(features)))
     numbers = grouped(NUMBER, calls, features)
     tasks = []
     for kind in KINDS:
@@ -92,7 +110,7 @@ def fill(calls: Packed, features: tuple[Feature, ...], threads: int) -> Array:
             numbers.engine.follow_first(numbers.offsets, numbers.views, calls.records, owners)
             groups = grouped(kind, calls, features)
             rows = calls.records[replay.ROW :: replay.RECORD][owners < 0]
-            out[rows[:, None], columns_of(kind.name, features)] = np.nan
+            out[rows[rows >= 0, None], columns_of(kind.name, features)] = np.nan
         tasks += passes(kind, groups, calls, features, out, threads)
     # Threads suffice: the compiled kernel lets go of the interpreter's lock.
     joblib.Parallel(threads, require="sharedmem")(joblib.delayed(task)() for task in tasks)

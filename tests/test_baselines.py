@@ -7,6 +7,7 @@ import pytest
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.serving.scorer import STRATUM
 from callsieve.training.baselines import baseline_scores, learning_side, log_odds, logistic
+from callsieve.training.feeds import of_all
 from callsieve.training.fit import Part
 from callsieve.training.judge import judge
 from callsieve.training.split import FOLDS
@@ -30,12 +31,13 @@ def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, s
     assert list(scores) == ["logistic regression", "number class"]
     later = trained.start >= trained.plan.label_cutoff
     for raw in scores.values():
-        assert (~np.isnan(raw) == (later & (trained.fold != FOLDS.index("train")))).all()
+        judged = np.isin(np.arange(len(later)), trained.feed.rows)
+        assert (~np.isnan(raw) == (judged & later & (trained.fold != FOLDS.index("train")))).all()
 
 
 def test_the_class_alone_knows_nothing_else(trained, scores):
-    told = ~np.isnan(scores["number class"])
-    levels, raw = trained.vectors[told, CLASS], scores["number class"][told]
+    told = np.flatnonzero(~np.isnan(scores["number class"]))
+    levels, raw = trained.feed.values(told, CLASS), scores["number class"][told]
     assert all(len(set(raw[levels == one])) == 1 for one in set(levels[~np.isnan(levels)]))
 
 
@@ -44,7 +46,7 @@ def test_the_class_alone_ranks_classes_by_their_share_of_nuisance():
     X = np.zeros((3000, len(NAMES)))  # noqa: N806
     X[:, CLASS] = rng.integers(0, 3, 3000)
     y = (rng.random(3000) < np.array([0.5, 0.1, 0.3])[X[:, CLASS].astype(int)]).astype(np.int8)
-    raw = log_odds(logistic(Part(X, y, np.ones(3000)), (STRATUM,)), X, np.arange(3000))
+    raw = log_odds(logistic(Part(X, y, np.ones(3000)), (STRATUM,)), of_all(X), np.arange(3000), 3000)
     for level in range(3):
         rows = X[:, CLASS] == level
         assert raw[rows] == pytest.approx(np.log(y[rows].mean() / (1 - y[rows].mean())), abs=0.1)
@@ -61,9 +63,9 @@ def test_regression_finds_what_is_linear_and_what_is_missing():
     y = (rng.random(6000) < 1 / (1 + np.exp(-law))).astype(np.int8)
 
     model = logistic(Part(X, y, np.ones(6000)), (NAMES[plain], NAMES[other], STRATUM))
-    found = log_odds(model, X, np.arange(6000))
+    found = log_odds(model, of_all(X), np.arange(6000), 6000)
     assert np.abs(found - law).mean() < 0.15
-    assert np.isnan(log_odds(model, X, np.array([7]))[[6, 8]]).all()
+    assert np.isnan(log_odds(model, of_all(X), np.array([7]), 6000)[[6, 8]]).all()
 
 
 def test_they_learn_from_labels_as_known_then(trained):
@@ -71,7 +73,7 @@ def test_they_learn_from_labels_as_known_then(trained):
     learn = learning_side(trained)
     turned = dataclasses.replace(learn, y=(1 - learn.y).astype(np.int8))
     every = np.arange(len(learn.y))
-    one, other = (log_odds(logistic(side, NAMES), learn.X, every) for side in (learn, turned))
+    one, other = (log_odds(logistic(side, NAMES), of_all(learn.X), every, len(every)) for side in (learn, turned))
     assert roc_auc_score(learn.y, one) > 0.9
     assert roc_auc_score(learn.y, other) < 0.1
 

@@ -9,6 +9,7 @@ import pytest
 from callsieve.features.catalogue import NAMES
 from callsieve.training import canaries
 from callsieve.training.canaries import LeakError, both_sides, future_features, known_before, later_labels, tells_all
+from callsieve.training.feeds import of_all
 from callsieve.training.labels import label_numbers
 from callsieve.training.split import DAY
 from callsieve.training.train import Settings, train
@@ -29,24 +30,26 @@ def test_an_honest_training_passes(trained):
 def test_a_feature_made_of_the_future_is_found(trained):
     """A feature counts the next day's calls of the caller too; or one looks at the outcome of a call in the air."""
     start, caller = trained.start, trained.caller
-    planted = trained.vectors.copy()
+    planted = trained.feed.X.copy()
     column = NAMES.index("out_calls_count_24h")
     begin = trained.plan.train[0]
-    rows = np.flatnonzero((start >= begin) & (start < begin + DAY))
+    held = trained.feed.rows
+    places = np.flatnonzero((start[held] >= begin) & (start[held] < begin + DAY))
+    rows = held[places]
     ahead = [int(((caller == caller[row]) & (start > start[row]) & (start < start[row] + DAY)).sum()) for row in rows]
-    planted[rows, column] += ahead
+    planted[places, column] += ahead
     with pytest.raises(LeakError, match=r"feature out_calls_count_24h: .* made of the future"):
-        canaries.check(replace(trained, vectors=planted))
+        canaries.check(replace(trained, feed=replace(trained.feed, X=planted)))
 
 
 def test_one_value_is_enough(trained):
     again = canaries.vectors_again(trained, trained.plan.train[0] + DAY)
-    assert future_features(trained.vectors, again, NAMES) == len(again[0])
+    assert future_features(trained.feed, again, NAMES) == len(again[0])
     for wrong in (np.nan, 1e9):
-        planted = trained.vectors.copy()
-        planted[again[0][7], 3] = wrong
+        planted = trained.feed.X.copy()
+        planted[np.searchsorted(trained.feed.rows, again[0][7]), 3] = wrong
         with pytest.raises(LeakError, match=f"feature {NAMES[3]}: 1 of "):
-            future_features(planted, again, NAMES)
+            future_features(replace(trained.feed, X=planted), again, NAMES)
 
 
 def test_what_is_known_before_a_moment(evidence):
@@ -113,9 +116,9 @@ def test_a_feature_that_is_the_label_is_found():
     values[:, 1] += nuisance
     rows = np.ones(1000, dtype=bool)
     names = ("noise", "good", "other")
-    best = tells_all(values, nuisance, caller, rows, names)
+    best = tells_all(of_all(values), nuisance, caller, rows, names)
     assert best["name"] == "good"
     for planted in (nuisance.astype(float), -1.0 * nuisance, np.where(nuisance, np.nan, 5.0)):
         with pytest.raises(LeakError, match="feature other: alone it ranks callers with AUC 1"):
-            tells_all(np.column_stack([values[:, :2], planted]), nuisance, caller, rows, names)
-    assert tells_all(values, nuisance, caller, caller < 20, names) is None  # too few to say so
+            tells_all(of_all(np.column_stack([values[:, :2], planted])), nuisance, caller, rows, names)
+    assert tells_all(of_all(values), nuisance, caller, caller < 20, names) is None  # too few to say so

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from callsieve.training.dataset import build, sample
+from callsieve.training.dataset import build, labelled, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,7 +44,8 @@ def built(calls, labels=None, **changed):
     told = {"cutoff": CUTOFF, "calls_per_number": 100, "seed": 0} | changed
     vectors = np.column_stack([rows, rows**2]).astype(float)
     chosen = told.pop("rows", rows)
-    return build(vectors, calls, rows // 6, rows % 3, chosen, labels_of() if labels is None else labels, **told)
+    kept, found = labelled(calls, rows % 3, chosen, labels_of() if labels is None else labels, **told)
+    return build(vectors[kept], calls, rows // 6, rows % 3, kept, found)
 
 
 def test_rows_labels_weights_and_groups_belong_together(calls):

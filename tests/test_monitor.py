@@ -14,6 +14,7 @@ from callsieve.serving.bundle import load
 from callsieve.serving.signing import read_public_key
 from callsieve.training.__main__ import main
 from callsieve.training.days import MONITORED, Day, Stretch, cuts_of, day_of, histogram, quantiles, spans, whole_days
+from callsieve.training.feeds import of_all
 from callsieve.training.lineage import since_last
 from callsieve.training.monitor import certificate, compare, date_of, resembles, until
 from callsieve.training.place import place_of
@@ -144,7 +145,7 @@ def stretch(evidence, run):
 
     bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
     rows = vectors(evidence.calls)
-    return Stretch(evidence.calls, rows, bundle.model.predict_raw(rows), evidence.reports, bundle.thresholds)
+    return Stretch(evidence.calls, of_all(rows), bundle.model.predict_raw(rows), evidence.reports, bundle.thresholds)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ def test_the_reference_of_a_run_comes_back_and_holds_no_row(run, known, stretch,
 
 
 def test_the_days_of_a_run_are_usual_by_its_reference(known, stretch):
-    days = whole_days(stretch)
+    days = whole_days(stretch.calls)
     assert str(min(days)) == known.first and (min(days) - min(spans(stretch.calls))).days == 7
     far = [shift for day, rows in days.items() for shift in compare(known, day_of(day, rows, stretch, known.cuts))]
     assert not [shift for shift in far if shift.alarm]
@@ -180,10 +181,10 @@ def test_the_days_of_a_run_are_usual_by_its_reference(known, stretch):
 def test_a_broken_feed_is_found_on_its_first_day(feed, known, stretch):
     from callsieve.features.table import vectors
 
-    last = sorted(whole_days(stretch))[-1]
+    last = sorted(whole_days(stretch.calls))[-1]
     on = int(stretch.calls["day"].to_numpy()[spans(stretch.calls)[last].start])
     calls = shifts.FEEDS[feed](stretch.calls, on)
-    broken = Stretch(calls, vectors(calls), np.full(calls.num_rows, np.nan), stretch.reports, ())
+    broken = Stretch(calls, of_all(vectors(calls)), np.full(calls.num_rows, np.nan), stretch.reports, ())
     for day, alarm in ((last - timedelta(days=1), False), (last, True)):
         found = compare(known, day_of(day, spans(calls)[day], broken, known.cuts))
         assert any(shift.alarm for shift in found) is alarm, [one for one in found if one.alarm]
@@ -209,9 +210,9 @@ def test_a_run_is_compared_with_the_one_before_it(run, stretch, tmp_path):
     place = place_of(run[0], None, None)
     same = since_last(place, stretch)
     assert (same["model"], same["moved"], same["shifts"]) == (run[1]["model"]["id"], 0, [])
-    rows = stretch.X.copy()
+    rows = stretch.vectors.X.copy()
     rows[:, NAMES.index("out_calls_count_24h")] += 1000
-    other = since_last(place, replace(stretch, X=rows))
+    other = since_last(place, replace(stretch, vectors=of_all(rows)))
     assert [one["name"] for one in other["shifts"]] == ["out_calls_count_24h"]
     assert other["shifts"][0]["now"] < 0.01 and 2 * other["shifts"][0]["days"] >= other["days"]
     assert since_last(place_of(tmp_path, None, None), stretch) is None
@@ -219,7 +220,8 @@ def test_a_run_is_compared_with_the_one_before_it(run, stretch, tmp_path):
 
 
 def test_measure_needs_whole_days(stretch):
-    short = replace(stretch, calls=stretch.calls.slice(0, 100), X=stretch.X[:100], raw=stretch.raw[:100])
+    few = of_all(stretch.vectors.X[:100])
+    short = replace(stretch, calls=stretch.calls.slice(0, 100), vectors=few, raw=stretch.raw[:100])
     with pytest.raises(ValueError, match="expected at least 5 whole days, got 0"):
         measure("m", short)
 

@@ -9,21 +9,22 @@ import pytest
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.serving.bundle import load
 from callsieve.serving.signing import generate_signing_key, read_public_key, read_signing_key
-from callsieve.training.dataset import Dataset
+from callsieve.training.dataset import Dataset, build
 from callsieve.training.evidence import evidence as put_together
-from callsieve.training.feeds import Feed, answered_only
+from callsieve.training.feeds import answered_only
 from callsieve.training.judge import judge, metrics
 from callsieve.training.present import headline
 from callsieve.training.provenance import source_hash
 from callsieve.training.report import page
+from callsieve.training.scope import rows_of
 from callsieve.training.train import (
     LEAST_OF_A_CLASS,
     Settings,
     class_words,
-    datasets,
     fit_models,
+    labels_of,
+    learnt_rows,
     require_both,
-    rows_of,
     train,
     write_bundle,
 )
@@ -124,9 +125,13 @@ def test_folds_go_forward_in_time(trained):
 def sides(evidence, t, calls=None):
     """What is fitted; `calls` are the first calls, where not all are there yet."""
     known = slice(calls)
-    rows = t.vectors[known]
-    feed = Feed("complete", np.arange(len(rows)), evidence.calls, rows)
-    return datasets(evidence, t.settings, (feed,), t.caller[known], t.caller[known], t.fold[known], t.plan)
+    caller, fold, told = t.caller[known], t.fold[known], t.feed.told[known]
+    labels = labels_of(evidence, t.settings, t.plan)
+    learnt = learnt_rows(evidence.calls, labels, t.settings, told, caller, fold, t.plan)
+    return {
+        name: build(t.feed.at(rows), evidence.calls, caller, caller, rows, said)
+        for name, (rows, said) in learnt.items()
+    }
 
 
 def same(one, other):

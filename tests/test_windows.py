@@ -262,6 +262,14 @@ def test_vectors_by_caller_are_the_same_vectors(calls):
     assert len(list(itertools.groupby(callers))) == len(set(callers))
 
 
+@given(histories(), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_vectors_of_some_calls_are_those_rows_of_all(calls, rng):
+    """In any order, and whatever calls were not asked for."""
+    rows = np.array(rng.sample(range(len(calls)), rng.randint(0, len(calls))), dtype=int)
+    same(vectors(table(calls), rows=rows, threads=1), vectors(table(calls), threads=1)[rows])
+
+
 def test_names_are_unique_and_the_hash_is_of_the_definitions():
     assert len(set(NAMES)) == len(NAMES) >= 60
     assert len(catalogue_hash()) == 64

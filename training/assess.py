@@ -10,8 +10,9 @@ from .certify import certificate, choose_threshold
 from .console import Tell
 from .evidence import Evidence, judged, read_evidence
 from .feeds import complete
-from .judge import RULE, Scored, born_after, data_figures, figures
+from .judge import RULE, Scored, data_figures, figures
 from .label_policy import read_label_policy
+from .scope import born_after
 from .score import open_scorer
 from .split import DAY, WINDOW_DAYS, codes
 from .train import TARGETS
@@ -32,7 +33,7 @@ def assess(bundle: Path, data: Path, *, trust: Path | None, threads: int, progre
     progress("features", 0.1)
     X = complete(evidence, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)
-    scored = scored_calls(evidence, X, scorer.score_table(X, threads=threads or 2).raw)
+    scored = scored_calls(evidence, X[:, RULE], scorer.score_table(X, threads=threads or 2).raw)
     progress("judge", 0.8)
     return {
         "model": {"id": scorer.bundle.model_id},
@@ -47,19 +48,19 @@ def assess(bundle: Path, data: Path, *, trust: Path | None, threads: int, progre
     }
 
 
-def scored_calls(evidence: Evidence, rows: Array, raw: Array) -> Scored:
+def scored_calls(evidence: Evidence, rule: Array, raw: Array) -> Scored:
     """Judge on every call after the first 7 days, and on the lives of the numbers born after them."""
     start = evidence.calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(evidence.calls["caller"]), codes(evidence.calls["callee"])
     known = judged(evidence, caller, read_label_policy())
     begin = int(start.min()) + WINDOW_DAYS * DAY
     lives = born_after(begin, known, caller, start)
-    return Scored(rows, raw, known, caller, callee, start, (start >= begin) & known.known, lives, 0)
+    return Scored(rule, raw, known, caller, callee, start, (start >= begin) & known.known, lives, 0)
 
 
 def best_rule(scored: Scored) -> Band:
     """The lowest threshold on calls per hour whose benign error on these calls is within the target."""
     name, target = TARGETS[0]
-    values = scored.vectors[scored.rows & ~scored.judged.nuisance, RULE]
+    values = scored.rule[scored.rows & ~scored.judged.nuisance]
     threshold = choose_threshold(values, target, margin=1.0)
     return Band(name, threshold, certificate("these calls", values, threshold, target))

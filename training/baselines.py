@@ -14,11 +14,12 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from ..features.catalogue import FEATURES
 from ..serving.scorer import STRATUM
+from .dataset import build
 from .evidence import campaigns_of
 from .feeds import Feed
 from .fit import Part
 from .split import FOLDS, groups
-from .train import Trained, datasets, places
+from .train import Trained, labels_of, learnt_rows, places
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,20 +36,22 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
     "logistic regression" has the model's features, "number class" the class of the caller's number alone.
     """
     learn = learning_side(t)
-    unseen = np.flatnonzero((t.start >= t.plan.label_cutoff) & (t.fold != FOLDS.index("train")))
+    rows = t.feed.rows
+    unseen = rows[(t.start[rows] >= t.plan.label_cutoff) & (t.fold[rows] != FOLDS.index("train"))]
     told = {
         "logistic regression": logistic(learn, t.settings.features),
         "number class": logistic(learn, (STRATUM,)),
     }
-    return {name: log_odds(model, t.vectors, unseen) for name, model in told.items()}
+    return {name: log_odds(model, t.feed, unseen, len(t.start)) for name, model in told.items()}
 
 
 def learning_side(t: Trained) -> Part:
     """The labelled calls that the model was fitted on, of the complete feed."""
     calls = t.evidence.calls
-    whole = Feed("complete", np.arange(calls.num_rows), calls, t.vectors)
-    group = groups(calls, campaigns_of(t.evidence))
-    side = datasets(t.evidence, t.settings, (whole,), t.caller, group, t.fold, t.plan)["train"]
+    labels = labels_of(t.evidence, t.settings, t.plan)
+    sides = learnt_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
+    rows, told = sides["train"]
+    side = build(t.feed.at(rows), calls, groups(calls, campaigns_of(t.evidence)), t.caller, rows, told)
     return Part(side.X, side.y, side.weight)
 
 
@@ -69,12 +72,12 @@ def logistic(learn: Part, features: Sequence[str]) -> Pipeline:
     return model.fit(learn.X, learn.y, logisticregression__sample_weight=learn.weight)
 
 
-def log_odds(model: Pipeline, vectors: Array, rows: Array) -> Array:
-    """Scores of some rows, NaN for the others; rounded, so that they do not depend on the number of threads."""
-    raw = np.full(len(vectors), np.nan)
+def log_odds(model: Pipeline, feed: Feed, rows: Array, count: int) -> Array:
+    """Scores of some of all `count` calls, NaN for the others; rounded: they do not depend on the number of threads."""
+    raw = np.full(count, np.nan)
     for first in range(0, len(rows), PART):
         some = rows[first : first + PART]
-        raw[some] = np.round(model.decision_function(vectors[some]), 6)
+        raw[some] = np.round(model.decision_function(feed.at(some)), 6)
     return raw
 
 

@@ -28,16 +28,17 @@ from .credibility import among
 from .evidence import Evidence, campaigns_of
 from .labels import label_numbers
 from .reported import report_table
+from .scope import checked_again
 from .split import DAY, LINKS, codes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from .feeds import Feed
     from .train import Trained
 
     Array = npt.NDArray[Any]
 
-ROWS = 500  # whose vectors are computed anew
 LEAST_CALLERS = 30  # of each kind, below which a feature may rank them all by chance
 TOO_GOOD = 0.995
 _TOLD = {"reports": "known_at", "findings": "known_at", "recycled": "known_at", "lists": "known_at"}
@@ -57,7 +58,7 @@ def check(t: Trained) -> dict[str, Any]:
     names = columns_for(t.settings.features)
     moment = t.plan.train[0] + DAY
     again = vectors_again(t, moment)
-    checked = future_features(t.vectors, again, names)
+    checked = future_features(t.feed, again, names)
     cutoff = pd.Timestamp(t.plan.label_cutoff, unit="ms", tz="UTC")
     known = known_before(t.evidence, t.plan.label_cutoff)
     used = label_numbers(t.evidence, cutoff, t.settings.label_policy)
@@ -66,7 +67,7 @@ def check(t: Trained) -> dict[str, Any]:
     campaigns = {f"campaign {place}": column for place, column in enumerate(campaigns_of(t.evidence))}
     both_sides(t.fold, sides | campaigns)
     learnt = (t.start >= t.plan.train[0]) & (t.start < t.plan.train[1]) & t.judged.known
-    best = tells_all(t.vectors, t.judged.nuisance, t.caller, learnt, names)
+    best = tells_all(t.feed, t.judged.nuisance, t.caller, learnt, names)
     return {
         "vectors_again": checked,
         "labels_again": len(used),
@@ -112,9 +113,7 @@ def made_up(calls: pa.Table, moment: int) -> pa.Table:
 def vectors_again(t: Trained, moment: int) -> tuple[Array, Array]:
     """Rows of calls of the day before a moment, and their vectors from what was known before it."""
     known = known_before(t.evidence, moment)
-    start = known.calls["start"].to_numpy()
-    rows = np.flatnonzero(start >= moment - DAY)
-    rows = rows[:: max(1, len(rows) // ROWS)]
+    rows = checked_again(known.calls["start"].to_numpy(), t.plan)
     near, places = neighbours(known.calls, rows)
     again = vectors(near, threads=t.settings.threads or None)[places]
     if columns_for(t.settings.features) != NAMES:
@@ -141,14 +140,15 @@ def neighbours(calls: pa.Table, rows: Array) -> tuple[pa.Table, Array]:
     return calls.filter(pa.array(kept)), (np.cumsum(kept) - 1)[rows]
 
 
-def future_features(used: Array, again: tuple[Array, Array], names: Sequence[str]) -> int:
+def future_features(used: Feed, again: tuple[Array, Array], names: Sequence[str]) -> int:
     """How many vectors of `used` are as they were computed again.
 
     Raises:
         LeakError: if one value is not.
     """
     rows, then = again
-    differs = ~((used[rows] == then) | (np.isnan(used[rows]) & np.isnan(then)))
+    held = used.at(rows)
+    differs = ~((held == then) | (np.isnan(held) & np.isnan(then)))
     if differs.any():
         column = int(np.flatnonzero(differs.any(axis=0))[0])
         raise LeakError(
@@ -184,21 +184,21 @@ def both_sides(fold: Array, columns: Mapping[str, pa.ChunkedArray]) -> None:
             )
 
 
-def tells_all(X: Array, nuisance: Array, caller: Array, rows: Array, names: Sequence[str]) -> dict[str, Any] | None:  # noqa: N803
+def tells_all(feed: Feed, nuisance: Array, caller: Array, rows: Array, names: Sequence[str]) -> dict[str, Any] | None:
     """The feature that alone ranks callers best, by its value at one call of each; None if there are too few callers.
 
     Raises:
         LeakError: if it ranks them as only the label could.
     """
-    at = np.flatnonzero(rows)
+    at = feed.rows[rows[feed.rows]]
     at = at[np.random.default_rng(0).permutation(len(at))]
-    at = at[np.unique(caller[at], return_index=True)[1]]
+    at = np.sort(at[np.unique(caller[at], return_index=True)[1]])
     y = nuisance[at]
     if min(int(y.sum()), int((~y).sum())) < LEAST_CALLERS:
         return None
     areas = []
-    for column in range(X.shape[1]):
-        values = X[at, column]
+    for column in range(len(names)):
+        values = feed.values(at, column)
         area = roc_auc_score(y, np.where(np.isnan(values), -1.0, values))
         areas.append(max(area, 1 - area))
     best = int(np.argmax(areas))

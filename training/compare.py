@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..features.catalogue import NAMES
 from ..serving.bundle import Bundle
-from ..serving.scorer import STRATUM
 from .certify import ratio_interval
 from .evidence import Evidence, campaigns_of, judged
 from .feeds import complete
 from .gates import Gates
-from .split import codes, fold_of_group, groups, plan
-from .train import Settings, places, rows_of
+from .scope import rows_of
+from .split import caller_classes, codes, fold_of_group, groups, plan
+from .train import Settings, places
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -69,14 +68,12 @@ def compare(challenger: Bundle, champion: Bundle, evidence: Evidence, settings: 
 def certifying(evidence: Evidence, settings: Settings, features: tuple[str, ...]) -> tuple[Array, Array, Array]:
     """Vectors that hold these features, nuisance and caller of the judged calls of the certifying fold."""
     calls = evidence.calls
-    X = complete(evidence, features, settings.threads).X  # noqa: N806
     start, (caller, _) = calls["start"].to_numpy(), codes(calls["caller"])
     folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
-    stratum = np.nan_to_num(X[:, NAMES.index(STRATUM)], nan=-1).astype(int)
-    fold = fold_of_group(groups(calls, campaigns_of(evidence)), stratum, settings.seed)
+    fold = fold_of_group(groups(calls, campaigns_of(evidence)), caller_classes(calls), settings.seed)
     known = judged(evidence, caller, settings.label_policy)
-    rows = rows_of("certify", folds.certify, fold, start) & known.known
-    return X[rows], known.nuisance[rows], caller[rows]
+    rows = np.flatnonzero(rows_of("certify", folds.certify, fold, start) & known.known)
+    return complete(evidence, features, settings.threads, rows).X, known.nuisance[rows], caller[rows]
 
 
 def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803

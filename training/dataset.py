@@ -35,10 +35,8 @@ class Dataset:
     mode: Array
 
 
-def build(
-    vectors: Array,
+def labelled(
     calls: pa.Table,
-    group: Array,
     caller: Array,
     rows: Array,
     labels: pd.DataFrame,
@@ -46,13 +44,11 @@ def build(
     cutoff: pd.Timestamp,
     calls_per_number: int,
     seed: int,
-) -> Dataset:
-    """Labelled calls among `rows`, at most `calls_per_number` of a caller, chosen by the seed.
-
-    A call's weight is the confidence of its label: one dialler cannot outweigh a town.
+) -> tuple[Array, pd.DataFrame]:
+    """Labelled calls among `rows`, at most `calls_per_number` of a caller, chosen by the seed; and their labels.
 
     Args:
-        vectors: float64 (all calls, features).
+        caller: code of each call's caller, shape (all calls,).
         rows: indices of the calls to take from; calls known after `cutoff` must not be among them.
         labels: as from `labels.label_numbers`.
     Raises:
@@ -74,14 +70,23 @@ def build(
     known = told["nuisance"].notna().to_numpy() & ~before_held(told["held_since"], start[kept])
     if not known.any():
         raise ValueError("dataset: no label fits a call: expected the numbers of labels and calls under the same key")
-    kept, told = kept[known], told[known]
+    return kept[known], told[known]
+
+
+def build(vectors: Array, calls: pa.Table, group: Array, caller: Array, rows: Array, told: pd.DataFrame) -> Dataset:
+    """What a model is fitted on. A call's weight is the confidence of its label: one dialler cannot outweigh a town.
+
+    Args:
+        vectors: float64 (rows, features).
+        rows, told: as from `labelled`.
+    """
     return Dataset(
-        X=vectors[kept],
+        X=vectors,
         y=told["nuisance"].to_numpy(dtype=np.int8),
         weight=told["confidence"].to_numpy(dtype=float),
-        moment=start[kept],
-        caller=caller[kept],
-        group=group[kept],
+        moment=calls["start"].to_numpy()[rows],
+        caller=caller[rows],
+        group=group[rows],
         content=told["content"].to_numpy(),
         mode=told["mode"].to_numpy(),
     )

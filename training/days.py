@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..serving.card import Band
+    from .feeds import Feed
 
     Array = npt.NDArray[Any]
 
 Cuts = Mapping[str, tuple[float, ...]]
 
 BINS = 16
-SAMPLE = 50_000  # calls of a day that its histograms are made of; rates are of all its calls
+SAMPLE = 20_000  # calls of a day that histograms of features and scores are made of; marks of records are of all
 SATURDAY = 5
 EPOCH = date(1970, 1, 1)
 WORDS = {"record's outcome": ("outcome", OUTCOMES), "record's released by": ("released_by", RELEASED_BY)}
@@ -53,10 +54,13 @@ LATE = 60_000  # milliseconds
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Keyed calls in order of start, their vectors and raw scores (NaN: not scored); reports; the model's bands."""
+    """Keyed calls in order of start, vectors and raw scores (NaN: not scored); reports; the model's bands.
+
+    Vectors and scores are there at least for the `sample` of each whole day.
+    """
 
     calls: pa.Table
-    X: Array
+    vectors: Feed
     raw: Array
     reports: pd.DataFrame
     bands: Sequence[Band]
@@ -94,12 +98,12 @@ def spans(calls: pa.Table) -> dict[date, slice]:
     }
 
 
-def whole_days(stretch: Stretch) -> dict[date, slice]:
+def whole_days(calls: pa.Table) -> dict[date, slice]:
     """The days with a full window before them; the last one only if its calls go on into its last hour."""
-    found = spans(stretch.calls)
+    found = spans(calls)
     first = min(found)
     whole = {day: rows for day, rows in found.items() if (day - first).days >= WINDOW_DAYS}
-    if whole and stretch.calls["hour"][-1].as_py() < LAST_HOUR:
+    if whole and calls["hour"][-1].as_py() < LAST_HOUR:
         whole.pop(max(whole))
     return whole
 
@@ -140,7 +144,7 @@ def day_of(day: date, span: slice, stretch: Stretch, cuts: Cuts) -> Day:
         if (name in cuts or name in LEVELS) and (name != SCORE or not np.isnan(column).all())
     }
     calls = stretch.calls.slice(span.start, span.stop - span.start)
-    counts |= shares_of(calls, span, stretch)
+    counts |= marks_of(calls) | told_of(stretch, sample(day, span))
     begin = midnight(day, calls)
     delays = report_delays(stretch.reports, begin, begin + DAY)
     if len(delays):
@@ -165,7 +169,7 @@ def columns(stretch: Stretch, rows: Array) -> Iterator[tuple[str, Array]]:
     told = [name for name, _ in WORDS.values()] + list(LENGTHS.values())
     calls = stretch.calls.select(told).take(rows)
     for name in MONITORED:
-        yield name, stretch.X[rows, NAMES.index(name)]  # one by one: all together are as large as the vectors
+        yield name, stretch.vectors.values(rows, NAMES.index(name))  # one by one: all together are large
     for name, (column, words) in WORDS.items():
         yield name, levels_of(calls[column], words)
     for name, column in LENGTHS.items():
@@ -181,18 +185,23 @@ def levels_of(column: pa.ChunkedArray, words: Sequence[str]) -> Array:
     return np.asarray(codes_of.to_numpy(zero_copy_only=False).astype(float))
 
 
-def shares_of(calls: pa.Table, span: slice, stretch: Stretch) -> dict[str, Array]:
-    """How many of all of a day's calls do not and do have a mark; none is missing."""
-    raw = stretch.raw[span]
+def marks_of(calls: pa.Table) -> dict[str, Array]:
+    """How many of all of a day's records do not and do have a mark; none is missing."""
     found = {
-        "caller new this week": int(np.isnan(stretch.X[span, NAMES.index("number_age")]).sum()),
         "record stands twice": twice(calls),
         "record came late": late(calls),
         **{f"record without {name}": calls[name].null_count for name in sorted(KEYED_OPTIONAL)},
     }
+    return {name: np.array([calls.num_rows - some, some, 0]) for name, some in found.items()}
+
+
+def told_of(stretch: Stretch, rows: Array) -> dict[str, Array]:
+    """How many of a day's sample are not and are by a new caller, and in each band; none is missing."""
+    raw = stretch.raw[rows]
+    found = {"caller new this week": int(np.isnan(stretch.vectors.values(rows, NAMES.index("number_age"))).sum())}
     if not np.isnan(raw).all():
         found |= {f"score in band {band.name}": int((raw >= band.threshold).sum()) for band in stretch.bands}
-    return {name: np.array([calls.num_rows - some, some, 0]) for name, some in found.items()}
+    return {name: np.array([len(rows) - some, some, 0]) for name, some in found.items()}
 
 
 def amounts(calls: pa.Table, reports: int) -> dict[str, float]:

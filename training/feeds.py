@@ -28,32 +28,73 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Some of the calls (`rows`), and their vectors as if there were no others."""
+    """The vectors of some calls, as one feed tells of calls.
+
+    `told` are the calls that the feed tells of, and `rows` those of them whose vectors are in `X`, in its order: both
+    places in the table of all calls, ascending.
+    """
 
     name: str
+    told: Array
     rows: Array
-    calls: pa.Table
     X: Array
 
+    def at(self, rows: Array) -> Array:
+        """The vectors of these calls.
 
-def complete(evidence: Evidence, features: tuple[str, ...], threads: int) -> Feed:
-    """All calls; vectors with `catalogue.columns_for` these features."""
-    calls = evidence.calls
-    return Feed("complete", np.arange(calls.num_rows), calls, rows_for(calls, evidence, features, threads))
+        Raises:
+            ValueError: if one of them is not held.
+        """
+        return np.asarray(self.X[self._places(rows)])
+
+    def values(self, rows: Array, column: int) -> Array:
+        """One column of the vectors of these calls. Raises: ValueError: as `at`."""
+        return np.asarray(self.X[self._places(rows), column])
+
+    def column(self, column: int, count: int) -> Array:
+        """One column over all `count` calls; NaN where no vector is held."""
+        found = np.full(count, np.nan)
+        found[self.rows] = self.X[:, column]
+        return found
+
+    def _places(self, rows: Array) -> Array:
+        places = np.minimum(np.searchsorted(self.rows, rows), max(len(self.rows) - 1, 0))
+        if len(rows) and not (len(self.rows) and np.array_equal(self.rows[places], rows)):
+            raise ValueError(f"feed {self.name!r}: expected calls whose vectors are held")
+        return np.asarray(places)
 
 
-def answered_only(evidence: Evidence, features: tuple[str, ...], threads: int) -> Feed:
-    """The answered calls alone."""
-    calls = evidence.calls
-    answered = pc.equal(pc.dictionary_decode(calls["outcome"].combine_chunks()), "answered")
-    rows = np.flatnonzero(np.asarray(answered.fill_null(False)))
-    kept = calls.take(rows)
-    return Feed("answered only", rows, kept, rows_for(kept, evidence, features, threads))
+def of_all(X: Array) -> Feed:  # noqa: N803
+    """The vectors of all calls."""
+    every = np.arange(len(X))
+    return Feed("complete", every, every, X)
 
 
-def rows_for(calls: pa.Table, evidence: Evidence, features: tuple[str, ...], threads: int) -> Array:
-    """Vectors of some of the calls, with the columns that hold these features."""
-    rows = vectors(calls, threads=threads or None)
-    if columns_for(features) == NAMES:
-        return rows
-    return np.hstack([rows, report_vectors(calls, report_table(evidence.calls, evidence.reports))])
+def complete(evidence: Evidence, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
+    """All calls; vectors with `catalogue.columns_for` these features, of `rows` alone if they are given."""
+    told = np.arange(evidence.calls.num_rows)
+    return feed_of("complete", evidence, told, told if rows is None else rows, features, threads)
+
+
+def answered_only(evidence: Evidence, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
+    """The answered calls alone; vectors of those among `rows` if they are given."""
+    told = answered(evidence.calls)
+    held = told if rows is None else np.intersect1d(rows, told, assume_unique=True)
+    return feed_of("answered only", evidence, told, held, features, threads)
+
+
+def answered(calls: pa.Table) -> Array:
+    """Places of the answered calls."""
+    found = pc.equal(pc.dictionary_decode(calls["outcome"].combine_chunks()), "answered")
+    return np.flatnonzero(np.asarray(found.fill_null(False)))
+
+
+def feed_of(name: str, evidence: Evidence, told: Array, rows: Array, features: tuple[str, ...], threads: int) -> Feed:
+    """Vectors of `rows` from the calls that are told of, with the columns that hold these features."""
+    calls = evidence.calls if len(told) == evidence.calls.num_rows else evidence.calls.take(told)
+    asked = np.searchsorted(told, rows)
+    X = vectors(calls, rows=asked, threads=threads or None)  # noqa: N806
+    if columns_for(features) != NAMES:
+        reported = report_vectors(calls, report_table(evidence.calls, evidence.reports))
+        X = np.hstack([X, reported[asked]])  # noqa: N806
+    return Feed(name, told, rows, X)

@@ -29,8 +29,9 @@ from .evaluate import (
     to_json,
 )
 from .evidence import Judged
-from .split import DAY, FOLDS
-from .train import MARGIN, TARGETS, Trained, choosing, rows_of
+from .scope import choosing, lives_of, rows_of, seen_calls
+from .split import DAY
+from .train import MARGIN, TARGETS, Trained
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -50,7 +51,7 @@ class Scored:
     `rows` are the calls of the headline; `lives` all calls of nuisance numbers that began after the model was made.
     """
 
-    vectors: Array
+    rule: Array  # calls of the last hour
     raw: Array
     judged: Judged
     caller: Array
@@ -64,14 +65,13 @@ class Scored:
 def judge(t: Trained) -> dict[str, Any]:
     """All figures of a trained model, JSON-able: infinities are None."""
     certify = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
-    learnt = np.isin(t.fold, (FOLDS.index("train"), FOLDS.index("valid")))
-    seen = learnt & (t.start >= t.plan.certify[0]) & t.judged.known
-    lives = born_after(t.plan.label_cutoff, t.judged, t.caller, t.start) & (t.fold >= FOLDS.index("choose"))
+    seen, lives = seen_calls(t.plan, t.fold, t.start, t.judged), lives_of(t.plan, t.fold, t.start, t.judged, t.caller)
+    rule = t.feed.column(RULE, len(t.start))
     scored = Scored(
-        t.vectors, t.raw, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed
+        rule, t.raw, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed
     )  # fmt: skip
     band = t.card.thresholds[0]
-    told = figures(scored, t.card, band_of(t, t.vectors[:, RULE]))
+    told = figures(scored, t.card, band_of(t, rule))
     return {
         "model": {
             "trees": t.fitted["trees"],
@@ -99,19 +99,18 @@ def judge(t: Trained) -> dict[str, Any]:
 def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
     """The figures of a bundle on scored calls, beside those of a rule on calls per hour."""
     band = card.thresholds[0]
-    raw_rule = s.vectors[:, RULE]
     nuisance = s.judged.nuisance
     model = headline_of(s, s.raw, band)
     return {
         "headline": {
             "model": model,
-            "rule": headline_of(s, raw_rule, rule)
+            "rule": headline_of(s, s.rule, rule)
             | {"rule": f"more than {int(np.ceil(rule.threshold)) - 1} calls in the last hour"},
         },
         "ranking": ranking_figures(s),
         "slices": slice_figures(s, band),
         "buckets": buckets(s, band),
-        "curve": {"model": curve(s.raw, nuisance, s.rows), "rule": curve(raw_rule, nuisance, s.rows)}
+        "curve": {"model": curve(s.raw, nuisance, s.rows), "rule": curve(s.rule, nuisance, s.rows)}
         if both_kinds(s)
         else {},
         "detection_curve": detection_curve(s, band, rule) if s.lives.any() else {},
@@ -248,20 +247,13 @@ def slice_figures(s: Scored, band: Band) -> list[dict[str, Any]]:
     ]
 
 
-def born_after(moment: int, judged: Judged, caller: Array, start: Array) -> Array:
-    """Calls of nuisance numbers whose first call came at or after `moment`."""
-    first = np.full(int(caller.max()) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(first, caller, start)
-    return np.asarray(judged.known & judged.nuisance & (first[caller] >= moment))
-
-
 def detection_curve(s: Scored, band: Band, rule: Band) -> dict[str, list[float]]:
     """Share of nuisance numbers found within n calls of their life, for the model and for the rule."""
     calls = np.unique(np.geomspace(1, 1000, 60).astype(int))
     return {
         "calls": [int(n) for n in calls],
         "model": found_by(s.raw[s.lives], band.threshold, s, calls),
-        "rule": found_by(s.vectors[s.lives, RULE], rule.threshold, s, calls),
+        "rule": found_by(s.rule[s.lives], rule.threshold, s, calls),
     }
 
 

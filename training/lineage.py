@@ -30,7 +30,7 @@ def since_last(place: Place, stretch: Stretch) -> dict[str, Any] | None:
     if known is None:
         return None
     unscored = replace(stretch, raw=np.full(len(stretch.raw), np.nan), bands=())
-    days = whole_days(unscored)
+    days = whole_days(unscored.calls)
     by_name: dict[str, list[Shift]] = {}
     for day, rows in days.items():
         for shift in compare(known, day_of(day, rows, unscored, known.cuts)):

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import betaincinv, expit
 
-from ..features.catalogue import FEATURES, NAMES
-from ..serving.scorer import STRATUM
-from .days import LEVELS, NO_YES, Day, Stretch, day_of, midnight, spans
+from ..features.records import NUMBER_CLASSES
+from .days import LEVELS, NO_YES, Day, Stretch, day_of, levels_of, midnight, spans
 from .evidence import read_evidence
+from .feeds import of_all
 from .record import REFERENCE
 from .reference import KINDS, Reference, chance, ks, log_odds, parts, psi, read_reference, shares
 from .score import open_scorer, score_calls
@@ -132,8 +132,9 @@ def certificate(bundle: Bundle, stretch: Stretch, rows: slice, findings: pd.Data
     """
     band = bundle.thresholds[0]
     told = band.certificate
-    levels = [*FEATURES[NAMES.index(STRATUM)].levels, "unknown"]
-    column = np.nan_to_num(stretch.X[rows, NAMES.index(STRATUM)], nan=len(levels) - 1).astype(int)
+    levels = [*NUMBER_CLASSES, "unknown"]
+    column = levels_of(stretch.calls["caller_class"][rows], levels)
+    column = np.nan_to_num(column, nan=len(levels) - 1).astype(int)
     words, counts = np.unique(np.array(levels)[column], return_counts=True)
     mix = dict(zip(words.tolist(), (counts / counts.sum()).tolist(), strict=True))
     seen = {word: one for word, one in band.strata.items() if one.benign_calls}
@@ -212,7 +213,7 @@ def monitor(
     reports, findings = (table[table["known_at"] < moment(end)] for table in (evidence.reports, evidence.findings))
     scores, rows = score_calls(scorer, calls, reports, threads=threads)
     progress("compare", 0.9)
-    stretch = Stretch(calls, rows, scores.raw, reports, scorer.bundle.thresholds)
+    stretch = Stretch(calls, of_all(rows), scores.raw, reports, scorer.bundle.thresholds)
     span = spans(calls)[chosen]
     figures = day_of(chosen, span, stretch, known.cuts)
     shifts = compare(known, figures)

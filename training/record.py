@@ -58,7 +58,7 @@ def datasets(trained: Trained, source: str) -> dict[str, dict[str, Any]]:
     """
     told = {"calls": (trained.evidence.fingerprint, trained.evidence.calls.num_rows, "training")}
     told |= {name: (fingerprint(table), table.num_rows, context) for name, table, context in tables(trained.evidence)}
-    told["vectors"] = (array_hash([trained.vectors]), len(trained.vectors), "training")
+    told["vectors"] = (array_hash([trained.feed.rows, trained.feed.X]), len(trained.feed.rows), "training")
     for name, sha256 in trained.fitted["sides"].items():
         told[f"labelled {name}"] = (sha256, trained.fitted["rows"][name], "training")
     return {

@@ -84,7 +84,7 @@ def measure(model: str, stretch: Stretch) -> Reference:
     Raises:
         ValueError: if there are fewer than LEAST_IN_ALL of them.
     """
-    days = whole_days(stretch)
+    days = whole_days(stretch.calls)
     enough(len(days))
     cuts = cuts_of(stretch, days)
     return build(model, cuts, [day_of(day, rows, stretch, cuts) for day, rows in days.items()])

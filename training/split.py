@@ -15,6 +15,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ..features.records import NUMBER_CLASSES
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
@@ -85,6 +87,17 @@ def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
     graph = coo_array((np.ones(len(row), dtype=np.int8), (row, column)), shape=(nodes, nodes)).tocsr()
     graph.data[:] = 1  # parallel edges were summed, and an int8 sum may wrap to zero
     return np.asarray(connected_components(graph, directed=False)[1][caller])
+
+
+def caller_classes(calls: pa.Table) -> Array:
+    """Class of each call's caller as a place among `NUMBER_CLASSES`, -1 if it is not known. Shape (n,)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    words = calls["caller_class"].combine_chunks()
+    plain = pc.dictionary_decode(words) if pa.types.is_dictionary(words.type) else words
+    places = pc.index_in(plain, value_set=pa.array(NUMBER_CLASSES, plain.type))
+    return np.asarray(places.fill_null(-1).to_numpy(), dtype=np.int64)
 
 
 def codes(column: pa.ChunkedArray) -> tuple[Array, int]:

@@ -27,8 +27,9 @@ from .place import SIGNING_KEY, Place, log_of
 from .record import REFERENCE, datasets, parameters, slice_metrics, tags, write_record, write_tables
 from .reference import measure, write_reference
 from .report import write_pictures, write_report
+from .scope import of_last_day
 from .score import SIGNER, counts
-from .split import DAY, plan
+from .split import plan
 from .train import Progress, Settings, Trained, train, write_bundle
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def study(
     figures["last_day"] = last_day(scorer, trained)
     uri = tracking_uri or track.default_uri(folder)
     place = Place(log, uri)
-    calls = Stretch(evidence.calls, trained.vectors, trained.raw, evidence.reports, trained.card.thresholds)
+    calls = Stretch(evidence.calls, trained.feed, trained.raw, evidence.reports, trained.card.thresholds)
     figures["drift"] = since_last(place, calls)
     figures["next"] = [f"mlflow ui --backend-store-uri {uri}", f"callsieve score --bundle {folder / 'bundle'} --help"]
     told = datasets(trained, source)
@@ -152,9 +153,9 @@ def run_payload(uri: str, figures: Mapping[str, Any], bundle: Path) -> dict[str,
 
 def last_day(scorer: Scorer, trained: Trained) -> dict[str, Any]:
     """Verdicts on the last day's calls by the served scorer, with a few cases that were not passed."""
-    rows = np.flatnonzero(trained.start >= trained.start.max() - DAY)
+    rows = of_last_day(trained.start)
     calls = trained.evidence.calls.take(rows)
-    scores = scorer.score_table(trained.vectors[rows], threads=trained.settings.threads or 2)
+    scores = scorer.score_table(trained.feed.at(rows), threads=trained.settings.threads or 2)
     day = str(pc.max(calls["day"]).cast("int32").cast("date32"))
     return {
         "date": day,
@@ -175,7 +176,7 @@ def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> l
         row = int(rows[i])
         start = int(trained.start[row])
         caller, callee = (trained.evidence.calls[name][row].as_py() for name in ("caller", "callee"))
-        verdict = scorer.explain_row(trained.vectors[row].tolist(), start)
+        verdict = scorer.explain_row(trained.feed.at(np.array([row]))[0].tolist(), start)
         told.append(
             {
                 "case": case_id(scorer.bundle.model_id, caller, callee, start),

@@ -16,22 +16,24 @@ import pandas as pd
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..features.catalogue import FEATURES, NAMES, catalogue_hash, columns_for
+from ..features.records import NUMBER_CLASSES
 from ..serving.booster import Booster
 from ..serving.bundle import save
 from ..serving.card import Band, Calibration, Card, Golden
-from ..serving.scorer import STRATUM
 from .certify import certificate, choose_threshold, strata
-from .dataset import Dataset, build, fingerprint, join
+from .dataset import Dataset, build, fingerprint, join, labelled
 from .evidence import Evidence, Judged, campaigns_of, judged
-from .feeds import Feed, answered_only, complete
+from .feeds import Feed, answered, answered_only, complete
 from .fit import Part, calibrate, fit
 from .label_policy import LabelPolicy, read_label_policy
 from .labels import label_numbers
 from .provenance import versions
-from .split import FOLDS, Plan, codes, fold_of_group, groups, plan
+from .scope import choosing, needed, rows_of
+from .split import Plan, caller_classes, codes, fold_of_group, groups, plan
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pyarrow as pa
 
     Array = npt.NDArray[Any]
 
@@ -45,6 +47,7 @@ MARGIN = 0.4
 GUARD = 0.5
 GOLDEN_ROWS = 16
 LEAST_OF_A_CLASS = 200
+SCORED_AT_ONCE = 200_000  # calls, so that memory stays bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Trained:
 
     evidence: Evidence
     settings: Settings
-    vectors: Array
+    feed: Feed  # the complete one
     plan: Plan
     fold: Array
     caller: Array
@@ -92,34 +95,45 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     """
     tell = progress or (lambda _what, _part: None)
     calls = evidence.calls
-    tell("features", 0.0)
-    whole = complete(evidence, settings.features, settings.threads)
-    poorer = answered_only(evidence, settings.features, settings.threads)
-    columns = places(settings.features)
-    X = whole.X  # noqa: N806
     start = calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
     folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
-    group = groups(calls, campaigns_of(evidence))
-    fold = fold_of_group(group, np.nan_to_num(X[:, NAMES.index(STRATUM)], nan=-1).astype(int), settings.seed)
-    tell("labels", 0.3)
-    sides = datasets(evidence, settings, (whole, poorer), caller, group, fold, folds)
+    group, kind = groups(calls, campaigns_of(evidence)), caller_classes(calls)
+    fold = fold_of_group(group, kind, settings.seed)
+    tell("labels", 0.0)
+    known = judged(evidence, caller, settings.label_policy)
+    labels = labels_of(evidence, settings, folds)
+    learnt = {
+        name: learnt_rows(calls, labels, settings, told, caller, fold, folds)
+        for name, told in (("complete", np.arange(len(start))), ("answered only", answered(calls)))
+    }
+    picked = [rows for sides in learnt.values() for rows, _ in sides.values()]
+    wanted = needed(calls, folds, fold, caller, known, picked)
+    tell("features", 0.05)
+    whole = complete(evidence, settings.features, settings.threads, wanted)
+    poorer = answered_only(evidence, settings.features, settings.threads, wanted)
+    columns = places(settings.features)
+    sides = {
+        name: join([
+            build(feed.at(learnt[feed.name][name][0]), calls, group, caller, *learnt[feed.name][name])
+            for feed in (whole, poorer)
+        ])
+        for name in ("train", "valid")
+    }  # fmt: skip
     require_both("train", sides["train"].y)
     tell("fit", 0.35)
     models, classes, fitted = fit_models(sides, settings, lambda part: tell("fit", 0.35 + 0.35 * part))
     tell("score", 0.7)
-    later = np.flatnonzero(start >= folds.label_cutoff)
-    raw = scored(models["model"], whole, later, len(start), columns, settings.threads)
-    raw_poorer = scored(models["model"], poorer, later, len(start), columns, settings.threads)
+    later = start >= folds.label_cutoff
+    raw, raw_poorer = (scored(models["model"], feed, later, columns, settings.threads) for feed in (whole, poorer))
     tell("certify", 0.9)
-    known = judged(evidence, caller, settings.label_policy)
     choose = choosing(folds, fold, start) & known.known
     certify = rows_of("certify", folds.certify, fold, start) & known.known
     benign, nuisance = certify & ~known.nuisance, certify & known.nuisance
     require_benign("choose", choose & ~known.nuisance)
     calibration, method = calibrate(raw[choose], known.nuisance[choose], group[choose])
     bands = tuple(
-        band(name, target, (raw, raw_poorer), choose & ~known.nuisance, benign, X) for name, target in TARGETS
+        band(name, target, (raw, raw_poorer), choose & ~known.nuisance, benign, kind) for name, target in TARGETS
     )
     found = certificate("certify", raw_poorer[benign], bands[0].threshold, TARGETS[0][1])
     fitted |= {
@@ -130,11 +144,11 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
         "answered_only": asdict(found) | {"catch": share_of(raw_poorer[nuisance], bands[0].threshold)},
     }
     card = make_card(evidence, settings, folds, calibration, bands, classes, fitted)
-    shown = np.flatnonzero(certify) if certify.any() else later
-    golden = X[shown[:: max(1, len(shown) // GOLDEN_ROWS)][:GOLDEN_ROWS]][:, columns]
+    shown = np.flatnonzero(certify) if certify.any() else whole.rows
+    golden = whole.at(shown[:: max(1, len(shown) // GOLDEN_ROWS)][:GOLDEN_ROWS])[:, columns]
     tell("certify", 1.0)
     return Trained(
-        evidence, settings, X, folds, fold, caller, callee, start, known, raw, models, card, golden, fitted
+        evidence, settings, whole, folds, fold, caller, callee, start, known, raw, models, card, golden, fitted
     )  # fmt: skip
 
 
@@ -147,13 +161,13 @@ def places(features: tuple[str, ...]) -> list[int]:
     return [names.index(name) for name in features]
 
 
-def scored(model: str, feed: Feed, later: Array, count: int, columns: list[int], threads: int) -> Array:
-    """Raw scores over all `count` calls: of those that the feed tells of and that come `later`; NaN for the others."""
-    raw = np.full(count, np.nan)
-    told = np.flatnonzero(np.isin(feed.rows, later, assume_unique=True))
-    if len(told):
-        rows = np.ascontiguousarray(feed.X[told][:, columns])
-        raw[feed.rows[told]] = Booster(model).predict_raw(rows, threads=threads or 2)
+def scored(model: str, feed: Feed, later: Array, columns: list[int], threads: int) -> Array:
+    """Raw scores over all calls: of those that come `later` and whose vectors the feed holds; NaN for the others."""
+    raw = np.full(len(later), np.nan)
+    booster, rows = Booster(model), feed.rows[later[feed.rows]]
+    for begin in range(0, len(rows), SCORED_AT_ONCE):
+        some = rows[begin : begin + SCORED_AT_ONCE]
+        raw[some] = booster.predict_raw(np.ascontiguousarray(feed.at(some)[:, columns]), threads=threads or 2)
     return raw
 
 
@@ -179,38 +193,29 @@ def require_benign(fold: str, benign: Array) -> None:
         raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
 
 
-def rows_of(fold_name: str, span: tuple[int, int], fold: Array, start: Array) -> Array:
-    """Which calls belong to a fold: its groups, in its stretch of time."""
-    found: Array = (fold == FOLDS.index(fold_name)) & (start >= span[0]) & (start < span[1])
-    return found
-
-
-def choosing(folds: Plan, fold: Array, start: Array) -> Array:
-    """Calls on which thresholds are chosen: of the groups that no tree was grown on, in the stretch for choosing."""
-    return rows_of("valid", folds.choose, fold, start) | rows_of("choose", folds.choose, fold, start)
-
-
-def datasets(
-    evidence: Evidence,
-    settings: Settings,
-    feeds: Sequence[Feed],
-    caller: Array,
-    group: Array,
-    fold: Array,
-    folds: Plan,
-) -> dict[str, Dataset]:
-    """The sides "train" and "valid": one stretch of time, different groups, labels as of the cutoff, every feed."""
+def labels_of(evidence: Evidence, settings: Settings, folds: Plan) -> pd.DataFrame:
+    """What each number was held to be when the labels were made."""
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
-    labels = label_numbers(evidence, cutoff, settings.label_policy)
+    return label_numbers(evidence, cutoff, settings.label_policy)
 
-    def side(name: str, feed: Feed) -> Dataset:
-        inside = rows_of(name, folds.train, fold[feed.rows], feed.calls["start"].to_numpy())
-        return build(
-            feed.X, feed.calls, group[feed.rows], caller[feed.rows], np.flatnonzero(inside), labels,
+
+def learnt_rows(
+    calls: pa.Table, labels: pd.DataFrame, settings: Settings, told: Array, caller: Array, fold: Array, folds: Plan
+) -> dict[str, tuple[Array, pd.DataFrame]]:
+    """Calls and labels of the sides "train" and "valid", of a feed: one stretch of time, different groups.
+
+    Args:
+        told: places of the calls that the feed tells of.
+    """
+    start = calls["start"].to_numpy()[told]
+    cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
+    return {
+        name: labelled(
+            calls, caller, told[rows_of(name, folds.train, fold[told], start)], labels,
             cutoff=cutoff, calls_per_number=settings.calls_per_number, seed=settings.seed,
-        )  # fmt: skip
-
-    return {name: join([side(name, feed) for feed in feeds]) for name in ("train", "valid")}
+        )
+        for name in ("train", "valid")
+    }  # fmt: skip
 
 
 def fit_models(
@@ -265,14 +270,16 @@ def band(
     raw_by_feed: Sequence[Array],
     choose: Array,
     certify: Array,
-    X: Array,  # noqa: N803
+    kind: Array,
 ) -> Band:
-    """A threshold that holds on every feed of one fold, certified on the complete feed of a later one."""
+    """A threshold that holds on every feed of one fold, certified on the complete feed of a later one.
+
+    Args:
+        kind: class of each call's caller, as `split.caller_classes`.
+    """
     raw = raw_by_feed[0]
     threshold = GUARD + max(choose_threshold(one[choose], target, margin=MARGIN) for one in raw_by_feed)
-    classes = X[certify, NAMES.index(STRATUM)]
-    levels = np.array([*FEATURES[NAMES.index(STRATUM)].levels, "unknown"])
-    words = levels[np.where(np.isnan(classes), len(levels) - 1, classes).astype(int)]
+    words = np.array([*NUMBER_CLASSES, "unknown"])[kind[certify]]
     return Band(
         name,
         threshold,

@@ -26,6 +26,7 @@ from callsieve.serving.booster import Booster
 from callsieve.training.days import EPOCH, Stretch, cuts_of, day_of, spans, whole_days
 from callsieve.training.demo import of_world
 from callsieve.training.evidence import evidence
+from callsieve.training.feeds import of_all
 from callsieve.training.monitor import HISTORY_DAYS, compare
 from callsieve.training.reference import build
 from callsieve.training.split import WINDOW_DAYS
@@ -68,8 +69,8 @@ class Study:
         trained = train(evidence(calls, *kept, self.base.truth.slice(0, calls.num_rows)), Settings(seed=seed))
         self.model, self.bands = Booster(trained.models["model"]), trained.card.thresholds
         self.columns = [i for i, _ in enumerate(trained.settings.features)]
-        seen = Stretch(calls, trained.vectors, trained.raw, kept[0], self.bands)
-        days = whole_days(seen)
+        seen = Stretch(calls, trained.feed, trained.raw, kept[0], self.bands)
+        days = whole_days(calls)
         cuts = cuts_of(seen, days)
         self.reference = build("bench", cuts, [day_of(day, rows, seen, cuts) for day, rows in days.items()])
 
@@ -81,7 +82,7 @@ class Study:
         watched = {day: span for day, span in spans(told).items() if begin <= (day - EPOCH).days < end}
         for span in watched.values() if scored else ():
             raw[span] = self.model.predict_raw(np.ascontiguousarray(rows[span]), threads=2)
-        stretch = Stretch(told, rows, raw, self.reports if reports is None else reports, self.bands)
+        stretch = Stretch(told, of_all(rows), raw, self.reports if reports is None else reports, self.bands)
         cuts = self.reference.cuts
         return [day_of(day, span, stretch, cuts) for day, span in watched.items()]
 

@@ -1,0 +1,84 @@
+"""Which calls a training looks at: to choose, to certify, to judge; and so, of which calls it needs the vectors.
+
+Most calls only tell the history of others. Their own vectors are never made: of a town's calls one in five is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .days import sample, whole_days
+from .split import DAY, FOLDS, Plan
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from .evidence import Judged
+
+    Array = npt.NDArray[Any]
+
+CHECKED = 500  # calls of a day whose vectors are computed anew, see `canaries.py`
+
+
+def needed(calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judged, learnt: Iterable[Array]) -> Array:
+    """Places of all calls whose vectors a training needs, ascending.
+
+    Args:
+        fold, caller: of each call.
+        learnt: places of the calls that are learnt from.
+    """
+    start = calls["start"].to_numpy()
+    asked = choosing(plan, fold, start) | rows_of("certify", plan.certify, fold, start)
+    asked |= seen_calls(plan, fold, start, judged) & judged.nuisance
+    asked |= lives_of(plan, fold, start, judged, caller)
+    asked[of_last_day(start)] = True
+    asked[checked_again(start, plan)] = True
+    for rows in learnt:
+        asked[rows] = True
+    for day, span in whole_days(calls).items():
+        asked[sample(day, span)] = True
+    return np.flatnonzero(asked)
+
+
+def rows_of(fold_name: str, span: tuple[int, int], fold: Array, start: Array) -> Array:
+    """Which calls belong to a fold: its groups, in its stretch of time."""
+    found: Array = (fold == FOLDS.index(fold_name)) & (start >= span[0]) & (start < span[1])
+    return found
+
+
+def choosing(plan: Plan, fold: Array, start: Array) -> Array:
+    """Calls on which thresholds are chosen: of the groups that no tree was grown on, in the stretch for choosing."""
+    return rows_of("valid", plan.choose, fold, start) | rows_of("choose", plan.choose, fold, start)
+
+
+def seen_calls(plan: Plan, fold: Array, start: Array, judged: Judged) -> Array:
+    """Calls of the certifying stretch whose groups were learnt from."""
+    learnt = np.isin(fold, (FOLDS.index("train"), FOLDS.index("valid")))
+    return np.asarray(learnt & (start >= plan.certify[0]) & judged.known)
+
+
+def lives_of(plan: Plan, fold: Array, start: Array, judged: Judged, caller: Array) -> Array:
+    """All calls of nuisance numbers that began after the labels were made, of groups that were not learnt from."""
+    return np.asarray(born_after(plan.label_cutoff, judged, caller, start) & (fold >= FOLDS.index("choose")))
+
+
+def born_after(moment: int, judged: Judged, caller: Array, start: Array) -> Array:
+    """Calls of nuisance numbers whose first call came at or after `moment`."""
+    first = np.full(int(caller.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, caller, start)
+    return np.asarray(judged.known & judged.nuisance & (first[caller] >= moment))
+
+
+def of_last_day(start: Array) -> Array:
+    """Places of the calls of the last 24 hours."""
+    return np.flatnonzero(start >= start.max() - DAY)
+
+
+def checked_again(start: Array, plan: Plan) -> Array:
+    """Places of some calls of the first day of training, whose vectors are computed anew from what was known then."""
+    rows = np.flatnonzero((start >= plan.train[0]) & (start < plan.train[0] + DAY))
+    return rows[:: max(1, len(rows) // CHECKED)]
