@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Cuts = Mapping[str, tuple[float, ...]]
 
 BINS = 16
-SAMPLE = 20_000  # calls of a day that histograms of features and scores are made of; marks of records are of all
+SAMPLE = 10_000  # calls of a day that histograms of features and scores are made of; marks of records are of all
 SATURDAY = 5
 EPOCH = date(1970, 1, 1)
 WORDS = {"record's outcome": ("outcome", OUTCOMES), "record's released by": ("released_by", RELEASED_BY)}

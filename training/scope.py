@@ -5,7 +5,6 @@ Most calls only tell the history of others. Their own vectors are never made: of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +23,11 @@ if TYPE_CHECKING:
 CHECKED = 500  # calls of a day whose vectors are computed anew, see `canaries.py`
 
 
-def needed(calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judged, learnt: Iterable[Array]) -> Array:
-    """Places of all calls whose vectors a training needs, ascending.
+def needed(calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judged) -> Array:
+    """Which of all calls a training looks at beside those that it learns from.
 
     Args:
         fold, caller: of each call.
-        learnt: places of the calls that are learnt from.
     """
     start = calls["start"].to_numpy()
     asked = choosing(plan, fold, start) | rows_of("certify", plan.certify, fold, start)
@@ -37,11 +35,9 @@ def needed(calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judg
     asked |= lives_of(plan, fold, start, judged, caller)
     asked[of_last_day(start)] = True
     asked[checked_again(start, plan)] = True
-    for rows in learnt:
-        asked[rows] = True
     for day, span in whole_days(calls).items():
         asked[sample(day, span)] = True
-    return np.flatnonzero(asked)
+    return asked
 
 
 def rows_of(fold_name: str, span: tuple[int, int], fold: Array, start: Array) -> Array:

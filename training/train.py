@@ -5,7 +5,7 @@ vectors -> folds -> labels as of the cutoff -> fit -> calibrate and choose thres
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,11 +107,14 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
         name: learnt_rows(calls, labels, settings, told, caller, fold, folds)
         for name, told in (("complete", np.arange(len(start))), ("answered only", answered(calls)))
     }
-    picked = [rows for sides in learnt.values() for rows, _ in sides.values()]
-    wanted = needed(calls, folds, fold, caller, known, picked)
+    choose = choosing(folds, fold, start) & known.known
+    certify = rows_of("certify", folds.certify, fold, start) & known.known
+    looked_at = needed(calls, folds, fold, caller, known)
     tell("features", 0.05)
-    whole = complete(evidence, settings.features, settings.threads, wanted)
-    poorer = answered_only(evidence, settings.features, settings.threads, wanted)
+    whole, poorer = (
+        make(evidence, settings.features, settings.threads, with_learnt(asked, learnt[name]))
+        for name, make, asked in (("complete", complete, looked_at), ("answered only", answered_only, choose | certify))
+    )
     columns = places(settings.features)
     sides = {
         name: join([
@@ -127,8 +130,6 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     later = start >= folds.label_cutoff
     raw, raw_poorer = (scored(models["model"], feed, later, columns, settings.threads) for feed in (whole, poorer))
     tell("certify", 0.9)
-    choose = choosing(folds, fold, start) & known.known
-    certify = rows_of("certify", folds.certify, fold, start) & known.known
     benign, nuisance = certify & ~known.nuisance, certify & known.nuisance
     require_benign("choose", choose & ~known.nuisance)
     calibration, method = calibrate(raw[choose], known.nuisance[choose], group[choose])
@@ -193,6 +194,14 @@ def require_benign(fold: str, benign: Array) -> None:
         raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
 
 
+def with_learnt(asked: Array, sides: Mapping[str, tuple[Array, pd.DataFrame]]) -> Array:
+    """Places of the calls that are asked for or learnt from, ascending. `asked`: bool, over all calls."""
+    both = asked.copy()
+    for rows, _ in sides.values():
+        both[rows] = True
+    return np.flatnonzero(both)
+
+
 def labels_of(evidence: Evidence, settings: Settings, folds: Plan) -> pd.DataFrame:
     """What each number was held to be when the labels were made."""
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
@@ -232,8 +241,8 @@ def fit_models(
         "parameters": settings.parameters,
     }
     model = fit(
-        Part(learn.X[:, columns], learn.y, learn.weight),
-        Part(check.X[:, columns], check.y, check.weight),
+        Part(only(learn.X, columns), learn.y, learn.weight),
+        Part(only(check.X, columns), check.y, check.weight),
         names,
         progress=lambda done, most: tell(0.8 * done / most),
         **fixed,
@@ -248,6 +257,11 @@ def fit_models(
             classes[name] = words
     trees = {name: text.count("\nTree=") for name, text in models.items()}
     return models, classes, {"trees": trees, "classes": {name: list(words) for name, words in classes.items()}}
+
+
+def only(X: Array, columns: list[int]) -> Array:  # noqa: N803
+    """These columns of X; X itself if they are all there are: it may be large."""
+    return X if columns == list(range(X.shape[1])) else X[:, columns]
 
 
 def class_words(learn: Array, check: Array) -> tuple[str, ...]:
