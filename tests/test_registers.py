@@ -1,0 +1,372 @@
+"""Registers: what held at a moment, as far as it was known; online, offline and by a plain look at every row."""
+
+import json
+import re
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+import pytest
+from callsieve.features.intake import Intake
+from callsieve.features.numbers import parse
+from callsieve.features.pseudonyms import Key
+from callsieve.serving.registered import Terms, look_up
+from callsieve.serving.registers import OPTIONAL, SCHEMA, Registers, columns_of
+from callsieve.serving.timeline import NEVER, NOTHING, Span, as_of, steps
+from callsieve.training.__main__ import main
+from callsieve.training.asof import AsOf
+from callsieve.training.ranges import covered
+from callsieve.training.registerfiles import read_registers, write_registers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import drawn
+
+moments = st.integers(0, 30)
+spans = st.builds(Span, moments, moments | st.just(NEVER), moments).filter(
+    lambda span: span.valid_from <= span.valid_to
+)
+
+
+def plainly(rows, at):
+    """Every row looked at: `rows` are (place, span)."""
+    known = [(place, span) for place, span in rows if span.known_at < at]
+    # A row that is known later, of the same beginning, replaces the earlier one; of two known at once, the second.
+    stands = [
+        (place, span)
+        for place, span in known
+        if not any(
+            other.valid_from == span.valid_from and (other.known_at, one) > (span.known_at, place)
+            for one, other in known
+        )
+    ]
+    begun = sorted((span.valid_from, place) for place, span in stands if span.valid_from <= at)
+    now = sorted((span.valid_from, place) for place, span in stands if span.valid_from <= at < span.valid_to)
+    if now:
+        return now[-1][1]
+    return ~begun[-1][1] if begun else NOTHING
+
+
+@settings(max_examples=400)
+@given(st.lists(spans, max_size=7), st.integers(-1, 32))
+def test_steps_answer_what_a_look_at_every_row_answers(drawn, at):
+    rows = list(enumerate(drawn))
+    assert as_of(steps(rows), at) == plainly(rows, at)
+
+
+def test_nothing_is_known_at_the_moment_it_becomes_known_nor_holds_at_its_end():
+    told = steps([(0, Span(10, 20, 15))])
+    assert [as_of(told, at) for at in (14, 15, 16, 19, 20, 99)] == [NOTHING, NOTHING, 0, 0, ~0, ~0]
+
+
+def test_an_end_that_becomes_known_later_does_not_change_what_was_known_before():
+    open_ended, closed = Span(10, NEVER, 11), Span(10, 20, 50)
+    told = steps([(0, open_ended), (1, closed)])
+    assert [as_of(told, at) for at in (12, 30, 50, 51)] == [0, 0, 0, ~1]
+
+
+# Files
+
+KEY = Key("e1", b"k" * 32)
+NUMBER, OTHER = "13800138000", "(028) 8765-4321"
+
+
+def write(folder, name, text):
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_register_as_an_office_writes_it_is_read_and_keyed_as_calls_are(tmp_path):
+    write(tmp_path, "campaigns.csv", (
+        "number,business,principal,hour_from,hour_to,valid_from,valid_to,known_at\n"
+        f"{NUMBER},insurance,平安 Ltd,9,18,2025-03-03,,2025-03-04T09:30:00Z\n"
+        f'"{OTHER}",courier,Fast & Sons,,,2025-03-03 08:00:00,2025-04-01,2025-03-05\n'
+    ))  # fmt: skip
+    read = read_registers(tmp_path, KEY)
+    found = read.registers.columns["campaigns"]
+    intake = Intake(KEY)
+    assert found["number"] == [intake.token("number", "+86 138 0013 8000"), intake.token("number", "02887654321")]
+    assert found["principal"] == ["平安 Ltd", "Fast & Sons"]
+    assert found["hour_to"] == [18, None]
+    local = lambda text: int(pd.Timestamp(text, tz="Asia/Shanghai").timestamp() * 1000)
+    assert found["valid_from"] == [local("2025-03-03"), local("2025-03-03 08:00")]
+    assert found["valid_to"] == [None, local("2025-04-01")]
+    assert found["known_at"][0] == int(pd.Timestamp("2025-03-04T09:30:00Z").timestamp() * 1000)
+    assert (read.taken, read.quarantined) == ({"campaigns": 2}, {"campaigns": {}})
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("no number,person,50,2025-03-03,,2025-03-03", "bad_number"),
+        (",person,50,2025-03-03,,2025-03-03", "missing_value"),
+        (f"{NUMBER},person {NUMBER},50,2025-03-03,,2025-03-03", "bad_value"),
+        (f"{NUMBER},,50,2025-03-03,,2025-03-03", "missing_value"),
+        (f"{NUMBER},person,many,2025-03-03,,2025-03-03", "bad_value"),
+        (f"{NUMBER},person,-5,2025-03-03,,2025-03-03", "bad_value"),
+        (f"{NUMBER},person,50,,,2025-03-03", "missing_value"),
+        (f"{NUMBER},person,50,2025-03-33,,2025-03-03", "bad_time"),
+        (f"{NUMBER},person,50,2025-03-03,2025-03-02,2025-03-03", "end_before_start"),
+        (f"{NUMBER},person,50,2025-03-03,,", "missing_value"),
+    ],
+)
+def test_a_bad_row_is_put_apart_with_its_reason_and_shows_no_number(tmp_path, row, reason):
+    good = f"{OTHER},firm,1500,2025-03-03,,2025-03-03"
+    write(tmp_path, "subscribers.csv", f"number,kind,calls_per_day,valid_from,valid_to,known_at\n{good}\n{row}\n")
+    read = read_registers(tmp_path, KEY, quarantine=tmp_path / "apart")
+    assert read.quarantined == {"subscribers": {reason: 1}}
+    assert read.taken == {"subscribers": 1}
+    kept = (tmp_path / "apart" / "subscribers.jsonl").read_text(encoding="utf-8")
+    assert json.loads(kept)["row"] == 2
+    assert json.loads(kept)["reason"] == reason
+    assert not re.search(r"\d{7}", kept)
+    with pytest.raises(ValueError, match=rf"subscribers\.csv row 2: {reason}, expected ") as caught:
+        read_registers(tmp_path, KEY, strict=True)
+    assert not re.search(r"\d{7}|\n", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        (
+            "protected.csv",
+            "number,reason,name,valid_from,known_at\n",
+            r"protected\.csv: column 3 is not known",
+        ),
+        ("protected.csv", "number,valid_from,known_at\n", r"protected\.csv: no column reason, expected"),
+        ("protected.parquet", "no parquet", r"protected\.parquet: expected a whole parquet file"),
+        ("unheard.csv", "number\n", "holds no register"),
+    ],
+)
+def test_what_is_no_register_is_refused_in_one_line(tmp_path, name, text, told):
+    with pytest.raises(ValueError, match=told) as caught:
+        read_registers(write(tmp_path, name, text), KEY)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_registers_of_a_world_come_back_from_the_files_that_a_scorer_reads(world_folder, tmp_path):
+    read = read_registers(world_folder, KEY)
+    assert set(read.taken) == set(SCHEMA)
+    assert all(read.taken.values())
+    assert not any(read.quarantined.values())
+    write_registers(read.registers, tmp_path)
+    again = Registers.read(tmp_path)
+    assert again.columns == read.registers.columns
+    for path in tmp_path.iterdir():
+        assert not re.search(r"\d{7}", path.read_text(encoding="utf-8"))
+    assert read_registers(tmp_path, KEY).registers.columns == again.columns
+
+
+def test_files_of_a_scorer_are_checked_line_by_line(world_folder, tmp_path):
+    write_registers(read_registers(world_folder, KEY).registers, tmp_path)
+    first, second, *_ = (tmp_path / "protected.jsonl").read_text().splitlines()
+    for name, wrong in (("number", NUMBER), ("reason", 7), ("valid_from", None), ("known_at", "soon"), ("more", 1)):
+        row = json.loads(second) | {name: wrong}
+        (tmp_path / "protected.jsonl").write_text(f"{first}\n{json.dumps(row)}\n")
+        with pytest.raises(ValueError, match=r"protected\.jsonl line 2: expected ") as caught:
+            Registers.read(tmp_path)
+        assert not re.search(r"\d{7}|\n", str(caught.value))
+    with pytest.raises(ValueError, match="holds no register"):
+        Registers.read(tmp_path.parent)
+
+
+mobiles = st.integers(13_800_130_000, 13_800_175_000)
+
+
+@given(mobiles, mobiles)
+def test_a_range_is_its_numbers_each_once(one, other):
+    low, high = sorted((one, other))
+    numbers, blocks = covered(str(low), f"+86{high}")
+    told = {int(number.removeprefix("+86")) for number in numbers}
+    assert len(told) == len(numbers) < 20_000
+    for block in blocks:
+        first = int(block.removeprefix("+86"))
+        whole = set(range(first, first + 10_000))
+        assert {parse(str(number), pd.Timestamp("2026-01-01").date()).block for number in (first, first + 9_999)} == {
+            block.removeprefix("+86")[:7]
+        }
+        assert not told & whole
+        told |= whole
+    assert told == set(range(low, high + 1))
+
+
+@pytest.mark.parametrize("pair", [("13800138002", "13800138001"), ("13800138000", "0288765"), ("x", "y"), ("", ""),
+                                  ("13800138000", "18900138000")])  # fmt: skip
+def test_what_is_no_range_covers_nothing(pair):
+    assert covered(*pair) is None
+
+
+def test_a_range_in_a_file_becomes_blocks_and_numbers(tmp_path):
+    write(tmp_path, "trunks.csv", (
+        "trunk,number,number_to,declared_use,valid_from,known_at\n"
+        "t-1,13800139999,13800150000,own use,2025-03-03,2025-03-03\n"
+        "t-1,13800150000,13800139999,own use,2025-03-03,2025-03-03\n"
+        "t-2,02887654321,,own use,2025-03-03,2025-03-03\n"
+    ))  # fmt: skip
+    read = read_registers(tmp_path, KEY)
+    found, intake = read.registers.columns["trunks"], Intake(KEY)
+    assert read.quarantined == {"trunks": {"bad_range": 1}}
+    assert found["block"] == [None, None, intake.token("block", "13800145678"), None]
+    assert [number is None for number in found["number"]] == [False, False, True, False]
+    assert found["trunk"] == [intake.token("trunk", name) for name in ("t-1", "t-1", "t-1", "t-2")]
+
+
+def test_the_command_writes_what_a_scorer_reads_and_tells_what_was_put_apart(tmp_path, monkeypatch, capsys):
+    KEY.write(tmp_path / "key")
+    folder = tmp_path / "offices"
+    folder.mkdir()
+    write(
+        folder, "protected.csv", f"number,reason,valid_from,known_at\n{NUMBER},hospital,2025-03-03,2025-03-03\nx,y,z,\n"
+    )
+    words = ["registers", folder, "--out", tmp_path / "keyed", "--key", tmp_path / "key", "--json"]
+    monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words)])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert json.loads(capsys.readouterr().out) == {"protected": {"rows": 1, "quarantined": {"bad_number": 1}}}
+    assert Registers.read(tmp_path / "keyed").columns["protected"]["number"] == [KEY.token("number", "+86" + NUMBER)]
+
+
+# Joins
+
+NUMBERS = [KEY.token("number", str(n)) for n in range(3)]
+BLOCKS = [KEY.token("block", str(n)) for n in range(2)]
+TRUNKS = [KEY.token("trunk", str(n)) for n in range(2)]
+WORDS = {"number": NUMBERS, "block": BLOCKS, "trunk": TRUNKS, "text": ["loans", "own use", "any"],
+         "flag": [True, False], "hour": [0, 18], "count": [3, 200]}  # fmt: skip
+TERMS = Terms(marketing=("loans",), uses={"own use": ("mobile", "fixed"), "any": ()})
+
+
+@st.composite
+def rows_of(draw, table):
+    row = {name: draw(st.sampled_from(WORDS[kind])) for name, kind in SCHEMA[table].items()}
+    for name in sorted(OPTIONAL & row.keys()):
+        row[name] = draw(st.sampled_from([None, row[name]]))
+    if "block" in row:
+        row["number"] = None if row["block"] else row["number"]
+    span = draw(spans)
+    return row | span._asdict() | {"valid_to": None if span.valid_to == NEVER else span.valid_to}
+
+
+@st.composite
+def tables(draw):
+    names = draw(st.sets(st.sampled_from(sorted(SCHEMA)), min_size=1))
+    return {name: draw(st.lists(rows_of(name), min_size=1, max_size=6)) for name in sorted(names)}
+
+
+@st.composite
+def ringing(draw):
+    pick = lambda words: draw(st.sampled_from(words))
+    return drawn.A_CALL | {
+        "start": draw(moments), "caller": pick(NUMBERS), "callee": pick(NUMBERS), "caller_block": pick(BLOCKS),
+        "trunk": pick([None, *TRUNKS]), "caller_class": pick(["mobile", "fixed", "400"]),
+    }  # fmt: skip
+
+
+def oracle(tables, call):
+    """What registers say of a call, row by row: the fields of `Registered` that are known."""
+    at, found = call["start"], {}
+    hold = lambda table, fits: [row for row in current(table, fits) if now(row)]
+    now = lambda row: row["valid_from"] <= at and (row["valid_to"] is None or at < row["valid_to"])
+    known = lambda row: row["known_at"] < at
+
+    def current(table, fits):
+        told = [(row["known_at"], place, row) for place, row in enumerate(tables[table]) if fits(row) and known(row)]
+        last = {row["valid_from"]: row for _, _, row in sorted(told, key=lambda each: each[:2])}
+        return [row for since, row in sorted(last.items()) if since <= at]
+
+    def one(table, *ways):
+        """The row in effect of the first way that has one, and whether another has ended."""
+        for fits in ways:
+            if hold(table, fits):
+                return hold(table, fits)[-1], True
+        return None, any(current(table, fits) for fits in ways)
+
+    by_number = lambda row: row["number"] == call["caller"]
+    by_block = lambda row: row["number"] is None and row["block"] == call["caller_block"]
+    if "campaigns" in tables:
+        campaign, _ = one("campaigns", by_number, by_block)
+        found["campaign"] = campaign is not None
+        if campaign:
+            found |= {name: campaign[name] for name in ("hour_from", "hour_to")}
+            found["marketing"] = campaign["business"] == "loans"
+            said_of = lambda name, word: lambda row: row["callee"] == call["callee"] and row[name] == word
+            if "consents" in tables:
+                found["consent"] = bool(hold("consents", said_of("principal", campaign["principal"])))
+            if "refusals" in tables:
+                ways = [said_of("industry", word) for word in (campaign["business"], "any")]
+                found["refused"] = one("refusals", *ways)[0] is not None
+            if "preferences" in tables:
+                ways = [said_of("category", word) for word in (campaign["business"], "any")]
+                said, _ = one("preferences", *ways)
+                found["accepts"] = said is not None and said["accepts"]
+                found["rejects"] = said is not None and not said["accepts"]
+    if "trunks" in tables and call["trunk"]:
+        of_trunk = lambda row: row["trunk"] == call["trunk"]
+        listed, _ = one("trunks", of_trunk)
+        found["trunk_listed"] = listed is not None
+        if listed:
+            ways = [lambda row, way=way: of_trunk(row) and way(row) for way in (by_number, by_block)]
+            found["on_trunk"] = one("trunks", *ways)[0] is not None
+            if listed["declared_use"] != "loans":
+                found["use_allows"] = listed["declared_use"] == "own use" and call["caller_class"] != "400"
+    if "number_resources" in tables:
+        row, ended = one("number_resources", by_number, by_block)
+        if row or ended:
+            found["lapsed"] = row is None
+    if "subscribers" in tables and (row := one("subscribers", by_number)[0]):
+        found["calls_per_day"] = row["calls_per_day"]
+    if "protected" in tables:
+        found["caller_protected"] = one("protected", by_number)[0] is not None
+        found["callee_protected"] = one("protected", lambda row: row["number"] == call["callee"])[0] is not None
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def known_of(registered, row=None):
+    values = {field.name: getattr(registered, field.name) for field in fields(registered) if field.name != "rows"}
+    values = {name: float(value if np.ndim(value) == 0 else value[row]) for name, value in values.items()}
+    return {name: value for name, value in values.items() if not np.isnan(value)}
+
+
+@settings(max_examples=120, deadline=None)
+@given(tables(), st.lists(ringing(), min_size=1, max_size=5))
+def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_tables, calls):
+    columns = {
+        name: {column: [row[column] for row in rows] for column in columns_of(name)}
+        for name, rows in drawn_tables.items()
+    }
+    registers = Registers(columns)
+    joined = AsOf(registers, TERMS).registered(drawn.table(calls))
+    for row, call in enumerate(calls):
+        told = look_up(registers, drawn.single(call), TERMS)
+        assert known_of(told) == oracle(drawn_tables, call)
+        assert known_of(joined, row) == known_of(told)
+        for table, place in told.rows.items():
+            behind = drawn_tables["protected" if table == "callee" else table][place]
+            assert behind["known_at"] < call["start"]
+
+
+def test_parts_of_a_table_are_joined_as_the_whole(world, world_folder, monkeypatch):
+    joins = AsOf(read_registers(world_folder, KEY).registers, TERMS)
+    whole = joins.registered(world.calls)
+    monkeypatch.setattr("callsieve.training.asof.PART_ROWS", 30_001)
+    for field in fields(whole):
+        if field.name != "rows":
+            parts = np.concatenate([getattr(found, field.name) for _, found in joins.parts(world.calls)])
+            np.testing.assert_array_equal(parts, getattr(whole, field.name))
+    assert np.nansum(whole.campaign) > 100
+    assert np.nansum(whole.consent) > 100
+
+
+def test_what_became_known_later_changes_nothing(world, world_folder):
+    """Rows that are known only after the last call are as good as none."""
+    registers = read_registers(world_folder, KEY).registers
+    last = int(world.calls["start"].to_numpy().max())
+    kept = {}
+    for name, columns in registers.columns.items():
+        rows = [row for row, known in enumerate(columns["known_at"]) if known < last]
+        kept[name] = {column: [values[row] for row in rows] for column, values in columns.items()}
+    assert sum(len(each["known_at"]) for each in kept.values()) < registers.rows
+    before, after = (AsOf(each, TERMS).registered(world.calls) for each in (Registers(kept), registers))
+    for field in fields(before):
+        if field.name != "rows":
+            np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))
