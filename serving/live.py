@@ -61,6 +61,7 @@ class Live:
         actions: verdicts by action.
         latency: verdicts by time taken: up to each of BOUNDS, and above. `seconds` is the sum.
         told: how often each feature was a reason for a verdict other than "pass".
+        rules: how often a call met each rule.
         found: what was read back from disk.
         refusal: why a snapshot was not read back (it is kept as *.refused), in one line; None if all is well.
         saved: snapshots that were written, and that failed.
@@ -95,13 +96,14 @@ class Live:
         self.actions: Counter[str] = Counter()
         self.latency, self.seconds = [0] * (len(BOUNDS) + 1), 0.0
         self.told: Counter[str] = Counter()
+        self.rules: Counter[str] = Counter()
         self.found, self.saved = Found(), [0, 0]
         self._intake, self._folder, self._most = intake, folder, journal_bytes
         self._lock, self._clock = threading.Lock(), Clock()
         # Calls in the air: by numbers as written, and those of an earlier process by tokens.
         self._pending: OrderedDict[tuple[str, str, float], KeyedCall] = OrderedDict()
         self._left: OrderedDict[tuple[str, str, int], KeyedCall] = OrderedDict()
-        self._recent: OrderedDict[str, tuple[Scorer, array[float], int]] = OrderedDict()
+        self._recent: OrderedDict[str, tuple[Scorer, array[float], int, Verdict]] = OrderedDict()
         self._child: tuple[int, int] | None = None
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._own = own(folder)
@@ -177,8 +179,9 @@ class Live:
         kept = self._recent.get(case)
         if kept is None:
             return None
-        scorer, row, start = kept
-        return replace(scorer.explain_row(row.tolist(), start), case=case)
+        scorer, row, start, given = kept
+        # What registers said then is not looked up again: they may say something else by now.
+        return replace(scorer.explain_row(row.tolist(), start), case=case, action=given.action, rules=given.rules)
 
     def save(self) -> None:
         """Begin a snapshot: a process of its own writes down the memory as it is, while calls go on.
@@ -224,7 +227,7 @@ class Live:
         scorer, self.history.last = self.judge.scorer, None
         verdict = self.judge.score(self.history, keyed)
         if scorer is not None and self.history.last is not None:
-            self._recent[verdict.case] = (scorer, array("d", self.history.last), keyed.start)
+            self._recent[verdict.case] = (scorer, array("d", self.history.last), keyed.start, verdict)
             if len(self._recent) > RECENT:
                 self._recent.popitem(last=False)
         self._keep(call, keyed)
@@ -234,6 +237,7 @@ class Live:
         took = time.monotonic() - began
         self.counts["attempts"] += 1
         self.actions[verdict.action] += 1
+        self.rules.update(fact.rule for fact in verdict.rules)
         self.latency[bisect_left(BOUNDS, took)] += 1
         self.seconds += took
         if verdict.action != "pass":

@@ -52,6 +52,7 @@ def _of_live(live: Live) -> Iterator[Metric]:
     yield _counter("verdicts", "Verdicts", "action", live.actions)
     yield _counter("events", "Events, by what became of them", "kind", live.counts)
     yield _counter("reasons", "Reasons of verdicts other than pass", "feature", live.told)
+    yield _counter("rules", "Calls that met a rule", "rule", live.rules)
     bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
     taken = HistogramMetricFamily("callsieve_verdict_seconds", "Time taken for a verdict")
     taken.add_metric((), list(zip(bounds, accumulate(live.latency), strict=True)), live.seconds)
@@ -118,7 +119,7 @@ def status(live: Live | None, judge: Swap) -> dict[str, Any]:
         told |= {
             "counts": dict(live.counts), "actions": dict(live.actions), "state": _state(live), "refused": live.refusal,
             "deadline": live.deadline, "latency": {"bounds": BOUNDS, "counts": list(live.latency)},
-            "reasons": _top(live.told),
+            "reasons": _top(live.told), "rules": dict(live.rules),
         }  # fmt: skip
     return told
 

@@ -84,6 +84,17 @@ class Registers:
         """Rows of all tables."""
         return sum(len(next(iter(columns.values()))) for columns in self.columns.values())
 
+    def has_epoch(self, epoch: str) -> bool:
+        """Whether any token is of a key's epoch."""
+        tokens = (
+            token
+            for table, columns in self.columns.items()
+            for name, kind in SCHEMA[table].items()
+            if kind in ("number", "block", "trunk")
+            for token in columns[name]
+        )
+        return any(token is not None and token.startswith(f"{epoch}.") for token in tokens)
+
     @cached_property
     def indexes(self) -> dict[str, Mapping[str, Steps]]:
         """Of each index whose table is there: the steps of each key."""

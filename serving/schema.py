@@ -17,7 +17,7 @@ from .events import Report
 from .policy import ACTIONS
 from .wire import MAX_BODY, MAX_FIELD, OBSERVE, SCORE, call_from_json
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 REPORT, EXPLAIN, STATUS, RELOAD = "/v1/report", "/v1/explain", "/v1/status", "/v1/reload"
 METRICS, LIVE, READY, OPENAPI, PAGE = "/metrics", "/health/live", "/health/ready", "/openapi.json", "/"
 
@@ -68,8 +68,22 @@ class ReasonOut(msgspec.Struct):
     zh: str
 
 
+class FactOut(msgspec.Struct):
+    """A rule that the call meets, what was found and held against which limit, and the row of a register behind it."""
+
+    rule: str
+    en: str
+    zh: str
+    value: float | None
+    limit: float | None
+    register: str
+    entry: str
+    valid_from: str
+    known_at: str
+
+
 class VerdictOut(msgspec.Struct):
-    """What is said about a call. `status` is "ok", "stale", or why there is no score; then the action is "pass"."""
+    """What is said about a call. `status` is "ok", "stale", or why there is no score; then only `rules` can act."""
 
     action: Literal[ACTIONS]  # type: ignore[valid-type]
     score: float | None
@@ -83,6 +97,7 @@ class VerdictOut(msgspec.Struct):
     valid_until: str
     raw: float | None
     threshold: float | None
+    rules: list[FactOut]
 
 
 class Fault(msgspec.Struct):

@@ -24,8 +24,13 @@ from ..features.history import History
 from ..features.records import NUMBER_CLASSES, KeyedCall
 from .booster import Booster
 from .bundle import Bundle, Refused, load
-from .policy import ACTIONS, Policy, allowed, decide, read_policy
+from .policy import ACTIONS, Policy, allowed, decide, outcome, read_policy
 from .reasons import Reason, reasons
+from .registered import look_up
+from .registers import Registers
+from .ruled import actions, met_rules
+from .rules import Fact, facts
+from .situation import situation
 
 STRATUM = "call_caller_class"
 
@@ -37,7 +42,8 @@ class Verdict:
     `score` is the calibrated probability of a nuisance call and `raw` the model's own score (log-odds), NaN if there
     is none. `band` names the certified band that the raw score reached, if any, and `threshold` is where that band
     begins, else NaN. `status` is "ok", "stale" (the model is past its `valid_until`), or why there is
-    no score; then the action is "pass". `case` leads back to the evidence.
+    no score; then the action is that of the rules. `case` leads back to the evidence. `rules` are the facts that hold
+    of the call, whatever the model says of it; neither changes the other.
     """
 
     action: str
@@ -52,24 +58,31 @@ class Verdict:
     valid_until: str
     raw: float = math.nan
     threshold: float = math.nan
+    rules: tuple[Fact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What is said about each row of a table; arrays of equal length. `action` indexes `policy.ACTIONS`."""
+    """What is said about each row of a table; arrays of equal length. `action` indexes `policy.ACTIONS`.
+
+    `banded` is the action by the bands alone. Bit i of `rules` says that the row meets `rules.RULES[i]`.
+    """
 
     raw: npt.NDArray[np.float64]
     score: npt.NDArray[np.float64]
     action: npt.NDArray[np.int8]
+    banded: npt.NDArray[np.int8]
+    rules: npt.NDArray[np.int64]
 
 
 class Scorer:
     """A verified bundle and a policy, ready to judge calls. Immutable; to change the model make another scorer.
 
     `features` are the names that its vectors hold, in their order: what `History` is to be made with.
+    `registers`, if there are any, are asked about each call.
     """
 
-    def __init__(self, bundle: Bundle, policy: Policy) -> None:
+    def __init__(self, bundle: Bundle, policy: Policy, registers: Registers | None = None) -> None:
         self.features = columns_for(bundle.features)
         unknown = [name for name in bundle.features if name not in self.features]
         if unknown:
@@ -78,7 +91,7 @@ class Scorer:
         if odd:
             raise ValueError(f"policy names bands that the bundle does not have: {', '.join(sorted(odd))}")
         self.bundle = bundle
-        self.policy = policy
+        self.policy, self.registers = policy, registers
         self._columns = [self.features.index(name) for name in bundle.features]
         # The last place twice: of one place alone it would give no tuple.
         self._row = itemgetter(*self._columns, self._columns[-1])
@@ -93,6 +106,7 @@ class Scorer:
         *,
         trusted: Iterable[Ed25519PublicKey],
         policy: Policy | None = None,
+        registers: Registers | None = None,
         minimum_epoch: int = 0,
     ) -> Scorer:
         """Open a signed bundle.
@@ -101,7 +115,7 @@ class Scorer:
             Refused: in one line, if the bundle is not whole, not signed by a trusted key, or not of this catalogue.
         """
         bundle = load(folder, trusted, minimum_epoch=minimum_epoch, expected_catalogue=catalogue_hash())
-        return cls(bundle, policy or read_policy())
+        return cls(bundle, policy or read_policy(), registers)
 
     def score(self, history: History, call: KeyedCall) -> Verdict:
         """The verdict at ring time, from what `history` knew before the call. Never raises."""
@@ -111,13 +125,16 @@ class Scorer:
         """Like `score`, with reasons also for a call that passes."""
         return self._judge(history, call, explain=True)
 
-    def score_table(self, vectors: npt.NDArray[np.float64], *, threads: int = 1) -> Scores:
+    def score_table(
+        self, vectors: npt.NDArray[np.float64], met: npt.NDArray[np.int64] | None = None, *, threads: int = 1
+    ) -> Scores:
         """Scores and actions of many calls.
 
         Args:
             vectors: float64 (n, len(self.features)), as from `features.table.vectors`, and after them those of
                 `features.reports.report_vectors` if the model has such features; a row with an infinite value passes
                 with a NaN score.
+            met: the rules that each row meets, as from `ruled.met_rules`; by default as far as the vectors tell.
         Raises:
             ValueError: if the width is another one.
         """
@@ -130,14 +147,17 @@ class Scorer:
             raw[sound] = self.bundle.model.predict_raw(rows[sound], threads=threads)
         score = np.full(len(rows), np.nan)
         score[sound] = self.bundle.calibration.probabilities(raw[sound])
-        return Scores(raw, score, self._actions(raw, vectors[:, self._stratum]))
+        met = met_rules(vectors, None, self.policy.terms) if met is None else met
+        met = np.where(sound, met, 0)  # of a broken row nothing is true
+        banded = self._banded(raw, vectors[:, self._stratum])
+        return Scores(raw, score, actions(self.policy, banded, met), banded, met)
 
-    def _actions(self, raw: npt.NDArray[np.float64], classes: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+    def _banded(self, raw: npt.NDArray[np.float64], classes: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
         action = np.zeros(len(raw), dtype=np.int8)
         for band in self.bundle.thresholds:
             reached = raw >= band.threshold
             for value in np.unique(classes[reached]):
-                word = allowed(self.policy.bands.get(band.name, "pass"), band, _class_word(value))
+                word = allowed(self.policy.of_band(band.name), band, _class_word(value))
                 rows = reached & ((classes == value) | (np.isnan(classes) & math.isnan(value)))
                 action[rows] = np.maximum(action[rows], ACTIONS.index(word))
         return action
@@ -145,7 +165,8 @@ class Scorer:
     def explain_row(self, vector: Sequence[float], start: int = 0) -> Verdict:
         """The verdict on a row of a table, with reasons. `start` is the call's, in Unix milliseconds. Never raises."""
         try:
-            return self._verdict(vector, start, case="", explain=True)
+            told = facts(situation(vector), self.policy.terms, None)
+            return self._verdict(vector, start, case="", explain=True, told=told)
         except Exception as error:
             return self._unscored("", f"no score: {type(error).__name__}")
 
@@ -153,30 +174,45 @@ class Scorer:
         case = ""
         try:
             case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
-            return self._verdict(history.vector(call), call.start, case=case, explain=explain)
+            vector = history.vector(call)
+            return self._verdict(vector, call.start, case=case, explain=explain, told=self._facts(vector, call))
         except Exception as error:
             return self._unscored(case, f"no score: {type(error).__name__}")
 
-    def _verdict(self, vector: Sequence[float], start: int, *, case: str, explain: bool) -> Verdict:
-        row = self._row(vector)[:-1]
-        raw = self.bundle.model.predict_one(row)
+    def _facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
+        terms, registers = self.policy.terms, self.registers
+        registered = None if registers is None else look_up(registers, call, terms)
+        return facts(situation(vector, registered, float(call.caller == call.callee)), terms, registers)
+
+    def _verdict(
+        self, vector: Sequence[float], start: int, *, case: str, explain: bool, told: tuple[Fact, ...]
+    ) -> Verdict:
+        """Rules first: what they say stands, also where the model fails."""
+        names = [fact.rule for fact in told]
+        try:
+            row = self._row(vector)[:-1]
+            raw = self.bundle.model.predict_one(row)
+        except Exception as error:
+            return self._unscored(case, f"no score: {type(error).__name__}", told)
         if not math.isfinite(raw):
-            return self._unscored(case, "no score: the model gave none that is finite")
-        action, band = decide(self.policy, self.bundle.thresholds, raw, _class_word(vector[self._stratum]))
-        told = action != "pass" or explain
+            return self._unscored(case, "no score: the model gave none that is finite", told)
+        banded, band = decide(self.policy, self.bundle.thresholds, raw, _class_word(vector[self._stratum]))
+        action = outcome(self.policy, banded, names)
+        explain = explain or "pass" not in (banded, action)
         return Verdict(
             action=action,
             score=self.bundle.calibration.probability(raw),
             band=band,
-            content=self._kind("content", row) if told else None,
-            mode=self._kind("mode", row) if told else None,
-            reasons=self._why(row) if told else (),
+            content=self._kind("content", row) if explain else None,
+            mode=self._kind("mode", row) if explain else None,
+            reasons=self._why(row) if explain else (),
             status="stale" if start > self._until else "ok",
             case=case,
             model=self.bundle.model_id,
             valid_until=self.bundle.valid_until,
             raw=raw,
             threshold=self._begins.get(band, math.nan),
+            rules=told,
         )
 
     def _why(self, row: Sequence[float]) -> tuple[Reason, ...]:
@@ -188,10 +224,10 @@ class Scorer:
             return None
         return self.bundle.classes[name][int(np.argmax(model.predict_raw(np.array([row]))[0]))]
 
-    def _unscored(self, case: str, status: str) -> Verdict:
-        return Verdict(
-            "pass", math.nan, "", None, None, (), status, case, self.bundle.model_id, self.bundle.valid_until
-        )
+    def _unscored(self, case: str, status: str, told: tuple[Fact, ...] = ()) -> Verdict:
+        action = outcome(self.policy, "pass", [fact.rule for fact in told])
+        model, until = self.bundle.model_id, self.bundle.valid_until
+        return Verdict(action, math.nan, "", None, None, (), status, case, model, until, rules=told)
 
 
 def case_id(model: str, caller: str, callee: str, start: int) -> str:

@@ -19,6 +19,7 @@ from ..features.history import History
 from ..features.records import KeyedCall
 from .bundle import Refused
 from .policy import Policy
+from .registers import Registers
 from .scorer import Scorer, Verdict
 
 _NONE = Verdict("pass", math.nan, "", None, None, (), "no score: no model is in service", "", "", "")
@@ -39,12 +40,14 @@ class Swap:
         *,
         trusted: Iterable[Ed25519PublicKey],
         policy: Policy | None = None,
+        registers: str | Path | None = None,
         minimum_epoch: int = 0,
         epoch_file: str | Path | None = None,
     ) -> None:
         """Put nothing in service yet.
 
         Args:
+            registers: folder of registers, read anew with each bundle.
             minimum_epoch: bundles of an earlier epoch are refused.
             epoch_file: keeps the highest epoch that was in service, so that a restart is no way back either.
 
@@ -52,7 +55,7 @@ class Swap:
             ValueError: if the file holds anything but an epoch.
         """
         self.refusal: str | None = None
-        self._trusted, self._policy = tuple(trusted), policy
+        self._trusted, self._policy, self._registers = tuple(trusted), policy, registers
         self._file = Path(epoch_file) if epoch_file is not None else None
         self._kept = _read_epoch(self._file)
         self._epoch = max(minimum_epoch, self._kept)
@@ -79,12 +82,19 @@ class Swap:
 
         Raises:
             Refused: in one line, for whatever `Scorer.load` refuses, and for an epoch below that in service.
-            ValueError: if the policy does not fit the bundle.
-            OSError: if the epoch cannot be kept.
+            ValueError: if the policy does not fit the bundle, or a register is none.
+            OSError: if the epoch cannot be kept, or a register not be read.
         """
         with self._loading:
             try:
-                scorer = Scorer.load(folder, trusted=self._trusted, policy=self._policy, minimum_epoch=self._epoch)
+                registers = None if self._registers is None else Registers.read(self._registers)
+                scorer = Scorer.load(
+                    folder,
+                    trusted=self._trusted,
+                    policy=self._policy,
+                    registers=registers,
+                    minimum_epoch=self._epoch,
+                )
                 self._keep(scorer.bundle.epoch)
             except Exception as error:
                 self.refusal = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"

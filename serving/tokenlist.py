@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from ..features.numbers import Number, parse
 from ..features.pseudonyms import Key
 from .files import write_whole
-from .policy import PROTECTED
+from .rules import PROTECTED
 from .signing import sign, verify
 from .strictjson import as_fields, as_text, as_whole, decode
 

@@ -10,18 +10,20 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from ..features.intake import CATEGORIES
 from ..features.records import CALL_COLUMNS, Call
 from .policy import ACTIONS
 from .reasons import Reason
+from .rules import Fact
 from .scorer import Verdict
 from .strictjson import as_fields, as_list, as_mapping, as_number, as_text, decode
 
 SCORE, OBSERVE = "/v1/score", "/v1/observe"
 MAX_BODY = 16_384  # bytes
 MAX_FIELD = 256  # characters
+_T = TypeVar("_T")
 _SECONDS = ("start", "ring", "talk", "recorded")
 _LATEST = 253_402_300_799.0  # 9999-12-31, Unix seconds
 
@@ -63,8 +65,9 @@ def verdict_from_json(body: bytes) -> Verdict:
     if value["action"] not in ACTIONS:
         raise ValueError(f"action must be one of {', '.join(ACTIONS)}")
     as_number(0 if value["score"] is None else value["score"], "score", 0, 1)
-    told = [_reason(each) for each in as_list(value.pop("reasons"), "reasons", 0, 64)]
-    return Verdict(reasons=tuple(told), **_values(Verdict, value))
+    told = [_part(Reason, each, "reason") for each in as_list(value.pop("reasons"), "reasons", 0, 64)]
+    met = [_part(Fact, each, "rule") for each in as_list(value.pop("rules"), "rules", 0, 64)]
+    return Verdict(reasons=tuple(told), rules=tuple(met), **_values(Verdict, value))
 
 
 def _compact(value: dict[str, Any]) -> bytes:
@@ -111,9 +114,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _reason(value: Any) -> Reason:
-    names = [field.name for field in fields(Reason)]
-    return Reason(**_values(Reason, as_fields(value, "reason", names)))
+def _part(kind: type[_T], value: Any, where: str) -> _T:
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**_values(kind, as_fields(value, where, names)))
 
 
 def _values(kind: type, items: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def files(folder, policy='certified = "block"\nwatch = "screen"\n', **card):
     catalogued.write(folder / "bundle", **card)
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     catalogued.NUMBER_KEY.write(folder / "number.key")
-    (folder / "policy.toml").write_text(f'version = "test"\n[bands]\n{policy}')
+    (folder / "policy.toml").write_text(f'version = "test"\nappeal = "office"\n[bands]\n{policy}')
     keys = {scope: add_key(folder / "api.keys", scope, [scope]) for scope in SCOPES}
     return keys | {"all": add_key(folder / "api.keys", "all", SCOPES, rate=1_000_000)}
 

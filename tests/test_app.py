@@ -37,7 +37,7 @@ from test_wire import calls as drawn_calls
 from test_wire import columns, verdicts
 
 NUMBER = "+8613800138000"
-STRICT = Policy("test", {"certified": "block", "watch": "screen"})
+STRICT = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office")
 PATHS = {
     ("POST", wire.SCORE): "score",
     ("POST", wire.OBSERVE): "score",

@@ -52,7 +52,9 @@ def keys(folder):
 def judge(tmp_path_factory):
     bundle = tmp_path_factory.mktemp("bundle") / "bundle"
     catalogued.write(bundle)
-    judge = Swap(trusted=small.TRUSTED, policy=Policy("test", {"certified": "block", "watch": "screen"}))
+    judge = Swap(
+        trusted=small.TRUSTED, policy=Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office")
+    )
     judge.load(bundle)
     return judge
 

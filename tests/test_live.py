@@ -27,7 +27,7 @@ import catalogued
 import drawn
 import smallmodels as small
 
-STRICT = Policy("test", {"certified": "block", "watch": "screen"})
+STRICT = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office")
 PATIENT = 60.0  # seconds of a deadline that no machine misses
 NUMBER = "+8613800138000"
 

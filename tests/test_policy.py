@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.card import Band
-from callsieve.serving.policy import ACTIONS, PROTECTED, Policy, allowed, decide, read_policy
+from callsieve.serving.policy import ACTIONS, Policy, allowed, decide, outcome, read_policy
+from callsieve.serving.registered import Terms
+from callsieve.serving.rules import ACTING, PROTECTED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +19,7 @@ LOOSE = small.certificate(false_calls=90, bound=0.0036, certified=False)
 certificates = st.sampled_from([SOUND, LOOSE])
 strata = st.dictionaries(st.sampled_from(NUMBER_CLASSES), certificates)
 names = st.sampled_from(["certified", "watch", "third"])
-policies = st.dictionaries(names, st.sampled_from(ACTIONS)).map(lambda bands: Policy("1", bands))
+policies = st.dictionaries(names, st.sampled_from(ACTIONS)).map(lambda bands: Policy("1", bands, appeal="office"))
 
 
 @st.composite
@@ -78,7 +80,9 @@ def test_protected_classes_are_classes_of_numbers():
 )
 def test_the_strongest_action_of_the_reached_bands_decides(raw, wanted):
     both = (band(SOUND, SOUND, 2.0), band(SOUND, SOUND, 1.0, "watch"))
-    assert decide(Policy("1", {"certified": "block", "watch": "screen"}), both, raw, "mobile") == wanted
+    assert (
+        decide(Policy("1", {"certified": "block", "watch": "screen"}, appeal="office"), both, raw, "mobile") == wanted
+    )
 
 
 def test_a_band_without_an_action_passes_under_its_name():
@@ -105,7 +109,7 @@ def test_never_stronger_than_policy_and_certificates(policy, drawn, raw, stratum
 
 def test_a_higher_score_is_never_treated_more_gently():
     bands = (band(LOOSE, SOUND, 2.0), band(SOUND, SOUND, 1.0, "watch"))
-    assert decide(Policy("1", {"certified": "block", "watch": "screen"}), bands, 2.5, "mobile") == (
+    assert decide(Policy("1", {"certified": "block", "watch": "screen"}, appeal="office"), bands, 2.5, "mobile") == (
         "screen",
         "certified",
     )
@@ -126,10 +130,43 @@ def test_the_shipped_policy_blocks_nothing():
     assert max(map(strength, policy.bands.values())) <= strength("label")
 
 
+def test_the_shipped_policy_labels_at_most_and_says_what_it_goes_by():
+    policy = read_policy()
+    assert max(map(strength, policy.rules.values())) == strength("label")
+    assert set(policy.rules) == set(ACTING)
+    assert policy.appeal == ""
+    assert policy.terms.marketing
+    assert policy.terms.uses
+    assert (policy.terms.ring_once_share, policy.terms.ring_once_calls) == (
+        Terms().ring_once_share,
+        Terms().ring_once_calls,
+    )
+
+
+def test_without_an_appeal_nothing_is_blocked():
+    sure = (band(SOUND, SOUND),)
+    wanted = {"bands": {"certified": "block"}, "rules": {"ring_once": "block"}}
+    for appeal, action in (("", "label"), ("12321.cn", "block")):
+        policy = Policy("1", **wanted, appeal=appeal)
+        assert decide(policy, sure, 3.0, "mobile") == (action, "certified")
+        assert outcome(policy, "pass", ["ring_once"]) == action
+
+
 def test_a_policy_file_is_read(tmp_path):
     path = tmp_path / "policy.toml"
     path.write_text('version = "2026-03 骚扰"\n[bands]\ncertified = "block"\n', encoding="utf-8")
     assert read_policy(path) == read_policy(str(path)) == Policy("2026-03 骚扰", {"certified": "block"})
+
+
+def test_all_of_a_policy_file_is_read(tmp_path):
+    path = tmp_path / "policy.toml"
+    path.write_text(
+        'version = "3"\nappeal = " the office "\naccepted = "label"\n[bands]\nwatch = "label"\n'
+        '[rules]\nno_consent = "screen"\n[terms]\nbombing_calls = 12\nmarketing = ["loans"]\n'
+        'must_register = ["400"]\n[terms.uses]\n"own use" = ["fixed"]\n'
+    )
+    terms = Terms(bombing_calls=12.0, marketing=("loans",), must_register=("400",), uses={"own use": ("fixed",)})
+    assert read_policy(path) == Policy("3", {"watch": "label"}, {"no_consent": "screen"}, "the office", "label", terms)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +182,21 @@ def test_a_policy_file_is_read(tmp_path):
         (b'version = "1"\n[bands]\nwatch = "Block"', "band watch: expected one of pass, label, screen, block, got 'B"),
         (b'version = "1"\n[bands]\nwatch = 3', "band watch: expected one of pass, label, screen, block, got 3"),
         (b'version = "1"\n[bands.watch]\na = 1', "band watch: expected one of"),
+        (b'version = "1"\n[bands]\n[rules]\nunheard = "pass"', "rule unheard: not known, expected one of authen"),
+        (b'version = "1"\n[bands]\n[rules]\nprotected_caller = "block"', "rule protected_caller: not known"),
+        (b'version = "1"\n[bands]\n[rules]\nring_once = "stop"', "rule ring_once: expected one of pass, label"),
+        (b'version = "1"\nrules = 1\n[bands]', "rules: expected a table"),
+        (b'version = "1"\nappeal = 12321\n[bands]', "appeal: expected a text that says where one appeals"),
+        (b'version = "1"\naccepted = "yes"\n[bands]', "accepted: expected one of pass, label, screen, block"),
+        (b'version = "1"\n[bands]\n[terms]\nbombing_calls = 0', "terms: bombing_calls: expected a number above 0"),
+        (
+            b'version = "1"\n[bands]\n[terms]\nring_once_share = 1.5',
+            "ring_once_share: expected a number above 0 and at",
+        ),
+        (b'version = "1"\n[bands]\n[terms]\nmarketing = "loans"', "marketing: expected a list of texts"),
+        (b'version = "1"\n[bands]\n[terms]\nmust_register = ["95"]', "'95' is no class of numbers"),
+        (b'version = "1"\n[bands]\n[terms]\nuses = ["a"]', "uses: expected a table of declared uses"),
+        (b'version = "1"\n[bands]\n[terms]\nmore = 1', "terms: more is not known"),
     ],
 )
 def test_what_is_no_policy_is_refused_in_one_line(tmp_path, text, told):

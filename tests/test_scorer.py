@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import catalogued
 import smallmodels as small
 
-STRICT = Policy("test", {"certified": "block", "watch": "screen"})
+STRICT = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office")
 CLASS = NAMES.index("call_caller_class")
 HALF = ("certified", "watch", "none")
 
@@ -160,7 +160,10 @@ def test_content_is_that_of_its_model(matrix, verdicts):
 
 def test_a_row_is_explained_as_the_call_was(scorer, calls, matrix):
     for verdict, call, row in zip(replayed(scorer, calls, explain=True), calls, matrix, strict=True):
-        assert repr(dataclasses.replace(verdict, case="")) == repr(scorer.explain_row(row.tolist(), call.start))
+        # That a number calls itself is not in a row.
+        rules = tuple(fact for fact in verdict.rules if fact.rule != "own_number")
+        told = dataclasses.replace(verdict, case="", rules=rules)
+        assert repr(told) == repr(scorer.explain_row(row.tolist(), call.start))
 
 
 def test_protected_callers_pass_whatever_their_score(calls, verdicts):
@@ -327,7 +330,7 @@ def test_a_table_decides_as_the_policy_does(scorer, matrix, edges, actions, cert
         Band(name, edge, sound if good else loose, strata)
         for name, edge, good in zip(HALF, sorted(edges, reverse=True), certified, strict=False)
     )
-    policy = Policy("drawn", dict(zip(HALF, actions[: len(bands)], strict=False)))
+    policy = Policy("drawn", dict(zip(HALF, actions[: len(bands)], strict=False)), appeal="office")
     judge = Scorer(dataclasses.replace(scorer.bundle, thresholds=bands), policy)
     scores = judge.score_table(matrix[:80])
     for raw, kind, action in zip(scores.raw, matrix[:80, CLASS], scores.action, strict=True):

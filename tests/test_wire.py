@@ -10,6 +10,7 @@ from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, OUTCOMES, REL
 from callsieve.serving import wire
 from callsieve.serving.policy import ACTIONS
 from callsieve.serving.reasons import Reason
+from callsieve.serving.rules import Fact
 from callsieve.serving.scorer import Verdict
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +39,7 @@ declared = lambda kind: {field.name: drawn[str(field.type)] for field in fields(
 verdicts = st.builds(
     Verdict,
     **declared(Verdict) | {"action": st.sampled_from(ACTIONS), "score": st.floats(0, 1) | st.just(math.nan)},
+    rules=st.lists(st.builds(Fact, **declared(Fact)), max_size=3).map(tuple),
     reasons=st.lists(st.builds(Reason, **declared(Reason)), max_size=4).map(tuple),
 )
 
@@ -92,12 +94,12 @@ def test_a_bad_call_is_told_what_was_expected_and_shows_no_number(body, rule):
     assert len(str(error.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["action", "score", "reasons", "case"])
+@pytest.mark.parametrize("name", ["action", "score", "reasons", "rules", "case"])
 def test_a_verdict_must_be_whole(name):
     whole = json.loads(wire.verdict_to_json(Verdict("pass", 0.5, "", None, None, (), "ok", "c", "m", "2027")))
     wire.verdict_from_json(json.dumps(whole).encode())
     for wrong in ([], {}, "explode", 7, True):
-        if (name, wrong) in (("reasons", []), ("case", "explode")):
+        if (name, wrong) in (("reasons", []), ("rules", []), ("case", "explode")):
             continue
         with pytest.raises(ValueError, match=name):
             wire.verdict_from_json(json.dumps(whole | {name: wrong}).encode())

@@ -294,6 +294,7 @@ def score(
     reports: Annotated[
         Path | None, typer.Option(help="Reports (Parquet, as for training), for a model that has features of them.")
     ] = None,
+    registers: law_commands.RegisterFolder = None,
     quarantine: QuarantineFile = None,
     strict: Strict = False,
     threads: Threads = 0,
@@ -308,14 +309,16 @@ def score(
         if engine is Engine.SPARK:
             from . import on_spark
 
+            if registers is not None:
+                console.fail("score: registers are not looked up on Spark; expected --engine table")
             result = on_spark.score(
                 bundle, calls, layout, trust=trust, policy=policy, out=out, threads=threads, progress=tell
             )
             console.emit_json(result) if json else present.scored(result)
             return
         result = score_file(
-            bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, reports=reports, quarantine=quarantine,
-            strict=strict, threads=threads, progress=tell,
+            bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, reports=reports, registers=registers,
+            quarantine=quarantine, strict=strict, threads=threads, progress=tell,
         )  # fmt: skip
     console.emit_json(result) if json else present.scored(result)
 

@@ -14,6 +14,9 @@ KeyFile = Annotated[
     Path | None,
     typer.Option("--key", help="Key file for the tokens of numbers; by default CALLSIEVE_KEY, else a new key."),
 ]
+RegisterFolder = Annotated[
+    Path | None, typer.Option("--registers", help="Folder of registers; see the command `registers`.")
+]
 
 
 @commands.command()

@@ -71,6 +71,9 @@ def scored(result: Mapping[str, Any]) -> None:
     """Counts of a scored file by action."""
     rows = [(word, f"{n:,}", f"{result['callers'][word]:,}") for word, n in result["actions"].items()]
     show_table(f"{result['calls']:,} calls scored by model {result['model']}", ("action", "calls", "callers"), rows)
+    if result.get("rules"):
+        met = [(name.replace("_", " "), f"{calls:,}") for name, calls in result["rules"].items()]
+        show_table("calls that meet a rule, whatever the model says", ("rule", "calls"), met)
     for reason, count in result["quarantined"].items():
         say(f"put apart: {count:,} rows, {reason}")
     if result["stale"]:

@@ -25,11 +25,15 @@ from ..features.reports import report_vectors
 from ..features.shards import begun, fingerprint, note, write_shards
 from ..features.table import vectors
 from ..serving.policy import ACTIONS, read_policy
+from ..serving.registers import Registers
+from ..serving.ruled import BITS
 from ..serving.scorer import Scorer, Scores
 from ..serving.signing import read_public_key
 from .console import Tell
 from .evidence import read_reports
+from .registerfiles import read_registers
 from .reported import report_table
+from .ruling import met_of, rule_column
 from .split import codes
 
 if TYPE_CHECKING:
@@ -78,7 +82,9 @@ def read_any(
 def score_calls(
     scorer: Scorer, calls: pa.Table, reports: pd.DataFrame | None = None, *, threads: int = 0
 ) -> tuple[Scores, Array]:
-    """Scores of keyed calls, and their vectors; with `reports` (columns of `evidence.REPORTS`) if the model asks.
+    """Scores of keyed calls by model and rules, and their vectors.
+
+    With `reports` (columns of `evidence.REPORTS`) if the model asks for them; with the scorer's registers, if any.
 
     Raises: ValueError: if the model has features of reports, and there are none.
     """
@@ -87,15 +93,25 @@ def score_calls(
         if reports is None:
             raise ValueError("the model has features of reports: expected --reports FILE")
         rows = np.hstack([rows, report_vectors(calls, report_table(calls, reports))])
-    return scorer.score_table(rows, threads=threads or 2), rows
+    met = met_of(calls, rows, scorer.registers, scorer.policy.terms)
+    return scorer.score_table(rows, met, threads=threads or 2), rows
 
 
 def counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:
-    """Calls by action, and callers by the strongest action that one of their calls met."""
+    """Calls by action, and callers by the strongest action that one of their calls met.
+
+    Apart from them: calls by the action of the model's bands alone, and calls that meet each rule.
+    """
     caller, callers = codes(calls["caller"])
     strongest = np.zeros(callers, dtype=np.int8)
     np.maximum.at(strongest, caller, scores.action)
-    return {"actions": by_action(scores.action), "callers": by_action(strongest)}
+    met = {name: int(np.count_nonzero(scores.rules & bit)) for name, bit in BITS.items()}
+    return {
+        "actions": by_action(scores.action),
+        "callers": by_action(strongest),
+        "bands": by_action(scores.banded),
+        "rules": {name: calls for name, calls in met.items() if calls},
+    }
 
 
 def by_action(actions: Array) -> dict[str, int]:
@@ -105,20 +121,42 @@ def by_action(actions: Array) -> dict[str, int]:
 
 
 def verdict_table(scores: Scores, calls: pa.Table) -> pa.Table:
-    """One row a call: moment, tokens of both numbers, score and action."""
+    """One row a call: moment, tokens of both numbers, score, action, and the rules that it meets."""
     action = pa.DictionaryArray.from_arrays(pa.array(scores.action), pa.array(ACTIONS))
     names = ["start", "caller", "callee"]
     return pa.table(
-        {**{n: calls[n] for n in names}, "score": pa.array(scores.score, from_pandas=True), "action": action}
+        {
+            **{n: calls[n] for n in names},
+            "score": pa.array(scores.score, from_pandas=True),
+            "action": action,
+            "rules": rule_column(scores.rules),
+        }
     )
 
 
-def open_scorer(bundle: Path, trust: Path | None, policy: Path | None = None) -> Scorer:
+def open_scorer(
+    bundle: Path, trust: Path | None, policy: Path | None = None, registers: Registers | None = None
+) -> Scorer:
     """The scorer of a bundle. Without a key to trust, the one beside the bundle: fit for one's own runs only."""
     public = trust or bundle.parent / SIGNER
     if not public.exists():
         raise ValueError(f"{public}: no public key; expected --trust FILE with the key that signed the bundle")
-    return Scorer.load(bundle, trusted=[read_public_key(public)], policy=read_policy(policy))
+    return Scorer.load(bundle, trusted=[read_public_key(public)], policy=read_policy(policy), registers=registers)
+
+
+def open_registers(folder: Path | None, key: Path | None) -> Registers | None:
+    """The registers of a folder, keyed or as offices write them.
+
+    Raises: ValueError: if they hold numbers as written, and there is no key that keyed the calls.
+    """
+    if folder is None:
+        return None
+    secret = key_or_new(key)
+    registers = read_registers(folder, secret).registers
+    fresh = key is None and ENVIRONMENT not in os.environ
+    if fresh and registers.has_epoch(secret.epoch):
+        raise ValueError(f"{folder}: numbers as written need the key of the calls: expected --key FILE")
+    return registers
 
 
 def score_file(
@@ -131,13 +169,14 @@ def score_file(
     key: Path | None,
     out: Path | None,
     reports: Path | None = None,
+    registers: Path | None = None,
     quarantine: Path | None,
     strict: bool,
     threads: int,
     progress: Tell,
 ) -> dict[str, Any]:
     """Counts of a scored file by action, for calls and callers; the verdict of each call goes to `out`."""
-    scorer = open_scorer(bundle, trust, policy)
+    scorer = open_scorer(bundle, trust, policy, open_registers(registers, key))
     read = read_any(
         path,
         layout_name,

@@ -25,6 +25,9 @@ def serve(
     state: Annotated[Path, typer.Option("--state", help="Folder of what outlives the process.")],
     trust: Trust = None,
     policy: PolicyFile = None,
+    registers: Annotated[
+        Path | None, typer.Option("--registers", help="Folder that `callsieve registers` wrote; read anew at reload.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
     zone: Annotated[str, typer.Option(help="Time zone of hours and days.")] = "Asia/Shanghai",
@@ -40,7 +43,7 @@ def serve(
 
     signer = read_public_key(trust or bundle.parent / "signer.pub")
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    judge = Swap(trusted=[signer], policy=read_policy(policy), epoch_file=state / "epoch")
+    judge = Swap(trusted=[signer], policy=read_policy(policy), registers=registers, epoch_file=state / "epoch")
     run(
         bundle, judge, read_key(key), keys, state, host=host, port=port, zone=zone, deadline=deadline / 1000,
         calls=calls, numbers=numbers, compiled=compiled,

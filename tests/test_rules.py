@@ -1,0 +1,376 @@
+"""Rules: facts beside the score. Neither changes the other, and nothing makes a protected number blocked."""
+
+import dataclasses
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from callsieve.features.catalogue import NAMES
+from callsieve.features.history import History
+from callsieve.features.intake import Intake
+from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, Call
+from callsieve.features.table import vectors
+from callsieve.serving import wire
+from callsieve.serving.live import Live
+from callsieve.serving.policy import ACTIONS, Policy, outcome, read_policy
+from callsieve.serving.registered import Registered, Terms, look_up
+from callsieve.serving.registers import Registers, columns_of
+from callsieve.serving.ruled import BITS, actions, met_rules, names_of
+from callsieve.serving.rules import ACTING, BY_NAME, CLASSES_ZH, GUARD, NETWORK, PROTECTED, RULES, hits
+from callsieve.serving.scorer import Scorer
+from callsieve.serving.situation import PLACES, Situation
+from callsieve.serving.swap import Swap
+from callsieve.training.ruling import met_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+import catalogued
+import smallmodels as small
+
+NAN = math.nan
+TERMS = dataclasses.replace(read_policy().terms, bombing_calls=30.0, ring_once_share=0.5, ring_once_calls=20.0)
+EVERYTHING = dict.fromkeys(ACTING, "block")
+HARSH = Policy("harsh", {"certified": "block", "watch": "block"}, EVERYTHING, appeal="office", terms=TERMS)
+NUMBER = "13800138000"
+LATE = catalogued.START + 5 * 3600  # 14:06 in China
+
+
+def kind(word):
+    return float(NUMBER_CLASSES.index(word))
+
+
+def plain(**changes):
+    """A call of which nothing is to be said, changed."""
+    usual = {
+        "attestation": float(ATTESTATIONS.index("A")), "route": float(ROUTES.index("domestic")),
+        "caller_class": kind("mobile"), "callee_class": kind("mobile"), "presented_differs": 0.0, "hour": 10.0,
+        "calls_24h": 3.0, "one_rings_24h": 0.0, "callee_calls_1h": 1.0, "own_number": 0.0,
+    }  # fmt: skip
+    return Situation(**usual | changes)
+
+
+HITS = {
+    "authentication_failed": [{"attestation": float(ATTESTATIONS.index("failed"))}],
+    "irregular_number": [{"caller_class": kind(word)} for word in ("irregular", "106", "800")],
+    "own_number": [{"own_number": 1.0}],
+    "withheld_number": [{"caller_class": kind("withheld")}],
+    "domestic_from_abroad": [
+        {"route": float(ROUTES.index("international")), "caller_class": kind(word)}
+        for word in ("mobile", "fixed", "96")
+    ],
+    "shown_number_differs": [{"presented_differs": 1.0}],
+    "outside_trunk_ranges": [{"trunk_listed": 1.0, "on_trunk": 0.0}],
+    "class_against_use": [{"use_allows": 0.0}],
+    "lapsed_number": [{"lapsed": 1.0}],
+    "unregistered_number": [{"caller_class": kind("95_call_centre"), "campaign": 0.0}],
+    "contract_frequency": [{"calls_24h": 200.0, "calls_per_day": 200.0}, {"calls_24h": 201.0, "calls_per_day": 200.0}],
+    "outside_hours": [
+        {"campaign": 1.0, "hour": hour, "hour_from": begin, "hour_to": end}
+        for hour, begin, end in ((8.0, 9.0, 18.0), (18.0, 9.0, 18.0), (7.0, 22.0, 6.0), (21.0, 22.0, 6.0))
+    ],
+    "called_after_refusal": [{"refused": 1.0}],
+    "no_consent": [{"marketing": 1.0, "consent": 0.0}],
+    "against_preference": [{"rejects": 1.0}],
+    "ring_once": [{"one_rings_24h": 0.5, "calls_24h": 20.0}],
+    "call_bombing": [{"callee_calls_1h": 30.0}, {"callee_calls_1h": 31.0, "callee_class": kind("resale")}],
+    "protected_caller": [{"caller_protected": 1.0}, *({"caller_class": kind(word)} for word in PROTECTED)],
+    "protected_callee": [{"callee_protected": 1.0}, *({"callee_class": kind(word)} for word in PROTECTED)],
+    "accepted_category": [{"accepts": 1.0}],
+}
+NO_HITS = [
+    {"attestation": float(ATTESTATIONS.index("none"))},
+    {"route": float(ROUTES.index("roaming"))},
+    {"route": float(ROUTES.index("international")), "caller_class": kind("foreign")},
+    {"route": float(ROUTES.index("international")), "caller_class": kind("unknown")},
+    {"trunk_listed": 0.0, "on_trunk": 0.0},
+    {"trunk_listed": 1.0, "on_trunk": 1.0, "use_allows": 1.0},
+    {"caller_class": kind("95_call_centre"), "campaign": 1.0},
+    {"caller_class": kind("95_call_centre")},  # no register of campaigns: nothing is known
+    {"calls_24h": 199.0, "calls_per_day": 200.0},
+    {"calls_24h": 9_999.0},
+    {"hour": 9.0, "hour_from": 9.0, "hour_to": 18.0},
+    {"hour": 23.0, "hour_from": 22.0, "hour_to": 6.0},
+    {"hour": 5.0, "hour_from": 22.0, "hour_to": 6.0},
+    {"marketing": 1.0, "consent": 1.0},
+    {"marketing": 1.0},
+    {"marketing": 0.0, "consent": 0.0},
+    {"one_rings_24h": 0.49, "calls_24h": 20.0},
+    {"one_rings_24h": 1.0, "calls_24h": 19.0},
+    {"callee_calls_1h": 29.0},
+    {"callee_calls_1h": 99.0, "callee_class": kind("fixed")},
+    dict.fromkeys(("attestation", "route", "caller_class", "callee_class", "hour", "calls_24h"), NAN),
+]
+
+
+def test_each_rule_has_a_case_and_words_in_both_languages():
+    assert list(HITS) == [rule.name for rule in RULES]
+    assert len(CLASSES_ZH) == len(NUMBER_CLASSES)
+    for rule in RULES:
+        assert re.search(r"[\u4e00-\u9fff]", rule.zh)
+        assert not re.search(r"[\u4e00-\u9fff]", rule.en)
+
+
+@pytest.mark.parametrize(("name", "changes"), [(name, case) for name, cases in HITS.items() for case in cases])
+def test_a_rule_is_met_and_no_other(name, changes):
+    assert [rule.name for rule in hits(plain(**changes), TERMS)] == [name]
+
+
+@pytest.mark.parametrize("changes", [{}, *NO_HITS], ids=str)
+def test_no_rule_is_met(changes):
+    assert hits(plain(**changes), TERMS) == ()
+
+
+values = st.sampled_from([NAN, 0.0, 1.0, 2.0, 3.0, 9.0, 17.0, 20.0, 200.0])
+situations = st.builds(Situation, **{
+    each.name: values for each in dataclasses.fields(Situation) if each.name != "rows"
+})  # fmt: skip
+
+
+@given(st.lists(situations, min_size=1, max_size=5))
+def test_a_table_meets_the_rules_that_its_calls_meet(drawn):
+    matrix = np.zeros((len(drawn), len(NAMES)))
+    for name, place in PLACES:
+        matrix[:, place] = [getattr(each, name) for each in drawn]
+    fields = [each.name for each in dataclasses.fields(Registered) if each.name != "rows"]
+    registered = Registered(**{name: np.array([getattr(each, name) for each in drawn]) for name in fields})
+    own = np.array([each.own_number for each in drawn])
+    met = met_rules(matrix, registered, TERMS, own)
+    assert [names_of(bits) for bits in met.tolist()] == [
+        tuple(rule.name for rule in hits(each, TERMS)) for each in drawn
+    ]
+
+
+# What a policy makes of them
+
+names = st.sets(st.sampled_from(sorted(BY_NAME)))
+policies = st.builds(
+    Policy, st.just("drawn"), st.just({}), st.dictionaries(st.sampled_from(ACTING), st.sampled_from(ACTIONS)),
+    appeal=st.sampled_from(["", "office"]), accepted=st.sampled_from(ACTIONS),
+)  # fmt: skip
+banded = st.sampled_from(ACTIONS)
+strength = ACTIONS.index
+
+
+@given(policies, banded, names)
+def test_the_stronger_of_band_and_rules_is_done_and_guards_come_first(policy, action, met):
+    done = outcome(policy, action, met)
+    wanted = [policy.of_rule(name) for name in met]
+    if not policy.appeal:
+        assert "block" not in wanted
+    if "protected_callee" in met:
+        assert done == "pass"
+    elif "protected_caller" in met:
+        assert strength(done) <= strength("label")
+        seen = [policy.of_rule(name) for name in met if BY_NAME[name].kind == NETWORK]
+        assert (done == "label") == any(word != "pass" for word in seen)
+    elif "accepted_category" not in met:
+        assert strength(done) == max(map(strength, [action, *wanted]))
+    else:
+        milder = min(strength(action), strength(policy.accepted))
+        assert strength(done) == max([milder, *map(strength, wanted)])
+
+
+@given(policies, banded, names)
+def test_a_rule_more_never_makes_an_outcome_milder_unless_it_guards(policy, action, met):
+    acting = {name for name in met if BY_NAME[name].kind != GUARD}
+    for name in acting:
+        assert strength(outcome(policy, action, met)) >= strength(outcome(policy, action, met - {name}))
+
+
+@given(policies, st.lists(st.tuples(st.sampled_from(range(len(ACTIONS))), names), min_size=1, max_size=6))
+def test_a_table_is_decided_as_its_calls(policy, drawn):
+    met = np.array([sum(BITS[name] for name in each) for _, each in drawn])
+    done = actions(policy, np.array([action for action, _ in drawn], dtype=np.int8), met)
+    assert [ACTIONS[i] for i in done] == [outcome(policy, ACTIONS[action], each) for action, each in drawn]
+
+
+# In the scorer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles") / "bundle"
+    catalogued.write(folder)
+    return folder
+
+
+def rows(table, told):
+    """A register of one table, known since ever."""
+    always = {"valid_from": 0, "valid_to": None, "known_at": 0}
+    return {table: {name: [(always | row).get(name) for row in told] for name in columns_of(table)}}
+
+
+@pytest.fixture(scope="module")
+def registers():
+    """Something of the numbers that the calls are of, so that each table says something."""
+    token = lambda text: catalogued.NUMBER_KEY.token(
+        "number", Intake(catalogued.NUMBER_KEY).known(text, 0).number.canonical
+    )
+    callers, callees = ([token(text) for text in texts] for texts in (catalogued.CALLERS, catalogued.CALLEES))
+    firm = {"number": callers[0], "business": "loans", "principal": "firm", "hour_from": 9, "hour_to": 10}
+    return Registers(
+        rows("campaigns", [firm, firm | {"number": callers[2], "business": "courier"}])
+        | rows("number_resources", [{"number": callers[3], "valid_to": 1}])
+        | rows("subscribers", [{"number": callers[1], "kind": "person", "calls_per_day": 2}])
+        | rows("consents", [{"callee": callee, "principal": "firm"} for callee in callees[::2]])
+        | rows("refusals", [{"callee": callee, "industry": "loans"} for callee in callees[::3]])
+        | rows("preferences", [{"callee": callee, "category": "any", "accepts": i % 2 == 0}
+                               for i, callee in enumerate(callees[::2])])
+        | rows("protected", [{"number": number, "reason": "hospital"} for number in (callers[4], callees[9])])
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def calls():
+    """Drawn calls, and some of each kind that the network can tell."""
+    made = catalogued.calls(200)
+    for i, call in enumerate(made):
+        odd = {0: {"attestation": "failed"}, 1: {"route": "international"}, 2: {"network_caller": "075512345678"},
+               3: {"caller": "10655"}, 4: {"caller": ""}, 5: {"callee": "110"}, 6: {"caller": call.callee}}  # fmt: skip
+        made[i] = dataclasses.replace(call, **odd.get(i % 19, {}))
+    return made
+
+
+def replayed(scorer, calls):
+    history, told = History(), []
+    for call in calls:
+        told.append(scorer.score(history, call))
+        history.observe(call)
+    return told
+
+
+def load(folder, policy, registers=None):
+    return Scorer.load(folder, trusted=small.TRUSTED, policy=policy, registers=registers)
+
+
+def test_rules_change_nothing_that_the_model_says_nor_it_what_they_say(folder, registers, calls):
+    keyed = catalogued.keyed(calls)
+    with_rules = replayed(load(folder, HARSH, registers), keyed)
+    without = replayed(load(folder, dataclasses.replace(HARSH, rules={}, terms=Terms())), keyed)
+    untouched = ("score", "raw", "band", "threshold", "status", "case", "model", "valid_until")
+    for one, other in zip(with_rules, without, strict=True):
+        assert repr([getattr(one, name) for name in untouched]) == repr([getattr(other, name) for name in untouched])
+    # A model of which every score is the same, and none reached a band: the facts are those.
+    scorer = load(folder, HARSH, registers)
+    blind = tuple(dataclasses.replace(band, threshold=1e9) for band in scorer.bundle.thresholds)
+    deaf = Scorer(dataclasses.replace(scorer.bundle, thresholds=blind), HARSH, registers)
+    for one, other in zip(with_rules, replayed(deaf, keyed), strict=True):
+        assert repr(one.rules) == repr(other.rules)
+    assert {fact.rule for verdict in with_rules for fact in verdict.rules} >= {
+        "authentication_failed", "irregular_number", "own_number", "withheld_number", "domestic_from_abroad",
+        "shown_number_differs", "lapsed_number", "contract_frequency", "outside_hours", "called_after_refusal",
+        "no_consent", "against_preference", "protected_caller", "protected_callee", "accepted_category",
+    }  # fmt: skip
+
+
+def test_one_by_one_equals_the_table_with_registers(folder, registers, calls):
+    scorer = load(folder, HARSH, registers)
+    verdicts = replayed(scorer, catalogued.keyed(calls))
+    table = catalogued.keyed_table(calls)
+    matrix = vectors(table, threads=1)
+    scores = scorer.score_table(matrix, met_of(table, matrix, registers, HARSH.terms))
+    assert [names_of(bits) for bits in scores.rules.tolist()] == [
+        tuple(fact.rule for fact in verdict.rules) for verdict in verdicts
+    ]
+    assert [ACTIONS[i] for i in scores.action] == [verdict.action for verdict in verdicts]
+    assert {verdict.action for verdict in verdicts} == {"pass", "label", "block"}
+
+
+def test_protected_numbers_are_never_blocked_whatever_rules_and_bands_say(folder, registers, calls):
+    scorer = load(folder, HARSH, registers)
+    sure = tuple(dataclasses.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
+    scorer = Scorer(dataclasses.replace(scorer.bundle, thresholds=sure), HARSH, registers)
+    seen = {"protected_caller": 0, "protected_callee": 0}
+    for call, verdict in zip(catalogued.keyed(calls), replayed(scorer, catalogued.keyed(calls)), strict=True):
+        met = {fact.rule for fact in verdict.rules}
+        for guard in seen.keys() & met:
+            seen[guard] += 1
+            assert strength(verdict.action) <= strength("label" if guard == "protected_caller" else "pass")
+        assert ("protected_callee" in met) or NUMBER_CLASSES[call.callee_class] not in PROTECTED
+    assert min(seen.values()) > 5
+    forged = Intake(catalogued.NUMBER_KEY)(Call(catalogued.START, "110", "13900001111", attestation="failed"))
+    assert scorer.score(History(), forged).action == "label"
+
+
+def test_evidence_names_the_row_and_since_when_it_is_known(folder, registers):
+    intake, scorer = Intake(catalogued.NUMBER_KEY), load(folder, HARSH, registers)
+    call = intake(Call(LATE, catalogued.CALLERS[0], catalogued.CALLEES[0]))
+    told = {fact.rule: fact for fact in scorer.score(History(), call).rules}
+    refusal = told["called_after_refusal"]
+    assert (refusal.register, refusal.known_at) == ("refusals", "1970-01-01T00:00:00Z")
+    assert re.fullmatch("[a-p]{16}", refusal.entry)
+    assert refusal.entry == registers.entry("refusals", 0)[0] != registers.entry("refusals", 1)[0]
+    assert told["outside_hours"].en == "The call comes at 14:00, outside the hours registered for this campaign."
+    assert "14:00" in told["outside_hours"].zh
+    for fact in told.values():
+        assert "{" not in fact.en + fact.zh
+
+
+def test_a_contract_is_held_against_what_was_counted(folder, registers):
+    intake, scorer, history = Intake(catalogued.NUMBER_KEY), load(folder, HARSH, registers), History()
+    verdicts = []
+    for i in range(3):
+        call = intake(Call(catalogued.START + 60 * i, catalogued.CALLERS[1], f"1360013{i:04d}", 5.0, 7.0, "answered"))
+        verdicts.append(scorer.score(history, call))
+        history.observe(call)
+    assert [any(fact.rule == "contract_frequency" for fact in each.rules) for each in verdicts] == [False, False, True]
+    (fact,) = (fact for fact in verdicts[2].rules if fact.rule == "contract_frequency")
+    assert (fact.value, fact.limit) == (2.0, 2.0)
+    assert fact.en == "This number made 2 calls in the last 24 hours; its contract allows 2."
+
+
+class Broken(Registers):
+    """Registers that cannot be asked."""
+
+    def in_effect(self, *_):
+        raise KeyError(NUMBER)
+
+
+def test_a_broken_register_ends_in_pass_and_a_broken_model_leaves_the_rules(folder, registers):
+    call = Intake(catalogued.NUMBER_KEY)(Call(catalogued.START, NUMBER, "13900001111", attestation="failed"))
+    verdict = load(folder, HARSH, Broken(registers.columns)).score(History(), call)
+    assert (verdict.action, verdict.rules, verdict.status) == ("pass", (), "no score: KeyError")
+    scorer = load(folder, HARSH, registers)
+    scorer.bundle = dataclasses.replace(scorer.bundle, model=None)
+    verdict = scorer.score(History(), call)
+    assert verdict.action == "block"
+    assert "authentication_failed" in [fact.rule for fact in verdict.rules]
+    assert verdict.status == "no score: AttributeError"
+    assert math.isnan(verdict.score)
+
+
+def test_rules_go_through_the_live_service_and_over_the_wire(folder, registers, tmp_path):
+    from callsieve.training.registerfiles import write_registers
+
+    (tmp_path / "registers").mkdir()
+    write_registers(registers, tmp_path / "registers")
+    swap = Swap(trusted=small.TRUSTED, policy=HARSH, registers=tmp_path / "registers")
+    swap.load(folder)
+    live = Live(swap, Intake(catalogued.NUMBER_KEY), tmp_path / "state", deadline=60.0)
+    called = Call(LATE, catalogued.CALLERS[0], catalogued.CALLEES[0])
+    verdict = live.attempt(called)
+    assert {"called_after_refusal", "outside_hours"} <= {fact.rule for fact in verdict.rules}
+    assert verdict.action == "block"
+    assert repr(wire.verdict_from_json(wire.verdict_to_json(verdict)).rules) == repr(verdict.rules)
+    assert live.rules["called_after_refusal"] == 1
+    # A new refusal is known from the next reload on, and what was said before stays said.
+    (tmp_path / "registers" / "refusals.jsonl").write_text("")
+    swap.load(folder)
+    again = live.attempt(dataclasses.replace(called, start=LATE + 60))
+    assert "called_after_refusal" not in {fact.rule for fact in again.rules}
+    explained = live.explain(verdict.case)
+    assert (repr(explained.rules), explained.action) == (repr(verdict.rules), verdict.action)
+    (tmp_path / "registers" / "refusals.jsonl").write_text("no register")
+    with pytest.raises(ValueError, match=r"refusals\.jsonl line 1: expected"):
+        swap.load(folder)
+    assert swap.scorer.registers is not None
+    live.close()
+    assert not re.search(r"\d{7}", json.dumps([dataclasses.asdict(fact) for fact in verdict.rules]))
+
+
+def test_a_register_that_is_not_there_says_nothing():
+    call = Intake(catalogued.NUMBER_KEY)(Call(catalogued.START, "95012345678", NUMBER, trunk="t"))
+    found = look_up(Registers({}), call, TERMS)
+    assert all(math.isnan(getattr(found, each.name)) for each in dataclasses.fields(found) if each.name != "rows")

@@ -1,0 +1,53 @@
+"""The rules that each call of a table meets, with what registers say of it, a part of the calls at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..serving.registered import Registered, Terms
+from ..serving.registers import Registers
+from ..serving.ruled import met_rules, names_of
+from .asof import PART_ROWS, AsOf
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+
+def met_of(calls: pa.Table, vectors: Array, registers: Registers | None, terms: Terms) -> Array:
+    """Which rules each call meets: int64, one bit a rule, as `serving.ruled.met_rules` has them.
+
+    Args:
+        calls: keyed calls.
+        vectors: float64 (calls, features), as the catalogue orders them.
+    """
+    met = np.zeros(calls.num_rows, dtype=np.int64)
+    for part, registered in _parts(calls, registers, terms):
+        met[part] = met_rules(vectors[part], registered, terms, _own_number(calls.slice(part.start, PART_ROWS)))
+    return met
+
+
+def rule_column(met: Array) -> pa.DictionaryArray:
+    """The rules of each call by name, commas between."""
+    bits, which = np.unique(met, return_inverse=True)
+    words = [",".join(names_of(each)) for each in bits.tolist()]
+    return pa.DictionaryArray.from_arrays(pa.array(which.astype(np.int32)), pa.array(words, pa.string()))
+
+
+def _parts(calls: pa.Table, registers: Registers | None, terms: Terms) -> Iterator[tuple[slice, Registered | None]]:
+    if registers is not None:
+        yield from AsOf(registers, terms).parts(calls)
+        return
+    for begin in range(0, calls.num_rows, PART_ROWS):
+        yield slice(begin, min(begin + PART_ROWS, calls.num_rows)), None
+
+
+def _own_number(calls: pa.Table) -> Array:
+    same = pc.equal(calls["caller"].cast(pa.string()), calls["callee"].cast(pa.string()))
+    return np.asarray(same.to_numpy(), dtype=float)
