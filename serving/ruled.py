@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from .policy import ACTIONS, Policy, outcome
 from .registered import Registered, Terms
 from .rules import RULES
-from .situation import situation
+from .situation import PLACES, situation
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,15 +20,26 @@ if TYPE_CHECKING:
 BITS = {rule.name: 1 << i for i, rule in enumerate(RULES)}
 
 
-def met_rules(vectors: Array, registered: Registered | None, terms: Terms, own_number: Any = np.nan) -> Array:
+def looked_at(vectors: Array) -> dict[int, Array]:
+    """The columns that rules look at, by their places in the catalogue.
+
+    Args:
+        vectors: float64 (n, features), as the catalogue orders them; further columns may follow.
+    """
+    return {place: vectors[:, place] for _, place in PLACES}
+
+
+def met_rules(
+    columns: Mapping[int, Array], registered: Registered | None, terms: Terms, own_number: Any = np.nan
+) -> Array:
     """Which rules each call meets: int64, one bit a rule in the order of RULES.
 
     Args:
-        vectors: float64 (n, features), as the catalogue orders them; further columns are not looked at.
+        columns: as from `looked_at`, of shape (n,).
         registered: arrays of n values.
         own_number: 1 where a call's two numbers are one, of shape (n,) if it is known.
     """
-    found, met = situation(vectors.T, registered, own_number), np.zeros(len(vectors), dtype=np.int64)
+    found, met = situation(columns, registered, own_number), np.zeros(len(columns[PLACES[0][1]]), dtype=np.int64)
     for rule in RULES:
         met |= np.where(np.broadcast_to(rule.when(found, terms), met.shape), BITS[rule.name], 0)
     return met

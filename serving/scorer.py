@@ -28,7 +28,7 @@ from .policy import ACTIONS, Policy, allowed, decide, outcome, read_policy
 from .reasons import Reason, reasons
 from .registered import look_up
 from .registers import Registers
-from .ruled import actions, met_rules
+from .ruled import actions, looked_at, met_rules
 from .rules import Fact, facts
 from .situation import situation
 
@@ -147,7 +147,7 @@ class Scorer:
             raw[sound] = self.bundle.model.predict_raw(rows[sound], threads=threads)
         score = np.full(len(rows), np.nan)
         score[sound] = self.bundle.calibration.probabilities(raw[sound])
-        met = met_rules(vectors, None, self.policy.terms) if met is None else met
+        met = met_rules(looked_at(vectors), None, self.policy.terms) if met is None else met
         met = np.where(sound, met, 0)  # of a broken row nothing is true
         banded = self._banded(raw, vectors[:, self._stratum])
         return Scores(raw, score, actions(self.policy, banded, met), banded, met)

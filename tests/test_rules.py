@@ -17,7 +17,7 @@ from callsieve.serving.live import Live
 from callsieve.serving.policy import ACTIONS, Policy, outcome, read_policy
 from callsieve.serving.registered import Registered, Terms, look_up
 from callsieve.serving.registers import Registers, columns_of
-from callsieve.serving.ruled import BITS, actions, met_rules, names_of
+from callsieve.serving.ruled import BITS, actions, looked_at, met_rules, names_of
 from callsieve.serving.rules import ACTING, BY_NAME, CLASSES_ZH, GUARD, NETWORK, PROTECTED, RULES, hits
 from callsieve.serving.scorer import Scorer
 from callsieve.serving.situation import PLACES, Situation
@@ -136,7 +136,7 @@ def test_a_table_meets_the_rules_that_its_calls_meet(drawn):
     fields = [each.name for each in dataclasses.fields(Registered) if each.name != "rows"]
     registered = Registered(**{name: np.array([getattr(each, name) for each in drawn]) for name in fields})
     own = np.array([each.own_number for each in drawn])
-    met = met_rules(matrix, registered, TERMS, own)
+    met = met_rules(looked_at(matrix), registered, TERMS, own)
     assert [names_of(bits) for bits in met.tolist()] == [
         tuple(rule.name for rule in hits(each, TERMS)) for each in drawn
     ]
@@ -270,7 +270,7 @@ def test_one_by_one_equals_the_table_with_registers(folder, registers, calls):
     verdicts = replayed(scorer, catalogued.keyed(calls))
     table = catalogued.keyed_table(calls)
     matrix = vectors(table, threads=1)
-    scores = scorer.score_table(matrix, met_of(table, matrix, registers, HARSH.terms))
+    scores = scorer.score_table(matrix, met_of(table, looked_at(matrix), registers, HARSH.terms))
     assert [names_of(bits) for bits in scores.rules.tolist()] == [
         tuple(fact.rule for fact in verdict.rules) for verdict in verdicts
     ]

@@ -136,8 +136,8 @@ def read_evidence(folder: Path) -> Evidence:
     return evidence(
         calls,
         read_reports(folder / "reports.parquet"),
-        frame(_table(folder / "findings.parquet"), FINDINGS, "findings.parquet"),
-        of_calls(_table(truth), calls) if truth.exists() else None,
+        frame(parquet_table(folder / "findings.parquet"), FINDINGS, "findings.parquet"),
+        of_calls(parquet_table(truth), calls) if truth.exists() else None,
         recycled=_frame_if_there(folder / "register_recycled.parquet", RECYCLED),
         lists=_frame_if_there(folder / "lists.parquet", LISTS),
         campaigns=_frame_if_there(folder / "register_campaigns.parquet", CAMPAIGNS),
@@ -145,15 +145,16 @@ def read_evidence(folder: Path) -> Evidence:
 
 
 def _frame_if_there(path: Path, schema: pa.Schema) -> pd.DataFrame | None:
-    return frame(_table(path), schema, path.name) if path.exists() else None
+    return frame(parquet_table(path), schema, path.name) if path.exists() else None
 
 
 def read_reports(path: Path) -> pd.DataFrame:
     """Reports of a Parquet file. Raises ValueError: in one line, if it is none."""
-    return frame(_table(path), REPORTS, path.name)
+    return frame(parquet_table(path), REPORTS, path.name)
 
 
-def _table(path: Path) -> pa.Table:
+def parquet_table(path: Path) -> pa.Table:
+    """The table of a Parquet file. Raises ValueError: in one line, if it is none."""
     try:
         return pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:

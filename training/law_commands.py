@@ -8,12 +8,19 @@ from typing import Annotated
 import typer
 
 commands = typer.Typer()
+policies = typer.Typer(no_args_is_help=True, help="Policies: what would another one do?")
+commands.add_typer(policies, name="policy")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 KeyFile = Annotated[
     Path | None,
     typer.Option("--key", help="Key file for the tokens of numbers; by default CALLSIEVE_KEY, else a new key."),
 ]
+Trust = Annotated[
+    Path | None,
+    typer.Option("--trust", help="Public key (PEM) that signed the bundle; by default signer.pub beside the bundle."),
+]
+Threads = Annotated[int, typer.Option(help="Cores to use; 0 means all. No result depends on it.")]
 RegisterFolder = Annotated[
     Path | None, typer.Option("--registers", help="Folder of registers; see the command `registers`.")
 ]
@@ -45,3 +52,61 @@ def registers(
         for name in read.taken
     ]
     console.show_table("registers", ("register", "rows", "put apart"), rows)
+
+
+@commands.command()
+def rules(
+    data: Annotated[Path, typer.Option(help="Folder with calls, registers and truth, as `simulate` writes it.")],
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="A signed bundle: its certified band is told apart from the rules.")
+    ] = None,
+    trust: Trust = None,
+    policy: Annotated[Path | None, typer.Option("--policy", help="Policy file; the shipped one by default.")] = None,
+    key: KeyFile = None,
+    registers: RegisterFolder = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Judge each rule by the truth: calls hit, precision, recall, and which innocent callers it hits."""
+    from . import console, rule_figures
+
+    with console.progress("rules") as tell:
+        found = rule_figures.rule_figures(
+            data,
+            bundle=bundle,
+            trust=trust,
+            policy=policy,
+            key=key,
+            registers=registers,
+            threads=threads,
+            progress=tell,
+        )
+    console.emit_json(found) if json else rule_figures.show(found)
+
+
+@policies.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="Policy file in service.")],
+    new: Annotated[Path, typer.Argument(help="Policy file under review.")],
+    calls: Annotated[Path, typer.Option(help="Call records.")],
+    bundle: Annotated[Path, typer.Option("--bundle", help="Folder of a signed bundle.")],
+    layout: Annotated[str, typer.Option("--layout", help="As for `score`.")] = "callsieve",
+    trust: Trust = None,
+    key: KeyFile = None,
+    registers: RegisterFolder = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="truth.parquet of these calls, for slices of what they were.")
+    ] = None,
+    reports: Annotated[Path | None, typer.Option(help="Reports, for a model that has features of them.")] = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """A dry run: how many calls of which slice change fate under another policy, from what to what."""
+    from . import console, policy_diff
+
+    with console.progress("policy diff") as tell:
+        told = policy_diff.difference(
+            old, new, calls, layout, bundle, trust=trust, key=key, registers=registers, truth=truth, reports=reports,
+            threads=threads, progress=tell,
+        )  # fmt: skip
+    console.emit_json(told) if json else policy_diff.show(told)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..features.table import vectors
 from ..serving.registered import Registered, Terms
 from ..serving.registers import Registers
 from ..serving.ruled import met_rules, names_of
+from ..serving.situation import FROM_VECTOR, PLACES
 from .asof import PART_ROWS, AsOf
 
 if TYPE_CHECKING:
@@ -20,16 +22,23 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
-def met_of(calls: pa.Table, vectors: Array, registers: Registers | None, terms: Terms) -> Array:
+def rule_vectors(calls: pa.Table, threads: int) -> dict[int, Array]:
+    """The few columns of vectors that rules look at, by their places in the catalogue."""
+    rows = vectors(calls, features=tuple(FROM_VECTOR.values()), threads=threads or None)
+    return {place: rows[:, i] for i, (_, place) in enumerate(PLACES)}
+
+
+def met_of(calls: pa.Table, columns: Mapping[int, Array], registers: Registers | None, terms: Terms) -> Array:
     """Which rules each call meets: int64, one bit a rule, as `serving.ruled.met_rules` has them.
 
     Args:
         calls: keyed calls.
-        vectors: float64 (calls, features), as the catalogue orders them.
+        columns: as from `rule_vectors` or `serving.ruled.looked_at`, a value a call.
     """
     met = np.zeros(calls.num_rows, dtype=np.int64)
     for part, registered in _parts(calls, registers, terms):
-        met[part] = met_rules(vectors[part], registered, terms, _own_number(calls.slice(part.start, PART_ROWS)))
+        some = {place: column[part] for place, column in columns.items()}
+        met[part] = met_rules(some, registered, terms, _own_number(calls.slice(part.start, PART_ROWS)))
     return met
 
 

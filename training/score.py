@@ -26,7 +26,7 @@ from ..features.shards import begun, fingerprint, note, write_shards
 from ..features.table import vectors
 from ..serving.policy import ACTIONS, read_policy
 from ..serving.registers import Registers
-from ..serving.ruled import BITS
+from ..serving.ruled import BITS, looked_at
 from ..serving.scorer import Scorer, Scores
 from ..serving.signing import read_public_key
 from .console import Tell
@@ -93,7 +93,7 @@ def score_calls(
         if reports is None:
             raise ValueError("the model has features of reports: expected --reports FILE")
         rows = np.hstack([rows, report_vectors(calls, report_table(calls, reports))])
-    met = met_of(calls, rows, scorer.registers, scorer.policy.terms)
+    met = met_of(calls, looked_at(rows), scorer.registers, scorer.policy.terms)
     return scorer.score_table(rows, met, threads=threads or 2), rows
 
 

@@ -1,0 +1,165 @@
+"""What rules are worth against the truth, apart from the model; and what another policy would do to the same calls."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from callsieve.serving.policy import Policy
+from callsieve.serving.ruled import BITS
+from callsieve.serving.rules import RULES
+from callsieve.training.__main__ import main
+from callsieve.training.rule_figures import Told, apart, of_rule, share
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from test_imports import MODULES, ROOT, everywhere, imported, name_of
+
+# What makes and judges a model.
+OF_THE_MODEL = ("labels", "label_policy", "dataset", "split", "fit", "certify", "evaluate", "judge", "credibility")
+OF_RULES = {f"callsieve.serving.{name}" for name in ("rules", "ruled", "registers", "registered", "situation")}
+EAGER = """version = "eager"
+appeal = "office"
+[bands]
+certified = "label"
+watch = "label"
+[rules]
+authentication_failed = "block"
+contract_frequency = "screen"
+outside_trunk_ranges = "label"
+"""
+
+
+@pytest.fixture
+def told(monkeypatch, capsys):
+    def run_it(*words):
+        monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, words), "--json"])
+        with pytest.raises(SystemExit, match="0"):
+            main()
+        return json.loads(capsys.readouterr().out)
+
+    return run_it
+
+
+@pytest.fixture(scope="module")
+def judged(world):
+    """Calls after the first 7 days, each once, with their truth."""
+    calls, truth = world.calls.to_pandas(), world.truth.to_pandas()
+    table = calls.assign(**{name: truth[name] for name in ("nuisance", "slice", "duplicate")})
+    assert (calls["call"] == truth["call"]).all()
+    return table[(table["start"] >= table["start"].min() + 7 * 86_400_000) & ~table["duplicate"]]
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_intervals_are_exact(part, more):
+    found, whole = share(part, part + more), part + more
+    if whole:
+        low, high = binomtest(part, whole).proportion_ci(0.95, method="exact")
+        assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
+        assert found.rate == part / whole
+
+
+def test_rules_are_counted_against_the_truth(told, world_folder, judged):
+    found, hits = told("rules", "--data", world_folder), 0
+    assert (found["calls"], found["nuisance"]) == (len(judged), int(judged["nuisance"].sum()))
+    assert set(found["rules"]) == {rule.name for rule in RULES}
+    abroad = (judged["route"] == "international") & ~judged["caller_class"].isin(["foreign", "irregular", "withheld"])
+    for name, hit in (
+        ("authentication_failed", judged["attestation"] == "failed"),
+        ("domestic_from_abroad", abroad),
+        ("shown_number_differs", judged["presented_differs"] == 1),
+    ):
+        rule, seen = found["rules"][name], judged[hit]
+        assert rule["calls"] == len(seen), name
+        hits += len(seen)
+        assert rule["precision"]["part"] == int(seen["nuisance"].sum())
+        assert rule["recall"]["whole"] == int(judged["nuisance"].sum())
+        assert rule["caller_precision"]["whole"] == seen["caller"].nunique()
+        innocent = seen[~seen["nuisance"]]["slice"].value_counts()
+        assert {name: each["part"] for name, each in rule["benign_slices"].items()} == innocent[innocent > 0].to_dict()
+    assert hits > 100
+
+
+def test_the_model_and_the_rules_are_told_apart(told, world_folder, run, tmp_path):
+    (tmp_path / "eager.toml").write_text(EAGER)
+    bundle = ("--bundle", run[0] / "bundle")
+    plain, eager = (told("rules", "--data", world_folder, *bundle, *more) for more in
+                    ((), ("--policy", tmp_path / "eager.toml")))  # fmt: skip
+    card = json.loads((run[0] / "bundle" / "bundle.json").read_text())
+    for found in (plain, eager):
+        model = found["model"]
+        assert model["certificate"] == card["thresholds"][0]["certificate"]
+        for kind, calls in (("nuisance", found["nuisance"]), ("benign", found["calls"] - found["nuisance"])):
+            assert sum(model[kind].values()) == calls
+        assert model["catch"]["part"] == model["nuisance"]["model_alone"] + model["nuisance"]["both"]
+        assert model["catch_without_rule_hits"]["part"] == model["nuisance"]["model_alone"]
+    # Whatever a policy makes of rules, the model's catch is what it is.
+    assert plain["model"]["catch"] == eager["model"]["catch"]
+    assert plain["model"]["nuisance"] != eager["model"]["nuisance"]
+
+
+def test_what_makes_and_judges_a_model_knows_no_rule():
+    """Certificates cannot count a rule's hit: their modules do not know of rules, nor does what they import."""
+    for name in OF_THE_MODEL:
+        waiting, seen = [ROOT / "training" / f"{name}.py"], set()
+        while waiting:
+            path = waiting.pop()
+            asked = set(imported(path, everywhere(path))) & MODULES
+            assert not asked & OF_RULES, f"{name}: {name_of(path)} imports {asked & OF_RULES}"
+            new = {each for each in asked if each.startswith("callsieve.training.")} - seen
+            seen |= new
+            waiting += [ROOT.joinpath(*each.split(".")[1:]).with_suffix(".py") for each in new if "world" not in each]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.sampled_from("ab")), min_size=1))
+def test_figures_of_a_rule_by_a_plain_count(drawn):
+    hit, nuisance, caught, caller = (np.array(each) for each in zip(*drawn, strict=True))
+    none = np.full(len(drawn), "")
+    known = Told(nuisance, np.where(nuisance, "bad", "good"), none, none, (caller == "a").astype(int))
+    found = of_rule(hit, known)
+    assert found["precision"]["part"] == sum(h and n for h, n, _, _ in drawn)
+    assert found["caller_precision"]["part"] == len({c for h, _, _, c in drawn if h} & {c for _, n, _, c in drawn if n})
+    policy = Policy("1", {}, {"ring_once": "label", "no_consent": "pass"})
+    cells = apart(
+        caught, np.where(hit, BITS["ring_once"], BITS["no_consent"] | BITS["protected_caller"]), known, policy
+    )
+    assert cells["nuisance"]["both"] == sum(h and n and c for h, n, c, _ in drawn)
+    assert cells["benign"]["neither"] == sum(not (h or n or c) for h, n, c, _ in drawn)
+
+
+def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_path):
+    (tmp_path / "eager.toml").write_text(EAGER)
+    (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
+    common = ("--calls", world_folder / "calls.parquet", "--layout", "keyed", "--bundle", run[0] / "bundle",
+              "--registers", world_folder)  # fmt: skip
+    decided = {}
+    for name in ("none", "eager"):
+        out = tmp_path / f"{name}.parquet"
+        told("score", *common, "--policy", tmp_path / f"{name}.toml", "--out", out)
+        decided[name] = pq.read_table(out).to_pandas()
+    found = told("policy", "diff", tmp_path / "none.toml", tmp_path / "eager.toml", *common, "--truth",
+                 world_folder / "truth.parquet")  # fmt: skip
+    assert (found["old"], found["new"]) == ("none", "eager")
+    both = pd.DataFrame({"from": decided["none"]["action"].astype(str), "to": decided["eager"]["action"].astype(str)})
+    calls = pq.read_table(world_folder / "calls.parquet").sort_by("start").to_pandas()
+    truth = pq.read_table(world_folder / "truth.parquet").to_pandas().drop_duplicates("call").set_index("call")
+    both["number_class"] = calls["caller_class"].astype(str)
+    nuisance = truth["nuisance"].reindex(calls["call"]).to_numpy(dtype=bool)
+    both["truth"] = (
+        np.where(nuisance, "nuisance: ", "benign: ") + truth["slice"].reindex(calls["call"]).astype(str).to_numpy()
+    )
+    moved = both[both["from"] != both["to"]]
+    assert found["changed"] == len(moved) > 100
+    for part, rows in (("", found["actions"]), *found["slices"].items()):
+        names = [*([part] if part else []), "from", "to"]
+        assert {tuple(row[name] for name in names): row["calls"] for row in rows} == {
+            key: int(count) for key, count in moved.groupby(names).size().items()
+        }
+    assert {row["to"] for row in found["actions"]} == {"label", "screen", "block"} - (
+        set() if found["rules"].get("contract_frequency") else {"screen"}
+    )
+    same = told("policy", "diff", tmp_path / "eager.toml", tmp_path / "eager.toml", *common)
+    assert (same["changed"], same["actions"], same["rules"]) == (0, [], {})

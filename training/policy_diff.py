@@ -1,0 +1,118 @@
+"""What another policy would do to the same calls: how many of which slice change fate, from what to what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..serving.policy import ACTIONS, read_policy
+from ..serving.ruled import BITS, looked_at
+from ..serving.scorer import Scorer, Scores
+from .console import Tell, say, show_table
+from .evidence import of_calls, parquet_table, read_reports
+from .ruling import met_of
+from .score import open_registers, open_scorer, read_any, score_calls
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+
+def difference(
+    old: Path,
+    new: Path,
+    path: Path,
+    layout: str,
+    bundle: Path,
+    *,
+    trust: Path | None,
+    key: Path | None,
+    registers: Path | None,
+    truth: Path | None,
+    reports: Path | None,
+    threads: int,
+    progress: Tell,
+) -> dict[str, Any]:
+    """Score calls once and decide on them by two policies.
+
+    Args:
+        truth: a world's truth.parquet, for slices of what the calls were; they need the column `call`.
+    Returns: JSON-able. Of the calls that change fate: how many by `from` and `to`; the same by class of the caller's
+        number and, with a truth, by slice; and how many meet each rule.
+    Raises:
+        ValueError: in one line, if a file is not what it must be.
+    """
+    scorer = open_scorer(bundle, trust, old, open_registers(registers, key))
+    other = Scorer(scorer.bundle, read_policy(new), scorer.registers)
+    read = read_any(path, layout, key=key, progress=lambda done, size: progress("read", 0.3 * done / max(size, 1)))
+    if read.calls.num_rows == 0:
+        raise ValueError(f"{path}: no call to decide on; {sum(read.quarantined.values())} rows were put apart")
+    progress("score", 0.4)
+    before, rows = score_calls(scorer, read.calls, None if reports is None else read_reports(reports), threads=threads)
+    after = other.score_table(
+        rows, met_of(read.calls, looked_at(rows), other.registers, other.policy.terms), threads=threads or 2
+    )
+    slices = {"number_class": _words(read.calls["caller_class"])}
+    if truth is not None:
+        told = of_calls(parquet_table(truth), read.calls)
+        nuisance = np.asarray(told["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
+        slices["truth"] = np.char.add(np.where(nuisance, "nuisance: ", "benign: "), _words(told["slice"]))
+    return {
+        "old": scorer.policy.version,
+        "new": other.policy.version,
+        "model": scorer.bundle.model_id,
+        "calls": read.calls.num_rows,
+        **changes(before, after, _words(read.calls["caller"]), slices),
+    }
+
+
+def changes(before: Scores, after: Scores, caller: Array, slices: dict[str, Array]) -> dict[str, Any]:
+    """Calls and callers whose calls change fate, as a whole and by slice."""
+    moved = np.flatnonzero(before.action != after.action)
+    table = pd.DataFrame(
+        {
+            "from": np.array(ACTIONS)[before.action[moved]],
+            "to": np.array(ACTIONS)[after.action[moved]],
+            "caller": caller[moved],
+            **{name: words[moved] for name, words in slices.items()},
+        }
+    )
+    met = before.rules[moved] | after.rules[moved]
+    rules = {name: int(np.count_nonzero(met & bit)) for name, bit in BITS.items()}
+    return {
+        "changed": len(moved),
+        "actions": _counted(table, ["from", "to"]),
+        "slices": {name: _counted(table, [name, "from", "to"]) for name in slices},
+        "rules": {name: calls for name, calls in rules.items() if calls},
+    }
+
+
+def _counted(table: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
+    grouped = table.groupby(names, sort=True)["caller"].agg(["size", "nunique"]).reset_index()
+    kept = grouped.rename(columns={"size": "calls", "nunique": "callers"}).sort_values("calls", ascending=False)
+    return [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")]
+
+
+def _words(column: pa.ChunkedArray) -> Array:
+    return np.asarray(pc.fill_null(column.cast(pa.string()), "").to_numpy(zero_copy_only=False)).astype(str)
+
+
+def show(told: dict[str, Any]) -> None:
+    """The difference for a person."""
+    say(f"policy {told['old']} -> {told['new']}: {told['changed']:,} of {told['calls']:,} calls change fate")
+    if not told["changed"]:
+        return
+    for title, name, rows in (("all", None, told["actions"]), *((n, n, rows) for n, rows in told["slices"].items())):
+        shown = [
+            (row[name] if name else "", row["from"], row["to"], f"{row['calls']:,}", f"{row['callers']:,}")
+            for row in rows
+        ]
+        show_table(title.replace("_", " "), ("slice", "from", "to", "calls", "callers"), shown)
+    show_table("rules that these calls meet", ("rule", "calls"),
+               [(name.replace("_", " "), f"{calls:,}") for name, calls in told["rules"].items()])  # fmt: skip

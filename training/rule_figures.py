@@ -1,0 +1,210 @@
+"""What each rule is worth on calls whose truth is known, and apart from it, what the model is.
+
+A call that a rule hits is no catch of the model, and where a bundle is given, its certified band is told over all calls
+and over those that no rule hits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..features.keyed import read_keyed
+from ..serving.policy import Policy, read_policy
+from ..serving.ruled import BITS, looked_at
+from ..serving.rules import ACTING
+from .certify import upper_bound
+from .console import Tell, say, show_table
+from .evidence import of_calls, parquet_table, read_reports
+from .ruling import met_of, rule_vectors
+from .score import open_registers, open_scorer, score_calls
+from .split import DAY, WINDOW_DAYS, codes
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of which `part` in `whole` were seen, with its exact two-sided interval (Clopper and Pearson 1934)."""
+
+    part: int
+    whole: int
+    rate: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Calls whose truth is known: `nuisance`, the `slice` they are of, how and by which trick they were made."""
+
+    nuisance: Array
+    slice: Array
+    mode: Array
+    attack: Array
+    caller: Array
+
+
+def share(part: int, whole: int) -> Share:
+    """A share and its interval.
+
+    >>> share(0, 0)
+    Share(part=0, whole=0, rate=None, low=0.0, high=1.0)
+    """
+    tail = 1 - (1 - CONFIDENCE) / 2
+    low, high = 1 - upper_bound(whole - part, whole, tail), upper_bound(part, whole, tail)
+    return Share(part, whole, part / whole if whole else None, max(low, 0.0) if part else 0.0, high)
+
+
+def rule_figures(
+    data: Path,
+    *,
+    bundle: Path | None,
+    trust: Path | None,
+    policy: Path | None,
+    key: Path | None,
+    registers: Path | None,
+    threads: int,
+    progress: Tell,
+) -> dict[str, Any]:
+    """Each rule on the calls of a world after its first 7 days, which only fill the windows.
+
+    Args:
+        data: folder with calls and truth; registers are read from it, too, if no other folder is given.
+    Raises:
+        ValueError: in one line, if a file is not what it must be.
+    """
+    calls = read_keyed(data / "calls.parquet").sort_by("start")
+    truth = of_calls(parquet_table(data / "truth.parquet"), calls)
+    asked, chosen = open_registers(registers or data, key), read_policy(policy)
+    start = calls["start"].to_numpy()
+    once = np.zeros(len(start), dtype=bool)
+    once[np.unique(calls["call"].to_numpy(), return_index=True)[1]] = True  # a call that was recorded twice counts once
+    judged = np.flatnonzero((start >= start[0] + WINDOW_DAYS * DAY) & once)
+    told = Told(
+        nuisance=np.asarray(truth["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)[judged],
+        slice=_words(truth, "slice")[judged],
+        mode=_words(truth, "mode")[judged],
+        attack=_words(truth, "attack")[judged],
+        caller=codes(calls["caller"])[0][judged],
+    )
+    progress("vectors", 0.2)
+    raw = None
+    if bundle is None:
+        columns = rule_vectors(calls, threads)
+    else:
+        scorer = open_scorer(bundle, trust, policy)
+        reports = data / "reports.parquet"
+        scores, rows = score_calls(scorer, calls, read_reports(reports) if reports.exists() else None, threads=threads)
+        raw, columns = scores.raw[judged], looked_at(rows)
+    progress("rules", 0.7)
+    met = met_of(calls, columns, asked, chosen.terms)[judged]
+    found: dict[str, Any] = {
+        "data": str(data),
+        "policy": chosen.version,
+        "registers": 0 if asked is None else asked.rows,
+        "calls": len(judged),
+        "nuisance": int(told.nuisance.sum()),
+        "rules": {name: of_rule(met & bit != 0, told) for name, bit in BITS.items()},
+    }
+    if raw is not None:
+        band = scorer.bundle.thresholds[0]
+        found["model"] = {"id": scorer.bundle.model_id, "band": band.name, "certificate": asdict(band.certificate)}
+        found["model"] |= apart(raw >= band.threshold, met, told, chosen)
+    return found
+
+
+def of_rule(hit: Array, told: Told) -> dict[str, Any]:
+    """A rule's hits against the truth; intervals take calls for independent, which those of one caller are not.
+
+    By caller, a hit caller is one with a call that was hit, and it is nuisance if one of its calls is.
+    """
+    true, callers = hit & told.nuisance, np.unique(told.caller[hit])
+    guilty = np.unique(told.caller[told.nuisance])
+    found = np.intersect1d(callers, guilty)
+    return {
+        "calls": int(hit.sum()),
+        "precision": asdict(share(int(true.sum()), int(hit.sum()))),
+        "recall": asdict(share(int(true.sum()), int(told.nuisance.sum()))),
+        "caller_precision": asdict(share(len(found), len(callers))),
+        "caller_recall": asdict(share(len(found), len(guilty))),
+        "benign_slices": _by(told.slice, hit, ~told.nuisance),
+        "nuisance_modes": _by(told.mode, hit, told.nuisance),
+        "attacks": _by(told.attack, hit, told.nuisance & (told.attack != "")),
+    }
+
+
+def apart(caught: Array, met: Array, told: Told, policy: Policy) -> dict[str, Any]:
+    """The model's band beside the rules: none of the one's catches is counted as the other's.
+
+    `by_rules` are calls that meet a rule for which the policy does something.
+    """
+    acting = sum(BITS[name] for name in ACTING if policy.of_rule(name) != "pass")
+    ruled = (met & acting) != 0
+    told_of = {}
+    for name, rows in (("nuisance", told.nuisance), ("benign", ~told.nuisance)):
+        told_of[name] = {
+            "model_alone": int((rows & caught & ~ruled).sum()),
+            "rules_alone": int((rows & ~caught & ruled).sum()),
+            "both": int((rows & caught & ruled).sum()),
+            "neither": int((rows & ~caught & ~ruled).sum()),
+        }
+    free = told.nuisance & ~ruled
+    return told_of | {
+        "catch": asdict(share(int((told.nuisance & caught).sum()), int(told.nuisance.sum()))),
+        "catch_without_rule_hits": asdict(share(int((free & caught).sum()), int(free.sum()))),
+    }
+
+
+def _by(names: Array, hit: Array, rows: Array) -> dict[str, dict[str, Any]]:
+    """Share of each name's calls that were hit; names without a hit are left out."""
+    told = {str(name): rows & (names == name) for name in np.unique(names[rows & hit])}
+    shares = {name: share(int((of & hit).sum()), int(of.sum())) for name, of in told.items()}
+    return {name: asdict(one) for name, one in sorted(shares.items(), key=lambda each: -each[1].part)}
+
+
+def _words(truth: pa.Table, name: str) -> Array:
+    if name not in truth.column_names:
+        return np.full(truth.num_rows, "")
+    return np.asarray(pc.fill_null(truth[name].cast(pa.string()), "").to_numpy(zero_copy_only=False)).astype(str)
+
+
+def show(found: dict[str, Any]) -> None:
+    """The figures for a person."""
+    say(f"{found['calls']:,} calls, {found['nuisance']:,} of them nuisance; {found['registers']:,} rows of registers")
+    rows = []
+    for name, told in found["rules"].items():
+        worst = next(iter(told["benign_slices"].items()), None)
+        shown = "" if worst is None else f"{worst[0].replace('_', ' ')}, {worst[1]['rate']:.1%} of it"
+        cells = (_interval(told["precision"]), *(_plain(told[part]) for part in ("caller_precision", "recall")))
+        rows.append((name.replace("_", " "), f"{told['calls']:,}", *cells, shown))
+    show_table("rules against the truth", ("rule", "calls", "precision", "by caller", "recall", "innocents hit"), rows)
+    if "model" in found:
+        _show_apart(found["model"])
+
+
+def _show_apart(model: dict[str, Any]) -> None:
+    cells = ("model_alone", "rules_alone", "both", "neither")
+    rows = [(kind, *(f"{model[kind][cell]:,}" for cell in cells)) for kind in ("nuisance", "benign")]
+    title = f"band {model['band']} of model {model['id']}, and rules apart"
+    show_table(title, ("calls", *(cell.replace("_", " ") for cell in cells)), rows)
+    whole, rest = _interval(model["catch"]), _interval(model["catch_without_rule_hits"])
+    say(f"the model's catch: {whole}; of nuisance calls that no rule hits: {rest}")
+
+
+def _plain(one: dict[str, Any]) -> str:
+    return "-" if one["rate"] is None else f"{one['rate']:.1%}"
+
+
+def _interval(one: dict[str, Any]) -> str:
+    return "-" if one["rate"] is None else f"{one['rate']:.1%} ({one['low']:.1%}-{one['high']:.1%})"
