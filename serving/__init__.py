@@ -12,15 +12,19 @@ history.observe(intake(call))
 from .bundle import Bundle, Refused
 from .policy import Policy, read_policy
 from .reasons import Reason
+from .registers import Registers
+from .rules import Fact
 from .scorer import Scorer, Scores, Verdict
 from .signing import read_public_key
 from .swap import Swap
 
 __all__ = [
     "Bundle",
+    "Fact",
     "Policy",
     "Reason",
     "Refused",
+    "Registers",
     "Scorer",
     "Scores",
     "Swap",

@@ -7,19 +7,20 @@ which stands for "not known", is never true. What a hit leads to is for the poli
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
+from functools import cache
 from typing import Any
 
-from ..features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, UNKNOWN
+import numpy as np
+
+from ..features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES
 from .registered import Terms
 from .registers import Registers
 from .situation import Situation
 
 PROTECTED = ("emergency", "public_service")
-NOT_DOMESTIC = ("foreign", "irregular", "withheld", "unknown")
+DOMESTIC = tuple(word for word in NUMBER_CLASSES if word not in ("foreign", "irregular", "withheld", "unknown"))
 NO_CALLER = ("irregular", "106", "800")  # forms that no caller has: no number at all, a text port, a toll-free number
 PERSONAL = ("mobile", "resale")
 # On what a rule rests: what the network saw, what a register says, how the number behaves; or it guards a call.
@@ -65,9 +66,15 @@ class Rule:
     zh: str
 
 
-def _among(value: Any, words: Iterable[str]) -> Any:
-    """Whether a class of numbers is one of some words; of no words, none is (UNKNOWN stands in no vector)."""
-    return reduce(or_, (value == NUMBER_CLASSES.index(word) for word in words), value == UNKNOWN)
+def _among(value: Any, words: tuple[str, ...]) -> Any:
+    """Whether a class of numbers is one of some words; of no words, none is."""
+    codes = _codes(words)
+    return value in codes if isinstance(value, float) else np.isin(value, list(codes))
+
+
+@cache
+def _codes(words: tuple[str, ...]) -> frozenset[float]:
+    return frozenset(float(NUMBER_CLASSES.index(word)) for word in words)
 
 
 def _outside(hour: Any, begin: Any, end: Any) -> Any:
@@ -101,7 +108,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "domestic_from_abroad", NETWORK,
         lambda s, _: (s.route == ROUTES.index("international"))
-        & _among(s.caller_class, (word for word in NUMBER_CLASSES if word not in NOT_DOMESTIC)),
+        & _among(s.caller_class, DOMESTIC),
         "caller_class", "", "",
         "A domestic number ({value}) came in over an international line, and is not roaming.",
         "境外来话显示境内号码({value}),且并非漫游。",

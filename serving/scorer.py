@@ -92,6 +92,8 @@ class Scorer:
             raise ValueError(f"policy names bands that the bundle does not have: {', '.join(sorted(odd))}")
         self.bundle = bundle
         self.policy, self.registers = policy, registers
+        if registers is not None:
+            _ = registers.indexes  # made now, so that no call waits for it
         self._columns = [self.features.index(name) for name in bundle.features]
         # The last place twice: of one place alone it would give no tuple.
         self._row = itemgetter(*self._columns, self._columns[-1])

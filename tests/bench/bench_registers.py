@@ -1,0 +1,164 @@
+"""Calls joined to registers as of each call's moment, in bounded memory; and one call looked up as it rings.
+
+python tests/bench/bench_registers.py [--calls 10000000] [--numbers 400000] [--seed 0] [--json]
+
+The calls are in a Parquet file and are read a million at a time; each size of file runs in a process of its own. Told
+are calls a second and how much the process grows, at its peak, over what it holds once the registers are ready: the
+second must not grow with the calls. Registers: every twentieth number is registered, half of the rows are corrected
+once, a consent for one in ten of some callees. No test looks at a clock.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from bench_calls import drawn
+from callsieve.features.keyed import keyed_calls
+from callsieve.serving.policy import read_policy
+from callsieve.serving.registered import look_up
+from callsieve.serving.registers import Registers, columns_of
+from callsieve.training.asof import COLUMNS, PART_ROWS, AsOf
+
+LOOKED_UP = 20_000
+DAY = 86_400_000
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--calls", type=int, default=10_000_000)
+    options.add_argument("--numbers", type=int, default=400_000, help="in calls of either size")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--json", action="store_true")
+    options.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    options.add_argument("--write", type=Path, help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.write:
+        pq.write_table(drawn(given.calls, given.seed, given.numbers), given.write, row_group_size=PART_ROWS)
+    elif given.measure:
+        print(json.dumps(measured(given.measure, given.seed)))
+    else:
+        found = [in_a_process(calls, given) for calls in (given.calls // 5, given.calls)]
+        print(json.dumps(found, indent=1) if given.json else as_text(found))
+
+
+def in_a_process(calls: int, given: argparse.Namespace) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "calls.parquet"
+        sizes = {"seed": given.seed, "calls": calls, "numbers": given.numbers}
+        common = [
+            sys.executable,
+            __file__,
+            *(word for name, size in sizes.items() for word in (f"--{name}", str(size))),
+        ]
+        subprocess.run([*common, "--write", str(path)], check=True)
+        done = subprocess.run([*common, "--measure", str(path)], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def measured(path: Path, seed: int) -> dict[str, float]:
+    file = pq.ParquetFile(path, read_dictionary=["caller", "callee", "caller_block", "trunk", "caller_class"])
+    registers = registers_of(file, np.random.default_rng(seed))
+    began = time.perf_counter()
+    joins = AsOf(registers, read_policy().terms)
+    ready = time.perf_counter() - began
+    held, began, calls, known = peak(), time.perf_counter(), 0, 0.0
+    for batch in file.iter_batches(PART_ROWS, columns=list(COLUMNS)):
+        found = joins.registered(pa.Table.from_batches([batch]))
+        calls += batch.num_rows
+        known += float(np.nansum(found.campaign) + np.nansum(found.consent) + np.nansum(found.lapsed))
+    seconds = time.perf_counter() - began
+    grown = peak() - held
+    return {
+        "calls": calls, "register_rows": registers.rows, "seconds_to_prepare": ready,
+        "calls_per_second": calls / seconds, "answers": known, "grown_mib": grown, "held_mib": held,
+        **looked_up(file, registers),
+    }  # fmt: skip
+
+
+def registers_of(file: pq.ParquetFile, rng: np.random.Generator) -> Registers:
+    """Rows about numbers that the calls are of, valid and known at any time around them."""
+    first = file.read_row_group(0, columns=["start", "caller", "callee", "trunk"])
+    start, end = pc.min_max(first["start"]).as_py().values()
+    callers, callees, trunks = (pc.unique(first[name].cast(pa.string())).to_pylist() for name in
+                                ("caller", "callee", "trunk"))  # fmt: skip
+    trunks = [trunk for trunk in trunks if trunk is not None] or ["none"]
+
+    def spans(count: int) -> dict[str, list[int | None]]:
+        begin = rng.integers(start - 100 * DAY, end, count)
+        stop = [None if open_ else int(at) for open_, at in zip(rng.random(count) < 0.7, begin + 30 * DAY, strict=True)]
+        return {
+            "valid_from": begin.tolist(),
+            "valid_to": stop,
+            "known_at": (begin + rng.integers(0, 9 * DAY, count)).tolist(),
+        }
+
+    def register(table: str, columns: dict[str, list[object]]) -> dict[str, list[object]]:
+        count = len(next(iter(columns.values())))
+        held = spans(count)
+        again = count // 2  # corrected: the same beginning, known later, another end
+        whole = {name: values + values[:again] for name, values in (columns | held).items()}
+        whole["known_at"][count:] = [at + 5 * DAY for at in held["known_at"][:again]]
+        whole["valid_to"][count:] = [at + 20 * DAY for at in held["valid_from"][:again]]
+        return {name: whole.get(name, [None] * (count + again)) for name in columns_of(table)}
+
+    some = callers[::20]
+    pick = lambda words, count: [words[i] for i in rng.integers(0, len(words), count)]
+    firms, uses = [f"firm-{i}" for i in range(500)], ["own use", "call centre"]
+    said = callees[::4]
+    return Registers({
+        "campaigns": register("campaigns", {"number": some, "business": pick(["loans", "courier"], len(some)),
+                                            "principal": pick(firms, len(some))}),
+        "trunks": register("trunks", {"trunk": pick(trunks, len(some)), "number": some,
+                                      "declared_use": pick(uses, len(some))}),
+        "number_resources": register("number_resources", {"number": some}),
+        "subscribers": register("subscribers", {"number": callers, "kind": ["person"] * len(callers),
+                                                "calls_per_day": [200] * len(callers)}),
+        "consents": register("consents", {"callee": said * 4, "principal": pick(firms, 4 * len(said))}),
+        "refusals": register("refusals", {"callee": said, "industry": ["loans"] * len(said)}),
+        "preferences": register("preferences", {"callee": said, "category": ["any"] * len(said),
+                                                "accepts": [False] * len(said)}),
+        "protected": register("protected", {"number": callers[::999], "reason": ["hospital"] * len(callers[::999])}),
+    })  # fmt: skip
+
+
+def looked_up(file: pq.ParquetFile, registers: Registers) -> dict[str, float]:
+    """Microseconds of a look-up at ring time."""
+    calls, terms = list(keyed_calls(file.read_row_group(0).slice(0, LOOKED_UP))), read_policy().terms
+    took = []
+    for call in calls:
+        began = time.perf_counter_ns()
+        look_up(registers, call, terms)
+        took.append((time.perf_counter_ns() - began) / 1000)
+    cuts = statistics.quantiles(took, n=100)
+    return {"look_up_us_p50": cuts[49], "look_up_us_p99": cuts[98]}
+
+
+def peak() -> float:
+    """MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def as_text(found: list[dict[str, float]]) -> str:
+    lines = []
+    for one in found:
+        lines += [
+            f"{one['calls']:,.0f} calls, {one['register_rows']:,.0f} rows of registers",
+            f"  {one['calls_per_second']:,.0f} calls/s, prepared in {one['seconds_to_prepare']:.1f} s",
+            f"  {one['grown_mib']:,.0f} MiB over the {one['held_mib']:,.0f} MiB held before",
+            f"  a look-up {one['look_up_us_p50']:.1f} µs (p99 {one['look_up_us_p99']:.1f})",
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
