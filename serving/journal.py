@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 EVERY, SYNC = 0.25, 1.0  # seconds between two writes, and at least between two fsyncs
 MOST, AT_ONCE = 100_000, 1_000  # lines that wait for a disk, and lines of one write
-LONGEST = 4096  # bytes of a line: what is longer was never one of ours
+LONGEST = 1 << 14  # bytes of a line: what is longer was never one of ours
 _CRC = 9  # a space and eight digits
 
 
