@@ -63,6 +63,13 @@ CAMPAIGNS = pa.schema(
         pa.field("principal", pa.string(), nullable=False),  # on whose behalf it calls, by the outbound register
     ]
 )
+EXCLUSIONS = pa.schema(
+    [
+        pa.field("number", pa.string(), nullable=False),
+        pa.field("known_at", _MOMENT, nullable=False),
+        pa.field("why", pa.string(), nullable=False),  # unlisted, or deleted
+    ]
+)
 _ROWS_HASHED = 1 << 20  # at a time
 TRUTH_COLUMNS = ("call", "nuisance", "slice")
 
@@ -77,6 +84,7 @@ class Evidence:
     recycled: pd.DataFrame
     lists: pd.DataFrame
     campaigns: pd.DataFrame
+    exclusions: pd.DataFrame
     truth: pa.Table | None
     fingerprint: str
 
@@ -100,13 +108,14 @@ def evidence(
     recycled: pd.DataFrame | None = None,
     lists: pd.DataFrame | None = None,
     campaigns: pd.DataFrame | None = None,
+    exclusions: pd.DataFrame | None = None,
 ) -> Evidence:
     """Put the tables together.
 
     Args:
         calls: keyed calls, sorted by `start`.
         reports, findings: columns of REPORTS, FINDINGS.
-        recycled, lists, campaigns: columns of RECYCLED, LISTS, CAMPAIGNS; empty if not given.
+        recycled, lists, campaigns, exclusions: columns of RECYCLED, LISTS, CAMPAIGNS, EXCLUSIONS; empty if not given.
         truth: one row a call in the same order, columns TRUTH_COLUMNS and, if known, campaign; judging reads
             it, and the split its campaigns, never fitting.
     Raises:
@@ -117,16 +126,16 @@ def evidence(
         raise ValueError("calls: expected rows in order of start")
     if truth is not None and truth.num_rows != calls.num_rows:
         raise ValueError(f"truth: expected one row a call, {calls.num_rows} in all, got {truth.num_rows}")
-    moved, listed, known = (
+    moved, listed, known, excluded = (
         frame(schema.empty_table(), schema, "register") if told is None else told
-        for told, schema in ((recycled, RECYCLED), (lists, LISTS), (campaigns, CAMPAIGNS))
+        for told, schema in ((recycled, RECYCLED), (lists, LISTS), (campaigns, CAMPAIGNS), (exclusions, EXCLUSIONS))
     )
-    return Evidence(calls, reports, findings, moved, listed, known, truth, fingerprint(calls))
+    return Evidence(calls, reports, findings, moved, listed, known, excluded, truth, fingerprint(calls))
 
 
 def read_evidence(folder: Path) -> Evidence:
     """Read `calls.parquet`, `reports.parquet`, `findings.parquet`, and, as far as they are there, `lists.parquet`,
-    `truth.parquet`, `register_recycled.parquet` and `register_campaigns.parquet`.
+    `truth.parquet`, `exclusions.parquet`, `register_recycled.parquet` and `register_campaigns.parquet`.
 
     Raises:
         ValueError: in one line, if a file or a column is missing.
@@ -141,6 +150,7 @@ def read_evidence(folder: Path) -> Evidence:
         recycled=_frame_if_there(folder / "register_recycled.parquet", RECYCLED),
         lists=_frame_if_there(folder / "lists.parquet", LISTS),
         campaigns=_frame_if_there(folder / "register_campaigns.parquet", CAMPAIGNS),
+        exclusions=_frame_if_there(folder / "exclusions.parquet", EXCLUSIONS),
     )
 
 

@@ -126,10 +126,12 @@ def agi(
     from ..serving import Swap, read_policy, read_public_key
     from ..serving.agi import serve
     from ..serving.live import Live
+    from ..serving.unlisted import FILE, Unlisted
 
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     signer = read_public_key(trust or bundle.parent / "signer.pub")
-    judge = Swap(trusted=[signer], policy=read_policy(policy), epoch_file=state / "epoch")
+    judge = Swap(trusted=[signer], policy=read_policy(policy), epoch_file=state / "epoch",
+                 unlisted=Unlisted(state / FILE))  # fmt: skip
     judge.load(bundle)
     live = Live(judge, Intake(read_key(key), zone), state)
     try:

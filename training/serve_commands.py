@@ -37,10 +37,12 @@ def serve(
     from ..features.pseudonyms import read_key
     from ..serving import Swap, read_policy, read_public_key
     from ..serving.server import serve as run
+    from ..serving.unlisted import FILE, Unlisted
 
     signer = read_public_key(trust or bundle.parent / "signer.pub")
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    judge = Swap(trusted=[signer], policy=read_policy(policy), epoch_file=state / "epoch")
+    judge = Swap(trusted=[signer], policy=read_policy(policy), epoch_file=state / "epoch",
+                 unlisted=Unlisted(state / FILE))  # fmt: skip
     run(
         bundle, judge, read_key(key), keys, state, host=host, port=port, zone=zone, deadline=deadline / 1000,
         calls=calls, numbers=numbers, compiled=compiled,
