@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .evidence import EXCLUSIONS, FINDINGS, frame
+from .evidence import EXCLUSIONS, FINDINGS
 from .labels import label_numbers
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ def write_cleared(cleared: Sequence[Mapping[str, Any]], folder: Path) -> dict[st
 
 def add_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> int:
     """Add to a table on disk the rows that it does not hold, whole or not at all; how many those are."""
-    old = frame(pq.read_table(path), schema, path.name) if path.exists() else schema.empty_table().to_pandas()
-    new = pd.DataFrame(list(rows), columns=schema.names)
-    both = pd.concat([old, new.astype(old.dtypes.to_dict())], ignore_index=True) if len(new) else old
-    both = both.drop_duplicates(ignore_index=True)
-    if len(both) == len(old) and path.exists():
+    old = pq.read_table(path) if path.exists() else schema.empty_table()
+    known = {tuple(row.values()) for row in old.select(schema.names).to_pylist()}
+    new = [row for row in rows if tuple(row[name] for name in schema.names) not in known]
+    if not new and path.exists():
         return 0
+    both = pa.concat_tables([old.select(schema.names).cast(schema), pa.Table.from_pylist(new, schema)])
     part = path.with_name(f".{path.name}.new")
-    pq.write_table(pa.Table.from_pandas(both, schema, preserve_index=False), part, compression="zstd")
+    pq.write_table(both, part, compression="zstd")
     part.replace(path)
-    return len(both) - len(old)
+    return len(new)
