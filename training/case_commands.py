@@ -243,8 +243,9 @@ def _opened(url: str, folders: list[Path] | None, rules: Path | None) -> Iterato
     from ..serving.case_feed import publish, take_in
     from ..serving.case_rules import read_case_rules
     from ..serving.cases import CaseError, CaseStore, DatabaseError
+    from ..serving.retention import read_retention
 
-    store = CaseStore(url, read_case_rules(rules))
+    store = CaseStore(url, read_case_rules(rules), keep=read_retention().of("cases").ceiling)
     try:
         for folder in folders or ():
             take_in(store, folder)
