@@ -186,13 +186,14 @@ def read(folder: Path, name: str, first: int, found: Found) -> Iterator[bytes]:
         if number >= first:
             try:
                 with path(folder, name, number).open("rb") as file:
-                    yield from _lines(file, found)
+                    yield from lines_of(file, found)
             except OSError:
                 found.unread += 1
             _cut(path(folder, name, number))
 
 
-def _lines(file: BinaryIO, found: Found) -> Iterator[bytes]:
+def lines_of(file: BinaryIO, found: Found) -> Iterator[bytes]:
+    """The whole lines of one file."""
     while piece := file.readline(LONGEST):
         if not piece.endswith(b"\n"):
             found.torn += len(piece)

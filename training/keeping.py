@@ -22,7 +22,7 @@ def run_all(
         version of the rules; the index of the log's `entry`.
     """
     key, kept = read_signing_key(signing_key), read_retention(rules)
-    before = _fingerprint(data)
+    before = calls_fingerprint(data)
     files: dict[str, dict[str, Any]] = {}
     if data is not None:
         files |= expiry.run(data, kept, now)
@@ -31,7 +31,7 @@ def run_all(
     if store is not None:
         files["cases"] = _erase_cases(store, kept, now)
     report = {"rules": kept.version, "now": now, "files": files, **expiry.totals(files)}
-    states = {"calls_before": before, "calls_after": _fingerprint(data)}
+    states = {"calls_before": before, "calls_after": calls_fingerprint(data)}
     return report | {"entry": append(log, "retention", report | states, key)}
 
 
@@ -43,19 +43,21 @@ def delete_everywhere(
     Returns: `files` as of `subject.delete`, the store's as `cases`, `models` as of `subject.models`, `entry`.
     """
     key, kept = read_signing_key(signing_key), read_retention(rules)
-    before = _fingerprint(data)
+    before = calls_fingerprint(data)
     models = subject.models(log, str(data), before) if log.exists() else []
     files = subject.delete(data, token, kept, now)
     if store is not None:
         files["cases"] = _erase_subject(store, token, kept, now)
     report = {"why": why, "rules": kept.version, "files": files, "models": models}
-    states = {"calls_before": before, "calls_after": _fingerprint(data)}
+    states = {"calls_before": before, "calls_after": calls_fingerprint(data)}
     return report | {"entry": append(log, "deletion", report | states, key)}
 
 
-def _fingerprint(data: Path | None) -> str:
-    """Of the calls of a folder, as a training reads them."""
-    return "" if data is None else fingerprint(read_keyed(data / "calls.parquet").sort_by("start"))
+def calls_fingerprint(data: Path | None) -> str:
+    """Of the calls of a folder, as a training reads them; "" if there are none."""
+    if data is None or not (data / "calls.parquet").exists():
+        return ""
+    return fingerprint(read_keyed(data / "calls.parquet").sort_by("start"))
 
 
 def _erase_cases(url: str, kept: Retention, now: int) -> dict[str, Any]:
