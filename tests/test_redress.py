@@ -23,14 +23,13 @@ from callsieve.serving.scorer import Scorer, Verdict
 from callsieve.serving.signing import read_public_key
 from callsieve.serving.swap import Swap
 from callsieve.serving.unlisted import FILE, STATUS, Unlisted, write_unlisted
-from callsieve.training.dataset import build
+from callsieve.training.dataset import labelled
 from callsieve.training.evidence import FINDINGS, read_evidence
 from callsieve.training.exclusions import add_rows, labels_to_learn, write_cleared
-from callsieve.training.feeds import Feed
 from callsieve.training.label_policy import read_label_policy
 from callsieve.training.labels import label_numbers
 from callsieve.training.split import codes, plan
-from callsieve.training.train import Settings, datasets
+from callsieve.training.train import Settings, labels_of, learnt_rows
 from callsieve.training.world import load_scenario, simulate
 
 import catalogued
@@ -114,8 +113,8 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
     assert write_cleared(store.cleared(), tmp_path) == {"excluded": 1, "findings": 1}
     assert write_cleared(store.cleared(), tmp_path) == {"excluded": 0, "findings": 0}
     store.close()
-    for name in ("calls", "reports", "truth"):
-        (tmp_path / f"{name}.parquet").symlink_to(world_folder / f"{name}.parquet")
+    for name in ("calls.parquet", "reports.parquet", "truth.parquet", "world.json"):
+        (tmp_path / name).symlink_to(world_folder / name)
     again = read_evidence(tmp_path)
     before, after = (pd.Timestamp(now + moment, unit="ms", tz="UTC") for moment in (0, 1))
     policy = read_label_policy()
@@ -135,12 +134,10 @@ def learnt(evidence, labels, cutoff):
     calls = evidence.calls
     caller, _ = codes(calls["caller"])
     rows = np.flatnonzero(calls["start"].to_numpy() < cutoff.timestamp() * 1000)
-    made = build(
-        np.zeros((calls.num_rows, 1)), calls, caller, caller, rows, labels, cutoff=cutoff, calls_per_number=5, seed=1
-    )
+    taken, _ = labelled(calls, caller, rows, labels, cutoff=cutoff, calls_per_number=5, seed=1)
     names = np.array(calls["caller"].cast(pa.string()).to_pylist())
     first = {code: names[place] for place, code in reversed(list(enumerate(caller.tolist())))}
-    return {first[code] for code in np.unique(made.caller).tolist()}
+    return {first[code] for code in np.unique(caller[taken]).tolist()}
 
 
 def test_training_itself_leaves_them_out(evidence):
@@ -149,11 +146,11 @@ def test_training_itself_leaves_them_out(evidence):
     start = calls["start"].to_numpy()
     folds = plan(int(start.min()), int(start.max()), label_delay_days=setting.label_delay_days)
     caller, _ = codes(calls["caller"])
-    feed = Feed("complete", np.arange(len(start)), calls, np.zeros((len(start), 1)))
+    every = np.arange(len(start))
 
     def side(excluded):
-        given = (replace(evidence, exclusions=excluded), setting, [feed], caller, caller, caller % 2, folds)
-        return datasets(*given)["train"].caller
+        labels = labels_of(replace(evidence, exclusions=excluded), setting, folds)
+        return caller[learnt_rows(calls, labels, setting, every, caller, caller % 2, folds)["train"][0]]
 
     before = side(evidence.exclusions)
     most = np.bincount(before).argmax()
