@@ -15,15 +15,18 @@ from .reasons import Reason
 from .scorer import Scorer, Scores, Verdict
 from .signing import read_public_key
 from .swap import Swap
+from .unlisted import Cleared, Unlisted
 
 __all__ = [
     "Bundle",
+    "Cleared",
     "Policy",
     "Reason",
     "Refused",
     "Scorer",
     "Scores",
     "Swap",
+    "Unlisted",
     "Verdict",
     "read_policy",
     "read_public_key",

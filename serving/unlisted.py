@@ -28,22 +28,19 @@ _FORMAT = "callsieve unlisted 1"
 _FAILED = ATTESTATIONS.index("failed")
 
 
-class Unlisted:
-    """The callers of a file, kept up to date by a thread of its own. Asking never waits and never raises.
+class Cleared:
+    """The callers of a file, as it was when it was looked at last. Asking never waits and never raises.
 
     Attributes:
         spared: verdicts that became "pass".
         faults: times that the file could not be taken.
     """
 
-    def __init__(self, path: Path, every: float = EVERY) -> None:
-        """Take what is there, and look again from time to time."""
+    def __init__(self, path: Path) -> None:
+        """Take what is there."""
         self.spared = self.faults = 0
         self._path, self._until, self._seen = path, dict[str, int](), (0, 0, 0)
-        self._done = threading.Event()
         self.look()
-        self._thread = threading.Thread(target=self._run, args=(every,), name="unlisted", daemon=True)
-        self._thread.start()
 
     def spare(self, verdict: Verdict, call: KeyedCall) -> Verdict:
         """The verdict, or "pass" if a person has cleared who calls.
@@ -75,6 +72,17 @@ class Unlisted:
                 self._until = read_unlisted(self._path)
             except (ValueError, OSError):
                 self.faults += 1
+
+
+class Unlisted(Cleared):
+    """The callers of a file, kept up to date by a thread of its own."""
+
+    def __init__(self, path: Path, every: float = EVERY) -> None:
+        """Take what is there, and look again every so many seconds."""
+        super().__init__(path)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(every,), name="unlisted", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Look no more."""

@@ -1,6 +1,7 @@
 """A case from the running scorer to the caller's notice, by the commands."""
 
 import json
+import re
 import time
 
 import pytest
@@ -15,6 +16,7 @@ import services
 import smallmodels as small
 from test_audit_commands import write_key
 from test_command import call, told  # noqa: F401 - fixtures
+from test_privacy import found_in, texts_in
 
 PATIENCE = 30  # seconds in which a running scorer must have heard; tests/bench measures how soon it does
 
@@ -59,6 +61,7 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call):
     asked = told("case", "appeal", case, "--ground", "delivery", "--words", "I bring parcels", *store)
     assert asked["due"] - asked["at"] == 24 * 3_600_000
     assert [one["case"] for one in told("case", "list", *store)["appeals"]] == [case]
+    assert "1 open appeals in 1 groups" in call("case", "list", *store)[1]
     assert score(service, one, key)["action"] == "block"  # an appeal changes nothing
     decision = ("--outcome", "overturned", "--person", "reviewer-1", "--why", "a courier with many doors")
     made = told("case", "decide", case, *decision, *store, "--audit", log)
@@ -119,3 +122,15 @@ def test_faults_are_one_line(call, tmp_path):  # noqa: F811
         code, out, err = call("case", *words, *store)
         assert (code, out) == (1, "")
         assert said in err and err.count("\n") == 1 and "13800138000" not in err
+
+
+def test_nothing_that_an_appeal_writes_holds_a_number(running):
+    """The last test of the service: live state, store, log, and what it said."""
+    _, folder, _, verdicts = running
+    dialled = {re.sub(r"\D", "", text)[-10:] for one, _ in verdicts for text in (one.caller, one.callee)}
+    wanted = {text for text in dialled if len(text) == 10}
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"cases.db", "unlisted", "log.jsonl", "service.log"} <= {path.name for path in paths}
+    for path in paths:
+        for text in texts_in(path):
+            assert not found_in(text, wanted, 10), path.name

@@ -36,8 +36,14 @@ EVERY = 0.2  # seconds between two looks of `watch`
 
 
 @case.command("list")
-def show_queue(store: Store = SQLITE, state: States = None, rules: RulesFile = None, json: Json = False) -> None:
-    """List open appeals in the order in which a person should look at them, those that belong together in one place."""
+def show_queue(
+    group: Annotated[int | None, typer.Option(help="Show all appeals of this group; by default one of each.")] = None,
+    store: Store = SQLITE,
+    state: States = None,
+    rules: RulesFile = None,
+    json: Json = False,
+) -> None:
+    """List open appeals in the order in which a person should look at them, those that belong together in one line."""
     from dataclasses import asdict
 
     from . import console
@@ -47,12 +53,14 @@ def show_queue(store: Store = SQLITE, state: States = None, rules: RulesFile = N
     if json:
         console.emit_json({"appeals": [asdict(one) for one in waiting]})
         return
+    first = {one.group: one for one in reversed(waiting)}
+    shown = [one for one in waiting if (first[one.group] is one if group is None else one.group == group)]
     rows = [
         (one.case, _moment(one.due) + (" overdue" if one.overdue else ""), f"{one.harm:.1f}", str(one.group),
-         str(one.members), f"{one.voices} of {one.needs}") for one in waiting
+         str(one.members), f"{one.voices} of {one.needs}") for one in shown
     ]  # fmt: skip
     head = ("case", "answer until", "harm", "group", "in it", "agreed")
-    console.show_table(f"{len(waiting)} open appeals", head, rows)
+    console.show_table(f"{len(waiting)} open appeals in {len(first)} groups", head, rows)
 
 
 @case.command()
