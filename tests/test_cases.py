@@ -13,7 +13,7 @@ from callsieve.serving.appeals import needed, queue, together
 from callsieve.serving.case_feed import publish, take_in
 from callsieve.serving.case_rules import DAY, HOUR, read_case_rules
 from callsieve.serving.caselog import CASES, Evidence, Position, evidence_to_line, floats, follow, letters
-from callsieve.serving.cases import CaseError, CaseStore
+from callsieve.serving.cases import CaseError, CaseStore, DatabaseError
 from callsieve.serving.journal import Journal, path
 from callsieve.serving.notice import LANGUAGES, notice
 from callsieve.serving.unlisted import FILE, read_unlisted
@@ -230,6 +230,14 @@ def test_of_many_deciders_at_once_one_wins(store, tmp_path):
     assert told["state"] == won[0]
     assert len(told["decisions"]) == 1
     assert len(store.unlisted(NOW)[1]) == (won[0] == "overturned")
+
+
+def test_the_tables_themselves_know_no_other_word(store, tmp_path):
+    fill(store, tmp_path / "state", found(1))
+    store.appeal(f"{1:016x}", "other", "", NOW)
+    with pytest.raises(DatabaseError), store.writing() as connection:
+        connection.exec_driver_sql("UPDATE callsieve_appeals SET state = 'forgotten'")
+    assert store.find(f"{1:016x}", NOW).appeals[0]["state"] == "open"
 
 
 def test_appeals_of_one_number_at_once_are_one(store, tmp_path):
