@@ -230,6 +230,28 @@ def watch(
 
 
 @case.command()
+def serve(
+    state: Annotated[list[Path], typer.Option("--state", help="Folder of live state of a scorer; once for each.")],
+    keys: Annotated[Path, typer.Option("--keys", help="File of the keys that clients show; see api-key.")],
+    store: Store = SQLITE,
+    rules: RulesFile = None,
+    audit: Log = None,
+    signing_key: LogKey = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8081,
+) -> None:
+    """As `watch`, and over HTTP: a desk takes appeals (scope appeal), persons decide in their name (scope decide)."""
+    import uvicorn
+
+    from ..serving.access import read_keys
+    from ..serving.case_app import CaseService, case_application
+
+    with _opened(store, state, rules) as opened:
+        service = CaseService(opened, state, read_keys(keys), _now, lambda said: _log(audit, signing_key, dict(said)))
+        uvicorn.run(case_application(service), host=host, port=port, log_level="warning", access_log=False)
+
+
+@case.command()
 def exclusions(
     out: Annotated[Path, typer.Option(help="Folder of calls for training; gets exclusions.parquet.")],
     store: Store = SQLITE,
