@@ -38,7 +38,7 @@ def score(service, one, key, **more):
     return json.loads(answer)
 
 
-def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call):  # noqa: F811
+def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, tmp_path):  # noqa: F811
     service, folder, key, verdicts = running
     state, log = folder / "state", folder / "audit"
     store = ("--store", f"sqlite:///{folder}/cases.db", "--state", state)
@@ -77,7 +77,10 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call):
     [(_, payload)] = list(payloads(log, "decision"))
     assert payload == {"case": case, "outcome": "overturned", "person": "reviewer-1",
                        "why": "a courier with many doors", "state": "overturned"}  # fmt: skip
-    told("case", "relist", case, "--person", "reviewer-2", "--why", "the number was sold", *store, "--audit", log)
+    assert told("case", "exclusions", "--out", tmp_path, *store[:2]) == {"excluded": 1, "findings": 1}
+    told("case", "relist", case, "--person", "reviewer-2", "--why", "the number was sold", *store[:2], "--audit", log)
+    assert score(service, one, key)["action"] == "pass"  # nobody told the scorer
+    assert call("case", "watch", "--once", *store)[0] == 0
     eventually(lambda: score(service, one, key)["action"] == "block")
     assert "the number was sold" in call("case", "notice", case, "--language", "en", *store)[1]
     assert [payload["outcome"] for _, payload in payloads(log, "decision")] == ["overturned", "relisted"]
