@@ -85,6 +85,8 @@ class Intake:
     ) -> None:
         if numbers not in ("written", "codes"):
             raise ValueError(f"numbers must be 'written' or 'codes', got {numbers!r}")
+        if key.purpose != "records":
+            raise ValueError(f"key must be one for records, got one for {key.purpose}")
         if remember < 1:
             raise ValueError(f"remember must be 1 or more, got {remember}")
         self._key, self._zone, self._codes, self._remember = key, ZoneInfo(zone), numbers == "codes", remember

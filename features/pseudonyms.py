@@ -1,10 +1,25 @@
 """Keyed tokens for numbers, blocks, trunks, operators, devices and places.
 
-A token is `epoch.` and the first 16 bytes of HMAC-SHA-256(key, use NUL text), each half byte as one of the
-letters a-p. There are some six billion mobile numbers, so a plain hash of one is undone in an hour; without
-the key this one is not. The use goes into the hash, so that the token of a number never equals that of a
-block or a device. No token has a digit after its epoch: a search for runs of digits in what the project
-writes finds numbers, not tokens. A new epoch has a new key; with the old one destroyed, nothing links the two.
+A token is `epoch.` and 16 bytes, each half byte as one of the letters a-p: the first 16 bytes of
+HMAC-SHA-256(secret, use NUL text), and these, if the key has a cover, enciphered by AES-256(cover). There are some six
+billion mobile numbers, so a plain hash of one is undone in an hour; without the key this one is not. The use goes into
+the hash, so that the token of a number never equals that of a block or a device. No token has a digit after its epoch:
+a search for runs of digits in what the project writes finds numbers, not tokens.
+
+**Epochs.** A rotated key has the same secret and a new cover. AES is a permutation, so `rekeying.py` turns a token of
+the old epoch into the one of the new epoch without the number: histories stay joinable, and no table of pairs is ever
+written. With the old cover destroyed, copies of the old tokens are linked to nothing, not even by whoever holds the new
+key, unless the very same calls are still kept under it: then their moments link them. A key without a cover cannot
+promise that, for its secret lives on in the next one.
+
+**Purposes.** Tokens of stored records and tokens that leave the house are made with keys of different purpose, which
+hash to different tokens even where the secret is the same. Callers and callees are not kept apart: whether the called
+person calls back, and what a caller was told as a callee, are features, and join one number's two sides.
+
+**What a stolen store gives without its key.** Who tries all numbers under wrong keys finds one of n tokens with
+probability at most n * 6e9 / 2**128 a key (2e-25 for ten thousand), and the key has 256 bits. What tokens do not hide
+is their pattern: who can place calls, and knows when he did, finds his own token and those of whom he called, and
+`shared_prefix` then tells how near other parties' numbers are to theirs. A store of tokens is not anonymous.
 """
 
 from __future__ import annotations
@@ -14,7 +29,7 @@ import os
 import re
 import secrets
 from binascii import hexlify
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -23,8 +38,12 @@ from typing import Any, Literal, NoReturn
 Use = Literal["number", "block", "trunk", "operator", "device", "place"]
 USES: tuple[Use, ...] = ("number", "block", "trunk", "operator", "device", "place")
 
+Purpose = Literal["records", "sharing"]
+PURPOSES: tuple[Purpose, ...] = ("records", "sharing")
+
 ENVIRONMENT = "CALLSIEVE_KEY"
 _SECRET_BYTES = 32
+_COVER_BYTES = 32
 _TOKEN_BYTES = 16
 _LETTERS = bytes.maketrans(b"0123456789abcdef", b"abcdefghijklmnop")
 _EPOCH = re.compile(r"(?!.*[0-9]{7})[A-Za-z0-9_-]{1,16}")
@@ -33,10 +52,10 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,16}\.[a-p]{32}")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The secret of one epoch. It is kept apart from data: its repr hides it, and it cannot be pickled.
+    """The secrets of one epoch. They are kept apart from data: the repr hides them, and a key cannot be pickled.
 
     Raises: ValueError: for an epoch that is not 1-16 of A-Z a-z 0-9 _ - (or has seven digits in a row, as a
-    number would), or a secret of less than 32 bytes.
+    number would), a secret of less than 32 bytes, a cover that is not of 32, or an unknown purpose.
 
     >>> key = Key("e1", bytes(32))
     >>> key
@@ -47,27 +66,46 @@ class Key:
 
     epoch: str
     secret: bytes = field(repr=False)
+    cover: bytes | None = field(repr=False, default=None)
+    purpose: Purpose = field(repr=False, default="records")
     _states: dict[str, tuple[Any, Any]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _encipher: Callable[[bytes], bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not _EPOCH.fullmatch(self.epoch):
             raise ValueError("epoch must be 1-16 of A-Z a-z 0-9 _ -, without seven digits in a row")
         if len(self.secret) < _SECRET_BYTES:
             raise ValueError(f"secret must have {_SECRET_BYTES} bytes or more, got {len(self.secret)}")
+        if self.purpose not in PURPOSES:
+            raise ValueError(f"purpose must be one of {', '.join(PURPOSES)}")
+        object.__setattr__(self, "_encipher", bytes if self.cover is None else cipher(self.cover)[0])
+        apart = b"" if self.purpose == "records" else self.purpose.encode() + b"\0"
         for use in USES:
             # HMAC (RFC 2104) as its two hash states, each fed once with the key: `hmac` takes twice as long.
             block = (sha256(self.secret).digest() if len(self.secret) > 64 else self.secret).ljust(64, b"\0")
             inner, outer = sha256(bytes(b ^ 0x36 for b in block)), sha256(bytes(b ^ 0x5C for b in block))
-            inner.update(use.encode() + b"\0")
+            inner.update(apart + use.encode() + b"\0")
             self._states[use] = (inner, outer)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key is never pickled: pass the path of its file, or set it in the environment")
 
     @classmethod
-    def generate(cls, epoch: str) -> Key:
-        """A new key from the system's source of randomness."""
-        return cls(epoch, secrets.token_bytes(_SECRET_BYTES))
+    def generate(cls, epoch: str, purpose: Purpose = "records") -> Key:
+        """A new key from the system's source of randomness; one for sharing has no cover, for it is not rotated."""
+        cover = secrets.token_bytes(_COVER_BYTES) if purpose == "records" else None
+        return cls(epoch, secrets.token_bytes(_SECRET_BYTES), cover, purpose)
+
+    def rotated(self, epoch: str) -> Key:
+        """The key of the next epoch: `rekeying.Rekeying` turns this one's tokens into those of the new one.
+
+        Raises: ValueError: for the same epoch, or a key for sharing: make a new one, and a new list.
+        """
+        if epoch == self.epoch:
+            raise ValueError(f"epoch must be another one than {self.epoch}")
+        if self.purpose != "records":
+            raise ValueError("a key for sharing is not rotated: make a new key, and a new list")
+        return Key(epoch, self.secret, secrets.token_bytes(_COVER_BYTES), self.purpose)
 
     def write(self, path: str | Path) -> None:
         """Write a new file that only its owner may read; FileExistsError if there is one."""
@@ -76,7 +114,13 @@ class Key:
         except FileExistsError as error:
             raise FileExistsError(f"{path} exists already: a key file is never overwritten") from error
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{self.epoch}:{base64.b64encode(self.secret).decode()}\n")
+            file.write(self._text() + "\n")
+
+    def _text(self) -> str:
+        secret, cover = (base64.b64encode(part or b"").decode() for part in (self.secret, self.cover))
+        if self.purpose != "records":
+            return f"{self.epoch}:{secret}:{cover}:{self.purpose}"
+        return f"{self.epoch}:{secret}:{cover}" if cover else f"{self.epoch}:{secret}"
 
     def token(self, use: Use, text: str) -> str:
         """The token of one text.
@@ -89,23 +133,43 @@ class Key:
         inner, outer = states[0].copy(), states[1].copy()
         inner.update(text.encode("utf-8", "surrogatepass"))
         outer.update(inner.digest())
-        return f"{self.epoch}.{hexlify(outer.digest()[:_TOKEN_BYTES]).translate(_LETTERS).decode()}"
+        return f"{self.epoch}.{hexlify(self._encipher(outer.digest()[:_TOKEN_BYTES])).translate(_LETTERS).decode()}"
 
     def tokens(self, use: Use, texts: Iterable[str]) -> list[str]:
         """The tokens of many texts."""
         return [self.token(use, text) for text in texts]
 
 
-def read_key(path: str | Path) -> Key:
+def cipher(cover: bytes) -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
+    """How a cover turns the 16 bytes of one token, or of many in a row, into others, and back.
+
+    Each token is one block of AES, already as good as random and never equal to another text's, so that nothing is
+    chained (ECB).
+
+    Raises: ValueError: if the cover is not of 32 bytes.
+    """
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    if len(cover) != _COVER_BYTES:
+        raise ValueError(f"cover must have {_COVER_BYTES} bytes, got {len(cover)}")
+    aes = Cipher(algorithms.AES(cover), modes.ECB())  # noqa: S305 - as told above
+    return aes.encryptor().update, aes.decryptor().update
+
+
+def read_key(path: str | Path, purpose: Purpose = "records") -> Key:
     """Read a key file.
 
-    Raises: ValueError: if others than the owner may read it, or if it does not hold `epoch:base64`.
+    Raises: ValueError: if others than the owner may read it, if it does not hold `epoch:base64`, or if the key was
+    made for another purpose.
     """
     with Path(path).open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode & 0o777
         if os.name == "posix" and mode & 0o077:
             raise ValueError(f"{path} has mode {mode:04o}: others may use it; change it to 0600")
-        return _key(file.read(4096), str(path))
+        key = _key(file.read(4096), str(path))
+    if key.purpose != purpose:
+        raise ValueError(f"{path} holds a key for {key.purpose}, expected one for {purpose}")
+    return key
 
 
 def key_from_environment() -> Key:
@@ -130,9 +194,11 @@ def is_token(text: str) -> bool:
 
 
 def _key(text: bytes, where: str) -> Key:
-    epoch, _, secret = text.strip().partition(b":")
     try:
-        return Key(epoch.decode("ascii"), base64.b64decode(secret, validate=True))
+        epoch, *parts = text.strip().decode("ascii").split(":")
+        secret, cover, purpose = [*parts, *("", "", "records")[len(parts) :]]
+        covered = base64.b64decode(cover, validate=True) or None
+        return Key(epoch, base64.b64decode(secret, validate=True), covered, purpose)  # type: ignore[arg-type]
     except ValueError:
         # Neither the text nor the cause: both could show a part of the key.
         raise ValueError(f"{where} must hold a key as epoch:base64, of {_SECRET_BYTES} bytes or more") from None

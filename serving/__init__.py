@@ -17,9 +17,11 @@ from .rules import Fact
 from .scorer import Scorer, Scores, Verdict
 from .signing import read_public_key
 from .swap import Swap
+from .unlisted import Cleared, Unlisted
 
 __all__ = [
     "Bundle",
+    "Cleared",
     "Fact",
     "Policy",
     "Reason",
@@ -28,6 +30,7 @@ __all__ = [
     "Scorer",
     "Scores",
     "Swap",
+    "Unlisted",
     "Verdict",
     "read_policy",
     "read_public_key",

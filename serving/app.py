@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs
 
 try:
@@ -126,10 +126,17 @@ class Service:
             self.ended()
 
 
+class Guarded(Protocol):
+    """What an endpoint asks of its service."""
+
+    keys: Keys
+    answers: Counter[int]
+
+
 class Endpoint:
     """One path: key, scope and rate are checked, and `work` gives the answer. No fault shows what was sent."""
 
-    def __init__(self, service: Service, right: str, work: Work, kind: str) -> None:
+    def __init__(self, service: Guarded, right: str, work: Work, kind: str) -> None:
         self._service, self._right, self._work, self._kind = service, right, work, kind.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,6 +165,7 @@ class Endpoint:
             raise Turned(401, "expected a known key: Authorization: Bearer KEY")
         if self._right not in holder.scopes:
             raise Turned(403, f"the key lacks the scope {self._right}")
+        scope["holder"] = holder.name
         if not holder.spend():
             raise Turned(429, f"more than {holder.rate} requests a second")
 
@@ -207,7 +215,7 @@ def application(service: Service) -> App:
             Route(schema.OPENAPI, show_document),
             Route(schema.PAGE, show_page),
         ],
-        exception_handlers={HTTPException: _refused},
+        exception_handlers={HTTPException: refused},
         lifespan=partial(_lifespan, service),
     )
 
@@ -234,14 +242,15 @@ async def _beat(service: Service) -> None:
         await asyncio.sleep(BEAT)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def refused(_request: Request, error: Exception) -> Response:
+    """The answer to a request that no endpoint is there for."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as it is registered
     body = msgspec.json.encode(schema.Fault(error.detail))
     return Response(body, error.status_code, error.headers, media_type="application/json")
 
 
 async def _score(service: Service, _scope: Scope, receive: Receive) -> Verdict:
-    body = await _body(receive)
+    body = await body_of(receive)
     live = service.live
     if live is None:
         return Verdict("pass", math.nan, "", None, None, (), f"no score: {_STARTING}", "", "", "")
@@ -251,13 +260,13 @@ async def _score(service: Service, _scope: Scope, receive: Receive) -> Verdict:
 
 
 async def _observe(service: Service, _scope: Scope, receive: Receive) -> schema.Nothing:
-    body = await _body(receive)
+    body = await body_of(receive)
     _read(service.known().end, _read(schema.read_call, body))
     return schema.Nothing()
 
 
 async def _report(service: Service, _scope: Scope, receive: Receive) -> schema.Nothing:
-    body = await _body(receive)
+    body = await body_of(receive)
     _read(service.known().report, _read(schema.read_report, body))
     return schema.Nothing()
 
@@ -266,7 +275,7 @@ async def _explain(service: Service, scope: Scope, _receive: Receive) -> Verdict
     asked = parse_qs(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True)
     if asked.keys() != {"case"} or not _CASE.fullmatch(case := ",".join(asked["case"])):
         raise Turned(400, "expected ?case= with 16 digits of 0-9 a-f, as a verdict has them")
-    verdict = await _beside(service.known().explain, case, seconds=LONG_SECONDS, places=service.explaining)
+    verdict = await beside(service.known().explain, case, seconds=LONG_SECONDS, places=service.explaining)
     if verdict is None:
         raise Turned(404, "no verdict of this case is remembered")
     return verdict
@@ -275,7 +284,7 @@ async def _explain(service: Service, scope: Scope, _receive: Receive) -> Verdict
 async def _reload(service: Service, _scope: Scope, _receive: Receive) -> schema.Reloaded:
     load = service.judge.load
     try:
-        scorer = await _beside(load, service.bundle, seconds=LOAD_SECONDS, places=service.loading)
+        scorer = await beside(load, service.bundle, seconds=LOAD_SECONDS, places=service.loading)
     except (Refused, ValueError, OSError) as error:
         raise Turned(409, f"refused, the last good bundle stays: {error}") from None
     return schema.Reloaded(scorer.bundle.model_id, scorer.bundle.epoch)
@@ -300,7 +309,7 @@ def _read(work: Callable[[Any], _T], given: object) -> _T:
         raise Turned(400, str(error)) from None
 
 
-async def _beside(work: Callable[[Any], _T], given: object, *, seconds: float, places: anyio.CapacityLimiter) -> _T:
+async def beside(work: Callable[[Any], _T], given: object, *, seconds: float, places: anyio.CapacityLimiter) -> _T:
     """Work in a thread of its own. One that hangs is left alone, and holds one of a few places."""
     try:
         with anyio.fail_after(seconds):
@@ -309,7 +318,7 @@ async def _beside(work: Callable[[Any], _T], given: object, *, seconds: float, p
         raise Turned(503, f"not done within {seconds:g} seconds") from None
 
 
-async def _body(receive: Receive) -> bytes:
+async def body_of(receive: Receive) -> bytes:
     """A request's body, which must be short. (`server.Protocol` hangs up on clients that take long over it.)"""
     whole: bytes = b""
     while True:

@@ -7,15 +7,17 @@ import secrets
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Put a file in place once all of it is on the disk; one that was there stays until then.
 
+    Args:
+        mode: of the new file, less what the process masks.
     Raises:
         OSError: if the disk refuses; nothing is left of the attempt.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with part.open("xb") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

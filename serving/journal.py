@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 EVERY, SYNC = 0.25, 1.0  # seconds between two writes, and at least between two fsyncs
 MOST, AT_ONCE = 100_000, 1_000  # lines that wait for a disk, and lines of one write
-LONGEST = 4096  # bytes of a line: what is longer was never one of ours
+LONGEST = 1 << 14  # bytes of a line: what is longer was never one of ours
 _CRC = 9  # a space and eight digits
 
 
@@ -186,13 +186,14 @@ def read(folder: Path, name: str, first: int, found: Found) -> Iterator[bytes]:
         if number >= first:
             try:
                 with path(folder, name, number).open("rb") as file:
-                    yield from _lines(file, found)
+                    yield from lines_of(file, found)
             except OSError:
                 found.unread += 1
             _cut(path(folder, name, number))
 
 
-def _lines(file: BinaryIO, found: Found) -> Iterator[bytes]:
+def lines_of(file: BinaryIO, found: Found) -> Iterator[bytes]:
+    """The whole lines of one file."""
     while piece := file.readline(LONGEST):
         if not piece.endswith(b"\n"):
             found.torn += len(piece)

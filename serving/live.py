@@ -27,6 +27,7 @@ from typing import cast
 from ..features.history import History
 from ..features.intake import Intake, category, milliseconds
 from ..features.records import Call, KeyedCall
+from .caselog import CASES, evidence, evidence_to_line
 from .clock import Clock
 from .events import CALLS, REPORTS, Report, call_from_line, call_to_line, report_to_line
 from .journal import Found, Journal, numbers, path, read
@@ -39,6 +40,7 @@ AHEAD = 60.0  # seconds after now at which a call may start or end
 PENDING, RECENT = 200_000, 4_096  # calls in the air that are remembered, and verdicts that can be explained
 LONGEST = 256  # characters of a text of a call
 JOURNAL_BYTES = 256 << 20  # of events, until a snapshot takes their place
+CASES_BYTES = 64 << 20  # of evidence in one file
 BOUNDS = (50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 1.0)  # seconds
 COUNTED = ("attempts", "ends", "reports", "shed", "late", "ahead", "faults", "repeats")
 _TEXTS = ("caller", "callee", "network_caller", "trunk", "operator", "device", "place")
@@ -103,7 +105,7 @@ class Live:
         # Calls in the air: by numbers as written, and those of an earlier process by tokens.
         self._pending: OrderedDict[tuple[str, str, float], KeyedCall] = OrderedDict()
         self._left: OrderedDict[tuple[str, str, int], KeyedCall] = OrderedDict()
-        self._recent: OrderedDict[str, tuple[Scorer, array[float], int, Verdict]] = OrderedDict()
+        self._recent: OrderedDict[str, tuple[Scorer, array[float], KeyedCall, Verdict]] = OrderedDict()
         self._child: tuple[int, int] | None = None
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._own = own(folder)
@@ -114,6 +116,7 @@ class Live:
             raise
         self.journal = Journal(folder, CALLS, after=self._snapshot_if_due)
         self.reports = Journal(folder, REPORTS)
+        self.cases, self._turned = Journal(folder, CASES, after=self._turn_if_large), 0
 
     def attempt(self, call: Call, arrived: float | None = None) -> Verdict:
         """The verdict at ring time; the call is then known as an attempt. Never raises.
@@ -135,6 +138,7 @@ class Live:
         if time.monotonic() > last:
             self.counts["late"] += 1
             verdict = replace(verdict, action="pass", status="late: the verdict came after the deadline")
+        self._keep_evidence(verdict)
         return self._counted(verdict, began)
 
     def shed(self) -> Verdict:
@@ -179,9 +183,10 @@ class Live:
         kept = self._recent.get(case)
         if kept is None:
             return None
-        scorer, row, start, given = kept
+        scorer, row, call, given = kept
+        again = scorer.explain_row(row.tolist(), call.start)
         # What registers said then is not looked up again: they may say something else by now.
-        return replace(scorer.explain_row(row.tolist(), start), case=case, action=given.action, rules=given.rules)
+        return replace(again, case=case, action=given.action, status=given.status, rules=given.rules)
 
     def save(self) -> None:
         """Begin a snapshot: a process of its own writes down the memory as it is, while calls go on.
@@ -197,6 +202,7 @@ class Live:
         """Write down everything; no event may come any more."""
         self.journal.close()
         self.reports.close()
+        self.cases.close()
         if self._child is not None:
             self._reap(os.waitpid(self._child[0], 0)[1])
         let_go(self._own)
@@ -227,11 +233,19 @@ class Live:
         scorer, self.history.last = self.judge.scorer, None
         verdict = self.judge.score(self.history, keyed)
         if scorer is not None and self.history.last is not None:
-            self._recent[verdict.case] = (scorer, array("d", self.history.last), keyed.start, verdict)
+            self._recent[verdict.case] = (scorer, array("d", self.history.last), keyed, verdict)
             if len(self._recent) > RECENT:
                 self._recent.popitem(last=False)
         self._keep(call, keyed)
         return verdict
+
+    def _keep_evidence(self, verdict: Verdict) -> None:
+        """Hand over what a verdict was made of, unless the call passes. Never raises: the verdict stands without."""
+        if verdict.action == "pass":
+            return
+        with contextlib.suppress(Exception):
+            scorer, row, call, _ = self._recent[verdict.case]
+            self.cases.add(evidence_to_line(evidence(verdict, call, row, scorer)))
 
     def _counted(self, verdict: Verdict, began: float) -> Verdict:
         took = time.monotonic() - began
@@ -314,6 +328,12 @@ class Live:
                 self.save()
             except OSError:
                 self.saved[1] += 1
+
+    def _turn_if_large(self) -> None:
+        """In the thread of the journal of cases: a file that is not written any more can be deleted once it is read."""
+        if self.cases.written - self._turned > CASES_BYTES:
+            self._turned = self.cases.written
+            self.cases.turn()
 
     def _reap(self, status: int) -> None:
         assert self._child is not None  # noqa: S101 - whoever calls has looked

@@ -21,6 +21,7 @@ from .bundle import Refused
 from .policy import Policy
 from .registers import Registers
 from .scorer import Scorer, Verdict
+from .unlisted import Unlisted
 
 _NONE = Verdict("pass", math.nan, "", None, None, (), "no score: no model is in service", "", "", "")
 
@@ -43,6 +44,7 @@ class Swap:
         registers: str | Path | None = None,
         minimum_epoch: int = 0,
         epoch_file: str | Path | None = None,
+        unlisted: Unlisted | None = None,
     ) -> None:
         """Put nothing in service yet.
 
@@ -50,12 +52,14 @@ class Swap:
             registers: folder of registers, read anew with each bundle.
             minimum_epoch: bundles of an earlier epoch are refused.
             epoch_file: keeps the highest epoch that was in service, so that a restart is no way back either.
+            unlisted: callers that persons have cleared; their calls pass.
 
         Raises:
             ValueError: if the file holds anything but an epoch.
         """
         self.refusal: str | None = None
-        self._trusted, self._policy, self._registers = tuple(trusted), policy, registers
+        self._trusted, self._policy = tuple(trusted), policy
+        self._registers, self._unlisted = registers, unlisted
         self._file = Path(epoch_file) if epoch_file is not None else None
         self._kept = _read_epoch(self._file)
         self._epoch = max(minimum_epoch, self._kept)
@@ -106,12 +110,15 @@ class Swap:
     def score(self, history: History, call: KeyedCall) -> Verdict:
         """The verdict at ring time by the scorer in service. Never raises."""
         scorer = self._scorer
-        return _NONE if scorer is None else scorer.score(history, call)
+        return _NONE if scorer is None else self._spare(scorer.score(history, call), call)
 
     def explain(self, history: History, call: KeyedCall) -> Verdict:
         """Like `score`, with reasons also for a call that passes."""
         scorer = self._scorer
-        return _NONE if scorer is None else scorer.explain(history, call)
+        return _NONE if scorer is None else self._spare(scorer.explain(history, call), call)
+
+    def _spare(self, verdict: Verdict, call: KeyedCall) -> Verdict:
+        return verdict if self._unlisted is None else self._unlisted.spare(verdict, call)
 
     def _keep(self, epoch: int) -> None:
         """Before the bundle serves: had it served first, a crash could forget that it did."""

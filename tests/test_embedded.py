@@ -10,6 +10,8 @@ import pytest
 from callsieve.features.history import History
 from callsieve.features.intake import Intake
 from callsieve.features.records import Call
+from callsieve.serving.scorer import Scorer
+from callsieve.serving.unlisted import FILE, STATUS, write_unlisted
 
 import catalogued
 import kamailios
@@ -213,3 +215,17 @@ def test_a_bundle_that_cannot_be_loaded_is_tried_again_later(script, folder, kam
     monkeypatch.setenv("CALLSIEVE_KAMAILIO", str(folder / "settings.toml"))
     handler.score(None)
     assert any("serving model" in text for _, text in kamailio.lines)
+
+
+def test_a_cleared_caller_passes_from_the_next_call_on(script, folder, tmp_path):
+    where = tmp_path / FILE
+    engine = make(script, folder, unlisted=str(where))
+    raw = engine.scorer.bundle.thresholds
+    low = dataclasses.replace(raw[0], threshold=-1e9)
+    engine.scorer = Scorer(dataclasses.replace(engine.scorer.bundle, thresholds=(low,)), engine.policy)
+    assert place(engine, "1", CALLERS[0], START).action == "block"
+    token = engine.intake.token("number", CALLERS[0])
+    write_unlisted(where, {token: (START + 100) * 1000}, 1)
+    assert place(engine, "2", CALLERS[0], START + 1).status == STATUS
+    assert place(engine, "3", CALLERS[1], START + 1).action == "block"
+    assert place(engine, "4", CALLERS[0], START + 100).action == "block"  # its time is over

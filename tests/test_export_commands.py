@@ -42,7 +42,7 @@ def call(monkeypatch, capsys):
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("export")
     lite.write(place)
-    Key("share1", bytes(range(32))).write(place / "sharing.key")
+    Key("share1", bytes(range(32)), purpose="sharing").write(place / "sharing.key")
     return place
 
 

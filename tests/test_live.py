@@ -151,7 +151,8 @@ def test_a_snapshot_takes_the_place_of_events(swap, calls, tmp_path):
     before = state(live, calls)
     live.close()
     assert live.saved == [1, 0]
-    assert sorted(path.name for path in folder.iterdir()) == ["calls-00000002.log", "lock", "state-00000002.snapshot"]
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["calls-00000002.log", "cases-00000001.log", "lock", "state-00000002.snapshot"]
     again = begin(swap, folder)
     assert again.refusal is None
     assert again.found.lines == len(told) - 250

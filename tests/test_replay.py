@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 DATASETS = {
-    "calls", "reports", "findings", "recycled", "lists", "campaigns", "truth", "vectors", "labelled train",
-    "labelled valid",
+    "calls", "reports", "findings", "recycled", "lists", "campaigns", "exclusions", "truth", "vectors",
+    "labelled train", "labelled valid",
 }  # fmt: skip
 
 

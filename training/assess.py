@@ -29,7 +29,7 @@ def assess(bundle: Path, data: Path, *, trust: Path | None, threads: int, progre
     The rule on calls per hour gets the threshold that suits these very calls: it is flattered, the model is not.
     """
     scorer = open_scorer(bundle, trust)
-    evidence = read_evidence(data)
+    evidence = read_evidence(data, "evaluation")
     progress("features", 0.1)
     X = complete(evidence, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)

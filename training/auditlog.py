@@ -36,7 +36,10 @@ from ..serving.strictjson import as_fields, as_mapping, as_text, as_whole, decod
 from .merkle import consistency_proof, inclusion_proof, leaf_hash, root
 
 LOG, HEAD, PUBLIC_KEY, PAYLOADS = "log.jsonl", "head.json", "log.pub", "payloads"
-KINDS = ("gates", "touch", "run", "promotion", "rollback", "policy", "threshold", "access", "erasure")
+KINDS = (
+    "gates", "touch", "run", "promotion", "rollback", "policy", "threshold", "access", "erasure",
+    "decision", "retention", "deletion", "key",
+)  # fmt: skip
 _HEAD_KIND = "callsieve audit head"
 _SALT_BYTES = 32
 _HASH = re.compile(r"[0-9a-f]{64}")

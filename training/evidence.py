@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..features.keyed import read_keyed
+from ..serving.retention import read_retention
+from .expiry import in_time
 from .label_policy import LabelPolicy
 from .labels import label_numbers
+from .purposes import Declared, allowed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -63,6 +68,13 @@ CAMPAIGNS = pa.schema(
         pa.field("principal", pa.string(), nullable=False),  # on whose behalf it calls, by the outbound register
     ]
 )
+EXCLUSIONS = pa.schema(
+    [
+        pa.field("number", pa.string(), nullable=False),
+        pa.field("known_at", _MOMENT, nullable=False),
+        pa.field("why", pa.string(), nullable=False),  # unlisted, or deleted
+    ]
+)
 _ROWS_HASHED = 1 << 20  # at a time
 TRUTH_COLUMNS = ("call", "nuisance", "slice")
 
@@ -77,6 +89,7 @@ class Evidence:
     recycled: pd.DataFrame
     lists: pd.DataFrame
     campaigns: pd.DataFrame
+    exclusions: pd.DataFrame
     truth: pa.Table | None
     fingerprint: str
 
@@ -100,13 +113,14 @@ def evidence(
     recycled: pd.DataFrame | None = None,
     lists: pd.DataFrame | None = None,
     campaigns: pd.DataFrame | None = None,
+    exclusions: pd.DataFrame | None = None,
 ) -> Evidence:
     """Put the tables together.
 
     Args:
         calls: keyed calls, sorted by `start`.
         reports, findings: columns of REPORTS, FINDINGS.
-        recycled, lists, campaigns: columns of RECYCLED, LISTS, CAMPAIGNS; empty if not given.
+        recycled, lists, campaigns, exclusions: columns of RECYCLED, LISTS, CAMPAIGNS, EXCLUSIONS; empty if not given.
         truth: one row a call in the same order, columns TRUTH_COLUMNS and, if known, campaign; judging reads
             it, and the split its campaigns, never fitting.
     Raises:
@@ -117,35 +131,57 @@ def evidence(
         raise ValueError("calls: expected rows in order of start")
     if truth is not None and truth.num_rows != calls.num_rows:
         raise ValueError(f"truth: expected one row a call, {calls.num_rows} in all, got {truth.num_rows}")
-    moved, listed, known = (
+    moved, listed, known, excluded = (
         frame(schema.empty_table(), schema, "register") if told is None else told
-        for told, schema in ((recycled, RECYCLED), (lists, LISTS), (campaigns, CAMPAIGNS))
+        for told, schema in ((recycled, RECYCLED), (lists, LISTS), (campaigns, CAMPAIGNS), (exclusions, EXCLUSIONS))
     )
-    return Evidence(calls, reports, findings, moved, listed, known, truth, fingerprint(calls))
+    return Evidence(calls, reports, findings, moved, listed, known, excluded, truth, fingerprint(calls))
 
 
-def read_evidence(folder: Path) -> Evidence:
+def read_evidence(folder: Path, purpose: str = "training") -> Evidence:
     """Read `calls.parquet`, `reports.parquet`, `findings.parquet`, and, as far as they are there, `lists.parquet`,
-    `truth.parquet`, `register_recycled.parquet` and `register_campaigns.parquet`.
+    `truth.parquet`, `exclusions.parquet`, `register_recycled.parquet` and `register_campaigns.parquet`.
 
+    Rows past their time by the shipped rules of retention are not read, unless the calls are simulated.
+
+    Args:
+        purpose: for which the folder must have been declared (`purposes.py`).
     Raises:
-        ValueError: in one line, if a file or a column is missing.
+        ValueError: in one line, if a file or a column is missing, or the folder is not for this purpose.
     """
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
-    truth = folder / "truth.parquet"
+    kept = _still_kept(allowed(folder, purpose))
+    calls, truth = kept(calls, "calls"), folder / "truth.parquet"
+
+    def beside(name: str, schema: pa.Schema) -> pd.DataFrame | None:
+        path = folder / f"{name}.parquet"
+        return frame(kept(parquet_table(path), name), schema, path.name) if path.exists() else None
+
     return evidence(
         calls,
-        read_reports(folder / "reports.parquet"),
-        frame(parquet_table(folder / "findings.parquet"), FINDINGS, "findings.parquet"),
+        frame(kept(parquet_table(folder / "reports.parquet"), "reports"), REPORTS, "reports.parquet"),
+        frame(kept(parquet_table(folder / "findings.parquet"), "findings"), FINDINGS, "findings.parquet"),
         of_calls(parquet_table(truth), calls) if truth.exists() else None,
-        recycled=_frame_if_there(folder / "register_recycled.parquet", RECYCLED),
-        lists=_frame_if_there(folder / "lists.parquet", LISTS),
-        campaigns=_frame_if_there(folder / "register_campaigns.parquet", CAMPAIGNS),
+        recycled=beside("register_recycled", RECYCLED),
+        lists=beside("lists", LISTS),
+        campaigns=beside("register_campaigns", CAMPAIGNS),
+        exclusions=beside("exclusions", EXCLUSIONS),
     )
 
 
-def _frame_if_there(path: Path, schema: pa.Schema) -> pd.DataFrame | None:
-    return frame(parquet_table(path), schema, path.name) if path.exists() else None
+def _still_kept(told: Declared) -> Callable[[pa.Table, str], pa.Table]:
+    """What lets through the rows of a table that may still be read."""
+    if told.simulated:
+        return lambda table, _name: table
+    rules, now = read_retention(), round(time.time() * 1000)
+
+    def kept(table: pa.Table, name: str) -> pa.Table:
+        left = in_time(table, name, rules, now)
+        if table.num_rows and not left.num_rows and name == "calls":
+            raise ValueError(f"calls: all {table.num_rows} rows are past their time by retention {rules.version}")
+        return left
+
+    return kept
 
 
 def read_reports(path: Path) -> pd.DataFrame:

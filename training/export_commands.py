@@ -81,7 +81,9 @@ def token_list(
 
     until = (datetime.now(UTC) + timedelta(days=days)).strftime(MOMENT)
     lines = numbers.read_text(encoding="utf-8").splitlines()
-    facts = make(out, lines, read_key(key), read_signing_key(signing_key), epoch=epoch, valid_until=until, rate=rate)
+    facts = make(
+        out, lines, read_key(key, "sharing"), read_signing_key(signing_key), epoch=epoch, valid_until=until, rate=rate
+    )
     if json:
         console.emit_json(facts)
     else:
@@ -102,7 +104,7 @@ def listed(
     from ..serving.tokenlist import TokenList
 
     signer = read_public_key(trust or tokens.parent / "signer.pub")
-    held = TokenList.open(tokens, read_key(key), [signer], minimum_epoch=minimum_epoch)
+    held = TokenList.open(tokens, read_key(key, "sharing"), [signer], minimum_epoch=minimum_epoch)
     for line in sys.stdin:
         typer.echo("yes" if held.lists(line.strip()) else "no")
 
@@ -126,10 +128,12 @@ def agi(
     from ..serving import Swap, read_policy, read_public_key
     from ..serving.agi import serve
     from ..serving.live import Live
+    from ..serving.unlisted import FILE, Unlisted
 
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     signer = read_public_key(trust or bundle.parent / "signer.pub")
-    judge = Swap(trusted=[signer], policy=read_policy(policy), epoch_file=state / "epoch")
+    judge = Swap(trusted=[signer], policy=read_policy(policy), epoch_file=state / "epoch",
+                 unlisted=Unlisted(state / FILE))  # fmt: skip
     judge.load(bundle)
     live = Live(judge, Intake(read_key(key), zone), state)
     try:

@@ -205,7 +205,7 @@ def monitor(
     known = read_reference(reference or bundle.parent / "record" / REFERENCE)
     if known.model != scorer.bundle.model_id:
         raise ValueError(f"reference: expected that of model {scorer.bundle.model_id}, got that of {known.model}")
-    evidence = read_evidence(data)
+    evidence = read_evidence(data, "monitoring")
     calls, chosen = until(evidence.calls, day)
     progress("features", 0.1)
     # What came in after the day is not known yet.

@@ -157,7 +157,7 @@ def against_champion(
     """
     if data is None:
         raise ValueError("promote: there is a champion; expected --data FOLDER with the calls of the run")
-    evidence = read_evidence(data)
+    evidence = read_evidence(data, "evaluation")
     logged = found.run["record"]["tag"]["data_sha256"]
     if evidence.fingerprint != logged:
         raise ValueError(f"{data}: expected the calls of the run, {logged[:16]}, got {evidence.fingerprint[:16]}")

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .dataset import array_hash
-from .evidence import CAMPAIGNS, FINDINGS, LISTS, RECYCLED, REPORTS, TRUTH_COLUMNS, Evidence, fingerprint
+from .evidence import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, REPORTS, TRUTH_COLUMNS, Evidence, fingerprint
 from .label_policy import policy_of
 from .provenance import commit, source_hash, versions
 from .score import SIGNER
@@ -69,7 +69,8 @@ def datasets(trained: Trained, source: str) -> dict[str, dict[str, Any]]:
 
 def tables(evidence: Evidence) -> Iterable[tuple[str, pa.Table, str]]:
     """Everything beside the calls that a model or its split comes from, in one form, whatever it was read from."""
-    said = {"reports": REPORTS, "findings": FINDINGS, "recycled": RECYCLED, "lists": LISTS, "campaigns": CAMPAIGNS}
+    said = {"reports": REPORTS, "findings": FINDINGS, "recycled": RECYCLED, "lists": LISTS, "campaigns": CAMPAIGNS,
+            "exclusions": EXCLUSIONS}  # fmt: skip
     for name, schema in said.items():
         frame = getattr(evidence, name)
         kept = [field for field in schema if field.name in frame]

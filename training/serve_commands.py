@@ -40,10 +40,12 @@ def serve(
     from ..features.pseudonyms import read_key
     from ..serving import Swap, read_policy, read_public_key
     from ..serving.server import serve as run
+    from ..serving.unlisted import FILE, Unlisted
 
     signer = read_public_key(trust or bundle.parent / "signer.pub")
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    judge = Swap(trusted=[signer], policy=read_policy(policy), registers=registers, epoch_file=state / "epoch")
+    judge = Swap(trusted=[signer], policy=read_policy(policy), registers=registers, epoch_file=state / "epoch",
+                 unlisted=Unlisted(state / FILE))  # fmt: skip
     run(
         bundle, judge, read_key(key), keys, state, host=host, port=port, zone=zone, deadline=deadline / 1000,
         calls=calls, numbers=numbers, compiled=compiled,
@@ -54,7 +56,9 @@ def serve(
 def api_key(
     keys: Annotated[Path, typer.Option("--keys", help="File that the key's hash is added to.")],
     name: Annotated[str, typer.Option(help="Who holds the key.")],
-    scopes: Annotated[str, typer.Option(help="Of score, report, explain, admin; with commas between.")] = "score",
+    scopes: Annotated[
+        str, typer.Option(help="Of score, report, explain, admin, appeal, decide; with commas.")
+    ] = "score",
     rate: Annotated[int, typer.Option(help="Requests a second.")] = 20_000,
 ) -> None:
     """Make a key for a client of the service, and print it: it is kept nowhere."""

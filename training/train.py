@@ -23,10 +23,10 @@ from ..serving.card import Band, Calibration, Card, Golden
 from .certify import certificate, choose_threshold, strata
 from .dataset import Dataset, build, fingerprint, join, labelled
 from .evidence import Evidence, Judged, campaigns_of, judged
+from .exclusions import labels_to_learn
 from .feeds import Feed, answered, answered_only, complete
 from .fit import Part, calibrate, fit
 from .label_policy import LabelPolicy, read_label_policy
-from .labels import label_numbers
 from .provenance import versions
 from .scope import choosing, needed, rows_of
 from .split import Plan, caller_classes, codes, fold_of_group, groups, plan
@@ -205,7 +205,7 @@ def with_learnt(asked: Array, sides: Mapping[str, tuple[Array, pd.DataFrame]]) -
 def labels_of(evidence: Evidence, settings: Settings, folds: Plan) -> pd.DataFrame:
     """What each number was held to be when the labels were made."""
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
-    return label_numbers(evidence, cutoff, settings.label_policy)
+    return labels_to_learn(evidence, cutoff, settings.label_policy)
 
 
 def learnt_rows(

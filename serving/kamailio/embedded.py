@@ -64,6 +64,7 @@ class Engine:
         self.history = features.History()
         self.trusted = [serving.read_public_key(settings["signer"])]
         self.policy = serving.read_policy(settings.get("policy"))
+        self.cleared = serving.Cleared(Path(settings["unlisted"])) if "unlisted" in settings else None
         self.open = serving.Scorer.load
         self.pending: OrderedDict[str, Pending] = OrderedDict()
         self.counts = dict.fromkeys(("scored", "label", "screen", "block", "ended", "reports", "refused"), 0)
@@ -90,6 +91,9 @@ class Engine:
         """The verdict on a call, which is then known as an attempt."""
         keyed = self.intake(self.sip.to_call(dialect=self.dialect, **facts))
         verdict: Verdict = self.scorer.score(self.history, keyed)
+        if self.cleared is not None:
+            self.cleared.look()
+            verdict = self.cleared.spare(verdict, keyed)
         self.history.observe(keyed)
         self.pending[call_id] = Pending(keyed, tag)
         if len(self.pending) > PENDING:

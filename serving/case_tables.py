@@ -1,0 +1,121 @@
+"""The tables of cases, as SQLAlchemy Core has them: one form for SQLite and PostgreSQL.
+
+Moments are Unix milliseconds. Callers, callees, blocks, trunks and devices are tokens. Two rules stand in the tables
+themselves, so that no race gets past them: one open appeal for each caller, and one voice of a person in an appeal.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
+
+FORMAT = 1
+OPEN, UPHELD, OVERTURNED = "open", "upheld", "overturned"
+OUTCOMES = (UPHELD, OVERTURNED)
+
+metadata = MetaData()
+
+store = Table(
+    "callsieve_store",
+    metadata,
+    Column("format", Integer, primary_key=True),
+    Column("generation", BigInteger, nullable=False),  # grows with every change of who is unlisted
+)
+
+cases = Table(
+    "callsieve_cases",
+    metadata,
+    Column("case", String(16), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("caller", String(64), nullable=False),
+    Column("callee", String(64), nullable=False),
+    Column("block", String(64), nullable=False),
+    Column("trunk", String(64)),
+    Column("device", String(64)),
+    Column("model", String(64), nullable=False),
+    Column("catalogue", String(64), nullable=False),
+    Column("policy", String(256), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("band", String(64), nullable=False),
+    Column("status", String(256), nullable=False),
+    Column("score", Float),
+    Column("raw", LargeBinary, nullable=False),  # float64, little-endian
+    Column("content", String(64)),
+    Column("mode", String(64)),
+    Column("reasons", JSON, nullable=False),
+    Column("rules", JSON, nullable=False),
+    Column("vector", LargeBinary, nullable=False),
+    Index("callsieve_cases_caller", "caller", "at"),
+    Index("callsieve_cases_callee", "callee"),
+    Index("callsieve_cases_at", "at"),
+)
+
+appeals = Table(
+    "callsieve_appeals",
+    metadata,
+    Column("appeal", Integer, primary_key=True, autoincrement=True),
+    Column("case", String(16), ForeignKey("callsieve_cases.case"), nullable=False),
+    Column("caller", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("due", BigInteger, nullable=False),
+    Column("ground", String(32), nullable=False),
+    Column("words", String(500), nullable=False),
+    Column("rules", String(256), nullable=False),  # version of `cases.toml`
+    Column("state", String(16), nullable=False),
+    Column("needs", Integer, nullable=False),  # persons who must agree before it is overturned, as last counted
+    CheckConstraint("state in ('open', 'upheld', 'overturned')"),
+    Index("callsieve_appeals_case", "case"),
+    Index("callsieve_appeals_at", "at"),
+    Index(
+        "callsieve_one_open_appeal", "caller", unique=True,
+        sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'"),
+    ),
+)  # fmt: skip
+
+voices = Table(
+    "callsieve_decisions",
+    metadata,
+    Column("decision", Integer, primary_key=True, autoincrement=True),
+    Column("appeal", Integer, ForeignKey("callsieve_appeals.appeal", ondelete="CASCADE"), nullable=False),
+    Column("person", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("why", String(1000), nullable=False),
+    UniqueConstraint("appeal", "person"),
+    CheckConstraint("outcome in ('upheld', 'overturned')"),
+)
+
+unlistings = Table(
+    "callsieve_unlistings",
+    metadata,
+    Column("unlisting", Integer, primary_key=True, autoincrement=True),
+    Column("caller", String(64), nullable=False, index=True),
+    Column("appeal", Integer, nullable=False, unique=True),  # stays when the appeal is erased
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("ended_by", String(64)),
+    Column("ended_why", String(1000)),
+)
+
+followed = Table(
+    "callsieve_followed",
+    metadata,
+    Column("source", String(64), primary_key=True),  # of a scorer's folder
+    Column("number", BigInteger, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+)

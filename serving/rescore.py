@@ -1,0 +1,48 @@
+"""A verdict made again from its evidence, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .caselog import Evidence, finite, floats, letters
+from .scorer import Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class Rescored:
+    """What came out equal, and what did not, each with what was then and what is now."""
+
+    equal: tuple[str, ...]
+    differences: tuple[str, ...]
+
+
+def rescore(found: Evidence, scorer: Scorer) -> Rescored:
+    """Judge the vector of a case once more by a bundle and a policy.
+
+    Rules that were broken are facts about the call, kept as they were found; they are not looked up again.
+    """
+    again = scorer.explain_row(floats(found.vector), found.at)
+    now = {
+        "model": again.model,
+        "catalogue": scorer.bundle.catalogue_hash,
+        "policy": scorer.policy.version,
+        "raw": letters([again.raw]),
+        "score": finite(again.score),
+        "band": again.band,
+        "action": again.action,
+        "content": again.content,
+        "mode": again.mode,
+        "reasons": json.loads(json.dumps(finite([asdict(reason) for reason in again.reasons]))),
+    }
+    then = {name: getattr(found, name) for name in now}
+    equal = tuple(name for name in now if then[name] == now[name])
+    return Rescored(
+        equal, tuple(f"{name}: {_short(then[name])}, now {_short(now[name])}" for name in now if name not in equal)
+    )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."

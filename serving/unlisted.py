@@ -1,0 +1,133 @@
+"""Callers that a person has cleared: they pass, whatever the model says, from the moment that the file says so.
+
+The file is a copy of what the store of cases holds, so the process that judges calls needs no database. It is looked at
+several times a second; one that is missing later on, damaged, or others' to write changes nothing: the last good one
+stays, and the fault is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ..features.records import ATTESTATIONS, KeyedCall
+from .files import write_whole
+from .scorer import Verdict
+
+FILE = "unlisted"
+"""Its name in a folder of live state."""
+EVERY = 0.2  # seconds between two looks
+STATUS = "unlisted: a person has cleared this caller"
+_FORMAT = "callsieve unlisted 1"
+_FAILED = ATTESTATIONS.index("failed")
+
+
+class Cleared:
+    """The callers of a file, as it was when it was looked at last. Asking never waits and never raises.
+
+    Attributes:
+        spared: verdicts that became "pass".
+        faults: times that the file could not be taken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take what is there."""
+        self.spared = self.faults = 0
+        self._path, self._until, self._seen = path, dict[str, int](), (0, 0, 0)
+        self.look()
+
+    def spare(self, verdict: Verdict, call: KeyedCall) -> Verdict:
+        """The verdict, or "pass" if a person has cleared who calls.
+
+        A caller is cleared for calls of its own: one that shows another number than the network's, or failed
+        authentication, may be anybody's.
+        """
+        if verdict.action == "pass" or self._until.get(call.caller, 0) <= call.start:
+            return verdict
+        if call.presented_differs == 1 or call.attestation == _FAILED:
+            return verdict
+        self.spared += 1
+        return replace(verdict, action="pass", status=STATUS)
+
+    def look(self) -> None:
+        """Take the file if it is another one than before."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            self.faults += self._seen != (0, 0, 0)
+            return
+        except OSError:
+            self.faults += 1
+            return
+        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
+        if seen != self._seen:
+            self._seen = seen
+            try:
+                self._until = read_unlisted(self._path)
+            except (ValueError, OSError):
+                self.faults += 1
+
+
+class Unlisted(Cleared):
+    """The callers of a file, kept up to date by a thread of its own."""
+
+    def __init__(self, path: Path, every: float = EVERY) -> None:
+        """Take what is there, and look again every so many seconds."""
+        super().__init__(path)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(every,), name="unlisted", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._done.set()
+        self._thread.join()
+
+    def _run(self, every: float) -> None:
+        while not self._done.wait(every):
+            self.look()
+
+
+def write_unlisted(path: Path, until: Mapping[str, int], generation: int) -> None:
+    """Put the file in place, whole or not at all, its owner's alone.
+
+    Args:
+        until: Unix ms up to which each caller (token) passes.
+        generation: of the store; it only grows.
+    """
+    head = json.dumps({"format": _FORMAT, "generation": generation, "callers": len(until), "at": round(time.time())})
+    lines = [head, *(f"{caller} {moment}" for caller, moment in sorted(until.items()))]
+    write_whole(path, ("\n".join(lines) + "\n").encode(), 0o600)
+
+
+def read_unlisted(path: Path) -> dict[str, int]:
+    """Until when each caller passes.
+
+    Raises:
+        ValueError: in one line, if it is not a whole file of this form that its owner alone may write.
+    """
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ValueError(f"{path}: expected a file that belongs to this user and that nobody else may write")
+        head, *lines = file.read().decode("ascii", "replace").splitlines()
+    told = json.loads(head)
+    if not isinstance(told, dict) or told.get("format") != _FORMAT or told.get("callers") != len(lines):
+        raise ValueError(f"{path}: expected a whole file in format {_FORMAT!r}")
+    return {caller: int(moment) for caller, _, moment in (line.partition(" ") for line in lines)}
+
+
+def generation_of(path: Path) -> int:
+    """The store's generation that the file shows; -1 if there is none that is sound."""
+    try:
+        read_unlisted(path)
+        with path.open("rb") as file:
+            return int(json.loads(file.readline())["generation"])
+    except (ValueError, OSError, KeyError):
+        return -1

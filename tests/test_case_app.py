@@ -1,0 +1,88 @@
+"""Cases over HTTP: a desk takes appeals, persons decide in the name of their key, and scorers are told."""
+
+import json
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import uvicorn
+from callsieve.serving.access import add_key, read_keys
+from callsieve.serving.case_app import APPEAL, APPEALS, CASE, DECIDE, CaseService, case_application
+from callsieve.serving.caselog import CASES, evidence_to_line
+from callsieve.serving.cases import CaseStore
+from callsieve.serving.journal import Journal
+from callsieve.serving.unlisted import FILE, read_unlisted
+
+from services import Asked
+from test_cases import NOW, found
+
+ID = f"{1:016x}"
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """A service of cases in a thread, the keys of who may ask it, and what it told the log."""
+    keys = {name: add_key(tmp_path / "api.keys", name, scopes) for name, scopes in
+            {"desk": ["appeal"], "reviewer-1": ["decide"], "scorer": ["score"]}.items()}  # fmt: skip
+    state, logged = tmp_path / "state", []
+    state.mkdir()
+    store = CaseStore(f"sqlite:///{tmp_path}/cases.db")
+    service = CaseService(store, [state], read_keys(tmp_path / "api.keys"), lambda: NOW, logged.append)
+    server = uvicorn.Server(uvicorn.Config(case_application(service), port=0, log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    asked = Asked()
+    wait(lambda: server.started)
+    asked.port = server.servers[0].sockets[0].getsockname()[1]
+    yield SimpleNamespace(keys=keys, state=state, logged=logged, get=asked.get, post=asked.post)
+    server.should_exit = True
+    thread.join(20)
+    assert not thread.is_alive()
+    store.close()
+
+
+def wait(true):
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_an_appeal_over_http(desk):
+    journal = Journal(desk.state, CASES)
+    journal.add(evidence_to_line(found(1)))
+    journal.close()
+    wait(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)  # it follows what the scorer writes
+    told = json.loads(desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[1])
+    assert told["appeals"] == [] and ID in told["notice"]["zh"] and "e1." not in json.dumps(told)
+    code, body = desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])
+    assert (code, json.loads(body)["state"]) == (200, "open")
+    code, body = desk.get(APPEALS, desk.keys["reviewer-1"])
+    assert [one["case"] for one in json.loads(body)["appeals"]] == [ID]
+    assert read_unlisted(desk.state / FILE) == {}
+    said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
+    code, body = desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])
+    assert (code, json.loads(body)) == (200, {"case": ID, "state": "overturned", "needs": 1})
+    assert list(read_unlisted(desk.state / FILE)) == ["e1.caller1"]  # before the answer went out
+    assert desk.logged == [said | {"person": "reviewer-1", "state": "overturned"}]
+    code, body = desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])
+    assert code == 409 and "reviewer-1 decided: overturned" in json.loads(body)["error"]
+
+
+def test_who_may_ask_what_and_what_is_no_question(desk):
+    for path, method, right in ((f"{CASE}?case={ID}", desk.get, "desk"), (APPEAL, desk.post, "desk"),
+                                (APPEALS, desk.get, "reviewer-1"), (DECIDE, desk.post, "reviewer-1")):  # fmt: skip
+        given = (b"{}",) if method is desk.post else ()
+        codes = {name: method(path, *given, key)[0] for name, key in desk.keys.items()}
+        assert {name for name, code in codes.items() if code != 403} == {right}
+        assert method(path, *given, "cs_unknown")[0] == 401
+    for path, name, body in ((APPEAL, "desk", b"[]"), (APPEAL, "desk", b'{"case": "1", "more": "2"}'),
+                             (DECIDE, "reviewer-1", b"\xff"), (APPEAL, "desk", b'{"case": 13800138000}')):  # fmt: skip
+        code, answer = desk.post(path, body, desk.keys[name])
+        assert code == 400 and b"13800138000" not in answer
+    words = {"case": ID, "words": "call 13800138000"}
+    code, answer = desk.post(APPEAL, json.dumps(words).encode(), desk.keys["desk"])
+    assert code == 409 and b"13800138000" not in answer
+    assert desk.get("/nothing", desk.keys["desk"])[0] == 404
+    assert desk.get(f"{CASE}?case=13800138000", desk.keys["desk"])[0] == 409

@@ -1,0 +1,139 @@
+"""A case from the running scorer to the caller's notice, by the commands."""
+
+import json
+import re
+import time
+
+import pytest
+from callsieve.serving.case_feed import take_in
+from callsieve.serving.cases import CaseStore
+from callsieve.serving.unlisted import STATUS
+from callsieve.training.auditlog import payloads
+from callsieve.training.place import SIGNING_KEY
+
+import catalogued
+import services
+import smallmodels as small
+from test_audit_commands import write_key
+from test_command import call, told  # noqa: F401 - fixtures
+from test_privacy import found_in, texts_in
+
+PATIENCE = 30  # seconds in which a running scorer must have heard; tests/bench measures how soon it does
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A service over HTTP in a process of its own, and the verdicts of the calls that it was told of."""
+    folder = tmp_path_factory.mktemp("service")
+    keys = services.files(folder, policy='certified = "block"\nwatch = "label"\n')
+    with services.Process(folder) as service:
+        verdicts = [(one, score(service, one, keys["all"])) for one in catalogued.calls(120)]
+        yield service, folder, keys["all"], verdicts
+
+
+def score(service, one, key, **more):
+    body = {"start": one.start, "caller": one.caller, "callee": one.callee, "attestation": one.attestation} | more
+    code, answer = service.post("/v1/score", json.dumps(body).encode(), key)
+    assert code == 200, answer
+    return json.loads(answer)
+
+
+def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, tmp_path):  # noqa: F811
+    service, folder, key, verdicts = running
+    state, log = folder / "state", folder / "audit"
+    store = ("--store", f"sqlite:///{folder}/cases.db", "--state", state)
+    write_key(small.KEY, folder / SIGNING_KEY)
+    one, first = next((one, said) for one, said in verdicts if said["action"] == "block")
+    case = first["case"]
+    eventually(lambda: call("case", "show", case, *store)[0] == 0)  # the journal writes four times a second
+    shown = told("case", "show", case, *store)
+    assert [(r["feature"], r["value"], r["contribution"]) for r in shown["reasons"]] == [
+        (r["feature"], r["value"], r["contribution"]) for r in first["reasons"]
+    ]
+    assert (shown["raw"], shown["score"], shown["model"], shown["policy"]) == (
+        first["raw"], first["score"], first["model"], "test")  # fmt: skip
+    assert shown["caller"] == catalogued.keyed([one])[0].caller
+    again = told("case", "replay", case, "--bundle", folder / "bundle", "--policy", folder / "policy.toml", *store)
+    assert again["differences"] == []
+    assert {"raw", "score", "reasons", "action", "model"} <= set(again["equal"])
+    assert "upheld" not in call("case", "notice", case, "--language", "en", *store)[1]
+
+    asked = told("case", "appeal", case, "--ground", "delivery", "--words", "I bring parcels", *store)
+    assert asked["due"] - asked["at"] == 24 * 3_600_000
+    assert [one["case"] for one in told("case", "list", *store)["appeals"]] == [case]
+    assert "1 open appeals in 1 groups" in call("case", "list", *store)[1]
+    assert score(service, one, key)["action"] == "block"  # an appeal changes nothing
+    decision = ("--outcome", "overturned", "--person", "reviewer-1", "--why", "a courier with many doors")
+    made = told("case", "decide", case, *decision, *store, "--audit", log)
+    assert made["state"] == "overturned"
+    eventually(lambda: score(service, one, key)["action"] == "pass")
+    assert score(service, one, key)["status"] == STATUS
+    # Nobody else is passed, nor whoever shows that number on another one's line.
+    other, said = next((o, s) for o, s in verdicts if s["action"] == "label" and o.caller != one.caller)
+    assert (score(service, other, key)["case"], score(service, other, key)["status"]) == (said["case"], "ok")
+    assert score(service, one, key, network_caller="13900139000", start=one.start + 0.001)["action"] != "pass"
+    text = call("case", "notice", case, "--language", "zh", *store)[1]
+    assert "您的电话恢复正常" in text and "a courier with many doors" in text
+    [(_, payload)] = list(payloads(log, "decision"))
+    assert payload == {"case": case, "outcome": "overturned", "person": "reviewer-1",
+                       "why": "a courier with many doors", "state": "overturned"}  # fmt: skip
+    assert told("case", "exclusions", "--out", tmp_path, *store[:2]) == {"excluded": 1, "findings": 1}
+    told("case", "relist", case, "--person", "reviewer-2", "--why", "the number was sold", *store[:2], "--audit", log)
+    assert score(service, one, key)["action"] == "pass"  # nobody told the scorer
+    assert call("case", "watch", "--once", *store)[0] == 0
+    eventually(lambda: score(service, one, key)["action"] == "block")
+    assert "the number was sold" in call("case", "notice", case, "--language", "en", *store)[1]
+    assert [payload["outcome"] for _, payload in payloads(log, "decision")] == ["overturned", "relisted"]
+
+
+def eventually(true):
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_every_verdict_but_pass_has_its_evidence_and_none_else(running, tmp_path):
+    _, folder, _, verdicts = running
+    store = CaseStore(f"sqlite:///{tmp_path}/cases.db")
+    wanted = {said["case"] for _, said in verdicts if said["action"] != "pass"}
+    seen = set()
+
+    def all_there():
+        # A second reader of the same folder: those that the first one deleted were read by it.
+        take_in(store, folder / "state")
+        with store.reading() as connection:
+            seen.update(row[0] for row in connection.exec_driver_sql('SELECT "case" FROM callsieve_cases'))
+        return wanted <= seen
+
+    eventually(all_there)
+    assert not seen & {said["case"] for _, said in verdicts if said["action"] == "pass"}
+    store.close()
+
+
+def test_faults_are_one_line(call, tmp_path):  # noqa: F811
+    store = ("--store", f"sqlite:///{tmp_path}/cases.db")
+    for words, said in (
+        (("show", "f" * 16), "not known"),
+        (("show", "13800138000"), "16 digits"),
+        (("appeal", "f" * 16, "--ground", "because"), "ground must be one of delivery"),
+        (("decide", "f" * 16, "--outcome", "so", "--person", "a", "--why", "b"), "outcome must be"),
+        (("decide", "f" * 16, "--outcome", "upheld", "--person", "13800138000", "--why", "because"), "person must be"),
+        (("notice", "f" * 16, "--language", "fr"), "not known"),
+        (("list", "--rules", tmp_path / "none.toml"), "none.toml"),
+    ):
+        code, out, err = call("case", *words, *store)
+        assert (code, out) == (1, "")
+        assert said in err and err.count("\n") == 1 and "13800138000" not in err
+
+
+def test_nothing_that_an_appeal_writes_holds_a_number(running):
+    """The last test of the service: live state, store, log, and what it said."""
+    _, folder, _, verdicts = running
+    dialled = {re.sub(r"\D", "", text)[-10:] for one, _ in verdicts for text in (one.caller, one.callee)}
+    wanted = {text for text in dialled if len(text) == 10}
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"cases.db", "unlisted", "log.jsonl", "service.log"} <= {path.name for path in paths}
+    for path in paths:
+        for text in texts_in(path):
+            assert not found_in(text, wanted, 10), path.name

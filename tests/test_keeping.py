@@ -1,0 +1,360 @@
+"""What is past its time or asked to be deleted is gone; exports and re-identification need others to agree."""
+
+import io
+import json
+import os
+import shutil
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from callsieve.features.intake import Intake
+from callsieve.features.keyed import read_keyed
+from callsieve.serving.case_erasure import erase_before, erase_subject
+from callsieve.serving.case_rules import DAY
+from callsieve.serving.cases import CaseStore
+from callsieve.serving.retention import Kept, read_retention
+from callsieve.training import expiry, subject
+from callsieve.training.auditlog import append, payloads
+from callsieve.training.evidence import fingerprint, read_evidence
+from callsieve.training.exclusions import FILE as EXCLUSIONS_FILE
+from callsieve.training.purposes import PURPOSES, allowed, declare
+from callsieve.training.rewrite import rewrite
+from callsieve.training.tickets import REIDENTIFY, Act, approve, enter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import catalogued
+import recorded
+import smallmodels as small
+from test_audit_commands import write_key
+from test_cases import fill, found
+from test_command import call, told  # noqa: F401 - fixtures
+
+NOW = round(time.time() * 1000)
+RULES = read_retention()
+TABLES = ("calls", "truth", "reports", "findings", "register_recycled", "register_consents")
+
+
+@pytest.fixture
+def folder(world_folder, tmp_path):
+    """The world as if its calls were real: moved so that its last call rang an hour ago, and declared."""
+    out = tmp_path / "real"
+    out.mkdir()
+    tables = {name: pq.read_table(world_folder / f"{name}.parquet") for name in TABLES}
+    # An eighth of the calls: every caller's, of all days.
+    tables["calls"] = tables["calls"].filter(pc.equal(pc.bit_wise_and(pc.divide(tables["calls"]["start"], 1000), 7), 0))
+    known = tables["calls"]["call"].combine_chunks()
+    tables["truth"] = tables["truth"].filter(pc.is_in(tables["truth"]["call"], value_set=known))
+    move = NOW - 3_600_000 - pc.max(tables["calls"]["start"]).as_py()
+    for name in TABLES:
+        table = tables[name]
+        for place, field in enumerate(table.schema):
+            if pa.types.is_timestamp(field.type):
+                moved = pc.add(table[field.name].cast(pa.timestamp("ms", "UTC")).cast(pa.int64()), move)
+                table = table.set_column(place, field.name, moved.cast(pa.timestamp("ms", "UTC")))
+            elif field.name in ("start", "recorded"):
+                table = table.set_column(place, field.name, pc.add(table[field.name], move))
+        pq.write_table(table, out / f"{name}.parquet")
+    declare(out, "switch of the test", "contract", ["training", "export"])
+    return out
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A log with a key, and the gates' approvers as files."""
+    write_key(small.KEY, tmp_path / "signing.key")
+    for place, key in enumerate(recorded.APPROVERS):
+        write_key(key, tmp_path / f"{place}.key")
+    append(tmp_path / "audit", "policy", {"what": "begun"}, small.KEY)
+    return tmp_path / "audit"
+
+
+def keys_of(log):
+    return "--audit", log, "--signing-key", log.parent / "signing.key"
+
+
+def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, world_folder, tmp_path):
+    assert allowed(world_folder, "training").simulated
+    for purpose in PURPOSES:
+        if purpose in ("training", "export"):
+            assert not allowed(folder, purpose).simulated
+        else:
+            with pytest.raises(ValueError, match=f"declared for training, export, not for {purpose}"):
+                read_evidence(folder, purpose)
+    with pytest.raises(FileExistsError):
+        declare(folder, "again", "another basis", PURPOSES)
+    (folder / "dataset.json").unlink()
+    with pytest.raises(ValueError, match=r"expected dataset\.json"):
+        read_evidence(folder)
+    with pytest.raises(ValueError, match="purpose must be one of"):
+        allowed(folder, "curiosity")
+    with pytest.raises(ValueError, match="got curiosity"):
+        declare(tmp_path, "a", "b", ["curiosity"])
+
+
+def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder, log, told):  # noqa: F811
+    rows = read_keyed(folder / "calls.parquet").num_rows
+    assert read_evidence(folder).calls.num_rows == rows
+    old = rewrite(folder / "calls.parquet", lambda table: aged(table, 50 * DAY))
+    assert old.rows_before == old.rows_after == rows
+    table = read_keyed(folder / "calls.parquet")
+    expired = np.count_nonzero(table["start"].to_numpy() < NOW - RULES.of("calls").ceiling)
+    assert 0 < expired < rows
+    before = {name: (folder / f"{name}.parquet").read_bytes() for name in TABLES}
+    seen = read_evidence(folder)
+    assert seen.calls.num_rows == seen.truth.num_rows == rows - expired
+    assert seen.calls["start"].to_numpy().min() >= NOW - RULES.of("calls").ceiling
+    assert all((folder / f"{name}.parquet").read_bytes() == data for name, data in before.items())
+
+    report = told("retention", "run", "--data", folder, *keys_of(log))
+    assert (report["erased"], report["left"]) == (2 * expired, 0)  # a call, and its truth
+    for name in ("calls", "truth"):
+        one = report["files"][f"{name}.parquet"]
+        assert (one["rows_before"], one["rows_after"], one["erased"]) == (rows, rows - expired, expired)
+        assert one["sha256_before"] != one["sha256_after"]
+    [(_, payload)] = payloads(log, "retention")
+    assert payload["files"] == report["files"] and payload["calls_before"] != payload["calls_after"]
+    after = read_evidence(folder)
+    assert after.fingerprint == seen.fingerprint == payload["calls_after"]
+    again = told("retention", "run", "--data", folder, *keys_of(log))
+    assert again["erased"] == 0
+    assert all(one["sha256_before"] == one["sha256_after"] for one in again["files"].values())
+
+
+def aged(table, by):
+    """The calls of before a week ago, some days earlier."""
+    start = table["start"].to_numpy()
+    earlier = np.where(start < NOW - 7 * DAY, start - by, start)
+    return table.set_column(table.column_names.index("start"), "start", pa.array(earlier))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.integers(-200, 200)), max_size=30), st.integers(1, 100))
+def test_due_rows_are_those_older_than_the_ceiling(days, ceiling):
+    kept = Kept("valid_to", 0, ceiling * DAY)
+    moments = [None if day is None else NOW - day * DAY for day in days]
+    for column in (pa.array(moments, pa.int64()), pa.array(moments, pa.timestamp("ms", "UTC"))):
+        due = expiry.is_due(pa.table({"valid_to": column}), kept, NOW).to_pylist()
+        assert due == [day is not None and day > ceiling for day in days]
+
+
+def test_a_table_that_nobody_ruled_on_stops_the_run(folder, log, call):  # noqa: F811
+    shutil.copyfile(folder / "reports.parquet", folder / "secrets.parquet")
+    before = (folder / "calls.parquet").read_bytes()
+    code, out, err = call("retention", "run", "--data", folder, *keys_of(log))
+    assert (code, out) == (1, "")
+    assert "expected a rule for the table 'secrets'" in err
+    assert (folder / "calls.parquet").read_bytes() == before
+
+
+def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
+    store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"
+    at = 1_772_500_000_000
+    fill(store, state, found(1, at=at), found(2, at=at), found(3, at=at + 9 * DAY))
+    store.appeal(f"{1:016x}", "other", "", at)
+    store.appeal(f"{2:016x}", "other", "", at)
+    store.decide(f"{2:016x}", "overturned", "reviewer-1", "a courier", at)
+    assert erase_before(store, at + DAY) == {"decisions": 1, "appeals": 1, "cases": 1, "unlistings": 0}
+    assert store.find(f"{1:016x}", at).appeals  # a person has not looked yet
+    assert set(store.unlisted(at)[1]) == {"e1.caller2"}  # what was decided holds
+    late = at + store.rules.unlisted + DAY
+    assert erase_before(store, late)["unlistings"] == 1
+    store.close()
+    for number in (7, 8):
+        (state / f"cases-{number:08d}.log").write_bytes(b"x")
+    os.utime(state / "cases-00000007.log", (0, 0))
+    assert list(expiry.journals(state, RULES.of("journals"), NOW)) == ["cases-00000007.log"]
+    assert (state / "cases-00000008.log").exists()
+
+
+def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, tmp_path, monkeypatch):  # noqa: F811
+    key = tmp_path / "number.key"
+    catalogued.NUMBER_KEY.write(key)
+    table = read_keyed(folder / "calls.parquet")
+    number, token = "13912345678", Intake(catalogued.NUMBER_KEY).token("number", "13912345678")
+    most = table["caller"].cast(pa.string()).value_counts()
+    busy = most.field(0)[int(np.argmax(most.field(1).to_numpy()))].as_py()
+    for name in TABLES:  # the busiest caller is that person
+        rewrite(folder / f"{name}.parquet", lambda table: renamed(table, busy, token))
+    consent = pq.read_table(folder / "register_consents.parquet").slice(0, 2)
+    young = pa.array([NOW - DAY, NOW - 400 * DAY]).cast(pa.timestamp("ms", "UTC"))
+    names = consent.column_names
+    consent = consent.set_column(names.index("valid_to"), "valid_to", young)
+    consent = consent.set_column(names.index("callee"), "callee", pa.array([token, token]).dictionary_encode())
+    pq.write_table(consent, folder / "register_consents.parquet")
+    frame = {name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in TABLES}
+    mine = {name: [row for row in rows if token in row.values()] for name, rows in frame.items()}
+    assert len(mine["calls"]) > 20
+
+    def asked(*words):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
+        return told("subject", *words, "--data", folder, "--key", key)
+
+    counts = asked("find")["files"]
+    assert {name: counts[f"{name}.parquet"]["rows"] for name in TABLES} == {n: len(rows) for n, rows in mine.items()}
+    assert counts["register_consents.parquet"] == {"rows": 2, "kept": 1}
+    before = fingerprint(read_keyed(folder / "calls.parquet").sort_by("start"))
+    run = {"run": "r1", "model": "m1", "record": {"tag": {"data_sha256": before}, "dataset": {}}}
+    source = json.dumps({"tags": {"source": str(folder)}})
+    other = {
+        "run": "r2",
+        "model": "m2",
+        "record": {"tag": {"data_sha256": "0"}, "dataset": {"calls": {"source": source}}},
+    }
+    none = {"run": "r3", "model": "m3", "record": {"tag": {"data_sha256": "0"}, "dataset": {}}}
+    for one in (run, other, none):
+        append(log, "run", one, small.KEY)
+    report = asked("delete", "--why", "asked for it", *keys_of(log))
+    assert [(one["model"], one["why"]) for one in report["models"]] == [
+        ("m1", "the same calls"), ("m2", "the same folder")]  # fmt: skip
+    gone = {row["call"] for row in mine["calls"]}
+    for name in TABLES:
+        left = pq.read_table(folder / f"{name}.parquet").to_pylist()
+        wanted = [row for row in frame[name] if token not in row.values() and row.get("call") not in gone]
+        if name == "register_consents":
+            wanted = [row for row in frame[name] if row["valid_to"].timestamp() * 1000 > NOW - 180 * DAY]
+        assert left == wanted, name
+    [row] = pq.read_table(folder / EXCLUSIONS_FILE).to_pylist()
+    assert (row["number"], row["why"]) == (token, "deleted")
+    assert not [
+        path for path in (*folder.iterdir(), *log.rglob("*")) if path.is_file() and number.encode() in path.read_bytes()
+    ]
+    assert not [path for path in log.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
+    # A model of the calls as they were before is found by the trail of what changed them.
+    now = fingerprint(read_keyed(folder / "calls.parquet").sort_by("start"))
+    assert [one["model"] for one in subject.models(log, "elsewhere", now)] == ["m1"]
+    assert asked("find")["files"]["calls.parquet"]["rows"] == 0
+
+
+def renamed(table, old, new):
+    for place, field in enumerate(table.schema):
+        plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_string(plain):
+            column = table[field.name].cast(pa.string())
+            table = table.set_column(place, field.name, pc.if_else(pc.equal(column, old), new, column).cast(field.type))
+    return table
+
+
+def test_a_persons_cases_go_and_what_was_decided_holds(tmp_path):
+    store = CaseStore(f"sqlite:///{tmp_path}/cases.db")
+    at = 1_772_500_000_000
+    fill(store, tmp_path / "state", found(1, at=at), found(2, caller="e1.other", callee="e1.caller1", at=at),
+         found(3, caller="e1.caller1", at=at + 30 * DAY))  # fmt: skip
+    store.appeal(f"{1:016x}", "other", "", at)
+    store.decide(f"{1:016x}", "overturned", "reviewer-1", "a courier", at)
+    counts = erase_subject(store, "e1.caller1", at + DAY)
+    assert counts == {"decisions": 1, "appeals": 1, "cases": 1, "callee": 1, "kept": 1}
+    assert store.find(f"{2:016x}", at).evidence.callee == ""
+    assert set(store.unlisted(at)[1]) == {"e1.caller1"}
+    store.close()
+
+
+def gates_file(log):
+    """The gates of the tests, which name three approvers."""
+    path = log.parent / "gates.toml"
+    path.write_bytes(recorded.gates().data)
+    return path
+
+
+def days_of(folder):
+    start = read_keyed(folder / "calls.parquet")["start"].to_numpy()
+    return [datetime.fromtimestamp(moment / 1000, UTC).date().isoformat() for moment in (start.min(), start.max())]
+
+
+def test_five_hundred_records_leave_only_with_a_ticket(folder, log, call, told, tmp_path):  # noqa: F811
+    first, last = days_of(folder)
+    gates, out, act, ticket = gates_file(log), tmp_path / "out.parquet", tmp_path / "act.json", tmp_path / "ticket.json"
+    asked = ("--data", folder, "--first", first, "--last", last, "--purpose", "court order 7", "--person", "operations")
+    words = ("export-calls", *asked, "--out", out, *keys_of(log), "--gates", gates)
+    code, _, err = call(*words)
+    assert code == 1 and "expected 1 tickets by different keys that the gates name, got 0" in err
+    assert not out.exists() and not list(payloads(log, "access"))
+    assert call("ticket", "export", *asked, "--out", act)[0] == 0
+    assert call("ticket", "agree", act, "--key", tmp_path / "signing.key", "--out", tmp_path / "own.json")[0] == 0
+    code, _, err = call(*words, "--ticket", tmp_path / "own.json")  # of somebody whom the gates do not name
+    assert code == 1 and not out.exists()
+    assert call("ticket", "agree", act, "--key", tmp_path / "0.key", "--out", ticket)[0] == 0
+    facts = told(*words, "--ticket", ticket)
+    assert pq.read_table(out).num_rows == facts["rows"] == read_keyed(folder / "calls.parquet").num_rows
+    [(_, payload)] = payloads(log, "access")
+    assert (payload["person"], payload["purpose"], payload["count"]) == ("operations", "court order 7", facts["rows"])
+    assert [one["by"] for one in payload["tickets"]] == ["risk"]
+    again = ("--out", tmp_path / "second.parquet")
+    code, _, err = call(*(again[1] if word is out else word for word in words), "--ticket", ticket)
+    assert code == 1 and "this ticket was used already" in err
+    # A ticket for these calls is none for others.
+    rewrite(folder / "calls.parquet", lambda table: table.slice(1))
+    code, _, err = call(*(again[1] if word is out else word for word in words), "--ticket", ticket)
+    assert code == 1 and "statement: what must be" in err
+    assert not again[1].exists()
+
+
+def test_many_small_exports_are_a_large_one(folder, log, call, tmp_path):  # noqa: F811
+    rewrite(folder / "calls.parquet", lambda table: table.slice(0, 300))
+    first, last = days_of(folder)
+    words = ("export-calls", "--data", folder, "--first", first, "--last", last, "--purpose", "a sample",
+             "--person", "me", *keys_of(log), "--out")  # fmt: skip
+    assert call(*words, tmp_path / "1.parquet")[0] == 0
+    code, _, err = call(*words, tmp_path / "2.parquet")
+    assert code == 1 and "expected 1 tickets" in err
+
+
+def test_reidentification_needs_two_others_and_is_logged(log, call, tmp_path, monkeypatch):  # noqa: F811
+    catalogued.NUMBER_KEY.write(tmp_path / "number.key")
+    number = "13912345678"
+    token = Intake(catalogued.NUMBER_KEY).token("number", number)
+    gates, act = gates_file(log), tmp_path / "act.json"
+    asked = (token, "--purpose", "court order 8", "--person", "risk")
+    words = ("reidentify", *asked, "--key", tmp_path / "number.key", *keys_of(log), "--gates", gates)
+    assert call("ticket", "reidentify", *asked, "--out", act)[0] == 0
+    for place in range(3):
+        assert (
+            call("ticket", "agree", act, "--key", tmp_path / f"{place}.key", "--out", tmp_path / f"{place}.json")[0]
+            == 0
+        )
+    tickets = [("--ticket", tmp_path / f"{place}.json") for place in range(3)]
+
+    def tried(*given):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"13800138000\n{number}\n"))
+        return call(*words, *(word for one in given for word in one))
+
+    for some, says in (((), "got 0"), ((tickets[1],), "got 1"), ((tickets[1], tickets[1]), "approved already"),
+                        ((tickets[0], tickets[1]), "risk asks, and cannot agree as well")):  # fmt: skip
+        code, out, err = tried(*some)
+        assert (code, out) == (1, "")
+        assert says in err
+    assert not list(payloads(log, "access"))
+    code, out, _ = tried(tickets[1], tickets[2])
+    assert (code, out) == (0, f"{token}\t{number}\n")
+    [(_, payload)] = payloads(log, "access")
+    assert (payload["act"], payload["count"], len(payload["tickets"])) == (REIDENTIFY, 1, 2)
+    assert number not in json.dumps(payload) and token not in json.dumps(payload)
+
+
+def test_a_ticket_past_its_time_is_none(log, tmp_path):
+    act = Act(REIDENTIFY, "a" * 64, 1, "why", "me")
+    for place, key in enumerate(recorded.APPROVERS[:2]):
+        approve(act, key, tmp_path / f"{place}.json", days=-1.0)
+    with pytest.raises(ValueError, match="past its time"):
+        enter(log, act, [tmp_path / "0.json", tmp_path / "1.json"], recorded.gates(), small.KEY)
+    with pytest.raises(ValueError, match="act must be one of"):
+        approve(Act("anything", "a" * 64, 1, "why", "me"), small.KEY, tmp_path / "x.json")
+
+
+def test_rules_of_retention_are_checked(tmp_path):
+    from importlib.resources import files
+
+    whole = files("callsieve.serving").joinpath("retention.toml").read_text(encoding="utf-8")
+    path = tmp_path / "rules.toml"
+    for old, new in (("ceiling = 60", "ceiling = -1"), ("floor = 400", "floor = 4000"),
+                     ('follows = "calls"', 'follows = "truth"'),
+                     ('moment = "start"', ""), ('version = "2026-11"', "")):  # fmt: skip
+        path.write_text(whole.replace(old, new, 1))
+        with pytest.raises(ValueError, match=r"rules\.toml: ") as error:
+            read_retention(path)
+        assert "\n" not in str(error.value)

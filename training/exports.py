@@ -1,0 +1,97 @@
+"""What leaves the house, and whose a token is: done when the audit log has it, and those who must have agreed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ..features.intake import Intake
+from ..features.keyed import read_keyed
+from ..features.pseudonyms import Key, is_token
+from ..serving.retention import read_retention
+from .evidence import fingerprint
+from .expiry import in_time
+from .gates import Gates
+from .purposes import allowed
+from .tickets import EXPORT, REIDENTIFY, Act, enter, of_tokens
+
+
+def chosen(folder: Path, first: str, last: str) -> pa.Table:
+    """Keyed calls of a folder from a UTC day to another one, as far as they may still be read.
+
+    Raises:
+        ValueError: if the folder is not declared for export, or a day is none.
+    """
+    told, calls = allowed(folder, "export"), read_keyed(folder / "calls.parquet")
+    if not told.simulated:
+        calls = in_time(calls, "calls", read_retention(), _now())
+    begin, end = (round(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000) for day in (first, last))
+    start = calls["start"]
+    return calls.filter(pc.and_(pc.greater_equal(start, begin), pc.less(start, end + 86_400_000)))
+
+
+def export_act(calls: pa.Table, purpose: str, person: str) -> Act:
+    """What somebody who exports these calls does."""
+    return Act(EXPORT, fingerprint(calls), calls.num_rows, purpose, person)
+
+
+def export(
+    calls: pa.Table, act: Act, out: Path, log: Path, tickets: Sequence[Path], gates: Gates, key: Ed25519PrivateKey
+) -> int:
+    """Write calls to a new file once the log has it; the index of the log's entry.
+
+    Raises:
+        FileExistsError: if there is such a file.
+        ValueError: if too few people agreed (`tickets.enter`); nothing is written.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out}: expected a new file; nothing is overwritten")
+    entry = enter(log, act, tickets, gates, key)
+    part = out.with_name(f".{out.name}.new")
+    try:
+        pq.write_table(calls, part, compression="zstd")
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+    return entry
+
+
+def reidentify_act(tokens: Sequence[str], purpose: str, person: str) -> Act:
+    """What somebody who asks whose tokens these are does.
+
+    Raises:
+        ValueError: if one is no token.
+    """
+    if not tokens or not all(is_token(token) for token in tokens):
+        raise ValueError("re-identification: expected tokens of numbers")
+    return Act(REIDENTIFY, of_tokens(tokens), len(tokens), purpose, person)
+
+
+def reidentify(
+    tokens: Sequence[str],
+    candidates: Iterable[str],
+    act: Act,
+    number_key: Key,
+    log: Path,
+    tickets: Sequence[Path],
+    gates: Gates,
+    key: Ed25519PrivateKey,
+) -> Iterator[tuple[str, str]]:
+    """Each token with its number, of those candidates that the caller knows; for a screen, never for a file.
+
+    Raises:
+        ValueError: if too few people agreed (`tickets.enter`); nothing is looked up.
+    """
+    enter(log, act, tickets, gates, key)
+    intake, wanted = Intake(number_key), set(tokens)
+    return ((token, text) for text in candidates if (token := intake.token("number", text)) in wanted and token)
+
+
+def _now() -> int:
+    return round(datetime.now(tz=UTC).timestamp() * 1000)

@@ -1,0 +1,86 @@
+"""Erasure and deletion over everything that holds rows: a folder of calls, the store of cases, a scorer's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..features.keyed import read_keyed
+from ..serving.retention import Retention, read_retention
+from ..serving.signing import read_signing_key
+from . import expiry, subject
+from .auditlog import append
+from .evidence import fingerprint
+
+
+def run_all(
+    log: Path, signing_key: Path, data: Path | None, store: str | None, state: Path | None, rules: Path | None, now: int
+) -> dict[str, Any]:
+    """Erase what is past its time, and enter the proof in the log.
+
+    Returns: `files` as of `expiry.run` and `expiry.journals`, the store's as `cases`; totals `erased` and `left`; the
+        version of the rules; the index of the log's `entry`.
+    """
+    key, kept = read_signing_key(signing_key), read_retention(rules)
+    before = calls_fingerprint(data)
+    files: dict[str, dict[str, Any]] = {}
+    if data is not None:
+        files |= expiry.run(data, kept, now)
+    if state is not None:
+        files |= expiry.journals(state, kept.of("journals"), now)
+    if store is not None:
+        files["cases"] = _erase_cases(store, kept, now)
+    report = {"rules": kept.version, "now": now, "files": files, **expiry.totals(files)}
+    states = {"calls_before": before, "calls_after": calls_fingerprint(data)}
+    return report | {"entry": append(log, "retention", report | states, key)}
+
+
+def delete_everywhere(
+    data: Path, token: str, why: str, log: Path, signing_key: Path, store: str | None, rules: Path | None, now: int
+) -> dict[str, Any]:
+    """Delete a person's rows, and enter in the log that it was done; not whose.
+
+    Returns: `files` as of `subject.delete`, the store's as `cases`, `models` as of `subject.models`, `entry`.
+    """
+    key, kept = read_signing_key(signing_key), read_retention(rules)
+    before = calls_fingerprint(data)
+    models = subject.models(log, str(data), before) if log.exists() else []
+    files = subject.delete(data, token, kept, now)
+    if store is not None:
+        files["cases"] = _erase_subject(store, token, kept, now)
+    report = {"why": why, "rules": kept.version, "files": files, "models": models}
+    states = {"calls_before": before, "calls_after": calls_fingerprint(data)}
+    return report | {"entry": append(log, "deletion", report | states, key)}
+
+
+def calls_fingerprint(data: Path | None) -> str:
+    """Of the calls of a folder, as a training reads them; "" if there are none."""
+    if data is None or not (data / "calls.parquet").exists():
+        return ""
+    return fingerprint(read_keyed(data / "calls.parquet").sort_by("start"))
+
+
+def _erase_cases(url: str, kept: Retention, now: int) -> dict[str, Any]:
+    from ..serving.case_erasure import count_before, erase_before
+    from ..serving.cases import CaseStore
+
+    store, moment = CaseStore(url), now - kept.of("cases").ceiling
+    try:
+        before = count_before(store, moment)
+        counts = erase_before(store, moment)
+        # Cases whose appeal is open wait for a person, and are told.
+        return counts | {"erased": counts["cases"], "waiting": before - counts["cases"], "past_their_time": 0}
+    finally:
+        store.close()
+
+
+def _erase_subject(url: str, token: str, kept: Retention, now: int) -> dict[str, Any]:
+    from ..serving.case_erasure import erase_subject
+    from ..serving.cases import CaseStore
+
+    store = CaseStore(url)
+    try:
+        counts = erase_subject(store, token, now - kept.of("cases").floor)
+        return counts | {"rows": counts["cases"] + counts["callee"] + counts["kept"]}
+    finally:
+        store.close()

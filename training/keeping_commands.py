@@ -1,0 +1,216 @@
+"""Commands of keeping: what a folder is for, what is past its time, one person's rows, tickets. Thin."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+commands = typer.Typer()
+dataset = typer.Typer(no_args_is_help=True, help="What a folder of calls may be used for.")
+retention = typer.Typer(no_args_is_help=True, help="Rows past their time.")
+subject = typer.Typer(no_args_is_help=True, help="One person's rows; the number comes on standard input.")
+ticket = typer.Typer(no_args_is_help=True, help="Agreement to what one person alone must not do with people's data.")
+for name, more in (("dataset", dataset), ("retention", retention), ("subject", subject), ("ticket", ticket)):
+    commands.add_typer(more, name=name)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Data = Annotated[Path, typer.Option("--data", help="Folder of keyed calls and what is beside them (Parquet).")]
+Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
+LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
+Rules = Annotated[Path | None, typer.Option("--rules", help="Rules of retention; the shipped ones by default.")]
+Store = Annotated[str | None, typer.Option("--store", envvar="CALLSIEVE_CASES", help="Address of the store of cases.")]
+State = Annotated[Path | None, typer.Option("--state", help="Folder of live state of a scorer.")]
+NumberKey = Annotated[Path, typer.Option("--key", help="Key file of the tokens of numbers.")]
+GatesFile = Annotated[Path | None, typer.Option("--gates", help="Gates file that names who may agree.")]
+Tickets = Annotated[list[Path] | None, typer.Option("--ticket", help="File of a ticket; once for each.")]
+Purpose = Annotated[str, typer.Option(help="What for, for the log.")]
+Person = Annotated[str, typer.Option(help="Who asks, for the log.")]
+First = Annotated[str, typer.Option("--first", help="First UTC day, such as 2026-03-01.")]
+Last = Annotated[str, typer.Option("--last", help="Last UTC day.")]
+
+
+@dataset.command()
+def declare(
+    folder: Annotated[Path, typer.Argument(help="Folder of calls.")],
+    source: Annotated[str, typer.Option(help="Where the calls come from.")],
+    basis: Annotated[str, typer.Option(help="Legal basis on which they are held.")],
+    purpose: Annotated[list[str], typer.Option(help="What they may be used for; once for each.")],
+    json: Json = False,
+) -> None:
+    """Say where a folder's calls come from and what they may be used for; readers refuse a folder without it."""
+    from dataclasses import asdict
+
+    from . import console, purposes
+
+    told = asdict(purposes.declare(folder, source, basis, purpose))
+    console.emit_json(told) if json else console.say(f"{folder}: for {', '.join(told['purposes'])}")
+
+
+@retention.command("run")
+def run_retention(
+    audit: Log,
+    signing_key: LogKey,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of keyed calls.")] = None,
+    store: Store = None,
+    state: State = None,
+    rules: Rules = None,
+    json: Json = False,
+) -> None:
+    """Erase what is past its time, and prove it: rows and hashes before and after, in the audit log. Exit code 1 if
+    something is left."""
+    from . import console
+    from .keeping import run_all
+
+    report = run_all(audit, signing_key, data, store, state, rules, _now())
+    if json:
+        console.emit_json(report)
+    else:
+        rows = [(file, str(one.get("erased", "file")), str(one.get("past_their_time", 0)))
+                for file, one in report["files"].items()]  # fmt: skip
+        console.show_table("erased", ("table", "rows erased", "left past their time"), rows)
+        console.say(f"entry {report['entry']} of the audit log")
+    if report["left"]:
+        sys.exit(1)
+
+
+@subject.command("find")
+def find_subject(data: Data, key: NumberKey, rules: Rules = None, json: Json = False) -> None:
+    """Count a person's rows by table."""
+    from ..serving.retention import read_retention
+    from . import console
+    from .subject import find
+
+    _show(find(data, _token(key), read_retention(rules), _now()), json=json, console=console)
+
+
+@subject.command("delete")
+def delete_subject(
+    data: Data,
+    key: NumberKey,
+    why: Annotated[str, typer.Option(help="Reason, for the log.")],
+    audit: Log,
+    signing_key: LogKey,
+    store: Store = None,
+    rules: Rules = None,
+    json: Json = False,
+) -> None:
+    """Delete a person's rows, exclude the number from later trainings, and name the models that learnt from them."""
+    from . import console
+    from .keeping import delete_everywhere
+
+    report = delete_everywhere(data, _token(key), why, audit, signing_key, store, rules, _now())
+    if json:
+        console.emit_json(report)
+        return
+    _show(report["files"], json=False, console=console)
+    for one in report["models"]:
+        console.say(f"model {one['model']}, run {one['run']}: trained on {one['why']}")
+    console.say(f"entry {report['entry']} of the audit log; live memory forgets the number within 8 days")
+
+
+@ticket.command("export")
+def ask_export(
+    data: Data, first: First, last: Last, purpose: Purpose, person: Person,
+    out: Annotated[Path, typer.Option(help="New file for those who are asked to agree.")],
+) -> None:  # fmt: skip
+    """Write down which calls somebody wants to export."""
+    from . import console, exports
+    from .tickets import write_act
+
+    act = exports.export_act(exports.chosen(data, first, last), purpose, person)
+    write_act(act, out)
+    console.say(f"{out}: {act.act}, {act.count} rows")
+
+
+@ticket.command("reidentify")
+def ask_reidentify(
+    token: Annotated[list[str], typer.Argument(help="Tokens.")], purpose: Purpose, person: Person,
+    out: Annotated[Path, typer.Option(help="New file for those who are asked to agree.")],
+) -> None:  # fmt: skip
+    """Write down whose tokens somebody wants to know."""
+    from . import console, exports
+    from .tickets import write_act
+
+    act = exports.reidentify_act(token, purpose, person)
+    write_act(act, out)
+    console.say(f"{out}: {act.act}, {act.count} tokens")
+
+
+@ticket.command()
+def agree(
+    act: Annotated[Path, typer.Argument(help="File of what somebody wants to do.")],
+    key: Annotated[Path, typer.Option(help="One's own Ed25519 key (PEM), which the gates must name.")],
+    out: Annotated[Path, typer.Option(help="New file for the ticket.")],
+    days: Annotated[float, typer.Option(help="How long it may be used.")] = 7.0,
+) -> None:
+    """Agree to an act with one's key."""
+    from ..serving.signing import read_signing_key
+    from . import console
+    from .tickets import approve, read_act
+
+    wanted = read_act(act)
+    by = approve(wanted, read_signing_key(key), out, days)
+    console.say(f"{out}: key {by} agrees to {wanted.act}, {wanted.count} rows, for {wanted.person}: {wanted.purpose}")
+
+
+@commands.command("export-calls")
+def export_calls(
+    data: Data, first: First, last: Last, purpose: Purpose, person: Person,
+    out: Annotated[Path, typer.Option(help="New Parquet file for the calls.")],
+    audit: Log, signing_key: LogKey, gates: GatesFile = None, tickets: Tickets = None, json: Json = False,
+) -> None:  # fmt: skip
+    """Export keyed calls; 500 or more only with a ticket. Each export is in the audit log."""
+    from ..serving.signing import read_signing_key
+    from . import console, exports
+    from .gates import read_gates
+
+    calls = exports.chosen(data, first, last)
+    act = exports.export_act(calls, purpose, person)
+    entry = exports.export(calls, act, out, audit, tickets or (), read_gates(gates), read_signing_key(signing_key))
+    facts: dict[str, Any] = {"rows": act.count, "sha256": act.what, "entry": entry}
+    console.emit_json(facts) if json else console.say(f"{out}: {act.count} calls; entry {entry} of the audit log")
+
+
+@commands.command()
+def reidentify(
+    token: Annotated[list[str], typer.Argument(help="Tokens.")], purpose: Purpose, person: Person,
+    key: NumberKey, audit: Log, signing_key: LogKey, tickets: Tickets = None, gates: GatesFile = None,
+) -> None:  # fmt: skip
+    """Print whose tokens these are, of the numbers on standard input; needs two tickets, and is in the audit log."""
+    from ..features.pseudonyms import read_key
+    from ..serving.signing import read_signing_key
+    from . import exports
+    from .gates import read_gates
+
+    act = exports.reidentify_act(token, purpose, person)
+    lines = (line.strip() for line in sys.stdin)
+    given = (read_key(key), audit, tickets or (), read_gates(gates), read_signing_key(signing_key))
+    for found, number in exports.reidentify(token, lines, act, *given):
+        typer.echo(f"{found}\t{number}")
+
+
+def _token(key: Path) -> str:
+    """The token of the number on standard input: on the command line others could see it."""
+    from ..features.intake import Intake
+    from ..features.pseudonyms import read_key
+
+    written = sys.stdin.readline().strip()
+    if not written:
+        raise ValueError("subject: expected a number on standard input")
+    return Intake(read_key(key)).token("number", written) or ""
+
+
+def _show(files: dict[str, dict[str, Any]], *, json: bool, console: Any) -> None:
+    if json:
+        console.emit_json({"files": files})
+        return
+    rows = [(name, str(one["rows"]), str(one["kept"])) for name, one in files.items()]
+    console.show_table("rows", ("table", "rows", "must be kept for now"), rows)
+
+
+def _now() -> int:
+    return round(time.time() * 1000)

@@ -1,0 +1,109 @@
+"""Commands of keys: new ones, the next epoch, everything keyed anew, an epoch destroyed. Thin."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+commands = typer.Typer()
+key = typer.Typer(no_args_is_help=True, help="Keys of the tokens of numbers, and their epochs.")
+commands.add_typer(key, name="key")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
+LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
+
+
+class Purpose(StrEnum):
+    """What a key is for."""
+
+    RECORDS = "records"
+    SHARING = "sharing"
+
+
+@key.command()
+def new(
+    path: Annotated[Path, typer.Argument(help="New file, which only its owner may read.")],
+    epoch: Annotated[str, typer.Option(help="Name of the epoch; it stands before each token.")],
+    purpose: Annotated[Purpose, typer.Option(help="Tokens that are stored, or tokens that leave the house.")] = (
+        Purpose.RECORDS
+    ),
+) -> None:
+    """Make a key."""
+    from ..features.pseudonyms import Key
+    from . import console
+
+    Key.generate(epoch, purpose.value).write(path)
+    console.say(f"{path}: key {epoch} for {purpose.value}; keep it apart from the data")
+
+
+@key.command()
+def rotate(
+    old: Annotated[Path, typer.Argument(help="Key file of the present epoch.")],
+    path: Annotated[Path, typer.Argument(help="New file for the key of the next one.")],
+    epoch: Annotated[str, typer.Option(help="Name of the next epoch.")],
+) -> None:
+    """Make the key of the next epoch; `rekey` then turns the tokens of everything that is kept."""
+    from ..features.pseudonyms import read_key
+    from . import console
+
+    read_key(old).rotated(epoch).write(path)
+    console.say(f"{path}: key {epoch}; next: callsieve key rekey")
+
+
+@key.command()
+def rekey(
+    old: Annotated[Path, typer.Argument(help="Key file of the old epoch.")],
+    path: Annotated[Path, typer.Argument(help="Key file of the new one.")],
+    audit: Log,
+    signing_key: LogKey,
+    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of keyed tables; once for each.")] = None,
+    state: Annotated[Path | None, typer.Option("--state", help="Live state of a scorer that is stopped.")] = None,
+    store: Annotated[str | None, typer.Option("--store", help="Address of the store of cases.")] = None,
+    json: Json = False,
+) -> None:
+    """Turn every token of the old epoch into that of the new one: histories go on, and no table of pairs is written."""
+    from ..features.pseudonyms import read_key
+    from ..features.rekeying import Rekeying
+    from ..serving.signing import read_signing_key
+    from . import console
+    from .rekey import rekey_everything
+
+    keys = Rekeying(read_key(old), read_key(path))
+    facts = rekey_everything(keys, data or [], state, store, audit, read_signing_key(signing_key))
+    if json:
+        console.emit_json(facts)
+    else:
+        for name, rows in facts["keyed"].items():
+            console.say(f"{name}: {rows}")
+        console.say(f"epoch {keys.old} is now {keys.new}; entry {facts['entry']} of the audit log")
+
+
+@key.command()
+def destroy(
+    path: Annotated[Path, typer.Argument(help="Key file of the epoch that ends.")],
+    why: Annotated[str, typer.Option(help="Reason, for the log.")],
+    audit: Log,
+    signing_key: LogKey,
+    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder that must hold none of its tokens.")] = None,
+    json: Json = False,
+) -> None:
+    """Destroy an epoch's key: what is left of its tokens, in whatever copy, is linked to nobody any more."""
+    from ..features.pseudonyms import read_key
+    from ..serving.signing import read_signing_key
+    from . import console
+    from .auditlog import append
+    from .rekey import destroy as burn
+    from .rekey import left_of
+
+    old, log_key = read_key(path), read_signing_key(signing_key)
+    for folder in data or ():
+        if found := left_of(folder, old.epoch):
+            console.fail(f"{folder}: {found} files hold tokens of epoch {old.epoch}: key them anew first")
+    burn(path, old)
+    facts: dict[str, Any] = {"what": "destroyed", "epoch": old.epoch, "why": why}
+    entry = append(audit, "key", facts, log_key)
+    console.emit_json(facts | {"entry": entry}) if json else console.say(f"epoch {old.epoch} is destroyed")

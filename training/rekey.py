@@ -1,0 +1,164 @@
+"""The tokens of everything that is kept, from one epoch to the next: a folder of calls, a store of cases, live state.
+
+Whatever stops the job, it can be run again: what is keyed anew already has no token of the old epoch, and stays.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ..features.pseudonyms import Key
+from ..features.rekeying import Rekeying
+from ..serving.caselog import CASES
+from ..serving.events import CALLS, REPORTS
+from ..serving.files import write_whole
+from ..serving.journal import Found, lines_of, numbers, path
+from ..serving.snapshots import let_go, own, snapshot, snapshots
+from .auditlog import append
+from .keeping import calls_fingerprint
+from .rewrite import rewrite
+
+
+def rekey_everything(
+    keys: Rekeying, folders: Sequence[Path], state: Path | None, store: str | None, log: Path, key: Ed25519PrivateKey
+) -> dict[str, Any]:
+    """Key everything anew that is named, and enter in the log that it was done; what, and the log's entry.
+
+    Raises:
+        ValueError: if a scorer is running on the live state; nothing is changed.
+    """
+    keyed: dict[str, int] = {}
+    changes: list[dict[str, str]] = []
+    held = None if state is None else own(state)  # before anything is changed: no scorer may run on it
+    try:
+        for folder in folders:
+            before = calls_fingerprint(folder)
+            keyed |= {f"{folder.name}/{name}": rows for name, rows in rekey_folder(folder, keys).items()}
+            changes.append({"calls_before": before, "calls_after": calls_fingerprint(folder)})
+        if store is not None:
+            keyed |= rekey_cases(store, state, keys)
+        if state is not None:
+            keyed |= {f"{state.name}/{name}": lines for name, lines in _rekey_state(state, keys).items()}
+    finally:
+        let_go(held)
+    facts = {"what": "keyed anew", "from": keys.old, "to": keys.new, "keyed": keyed}
+    entry = append(log, "key", facts, key)
+    for change in changes:
+        # One entry a folder: the trail by which the models of a folder are found.
+        append(log, "key", {"what": "calls keyed anew"} | change, key)
+    return facts | {"entry": entry}
+
+
+def rekey_folder(folder: Path, keys: Rekeying) -> dict[str, int]:
+    """Key the tables of a folder anew; how many rows each has."""
+    return {where.name: rewrite(where, partial(_turned, keys)).rows_after for where in sorted(folder.glob("*.parquet"))}
+
+
+def rekey_cases(url: str, state: Path | None, keys: Rekeying) -> dict[str, int]:
+    """Key a store of cases anew, in one transaction; how many tokens each column has. Scorers are to be told again.
+
+    Args:
+        state: of a scorer whose evidence is taken in before its files change.
+    """
+    import sqlalchemy as sa
+
+    from ..serving.case_feed import take_in
+    from ..serving.case_tables import appeals, cases, store, unlistings
+    from ..serving.cases import CaseStore
+
+    columns = {cases: ("caller", "callee", "block", "trunk", "device"), appeals: ("caller",), unlistings: ("caller",)}
+    kept, counts = CaseStore(url), {}
+    try:
+        if state is not None:
+            take_in(kept, state)
+        with kept.writing() as connection:
+            for table, names in columns.items():
+                for name in names:
+                    column, changed = table.c[name], 0
+                    known = [row[0] for row in connection.execute(sa.select(column).distinct()) if row[0]]
+                    for old, new in zip(known, keys.tokens(known), strict=True):
+                        if old != new:
+                            connection.execute(table.update().where(column == old).values({name: new}))
+                            changed += 1
+                    counts[f"{table.name}.{name}"] = changed
+            connection.execute(store.update().values(generation=store.c.generation + 1))
+    finally:
+        kept.close()
+    return counts
+
+
+def _rekey_state(state: Path, keys: Rekeying) -> dict[str, int]:
+    """Key the files of a scorer's live state anew; how many lines each has."""
+    for number in snapshots(state):
+        keys.snapshot(snapshot(state, number))
+    files = [path(state, kind, number) for kind in (CALLS, REPORTS, CASES) for number in numbers(state, kind)]
+    return {where.name: _rewrite_lines(where, keys) for where in files}
+
+
+def left_of(folder: Path, epoch: str) -> int:
+    """Files of a folder, of whatever kind, in which a token of an epoch stands."""
+    token = re.compile(rf"{re.escape(epoch)}\.[a-p]{{32}}".encode())
+    found = 0
+    for where in (each for each in sorted(folder.rglob("*")) if each.is_file()):
+        if where.suffix == ".parquet":
+            table = pq.read_table(where)
+            found += any(_has(column, token.pattern.decode()) for column in table.columns)
+        else:
+            found += token.search(where.read_bytes()) is not None
+    return found
+
+
+def destroy(key_file: Path, key: Key) -> None:
+    """Overwrite a key file and delete it. Copies of it, and what a disk keeps of old blocks, its keeper must find.
+
+    Raises:
+        ValueError: if the key has no cover: its secret would live on in every later key.
+    """
+    if key.cover is None:
+        raise ValueError(f"key {key.epoch} has no cover: destroying it erases nothing; rotate, then key anew, first")
+    with key_file.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        file.write(secrets.token_bytes(size))
+        file.flush()
+        os.fsync(file.fileno())
+    key_file.unlink()
+
+
+def _turned(keys: Rekeying, table: pa.Table) -> pa.Table:
+    for place, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_string(kind):
+            coded = table[field.name].combine_chunks()
+            coded = coded if pa.types.is_dictionary(coded.type) else coded.dictionary_encode()
+            words = pa.array(keys.tokens(coded.dictionary.to_pylist()), pa.string())
+            column: Any = pa.DictionaryArray.from_arrays(coded.indices, words)
+            table = table.set_column(place, field, column.cast(field.type) if kind is field.type else column)
+    return table
+
+
+def _rewrite_lines(where: Path, keys: Rekeying) -> int:
+    with where.open("rb") as file:
+        turned = [keys.line(line) for line in lines_of(file, Found())]
+    write_whole(where, b"".join(b"%b %08x\n" % (line, zlib.crc32(line)) for line in turned), 0o600)
+    return len(turned)
+
+
+def _has(column: pa.ChunkedArray, pattern: str) -> bool:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not pa.types.is_string(kind):
+        return False
+    words = pc.unique(column).cast(pa.string())
+    return bool(pc.any(pc.match_substring_regex(words, pattern)).as_py())

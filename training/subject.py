@@ -1,0 +1,128 @@
+"""One person's rows: found, counted and deleted wherever they lie, and the models named that learnt from them.
+
+A person is a token; whoever asks has the number, and the key, and gives neither to a file. Rows that must be kept until
+their floor stay until then, and are told. What stays for good is one row of `exclusions.parquet`: that nothing more is
+learnt from this number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..serving.retention import Kept, Retention
+from .auditlog import payloads
+from .evidence import EXCLUSIONS
+from .exclusions import DELETED, FILE, add_rows
+from .expiry import FOLLOWED, follow, moments
+from .rewrite import rewrite
+
+COLUMNS = ("caller", "callee", "number", "reporter", "network_caller")
+
+
+def find(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, int]]:
+    """Rows of a person by file: how many, and how many of them must be kept for now."""
+    return {path.name: _count(path, token, rule, now) for path, rule in _tables(folder, rules)}
+
+
+def delete(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
+    """Delete a person's rows, and exclude the number from every later training.
+
+    Returns: by file: rows found, deleted and kept, and its SHA-256 before and after.
+    Raises:
+        ValueError: if there is a table that no rule names; nothing is deleted.
+    """
+    tables = list(_tables(folder, rules))
+    report: dict[str, dict[str, Any]] = {}
+    for path, rule in tables:
+        found = _count(path, token, rule, now)
+        done = rewrite(path, partial(_without, token, rule, now))
+        report[path.name] = {"rows": found["rows"], "deleted": done.rows_before - done.rows_after,
+                             "kept": found["kept"], "sha256_before": done.sha256_before,
+                             "sha256_after": done.sha256_after}  # fmt: skip
+    for path, rule in tables:
+        # What goes with a call, and names nobody itself.
+        if rule.follows and FOLLOWED in pq.read_schema(path).names:
+            gone = follow(path, folder / f"{rule.follows}.parquet")
+            report[path.name] |= {"deleted": gone.rows_before - gone.rows_after, "sha256_after": gone.sha256_after}
+    known = pd.Timestamp(now, unit="ms", tz="UTC")
+    add_rows(folder / FILE, EXCLUSIONS, [{"number": token, "known_at": known, "why": DELETED}])
+    return report
+
+
+def models(log: Path, source: str, fingerprint: str) -> list[dict[str, str]]:
+    """The models that learnt from a folder as it is, or as it was before rows were erased, deleted or keyed anew.
+
+    Args:
+        fingerprint: of the folder's calls as they are now (`evidence.fingerprint`).
+        source: what a run's record says of where its calls came from.
+    Returns: model, run and why: "the same calls", "the same folder", or both.
+    """
+    states = {fingerprint}
+    changes = [payload for _, payload in payloads(log, "retention", "deletion", "key")]
+    for change in reversed(changes):
+        if change.get("calls_after") in states and change.get("calls_before"):
+            states.add(change["calls_before"])
+    found = []
+    for _, run in payloads(log, "run"):
+        same = run["record"]["tag"].get("data_sha256") in states
+        place = _source(run["record"]["dataset"].get("calls", {})) == source
+        why = " and ".join(name for name, holds in (("the same calls", same), ("the same folder", place)) if holds)
+        if why:
+            found.append({"model": run["model"], "run": run["run"], "why": why})
+    return found
+
+
+def _source(dataset: Mapping[str, Any]) -> str:
+    try:
+        return str(json.loads(dataset["source"])["tags"]["source"])
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def _tables(folder: Path, rules: Retention) -> Iterator[tuple[Path, Kept]]:
+    """Files that can name a person, with their rules."""
+    for path in sorted(folder.glob("*.parquet")):
+        if path.name != FILE:
+            yield path, rules.of(path.stem)
+
+
+def _count(path: Path, token: str, kept: Kept, now: int) -> dict[str, int]:
+    found = held = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            table = pa.Table.from_batches([batch])
+            mine = _of(table, token)
+            found += pc.sum(mine).as_py() or 0
+            held += pc.sum(pc.and_(mine, _must_stay(table, kept, now))).as_py() or 0
+    return {"rows": found, "kept": held}
+
+
+def _without(token: str, kept: Kept, now: int, table: pa.Table) -> pa.Table:
+    return table.filter(pc.invert(pc.and_(_of(table, token), pc.invert(_must_stay(table, kept, now)))))
+
+
+def _of(table: pa.Table, token: str) -> Any:
+    """Which rows name a person in any column."""
+    mine: Any = pa.array([False] * table.num_rows)
+    for name in COLUMNS:
+        if name in table.column_names:
+            column = table[name]
+            plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+            mine = pc.or_(mine, pc.fill_null(pc.equal(plain.combine_chunks(), token), False))
+    return mine
+
+
+def _must_stay(table: pa.Table, kept: Kept, now: int) -> Any:
+    """Which rows are younger than their floor; one without a moment has not even ended."""
+    if not kept.floor or kept.follows:
+        return pa.array([False] * table.num_rows)
+    return pc.fill_null(pc.greater(moments(table, kept).combine_chunks(), now - kept.floor), True)
