@@ -235,6 +235,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.source("P8", by="features/quarantine.py")
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_strict_failures_hide_numbers(given, tmp_path, said, kind, fault):
@@ -322,6 +323,7 @@ def test_a_table_that_was_never_keyed_is_refused_without_its_numbers(tmp_path, s
         assert_clean([], ["".join(traceback.format_exception(caught.value)), *said()])
 
 
+@pytest.mark.source("L40", "P8", by="features/intake.py")
 def test_a_whole_run_hides_every_number(tmp_path, said):
     """World, training, record, bundle, verdicts and report of the world whose numbers are known here."""
     world = simulate(load_scenario(None), 7, "tiny")
