@@ -4,11 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from callsieve.training.disclosure import LEAST, Cell, Partition, counts, protect
+from callsieve.training.disclosure import Cell, Partition, protect
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import null_space
-from scipy.optimize import linprog
 
 FEW = {"callee": 3, "caller": 2}
 
@@ -19,9 +18,10 @@ def rows(table, codes, period="now"):
 
 
 def parts(table, codes, split, values, period="now"):
-    names = sorted(set(zip(codes, values, strict=True)))
+    """Of a record with value 2 the part is not known."""
+    names = sorted({(row, part) for row, part in zip(codes, values, strict=True) if part < 2})
     cells = [Cell(period, table, str(row), split, str(part)) for row, part in names]
-    return Partition(np.array([names.index(pair) for pair in zip(codes, values, strict=True)]), cells)
+    return Partition(np.array([names.index(p) if p in names else -1 for p in zip(codes, values, strict=True)]), cells)
 
 
 def members(tables, shown):
@@ -76,3 +76,34 @@ def test_no_small_set_follows_with_what_was_shown_earlier(drawn):
     both = np.vstack([members(tables, shown), members(past, was)])
     for chosen in sets_that_follow(both, len(people["callee"])):
         assert not is_small(chosen, people, FEW)
+
+
+def test_what_a_small_row_takes_with_it():
+    """Rows of 12, 9, 4 and 1 people: the last is small, and would follow from the total if only it were hidden."""
+    people = {"callee": np.arange(26), "caller": np.arange(26)}
+    codes = [0] * 12 + [1] * 9 + [2] * 4 + [3]
+    answered = [1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0] + [1] * 8 + [0] + [1] * 5
+    tables = [rows("all", [0] * 26), rows("trunk", codes), parts("trunk", codes, "answered", answered)]
+    shown = protect(tables, people, FEW)
+    assert {cell.row for cell in shown if cell.table == "trunk"} == {"0", "1"}
+    assert {cell.row for cell in shown if cell.split} == {"0"}  # of the second row one person alone did not answer
+    assert shown[Cell("now", "trunk", "1")].records == 9 and shown[Cell("now", "all", "0")].records == 26
+    assert shown[Cell("now", "trunk", "0")].people == {"callee": 12, "caller": 12}
+    assert shown[Cell("now", "trunk", "0", "answered", "1")].people == {"callee": 3, "caller": 2}
+
+
+def test_where_nothing_is_small_all_is_shown():
+    people = {"callee": np.arange(40), "caller": np.arange(40)}
+    codes = [n % 4 for n in range(40)]
+    tables = [
+        rows("all", [0] * 40),
+        rows("trunk", codes),
+        parts("trunk", codes, "answered", [n // 20 for n in range(40)]),
+    ]
+    assert len(protect(tables, people, FEW)) == 1 + 4 + 8
+
+
+def test_too_many_cells_are_refused():
+    codes = list(range(4001))
+    with pytest.raises(ValueError, match="expected at most 4000 cells, got 4001"):
+        protect([rows("trunk", codes)], {"callee": np.array(codes)}, FEW)
