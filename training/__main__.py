@@ -13,7 +13,7 @@ from typing import Annotated
 try:
     import typer
 
-    from . import audit_commands, export_commands, govern_commands, serve_commands
+    from . import audit_commands, export_commands, govern_commands, serve_commands, share_commands
 except ImportError:  # the base install embeds the scorer; the command comes with training
     sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     help="Nuisance-call classifier that its users can retrain, embed and hold to account.",
 )
 
-for more in (serve_commands, audit_commands, export_commands, govern_commands):
+for more in (serve_commands, audit_commands, export_commands, govern_commands, share_commands):
     app.add_typer(more.commands)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
