@@ -13,7 +13,14 @@ from typing import Annotated
 try:
     import typer
 
-    from . import audit_commands, export_commands, govern_commands, serve_commands, share_commands
+    from . import (
+        audit_commands,
+        export_commands,
+        govern_commands,
+        incident_commands,
+        serve_commands,
+        share_commands,
+    )
 except ImportError:  # the base install embeds the scorer; the command comes with training
     sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
 
@@ -24,7 +31,9 @@ app = typer.Typer(
     help="Nuisance-call classifier that its users can retrain, embed and hold to account.",
 )
 
-for more in (serve_commands, audit_commands, export_commands, govern_commands, share_commands):
+for more in (
+    serve_commands, audit_commands, export_commands, govern_commands, share_commands, incident_commands,
+):  # fmt: skip
     app.add_typer(more.commands)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
