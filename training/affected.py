@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from ..features.pseudonyms import is_token, read_key
 from ..serving.signing import key_id, read_signing_key
+from .digits import masked
 
 PEOPLE = ("caller", "callee", "number", "reporter")
 KINDS = {
@@ -64,7 +65,7 @@ def affected(folders: Iterable[Path]) -> Affected:
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder; expected what left the house")
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            name = path.relative_to(folder).as_posix()
+            name = masked(path.relative_to(folder).as_posix())
             if path.suffix == ".parquet" and not path.name.startswith("."):
                 found.datasets.append(_dataset(path, name, tokens))
             elif key := _key(path):

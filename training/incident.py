@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from datetime import datetime, timedelta
 from importlib.resources import files
@@ -14,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 
 from ..serving.files import write_whole
 from .affected import CALL_RECORDS, Affected, affected
+from .digits import long_digits
 
 LANGUAGES = ("en", "zh")
 WHAT = {"leaked": "泄露", "altered": "被篡改", "lost": "丢失"}
@@ -22,14 +22,13 @@ KINDS_ZH = {
     "report": "举报记录", "preference": "接收意愿",
 }  # fmt: skip
 ITEMS = ("cause", "harm", "measures", "people_can")
-_LONG = re.compile(r"(?:\d[\s().\-]*){7,}")
 
 
 def read_incident(path: Path) -> dict[str, Any]:
     """What happened, as a person wrote it down; the form is that of `incident.toml` in this package.
 
     Raises:
-        ValueError: if an item is missing, or a text has seven digits in a row, as a telephone number would.
+        ValueError: if an item is missing, or a text has digits like a telephone number.
     """
     try:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -40,8 +39,8 @@ def read_incident(path: Path) -> dict[str, Any]:
         text = said.get(table, {}).get(name) if isinstance(said.get(table), dict) else None
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{path}: {table}.{name} is missing; a notice needs it")
-        if _LONG.search(text):
-            raise ValueError(f"{path}: {table}.{name} has seven digits in a row; no telephone number goes into a file")
+        if long_digits(text):
+            raise ValueError(f"{path}: {table}.{name} may hold a telephone number; none goes into a file")
     if said.get("what") not in WHAT or not isinstance(said.get("drill"), bool):
         raise ValueError(f"{path}: expected what = one of {', '.join(WHAT)}, and drill = true or false")
     found = said.get("found")

@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..features.keyed import read_keyed
+from ..features.pseudonyms import is_token
 from ..serving.policy import ACTIONS
+from .digits import long_digits
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,6 +31,7 @@ REGISTERS = {
     "preferences": ("callee", "category", "accepts", "valid_from", "valid_to", "known_at"),
     "refusals": ("callee", "industry", "valid_from", "valid_to", "known_at"),
 }
+TOKENS, WORDS = {"number", "callee", "reporter", "trunk"}, {"business", "category", "industry"}
 YES_NO = ("yes", "no")
 NOT_REGISTERED = "not registered"
 
@@ -79,9 +82,14 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             for name in columns
         ]
         frame: pd.DataFrame = pa.table(plain, names=list(columns)).to_pandas()
-        return frame
     except (pa.ArrowException, OSError):
         raise ValueError(f"{path.name}: broken Parquet file") from None
+    for name in columns:
+        sound = is_token if name in TOKENS else is_word if name in WORDS else None
+        if sound is not None and not all(map(sound, frame[name].dropna().unique())):
+            wanted = "keyed tokens" if name in TOKENS else "words without seven digits in a row"
+            raise ValueError(f"{path.name}: column {name!r} holds another text, expected {wanted}")
+    return frame
 
 
 def _actions(path: Path, calls: pa.Table) -> Array:
@@ -98,6 +106,15 @@ def _actions(path: Path, calls: pa.Table) -> Array:
         raise ValueError(f"{path.name}: expected the verdicts of these calls, one a row in the same order")
     found = pc.index_in(table["action"].cast(pa.string()), pa.array(ACTIONS))
     return np.asarray(found.fill_null(-1).to_numpy())
+
+
+def is_word(text: object) -> bool:
+    """Whether a text may stand in a report: no telephone number is in it.
+
+    >>> is_word("customer_service"), is_word("138 1234-5679"), is_word(7)
+    (True, False, False)
+    """
+    return isinstance(text, str) and not long_digits(text)
 
 
 def columns(ledger: Ledger) -> dict[str, Column]:
