@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LEAST = {"callee": 10, "caller": 5}
 """How many people a cell must hold to be shown."""
 MAX_CELLS = 4000
+_ROW = 5  # splits of a row that are given up rather than the row
 
 
 class Cell(NamedTuple):
@@ -105,9 +106,15 @@ def _hide(
 ) -> None:
     """Take out of what is shown all that gives a small set away, in these tables and with the earlier ones."""
     matrix = Matrix(tables, earlier, people, least)
+
+    def loss(cell: Cell) -> tuple[int, Cell]:
+        """What goes with a cell: records of its row, which counts more than one split of it."""
+        row = size.get(cell._replace(split="", part=""), size[cell])
+        return row if cell.split else _ROW * row, cell
+
     while found := list(matrix.revealing(shown)):
         for guilty in found:
-            shown -= _together(min(guilty, key=lambda cell: (size[cell], cell)), shown)
+            shown -= _together(min(guilty, key=loss), shown)
 
 
 def counts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .report import count, data_uri, share
 
 ACTION_COLOURS = {"pass": "#c9d3da", "label": "#E69F00", "screen": VERMILLION, "block": "#8c2d04"}
 ROWS_DRAWN = 15
+NOT_SHOWN = "–"
 WORDS = {"all": "all calls", "95_call_centre": "95, call centres", "95_service": "95, service numbers"}
 
 
@@ -77,21 +79,24 @@ def change(row: Mapping[str, Any]) -> str:
     """How calls changed against the period before.
 
     >>> change({"calls": 110, "before": 100}), change({"calls": 3, "before": None}), change({"calls": 30, "before": 10})
-    ('+10%', 'not shown', '3.0 times')
+    ('+10%', '–', '3.0 times')
+    >>> change({"calls": 999, "before": 1000})
+    '0%'
     """
     if not row["before"]:
-        return "not shown"
+        return NOT_SHOWN
     ratio = row["calls"] / row["before"]
-    return f"{ratio:.1f} times" if ratio >= 2 else f"{ratio - 1:+.0%}"
+    return f"{ratio:.1f} times" if ratio >= 2 else f"{ratio - 1:+.0%}" if round(ratio, 2) != 1 else "0%"
 
 
 def days(period: str) -> str:
     """A period in words.
 
     >>> days("2025-03-03/2025-03-10")
-    '2025-03-03 up to, but without, 2025-03-10'
+    '2025-03-03 to 2025-03-09'
     """
-    return " up to, but without, ".join(period.split("/"))
+    first, _, after = period.partition("/")
+    return f"{first} to {date.fromisoformat(after) - timedelta(days=1)}"
 
 
 def pictures(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Picture]:
@@ -104,7 +109,7 @@ def pictures(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Pic
         if rows := [row for row in tables.get("preferences", ()) if part(row, "accepts") is not None]:
             found["preferences"] = Picture(svg(_wanted(rows, False)), svg(_wanted(rows, True)))
         for name in ("operator", "trunk"):
-            if rows := [row for row in tables.get(name, ()) if part(row, "action") is not None][:ROWS_DRAWN]:
+            if rows := [row for row in tables.get(name, ()) if (part(row, "action", "pass") or 1.0) < 1.0][:ROWS_DRAWN]:
                 found[f"{name}_mix"] = Picture(svg(_mix(rows, False)), svg(_mix(rows, True)))
     return found
 
