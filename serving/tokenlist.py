@@ -106,7 +106,7 @@ class TokenList:
         """Whether a number as written is listed; never, once the list is past its time. `now`: Unix seconds."""
         if (time.time() if now is None else now) >= datetime.fromisoformat(self.valid_until).timestamp():
             return False
-        token = _token(self.key, parse(number, datetime.now(UTC).date()), self.width)
+        token = token_of(self.key, parse(number, datetime.now(UTC).date()), self.width)
         if token is None:
             return False
         place = bisect_left(range(self.tokens), token, key=self._at)
@@ -147,7 +147,7 @@ def make(
     whole: set[bytes] = set()
     for written in numbers:
         number = parse(written, today.date())
-        token = _token(key, number, MAX_WIDTH)
+        token = token_of(key, number, MAX_WIDTH)
         if token is None or number.kind in PROTECTED:
             left["unreadable" if token is None else "protected"] += 1
             continue
@@ -172,7 +172,7 @@ def rate_of(tokens: int, width: int) -> float:
     return min(tokens / float(256**width), 1.0)
 
 
-def _token(key: Key, number: Number, width: int) -> bytes | None:
+def token_of(key: Key, number: Number, width: int) -> bytes | None:
     """The first bytes of a number's token; None if it is no number."""
     if not _DIGIT.search(number.canonical):
         return None

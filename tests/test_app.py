@@ -112,6 +112,7 @@ def test_events_over_http_give_the_verdicts_of_live(running, keys, judge, tmp_pa
     connection.close()
 
 
+@pytest.mark.source("L29", by="serving/access.py")
 @pytest.mark.parametrize(("method", "path"), PATHS)
 def test_each_path_needs_its_scope(running, keys, method, path):
     asked = {"GET": running.get, "POST": lambda path, key: running.post(path, b"{}", key)}[method]
@@ -236,6 +237,7 @@ def impatient(monkeypatch):
 HEAD = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\nContent-Length: 100\r\n\r\n"
 
 
+@pytest.mark.source("L37", by="serving/server.py")
 @pytest.mark.usefixtures("impatient")
 def test_a_slow_client_is_hung_up_on_and_delays_nobody(inside, keys):
     with inside() as service:

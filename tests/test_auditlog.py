@@ -81,6 +81,7 @@ def test_an_edited_field_is_named(log, field):
     assert set(places(log)) == {"entry 3"}
 
 
+@pytest.mark.source("L32", by="training/auditlog.py")
 @given(st.data())
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_changed_byte_is_found_in_its_entry(original, tmp_path_factory, data):

@@ -184,6 +184,7 @@ def test_no_folder_at_all_is_refused(tmp_path, saved):
         refusal(place)
 
 
+@pytest.mark.source("L36", by="serving/bundle.py")
 def test_only_trusted_keys_open_a_bundle(folder):
     assert "not trusted" in refusal(folder, ())
     assert "not trusted" in refusal(folder, (small.OTHER_KEY.public_key(),))
@@ -229,6 +230,7 @@ def test_a_signed_manifest_of_another_form_is_refused(folder, manifest, rule):
 # --------------------------------------------------------------------- hostile content, valid signature
 
 
+@pytest.mark.source("L37", by="serving/structure.py")
 @pytest.mark.parametrize("name", ["model.txt", "content.txt"])
 @pytest.mark.parametrize(
     ("pattern", "new", "rule"),

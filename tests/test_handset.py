@@ -37,6 +37,7 @@ def opened(folder):
     return load(folder / "bundle", [read_public_key(folder / "signer.pub")])
 
 
+@pytest.mark.source("L20", by="training/handset.py")
 def test_the_file_gives_the_scores_of_the_bundle(folder, exported):
     told, file = exported
     bundle, rows = opened(folder), lite.rows(5000, seed=9)

@@ -136,6 +136,7 @@ def keyed(intake=None, **fields):
     return (intake or Intake(KEY))(Call(**{"start": START, "caller": "13800138000", "callee": "13900000000"} | fields))
 
 
+@pytest.mark.source("P3", by="features/intake.py")
 def test_facts_of_one_call():
     call = keyed(
         caller="+86 10 8888 8888",
@@ -189,6 +190,7 @@ def test_a_token_outlives_the_assignment_of_its_range():
     assert [NUMBER_CLASSES[call.caller_class] for call in (old, new)] == ["irregular", "mobile"]
 
 
+@pytest.mark.source("L16", by="features/intake.py")
 def test_presented_differs():
     told = {"13800138000": 0, "+8613800138000": 0, "13800138001": 1, "": UNKNOWN, "anonymous": UNKNOWN, TOKEN: UNKNOWN}
     assert {text: keyed(network_caller=text).presented_differs for text in told} == told
@@ -323,6 +325,7 @@ def test_keyed_columns_of_other_tables():
     assert intake.keyed("trunk", pa.array(["t1", TOKEN, None])).to_pylist() == [KEY.token("trunk", "t1"), TOKEN, None]
 
 
+@pytest.mark.source("P3", by="features/intake.py")
 @QUICK
 @given(calls)
 def test_no_digits_leave(batch):

@@ -10,6 +10,7 @@ from callsieve.training.label_policy import policy_of, read_label_policy
 SHIPPED = files("callsieve.training").joinpath("labels.toml").read_text()
 
 
+@pytest.mark.source("L1", by="training/label_policy.py")
 def test_the_policy_goes_through_json_unchanged():
     policy = read_label_policy()
     told = json.loads(json.dumps(policy.to_json()))

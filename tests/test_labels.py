@@ -74,6 +74,7 @@ def called(number, people, day):
 CROWD = [f"person {i}" for i in range(40)]
 
 
+@pytest.mark.source("L44", by="training/credibility.py")
 def test_people_who_were_called_make_a_label_and_people_who_were_not_make_none():
     victims, accomplices = CROWD[:3], CROWD[3:40]
     said = [told("dialler", person, 18.1) for person in victims]
@@ -179,6 +180,7 @@ def test_a_burst_counts_as_much_as_the_called_people_can_say():
     assert "a" in label(apart, spread, policy=strict).index
 
 
+@pytest.mark.source("L27", "L44", by="training/labels.py")
 def test_a_complaint_weighs_more_than_a_mark():
     said = [told("a", CROWD[0], 18.1, channel="complaint")]
     assert "a" in label(called("a", CROWD, 18), said).index
@@ -254,6 +256,7 @@ def test_quiet_numbers_on_a_nuisance_line_stay_out():
     assert beside(innocent, pd.Series(["n0", "n1"]), 0.1) == []  # 2 of 30: an ordinary line
 
 
+@pytest.mark.source("L2", by="training/labels.py")
 def test_content_and_mode_are_what_the_heaviest_voices_named():
     words = [("loans", "human"), ("fraud", "robot"), ("fraud", "robot"), ("courier", "human"), ("loans", None)]
     said = [told("a", one, 18.1, word, mode=mode) for one, (word, mode) in zip(CROWD, words, strict=False)]
@@ -314,6 +317,7 @@ def test_names_do_not_matter():
     pd.testing.assert_frame_equal(one.sort_index(), other.sort_index(), check_names=False)
 
 
+@pytest.mark.source("L1", by="training/labels.py")
 def test_the_version_stands_in_every_row():
     labels = label(called("a", CROWD[:9], 18), policy=replace(POLICY, version="9"))
     assert set(labels["policy"]) == {"9"}

@@ -329,6 +329,7 @@ def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
     live.close()
 
 
+@pytest.mark.source("L21", by="serving/live.py")
 def test_a_repeat_is_told_the_same_and_counts_once(live, calls):
     play(live, events(calls[:-1]))
     first, again = (live.attempt(attempt_of(calls[-1])) for _ in range(2))
@@ -336,6 +337,7 @@ def test_a_repeat_is_told_the_same_and_counts_once(live, calls):
     assert live.counts["repeats"] == 1
 
 
+@pytest.mark.source("L32", by="serving/live.py")
 def test_a_verdict_is_explained_afterwards(live, calls):
     verdicts = play(live, events(calls))
     for verdict in verdicts:
@@ -376,6 +378,7 @@ def test_a_report_that_is_none_is_refused(odd):
     assert not re.search(r"\d{7}", str(error.value))
 
 
+@pytest.mark.source("P8", by="serving/journal.py")
 def test_no_number_is_on_disk(swap, calls, tmp_path):
     live = begin(swap, tmp_path / "state")
     play(live, events(calls))

@@ -173,6 +173,7 @@ def test_the_days_of_a_run_are_usual_by_its_reference(known, stretch):
     assert cuts_of(stretch, days)["out_calls_count_24h"] == known.cuts["out_calls_count_24h"]
 
 
+@pytest.mark.source("L4", by="training/monitor.py")
 @pytest.mark.parametrize(
     "feed",
     ["answered calls only", "attestation is not passed on", "nothing after 18 h", "records come six hours late",

@@ -123,6 +123,7 @@ def test_losing_a_certificate_never_strengthens(policy, drawn, raw, stratum):
     assert after[1] == before[1]
 
 
+@pytest.mark.source("P14", by="serving/policy.py")
 def test_the_shipped_policy_blocks_nothing():
     policy = read_policy()
     assert policy.version

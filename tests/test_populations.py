@@ -124,6 +124,7 @@ def test_every_leg_over_a_relay_has_its_other_leg(town):
     assert np.mean([(callee[row], start[row] + 2000) in second for row in through]) > 0.85
 
 
+@pytest.mark.source("L14", by="training/world/tricks.py")
 def test_a_bombing_hits_one_victim_from_one_block(village):
     rows = calls_of(village, "bombing")
     callee, start = codes(village.calls, "callee")[rows], moments(village.calls, "start")[rows]
@@ -148,6 +149,7 @@ def test_numbers_warm_up_before_they_dial(village):
     assert age[fresh].max() > 8
 
 
+@pytest.mark.source("L14", by="training/world/tricks.py")
 def test_a_sim_box_has_many_numbers_on_one_device():
     # In a village an outfit that fills a box must be busier than any real one.
     busy = f"{CLEAN}[sizes.tiny]\nsubscribers = 1500\ndays = 28\n[outfits.sim_box]\ncalls_per_1000 = 250.0\n"

@@ -3,19 +3,32 @@
 import csv
 import gzip
 import logging
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
 import traceback
 import unicodedata
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from callsieve.features.intake import Intake
 from callsieve.features.keyed import read_keyed
 from callsieve.features.pseudonyms import Key
-from callsieve.serving.signing import write_public_key
+from callsieve.serving.lookup import publish
+from callsieve.serving.signing import generate_signing_key, write_public_key
+from callsieve.serving.tokenlist import TokenList, make
+from callsieve.training.decoys import Planted, remember, search
 from callsieve.training.demo import run_demo
-from callsieve.training.score import score_file
+from callsieve.training.governance import govern
+from callsieve.training.incident import drill
+from callsieve.training.score import read_any, score_file
+from callsieve.training.sharing import only, read_excluded
 from callsieve.training.world import load_scenario, simulate
 
 import catalogued
@@ -50,6 +63,7 @@ WRITTEN = {
 }
 FORMS = [form for forms in WRITTEN.values() for form in forms]
 PLANTED = frozenset(WRITTEN)
+ROOT = Path(__file__).resolve().parent.parent
 FIRST = datetime(2026, 3, 3, 1, 0, tzinfo=UTC)
 COLUMNS = ("start", "caller", "callee", "ring", "talk", "outcome", "network_caller", "trunk", "device", "cause")
 SEPARATORS = re.compile(r"(?<=\d)[\s.()\-]+(?=\d)")
@@ -235,6 +249,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.source("P8", by="features/quarantine.py")
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_strict_failures_hide_numbers(given, tmp_path, said, kind, fault):
@@ -309,8 +324,6 @@ def test_failures_on_broken_files_hide_numbers(given, tmp_path, said, breaking):
 
 def test_a_table_that_was_never_keyed_is_refused_without_its_numbers(tmp_path, said):
     """Someone writes the columns of keyed calls himself, numbers in place of tokens."""
-    from callsieve.features.intake import Intake
-
     world = simulate(load_scenario(None), 1, "tiny").calls.slice(0, 50)
     table = Intake(Key("e1", bytes(32))).table(world)
     for name in ("caller", "caller_block", "trunk", "outcome"):
@@ -322,6 +335,7 @@ def test_a_table_that_was_never_keyed_is_refused_without_its_numbers(tmp_path, s
         assert_clean([], ["".join(traceback.format_exception(caught.value)), *said()])
 
 
+@pytest.mark.source("L40", "P8", by="features/intake.py")
 def test_a_whole_run_hides_every_number(tmp_path, said):
     """World, training, record, bundle, verdicts and report of the world whose numbers are known here."""
     world = simulate(load_scenario(None), 7, "tiny")
@@ -338,3 +352,119 @@ def test_a_whole_run_hides_every_number(tmp_path, said):
             assert not found_in(text, wanted, 11), path.relative_to(tmp_path)
     for text in said():
         assert not found_in(text, wanted, 11)
+
+
+def keyed_folder(folder):
+    """Keyed calls between the planted numbers, and registers of them, as a report takes them."""
+    folder.mkdir()
+    source = write_csv(folder.parent / "raw.csv", sound_rows(), broken=False)
+    key = folder.parent / "number.key"
+    intake = Intake(Key("e1", bytes(range(32))))
+    Key("e1", bytes(range(32))).write(key)
+    pq.write_table(read_any(source, "callsieve", key=key).calls, folder / "calls.parquet")
+    source.unlink()
+    always = pa.array([FIRST - timedelta(days=9)] * len(FORMS), pa.timestamp("ms", "UTC"))
+    time = {"valid_from": always, "valid_to": pa.nulls(len(FORMS), always.type), "known_at": always}
+    number = intake.keyed("number", pa.array(FORMS))
+    trade = pa.array(["loans"] * len(FORMS))
+    tables = {
+        "campaigns": {"number": number, "business": trade},
+        "trunks": {"trunk": intake.keyed("trunk", pa.array(FORMS)), "number": number},
+        "preferences": {"callee": number, "category": trade, "accepts": pa.array([True] * len(FORMS))},
+        "refusals": {"callee": number, "industry": trade},
+    }
+    for name, columns in tables.items():
+        pq.write_table(pa.table(columns | time), folder / f"register_{name}.parquet")
+    return folder, intake
+
+
+def report_of(data, out):
+    out.mkdir()
+    return govern(
+        data, out, out / "releases", until="2026-03-04", days=1, least={"callee": 1, "caller": 1},
+        progress=lambda what, part: logging.getLogger("told").debug("%s %s", what, part),
+    )  # fmt: skip
+
+
+@pytest.mark.source("P8", by="training/parties.py")
+def test_a_report_hides_numbers_also_where_registers_were_never_keyed(tmp_path, said):
+    data, _ = keyed_folder(tmp_path / "data")
+    facts = report_of(data, tmp_path / "out")
+    assert {"all", "trunk", "industry", "preferences"} <= set(facts["tables"])
+    names = {path.name for path in assert_clean((tmp_path / "out").rglob("*"), [*said(), str(facts)])}
+    assert names == {"report.html", "cells.parquet", "0001.json"}
+    spoilt = {"campaigns": ("number", "business"), "trunks": ("trunk",), "preferences": ("callee", "category")}
+    for register, columns in spoilt.items():
+        path = data / f"register_{register}.parquet"
+        sound = pq.read_table(path)
+        for column in columns:
+            place = sound.column_names.index(column)
+            pq.write_table(sound.set_column(place, column, pa.array(FORMS)), path)
+            with pytest.raises(ValueError, match=f"column '{column}' holds another text") as caught:
+                report_of(data, tmp_path / f"{register}-{column}")
+            assert_clean(tmp_path.glob("*-*/*"), ["".join(traceback.format_exception(caught.value)), *said()])
+        pq.write_table(sound, path)
+
+
+@pytest.mark.source("P8", by="training/sharing.py")
+def test_lists_and_buckets_hide_numbers(tmp_path, said):
+    store, sharing = Key("e1", bytes(range(32))), Key("share1", bytes(range(1, 33)))
+    chosen = {Intake(store).token("number", form) for form in FORMS}
+    until = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    facts = make(tmp_path / "list", only(FORMS, chosen, store, sharing), sharing, small.KEY, epoch=1, valid_until=until)
+    assert facts["tokens"] == len(chosen) >= len(WRITTEN)
+    held = TokenList.open(tmp_path / "list", sharing, small.TRUSTED)
+    told = publish(held, tmp_path / "buckets", small.KEY, least=2)
+    (tmp_path / "off").write_text("\n".join(FORMS), encoding="utf-8")
+    with pytest.raises(ValueError, match="expected a token") as caught:
+        read_excluded(tmp_path / "off")
+    (tmp_path / "off").unlink()
+    paths = assert_clean(tmp_path.rglob("*"), [*said(), str(facts), str(told), str(caught.value), repr(held.key)])
+    assert len(paths) >= 3
+
+
+@pytest.mark.source("P8", by="training/affected.py")
+def test_a_drill_and_a_search_hide_numbers(tmp_path, said):
+    data, _ = keyed_folder(tmp_path / "data")
+    shutil.copy(data / "calls.parquet", data / f"{FORMS[0]}.parquet")  # a name is a text, too
+    (data / "raw.txt").write_text("\n".join(FORMS), encoding="utf-8")
+    record = (ROOT / "training" / "incident.toml").read_text(encoding="utf-8").replace('["."]', '["data"]')
+    (tmp_path / "record.toml").write_text(record, encoding="utf-8")
+    for name in ("out", "found"):
+        (tmp_path / name).mkdir()
+    facts = drill(tmp_path / "record.toml", tmp_path / "out")
+    assert len(facts["datasets"]) == 6 and facts["people_at_most"] >= len(WRITTEN)
+    state = tmp_path / "found" / "canaries.json"
+    remember(state, Planted("partner", 5))
+    told = search(data / "raw.txt", Key("c1", bytes(32)), state)
+    assert told["lines"] == len(FORMS)
+    files = [*(tmp_path / "out").iterdir(), *(tmp_path / "found").iterdir()]
+    assert len(assert_clean(files, [*said(), str(facts), str(told)])) == 10
+
+
+def test_what_a_kill_leaves_hides_numbers(tmp_path):
+    """The numbers come through a pipe that stays open: they are read, and then the process is killed."""
+    for name, key in (("store", Key("e1", bytes(range(32)))), ("sharing", Key("share1", bytes(range(1, 33))))):
+        key.write(tmp_path / f"{name}.key")
+    generate_signing_key(tmp_path / "list.key", tmp_path / "list.pub")
+    os.mkfifo(tmp_path / "numbers")
+    given = ["share", "list", "numbers", "--out", "out/list", "--store-key", "store.key", "--key", "sharing.key",
+             "--signing-key", "list.key", "--epoch", "1"]  # fmt: skip
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-m", "callsieve.training", *given]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        try:
+            with (tmp_path / "numbers").open("w", encoding="utf-8") as pipe:
+                pipe.write("\n".join(FORMS * 500))
+                pipe.flush()
+                process.kill()
+                assert process.wait(20) == -signal.SIGKILL
+        except BrokenPipeError:
+            pass
+        finally:
+            process.kill()
+            process.wait()
+    (tmp_path / "numbers").unlink()
+    assert_clean(tmp_path.rglob("*"), [])
+    assert list((tmp_path / "out").iterdir()) == []

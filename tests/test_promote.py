@@ -47,6 +47,7 @@ def place(empty_store, tmp_path):
     return recorded.place_in(tmp_path)
 
 
+@pytest.mark.source("L38", by="training/promote.py")
 def test_a_first_champion_needs_gates_and_two_approvals(place, tmp_path):
     run = recorded.record(place, tmp_path / "one")
     files = approvals(place, run["run"], tmp_path / "approvals")

@@ -18,6 +18,7 @@ SECRET = bytes(range(32))
 KEY = Key("e1", SECRET)
 
 
+@pytest.mark.source("L40", by="features/pseudonyms.py")
 @QUICK
 @given(st.sampled_from(USES), st.text(), st.binary(min_size=32, max_size=100))
 def test_token_is_hmac_sha256(use, text, secret):

@@ -376,6 +376,7 @@ def test_ends_before_the_start():
 # Bad files
 
 
+@pytest.mark.source("L30", "P7", by="features/readers.py")
 def test_unknown_columns_are_refused_and_named():
     with pytest.raises(ValueError, match=r"^calls.csv: unknown column 'transcript', layout 'plain' has callee"):
         read("caller,callee,start,duration,transcript\n", "plain")

@@ -117,6 +117,7 @@ def test_what_a_file_tells_was_not_known_before_it_came_out(tmp_path):
         ingest(tmp_path / "reports.csv", "ftc", published="tomorrow")
 
 
+@pytest.mark.source("L44", by="training/reportfiles.py")
 def test_complaints_to_12321(tmp_path):
     text = (
         "编号,举报人号码,被举报号码,来电时间,举报时间,内容,形式\n"
@@ -176,6 +177,7 @@ def test_errors_of_whole_files_are_one_line(tmp_path):
         read_report_file(tmp_path / "cut.parquet", "ftc-counts", KEY)
 
 
+@pytest.mark.source("L2", by="training/reportfiles.py")
 def test_layouts_speak_the_words_of_the_policy():
     against = set(read_label_policy().reports.against)
     for name, layout in layouts().items():

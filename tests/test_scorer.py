@@ -88,6 +88,7 @@ def test_the_calls_meet_every_action(verdicts):
     assert {verdict.band for verdict in verdicts} == {"certified", "watch", ""}
 
 
+@pytest.mark.source("L18", by="serving/scorer.py")
 def test_one_by_one_equals_the_table(scorer, calls, matrix, verdicts):
     scores = scorer.score_table(matrix)
     assert bits([verdict.score for verdict in verdicts]) == bits(scores.score)
@@ -255,6 +256,7 @@ def test_wrong_width_is_refused(scorer, shape):
         scorer.score_table(np.zeros(shape))
 
 
+@pytest.mark.source("L4", by="serving/scorer.py")
 def test_a_stale_model_still_scores(scorer, calls):
     until = 1_775_001_600_000  # 2026-04-01T00:00:00Z
     for start, status in ((until, "ok"), (until + 1, "stale")):

@@ -70,6 +70,7 @@ def test_a_token_is_a_cut_hmac_and_no_number_is_in_the_file(tmp_path):
     assert told["bytes"] == len(data)
 
 
+@pytest.mark.source("L20", by="serving/tokenlist.py")
 def test_a_million_numbers_fit_in_five_megabytes(tmp_path):
     """Made of a tenth of them: the size of each is what counts."""
     told = made(tmp_path / "list", mobiles(100_000), rate=1e-7)

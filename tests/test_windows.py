@@ -52,6 +52,7 @@ def same(a, b):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.source("L3", "L14", by="features/catalogue.py")
 @given(histories(), st.data())
 @settings(max_examples=200, deadline=None)
 def test_offline_equals_oracle_for_every_feature(calls, data):

@@ -52,6 +52,7 @@ def test_a_call_is_read_as_it_was_written(call):
     assert wire.call_to_json(wire.call_from_json(body)) == body
 
 
+@pytest.mark.source("L21", by="serving/wire.py")
 @given(verdicts)
 def test_a_verdict_is_read_as_it_was_written(verdict):
     body = wire.verdict_to_json(verdict)

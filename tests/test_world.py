@@ -179,6 +179,7 @@ def test_blocks_are_mostly_apart(town):
     assert len(innocent) > 100
 
 
+@pytest.mark.source("L3", by="training/world/outfits.py")
 def test_campaigns_rotate_their_numbers(town):
     """TouchPal, 2016: a nuisance number lives 6.6 days; the world's edges cut some lives short."""
     numbers = town.numbers

@@ -17,10 +17,13 @@ try:
         audit_commands,
         case_commands,
         export_commands,
+        govern_commands,
+        incident_commands,
         keeping_commands,
         key_commands,
         law_commands,
         serve_commands,
+        share_commands,
     )
 except ImportError:  # the base install embeds the scorer; the command comes with training
     sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
@@ -34,6 +37,7 @@ app = typer.Typer(
 
 for more in (
     serve_commands, audit_commands, case_commands, keeping_commands, key_commands, export_commands, law_commands,
+    govern_commands, share_commands, incident_commands,
 ):  # fmt: skip
     app.add_typer(more.commands)
 

@@ -1,0 +1,301 @@
+"""The report for those who govern: its figures against a plain count, what is left out, and that the page opens."""
+
+import contextlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from callsieve.training.__main__ import main
+from callsieve.training.governance import calls_shown, days_of, govern, period_of
+from callsieve.training.governance_page import page
+from callsieve.training.parties import columns, in_force, read_ledger
+from callsieve.training.releases import read_releases
+from callsieve.training.shared_victims import groups
+
+CHROMIUM = "chromium"  # Debian's package of that name
+LEAST = {"callee": 4, "caller": 2}
+QUIET = {"progress": lambda *_: None}
+
+
+@pytest.fixture(scope="module")
+def plain(world_folder):
+    """Calls with the columns that the tests count by, as a frame."""
+    frame = pq.read_table(world_folder / "calls.parquet").to_pandas()
+    for name in ("caller", "callee", "operator", "trunk", "outcome", "attestation", "caller_class"):
+        frame[name] = frame[name].astype(object)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def verdicts(world_folder, tmp_path_factory):
+    """Verdicts that need no model: what matters here is whose they are."""
+    calls = pq.read_table(world_folder / "calls.parquet", columns=["start", "caller", "callee"])
+    action = pa.array(["pass", "pass", "label", "block"]).take(pa.array(np.arange(calls.num_rows) % 4))
+    path = tmp_path_factory.mktemp("verdicts") / "verdicts.parquet"
+    pq.write_table(calls.append_column("action", action), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(world_folder, verdicts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    given = ["--data", world_folder, "--out", folder / "out", "--releases", folder / "releases", "--days", 4]
+    code, out = command("--verdicts", verdicts, "--callees", LEAST["callee"], "--callers", LEAST["caller"], *given)
+    assert code == 0
+    return folder, json.loads(out)
+
+
+def command(*given):
+    """Exit code and what was said on standard output, as JSON is asked for."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["callsieve", "report", *map(str, given), "--json"])
+        main()
+    return ended.value.code or 0, said.getvalue()
+
+
+def of_period(plain, period):
+    first, last = days_of(period)
+    return plain[(plain["day"] >= first) & (plain["day"] < last)]
+
+
+@pytest.mark.source("L5", "L8", "L9", by="training/governance.py")
+def test_figures_are_those_of_a_plain_count(made, plain):
+    _, facts = made
+    now, past = (of_period(plain, facts[name]) for name in ("now", "before"))
+    for table in ("operator", "trunk"):
+        assert facts["tables"][table]
+        for row in facts["tables"][table]:
+            mine = now[now[table] == row["row"]]
+            assert row["calls"] == len(mine)
+            assert row["before"] in (None, (past[table] == row["row"]).sum())
+            assert row["people"] == {
+                kind: mine[kind].nunique() // least * least for kind, least in LEAST.items()
+            }  # fmt: skip
+            splits = row["splits"]
+            false_number = (mine["presented_differs"] == 1) | (mine["attestation"] == "failed")
+            for name, wanted in (("answered", mine["outcome"] == "answered"), ("false_number", false_number)):
+                assert splits.get(name, {"yes": wanted.sum()})["yes"] == wanted.sum()
+            if "action" in splits:
+                assert splits["action"] == {
+                    "pass": (mine.index % 4 < 2).sum(), "label": (mine.index % 4 == 2).sum(), "screen": 0,
+                    "block": (mine.index % 4 == 3).sum(),
+                }  # fmt: skip
+    assert facts["tables"]["all"][0]["calls"] == len(now)
+
+
+@pytest.mark.source("L12", by="training/parties.py")
+def test_a_registration_counts_as_it_was_known_when_the_call_rang(world_folder):
+    ledger = read_ledger(world_folder)
+    found, register = columns(ledger), ledger.registers["campaigns"]
+    calls = ledger.calls.select(["start", "caller"]).to_pandas()
+    at = pd.to_datetime(calls["start"], unit="ms", utc=True)
+    mine = calls["caller"].astype(object).isin(set(register["number"]))
+    assert mine.any() and (found["registered"].codes[~mine] == 1).all()
+    rows = calls.index[mine][:: max(1, mine.sum() // 300)]
+    seen = set()
+    for i in rows:
+        known = register[(register["number"] == calls["caller"][i]) & (register["known_at"] <= at[i])]
+        held = known[(known["valid_from"] <= at[i]) & ~(known["valid_to"] <= at[i])]
+        assert (found["registered"].codes[i] == 0) == (len(held) > 0)
+        if len(held) == 1:
+            assert found["industry"].labels[found["industry"].codes[i]] == held["business"].iloc[0]
+        seen.add(len(held) > 0)
+    assert seen == {True, False}
+
+
+def test_a_number_is_on_its_trunk_as_it_was_known_when_the_call_rang(world_folder):
+    ledger = read_ledger(world_folder)
+    outside, register = columns(ledger)["outside_register"], ledger.registers["trunks"]
+    calls = ledger.calls.select(["start", "caller", "trunk"]).to_pandas().astype({"caller": object, "trunk": object})
+    assert ((outside.codes == -1) == calls["trunk"].isna()).all()
+    over = calls.dropna(subset=["trunk"])
+    assert set(outside.codes[over.index]) == {0, 1}
+    for call in over.iloc[:: max(1, len(over) // 300)].itertuples():
+        at = pd.Timestamp(call.start, unit="ms", tz="UTC")
+        mine = register[(register["number"] == call.caller) & (register["trunk"] == call.trunk)]
+        held = mine[(mine["known_at"] <= at) & (mine["valid_from"] <= at) & ~(mine["valid_to"] <= at)]
+        assert outside.labels[outside.codes[call.Index]] == ("no" if len(held) else "yes")
+
+
+@pytest.mark.source("L23", "L24", "L25", "L26", by="training/parties.py")
+def test_industries_have_their_regulators(world_folder):
+    ledger = read_ledger(world_folder)
+    names = ["loans", "insurance", "property", "health", "hospital", "recruitment", "travel", "education", "other"]
+    caller = sorted(set(ledger.calls["caller"].to_pylist()))[: len(names)]
+    always = pd.Timestamp("2000-01-01", tz="UTC")
+    register = pd.DataFrame(
+        {"number": caller, "business": names, "valid_from": always, "valid_to": pd.NaT, "known_at": always}
+    )
+    register["valid_to"] = pd.to_datetime(register["valid_to"], utc=True)
+    found = columns(type(ledger)(ledger.calls, dict(ledger.registers) | {"campaigns": register}, ledger.reports, None))
+    told = {
+        (found["industry"].labels[i], found["regulator"].labels[r])
+        for i, r in zip(found["industry"].codes, found["regulator"].codes, strict=True)
+    }
+    assert told == {
+        ("loans", "finance"), ("insurance", "finance"), ("property", "housing"), ("health", "health"),
+        ("hospital", "health"), ("recruitment", "labour"), ("travel", "culture and tourism"),
+        ("education", "education"), ("other", "no regulator named"), ("not registered", "no regulator named"),
+    }  # fmt: skip
+
+
+@pytest.mark.source("P10", by="training/governance.py")
+def test_no_cell_of_the_table_is_small(made, plain):
+    folder, facts = made
+    cells = pq.read_table(folder / "out" / "cells.parquet").to_pandas()
+    counted = cells[(cells["records"] > 0) & cells["table"].isin(["operator", "trunk"])]
+    assert len(counted) > 10
+    for cell in counted.itertuples():
+        mine = of_period(plain, cell.period)
+        mine = mine[mine[cell.table] == cell.row]
+        if cell.split == "answered":
+            mine = mine[(mine["outcome"] == "answered") == (cell.part == "yes")]
+        elif cell.split:
+            continue
+        assert len(mine) == cell.records
+        assert mine["callee"].nunique() >= LEAST["callee"] and mine["caller"].nunique() >= LEAST["caller"]
+    rows = {row["row"] for row in facts["tables"]["trunk"]}
+    assert rows < set(of_period(plain, facts["now"])["trunk"].dropna())  # some were left out
+
+
+@pytest.fixture(scope="module")
+def released(world_folder, plain, tmp_path_factory):
+    """A folder with a release of two days, and data in which its first trunk has a single call on the day after."""
+    folder = tmp_path_factory.mktemp("released")
+    last = int(plain["day"].max()) - 1
+    facts = govern(world_folder, folder, folder / "releases", until=date_of(last), days=2, least=LEAST, **QUIET)
+    table = pq.read_table(world_folder / "calls.parquet")
+    trunk = facts["tables"]["trunk"][0]["row"]
+    over = (plain["day"] == last) & (plain["trunk"] == trunk)
+    assert over.sum() > 20
+    shutil.copytree(world_folder, folder / "data")
+    pq.write_table(table.filter(pa.array(~over | ~over.duplicated())), folder / "data" / "calls.parquet")
+    return folder, trunk, last
+
+
+def date_of(day):
+    return str(np.datetime64(day, "D"))
+
+
+@pytest.mark.source("P10", by="training/releases.py")
+def test_two_releases_together_give_no_small_day_away(released, tmp_path):
+    """Two days, then the same and one more: a trunk's only call of that day would follow, if both showed the trunk."""
+    folder, trunk, last = released
+    shutil.copytree(folder / "releases", tmp_path / "releases")
+    asked = {"until": date_of(last + 1), "days": 3, "least": LEAST, **QUIET}
+    ledger, periods = read_ledger(folder / "data"), (period_of(last - 2, last + 1), period_of(last - 5, last - 2))
+    alone = calls_shown(ledger, *periods, [], LEAST)
+    more = govern(folder / "data", tmp_path, tmp_path / "releases", **asked)
+    assert [one.name for one in read_releases(tmp_path / "releases")] == ["0001", "0002"]
+    assert trunk in {cell.row for cell in alone if cell.period == periods[0] and cell.table == "trunk"}
+    assert trunk not in {row["row"] for row in more["tables"].get("trunk", ())}
+    assert more["tables"]["operator"]
+
+
+def test_records_that_came_since_are_refused(released, tmp_path):
+    folder, _, last = released
+    shutil.copytree(folder / "releases", tmp_path / "releases")
+    shutil.copytree(folder / "data", tmp_path / "data")
+    calls = pq.read_table(folder / "data" / "calls.parquet")
+    one = pc.max(calls.filter(pc.equal(calls["day"], last - 1))["call"])
+    pq.write_table(calls.filter(pc.not_equal(calls["call"], one)), tmp_path / "data" / "calls.parquet")
+    with pytest.raises(ValueError, match=r"release 0001 cannot be made again from these records \(table") as told:
+        govern(tmp_path / "data", tmp_path, tmp_path / "releases", until=date_of(last), days=2, least=LEAST, **QUIET)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "report.html").exists() and len(read_releases(tmp_path / "releases")) == 1
+
+
+def test_a_release_that_cannot_be_read_stops_everything(world_folder, tmp_path):
+    (tmp_path / "releases").mkdir()
+    (tmp_path / "releases" / "0001.json").write_text("{}")
+    with pytest.raises(ValueError, match="expected a release that callsieve wrote"):
+        govern(world_folder, tmp_path, tmp_path / "releases", **QUIET)
+
+
+@pytest.mark.source("L22", by="training/governance.py")
+def test_preferences_are_those_in_force(made, world_folder):
+    _, facts = made
+    register = read_ledger(world_folder).registers["preferences"]
+    moment = pd.Timestamp(facts["now"].partition("/")[2], tz="UTC")
+    held = in_force(register, moment, ("callee", "category"))
+    assert facts["tables"]["preferences"]
+    for row in facts["tables"]["preferences"]:
+        assert row["calls"] == (held["category"] == row["row"]).sum()
+        assert row["people"]["callee"] >= LEAST["callee"]
+
+
+def test_what_is_in_force_is_the_last_word_known_then():
+    at = lambda day: pd.Timestamp(2026, 3, day, tz="UTC")
+    rows = [
+        ("a", True, 1, 30, 1), ("a", False, 5, 30, 5),  # changed his mind
+        ("b", True, 1, 30, 20),  # known too late
+        ("c", True, 1, 8, 1),  # over
+        ("d", True, 12, 30, 1),  # not yet
+        ("e", True, 1, None, 2),
+    ]  # fmt: skip
+    names = ["callee", "accepts", "valid_from", "valid_to", "known_at"]
+    moments = [(who, yes, at(a), pd.NaT if b is None else at(b), at(c)) for who, yes, a, b, c in rows]
+    held = in_force(pd.DataFrame(moments, columns=names), at(10), ["callee"])
+    assert dict(zip(held["callee"], held["accepts"], strict=True)) == {"a": False, "e": True}
+
+
+@pytest.mark.source("L45", by="training/shared_victims.py")
+def test_callers_of_one_list_are_a_group_and_others_are_not():
+    """Two lists of 60 people, each called by six callers; twelve more callers draw from all 3,000."""
+    rng = np.random.default_rng(1)
+    calls = []
+    for caller in range(24):
+        people = (rng.permutation(60) + 60 * (caller // 6))[:40] if caller < 12 else rng.permutation(3000)[:200]
+        calls += [(caller, callee) for callee in people]
+    caller, callee = np.array(calls).T
+    found, many = groups(caller, callee, np.ones(len(caller), dtype=bool))
+    assert many == 2
+    of = {int(who): set(found[caller == who].tolist()) for who in range(24)}
+    assert all(of[who] == of[0] != {-1} for who in range(6)) and all(of[who] == of[6] != of[0] for who in range(6, 12))
+    assert all(of[who] == {-1} for who in range(12, 24))
+    assert groups(caller, callee, caller >= 24)[1] == 0
+
+
+def test_verdicts_of_other_calls_are_refused(world_folder, verdicts, tmp_path):
+    table = pq.read_table(verdicts)
+    pq.write_table(table.slice(1), tmp_path / "fewer.parquet")
+    with pytest.raises(ValueError, match="expected the verdicts of these calls"):
+        read_ledger(world_folder, tmp_path / "fewer.parquet")
+
+
+def test_text_of_others_stays_text(made):
+    hostile = "<script>alert(1)</script>"
+    rows = [dict(made[1]["tables"]["operator"][0]) | {"row": hostile}]
+    assert hostile not in page(made[1] | {"tables": {"all": made[1]["tables"]["all"], "industry": rows}})
+
+
+def test_it_opens_without_a_network_or_a_complaint(made, tmp_path):
+    assert shutil.which(CHROMIUM), "needs Debian's package chromium"
+    path = made[0] / "out" / "report.html"
+    text = path.read_text()
+    assert not re.search(r"https?:|<script|<link|@import|url\(", text)
+    assert re.search("Whoever connects a call answers for it", text) and "Nothing can be shown here" not in text
+    quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
+    shot = ("--window-size=390,2000", f"--screenshot={tmp_path / 'page.png'}", f"--user-data-dir={tmp_path / 'p'}")
+    done = subprocess.run(
+        [CHROMIUM, *quiet, *shot, path.as_uri()], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert not re.findall(r"CONSOLE.*", done.stderr)
+    assert (tmp_path / "page.png").stat().st_size > 20_000
+
+
+def test_where_nothing_can_be_shown_nothing_is_written(world_folder, tmp_path, capsys):
+    given = ["--data", world_folder, "--out", tmp_path / "out", "--releases", tmp_path / "releases", "--days", 1]
+    assert command(*given, "--callees", 1_000_000) == (1, "")
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not list((tmp_path / "out").iterdir()) and not (tmp_path / "releases").exists()

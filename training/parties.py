@@ -1,0 +1,227 @@
+"""Under what each call counts, for those who govern: who connected it, over which trunk, in what trade, how it went."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..features.keyed import read_keyed
+from ..features.pseudonyms import is_token
+from ..serving.policy import ACTIONS
+from .digits import long_digits
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+REGISTERS = {
+    "campaigns": ("number", "business", "valid_from", "valid_to", "known_at"),
+    "trunks": ("trunk", "number", "valid_from", "valid_to", "known_at"),
+    "preferences": ("callee", "category", "accepts", "valid_from", "valid_to", "known_at"),
+    "refusals": ("callee", "industry", "valid_from", "valid_to", "known_at"),
+}
+TOKENS, WORDS = {"number", "callee", "reporter", "trunk"}, {"business", "category", "industry"}
+YES_NO = ("yes", "no")
+NOT_REGISTERED = "not registered"
+
+
+class Column(NamedTuple):
+    """For each call the index of a label, or -1."""
+
+    codes: Array
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Keyed calls in order of start, registers by name, reports, and what was decided on each call if that is known."""
+
+    calls: pa.Table
+    registers: Mapping[str, pd.DataFrame]
+    reports: pd.DataFrame
+    action: Array | None
+
+
+def read_ledger(folder: Path, verdicts: Path | None = None) -> Ledger:
+    """Read the calls of a folder with its registers and reports; those that are not there are empty.
+
+    Args:
+        verdicts: what `callsieve score --out` wrote for these very calls.
+    Raises:
+        ValueError: if a file is not what it should be.
+    """
+    calls = read_keyed(folder / "calls.parquet").sort_by("start")
+    registers = {name: _table(folder / f"register_{name}.parquet", columns) for name, columns in REGISTERS.items()}
+    reports = _table(folder / "reports.parquet", ("number", "reporter", "at", "known_at"))
+    return Ledger(calls, registers, reports, None if verdicts is None else _actions(verdicts, calls))
+
+
+def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    if not path.is_file():
+        return pd.DataFrame(
+            {name: pd.Series(dtype="datetime64[ms, UTC]" if "_" in name else "str") for name in columns}
+        )
+    try:
+        table = pq.read_table(path)
+        missing = sorted(set(columns) - set(table.column_names))
+        if missing:
+            raise ValueError(f"{path.name}: column {missing[0]!r} is missing")
+        plain = [
+            table[name].cast(pa.string()) if pa.types.is_dictionary(table[name].type) else table[name]
+            for name in columns
+        ]
+        frame: pd.DataFrame = pa.table(plain, names=list(columns)).to_pandas()
+    except (pa.ArrowException, OSError):
+        raise ValueError(f"{path.name}: broken Parquet file") from None
+    for name in columns:
+        sound = is_token if name in TOKENS else is_word if name in WORDS else None
+        if sound is not None and not all(map(sound, frame[name].dropna().unique())):
+            wanted = "keyed tokens" if name in TOKENS else "words without seven digits in a row"
+            raise ValueError(f"{path.name}: column {name!r} holds another text, expected {wanted}")
+    return frame
+
+
+def _actions(path: Path, calls: pa.Table) -> Array:
+    """Index into ACTIONS for each call."""
+    try:
+        table = pq.read_table(path, columns=["start", "caller", "callee", "action"])
+    except (pa.ArrowException, OSError):
+        raise ValueError(f"{path.name}: expected verdicts, as `callsieve score --out` writes them") from None
+    same = table.num_rows == calls.num_rows and all(
+        table[name].cast(kind).equals(calls[name].cast(kind))
+        for name, kind in (("start", pa.int64()), ("caller", pa.string()), ("callee", pa.string()))
+    )
+    if not same:
+        raise ValueError(f"{path.name}: expected the verdicts of these calls, one a row in the same order")
+    found = pc.index_in(table["action"].cast(pa.string()), pa.array(ACTIONS))
+    return np.asarray(found.fill_null(-1).to_numpy())
+
+
+def is_word(text: object) -> bool:
+    """Whether a text may stand in a report: no telephone number is in it.
+
+    >>> is_word("customer_service"), is_word("138 1234-5679"), is_word(7)
+    (True, False, False)
+    """
+    return isinstance(text, str) and not long_digits(text)
+
+
+def columns(ledger: Ledger) -> dict[str, Column]:
+    """What each call counts under, as known when it rang."""
+    calls = ledger.calls
+    business = _business(ledger)
+    registered = _yes(business.codes >= 0)
+    trunk = dictionary(calls, "trunk")
+    found = {
+        "all": Column(np.zeros(calls.num_rows, dtype=np.int64), ("all",)),
+        "operator": dictionary(calls, "operator"),
+        "trunk": trunk,
+        "class": dictionary(calls, "caller_class"),
+        "industry": _or(business, NOT_REGISTERED),
+        "regulator": _or(_regulator(business), "no regulator named"),
+        "answered": _yes(_is(calls, "outcome", "answered")),
+        "false_number": _yes(_differs(calls) | _is(calls, "attestation", "failed")),
+        "registered": registered,
+        "outside_register": _outside(ledger, trunk),
+    }
+    if ledger.action is not None:
+        found["action"] = Column(ledger.action, ACTIONS)
+    return found
+
+
+def dictionary(calls: pa.Table, name: str) -> Column:
+    """A column of words or tokens."""
+    column = calls[name].cast(pa.dictionary(pa.int32(), pa.string())).unify_dictionaries().combine_chunks()
+    codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return Column(codes, column.dictionary.to_pylist())
+
+
+def regulators() -> dict[str, Any]:
+    """The reviewed table of industries and their regulators."""
+    return tomllib.loads(files(__package__).joinpath("regulators.toml").read_text(encoding="utf-8"))
+
+
+def in_force(register: pd.DataFrame, moment: pd.Timestamp, key: Sequence[str]) -> pd.DataFrame:
+    """The rows of a register that hold at a moment as known then, the last one of each key."""
+    known = register[(register["known_at"] <= moment) & (register["valid_from"] <= moment)]
+    last = known.sort_values(["valid_from", "known_at"], kind="stable").drop_duplicates(list(key), keep="last")
+    return last[last["valid_to"].isna() | (last["valid_to"] > moment)]
+
+
+def _yes(flags: Array) -> Column:
+    return Column(np.where(flags, 0, 1), YES_NO)
+
+
+def _is(calls: pa.Table, name: str, word: str) -> Array:
+    return np.asarray(pc.equal(calls[name].cast(pa.string()), word).fill_null(False).to_numpy())
+
+
+def _differs(calls: pa.Table) -> Array:
+    return np.asarray(pc.equal(calls["presented_differs"], 1).fill_null(False).to_numpy())
+
+
+def _or(column: Column, other: str) -> Column:
+    return Column(np.where(column.codes < 0, len(column.labels), column.codes), [*column.labels, other])
+
+
+def _business(ledger: Ledger) -> Column:
+    """The trade that the caller was registered for when the call rang."""
+    register, caller = ledger.registers["campaigns"], dictionary(ledger.calls, "caller")
+    labels = sorted(set(register["business"]))
+    rows = _as_of(ledger, register, [("number", caller)])
+    trade = np.array([labels.index(word) for word in register["business"]], dtype=np.int64)
+    return Column(np.where(rows < 0, -1, trade[rows] if len(trade) else -1), labels)
+
+
+def _regulator(business: Column) -> Column:
+    known = regulators()
+    labels = sorted(known["regulators"])
+    of = [known["industries"].get(word) for word in business.labels]
+    place = np.array([labels.index(name) if name else -1 for name in of] + [-1], dtype=np.int64)
+    return Column(place[business.codes], labels)
+
+
+def _outside(ledger: Ledger, trunk: Column) -> Column:
+    """Whether a call over a trunk showed a number that the register does not name for it; -1 without a trunk."""
+    rows = _as_of(
+        ledger, ledger.registers["trunks"], [("trunk", trunk), ("number", dictionary(ledger.calls, "caller"))]
+    )
+    return Column(np.where(trunk.codes < 0, -1, (rows >= 0).astype(np.int64)), YES_NO)
+
+
+def _as_of(ledger: Ledger, register: pd.DataFrame, keys: Sequence[tuple[str, Column]]) -> Array:
+    """For each call the row of a register that held for it as known when it rang, or -1."""
+    start = ledger.calls["start"].to_numpy()
+    found = np.full(len(start), -1, dtype=np.int64)
+    if not len(register):
+        return found
+    asked, told = np.zeros(len(start), dtype=np.int64), np.zeros(len(register), dtype=np.int64)
+    for name, column in keys:
+        place = {label: code for code, label in enumerate(column.labels)}
+        of = register[name].map(place).fillna(-1).to_numpy(dtype=np.int64)
+        size = len(column.labels) + 1
+        asked = np.where((asked < 0) | (column.codes < 0), -1, asked * size + column.codes)
+        told = np.where((told < 0) | (of < 0), -1, told * size + of)
+    moment = register[["valid_from", "known_at"]].max(axis=1).dt.as_unit("ms").astype("int64").to_numpy()
+    ended = register["valid_to"].dt.as_unit("ms").astype("int64").to_numpy()
+    ends = np.where(register["valid_to"].isna(), np.iinfo(np.int64).max, ended)
+    left = pd.DataFrame({"key": asked, "at": start, "call": np.arange(len(start))})
+    left = left[np.isin(asked, told) & (asked >= 0)]
+    right = pd.DataFrame({"key": told, "since": moment, "row": np.arange(len(told))})[told >= 0]
+    right = right.sort_values("since", kind="stable")
+    joined = pd.merge_asof(left, right, left_on="at", right_on="since", by="key").dropna(subset=["row"])
+    row = joined["row"].to_numpy(dtype=np.int64)
+    holds = joined["at"].to_numpy() < ends[row]
+    found[joined["call"].to_numpy()[holds]] = row[holds]
+    return found

@@ -1,0 +1,85 @@
+"""Commands that share what is known of nuisance numbers, as tokens: a list, and buckets of it. Thin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+commands = typer.Typer()
+share = typer.Typer(no_args_is_help=True, help="Share nuisance numbers with handsets and other operators, as tokens.")
+commands.add_typer(share, name="share")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+SharingKey = Annotated[
+    Path, typer.Option("--key", help="Key file of the tokens that are shared; never the key of stored tokens.")
+]
+SigningKey = Annotated[Path, typer.Option(help="Ed25519 key (PEM) that signs.")]
+
+
+@share.command("list")
+def share_list(
+    numbers: Annotated[
+        Path, typer.Argument(help="Text file of all numbers that may be meant, as written, one a line.")
+    ],
+    out: Annotated[Path, typer.Option(help="New file for the list.")],
+    store_key: Annotated[Path, typer.Option(help="Key file of the tokens in verdicts and findings.")],
+    key: SharingKey,
+    signing_key: SigningKey,
+    epoch: Annotated[int, typer.Option(help="Grows with each list: an earlier one is no longer taken.")],
+    verdicts: Annotated[Path | None, typer.Option(help="What `callsieve score --out` wrote.")] = None,
+    findings: Annotated[Path | None, typer.Option(help="Findings (Parquet): number, nuisance, known_at.")] = None,
+    exclude: Annotated[Path | None, typer.Option(help="Tokens that were taken off a list, one a line.")] = None,
+    days: Annotated[float, typer.Option(help="How long it may be used.")] = 7.0,
+    json: Json = False,
+) -> None:
+    """Make a signed, expiring list of numbers that were certified or confirmed, and not taken off since."""
+    from datetime import UTC, datetime, timedelta
+
+    from ..features.pseudonyms import read_key
+    from ..serving.signing import read_signing_key
+    from ..serving.tokenlist import MOMENT, make
+    from . import console
+    from .sharing import choose, only, read_excluded
+
+    chosen = choose(verdicts, findings, excluded=read_excluded(exclude))
+    sharing, until = read_key(key), (datetime.now(UTC) + timedelta(days=days)).strftime(MOMENT)
+    with numbers.open(encoding="utf-8") as lines:
+        meant = only((line.strip() for line in lines), chosen.tokens, read_key(store_key), sharing)
+        facts = make(out, meant, sharing, read_signing_key(signing_key), epoch=epoch, valid_until=until)
+    facts |= {name: getattr(chosen, name) for name in ("certified", "confirmed", "cleared", "excluded")}
+    facts["not_found"] = len(chosen.tokens) - facts["tokens"] - facts["protected"]
+    if json:
+        console.emit_json(facts)
+    else:
+        rows = [(name, f"{value:,}") if isinstance(value, int) else (name, str(value)) for name, value in facts.items()]
+        console.show_table(str(out), ("", ""), rows)
+
+
+@share.command()
+def buckets(
+    tokens: Annotated[Path, typer.Argument(help="A list that `share list` or `token-list` made.")],
+    out: Annotated[Path, typer.Option(help="New or empty folder for the buckets; any web server serves it.")],
+    key: SharingKey,
+    signing_key: SigningKey,
+    least: Annotated[int, typer.Option(min=1, help="Listed numbers in each bucket.")] = 10,
+    json: Json = False,
+) -> None:
+    """Cut a list into buckets: who looks a number up says only that it is one of many."""
+    from ..features.pseudonyms import read_key
+    from ..serving.lookup import publish
+    from ..serving.signing import read_signing_key
+    from ..serving.tokenlist import TokenList
+    from . import console
+
+    signer = read_signing_key(signing_key)
+    held = TokenList.open(tokens, read_key(key), [signer.public_key()])
+    facts = publish(held, console.new_folder(out), signer, least=least)
+    if json:
+        console.emit_json(facts)
+    else:
+        console.say(
+            f"{out}: {facts['buckets']:,} buckets of at least {facts['smallest']:,} listed numbers; "
+            f"{facts['alike']:,} mobile numbers ask for the same one"
+        )
