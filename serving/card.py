@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .strictjson import as_fields, as_free, as_list, as_mapping, as_number, as_text, as_whole, decode, encode
 
-FORMAT = 1
+FORMAT = 2
 OPTIONAL_MODELS = ("content", "mode")
 MAX_FEATURES = 4096
 MAX_LEVELS = 1 << 16
@@ -81,12 +81,17 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Scores from `threshold` (raw score) on; its certificate over all calls and per observable stratum."""
+    """Scores from `threshold` (raw score) on; its certificate over all calls and per observable stratum.
+
+    Of calls whose caller is of a `silent` number class the band says nothing, whatever their score: too few innocent
+    ones were there to hold a threshold to.
+    """
 
     name: str
     threshold: float
     certificate: Certificate
     strata: Mapping[str, Certificate] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +188,13 @@ def from_json(data: bytes) -> Card:
 def _band_json(band: Band) -> dict[str, Any]:
     strata = {name: _certificate_json(certificate) for name, certificate in band.strata.items()}
     certificate = _certificate_json(band.certificate)
-    return {"name": band.name, "threshold": band.threshold, "certificate": certificate, "strata": strata}
+    return {
+        "name": band.name,
+        "threshold": band.threshold,
+        "certificate": certificate,
+        "strata": strata,
+        "silent": list(band.silent),
+    }
 
 
 def _certificate_json(certificate: Certificate) -> dict[str, Any]:
@@ -260,7 +271,8 @@ def _bands(value: Any) -> tuple[Band, ...]:
             as_text(band["name"], "thresholds: name"),
             as_number(band["threshold"], "threshold"),
         )
-        bands.append(Band(name, threshold, _certificate(band["certificate"], f"band {name!r}"), strata))
+        silent = tuple(as_text(word, "silent") for word in as_list(band["silent"], "silent", 0, 100))
+        bands.append(Band(name, threshold, _certificate(band["certificate"], f"band {name!r}"), strata, silent))
     if len({band.name for band in bands}) != len(bands):
         raise ValueError("thresholds: names must differ")
     if any(low.threshold > high.threshold for high, low in pairwise(bands)):

@@ -159,7 +159,10 @@ class Scorer:
         for band in self.bundle.thresholds:
             reached = raw >= band.threshold
             for value in np.unique(classes[reached]):
-                word = allowed(self.policy.of_band(band.name), band, _class_word(value))
+                name = _class_word(value)
+                if name in band.silent:
+                    continue
+                word = allowed(self.policy.of_band(band.name), band, name)
                 rows = reached & ((classes == value) | (np.isnan(classes) & math.isnan(value)))
                 action[rows] = np.maximum(action[rows], ACTIONS.index(word))
         return action

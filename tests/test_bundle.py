@@ -210,11 +210,11 @@ def test_what_is_no_signature_is_refused(folder, line):
     ("manifest", "rule"),
     [
         ({"kind": "audit log", "format": 1, "files": {}}, "kind must be"),
-        ({"kind": "callsieve bundle", "format": 2, "files": {}}, "format must be"),
-        ({"kind": "callsieve bundle", "format": 1, "files": {}}, "files must list"),
-        ({"kind": "callsieve bundle", "format": 1, "files": {"../model.txt": {}}}, "files must be among"),
+        ({"kind": "callsieve bundle", "format": 3, "files": {}}, "format must be"),
+        ({"kind": "callsieve bundle", "format": 2, "files": {}}, "files must list"),
+        ({"kind": "callsieve bundle", "format": 2, "files": {"../model.txt": {}}}, "files must be among"),
         (
-            {"kind": "callsieve bundle", "format": 1, "files": {"model.txt": {"sha256": "0", "size": 2**40}}},
+            {"kind": "callsieve bundle", "format": 2, "files": {"model.txt": {"sha256": "0", "size": 2**40}}},
             "size must",
         ),
         ([], "must be an object"),
@@ -285,8 +285,8 @@ def put(*path_and_value):
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        (put("format", 2), "format must be 1"),
-        (put("format", True), "format must be 1"),
+        (put("format", 3), "format must be 2"),
+        (put("format", True), "format must be 2"),
         (put("extra", 1), "missing or unknown: .*extra"),
         (lambda card: card.pop("epoch"), "missing or unknown: .*epoch"),
         (put("epoch", 5.0), "epoch must be a whole number"),

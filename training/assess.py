@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..serving.card import Band
+from .bands import TARGETS
 from .certify import certificate, choose_threshold
 from .console import Tell
 from .evidence import Evidence, judged, read_evidence
@@ -14,8 +15,7 @@ from .judge import RULE, Scored, data_figures, figures
 from .label_policy import read_label_policy
 from .scope import born_after
 from .score import open_scorer
-from .split import DAY, WINDOW_DAYS, codes
-from .train import TARGETS
+from .split import DAY, WINDOW_DAYS, caller_classes, codes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,7 +55,18 @@ def scored_calls(evidence: Evidence, rule: Array, raw: Array) -> Scored:
     known = judged(evidence, caller, read_label_policy())
     begin = int(start.min()) + WINDOW_DAYS * DAY
     lives = born_after(begin, known, caller, start)
-    return Scored(rule, raw, known, caller, callee, start, (start >= begin) & known.known, lives, 0)
+    return Scored(
+        rule,
+        raw,
+        caller_classes(evidence.calls),
+        known,
+        caller,
+        callee,
+        start,
+        (start >= begin) & known.known,
+        lives,
+        0,
+    )
 
 
 def best_rule(scored: Scored) -> Band:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..features.catalogue import NAMES
 from ..serving.bundle import Bundle
+from ..serving.scorer import STRATUM
+from .bands import spoken_of
 from .certify import ratio_interval
 from .evidence import Evidence, campaigns_of, judged
 from .feeds import complete
@@ -80,7 +83,8 @@ def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803
     """Which calls reach a model's certified threshold."""
     rows = np.ascontiguousarray(X[:, places(bundle.features)])
     raw = bundle.model.predict_raw(rows, threads=threads or 2)
-    return np.asarray(raw >= bundle.thresholds[0].threshold)
+    band, kind = bundle.thresholds[0], np.nan_to_num(X[:, NAMES.index(STRATUM)], nan=-1).astype(int)
+    return np.asarray(spoken_of(raw, kind, band.threshold, band.silent) >= band.threshold)
 
 
 def paired(one: Array, other: Array, nuisance: Array, caller: Array, gates: Gates, seed: int) -> Comparison:

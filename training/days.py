@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from ..features.catalogue import FEATURES, NAMES
 from ..features.keyed import KEYED_OPTIONAL
 from ..features.records import OUTCOMES, RELEASED_BY
-from .split import DAY, WINDOW_DAYS, codes
+from .bands import spoken_of
+from .split import DAY, WINDOW_DAYS, caller_classes, codes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -200,7 +201,10 @@ def told_of(stretch: Stretch, rows: Array) -> dict[str, Array]:
     raw = stretch.raw[rows]
     found = {"caller new this week": int(np.isnan(stretch.vectors.values(rows, NAMES.index("number_age"))).sum())}
     if not np.isnan(raw).all():
-        found |= {f"score in band {band.name}": int((raw >= band.threshold).sum()) for band in stretch.bands}
+        kind = caller_classes(stretch.calls.select(["caller_class"]).take(rows))
+        for band in stretch.bands:
+            held = spoken_of(raw, kind, band.threshold, band.silent)
+            found[f"score in band {band.name}"] = int((held >= band.threshold).sum())
     return {name: np.array([len(rows) - some, some, 0]) for name, some in found.items()}
 
 

@@ -253,6 +253,7 @@ def _said(bundle: Bundle) -> dict[str, Any]:
         "catalogue_hash": bundle.catalogue_hash,
         "features": list(bundle.features),
         "bands": {band.name: band.threshold for band in bundle.thresholds},
+        "silent": {band.name: list(band.silent) for band in bundle.thresholds},
     }
 
 

@@ -6,7 +6,7 @@ Headline figures are of the certifying fold: later than everything, and of group
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from sklearn.metrics import roc_curve
 
 from ..features.catalogue import DEFINED, NAMES
 from ..serving.card import Band, Card
+from .bands import bands_of, spoken_of
 from .baselines import baseline_scores
-from .certify import caller_bootstrap, certificate, choose_threshold
+from .certify import caller_bootstrap, certificate
 from .evaluate import (
     calibration_table,
     calls_to_detection,
@@ -31,7 +32,7 @@ from .evaluate import (
 from .evidence import Judged
 from .scope import choosing, lives_of, rows_of, seen_calls
 from .split import DAY
-from .train import MARGIN, TARGETS, Trained
+from .train import Trained
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -53,6 +54,7 @@ class Scored:
 
     rule: Array  # calls of the last hour
     raw: Array
+    kind: Array  # class of the caller, as `split.caller_classes`
     judged: Judged
     caller: Array
     callee: Array
@@ -68,7 +70,7 @@ def judge(t: Trained) -> dict[str, Any]:
     seen, lives = seen_calls(t.plan, t.fold, t.start, t.judged), lives_of(t.plan, t.fold, t.start, t.judged, t.caller)
     rule = t.feed.column(RULE, len(t.start))
     scored = Scored(
-        rule, t.raw, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed
+        rule, t.raw, t.kind, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed
     )  # fmt: skip
     band = t.card.thresholds[0]
     told = figures(scored, t.card, band_of(t, rule))
@@ -89,7 +91,10 @@ def judge(t: Trained) -> dict[str, Any]:
         "folds": t.card.training["folds"] | {"label_cutoff": t.card.training["label_cutoff"]},
         "rows": t.fitted["rows"] | {"certify": int(certify.sum()), "groups": t.fitted["groups"]},
         "bands": [band_json(b) for b in t.card.thresholds],
-        "seen": {"calls": int(seen.sum()), "catch": catch_of(scored, t.raw, band.threshold, seen)},
+        "seen": {
+            "calls": int(seen.sum()),
+            "catch": catch_of(scored, spoken_of(t.raw, t.kind, band.threshold, band.silent), band.threshold, seen),
+        },
         "unseen": {"calls": int(certify.sum()), "catch": told["headline"]["model"]["catch"]},
         "baselines": {name: headline_of(scored, raw, band_of(t, raw)) for name, raw in baseline_scores(t).items()},
         **told,
@@ -101,6 +106,7 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
     band = card.thresholds[0]
     nuisance = s.judged.nuisance
     model = headline_of(s, s.raw, band)
+    held = replace(s, raw=spoken_of(s.raw, s.kind, band.threshold, band.silent))
     return {
         "headline": {
             "model": model,
@@ -108,12 +114,12 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
             | {"rule": f"more than {int(np.ceil(rule.threshold)) - 1} calls in the last hour"},
         },
         "ranking": ranking_figures(s),
-        "slices": slice_figures(s, band),
-        "buckets": buckets(s, band),
+        "slices": slice_figures(held, band),
+        "buckets": buckets(held, band),
         "curve": {"model": curve(s.raw, nuisance, s.rows), "rule": curve(s.rule, nuisance, s.rows)}
         if both_kinds(s)
         else {},
-        "detection_curve": detection_curve(s, band, rule) if s.lives.any() else {},
+        "detection_curve": detection_curve(held, band, rule) if s.lives.any() else {},
         "reliability": reliability_figures(s, card),
         "precision_at_prior": priors(model["catch"]["call"]["rate"], model["bound"]),
     }
@@ -165,17 +171,16 @@ def _plain(column: pa.ChunkedArray) -> list[pa.Array]:
 
 
 def band_of(t: Trained, values: Array) -> Band:
-    """The threshold of other scores than the model's, held to the same benign error on the same folds."""
-    name, target = TARGETS[0]
+    """The band of other scores than the model's, held to the same benign error on the same folds; no guard is added."""
     benign = ~t.judged.nuisance & t.judged.known
     choose = choosing(t.plan, t.fold, t.start) & benign
     certify = rows_of("certify", t.plan.certify, t.fold, t.start) & benign
-    threshold = choose_threshold(values[choose], target, margin=MARGIN)
-    return Band(name, threshold, certificate("certify", values[certify], threshold, target))
+    return bands_of((values,), choose, certify, t.kind, 0.0)[0]
 
 
 def headline_of(s: Scored, raw: Array, band: Band) -> dict[str, Any]:
     """Benign pass with its bound, catch rate, and calls until detected."""
+    raw = spoken_of(raw, s.kind, band.threshold, band.silent)
     benign = s.rows & ~s.judged.nuisance
     found = certificate(band.certificate.fold, raw[benign], band.threshold, band.certificate.target)
     return {
@@ -253,7 +258,7 @@ def detection_curve(s: Scored, band: Band, rule: Band) -> dict[str, list[float]]
     return {
         "calls": [int(n) for n in calls],
         "model": found_by(s.raw[s.lives], band.threshold, s, calls),
-        "rule": found_by(s.rule[s.lives], rule.threshold, s, calls),
+        "rule": found_by(spoken_of(s.rule, s.kind, rule.threshold, rule.silent)[s.lives], rule.threshold, s, calls),
     }
 
 
@@ -309,6 +314,7 @@ def band_json(band: Band) -> dict[str, Any]:
         "name": band.name,
         "target": band.certificate.target,
         "threshold": band.threshold,
+        "silent": list(band.silent),
         "certificate": to_json(band.certificate),
         "strata": to_json(band.strata),
     }

@@ -17,13 +17,14 @@ import numpy as np
 from scipy.special import betaincinv, expit
 
 from ..features.records import NUMBER_CLASSES
+from .bands import spoken_of
 from .days import LEVELS, NO_YES, Day, Stretch, day_of, levels_of, midnight, spans
 from .evidence import read_evidence
 from .feeds import of_all
 from .record import REFERENCE
 from .reference import KINDS, Reference, chance, ks, log_odds, parts, psi, read_reference, shares
 from .score import open_scorer, score_calls
-from .split import DAY, WINDOW_DAYS
+from .split import DAY, WINDOW_DAYS, caller_classes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..serving.bundle import Bundle
+    from ..serving.card import Band
     from .console import Tell
 
     Array = npt.NDArray[Any]
@@ -141,7 +143,7 @@ def certificate(bundle: Bundle, stretch: Stretch, rows: slice, findings: pd.Data
     covered = sum(mix.get(word, 0.0) for word in seen)
     error = sum(mix.get(word, 0.0) * one.false_calls / one.benign_calls for word, one in seen.items())
     expected = error / covered if covered else None
-    benign, false = found_benign(stretch, rows.stop, findings, band.threshold)
+    benign, false = found_benign(stretch, rows.stop, findings, band)
     lowest = float(betaincinv(false, benign - false + 1, 1 - CONFIDENCE)) if false else 0.0
     until = datetime.fromisoformat(bundle.valid_until)
     ended = stretch.calls["start"][rows.stop - 1].as_py() >= until.timestamp() * 1000
@@ -166,7 +168,7 @@ def certificate(bundle: Bundle, stretch: Stretch, rows: slice, findings: pd.Data
     }
 
 
-def found_benign(stretch: Stretch, end: int, findings: pd.DataFrame, threshold: float) -> tuple[int, int]:
+def found_benign(stretch: Stretch, end: int, findings: pd.DataFrame, band: Band) -> tuple[int, int]:
     """Calls up to the day's end of callers who were found benign, and those of them that were flagged."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -178,7 +180,8 @@ def found_benign(stretch: Stretch, end: int, findings: pd.DataFrame, threshold: 
     # The first days only fill the windows.
     start = calls["start"].to_numpy()
     benign &= start >= start[0] + WINDOW_DAYS * DAY
-    return int(benign.sum()), int((stretch.raw[:end][benign] >= threshold).sum())
+    held = spoken_of(stretch.raw[:end], caller_classes(calls), band.threshold, band.silent)
+    return int(benign.sum()), int((held[benign] >= band.threshold).sum())
 
 
 def monitor(

@@ -18,12 +18,13 @@ from ..features.keyed import read_keyed
 from ..serving.policy import Policy, read_policy
 from ..serving.ruled import BITS, looked_at
 from ..serving.rules import ACTING
+from .bands import spoken_of
 from .certify import upper_bound
 from .console import Tell, say, show_table
 from .evidence import of_calls, parquet_table, read_reports
 from .ruling import met_of, rule_vectors
 from .score import open_registers, open_scorer, score_calls
-from .split import DAY, WINDOW_DAYS, codes
+from .split import DAY, WINDOW_DAYS, caller_classes, codes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -120,7 +121,8 @@ def rule_figures(
     if raw is not None:
         band = scorer.bundle.thresholds[0]
         found["model"] = {"id": scorer.bundle.model_id, "band": band.name, "certificate": asdict(band.certificate)}
-        found["model"] |= apart(raw >= band.threshold, met, told, chosen)
+        held = spoken_of(raw, caller_classes(calls)[judged], band.threshold, band.silent)
+        found["model"] |= apart(held >= band.threshold, met, told, chosen)
     return found
 
 

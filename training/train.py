@@ -5,7 +5,7 @@ vectors -> folds -> labels as of the cutoff -> fit -> calibrate and choose thres
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,11 +16,11 @@ import pandas as pd
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..features.catalogue import FEATURES, NAMES, catalogue_hash, columns_for
-from ..features.records import NUMBER_CLASSES
 from ..serving.booster import Booster
 from ..serving.bundle import save
 from ..serving.card import Band, Calibration, Card, Golden
-from .certify import certificate, choose_threshold, strata
+from .bands import GUARD, TARGETS, bands_of, spoken_of
+from .certify import certificate
 from .dataset import Dataset, build, fingerprint, join, labelled
 from .evidence import Evidence, Judged, campaigns_of, judged
 from .exclusions import labels_to_learn
@@ -39,12 +39,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, float], None]
 
-# The two bands and the benign error that each is to be certified for.
-TARGETS = (("certified", 1e-4), ("watch", 1e-3))
-# Part of the target that the choosing fold may show, and what is added to the threshold it gives (log-odds). Calls of
-# one caller are alike, so that the exact bound flatters a fold with few busy callers; the certificate is the judge.
-MARGIN = 0.4
-GUARD = 0.5
 GOLDEN_ROWS = 16
 LEAST_OF_A_CLASS = 200
 SCORED_AT_ONCE = 200_000  # calls, so that memory stays bounded
@@ -79,6 +73,7 @@ class Trained:
     start: Array
     judged: Judged
     raw: Array  # NaN where a call was not scored
+    kind: Array  # class of each call's caller, as `split.caller_classes`
     models: dict[str, str]
     card: Card
     golden_rows: Array
@@ -133,23 +128,22 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     benign, nuisance = certify & ~known.nuisance, certify & known.nuisance
     require_benign("choose", choose & ~known.nuisance)
     calibration, method = calibrate(raw[choose], known.nuisance[choose], group[choose])
-    bands = tuple(
-        band(name, target, (raw, raw_poorer), choose & ~known.nuisance, benign, kind) for name, target in TARGETS
-    )
-    found = certificate("certify", raw_poorer[benign], bands[0].threshold, TARGETS[0][1])
+    bands = bands_of((raw, raw_poorer), choose & ~known.nuisance, benign, kind, GUARD)
+    poorer_held = spoken_of(raw_poorer, kind, bands[0].threshold, bands[0].silent)
+    found = certificate("certify", poorer_held[benign], bands[0].threshold, TARGETS[0][1])
     fitted |= {
         "calibration": method,
         "groups": len(np.unique(group)),
         "rows": {n: len(d.y) for n, d in sides.items()},
         "sides": {n: fingerprint(d) for n, d in sides.items()},
-        "answered_only": asdict(found) | {"catch": share_of(raw_poorer[nuisance], bands[0].threshold)},
+        "answered_only": asdict(found) | {"catch": share_of(poorer_held[nuisance], bands[0].threshold)},
     }
     card = make_card(evidence, settings, folds, calibration, bands, classes, fitted)
     shown = np.flatnonzero(certify) if certify.any() else whole.rows
     golden = whole.at(shown[:: max(1, len(shown) // GOLDEN_ROWS)][:GOLDEN_ROWS])[:, columns]
     tell("certify", 1.0)
     return Trained(
-        evidence, settings, whole, folds, fold, caller, callee, start, known, raw, models, card, golden, fitted
+        evidence, settings, whole, folds, fold, caller, callee, start, known, raw, kind, models, card, golden, fitted
     )  # fmt: skip
 
 
@@ -276,30 +270,6 @@ def class_part(side: Dataset, columns: list[int], words_of_rows: Array, words: t
     code = pd.Index(words).get_indexer(pd.Index(words_of_rows))
     kept = code >= 0
     return Part(side.X[kept][:, columns], code[kept].astype(np.int64), side.weight[kept])
-
-
-def band(
-    name: str,
-    target: float,
-    raw_by_feed: Sequence[Array],
-    choose: Array,
-    certify: Array,
-    kind: Array,
-) -> Band:
-    """A threshold that holds on every feed of one fold, certified on the complete feed of a later one.
-
-    Args:
-        kind: class of each call's caller, as `split.caller_classes`.
-    """
-    raw = raw_by_feed[0]
-    threshold = GUARD + max(choose_threshold(one[choose], target, margin=MARGIN) for one in raw_by_feed)
-    words = np.array([*NUMBER_CLASSES, "unknown"])[kind[certify]]
-    return Band(
-        name,
-        threshold,
-        certificate("certify", raw[certify], threshold, target),
-        strata("certify", raw[certify], threshold, target, words),
-    )
 
 
 def make_card(
