@@ -34,7 +34,7 @@ def headline(figures: Mapping[str, Any]) -> None:
         error,
         ("benign pass, at least (95 %)", *(f"{1 - one['bound']:.4%}" for one in both)),
         ("same, callers resampled", *(f"{1 - one['bootstrap'][1]:.4%}" for one in both)),
-        ("certified at 1 in 10,000", *("yes" if one["certified"] else "no" for one in both)),
+        ("certified at 1 in 10,000", *(certified(one) for one in both)),
         *((f"nuisance caught, by {word}", *(rate(one["catch"][word]) for one in both)) for word in both[0]["catch"]),
         ("numbers ever found", *(share(one["detection"]["detected_share"]) for one in both)),
         *((f"calls until found, {word}", *(until(one["detection"], word) for one in both)) for word in QUANTILES),
@@ -44,6 +44,13 @@ def headline(figures: Mapping[str, Any]) -> None:
         f"{figures['data']['calls']:,} calls; judged on {figures['data']['judged_on']} ({figures['data']['source']})"
     )
     show_table(title, ("", "callsieve", both[1]["rule"]), rows)
+
+
+def certified(one: Mapping[str, Any]) -> str:
+    """Whether, and if so, whether it is worth anything."""
+    if one["certified"] and one["catch"]["call"]["rate"] == 0:
+        return "yes, but empty: it flags nothing"
+    return "yes" if one["certified"] else "no"
 
 
 def rate(value: Mapping[str, Any]) -> str:
