@@ -129,8 +129,7 @@ def sides(evidence, t, calls=None):
     labels = labels_of(evidence, t.settings, t.plan)
     learnt = learnt_rows(evidence.calls, labels, t.settings, told, caller, fold, t.plan)
     return {
-        name: build(t.feed.at(rows), evidence.calls, caller, caller, rows, said)
-        for name, (rows, said) in learnt.items()
+        name: build([(t.feed, rows, said)], evidence.calls, caller, caller) for name, (rows, said) in learnt.items()
     }
 
 

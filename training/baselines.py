@@ -50,8 +50,7 @@ def learning_side(t: Trained) -> Part:
     calls = t.evidence.calls
     labels = labels_of(t.evidence, t.settings, t.plan)
     sides = learnt_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
-    rows, told = sides["train"]
-    side = build(t.feed.at(rows), calls, groups(calls, campaigns_of(t.evidence)), t.caller, rows, told)
+    side = build([(t.feed, *sides["train"])], calls, groups(calls, campaigns_of(t.evidence)), t.caller)
     return Part(side.X, side.y, side.weight)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from .feeds import Feed
+
     Array = npt.NDArray[Any]
 
 _BLOCK = 1 << 24  # bytes that are hashed at a time
@@ -73,15 +75,23 @@ def labelled(
     return kept[known], told[known]
 
 
-def build(vectors: Array, calls: pa.Table, group: Array, caller: Array, rows: Array, told: pd.DataFrame) -> Dataset:
+def build(parts: Sequence[tuple[Feed, Array, pd.DataFrame]], calls: pa.Table, group: Array, caller: Array) -> Dataset:
     """What a model is fitted on. A call's weight is the confidence of its label: one dialler cannot outweigh a town.
 
     Args:
-        vectors: float64 (rows, features).
-        rows, told: as from `labelled`.
+        parts: one after the other: a feed that holds the vectors of some calls, and these calls and their labels as
+            from `labelled`.
+        group, caller: of each call of the table.
     """
+    rows = np.concatenate([some for _, some, _ in parts])
+    told = pd.concat([labels for _, _, labels in parts])
+    X = np.empty((len(rows), parts[0][0].X.shape[1]))  # noqa: N806
+    begin = 0
+    for feed, some, _ in parts:  # into its place at once: together they are large
+        feed.at(some, out=X[begin : begin + len(some)])
+        begin += len(some)
     return Dataset(
-        X=vectors,
+        X=X,
         y=told["nuisance"].to_numpy(dtype=np.int8),
         weight=told["confidence"].to_numpy(dtype=float),
         moment=calls["start"].to_numpy()[rows],
@@ -96,12 +106,6 @@ def before_held(since: pd.Series[pd.Timestamp], start: Array) -> Array:
     """Whether a call was made before the number came to its holder: the label is not of that call's maker."""
     early: Array = (since > pd.to_datetime(start, unit="ms", utc=True).to_numpy()).to_numpy()
     return early
-
-
-def join(parts: Sequence[Dataset]) -> Dataset:
-    """Datasets one after the other."""
-    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Dataset)}
-    return Dataset(**{name: np.concatenate(values) for name, values in columns.items()})
 
 
 def sample(caller: Array, rows: Array, most: int) -> Array:

@@ -39,13 +39,18 @@ class Feed:
     rows: Array
     X: Array
 
-    def at(self, rows: Array) -> Array:
-        """The vectors of these calls.
+    def at(self, rows: Array, out: Array | None = None) -> Array:
+        """The vectors of these calls, written to `out` if it is given.
 
         Raises:
             ValueError: if one of them is not held.
         """
-        return np.asarray(self.X[self._places(rows)])
+        return np.take(self.X, self._places(rows), axis=0, out=out, mode="clip")
+
+    def only(self, asked: Array) -> Feed:
+        """This feed with the vectors of the calls that are asked for alone. `asked`: bool, over all calls."""
+        kept = asked[self.rows]
+        return Feed(self.name, self.told, self.rows[kept], self.X[kept])
 
     def values(self, rows: Array, column: int) -> Array:
         """One column of the vectors of these calls. Raises: ValueError: as `at`."""

@@ -21,7 +21,7 @@ from ..serving.bundle import save
 from ..serving.card import Band, Calibration, Card, Golden
 from .bands import GUARD, TARGETS, bands_of, spoken_of
 from .certify import certificate
-from .dataset import Dataset, build, fingerprint, join, labelled
+from .dataset import Dataset, build, fingerprint, labelled
 from .evidence import Evidence, Judged, campaigns_of, judged
 from .exclusions import labels_to_learn
 from .feeds import Feed, answered, answered_only, complete
@@ -112,12 +112,10 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     )
     columns = places(settings.features)
     sides = {
-        name: join([
-            build(feed.at(learnt[feed.name][name][0]), calls, group, caller, *learnt[feed.name][name])
-            for feed in (whole, poorer)
-        ])
+        name: build([(feed, *learnt[feed.name][name]) for feed in (whole, poorer)], calls, group, caller)
         for name in ("train", "valid")
-    }  # fmt: skip
+    }
+    poorer = poorer.only(choose | certify)
     require_both("train", sides["train"].y)
     tell("fit", 0.35)
     models, classes, fitted = fit_models(sides, settings, lambda part: tell("fit", 0.35 + 0.35 * part))
