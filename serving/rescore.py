@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .caselog import Evidence, finite, floats, letters
+from .rules import Fact
 from .scorer import Scorer
 
 
@@ -21,9 +23,9 @@ class Rescored:
 def rescore(found: Evidence, scorer: Scorer) -> Rescored:
     """Judge the vector of a case once more by a bundle and a policy.
 
-    Rules that were broken are facts about the call, kept as they were found; they are not looked up again.
+    Rules that were met are facts about the call, kept as they were found; they are not looked up again.
     """
-    again = scorer.explain_row(floats(found.vector), found.at)
+    again = scorer.explain_row(floats(found.vector), found.at, tuple(map(_fact, found.rules)))
     now = {
         "model": again.model,
         "catalogue": scorer.bundle.catalogue_hash,
@@ -41,6 +43,11 @@ def rescore(found: Evidence, scorer: Scorer) -> Rescored:
     return Rescored(
         equal, tuple(f"{name}: {_short(then[name])}, now {_short(now[name])}" for name in now if name not in equal)
     )
+
+
+def _fact(plain: dict[str, Any]) -> Fact:
+    """A fact of the evidence; where it has no number, JSON had to have nothing."""
+    return Fact(**plain | {name: math.nan for name in ("value", "limit") if plain[name] is None})
 
 
 def _short(value: Any) -> str:

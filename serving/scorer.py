@@ -29,7 +29,7 @@ from .reasons import Reason, reasons
 from .registered import look_up
 from .registers import Registers
 from .ruled import actions, looked_at, met_rules
-from .rules import Fact, facts
+from .rules import BEHAVIOUR, BY_NAME, Fact, facts
 from .situation import situation
 
 STRATUM = "call_caller_class"
@@ -167,13 +167,27 @@ class Scorer:
                 action[rows] = np.maximum(action[rows], ACTIONS.index(word))
         return action
 
-    def explain_row(self, vector: Sequence[float], start: int = 0) -> Verdict:
-        """The verdict on a row of a table, with reasons. `start` is the call's, in Unix milliseconds. Never raises."""
+    def explain_row(self, vector: Sequence[float], start: int = 0, told: tuple[Fact, ...] | None = None) -> Verdict:
+        """The verdict on a row of a table, with reasons. Never raises.
+
+        Args:
+            start: the call's, in Unix milliseconds.
+            told: the facts that hold of the call; by default those that the row tells.
+        """
         try:
-            told = facts(situation(vector), self.policy.terms, None)
+            told = facts(situation(vector), self.policy.terms, None) if told is None else told
             return self._verdict(vector, start, case="", explain=True, told=told)
         except Exception as error:
             return self._unscored("", f"no score: {type(error).__name__}")
+
+    def action_if_cleared(self, verdict: Verdict) -> str:
+        """What is done with the call of a caller whom a person has cleared.
+
+        Neither the model nor how the number behaves counts; what the network saw and what registers say does.
+        """
+        return outcome(
+            self.policy, "pass", [fact.rule for fact in verdict.rules if BY_NAME[fact.rule].kind != BEHAVIOUR]
+        )
 
     def _judge(self, history: History, call: KeyedCall, *, explain: bool) -> Verdict:
         case = ""

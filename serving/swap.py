@@ -58,8 +58,7 @@ class Swap:
             ValueError: if the file holds anything but an epoch.
         """
         self.refusal: str | None = None
-        self._trusted, self._policy = tuple(trusted), policy
-        self._registers, self._unlisted = registers, unlisted
+        self._trusted, self._policy, self._registers, self._unlisted = tuple(trusted), policy, registers, unlisted
         self._file = Path(epoch_file) if epoch_file is not None else None
         self._kept = _read_epoch(self._file)
         self._epoch = max(minimum_epoch, self._kept)
@@ -110,15 +109,17 @@ class Swap:
     def score(self, history: History, call: KeyedCall) -> Verdict:
         """The verdict at ring time by the scorer in service. Never raises."""
         scorer = self._scorer
-        return _NONE if scorer is None else self._spare(scorer.score(history, call), call)
+        return _NONE if scorer is None else self._spare(scorer, scorer.score(history, call), call)
 
     def explain(self, history: History, call: KeyedCall) -> Verdict:
         """Like `score`, with reasons also for a call that passes."""
         scorer = self._scorer
-        return _NONE if scorer is None else self._spare(scorer.explain(history, call), call)
+        return _NONE if scorer is None else self._spare(scorer, scorer.explain(history, call), call)
 
-    def _spare(self, verdict: Verdict, call: KeyedCall) -> Verdict:
-        return verdict if self._unlisted is None else self._unlisted.spare(verdict, call)
+    def _spare(self, scorer: Scorer, verdict: Verdict, call: KeyedCall) -> Verdict:
+        if self._unlisted is None or verdict.action == "pass":
+            return verdict
+        return self._unlisted.spare(verdict, call, scorer.action_if_cleared(verdict))
 
     def _keep(self, epoch: int) -> None:
         """Before the bundle serves: had it served first, a crash could forget that it did."""

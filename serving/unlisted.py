@@ -42,8 +42,11 @@ class Cleared:
         self._path, self._until, self._seen = path, dict[str, int](), (0, 0, 0)
         self.look()
 
-    def spare(self, verdict: Verdict, call: KeyedCall) -> Verdict:
-        """The verdict, or "pass" if a person has cleared who calls.
+    def spare(self, verdict: Verdict, call: KeyedCall, otherwise: str) -> Verdict:
+        """The verdict, or another action if a person has cleared who calls.
+
+        Args:
+            otherwise: the action that facts alone lead to (`Scorer.action_if_cleared`).
 
         A caller is cleared for calls of its own: one that shows another number than the network's, or failed
         authentication, may be anybody's.
@@ -53,7 +56,7 @@ class Cleared:
         if call.presented_differs == 1 or call.attestation == _FAILED:
             return verdict
         self.spared += 1
-        return replace(verdict, action="pass", status=STATUS)
+        return replace(verdict, action=otherwise, status=STATUS)
 
     def look(self) -> None:
         """Take the file if it is another one than before."""

@@ -3,10 +3,15 @@
 import json
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from callsieve.serving.case_feed import take_in
+from callsieve.serving.caselog import letters
 from callsieve.serving.cases import CaseStore
+from callsieve.serving.policy import read_policy
+from callsieve.serving.rescore import rescore
+from callsieve.serving.scorer import Scorer
 from callsieve.serving.unlisted import STATUS
 from callsieve.training.auditlog import payloads
 from callsieve.training.place import SIGNING_KEY
@@ -108,6 +113,13 @@ def test_every_verdict_but_pass_has_its_evidence_and_none_else(running, tmp_path
 
     eventually(all_there)
     assert not seen & {said["case"] for _, said in verdicts if said["action"] == "pass"}
+    # Each of them is made again bit for bit, with the facts that the network saw.
+    scorer = Scorer.load(folder / "bundle", trusted=small.TRUSTED, policy=read_policy(folder / "policy.toml"))
+    found = [store.find(case, 0).evidence for case in seen]
+    assert {rescore(one, scorer).differences for one in found} == {()}
+    assert any(one.rules for one in found)
+    altered = replace(found[0], raw=letters([1.0]), policy="another")
+    assert [line.partition(":")[0] for line in rescore(altered, scorer).differences] == ["policy", "raw"]
     store.close()
 
 

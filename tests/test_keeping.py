@@ -60,7 +60,7 @@ def folder(world_folder, tmp_path):
             elif field.name in ("start", "recorded"):
                 table = table.set_column(place, field.name, pc.add(table[field.name], move))
         pq.write_table(table, out / f"{name}.parquet")
-    declare(out, "switch of the test", "contract", ["training", "export"])
+    declare(out, "switch of the test", "contract", ["training", "export"], "2999-12-31")
     return out
 
 
@@ -87,14 +87,21 @@ def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, wo
             with pytest.raises(ValueError, match=f"declared for training, export, not for {purpose}"):
                 read_evidence(folder, purpose)
     with pytest.raises(FileExistsError):
-        declare(folder, "again", "another basis", PURPOSES)
+        declare(folder, "again", "another basis", PURPOSES, "2999-12-31")
+    text = (folder / "dataset.json").read_text()
+    for old, new, says in (("2999-12-31", "2025-12-31", "was to be used until 2025-12-31"),
+                           ("2999-12-31", "soon", "Invalid isoformat"), ("contract", "", "basis must be"),
+                           ('"until"', '"to"', "missing or unknown")):  # fmt: skip
+        (folder / "dataset.json").write_text(text.replace(old, new))
+        with pytest.raises(ValueError, match=says):
+            allowed(folder, "training")
     (folder / "dataset.json").unlink()
     with pytest.raises(ValueError, match=r"expected dataset\.json"):
         read_evidence(folder)
     with pytest.raises(ValueError, match="purpose must be one of"):
         allowed(folder, "curiosity")
     with pytest.raises(ValueError, match="got curiosity"):
-        declare(tmp_path, "a", "b", ["curiosity"])
+        declare(tmp_path, "a", "b", ["curiosity"], "2999-12-31")
 
 
 def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder, log, told):  # noqa: F811

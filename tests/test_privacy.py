@@ -375,6 +375,7 @@ def keyed_folder(folder):
     }
     for name, columns in tables.items():
         pq.write_table(pa.table(columns | time), folder / f"register_{name}.parquet")
+    (folder / "world.json").write_text("{}")  # nobody's calls: of any age, for any purpose
     return folder, intake
 
 

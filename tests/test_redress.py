@@ -19,6 +19,7 @@ from callsieve.serving.case_feed import publish, take_in
 from callsieve.serving.cases import CaseStore
 from callsieve.serving.live import Live
 from callsieve.serving.policy import Policy
+from callsieve.serving.rules import BEHAVIOUR, BY_NAME, NETWORK, Fact
 from callsieve.serving.scorer import Scorer, Verdict
 from callsieve.serving.signing import read_public_key
 from callsieve.serving.swap import Swap
@@ -97,7 +98,7 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
     store.decide(labelled.case, "overturned", "reviewer-1", "he brings parcels", now + 1)
     assert publish(store, state, now + 2)
     end = time.monotonic() + 30
-    while unlisted.spare(labelled, Intake(Key("e1", b"k" * 32))(calls[-1])).action != "pass":
+    while unlisted.spare(labelled, Intake(Key("e1", b"k" * 32))(calls[-1]), "pass").action != "pass":
         assert time.monotonic() < end
         time.sleep(0.02)
     passed = live.attempt(attempt_of(calls[-1]))
@@ -168,23 +169,23 @@ def test_a_file_of_unlisted_callers_that_is_not_sound_changes_nothing(tmp_path):
     unlisted = Unlisted(path, every=60.0)
     verdict = small_verdict()
     call = keyed("e1.a")
-    assert unlisted.spare(verdict, call).action == "pass"
+    assert unlisted.spare(verdict, call, "pass").action == "pass"
     whole = path.read_bytes()
     for data in (b"", whole[:-20], whole.replace(b'"callers": 1', b'"callers": 2'), b"{}\n", b"[]\n", b"\xff\n"):
         path.write_bytes(data)
         faults = unlisted.faults
         unlisted.look()
-        assert (unlisted.faults, unlisted.spare(verdict, call).action) == (faults + 1, "pass")
+        assert (unlisted.faults, unlisted.spare(verdict, call, "pass").action) == (faults + 1, "pass")
     path.write_bytes(whole.replace(b"e1.a", b"e1.b"))
     path.chmod(0o660)  # somebody else may have written it
     unlisted.look()
-    assert unlisted.spare(verdict, call).action == "pass"
+    assert unlisted.spare(verdict, call, "pass").action == "pass"
     path.unlink()
     unlisted.look()
-    assert unlisted.spare(verdict, call).action == "pass"
+    assert unlisted.spare(verdict, call, "pass").action == "pass"
     write_unlisted(path, {}, 2)
     unlisted.look()
-    assert unlisted.spare(verdict, call) is verdict
+    assert unlisted.spare(verdict, call, "pass") is verdict
     unlisted.close()
 
 
@@ -192,12 +193,22 @@ def test_only_calls_of_its_own_are_spared_and_only_in_time(tmp_path):
     write_unlisted(tmp_path / FILE, {"e1.a": 1000}, 1)
     unlisted = Unlisted(tmp_path / FILE, every=60.0)
     verdict = small_verdict()
-    assert unlisted.spare(verdict, keyed("e1.a", start=999)).status == STATUS
+    assert unlisted.spare(verdict, keyed("e1.a", start=999), "pass").status == STATUS
     for call in (keyed("e1.a", start=1000), keyed("e1.b"), keyed("e1.a", presented_differs=1),
                  keyed("e1.a", attestation=3)):  # fmt: skip
-        assert unlisted.spare(verdict, call) is verdict
+        assert unlisted.spare(verdict, call, "pass") is verdict
     assert unlisted.spared == 1
     unlisted.close()
+
+
+def test_facts_hold_for_a_cleared_caller_too_but_not_how_its_number_behaves(wrong):
+    """A courier calls often, and may; but nobody is cleared to fail authentication."""
+    rules = {"ring_once": "screen", "authentication_failed": "block"}
+    scorer = Scorer(load(wrong, small.TRUSTED), Policy("1", {"certified": "label"}, rules, "the complaints office"))
+    assert {BY_NAME[name].kind for name in rules} == {BEHAVIOUR, NETWORK}
+    for names, action in (((), "pass"), (("ring_once",), "pass"), (tuple(rules), "block")):
+        told = tuple(Fact(name, "", "", float("nan"), float("nan"), "", "", "", "") for name in names)
+        assert scorer.action_if_cleared(replace(small_verdict(), rules=told)) == action
 
 
 def small_verdict():

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import smallmodels as small
 
-STORE, SHARED = Key("e1", bytes(range(32))), Key("share1", bytes(range(40)))
+STORE, SHARED = Key("e1", bytes(range(32))), Key("share1", bytes(range(40)), purpose="sharing")
 UNTIL = (datetime.now(UTC) + timedelta(days=7)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -92,7 +92,7 @@ def test_a_list_of_what_was_chosen_is_under_the_sharing_key(tmp_path, monkeypatc
     assert b"e1." not in (tmp_path / "tokens").read_bytes()
     asked[asked.index("sharing.key")] = "store.key"
     code, _, said = call(*asked[:3], "again", *asked[4:])
-    assert code == 1 and "expected a key that is used for nothing else" in said
+    assert code == 1 and "holds a key for records, expected one for sharing" in said
     code, _, said = call("buckets", "tokens", "--out", "folder", *keys)
     assert code == 1 and "must hold at least 10 numbers, got a list of 2" in said
     code, out, _ = call("buckets", "tokens", "--out", "folder", *keys, "--least", "2")

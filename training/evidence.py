@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..features.keyed import read_keyed
-from ..serving.retention import read_retention
-from .expiry import in_time
+from .expiry import still_kept
 from .label_policy import LabelPolicy
 from .labels import label_numbers
-from .purposes import Declared, allowed
+from .purposes import allowed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -150,7 +147,7 @@ def read_evidence(folder: Path, purpose: str = "training") -> Evidence:
         ValueError: in one line, if a file or a column is missing, or the folder is not for this purpose.
     """
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
-    kept = _still_kept(allowed(folder, purpose))
+    kept = still_kept(allowed(folder, purpose))
     calls, truth = kept(calls, "calls"), folder / "truth.parquet"
 
     def beside(name: str, schema: pa.Schema) -> pd.DataFrame | None:
@@ -167,21 +164,6 @@ def read_evidence(folder: Path, purpose: str = "training") -> Evidence:
         campaigns=beside("register_campaigns", CAMPAIGNS),
         exclusions=beside("exclusions", EXCLUSIONS),
     )
-
-
-def _still_kept(told: Declared) -> Callable[[pa.Table, str], pa.Table]:
-    """What lets through the rows of a table that may still be read."""
-    if told.simulated:
-        return lambda table, _name: table
-    rules, now = read_retention(), round(time.time() * 1000)
-
-    def kept(table: pa.Table, name: str) -> pa.Table:
-        left = in_time(table, name, rules, now)
-        if table.num_rows and not left.num_rows and name == "calls":
-            raise ValueError(f"calls: all {table.num_rows} rows are past their time by retention {rules.version}")
-        return left
-
-    return kept
 
 
 def read_reports(path: Path) -> pd.DataFrame:

@@ -5,7 +5,8 @@ A row's time is over when its moment lies more than the ceiling before now. A ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from ..serving.caselog import CASES
 from ..serving.events import REPORTS
 from ..serving.journal import numbers
 from ..serving.journal import path as journal_path
-from ..serving.retention import Kept, Retention
+from ..serving.retention import Kept, Retention, read_retention
+from .purposes import Declared
 from .rewrite import Rewritten, rewrite, sha256
 
 FOLLOWED = "call"  # the column by which rows go with their call
@@ -48,6 +50,24 @@ def moments(table: pa.Table, kept: Kept) -> pa.ChunkedArray:
     if pa.types.is_timestamp(moment.type):
         moment = moment.cast(pa.timestamp("ms", moment.type.tz), safe=False).cast(pa.int64())
     return moment
+
+
+def still_kept(told: Declared) -> Callable[[pa.Table, str], pa.Table]:
+    """What lets through the rows of a table (and its name) that may still be read; of a simulated world, all.
+
+    It raises `ValueError` where no call is left.
+    """
+    if told.simulated:
+        return lambda table, _name: table
+    rules, now = read_retention(), round(time.time() * 1000)
+
+    def kept(table: pa.Table, name: str) -> pa.Table:
+        left = in_time(table, name, rules, now)
+        if table.num_rows and not left.num_rows and name == "calls":
+            raise ValueError(f"calls: all {table.num_rows} rows are past their time by retention {rules.version}")
+        return left
+
+    return kept
 
 
 def in_time(table: pa.Table, name: str, rules: Retention, now: int) -> pa.Table:

@@ -14,9 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ..features.intake import Intake
 from ..features.keyed import read_keyed
 from ..features.pseudonyms import Key, is_token
-from ..serving.retention import read_retention
 from .evidence import fingerprint
-from .expiry import in_time
+from .expiry import still_kept
 from .gates import Gates
 from .purposes import allowed
 from .tickets import EXPORT, REIDENTIFY, Act, enter, of_tokens
@@ -28,9 +27,7 @@ def chosen(folder: Path, first: str, last: str) -> pa.Table:
     Raises:
         ValueError: if the folder is not declared for export, or a day is none.
     """
-    told, calls = allowed(folder, "export"), read_keyed(folder / "calls.parquet")
-    if not told.simulated:
-        calls = in_time(calls, "calls", read_retention(), _now())
+    calls = still_kept(allowed(folder, "export"))(read_keyed(folder / "calls.parquet"), "calls")
     begin, end = (round(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000) for day in (first, last))
     start = calls["start"]
     return calls.filter(pc.and_(pc.greater_equal(start, begin), pc.less(start, end + 86_400_000)))
@@ -91,7 +88,3 @@ def reidentify(
     enter(log, act, tickets, gates, key)
     intake, wanted = Intake(number_key), set(tokens)
     return ((token, text) for text in candidates if (token := intake.token("number", text)) in wanted and token)
-
-
-def _now() -> int:
-    return round(datetime.now(tz=UTC).timestamp() * 1000)

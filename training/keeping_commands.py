@@ -39,6 +39,7 @@ def declare(
     source: Annotated[str, typer.Option(help="Where the calls come from.")],
     basis: Annotated[str, typer.Option(help="Legal basis on which they are held.")],
     purpose: Annotated[list[str], typer.Option(help="What they may be used for; once for each.")],
+    until: Annotated[str, typer.Option(help="Last UTC day on which they may, such as 2027-01-31.")],
     json: Json = False,
 ) -> None:
     """Say where a folder's calls come from and what they may be used for; readers refuse a folder without it."""
@@ -46,8 +47,8 @@ def declare(
 
     from . import console, purposes
 
-    told = asdict(purposes.declare(folder, source, basis, purpose))
-    console.emit_json(told) if json else console.say(f"{folder}: for {', '.join(told['purposes'])}")
+    told = asdict(purposes.declare(folder, source, basis, purpose, until))
+    console.emit_json(told) if json else console.say(f"{folder}: for {', '.join(told['purposes'])}, until {until}")
 
 
 @retention.command("run")

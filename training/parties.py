@@ -19,6 +19,8 @@ from ..features.keyed import read_keyed
 from ..features.pseudonyms import is_token
 from ..serving.policy import ACTIONS
 from .digits import long_digits
+from .expiry import still_kept
+from .purposes import allowed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -56,12 +58,14 @@ class Ledger:
 def read_ledger(folder: Path, verdicts: Path | None = None) -> Ledger:
     """Read the calls of a folder with its registers and reports; those that are not there are empty.
 
+    Calls past their time are not read.
+
     Args:
         verdicts: what `callsieve score --out` wrote for these very calls.
     Raises:
-        ValueError: if a file is not what it should be.
+        ValueError: if a file is not what it should be, or the folder was not declared for statistics.
     """
-    calls = read_keyed(folder / "calls.parquet").sort_by("start")
+    calls = still_kept(allowed(folder, "statistics"))(read_keyed(folder / "calls.parquet").sort_by("start"), "calls")
     registers = {name: _table(folder / f"register_{name}.parquet", columns) for name, columns in REGISTERS.items()}
     reports = _table(folder / "reports.parquet", ("number", "reporter", "at", "known_at"))
     return Ledger(calls, registers, reports, None if verdicts is None else _actions(verdicts, calls))

@@ -62,8 +62,14 @@ def rekey_everything(
 
 
 def rekey_folder(folder: Path, keys: Rekeying) -> dict[str, int]:
-    """Key the tables of a folder anew; how many rows each has."""
-    return {where.name: rewrite(where, partial(_turned, keys)).rows_after for where in sorted(folder.glob("*.parquet"))}
+    """Key the tables of a folder anew, and registers as `serving.registers` reads them; how many rows each has."""
+    tables = sorted(folder.glob("*.parquet"))
+    counts = {where.name: rewrite(where, partial(_turned, keys)).rows_after for where in tables}
+    for where in sorted(folder.glob("*.jsonl")):
+        lines = where.read_bytes().splitlines(keepends=True)
+        write_whole(where, b"".join(map(keys.line, lines)))
+        counts[where.name] = len(lines)
+    return counts
 
 
 def rekey_cases(url: str, state: Path | None, keys: Rekeying) -> dict[str, int]:

@@ -44,7 +44,7 @@ def share_list(
     from .sharing import choose, only, read_excluded
 
     chosen = choose(verdicts, findings, excluded=read_excluded(exclude))
-    sharing, until = read_key(key), (datetime.now(UTC) + timedelta(days=days)).strftime(MOMENT)
+    sharing, until = read_key(key, "sharing"), (datetime.now(UTC) + timedelta(days=days)).strftime(MOMENT)
     with numbers.open(encoding="utf-8") as lines:
         meant = only((line.strip() for line in lines), chosen.tokens, read_key(store_key), sharing)
         facts = make(out, meant, sharing, read_signing_key(signing_key), epoch=epoch, valid_until=until)
@@ -74,7 +74,7 @@ def buckets(
     from . import console
 
     signer = read_signing_key(signing_key)
-    held = TokenList.open(tokens, read_key(key), [signer.public_key()])
+    held = TokenList.open(tokens, read_key(key, "sharing"), [signer.public_key()])
     facts = publish(held, console.new_folder(out), signer, least=least)
     if json:
         console.emit_json(facts)

@@ -93,7 +93,7 @@ class Engine:
         verdict: Verdict = self.scorer.score(self.history, keyed)
         if self.cleared is not None:
             self.cleared.look()
-            verdict = self.cleared.spare(verdict, keyed)
+            verdict = self.cleared.spare(verdict, keyed, self.scorer.action_if_cleared(verdict))
         self.history.observe(keyed)
         self.pending[call_id] = Pending(keyed, tag)
         if len(self.pending) > PENDING:
