@@ -265,8 +265,8 @@ def tables(draw):
 def ringing(draw):
     pick = lambda words: draw(st.sampled_from(words))
     return drawn.A_CALL | {
-        "start": draw(st.integers(0, 8)), "caller": pick(NUMBERS), "callee": pick(NUMBERS), "caller_block": pick(BLOCKS),
-        "trunk": pick([None, *TRUNKS]), "caller_class": pick(["mobile", "fixed", "400"]),
+        "start": draw(st.integers(0, 8)), "caller": pick(NUMBERS), "callee": pick(NUMBERS),
+        "caller_block": pick(BLOCKS), "trunk": pick([None, *TRUNKS]), "caller_class": pick(["mobile", "fixed", "400"]),
     }  # fmt: skip
 
 

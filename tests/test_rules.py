@@ -306,6 +306,11 @@ def test_evidence_names_the_row_and_since_when_it_is_known(folder, registers):
     assert "14:00" in told["outside_hours"].zh
     for fact in told.values():
         assert "{" not in fact.en + fact.zh
+    guarded = intake(Call(LATE, catalogued.CALLERS[4], catalogued.CALLEES[9]))
+    guards = {fact.rule: fact.entry for fact in scorer.score(History(), guarded).rules if fact.register == "protected"}
+    assert guards == {
+        f"protected_{one}": registers.entry("protected", i)[0] for i, one in enumerate(("caller", "callee"))
+    }
 
 
 def test_a_contract_is_held_against_what_was_counted(folder, registers):
