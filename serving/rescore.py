@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .caselog import Evidence, finite, floats, letters
+from .rules import Fact
 from .scorer import Scorer
 
 
@@ -21,9 +22,10 @@ class Rescored:
 def rescore(found: Evidence, scorer: Scorer) -> Rescored:
     """Judge the vector of a case once more by a bundle and a policy.
 
-    Rules that were broken are facts about the call, kept as they were found; they are not looked up again.
+    Rules that were met are facts about the call, kept as they were found; they are not looked up again.
     """
-    again = scorer.explain_row(floats(found.vector), found.at)
+    told = tuple(Fact(**rule) for rule in found.rules)
+    again = scorer.explain_row(floats(found.vector), found.at, told, always=False)
     now = {
         "model": again.model,
         "catalogue": scorer.bundle.catalogue_hash,

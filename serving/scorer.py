@@ -167,11 +167,19 @@ class Scorer:
                 action[rows] = np.maximum(action[rows], ACTIONS.index(word))
         return action
 
-    def explain_row(self, vector: Sequence[float], start: int = 0) -> Verdict:
-        """The verdict on a row of a table, with reasons. `start` is the call's, in Unix milliseconds. Never raises."""
+    def explain_row(
+        self, vector: Sequence[float], start: int = 0, told: tuple[Fact, ...] | None = None, *, always: bool = True
+    ) -> Verdict:
+        """The verdict on a row of a table, with reasons. Never raises.
+
+        Args:
+            start: of the call, Unix milliseconds.
+            told: the facts that were found when it rang; by default those that the row shows.
+            always: with reasons also where bands lead to nothing; else only where `score` gives them.
+        """
         try:
-            told = facts(situation(vector), self.policy.terms, None)
-            return self._verdict(vector, start, case="", explain=True, told=told)
+            told = facts(situation(vector), self.policy.terms, None) if told is None else told
+            return self._verdict(vector, start, case="", explain=always, told=told)
         except Exception as error:
             return self._unscored("", f"no score: {type(error).__name__}")
 

@@ -13,10 +13,12 @@ from callsieve.features.intake import Intake
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, Call
 from callsieve.features.table import vectors
 from callsieve.serving import wire
+from callsieve.serving.caselog import evidence, evidence_from_line, evidence_to_line
 from callsieve.serving.live import Live
 from callsieve.serving.policy import ACTIONS, Policy, outcome, read_policy
 from callsieve.serving.registered import Registered, Terms, look_up
 from callsieve.serving.registers import Registers, columns_of
+from callsieve.serving.rescore import rescore
 from callsieve.serving.ruled import BITS, actions, looked_at, met_rules, names_of
 from callsieve.serving.rules import ACTING, BY_NAME, CLASSES_ZH, GUARD, NETWORK, PROTECTED, RULES, hits
 from callsieve.serving.scorer import Scorer
@@ -323,6 +325,20 @@ def test_a_contract_is_held_against_what_was_counted(folder, registers):
     (fact,) = (fact for fact in verdicts[2].rules if fact.rule == "contract_frequency")
     assert (fact.value, fact.limit) == (2.0, 2.0)
     assert fact.en == "This number made 2 calls in the last 24 hours; its contract allows 2."
+
+
+def test_a_case_is_judged_again_with_the_facts_of_then(folder, registers, calls):
+    """Whether a rule, a band or both led to the action; the registers are not asked again."""
+    scorer, other, history, met = load(folder, HARSH, registers), load(folder, HARSH), History(), set()
+    for call in catalogued.keyed(calls):
+        vector, verdict = history.vector(call), scorer.score(history, call)
+        history.observe(call)
+        if verdict.action != "pass":
+            kept = evidence_from_line(evidence_to_line(evidence(verdict, call, vector, scorer)))
+            again = rescore(kept, other)
+            assert again.differences == ()
+            met.add((bool(verdict.band), bool(verdict.rules)))
+    assert met >= {(True, False), (True, True), (False, True)}
 
 
 class Broken(Registers):
