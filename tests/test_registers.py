@@ -175,6 +175,7 @@ def test_files_of_a_scorer_are_checked_line_by_line(world_folder, tmp_path):
 mobiles = st.integers(13_800_130_000, 13_800_175_000)
 
 
+@pytest.mark.source("L15", by="training/ranges.py")
 @given(mobiles, mobiles)
 def test_a_range_is_its_numbers_each_once(one, other):
     low, high = sorted((one, other))
@@ -335,6 +336,7 @@ def known_of(registered, row=None):
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
+@pytest.mark.source("L7", by="serving/registered.py")
 @settings(max_examples=50, deadline=None)
 @given(tables(), st.lists(ringing(), min_size=4, max_size=8))
 def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_tables, calls):
@@ -353,6 +355,7 @@ def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_ta
             assert behind["known_at"] < call["start"]
 
 
+@pytest.mark.source("L7", by="training/asof.py")
 def test_parts_of_a_table_are_joined_as_the_whole(world, world_folder, monkeypatch):
     joins, calls = AsOf(read_registers(world_folder, KEY).registers, TERMS), world.calls.slice(0, 30_000)
     whole = joins.registered(calls)
