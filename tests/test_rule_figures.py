@@ -162,5 +162,8 @@ def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_pa
     assert {row["to"] for row in found["actions"]} == {"label", "screen", "block"} - (
         set() if found["rules"].get("contract_frequency") else {"screen"}
     )
-    same = told("policy", "diff", tmp_path / "eager.toml", tmp_path / "eager.toml", *common)
-    assert (same["changed"], same["actions"], same["rules"]) == (0, [], {})
+    back = told("policy", "diff", tmp_path / "eager.toml", tmp_path / "none.toml", *common)
+    assert {(row["to"], row["from"], row["calls"]) for row in back["actions"]} == {
+        (row["from"], row["to"], row["calls"]) for row in found["actions"]
+    }
+    assert back["rules"] == found["rules"]
