@@ -27,7 +27,7 @@ appeal = "office"
 certified = "label"
 watch = "label"
 [rules]
-authentication_failed = "block"
+shown_number_differs = "block"
 contract_frequency = "screen"
 outside_trunk_ranges = "label"
 """
