@@ -118,19 +118,22 @@ def outcome(policy: Policy, banded: str, hits: Collection[str]) -> str:
     >>> outcome(Policy("1", {}, {"ring_once": "screen"}), "label", {"ring_once"})
     'screen'
     """
-    if "protected_callee" in hits:
-        return "pass"
     if "protected_caller" in hits:
         # Whoever shows the number of the police need not be the police: say so, but never block.
         seen = [policy.of_rule(name) for name in hits if BY_NAME[name].kind == NETWORK]
-        return min(_strongest(["pass", *seen]), "label", key=ACTIONS.index)
+        return _at_most("label", _strongest(["pass", *seen]))
     if "accepted_category" in hits:
-        banded = min(banded, policy.accepted, key=ACTIONS.index)
-    return _strongest([banded, *(policy.of_rule(name) for name in hits)])
+        banded = _at_most(policy.accepted, banded)
+    done = _strongest([banded, *(policy.of_rule(name) for name in hits)])
+    return _at_most("label", done) if "protected_callee" in hits else done
 
 
 def _strongest(actions: Sequence[str]) -> str:
     return max(actions, key=ACTIONS.index)
+
+
+def _at_most(limit: str, action: str) -> str:
+    return min(limit, action, key=ACTIONS.index)
 
 
 def _terms(table: Mapping[str, Any]) -> Terms:

@@ -25,7 +25,8 @@ def rescore(found: Evidence, scorer: Scorer) -> Rescored:
 
     Rules that were met are facts about the call, kept as they were found; they are not looked up again.
     """
-    again = scorer.explain_row(floats(found.vector), found.at, tuple(map(_fact, found.rules)))
+    told = tuple(map(_fact, found.rules))
+    again = scorer.explain_row(floats(found.vector), found.at, told, always=False)
     now = {
         "model": again.model,
         "catalogue": scorer.bundle.catalogue_hash,

@@ -188,8 +188,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "protected_callee", GUARD, lambda s, _: _among(s.callee_class, PROTECTED) | (s.callee_protected == 1),
         "", "", "callee",
-        "An emergency, public-service or registered protected number is called: calls to it pass.",
-        "被叫为紧急、公共服务或受保护号码,呼叫一律放行。",
+        "An emergency, public-service or registered protected number is called: calls to it are never blocked.",
+        "被叫为紧急、公共服务或受保护号码,呼叫一律不得拦截。",
     ),
     Rule(
         "accepted_category", GUARD, lambda s, _: s.accepts == 1, "", "", "preferences",

@@ -167,16 +167,19 @@ class Scorer:
                 action[rows] = np.maximum(action[rows], ACTIONS.index(word))
         return action
 
-    def explain_row(self, vector: Sequence[float], start: int = 0, told: tuple[Fact, ...] | None = None) -> Verdict:
+    def explain_row(
+        self, vector: Sequence[float], start: int = 0, told: tuple[Fact, ...] | None = None, *, always: bool = True
+    ) -> Verdict:
         """The verdict on a row of a table, with reasons. Never raises.
 
         Args:
-            start: the call's, in Unix milliseconds.
-            told: the facts that hold of the call; by default those that the row tells.
+            start: of the call, Unix milliseconds.
+            told: the facts that were found when it rang; by default those that the row shows.
+            always: with reasons also where bands lead to nothing; else only where `score` gives them.
         """
         try:
             told = facts(situation(vector), self.policy.terms, None) if told is None else told
-            return self._verdict(vector, start, case="", explain=True, told=told)
+            return self._verdict(vector, start, case="", explain=always, told=told)
         except Exception as error:
             return self._unscored("", f"no score: {type(error).__name__}")
 

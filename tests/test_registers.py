@@ -7,9 +7,11 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 import pytest
+from callsieve.features import keyed
 from callsieve.features.intake import Intake
 from callsieve.features.numbers import parse
 from callsieve.features.pseudonyms import Key
+from callsieve.serving.policy import read_policy
 from callsieve.serving.registered import Terms, look_up
 from callsieve.serving.registers import OPTIONAL, SCHEMA, Registers, columns_of
 from callsieve.serving.timeline import NEVER, NOTHING, Span, as_of, steps
@@ -173,6 +175,7 @@ def test_files_of_a_scorer_are_checked_line_by_line(world_folder, tmp_path):
 mobiles = st.integers(13_800_130_000, 13_800_175_000)
 
 
+@pytest.mark.source("L15", by="training/ranges.py")
 @given(mobiles, mobiles)
 def test_a_range_is_its_numbers_each_once(one, other):
     low, high = sorted((one, other))
@@ -228,12 +231,17 @@ def test_the_command_writes_what_a_scorer_reads_and_tells_what_was_put_apart(tmp
 
 # Joins
 
-NUMBERS = [KEY.token("number", str(n)) for n in range(3)]
+# Few of each, so that they meet.
+NUMBERS = [KEY.token("number", str(n)) for n in range(2)]
 BLOCKS = [KEY.token("block", str(n)) for n in range(2)]
 TRUNKS = [KEY.token("trunk", str(n)) for n in range(2)]
 WORDS = {"number": NUMBERS, "block": BLOCKS, "trunk": TRUNKS, "text": ["loans", "own use", "any"],
          "flag": [True, False], "hour": [0, 18], "count": [3, 200]}  # fmt: skip
 TERMS = Terms(marketing=("loans",), uses={"own use": ("mobile", "fixed"), "any": ()})
+
+
+soon = st.integers(0, 6)
+near = st.builds(Span, soon, soon | st.just(NEVER), soon).filter(lambda span: span.valid_from <= span.valid_to)
 
 
 @st.composite
@@ -243,22 +251,23 @@ def rows_of(draw, table):
         row[name] = draw(st.sampled_from([None, row[name]]))
     if "block" in row:
         row["number"] = None if row["block"] else row["number"]
-    span = draw(spans)
+    span = draw(near)
     return row | span._asdict() | {"valid_to": None if span.valid_to == NEVER else span.valid_to}
 
 
 @st.composite
 def tables(draw):
-    names = draw(st.sets(st.sampled_from(sorted(SCHEMA)), min_size=1))
-    return {name: draw(st.lists(rows_of(name), min_size=1, max_size=6)) for name in sorted(names)}
+    absent = draw(st.sets(st.sampled_from(sorted(SCHEMA)), max_size=3))
+    names = sorted(SCHEMA.keys() - absent)
+    return {name: draw(st.lists(rows_of(name), min_size=1, max_size=5)) for name in names}
 
 
 @st.composite
 def ringing(draw):
     pick = lambda words: draw(st.sampled_from(words))
     return drawn.A_CALL | {
-        "start": draw(moments), "caller": pick(NUMBERS), "callee": pick(NUMBERS), "caller_block": pick(BLOCKS),
-        "trunk": pick([None, *TRUNKS]), "caller_class": pick(["mobile", "fixed", "400"]),
+        "start": draw(st.integers(0, 8)), "caller": pick(NUMBERS), "callee": pick(NUMBERS),
+        "caller_block": pick(BLOCKS), "trunk": pick([None, *TRUNKS]), "caller_class": pick(["mobile", "fixed", "400"]),
     }  # fmt: skip
 
 
@@ -327,8 +336,9 @@ def known_of(registered, row=None):
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
-@settings(max_examples=120, deadline=None)
-@given(tables(), st.lists(ringing(), min_size=1, max_size=5))
+@pytest.mark.source("L7", by="serving/registered.py")
+@settings(max_examples=50, deadline=None)
+@given(tables(), st.lists(ringing(), min_size=4, max_size=8))
 def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_tables, calls):
     columns = {
         name: {column: [row[column] for row in rows] for column in columns_of(name)}
@@ -345,16 +355,29 @@ def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_ta
             assert behind["known_at"] < call["start"]
 
 
+@pytest.mark.source("L7", by="training/asof.py")
 def test_parts_of_a_table_are_joined_as_the_whole(world, world_folder, monkeypatch):
-    joins = AsOf(read_registers(world_folder, KEY).registers, TERMS)
-    whole = joins.registered(world.calls)
-    monkeypatch.setattr("callsieve.training.asof.PART_ROWS", 30_001)
+    joins, calls = AsOf(read_registers(world_folder, KEY).registers, TERMS), world.calls.slice(0, 30_000)
+    whole = joins.registered(calls)
+    monkeypatch.setattr("callsieve.training.asof.PART_ROWS", 12_001)
     for field in fields(whole):
         if field.name != "rows":
-            parts = np.concatenate([getattr(found, field.name) for _, found in joins.parts(world.calls)])
+            parts = np.concatenate([getattr(found, field.name) for _, found in joins.parts(calls)])
             np.testing.assert_array_equal(parts, getattr(whole, field.name))
     assert np.nansum(whole.campaign) > 100
     assert np.nansum(whole.consent) > 100
+
+
+def test_calls_of_a_world_are_looked_up_one_by_one_as_they_are_joined(world, world_folder):
+    registers = read_registers(world_folder, KEY).registers
+    terms = read_policy().terms
+    some = world.calls.take(list(range(0, world.calls.num_rows, 40)))
+    joined, known = AsOf(registers, terms).registered(some), 0
+    for row, call in enumerate(keyed.keyed_calls(some)):
+        told = known_of(look_up(registers, call, terms))
+        assert told == known_of(joined, row)
+        known += len(told)
+    assert known > 3 * some.num_rows
 
 
 def test_what_became_known_later_changes_nothing(world, world_folder):

@@ -116,6 +116,9 @@ def agi(
     state: Annotated[Path, typer.Option("--state", help="Folder of what outlives the process.")],
     trust: Trust = None,
     policy: Annotated[Path | None, typer.Option("--policy", help="Policy file; the shipped one by default.")] = None,
+    registers: Annotated[
+        Path | None, typer.Option("--registers", help="Folder that `callsieve registers` wrote.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 4573,
     zone: Annotated[str, typer.Option(help="Time zone of hours and days.")] = "Asia/Shanghai",
@@ -132,7 +135,7 @@ def agi(
 
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     signer = read_public_key(trust or bundle.parent / "signer.pub")
-    judge = Swap(trusted=[signer], policy=read_policy(policy), epoch_file=state / "epoch",
+    judge = Swap(trusted=[signer], policy=read_policy(policy), registers=registers, epoch_file=state / "epoch",
                  unlisted=Unlisted(state / FILE))  # fmt: skip
     judge.load(bundle)
     live = Live(judge, Intake(read_key(key), zone), state)
