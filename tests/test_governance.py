@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from callsieve.features.intake import Intake
+from callsieve.features.pseudonyms import Key
 from callsieve.training.__main__ import main
 from callsieve.training.governance import calls_shown, days_of, govern, period_of
 from callsieve.training.governance_page import page
@@ -264,6 +267,57 @@ def test_callers_of_one_list_are_a_group_and_others_are_not():
     assert all(of[who] == of[0] != {-1} for who in range(6)) and all(of[who] == of[6] != of[0] for who in range(6, 12))
     assert all(of[who] == {-1} for who in range(12, 24))
     assert groups(caller, callee, caller >= 24)[1] == 0
+
+
+def test_more_than_chance_but_not_by_far_is_no_group():
+    """Twenty callers of 200 people out of 1,000; two of them share 120, where chance gives 40."""
+    rng = np.random.default_rng(2)
+    drawn = [rng.permutation(1000)[:200] for _ in range(20)]
+    drawn[1] = np.concatenate([drawn[0][:120], np.setdiff1d(np.arange(1000), drawn[0])[:80]])
+    calls = np.array([(caller, callee) for caller, people in enumerate(drawn) for callee in people]).T
+    assert groups(*calls, np.ones(calls.shape[1], dtype=bool))[1] == 0
+    drawn[1] = np.concatenate([drawn[0][:190], np.setdiff1d(np.arange(1000), drawn[0])[:10]])
+    calls = np.array([(caller, callee) for caller, people in enumerate(drawn) for callee in people]).T
+    assert groups(*calls, np.ones(calls.shape[1], dtype=bool))[1] == 1
+
+
+@pytest.fixture(scope="module")
+def bulk(tmp_path_factory):
+    """Three numbers of one block call 60, 60 and 40 people in a day; the second is registered, until noon."""
+    folder, intake = tmp_path_factory.mktemp("bulk"), Intake(Key("e1", b"k" * 32))
+    numbers, morning = ["13800000001", "13800000002", "13800000003"], datetime(2026, 3, 3, 1, tzinfo=UTC)
+    rows = [(who, n) for who, many in zip(numbers, (60, 60, 40), strict=True) for n in range(many)]
+    table = {
+        "start": pa.array([morning + timedelta(minutes=9 * n) for _, n in rows], pa.timestamp("ms", "UTC")),
+        "caller": [who for who, _ in rows],
+        "callee": [f"139{n:08d}" for _, n in rows],
+        "outcome": ["answered"] * len(rows),
+        "attestation": ["failed" if n % 10 == 0 else "A" for _, n in rows],
+    }
+    pq.write_table(intake.table(pa.table(table).sort_by("start")), folder / "calls.parquet")
+    always, noon = datetime(2026, 1, 1, tzinfo=UTC), morning + timedelta(hours=3)
+    register = {"number": intake.keyed("number", pa.array(numbers[1:2])), "business": ["loans"], "valid_from": [always]}
+    moments = {"valid_from": [always], "valid_to": [noon], "known_at": [always]}
+    register |= {name: pa.array(value, pa.timestamp("ms", "UTC")) for name, value in moments.items()}
+    pq.write_table(pa.table(register), folder / "register_campaigns.parquet")
+    return read_ledger(folder)
+
+
+def test_a_registration_ends_and_a_failed_attestation_is_a_false_number(bulk):
+    found, calls = columns(bulk), bulk.calls.to_pandas()
+    hours = (calls["start"] - calls["start"].min()) / 3_600_000
+    mine = (calls["caller"].astype(object).map(calls["caller"].value_counts()) == 60) & (found["registered"].codes == 0)
+    assert (hours[found["registered"].codes == 0] < 3).all() and mine.sum() == 20
+    assert ((found["false_number"].codes == 0) == (calls["attestation"].astype(object) == "failed")).all()
+
+
+def test_bulk_without_a_registration_is_told_by_block(bulk):
+    """Only the first called 50 people unregistered: the second made 40 such calls, the third 40 in all."""
+    shown = calls_shown(bulk, "2026-03-03/2026-03-05", "2026-03-01/2026-03-03", [], {"callee": 2, "caller": 1})
+    rows = {
+        cell.row: count.records for cell, count in shown.items() if cell.table == "unregistered_bulk" and not cell.split
+    }
+    assert list(rows.values()) == [60]
 
 
 def test_verdicts_of_other_calls_are_refused(world_folder, verdicts, tmp_path):
