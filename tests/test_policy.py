@@ -148,6 +148,7 @@ def test_the_shipped_policy_labels_at_most_and_says_what_it_goes_by():
     )
 
 
+@pytest.mark.source("P14", by="serving/policy.py")
 def test_without_an_appeal_nothing_is_blocked():
     sure = (band(SOUND, SOUND),)
     wanted = {"bands": {"certified": "block"}, "rules": {"ring_once": "block"}}

@@ -173,6 +173,7 @@ def test_files_of_a_scorer_are_checked_line_by_line(world_folder, tmp_path):
 mobiles = st.integers(13_800_130_000, 13_800_175_000)
 
 
+@pytest.mark.source("L15", by="training/ranges.py")
 @given(mobiles, mobiles)
 def test_a_range_is_its_numbers_each_once(one, other):
     low, high = sorted((one, other))
@@ -327,6 +328,7 @@ def known_of(registered, row=None):
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
+@pytest.mark.source("L6", "L7", by="training/asof.py")
 @settings(max_examples=120, deadline=None)
 @given(tables(), st.lists(ringing(), min_size=1, max_size=5))
 def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_tables, calls):
@@ -357,6 +359,7 @@ def test_parts_of_a_table_are_joined_as_the_whole(world, world_folder, monkeypat
     assert np.nansum(whole.consent) > 100
 
 
+@pytest.mark.source("L13", by="serving/registers.py")
 def test_what_became_known_later_changes_nothing(world, world_folder):
     """Rows that are known only after the last call are as good as none."""
     registers = read_registers(world_folder, KEY).registers

@@ -62,6 +62,7 @@ def test_intervals_are_exact(part, more):
         assert found.rate == part / whole
 
 
+@pytest.mark.source("L19", by="training/rule_figures.py")
 def test_rules_are_counted_against_the_truth(told, world_folder, judged):
     found, hits = told("rules", "--data", world_folder), 0
     assert (found["calls"], found["nuisance"]) == (len(judged), int(judged["nuisance"].sum()))

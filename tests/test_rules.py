@@ -112,6 +112,7 @@ def test_each_rule_has_a_case_and_words_in_both_languages():
         assert not re.search(r"[\u4e00-\u9fff]", rule.en)
 
 
+@pytest.mark.source("L6", "L13", "L15", "L17", "L19", by="serving/rules.py")
 @pytest.mark.parametrize(("name", "changes"), [(name, case) for name, cases in HITS.items() for case in cases])
 def test_a_rule_is_met_and_no_other(name, changes):
     assert [rule.name for rule in hits(plain(**changes), TERMS)] == [name]
@@ -245,6 +246,7 @@ def load(folder, policy, registers=None):
     return Scorer.load(folder, trusted=small.TRUSTED, policy=policy, registers=registers)
 
 
+@pytest.mark.source("L17", by="serving/rules.py")
 def test_rules_change_nothing_that_the_model_says_nor_it_what_they_say(folder, registers, calls):
     keyed = catalogued.keyed(calls)
     with_rules = replayed(load(folder, HARSH, registers), keyed)
@@ -308,6 +310,7 @@ def test_evidence_names_the_row_and_since_when_it_is_known(folder, registers):
         assert "{" not in fact.en + fact.zh
 
 
+@pytest.mark.source("L10", by="serving/rules.py")
 def test_a_contract_is_held_against_what_was_counted(folder, registers):
     intake, scorer, history = Intake(catalogued.NUMBER_KEY), load(folder, HARSH, registers), History()
     verdicts = []
