@@ -17,10 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from callsieve.features.intake import Intake
 from callsieve.features.pseudonyms import Key
+from callsieve.serving.registers import Registers
 from callsieve.training.__main__ import main
 from callsieve.training.governance import calls_shown, days_of, govern, period_of
 from callsieve.training.governance_page import page
 from callsieve.training.parties import columns, in_force, read_ledger
+from callsieve.training.purposes import declare
+from callsieve.training.registerfiles import write_registers
 from callsieve.training.releases import read_releases
 from callsieve.training.shared_victims import groups
 
@@ -137,7 +140,14 @@ def test_industries_have_their_regulators(world_folder):
     caller = sorted(set(ledger.calls["caller"].to_pylist()))[: len(names)]
     always = pd.Timestamp("2000-01-01", tz="UTC")
     register = pd.DataFrame(
-        {"number": caller, "business": names, "valid_from": always, "valid_to": pd.NaT, "known_at": always}
+        {
+            "number": caller,
+            "block": None,
+            "business": names,
+            "valid_from": always,
+            "valid_to": pd.NaT,
+            "known_at": always,
+        }
     )
     register["valid_to"] = pd.to_datetime(register["valid_to"], utc=True)
     found = columns(type(ledger)(ledger.calls, dict(ledger.registers) | {"campaigns": register}, ledger.reports, None))
@@ -300,7 +310,25 @@ def bulk(tmp_path_factory):
     moments = {"valid_from": [always], "valid_to": [noon], "known_at": [always]}
     register |= {name: pa.array(value, pa.timestamp("ms", "UTC")) for name, value in moments.items()}
     pq.write_table(pa.table(register), folder / "register_campaigns.parquet")
+    with pytest.raises(ValueError, match="nobody said where these calls are from"):
+        read_ledger(folder)
+    declare(folder, "made for a test", "none needed", ["statistics"])
     return read_ledger(folder)
+
+
+def test_registers_as_the_command_writes_them_and_blocks_of_numbers(bulk, tmp_path):
+    """The same campaign as lines; and one of the whole block, of which every number is then registered."""
+    register, block = bulk.registers["campaigns"].iloc[0], bulk.calls["caller_block"][0].as_py()
+    moments = {name: int(register[name].timestamp() * 1000) for name in ("valid_from", "valid_to", "known_at")}
+    rest = {"business": ["loans"], "principal": ["a"], "outsourced": [None], "hour_from": [None], "hour_to": [None]}
+    rest |= {name: [moment] for name, moment in moments.items()}
+    pq.write_table(bulk.calls, tmp_path / "calls.parquet")
+    declare(tmp_path, "made for a test", "none needed", ["statistics"])
+    wanted = columns(bulk)["registered"].codes
+    of_block = np.where(bulk.calls["start"].to_numpy() < moments["valid_to"], 0, 1)
+    for number, part, codes in ((register["number"], None, wanted), (None, block, of_block)):
+        write_registers(Registers({"campaigns": {"number": [number], "block": [part]} | rest}), tmp_path)
+        np.testing.assert_array_equal(columns(read_ledger(tmp_path))["registered"].codes, codes)
 
 
 def test_a_registration_ends_and_a_failed_attestation_is_a_false_number(bulk):

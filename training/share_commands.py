@@ -30,7 +30,9 @@ def share_list(
     epoch: Annotated[int, typer.Option(help="Grows with each list: an earlier one is no longer taken.")],
     verdicts: Annotated[Path | None, typer.Option(help="What `callsieve score --out` wrote.")] = None,
     findings: Annotated[Path | None, typer.Option(help="Findings (Parquet): number, nuisance, known_at.")] = None,
-    exclude: Annotated[Path | None, typer.Option(help="Tokens that were taken off a list, one a line.")] = None,
+    exclude: Annotated[
+        Path | None, typer.Option(help="Numbers that were taken off: tokens, one a line, or exclusions.parquet.")
+    ] = None,
     days: Annotated[float, typer.Option(help="How long it may be used.")] = 7.0,
     json: Json = False,
 ) -> None:
@@ -44,7 +46,7 @@ def share_list(
     from .sharing import choose, only, read_excluded
 
     chosen = choose(verdicts, findings, excluded=read_excluded(exclude))
-    sharing, until = read_key(key), (datetime.now(UTC) + timedelta(days=days)).strftime(MOMENT)
+    sharing, until = read_key(key, "sharing"), (datetime.now(UTC) + timedelta(days=days)).strftime(MOMENT)
     with numbers.open(encoding="utf-8") as lines:
         meant = only((line.strip() for line in lines), chosen.tokens, read_key(store_key), sharing)
         facts = make(out, meant, sharing, read_signing_key(signing_key), epoch=epoch, valid_until=until)
@@ -74,7 +76,7 @@ def buckets(
     from . import console
 
     signer = read_signing_key(signing_key)
-    held = TokenList.open(tokens, read_key(key), [signer.public_key()])
+    held = TokenList.open(tokens, read_key(key, "sharing"), [signer.public_key()])
     facts = publish(held, console.new_folder(out), signer, least=least)
     if json:
         console.emit_json(facts)
