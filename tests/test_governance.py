@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -312,8 +313,19 @@ def bulk(tmp_path_factory):
     pq.write_table(pa.table(register), folder / "register_campaigns.parquet")
     with pytest.raises(ValueError, match="nobody said where these calls are from"):
         read_ledger(folder)
-    declare(folder, "made for a test", "none needed", ["statistics"])
+    (folder / "world.json").write_text("{}")
     return read_ledger(folder)
+
+
+def test_what_is_past_its_time_is_not_counted(bulk, world_folder, tmp_path):
+    declare(tmp_path, "made for a test", "none needed", ["statistics"])
+    start = bulk.calls["start"].to_numpy()
+    late = start + (round(time.time() * 1000) - 10 * 86_400_000 - start.min())
+    half = pa.array(np.where(np.arange(len(start)) % 2, late, start))
+    pq.write_table(bulk.calls.set_column(0, "start", half), tmp_path / "calls.parquet")
+    shutil.copy(world_folder / "reports.parquet", tmp_path / "reports.parquet")
+    ledger = read_ledger(tmp_path)
+    assert ledger.calls.num_rows == len(start) // 2 and not len(ledger.reports)
 
 
 def test_registers_as_the_command_writes_them_and_blocks_of_numbers(bulk, tmp_path):
@@ -323,7 +335,7 @@ def test_registers_as_the_command_writes_them_and_blocks_of_numbers(bulk, tmp_pa
     rest = {"business": ["loans"], "principal": ["a"], "outsourced": [None], "hour_from": [None], "hour_to": [None]}
     rest |= {name: [moment] for name, moment in moments.items()}
     pq.write_table(bulk.calls, tmp_path / "calls.parquet")
-    declare(tmp_path, "made for a test", "none needed", ["statistics"])
+    (tmp_path / "world.json").write_text("{}")
     wanted = columns(bulk)["registered"].codes
     of_block = np.where(bulk.calls["start"].to_numpy() < moments["valid_to"], 0, 1)
     for number, part, codes in ((register["number"], None, wanted), (None, block, of_block)):

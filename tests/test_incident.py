@@ -24,6 +24,7 @@ def place(world_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("incident")
     shutil.copytree(world_folder, folder / "gone")
     Key("e1", bytes(range(32))).write(folder / "gone" / "number.key")
+    Key("share1", bytes(range(1, 33)), None, "sharing").write(folder / "gone" / "sharing.key")
     generate_signing_key(folder / "gone" / "signing.key", folder / "gone" / "signer.pub")
     text = SHIPPED.read_text(encoding="utf-8").replace('folders = ["."]', 'folders = ["gone"]')
     (folder / "record.toml").write_text(text, encoding="utf-8")

@@ -27,7 +27,6 @@ from callsieve.training.decoys import Planted, remember, search
 from callsieve.training.demo import run_demo
 from callsieve.training.governance import govern
 from callsieve.training.incident import drill
-from callsieve.training.purposes import declare
 from callsieve.training.score import read_any, score_file
 from callsieve.training.sharing import only, read_excluded
 from callsieve.training.world import load_scenario, simulate
@@ -364,7 +363,7 @@ def keyed_folder(folder):
     Key("e1", bytes(range(32))).write(key)
     pq.write_table(read_any(source, "callsieve", key=key).calls, folder / "calls.parquet")
     source.unlink()
-    declare(folder, "made for a test", "none needed", ["statistics"])
+    (folder / "world.json").write_text("{}")  # nobody's calls, which have no time after which they are not read
     always = pa.array([FIRST - timedelta(days=9)] * len(FORMS), pa.timestamp("ms", "UTC"))
     time = {"valid_from": always, "valid_to": pa.nulls(len(FORMS), always.type), "known_at": always}
     number = intake.keyed("number", pa.array(FORMS))

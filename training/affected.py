@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..features.pseudonyms import is_token, read_key
+from ..features.pseudonyms import PURPOSES, is_token, read_key
 from ..serving.signing import key_id, read_signing_key
 from .digits import masked
 
@@ -51,7 +51,7 @@ class Affected:
     @property
     def readable(self) -> list[str]:
         """Epochs whose key is there too: their tokens give back their numbers."""
-        return sorted(self.epochs.keys() & {one["id"] for one in self.keys if one["kind"] == "tokens"})
+        return sorted(self.epochs.keys() & {one["id"] for one in self.keys if one["kind"] == "records"})
 
 
 def affected(folders: Iterable[Path]) -> Affected:
@@ -109,7 +109,9 @@ def _key(path: Path) -> dict[str, str] | None:
         return {"kind": "signing", "id": key_id(read_signing_key(path).public_key())}
     except (ValueError, OSError):
         pass
-    try:
-        return {"kind": "tokens", "id": read_key(path).epoch}
-    except (ValueError, OSError):
-        return None
+    for purpose in PURPOSES:
+        try:
+            return {"kind": purpose, "id": read_key(path, purpose).epoch}
+        except (ValueError, OSError):
+            continue
+    return None

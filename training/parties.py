@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from ..features.keyed import read_keyed
 from ..features.pseudonyms import is_token
 from ..serving.policy import ACTIONS
 from ..serving.registers import Registers
+from ..serving.retention import Retention, read_retention
 from .digits import long_digits
+from .expiry import in_time, is_due
 from .purposes import allowed
 
 if TYPE_CHECKING:
@@ -65,16 +68,28 @@ def read_ledger(folder: Path, verdicts: Path | None = None) -> Ledger:
         verdicts: what `callsieve score --out` wrote for these very calls.
     Raises:
         ValueError: if a file is not what it should be, or the folder serves other purposes.
+    Rows past their time are not read, unless the calls are simulated.
     """
-    allowed(folder, "statistics")
+    rules = None if allowed(folder, "statistics").simulated else read_retention()
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
+    action = None if verdicts is None else _actions(verdicts, calls)
+    if rules is not None:
+        left = pc.invert(is_due(calls, rules.of("calls"), _now()))
+        action = None if action is None else action[np.asarray(left)]
+        calls = calls.filter(left)
     lines = Registers.read(folder).columns if any((folder / f"{name}.jsonl").is_file() for name in REGISTERS) else {}
     registers = {
-        name: _of_lines(lines[name], columns) if name in lines else _table(folder / f"register_{name}.parquet", columns)
-        for name, columns in REGISTERS.items()
+        name: _of_lines(lines[name], wanted)
+        if name in lines
+        else _table(folder / f"register_{name}.parquet", wanted, rules)
+        for name, wanted in REGISTERS.items()
     }
-    reports = _table(folder / "reports.parquet", ("number", "reporter", "at", "known_at"))
-    return Ledger(calls, registers, reports, None if verdicts is None else _actions(verdicts, calls))
+    reports = _table(folder / "reports.parquet", ("number", "reporter", "at", "known_at"), rules)
+    return Ledger(calls, registers, reports, action)
+
+
+def _now() -> int:
+    return round(time.time() * 1000)
 
 
 def _of_lines(register: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> pd.DataFrame:
@@ -84,12 +99,15 @@ def _of_lines(register: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> 
     return _checked(frame, "registers")
 
 
-def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _table(path: Path, columns: Sequence[str], rules: Retention | None) -> pd.DataFrame:
+    """A table without the rows that are past their time; nothing if there is no file."""
     if not path.is_file():
         kinds = {name: "datetime64[ms, UTC]" if name in MOMENTS else "str" for name in columns}
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
     try:
         table = pq.read_table(path)
+        if rules is not None:
+            table = in_time(table, path.stem, rules, _now())
         if "block" in columns and "block" not in table.column_names:
             table = table.append_column("block", pa.nulls(table.num_rows, pa.string()))
         missing = sorted(set(columns) - set(table.column_names))
