@@ -139,6 +139,7 @@ def test_faults_are_one_line(call, tmp_path):  # noqa: F811
         assert said in err and err.count("\n") == 1 and "13800138000" not in err
 
 
+@pytest.mark.source("P8", by="serving/cases.py")
 def test_nothing_that_an_appeal_writes_holds_a_number(running):
     """The last test of the service: live state, store, log, and what it said."""
     _, folder, _, verdicts = running

@@ -86,6 +86,7 @@ def store(url):
     made.close()
 
 
+@pytest.mark.source("L17", "L32", by="serving/cases.py")
 @BOTH
 def test_evidence_comes_back_bit_for_bit(store, tmp_path):
     told = found(trunk="e1.trunk", device="e1.device", score=None, content="loans")

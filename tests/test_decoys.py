@@ -18,6 +18,7 @@ from callsieve.features.readers import layout, read_calls
 from callsieve.features.table import vectors
 from callsieve.training.__main__ import main
 from callsieve.training.decoys import Planted, canaries, plant, raw_rows, search
+from callsieve.training.purposes import declare
 
 KEY, STORE = Key("c1", bytes(range(5, 45))), Key("e1", b"k" * 32)
 PARTNER, OTHER = Planted("partner-a", 20), Planted("partner-b", 20)
@@ -39,6 +40,9 @@ def test_they_are_numbers_of_nobody_that_a_key_decides():
 def planted(world_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 6000), folder / "calls.parquet")
+    with pytest.raises(ValueError, match="nobody said where these calls are from"):
+        plant(folder / "calls.parquet", folder / "x.parquet", KEY, STORE, PARTNER, folder / "canaries.json")
+    declare(folder, "made for a test", "none needed", ["export"], "2999-12-31")
     for one in (PARTNER, OTHER):
         plant(folder / "calls.parquet", folder / f"{one.dataset}.parquet", KEY, STORE, one, folder / "canaries.json")
     return folder

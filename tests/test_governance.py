@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -14,10 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from callsieve.features.intake import Intake
+from callsieve.features.pseudonyms import Key
+from callsieve.serving.registers import Registers
 from callsieve.training.__main__ import main
 from callsieve.training.governance import calls_shown, days_of, govern, period_of
 from callsieve.training.governance_page import page
 from callsieve.training.parties import columns, in_force, read_ledger
+from callsieve.training.purposes import declare
+from callsieve.training.registerfiles import write_registers
 from callsieve.training.releases import read_releases
 from callsieve.training.shared_victims import groups
 
@@ -134,7 +141,14 @@ def test_industries_have_their_regulators(world_folder):
     caller = sorted(set(ledger.calls["caller"].to_pylist()))[: len(names)]
     always = pd.Timestamp("2000-01-01", tz="UTC")
     register = pd.DataFrame(
-        {"number": caller, "business": names, "valid_from": always, "valid_to": pd.NaT, "known_at": always}
+        {
+            "number": caller,
+            "block": None,
+            "business": names,
+            "valid_from": always,
+            "valid_to": pd.NaT,
+            "known_at": always,
+        }
     )
     register["valid_to"] = pd.to_datetime(register["valid_to"], utc=True)
     found = columns(type(ledger)(ledger.calls, dict(ledger.registers) | {"campaigns": register}, ledger.reports, None))
@@ -264,6 +278,86 @@ def test_callers_of_one_list_are_a_group_and_others_are_not():
     assert all(of[who] == of[0] != {-1} for who in range(6)) and all(of[who] == of[6] != of[0] for who in range(6, 12))
     assert all(of[who] == {-1} for who in range(12, 24))
     assert groups(caller, callee, caller >= 24)[1] == 0
+
+
+def test_more_than_chance_but_not_by_far_is_no_group():
+    """Twenty callers of 200 people out of 1,000; two of them share 120, where chance gives 40."""
+    rng = np.random.default_rng(2)
+    drawn = [rng.permutation(1000)[:200] for _ in range(20)]
+    drawn[1] = np.concatenate([drawn[0][:120], np.setdiff1d(np.arange(1000), drawn[0])[:80]])
+    calls = np.array([(caller, callee) for caller, people in enumerate(drawn) for callee in people]).T
+    assert groups(*calls, np.ones(calls.shape[1], dtype=bool))[1] == 0
+    drawn[1] = np.concatenate([drawn[0][:190], np.setdiff1d(np.arange(1000), drawn[0])[:10]])
+    calls = np.array([(caller, callee) for caller, people in enumerate(drawn) for callee in people]).T
+    assert groups(*calls, np.ones(calls.shape[1], dtype=bool))[1] == 1
+
+
+@pytest.fixture(scope="module")
+def bulk(tmp_path_factory):
+    """Three numbers of one block call 60, 60 and 40 people in a day; the second is registered, until noon."""
+    folder, intake = tmp_path_factory.mktemp("bulk"), Intake(Key("e1", b"k" * 32))
+    numbers, morning = ["13800000001", "13800000002", "13800000003"], datetime(2026, 3, 3, 1, tzinfo=UTC)
+    rows = [(who, n) for who, many in zip(numbers, (60, 60, 40), strict=True) for n in range(many)]
+    table = {
+        "start": pa.array([morning + timedelta(minutes=9 * n) for _, n in rows], pa.timestamp("ms", "UTC")),
+        "caller": [who for who, _ in rows],
+        "callee": [f"139{n:08d}" for _, n in rows],
+        "outcome": ["answered"] * len(rows),
+        "attestation": ["failed" if n % 10 == 0 else "A" for _, n in rows],
+    }
+    pq.write_table(intake.table(pa.table(table).sort_by("start")), folder / "calls.parquet")
+    always, noon = datetime(2026, 1, 1, tzinfo=UTC), morning + timedelta(hours=3)
+    register = {"number": intake.keyed("number", pa.array(numbers[1:2])), "business": ["loans"], "valid_from": [always]}
+    moments = {"valid_from": [always], "valid_to": [noon], "known_at": [always]}
+    register |= {name: pa.array(value, pa.timestamp("ms", "UTC")) for name, value in moments.items()}
+    pq.write_table(pa.table(register), folder / "register_campaigns.parquet")
+    with pytest.raises(ValueError, match="nobody said where these calls are from"):
+        read_ledger(folder)
+    (folder / "world.json").write_text("{}")
+    return read_ledger(folder)
+
+
+def test_what_is_past_its_time_is_not_counted(bulk, world_folder, tmp_path):
+    declare(tmp_path, "made for a test", "none needed", ["statistics"], "2999-12-31")
+    start = bulk.calls["start"].to_numpy()
+    late = start + (round(time.time() * 1000) - 10 * 86_400_000 - start.min())
+    half = pa.array(np.where(np.arange(len(start)) % 2, late, start))
+    pq.write_table(bulk.calls.set_column(0, "start", half), tmp_path / "calls.parquet")
+    shutil.copy(world_folder / "reports.parquet", tmp_path / "reports.parquet")
+    ledger = read_ledger(tmp_path)
+    assert ledger.calls.num_rows == len(start) // 2 and not len(ledger.reports)
+
+
+def test_registers_as_the_command_writes_them_and_blocks_of_numbers(bulk, tmp_path):
+    """The same campaign as lines; and one of the whole block, of which every number is then registered."""
+    register, block = bulk.registers["campaigns"].iloc[0], bulk.calls["caller_block"][0].as_py()
+    moments = {name: int(register[name].timestamp() * 1000) for name in ("valid_from", "valid_to", "known_at")}
+    rest = {"business": ["loans"], "principal": ["a"], "outsourced": [None], "hour_from": [None], "hour_to": [None]}
+    rest |= {name: [moment] for name, moment in moments.items()}
+    pq.write_table(bulk.calls, tmp_path / "calls.parquet")
+    (tmp_path / "world.json").write_text("{}")
+    wanted = columns(bulk)["registered"].codes
+    of_block = np.where(bulk.calls["start"].to_numpy() < moments["valid_to"], 0, 1)
+    for number, part, codes in ((register["number"], None, wanted), (None, block, of_block)):
+        write_registers(Registers({"campaigns": {"number": [number], "block": [part]} | rest}), tmp_path)
+        np.testing.assert_array_equal(columns(read_ledger(tmp_path))["registered"].codes, codes)
+
+
+def test_a_registration_ends_and_a_failed_attestation_is_a_false_number(bulk):
+    found, calls = columns(bulk), bulk.calls.to_pandas()
+    hours = (calls["start"] - calls["start"].min()) / 3_600_000
+    mine = (calls["caller"].astype(object).map(calls["caller"].value_counts()) == 60) & (found["registered"].codes == 0)
+    assert (hours[found["registered"].codes == 0] < 3).all() and mine.sum() == 20
+    assert ((found["false_number"].codes == 0) == (calls["attestation"].astype(object) == "failed")).all()
+
+
+def test_bulk_without_a_registration_is_told_by_block(bulk):
+    """Only the first called 50 people unregistered: the second made 40 such calls, the third 40 in all."""
+    shown = calls_shown(bulk, "2026-03-03/2026-03-05", "2026-03-01/2026-03-03", [], {"callee": 2, "caller": 1})
+    rows = {
+        cell.row: count.records for cell, count in shown.items() if cell.table == "unregistered_bulk" and not cell.split
+    }
+    assert list(rows.values()) == [60]
 
 
 def test_verdicts_of_other_calls_are_refused(world_folder, verdicts, tmp_path):

@@ -24,6 +24,7 @@ def place(world_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("incident")
     shutil.copytree(world_folder, folder / "gone")
     Key("e1", bytes(range(32))).write(folder / "gone" / "number.key")
+    Key("share1", bytes(range(1, 33)), None, "sharing").write(folder / "gone" / "sharing.key")
     generate_signing_key(folder / "gone" / "signing.key", folder / "gone" / "signer.pub")
     text = SHIPPED.read_text(encoding="utf-8").replace('folders = ["."]', 'folders = ["gone"]')
     (folder / "record.toml").write_text(text, encoding="utf-8")
@@ -45,10 +46,9 @@ def test_it_counts_data_people_epochs_and_keys(place, world_folder):
         rows[path.name] = (table.num_rows, len(mine))
     assert {one["file"]: (one["rows"], one["people"]) for one in facts["datasets"]} == rows
     assert facts["people_at_most"] == len(people) and facts["epochs"] == {"e1": len(people)}
-    assert {(one["file"], one["kind"]) for one in facts["keys"]} == {
-        ("number.key", "tokens"),
-        ("signing.key", "signing"),
-    }
+    assert {one["file"]: one["kind"] for one in facts["keys"]} == {
+        "number.key": "records", "sharing.key": "sharing", "signing.key": "signing",
+    }  # fmt: skip
     assert facts["readable_epochs"] == ["e1"]
     assert facts["call_records"] == rows["calls.parquet"][0] and facts["call_records_reach_criminal_threshold"]
     assert set(facts["datasets"][0]["kinds"]) == {"number", "call record", "place", "device"}

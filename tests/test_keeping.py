@@ -78,6 +78,7 @@ def keys_of(log):
     return "--audit", log, "--signing-key", log.parent / "signing.key"
 
 
+@pytest.mark.source("L42", "P4", by="training/purposes.py")
 def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, world_folder, tmp_path):
     assert allowed(world_folder, "training").simulated
     for purpose in PURPOSES:
@@ -104,6 +105,7 @@ def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, wo
         declare(tmp_path, "a", "b", ["curiosity"], "2999-12-31")
 
 
+@pytest.mark.source("P5", by="training/expiry.py")
 def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder, log, told):  # noqa: F811
     rows = read_keyed(folder / "calls.parquet").num_rows
     assert read_evidence(folder).calls.num_rows == rows
@@ -140,6 +142,7 @@ def aged(table, by):
     return table.set_column(table.column_names.index("start"), "start", pa.array(earlier))
 
 
+@pytest.mark.source("L17", "P5", by="serving/retention.py")
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(-200, 200)), max_size=30), st.integers(1, 100))
 def test_due_rows_are_those_older_than_the_ceiling(days, ceiling):
@@ -179,6 +182,7 @@ def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
     assert (state / "cases-00000008.log").exists()
 
 
+@pytest.mark.source("P6", by="training/subject.py")
 def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, tmp_path, monkeypatch):  # noqa: F811
     key = tmp_path / "number.key"
     catalogued.NUMBER_KEY.write(key)
@@ -273,6 +277,7 @@ def days_of(folder):
     return [datetime.fromtimestamp(moment / 1000, UTC).date().isoformat() for moment in (start.min(), start.max())]
 
 
+@pytest.mark.source("P13", by="training/exports.py")
 def test_five_hundred_records_leave_only_with_a_ticket(folder, log, call, told, tmp_path):  # noqa: F811
     first, last = days_of(folder)
     gates, out, act, ticket = gates_file(log), tmp_path / "out.parquet", tmp_path / "act.json", tmp_path / "ticket.json"
@@ -301,6 +306,7 @@ def test_five_hundred_records_leave_only_with_a_ticket(folder, log, call, told, 
     assert not again[1].exists()
 
 
+@pytest.mark.source("L29", "P13", by="training/exports.py")
 def test_many_small_exports_are_a_large_one(folder, log, call, tmp_path):  # noqa: F811
     rewrite(folder / "calls.parquet", lambda table: table.slice(0, 300))
     first, last = days_of(folder)
@@ -311,6 +317,7 @@ def test_many_small_exports_are_a_large_one(folder, log, call, tmp_path):  # noq
     assert code == 1 and "expected 1 tickets" in err
 
 
+@pytest.mark.source("P9", by="training/tickets.py")
 def test_reidentification_needs_two_others_and_is_logged(log, call, tmp_path, monkeypatch):  # noqa: F811
     catalogued.NUMBER_KEY.write(tmp_path / "number.key")
     number = "13912345678"

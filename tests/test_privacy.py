@@ -363,6 +363,7 @@ def keyed_folder(folder):
     Key("e1", bytes(range(32))).write(key)
     pq.write_table(read_any(source, "callsieve", key=key).calls, folder / "calls.parquet")
     source.unlink()
+    (folder / "world.json").write_text("{}")  # nobody's calls, which have no time after which they are not read
     always = pa.array([FIRST - timedelta(days=9)] * len(FORMS), pa.timestamp("ms", "UTC"))
     time = {"valid_from": always, "valid_to": pa.nulls(len(FORMS), always.type), "known_at": always}
     number = intake.keyed("number", pa.array(FORMS))
@@ -409,7 +410,7 @@ def test_a_report_hides_numbers_also_where_registers_were_never_keyed(tmp_path, 
 
 @pytest.mark.source("P8", by="training/sharing.py")
 def test_lists_and_buckets_hide_numbers(tmp_path, said):
-    store, sharing = Key("e1", bytes(range(32))), Key("share1", bytes(range(1, 33)))
+    store, sharing = Key("e1", bytes(range(32))), Key("share1", bytes(range(1, 33)), None, "sharing")
     chosen = {Intake(store).token("number", form) for form in FORMS}
     until = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     facts = make(tmp_path / "list", only(FORMS, chosen, store, sharing), sharing, small.KEY, epoch=1, valid_until=until)
@@ -445,7 +446,10 @@ def test_a_drill_and_a_search_hide_numbers(tmp_path, said):
 
 def test_what_a_kill_leaves_hides_numbers(tmp_path):
     """The numbers come through a pipe that stays open: they are read, and then the process is killed."""
-    for name, key in (("store", Key("e1", bytes(range(32)))), ("sharing", Key("share1", bytes(range(1, 33))))):
+    for name, key in (
+        ("store", Key("e1", bytes(range(32)))),
+        ("sharing", Key("share1", bytes(range(1, 33)), None, "sharing")),
+    ):
         key.write(tmp_path / f"{name}.key")
     generate_signing_key(tmp_path / "list.key", tmp_path / "list.pub")
     os.mkfifo(tmp_path / "numbers")

@@ -77,6 +77,7 @@ def wrong(run, courier, tmp_path_factory):
     return folder
 
 
+@pytest.mark.source("P14", by="serving/unlisted.py")
 def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, world_folder, tmp_path):
     token, calls = courier
     store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"

@@ -336,6 +336,7 @@ def known_of(registered, row=None):
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
+@pytest.mark.source("L6", "L7", by="training/asof.py")
 @pytest.mark.source("L7", by="serving/registered.py")
 @settings(max_examples=50, deadline=None)
 @given(tables(), st.lists(ringing(), min_size=4, max_size=8))
@@ -380,6 +381,7 @@ def test_calls_of_a_world_are_looked_up_one_by_one_as_they_are_joined(world, wor
     assert known > 3 * some.num_rows
 
 
+@pytest.mark.source("L13", by="serving/registers.py")
 def test_what_became_known_later_changes_nothing(world, world_folder):
     """Rows that are known only after the last call are as good as none."""
     registers = read_registers(world_folder, KEY).registers

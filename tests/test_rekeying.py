@@ -80,6 +80,7 @@ def test_only_a_rotated_key_can_turn_tokens():
             wrong()
 
 
+@pytest.mark.source("P4", by="features/pseudonyms.py")
 def test_a_key_serves_its_purpose_alone(tmp_path):
     shared = Key("s1", OLD.secret, OLD.cover, "sharing")
     assert shared.token("number", "a").partition(".")[2] != OLD.token("number", "a").partition(".")[2]
@@ -97,6 +98,7 @@ def test_a_key_serves_its_purpose_alone(tmp_path):
             replace(OLD, **bad)
 
 
+@pytest.mark.source("P2", by="features/rekeying.py")
 def test_histories_go_on_under_the_new_key(tmp_path):
     made = catalogued.calls()
     old = Intake(OLD).table(raw(made))
@@ -194,6 +196,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):  
     assert left_of(state, "e1") == 0
 
 
+@pytest.mark.source("P2", by="training/rekey.py")
 def test_an_epoch_is_destroyed_once_nothing_of_it_is_left(tmp_path, told, call):  # noqa: F811
     assert call("key", "new", tmp_path / "e1.key", "--epoch", "e1")[0] == 0
     assert call("key", "rotate", tmp_path / "e1.key", tmp_path / "e2.key", "--epoch", "e2")[0] == 0
@@ -227,6 +230,7 @@ def body(tokens):
     return {token.partition(".")[2] for token in tokens}
 
 
+@pytest.mark.source("L40", "P1", by="features/pseudonyms.py")
 def test_a_stolen_store_without_its_key_gives_no_number():
     """Ten thousand numbers, attacked with a sample of the number space that holds all of them.
 

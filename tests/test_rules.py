@@ -248,6 +248,7 @@ def load(folder, policy, registers=None):
 
 
 @pytest.mark.source("L17", by="serving/scorer.py")
+@pytest.mark.source("L17", by="serving/rules.py")
 def test_rules_change_nothing_that_the_model_says_nor_it_what_they_say(folder, registers, calls):
     keyed = catalogued.keyed(calls)
     with_rules = replayed(load(folder, HARSH, registers), keyed)

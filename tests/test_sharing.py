@@ -106,6 +106,17 @@ def test_a_line_that_is_no_token_is_not_shown(tmp_path):
     assert "138" not in str(told.value).removeprefix(str(tmp_path))
 
 
+def test_a_key_of_the_store_makes_no_list():
+    for wrong in (STORE, Key("share1", STORE.secret, None, "sharing"), Key("e2", bytes(range(33)))):
+        with pytest.raises(ValueError, match="one for sharing that has another secret"):
+            list(only(["13800000000"], {token("certified")}, STORE, wrong))
+
+
+def test_exclusions_of_a_training_are_left_out(tmp_path):
+    pd.DataFrame({"number": [token("off")], "why": ["unlisted"]}).to_parquet(tmp_path / "exclusions.parquet")
+    assert read_excluded(tmp_path / "exclusions.parquet") == {token("off")}
+
+
 def test_numbers_of_the_store_are_found_in_any_writing():
     assert list(only(["+86 138-0000-0000", "13800000001", "x"], {token("certified")}, STORE, SHARED)) == [
         "+86 138-0000-0000"

@@ -51,7 +51,7 @@ class Affected:
     @property
     def readable(self) -> list[str]:
         """Epochs whose key is there too: their tokens give back their numbers."""
-        return sorted(self.epochs.keys() & {one["id"] for one in self.keys if one["kind"] == "tokens"})
+        return sorted(self.epochs.keys() & {one["id"] for one in self.keys if one["kind"] == "records"})
 
 
 def affected(folders: Iterable[Path]) -> Affected:
@@ -111,7 +111,7 @@ def _key(path: Path) -> dict[str, str] | None:
         pass
     for purpose in PURPOSES:
         try:
-            return {"kind": "tokens", "id": read_key(path, purpose).epoch}
+            return {"kind": purpose, "id": read_key(path, purpose).epoch}
         except (ValueError, OSError):
-            pass
+            continue
     return None

@@ -32,6 +32,7 @@ from ..features.numberplan import NOT_ASSIGNED, changes, plan
 from ..features.pseudonyms import Key
 from ..features.readers import write_table
 from ..serving.files import write_whole
+from .purposes import allowed
 
 KIND, FORMAT = "callsieve canaries", 1
 _LENGTH = 11
@@ -83,15 +84,18 @@ def canaries(key: Key, planted: Planted) -> list[str]:
 def plant(calls: Path, out: Path, key: Key, store: Key, planted: Planted, state: Path) -> int:
     """Write a copy of keyed calls with as many calls more as there are canaries; returns how many rows it has.
 
+    It is a copy to be handed out, and leaves the house as any other: by `callsieve export-calls`.
+
     Args:
         store: the key of the tokens in the calls.
         state: file that knows what was planted where; it holds no number.
     Raises:
-        ValueError: if these are no keyed calls, or this data set has canaries already.
+        ValueError: if these are no keyed calls, their folder is not declared for export, or this data set has canaries.
         FileExistsError: if the copy exists.
     """
     if out.exists():
         raise FileExistsError(f"{out}: exists already; nothing is overwritten")
+    allowed(calls.parent, "export")
     table = read_keyed(calls)
     if not table.num_rows:
         raise ValueError(f"{calls}: expected at least one call")

@@ -15,7 +15,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 
 @commands.command()
 def report(
-    data: Annotated[Path, typer.Option(help="Folder with keyed calls, registers and reports (Parquet).")],
+    data: Annotated[
+        Path, typer.Option(help="Folder with keyed calls, reports and registers, declared for statistics.")
+    ],
     out: Annotated[Path, typer.Option(help="New or empty folder for report.html and cells.parquet.")],
     releases: Annotated[Path, typer.Option(help="Folder of earlier releases; this one is added.")],
     verdicts: Annotated[

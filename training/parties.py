@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ import pyarrow.parquet as pq
 from ..features.keyed import read_keyed
 from ..features.pseudonyms import is_token
 from ..serving.policy import ACTIONS
+from ..serving.registers import Registers
+from ..serving.retention import Retention, read_retention
 from .digits import long_digits
-from .expiry import still_kept
+from .expiry import in_time, is_due
 from .purposes import allowed
 
 if TYPE_CHECKING:
@@ -28,12 +31,13 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 REGISTERS = {
-    "campaigns": ("number", "business", "valid_from", "valid_to", "known_at"),
-    "trunks": ("trunk", "number", "valid_from", "valid_to", "known_at"),
+    "campaigns": ("number", "block", "business", "valid_from", "valid_to", "known_at"),
+    "trunks": ("trunk", "number", "block", "valid_from", "valid_to", "known_at"),
     "preferences": ("callee", "category", "accepts", "valid_from", "valid_to", "known_at"),
     "refusals": ("callee", "industry", "valid_from", "valid_to", "known_at"),
 }
-TOKENS, WORDS = {"number", "callee", "reporter", "trunk"}, {"business", "category", "industry"}
+TOKENS, WORDS = {"number", "block", "callee", "reporter", "trunk"}, {"business", "category", "industry"}
+MOMENTS = {"valid_from", "valid_to", "known_at", "at"}
 YES_NO = ("yes", "no")
 NOT_REGISTERED = "not registered"
 
@@ -61,23 +65,53 @@ def read_ledger(folder: Path, verdicts: Path | None = None) -> Ledger:
     Calls past their time are not read.
 
     Args:
+        folder: declared for statistics; registers are files `register_NAME.parquet`, keyed, or the `NAME.jsonl` that
+            `callsieve registers` writes.
         verdicts: what `callsieve score --out` wrote for these very calls.
     Raises:
-        ValueError: if a file is not what it should be, or the folder was not declared for statistics.
+        ValueError: if a file is not what it should be, or the folder serves other purposes.
+    Rows past their time are not read, unless the calls are simulated.
     """
-    calls = still_kept(allowed(folder, "statistics"))(read_keyed(folder / "calls.parquet").sort_by("start"), "calls")
-    registers = {name: _table(folder / f"register_{name}.parquet", columns) for name, columns in REGISTERS.items()}
-    reports = _table(folder / "reports.parquet", ("number", "reporter", "at", "known_at"))
-    return Ledger(calls, registers, reports, None if verdicts is None else _actions(verdicts, calls))
+    rules = None if allowed(folder, "statistics").simulated else read_retention()
+    calls = read_keyed(folder / "calls.parquet").sort_by("start")
+    action = None if verdicts is None else _actions(verdicts, calls)
+    if rules is not None:
+        left = pc.invert(is_due(calls, rules.of("calls"), _now()))
+        action = None if action is None else action[np.asarray(left)]
+        calls = calls.filter(left)
+    lines = Registers.read(folder).columns if any((folder / f"{name}.jsonl").is_file() for name in REGISTERS) else {}
+    registers = {
+        name: _of_lines(lines[name], wanted)
+        if name in lines
+        else _table(folder / f"register_{name}.parquet", wanted, rules)
+        for name, wanted in REGISTERS.items()
+    }
+    reports = _table(folder / "reports.parquet", ("number", "reporter", "at", "known_at"), rules)
+    return Ledger(calls, registers, reports, action)
 
 
-def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _now() -> int:
+    return round(time.time() * 1000)
+
+
+def _of_lines(register: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> pd.DataFrame:
+    frame = pd.DataFrame({name: pd.Series(list(register[name]), dtype=object) for name in columns})
+    for name in MOMENTS & set(columns):
+        frame[name] = pd.to_datetime(frame[name], unit="ms", utc=True)
+    return _checked(frame, "registers")
+
+
+def _table(path: Path, columns: Sequence[str], rules: Retention | None) -> pd.DataFrame:
+    """A table without the rows that are past their time; nothing if there is no file."""
     if not path.is_file():
-        return pd.DataFrame(
-            {name: pd.Series(dtype="datetime64[ms, UTC]" if "_" in name else "str") for name in columns}
-        )
+        kinds = {name: "datetime64[ms, UTC]" if name in MOMENTS else "str" for name in columns}
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
     try:
         table = pq.read_table(path)
+        if rules is not None:
+            table = in_time(table, path.stem, rules, _now())
+        if "block" in columns and "block" not in table.column_names:
+            table = table.append_column("block", pa.nulls(table.num_rows, pa.string()))
         missing = sorted(set(columns) - set(table.column_names))
         if missing:
             raise ValueError(f"{path.name}: column {missing[0]!r} is missing")
@@ -88,11 +122,15 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         frame: pd.DataFrame = pa.table(plain, names=list(columns)).to_pandas()
     except (pa.ArrowException, OSError):
         raise ValueError(f"{path.name}: broken Parquet file") from None
-    for name in columns:
+    return _checked(frame, path.name)
+
+
+def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    for name in frame.columns:
         sound = is_token if name in TOKENS else is_word if name in WORDS else None
         if sound is not None and not all(map(sound, frame[name].dropna().unique())):
             wanted = "keyed tokens" if name in TOKENS else "words without seven digits in a row"
-            raise ValueError(f"{path.name}: column {name!r} holds another text, expected {wanted}")
+            raise ValueError(f"{where}: column {name!r} holds another text, expected {wanted}")
     return frame
 
 
@@ -184,6 +222,7 @@ def _business(ledger: Ledger) -> Column:
     register, caller = ledger.registers["campaigns"], dictionary(ledger.calls, "caller")
     labels = sorted(set(register["business"]))
     rows = _as_of(ledger, register, [("number", caller)])
+    rows = np.where(rows < 0, _as_of(ledger, register, [("block", dictionary(ledger.calls, "caller_block"))]), rows)
     trade = np.array([labels.index(word) for word in register["business"]], dtype=np.int64)
     return Column(np.where(rows < 0, -1, trade[rows] if len(trade) else -1), labels)
 
@@ -198,9 +237,10 @@ def _regulator(business: Column) -> Column:
 
 def _outside(ledger: Ledger, trunk: Column) -> Column:
     """Whether a call over a trunk showed a number that the register does not name for it; -1 without a trunk."""
-    rows = _as_of(
-        ledger, ledger.registers["trunks"], [("trunk", trunk), ("number", dictionary(ledger.calls, "caller"))]
-    )
+    register = ledger.registers["trunks"]
+    told = {"number": dictionary(ledger.calls, "caller"), "block": dictionary(ledger.calls, "caller_block")}
+    number, block = (_as_of(ledger, register, [("trunk", trunk), (name, column)]) for name, column in told.items())
+    rows = np.maximum(number, block)
     return Column(np.where(trunk.codes < 0, -1, (rows >= 0).astype(np.int64)), YES_NO)
 
 

@@ -30,7 +30,9 @@ def share_list(
     epoch: Annotated[int, typer.Option(help="Grows with each list: an earlier one is no longer taken.")],
     verdicts: Annotated[Path | None, typer.Option(help="What `callsieve score --out` wrote.")] = None,
     findings: Annotated[Path | None, typer.Option(help="Findings (Parquet): number, nuisance, known_at.")] = None,
-    exclude: Annotated[Path | None, typer.Option(help="Tokens that were taken off a list, one a line.")] = None,
+    exclude: Annotated[
+        Path | None, typer.Option(help="Numbers that were taken off: tokens, one a line, or exclusions.parquet.")
+    ] = None,
     days: Annotated[float, typer.Option(help="How long it may be used.")] = 7.0,
     json: Json = False,
 ) -> None:

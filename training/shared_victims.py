@@ -57,5 +57,5 @@ def _linked(calls: sparse.csr_array) -> sparse.coo_array:
     chance = (called * (called - 1)).sum() / max(called.sum(), 1.0) ** 2
     expected = reach[shared.row] * reach[shared.col] * chance
     more = (shared.data >= LEAST) & (shared.data > FACTOR * expected)
-    more &= (shared.data > expected + DEVIATIONS * np.sqrt(expected)) & (shared.row != shared.col)
+    more &= shared.data > expected + DEVIATIONS * np.sqrt(expected)
     return sparse.coo_array((np.ones(more.sum()), (shared.row[more], shared.col[more])), shape=shared.shape)

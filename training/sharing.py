@@ -62,10 +62,10 @@ def only(numbers: Iterable[str], chosen: Collection[str], store: Key, sharing: K
     """Of numbers as written those whose token in the store was chosen.
 
     Raises:
-        ValueError: if one key is used for both: a list would then hand out tokens of the store.
+        ValueError: if the two keys have one secret, or not the purposes of a store and of sharing.
     """
-    if store.secret == sharing.secret:
-        raise ValueError("the sharing key is the key of the store: expected a key that is used for nothing else")
+    if (store.purpose, sharing.purpose) != ("records", "sharing") or store.secret == sharing.secret:
+        raise ValueError("expected a key of records for the store, and one for sharing that has another secret")
     today = datetime.now(UTC).date()
     for written in numbers:
         if store.token("number", parse(written, today).canonical) in chosen:
@@ -73,11 +73,13 @@ def only(numbers: Iterable[str], chosen: Collection[str], store: Key, sharing: K
 
 
 def read_excluded(path: Path | None) -> frozenset[str]:
-    """A file of tokens, one a line.
+    """Tokens of numbers to leave out: a text, one a line, or a folder's `exclusions.parquet` (column `number`).
 
     Raises:
-        ValueError: if a line is none; it is not shown, for it may be a number.
+        ValueError: if a line is no token; it is not shown, for it may be a number.
     """
+    if path is not None and path.suffix == ".parquet":
+        return frozenset(map(str, _frame(path, ["number"])["number"]))
     lines = [] if path is None else path.read_text(encoding="utf-8").split()
     for place, line in enumerate(lines, 1):
         if not is_token(line):
