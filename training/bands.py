@@ -43,7 +43,7 @@ def bands_of(
         ceiling = bands[-1].threshold if bands else np.inf
         threshold, silent = held_to(raw_by_feed, choose, kind, target, guard, ceiling)
         held = spoken_of(raw_by_feed[0], kind, threshold, silent)[certify]
-        words = np.array([*NUMBER_CLASSES, "unknown"])[kind[certify]]
+        words = np.array(NUMBER_CLASSES)[kind[certify]]
         bands.append(
             Band(
                 name, threshold, certificate("certify", held, threshold, target),
@@ -74,8 +74,7 @@ def held_to(
         highest = guard + max(choose_threshold(raw[choose], target, margin=MARGIN) for raw in raw_by_feed)
         return min(highest, ceiling), ()
     spoken = set(edges) | ({NUMBER_CLASSES.index(name) for name in MOBILE_LINES} if MOBILE in edges else set())
-    silent = tuple(name for code, name in enumerate(NUMBER_CLASSES) if code not in spoken)
-    return max(edges.values()), (*silent, *(() if -1 in spoken else ("unknown",)))
+    return max(edges.values()), tuple(name for code, name in enumerate(NUMBER_CLASSES) if code not in spoken)
 
 
 def spoken_of(raw: Array, kind: Array, threshold: float, silent: Sequence[str]) -> Array:
@@ -88,6 +87,5 @@ def spoken_of(raw: Array, kind: Array, threshold: float, silent: Sequence[str]) 
     >>> spoken_of(np.array([3.0, 3.0, 1.0]), np.array([0, 2, 2]), 2.0, NUMBER_CLASSES[2:3]).round(3).tolist()
     [3.0, 2.0, 1.0]
     """
-    words = [*NUMBER_CLASSES, "unknown"]
-    mute = np.isin(kind % len(words), [words.index(name) for name in silent if name in words])
+    mute = np.isin(kind, [NUMBER_CLASSES.index(name) for name in silent])
     return np.where(mute, np.minimum(raw, np.nextafter(threshold, -np.inf)), raw)

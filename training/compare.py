@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..features.catalogue import NAMES
+from ..features.records import NUMBER_CLASSES
 from ..serving.bundle import Bundle
 from ..serving.scorer import STRATUM
 from .bands import spoken_of
@@ -83,7 +84,8 @@ def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803
     """Which calls reach a model's certified threshold."""
     rows = np.ascontiguousarray(X[:, places(bundle.features)])
     raw = bundle.model.predict_raw(rows, threads=threads or 2)
-    band, kind = bundle.thresholds[0], np.nan_to_num(X[:, NAMES.index(STRATUM)], nan=-1).astype(int)
+    unknown = NUMBER_CLASSES.index("unknown")
+    band, kind = bundle.thresholds[0], np.nan_to_num(X[:, NAMES.index(STRATUM)], nan=unknown).astype(int)
     return np.asarray(spoken_of(raw, kind, band.threshold, band.silent) >= band.threshold)
 
 

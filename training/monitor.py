@@ -18,7 +18,7 @@ from scipy.special import betaincinv, expit
 
 from ..features.records import NUMBER_CLASSES
 from .bands import spoken_of
-from .days import LEVELS, NO_YES, Day, Stretch, day_of, levels_of, midnight, spans
+from .days import LEVELS, NO_YES, Day, Stretch, day_of, midnight, spans
 from .evidence import read_evidence
 from .feeds import of_all
 from .record import REFERENCE
@@ -134,10 +134,8 @@ def certificate(bundle: Bundle, stretch: Stretch, rows: slice, findings: pd.Data
     """
     band = bundle.thresholds[0]
     told = band.certificate
-    levels = [*NUMBER_CLASSES, "unknown"]
-    column = levels_of(stretch.calls["caller_class"][rows], levels)
-    column = np.nan_to_num(column, nan=len(levels) - 1).astype(int)
-    words, counts = np.unique(np.array(levels)[column], return_counts=True)
+    kind = caller_classes(stretch.calls.slice(rows.start, rows.stop - rows.start))
+    words, counts = np.unique(np.array(NUMBER_CLASSES)[kind], return_counts=True)
     mix = dict(zip(words.tolist(), (counts / counts.sum()).tolist(), strict=True))
     seen = {word: one for word, one in band.strata.items() if one.benign_calls}
     covered = sum(mix.get(word, 0.0) for word in seen)

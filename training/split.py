@@ -90,14 +90,14 @@ def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
 
 
 def caller_classes(calls: pa.Table) -> Array:
-    """Class of each call's caller as a place among `NUMBER_CLASSES`, -1 if it is not known. Shape (n,)."""
+    """Class of each call's caller as a place among `NUMBER_CLASSES`, shape (n,); a missing one is "unknown"."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     words = calls["caller_class"].combine_chunks()
     plain = pc.dictionary_decode(words) if pa.types.is_dictionary(words.type) else words
     places = pc.index_in(plain, value_set=pa.array(NUMBER_CLASSES, plain.type))
-    return np.asarray(places.fill_null(-1).to_numpy(), dtype=np.int64)
+    return np.asarray(places.fill_null(NUMBER_CLASSES.index("unknown")).to_numpy(), dtype=np.int64)
 
 
 def codes(column: pa.ChunkedArray) -> tuple[Array, int]:

@@ -28,7 +28,8 @@ from callsieve.training.demo import of_world, simulated
 from callsieve.training.evidence import Evidence
 from callsieve.training.feeds import Feed
 from callsieve.training.judge import judge
-from callsieve.training.train import Settings, Trained, rows_of, train
+from callsieve.training.scope import rows_of
+from callsieve.training.train import Settings, Trained, train
 
 # Group -> how its features' names begin or what they hold; the first group that fits has a feature.
 GROUPS = {
@@ -93,16 +94,14 @@ def main() -> None:
         print(json.dumps({"size": given.size, "seed": given.seed, "calls": evidence.calls.num_rows, "lines": lines}))
 
 
-def remembered(
-    make: Callable[[Evidence, tuple[str, ...], int], Feed],
-) -> Callable[[Evidence, tuple[str, ...], int], Feed]:
-    """The same, made once for each kind of vectors."""
+def remembered(make: Callable[..., Feed]) -> Callable[..., Feed]:
+    """The same, made once for each kind of vectors: the calls that are asked for do not depend on the features."""
     made: dict[tuple[str, ...], Feed] = {}
 
-    def feed(evidence: Evidence, features: tuple[str, ...], threads: int) -> Feed:
+    def feed(evidence: Evidence, features: tuple[str, ...], threads: int, rows: np.ndarray) -> Feed:
         columns = columns_for(features)
         if columns not in made:
-            made[columns] = make(evidence, features, threads)
+            made[columns] = make(evidence, features, threads, rows)
         return made[columns]
 
     return feed
