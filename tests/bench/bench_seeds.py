@@ -80,8 +80,8 @@ def shown(line: dict[str, Any]) -> str:
     """One line for a person."""
     return (
         f"seed {line['seed']:4}  {'certified' if line['certified'] else 'NOT certified'}, {line['false_calls']} of "
-        f"{line['benign_calls']:,} flagged; caught {line['catch']:.1%} ({line['low']:.1%} - {line['high']:.1%}), median "
-        f"{line['median_calls']} calls; logistic regression {line['logistic regression']:.1%}, number class "
+        f"{line['benign_calls']:,} flagged; caught {line['catch']:.1%} ({line['low']:.1%} - {line['high']:.1%}), "
+        f"median {line['median_calls']} calls; logistic regression {line['logistic regression']:.1%}, number class "
         f"{line['number class']:.1%}, rule {line['rule']:.1%}; AUC {line['auc']:.4f}; {line['seconds']} s, "
         f"{line['peak_gib']} GiB"
     )
