@@ -152,7 +152,7 @@ def test_a_process_checks_the_bundle_once(run, monkeypatch):
     model = open_scorer(bundle, None, None).bundle.model_id
     for _ in range(3):
         verdicts = on_spark.verdicts(bundle, None, None, model, identity, rows)
-        assert verdicts.column_names == ["start", "caller", "callee", "score", "action"]
+        assert verdicts.column_names[:6] == ["start", "caller", "callee", "score", "action", "rules"]
     assert len(opened) == 1
     with pytest.raises(ValueError, match="it was replaced meanwhile"):
         on_spark.verdicts(bundle, None, None, "another", identity, rows)

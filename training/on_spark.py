@@ -12,15 +12,19 @@ import pyarrow as pa
 from ..features import spark
 from ..features.catalogue import NAMES, catalogue_hash
 from ..serving.policy import ACTIONS
+from ..serving.ruled import BITS, looked_at
 from ..serving.scorer import Scorer
 from .console import Tell
+from .ruling import met_of, rule_column
 from .score import open_scorer
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-VERDICT = "start long, caller string, callee string, score double, action tinyint"
+VERDICT = (
+    "start long, caller string, callee string, score double, action tinyint, rules string, banded tinyint, met long"
+)
 
 
 def write_vectors(calls: Path, layout: str, out: Path, *, threads: int, progress: Tell) -> dict[str, Any]:
@@ -68,11 +72,15 @@ def score(
         actions: dict[int, int] = dict(found.groupBy("action").count().collect())
         strongest = found.groupBy("caller").agg({"action": "max"}).toDF("caller", "action")
         callers: dict[int, int] = dict(strongest.groupBy("action").count().collect())
+        bands: dict[int, int] = dict(found.groupBy("banded").count().collect())
+        rules: dict[int, int] = dict(found.groupBy("met").count().collect())
     if facts is None or not facts["calls"]:
         raise ValueError(f"{calls}: no call to score")
     if out is not None:
         words = ", ".join(f"'{word}'" for word in ACTIONS)
-        spark.write(found.selectExpr("start", "caller", "callee", "score", f"array({words})[action] action"), str(out))
+        spark.write(
+            found.selectExpr("start", "caller", "callee", "score", f"array({words})[action] action", "rules"), str(out)
+        )
     found.unpersist()
     return {
         "model": scorer.bundle.model_id,
@@ -80,6 +88,8 @@ def score(
         "calls": facts["calls"],
         "actions": told(actions),
         "callers": told(callers),
+        "bands": told(bands),
+        "rules": by_rule(rules),
         "unscored": facts["unscored"],
         "quarantined": {},
         "valid_until": scorer.bundle.valid_until,
@@ -103,6 +113,12 @@ def told(counts: dict[int, int]) -> dict[str, int]:
     return {word: counts.get(i, 0) for i, word in enumerate(ACTIONS)}
 
 
+def by_rule(counts: dict[int, int]) -> dict[str, int]:
+    """How many calls meet each rule, of those that some call meets."""
+    met = {name: sum(calls for bits, calls in counts.items() if bits & bit) for name, bit in BITS.items()}
+    return {name: calls for name, calls in met.items() if calls}
+
+
 def verdicts(
     bundle: Path, trust: Path | None, policy: Path | None, model: str, identity: pa.Table, rows: npt.NDArray[np.float64]
 ) -> pa.Table:
@@ -113,9 +129,18 @@ def verdicts(
     scorer = _loaded(bundle, trust, policy)
     if scorer.bundle.model_id != model:
         raise ValueError(f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced meanwhile")
-    scores = scorer.score_table(rows, threads=1)
-    told_of = {name: identity[name] for name in ("start", "caller", "callee")}
-    return pa.table({**told_of, "score": pa.array(scores.score, from_pandas=True), "action": scores.action})
+    met = met_of(identity, looked_at(rows), None, scorer.policy.terms)
+    scores = scorer.score_table(rows, met, threads=1)
+    return pa.table(
+        {
+            **{name: identity[name] for name in ("start", "caller", "callee")},
+            "score": pa.array(scores.score, from_pandas=True),
+            "action": scores.action,
+            "rules": rule_column(scores.rules).cast(pa.string()),
+            "banded": scores.banded,
+            "met": scores.rules,
+        }
+    )
 
 
 @cache
