@@ -1,0 +1,60 @@
+"""The two READMEs say the same: as many headings and table rows, the same code, the same links."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh.md"))
+BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+FIGURE = re.compile(r"^\*[^*].*?\*$", re.MULTILINE | re.DOTALL)
+
+
+def outline(text):
+    """Levels of headings, and how many rows the tables have, in the order of the text."""
+    lines = BLOCK.sub("", text).splitlines()
+    return [re.match("#+|[|]", line)[0] for line in lines if line.startswith(("#", "|"))]
+
+
+def links(path):
+    """Where links and pictures lead, but for those from one README to the other."""
+    found = re.findall(r"\]\(([^)]+)\)", path.read_text())
+    return sorted(one for one in found if one not in {ENGLISH.name, CHINESE.name})
+
+
+def commands(path):
+    """What stands as code in running text; names of arguments that only one language explains are words."""
+    found = re.findall(r"`([^`]+)`", FIGURE.sub("", BLOCK.sub("", path.read_text())))
+    return {" ".join(one.split()) for one in found if re.search(r"[\s./-]", one)}
+
+
+def test_the_same_sections_and_rows():
+    english = outline(ENGLISH.read_text())
+    assert english == outline(CHINESE.read_text())
+    assert "##" in english
+
+
+def test_the_same_code():
+    english = BLOCK.findall(ENGLISH.read_text())
+    assert english == BLOCK.findall(CHINESE.read_text())
+    assert len(english) >= 4
+    assert commands(ENGLISH) == commands(CHINESE)
+
+
+def test_the_same_links_which_lead_somewhere():
+    assert links(ENGLISH) == links(CHINESE)
+    for one in links(ENGLISH):
+        assert (ROOT / one).exists(), one
+
+
+@pytest.mark.parametrize(("path", "other"), [(ENGLISH, CHINESE), (CHINESE, ENGLISH)], ids=["en", "zh"])
+def test_each_leads_to_the_other(path, other):
+    assert f"]({other.name})" in path.read_text()
+
+
+def test_figures_stand_in_one_place():
+    """So that none is left behind in a translation when they change."""
+    (said,) = FIGURE.findall(CHINESE.read_text())
+    assert not re.search(r"\d", said)
+    assert len(FIGURE.findall(ENGLISH.read_text())) == 1
