@@ -1,9 +1,13 @@
-"""The two READMEs say the same: as many headings and table rows, the same code, the same links."""
+"""The READMEs say the same, and of exit codes and variables what is so."""
 
+import ast
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+import typer
+from callsieve.training.__main__ import app
 
 ROOT = Path(__file__).parents[1]
 ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh.md"))
@@ -58,3 +62,33 @@ def test_figures_stand_in_one_place():
     (said,) = FIGURE.findall(CHINESE.read_text())
     assert not re.search(r"\d", said)
     assert len(FIGURE.findall(ENGLISH.read_text())) == 1
+
+
+def row(start):
+    """The row of the English README's tables that begins so."""
+    (line,) = (one for one in ENGLISH.read_text().splitlines() if one.startswith(f"| {start} |"))
+    return line
+
+
+def checks(command, name=""):
+    """Names of the commands that leave with 1 by themselves."""
+    for each, more in getattr(command, "commands", {}).items():
+        yield from checks(more, f"{name} {each}".strip())
+    if command.callback is not None and re.search(r"xit\(1\)", inspect.getsource(command.callback)):
+        yield name
+
+
+def test_the_checks_that_say_no_by_exit_code_1_are_named():
+    named = re.findall("`([^`]+)`", row("1").partition("says no")[2])
+    assert sorted(named) == sorted(checks(typer.main.get_command(app)))
+
+
+def test_every_variable_of_ours_is_named():
+    read = {
+        node.value
+        for folder in ("features", "serving", "training")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and re.fullmatch("CALLSIEVE_[A-Z]+", str(node.value))
+    }
+    assert set(re.findall("`(CALLSIEVE_[A-Z]+)`", ENGLISH.read_text())) == read
