@@ -102,7 +102,9 @@ def simulate(
     size: Annotated[str, typer.Option(help="tiny, small, town or city.")] = "small",
     seed: Seed = 1,
     scenario: Annotated[Path | None, typer.Option(help="TOML file that overrides the default scenario.")] = None,
-    key: KeyFile = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Key file for the tokens of numbers; else a new key is written.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Simulate calls with a known truth, and write them keyed: calls, truth, numbers, reports, findings."""
