@@ -1,12 +1,16 @@
 """The simulator: what must hold in every world, whatever its scenario."""
 
+from datetime import date
+
 import hypothesis.strategies as st
 import numpy as np
 import pyarrow as pa
 import pytest
 from callsieve.features.intake import Intake
+from callsieve.features.numbers import parse
 from callsieve.features.pseudonyms import Key
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, OUTCOMES
+from callsieve.serving.policy import read_policy
 from callsieve.training.world import keyed_world, load_scenario, read_world, simulate, write_world
 from callsieve.training.world.draws import running_sum
 from callsieve.training.world.registers import REGISTERS
@@ -312,6 +316,32 @@ def test_registers_are_late_incomplete_and_partly_wrong(town):
     nuisance = dict(zip(words(town.numbers, "number"), words(town.numbers, "nuisance"), strict=True))
     registered = {number for number in words(campaigns, "number") if nuisance.get(number)}
     assert 0 < len(registered) < 0.4 * sum(nuisance.values()), "some nuisance callers register under a decent business"
+
+
+def test_honest_firms_declare_what_they_do(town):
+    """A register whose rows were drawn with no regard to their holders would make rules on it say nothing."""
+    numbers = town.numbers.to_pandas().set_index("number")
+    honest = numbers[~numbers["nuisance"]]
+    campaigns = town.registers["campaigns"].to_pandas()
+    own = campaigns[campaigns["business"].astype(str) == campaigns["number"].map(honest["slice"].astype(str))]
+    work = load_scenario().table("outfits")
+    known = own[own["business"].isin(list(work))]
+    hours = np.array([work[business]["hours"][:2] for business in known["business"]])
+    assert len(known) > 15
+    assert (known["hour_from"] <= hours[:, 0]).all() and (known["hour_to"] >= hours[:, 1]).all()
+    assert known.groupby("principal", observed=True)["hour_from"].nunique().max() == 1
+    trunks = town.registers["trunks"].to_pandas()
+    used = trunks.groupby("trunk", observed=True)["declared_use"].nunique()
+    assert used.max() == 1
+    fits = read_policy().terms.uses
+    classes = trunks["number"].map(lambda number: parse(number, date(2025, 3, 1)).kind)
+    stated = trunks.assign(kind=classes)[trunks["number"].isin(honest.index)]
+    pairs = zip(stated["declared_use"], stated["kind"], strict=True)
+    against = [use in fits and kind not in fits[use] for use, kind in pairs]
+    # A row of a wrong number says nothing of its trunk.
+    assert np.mean(against) < 0.1 and len(stated) > 15
+    subscribers = town.registers["subscribers"].to_pandas()
+    assert subscribers["number"].is_unique
 
 
 def test_a_raw_world_is_not_written_and_half_a_world_not_read(world, tmp_path):

@@ -15,6 +15,7 @@ from .draws import lognormal, stream
 from .numbering import NEVER, Directory
 from .people import Society
 from .plans import ANSWERED, Plan
+from .relay import SLICE as RELAY
 from .scenario import Scenario, Spread
 from .tables import TIMESTAMP, coded
 from .timing import DAY, Calendar
@@ -24,6 +25,7 @@ REGISTERS = (
     "campaigns", "trunks", "number_resources", "subscribers", "consents", "refusals", "preferences", "protected",
     "recycled",
 )  # fmt: skip
+USES = ("customer service", "call centre", "own use", "number relay")
 PUBLIC = ("government", "hospital")  # slices whose numbers must not be blocked
 NUMBER_COLUMNS = ("number", "callee")
 
@@ -35,11 +37,14 @@ def registers(
     table = scenario.table("registers")
     rng = {name: stream(seed, f"register {name}") for name in REGISTERS}
     firms = np.flatnonzero((numbers["outfit"] >= 0) & (numbers["trunk"] >= 0))
+    hours = {name: told["hours"] for name, told in scenario.table("outfits").items()}
+    outbound = _campaigns(rng["campaigns"], table, hours, stream(seed, "register hours"), numbers, strings, days)
+    relays = _relays(stream(seed, "register relays"), table, numbers, strings, days, outbound.schema)
     return {
-        "campaigns": _campaigns(rng["campaigns"], table, numbers, strings, days),
-        "trunks": _trunks(rng["trunks"], table, numbers, firms, strings, days),
+        "campaigns": pa.concat_tables([outbound, relays]).unify_dictionaries(),
+        "trunks": _trunks(rng["trunks"], table, numbers, strings, days),
         "number_resources": _resources(rng["number_resources"], table, numbers, firms, strings, days),
-        "subscribers": _terms(rng["subscribers"], table, numbers, strings, days),
+        "subscribers": _terms(rng["subscribers"], table, tuple(scenario.table("work")), numbers, strings, days),
         "consents": _consents(rng["consents"], table, numbers, plan, strings, days),
         "refusals": _refusals(rng["refusals"], table, society, strings, days),
         "preferences": _preferences(rng["preferences"], table, society, strings, days),
@@ -77,9 +82,18 @@ def _wrong(
 
 
 def _campaigns(
-    rng: np.random.Generator, table: dict[str, Any], numbers: Directory, strings: pa.Array, days: Calendar
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    work_hours: dict[str, list[float]],
+    rng_hours: np.random.Generator,
+    numbers: Directory,
+    strings: pa.Array,
+    days: Calendar,
 ) -> pa.Table:
-    """The outbound register: whose calls a number makes, for whom, and about what. Some register a lie."""
+    """The outbound register: whose calls a number makes, for whom, about what, and when. Some register a lie.
+
+    Which rows there are decides how a study is split (`evidence.campaigns_of`), so hours are drawn apart from them.
+    """
     bad = numbers["campaign"] >= 0
     share = np.where(bad, table["nuisance_registered_share"], table["registered_share"])
     ids = np.flatnonzero((numbers["outfit"] >= 0) & (rng.random(len(numbers)) < share))
@@ -92,29 +106,84 @@ def _campaigns(
         "business": coded(business, names),
         "principal": pa.array([f"principal-{code}" for code in numbers["outfit"][ids]]).dictionary_encode(),
         "outsourced": pa.array(rng.random(len(ids)) < table["outsourced_share"]),
-        "hour_from": pa.array(rng.integers(8, 10, len(ids)).astype(np.int8)),
-        "hour_to": pa.array(rng.integers(17, 22, len(ids)).astype(np.int8)),
+        **_declared_hours(rng_hours, work_hours, numbers, ids),
         **_held(numbers, ids, days),
     }
     return _with_known(rng, table, columns)
 
 
-def _trunks(
+def _declared_hours(
+    rng: np.random.Generator, work_hours: dict[str, list[float]], numbers: Directory, ids: NDArray[np.int64]
+) -> dict[str, pa.Array]:
+    """Whole hours that a firm declares for all of its numbers: those at which it works. A lie has an office's."""
+    count = numbers.taken.get("outfit", 0)
+    first, last = rng.integers(8, 10, count), rng.integers(17, 22, count)
+    wider = rng.integers(0, 2, (2, count))  # some leave themselves an hour more
+    for code, name in enumerate(numbers.slices):
+        mine = np.unique(numbers["outfit"][(numbers["slice"] == code) & (numbers["campaign"] < 0)])
+        if name in work_hours and (mine := mine[mine >= 0]).size:
+            first[mine] = np.floor(work_hours[name][0]) - wider[0, mine]
+            last[mine] = np.ceil(work_hours[name][1]) + wider[1, mine]
+    outfit = numbers["outfit"][ids]
+    return {"hour_from": pa.array(first[outfit].astype(np.int8)), "hour_to": pa.array(last[outfit].astype(np.int8))}
+
+
+def _relays(
     rng: np.random.Generator,
     table: dict[str, Any],
     numbers: Directory,
-    firms: NDArray[np.int64],
     strings: pa.Array,
     days: Calendar,
+    like: pa.Schema,
+) -> pa.Table:
+    """Numbers that stand between others' calls: the platform that holds them is licensed, and registers them."""
+    ids = np.flatnonzero(numbers["slice"] == numbers.slice(RELAY))
+    columns = {
+        "number": coded(ids, strings),  # and without a mistake: a wrong row would join two groups of the split
+        "business": pa.array([RELAY] * len(ids), pa.string()),
+        "principal": pa.array(["principal-relay"] * len(ids), pa.string()),
+        "outsourced": pa.array([False] * len(ids)),
+        "hour_from": pa.array([0] * len(ids), pa.int8()),
+        "hour_to": pa.array([24] * len(ids), pa.int8()),
+        **_held(numbers, ids, days),
+    }
+    return _with_known(rng, table, columns).cast(like)
+
+
+def _registered(rng: np.random.Generator, table: dict[str, Any], numbers: Directory) -> NDArray[np.bool_]:
+    """Whose numbers are in a ledger: a firm enters all that it has, or none."""
+    firm = rng.random(numbers.taken.get("outfit", 0) + 1) < table["registered_share"]
+    firm[-1] = False  # of no firm
+    told: NDArray[np.bool_] = firm[numbers["outfit"]] | (numbers["slice"] == numbers.slice(RELAY))
+    return told
+
+
+def _uses(rng: np.random.Generator, numbers: Directory) -> NDArray[np.int64]:
+    """The declared use of each trunk, a place in USES: what the honest numbers on it are for, else any lie."""
+    count = numbers.taken.get("trunk", 0)
+    used = rng.integers(0, 3, count)
+    honest = np.flatnonzero((numbers["trunk"] >= 0) & (numbers["campaign"] < 0))
+    digits, trunk = numbers["digits"][honest], numbers["trunk"][honest]
+    called, centre = digits // 10**7 == 400, (digits >= 95_000_000) & (digits < 95_300_000)
+    office = rng.choice((USES.index("customer service"), USES.index("own use")), count)
+    used[trunk] = office[trunk]
+    used[trunk[centre]] = USES.index("call centre")
+    used[trunk[called]] = USES.index("customer service")
+    used[trunk[numbers["slice"][honest] == numbers.slice(RELAY)]] = USES.index("number relay")
+    return used
+
+
+def _trunks(
+    rng: np.random.Generator, table: dict[str, Any], numbers: Directory, strings: pa.Array, days: Calendar
 ) -> pa.Table:
     """Which numbers a trunk may show, and its declared use; a number that is not there is not always a false one."""
-    ids = firms[rng.random(len(firms)) < table["registered_share"]]
+    ids = np.flatnonzero((numbers["trunk"] >= 0) & _registered(rng, table, numbers))
+    written = np.where(numbers["slice"][ids] == numbers.slice(RELAY), ids, _wrong(rng, table, ids, numbers))
     trunks = [f"trunk-{code}" for code in range(numbers.taken.get("trunk", 0))]
-    uses = ("customer service", "call centre", "own use")
     columns = {
         "trunk": coded(numbers["trunk"][ids], trunks),
-        "number": coded(_wrong(rng, table, ids, numbers), strings),
-        "declared_use": coded(rng.integers(0, len(uses), numbers.taken.get("trunk", 1))[numbers["trunk"][ids]], uses),
+        "number": coded(written, strings),
+        "declared_use": coded(_uses(rng, numbers)[numbers["trunk"][ids]], USES),
         **_held(numbers, ids, days),
     }
     return _with_known(rng, table, columns)
@@ -144,22 +213,35 @@ def _resources(
 
 
 def _terms(
-    rng: np.random.Generator, table: dict[str, Any], numbers: Directory, strings: pa.Array, days: Calendar
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    work: tuple[str, ...],
+    numbers: Directory,
+    strings: pa.Array,
+    days: Calendar,
 ) -> pa.Table:
-    """The network's own contracts: since when, whose, and how many calls a day they allow."""
+    """The network's own contracts: since when, whose, and how many calls a day they allow.
+
+    Args:
+        work: slices of people who work on their own telephone; a network asks those who call all day for the contract
+            of a firm, as it asks firms.
+    """
     ids = np.flatnonzero(numbers["ours"])
     ids = ids[rng.random(len(ids)) < table["registered_share"]]
     outfit, card = numbers["outfit"][ids] >= 0, numbers["device"][ids] >= 0
     share = np.where(numbers["campaign"][ids] >= 0, table["nuisance_firm_contract_share"], table["firm_contract_share"])
-    # An outfit's cards are on contracts of either kind, its lines on a firm's.
-    firm = outfit & (~card | (rng.random(len(ids)) < share))
+    worker = np.isin(numbers["slice"][ids], [numbers.slice(name) for name in work if name in numbers.slices])
+    relay = numbers["slice"][ids] == numbers.slice(RELAY)
+    # Cards are on contracts of either kind, lines of a firm on a firm's, and what only passes calls on has no limit.
+    firm = (outfit & ~card) | ((outfit | worker) & (rng.random(len(ids)) < share))
     limits = np.where(firm, table["calls_per_day_firm"], table["calls_per_day_person"])
     born = numbers["born"][ids]
     opened = days.start - (DAY * rng.uniform(30, 3000, len(ids))).astype(np.int64)
+    # Nobody writes these numbers down: a network knows its own.
     columns = {
-        "number": coded(_wrong(rng, table, ids, numbers), strings),
-        "kind": coded(firm.astype(np.int64), ("person", "firm")),
-        "calls_per_day": pa.array(limits.astype(np.int32)),
+        "number": coded(ids, strings),
+        "kind": coded((firm | relay).astype(np.int64), ("person", "firm")),
+        "calls_per_day": pa.array(limits.astype(np.int32), mask=relay),
         "valid_from": _moments(np.where(born > 0, born, opened)),
         "valid_to": _moments(numbers["died"][ids]),
     }
