@@ -57,7 +57,12 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Work = Callable[[Scope, Receive], Awaitable[Any]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Noted = Callable[[str, str, int], object]  # who holds the key, the path, the status of the answer
 _T = TypeVar("_T")
+
+
+def unnoted(_who: str, _what: str, _code: int) -> None:
+    """Of a service that keeps no log of accesses."""
 
 
 class Turned(Exception):  # noqa: N818 - it names what happened to the request
@@ -80,6 +85,7 @@ class Service:
         failure: why it could not be read back.
         beat: `time.monotonic()` when the event loop last came round.
         answers: answers by status code.
+        noted: told each answer of an endpoint, for a log of accesses.
     """
 
     def __init__(self, begin: Callable[[], Live], judge: Swap, bundle: Path, keys: Keys) -> None:
@@ -91,6 +97,7 @@ class Service:
         self.explaining, self.loading = anyio.CapacityLimiter(EXPLAINING), anyio.CapacityLimiter(1)
         self._begin = begin
         self.ended: Callable[[], object] = lambda: None
+        self.noted: Noted = unnoted
 
     @property
     def why(self) -> str:
@@ -131,6 +138,7 @@ class Guarded(Protocol):
 
     keys: Keys
     answers: Counter[int]
+    noted: Noted
 
 
 class Endpoint:
@@ -154,6 +162,7 @@ class Endpoint:
             _LOG.error("a request failed: %s", type(error).__name__)
             code, body, kind = 500, b'{"error":"the service failed"}', JSON.encode()
         self._service.answers[code] += 1
+        self._service.noted(scope.get("holder", ""), scope["path"], code)
         length = str(len(body)).encode()
         headers = [(b"content-type", kind), (b"content-length", length), *more]
         await send({"type": "http.response.start", "status": code, "headers": headers})
@@ -163,9 +172,9 @@ class Endpoint:
         holder = self._service.keys.holder(_authorization(scope))
         if holder is None:
             raise Turned(401, "expected a known key: Authorization: Bearer KEY")
+        scope["holder"] = holder.name
         if self._right not in holder.scopes:
             raise Turned(403, f"the key lacks the scope {self._right}")
-        scope["holder"] = holder.name
         if not holder.spend():
             raise Turned(429, f"more than {holder.rate} requests a second")
 

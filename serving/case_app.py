@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from .access import Keys
-from .app import JSON, Endpoint, Receive, Scope, Turned, beside, body_of, refused
+from .app import JSON, Endpoint, Noted, Receive, Scope, Turned, beside, body_of, refused, unnoted
 from .case_feed import publish, take_in
 from .cases import CaseError, CaseStore
 from .notice import LANGUAGES, notice
@@ -58,6 +58,7 @@ class CaseService:
         folders: live states of scorers on this machine.
         clock: Unix ms.
         decided: told each decision, for a log.
+        noted: told each answer, for a log of accesses.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class CaseService:
         keys: Keys,
         clock: Callable[[], int],
         decided: Callable[[Mapping[str, Any]], object] = lambda _said: None,
+        noted: Noted = unnoted,
     ) -> None:
-        self.store, self.folders, self.keys, self.clock, self.decided = store, tuple(folders), keys, clock, decided
+        self.store, self.folders, self.keys, self.clock = store, tuple(folders), keys, clock
+        self.decided, self.noted = decided, noted
         self.answers: Counter[int] = Counter()
         self.places = anyio.CapacityLimiter(AT_ONCE)
 

@@ -21,6 +21,7 @@ from ..features.intake import Intake
 from ..features.pseudonyms import Key
 from ..features.records import Call
 from .access import read_keys
+from .accesslog import AccessLog
 from .app import Service, application
 from .live import DEADLINE, Live
 from .swap import Swap
@@ -127,11 +128,14 @@ def serve(
         return live
 
     service = Service(begin, judge, bundle, read_keys(keys))
+    accesses = AccessLog(state)
+    service.noted = accesses.note
     server = configured(service, host, port)
     service.ended = lambda: setattr(server, "should_exit", True)
     # A thread that opens a bundle gives way to calls within a millisecond.
     sys.setswitchinterval(0.001)
     server.run()
+    accesses.close()
     if service.failure is not None:
         raise service.failure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -240,14 +240,20 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8081,
 ) -> None:
-    """As `watch`, and over HTTP: a desk takes appeals (scope appeal), persons decide in their name (scope decide)."""
+    """As `watch`, and over HTTP: a desk takes appeals (scope appeal), persons decide in their name (scope decide).
+
+    Who asked for what is written into the first of the folders; see the command `accesses`.
+    """
     import uvicorn
 
     from ..serving.access import read_keys
+    from ..serving.accesslog import CASE_ACCESSES, AccessLog
     from ..serving.case_app import CaseService, case_application
 
-    with _opened(store, state, rules) as opened:
-        service = CaseService(opened, state, read_keys(keys), _now, lambda said: _log(audit, signing_key, dict(said)))
+    with _opened(store, state, rules) as opened, closing(AccessLog(state[0], CASE_ACCESSES)) as log:
+        service = CaseService(
+            opened, state, read_keys(keys), _now, lambda said: _log(audit, signing_key, dict(said)), log.note
+        )
         uvicorn.run(case_application(service), host=host, port=port, log_level="warning", access_log=False)
 
 

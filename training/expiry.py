@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..serving.accesslog import ACCESSES, CASE_ACCESSES
 from ..serving.caselog import CASES
 from ..serving.events import REPORTS
 from ..serving.journal import numbers
@@ -25,6 +26,8 @@ from .rewrite import Rewritten, rewrite, sha256
 
 FOLLOWED = "call"  # the column by which rows go with their call
 NUMBERS = "number"
+JOURNALS = {CASES: "journals", REPORTS: "journals", ACCESSES: "accesses", CASE_ACCESSES: "accesses"}
+"""Kinds of files in a scorer's state, and the rule of each."""
 
 
 def is_due(table: pa.Table, kept: Kept, now: int) -> pa.ChunkedArray:
@@ -128,13 +131,13 @@ def follow(path: Path, leading: Path) -> Rewritten:
     return rewrite(path, lambda table: table.filter(pc.is_in(_plain(table[column]), value_set=wanted)))
 
 
-def journals(state: Path, kept: Kept, now: int) -> dict[str, Any]:
-    """Delete files of evidence and reports that are past their time; the newest of each kind may still be written."""
+def journals(state: Path, rules: Retention, now: int) -> dict[str, Any]:
+    """Delete files of a scorer's state that are past their time; the newest of each kind may still be written."""
     report: dict[str, Any] = {}
-    for kind in (CASES, REPORTS):
+    for kind, table in JOURNALS.items():
         for number in numbers(state, kind)[:-1]:
             where = journal_path(state, kind, number)
-            if where.stat().st_mtime * 1000 < now - kept.ceiling:
+            if where.stat().st_mtime * 1000 < now - rules.of(table).ceiling:
                 report[where.name] = {"bytes": where.stat().st_size, "sha256_before": sha256(where)}
                 where.unlink()
     return report

@@ -27,7 +27,7 @@ def run_all(
     if data is not None:
         files |= expiry.run(data, kept, now)
     if state is not None:
-        files |= expiry.journals(state, kept.of("journals"), now)
+        files |= expiry.journals(state, kept, now)
     if store is not None:
         files["cases"] = _erase_cases(store, kept, now)
     report = {"rules": kept.version, "now": now, "files": files, **expiry.totals(files)}

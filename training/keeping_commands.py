@@ -168,10 +168,13 @@ def export_calls(
     from ..serving.signing import read_signing_key
     from . import console, exports
     from .gates import read_gates
+    from .tickets import EXPORT, Act, refusals_entered
 
-    calls = exports.chosen(data, first, last)
+    log_key = read_signing_key(signing_key)
+    with refusals_entered(audit, Act(EXPORT, "", 0, purpose, person), log_key):
+        calls = exports.chosen(data, first, last)
     act = exports.export_act(calls, purpose, person)
-    entry = exports.export(calls, act, out, audit, tickets or (), read_gates(gates), read_signing_key(signing_key))
+    entry = exports.export(calls, act, out, audit, tickets or (), read_gates(gates), log_key)
     facts: dict[str, Any] = {"rows": act.count, "sha256": act.what, "entry": entry}
     console.emit_json(facts) if json else console.say(f"{out}: {act.count} calls; entry {entry} of the audit log")
 

@@ -8,7 +8,8 @@ is of no use again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,8 +63,26 @@ def enter(log: Path, act: Act, tickets: Sequence[Path], gates: Gates, key: Ed255
     """Enter an act in the log, if enough people agreed to it; the entry's index. Only then may it be done.
 
     Raises:
-        ValueError: in one line, if there are too few tickets, or one is for another act, used, or past its time.
+        ValueError: in one line, if there are too few tickets, or one is for another act, used, or past its time; the
+            log has the refusal.
     """
+    with refusals_entered(log, act, key):
+        found = _agreed(log, act, tickets, gates)
+    return append(log, "access", _payload(act) | {"tickets": found}, key)
+
+
+@contextmanager
+def refusals_entered(log: Path, act: Act, key: Ed25519PrivateKey) -> Iterator[None]:
+    """Have the log say who was refused what, and why, if the work within raises a `ValueError`."""
+    try:
+        yield
+    except ValueError as error:
+        append(log, "access", _payload(act) | {"tickets": [], "refused": str(error)}, key)
+        raise
+
+
+def _agreed(log: Path, act: Act, tickets: Sequence[Path], gates: Gates) -> list[dict[str, Any]]:
+    """The tickets as the log has them."""
     needed = 0 if act.act == EXPORT and act.count + _lately(log) <= MOST_WITHOUT else NEEDED[act.act]
     if needed and len(tickets) < needed:
         raise ValueError(
@@ -84,8 +103,7 @@ def enter(log: Path, act: Act, tickets: Sequence[Path], gates: Gates, key: Ed255
             raise ValueError(f"{path}: this ticket was used already")
         if str(one["statement"].get("until", "")) < now:
             raise ValueError(f"{path}: this ticket is past its time")
-    payload = {name: getattr(act, name) for name in Act.__slots__}
-    return append(log, "access", payload | {"tickets": found}, key)
+    return found
 
 
 def _lately(log: Path) -> int:
@@ -93,14 +111,14 @@ def _lately(log: Path) -> int:
     if not log.exists():
         return 0
     since = (datetime.now(tz=UTC) - timedelta(days=1)).strftime(_MOMENT)
-    told = [payload for entry, payload in payloads(log, "access") if entry.at >= since]
+    told = [payload for entry, payload in payloads(log, "access") if entry.at >= since and "refused" not in payload]
     return sum(one["count"] for one in told if one.get("act") == EXPORT and not one["tickets"])
 
 
 def write_act(act: Act, path: Path) -> None:
     """Write an act down for those who are asked to agree. Raises FileExistsError: if there is such a file."""
     with path.open("xb") as file:
-        file.write(encode({name: getattr(act, name) for name in Act.__slots__}))
+        file.write(encode(_payload(act)))
 
 
 def read_act(path: Path) -> Act:
@@ -120,5 +138,9 @@ def read_act(path: Path) -> Act:
         raise ValueError(f"{path}: {error}") from None
 
 
+def _payload(act: Act) -> dict[str, Any]:
+    return {name: getattr(act, name) for name in Act.__slots__}
+
+
 def _statement(act: Act) -> dict[str, Any]:
-    return {"kind": KIND} | {name: getattr(act, name) for name in Act.__slots__}
+    return {"kind": KIND} | _payload(act)
