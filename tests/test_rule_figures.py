@@ -11,11 +11,13 @@ from callsieve.serving.policy import Policy
 from callsieve.serving.ruled import BITS
 from callsieve.serving.rules import RULES
 from callsieve.training.__main__ import main
+from callsieve.training.purposes import declare
 from callsieve.training.rule_figures import Told, apart, of_rule, share
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from test_command import call  # noqa: F401 - fixture
 from test_imports import MODULES, ROOT, everywhere, imported, name_of
 
 # What makes and judges a model.
@@ -82,6 +84,17 @@ def test_rules_are_counted_against_the_truth(told, world_folder, judged):
         innocent = seen[~seen["nuisance"]]["slice"].value_counts()
         assert {name: each["part"] for name, each in rule["benign_slices"].items()} == innocent[innocent > 0].to_dict()
     assert hits > 100
+
+
+@pytest.mark.source("P4", by="training/rule_figures.py")
+def test_calls_that_are_not_for_evaluation_are_not_judged(call, world_folder, tmp_path):  # noqa: F811
+    for each in world_folder.glob("*.parquet"):
+        (tmp_path / each.name).symlink_to(each)
+    code, _, said = call("rules", "--data", tmp_path)
+    assert code == 1 and "expected dataset.json" in said
+    declare(tmp_path, "switch", "contract", ["training"], "2999-12-31")
+    code, _, said = call("rules", "--data", tmp_path)
+    assert code == 1 and "declared for training, not for evaluation" in said
 
 
 def test_the_model_and_the_rules_are_told_apart(told, world_folder, run, tmp_path):

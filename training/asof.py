@@ -37,6 +37,48 @@ class _Index:
     steps: pd.DataFrame  # key, moment, answer
 
 
+class Joins:
+    """The indexes of registers made ready to be joined to calls: an answer a call, as of its start."""
+
+    def __init__(self, registers: Registers) -> None:
+        self._indexes = {name: _index(registers, name) for name in registers.indexes}
+
+    def in_effect(self, name: str, at: Array, *keys: Any) -> Array:
+        """`Registers.in_effect` of each call: the place of a row, `~place` of one that has ended, or NOTHING.
+
+        Args:
+            name: of an index.
+            at: Unix ms of each call.
+            keys: each a column, or a tuple of the columns that make it; the first that has a row in effect counts.
+        """
+        found = np.full(len(at), NOTHING)
+        for key in keys:
+            place = self._of_key(name, at, *(key if isinstance(key, tuple) else (key,)))
+            better = (found < 0) & ((place >= 0) | (found == NOTHING))
+            found = np.where(better, place, found)
+        return found
+
+    def _of_key(self, name: str, at: Array, *columns: pa.DictionaryArray) -> Array:
+        """For each call the answer of its key's steps at its start."""
+        index, found = self._indexes[name], np.full(len(at), NOTHING)
+        code, known = np.zeros(len(at), dtype=np.int64), np.ones(len(at), dtype=bool)
+        for column, words in zip(columns, index.parts, strict=True):
+            places = pc.index_in(column.dictionary, value_set=words).fill_null(-1).to_numpy(zero_copy_only=False)
+            of_call = np.append(places, -1)[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+            known &= of_call >= 0
+            code = code * len(words) + of_call
+        rows = np.flatnonzero(known)
+        key = np.searchsorted(index.combined, code[rows])
+        there = key < len(index.combined)
+        there[there] = index.combined[key[there]] == code[rows][there]
+        rows, key = rows[there], key[there]
+        rows, key = (values[np.argsort(at[rows], kind="stable")] for values in (rows, key))
+        left = pd.DataFrame({"at": at[rows], "key": key})
+        joined = pd.merge_asof(left, index.steps, left_on="at", right_on="moment", by="key")["answer"]
+        found[rows] = joined.fillna(NOTHING).to_numpy(dtype=np.int64)
+        return found
+
+
 class AsOf:
     """Registers made ready to be joined.
 
@@ -46,7 +88,7 @@ class AsOf:
 
     def __init__(self, registers: Registers, terms: Terms) -> None:
         self._registers, self._terms = registers, terms
-        self._indexes = {name: _index(registers, name) for name in registers.indexes}
+        self._joined = Joins(registers).in_effect
         self._business, self._businesses = _factors(registers, "campaigns", "business")
         self._principal, self._principals = _factors(registers, "campaigns", "principal")
         self._use, self._uses = _factors(registers, "trunks", "declared_use")
@@ -70,25 +112,25 @@ class AsOf:
         if "trunks" in tables:
             self._trunks(calls, at, found)
         if "number_resources" in tables:
-            place = self._first("number_resources", at, _of(calls, "caller"), _of(calls, "caller_block"))
+            place = self._joined("number_resources", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
             found.lapsed = np.where(place == NOTHING, np.nan, place < 0)
         if "subscribers" in tables:
-            place = self._join("subscribers", at, _of(calls, "caller"))
+            place = self._joined("subscribers", at, column_of(calls, "caller"))
             found.calls_per_day = self._values("subscribers", "calls_per_day", place)
         if "protected" in tables:
-            found.callee_protected = _yes(self._join("protected", at, _of(calls, "callee")))
-            found.caller_protected = _yes(self._join("protected", at, _of(calls, "caller")))
+            found.callee_protected = _yes(self._joined("protected", at, column_of(calls, "callee")))
+            found.caller_protected = _yes(self._joined("protected", at, column_of(calls, "caller")))
         return found
 
     def _campaigns(self, calls: pa.Table, at: Array, found: Registered) -> None:
-        place = self._first("campaigns", at, _of(calls, "caller"), _of(calls, "caller_block"))
+        place = self._joined("campaigns", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
         known = place >= 0
         found.campaign = known.astype(float)
         found.hour_from = self._values("campaigns", "hour_from", place)
         found.hour_to = self._values("campaigns", "hour_to", place)
         marketing = np.array([word in self._terms.marketing for word in self._businesses] + [False])
         found.marketing = np.where(known, _taken(marketing, self._business, place), np.nan)
-        callee, tables = _of(calls, "callee"), self._registers.tables
+        callee, tables = column_of(calls, "callee"), self._registers.tables
 
         def told(codes: Array, words: list[str]) -> pa.DictionaryArray:
             of_call = np.where(known, codes[np.where(known, place, 0)] if len(codes) else 0, 0).astype(np.int32)
@@ -97,23 +139,25 @@ class AsOf:
         business, any_of_them = told(self._business, self._businesses), told(np.zeros_like(self._business), [ANY])
         if "consents" in tables:
             principal = told(self._principal, self._principals)
-            found.consent = np.where(known, _yes(self._join("consents", at, callee, principal)), np.nan)
+            found.consent = np.where(known, _yes(self._joined("consents", at, (callee, principal))), np.nan)
         if "refusals" in tables:
-            said = self._first("refusals", at, (callee, business), (callee, any_of_them))
+            said = self._joined("refusals", at, (callee, business), (callee, any_of_them))
             found.refused = np.where(known, _yes(said), np.nan)
         if "preferences" in tables:
-            said = self._first("preferences", at, (callee, business), (callee, any_of_them))
+            said = self._joined("preferences", at, (callee, business), (callee, any_of_them))
             accepts = self._values("preferences", "accepts", said)
             found.accepts = np.where(known, accepts == 1, np.nan)
             found.rejects = np.where(known, accepts == 0, np.nan)
 
     def _trunks(self, calls: pa.Table, at: Array, found: Registered) -> None:
-        trunk = _of(calls, "trunk")
+        trunk = column_of(calls, "trunk")
         told = np.asarray(pc.is_valid(trunk))
-        place = self._join("trunks", at, trunk)
+        place = self._joined("trunks", at, trunk)
         listed = told & (place >= 0)
         found.trunk_listed = np.where(told, listed, np.nan)
-        on = self._first("trunk_numbers", at, (trunk, _of(calls, "caller")), (trunk, _of(calls, "caller_block")))
+        on = self._joined(
+            "trunk_numbers", at, (trunk, column_of(calls, "caller")), (trunk, column_of(calls, "caller_block"))
+        )
         found.on_trunk = np.where(listed, on >= 0, np.nan)
         fits = np.full((len(self._uses) + 1, len(NUMBER_CLASSES)), np.nan)
         for row, declared in enumerate(self._uses):
@@ -122,35 +166,6 @@ class AsOf:
                 fits[row] = [word in classes for word in NUMBER_CLASSES]
         use = np.where(listed, self._use[np.where(listed, place, 0)] if len(self._use) else 0, len(self._uses))
         found.use_allows = fits[use, _classes(calls)]
-
-    def _first(self, name: str, at: Array, *keys: Any) -> Array:
-        """`Registers.in_effect`: each key is a column or a tuple of them."""
-        found = np.full(len(at), NOTHING)
-        for key in keys:
-            place = self._join(name, at, *(key if isinstance(key, tuple) else (key,)))
-            better = (found < 0) & ((place >= 0) | (found == NOTHING))
-            found = np.where(better, place, found)
-        return found
-
-    def _join(self, name: str, at: Array, *columns: pa.DictionaryArray) -> Array:
-        """For each call the answer of its key's steps at its start."""
-        index, found = self._indexes[name], np.full(len(at), NOTHING)
-        code, known = np.zeros(len(at), dtype=np.int64), np.ones(len(at), dtype=bool)
-        for column, words in zip(columns, index.parts, strict=True):
-            places = pc.index_in(column.dictionary, value_set=words).fill_null(-1).to_numpy(zero_copy_only=False)
-            of_call = np.append(places, -1)[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
-            known &= of_call >= 0
-            code = code * len(words) + of_call
-        rows = np.flatnonzero(known)
-        key = np.searchsorted(index.combined, code[rows])
-        there = key < len(index.combined)
-        there[there] = index.combined[key[there]] == code[rows][there]
-        rows, key = rows[there], key[there]
-        rows, key = (values[np.argsort(at[rows], kind="stable")] for values in (rows, key))
-        left = pd.DataFrame({"at": at[rows], "key": key})
-        joined = pd.merge_asof(left, index.steps, left_on="at", right_on="moment", by="key")["answer"]
-        found[rows] = joined.fillna(NOTHING).to_numpy(dtype=np.int64)
-        return found
 
     def _values(self, table: str, name: str, place: Array) -> Array:
         """A column's values of the rows in effect, NaN elsewhere."""
@@ -188,7 +203,8 @@ def _factors(registers: Registers, table: str, name: str) -> tuple[Array, list[s
     return codes, [str(word) for word in words]
 
 
-def _of(calls: pa.Table, name: str) -> pa.DictionaryArray:
+def column_of(calls: pa.Table, name: str) -> pa.DictionaryArray:
+    """A column of tokens or words as one dictionary array."""
     column = calls[name].unify_dictionaries().combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # of no rows
         column = pa.array([], pa.dictionary(pa.int32(), pa.string()))
@@ -196,7 +212,7 @@ def _of(calls: pa.Table, name: str) -> pa.DictionaryArray:
 
 
 def _classes(calls: pa.Table) -> Array:
-    column = _of(calls, "caller_class")
+    column = column_of(calls, "caller_class")
     places = np.array([NUMBER_CLASSES.index(word) for word in column.dictionary.to_pylist()], dtype=np.int64)
     return np.asarray(places[column.indices.to_numpy(zero_copy_only=False)])
 

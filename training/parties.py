@@ -21,6 +21,7 @@ from ..features.pseudonyms import is_token
 from ..serving.policy import ACTIONS
 from ..serving.registers import Registers
 from ..serving.retention import Retention, read_retention
+from .asof import Joins, column_of
 from .digits import long_digits
 from .expiry import in_time, is_due
 from .purposes import allowed
@@ -162,7 +163,8 @@ def is_word(text: object) -> bool:
 def columns(ledger: Ledger) -> dict[str, Column]:
     """What each call counts under, as known when it rang."""
     calls = ledger.calls
-    business = _business(ledger)
+    joins = _joins(ledger.registers)
+    business = _business(ledger, joins)
     registered = _yes(business.codes >= 0)
     trunk = dictionary(calls, "trunk")
     found = {
@@ -175,7 +177,7 @@ def columns(ledger: Ledger) -> dict[str, Column]:
         "answered": _yes(_is(calls, "outcome", "answered")),
         "false_number": _yes(_differs(calls) | _is(calls, "attestation", "failed")),
         "registered": registered,
-        "outside_register": _outside(ledger, trunk),
+        "outside_register": _outside(ledger, joins, trunk),
     }
     if ledger.action is not None:
         found["action"] = Column(ledger.action, ACTIONS)
@@ -217,14 +219,13 @@ def _or(column: Column, other: str) -> Column:
     return Column(np.where(column.codes < 0, len(column.labels), column.codes), [*column.labels, other])
 
 
-def _business(ledger: Ledger) -> Column:
+def _business(ledger: Ledger, joins: Joins) -> Column:
     """The trade that the caller was registered for when the call rang."""
-    register, caller = ledger.registers["campaigns"], dictionary(ledger.calls, "caller")
-    labels = sorted(set(register["business"]))
-    rows = _as_of(ledger, register, [("number", caller)])
-    rows = np.where(rows < 0, _as_of(ledger, register, [("block", dictionary(ledger.calls, "caller_block"))]), rows)
-    trade = np.array([labels.index(word) for word in register["business"]], dtype=np.int64)
-    return Column(np.where(rows < 0, -1, trade[rows] if len(trade) else -1), labels)
+    business = ledger.registers["campaigns"]["business"]
+    labels = sorted(set(business))
+    rows = _rows(ledger, joins, "campaigns", ("caller",), ("caller_block",))
+    trade = np.array([*(labels.index(word) for word in business), -1], dtype=np.int64)
+    return Column(trade[np.maximum(rows, -1)], labels)
 
 
 def _regulator(business: Column) -> Column:
@@ -235,37 +236,32 @@ def _regulator(business: Column) -> Column:
     return Column(place[business.codes], labels)
 
 
-def _outside(ledger: Ledger, trunk: Column) -> Column:
+def _outside(ledger: Ledger, joins: Joins, trunk: Column) -> Column:
     """Whether a call over a trunk showed a number that the register does not name for it; -1 without a trunk."""
-    register = ledger.registers["trunks"]
-    told = {"number": dictionary(ledger.calls, "caller"), "block": dictionary(ledger.calls, "caller_block")}
-    number, block = (_as_of(ledger, register, [("trunk", trunk), (name, column)]) for name, column in told.items())
-    rows = np.maximum(number, block)
+    rows = _rows(ledger, joins, "trunk_numbers", ("trunk", "caller"), ("trunk", "caller_block"))
     return Column(np.where(trunk.codes < 0, -1, (rows >= 0).astype(np.int64)), YES_NO)
 
 
-def _as_of(ledger: Ledger, register: pd.DataFrame, keys: Sequence[tuple[str, Column]]) -> Array:
-    """For each call the row of a register that held for it as known when it rang, or -1."""
-    start = ledger.calls["start"].to_numpy()
-    found = np.full(len(start), -1, dtype=np.int64)
-    if not len(register):
-        return found
-    asked, told = np.zeros(len(start), dtype=np.int64), np.zeros(len(register), dtype=np.int64)
-    for name, column in keys:
-        place = {label: code for code, label in enumerate(column.labels)}
-        of = register[name].map(place).fillna(-1).to_numpy(dtype=np.int64)
-        size = len(column.labels) + 1
-        asked = np.where((asked < 0) | (column.codes < 0), -1, asked * size + column.codes)
-        told = np.where((told < 0) | (of < 0), -1, told * size + of)
-    moment = register[["valid_from", "known_at"]].max(axis=1).dt.as_unit("ms").astype("int64").to_numpy()
-    ended = register["valid_to"].dt.as_unit("ms").astype("int64").to_numpy()
-    ends = np.where(register["valid_to"].isna(), np.iinfo(np.int64).max, ended)
-    left = pd.DataFrame({"key": asked, "at": start, "call": np.arange(len(start))})
-    left = left[np.isin(asked, told) & (asked >= 0)]
-    right = pd.DataFrame({"key": told, "since": moment, "row": np.arange(len(told))})[told >= 0]
-    right = right.sort_values("since", kind="stable")
-    joined = pd.merge_asof(left, right, left_on="at", right_on="since", by="key").dropna(subset=["row"])
-    row = joined["row"].to_numpy(dtype=np.int64)
-    holds = joined["at"].to_numpy() < ends[row]
-    found[joined["call"].to_numpy()[holds]] = row[holds]
-    return found
+def _joins(registers: Mapping[str, pd.DataFrame]) -> Joins:
+    return Joins(Registers({name: _plain(registers[name]) for name in ("campaigns", "trunks")}))
+
+
+def _plain(register: pd.DataFrame) -> dict[str, list[Any]]:
+    """A register as `Registers` holds it."""
+    held = {
+        str(name): column.dt.as_unit("ms").astype("int64") if name in MOMENTS else column
+        for name, column in register.items()
+    }
+    return {
+        name: [
+            None if missing else value
+            for value, missing in zip(held[name].tolist(), register[name].isna(), strict=True)
+        ]
+        for name in held
+    }
+
+
+def _rows(ledger: Ledger, joins: Joins, index: str, *keys: tuple[str, ...]) -> Array:
+    """For each call the place of the register's row in effect, below 0 if none is."""
+    columns = [tuple(column_of(ledger.calls, name) for name in key) for key in keys]
+    return joins.in_effect(index, ledger.calls["start"].to_numpy(), *columns)

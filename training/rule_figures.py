@@ -22,6 +22,8 @@ from .bands import spoken_of
 from .certify import upper_bound
 from .console import Tell, say, show_table
 from .evidence import of_calls, parquet_table, read_reports
+from .expiry import still_kept
+from .purposes import allowed
 from .ruling import met_of, rule_vectors
 from .score import open_registers, open_scorer, score_calls
 from .split import DAY, WINDOW_DAYS, caller_classes, codes
@@ -81,11 +83,13 @@ def rule_figures(
     """Each rule on the calls of a world after its first 7 days, which only fill the windows.
 
     Args:
-        data: folder with calls and truth; registers are read from it, too, if no other folder is given.
+        data: folder with calls and truth, declared for evaluation; registers are read from it, too, if no other folder
+            is given.
     Raises:
         ValueError: in one line, if a file is not what it must be.
     """
-    calls = read_keyed(data / "calls.parquet").sort_by("start")
+    kept = still_kept(allowed(data, "evaluation"))
+    calls = kept(read_keyed(data / "calls.parquet").sort_by("start"), "calls")
     truth = of_calls(parquet_table(data / "truth.parquet"), calls)
     asked, chosen = open_registers(registers or data, key), read_policy(policy)
     start = calls["start"].to_numpy()
