@@ -229,6 +229,20 @@ class History:
         if self._reports:
             self._reports.observe(report)
 
+    def forget(self, token: str) -> None:
+        """Know a number no more: who has it is new from now on.
+
+        Its calls stay in the windows of those whom it called or who called it, under no name, until they leave them.
+        """
+        key = self._keys[NUMBER].pop(token, None)
+        if key is not None:
+            self._tokens[NUMBER][key] = ""
+        if self._reports:
+            held, self._reports = self._reports.held, Reports()
+            for report in held:
+                if token not in (report.number, report.reporter):
+                    self._reports.observe(report)
+
     def _find(self, call: KeyedCall) -> int | None:
         """The place of a call that is held already."""
         numbers = self._keys[NUMBER]
@@ -305,7 +319,7 @@ class History:
 
     def _evict(self, kind: str, key: int) -> None:
         """Forget a key that has no call."""
-        del self._keys[kind][self._tokens[kind][key]]
+        self._keys[kind].pop(self._tokens[kind][key], None)  # one that was forgotten has no name
         if kind == NUMBER:
             clock = self._rooms[kind]["state"][key * self._kernels[kind].STATE + CLOCK]
             self.evicted += int(clock > self._moment - DAYS_REMEMBERED * DAY_MS)

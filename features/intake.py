@@ -186,6 +186,13 @@ class Intake:
         """What a caller dialled last."""
         return self._last.get(caller.token)
 
+    def forget(self, token: str) -> None:
+        """Remember nothing of a number: neither what it dialled nor that it was dialled."""
+        self._last.pop(token, None)
+        for caller in [caller for caller, callee in self._last.items() if callee.token == token]:
+            del self._last[caller]
+        self.known.cache_clear()
+
     def has_room(self, callers: int) -> bool:
         """Whether so many new callers could be remembered and none forgotten."""
         return len(self._last) + callers <= self._remember

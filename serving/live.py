@@ -30,6 +30,7 @@ from ..features.records import Call, KeyedCall
 from .caselog import CASES, evidence, evidence_to_line
 from .clock import Clock
 from .events import CALLS, REPORTS, Report, call_from_line, call_to_line, report_to_line
+from .forgetting import Request, blank, done, requests
 from .journal import Found, Journal, numbers, path, read
 from .scorer import Scorer, Verdict
 from .snapshots import let_go, own, save_in_a_copy, snapshot, snapshots
@@ -107,6 +108,7 @@ class Live:
         self._left: OrderedDict[tuple[str, str, int], KeyedCall] = OrderedDict()
         self._recent: OrderedDict[str, tuple[Scorer, array[float], KeyedCall, Verdict]] = OrderedDict()
         self._child: tuple[int, int] | None = None
+        self._forgotten: list[Request] = []  # in memory, and on disk when the next snapshot is there
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._own = own(folder)
         try:
@@ -114,7 +116,7 @@ class Live:
         except BaseException:
             let_go(self._own)
             raise
-        self.journal = Journal(folder, CALLS, after=self._snapshot_if_due)
+        self.journal = Journal(folder, CALLS, after=self._look_after_disk)
         self.reports = Journal(folder, REPORTS)
         self.cases, self._turned = Journal(folder, CASES, after=self._turn_if_large), 0
 
@@ -187,6 +189,17 @@ class Live:
         again = scorer.explain_row(row.tolist(), call.start)
         # What registers said then is not looked up again: they may say something else by now.
         return replace(again, case=case, action=given.action, status=given.status, rules=given.rules)
+
+    def forget(self, token: str) -> None:
+        """Know a number no more, in memory; `forgetting.py` says what of the disk, and what stays."""
+        with self._lock:
+            self.history.forget(token)
+            self._intake.forget(token)
+            for pending in (self._pending, self._left):
+                for named in [named for named, call in pending.items() if token in (call.caller, call.callee)]:
+                    del pending[named]
+            for case in [case for case, kept in self._recent.items() if token in (kept[2].caller, kept[2].callee)]:
+                del self._recent[case]
 
     def save(self) -> None:
         """Begin a snapshot: a process of its own writes down the memory as it is, while calls go on.
@@ -316,18 +329,35 @@ class Live:
         self.counts["ahead"] += ahead
         return ahead
 
-    def _snapshot_if_due(self) -> None:
-        """In the journal's thread."""
+    def _look_after_disk(self) -> None:
+        """In the journal's thread: snapshots when they are due, or somebody is to be forgotten."""
         if self._child is not None:
             found, status = os.waitpid(self._child[0], os.WNOHANG)
             if found:
                 self._reap(status)
+        elif asked := requests(self._folder):
+            self._forget_on_disk(asked)
         elif self.journal.written - self._since > self._most:
             self._since = self.journal.written
-            try:
-                self.save()
-            except OSError:
-                self.saved[1] += 1
+            self._try_to_save()
+
+    def _forget_on_disk(self, asked: list[Request]) -> None:
+        """Memory forgets, and a snapshot of it takes the place of all events. If that fails, the request stays."""
+        for request in asked:
+            self.forget(request.token)
+        last = self.reports.turn()
+        with contextlib.suppress(OSError):
+            for number in numbers(self._folder, REPORTS):
+                for request in asked if number < last else ():
+                    blank(path(self._folder, REPORTS, number), request.token)
+            self._forgotten = asked
+        self._try_to_save()
+
+    def _try_to_save(self) -> None:
+        try:
+            self.save()
+        except OSError:
+            self.saved[1] += 1
 
     def _turn_if_large(self) -> None:
         """In the thread of the journal of cases: a file that is not written any more can be deleted once it is read."""
@@ -345,6 +375,8 @@ class Live:
                 for old in snapshots(self._folder):
                     if old < number:
                         snapshot(self._folder, old).unlink()
+                done(self._forgotten)
+        self._forgotten = []
 
 
 class Recalling(History):

@@ -104,3 +104,24 @@ def accesses(
     odd = [(one.day, one.who or "nobody known", one.what, one.why, f"{one.rows:,}",
             "-" if one.usual is None else f"{one.usual:,.0f}", one.detail) for one in found]  # fmt: skip
     console.show_table("out of the usual", ("day", "who", "what", "why", "rows", "usual a day", "detail"), odd)
+
+
+@commands.command()
+def membership(
+    bundle: Annotated[Path, typer.Option("--bundle", help="Folder of a signed bundle.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder of the calls that it was trained on.")],
+    trust: Annotated[
+        Path | None, typer.Option("--trust", help="Public key (PEM) that signed it; by default signer.pub beside it.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Cores to use; 0 means all. No result depends on it.")] = 0,
+    json: Json = False,
+) -> None:
+    """Attack a model: can its scores tell whose calls it learnt from? Exit code 1 if innocent callers' can."""
+    from . import console
+    from . import membership as attacked
+
+    with console.progress("membership") as tell:
+        found = attacked.membership(bundle, data, trust=trust, threads=threads, progress=tell)
+    console.emit_json(found) if json else attacked.show(found)
+    if found["kinds"]["innocent"]["holds"] is False:
+        sys.exit(1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..features.keyed import read_keyed
+from ..serving.forgetting import forget
 from ..serving.retention import Retention, read_retention
 from ..serving.signing import read_signing_key
 from . import expiry, subject
@@ -36,11 +38,22 @@ def run_all(
 
 
 def delete_everywhere(
-    data: Path, token: str, why: str, log: Path, signing_key: Path, store: str | None, rules: Path | None, now: int
+    data: Path,
+    token: str,
+    why: str,
+    log: Path,
+    signing_key: Path,
+    store: str | None,
+    states: Sequence[Path],
+    rules: Path | None,
+    now: int,
 ) -> dict[str, Any]:
     """Delete a person's rows, and enter in the log that it was done; not whose.
 
-    Returns: `files` as of `subject.delete`, the store's as `cases`, `models` as of `subject.models`, `entry`.
+    Args:
+        states: folders of live state of scorers, running or not.
+    Returns: `files` as of `subject.delete`, the store's as `cases`, `models` as of `subject.models`, `scorers` with the
+        seconds that each took to forget, `entry`.
     """
     key, kept = read_signing_key(signing_key), read_retention(rules)
     before = calls_fingerprint(data)
@@ -48,9 +61,10 @@ def delete_everywhere(
     files = subject.delete(data, token, kept, now)
     if store is not None:
         files["cases"] = _erase_subject(store, token, kept, now)
-    report = {"why": why, "rules": kept.version, "files": files, "models": models}
-    states = {"calls_before": before, "calls_after": calls_fingerprint(data)}
-    return report | {"entry": append(log, "deletion", report | states, key)}
+    scorers = {state.name: round(forget(state, token), 1) for state in states}
+    report = {"why": why, "rules": kept.version, "files": files, "models": models, "scorers": scorers}
+    fingerprints = {"calls_before": before, "calls_after": calls_fingerprint(data)}
+    return report | {"entry": append(log, "deletion", report | fingerprints, key)}
 
 
 def calls_fingerprint(data: Path | None) -> str:

@@ -96,6 +96,9 @@ def delete_subject(
     audit: Log,
     signing_key: LogKey,
     store: Store = None,
+    state: Annotated[
+        list[Path] | None, typer.Option("--state", help="Live state of a scorer, running or not; once for each.")
+    ] = None,
     rules: Rules = None,
     json: Json = False,
 ) -> None:
@@ -103,14 +106,16 @@ def delete_subject(
     from . import console
     from .keeping import delete_everywhere
 
-    report = delete_everywhere(data, _token(key), why, audit, signing_key, store, rules, _now())
+    report = delete_everywhere(data, _token(key), why, audit, signing_key, store, state or (), rules, _now())
     if json:
         console.emit_json(report)
         return
     _show(report["files"], json=False, console=console)
     for one in report["models"]:
         console.say(f"model {one['model']}, run {one['run']}: trained on {one['why']}")
-    console.say(f"entry {report['entry']} of the audit log; live memory forgets the number within 8 days")
+    for name, seconds in report["scorers"].items():
+        console.say(f"scorer {name}: forgot the number within {seconds:.1f} s")
+    console.say(f"entry {report['entry']} of the audit log")
 
 
 @ticket.command("export")

@@ -1,0 +1,167 @@
+"""Whoever is to be forgotten is a new number afterwards, in memory and on the disk of a scorer that serves."""
+
+import io
+import json
+import time
+
+import numpy as np
+import pytest
+from callsieve.features.history import History
+from callsieve.features.intake import Intake
+from callsieve.features.records import Call
+from callsieve.features.reports import Report
+from callsieve.serving.events import REPORTS
+from callsieve.serving.forgetting import FOLDER, ask, blank, forget, requests
+from callsieve.serving.journal import Found, Journal, path, read
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import catalogued
+import services
+from drawn import histories, single
+from test_command import call, told  # noqa: F401 - fixtures
+from test_keeping import folder, keys_of, log  # noqa: F401 - fixtures
+from test_live import attempt_of, begin, calls, events, play, swap  # noqa: F401 - fixtures
+
+ROOM = {"calls": 12, "numbers": 4}  # little enough to drop and evict
+LARGER = {"calls": 100, "numbers": 10}
+
+
+def renamed(drawn, old, new):
+    return drawn | {name: new for name in ("caller", "callee") if drawn[name] == old}
+
+
+@pytest.mark.source("P6", by="features/history.py")
+@given(drawn=histories(max_calls=30), room=st.sampled_from([ROOM, LARGER]), at=st.integers(0, 30))
+@settings(max_examples=25, deadline=None)
+def test_forgetting_is_as_if_the_number_had_been_another_one_before(tmp_path_factory, drawn, room, at):
+    """The oracle is a history in which somebody else made those calls."""
+    history, other = History(**room), History(**room)
+    for each in drawn[:at]:
+        history.observe(single(each))
+        other.observe(single(renamed(each, "a", "somebody")))
+    history.forget("a")
+    if at == 7:  # what is saved has no name for it either
+        history.save(where := tmp_path_factory.mktemp("saved") / "history")
+        history = History.load(where)
+    for each in drawn[at:]:
+        np.testing.assert_array_equal(history.vector(single(each)), other.vector(single(each)))
+        history.observe(single(each))
+        other.observe(single(each))
+    assert (history.calls, history.dropped) == (other.calls, other.dropped)
+
+
+def test_reports_by_and_about_a_number_are_forgotten():
+    history = History(features=("reported_age",), **LARGER)
+    for number, reporter in (("a", "b"), ("b", "a"), ("c", "b")):
+        history.report(Report(1, reporter, number, block="x"))
+    history.forget("a")
+    assert [(one.number, one.reporter) for one in history._reports.held] == [("c", "b")]
+
+
+def test_what_somebody_dialled_and_that_he_was_dialled_is_forgotten():
+    intake, numbers = Intake(catalogued.NUMBER_KEY), ("+8613800138000", "+8613800138001", "+8613800138002")
+    for n, callee in ((0, 1), (1, 2), (2, 0)):
+        intake(Call(1.0, numbers[n], numbers[callee]))
+    intake.forget(intake.token("number", numbers[0]))
+    known = [intake.last(intake.known(number, 0)) for number in numbers]
+    assert known[0] is None and known[1] is not None and known[2] is None
+    assert intake.known.cache_info().currsize <= 3
+
+
+@pytest.mark.source("P6", by="serving/live.py")
+def test_live_memory_knows_nobody_by_that_name(swap, calls, tmp_path):  # noqa: F811
+    live = begin(swap, tmp_path / "state")
+    verdicts = play(live, events(calls))
+    number = calls[0].caller
+    token = live._intake.token("number", number)
+    probe = Call(max(each.start for each in calls) + 5000.0, number, "+8613900139000")
+    fresh = Call(probe.start, "+8613712345678", probe.callee)
+    live.attempt(attempt_of(probe))
+    before = live.history.vector(live._intake(probe))
+    live.forget(token)
+    after, blank_one = (live.history.vector(Intake(catalogued.NUMBER_KEY)(each)) for each in (probe, fresh))
+    own = [i for i, name in enumerate(live.history._features) if name.startswith(("out_", "in_", "number_"))]
+    assert [before[i] for i in own] != [blank_one[i] for i in own]
+    np.testing.assert_array_equal([after[i] for i in own], [blank_one[i] for i in own])
+    held = repr([live._pending, live._left, [kept[2] for kept in live._recent.values()], live._intake._last])
+    assert token not in held and token not in live.history._keys["number"]
+    assert any(live.explain(verdict.case) for verdict in verdicts)
+    live.close()
+
+
+@pytest.mark.source("P6", by="serving/forgetting.py")
+def test_a_running_service_forgets_on_its_disk_too(folder, log, told, tmp_path, monkeypatch):  # noqa: F811
+    """A real process, told by `callsieve subject delete`; then killed, and started again."""
+    keys = services.files(tmp_path)
+    number, other, now = "13800138000", "13900139000", time.time() - 600
+    token = Intake(catalogued.NUMBER_KEY).token("number", number)
+    state = tmp_path / "state"
+    delete = ("subject", "delete", "--data", folder, "--key", tmp_path / "number.key", "--why", "asked", *keys_of(log),
+              "--state", state)  # fmt: skip
+    with services.Process(tmp_path) as service:
+        for n in range(20):
+            for caller, callee in ((number, other), (other, number), ("13700137000", other)):
+                body = {"start": now + n, "caller": caller, "callee": callee, "ring": 3.0, "talk": 1.0}
+                assert service.post("/v1/observe", json.dumps(body).encode(), keys["score"])[0] == 200
+        report = {"number": number, "reporter": other, "at": now, "category": "loans"}
+        assert service.post("/v1/report", json.dumps(report).encode(), keys["report"])[0] == 200
+        wait_until(lambda: token in everything(state))
+        monkeypatch.setattr("sys.stdin", io.StringIO(number))
+        seconds = told(*delete)["scorers"]["state"]
+        assert 0 <= seconds < 60
+        assert token not in everything(state) and not list((state / FOLDER).iterdir())
+        assert "13700137000" not in everything(state)
+        service.process.kill()
+        service.process.wait()
+    with services.Process(tmp_path) as service:
+        assert token not in everything(state)
+        known = service.status(keys["admin"])
+        assert "found" not in known or known
+    # No process runs: the same command sees to the files itself.
+    body = {"start": now + 50, "caller": number, "callee": other, "ring": 3.0, "talk": 1.0}
+    with services.Process(tmp_path) as service:
+        assert service.post("/v1/observe", json.dumps(body).encode(), keys["score"])[0] == 200
+    assert token in everything(state)
+    monkeypatch.setattr("sys.stdin", io.StringIO(number))
+    assert told(*delete)["scorers"]["state"] < 60
+    assert token not in everything(state)
+
+
+def everything(state):
+    return b"".join(each.read_bytes() for each in sorted(state.rglob("*")) if each.is_file()).decode("latin1")
+
+
+def wait_until(true, seconds=30):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_blanked_lines_are_passed_over_and_all_others_stay_where_they_are(tmp_path):
+    token, journal = catalogued.NUMBER_KEY.token("number", "x"), Journal(tmp_path, REPORTS)
+    lines = [b'{"number":"%b","n":%d}' % ((token if n % 3 else "other").encode(), n) for n in range(9)]
+    for line in lines:
+        journal.add(line)
+    journal.close()
+    where = path(tmp_path, REPORTS, 1)
+    size = where.stat().st_size
+    assert blank(where, token) == 6 and where.stat().st_size == size
+    assert list(read(tmp_path, REPORTS, 0, Found())) == [lines[0], lines[3], lines[6]]
+
+
+def test_a_request_is_a_token_and_waits_for_its_process(swap, tmp_path):  # noqa: F811
+    token = catalogued.NUMBER_KEY.token("number", "x")
+    with pytest.raises(ValueError, match="expected the token"):
+        ask(tmp_path, "13800138000")
+    assert requests(tmp_path) == []
+    assert ask(tmp_path, token) == requests(tmp_path)[0] == ask(tmp_path, token)
+    (tmp_path / FOLDER / "0123").write_text("no token")
+    assert len(requests(tmp_path)) == 1
+    live = begin(swap, tmp_path)
+    try:
+        assert forget(tmp_path, token) < 60
+        assert requests(tmp_path) == []
+    finally:
+        live.close()

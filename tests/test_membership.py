@@ -1,0 +1,77 @@
+"""The attack finds members where a model learnt its callers by heart, and none where it never saw them."""
+
+import lightgbm
+import numpy as np
+import pytest
+from callsieve.training.membership import LEAST, MOST_AUC, attack, auc, by_caller, smallest_leaf
+from callsieve.training.score import open_scorer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from test_command import call, told  # noqa: F401 - fixtures
+
+CALLERS, EACH = 240, 12
+
+
+@pytest.fixture(scope="module")
+def noise():
+    """Calls whose features say nothing of their labels: whatever a model tells of them, it learnt by heart."""
+    rng = np.random.default_rng(5)
+    caller = np.repeat(np.arange(CALLERS), EACH)
+    y = rng.integers(0, 2, CALLERS)[caller]
+    return caller, np.repeat(rng.normal(size=(CALLERS, 6)), EACH, axis=0) + rng.normal(0, 0.05, (len(y), 6)), y
+
+
+def scores(X, y, **parameters):  # noqa: N803
+    fixed = {"objective": "binary", "verbosity": -1, "num_threads": 1, "deterministic": True, "seed": 1}
+    model = lightgbm.train(fixed | parameters, lightgbm.Dataset(X, y), num_boost_round=40)
+    return model.predict(X, raw_score=True), model
+
+
+@pytest.mark.source("P11", by="training/membership.py")
+def test_what_was_learnt_by_heart_is_found_and_what_was_not_is_not(noise):
+    caller, X, y = noise  # noqa: N806
+    member = caller % 2 == 0
+    _, by_heart = scores(X[member], y[member], num_leaves=63, min_data_in_leaf=1, learning_rate=0.3)
+    told_of = by_caller(by_heart.predict(X, raw_score=True), y == 1, member, caller, caller)
+    for nuisance in (False, True):
+        found = attack(told_of, nuisance=nuisance)
+        assert found["loss"]["low"] > 0.8 and found["learned"]["low"] > 0.7 and found["holds"] is False
+    never = np.random.default_rng(6).integers(0, 2, CALLERS)[caller] == 1
+    found = attack(by_caller(by_heart.predict(X[::-1], raw_score=True), y == 1, never, caller, caller), nuisance=False)
+    assert found["loss"]["low"] < 0.5 < found["loss"]["high"]
+    assert smallest_leaf(by_heart.model_to_string()) < 20
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.integers(0, 5)), min_size=4, max_size=40))
+def test_the_area_is_the_share_of_pairs_in_order(rows):
+    guess, member, group = (np.array(column) for column in zip(*rows, strict=True))
+    if member.all() or not member.any():
+        return
+    pairs = [(a > b) + (a == b) / 2 for a in guess[member] for b in guess[~member]]
+    assert auc(guess.astype(float), member, np.arange(len(guess)), np.random.default_rng(1)).value == pytest.approx(
+        np.mean(pairs)
+    )
+    assert auc(guess.astype(float), member, group, np.random.default_rng(1)).low >= 0
+
+
+@pytest.mark.source("P11", by="training/membership.py")
+def test_a_trained_bundle_is_attacked_with_the_calls_it_learnt_from(run, world_folder, call, told, tmp_path):  # noqa: F811
+    bundle = run[0] / "bundle"
+    code, out, _ = call("membership", "--bundle", bundle, "--data", world_folder)
+    found = told("membership", "--bundle", bundle, "--data", world_folder) if code == 0 else None
+    assert code in (0, 1) and "smallest leaf" in out
+    model = open_scorer(bundle, None).bundle
+    assert found is None or found["kinds"]["innocent"]["members"] >= LEAST
+    if found is not None:
+        rows = run[1]["model"]
+        assert found["model"] == rows["id"] == model.model_id and found["most_auc"] == MOST_AUC
+        loss = found["kinds"]["innocent"]["loss"]
+        assert loss["low"] <= loss["value"] <= loss["high"] <= MOST_AUC
+    # No identifier is a feature, and no leaf tells of a few calls.
+    assert not {"caller", "callee", "caller_block", "trunk", "device", "operator", "place"} & set(model.features)
+    assert smallest_leaf((bundle / "model.txt").read_text()) >= 50
+    for each in world_folder.glob("*.parquet"):
+        (tmp_path / each.name).symlink_to(each)
+    code, _, said = call("membership", "--bundle", bundle, "--data", tmp_path)
+    assert code == 1 and "expected dataset.json" in said
