@@ -100,7 +100,7 @@ def forget_on_disk(state: Path, token: str) -> None:
 
 def blank(where: Path, token: str) -> int:
     """Overwrite the lines of a journal's file that name a token; how many. Readers pass such lines over."""
-    named, lines = b'"%b"' % token.encode(), 0
+    named, lines = token.encode(), 0
     with where.open("r+b") as file:
         begin = 0
         for line in file:

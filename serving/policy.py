@@ -16,7 +16,7 @@ from typing import Any
 from ..features.records import NUMBER_CLASSES
 from .card import Band
 from .registered import Terms
-from .rules import ACTING, BY_NAME, NETWORK, PROTECTED
+from .rules import ACTING, BY_NAME, NETWORK, PREDICTED, PROTECTED
 
 ACTIONS = ("pass", "label", "screen", "block")
 _TABLES = ("bands", "rules", "terms")
@@ -42,8 +42,9 @@ class Policy:
         return self._possible(self.bands.get(name, "pass"))
 
     def of_rule(self, name: str) -> str:
-        """The action of a rule."""
-        return self._possible(self.rules.get(name, "pass"))
+        """The action of a rule; at most a label where it rests on a guess."""
+        action = self._possible(self.rules.get(name, "pass"))
+        return _at_most("label", action) if BY_NAME[name].kind == PREDICTED else action
 
     def _possible(self, action: str) -> str:
         return "label" if action == "block" and not self.appeal else action
@@ -76,6 +77,11 @@ def read_policy(path: str | Path | None = None) -> Policy:
     unknown = sorted(rules.keys() - set(ACTING))
     if unknown:
         raise ValueError(f"{name}: rule {unknown[0]}: not known, expected one of {', '.join(ACTING)}")
+    for each in sorted(rules):
+        if BY_NAME[each].kind == PREDICTED and rules[each] not in ("pass", "label"):
+            raise ValueError(
+                f"{name}: rule {each}: expected pass or label, for it rests on a guess, got {rules[each]!r}"
+            )
     if not isinstance(appeal, str):
         raise ValueError(f"{name}: appeal: expected a text that says where one appeals, got {appeal!r}")
     try:
@@ -175,6 +181,7 @@ _TERMS: dict[str, Callable[[Any, str], Any]] = {
     "ring_once_share": _number(1.0),
     "ring_once_calls": _number(1e6),
     "bombing_calls": _number(1e6),
+    "content_share": _number(1.0),
     "marketing": _words,
     "must_register": _classes,
     "uses": _uses,

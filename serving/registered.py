@@ -18,6 +18,7 @@ _NAN = math.nan
 class Terms:
     """What rules go by that is no fact but a choice; all of it stands in the policy file.
 
+    `content_share`: how sure a model of contents must be before a called person's wish counts by its guess.
     `ring_once_share` of at least `ring_once_calls` calls in 24 hours; `bombing_calls` to one mobile number in an hour;
     the `marketing` businesses that need a consent; the classes of numbers that `must_register` before they call; for
     each declared use of a trunk the classes of numbers that fit it (a use that is not there says nothing).
@@ -26,6 +27,7 @@ class Terms:
     ring_once_share: float = 0.5
     ring_once_calls: float = 20.0
     bombing_calls: float = 30.0
+    content_share: float = 0.8
     marketing: tuple[str, ...] = ()
     must_register: tuple[str, ...] = ()
     uses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

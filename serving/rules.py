@@ -23,8 +23,9 @@ PROTECTED = ("emergency", "public_service")
 DOMESTIC = tuple(word for word in NUMBER_CLASSES if word not in ("foreign", "irregular", "withheld", "unknown"))
 NO_CALLER = ("irregular", "106", "800")  # forms that no caller has: no number at all, a text port, a toll-free number
 PERSONAL = ("mobile", "resale")
-# On what a rule rests: what the network saw, what a register says, how the number behaves; or it guards a call.
-NETWORK, REGISTER, BEHAVIOUR, GUARD = "network", "register", "behaviour", "guard"
+# On what a rule rests: what the network saw, what a register says, how the number behaves, what a model takes the call
+# to be about; or it guards a call.
+NETWORK, REGISTER, BEHAVIOUR, PREDICTED, GUARD = "network", "register", "behaviour", "predicted", "guard"
 # In the order of NUMBER_CLASSES.
 CLASSES_ZH = (
     "移动号码", "转售移动号码", "卫星号码", "物联网号码", "固定电话", "95服务号码", "95呼叫中心号码", "96号码",
@@ -195,6 +196,11 @@ RULES: tuple[Rule, ...] = (
         "accepted_category", GUARD, lambda s, _: s.accepts == 1, "", "", "preferences",
         "The called person told the operator that calls of this kind are welcome.",
         "被叫用户已设置接受此类来电。",
+    ),
+    Rule(
+        "against_predicted_preference", PREDICTED, lambda s, _: s.unwanted == 1, "", "", "preferences",
+        "The call looks like one of a kind that the called person told the operator is not wanted.",
+        "该来电疑似被叫用户已设置不接听的类别。",
     ),
 )  # fmt: skip
 BY_NAME = {rule.name: rule for rule in RULES}

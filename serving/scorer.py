@@ -7,6 +7,7 @@ history.observe(intake(call))
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
@@ -29,8 +30,9 @@ from .reasons import Reason, reasons
 from .registered import look_up
 from .registers import Registers
 from .ruled import actions, looked_at, met_rules
-from .rules import BEHAVIOUR, BY_NAME, Fact, facts
-from .situation import situation
+from .rules import BEHAVIOUR, BY_NAME, PREDICTED, Fact, facts
+from .situation import Situation, situation
+from .wishes import surely, unwanted
 
 STRATUM = "call_caller_class"
 
@@ -188,16 +190,34 @@ class Scorer:
 
         Neither the model nor how the number behaves counts; what the network saw and what registers say does.
         """
-        return outcome(
-            self.policy, "pass", [fact.rule for fact in verdict.rules if BY_NAME[fact.rule].kind != BEHAVIOUR]
-        )
+        kept = [fact.rule for fact in verdict.rules if BY_NAME[fact.rule].kind not in (BEHAVIOUR, PREDICTED)]
+        return outcome(self.policy, "pass", kept)
+
+    def likely(self, vectors: npt.NDArray[np.float64], *, threads: int = 1) -> list[str | None]:
+        """What each call is about, of the classes of contents; None where the model is not sure enough, or is none.
+
+        Args:
+            vectors: as for `score_table`, of calls that reached a band.
+        """
+        if self.bundle.content is None or not len(vectors):
+            return [None] * len(vectors)
+        raw = self.bundle.content.predict_raw(np.ascontiguousarray(vectors[:, self._columns]), threads=threads)
+        classes, share = self.bundle.classes["content"], self.policy.terms.content_share
+        return [surely(row, classes, share) for row in raw.tolist()]
+
+    def reached(self, raw: float, stratum: float) -> bool:
+        """Whether a score reaches any band that says something of this class of callers (a place in NUMBER_CLASSES)."""
+        return decide(self.policy, self.bundle.thresholds, raw, _class_word(stratum))[1] != ""
 
     def _judge(self, history: History, call: KeyedCall, *, explain: bool) -> Verdict:
         case = ""
         try:
             case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
             vector = history.vector(call)
-            return self._verdict(vector, call.start, case=case, explain=explain, told=self._facts(vector, call))
+            told = self._facts(vector, call)
+            with contextlib.suppress(Exception):  # what rules say stands, also where a model fails
+                told += self._guessed(vector, call)
+            return self._verdict(vector, call.start, case=case, explain=explain, told=told)
         except Exception as error:
             return self._unscored(case, f"no score: {type(error).__name__}")
 
@@ -205,6 +225,17 @@ class Scorer:
         terms, registers = self.policy.terms, self.registers
         registered = None if registers is None else look_up(registers, call, terms)
         return facts(situation(vector, registered, float(call.caller == call.callee)), terms, registers)
+
+    def _guessed(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
+        """That the call is likely of a kind that the called person rejects."""
+        places = unwanted(self.registers, call.callee, call.start, self.bundle.classes.get("content", ()))
+        if not places or not self.reached(self.bundle.model.predict_one(self._row(vector)[:-1]), vector[self._stratum]):
+            return ()
+        content = self.likely(np.array([vector]))[0]
+        if content not in places:
+            return ()
+        found = Situation(unwanted=1.0, rows={"preferences": places[content]})
+        return facts(found, self.policy.terms, self.registers)
 
     def _verdict(
         self, vector: Sequence[float], start: int, *, case: str, explain: bool, told: tuple[Fact, ...]

@@ -33,7 +33,8 @@ class Situation(Registered):
 
     `attestation`, `route`, `caller_class`, `callee_class` are places in the tuples of `features.records`;
     `presented_differs` and `own_number` (it calls itself) 1 or 0; `calls_24h` and `one_rings_24h` (a share) are of the
-    caller, `callee_calls_1h` of the called number.
+    caller, `callee_calls_1h` of the called number; `unwanted` is 1 where a model is sure that the call is of a kind
+    that the called person rejects (`wishes.py`), and is looked up apart from all else.
     """
 
     attestation: Any = math.nan
@@ -46,6 +47,7 @@ class Situation(Registered):
     one_rings_24h: Any = math.nan
     callee_calls_1h: Any = math.nan
     own_number: Any = math.nan
+    unwanted: Any = math.nan
     rows: dict[str, int] = field(default_factory=dict)
 
 

@@ -3,9 +3,9 @@
 import lightgbm
 import numpy as np
 import pytest
-from callsieve.training.membership import LEAST, MOST_AUC, attack, auc, by_caller, smallest_leaf
+from callsieve.training.membership import LEAST, MOST_AUC, area, attack, auc, by_caller, smallest_leaf
 from callsieve.training.score import open_scorer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from test_command import call, told  # noqa: F401 - fixtures
@@ -43,16 +43,27 @@ def test_what_was_learnt_by_heart_is_found_and_what_was_not_is_not(noise):
     assert smallest_leaf(by_heart.model_to_string()) < 20
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.integers(0, 5)), min_size=4, max_size=40))
-def test_the_area_is_the_share_of_pairs_in_order(rows):
-    guess, member, group = (np.array(column) for column in zip(*rows, strict=True))
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.integers(1, 3)), min_size=4, max_size=30))
+@settings(deadline=None, max_examples=40)
+def test_the_area_is_the_share_of_pairs_in_order(drawn):
+    guess, member, weight = (np.array(column) for column in zip(*drawn, strict=True))
     if member.all() or not member.any():
         return
-    pairs = [(a > b) + (a == b) / 2 for a in guess[member] for b in guess[~member]]
-    assert auc(guess.astype(float), member, np.arange(len(guess)), np.random.default_rng(1)).value == pytest.approx(
-        np.mean(pairs)
-    )
-    assert auc(guess.astype(float), member, group, np.random.default_rng(1)).low >= 0
+    pairs = [
+        (((a > b) + (a == b) / 2), v * w)
+        for a, v in zip(guess[member], weight[member], strict=True)
+        for b, w in zip(guess[~member], weight[~member], strict=True)
+    ]
+    shares, weights = zip(*pairs, strict=True)
+    assert area(guess, member, weight) == pytest.approx(np.average(shares, weights=weights))
+
+
+def test_an_interval_is_of_groups_and_wider_where_these_are_few():
+    rng = np.random.default_rng(3)
+    member, guess = np.arange(400) % 2 == 0, rng.normal(size=400)
+    many, few = (auc(guess, member, np.arange(400) // each, np.random.default_rng(1)) for each in (2, 100))
+    assert many.value == few.value and many.low < many.value < many.high
+    assert few.high - few.low != many.high - many.low
 
 
 @pytest.mark.source("P11", by="training/membership.py")

@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..serving.policy import ACTIONS, read_policy
-from ..serving.ruled import BITS, looked_at
+from ..serving.ruled import BITS
 from ..serving.scorer import Scorer, Scores
 from .console import Tell, say, show_table
 from .evidence import of_calls, parquet_table, read_reports
-from .ruling import met_of
-from .score import open_registers, open_scorer, read_any, score_calls
+from .score import judged_table, open_registers, open_scorer, read_any, score_calls
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,9 +54,7 @@ def difference(
         raise ValueError(f"{path}: no call to decide on; {sum(read.quarantined.values())} rows were put apart")
     progress("score", 0.4)
     before, rows = score_calls(scorer, read.calls, None if reports is None else read_reports(reports), threads=threads)
-    after = other.score_table(
-        rows, met_of(read.calls, looked_at(rows), other.registers, other.policy.terms), threads=threads or 2
-    )
+    after = judged_table(other, read.calls, rows, threads)
     slices = {"number_class": _words(read.calls["caller_class"])}
     if truth is not None:
         told = of_calls(parquet_table(truth), read.calls)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..features.catalogue import NAMES
 from ..features.table import vectors
 from ..serving.registered import Registered, Terms
 from ..serving.registers import Registers
-from ..serving.ruled import met_rules, names_of
+from ..serving.ruled import BITS, actions, met_rules, names_of
+from ..serving.scorer import STRATUM, Scorer, Scores
 from ..serving.situation import FROM_VECTOR, PLACES
+from ..serving.wishes import RULE, unwanted
 from .asof import PART_ROWS, AsOf
 
 if TYPE_CHECKING:
@@ -40,6 +44,29 @@ def met_of(calls: pa.Table, columns: Mapping[int, Array], registers: Registers |
         some = {place: column[part] for place, column in columns.items()}
         met[part] = met_rules(some, registered, terms, _own_number(calls.slice(part.start, PART_ROWS)))
     return met
+
+
+def with_wishes(scorer: Scorer, calls: pa.Table, known: Array, scores: Scores) -> Scores:
+    """The scores, and what called people do not want where the model of contents is sure, as `Scorer.score` has it.
+
+    Args:
+        calls: keyed calls, at least start and callee.
+        known, scores: vectors and scores of these calls.
+    """
+    categories, registers = scorer.bundle.classes.get("content", ()), scorer.registers
+    if registers is None or "preferences" not in registers.tables or not categories:
+        return scores
+    lowest = min(band.threshold for band in scorer.bundle.thresholds)
+    near = np.flatnonzero(scores.raw >= lowest)
+    stratum = known[near, NAMES.index(STRATUM)]
+    reached = [scorer.reached(raw, kind) for raw, kind in zip(scores.raw[near], stratum, strict=True)]
+    rows = near[np.array(reached, dtype=bool)]
+    who, when = calls["callee"].take(pa.array(rows)).cast(pa.string()).to_pylist(), calls["start"].to_numpy()[rows]
+    met = scores.rules.copy()
+    for row, callee, at, content in zip(rows, who, when.tolist(), scorer.likely(known[rows]), strict=True):
+        if content is not None and unwanted(registers, callee, at, (content,)):
+            met[row] |= BITS[RULE]
+    return replace(scores, rules=met, action=actions(scorer.policy, scores.banded, met))
 
 
 def rule_column(met: Array) -> pa.DictionaryArray:

@@ -33,7 +33,7 @@ from .console import Tell
 from .evidence import read_reports
 from .registerfiles import read_registers
 from .reported import report_table
-from .ruling import met_of, rule_column
+from .ruling import met_of, rule_column, with_wishes
 from .split import codes
 
 if TYPE_CHECKING:
@@ -93,8 +93,13 @@ def score_calls(
         if reports is None:
             raise ValueError("the model has features of reports: expected --reports FILE")
         rows = np.hstack([rows, report_vectors(calls, report_table(calls, reports))])
+    return judged_table(scorer, calls, rows, threads), rows
+
+
+def judged_table(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) -> Scores:
+    """What is said about calls whose vectors are known: by model and rules, and by what called persons do not want."""
     met = met_of(calls, looked_at(rows), scorer.registers, scorer.policy.terms)
-    return scorer.score_table(rows, met, threads=threads or 2), rows
+    return with_wishes(scorer, calls, rows, scorer.score_table(rows, met, threads=threads or 2))
 
 
 def counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:

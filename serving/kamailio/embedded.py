@@ -9,6 +9,7 @@ SIGTERM. The settings file is named by the environment variable CALLSIEVE_KAMAIL
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -61,11 +62,14 @@ class Engine:
         self.dialect = settings.get("dialect", "3gpp")
         self.blocked = self._answer(settings.get("answer", "603+"))
         self.intake = features.Intake(features.read_key(settings["key"]), settings.get("zone", "Asia/Shanghai"))
-        self.history = features.History()
+        self.history = importlib.import_module("callsieve.serving.live").Recalling()
         self.trusted = [serving.read_public_key(settings["signer"])]
         self.policy = serving.read_policy(settings.get("policy"))
         self.cleared = serving.Cleared(Path(settings["unlisted"])) if "unlisted" in settings else None
-        self.open = serving.Scorer.load
+        self.registers, self.open = settings.get("registers"), serving.Scorer.load
+        self.read_registers = serving.Registers.read
+        self.caselog = importlib.import_module("callsieve.serving.caselog")
+        self.cases = self._journal(settings.get("state"))
         self.pending: OrderedDict[str, Pending] = OrderedDict()
         self.counts = dict.fromkeys(("scored", "label", "screen", "block", "ended", "reports", "refused"), 0)
         self._looked, self._seen, self._reported = 0.0, self._signed(), time.monotonic()
@@ -81,6 +85,20 @@ class Engine:
         reply = self.replies.rejected(self.redress)
         return lambda _case: reply
 
+    def _journal(self, state: str | None) -> Any:
+        """Where the evidence of verdicts goes, as of the service over HTTP; None if no folder of state is named."""
+        if state is None:
+            return None
+        Path(state).mkdir(parents=True, exist_ok=True, mode=0o700)
+        return importlib.import_module("callsieve.serving.journal").Journal(Path(state), self.caselog.CASES)
+
+    def _keep_evidence(self, verdict: Verdict, keyed: KeyedCall, scorer: Scorer) -> None:
+        """As `Live` does: what a verdict was made of, unless the call passes. Never raises."""
+        if self.cases is not None and verdict.action != "pass" and self.history.last is not None:
+            with contextlib.suppress(Exception):
+                found = self.caselog.evidence(verdict, keyed, self.history.last, scorer)
+                self.cases.add(self.caselog.evidence_to_line(found))
+
     def _warm(self, features: Any) -> None:
         """Have all tables read before the first call, on an intake and a history of their own."""
         call = self.sip.to_call(time.time(), "tel:110", "tel:110")
@@ -90,10 +108,12 @@ class Engine:
     def score(self, call_id: str, tag: str, **facts: Any) -> Verdict:
         """The verdict on a call, which is then known as an attempt."""
         keyed = self.intake(self.sip.to_call(dialect=self.dialect, **facts))
-        verdict: Verdict = self.scorer.score(self.history, keyed)
+        scorer, self.history.last = self.scorer, None
+        verdict: Verdict = scorer.score(self.history, keyed)
         if self.cleared is not None:
             self.cleared.look()
-            verdict = self.cleared.spare(verdict, keyed, self.scorer.action_if_cleared(verdict))
+            verdict = self.cleared.spare(verdict, keyed, scorer.action_if_cleared(verdict))
+        self._keep_evidence(verdict, keyed, scorer)
         self.history.observe(keyed)
         self.pending[call_id] = Pending(keyed, tag)
         if len(self.pending) > PENDING:
@@ -160,8 +180,9 @@ class Engine:
             _log("err", f"bundle refused, the last good one stays: {error}")
 
     def _load(self, epoch: int) -> Scorer:
+        registers = None if self.registers is None else self.read_registers(self.registers)
         scorer: Scorer = self.open(
-            self.settings["bundle"], trusted=self.trusted, policy=self.policy, minimum_epoch=epoch
+            self.settings["bundle"], trusted=self.trusted, policy=self.policy, registers=registers, minimum_epoch=epoch
         )
         return scorer
 
