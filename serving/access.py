@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-SCOPES = ("score", "report", "explain", "admin", "appeal", "decide")
+SCOPES = ("score", "report", "explain", "admin", "appeal", "decide", "audit")  # audit: reads, and changes nothing
 RATE = 20_000  # requests a second that a key may make, unless its line says otherwise
 _LINE = re.compile(
     r"(?P<name>[a-z][a-z0-9_-]{0,31}) (?P<scopes>[a-z,]+) (?P<rate>[1-9][0-9]{0,6}) (?P<hash>[0-9a-f]{64})"

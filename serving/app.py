@@ -144,8 +144,10 @@ class Guarded(Protocol):
 class Endpoint:
     """One path: key, scope and rate are checked, and `work` gives the answer. No fault shows what was sent."""
 
-    def __init__(self, service: Guarded, right: str, work: Work, kind: str) -> None:
-        self._service, self._right, self._work, self._kind = service, right, work, kind.encode()
+    def __init__(self, service: Guarded, rights: str, work: Work, kind: str) -> None:
+        """Args: rights: scopes with commas between, any of which will do."""
+        self._service, self._rights, self._work, self._kind = service, rights, work, kind.encode()
+        self._any_of = frozenset(rights.split(","))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI wants it."""
@@ -173,8 +175,8 @@ class Endpoint:
         if holder is None:
             raise Turned(401, "expected a known key: Authorization: Bearer KEY")
         scope["holder"] = holder.name
-        if self._right not in holder.scopes:
-            raise Turned(403, f"the key lacks the scope {self._right}")
+        if self._any_of.isdisjoint(holder.scopes):
+            raise Turned(403, f"the key lacks the scope {self._rights.replace(',', ' or ')}")
         if not holder.spend():
             raise Turned(429, f"more than {holder.rate} requests a second")
 
@@ -216,9 +218,9 @@ def application(service: Service) -> App:
             *(Route(path, each, methods=["POST"]) for path, each in quick.items()),
             endpoint(schema.REPORT, "POST", "report", _report),
             endpoint(schema.EXPLAIN, "GET", "explain", _explain),
-            endpoint(schema.STATUS, "GET", "admin", _status),
+            endpoint(schema.STATUS, "GET", "admin,audit", _status),
             endpoint(schema.RELOAD, "POST", "admin", _reload),
-            endpoint(schema.METRICS, "GET", "admin", _metrics, "text/plain; version=0.0.4; charset=utf-8"),
+            endpoint(schema.METRICS, "GET", "admin,audit", _metrics, "text/plain; version=0.0.4; charset=utf-8"),
             Route(schema.LIVE, is_live),
             Route(schema.READY, is_ready),
             Route(schema.OPENAPI, show_document),

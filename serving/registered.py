@@ -41,6 +41,7 @@ class Registered:
     `consent`, `refused`, `rejects`, `accepts`: what the callee said of its principal or its business.
     `trunk_listed`: there is a list of the trunk's numbers, and `on_trunk`: the caller is on it; `use_allows`: its class
     fits the trunk's declared use. `lapsed`: its registration has ended. `calls_per_day`: what its contract allows.
+    `risk_region`: the caller's number is of a region that is listed as one.
     `rows`: the places of the rows behind it, by table ("callee": of a protected called number); of single calls only.
     """
 
@@ -59,6 +60,7 @@ class Registered:
     calls_per_day: Any = _NAN
     caller_protected: Any = _NAN
     callee_protected: Any = _NAN
+    risk_region: Any = _NAN
     rows: dict[str, int] = field(default_factory=dict)
 
 
@@ -82,6 +84,8 @@ def look_up(registers: Registers, call: KeyedCall, terms: Terms) -> Registered:
         if found.callee_protected:
             found.rows["callee"] = found.rows.pop("protected")
         found.caller_protected = _has(registers, found, "protected", call.start, call.caller)
+    if "risk_regions" in tables:
+        found.risk_region = _has(registers, found, "risk_regions", call.start, call.caller, call.caller_block)
     return found
 
 

@@ -33,6 +33,7 @@ SCHEMA: dict[str, dict[str, str]] = {
     "preferences": {"callee": "number", "category": "text", "accepts": "flag"},
     "protected": {"number": "number", "reason": "text"},
     "recycled": {"number": "number"},
+    "risk_regions": {"number": "number", "block": "block", "region": "text"},
 }  # fmt: skip
 # Of these a row may lack any; where a table has `block`, a row has either a number or a block.
 OPTIONAL = frozenset(("valid_to", "block", "hour_from", "hour_to", "outsourced", "calls_per_day", "holder"))
@@ -48,6 +49,7 @@ INDEXES: dict[str, tuple[str, tuple[str, ...]]] = {
     "refusals": ("refusals", ("callee", "industry")),
     "preferences": ("preferences", ("callee", "category")),
     "protected": ("protected", ("number",)),
+    "risk_regions": ("risk_regions", (NUMBER_OR_BLOCK,)),
 }
 ANY = "any"  # an industry or a category that stands for all
 BETWEEN = "\x1f"  # parts of a key

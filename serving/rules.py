@@ -167,6 +167,11 @@ RULES: tuple[Rule, ...] = (
         "被叫用户已设置不接听此类来电。",
     ),
     Rule(
+        "risk_region", REGISTER, lambda s, _: s.risk_region == 1, "", "", "risk_regions",
+        "The calling number is of a region for which stricter rules are in force.",
+        "主叫号码属于从严管理的重点地区。",
+    ),
+    Rule(
         "ring_once", BEHAVIOUR,
         lambda s, t: (s.one_rings_24h >= t.ring_once_share) & (s.calls_24h >= t.ring_once_calls),
         "one_rings_24h", "ring_once_share", "",

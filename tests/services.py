@@ -18,7 +18,7 @@ from callsieve.serving.signing import write_public_key
 import catalogued
 import smallmodels as small
 
-SCOPES = ("score", "report", "explain", "admin")
+SCOPES = ("score", "report", "explain", "admin", "audit")
 READY_WITHIN = 60  # seconds
 
 

@@ -86,6 +86,36 @@ def test_rules_are_counted_against_the_truth(told, world_folder, judged):
     assert hits > 100
 
 
+@pytest.mark.source("L11", by="training/rule_figures.py")
+def test_a_listed_region_is_audited_by_its_innocent_callers(told, world, judged, world_folder, tmp_path):
+    """A plain count: who of the region is innocent, and whose calls a stricter rule would not pass, and when."""
+    assert told("rules", "--data", world_folder)["regions"]["listed area"]["with_rule"]["part"] == 0
+    strict = tmp_path / "strict.toml"
+    strict.write_text('version = "strict"\n[bands]\n[rules]\nrisk_region = "screen"\nring_once = "label"\n')
+    found = told("rules", "--data", world_folder, "--policy", strict)["regions"]
+    listed = set(world.registers["risk_regions"].to_pandas()["number"])
+    here = judged["caller"].isin(listed)
+    mine = judged[here & ~judged["nuisance"]]
+    told_of = found["listed area"]
+    assert told_of["callers"] == mine["caller"].nunique() > 0
+    assert (told_of["with_rule"]["part"], told_of["with_rule"]["whole"]) == (len(mine), len(mine))
+    assert told_of["without_rule"]["part"] < len(mine) and told_of["by_model"]["part"] == 0
+    assert found[""]["with_rule"] == found[""]["without_rule"]
+    assert found[""]["with_rule"]["whole"] == len(judged[~here & ~judged["nuisance"]])
+    # Dated: from the day on which the region is listed no more, nothing of it is left.
+    folder = tmp_path / "dated"
+    folder.mkdir()
+    for each in world_folder.glob("*"):
+        if each.name != "register_risk_regions.parquet":
+            (folder / each.name).symlink_to(each)
+    table = pq.read_table(world_folder / "register_risk_regions.parquet").to_pandas()
+    middle = judged["start"].median()
+    table["valid_to"] = pd.Timestamp(int(middle), unit="ms", tz="UTC")
+    table.to_parquet(folder / "register_risk_regions.parquet")
+    ended = told("rules", "--data", folder, "--policy", strict)["regions"]["listed area"]
+    assert ended["with_rule"]["part"] == int((mine["start"] < int(middle)).sum()) < len(mine)
+
+
 @pytest.mark.source("P4", by="training/rule_figures.py")
 def test_calls_that_are_not_for_evaluation_are_not_judged(call, world_folder, tmp_path):  # noqa: F811
     for each in world_folder.glob("*.parquet"):

@@ -12,7 +12,7 @@ from callsieve.serving.caselog import evidence
 from callsieve.serving.policy import ACTIONS, Policy, read_policy
 from callsieve.serving.registers import Registers
 from callsieve.serving.rescore import rescore
-from callsieve.serving.ruled import names_of
+from callsieve.serving.ruled import BITS, names_of
 from callsieve.serving.wishes import RULE, surely, unwanted
 from callsieve.training.score import judged_table
 from hypothesis import given
@@ -22,7 +22,7 @@ import catalogued
 import smallmodels as small
 from test_rules import load, rows
 
-SHARE = 0.36
+SHARE = 0.34
 BANDS = {"certified": "label", "watch": "pass"}
 TERMS = dataclasses.replace(read_policy().terms, content_share=SHARE)
 WISHED = Policy("wished", BANDS, {RULE: "block"}, appeal="office", terms=TERMS)
@@ -37,11 +37,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def registers():
-    """Every second person rejects one content, every fifth of these all; every third accepts it again later."""
+    """Each person rejects one content, every fifth all; every seventh accepts it again later."""
     told, keyed = [], catalogued.keyed(catalogued.calls(200))
-    for i, callee in enumerate(sorted({call.callee for call in keyed})[::2]):
+    for i, callee in enumerate(sorted({call.callee for call in keyed})):
         told.append({"callee": callee, "category": "any" if i % 5 == 0 else small.CONTENT[i % 3], "accepts": False})
-        if i % 3 == 0:
+        if i % 7 == 0:
             told.append(told[-1] | {"accepts": True, "valid_from": 1, "known_at": 1})
     return Registers(rows("preferences", told))
 
@@ -79,12 +79,13 @@ def test_who_is_warned_is_who_rejects_what_the_model_is_sure_of(judged, register
         meets = likely is not None and rejects and verdict.raw >= lowest and verdict.band != ""
         assert (RULE in [fact.rule for fact in verdict.rules]) == meets
         # A guess warns; it neither blocks, though the policy says so, nor takes anything away.
-        assert verdict.action == ("label" if meets else without.action)
+        guarded = "protected_caller" in [fact.rule for fact in verdict.rules]
+        assert verdict.action == ("label" if meets and not guarded else without.action)
         warned += verdict.action != without.action
         assert (verdict.raw, verdict.band, verdict.score) == (without.raw, without.band, without.score)
         [fact] = [fact for fact in verdict.rules if fact.rule == RULE] or [None]
         assert fact is None or (fact.register == "preferences" and fact.entry)
-    assert warned > 5
+    assert warned >= 5
 
 
 def test_the_table_says_the_same(judged, folder, registers):
@@ -96,7 +97,8 @@ def test_the_table_says_the_same(judged, folder, registers):
     ]
     assert [ACTIONS[i] for i in scores.action] == [verdict.action for _, _, verdict, _ in told]
     unsure = dataclasses.replace(WISHED, terms=dataclasses.replace(TERMS, content_share=1.0))
-    assert not judged_table(load(folder, unsure, registers), table, vectors(table, threads=1), 1).rules.any()
+    none = judged_table(load(folder, unsure, registers), table, vectors(table, threads=1), 1)
+    assert not (none.rules & BITS[RULE]).any()
 
 
 def test_a_case_is_made_again_and_a_cleared_caller_is_not_warned_of_by_a_guess(judged):

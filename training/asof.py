@@ -120,6 +120,10 @@ class AsOf:
         if "protected" in tables:
             found.callee_protected = _yes(self._joined("protected", at, column_of(calls, "callee")))
             found.caller_protected = _yes(self._joined("protected", at, column_of(calls, "caller")))
+        if "risk_regions" in tables:
+            found.risk_region = _yes(
+                self._joined("risk_regions", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
+            )
         return found
 
     def _campaigns(self, calls: pa.Table, at: Array, found: Registered) -> None:

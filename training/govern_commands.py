@@ -125,3 +125,23 @@ def membership(
     console.emit_json(found) if json else attacked.show(found)
     if found["kinds"]["innocent"]["holds"] is False:
         sys.exit(1)
+
+
+@commands.command()
+def compliance(
+    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of calls; once for each.")] = None,
+    audit: Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log.")] = None,
+    state: Annotated[list[Path] | None, typer.Option("--state", help="Live state of a service; once for each.")] = None,
+    key: Annotated[list[Path] | None, typer.Option("--key", help="Key file of tokens; once for each.")] = None,
+    keys: Annotated[Path | None, typer.Option("--keys", help="File of the keys that clients show.")] = None,
+    json: Json = False,
+) -> None:
+    """The register of processing, and which duties hold; reads only. Exit code 1 if one is broken."""
+    from . import compliance as duties
+    from . import console
+
+    asked = duties.Asked(tuple(data or ()), audit, tuple(state or ()), tuple(key or ()), keys)
+    found = duties.report(asked)
+    console.emit_json(found) if json else duties.show(found)
+    if not found["holds"]:
+        sys.exit(1)

@@ -159,7 +159,7 @@ def auc(guess: Array, member: Array, group: Array, rng: np.random.Generator) -> 
 
 
 def area(places: Array, member: Array, weight: Array) -> float:
-    """The weighted share of pairs of a member and another whose guesses (by rank) are in order; a tie is half a pair."""
+    """The weighted share of pairs of a member and another whose guesses, by rank, are in order; a tie is half one."""
     mine, others = (np.bincount(places, weight * side, minlength=places.max() + 1) for side in (member, ~member))
     return float((mine * (np.cumsum(others) - others / 2)).sum() / (mine.sum() * others.sum()))
 

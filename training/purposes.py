@@ -57,19 +57,30 @@ def allowed(folder: Path, purpose: str) -> Declared:
     """
     if purpose not in PURPOSES:
         raise ValueError(f"purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
-    if (folder / SIMULATED).exists():
-        return Declared("simulated", "none needed", PURPOSES, "", "", simulated=True)
-    if not (folder / FILE).exists():
+    told = told_of(folder)
+    if told is None:
         raise ValueError(
             f"{folder}: nobody said where these calls are from and what they may be used for: expected {FILE}; "
             "see callsieve dataset declare"
         )
-    told = _read(folder / FILE)
+    if told.simulated:
+        return told
     if purpose not in told.purposes:
         raise ValueError(f"{folder}: declared for {', '.join(told.purposes)}, not for {purpose}")
     if told.until < datetime.now(tz=UTC).date().isoformat():
         raise ValueError(f"{folder}: was to be used until {told.until}; erase it, or declare it anew with a new basis")
     return told
+
+
+def told_of(folder: Path) -> Declared | None:
+    """What is said of a folder, whatever it may be used for; None if nothing is.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    if (folder / SIMULATED).exists():
+        return Declared("simulated", "none needed", PURPOSES, "", "", simulated=True)
+    return _read(folder / FILE) if (folder / FILE).exists() else None
 
 
 def _read(path: Path) -> Declared:

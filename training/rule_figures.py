@@ -16,8 +16,10 @@ import pyarrow.compute as pc
 
 from ..features.keyed import read_keyed
 from ..serving.policy import Policy, read_policy
-from ..serving.ruled import BITS, looked_at
+from ..serving.registers import Registers
+from ..serving.ruled import BITS, actions, looked_at
 from ..serving.rules import ACTING
+from .asof import Joins, column_of
 from .bands import spoken_of
 from .certify import upper_bound
 from .console import Tell, say, show_table
@@ -122,6 +124,8 @@ def rule_figures(
         "nuisance": int(told.nuisance.sum()),
         "rules": {name: of_rule(met & bit != 0, told) for name, bit in BITS.items()},
     }
+    banded = np.zeros(len(judged), dtype=np.int8) if raw is None else scores.banded[judged]
+    found["regions"] = by_region(regions_of(calls, asked)[judged], told, banded, met, chosen)
     if raw is not None:
         band = scorer.bundle.thresholds[0]
         found["model"] = {"id": scorer.bundle.model_id, "band": band.name, "certificate": asdict(band.certificate)}
@@ -148,6 +152,34 @@ def of_rule(hit: Array, told: Told) -> dict[str, Any]:
         "nuisance_modes": _by(told.mode, hit, told.nuisance),
         "attacks": _by(told.attack, hit, told.nuisance & (told.attack != "")),
     }
+
+
+def regions_of(calls: pa.Table, registers: Registers | None) -> Array:
+    """The listed region of each caller, "" for none."""
+    if registers is None or "risk_regions" not in registers.tables:
+        return np.full(calls.num_rows, "")
+    keys = (column_of(calls, "caller"), column_of(calls, "caller_block"))
+    place = Joins(registers).in_effect("risk_regions", calls["start"].to_numpy(), *keys)
+    names = np.array([*registers.columns["risk_regions"]["region"], ""])
+    return np.asarray(names[np.maximum(place, -1)])
+
+
+def by_region(region: Array, told: Told, banded: Array, met: Array, policy: Policy) -> dict[str, Any]:
+    """What a listed region does to the innocent callers of it, and of all others, "": whose calls are not passed.
+
+    `with_rule` by the policy as it is, `without_rule` if it had no rule on regions (the ablation), `by_model` by bands.
+    """
+    done = {"with_rule": actions(policy, banded, met), "by_model": banded}
+    done["without_rule"] = actions(policy, banded, met & ~BITS["risk_region"])
+    found: dict[str, Any] = {}
+    for name in np.unique(region):
+        mine = region == name
+        innocent = mine & ~told.nuisance
+        shares = {how: share(int((innocent & (action > 0)).sum()), int(innocent.sum())) for how, action in done.items()}
+        shares["nuisance"] = share(int((mine & told.nuisance).sum()), int(mine.sum()))
+        found[str(name)] = {"callers": len(np.unique(told.caller[innocent]))}
+        found[str(name)] |= {how: asdict(one) for how, one in shares.items()}
+    return found
 
 
 def apart(caught: Array, met: Array, told: Told, policy: Policy) -> dict[str, Any]:
@@ -195,8 +227,20 @@ def show(found: dict[str, Any]) -> None:
         cells = (_interval(told["precision"]), *(_plain(told[part]) for part in ("caller_precision", "recall")))
         rows.append((name.replace("_", " "), f"{told['calls']:,}", *cells, shown))
     show_table("rules against the truth", ("rule", "calls", "precision", "by caller", "recall", "innocents hit"), rows)
+    if len(found["regions"]) > 1:
+        _show_regions(found["regions"])
     if "model" in found:
         _show_apart(found["model"])
+
+
+def _show_regions(regions: dict[str, Any]) -> None:
+    rows = [
+        (name or "all others", f"{told['callers']:,}", _plain(told["nuisance"]),
+         *(_interval(told[how]) for how in ("with_rule", "without_rule", "by_model")))
+        for name, told in regions.items()
+    ]  # fmt: skip
+    head = ("region", "innocent callers", "nuisance", "not passed", "without the rule", "by the model")
+    show_table("innocent calls by listed region", head, rows)
 
 
 def _show_apart(model: dict[str, Any]) -> None:

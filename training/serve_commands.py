@@ -57,7 +57,7 @@ def api_key(
     keys: Annotated[Path, typer.Option("--keys", help="File that the key's hash is added to.")],
     name: Annotated[str, typer.Option(help="Who holds the key.")],
     scopes: Annotated[
-        str, typer.Option(help="Of score, report, explain, admin, appeal, decide; with commas.")
+        str, typer.Option(help="Of score, report, explain, admin, appeal, decide, audit; with commas.")
     ] = "score",
     rate: Annotated[int, typer.Option(help="Requests a second.")] = 20_000,
 ) -> None:

@@ -23,7 +23,7 @@ from .timing import DAY, Calendar
 INDUSTRIES = ("loans", "insurance", "property", "education", "securities", "health", "recruitment", "travel")
 REGISTERS = (
     "campaigns", "trunks", "number_resources", "subscribers", "consents", "refusals", "preferences", "protected",
-    "recycled",
+    "recycled", "risk_regions",
 )  # fmt: skip
 USES = ("customer service", "call centre", "own use", "number relay")
 PUBLIC = ("government", "hospital")  # slices whose numbers must not be blocked
@@ -50,6 +50,7 @@ def registers(
         "preferences": _preferences(rng["preferences"], table, society, strings, days),
         "protected": _protected(rng["protected"], table, numbers, strings, days),
         "recycled": _recycled(rng["recycled"], table, society, numbers, strings, days),
+        "risk_regions": _risk_regions(rng["risk_regions"], numbers, strings, days),
     }
 
 
@@ -328,3 +329,17 @@ def _recycled(
     ids = ids[rng.random(len(ids)) < table["registered_share"]]
     columns = {"number": coded(ids, strings), **_held(numbers, ids, days)}
     return _with_known(rng, table, columns)
+
+
+def _risk_regions(rng: np.random.Generator, numbers: Directory, strings: pa.Array, days: Calendar) -> pa.Table:
+    """Numbers of one area elsewhere, for which an office wants stricter rules; its people are like any others."""
+    areas = np.unique(numbers["area"][numbers["area"] > 0])
+    ids = np.flatnonzero(numbers["area"] == rng.choice(areas[1:]))
+    count = len(ids)
+    columns = {
+        "number": coded(ids, strings),
+        "region": pa.array(["listed area"] * count).dictionary_encode(),
+        "valid_from": _moments(np.full(count, days.start - 90 * DAY)),
+        "valid_to": _moments(np.full(count, NEVER)),
+    }
+    return pa.table({**columns, "known_at": _moments(np.full(count, days.start - 80 * DAY))})
