@@ -22,7 +22,7 @@ from bisect import bisect_left
 from collections import Counter, OrderedDict
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from ..features.history import History
 from ..features.intake import Intake, category, milliseconds
@@ -195,9 +195,8 @@ class Live:
         with self._lock:
             self.history.forget(token)
             self._intake.forget(token)
-            for pending in (self._pending, self._left):
-                for named in [named for named, call in pending.items() if token in (call.caller, call.callee)]:
-                    del pending[named]
+            _drop_calls_of(token, self._pending)
+            _drop_calls_of(token, self._left)
             for case in [case for case, kept in self._recent.items() if token in (kept[2].caller, kept[2].callee)]:
                 del self._recent[case]
 
@@ -377,6 +376,11 @@ class Live:
                         snapshot(self._folder, old).unlink()
                 done(self._forgotten)
         self._forgotten = []
+
+
+def _drop_calls_of(token: str, held: OrderedDict[Any, KeyedCall]) -> None:
+    for named in [named for named, call in held.items() if token in (call.caller, call.callee)]:
+        del held[named]
 
 
 class Recalling(History):

@@ -11,10 +11,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from ..features.pseudonyms import is_token
+from .retention import Retention
 from .strictjson import decode
 from .timeline import NEVER, NOTHING, Span, Steps, as_of, timelines
 
@@ -80,6 +82,21 @@ class Registers:
         if not found:
             raise ValueError(f"{folder}: holds no register, expected files such as campaigns.jsonl")
         return cls(found)
+
+    def in_time(self, rules: Retention, now: int) -> Registers:
+        """The rows that may still be read.
+
+        Args:
+            now: Unix ms.
+        Raises:
+            ValueError: if no rule names a table.
+        """
+        kept: dict[str, dict[str, list[Any]]] = {}
+        for table, columns in self.columns.items():
+            rule = rules.of(f"register_{table}")
+            left = [moment is None or moment >= now - rule.ceiling for moment in columns[rule.moment]]
+            kept[table] = {name: list(compress(column, left)) for name, column in columns.items()}
+        return Registers(kept)
 
     @property
     def rows(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ..features.records import KeyedCall
 from .bundle import Refused
 from .policy import Policy
 from .registers import Registers
+from .retention import read_retention
 from .scorer import Scorer, Verdict
 from .unlisted import Unlisted
 
@@ -90,7 +92,7 @@ class Swap:
         """
         with self._loading:
             try:
-                registers = None if self._registers is None else Registers.read(self._registers)
+                registers = None if self._registers is None else registers_in_time(self._registers)
                 scorer = Scorer.load(
                     folder,
                     trusted=self._trusted,
@@ -132,6 +134,11 @@ class Swap:
             os.fsync(file.fileno())
         new.replace(self._file)
         self._kept = epoch
+
+
+def registers_in_time(folder: str | Path) -> Registers:
+    """The registers of a folder, without rows that are past their time."""
+    return Registers.read(folder).in_time(read_retention(), round(time.time() * 1000))
 
 
 def _read_epoch(path: Path | None) -> int:

@@ -75,10 +75,11 @@ def still_kept(told: Declared) -> Callable[[pa.Table, str], pa.Table]:
 
 def in_time(table: pa.Table, name: str, rules: Retention, now: int) -> pa.Table:
     """The rows of a table that may still be read."""
-    return _in_time(rules.of(name), now, table)
+    return still(rules.of(name), now, table)
 
 
-def _in_time(kept: Kept, now: int, table: pa.Table) -> pa.Table:
+def still(kept: Kept, now: int, table: pa.Table) -> pa.Table:
+    """The rows that a rule still keeps."""
     return table.filter(pc.invert(is_due(table, kept, now)))
 
 
@@ -95,7 +96,7 @@ def run(folder: Path, rules: Retention, now: int) -> dict[str, Any]:
     told: dict[str, Rewritten] = {}
     for name, rule in kept.items():
         if not rule.follows:
-            told[name] = rewrite(paths[name], partial(_in_time, rule, now))
+            told[name] = rewrite(paths[name], partial(still, rule, now))
     for name, rule in kept.items():
         if rule.follows and rule.follows in paths:
             told[name] = follow(paths[name], paths[rule.follows])

@@ -10,16 +10,26 @@ from ..features.keyed import read_keyed
 from ..serving.forgetting import forget
 from ..serving.retention import Retention, read_retention
 from ..serving.signing import read_signing_key
-from . import expiry, subject
+from . import expiry, kept_files, subject
 from .auditlog import append
 from .evidence import fingerprint
 
 
 def run_all(
-    log: Path, signing_key: Path, data: Path | None, store: str | None, state: Path | None, rules: Path | None, now: int
+    log: Path,
+    signing_key: Path,
+    data: Path | None,
+    store: str | None,
+    state: Path | None,
+    rules: Path | None,
+    now: int,
+    verdicts: Sequence[Path] = (),
+    registers: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Erase what is past its time, and enter the proof in the log.
 
+    Args:
+        verdicts, registers: files of verdicts, and folders of registers as a scorer reads them.
     Returns: `files` as of `expiry.run` and `expiry.journals`, the store's as `cases`; totals `erased` and `left`; the
         version of the rules; the index of the log's `entry`.
     """
@@ -30,6 +40,10 @@ def run_all(
         files |= expiry.run(data, kept, now)
     if state is not None:
         files |= expiry.journals(state, kept, now)
+    files |= {str(path): kept_files.erase_verdicts(path, kept, now) for path in verdicts}
+    for folder in registers:
+        told = kept_files.erase_registers(folder, kept, now)
+        files |= {f"{folder.name}/{name}": one for name, one in told.items()}
     if store is not None:
         files["cases"] = _erase_cases(store, kept, now)
     report = {"rules": kept.version, "now": now, "files": files, **expiry.totals(files)}
@@ -47,11 +61,14 @@ def delete_everywhere(
     states: Sequence[Path],
     rules: Path | None,
     now: int,
+    verdicts: Sequence[Path] = (),
+    registers: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Delete a person's rows, and enter in the log that it was done; not whose.
 
     Args:
         states: folders of live state of scorers, running or not.
+        verdicts, registers: as of `run_all`.
     Returns: `files` as of `subject.delete`, the store's as `cases`, `models` as of `subject.models`, `scorers` with the
         seconds that each took to forget, `entry`.
     """
@@ -61,6 +78,10 @@ def delete_everywhere(
     files = subject.delete(data, token, kept, now)
     if store is not None:
         files["cases"] = _erase_subject(store, token, kept, now)
+    files |= {str(path): kept_files.delete_from_verdicts(path, token, kept, now) for path in verdicts}
+    for folder in registers:
+        told = kept_files.delete_from_registers(folder, token, kept, now)
+        files |= {f"{folder.name}/{name}": one for name, one in told.items()}
     scorers = {state.name: round(forget(state, token), 1) for state in states}
     report = {"why": why, "rules": kept.version, "files": files, "models": models, "scorers": scorers}
     fingerprints = {"calls_before": before, "calls_after": calls_fingerprint(data)}

@@ -24,6 +24,10 @@ LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that sign
 Rules = Annotated[Path | None, typer.Option("--rules", help="Rules of retention; the shipped ones by default.")]
 Store = Annotated[str | None, typer.Option("--store", envvar="CALLSIEVE_CASES", help="Address of the store of cases.")]
 State = Annotated[Path | None, typer.Option("--state", help="Folder of live state of a scorer.")]
+Verdicts = Annotated[list[Path] | None, typer.Option("--verdicts", help="File that score --out wrote; once for each.")]
+RegisterFolders = Annotated[
+    list[Path] | None, typer.Option("--registers", help="Folder that `callsieve registers` wrote; once for each.")
+]
 NumberKey = Annotated[Path, typer.Option("--key", help="Key file of the tokens of numbers.")]
 GatesFile = Annotated[Path | None, typer.Option("--gates", help="Gates file that names who may agree.")]
 Tickets = Annotated[list[Path] | None, typer.Option("--ticket", help="File of a ticket; once for each.")]
@@ -58,6 +62,8 @@ def run_retention(
     data: Annotated[Path | None, typer.Option("--data", help="Folder of keyed calls.")] = None,
     store: Store = None,
     state: State = None,
+    verdicts: Verdicts = None,
+    registers: RegisterFolders = None,
     rules: Rules = None,
     json: Json = False,
 ) -> None:
@@ -66,7 +72,7 @@ def run_retention(
     from . import console
     from .keeping import run_all
 
-    report = run_all(audit, signing_key, data, store, state, rules, _now())
+    report = run_all(audit, signing_key, data, store, state, rules, _now(), verdicts or (), registers or ())
     if json:
         console.emit_json(report)
     else:
@@ -99,6 +105,8 @@ def delete_subject(
     state: Annotated[
         list[Path] | None, typer.Option("--state", help="Live state of a scorer, running or not; once for each.")
     ] = None,
+    verdicts: Verdicts = None,
+    registers: RegisterFolders = None,
     rules: Rules = None,
     json: Json = False,
 ) -> None:
@@ -106,7 +114,9 @@ def delete_subject(
     from . import console
     from .keeping import delete_everywhere
 
-    report = delete_everywhere(data, _token(key), why, audit, signing_key, store, state or (), rules, _now())
+    report = delete_everywhere(
+        data, _token(key), why, audit, signing_key, store, state or (), rules, _now(), verdicts or (), registers or ()
+    )
     if json:
         console.emit_json(report)
         return

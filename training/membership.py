@@ -127,7 +127,7 @@ def by_caller(raw: Array, nuisance: Array, member: Array, caller: Array, group: 
     loss = np.logaddexp(0.0, np.where(nuisance, -raw, raw))
     frame = pd.DataFrame({"loss": loss, "member": member, "nuisance": nuisance, "group": group})
     of = frame.groupby(caller)
-    losses = of["loss"].agg(["mean", "min", "max", lambda each: float(np.std(each))])
+    losses = of["loss"].agg(["mean", "min", "max"]).assign(spread=of["loss"].std(ddof=0))
     first = of[["member", "nuisance", "group"]].first()
     return Callers(losses.to_numpy(), *(first[name].to_numpy() for name in ("member", "nuisance", "group")))
 

@@ -43,11 +43,7 @@ def delete(folder: Path, token: str, rules: Retention, now: int) -> dict[str, di
     tables = list(_tables(folder, rules))
     report: dict[str, dict[str, Any]] = {}
     for path, rule in tables:
-        found = _count(path, token, rule, now)
-        done = rewrite(path, partial(_without, token, rule, now))
-        report[path.name] = {"rows": found["rows"], "deleted": done.rows_before - done.rows_after,
-                             "kept": found["kept"], "sha256_before": done.sha256_before,
-                             "sha256_after": done.sha256_after}  # fmt: skip
+        report[path.name] = delete_from(path, token, rule, now)
     for path, rule in tables:
         # What goes with a call, and names nobody itself.
         if rule.follows and FOLLOWED in pq.read_schema(path).names:
@@ -56,6 +52,14 @@ def delete(folder: Path, token: str, rules: Retention, now: int) -> dict[str, di
     known = pd.Timestamp(now, unit="ms", tz="UTC")
     add_rows(folder / FILE, EXCLUSIONS, [{"number": token, "known_at": known, "why": DELETED}])
     return report
+
+
+def delete_from(path: Path, token: str, rule: Kept, now: int) -> dict[str, Any]:
+    """Delete a person's rows from one table; what `delete` tells of a file."""
+    found = _count(path, token, rule, now)
+    done = rewrite(path, partial(_without, token, rule, now))
+    return {"rows": found["rows"], "deleted": done.rows_before - done.rows_after, "kept": found["kept"],
+            "sha256_before": done.sha256_before, "sha256_after": done.sha256_after}  # fmt: skip
 
 
 def models(log: Path, source: str, fingerprint: str) -> list[dict[str, str]]:

@@ -67,7 +67,7 @@ class Engine:
         self.policy = serving.read_policy(settings.get("policy"))
         self.cleared = serving.Cleared(Path(settings["unlisted"])) if "unlisted" in settings else None
         self.registers, self.open = settings.get("registers"), serving.Scorer.load
-        self.read_registers = serving.Registers.read
+        self.read_registers = importlib.import_module("callsieve.serving.swap").registers_in_time
         self.caselog = importlib.import_module("callsieve.serving.caselog")
         self.cases = self._journal(settings.get("state"))
         self.pending: OrderedDict[str, Pending] = OrderedDict()

@@ -1,0 +1,91 @@
+"""What is kept beside the tables of a folder: files of verdicts, and folders of registers as a scorer reads them.
+
+The rules are those of `retention.toml`: "verdicts" for every file that `callsieve score --out` wrote, whatever its
+name, and "register_NAME" for the lines of NAME.jsonl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..serving.files import write_whole
+from ..serving.registers import Registers, row_to_line
+from ..serving.retention import Kept, Retention
+from . import expiry, subject
+from .rewrite import rewrite, sha256
+
+VERDICTS, REGISTER = "verdicts", "register_"
+Row = Mapping[str, Any]
+
+
+def erase_verdicts(path: Path, rules: Retention, now: int) -> dict[str, Any]:
+    """Take out of a file of verdicts what is past its time; as a file's part of `expiry.run`."""
+    kept = rules.of(VERDICTS)
+    done = rewrite(path, partial(expiry.still, kept, now))
+    return {
+        "rows_before": done.rows_before, "rows_after": done.rows_after, "erased": done.rows_before - done.rows_after,
+        "past_their_time": expiry.due_in(path, kept, now), "sha256_before": done.sha256_before,
+        "sha256_after": done.sha256_after,
+    }  # fmt: skip
+
+
+def delete_from_verdicts(path: Path, token: str, rules: Retention, now: int) -> dict[str, Any]:
+    """Take a person's calls out of a file of verdicts; as a file's part of `subject.delete`."""
+    return subject.delete_from(path, token, rules.of(VERDICTS), now)
+
+
+def erase_registers(folder: Path, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
+    """Take out of each register what is past its time, by file as `expiry.run`."""
+    report = {}
+    for path, rows, kept in _registers(folder, rules):
+        before = sha256(path)
+        left = [row for row in rows if not _is_due(row, kept, now)]
+        _write(path, left, len(rows))
+        due = sum(_is_due(row, kept, now) for row in _rows_of(Registers.read(folder), path.stem))
+        report[path.name] = {
+            "rows_before": len(rows), "rows_after": len(left), "erased": len(rows) - len(left), "past_their_time": due,
+            "sha256_before": before, "sha256_after": sha256(path),
+        }  # fmt: skip
+    return report
+
+
+def delete_from_registers(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
+    """Take a person's entries out of each register, but what must be kept for now; by file as `subject.delete`."""
+    report = {}
+    for path, rows, kept in _registers(folder, rules):
+        before = sha256(path)
+        mine = [row for row in rows if token in (row.get("number"), row.get("callee"))]
+        held = [row for row in mine if _must_stay(row, kept, now)]
+        _write(path, [row for row in rows if row not in mine or row in held], len(rows))
+        report[path.name] = {"rows": len(mine), "deleted": len(mine) - len(held), "kept": len(held),
+                             "sha256_before": before, "sha256_after": sha256(path)}  # fmt: skip
+    return report
+
+
+def _registers(folder: Path, rules: Retention) -> list[tuple[Path, list[Row], Kept]]:
+    """Raises ValueError: if a file is no register, or no rule names one; nothing is changed."""
+    read = Registers.read(folder)
+    return [(folder / f"{name}.jsonl", _rows_of(read, name), rules.of(REGISTER + name)) for name in read.tables]
+
+
+def _rows_of(registers: Registers, name: str) -> list[Row]:
+    columns = registers.columns[name]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _write(path: Path, rows: list[Row], before: int) -> None:
+    """A register that loses all its rows stays, empty: it is known that nothing is registered."""
+    if len(rows) < before:
+        write_whole(path, "".join(f"{row_to_line(row)}\n" for row in rows).encode(), path.stat().st_mode & 0o777)
+
+
+def _is_due(row: Row, kept: Kept, now: int) -> bool:
+    moment = row[kept.moment]
+    return moment is not None and moment < now - kept.ceiling
+
+
+def _must_stay(row: Row, kept: Kept, now: int) -> bool:
+    return bool(kept.floor) and (row[kept.moment] is None or row[kept.moment] > now - kept.floor)
