@@ -79,9 +79,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
         raise ValueError(f"{name}: rule {unknown[0]}: not known, expected one of {', '.join(ACTING)}")
     for each in sorted(rules):
         if BY_NAME[each].kind == PREDICTED and rules[each] not in ("pass", "label"):
-            raise ValueError(
-                f"{name}: rule {each}: expected pass or label, for it rests on a guess, got {rules[each]!r}"
-            )
+            raise ValueError(f"{name}: rule {each} rests on a guess: expected pass or label, got {rules[each]!r}")
     if not isinstance(appeal, str):
         raise ValueError(f"{name}: appeal: expected a text that says where one appeals, got {appeal!r}")
     try:

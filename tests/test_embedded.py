@@ -10,8 +10,14 @@ import pytest
 from callsieve.features.history import History
 from callsieve.features.intake import Intake
 from callsieve.features.records import Call
+from callsieve.serving.caselog import Position, follow
+from callsieve.serving.live import Live
+from callsieve.serving.registers import Registers, columns_of
+from callsieve.serving.rescore import rescore
 from callsieve.serving.scorer import Scorer
+from callsieve.serving.swap import Swap
 from callsieve.serving.unlisted import FILE, STATUS, write_unlisted
+from callsieve.training.registerfiles import write_registers
 
 import catalogued
 import kamailios
@@ -229,3 +235,31 @@ def test_a_cleared_caller_passes_from_the_next_call_on(script, folder, tmp_path)
     assert place(engine, "2", CALLERS[0], START + 1).status == STATUS
     assert place(engine, "3", CALLERS[1], START + 1).action == "block"
     assert place(engine, "4", CALLERS[0], START + 100).action == "block"  # its time is over
+
+
+def test_registers_are_asked_and_evidence_is_kept_as_of_the_service_over_http(script, folder, tmp_path):
+    """The oracle is `Live`, the memory of the service over HTTP, on the same calls, policy and registers."""
+    number = Intake(catalogued.NUMBER_KEY).token("number", CALLERS[1])
+    columns = {name: [None] for name in columns_of("number_resources")}
+    columns |= {"number": [number], "valid_from": [0], "known_at": [0], "valid_to": [(START - 86_400) * 1000]}
+    (tmp_path / "registers").mkdir()
+    write_registers(Registers({"number_resources": columns}), tmp_path / "registers")
+    policy = tmp_path / "policy.toml"
+    policy.write_text('version = "r"\nappeal = "office"\n[bands]\n[rules]\nlapsed_number = "block"\n')
+    engine = make(script, folder, registers=str(tmp_path / "registers"), state=str(tmp_path / "in"), policy=str(policy))
+    swap = Swap(trusted=engine.trusted, policy=engine.policy, registers=tmp_path / "registers")
+    swap.load(folder / "bundle")
+    live = Live(swap, Intake(catalogued.NUMBER_KEY), tmp_path / "beside", deadline=60.0)
+    for n in range(6):
+        said = place(engine, str(n), CALLERS[n % 3], START + 60 * n)
+        call = Call(start=START + 60 * n, caller=CALLERS[n % 3], callee=CALLEE, trunk="")
+        other = live.attempt(call)
+        assert said.action == other.action == ("block" if n % 3 == 1 else "pass")
+        assert [fact.rule for fact in said.rules] == [fact.rule for fact in other.rules]
+    engine.cases.close()
+    live.close()
+    kept, beside = (follow(tmp_path / name, Position(), 100)[0] for name in ("in", "beside"))
+    assert len(kept) == len(beside) == 2
+    assert [one.rules for one in kept] == [one.rules for one in beside] and kept[0].case == beside[0].case
+    assert kept[0].rules[0]["register"] == "number_resources"
+    assert all(rescore(one, engine.scorer).differences == () for one in kept)

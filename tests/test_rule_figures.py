@@ -22,7 +22,9 @@ from test_imports import MODULES, ROOT, everywhere, imported, name_of
 
 # What makes and judges a model.
 OF_THE_MODEL = ("labels", "label_policy", "dataset", "split", "fit", "certify", "evaluate", "judge", "credibility")
-OF_RULES = {f"callsieve.serving.{name}" for name in ("rules", "ruled", "registers", "registered", "situation")}
+OF_RULES = {
+    f"callsieve.serving.{name}" for name in ("rules", "ruled", "registers", "registered", "situation", "wishes")
+}
 EAGER = """version = "eager"
 appeal = "office"
 [bands]
