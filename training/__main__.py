@@ -16,6 +16,7 @@ try:
     from . import (
         audit_commands,
         case_commands,
+        evidence_commands,
         export_commands,
         govern_commands,
         incident_commands,
@@ -37,7 +38,7 @@ app = typer.Typer(
 
 for more in (
     serve_commands, audit_commands, case_commands, keeping_commands, key_commands, export_commands, law_commands,
-    govern_commands, share_commands, incident_commands,
+    govern_commands, share_commands, incident_commands, evidence_commands,
 ):  # fmt: skip
     app.add_typer(more.commands)
 
