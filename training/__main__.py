@@ -194,7 +194,7 @@ def train(
     from . import console, present
 
     if (data is None) == (vectors is None):
-        console.fail("train: expected either --data FOLDER or --vectors FILE")
+        console.fail("train: expected either --data FOLDER or --vectors FILE", code=2)
     if vectors is not None:
         from .ready_made import read_table, train_ready_made
 
@@ -364,9 +364,11 @@ def realism(
 def main() -> None:
     """Run the command; a fault ends in one line and exit code 1, never in a traceback."""
     from . import console
+    from .command_line import configuration, whole
 
+    command = whole(app)
     try:
-        app()
+        command(default_map=configuration(command))
     except (ValueError, OSError, ImportError) as error:
         console.fail(str(error))
     except KeyboardInterrupt:

@@ -117,6 +117,7 @@ def delete_subject(
 def ask_export(
     data: Data, first: First, last: Last, purpose: Purpose, person: Person,
     out: Annotated[Path, typer.Option(help="New file for those who are asked to agree.")],
+    json: Json = False,
 ) -> None:  # fmt: skip
     """Write down which calls somebody wants to export."""
     from . import console, exports
@@ -124,13 +125,15 @@ def ask_export(
 
     act = exports.export_act(exports.chosen(data, first, last), purpose, person)
     write_act(act, out)
-    console.say(f"{out}: {act.act}, {act.count} rows")
+    facts = {"act": act.act, "rows": act.count, "out": str(out)}
+    console.emit_json(facts) if json else console.say(f"{out}: {act.act}, {act.count} rows")
 
 
 @ticket.command("reidentify")
 def ask_reidentify(
     token: Annotated[list[str], typer.Argument(help="Tokens.")], purpose: Purpose, person: Person,
     out: Annotated[Path, typer.Option(help="New file for those who are asked to agree.")],
+    json: Json = False,
 ) -> None:  # fmt: skip
     """Write down whose tokens somebody wants to know."""
     from . import console, exports
@@ -138,7 +141,8 @@ def ask_reidentify(
 
     act = exports.reidentify_act(token, purpose, person)
     write_act(act, out)
-    console.say(f"{out}: {act.act}, {act.count} tokens")
+    facts = {"act": act.act, "tokens": act.count, "out": str(out)}
+    console.emit_json(facts) if json else console.say(f"{out}: {act.act}, {act.count} tokens")
 
 
 @ticket.command()
@@ -147,6 +151,7 @@ def agree(
     key: Annotated[Path, typer.Option(help="One's own Ed25519 key (PEM), which the gates must name.")],
     out: Annotated[Path, typer.Option(help="New file for the ticket.")],
     days: Annotated[float, typer.Option(help="How long it may be used.")] = 7.0,
+    json: Json = False,
 ) -> None:
     """Agree to an act with one's key."""
     from ..serving.signing import read_signing_key
@@ -155,7 +160,10 @@ def agree(
 
     wanted = read_act(act)
     by = approve(wanted, read_signing_key(key), out, days)
-    console.say(f"{out}: key {by} agrees to {wanted.act}, {wanted.count} rows, for {wanted.person}: {wanted.purpose}")
+    facts = {"key": by, "act": wanted.act, "rows": wanted.count, "person": wanted.person, "purpose": wanted.purpose}
+    console.emit_json(facts | {"out": str(out)}) if json else console.say(
+        f"{out}: key {by} agrees to {wanted.act}, {wanted.count} rows, for {wanted.person}: {wanted.purpose}"
+    )
 
 
 @commands.command("export-calls")

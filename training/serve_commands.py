@@ -60,8 +60,11 @@ def api_key(
         str, typer.Option(help="Of score, report, explain, admin, appeal, decide; with commas.")
     ] = "score",
     rate: Annotated[int, typer.Option(help="Requests a second.")] = 20_000,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Make a key for a client of the service, and print it: it is kept nowhere."""
     from ..serving.access import add_key
+    from . import console
 
-    typer.echo(add_key(keys, name, scopes.split(","), rate))
+    made = add_key(keys, name, scopes.split(","), rate)
+    console.emit_json({"name": name, "key": made}) if json else console.say(made)
