@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .shared_options import Json
+
 commands = typer.Typer()
 
 
@@ -18,7 +20,7 @@ def evidence(
         bool,
         typer.Option("--quick", help="Try each command, on tiny worlds; write nothing."),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Run every figure that the texts state again, write EVIDENCE.md, and bring the texts up to date.
 

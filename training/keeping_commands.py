@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .shared_options import Json
+
 commands = typer.Typer()
 dataset = typer.Typer(no_args_is_help=True, help="What a folder of calls may be used for.")
 retention = typer.Typer(no_args_is_help=True, help="Rows past their time.")
@@ -17,7 +19,6 @@ ticket = typer.Typer(no_args_is_help=True, help="Agreement to what one person al
 for name, more in (("dataset", dataset), ("retention", retention), ("subject", subject), ("ticket", ticket)):
     commands.add_typer(more, name=name)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder of keyed calls and what is beside them (Parquet).")]
 Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
 LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]

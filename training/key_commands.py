@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from .shared_options import Json
+
 commands = typer.Typer()
 key = typer.Typer(no_args_is_help=True, help="Keys of the tokens of numbers, and their epochs.")
 commands.add_typer(key, name="key")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
 LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
 
