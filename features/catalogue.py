@@ -41,6 +41,10 @@ def columns_for(names: tuple[str, ...]) -> tuple[str, ...]:
 
 @cache
 def catalogue_hash() -> str:
-    """SHA-256 over all definitions: two engines with the same hash compute the same features."""
+    """SHA-256 over all definitions: two engines with the same hash compute the same features.
+
+    >>> len(catalogue_hash())
+    64
+    """
     text = json.dumps([feature.definition for feature in DEFINED.values()], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -60,9 +60,12 @@ class History:
         compiled: let Numba compile the kernel: some ten times as quick, and slower to start. The vectors are the same.
     Raises: ValueError: if a feature is not in the catalogue or there is no room at all.
 
-    >>> history = History(calls=1000, numbers=100)
-    >>> history.calls
-    0
+    >>> from callsieve.features import Call, Intake, Key
+    >>> history, intake = History(["out_calls_count_1h"], calls=1000, numbers=100), Intake(Key("e1", bytes(32)))
+    >>> first, second = (intake(Call(at, "13800000000", "13900000000")) for at in (1775001600.0, 1775001660.0))
+    >>> history.observe(first)
+    >>> history.vector(second), history.calls
+    ([1.0], 1)
     """
 
     def __init__(

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import datetime
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -86,12 +85,6 @@ def parse(written: str | None, on: datetime.date) -> Number:
 def parse_in(written: str | None, period: int) -> Number:
     """`parse` for a caller that knows the period of the plan already."""
     return _parse(written, plan(period))
-
-
-def parse_unique(written: Sequence[str | None], on: datetime.date) -> list[Number]:
-    """`parse` of each; the sequence should hold each text once."""
-    current = plan(period(on))
-    return [_parse(text, current) for text in written]
 
 
 def shared_prefix(a: Number, b: Number) -> int:

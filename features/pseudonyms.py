@@ -161,6 +161,13 @@ def read_key(path: str | Path, purpose: Purpose = "records") -> Key:
 
     Raises: ValueError: if others than the owner may read it, if it does not hold `epoch:base64`, or if the key was
     made for another purpose.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "number.key"
+    ...     Key("e1", bytes(32)).write(path)
+    ...     read_key(path)
+    Key(epoch='e1')
     """
     with Path(path).open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode & 0o777
@@ -176,6 +183,12 @@ def key_from_environment() -> Key:
     """The key in CALLSIEVE_KEY.
 
     Raises: ValueError: if it is not set, or not `epoch:base64`.
+
+    >>> import base64
+    >>> os.environ[ENVIRONMENT] = "e1:" + base64.b64encode(bytes(32)).decode()
+    >>> key_from_environment()
+    Key(epoch='e1')
+    >>> del os.environ[ENVIRONMENT]
     """
     text = os.environ.get(ENVIRONMENT)
     if not text:

@@ -61,6 +61,10 @@ class Call:
     `ring` and `talk` are `None` while the call is not over: such a call is an attempt, known at `start`.
     `recorded` is when the record became known; `None` means at the end of the call. It is set only on a
     record that came later than that: then neither attempt nor outcome was known before.
+
+    >>> ringing = Call(start=1775001600.0, caller="+86 138 0000 0000", callee="010 1234 5678")
+    >>> ringing.talk is None, ringing.outcome
+    (True, 'unknown')
     """
 
     start: float

@@ -55,6 +55,9 @@ def read_policy(path: str | Path | None = None) -> Policy:
 
     Raises:
         ValueError: in one line, if the file is not a policy.
+
+    >>> read_policy().of_band("certified")
+    'label'
     """
     name = str(path or "the shipped policy")
     try:

@@ -376,12 +376,12 @@ def test_deep_free_values_are_refused():
 def test_mutants_are_refused_or_score_as_their_arrays_say(saved):
     """A short run of the fuzzer, in a process of its own so that a crash is seen."""
     script = Path(__file__).with_name("fuzz_bundle.py")
-    command = [sys.executable, str(script), "--mutants", "1500", "--seed", "1", "--bundle", str(saved)]
+    command = [sys.executable, str(script), "--mutants", "700", "--seed", "1", "--bundle", str(saved)]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert run.returncode == 0, run.stderr[-2000:]
     counts = json.loads(run.stdout.splitlines()[-1])
-    assert counts["model.txt: refused"] > 300
-    assert counts["model.txt: refused by golden vectors"] + counts["model.txt: loaded, scores equal"] > 60
+    assert counts["model.txt: refused"] > 150
+    assert counts["model.txt: refused by golden vectors"] + counts["model.txt: loaded, scores equal"] > 25
 
 
 # ------------------------------------------------------------------------------- calibration, certificate

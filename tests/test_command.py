@@ -163,7 +163,6 @@ def faults(world_folder, run, tmp_path):
         "no data": (("train", "--data", nowhere, "--out", tmp_path / "u"), "calls.parquet"),
         "empty data": (("train", "--data", empty, "--out", tmp_path / "u2"), "calls.parquet"),
         "reports without a column": (("train", "--data", partial, "--out", tmp_path / "u3"), "reports.parquet"),
-        "neither data nor vectors": (("train",), "expected either --data FOLDER or --vectors FILE"),
         "no label policy": (("train", "--data", world_folder, "--label-policy", nowhere), str(nowhere)),
         "no vectors": (("train", "--vectors", nowhere), "expected a Parquet or CSV table"),
         "no calls": (("score", "--bundle", bundle, "--calls", nowhere, "--layout", "keyed"), "nowhere"),
@@ -237,3 +236,10 @@ def test_the_installed_command():
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.startswith("callsieve: ")
     assert failed.stderr.count("\n") == 1
+
+
+def test_words_that_say_too_little_are_one_line_and_exit_code_2(call, world_folder):
+    for words in (("train",), ("train", "--data", world_folder, "--vectors", world_folder)):
+        code, out, err = call(*words)
+        assert (code, out) == (2, "")
+        assert err == "callsieve: train: expected either --data FOLDER or --vectors FILE\n"

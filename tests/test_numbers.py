@@ -10,7 +10,7 @@ from collections import Counter
 import phonenumbers
 import pytest
 from callsieve.features.numberplan import EPOCH, _table, changes, period, plan
-from callsieve.features.numbers import NEAR, Number, parse, parse_unique, same_region, shared_prefix, step
+from callsieve.features.numbers import NEAR, Number, parse, same_region, shared_prefix, step
 from callsieve.features.records import STEPS, UNKNOWN
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -183,12 +183,6 @@ heads = [
 nearly = st.builds(str.__add__, st.sampled_from(heads), digits)
 texts = st.one_of(nearly, st.from_regex(r"(\+86)?(0)?1[3-9][0-9]{9}", fullmatch=True), st.text(max_size=20))
 dates = st.dates(datetime.date(2000, 1, 1), datetime.date(2030, 1, 1))
-
-
-@QUICK
-@given(st.lists(texts, max_size=30), dates)
-def test_many_at_once_are_as_one_by_one(written, on):
-    assert parse_unique(written, on) == [parse(text, on) for text in written]
 
 
 @QUICK

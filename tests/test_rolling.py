@@ -54,7 +54,7 @@ def test_spread_by_hand():
 
 @pytest.mark.source("L4", by="training/rolling.py")
 def test_three_trainings(evidence):
-    told = rolling(evidence, Settings(threads=2, seed=5, parameters={"rounds": 40}), count=3, step_days=1)
+    told = rolling(evidence, Settings(threads=2, seed=5, parameters={"rounds": 10}), count=3, step_days=1)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert len(told["origins"]) == 3
     rates = [one["headline"]["catch.call.rate"] for one in told["origins"]]

@@ -6,7 +6,6 @@ Exit codes: 0 success, 1 a fault told in one line, 2 wrong usage, 130 interrupte
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,9 @@ try:
 
     from . import (
         audit_commands,
+        call_commands,
         case_commands,
+        evidence_commands,
         export_commands,
         govern_commands,
         incident_commands,
@@ -25,6 +26,7 @@ try:
         serve_commands,
         share_commands,
     )
+    from .shared_options import Bundle, Json, Out, Seed, Threads, Trust
 except ImportError:  # the base install embeds the scorer; the command comes with training
     sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
 
@@ -36,47 +38,10 @@ app = typer.Typer(
 )
 
 for more in (
-    serve_commands, audit_commands, case_commands, keeping_commands, key_commands, export_commands, law_commands,
-    govern_commands, share_commands, incident_commands,
+    call_commands, serve_commands, audit_commands, case_commands, keeping_commands, key_commands, export_commands,
+    law_commands, govern_commands, share_commands, incident_commands, evidence_commands,
 ):  # fmt: skip
     app.add_typer(more.commands)
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
-Threads = Annotated[int, typer.Option(help="Cores to use; 0 means all. No result depends on it.")]
-Out = Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")]
-Bundle = Annotated[Path, typer.Option("--bundle", help="Folder of a signed bundle.")]
-Trust = Annotated[
-    Path | None,
-    typer.Option("--trust", help="Public key (PEM) that signed the bundle; by default signer.pub beside the bundle."),
-]
-KeyFile = Annotated[
-    Path | None,
-    typer.Option("--key", help="Key file for the tokens of numbers; by default CALLSIEVE_KEY, else a new key."),
-]
-PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy file; the shipped one by default.")]
-LayoutName = Annotated[
-    str,
-    typer.Option("--layout", help="callsieve, asterisk, sichuan, plain, copenhagen, reality, keyed, or a TOML file."),
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Fail on the first bad row instead of putting it apart.")]
-
-
-class Engine(StrEnum):
-    """What computes the vectors."""
-
-    TABLE = "table"
-    SPARK = "spark"
-
-
-EngineName = Annotated[
-    Engine,
-    typer.Option("--engine", help="spark: of keyed calls in Parquet, to a new folder, with Spark's own settings."),
-]
-QuarantineFile = Annotated[
-    Path | None,
-    typer.Option("--quarantine", help="Where bad rows go, with their reasons (JSON lines)."),
-]
 
 
 @app.command()
@@ -94,77 +59,6 @@ def demo(
     with console.progress("demo") as tell:
         figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=tell)
     console.emit_json(figures) if json else present.study(figures, out)
-
-
-@app.command()
-def simulate(
-    out: Out,
-    size: Annotated[str, typer.Option(help="tiny, small, town or city.")] = "small",
-    seed: Seed = 1,
-    scenario: Annotated[Path | None, typer.Option(help="TOML file that overrides the default scenario.")] = None,
-    key: Annotated[
-        Path | None, typer.Option(help="Key file for the tokens of numbers; else a new key is written.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Simulate calls with a known truth, and write them keyed: calls, truth, numbers, reports, findings."""
-    from . import console, present
-    from .demo import simulate_to
-
-    with console.progress("simulate") as tell:
-        facts = simulate_to(console.new_folder(out), size=size, seed=seed, scenario=scenario, key=key, progress=tell)
-    console.emit_json(facts) if json else present.facts("simulated world", facts)
-
-
-@app.command()
-def features(
-    calls: Annotated[Path, typer.Option(help="Call records.")],
-    out: Annotated[Path, typer.Option(help="Folder for the vectors; one in which this was begun is gone on with.")],
-    layout: LayoutName = "callsieve",
-    only: Annotated[
-        str | None,
-        typer.Option("--features", help="Names with commas between, or a file with one a line; all by default."),
-    ] = None,
-    memory: Annotated[
-        str | None, typer.Option(help="Memory to plan for, e.g. 4GiB; by default half of the machine's.")
-    ] = None,
-    key: KeyFile = None,
-    quarantine: QuarantineFile = None,
-    strict: Strict = False,
-    threads: Threads = 0,
-    engine: EngineName = Engine.TABLE,
-    json: Json = False,
-) -> None:
-    """Turn call records into feature vectors, one row a call, as of the moment it rings."""
-    from . import console, present
-    from .score import bytes_in, names_in, write_vectors
-
-    with console.progress("features") as tell:
-        if engine is Engine.SPARK:
-            from . import on_spark
-
-            facts = on_spark.write_vectors(calls, layout, out, threads=threads, progress=tell)
-            console.emit_json(facts) if json else present.facts("features", facts)
-            return
-        facts = write_vectors(
-            calls, layout, out, names=names_in(only), memory=bytes_in(memory), key=key, quarantine=quarantine,
-            strict=strict, threads=threads, progress=tell,
-        )  # fmt: skip
-    console.emit_json(facts) if json else present.facts("features", facts)
-
-
-@app.command()
-def catalogue(json: Json = False) -> None:
-    """Print every feature with its meaning; --json adds definitions from which it can be recomputed."""
-    from ..features.catalogue import DEFINED, FEATURES, catalogue_hash
-    from . import console
-
-    if json:
-        console.emit_json({"hash": catalogue_hash(), "features": [one.definition for one in DEFINED.values()]})
-        return
-    rows = [(name, one.unit, one.en, one.zh) for name, one in DEFINED.items()]
-    title = f"{len(FEATURES)} features, and {len(rows) - len(FEATURES)} of reports that a model has only if asked to"
-    console.show_table(title, ("name", "unit", "meaning", "含义"), rows)
 
 
 @app.command()
@@ -193,7 +87,7 @@ def train(
     from . import console, present
 
     if (data is None) == (vectors is None):
-        console.fail("train: expected either --data FOLDER or --vectors FILE")
+        console.fail("train: expected either --data FOLDER or --vectors FILE", code=2)
     if vectors is not None:
         from .ready_made import read_table, train_ready_made
 
@@ -244,27 +138,6 @@ def roll(
 
 
 @app.command()
-def reports(
-    file: Annotated[Path, typer.Argument(help="File of reports: text, plain or gzip, or Parquet.")],
-    layout: Annotated[str, typer.Option(help="callsieve, 12321, ftc or ftc-counts.")] = "callsieve",
-    published: Annotated[
-        str | None, typer.Option(help="Day on which the file came out: nothing in it was known before.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the keyed reports.")] = None,
-    key: KeyFile = None,
-    quarantine: QuarantineFile = None,
-    strict: Strict = False,
-    json: Json = False,
-) -> None:
-    """Read a file of reports, key its numbers, put bad rows apart, and say how far a list of its numbers reaches."""
-    from . import console
-    from .ingest import ingest, show
-
-    facts = ingest(file, layout, published=published, key=key, out=out, quarantine=quarantine, strict=strict)
-    console.emit_json(facts) if json else show(facts)
-
-
-@app.command()
 def evaluate(
     bundle: Bundle,
     data: Annotated[Path, typer.Option(help="Folder with calls, reports, findings and, where known, truth.")],
@@ -298,74 +171,14 @@ def verify(
     console.emit_json(facts) if json else console.say(f"{bundle}: model {facts['model']} is fit to serve")
 
 
-@app.command()
-def score(
-    bundle: Bundle,
-    calls: Annotated[Path, typer.Option(help="Call records.")],
-    layout: LayoutName = "callsieve",
-    trust: Trust = None,
-    policy: PolicyFile = None,
-    key: KeyFile = None,
-    out: Annotated[Path | None, typer.Option(help="Parquet file for the verdict of each call.")] = None,
-    reports: Annotated[
-        Path | None, typer.Option(help="Reports (Parquet, as for training), for a model that has features of them.")
-    ] = None,
-    registers: law_commands.RegisterFolder = None,
-    quarantine: QuarantineFile = None,
-    strict: Strict = False,
-    threads: Threads = 0,
-    engine: EngineName = Engine.TABLE,
-    json: Json = False,
-) -> None:
-    """Score a file of call records: what would have happened to each call as it rang."""
-    from . import console, present
-    from .score import score_file
-
-    with console.progress("score") as tell:
-        if engine is Engine.SPARK:
-            from . import on_spark
-
-            if registers is not None:
-                console.fail("score: registers are not looked up on Spark; expected --engine table")
-            result = on_spark.score(
-                bundle, calls, layout, trust=trust, policy=policy, out=out, threads=threads, progress=tell
-            )
-            console.emit_json(result) if json else present.scored(result)
-            return
-        result = score_file(
-            bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, reports=reports, registers=registers,
-            quarantine=quarantine, strict=strict, threads=threads, progress=tell,
-        )  # fmt: skip
-    console.emit_json(result) if json else present.scored(result)
-
-
-@app.command()
-def realism(
-    data: Annotated[Path, typer.Option(help="Folder with the real data sets.")] = Path("../shared/data"),
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for realism.json and realism.svg.")] = None,
-    size: Annotated[str, typer.Option(help="tiny, small, town, city or comparison.")] = "comparison",
-    seed: Seed = 1,
-    scenario: Annotated[Path | None, typer.Option(help="TOML file that overrides the default scenario.")] = None,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
-    """Compare the simulated world with real records, statistic by statistic, and by a model trained on it alone."""
-    from . import console, likeness
-
-    folder = None if out is None else console.new_folder(out)
-    with console.progress("realism") as tell:
-        figures = likeness.compare(
-            data, size=size, seed=seed, scenario=scenario, threads=threads, out=folder, progress=tell
-        )
-    console.emit_json(figures) if json else likeness.show(figures)
-
-
 def main() -> None:
     """Run the command; a fault ends in one line and exit code 1, never in a traceback."""
     from . import console
+    from .command_line import configuration, whole
 
+    command = whole(app)
     try:
-        app()
+        command(default_map=configuration(command))
     except (ValueError, OSError, ImportError) as error:
         console.fail(str(error))
     except KeyboardInterrupt:

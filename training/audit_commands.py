@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
+from .shared_options import Json
+
 commands = typer.Typer()
 audit = typer.Typer(no_args_is_help=True, help="The tamper-evident log of runs, promotions and accesses.")
 commands.add_typer(audit, name="audit")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Threads = Annotated[int, typer.Option(help="Cores to use; 0 means all. No result depends on it.")]
 Folder = Annotated[Path, typer.Option("--in", help="Folder of a run: its audit log, store and key.")]
 Log = Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ in the run's.")]

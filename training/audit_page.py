@@ -22,7 +22,7 @@ from .audit import verify
 from .audit_store import MOVES
 from .auditlog import payloads, read
 from .gates import Gates
-from .pictures import pictures
+from .pictures import Picture, pictures
 from .place import Place
 from .promote import candidate, condition
 from .report import count, data_uri, one_in, share, until
@@ -40,17 +40,23 @@ def write_page(place: Place, run: str, path: Path) -> None:
 
 
 def write_first_page(
-    place: Place, run: Mapping[str, Any], figures: Mapping[str, Any], gates: Gates, path: Path
+    place: Place,
+    run: Mapping[str, Any],
+    figures: Mapping[str, Any],
+    gates: Gates,
+    path: Path,
+    drawn: Mapping[str, Picture],
 ) -> None:
     """Write the page of a run that the log does not tell of yet.
 
     Args:
         run: what the log will say of it, but for this page.
+        drawn: the pictures of the figures.
     """
     earlier = [told for _, told in payloads(place.log, "run")]
     told = about(run, figures, gates.told(run["record"]["metric"]), earlier)
     later: dict[str, Any] = {"entry": None, "moves": [], "checked": None, "entries": None, "alias": None}
-    write_whole(path, page(told | later).encode())
+    write_whole(path, page(told | later, drawn).encode())
 
 
 def about(
@@ -107,7 +113,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str
     return told
 
 
-def page(told: Mapping[str, Any]) -> str:
+def page(told: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
     """The page as text."""
     environment = Environment(
         loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -115,8 +121,8 @@ def page(told: Mapping[str, Any]) -> str:
     )  # fmt: skip
     environment.filters |= {"count": count, "share": share, "one_in": one_in, "until": until, "data_uri": data_uri}
     environment.filters |= {"moment": moment, "plain": plain, "meaning": meaning, "figure": figure}
-    drawn = pictures(told["figures"])
-    return environment.get_template("audit.html").render(told, pictures=drawn).lstrip()
+    shown = drawn or pictures(told["figures"])
+    return environment.get_template("audit.html").render(told, pictures=shown).lstrip()
 
 
 def moment(text: str) -> str:

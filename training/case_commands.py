@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .shared_options import Json
+
 if TYPE_CHECKING:
     from ..serving.cases import CaseStore
 
@@ -17,7 +19,6 @@ commands = typer.Typer()
 case = typer.Typer(no_args_is_help=True, help="Verdicts that persons appeal against: evidence, decision, unlisting.")
 commands.add_typer(case, name="case")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Id = Annotated[str, typer.Argument(metavar="CASE", help="16 digits of 0-9 a-f, as the verdict has them.")]
 Store = Annotated[
     str,

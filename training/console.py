@@ -72,10 +72,10 @@ def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -
     OUT.print(table)
 
 
-def fail(message: str) -> None:
-    """One line on the error stream, then exit code 1."""
+def fail(message: str, code: int = 1) -> None:
+    """One line on the error stream, then an exit code: 1 for a fault, 2 for words that say too little or too much."""
     ERR.print(f"callsieve: {' '.join(message.split())}", markup=False, style="red")
-    raise SystemExit(1)
+    raise SystemExit(code)
 
 
 def new_folder(path: Path) -> Path:

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from .shared_options import Json
+
 commands = typer.Typer()
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Trust = Annotated[
     Path | None,
     typer.Option("--trust", help="Public key (PEM) that must have signed; by default signer.pub beside the file."),

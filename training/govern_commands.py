@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-commands = typer.Typer()
+from .shared_options import Json
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+commands = typer.Typer()
 
 
 @commands.command()

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .shared_options import Json
+
 commands = typer.Typer()
 incident = typer.Typer(
     no_args_is_help=True, help="Incidents: whom they concern, who must be told, where a list is from."
@@ -16,7 +18,6 @@ canaries = typer.Typer(no_args_is_help=True, help="Numbers that nobody has, seed
 commands.add_typer(incident, name="incident")
 incident.add_typer(canaries, name="canaries")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 CanaryKey = Annotated[
     Path, typer.Option("--key", help="Key file that decides which numbers are canaries; used for no other.")
 ]

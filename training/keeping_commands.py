@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .shared_options import Json
+
 commands = typer.Typer()
 dataset = typer.Typer(no_args_is_help=True, help="What a folder of calls may be used for.")
 retention = typer.Typer(no_args_is_help=True, help="Rows past their time.")
@@ -17,7 +19,6 @@ ticket = typer.Typer(no_args_is_help=True, help="Agreement to what one person al
 for name, more in (("dataset", dataset), ("retention", retention), ("subject", subject), ("ticket", ticket)):
     commands.add_typer(more, name=name)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder of keyed calls and what is beside them (Parquet).")]
 Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
 LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
@@ -132,6 +133,7 @@ def delete_subject(
 def ask_export(
     data: Data, first: First, last: Last, purpose: Purpose, person: Person,
     out: Annotated[Path, typer.Option(help="New file for those who are asked to agree.")],
+    json: Json = False,
 ) -> None:  # fmt: skip
     """Write down which calls somebody wants to export."""
     from . import console, exports
@@ -139,13 +141,15 @@ def ask_export(
 
     act = exports.export_act(exports.chosen(data, first, last), purpose, person)
     write_act(act, out)
-    console.say(f"{out}: {act.act}, {act.count} rows")
+    facts = {"act": act.act, "rows": act.count, "out": str(out)}
+    console.emit_json(facts) if json else console.say(f"{out}: {act.act}, {act.count} rows")
 
 
 @ticket.command("reidentify")
 def ask_reidentify(
     token: Annotated[list[str], typer.Argument(help="Tokens.")], purpose: Purpose, person: Person,
     out: Annotated[Path, typer.Option(help="New file for those who are asked to agree.")],
+    json: Json = False,
 ) -> None:  # fmt: skip
     """Write down whose tokens somebody wants to know."""
     from . import console, exports
@@ -153,7 +157,8 @@ def ask_reidentify(
 
     act = exports.reidentify_act(token, purpose, person)
     write_act(act, out)
-    console.say(f"{out}: {act.act}, {act.count} tokens")
+    facts = {"act": act.act, "tokens": act.count, "out": str(out)}
+    console.emit_json(facts) if json else console.say(f"{out}: {act.act}, {act.count} tokens")
 
 
 @ticket.command()
@@ -162,6 +167,7 @@ def agree(
     key: Annotated[Path, typer.Option(help="One's own Ed25519 key (PEM), which the gates must name.")],
     out: Annotated[Path, typer.Option(help="New file for the ticket.")],
     days: Annotated[float, typer.Option(help="How long it may be used.")] = 7.0,
+    json: Json = False,
 ) -> None:
     """Agree to an act with one's key."""
     from ..serving.signing import read_signing_key
@@ -170,7 +176,10 @@ def agree(
 
     wanted = read_act(act)
     by = approve(wanted, read_signing_key(key), out, days)
-    console.say(f"{out}: key {by} agrees to {wanted.act}, {wanted.count} rows, for {wanted.person}: {wanted.purpose}")
+    facts = {"key": by, "act": wanted.act, "rows": wanted.count, "person": wanted.person, "purpose": wanted.purpose}
+    console.emit_json(facts | {"out": str(out)}) if json else console.say(
+        f"{out}: key {by} agrees to {wanted.act}, {wanted.count} rows, for {wanted.person}: {wanted.purpose}"
+    )
 
 
 @commands.command("export-calls")

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from .shared_options import Json
+
 commands = typer.Typer()
 key = typer.Typer(no_args_is_help=True, help="Keys of the tokens of numbers, and their epochs.")
 commands.add_typer(key, name="key")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
 LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
 
@@ -31,13 +32,17 @@ def new(
     purpose: Annotated[Purpose, typer.Option(help="Tokens that are stored, or tokens that leave the house.")] = (
         Purpose.RECORDS
     ),
+    json: Json = False,
 ) -> None:
     """Make a key."""
     from ..features.pseudonyms import Key
     from . import console
 
     Key.generate(epoch, purpose.value).write(path)
-    console.say(f"{path}: key {epoch} for {purpose.value}; keep it apart from the data")
+    facts = {"key": str(path), "epoch": epoch, "purpose": purpose.value}
+    console.emit_json(facts) if json else console.say(
+        f"{path}: key {epoch} for {purpose.value}; keep it apart from the data"
+    )
 
 
 @key.command()
@@ -45,13 +50,15 @@ def rotate(
     old: Annotated[Path, typer.Argument(help="Key file of the present epoch.")],
     path: Annotated[Path, typer.Argument(help="New file for the key of the next one.")],
     epoch: Annotated[str, typer.Option(help="Name of the next epoch.")],
+    json: Json = False,
 ) -> None:
     """Make the key of the next epoch; `rekey` then turns the tokens of everything that is kept."""
     from ..features.pseudonyms import read_key
     from . import console
 
     read_key(old).rotated(epoch).write(path)
-    console.say(f"{path}: key {epoch}; next: callsieve key rekey")
+    facts = {"key": str(path), "epoch": epoch}
+    console.emit_json(facts) if json else console.say(f"{path}: key {epoch}; next: callsieve key rekey")
 
 
 @key.command()

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from .shared_options import Json
+
 commands = typer.Typer()
 policies = typer.Typer(no_args_is_help=True, help="Policies: what would another one do?")
 commands.add_typer(policies, name="policy")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 KeyFile = Annotated[
     Path | None,
     typer.Option("--key", help="Key file for the tokens of numbers; by default CALLSIEVE_KEY, else a new key."),

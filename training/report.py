@@ -11,18 +11,19 @@ from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 
-from .pictures import percent, pictures, words
+from .pictures import Picture, percent, pictures, words
 
 NOT_MEASURED = "not measured"
 
 
-def write_report(figures: Mapping[str, Any], path: Path) -> None:
+def write_report(figures: Mapping[str, Any], path: Path, drawn: Mapping[str, Picture] | None = None) -> None:
     """Write the page, whole or not at all; the same figures give the same bytes.
 
     Args:
         figures: plain JSON values; a section that is missing is left out, `None` is shown as not measured.
+        drawn: the pictures of these figures, if they have been drawn: it takes seconds.
     """
-    text = page(figures)
+    text = page(figures, drawn)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         beside.write_text(text, encoding="utf-8", newline="\n")
@@ -31,7 +32,7 @@ def write_report(figures: Mapping[str, Any], path: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def page(figures: Mapping[str, Any]) -> str:
+def page(figures: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
     """The page as text."""
     # Chainable: a missing section is empty at any depth.
     environment = Environment(
@@ -53,7 +54,7 @@ def page(figures: Mapping[str, Any]) -> str:
     }
     simulated = str((figures.get("data") or {}).get("source", "")).startswith("simulated")
     template = environment.get_template("report.html")
-    return template.render(figures, pictures=pictures(figures), simulated=simulated).lstrip()
+    return template.render(figures, pictures=drawn or pictures(figures), simulated=simulated).lstrip()
 
 
 def data_uri(svg: str) -> str:
@@ -61,10 +62,10 @@ def data_uri(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
 
 
-def write_pictures(figures: Mapping[str, Any], folder: Path) -> None:
+def write_pictures(drawn: Mapping[str, Picture], folder: Path) -> None:
     """Every picture of the report as an SVG file of its own."""
     folder.mkdir(exist_ok=True)
-    for name, picture in pictures(figures).items():
+    for name, picture in drawn.items():
         (folder / f"{name}.svg").write_text(picture.wide, encoding="utf-8")
 
 

@@ -7,14 +7,9 @@ from typing import Annotated
 
 import typer
 
-commands = typer.Typer()
+from .shared_options import Bundle, Json, PolicyFile, Trust
 
-Bundle = Annotated[Path, typer.Option("--bundle", help="Folder of a signed bundle.")]
-Trust = Annotated[
-    Path | None,
-    typer.Option("--trust", help="Public key (PEM) that signed the bundle; by default signer.pub beside the bundle."),
-]
-PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy file; the shipped one by default.")]
+commands = typer.Typer()
 
 
 @commands.command()
@@ -60,8 +55,11 @@ def api_key(
         str, typer.Option(help="Of score, report, explain, admin, appeal, decide, audit; with commas.")
     ] = "score",
     rate: Annotated[int, typer.Option(help="Requests a second.")] = 20_000,
+    json: Json = False,
 ) -> None:
     """Make a key for a client of the service, and print it: it is kept nowhere."""
     from ..serving.access import add_key
+    from . import console
 
-    typer.echo(add_key(keys, name, scopes.split(","), rate))
+    made = add_key(keys, name, scopes.split(","), rate)
+    console.emit_json({"name": name, "key": made}) if json else console.say(made)

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from .shared_options import Json
+
 commands = typer.Typer()
 share = typer.Typer(no_args_is_help=True, help="Share nuisance numbers with handsets and other operators, as tokens.")
 commands.add_typer(share, name="share")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 SharingKey = Annotated[
     Path, typer.Option("--key", help="Key file of the tokens that are shared; never the key of stored tokens.")
 ]

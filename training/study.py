@@ -23,6 +23,7 @@ from .documents import write_documents
 from .gates import Gates, shipped_gates
 from .judge import judge, metrics
 from .lineage import since_last
+from .pictures import pictures
 from .place import SIGNING_KEY, Place, log_of
 from .record import REFERENCE, datasets, parameters, slice_metrics, tags, write_record, write_tables
 from .reference import measure, write_reference
@@ -89,8 +90,9 @@ def study(
     told = datasets(trained, source)
     write_record(folder / "record", settings, told, said.data, folder / SIGNER)
     write_reference(measure(figures["model"]["id"], calls), folder / "record" / REFERENCE)
-    write_report(figures, folder / "report.html")
-    write_pictures(figures, folder / "plots")
+    drawn = pictures(figures)
+    write_report(figures, folder / "report.html", drawn)
+    write_pictures(drawn, folder / "plots")
     write_tables(figures, folder / "tables")
     write_documents(figures, told, folder / "documents")
     files = {name: folder / name for name in ("bundle", "record", "documents", "plots", "tables")}
@@ -106,7 +108,8 @@ def study(
         files=files | {"report": folder / "report.html"},
     )
     # The page of the run as it was recorded is an artifact of it; the log then commits to that page too.
-    write_first_page(place, run_payload(uri, figures, folder / "bundle"), figures, said, folder / "audit.html")
+    payload = run_payload(uri, figures, folder / "bundle")
+    write_first_page(place, payload, figures, said, folder / "audit.html", drawn)
     track.attach(uri, figures["tracking"]["run"], folder / "audit.html", "report")
     entry = append(log, "run", run_payload(uri, figures, folder / "bundle"), key)
     figures["audit"] = {"log": str(log), "entry": entry}

@@ -1,0 +1,102 @@
+"""The base install: the wheel alone in an environment of its own opens a bundle and judges a call; its size and time.
+
+python tests/bench/bench_install.py [--json]
+
+The wheel is built from the sdist, as a packager would; the environment holds what `pip install callsieve` brings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+IMPORTS = 5
+TIMED = """
+import time; began = time.perf_counter()
+from callsieve.features import Call, History, Intake, Key
+from callsieve.serving import Scorer, read_public_key
+print(1000 * (time.perf_counter() - began))
+"""
+JUDGED = """
+import json, sys
+from callsieve.features import Call, History, Intake, Key
+from callsieve.serving import Scorer, read_public_key
+scorer = Scorer.load(sys.argv[1], trusted=[read_public_key(sys.argv[2])])
+call = Intake(Key("e1", bytes(32)))(Call(start=1775001600.0, caller="+86 138 0000 0000", callee="010 1234 5678"))
+verdict = scorer.explain(History(), call)
+heavy = {"pandas", "mlflow", "pyarrow", "scipy", "sklearn", "numba", "typer", "anyio"} & set(sys.modules)
+print(json.dumps({"action": verdict.action, "status": verdict.status, "reasons": len(verdict.reasons),
+                  "heavy": sorted(heavy)}))
+"""
+
+
+def main() -> None:
+    """Print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        told = measured(Path(folder))
+    print(json.dumps(told) if given.json else "\n".join(f"{name}: {value}" for name, value in told.items()))
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    """Build, install, judge, time."""
+    run(sys.executable, "-m", "build", "--outdir", str(folder / "dist"), str(ROOT))
+    (wheel,) = (folder / "dist").glob("*.whl")
+    (sdist,) = (folder / "dist").glob("*.tar.gz")
+    run(sys.executable, "-m", "venv", str(folder / "venv"))
+    python = folder / "venv" / "bin" / "python"
+    (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
+    before = weight(packages)
+    run(str(python), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), str(wheel))
+    bundle = made_bundle(folder)
+    said = json.loads(run(str(python), "-c", JUDGED, str(bundle), str(folder / "signer.pub")))
+    if said["status"] != "ok" or said["heavy"]:
+        raise SystemExit(f"the base install does not judge a call as it should: {said}")
+    times = [float(run(str(python), "-c", TIMED)) for _ in range(IMPORTS)]
+    return {
+        "megabytes": (weight(packages) - before) / 1e6,
+        "import_milliseconds": statistics.median(times),
+        "import_least": min(times),
+        "import_most": max(times),
+        "wheel_kilobytes": wheel.stat().st_size / 1e3,
+        "sdist_kilobytes": sdist.stat().st_size / 1e3,
+        "verdict": said["action"],
+    }
+
+
+def made_bundle(folder: Path) -> Path:
+    """A small signed bundle over the real catalogue, by the project as it stands here."""
+    code = (
+        "import sys; from pathlib import Path; import catalogued, smallmodels as small;"
+        "from callsieve.serving.signing import write_public_key; folder = Path(sys.argv[1]);"
+        "catalogued.write(folder / 'bundle', valid_until='2036-01-01T00:00:00Z');"
+        "write_public_key(small.KEY.public_key(), folder / 'signer.pub')"
+    )
+    run(sys.executable, "-c", code, str(folder), cwd=ROOT / "tests")
+    return folder / "bundle"
+
+
+def weight(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def run(*words: str, cwd: Path | None = None) -> str:
+    """What a command prints; a command that fails ends the bench with its last words."""
+    done = subprocess.run(words, cwd=cwd or Path(tempfile.gettempdir()), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words[:4])}: {done.stderr[-800:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

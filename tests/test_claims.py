@@ -1,0 +1,122 @@
+"""No figure without a command: the texts, the claims, and the page of evidence say the same."""
+
+import json
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+from callsieve.training import evidence_page
+from callsieve.training.claims import CLAIMS, Claim, Statement
+from callsieve.training.evidence_page import COLUMNS, kept, run, update_texts, write_page
+from callsieve.training.gates import shipped_gates
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).parents[1]
+TEXTS = sorted({name for claim in CLAIMS for one in claim.statements for name in one.where} | {"CONTRIBUTING.md"})
+CODE = re.compile(r"^```.*?^```$|`[^`]+`|\]\([^)]*\)", re.MULTILINE | re.DOTALL)
+# Figures that are no measurement: what is asked for, names, versions, and sizes that a test elsewhere holds.
+SETTINGS = (
+    r"1 in 10,000|95 %|ask for 55 %",
+    r"Python 3\.11|Apache-2\.0|SHA-256|Ed25519|RFC \d+|libgomp1|ISO 27001|HTTP/1\.1|[Vv]ersions? \d[\d.]*|12321",
+    r"\d\d\d\d-\d\d-\d\d|1 h(our)?\b|24 hours|7 days|about 350 lines|<\d+|(first|of) \d+ (people|callers)",
+    r"of format 2|of 500 or more|fewer than 10 people called or 5 callers",
+    r"(?m)^\| (0|1|2|130) \|.*$|0\.1\.0",
+)
+PAGE = ROOT / evidence_page.PAGE
+
+
+def without(text, patterns):
+    for pattern in patterns:
+        text = re.sub(pattern, " ", text)
+    return text
+
+
+def of(name):
+    return [one for claim in CLAIMS for one in claim.statements if name in one.where]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_figure_in_a_text_has_a_command(name):
+    text = CODE.sub(" ", (ROOT / name).read_text())
+    left = without(text, [*(one.pattern for one in of(name)), *SETTINGS])
+    bare = [line.strip() for line in left.splitlines() if re.search(r"\d", line)]
+    assert bare == [], "figures that no statement of training/claims.py covers"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_figure_that_nobody_measured_is_found(name):
+    text = (ROOT / name).read_text() + "\nIt catches 97 % of them.\n"
+    left = without(CODE.sub(" ", text), [*(one.pattern for one in of(name)), *SETTINGS])
+    assert "97 %" in left
+
+
+@pytest.mark.parametrize(("name", "statement"), [(n, s) for n in TEXTS for s in of(n)], ids=lambda v: str(v)[:40])
+def test_every_statement_stands_in_its_text(name, statement):
+    assert statement.pattern.search((ROOT / name).read_text()), statement.text
+
+
+def test_the_page_says_what_the_texts_say():
+    """Each claim was run, and no text has other figures than the page."""
+    lines = kept(PAGE.read_text())
+    for claim in CLAIMS:
+        for line in lines.get(claim.name, ()):
+            cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+            assert len(cells) == len(COLUMNS)
+            said = cells[1]
+            (statement,) = (one for one in claim.statements if one.pattern.fullmatch(said))
+            assert date.fromisoformat(cells[5]) <= date.today()
+            for name in statement.where:
+                whole = " ".join((ROOT / name).read_text().split())
+                assert said in whole, f"{name}: run `callsieve evidence --only {claim.name!r}`"
+    missing = {claim.name for claim in CLAIMS} - lines.keys()
+    assert ("Not run yet" in PAGE.read_text()) == bool(missing)
+
+
+def test_the_gates_ask_for_what_the_readme_says():
+    asked = {gate.metric: gate.at_least for gate in shipped_gates().gates}
+    assert f"{asked['model_catch_by_call_low']:.0%}".replace("%", " %") == "55 %"
+
+
+CLAIM = Claim(
+    "catalogue",
+    ("callsieve", "catalogue", "--json"),
+    (Statement("{n} features, first {first}", lambda told: {"n": str(len(told["features"])), "first": "1"}, "{n}-{n}",
+               where=("text.md",)),),
+)  # fmt: skip
+
+
+def test_a_run_writes_page_and_text(tmp_path):
+    (tmp_path / "text.md").write_text("There are 3 features,\nfirst 7.\n")
+    rows = run(CLAIM, tmp_path, tmp_path, quick=False)
+    n = len(json.loads(json.dumps(rows[0].said.split()[0])))
+    assert n >= 2
+    write_page(rows, tmp_path / "EVIDENCE.md")
+    page = (tmp_path / "EVIDENCE.md").read_text()
+    assert f"| catalogue | {rows[0].said} |" in page
+    assert "`callsieve catalogue --json`" in page
+    assert update_texts([CLAIM], rows, tmp_path) == ["text.md"]
+    assert (tmp_path / "text.md").read_text() == f"There are {rows[0].said.replace(', f', f',{chr(10)}f')}.\n"
+    assert update_texts([CLAIM], rows, tmp_path) == []
+    # What is not run again stays.
+    write_page([], tmp_path / "EVIDENCE.md")
+    assert (tmp_path / "EVIDENCE.md").read_text() == page
+
+
+def test_a_command_that_fails_is_one_line(tmp_path):
+    wrong = Claim("catalogue", ("callsieve", "verify", str(tmp_path / "nowhere"), "--json"), ())
+    with pytest.raises(ValueError, match=r"^catalogue: exit code 1: callsieve: ") as error:
+        run(wrong, tmp_path, tmp_path, quick=False)
+    assert "\n" not in str(error.value)
+
+
+@given(st.lists(st.integers(0, 10**7), min_size=1, max_size=5), st.floats(0, 100))
+def test_figures_are_put_where_they_belong(whole, part):
+    statement = Statement("with {a} of {b} calls, {c} %", dict)
+    figures = {"a": ", ".join(f"{one:,}" for one in whole), "b": f"{whole[0]:,}", "c": f"{part:.1f}"}
+    said = statement.text.format_map(figures)
+    text = "Well, with 3\nof  4 calls,\n5 %: and 6."
+    now = evidence_page.with_figures(text, statement, said)
+    assert " ".join(now.split()) == f"Well, {said}: and 6."
+    assert now.count("\n") == 2

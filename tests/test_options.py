@@ -1,0 +1,147 @@
+"""All commands alike: examples that can be typed, JSON, one kind of value for each option, and whose word counts."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from callsieve.training.__main__ import app, main
+from callsieve.training.command_line import FILE, commands, configuration, options, whole
+from callsieve.training.examples import EXAMPLES
+
+COMMAND = whole(app)
+ALL = dict(commands(COMMAND))
+# What answers in a form of its own: services, filters from line to line, a letter, and a proof that is JSON as it is.
+OWN_FORM = {"serve", "case serve", "case watch", "agi", "listed", "reidentify", "case notice", "audit prove"}
+# Options whose name is said of two kinds of things: of calls as a file and as a number that fits, and so on.
+TWO_KINDS = {"calls", "data", "days", "epoch", "purpose", "rate", "since", "state"}
+
+
+def test_every_command_has_an_example_that_can_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert EXAMPLES.keys() == ALL.keys()
+    for name, command in ALL.items():
+        words = shlex.split(EXAMPLES[name])
+        with command.make_context(name, words) as context:
+            assert context.args == [], name
+        assert f"callsieve {name} {EXAMPLES[name]}" in command.epilog
+
+
+def test_every_command_can_answer_in_json():
+    assert {name for name, command in ALL.items() if "json" not in options(command)} == OWN_FORM
+
+
+def test_an_option_is_of_one_kind_wherever_it_stands():
+    kinds = {}
+    for command in ALL.values():
+        for word, option in options(command).items():
+            kinds.setdefault(word, set()).add(type_of(option))
+    assert {word for word, found in kinds.items() if len(found) > 1} == TWO_KINDS
+
+
+def type_of(option):
+    """The kind of value, with or without there being none."""
+    found = option.type_descriptor.annotation
+    return getattr(found, "__name__", str(found))
+
+
+def test_every_option_says_what_it_is():
+    bare = [
+        (name, word) for name, command in ALL.items() for word, option in options(command).items() if not option.help
+    ]
+    assert bare == []
+
+
+@pytest.fixture
+def seed(monkeypatch, capsys, tmp_path):
+    """Run `simulate` in an empty folder and tell its seed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_it(*words):
+        monkeypatch.setattr(sys, "argv", ["callsieve", "simulate", "--size", "tiny", "--json", *words])
+        folder = tmp_path / f"world-{len(list(tmp_path.iterdir()))}"
+        sys.argv += ["--out", str(folder)]
+        with pytest.raises(SystemExit, match="0"):
+            main()
+        return json.loads(capsys.readouterr().out)["seed"]
+
+    return run_it
+
+
+def test_an_option_before_a_variable_before_the_file_before_the_default(seed, tmp_path, monkeypatch):
+    assert seed() == "1"
+    (tmp_path / FILE).write_text("[simulate]\nseed = 2\n")
+    assert seed() == "2"
+    monkeypatch.setenv("CALLSIEVE_SIMULATE_SEED", "3")
+    assert seed() == "3"
+    assert seed("--seed", "4") == "4"
+    monkeypatch.delenv("CALLSIEVE_SIMULATE_SEED")
+    (tmp_path / "other.toml").write_text("[simulate]\nseed = 5\n")
+    monkeypatch.setenv("CALLSIEVE_CONFIG", str(tmp_path / "other.toml"))
+    assert seed() == "5"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed = 1", "seed: expected one of agi, api-key"),
+        ("[simulate]\nsead = 1", "simulate.sead: expected one of json, key, out, scenario, seed, size"),
+        ("[audit]\nverify = 1", "audit.verify: expected a table of options"),
+        ("[train.seed]\nx = 1", "train.seed: expected a value, got a table"),
+        ("[train", "expected a TOML file"),
+    ],
+)
+def test_a_file_that_says_what_there_is_not_is_refused_in_one_line(text, says, tmp_path, monkeypatch, capsys):
+    (tmp_path / "wrong.toml").write_text(text)
+    monkeypatch.setenv("CALLSIEVE_CONFIG", str(tmp_path / "wrong.toml"))
+    with pytest.raises(ValueError) as error:
+        configuration(COMMAND)
+    assert str(error.value).startswith(str(tmp_path / "wrong.toml")) and says in str(error.value)
+    monkeypatch.setattr(sys, "argv", ["callsieve", "catalogue"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_options_are_named_in_the_file_as_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / FILE).write_text('[score]\nfeatures = "x"\n')
+    with pytest.raises(ValueError, match=r"score\.features: expected one of"):
+        configuration(COMMAND)
+    (tmp_path / FILE).write_text('[features]\nfeatures = "x"\n[audit.verify]\ntracking-uri = "u"\n')
+    assert configuration(COMMAND) == {"features": {"only": "x"}, "audit": {"verify": {"tracking_uri": "u"}}}
+
+
+def test_the_shell_completes_commands():
+    asked = {"_CALLSIEVE_COMPLETE": "complete_bash", "COMP_WORDS": "callsieve sc", "COMP_CWORD": "1"}
+    script = "import sys; sys.argv = ['callsieve']; from callsieve.training.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | asked, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["score"]
+
+
+def test_ctrl_c_leaves_nothing_half_written(tmp_path):
+    """In the middle of a run: what lies there is whole, what is not whole is not there."""
+    out = tmp_path / "demo"
+    words = [sys.executable, "-m", "callsieve.training", "demo", "--size", "tiny", "--seed", "11", "--out", str(out)]
+    run = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "world" / "truth.parquet").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    err = run.communicate(timeout=120)[1]
+    assert (run.returncode, err) == (130, "")
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.name.startswith(".")]
+    for path in files:
+        if path.suffix == ".parquet":
+            assert pq.read_table(path).num_rows > 0
+        elif path.suffix in {".json", ".jsonl"}:
+            json.loads(path.read_text())
+    assert not (out / "bundle").exists() and not (out / "report.html").exists()

@@ -1,0 +1,181 @@
+"""Commands of calls: simulated, read, made into vectors, scored, compared with real ones. Thin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .law_commands import RegisterFolder
+from .shared_options import (
+    Bundle,
+    Engine,
+    EngineName,
+    Json,
+    KeyFile,
+    LayoutName,
+    Out,
+    PolicyFile,
+    QuarantineFile,
+    Seed,
+    Strict,
+    Threads,
+    Trust,
+)
+
+commands = typer.Typer()
+
+
+@commands.command()
+def simulate(
+    out: Out,
+    size: Annotated[str, typer.Option(help="tiny, small, town or city.")] = "small",
+    seed: Seed = 1,
+    scenario: Annotated[Path | None, typer.Option(help="TOML file that overrides the default scenario.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Key file for the tokens of numbers; else a new key is written.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Simulate calls with a known truth, and write them keyed: calls, truth, numbers, reports, findings."""
+    from . import console, present
+    from .demo import simulate_to
+
+    with console.progress("simulate") as tell:
+        facts = simulate_to(console.new_folder(out), size=size, seed=seed, scenario=scenario, key=key, progress=tell)
+    console.emit_json(facts) if json else present.facts("simulated world", facts)
+
+
+@commands.command()
+def features(
+    calls: Annotated[Path, typer.Option(help="Call records.")],
+    out: Annotated[Path, typer.Option(help="Folder for the vectors; one in which this was begun is gone on with.")],
+    layout: LayoutName = "callsieve",
+    only: Annotated[
+        str | None,
+        typer.Option("--features", help="Names with commas between, or a file with one a line; all by default."),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory to plan for, e.g. 4GiB; by default half of the machine's.")
+    ] = None,
+    key: KeyFile = None,
+    quarantine: QuarantineFile = None,
+    strict: Strict = False,
+    threads: Threads = 0,
+    engine: EngineName = Engine.TABLE,
+    json: Json = False,
+) -> None:
+    """Turn call records into feature vectors, one row a call, as of the moment it rings."""
+    from . import console, present
+    from .score import bytes_in, names_in, write_vectors
+
+    with console.progress("features") as tell:
+        if engine is Engine.SPARK:
+            from . import on_spark
+
+            facts = on_spark.write_vectors(calls, layout, out, threads=threads, progress=tell)
+            console.emit_json(facts) if json else present.facts("features", facts)
+            return
+        facts = write_vectors(
+            calls, layout, out, names=names_in(only), memory=bytes_in(memory), key=key, quarantine=quarantine,
+            strict=strict, threads=threads, progress=tell,
+        )  # fmt: skip
+    console.emit_json(facts) if json else present.facts("features", facts)
+
+
+@commands.command()
+def catalogue(json: Json = False) -> None:
+    """Print every feature with its meaning; --json adds definitions from which it can be recomputed."""
+    from ..features.catalogue import DEFINED, FEATURES, catalogue_hash
+    from . import console
+
+    if json:
+        console.emit_json({"hash": catalogue_hash(), "features": [one.definition for one in DEFINED.values()]})
+        return
+    rows = [(name, one.unit, one.en, one.zh) for name, one in DEFINED.items()]
+    title = f"{len(FEATURES)} features, and {len(rows) - len(FEATURES)} of reports that a model has only if asked to"
+    console.show_table(title, ("name", "unit", "meaning", "含义"), rows)
+
+
+@commands.command()
+def reports(
+    file: Annotated[Path, typer.Argument(help="File of reports: text, plain or gzip, or Parquet.")],
+    layout: Annotated[str, typer.Option(help="callsieve, 12321, ftc or ftc-counts.")] = "callsieve",
+    published: Annotated[
+        str | None, typer.Option(help="Day on which the file came out: nothing in it was known before.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the keyed reports.")] = None,
+    key: KeyFile = None,
+    quarantine: QuarantineFile = None,
+    strict: Strict = False,
+    json: Json = False,
+) -> None:
+    """Read a file of reports, key its numbers, put bad rows apart, and say how far a list of its numbers reaches."""
+    from . import console
+    from .ingest import ingest, show
+
+    facts = ingest(file, layout, published=published, key=key, out=out, quarantine=quarantine, strict=strict)
+    console.emit_json(facts) if json else show(facts)
+
+
+@commands.command()
+def score(
+    bundle: Bundle,
+    calls: Annotated[Path, typer.Option(help="Call records.")],
+    layout: LayoutName = "callsieve",
+    trust: Trust = None,
+    policy: PolicyFile = None,
+    key: KeyFile = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet file for the verdict of each call.")] = None,
+    reports: Annotated[
+        Path | None, typer.Option(help="Reports (Parquet, as for training), for a model that has features of them.")
+    ] = None,
+    registers: RegisterFolder = None,
+    quarantine: QuarantineFile = None,
+    strict: Strict = False,
+    threads: Threads = 0,
+    engine: EngineName = Engine.TABLE,
+    json: Json = False,
+) -> None:
+    """Score a file of call records: what would have happened to each call as it rang."""
+    from . import console, present
+    from .score import score_file
+
+    with console.progress("score") as tell:
+        if engine is Engine.SPARK:
+            from . import on_spark
+
+            if registers is not None:
+                console.fail("score: registers are not looked up on Spark; expected --engine table")
+            result = on_spark.score(
+                bundle, calls, layout, trust=trust, policy=policy, out=out, threads=threads, progress=tell
+            )
+            console.emit_json(result) if json else present.scored(result)
+            return
+        result = score_file(
+            bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, reports=reports, registers=registers,
+            quarantine=quarantine, strict=strict, threads=threads, progress=tell,
+        )  # fmt: skip
+    console.emit_json(result) if json else present.scored(result)
+
+
+@commands.command()
+def realism(
+    data: Annotated[Path, typer.Option(help="Folder with the real data sets.")] = Path("../shared/data"),
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for realism.json and realism.svg.")] = None,
+    size: Annotated[str, typer.Option(help="tiny, small, town, city or comparison.")] = "comparison",
+    seed: Seed = 1,
+    scenario: Annotated[Path | None, typer.Option(help="TOML file that overrides the default scenario.")] = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Compare the simulated world with real records, statistic by statistic, and by a model trained on it alone."""
+    from . import console, likeness
+
+    folder = None if out is None else console.new_folder(out)
+    with console.progress("realism") as tell:
+        figures = likeness.compare(
+            data, size=size, seed=seed, scenario=scenario, threads=threads, out=folder, progress=tell
+        )
+    console.emit_json(figures) if json else likeness.show(figures)

@@ -1,0 +1,205 @@
+"""What the README and the other texts state in figures, and the command that each figure comes from.
+
+A `Claim` is a command that prints JSON, and the sentences that are made of it. `callsieve evidence` runs them;
+`tests/test_claims.py` fails for a figure in a text that no sentence here covers.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Told = Mapping[str, Any]
+WORK = "{work}"  # in a command: a folder for what it writes
+DATA = "../shared/data"  # where data lie that are not the project's to give away
+WORLDS = ("402", "403", "404", "405", "406")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A sentence, or part of one, with names of figures in braces.
+
+    Attributes:
+        figures: the text of each figure, from what the command told.
+        interval: the same for the interval or bound of the first figure, if it has one.
+        where: the files that say it; none if only EVIDENCE.md does.
+    """
+
+    text: str
+    figures: Callable[[Told], Mapping[str, str]]
+    interval: str = ""
+    where: tuple[str, ...] = ("README.md",)
+
+    def said(self, told: Told) -> tuple[str, str]:
+        """Sentence and interval with their figures."""
+        figures = self.figures(told)
+        return self.text.format_map(figures), self.interval.format_map(figures)
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """The sentence in a text, whatever its figures (the groups) and however its lines are broken."""
+        parts = re.split(r"\{\w+\}", self.text)
+        words = (r"\s+".join(re.escape(word) for word in re.split(r"\s+", part)) for part in parts)
+        return re.compile(f"({FIGURE})".join(words))
+
+
+FIGURE = r"\d(?:[\d.,]*\d)?(?:(?:,|\s+and)\s+\d(?:[\d.,]*\d)?)*"
+"""One figure, or a list of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A command that prints JSON, and what is stated of it.
+
+    Attributes:
+        command: as a person types it; `WORK` stands for a folder that all claims of a run share.
+        quick: what shows within seconds that the command works, of a small world; none if it is the same.
+        needs: the file without which it cannot be run.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    statements: tuple[Statement, ...]
+    quick: tuple[str, ...] = ()
+    needs: str = ""
+
+
+def demo(told: Told) -> dict[str, str]:
+    """Figures of one run of the whole line."""
+    head = told["headline"]["model"]
+    return caught(head) | {
+        "millions": f"{told['data']['calls'] / 1e6:.1f}",
+        "false": f"{head['false_calls']:,}",
+        "benign": f"{head['benign_calls']:,}",
+        "bound": f"{1e4 * head['bound']:.2f}",
+        "nuisance": f"{told['ranking']['nuisance']:,}",
+        "logistic": percent(told["baselines"]["logistic regression"]["catch"]["call"]["rate"]),
+    }
+
+
+def caught(head: Told) -> dict[str, str]:
+    """Share of nuisance calls that is caught, with its interval."""
+    rates = head["catch"]["call"]
+    return {name: percent(rates[name]) for name in ("rate", "low", "high")}
+
+
+def worlds(told: Told) -> dict[str, str]:
+    """Figures over worlds of several seeds."""
+    lines = told["lines"]
+    rates = [percent(line["catch"]) for line in lines]
+    logistic = sorted(line["logistic regression"] for line in lines)
+    return {
+        "rates": " and ".join(filter(None, (", ".join(rates[:-1]), rates[-1]))),
+        "least": percent(min(line["catch"] for line in lines)),
+        "most": percent(max(line["catch"] for line in lines)),
+        "middle": percent(statistics.median(line["catch"] for line in lines)),
+        "logistic_least": percent(logistic[0]),
+        "logistic_most": percent(logistic[-1]),
+        "logistic_middle": percent(statistics.median(logistic)),
+    }
+
+
+def town(told: Told) -> dict[str, str]:
+    """Figures of one larger world."""
+    (line,) = told["lines"]
+    return {"false": f"{line['false_calls']:,}", "benign": f"{line['benign_calls']:,}"}
+
+
+def install(told: Told) -> dict[str, str]:
+    """Weight of the base install."""
+    return {
+        "size": f"{told['megabytes']:.0f}",
+        "milliseconds": f"{told['import_milliseconds']:.0f}",
+        "least": f"{told['import_least']:.0f}",
+        "most": f"{told['import_most']:.0f}",
+    }
+
+
+def catalogue(told: Told) -> dict[str, str]:
+    """How many features there are."""
+    of_reports = sum("reported" in one["name"] for one in told["features"])
+    return {"features": str(len(told["features"]) - of_reports), "reports": str(of_reports)}
+
+
+def ready_made(told: Told) -> dict[str, str]:
+    """Measures on the test rows of a ready-made table."""
+    return {name: f"{told['test'][name]:.3f}" for name in ("auc", "macro_f1")}
+
+
+def reach(told: Told) -> dict[str, str]:
+    """How far a list of reported numbers reaches."""
+    return {name: percent(share) for name, share in told["churn"]["shares"].items()}
+
+
+def percent(rate: float) -> str:
+    """A share in whole per cent.
+
+    >>> percent(0.334)
+    '33'
+    """
+    return f"{100 * rate:.0f}"
+
+
+SEEDS = ("python", "tests/bench/bench_seeds.py", "--json", "--seeds")
+CLAIMS = (
+    Claim(
+        "catalogue",
+        ("callsieve", "catalogue", "--json"),
+        (
+            Statement("{features} features over six histories", catalogue, where=("CHANGELOG.md",)),
+            Statement("{reports} more of earlier reports", catalogue, where=("CHANGELOG.md",)),
+        ),
+    ),
+    Claim(
+        "base install",
+        ("python", "tests/bench/bench_install.py", "--json"),
+        (
+            Statement("the base install takes {size} MB", install, where=()),
+            Statement("it is imported in {milliseconds} ms", install, "{least}-{most} ms over 5 imports", where=()),
+        ),
+    ),
+    Claim(
+        "demo",
+        ("callsieve", "demo", "--json", "--out", f"{WORK}/demo"),
+        (
+            Statement("of seed 1, {millions} million calls", demo),
+            Statement("with {false} of {benign} innocent calls flagged", demo, "at most {bound} in 10,000 (95 %)"),
+            Statement("{rate} % of the {nuisance} nuisance calls caught", demo, "{low}-{high} %"),
+            Statement("({low}-{high} %)", demo),
+            Statement("caught {logistic} % in the first world", demo),
+        ),
+        quick=("callsieve", "demo", "--json", "--size", "tiny", "--seed", "11", "--out", f"{WORK}/demo"),
+    ),
+    Claim(
+        "worlds",
+        (*SEEDS, *WORLDS),
+        (
+            Statement("certified and {rates} % caught, the middle being {middle} %", worlds, "{least}-{most} %"),
+            Statement(
+                "{logistic_least}-{logistic_most} % in the others, the middle being {logistic_middle} %", worlds
+            ),
+        ),
+        quick=(*SEEDS, "11", "--size", "tiny"),
+    ),
+    Claim(
+        "town",
+        (*SEEDS, "401", "--size", "town"),
+        (Statement("{false} of {benign} innocent calls were flagged", town),),
+        quick=(*SEEDS, "11", "--size", "tiny"),
+    ),
+    Claim(
+        "published table",
+        ("callsieve", "train", "--json", "--seed", "1", "--vectors", f"{DATA}/sichuan_eight_months.parquet"),
+        (Statement("on the Sichuan table AUC {auc}, macro F1 {macro_f1}", ready_made, where=()),),
+        needs=f"{DATA}/sichuan_eight_months.parquet",
+    ),
+    Claim(
+        "reach of a list",
+        ("callsieve", "reports", f"{DATA}/ftc_complaints_2020H2.parquet", "--layout", "ftc-counts", "--json"),
+        (Statement("a list of 90 days reaches {90d_1} % of the next day's complaints", reach, where=()),),
+        needs=f"{DATA}/ftc_complaints_2020H2.parquet",
+    ),
+)  # fmt: skip

@@ -1,0 +1,60 @@
+"""The command that runs every stated figure again. Thin: the work is in `claims.py` and `evidence_page.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .shared_options import Json
+
+commands = typer.Typer()
+
+
+@commands.command()
+def evidence(
+    root: Annotated[Path, typer.Option(help="Folder of the project, with its README.")] = Path(),
+    only: Annotated[list[str] | None, typer.Option(help="Claims to run, by name; all by default.")] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Try each command, on tiny worlds; write nothing."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Run every figure that the texts state again, write EVIDENCE.md, and bring the texts up to date.
+
+    Example: callsieve evidence --only demo
+    """
+    import tempfile
+
+    from . import console
+    from .claims import CLAIMS
+    from .evidence_page import PAGE, run, update_texts, write_page
+
+    unknown = set(only or ()) - {claim.name for claim in CLAIMS}
+    if unknown or not (root / "README.md").exists():
+        console.fail(f"evidence: expected names of claims, got {', '.join(sorted(unknown))}" if unknown
+                     else f"{root / 'README.md'}: expected the folder of the project")  # fmt: skip
+    chosen = [claim for claim in CLAIMS if not only or claim.name in only]
+    here = [claim for claim in chosen if not claim.needs or (root / claim.needs).exists()]
+    rows = []
+    with console.progress("evidence") as tell, tempfile.TemporaryDirectory() as work:
+        for done, claim in enumerate(here):
+            tell(claim.name, done / len(here))
+            rows += run(claim, root, Path(work), quick=quick)
+            if not quick:
+                # One by one: a run takes an hour, and what is done stays done.
+                write_page(rows, root / PAGE)
+    changed = [] if quick else update_texts(here, rows, root)
+    skipped = [claim.name for claim in chosen if claim not in here]
+    if json:
+        shown = [{"claim": row.claim, "said": row.said, "interval": row.interval, "took": row.took} for row in rows]
+        console.emit_json({"rows": shown, "changed": changed, "skipped": skipped})
+        return
+    for row in rows:
+        console.say(f"{row.claim}: {row.said}{f' ({row.interval})' if row.interval else ''}, {row.took}")
+    for name in skipped:
+        console.say(f"{name}: not run, its data are not here")
+    for name in changed:
+        console.say(f"{name}: figures changed")

@@ -1,0 +1,46 @@
+"""Options that stand in more than one command."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Threads = Annotated[int, typer.Option(help="Cores to use; 0 means all. No result depends on it.")]
+Out = Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")]
+Bundle = Annotated[Path, typer.Option("--bundle", help="Folder of a signed bundle.")]
+Trust = Annotated[
+    Path | None,
+    typer.Option("--trust", help="Public key (PEM) that signed the bundle; by default signer.pub beside the bundle."),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option("--key", help="Key file for the tokens of numbers; by default CALLSIEVE_KEY, else a new key."),
+]
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy file; the shipped one by default.")]
+LayoutName = Annotated[
+    str,
+    typer.Option("--layout", help="callsieve, asterisk, sichuan, plain, copenhagen, reality, keyed, or a TOML file."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail on the first bad row instead of putting it apart.")]
+
+
+class Engine(StrEnum):
+    """What computes the vectors."""
+
+    TABLE = "table"
+    SPARK = "spark"
+
+
+EngineName = Annotated[
+    Engine,
+    typer.Option("--engine", help="spark: of keyed calls in Parquet, to a new folder, with Spark's own settings."),
+]
+QuarantineFile = Annotated[
+    Path | None,
+    typer.Option("--quarantine", help="Where bad rows go, with their reasons (JSON lines)."),
+]
