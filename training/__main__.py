@@ -24,6 +24,7 @@ try:
         law_commands,
         serve_commands,
         share_commands,
+        study_commands,
     )
 except ImportError:  # the base install embeds the scorer; the command comes with training
     sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
@@ -37,7 +38,7 @@ app = typer.Typer(
 
 for more in (
     serve_commands, audit_commands, case_commands, keeping_commands, key_commands, export_commands, law_commands,
-    govern_commands, share_commands, incident_commands,
+    govern_commands, share_commands, incident_commands, study_commands,
 ):  # fmt: skip
     app.add_typer(more.commands)
 
@@ -218,29 +219,6 @@ def train(
             tracking_uri=tracking_uri, gates=read_gates(gates), audit=audit, progress=tell,
         )  # fmt: skip
     console.emit_json(figures) if json else present.study(figures, out)
-
-
-@app.command()
-def roll(
-    data: Annotated[Path, typer.Option(help="Folder with calls, reports and findings (Parquet).")],
-    origins: Annotated[int, typer.Option(help="How many starts, 3 or more.")] = 3,
-    step: Annotated[int, typer.Option(help="Days between two starts.")] = 3,
-    label_policy: Annotated[Path | None, typer.Option(help="Label policy; the shipped one by default.")] = None,
-    seed: Seed = 0,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
-    """Train and judge anew from several starts, and say how the headline spreads; nothing is written or recorded."""
-    from . import console, present
-    from .evidence import read_evidence
-    from .label_policy import read_label_policy
-    from .rolling import rolling
-    from .train import Settings
-
-    with console.progress("roll") as tell:
-        settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
-        result = rolling(read_evidence(data), settings, count=origins, step_days=step, progress=tell)
-    console.emit_json(result) if json else present.rolling(result)
 
 
 @app.command()
