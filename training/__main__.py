@@ -186,6 +186,9 @@ def train(
             "--features", help="Names with commas between, or a file with one a line; all but reports by default."
         ),
     ] = None,
+    parameters: Annotated[
+        Path | None, typer.Option(help="Parameters of the fit (TOML), as `callsieve search` writes them.")
+    ] = None,
     seed: Seed = 0,
     threads: Threads = 0,
     json: Json = False,
@@ -204,6 +207,7 @@ def train(
     from .evidence import read_evidence
     from .gates import read_gates
     from .label_policy import read_label_policy
+    from .parameters import read_parameters
     from .score import names_in
     from .study import study
     from .train import Settings
@@ -211,8 +215,9 @@ def train(
     assert data is not None  # noqa: S101 - one of the two is given, as checked above
     with console.progress("train") as tell:
         settings = Settings(
-            seed=seed, threads=threads, features=names_in(only), label_policy=read_label_policy(label_policy)
-        )
+            seed=seed, threads=threads, features=names_in(only), label_policy=read_label_policy(label_policy),
+            parameters=read_parameters(parameters),
+        )  # fmt: skip
         evidence = read_evidence(data)
         figures = study(
             evidence, settings, console.new_folder(out), source=str(data), signing_key=signing_key,

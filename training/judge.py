@@ -16,8 +16,10 @@ from sklearn.metrics import roc_curve
 
 from ..features.catalogue import DEFINED, NAMES
 from ..serving.card import Band, Card
+from .attackers import attack_figures
 from .bands import bands_of, spoken_of
 from .baselines import baseline_scores
+from .buckets import buckets, reliability_by
 from .certify import caller_bootstrap, certificate
 from .evaluate import (
     calibration_table,
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 RULE = NAMES.index("out_calls_count_1h")
-BUCKETS = (("first call", 1, 1), ("calls 2-5", 2, 5), ("calls 6-20", 6, 20), ("later", 21, 1 << 40))
 CURVE_POINTS = 200
 DETECTION = ("detected_share", "median", "median_floor", "p90", "p90_floor", "stopped_share")
 
@@ -115,7 +116,9 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
         },
         "ranking": ranking_figures(s),
         "slices": slice_figures(held, band),
+        "attacks": attack_figures(held, band.threshold),
         "buckets": buckets(held, band),
+        "reliability_by": reliability_by(s, card),
         "curve": {"model": curve(s.raw, nuisance, s.rows), "rule": curve(s.rule, nuisance, s.rows)}
         if both_kinds(s)
         else {},
@@ -266,23 +269,6 @@ def found_by(raw: Array, threshold: float, s: Scored, calls: Array) -> list[floa
     """Share of callers detected at or before each number of calls."""
     detected, _ = detecting_calls(raw, threshold, s.caller[s.lives], s.start[s.lives])
     return [float((detected <= n).mean()) for n in calls]
-
-
-def buckets(s: Scored, band: Band) -> list[dict[str, Any]]:
-    """Catch rate by how many calls the number had made: a cold start apart from a long history."""
-    bad = np.flatnonzero(s.rows & s.judged.nuisance)
-    order = np.lexsort((s.start, s.caller))
-    owners = s.caller[order]
-    begin = np.concatenate([[0], np.flatnonzero(np.diff(owners)) + 1])
-    place = np.arange(len(order)) - np.repeat(begin, np.diff(np.append(begin, len(order))))
-    nth = np.empty(len(order), dtype=np.int64)
-    nth[order] = place + 1
-    rows = []
-    for name, low, high in BUCKETS:
-        chosen = bad[(nth[bad] >= low) & (nth[bad] <= high)]
-        rate = float((s.raw[chosen] >= band.threshold).mean()) if len(chosen) else None
-        rows.append({"bucket": name, "calls": len(chosen), "catch": rate})
-    return rows
 
 
 def curve(raw: Array, nuisance: Array, rows: Array) -> list[list[float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,28 @@ def headline(figures: Mapping[str, Any]) -> None:
         f"{figures['data']['calls']:,} calls; judged on {figures['data']['judged_on']} ({figures['data']['source']})"
     )
     show_table(title, ("", "callsieve", both[1]["rule"]), rows)
+    if figures["attacks"]:
+        attacks(figures["attacks"])
+
+
+def attacks(told: Sequence[Mapping[str, Any]]) -> None:
+    """What each evasion buys: the calls that get through before a number is found."""
+    rows = [
+        (one["attack"].replace("_", " "), f"{one['judged_calls']:,}", rate(one["caught"]), f"{one['numbers']:,}",
+         *(until(one["detection"] | {"callers": one["numbers"]}, word) for word in QUANTILES),
+         mean(one["calls_through_a_number"]), mean(one["people_reached_by_a_number"]))
+        for one in told
+    ]  # fmt: skip
+    head = ("evasion", "calls", "caught", "new numbers", "calls until found", "for 9 in 10", "calls through a number",
+            "people reached")  # fmt: skip
+    show_table("what an evasion buys before its number is found", head, rows)
+
+
+def mean(value: Mapping[str, Any]) -> str:
+    """A mean with its interval, where there is one."""
+    if value["mean"] is None:
+        return NOT_MEASURED
+    return f"{value['mean']:.0f}" + ("" if value["low"] is None else f" ({value['low']:.0f} - {value['high']:.0f})")
 
 
 def certified(one: Mapping[str, Any]) -> str:
@@ -123,13 +145,3 @@ def ready_made(result: Mapping[str, Any]) -> None:
     show_table(title, ("on the test rows", "AUC", "macro F1", "macro recall", "G-mean"), rows)
     if result["left_out"]:
         say(f"left out, not numeric or an identifier: {', '.join(result['left_out'])}")
-
-
-def rolling(result: Mapping[str, Any]) -> None:
-    """How the headline spreads over the origins."""
-    rows = [
-        (name, *("unknown" if told[kind] is None else f"{told[kind]:.4g}" for kind in ("mean", "sd", "least", "most")))
-        for name, told in result["spread"].items()
-    ]
-    title = f"headline from {len(result['origins'])} origins, groups of callers unseen in training"
-    show_table(title, ("figure", "mean", "sd", "least", "most"), rows)
