@@ -10,7 +10,7 @@ from callsieve.training.buckets import BUCKETS, buckets, nth_call, reliability_b
 from callsieve.training.certify import upper_bound
 from callsieve.training.evidence import Judged
 from callsieve.training.judge import Scored
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from test_evaluate import smallest_reaching
@@ -33,6 +33,7 @@ def scored(calls, attack_of, nuisance_of=lambda _: True):
 
 
 @given(CALLS)
+@settings(deadline=None)
 def test_calls_and_people_before_a_number_is_found_are_those_of_a_plain_loop(calls):
     s = scored(calls, lambda caller: caller % 3 - 1)
     rows = {one["attack"]: one for one in attack_figures(s, 1.0)}
@@ -70,20 +71,21 @@ def test_an_interval_of_a_quantile_holds_as_often_as_it_says(share):
     """Geometric waits have a quantile that is known."""
     rng, waits = np.random.default_rng(5), 0.05
     true = math.ceil(math.log(1 - share) / math.log(1 - waits))
-    drawn = rng.geometric(waits, (1000, 25))
+    drawn = rng.geometric(waits, (400, 25))
     held = sum(low <= true <= high for low, high in (quantile_interval(one, share) for one in drawn))
-    assert 0.94 <= held / 1000 <= 1.0
+    assert 0.94 <= held / 400 <= 1.0
     assert quantile_interval(np.array([7.0]), share) == (1.0, math.inf)
 
 
 def test_a_mean_of_one_number_has_no_interval_and_of_many_shrinks():
     assert mean(np.array([5.0]), 0) == {"mean": 5.0, "low": None, "high": None}
-    values = np.random.default_rng(0).exponential(100, 4000)
+    values = np.random.default_rng(0).exponential(100, 1000)
     few, many = mean(values[:40], 0), mean(values, 0)
-    assert (few["high"] - few["low"]) / (many["high"] - many["low"]) == pytest.approx(10, rel=0.35)
+    assert (few["high"] - few["low"]) / (many["high"] - many["low"]) == pytest.approx(5, rel=0.35)
 
 
 @given(CALLS)
+@settings(deadline=None)
 def test_buckets_count_from_the_first_call_of_the_records(calls):
     """Also the calls that are not judged: a number's hundredth call is no cold start."""
     s = scored(calls, lambda _: -1, lambda caller: caller > 1)

@@ -18,13 +18,13 @@ from callsieve.training.train import Settings
 
 import smallmodels as small
 
-QUICK = Settings(threads=2, seed=5, parameters={"rounds": 10})
+QUICK = Settings(threads=2, seed=6, parameters={"rounds": 5})  # labels of both kinds in each training
 
 
 @pytest.fixture(scope="module")
 def aged(evidence, tmp_path_factory):
     ledger = Ledger(tmp_path_factory.mktemp("decay") / "audit", small.KEY, shipped_gates())
-    return ledger, decay(evidence, QUICK, train_days=22, periods=2, days=2, ledger=ledger)
+    return ledger, decay(evidence, QUICK, train_days=24, periods=2, days=2, ledger=ledger)
 
 
 def test_periods_follow_the_training_and_hold_the_same_calls_for_both_ways(aged, evidence):
@@ -33,7 +33,7 @@ def test_periods_follow_the_training_and_hold_the_same_calls_for_both_ways(aged,
     start = evidence.calls["start"].to_numpy()
     truth = evidence.truth["nuisance"].to_numpy(zero_copy_only=False)
     for place, one in enumerate(told["periods"]):
-        begin = int(start.min()) + (22 + 2 * place) * DAY
+        begin = int(start.min()) + (24 + 2 * place) * DAY
         inside = (start >= begin) & (start < begin + 2 * DAY)
         for way in ("once", "anew"):
             assert one[way]["benign_calls"] == (inside & ~truth).sum()
@@ -74,7 +74,7 @@ def test_area_under_time_by_hand_and_no_call_is_no_rate():
     assert caught(np.zeros(0), 1.0, np.zeros(0), np.zeros(0), 0)["call"]["rate"] is None
 
 
-@pytest.mark.parametrize(("train_days", "periods"), [(25, 3), (22, 1)])
+@pytest.mark.parametrize(("train_days", "periods"), [(25, 3), (24, 1)])
 def test_too_few_days_or_periods_are_one_line(evidence, tmp_path, train_days, periods):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
     with pytest.raises(ValueError, match=r"decay: expected 2 periods or more and \d+ days of calls"):

@@ -85,13 +85,14 @@ def with_collusion(evidence: Evidence, share: float, cutoff: pd.Timestamp, seed:
 
 
 def calls_before(evidence: Evidence, moment: pd.Timestamp) -> pd.DataFrame:
-    """Caller, callee, start and truth of the calls before a moment."""
+    """Caller, callee and start of the calls before a moment, and whether a call of that caller was nuisance."""
     assert evidence.truth is not None  # noqa: S101 - the caller has seen to it
     early = pc.less(evidence.calls["start"], int(moment.timestamp() * 1000))
     calls = evidence.calls.select(["caller", "callee", "start"]).filter(early)
     frame = pd.DataFrame({name: calls[name].cast("string").to_pandas() for name in ("caller", "callee")})
     frame["start"] = pd.to_datetime(calls["start"].to_numpy(), unit="ms", utc=True)
-    frame["nuisance"] = evidence.truth["nuisance"].filter(early).to_numpy(zero_copy_only=False)
+    bad = evidence.calls["caller"].filter(evidence.truth["nuisance"]).cast("string")
+    frame["nuisance"] = frame["caller"].isin(set(pc.unique(bad).to_pylist()))
     return frame
 
 

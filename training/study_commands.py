@@ -169,6 +169,25 @@ def stress(
     console.emit_json(result) if json else present_studies.stress(result, folder)
 
 
+@commands.command()
+def benchmark(
+    data: Annotated[Path, typer.Option(help="Folder with the two Sichuan tables.")] = Path("../shared/data"),
+    seeds: Annotated[str, typer.Option(help="Seeds of model and split, with commas between.")] = "0,1,2,3,4",
+    out: Annotated[Path | None, typer.Option("--out", help="File for the figures (JSON).")] = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Train on the Sichuan tables, on several splits, beside plain LightGBM and the flaws of the data."""
+    from . import console, present_studies
+    from .benchmark import benchmark as measure
+
+    with console.progress("benchmark") as tell:
+        result = measure(data, seeds=whole_numbers(seeds), threads=threads, progress=tell)
+    if out is not None:
+        keep(out, result)
+    console.emit_json(result) if json else present_studies.benchmark(result)
+
+
 def whole_numbers(text: str) -> list[int]:
     """Seeds as a person writes them. Raises ValueError: in one line, if they are none."""
     try:
