@@ -252,15 +252,23 @@ def evaluate(
     bundle: Bundle,
     data: Annotated[Path, typer.Option(help="Folder with calls, reports, findings and, where known, truth.")],
     trust: Trust = None,
+    audit: Annotated[Path | None, typer.Option(help="Folder of an audit log in which this look is entered.")] = None,
+    signing_key: Annotated[
+        Path | None, typer.Option(help="Key (PEM) that signs that log; by default signing.key beside the bundle.")
+    ] = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
     """Judge a signed bundle on calls that it was not trained on."""
     from . import console, present
     from .assess import assess
+    from .gates import shipped_gates
+    from .place import log_key
+    from .touches import Ledger
 
+    ledger = Ledger(audit, log_key(bundle.parent, signing_key), shipped_gates()) if audit else None
     with console.progress("evaluate") as tell:
-        figures = assess(bundle, data, trust=trust, threads=threads, progress=tell)
+        figures = assess(bundle, data, trust=trust, threads=threads, progress=tell, ledger=ledger)
     console.emit_json(figures) if json else present.headline(figures)
 
 

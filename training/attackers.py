@@ -104,7 +104,7 @@ def calls_through(s: Scored, threshold: float, lives: Array) -> Array:
     if not lives.any():
         return np.zeros(0)
     detected, made = detecting_calls(s.raw[lives], threshold, s.caller[lives], s.start[lives])
-    return np.minimum(detected - 1, made)
+    return np.asarray(np.minimum(detected - 1, made))
 
 
 def people_reached(s: Scored, threshold: float, lives: Array) -> Array:
@@ -114,9 +114,9 @@ def people_reached(s: Scored, threshold: float, lives: Array) -> Array:
         return np.zeros(0)
     rows = rows[np.lexsort((s.start[rows], s.caller[rows]))]
     owner = np.unique(s.caller[rows], return_inverse=True)[1]
-    hits = np.cumsum(s.raw[rows] >= threshold)
-    first = np.searchsorted(owner, np.arange(owner[-1] + 1))
-    before = hits == (hits - (s.raw[rows] >= threshold))[first][owner]  # no call of the number was caught up to here
+    hit = s.raw[rows] >= threshold
+    hits, first = np.cumsum(hit), np.searchsorted(owner, np.arange(owner[-1] + 1))
+    before: Array = hits == (hits - hit)[first][owner]  # no call of the number was caught up to here
     pairs = np.unique(np.column_stack([owner[before], s.callee[rows][before]]), axis=0)
     return np.bincount(pairs[:, 0], minlength=owner[-1] + 1).astype(float)
 

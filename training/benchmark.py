@@ -75,12 +75,12 @@ def one_split(table: Table, seed: int, threads: int) -> dict[str, dict[str, floa
     state = SPLIT_SEED + seed
     rest, test = train_test_split(np.arange(len(table.y)), test_size=0.2, stratify=table.y, random_state=state)
     learn, check = train_test_split(rest, test_size=0.25, stratify=table.y[rest], random_state=state)
-    sides = [Part(table.X[rows], table.y[rows]) for rows in (learn, check)]
-    text = fit(*sides, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
+    inside, outside = (Part(table.X[rows], table.y[rows]) for rows in (learn, check))
+    text = fit(inside, outside, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
     raw = {
         "callsieve": Booster(text).predict_raw(np.ascontiguousarray(table.X[test])),
-        f"LightGBM as it comes, {PLAIN_TREES} trees": plain(sides[0], None, seed, threads)(table.X[test]),
-        "LightGBM as it comes, early stopping": plain(sides[0], sides[1], seed, threads)(table.X[test]),
+        f"LightGBM as it comes, {PLAIN_TREES} trees": plain(inside, None, seed, threads)(table.X[test]),
+        "LightGBM as it comes, early stopping": plain(inside, outside, seed, threads)(table.X[test]),
     }
     return {name: measures(table.y[test], scores) for name, scores in raw.items()}
 
@@ -132,7 +132,7 @@ def flaws(eight: pd.DataFrame, march: pd.DataFrame) -> list[dict[str, Any]]:
     active = march.query(ACTIVE)
     whole = eight[eight["month_ids"] == eight["month_ids"].max()]
     ratios = [name for name in ("phone2opposite_mean", "calltype_rate", "sms_rate") if name in eight]
-    intervals = [name for name in march if "call_interval" in name]
+    intervals = [name for name in march if "call_interval" in str(name)]
     return [
         {
             "flaw": "numbers that were cut off make no call in March: no activity predicts the label",

@@ -67,14 +67,10 @@ class Scored:
 
 def judge(t: Trained) -> dict[str, Any]:
     """All figures of a trained model, JSON-able: infinities are None."""
-    certify = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
-    seen, lives = seen_calls(t.plan, t.fold, t.start, t.judged), lives_of(t.plan, t.fold, t.start, t.judged, t.caller)
-    rule = t.feed.column(RULE, len(t.start))
-    scored = Scored(
-        rule, t.raw, t.kind, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed
-    )  # fmt: skip
+    scored = scored_of(t)
+    seen = seen_calls(t.plan, t.fold, t.start, t.judged)
     band = t.card.thresholds[0]
-    told = figures(scored, t.card, band_of(t, rule))
+    told = figures(scored, t.card, band_of(t, scored.rule))
     return {
         "model": {
             "trees": t.fitted["trees"],
@@ -90,16 +86,40 @@ def judge(t: Trained) -> dict[str, Any]:
             "judged_on": "groups unseen in training",
         },
         "folds": t.card.training["folds"] | {"label_cutoff": t.card.training["label_cutoff"]},
-        "rows": t.fitted["rows"] | {"certify": int(certify.sum()), "groups": t.fitted["groups"]},
+        "rows": rows_told(t, scored),
         "bands": [band_json(b) for b in t.card.thresholds],
         "seen": {
             "calls": int(seen.sum()),
             "catch": catch_of(scored, spoken_of(t.raw, t.kind, band.threshold, band.silent), band.threshold, seen),
         },
-        "unseen": {"calls": int(certify.sum()), "catch": told["headline"]["model"]["catch"]},
+        "unseen": {"calls": int(scored.rows.sum()), "catch": told["headline"]["model"]["catch"]},
         "baselines": {name: headline_of(scored, raw, band_of(t, raw)) for name, raw in baseline_scores(t).items()},
         **told,
     }
+
+
+def scored_of(t: Trained) -> Scored:
+    """The scored calls of a training: the headline is of its certifying fold."""
+    certify = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
+    lives = lives_of(t.plan, t.fold, t.start, t.judged, t.caller)
+    rule = t.feed.column(RULE, len(t.start))
+    return Scored(rule, t.raw, t.kind, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed)
+
+
+def brief(t: Trained) -> dict[str, Any]:
+    """Headline, ranking and rows alone: what a study of many trainings compares, without the baselines."""
+    scored = scored_of(t)
+    return {
+        "headline": headline_of(scored, t.raw, t.card.thresholds[0]),
+        "ranking": ranking_figures(scored),
+        "rows": rows_told(t, scored),
+    }
+
+
+def rows_told(t: Trained, scored: Scored) -> dict[str, int]:
+    """How many calls each side had, how many were judged, and how many groups there are."""
+    told: dict[str, int] = t.fitted["rows"] | {"certify": int(scored.rows.sum()), "groups": t.fitted["groups"]}
+    return told
 
 
 def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:

@@ -45,7 +45,18 @@ def headline(figures: Mapping[str, Any]) -> None:
     )
     show_table(title, ("", "callsieve", both[1]["rule"]), rows)
     if figures["attacks"]:
+        buckets(figures["buckets"])
         attacks(figures["attacks"])
+
+
+def buckets(told: Sequence[Mapping[str, Any]]) -> None:
+    """Catch and error by how many calls a number had made."""
+    rows = [
+        (one["bucket"], f"{one['calls']:,}", rate({"rate": one["catch"], "low": one["low"], "high": one["high"]}),
+         f"{one['false_calls']:,} of {one['benign_calls']:,}")
+        for one in told
+    ]  # fmt: skip
+    show_table("by how many calls the number had made", ("", "nuisance calls", "caught", "innocent flagged"), rows)
 
 
 def attacks(told: Sequence[Mapping[str, Any]]) -> None:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from .canaries import check
 from .evidence import Evidence, fingerprint
-from .judge import judge
+from .judge import brief
 from .split import DAY, plan
 from .touches import Ledger
 from .train import Progress, Settings, train
@@ -81,14 +81,14 @@ def rolling(
         touched = ledger.touch(evidence.fingerprint, folds.certify, "roll")
         trained = train(part_of, settings, part(progress, place, count))
         check(trained)
-        figures = judge(trained)
+        figures = brief(trained)
         told.append(
             {
                 "begin": str(pd.Timestamp(begin, unit="ms", tz="UTC")),
                 "end": str(pd.Timestamp(end, unit="ms", tz="UTC")),
                 **touched,
                 "rows": figures["rows"],
-                "headline": flat(figures["headline"]["model"]),
+                "headline": flat(figures["headline"]),
             }
         )
     names = dict.fromkeys(name for one in told for name in one["headline"])

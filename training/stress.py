@@ -21,7 +21,7 @@ from ..features.reports import REPORT_NAMES
 from .bands import spoken_of
 from .certify import ratio_interval
 from .demo import of_world, simulated
-from .judge import judge
+from .judge import brief
 from .noise import with_collusion, with_flips, without_reports
 from .scope import rows_of
 from .split import plan
@@ -119,8 +119,8 @@ def one_training(
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
     ledger.touch(evidence.fingerprint, folds.certify, "stress")
     trained = train(*FAULTS[name](evidence, settings, cutoff, seed))
-    figures = judge(trained)
-    head = figures["headline"]["model"]
+    figures = brief(trained)
+    head = figures["headline"]
     return {
         "certified": head["certified"], "false_calls": head["false_calls"], "benign_calls": head["benign_calls"],
         "bound": head["bound"], "catch": head["catch"]["call"], "median": head["detection"]["median"],

@@ -131,7 +131,16 @@ def told(found):
             f"{one.z:+.1f} {one.name}{f' {one.part}' if one.part else ''} {one.then:.3g} -> {one.now:.3g}"
         )
         farthest[f"{measure} z"] = abs(one.z)
-    return {"alarm": any(shift.alarm for shift in found), "alarms": sum(shift.alarm for shift in found), **farthest}
+    every = {shift.name: round(shift.z, 2) for shift in found}
+    return {
+        "alarm": any(shift.alarm for shift in found), "alarms": sum(shift.alarm for shift in found), **farthest,
+        "every z": every,
+    }  # fmt: skip
+
+
+def shown(row):
+    """A row as a line, without the statistics that are not the farthest."""
+    return json.dumps({name: value for name, value in row.items() if name != "every z"})
 
 
 def main():
@@ -147,12 +156,14 @@ def main():
         for day in study.normal():
             found = compare(study.reference, day)
             rows.append({"seed": seed, "normal": True, "what": f"{day.date:%Y-%m-%d %a}", **told(found)})
-            print(json.dumps(rows[-1]), flush=True)
+            print(shown(rows[-1]), flush=True)
         for name, on, calls, reports in catalogue(seed, chosen.subscribers, study):
             day = study.days(calls, on, on + 1, reports, scored=not name.startswith("feed"))[0]
             found = compare(study.reference, day)
             rows.append({"seed": seed, "normal": False, "what": name, **told(found)})
-            print(json.dumps(rows[-1]), flush=True)
+            print(shown(rows[-1]), flush=True)
+        if chosen.out:
+            chosen.out.write_text(json.dumps({"rows": rows}))
         print(f"seed {seed}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
     normal, shifted = ([row for row in rows if row["normal"] is kind] for kind in (True, False))
     summary = {
