@@ -3,6 +3,9 @@
 import json
 
 import pytest
+from callsieve.features.catalogue import NAMES
+from callsieve.training.lite import LITE
+from callsieve.training.score import names_in
 
 from test_audit_commands import call  # noqa: F401 - a fixture
 from test_benchmark import folder  # noqa: F401 - a fixture
@@ -36,3 +39,8 @@ def test_a_fault_is_one_line(call, world_folder, tmp_path, words, says):  # noqa
 def test_seeds_that_are_none_are_one_line(call, tmp_path):  # noqa: F811
     code, _, err = call("stress", "--seeds", "1,two", "--out", tmp_path / "out")
     assert (code, err) == (1, "callsieve: seeds: expected whole numbers with commas between, got '1,two'\n")
+
+
+def test_lite_is_ten_features_of_the_catalogue():
+    assert names_in("lite") == LITE
+    assert len(set(LITE)) == 10 and set(LITE) <= set(NAMES)

@@ -75,7 +75,7 @@ def search(
     only: Annotated[
         str | None,
         typer.Option(
-            "--features", help="Names with commas between, or a file with one a line; all but reports by default."
+            "--features", help="Names with commas between, a file with one a line, or lite; all but reports by default."
         ),
     ] = None,
     label_policy: Labels = None,
