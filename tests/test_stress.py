@@ -12,7 +12,7 @@ from callsieve.training.label_policy import read_label_policy
 from callsieve.training.labels import label_numbers
 from callsieve.training.noise import TARGETS, with_collusion, with_flips, without_reports
 from callsieve.training.split import plan
-from callsieve.training.stress import CLEAN, FAULTS, Flags, change, interval, stress
+from callsieve.training.stress import CLEAN, FAULTS, at_target, change, interval, stress
 from callsieve.training.touches import Ledger
 from callsieve.training.train import Settings
 from scipy.stats import ttest_1samp
@@ -64,14 +64,21 @@ def test_the_ring_is_of_that_share_and_names_numbers_of_both_kinds(evidence, cut
 
 def test_a_difference_is_of_pairs():
     rng = np.random.default_rng(0)
-    caller = np.repeat(np.arange(200), 5)
-    clean = Flags(rng.random(1000) < 0.6, caller)
-    same = change(clean, clean, 0)
+    caller, clean = np.repeat(np.arange(200), 5), rng.random(1000) < 0.6
+    same = change(clean, clean, caller, 0)
     assert same["value"] == 0 and same["low"] == same["high"] == 0
-    worse = Flags(clean.hit & (rng.random(1000) < 0.5), caller)
-    told = change(worse, clean, 0)
-    assert told["value"] == pytest.approx(worse.hit.mean() - clean.hit.mean())
+    worse = clean & (rng.random(1000) < 0.5)
+    told = change(worse, clean, caller, 0)
+    assert told["value"] == pytest.approx(worse.mean() - clean.mean())
     assert told["low"] < told["value"] < told["high"] < 0
+    assert change(clean[:0], clean[:0], caller[:0], 0)["value"] is None
+
+
+@pytest.mark.parametrize("calls", [1, 99, 100, 10_050])
+def test_the_threshold_at_the_target_flags_as_many_as_it_may(calls):
+    scores = np.random.default_rng(calls).permutation(calls).astype(float)
+    assert (scores >= at_target(scores, 0.01)).sum() == calls // 100
+    assert (np.zeros(calls) >= at_target(np.zeros(calls), 0.01)).sum() == 0  # equal scores are flagged together
 
 
 def test_the_interval_over_worlds_is_students():

@@ -11,6 +11,7 @@ from .evaluate import calls_text
 from .report import NOT_MEASURED, share
 
 QUANTILES = ("median", "p90")
+NONE = "–"  # there was nothing to measure
 SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 
 
@@ -52,7 +53,8 @@ def headline(figures: Mapping[str, Any]) -> None:
 def buckets(told: Sequence[Mapping[str, Any]]) -> None:
     """Catch and error by how many calls a number had made."""
     rows = [
-        (one["bucket"], f"{one['calls']:,}", rate({"rate": one["catch"], "low": one["low"], "high": one["high"]}),
+        (one["bucket"], f"{one['calls']:,}",
+         rate({**one, "rate": one["catch"]}) if one["calls"] else NONE,
          f"{one['false_calls']:,} of {one['benign_calls']:,}")
         for one in told
     ]  # fmt: skip
@@ -62,8 +64,9 @@ def buckets(told: Sequence[Mapping[str, Any]]) -> None:
 def attacks(told: Sequence[Mapping[str, Any]]) -> None:
     """What each evasion buys: the calls that get through before a number is found."""
     rows = [
-        (one["attack"].replace("_", " "), f"{one['judged_calls']:,}", rate(one["caught"]), f"{one['numbers']:,}",
-         *(until(one["detection"] | {"callers": one["numbers"]}, word) for word in QUANTILES),
+        (one["attack"].replace("_", " "), f"{one['judged_calls']:,}",
+         rate(one["caught"]) if one["judged_calls"] else NONE, f"{one['numbers']:,}",
+         *(until(one["detection"] | {"callers": 1}, word) if one["numbers"] else NONE for word in QUANTILES),
          mean(one["calls_through_a_number"]), mean(one["people_reached_by_a_number"]))
         for one in told
     ]  # fmt: skip
@@ -75,7 +78,7 @@ def attacks(told: Sequence[Mapping[str, Any]]) -> None:
 def mean(value: Mapping[str, Any]) -> str:
     """A mean with its interval, where there is one."""
     if value["mean"] is None:
-        return NOT_MEASURED
+        return NONE
     return f"{value['mean']:.0f}" + ("" if value["low"] is None else f" ({value['low']:.0f} - {value['high']:.0f})")
 
 
@@ -125,7 +128,7 @@ def monitored(result: Mapping[str, Any]) -> None:
     alarms = [one for one in result["shifts"] if one["alarm"]]
     rows = [
         (one["name"], one["part"],
-         *(f"{one[word]:.1%}" if one["measure"] == "histogram" else f"{one[word]:,.0f}" for word in ("then", "now")),
+         *(amount(one, word) for word in ("then", "now")),
          *("" if one[word] is None else f"{one[word]:.3f}" for word in ("psi", "ks")), f"{one['z']:+.1f}")
         for one in (alarms[:SHIFTS_SHOWN] or result["shifts"][:NEAREST_SHOWN])
     ]  # fmt: skip
@@ -143,6 +146,13 @@ def monitored(result: Mapping[str, Any]) -> None:
     if result["days_before"] < result["days_wanted"]:
         say(f"scores are not quite like those of a service: {result['days_before']} days of calls before the day, "
             f"{result['days_wanted']} are remembered")  # fmt: skip
+
+
+def amount(one: Mapping[str, Any], word: str) -> str:
+    """What a statistic of a day was, or is usually: a share or an amount; several together are neither."""
+    if one["measure"] == "together":
+        return ""
+    return f"{one[word]:.1%}" if one["measure"] == "histogram" else f"{one[word]:,.0f}"
 
 
 def ready_made(result: Mapping[str, Any]) -> None:

@@ -50,11 +50,14 @@ def stress(result: Mapping[str, Any], folder: Path) -> None:
     """Each fault over all worlds, beside the clean run."""
     rows = [
         (one["fault"], f"{one['certified']} of {one['worlds']}", f"{one['false_calls']:,} of {one['benign_calls']:,}",
-         middle(one["catch"]), middle(one["change"]),
+         middle(one["catch"]), middle(one["change"]), middle(one["catch_at_target"]), middle(one["change_at_target"]),
          NOT_MEASURED if one["auc"]["mean"] is None else f"{one['auc']['mean']:.4f}")
         for one in result["faults"]
     ]  # fmt: skip
-    head = ("fault", "certified", "innocent calls flagged", "caught", "change in caught", "AUC")
+    head = (
+        "fault", "certified", "innocent calls flagged", "caught", "change in caught", "caught at 1 in 10,000", "change",
+        "AUC",
+    )  # fmt: skip
     show_table("mean over worlds, with Student's 95 % interval", head, rows)
     say(f"each training: {folder / 'stress.json'}")
 

@@ -18,7 +18,7 @@ from scipy.stats import t
 
 from ..features.pseudonyms import Key
 from ..features.reports import REPORT_NAMES
-from .bands import spoken_of
+from .bands import TARGETS, spoken_of
 from .certify import ratio_interval
 from .demo import of_world, simulated
 from .judge import brief
@@ -63,9 +63,14 @@ FAULTS: Mapping[str, Change] = {
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """What a model did to the judged nuisance calls of its world: flagged or not, and whose call it was."""
+    """What a model did to the judged nuisance calls of its world, and whose calls they were.
+
+    `hit`: flagged at its own certified threshold. `equal`: flagged at the threshold that flags 1 in 10,000 of the
+    judged innocent calls, whatever the training chose: that says how well calls are ordered where it matters.
+    """
 
     hit: Array
+    equal: Array
     caller: Array
 
 
@@ -100,7 +105,17 @@ def stress(
             tell(f"world {seed}: {name}", (place + nth / len(faults)) / count)
             figures, flags = one_training(evidence, replace(settings, seed=seed), name, seed, ledger)
             clean = clean or flags
-            told.append({"world": place, "seed": seed, "fault": name, **figures, "change": change(flags, clean, seed)})
+            told.append(
+                {
+                    "world": place,
+                    "seed": seed,
+                    "fault": name,
+                    **figures,
+                    "catch_at_target": float(flags.equal.mean()) if len(flags.equal) else None,
+                    "change": change(flags.hit, clean.hit, clean.caller, seed),
+                    "change_at_target": change(flags.equal, clean.equal, clean.caller, seed),
+                }
+            )
     return {"trainings": told, "faults": [over_worlds(told, name) for name in faults]}
 
 
@@ -129,20 +144,33 @@ def one_training(
 
 
 def flags_of(t: Trained) -> Flags:
-    """The judged nuisance calls of the certifying fold at the model's own threshold."""
-    band = t.card.thresholds[0]
-    rows = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known & t.judged.nuisance
+    """The judged nuisance calls of the certifying fold."""
+    target, band = TARGETS[0][1], t.card.thresholds[0]
+    judged = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
+    rows, benign = judged & t.judged.nuisance, judged & ~t.judged.nuisance
     held = spoken_of(t.raw, t.kind, band.threshold, band.silent)
-    return Flags(held[rows] >= band.threshold, t.caller[rows])
+    return Flags(held[rows] >= band.threshold, t.raw[rows] >= at_target(t.raw[benign], target), t.caller[rows])
 
 
-def change(faulty: Flags, clean: Flags, seed: int) -> dict[str, float | None]:
+def at_target(benign: Array, target: float) -> float:
+    """The lowest threshold that flags no more than this share of innocent calls; infinite without any.
+
+    >>> at_target(np.arange(10.0), 0.1)
+    8.000000000000002
+    """
+    if not len(benign):
+        return float("inf")
+    allowed = int(target * len(benign))
+    return float(np.nextafter(np.sort(benign)[len(benign) - 1 - allowed], np.inf))
+
+
+def change(faulty: Array, clean: Array, caller: Array, seed: int) -> dict[str, float | None]:
     """Catch rate with a fault less that without it, on the same calls, callers drawn anew."""
-    if not len(clean.hit):
+    if not len(clean):
         return {"value": None, "low": None, "high": None}
-    code = np.unique(clean.caller, return_inverse=True)[1]
+    code = np.unique(caller, return_inverse=True)[1]
     calls = np.bincount(code)
-    ahead = np.bincount(code, weights=faulty.hit.astype(float) - clean.hit)
+    ahead = np.bincount(code, weights=faulty.astype(float) - clean)
     # A difference d of two rates as a rate of its own, (1 + d) / 2: of that the interval is known.
     low, high = ratio_interval((calls + ahead) / 2, calls, seed=seed)
     return {"value": float(ahead.sum() / calls.sum()), "low": 2 * low - 1, "high": 2 * high - 1}
@@ -159,6 +187,8 @@ def over_worlds(told: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
         "benign_calls": sum(one["benign_calls"] for one in mine),
         "catch": interval([one["catch"]["rate"] for one in mine]),
         "change": interval([one["change"]["value"] for one in mine]),
+        "catch_at_target": interval([one["catch_at_target"] for one in mine]),
+        "change_at_target": interval([one["change_at_target"]["value"] for one in mine]),
         "auc": interval([one["auc"] for one in mine]),
     }
 

@@ -39,6 +39,7 @@ import shifts
 START, TRAINED, WATCHED = date(2025, 3, 3), 35, 30
 SHIPPED = Path(__file__).parents[2] / "training" / "world"
 ATTACKS = ("rotation_in_block", "warmed_up", "bombing", "sim_box", "spoofed_service")
+MEASURES = ("histogram", "amount", "together")
 ATTACK_SHARE = 0.10  # of the day's calls, at most
 
 
@@ -125,7 +126,7 @@ def catalogue(seed, subscribers, study):
 def told(found):
     """What matters of a day: whether there is an alarm, and the farthest statistic of either measure."""
     farthest = {}
-    for measure in ("histogram", "amount"):
+    for measure in MEASURES:
         one = max((shift for shift in found if shift.measure == measure), key=lambda shift: abs(shift.z))
         farthest[measure] = (
             f"{one.z:+.1f} {one.name}{f' {one.part}' if one.part else ''} {one.then:.3g} -> {one.now:.3g}"
@@ -170,7 +171,7 @@ def main():
         "normal days": len(normal), "false alarms": sum(row["alarm"] for row in normal),
         "shifts": len(shifted), "found": sum(row["alarm"] for row in shifted),
         "missed": [f"{row['seed']} {row['what']}" for row in shifted if not row["alarm"]],
-        "largest z of a normal day": {m: max(row[f"{m} z"] for row in normal) for m in ("histogram", "amount")},
+        "largest z of a normal day": {m: max(row[f"{m} z"] for row in normal) for m in MEASURES},
     }  # fmt: skip
     print(json.dumps(summary, indent=1))
     if chosen.out:
