@@ -25,6 +25,8 @@ class Sum:
 
 
 ANSWERED = "outcome == 0"
+# A call that was stopped on the way has no outcome of its own: what became of it says what we did, not who calls.
+CAME_THROUGH = f"outcome != {OUTCOMES.index('blocked')}"
 
 
 def flag(bit: int) -> str:
@@ -50,7 +52,7 @@ NUMBER_SUMS: dict[str, Sum] = {
     "near_calls": Sum("out_attempts", "callee within 10 numbers or in the same block as the last one dialled", "1", flag(w.NEAR)),
     "local_calls": Sum("out_attempts", "caller and callee in the same region", "1", flag(w.LOCAL)),
     "region_known": Sum("out_attempts", "both regions known", "1", flag(w.LOCAL_KNOWN)),
-    "ended": Sum("out_outcomes", "all", "1", "1"),
+    "ended": Sum("out_outcomes", "not blocked", "1", "1", CAME_THROUGH),
     **outcome_sums("out_outcomes", ("answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number")),
     "missed": Sum("out_outcomes", "outcome is no_answer, busy or rejected", "1", "1", "0 < outcome < 4"),
     "returned": Sum("out_outcomes", "outcome is no_answer, busy or rejected, and the callee called the number after its end and within an hour", "1"),
@@ -59,13 +61,13 @@ NUMBER_SUMS: dict[str, Sum] = {
     "talk_squares": Sum("out_outcomes", "answered", "whole tenths of a second of talk, squared", "(talk // 100) * (talk // 100)", ANSWERED),
     "talk_under_10s": Sum("out_outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
     "talk_under_30s": Sum("out_outcomes", "answered and talk under 30 s", "1", "talk < 30_000", ANSWERED),
-    "ring": Sum("out_outcomes", "all", "ring in milliseconds", "ring"),
-    "one_rings": Sum("out_outcomes", "not answered, released by the caller after at most 4 s", "1", flag(w.ONE_RING)),
+    "ring": Sum("out_outcomes", "not blocked", "ring in milliseconds", "ring", CAME_THROUGH),
+    "one_rings": Sum("out_outcomes", "neither answered nor blocked, released by the caller after at most 4 s", "1", flag(w.ONE_RING), CAME_THROUGH),
     "hung_up": Sum("out_outcomes", "answered and released by the caller", "1", flag(w.HUNG_UP), ANSWERED),
     "release_known": Sum("out_outcomes", "answered and it is known who released", "1", flag(w.HUNG_KNOWN), ANSWERED),
     "in_calls": Sum("in_attempts", "all", "1", "1"),
     "in_callers": Sum("in_attempts", "all", "distinct caller"),
-    "in_ended": Sum("in_outcomes", "all", "1", "1"),
+    "in_ended": Sum("in_outcomes", "not blocked", "1", "1", CAME_THROUGH),
     "in_answered": Sum("in_outcomes", "answered", "1", "1", ANSWERED),
     "in_talk": Sum("in_outcomes", "answered", "talk in milliseconds", "talk", ANSWERED),
     "in_talk_under_10s": Sum("in_outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
@@ -74,10 +76,10 @@ NUMBER_SUMS: dict[str, Sum] = {
 GROUP_SUMS: dict[str, Sum] = {
     "calls": Sum("attempts", "all", "1", "1"),
     "members": Sum("attempts", "all", "distinct caller"),
-    "ended": Sum("outcomes", "all", "1", "1"),
+    "ended": Sum("outcomes", "not blocked", "1", "1", CAME_THROUGH),
     **outcome_sums("outcomes", ("answered", "invalid_number")),
     "talk_under_10s": Sum("outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
-    "one_rings": Sum("outcomes", "not answered, released by the caller after at most 4 s", "1", flag(w.ONE_RING)),
+    "one_rings": Sum("outcomes", "neither answered nor blocked, released by the caller after at most 4 s", "1", flag(w.ONE_RING), CAME_THROUGH),
 }  # fmt: skip
 
 # What a number keeps beside its windows: how many integers, and what they hold.

@@ -56,7 +56,10 @@ class View:
         calls = unique(calls)
         self.at = at
         attempts = [c for c in calls if attempt_known(c) < at]
-        outcomes = [c for c in calls if is_over(c) and outcome_known(c) < at]
+        over = [c for c in calls if is_over(c) and outcome_known(c) < at]
+        # What became of a call that was stopped on the way says nothing of the caller.
+        outcomes = [c for c in over if c["outcome"] != "blocked"]
+        self.out_over = [c for c in over if goes_out(c)]
         self.out = [c for c in attempts if goes_out(c)]
         self.into = [c for c in attempts if comes_in(c)]
         self.out_ended = [c for c in outcomes if goes_out(c)]
@@ -203,7 +206,7 @@ def returned(v, w):
 
 
 def in_air(v):
-    over = [id(c) for c in v.out_ended]
+    over = [id(c) for c in v.out_over]
     return float(sum(1 for c in v.attempts("24h") if id(c) not in over))
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.serving.scorer import STRATUM
@@ -28,11 +29,23 @@ def scores(trained):
 
 
 def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, scores):
-    assert list(scores) == ["logistic regression", "number class"]
+    assert list(scores) == ["logistic regression", "number class", "reputation list"]
     later = trained.start >= trained.plan.label_cutoff
     for raw in scores.values():
         judged = np.isin(np.arange(len(later)), trained.feed.rows)
         assert (~np.isnan(raw) == (judged & later & (trained.fold != FOLDS.index("train")))).all()
+
+
+def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trained, scores):
+    reports = trained.evidence.reports
+    told = np.flatnonzero(scores["reputation list"] > 0)
+    none = np.flatnonzero(scores["reputation list"] == 0)
+    assert len(told)
+    for row in [*told[:: max(1, len(told) // 40)], *none[:: max(1, len(none) // 40)]]:
+        at = pd.Timestamp(int(trained.start[row]), unit="ms", tz="UTC")
+        mine = reports[reports["number"].astype(str) == trained.evidence.calls["caller"][int(row)].as_py()]
+        known = (mine["known_at"] < at) & (mine["known_at"] >= at - pd.Timedelta(days=28))
+        assert scores["reputation list"][row] == known.sum()
 
 
 def test_the_class_alone_knows_nothing_else(trained, scores):
@@ -81,7 +94,7 @@ def test_they_learn_from_labels_as_known_then(trained):
 def test_all_are_judged_in_the_same_way(trained):
     figures = judge(trained)
     told = {**figures["headline"], **figures["baselines"]}
-    assert list(told) == ["model", "rule", "logistic regression", "number class"]
+    assert list(told) == ["model", "rule", "logistic regression", "number class", "reputation list"]
     assert len({one["benign_calls"] for one in told.values()}) == 1
     assert {one["target"] for one in told.values()} == {1e-4}
     assert all(0 <= one["catch"]["call"]["rate"] <= 1 for one in told.values())

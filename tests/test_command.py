@@ -11,6 +11,7 @@ import pytest
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.reports import REPORT_NAMES
 from callsieve.training.__main__ import main
+from callsieve.training.auditlog import payloads
 
 ACTIONS = {"pass", "label", "screen", "block"}
 
@@ -90,13 +91,19 @@ def test_train_gives_the_same_model_as_the_library(told, world_folder, run, tmp_
     assert set(head["catch"]["call"]) == {"rate", "low", "high"}
 
 
-def test_evaluate(told, call, world_folder, run):
-    figures = told("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder)
+def test_evaluate(told, call, world_folder, run, tmp_path):
+    words = ("--audit", tmp_path / "audit", "--signing-key", run[0] / "signing.key")
+    figures = told("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder, *words)
+    assert [said["by"] for _, said in payloads(tmp_path / "audit", "touch")] == ["evaluate"]
+    for name in ("buckets", "attacks", "reliability_by", "precision_at_prior", "slices"):
+        assert figures[name], name
     assert figures["model"]["id"] == run[1]["model"]["id"]
     assert figures["headline"]["model"]["benign_calls"] > run[1]["headline"]["model"]["benign_calls"]
     code, out, _ = call("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder)
     assert code == 0
     assert "certified at 1 in 10,000" in out
+    assert "what an evasion buys before its number is found" in out
+    assert "by how many calls the number had made" in out
 
 
 def test_score_counts_calls_and_callers(told, call, world_folder, world, run, tmp_path):

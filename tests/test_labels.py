@@ -340,3 +340,12 @@ def test_a_world_is_labelled_better_by_credible_reports_than_by_counting(evidenc
     by_reports = labels[labels["source"] == "reports"].index
     assert not set(by_reports) & recycled
     assert np.isfinite(labels["confidence"]).all()
+
+
+def test_a_number_whose_call_was_stopped_is_nobodys_word_for_benign():
+    """Nobody can complain of a call that never rang, and those it was for are not among the called."""
+    quiet = called("a", CROWD[:3], 18)
+    assert label(quiet).loc["a", "source"] == "unreported"
+    assert "a" not in label([*quiet, call("a", CROWD[5], 19, outcome="blocked", released_by="network")]).index
+    stopped_calls = [one | {"outcome": "blocked"} for one in called("a", CROWD[:9], 18)]
+    assert "a" not in label(stopped_calls, [told("a", person, 18.1) for person in CROWD[:9]]).index

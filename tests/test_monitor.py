@@ -110,6 +110,24 @@ def test_a_shift_is_told_with_its_part_and_its_size():
     assert next(one for one in compare(known, amount) if one.name == "calls").alarm
 
 
+def test_many_that_move_a_little_raise_an_alarm_together():
+    """Each of twenty statistics stays within its own limit, which one is past in a thousand days."""
+    rng = np.random.default_rng(6)
+
+    def days(count, by):
+        for day in drawn_days(rng, count):
+            yield replace(day, amounts={f"a{i}": 5 + 0.1 * rng.normal() + 0.1 * by for i in range(20)})
+
+    known = build("m", {"x": (-1.0, 0.0, 1.0)}, list(days(60, 0.0)))
+    quiet = [one for day in days(300, 0.0) for one in compare(known, day) if one.measure == "together"]
+    assert len(quiet) == 300 and not any(one.alarm for one in quiet)
+    moved = compare(known, next(days(1, 6.0)))
+    whole = next(one for one in moved if one.measure == "together")
+    assert whole.alarm and whole.z == pytest.approx(
+        np.sort([abs(one.z) for one in moved if one is not whole])[-10:].mean()
+    )
+
+
 def test_deviations_are_those_of_one_more_day():
     """Against the textbook: a new value of a sample whose spread is estimated follows Student's law."""
     days = list(drawn_days(np.random.default_rng(8), 30))

@@ -4,11 +4,16 @@ import json
 
 import pandas as pd
 import pytest
+from callsieve.training.auditlog import payloads
+from callsieve.training.gates import shipped_gates
 from callsieve.training.rolling import flat, origins, rolling, spread, stretch
 from callsieve.training.split import DAY
+from callsieve.training.touches import Ledger, looks
 from callsieve.training.train import Settings
 from hypothesis import given
 from hypothesis import strategies as st
+
+import smallmodels as small
 
 
 @given(st.integers(0, 2**41), st.integers(20, 90), st.integers(3, 5), st.integers(1, 4), st.integers(0, DAY - 1))
@@ -53,10 +58,26 @@ def test_spread_by_hand():
 
 
 @pytest.mark.source("L4", by="training/rolling.py")
-def test_three_trainings(evidence):
-    told = rolling(evidence, Settings(threads=2, seed=5, parameters={"rounds": 10}), count=3, step_days=1)
+def test_three_trainings(evidence, tmp_path):
+    ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
+    quick = Settings(threads=2, seed=5, parameters={"rounds": 10})
+    told = rolling(evidence, quick, count=3, step_days=1, ledger=ledger)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert len(told["origins"]) == 3
     rates = [one["headline"]["catch.call.rate"] for one in told["origins"]]
     assert told["spread"]["catch.call.rate"]["least"] == min(rates)
     assert told["spread"]["catch.call.rate"]["most"] == max(rates)
+    # Gates first, and a touch before each training; their folds overlap, and so each is one more look.
+    entries = list(payloads(ledger.log, "gates", "touch"))
+    assert [entry.kind for entry, _ in entries] == ["gates", "touch", "touch", "touch"]
+    assert [said["fold"] for _, said in entries[1:]] == [one["fold"] for one in told["origins"]]
+    assert [one["touches"] for one in told["origins"]] == [1, 2, 3]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 20), st.integers(1, 9)), min_size=1, max_size=8))
+def test_looks_are_folds_of_the_data_that_share_a_moment(folds):
+    names = [f"{name} {begin}..{begin + length}" for name, begin, length in folds]
+    data, begin, length = folds[-1]
+    moments = set(range(begin, begin + length))
+    shared = [name == data and not moments.isdisjoint(range(first, first + n)) for name, first, n in folds]
+    assert looks(names, data, (begin, begin + length)) == sum(shared) >= 1

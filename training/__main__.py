@@ -25,6 +25,7 @@ try:
         law_commands,
         serve_commands,
         share_commands,
+        study_commands,
     )
     from .shared_options import Bundle, Json, Out, Seed, Threads, Trust
 except ImportError:  # the base install embeds the scorer; the command comes with training
@@ -40,6 +41,7 @@ app = typer.Typer(
 for more in (
     call_commands, serve_commands, audit_commands, case_commands, keeping_commands, key_commands, export_commands,
     law_commands, govern_commands, share_commands, incident_commands, evidence_commands,
+    study_commands,
 ):  # fmt: skip
     app.add_typer(more.commands)
 
@@ -76,8 +78,11 @@ def train(
     only: Annotated[
         str | None,
         typer.Option(
-            "--features", help="Names with commas between, or a file with one a line; all but reports by default."
+            "--features", help="Names with commas between, a file with one a line, or lite; all but reports by default."
         ),
+    ] = None,
+    parameters: Annotated[
+        Path | None, typer.Option(help="Parameters of the fit (TOML), as `callsieve search` writes them.")
     ] = None,
     seed: Seed = 0,
     threads: Threads = 0,
@@ -97,6 +102,7 @@ def train(
     from .evidence import read_evidence
     from .gates import read_gates
     from .label_policy import read_label_policy
+    from .parameters import read_parameters
     from .score import names_in
     from .study import study
     from .train import Settings
@@ -104,8 +110,9 @@ def train(
     assert data is not None  # noqa: S101 - one of the two is given, as checked above
     with console.progress("train") as tell:
         settings = Settings(
-            seed=seed, threads=threads, features=names_in(only), label_policy=read_label_policy(label_policy)
-        )
+            seed=seed, threads=threads, features=names_in(only), label_policy=read_label_policy(label_policy),
+            parameters=read_parameters(parameters),
+        )  # fmt: skip
         evidence = read_evidence(data)
         figures = study(
             evidence, settings, console.new_folder(out), source=str(data), signing_key=signing_key,
@@ -115,42 +122,27 @@ def train(
 
 
 @app.command()
-def roll(
-    data: Annotated[Path, typer.Option(help="Folder with calls, reports and findings (Parquet).")],
-    origins: Annotated[int, typer.Option(help="How many starts, 3 or more.")] = 3,
-    step: Annotated[int, typer.Option(help="Days between two starts.")] = 3,
-    label_policy: Annotated[Path | None, typer.Option(help="Label policy; the shipped one by default.")] = None,
-    seed: Seed = 0,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
-    """Train and judge anew from several starts, and say how the headline spreads; nothing is written or recorded."""
-    from . import console, present
-    from .evidence import read_evidence
-    from .label_policy import read_label_policy
-    from .rolling import rolling
-    from .train import Settings
-
-    with console.progress("roll") as tell:
-        settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
-        result = rolling(read_evidence(data), settings, count=origins, step_days=step, progress=tell)
-    console.emit_json(result) if json else present.rolling(result)
-
-
-@app.command()
 def evaluate(
     bundle: Bundle,
     data: Annotated[Path, typer.Option(help="Folder with calls, reports, findings and, where known, truth.")],
     trust: Trust = None,
+    audit: Annotated[Path | None, typer.Option(help="Folder of an audit log in which this look is entered.")] = None,
+    signing_key: Annotated[
+        Path | None, typer.Option(help="Key (PEM) that signs that log; by default signing.key beside the bundle.")
+    ] = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
     """Judge a signed bundle on calls that it was not trained on."""
     from . import console, present
     from .assess import assess
+    from .gates import shipped_gates
+    from .place import log_key
+    from .touches import Ledger
 
+    ledger = Ledger(audit, log_key(bundle.parent, signing_key), shipped_gates()) if audit else None
     with console.progress("evaluate") as tell:
-        figures = assess(bundle, data, trust=trust, threads=threads, progress=tell)
+        figures = assess(bundle, data, trust=trust, threads=threads, progress=tell, ledger=ledger)
     console.emit_json(figures) if json else present.headline(figures)
 
 

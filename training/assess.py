@@ -16,6 +16,7 @@ from .label_policy import read_label_policy
 from .scope import born_after
 from .score import open_scorer
 from .split import DAY, WINDOW_DAYS, caller_classes, codes
+from .touches import Ledger
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,13 +24,22 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
-def assess(bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Tell) -> dict[str, Any]:
+def assess(
+    bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Tell, ledger: Ledger | None = None
+) -> dict[str, Any]:
     """The figures of a bundle on the calls of a folder; the first 7 days only fill the windows.
 
     The rule on calls per hour gets the threshold that suits these very calls: it is flattered, the model is not.
+
+    Args:
+        ledger: gets a touch of the judged calls before they are scored.
     """
     scorer = open_scorer(bundle, trust)
     evidence = read_evidence(data, "evaluation")
+    if ledger is not None:
+        start = evidence.calls["start"].to_numpy()
+        span = (int(start.min()) + WINDOW_DAYS * DAY, int(start.max()) + 1)
+        ledger.touch(evidence.fingerprint, span, "evaluate")
     progress("features", 0.1)
     X = complete(evidence, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)

@@ -1,4 +1,7 @@
-"""Simpler models, fitted on the rows and labels of the model's own training side: what it has to be better than."""
+"""What the model has to be better than: simpler ones, fitted on the same rows and labels, and a list.
+
+The reputation list learns nothing: it counts the reports of a caller that were known in the 28 days before the call.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -15,10 +20,11 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from ..features.catalogue import FEATURES
 from ..serving.scorer import STRATUM
 from .dataset import build
-from .evidence import campaigns_of
+from .evidence import Evidence, campaigns_of
 from .feeds import Feed
 from .fit import Part
-from .split import FOLDS, groups
+from .reported import milliseconds
+from .split import DAY, FOLDS, groups
 from .train import Trained, labels_of, learnt_rows, places
 
 if TYPE_CHECKING:
@@ -26,14 +32,16 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+LISTED = 28 * DAY  # that a report keeps a number on the list, in ms
 PART = 200_000  # calls scored at a time, so that memory stays bounded
 LEVELLED = {feature.name for feature in FEATURES if feature.levels}
 
 
 def baseline_scores(t: Trained) -> dict[str, Array]:
-    """Log-odds by each baseline's name, over all calls: NaN before the label cutoff and for groups of the fit.
+    """Scores by each baseline's name, over all calls: NaN before the label cutoff and for groups of the fit.
 
-    "logistic regression" has the model's features, "number class" the class of the caller's number alone.
+    "logistic regression" has the model's features, "number class" the class of the caller's number alone; both give
+    log-odds. "reputation list" gives reports.
     """
     learn = learning_side(t)
     rows = t.feed.rows
@@ -42,7 +50,28 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
         "logistic regression": logistic(learn, t.settings.features),
         "number class": logistic(learn, (STRATUM,)),
     }
-    return {name: log_odds(model, t.feed, unseen, len(t.start)) for name, model in told.items()}
+    raw = {name: log_odds(model, t.feed, unseen, len(t.start)) for name, model in told.items()}
+    listed = np.full(len(t.start), np.nan)
+    listed[unseen] = reported_before(t.evidence, t.caller, unseen)
+    return raw | {"reputation list": listed}
+
+
+def reported_before(evidence: Evidence, caller: Array, rows: Array) -> Array:
+    """How many reports of their caller were known in the LISTED days before each of these calls.
+
+    Args:
+        caller: code of each call's caller, in order of first appearance.
+    """
+    told = evidence.reports
+    names = pc.unique(pc.dictionary_decode(evidence.calls["caller"].combine_chunks()))
+    code = pd.Index(names.to_pylist()).get_indexer(told["number"].astype(str))
+    known = milliseconds(told["known_at"]).to_numpy()[code >= 0]
+    start = evidence.calls["start"].to_numpy()
+    first = min(int(start.min()), int(known.min(initial=start.min()))) - LISTED
+    span = int(max(start.max(), known.max(initial=0))) - first + 1
+    keys = np.sort(code[code >= 0] * span + (known - first))
+    at = caller[rows] * span + (start[rows] - first)
+    return np.asarray(np.searchsorted(keys, at) - np.searchsorted(keys, at - LISTED), dtype=float)
 
 
 def learning_side(t: Trained) -> Part:

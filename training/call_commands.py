@@ -54,7 +54,7 @@ def features(
     layout: LayoutName = "callsieve",
     only: Annotated[
         str | None,
-        typer.Option("--features", help="Names with commas between, or a file with one a line; all by default."),
+        typer.Option("--features", help="Names with commas between, a file with one a line, or lite; all by default."),
     ] = None,
     memory: Annotated[
         str | None, typer.Option(help="Memory to plan for, e.g. 4GiB; by default half of the machine's.")

@@ -88,8 +88,9 @@ def looked_up(values: pd.Series[Any], keys: pd.Series[str]) -> pd.Series[Any]:
 
 
 def calls_of(rung: pa.Table, numbers: pd.Series[str]) -> pd.DataFrame:
-    """Calls that these numbers made, in order of start: start (ms), number, and the called as `reporter`."""
-    found = rung.select(["start", "caller", "callee"]).filter(among(rung["caller"], numbers))
+    """Calls of these numbers that were let through, in order of start: start (ms), number, the called as `reporter`."""
+    came = pc.and_(among(rung["caller"], numbers), pc.not_equal(rung["outcome"].cast(pa.string()), "blocked"))
+    found = rung.select(["start", "caller", "callee"]).filter(came)
     texts = [found[name].cast(pa.string()) for name in ("caller", "callee")]
     table = pa.table([found["start"].cast(pa.int64()), *texts], names=["start", "number", "reporter"])
     calls: pd.DataFrame = table.to_pandas()

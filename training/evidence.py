@@ -93,12 +93,17 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What each call is judged by: whether that is known, whether it was nuisance, and its slice."""
+    """What each call is judged by: whether that is known, whether it was nuisance, its slice and its evasion.
+
+    `attack` is a place among `attacks`, or -1: none, or none known.
+    """
 
     known: Array
     nuisance: Array
     slice: Array
     source: str
+    attack: Array
+    attacks: tuple[str, ...] = ()
 
 
 def evidence(
@@ -240,7 +245,7 @@ def judged(evidence: Evidence, caller: Array, policy: LabelPolicy) -> Judged:
         truth = evidence.truth
         nuisance = np.asarray(truth["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
         words = truth["slice"].combine_chunks()
-        return Judged(np.ones(len(nuisance), dtype=bool), nuisance, _words(words), "truth")
+        return Judged(np.ones(len(nuisance), dtype=bool), nuisance, _words(words), "truth", *_attacks(truth))
     tokens = evidence.calls["caller"].combine_chunks()
     seen = pd.Series(pc.unique(pc.dictionary_decode(tokens)).to_numpy(zero_copy_only=False))
     end = pd.Timestamp(int(evidence.calls["start"].to_numpy().max()), unit="ms", tz="UTC")
@@ -252,7 +257,18 @@ def judged(evidence: Evidence, caller: Array, policy: LabelPolicy) -> Judged:
         told.fillna(False).to_numpy(dtype=bool)[caller],
         _words(evidence.calls["caller_class"].combine_chunks()),
         "labels",
+        np.full(len(caller), -1, dtype=np.int16),
     )
+
+
+def _attacks(truth: pa.Table) -> tuple[Array, tuple[str, ...]]:
+    """The evasion of each call and the names of all, as far as the truth tells them."""
+    if "attack" not in truth.column_names:
+        return np.full(truth.num_rows, -1, dtype=np.int16), ()
+    plain = truth["attack"].cast(pa.string()).combine_chunks()
+    names = sorted(pc.unique(plain.drop_null()).to_pylist())
+    places = pc.index_in(plain, value_set=pa.array(names, pa.string())).fill_null(-1)
+    return np.asarray(places.to_numpy(), dtype=np.int16), tuple(names)
 
 
 def _words(column: pa.Array) -> Array:

@@ -16,8 +16,10 @@ from sklearn.metrics import roc_curve
 
 from ..features.catalogue import DEFINED, NAMES
 from ..serving.card import Band, Card
+from .attackers import attack_figures
 from .bands import bands_of, spoken_of
 from .baselines import baseline_scores
+from .buckets import buckets, reliability_by
 from .certify import caller_bootstrap, certificate
 from .evaluate import (
     calibration_table,
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 RULE = NAMES.index("out_calls_count_1h")
-BUCKETS = (("first call", 1, 1), ("calls 2-5", 2, 5), ("calls 6-20", 6, 20), ("later", 21, 1 << 40))
 CURVE_POINTS = 200
 DETECTION = ("detected_share", "median", "median_floor", "p90", "p90_floor", "stopped_share")
 
@@ -66,14 +67,10 @@ class Scored:
 
 def judge(t: Trained) -> dict[str, Any]:
     """All figures of a trained model, JSON-able: infinities are None."""
-    certify = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
-    seen, lives = seen_calls(t.plan, t.fold, t.start, t.judged), lives_of(t.plan, t.fold, t.start, t.judged, t.caller)
-    rule = t.feed.column(RULE, len(t.start))
-    scored = Scored(
-        rule, t.raw, t.kind, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed
-    )  # fmt: skip
+    scored = scored_of(t)
+    seen = seen_calls(t.plan, t.fold, t.start, t.judged)
     band = t.card.thresholds[0]
-    told = figures(scored, t.card, band_of(t, rule))
+    told = figures(scored, t.card, band_of(t, scored.rule))
     return {
         "model": {
             "trees": t.fitted["trees"],
@@ -89,16 +86,40 @@ def judge(t: Trained) -> dict[str, Any]:
             "judged_on": "groups unseen in training",
         },
         "folds": t.card.training["folds"] | {"label_cutoff": t.card.training["label_cutoff"]},
-        "rows": t.fitted["rows"] | {"certify": int(certify.sum()), "groups": t.fitted["groups"]},
+        "rows": rows_told(t, scored),
         "bands": [band_json(b) for b in t.card.thresholds],
         "seen": {
             "calls": int(seen.sum()),
             "catch": catch_of(scored, spoken_of(t.raw, t.kind, band.threshold, band.silent), band.threshold, seen),
         },
-        "unseen": {"calls": int(certify.sum()), "catch": told["headline"]["model"]["catch"]},
+        "unseen": {"calls": int(scored.rows.sum()), "catch": told["headline"]["model"]["catch"]},
         "baselines": {name: headline_of(scored, raw, band_of(t, raw)) for name, raw in baseline_scores(t).items()},
         **told,
     }
+
+
+def scored_of(t: Trained) -> Scored:
+    """The scored calls of a training: the headline is of its certifying fold."""
+    certify = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
+    lives = lives_of(t.plan, t.fold, t.start, t.judged, t.caller)
+    rule = t.feed.column(RULE, len(t.start))
+    return Scored(rule, t.raw, t.kind, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed)
+
+
+def brief(t: Trained) -> dict[str, Any]:
+    """Headline, ranking and rows alone: what a study of many trainings compares, without the baselines."""
+    scored = scored_of(t)
+    return {
+        "headline": headline_of(scored, t.raw, t.card.thresholds[0]),
+        "ranking": ranking_figures(scored),
+        "rows": rows_told(t, scored),
+    }
+
+
+def rows_told(t: Trained, scored: Scored) -> dict[str, int]:
+    """How many calls each side had, how many were judged, and how many groups there are."""
+    told: dict[str, int] = t.fitted["rows"] | {"certify": int(scored.rows.sum()), "groups": t.fitted["groups"]}
+    return told
 
 
 def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
@@ -115,7 +136,9 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
         },
         "ranking": ranking_figures(s),
         "slices": slice_figures(held, band),
+        "attacks": attack_figures(held, band.threshold),
         "buckets": buckets(held, band),
+        "reliability_by": reliability_by(s, card),
         "curve": {"model": curve(s.raw, nuisance, s.rows), "rule": curve(s.rule, nuisance, s.rows)}
         if both_kinds(s)
         else {},
@@ -266,23 +289,6 @@ def found_by(raw: Array, threshold: float, s: Scored, calls: Array) -> list[floa
     """Share of callers detected at or before each number of calls."""
     detected, _ = detecting_calls(raw, threshold, s.caller[s.lives], s.start[s.lives])
     return [float((detected <= n).mean()) for n in calls]
-
-
-def buckets(s: Scored, band: Band) -> list[dict[str, Any]]:
-    """Catch rate by how many calls the number had made: a cold start apart from a long history."""
-    bad = np.flatnonzero(s.rows & s.judged.nuisance)
-    order = np.lexsort((s.start, s.caller))
-    owners = s.caller[order]
-    begin = np.concatenate([[0], np.flatnonzero(np.diff(owners)) + 1])
-    place = np.arange(len(order)) - np.repeat(begin, np.diff(np.append(begin, len(order))))
-    nth = np.empty(len(order), dtype=np.int64)
-    nth[order] = place + 1
-    rows = []
-    for name, low, high in BUCKETS:
-        chosen = bad[(nth[bad] >= low) & (nth[bad] <= high)]
-        rate = float((s.raw[chosen] >= band.threshold).mean()) if len(chosen) else None
-        rows.append({"bucket": name, "calls": len(chosen), "catch": rate})
-    return rows
 
 
 def curve(raw: Array, nuisance: Array, rows: Array) -> list[list[float]]:

@@ -43,7 +43,10 @@ def label_numbers(evidence: Evidence, cutoff: pd.Timestamp, policy: LabelPolicy)
     rung = evidence.calls.filter(pc.less(evidence.calls["start"], int(cutoff.timestamp() * 1000)))
     busiest = busiest_days(rung)
     quiet = busiest.index[busiest <= policy.unreported_most_calls]
-    doubtful = [*held["number"], *told["number"], *beside(rung, held[held["nuisance"]]["number"], policy.beside_share)]
+    doubtful = [
+        *held["number"], *told["number"], *stopped(rung),
+        *beside(rung, held[held["nuisance"]]["number"], policy.beside_share),
+    ]  # fmt: skip
     rest = _unreported(quiet[~quiet.isin(doubtful)], cutoff, policy)
     labels = pd.concat([held, rest], ignore_index=True)
     labels = labels.merge(_kinds(told[told["against"]]), how="left", left_on="number", right_index=True)
@@ -131,6 +134,13 @@ def busiest_days(calls: pa.Table) -> pd.Series[int]:
     most = by_day.group_by("caller").aggregate([("count_all", "max")])
     tokens = pc.dictionary_decode(most["caller"].combine_chunks())
     return pd.Series(most["count_all_max"].to_numpy(), index=pd.Index(tokens.to_numpy(zero_copy_only=False)))
+
+
+def stopped(calls: pa.Table) -> list[str]:
+    """Numbers of whose calls one was stopped on the way: nobody could complain of it, so silence says nothing."""
+    outcome, caller = (calls[name].cast(pa.string()) for name in ("outcome", "caller"))
+    found: list[str] = pc.unique(caller.filter(pc.equal(outcome, "blocked"))).to_pylist()
+    return found
 
 
 def beside(calls: pa.Table, nuisance: pd.Series[str], share: float) -> list[str]:

@@ -34,6 +34,8 @@ def since_last(place: Place, stretch: Stretch) -> dict[str, Any] | None:
     by_name: dict[str, list[Shift]] = {}
     for day, rows in days.items():
         for shift in compare(known, day_of(day, rows, unscored, known.cuts)):
+            if shift.measure == "together":
+                continue  # of a day, not of a statistic
             by_name.setdefault(shift.name, []).append(shift)
     moved = [(sum(one.alarm for one in some), middle(some)) for some in by_name.values()]
     moved = sorted(

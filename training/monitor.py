@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 # Deviations from what is usual that raise an alarm. What callers do, and where, moves on any normal day, when a
 # campaign of diallers begins or ends; the rest is steadier. Chosen on the worlds of seeds 111, 112 and 211; others
 # judge, see tests/bench/bench_drift.py.
-ALARM, ALARM_OF_RESTLESS = 5.4, 7.0
+ALARM, ALARM_OF_RESTLESS, ALARM_OF_AMOUNTS = 5.4, 7.0, 4.0
+# A new attack moves many statistics a little: so many of them, the farthest, are also looked at together.
+TOGETHER, ALARM_TOGETHER = 10, 4.8
 RESTLESS = ("out_", "block_", "callee_", "call_", "record's")
 LEAST_MOVE = 0.03  # of a share; what moves less is of no account: one trunk, one call centre
 HISTORY_DAYS = 28  # that the longest memory of a feature asks for
@@ -51,8 +53,9 @@ CONFIDENCE = 0.95
 class Shift:
     """One statistic of a day beside what is usual.
 
-    `z`: deviations from what is usual. A histogram has `psi`, `ks` (of what is not missing), and as `part` what of it
-    moved most, with its share then and now; an amount has itself then and now.
+    `z`: deviations from what is usual; of several statistics together, their mean. A histogram has `psi`, `ks` (of what
+    is not missing), and as `part` what of it moved most, with its share then and now; an amount has itself then and
+    now.
     """
 
     name: str
@@ -72,6 +75,8 @@ def compare(reference: Reference, day: Day) -> list[Shift]:
              if name in reference.histograms]  # fmt: skip
     found += [amount_shift(reference, name, value, day.kind) for name, value in day.amounts.items()
               if name in reference.amounts]  # fmt: skip
+    if len(found) >= TOGETHER:
+        found.append(together(found))
     return sorted(found, key=lambda one: (-one.alarm, -abs(one.z), one.name))
 
 
@@ -95,11 +100,17 @@ def amount_shift(reference: Reference, name: str, value: float, kind: str) -> Sh
     statistic = reference.amounts[name]
     z = float(statistic.z(np.array([value]), kind)[0])
     then, now = (float(np.exp(one)) for one in (statistic.usual[kind].mean[0], value))
-    return Shift(name, "amount", z, abs(z) > limit(name), then, now)
+    return Shift(name, "amount", z, abs(z) > ALARM_OF_AMOUNTS, then, now)
+
+
+def together(shifts: Sequence[Shift]) -> Shift:
+    """The mean deviation of the TOGETHER farthest statistics, whichever way each of them moved."""
+    z = float(np.sort([abs(one.z) for one in shifts])[-TOGETHER:].mean())
+    return Shift(f"the {TOGETHER} farthest together", "together", z, z > ALARM_TOGETHER, 0.0, z)
 
 
 def limit(name: str) -> float:
-    """How many deviations of a statistic raise an alarm."""
+    """How many deviations of a histogram's part raise an alarm."""
     return ALARM_OF_RESTLESS if name.startswith(RESTLESS) else ALARM
 
 

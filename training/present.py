@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from .evaluate import calls_text
 from .report import NOT_MEASURED, share
 
 QUANTILES = ("median", "p90")
+NONE = "–"  # there was nothing to measure
 SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 
 
@@ -44,6 +45,41 @@ def headline(figures: Mapping[str, Any]) -> None:
         f"{figures['data']['calls']:,} calls; judged on {figures['data']['judged_on']} ({figures['data']['source']})"
     )
     show_table(title, ("", "callsieve", both[1]["rule"]), rows)
+    if figures["attacks"]:
+        buckets(figures["buckets"])
+        attacks(figures["attacks"])
+
+
+def buckets(told: Sequence[Mapping[str, Any]]) -> None:
+    """Catch and error by how many calls a number had made."""
+    rows = [
+        (one["bucket"], f"{one['calls']:,}",
+         rate({**one, "rate": one["catch"]}) if one["calls"] else NONE,
+         f"{one['false_calls']:,} of {one['benign_calls']:,}")
+        for one in told
+    ]  # fmt: skip
+    show_table("by how many calls the number had made", ("", "nuisance calls", "caught", "innocent flagged"), rows)
+
+
+def attacks(told: Sequence[Mapping[str, Any]]) -> None:
+    """What each evasion buys: the calls that get through before a number is found."""
+    rows = [
+        (one["attack"].replace("_", " "), f"{one['judged_calls']:,}",
+         rate(one["caught"]) if one["judged_calls"] else NONE, f"{one['numbers']:,}",
+         *(until(one["detection"] | {"callers": 1}, word) if one["numbers"] else NONE for word in QUANTILES),
+         mean(one["calls_through_a_number"]), mean(one["people_reached_by_a_number"]))
+        for one in told
+    ]  # fmt: skip
+    head = ("evasion", "calls", "caught", "new numbers", "calls until found", "for 9 in 10", "calls through a number",
+            "people reached")  # fmt: skip
+    show_table("what an evasion buys before its number is found", head, rows)
+
+
+def mean(value: Mapping[str, Any]) -> str:
+    """A mean with its interval, where there is one."""
+    if value["mean"] is None:
+        return NONE
+    return f"{value['mean']:.0f}" + ("" if value["low"] is None else f" ({value['low']:.0f} - {value['high']:.0f})")
 
 
 def certified(one: Mapping[str, Any]) -> str:
@@ -92,7 +128,7 @@ def monitored(result: Mapping[str, Any]) -> None:
     alarms = [one for one in result["shifts"] if one["alarm"]]
     rows = [
         (one["name"], one["part"],
-         *(f"{one[word]:.1%}" if one["measure"] == "histogram" else f"{one[word]:,.0f}" for word in ("then", "now")),
+         *(amount(one, word) for word in ("then", "now")),
          *("" if one[word] is None else f"{one[word]:.3f}" for word in ("psi", "ks")), f"{one['z']:+.1f}")
         for one in (alarms[:SHIFTS_SHOWN] or result["shifts"][:NEAREST_SHOWN])
     ]  # fmt: skip
@@ -112,6 +148,13 @@ def monitored(result: Mapping[str, Any]) -> None:
             f"{result['days_wanted']} are remembered")  # fmt: skip
 
 
+def amount(one: Mapping[str, Any], word: str) -> str:
+    """What a statistic of a day was, or is usually: a share or an amount; several together are neither."""
+    if one["measure"] == "together":
+        return ""
+    return f"{one[word]:.1%}" if one["measure"] == "histogram" else f"{one[word]:,.0f}"
+
+
 def ready_made(result: Mapping[str, Any]) -> None:
     """Measures on the test rows, beside published ones where there are any."""
     names = ("auc", "macro_f1", "macro_recall", "g_mean")
@@ -123,13 +166,3 @@ def ready_made(result: Mapping[str, Any]) -> None:
     show_table(title, ("on the test rows", "AUC", "macro F1", "macro recall", "G-mean"), rows)
     if result["left_out"]:
         say(f"left out, not numeric or an identifier: {', '.join(result['left_out'])}")
-
-
-def rolling(result: Mapping[str, Any]) -> None:
-    """How the headline spreads over the origins."""
-    rows = [
-        (name, *("unknown" if told[kind] is None else f"{told[kind]:.4g}" for kind in ("mean", "sd", "least", "most")))
-        for name, told in result["spread"].items()
-    ]
-    title = f"headline from {len(result['origins'])} origins, groups of callers unseen in training"
-    show_table(title, ("figure", "mean", "sd", "least", "most"), rows)

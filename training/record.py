@@ -150,6 +150,9 @@ def slice_metrics(figures: Mapping[str, Any]) -> dict[str, float]:
     for one in figures["buckets"]:
         if one["catch"] is not None:
             found[f"bucket/{one['bucket']}/catch"] = float(one["catch"])
+    for one in figures["attacks"]:
+        told = {"caught": one["caught"]["rate"], "calls_through_a_number": one["calls_through_a_number"]["mean"]}
+        found |= {f"attack/{one['attack']}/{key}": float(value) for key, value in told.items() if value is not None}
     return found
 
 
@@ -159,6 +162,8 @@ def write_tables(figures: Mapping[str, Any], folder: Path) -> None:
     for name in ("slices", "buckets", "precision_at_prior"):
         _write_rows(folder / f"{name}.csv", figures[name])
     _write_rows(folder / "reliability.csv", figures["reliability"]["bins"])
+    _write_rows(folder / "reliability_by.csv", figures["reliability_by"])
+    _write_rows(folder / "attacks.csv", [flat(one) for one in figures["attacks"]])
     _write_rows(folder / "top_features.csv", figures["model"]["top_features"])
     for who, points in figures["curve"].items():
         _write_rows(
@@ -167,6 +172,16 @@ def write_tables(figures: Mapping[str, Any], folder: Path) -> None:
     columns = figures["detection_curve"]
     detection = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     _write_rows(folder / "detection.csv", detection)
+
+
+def flat(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A nest of figures as one row of a table, such as "detection.median"."""
+    row: dict[str, Any] = {}
+    for name, value in told.items():
+        row |= (
+            {f"{name}.{key}": one for key, one in flat(value).items()} if isinstance(value, Mapping) else {name: value}
+        )
+    return row
 
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

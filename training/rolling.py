@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 
 from .canaries import check
 from .evidence import Evidence, fingerprint
-from .judge import judge
-from .split import DAY
+from .judge import brief
+from .split import DAY, plan
+from .touches import Ledger
 from .train import Progress, Settings, train
 
 LEAST = 3
@@ -51,28 +52,43 @@ def stretch(evidence: Evidence, begin: int, end: int) -> Evidence:
 
 
 def rolling(
-    evidence: Evidence, settings: Settings, *, count: int, step_days: int, progress: Progress | None = None
+    evidence: Evidence,
+    settings: Settings,
+    *,
+    count: int,
+    step_days: int,
+    ledger: Ledger,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train and judge from each origin.
 
-    Returns: `origins`, with begin, end, what was judged and the headline of each; and `spread`: mean, standard
-        deviation, least and most of each figure of the headline, over the origins where it is known. JSON-able.
+    Args:
+        ledger: gets the gates before the first training, and a touch before each.
+    Returns: `origins`, with begin, end, what was judged, how often it was looked at and the headline of each; and
+        `spread`: mean, standard deviation, least and most of each figure of the headline, over the origins where it is
+        known. JSON-able.
     Raises:
         ValueError: as `origins` and `train`.
     """
     start = evidence.calls["start"].to_numpy()
     spans = origins(int(start.min()), int(start.max()), count, step_days)
     told = []
+    ledger.begin()
     for place, (begin, end) in enumerate(spans):
-        trained = train(stretch(evidence, begin, end), settings, part(progress, place, count))
+        part_of = stretch(evidence, begin, end)
+        moments = part_of.calls["start"].to_numpy()
+        folds = plan(int(moments.min()), int(moments.max()), label_delay_days=settings.label_delay_days)
+        touched = ledger.touch(evidence.fingerprint, folds.certify, "roll")
+        trained = train(part_of, settings, part(progress, place, count))
         check(trained)
-        figures = judge(trained)
+        figures = brief(trained)
         told.append(
             {
                 "begin": str(pd.Timestamp(begin, unit="ms", tz="UTC")),
                 "end": str(pd.Timestamp(end, unit="ms", tz="UTC")),
+                **touched,
                 "rows": figures["rows"],
-                "headline": flat(figures["headline"]["model"]),
+                "headline": flat(figures["headline"]),
             }
         )
     names = dict.fromkeys(name for one in told for name in one["headline"])

@@ -31,6 +31,7 @@ from ..serving.scorer import Scorer, Scores
 from ..serving.signing import read_public_key
 from .console import Tell
 from .evidence import read_reports
+from .lite import LITE
 from .registerfiles import read_registers
 from .reported import report_table
 from .ruling import met_of, rule_column, with_wishes
@@ -246,13 +247,15 @@ def write_vectors(
 
 
 def names_in(text: str | None) -> tuple[str, ...]:
-    """Names of features: all, or those of a file, one a line, or with commas between.
+    """Names of features: all, or those of a file, one a line, or with commas between; "lite" is for LITE.
 
     >>> names_in("call_hour, call_step")
     ('call_hour', 'call_step')
     """
     if text is None:
         return NAMES
+    if text == "lite":
+        return LITE
     words = Path(text).read_text(encoding="utf-8").split() if Path(text).is_file() else text.split(",")
     return tuple(dict.fromkeys(word.strip() for word in words))
 

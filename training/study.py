@@ -16,7 +16,7 @@ from ..serving.policy import ACTIONS
 from ..serving.scorer import Scorer, Scores, case_id
 from ..serving.signing import generate_signing_key, read_public_key, read_signing_key, write_public_key
 from .audit_page import write_first_page
-from .auditlog import append, payloads
+from .auditlog import append
 from .canaries import check
 from .days import Stretch
 from .documents import write_documents
@@ -31,6 +31,7 @@ from .report import write_pictures, write_report
 from .scope import of_last_day
 from .score import SIGNER, counts
 from .split import plan
+from .touches import Ledger
 from .train import Progress, Settings, Trained, train, write_bundle
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def study(
     folder.mkdir(parents=True, exist_ok=True)
     key = signer(folder, signing_key)
     log, said = log_of(folder, audit), gates or shipped_gates()
-    tests = register(log, said, evidence, settings, key)
+    tests = register(Ledger(log, key, said), evidence, settings)
     trained = train(evidence, settings, progress)
     canaries = check(trained)
     figures = judge(trained)
@@ -127,15 +128,13 @@ def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:
     return key
 
 
-def register(log: Path, gates: Gates, evidence: Evidence, settings: Settings, key: Ed25519PrivateKey) -> dict[str, Any]:
+def register(ledger: Ledger, evidence: Evidence, settings: Settings) -> dict[str, Any]:
     """Log, before anything is trained, by which gates the run will be judged, and that the test fold is looked at."""
     start = evidence.calls["start"].to_numpy()
     folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
-    fold = f"{evidence.fingerprint[:16]} {folds.certify[0]}..{folds.certify[1]}"
-    entry = append(log, "gates", {"sha256": gates.sha256, "text": gates.data.decode()}, key)
-    append(log, "touch", {"fold": fold, "gates": gates.sha256}, key)
-    touched = sum(told["fold"] == fold for _, told in payloads(log, "touch"))
-    return {"sha256": gates.sha256, "entry": entry, "fold": fold, "touches": touched}
+    entry = ledger.begin()
+    touched = ledger.touch(evidence.fingerprint, folds.certify, "train")
+    return {"sha256": ledger.gates.sha256, "entry": entry, **touched}
 
 
 def run_payload(uri: str, figures: Mapping[str, Any], bundle: Path) -> dict[str, Any]:

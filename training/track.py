@@ -28,6 +28,7 @@ except ImportError as error:
     raise ImportError("tracking needs MLflow: pip install 'callsieve[train]'") from error
 
 EXPERIMENT = "callsieve"
+SEARCHES = "callsieve searches"  # apart: what is tried on the training side is no run that may be promoted
 MODEL = "callsieve"
 ALIAS = "candidate"  # the newest run
 CHAMPION = "champion"  # the promoted one
@@ -113,13 +114,46 @@ def attach(uri: str, run: str, path: Path, folder: str) -> None:
         MlflowClient(uri).log_artifact(run, str(path), folder)
 
 
-def experiment_of(client: MlflowClient, uri: str, artifacts: Path) -> str:
-    """The id of the experiment, made if it is not there."""
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+def begin_search(uri: str, artifacts: Path, name: str, parameters: Mapping[str, Any]) -> str:
+    """The id of the run of a search: of its earlier part if there is one, opened again, else of a new run."""
+    with quiet():
+        client = MlflowClient(uri)
+        experiment = experiment_of(client, uri, artifacts, SEARCHES)
+        known = client.search_runs([experiment], f"attributes.run_name = '{name}'", max_results=1)
+        if known:
+            client.update_run(known[0].info.run_id, "RUNNING")
+            return str(known[0].info.run_id)
+        run = client.create_run(experiment, run_name=name).info.run_id
+        write_values(client, run, parameters, {}, {})
+        return str(run)
+
+
+def nested_run(uri: str, parent: str, name: str, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """One finished trial of a search, nested in its run."""
+    with quiet():
+        client = MlflowClient(uri)
+        experiment = client.get_run(parent).info.experiment_id
+        run = client.create_run(experiment, run_name=name, tags={"mlflow.parentRunId": parent}).info.run_id
+        write_values(client, run, parameters, metrics, {})
+        client.set_terminated(run)
+
+
+def end_search(uri: str, run: str, metrics: Mapping[str, float], result: Path) -> None:
+    """Close the run of a search with its best figures and its file of parameters."""
+    with quiet():
+        client = MlflowClient(uri)
+        write_values(client, run, {}, metrics, {})
+        client.log_artifact(run, str(result))
+        client.set_terminated(run)
+
+
+def experiment_of(client: MlflowClient, uri: str, artifacts: Path, name: str = EXPERIMENT) -> str:
+    """The id of an experiment, made if it is not there."""
+    experiment = client.get_experiment_by_name(name)
     if experiment:
         return str(experiment.experiment_id)
     location = None if uri.startswith("http") else artifacts.resolve().as_uri()
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+    return str(client.create_experiment(name, artifact_location=location))
 
 
 def write_values(

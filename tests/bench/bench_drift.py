@@ -39,6 +39,7 @@ import shifts
 START, TRAINED, WATCHED = date(2025, 3, 3), 35, 30
 SHIPPED = Path(__file__).parents[2] / "training" / "world"
 ATTACKS = ("rotation_in_block", "warmed_up", "bombing", "sim_box", "spoofed_service")
+MEASURES = ("histogram", "amount", "together")
 ATTACK_SHARE = 0.10  # of the day's calls, at most
 
 
@@ -125,13 +126,22 @@ def catalogue(seed, subscribers, study):
 def told(found):
     """What matters of a day: whether there is an alarm, and the farthest statistic of either measure."""
     farthest = {}
-    for measure in ("histogram", "amount"):
+    for measure in MEASURES:
         one = max((shift for shift in found if shift.measure == measure), key=lambda shift: abs(shift.z))
         farthest[measure] = (
             f"{one.z:+.1f} {one.name}{f' {one.part}' if one.part else ''} {one.then:.3g} -> {one.now:.3g}"
         )
         farthest[f"{measure} z"] = abs(one.z)
-    return {"alarm": any(shift.alarm for shift in found), "alarms": sum(shift.alarm for shift in found), **farthest}
+    every = {shift.name: round(shift.z, 2) for shift in found}
+    return {
+        "alarm": any(shift.alarm for shift in found), "alarms": sum(shift.alarm for shift in found), **farthest,
+        "every z": every,
+    }  # fmt: skip
+
+
+def shown(row):
+    """A row as a line, without the statistics that are not the farthest."""
+    return json.dumps({name: value for name, value in row.items() if name != "every z"})
 
 
 def main():
@@ -147,19 +157,21 @@ def main():
         for day in study.normal():
             found = compare(study.reference, day)
             rows.append({"seed": seed, "normal": True, "what": f"{day.date:%Y-%m-%d %a}", **told(found)})
-            print(json.dumps(rows[-1]), flush=True)
+            print(shown(rows[-1]), flush=True)
         for name, on, calls, reports in catalogue(seed, chosen.subscribers, study):
             day = study.days(calls, on, on + 1, reports, scored=not name.startswith("feed"))[0]
             found = compare(study.reference, day)
             rows.append({"seed": seed, "normal": False, "what": name, **told(found)})
-            print(json.dumps(rows[-1]), flush=True)
+            print(shown(rows[-1]), flush=True)
+        if chosen.out:
+            chosen.out.write_text(json.dumps({"rows": rows}))
         print(f"seed {seed}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
     normal, shifted = ([row for row in rows if row["normal"] is kind] for kind in (True, False))
     summary = {
         "normal days": len(normal), "false alarms": sum(row["alarm"] for row in normal),
         "shifts": len(shifted), "found": sum(row["alarm"] for row in shifted),
         "missed": [f"{row['seed']} {row['what']}" for row in shifted if not row["alarm"]],
-        "largest z of a normal day": {m: max(row[f"{m} z"] for row in normal) for m in ("histogram", "amount")},
+        "largest z of a normal day": {m: max(row[f"{m} z"] for row in normal) for m in MEASURES},
     }  # fmt: skip
     print(json.dumps(summary, indent=1))
     if chosen.out:

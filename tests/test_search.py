@@ -1,0 +1,118 @@
+"""The search sees the training side alone, goes on after a kill, and leaves a file that a training takes."""
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pytest
+from callsieve.training import track
+from callsieve.training.fit import PARAMETERS
+from callsieve.training.parameters import RANGES, read_parameters, write_parameters
+from callsieve.training.search import RESULT, STORE, learning_side, search
+from callsieve.training.split import plan
+from callsieve.training.train import Settings
+
+QUICK = Settings(threads=2, parameters={"rounds": 6, "patience": 3})
+
+
+@pytest.fixture(scope="module")
+def searched(evidence, tmp_path_factory, empty_store):
+    """A search of two trials that was killed in its third, and gone on with to four."""
+    folder = tmp_path_factory.mktemp("search")
+    (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
+    told = {"minutes": 60.0, "uri": track.default_uri(folder), "source": "a tiny world"}
+    first = search(evidence, QUICK, folder, trials=2, **told)
+    optuna.load_study(study_name=first["study"], storage=f"sqlite:///{folder / STORE}").ask()
+    return folder, first, search(evidence, QUICK, folder, trials=4, **told)
+
+
+def rows(path, query):
+    with closing(sqlite3.connect(path)) as store:
+        return store.execute(query).fetchall()
+
+
+def test_a_killed_search_goes_on_where_it_stood(searched):
+    folder, first, last = searched
+    assert (first["trials"], last["trials"]) == (2, 4)
+    assert (first["study"], first["run"]) == (last["study"], last["run"])
+    states = [state for (state,) in rows(folder / STORE, "select state from trials order by number")]
+    assert states == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    tried = [
+        json.loads(told)
+        for (told,) in rows(
+            folder / STORE, "select value_json from trial_user_attributes where key = 'parameters' order by trial_id"
+        )
+    ]
+    assert len({json.dumps(one, sort_keys=True) for one in tried}) == 4  # none was proposed twice
+    assert tried[0] == {**PARAMETERS, **QUICK.parameters, "min_data_in_leaf": tried[0]["min_data_in_leaf"]}
+    losses = [
+        json.loads(told)["log_loss"]
+        for (told,) in rows(
+            folder / STORE, "select value_json from trial_user_attributes where key = 'figures' order by trial_id"
+        )
+    ]
+    assert last["figures"]["log_loss"] == min(losses) <= last["shipped"]["log_loss"] == losses[0]
+
+
+def test_trials_are_runs_nested_in_the_run_of_the_search(searched):
+    folder, _, last = searched
+    parents = rows(folder / "mlflow.db", "select value from tags where key = 'mlflow.parentRunId'")
+    assert parents == [(last["run"],)] * 4
+    told = track.snapshot(track.default_uri(folder), last["run"])
+    assert told["run"]["status"] == "FINISHED"
+    assert told["metric"]["best_log_loss"] == last["figures"]["log_loss"]
+    assert RESULT in told["artifact"]
+    assert track.finished_runs(track.default_uri(folder)) == []  # none of them could be promoted
+
+
+def test_the_file_is_what_a_training_takes(searched):
+    folder, _, last = searched
+    assert read_parameters(folder / RESULT) == last["parameters"]
+    assert set(last["parameters"]) == {*PARAMETERS, "min_data_in_leaf"}
+
+
+def test_nothing_after_the_label_cutoff_is_seen(evidence):
+    """Neither the truth, nor what was found later, nor a later call's outcome."""
+    start = evidence.calls["start"].to_numpy()
+    folds = plan(int(start.min()), int(start.max()))
+    side = learning_side(evidence, QUICK)
+    assert side.side.moment.max() < folds.train[1]
+    calls = evidence.calls
+    talk = np.where(start >= folds.label_cutoff, 1, calls["talk"].to_numpy())
+    place = calls.column_names.index("talk")
+    other = calls.set_column(place, calls.schema.field("talk"), [talk.astype(calls["talk"].type.to_pandas_dtype())])
+    findings = evidence.findings.copy()
+    late = (findings["known_at"].astype("int64") // 10**6 >= folds.label_cutoff).to_numpy()
+    findings.loc[late, "nuisance"] = ~findings.loc[late, "nuisance"]
+    assert (
+        learning_side(replace(evidence, calls=other, findings=findings, truth=evidence.truth), QUICK).name == side.name
+    )
+    assert learning_side(replace(evidence, findings=evidence.findings.iloc[:0]), QUICK).name != side.name
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("leaves = 31\n", "expected parameters among num_leaves, "),
+        ("num_leaves = 31.5\n", "num_leaves: expected a whole number from 2 to 4096, got 31.5"),
+        ("learning_rate = true\n", "learning_rate: expected a number from 0.0001 to 1, got True"),
+        ("lambda_l2 = -1\n", "lambda_l2: expected a number from 0 to 1e+06, got -1"),
+        ("num_leaves = \n", "expected parameters as TOML"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_one_line(tmp_path, text, says):
+    (tmp_path / "p.toml").write_text(text)
+    with pytest.raises(ValueError) as caught:
+        read_parameters(tmp_path / "p.toml")
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_parameters_come_back_as_they_were_written(tmp_path):
+    told = {name: low if isinstance(low, int) else low + 0.1 for name, (low, _) in RANGES.items()}
+    write_parameters(told, "by hand", tmp_path / "p.toml")
+    assert read_parameters(tmp_path / "p.toml") == told
+    assert set(PARAMETERS) <= set(RANGES)
+    assert read_parameters(None) == {}

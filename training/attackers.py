@@ -1,0 +1,138 @@
+"""What each evasion buys the one who tries it: calls that get through before a number is found, beside plain diallers.
+
+A number is burnt with its first call that is caught; all calls before that one got through, and of a number that is
+never found all of them. So calls through a number are what an attacker gets for the price of one. Intervals of
+quantiles are exact and by order statistics (Thompson, Annals of Mathematical Statistics 7, 1936), those of means come
+from callers drawn anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import binom
+
+from .certify import ROUNDS, caller_bootstrap
+from .evaluate import calls_to_detection, detecting_calls, to_json
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from .judge import Scored
+
+    Array = npt.NDArray[Any]
+
+PLAIN = "no evasion"
+CONFIDENCE = 0.95
+QUANTILES = {"median": 0.5, "p90": 0.9}
+ENDS = ("", "_floor", "_low", "_high")
+
+
+def attack_figures(s: Scored, threshold: float) -> list[dict[str, Any]]:
+    """One row for each evasion that was seen, plain nuisance first.
+
+    `numbers` and `calls` are those whose whole life is known; `caught` is of the nuisance calls of the headline.
+
+    Args:
+        s: with raw scores that are held below the threshold where a band is silent.
+    """
+    told = np.unique(s.judged.attack[(s.rows & s.judged.nuisance) | s.lives])
+    plain = calls_through(s, threshold, s.lives & (s.judged.attack < 0))
+    return [row(s, threshold, int(code), plain) for code in told]  # -1, no evasion, comes first
+
+
+def row(s: Scored, threshold: float, code: int, plain: Array) -> dict[str, Any]:
+    """The figures of one evasion; `plain` are the calls through each number of those who try none."""
+    mine = s.judged.attack == code
+    bad, lives = s.rows & s.judged.nuisance & mine, s.lives & mine
+    through = calls_through(s, threshold, lives)
+    people = people_reached(s, threshold, lives)
+    return {
+        "attack": PLAIN if code < 0 else s.judged.attacks[code],
+        "judged_calls": int(bad.sum()),
+        "caught": caught(s, threshold, bad),
+        "numbers": len(through),
+        "calls": int(lives.sum()),
+        "detection": detection(s, threshold, lives),
+        "calls_through_a_number": mean(through, s.seed),
+        "people_reached_by_a_number": mean(people, s.seed),
+        "times_plain": ratio(through, plain),
+    }
+
+
+def caught(s: Scored, threshold: float, bad: Array) -> dict[str, float | None]:
+    """Share of calls caught, with callers resampled."""
+    if not bad.any():
+        return {"rate": None, "low": None, "high": None}
+    hit = s.raw[bad] >= threshold
+    low, high = caller_bootstrap(hit, s.caller[bad], seed=s.seed)
+    return {"rate": float(hit.mean()), "low": low, "high": high}
+
+
+def detection(s: Scored, threshold: float, lives: Array) -> dict[str, Any]:
+    """Calls until found; where a quantile is not reached, None, beside the floor. Without a number all is None."""
+    if not lives.any():
+        return dict.fromkeys(("found", "stopped", *(f"{name}{end}" for name in QUANTILES for end in ENDS)))
+    found = calls_to_detection(s.raw[lives], threshold, s.caller[lives], s.start[lives])
+    detected, _ = detecting_calls(s.raw[lives], threshold, s.caller[lives], s.start[lives])
+    told: dict[str, Any] = {"found": found.detected, "stopped": found.stopped}
+    for name, share in QUANTILES.items():
+        low, high = quantile_interval(detected, share)
+        told |= {name: getattr(found, name), f"{name}_floor": getattr(found, f"{name}_floor"),
+                 f"{name}_low": low, f"{name}_high": high}  # fmt: skip
+    plain: dict[str, Any] = to_json(told)
+    return plain
+
+
+def quantile_interval(values: Array, share: float) -> tuple[float, float]:
+    """Interval of a quantile, exact whatever the distribution; infinite where the values do not bound it.
+
+    >>> quantile_interval(np.arange(1, 101), 0.5), quantile_interval(np.array([3.0, 4.0]), 0.5)
+    ((40.0, 61.0), (1.0, inf))
+    """
+    ordered = np.sort(np.asarray(values, dtype=float))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = (int(binom.ppf(q, len(ordered), share)) for q in (tail, 1 - tail))
+    least = ordered[low - 1] if low >= 1 else 1.0  # nobody is found before the first call
+    most = ordered[high] if high < len(ordered) else np.inf
+    return float(least), float(most)
+
+
+def calls_through(s: Scored, threshold: float, lives: Array) -> Array:
+    """For each number: its calls before the first that is caught; all if none is."""
+    if not lives.any():
+        return np.zeros(0)
+    detected, made = detecting_calls(s.raw[lives], threshold, s.caller[lives], s.start[lives])
+    return np.asarray(np.minimum(detected - 1, made))
+
+
+def people_reached(s: Scored, threshold: float, lives: Array) -> Array:
+    """For each number: how many people it called before its first call that is caught."""
+    rows = np.flatnonzero(lives)
+    if not len(rows):
+        return np.zeros(0)
+    rows = rows[np.lexsort((s.start[rows], s.caller[rows]))]
+    owner = np.unique(s.caller[rows], return_inverse=True)[1]
+    hit = s.raw[rows] >= threshold
+    hits, first = np.cumsum(hit), np.searchsorted(owner, np.arange(owner[-1] + 1))
+    before: Array = hits == (hits - hit)[first][owner]  # no call of the number was caught up to here
+    pairs = np.unique(np.column_stack([owner[before], s.callee[rows][before]]), axis=0)
+    return np.bincount(pairs[:, 0], minlength=owner[-1] + 1).astype(float)
+
+
+def mean(values: Array, seed: int) -> dict[str, float | None]:
+    """Mean over numbers with its interval, numbers drawn anew; of one number nothing bounds it."""
+    if not len(values):
+        return {"mean": None, "low": None, "high": None}
+    if len(values) == 1:
+        return {"mean": float(values[0]), "low": None, "high": None}
+    drawn = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), size=ROUNDS)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(drawn @ values / len(values), [tail, 1 - tail])
+    return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
+
+
+def ratio(through: Array, plain: Array) -> float | None:
+    """How many times as many calls as a plain dialler's number gets through."""
+    return float(through.mean() / plain.mean()) if len(through) and len(plain) and plain.mean() else None
