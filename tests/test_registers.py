@@ -327,6 +327,8 @@ def oracle(tables, call):
     if "protected" in tables:
         found["caller_protected"] = one("protected", by_number)[0] is not None
         found["callee_protected"] = one("protected", lambda row: row["number"] == call["callee"])[0] is not None
+    if "risk_regions" in tables:
+        found["risk_region"] = one("risk_regions", by_number, by_block)[0] is not None
     return {name: float(value) for name, value in found.items() if value is not None}
 
 

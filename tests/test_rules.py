@@ -142,8 +142,9 @@ def test_a_table_meets_the_rules_that_its_calls_meet(drawn):
     registered = Registered(**{name: np.array([getattr(each, name) for each in drawn]) for name in fields})
     own = np.array([each.own_number for each in drawn])
     met = met_rules(looked_at(matrix), registered, TERMS, own)
+    # What a model takes a call to be about is added to a table apart, see `test_wishes.py`.
     assert [names_of(bits) for bits in met.tolist()] == [
-        tuple(rule.name for rule in hits(each, TERMS)) for each in drawn
+        tuple(rule.name for rule in hits(each, TERMS) if rule.kind != PREDICTED) for each in drawn
     ]
 
 
