@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 # Deviations from what is usual that raise an alarm. What callers do, and where, moves on any normal day, when a
-# campaign of diallers begins or ends; the rest is steadier. Chosen on the worlds of seeds 111, 112 and 211; others
-# judge, see tests/bench/bench_drift.py.
+# campaign of diallers begins or ends; the rest is steadier. Chosen on the worlds of seeds 111, 112 and 211, the
+# limits of amounts and of many together on 212 and 213; others judge, see tests/bench/bench_drift.py.
 ALARM, ALARM_OF_RESTLESS, ALARM_OF_AMOUNTS = 5.4, 7.0, 4.0
 # A new attack moves many statistics a little: so many of them, the farthest, are also looked at together.
 TOGETHER, ALARM_TOGETHER = 10, 4.8

@@ -21,7 +21,7 @@ COLUMNS = ("start", "caller", "callee", "ring", "talk", "outcome")
 
 ATTEMPTS = ("calls", "callees")
 OUTCOMES = ("ended", "answered", "talk", "under_10s", "under_30s", "no_answer")
-"""What is summed: over attempts, and over calls that ended."""
+"""What is summed: over attempts, and over calls that ended; a blocked one has no outcome of its own."""
 
 
 @dataclass(frozen=True)

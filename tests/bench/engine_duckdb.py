@@ -13,7 +13,7 @@ import pyarrow as pa
 from common import ATTEMPTS, COLUMNS, COMMON, OUTCOMES, WINDOWS, outcome_sums
 
 ADDS = {
-    "ended": "1",
+    "ended": "outcome <> 'blocked'",
     "answered": "outcome = 'answered'",
     "talk": "CASE WHEN outcome = 'answered' THEN talk ELSE 0 END",
     "under_10s": "outcome = 'answered' AND talk < 10000",

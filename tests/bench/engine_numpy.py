@@ -48,7 +48,7 @@ def outcomes(calls, key):
     words, codes = outcome.dictionary.to_pylist(), outcome.indices.to_numpy()[over]
     answered = codes == words.index("answered")
     adds = {
-        "ended": np.ones(len(talk), dtype=np.int64),
+        "ended": codes != words.index("blocked") if "blocked" in words else np.ones(len(talk), dtype=np.int64),
         "answered": answered,
         "talk": np.where(answered, talk, 0),
         "under_10s": answered & (talk < 10_000),

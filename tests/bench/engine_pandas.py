@@ -59,7 +59,7 @@ def outcomes(calls, key, number):
     ended = ended[["ring", "talk", "outcome"]].assign(key=key, number=number).dropna(subset="ring")
     answered, talk = ended["outcome"] == "answered", ended["talk"]
     adds = {
-        "ended": 1.0,
+        "ended": ended["outcome"] != "blocked",
         "answered": answered,
         "talk": talk.where(answered, 0),
         "under_10s": answered & (talk < 10_000),

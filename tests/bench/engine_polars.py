@@ -73,7 +73,7 @@ def outcomes(attempts):
         "number",
         moment=pl.col("start") + pl.col("ring") + talk,
         key=pl.col("key") + pl.col("ring") + talk,
-        ended=pl.lit(1, pl.Int64),
+        ended=(outcome != "blocked").cast(pl.Int64),
         answered=answered.cast(pl.Int64),
         talk=pl.when(answered).then(talk).otherwise(0),
         under_10s=(answered & (talk < 10_000)).cast(pl.Int64),
