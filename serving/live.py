@@ -116,9 +116,12 @@ class Live:
         except BaseException:
             let_go(self._own)
             raise
+        self._begun = False  # a journal's thread may run before its name is known here
         self.journal = Journal(folder, CALLS, after=self._look_after_disk)
         self.reports = Journal(folder, REPORTS)
-        self.cases, self._turned = Journal(folder, CASES, after=self._turn_if_large), 0
+        self._turned = 0
+        self.cases = Journal(folder, CASES, after=self._turn_if_large)
+        self._begun = True
 
     def attempt(self, call: Call, arrived: float | None = None) -> Verdict:
         """The verdict at ring time; the call is then known as an attempt. Never raises.
@@ -330,6 +333,8 @@ class Live:
 
     def _look_after_disk(self) -> None:
         """In the journal's thread: snapshots when they are due, or somebody is to be forgotten."""
+        if not self._begun:
+            return
         if self._child is not None:
             found, status = os.waitpid(self._child[0], os.WNOHANG)
             if found:
@@ -360,7 +365,7 @@ class Live:
 
     def _turn_if_large(self) -> None:
         """In the thread of the journal of cases: a file that is not written any more can be deleted once it is read."""
-        if self.cases.written - self._turned > CASES_BYTES:
+        if self._begun and self.cases.written - self._turned > CASES_BYTES:
             self._turned = self.cases.written
             self.cases.turn()
 

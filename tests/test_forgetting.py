@@ -9,10 +9,12 @@ import pytest
 from callsieve.features.history import History
 from callsieve.features.intake import Intake
 from callsieve.features.records import Call
+from callsieve.features.rekeying import Rekeying
 from callsieve.features.reports import Report
 from callsieve.serving.events import REPORTS
 from callsieve.serving.forgetting import FOLDER, ask, blank, forget, requests
 from callsieve.serving.journal import Found, Journal, path, read
+from callsieve.training.rekey import _rekey_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -165,3 +167,11 @@ def test_a_request_is_a_token_and_waits_for_its_process(swap, tmp_path):  # noqa
         assert requests(tmp_path) == []
     finally:
         live.close()
+
+
+def test_a_request_outlives_a_rotation_of_keys(tmp_path):
+    old = catalogued.NUMBER_KEY.rotated("e2")
+    new = old.rotated("e3")
+    ask(tmp_path, old.token("number", "x"))
+    _rekey_state(tmp_path, Rekeying(old, new))
+    assert [one.token for one in requests(tmp_path)] == [new.token("number", "x")]

@@ -8,9 +8,11 @@ and drawn in the same way from the same days. Two attacks, each told for innocen
     learned  logistic regression on a caller's mean, smallest and largest loss and their spread, fitted on one half of
              the groups, told on the other
 
-0.5 is a coin. The intervals draw groups anew, not callers: callers of a campaign are alike. Limits: an attacker who
-trains models of his own to compare with (shadow models) may do better; what is asked is the risk model's own score,
-which a service does not show to callers; whether a person was *called* by a caller that it learnt from is not tried.
+0.5 is a coin. Innocent callers are to stay below MOST_AUC. Of nuisance callers, whose campaigns a model is to know
+again, scores do tell; the figure is there to be seen. The intervals draw groups anew, not callers: those of a campaign
+are alike. Limits: an attacker who trains models of his own to compare with (shadow models) may do better; what is asked
+is the risk model's own score, which a service does not show to callers; whether a person was *called* by a caller that
+it learnt from is not tried.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from ..features.rekeying import Rekeying
 from ..serving.caselog import CASES
 from ..serving.events import CALLS, REPORTS
 from ..serving.files import write_whole
+from ..serving.forgetting import ask, done, requests
 from ..serving.journal import Found, lines_of, numbers, path
 from ..serving.snapshots import let_go, own, snapshot, snapshots
 from .auditlog import append
@@ -109,6 +110,10 @@ def _rekey_state(state: Path, keys: Rekeying) -> dict[str, int]:
     """Key the files of a scorer's live state anew; how many lines each has."""
     for number in snapshots(state):
         keys.snapshot(snapshot(state, number))
+    for request in requests(state):
+        ask(state, keys.token(request.token))
+        if keys.token(request.token) != request.token:
+            done([request])
     files = [path(state, kind, number) for kind in (CALLS, REPORTS, CASES) for number in numbers(state, kind)]
     return {where.name: _rewrite_lines(where, keys) for where in files}
 
