@@ -57,7 +57,7 @@ def measured(folder: Path) -> dict[str, Any]:
     python = folder / "venv" / "bin" / "python"
     (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
     before = weight(packages)
-    run(str(python), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), str(wheel))
+    run(str(python), "-I", "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), str(wheel))
     bundle = made_bundle(folder)
     said = json.loads(run(str(python), "-I", "-c", JUDGED, str(bundle), str(folder / "signer.pub")))
     if said["status"] != "ok" or said["heavy"]:
