@@ -380,8 +380,8 @@ def test_mutants_are_refused_or_score_as_their_arrays_say(saved):
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert run.returncode == 0, run.stderr[-2000:]
     counts = json.loads(run.stdout.splitlines()[-1])
-    assert counts["model.txt: refused"] > 150
-    assert counts["model.txt: refused by golden vectors"] + counts["model.txt: loaded, scores equal"] > 25
+    assert counts["model.txt: refused"] > 130
+    assert counts["model.txt: refused by golden vectors"] + counts["model.txt: loaded, scores equal"] > 20
 
 
 # ------------------------------------------------------------------------------- calibration, certificate

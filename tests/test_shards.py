@@ -98,7 +98,7 @@ RUN = """
 import sys
 from pathlib import Path
 from callsieve.features import shards
-shards.CALL_BYTES, shards.CHUNK_BYTES = 40_000, 100_000  # so that there are many shards and chunks
+shards.CALL_BYTES, shards.CHUNK_BYTES = 120_000, 100_000  # so that there are many shards and chunks
 shards.write_shards(Path(sys.argv[1]), Path(sys.argv[2]), memory=1 << 30, threads=2)
 """
 

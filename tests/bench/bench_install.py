@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -56,12 +57,12 @@ def measured(folder: Path) -> dict[str, Any]:
     python = folder / "venv" / "bin" / "python"
     (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
     before = weight(packages)
-    run(str(python), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), str(wheel))
+    run(str(python), "-I", "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), str(wheel))
     bundle = made_bundle(folder)
-    said = json.loads(run(str(python), "-c", JUDGED, str(bundle), str(folder / "signer.pub")))
+    said = json.loads(run(str(python), "-I", "-c", JUDGED, str(bundle), str(folder / "signer.pub")))
     if said["status"] != "ok" or said["heavy"]:
         raise SystemExit(f"the base install does not judge a call as it should: {said}")
-    times = [float(run(str(python), "-c", TIMED)) for _ in range(IMPORTS)]
+    times = [float(run(str(python), "-I", "-c", TIMED)) for _ in range(IMPORTS)]
     return {
         "megabytes": (weight(packages) - before) / 1e6,
         "import_milliseconds": statistics.median(times),
@@ -81,7 +82,7 @@ def made_bundle(folder: Path) -> Path:
         "catalogued.write(folder / 'bundle', valid_until='2036-01-01T00:00:00Z');"
         "write_public_key(small.KEY.public_key(), folder / 'signer.pub')"
     )
-    run(sys.executable, "-c", code, str(folder), cwd=ROOT / "tests")
+    run(sys.executable, "-c", code, str(folder), cwd=ROOT / "tests", PYTHONPATH=str(ROOT / ".typing"))
     return folder / "bundle"
 
 
@@ -90,9 +91,16 @@ def weight(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def run(*words: str, cwd: Path | None = None) -> str:
-    """What a command prints; a command that fails ends the bench with its last words."""
-    done = subprocess.run(words, cwd=cwd or Path(tempfile.gettempdir()), capture_output=True, text=True, check=False)
+def run(*words: str, cwd: Path | None = None, **more: str) -> str:
+    """What a command prints, with more variables; a command that fails ends the bench with its last words."""
+    done = subprocess.run(
+        words,
+        cwd=cwd or Path(tempfile.gettempdir()),
+        env=os.environ | more,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(words[:4])}: {done.stderr[-800:]}")
     return done.stdout
