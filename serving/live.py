@@ -79,7 +79,7 @@ class Live:
         deadline: float = DEADLINE,
         calls: int = 2_000_000,
         numbers: int = 200_000,
-        compiled: bool = False,
+        compiled: bool = True,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
         """Take up the state in a folder, or begin one there; it belongs to one process at a time.
@@ -92,7 +92,6 @@ class Live:
         Raises:
             ValueError: if another process has the folder.
             OSError: if it cannot be read.
-            ImportError: if the history shall be compiled and Numba is not installed.
         """
         self.judge, self.deadline = judge, deadline
         self.counts = dict.fromkeys(COUNTED, 0)
@@ -311,10 +310,14 @@ class Live:
                 self._pending.popitem(last=False)
 
     def _take_back(self, call: KeyedCall) -> None:
-        """An event of an earlier process."""
+        """An event of an earlier process. An attempt is asked about again: so windows move on as they did then, and no
+        call after the start waits for all of them."""
+        over = call.ring is not None and call.talk is not None
+        if not over:
+            self.history.vector(call)
         self.history.observe(call)
         named = (call.caller, call.callee, call.start)
-        if call.ring is not None and call.talk is not None:
+        if over:
             self._left.pop(named, None)
         else:
             self._left[named] = call
