@@ -10,8 +10,10 @@
 # image's name is added to the options (`--registers /registers`). Nothing is written outside /state.
 
 FROM python:3.13-slim AS build
+# The history's kernel is built as C.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 WORKDIR /source
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
 COPY features features
 COPY serving serving
 COPY training training
@@ -35,7 +37,7 @@ USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
   CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:8080/health/live', timeout=3)"]
 # 0.0.0.0 is every address of the container: by the default, 127.0.0.1, a published port reaches nobody. Who gets to it is
-# what `-p` says. Numba, some 200 MB, is left out: the history is interpreted, some ten times slower.
-ENTRYPOINT ["callsieve", "serve", "--host", "0.0.0.0", "--port", "8080", "--no-compiled", \
+# what `-p` says.
+ENTRYPOINT ["callsieve", "serve", "--host", "0.0.0.0", "--port", "8080", \
   "--bundle", "/srv/callsieve/bundle", "--trust", "/srv/callsieve/signer.pub", \
   "--key", "/run/secrets/number.key", "--keys", "/run/secrets/api.keys", "--state", "/state"]

@@ -21,7 +21,13 @@ def held_sizes(calls: int) -> Sizes:
         "times": ("q", 2 * calls),
         "nodes": ("i", 2 * calls),
         "counts": ("q", stream.COUNTS),
+        "index": ("i", table(calls)),
     }
+
+
+def table(entries: int) -> int:
+    """Slots of a table with so many entries at most, a power of two: three in four hold one, or fewer."""
+    return 1 << (4 * entries // 3).bit_length()
 
 
 def book_sizes(kernel: SimpleNamespace, calls: int, keys: int) -> Sizes:
@@ -35,7 +41,7 @@ def book_sizes(kernel: SimpleNamespace, calls: int, keys: int) -> Sizes:
         "pairs": ("i", (pairs + 1) * kernel.PAIR),
         "pair_keys": ("q", pairs + 1),
         "pair_uses": ("i", pairs + 1),
-        "table": ("i", 1 << (2 * pairs + 1).bit_length()),
+        "table": ("i", table(pairs)),
         "counts": ("q", live.COUNTS),
         "uses": ("i", keys + 1),
         "next_key": ("i", keys + 1),
@@ -44,9 +50,11 @@ def book_sizes(kernel: SimpleNamespace, calls: int, keys: int) -> Sizes:
 
 
 def held_used(counts: Any) -> Sizes:
-    """As much of it as was ever used."""
+    """As much of it as was ever used, but for the index: that can be made."""
     waiting = int(counts[stream.WAITING])
-    return held_sizes(int(counts[stream.PLACES])) | {"times": ("q", waiting), "nodes": ("i", waiting)}
+    used = held_sizes(int(counts[stream.PLACES])) | {"times": ("q", waiting), "nodes": ("i", waiting)}
+    del used["index"]
+    return used
 
 
 def book_used(kernel: SimpleNamespace, calls: int, counts: Any) -> Sizes:
@@ -70,12 +78,3 @@ def room(code: str, size: int) -> Any:
     """One such array."""
     pages = mmap.mmap(-1, max(size, 1) * BYTES[code], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return memoryview(pages).cast(code)  # type: ignore[call-overload]
-
-
-def as_arrays(rooms: dict[str, Any], *, compiled: bool) -> tuple[Any, ...]:
-    """The same memory as the kernel takes it: NumPy arrays if it is compiled."""
-    if not compiled:
-        return tuple(rooms.values())
-    import numpy as np
-
-    return tuple(np.frombuffer(view, dtype=view.format) for view in rooms.values())

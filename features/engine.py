@@ -3,7 +3,8 @@
 The files of the kernel are plain Python. Their functions are copied into one namespace with the constants and the
 functions of the program, so that each calls the ones written for it; Numba then compiles the copies. Machine code is
 kept in the user's cache folder, in a folder named after the hash of all sources: Numba alone would not notice that a
-function compiled into another one has changed.
+function compiled into another one has changed. Tables are Numba's; a stream is C that was compiled beforehand
+(`native.py`), or runs as it stands.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
-from . import group, heap, live, number, program, replay, stream, values, windows
+from . import group, heap, live, number, probing, program, replay, stream, values, windows
 from .feature import Feature
 from .program import KINDS, Kind
 
 SIZES = ("STREAMS", "SHIFT", "SUMS", "SLOTS", "STATE", "PAIR")
 CACHE = "callsieve"
 COMPILING = threading.Lock()  # where Numba keeps its machine code is said for the whole process
+LIVE = ("let_in", "move_on", "tell", "hold", "release", "remove")
+DRIVER = (windows, heap, probing, stream)
 
 
 def kernel(kind: Kind, features: tuple[Feature, ...], *, compiled: bool) -> SimpleNamespace:
@@ -31,49 +34,56 @@ def kernel(kind: Kind, features: tuple[Feature, ...], *, compiled: bool) -> Simp
 
     Raises: ImportError: if it is to be compiled and Numba is not installed.
     """
-    written = program.program(kind, features)
-    declared = vars(kind.module)
-    constants = {
-        name: place for name, place in written.constants.items() if name in SIZES or declared.get(name) == windows.NONE
-    }
+    constants, source = declared(kind, features)
     # Kinds with the same program share one kernel.
-    return _built(kind.module, tuple(constants.items()), written.source, compiled=compiled)
+    return _built(kind.module, tuple(constants.items()), source, compiled=compiled)
 
 
-def stream_kernel(features: tuple[Feature, ...], *, compiled: bool) -> SimpleNamespace:
-    """The driver of a stream, with the kernels of all kinds of history that these features need.
+def declared(kind: Kind, features: tuple[Feature, ...]) -> tuple[dict[str, int], str]:
+    """The constants of a kind's kernel, and the source of its written functions."""
+    written = program.program(kind, features)
+    own = vars(kind.module)
+    places = written.constants.items()
+    return {name: place for name, place in places if name in SIZES or own.get(name) == windows.NONE}, written.source
 
-    `kernels` holds them by kind. Numbers are always kept: their lists tell a repeated record.
-    """
-    kernels = {kind.name: kernel(kind, features, compiled=compiled) for kind in KINDS}
-    given: dict[str, Any] = {"WIDTH": len(features)}
+
+def modules_of(kind: ModuleType) -> tuple[ModuleType, ...]:
+    """The files that make up a kind's kernel, in their order."""
+    return (windows, kind, values, heap, probing, replay, live)
+
+
+def stream_kernel(features: tuple[Feature, ...]) -> SimpleNamespace:
+    """The driver of a stream as it stands; `kernels` holds those of the kinds of history."""
+    kernels = {kind.name: kernel(kind, features, compiled=False) for kind in KINDS}
+    given: dict[str, Any] = columns(features)
     for kind in KINDS:
         given |= {f"{kind.name}_{name}": getattr(kernels[kind.name], name) for name in LIVE}
-    for column, feature in reversed(list(enumerate(features))):
-        given[f"{feature.role.upper()}_COLUMN"] = column
-    return SimpleNamespace(kernels=kernels, **_driver(tuple(given.items()), compiled=compiled))
+    return SimpleNamespace(kernels=kernels, **_driver(tuple(given.items())))
 
 
-def version() -> str:
-    """Hash of all sources of the kernel: what was laid out by another version means something else."""
-    parts = (windows, number, group, values, heap, replay, live, stream, program)
-    return hashlib.sha256(b"\0".join(Path(str(part.__file__)).read_bytes() for part in parts)).hexdigest()
-
-
-LIVE = ("let_in", "move_on", "tell", "hold", "release", "remove")
+def columns(features: tuple[Feature, ...]) -> dict[str, int]:
+    """How wide a vector is, and where the features of each role begin in it."""
+    first = {f"{feature.role.upper()}_COLUMN": i for i, feature in reversed(list(enumerate(features)))}
+    return {"WIDTH": len(features)} | first
 
 
 @cache
-def _driver(given: tuple[tuple[str, Any], ...], *, compiled: bool) -> dict[str, Any]:
-    return _together((windows, heap, stream), dict(given), "", compiled=compiled)
+def version() -> str:
+    """Hash of all sources of the kernel: what was laid out by another version means something else."""
+    parts = (windows, number, group, values, heap, probing, replay, live, stream, program)
+    return hashlib.sha256(b"\0".join(Path(str(part.__file__)).read_bytes() for part in parts)).hexdigest()
+
+
+@cache
+def _driver(given: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    return _together(DRIVER, dict(given), "", compiled=False)
 
 
 @cache
 def _built(
     module: ModuleType, constants: tuple[tuple[str, int], ...], source: str, *, compiled: bool
 ) -> SimpleNamespace:
-    modules = (windows, module, values, heap, replay, live)
-    return SimpleNamespace(**_together(modules, dict(constants), source, compiled=compiled))
+    return SimpleNamespace(**_together(modules_of(module), dict(constants), source, compiled=compiled))
 
 
 def _together(modules: tuple[ModuleType, ...], given: dict[str, Any], source: str, *, compiled: bool) -> dict[str, Any]:

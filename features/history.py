@@ -1,47 +1,48 @@
 """Online: a stream of calls, and the vector of a call at ring time.
 
-The same kernel as `table.py`, as it stands or compiled. As it stands, nothing here needs more than the standard
-library.
+The same kernel as `table.py`. Nothing here needs more than the standard library.
 """
 
 from __future__ import annotations
 
-import math
-from array import array
 from dataclasses import astuple
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from . import live, number, snapshot, stream
-from .books import Sizes, as_arrays, book_sizes, book_used, held_sizes, held_used, room, rooms
+from . import live, number, snapshot, stream, windows
+from .books import Sizes, book_used, held_used
 from .catalogue import NAMES, catalogue_hash, chosen
-from .engine import stream_kernel, version
+from .driver import driver
+from .engine import version
 from .feature import FACT_BITS
 from .program import KINDS
 from .records import KeyedCall
 from .reports import REPORT_NAMES, Report, Reports
-from .windows import BEGUN, CLOCK, DAY_MS, END, FACTS, FIELDS, NEVER, START, pack
+from .tokens import Tokens
+from .windows import CLOCK, DAY_MS, END, FIELDS, NEVER
 
 COUNTERS = ("dropped", "evicted", "refused")
 DAYS_REMEMBERED = 4 * number.FORTNIGHT
 NUMBER, GROUPS = KINDS[0].name, tuple(kind.name for kind in KINDS[1:])
+TOKENS = {"block": "caller_block", "trunk": "trunk", "device": "device"}  # where a call holds those of its groups
 
 
 def facts_of(call: KeyedCall) -> int:
-    """Facts of the call itself, in the order of `feature.CALL_FACTS`, as one integer."""
-    facts = (
-        call.caller_class,
-        call.callee_class,
-        call.attestation,
-        call.route,
-        call.step,
-        call.hour,
-        (call.day + 3) % 7,  # 1970-01-01 was a Thursday
-        call.same_region,
-        call.shared_prefix,
-        call.presented_differs,
+    """Facts of the call itself, in the order of `feature.CALL_FACTS`, as one integer: each one more than its value."""
+    bits, weekday = FACT_BITS, (call.day + 3) % 7  # 1970-01-01 was a Thursday
+    return (
+        call.caller_class + 1
+        | call.callee_class + 1 << bits
+        | call.attestation + 1 << 2 * bits
+        | call.route + 1 << 3 * bits
+        | call.step + 1 << 4 * bits
+        | call.hour + 1 << 5 * bits
+        | weekday + 1 << 6 * bits
+        | call.same_region + 1 << 7 * bits
+        | call.shared_prefix + 1 << 8 * bits
+        | call.presented_differs + 1 << 9 * bits
     )
-    return sum(fact + 1 << FACT_BITS * i for i, fact in enumerate(facts))
 
 
 class History:
@@ -52,12 +53,13 @@ class History:
     vector asked for an earlier moment than the key's last one is that of the last one. Not thread-safe.
 
     Args:
-        features: names from the catalogue, in the order of the vector; the fewer, the quicker. Those of
-            `reports.REPORT_NAMES` too, if they are wanted.
+        features: names from the catalogue, in the order of the vector. Those of `reports.REPORT_NAMES` too, if they
+            are wanted.
         calls: calls held at most. When there is no room, the oldest is forgotten before its time, counted in `dropped`.
         numbers: numbers held at most. When there is no room, the one that is longest without a call goes, and is
             counted in `evicted` if anything was still known of it.
-        compiled: let Numba compile the kernel: some ten times as quick, and slower to start. The vectors are the same.
+        compiled: run the kernel as C, if that was built with the package; else it runs as it stands, in Python, some
+            twenty times slower. The vectors are the same, bit for bit.
     Raises: ValueError: if a feature is not in the catalogue or there is no room at all.
 
     >>> from callsieve.features import Call, Intake, Key
@@ -74,36 +76,23 @@ class History:
         *,
         calls: int = 2_000_000,
         numbers: int = 200_000,
-        compiled: bool = False,
+        compiled: bool = True,
     ) -> None:
         if calls < 1 or numbers < 2:
             raise ValueError(f"calls must be 1 or more and numbers 2 or more, got {calls} and {numbers}")
-        wanted = chosen(tuple(name for name in features if name not in REPORT_NAMES))
+        chosen(tuple(name for name in features if name not in REPORT_NAMES))  # refuses unknown ones
         self._reports = Reports() if set(features) & set(REPORT_NAMES) else None
-        order = [*(feature.name for feature in wanted), *(REPORT_NAMES if self._reports else ())]
+        order = [*NAMES, *(REPORT_NAMES if self._reports else ())]
         self._order = None if order == list(features) else [order.index(name) for name in features]
-        self._kernel = stream_kernel(wanted, compiled=compiled)
-        self._kernels = self._kernel.kernels
         self._features, self._most_calls, self._most_numbers = features, calls, numbers
         self.dropped = self.evicted = self.refused = 0
         self._moment = NEVER
-        self._keys: dict[str, dict[str, int]] = {kind.name: {} for kind in KINDS}
-        self._tokens: dict[str, list[str]] = {kind.name: [""] for kind in KINDS}
-        self._unentered: dict[tuple[int, int, int], int] = {}
-        used = {NUMBER, *(feature.role for feature in wanted)}
-        self._groups = [(i, name) for i, name in enumerate(GROUPS) if name in used]
-        self._rooms = {"held": rooms(held_sizes(calls))} | {
-            name: rooms(book_sizes(kernel, calls if name in used else 0, numbers if name in used else 0))
-            for name, kernel in self._kernels.items()
-        }
-        arrays = {name: as_arrays(views, compiled=compiled) for name, views in self._rooms.items()}
-        self._held, self._books = arrays["held"], {kind.name: arrays[kind.name] for kind in KINDS}
-        self._calls, self._counts = self._held[0], self._held[-1]
-        for name, book in self._books.items():
-            self._kernels[name].clear(book[0], 0)
-        self._group_room, self._row = room("i", len(GROUPS)), room("d", len(wanted))
-        self._group, self._out = as_arrays({"group": self._group_room, "row": self._row}, compiled=compiled)
-        self._nothing = array("d", [math.nan] * len(wanted))
+        self._driver = driver(calls, numbers, compiled=compiled)
+        self._calls, self._counts = self._driver.held["calls"], self._driver.held["counts"]
+        self._keys = {kind.name: Tokens() for kind in KINDS}
+        self._groups = [(i, name, attrgetter(TOKENS[name])) for i, name in enumerate(GROUPS)]
+        self._asked: KeyedCall | None = None
+        self._found = (0, 0)
 
     def save(self, path: Path) -> None:
         """Write all that is known into a file, whole or not at all."""
@@ -119,17 +108,13 @@ class History:
             "reports": [astuple(report) for report in self._reports.held] if self._reports else [],
             "sizes": {book: {name: size for name, (_, size) in used.items()} for book, used in sizes.items()},
         }
-        # A key that was given back keeps its place, but not its token.
-        tokens = {
-            kind: [token if self._keys[kind].get(token) == key else "" for key, token in enumerate(told)]
-            for kind, told in self._tokens.items()
-        }
-        arrays = (self._rooms[book][name][:size] for book, used in sizes.items() for name, (_, size) in used.items())
+        tokens = {kind: keys.tokens for kind, keys in self._keys.items()}
+        arrays = (self._arrays(book)[name][:size] for book, used in sizes.items() for name, (_, size) in used.items())
         snapshot.write(path, facts, tokens, arrays)
 
     @classmethod
     def load(
-        cls, path: Path, *, calls: int | None = None, numbers: int | None = None, compiled: bool = False
+        cls, path: Path, *, calls: int | None = None, numbers: int | None = None, compiled: bool = True
     ) -> History:
         """A history as it was saved.
 
@@ -152,17 +137,19 @@ class History:
             )
             for book, sizes in facts["sizes"].items():
                 for name, size in sizes.items():
-                    if size > len(found._rooms[book][name]):
+                    if size > len(found._arrays(book)[name]):
                         raise ValueError(f"{path}: holds more calls or numbers than there shall be room for")
-                    file.readinto(found._rooms[book][name][:size].cast("B"))  # type: ignore[attr-defined]
+                    file.readinto(found._arrays(book)[name][:size].cast("B"))  # type: ignore[attr-defined]
         found._take_over(facts, tokens)
         return found
 
+    def _arrays(self, book: str) -> dict[str, Any]:
+        return self._driver.held if book == "held" else self._driver.books[book]
+
     def _used(self) -> dict[str, Sizes]:
         used = {"held": held_used(self._counts)}
-        for name, kernel in self._kernels.items():
-            places = int(self._counts[stream.PLACES]) if name == NUMBER or name in dict(self._groups).values() else 0
-            used[name] = book_used(kernel, places, self._rooms[name]["counts"])
+        for name, layout in self._driver.layouts.items():
+            used[name] = book_used(layout, int(self._counts[stream.PLACES]), self._driver.books[name]["counts"])
         return used
 
     def _take_over(self, facts: dict[str, Any], tokens: dict[str, list[str]]) -> None:
@@ -172,15 +159,15 @@ class History:
             self.report(Report(*report))
         for name, count in facts["counters"].items():
             setattr(self, name, count)
-        self._tokens = tokens
-        for kind, told in tokens.items():
-            self._keys[kind] = {token: key for key, token in enumerate(told) if token}
-            self._kernels[kind].fill_table(self._books[kind])
-        for node in self._held[4][: self._counts[stream.WAITING]]:
-            place = int(node) >> 1
-            if not node & 1:
-                caller, callee = (int(self._held[1][place * stream.PARTIES + i]) for i in range(2))
-                self._unentered[(caller, callee, int(self._calls[place * FIELDS + START]))] = place
+        self._keys = {kind: Tokens(told) for kind, told in tokens.items()}
+        self._driver.fill_index()
+        for fill in self._driver.fill_table.values():
+            fill()
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the kernel runs as C."""
+        return self._driver.compiled
 
     @property
     def calls(self) -> int:
@@ -194,29 +181,22 @@ class History:
 
     def vector(self, call: KeyedCall) -> list[float]:
         """Feature values of `call` at its start, in the order of the features; NaN where unknown."""
-        numbers = self._keys[NUMBER]
-        caller, callee = numbers.get(call.caller, 0), numbers.get(call.callee, 0)
-        group = self._group_room
-        for i, name in self._groups:
-            token = key_of(call, name)
-            group[i] = -1 if token is None else self._keys[name].get(token, 0)
-        self._row[:] = self._nothing
-        facts = facts_of(call)
-        self._kernel.vector(
-            call.start, call.day, caller, callee, self._group, facts, self._out, *self._held, *self._books.values()
-        )
-        row: list[float] = self._row.tolist()
+        caller, callee = self._parties(call)
+        driver = self._driver
+        driver.vector(call.start, call.day, caller, callee, facts_of(call))
+        row: list[float] = driver.row.tolist()
         if self._reports:
             row += self._reports.vector(call)
         return row if self._order is None else [row[i] for i in self._order]
 
     def observe(self, call: KeyedCall) -> None:
         """Take in a call. One that is not over (`ring` or `talk` is None) is an attempt; its end may come later."""
+        caller, callee = self._parties(call)
+        place = self._driver.find(call.start, caller, callee) if caller and callee else windows.NONE
         over = call.ring is not None and call.talk is not None
-        place = self._find(call)
-        if place is None:
+        if place < 0:
             place = self._keep(call)
-            if place is None:
+            if place < 0:
                 self.refused += 1
                 return
         elif not over or self._calls[place * FIELDS + END] != NEVER:
@@ -224,8 +204,25 @@ class History:
         if over:
             ring, talk = call.ring or 0, call.talk or 0
             moment = call.start + ring + talk
-            known = max(moment, call.recorded or moment)
-            self._kernel.end(place, moment, talk, packed(call), known, self._calls, *self._held[3:])
+            self._driver.end(place, moment, talk, max(moment, call.recorded or moment), *said(call))
+
+    def advance(self, at: int) -> None:
+        """Let in what became known before a moment, as a vector of a call that starts then would."""
+        self._driver.advance(at)
+
+    def _parties(self, call: KeyedCall) -> tuple[int, int]:
+        """The keys of caller and callee; those of block, trunk and device go to `group`. 0 is nobody's, NONE of none.
+
+        A call is mostly taken in right after it was asked about: its keys are still there then.
+        """
+        if call is self._asked:
+            return self._found
+        key, group = self._keys[NUMBER].key, self._driver.group
+        for i, name, token_of in self._groups:
+            token = token_of(call)
+            group[i] = windows.NONE if token is None else self._keys[name].key(token)
+        self._asked, self._found = call, (key(call.caller), key(call.callee))
+        return self._found
 
     def report(self, report: Report) -> None:
         """Take in what a person said of a number; kept only if a feature asks for it."""
@@ -237,106 +234,75 @@ class History:
 
         Its calls stay in the windows of those whom it called or who called it, under no name, until they leave them.
         """
-        key = self._keys[NUMBER].pop(token, None)
-        if key is not None:
-            self._tokens[NUMBER][key] = ""
+        self._asked = None
+        keys = self._keys[NUMBER]
+        keys.remove(keys.key(token))
         if self._reports:
             held, self._reports = self._reports.held, Reports()
             for report in held:
                 if token not in (report.number, report.reporter):
                     self._reports.observe(report)
 
-    def _find(self, call: KeyedCall) -> int | None:
-        """The place of a call that is held already."""
-        numbers = self._keys[NUMBER]
-        caller, callee = numbers.get(call.caller, 0), numbers.get(call.callee, 0)
-        if not caller or not callee:
-            return None
-        place = self._unentered.get((caller, callee, call.start))
-        if place is not None and self._holds(place, caller, callee, call.start):
-            return place
-        found = self._kernels[NUMBER].find_call(caller, callee, call.start, self._calls, self._books[NUMBER])
-        return int(found) if found >= 0 else None
-
-    def _holds(self, place: int, caller: int, callee: int, start: int) -> bool:
-        parties = self._held[1]
-        first = place * stream.PARTIES
-        return bool(
-            parties[first] == caller and parties[first + 1] == callee and self._calls[place * FIELDS + START] == start
-        )
-
-    def _keep(self, call: KeyedCall) -> int | None:
-        """Give a new call a place, if there is room."""
+    def _keep(self, call: KeyedCall) -> int:
+        """Give a new call a place; NONE if there is no room."""
         while self._counts[stream.HELD] >= self._most_calls:
             if not self._drop():
-                return None
+                return windows.NONE
         self._moment = max(self._moment, call.start)
-        caller = self._key(NUMBER, call.caller)
-        callee = self._key(NUMBER, call.callee, spare=caller)
+        caller, callee = self._parties(call)
+        if not caller:
+            caller = self._key(NUMBER, call.caller)
+            callee = self._keys[NUMBER].key(call.callee)  # it may have had to make room
+        callee = callee or self._key(NUMBER, call.callee, spare=caller)
         if not caller or not callee:
-            return None
-        group = self._group_room
-        for i, name in self._groups:
-            token = key_of(call, name)
-            group[i] = 0 if token is None else self._key(name, token)
-        known = attempt_known(call)
-        place = self._kernel.keep(
-            call.start, packed(call), known, caller, callee, self._group, *self._held, *self._books.values()
-        )
-        self._unentered[(caller, callee, call.start)] = int(place)
-        if len(self._unentered) > 64 + 2 * self._counts[stream.WAITING]:
-            self._unentered = {
-                told: place
-                for told, place in self._unentered.items()
-                if self._holds(place, *told) and not self._calls[place * FIELDS + FACTS] >> BEGUN & 1
-            }
-        return int(place)
+            return windows.NONE
+        group = self._driver.group
+        for i, name, token_of in self._groups:
+            if group[i] == 0:
+                group[i] = self._key(name, token_of(call))
+        self._found = caller, callee
+        return int(self._driver.keep(call.start, attempt_known(call), caller, callee, *said(call)))
 
     def _drop(self) -> bool:
         """Forget the oldest call, if it must be before its time; false if there is none that can go."""
         held = self.calls
-        self._kernel.advance(self._moment, *self._held, *self._books.values())
+        self._driver.advance(self._moment)
         if self.calls < held:
             return True
-        dropped = bool(self._kernel.drop_oldest(*self._held[:3], self._counts, *self._books.values()))
+        dropped = bool(self._driver.drop_oldest())
         self.dropped += dropped
         return dropped
 
     def _key(self, kind: str, token: str, spare: int = 0) -> int:
         """The key of a token; 0 if there is no room. A new one may take the place of an idle one other than `spare`."""
-        key = self._keys[kind].get(token)
-        if key is not None:
+        keys = self._keys[kind]
+        key = keys.key(token)
+        if key:
             return key
-        book, kernel = self._books[kind], self._kernels[kind]
-        while not (key := int(kernel.new_key(book))):
-            idle = int(self._rooms[kind]["counts"][live.IDLE_FIRST])
+        while not (key := int(self._driver.new_key[kind]())):
+            idle = int(self._driver.books[kind]["counts"][live.IDLE_FIRST])
             if idle and idle != spare:
                 self._evict(kind, idle)
             elif not self._drop():
                 return 0
-        tokens = self._tokens[kind]
-        tokens += [""] * (key + 1 - len(tokens))
-        tokens[key] = token
-        self._keys[kind][token] = key
+        keys.add(token, key)
         return key
 
     def _evict(self, kind: str, key: int) -> None:
         """Forget a key that has no call."""
-        self._keys[kind].pop(self._tokens[kind][key], None)  # one that was forgotten has no name
+
+        self._asked = None
+        self._keys[kind].remove(key)
         if kind == NUMBER:
-            clock = self._rooms[kind]["state"][key * self._kernels[kind].STATE + CLOCK]
+            clock = self._driver.books[kind]["state"][key * self._driver.layouts[kind].STATE + CLOCK]
             self.evicted += int(clock > self._moment - DAYS_REMEMBERED * DAY_MS)
-        self._kernels[kind].free_key(key, self._books[kind])
+        self._driver.free_key[kind](key)
 
 
-def key_of(call: KeyedCall, group: str) -> str | None:
-    """The token of a call's block, trunk or device."""
-    return call.caller_block if group == "block" else call.trunk if group == "trunk" else call.device
-
-
-def packed(call: KeyedCall) -> int:
-    """The facts of a call as its events carry them."""
-    return int(pack(call.outcome, call.released_by, call.hour, call.day, call.step, call.same_region, call.ring or 0))
+def said(call: KeyedCall) -> tuple[int, int, int, int, int, int, int]:
+    """What `windows.pack` makes the facts of a call's events of."""
+    ring = call.ring or 0
+    return call.outcome, call.released_by, call.hour, call.day, call.step, call.same_region, ring
 
 
 def attempt_known(call: KeyedCall) -> int:

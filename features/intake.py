@@ -56,9 +56,11 @@ class Known:
     token: str
     block: str
     kind: int = field(init=False)
+    significant: tuple[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", _CLASS[self.number.kind])
+        object.__setattr__(self, "significant", plan.significant(self.number))
 
 
 class Intake:
@@ -123,7 +125,7 @@ class Intake:
             caller_class=caller.kind,
             callee_class=callee.kind,
             same_region=plan.same_region(caller.number, callee.number),
-            shared_prefix=plan.shared_prefix(caller.number, callee.number),
+            shared_prefix=plan.shared_digits(caller.significant, callee.significant),
             step=plan.step(previous.number if previous else None, callee.number),
             presented_differs=_differs(caller, network),
             attestation=category("attestation", call.attestation),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .probing import home
 from .replay import clear, emit_in, emit_out
 from .windows import (
     CLOCK,
@@ -32,11 +33,6 @@ Book = Any
 # the order in which they lost their last one).
 PAIRS, FREE_PAIR, KEYS, FREE_KEY, IDLE_FIRST, IDLE_LAST = range(6)
 COUNTS = 6
-
-
-def home(wanted: int, mask: int) -> int:
-    """Where a pair's place is looked for first."""
-    return (wanted ^ wanted >> 29) * 0x9E3779B1 >> 11 & mask
 
 
 def find(key: int, other: int, pair_keys: Ints, table: Ints) -> int:
@@ -184,18 +180,6 @@ def tell(
         emit_out(moment, state, key * STATE, calls, pairs, pair, facts, out, row)
     else:
         emit_in(moment, state, key * STATE, calls, pairs, pair, facts, out, row)
-
-
-def find_call(key: int, other: int, start: int, calls: Ints, book: Book) -> int:
-    """The place of an outgoing call that has entered a number's history; NONE if there is none."""
-    state, links, pair_of, _, pair_keys, _, table, _, _, _, _ = book
-    pair = table[find(key, other, pair_keys, table)] * PAIR
-    node = state[key * STATE + ENDS + 3]
-    while pair > 0 and node >= 0 and calls[(node >> SHIFT) * FIELDS] >= start:
-        if calls[(node >> SHIFT) * FIELDS] == start and pair_of[node >> 1] == pair:
-            return int(node >> SHIFT)
-        node = links[2 * node]
-    return NONE
 
 
 def remove(node: int, key: int, calls: Ints, book: Book) -> None:

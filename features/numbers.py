@@ -92,8 +92,12 @@ def shared_prefix(a: Number, b: Number) -> int:
 
     Numbers of different countries share none.
     """
-    country_a, digits_a = significant(a)
-    country_b, digits_b = significant(b)
+    return shared_digits(significant(a), significant(b))
+
+
+def shared_digits(a: tuple[str, str], b: tuple[str, str]) -> int:
+    """The same of two numbers as `significant` gives them."""
+    (country_a, digits_a), (country_b, digits_b) = a, b
     if not digits_a or not digits_b:
         return UNKNOWN
     if country_a != country_b:

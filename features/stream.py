@@ -1,17 +1,19 @@
 """The moment's driver of the kernel: calls as they come, and the vector of a call at ring time.
 
 Each held call has a place in `calls`, in `parties` (its keys: caller, callee, block, trunk, device; 0 for none) and
-in the queue `after`, oldest first. An event waits in a heap until it is known. The functions of the four kinds of
-history stand here under their kind's name; `engine.py` puts them in.
+in the queue `after`, oldest first; `index` finds it by its start, caller and callee. An event waits in a heap until it
+is known. The functions of the four kinds of history stand here under their kind's name; `engine.py` puts them in.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from .heap import pop, push
 from .live import Book
-from .windows import BEGUN, DAY_MS, END, FACTS, FIELDS, NEVER, NONE, OF_ATTEMPT, OVER, START, TALK, WEEK, Ints
+from .probing import home
+from .windows import BEGUN, DAY_MS, END, FACTS, FIELDS, NEVER, NONE, OF_ATTEMPT, OVER, START, TALK, WEEK, Ints, pack
 
 if TYPE_CHECKING:  # `engine.py` gives each kind of history its own
     from .live import hold as block_hold
@@ -50,8 +52,8 @@ WIDTH = 0
 
 
 def advance(
-    at: int, calls: Ints, parties: Ints, after: Ints, times: Ints, nodes: Ints, counts: Ints, number: Book, block: Book,
-    trunk: Book, device: Book,
+    at: int, calls: Ints, parties: Ints, after: Ints, times: Ints, nodes: Ints, counts: Ints, index: Ints, number: Book,
+    block: Book, trunk: Book, device: Book,
 ) -> None:  # fmt: skip
     """Let in every event that became known before `at`, and forget what no window reaches any more."""
     size = counts[WAITING]
@@ -63,7 +65,7 @@ def advance(
     while counts[HELD] > 0 and is_past(counts[FIRST], at, calls):
         place = counts[FIRST]
         move_all_on(at, place, calls, parties, number, block, trunk, device)
-        forget(place, parties, after, counts, number, block, trunk, device)
+        forget(place, calls, parties, after, counts, index, number, block, trunk, device)
 
 
 def is_past(place: int, at: int, calls: Ints) -> bool:
@@ -105,10 +107,12 @@ def move_all_on(
 
 
 def forget(
-    place: int, parties: Ints, after: Ints, counts: Ints, number: Book, block: Book, trunk: Book, device: Book
-) -> None:
+    place: int, calls: Ints, parties: Ints, after: Ints, counts: Ints, index: Ints, number: Book, block: Book,
+    trunk: Book, device: Book,
+) -> None:  # fmt: skip
     """Give back the place of the oldest call."""
     own = place * PARTIES
+    unlist(place, calls, parties, index)
     number_release(place, 0, parties[own + CALLER], number)
     number_release(place, 1, parties[own + CALLEE], number)
     if BLOCK_COLUMN >= 0 and parties[own + BLOCK] > 0:
@@ -124,8 +128,9 @@ def forget(
 
 
 def drop_oldest(
-    calls: Ints, parties: Ints, after: Ints, counts: Ints, number: Book, block: Book, trunk: Book, device: Book
-) -> bool:
+    calls: Ints, parties: Ints, after: Ints, counts: Ints, index: Ints, number: Book, block: Book, trunk: Book,
+    device: Book,
+) -> bool:  # fmt: skip
     """Make room: forget the oldest call before its time. False if that must wait until it is known."""
     place = counts[FIRST]
     own = place * PARTIES
@@ -142,13 +147,62 @@ def drop_oldest(
             trunk_remove(2 * place + kind, parties[own + TRUNK], calls, trunk)
         if DEVICE_COLUMN >= 0 and parties[own + DEVICE] > 0:
             device_remove(2 * place + kind, parties[own + DEVICE], calls, device)
-    forget(place, parties, after, counts, number, block, trunk, device)
+    forget(place, calls, parties, after, counts, index, number, block, trunk, device)
     return True
 
 
+def slot_of(start: int, caller: int, callee: int, calls: Ints, parties: Ints, index: Ints) -> int:
+    """The slot of the index that holds a call, or could; what it holds is one more than the call's place."""
+    mask = len(index) - 1
+    slot = home((caller << 32 | callee) ^ start, mask)
+    while index[slot] > 0:
+        own = (index[slot] - 1) * PARTIES
+        if (
+            calls[(index[slot] - 1) * FIELDS + START] == start
+            and parties[own + CALLER] == caller
+            and parties[own + CALLEE] == callee
+        ):
+            break
+        slot = slot + 1 & mask
+    return int(slot)
+
+
+def find(start: int, caller: int, callee: int, calls: Ints, parties: Ints, index: Ints) -> int:
+    """The place of a held call; NONE if it is not held."""
+    return int(index[slot_of(start, caller, callee, calls, parties, index)]) - 1
+
+
+def unlist(place: int, calls: Ints, parties: Ints, index: Ints) -> None:
+    """Take a call out of the index, moving up what stands behind it (linear probing without tombstones)."""
+    own = place * PARTIES
+    mask = len(index) - 1
+    slot = slot_of(calls[place * FIELDS + START], parties[own + CALLER], parties[own + CALLEE], calls, parties, index)
+    behind = slot + 1 & mask
+    while index[behind] > 0:
+        other = index[behind] - 1
+        own = other * PARTIES
+        wished = home((parties[own + CALLER] << 32 | parties[own + CALLEE]) ^ calls[other * FIELDS + START], mask)
+        if (behind - wished & mask) >= (behind - slot & mask):
+            index[slot] = index[behind]
+            slot = behind
+        behind = behind + 1 & mask
+    index[slot] = 0
+
+
+def fill_index(calls: Ints, parties: Ints, after: Ints, counts: Ints, index: Ints) -> None:
+    """Put every held call into an empty index."""
+    place = counts[FIRST]
+    for _ in range(counts[HELD]):
+        own = place * PARTIES
+        slot = slot_of(calls[place * FIELDS + START], parties[own], parties[own + CALLEE], calls, parties, index)
+        index[slot] = place + 1
+        place = after[place]
+
+
 def keep(
-    start: int, facts: int, known: int, caller: int, callee: int, group: Ints, calls: Ints, parties: Ints, after: Ints,
-    times: Ints, nodes: Ints, counts: Ints, number: Book, block: Book, trunk: Book, device: Book,
+    start: int, known: int, caller: int, callee: int, outcome: int, released_by: int, hour: int, day: int, step: int,
+    same_region: int, ring: int, group: Ints, calls: Ints, parties: Ints, after: Ints, times: Ints, nodes: Ints,
+    counts: Ints, index: Ints, number: Book, block: Book, trunk: Book, device: Book,
 ) -> int:  # fmt: skip
     """Give a new call a place; its attempt waits until it is known."""
     if counts[FREE] > 0:
@@ -160,10 +214,11 @@ def keep(
     calls[place * FIELDS + START] = start
     calls[place * FIELDS + END] = NEVER
     calls[place * FIELDS + TALK] = 0
-    calls[place * FIELDS + FACTS] = facts
+    calls[place * FIELDS + FACTS] = pack(outcome, released_by, hour, day, step, same_region, ring)
     own = place * PARTIES
     parties[own + CALLER] = caller
     parties[own + CALLEE] = callee
+    index[slot_of(start, caller, callee, calls, parties, index)] = place + 1
     for i in range(3):
         parties[own + BLOCK + i] = group[i]
     number_hold(place, 0, caller, callee, number)
@@ -185,9 +240,11 @@ def keep(
 
 
 def end(
-    place: int, moment: int, talk: int, facts: int, known: int, calls: Ints, times: Ints, nodes: Ints, counts: Ints
-) -> None:
+    place: int, moment: int, talk: int, known: int, outcome: int, released_by: int, hour: int, day: int, step: int,
+    same_region: int, ring: int, calls: Ints, times: Ints, nodes: Ints, counts: Ints,
+) -> None:  # fmt: skip
     """A held call is over: its outcome waits until it is known."""
+    facts = pack(outcome, released_by, hour, day, step, same_region, ring)
     own = place * FIELDS
     calls[own + END] = moment
     calls[own + TALK] = talk
@@ -196,12 +253,15 @@ def end(
 
 
 def vector(
-    at: int, day: int, caller: int, callee: int, group: Ints, facts: int, out: Any, calls: Ints, parties: Ints,
-    after: Ints, times: Ints, nodes: Ints, counts: Ints, number: Book, block: Book, trunk: Book, device: Book,
+    at: int, day: int, caller: int, callee: int, facts: int, group: Ints, out: Any, calls: Ints, parties: Ints,
+    after: Ints, times: Ints, nodes: Ints, counts: Ints, index: Ints, number: Book, block: Book, trunk: Book,
+    device: Book,
 ) -> None:  # fmt: skip
     """Write the vector of a call that starts at `at`. Keys that nobody has heard of are 0. `group` holds NONE for a
-    call that has no such key: then its part of `out` is left as it is."""
-    advance(at, calls, parties, after, times, nodes, counts, number, block, trunk, device)
+    call that has no such key: then nothing is known of one."""
+    advance(at, calls, parties, after, times, nodes, counts, index, number, block, trunk, device)
+    for i in range(WIDTH):
+        out[i] = math.nan
     if caller > 0:
         number_move_on(at, day, caller, calls, number)
     if CALLER_COLUMN >= 0:

@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -203,7 +203,7 @@ def _certificate_json(certificate: Certificate) -> dict[str, Any]:
 
 def _moment(value: Any, where: str) -> str:
     try:
-        moment = datetime.strptime(as_text(value, where), _MOMENT).replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(as_text(value, where))
     except ValueError:
         moment = None
     if moment is None or moment.strftime(_MOMENT) != value:

@@ -22,11 +22,12 @@ from bisect import bisect_left
 from collections import Counter, OrderedDict
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from ..features.history import History
-from ..features.intake import Intake, category, milliseconds
+from ..features.intake import Intake
 from ..features.records import Call, KeyedCall
+from .air import Air, is_over
 from .caselog import CASES, evidence, evidence_to_line
 from .clock import Clock
 from .events import CALLS, REPORTS, Report, call_from_line, call_to_line, report_to_line
@@ -38,7 +39,7 @@ from .swap import Swap
 
 DEADLINE = 0.020  # seconds
 AHEAD = 60.0  # seconds after now at which a call may start or end
-PENDING, RECENT = 200_000, 4_096  # calls in the air that are remembered, and verdicts that can be explained
+RECENT = 4_096  # verdicts that can be explained
 LONGEST = 256  # characters of a text of a call
 JOURNAL_BYTES = 256 << 20  # of events, until a snapshot takes their place
 CASES_BYTES = 64 << 20  # of evidence in one file
@@ -79,7 +80,7 @@ class Live:
         deadline: float = DEADLINE,
         calls: int = 2_000_000,
         numbers: int = 200_000,
-        compiled: bool = False,
+        compiled: bool = True,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
         """Take up the state in a folder, or begin one there; it belongs to one process at a time.
@@ -92,7 +93,6 @@ class Live:
         Raises:
             ValueError: if another process has the folder.
             OSError: if it cannot be read.
-            ImportError: if the history shall be compiled and Numba is not installed.
         """
         self.judge, self.deadline = judge, deadline
         self.counts = dict.fromkeys(COUNTED, 0)
@@ -103,9 +103,7 @@ class Live:
         self.found, self.saved = Found(), [0, 0]
         self._intake, self._folder, self._most = intake, folder, journal_bytes
         self._lock, self._clock = threading.Lock(), Clock()
-        # Calls in the air: by numbers as written, and those of an earlier process by tokens.
-        self._pending: OrderedDict[tuple[str, str, float], KeyedCall] = OrderedDict()
-        self._left: OrderedDict[tuple[str, str, int], KeyedCall] = OrderedDict()
+        self._air = Air(intake)
         self._recent: OrderedDict[str, tuple[Scorer, array[float], KeyedCall, Verdict]] = OrderedDict()
         self._child: tuple[int, int] | None = None
         self._forgotten: list[Request] = []  # in memory, and on disk when the next snapshot is there
@@ -162,7 +160,7 @@ class Live:
             if self._is_ahead(call):
                 raise Ahead("call: expected one that does not start or end after now")
             try:
-                self._keep(call, self._over(_checked(call)))
+                self._keep(call, self._air.keyed(_checked(call)))
             except Exception:
                 self.counts["faults"] += 1
                 raise
@@ -198,8 +196,7 @@ class Live:
         with self._lock:
             self.history.forget(token)
             self._intake.forget(token)
-            _drop_calls_of(token, self._pending)
-            _drop_calls_of(token, self._left)
+            self._air.forget(token)
             for case in [case for case, kept in self._recent.items() if token in (kept[2].caller, kept[2].callee)]:
                 del self._recent[case]
 
@@ -244,7 +241,7 @@ class Live:
     def _judged(self, call: Call) -> Verdict:
         if self._is_ahead(_checked(call)):
             return self._pass("no score: the call starts or ends after now")
-        keyed = self._known(call) or self._intake(call)
+        keyed = self._air.known(call) or self._intake(call)
         scorer, self.history.last = self.judge.scorer, None
         verdict = self.judge.score(self.history, keyed)
         if scorer is not None and self.history.last is not None:
@@ -266,7 +263,8 @@ class Live:
         took = time.monotonic() - began
         self.counts["attempts"] += 1
         self.actions[verdict.action] += 1
-        self.rules.update(fact.rule for fact in verdict.rules)
+        for fact in verdict.rules:
+            self.rules[fact.rule] += 1
         self.latency[bisect_left(BOUNDS, took)] += 1
         self.seconds += took
         if verdict.action != "pass":
@@ -278,51 +276,18 @@ class Live:
         model, until = (scorer.bundle.model_id, scorer.bundle.valid_until) if scorer else ("", "")
         return Verdict("pass", math.nan, "", None, None, (), status, "", model, until)
 
-    def _known(self, call: Call) -> KeyedCall | None:
-        """A call that is in the air as it was keyed: keyed again, it would follow itself in what its caller dialled."""
-        found = self._pending.get((call.caller, call.callee, call.start))
-        if found is None and self._left:
-            caller, callee = (self._intake.token("number", text) or "" for text in (call.caller, call.callee))
-            return self._left.get((caller, callee, milliseconds("start", call.start)))
-        return found
-
-    def _over(self, call: Call) -> KeyedCall:
-        begun = self._known(call)
-        if begun is None:
-            return self._intake(call)
-        return replace(
-            begun,
-            ring=None if call.ring is None else milliseconds("ring", call.ring),
-            talk=None if call.talk is None else milliseconds("talk", call.talk),
-            recorded=None if call.recorded is None else milliseconds("recorded", call.recorded),
-            outcome=category("outcome", call.outcome),
-            released_by=category("released_by", call.released_by),
-        )
-
     def _keep(self, call: Call, keyed: KeyedCall) -> None:
         self.history.observe(keyed)
         self.journal.add(call_to_line(keyed))
-        named = (call.caller, call.callee, call.start)
-        if keyed.ring is not None and keyed.talk is not None:
-            self._pending.pop(named, None)
-            self._left.pop((keyed.caller, keyed.callee, keyed.start), None)
-        elif named in self._pending:
-            self.counts["repeats"] += 1
-        else:
-            self._pending[named] = keyed
-            if len(self._pending) > PENDING:
-                self._pending.popitem(last=False)
+        self.counts["repeats"] += self._air.note(call, keyed)
 
     def _take_back(self, call: KeyedCall) -> None:
-        """An event of an earlier process."""
+        """An event of an earlier process. An attempt is asked about again: so windows move on as they did then, and no
+        call after the start waits for all of them."""
+        if not is_over(call):
+            self.history.vector(call)
         self.history.observe(call)
-        named = (call.caller, call.callee, call.start)
-        if call.ring is not None and call.talk is not None:
-            self._left.pop(named, None)
-        else:
-            self._left[named] = call
-            if len(self._left) > PENDING:
-                self._left.popitem(last=False)
+        self._air.note_left(call)
 
     def _is_ahead(self, call: Call) -> bool:
         """Whether a call is of the future, and count it. A time that is no number is not ahead: it is a fault."""
@@ -383,11 +348,6 @@ class Live:
         self._forgotten = []
 
 
-def _drop_calls_of(token: str, held: OrderedDict[Any, KeyedCall]) -> None:
-    for named in [named for named, call in held.items() if token in (call.caller, call.callee)]:
-        del held[named]
-
-
 class Recalling(History):
     """A history that remembers the vector it gave last."""
 
@@ -401,8 +361,8 @@ class Recalling(History):
 
 def _checked(call: Call) -> Call:
     """The same call; ValueError if a text of it is so long that it would fill the memory of texts."""
-    for name in _TEXTS:
-        text = getattr(call, name)
+    texts = (call.caller, call.callee, call.network_caller, call.trunk, call.operator, call.device, call.place)
+    for name, text in zip(_TEXTS, texts, strict=True):
         if text is not None and len(text) > LONGEST:
             raise ValueError(f"call: {name} must have at most {LONGEST} characters")
     return call

@@ -212,14 +212,19 @@ BY_NAME = {rule.name: rule for rule in RULES}
 ACTING = tuple(rule.name for rule in RULES if rule.kind != GUARD)
 
 
-def hits(found: Situation, terms: Terms) -> tuple[Rule, ...]:
-    """The rules that one call meets, in order."""
-    return tuple(rule for rule in RULES if rule.when(found, terms))
+# Without registers nothing that they say is known, and no rule of theirs holds.
+UNREGISTERED = tuple(rule for rule in RULES if rule.kind != REGISTER)
+
+
+def hits(found: Situation, terms: Terms, rules: tuple[Rule, ...] = RULES) -> tuple[Rule, ...]:
+    """Which of the rules one call meets, in order."""
+    return tuple([rule for rule in rules if rule.when(found, terms)])
 
 
 def facts(found: Situation, terms: Terms, registers: Registers | None) -> tuple[Fact, ...]:
     """The same with their evidence."""
-    return tuple(_fact(rule, found, terms, registers) for rule in hits(found, terms))
+    met = hits(found, terms, UNREGISTERED if registers is None else RULES)
+    return tuple([_fact(rule, found, terms, registers) for rule in met])
 
 
 def _fact(rule: Rule, found: Situation, terms: Terms, registers: Registers | None) -> Fact:

@@ -7,7 +7,6 @@ import gc
 import logging
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 try:
@@ -106,7 +105,7 @@ def serve(
         key: of the tokens of numbers.
         keys: file of the keys that clients show (`access.add_key`).
         state: folder of what must outlive the process.
-        compiled: have Numba compile the history, if it is installed.
+        compiled: run the kernel of the history as C, if that was built.
 
     Raises:
         ValueError: if a file is not what it must be, or another process serves from `state`.
@@ -114,12 +113,10 @@ def serve(
     """
 
     def begin() -> Live:
-        make = partial(Live, judge, Intake(key, zone), state, deadline=deadline, calls=calls, numbers=numbers)
-        try:
-            live = make(compiled=compiled)
-        except ImportError:
-            _LOG.warning("Numba is not installed: the history is interpreted, some ten times slower")
-            live = make()
+        room = {"calls": calls, "numbers": numbers}
+        live = Live(judge, Intake(key, zone), state, deadline=deadline, compiled=compiled, **room)
+        if compiled and not live.history.compiled:
+            _LOG.warning("the kernel was not built as C: the history is interpreted, some twenty times slower")
         if live.refusal is not None:
             _LOG.error("what was known before is lost: %s", live.refusal)
         _warm(judge)

@@ -216,10 +216,11 @@ def _check_shape(tree: Tree) -> None:
 
 def _check_counts(tree: Tree) -> None:
     """A node holds the calls of its two children: contributions are weighted by these counts."""
-    for node, children in enumerate(zip(tree.left, tree.right, strict=True)):
-        count = sum(tree.node_count[child] if child > 0 else tree.leaf_count[~child] for child in children)
-        if count != tree.node_count[node]:
-            raise ValueError(f"node {node}: internal_count must be {count}, the sum of its children")
+    counts = tree.node_count + tree.leaf_count[::-1]  # the leaf ~c stands c places from the end
+    sums = [counts[left] + counts[right] for left, right in zip(tree.left, tree.right, strict=True)]
+    if sums != tree.node_count:
+        node, count = next((node, count) for node, count in enumerate(sums) if count != tree.node_count[node])
+        raise ValueError(f"node {node}: internal_count must be {count}, the sum of its children")
 
 
 def _check_sets(tree: Tree, sets: int, levels: Mapping[int, int] | None) -> None:
@@ -318,6 +319,8 @@ def _integers(text: str, count: int, low: int, high: int, what: str) -> list[int
 
 def _thresholds(text: str, count: int) -> list[float]:
     """Thresholds of nodes. LightGBM writes "known or missing?" as a split at inf."""
+    if "inf" not in text:
+        return _reals(text, count, "threshold")
     finite = " ".join("0" if word == "inf" else word for word in text.split(" "))
     values = _reals(finite, count, "threshold")
     return [math.inf if word == "inf" else value for word, value in zip(text.split(" "), values, strict=True)]

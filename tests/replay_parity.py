@@ -66,7 +66,7 @@ def compare(calls):
 
 def stream(singles):
     """Ask about every call as it rings, and tell what becomes known when it does."""
-    history = History(calls=2 * len(singles), numbers=len(singles), compiled=True)
+    history = History(calls=2 * len(singles), numbers=len(singles))
     rows = np.empty((len(singles), len(NAMES)))
     for _, event, row in sorted(events(singles)):
         call = singles[row]

@@ -116,7 +116,8 @@ def test_what_is_copied_is_there_and_is_all_of_the_distribution():
         taken |= set(sources)
     project = PROJECT["project"]
     folders = set(PROJECT["tool"]["setuptools"]["package-dir"].values())
-    assert taken == folders | {"pyproject.toml", "constraints.txt", project["readme"], *project["license-files"]}
+    files = {"pyproject.toml", "setup.py", "constraints.txt", project["readme"], *project["license-files"]}
+    assert taken == folders | files
     for name in ("number.key", "api.keys", ".git", ".venv", "callsieve-demo", "tests", "mlflow.db"):
         assert ignored(name), name
 

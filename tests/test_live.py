@@ -14,6 +14,7 @@ from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.intake import Intake
 from callsieve.features.records import Call
 from callsieve.features.table import vectors
+from callsieve.serving import air
 from callsieve.serving import live as live_module
 from callsieve.serving.clock import SETTLED, Clock
 from callsieve.serving.events import Report, call_from_line, call_to_line, read_reports
@@ -135,9 +136,9 @@ def test_a_call_in_the_air_is_ended_after_a_restart(swap, calls, tmp_path):
     first.attempt(attempt_of(call))
     first.close()
     second = begin(swap, tmp_path / "state")
-    assert len(second._left) == 1
+    assert len(second._air._left) == 1
     second.end(call)
-    assert not second._left
+    assert not second._air._left
     assert second.history.calls == 1
     second.close()
 
@@ -318,12 +319,12 @@ def test_a_clock_that_jumps_is_not_believed_until_it_stays(monkeypatch):
 
 
 def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
-    monkeypatch.setattr(live_module, "PENDING", 10)
+    monkeypatch.setattr(air, "MOST", 10)
     monkeypatch.setattr(live_module, "RECENT", 5)
     live = begin(swap, tmp_path / "state", calls=20, numbers=12)
     for call in calls:
         live.attempt(attempt_of(call))
-    assert (len(live._pending), len(live._recent)) == (10, 5)
+    assert (len(live._air._begun), len(live._recent)) == (10, 5)
     assert live.history.calls <= 20
     assert live.history.numbers <= 12
     live.close()

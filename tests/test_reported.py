@@ -62,7 +62,7 @@ def test_a_model_with_other_features_is_trained_scored_and_served(with_reports, 
 
 def online(scorer, evidence):
     """The raw score of the last call, by a stream of all calls and reports before it."""
-    history = History(scorer.features, calls=200_000, numbers=20_000, compiled=True)
+    history = History(scorer.features, calls=200_000, numbers=20_000)
     *earlier, last = keyed_calls(evidence.calls)
     for call in earlier:
         history.observe(call)

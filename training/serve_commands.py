@@ -29,7 +29,7 @@ def serve(
     deadline: Annotated[float, typer.Option(help="Milliseconds for a verdict; then the answer is pass.")] = 20.0,
     calls: Annotated[int, typer.Option(help="Calls in memory at most.")] = 2_000_000,
     numbers: Annotated[int, typer.Option(help="Numbers in memory at most.")] = 200_000,
-    compiled: Annotated[bool, typer.Option(help="Use Numba, if it is installed.")] = True,
+    compiled: Annotated[bool, typer.Option(help="Run the kernel of the history as C, if that was built.")] = True,
 ) -> None:
     """Serve verdicts over HTTP: score, observe, report, explain, and a page for operators."""
     from ..features.pseudonyms import read_key

@@ -1,0 +1,79 @@
+"""The kernel as C, if it was built: a library without Python in it, beside this file (`setup.py` builds it).
+
+It is of one version of the sources: a library of any other one is left alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from . import engine
+from .catalogue import FEATURES
+from .program import KINDS
+
+SAID = ("outcome", "released_by", "hour", "day", "step", "same_region", "ring")
+# What the library offers: functions of a stream, by the arguments that are not memory, and of each kind of history.
+OF_STREAM: dict[str, tuple[str, ...]] = {
+    "vector": ("at", "day", "caller", "callee", "facts"),
+    "keep": ("start", "known", "caller", "callee", *SAID),
+    "end": ("place", "moment", "talk", "known", *SAID),
+    "find": ("start", "caller", "callee"),
+    "advance": ("at",),
+    "drop_oldest": (),
+    "fill_index": (),
+}
+OF_KIND: dict[str, tuple[str, ...]] = {"new_key": (), "free_key": ("key",), "fill_table": (), "clear": ()}
+GIVES = {"keep", "find", "drop_oldest", "new_key"}  # an integer; the others give nothing
+FOLDER = Path(__file__).parent
+
+
+class Library:
+    """The library."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises: OSError, ValueError: if it is none."""
+        # Not CDLL: to let go of the interpreter's lock for some microseconds would hand it to another thread each time.
+        self._library = ctypes.PyDLL(str(path))
+        self.version = (ctypes.c_char * 64).in_dll(self._library, "callsieve_version").value.decode()
+
+    def bound(self, held: Any, books: Any, group: Any, row: Any) -> dict[str, Any]:
+        """The functions, knowing these arrays (memoryviews, which must outlive them)."""
+        arrays = [*held.values(), *(array for book in books.values() for array in book.values()), group, row]
+        told = [word for array in arrays for word in (ctypes.addressof(ctypes.c_char.from_buffer(array)), len(array))]
+        memory = (ctypes.c_int64 * len(told))(*told)
+        for name in books:
+            self._function(f"{name}_clear", "clear", (), memory)()
+        found = {name: self._function(name, name, given, memory) for name, given in OF_STREAM.items()}
+        for name, given in OF_KIND.items():
+            found[name] = {kind: self._function(f"{kind}_{name}", name, given, memory) for kind in books}
+        del found["clear"]
+        return found
+
+    def _function(self, label: str, name: str, given: tuple[str, ...], memory: Any) -> Any:
+        function = ctypes.PYFUNCTYPE(
+            ctypes.c_int64 if name in GIVES else None, ctypes.c_void_p, *[ctypes.c_int64] * len(given)
+        )((f"callsieve_{label}", self._library))
+        found = partial(function, ctypes.addressof(memory))
+        found.memory = memory  # type: ignore[attr-defined] # kept for as long as the function
+        return found
+
+
+@cache
+def library() -> Library | None:
+    """The library; None if it was not built, or of other sources."""
+    try:
+        found = Library(FOLDER / "kernel.library")
+    except (OSError, ValueError):
+        return None
+    return found if found.version == fingerprint() else None
+
+
+def fingerprint() -> str:
+    """Hash of all that the library is made of."""
+    written = [repr(engine.declared(kind, FEATURES)) for kind in KINDS] + [repr(engine.columns(FEATURES))]
+    told = [engine.version(), (FOLDER / "as_c.py").read_text(encoding="utf-8"), *written]
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()

@@ -1,0 +1,86 @@
+"""Calls in the air: those that have begun and are not known to be over, as they were keyed when they rang."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any
+
+from ..features.intake import Intake, category, milliseconds
+from ..features.records import Call, KeyedCall
+
+MOST = 200_000  # calls that are remembered; the one that began first is forgotten first
+
+
+class Air:
+    """What is known of calls in the air. Keyed again, a call would follow itself in what its caller dialled."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        # By numbers as written; those of an earlier process by tokens.
+        self._begun: OrderedDict[tuple[str, str, float], KeyedCall] = OrderedDict()
+        self._left: OrderedDict[tuple[str, str, int], KeyedCall] = OrderedDict()
+
+    def known(self, call: Call) -> KeyedCall | None:
+        """A call as it was keyed when it began; None if it is not in the air."""
+        found = self._begun.get((call.caller, call.callee, call.start))
+        if found is None and self._left:
+            caller, callee = (self._intake.token("number", text) or "" for text in (call.caller, call.callee))
+            return self._left.get((caller, callee, milliseconds("start", call.start)))
+        return found
+
+    def keyed(self, call: Call) -> KeyedCall:
+        """A call as it is known now: what was keyed when it began, and what has been learnt since.
+
+        Raises: ValueError: for a word that is no category, or a time that is not finite.
+        """
+        begun = self.known(call)
+        if begun is None:
+            return self._intake(call)
+        return replace(
+            begun,
+            ring=None if call.ring is None else milliseconds("ring", call.ring),
+            talk=None if call.talk is None else milliseconds("talk", call.talk),
+            recorded=None if call.recorded is None else milliseconds("recorded", call.recorded),
+            outcome=category("outcome", call.outcome),
+            released_by=category("released_by", call.released_by),
+        )
+
+    def note(self, call: Call, keyed: KeyedCall) -> bool:
+        """A call begins or is over; whether it was known to have begun, and tells nothing new."""
+        named = (call.caller, call.callee, call.start)
+        if is_over(keyed):
+            self._begun.pop(named, None)
+            self._left.pop((keyed.caller, keyed.callee, keyed.start), None)
+            return False
+        if named in self._begun:
+            return True
+        self._begun[named] = keyed
+        if len(self._begun) > MOST:
+            self._begun.popitem(last=False)
+        return False
+
+    def note_left(self, call: KeyedCall) -> None:
+        """The same, as an earlier process wrote it down."""
+        named = (call.caller, call.callee, call.start)
+        if is_over(call):
+            self._left.pop(named, None)
+            return
+        self._left[named] = call
+        if len(self._left) > MOST:
+            self._left.popitem(last=False)
+
+    def forget(self, token: str) -> None:
+        """Know the calls from and to a number no more."""
+        _drop_calls_of(token, self._begun)
+        _drop_calls_of(token, self._left)
+
+
+def is_over(call: KeyedCall) -> bool:
+    """Whether it is known how a call ended."""
+    return call.ring is not None and call.talk is not None
+
+
+def _drop_calls_of(token: str, held: OrderedDict[Any, KeyedCall]) -> None:
+    for named in [named for named, call in held.items() if token in (call.caller, call.callee)]:
+        del held[named]

@@ -1,0 +1,65 @@
+"""The kernel as C: built, of these sources, and bit for bit what Python makes of the same files."""
+
+import struct
+
+import numpy as np
+import pytest
+from callsieve.features import as_c, native
+from callsieve.features.history import History
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drawn import histories, single
+
+LITTLE = {"calls": 12, "numbers": 4}  # little enough to drop and evict
+LARGE = {"calls": 100, "numbers": 10}
+
+
+def bits(row):
+    return struct.pack(f"={len(row)}d", *row)
+
+
+def test_it_was_built_of_these_sources():
+    """Without it the service is some twenty times slower. `pip install -e .` builds it, if there is a C compiler."""
+    assert History(calls=1, numbers=2).compiled
+    assert not History(calls=1, numbers=2, compiled=False).compiled
+
+
+def test_one_of_other_sources_is_left_alone(monkeypatch):
+    native.library.cache_clear()
+    monkeypatch.setattr(native.engine, "version", lambda: "another")
+    assert native.library() is None
+    native.library.cache_clear()
+
+
+@given(calls=histories(max_calls=40), room=st.sampled_from([LITTLE, LARGE]))
+@settings(max_examples=40, deadline=None)
+def test_both_ways_tell_the_same_bits(calls, room):
+    ways = [History(**room), History(**room, compiled=False)]
+    for call in calls:
+        assert len({bits(history.vector(single(call))) for history in ways}) == 1
+        for history in ways:
+            history.observe(single(call))
+        assert len({(way.calls, way.numbers, way.dropped, way.evicted, way.refused) for way in ways}) == 1
+
+
+@given(calls=histories(max_calls=20))
+@settings(max_examples=20, deadline=None)
+def test_a_snapshot_of_one_way_is_one_of_another(tmp_path_factory, calls):
+    path = tmp_path_factory.mktemp("snapshot") / "history"
+    for way, other in ((True, False), (False, True)):
+        history = History(**LARGE, compiled=way)
+        for call in calls[:-1]:
+            history.vector(single(call))
+            history.observe(single(call))
+        history.save(path)
+        loaded = History.load(path, compiled=other)
+        np.testing.assert_array_equal(loaded.vector(single(calls[-1])), history.vector(single(calls[-1])))
+
+
+@pytest.mark.parametrize("line", ["x = [1]", "y = lambda: 1", "for i in range(1, 9, 2):\n    pass", "z = abs(n)"])
+def test_what_cannot_be_written_is_told_by_its_place(line):
+    source = "def odd(n):\n" + "\n".join(f"    {each}" for each in line.split("\n")) + "\n    return n\n"
+    part = as_c.part("kernel", (), {}, source)
+    with pytest.raises(as_c.Unwritable, match=r"^kernel\.odd, .* cannot be written in C$"):
+        as_c.Writer(()).function(part, "odd", (as_c.INT,))
