@@ -78,8 +78,8 @@ def learning_side(t: Trained) -> Part:
     """The labelled calls that the model was fitted on, of the complete feed."""
     calls = t.evidence.calls
     labels = labels_of(t.evidence, t.settings, t.plan)
-    sides = learnt_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
-    side = build([(t.feed, *sides["train"])], calls, groups(calls, campaigns_of(t.evidence)), t.caller)
+    learnt = learnt_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
+    side = build([(t.feed, *learnt)], calls, groups(calls, campaigns_of(t.evidence)), t.caller)
     return Part(side.X, side.y, side.weight)
 
 

@@ -119,10 +119,10 @@ def trained_on(
 
 def model_of(t: Trained, group: Array) -> Model:
     """Args: group: of each call of the training's table, as told over all of the evidence."""
-    sides = np.isin(t.fold, [FOLDS.index(name) for name in ("train", "valid")])
+    side = t.fold == FOLDS.index("train")
     inside = (t.start >= t.plan.train[0]) & (t.start < t.plan.train[1])
     band = t.card.thresholds[0]
-    return Model(t.models["model"], band.threshold, band.silent, np.unique(group[sides & inside]))
+    return Model(t.models["model"], band.threshold, band.silent, np.unique(group[side & inside]))
 
 
 def period_of(evidence: Evidence, settings: Settings, group: Array, begin: int, end: int) -> Period:

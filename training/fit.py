@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
 from ..serving.card import Calibration
+from .split import fold_of_group
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 # passed 0.5; log-loss and a minimum of trees do not.
 MINIMUM_TREES = 50
 LEAST_OF_A_LEAF, LEAVES_AT_MOST = 100, 400
+MEMBERS = 5  # models whose mean is the model
 FOLDS = 5  # for comparing the two calibrations
+LEAF_VALUES = re.compile(r"(?<=\n)(leaf_value=)([^\n]*)")
 PARAMETERS: Mapping[str, Any] = {
     "num_leaves": 15,
     "learning_rate": 0.06,
@@ -68,8 +72,87 @@ def fit(
         threads: 0 means all cores; the model does not depend on it.
         progress: called with trees done and trees at most.
     """
-    settings = {"min_data_in_leaf": least_of_a_leaf(len(train.y))} | dict(PARAMETERS) | dict(parameters or {})
-    rounds, patience = settings.pop("rounds"), settings.pop("patience")
+    settings = settings_of(len(train.y), classes=classes, seed=seed, threads=threads, parameters=parameters)
+    shared = {"feature_name": list(names), "categorical_feature": list(categorical) or "auto"}
+    data = lgb.Dataset(train.X, train.y, weight=train.weight, params=without_stop(settings), **shared)
+    judge = lgb.Dataset(valid.X, valid.y, weight=valid.weight, reference=data)
+    return grown(data, judge, settings, progress)
+
+
+def bagged(
+    learn: Part,
+    part: Array,
+    names: Sequence[str],
+    *,
+    categorical: Sequence[str] = (),
+    seed: int = 0,
+    threads: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> str:
+    """LightGBM's text of one model, the mean of several: each is grown without one part, which stops its growth.
+
+    One model of few callers leans on some of them. The mean of models that each missed other ones errs less on callers
+    that none has seen: cross-validated committees (Parmanto, Munro and Doyle 1996).
+
+    Args:
+        part: of each row, as from `parts_of`.
+        names, categorical, threads: as of `fit`.
+        progress: told the share that is done.
+    """
+    settings = settings_of(len(learn.y), classes=1, seed=seed, threads=threads, parameters=parameters)
+    data = lgb.Dataset(
+        learn.X, learn.y, weight=learn.weight, params=without_stop(settings), feature_name=list(names),
+        categorical_feature=list(categorical) or "auto", free_raw_data=False,
+    ).construct()  # fmt: skip
+    members = int(part.max(initial=0)) + 1
+    texts = []
+    for member in range(members):
+        inside, outside = (data.subset(np.flatnonzero(rows)) for rows in (part != member, part == member))
+
+        def tell(done: int, most: int, before: int = member) -> None:
+            if progress:
+                progress((before + done / most) / members)
+
+        texts.append(grown(inside, outside, settings | {"seed": seed + member}, tell))
+    return mean_of(texts)
+
+
+def parts_of(group: Array, y: Array, seed: int) -> Array:
+    """Part of each row, 0 to MEMBERS - 1: those of a group stay together, groups of either label are dealt evenly.
+
+    Raises:
+        ValueError: if there are not two groups of either label.
+    """
+    codes = np.unique(group, return_inverse=True)[1]
+    count = min(MEMBERS, *(len(np.unique(codes[y == label])) for label in (0, 1)))
+    if count < 2:
+        raise ValueError("fold 'train': expected two groups of callers or more of either label, got fewer")
+    return fold_of_group(codes, y.astype(np.int64), seed, (1 / count,) * count)
+
+
+def mean_of(texts: Sequence[str]) -> str:
+    """One model whose raw score is the mean of those of several yes-no models of the same columns."""
+    header, _, _ = texts[0].partition("\nTree=0\n")
+    ends = "\nend of trees\n"
+    trees = [tree for text in texts for tree in text[text.index("\nTree=0\n") : text.index(ends)].split("\nTree=")[1:]]
+    told = [re.sub(r"^\d+", str(place), tree) for place, tree in enumerate(trees)]
+    body = LEAF_VALUES.sub(lambda found: divided(found, len(texts)), "\nTree=".join(["", *told]))
+    # Without their sizes LightGBM looks for the trees itself, and writes the sizes anew.
+    whole = re.sub(r"\ntree_sizes=[^\n]*", "", header) + body + texts[0][texts[0].index(ends) :]
+    return without_machine(lgb.Booster(model_str=whole).model_to_string())
+
+
+def divided(found: re.Match[str], by: int) -> str:
+    """A line of leaf values with each value divided."""
+    return found[1] + " ".join(repr(float(value) / by) for value in found[2].split())
+
+
+def settings_of(
+    rows: int, *, classes: int, seed: int, threads: int, parameters: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What LightGBM is told, with `rounds` and `patience` for `grown`. Args: rows: that are learnt from."""
+    settings = {"min_data_in_leaf": least_of_a_leaf(rows)} | dict(PARAMETERS) | dict(parameters or {})
     settings |= {
         "objective": "binary" if classes == 1 else "multiclass",
         "metric": "binary_logloss" if classes == 1 else "multi_logloss",
@@ -79,18 +162,27 @@ def fit(
         "num_threads": threads,
         "verbosity": -1,
     }
-    if classes > 1:
-        settings["num_class"] = classes
-    shared = {"feature_name": list(names), "categorical_feature": list(categorical) or "auto"}
-    data = lgb.Dataset(train.X, train.y, weight=train.weight, params=settings, **shared)
-    judge = lgb.Dataset(valid.X, valid.y, weight=valid.weight, reference=data)
-    callbacks = [lgb.early_stopping(patience, verbose=False)]
+    return settings if classes == 1 else settings | {"num_class": classes}
+
+
+def without_stop(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that LightGBM itself knows."""
+    return {name: value for name, value in settings.items() if name not in {"rounds", "patience"}}
+
+
+def grown(
+    data: lgb.Dataset, judge: lgb.Dataset, settings: Mapping[str, Any], progress: Callable[[int, int], None] | None
+) -> str:
+    """The text of the model of `data` that does best on `judge`; `progress` hears of trees done and trees at most."""
+    rounds = settings["rounds"]
+    callbacks: list[Any] = [lgb.early_stopping(settings["patience"], verbose=False)]
     if progress:
         callbacks.append(lambda env: progress(env.iteration + 1, rounds))
     # Kept as it is in training: otherwise LightGBM drops every tree after the best one, the minimum of trees too.
     booster = lgb.train(
-        settings, data, num_boost_round=rounds, valid_sets=[judge], callbacks=callbacks, keep_training_booster=True
-    )
+        without_stop(settings), data, num_boost_round=rounds, valid_sets=[judge], callbacks=callbacks,
+        keep_training_booster=True,
+    )  # fmt: skip
     trees = max(booster.best_iteration, min(MINIMUM_TREES, booster.current_iteration()))
     return without_machine(booster.model_to_string(num_iteration=trees))
 

@@ -30,7 +30,7 @@ def needed(calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judg
         fold, caller: of each call.
     """
     start = calls["start"].to_numpy()
-    asked = choosing(plan, fold, start) | rows_of("certify", plan.certify, fold, start)
+    asked = rows_of("choose", plan.choose, fold, start) | rows_of("certify", plan.certify, fold, start)
     asked |= seen_calls(plan, fold, start, judged) & judged.nuisance
     asked |= lives_of(plan, fold, start, judged, caller)
     asked[of_last_day(start)] = True
@@ -46,15 +46,9 @@ def rows_of(fold_name: str, span: tuple[int, int], fold: Array, start: Array) ->
     return found
 
 
-def choosing(plan: Plan, fold: Array, start: Array) -> Array:
-    """Calls on which thresholds are chosen: of the groups that no tree was grown on, in the stretch for choosing."""
-    return rows_of("valid", plan.choose, fold, start) | rows_of("choose", plan.choose, fold, start)
-
-
 def seen_calls(plan: Plan, fold: Array, start: Array, judged: Judged) -> Array:
     """Calls of the certifying stretch whose groups were learnt from."""
-    learnt = np.isin(fold, (FOLDS.index("train"), FOLDS.index("valid")))
-    return np.asarray(learnt & (start >= plan.certify[0]) & judged.known)
+    return np.asarray((fold == FOLDS.index("train")) & (start >= plan.certify[0]) & judged.known)
 
 
 def lives_of(plan: Plan, fold: Array, start: Array, judged: Judged, caller: Array) -> Array:

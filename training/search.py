@@ -128,7 +128,7 @@ def search(
 
 
 def learning_side(evidence: Evidence, settings: Settings) -> Searched:
-    """The labelled calls of both training sides, and their groups in parts.
+    """The labelled calls of the training side, and their groups in parts.
 
     Folds and groups are those of the whole evidence, as the training makes them; then all calls after the label cutoff
     are left out, and the truth with them.
@@ -149,7 +149,7 @@ def learning_side(evidence: Evidence, settings: Settings) -> Searched:
         learnt = learnt_rows(so_far.calls, labels, settings, told, caller, fold, folds)
         nothing = np.zeros(len(caller), dtype=bool)
         feed = feed_of(so_far, settings.features, settings.threads, with_learnt(nothing, learnt))
-        parts += [(feed, *one) for one in learnt.values()]
+        parts.append((feed, *learnt))
     side = build(parts, so_far.calls, group, caller)
     require_both("train", side.y)
     count = len(np.unique(side.group[side.y == 1]))

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 DAY = 86_400_000
 WINDOW_DAYS = 7  # the longest window
-FOLDS = ("train", "valid", "choose", "certify")
+FOLDS = ("train", "choose", "certify")
 # Of the groups: enough for certifying at one benign call in ten thousand, the rest for learning.
-SHARES = (0.36, 0.10, 0.27, 0.27)
+SHARES = (0.42, 0.31, 0.27)
 GOLDEN = (5**0.5 - 1) / 2
 LINKS = ("caller_block", "trunk", "device")
 
@@ -112,8 +112,8 @@ def codes(column: pa.ChunkedArray) -> tuple[Array, int]:
     return np.asarray(encoded.indices.fill_null(-1).to_numpy(), dtype=np.int64), len(encoded.dictionary)
 
 
-def fold_of_group(group: Array, kind: Array, seed: int) -> Array:
-    """Fold of each call by its group: an index into FOLDS.
+def fold_of_group(group: Array, kind: Array, seed: int, shares: Sequence[float] = SHARES) -> Array:
+    """Fold of each call by its group: an index into FOLDS, or into other `shares` of the groups.
 
     Groups are dealt like cards, in order of kind and size, so that every fold gets its share of the few that make
     many calls: a fold without a courier says nothing about couriers.
@@ -129,5 +129,5 @@ def fold_of_group(group: Array, kind: Array, seed: int) -> Array:
     # Low-discrepancy places: any run of neighbours in the order is split by the shares.
     places = (np.arange(len(sizes)) * GOLDEN + rng.random()) % 1.0
     fold = np.empty(len(sizes), dtype=np.int64)
-    fold[order] = np.searchsorted(np.cumsum(SHARES)[:-1], places, side="right")
+    fold[order] = np.searchsorted(np.cumsum(shares)[:-1], places, side="right")
     return np.asarray(fold[group])

@@ -5,7 +5,7 @@ vectors -> folds -> labels as of the cutoff -> fit -> calibrate and choose thres
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,10 +25,10 @@ from .dataset import Dataset, build, fingerprint, labelled
 from .evidence import Evidence, Judged, campaigns_of, judged
 from .exclusions import labels_to_learn
 from .feeds import Feed, answered, answered_only, complete
-from .fit import Part, calibrate, fit
+from .fit import Part, bagged, calibrate, fit, parts_of
 from .label_policy import LabelPolicy, read_label_policy
 from .provenance import versions
-from .scope import choosing, needed, rows_of
+from .scope import needed, rows_of
 from .split import Plan, caller_classes, codes, fold_of_group, groups, plan
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Settings:
 
     seed: int = 0
     threads: int = 0
-    calls_per_number: int = 120
+    calls_per_number: int = 40
     label_delay_days: int = 3
     valid_days: int = 90
     epoch: int = 1
@@ -102,7 +102,7 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
         name: learnt_rows(calls, labels, settings, told, caller, fold, folds)
         for name, told in (("complete", np.arange(len(start))), ("answered only", answered(calls)))
     }
-    choose = choosing(folds, fold, start) & known.known
+    choose = rows_of("choose", folds.choose, fold, start) & known.known
     certify = rows_of("certify", folds.certify, fold, start) & known.known
     looked_at = needed(calls, folds, fold, caller, known)
     tell("features", 0.05)
@@ -111,14 +111,11 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
         for name, make, asked in (("complete", complete, looked_at), ("answered only", answered_only, choose | certify))
     )
     columns = places(settings.features)
-    sides = {
-        name: build([(feed, *learnt[feed.name][name]) for feed in (whole, poorer)], calls, group, caller)
-        for name in ("train", "valid")
-    }
+    side = build([(feed, *learnt[feed.name]) for feed in (whole, poorer)], calls, group, caller)
     poorer = poorer.only(choose | certify)
-    require_both("train", sides["train"].y)
+    require_both("train", side.y)
     tell("fit", 0.35)
-    models, classes, fitted = fit_models(sides, settings, lambda part: tell("fit", 0.35 + 0.35 * part))
+    models, classes, fitted = fit_models(side, settings, lambda part: tell("fit", 0.35 + 0.35 * part))
     tell("score", 0.7)
     later = start >= folds.label_cutoff
     raw, raw_poorer = (scored(models["model"], feed, later, columns, settings.threads) for feed in (whole, poorer))
@@ -132,8 +129,8 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     fitted |= {
         "calibration": method,
         "groups": len(np.unique(group)),
-        "rows": {n: len(d.y) for n, d in sides.items()},
-        "sides": {n: fingerprint(d) for n, d in sides.items()},
+        "rows": len(side.y),
+        "side": fingerprint(side),
         "answered_only": asdict(found) | {"catch": share_of(poorer_held[nuisance], bands[0].threshold)},
     }
     card = make_card(evidence, settings, folds, calibration, bands, classes, fitted)
@@ -186,11 +183,10 @@ def require_benign(fold: str, benign: Array) -> None:
         raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
 
 
-def with_learnt(asked: Array, sides: Mapping[str, tuple[Array, pd.DataFrame]]) -> Array:
+def with_learnt(asked: Array, learnt: tuple[Array, pd.DataFrame]) -> Array:
     """Places of the calls that are asked for or learnt from, ascending. `asked`: bool, over all calls."""
     both = asked.copy()
-    for rows, _ in sides.values():
-        both[rows] = True
+    both[learnt[0]] = True
     return np.flatnonzero(both)
 
 
@@ -202,49 +198,41 @@ def labels_of(evidence: Evidence, settings: Settings, folds: Plan) -> pd.DataFra
 
 def learnt_rows(
     calls: pa.Table, labels: pd.DataFrame, settings: Settings, told: Array, caller: Array, fold: Array, folds: Plan
-) -> dict[str, tuple[Array, pd.DataFrame]]:
-    """Calls and labels of the sides "train" and "valid", of a feed: one stretch of time, different groups.
+) -> tuple[Array, pd.DataFrame]:
+    """Calls that are learnt from, of a feed, and their labels.
 
     Args:
         told: places of the calls that the feed tells of.
     """
     start = calls["start"].to_numpy()[told]
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
-    return {
-        name: labelled(
-            calls, caller, told[rows_of(name, folds.train, fold[told], start)], labels,
-            cutoff=cutoff, calls_per_number=settings.calls_per_number, seed=settings.seed,
-        )
-        for name in ("train", "valid")
-    }  # fmt: skip
+    return labelled(
+        calls, caller, told[rows_of("train", folds.train, fold[told], start)], labels,
+        cutoff=cutoff, calls_per_number=settings.calls_per_number, seed=settings.seed,
+    )  # fmt: skip
 
 
 def fit_models(
-    sides: dict[str, Dataset], settings: Settings, tell: Callable[[float], None]
+    side: Dataset, settings: Settings, tell: Callable[[float], None]
 ) -> tuple[dict[str, str], dict[str, tuple[str, ...]], dict[str, Any]]:
     """The risk model, and the models of content and mode where enough of each class is known."""
-    learn, check = sides["train"], sides["valid"]
     names, columns = settings.features, places(settings.features)
-    categorical = [feature.name for feature in FEATURES if feature.levels and feature.name in names]
     fixed: dict[str, Any] = {
-        "categorical": categorical,
+        "categorical": [feature.name for feature in FEATURES if feature.levels and feature.name in names],
         "seed": settings.seed,
         "threads": settings.threads,
         "parameters": settings.parameters,
     }
-    model = fit(
-        Part(only(learn.X, columns), learn.y, learn.weight),
-        Part(only(check.X, columns), check.y, check.weight),
-        names,
-        progress=lambda done, most: tell(0.8 * done / most),
-        **fixed,
-    )
-    models = {"model": model}
+    part = parts_of(side.group, side.y, settings.seed)
+    learn = Part(only(side.X, columns), side.y, side.weight)
+    models = {"model": bagged(learn, part, names, progress=lambda share: tell(0.8 * share), **fixed)}
     classes: dict[str, tuple[str, ...]] = {}
+    held = part == 0
     for name in ("content", "mode"):
-        words = class_words(getattr(learn, name), getattr(check, name))
+        told = getattr(side, name)
+        words = class_words(told[~held], told[held])
         if len(words) > 1:
-            inside, outside = (class_part(side, columns, getattr(side, name), words) for side in (learn, check))
+            inside, outside = (class_part(side, rows, columns, told, words) for rows in (~held, held))
             models[name] = fit(inside, outside, names, classes=len(words), **fixed)
             classes[name] = words
     trees = {name: text.count("\nTree=") for name, text in models.items()}
@@ -263,10 +251,10 @@ def class_words(learn: Array, check: Array) -> tuple[str, ...]:
     return tuple(sorted(str(word) for word in counts[counts >= LEAST_OF_A_CLASS].index if word in other))
 
 
-def class_part(side: Dataset, columns: list[int], words_of_rows: Array, words: tuple[str, ...]) -> Part:
-    """The rows whose class is one of `words`."""
-    code = pd.Index(words).get_indexer(pd.Index(words_of_rows))
-    kept = code >= 0
+def class_part(side: Dataset, rows: Array, columns: list[int], told: Array, words: tuple[str, ...]) -> Part:
+    """Those of the rows (bool) whose class, as told of each, is one of `words`."""
+    code = pd.Index(words).get_indexer(pd.Index(told))
+    kept = rows & (code >= 0)
     return Part(side.X[kept][:, columns], code[kept].astype(np.int64), side.weight[kept])
 
 
