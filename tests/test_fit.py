@@ -8,7 +8,7 @@ import pytest
 from callsieve.serving.booster import Booster
 from callsieve.serving.structure import check_structure
 from callsieve.training.evaluate import calibration_table
-from callsieve.training.fit import MINIMUM_TREES, Part, calibrate, fit
+from callsieve.training.fit import MEMBERS, MINIMUM_TREES, Part, bagged, calibrate, fit, mean_of, parts_of
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
@@ -100,6 +100,60 @@ def test_progress_is_told_from_the_first_tree_to_the_last():
     told = []
     fitted(progress=lambda done, most: told.append((done, most)))
     assert told == [(i + 1, 60) for i in range(60)]
+
+
+def members(side, part):
+    """The models of a mean, each made by itself: on the rows of the other parts, stopped by its own."""
+    for member in range(part.max() + 1):
+        inside, outside = (
+            Part(side.X[rows], side.y[rows], side.weight[rows]) for rows in (part != member, part == member)
+        )
+        yield fit(inside, outside, NAMES, categorical=("kind",), seed=3 + member, threads=1, parameters=QUICK)
+
+
+def test_a_mean_scores_as_its_members_on_average():
+    texts = [fitted(seed=seed) for seed in (1, 2, 3)]
+    values = drawn(500, 9).X
+    each = [lgb.Booster(model_str=text).predict(values, raw_score=True) for text in texts]
+    whole = mean_of(texts)
+    np.testing.assert_allclose(Booster(whole).predict_raw(values), np.mean(each, axis=0), rtol=0, atol=1e-12)
+    check_structure(whole, NAMES, classes=1, levels=LEVELS)
+    assert whole.count("\nTree=") == sum(text.count("\nTree=") for text in texts)
+    one, itself = (
+        lgb.Booster(model_str=text).predict(values, raw_score=True) for text in (mean_of(texts[:1]), texts[0])
+    )
+    np.testing.assert_array_equal(one, itself)
+
+
+def test_each_member_learns_from_the_parts_that_do_not_stop_it():
+    side, group = drawn(3000, 1), np.arange(3000) % 200
+    side.X[:, [0, 1, 3]] = np.clip(np.round(side.X[:, [0, 1, 3]]), -2, 2)  # the same bins, whichever rows make them
+    part = parts_of(group, side.y, 3)
+    told = {"categorical": ("kind",), "seed": 3, "parameters": QUICK}
+    text = bagged(side, part, NAMES, threads=1, **told)
+    assert text == bagged(side, part, NAMES, threads=2, **told)
+    alone = [lgb.Booster(model_str=one).predict(side.X, raw_score=True) for one in members(side, part)]
+    np.testing.assert_allclose(Booster(text).predict_raw(side.X), np.mean(alone, axis=0), rtol=0, atol=1e-9)
+
+
+def test_parts_keep_groups_whole_and_deal_either_label_evenly():
+    rng = np.random.default_rng(5)
+    group = rng.integers(0, 400, 6000)
+    y = (group % 10 == 0).astype(int)
+    part = parts_of(group, y, 1)
+    assert all(len(set(part[group == one])) == 1 for one in range(400))
+    for label in (0, 1):
+        dealt = np.bincount(
+            [part[group == one][0] for one in range(400) if (one % 10 == 0) == label], minlength=MEMBERS
+        )
+        assert np.ptp(dealt) <= 3 and len(dealt) == MEMBERS
+
+
+def test_a_label_of_few_groups_makes_fewer_members_and_of_one_is_refused():
+    group, y = np.repeat(np.arange(9), 5), np.repeat(np.arange(9) < 3, 5).astype(int)
+    assert set(parts_of(group, y, 1)) == {0, 1, 2}
+    with pytest.raises(ValueError, match="two groups of callers or more of either label"):
+        parts_of(group, (group == 0).astype(int), 1)
 
 
 def scores(rows, seed):

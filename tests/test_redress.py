@@ -152,7 +152,7 @@ def test_training_itself_leaves_them_out(evidence):
 
     def side(excluded):
         labels = labels_of(replace(evidence, exclusions=excluded), setting, folds)
-        return caller[learnt_rows(calls, labels, setting, every, caller, caller % 2, folds)["train"][0]]
+        return caller[learnt_rows(calls, labels, setting, every, caller, caller % 2, folds)[0]]
 
     before = side(evidence.exclusions)
     most = np.bincount(before).argmax()

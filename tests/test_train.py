@@ -122,21 +122,18 @@ def test_folds_go_forward_in_time(trained):
     assert start[rows["choose"]].max() < start[rows["certify"]].min()
 
 
-def sides(evidence, t, calls=None):
+def side_of(evidence, t, calls=None):
     """What is fitted; `calls` are the first calls, where not all are there yet."""
     known = slice(calls)
     caller, fold, told = t.caller[known], t.fold[known], t.feed.told[known]
     labels = labels_of(evidence, t.settings, t.plan)
     learnt = learnt_rows(evidence.calls, labels, t.settings, told, caller, fold, t.plan)
-    return {
-        name: build([(t.feed, rows, said)], evidence.calls, caller, caller) for name, (rows, said) in learnt.items()
-    }
+    return build([(t.feed, *learnt)], evidence.calls, caller, caller)
 
 
 def same(one, other):
-    for name in ("train", "valid"):
-        for field in ("X", "y", "weight", "moment", "caller"):
-            np.testing.assert_array_equal(getattr(one[name], field), getattr(other[name], field))
+    for field in ("X", "y", "weight", "moment", "caller"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
 
 
 def test_reports_and_findings_of_later_change_nothing(trained, evidence):
@@ -147,14 +144,14 @@ def test_reports_and_findings_of_later_change_nothing(trained, evidence):
         assert late.any()
         table.loc[late, "number"] = evidence.calls["caller"][0].as_py()
     lies["findings"].loc[late, "nuisance"] = ~lies["findings"].loc[late, "nuisance"]
-    same(sides(evidence, trained), sides(dataclasses.replace(evidence, **lies), trained))
+    same(side_of(evidence, trained), side_of(dataclasses.replace(evidence, **lies), trained))
 
 
 def test_calls_of_later_change_nothing(trained, evidence):
     calls = int(np.searchsorted(trained.start, trained.plan.label_cutoff))
     assert 0 < calls < len(trained.start)
     so_far = dataclasses.replace(evidence, calls=evidence.calls.slice(0, calls), truth=None)
-    same(sides(evidence, trained), sides(so_far, trained, calls))
+    same(side_of(evidence, trained), side_of(so_far, trained, calls))
 
 
 def test_a_poorer_feed_knows_answered_calls_only(trained, evidence):
@@ -172,7 +169,7 @@ def test_a_poorer_feed_knows_answered_calls_only(trained, evidence):
 
 def test_the_truth_is_never_learnt_from(trained, evidence):
     lie = ~np.asarray(evidence.truth["nuisance"].to_numpy(zero_copy_only=False))
-    same(sides(evidence, trained), sides(with_truth(evidence, lie), trained))
+    same(side_of(evidence, trained), side_of(with_truth(evidence, lie), trained))
 
 
 @pytest.mark.parametrize("nuisance", [False, True])
@@ -242,16 +239,17 @@ def side(rows, seed, contents):
     content = np.array(contents, dtype=object)[code]
     y = np.array([word is not None for word in content]).astype(np.int8)
     nothing = np.full(rows, None)
-    return Dataset(values, y, np.ones(rows), code, code, code, content, nothing)
+    caller = rng.integers(0, rows // 10, rows)
+    return Dataset(values, y, np.ones(rows), caller, caller, caller, content, nothing)
 
 
 def test_contents_known_often_enough_get_a_model_of_their_own(trained, tmp_path):
-    learn = side(3000, 1, [None, "loans", "fraud", "loans"])
-    check = side(600, 2, [None, "fraud", "loans", "travel"])
+    learn = side(3600, 1, [None, "loans", "fraud", "loans"])
+    check = side(600, 2, [None, "fraud", "loans"])
     quick = Settings(threads=1, parameters={"rounds": 40})
-    models, classes, fitted = fit_models({"train": learn, "valid": check}, quick, lambda _part: None)
-    assert classes == {"content": ("fraud", "loans")}  # travel is on one side only, of modes nothing is known
-    assert fitted["trees"] == {"model": 40, "content": 80}
+    models, classes, fitted = fit_models(learn, quick, lambda _part: None)
+    assert classes == {"content": ("fraud", "loans")}  # of modes nothing is known
+    assert fitted["trees"] == {"model": 200, "content": 80}
     both = dataclasses.replace(
         trained, models=models, card=dataclasses.replace(trained.card, classes=classes), golden_rows=check.X[:8]
     )

@@ -32,13 +32,13 @@ FOLDS = 5  # for comparing the two calibrations
 LEAF_VALUES = re.compile(r"(?<=\n)(leaf_value=)([^\n]*)")
 PARAMETERS: Mapping[str, Any] = {
     "num_leaves": 15,
-    "learning_rate": 0.06,
+    "learning_rate": 0.1,
     "feature_fraction": 0.3,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
     "lambda_l2": 5.0,
     "max_bin": 255,
-    "rounds": 400,
+    "rounds": 200,
     "patience": MINIMUM_TREES,
 }
 

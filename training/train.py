@@ -129,8 +129,8 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     fitted |= {
         "calibration": method,
         "groups": len(np.unique(group)),
-        "rows": len(side.y),
-        "side": fingerprint(side),
+        "rows": {"train": len(side.y)},
+        "sides": {"train": fingerprint(side)},
         "answered_only": asdict(found) | {"catch": share_of(poorer_held[nuisance], bands[0].threshold)},
     }
     card = make_card(evidence, settings, folds, calibration, bands, classes, fitted)
