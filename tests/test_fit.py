@@ -149,11 +149,14 @@ def test_parts_keep_groups_whole_and_deal_either_label_evenly():
         assert np.ptp(dealt) <= 3 and len(dealt) == MEMBERS
 
 
-def test_a_label_of_few_groups_makes_fewer_members_and_of_one_is_refused():
+def test_a_label_of_few_groups_makes_fewer_members():
     group, y = np.repeat(np.arange(9), 5), np.repeat(np.arange(9) < 3, 5).astype(int)
     assert set(parts_of(group, y, 1)) == {0, 1, 2}
-    with pytest.raises(ValueError, match="two groups of callers or more of either label"):
-        parts_of(group, (group == 0).astype(int), 1)
+    one = parts_of(group, (group == 0).astype(int), 1)
+    assert set(one) == {0}
+    side = drawn(45, 1)
+    text = bagged(side, one, NAMES, parameters={"rounds": 200, "num_leaves": 4, "min_data_in_leaf": 5})
+    assert text.count("\nTree=") == MINIMUM_TREES
 
 
 def scores(rows, seed):

@@ -9,9 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import traceback
 import unicodedata
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,11 +22,23 @@ import pytest
 from callsieve.features.intake import Intake
 from callsieve.features.keyed import read_keyed
 from callsieve.features.pseudonyms import Key
+from callsieve.features.records import Call
+from callsieve.serving.accesslog import AccessLog
+from callsieve.serving.case_feed import publish as publish_unlisted
+from callsieve.serving.case_feed import take_in
+from callsieve.serving.cases import CaseError, CaseStore
+from callsieve.serving.events import Report
+from callsieve.serving.live import Live
 from callsieve.serving.lookup import publish
+from callsieve.serving.notice import notice
+from callsieve.serving.policy import read_policy
 from callsieve.serving.signing import generate_signing_key, write_public_key
+from callsieve.serving.swap import Swap
 from callsieve.serving.tokenlist import TokenList, make
 from callsieve.training.decoys import Planted, remember, search
 from callsieve.training.demo import run_demo
+from callsieve.training.exclusions import write_cleared
+from callsieve.training.exports import chosen, export, export_act
 from callsieve.training.governance import govern
 from callsieve.training.incident import drill
 from callsieve.training.score import read_any, score_file
@@ -32,6 +46,7 @@ from callsieve.training.sharing import only, read_excluded
 from callsieve.training.world import load_scenario, simulate
 
 import catalogued
+import recorded
 import smallmodels as small
 
 # National digits, as people would search for them, and the ways in which switches and people write them.
@@ -442,6 +457,48 @@ def test_a_drill_and_a_search_hide_numbers(tmp_path, said):
     assert told["lines"] == len(FORMS)
     files = [*(tmp_path / "out").iterdir(), *(tmp_path / "found").iterdir()]
     assert len(assert_clean(files, [*said(), str(facts), str(told)])) == 10
+
+
+@pytest.mark.source("P8", by="serving/cases.py")
+@pytest.mark.source("P8", by="training/exports.py")
+def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
+    """Live state, accesses, store of cases, notice, exclusions, export and log of calls between the planted numbers."""
+    catalogued.write(tmp_path / "bundle")
+    (tmp_path / "policy.toml").write_text('version = "1"\n[bands]\n[rules]\nauthentication_failed = "label"\n')
+    swap = Swap(trusted=small.TRUSTED, policy=read_policy(tmp_path / "policy.toml"))
+    swap.load(tmp_path / "bundle")
+    data, _ = keyed_folder(tmp_path / "data")
+    live = Live(swap, Intake(Key("e1", bytes(range(32)))), tmp_path / "state", deadline=60.0)
+    now = time.time() - 60
+    for n, (caller, callee) in enumerate(pairwise(FORMS)):
+        verdict = live.attempt(Call(now + n / 10, caller, callee, attestation="failed"))
+        live.report(Report(callee, caller, now, "loans"))
+        assert verdict.action == "label"
+    live.close()
+    accesses = AccessLog(tmp_path / "state")
+    accesses.note("desk", "/v1/explain", 403)
+    accesses.close()
+    store, moment = CaseStore(f"sqlite:///{tmp_path}/cases.db"), round(time.time() * 1000)
+    take_in(store, tmp_path / "state")
+    with pytest.raises(CaseError) as caught:
+        store.appeal(verdict.case, "delivery", f"call me: {FORMS[0]}", moment)
+    store.appeal(verdict.case, "delivery", "I deliver parcels", moment)
+    store.decide(verdict.case, "overturned", "anna", "a courier", moment)
+    publish_unlisted(store, tmp_path / "state", moment)
+    found = store.find(verdict.case, moment)
+    texts = [notice(found, store.rules, language) for language in ("en", "zh")]
+    write_cleared(store.cleared(), data)
+    store.close()
+    calls = chosen(data, "2020-01-01", "2099-01-01")
+    key = small.KEY
+    for purpose, tickets in (("a sample", ()), ("too many", ())):
+        act = export_act(calls, purpose, "operations")
+        export(calls, act, tmp_path / f"{purpose}.parquet", tmp_path / "audit", tickets, recorded.gates(), key)
+    (tmp_path / "number.key").unlink()
+    paths = assert_clean(tmp_path.rglob("*"), [*said(), *texts, str(caught.value), str(found)])
+    names = {path.name for path in paths}
+    assert {"cases.db", "unlisted", "exclusions.parquet", "a sample.parquet", "log.jsonl"} <= names
+    assert any(name.startswith("accesses-") for name in names) and any(name.startswith("cases-") for name in names)
 
 
 def test_what_a_kill_leaves_hides_numbers(tmp_path):

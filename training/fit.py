@@ -106,9 +106,12 @@ def bagged(
         categorical_feature=list(categorical) or "auto", free_raw_data=False,
     ).construct()  # fmt: skip
     members = int(part.max(initial=0)) + 1
+    sides = [(part != member, part == member) for member in range(members)]
+    if members == 1:  # no rows are left to stop it: it has no more than the least of trees
+        sides, settings["rounds"] = [(part == 0, part == 0)], min(settings["rounds"], MINIMUM_TREES)
     texts = []
-    for member in range(members):
-        inside, outside = (data.subset(np.flatnonzero(rows)) for rows in (part != member, part == member))
+    for member, side in enumerate(sides):
+        inside, outside = (data.subset(np.flatnonzero(rows)) for rows in side)
 
         def tell(done: int, most: int, before: int = member) -> None:
             if progress:
@@ -121,13 +124,10 @@ def bagged(
 def parts_of(group: Array, y: Array, seed: int) -> Array:
     """Part of each row, 0 to MEMBERS - 1: those of a group stay together, groups of either label are dealt evenly.
 
-    Raises:
-        ValueError: if there are not two groups of either label.
+    Fewer parts if a label has fewer groups, so that no part has all groups of a label; one if it has but one.
     """
     codes = np.unique(group, return_inverse=True)[1]
     count = min(MEMBERS, *(len(np.unique(codes[y == label])) for label in (0, 1)))
-    if count < 2:
-        raise ValueError("fold 'train': expected two groups of callers or more of either label, got fewer")
     return fold_of_group(codes, y.astype(np.int64), seed, (1 / count,) * count)
 
 
