@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 DATASETS = {
     "calls", "reports", "findings", "recycled", "lists", "campaigns", "exclusions", "truth", "vectors",
-    "labelled train", "labelled valid",
+    "labelled train",
 }  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def test_nothing_after_the_label_cutoff_is_seen(evidence):
     assert (
         learning_side(replace(evidence, calls=other, findings=findings, truth=evidence.truth), QUICK).name == side.name
     )
-    assert learning_side(replace(evidence, findings=evidence.findings.iloc[:0]), QUICK).name != side.name
+    assert learning_side(replace(evidence, reports=evidence.reports.iloc[:0]), QUICK).name != side.name
 
 
 @pytest.mark.parametrize(
