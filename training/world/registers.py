@@ -105,7 +105,9 @@ def _campaigns(
     columns = {
         "number": coded(_wrong(rng, table, ids, numbers), strings),
         "business": coded(business, names),
-        "principal": pa.array([f"principal-{code}" for code in numbers["outfit"][ids]]).dictionary_encode(),
+        "principal": pa.array(
+            [f"principal-{code}" for code in numbers["outfit"][ids]], pa.string()
+        ).dictionary_encode(),
         "outsourced": pa.array(rng.random(len(ids)) < table["outsourced_share"]),
         **_declared_hours(rng_hours, work_hours, numbers, ids),
         **_held(numbers, ids, days),
