@@ -10,6 +10,7 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
+from callsieve.training import console
 from callsieve.training.__main__ import app, main
 from callsieve.training.command_line import FILE, commands, configuration, options, whole
 from callsieve.training.examples import EXAMPLES
@@ -127,6 +128,22 @@ def test_the_shell_completes_commands():
     assert done.stdout.split() == ["score"]
 
 
+def test_an_interrupt_that_python_throws_away_ends_the_next_step(monkeypatch):
+    class Dying:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    thrown = []
+    monkeypatch.setattr(sys, "unraisablehook", thrown.append)
+    with pytest.raises(KeyboardInterrupt), console.progress("work") as tell:
+        tell("begin", 0.0)
+        Dying()
+        assert [one.exc_type for one in thrown] == [KeyboardInterrupt]
+        tell("go on", 0.5)
+    with console.progress("work") as tell:
+        tell("begin", 0.0)
+
+
 def test_ctrl_c_leaves_nothing_half_written(tmp_path):
     """In the middle of a run: what lies there is whole, what is not whole is not there."""
     out = tmp_path / "demo"
@@ -137,7 +154,8 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path):
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
     err = run.communicate(timeout=120)[1]
-    assert (run.returncode, err) == (130, "")
+    assert run.returncode == 130
+    assert "callsieve:" not in err  # no fault; Python may tell of an exception that it threw away
     files = [path for path in out.rglob("*") if path.is_file()]
     assert not [path for path in files if path.name.startswith(".")]
     for path in files:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,13 +44,34 @@ def progress(title: str) -> Iterator[Tell]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar:
+    with (
+        Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar,
+        remembered_interrupt() as interrupted,
+    ):
         task = bar.add_task(title, total=1.0)
 
         def tell(what: str, part: float) -> None:
+            if interrupted():
+                raise KeyboardInterrupt
             bar.update(task, description=f"{title}: {what}", completed=part)
 
         yield tell
+
+
+@contextmanager
+def remembered_interrupt() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, also where Python throws the exception away, as in `__del__`."""
+    pressed: list[int] = []
+
+    def press(number: int, _frame: object) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def emit_json(value: Mapping[str, Any]) -> None:

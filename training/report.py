@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 
+from ..serving.files import write_whole
 from .pictures import Picture, percent, pictures, words
 
 NOT_MEASURED = "not measured"
@@ -23,13 +23,7 @@ def write_report(figures: Mapping[str, Any], path: Path, drawn: Mapping[str, Pic
         figures: plain JSON values; a section that is missing is left out, `None` is shown as not measured.
         drawn: the pictures of these figures, if they have been drawn: it takes seconds.
     """
-    text = page(figures, drawn)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8", newline="\n")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, page(figures, drawn).encode())
 
 
 def page(figures: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...features.records import KEYED_COLUMNS
+from ...serving.files import write_whole
 from .registers import REGISTERS
 from .world import Progress, Settled, World
 
@@ -105,19 +106,21 @@ def _files(folder: Path) -> Iterator[Write]:
         writers[name].write_table(table)
 
     try:
-        yield write
+        try:
+            yield write
+        finally:
+            for writer in writers.values():
+                writer.close()
+        for name in writers:
+            unfinished(name).replace(folder / f"{name}.parquet")
     finally:
-        for writer in writers.values():
-            writer.close()
-    for name in writers:
-        unfinished(name).replace(folder / f"{name}.parquet")
+        for name in writers:
+            unfinished(name).unlink(missing_ok=True)
 
 
 def _write_facts(facts: dict[str, str], folder: Path) -> None:
     """Last, so that a folder with this file is complete."""
-    unfinished = folder / f".{FACTS}.{os.getpid()}"
-    unfinished.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(folder / FACTS)
+    write_whole(folder / FACTS, f"{json.dumps(facts, indent=1)}\n".encode())
 
 
 def read_world(folder: Path) -> World:
