@@ -136,6 +136,20 @@ def test_each_member_learns_from_the_parts_that_do_not_stop_it():
     np.testing.assert_allclose(Booster(text).predict_raw(side.X), np.mean(alone, axis=0), rtol=0, atol=1e-9)
 
 
+def test_more_reports_never_lower_a_score():
+    """Not even where the calls that are learnt from say so."""
+    rng = np.random.default_rng(7)
+    values = np.column_stack([rng.integers(0, 9, 4000), rng.random(4000)]).astype(float)
+    y = (rng.random(4000) < expit(3 * values[:, 1] - 0.5 * values[:, 0])).astype(int)
+    side, part = Part(values, y, np.ones(4000)), np.arange(4000) % 5
+    for names, falls in ((("reported_count_28d", "call_hour"), False), (("call_weekday", "call_hour"), True)):
+        model = Booster(bagged(side, part, names, parameters=QUICK))
+        scores = [
+            model.predict_raw(np.column_stack([np.full(50, float(count)), np.linspace(0, 1, 50)])) for count in range(9)
+        ]
+        assert bool((np.diff(scores, axis=0) < 0).any()) == falls
+
+
 def test_parts_keep_groups_whole_and_deal_either_label_evenly():
     rng = np.random.default_rng(5)
     group = rng.integers(0, 400, 6000)

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
+from ..features.reports import REPORT_FEATURES
 from ..serving.card import Calibration
 from .split import fold_of_group
 
@@ -73,6 +74,7 @@ def fit(
         progress: called with trees done and trees at most.
     """
     settings = settings_of(len(train.y), classes=classes, seed=seed, threads=threads, parameters=parameters)
+    settings |= constraints(names) if classes == 1 else {}
     shared = {"feature_name": list(names), "categorical_feature": list(categorical) or "auto"}
     data = lgb.Dataset(train.X, train.y, weight=train.weight, params=without_stop(settings), **shared)
     judge = lgb.Dataset(valid.X, valid.y, weight=valid.weight, reference=data)
@@ -101,6 +103,7 @@ def bagged(
         progress: told the share that is done.
     """
     settings = settings_of(len(learn.y), classes=1, seed=seed, threads=threads, parameters=parameters)
+    settings |= constraints(names)
     data = lgb.Dataset(
         learn.X, learn.y, weight=learn.weight, params=without_stop(settings), feature_name=list(names),
         categorical_feature=list(categorical) or "auto", free_raw_data=False,
@@ -163,6 +166,17 @@ def settings_of(
         "verbosity": -1,
     }
     return settings if classes == 1 else settings | {"num_class": classes}
+
+
+def constraints(names: Sequence[str]) -> dict[str, Any]:
+    """More reports never lower a score, all else being equal. Time since the last one may be unknown, and is not held.
+
+    >>> constraints(["reported_count_7d", "call_hour"])
+    {'monotone_constraints': [1, 0]}
+    """
+    rising = {one.name for one in REPORT_FEATURES if one.unit == "people"}
+    signs = [int(name in rising) for name in names]
+    return {"monotone_constraints": signs} if any(signs) else {}
 
 
 def without_stop(settings: Mapping[str, Any]) -> dict[str, Any]:
