@@ -163,13 +163,23 @@ def test_parts_keep_groups_whole_and_deal_either_label_evenly():
         assert np.ptp(dealt) <= 3 and len(dealt) == MEMBERS
 
 
-def test_a_label_of_few_groups_makes_fewer_members():
-    group, y = np.repeat(np.arange(9), 5), np.repeat(np.arange(9) < 3, 5).astype(int)
-    assert set(parts_of(group, y, 1)) == {0, 1, 2}
-    one = parts_of(group, (group == 0).astype(int), 1)
-    assert set(one) == {0}
+@pytest.mark.parametrize("groups", [1, 2, 3, 7])
+def test_no_member_learns_from_one_label_alone(groups):
+    group = np.repeat(np.arange(40), 5)
+    y = (group < groups).astype(int)
+    for seed in range(60):
+        part = parts_of(group, y, seed)
+        if groups == 1:
+            assert set(part) == {0}
+        else:
+            assert all(len(set(y[part != one])) == 2 for one in set(part) if len(set(part)) > 1)
+
+
+def test_a_model_of_one_nuisance_group_has_the_least_of_trees():
     side = drawn(45, 1)
-    text = bagged(side, one, NAMES, parameters={"rounds": 200, "num_leaves": 4, "min_data_in_leaf": 5})
+    text = bagged(
+        side, np.zeros(45, dtype=int), NAMES, parameters={"rounds": 200, "num_leaves": 4, "min_data_in_leaf": 5}
+    )
     assert text.count("\nTree=") == MINIMUM_TREES
 
 

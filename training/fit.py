@@ -127,11 +127,15 @@ def bagged(
 def parts_of(group: Array, y: Array, seed: int) -> Array:
     """Part of each row, 0 to MEMBERS - 1: those of a group stay together, groups of either label are dealt evenly.
 
-    Fewer parts if a label has fewer groups, so that no part has all groups of a label; one if it has but one.
+    Fewer parts where one would have all groups of a label: the model without it would know the other label alone.
     """
     codes = np.unique(group, return_inverse=True)[1]
-    count = min(MEMBERS, *(len(np.unique(codes[y == label])) for label in (0, 1)))
-    return fold_of_group(codes, y.astype(np.int64), seed, (1 / count,) * count)
+    most = min(MEMBERS, *(len(np.unique(codes[y == label])) for label in (0, 1)))
+    for count in range(most, 1, -1):
+        part = fold_of_group(codes, y.astype(np.int64), seed, (1 / count,) * count)
+        if len(np.unique(part)) == count and all(len(np.unique(part[y == label])) > 1 for label in (0, 1)):
+            return part
+    return np.zeros(len(y), dtype=np.int64)
 
 
 def mean_of(texts: Sequence[str]) -> str:
