@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from .law_commands import RegisterFolder
 from .shared_options import (
     Bundle,
     Engine,
@@ -18,6 +17,7 @@ from .shared_options import (
     Out,
     PolicyFile,
     QuarantineFile,
+    RegisterFolder,
     Seed,
     Strict,
     Threads,

@@ -7,24 +7,11 @@ from typing import Annotated
 
 import typer
 
-from .shared_options import Json
+from .shared_options import Json, KeyFile, RegisterFolder, Threads, Trust
 
 commands = typer.Typer()
 policies = typer.Typer(no_args_is_help=True, help="Policies: what would another one do?")
 commands.add_typer(policies, name="policy")
-
-KeyFile = Annotated[
-    Path | None,
-    typer.Option("--key", help="Key file for the tokens of numbers; by default CALLSIEVE_KEY, else a new key."),
-]
-Trust = Annotated[
-    Path | None,
-    typer.Option("--trust", help="Public key (PEM) that signed the bundle; by default signer.pub beside the bundle."),
-]
-Threads = Annotated[int, typer.Option(help="Cores to use; 0 means all. No result depends on it.")]
-RegisterFolder = Annotated[
-    Path | None, typer.Option("--registers", help="Folder of registers; see the command `registers`.")
-]
 
 
 @commands.command()

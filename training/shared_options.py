@@ -22,6 +22,9 @@ KeyFile = Annotated[
     typer.Option("--key", help="Key file for the tokens of numbers; by default CALLSIEVE_KEY, else a new key."),
 ]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy file; the shipped one by default.")]
+RegisterFolder = Annotated[
+    Path | None, typer.Option("--registers", help="Folder of registers; see the command `registers`.")
+]
 LayoutName = Annotated[
     str,
     typer.Option("--layout", help="callsieve, asterisk, sichuan, plain, copenhagen, reality, keyed, or a TOML file."),
