@@ -83,8 +83,9 @@ class Certificate:
 class Band:
     """Scores from `threshold` (raw score) on; its certificate over all calls and per observable stratum.
 
-    Of calls whose caller is of a `silent` number class the band says nothing, whatever their score: too few innocent
-    ones were there to hold a threshold to.
+    For a caller of a number class in `raised` it begins at the raw score that is given there, above `threshold`. Of
+    calls whose caller is of a `silent` class it says nothing, whatever their score: no innocent ones were there to
+    hold a threshold to.
     """
 
     name: str
@@ -92,6 +93,16 @@ class Band:
     certificate: Certificate
     strata: Mapping[str, Certificate] = field(default_factory=dict)
     silent: tuple[str, ...] = ()
+    raised: Mapping[str, float] = field(default_factory=dict)
+
+    def threshold_for(self, stratum: str) -> float:
+        """The least raw score that reaches the band, of a call whose caller is of this number class.
+
+        >>> band = Band("top", 2.0, Certificate("certify", 9, 0, 0.3, 0.95, 0.3, True), {}, ("iot",), {"fixed": 2.5})
+        >>> [band.threshold_for(word) for word in ("mobile", "fixed", "iot")]
+        [2.0, 2.5, inf]
+        """
+        return math.inf if stratum in self.silent else self.raised.get(stratum, self.threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +205,7 @@ def _band_json(band: Band) -> dict[str, Any]:
         "certificate": certificate,
         "strata": strata,
         "silent": list(band.silent),
+        "raised": dict(band.raised),
     }
 
 
@@ -272,10 +284,18 @@ def _bands(value: Any) -> tuple[Band, ...]:
             as_number(band["threshold"], "threshold"),
         )
         silent = tuple(as_text(word, "silent") for word in as_list(band["silent"], "silent", 0, 100))
-        bands.append(Band(name, threshold, _certificate(band["certificate"], f"band {name!r}"), strata, silent))
+        raised = {
+            as_text(word, "raised"): as_number(edge, f"raised: {word}", threshold)
+            for word, edge in as_mapping(band["raised"], "raised").items()
+        }
+        certificate = _certificate(band["certificate"], f"band {name!r}")
+        bands.append(Band(name, threshold, certificate, strata, silent, raised))
     if len({band.name for band in bands}) != len(bands):
         raise ValueError("thresholds: names must differ")
-    if any(low.threshold > high.threshold for high, low in pairwise(bands)):
+    words = {word for band in bands for word in (*band.silent, *band.raised)}
+    if any(low.threshold > high.threshold for high, low in pairwise(bands)) or any(
+        low.threshold_for(word) > high.threshold_for(word) for high, low in pairwise(bands) for word in words
+    ):
         raise ValueError("thresholds: must run from the highest to the lowest")
     return tuple(bands)
 

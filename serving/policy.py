@@ -98,7 +98,7 @@ def decide(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> t
     >>> decide(Policy("1", {}), (), 3.0, "mobile")
     ('pass', '')
     """
-    reached = [band for band in bands if raw >= band.threshold and stratum not in band.silent]
+    reached = [band for band in bands if raw >= band.threshold_for(stratum)]
     if not reached:
         return "pass", ""
     actions = [allowed(policy.of_band(band.name), band, stratum) for band in reached]

@@ -100,7 +100,7 @@ class Scorer:
         # The last place twice: of one place alone it would give no tuple.
         self._row = itemgetter(*self._columns, self._columns[-1])
         self._stratum = NAMES.index(STRATUM)
-        self._begins = {band.name: band.threshold for band in bundle.thresholds}
+        self._bands = {band.name: band for band in bundle.thresholds}
         self._until = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
 
     @classmethod
@@ -162,10 +162,10 @@ class Scorer:
             reached = raw >= band.threshold
             for value in np.unique(classes[reached]):
                 name = _class_word(value)
-                if name in band.silent:
-                    continue
                 word = allowed(self.policy.of_band(band.name), band, name)
-                rows = reached & ((classes == value) | (np.isnan(classes) & math.isnan(value)))
+                rows = (raw >= band.threshold_for(name)) & (
+                    (classes == value) | (np.isnan(classes) & math.isnan(value))
+                )
                 action[rows] = np.maximum(action[rows], ACTIONS.index(word))
         return action
 
@@ -249,7 +249,8 @@ class Scorer:
             return self._unscored(case, f"no score: {type(error).__name__}", told)
         if not math.isfinite(raw):
             return self._unscored(case, "no score: the model gave none that is finite", told)
-        banded, band = decide(self.policy, self.bundle.thresholds, raw, _class_word(vector[self._stratum]))
+        stratum = _class_word(vector[self._stratum])
+        banded, band = decide(self.policy, self.bundle.thresholds, raw, stratum)
         action = outcome(self.policy, banded, names)
         explain = explain or "pass" not in (banded, action)
         return Verdict(
@@ -264,7 +265,7 @@ class Scorer:
             model=self.bundle.model_id,
             valid_until=self.bundle.valid_until,
             raw=raw,
-            threshold=self._begins.get(band, math.nan),
+            threshold=self._bands[band].threshold_for(stratum) if band else math.nan,
             rules=told,
         )
 

@@ -1,14 +1,18 @@
-"""Bands: each kind of line is held to the target by itself, and of one with too few innocent calls nothing is said."""
+"""Bands: each kind of line has a threshold of its own; of a class without one innocent call nothing is said."""
 
 import numpy as np
 import pytest
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.training.bands import MARGIN, TARGETS, bands_of, held_to, spoken_of
-from callsieve.training.certify import upper_bound
+from callsieve.serving.card import Band
+from callsieve.training.bands import MARGIN, TARGETS, bands_of, edges_of, spoken_of
+from callsieve.training.certify import certificate, upper_bound
+from hypothesis import given
+from hypothesis import strategies as st
 
-MOBILE, RESALE, FIXED, UNKNOWN = map(NUMBER_CLASSES.index, ("mobile", "resale", "fixed", "unknown"))
+MOBILE, RESALE, FIXED, IOT = map(NUMBER_CLASSES.index, ("mobile", "resale", "fixed", "iot"))
 TARGET = 1e-3
 ENOUGH = next(n for n in range(1000, 20_000) if upper_bound(0, n) <= MARGIN * TARGET)
+NOTHING = certificate("certify", np.empty(0), 0.0, TARGET)
 
 
 def scores(**counts):
@@ -18,68 +22,84 @@ def scores(**counts):
     return rng.normal(size=len(kind)) + np.where(kind == FIXED, 5.0, 0.0), kind
 
 
-def held(raw, kind, guard=0.0, ceiling=np.inf):
-    return held_to([raw], np.ones(len(raw), dtype=bool), kind, TARGET, guard, ceiling)
+def edges(raw, kind, guard=0.0):
+    return edges_of([raw], np.ones(len(raw), dtype=bool), kind, TARGET, guard)
 
 
 def test_a_few_lines_that_look_like_nuisance_do_not_set_the_threshold_of_the_others():
     raw, kind = scores(mobile=ENOUGH, fixed=200)
-    threshold, silent = held(raw, kind)
-    assert threshold < 5 and "fixed" in silent and "mobile" not in silent
-    flagged = spoken_of(raw, kind, threshold, silent) >= threshold
-    assert not flagged[kind == FIXED].any()
-    assert upper_bound(int(flagged.sum()), ENOUGH) <= MARGIN * TARGET
+    found = edges(raw, kind)
+    assert found["mobile"] < 5 and found["fixed"] > raw[kind == FIXED].max()
+    assert upper_bound(int((raw[kind == MOBILE] >= found["mobile"]).sum()), ENOUGH) <= MARGIN * TARGET
 
 
-def test_a_line_with_enough_calls_is_spoken_of_and_its_threshold_holds():
+def test_of_few_innocent_calls_little_is_known():
+    raw, kind = scores(mobile=ENOUGH, iot=20)
+    raw[kind == IOT] = -9.0
+    found = edges(raw, kind)
+    assert found["iot"] == found["mobile"]
+
+
+def test_lines_with_enough_calls_are_held_to_the_target_each_by_itself():
     raw, kind = scores(mobile=ENOUGH, fixed=ENOUGH)
-    threshold, silent = held(raw, kind)
-    assert "fixed" not in silent
-    for one in (MOBILE, FIXED):
-        assert upper_bound(int((raw[kind == one] >= threshold).sum()), ENOUGH) <= MARGIN * TARGET
-    # Unless that threshold would lie above the band before this one.
-    assert "fixed" in held(raw, kind, ceiling=5.0)[1]
+    found = edges(raw, kind)
+    assert found["mobile"] < found["fixed"] < raw[kind == FIXED].max() + 1
+    for one, name in ((MOBILE, "mobile"), (FIXED, "fixed")):
+        assert upper_bound(int((raw[kind == one] >= found[name]).sum()), ENOUGH) <= MARGIN * TARGET
 
 
 def test_resold_numbers_are_mobile_lines():
     raw, kind = scores(mobile=ENOUGH - 10, resale=10)
-    silent = held(raw, kind)[1]
-    assert "mobile" not in silent and "resale" not in silent
-    assert set(silent) == set(NUMBER_CLASSES) - {"mobile", "resale"}
+    raw[kind == RESALE] = 3.5
+    found = edges(raw, kind)
+    assert set(found) == {"mobile", "resale"} and found["mobile"] == found["resale"]
 
 
 def test_one_call_too_few_and_the_threshold_lies_above_every_score():
     raw, kind = scores(mobile=ENOUGH - 1)
-    threshold, silent = held(raw, kind)
-    assert silent == () and threshold > raw.max()
+    assert edges(raw, kind)["mobile"] > raw.max()
 
 
 def test_a_poorer_feed_raises_the_threshold_and_a_guard_is_added():
-    raw, kind = scores(mobile=2 * ENOUGH)
+    raw, kind = scores(mobile=2 * ENOUGH, iot=5)
     every = np.ones(len(raw), dtype=bool)
-    alone = held_to([raw], every, kind, TARGET, 0.0, np.inf)[0]
-    poorer = np.where(np.arange(len(raw)) % 2, raw + 3, np.nan)
-    both = held_to([raw, poorer], every, kind, TARGET, 0.0, np.inf)[0]
-    assert both == pytest.approx(held_to([poorer], every, kind, TARGET, 0.0, np.inf)[0]) and both > alone + 2
-    assert held_to([raw], every, kind, TARGET, 1.5, np.inf)[0] == pytest.approx(alone + 1.5)
+    alone = edges(raw, kind)["mobile"]
+    poorer = np.where((np.arange(len(raw)) % 2 == 1) & (kind == MOBILE), raw + 3, np.nan)
+    both = edges_of([raw, poorer], every, kind, TARGET, 0.0)
+    assert both["mobile"] == edges_of([poorer], every, kind, TARGET, 0.0)["mobile"] > alone + 2
+    assert edges(raw, kind, guard=1.5)["mobile"] == pytest.approx(alone + 1.5)
 
 
-def test_bands_fall_and_their_certificates_count_silent_lines_as_passed():
+def test_bands_fall_for_every_class_and_their_certificates_count_what_is_flagged():
     rng = np.random.default_rng(3)
-    kind = np.repeat([MOBILE, RESALE, FIXED, UNKNOWN], [200_000, 2_000, 20_000, 100])
+    kind = np.repeat([MOBILE, RESALE, FIXED, IOT], [200_000, 2_000, 20_000, 100])
     raw = rng.normal(size=len(kind)) + np.where(kind == FIXED, 1.0, 0.0)
+    raw[kind == IOT] = np.nan
     half = np.arange(len(kind)) % 2 == 0
     high, low = bands_of([raw], half, ~half, kind, 0.0)
     assert [(band.name, band.certificate.target) for band in (high, low)] == list(TARGETS)
-    assert high.threshold >= low.threshold
-    assert "fixed" in high.silent and "unknown" in low.silent
+    assert all(high.threshold_for(word) >= low.threshold_for(word) for word in NUMBER_CLASSES)
+    assert high.threshold_for("fixed") > high.threshold_for("mobile") == high.threshold_for("resale")
+    assert set(high.silent) == set(NUMBER_CLASSES) - {"mobile", "resale", "fixed"}
     for band in (high, low):
-        flagged = (spoken_of(raw, kind, band.threshold, band.silent) >= band.threshold) & ~half
-        assert band.certificate.false_calls == flagged.sum() > 0
-        assert band.certificate.benign_calls == (~half).sum()
-        assert band.strata["unknown"].false_calls == 0
+        edge = np.array([band.threshold_for(word) for word in NUMBER_CLASSES])[kind]
+        assert band.certificate.false_calls == ((raw >= edge) & ~half).sum() > 0
+        assert band.certificate.benign_calls == (~half & (kind != IOT)).sum()
 
 
-def test_what_is_not_scored_stays_so():
-    raw = np.array([np.nan, 9.0])
-    assert np.isnan(spoken_of(raw, np.array([FIXED, FIXED]), 1.0, ("fixed",))[0])
+@given(
+    raw=st.floats(-10, 10) | st.just(np.nan),
+    threshold=st.floats(-5, 5),
+    more=st.dictionaries(st.sampled_from(NUMBER_CLASSES), st.floats(0, 3)),
+    silent=st.lists(st.sampled_from(NUMBER_CLASSES), unique=True),
+    at_edge=st.booleans(),
+    kind=st.sampled_from(range(len(NUMBER_CLASSES))),
+)
+def test_one_threshold_on_what_is_spoken_of_is_the_threshold_of_each_class(raw, threshold, more, silent, at_edge, kind):
+    raised = {word: threshold + extra for word, extra in more.items()}
+    band = Band("top", threshold, NOTHING, {}, tuple(silent), raised)
+    edge = band.threshold_for(NUMBER_CLASSES[kind])
+    raw = edge if at_edge and np.isfinite(edge) else raw
+    held = spoken_of(np.array([raw]), np.array([kind]), band)
+    assert (held >= threshold).tolist() == [bool(raw >= edge)]
+    assert np.isnan(held[0]) == np.isnan(raw)

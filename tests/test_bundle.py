@@ -308,6 +308,8 @@ def put(*path_and_value):
         (put("thresholds", []), "thresholds must be a list"),
         (put("thresholds", 1, "name", "certified"), "names must differ"),
         (put("thresholds", 1, "threshold", 9.0), "from the highest to the lowest"),
+        (put("thresholds", 1, "raised", {"fixed": 9.0}), "from the highest to the lowest"),
+        (put("thresholds", 0, "raised", {"fixed": -9.0}), "raised: fixed must be a number"),
         (put("thresholds", 0, "certificate", "certified", False), "certified must say"),
         (put("thresholds", 0, "certificate", "certified", 1), "certified must say"),
         (put("thresholds", 0, "certificate", "false_calls", 1), "at least the exact one"),

@@ -11,9 +11,6 @@ FEED = Feed("complete", np.arange(12), ROWS, np.column_stack([ROWS * 1.0, ROWS *
 def test_vectors_are_those_of_the_calls_asked_for():
     assert FEED.at(np.array([9, 2])).tolist() == [[9.0, 90.0], [2.0, 20.0]]
     assert FEED.values(np.array([5]), 1).tolist() == [50.0]
-    out = np.empty((2, 2))
-    FEED.at(np.array([5, 9]), out=out)
-    assert out.tolist() == [[5.0, 50.0], [9.0, 90.0]]
     assert FEED.at(np.array([], dtype=int)).shape == (0, 2)
 
 

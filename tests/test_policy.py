@@ -18,6 +18,7 @@ LOOSE = small.certificate(false_calls=90, bound=0.0036, certified=False)
 
 certificates = st.sampled_from([SOUND, LOOSE])
 strata = st.dictionaries(st.sampled_from(NUMBER_CLASSES), certificates)
+higher = st.dictionaries(st.sampled_from(NUMBER_CLASSES), st.floats(0, 3))
 silences = st.lists(st.sampled_from(NUMBER_CLASSES), unique=True).map(tuple)
 names = st.sampled_from(["certified", "watch", "third"])
 policies = st.dictionaries(names, st.sampled_from(ACTIONS)).map(lambda bands: Policy("1", bands, appeal="office"))
@@ -28,7 +29,14 @@ def bands(draw):
     edges = sorted(draw(st.lists(st.floats(-5, 5), max_size=3)), reverse=True)
     of = ("certified", "watch", "third")
     return tuple(
-        Band(name, edge, draw(certificates), draw(strata), draw(silences))
+        Band(
+            name,
+            edge,
+            draw(certificates),
+            draw(strata),
+            draw(silences),
+            {word: edge + more for word, more in draw(higher).items()},
+        )
         for name, edge in zip(of, edges, strict=False)
     )
 
@@ -96,7 +104,7 @@ def test_a_band_without_an_action_passes_under_its_name():
 @given(policies, bands(), st.floats(), st.sampled_from(NUMBER_CLASSES))
 def test_never_stronger_than_policy_and_certificates(policy, drawn, raw, stratum):
     action, name = decide(policy, drawn, raw, stratum)
-    reached = [band for band in drawn if raw >= band.threshold and stratum not in band.silent]
+    reached = [band for band in drawn if raw >= band.raised.get(stratum, band.threshold) and stratum not in band.silent]
     assert name == (reached[0].name if reached else "")
     wanted = [policy.bands.get(band.name, "pass") for band in reached]
     assert strength(action) <= max(map(strength, wanted), default=0)

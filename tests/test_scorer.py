@@ -325,12 +325,13 @@ def test_one_scorer_serves_threads(scorer, calls, verdicts):
     actions=st.lists(st.sampled_from(ACTIONS), min_size=3, max_size=3),
     certified=st.lists(st.booleans(), min_size=3, max_size=3),
     silent=st.lists(st.sampled_from(NUMBER_CLASSES[:3]), unique=True),
+    raised=st.dictionaries(st.sampled_from(NUMBER_CLASSES[:3]), st.integers(40, 60).map(lambda n: n / 10)),
 )
-def test_a_table_decides_as_the_policy_does(scorer, matrix, edges, actions, certified, silent):
+def test_a_table_decides_as_the_policy_does(scorer, matrix, edges, actions, certified, silent, raised):
     sound, loose = small.certificate(), small.certificate(false_calls=90, bound=0.0036, certified=False)
     strata = {"mobile": sound, "unknown": sound, "fixed": loose}
     bands = tuple(
-        Band(name, edge, sound if good else loose, strata, tuple(silent))
+        Band(name, edge, sound if good else loose, strata, tuple(silent), raised)
         for name, edge, good in zip(HALF, sorted(edges, reverse=True), certified, strict=False)
     )
     policy = Policy("drawn", dict(zip(HALF, actions[: len(bands)], strict=False)), appeal="office")

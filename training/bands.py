@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 TARGETS = (("certified", 1e-4), ("watch", 1e-3))
 # Part of the target that the choosing fold may show, and what is added to the threshold it gives (log-odds). Calls of
 # one caller are alike, so that the exact bound flatters a fold with few busy callers; the certificate is the judge.
-MARGIN = 0.4
-GUARD = 1.0
+# On worlds that judge nothing less of either certified no less often and caught more, down to about these.
+MARGIN = 0.7
+GUARD = 0.25
 # Mobile numbers, resold ones among them, are one kind of line; any other number class is one by itself.
-MOBILE_LINES = ("mobile", "resale")
-MOBILE = NUMBER_CLASSES.index("mobile")
+MOBILE, RESOLD = "mobile", "resale"
 
 
 def bands_of(
@@ -36,56 +37,61 @@ def bands_of(
         raw_by_feed: raw scores over all calls, of the complete feed first; NaN where a call was not scored.
         choose, certify: which calls are benign ones of these folds.
         kind: class of each call's caller, as `split.caller_classes`.
-        guard: what is added to the threshold that the choosing fold gives.
+        guard: what is added to the thresholds that the choosing fold gives.
     """
     bands: list[Band] = []
     for name, target in TARGETS:
-        ceiling = bands[-1].threshold if bands else np.inf
-        threshold, silent = held_to(raw_by_feed, choose, kind, target, guard, ceiling)
-        held = spoken_of(raw_by_feed[0], kind, threshold, silent)[certify]
+        edges = edges_of(raw_by_feed, choose, kind, target, guard)
+        if bands:  # a band begins where the one above it does, or below
+            edges = {word: min(edge, bands[-1].threshold_for(word)) for word, edge in edges.items()}
+        threshold = min(edges.values())
+        silent = tuple(word for word in NUMBER_CLASSES if word not in edges)
+        raised = {word: edge for word, edge in edges.items() if edge > threshold}
+        unproven = Band(name, threshold, certificate("certify", np.empty(0), threshold, target), {}, silent, raised)
+        held = spoken_of(raw_by_feed[0], kind, unproven)[certify]
         words = np.array(NUMBER_CLASSES)[kind[certify]]
-        bands.append(
-            Band(
-                name, threshold, certificate("certify", held, threshold, target),
-                strata("certify", held, threshold, target, words), silent,
-            )
-        )  # fmt: skip
+        proof = certificate("certify", held, threshold, target)
+        bands.append(replace(unproven, certificate=proof, strata=strata("certify", held, threshold, target, words)))
     return tuple(bands)
 
 
-def held_to(
-    raw_by_feed: Sequence[Array], choose: Array, kind: Array, target: float, guard: float, ceiling: float
-) -> tuple[float, tuple[str, ...]]:
-    """A threshold that holds on every feed and every kind of line, and the number classes that it cannot be held to.
+def edges_of(raw_by_feed: Sequence[Array], choose: Array, kind: Array, target: float, guard: float) -> dict[str, float]:
+    """The threshold of each number class, on every feed; none of those of which no innocent call is there.
 
     A few surveys, alarms and bank lines look like nuisance to a model that saw none of them. One threshold over all
-    calls would be theirs: nobody else's nuisance reached it. So each kind of line is held to the target by itself, and
-    of one with too few innocent calls for that, nothing is said. If there is no line with enough, the threshold lies
-    above every score of the choosing fold.
+    calls would be theirs: nobody else's nuisance reached it. So each kind of line with enough innocent calls is held
+    to the target by itself. The others are held to it together, and lie no lower than the highest of the first: of
+    few innocent calls little is known.
     """
-    line = np.where(np.isin(kind, [NUMBER_CLASSES.index(name) for name in MOBILE_LINES]), MOBILE, kind)
-    edges = {}
-    for one in np.unique(line[choose]):
-        rows = choose & (line == one)
-        if upper_bound(0, int(rows.sum())) <= MARGIN * target:
-            edges[int(one)] = guard + max(choose_threshold(raw[rows], target, margin=MARGIN) for raw in raw_by_feed)
-    edges = {one: edge for one, edge in edges.items() if edge <= ceiling}
-    if not edges:
-        highest = guard + max(choose_threshold(raw[choose], target, margin=MARGIN) for raw in raw_by_feed)
-        return min(highest, ceiling), ()
-    spoken = set(edges) | ({NUMBER_CLASSES.index(name) for name in MOBILE_LINES} if MOBILE in edges else set())
-    return max(edges.values()), tuple(name for code, name in enumerate(NUMBER_CLASSES) if code not in spoken)
+    words = np.array(NUMBER_CLASSES)[kind]
+    words[words == RESOLD] = MOBILE
+    there = [str(word) for word in np.unique(words[choose & ~np.isnan(raw_by_feed[0])])]
+    enough = [word for word in there if upper_bound(0, int((choose & (words == word)).sum())) <= MARGIN * target]
+
+    def edge(some: Sequence[str]) -> float:
+        told = [raw[choose & np.isin(words, some)] for raw in raw_by_feed]
+        return guard + max(choose_threshold(raw, target, margin=MARGIN) for raw in told if not np.isnan(raw).all())
+
+    edges = {word: edge([word]) for word in enough}
+    few = [word for word in there if word not in enough]
+    if few:
+        edges |= dict.fromkeys(few, max([edge(few), *edges.values()]))
+    return edges | ({RESOLD: edges[MOBILE]} if MOBILE in edges else {})
 
 
-def spoken_of(raw: Array, kind: Array, threshold: float, silent: Sequence[str]) -> Array:
-    """Raw scores, held below the threshold where a band is silent about the caller's number class.
+def spoken_of(raw: Array, kind: Array, band: Band) -> Array:
+    """Raw scores to be held against the one threshold of a band, whatever the number class of the caller.
 
     Args:
-        kind: class of each call's caller, as `split.caller_classes`, shape (n,).
-        silent: names of the classes.
+        raw, kind: of each call, and the class of its caller, as `split.caller_classes`; shape (n,).
 
-    >>> spoken_of(np.array([3.0, 3.0, 1.0]), np.array([0, 2, 2]), 2.0, NUMBER_CLASSES[2:3]).round(3).tolist()
-    [3.0, 2.0, 1.0]
+    >>> from callsieve.serving.card import Certificate
+    >>> band = Band("top", 2.0, Certificate("certify", 9, 0, 0.3, 0.95, 0.3, True), {}, ("iot",), {"fixed": 2.5})
+    >>> kind = np.array([NUMBER_CLASSES.index(word) for word in ("mobile", "fixed", "fixed", "iot")])
+    >>> spoken_of(np.array([3.0, 3.0, 2.25, 3.0]), kind, band).round(3).tolist()
+    [3.0, 2.5, 1.75, 2.0]
     """
-    mute = np.isin(kind, [NUMBER_CLASSES.index(name) for name in silent])
-    return np.where(mute, np.minimum(raw, np.nextafter(threshold, -np.inf)), raw)
+    edge = np.array([band.threshold_for(word) for word in NUMBER_CLASSES])[kind]
+    held = raw - np.where(np.isinf(edge), 0.0, edge - band.threshold)
+    below = np.nextafter(band.threshold, -np.inf)
+    return np.asarray(np.where(raw >= edge, np.maximum(held, band.threshold), np.minimum(held, below)))

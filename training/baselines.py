@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 LISTED = 28 * DAY  # that a report keeps a number on the list, in ms
-PART = 200_000  # calls scored at a time, so that memory stays bounded
+PART = 50_000  # calls scored at a time, so that memory stays bounded
 LEVELLED = {feature.name for feature in FEATURES if feature.levels}
 
 
@@ -86,8 +86,10 @@ def learning_side(t: Trained) -> Part:
 def logistic(learn: Part, features: Sequence[str]) -> Pipeline:
     """Logistic regression on logarithms, with a column for "not known" and one for each level of a category."""
     at = dict(zip(features, places(tuple(features)), strict=True))
-    numbers = make_pipeline(
-        FunctionTransformer(_logarithm), SimpleImputer(add_indicator=True, keep_empty_features=True), StandardScaler()
+    numbers = make_pipeline(  # each step works in place: the learning side is large
+        FunctionTransformer(_logarithm),
+        SimpleImputer(add_indicator=True, keep_empty_features=True, copy=False),
+        StandardScaler(copy=False),
     )
     columns = ColumnTransformer(
         [
@@ -110,4 +112,6 @@ def log_odds(model: Pipeline, feed: Feed, rows: Array, count: int) -> Array:
 
 
 def _logarithm(values: Array) -> Array:
-    return np.sign(values) * np.log1p(np.abs(values))
+    sizes = np.abs(values)
+    np.log1p(sizes, out=sizes)
+    return np.copysign(sizes, values, out=sizes)

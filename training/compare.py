@@ -86,7 +86,7 @@ def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803
     raw = bundle.model.predict_raw(rows, threads=threads or 2)
     unknown = NUMBER_CLASSES.index("unknown")
     band, kind = bundle.thresholds[0], np.nan_to_num(X[:, NAMES.index(STRATUM)], nan=unknown).astype(int)
-    return np.asarray(spoken_of(raw, kind, band.threshold, band.silent) >= band.threshold)
+    return np.asarray(spoken_of(raw, kind, band) >= band.threshold)
 
 
 def paired(one: Array, other: Array, nuisance: Array, caller: Array, gates: Gates, seed: int) -> Comparison:

@@ -203,7 +203,7 @@ def told_of(stretch: Stretch, rows: Array) -> dict[str, Array]:
     if not np.isnan(raw).all():
         kind = caller_classes(stretch.calls.select(["caller_class"]).take(rows))
         for band in stretch.bands:
-            held = spoken_of(raw, kind, band.threshold, band.silent)
+            held = spoken_of(raw, kind, band)
             found[f"score in band {band.name}"] = int((held >= band.threshold).sum())
     return {name: np.array([len(rows) - some, some, 0]) for name, some in found.items()}
 

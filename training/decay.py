@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..serving.card import Band
 from .bands import spoken_of
 from .certify import upper_bound
 from .evaluate import catch
@@ -38,8 +39,7 @@ class Model:
     """What judging needs of a training."""
 
     text: str
-    threshold: float
-    silent: tuple[str, ...]
+    band: Band
     learnt: Array  # groups that it learnt from
 
 
@@ -122,7 +122,7 @@ def model_of(t: Trained, group: Array) -> Model:
     side = t.fold == FOLDS.index("train")
     inside = (t.start >= t.plan.train[0]) & (t.start < t.plan.train[1])
     band = t.card.thresholds[0]
-    return Model(t.models["model"], band.threshold, band.silent, np.unique(group[side & inside]))
+    return Model(t.models["model"], band, np.unique(group[side & inside]))
 
 
 def period_of(evidence: Evidence, settings: Settings, group: Array, begin: int, end: int) -> Period:
@@ -141,16 +141,16 @@ def figures(period: Period, model: Model, settings: Settings) -> dict[str, Any]:
     known = judged(period.evidence, caller, settings.label_policy)
     inside = calls["start"].to_numpy() >= period.begin
     raw = scored(model.text, period.feed, inside, places(settings.features), settings.threads)
-    held = spoken_of(raw, caller_classes(calls), model.threshold, model.silent)
+    held = spoken_of(raw, caller_classes(calls), model.band)
     benign, bad = inside & known.known & ~known.nuisance, inside & known.known & known.nuisance
     unseen = bad & ~np.isin(period.group, model.learnt)
-    false = int((held[benign] >= model.threshold).sum())
+    false = int((held[benign] >= model.band.threshold).sum())
     return {
         "benign_calls": int(benign.sum()),
         "false_calls": false,
         "bound": upper_bound(false, int(benign.sum())),
         **{
-            name: caught(held[rows], model.threshold, caller[rows], callee[rows], settings.seed)
+            name: caught(held[rows], model.band.threshold, caller[rows], callee[rows], settings.seed)
             for name, rows in (("all", bad), ("unseen", unseen))
         },
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..features.intake import Intake
 from ..features.pseudonyms import Key, read_key
+from .allocators import give_back
 from .console import Tell
 from .evidence import CAMPAIGNS, FINDINGS, RECYCLED, REPORTS, Evidence, evidence, frame
 from .study import study
@@ -36,14 +37,20 @@ def simulate_to(
 
 def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Tell) -> dict[str, Any]:
     """World, features, training, certificate, signed bundle, verdicts and report in one folder."""
-    secret = new_key(folder / "number.key")
-    world = simulated(size, seed, None, secret, lambda what, part: progress(what, 0.15 * part))
-    write_world(world, folder / "world")
+    told = told_of(folder, size, seed, lambda what, part: progress(what, 0.15 * part))
+    give_back()
     settings = Settings(seed=seed, threads=threads)
     return study(
-        of_world(world), settings, folder, source=f"simulated world '{size}', seed {seed}",
+        told, settings, folder, source=f"simulated world '{size}', seed {seed}",
         progress=lambda what, part: progress(what, 0.2 + 0.8 * part),
     )  # fmt: skip
+
+
+def told_of(folder: Path, size: str, seed: int, progress: Tell) -> Evidence:
+    """What a training may see of a new world, which is written to `folder` with its key; the rest of it is let go."""
+    world = simulated(size, seed, None, new_key(folder / "number.key"), progress)
+    write_world(world, folder / "world")
+    return of_world(world)
 
 
 def simulated(size: str, seed: int, scenario: Path | None, key: Key, progress: Tell) -> World:

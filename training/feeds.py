@@ -39,13 +39,13 @@ class Feed:
     rows: Array
     X: Array
 
-    def at(self, rows: Array, out: Array | None = None) -> Array:
-        """The vectors of these calls, written to `out` if it is given.
+    def at(self, rows: Array) -> Array:
+        """The vectors of these calls.
 
         Raises:
             ValueError: if one of them is not held.
         """
-        return np.take(self.X, self._places(rows), axis=0, out=out, mode="clip")
+        return np.take(self.X, self._places(rows), axis=0)
 
     def only(self, asked: Array) -> Feed:
         """This feed with the vectors of the calls that are asked for alone. `asked`: bool, over all calls."""

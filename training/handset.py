@@ -254,6 +254,7 @@ def _said(bundle: Bundle) -> dict[str, Any]:
         "features": list(bundle.features),
         "bands": {band.name: band.threshold for band in bundle.thresholds},
         "silent": {band.name: list(band.silent) for band in bundle.thresholds},
+        "raised": {band.name: dict(band.raised) for band in bundle.thresholds},
     }
 
 

@@ -90,7 +90,7 @@ def judge(t: Trained) -> dict[str, Any]:
         "bands": [band_json(b) for b in t.card.thresholds],
         "seen": {
             "calls": int(seen.sum()),
-            "catch": catch_of(scored, spoken_of(t.raw, t.kind, band.threshold, band.silent), band.threshold, seen),
+            "catch": catch_of(scored, spoken_of(t.raw, t.kind, band), band.threshold, seen),
         },
         "unseen": {"calls": int(scored.rows.sum()), "catch": told["headline"]["model"]["catch"]},
         "baselines": {name: headline_of(scored, raw, band_of(t, raw)) for name, raw in baseline_scores(t).items()},
@@ -127,7 +127,7 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
     band = card.thresholds[0]
     nuisance = s.judged.nuisance
     model = headline_of(s, s.raw, band)
-    held = replace(s, raw=spoken_of(s.raw, s.kind, band.threshold, band.silent))
+    held = replace(s, raw=spoken_of(s.raw, s.kind, band))
     return {
         "headline": {
             "model": model,
@@ -203,7 +203,7 @@ def band_of(t: Trained, values: Array) -> Band:
 
 def headline_of(s: Scored, raw: Array, band: Band) -> dict[str, Any]:
     """Benign pass with its bound, catch rate, and calls until detected."""
-    raw = spoken_of(raw, s.kind, band.threshold, band.silent)
+    raw = spoken_of(raw, s.kind, band)
     benign = s.rows & ~s.judged.nuisance
     found = certificate(band.certificate.fold, raw[benign], band.threshold, band.certificate.target)
     return {
@@ -281,7 +281,7 @@ def detection_curve(s: Scored, band: Band, rule: Band) -> dict[str, list[float]]
     return {
         "calls": [int(n) for n in calls],
         "model": found_by(s.raw[s.lives], band.threshold, s, calls),
-        "rule": found_by(spoken_of(s.rule, s.kind, rule.threshold, rule.silent)[s.lives], rule.threshold, s, calls),
+        "rule": found_by(spoken_of(s.rule, s.kind, rule)[s.lives], rule.threshold, s, calls),
     }
 
 
@@ -321,6 +321,7 @@ def band_json(band: Band) -> dict[str, Any]:
         "target": band.certificate.target,
         "threshold": band.threshold,
         "silent": list(band.silent),
+        "raised": dict(band.raised),
         "certificate": to_json(band.certificate),
         "strata": to_json(band.strata),
     }

@@ -189,7 +189,7 @@ def found_benign(stretch: Stretch, end: int, findings: pd.DataFrame, band: Band)
     # The first days only fill the windows.
     start = calls["start"].to_numpy()
     benign &= start >= start[0] + WINDOW_DAYS * DAY
-    held = spoken_of(stretch.raw[:end], caller_classes(calls), band.threshold, band.silent)
+    held = spoken_of(stretch.raw[:end], caller_classes(calls), band)
     return int(benign.sum()), int((held[benign] >= band.threshold).sum())
 
 

@@ -129,7 +129,7 @@ def rule_figures(
     if raw is not None:
         band = scorer.bundle.thresholds[0]
         found["model"] = {"id": scorer.bundle.model_id, "band": band.name, "certificate": asdict(band.certificate)}
-        held = spoken_of(raw, caller_classes(calls)[judged], band.threshold, band.silent)
+        held = spoken_of(raw, caller_classes(calls)[judged], band)
         found["model"] |= apart(held >= band.threshold, met, told, chosen)
     return found
 

@@ -15,6 +15,7 @@ from ..serving.bundle import MANIFEST
 from ..serving.policy import ACTIONS
 from ..serving.scorer import Scorer, Scores, case_id
 from ..serving.signing import generate_signing_key, read_public_key, read_signing_key, write_public_key
+from .allocators import give_back
 from .audit_page import write_first_page
 from .auditlog import append
 from .canaries import check
@@ -75,6 +76,7 @@ def study(
     tests = register(Ledger(log, key, said), evidence, settings)
     trained = train(evidence, settings, progress)
     canaries = check(trained)
+    give_back()
     figures = judge(trained)
     figures["canaries"] = canaries
     figures["model"]["id"] = write_bundle(trained, folder / "bundle", key)

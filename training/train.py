@@ -19,6 +19,7 @@ from ..features.catalogue import FEATURES, NAMES, catalogue_hash, columns_for
 from ..serving.booster import Booster
 from ..serving.bundle import save
 from ..serving.card import Band, Calibration, Card, Golden
+from .allocators import give_back
 from .bands import GUARD, TARGETS, bands_of, spoken_of
 from .certify import certificate
 from .dataset import Dataset, build, fingerprint, labelled
@@ -41,7 +42,7 @@ Progress = Callable[[str, float], None]
 
 GOLDEN_ROWS = 16
 LEAST_OF_A_CLASS = 200
-SCORED_AT_ONCE = 200_000  # calls, so that memory stays bounded
+SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +106,16 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     choose = rows_of("choose", folds.choose, fold, start) & known.known
     certify = rows_of("certify", folds.certify, fold, start) & known.known
     looked_at = needed(calls, folds, fold, caller, known)
+    give_back()
     tell("features", 0.05)
-    whole, poorer = (
+    poorer, whole = (  # the larger one last: what it takes to make the other is free by then
         make(evidence, settings.features, settings.threads, with_learnt(asked, learnt[name]))
-        for name, make, asked in (("complete", complete, looked_at), ("answered only", answered_only, choose | certify))
+        for name, make, asked in (("answered only", answered_only, choose | certify), ("complete", complete, looked_at))
     )
     columns = places(settings.features)
     side = build([(feed, *learnt[feed.name]) for feed in (whole, poorer)], calls, group, caller)
     poorer = poorer.only(choose | certify)
+    give_back()
     require_both("train", side.y)
     tell("fit", 0.35)
     models, classes, fitted = fit_models(side, settings, lambda part: tell("fit", 0.35 + 0.35 * part))
@@ -124,7 +127,7 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     require_benign("choose", choose & ~known.nuisance)
     calibration, method = calibrate(raw[choose], known.nuisance[choose], group[choose])
     bands = bands_of((raw, raw_poorer), choose & ~known.nuisance, benign, kind, GUARD)
-    poorer_held = spoken_of(raw_poorer, kind, bands[0].threshold, bands[0].silent)
+    poorer_held = spoken_of(raw_poorer, kind, bands[0])
     found = certificate("certify", poorer_held[benign], bands[0].threshold, TARGETS[0][1])
     fitted |= {
         "calibration": method,
@@ -157,7 +160,7 @@ def scored(model: str, feed: Feed, later: Array, columns: list[int], threads: in
     booster, rows = Booster(model), feed.rows[later[feed.rows]]
     for begin in range(0, len(rows), SCORED_AT_ONCE):
         some = rows[begin : begin + SCORED_AT_ONCE]
-        raw[some] = booster.predict_raw(np.ascontiguousarray(feed.at(some)[:, columns]), threads=threads or 2)
+        raw[some] = booster.predict_raw(np.ascontiguousarray(only(feed.at(some), columns)), threads=threads or 2)
     return raw
 
 
