@@ -162,7 +162,7 @@ def _tree(block: str, index: int, n_features: int, levels: Mapping[int, int] | N
 
     for key in _NODE_REALS:
         _check_reals(value[key], leaves - 1, key)
-    integer = {key: _integers(value[key], leaves - 1, -_INT32, _INT32, key) for key in _NODE_INTEGERS}
+    integer = {key: _whole(value[key], leaves - 1, key) for key in _NODE_INTEGERS}
     _check_reals(value["leaf_weight"], leaves, "leaf_weight")
     tree = Tree(
         feature=integer["split_feature"],
@@ -172,7 +172,7 @@ def _tree(block: str, index: int, n_features: int, levels: Mapping[int, int] | N
         right=integer["right_child"],
         leaf_value=leaf_value,
         leaf_count=_integers(value["leaf_count"], leaves, 1, _INT32, "leaf_count"),
-        node_count=integer["internal_count"],
+        node_count=_bounded(integer["internal_count"], 1, _INT32, "internal_count"),
         cat_boundaries=_counted(value["cat_boundaries"], "cat_boundaries", _INT32) if sets else [],
         cat_threshold=_counted(value["cat_threshold"], "cat_threshold", _UINT32) if sets else [],
     )
@@ -322,9 +322,16 @@ def _value(line: str, key: str, sign: str = "=") -> str:
 
 
 def _integers(text: str, count: int, low: int, high: int, what: str) -> list[int]:
+    return _bounded(_whole(text, count, what), low, high, what)
+
+
+def _whole(text: str, count: int, what: str) -> list[int]:
     if text.count(" ") != count - 1 or not _INTEGERS.fullmatch(text):
         raise ValueError(f"{what} must hold {count} whole number(s)")
-    values = list(map(int, text.split(" ")))
+    return list(map(int, text.split(" ")))
+
+
+def _bounded(values: list[int], low: int, high: int, what: str) -> list[int]:
     if min(values) < low or max(values) > high:
         raise ValueError(f"{what} must lie in {low}..{high}, got {min(values)}..{max(values)}")
     return values
