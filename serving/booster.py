@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _FLOAT64 = 1
 _RAW_SCORE = 1
 _ALL_TREES = (0, -1)
-# Sign and exponent alone: the zeros of a whole infinity would be met in every row.
-_SIGNS = slice(6, 8) if sys.byteorder == "little" else slice(0, 2)
-_INFINITIES = (struct.pack("=d", math.inf)[_SIGNS], struct.pack("=d", -math.inf)[_SIGNS])
+# Sign and exponent alone, which begin at byte _TOP of a value: the zeros of a whole infinity are met in every row.
+_TOP = 6 if sys.byteorder == "little" else 0
+_INFINITIES = tuple(struct.pack("=d", value)[_TOP : _TOP + 2] for value in (math.inf, -math.inf))
 
 
 class Booster:
@@ -97,16 +97,23 @@ class Booster:
         return score.value  # type: ignore[no-any-return]
 
     def _packed(self, row: Sequence[float]) -> bytes:
-        try:
-            packed = self._pack(*row)
-        except (struct.error, TypeError, OverflowError) as error:
-            raise ValueError(f"row must hold {len(self.features)} numbers: {error}") from None
-        if _INFINITIES[0] in packed or _INFINITIES[1] in packed:
-            self._refuse_infinite(row)
+        if type(row) is array and row.typecode == "d" and len(row) == len(self.features):
+            packed = row.tobytes()
+        else:
+            try:
+                packed = self._pack(*row)
+            except (struct.error, TypeError, OverflowError) as error:
+                raise ValueError(f"row must hold {len(self.features)} numbers: {error}") from None
+        for top in _INFINITIES:
+            place = packed.find(top)
+            while place >= 0:
+                if place % 8 == _TOP:
+                    self._refuse_infinite(row)
+                place = packed.find(top, place + 1)
         return packed
 
     def _refuse_infinite(self, row: Sequence[float]) -> None:
-        # These bytes can also lie elsewhere in a value, so the values decide.
+        # A signalling NaN may begin so too: the values decide.
         for name, value in zip(self.features, row, strict=True):
             if math.isinf(value):
                 raise ValueError(f"{name} must be finite or NaN, got {value!r}")

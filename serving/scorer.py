@@ -99,7 +99,8 @@ class Scorer:
             _ = registers.indexes  # made now, so that no call waits for it
         self._columns = [self.features.index(name) for name in bundle.features]
         # The last place twice: of one place alone it would give no tuple.
-        self._row = itemgetter(*self._columns, self._columns[-1])
+        self._picked = itemgetter(*self._columns, self._columns[-1])
+        self._as_they_come = self._columns == list(range(len(self.features)))
         self._stratum = NAMES.index(STRATUM)
         self._begins = {band.name: band.threshold for band in bundle.thresholds}
         self._until = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
@@ -222,10 +223,11 @@ class Scorer:
         case = ""
         try:
             case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
-            vector = history.vector(call)
+            vector = history.row(call)
             told = self._facts(vector, call)
-            with contextlib.suppress(Exception):  # what rules say stands, also where a model fails
-                told += self._guessed(vector, call)
+            if self.registers is not None:
+                with contextlib.suppress(Exception):  # what rules say stands, also where a model fails
+                    told += self._guessed(vector, call)
             return self._verdict(vector, call.start, case=case, explain=explain, told=told)
         except Exception as error:
             return self._unscored(case, f"no score: {type(error).__name__}")
@@ -240,7 +242,7 @@ class Scorer:
         places = unwanted(self.registers, call.callee, call.start, self.bundle.classes.get("content", ()))
         if not places or self.bundle.content is None:
             return ()
-        row = self._row(vector)[:-1]
+        row = self._row(vector)
         if not self.reached(self.bundle.model.predict_one(row), vector[self._stratum]):
             return ()
         content = self._surely(self.bundle.content.predict_few([row])[0])
@@ -255,7 +257,7 @@ class Scorer:
         """Rules first: what they say stands, also where the model fails."""
         names = [fact.rule for fact in told]
         try:
-            row = self._row(vector)[:-1]
+            row = self._row(vector)
             raw = self.bundle.model.predict_one(row)
         except Exception as error:
             return self._unscored(case, f"no score: {type(error).__name__}", told)
@@ -279,6 +281,10 @@ class Scorer:
             threshold=self._begins.get(band, math.nan),
             rules=told,
         )
+
+    def _row(self, vector: Sequence[float]) -> Sequence[float]:
+        """What the model takes of a vector."""
+        return vector if self._as_they_come else self._picked(vector)[:-1]
 
     def _why(self, row: Sequence[float]) -> tuple[Reason, ...]:
         return reasons(self.bundle.features, row, self.bundle.contributions(row))
