@@ -5,6 +5,7 @@ The same kernel as `table.py`. Nothing here needs more than the standard library
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import astuple
 from operator import attrgetter
 from pathlib import Path
@@ -181,13 +182,17 @@ class History:
 
     def vector(self, call: KeyedCall) -> list[float]:
         """Feature values of `call` at its start, in the order of the features; NaN where unknown."""
+        return self.row(call).tolist()
+
+    def row(self, call: KeyedCall) -> array[float]:
+        """The same as doubles side by side, which a model takes as they are."""
         caller, callee = self._parties(call)
         driver = self._driver
         driver.vector(call.start, call.day, caller, callee, facts_of(call))
-        row: list[float] = driver.row.tolist()
+        row = array("d", driver.row.tobytes())
         if self._reports:
-            row += self._reports.vector(call)
-        return row if self._order is None else [row[i] for i in self._order]
+            row.extend(self._reports.vector(call))
+        return row if self._order is None else array("d", [row[i] for i in self._order])
 
     def observe(self, call: KeyedCall) -> None:
         """Take in a call. One that is not over (`ring` or `talk` is None) is an attempt; its end may come later."""

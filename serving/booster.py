@@ -15,19 +15,22 @@ import struct
 import sys
 import threading
 import weakref
+from array import array
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_void_p
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _FLOAT64 = 1
 _RAW_SCORE = 1
 _ALL_TREES = (0, -1)
-# Sign and exponent alone: the zeros of a whole infinity would be met in every row.
-_SIGNS = slice(6, 8) if sys.byteorder == "little" else slice(0, 2)
-_INFINITIES = (struct.pack("=d", math.inf)[_SIGNS], struct.pack("=d", -math.inf)[_SIGNS])
+# Sign and exponent alone, which begin at byte _TOP of a value: the zeros of a whole infinity are met in every row.
+_TOP = 6 if sys.byteorder == "little" else 0
+_INFINITIES = tuple(struct.pack("=d", value)[_TOP : _TOP + 2] for value in (math.inf, -math.inf))
 
 
 class Booster:
@@ -58,6 +61,8 @@ class Booster:
 
     def predict_raw(self, X: NDArray[np.float64], *, threads: int = 1) -> NDArray[np.float64]:  # noqa: N803
         """Raw scores, shape (n,), or (n, classes) with more than one class, of rows X, shape (n, F)."""
+        import numpy as np  # tables alone need it: importing it takes as long as all else before a first verdict
+
         if X.ndim != 2 or X.shape[1] != len(self.features) or X.dtype != np.float64:
             raise ValueError(f"X must be float64 of shape (n, {len(self.features)}), got {X.dtype} {X.shape}")
         if np.isinf(X).any():
@@ -65,17 +70,23 @@ class Booster:
             raise ValueError(f"row {row}: {self.features[column]} must be finite or NaN, got {X[row, column]}")
         if threads < 1:
             raise ValueError(f"threads must be 1 or more, got {threads}")
-        scores = self._predict(np.ascontiguousarray(X), threads) if len(X) else np.empty((0, self.classes))
+        rows, scores = np.ascontiguousarray(X), np.empty((len(X), self.classes))
+        if len(rows):
+            self._predict(rows.ctypes.data, len(rows), scores.ctypes.data, scores.size, threads)
         return scores if self.classes > 1 else scores[:, 0]
+
+    def predict_few(self, rows: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
+        """Raw scores of a few rows of F values, as many of each as there are classes; those of `predict_raw`."""
+        given, scores = array("d"), array("d", bytes(8 * len(rows) * self.classes))
+        for row in rows:
+            given.frombytes(self._packed(row))
+        if rows:
+            self._predict(given.buffer_info()[0], len(rows), scores.buffer_info()[0], len(scores), 1)
+        return list(zip(*[iter(scores)] * self.classes, strict=True))
 
     def predict_one(self, row: Sequence[float]) -> float:
         """Raw score of one row of F values by the library's single-row path; for a yes-no model."""
-        try:
-            packed = self._pack(*row)
-        except (struct.error, TypeError, OverflowError) as error:
-            raise ValueError(f"row must hold {len(self.features)} numbers: {error}") from None
-        if _INFINITIES[0] in packed or _INFINITIES[1] in packed:
-            self._refuse_infinite(row)
+        packed = self._packed(row)
         local = self._local
         try:
             config, length, score, out = local.fast
@@ -85,8 +96,24 @@ class Booster:
             raise ValueError(_last_error())
         return score.value  # type: ignore[no-any-return]
 
+    def _packed(self, row: Sequence[float]) -> bytes:
+        if type(row) is array and row.typecode == "d" and len(row) == len(self.features):
+            packed = row.tobytes()
+        else:
+            try:
+                packed = self._pack(*row)
+            except (struct.error, TypeError, OverflowError) as error:
+                raise ValueError(f"row must hold {len(self.features)} numbers: {error}") from None
+        for top in _INFINITIES:
+            place = packed.find(top)
+            while place >= 0:
+                if place % 8 == _TOP:
+                    self._refuse_infinite(row)
+                place = packed.find(top, place + 1)
+        return packed
+
     def _refuse_infinite(self, row: Sequence[float]) -> None:
-        # These bytes can also lie elsewhere in a value, so the values decide.
+        # A signalling NaN may begin so too: the values decide.
         for name, value in zip(self.features, row, strict=True):
             if math.isinf(value):
                 raise ValueError(f"{name} must be finite or NaN, got {value!r}")
@@ -98,18 +125,17 @@ class Booster:
         score = c_double()
         return _FastConfig(self), byref(c_int64()), score, byref(score)
 
-    def _predict(self, rows: NDArray[np.float64], threads: int) -> NDArray[np.float64]:
-        out = np.empty((len(rows), self.classes))
+    def _predict(self, rows: int, count: int, out: int, size: int, threads: int) -> None:
+        """From rows of F doubles at an address to `size` scores at another."""
         length = c_int64()
-        shape = (c_int32(len(rows)), c_int32(rows.shape[1]), c_int(1))
+        shape = (c_int32(count), c_int32(len(self.features)), c_int(1))
         _call(
             "LGBM_BoosterPredictForMat",
-            *(self._handle, rows.ctypes.data, _FLOAT64, *shape, _RAW_SCORE, *_ALL_TREES),
-            *(f"num_threads={threads}".encode(), byref(length), out.ctypes.data),
+            *(self._handle, rows, _FLOAT64, *shape, _RAW_SCORE, *_ALL_TREES),
+            *(f"num_threads={threads}".encode(), byref(length), out),
         )
-        if length.value != out.size:
-            raise ValueError(f"LightGBM gave {length.value} values where {out.size} were expected")
-        return out
+        if length.value != size:
+            raise ValueError(f"LightGBM gave {length.value} values where {size} were expected")
 
     def _count(self, function: str) -> int:
         count = c_int()

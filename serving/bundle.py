@@ -17,23 +17,22 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import TYPE_CHECKING, Any
 
 from .booster import Booster
 from .card import FORMAT, OPTIONAL_MODELS, Card, Golden, from_json, to_json
-from .shapley import Contributions
+from .explainer import Explainer
 from .signing import sign, verify
 from .strictjson import as_fields, as_mapping, as_text, as_whole, decode, encode
 from .structure import MAX_CHARS, check_structure
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 CARD, MANIFEST, SIGNATURE = "bundle.json", "MANIFEST.json", "MANIFEST.sig"
 _MODEL_FILES = {name: f"{name}.txt" for name in ("model", *OPTIONAL_MODELS)}
@@ -62,7 +61,7 @@ class Bundle(Card):
     model_id: str
     signed_by: str
     model: Booster
-    contributions: Contributions
+    contributions: Explainer
     content: Booster | None = None
     mode: Booster | None = None
 
@@ -92,7 +91,7 @@ def save(
     rows = tuple(tuple(map(float, row)) for row in golden_rows)
     boosters = _open_models(card, models)[0]
     with _refusing(CARD):
-        scores = {name: _scores(booster, rows) for name, booster in boosters.items()}
+        scores = {name: tuple(booster.predict_few(rows)) for name, booster in boosters.items()}
         card_bytes = to_json(replace(card, golden=Golden(rows, scores)))
     files = {CARD: card_bytes} | {_MODEL_FILES[name]: text.encode() for name, text in models.items()}
     listed = {name: {"sha256": _sha256(data), "size": len(data)} for name, data in files.items()}
@@ -181,7 +180,7 @@ def _entry(name: str, value: Any) -> tuple[str, int]:
 
 def _open(
     files: Mapping[str, bytes], listed: Mapping[str, tuple[str, int]], told: Callable[[str], object] = _unheard
-) -> tuple[Card, dict[str, Booster], Contributions]:
+) -> tuple[Card, dict[str, Booster], Explainer]:
     """Everything after the signature, on bytes in memory."""
     for name, (digest, size) in listed.items():
         if len(files[name]) != size or _sha256(files[name]) != digest:
@@ -205,7 +204,7 @@ def _open(
 
 def _open_models(
     card: Card, texts: Mapping[str, str], told: Callable[[str], object] = _unheard
-) -> tuple[dict[str, Booster], Contributions]:
+) -> tuple[dict[str, Booster], Explainer]:
     wanted = {"model", *card.classes}
     if texts.keys() != wanted:
         raise Refused(f"{CARD}: classes need the models {sorted(wanted)}, got {sorted(texts)}")
@@ -217,17 +216,12 @@ def _open_models(
             told(f"structure: {_MODEL_FILES[name]} has {len(trees[name])} trees, each of them sound")
             boosters[name] = Booster(text)
     with _refusing(_MODEL_FILES["model"]):
-        return boosters, Contributions(trees["model"], len(card.features))
-
-
-def _scores(booster: Booster, rows: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
-    raw = booster.predict_raw(np.array(rows, dtype=np.float64))
-    return tuple(map(tuple, raw.reshape(len(rows), booster.classes).tolist()))
+        return boosters, Explainer(trees["model"], len(card.features))
 
 
 def _check_golden(booster: Booster, golden: Golden, name: str) -> None:
     wanted = golden.scores[name]
-    got = _scores(booster, golden.rows)
+    got = booster.predict_few(golden.rows)
     single = wanted if booster.classes > 1 else tuple((booster.predict_one(row),) for row in golden.rows)
     for index, scores in enumerate(zip(wanted, got, single, strict=True)):
         if len(set(scores)) > 1:
@@ -271,6 +265,8 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
                 os.fsync(file.fileno())
         temporary.rename(folder)
     except BaseException:
+        import shutil
+
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 

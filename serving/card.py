@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from .strictjson import as_fields, as_free, as_list, as_mapping, as_number, as_text, as_whole, decode, encode
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FORMAT = 2
 OPTIONAL_MODELS = ("content", "mode")
@@ -56,6 +57,8 @@ class Calibration:
 
     def probabilities(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probabilities of raw scores, shape (n,)."""
+        import numpy as np  # for tables alone
+
         x, y = np.array(self.x), np.array(self.y)
         j = np.clip(np.searchsorted(x, raw, "right") - 1, 0, len(x) - 2)
         inside = y[j] + (y[j + 1] - y[j]) / (x[j + 1] - x[j]) * (raw - x[j])

@@ -245,7 +245,7 @@ class Live:
         scorer, self.history.last = self.judge.scorer, None
         verdict = self.judge.score(self.history, keyed)
         if scorer is not None and self.history.last is not None:
-            self._recent[verdict.case] = (scorer, array("d", self.history.last), keyed, verdict)
+            self._recent[verdict.case] = (scorer, self.history.last, keyed, verdict)
             if len(self._recent) > RECENT:
                 self._recent.popitem(last=False)
         self._keep(call, keyed)
@@ -285,7 +285,7 @@ class Live:
         """An event of an earlier process. An attempt is asked about again: so windows move on as they did then, and no
         call after the start waits for all of them."""
         if not is_over(call):
-            self.history.vector(call)
+            self.history.row(call)
         self.history.observe(call)
         self._air.note_left(call)
 
@@ -349,13 +349,13 @@ class Live:
 
 
 class Recalling(History):
-    """A history that remembers the vector it gave last."""
+    """A history that remembers the row it gave last."""
 
-    last: list[float] | None = None
+    last: array[float] | None = None
 
-    def vector(self, call: KeyedCall) -> list[float]:
+    def row(self, call: KeyedCall) -> array[float]:
         """As of `History`."""
-        self.last = super().vector(call)
+        self.last = super().row(call)
         return self.last
 
 

@@ -13,12 +13,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..features.pseudonyms import is_token
-from .retention import Retention
 from .strictjson import decode
 from .timeline import NEVER, NOTHING, Span, Steps, as_of, timelines
+
+if TYPE_CHECKING:
+    from .retention import Retention
 
 SPAN = {"valid_from": "moment", "valid_to": "moment", "known_at": "moment"}
 # What each column holds: the token of a "number", "block" or "trunk", a "text", a "flag", an "hour" (0-24), a "count".

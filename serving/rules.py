@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from ..features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES
 from .registered import Terms
 from .registers import Registers
@@ -70,7 +68,11 @@ class Rule:
 def _among(value: Any, words: tuple[str, ...]) -> Any:
     """Whether a class of numbers is one of some words; of no words, none is."""
     codes = _codes(words)
-    return value in codes if isinstance(value, float) else np.isin(value, list(codes))
+    if isinstance(value, float):
+        return value in codes
+    import numpy as np  # a table of calls; one call needs no NumPy
+
+    return np.isin(value, list(codes))
 
 
 @cache

@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import TYPE_CHECKING
 
 from ..features.catalogue import NAMES, catalogue_hash, columns_for
 from ..features.history import History
@@ -29,10 +26,14 @@ from .policy import ACTIONS, Policy, allowed, decide, outcome, read_policy
 from .reasons import Reason, reasons
 from .registered import look_up
 from .registers import Registers
-from .ruled import actions, looked_at, met_rules
 from .rules import BEHAVIOUR, BY_NAME, PREDICTED, Fact, facts
 from .situation import Situation, situation
 from .wishes import surely, unwanted
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 STRATUM = "call_caller_class"
 
@@ -98,7 +99,8 @@ class Scorer:
             _ = registers.indexes  # made now, so that no call waits for it
         self._columns = [self.features.index(name) for name in bundle.features]
         # The last place twice: of one place alone it would give no tuple.
-        self._row = itemgetter(*self._columns, self._columns[-1])
+        self._picked = itemgetter(*self._columns, self._columns[-1])
+        self._as_they_come = self._columns == list(range(len(self.features)))
         self._stratum = NAMES.index(STRATUM)
         self._bands = {band.name: band for band in bundle.thresholds}
         self._until = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
@@ -142,6 +144,10 @@ class Scorer:
         Raises:
             ValueError: if the width is another one.
         """
+        import numpy as np  # a single call needs none of these: they take longer to import than a first verdict takes
+
+        from .ruled import actions, looked_at, met_rules
+
         if vectors.ndim != 2 or vectors.shape[1] != len(self.features):
             raise ValueError(f"vectors: expected (n, {len(self.features)}), got {vectors.shape}")
         rows = np.ascontiguousarray(vectors[:, self._columns])
@@ -157,6 +163,8 @@ class Scorer:
         return Scores(raw, score, actions(self.policy, banded, met), banded, met)
 
     def _banded(self, raw: npt.NDArray[np.float64], classes: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+        import numpy as np
+
         action = np.zeros(len(raw), dtype=np.int8)
         for band in self.bundle.thresholds:
             reached = raw >= band.threshold
@@ -201,9 +209,11 @@ class Scorer:
         """
         if self.bundle.content is None or not len(vectors):
             return [None] * len(vectors)
-        raw = self.bundle.content.predict_raw(np.ascontiguousarray(vectors[:, self._columns]), threads=threads)
-        classes, share = self.bundle.classes["content"], self.policy.terms.content_share
-        return [surely(row, classes, share) for row in raw.tolist()]
+        raw = self.bundle.content.predict_raw(vectors[:, self._columns], threads=threads)
+        return [self._surely(row) for row in raw.tolist()]
+
+    def _surely(self, raw: Sequence[float]) -> str | None:
+        return surely(raw, self.bundle.classes["content"], self.policy.terms.content_share)
 
     def reached(self, raw: float, stratum: float) -> bool:
         """Whether a score reaches any band that says something of this class of callers (a place in NUMBER_CLASSES)."""
@@ -213,10 +223,11 @@ class Scorer:
         case = ""
         try:
             case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
-            vector = history.vector(call)
+            vector = history.row(call)
             told = self._facts(vector, call)
-            with contextlib.suppress(Exception):  # what rules say stands, also where a model fails
-                told += self._guessed(vector, call)
+            if self.registers is not None:
+                with contextlib.suppress(Exception):  # what rules say stands, also where a model fails
+                    told += self._guessed(vector, call)
             return self._verdict(vector, call.start, case=case, explain=explain, told=told)
         except Exception as error:
             return self._unscored(case, f"no score: {type(error).__name__}")
@@ -229,10 +240,13 @@ class Scorer:
     def _guessed(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
         """That the call is likely of a kind that the called person rejects."""
         places = unwanted(self.registers, call.callee, call.start, self.bundle.classes.get("content", ()))
-        if not places or not self.reached(self.bundle.model.predict_one(self._row(vector)[:-1]), vector[self._stratum]):
+        if not places or self.bundle.content is None:
             return ()
-        content = self.likely(np.array([vector]))[0]
-        if content not in places:
+        row = self._row(vector)
+        if not self.reached(self.bundle.model.predict_one(row), vector[self._stratum]):
+            return ()
+        content = self._surely(self.bundle.content.predict_few([row])[0])
+        if content is None or content not in places:
             return ()
         found = Situation(unwanted=1.0, rows={"preferences": places[content]})
         return facts(found, self.policy.terms, self.registers)
@@ -243,7 +257,7 @@ class Scorer:
         """Rules first: what they say stands, also where the model fails."""
         names = [fact.rule for fact in told]
         try:
-            row = self._row(vector)[:-1]
+            row = self._row(vector)
             raw = self.bundle.model.predict_one(row)
         except Exception as error:
             return self._unscored(case, f"no score: {type(error).__name__}", told)
@@ -269,14 +283,19 @@ class Scorer:
             rules=told,
         )
 
+    def _row(self, vector: Sequence[float]) -> Sequence[float]:
+        """What the model takes of a vector."""
+        return vector if self._as_they_come else self._picked(vector)[:-1]
+
     def _why(self, row: Sequence[float]) -> tuple[Reason, ...]:
-        return reasons(self.bundle.features, row, self.bundle.contributions(row).tolist())
+        return reasons(self.bundle.features, row, self.bundle.contributions(row))
 
     def _kind(self, name: str, row: Sequence[float]) -> str | None:
         model: Booster | None = getattr(self.bundle, name)
         if model is None:
             return None
-        return self.bundle.classes[name][int(np.argmax(model.predict_raw(np.array([row]))[0]))]
+        (raw,) = model.predict_few([row])
+        return self.bundle.classes[name][raw.index(max(raw))]
 
     def _unscored(self, case: str, status: str, told: tuple[Fact, ...] = ()) -> Verdict:
         action = outcome(self.policy, "pass", [fact.rule for fact in told])

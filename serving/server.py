@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import sys
 import time
 from pathlib import Path
+from typing import Any, cast
 
 try:
     import uvicorn
@@ -23,6 +22,7 @@ from .access import read_keys
 from .accesslog import AccessLog
 from .app import Service, application
 from .live import DEADLINE, Live
+from .pauses import shorten_pauses
 from .swap import Swap
 
 PATIENCE = 10.0  # seconds for a request to come in, from its first byte or from the connection
@@ -30,6 +30,37 @@ IDLE = 65  # seconds that a connection is kept without a request
 HEAD = 1 << 16  # bytes of a request's head
 CONNECTIONS = 1024
 _LOG = logging.getLogger("callsieve.serving")
+
+
+class Together:
+    """A transport that sends the head of an answer together with its body: one system call and one packet."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """As of `asyncio.Transport`; a head waits for what is written next, and no longer than for the loop's turn."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/"):
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """As of `asyncio.Transport`."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            data, self._head = self._head, b""
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class Protocol(HttpToolsProtocol):
@@ -40,7 +71,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As of `asyncio.Protocol`."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, Together(transport, self.loop)))
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -120,8 +151,7 @@ def serve(
         if live.refusal is not None:
             _LOG.error("what was known before is lost: %s", live.refusal)
         _warm(judge)
-        gc.collect()
-        gc.freeze()  # what is loaded stays: no collection need look at it
+        shorten_pauses()
         return live
 
     service = Service(begin, judge, bundle, read_keys(keys))
@@ -129,8 +159,6 @@ def serve(
     service.noted = accesses.note
     server = configured(service, host, port)
     service.ended = lambda: setattr(server, "should_exit", True)
-    # A thread that opens a bundle gives way to calls within a millisecond.
-    sys.setswitchinterval(0.001)
     server.run()
     accesses.close()
     if service.failure is not None:

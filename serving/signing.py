@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 _MAX_PEM_BYTES = 4096
+# A public key as `write_public_key` writes it: what comes before the 32 bytes of an Ed25519 key never differs.
+_PUBLIC = re.compile(rb"-----BEGIN PUBLIC KEY-----\n([A-Za-z0-9+/]{59}=)\n-----END PUBLIC KEY-----\n")
+_ED25519 = bytes.fromhex("302a300506032b6570032100")
 _LINE = re.compile(rb"ed25519 ([0-9a-f]{16}) ([A-Za-z0-9+/]{86}==)\n")
 
 
@@ -22,6 +24,8 @@ def generate_signing_key(private_path: Path | str, public_path: Path | str) -> s
 
     Raises `FileExistsError` rather than replace a key.
     """
+    from cryptography.hazmat.primitives import serialization
+
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -37,11 +41,15 @@ def generate_signing_key(private_path: Path | str, public_path: Path | str) -> s
 
 def write_public_key(key: Ed25519PublicKey, path: Path | str) -> None:
     """Write a public key as PEM. Raises `FileExistsError` rather than replace a key."""
+    from cryptography.hazmat.primitives import serialization
+
     _create(path, key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)
 
 
 def read_signing_key(path: Path | str) -> Ed25519PrivateKey:
     """The private key of a PEM file; `ValueError` if others may read the file or it holds no such key."""
+    from cryptography.hazmat.primitives import serialization
+
     path = Path(path)
     mode = path.stat().st_mode & 0o777
     if os.name == "posix" and mode & 0o077:
@@ -65,8 +73,13 @@ def read_public_key(path: Path | str) -> Ed25519PublicKey:
     32
     """
     path = Path(path)
+    data = _read_pem(path)
+    if (match := _PUBLIC.fullmatch(data)) and (der := base64.b64decode(match[1])).startswith(_ED25519):
+        return Ed25519PublicKey.from_public_bytes(der.removeprefix(_ED25519))
+    from cryptography.hazmat.primitives import serialization  # reads any form, and takes some 5 ms to import
+
     try:
-        key = serialization.load_pem_public_key(_read_pem(path))
+        key = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError(f"{path}: must hold an Ed25519 public key in PEM") from None
     if not isinstance(key, Ed25519PublicKey):

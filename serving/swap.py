@@ -13,17 +13,18 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import TYPE_CHECKING
 
 from ..features.history import History
 from ..features.records import KeyedCall
 from .bundle import Refused
 from .policy import Policy
 from .registers import Registers
-from .retention import read_retention
 from .scorer import Scorer, Verdict
 from .unlisted import Unlisted
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 _NONE = Verdict("pass", math.nan, "", None, None, (), "no score: no model is in service", "", "", "")
 
@@ -100,6 +101,7 @@ class Swap:
                     registers=registers,
                     minimum_epoch=self._epoch,
                 )
+                scorer.bundle.contributions.prepare()  # no call waits for it
                 self._keep(scorer.bundle.epoch)
             except Exception as error:
                 self.refusal = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
@@ -138,6 +140,8 @@ class Swap:
 
 def registers_in_time(folder: str | Path) -> Registers:
     """The registers of a folder, without rows that are past their time."""
+    from .retention import read_retention  # whoever has no registers needs none of it
+
     return Registers.read(folder).in_time(read_retention(), round(time.time() * 1000))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import gzip
 import itertools
 import json
@@ -427,3 +428,34 @@ def test_kamailio_asks_the_service(tmp_path):
     assert (status["counts"]["attempts"], status["counts"]["faults"]) == (2, 0)
     assert status["actions"] == {"block": 1, "label": 1}
     assert any(b"confidence=" in message for message in phone.got)
+
+
+def test_what_requests_leave_is_freed_without_a_look_at_all_objects(inside, keys):
+    """Else a service that never takes that look (`pauses.shorten_pauses`) would grow."""
+
+    def ask_in_every_way(service):
+        for each in range(20):
+            with contextlib.closing(service.connect()) as connection:
+                for path, body in ((wire.SCORE, attempt(each)), (wire.OBSERVE, b'{"x":'), ("/nothing", b"")):
+                    over(connection, "POST", path, keys["all"], body)
+                for path in (schema.PAGE, schema.STATUS, schema.METRICS, schema.LIVE):
+                    over(connection, "GET", path, keys["all"])
+                over(connection, "GET", schema.STATUS, "wrong")
+            with socket.create_connection(("127.0.0.1", service.port)) as connection:
+                connection.sendall(b"POST /v1/score HTTP/1.1\r\nContent-Length: 99\r\n\r\n{")  # and hangs up
+
+    def attempt(each):
+        return json.dumps({"start": time.time(), "caller": f"+86138{each:08}", "callee": NUMBER}).encode()
+
+    with inside() as service:
+        ask_in_every_way(service)
+        time.sleep(0.1)
+        gc.collect()
+        gc.disable()
+        try:
+            ask_in_every_way(service)
+            time.sleep(0.1)
+            left = gc.collect()
+        finally:
+            gc.enable()
+    assert left < 40, "less than one object for each two connections"

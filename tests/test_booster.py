@@ -151,3 +151,14 @@ def test_a_freed_model_frees_its_fast_path():
     del booster
     gc.collect()
     assert Booster(small.yes_no()).predict_one([0.0] * 5) == score
+
+
+def test_a_few_rows_without_numpy_score_as_a_table(booster):
+    for model in (booster, Booster(small.three_classes())):
+        expected = model.predict_raw(MATRIX).reshape(len(MATRIX), -1)
+        np.testing.assert_array_equal(model.predict_few(MATRIX.tolist()), expected)
+        assert model.predict_few([]) == []
+        with pytest.raises(ValueError, match="finite or NaN"):
+            model.predict_few([MATRIX[0].tolist(), [float("inf")] * 5])
+        with pytest.raises(ValueError, match="must hold 5 numbers"):
+            model.predict_few([[0.0] * 4])

@@ -425,6 +425,10 @@ def test_keys_are_written_once_and_for_their_owner_alone(tmp_path):
     name = generate_signing_key(private, public)
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     assert key_id(read_signing_key(private).public_key()) == key_id(read_public_key(public)) == name
+    data = public.read_bytes()
+    known = serialization.load_pem_public_key(data)  # of another reader than ours, which knows this one form
+    public.write_bytes(data.replace(b"\n", b"\r\n"))
+    assert key_id(read_public_key(public)) == key_id(known) == name
     with pytest.raises(FileExistsError):
         generate_signing_key(private, public)
     private.chmod(0o644)

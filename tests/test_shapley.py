@@ -11,7 +11,9 @@ from fractions import Fraction
 import lightgbm
 import numpy as np
 import pytest
+from callsieve.serving import explainer as explainer_module
 from callsieve.serving import plan
+from callsieve.serving.explainer import Explainer
 from callsieve.serving.shapley import Contributions
 from callsieve.serving.structure import check_structure
 from hypothesis import given, settings
@@ -266,3 +268,27 @@ print(*sys.modules)
     command = [sys.executable, "-c", code, *small.FEATURES]
     run = subprocess.run(command, input=small.yes_no(), capture_output=True, text=True, check=True)
     assert not {"lightgbm", "scipy", "pandas", "sklearn", "numba"} & set(run.stdout.split())
+
+
+def test_an_explainer_is_made_ready_late_and_explains_alike():
+    trees = check_structure(small.yes_no(), small.FEATURES)
+    explainer, expected = Explainer(trees, 5), [Contributions(trees, 5)(row).tolist() for row in MATRIX]
+    assert explainer._ready is None
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(explainer, MATRIX.tolist())) == expected
+
+
+def test_an_explainer_refuses_at_once_what_would_need_too_much_memory(monkeypatch):
+    """The bound that spares the planning must never admit what the plan would refuse."""
+    copies = -(-explainer_module.FEW_FEATURES // (2 * plan.POINTS))
+    sets = sum(range(1, copies + 1))
+    assert explainer_module.FEW_NODES * copies * (4 * plan.POINTS + 2 * sets) <= plan._MOST
+    trees = check_structure(small.yes_no(), small.FEATURES)
+    nodes = sum(len(tree.left) for tree in trees)
+    monkeypatch.setattr(plan, "_MOST", 4000)
+    for few in ({"FEW_NODES": nodes - 1}, {"FEW_FEATURES": max(len(set(tree.feature)) for tree in trees) - 1}):
+        with monkeypatch.context() as patch:
+            for name, value in few.items():
+                patch.setattr(explainer_module, name, value)
+            with pytest.raises(ValueError, match="so few and so flat"):
+                Explainer(trees, 5)

@@ -78,7 +78,7 @@ def set_number(at, value):
     [
         ("left_child", set_number(0, 99), "left_child and right_child must name"),
         ("left_child", set_number(0, -99), "left_child and right_child must name"),
-        ("left_child", set_number(0, 2**31), "left_child must lie in"),
+        ("left_child", set_number(0, 2**31), "must name every leaf and every node"),
         ("right_child", set_number(0, 0), "left_child and right_child must name"),
         ("left_child", list.pop, "left_child must hold 6"),
         ("left_child", lambda tokens: tokens.append("1"), "left_child must hold 6"),
@@ -200,3 +200,14 @@ def test_pandas_categories_that_are_their_own_codes_pass():
 def test_a_text_cut_short_is_refused(keep):
     with pytest.raises(ValueError, match=r".+"):
         check(small.yes_no()[:keep])
+
+
+@pytest.mark.parametrize("key", ["split_gain", "internal_value", "internal_weight", "leaf_weight"])
+def test_numbers_that_nobody_uses_are_checked_as_others_are(key):
+    """Those that cannot overflow are not converted: the forms that pass stay those of any number."""
+    for number in ("-1.5e-300", "0", "9e+99", "1e+308", "-0.25"):
+        assert check(numbers(key, set_number(0, number)))
+    odd = ("nan", "inf", "1_0", "+1", "007", "1.", ".5", "1e5", "1e+0009", "0x1", "", "1 2")
+    for number in ("1e+309", "-1e+999", *odd):
+        with pytest.raises(ValueError, match=rf"^tree 0: {key} must (be|hold 6|hold 7) finite"):
+            check(numbers(key, set_number(0, number)))

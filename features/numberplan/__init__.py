@@ -15,7 +15,7 @@ import datetime
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from ..records import NUMBER_CLASSES
 
@@ -73,7 +73,7 @@ def _day(text: str, default: datetime.date) -> int:
 @cache
 def _table(name: str) -> tuple[_Row, ...]:
     rows = []
-    with files(__name__).joinpath(name).open(encoding="utf-8") as file:
+    with Path(__file__).with_name(name).open(encoding="utf-8") as file:
         for line, cells in enumerate(csv.DictReader(file), start=2):
             try:
                 since = _day(cells["valid_from"], datetime.date.min)
@@ -118,10 +118,10 @@ def _by_prefix(name: str, digits: int, day: int) -> dict[str, Kind]:
     found: dict[str, Kind] = {}
     for row in _table(name):
         prefix, missing = row.cells["prefix"], digits - len(row.cells["prefix"])
-        kind = (row.cells["kind"], row.cells["holder"])
+        kind, holds = (row.cells["kind"], row.cells["holder"]), row.holds(day)
         for tail in range(10**missing):
             leading = f"{prefix}{tail:0{missing}}" if missing else prefix
-            if row.holds(day):
+            if holds:
                 found[leading] = kind
             else:
                 found.setdefault(leading, NOT_ASSIGNED)

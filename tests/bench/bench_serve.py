@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     def attempt(call: Call) -> None:
         live.attempt(call)
-        rows.append(live.history.last or [])
+        rows.append((live.history.last or array("d")).tolist())
 
     ringing = [Call(call.start, call.caller, call.callee, trunk=call.trunk) for call in calls]
     figures = {"live: call to verdict, taken in": timed(attempt, ringing)}
