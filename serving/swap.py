@@ -20,6 +20,7 @@ from ..features.history import History
 from ..features.records import KeyedCall
 from .bundle import Refused
 from .policy import Policy
+from .purposes import allowed
 from .registers import Registers
 from .retention import read_retention
 from .scorer import Scorer, Verdict
@@ -137,7 +138,12 @@ class Swap:
 
 
 def registers_in_time(folder: str | Path) -> Registers:
-    """The registers of a folder, without rows that are past their time."""
+    """The registers of a folder, without rows that are past their time.
+
+    Raises:
+        ValueError: if nobody said that the folder may be used for scoring (`purposes.py`), or it holds no register.
+    """
+    allowed(Path(folder), "scoring")
     return Registers.read(folder).in_time(read_retention(), round(time.time() * 1000))
 
 
