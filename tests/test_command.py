@@ -75,6 +75,7 @@ def test_features_of_keyed_calls(told, world_folder, world, tmp_path):
         "shards": 1,
         "catalogue": catalogue_hash(),
         "quarantined": 0,
+        "purpose": "training",
         "out": str(out),
     }
     assert pq.read_schema(out / "part-00000.parquet").names == ["row", "start", "caller", "callee", *NAMES]
