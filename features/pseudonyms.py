@@ -12,9 +12,10 @@ written. With the old cover destroyed, copies of the old tokens are linked to no
 key, unless the very same calls are still kept under it: then their moments link them. A key without a cover cannot
 promise that, for its secret lives on in the next one.
 
-**Purposes.** Tokens of stored records and tokens that leave the house are made with keys of different purpose, which
-hash to different tokens even where the secret is the same. Callers and callees are not kept apart: whether the called
-person calls back, and what a caller was told as a callee, are features, and join one number's two sides.
+**Purposes.** A key is for one purpose, and is refused for any other: "records" (histories, registers, and callers in
+whatever comes of them), "callees" (called numbers in what leaves a history: `callees.py` says why there and not in the
+history itself), "sharing" (lists that leave the house), "canaries" (which numbers nobody has). Keys of different
+purpose hash to different tokens even where the secret is the same.
 
 **What a stolen store gives without its key.** Who tries all numbers under wrong keys finds one of n tokens with
 probability at most n * 6e9 / 2**128 a key (2e-25 for ten thousand), and the key has 256 bits. What tokens do not hide
@@ -38,14 +39,15 @@ from typing import Any, Literal, NoReturn
 Use = Literal["number", "block", "trunk", "operator", "device", "place"]
 USES: tuple[Use, ...] = ("number", "block", "trunk", "operator", "device", "place")
 
-Purpose = Literal["records", "sharing"]
-PURPOSES: tuple[Purpose, ...] = ("records", "sharing")
+Purpose = Literal["records", "callees", "sharing", "canaries"]
+PURPOSES: tuple[Purpose, ...] = ("records", "callees", "sharing", "canaries")
 
 ENVIRONMENT = "CALLSIEVE_KEY"
 _SECRET_BYTES = 32
 _COVER_BYTES = 32
 _TOKEN_BYTES = 16
-_LETTERS = bytes.maketrans(b"0123456789abcdef", b"abcdefghijklmnop")
+TO_LETTERS = bytes.maketrans(b"0123456789abcdef", b"abcdefghijklmnop")
+TO_HEX = bytes.maketrans(b"abcdefghijklmnop", b"0123456789abcdef")
 _EPOCH = re.compile(r"(?!.*[0-9]{7})[A-Za-z0-9_-]{1,16}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,16}\.[a-p]{32}")
 
@@ -92,19 +94,19 @@ class Key:
 
     @classmethod
     def generate(cls, epoch: str, purpose: Purpose = "records") -> Key:
-        """A new key from the system's source of randomness; one for sharing has no cover, for it is not rotated."""
+        """A new key from the system's source of randomness; only a key for records is rotated, and has a cover."""
         cover = secrets.token_bytes(_COVER_BYTES) if purpose == "records" else None
         return cls(epoch, secrets.token_bytes(_SECRET_BYTES), cover, purpose)
 
     def rotated(self, epoch: str) -> Key:
         """The key of the next epoch: `rekeying.Rekeying` turns this one's tokens into those of the new one.
 
-        Raises: ValueError: for the same epoch, or a key for sharing: make a new one, and a new list.
+        Raises: ValueError: for the same epoch, or a key for anything but records: make a new one.
         """
         if epoch == self.epoch:
             raise ValueError(f"epoch must be another one than {self.epoch}")
         if self.purpose != "records":
-            raise ValueError("a key for sharing is not rotated: make a new key, and a new list")
+            raise ValueError(f"a key for {self.purpose} is not rotated: make a new key, and write anew what it is for")
         return Key(epoch, self.secret, secrets.token_bytes(_COVER_BYTES), self.purpose)
 
     def write(self, path: str | Path) -> None:
@@ -133,7 +135,7 @@ class Key:
         inner, outer = states[0].copy(), states[1].copy()
         inner.update(text.encode("utf-8", "surrogatepass"))
         outer.update(inner.digest())
-        return f"{self.epoch}.{hexlify(self._encipher(outer.digest()[:_TOKEN_BYTES])).translate(_LETTERS).decode()}"
+        return f"{self.epoch}.{hexlify(self._encipher(outer.digest()[:_TOKEN_BYTES])).translate(TO_LETTERS).decode()}"
 
     def tokens(self, use: Use, texts: Iterable[str]) -> list[str]:
         """The tokens of many texts."""
@@ -169,14 +171,22 @@ def read_key(path: str | Path, purpose: Purpose = "records") -> Key:
     ...     read_key(path)
     Key(epoch='e1')
     """
+    key = read_any_key(path)
+    if key.purpose != purpose:
+        raise ValueError(f"{path} holds a key for {key.purpose}, expected one for {purpose}")
+    return key
+
+
+def read_any_key(path: str | Path) -> Key:
+    """Read a key file, whatever its key is for: to tell or to destroy it, not to make tokens.
+
+    Raises: ValueError: if others than the owner may read it, or if it does not hold `epoch:base64`.
+    """
     with Path(path).open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode & 0o777
         if os.name == "posix" and mode & 0o077:
             raise ValueError(f"{path} has mode {mode:04o}: others may use it; change it to 0600")
-        key = _key(file.read(4096), str(path))
-    if key.purpose != purpose:
-        raise ValueError(f"{path} holds a key for {key.purpose}, expected one for {purpose}")
-    return key
+        return _key(file.read(4096), str(path))
 
 
 def key_from_environment() -> Key:

@@ -29,7 +29,7 @@ def count_before(store: CaseStore, moment: int) -> int:
 
 
 def erase_subject(store: CaseStore, token: str, young: int) -> dict[str, int]:
-    """Erase a person's cases, and its token where it was called; how many rows of each kind changed.
+    """Erase the cases of a person's calls; how many rows of each kind went, and how many cases are kept.
 
     What was decided for a caller goes on to hold: its unlisting stays, which is a token and two moments.
 
@@ -40,9 +40,8 @@ def erase_subject(store: CaseStore, token: str, young: int) -> dict[str, int]:
         busy = sa.select(appeals.c.case).where(appeals.c.state == OPEN)
         mine = sa.and_(cases.c.caller == token, cases.c.at < young, cases.c.case.not_in(busy))
         counts = _erase(connection, mine)
-        called = connection.execute(cases.update().where(cases.c.callee == token).values(callee="")).rowcount
         kept = sa.select(sa.func.count()).where(cases.c.caller == token)
-        return counts | {"callee": called, "kept": int(connection.execute(kept).scalar_one())}
+        return counts | {"kept": int(connection.execute(kept).scalar_one())}
 
 
 def _erase(connection: sa.Connection, which: sa.ColumnElement[bool]) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """The tables of cases, as SQLAlchemy Core has them: one form for SQLite and PostgreSQL.
 
-Moments are Unix milliseconds. Callers, callees, blocks, trunks and devices are tokens. Two rules stand in the tables
-themselves, so that no race gets past them: one open appeal for each caller, and one voice of a person in an appeal.
+Moments are Unix milliseconds. Callers, blocks, trunks and devices are tokens; whom a call was for is not kept. Two
+rules stand in the tables themselves, so that no race gets past them: one open appeal for each caller, and one voice of
+a person in an appeal.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-FORMAT = 1
+FORMAT = 2
 OPEN, UPHELD, OVERTURNED = "open", "upheld", "overturned"
 OUTCOMES = (UPHELD, OVERTURNED)
 
@@ -42,7 +43,6 @@ cases = Table(
     Column("case", String(16), primary_key=True),
     Column("at", BigInteger, nullable=False),
     Column("caller", String(64), nullable=False),
-    Column("callee", String(64), nullable=False),
     Column("block", String(64), nullable=False),
     Column("trunk", String(64)),
     Column("device", String(64)),
@@ -60,7 +60,6 @@ cases = Table(
     Column("rules", JSON, nullable=False),
     Column("vector", LargeBinary, nullable=False),
     Index("callsieve_cases_caller", "caller", "at"),
-    Index("callsieve_cases_callee", "callee"),
     Index("callsieve_cases_at", "at"),
 )
 

@@ -33,6 +33,7 @@ _CRC = 9  # a space and eight digits
 class Evidence:
     """A verdict other than "pass", with all that it came from, as of the moment of the call.
 
+    Whom the call was for is no part of it: no question about a caller needs it (`features/callees.py`).
     `at` is the call's start (Unix ms), `raw` and `vector` float64 as letters, `score` None if there was none.
     `reasons` and `rules` are as the verdict had them, as plain values.
     """
@@ -40,7 +41,6 @@ class Evidence:
     case: str
     at: int
     caller: str
-    callee: str
     block: str
     trunk: str | None
     device: str | None
@@ -73,7 +73,6 @@ def evidence(verdict: Verdict, call: KeyedCall, vector: Sequence[float], scorer:
         case=verdict.case,
         at=call.start,
         caller=call.caller,
-        callee=call.callee,
         block=call.caller_block,
         trunk=call.trunk,
         device=call.device,

@@ -139,9 +139,16 @@ class Swap:
 
 
 def registers_in_time(folder: str | Path) -> Registers:
-    """The registers of a folder, without rows that are past their time."""
-    from .retention import read_retention  # whoever has no registers needs none of it
+    """The registers of a folder, without rows that are past their time.
 
+    Raises:
+        ValueError: if nobody said that the folder may be used for scoring (`purposes.py`), or it holds no register.
+    """
+    # Whoever has no registers needs none of these.
+    from .purposes import allowed
+    from .retention import read_retention
+
+    allowed(Path(folder), "scoring")
     return Registers.read(folder).in_time(read_retention(), round(time.time() * 1000))
 
 

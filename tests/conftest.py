@@ -11,8 +11,8 @@ from callsieve.training.world import keyed_world, load_scenario, simulate, write
 from hypothesis import settings
 
 # Draws are fixed, so that a failure is everybody's. To look for new ones: pytest --hypothesis-profile=explore
-settings.register_profile("fixed", derandomize=True, print_blob=True)
-settings.register_profile("explore", derandomize=False, print_blob=True)
+settings.register_profile("fixed", derandomize=True, print_blob=True, deadline=None)
+settings.register_profile("explore", derandomize=False, print_blob=True, deadline=None)
 settings.load_profile("fixed")
 
 # A world of 180 subscribers has few labels: of this one, both kinds fall into each fold that needs them.

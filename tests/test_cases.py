@@ -37,7 +37,7 @@ def found(n=1, caller=None, **more):
         "zh": "呼叫:41",
     }
     whole = {
-        "case": f"{n:016x}", "at": NOW - HOUR, "caller": caller or f"e1.caller{n}", "callee": "e1.callee",
+        "case": f"{n:016x}", "at": NOW - HOUR, "caller": caller or f"e1.caller{n}",
         "block": f"e1.block{n}", "trunk": None, "device": None, "model": "m" * 12, "catalogue": "c" * 64, "policy": "1",
         "action": "label", "band": "certified", "status": "ok", "score": 0.9, "raw": letters([0.1 + 0.2]),
         "content": None, "mode": "robot", "reasons": [reason], "rules": [],

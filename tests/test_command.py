@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.reports import REPORT_NAMES
+from callsieve.serving.purposes import declare
 from callsieve.training.__main__ import main
 from callsieve.training.auditlog import payloads
 
@@ -74,6 +75,7 @@ def test_features_of_keyed_calls(told, world_folder, world, tmp_path):
         "shards": 1,
         "catalogue": catalogue_hash(),
         "quarantined": 0,
+        "purpose": "training",
         "out": str(out),
     }
     assert pq.read_schema(out / "part-00000.parquet").names == ["row", "start", "caller", "callee", *NAMES]
@@ -127,6 +129,7 @@ def test_score_counts_calls_and_callers(told, call, world_folder, world, run, tm
 def test_score_says_what_was_put_apart(told, run, tmp_path):
     lines = ["caller,callee,start,duration", "13800138000,13900139000,2025-03-03 10:00:00,30", "13800138000,,x,1"]
     (tmp_path / "calls.csv").write_text("\n".join(lines) + "\n")
+    declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
     words = ["--bundle", run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"]
     value = told("score", *words, "--quarantine", tmp_path / "apart.jsonl")
     assert value["calls"] == 1

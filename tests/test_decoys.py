@@ -16,11 +16,11 @@ from callsieve.features.numbers import parse
 from callsieve.features.pseudonyms import Key
 from callsieve.features.readers import layout, read_calls
 from callsieve.features.table import vectors
+from callsieve.serving.purposes import declare
 from callsieve.training.__main__ import main
 from callsieve.training.decoys import Planted, canaries, plant, raw_rows, search
-from callsieve.training.purposes import declare
 
-KEY, STORE = Key("c1", bytes(range(5, 45))), Key("e1", b"k" * 32)
+KEY, STORE = Key("c1", bytes(range(5, 45)), purpose="canaries"), Key("e1", b"k" * 32)
 PARTNER, OTHER = Planted("partner-a", 20), Planted("partner-b", 20)
 
 
@@ -31,7 +31,7 @@ def test_they_are_numbers_of_nobody_that_a_key_decides():
         assert {parse(number, date(year, 6, 1)).kind for number in numbers} == {"irregular"}
     assert all(re.fullmatch(r"1\d{10}", number) for number in numbers)
     assert canaries(KEY, Planted("partner-a", 5)) == numbers[:5]
-    assert not set(numbers) & set(canaries(Key("c1", bytes(range(6, 46))), PARTNER))
+    assert not set(numbers) & set(canaries(Key("c1", bytes(range(6, 46)), purpose="canaries"), PARTNER))
     with pytest.raises(ValueError, match="without seven digits in a row"):
         canaries(KEY, Planted("13812345679", 3))
 
@@ -40,7 +40,7 @@ def test_they_are_numbers_of_nobody_that_a_key_decides():
 def planted(world_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 6000), folder / "calls.parquet")
-    with pytest.raises(ValueError, match="nobody said where these calls are from"):
+    with pytest.raises(ValueError, match="nobody said where these rows are from"):
         plant(folder / "calls.parquet", folder / "x.parquet", KEY, STORE, PARTNER, folder / "canaries.json")
     declare(folder, "made for a test", "none needed", ["export"], "2999-12-31")
     for one in (PARTNER, OTHER):

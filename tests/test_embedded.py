@@ -12,6 +12,7 @@ from callsieve.features.intake import Intake
 from callsieve.features.records import Call
 from callsieve.serving.caselog import Position, follow
 from callsieve.serving.live import Live
+from callsieve.serving.purposes import declare
 from callsieve.serving.registers import Registers, columns_of
 from callsieve.serving.rescore import rescore
 from callsieve.serving.scorer import Scorer
@@ -244,6 +245,7 @@ def test_registers_are_asked_and_evidence_is_kept_as_of_the_service_over_http(sc
     columns |= {"number": [number], "valid_from": [0], "known_at": [0], "valid_to": [(START - 86_400) * 1000]}
     (tmp_path / "registers").mkdir()
     write_registers(Registers({"number_resources": columns}), tmp_path / "registers")
+    declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31")
     policy = tmp_path / "policy.toml"
     policy.write_text('version = "r"\nappeal = "office"\n[bands]\n[rules]\nlapsed_number = "block"\n')
     engine = make(script, folder, registers=str(tmp_path / "registers"), state=str(tmp_path / "in"), policy=str(policy))

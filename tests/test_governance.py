@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from callsieve.features.intake import Intake
 from callsieve.features.pseudonyms import Key
+from callsieve.serving.purposes import declare
 from callsieve.serving.registers import Registers
 from callsieve.training.__main__ import main
 from callsieve.training.governance import calls_shown, days_of, govern, period_of
 from callsieve.training.governance_page import page
 from callsieve.training.parties import columns, in_force, read_ledger
-from callsieve.training.purposes import declare
 from callsieve.training.registerfiles import write_registers
 from callsieve.training.releases import read_releases
 from callsieve.training.shared_victims import groups
@@ -311,7 +311,7 @@ def bulk(tmp_path_factory):
     moments = {"valid_from": [always], "valid_to": [noon], "known_at": [always]}
     register |= {name: pa.array(value, pa.timestamp("ms", "UTC")) for name, value in moments.items()}
     pq.write_table(pa.table(register), folder / "register_campaigns.parquet")
-    with pytest.raises(ValueError, match="nobody said where these calls are from"):
+    with pytest.raises(ValueError, match="nobody said where these rows are from"):
         read_ledger(folder)
     (folder / "world.json").write_text("{}")
     return read_ledger(folder)

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from callsieve.serving.case_rules import DAY
+from callsieve.serving.purposes import declare
 from callsieve.serving.registers import Registers, columns_of
 from callsieve.serving.swap import registers_in_time
 from callsieve.training.kept_files import delete_from_registers, erase_registers
@@ -41,6 +42,7 @@ def kept(tmp_path):
     )  # fmt: skip
     (tmp_path / "registers").mkdir()
     write_registers(registers, tmp_path / "registers")
+    declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31")
     return tmp_path / "registers"
 
 

@@ -200,6 +200,7 @@ def said(capfd, caplog):
 
 
 def score(given, path, out, *, strict=False):
+    path.with_name("world.json").touch()
     return score_file(
         given / "bundle",
         path,
@@ -376,9 +377,9 @@ def keyed_folder(folder):
     key = folder.parent / "number.key"
     intake = Intake(Key("e1", bytes(range(32))))
     Key("e1", bytes(range(32))).write(key)
-    pq.write_table(read_any(source, "callsieve", key=key).calls, folder / "calls.parquet")
-    source.unlink()
     (folder / "world.json").write_text("{}")  # nobody's calls, which have no time after which they are not read
+    pq.write_table(read_any(source, "callsieve", "scoring", key=key).calls, folder / "calls.parquet")
+    source.unlink()
     always = pa.array([FIRST - timedelta(days=9)] * len(FORMS), pa.timestamp("ms", "UTC"))
     time = {"valid_from": always, "valid_to": pa.nulls(len(FORMS), always.type), "known_at": always}
     number = intake.keyed("number", pa.array(FORMS))

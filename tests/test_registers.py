@@ -12,6 +12,7 @@ from callsieve.features.intake import Intake
 from callsieve.features.numbers import parse
 from callsieve.features.pseudonyms import Key
 from callsieve.serving.policy import read_policy
+from callsieve.serving.purposes import allowed, declare
 from callsieve.serving.registered import Terms, look_up
 from callsieve.serving.registers import OPTIONAL, SCHEMA, Registers, columns_of
 from callsieve.serving.timeline import NEVER, NOTHING, Span, as_of, steps
@@ -19,6 +20,7 @@ from callsieve.training.__main__ import main
 from callsieve.training.asof import AsOf
 from callsieve.training.ranges import covered
 from callsieve.training.registerfiles import read_registers, write_registers
+from callsieve.training.score import open_registers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -223,10 +225,17 @@ def test_the_command_writes_what_a_scorer_reads_and_tells_what_was_put_apart(tmp
     )
     words = ["registers", folder, "--out", tmp_path / "keyed", "--key", tmp_path / "key", "--json"]
     monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words)])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "nobody said where these rows are from" in capsys.readouterr().err
+    told = declare(folder, "offices of the test", "law", ["scoring"], "2999-12-31")
     with pytest.raises(SystemExit, match="0"):
         main()
     assert json.loads(capsys.readouterr().out) == {"protected": {"rows": 1, "quarantined": {"bad_number": 1}}}
     assert Registers.read(tmp_path / "keyed").columns["protected"]["number"] == [KEY.token("number", "+86" + NUMBER)]
+    assert allowed(tmp_path / "keyed", "scoring") == told
+    with pytest.raises(ValueError, match="declared for scoring, not for evaluation"):
+        open_registers(tmp_path / "keyed", tmp_path / "key", "evaluation")
 
 
 # Joins

@@ -8,10 +8,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from callsieve.serving.policy import Policy
+from callsieve.serving.purposes import declare
 from callsieve.serving.ruled import BITS
 from callsieve.serving.rules import RULES
 from callsieve.training.__main__ import main
-from callsieve.training.purposes import declare
 from callsieve.training.rule_figures import Told, apart, of_rule, share
 from hypothesis import given
 from hypothesis import strategies as st
@@ -180,6 +180,7 @@ def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_pa
     (tmp_path / "eager.toml").write_text(EAGER)
     (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
     some = tmp_path / "calls.parquet"
+    some.with_name("world.json").touch()
     calls = pq.read_table(world_folder / "calls.parquet")
     pq.write_table(calls.take(list(range(0, calls.num_rows, 5))), some)
     common = ("--calls", some, "--layout", "keyed", "--bundle", run[0] / "bundle", "--registers", world_folder)

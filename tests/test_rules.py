@@ -16,6 +16,7 @@ from callsieve.serving import wire
 from callsieve.serving.caselog import evidence, evidence_from_line, evidence_to_line
 from callsieve.serving.live import Live
 from callsieve.serving.policy import ACTIONS, Policy, outcome, read_policy
+from callsieve.serving.purposes import declare
 from callsieve.serving.registered import Registered, Terms, look_up
 from callsieve.serving.registers import Registers, columns_of
 from callsieve.serving.rescore import rescore
@@ -23,7 +24,7 @@ from callsieve.serving.ruled import BITS, actions, looked_at, met_rules, names_o
 from callsieve.serving.rules import ACTING, BY_NAME, CLASSES_ZH, GUARD, NETWORK, PREDICTED, PROTECTED, RULES, hits
 from callsieve.serving.scorer import Scorer
 from callsieve.serving.situation import PLACES, Situation
-from callsieve.serving.swap import Swap
+from callsieve.serving.swap import Swap, registers_in_time
 from callsieve.training.score import judged_table
 from hypothesis import given
 from hypothesis import strategies as st
@@ -374,6 +375,9 @@ def test_rules_go_through_the_live_service_and_over_the_wire(folder, registers, 
 
     (tmp_path / "registers").mkdir()
     write_registers(registers, tmp_path / "registers")
+    with pytest.raises(ValueError, match="nobody said where these rows are from"):
+        registers_in_time(tmp_path / "registers")
+    declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31")
     swap = Swap(trusted=small.TRUSTED, policy=HARSH, registers=tmp_path / "registers")
     swap.load(folder)
     live = Live(swap, Intake(catalogued.NUMBER_KEY), tmp_path / "state", deadline=60.0)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from callsieve.features import spark
 from callsieve.features.catalogue import NAMES
+from callsieve.features.pseudonyms import Key
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.features.table import vectors
 from callsieve.training import on_spark
@@ -33,6 +34,7 @@ def session():
 def some_calls(world_folder, tmp_path_factory):
     """Four days of the tiny world."""
     path = tmp_path_factory.mktemp("some") / "calls.parquet"
+    path.with_name("world.json").touch()  # nobody's calls
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(20_000, 10_000), path)
     return path
 
@@ -143,9 +145,11 @@ def test_features_by_command(call, some_calls, tmp_path):
 
 def test_score_by_command(call, some_calls, run, tmp_path):
     words = ["score", "--bundle", run[0] / "bundle", "--calls", some_calls, "--layout", "keyed"]
-    code, by_table, err = call(*words, "--out", tmp_path / "verdicts.parquet", "--json")
+    Key.generate("c1", "callees").write(tmp_path / "callees.key")
+    hidden = ["--callees-key", tmp_path / "callees.key"]
+    code, by_table, err = call(*words, "--out", tmp_path / "verdicts.parquet", *hidden, "--json")
     assert (code, err) == (0, "")
-    for out in (["--out", tmp_path / "verdicts"], []):
+    for out in (["--out", tmp_path / "verdicts", *hidden], []):
         assert call(*words, *out, "--engine", "spark", "--json") == (0, by_table, "")
     by_spark, by_table = (read(tmp_path / name) for name in ("verdicts", "verdicts.parquet"))
     assert by_spark.equals(by_table)
@@ -159,11 +163,11 @@ def test_a_process_checks_the_bundle_once(run, monkeypatch):
     rows = np.zeros((1, len(NAMES)))
     model = open_scorer(bundle, None, None).bundle.model_id
     for _ in range(3):
-        verdicts = on_spark.verdicts(bundle, None, None, model, identity, rows)
+        verdicts = on_spark.verdicts(bundle, None, None, None, model, identity, rows)
         assert verdicts.column_names[:6] == ["start", "caller", "callee", "score", "action", "rules"]
     assert len(opened) == 1
     with pytest.raises(ValueError, match="it was replaced meanwhile"):
-        on_spark.verdicts(bundle, None, None, "another", identity, rows)
+        on_spark.verdicts(bundle, None, None, None, "another", identity, rows)
 
 
 def broken(calls, tmp_path):
@@ -183,6 +187,7 @@ def broken(calls, tmp_path):
 
 def test_faults_are_one_line(call, world, run, tmp_path):
     calls = world.calls.select(KEYED_COLUMNS).slice(0, 50)
+    (tmp_path / "world.json").touch()
     good = written(calls, tmp_path / "good.parquet")
     (tmp_path / "there").mkdir()
     (tmp_path / "empty").mkdir()
@@ -205,6 +210,16 @@ def test_faults_are_one_line(call, world, run, tmp_path):
     assert wrong == []
     code, _, err = call("features", "--calls", good, *out, "--engine", "spark")
     assert (code, "expected --layout keyed" in err) == (1, True)
+    score = ("score", "--bundle", run[0] / "bundle", "--calls", good, "--layout", "keyed", "--engine", "spark")
+    for more, says in (
+        (out, "expected --callees-key"),
+        (("--registers", tmp_path), "registers are not looked up on Spark"),
+    ):
+        code, _, err = call(*score, *more)
+        assert (code, says in err, err.count("\n")) == (1, True, 1)
+    (tmp_path / "world.json").unlink()
+    code, _, err = call(*score)
+    assert (code, "nobody said where these rows are from" in err) == (1, True)
 
 
 def test_arguments_are_checked_before_any_work(session, world, tmp_path):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..features.pseudonyms import PURPOSES, is_token, read_key
+from ..features.pseudonyms import is_token, read_any_key
 from ..serving.signing import key_id, read_signing_key
 from .digits import masked
 
@@ -50,8 +50,12 @@ class Affected:
 
     @property
     def readable(self) -> list[str]:
-        """Epochs whose key is there too: their tokens give back their numbers."""
-        return sorted(self.epochs.keys() & {one["id"] for one in self.keys if one["kind"] == "records"})
+        """Epochs whose key is there too: their tokens give back their numbers.
+
+        Called people in verdicts and exports are read by whoever has a key of records beside that of callees.
+        """
+        ids = {kind: {one["id"] for one in self.keys if one["kind"] == kind} for kind in ("records", "callees")}
+        return sorted(self.epochs.keys() & (ids["records"] | (ids["callees"] if ids["records"] else set())))
 
 
 def affected(folders: Iterable[Path]) -> Affected:
@@ -109,9 +113,8 @@ def _key(path: Path) -> dict[str, str] | None:
         return {"kind": "signing", "id": key_id(read_signing_key(path).public_key())}
     except (ValueError, OSError):
         pass
-    for purpose in PURPOSES:
-        try:
-            return {"kind": purpose, "id": read_key(path, purpose).epoch}
-        except (ValueError, OSError):
-            continue
-    return None
+    try:
+        key = read_any_key(path)
+    except (ValueError, OSError):
+        return None
+    return {"kind": key.purpose, "id": key.epoch}

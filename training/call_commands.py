@@ -9,6 +9,7 @@ import typer
 
 from .shared_options import (
     Bundle,
+    CalleesKey,
     Engine,
     EngineName,
     Json,
@@ -128,6 +129,7 @@ def score(
     policy: PolicyFile = None,
     key: KeyFile = None,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the verdict of each call.")] = None,
+    callees_key: CalleesKey = None,
     reports: Annotated[
         Path | None, typer.Option(help="Reports (Parquet, as for training), for a model that has features of them.")
     ] = None,
@@ -149,13 +151,14 @@ def score(
             if registers is not None:
                 console.fail("score: registers are not looked up on Spark; expected --engine table")
             result = on_spark.score(
-                bundle, calls, layout, trust=trust, policy=policy, out=out, threads=threads, progress=tell
-            )
+                bundle, calls, layout, trust=trust, policy=policy, out=out, callees=callees_key, threads=threads,
+                progress=tell,
+            )  # fmt: skip
             console.emit_json(result) if json else present.scored(result)
             return
         result = score_file(
-            bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, reports=reports, registers=registers,
-            quarantine=quarantine, strict=strict, threads=threads, progress=tell,
+            bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, callees=callees_key, reports=reports,
+            registers=registers, quarantine=quarantine, strict=strict, threads=threads, progress=tell,
         )  # fmt: skip
     console.emit_json(result) if json else present.scored(result)
 

@@ -17,13 +17,13 @@ from typing import Any
 
 from ..features.pseudonyms import read_key
 from ..serving.access import read_keys
+from ..serving.purposes import SIMULATED, allowed, told_of
 from ..serving.retention import Retention, read_retention
 from . import expiry
 from .accesses import REFUSED, of_log, of_service, read_usual, unusual
 from .audit import verify
 from .auditlog import PUBLIC_KEY, payloads
 from .keeping import calls_fingerprint
-from .purposes import SIMULATED, allowed, told_of
 from .subject import models
 from .tickets import EXPORT, MOST_WITHOUT, REIDENTIFY
 

@@ -32,7 +32,7 @@ from ..features.numberplan import NOT_ASSIGNED, changes, plan
 from ..features.pseudonyms import Key
 from ..features.readers import write_table
 from ..serving.files import write_whole
-from .purposes import allowed
+from ..serving.purposes import allowed
 
 KIND, FORMAT = "callsieve canaries", 1
 _LENGTH = 11

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..features.keyed import read_keyed
+from ..serving.purposes import allowed
 from .expiry import still_kept
 from .label_policy import LabelPolicy
 from .labels import label_numbers
-from .purposes import allowed
 
 if TYPE_CHECKING:
     import numpy.typing as npt

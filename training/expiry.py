@@ -20,8 +20,8 @@ from ..serving.caselog import CASES
 from ..serving.events import REPORTS
 from ..serving.journal import numbers
 from ..serving.journal import path as journal_path
+from ..serving.purposes import Declared
 from ..serving.retention import Kept, Retention, read_retention
-from .purposes import Declared
 from .rewrite import Rewritten, rewrite, sha256
 
 FOLLOWED = "call"  # the column by which rows go with their call

@@ -11,13 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ..features.callees import Callees
 from ..features.intake import Intake
 from ..features.keyed import read_keyed
 from ..features.pseudonyms import Key, is_token
+from ..serving.purposes import allowed
 from .evidence import fingerprint
 from .expiry import still_kept
 from .gates import Gates
-from .purposes import allowed
+from .outgoing import as_written, outgoing
 from .tickets import EXPORT, REIDENTIFY, Act, enter, of_tokens
 
 
@@ -39,9 +41,18 @@ def export_act(calls: pa.Table, purpose: str, person: str) -> Act:
 
 
 def export(
-    calls: pa.Table, act: Act, out: Path, log: Path, tickets: Sequence[Path], gates: Gates, key: Ed25519PrivateKey
+    calls: pa.Table,
+    act: Act,
+    out: Path,
+    callees: Callees,
+    log: Path,
+    tickets: Sequence[Path],
+    gates: Gates,
+    key: Ed25519PrivateKey,
 ) -> int:
     """Write calls to a new file once the log has it; the index of the log's entry.
+
+    In the file called people stand under the key for `callees`.
 
     Raises:
         FileExistsError: if there is such a file.
@@ -52,7 +63,7 @@ def export(
     entry = enter(log, act, tickets, gates, key)
     part = out.with_name(f".{out.name}.new")
     try:
-        pq.write_table(calls, part, compression="zstd")
+        pq.write_table(outgoing(calls, callees), part, compression="zstd")
         part.replace(out)
     finally:
         part.unlink(missing_ok=True)
@@ -75,6 +86,7 @@ def reidentify(
     candidates: Iterable[str],
     act: Act,
     number_key: Key,
+    callees: Callees | None,
     log: Path,
     tickets: Sequence[Path],
     gates: Gates,
@@ -82,9 +94,16 @@ def reidentify(
 ) -> Iterator[tuple[str, str]]:
     """Each token with its number, of those candidates that the caller knows; for a screen, never for a file.
 
+    With `callees`, tokens of called people in what was written for others, too.
+
     Raises:
         ValueError: if too few people agreed (`tickets.enter`); nothing is looked up.
     """
     enter(log, act, tickets, gates, key)
     intake, wanted = Intake(number_key), set(tokens)
-    return ((token, text) for text in candidates if (token := intake.token("number", text)) in wanted and token)
+    return (
+        (token, text)
+        for text in candidates
+        for token in as_written(intake.token("number", text) or "", callees)
+        if token in wanted
+    )

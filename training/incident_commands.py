@@ -70,7 +70,7 @@ def plant(
     from ..features.pseudonyms import read_key
     from . import console, decoys
 
-    secret, planted = read_key(key), decoys.Planted(dataset, count)
+    secret, planted = read_key(key, "canaries"), decoys.Planted(dataset, count)
     if calls is not None and store_key is not None and out is not None:
         rows = decoys.plant(calls, out, secret, read_key(store_key), planted, state)
         facts = {"dataset": dataset, "canaries": count, "rows": rows}
@@ -98,7 +98,7 @@ def search(
     from ..features.pseudonyms import read_key
     from . import console, decoys
 
-    told = decoys.search(file, read_key(key), state, None if store_key is None else read_key(store_key))
+    told = decoys.search(file, read_key(key, "canaries"), state, None if store_key is None else read_key(store_key))
     if json:
         console.emit_json(told)
     else:

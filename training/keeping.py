@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..features.callees import Callees
 from ..features.keyed import read_keyed
 from ..serving.forgetting import forget
 from ..serving.retention import Retention, read_retention
@@ -63,12 +64,14 @@ def delete_everywhere(
     now: int,
     verdicts: Sequence[Path] = (),
     registers: Sequence[Path] = (),
+    callees: Callees | None = None,
 ) -> dict[str, Any]:
     """Delete a person's rows, and enter in the log that it was done; not whose.
 
     Args:
         states: folders of live state of scorers, running or not.
         verdicts, registers: as of `run_all`.
+        callees: how called numbers stand in the verdicts; needed if they stand under a key that is kept.
     Returns: `files` as of `subject.delete`, the store's as `cases`, `models` as of `subject.models`, `scorers` with the
         seconds that each took to forget, `entry`.
     """
@@ -78,7 +81,7 @@ def delete_everywhere(
     files = subject.delete(data, token, kept, now)
     if store is not None:
         files["cases"] = _erase_subject(store, token, kept, now)
-    files |= {str(path): kept_files.delete_from_verdicts(path, token, kept, now) for path in verdicts}
+    files |= {str(path): kept_files.delete_from_verdicts(path, token, callees, kept, now) for path in verdicts}
     for folder in registers:
         told = kept_files.delete_from_registers(folder, token, kept, now)
         files |= {f"{folder.name}/{name}": one for name, one in told.items()}
@@ -116,6 +119,6 @@ def _erase_subject(url: str, token: str, kept: Retention, now: int) -> dict[str,
     store = CaseStore(url)
     try:
         counts = erase_subject(store, token, now - kept.of("cases").floor)
-        return counts | {"rows": counts["cases"] + counts["callee"] + counts["kept"]}
+        return counts | {"rows": counts["cases"] + counts["kept"]}
     finally:
         store.close()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .shared_options import Json
+from .shared_options import CalleesKey, Json
 
 commands = typer.Typer()
 dataset = typer.Typer(no_args_is_help=True, help="What a folder of calls may be used for.")
@@ -40,17 +40,18 @@ Last = Annotated[str, typer.Option("--last", help="Last UTC day.")]
 
 @dataset.command()
 def declare(
-    folder: Annotated[Path, typer.Argument(help="Folder of calls.")],
-    source: Annotated[str, typer.Option(help="Where the calls come from.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of calls or registers.")],
+    source: Annotated[str, typer.Option(help="Where the rows come from.")],
     basis: Annotated[str, typer.Option(help="Legal basis on which they are held.")],
     purpose: Annotated[list[str], typer.Option(help="What they may be used for; once for each.")],
     until: Annotated[str, typer.Option(help="Last UTC day on which they may, such as 2027-01-31.")],
     json: Json = False,
 ) -> None:
-    """Say where a folder's calls come from and what they may be used for; readers refuse a folder without it."""
+    """Say where the rows of a folder come from and what for they may be used; without it, readers refuse its files."""
     from dataclasses import asdict
 
-    from . import console, purposes
+    from ..serving import purposes
+    from . import console
 
     told = asdict(purposes.declare(folder, source, basis, purpose, until))
     console.emit_json(told) if json else console.say(f"{folder}: for {', '.join(told['purposes'])}, until {until}")
@@ -108,16 +109,19 @@ def delete_subject(
     ] = None,
     verdicts: Verdicts = None,
     registers: RegisterFolders = None,
+    callees_key: CalleesKey = None,
     rules: Rules = None,
     json: Json = False,
 ) -> None:
     """Delete a person's rows, exclude the number from later trainings, and name the models that learnt from them."""
     from . import console
     from .keeping import delete_everywhere
+    from .outgoing import read_callees
 
     report = delete_everywhere(
-        data, _token(key), why, audit, signing_key, store, state or (), rules, _now(), verdicts or (), registers or ()
-    )
+        data, _token(key), why, audit, signing_key, store, state or (), rules, _now(), verdicts or (), registers or (),
+        read_callees(callees_key),
+    )  # fmt: skip
     if json:
         console.emit_json(report)
         return
@@ -186,19 +190,21 @@ def agree(
 def export_calls(
     data: Data, first: First, last: Last, purpose: Purpose, person: Person,
     out: Annotated[Path, typer.Option(help="New Parquet file for the calls.")],
-    audit: Log, signing_key: LogKey, gates: GatesFile = None, tickets: Tickets = None, json: Json = False,
+    audit: Log, signing_key: LogKey, gates: GatesFile = None, tickets: Tickets = None, callees_key: CalleesKey = None,
+    json: Json = False,
 ) -> None:  # fmt: skip
     """Export keyed calls; 500 or more only with a ticket. Each export is in the audit log."""
     from ..serving.signing import read_signing_key
     from . import console, exports
     from .gates import read_gates
+    from .outgoing import callees_or_once
     from .tickets import EXPORT, Act, refusals_entered
 
-    log_key = read_signing_key(signing_key)
+    log_key, hidden = read_signing_key(signing_key), callees_or_once(callees_key)
     with refusals_entered(audit, Act(EXPORT, "", 0, purpose, person), log_key):
         calls = exports.chosen(data, first, last)
     act = exports.export_act(calls, purpose, person)
-    entry = exports.export(calls, act, out, audit, tickets or (), read_gates(gates), log_key)
+    entry = exports.export(calls, act, out, hidden, audit, tickets or (), read_gates(gates), log_key)
     facts: dict[str, Any] = {"rows": act.count, "sha256": act.what, "entry": entry}
     console.emit_json(facts) if json else console.say(f"{out}: {act.count} calls; entry {entry} of the audit log")
 
@@ -207,16 +213,25 @@ def export_calls(
 def reidentify(
     token: Annotated[list[str], typer.Argument(help="Tokens.")], purpose: Purpose, person: Person,
     key: NumberKey, audit: Log, signing_key: LogKey, tickets: Tickets = None, gates: GatesFile = None,
+    callees_key: CalleesKey = None,
 ) -> None:  # fmt: skip
     """Print whose tokens these are, of the numbers on standard input; needs two tickets, and is in the audit log."""
     from ..features.pseudonyms import read_key
     from ..serving.signing import read_signing_key
     from . import exports
     from .gates import read_gates
+    from .outgoing import read_callees
 
     act = exports.reidentify_act(token, purpose, person)
     lines = (line.strip() for line in sys.stdin)
-    given = (read_key(key), audit, tickets or (), read_gates(gates), read_signing_key(signing_key))
+    given = (
+        read_key(key),
+        read_callees(callees_key),
+        audit,
+        tickets or (),
+        read_gates(gates),
+        read_signing_key(signing_key),
+    )
     for found, number in exports.reidentify(token, lines, act, *given):
         typer.echo(f"{found}\t{number}")
 

@@ -11,10 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..features.callees import ONCE, Callees
 from ..serving.files import write_whole
 from ..serving.registers import Registers, row_to_line
 from ..serving.retention import Kept, Retention
 from . import expiry, subject
+from .outgoing import as_written
 from .rewrite import rewrite, sha256
 
 VERDICTS, REGISTER = "verdicts", "register_"
@@ -32,9 +38,18 @@ def erase_verdicts(path: Path, rules: Retention, now: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def delete_from_verdicts(path: Path, token: str, rules: Retention, now: int) -> dict[str, Any]:
-    """Take a person's calls out of a file of verdicts; as a file's part of `subject.delete`."""
-    return subject.delete_from(path, token, rules.of(VERDICTS), now)
+def delete_from_verdicts(path: Path, token: str, callees: Callees | None, rules: Retention, now: int) -> dict[str, Any]:
+    """Take a person's calls, and calls for it, out of a file of verdicts; as a file's part of `subject.delete`.
+
+    Raises:
+        ValueError: if the file's called people stand under another key than `callees`; nothing is deleted.
+    """
+    words = pc.unique(pq.read_table(path, columns=["callee"])["callee"].cast(pa.string())).to_pylist()
+    known = {ONCE, *(one.partition(".")[0] for one in as_written(token, callees))}
+    strange = sorted({word.partition(".")[0] for word in words if word} - known)
+    if strange:
+        raise ValueError(f"{path.name}: called people stand under key {strange[0]}: expected --callees-key with it")
+    return subject.delete_from(path, as_written(token, callees), rules.of(VERDICTS), now)
 
 
 def erase_registers(folder: Path, rules: Retention, now: int) -> dict[str, dict[str, Any]]:

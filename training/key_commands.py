@@ -22,22 +22,27 @@ class Purpose(StrEnum):
     """What a key is for."""
 
     RECORDS = "records"
+    CALLEES = "callees"
     SHARING = "sharing"
+    CANARIES = "canaries"
 
 
 @key.command()
 def new(
     path: Annotated[Path, typer.Argument(help="New file, which only its owner may read.")],
     epoch: Annotated[str, typer.Option(help="Name of the epoch; it stands before each token.")],
-    purpose: Annotated[Purpose, typer.Option(help="Tokens that are stored, or tokens that leave the house.")] = (
-        Purpose.RECORDS
-    ),
+    purpose: Annotated[
+        Purpose, typer.Option(help="What for; a key is refused for any other purpose.")
+    ] = Purpose.RECORDS,
     json: Json = False,
 ) -> None:
     """Make a key."""
+    from ..features.callees import ONCE
     from ..features.pseudonyms import Key
     from . import console
 
+    if epoch == ONCE:
+        console.fail(f"key: the epoch {ONCE} is that of keys which are kept nowhere; expected another name")
     Key.generate(epoch, purpose.value).write(path)
     facts = {"key": str(path), "epoch": epoch, "purpose": purpose.value}
     console.emit_json(facts) if json else console.say(
@@ -70,6 +75,10 @@ def rekey(
     data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of keyed tables; once for each.")] = None,
     state: Annotated[Path | None, typer.Option("--state", help="Live state of a scorer that is stopped.")] = None,
     store: Annotated[str | None, typer.Option("--store", help="Address of the store of cases.")] = None,
+    callees: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--callee-keys", help="Old and new key of called numbers in verdicts and exports among the data."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Turn every token of the old epoch into that of the new one: histories go on, and no table of pairs is written."""
@@ -79,7 +88,8 @@ def rekey(
     from . import console
     from .rekey import rekey_everything
 
-    keys = Rekeying(read_key(old), read_key(path))
+    outer = None if callees is None else (read_key(callees[0], "callees"), read_key(callees[1], "callees"))
+    keys = Rekeying(read_key(old), read_key(path), outer)
     facts = rekey_everything(keys, data or [], state, store, audit, read_signing_key(signing_key))
     if json:
         console.emit_json(facts)
@@ -98,19 +108,19 @@ def destroy(
     data: Annotated[list[Path] | None, typer.Option("--data", help="Folder that must hold none of its tokens.")] = None,
     json: Json = False,
 ) -> None:
-    """Destroy an epoch's key: what is left of its tokens, in whatever copy, is linked to nobody any more."""
-    from ..features.pseudonyms import read_key
+    """Destroy a key: what is left of its tokens, in whatever copy, is linked to nobody any more."""
+    from ..features.pseudonyms import read_any_key
     from ..serving.signing import read_signing_key
     from . import console
     from .auditlog import append
     from .rekey import destroy as burn
     from .rekey import left_of
 
-    old, log_key = read_key(path), read_signing_key(signing_key)
+    old, log_key = read_any_key(path), read_signing_key(signing_key)
     for folder in data or ():
         if found := left_of(folder, old.epoch):
             console.fail(f"{folder}: {found} files hold tokens of epoch {old.epoch}: key them anew first")
     burn(path, old)
-    facts: dict[str, Any] = {"what": "destroyed", "epoch": old.epoch, "why": why}
+    facts: dict[str, Any] = {"what": "destroyed", "epoch": old.epoch, "purpose": old.purpose, "why": why}
     entry = append(audit, "key", facts, log_key)
     console.emit_json(facts | {"entry": entry}) if json else console.say(f"epoch {old.epoch} is destroyed")

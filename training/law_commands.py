@@ -25,12 +25,15 @@ def registers(
     json: Json = False,
 ) -> None:
     """Read registers, key their numbers and trunks, put bad rows apart, and write what a scorer reads."""
+    from ..serving.purposes import carry, in_force
     from . import console
     from .registerfiles import read_registers, write_registers
     from .score import key_or_new
 
+    in_force(folder)
     read = read_registers(folder, key_or_new(key), quarantine=quarantine, strict=strict, zone=zone)
     write_registers(read.registers, console.new_folder(out))
+    carry(folder, out)
     told = {name: {"rows": read.taken[name], "quarantined": dict(read.quarantined[name])} for name in read.taken}
     if json:
         console.emit_json(told)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
@@ -10,13 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ..features import spark
+from ..features.callees import Callees
 from ..features.catalogue import NAMES, catalogue_hash
+from ..features.pseudonyms import read_key
 from ..serving.policy import ACTIONS
+from ..serving.purposes import allowed
+from ..serving.retention import read_retention
 from ..serving.ruled import BITS, looked_at
 from ..serving.scorer import Scorer
 from .console import Tell
+from .outgoing import outgoing, read_callees
 from .ruling import met_of, rule_column
-from .score import open_scorer
+from .score import SCORING, VECTORS, open_scorer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,14 +40,16 @@ def write_vectors(calls: Path, layout: str, out: Path, *, threads: int, progress
     Raises: ValueError: for any other layout, for faults of the calls, and if the folder is there already.
     """
     session = started(calls, layout, out, threads)
+    kept = in_time(calls, VECTORS)
     progress("vectors", 0.1)
-    found = spark.vectors(spark.read_keyed(session, str(calls)))
+    found = spark.vectors(kept(spark.read_keyed(session, str(calls))))
     spark.write(found.drop("call"), str(out))
     return {
         "calls": session.read.parquet(str(out)).count(),
         "features": len(NAMES),
         "catalogue": catalogue_hash(),
         "quarantined": 0,
+        "purpose": VECTORS,
         "out": str(out),
     }
 
@@ -53,20 +62,28 @@ def score(
     trust: Path | None,
     policy: Path | None,
     out: Path | None,
+    callees: Path | None,
     threads: int,
     progress: Tell,
 ) -> dict[str, Any]:
     """Counts of scored calls by action, for calls and callers; the verdict of each call goes to `out`.
 
-    The bundle is read by every process of Spark, so `bundle`, `trust` and `policy` must be where all of them find it.
+    The bundle is read by every process of Spark, so `bundle`, `trust`, `policy` and `callees` must be where all of them
+    find it. A key that dies with the process, as `callsieve score` may make one, they could not share.
     """
+    if out is not None and callees is None:
+        raise ValueError("--engine spark: called people are written under a key of their own; expected --callees-key")
+    read_callees(callees)
     scorer = open_scorer(bundle, trust, policy)
     if scorer.features != NAMES:
         raise ValueError("--engine spark: expected a model without features of reports")
     session = started(calls, layout, out, threads)
+    kept = in_time(calls, SCORING)
     progress("score", 0.1)
-    judge = partial(verdicts, bundle.absolute(), _absolute(trust), _absolute(policy), scorer.bundle.model_id)
-    found = spark.applied(spark.read_keyed(session, str(calls)), judge, VERDICT).persist()
+    judge = partial(
+        verdicts, bundle.absolute(), _absolute(trust), _absolute(policy), _absolute(callees), scorer.bundle.model_id
+    )
+    found = spark.applied(kept(spark.read_keyed(session, str(calls))), judge, VERDICT).persist()
     with spark.plainly():
         facts = found.selectExpr("count(*) calls", "count(*) - count(score) unscored", "max(start) last").first()
         actions: dict[int, int] = dict(found.groupBy("action").count().collect())
@@ -85,6 +102,7 @@ def score(
     return {
         "model": scorer.bundle.model_id,
         "policy": scorer.policy.version,
+        "purpose": SCORING,
         "calls": facts["calls"],
         "actions": told(actions),
         "callers": told(callers),
@@ -108,6 +126,17 @@ def started(calls: Path, layout: str, out: Path | None, threads: int) -> Any:
     return spark.session(threads)
 
 
+def in_time(calls: Path, purpose: str) -> Callable[[Any], Any]:
+    """What lets through the rows of a frame that may still be read.
+
+    Raises: ValueError: if the folder of the calls is not declared for the purpose.
+    """
+    if allowed(calls.parent, purpose).simulated:  # a folder of Parquet files is one table, and holds nothing else
+        return lambda frame: frame
+    oldest = round(time.time() * 1000) - read_retention().of("calls").ceiling
+    return lambda frame: frame.filter(f"start >= {oldest}")
+
+
 def told(counts: dict[int, int]) -> dict[str, int]:
     """How often each action, none left out."""
     return {word: counts.get(i, 0) for i, word in enumerate(ACTIONS)}
@@ -120,7 +149,13 @@ def by_rule(counts: dict[int, int]) -> dict[str, int]:
 
 
 def verdicts(
-    bundle: Path, trust: Path | None, policy: Path | None, model: str, identity: pa.Table, rows: npt.NDArray[np.float64]
+    bundle: Path,
+    trust: Path | None,
+    policy: Path | None,
+    callees: Path | None,
+    model: str,
+    identity: pa.Table,
+    rows: npt.NDArray[np.float64],
 ) -> pa.Table:
     """What is said about some calls, in a process of Spark.
 
@@ -131,6 +166,8 @@ def verdicts(
         raise ValueError(f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced meanwhile")
     met = met_of(identity, looked_at(rows), None, scorer.policy.terms)
     scores = scorer.score_table(rows, met, threads=1)
+    if callees is not None:
+        identity = outgoing(identity, _hidden(callees))
     return pa.table(
         {
             **{name: identity[name] for name in ("start", "caller", "callee")},
@@ -147,6 +184,12 @@ def verdicts(
 def _loaded(bundle: Path, trust: Path | None, policy: Path | None) -> Scorer:
     """The scorer of this process: the bundle is checked once in each."""
     return open_scorer(bundle, trust, policy)
+
+
+@cache
+def _hidden(callees: Path) -> Callees:
+    """How this process writes called people."""
+    return Callees(read_key(callees, "callees"))
 
 
 def _absolute(path: Path | None) -> Path | None:

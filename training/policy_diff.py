@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+EVALUATION = "evaluation"
+
 
 def difference(
     old: Path,
@@ -47,9 +49,11 @@ def difference(
     Raises:
         ValueError: in one line, if a file is not what it must be.
     """
-    scorer = open_scorer(bundle, trust, old, open_registers(registers, key))
+    scorer = open_scorer(bundle, trust, old, open_registers(registers, key, EVALUATION))
     other = Scorer(scorer.bundle, read_policy(new), scorer.registers)
-    read = read_any(path, layout, key=key, progress=lambda done, size: progress("read", 0.3 * done / max(size, 1)))
+    read = read_any(
+        path, layout, EVALUATION, key=key, progress=lambda done, size: progress("read", 0.3 * done / max(size, 1))
+    )
     if read.calls.num_rows == 0:
         raise ValueError(f"{path}: no call to decide on; {sum(read.quarantined.values())} rows were put apart")
     progress("score", 0.4)
@@ -64,6 +68,7 @@ def difference(
         "old": scorer.policy.version,
         "new": other.policy.version,
         "model": scorer.bundle.model_id,
+        "purpose": EVALUATION,
         "calls": read.calls.num_rows,
         **changes(before, after, _words(read.calls["caller"]), slices),
     }

@@ -85,7 +85,7 @@ def rekey_cases(url: str, state: Path | None, keys: Rekeying) -> dict[str, int]:
     from ..serving.case_tables import appeals, cases, store, unlistings
     from ..serving.cases import CaseStore
 
-    columns = {cases: ("caller", "callee", "block", "trunk", "device"), appeals: ("caller",), unlistings: ("caller",)}
+    columns = {cases: ("caller", "block", "trunk", "device"), appeals: ("caller",), unlistings: ("caller",)}
     kept, counts = CaseStore(url), {}
     try:
         if state is not None:
@@ -135,9 +135,9 @@ def destroy(key_file: Path, key: Key) -> None:
     """Overwrite a key file and delete it. Copies of it, and what a disk keeps of old blocks, its keeper must find.
 
     Raises:
-        ValueError: if the key has no cover: its secret would live on in every later key.
+        ValueError: if it is a key of records without a cover: its secret would live on in every later key.
     """
-    if key.cover is None:
+    if key.purpose == "records" and key.cover is None:
         raise ValueError(f"key {key.epoch} has no cover: destroying it erases nothing; rotate, then key anew, first")
     with key_file.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)

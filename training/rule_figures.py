@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from ..features.keyed import read_keyed
 from ..serving.policy import Policy, read_policy
+from ..serving.purposes import allowed
 from ..serving.registers import Registers
 from ..serving.ruled import BITS, actions, looked_at
 from ..serving.rules import ACTING
@@ -25,7 +26,6 @@ from .certify import upper_bound
 from .console import Tell, say, show_table
 from .evidence import of_calls, parquet_table, read_reports
 from .expiry import still_kept
-from .purposes import allowed
 from .ruling import met_of, rule_vectors
 from .score import open_registers, open_scorer, score_calls
 from .split import DAY, WINDOW_DAYS, caller_classes, codes
@@ -93,7 +93,7 @@ def rule_figures(
     kept = still_kept(allowed(data, "evaluation"))
     calls = kept(read_keyed(data / "calls.parquet").sort_by("start"), "calls")
     truth = of_calls(parquet_table(data / "truth.parquet"), calls)
-    asked, chosen = open_registers(registers or data, key), read_policy(policy)
+    asked, chosen = open_registers(registers or data, key, "evaluation"), read_policy(policy)
     start = calls["start"].to_numpy()
     once = np.zeros(len(start), dtype=bool)
     once[np.unique(calls["call"].to_numpy(), return_index=True)[1]] = True  # a call that was recorded twice counts once

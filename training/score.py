@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ..features.callees import ONCE, Callees
 from ..features.catalogue import NAMES
 from ..features.intake import Intake
 from ..features.keyed import read_keyed
@@ -25,13 +27,17 @@ from ..features.reports import report_vectors
 from ..features.shards import begun, fingerprint, note, write_shards
 from ..features.table import vectors
 from ..serving.policy import ACTIONS, read_policy
+from ..serving.purposes import allowed
 from ..serving.registers import Registers
+from ..serving.retention import read_retention
 from ..serving.ruled import BITS, looked_at
 from ..serving.scorer import Scorer, Scores
 from ..serving.signing import read_public_key
 from .console import Tell
 from .evidence import read_reports
+from .expiry import due_in, still_kept
 from .lite import LITE
+from .outgoing import callees_or_once, outgoing
 from .registerfiles import read_registers
 from .reported import report_table
 from .ruling import met_of, rule_column, with_wishes
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
 
 
 SIGNER = "signer.pub"
+SCORING, VECTORS = "scoring", "training"  # purposes: vectors are what models are made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +65,29 @@ def key_or_new(path: Path | None) -> Key:
     """The key of a file, or of the environment, or else a new one that dies with the process."""
     if path is not None:
         return read_key(path)
-    return key_from_environment() if ENVIRONMENT in os.environ else Key.generate("once")
+    return key_from_environment() if ENVIRONMENT in os.environ else Key.generate(ONCE)
 
 
 def read_any(
     path: Path,
     layout_name: str,
+    purpose: str,
     *,
     key: Path | None = None,
     quarantine: Path | None = None,
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Keyed:
-    """Calls of a file in any layout; "keyed" means a table that the intake wrote."""
+    """Calls of a file in any layout; "keyed" means a table that the intake wrote.
+
+    A keyed table is read without rows past their time. Records of others are not kept here: they end by their `until`.
+
+    Args:
+        purpose: for which the file's folder must have been declared (`serving/purposes.py`).
+    """
+    told = allowed(path, purpose)
     if layout_name == "keyed":
-        return Keyed(read_keyed(path).sort_by("start"), {})
+        return Keyed(still_kept(told)(read_keyed(path).sort_by("start"), "calls"), {})
     found = layout(layout_name)
     secret = key_or_new(key)
     read = read_calls(path, found, quarantine=quarantine, key=secret, strict=strict, progress=progress)
@@ -126,13 +141,13 @@ def by_action(actions: Array) -> dict[str, int]:
     return {word: found.get(i, 0) for i, word in enumerate(ACTIONS)}
 
 
-def verdict_table(scores: Scores, calls: pa.Table) -> pa.Table:
-    """One row a call: moment, tokens of both numbers, score, action, and the rules that it meets."""
+def verdict_table(scores: Scores, calls: pa.Table, callees: Callees) -> pa.Table:
+    """One row a call: moment, caller, whom it was for (by a key of its own), score, action, the rules that it meets."""
     action = pa.DictionaryArray.from_arrays(pa.array(scores.action), pa.array(ACTIONS))
     names = ["start", "caller", "callee"]
     return pa.table(
         {
-            **{n: calls[n] for n in names},
+            **dict(zip(names, outgoing(calls.select(names), callees).columns, strict=True)),
             "score": pa.array(scores.score, from_pandas=True),
             "action": action,
             "rules": rule_column(scores.rules),
@@ -150,19 +165,21 @@ def open_scorer(
     return Scorer.load(bundle, trusted=[read_public_key(public)], policy=read_policy(policy), registers=registers)
 
 
-def open_registers(folder: Path | None, key: Path | None) -> Registers | None:
-    """The registers of a folder, keyed or as offices write them.
+def open_registers(folder: Path | None, key: Path | None, purpose: str) -> Registers | None:
+    """The registers of a folder, keyed or as offices write them, without rows past their time.
 
-    Raises: ValueError: if they hold numbers as written, and there is no key that keyed the calls.
+    Raises: ValueError: if they hold numbers as written, and there is no key that keyed the calls, or if the folder is
+        not declared for the purpose.
     """
     if folder is None:
         return None
+    told = allowed(folder, purpose)
     secret = key_or_new(key)
     registers = read_registers(folder, secret).registers
     fresh = key is None and ENVIRONMENT not in os.environ
     if fresh and registers.has_epoch(secret.epoch):
         raise ValueError(f"{folder}: numbers as written need the key of the calls: expected --key FILE")
-    return registers
+    return registers if told.simulated else registers.in_time(read_retention(), round(time.time() * 1000))
 
 
 def score_file(
@@ -174,6 +191,7 @@ def score_file(
     policy: Path | None,
     key: Path | None,
     out: Path | None,
+    callees: Path | None = None,
     reports: Path | None = None,
     registers: Path | None = None,
     quarantine: Path | None,
@@ -182,10 +200,14 @@ def score_file(
     progress: Tell,
 ) -> dict[str, Any]:
     """Counts of a scored file by action, for calls and callers; the verdict of each call goes to `out`."""
-    scorer = open_scorer(bundle, trust, policy, open_registers(registers, key))
+    scorer, hidden = (
+        open_scorer(bundle, trust, policy, open_registers(registers, key, SCORING)),
+        callees_or_once(callees),
+    )
     read = read_any(
         path,
         layout_name,
+        SCORING,
         key=key,
         quarantine=quarantine,
         strict=strict,
@@ -197,11 +219,12 @@ def score_file(
     told = None if reports is None else read_reports(reports)
     scores, _ = score_calls(scorer, read.calls, told, threads=threads)
     if out is not None:
-        write_table(verdict_table(scores, read.calls), out)
+        write_table(verdict_table(scores, read.calls, hidden), out)
     last = int(read.calls["start"].to_numpy().max()) / 1000
     return {
         "model": scorer.bundle.model_id,
         "policy": scorer.policy.version,
+        "purpose": SCORING,
         "calls": read.calls.num_rows,
         **counts(scores, read.calls),
         "unscored": int(np.isnan(scores.raw).sum()),
@@ -228,13 +251,14 @@ def write_vectors(
 
     Column `row` is a row of the file if that is keyed, else of `_calls.parquet`: its keyed calls, kept in the folder.
     """
+    told = allowed(path, VECTORS)
     calls, quarantined = path, 0
     if layout_name != "keyed":
         asked = fingerprint(path) | {"layout": layout_name}
         calls, noted = out / "_calls.parquet", begun(out / "_intake.json", asked)
         if noted is None:
             read = read_any(
-                path, layout_name, key=key, quarantine=quarantine, strict=strict,
+                path, layout_name, VECTORS, key=key, quarantine=quarantine, strict=strict,
                 progress=lambda done, size: progress("intake", 0.3 * done / max(size, 1)),
             )  # fmt: skip
             out.mkdir(parents=True, exist_ok=True)
@@ -242,8 +266,10 @@ def write_vectors(
             noted = asked | {"quarantined": sum(read.quarantined.values())}
             note(out / "_intake.json", noted)
         quarantined = noted["quarantined"]
-    told = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
-    return {**told, "quarantined": quarantined, "out": str(out)}
+    elif not told.simulated and (due := due_in(path, read_retention().of("calls"), round(time.time() * 1000))):
+        raise ValueError(f"{path}: {due} calls are past their time; see callsieve retention run")
+    facts = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
+    return {**facts, "quarantined": quarantined, "purpose": VECTORS, "out": str(out)}
 
 
 def names_in(text: str | None) -> tuple[str, ...]:

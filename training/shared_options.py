@@ -21,6 +21,10 @@ KeyFile = Annotated[
     Path | None,
     typer.Option("--key", help="Key file for the tokens of numbers; by default CALLSIEVE_KEY, else a new key."),
 ]
+CalleesKey = Annotated[
+    Path | None,
+    typer.Option("--callees-key", help="Key file of called numbers in what is written for others; else a new key."),
+]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy file; the shipped one by default.")]
 RegisterFolder = Annotated[
     Path | None, typer.Option("--registers", help="Folder of registers; see the command `registers`.")

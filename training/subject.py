@@ -8,7 +8,7 @@ learnt from this number.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ COLUMNS = ("caller", "callee", "number", "reporter", "network_caller")
 
 def find(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, int]]:
     """Rows of a person by file: how many, and how many of them must be kept for now."""
-    return {path.name: _count(path, token, rule, now) for path, rule in _tables(folder, rules)}
+    return {path.name: _count(path, [token], rule, now) for path, rule in _tables(folder, rules)}
 
 
 def delete(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
@@ -43,7 +43,7 @@ def delete(folder: Path, token: str, rules: Retention, now: int) -> dict[str, di
     tables = list(_tables(folder, rules))
     report: dict[str, dict[str, Any]] = {}
     for path, rule in tables:
-        report[path.name] = delete_from(path, token, rule, now)
+        report[path.name] = delete_from(path, [token], rule, now)
     for path, rule in tables:
         # What goes with a call, and names nobody itself.
         if rule.follows and FOLLOWED in pq.read_schema(path).names:
@@ -54,10 +54,10 @@ def delete(folder: Path, token: str, rules: Retention, now: int) -> dict[str, di
     return report
 
 
-def delete_from(path: Path, token: str, rule: Kept, now: int) -> dict[str, Any]:
-    """Delete a person's rows from one table; what `delete` tells of a file."""
-    found = _count(path, token, rule, now)
-    done = rewrite(path, partial(_without, token, rule, now))
+def delete_from(path: Path, tokens: Sequence[str], rule: Kept, now: int) -> dict[str, Any]:
+    """Delete from one table the rows that name a person by one of its tokens; what `delete` tells of a file."""
+    found = _count(path, tokens, rule, now)
+    done = rewrite(path, partial(_without, tokens, rule, now))
     return {"rows": found["rows"], "deleted": done.rows_before - done.rows_after, "kept": found["kept"],
             "sha256_before": done.sha256_before, "sha256_after": done.sha256_after}  # fmt: skip
 
@@ -99,29 +99,29 @@ def _tables(folder: Path, rules: Retention) -> Iterator[tuple[Path, Kept]]:
             yield path, rules.of(path.stem)
 
 
-def _count(path: Path, token: str, kept: Kept, now: int) -> dict[str, int]:
+def _count(path: Path, tokens: Sequence[str], kept: Kept, now: int) -> dict[str, int]:
     found = held = 0
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches():
             table = pa.Table.from_batches([batch])
-            mine = _of(table, token)
+            mine = _of(table, tokens)
             found += pc.sum(mine).as_py() or 0
             held += pc.sum(pc.and_(mine, _must_stay(table, kept, now))).as_py() or 0
     return {"rows": found, "kept": held}
 
 
-def _without(token: str, kept: Kept, now: int, table: pa.Table) -> pa.Table:
-    return table.filter(pc.invert(pc.and_(_of(table, token), pc.invert(_must_stay(table, kept, now)))))
+def _without(tokens: Sequence[str], kept: Kept, now: int, table: pa.Table) -> pa.Table:
+    return table.filter(pc.invert(pc.and_(_of(table, tokens), pc.invert(_must_stay(table, kept, now)))))
 
 
-def _of(table: pa.Table, token: str) -> Any:
+def _of(table: pa.Table, tokens: Sequence[str]) -> Any:
     """Which rows name a person in any column."""
     mine: Any = pa.array([False] * table.num_rows)
     for name in COLUMNS:
         if name in table.column_names:
             column = table[name]
             plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-            mine = pc.or_(mine, pc.fill_null(pc.equal(plain.combine_chunks(), token), False))
+            mine = pc.or_(mine, pc.is_in(plain.combine_chunks(), value_set=pa.array(tokens, pa.string())))
     return mine
 
 

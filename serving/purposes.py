@@ -1,7 +1,8 @@
-"""What a folder of calls may be used for: declared once, asked for by every reader.
+"""What a folder of calls or registers may be used for: declared once, asked for by every reader.
 
-`dataset.json` says where the calls come from, on what legal basis they are held, for which purposes, and until when. A
-simulated world (`world.json`) holds nobody's calls: it serves every purpose and is kept as long as one likes.
+`dataset.json` says where the rows come from, on what legal basis they are held, for which purposes, and until when; it
+speaks for every file beside it. A simulated world (`world.json`) holds nobody's calls: it serves every purpose and is
+kept as long as one likes.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from ..serving.strictjson import as_fields, as_list, as_text, decode, encode
+from .files import write_whole
+from .strictjson import as_fields, as_list, as_text, decode, encode
 
 FILE, SIMULATED = "dataset.json", "world.json"
-PURPOSES = ("training", "evaluation", "monitoring", "statistics", "export", "reidentification")
+PURPOSES = ("scoring", "training", "evaluation", "monitoring", "statistics", "export", "reidentification")
 _KIND = "callsieve dataset"
 
 
@@ -49,27 +51,52 @@ def declare(folder: Path, source: str, basis: str, purposes: Iterable[str], unti
     return told
 
 
-def allowed(folder: Path, purpose: str) -> Declared:
-    """What is said of a folder, if it may be used for this.
+def allowed(path: Path, purpose: str) -> Declared:
+    """What is said of a folder, or of the folder that a file is in, if it may be used for this.
 
     Raises:
         ValueError: if nothing is said of it, or not this purpose, or its time is over.
     """
     if purpose not in PURPOSES:
         raise ValueError(f"purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
+    told = in_force(path)
+    if not told.simulated and purpose not in told.purposes:
+        raise ValueError(f"{_folder(path)}: declared for {', '.join(told.purposes)}, not for {purpose}")
+    return told
+
+
+def in_force(path: Path) -> Declared:
+    """The same, whatever it may be used for.
+
+    Raises:
+        ValueError: if nothing is said of it, or its time is over.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: not found")
+    folder = _folder(path)
     told = told_of(folder)
     if told is None:
         raise ValueError(
-            f"{folder}: nobody said where these calls are from and what they may be used for: expected {FILE}; "
+            f"{folder}: nobody said where these rows are from and what they may be used for: expected {FILE}; "
             "see callsieve dataset declare"
         )
-    if told.simulated:
-        return told
-    if purpose not in told.purposes:
-        raise ValueError(f"{folder}: declared for {', '.join(told.purposes)}, not for {purpose}")
-    if told.until < datetime.now(tz=UTC).date().isoformat():
+    if not told.simulated and told.until < datetime.now(tz=UTC).date().isoformat():
         raise ValueError(f"{folder}: was to be used until {told.until}; erase it, or declare it anew with a new basis")
     return told
+
+
+def carry(folder: Path, out: Path) -> None:
+    """What is said of a folder holds for what is made of it: write it down there, too.
+
+    Raises:
+        ValueError: as of `in_force`.
+    """
+    name = SIMULATED if in_force(folder).simulated else FILE
+    write_whole(out / name, (folder / name).read_bytes())
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
 
 
 def told_of(folder: Path) -> Declared | None:

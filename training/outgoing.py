@@ -1,0 +1,39 @@
+"""Tables of calls as they are written for others: called numbers under a key of their own (`features/callees.py`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from ..features.callees import ONCE, Callees
+from ..features.pseudonyms import Key, read_key
+
+
+def callees_or_once(path: Path | None) -> Callees:
+    """How called numbers are written: by the key of a file, or else by a new one that dies with the process."""
+    return Callees(Key.generate(ONCE, "callees") if path is None else read_key(path, "callees"))
+
+
+def read_callees(path: Path | None) -> Callees | None:
+    """How called numbers were written; None if no key is given."""
+    return None if path is None else Callees(read_key(path, "callees"))
+
+
+def outgoing(calls: pa.Table, callees: Callees) -> pa.Table:
+    """The table with its column `callee` as others may have it; no other column changes.
+
+    Raises: ValueError: if it holds anything but keyed tokens.
+    """
+    place = calls.schema.get_field_index("callee")
+    column = calls["callee"].unify_dictionaries().combine_chunks()
+    if isinstance(column, pa.ChunkedArray):  # of no rows
+        return calls
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    words = pa.array(callees.tokens(coded.dictionary.to_pylist()), pa.string())
+    return calls.set_column(place, "callee", pa.DictionaryArray.from_arrays(coded.indices, words).cast(column.type))
+
+
+def as_written(token: str, callees: Callees | None) -> tuple[str, ...]:
+    """Every token that a number's token can stand as in a table: as a caller, and as a called number for others."""
+    return (token,) if callees is None else (token, callees.token(token))
