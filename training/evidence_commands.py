@@ -33,9 +33,11 @@ def evidence(
     from .evidence_page import PAGE, run, update_texts, write_page
 
     unknown = set(only or ()) - {claim.name for claim in CLAIMS}
-    if unknown or not (root / "README.md").exists():
-        console.fail(f"evidence: expected names of claims, got {', '.join(sorted(unknown))}" if unknown
-                     else f"{root / 'README.md'}: expected the folder of the project")  # fmt: skip
+    if unknown:
+        known = ", ".join(repr(claim.name) for claim in CLAIMS)
+        console.fail(f"evidence: --only: expected one of {known}, got {', '.join(sorted(unknown))}", code=2)
+    if not (root / "README.md").exists():
+        console.fail(f"{root / 'README.md'}: expected the folder of the project")
     chosen = [claim for claim in CLAIMS if not only or claim.name in only]
     here = [claim for claim in chosen if not claim.needs or (root / claim.needs).exists()]
     rows = []
