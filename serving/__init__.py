@@ -7,6 +7,9 @@ intake, history = Intake(read_key("key")), History()
 scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
 verdict = scorer.score(history, intake(call))
 history.observe(intake(call))
+
+Examples in this package are run in a folder with what `callsieve train` or `callsieve demo` leaves: `bundle`,
+`signer.pub` and `number.key`.
 """
 
 from .bundle import Bundle, Refused

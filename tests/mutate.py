@@ -1,9 +1,9 @@
 """Which changes of a file no test notices: `python tests/mutate.py training/certify.py`.
 
-The changes are those of cosmic-ray's operators, one at a time: another operator, a number one off, a negated condition, a
-loop that does not run. The file's own tests run on each, in a process forked from one that has loaded the libraries
-already, on a copy of the checkout. What survives is compared with `tests/mutants.txt`, which says of each known survivor
-why it may live; the exit code is 1 if there is another one. Changes of annotations alone are no changes.
+The changes are those of cosmic-ray's operators, one at a time: another operator, a number one off, a negated
+condition, a loop that does not run. The file's own tests run on each, in a process forked from one that has loaded the
+libraries already, on a copy of the checkout. What survives is compared with `tests/mutants.txt`, which says of each
+known survivor why it may live; the exit code is 1 if there is another one. Changes of annotations alone are no changes.
 
 Kernels are neither compiled by Numba nor taken from C here: machine code of the file as it was would hide the change.
 """
@@ -12,6 +12,7 @@ import argparse
 import ast
 import difflib
 import importlib
+import itertools
 import json
 import os
 import random
@@ -28,6 +29,7 @@ HERE = Path(__file__).parent.parent
 KNOWN = HERE / "tests" / "mutants.txt"
 SECONDS = 120  # that a mutant may take, in the first tests and in all of them; more counts as noticed
 KILLED, SURVIVED, SLOW = "killed", "survived", "slow"
+PYTEST = ("-x", "-q", "--noconftest", "--disable-plugin-autoload", "-p", "no:cacheprovider", "--tb=no")
 # No operator that changes nothing but how slowly a test fails, or that needs names of its own to be told.
 LEFT_OUT = ("VariableReplacer", "VariableInserter")
 
@@ -54,22 +56,22 @@ TARGETS = {
 }
 
 
-def mutants(source):
-    """Every changed text of a file that means something else, with the name of what was done."""
+def mutants(source, rng):
+    """Changed texts of a file that mean something else, each once, with the name of what was done, in a drawn order."""
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator, operator_names
 
-    tree, meant, seen = get_ast(source), meaning(source), set()
-    for name in sorted(operator_names()):
-        if name.endswith(LEFT_OUT):
-            continue
-        operator = get_operator(name)()
-        places = sum(len(list(operator.mutation_positions(node))) for node in ast_nodes(tree))
-        for place in range(places):
-            changed = mutate_code(source, operator, place)
-            if changed is None or meaning(changed) == meant or changed in seen:
-                continue
+    nodes, seen = list(ast_nodes(get_ast(source))), {source}
+    operators = {name: get_operator(name)() for name in operator_names() if not name.endswith(LEFT_OUT)}
+    places = [
+        (name, place)
+        for name, operator in sorted(operators.items())
+        for place in range(sum(len(list(operator.mutation_positions(node))) for node in nodes))
+    ]
+    for name, place in rng.sample(places, len(places)):
+        changed = mutate_code(source, operators[name], place)
+        if changed is not None and changed not in seen and meaning(changed) != meaning(source):
             seen.add(changed)
             yield name.removeprefix("core/"), changed
 
@@ -112,7 +114,7 @@ def run(folder, words, write=False):
                 os.dup2(nothing.fileno(), 2)
                 import pytest
 
-                code = int(pytest.main(["-x", "-q", "--noconftest", "-p", "no:cacheprovider", *words]))
+                code = int(pytest.main([*PYTEST, *words]))
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
@@ -175,8 +177,7 @@ def main():
     given = parser.parse_args()
     target, began = TARGETS[given.file], time.monotonic()
     source = (HERE / given.file).read_text()
-    made = list(mutants(source))
-    drawn = made if given.sample is None else random.Random(given.seed).sample(made, min(given.sample, len(made)))
+    drawn = list(itertools.islice(mutants(source, random.Random(given.seed)), given.sample))
     folder = copy_of_the_checkout()
     file = folder / given.file
     try:
@@ -197,7 +198,7 @@ def main():
         shutil.rmtree(folder)
     reasons = known()
     new = [line for line in survivors if (given.file, line) not in reasons]
-    told = {"file": given.file, "mutants": len(made), "tried": len(drawn), "seed": given.seed, **counts}
+    told = {"file": given.file, "tried": len(drawn), "seed": given.seed, **counts}
     told |= {"new": new, "seconds": round(time.monotonic() - began)}
     print(json.dumps(told, indent=1) if given.json else "\n".join([f"{k:10}{v}" for k, v in told.items()]))
     sys.exit(bool(new))
