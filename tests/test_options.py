@@ -16,7 +16,7 @@ import pytest
 from callsieve.training import console
 from callsieve.training.__main__ import app, main
 from callsieve.training.command_line import FILE, commands, configuration, options, whole
-from callsieve.training.examples import EXAMPLES
+from callsieve.training.examples import EXAMPLES, PANELS
 from rich.console import Console
 
 COMMAND = whole(app)
@@ -37,6 +37,16 @@ def test_every_command_has_an_example_that_can_be_typed(tmp_path, monkeypatch):
         with command.make_context(name, words, help_option_names=["-h", "--help"]) as context:
             assert context.args == [], name
         assert f"callsieve {name} {EXAMPLES[name]}" in command.epilog
+
+
+def test_every_command_stands_under_one_heading(typed):
+    listed = [name for names in PANELS.values() for name in names]
+    assert sorted(listed) == sorted({name.partition(" ")[0] for name in ALL})
+    code, out, _ = typed("--help")
+    assert code == 0
+    assert all(panel in out for panel in PANELS)
+    assert "Commands" not in out
+    assert "Exit codes: 0" in out
 
 
 def test_every_command_can_answer_in_json():
