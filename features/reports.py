@@ -39,6 +39,7 @@ class Report:
 
     It counts from the moment when it became known, not from the call that it is about.
 
+    >>> from callsieve.features.reports import Reports
     >>> reports = Reports()
     >>> reports.observe(Report(known=1_775_001_600_000, reporter="e1.aa", number="e1.bb"))
     >>> len(reports.held)

@@ -43,7 +43,8 @@ class Fact:
 
     >>> from callsieve.features import Call, History, Intake, Key
     >>> from callsieve.serving import Scorer, read_public_key
-    >>> forged = Intake(Key("e1", bytes(32)))(Call(1772500000.0, "13800138000", "13900139000", attestation="failed"))
+    >>> intake = Intake(Key("e1", bytes(32)))
+    >>> forged = intake(Call(1772500000.0, "13800138000", "13900139000", attestation="failed"))
     >>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
     >>> [fact.en for fact in scorer.score(History(), forged).rules]
     ['The network could not verify the calling number: authentication failed.']

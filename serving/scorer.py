@@ -1,9 +1,4 @@
-"""The scorer: a call and the history before it, to a verdict. Whatever happens, there is a verdict.
-
-scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
-verdict = scorer.score(history, intake(call))
-history.observe(intake(call))
-"""
+"""The scorer: a call and the history before it, to a verdict. Whatever happens, there is a verdict."""
 
 from __future__ import annotations
 
@@ -77,7 +72,9 @@ class Scores:
 
     `banded` is the action by the bands alone. Bit i of `rules` says that the row meets `rules.RULES[i]`.
 
+    >>> import numpy as np
     >>> from callsieve.serving import read_public_key
+    >>> from callsieve.serving.policy import ACTIONS
     >>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
     >>> found = scorer.score_table(np.full((2, len(scorer.features)), np.nan))
     >>> found.score.shape, [ACTIONS[i] for i in found.action]
@@ -102,7 +99,8 @@ class Scorer:
     >>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
     >>> intake, history = Intake(read_key("number.key")), History(scorer.features)
     >>> for second in range(30):  # half a minute of calls, each to another person, none taken
-    ...     call = intake(Call(1772500000.0 + second, "02887654321", f"136{second:08}", 1.0, 0.0, "no_answer"))
+    ...     callee = f"136{second:08}"
+    ...     call = intake(Call(1772500000.0 + second, "02887654321", callee, 1.0, 0.0, "no_answer"))
     ...     verdict = scorer.explain(history, call)
     ...     history.observe(call)
     >>> verdict.status, len(verdict.reasons) > 0

@@ -1,9 +1,4 @@
-"""The scorer in service, and how another takes its place while calls go on.
-
-swap = Swap(trusted=[read_public_key("signer.pub")], epoch_file="epoch")
-swap.load("bundle")
-verdict = swap.score(history, intake(call))
-"""
+"""The scorer in service, and how another takes its place while calls go on."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ class Cleared:
         spared: verdicts that became "pass".
         faults: times that the file could not be taken.
 
-    >>> write_unlisted(Path("unlisted"), {"e1.fnmkcfekdmjenjkjgnbhhbjdeicmmpnp": 1_775_001_600_000}, generation=1)
-    >>> cleared = Cleared(Path("unlisted"))
+    >>> from pathlib import Path
+    >>> cleared = Cleared(Path("state/unlisted"))  # what `callsieve case decide` writes; none yet
     >>> cleared.spared, cleared.faults
     (0, 0)
     """
@@ -85,6 +85,7 @@ class Cleared:
 class Unlisted(Cleared):
     """The callers of a file, kept up to date by a thread of its own.
 
+    >>> from pathlib import Path
     >>> from callsieve.serving import Swap, read_public_key
     >>> unlisted = Unlisted(Path("state/unlisted"))  # may be written later
     >>> swap = Swap(trusted=[read_public_key("signer.pub")], unlisted=unlisted)

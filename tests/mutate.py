@@ -124,10 +124,10 @@ def run(folder, words, write=False):
     return os.waitstatus_to_exitcode(status)
 
 
-def fate(folder, target):
+def fate(folder, target, quick):
     """What the tests make of the file as it stands in the copy."""
     tests = [f"tests/{name}" for name in target.tests]
-    for words in ([*tests, "-k", target.first], [*tests, "-k", f"not ({target.first})"]):
+    for words in [[*tests, "-k", target.first], [*tests, "-k", f"not ({target.first})"]][: 1 if quick else 2]:
         code = run(folder, words)
         if code in (-signal.SIGALRM, -signal.SIGXCPU, -signal.SIGKILL):
             return SLOW
@@ -149,9 +149,16 @@ def prepare(folder, target):
     sys.path[:0] = [str(folder / ".typing"), str(folder / "tests")]
     import numpy  # noqa: F401 - loaded before the fork
     import pytest  # noqa: F401
-    from hypothesis import Phase, settings
+    from hypothesis import HealthCheck, Phase, settings
 
-    settings.register_profile("mutants", derandomize=True, phases=[Phase.explicit, Phase.generate], database=None)
+    settings.register_profile(
+        "mutants",
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
     settings.load_profile("mutants")
     for name in target.loaded:
         importlib.import_module(name)
@@ -177,6 +184,7 @@ def main():
     parser.add_argument("file", choices=TARGETS)
     parser.add_argument("--sample", type=int, help="so many of them, drawn; all by default")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="the tests that run first only: more survives")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     target, began = TARGETS[given.file], time.monotonic()
@@ -186,14 +194,15 @@ def main():
     file = folder / given.file
     try:
         prepare(folder, target)
-        if run(folder, [f"tests/{name}" for name in target.tests], write=True) != 0:
+        words = ["-k", target.first] if given.quick else []
+        if run(folder, [*[f"tests/{name}" for name in target.tests], *words], write=True) != 0:
             sys.exit(f"{given.file}: its tests fail, or take more than {SECONDS} s, without any change")
         for kept in file.parent.glob(f"__pycache__/{file.stem}.*"):
             kept.unlink()
         counts, survivors = dict.fromkeys((KILLED, SURVIVED, SLOW), 0), []
         for i, (operator, changed) in enumerate(drawn, start=1):
             file.write_text(changed)
-            done = fate(folder, target)
+            done = fate(folder, target, given.quick)
             counts[done] += 1
             if done == SURVIVED:
                 survivors.append(changed_lines(source, changed))

@@ -74,10 +74,15 @@ def test_everything_public_is_documented(name):
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_every_public_name_has_an_example(name):
-    """In its own docstring; of a constant, in that of the file that it comes from."""
+def test_every_public_name_has_an_example_that_can_be_typed(name, folder, monkeypatch):
+    """In its own docstring; of a constant, in that of the file that it comes from. It knows the package, no more."""
     package = importlib.import_module(name)
-    assert [word for word in package.__all__ if not examples(package, word)] == []
+    monkeypatch.chdir(folder)
+    names = {word: getattr(package, word) for word in package.__all__}
+    for word, value in names.items():
+        assert examples(package, word), word
+        for test in doctest.DocTestFinder().find(value, word, globs=names) if not word.isupper() else ():
+            assert doctest.DocTestRunner().run(test).failed == 0, test.name
 
 
 def examples(package, word):

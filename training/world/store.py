@@ -67,6 +67,7 @@ def write_world(world: World, folder: Path) -> None:
 
     Raises `ValueError` if the world's calls are not keyed.
 
+    >>> from pathlib import Path
     >>> write_world(read_world(Path("world")), Path("copy"))
     >>> sorted(file.name for file in Path("copy").iterdir())[:2]
     ['calls.parquet', 'findings.parquet']
@@ -139,6 +140,7 @@ def _write_facts(facts: dict[str, str], folder: Path) -> None:
 def read_world(folder: Path) -> World:
     """A world that was written to a folder. Raises `ValueError` if the folder does not hold a whole one.
 
+    >>> from pathlib import Path
     >>> world = read_world(Path("world"))  # of `callsieve simulate --size tiny --out world`
     >>> world.facts["size"], world.calls.num_rows == world.truth.num_rows
     ('tiny', True)
