@@ -1,6 +1,11 @@
 """FEATURES: the list of features. The engines, the documents, reasons, audit and the bundle check read it.
 
 Those of reports (`reports.py`) are apart, for no model has them unless it is asked to.
+
+>>> FEATURES[0].name, FEATURES[0].unit, FEATURES[0].en
+('out_calls_count_1h', 'calls', 'calls made in the last hour')
+>>> sorted({feature.role for feature in FEATURES})
+['block', 'callee', 'caller', 'device', 'trunk']
 """
 
 from __future__ import annotations

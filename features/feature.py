@@ -101,6 +101,11 @@ class Feature:
 
     `role` says whose history is read, `subject` how the name begins; `parts` are sums of `window`, or a sum with its
     own window ("calls:1h"), things kept beside the windows, places of a pair, or a fact of the call.
+
+    >>> from callsieve.features import FEATURES
+    >>> share = next(feature for feature in FEATURES if feature.name == "out_answered_share_24h")
+    >>> share.role, share.unit, share.definition["formula"]
+    ('caller', 'share', '(part + 0.5) / (whole + 1.0) + (0.0 if whole else nan)')
     """
 
     role: str

@@ -59,8 +59,8 @@ class History:
         calls: calls held at most. When there is no room, the oldest is forgotten before its time, counted in `dropped`.
         numbers: numbers held at most. When there is no room, the one that is longest without a call goes, and is
             counted in `evicted` if anything was still known of it.
-        compiled: run the kernel as C, if that was built with the package; else it runs as it stands, in Python, some
-            twenty times slower. The vectors are the same, bit for bit.
+        compiled: run the kernel as C, if that was built with the package; else it runs as it stands, in Python, many
+            times slower. The vectors are the same, bit for bit.
     Raises: ValueError: if a feature is not in the catalogue or there is no room at all.
 
     >>> from callsieve.features import Call, Intake, Key

@@ -74,8 +74,8 @@ class Intake:
 
     >>> intake = Intake(Key("e1", bytes(32)))
     >>> call = intake(Call(start=1767225600.0, caller="+8613800138000", callee="13800138001"))
-    >>> call.hour, NUMBER_CLASSES[call.caller_class], call.shared_prefix, call.caller[:3]
-    (8, 'mobile', 10, 'e1.')
+    >>> call.hour, call.shared_prefix, call.caller[:3]
+    (8, 10, 'e1.')
     """
 
     def __init__(

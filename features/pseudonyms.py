@@ -194,11 +194,11 @@ def key_from_environment() -> Key:
 
     Raises: ValueError: if it is not set, or not `epoch:base64`.
 
-    >>> import base64
-    >>> os.environ[ENVIRONMENT] = "e1:" + base64.b64encode(bytes(32)).decode()
+    >>> import base64, os
+    >>> os.environ["CALLSIEVE_KEY"] = "e1:" + base64.b64encode(bytes(32)).decode()
     >>> key_from_environment()
     Key(epoch='e1')
-    >>> del os.environ[ENVIRONMENT]
+    >>> del os.environ["CALLSIEVE_KEY"]
     """
     text = os.environ.get(ENVIRONMENT)
     if not text:

@@ -90,6 +90,13 @@ class KeyedCall:
     """One call as kept: tokens, facts and whole milliseconds; no digit of a number is left.
 
     Categories are indices into the tuples of this module. `UNKNOWN` (-1) marks a missing fact.
+
+    >>> from callsieve.features import Call, Intake, Key
+    >>> from callsieve.features.records import NUMBER_CLASSES, OUTCOMES
+    >>> intake = Intake(Key("e1", bytes(32)))
+    >>> call = intake(Call(1775001600.0, "13800138000", "13900139000", 5.0, 20.0, "answered"))
+    >>> call.start, call.talk, OUTCOMES[call.outcome], NUMBER_CLASSES[call.caller_class]
+    (1775001600000, 20000, 'answered', 'mobile')
     """
 
     start: int

@@ -6,6 +6,9 @@ reports too, so a training that uses them shows how well reports follow reports;
 A person counts once: a report is left out if the same person reported the same number in the 28 days before (of two at
 one moment, the one told later). Counts take reports with `at - window <= known < at`; what is said of a block, trunk or
 device leaves out the caller's own.
+
+>>> [feature.name for feature in REPORT_FEATURES][:2]
+['reported_count_7d', 'reported_count_28d']
 """
 
 from __future__ import annotations
@@ -32,7 +35,16 @@ SOURCE = "marks as lists use them: TouchPal, PhoneBlock, 12321; known-at semanti
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report of one number: tokens, and Unix milliseconds. Block, trunk and device are those of the reported call."""
+    """A report of one number: tokens, and Unix milliseconds. Block, trunk and device are those of the reported call.
+
+    It counts from the moment when it became known, not from the call that it is about.
+
+    >>> from callsieve.features.reports import Reports
+    >>> reports = Reports()
+    >>> reports.observe(Report(known=1_775_001_600_000, reporter="e1.aa", number="e1.bb"))
+    >>> len(reports.held)
+    1
+    """
 
     known: int
     reporter: str

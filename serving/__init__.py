@@ -1,12 +1,16 @@
 """Vectors to verdicts: the part that a host embeds.
 
-from callsieve.features import History, Intake, read_key
-from callsieve.serving import Scorer, read_public_key
+>>> from callsieve.features import Call, History, Intake, read_key
+>>> from callsieve.serving import Scorer, read_public_key
+>>> intake, history = Intake(read_key("number.key")), History()
+>>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
+>>> call = intake(Call(1772500000.0, "+86 138 0000 0000", "010 1234 5678"))
+>>> scorer.score(history, call).action
+'pass'
+>>> history.observe(call)
 
-intake, history = Intake(read_key("key")), History()
-scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
-verdict = scorer.score(history, intake(call))
-history.observe(intake(call))
+Examples in this package are run in a folder with what `callsieve train` or `callsieve demo` leaves: `bundle`,
+`signer.pub` and `number.key`.
 """
 
 from .bundle import Bundle, Refused

@@ -47,7 +47,14 @@ def _unheard(_line: str) -> None:
 
 
 class Refused(ValueError):  # noqa: N818 - it names what happened to the bundle
-    """A bundle that must not serve: one line that says which file and which rule."""
+    """A bundle that must not serve: one line that says which file and which rule.
+
+    >>> from callsieve.serving import Scorer
+    >>> Scorer.load("bundle", trusted=[])
+    Traceback (most recent call last):
+        ...
+    callsieve.serving.bundle.Refused: MANIFEST.sig: signed by key 56475aa75463474c, which is not trusted
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,11 @@ class Bundle(Card):
 
     `contributions` explain `model`. `model_id` is the first 12 hex digits of the SHA-256 of MANIFEST.json; `signed_by`
     the id of the key.
+
+    >>> from callsieve.serving import Scorer, read_public_key
+    >>> bundle = Scorer.load("bundle", trusted=[read_public_key("signer.pub")]).bundle
+    >>> [(band.name, band.certificate.certified) for band in bundle.thresholds]
+    [('certified', True), ('watch', False)]
     """
 
     model_id: str

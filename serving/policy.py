@@ -26,6 +26,11 @@ class Policy:
 
     `appeal` says where a caller whose call was blocked turns to; without it nothing is blocked. `accepted` is the
     strongest action that bands lead to where the called person accepts calls of the caller's registered business.
+
+    >>> Policy("mine", {"certified": "block"}).of_band("certified")
+    'label'
+    >>> Policy("mine", {"certified": "block"}, appeal="https://example.org/appeal").of_band("certified")
+    'block'
     """
 
     version: str

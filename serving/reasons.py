@@ -19,7 +19,13 @@ _SHOWN = 4
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One feature's part in a raw score (log-odds), with its value and what to tell a person."""
+    """One feature's part in a raw score (log-odds), with its value and what to tell a person.
+
+    >>> from callsieve.serving.reasons import reasons
+    >>> (reason,) = reasons(["out_calls_count_1h", "call_hour"], [87.0, 10.0], [1.5, -0.25])
+    >>> reason.contribution, reason.en
+    (1.5, 'calls made in the last hour: 87')
+    """
 
     feature: str
     value: float

@@ -38,6 +38,14 @@ class Fact:
 
     `value` is what was found and `limit` what it was held against, NaN where there is no number to tell. `entry` names
     the row of `register` behind it, which holds since `valid_from` and is known since `known_at` (UTC); "" if none is.
+
+    >>> from callsieve.features import Call, History, Intake, Key
+    >>> from callsieve.serving import Scorer, read_public_key
+    >>> intake = Intake(Key("e1", bytes(32)))
+    >>> forged = intake(Call(1772500000.0, "13800138000", "13900139000", attestation="failed"))
+    >>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
+    >>> [fact.en for fact in scorer.score(History(), forged).rules]
+    ['The network could not verify the calling number: authentication failed.']
     """
 
     rule: str

@@ -1,9 +1,4 @@
-"""The scorer: a call and the history before it, to a verdict. Whatever happens, there is a verdict.
-
-scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
-verdict = scorer.score(history, intake(call))
-history.observe(intake(call))
-"""
+"""The scorer: a call and the history before it, to a verdict. Whatever happens, there is a verdict."""
 
 from __future__ import annotations
 
@@ -47,6 +42,14 @@ class Verdict:
     begins, else NaN. `status` is "ok", "stale" (the model is past its `valid_until`), or why there is
     no score; then the action is that of the rules. `case` leads back to the evidence. `rules` are the facts that hold
     of the call, whatever the model says of it; neither changes the other.
+
+    >>> from callsieve.features import Call, History, Intake, Key
+    >>> from callsieve.serving import read_public_key
+    >>> call = Intake(Key("e1", bytes(32)))(Call(1772500000.0, "13800138000", "13900139000"))
+    >>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
+    >>> verdict = scorer.score(History(), call)
+    >>> verdict.action, verdict.status, 0 < verdict.score < 1, len(verdict.case)
+    ('pass', 'ok', True, 16)
     """
 
     action: str
@@ -69,6 +72,14 @@ class Scores:
     """What is said about each row of a table; arrays of equal length. `action` indexes `policy.ACTIONS`.
 
     `banded` is the action by the bands alone. Bit i of `rules` says that the row meets `rules.RULES[i]`.
+
+    >>> import numpy as np
+    >>> from callsieve.serving import read_public_key
+    >>> from callsieve.serving.policy import ACTIONS
+    >>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
+    >>> found = scorer.score_table(np.full((2, len(scorer.features)), np.nan))
+    >>> found.score.shape, [ACTIONS[i] for i in found.action]
+    ((2,), ['pass', 'pass'])
     """
 
     raw: npt.NDArray[np.float64]
@@ -83,6 +94,18 @@ class Scorer:
 
     `features` are the names that its vectors hold, in their order: what `History` is to be made with.
     `registers`, if there are any, are asked about each call.
+
+    >>> from callsieve.features import Call, History, Intake, read_key
+    >>> from callsieve.serving import read_public_key
+    >>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
+    >>> intake, history = Intake(read_key("number.key")), History(scorer.features)
+    >>> for second in range(30):  # half a minute of calls, each to another person, none taken
+    ...     callee = f"136{second:08}"
+    ...     call = intake(Call(1772500000.0 + second, "02887654321", callee, 1.0, 0.0, "no_answer"))
+    ...     verdict = scorer.explain(history, call)
+    ...     history.observe(call)
+    >>> verdict.status, len(verdict.reasons) > 0
+    ('ok', True)
     """
 
     def __init__(self, bundle: Bundle, policy: Policy, registers: Registers | None = None) -> None:

@@ -1,9 +1,4 @@
-"""The scorer in service, and how another takes its place while calls go on.
-
-swap = Swap(trusted=[read_public_key("signer.pub")], epoch_file="epoch")
-swap.load("bundle")
-verdict = swap.score(history, intake(call))
-"""
+"""The scorer in service, and how another takes its place while calls go on."""
 
 from __future__ import annotations
 
@@ -37,6 +32,20 @@ class Swap:
 
     Attributes:
         refusal: why the last bundle was refused, in one line; None if it serves.
+
+    >>> from callsieve.serving import read_public_key
+    >>> swap = Swap(trusted=[read_public_key("signer.pub")])
+    >>> swap.ready
+    False
+    >>> _ = swap.load("bundle")
+    >>> swap.ready, swap.refusal
+    (True, None)
+    >>> swap.load("signer.pub")  # no bundle at all: the last good one goes on
+    Traceback (most recent call last):
+        ...
+    callsieve.serving.bundle.Refused: MANIFEST.json: Not a directory
+    >>> swap.ready, swap.refusal
+    (True, 'MANIFEST.json: Not a directory')
     """
 
     def __init__(

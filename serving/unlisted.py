@@ -34,6 +34,11 @@ class Cleared:
     Attributes:
         spared: verdicts that became "pass".
         faults: times that the file could not be taken.
+
+    >>> from pathlib import Path
+    >>> cleared = Cleared(Path("state/unlisted"))  # what `callsieve case decide` writes; none yet
+    >>> cleared.spared, cleared.faults
+    (0, 0)
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +83,14 @@ class Cleared:
 
 
 class Unlisted(Cleared):
-    """The callers of a file, kept up to date by a thread of its own."""
+    """The callers of a file, kept up to date by a thread of its own.
+
+    >>> from pathlib import Path
+    >>> from callsieve.serving import Swap, read_public_key
+    >>> unlisted = Unlisted(Path("state/unlisted"))  # may be written later
+    >>> swap = Swap(trusted=[read_public_key("signer.pub")], unlisted=unlisted)
+    >>> unlisted.close()
+    """
 
     def __init__(self, path: Path, every: float = EVERY) -> None:
         """Take what is there, and look again every so many seconds."""

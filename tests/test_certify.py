@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from callsieve.serving.card import Band, Golden, from_json, to_json
+from callsieve.training import certify
 from callsieve.training.certify import (
     caller_bootstrap,
     certificate,
@@ -182,8 +183,9 @@ def test_each_stratum_has_its_own_certificate():
 def test_strata_without_a_scored_call_are_there_and_not_certified():
     found = strata("later", np.array([np.nan, 0.0]), 1.0, 1e-4, np.array(["a", "b"], dtype=object))
     assert (found["a"].benign_calls, found["a"].bound, found["a"].certified) == (0, 1.0, False)
-    with pytest.raises(ValueError, match="names"):
-        strata("later", np.zeros(3), 1.0, 1e-4, np.array(["a"]))
+    for scores, names in ((3, 1), (1, 3)):
+        with pytest.raises(ValueError, match="names"):
+            strata("later", np.zeros(scores), 1.0, 1e-4, np.full(names, "a"))
 
 
 def test_a_bundle_takes_the_certificates():
@@ -252,10 +254,19 @@ def test_where_resampling_says_nothing_callers_are_the_trials():
 def test_intervals_of_nothing_are_refused():
     with pytest.raises(ValueError, match="at least one caller"):
         ratio_interval(np.array([]), np.array([]), seed=0)
-    with pytest.raises(ValueError, match="one entry per hit"):
-        caller_bootstrap(np.array([True]), np.array([1, 2]), seed=0)
+    for hits, callers in (([True], [1, 2]), ([True, False], [1])):
+        with pytest.raises(ValueError, match="one entry per hit"):
+            caller_bootstrap(np.array(hits), np.array(callers), seed=0)
     with pytest.raises(ValueError, match="confidence"):
         caller_bootstrap(np.array([True]), np.array([1]), seed=0, confidence=1.0)
+
+
+@pytest.mark.parametrize("cells", [1, 30, 42, 4000])
+def test_how_many_tables_are_drawn_does_not_show(cells, monkeypatch):
+    top, bottom = np.arange(6.0), np.full(6, 7.0)
+    whole = ratio_interval(top, bottom, seed=3, rounds=101)
+    monkeypatch.setattr(certify, "_CELLS", cells)  # one draw a table, five, seven, all of them in one
+    assert ratio_interval(top, bottom, seed=3, rounds=101) == whole
 
 
 def test_many_callers_of_different_sizes_are_drawn_in_several_tables():

@@ -2,14 +2,20 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
-from callsieve.training import evidence_page
-from callsieve.training.claims import CLAIMS, Claim, Statement
-from callsieve.training.evidence_page import COLUMNS, kept, run, update_texts, write_page
+from callsieve.features.catalogue import catalogue_hash
+from callsieve.features.feature import ROLES
+from callsieve.serving.case_rules import read_case_rules
+from callsieve.serving.unlisted import EVERY
+from callsieve.training import evidence_page, fit
+from callsieve.training.claims import CLAIMS, REAL, WORLDS, Claim, Statement
+from callsieve.training.evidence_page import COLUMNS, Row, kept, mark, outdated, run, update_texts, write_page
 from callsieve.training.gates import shipped_gates
+from callsieve.training.lite import LITE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +31,27 @@ SETTINGS = (
     r"(?m)^\| (0|1|2|130) \|.*$|0\.1\.0",
 )
 PAGE = ROOT / evidence_page.PAGE
+# Numbers in words: those that something decides, held to it, and those that the text itself shows.
+WORD = re.compile(
+    r"\b(two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(thir|four|fif|six|seven|eigh|nine)teen|twice|double"
+    r"|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundreds?|thousands?|dozens?|half|thirds?|quarters?|fifth)\b",
+    re.IGNORECASE,
+)
+HELD = {
+    r"mean of five|one fifth": lambda: fit.MEMBERS == 5,
+    r"of five others": lambda: len(WORLDS) == 5,
+    r"six histories": lambda: len({*ROLES, "call"}) == 6,
+    r"ten features": lambda: len(LITE) == 10,
+    r"five\s+or more": lambda: read_case_rules().crowd == 5,
+    r"five times a second": lambda: EVERY == 1 / 5,
+    r"[Ff]ive (notebooks|pages)": lambda: len(list((ROOT / "notebooks").glob("*.ipynb"))) == 5,
+    r"three links": lambda: len(list((ROOT / ".typing" / "callsieve").iterdir())) == 3,
+    r"four real\s+subscribers": lambda: "4_subscribers" in REAL,
+}
+SHOWN = (
+    r"Two commands|for two\s+words|the four files|One kernel, three ways|that the three understand",
+    r"starts to hold two|allows for the two|two databases",
+)
 
 
 def without(text, patterns):
@@ -43,6 +70,18 @@ def test_every_figure_in_a_text_has_a_command(name):
     left = without(text, [*(one.pattern for one in of(name)), *SETTINGS])
     bare = [line.strip() for line in left.splitlines() if re.search(r"\d", line)]
     assert bare == [], "figures that no statement of training/claims.py covers"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_number_in_words_is_held_to_what_it_counts(name):
+    left = without(CODE.sub(" ", (ROOT / name).read_text()), [*HELD, *SHOWN])
+    assert [line.strip() for line in left.splitlines() if WORD.search(line)] == []
+
+
+@pytest.mark.parametrize("words", HELD)
+def test_numbers_in_words_are_what_they_count(words):
+    assert HELD[words]()
+    assert any(re.search(words, CODE.sub(" ", (ROOT / name).read_text())) for name in TEXTS), "no text says so any more"
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -84,6 +123,7 @@ CLAIM = Claim(
     ("callsieve", "catalogue", "--json"),
     (Statement("{n} features, first {first}", lambda told: {"n": str(len(told["features"])), "first": "1"}, "{n}-{n}",
                where=("text.md",)),),
+    of_code=lambda told: told["hash"],
 )  # fmt: skip
 
 
@@ -102,6 +142,35 @@ def test_a_run_writes_page_and_text(tmp_path):
     # What is not run again stays.
     write_page([], tmp_path / "EVIDENCE.md")
     assert (tmp_path / "EVIDENCE.md").read_text() == page
+
+
+def test_a_page_is_older_than_the_code_when_its_command_gives_something_else(tmp_path):
+    page = tmp_path / "EVIDENCE.md"
+    write_page(run(CLAIM, ROOT, tmp_path, quick=False), page)
+    again = run(CLAIM, ROOT, tmp_path, quick=True)
+    assert outdated(again, page.read_text()) == []
+    assert outdated([replace(row, code="0") for row in again], page.read_text()) == ["catalogue"]
+    # A page on which nobody noted the code is no newer than anything.
+    page.write_text(page.read_text().replace(f" {again[0].code} |", " |"))
+    assert outdated(again, page.read_text()) == ["catalogue"]
+    assert outdated(again, "") == []  # not run yet, and told so
+
+
+def test_the_page_is_of_this_catalogue():
+    """The one claim that costs nothing; `callsieve evidence --quick` in CI does the same for all."""
+    (claim,) = (one for one in CLAIMS if one.name == "catalogue")
+    rows = [Row(claim.name, "", "", "", "", "", "", mark(claim, {"hash": catalogue_hash()}))]
+    assert outdated(rows, PAGE.read_text()) == []
+
+
+def test_times_and_machines_are_no_part_of_what_the_code_gives():
+    worlds = next(one for one in CLAIMS if one.name == "worlds")
+    line = {"catch": 0.5, "seconds": 3, "peak_gib": 1.5}
+    of = lambda **changes: mark(worlds, {"lines": [line | changes]})
+    assert of() == of(seconds=9, peak_gib=7.0) == of(catch=0.5 + 1e-9)
+    assert of() != of(catch=0.51)
+    install = next(one for one in CLAIMS if one.name == "base install")
+    assert mark(install, {"megabytes": 1}) == ""
 
 
 def test_a_command_that_fails_is_one_line(tmp_path):

@@ -66,7 +66,7 @@ def test_export_as_an_mlflow_model(call, folder):
 @pytest.mark.parametrize("options", [(), ("--mlflow", "a", "--onnx", "b")])
 def test_export_to_one_place(call, folder, options):
     code, _, err = call("export", folder / "bundle", *options)
-    assert code == 1
+    assert code == 2
     assert err.strip() == "callsieve: export: expected either --mlflow FOLDER or --onnx FILE"
 
 

@@ -190,7 +190,7 @@ def test_no_cycles(folder):
         pytest.fail(f"cycle: {' -> '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("package", ["callsieve.features", "callsieve.serving"])
+@pytest.mark.parametrize("package", ["callsieve.features", "callsieve.serving", "callsieve.training.world"])
 def test_public_names_exist_and_are_sorted(package):
     module = importlib.import_module(package)
     # Constants, then classes, then functions, each by the alphabet: as ruff's RUF022 sorts them.

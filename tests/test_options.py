@@ -1,7 +1,10 @@
 """All commands alike: examples that can be typed, JSON, one kind of value for each option, and whose word counts."""
 
+import inspect
+import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -13,7 +16,8 @@ import pytest
 from callsieve.training import console
 from callsieve.training.__main__ import app, main
 from callsieve.training.command_line import FILE, commands, configuration, options, whole
-from callsieve.training.examples import EXAMPLES
+from callsieve.training.examples import EXAMPLES, PANELS
+from rich.console import Console
 
 COMMAND = whole(app)
 ALL = dict(commands(COMMAND))
@@ -29,9 +33,20 @@ def test_every_command_has_an_example_that_can_be_typed(tmp_path, monkeypatch):
     assert EXAMPLES.keys() == ALL.keys()
     for name, command in ALL.items():
         words = shlex.split(EXAMPLES[name])
-        with command.make_context(name, words) as context:
+        # Which words ask for help is kept from the first time on.
+        with command.make_context(name, words, help_option_names=["-h", "--help"]) as context:
             assert context.args == [], name
         assert f"callsieve {name} {EXAMPLES[name]}" in command.epilog
+
+
+def test_every_command_stands_under_one_heading(typed):
+    listed = [name for names in PANELS.values() for name in names]
+    assert sorted(listed) == sorted({name.partition(" ")[0] for name in ALL})
+    code, out, _ = typed("--help")
+    assert code == 0
+    assert all(panel in out for panel in PANELS)
+    assert "Commands" not in out
+    assert "Exit codes: 0" in out
 
 
 def test_every_command_can_answer_in_json():
@@ -142,6 +157,66 @@ def test_an_interrupt_that_python_throws_away_ends_the_next_step(monkeypatch):
         tell("go on", 0.5)
     with console.progress("work") as tell:
         tell("begin", 0.0)
+
+
+def test_progress_tells_the_rate_and_the_time_left(monkeypatch):
+    screen = Console(force_terminal=True, no_color=True, width=120, file=io.StringIO())
+    monkeypatch.setattr(console, "ERR", screen)
+    with console.progress("work") as tell:
+        for step in range(4):
+            tell("begin", step / 8)
+            time.sleep(0.15)
+    shown = re.sub(r"\x1b\[[\d;?]*\w", "", screen.file.getvalue())
+    assert re.search(r"work: begin .* 38% [1-9]\d* %/min 0:00:0\d 0:00:0\d", shown)
+
+
+# What answers at once, runs until it is stopped, or goes through one file or store, line by line.
+WITHOUT_PROGRESS = {
+    "accesses", "agi", "api-key", "approve", "approver-key", "audit erase", "audit log", "audit note", "audit page",
+    "audit prove", "audit verify", "case appeal", "case decide", "case exclusions", "case list", "case notice",
+    "case relist", "case replay", "case serve", "case show", "case watch", "catalogue", "compliance",
+    "dataset declare", "export", "export-calls", "incident canaries plant", "incident canaries search",
+    "incident drill", "key destroy", "key new", "key rekey", "key rotate", "listed", "promote", "registers",
+    "reidentify", "reports", "retention run", "rollback", "serve", "share buckets", "share list", "subject delete",
+    "subject find", "ticket agree", "ticket export", "ticket reidentify", "token-list", "traceability", "verify",
+}  # fmt: skip
+
+
+def test_every_long_command_shows_progress():
+    without = {name for name, one in ALL.items() if "console.progress(" not in inspect.getsource(one.callback)}
+    assert without == WITHOUT_PROGRESS
+
+
+def test_every_command_tells_its_help_with_an_example(typed):
+    """As a person asks for it: -h, exit code 0, what it does, each option, one example."""
+    for name, command in ALL.items():
+        code, out, err = typed(*name.split(), "-h")
+        assert (code, err) == (0, ""), name
+        told = " ".join(out.split())
+        assert f"Usage: callsieve {name}" in told, name
+        assert "Example: callsieve" in told, name
+        assert all(f"--{word}" in told for word in options(command)), name
+
+
+def test_every_command_refuses_an_unknown_option_with_exit_code_2(typed):
+    for name in ALL:
+        code, out, err = typed(*name.split(), "--no-such-option")
+        assert (code, out) == (2, ""), name
+        assert "--no-such-option" in err, name
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """Run the command in this process on a wide screen: exit code, standard output, error output."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run_it(*words):
+        with pytest.raises(SystemExit) as done:
+            COMMAND.main(words, "callsieve")
+        return done.value.code or 0, *capsys.readouterr()
+
+    return run_it
 
 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path):

@@ -36,6 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Nuisance-call classifier that its users can retrain, embed and hold to account.",
+    epilog="Example: callsieve demo --size tiny --seed 11. Exit codes: 0 done; 1 a fault, or a check says no; "
+    "2 wrong usage; 130 interrupted. Options may also stand in callsieve.toml or in CALLSIEVE_COMMAND_OPTION.",
 )
 
 for more in (

@@ -149,7 +149,7 @@ def score(
             from . import on_spark
 
             if registers is not None:
-                console.fail("score: registers are not looked up on Spark; expected --engine table")
+                console.fail("score: registers are not looked up on Spark; expected --engine table", code=2)
             result = on_spark.score(
                 bundle, calls, layout, trust=trust, policy=policy, out=out, callees=callees_key, threads=threads,
                 progress=tell,

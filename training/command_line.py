@@ -15,14 +15,17 @@ from typing import Any
 
 import typer
 
-from .examples import EXAMPLES
+from .examples import EXAMPLES, PANELS
 
 FILE, VARIABLE = "callsieve.toml", "CALLSIEVE_CONFIG"
 
 
 def whole(app: typer.Typer) -> Any:
-    """The command with examples in its helps, and a variable for each option."""
-    command = typer.main.get_command(app)
+    """The command with headings and examples in its helps, and a variable for each option."""
+    command: Any = typer.main.get_command(app)
+    for panel, names in PANELS.items():
+        for name in names:
+            command.commands[name].rich_help_panel = panel
     for name, one in commands(command):
         one.epilog = f"Example: callsieve {name} {EXAMPLES[name]}"
         for option in options(one).values():

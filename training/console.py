@@ -14,13 +14,16 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 OUT = Console(highlight=False, soft_wrap=True)
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -33,14 +36,25 @@ class Tell(Protocol):
         """Show it."""
 
 
+class RateColumn(ProgressColumn):
+    """How much of the whole is done a minute, over all the time so far: steps of a run are of unlike sizes."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing before the first step is done."""
+        if not task.elapsed or not task.completed:
+            return Text()
+        return Text(f"{60 * 100 * task.completed / task.elapsed:.0f} %/min", style="progress.data.speed")
+
+
 @contextmanager
 def progress(title: str) -> Iterator[Tell]:
-    """A bar on the error stream while it is a terminal; nothing otherwise."""
+    """A bar with rate and time left on the error stream while it is a terminal; nothing otherwise."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description:<28}"),
         BarColumn(),
         TaskProgressColumn(),
+        RateColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -23,10 +24,13 @@ HEAD = """# Evidence
 
 Every figure that the texts of this project state, with the command that gives it. `callsieve evidence` writes this page
 and brings the texts up to date; `callsieve evidence --only NAME` runs one again. `OUT` is a folder for what a command
-writes. Figures of the simulated world are of that world.
+writes. Figures of the simulated world are of that world. `code` is the hash of what the command, or its short form on a
+tiny world, gives apart from times: `callsieve evidence --quick` makes it anew and fails where the code has come to give
+something else since, so that no figure here is older than the code that it speaks of.
 
 """
-COLUMNS = ("claim", "what is stated", "interval or bound", "command", "machine", "date", "took")
+COLUMNS = ("claim", "what is stated", "interval or bound", "command", "machine", "date", "took", "code")
+DIGITS = 6  # of a figure in the hash: another processor may round the last ones in another way
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,14 @@ class Row:
     machine: str
     date: str
     took: str
+    code: str
 
     @property
     def line(self) -> str:
         """As it stands in the table."""
-        cells = (self.claim, self.said, self.interval, f"`{self.command}`", self.machine, self.date, self.took)
+        cells = (
+            self.claim, self.said, self.interval, f"`{self.command}`", self.machine, self.date, self.took, self.code,
+        )  # fmt: skip
         return f"| {' | '.join(cells)} |"
 
 
@@ -56,8 +63,9 @@ def run(claim: Claim, root: Path, work: Path, *, quick: bool) -> list[Row]:
     """
     words = claim.quick if quick and claim.quick else claim.command
     began = time.monotonic()
-    told = output(claim.name, [word.replace(WORK, str(work)) for word in words], root)
+    told = output(claim.name, words, root, work)
     took = duration(time.monotonic() - began)
+    code = mark(claim, output(claim.name, claim.quick, root, work) if claim.quick and not quick else told)
     shown = " ".join(words).replace(WORK, "OUT")
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     rows = []
@@ -66,12 +74,39 @@ def run(claim: Claim, root: Path, work: Path, *, quick: bool) -> list[Row]:
             said, interval = statement.said(told)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{claim.name}: no figure for {statement.text!r}: {error!r}") from error
-        rows.append(Row(claim.name, said, interval, shown, machine(), date, took))
+        rows.append(Row(claim.name, said, interval, shown, machine(), date, took, code))
     return rows
 
 
-def output(name: str, words: Sequence[str], root: Path) -> Mapping[str, Any]:
+def mark(claim: Claim, told: Mapping[str, Any]) -> str:
+    """Hash of what follows from the code alone; "" where nothing does."""
+    found = claim.of_code(told)
+    return hashlib.sha256(json.dumps(rounded(found), sort_keys=True).encode()).hexdigest()[:8] if found else ""
+
+
+def rounded(value: Any) -> Any:
+    """The same with figures of few digits.
+
+    >>> rounded({"rate": [1 / 3, 7, "text"]})
+    {'rate': [0.333333, 7, 'text']}
+    """
+    if isinstance(value, Mapping):
+        return {str(name): rounded(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def outdated(rows: Sequence[Row], page: str) -> list[str]:
+    """Claims whose figures on a page are of other code than these rows, or of code that nobody noted."""
+    found = {name: line.strip("| ").rpartition(" | ")[2] for name, (line, *_) in kept(page).items()}
+    marks = {row.claim: row.code for row in rows if row.code}
+    return [name for name, code in marks.items() if name in found and found[name] != code]
+
+
+def output(name: str, words: Sequence[str], root: Path, work: Path) -> Mapping[str, Any]:
     """What a command prints as JSON."""
+    words = [word.replace(WORK, str(work)) for word in words]
     first = ["-m", "callsieve.training"] if words[0] == "callsieve" else []
     done = subprocess.run(  # noqa: S603 - commands of `claims.py`
         [sys.executable, *first, *words[1:]], cwd=root, capture_output=True, text=True, check=False

@@ -1,4 +1,26 @@
-"""One example for each command, as it stands at the end of its help. `tests/test_options.py` parses them all."""
+"""One example for each command, as it stands at the end of its help, and the headings of `callsieve --help`.
+
+`tests/test_options.py` parses them all.
+"""
+
+PANELS = {
+    "Begin": ("demo", "simulate", "catalogue"),
+    "Train and judge": ("train", "evaluate", "search", "roll", "decay", "stress", "benchmark", "realism", "membership"),
+    "Score calls": ("features", "score", "serve", "agi", "verify", "api-key", "export", "token-list", "listed"),
+    "Approve, replay, prove": (
+        "approve",
+        "approver-key",
+        "promote",
+        "rollback",
+        "replay",
+        "monitor",
+        "audit",
+        "evidence",
+    ),
+    "Rules, registers, reports": ("rules", "registers", "policy", "reports", "report", "share"),
+    "People and their data": ("case", "subject", "dataset", "retention", "key", "export-calls", "reidentify", "ticket"),
+    "Oversight": ("accesses", "compliance", "traceability", "incident"),
+}
 
 LOG = "--audit audit --signing-key log.key"
 LIST = "--key sharing.key --signing-key signing.key"

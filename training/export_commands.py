@@ -34,7 +34,7 @@ def export(
 
     signer = trust or bundle.parent / "signer.pub"
     if (mlflow is None) == (onnx is None):
-        console.fail("export: expected either --mlflow FOLDER or --onnx FILE")
+        console.fail("export: expected either --mlflow FOLDER or --onnx FILE", code=2)
     if mlflow is not None:
         from .flavour import TRUST, save_model
 

@@ -27,7 +27,6 @@ REGISTERS = (
 )  # fmt: skip
 USES = ("customer service", "call centre", "own use", "number relay")
 PUBLIC = ("government", "hospital")  # slices whose numbers must not be blocked
-NUMBER_COLUMNS = ("number", "callee")
 
 
 def registers(

@@ -55,7 +55,12 @@ class Manner:
 
 @dataclass(frozen=True)
 class Scenario:
-    """All parameters, as nested tables that have been checked against the defaults."""
+    """All parameters, as nested tables that have been checked against the defaults.
+
+    >>> scenario = load_scenario()
+    >>> scenario.table("sizes.tiny")["subscribers"], len(scenario.fingerprint)
+    (180, 64)
+    """
 
     values: Mapping[str, Any]
 

@@ -33,7 +33,16 @@ Write = Callable[[str, "pa.Table"], None]
 
 
 def keyed_world(world: World, intake: Intake) -> World:
-    """The same world with keyed calls, and every number replaced by its token."""
+    """The same world with keyed calls, and every number replaced by its token.
+
+    Numbers as written become the tokens of the intake's key, and what the intake finds out of them stays beside them:
+
+    >>> from callsieve.features import Intake, Key
+    >>> from callsieve.training.world import load_scenario, simulate
+    >>> world = keyed_world(simulate(load_scenario(), 1, "tiny"), Intake(Key("e1", bytes(32))))
+    >>> world.calls["caller"][0].as_py()[:3], "caller_block" in world.calls.column_names
+    ('e1.', True)
+    """
     return replace(world, calls=intake.table(world.calls), **_beside(world, intake))
 
 
@@ -57,6 +66,11 @@ def write_world(world: World, folder: Path) -> None:
     """Write a keyed world; each file appears whole or not at all.
 
     Raises `ValueError` if the world's calls are not keyed.
+
+    >>> from pathlib import Path
+    >>> write_world(read_world(Path("world")), Path("copy"))
+    >>> sorted(file.name for file in Path("copy").iterdir())[:2]
+    ['calls.parquet', 'findings.parquet']
     """
     if not set(KEYED_COLUMNS) <= set(world.calls.column_names):
         raise ValueError("a world is written with keyed calls only: make them with keyed_world")
@@ -124,7 +138,13 @@ def _write_facts(facts: dict[str, str], folder: Path) -> None:
 
 
 def read_world(folder: Path) -> World:
-    """A world that was written to a folder. Raises `ValueError` if the folder does not hold a whole one."""
+    """A world that was written to a folder. Raises `ValueError` if the folder does not hold a whole one.
+
+    >>> from pathlib import Path
+    >>> world = read_world(Path("world"))  # of `callsieve simulate --size tiny --out world`
+    >>> world.facts["size"], world.calls.num_rows == world.truth.num_rows
+    ('tiny', True)
+    """
     import pyarrow.parquet as pq
 
     files = {name: folder / f"{name}.parquet" for name in TABLES}

@@ -34,6 +34,12 @@ class World:
     """Tables of a world; `calls` is what a system may see, and the registers; the others are apart from it.
 
     `facts` names where they come from: seed, size, scenario (SHA-256), start and end (Unix ms), offset (ms).
+
+    >>> from pathlib import Path
+    >>> from callsieve.training.world import read_world
+    >>> world = read_world(Path("world"))  # of `callsieve simulate --size tiny --out world`
+    >>> world.facts["size"], world.calls.num_rows == world.truth.num_rows
+    ('tiny', True)
     """
 
     calls: pa.Table
