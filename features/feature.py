@@ -92,6 +92,8 @@ CALL_FACTS: dict[str, tuple[str, ...]] = {
 FACT_BITS = 6
 # Whose history a feature reads. A vector holds their features in this order.
 ROLES = ("caller", "callee", "block", "trunk", "device")
+# What calls that come in have a part in, beside sums of their own: the local day moves on with any call.
+OF_CALLS_IN = frozenset(("mutual_callees", "returned", "in_days", "out_days", "call_ring", "pair_in_7d"))
 SUMS_OF = {"caller": NUMBER_SUMS, "callee": NUMBER_SUMS, **dict.fromkeys(("block", "trunk", "device"), GROUP_SUMS)}
 
 
@@ -140,6 +142,17 @@ class Feature:
         if name not in SUMS_OF[self.role] or (self.window is None and not window):
             return None
         return name, w.WINDOW_NAMES.index(window) if window else self.window or 0
+
+    @property
+    def reads_in(self) -> bool:
+        """Whether calls that come in to the number have a part in it.
+
+        >>> Feature("caller", "out", "calls", "count", 0, "calls", "", "", "", ("calls",)).reads_in
+        False
+        """
+        sums, parts = SUMS_OF[self.role], {part.partition(":")[0] for part in self.parts}
+        of_in = OF_CALLS_IN | {name for name, total in sums.items() if total.events.startswith("in_")}
+        return self.role == "callee" or self.how == "age" or not parts.isdisjoint(of_in)
 
     @property
     def definition(self) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def packed(calls: pa.Table) -> Packed:
     small |= {
         name: small_integers(calls[name]) for name in ("hour", "same_region", "shared_prefix", "presented_differs")
     }
-    small["weekday"] = ((day + 3) % 7).astype(np.int8)  # 1970-01-01 was a Thursday
+    small["weekday"] = weekdays(day)
     events = np.stack([small[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
     told = np.stack([small[name] for name in CALL_FACTS])
     parties, numbers = party_codes(calls)
@@ -83,9 +83,16 @@ def packed(calls: pa.Table) -> Packed:
 
 def in_order(start: Array, late: Array) -> Array:
     """Calls in order of start; where two tell of the same call, the record that was known earlier comes first."""
-    if np.all(start[1:] > start[:-1]):
+    known = np.where(late == windows.NEVER, start, late)
+    if np.all((start[1:] > start[:-1]) | ((start[1:] == start[:-1]) & (known[1:] >= known[:-1]))):
         return np.arange(len(start))
-    return np.lexsort((np.where(late == windows.NEVER, start, late), start))
+    return np.lexsort((known, start))
+
+
+def weekdays(day: Array) -> Array:
+    """Day of the week, 0 for Monday, as int8."""
+    monday = day + 3  # 1970-01-01 was a Thursday
+    return np.asarray(monday - 7 * (monday // 7), dtype=np.int8)  # NumPy's `%` takes ten times as long
 
 
 def codes(column: pa.ChunkedArray, words: tuple[str, ...]) -> Array:

@@ -118,9 +118,11 @@ def fill(calls: Packed, features: tuple[Feature, ...], count: int, threads: int)
 
 
 def grouped(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Grouped:
-    """The calls of a kind of history by key."""
+    """The calls of a kind of history by key; of a number those that go out alone, if features ask for no others."""
     engine = kernel(kind, features, compiled=True)
     owners = calls.owners[kind.name]
+    if kind is NUMBER and not any(feature.reads_in for feature in features):
+        owners = np.ascontiguousarray(owners[::2])
     offsets = np.zeros(calls.keys[kind.name] + 1, dtype=np.int64)
     views = np.empty(np.count_nonzero(owners >= 0), dtype=np.int64)
     engine.group_views(calls.order, owners, len(owners) // max(len(calls.order), 1), offsets, views)
