@@ -43,11 +43,32 @@ EDITS = {
     "UPDATE model_versions SET source = 'file:///nowhere' WHERE version = 1": (
         "model version 1 source", "now 'file:///nowhere'"),
     "UPDATE model_versions SET run_id = 'another' WHERE version = 1": ("model version 1 run", "now 'another'"),
+    "UPDATE model_versions SET storage_location = 'file:///nowhere' WHERE version = 1": (
+        "model version 1 download", "now 'file:///nowhere'"),
+    "UPDATE model_versions SET description = 'approved' WHERE version = 1": (
+        "model version 1 description", "was added afterwards"),
+    "UPDATE model_versions SET current_stage = 'Production' WHERE version = 1": (
+        "model version 1 stage", "now 'Production'"),
+    "INSERT INTO model_version_tags (key, value, name, version) VALUES ('approved', 'yes', 'callsieve', 1)": (
+        "model version 1 tag approved", "was added afterwards"),
+    "INSERT INTO registered_model_tags (key, value, name) VALUES ('approved', 'yes', 'callsieve')": (
+        "registered model tag approved", "was added afterwards"),
+    "UPDATE registered_models SET description = 'approved'": (
+        "registered model description", "was added afterwards"),
+    "UPDATE experiments SET name = 'another' WHERE name = 'callsieve'": (
+        "run {run}, experiment name", "logged as 'callsieve', now 'another'"),
+    "UPDATE experiments SET artifact_location = 'file:///nowhere' WHERE name = 'callsieve'": (
+        "run {run}, experiment artifact_location", "now 'file:///nowhere'"),
+    "INSERT INTO experiment_tags (key, value, experiment_id) SELECT 'note', 'fine', experiment_id FROM runs LIMIT 1": (
+        "run {run}, experiment tag note", "was added afterwards"),
+    "UPDATE runs SET user_id = 'another' WHERE run_uuid = '{run}'": ("run {run}, run user_id", "now 'another'"),
     "DELETE FROM model_versions WHERE version = 1": ("model version 1", "is gone"),
     "UPDATE registered_model_aliases SET version = 1": (
         "alias candidate", "logged as pointing to version 2, now to version 1"),
     "INSERT INTO registered_model_aliases (alias, version, name) VALUES ('champion', 1, 'callsieve')": (
         "alias champion", "logged as pointing to nothing, now to version 1"),
+    "INSERT INTO registered_model_aliases (alias, version, name) VALUES ('serving', 1, 'callsieve')": (
+        "alias serving", "logged as pointing to nothing, now to version 1"),
 }  # fmt: skip
 
 
@@ -114,6 +135,24 @@ def test_a_removed_run_is_named_and_one_from_nowhere_too(store):
     version = client.create_model_version(track.MODEL, "file:///nowhere", strange).version
     found = faults(place)
     assert found[f"run {strange}"] == found[f"model version {version}"] == "stands in MLflow, not in the log"
+
+
+def test_a_run_that_stands_in_a_renamed_experiment_is_named(store):
+    folder, place, _ = store
+    client = MlflowClient(place.uri)
+    strange = client.create_run(client.get_experiment_by_name(track.EXPERIMENT).experiment_id).info.run_id
+    client.set_terminated(strange)
+    sql(folder, "UPDATE experiments SET name = 'another' WHERE name = 'callsieve'")
+    assert faults(place)[f"run {strange}"] == "stands in MLflow, not in the log"
+
+
+def test_a_dataset_that_hides_behind_one_of_its_name_is_named(store):
+    _, place, run = store
+    told = MlflowClient(place.uri).get_run(run).inputs.dataset_inputs
+    other = {"sha256": "f" * 64, "rows": 10, "source": "nowhere", "context": "training"}
+    MlflowClient(place.uri).log_inputs(run, [track.dataset_input("calls", other)])
+    assert len(MlflowClient(place.uri).get_run(run).inputs.dataset_inputs) == len(told) + 1
+    assert faults(place)[f"run {run}, dataset calls (2)"] == "was added afterwards"
 
 
 @pytest.mark.parametrize("artifact", ["bundle/model.txt", "bundle/MANIFEST.sig", "figures.json", "tables/slices.csv"])

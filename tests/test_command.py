@@ -11,6 +11,7 @@ import pytest
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.reports import REPORT_NAMES
 from callsieve.serving.purposes import declare
+from callsieve.training import acquaintance
 from callsieve.training.__main__ import main
 from callsieve.training.auditlog import payloads
 
@@ -101,8 +102,16 @@ def test_evaluate(told, call, world_folder, run, tmp_path):
         assert figures[name], name
     assert figures["model"]["id"] == run[1]["model"]["id"]
     assert figures["headline"]["model"]["benign_calls"] > run[1]["headline"]["model"]["benign_calls"]
+    # These are the calls of its training: on those of the groups of the other folds it had learnt nothing.
+    assert figures["seen_told_by"] == acquaintance.BY_FOLDS
+    assert figures["unseen"]["calls"] > run[1]["rows"]["certify"]
+    assert (
+        figures["seen"]["benign_calls"] + figures["unseen"]["benign_calls"]
+        == (figures["headline"]["model"]["benign_calls"])
+    )
     code, out, _ = call("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder)
     assert code == 0
+    assert "it has not" in out
     assert "certified at 1 in 10,000" in out
     assert "what an evasion buys before its number is found" in out
     assert "by how many calls the number had made" in out

@@ -38,6 +38,10 @@ def test_periods_follow_the_training_and_hold_the_same_calls_for_both_ways(aged,
         for way in ("once", "anew"):
             assert one[way]["benign_calls"] == (inside & ~truth).sum()
             assert one[way]["all"]["calls"] == (inside & truth).sum() >= one[way]["unseen"]["calls"]
+            equal, own = (one[way][name] for name in ("at_target", "unseen"))
+            assert equal["calls"] == own["calls"]
+            if one[way]["false_calls"] * 10_000 <= one[way]["benign_calls"] and own["calls"]:
+                assert equal["call"]["rate"] >= own["call"]["rate"]  # it may flag as many, and is the lowest that does
     first = told["periods"][0]
     assert first["once"] == first["anew"]  # the same model as yet
 

@@ -145,7 +145,7 @@ def evaluate(
     ledger = Ledger(audit, log_key(bundle.parent, signing_key), shipped_gates()) if audit else None
     with console.progress("evaluate") as tell:
         figures = assess(bundle, data, trust=trust, threads=threads, progress=tell, ledger=ledger)
-    console.emit_json(figures) if json else present.headline(figures)
+    console.emit_json(figures) if json else present.evaluation(figures)
 
 
 @app.command()

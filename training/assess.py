@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..serving.card import Band
-from .bands import TARGETS
+from .acquaintance import Acquaintance, acquaintance
+from .bands import TARGETS, spoken_of
 from .certify import certificate, choose_threshold
 from .console import Tell
 from .evidence import Evidence, judged, read_evidence
 from .feeds import complete
-from .judge import RULE, Scored, data_figures, figures
+from .judge import RULE, Scored, catch_of, data_figures, figures
 from .label_policy import read_label_policy
 from .scope import born_after
 from .score import open_scorer
@@ -55,7 +56,27 @@ def assess(
             "judged_on": "every call after the first 7 days; the rule's threshold suits these very calls",
         },
         **figures(scored, scorer.bundle, best_rule(scored)),
+        **by_acquaintance(scored, scorer.bundle.thresholds[0], acquaintance(evidence, scorer.bundle)),
     }
+
+
+def by_acquaintance(scored: Scored, band: Band, known: Acquaintance) -> dict[str, Any]:
+    """Error and catch on the calls of groups that the model may have learnt from, and on those of others; None where
+    it is not known which are which."""
+    told: dict[str, Any] = {"seen_told_by": known.told_by, "seen": None, "unseen": None}
+    if known.seen is None:
+        return told
+    raw = spoken_of(scored.raw, scored.kind, band.threshold, band.silent)
+    for name, rows in (("seen", scored.rows & known.seen), ("unseen", scored.rows & ~known.seen)):
+        found = certificate("these calls", raw[rows & ~scored.judged.nuisance], band.threshold, TARGETS[0][1])
+        told[name] = {
+            "calls": int(rows.sum()),
+            "benign_calls": found.benign_calls,
+            "false_calls": found.false_calls,
+            "bound": found.bound,
+            "catch": catch_of(scored, raw, band.threshold, rows),
+        }
+    return told
 
 
 def scored_calls(evidence: Evidence, rule: Array, raw: Array) -> Scored:

@@ -10,6 +10,7 @@ from .auditlog import Entry
 from .fault import Fault
 
 MOVES = ("promotion", "rollback")
+ALIASES = (track.ALIAS, track.CHAMPION)  # that the project moves
 SHOWN = 60
 
 Told = Sequence[tuple[Entry, Mapping[str, Any]]]
@@ -28,8 +29,11 @@ def store_faults(uri: str, entries: Sequence[Entry], told: Told) -> list[Fault]:
     faults = [fault for payload in runs for fault in run_faults(uri, payload)]
     faults += version_faults(found["versions"], runs, silent)
     wanted = aliases(entries, told)
-    faults += alias_faults({name: to for name, to in found["aliases"].items() if name in wanted}, wanted)
-    unknown = sorted(set(track.finished_runs(uri)) - {payload["run"] for payload in runs})
+    known = {name: to for name, to in found["aliases"].items() if name in wanted or name not in ALIASES}
+    faults += alias_faults(known, wanted)
+    faults += differences("registered model", {}, found["notes"])
+    experiments = {payload["record"]["run"]["experiment_id"] for payload in runs}
+    unknown = sorted(set(track.finished_runs(uri, experiments)) - {payload["run"] for payload in runs})
     # A run whose payload was erased has no name in the log any more.
     if len(unknown) > silent:
         faults += [Fault(f"run {run}", "stands in MLflow, not in the log") for run in unknown]
@@ -69,7 +73,7 @@ def version_faults(
         if version not in found:
             yield Fault(where, "is gone")
         else:
-            yield from differences(where, {"run": payload["run"], "source": payload["source"]}, found[version])
+            yield from differences(where, payload["registered"], found[version])
     unknown = sorted(found.keys() - logged.keys())
     if len(unknown) > silent:
         yield from (Fault(f"model version {version}", "stands in MLflow, not in the log") for version in unknown)
@@ -87,9 +91,10 @@ def aliases(entries: Sequence[Entry], told: Told) -> dict[str, str | None]:
 
 
 def alias_faults(found: Mapping[str, str], wanted: Mapping[str, str | None]) -> Iterator[Fault]:
-    """Aliases that do not point where the log moved them last."""
-    for name, version in wanted.items():
-        if (version or None) != found.get(name):
+    """Aliases that do not point where the log moved them last, or that it never moved."""
+    for name in sorted(found.keys() | wanted.keys()):
+        version = wanted.get(name) or None
+        if version != found.get(name):
             to, now = (f"version {one}" if one else "nothing" for one in (version, found.get(name)))
             yield Fault(f"alias {name}", f"logged as pointing to {to}, now to {now}")
 

@@ -50,6 +50,20 @@ def headline(figures: Mapping[str, Any]) -> None:
         attacks(figures["attacks"])
 
 
+def evaluation(figures: Mapping[str, Any]) -> None:
+    """The headline of a bundle on other calls, and what it is worth on callers that it did not learn from."""
+    headline(figures)
+    if figures["unseen"] is None:
+        say(f"groups that the model learnt from and others: {figures['seen_told_by']}")
+        return
+    rows = [
+        (name, f"{one['calls']:,}", f"{one['false_calls']} of {one['benign_calls']:,}", rate(one["catch"]["call"]))
+        for name, one in (("it may have", figures["seen"]), ("it has not", figures["unseen"]))
+    ]
+    title = f"whether the model learnt from the caller's group, by {figures['seen_told_by']}"
+    show_table(title, ("", "calls", "innocent flagged", "nuisance caught, by call"), rows)
+
+
 def buckets(told: Sequence[Mapping[str, Any]]) -> None:
     """Catch and error by how many calls a number had made."""
     rows = [

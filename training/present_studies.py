@@ -35,14 +35,15 @@ def decay(result: Mapping[str, Any], folder: Path) -> None:
         ("days {} to {}".format(*one["days_after_training"]),
          *(cell for way in ("once", "anew") for cell in (
              f"{one[way]['false_calls']:,} of {one[way]['benign_calls']:,}", rate(one[way]["unseen"]["call"]),
-             rate(one[way]["all"]["call"]))))
+             rate(one[way]["at_target"]["call"]), rate(one[way]["all"]["call"]))))
         for one in result["periods"]
     ]  # fmt: skip
-    columns = ("flagged innocent", "caught, unseen groups", "caught, all")
+    columns = ("flagged innocent", "caught, unseen groups", "same, at 1 in 10,000", "caught, all")
     head = ("after the training", *(f"{way}: {name}" for way in ("once", "anew") for name in columns))
     show_table(f"trained on {result['train_days']} days, once and anew each time", head, rows)
-    once, anew = (share(result["area_under_time"][way]) for way in ("once", "anew"))
-    say(f"area under time: once {once}, anew {anew}")
+    for name, words in (("area_under_time", "at their own thresholds"), ("area_at_target", "at 1 in 10,000")):
+        once, anew = (share(result[name][way]) for way in ("once", "anew"))
+        say(f"area under time, {words}: once {once}, anew {anew}")
     say(f"picture  {folder / 'decay.svg'}")
 
 

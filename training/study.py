@@ -147,7 +147,7 @@ def run_payload(uri: str, figures: Mapping[str, Any], bundle: Path) -> dict[str,
     return {
         "run": run,
         "version": version,
-        "source": track.registry(uri)["versions"][version]["source"],
+        "registered": track.registry(uri)["versions"][version],
         "model": figures["model"]["id"],
         "manifest_sha256": hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest(),
         "gates": figures["gates"],

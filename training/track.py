@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 try:
     from mlflow import MlflowClient
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
     from mlflow.exceptions import MlflowException
 except ImportError as error:
     raise ImportError("tracking needs MLflow: pip install 'callsieve[train]'") from error
@@ -208,34 +209,52 @@ def move_champion(uri: str, version: str) -> None:
 
 
 def registry(uri: str) -> dict[str, dict[str, Any]]:
-    """The registered model as it stands: its aliases, and for each version its run and source."""
+    """The registered model as it stands: its aliases, all that is said of each version, and what is noted of it."""
     with quiet():
         client = MlflowClient(uri)
         try:
-            aliases = dict(client.get_registered_model(MODEL).aliases)
+            model = client.get_registered_model(MODEL)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return {"aliases": {}, "versions": {}}
-        versions = client.search_model_versions(f"name = '{MODEL}'", max_results=10_000)
+            return {"aliases": {}, "versions": {}, "notes": {}}
+        found = client.search_model_versions(f"name = '{MODEL}'", max_results=10_000)
+        versions = {str(one.version): version_json(client, one) for one in found}
     return {
-        "aliases": {name: str(version) for name, version in aliases.items()},
-        "versions": {str(one.version): {"run": one.run_id, "source": one.source} for one in versions},
+        "aliases": {name: str(version) for name, version in dict(model.aliases).items()},
+        "versions": versions,
+        "notes": notes(model),
     }
 
 
-def finished_runs(uri: str) -> list[str]:
-    """The ids of all runs of the experiment that are finished, deleted ones too."""
+def version_json(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
+    """A version as plain values; `download` is where whoever loads it is sent, which need not be its source."""
+    return {
+        "run": version.run_id,
+        "source": version.source,
+        "download": client.get_model_version_download_uri(MODEL, version.version),
+        "stage": version.current_stage or "None",
+        **notes(version),
+    }
+
+
+def notes(told: ModelVersion | RegisteredModel) -> dict[str, str]:
+    """What persons may write to a model or a version: its description and its tags."""
+    words = {"description": told.description} if told.description else {}
+    return words | {f"tag {name}": str(value) for name, value in dict(told.tags).items()}
+
+
+def finished_runs(uri: str, experiments: Collection[str] = ()) -> list[str]:
+    """The ids of all finished runs, deleted ones too, of the experiment and of others, of these ids."""
     with quiet():
         client = MlflowClient(uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is None:
-            return []
+        named = client.get_experiment_by_name(EXPERIMENT)
+        places = sorted({*experiments, *([str(named.experiment_id)] if named else [])})
         found: list[str] = []
-        token: str | None = ""
+        token: str | None = "" if places else None
         while token is not None:
             page = client.search_runs(
-                [experiment.experiment_id],
+                places,
                 "attributes.status = 'FINISHED'",
                 run_view_type=ViewType.ALL,
                 page_token=token or None,
@@ -261,8 +280,10 @@ def snapshot(uri: str, run: str) -> dict[str, dict[str, Any]]:
             raise ValueError("MLflow has no such run") from None
         info, data = found.info, found.data
         names = ("run_name", "status", "start_time", "end_time", "lifecycle_stage", "artifact_uri", "experiment_id")
+        inputs = [dataset_json(one) for one in found.inputs.dataset_inputs]
         return {
-            "run": {name: getattr(info, name) for name in names},
+            "run": {name: getattr(info, name) for name in (*names, "user_id")},
+            "experiment": experiment_json(client, info.experiment_id),
             "parameter": dict(data.params),
             "tag": dict(data.tags),
             "metric": dict(data.metrics),
@@ -270,7 +291,7 @@ def snapshot(uri: str, run: str) -> dict[str, dict[str, Any]]:
                 name: [[point.step, point.timestamp, point.value] for point in client.get_metric_history(run, name)]
                 for name in data.metrics
             },
-            "dataset": {one.dataset.name: dataset_json(one) for one in found.inputs.dataset_inputs},
+            "dataset": dict(zip(distinct([one["name"] for one in inputs]), inputs, strict=True)),
             "artifact": artifact_hashes(client, run),
         }
 
@@ -279,6 +300,23 @@ def dataset_json(told: DatasetInput) -> dict[str, Any]:
     """A dataset of a run as plain values."""
     described: dict[str, Any] = told.dataset.to_dictionary()
     return described | {"tags": {tag.key: tag.value for tag in told.tags}}
+
+
+def experiment_json(client: MlflowClient, experiment: str) -> dict[str, Any]:
+    """An experiment as plain values."""
+    told = client.get_experiment(experiment)
+    names = ("name", "artifact_location", "lifecycle_stage")
+    return {name: getattr(told, name) for name in names} | {f"tag {name}": word for name, word in told.tags.items()}
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names, the second of the same and those after it with a number: no dataset hides behind another.
+
+    >>> distinct(["calls", "reports", "calls"])
+    ['calls', 'reports', 'calls (2)']
+    """
+    seen = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    return [name if nth == 1 else f"{name} ({nth})" for name, nth in zip(names, seen, strict=True)]
 
 
 def artifact_hashes(client: MlflowClient, run: str) -> dict[str, str]:
