@@ -66,7 +66,7 @@ def by_acquaintance(scored: Scored, band: Band, known: Acquaintance) -> dict[str
     told: dict[str, Any] = {"seen_told_by": known.told_by, "seen": None, "unseen": None}
     if known.seen is None:
         return told
-    raw = spoken_of(scored.raw, scored.kind, band.threshold, band.silent)
+    raw = spoken_of(scored.raw, scored.kind, band)
     for name, rows in (("seen", scored.rows & known.seen), ("unseen", scored.rows & ~known.seen)):
         found = certificate("these calls", raw[rows & ~scored.judged.nuisance], band.threshold, TARGETS[0][1])
         told[name] = {
