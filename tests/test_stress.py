@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from callsieve.training.auditlog import payloads
+from callsieve.training.evaluate import at_target
 from callsieve.training.gates import shipped_gates
 from callsieve.training.label_policy import read_label_policy
 from callsieve.training.labels import label_numbers
 from callsieve.training.noise import TARGETS, with_collusion, with_flips, without_reports
 from callsieve.training.split import plan
-from callsieve.training.stress import CLEAN, FAULTS, at_target, change, interval, stress
+from callsieve.training.stress import CLEAN, FAULTS, change, interval, stress
 from callsieve.training.touches import Ledger
 from callsieve.training.train import Settings
 from scipy.stats import ttest_1samp

@@ -16,13 +16,12 @@ import numpy as np
 from ..serving.card import Band
 from .bands import TARGETS, spoken_of
 from .certify import upper_bound
-from .evaluate import catch
+from .evaluate import at_target, catch
 from .evidence import Evidence, campaigns_of, judged
 from .feeds import Feed, complete
 from .monitor import HISTORY_DAYS
 from .rolling import part, stretch
 from .split import DAY, FOLDS, caller_classes, codes, groups, plan
-from .stress import at_target
 from .train import Trained, places, scored, train
 
 if TYPE_CHECKING:

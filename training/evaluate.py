@@ -171,6 +171,20 @@ def catch(
     )
 
 
+def at_target(benign: Array, target: float) -> float:
+    """The lowest threshold that flags no more than this share of innocent calls; infinite without any.
+
+    Told by the calls that it is held against: it compares how scores order calls, and is no threshold to work with.
+
+    >>> at_target(np.arange(10.0), 0.1)
+    8.000000000000002
+    """
+    scores = np.sort(benign[~np.isnan(benign)])
+    if not len(scores):
+        return float("inf")
+    return float(np.nextafter(scores[len(scores) - 1 - int(target * len(scores))], np.inf))
+
+
 def detecting_calls(raw: Array, threshold: float, caller: Array, start: Array) -> tuple[Array, Array]:
     """For each caller, by code: which of its calls is caught first (from 1; infinite: none), and of how many.
 

@@ -22,6 +22,7 @@ from .baselines import baseline_scores
 from .buckets import buckets, reliability_by
 from .certify import caller_bootstrap, certificate
 from .evaluate import (
+    at_target,
     calibration_table,
     calls_to_detection,
     catch,
@@ -203,9 +204,9 @@ def band_of(t: Trained, values: Array) -> Band:
 
 def headline_of(s: Scored, raw: Array, band: Band) -> dict[str, Any]:
     """Benign pass with its bound, catch rate, and calls until detected."""
-    raw = spoken_of(raw, s.kind, band)
+    held = spoken_of(raw, s.kind, band)
     benign = s.rows & ~s.judged.nuisance
-    found = certificate(band.certificate.fold, raw[benign], band.threshold, band.certificate.target)
+    found = certificate(band.certificate.fold, held[benign], band.threshold, band.certificate.target)
     return {
         "benign_calls": found.benign_calls,
         "false_calls": found.false_calls,
@@ -213,12 +214,20 @@ def headline_of(s: Scored, raw: Array, band: Band) -> dict[str, Any]:
         "target": found.target,
         "certified": found.certified,
         # Without a caller nothing is known of the rate.
-        "bootstrap": list(caller_bootstrap(raw[benign] >= band.threshold, s.caller[benign], seed=s.seed))
+        "bootstrap": list(caller_bootstrap(held[benign] >= band.threshold, s.caller[benign], seed=s.seed))
         if benign.any()
         else [0.0, 1.0],
-        "catch": catch_of(s, raw, band.threshold, s.rows),
-        "detection": detection_figures(s, raw, band.threshold),
+        "catch": catch_of(s, held, band.threshold, s.rows),
+        "detection": detection_figures(s, held, band.threshold),
+        "in_hindsight": in_hindsight(s, raw, band.certificate.target),
     }
+
+
+def in_hindsight(s: Scored, raw: Array, target: float) -> float | None:
+    """Catch rate at the threshold that flags just the target share of the innocent calls judged: how scores order
+    calls, whatever was chosen beforehand. None without nuisance calls."""
+    bad = s.rows & s.judged.nuisance
+    return float((raw[bad] >= at_target(raw[s.rows & ~s.judged.nuisance], target)).mean()) if bad.any() else None
 
 
 def catch_of(s: Scored, raw: Array, threshold: float, rows: Array) -> dict[str, Any]:

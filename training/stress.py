@@ -21,6 +21,7 @@ from ..features.reports import REPORT_NAMES
 from .bands import TARGETS, spoken_of
 from .certify import ratio_interval
 from .demo import of_world, simulated
+from .evaluate import at_target
 from .judge import brief
 from .noise import with_collusion, with_flips, without_reports
 from .scope import rows_of
@@ -150,18 +151,6 @@ def flags_of(t: Trained) -> Flags:
     rows, benign = judged & t.judged.nuisance, judged & ~t.judged.nuisance
     held = spoken_of(t.raw, t.kind, band)
     return Flags(held[rows] >= band.threshold, t.raw[rows] >= at_target(t.raw[benign], target), t.caller[rows])
-
-
-def at_target(benign: Array, target: float) -> float:
-    """The lowest threshold that flags no more than this share of innocent calls; infinite without any.
-
-    >>> at_target(np.arange(10.0), 0.1)
-    8.000000000000002
-    """
-    if not len(benign):
-        return float("inf")
-    allowed = int(target * len(benign))
-    return float(np.nextafter(np.sort(benign)[len(benign) - 1 - allowed], np.inf))
 
 
 def change(faulty: Array, clean: Array, caller: Array, seed: int) -> dict[str, float | None]:

@@ -69,6 +69,11 @@ def figures_of(size: str, seed: int, threads: int) -> dict[str, Any]:
         "median_calls": head["detection"]["median"],
         "auc": figures["ranking"]["auc"],
         **{name: told["catch"]["call"]["rate"] for name, told in figures["baselines"].items()},
+        "in_hindsight": {
+            "model": head["in_hindsight"],
+            **{name: told["in_hindsight"] for name, told in figures["baselines"].items()},
+            "rule": figures["headline"]["rule"]["in_hindsight"],
+        },
         "rule": figures["headline"]["rule"]["catch"]["call"]["rate"],
         "rule_certified": figures["headline"]["rule"]["certified"],
         "seconds": round(time.monotonic() - began),
@@ -78,11 +83,13 @@ def figures_of(size: str, seed: int, threads: int) -> dict[str, Any]:
 
 def shown(line: dict[str, Any]) -> str:
     """One line for a person."""
+    hindsight = ", ".join(f"{name} {rate:.1%}" for name, rate in line["in_hindsight"].items())
     return (
         f"seed {line['seed']:4}  {'certified' if line['certified'] else 'NOT certified'}, {line['false_calls']} of "
         f"{line['benign_calls']:,} flagged; caught {line['catch']:.1%} ({line['low']:.1%} - {line['high']:.1%}), "
         f"median {line['median_calls']} calls; logistic regression {line['logistic regression']:.1%}, number class "
-        f"{line['number class']:.1%}, rule {line['rule']:.1%}; AUC {line['auc']:.4f}; {line['seconds']} s, "
+        f"{line['number class']:.1%}, rule {line['rule']:.1%}; in hindsight "
+        f"{hindsight}; AUC {line['auc']:.4f}; {line['seconds']} s, "
         f"{line['peak_gib']} GiB"
     )
 
