@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from .case_tables import OPEN, appeals, cases, unlistings, voices
+from .case_tables import store as store_table
 from .cases import CaseStore
 
 
@@ -19,7 +20,10 @@ def erase_before(store: CaseStore, moment: int) -> dict[str, int]:
         over = sa.and_(
             unlistings.c.since < moment, sa.func.coalesce(unlistings.c.ended_at, unlistings.c.until) < moment
         )
-        return counts | {"unlistings": connection.execute(unlistings.delete().where(over)).rowcount}
+        gone = connection.execute(unlistings.delete().where(over)).rowcount
+        if gone:  # scorers' files of cleared callers hold them, too, until they are written anew
+            connection.execute(store_table.update().values(generation=store_table.c.generation + 1))
+        return counts | {"unlistings": gone}
 
 
 def count_before(store: CaseStore, moment: int) -> int:

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 from callsieve.serving.case_feed import take_in
+from callsieve.serving.case_rules import read_case_rules
 from callsieve.serving.caselog import letters
 from callsieve.serving.cases import CaseStore
 from callsieve.serving.policy import read_policy
 from callsieve.serving.rescore import rescore
 from callsieve.serving.scorer import Scorer
-from callsieve.serving.unlisted import STATUS
+from callsieve.serving.unlisted import EVERY, STATUS
 from callsieve.training.auditlog import payloads
 from callsieve.training.place import SIGNING_KEY
 
@@ -31,6 +32,7 @@ def running(tmp_path_factory):
     """A service over HTTP in a process of its own, and the verdicts of the calls that it was told of."""
     folder = tmp_path_factory.mktemp("service")
     keys = services.files(folder, policy='certified = "block"\nwatch = "label"\n')
+    write_key(small.KEY, folder / SIGNING_KEY)
     with services.Process(folder) as service:
         verdicts = [(one, score(service, one, keys["all"])) for one in catalogued.calls(120)]
         yield service, folder, keys["all"], verdicts
@@ -47,7 +49,6 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
     service, folder, key, verdicts = running
     state, log = folder / "state", folder / "audit"
     store = ("--store", f"sqlite:///{folder}/cases.db", "--state", state)
-    write_key(small.KEY, folder / SIGNING_KEY)
     one, first = next((one, said) for one, said in verdicts if said["action"] == "block")
     case = first["case"]
     eventually(lambda: call("case", "show", case, *store)[0] == 0)  # the journal writes four times a second
@@ -89,6 +90,34 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
     eventually(lambda: score(service, one, key)["action"] == "block")
     assert "the number was sold" in call("case", "notice", case, "--language", "en", *store)[1]
     assert [payload["outcome"] for _, payload in payloads(log, "decision")] == ["overturned", "relisted"]
+
+
+@pytest.mark.source("P14", by="serving/appeals.py")
+def test_a_ring_that_appeals_at_once_is_passed_by_no_running_scorer(running, told, call):  # noqa: F811
+    """Numbers of one trunk, and one person who would clear them all: the scorer goes on as it did."""
+    service, folder, key, verdicts = running
+    store = ("--store", f"sqlite:///{folder}/cases.db", "--state", folder / "state")
+    ring = {}
+    for one, said in verdicts:
+        if said["action"] != "pass" and one.caller not in ring:
+            again = {"trunk": "gateway", "start": one.start + 0.002}
+            found = score(service, one, key, **again)
+            if found["action"] != "pass":
+                ring[one.caller] = one, again, found
+    assert len(ring) >= read_case_rules().crowd
+    for _, _, found in ring.values():
+        eventually(lambda case=found["case"]: call("case", "show", case, *store)[0] == 0)
+        told("case", "appeal", found["case"], "--ground", "business", "--words", "we are honest", *store)
+    waiting = told("case", "list", *store)["appeals"]
+    assert {one["needs"] for one in waiting} == {read_case_rules().persons} and len(waiting) == len(ring)
+    decided = ("--outcome", "overturned", "--person", "tired", "--why", "looks fine")
+    for _, _, found in ring.values():
+        assert told("case", "decide", found["case"], *decided, *store, "--audit", folder / "audit")["state"] == "open"
+    assert call("case", "watch", "--once", *store)[0] == 0
+    time.sleep(5 * EVERY)  # the scorer has looked at the file of cleared callers, if there is a new one
+    for one, again, found in ring.values():
+        now = score(service, one, key, **again)
+        assert (now["action"], now["case"], now["status"]) == (found["action"], found["case"], "ok")
 
 
 def eventually(true):

@@ -15,6 +15,7 @@ import pytest
 from callsieve.features.intake import Intake
 from callsieve.features.keyed import read_keyed
 from callsieve.serving.case_erasure import erase_before, erase_subject
+from callsieve.serving.case_feed import publish
 from callsieve.serving.case_rules import DAY
 from callsieve.serving.cases import CaseStore
 from callsieve.serving.purposes import PURPOSES, allowed, declare
@@ -173,7 +174,9 @@ def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
     assert store.find(f"{1:016x}", at).appeals  # a person has not looked yet
     assert set(store.unlisted(at)[1]) == {"e1.caller2"}  # what was decided holds
     late = at + store.rules.unlisted + DAY
+    assert publish(store, state, at) and "e1.caller2" in (state / "unlisted").read_text()
     assert erase_before(store, late)["unlistings"] == 1
+    assert publish(store, state, late) and "e1.caller2" not in (state / "unlisted").read_text()
     store.close()
     for number in (7, 8):
         (state / f"cases-{number:08d}.log").write_bytes(b"x")

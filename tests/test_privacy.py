@@ -41,6 +41,7 @@ from callsieve.training.exclusions import write_cleared
 from callsieve.training.exports import chosen, export, export_act
 from callsieve.training.governance import govern
 from callsieve.training.incident import drill
+from callsieve.training.outgoing import callees_or_once
 from callsieve.training.score import read_any, score_file
 from callsieve.training.sharing import only, read_excluded
 from callsieve.training.world import load_scenario, simulate
@@ -373,11 +374,11 @@ def test_a_whole_run_hides_every_number(tmp_path, said):
 def keyed_folder(folder):
     """Keyed calls between the planted numbers, and registers of them, as a report takes them."""
     folder.mkdir()
-    source = write_csv(folder.parent / "raw.csv", sound_rows(), broken=False)
+    (folder / "world.json").write_text("{}")  # nobody's calls, which have no time after which they are not read
+    source = write_csv(folder / "raw.csv", sound_rows(), broken=False)
     key = folder.parent / "number.key"
     intake = Intake(Key("e1", bytes(range(32))))
     Key("e1", bytes(range(32))).write(key)
-    (folder / "world.json").write_text("{}")  # nobody's calls, which have no time after which they are not read
     pq.write_table(read_any(source, "callsieve", "scoring", key=key).calls, folder / "calls.parquet")
     source.unlink()
     always = pa.array([FIRST - timedelta(days=9)] * len(FORMS), pa.timestamp("ms", "UTC"))
@@ -454,7 +455,7 @@ def test_a_drill_and_a_search_hide_numbers(tmp_path, said):
     assert len(facts["datasets"]) == 6 and facts["people_at_most"] >= len(WRITTEN)
     state = tmp_path / "found" / "canaries.json"
     remember(state, Planted("partner", 5))
-    told = search(data / "raw.txt", Key("c1", bytes(32)), state)
+    told = search(data / "raw.txt", Key("c1", bytes(32), purpose="canaries"), state)
     assert told["lines"] == len(FORMS)
     files = [*(tmp_path / "out").iterdir(), *(tmp_path / "found").iterdir()]
     assert len(assert_clean(files, [*said(), str(facts), str(told)])) == 10
@@ -494,7 +495,10 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
     key = small.KEY
     for purpose, tickets in (("a sample", ()), ("too many", ())):
         act = export_act(calls, purpose, "operations")
-        export(calls, act, tmp_path / f"{purpose}.parquet", tmp_path / "audit", tickets, recorded.gates(), key)
+        export(
+            calls, act, tmp_path / f"{purpose}.parquet", callees_or_once(None), tmp_path / "audit", tickets,
+            recorded.gates(), key,
+        )  # fmt: skip
     (tmp_path / "number.key").unlink()
     paths = assert_clean(tmp_path.rglob("*"), [*said(), *texts, str(caught.value), str(found)])
     names = {path.name for path in paths}

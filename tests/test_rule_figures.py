@@ -143,7 +143,8 @@ def test_the_model_and_the_rules_are_told_apart(told, world_folder, run, tmp_pat
         assert model["catch"]["part"] == model["nuisance"]["model_alone"] + model["nuisance"]["both"]
         assert model["catch_without_rule_hits"]["part"] == model["nuisance"]["model_alone"]
     # Whatever a policy makes of rules, the model's catch is what it is.
-    assert plain["model"]["catch"] == eager["model"]["catch"]
+    for name in ("catch", "false", "certificate"):
+        assert plain["model"][name] == eager["model"][name]
     assert plain["model"]["nuisance"] != eager["model"]["nuisance"]
 
 
@@ -174,6 +175,11 @@ def test_figures_of_a_rule_by_a_plain_count(drawn):
     )
     assert cells["nuisance"]["both"] == sum(h and n and c for h, n, c, _ in drawn)
     assert cells["benign"]["neither"] == sum(not (h or n or c) for h, n, c, _ in drawn)
+    # Of what the model is said to catch, and to catch falsely, calls that a rule decides can be left out.
+    for name, guilty in (("catch", True), ("false", False)):
+        ours = [(h, c) for h, n, c, _ in drawn if n is guilty]
+        for which, rows in (("", ours), ("_without_rule_hits", [(h, c) for h, c in ours if not h])):
+            assert (cells[name + which]["part"], cells[name + which]["whole"]) == (sum(c for _, c in rows), len(rows))
 
 
 def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_path):

@@ -53,7 +53,6 @@ class LabelPolicy:
     reports: ReportRules
     unreported_confidence: float
     unreported_most_calls: int
-    beside_share: float
 
     def to_json(self) -> dict[str, Any]:
         """The policy as plain JSON values, in the form of its file."""
@@ -66,7 +65,6 @@ class LabelPolicy:
             "unreported": {
                 "confidence": self.unreported_confidence,
                 "most_calls_in_a_day": self.unreported_most_calls,
-                "beside_share": self.beside_share,
             },
         }
 
@@ -100,7 +98,6 @@ def policy_of(table: Mapping[str, Any]) -> LabelPolicy:
         reports=ReportRules(words, **{name: float(value) for name, value in rules.items()}),  # type: ignore[arg-type]
         unreported_confidence=float(table["unreported"]["confidence"]),
         unreported_most_calls=int(table["unreported"]["most_calls_in_a_day"]),
-        beside_share=float(table["unreported"]["beside_share"]),
     )
     _check(policy)
     return policy

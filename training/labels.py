@@ -43,10 +43,7 @@ def label_numbers(evidence: Evidence, cutoff: pd.Timestamp, policy: LabelPolicy)
     rung = evidence.calls.filter(pc.less(evidence.calls["start"], int(cutoff.timestamp() * 1000)))
     busiest = busiest_days(rung)
     quiet = busiest.index[busiest <= policy.unreported_most_calls]
-    doubtful = [
-        *held["number"], *told["number"], *stopped(rung),
-        *beside(rung, held[held["nuisance"]]["number"], policy.beside_share),
-    ]  # fmt: skip
+    doubtful = [*held["number"], *told["number"], *stopped(rung)]
     rest = _unreported(quiet[~quiet.isin(doubtful)], cutoff, policy)
     labels = pd.concat([held, rest], ignore_index=True)
     labels = labels.merge(_kinds(told[told["against"]]), how="left", left_on="number", right_index=True)
@@ -140,19 +137,4 @@ def stopped(calls: pa.Table) -> list[str]:
     """Numbers of whose calls one was stopped on the way: nobody could complain of it, so silence says nothing."""
     outcome, caller = (calls[name].cast(pa.string()) for name in ("outcome", "caller"))
     found: list[str] = pc.unique(caller.filter(pc.equal(outcome, "blocked"))).to_pylist()
-    return found
-
-
-def beside(calls: pa.Table, nuisance: pd.Series[str], share: float) -> list[str]:
-    """Numbers that call over a trunk or device of whose numbers at least this share are held to be nuisance.
-
-    That is no ground to hold them to be nuisance, but neither are they anybody's word for benign.
-    """
-    found: list[str] = []
-    for name in ("trunk", "device"):
-        known = calls.select([name, "caller"]).filter(pc.is_valid(calls[name]))
-        pairs = known.group_by([name, "caller"]).aggregate([])
-        line, number = (pairs[column].cast(pa.string()).to_pandas() for column in (name, "caller"))
-        part = number.isin(nuisance).groupby(line).transform("mean")
-        found += number[(part > 0) & (part >= share)].tolist()
     return found

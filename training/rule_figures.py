@@ -185,7 +185,8 @@ def by_region(region: Array, told: Told, banded: Array, met: Array, policy: Poli
 def apart(caught: Array, met: Array, told: Told, policy: Policy) -> dict[str, Any]:
     """The model's band beside the rules: none of the one's catches is counted as the other's.
 
-    `by_rules` are calls that meet a rule for which the policy does something.
+    Told are catches and false ones of the band over all calls, as the certificate is of, and over those that no rule
+    decides: which the policy does nothing about by a rule.
     """
     acting = sum(BITS[name] for name in ACTING if policy.of_rule(name) != "pass")
     ruled = (met & acting) != 0
@@ -197,11 +198,11 @@ def apart(caught: Array, met: Array, told: Told, policy: Policy) -> dict[str, An
             "both": int((rows & caught & ruled).sum()),
             "neither": int((rows & ~caught & ~ruled).sum()),
         }
-    free = told.nuisance & ~ruled
-    return told_of | {
-        "catch": asdict(share(int((told.nuisance & caught).sum()), int(told.nuisance.sum()))),
-        "catch_without_rule_hits": asdict(share(int((free & caught).sum()), int(free.sum()))),
-    }
+    shares = {}
+    for name, rows in (("catch", told.nuisance), ("false", ~told.nuisance)):
+        for which, some in (("", rows), ("_without_rule_hits", rows & ~ruled)):
+            shares[name + which] = asdict(share(int((some & caught).sum()), int(some.sum())))
+    return told_of | shares
 
 
 def _by(names: Array, hit: Array, rows: Array) -> dict[str, dict[str, Any]]:
@@ -249,7 +250,10 @@ def _show_apart(model: dict[str, Any]) -> None:
     title = f"band {model['band']} of model {model['id']}, and rules apart"
     show_table(title, ("calls", *(cell.replace("_", " ") for cell in cells)), rows)
     whole, rest = _interval(model["catch"]), _interval(model["catch_without_rule_hits"])
-    say(f"the model's catch: {whole}; of nuisance calls that no rule hits: {rest}")
+    say(f"the model's catch: {whole}; of nuisance calls that no rule decides: {rest}")
+    false = [model[name] for name in ("false", "false_without_rule_hits")]
+    whole, rest = (f"{one['part']:,} of {one['whole']:,}, at most {one['high']:.4%}" for one in false)
+    say(f"the model's false calls: {whole}; of innocent calls that no rule decides: {rest}")
 
 
 def _plain(one: dict[str, Any]) -> str:
