@@ -24,9 +24,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from .access import Keys
-from .app import JSON, Endpoint, Noted, Receive, Scope, Turned, beside, body_of, refused, unnoted
 from .case_feed import publish, take_in
 from .cases import CaseError, CaseStore
+from .endpoint import JSON, Endpoint, Noted, Receive, Scope, Turned, beside, body_of, refused, unnoted
 from .notice import LANGUAGES, notice
 
 CASE, APPEAL, APPEALS, DECIDE = "/v1/case", "/v1/appeal", "/v1/appeals", "/v1/decide"

@@ -66,17 +66,20 @@ class Together:
 class Protocol(HttpToolsProtocol):
     """HTTP for clients that finish what they begin: others are hung up on."""
 
-    _waiting: asyncio.TimerHandle | None = None
+    _look: asyncio.TimerHandle | None = None
+    _since: float | None = None  # when the request began that is not all here yet
     _head: int | None = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As of `asyncio.Protocol`."""
         super().connection_made(cast(asyncio.Transport, Together(transport, self.loop)))
-        self._wait()
+        self._since = self.loop.time()
+        self._look_later(PATIENCE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As of `asyncio.Protocol`."""
-        self._done()
+        if self._look is not None:
+            self._look.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -90,9 +93,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._head = 0
-        self._done()
-        self._wait()
+        self._head, self._since = 0, self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -102,16 +103,19 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All of it is there."""
-        self._done()
+        self._since = None
         super().on_message_complete()
 
-    def _wait(self) -> None:
-        self._waiting = self.loop.call_later(PATIENCE, self.transport.close)
+    def _look_later(self, seconds: float) -> None:
+        self._look = self.loop.call_later(seconds, self._hang_up_if_late)
 
-    def _done(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    def _hang_up_if_late(self) -> None:
+        """One timer for all requests of a connection: it looks again when the one that is on its way would be late."""
+        left = PATIENCE if self._since is None else self._since + PATIENCE - self.loop.time()
+        if left > 0:
+            self._look_later(left)
+        else:
+            self.transport.close()
 
 
 def serve(

@@ -36,6 +36,8 @@ _DECIMAL = r"-?+(?:0|[1-9][0-9]{0,24}+)(?:\.[0-9]{1,25}+)?+"
 _REAL = rf"{_DECIMAL}(?:e[-+][0-9]{{1,3}}+)?+"
 _BELOW_1E125 = rf"{_DECIMAL}(?:e(?:-[0-9]{{1,3}}+|\+[0-9]{{1,2}}+))?+"
 _INTEGERS = re.compile(f"{_INTEGER}(?: {_INTEGER})*+")
+# Most whole numbers, as LightGBM writes them: looking one up is reading and checking it at once.
+_SMALL = {str(number): number for number in range(-256, 1024)}
 _REALS = re.compile(f"{_REAL}(?: {_REAL})*+")
 _REALS_BELOW_1E125 = re.compile(f"{_BELOW_1E125}(?: {_BELOW_1E125})*+")
 _CONTROLS = [chr(code) for code in (*range(32), 127) if chr(code) != "\n"]
@@ -326,9 +328,15 @@ def _integers(text: str, count: int, low: int, high: int, what: str) -> list[int
 
 
 def _whole(text: str, count: int, what: str) -> list[int]:
-    if text.count(" ") != count - 1 or not _INTEGERS.fullmatch(text):
+    if text.count(" ") != count - 1:  # before the text is split: it may be all spaces
         raise ValueError(f"{what} must hold {count} whole number(s)")
-    return list(map(int, text.split(" ")))
+    words = text.split(" ")
+    try:
+        return list(map(_SMALL.__getitem__, words))
+    except KeyError:  # some are larger, or none at all
+        if not _INTEGERS.fullmatch(text):
+            raise ValueError(f"{what} must hold {count} whole number(s)") from None
+        return list(map(int, words))
 
 
 def _bounded(values: list[int], low: int, high: int, what: str) -> list[int]:

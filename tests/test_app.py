@@ -459,3 +459,19 @@ def test_what_requests_leave_is_freed_without_a_look_at_all_objects(inside, keys
         finally:
             gc.enable()
     assert left < 40, "less than one object for each two connections"
+
+
+def test_a_head_without_a_body_is_not_held_back(running):
+    """An answer's head waits for its body, to go in one packet with it; that of HEAD has none, nor has 100."""
+    with contextlib.closing(running.connect(timeout=5)) as connection:
+        connection.request("HEAD", schema.LIVE)
+        assert connection.getresponse().status == 200
+    ask = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    both = b"HEAD /health/live HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as connection:
+        connection.sendall(both)
+        answers = b""
+        while answers.count(b"HTTP/1.1 200") < 2 or not answers.endswith(b"}"):
+            answers += connection.recv(4096)
+        connection.sendall(ask)
+        assert connection.recv(4096).startswith((b"HTTP/1.1 100", b"HTTP/1.1 401"))

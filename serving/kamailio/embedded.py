@@ -10,7 +10,6 @@ SIGTERM. The settings file is named by the environment variable CALLSIEVE_KAMAIL
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import os
 import site
@@ -184,6 +183,7 @@ class Engine:
         scorer: Scorer = self.open(
             self.settings["bundle"], trusted=self.trusted, policy=self.policy, registers=registers, minimum_epoch=epoch
         )
+        scorer.bundle.contributions.prepare()  # no call waits for it
         return scorer
 
     def _signed(self) -> tuple[int, int]:
@@ -278,7 +278,7 @@ def _first() -> Engine | None:
         _KEPT["failed"] = time.monotonic()
         _log("err", f"not loaded, calls pass: {error}")
         return None
-    gc.freeze()  # what is loaded stays: no collection need look at it
+    importlib.import_module("callsieve.serving.pauses").shorten_pauses()
     _log("info", f"serving model {engine.scorer.bundle.model_id}")
     return engine
 

@@ -5,15 +5,15 @@ python tests/bench/bench_serve.py [--numbers 20000] [--calls 200000] [--measured
 
 Calls of seven days are taken in whole; then the following ones are timed one at a time, as they ring: keyed, vector,
 rules, score, policy, taken in, handed to the journal. The threshold is so high that calls pass: reasons cost extra
-(bench_reasons.py). Microseconds of wall clock, garbage collection on. Beside it, on the same rows: the model alone, by
-ctypes, by LightGBM, by MLflow with a DataFrame, and by ONNX Runtime. --install also makes a virtual environment of the
-base install and says what is large in it. Run by hand, on a machine that does nothing else.
+(bench_reasons.py). Microseconds of wall clock, garbage collection as in the service. Beside it, on the same rows: the
+model alone, by ctypes, by LightGBM, by MLflow with a DataFrame, and by ONNX Runtime. With a million numbers in memory:
+--numbers 1000000 --calls 2000000, which are taken in without verdicts. --install also makes a virtual environment of
+the base install and says what is large in it. Run by hand, on a machine that does nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import resource
@@ -38,6 +38,7 @@ from callsieve.features.records import OUTCOMES, Call
 from callsieve.serving.bundle import save
 from callsieve.serving.card import Band
 from callsieve.serving.live import Live
+from callsieve.serving.pauses import shorten_pauses
 from callsieve.serving.policy import Policy
 from callsieve.serving.signing import write_public_key
 from callsieve.serving.structure import check_structure
@@ -180,8 +181,7 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         live.history.vector(keyed := intake(call))
         live.history.observe(keyed)
     filled = time.perf_counter() - began
-    gc.collect()
-    gc.freeze()
+    shorten_pauses()  # as the service does
     rows: list[list[float]] = []
 
     def attempt(call: Call) -> None:
