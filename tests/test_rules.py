@@ -71,13 +71,20 @@ HITS = {
     "contract_frequency": [{"calls_24h": 200.0, "calls_per_day": 200.0}, {"calls_24h": 201.0, "calls_per_day": 200.0}],
     "outside_hours": [
         {"campaign": 1.0, "hour": hour, "hour_from": begin, "hour_to": end}
-        for hour, begin, end in ((8.0, 9.0, 18.0), (18.0, 9.0, 18.0), (7.0, 22.0, 6.0), (21.0, 22.0, 6.0))
+        for hour, begin, end in (
+            (8.0, 9.0, 18.0),
+            (18.0, 9.0, 18.0),
+            (7.0, 22.0, 6.0),
+            (21.0, 22.0, 6.0),
+            (6.0, 22.0, 6.0),
+            (9.0, 9.0, 9.0),
+        )
     ],
     "called_after_refusal": [{"refused": 1.0}],
     "no_consent": [{"marketing": 1.0, "consent": 0.0}],
     "against_preference": [{"rejects": 1.0}],
     "risk_region": [{"risk_region": 1.0}],
-    "ring_once": [{"one_rings_24h": 0.5, "calls_24h": 20.0}],
+    "ring_once": [{"one_rings_24h": 0.5, "calls_24h": 20.0}, {"one_rings_24h": 0.75, "calls_24h": 21.0}],
     "call_bombing": [{"callee_calls_1h": 30.0}, {"callee_calls_1h": 31.0, "callee_class": kind("resale")}],
     "protected_caller": [{"caller_protected": 1.0}, *({"caller_class": kind(word)} for word in PROTECTED)],
     "protected_callee": [{"callee_protected": 1.0}, *({"callee_class": kind(word)} for word in PROTECTED)],
@@ -106,6 +113,9 @@ NO_HITS = [
     {"callee_calls_1h": 29.0},
     {"callee_calls_1h": 99.0, "callee_class": kind("fixed")},
     dict.fromkeys(("attestation", "route", "caller_class", "callee_class", "hour", "calls_24h"), NAN),
+    # What is known not to be so.
+    dict.fromkeys(("own_number", "presented_differs", "lapsed", "refused", "rejects", "risk_region"), 0.0),
+    dict.fromkeys(("accepts", "unwanted", "caller_protected", "callee_protected"), 0.0),
 ]
 
 
