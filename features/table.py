@@ -100,6 +100,9 @@ def fill(calls: Packed, features: tuple[Feature, ...], count: int, threads: int)
 
     out = np.empty((count, len(features)))
     numbers = grouped(NUMBER, calls, features)
+    first = np.arange(len(calls.order), dtype=np.int32)
+    if any(feature.role not in NUMBER.roles for feature in features):
+        numbers.engine.follow_first(numbers.offsets, numbers.views, calls.records, first)
     tasks = []
     for kind in KINDS:
         if not any(feature.role in kind.roles for feature in features):
@@ -107,7 +110,7 @@ def fill(calls: Packed, features: tuple[Feature, ...], count: int, threads: int)
         groups = numbers
         if kind is not NUMBER:
             owners = calls.owners[kind.name]
-            numbers.engine.follow_first(numbers.offsets, numbers.views, calls.records, owners)
+            owners[:] = owners[first]  # a repeat has the block, trunk and device of the first record
             groups = grouped(kind, calls, features)
             rows = calls.records[replay.ROW :: replay.RECORD][owners < 0]
             out[rows[rows >= 0, None], columns_of(kind.name, features)] = np.nan
