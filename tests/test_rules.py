@@ -71,7 +71,13 @@ HITS = {
     "contract_frequency": [{"calls_24h": 200.0, "calls_per_day": 200.0}, {"calls_24h": 201.0, "calls_per_day": 200.0}],
     "outside_hours": [
         {"campaign": 1.0, "hour": hour, "hour_from": begin, "hour_to": end}
-        for hour, begin, end in ((8.0, 9.0, 18.0), (18.0, 9.0, 18.0), (7.0, 22.0, 6.0), (21.0, 22.0, 6.0))
+        for hour, begin, end in (
+            (8.0, 9.0, 18.0),
+            (18.0, 9.0, 18.0),
+            (7.0, 22.0, 6.0),
+            (21.0, 22.0, 6.0),
+            (9.0, 9.0, 9.0),
+        )
     ],
     "called_after_refusal": [{"refused": 1.0}],
     "no_consent": [{"marketing": 1.0, "consent": 0.0}],
@@ -106,6 +112,9 @@ NO_HITS = [
     {"callee_calls_1h": 29.0},
     {"callee_calls_1h": 99.0, "callee_class": kind("fixed")},
     dict.fromkeys(("attestation", "route", "caller_class", "callee_class", "hour", "calls_24h"), NAN),
+    # What is known not to be so.
+    dict.fromkeys(("own_number", "presented_differs", "lapsed", "refused", "rejects", "risk_region"), 0.0),
+    dict.fromkeys(("accepts", "unwanted", "caller_protected", "callee_protected"), 0.0),
 ]
 
 
