@@ -29,6 +29,7 @@ from typing import NamedTuple
 HERE = Path(__file__).parent.parent
 KNOWN = HERE / "tests" / "mutants.txt"
 SECONDS = 120  # of processor time that a mutant may take, in the first tests and in the others; more counts as noticed
+EXAMPLES = 25  # of each property, if it is to be quick
 HANGING = 1200  # seconds after which it does nothing any more
 KILLED, SURVIVED, SLOW = "killed", "survived", "slow"
 PYTEST = ("-x", "-q", "--noconftest", "--disable-plugin-autoload", "-p", "no:cacheprovider", "--tb=no")
@@ -143,10 +144,11 @@ def copy_of_the_checkout():
     return folder
 
 
-def prepare(folder, target):
+def prepare(folder, target, quick):
     """Load what the tests need of others, and set the draws: the same ones, and no search for a smaller example."""
     os.environ.update(NUMBA_DISABLE_JIT="1", OMP_NUM_THREADS="1", PYTHONPATH=str(folder / ".typing"))
     sys.path[:0] = [str(folder / ".typing"), str(folder / "tests")]
+    import hypothesis
     import numpy  # noqa: F401 - loaded before the fork
     import pytest  # noqa: F401
     from hypothesis import HealthCheck, Phase, settings
@@ -160,6 +162,9 @@ def prepare(folder, target):
         suppress_health_check=list(HealthCheck),
     )
     settings.load_profile("mutants")
+    if quick:
+        # A change that matters shows in the first few draws; most of the time goes into those that make no difference.
+        hypothesis.settings = lambda **given: settings(**given | {"max_examples": EXAMPLES})
     for name in target.loaded:
         importlib.import_module(name)
     assert not [name for name in sys.modules if name.startswith("callsieve")]  # a fork would not see the change
@@ -184,7 +189,7 @@ def main():
     parser.add_argument("file", choices=TARGETS)
     parser.add_argument("--sample", type=int, help="so many of them, drawn; all by default")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="the tests that run first only: more survives")
+    parser.add_argument("--quick", action="store_true", help="the tests that run first only, few draws: more survives")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     target, began = TARGETS[given.file], time.monotonic()
@@ -193,7 +198,7 @@ def main():
     folder = copy_of_the_checkout()
     file = folder / given.file
     try:
-        prepare(folder, target)
+        prepare(folder, target, given.quick)
         words = ["-k", target.first] if given.quick else []
         if run(folder, [*[f"tests/{name}" for name in target.tests], *words], write=True) != 0:
             sys.exit(f"{given.file}: its tests fail, or take more than {SECONDS} s, without any change")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .shared_options import Json
+
+if TYPE_CHECKING:
+    from .evidence_page import Row
 
 commands = typer.Typer()
 
@@ -49,23 +54,26 @@ def evidence(
             if not quick:
                 # One by one: a run takes an hour, and what is done stays done.
                 write_page(rows, root / PAGE)
-    changed = [] if quick else update_texts(here, rows, root)
-    skipped = [claim.name for claim in chosen if claim not in here]
-    old = outdated(rows, (root / PAGE).read_text(encoding="utf-8")) if quick else []
-    if json:
-        shown = [
-            {"claim": row.claim, "said": row.said, "interval": row.interval, "took": row.took, "code": row.code}
-            for row in rows
-        ]
-        console.emit_json({"rows": shown, "changed": changed, "skipped": skipped, "outdated": old})
-    else:
-        for row in rows:
-            console.say(f"{row.claim}: {row.said}{f' ({row.interval})' if row.interval else ''}, {row.took}")
-        for name in skipped:
-            console.say(f"{name}: not run, its data are not here")
-        for name in changed:
-            console.say(f"{name}: figures changed")
-        for name in old:
-            console.say(f"{name}: {PAGE} is older than the code; run callsieve evidence --only {name!r}")
-    if old:
+    told: dict[str, Any] = {
+        "rows": rows,
+        "changed": [] if quick else update_texts(here, rows, root),
+        "skipped": [claim.name for claim in chosen if claim not in here],
+        "outdated": outdated(rows, (root / PAGE).read_text(encoding="utf-8")) if quick else [],
+    }
+    console.emit_json(told | {"rows": [asdict(row) for row in rows]}) if json else _show(**told)
+    if told["outdated"]:
         raise typer.Exit(1)
+
+
+def _show(rows: Sequence[Row], changed: Sequence[str], skipped: Sequence[str], outdated: Sequence[str]) -> None:
+    from . import console
+    from .evidence_page import PAGE
+
+    for row in rows:
+        console.say(f"{row.claim}: {row.said}{f' ({row.interval})' if row.interval else ''}, {row.took}")
+    for name in skipped:
+        console.say(f"{name}: not run, its data are not here")
+    for name in changed:
+        console.say(f"{name}: figures changed")
+    for name in outdated:
+        console.say(f"{name}: {PAGE} is older than the code; run callsieve evidence --only {name!r}")
