@@ -76,6 +76,7 @@ HITS = {
             (18.0, 9.0, 18.0),
             (7.0, 22.0, 6.0),
             (21.0, 22.0, 6.0),
+            (6.0, 22.0, 6.0),
             (9.0, 9.0, 9.0),
         )
     ],
@@ -83,7 +84,7 @@ HITS = {
     "no_consent": [{"marketing": 1.0, "consent": 0.0}],
     "against_preference": [{"rejects": 1.0}],
     "risk_region": [{"risk_region": 1.0}],
-    "ring_once": [{"one_rings_24h": 0.5, "calls_24h": 20.0}],
+    "ring_once": [{"one_rings_24h": 0.5, "calls_24h": 20.0}, {"one_rings_24h": 0.75, "calls_24h": 21.0}],
     "call_bombing": [{"callee_calls_1h": 30.0}, {"callee_calls_1h": 31.0, "callee_class": kind("resale")}],
     "protected_caller": [{"caller_protected": 1.0}, *({"caller_class": kind(word)} for word in PROTECTED)],
     "protected_callee": [{"callee_protected": 1.0}, *({"callee_class": kind(word)} for word in PROTECTED)],

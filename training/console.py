@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 OUT = Console(highlight=False, soft_wrap=True)
+FILE_WIDTH = 160
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -105,7 +106,8 @@ def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -
         table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in rows:
         table.add_row(*row)
-    OUT.print(table)
+    # What goes into a file has no width of its own: nothing is cut off there.
+    OUT.print(table, width=None if OUT.is_terminal else max(OUT.width, FILE_WIDTH))
 
 
 def fail(message: str, code: int = 1) -> None:
