@@ -161,7 +161,9 @@ def test_an_added_file_is_refused_by_name(folder, name):
 def test_a_link_is_refused_even_to_the_same_bytes(folder, tmp_path, name):
     (folder / name).rename(tmp_path / "elsewhere")
     (folder / name).symlink_to(tmp_path / "elsewhere")
-    refusal(folder)
+    message = refusal(folder)
+    if name.startswith("MANIFEST"):  # read before the names in the folder are looked at: it is not followed even then
+        assert message.startswith(f"{name}: ")
 
 
 def test_folders_and_pipes_are_refused(folder):

@@ -78,6 +78,9 @@ def busy(n=160, seed=3):
             "released_by": rng.choice(("caller", "callee", "network")), "same_region": rng.choice((0, 1, None)),
             "step": rng.choice(("near", "block", "other")), "trunk": "t", "device": "d", "caller_block": "x",
         })  # fmt: skip
+        if rng.random() < 0.2:  # its record comes late
+            over = start + calls[-1]["ring"] + calls[-1]["talk"]
+            calls[-1]["recorded"] = over + rng.choice((1_000, 600_000, 9_000_000))
     return calls
 
 
