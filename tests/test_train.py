@@ -82,7 +82,7 @@ def test_the_bundle_says_what_it_was_made_of(bundle, run, evidence):
     assert bundle.features == NAMES
     assert bundle.training["data"] == evidence.fingerprint == run[1]["data"]["fingerprint"]
     assert bundle.training["versions"]["source"] == source_hash()
-    assert bundle.label_policy["version"] == "2"
+    assert bundle.label_policy["version"] == "3"
     assert bundle.training["label_cutoff"] == run[1]["folds"]["label_cutoff"]
 
 
