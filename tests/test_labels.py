@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from callsieve.training.evidence import FINDINGS, LISTS, RECYCLED, REPORTS, evidence
 from callsieve.training.label_policy import read_label_policy
-from callsieve.training.labels import COLUMNS, beside, busiest_days, label_numbers
+from callsieve.training.labels import COLUMNS, busiest_days, label_numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -245,15 +245,6 @@ def test_a_busy_number_that_nobody_reported_has_no_label():
     assert labels.loc["quiet", ["nuisance", "source", "known_at"]].tolist() == [False, "unreported", at(CUTOFF)]
     assert "busy" not in labels.index
     assert busiest_days(calls_of(*calls)).loc[["quiet", "busy"]].tolist() == [most, most + 1]
-
-
-def test_quiet_numbers_on_a_nuisance_line_stay_out():
-    calls = [call(f"n{i}", "x", 18, trunk="t" if i < 12 else "u", device=f"d{i}") for i in range(24)]
-    labels = label(calls, findings=[{"number": "n0", "nuisance": True, "known_at": 19},
-                                    {"number": "n1", "nuisance": True, "known_at": 19}])  # fmt: skip
-    assert set(labels.index) == {"opening", "n0", "n1", *(f"n{i}" for i in range(12, 24))}
-    innocent = table([call(f"n{i}", "x", 18, trunk="t") for i in range(30)])
-    assert beside(innocent, pd.Series(["n0", "n1"]), 0.1) == []  # 2 of 30: an ordinary line
 
 
 @pytest.mark.source("L2", by="training/labels.py")
