@@ -272,8 +272,10 @@ def _attacks(truth: pa.Table) -> tuple[Array, tuple[str, ...]]:
 
 
 def _words(column: pa.Array) -> Array:
-    plain = pc.dictionary_decode(column) if pa.types.is_dictionary(column.type) else column
-    return np.asarray(plain.to_numpy(zero_copy_only=False).astype(str))
+    """The words of a column, one object for each that differs: of ten million calls all the words would be large."""
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    words = np.array([*map(str, coded.dictionary.to_pylist()), str(None)], dtype=object)
+    return np.asarray(words[coded.indices.fill_null(len(coded.dictionary)).to_numpy()])
 
 
 def fingerprint(table: pa.Table) -> str:
