@@ -1,6 +1,7 @@
 """The audit report: what it tells, and that it opens in a real Chromium without a network or a complaint."""
 
 import hashlib
+import html
 import re
 import shutil
 import sqlite3
@@ -106,14 +107,35 @@ def test_text_of_others_stays_text(told):
     assert hostile not in page(told | {"figures": figures})
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_it_opens_without_a_network_or_a_complaint(text, tmp_path, width):
+# Only in the copy that is measured: the page itself has no script, and forbids any.
+MEASURE = '<script>parent.document.title = [innerWidth, document.documentElement.scrollWidth].join(" ")</script></body>'
+
+
+def in_chromium(folder, text, *words):
+    """What Chromium writes about the page; a complaint of its console is an error."""
     assert shutil.which(CHROMIUM), "needs Debian's package chromium"
-    assert not re.search(r"https?:|<script|<link|@import|url\(", text)
-    (tmp_path / "page.html").write_text(text)
+    (folder / "page.html").write_text(text)
     quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
-    shot = (f"--window-size={width},2000", f"--screenshot={tmp_path / 'page.png'}", f"--user-data-dir={tmp_path / 'p'}")
-    command = [CHROMIUM, *quiet, *shot, (tmp_path / "page.html").as_uri()]
+    command = [CHROMIUM, *quiet, f"--user-data-dir={folder / 'p'}", *words, (folder / "page.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert not re.findall(r"CONSOLE.*", done.stderr)
-    assert (tmp_path / "page.png").stat().st_size > 20_000
+    return done.stdout
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_opens_without_a_network_or_a_complaint_and_nothing_hangs_over(text, tmp_path, width):
+    assert not re.search(r"https?:|<script|<link|@import|url\(", text)
+    measured, policies = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    assert policies == 1 and measured.count("</body>") == 1
+    # A window has a least width; a frame has none.
+    inside = html.escape(measured.replace("</body>", MEASURE))
+    frame = f'<title></title><iframe width="{width}" height="900" frameborder="0" scrolling="no" srcdoc="{inside}">'
+    dom = in_chromium(tmp_path, frame, "--window-size=1400,1000", "--dump-dom")
+    inner, whole = map(int, re.search(r"<title>(\d+) (\d+)</title>", dom).groups())
+    assert (inner, whole) == (width, width)
+
+
+def test_it_prints(text, tmp_path):
+    in_chromium(tmp_path, text, f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    pages = re.findall(rb"/Type\s*/Page\b", (tmp_path / "page.pdf").read_bytes())
+    assert 3 <= len(pages) <= 12

@@ -110,6 +110,24 @@ def test_a_shift_is_told_with_its_part_and_its_size():
     assert next(one for one in compare(known, amount) if one.name == "calls").alarm
 
 
+def test_a_mark_that_a_few_records_have_is_found_when_many_do():
+    """Some days have no such record, some a hundred, so that in log-odds no number of them would be unusual."""
+    rng = np.random.default_rng(9)
+
+    def days(count, name, some):
+        for n in range(count):
+            day, marked = MONDAY + timedelta(days=n), int(some * rng.random() * rng.integers(0, 2))
+            yield Day(day, 9000, {name: np.array([9000 - marked, marked, 0])}, {})
+
+    def found(name, some):
+        day = replace(next(days(1, name, 0)), counts={name: np.array([9000 - some, some, 0])})
+        return compare(build("m", {}, list(days(28, name, 100))), day)[0]
+
+    assert found("record shows another number", 600).alarm and found("record shows another number", 600).z > 7
+    assert not found("record shows another number", 200).alarm  # fewer than are of account
+    assert not found("call_route", 600).alarm  # what callers do comes and goes
+
+
 def test_many_that_move_a_little_raise_an_alarm_together():
     """Each of twenty statistics stays within its own limit, which one is past in a thousand days."""
     rng = np.random.default_rng(6)
@@ -173,7 +191,8 @@ def known(run):
 
 def test_the_reference_of_a_run_comes_back_and_holds_no_row(run, known, stretch, tmp_path):
     assert known.model == run[1]["model"]["id"]
-    assert (set(MONITORED) | {"score", "record's talk", "score in band certified"}) <= set(known.histograms)
+    marks = {"record shows another number than the network's", "record stands twice", "record without trunk"}
+    assert (set(MONITORED) | marks | {"score", "record's talk", "score in band certified"}) <= set(known.histograms)
     write_reference(known, tmp_path / "again.json")
     assert read_reference(tmp_path / "again.json") == known
     assert (tmp_path / "again.json").read_bytes() == (run[0] / "record" / "reference.json").read_bytes()

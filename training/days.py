@@ -36,6 +36,7 @@ WORDS = {"record's outcome": ("outcome", OUTCOMES), "record's released by": ("re
 LENGTHS = {"record's ring": "ring", "record's talk": "talk"}  # milliseconds
 SCORE = "score"
 DELAY = "hours until a report comes in"
+MARK = "record "  # begins the names of marks: of a record that is broken, late, not whole or not what it says
 NO_YES = ("no", "yes")
 # They remember 28 days: the longer the records go on, the more they tell, whatever the calls are like.
 LONG_MEMORY = ("number_days_known", "number_active_days", "out_active_days", "out_days_since_last")
@@ -189,11 +190,12 @@ def levels_of(column: pa.ChunkedArray, words: Sequence[str]) -> Array:
 def marks_of(calls: pa.Table) -> dict[str, Array]:
     """How many of all of a day's records do not and do have a mark; none is missing."""
     found = {
-        "record stands twice": twice(calls),
-        "record came late": late(calls),
-        **{f"record without {name}": calls[name].null_count for name in sorted(KEYED_OPTIONAL)},
+        "stands twice": twice(calls),
+        "came late": late(calls),
+        "shows another number than the network's": another(calls),
+        **{f"without {name}": calls[name].null_count for name in sorted(KEYED_OPTIONAL)},
     }
-    return {name: np.array([calls.num_rows - some, some, 0]) for name, some in found.items()}
+    return {MARK + name: np.array([calls.num_rows - some, some, 0]) for name, some in found.items()}
 
 
 def told_of(stretch: Stretch, rows: Array) -> dict[str, Array]:
@@ -227,6 +229,11 @@ def late(calls: pa.Table) -> int:
     names = ("start", "ring", "talk", "recorded")
     start, ring, talk, recorded = (calls[name].to_numpy().astype(float) for name in names)
     return int((recorded - start > np.nan_to_num(ring) + np.nan_to_num(talk) + LATE).sum())
+
+
+def another(calls: pa.Table) -> int:
+    """Records whose number shown is known to be another than the network's."""
+    return int(pc.sum(pc.equal(calls["presented_differs"], 1)).as_py() or 0)
 
 
 def report_delays(reports: pd.DataFrame, begin: int, end: int) -> Array:

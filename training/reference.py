@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-FORMAT = 1
+FORMAT = 2
 KINDS = ("weekday", "weekend")
 LEAST_DAYS = 2  # of a kind, to be a yardstick of its own
 LEAST_IN_ALL = 5
@@ -46,12 +46,14 @@ class Usual:
 class Statistic:
     """What was usual by kind of day; how far days lay from it, by part (standard deviation, all kinds together).
 
-    The parts of a histogram are log-odds of shares, see `parts`; an amount has one part, as `days` gives it.
+    The parts of a histogram are log-odds of shares, see `parts`; an amount has one part, as `days` gives it. `swing` is
+    the spread of the shares themselves; an amount has none.
     """
 
     spread: tuple[float, ...]
     freedom: int
     usual: Mapping[str, Usual]
+    swing: tuple[float, ...] = ()
 
     def z(self, now: Array, kind: str, noise: Array | float = 0.0) -> Array:
         """How far each part of another day lies from what is usual, in standard deviations of a normal law.
@@ -59,10 +61,22 @@ class Statistic:
         Args:
             noise: what chance alone adds to each part (standard deviation): a spread below it was luck.
         """
-        usual = self.usual[kind]
-        apart = np.maximum(np.maximum(self.spread, noise), LEAST_SPREAD) * (1 + 1 / usual.days) ** 0.5
-        far = (now - np.array(usual.mean)) / apart
+        apart = np.maximum(np.maximum(self.spread, noise), LEAST_SPREAD)
+        return self._of_normal_law((now - np.array(self.usual[kind].mean)) / apart, kind)
+
+    def z_of_shares(self, now: Array, then: Array, whole: Array, kind: str) -> Array:
+        """The same on the scale of shares themselves: of `whole` calls, `now` beside `then`, which is usual.
+
+        Of what is usually next to nothing, log-odds swing widely from day to day, with a handful of calls: no number of
+        them would be unusual.
+        """
+        noise = np.sqrt(then * (1 - then) / np.maximum(whole, 1))
+        apart = np.maximum(np.maximum(self.swing, noise), LEAST_SPREAD * then * (1 - then) + SMALLEST)
+        return self._of_normal_law((now - then) / apart, kind)
+
+    def _of_normal_law(self, far: Array, kind: str) -> Array:
         # Student's law: a spread that was learnt from few days may be too small.
+        far = far / (1 + 1 / self.usual[kind].days) ** 0.5
         return np.asarray(-np.sign(far) * ndtri(np.maximum(stdtr(self.freedom, -np.abs(far)), SMALLEST)))
 
 
@@ -118,16 +132,18 @@ def enough(days: int) -> None:
 
 def histogram(days: Sequence[Day], name: str, *, ordered: bool) -> Statistic | None:
     """What was usual of a histogram; None if too few days have it."""
-    some = [log_odds(*parts(day.counts[name], ordered=ordered)) for day in days]
-    found = statistic([day.kind for day in days], some)
-    if found is None:
+    some = [parts(day.counts[name], ordered=ordered) for day in days]
+    kinds = [day.kind for day in days]
+    found = statistic(kinds, [log_odds(*one) for one in some])
+    plain = statistic(kinds, [share / np.maximum(whole, 1) for share, whole in some])
+    if found is None or plain is None:
         return None
     usual = {}
     for kind, one in found.usual.items():
         alike = [day for day in days if day.kind == kind] if one.days < len(days) else days
         whole = np.sum([day.counts[name] for day in alike], axis=0)
         usual[kind] = replace(one, shares=tuple(shares(whole).tolist()))
-    return replace(found, usual=usual)
+    return replace(found, usual=usual, swing=plain.spread)
 
 
 def amount(days: Sequence[Day], name: str) -> Statistic | None:
@@ -232,6 +248,7 @@ def _statistics(told: Mapping[str, Any]) -> dict[str, Statistic]:
                 kind: Usual(tuple(usual["mean"]), usual["days"], tuple(usual["shares"]))
                 for kind, usual in one["usual"].items()
             },
+            tuple(one["swing"]),
         )
         for name, one in told.items()
     }
