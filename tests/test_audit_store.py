@@ -166,6 +166,16 @@ def test_an_artifact_that_was_swapped_is_named(store, artifact, how):
     assert ("is gone" if how == "removed" else "logged as") in found[f"run {run}, artifact {artifact}"]
 
 
+def test_an_artifact_that_became_a_link_is_named_alone(store, tmp_path):
+    """Its bytes are the same as yet, but now they are kept where anybody may change them."""
+    folder, place, run = store
+    path = folder / "artifacts" / run / "artifacts" / "bundle" / "model.txt"
+    shutil.copyfile(path, tmp_path / "elsewhere")
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    assert faults(place) == {f"run {run}, artifact bundle/model.txt": "is gone"}
+
+
 def test_an_artifact_that_was_added_and_a_folder_that_is_gone(store):
     folder, place, run = store
     root = folder / "artifacts" / run / "artifacts"

@@ -14,7 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -320,14 +320,33 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 
 def artifact_hashes(client: MlflowClient, run: str) -> dict[str, str]:
-    """SHA-256 of every artifact by its path."""
+    """SHA-256 of every artifact by its path; one that MLflow does not hand out, such as a link, is not there."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            root = Path(client.download_artifacts(run, "", folder))
+            return file_hashes(Path(client.download_artifacts(run, "", folder)))
         except (MlflowException, OSError):
-            return {}  # the folder is not where MLflow says: every artifact is gone
-        files = sorted(path for path in root.rglob("*") if path.is_file())
-        return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+            # Perhaps one of them only, or the folder is not where MLflow says, and every artifact is gone.
+            return one_by_one(client, run, "", Path(folder))
+
+
+def file_hashes(root: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder by its path there."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def one_by_one(client: MlflowClient, run: str, within: str, folder: Path) -> dict[str, str]:
+    """SHA-256 of those artifacts in a folder of a run, and in its folders, that MLflow hands out."""
+    found: dict[str, str] = {}
+    with suppress(MlflowException, OSError):
+        for one in client.list_artifacts(run, within):
+            if one.is_dir:
+                found |= one_by_one(client, run, one.path, folder)
+                continue
+            with suppress(MlflowException, OSError):
+                got = Path(client.download_artifacts(run, one.path, str(folder)))
+                found[one.path] = hashlib.sha256(got.read_bytes()).hexdigest()
+    return found
 
 
 def download(uri: str, run: str, folder: Path) -> Path:
