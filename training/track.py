@@ -319,32 +319,17 @@ def distinct(names: Sequence[str]) -> list[str]:
     return [name if nth == 1 else f"{name} ({nth})" for name, nth in zip(names, seen, strict=True)]
 
 
-def artifact_hashes(client: MlflowClient, run: str) -> dict[str, str]:
-    """SHA-256 of every artifact by its path; one that MLflow does not hand out, such as a link, is not there."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            return file_hashes(Path(client.download_artifacts(run, "", folder)))
-        except (MlflowException, OSError):
-            # Perhaps one of them only, or the folder is not where MLflow says, and every artifact is gone.
-            return one_by_one(client, run, "", Path(folder))
-
-
-def file_hashes(root: Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder by its path there."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def one_by_one(client: MlflowClient, run: str, within: str, folder: Path) -> dict[str, str]:
-    """SHA-256 of those artifacts in a folder of a run, and in its folders, that MLflow hands out."""
+def artifact_hashes(client: MlflowClient, run: str, within: str = "") -> dict[str, str]:
+    """SHA-256 of every artifact in a folder of a run by its path; one that MLflow does not hand out, such as a link, is
+    not there, and neither is any whose folder is not where MLflow says."""
     found: dict[str, str] = {}
     with suppress(MlflowException, OSError):
         for one in client.list_artifacts(run, within):
             if one.is_dir:
-                found |= one_by_one(client, run, one.path, folder)
+                found |= artifact_hashes(client, run, one.path)
                 continue
-            with suppress(MlflowException, OSError):
-                got = Path(client.download_artifacts(run, one.path, str(folder)))
+            with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
+                got = Path(client.download_artifacts(run, one.path, folder))
                 found[one.path] = hashlib.sha256(got.read_bytes()).hexdigest()
     return found
 
