@@ -140,7 +140,7 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
         "attacks": attack_figures(held, band.threshold),
         "buckets": buckets(held, band),
         "reliability_by": reliability_by(s, card),
-        "curve": {"model": curve(s.raw, nuisance, s.rows), "rule": curve(s.rule, nuisance, s.rows)}
+        "curve": {"model": curve(held.raw, nuisance, s.rows), "rule": curve(s.rule, nuisance, s.rows)}
         if both_kinds(s)
         else {},
         "detection_curve": detection_curve(held, band, rule) if s.lives.any() else {},
