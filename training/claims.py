@@ -174,7 +174,7 @@ def percent(rate: float) -> str:
 
 
 MEASURED = ("seconds", "peak_gib")
-SCORED = ("callsieve", "score", "--json", "--layout", "sichuan", "--calls", REAL, "--bundle")
+SCORED = ("python", "tests/bench/bench_subscribers.py", "--json", REAL)
 SEEDS = ("python", "tests/bench/bench_seeds.py", "--json", "--seeds")
 CLAIMS = (
     Claim(
