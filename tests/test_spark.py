@@ -216,7 +216,7 @@ def test_faults_are_one_line(call, world, run, tmp_path):
         (("--registers", tmp_path), "registers are not looked up on Spark"),
     ):
         code, _, err = call(*score, *more)
-        assert (code, says in err, err.count("\n")) == (1, True, 1)
+        assert (code, says in err, err.count("\n")) == (2, True, 1), says
     (tmp_path / "world.json").unlink()
     code, _, err = call(*score)
     assert (code, "nobody said where these rows are from" in err) == (1, True)

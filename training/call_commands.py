@@ -150,6 +150,10 @@ def score(
 
             if registers is not None:
                 console.fail("score: registers are not looked up on Spark; expected --engine table", code=2)
+            if out is not None and callees_key is None:
+                console.fail(
+                    "score: called people are written under a key that workers read; expected --callees-key", code=2
+                )
             result = on_spark.score(
                 bundle, calls, layout, trust=trust, policy=policy, out=out, callees=callees_key, threads=threads,
                 progress=tell,

@@ -214,7 +214,9 @@ def judged(told: Searched, parameters: Mapping[str, Any], settings: Settings) ->
             parameters=scaled,
         )  # fmt: skip
         trees += text.count("\nTree=")
-        raw[outside] = Booster(text).predict_raw(np.ascontiguousarray(check.X), threads=settings.threads or 2)
+        raw[outside] = Booster(text).predict_raw(
+            np.ascontiguousarray(check.X, dtype=np.float64), threads=settings.threads or 2
+        )
     p = np.clip(expit(raw), 1e-9, 1 - 1e-9)
     return {
         "log_loss": float(log_loss(side.y, p, sample_weight=side.weight, labels=[0, 1])),
