@@ -1,0 +1,32 @@
+"""Headline figures: what a band's own thresholds catch, and what the order of scores alone would."""
+
+import numpy as np
+from callsieve.features.records import NUMBER_CLASSES
+from callsieve.serving.card import Band
+from callsieve.training.certify import certificate
+from callsieve.training.evidence import Judged
+from callsieve.training.judge import Scored, headline_of
+
+MOBILE, FIXED = map(NUMBER_CLASSES.index, ("mobile", "fixed"))
+BENIGN, BAD = 1000, 4
+TARGET = 0.002  # two of the innocent calls
+
+
+def test_the_catch_in_hindsight_is_of_the_order_of_raw_scores_alone():
+    innocent = np.arange(BENIGN) / BENIGN  # the two highest: 0.998 and 0.999
+    raw = np.concatenate([innocent, [0.9975, 0.9985, 5.0, 5.0], [99.0]])
+    kind = np.full(len(raw), MOBILE)
+    kind[BENIGN + 3] = FIXED
+    nuisance = np.arange(len(raw)) >= BENIGN
+    rows = np.arange(len(raw)) < BENIGN + BAD  # the last call is not judged
+    every, nobody = np.ones(len(raw), dtype=bool), np.zeros(len(raw), dtype=bool)
+    told = Judged(every, nuisance, np.full(len(raw), "any"), "truth", np.full(len(raw), -1))
+    caller = np.arange(len(raw))
+    judged = Scored(raw, raw, kind, told, caller, caller, caller, rows, nobody, 0)
+    proof = certificate("certify", innocent, 2.0, TARGET)
+    band = Band("certified", 2.0, proof, {}, (), {"fixed": 7.0})
+    found = headline_of(judged, raw, band)
+    assert found["catch"]["call"]["rate"] == 1 / BAD  # the fixed line had to score 7
+    # Two innocent calls may be flagged, so all that scores above the third highest of them, 0.997, is.
+    assert found["in_hindsight"] == 1.0
+    assert headline_of(judged, np.where(raw == 0.9975, 0.5, raw), band)["in_hindsight"] == 3 / BAD
