@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from callsieve.training.world import simulate
+from callsieve.training.world import load_scenario, simulate
+from scipy.stats import binomtest
 
 from worlds import (
     CLEAN,
@@ -101,6 +102,21 @@ def test_only_who_spoofs_shows_another_number(town):
     spoofs = np.isin(words(town.truth, "slice"), ["spoofed_service", "spoofed_subscriber"])
     assert (shows_another <= spoofs).all(), "their friends' calls show their own"
     assert shows_another.sum() > 0.9 * spoofs.sum()
+
+
+def test_authentication_fails_by_call_mostly_where_a_number_is_forged(town):
+    """An innocent number whose signature was once refused is not refused for ever."""
+    calls, truth = town.calls, town.truth
+    once = ~truth["duplicate"].to_numpy()
+    forged = calls["network_caller"].is_valid().to_numpy() & once
+    failed = words(calls, "attestation") == "failed"
+    share = load_scenario().table("numbering")["attestation"]["forged"]["failed"]
+    assert binomtest(int((failed & forged).sum()), int(forged.sum()), share).pvalue > 1e-3
+    assert 0 < (failed & ~forged & once).sum() < 3e-4 * once.sum()
+    victims = np.isin(words(calls, "caller"), words(calls, "caller")[failed & ~forged])
+    assert failed[victims & ~forged].mean() < 0.5
+    signed = np.isin(words(calls, "attestation"), ["A", "B", "C"])
+    assert signed[forged].any(), "a signature is no proof"
 
 
 def test_a_relay_number_is_shared_by_good_and_bad(town):

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...features.records import ATTESTATIONS
 from .draws import lognormal, stream
+from .numbering import Directory, attestations
 from .plans import Plan
 from .scenario import Scenario, Spread
 from .timing import MINUTE, SECOND
@@ -19,6 +21,8 @@ from .timing import MINUTE, SECOND
 PART = 2_000_000
 """Calls of a part: what is written at once, so that memory stays bounded."""
 HOLES = ("place", "device", "ring", "released_by")
+FAILED = ATTESTATIONS.index("failed")
+SIGNED = [ATTESTATIONS.index(level) for level in ("A", "B", "C")]
 Streams = dict[str, np.random.Generator]
 
 
@@ -29,6 +33,7 @@ class Records:
     row: NDArray[np.int64]
     duplicate: NDArray[np.bool_]
     recorded: NDArray[np.int64]  # Unix ms; 0: at the end of the call
+    attestation: NDArray[np.int8]
     missing: dict[str, NDArray[np.bool_]]
 
 
@@ -39,10 +44,10 @@ def parts(plan: Plan) -> list[slice]:
 
 def streams(seed: int) -> Streams:
     """The generators from which all records of a world are drawn, part after part."""
-    return {name: stream(seed, f"records {name}") for name in ("late", "delay", "twice", *HOLES)}
+    return {name: stream(seed, f"records {name}") for name in ("late", "delay", "twice", "forged", "refused", *HOLES)}
 
 
-def written(scenario: Scenario, rng: Streams, plan: Plan) -> Records:
+def written(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> Records:
     """The records of the next part of a settled plan."""
     table = scenario.table("records")
     late = np.flatnonzero(rng["late"].random(len(plan)) < table["late_share"])
@@ -53,4 +58,22 @@ def written(scenario: Scenario, rng: Streams, plan: Plan) -> Records:
     missing = {name: rng[name].random(len(plan), dtype=np.float32) < table[f"{name}_missing_share"] for name in HOLES}
     row = np.repeat(np.arange(len(plan)), 1 + twice)
     duplicate = np.concatenate(([False], row[1:] == row[:-1])) if len(row) else np.zeros(0, dtype=bool)
-    return Records(row, duplicate, recorded[row], {name: holes[row] for name, holes in missing.items()})
+    return Records(
+        row,
+        duplicate,
+        recorded[row],
+        _attested(scenario, rng, plan, numbers)[row],
+        {name: holes[row] for name, holes in missing.items()},
+    )
+
+
+def _attested(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> NDArray[np.int8]:
+    """What the network learnt of each call's number: of a true one its own level, of a forged one a draw by call."""
+    forged = plan.via >= 0
+    share = scenario.table("records")["authentication_failed_share"]
+    refused = rng["refused"].random(len(plan), dtype=np.float32) < share
+    level: NDArray[np.int8] = numbers["attestation"][plan.caller]
+    level = np.where(refused & np.isin(level, SIGNED), FAILED, level).astype(np.int8)
+    weights = scenario.table("numbering")["attestation"]["forged"]
+    level[forged] = attestations(rng["forged"], weights, int(forged.sum()))
+    return level

@@ -51,7 +51,7 @@ def calls_table(
         "released_by": coded(np.where(missing["released_by"], UNKNOWN_RELEASE, plan.released), RELEASED_BY),
         "recorded": pa.array(records.recorded, TIMESTAMP, mask=records.recorded == 0),
         "network_caller": coded(plan.via, strings),
-        "attestation": coded(numbers["attestation"][seen], ATTESTATIONS),
+        "attestation": coded(records.attestation, ATTESTATIONS),
         "route": coded(np.where(abroad, ROAMING, numbers["route"][seen]), ROUTES),
         "trunk": coded(numbers["trunk"][seen], _names("trunk", numbers)),
         "operator": coded(numbers["operator"][seen], OPERATORS),

@@ -72,7 +72,7 @@ class Settled:
         drawn = streams(self.seed)
         for rows in parts(self.plan):
             some = self.plan.take(rows)
-            records = written(self.scenario, drawn, some)
+            records = written(self.scenario, drawn, some, self.directory)
             calls = tables.calls_table(some, records, rows.start, self.directory, self.strings, self.days)
             yield calls, tables.truth_table(some, records, rows.start, self.directory)
 
