@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from callsieve.serving.purposes import declare
 from callsieve.training.benchmark import EIGHT_MONTHS, MARCH, TABLES, alone, benchmark, flaws, over_splits, paired
 from scipy.stats import ttest_1samp
 from sklearn.metrics import roc_auc_score
@@ -24,6 +25,7 @@ def folder(tmp_path_factory):
         told | {"month_ids": 8 - rng.poisson(1 + 2 * label).clip(0, 7), "sms_rate": rng.random(600),
                 "calltype_rate": rng.normal(label), "phone2opposite_mean": rng.normal(label)}
     ).to_parquet(place / EIGHT_MONTHS)  # fmt: skip
+    declare(place, "sample of the test", "published", ["evaluation"], "2999-12-31")
     return place
 
 

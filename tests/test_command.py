@@ -149,6 +149,9 @@ def test_score_says_what_was_put_apart(told, run, tmp_path):
 def test_train_on_vectors(told, call, tmp_path):
     rows = [f"{i % 7},{i % 3},{int(i % 7 > 3)}" for i in range(300)]
     (tmp_path / "table.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
+    code, _, err = call("train", "--vectors", tmp_path / "table.csv")
+    assert code == 1 and "nobody said where these rows are from" in err
+    declare(tmp_path, "table of the test", "contract", ["training"], "2999-12-31")
     value = told("train", "--vectors", tmp_path / "table.csv", "--where", "b < 2")
     assert value["rows"]["all"] == 200
     assert {"auc", "macro_f1", "macro_recall", "g_mean"} <= set(value["test"])
@@ -183,7 +186,7 @@ def faults(world_folder, run, tmp_path):
         "empty data": (("train", "--data", empty, "--out", tmp_path / "u2"), "calls.parquet"),
         "reports without a column": (("train", "--data", partial, "--out", tmp_path / "u3"), "reports.parquet"),
         "no label policy": (("train", "--data", world_folder, "--label-policy", nowhere), str(nowhere)),
-        "no vectors": (("train", "--vectors", nowhere), "expected a Parquet or CSV table"),
+        "no vectors": (("train", "--vectors", nowhere), "not found"),
         "no calls": (("score", "--bundle", bundle, "--calls", nowhere, "--layout", "keyed"), "nowhere"),
         "no calls in a layout": (("score", "--bundle", bundle, "--calls", nowhere), str(nowhere)),
         "unknown layout": ((*score, "--layout", "martian"), "martian"),

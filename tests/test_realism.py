@@ -1,11 +1,13 @@
 """The comparison with real records: what is observed of a world, each distance, and the command."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from callsieve.serving.purposes import declare
 from callsieve.training import likeness, observed
 from callsieve.training.march import COLUMNS, OUT, march_columns
 from callsieve.training.realism import Realism, Statistic, realism, sim_to_real_auc
@@ -97,8 +99,12 @@ def test_without_the_real_data_it_says_so(tmp_path):
 
 @pytest.mark.skipif(not (DATA / "sichuan_march_calls.parquet").is_file(), reason="the real data are not here")
 def test_a_tiny_world_beside_the_real_data(tmp_path):
+    data = shutil.copytree(DATA, tmp_path / "data")
+    with pytest.raises(ValueError, match="nobody said where these rows are from"):
+        realism(small_world(), SHIPPED, data)
+    declare(data, "sample of the test", "published", ["statistics"], "2999-12-31")
     figures = likeness.compare(
-        DATA, size="tiny", seed=1, scenario=None, threads=1, out=tmp_path, progress=lambda _what, _part: None
+        data, size="tiny", seed=1, scenario=None, threads=1, out=tmp_path, progress=lambda _what, _part: None
     )
     assert 0.5 < figures["sim_to_real_auc"] < 1
     assert len(figures["statistics"]) >= 40

@@ -16,6 +16,7 @@ import pytest
 from callsieve.features.intake import Intake
 from callsieve.features.pseudonyms import Key
 from callsieve.features.records import Call
+from callsieve.serving.purposes import declare
 from callsieve.training.churn import churn
 from callsieve.training.evidence import read_reports
 from callsieve.training.ingest import ingest
@@ -108,6 +109,9 @@ def test_what_a_file_tells_was_not_known_before_it_came_out(tmp_path):
     assert ftc(tmp_path, GOOD, published=out).table["known_at"].tolist() == [out]
     earlier = pd.Timestamp("2021-07-01", tz="UTC")
     assert ftc(tmp_path, GOOD, published=earlier).table["known_at"][0] > earlier
+    with pytest.raises(ValueError, match="nobody said where these rows are from"):
+        ingest(tmp_path / "reports.csv", "ftc")
+    declare(tmp_path, "sample of the test", "published", ["statistics"], "2999-12-31")
     facts = ingest(
         written(tmp_path, f"{FTC_HEAD}\n{GOOD}\n"), "ftc", published="2021-07-08", out=tmp_path / "r.parquet"
     )
@@ -232,8 +236,10 @@ def test_the_official_file_whole(tmp_path):
 
 
 @pytest.mark.skipif(not COUNTS.exists(), reason="the FTC's counts are not here")
-def test_the_reach_of_a_list_is_what_was_published():
-    facts = ingest(COUNTS, "ftc-counts")
+def test_the_reach_of_a_list_is_what_was_published(tmp_path):
+    declare(tmp_path, "sample of the test", "published", ["statistics"], "2999-12-31")
+    (tmp_path / COUNTS.name).symlink_to(COUNTS.resolve())
+    facts = ingest(tmp_path / COUNTS.name, "ftc-counts")
     assert facts["rows"] == pq.read_metadata(COUNTS).num_rows
     assert not facts["quarantined"]
     published = {"7d_1": 0.129, "30d_1": 0.167, "90d_1": 0.192, "7d_3": 0.065, "30d_3": 0.092, "90d_3": 0.108}

@@ -98,7 +98,7 @@ def train(
     if vectors is not None:
         from .ready_made import read_table, train_ready_made
 
-        result = train_ready_made(read_table(vectors, label, where), seed=seed, threads=threads)
+        result = train_ready_made(read_table(vectors, label, where, purpose="training"), seed=seed, threads=threads)
         console.emit_json(result) if json else present.ready_made(result)
         return
     from .evidence import read_evidence

@@ -46,14 +46,14 @@ def benchmark(
         data: folder of the two files.
     Returns: for each table its figures, and the flaws of both. JSON-able.
     Raises:
-        ValueError: in one line, if a file is missing.
+        ValueError: in one line, if a file is missing, or the folder is not declared for evaluation.
     """
     tell = progress or (lambda _what, _part: None)
     told: dict[str, Any] = {"seeds": list(seeds), "tables": {}}
     for place, (name, where) in enumerate(TABLES.items()):
         if not (data / name).is_file():
             raise ValueError(f"{data}: expected the file {name}")
-        table = read_table(data / name, "label", where)
+        table = read_table(data / name, "label", where, purpose="evaluation")
         runs = []
         for nth, seed in enumerate(seeds):
             tell(f"{name} {nth + 1}/{len(seeds)}", (place + nth / len(seeds)) / len(TABLES))

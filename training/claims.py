@@ -16,6 +16,7 @@ Told = Mapping[str, Any]
 WORK = "{work}"  # in a command: a folder for what it writes
 DATA = "../shared/data"  # where data lie that are not the project's to give away
 REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"
+TABLE, COMPLAINTS = f"{DATA}/sichuan_eight_months.parquet", f"{DATA}/ftc_complaints_2020H2.parquet"
 WORLDS = ("413", "414", "415", "416", "417")
 
 
@@ -174,7 +175,8 @@ def percent(rate: float) -> str:
 
 
 MEASURED = ("seconds", "peak_gib")
-SCORED = ("python", "tests/bench/bench_subscribers.py", "--json", REAL)
+PUBLISHED = ("python", "tests/bench/bench_published.py")
+SCORED = (*PUBLISHED, "scoring", REAL, "score", "--json", "--layout", "sichuan", "--calls", "{}", "--bundle")
 SEEDS = ("python", "tests/bench/bench_seeds.py", "--json", "--seeds")
 CLAIMS = (
     Claim(
@@ -252,16 +254,16 @@ CLAIMS = (
     ),
     Claim(
         "published table",
-        ("callsieve", "train", "--json", "--seed", "1", "--vectors", f"{DATA}/sichuan_eight_months.parquet"),
+        (*PUBLISHED, "training", TABLE, "train", "--json", "--seed", "1", "--vectors", "{}"),
         (Statement("on the Sichuan table AUC {auc}, macro F1 {macro_f1}", ready_made, where=()),),
         of_code=lambda told: told["test"],
-        needs=f"{DATA}/sichuan_eight_months.parquet",
+        needs=TABLE,
     ),
     Claim(
         "reach of a list",
-        ("callsieve", "reports", f"{DATA}/ftc_complaints_2020H2.parquet", "--layout", "ftc-counts", "--json"),
+        (*PUBLISHED, "statistics", COMPLAINTS, "reports", "--json", "--layout", "ftc-counts", "{}"),
         (Statement("a list of 90 days reaches {90d_1} % of the next day's complaints", reach, where=()),),
         of_code=lambda told: told["churn"]["shares"],
-        needs=f"{DATA}/ftc_complaints_2020H2.parquet",
+        needs=COMPLAINTS,
     ),
 )  # fmt: skip

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..features.readers import write_table
+from ..serving.purposes import allowed
 from .churn import churn, weekdays
 from .console import show_table
 from .reported import milliseconds
@@ -32,12 +33,15 @@ def ingest(
 ) -> dict[str, Any]:
     """Read a file of reports in a layout of `reportfiles.toml`, and write it with the columns of `evidence.REPORTS`.
 
+    Its folder must be declared for statistics (`purposes.py`).
+
     Args:
         published: the day on which the file came out (2021-07-08), in the layout's zone.
     Returns: rows, what became of them, and `churn`: JSON-able, without a number.
     Raises:
-        ValueError: in one line, if the file, the layout or the day is none.
+        ValueError: in one line, if the file, the layout or the day is none, or it is not for statistics.
     """
+    allowed(path, "statistics")
     when = None if published is None else _day(published).tz_localize(zone_of(layout)).tz_convert("UTC")
     read = read_report_file(path, layout, key_or_new(key), published=when, quarantine=quarantine, strict=strict)
     if out is not None:

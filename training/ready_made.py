@@ -16,6 +16,7 @@ from sklearn.metrics import average_precision_score, f1_score, recall_score, roc
 from sklearn.model_selection import train_test_split
 
 from ..serving.booster import Booster
+from ..serving.purposes import allowed
 from .fit import Part, fit
 
 if TYPE_CHECKING:
@@ -44,15 +45,16 @@ class Table:
     left_out: tuple[str, ...]
 
 
-def read_table(path: Path, label: str, where: str | None = None) -> Table:
-    """Read Parquet or CSV.
+def read_table(path: Path, label: str, where: str | None = None, *, purpose: str) -> Table:
+    """Read Parquet or CSV from a folder that is declared for a purpose (`purposes.py`).
 
     Args:
         label: column of 0 and 1.
         where: a pandas query that keeps some rows, such as "voc_cnt >= 5".
     Raises:
-        ValueError: in one line, if the file, the label or the query does not fit.
+        ValueError: in one line, if the file, its purposes, the label or the query does not fit.
     """
+    allowed(path, purpose)
     try:
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:

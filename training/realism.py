@@ -18,6 +18,7 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from ..serving.booster import Booster
+from ..serving.purposes import allowed
 from . import observed
 from .fit import Part, fit
 from .march import COLUMNS, march_columns
@@ -102,11 +103,12 @@ def realism(world: World, scenario: Scenario, data: Path, *, seed: int = 0, thre
     """Compare a world whose numbers are not keyed, and its scenario's complaints, with the real data in a folder.
 
     Raises:
-        ValueError: if a file is missing there.
+        ValueError: if a file is missing there, or the folder is not declared for statistics (`purposes.py`).
     """
     missing = [name for name in (MARCH, RAW, COMPLAINTS, STUDENTS) if not (data / name).is_file()]
     if missing:
         raise ValueError(f"{data}: expected the real data, without {', '.join(missing)}")
+    allowed(data, "statistics")
     seen = observed.observe(world)
     rows = pd.read_parquet(data / MARCH).query(f"voc_cnt >= {LEAST_CALLS}")
     month = march_columns(observed.month_records(seen))
