@@ -8,6 +8,7 @@ import pytest
 from callsieve.serving.card import Band, Golden, from_json, to_json
 from callsieve.training import certify
 from callsieve.training.certify import (
+    bound_by_caller,
     caller_bootstrap,
     certificate,
     choose_threshold,
@@ -251,12 +252,34 @@ def test_where_resampling_says_nothing_callers_are_the_trials():
     assert caller_bootstrap(np.arange(30) < 9, np.zeros(30), seed=0) == (0.0, 1.0)
 
 
+def test_with_a_call_a_caller_callers_are_calls():
+    hits = np.arange(30_000) < 2
+    assert bound_by_caller(hits, np.arange(30_000)) == pytest.approx(upper_bound(2, 30_000))
+    assert bound_by_caller(hits, np.zeros(30_000)) > 0.9, "one caller proves next to nothing"
+    assert bound_by_caller(np.ones(9, dtype=bool), np.arange(9)) == bound_by_caller(hits[:0], hits[:0]) == 1.0
+
+
+def test_the_bound_by_caller_covers_callers_nobody_saw():
+    """Callers of very different size, each flagged throughout or not at all: the exact bound over calls fails there."""
+    rng, rate = np.random.default_rng(6), 0.02
+    covered = {"calls": 0, "callers": 0}
+    for _ in range(300):
+        sizes = np.ceil(rng.lognormal(2, 1, 400)).astype(int)
+        callers = np.repeat(np.arange(400), sizes)
+        hits = (rng.random(400) < rate)[callers]
+        covered["calls"] += upper_bound(int(hits.sum()), len(hits)) >= rate
+        covered["callers"] += bound_by_caller(hits, callers) >= rate
+    assert covered["callers"] >= 0.93 * 300 > 0.85 * 300 > covered["calls"]
+
+
 def test_intervals_of_nothing_are_refused():
     with pytest.raises(ValueError, match="at least one caller"):
         ratio_interval(np.array([]), np.array([]), seed=0)
     for hits, callers in (([True], [1, 2]), ([True, False], [1])):
         with pytest.raises(ValueError, match="one entry per hit"):
             caller_bootstrap(np.array(hits), np.array(callers), seed=0)
+        with pytest.raises(ValueError, match="one entry per hit"):
+            bound_by_caller(np.array(hits), np.array(callers))
     with pytest.raises(ValueError, match="confidence"):
         caller_bootstrap(np.array([True]), np.array([1]), seed=0, confidence=1.0)
 

@@ -110,6 +110,32 @@ def caller_bootstrap(
     return ratio_interval(top, np.bincount(caller), seed=seed, rounds=rounds, confidence=confidence)
 
 
+def bound_by_caller(hits: Array, callers: Array, *, confidence: float = 0.95) -> float:
+    """Upper bound of the rate of `hits` if the calls of one caller are all alike, so that callers are what is drawn.
+
+    That of `upper_bound`, of as many calls as Kish (1965) counts effective, (sum of n)^2 / sum of n^2 with n calls of
+    each caller, of which the same share is hit (Korn and Graubard 1998). It is the worst case: no bound over calls
+    holds for callers that nobody saw.
+
+    Args:
+        hits: bool, shape (n,).
+        callers: code of each call's caller, shape (n,).
+
+    >>> hits = np.zeros(1000, dtype=bool)
+    >>> round(bound_by_caller(hits, np.arange(1000)), 4), round(bound_by_caller(hits, np.arange(1000) % 10), 4)
+    (0.003, 0.2589)
+    """
+    if len(hits) != len(callers):
+        raise ValueError(f"callers must have one entry per hit, got {len(callers)} for {len(hits)}")
+    _between("confidence", confidence)
+    if not len(hits) or np.all(hits):
+        return 1.0
+    sizes = np.unique(callers, return_counts=True)[1].astype(np.float64)
+    effective = float(sizes.sum() ** 2 / (sizes**2).sum())
+    hit = effective * float(np.mean(hits))
+    return float(betaincinv(hit + 1, effective - hit, confidence))
+
+
 def ratio_interval(
     top: Array, bottom: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = 0.95
 ) -> tuple[float, float]:

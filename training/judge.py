@@ -20,7 +20,7 @@ from .attackers import attack_figures
 from .bands import bands_of, spoken_of
 from .baselines import baseline_scores
 from .buckets import buckets, reliability_by
-from .certify import caller_bootstrap, certificate
+from .certify import bound_by_caller, caller_bootstrap, certificate
 from .evaluate import (
     at_target,
     calibration_table,
@@ -217,6 +217,7 @@ def headline_of(s: Scored, raw: Array, band: Band) -> dict[str, Any]:
         "bootstrap": list(caller_bootstrap(held[benign] >= band.threshold, s.caller[benign], seed=s.seed))
         if benign.any()
         else [0.0, 1.0],
+        "bound_by_caller": bound_by_caller(held[benign] >= band.threshold, s.caller[benign]),
         "catch": catch_of(s, held, band.threshold, s.rows),
         "detection": detection_figures(s, held, band.threshold),
         "in_hindsight": in_hindsight(s, raw, band.certificate.target),
