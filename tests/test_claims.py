@@ -39,7 +39,7 @@ WORD = re.compile(
 )
 HELD = {
     r"mean of five|one fifth": lambda: fit.MEMBERS == 5,
-    r"of five others": lambda: len(WORLDS) == 5,
+    r"five others|of the five": lambda: len(WORLDS) == 5,
     r"six histories": lambda: len({*ROLES, "call"}) == 6,
     r"ten features": lambda: len(LITE) == 10,
     r"five\s+or more": lambda: read_case_rules().crowd == 5,

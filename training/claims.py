@@ -17,7 +17,7 @@ WORK = "{work}"  # in a command: a folder for what it writes
 DATA = "../shared/data"  # where data lie that are not the project's to give away
 REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"
 TABLE, COMPLAINTS = f"{DATA}/sichuan_eight_months.parquet", f"{DATA}/ftc_complaints_2020H2.parquet"
-WORLDS = ("413", "414", "415", "416", "417")
+WORLDS = ("421", "422", "423", "424", "425")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +100,28 @@ def worlds(told: Told) -> dict[str, str]:
     logistic = sorted(line["logistic regression"] for line in lines)
     return {
         "certified": str(told["middle"]["certified"]),
-        "rates": " and ".join(filter(None, (", ".join(rates[:-1]), rates[-1]))),
+        "rates": listed(rates),
         "least": percent(min(line["catch"] for line in lines)),
         "most": percent(max(line["catch"] for line in lines)),
         "middle": percent(statistics.median(line["catch"] for line in lines)),
         "logistic_least": percent(logistic[0]),
         "logistic_most": percent(logistic[-1]),
         "logistic_middle": percent(statistics.median(logistic)),
+        "away_false": listed([f"{rate:.1f}" for rate in told["middle"]["elsewhere_false_per_10000"]]),
+        "away_mean": f"{statistics.fmean(told['middle']['elsewhere_false_per_10000']):.1f}",
+        "away_catch": percent(statistics.median(told["middle"]["elsewhere_catch"])),
         "hindsight": percent(statistics.median(line["in_hindsight"]["model"] for line in lines)),
         "hindsight_logistic": percent(statistics.median(line["in_hindsight"]["logistic regression"] for line in lines)),
     }
+
+
+def listed(words: list[str]) -> str:
+    """Words as people list them.
+
+    >>> listed(["1", "2", "3"]), listed(["1"])
+    ('1, 2 and 3', '1')
+    """
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def town(told: Told) -> dict[str, str]:
@@ -201,10 +213,9 @@ CLAIMS = (
         ("callsieve", "demo", "--json", "--out", f"{WORK}/demo"),
         (
             Statement("of seed 1, {millions} million calls", demo),
-            Statement("with {false} of {benign} innocent calls flagged", demo, "at most {bound} in 10,000 (95 %)"),
-            Statement("{rate} % of the {nuisance} nuisance calls caught", demo, "{low}-{high} %"),
-            Statement("({low}-{high} %)", demo),
-            Statement("caught {logistic} % in the first world", demo),
+            Statement("{false} of {benign} of seed 1, certified", demo, "at most {bound} in 10,000 (95 %)"),
+            Statement("{rate} % of its {nuisance} ({low}-{high} %)", demo, "{low}-{high} %"),
+            Statement("{logistic} % of those", demo),
         ),
         quick=("callsieve", "demo", "--json", "--size", "tiny", "--seed", "11", "--out", f"{WORK}/tiny"),
         of_code=trained,
@@ -226,27 +237,25 @@ CLAIMS = (
         "worlds",
         (*SEEDS, *WORLDS),
         (
+            Statement("{certified} of these certified", worlds),
+            Statement("{rates} %, the middle being {middle} %", worlds, "{least}-{most} %"),
+            Statement("{logistic_least}-{logistic_most} %, in the middle {logistic_middle} %", worlds),
+            Statement("{away_false} in 10,000, in the mean {away_mean}", worlds),
+            Statement("{away_catch} % elsewhere", worlds),
             Statement(
-                "{certified} were certified and {rates} % caught, the middle being {middle} %",
-                worlds,
-                "{least}-{most} %",
-            ),
-            Statement(
-                "{logistic_least}-{logistic_most} % in the others, the middle being {logistic_middle} %", worlds
-            ),
-            Statement(
-                "callsieve catches {hindsight} % in the middle of these worlds, the regression {hindsight_logistic} %",
+                "callsieve catches {hindsight} % in the middle of the five, the regression {hindsight_logistic} %",
                 worlds,
             ),
         ),
-        quick=(*SEEDS, "11", "--size", "tiny"),
+        quick=(*SEEDS, "11", "12", "--size", "tiny"),
         of_code=judged,
     ),
     Claim(
         "town",
-        (*SEEDS, "418", "--size", "town"),
+        (*SEEDS, "426", "--size", "town"),
         (
-            Statement("{false} of {benign} innocent calls were flagged and {rate} % caught", town, "{low}-{high} %"),
+            Statement("{false} of {benign} of the larger, certified", town),
+            Statement("{rate} % there ({low}-{high} %)", town, "{low}-{high} %"),
             Statement("trained and judged in {seconds} s and {gib} GiB", town),
         ),
         quick=(*SEEDS, "11", "--size", "tiny"),

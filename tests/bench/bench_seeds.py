@@ -3,7 +3,8 @@
 python tests/bench/bench_seeds.py --seeds 401 402 403 [--size small] [--threads 2] [--json]
 
 A world of another seed has other people, campaigns and look-alikes. Each is simulated, trained on and judged in a
-process of its own; nothing is chosen by these figures.
+process of its own; nothing is chosen by these figures. Then each model is held, as it is, to the judged calls of the
+other worlds: what its certificate is worth on callers that nobody saw.
 """
 
 from __future__ import annotations
@@ -14,17 +15,23 @@ import multiprocessing
 import resource
 import secrets
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from callsieve.features.pseudonyms import Key
+from callsieve.serving.booster import Booster
+from callsieve.serving.card import Band
 from callsieve.training.allocators import give_back
+from callsieve.training.bands import spoken_of
 from callsieve.training.canaries import check
 from callsieve.training.demo import of_world, simulated
 from callsieve.training.evidence import Evidence
 from callsieve.training.judge import judge
-from callsieve.training.train import Settings, train
+from callsieve.training.scope import rows_of
+from callsieve.training.train import Settings, Trained, places, train
 
 GIB = 1 << 20  # of the kibibytes that the system counts in
 
@@ -37,30 +44,40 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    lines = []
-    for seed in given.seeds:
-        # Memory is told by process: the peak of one must not be that of the one before it.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            lines.append(pool.apply(figures_of, (given.size, seed, given.threads)))
-        print(shown(lines[-1]), file=sys.stderr if given.json else sys.stdout, flush=True)
+    lines, bands = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        kept = {seed: Path(folder) / str(seed) for seed in given.seeds}
+        for seed, place in kept.items():
+            # Memory is told by process: the peak of one must not be that of the one before it.
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                line, bands[seed] = pool.apply(figures_of, (given.size, seed, given.threads, place))
+            lines.append(line)
+            print(shown(lines[-1]), file=sys.stderr if given.json else sys.stdout, flush=True)
+        for line in lines:
+            others = [place for seed, place in kept.items() if seed != line["seed"]]
+            line["elsewhere"] = elsewhere(kept[line["seed"]], bands[line["seed"]], others) if others else None
+    away = [line["elsewhere"] for line in lines if line["elsewhere"]]
     middle = {
         "certified": sum(line["certified"] for line in lines),
         "worlds": len(lines),
         "catch_median": float(np.median([line["catch"] for line in lines])),
         "catch_median_of_logistic_regression": float(np.median([line["logistic regression"] for line in lines])),
+        "elsewhere_false_per_10000": [round(1e4 * one["false_rate"], 2) for one in away],
+        "elsewhere_catch": [round(one["catch"], 3) for one in away],
     }
     print(json.dumps({"size": given.size, "lines": lines, "middle": middle}) if given.json else middle)
 
 
-def figures_of(size: str, seed: int, threads: int) -> dict[str, Any]:
-    """The figures of one world."""
+def figures_of(size: str, seed: int, threads: int, place: Path) -> tuple[dict[str, Any], Band]:
+    """The figures of one world and its certified band; its model and judged calls are kept in a folder."""
     began = time.monotonic()
     trained = train(told_of(size, seed), Settings(seed=seed, threads=threads))
     check(trained)
+    keep(trained, place)
     give_back()
     figures = judge(trained)
     head = figures["headline"]["model"]
-    return {
+    line = {
         "seed": seed,
         "certified": head["certified"],
         "false_calls": head["false_calls"],
@@ -81,6 +98,34 @@ def figures_of(size: str, seed: int, threads: int) -> dict[str, Any]:
         "rule_certified": figures["headline"]["rule"]["certified"],
         "seconds": round(time.monotonic() - began),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB, 1),
+    }
+    return line, trained.card.thresholds[0]
+
+
+def keep(trained: Trained, place: Path) -> None:
+    """Write down the model and the calls that it is judged on."""
+    rows = np.flatnonzero(rows_of("certify", trained.plan.certify, trained.fold, trained.start) & trained.judged.known)
+    place.mkdir()
+    (place / "model.txt").write_text(trained.models["model"])
+    np.save(place / "vectors.npy", trained.feed.at(rows)[:, places(trained.settings.features)])
+    np.savez(place / "calls.npz", nuisance=trained.judged.nuisance[rows], kind=trained.kind[rows])
+
+
+def elsewhere(place: Path, band: Band, others: list[Path]) -> dict[str, Any]:
+    """What the certified band of one world's model does to the judged calls of the others."""
+    booster = Booster((place / "model.txt").read_text())
+    flagged, guilty = [], []
+    for other in others:
+        calls = np.load(other / "calls.npz")
+        raw = booster.predict_raw(np.load(other / "vectors.npy"), threads=1)
+        flagged.append(spoken_of(raw, calls["kind"], band) >= band.threshold)
+        guilty.append(calls["nuisance"])
+    hit, bad = np.concatenate(flagged), np.concatenate(guilty)
+    return {
+        "benign_calls": int((~bad).sum()),
+        "false_calls": int((hit & ~bad).sum()),
+        "false_rate": float(hit[~bad].mean()),
+        "catch": float(hit[bad].mean()),
     }
 
 
