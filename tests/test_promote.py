@@ -86,6 +86,12 @@ def test_a_gate_that_fails_stops_it(place, tmp_path, metric, value, told):
     assert "promotion" not in {entry.kind for entry in read(place.log)}
 
 
+def test_a_figure_beyond_all_calls_is_told_with_its_floor(place, tmp_path):
+    metrics = {name: found for name, found in recorded.GOOD.items() if name != "model_detection_median"}
+    run = recorded.record(place, tmp_path / "one", metrics=metrics | {"model_detection_median_floor": 25.0})
+    assert candidate(place, run["run"]).failed == ["model_detection_median must be at most 10, got more than 25"]
+
+
 def test_a_slice_that_must_be_certified_is_a_gate(place, tmp_path):
     said = recorded.gates(**{"certified = []": 'certified = ["courier"]'})
     run = recorded.record(place, tmp_path / "one", judged_by=said)

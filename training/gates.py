@@ -27,7 +27,10 @@ class Gate:
     at_least: float | None
 
     def told(self, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """The gate, the value it met, and whether it passed; what was not measured does not pass."""
+        """The gate, the value it met, and whether it passed; what was not measured does not pass.
+
+        Where a value lies beyond all calls, `floor` is what they prove of it.
+        """
         value = metrics.get(self.metric)
         passed = (
             value is not None
@@ -40,6 +43,7 @@ class Gate:
             "means": self.means,
             **{name: bound for name, bound in bounds.items() if bound is not None},
             "value": value,
+            "floor": metrics.get(f"{self.metric}_floor"),
             "passed": passed,
         }
 

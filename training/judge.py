@@ -352,6 +352,8 @@ def metrics(figures: Mapping[str, Any]) -> dict[str, float]:
                 f"{who}_catch_by_{weight}_high": rate["high"],
             }
         detection = told["detection"]
-        found |= {f"{who}_detection_{k}": float(detection[k]) for k in ("median", "p90") if detection[k] is not None}
+        for word in ("median", "p90"):  # what is not reached has a floor alone
+            name = word if detection[word] is not None else f"{word}_floor"
+            found[f"{who}_detection_{name}"] = detection[name]
         found[f"{who}_lifetime_calls_stopped"] = detection["stopped_share"]
     return {name: value for name, value in found.items() if value is not None}

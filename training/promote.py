@@ -226,5 +226,6 @@ def condition(gate: Mapping[str, Any]) -> str:
     bounds = " and ".join(
         f"{words} {gate[name]:g}" for name, words in (("at_most", "at most"), ("at_least", "at least")) if name in gate
     )
-    value = "not measured" if gate["value"] is None else f"{gate['value']:g}"
-    return f"must be {bounds}, got {value}"
+    value, floor = gate["value"], gate.get("floor")
+    got = f"{value:g}" if value is not None else "not measured" if floor is None else f"more than {floor:g}"
+    return f"must be {bounds}, got {got}"
