@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..serving.caselog import CASES
 from ..serving.events import CALLS, REPORTS
 from ..serving.files import write_whole
 from ..serving.forgetting import ask, done, requests
-from ..serving.journal import Found, lines_of, numbers, path
+from ..serving.journal import Found, lines_of, numbers, path, sealed
 from ..serving.snapshots import let_go, own, snapshot, snapshots
 from .auditlog import append
 from .keeping import calls_fingerprint
@@ -174,7 +173,7 @@ def _turned(keys: Rekeying, table: pa.Table) -> pa.Table:
 def _rewrite_lines(where: Path, keys: Rekeying) -> int:
     with where.open("rb") as file:
         turned = [keys.line(line) for line in lines_of(file, Found())]
-    write_whole(where, b"".join(b"%b %08x\n" % (line, zlib.crc32(line)) for line in turned), 0o600)
+    write_whole(where, b"".join(map(sealed, turned)), 0o600)
     return len(turned)
 
 
