@@ -14,10 +14,9 @@ called people are erased from every copy of such a file, and histories go on.
 
 from __future__ import annotations
 
-from binascii import hexlify, unhexlify
 from collections.abc import Iterable
 
-from .pseudonyms import TO_HEX, TO_LETTERS, Key, cipher, is_token
+from .pseudonyms import Key, bytes_of, cipher, is_token, letters_of
 
 ONCE = "once"
 """Epoch of keys that are made for one run and written nowhere: what they key is linked to nobody, ever."""
@@ -52,6 +51,5 @@ class Callees:
         given = list(tokens)
         if not all(map(is_token, given)):
             raise ValueError("called numbers: expected keyed tokens")
-        data = unhexlify("".join(token.rpartition(".")[2] for token in given).encode().translate(TO_HEX))
-        letters = hexlify(self.hide(data)).translate(TO_LETTERS).decode()
+        letters = letters_of(self.hide(bytes_of("".join(token.rpartition(".")[2] for token in given))))
         return [f"{self.epoch}.{letters[32 * n : 32 * n + 32]}" for n in range(len(given))]

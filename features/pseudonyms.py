@@ -29,7 +29,7 @@ import base64
 import os
 import re
 import secrets
-from binascii import hexlify
+from binascii import hexlify, unhexlify
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -46,10 +46,10 @@ ENVIRONMENT = "CALLSIEVE_KEY"
 _SECRET_BYTES = 32
 _COVER_BYTES = 32
 _TOKEN_BYTES = 16
-TO_LETTERS = bytes.maketrans(b"0123456789abcdef", b"abcdefghijklmnop")
-TO_HEX = bytes.maketrans(b"abcdefghijklmnop", b"0123456789abcdef")
+_TO_LETTERS = bytes.maketrans(b"0123456789abcdef", b"abcdefghijklmnop")
+_TO_HEX = bytes.maketrans(b"abcdefghijklmnop", b"0123456789abcdef")
 _EPOCH = re.compile(r"(?!.*[0-9]{7})[A-Za-z0-9_-]{1,16}")
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,16}\.[a-p]{32}")
+TOKEN = re.compile(r"[A-Za-z0-9_-]{1,16}\.[a-p]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Key:
         inner, outer = states[0].copy(), states[1].copy()
         inner.update(text.encode("utf-8", "surrogatepass"))
         outer.update(inner.digest())
-        return f"{self.epoch}.{hexlify(self._encipher(outer.digest()[:_TOKEN_BYTES])).translate(TO_LETTERS).decode()}"
+        return f"{self.epoch}.{letters_of(self._encipher(outer.digest()[:_TOKEN_BYTES]))}"
 
     def tokens(self, use: Use, texts: Iterable[str]) -> list[str]:
         """The tokens of many texts."""
@@ -202,6 +202,16 @@ def key_from_environment() -> Key:
     return _key(text.encode("utf-8", "replace"), ENVIRONMENT)
 
 
+def letters_of(data: bytes) -> str:
+    """Bytes as the letters a-p, two each: no run of digits is a number."""
+    return hexlify(data).translate(_TO_LETTERS).decode()
+
+
+def bytes_of(letters: str) -> bytes:
+    """The bytes of letters. Raises ValueError: if there are others than a-p, or half a byte."""
+    return unhexlify(letters.encode().translate(_TO_HEX))
+
+
 def is_token(text: str) -> bool:
     """Whether a text is a token of any key.
 
@@ -209,7 +219,7 @@ def is_token(text: str) -> bool:
     (True, False)
     """
     # Nearly all texts are numbers, shorter than any token: the length spares them the expression.
-    return len(text) > 2 * _TOKEN_BYTES + 1 and _TOKEN.fullmatch(text) is not None
+    return len(text) > 2 * _TOKEN_BYTES + 1 and TOKEN.fullmatch(text) is not None
 
 
 def _key(text: bytes, where: str) -> Key:

@@ -8,14 +8,13 @@ that layer is taken off first, and put on last, with another key.
 from __future__ import annotations
 
 import re
-from binascii import hexlify, unhexlify
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from . import snapshot
 from .callees import Callees
-from .pseudonyms import TO_HEX, TO_LETTERS, Key, cipher
+from .pseudonyms import Key, bytes_of, cipher, letters_of
 
 
 class _Turn:
@@ -29,17 +28,16 @@ class _Turn:
     def tokens(self, texts: list[str]) -> list[str]:
         found = list(texts)
         places = [place for place, text in enumerate(found) if self._text.fullmatch(text)]
-        letters = "".join(found[place].rpartition(".")[2] for place in places).encode()
-        turned = self._turned(letters).decode()
+        turned = self._turned("".join(found[place].rpartition(".")[2] for place in places))
         for n, place in enumerate(places):
             found[place] = f"{self.new}.{turned[32 * n : 32 * n + 32]}"
         return found
 
     def line(self, line: bytes) -> bytes:
-        return self._bytes.sub(lambda found: self.new.encode() + b"." + self._turned(found[1]), line)
+        return self._bytes.sub(lambda found: f"{self.new}.{self._turned(found[1].decode())}".encode(), line)
 
-    def _turned(self, letters: bytes) -> bytes:
-        return hexlify(self._turn(unhexlify(letters.translate(TO_HEX)))).translate(TO_LETTERS)
+    def _turned(self, letters: str) -> str:
+        return letters_of(self._turn(bytes_of(letters)))
 
 
 class Rekeying:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .catalogue import NAMES, catalogue_hash, chosen
 from .keyed import BATCH_ROWS, KEYED_OPTIONAL, KEYED_TOKENS, checked_column
 from .program import KINDS
+from .pseudonyms import TOKEN
 from .records import KEYED_COLUMNS
 from .shuffle import whole
 from .stages import Plan, gather, settle, split, tell, told_by
@@ -36,7 +37,7 @@ Task = Callable[[], None]
 
 # How much work a call is in each stage; the others count 1.
 COSTS = {"reading": 2, "writing": 6}
-KEYED = r"^[A-Za-z0-9_-]{1,16}\.[a-p]{32}$"  # as `pseudonyms.is_token`, for a whole column at once
+KEYED = f"^{TOKEN.pattern}$"  # as `pseudonyms.is_token`, for a whole column at once
 NEEDED = tuple(name for name in KEYED_COLUMNS if name not in ("operator", "place"))
 # Bytes of memory: of a call in a shard, of each of its values, of a call in a chunk that is read, of the program.
 CALL_BYTES, VALUE_BYTES, CHUNK_BYTES, BASE_BYTES = 600, 16, 1500, GIB // 2

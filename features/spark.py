@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from .buckets import BUCKETS, KEYS, MOST_BUCKETS, Found, Parcels, assembled, computed, settled, told
 from .catalogue import NAMES, chosen
 from .keyed import KEYED_CATEGORIES, KEYED_OPTIONAL, KEYED_TOKENS
-from .pseudonyms import _TOKEN
+from .pseudonyms import TOKEN
 from .records import KEYED_COLUMNS
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def read_keyed(spark: SparkSession, path: str) -> DataFrame:
         column = frame[name]
         if name in KEYED_TOKENS:
             refused = F.raise_error(f"column '{name}' holds another text, expected keyed tokens only")
-            column = F.when(column.isNull() | column.rlike(f"^{_TOKEN.pattern}\\z"), column).otherwise(refused)
+            column = F.when(column.isNull() | column.rlike(f"^{TOKEN.pattern}\\z"), column).otherwise(refused)
         if name not in KEYED_OPTIONAL:
             column = F.coalesce(column, F.raise_error(f"column '{name}' has nulls, expected none"))
         columns.append(column.alias(name))

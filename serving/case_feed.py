@@ -15,8 +15,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..features.pseudonyms import bytes_of
 from .case_tables import cases, followed
-from .caselog import Evidence, Position, bytes_of, drop, follow
+from .caselog import Evidence, Position, drop, follow
 from .cases import CaseStore
 from .files import write_whole
 from .unlisted import FILE, generation_of, write_unlisted

@@ -10,23 +10,19 @@ from __future__ import annotations
 import json
 import math
 import struct
-import zlib
-from binascii import hexlify, unhexlify
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from ..features.pseudonyms import bytes_of, letters_of
 from ..features.records import KeyedCall
-from .journal import LONGEST, numbers, path
+from .journal import LONGEST, numbers, opened, path
 from .scorer import Scorer, Verdict
+from .strictjson import finite
 
 CASES = "cases"
 """Name of the files that hold the lines."""
-
-_TO_LETTERS = bytes.maketrans(b"0123456789abcdef", b"abcdefghijklmnop")
-_TO_HEX = bytes.maketrans(b"abcdefghijklmnop", b"0123456789abcdef")
-_CRC = 9  # a space and eight digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +105,6 @@ def floats(text: str) -> list[float]:
     return list(struct.unpack(f"<{len(data) // 8}d", data))
 
 
-def letters_of(data: bytes) -> str:
-    """Bytes as letters, two each."""
-    return hexlify(data).translate(_TO_LETTERS).decode()
-
-
-def bytes_of(text: str) -> bytes:
-    """The bytes of letters. Raises ValueError: if there are others than a-p."""
-    return unhexlify(text.encode().translate(_TO_HEX))
-
-
 def evidence_to_line(found: Evidence) -> bytes:
     """One line of JSON; what is not a number is null."""
     plain = {name: getattr(found, name) for name in Evidence.__slots__}
@@ -148,10 +134,10 @@ def follow(folder: Path, after: Position, most: int) -> tuple[list[Evidence], Po
             file.seek(offset)
             while len(found) < most and (piece := file.readline(LONGEST)).endswith(b"\n"):
                 offset = file.tell()
-                line = piece[: -_CRC - 1]
-                told = evidence_from_line(line) if piece[-_CRC - 1 :] == b" %08x\n" % zlib.crc32(line) else None
-                if told is not None:
-                    found.append(told)
+                line = opened(piece)
+                one = None if line is None else evidence_from_line(line)
+                if one is not None:
+                    found.append(one)
         after = Position(number, offset)
         if len(found) >= most or place == len(there) - 1:
             break
@@ -167,12 +153,3 @@ def drop(folder: Path, before: Position) -> None:
 
 def _plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
-def finite(value: Any) -> Any:
-    """A plain value, the same with null for what JSON has no number for."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: finite(item) for name, item in value.items()}
-    return [finite(item) for item in value] if isinstance(value, list | tuple) else value

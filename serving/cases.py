@@ -27,11 +27,12 @@ try:
 except ImportError as error:
     raise ImportError("the store of cases needs SQLAlchemy: pip install 'callsieve[cases]'") from error
 
+from ..features.pseudonyms import letters_of
 from . import case_queue
 from .appeals import Waiting, needed
 from .case_rules import DAY, CaseRules, read_case_rules
 from .case_tables import FORMAT, OPEN, OUTCOMES, OVERTURNED, UPHELD, appeals, cases, metadata, store, unlistings, voices
-from .caselog import Evidence, letters_of
+from .caselog import Evidence
 
 WORDS, WHY = 500, 1000  # characters
 DatabaseError = SQLAlchemyError

@@ -24,7 +24,7 @@ from typing import BinaryIO
 EVERY, SYNC = 0.25, 1.0  # seconds between two writes, and at least between two fsyncs
 MOST, AT_ONCE = 100_000, 1_000  # lines that wait for a disk, and lines of one write
 LONGEST = 1 << 14  # bytes of a line: what is longer was never one of ours
-_CRC = 9  # a space and eight digits
+_CRC = 10  # a space, eight digits, the line end
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Journal:
     def add(self, line: bytes) -> None:
         """Hand over a line (without its end); it is on disk within moments. Never raises, never waits for the disk."""
         if len(self._waiting) < MOST:
-            self._waiting.append(b"%b %08x\n" % (line, zlib.crc32(line)))
+            self._waiting.append(sealed(line))
         else:
             self.lost += 1
 
@@ -198,12 +198,23 @@ def lines_of(file: BinaryIO, found: Found) -> Iterator[bytes]:
         if not piece.endswith(b"\n"):
             found.torn += len(piece)
             continue
-        line = piece[: -_CRC - 1]
-        if piece[-_CRC - 1 :] == b" %08x\n" % zlib.crc32(line):
+        line = opened(piece)
+        if line is None:
+            found.damaged += 1
+        else:
             found.lines += 1
             yield line
-        else:
-            found.damaged += 1
+
+
+def sealed(line: bytes) -> bytes:
+    """A line as it stands in a file: its CRC-32 and its end with it."""
+    return b"%b %08x\n" % (line, zlib.crc32(line))
+
+
+def opened(piece: bytes) -> bytes | None:
+    """The line of what stands in a file up to a line end; None if it is damaged."""
+    line = piece[:-_CRC]
+    return line if piece[-_CRC:] == b" %08x\n" % zlib.crc32(line) else None
 
 
 def _cut(where: Path) -> None:

@@ -14,11 +14,10 @@ try:
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
-from ..features.catalogue import FEATURES
+from ..features.catalogue import BY_NAME
 from .live import BOUNDS, Live
 from .swap import Swap
 
-_BY_NAME = {feature.name: feature for feature in FEATURES}
 _TOP = 8
 
 
@@ -126,7 +125,7 @@ def status(live: Live | None, judge: Swap) -> dict[str, Any]:
 
 def _top(told: Counter[str]) -> list[dict[str, Any]]:
     return [
-        {"feature": name, "count": count, "en": _BY_NAME[name].en, "zh": _BY_NAME[name].zh}
+        {"feature": name, "count": count, "en": BY_NAME[name].en, "zh": BY_NAME[name].zh}
         for name, count in told.most_common(_TOP)
-        if name in _BY_NAME
+        if name in BY_NAME
     ]

@@ -15,7 +15,7 @@ from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..features.pseudonyms import is_token
+from ..features.pseudonyms import is_token, letters_of
 from .strictjson import decode
 from .timeline import NEVER, NOTHING, Span, Steps, as_of, timelines
 
@@ -58,7 +58,6 @@ INDEXES: dict[str, tuple[str, tuple[str, ...]]] = {
 ANY = "any"  # an industry or a category that stands for all
 BETWEEN = "\x1f"  # parts of a key
 _LONGEST = 64
-_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 
 
 class Registers:
@@ -141,8 +140,8 @@ class Registers:
     def entry(self, table: str, place: int) -> tuple[str, str, str]:
         """A row for evidence: its name (letters, wherever the row stands), since when it holds and is known."""
         row = {name: column[place] for name, column in self.columns[table].items()}
-        digest = hashlib.sha256(json.dumps([table, row], sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-        return digest[:16].translate(_LETTERS), _written(row["valid_from"]), _written(row["known_at"])
+        digest = hashlib.sha256(json.dumps([table, row], sort_keys=True, ensure_ascii=False).encode()).digest()
+        return letters_of(digest[:8]), _written(row["valid_from"]), _written(row["known_at"])
 
     def _keys(self, table: str, parts: tuple[str, ...]) -> Iterator[str]:
         columns = self.columns[table]

@@ -7,9 +7,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .caselog import Evidence, finite, floats, letters
+from .caselog import Evidence, floats, letters
 from .rules import Fact
 from .scorer import Scorer
+from .strictjson import finite
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,15 @@ def decode(data: bytes) -> Any:
         raise ValueError("must not be nested so deep") from None
 
 
+def finite(value: Any) -> Any:
+    """A plain value, the same with null for what JSON has no number for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def as_fields(value: Any, where: str, names: Sequence[str]) -> dict[str, Any]:
     """An object with exactly these keys."""
     items = as_mapping(value, where)

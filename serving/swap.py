@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..features.history import History
 from ..features.records import KeyedCall
 from .bundle import Refused
+from .files import write_whole
 from .policy import Policy
 from .registers import Registers
 from .scorer import Scorer, Verdict
@@ -138,12 +138,7 @@ class Swap:
         """Before the bundle serves: had it served first, a crash could forget that it did."""
         if self._file is None or epoch <= self._kept:
             return
-        new = self._file.with_name(f"{self._file.name}.new")
-        with new.open("w", encoding="ascii") as file:
-            file.write(f"{epoch}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._file)
+        write_whole(self._file, b"%d\n" % epoch)
         self._kept = epoch
 
 

@@ -31,7 +31,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ..features.numbers import Number, parse
-from ..features.pseudonyms import Key
+from ..features.pseudonyms import Key, bytes_of
 from .files import write_whole
 from .rules import PROTECTED
 from .signing import sign, verify
@@ -44,7 +44,6 @@ MAX_WIDTH = 16  # bytes of a whole token
 _HEAD = 4096  # bytes of each of the first two lines
 _FIELDS = ("kind", "format", "key", "epoch", "made", "valid_until", "tokens", "width", "false_positive_rate", "sha256")
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
-_BYTES = str.maketrans("abcdefghijklmnop", "0123456789abcdef")
 _DIGIT = re.compile("[0-9]")
 
 
@@ -176,7 +175,7 @@ def token_of(key: Key, number: Number, width: int) -> bytes | None:
     """The first bytes of a number's token; None if it is no number."""
     if not _DIGIT.search(number.canonical):
         return None
-    return bytes.fromhex(key.token("number", number.canonical).rpartition(".")[2].translate(_BYTES))[:width]
+    return bytes_of(key.token("number", number.canonical).rpartition(".")[2])[:width]
 
 
 def _said(head: bytes) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from .policy import ACTIONS
 from .reasons import Reason
 from .rules import Fact
 from .scorer import Verdict
-from .strictjson import as_fields, as_list, as_mapping, as_number, as_text, decode
+from .strictjson import as_fields, as_list, as_mapping, as_number, as_text, decode, finite
 
 SCORE, OBSERVE = "/v1/score", "/v1/observe"
 MAX_BODY = 16_384  # bytes
@@ -52,7 +52,7 @@ def call_from_json(body: bytes) -> Call:
 
 def verdict_to_json(verdict: Verdict) -> bytes:
     """A verdict as the body of an answer; NaN is null."""
-    return _compact(_finite(asdict(verdict)))
+    return _compact(finite(asdict(verdict)))
 
 
 def verdict_from_json(body: bytes) -> Verdict:
@@ -104,14 +104,6 @@ def _field(name: str, value: Any) -> Any:
     if name in CATEGORIES and value not in CATEGORIES[name]:
         raise ValueError(f"{name} must be one of {', '.join(CATEGORIES[name])}")
     return value
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _part(kind: type[_T], value: Any, where: str) -> _T:

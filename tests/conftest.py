@@ -3,10 +3,7 @@
 import pytest
 from callsieve.features.intake import Intake
 from callsieve.features.pseudonyms import Key
-from callsieve.training import track
-from callsieve.training.demo import of_world
-from callsieve.training.study import study
-from callsieve.training.train import Settings
+from callsieve.training import Settings, of_world, study, track
 from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
 from hypothesis import settings
 

@@ -9,7 +9,7 @@ from callsieve.training.auditlog import append
 from callsieve.training.gates import parse_gates, shipped_gates
 from callsieve.training.place import Place
 from callsieve.training.record import settings_json
-from callsieve.training.study import run_payload
+from callsieve.training.run import run_payload
 from callsieve.training.train import Settings
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 

@@ -13,7 +13,7 @@ import catalogued
 import smallmodels as small
 
 PACKAGES = ("callsieve.features", "callsieve.serving", "callsieve.training")
-PUBLIC = ("callsieve.features", "callsieve.serving", "callsieve.training.world")
+PUBLIC = ("callsieve.features", "callsieve.serving", "callsieve.training", "callsieve.training.world")
 
 
 def module_names():
@@ -48,14 +48,22 @@ def test_all_folders_are_walked():
 
 
 @pytest.fixture(scope="module")
-def folder(world_folder, tmp_path_factory):
-    """What a training leaves: examples are run there."""
-    folder = tmp_path_factory.mktemp("examples")
+def left(world_folder, tmp_path_factory):
+    """What a training leaves."""
+    folder = tmp_path_factory.mktemp("left")
     catalogued.write(folder / "bundle")
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     catalogued.NUMBER_KEY.write(folder / "number.key")
     (folder / "world").symlink_to(world_folder)
     return folder
+
+
+@pytest.fixture
+def folder(left, tmp_path):
+    """Examples are run there, and may write."""
+    for path in left.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    return tmp_path
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -31,6 +31,9 @@ ONLY = {
     "pyspark": {"features/spark.py"},
 }
 
+# Packages with an `__all__`; `callsieve.training` imports a name of it when it is first asked for.
+PUBLIC = ("callsieve.features", "callsieve.serving", "callsieve.training", "callsieve.training.world")
+
 SCORE_ONE_CALL = """
 import sys
 from pathlib import Path
@@ -117,7 +120,7 @@ def loaded_by(code, *arguments):
     return set(done.stdout.rpartition("loaded:")[2].split())
 
 
-@pytest.mark.parametrize("package", ["callsieve.features", "callsieve.serving"])
+@pytest.mark.parametrize("package", ["callsieve.features", "callsieve.serving", "callsieve.training"])
 def test_importing_is_light(package):
     loaded = loaded_by(f"import {package}")
     assert "callsieve" in loaded
@@ -190,7 +193,7 @@ def test_no_cycles(folder):
         pytest.fail(f"cycle: {' -> '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("package", ["callsieve.features", "callsieve.serving", "callsieve.training.world"])
+@pytest.mark.parametrize("package", PUBLIC)
 def test_public_names_exist_and_are_sorted(package):
     module = importlib.import_module(package)
     # Constants, then classes, then functions, each by the alphabet: as ruff's RUF022 sorts them.
@@ -201,7 +204,18 @@ def test_public_names_exist_and_are_sorted(package):
     for name in names:
         assert hasattr(module, name), name
     bound = {name for name, value in vars(module).items() if not name.startswith("_") and not is_module(value)}
-    assert bound - {"annotations"} == set(names)
+    assert bound - {"annotations", "Any", "TYPE_CHECKING", "import_module"} == set(names)
+
+
+def test_a_name_asked_for_late_comes_from_the_file_that_type_checkers_read():
+    training = importlib.import_module("callsieve.training")
+    asked = ast.walk(ast.parse(Path(training.__file__).read_text(encoding="utf-8")))
+    told = {alias.name: node.module for node in asked if isinstance(node, ast.ImportFrom) for alias in node.names}
+    for name in training.__all__:
+        assert getattr(training, name) is getattr(importlib.import_module(f"callsieve.training.{told[name]}"), name)
+    assert set(training.__all__) <= set(dir(training))
+    with pytest.raises(AttributeError, match="has no attribute 'train_all'"):
+        training.train_all  # noqa: B018
 
 
 def is_module(value):

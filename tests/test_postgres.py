@@ -6,7 +6,7 @@ from callsieve.training import track
 from callsieve.training.audit import verify
 from callsieve.training.place import Place
 from callsieve.training.promote import promote
-from callsieve.training.study import study
+from callsieve.training.run import study
 from callsieve.training.train import Settings
 from mlflow import MlflowClient
 

@@ -6,9 +6,11 @@ import random
 
 import numpy as np
 import pytest
+from callsieve.features import windows
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.history import History
 from callsieve.features.keyed import keyed_calls
+from callsieve.features.records import OUTCOMES
 from callsieve.features.table import vectors, vectors_by_caller
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -64,11 +66,11 @@ def test_offline_equals_oracle_for_every_feature(calls, data):
         assert both_unknown or math.isclose(found, expected, **CLOSE), (feature.name, found, expected)
 
 
-def busy(n=160, seed=3):
-    """A week in which each number does everything: so no feature is unknown in the end."""
+def busy(n=160, seed=3, gap=9_000_000):
+    """A week in which each number does everything: so no feature is unknown in the end. Or weeks, of wider gaps."""
     rng, calls, start = random.Random(seed), [], 1_700_000_000_000
     for i in range(n):
-        start += rng.randrange(9_000_000) if i < 100 else rng.randrange(60_000)  # the last hour is the busiest
+        start += rng.randrange(gap) if i < 100 else rng.randrange(60_000)  # the last hour is the busiest
         hour, day = (start // 3_600_000 + 8) % 24, (start + 8 * 3_600_000) // DAY
         outcome = rng.choice(("answered", "answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number"))
         caller, callee = rng.sample(NUMBERS, 2)
@@ -95,6 +97,46 @@ def test_a_busy_week_equals_the_oracle_in_every_feature():
             if not math.isnan(found):
                 seen.add(feature.name)
     assert set(NAMES) - seen == set()
+
+
+def test_busy_weeks_equal_the_oracle_when_much_was_forgotten_and_records_came_late():
+    """Of a list something leaves at one end while a late record comes in somewhere within."""
+    calls = busy(220, seed=4, gap=40_000_000)
+    for i in range(0, 100, 3):  # after others that began later: a call of the same two an hour on, told in time
+        over = calls[i]["start"] + calls[i]["ring"] + calls[i]["talk"]
+        calls[i]["recorded"] = over + 8 * 3_600_000
+        calls.append(calls[i + 1] | {"start": calls[i]["start"] + 3_600_000, "recorded": None})
+    calls.sort(key=lambda call: call["start"])
+    rows = vectors(table(calls), threads=1)
+    for i in (60, 90, 110, 125, 133, 150, 200, len(calls) - 1):
+        for feature, found in zip(FEATURES, rows[i], strict=True):
+            expected = coded(feature, oracle.value(calls, calls[i], feature.name))
+            assert math.isclose(found, expected, **CLOSE) or (math.isnan(found) and math.isnan(expected)), feature.name
+
+
+def test_what_an_end_told_later_changes_of_a_call_and_what_not():
+    """The outcome, one ring, who hung up and whether that is known; a fact of the attempt stands in bits of its own."""
+    attempts = itertools.product((0, 7, 8, 20, 21, 23), (0, 19_000, 20_000), (0, 1, 2, 3), (-1, 0, 1))
+    ends = tuple(itertools.product(range(len(OUTCOMES)), (-1, 0, 1, 2), (0, 4_000, 4_001)))
+    known_before, known_after = set(), set()
+    for attempt in attempts:
+        hour, day, step, same_region = attempt
+        told = {end: windows.pack(end[0], end[1], hour, day, step, same_region, end[2]) for end in ends}
+        (before,) = {facts & windows.OF_ATTEMPT for facts in told.values()}
+        known_before.add(before)
+        known_after.add(frozenset((end, facts & ~windows.OF_ATTEMPT) for end, facts in told.items()))
+        assert before == sum((
+            hour << windows.HOUR_SHIFT, (hour < 8 or hour >= 21) << windows.NIGHT, (step in (1, 2)) << windows.NEAR,
+            (same_region == 1) << windows.LOCAL, (same_region >= 0) << windows.LOCAL_KNOWN, day << windows.DAY_SHIFT,
+        ))  # fmt: skip
+        for (outcome, released_by, ring), facts in told.items():
+            one_ring = outcome != windows.ANSWERED and released_by == 0 and ring <= 4_000
+            assert facts - before == sum((
+                outcome, one_ring << windows.ONE_RING, (released_by == 0) << windows.HUNG_UP,
+                (released_by in (0, 1)) << windows.HUNG_KNOWN,
+            ))  # fmt: skip
+    assert len(known_after) == 1 < len(known_before)
+    assert all(windows.OF_ATTEMPT >> bit & 1 for bit in (windows.BEGUN, windows.OVER, windows.RETURNED_BIT))
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -1,1 +1,29 @@
-"""Calls and labels to a judged, recorded, signed bundle."""
+"""Calls and labels to a judged, recorded, signed bundle.
+
+A name is imported when it is first asked for, so that no command loads LightGBM and pandas that needs neither.
+Simulated worlds are in `callsieve.training.world`; examples are run in a folder with one of them, `world`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .demo import of_world
+    from .evidence import Evidence, read_evidence
+    from .run import study
+    from .train import Settings
+
+__all__ = ["Evidence", "Settings", "of_world", "read_evidence", "study"]
+
+_FILES = {"Evidence": "evidence", "Settings": "train", "of_world": "demo", "read_evidence": "evidence", "study": "run"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_FILES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

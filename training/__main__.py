@@ -105,8 +105,8 @@ def train(
     from .gates import read_gates
     from .label_policy import read_label_policy
     from .parameters import read_parameters
+    from .run import study
     from .score import names_in
-    from .study import study
     from .train import Settings
 
     assert data is not None  # noqa: S101 - one of the two is given, as checked above

@@ -116,7 +116,10 @@ def reports(
     from . import console
     from .ingest import ingest, show
 
-    facts = ingest(file, layout, published=published, key=key, out=out, quarantine=quarantine, strict=strict)
+    with console.progress("reports") as tell:
+        facts = ingest(
+            file, layout, published=published, key=key, out=out, quarantine=quarantine, strict=strict, tell=tell
+        )
     console.emit_json(facts) if json else show(facts)
 
 

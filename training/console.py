@@ -33,7 +33,7 @@ ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 class Tell(Protocol):
     """Told what is being done and which part of the whole is done, 0 to 1."""
 
-    def __call__(self, what: str, part: float) -> None:
+    def __call__(self, what: str, part: float, /) -> None:
         """Show it."""
 
 

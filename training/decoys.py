@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from ..features.intake import Intake
 from ..features.keyed import read_keyed
 from ..features.numberplan import NOT_ASSIGNED, changes, plan
-from ..features.pseudonyms import Key
+from ..features.pseudonyms import TOKEN, Key
 from ..features.readers import write_table
 from ..serving.files import write_whole
 from ..serving.purposes import allowed
@@ -38,7 +38,6 @@ KIND, FORMAT = "callsieve canaries", 1
 _LENGTH = 11
 _DATASET = re.compile(r"(?!.*[0-9]{7})[A-Za-z0-9_.-]{1,64}")
 _SEPARATED = re.compile(r"(?<=\d)[\s.()\-]+(?=\d)")
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,16}\.[a-p]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +206,7 @@ def _lines(path: Path) -> Iterator[str]:
 def _words(line: str) -> Iterator[str]:
     """All that may be a mobile number or a token."""
     plain = unicodedata.normalize("NFKC", line)
-    yield from _TOKEN.findall(plain)
+    yield from TOKEN.findall(plain)
     for text in {plain, _SEPARATED.sub("", plain)}:
         for run in re.findall(rf"\d{{{_LENGTH},}}", text):
             yield from (run[i : i + _LENGTH] for i in range(len(run) - _LENGTH + 1))

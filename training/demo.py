@@ -10,7 +10,7 @@ from ..features.pseudonyms import Key, read_key
 from .allocators import give_back
 from .console import Tell
 from .evidence import CAMPAIGNS, FINDINGS, RECYCLED, REPORTS, Evidence, evidence, frame
-from .study import study
+from .run import study
 from .train import Settings
 from .world.scenario import load_scenario
 from .world.store import keyed_world, write_settled, write_world
@@ -60,7 +60,13 @@ def simulated(size: str, seed: int, scenario: Path | None, key: Key, progress: T
 
 
 def of_world(world: World) -> Evidence:
-    """What a training may see of a world, and its truth to judge by."""
+    """What a training may see of a world, and its truth to judge by.
+
+    >>> from pathlib import Path
+    >>> from callsieve.training.world import read_world
+    >>> len(of_world(read_world(Path("world"))).findings) > 0
+    True
+    """
     return evidence(
         world.calls,
         frame(world.reports, REPORTS, "reports"),

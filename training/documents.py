@@ -6,7 +6,7 @@ Headings as in Mitchell et al., "Model cards for model reporting" (2019), and Ge
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,3 @@ def datasheet(figures: Mapping[str, Any], datasets: Mapping[str, Mapping[str, An
 
 def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {count(value)}" for name, value in values.items())
-
-
-def _names(slices: Sequence[Mapping[str, Any]], *, certified: bool) -> str:
-    return ", ".join(one["slice"] for one in slices if one["certified"] is certified) or "none"

@@ -78,7 +78,13 @@ TRUTH_COLUMNS = ("call", "nuisance", "slice")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Keyed calls in order of start, what is said of numbers, and the truth of each call if it is known."""
+    """Keyed calls in order of start, what is said of numbers, and the truth of each call if it is known.
+
+    >>> from pathlib import Path
+    >>> from callsieve.training import read_evidence
+    >>> read_evidence(Path("world")).reports.columns[:3].tolist()
+    ['reporter', 'number', 'at']
+    """
 
     calls: pa.Table
     reports: pd.DataFrame
@@ -145,6 +151,11 @@ def read_evidence(folder: Path, purpose: str = "training") -> Evidence:
     `truth.parquet`, `exclusions.parquet`, `register_recycled.parquet` and `register_campaigns.parquet`.
 
     Rows past their time by the shipped rules of retention are not read, unless the calls are simulated.
+
+    >>> from pathlib import Path
+    >>> evidence = read_evidence(Path("world"))  # of `callsieve simulate --size tiny --out world`
+    >>> isinstance(evidence.calls["start"][0].as_py(), int), evidence.truth.num_rows == evidence.calls.num_rows
+    (True, True)
 
     Args:
         purpose: for which the folder must have been declared (`purposes.py`).

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,10 @@ from ..serving.journal import path as journal_path
 from ..serving.purposes import Declared
 from ..serving.retention import Kept, Retention, read_retention
 from .rewrite import Rewritten, rewrite, sha256
+from .steps import by_size, silent
+
+if TYPE_CHECKING:
+    from .console import Tell
 
 FOLLOWED = "call"  # the column by which rows go with their call
 NUMBERS = "number"
@@ -83,7 +87,7 @@ def still(kept: Kept, now: int, table: pa.Table) -> pa.Table:
     return table.filter(pc.invert(is_due(table, kept, now)))
 
 
-def run(folder: Path, rules: Retention, now: int) -> dict[str, Any]:
+def run(folder: Path, rules: Retention, now: int, tell: Tell = silent) -> dict[str, Any]:
     """Erase what is past its time from the tables of a folder.
 
     Returns: by file: rows before and after, how many are past their time now (0, counted anew in the file as it then
@@ -93,21 +97,25 @@ def run(folder: Path, rules: Retention, now: int) -> dict[str, Any]:
     """
     paths = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
     kept = {name: rules.of(name) for name in paths}
-    told: dict[str, Rewritten] = {}
-    for name, rule in kept.items():
-        if not rule.follows:
-            told[name] = rewrite(paths[name], partial(still, rule, now))
-    for name, rule in kept.items():
-        if rule.follows and rule.follows in paths:
-            told[name] = follow(paths[name], paths[rule.follows])
+    # Those that follow others come after them.
+    order = sorted(paths, key=lambda name: bool(kept[name].follows))
+    inside = by_size(tell, [paths[name] for name in order])
     report: dict[str, Any] = {}
-    for name, one in told.items():
-        left = 0 if kept[name].follows else due_in(paths[name], kept[name], now)
-        report[paths[name].name] = {
-            "rows_before": one.rows_before, "rows_after": one.rows_after, "erased": one.rows_before - one.rows_after,
-            "past_their_time": left, "sha256_before": one.sha256_before, "sha256_after": one.sha256_after,
-        }  # fmt: skip
+    for name in order:
+        path, rule = paths[name], kept[name]
+        if not rule.follows:
+            report[path.name] = erased(rewrite(path, partial(still, rule, now), inside[path]), due_in(path, rule, now))
+        elif rule.follows in paths:
+            report[path.name] = erased(follow(path, paths[rule.follows], inside[path]), 0)
     return report
+
+
+def erased(done: Rewritten, left: int) -> dict[str, Any]:
+    """What is told of a file, of whose rows so many are `left` past their time."""
+    return {
+        "rows_before": done.rows_before, "rows_after": done.rows_after, "erased": done.rows_before - done.rows_after,
+        "past_their_time": left, "sha256_before": done.sha256_before, "sha256_after": done.sha256_after,
+    }  # fmt: skip
 
 
 def due_in(path: Path, kept: Kept, now: int) -> int:
@@ -117,7 +125,7 @@ def due_in(path: Path, kept: Kept, now: int) -> int:
         return sum(pc.sum(is_due(table, kept, now)).as_py() or 0 for table in tables)
 
 
-def follow(path: Path, leading: Path) -> Rewritten:
+def follow(path: Path, leading: Path, tell: Tell = silent) -> Rewritten:
     """Take out of a table the rows whose call, or whose number, no row of the leading one has any more."""
     names = pq.read_schema(path).names
     if FOLLOWED in names and FOLLOWED in pq.read_schema(leading).names:
@@ -129,7 +137,7 @@ def follow(path: Path, leading: Path) -> Rewritten:
             f"{path.name}: expected a column {FOLLOWED!r} or {NUMBERS!r}, by which rows go with their call"
         )
     wanted = pa.array(sorted(there))
-    return rewrite(path, lambda table: table.filter(pc.is_in(_plain(table[column]), value_set=wanted)))
+    return rewrite(path, lambda table: table.filter(pc.is_in(plain(table[column]), value_set=wanted)), tell)
 
 
 def journals(state: Path, rules: Retention, now: int) -> dict[str, Any]:
@@ -159,8 +167,9 @@ def _moments(file: pq.ParquetFile, kept: Kept) -> Sequence[str]:
 def _values(path: Path, name: str) -> Iterator[Any]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(columns=[name]):
-            yield from pc.unique(_plain(batch.column(0))).to_pylist()
+            yield from pc.unique(plain(batch.column(0))).to_pylist()
 
 
-def _plain(column: Any) -> Any:
+def plain(column: Any) -> Any:
+    """A column without its dictionary."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

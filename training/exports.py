@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,24 +21,34 @@ from .evidence import fingerprint
 from .expiry import still_kept
 from .gates import Gates
 from .outgoing import as_written, outgoing
+from .split import DAY
+from .steps import silent
 from .tickets import EXPORT, REIDENTIFY, Act, enter, of_tokens
 
+if TYPE_CHECKING:
+    from .console import Tell
 
-def chosen(folder: Path, first: str, last: str) -> pa.Table:
+
+def chosen(folder: Path, first: str, last: str, tell: Tell = silent) -> pa.Table:
     """Keyed calls of a folder from a UTC day to another one, as far as they may still be read.
 
     Raises:
         ValueError: if the folder is not declared for export, or a day is none.
     """
-    calls = still_kept(allowed(folder, "export"))(read_keyed(folder / "calls.parquet"), "calls")
+    kept = still_kept(allowed(folder, "export"))
+    tell("read", 0.0)
+    calls = kept(read_keyed(folder / "calls.parquet"), "calls")
     begin, end = (round(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000) for day in (first, last))
     start = calls["start"]
-    return calls.filter(pc.and_(pc.greater_equal(start, begin), pc.less(start, end + 86_400_000)))
+    return calls.filter(pc.and_(pc.greater_equal(start, begin), pc.less(start, end + DAY)))
 
 
-def export_act(calls: pa.Table, purpose: str, person: str) -> Act:
+def export_act(calls: pa.Table, purpose: str, person: str, tell: Tell = silent) -> Act:
     """What somebody who exports these calls does."""
-    return Act(EXPORT, fingerprint(calls), calls.num_rows, purpose, person)
+    tell("fingerprint", 0.5)
+    act = Act(EXPORT, fingerprint(calls), calls.num_rows, purpose, person)
+    tell("fingerprint", 1.0)
+    return act
 
 
 def export(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,10 @@ from .console import show_table
 from .reported import milliseconds
 from .reportfiles import ReadReports, layouts, read_report_file
 from .score import key_or_new
+from .steps import silent, steps
+
+if TYPE_CHECKING:
+    from .console import Tell
 
 _DAY = 86_400_000
 
@@ -30,6 +34,7 @@ def ingest(
     out: Path | None = None,
     quarantine: Path | None = None,
     strict: bool = False,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Read a file of reports in a layout of `reportfiles.toml`, and write it with the columns of `evidence.REPORTS`.
 
@@ -43,10 +48,17 @@ def ingest(
     """
     allowed(path, "statistics")
     when = None if published is None else _day(published).tz_localize(zone_of(layout)).tz_convert("UTC")
-    read = read_report_file(path, layout, key_or_new(key), published=when, quarantine=quarantine, strict=strict)
+    inside = steps(tell, {"read": 4, "write": 1, "figures": 1})
+    read = read_report_file(
+        path, layout, key_or_new(key), published=when, quarantine=quarantine, strict=strict, tell=inside["read"]
+    )
+    inside["write"]("write", 0.0)
     if out is not None:
         write_table(as_written(read.table), out)
-    return facts(read, zone_of(layout))
+    inside["figures"]("figures", 0.0)
+    told = facts(read, zone_of(layout))
+    inside["figures"]("figures", 1.0)
+    return told
 
 
 def as_written(reports: pd.DataFrame) -> pa.Table:

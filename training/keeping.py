@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..features.callees import Callees
 from ..features.keyed import read_keyed
@@ -14,6 +14,10 @@ from ..serving.signing import read_signing_key
 from . import expiry, kept_files, subject
 from .auditlog import append
 from .evidence import fingerprint
+from .steps import by_size, silent, size_of, steps
+
+if TYPE_CHECKING:
+    from .console import Tell
 
 
 def run_all(
@@ -26,6 +30,7 @@ def run_all(
     now: int,
     verdicts: Sequence[Path] = (),
     registers: Sequence[Path] = (),
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Erase what is past its time, and enter the proof in the log.
 
@@ -34,21 +39,22 @@ def run_all(
     Returns: `files` as of `expiry.run` and `expiry.journals`, the store's as `cases`; totals `erased` and `left`; the
         version of the rules; the index of the log's `entry`.
     """
-    key, kept = read_signing_key(signing_key), read_retention(rules)
-    before = calls_fingerprint(data)
+    key, kept, inside = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
+    before = calls_fingerprint(data, inside["before"])
     files: dict[str, dict[str, Any]] = {}
     if data is not None:
-        files |= expiry.run(data, kept, now)
+        files |= expiry.run(data, kept, now, inside["tables"])
     if state is not None:
         files |= expiry.journals(state, kept, now)
-    files |= {str(path): kept_files.erase_verdicts(path, kept, now) for path in verdicts}
+    for path, told in by_size(inside["verdicts"], verdicts).items():
+        files[str(path)] = kept_files.erase_verdicts(path, kept, now, told)
     for folder in registers:
-        told = kept_files.erase_registers(folder, kept, now)
-        files |= {f"{folder.name}/{name}": one for name, one in told.items()}
+        erased = kept_files.erase_registers(folder, kept, now)
+        files |= {f"{folder.name}/{name}": one for name, one in erased.items()}
     if store is not None:
         files["cases"] = _erase_cases(store, kept, now)
     report = {"rules": kept.version, "now": now, "files": files, **expiry.totals(files)}
-    states = {"calls_before": before, "calls_after": calls_fingerprint(data)}
+    states = {"calls_before": before, "calls_after": calls_fingerprint(data, inside["after"])}
     return report | {"entry": append(log, "retention", report | states, key)}
 
 
@@ -65,6 +71,7 @@ def delete_everywhere(
     verdicts: Sequence[Path] = (),
     registers: Sequence[Path] = (),
     callees: Callees | None = None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Delete a person's rows, and enter in the log that it was done; not whose.
 
@@ -75,27 +82,38 @@ def delete_everywhere(
     Returns: `files` as of `subject.delete`, the store's as `cases`, `models` as of `subject.models`, `scorers` with the
         seconds that each took to forget, `entry`.
     """
-    key, kept = read_signing_key(signing_key), read_retention(rules)
-    before = calls_fingerprint(data)
+    key, kept, inside = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
+    before = calls_fingerprint(data, inside["before"])
     models = subject.models(log, str(data), before) if log.exists() else []
-    files = subject.delete(data, token, kept, now)
+    files = subject.delete(data, token, kept, now, inside["tables"])
     if store is not None:
         files["cases"] = _erase_subject(store, token, kept, now)
-    files |= {str(path): kept_files.delete_from_verdicts(path, token, callees, kept, now) for path in verdicts}
+    for path, told in by_size(inside["verdicts"], verdicts).items():
+        files[str(path)] = kept_files.delete_from_verdicts(path, token, callees, kept, now, told)
     for folder in registers:
-        told = kept_files.delete_from_registers(folder, token, kept, now)
-        files |= {f"{folder.name}/{name}": one for name, one in told.items()}
+        deleted = kept_files.delete_from_registers(folder, token, kept, now)
+        files |= {f"{folder.name}/{name}": one for name, one in deleted.items()}
     scorers = {state.name: round(forget(state, token), 1) for state in states}
     report = {"why": why, "rules": kept.version, "files": files, "models": models, "scorers": scorers}
-    fingerprints = {"calls_before": before, "calls_after": calls_fingerprint(data)}
+    fingerprints = {"calls_before": before, "calls_after": calls_fingerprint(data, inside["after"])}
     return report | {"entry": append(log, "deletion", report | fingerprints, key)}
 
 
-def calls_fingerprint(data: Path | None) -> str:
+def calls_fingerprint(data: Path | None, tell: Tell = silent) -> str:
     """Of the calls of a folder, as a training reads them; "" if there are none."""
     if data is None or not (data / "calls.parquet").exists():
         return ""
-    return fingerprint(read_keyed(data / "calls.parquet").sort_by("start"))
+    tell("fingerprint", 0.0)
+    found = fingerprint(read_keyed(data / "calls.parquet").sort_by("start"))
+    tell("fingerprint", 1.0)
+    return found
+
+
+def _steps(tell: Tell, data: Path | None, verdicts: Sequence[Path]) -> dict[str, Tell]:
+    """What takes its time: the fingerprint of the calls before and after, and files that are gone through."""
+    calls, tables = (0, 0) if data is None else (size_of(data / "calls.parquet"), size_of(data))
+    sizes = {"before": calls, "tables": tables, "verdicts": sum(map(size_of, verdicts)), "after": calls}
+    return steps(tell, sizes)
 
 
 def _erase_cases(url: str, kept: Retention, now: int) -> dict[str, Any]:

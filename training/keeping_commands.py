@@ -74,7 +74,8 @@ def run_retention(
     from . import console
     from .keeping import run_all
 
-    report = run_all(audit, signing_key, data, store, state, rules, _now(), verdicts or (), registers or ())
+    with console.progress("retention run") as tell:
+        report = run_all(audit, signing_key, data, store, state, rules, _now(), verdicts or (), registers or (), tell)
     if json:
         console.emit_json(report)
     else:
@@ -93,7 +94,10 @@ def find_subject(data: Data, key: NumberKey, rules: Rules = None, json: Json = F
     from . import console
     from .subject import find
 
-    _show(find(data, _token(key), read_retention(rules), _now()), json=json, console=console)
+    token = _token(key)
+    with console.progress("subject find") as tell:
+        found = find(data, token, read_retention(rules), _now(), tell)
+    _show(found, json=json, console=console)
 
 
 @subject.command("delete")
@@ -118,10 +122,12 @@ def delete_subject(
     from .keeping import delete_everywhere
     from .outgoing import read_callees
 
-    report = delete_everywhere(
-        data, _token(key), why, audit, signing_key, store, state or (), rules, _now(), verdicts or (), registers or (),
-        read_callees(callees_key),
-    )  # fmt: skip
+    token = _token(key)
+    with console.progress("subject delete") as tell:
+        report = delete_everywhere(
+            data, token, why, audit, signing_key, store, state or (), rules, _now(), verdicts or (), registers or (),
+            read_callees(callees_key), tell,
+        )  # fmt: skip
     if json:
         console.emit_json(report)
         return
@@ -143,7 +149,8 @@ def ask_export(
     from . import console, exports
     from .tickets import write_act
 
-    act = exports.export_act(exports.chosen(data, first, last), purpose, person)
+    with console.progress("ticket export") as tell:
+        act = exports.export_act(exports.chosen(data, first, last, tell), purpose, person, tell)
     write_act(act, out)
     facts = {"act": act.act, "rows": act.count, "out": str(out)}
     console.emit_json(facts) if json else console.say(f"{out}: {act.act}, {act.count} rows")
@@ -198,13 +205,17 @@ def export_calls(
     from . import console, exports
     from .gates import read_gates
     from .outgoing import callees_or_once
+    from .steps import steps
     from .tickets import EXPORT, Act, refusals_entered
 
     log_key, hidden = read_signing_key(signing_key), callees_or_once(callees_key)
-    with refusals_entered(audit, Act(EXPORT, "", 0, purpose, person), log_key):
-        calls = exports.chosen(data, first, last)
-    act = exports.export_act(calls, purpose, person)
-    entry = exports.export(calls, act, out, hidden, audit, tickets or (), read_gates(gates), log_key)
+    with console.progress("export-calls") as tell:
+        inside = steps(tell, {"calls": 2, "file": 1})
+        with refusals_entered(audit, Act(EXPORT, "", 0, purpose, person), log_key):
+            calls = exports.chosen(data, first, last, inside["calls"])
+        act = exports.export_act(calls, purpose, person, inside["calls"])
+        entry = exports.export(calls, act, out, hidden, audit, tickets or (), read_gates(gates), log_key)
+        inside["file"]("write", 1.0)
     facts: dict[str, Any] = {"rows": act.count, "sha256": act.what, "entry": entry}
     console.emit_json(facts) if json else console.say(f"{out}: {act.count} calls; entry {entry} of the audit log")
 

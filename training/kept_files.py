@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,24 +21,26 @@ from ..serving.registers import Registers, row_to_line
 from ..serving.retention import Kept, Retention
 from . import expiry, subject
 from .outgoing import as_written
-from .rewrite import rewrite, sha256
+from .rewrite import Rewritten, rewrite, sha256
+from .steps import silent
+
+if TYPE_CHECKING:
+    from .console import Tell
 
 VERDICTS, REGISTER = "verdicts", "register_"
 Row = Mapping[str, Any]
 
 
-def erase_verdicts(path: Path, rules: Retention, now: int) -> dict[str, Any]:
+def erase_verdicts(path: Path, rules: Retention, now: int, tell: Tell = silent) -> dict[str, Any]:
     """Take out of a file of verdicts what is past its time; as a file's part of `expiry.run`."""
     kept = rules.of(VERDICTS)
-    done = rewrite(path, partial(expiry.still, kept, now))
-    return {
-        "rows_before": done.rows_before, "rows_after": done.rows_after, "erased": done.rows_before - done.rows_after,
-        "past_their_time": expiry.due_in(path, kept, now), "sha256_before": done.sha256_before,
-        "sha256_after": done.sha256_after,
-    }  # fmt: skip
+    done = rewrite(path, partial(expiry.still, kept, now), tell)
+    return expiry.erased(done, expiry.due_in(path, kept, now))
 
 
-def delete_from_verdicts(path: Path, token: str, callees: Callees | None, rules: Retention, now: int) -> dict[str, Any]:
+def delete_from_verdicts(
+    path: Path, token: str, callees: Callees | None, rules: Retention, now: int, tell: Tell = silent
+) -> dict[str, Any]:
     """Take a person's calls, and calls for it, out of a file of verdicts; as a file's part of `subject.delete`.
 
     Raises:
@@ -49,7 +51,7 @@ def delete_from_verdicts(path: Path, token: str, callees: Callees | None, rules:
     strange = sorted({word.partition(".")[0] for word in words if word} - known)
     if strange:
         raise ValueError(f"{path.name}: called people stand under key {strange[0]}: expected --callees-key with it")
-    return subject.delete_from(path, as_written(token, callees), rules.of(VERDICTS), now)
+    return subject.delete_from(path, as_written(token, callees), rules.of(VERDICTS), now, tell)
 
 
 def erase_registers(folder: Path, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
@@ -60,10 +62,7 @@ def erase_registers(folder: Path, rules: Retention, now: int) -> dict[str, dict[
         left = [row for row in rows if not _is_due(row, kept, now)]
         _write(path, left, len(rows))
         due = sum(_is_due(row, kept, now) for row in _rows_of(Registers.read(folder), path.stem))
-        report[path.name] = {
-            "rows_before": len(rows), "rows_after": len(left), "erased": len(rows) - len(left), "past_their_time": due,
-            "sha256_before": before, "sha256_after": sha256(path),
-        }  # fmt: skip
+        report[path.name] = expiry.erased(Rewritten(len(rows), len(left), before, sha256(path)), due)
     return report
 
 

@@ -90,7 +90,8 @@ def rekey(
 
     outer = None if callees is None else (read_key(callees[0], "callees"), read_key(callees[1], "callees"))
     keys = Rekeying(read_key(old), read_key(path), outer)
-    facts = rekey_everything(keys, data or [], state, store, audit, read_signing_key(signing_key))
+    with console.progress("key rekey") as tell:
+        facts = rekey_everything(keys, data or [], state, store, audit, read_signing_key(signing_key), tell)
     if json:
         console.emit_json(facts)
     else:

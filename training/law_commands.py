@@ -31,7 +31,8 @@ def registers(
     from .score import key_or_new
 
     in_force(folder)
-    read = read_registers(folder, key_or_new(key), quarantine=quarantine, strict=strict, zone=zone)
+    with console.progress("registers") as tell:
+        read = read_registers(folder, key_or_new(key), quarantine=quarantine, strict=strict, zone=zone, tell=tell)
     write_registers(read.registers, console.new_folder(out))
     carry(folder, out)
     told = {name: {"rows": read.taken[name], "quarantined": dict(read.quarantined[name])} for name in read.taken}

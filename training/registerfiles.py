@@ -25,9 +25,11 @@ from ..features.quarantine import BAD_TIME, BAD_VALUE, END_BEFORE_START, Faults,
 from ..serving.files import write_whole
 from ..serving.registers import OPTIONAL, SCHEMA, SPAN, Registers, columns_of, row_to_line
 from .ranges import covered
+from .steps import by_size, silent
 
 if TYPE_CHECKING:
     from ..features.pseudonyms import Key
+    from .console import Tell
 
 MISSING_VALUE = "missing_value"
 BAD_NUMBER = "bad_number"
@@ -50,8 +52,9 @@ class ReadRegisters:
 
 
 def read_registers(
-    folder: Path, key: Key, *, quarantine: Path | None = None, strict: bool = False, zone: str = "Asia/Shanghai"
-) -> ReadRegisters:
+    folder: Path, key: Key, *, quarantine: Path | None = None, strict: bool = False, zone: str = "Asia/Shanghai",
+    tell: Tell = silent,
+) -> ReadRegisters:  # fmt: skip
     """Read and key every register of a folder.
 
     Args:
@@ -67,10 +70,12 @@ def read_registers(
     columns, taken, apart = {}, {}, {}
     if quarantine is not None:
         quarantine.mkdir(parents=True, exist_ok=True)
+    inside = by_size(tell, found.values())
     for name, path in found.items():
         kept = None if quarantine is None else quarantine / f"{name}.jsonl"
         columns[name], apart[name] = _read(path, name, key, kept, strict=strict, zone=zone)
         taken[name] = len(columns[name]["known_at"])
+        inside[path](name, 1.0)
     return ReadRegisters(Registers(columns), taken, apart)
 
 

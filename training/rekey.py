@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,16 +24,21 @@ from ..serving.caselog import CASES
 from ..serving.events import CALLS, REPORTS
 from ..serving.files import write_whole
 from ..serving.forgetting import ask, done, requests
-from ..serving.journal import Found, lines_of, numbers, path
+from ..serving.journal import Found, lines_of, numbers, path, sealed
 from ..serving.snapshots import let_go, own, snapshot, snapshots
 from .auditlog import append
 from .keeping import calls_fingerprint
 from .rewrite import rewrite
+from .steps import by_size, silent, size_of, steps
+
+if TYPE_CHECKING:
+    from .console import Tell
 
 
 def rekey_everything(
-    keys: Rekeying, folders: Sequence[Path], state: Path | None, store: str | None, log: Path, key: Ed25519PrivateKey
-) -> dict[str, Any]:
+    keys: Rekeying, folders: Sequence[Path], state: Path | None, store: str | None, log: Path, key: Ed25519PrivateKey,
+    tell: Tell = silent,
+) -> dict[str, Any]:  # fmt: skip
     """Key everything anew that is named, and enter in the log that it was done; what, and the log's entry.
 
     Raises:
@@ -44,10 +48,13 @@ def rekey_everything(
     changes: list[dict[str, str]] = []
     held = None if state is None else own(state)  # before anything is changed: no scorer may run on it
     try:
-        for folder in folders:
-            before = calls_fingerprint(folder)
-            keyed |= {f"{folder.name}/{name}": rows for name, rows in rekey_folder(folder, keys).items()}
-            changes.append({"calls_before": before, "calls_after": calls_fingerprint(folder)})
+        for folder, told in by_size(tell, folders).items():
+            calls = size_of(folder / "calls.parquet")
+            inside = steps(told, {"before": calls, "tables": size_of(folder), "after": calls})
+            before = calls_fingerprint(folder, inside["before"])
+            counts = rekey_folder(folder, keys, inside["tables"])
+            keyed |= {f"{folder.name}/{name}": rows for name, rows in counts.items()}
+            changes.append({"calls_before": before, "calls_after": calls_fingerprint(folder, inside["after"])})
         if store is not None:
             keyed |= rekey_cases(store, state, keys)
         if state is not None:
@@ -62,14 +69,17 @@ def rekey_everything(
     return facts | {"entry": entry}
 
 
-def rekey_folder(folder: Path, keys: Rekeying) -> dict[str, int]:
+def rekey_folder(folder: Path, keys: Rekeying, tell: Tell = silent) -> dict[str, int]:
     """Key the tables of a folder anew, and registers as `serving.registers` reads them; how many rows each has."""
-    tables = sorted(folder.glob("*.parquet"))
-    counts = {where.name: rewrite(where, partial(_turned, keys)).rows_after for where in tables}
-    for where in sorted(folder.glob("*.jsonl")):
+    counts = {}
+    for where, told in by_size(tell, [*sorted(folder.glob("*.parquet")), *sorted(folder.glob("*.jsonl"))]).items():
+        if where.suffix == ".parquet":
+            counts[where.name] = rewrite(where, partial(_turned, keys), told).rows_after
+            continue
         lines = where.read_bytes().splitlines(keepends=True)
         write_whole(where, b"".join(map(keys.line, lines)))
         counts[where.name] = len(lines)
+        told(where.name, 1.0)
     return counts
 
 
@@ -163,7 +173,7 @@ def _turned(keys: Rekeying, table: pa.Table) -> pa.Table:
 def _rewrite_lines(where: Path, keys: Rekeying) -> int:
     with where.open("rb") as file:
         turned = [keys.line(line) for line in lines_of(file, Found())]
-    write_whole(where, b"".join(b"%b %08x\n" % (line, zlib.crc32(line)) for line in turned), 0o600)
+    write_whole(where, b"".join(map(sealed, turned)), 0o600)
     return len(turned)
 
 

@@ -27,11 +27,13 @@ from ..features.layouts import Layout
 from ..features.lines import read_lines
 from ..features.pseudonyms import is_token
 from ..features.quarantine import BAD_TIME, BAD_VALUE, DUPLICATE, TIME_OUT_OF_RANGE, BrokenLine, Faults, Quarantine
+from .steps import silent
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..features.pseudonyms import Key
+    from .console import Tell
 
     Array = npt.NDArray[Any]
 
@@ -107,6 +109,7 @@ def read_report_file(
     published: pd.Timestamp | None = None,
     quarantine: Path | None = None,
     strict: bool = False,
+    tell: Tell = silent,
 ) -> ReadReports:
     """Read a file of reports, text (plain or gzip) or Parquet, and key it at once.
 
@@ -118,7 +121,8 @@ def read_report_file(
     if layout_name not in layouts():
         raise ValueError(f"layout {layout_name!r}: expected one of {', '.join(layouts())}")
     layout = layouts()[layout_name]
-    cells, rows, broken, found = _cells(path, layout)
+    cells, rows, broken, found = _cells(path, layout, tell)
+    tell("key", 0.5)
     shown = Layout(name=layout_name, columns={})
     with Quarantine(path.name, shown, quarantine, key, strict=strict) as apart:
         faults = Faults(len(rows))
@@ -140,7 +144,7 @@ def read_report_file(
 
 
 def _cells(
-    path: Path, layout: ReportLayout
+    path: Path, layout: ReportLayout, tell: Tell
 ) -> tuple[pd.DataFrame, Array, list[BrokenLine], dict[str, tuple[str, ...]]]:
     """Cells of the wanted columns, the numbers of their rows, broken lines, and what the columns stand for."""
     found: dict[str, tuple[str, ...]] = {}
@@ -164,7 +168,10 @@ def _cells(
         except (pa.ArrowException, OSError):
             raise ValueError(f"{path.name}: broken Parquet file, expected a footer and whole pages") from None
         return cells, np.arange(1, len(cells) + 1), [], found
-    batches = list(read_lines(path, Layout(name="reports", columns={}), find))
+    batches = []
+    for batch in read_lines(path, Layout(name="reports", columns={}), find):
+        batches.append(batch)
+        tell("read", 0.5 * batch.done / path.stat().st_size)
     text = pa.concat_tables([batch.cells for batch in batches]).unify_dictionaries()
     plain = pa.table([column.cast(pa.string()) for column in text.columns], names=text.column_names)
     broken = [line for batch in batches for line in batch.broken]

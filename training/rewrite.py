@@ -11,9 +11,15 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from .steps import silent
+
+if TYPE_CHECKING:
+    from .console import Tell
 
 BATCH_ROWS = 1 << 17
 
@@ -28,7 +34,7 @@ class Rewritten:
     sha256_after: str
 
 
-def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> Rewritten:
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Tell = silent) -> Rewritten:
     """Put every batch of a file through `change`; a file of which no row changes is left as it is."""
     before, part = sha256(path), path.with_name(f".{path.name}.new")
     rows, kept, same = 0, 0, True
@@ -40,6 +46,7 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> Rewritten:
                 same = same and new.num_rows == old.num_rows and new.equals(old)
                 rows, kept = rows + old.num_rows, kept + new.num_rows
                 writer.write_table(new.cast(file.schema_arrow))
+                tell(path.name, rows / file.metadata.num_rows)
         if same:
             return Rewritten(rows, rows, before, before)
         with part.open("rb") as whole:

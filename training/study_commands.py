@@ -199,7 +199,7 @@ def ledger_in(folder: Path, gates: Path | None, audit: Path | None, signing_key:
     """The audit log of a study: in its folder, signed by a key of its own, unless told otherwise."""
     from .gates import read_gates
     from .place import log_of
-    from .study import signer
+    from .run import signer
     from .touches import Ledger
 
     return Ledger(log_of(folder, audit), signer(folder, signing_key), read_gates(gates))

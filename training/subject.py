@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -22,29 +22,34 @@ from ..serving.retention import Kept, Retention
 from .auditlog import payloads
 from .evidence import EXCLUSIONS
 from .exclusions import DELETED, FILE, add_rows
-from .expiry import FOLLOWED, follow, moments
+from .expiry import FOLLOWED, follow, moments, plain
 from .rewrite import rewrite
+from .steps import by_size, silent, steps
+
+if TYPE_CHECKING:
+    from .console import Tell
 
 COLUMNS = ("caller", "callee", "number", "reporter", "network_caller")
 
 
-def find(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, int]]:
+def find(folder: Path, token: str, rules: Retention, now: int, tell: Tell = silent) -> dict[str, dict[str, int]]:
     """Rows of a person by file: how many, and how many of them must be kept for now."""
-    return {path.name: _count(path, [token], rule, now) for path, rule in _tables(folder, rules)}
+    tables = dict(_tables(folder, rules))
+    inside = by_size(tell, tables)
+    return {path.name: _count(path, [token], rule, now, inside[path]) for path, rule in tables.items()}
 
 
-def delete(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
+def delete(folder: Path, token: str, rules: Retention, now: int, tell: Tell = silent) -> dict[str, dict[str, Any]]:
     """Delete a person's rows, and exclude the number from every later training.
 
     Returns: by file: rows found, deleted and kept, and its SHA-256 before and after.
     Raises:
         ValueError: if there is a table that no rule names; nothing is deleted.
     """
-    tables = list(_tables(folder, rules))
-    report: dict[str, dict[str, Any]] = {}
-    for path, rule in tables:
-        report[path.name] = delete_from(path, [token], rule, now)
-    for path, rule in tables:
+    tables = dict(_tables(folder, rules))
+    inside = by_size(tell, tables)
+    report = {path.name: delete_from(path, [token], rule, now, inside[path]) for path, rule in tables.items()}
+    for path, rule in tables.items():
         # What goes with a call, and names nobody itself.
         if rule.follows and FOLLOWED in pq.read_schema(path).names:
             gone = follow(path, folder / f"{rule.follows}.parquet")
@@ -54,10 +59,11 @@ def delete(folder: Path, token: str, rules: Retention, now: int) -> dict[str, di
     return report
 
 
-def delete_from(path: Path, tokens: Sequence[str], rule: Kept, now: int) -> dict[str, Any]:
+def delete_from(path: Path, tokens: Sequence[str], rule: Kept, now: int, tell: Tell = silent) -> dict[str, Any]:
     """Delete from one table the rows that name a person by one of its tokens; what `delete` tells of a file."""
-    found = _count(path, tokens, rule, now)
-    done = rewrite(path, partial(_without, tokens, rule, now))
+    inside = steps(tell, {"count": 1, "rewrite": 2})
+    found = _count(path, tokens, rule, now, inside["count"])
+    done = rewrite(path, partial(_without, tokens, rule, now), inside["rewrite"])
     return {"rows": found["rows"], "deleted": done.rows_before - done.rows_after, "kept": found["kept"],
             "sha256_before": done.sha256_before, "sha256_after": done.sha256_after}  # fmt: skip
 
@@ -99,14 +105,16 @@ def _tables(folder: Path, rules: Retention) -> Iterator[tuple[Path, Kept]]:
             yield path, rules.of(path.stem)
 
 
-def _count(path: Path, tokens: Sequence[str], kept: Kept, now: int) -> dict[str, int]:
-    found = held = 0
+def _count(path: Path, tokens: Sequence[str], kept: Kept, now: int, tell: Tell) -> dict[str, int]:
+    found = held = seen = 0
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches():
             table = pa.Table.from_batches([batch])
             mine = _of(table, tokens)
             found += pc.sum(mine).as_py() or 0
             held += pc.sum(pc.and_(mine, _must_stay(table, kept, now))).as_py() or 0
+            seen += table.num_rows
+            tell(path.name, seen / file.metadata.num_rows)
     return {"rows": found, "kept": held}
 
 
@@ -119,9 +127,8 @@ def _of(table: pa.Table, tokens: Sequence[str]) -> Any:
     mine: Any = pa.array([False] * table.num_rows)
     for name in COLUMNS:
         if name in table.column_names:
-            column = table[name]
-            plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-            mine = pc.or_(mine, pc.is_in(plain.combine_chunks(), value_set=pa.array(tokens, pa.string())))
+            words = plain(table[name]).combine_chunks()
+            mine = pc.or_(mine, pc.is_in(words, value_set=pa.array(tokens, pa.string())))
     return mine
 
 

@@ -47,7 +47,11 @@ SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run may vary; everything else follows from the calls."""
+    """What a run may vary; everything else follows from the calls.
+
+    >>> Settings(seed=1).label_delay_days
+    3
+    """
 
     seed: int = 0
     threads: int = 0

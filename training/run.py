@@ -60,6 +60,12 @@ def study(
 ) -> dict[str, Any]:
     """Train, judge, sign, score the last day as it would be served, report, and record.
 
+    >>> from pathlib import Path
+    >>> from callsieve.training import Settings, read_evidence
+    >>> figures = study(read_evidence(Path("world")), Settings(threads=1), Path("run"), source="a simulated world")
+    >>> sorted(file.name for file in Path("run/bundle").iterdir())
+    ['MANIFEST.json', 'MANIFEST.sig', 'bundle.json', 'model.txt']
+
     Args:
         folder: new; gets `bundle/`, `signer.pub`, `report.html`, `record/` and, unless `tracking_uri` and `audit` say
             otherwise, `mlflow.db` and the audit log.
