@@ -11,7 +11,7 @@ from typing import Any
 from . import native
 from .books import book_sizes, held_sizes, room, rooms
 from .catalogue import FEATURES
-from .engine import declared, stream_kernel
+from .engine import stream_kernel
 from .program import KINDS
 
 
@@ -44,7 +44,7 @@ class Driver:
 def driver(calls: int, numbers: int, *, compiled: bool) -> Driver:
     """A driver of the whole catalogue with room for so many calls and numbers; as C if that shall be and was built."""
     library = native.library() if compiled else None
-    layouts = {kind.name: SimpleNamespace(**declared(kind, FEATURES)[0]) for kind in KINDS}
+    layouts = {kind.name: SimpleNamespace(**each[0]) for kind, each in zip(KINDS, native.declared(), strict=True)}
     held = rooms(held_sizes(calls))
     books = {name: rooms(book_sizes(layout, calls, numbers)) for name, layout in layouts.items()}
     group, row = room("i", len(KINDS) - 1), room("d", len(FEATURES))

@@ -72,8 +72,14 @@ def library() -> Library | None:
     return found if found.version == fingerprint() else None
 
 
+@cache
+def declared() -> tuple[tuple[dict[str, int], str], ...]:
+    """What `engine.declared` says of each kind of history, for all features."""
+    return tuple(engine.declared(kind, FEATURES) for kind in KINDS)
+
+
 def fingerprint() -> str:
     """Hash of all that the library is made of."""
-    written = [repr(engine.declared(kind, FEATURES)) for kind in KINDS] + [repr(engine.columns(FEATURES))]
+    written = [repr(each) for each in declared()] + [repr(engine.columns(FEATURES))]
     told = [engine.version(), (FOLDER / "as_c.py").read_text(encoding="utf-8"), *written]
     return hashlib.sha256("\0".join(told).encode()).hexdigest()

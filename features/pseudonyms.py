@@ -28,7 +28,6 @@ from __future__ import annotations
 import base64
 import os
 import re
-import secrets
 from binascii import hexlify, unhexlify
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -95,8 +94,8 @@ class Key:
     @classmethod
     def generate(cls, epoch: str, purpose: Purpose = "records") -> Key:
         """A new key from the system's source of randomness; only a key for records is rotated, and has a cover."""
-        cover = secrets.token_bytes(_COVER_BYTES) if purpose == "records" else None
-        return cls(epoch, secrets.token_bytes(_SECRET_BYTES), cover, purpose)
+        cover = os.urandom(_COVER_BYTES) if purpose == "records" else None
+        return cls(epoch, os.urandom(_SECRET_BYTES), cover, purpose)
 
     def rotated(self, epoch: str) -> Key:
         """The key of the next epoch: `rekeying.Rekeying` turns this one's tokens into those of the new one.
@@ -107,7 +106,7 @@ class Key:
             raise ValueError(f"epoch must be another one than {self.epoch}")
         if self.purpose != "records":
             raise ValueError(f"a key for {self.purpose} is not rotated: make a new key, and write anew what it is for")
-        return Key(epoch, self.secret, secrets.token_bytes(_COVER_BYTES), self.purpose)
+        return Key(epoch, self.secret, os.urandom(_COVER_BYTES), self.purpose)
 
     def write(self, path: str | Path) -> None:
         """Write a new file that only its owner may read; FileExistsError if there is one."""

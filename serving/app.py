@@ -38,7 +38,7 @@ except ImportError as error:
 from . import schema
 from .access import Keys
 from .bundle import Refused
-from .endpoint import JSON, Endpoint, Noted, Receive, Scope, Send, Turned, beside, body_of, refused, unnoted
+from .endpoint import JSON, AtOnce, Endpoint, Noted, Receive, Scope, Send, Turned, beside, body_of, refused, unnoted
 from .live import Ahead, Live
 from .measured import metrics, status
 from .scorer import Verdict
@@ -115,7 +115,22 @@ class Service:
             self.ended()
 
 
-def application(service: Service) -> App:
+class Application:
+    """An ASGI application; what is in `at_once`, by path, is posted to and asked without a way through the router.
+
+    That way would cost a call that waits as much as its key does.
+    """
+
+    def __init__(self, at_once: dict[str, AtOnce], rest: App) -> None:
+        self.at_once, self._rest = at_once, rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI wants it."""
+        asked = self.at_once.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (asked or self._rest)(scope, receive, send)
+
+
+def application(service: Service) -> Application:
     """The ASGI application; it reads back the state when it is started and writes it down when it is stopped."""
     page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     policy = {"content-security-policy": _policy(page), "cache-control": "no-store"}
@@ -137,13 +152,13 @@ def application(service: Service) -> App:
     def endpoint(path: str, method: str, right: str, work: Callable[..., Awaitable[Any]], kind: str = JSON) -> Route:
         return Route(path, Endpoint(service, right, partial(work, service), kind), methods=[method])
 
-    quick = {
-        SCORE: Endpoint(service, "score", partial(_score, service), JSON),
-        OBSERVE: Endpoint(service, "score", partial(_observe, service), JSON),
+    at_once = {
+        SCORE: AtOnce(service, "score", partial(_score, service), JSON),
+        OBSERVE: AtOnce(service, "score", partial(_observe, service), JSON),
     }
     rest = Starlette(
         routes=[
-            *(Route(path, each, methods=["POST"]) for path, each in quick.items()),
+            *(Route(path, each, methods=["POST"]) for path, each in at_once.items()),
             endpoint(schema.REPORT, "POST", "report", _report),
             endpoint(schema.EXPLAIN, "GET", "explain", _explain),
             endpoint(schema.STATUS, "GET", "admin,audit", _status),
@@ -158,12 +173,7 @@ def application(service: Service) -> App:
         lifespan=partial(_lifespan, service),
     )
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        # The way through the router would cost a call that waits as much as its key does.
-        asked = quick.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        await (asked or rest)(scope, receive, send)
-
-    return app
+    return Application(at_once, rest)
 
 
 @asynccontextmanager
@@ -181,8 +191,7 @@ async def _beat(service: Service) -> None:
         await asyncio.sleep(BEAT)
 
 
-async def _score(service: Service, _scope: Scope, receive: Receive) -> Verdict:
-    body = await body_of(receive)
+def _score(service: Service, body: bytes) -> Verdict:
     live = service.live
     if live is None:
         return Verdict("pass", math.nan, "", None, None, (), f"no score: {_STARTING}", "", "", "")
@@ -191,8 +200,7 @@ async def _score(service: Service, _scope: Scope, receive: Receive) -> Verdict:
     return live.attempt(_read(schema.read_call, body), service.beat)
 
 
-async def _observe(service: Service, _scope: Scope, receive: Receive) -> schema.Nothing:
-    body = await body_of(receive)
+def _observe(service: Service, body: bytes) -> schema.Nothing:
     _read(service.known().end, _read(schema.read_call, body))
     return schema.Nothing()
 

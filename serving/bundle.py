@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -267,7 +266,7 @@ def _read(path: Path, limit: int) -> bytes:
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     """All files in a folder beside the wanted one, synced, then renamed: whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    temporary = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")
     temporary.mkdir()
     try:
         for name, data in files.items():

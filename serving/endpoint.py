@@ -28,6 +28,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Work = Callable[[Scope, Receive], Awaitable[Any]]
 Noted = Callable[[str, str, int], object]  # who holds the key, the path, the status of the answer
+Headers = list[tuple[bytes, bytes]]
+Answer = tuple[int, Headers, bytes]
 _T = TypeVar("_T")
 
 
@@ -61,24 +63,23 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI wants it."""
-        code, more, kind = 200, _NO_HEADERS, self._kind
         try:
             self._admit(scope)
-            found = await self._work(scope, receive)
-            body = found if isinstance(found, bytes) else msgspec.json.encode(found)
-        except Turned as turned:
-            code, body = turned.code, msgspec.json.encode(schema.Fault(str(turned)))
-            more, kind = _HEADERS.get(code, _NO_HEADERS), JSON.encode()
+            answer = self._answer(await self._work(scope, receive))
         except Exception as error:
-            # The error's text could hold what the request held; its kind cannot.
-            _LOG.error("a request failed: %s", type(error).__name__)
-            code, body, kind = 500, b'{"error":"the service failed"}', JSON.encode()
-        self._service.answers[code] += 1
-        self._service.noted(scope.get("holder", ""), scope["path"], code)
-        length = str(len(body)).encode()
-        headers = [(b"content-type", kind), (b"content-length", length), *more]
+            answer = _fault(error)
+        code, headers, body = self._note(scope, answer)
         await send({"type": "http.response.start", "status": code, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def _answer(self, found: Any) -> Answer:
+        body = found if isinstance(found, bytes) else msgspec.json.encode(found)
+        return 200, [(b"content-type", self._kind), (b"content-length", b"%d" % len(body))], body
+
+    def _note(self, scope: Scope, answer: Answer) -> Answer:
+        self._service.answers[answer[0]] += 1
+        self._service.noted(scope.get("holder", ""), scope["path"], answer[0])
+        return answer
 
     def _admit(self, scope: Scope) -> None:
         holder = self._service.keys.holder(_authorization(scope))
@@ -91,10 +92,41 @@ class Endpoint:
             raise Turned(429, f"more than {holder.rate} requests a second")
 
 
+class AtOnce(Endpoint):
+    """One that waits for nothing but the body."""
+
+    def __init__(self, service: Guarded, rights: str, work: Callable[[bytes], Any], kind: str) -> None:
+        """Args: work: gives the answer to a body."""
+        super().__init__(service, rights, self._read, kind)
+        self._of_body = work
+
+    async def _read(self, _scope: Scope, receive: Receive) -> Any:
+        return self._of_body(await body_of(receive))
+
+    def answer(self, scope: Scope, body: bytes) -> Answer:
+        """The same as from `__call__`, for a server that has the whole body: status, headers, body."""
+        try:
+            self._admit(scope)
+            answer = self._answer(self._of_body(_short(body)))
+        except Exception as error:
+            answer = _fault(error)
+        return self._note(scope, answer)
+
+
 # A client whose body is not read to its end is not heard any more.
-_CLOSE = (b"connection", b"close")
-_NO_HEADERS: list[tuple[bytes, bytes]] = []
-_HEADERS = {401: [(b"www-authenticate", b"Bearer"), _CLOSE], 413: [_CLOSE], 429: [(b"retry-after", b"1")]}
+CLOSE = (b"connection", b"close")
+_HEADERS = {401: [(b"www-authenticate", b"Bearer"), CLOSE], 413: [CLOSE], 429: [(b"retry-after", b"1")]}
+
+
+def _fault(error: Exception) -> Answer:
+    if isinstance(error, Turned):
+        code, body = error.code, msgspec.json.encode(schema.Fault(str(error)))
+    else:
+        # The error's text could hold what the request held; its kind cannot.
+        _LOG.error("a request failed: %s", type(error).__name__)
+        code, body = 500, b'{"error":"the service failed"}'
+    told = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))]
+    return code, [*told, *_HEADERS.get(code, ())], body
 
 
 async def refused(_request: Request, error: Exception) -> Response:
@@ -114,17 +146,21 @@ async def beside(work: Callable[[Any], _T], given: object, *, seconds: float, pl
 
 
 async def body_of(receive: Receive) -> bytes:
-    """A request's body, which must be short. (`server.Protocol` hangs up on clients that take long over it.)"""
+    """A request's body, which must be short. (`protocol.Protocol` hangs up on clients that take long over it.)"""
     whole: bytes = b""
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise Turned(400, "the request broke off")
-        whole += message.get("body", b"")
-        if len(whole) > MAX_BODY:
-            raise Turned(413, f"a body must have at most {MAX_BODY} bytes")
+        whole = _short(whole + message.get("body", b""))
         if not message.get("more_body", False):
             return whole
+
+
+def _short(body: bytes) -> bytes:
+    if len(body) > MAX_BODY:
+        raise Turned(413, f"a body must have at most {MAX_BODY} bytes")
+    return body
 
 
 def _authorization(scope: Scope) -> bytes:

@@ -362,8 +362,9 @@ class Recalling(History):
 def _checked(call: Call) -> Call:
     """The same call; ValueError if a text of it is so long that it would fill the memory of texts."""
     texts = (call.caller, call.callee, call.network_caller, call.trunk, call.operator, call.device, call.place)
-    for name, text in zip(_TEXTS, texts, strict=True):
-        if text is not None and len(text) > LONGEST:
+    for text in texts:
+        if text and len(text) > LONGEST:
+            name = _TEXTS[texts.index(text)]
             raise ValueError(f"call: {name} must have at most {LONGEST} characters")
     return call
 

@@ -130,6 +130,8 @@ def outcome(policy: Policy, banded: str, hits: Collection[str]) -> str:
     >>> outcome(Policy("1", {}, {"ring_once": "screen"}), "label", {"ring_once"})
     'screen'
     """
+    if not hits:
+        return banded
     if "protected_caller" in hits:
         # Whoever shows the number of the police need not be the police: say so, but never block.
         seen = [policy.of_rule(name) for name in hits if BY_NAME[name].kind == NETWORK]

@@ -36,7 +36,7 @@ class Reason:
 
 def reasons(names: Sequence[str], values: Sequence[float], contributions: Sequence[float]) -> tuple[Reason, ...]:
     """The features that raised the score most, strongest first."""
-    order = sorted(range(len(names)), key=lambda i: -contributions[i])
+    order = sorted(range(len(names)), key=contributions.__getitem__, reverse=True)
     return tuple(_reason(names[i], values[i], contributions[i]) for i in order[:_SHOWN] if contributions[i] > 0)
 
 

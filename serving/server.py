@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from pathlib import Path
-from typing import Any, cast
 
 try:
     import uvicorn
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
@@ -23,99 +20,12 @@ from .accesslog import AccessLog
 from .app import Service, application
 from .live import DEADLINE, Live
 from .pauses import shorten_pauses
+from .protocol import Protocol
 from .swap import Swap
 
-PATIENCE = 10.0  # seconds for a request to come in, from its first byte or from the connection
 IDLE = 65  # seconds that a connection is kept without a request
-HEAD = 1 << 16  # bytes of a request's head
 CONNECTIONS = 1024
 _LOG = logging.getLogger("callsieve.serving")
-
-
-class Together:
-    """A transport that sends the head of an answer together with its body: one system call and one packet."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        """As of `asyncio.Transport`; a head waits for what is written next, and no longer than for the loop's turn."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/"):
-            self._head = data
-            self._loop.call_soon(self._flush)
-            return
-        self._transport.write(data)
-
-    def close(self) -> None:
-        """As of `asyncio.Transport`."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._head:
-            data, self._head = self._head, b""
-            self._transport.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class Protocol(HttpToolsProtocol):
-    """HTTP for clients that finish what they begin: others are hung up on."""
-
-    _look: asyncio.TimerHandle | None = None
-    _since: float | None = None  # when the request began that is not all here yet
-    _head: int | None = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """As of `asyncio.Protocol`."""
-        super().connection_made(cast(asyncio.Transport, Together(transport, self.loop)))
-        self._since = self.loop.time()
-        self._look_later(PATIENCE)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """As of `asyncio.Protocol`."""
-        if self._look is not None:
-            self._look.cancel()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """As of `asyncio.Protocol`."""
-        if self._head is not None:
-            self._head += len(data)
-            if self._head > HEAD:
-                self.transport.close()
-                return
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._head, self._since = 0, self.loop.time()
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """Its head is there."""
-        self._head = None
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """All of it is there."""
-        self._since = None
-        super().on_message_complete()
-
-    def _look_later(self, seconds: float) -> None:
-        self._look = self.loop.call_later(seconds, self._hang_up_if_late)
-
-    def _hang_up_if_late(self) -> None:
-        """One timer for all requests of a connection: it looks again when the one that is on its way would be late."""
-        left = PATIENCE if self._since is None else self._since + PATIENCE - self.loop.time()
-        if left > 0:
-            self._look_later(left)
-        else:
-            self.transport.close()
 
 
 def serve(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from operator import itemgetter
 from typing import Any
 
 from ..features.catalogue import NAMES
@@ -52,14 +53,15 @@ class Situation(Registered):
 
 
 PLACES = tuple((name, NAMES.index(feature)) for name, feature in FROM_VECTOR.items())
+_picked = itemgetter(*(place for _, place in PLACES))
 _REGISTERED = tuple(each.name for each in fields(Registered))
 
 
 def situation(columns: Any, registered: Registered | None = None, own_number: Any = math.nan) -> Situation:
     """A situation from a vector, or from the columns of a matrix of vectors, as the catalogue orders them."""
     found = Situation(own_number=own_number)
-    for name, place in PLACES:
-        setattr(found, name, columns[place])
+    for name, value in zip(FROM_VECTOR, _picked(columns), strict=True):
+        setattr(found, name, value)
     if registered is not None:
         for name in _REGISTERED:
             setattr(found, name, getattr(registered, name))

@@ -9,11 +9,25 @@ finite and in range, every tree a tree. What passes is safe to load; what LightG
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import pairwise
+
+from .numerals import (
+    INTEGER,
+    REAL,
+    bounded,
+    check_leaf_values,
+    check_reals,
+    check_thresholds,
+    floats,
+    integers,
+    large_numbers,
+    reals,
+    whole_numbers,
+)
 
 MAX_CHARS = 32 << 20
 MAX_REST = 1 << 20
@@ -27,26 +41,17 @@ MAX_DEPTH = 512
 CATEGORICAL = 1
 """Bit 0 of `Tree.decision`: a split by sets. Bit 1: missing values go left; bits 2-3 say what is missing."""
 
-_DECISIONS = frozenset({0, 2, 4, 6, 8, 10, 1, 5, 9})
+_BY_NUMBER = frozenset({0, 2, 4, 6, 8, 10})
+_DECISIONS = _BY_NUMBER | {1, 5, 9}
 _INT32 = 2**31 - 1
 _UINT32 = 2**32 - 1
-# What follows a repeat never begins as the repeat does: possessive ones read the same numbers in half the time.
-_INTEGER = r"(?:0|-?+[1-9][0-9]{0,9}+)"
-_DECIMAL = r"-?+(?:0|[1-9][0-9]{0,24}+)(?:\.[0-9]{1,25}+)?+"
-_REAL = rf"{_DECIMAL}(?:e[-+][0-9]{{1,3}}+)?+"
-_BELOW_1E125 = rf"{_DECIMAL}(?:e(?:-[0-9]{{1,3}}+|\+[0-9]{{1,2}}+))?+"
-_INTEGERS = re.compile(f"{_INTEGER}(?: {_INTEGER})*+")
-# Most whole numbers, as LightGBM writes them: looking one up is reading and checking it at once.
-_SMALL = {str(number): number for number in range(-256, 1024)}
-_REALS = re.compile(f"{_REAL}(?: {_REAL})*+")
-_REALS_BELOW_1E125 = re.compile(f"{_BELOW_1E125}(?: {_BELOW_1E125})*+")
 _CONTROLS = [chr(code) for code in (*range(32), 127) if chr(code) != "\n"]
-_FEATURE_INFO = re.compile(rf"none|\[{_REAL}:{_REAL}\]|{_INTEGER}(?::{_INTEGER})*")
+_FEATURE_INFO = re.compile(rf"none|\[{REAL}:{REAL}\]|{INTEGER}(?::{INTEGER})*")
 _PARAMETER = re.compile(r"\[[a-z0-9_]{1,64}: [^\n]*\]")
 _IMPORTANCE = re.compile(r"(.+)=[0-9]{1,20}")
 
 _NODE_REALS = ("split_gain", "internal_value", "internal_weight")
-_NODE_INTEGERS = ("split_feature", "decision_type", "left_child", "right_child", "internal_count")
+_NODE_INTEGERS = ("split_feature", "decision_type", "left_child", "right_child")
 _TREE_KEYS = ["num_leaves", "num_cat", "split_feature", "split_gain", "threshold", "decision_type"]
 _TREE_KEYS += ["left_child", "right_child", "leaf_value", "leaf_weight", "leaf_count"]
 _TREE_KEYS += ["internal_value", "internal_weight", "internal_count"]
@@ -55,25 +60,36 @@ _CATEGORY_KEYS = ["cat_boundaries", "cat_threshold"]
 _CLOSING_KEYS = ["is_linear", "shrinkage"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tree:
     """One verified tree as LightGBM keeps it; node 0 is the root, a child `c < 0` is the leaf `~c`.
 
     Children of a node have higher indices than the node, so one pass by index visits parents first.
     `cat_threshold[cat_boundaries[k]:cat_boundaries[k + 1]]` are the 32-bit words of the set of the
-    categorical split `k`, which is the node's `threshold`.
+    categorical split `k`, which is the node's `threshold`. Thresholds and values of leaves are kept as they are
+    written, for most who open a model never ask for them.
     """
 
     feature: list[int]
-    threshold: list[float]
+    thresholds: str
     decision: list[int]
     left: list[int]
     right: list[int]
-    leaf_value: list[float]
+    leaf_values: str
     leaf_count: list[int]
     node_count: list[int]
     cat_boundaries: list[int]
     cat_threshold: list[int]
+
+    @cached_property
+    def threshold(self) -> list[float]:
+        """Of each node: values up to it go left."""
+        return floats(self.thresholds) if self.thresholds else []
+
+    @cached_property
+    def leaf_value(self) -> list[float]:
+        """What each leaf adds to the score."""
+        return floats(self.leaf_values)
 
 
 def check_structure(
@@ -124,7 +140,7 @@ def _tree_sizes(head: str, features: Sequence[str], classes: int) -> list[int]:
     _expect(lines, "feature_names=" + " ".join(features))
     line = next(lines, "")
     if line.startswith("monotone_constraints="):
-        _integers(_value(line, "monotone_constraints"), len(features), -1, 1, "header: monotone_constraints")
+        integers(_value(line, "monotone_constraints"), len(features), -1, 1, "header: monotone_constraints")
         line = next(lines, "")
     infos = _value(line, "feature_infos")
     if infos.count(" ") != len(features) - 1 or not all(map(_FEATURE_INFO.fullmatch, infos.split(" "))):
@@ -135,7 +151,7 @@ def _tree_sizes(head: str, features: Sequence[str], classes: int) -> list[int]:
         raise ValueError(f"header: tree_sizes must hold at most {MAX_TREES}, by {classes}, got {count}")
     if (extra := next(lines, None)) is not None:
         raise ValueError(f"header: must end after tree_sizes, got {_short(extra)}")
-    return _integers(sizes, count, 1, MAX_CHARS, "header: tree_sizes")
+    return integers(sizes, count, 1, MAX_CHARS, "header: tree_sizes")
 
 
 def _tree(block: str, index: int, n_features: int, levels: Mapping[int, int] | None) -> Tree:
@@ -151,30 +167,31 @@ def _tree(block: str, index: int, n_features: int, levels: Mapping[int, int] | N
         raise ValueError(f"must hold the lines {', '.join(keys)}")
     value = {key: text for key, _, text in pairs}
 
-    (leaves,) = _integers(value["num_leaves"], 1, 1, MAX_LEAVES, "num_leaves")
-    (sets,) = _integers(value["num_cat"], 1, 0, leaves - 1, "num_cat")
+    (leaves,) = integers(value["num_leaves"], 1, 1, MAX_LEAVES, "num_leaves")
+    (sets,) = integers(value["num_cat"], 1, 0, leaves - 1, "num_cat")
     if value["is_linear"] != "0":
         raise ValueError(f"is_linear must be 0, got {value['is_linear'][:20]!r}")
-    _reals(value["shrinkage"], 1, "shrinkage")
-    leaf_value = _reals(value["leaf_value"], leaves, "leaf_value")
-    if max(map(abs, leaf_value)) > MAX_LEAF_VALUE:
-        raise ValueError(f"leaf_value must lie in -{MAX_LEAF_VALUE:g}..{MAX_LEAF_VALUE:g}")
+    reals(value["shrinkage"], 1, "shrinkage")
+    check_leaf_values(value["leaf_value"], leaves, MAX_LEAF_VALUE)
     if leaves == 1:
-        return _constant(value, leaf_value)
+        return _constant(value)
 
+    nodes = leaves - 1
     for key in _NODE_REALS:
-        _check_reals(value[key], leaves - 1, key)
-    integer = {key: _whole(value[key], leaves - 1, key) for key in _NODE_INTEGERS}
-    _check_reals(value["leaf_weight"], leaves, "leaf_weight")
+        check_reals(value[key], nodes, key)
+    check_reals(value["leaf_weight"], leaves, "leaf_weight")
+    check_thresholds(value["threshold"], nodes)
+    integer = {key: whole_numbers(value[key], nodes, key) for key in _NODE_INTEGERS}
+    counts = large_numbers(value["internal_count"], nodes, "internal_count")
     tree = Tree(
         feature=integer["split_feature"],
-        threshold=_thresholds(value["threshold"], leaves - 1),
+        thresholds=value["threshold"],
         decision=integer["decision_type"],
         left=integer["left_child"],
         right=integer["right_child"],
-        leaf_value=leaf_value,
-        leaf_count=_integers(value["leaf_count"], leaves, 1, _INT32, "leaf_count"),
-        node_count=_bounded(integer["internal_count"], 1, _INT32, "internal_count"),
+        leaf_values=value["leaf_value"],
+        leaf_count=bounded(large_numbers(value["leaf_count"], leaves, "leaf_count"), 1, _INT32, "leaf_count"),
+        node_count=bounded(counts, 1, _INT32, "internal_count"),
         cat_boundaries=_counted(value["cat_boundaries"], "cat_boundaries", _INT32) if sets else [],
         cat_threshold=_counted(value["cat_threshold"], "cat_threshold", _UINT32) if sets else [],
     )
@@ -188,25 +205,25 @@ def _tree(block: str, index: int, n_features: int, levels: Mapping[int, int] | N
     return tree
 
 
-def _constant(value: Mapping[str, str], leaf_value: list[float]) -> Tree:
+def _constant(value: Mapping[str, str]) -> Tree:
     """A tree of one leaf: its node arrays are empty, and once re-saved its count too."""
-    for key in (*_NODE_REALS, "threshold", *_NODE_INTEGERS):
+    for key in (*_NODE_REALS, "threshold", *_NODE_INTEGERS, "internal_count"):
         if value[key]:
             raise ValueError(f"{key} must be empty where num_leaves is 1")
     for key in ("leaf_weight", "leaf_count"):
         if value[key]:
-            _reals(value[key], 1, key)
-    return Tree([], [], [], [], [], leaf_value, [], [], [], [])
+            reals(value[key], 1, key)
+    return Tree([], "", [], [], [], value["leaf_value"], [], [], [], [])
 
 
 def _counted(text: str, what: str, high: int) -> list[int]:
-    return _integers(text, text.count(" ") + 1, 0, high, what)
+    return integers(text, text.count(" ") + 1, 0, high, what)
 
 
 def _check_shape(tree: Tree) -> None:
     """Every node but the root, and every leaf, hangs from exactly one node before it."""
     nodes = len(tree.left)
-    if sorted(tree.left + tree.right) != [*range(-nodes - 1, 0), *range(1, nodes)]:
+    if {*tree.left, *tree.right} != _children(nodes):  # as many as they are, so each of them once
         raise ValueError("left_child and right_child must name every leaf and every node but the root once")
     for node, (left, right) in enumerate(zip(tree.left, tree.right, strict=True)):
         # LightGBM numbers nodes as it splits, so an index that does not grow is a cycle.
@@ -214,6 +231,12 @@ def _check_shape(tree: Tree) -> None:
             raise ValueError(f"node {node}: a child must come after its parent, got {left} and {right}")
     if nodes >= MAX_DEPTH:
         _check_depth(tree)
+
+
+@lru_cache(maxsize=8)
+def _children(nodes: int) -> frozenset[int]:
+    """Every leaf and every node but the root: two for each node."""
+    return frozenset((*range(-nodes - 1, 0), *range(1, nodes)))
 
 
 def _check_depth(tree: Tree) -> None:
@@ -241,15 +264,14 @@ def _check_sets(tree: Tree, sets: int, levels: Mapping[int, int] | None) -> None
         raise ValueError(f"cat_boundaries must be {sets + 1} numbers from 0 to {len(tree.cat_threshold)}")
     if any(end <= begin for begin, end in pairwise(bounds)):
         raise ValueError("cat_boundaries must grow")
-    kinds = set(zip(tree.feature, tree.decision, strict=True))
     used = []
-    if any(kind & CATEGORICAL for _, kind in kinds):
+    if not _BY_NUMBER.issuperset(tree.decision):
         used = [node for node, kind in enumerate(tree.decision) if kind & CATEGORICAL]
-    if sorted(tree.threshold[node] for node in used) != list(range(sets)):
+    if len(used) != sets or sorted(tree.threshold[node] for node in used) != list(range(sets)):
         raise ValueError(f"categorical splits must use each of the {sets} sets once")
-    if levels is None:
+    if levels is None or (not used and levels.keys().isdisjoint(tree.feature)):
         return
-    for feature, kind in sorted(kinds):
+    for feature, kind in sorted(set(zip(tree.feature, tree.decision, strict=True))):
         if (feature in levels) != bool(kind & CATEGORICAL):
             raise ValueError(f"feature {feature}: only a categorical feature is split by sets, and only so")
     for node in used:
@@ -321,49 +343,3 @@ def _value(line: str, key: str, sign: str = "=") -> str:
     if got != key:
         raise ValueError(f"must have a line {key!r} here, got {_short(line)}")
     return text
-
-
-def _integers(text: str, count: int, low: int, high: int, what: str) -> list[int]:
-    return _bounded(_whole(text, count, what), low, high, what)
-
-
-def _whole(text: str, count: int, what: str) -> list[int]:
-    if text.count(" ") != count - 1:  # before the text is split: it may be all spaces
-        raise ValueError(f"{what} must hold {count} whole number(s)")
-    words = text.split(" ")
-    try:
-        return list(map(_SMALL.__getitem__, words))
-    except KeyError:  # some are larger, or none at all
-        if not _INTEGERS.fullmatch(text):
-            raise ValueError(f"{what} must hold {count} whole number(s)") from None
-        return list(map(int, words))
-
-
-def _bounded(values: list[int], low: int, high: int, what: str) -> list[int]:
-    if min(values) < low or max(values) > high:
-        raise ValueError(f"{what} must lie in {low}..{high}, got {min(values)}..{max(values)}")
-    return values
-
-
-def _thresholds(text: str, count: int) -> list[float]:
-    """Thresholds of nodes. LightGBM writes "known or missing?" as a split at inf."""
-    if "inf" not in text:
-        return _reals(text, count, "threshold")
-    finite = " ".join("0" if word == "inf" else word for word in text.split(" "))
-    values = _reals(finite, count, "threshold")
-    return [math.inf if word == "inf" else value for word, value in zip(text.split(" "), values, strict=True)]
-
-
-def _check_reals(text: str, count: int, what: str) -> None:
-    """As `_reals`, of numbers that nobody uses: a form that cannot overflow need not be converted."""
-    if text.count(" ") != count - 1 or not _REALS_BELOW_1E125.fullmatch(text):
-        _reals(text, count, what)
-
-
-def _reals(text: str, count: int, what: str) -> list[float]:
-    if text.count(" ") != count - 1 or not _REALS.fullmatch(text):
-        raise ValueError(f"{what} must hold {count} finite number(s)")
-    values = list(map(float, text.split(" ")))
-    if not all(map(math.isfinite, values)):
-        raise ValueError(f"{what} must be finite")
-    return values

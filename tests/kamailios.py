@@ -99,13 +99,8 @@ class Kamailio:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    KAMAILIO,
-                    "-f",
-                    config if isinstance(config, Path) else SCRIPTS / config,
-                    "-DD",
-                    "-E",
-                    "-m",
-                    str(memory),
+                    *(KAMAILIO, "-f", config if isinstance(config, Path) else SCRIPTS / config, "-DD", "-E"),
+                    *("-m", str(memory), "-b", "4194304"),  # a burst waits: a message lost is a second of a call
                     *options,
                 ],
                 stdout=log,

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from callsieve.features.intake import Intake
 from callsieve.features.records import CALL_COLUMNS, Call
-from callsieve.serving import app, schema, server, wire
+from callsieve.serving import app, protocol, schema, wire
 from callsieve.serving.events import read_reports
 from callsieve.serving.live import Live
 from callsieve.serving.policy import Policy
@@ -233,13 +233,13 @@ def test_a_key_has_a_rate(tmp_path):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(server, "PATIENCE", 0.3)
+    monkeypatch.setattr(protocol, "PATIENCE", 0.3)
 
 
 HEAD = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\nContent-Length: 100\r\n\r\n"
 
 
-@pytest.mark.source("L37", by="serving/server.py")
+@pytest.mark.source("L37", by="serving/protocol.py")
 @pytest.mark.usefixtures("impatient")
 def test_a_slow_client_is_hung_up_on_and_delays_nobody(inside, keys):
     with inside() as service:

@@ -165,6 +165,9 @@ class Kamailio:
     def getw(self, name):
         return self.values[name]
 
+    def sets(self, name, value):
+        self.values[name] = value
+
 
 def waiting(start, *fields):
     """A call as a SIP worker leaves it in the queue."""
@@ -191,6 +194,46 @@ def test_calls_that_wait_are_answered(script, kamailio, folder, monkeypatch):
     kamailio.mq_add("events", "id 1", f"reply {1000 * START + 5000} 607 Unwanted")
     handler.score(None)
     assert strict.counts["reports"] == 1
+
+
+def test_a_call_that_waited_too_long_passes_at_once_and_is_learnt_afterwards(script, kamailio, folder, monkeypatch):
+    engine, held = make(script, folder), []
+    monkeypatch.setattr(script, "_KEPT", {"engine": engine})
+    monkeypatch.setattr(script, "_said", lambda *_: held.append(kamailio.values["$shv(held)"]) or "pass|||")
+    now = time.time_ns() // 1_000_000
+    for number, start in enumerate((now - 60_000, now + 60_000, now - 50_000)):
+        fields = (
+            f"id {number}",
+            "tag",
+            "sip:13900139000@b.example",
+            "sip:13800138000@a.example",
+            None,
+            None,
+            None,
+            None,
+        )
+        kamailio.mq_add("calls", f"7 {number}", waiting(start, *fields))
+    script.mod_init().score(None, "15")
+    assert kamailio.queues["verdicts"] == [(f"7 {number}", "pass|||") for number in range(3)]
+    assert held == ["7 1"]  # the one that was scored, and nothing is in hand afterwards
+    assert kamailio.values["$shv(held)"] == ""
+    assert now <= int(kamailio.values["$shv(beat)"]) <= time.time_ns() // 1_000_000
+    assert (engine.counts["missed"], engine.counts["scored"], list(engine.pending)) == (2, 0, ["id 0", "id 2"])
+    assert engine.history.calls == 2
+
+
+def test_reasons_are_found_only_where_they_are_kept(script, folder, tmp_path):
+    told = {}
+    for kept, more in ((True, {"state": str(tmp_path)}), (False, {})):
+        engine = make(script, folder, **more)
+        bundle = engine.scorer.bundle
+        low = dataclasses.replace(bundle.thresholds[0], threshold=-50.0)
+        engine.scorer = Scorer(dataclasses.replace(bundle, thresholds=(low,)), engine.policy)
+        told[kept] = place(engine, "a", CALLERS[0], START)
+        if kept:
+            engine.cases.close()
+    assert told[True].reasons
+    assert dataclasses.replace(told[True], reasons=()) == told[False]
 
 
 NUMBER = "+8613800138000"

@@ -20,7 +20,7 @@ HEAVY = {
 }  # fmt: skip
 # What the service over HTTP is made of, and its files.
 WEB = {"anyio", "msgspec", "prometheus_client", "starlette", "uvicorn"}
-SERVICE = {"app.py", "case_app.py", "endpoint.py", "measured.py", "schema.py", "server.py"}
+SERVICE = {"app.py", "case_app.py", "endpoint.py", "measured.py", "protocol.py", "schema.py", "server.py"}
 # The files of the store of cases, which no process that judges calls imports.
 STORE = {"case_erasure.py", "case_feed.py", "case_queue.py", "case_tables.py", "cases.py"}
 # Which file alone may import a package.

@@ -94,16 +94,21 @@ def chain(depth, width, *, near):
     tree = check_structure(text, small.FEATURES)[0]
     return type(tree)(
         feature=[i % width for i in range(depth)],
-        threshold=[(-1.0) ** i * (i + 1) / depth for i in range(depth)],
+        thresholds=written((-1.0) ** i * (i + 1) / depth for i in range(depth)),
         decision=[2 if i % 3 else 8 for i in range(depth)],
         left=left,
         right=right,
-        leaf_value=leaf,
+        leaf_values=written(leaf),
         leaf_count=[1] * (depth + 1),
         node_count=[end + 1 for end in ends],
         cat_boundaries=[],
         cat_threshold=[],
     )
+
+
+def written(values):
+    """Numbers as they stand in a model text."""
+    return " ".join(map(repr, values))
 
 
 def balanced(depth, width, seed):
@@ -119,9 +124,9 @@ def balanced(depth, width, seed):
         count[i] = sum(count[c] if c >= 0 else leaf_count[~c] for c in (child[0][i], child[1][i]))
     tree = chain(1, 1, near="left")
     return type(tree)(
-        feature=rng.integers(0, width, nodes).tolist(), threshold=rng.normal(size=nodes).tolist(),
+        feature=rng.integers(0, width, nodes).tolist(), thresholds=written(rng.normal(size=nodes).tolist()),
         decision=rng.choice([0, 2, 4, 6, 8, 10], nodes).tolist(), left=child[0], right=child[1],
-        leaf_value=rng.normal(size=nodes + 1).tolist(), leaf_count=leaf_count, node_count=count,
+        leaf_values=written(rng.normal(size=nodes + 1).tolist()), leaf_count=leaf_count, node_count=count,
         cat_boundaries=[], cat_threshold=[],
     )  # fmt: skip
 
@@ -213,7 +218,7 @@ def test_there_are_as_many_points_as_the_longest_path_needs(width, goes):
     tree = chain(width, width, near="left")
     counts = [2**i for i in reversed(range(width))]
     tree = dataclasses.replace(
-        tree, threshold=[0.0] * width, leaf_count=[*counts, 1], node_count=[2 * count for count in counts]
+        tree, thresholds=written([0] * width), leaf_count=[*counts, 1], node_count=[2 * count for count in counts]
     )
     row = [goes] * width
     np.testing.assert_allclose(Contributions([tree], width)(row), by_exact_integrals(tree, row), rtol=1e-10, atol=1e-15)
@@ -221,7 +226,7 @@ def test_there_are_as_many_points_as_the_longest_path_needs(width, goes):
 
 def test_trees_of_one_leaf_are_base_alone():
     stump = check_structure(small.yes_no(), small.FEATURES)[0]
-    tree = type(stump)([], [], [], [], [], [0.25], [], [], [], [])
+    tree = type(stump)([], "", [], [], [], "0.25", [], [], [], [])
     contributions = Contributions([tree, tree], 3)
     assert contributions([1.0, math.nan, 0.0]).tolist() == [0.0, 0.0, 0.0]
     assert contributions.base == 0.5

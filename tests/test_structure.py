@@ -202,6 +202,17 @@ def test_a_text_cut_short_is_refused(keep):
         check(small.yes_no()[:keep])
 
 
+@pytest.mark.parametrize("value", ["-1000000", "1e+06", "999999.99999999999", "-1e-300", "0.5e+6", "7"])
+def test_values_of_leaves_are_those_of_the_text(value):
+    assert check(numbers("leaf_value", set_number(0, value)))[0].leaf_value[0] == float(value)
+
+
+@pytest.mark.parametrize("value", ["1000000.1", "-1e+07", "12345678", "100000000000000000000000"])
+def test_values_of_leaves_beyond_the_bound_are_refused(value):
+    with pytest.raises(ValueError, match=r"leaf_value must lie in -1e\+06\.\.1e\+06"):
+        check(numbers("leaf_value", set_number(0, value)))
+
+
 @pytest.mark.parametrize("key", ["split_gain", "internal_value", "internal_weight", "leaf_weight"])
 def test_numbers_that_nobody_uses_are_checked_as_others_are(key):
     """Those that cannot overflow are not converted: the forms that pass stay those of any number."""

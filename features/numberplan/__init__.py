@@ -66,6 +66,7 @@ class _Row:
         return self.since <= day < self.until
 
 
+@cache
 def _day(text: str, default: datetime.date) -> int:
     return ((datetime.date.fromisoformat(text) if text else default) - EPOCH).days
 
@@ -74,7 +75,10 @@ def _day(text: str, default: datetime.date) -> int:
 def _table(name: str) -> tuple[_Row, ...]:
     rows = []
     with Path(__file__).with_name(name).open(encoding="utf-8") as file:
-        for line, cells in enumerate(csv.DictReader(file), start=2):
+        lines = csv.reader(file)
+        names = next(lines)
+        for line, values in enumerate(lines, start=2):
+            cells = dict(zip(names, values, strict=True))
             try:
                 since = _day(cells["valid_from"], datetime.date.min)
                 until = _day(cells["valid_to"], datetime.date.max)
@@ -103,7 +107,7 @@ def period(on: datetime.date) -> int:
 def plan(period: int) -> Plan:
     """The plan in a period."""
     day = changes()[period - 1] if period else _day("", datetime.date.min)
-    lines = (f"1{n}" for n in range(3000, 10000))
+    lines = map(str, range(13_000, 20_000))
     return Plan(
         networks=dict.fromkeys(lines, NOT_ASSIGNED) | _by_prefix("networks.csv", 5, day),
         machines=_by_prefix("machines.csv", 4, day),

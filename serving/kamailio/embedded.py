@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import site
 import threading
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
     from callsieve.serving import Scorer, Verdict
     from callsieve.serving.sip_replies import Reply
 
-# Queues: calls that wait, what is said of them, and what became of earlier ones.
-CALLS, VERDICTS, EVENTS = "calls", "verdicts", "events"
+# Queues: calls that wait, what is said of them, what became of earlier ones, and calls that did not wait any longer.
+CALLS, VERDICTS, EVENTS, MISSED = "calls", "verdicts", "events", "missed"
+# What the answering processes look at: when this process last came round (Unix ms), and the call that it has in hand.
+BEAT, HELD = "$shv(beat)", "$shv(held)"
 LOOK_EVERY = 1.0  # seconds between looks at the bundle's signature
 REPORT_EVERY = 60.0  # seconds between lines of counts in the log
 PENDING = 200_000  # calls in the air that are remembered; the oldest is forgotten first
-BATCH = 64  # events taken in between two calls, and calls between two looks at the bundle
+BATCH = 64  # calls between two looks at the bundle, and events or missed calls taken in while none waits
+BETWEEN = 8  # events taken in between two calls: more than a call has, and few enough for the next one to wait for
 RETRY = 5.0  # seconds until a bundle that could not be loaded at first is tried again
 _NOTHING = "pass|||"
 # A reload of this script runs it again in the same namespace: what was learnt must outlive it.
@@ -70,7 +74,7 @@ class Engine:
         self.caselog = importlib.import_module("callsieve.serving.caselog")
         self.cases = self._journal(settings.get("state"))
         self.pending: OrderedDict[str, Pending] = OrderedDict()
-        self.counts = dict.fromkeys(("scored", "label", "screen", "block", "ended", "reports", "refused"), 0)
+        self.counts = dict.fromkeys(("scored", "label", "screen", "block", "ended", "reports", "refused", "missed"), 0)
         self._looked, self._seen, self._reported = 0.0, self._signed(), time.monotonic()
         self.scorer: Scorer = self._load(settings.get("minimum_epoch", 0))
         self._warm(features)
@@ -108,19 +112,28 @@ class Engine:
         """The verdict on a call, which is then known as an attempt."""
         keyed = self.intake(self.sip.to_call(dialect=self.dialect, **facts))
         scorer, self.history.last = self.scorer, None
-        verdict: Verdict = scorer.score(self.history, keyed)
+        # No answer holds reasons: only evidence does.
+        verdict: Verdict = scorer.score(self.history, keyed, reasons=self.cases is not None)
         if self.cleared is not None:
             self.cleared.look()
             verdict = self.cleared.spare(verdict, keyed, scorer.action_if_cleared(verdict))
         self._keep_evidence(verdict, keyed, scorer)
-        self.history.observe(keyed)
-        self.pending[call_id] = Pending(keyed, tag)
-        if len(self.pending) > PENDING:
-            self.pending.popitem(last=False)
+        self._observe(call_id, tag, keyed)
         self.counts["scored"] += 1
         if verdict.action in self.counts:
             self.counts[verdict.action] += 1
         return verdict
+
+    def learn(self, call_id: str, tag: str, **facts: Any) -> None:
+        """Know a call as an attempt that went on without a verdict."""
+        self._observe(call_id, tag, self.intake(self.sip.to_call(dialect=self.dialect, **facts)))
+        self.counts["missed"] += 1
+
+    def _observe(self, call_id: str, tag: str, keyed: KeyedCall) -> None:
+        self.history.observe(keyed)
+        self.pending[call_id] = Pending(keyed, tag)
+        if len(self.pending) > PENDING:
+            self.pending.popitem(last=False)
 
     def note(self, call_id: str, event: str) -> None:
         """Take in what happened to a call: `reply <ms> <status> <phrase>` or `bye <ms> <from-tag>`."""
@@ -201,22 +214,44 @@ class Handler:
         """Nothing: Kamailio calls this in its main process too."""
         return 0
 
-    def score(self, _message: object, _argument: str = "") -> int:
-        """In the scoring process: answer all calls that wait, after what became of earlier ones is known."""
+    def score(self, _message: object, patience: str = "") -> int:
+        """In the scoring process: answer all calls that wait, after what became of earlier ones is known.
+
+        Those that have waited for more than `patience` ms pass at once: to score them would make the next ones late.
+        """
         pv, queue = _ksr().pv, _ksr().mqueue
         engine = _KEPT.get("engine") or _first()
+        longest = int(patience) if patience else math.inf
         for _ in range(BATCH):
-            self._events(engine, pv, queue)
+            now = time.time_ns() // 1_000_000
+            pv.sets(BEAT, str(now))
+            self._events(engine, pv, queue, BETWEEN)
             if queue.mq_fetch(CALLS) < 0:
+                self._events(engine, pv, queue, BATCH)
+                self._missed(engine, pv, queue)
                 break
-            queue.mq_add(VERDICTS, pv.getw(f"$mqk({CALLS})"), _said(engine, pv.getw(f"$mqv({CALLS})")))
+            key, fields = pv.getw(f"$mqk({CALLS})"), pv.getw(f"$mqv({CALLS})")
+            if _began(fields) + longest < now:
+                queue.mq_add(VERDICTS, key, _NOTHING)
+                queue.mq_add(MISSED, key, fields)
+                continue
+            pv.sets(HELD, key)
+            queue.mq_add(VERDICTS, key, _said(engine, fields))
+            pv.sets(HELD, "")
         if engine is not None:
             engine.look()
         return 1
 
     @staticmethod
-    def _events(engine: Engine | None, pv: Any, queue: Any) -> None:
+    def _missed(engine: Engine | None, pv: Any, queue: Any) -> None:
         for _ in range(BATCH):
+            if queue.mq_fetch(MISSED) < 0:
+                return
+            _learn(engine, pv.getw(f"$mqv({MISSED})"))
+
+    @staticmethod
+    def _events(engine: Engine | None, pv: Any, queue: Any, most: int) -> None:
+        for _ in range(most):
             if queue.mq_fetch(EVENTS) < 0:
                 return
             try:
@@ -236,20 +271,7 @@ def _said(engine: Engine | None, fields: str) -> str:
     if engine is None:
         return _NOTHING
     try:
-        start, trunk, *encoded = fields.split(" ")
-        call_id, tag, target, sender, asserted, privacy, attestation, twilio = map(_text, encoded)
-        verdict = engine.score(
-            call_id,
-            tag,
-            start=int(start) / 1000,
-            target=target,
-            sender=sender,
-            asserted=asserted,
-            privacy=privacy,
-            verstat=twilio if engine.dialect == "twilio" else "",
-            attestation_info=attestation,
-            trunk=trunk,
-        )
+        verdict = engine.score(**_read(engine, fields))
         if verdict.action == "block":
             reply = engine.blocked(verdict.case)
             headers = "".join(f"{name}: {value}\r\n" for name, value in reply.headers)
@@ -260,6 +282,39 @@ def _said(engine: Engine | None, fields: str) -> str:
         # An error's text could hold what a message held; its kind cannot.
         _log("err", f"not scored, the call passes: {type(error).__name__}")
         return _NOTHING
+
+
+def _learn(engine: Engine | None, fields: str) -> None:
+    """Take in a call that nobody waits for any more."""
+    try:
+        if engine is not None:
+            engine.learn(**_read(engine, fields))
+    except Exception as error:
+        _log("err", f"a call is not learnt: {type(error).__name__}")
+
+
+def _began(fields: str) -> float:
+    """When a call came, in Unix ms; of one that does not say, never too late."""
+    start = fields.partition(" ")[0]
+    return int(start) if start.isdecimal() and len(start) < 16 else math.inf
+
+
+def _read(engine: Engine, fields: str) -> dict[str, Any]:
+    """A call as the routes write it. Raises: ValueError: if it is none."""
+    start, trunk, *encoded = fields.split(" ")
+    call_id, tag, target, sender, asserted, privacy, attestation, twilio = map(_text, encoded)
+    return {
+        "call_id": call_id,
+        "tag": tag,
+        "start": int(start) / 1000,
+        "target": target,
+        "sender": sender,
+        "asserted": asserted,
+        "privacy": privacy,
+        "verstat": twilio if engine.dialect == "twilio" else "",
+        "attestation_info": attestation,
+        "trunk": trunk,
+    }
 
 
 def _text(field: str) -> str:

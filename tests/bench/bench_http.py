@@ -45,7 +45,7 @@ import sys
 from starlette.applications import Starlette
 from starlette.routing import Route
 import uvicorn
-from callsieve.serving.server import Protocol
+from callsieve.serving.protocol import Protocol
 class Empty:
     async def __call__(self, scope, receive, send):
         while (await receive()).get("more_body"):

@@ -4,7 +4,8 @@ python tests/bench/bench_sip.py [--json] [--seconds 4] [--rates 500,1000,2000]
 
 Needs the packages of `tests/test_kamailio.py`. SIPp as callers and as phones shares the cores with the proxy. A wait is
 the time from a call's INVITE to its first ringing or its block, in ms. `scored` is the share of calls that the scorer
-judged in time; the others went on without a verdict.
+judged in time; the others went on without a verdict. `lost` are messages that found a full receive buffer, and
+`lost_proxy` those of them that were for the proxy: the others were for SIPp, which then has no core left.
 """
 
 from __future__ import annotations
@@ -44,6 +45,16 @@ def scored(proxy: kamailios.Kamailio) -> int:
     return int(re.findall(r"scored=(\d+)", proxy.log.read_text(errors="replace"))[-1])
 
 
+def lost(port: int) -> tuple[int, int]:
+    """Messages that found no room since the machine started, and since the proxy at `port` did."""
+    names, values = [
+        line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Udp:")
+    ]
+    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    ours = sum(int(row[-1]) for row in rows if int(row[1].rpartition(":")[2], 16) == port)
+    return int(values[names.index("RcvbufErrors")]), ours
+
+
 def figures(found: dict) -> dict[str, float]:
     """What SIPp found, its waits as percentiles."""
     waits = found.pop("waits")
@@ -72,11 +83,12 @@ def embedded(folder: Path, site: Path, phones: int, rates: list[int], seconds: f
     with kamailios.Kamailio("embedded.cfg", phones, folder, settings=settings, memory=1024) as proxy:
         scorer, known = proxy.scorer(), 0
         for rate in rates:
-            began, _ = used(scorer)
+            (began, _), before = used(scorer), lost(proxy.port)
             row = figures(kamailios.calls(proxy.port, folder, int(rate * seconds), rate))
             ended, resident = used(scorer)
-            total = scored(proxy)
-            row |= {"rate": rate, "scored": (total - known) / row["placed"], "scorer_mb": resident}
+            total, after = scored(proxy), lost(proxy.port)
+            row |= {"lost": after[0] - before[0], "lost_proxy": after[1] - before[1], "rate": rate}
+            row |= {"scored": (total - known) / row["placed"], "scorer_mb": resident}
             row["scorer_us_per_call"] = 1e6 * (ended - began) / max(total - known, 1)
             known = total
             rows.append(row)

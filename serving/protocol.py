@@ -1,0 +1,174 @@
+"""HTTP/1.1 for the service, on uvicorn's protocol: slow clients are hung up on, and short questions answered at once.
+
+A question that comes whole, in one piece, to an endpoint that waits for nothing is answered as soon as it is read: a
+task, an event and a timer for each, as uvicorn has them, cost as much as half a verdict. All else goes uvicorn's way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, cast
+
+try:
+    from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+except ImportError as error:
+    raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
+
+from .endpoint import CLOSE, AtOnce, Scope
+
+PATIENCE = 10.0  # seconds for a request to come in, from its first byte or from the connection
+HEAD = 1 << 16  # bytes of a request's head
+
+
+_NOBODY: tuple[str, None] = ("", None)
+
+
+class Together:
+    """A transport that sends the head of an answer together with its body: one system call and one packet."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """As of `asyncio.Transport`; a head waits for what is written next, and no longer than for the loop's turn."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/"):
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def write_whole(self, data: bytes) -> None:
+        """An answer that has its body with it."""
+        self._flush()
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """As of `asyncio.Transport`."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            data, self._head = self._head, b""
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP for clients that finish what they begin: others are hung up on."""
+
+    _look: asyncio.TimerHandle | None = None
+    _since: float | None = None  # when the request began that is not all here yet
+    _idle: float | None = None  # when a request was answered at once, and none has come since
+    _head: int | None = 0
+    _asked: AtOnce | None = None  # who answers the request that is not all here yet, if it comes whole
+    _body = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As of `asyncio.Protocol`."""
+        self._out = Together(transport, self.loop)
+        super().connection_made(cast(asyncio.Transport, self._out))
+        known: Mapping[str, AtOnce] = getattr(self.app, "at_once", {})
+        self._at_once = {path.encode(): (path, each) for path, each in known.items()}
+        self._since = self.loop.time()
+        self._look_later(PATIENCE)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As of `asyncio.Protocol`."""
+        if self._look is not None:
+            self._look.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """As of `asyncio.Protocol`."""
+        if self._head is not None:
+            self._head += len(data)
+            if self._head > HEAD:
+                self.transport.close()
+                return
+        super().data_received(data)
+        if self._asked is not None:
+            self._asked = None
+            if not self.transport.is_closing():  # the rest is still to come: no matter for once
+                super().on_headers_complete()
+                super().on_body(self._body)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._head, self._since, self._idle = 0, self.loop.time(), None
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its head is there."""
+        self._head, self._body = None, b""
+        path, self._asked = self._at_once.get(self.url, _NOBODY)
+        if self._asked is not None and self._is_plain():
+            self.scope["path"] = path
+        else:
+            self._asked = None
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of its body is there."""
+        if self._asked is None:
+            super().on_body(body)
+        else:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        """All of it is there."""
+        self._since = None
+        if self._asked is None:
+            super().on_message_complete()
+        else:
+            asked, self._asked = self._asked, None
+            self._answer(asked)
+
+    def _is_plain(self) -> bool:
+        """Whether a request asks for no more of HTTP than an answer, and nothing else has to go before it."""
+        parser, limit = self.parser, self.limit_concurrency
+        return (
+            parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+            and (limit is None or len(self.connections) < limit)
+            and (self.cycle is None or self.cycle.response_complete)
+        )
+
+    def _answer(self, asked: AtOnce) -> None:
+        code, headers, body = asked.answer(cast(Scope, self.scope), self._body)
+        lines = [STATUS_LINE[code]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            lines += (name, b": ", value, b"\r\n")
+        self._out.write_whole(b"".join((*lines, b"\r\n", body)))
+        self.server_state.total_requests += 1
+        self._idle = self.loop.time()
+        if CLOSE in headers:
+            self.transport.close()
+
+    def _look_later(self, seconds: float) -> None:
+        self._look = self.loop.call_later(seconds, self._hang_up_if_late)
+
+    def _hang_up_if_late(self) -> None:
+        """One timer for all requests of a connection: it looks again when the one that is on its way would be late."""
+        now = self.loop.time()
+        if self._since is not None:
+            left = self._since + PATIENCE - now
+        elif self._idle is not None:
+            left = self._idle + self.timeout_keep_alive - now
+        else:
+            left = PATIENCE
+        if left > 0:
+            self._look_later(min(left, PATIENCE))
+        else:
+            self.transport.close()

@@ -1,0 +1,149 @@
+"""HTTP as it comes over a socket: what comes whole is answered at once, and as what comes in pieces is."""
+
+import json
+import re
+import socket
+import time
+from itertools import pairwise
+
+import pytest
+from callsieve.features.intake import Intake
+from callsieve.serving import protocol, schema, wire
+from callsieve.serving.live import Live
+from callsieve.serving.policy import Policy
+from callsieve.serving.swap import Swap
+
+import catalogued
+import services
+import smallmodels as small
+
+CALL = json.dumps({"start": catalogued.START, "caller": "+8613800138000", "callee": "13900139000"}).encode()
+HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="module")
+def keys(folder):
+    return services.files(folder)
+
+
+@pytest.fixture(scope="module")
+def service(folder, keys):
+    """A service in this process."""
+    assert keys
+    judge = Swap(trusted=small.TRUSTED, policy=Policy("test", {}))
+    judge.load(folder / "bundle")
+    begin = lambda: Live(judge, Intake(catalogued.NUMBER_KEY), folder / "state", deadline=10)
+    with services.Inside(folder, begin, judge) as service:
+        yield service
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Counts what is answered at once."""
+    done, answer = [], protocol.Protocol._answer
+    monkeypatch.setattr(protocol.Protocol, "_answer", lambda self, asked: done.append(1) or answer(self, asked))
+    return done
+
+
+def asking(key, body, *more, path=wire.SCORE, version="1.1"):
+    lines = [f"POST {path} HTTP/{version}", "Host: x", f"Authorization: Bearer {key}", *more]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def answers_to(service, *pieces, count=1):
+    """What is answered to a request in pieces, and whether the connection stays open."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.01 if piece is not pieces[-1] else 0)
+        file = connection.makefile("rb")
+        found = [one_answer(file) for _ in range(count)]
+        try:
+            connection.sendall(HEALTH)
+            return found, connection.recv(1) != b""
+        except ConnectionError:
+            return found, False
+
+
+def one_answer(file):
+    """Status, headers but for the date, and the body; of a verdict its names alone, for the next one tells more."""
+    status, headers = int(file.readline().split()[1]), []
+    while (line := file.readline()) != b"\r\n":
+        headers.append(line)
+    size = next(int(line.split()[1]) for line in headers if line.lower().startswith(b"content-length"))
+    body = file.read(size)
+    kept = sorted(line for line in headers if not re.match(b"date|content-length", line, re.IGNORECASE))
+    said = json.loads(body)
+    return status, kept, sorted(said) if "action" in said else said
+
+
+@pytest.mark.parametrize("case", ["good", "bad body", "unknown key", "no scope", "long body", "no body", "observe"])
+def test_a_request_in_pieces_is_answered_as_a_whole_one(service, keys, at_once, case):
+    key = {"unknown key": "cs_x", "no scope": keys["report"]}.get(case, keys["score"])
+    body = {"bad body": b"{", "long body": b" " * (wire.MAX_BODY + 1), "no body": b""}.get(case, CALL)
+    request = asking(key, body, path=wire.OBSERVE if case == "observe" else wire.SCORE)
+    head = len(request) - len(body)
+    whole = answers_to(service, request)
+    assert len(at_once) == 1
+    for cuts in ([10], [head - 2], [head], [head + 1], [10, head - 2, len(request) - 1]):
+        if cuts[-1] < len(request):
+            places = [0, *cuts, len(request)]
+            pieces = [request[begin:end] for begin, end in pairwise(places)]
+            assert answers_to(service, *pieces) == whole
+    open_after = case not in ("unknown key", "long body")
+    assert whole[1] == open_after
+    assert whole[0][0][0] == {
+        "bad body": 400,
+        "no body": 400,
+        "unknown key": 401,
+        "no scope": 403,
+        "long body": 413,
+    }.get(case, 200)
+
+
+def test_requests_one_after_the_other_are_answered_in_their_order(service, keys, at_once):
+    ask = asking(keys["score"], CALL)
+    found, is_open = answers_to(service, HEALTH + ask + ask + HEALTH + ask[:-5], ask[-5:] + ask, count=6)
+    assert [status for status, _, _ in found] == [200] * 6
+    assert ["ok" in said for _, _, said in found] == [True, False, False, True, False, False]
+    assert is_open
+    found, _ = answers_to(service, ask + ask + HEALTH, ask, count=4)
+    assert ["ok" in said for _, _, said in found] == [False, False, True, False]
+    assert at_once
+
+
+def test_what_asks_for_more_than_an_answer_goes_the_long_way(service, keys, at_once):
+    ordinary = answers_to(service, asking(keys["score"], CALL))
+    del at_once[:]
+    (answer,), is_open = answers_to(service, asking(keys["score"], CALL, "Connection: close"))
+    assert (answer[0], answer[2], is_open) == (200, ordinary[0][0][2], False)
+    (answer,), is_open = answers_to(service, asking(keys["score"], CALL, version="1.0"))
+    assert (answer[0], is_open) == (200, False)
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.sendall(asking(keys["score"], CALL, "Expect: 100-continue"))
+        assert connection.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert connection.recv(12) == b"HTTP/1.1 200"
+    assert answers_to(service, asking(keys["score"], CALL, path=f"{wire.SCORE}?x=1")) == ordinary
+    status, _, _ = answers_to(service, asking(keys["score"], CALL).replace(b"POST", b"PUT", 1))[0][0]
+    assert status == 405
+    assert not at_once
+
+
+def test_a_connection_that_was_answered_at_once_is_closed_when_it_is_idle(service, keys, at_once, monkeypatch):
+    monkeypatch.setattr(protocol, "PATIENCE", 0.2)
+    monkeypatch.setattr(service.server.config, "timeout_keep_alive", 0.5)
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        file = connection.makefile("rb")
+        for _ in range(3):
+            connection.sendall(asking(keys["score"], CALL))
+            assert one_answer(file)[0] == 200
+            time.sleep(0.25)  # longer than a request may take, and not idle
+        assert connection.recv(1) == b""
+    assert len(at_once) == 3
+    assert service.get(schema.LIVE)[0] == 200
