@@ -21,9 +21,10 @@ import numpy as np
 from callsieve.features.pseudonyms import Key
 from callsieve.training.allocators import give_back
 from callsieve.training.canaries import check
-from callsieve.training.demo import of_world, simulated
+from callsieve.training.demo import of_world
 from callsieve.training.evidence import Evidence
 from callsieve.training.judge import judge
+from callsieve.training.simulated import simulated
 from callsieve.training.train import Settings, train
 
 GIB = 1 << 20  # of the kibibytes that the system counts in
