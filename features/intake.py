@@ -1,7 +1,8 @@
 """Calls as written -> keyed calls: the facts that need digits are taken, then the digits are gone.
 
 One call (`Intake.__call__`) and a whole table (`Intake.table`) give the same facts. What is costly, reading
-and keying, is done once for each unique number (and period of the number plan) and kept in bounded memory.
+and keying, is done once for each unique number (and period of the number plan) and kept in bounded memory, that of
+tables (`met.py`) from one table to the next.
 Two numbers are then compared: column by column in a table, number by number in a single call.
 
 The last number that each caller dialled is kept too, over calls and tables, in the order in which they come.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -36,6 +38,8 @@ from .records import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .met import Met
+
 HOUR, DAY, QUARTER = 3_600_000, 86_400_000, 900_000  # milliseconds
 CATEGORIES = {
     "outcome": OUTCOMES,
@@ -45,7 +49,8 @@ CATEGORIES = {
 }
 _INDEX = {name: {word: i for i, word in enumerate(words)} for name, words in CATEGORIES.items()}
 _CLASS = {kind: i for i, kind in enumerate(NUMBER_CLASSES)}
-_CACHED = 1 << 17  # unique numbers, blocks and texts
+_CACHED = 1 << 17  # unique numbers, blocks and texts of single calls
+_MET = 1 << 20  # the same of tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ class Intake:
         self.known = lru_cache(maxsize=_CACHED)(self._known)
         self._block = lru_cache(maxsize=_CACHED)(self._block_token)
         self._text = lru_cache(maxsize=_CACHED)(self._text_token)
+        self._met: Met | None = None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an intake holds digits and a key: it is never pickled; make one where it is used")
@@ -162,6 +168,14 @@ class Intake:
 
         return keyed_column(self, use, column)
 
+    def met(self) -> Met:
+        """What tables brought; nothing if it was too much to keep on."""
+        from .met import Met
+
+        if self._met is None or len(self._met) > _MET:
+            self._met = Met(self._all_known, self._text_tokens)
+        return self._met
+
     def clock(self, start: int) -> tuple[int, int]:
         """Local hour of day, and days since 1970-01-01, of a moment in ms."""
         day, rest = divmod(start + self.offset(start // QUARTER), DAY)
@@ -184,9 +198,9 @@ class Intake:
             self._last.popitem(last=False)
         return previous
 
-    def last(self, caller: Known) -> Known | None:
+    def last(self, token: str) -> Known | None:
         """What a caller dialled last."""
-        return self._last.get(caller.token)
+        return self._last.get(token)
 
     def forget(self, token: str) -> None:
         """Remember nothing of a number: neither what it dialled nor that it was dialled."""
@@ -194,10 +208,11 @@ class Intake:
         for caller in [caller for caller, callee in self._last.items() if callee.token == token]:
             del self._last[caller]
         self.known.cache_clear()
+        self._met = None
 
-    def has_room(self, callers: int) -> bool:
-        """Whether so many new callers could be remembered and none forgotten."""
-        return len(self._last) + callers <= self._remember
+    def has_room(self, tokens: Iterable[str]) -> bool:
+        """Whether all these callers could be remembered and none forgotten."""
+        return len(self._last) + sum(token not in self._last for token in tokens) <= self._remember
 
     def text(self, use: Use, text: str | None) -> str | None:
         """The token of a trunk, operator, device or place; None for none."""
@@ -212,19 +227,28 @@ class Intake:
         return known.token if use == "number" else known.block
 
     def _known(self, written: str | None, period: int) -> Known:
-        if written and (self._codes or is_token(written)):
-            number = plan.Number(written, "unknown", "", "", "")
-        else:
-            number = plan.parse_in(written, period)
-        token = written if written and is_token(written) else self._key.token("number", number.canonical)
+        return self._all_known([written], period)[0]
+
+    def _all_known(self, written: Sequence[str | None], period: int) -> list[Known]:
+        numbers = [self._number(text, period) for text in written]
+        tokens = self._key.tokens("number", [number.canonical for number in numbers])
         # Numbers without a block are no neighbours of each other: each is a block of its own.
-        return Known(number, token, self._block(number.block or number.canonical))
+        blocks = [self._block(number.block or number.canonical) for number in numbers]
+        return list(map(Known, numbers, map(_kept, written, tokens), blocks))
+
+    def _number(self, written: str | None, period: int) -> plan.Number:
+        if written and (self._codes or is_token(written)):
+            return plan.Number(written, "unknown", "", "", "")
+        return plan.parse_in(written, period)
 
     def _block_token(self, block: str) -> str:
         return self._key.token("block", block)
 
     def _text_token(self, use: Use, text: str) -> str:
-        return text if is_token(text) else self._key.token(use, text)
+        return self._text_tokens(use, [text])[0]
+
+    def _text_tokens(self, use: Use, texts: Sequence[str]) -> list[str]:
+        return list(map(_kept, texts, self._key.tokens(use, texts)))
 
 
 def milliseconds(name: str, seconds: float) -> int:
@@ -241,6 +265,11 @@ def category(name: str, word: str | None) -> int:
         # The word is not shown: where columns are shifted, it could be a number.
         raise ValueError(f"{name} must be one of {', '.join(CATEGORIES[name])}")
     return index
+
+
+def _kept(text: str | None, token: str) -> str:
+    """A text that is a token already stays as it is."""
+    return text if text and is_token(text) else token
 
 
 def _differs(caller: Known, network: Known | None) -> int:

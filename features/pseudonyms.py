@@ -45,6 +45,7 @@ ENVIRONMENT = "CALLSIEVE_KEY"
 _SECRET_BYTES = 32
 _COVER_BYTES = 32
 _TOKEN_BYTES = 16
+_LETTERS = 2 * _TOKEN_BYTES
 _TO_LETTERS = bytes.maketrans(b"0123456789abcdef", b"abcdefghijklmnop")
 _TO_HEX = bytes.maketrans(b"abcdefghijklmnop", b"0123456789abcdef")
 _EPOCH = re.compile(r"(?!.*[0-9]{7})[A-Za-z0-9_-]{1,16}")
@@ -128,17 +129,27 @@ class Key:
 
         Raises: ValueError: if `use` is not one of USES.
         """
+        return self.tokens(use, (text,))[0]
+
+    def tokens(self, use: Use, texts: Iterable[str]) -> list[str]:
+        """The tokens of many texts, at half the price of one by one.
+
+        Raises: ValueError: if `use` is not one of USES.
+        """
         states = self._states.get(use)
         if states is None:
             raise ValueError(f"use must be one of {', '.join(USES)}, got {use!r}")
-        inner, outer = states[0].copy(), states[1].copy()
-        inner.update(text.encode("utf-8", "surrogatepass"))
-        outer.update(inner.digest())
-        return f"{self.epoch}.{letters_of(self._encipher(outer.digest()[:_TOKEN_BYTES]))}"
+        hashed = b"".join([_hmac(*states, text)[:_TOKEN_BYTES] for text in texts])
+        letters, epoch = letters_of(self._encipher(hashed)), f"{self.epoch}."
+        return [epoch + letters[at : at + _LETTERS] for at in range(0, len(letters), _LETTERS)]
 
-    def tokens(self, use: Use, texts: Iterable[str]) -> list[str]:
-        """The tokens of many texts."""
-        return [self.token(use, text) for text in texts]
+
+def _hmac(inner: Any, outer: Any, text: str) -> bytes:
+    inner, outer = inner.copy(), outer.copy()
+    inner.update(text.encode("utf-8", "surrogatepass"))
+    outer.update(inner.digest())
+    digest: bytes = outer.digest()
+    return digest
 
 
 def cipher(cover: bytes) -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
@@ -218,7 +229,7 @@ def is_token(text: str) -> bool:
     (True, False)
     """
     # Nearly all texts are numbers, shorter than any token: the length spares them the expression.
-    return len(text) > 2 * _TOKEN_BYTES + 1 and TOKEN.fullmatch(text) is not None
+    return len(text) > _LETTERS + 1 and TOKEN.fullmatch(text) is not None
 
 
 def _key(text: bytes, where: str) -> Key:

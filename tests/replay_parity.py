@@ -19,7 +19,7 @@ from callsieve.features.history import History
 from callsieve.features.keyed import keyed_calls
 from callsieve.features.pseudonyms import Key
 from callsieve.features.table import vectors
-from callsieve.training.demo import simulated
+from callsieve.training.simulated import simulated
 
 ATTEMPT, RECORD = 1, 0
 

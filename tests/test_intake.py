@@ -311,7 +311,24 @@ def test_slice_of_a_table_reads_only_its_own_numbers():
     intake = Intake(KEY)
     part = intake.table(as_table(calls).slice(10, 5))
     assert as_calls(part) == one_by_one(Intake(KEY), calls[10:15])
-    assert len(part["caller"].combine_chunks().dictionary) == 6
+    assert len(part["caller"].combine_chunks().dictionary) == 5
+
+
+def test_what_tables_brought_is_read_once_until_it_is_too_much(monkeypatch):
+    calls, more = ([Call(START + n, f"1380013{n:04}", "95588") for n in part] for part in (range(20), range(10, 30)))
+    intake, single = Intake(KEY), Intake(KEY)
+    hashed, tokens = [], Key.tokens
+    monkeypatch.setattr(
+        Key, "tokens", lambda key, use, texts: hashed.append((use, len(texts))) or tokens(key, use, texts)
+    )
+    parts = [intake.table(as_table(part)) for part in (calls, more)]
+    assert sum(count for use, count in hashed if use == "number") == 31
+    met = intake.met()
+    monkeypatch.setattr("callsieve.features.intake._MET", 30)
+    parts.append(intake.table(as_table(more)))
+    assert intake.met() is not met
+    assert len(intake.met()) == 21
+    assert [as_calls(part) for part in parts] == [one_by_one(single, part) for part in (calls, more, more)]
 
 
 def test_keyed_columns_of_other_tables():

@@ -40,12 +40,12 @@ def simulate(
     json: Json = False,
 ) -> None:
     """Simulate calls with a known truth, and write them keyed: calls, truth, numbers, reports, findings."""
-    from . import console, present
-    from .demo import simulate_to
+    from . import console
+    from .simulated import simulate_to
 
     with console.progress("simulate") as tell:
         facts = simulate_to(console.new_folder(out), size=size, seed=seed, scenario=scenario, key=key, progress=tell)
-    console.emit_json(facts) if json else present.facts("simulated world", facts)
+    console.emit_json(facts) if json else console.show_facts("simulated world", facts)
 
 
 @commands.command()
@@ -68,7 +68,7 @@ def features(
     json: Json = False,
 ) -> None:
     """Turn call records into feature vectors, one row a call, as of the moment it rings."""
-    from . import console, present
+    from . import console
     from .score import bytes_in, names_in, write_vectors
 
     with console.progress("features") as tell:
@@ -76,13 +76,13 @@ def features(
             from . import on_spark
 
             facts = on_spark.write_vectors(calls, layout, out, threads=threads, progress=tell)
-            console.emit_json(facts) if json else present.facts("features", facts)
+            console.emit_json(facts) if json else console.show_facts("features", facts)
             return
         facts = write_vectors(
             calls, layout, out, names=names_in(only), memory=bytes_in(memory), key=key, quarantine=quarantine,
             strict=strict, threads=threads, progress=tell,
         )  # fmt: skip
-    console.emit_json(facts) if json else present.facts("features", facts)
+    console.emit_json(facts) if json else console.show_facts("features", facts)
 
 
 @commands.command()

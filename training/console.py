@@ -110,6 +110,12 @@ def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -
     OUT.print(table, width=None if OUT.is_terminal else max(OUT.width, FILE_WIDTH))
 
 
+def show_facts(title: str, values: Mapping[str, Any]) -> None:
+    """Names and values, one a line."""
+    shown = ((name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in values.items())
+    show_table(title, ("", ""), list(shown))
+
+
 def fail(message: str, code: int = 1) -> None:
     """One line on the error stream, then an exit code: 1 for a fault, 2 for words that say too little or too much."""
     ERR.print(f"callsieve: {' '.join(message.split())}", markup=False, style="red")

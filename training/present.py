@@ -118,12 +118,6 @@ def until(detection: Mapping[str, Any], word: str) -> str:
     return calls_text(float("inf") if found is None else found, detection[f"{word}_floor"])
 
 
-def facts(title: str, values: Mapping[str, Any]) -> None:
-    """Names and values, one a line."""
-    shown = ((name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in values.items())
-    show_table(title, ("", ""), list(shown))
-
-
 def scored(result: Mapping[str, Any]) -> None:
     """Counts of a scored file by action."""
     rows = [(word, f"{n:,}", f"{result['callers'][word]:,}") for word, n in result["actions"].items()]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .console import say, show_table
-from .present import facts, rate
+from .console import say, show_facts, show_table
+from .present import rate
 from .report import NOT_MEASURED, share
 
 
@@ -25,7 +25,7 @@ def searched(result: Mapping[str, Any], folder: Path) -> None:
     """The best parameters of a search, and what they are better by."""
     rows = [(name, f"{result['shipped'][name]:.6g}", f"{value:.6g}") for name, value in result["figures"].items()]
     show_table(f"{result['trials']} trials on the training side alone", ("left out", "shipped", "best"), rows)
-    facts("parameters", {name: f"{value:.6g}" for name, value in result["parameters"].items()})
+    show_facts("parameters", {name: f"{value:.6g}" for name, value in result["parameters"].items()})
     say(f"next     callsieve train --parameters {folder / 'parameters.toml'} ...")
 
 

@@ -20,11 +20,12 @@ from ..features.pseudonyms import Key
 from ..features.reports import REPORT_NAMES
 from .bands import TARGETS, spoken_of
 from .certify import ratio_interval
-from .demo import of_world, simulated
+from .demo import of_world
 from .evaluate import at_target
 from .judge import brief
 from .noise import with_collusion, with_flips, without_reports
 from .scope import rows_of
+from .simulated import simulated
 from .split import plan
 from .train import Trained, train
 

@@ -24,11 +24,12 @@ from callsieve.features.pseudonyms import Key
 from callsieve.features.reports import REPORT_NAMES
 from callsieve.training import train as steps
 from callsieve.training.certify import ratio_interval
-from callsieve.training.demo import of_world, simulated
+from callsieve.training.demo import of_world
 from callsieve.training.evidence import Evidence
 from callsieve.training.feeds import Feed
 from callsieve.training.judge import judge
 from callsieve.training.scope import rows_of
+from callsieve.training.simulated import simulated
 from callsieve.training.train import Settings, Trained, train
 
 # Group -> how its features' names begin or what they hold; the first group that fits has a feature.

@@ -27,10 +27,11 @@ from callsieve.serving.card import Band
 from callsieve.training.allocators import give_back
 from callsieve.training.bands import spoken_of
 from callsieve.training.canaries import check
-from callsieve.training.demo import of_world, simulated
+from callsieve.training.demo import of_world
 from callsieve.training.evidence import Evidence
 from callsieve.training.judge import judge
 from callsieve.training.scope import rows_of
+from callsieve.training.simulated import simulated
 from callsieve.training.train import Settings, Trained, places, train
 
 GIB = 1 << 20  # of the kibibytes that the system counts in

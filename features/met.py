@@ -1,0 +1,139 @@
+"""What an intake's tables brought: each number is read and keyed once, over tables, its facts are kept as columns.
+
+A world is written, and a file is read, part after part, and most numbers come again in the next part. Memory is bounded
+by starting anew (`Intake.met`), some 900 bytes a number.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import numbers as plan
+from .intake import Known
+from .numberplan import changes
+from .pseudonyms import Use
+from .records import UNKNOWN
+
+Ints = npt.NDArray[np.signedinteger[Any]]
+Read = Callable[[Sequence[str | None], int], Sequence[Known]]
+Hash = Callable[[Use, Sequence[str]], Sequence[str]]
+NIBBLES = 15
+_AS_NIBBLES = str.maketrans("0123456789", "123456789a")
+FACTS: dict[str, type[np.signedinteger[Any]]] = {
+    "token": np.int32,
+    "token_block": np.int32,
+    "kind": np.int8,
+    "digits": np.int8,
+    "withheld": np.int8,
+    "foreign": np.int8,
+    "home": np.int8,
+    "region": np.int32,
+    "block": np.int32,
+    "tail": np.int32,
+    "length": np.int32,
+    "country": np.int32,
+    "size": np.int8,
+    "nibbles": np.int64,
+}
+
+
+class Places(defaultdict[str, int]):
+    """The place of each text in the order in which they came."""
+
+    def __missing__(self, text: str) -> int:
+        place = self[text] = len(self)
+        return place
+
+    def or_none(self, text: str | None) -> int:
+        """The place of a text, UNKNOWN of none."""
+        return self[text] if text else UNKNOWN
+
+
+class Met:
+    """Unique numbers and their facts, and the tokens of other texts.
+
+    `known` holds them by id; two writings of one number share an id. `tokens` and `blocks` are the unique tokens of
+    numbers and of their blocks. `read` makes a `Known` of each number as written, in a period of the number plan,
+    `hashed` a token of each text of another use.
+    """
+
+    def __init__(self, read: Read, hashed: Hash) -> None:
+        self.known: list[Known] = []
+        self.tokens, self.blocks = Places(), Places()
+        self._read, self._hashed = read, hashed
+        self._met: list[dict[str | None, int]] = [{} for _ in range(len(changes()) + 1)]  # by period
+        self._ids: dict[tuple[int, int], int] = {}
+        self._texts: defaultdict[Use, dict[str, str]] = defaultdict(dict)
+        self._region, self._block, self._country = Places(), Places(), Places()
+        self._columns = {name: np.empty(0, dtype=kind) for name, kind in FACTS.items()}
+
+    def __len__(self) -> int:
+        return len(self.known) + sum(map(len, self._texts.values()))
+
+    def written(self, texts: Sequence[str | None], period: int) -> list[int]:
+        """Ids of numbers as written, in a period of the number plan."""
+        met = self._met[period]
+        new = [text for text in dict.fromkeys(texts) if text not in met]
+        met.update(zip(new, self.ids(self._read(new, period)), strict=True))
+        return [met[text] for text in texts]
+
+    def spelt(self, texts: Sequence[str | None]) -> list[Known]:
+        """Numbers as written in any period of the plan: their tokens and blocks are the same in all."""
+        met = max(self._met, key=len)
+        return [self.known[number] for number in self.written(texts, self._met.index(met))]
+
+    def texts(self, use: Use, texts: Sequence[str | None]) -> list[str | None]:
+        """Tokens of trunks, operators, devices or places; None of none."""
+        met = self._texts[use]
+        new = [text for text in dict.fromkeys(texts) if text and text not in met]
+        met.update(zip(new, self._hashed(use, new), strict=True))
+        return [met[text] if text else None for text in texts]
+
+    def id(self, known: Known) -> int:
+        """Id of a `Known`."""
+        key = (self.tokens[known.token], known.kind)
+        found = self._ids.get(key)
+        if found is None:
+            found = self._ids[key] = len(self.known)
+            self.known.append(known)
+        return found
+
+    def ids(self, known: Iterable[Known | None]) -> list[int]:
+        """Ids of several; UNKNOWN of none."""
+        return [UNKNOWN if number is None else self.id(number) for number in known]
+
+    def columns(self) -> dict[str, Ints]:
+        """The facts, by the ids."""
+        new = self.known[len(self._columns["token"]) :]
+        if new:
+            for (name, kind), values in zip(FACTS.items(), zip(*map(self._facts, new), strict=True), strict=True):
+                self._columns[name] = np.concatenate((self._columns[name], np.array(values, dtype=kind)))
+        return self._columns
+
+    def _facts(self, known: Known) -> tuple[int, ...]:
+        number, (country, digits) = known.number, known.significant
+        return (
+            self.tokens[known.token],
+            self.blocks[known.block],
+            known.kind,
+            plan.has_digits(number),
+            number.kind == "withheld",
+            number.kind == "foreign",
+            plan.is_domestic(number),
+            self._region.or_none(number.region),
+            self._block.or_none(number.block),
+            plan.last_digits(number),
+            len(number.canonical),
+            self._country[country],
+            len(digits),
+            _nibbles(digits),
+        )
+
+
+def _nibbles(digits: str) -> int:
+    return int(digits.translate(_AS_NIBBLES).ljust(NIBBLES, "0"), 16)

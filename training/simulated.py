@@ -1,0 +1,47 @@
+"""A simulated world, keyed: in memory, or written part by part.
+
+What trains is not imported here: that alone takes longer than a small world.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..features.intake import Intake
+from ..features.pseudonyms import Key, read_key
+from .console import Tell
+from .world.scenario import load_scenario
+from .world.store import keyed_world, write_settled
+from .world.world import World, settled_world, simulate
+
+EPOCH = "e1"
+
+
+def simulate_to(
+    folder: Path, *, size: str, seed: int, scenario: Path | None, key: Path | None, progress: Tell
+) -> dict[str, Any]:
+    """Simulate a world and write it keyed; a new key is written beside the folder if none is given."""
+    secret = read_key(key) if key else new_key(folder.with_name(f"{folder.name}.key"))
+    world = settled_world(load_scenario(scenario), seed, size, lambda part, what: progress(what, 0.6 * part))
+    calls = write_settled(world, Intake(secret), folder, lambda part, what: progress(what, 0.6 + 0.4 * part))
+    return {
+        "calls": calls,
+        "numbers": world.numbers.num_rows,
+        "reports": world.reports.num_rows,
+        "findings": world.findings.num_rows,
+        **world.facts,
+    }
+
+
+def simulated(size: str, seed: int, scenario: Path | None, key: Key, progress: Tell) -> World:
+    """A keyed world."""
+    world = simulate(load_scenario(scenario), seed, size, lambda part, what: progress(what, part))
+    return keyed_world(world, Intake(key))
+
+
+def new_key(path: Path) -> Key:
+    """A new key, written for its owner alone."""
+    key = Key.generate(EPOCH)
+    key.write(path)
+    return key
