@@ -9,7 +9,7 @@ from callsieve.training.attackers import PLAIN, attack_figures, mean, quantile_i
 from callsieve.training.buckets import BUCKETS, buckets, nth_call, reliability_by
 from callsieve.training.certify import upper_bound
 from callsieve.training.evidence import Judged
-from callsieve.training.judge import Scored
+from callsieve.training.headline import Scored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,14 +6,11 @@ import math
 import numpy as np
 import pytest
 from callsieve.training.certify import caller_bootstrap, upper_bound
+from callsieve.training.detection import Detection, calls_text, calls_to_detection, detecting_calls
 from callsieve.training.evaluate import (
-    Detection,
     Rate,
     calibration_table,
-    calls_text,
-    calls_to_detection,
     catch,
-    detecting_calls,
     prior_sweep,
     ranking,
     slices,

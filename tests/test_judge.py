@@ -5,7 +5,7 @@ from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.card import Band
 from callsieve.training.certify import certificate
 from callsieve.training.evidence import Judged
-from callsieve.training.judge import Scored, headline_of
+from callsieve.training.headline import Scored, headline_of
 
 MOBILE, FIXED = map(NUMBER_CLASSES.index, ("mobile", "fixed"))
 BENIGN, BAD = 1000, 4

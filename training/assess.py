@@ -12,7 +12,8 @@ from .certify import certificate, choose_threshold
 from .console import Tell
 from .evidence import Evidence, judged, read_evidence
 from .feeds import complete
-from .judge import RULE, Scored, catch_of, data_figures, figures
+from .headline import Scored, catch_of
+from .judge import RULE, data_figures, figures
 from .label_policy import read_label_policy
 from .scope import born_after
 from .score import open_scorer

@@ -14,12 +14,13 @@ import numpy as np
 from scipy.stats import binom
 
 from .certify import ROUNDS, caller_bootstrap
-from .evaluate import calls_to_detection, detecting_calls, to_json
+from .detection import calls_to_detection, detecting_calls
+from .evaluate import to_json
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .judge import Scored
+    from .headline import Scored
 
     Array = npt.NDArray[Any]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..serving.card import Band, Card
-    from .judge import Scored
+    from .headline import Scored
 
     Array = npt.NDArray[Any]
 

@@ -52,25 +52,6 @@ class Catch:
 
 
 @dataclass(frozen=True, slots=True)
-class Detection:
-    """Calls of a nuisance caller until the first one caught, that one counted; never caught counts as infinite.
-
-    `median` and `p90` are the fewest calls by which that share of callers is detected. `median_floor` and
-    `p90_floor` are the same with an undetected caller counted by the calls it made: where the figure is infinite,
-    all that the calls prove is "more than the floor". `stopped` is the share of all calls from the caught one on.
-    """
-
-    callers: int
-    calls: int
-    median: float
-    median_floor: int
-    p90: float
-    p90_floor: int
-    detected: float
-    stopped: float
-
-
-@dataclass(frozen=True, slots=True)
 class Ranking:
     """How well scores order calls, over all thresholds."""
 
@@ -148,7 +129,7 @@ def catch(
     Raises:
         ValueError: if there is no call, or the columns differ in length.
     """
-    _aligned("nuisance call", raw=raw, caller=caller, callee=callee)
+    aligned("nuisance call", raw=raw, caller=caller, callee=callee)
     hit = np.asarray(raw, dtype=np.float64) >= threshold
     owner, person = (np.unique(codes, return_inverse=True)[1] for codes in (caller, callee))
     calls, received = np.bincount(owner), np.bincount(person)
@@ -185,64 +166,13 @@ def at_target(benign: Array, target: float) -> float:
     return float(np.nextafter(scores[len(scores) - 1 - int(target * len(scores))], np.inf))
 
 
-def detecting_calls(raw: Array, threshold: float, caller: Array, start: Array) -> tuple[Array, Array]:
-    """For each caller, by code: which of its calls is caught first (from 1; infinite: none), and of how many.
-
-    Calls of one moment keep their order in the table.
-
-    Args:
-        raw: of all calls of nuisance callers, from the first one on.
-        start: moment of each call.
-    Raises:
-        ValueError: if there is no call, or the columns differ in length.
-
-    >>> detecting_calls(np.array([0.1, 0.9, 0.2]), 0.5, np.array([7, 7, 8]), np.array([1, 2, 1]))
-    (array([ 2., inf]), array([2, 1]))
-    """
-    _aligned("nuisance call", raw=raw, caller=caller, start=start)
-    order = np.lexsort((start, caller))
-    owners = np.asarray(caller)[order]
-    hit = np.asarray(raw, dtype=np.float64)[order] >= threshold
-    first = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
-    made = np.diff(first, append=len(owners))
-    number = np.arange(len(owners)) - np.repeat(first, made) + 1
-    return np.minimum.reduceat(np.where(hit, number, np.inf), first), made
-
-
-def calls_to_detection(raw: Array, threshold: float, caller: Array, start: Array) -> Detection:
-    """At which of its calls a nuisance caller is detected, over callers; arguments as of `detecting_calls`."""
-    detected, made = detecting_calls(raw, threshold, caller, start)
-    floor = np.minimum(detected, made)
-    median, p90 = np.quantile(detected, [0.5, 0.9], method="inverted_cdf")
-    median_floor, p90_floor = np.quantile(floor, [0.5, 0.9], method="inverted_cdf")
-    return Detection(
-        callers=len(made),
-        calls=len(raw),
-        median=float(median),
-        median_floor=int(median_floor),
-        p90=float(p90),
-        p90_floor=int(p90_floor),
-        detected=float(np.isfinite(detected).mean()),
-        stopped=float(np.maximum(made - detected + 1, 0).sum() / len(raw)),
-    )
-
-
-def calls_text(calls: float, floor: int) -> str:
-    """Calls until detection as people read it.
-
-    >>> calls_text(4.0, 4), calls_text(math.inf, 37)
-    ('4', 'more than 37')
-    """
-    return f"{calls:.0f}" if math.isfinite(calls) else f"more than {floor}"
-
-
 def ranking(raw: Array, y: Array) -> Ranking:
     """Area under the ROC curve and average precision; calls without a score rank last.
 
     Raises:
         ValueError: if the calls are of one kind only.
     """
-    _aligned("call", raw=raw, y=y)
+    aligned("call", raw=raw, y=y)
     truth = np.asarray(y, dtype=bool)
     if truth.all() or not truth.any():
         raise ValueError(f"y: expected benign and nuisance calls, got {len(truth)} calls of one kind")
@@ -258,7 +188,7 @@ def ranking(raw: Array, y: Array) -> Ranking:
 
 def calibration_table(probability: Array, y: Array, bins: int = 10) -> Reliability:
     """Probabilities in bins of equal mass (Nguyen and O'Connor 2015); equal ones stay together, empty bins go."""
-    _aligned("call", probability=probability, y=y)
+    aligned("call", probability=probability, y=y)
     p, truth = np.asarray(probability, dtype=np.float64), np.asarray(y, dtype=bool)
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError("probability must lie in 0..1, got one that does not")
@@ -300,7 +230,7 @@ def slices(
         slice_names: slice of each call.
         target: the highest rate of false calls that a benign slice may have to be certified.
     """
-    _aligned("call", raw=raw, y=y, slice_names=slice_names, caller=caller)
+    aligned("call", raw=raw, y=y, slice_names=slice_names, caller=caller)
     scores, truth, owner = np.asarray(raw, dtype=np.float64), np.asarray(y, dtype=bool), np.asarray(caller)
     names, place = np.unique(np.asarray(slice_names, dtype=str), return_inverse=True)
     results = []
@@ -354,7 +284,8 @@ def to_json(result: Any) -> Any:
     return result
 
 
-def _aligned(what: str, **columns: Array) -> None:
+def aligned(what: str, **columns: Array) -> None:
+    """Raise `ValueError` unless columns are of one length, and not empty. `what`: what a row of them is."""
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"columns must be of one length, got {lengths}")

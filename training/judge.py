@@ -6,7 +6,7 @@ Headline figures are of the certifying fold: later than everything, and of group
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,19 +20,15 @@ from .attackers import attack_figures
 from .bands import bands_of, spoken_of
 from .baselines import baseline_scores
 from .buckets import buckets, reliability_by
-from .certify import bound_by_caller, caller_bootstrap, certificate
+from .detection import detecting_calls
 from .evaluate import (
-    at_target,
     calibration_table,
-    calls_to_detection,
-    catch,
-    detecting_calls,
     prior_sweep,
     ranking,
     slices,
     to_json,
 )
-from .evidence import Judged
+from .headline import Scored, catch_of, headline_of
 from .scope import lives_of, rows_of, seen_calls
 from .split import DAY
 from .train import Trained
@@ -44,26 +40,6 @@ if TYPE_CHECKING:
 
 RULE = NAMES.index("out_calls_count_1h")
 CURVE_POINTS = 200
-DETECTION = ("detected_share", "median", "median_floor", "p90", "p90_floor", "stopped_share")
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Scored calls, and which of them are judged on: arrays over all calls.
-
-    `rows` are the calls of the headline; `lives` all calls of nuisance numbers that began after the model was made.
-    """
-
-    rule: Array  # calls of the last hour
-    raw: Array
-    kind: Array  # class of the caller, as `split.caller_classes`
-    judged: Judged
-    caller: Array
-    callee: Array
-    start: Array
-    rows: Array
-    lives: Array
-    seed: int
 
 
 def judge(t: Trained) -> dict[str, Any]:
@@ -200,65 +176,6 @@ def band_of(t: Trained, values: Array) -> Band:
     choose = rows_of("choose", t.plan.choose, t.fold, t.start) & benign
     certify = rows_of("certify", t.plan.certify, t.fold, t.start) & benign
     return bands_of((values,), choose, certify, t.kind, 0.0)[0]
-
-
-def headline_of(s: Scored, raw: Array, band: Band) -> dict[str, Any]:
-    """Benign pass with its bound, catch rate, and calls until detected."""
-    held = spoken_of(raw, s.kind, band)
-    benign = s.rows & ~s.judged.nuisance
-    found = certificate(band.certificate.fold, held[benign], band.threshold, band.certificate.target)
-    return {
-        "benign_calls": found.benign_calls,
-        "false_calls": found.false_calls,
-        "bound": found.bound,
-        "target": found.target,
-        "certified": found.certified,
-        # Without a caller nothing is known of the rate.
-        "bootstrap": list(caller_bootstrap(held[benign] >= band.threshold, s.caller[benign], seed=s.seed))
-        if benign.any()
-        else [0.0, 1.0],
-        "bound_by_caller": bound_by_caller(held[benign] >= band.threshold, s.caller[benign]),
-        "catch": catch_of(s, held, band.threshold, s.rows),
-        "detection": detection_figures(s, held, band.threshold),
-        "in_hindsight": in_hindsight(s, raw, band.certificate.target),
-    }
-
-
-def in_hindsight(s: Scored, raw: Array, target: float) -> float | None:
-    """Catch rate at the threshold that flags just the target share of the innocent calls judged: how scores order
-    calls, whatever was chosen beforehand. None without nuisance calls."""
-    bad = s.rows & s.judged.nuisance
-    return float((raw[bad] >= at_target(raw[s.rows & ~s.judged.nuisance], target)).mean()) if bad.any() else None
-
-
-def catch_of(s: Scored, raw: Array, threshold: float, rows: Array) -> dict[str, Any]:
-    """Catch rate of the nuisance calls among `rows`, weighted by call, caller and callee; `None` if there are none."""
-    bad = rows & s.judged.nuisance
-    if not bad.any():
-        return {name: {"rate": None, "low": None, "high": None} for name in ("call", "caller", "callee")}
-    found = catch(raw[bad], threshold, s.caller[bad], s.callee[bad], seed=s.seed)
-    rates = {"call": found.by_call, "caller": found.by_caller, "callee": found.by_callee}
-    return {name: {"rate": rate.value, "low": rate.low, "high": rate.high} for name, rate in rates.items()}
-
-
-def detection_figures(s: Scored, raw: Array, threshold: float) -> dict[str, Any]:
-    """Calls until detected; where the figure is infinite, None beside the floor that the calls prove."""
-    if not s.lives.any():
-        return {"callers": 0, "calls": 0} | dict.fromkeys(DETECTION)
-    found = calls_to_detection(raw[s.lives], threshold, s.caller[s.lives], s.start[s.lives])
-    told: dict[str, Any] = to_json(
-        {
-            "callers": found.callers,
-            "calls": found.calls,
-            "detected_share": found.detected,
-            "median": found.median,
-            "median_floor": found.median_floor,
-            "p90": found.p90,
-            "p90_floor": found.p90_floor,
-            "stopped_share": found.stopped,
-        }
-    )
-    return told
 
 
 def slice_figures(s: Scored, band: Band) -> list[dict[str, Any]]:

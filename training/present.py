@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .console import say, show_table
-from .evaluate import calls_text
+from .detection import calls_text
 from .report import NOT_MEASURED, share
 
 QUANTILES = ("median", "p90")
