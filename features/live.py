@@ -1,7 +1,7 @@
 """What a history holds for calls in memory: keys and pairs that come and go with them.
 
 A `book` is what is held for a kind of history, as flat arrays; `History` makes them. Key 0 and pair 0 stay blank: they
-answer for keys and pairs that nobody has heard of. Compiled by `engine.py`, or run as it stands.
+answer for keys and pairs that nobody has heard of. Compiled (`engine.py`), or run as it stands.
 """
 
 from __future__ import annotations

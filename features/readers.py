@@ -21,6 +21,7 @@ from .layouts import Layout, layout
 from .lines import Batch, Find, read_lines
 from .quarantine import CONFLICTING_DUPLICATE, DUPLICATE, Faults, Quarantine
 from .records import CALL_COLUMNS
+from .whole import whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -183,10 +184,5 @@ def write_table(table: pa.Table, path: str | Path) -> None:
     """Write a Parquet file whole or not at all: no reader ever sees half of one."""
     import pyarrow.parquet as pq
 
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
+    with whole(Path(path)) as part:
         pq.write_table(table, part, compression="zstd", write_page_checksum=True)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -21,8 +21,8 @@ from .keyed import BATCH_ROWS, KEYED_OPTIONAL, KEYED_TOKENS, checked_column
 from .program import KINDS
 from .pseudonyms import TOKEN
 from .records import KEYED_COLUMNS
-from .shuffle import whole
 from .stages import Plan, gather, settle, split, tell, told_by
+from .whole import whole
 
 if TYPE_CHECKING:
     import pyarrow as pa

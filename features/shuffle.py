@@ -7,13 +7,14 @@ belongs, on every machine alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .whole import whole
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 LETTERS, FIRST_LETTER = 32, ord("a")  # a token ends in so many letters, half a byte each
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path to write to; the file gets its name when all of it is there."""
-    part = path.with_name(path.name + ".part")
-    yield part
-    part.replace(path)
 
 
 def binary(rows: Array) -> pa.FixedSizeBinaryArray:

@@ -25,8 +25,9 @@ from .packing import GROUP_COLUMNS, Packed, in_order, packed
 from .program import KINDS, NUMBER, Kind
 from .records import KEYED_COLUMNS
 from .replay import LATE, PARTIES, RECORD, ROW
-from .shuffle import binary, dense, read_part, shard_of, token_keys, token_texts, unbinary, whole, write_parts
+from .shuffle import binary, dense, read_part, shard_of, token_keys, token_texts, unbinary, write_parts
 from .table import Grouped, grouped, passes
+from .whole import whole
 from .windows import NONE, START
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
-"""Feature values from what a key holds: the functions that the formulas of `catalogue.py` call.
+"""Feature values from what a key holds: the functions that the formulas of `feature.py` call.
 
-Like the rest of the kernel, compiled by Numba or run as it stands. Shares are smoothed as (part + 1/2) / (whole + 1),
+Like the rest of the kernel, compiled or run as it stands. Shares are smoothed as (part + 1/2) / (whole + 1),
 the mean of the Jeffreys posterior of a proportion; a share of nothing is NaN, not zero.
 """
 

@@ -8,8 +8,8 @@ is a row of integer sums, so that the order in which events arrive cannot show.
 
 This file keeps the lists. What an event adds to a window is said by `number.py` (a number's own calls) and by
 `group.py` (calls of a block, a trunk, a device), with one function for each list that `program.py` writes from the
-catalogue. `engine.py` puts them together, compiled by Numba for tables and busy streams, or as they stand. So all of
-it is written in the subset that both understand: flat integer arrays, no objects.
+catalogue. `engine.py` puts them together: compiled by Numba for tables, as C for streams (`as_c.py`), or as they stand.
+So all of it is written in the subset that all three understand: flat integer arrays, no objects.
 
 Layout. `calls` holds FIELDS integers a call; `node = STREAMS * call + stream` names an event; `links` holds its
 neighbours (previous, next); `state` holds STATE integers a key, from `base` on; `pairs` holds PAIR integers for each

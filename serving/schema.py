@@ -182,7 +182,7 @@ def openapi() -> dict[str, Any]:
     case = {"name": "case", "in": "query", "required": True, "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"}}
     explain = _operation("A recent verdict once more, with its reasons", "explain", ref[VerdictOut], ref[Fault],
                          (400, 404, 503))  # fmt: skip
-    status = _operation("What the page shows", "admin", {"type": "object"}, ref[Fault], ())
+    status = _operation("What the page shows", "admin,audit", {"type": "object"}, ref[Fault], ())
     return {
         "openapi": "3.1.0",
         "info": {"title": "callsieve", "version": VERSION, "description": "Verdicts on calls as they ring."},
@@ -209,7 +209,8 @@ def _operation(
     operation = _open(summary, answer, ())
     refusals = {str(code): _answer(fault, "Refused") for code in sorted({401, 403, 429, *more})}
     operation["responses"] |= refusals
-    return operation | {"security": [{"key": []}], "description": f"Needs a key with scope `{scope}`."}
+    either = " or ".join(f"`{one}`" for one in scope.split(","))
+    return operation | {"security": [{"key": []}], "description": f"Needs a key with scope {either}."}
 
 
 def _open(summary: str, answer: dict[str, Any], more: tuple[int, ...]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from callsieve.serving.purposes import declare
-from callsieve.training.benchmark import EIGHT_MONTHS, MARCH, TABLES, alone, benchmark, flaws, over_splits, paired
+from callsieve.training.benchmark import EIGHT_MONTHS, MARCH, TABLES, alone, benchmark, flaws, over_splits
+from callsieve.training.stress import interval
 from scipy.stats import ttest_1samp
 from sklearn.metrics import roc_auc_score
 
@@ -63,7 +64,7 @@ def test_differences_are_of_pairs():
     found = ttest_1samp([0.01, 0.02, 0.0], 0).confidence_interval(0.95)
     ahead = told["auc_ahead_of"]["other"]
     assert (ahead["low"], ahead["high"]) == (pytest.approx(found.low), pytest.approx(found.high))
-    assert paired([0.1]) == {"mean": 0.1, "low": None, "high": None}
+    assert interval([0.1]) == {"mean": 0.1, "low": None, "high": None}
 
 
 def test_every_flaw_says_what_follows(folder):

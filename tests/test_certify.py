@@ -12,6 +12,7 @@ from callsieve.training.certify import (
     caller_bootstrap,
     certificate,
     choose_threshold,
+    difference_interval,
     ratio_interval,
     strata,
     upper_bound,
@@ -282,6 +283,23 @@ def test_intervals_of_nothing_are_refused():
             bound_by_caller(np.array(hits), np.array(callers))
     with pytest.raises(ValueError, match="confidence"):
         caller_bootstrap(np.array([True]), np.array([1]), seed=0, confidence=1.0)
+
+
+def test_a_difference_of_two_rates_has_the_interval_of_its_callers():
+    callers = np.repeat(np.arange(40), 5)
+    one, other = (callers + np.arange(200)) % 4 == 0, (callers % 8 == 0)
+    low, high = difference_interval(one, other, callers, seed=1)
+    assert -1 < low < one.mean() - other.mean() < high < 1
+    turned = difference_interval(other, one, callers, seed=1)
+    assert turned == pytest.approx((-high, -low), abs=0.02)  # other draws
+    narrower = difference_interval(one, other, callers, seed=1, confidence=0.5)
+    assert low < narrower[0] < narrower[1] < high
+    assert difference_interval(one, other, callers, seed=1, rounds=101) != (low, high)
+    # A call each, and the caller's calls together: the same callers, the same interval.
+    assert difference_interval(one[::-1], other[::-1], -callers[::-1], seed=1) == pytest.approx((low, high), abs=0.02)
+    none = np.zeros(30, dtype=bool)
+    exact = upper_bound(0, 30, 0.975)
+    assert difference_interval(~none, none, np.arange(30), seed=0) == pytest.approx((1 - 2 * exact, 1.0))
 
 
 @pytest.mark.parametrize("cells", [1, 30, 42, 4000])

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from callsieve.training.auditlog import payloads
 from callsieve.training.gates import shipped_gates
-from callsieve.training.rolling import flat, origins, rolling, spread, stretch
+from callsieve.training.rolling import numbers_of, origins, rolling, spread, stretch
 from callsieve.training.split import DAY
 from callsieve.training.touches import Ledger, looks
 from callsieve.training.train import Settings
@@ -45,7 +45,7 @@ def test_a_stretch_holds_what_was_called_and_known_in_it(evidence):
 
 
 def test_spread_by_hand():
-    assert flat({"a": 1, "b": {"c": None, "d": True, "e": {"f": 0.5}}}) == {"a": 1.0, "b.e.f": 0.5}
+    assert numbers_of({"a": 1, "b": {"c": None, "d": True, "e": {"f": 0.5}}}) == {"a": 1.0, "b.e.f": 0.5}
     assert spread([1.0, None, 3.0]) == {
         "origins": 2,
         "mean": 2.0,

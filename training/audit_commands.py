@@ -9,13 +9,12 @@ from typing import Annotated
 
 import typer
 
-from .shared_options import Json
+from .shared_options import Json, Threads
 
 commands = typer.Typer()
 audit = typer.Typer(no_args_is_help=True, help="The tamper-evident log of runs, promotions and accesses.")
 commands.add_typer(audit, name="audit")
 
-Threads = Annotated[int, typer.Option(help="Cores to use; 0 means all. No result depends on it.")]
 Folder = Annotated[Path, typer.Option("--in", help="Folder of a run: its audit log, store and key.")]
 Log = Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ in the run's.")]
 Store = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow store; by default SQLite in the run's.")]

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from ..serving.booster import Booster
 from .fit import Part, fit
 from .ready_made import PARAMETERS, PUBLISHED, SPLIT_SEED, Table, measures, read_table
+from .steps import silent
+from .stress import interval
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,7 +34,6 @@ ACTIVE = "voc_cnt >= 5"  # of the March table: without it, "no activity" predict
 TABLES: dict[str, str | None] = {EIGHT_MONTHS: None, MARCH: ACTIVE}
 SEEDS = tuple(range(5))
 PLAIN_TREES, PLAIN_MOST, PLAIN_PATIENCE = 100, 1000, 100
-CONFIDENCE = 0.95
 MEASURES = ("auc", "macro_f1", "macro_recall", "g_mean")
 
 
@@ -48,7 +48,7 @@ def benchmark(
     Raises:
         ValueError: in one line, if a file is missing, or the folder is not declared for evaluation.
     """
-    tell = progress or (lambda _what, _part: None)
+    tell = progress or silent
     told: dict[str, Any] = {"seeds": list(seeds), "tables": {}}
     for place, (name, where) in enumerate(TABLES.items()):
         if not (data / name).is_file():
@@ -103,7 +103,8 @@ def over_splits(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
     """Mean and standard deviation of each measure of each model, and by how much callsieve's AUC is ahead of others."""
     models = {name: {measure: spread([run[name][measure] for run in runs]) for measure in MEASURES} for name in runs[0]}
     ahead = {
-        name: paired([run["callsieve"]["auc"] - run[name]["auc"] for run in runs])
+        # Of differences on the same splits; it is too narrow, for splits share rows.
+        name: interval([run["callsieve"]["auc"] - run[name]["auc"] for run in runs])
         for name in models
         if name != "callsieve"
     }
@@ -113,17 +114,6 @@ def over_splits(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Mean and standard deviation (n - 1)."""
     return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
-
-
-def paired(differences: Sequence[float]) -> dict[str, float | None]:
-    """Mean of differences on the same splits, with Student's interval, which is too narrow: splits share rows."""
-    mean = float(np.mean(differences))
-    if len(differences) < 2:
-        return {"mean": mean, "low": None, "high": None}
-    half = float(
-        t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1) * np.std(differences, ddof=1) / len(differences) ** 0.5
-    )
-    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def flaws(eight: pd.DataFrame, march: pd.DataFrame) -> list[dict[str, Any]]:

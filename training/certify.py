@@ -173,6 +173,22 @@ def ratio_interval(
     return float(low), float(high)
 
 
+def difference_interval(
+    one: Array, other: Array, caller: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval for how much oftener calls are flagged in `one` than in `other`, with whole callers resampled.
+
+    Args:
+        one, other: bool, of the same calls.
+    """
+    code = np.unique(caller, return_inverse=True)[1]
+    calls = np.bincount(code)
+    ahead = np.bincount(code, weights=one.astype(float) - other)
+    # A difference d of two rates as a rate of its own, (1 + d) / 2: of that the interval is known.
+    low, high = ratio_interval((calls + ahead) / 2, calls, seed=seed, rounds=rounds, confidence=confidence)
+    return 2 * low - 1, 2 * high - 1
+
+
 def _certificate(fold: str, false: int, calls: int, threshold: float, target: float, confidence: float) -> Certificate:
     _between("target", target)
     # No score is at or above NaN: such a threshold would be certified without a single false call.

@@ -12,7 +12,7 @@ from ..features.records import NUMBER_CLASSES
 from ..serving.bundle import Bundle
 from ..serving.scorer import STRATUM
 from .bands import spoken_of
-from .certify import ratio_interval
+from .certify import difference_interval
 from .evidence import Evidence, campaigns_of, judged
 from .feeds import complete
 from .gates import Gates
@@ -100,18 +100,17 @@ def paired(one: Array, other: Array, nuisance: Array, caller: Array, gates: Gate
     """
     if not nuisance.any():
         raise ValueError("compare: expected nuisance calls in the certifying fold, got none")
-    code = np.unique(caller[nuisance], return_inverse=True)[1]
-    calls = np.bincount(code)
-    ahead = np.bincount(code, weights=one[nuisance].astype(float) - other[nuisance])
-    # A difference d of two rates as a rate of its own, (1 + d) / 2: of that the interval is known.
-    low, high = ratio_interval((calls + ahead) / 2, calls, seed=seed, rounds=gates.rounds, confidence=gates.confidence)
+    whose = caller[nuisance]
+    low, high = difference_interval(
+        one[nuisance], other[nuisance], whose, seed=seed, rounds=gates.rounds, confidence=gates.confidence
+    )
     return Comparison(
-        callers=len(calls),
+        callers=len(np.unique(whose)),
         calls=int(nuisance.sum()),
         challenger=float(one[nuisance].mean()),
         champion=float(other[nuisance].mean()),
-        low=2 * low - 1,
-        high=2 * high - 1,
+        low=low,
+        high=high,
         benign_calls=int((~nuisance).sum()),
         challenger_false=int((one & ~nuisance).sum()),
         champion_false=int((other & ~nuisance).sum()),

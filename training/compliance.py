@@ -24,11 +24,11 @@ from .accesses import REFUSED, of_log, of_service, read_usual, unusual
 from .audit import verify
 from .auditlog import PUBLIC_KEY, payloads
 from .keeping import calls_fingerprint
+from .split import DAY
 from .subject import models
 from .tickets import EXPORT, MOST_WITHOUT, REIDENTIFY
 
 HOURS_TO_ERASE = 24
-DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def processing(folder: Path, log: Path | None, rules: Retention) -> dict[str, An
     return {
         "folder": str(folder),
         "declared": None if told is None else asdict(told),
-        "kept_days": {name: rule.ceiling // DAY_MS for name, rule in kept.items() if not rule.follows},
+        "kept_days": {name: rule.ceiling // DAY for name, rule in kept.items() if not rule.follows},
         "models": [] if log is None else models(log, str(folder), state),
         "given": [{name: one[name] for name in ("person", "act", "purpose", "count")} for one in given],
         "deletions": 0 if log is None else sum(1 for _ in payloads(log, "deletion")),

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ..features.windows import DAY_MS, HOUR
 from .reported import milliseconds
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-_DAY = 86_400_000
-_HOUR = 3_600_000
 COMPLAINT = "complaint"
 
 
@@ -118,7 +117,7 @@ def grounds(reports: pd.DataFrame, calls: pd.DataFrame, rung: pa.Table, rules: R
     asked = asked.sort_values("at", kind="stable")
     found = pd.merge_asof(
         asked, calls, left_on="at", right_on="start", by=["number", "reporter"],
-        tolerance=max(1, int(rules.behind_days * _DAY)),
+        tolerance=max(1, int(rules.behind_days * DAY_MS)),
     )  # fmt: skip
     founded = found.set_index("row").sort_index()["start"].notna().to_numpy()
     begin = pc.min(rung["start"]).as_py() if rung.num_rows else np.inf
@@ -160,7 +159,7 @@ def unhurried(told: pd.DataFrame, rules: ReportRules) -> Array:
     """What part of each voice is left after bursts are cut to what the called people of a number can say."""
     weight, callees = told["weight"].to_numpy(dtype=float), told["callees"].to_numpy(dtype=float)
     side = pd.factorize(told["number"])[0] * 2 + told["against"].to_numpy(dtype=np.int64)
-    burst = bursts(side, milliseconds(told["at"]).to_numpy(), int(rules.burst_hours * _HOUR))
+    burst = bursts(side, milliseconds(told["at"]).to_numpy(), int(rules.burst_hours * HOUR))
     total = np.bincount(burst, weight)[burst]
     room = np.maximum(rules.burst_voices, rules.burst_share * callees)
     return np.minimum(1.0, np.divide(room, total, out=np.ones(len(told)), where=total > 0))

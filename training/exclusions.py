@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..features.readers import write_table
 from .evidence import EXCLUSIONS, FINDINGS
 from .labels import label_numbers
 
@@ -65,7 +66,5 @@ def add_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -
     if not new and path.exists():
         return 0
     both = pa.concat_tables([old.select(schema.names).cast(schema), pa.Table.from_pylist(new, schema)])
-    part = path.with_name(f".{path.name}.new")
-    pq.write_table(both, part, compression="zstd")
-    part.replace(path)
+    write_table(both, path)
     return len(new)

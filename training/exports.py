@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..features.callees import Callees
 from ..features.intake import Intake
 from ..features.keyed import read_keyed
 from ..features.pseudonyms import Key, is_token
+from ..features.readers import write_table
 from ..serving.purposes import allowed
 from .evidence import fingerprint
 from .expiry import still_kept
@@ -72,12 +72,7 @@ def export(
     if out.exists():
         raise FileExistsError(f"{out}: expected a new file; nothing is overwritten")
     entry = enter(log, act, tickets, gates, key)
-    part = out.with_name(f".{out.name}.new")
-    try:
-        pq.write_table(outgoing(calls, callees), part, compression="zstd")
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    write_table(outgoing(calls, callees), out)
     return entry
 
 

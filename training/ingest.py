@@ -17,12 +17,11 @@ from .console import show_table
 from .reported import milliseconds
 from .reportfiles import ReadReports, layouts, read_report_file
 from .score import key_or_new
+from .split import DAY
 from .steps import silent, steps
 
 if TYPE_CHECKING:
     from .console import Tell
-
-_DAY = 86_400_000
 
 
 def ingest(
@@ -94,7 +93,7 @@ def facts(read: ReadReports, zone: str) -> dict[str, Any]:
     count = table["count"].to_numpy() if "count" in table else np.ones(len(table), dtype=np.int64)
     told = table["at"] if "count" in table else table["known_at"]  # a count's day is the day of the report
     local = told.dt.tz_convert(zone).dt.tz_localize(None).dt.tz_localize("UTC")
-    day = milliseconds(local).to_numpy() // _DAY
+    day = milliseconds(local).to_numpy() // DAY
     words = {name: table[name].value_counts().to_dict() for name in ("category", "mode") if name in table}
     return {
         "rows": len(table) + sum(read.quarantined.values()),

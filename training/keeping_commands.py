@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .shared_options import CalleesKey, Json
+from .shared_options import CalleesKey, Json, Log, LogKey
 
 commands = typer.Typer()
 dataset = typer.Typer(no_args_is_help=True, help="What a folder of calls may be used for.")
@@ -20,8 +20,6 @@ for name, more in (("dataset", dataset), ("retention", retention), ("subject", s
     commands.add_typer(more, name=name)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of keyed calls and what is beside them (Parquet).")]
-Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
-LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
 Rules = Annotated[Path | None, typer.Option("--rules", help="Rules of retention; the shipped ones by default.")]
 Store = Annotated[str | None, typer.Option("--store", envvar="CALLSIEVE_CASES", help="Address of the store of cases.")]
 State = Annotated[Path | None, typer.Option("--state", help="Folder of live state of a scorer.")]

@@ -8,14 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from .shared_options import Json
+from .shared_options import Json, Log, LogKey
 
 commands = typer.Typer()
 key = typer.Typer(no_args_is_help=True, help="Keys of the tokens of numbers, and their epochs.")
 commands.add_typer(key, name="key")
-
-Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
-LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
 
 
 class Purpose(StrEnum):

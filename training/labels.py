@@ -32,9 +32,8 @@ def label_numbers(evidence: Evidence, cutoff: pd.Timestamp, policy: LabelPolicy)
         against the number, and "votes" if they speak for it.
     """
     findings = evidence.findings[evidence.findings["known_at"] <= cutoff]
-    findings = of_holders(
-        findings, "known_at", evidence.recycled, cutoff
-    )  # who holds a number now was not checked before
+    # Who holds a number now was not checked before.
+    findings = of_holders(findings, "known_at", evidence.recycled, cutoff)
     told = voices(evidence, cutoff, policy.reports)
     found = _from_findings(findings, policy)
     listed = _without(_from_lists(evidence.lists, cutoff, policy), found)

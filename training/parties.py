@@ -63,7 +63,7 @@ class Ledger:
 def read_ledger(folder: Path, verdicts: Path | None = None) -> Ledger:
     """Read the calls of a folder with its registers and reports; those that are not there are empty.
 
-    Calls past their time are not read.
+    Calls past their time are not read, unless they are simulated.
 
     Args:
         folder: declared for statistics; registers are files `register_NAME.parquet`, keyed, or the `NAME.jsonl` that
@@ -71,7 +71,6 @@ def read_ledger(folder: Path, verdicts: Path | None = None) -> Ledger:
         verdicts: what `callsieve score --out` wrote for these very calls.
     Raises:
         ValueError: if a file is not what it should be, or the folder serves other purposes.
-    Rows past their time are not read, unless the calls are simulated.
     """
     rules = None if allowed(folder, "statistics").simulated else read_retention()
     calls = read_keyed(folder / "calls.parquet").sort_by("start")

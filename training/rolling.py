@@ -7,7 +7,7 @@ Tashman, Out-of-sample tests of forecasting accuracy (2000), calls this a rollin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from .canaries import check
 from .evidence import Evidence, fingerprint
 from .judge import brief
+from .record import flat
 from .split import DAY, plan
 from .touches import Ledger
 from .train import Progress, Settings, train
@@ -88,7 +89,7 @@ def rolling(
                 "end": str(pd.Timestamp(end, unit="ms", tz="UTC")),
                 **touched,
                 "rows": figures["rows"],
-                "headline": flat(figures["headline"]),
+                "headline": numbers_of(figures["headline"]),
             }
         )
     names = dict.fromkeys(name for one in told for name in one["headline"])
@@ -102,15 +103,10 @@ def part(progress: Progress | None, place: int, count: int) -> Callable[[str, fl
     return lambda what, done: progress(f"{place + 1}/{count} {what}", (place + done) / count)
 
 
-def flat(figures: dict[str, Any], prefix: str = "") -> dict[str, float]:
+def numbers_of(figures: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of nested figures by their dotted names."""
-    found: dict[str, float] = {}
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[prefix + name] = float(value)
-    return found
+    told = flat(figures).items()
+    return {name: float(one) for name, one in told if isinstance(one, int | float) and not isinstance(one, bool)}
 
 
 def spread(values: list[float | None]) -> dict[str, float | int | None]:

@@ -33,6 +33,7 @@ from .feeds import answered, answered_only, complete
 from .fit import PARAMETERS, Part, fit, least_of_a_leaf
 from .parameters import write_parameters
 from .split import caller_classes, codes, fold_of_group, groups, plan
+from .steps import silent
 from .train import labels_of, learnt_rows, only, places, require_both, with_learnt
 
 try:
@@ -88,7 +89,7 @@ def search(
     """
     from . import track
 
-    began, tell = time.monotonic(), progress or (lambda _what, _part: None)
+    began, tell = time.monotonic(), progress or silent
     folder.mkdir(parents=True, exist_ok=True)
     tell("features", 0.0)
     told = learning_side(evidence, settings)

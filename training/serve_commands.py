@@ -1,13 +1,16 @@
-"""Commands of the service over HTTP. Thin: every step lives in its own module."""
+"""Commands of the services, over HTTP and for Asterisk. Thin: every step lives in its own module."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .shared_options import Bundle, Json, PolicyFile, Trust
+from .shared_options import Bundle, Json, PolicyFile, RegisterFolder, Trust
+
+if TYPE_CHECKING:
+    from ..serving import Swap
 
 commands = typer.Typer()
 
@@ -33,18 +36,42 @@ def serve(
 ) -> None:
     """Serve verdicts over HTTP: score, observe, report, explain, and a page for operators."""
     from ..features.pseudonyms import read_key
-    from ..serving import Swap, read_policy, read_public_key
     from ..serving.server import serve as run
-    from ..serving.unlisted import FILE, Unlisted
 
-    signer = read_public_key(trust or bundle.parent / "signer.pub")
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    judge = Swap(trusted=[signer], policy=read_policy(policy), registers=registers, epoch_file=state / "epoch",
-                 unlisted=Unlisted(state / FILE))  # fmt: skip
+    judge = judge_of(bundle, state, trust, policy, registers)
     run(
         bundle, judge, read_key(key), keys, state, host=host, port=port, zone=zone, deadline=deadline / 1000,
         calls=calls, numbers=numbers, compiled=compiled,
     )  # fmt: skip
+
+
+@commands.command()
+def agi(
+    bundle: Bundle,
+    key: Annotated[Path, typer.Option("--key", help="Key file for the tokens of numbers.")],
+    state: Annotated[Path, typer.Option("--state", help="Folder of what outlives the process.")],
+    trust: Trust = None,
+    policy: PolicyFile = None,
+    registers: RegisterFolder = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 4573,
+    zone: Annotated[str, typer.Option(help="Time zone of hours and days.")] = "Asia/Shanghai",
+) -> None:
+    """Serve verdicts to Asterisk over FastAGI; the dialplan is in the text of serving/agi.py."""
+    import asyncio
+
+    from ..features.intake import Intake
+    from ..features.pseudonyms import read_key
+    from ..serving.agi import serve
+    from ..serving.live import Live
+
+    judge = judge_of(bundle, state, trust, policy, registers)
+    judge.load(bundle)
+    live = Live(judge, Intake(read_key(key), zone), state)
+    try:
+        asyncio.run(serve(live, host, port))
+    finally:
+        live.close()
 
 
 @commands.command()
@@ -63,3 +90,19 @@ def api_key(
 
     made = add_key(keys, name, scopes.split(","), rate)
     console.emit_json({"name": name, "key": made}) if json else console.say(made)
+
+
+def judge_of(bundle: Path, state: Path, trust: Path | None, policy: Path | None, registers: Path | None) -> Swap:
+    """What will judge calls, before it has loaded the bundle; the folder of the state is made if there is none."""
+    from ..serving import Swap, Unlisted, read_policy, read_public_key
+    from ..serving.unlisted import FILE
+
+    signer = read_public_key(trust or bundle.parent / "signer.pub")
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Swap(
+        trusted=[signer],
+        policy=read_policy(policy),
+        registers=registers,
+        epoch_file=state / "epoch",
+        unlisted=Unlisted(state / FILE),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,10 @@ SharingKey = Annotated[
     Path, typer.Option("--key", help="Key file of the tokens that are shared; never the key of stored tokens.")
 ]
 SigningKey = Annotated[Path, typer.Option(help="Ed25519 key (PEM) that signs.")]
+Trust = Annotated[
+    Path | None,
+    typer.Option("--trust", help="Public key (PEM) that must have signed; by default signer.pub beside the file."),
+]
 
 
 @share.command("list")
@@ -86,3 +91,52 @@ def buckets(
             f"{out}: {facts['buckets']:,} buckets of at least {facts['smallest']:,} listed numbers; "
             f"{facts['alike']:,} mobile numbers ask for the same one"
         )
+
+
+@commands.command()
+def token_list(
+    numbers: Annotated[Path, typer.Argument(help="Text file: a number as written on each line.")],
+    out: Annotated[Path, typer.Option(help="New file for the list.")],
+    key: SharingKey,
+    signing_key: SigningKey,
+    epoch: Annotated[int, typer.Option(help="Grows with each list: an earlier one is no longer taken.")],
+    days: Annotated[float, typer.Option(help="How long it may be used.")] = 7.0,
+    rate: Annotated[float, typer.Option(help="False positives at most, of numbers that are not listed.")] = 1e-6,
+    json: Json = False,
+) -> None:
+    """Make a signed, expiring list of nuisance numbers that a handset can hold: keyed tokens, no number."""
+    from datetime import UTC, datetime, timedelta
+
+    from ..features.pseudonyms import read_key
+    from ..serving.signing import read_signing_key
+    from ..serving.tokenlist import MOMENT, make
+    from . import console
+
+    until = (datetime.now(UTC) + timedelta(days=days)).strftime(MOMENT)
+    lines = numbers.read_text(encoding="utf-8").splitlines()
+    facts = make(
+        out, lines, read_key(key, "sharing"), read_signing_key(signing_key), epoch=epoch, valid_until=until, rate=rate
+    )
+    if json:
+        console.emit_json(facts)
+    else:
+        console.show_table(str(out), ("", ""), [(name, f"{value:,}") if isinstance(value, int) else (name, str(value))
+                                                for name, value in facts.items()])  # fmt: skip
+
+
+@commands.command()
+def listed(
+    tokens: Annotated[Path, typer.Argument(help="A list that token-list made.")],
+    key: SharingKey,
+    trust: Trust = None,
+    minimum_epoch: Annotated[int, typer.Option(help="Earlier lists are refused.")] = 0,
+) -> None:
+    """Look up numbers, one on each line of standard input: "yes" or "no" for each, in order."""
+    from ..features.pseudonyms import read_key
+    from ..serving.signing import read_public_key
+    from ..serving.tokenlist import TokenList
+
+    signer = read_public_key(trust or tokens.parent / "signer.pub")
+    held = TokenList.open(tokens, read_key(key, "sharing"), [signer], minimum_epoch=minimum_epoch)
+    for line in sys.stdin:
+        typer.echo("yes" if held.lists(line.strip()) else "no")

@@ -33,6 +33,8 @@ LayoutName = Annotated[
     str,
     typer.Option("--layout", help="callsieve, asterisk, sichuan, plain, copenhagen, reality, keyed, or a TOML file."),
 ]
+Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
+LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail on the first bad row instead of putting it apart.")]
 
 

@@ -19,7 +19,7 @@ from scipy.stats import t
 from ..features.pseudonyms import Key
 from ..features.reports import REPORT_NAMES
 from .bands import TARGETS, spoken_of
-from .certify import ratio_interval
+from .certify import difference_interval
 from .demo import of_world
 from .evaluate import at_target
 from .judge import brief
@@ -27,6 +27,7 @@ from .noise import with_collusion, with_flips, without_reports
 from .scope import rows_of
 from .simulated import simulated
 from .split import plan
+from .steps import silent
 from .train import Trained, train
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def stress(
     Raises:
         ValueError: if a world has no truth.
     """
-    tell = progress or (lambda _what, _part: None)
+    tell = progress or silent
     ledger.begin()
     told: list[dict[str, Any]] = []
     for place, (seed, evidence) in enumerate(worlds):
@@ -158,12 +159,8 @@ def change(faulty: Array, clean: Array, caller: Array, seed: int) -> dict[str, f
     """Catch rate with a fault less that without it, on the same calls, callers drawn anew."""
     if not len(clean):
         return {"value": None, "low": None, "high": None}
-    code = np.unique(caller, return_inverse=True)[1]
-    calls = np.bincount(code)
-    ahead = np.bincount(code, weights=faulty.astype(float) - clean)
-    # A difference d of two rates as a rate of its own, (1 + d) / 2: of that the interval is known.
-    low, high = ratio_interval((calls + ahead) / 2, calls, seed=seed)
-    return {"value": float(ahead.sum() / calls.sum()), "low": 2 * low - 1, "high": 2 * high - 1}
+    low, high = difference_interval(faulty, clean, caller, seed=seed)
+    return {"value": float((faulty.astype(float) - clean).mean()), "low": low, "high": high}
 
 
 def over_worlds(told: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:

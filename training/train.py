@@ -31,6 +31,7 @@ from .label_policy import LabelPolicy, read_label_policy
 from .provenance import versions
 from .scope import needed, rows_of
 from .split import Plan, caller_classes, codes, fold_of_group, groups, plan
+from .steps import silent
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -93,7 +94,7 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     Raises:
         ValueError: in one line, if the calls are too few days, or no label fits them.
     """
-    tell = progress or (lambda _what, _part: None)
+    tell = progress or silent
     calls = evidence.calls
     start = calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])

@@ -23,7 +23,7 @@ from callsieve.features.catalogue import NAMES, columns_for
 from callsieve.features.pseudonyms import Key
 from callsieve.features.reports import REPORT_NAMES
 from callsieve.training import train as steps
-from callsieve.training.certify import ratio_interval
+from callsieve.training.certify import difference_interval
 from callsieve.training.demo import of_world
 from callsieve.training.evidence import Evidence
 from callsieve.training.feeds import Feed
@@ -114,7 +114,7 @@ def told(name: str, model: Trained, whole: Trained) -> dict[str, Any]:
     rows = rows_of("certify", model.plan.certify, model.fold, model.start) & model.judged.known
     nuisance = model.judged.nuisance[rows]
     hits, before = (at_equal_error(one.raw[rows], nuisance)[nuisance] for one in (model, whole))
-    low, high = paired_interval(hits, before, model.caller[rows][nuisance], model.settings.seed)
+    low, high = difference_interval(hits, before, model.caller[rows][nuisance], model.settings.seed)
     return {
         "name": name,
         "features": len(model.settings.features),
@@ -132,16 +132,6 @@ def at_equal_error(raw: np.ndarray, nuisance: np.ndarray) -> np.ndarray:
     """Which calls are above the score that 1 in 10,000 of the benign ones exceeds."""
     benign = np.sort(raw[~nuisance])[::-1]
     return raw > benign[int(TARGET * len(benign))]
-
-
-def paired_interval(hits: np.ndarray, before: np.ndarray, caller: np.ndarray, seed: int) -> tuple[float, float]:
-    """95 % interval of the difference of two catch rates, callers resampled."""
-    code = np.unique(caller, return_inverse=True)[1]
-    calls = np.bincount(code)
-    ahead = np.bincount(code, weights=hits.astype(float) - before)
-    # A difference d of two rates as a rate of its own, (1 + d) / 2: of that the interval is known.
-    low, high = ratio_interval((calls + ahead) / 2, calls, seed=seed)
-    return 2 * low - 1, 2 * high - 1
 
 
 def show(line: dict[str, Any], *, as_json: bool) -> None:
