@@ -229,6 +229,26 @@ def test_a_signed_manifest_of_another_form_is_refused(folder, manifest, rule):
     assert re.search(f"MANIFEST.json: .*{rule}", refusal(folder))
 
 
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_signed_manifest_of_another_size_is_refused(folder, more):
+    """Though the hash fits: what is read of a file is bounded by the size that stands there."""
+    manifest = json.loads((folder / "MANIFEST.json").read_bytes())
+    manifest["files"]["content.txt"]["size"] += more
+    data = json.dumps(manifest, sort_keys=True, indent=1).encode() + b"\n"
+    (folder / "MANIFEST.json").write_bytes(data)
+    (folder / "MANIFEST.sig").write_bytes(sign(data, small.KEY))
+    assert re.search("^content.txt: must have", refusal(folder))
+
+
+@pytest.mark.parametrize("name", ["MANIFEST.json", "MANIFEST.sig"])
+def test_no_more_is_read_than_a_manifest_may_have(folder, name):
+    kept = (folder / name).read_bytes()
+    (folder / name).write_bytes(kept + b" " * (65_537 - len(kept)))
+    assert refusal(folder) == f"{name}: must have at most 65536 bytes"
+    (folder / name).write_bytes(kept + b" " * (65_536 - len(kept)))
+    assert "at most" not in refusal(folder)
+
+
 # --------------------------------------------------------------------- hostile content, valid signature
 
 
@@ -267,6 +287,20 @@ Booster(sys.stdin.read()).predict_one([0.0] * 5)
 def test_an_older_epoch_is_refused(folder):
     load(folder, small.TRUSTED, minimum_epoch=5)
     assert "epoch must be at least 6, got 5" in refusal(folder, minimum_epoch=6)
+
+
+def test_what_was_checked_is_told_and_no_more(folder):
+    with_catalogue, without = [], []
+    load(folder, small.TRUSTED, minimum_epoch=4, expected_catalogue=small.CATALOGUE, told=with_catalogue.append)
+    load(folder, small.TRUSTED, told=without.append)
+    assert [line.partition(":")[0] for line in with_catalogue] == [
+        "signature", "files", "card", "structure", "structure", "golden vectors", "golden vectors", "epoch",
+        "catalogue",
+    ]  # fmt: skip
+    assert with_catalogue[-2:] == [
+        "epoch: 5, at least 4", "catalogue: the model's 5 features are computed as when it was trained"
+    ]  # fmt: skip
+    assert [*without[:-1], "epoch: 5, at least 4"] == with_catalogue[:-1]
 
 
 def test_another_catalogue_is_refused(folder):
