@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from . import live, stream, windows
 
 BYTES = {"q": 8, "i": 4, "h": 2, "d": 8}
+LARGE = 8 << 20  # bytes
 Sizes = dict[str, tuple[str, int]]
 
 
@@ -75,6 +77,9 @@ def rooms(sizes: Sizes) -> dict[str, Any]:
 
 
 def room(code: str, size: int) -> Any:
-    """One such array."""
+    """One such array. A large one asks for large pages: it is read all over, and copied with its process."""
     pages = mmap.mmap(-1, max(size, 1) * BYTES[code], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if len(pages) >= LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel that has none
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(pages).cast(code)  # type: ignore[call-overload]

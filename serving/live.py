@@ -204,8 +204,9 @@ class Live:
     def save(self) -> None:
         """Begin a snapshot: a process of its own writes down the memory as it is, while calls go on.
 
-        Calls wait while the process is copied, some 60 ms for each GB of memory: those past their deadline pass. What
-        is learnt between the new file of events and the copy is in both, and counts once.
+        Calls wait while the process is copied, some 60 ms for each GB of memory, and half of that where the system
+        gives large pages when it is asked: those past their deadline pass. What is learnt between the new file of
+        events and the copy is in both, and counts once.
         """
         self._upkeep.save()
 
