@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from callsieve.features.books import LARGE, room
+from callsieve.features import Call, Intake, Key, history
+from callsieve.features.books import LARGE, ask_for_large_pages, room
 
 MODES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+LARGE_PAGES = MODES.exists() and "[never]" not in MODES.read_text()
 
 
-def flags(array):
-    """What the kernel notes of the memory that an array begins in."""
+def asked(array):
+    """Whether the kernel has noted that the memory that an array begins in shall have large pages."""
     at, inside = ctypes.addressof(ctypes.c_char.from_buffer(array)), False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         first, *rest = line.split()
@@ -20,7 +22,7 @@ def flags(array):
             begin, end = (int(word, 16) for word in first.split("-"))
             inside = begin <= at < end
         elif inside and first == "VmFlags:":
-            return rest
+            return "hg" in rest
     raise AssertionError("no such memory")
 
 
@@ -32,11 +34,24 @@ def resident():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="told by Linux alone")
 def test_large_arrays_ask_for_large_pages_and_take_no_memory_before_they_are_written():
     before = resident()
-    large, small = room("q", LARGE), room("i", LARGE // 4 - 1)
+    large, small, never = room("q", LARGE), room("i", LARGE // 4 - 1), room("q", LARGE)
+    ask_for_large_pages([large, small])
     assert resident() - before < LARGE
-    assert len(large) * large.itemsize == 8 * LARGE
-    if MODES.exists() and "[never]" not in MODES.read_text():
-        assert "hg" in flags(large)
-    assert "hg" not in flags(small)
+    assert [asked(each) for each in (large, small, never)] == [LARGE_PAGES, False, False]
     large[LARGE - 1] = 7
     assert (large[0], large[LARGE - 1], small[0], len(small)) == (0, 7, 0, LARGE // 4 - 1)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="told by Linux alone")
+def test_a_history_of_many_numbers_asks_for_large_pages_and_so_does_its_snapshot(tmp_path, monkeypatch):
+    intake = Intake(Key("e1", bytes(32)))
+    monkeypatch.setattr(history, "MANY", 5)
+    held = history.History(calls=LARGE // 8, numbers=100)
+    assert not asked(held._driver.held["calls"])
+    for number in range(4):
+        held.observe(intake(Call(1775001600.0 + number, f"1380000000{2 * number}", f"1380000000{2 * number + 1}")))
+    assert asked(held._driver.held["calls"]) == LARGE_PAGES
+    held.save(tmp_path / "snapshot")
+    again = history.History.load(tmp_path / "snapshot")
+    assert asked(again._driver.held["calls"]) == LARGE_PAGES
+    assert again.numbers == held.numbers == 8
