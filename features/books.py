@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
 from . import live, stream, windows
 
 BYTES = {"q": 8, "i": 4, "h": 2, "d": 8}
+LARGE = 8 << 20  # bytes
 Sizes = dict[str, tuple[str, int]]
 
 
@@ -78,3 +81,15 @@ def room(code: str, size: int) -> Any:
     """One such array."""
     pages = mmap.mmap(-1, max(size, 1) * BYTES[code], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return memoryview(pages).cast(code)  # type: ignore[call-overload]
+
+
+def ask_for_large_pages(arrays: Iterable[Any]) -> None:
+    """Have large arrays take the memory that is still to come in large pages, where the system has them.
+
+    They are read all over, and copied with their process. As long as little of them is in use, it would only be more
+    memory.
+    """
+    for array in arrays:
+        if array.nbytes >= LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel that has none
+                array.obj.madvise(mmap.MADV_HUGEPAGE)

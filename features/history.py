@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import live, number, snapshot, stream, windows
-from .books import Sizes, book_used, held_used
+from .books import Sizes, ask_for_large_pages, book_used, held_used
 from .catalogue import NAMES, catalogue_hash, chosen
 from .driver import driver
 from .engine import version
@@ -23,6 +23,7 @@ from .reports import REPORT_NAMES, Report, Reports
 from .tokens import Tokens
 from .windows import CLOCK, DAY_MS, END, FIELDS, NEVER
 
+MANY = 50_000  # numbers: from there on, memory is taken in large pages
 COUNTERS = ("dropped", "evicted", "refused")
 DAYS_REMEMBERED = 4 * number.FORTNIGHT
 NUMBER, GROUPS = KINDS[0].name, tuple(kind.name for kind in KINDS[1:])
@@ -136,6 +137,8 @@ class History:
                 numbers=facts["numbers"] if numbers is None else numbers,
                 compiled=compiled,
             )
+            if len(tokens[NUMBER]) > MANY:
+                found._ask_for_large_pages()
             for book, sizes in facts["sizes"].items():
                 for name, size in sizes.items():
                     if size > len(found._arrays(book)[name]):
@@ -143,6 +146,10 @@ class History:
                     file.readinto(found._arrays(book)[name][:size].cast("B"))  # type: ignore[attr-defined]
         found._take_over(facts, tokens)
         return found
+
+    def _ask_for_large_pages(self) -> None:
+        books = (self._driver.held, *self._driver.books.values())
+        ask_for_large_pages(array for book in books for array in book.values())
 
     def _arrays(self, book: str) -> dict[str, Any]:
         return self._driver.held if book == "held" else self._driver.books[book]
@@ -291,6 +298,8 @@ class History:
             elif not self._drop():
                 return 0
         keys.add(token, key)
+        if key == MANY and kind == NUMBER:
+            self._ask_for_large_pages()
         return key
 
     def _evict(self, kind: str, key: int) -> None:

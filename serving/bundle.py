@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .booster import Booster
-from .card import FORMAT, OPTIONAL_MODELS, Card, Golden, from_json, to_json
+from .card import FORMAT, OPTIONAL_MODELS, Card, Golden
+from .cardfile import from_json, to_json
 from .explainer import Explainer
 from .signing import sign, verify
 from .strictjson import as_fields, as_mapping, as_text, as_whole, decode, encode

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import threading
 import time
 from array import array
@@ -31,11 +30,11 @@ from .air import Air, is_over
 from .caselog import CASES, evidence, evidence_to_line
 from .clock import Clock
 from .events import CALLS, REPORTS, Report, call_from_line, call_to_line, report_to_line
-from .forgetting import Request, blank, done, requests
-from .journal import Found, Journal, numbers, path, read
+from .journal import Found, Journal, read
 from .scorer import Scorer, Verdict
 from .snapshots import let_go, own, save_in_a_copy, snapshot, snapshots
 from .swap import Swap
+from .upkeep import Upkeep
 
 DEADLINE = 0.020  # seconds
 AHEAD = 60.0  # seconds after now at which a call may start or end
@@ -100,13 +99,11 @@ class Live:
         self.latency, self.seconds = [0] * (len(BOUNDS) + 1), 0.0
         self.told: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()
-        self.found, self.saved = Found(), [0, 0]
-        self._intake, self._folder, self._most = intake, folder, journal_bytes
+        self.found = Found()
+        self._intake, self._folder = intake, folder
         self._lock, self._clock = threading.Lock(), Clock()
         self._air = Air(intake)
         self._recent: OrderedDict[str, tuple[Scorer, array[float], KeyedCall, Verdict]] = OrderedDict()
-        self._child: tuple[int, int] | None = None
-        self._forgotten: list[Request] = []  # in memory, and on disk when the next snapshot is there
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._own = own(folder)
         try:
@@ -117,6 +114,10 @@ class Live:
         self._begun = False  # a journal's thread may run before its name is known here
         self.journal = Journal(folder, CALLS, after=self._look_after_disk)
         self.reports = Journal(folder, REPORTS)
+        self._upkeep = Upkeep(
+            folder, self.journal, self.reports, journal_bytes, copied=self._copied, forget=self.forget
+        )
+        self.saved = self._upkeep.saved
         self._turned = 0
         self.cases = Journal(folder, CASES, after=self._turn_if_large)
         self._begun = True
@@ -203,20 +204,18 @@ class Live:
     def save(self) -> None:
         """Begin a snapshot: a process of its own writes down the memory as it is, while calls go on.
 
-        Calls wait while the process is copied, some 60 ms for each GB of memory: those past their deadline pass. What
-        is learnt between the new file of events and the copy is in both, and counts once.
+        Calls wait while the process is copied, some 60 ms for each GB of memory, and half of that where the system
+        gives large pages when it is asked: those past their deadline pass. What is learnt between the new file of
+        events and the copy is in both, and counts once.
         """
-        number = self.journal.turn()
-        with self._lock:
-            self._child = save_in_a_copy(self.history, snapshot(self._folder, number)), number
+        self._upkeep.save()
 
     def close(self) -> None:
         """Write down everything; no event may come any more."""
         self.journal.close()
         self.reports.close()
         self.cases.close()
-        if self._child is not None:
-            self._reap(os.waitpid(self._child[0], 0)[1])
+        self._upkeep.close()
         let_go(self._own)
 
     def _restore(self, calls: int, numbers: int, *, compiled: bool) -> None:
@@ -236,7 +235,6 @@ class Live:
                 self.found.damaged += 1
             else:
                 self._take_back(call)
-        self._since = -_bytes(self._folder)
 
     def _judged(self, call: Call) -> Verdict:
         if self._is_ahead(_checked(call)):
@@ -296,56 +294,20 @@ class Live:
         self.counts["ahead"] += ahead
         return ahead
 
+    def _copied(self, where: Path) -> int:
+        with self._lock:
+            return save_in_a_copy(self.history, where)
+
     def _look_after_disk(self) -> None:
-        """In the journal's thread: snapshots when they are due, or somebody is to be forgotten."""
-        if not self._begun:
-            return
-        if self._child is not None:
-            found, status = os.waitpid(self._child[0], os.WNOHANG)
-            if found:
-                self._reap(status)
-        elif asked := requests(self._folder):
-            self._forget_on_disk(asked)
-        elif self.journal.written - self._since > self._most:
-            self._since = self.journal.written
-            self._try_to_save()
-
-    def _forget_on_disk(self, asked: list[Request]) -> None:
-        """Memory forgets, and a snapshot of it takes the place of all events. If that fails, the request stays."""
-        for request in asked:
-            self.forget(request.token)
-        last = self.reports.turn()
-        with contextlib.suppress(OSError):
-            for number in numbers(self._folder, REPORTS):
-                for request in asked if number < last else ():
-                    blank(path(self._folder, REPORTS, number), request.token)
-            self._forgotten = asked
-        self._try_to_save()
-
-    def _try_to_save(self) -> None:
-        try:
-            self.save()
-        except OSError:
-            self.saved[1] += 1
+        """In the journal's thread."""
+        if self._begun:
+            self._upkeep.look()
 
     def _turn_if_large(self) -> None:
         """In the thread of the journal of cases: a file that is not written any more can be deleted once it is read."""
         if self._begun and self.cases.written - self._turned > CASES_BYTES:
             self._turned = self.cases.written
             self.cases.turn()
-
-    def _reap(self, status: int) -> None:
-        assert self._child is not None  # noqa: S101 - whoever calls has looked
-        number, self._child = self._child[1], None
-        self.saved[status != 0] += 1
-        if status == 0:
-            with contextlib.suppress(OSError):
-                self.journal.drop(number)
-                for old in snapshots(self._folder):
-                    if old < number:
-                        snapshot(self._folder, old).unlink()
-                done(self._forgotten)
-        self._forgotten = []
 
 
 class Recalling(History):
@@ -367,7 +329,3 @@ def _checked(call: Call) -> Call:
             name = _TEXTS[texts.index(text)]
             raise ValueError(f"call: {name} must have at most {LONGEST} characters")
     return call
-
-
-def _bytes(folder: Path) -> int:
-    return sum(path(folder, CALLS, number).stat().st_size for number in numbers(folder, CALLS))

@@ -54,7 +54,7 @@ def bounded(values: list[int], low: int, high: int, what: str) -> list[int]:
 
 def check_thresholds(text: str, count: int) -> None:
     """Thresholds of nodes. LightGBM writes "known or missing?" as a split at inf."""
-    if "inf" in text:
+    if "inf" in text and text.count(" ") == count - 1:  # it may be nearly all spaces
         text = " ".join("0" if word == "inf" else word for word in text.split(" "))
     check_reals(text, count, "threshold")
 

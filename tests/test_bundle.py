@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from callsieve.serving.booster import Booster
 from callsieve.serving.bundle import Refused, load, save
-from callsieve.serving.card import Band, Calibration, Golden, from_json, to_json
+from callsieve.serving.card import Band, Calibration, Golden
+from callsieve.serving.cardfile import from_json, to_json
 from callsieve.serving.signing import generate_signing_key, key_id, read_public_key, read_signing_key, sign
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key

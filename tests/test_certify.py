@@ -5,7 +5,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from callsieve.serving.card import Band, Golden, from_json, to_json
+from callsieve.serving.card import Band, Golden
+from callsieve.serving.cardfile import from_json, to_json
 from callsieve.training import certify
 from callsieve.training.certify import (
     bound_by_caller,

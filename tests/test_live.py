@@ -14,7 +14,7 @@ from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.intake import Intake
 from callsieve.features.records import Call
 from callsieve.features.table import vectors
-from callsieve.serving import air
+from callsieve.serving import air, upkeep
 from callsieve.serving import live as live_module
 from callsieve.serving.clock import SETTLED, Clock
 from callsieve.serving.events import Report, call_from_line, call_to_line, read_reports
@@ -195,7 +195,7 @@ def test_a_broken_snapshot_is_refused_and_events_since_are_kept(swap, calls, tmp
 def test_a_snapshot_that_fails_changes_nothing(swap, calls, tmp_path, monkeypatch):
     live = begin(swap, tmp_path / "state")
     play(live, events(calls)[:50])
-    monkeypatch.setattr(live_module, "snapshot", lambda folder, number: folder / "nowhere" / str(number))
+    monkeypatch.setattr(upkeep, "snapshot", lambda folder, number: folder / "nowhere" / str(number))
     live.save()
     monkeypatch.undo()
     before = state(live, calls)

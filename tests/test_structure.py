@@ -1,6 +1,7 @@
 """The structure check: every LightGBM model passes, every departure is refused before LightGBM sees it."""
 
 import re
+import tracemalloc
 
 import lightgbm
 import numpy as np
@@ -222,3 +223,17 @@ def test_numbers_that_nobody_uses_are_checked_as_others_are(key):
     for number in ("1e+309", "-1e+999", *odd):
         with pytest.raises(ValueError, match=rf"^tree 0: {key} must (be|hold 6|hold 7) finite"):
             check(numbers(key, set_number(0, number)))
+
+
+def test_a_text_that_is_all_spaces_takes_no_more_memory_than_it_has():
+    tracemalloc.start()
+    try:
+        for key in ("threshold", "left_child", "leaf_value", "leaf_count"):
+            text = edited(rf"(?m)^{key}=", f"{key}=inf" + " " * 2_000_000)
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            with pytest.raises(ValueError, match=f"{key} must hold"):
+                check(text)
+            assert tracemalloc.get_traced_memory()[1] - before < 7 * len(text)
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,97 @@
+"""The care of a folder of live state, beside the calls: snapshots when they are due, and forgetting on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from .events import CALLS, REPORTS
+from .forgetting import Request, blank, done, requests
+from .journal import Journal, numbers, path
+from .snapshots import snapshot, snapshots
+
+
+class Upkeep:
+    """What a journal's thread does for a folder when it looks round.
+
+    Attributes:
+        saved: snapshots that were written, and that failed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        journal: Journal,
+        reports: Journal,
+        most: int,
+        *,
+        copied: Callable[[Path], int],
+        forget: Callable[[str], object],
+    ) -> None:
+        """Args:
+        most: bytes of events in `journal` until a snapshot takes their place.
+        copied: has a process of its own write the memory down, and gives its id.
+        forget: has the memory forget a token.
+        """
+        self._folder, self._journal, self._reports, self._most = folder, journal, reports, most
+        self._copied, self._forget = copied, forget
+        self.saved = [0, 0]
+        self._child: tuple[int, int] | None = None
+        self._forgotten: list[Request] = []  # in memory, and on disk when the next snapshot is there
+        # What earlier processes left counts as well.
+        self._since = -sum(path(folder, CALLS, number).stat().st_size for number in numbers(folder, CALLS))
+
+    def look(self) -> None:
+        """Snapshots when they are due, or somebody is to be forgotten."""
+        if self._child is not None:
+            found, status = os.waitpid(self._child[0], os.WNOHANG)
+            if found:
+                self._reap(status)
+        elif asked := requests(self._folder):
+            self._forget_on_disk(asked)
+        elif self._journal.written - self._since > self._most:
+            self._since = self._journal.written
+            self._try_to_save()
+
+    def save(self) -> None:
+        """Begin a snapshot. Raises: OSError: if there can be no process for it."""
+        number = self._journal.turn()
+        self._child = self._copied(snapshot(self._folder, number)), number
+
+    def close(self) -> None:
+        """Wait for a snapshot that is not whole yet."""
+        if self._child is not None:
+            self._reap(os.waitpid(self._child[0], 0)[1])
+
+    def _forget_on_disk(self, asked: list[Request]) -> None:
+        """Memory forgets, and a snapshot of it takes the place of all events. If that fails, the request stays."""
+        for request in asked:
+            self._forget(request.token)
+        last = self._reports.turn()
+        with contextlib.suppress(OSError):
+            for number in numbers(self._folder, REPORTS):
+                for request in asked if number < last else ():
+                    blank(path(self._folder, REPORTS, number), request.token)
+            self._forgotten = asked
+        self._try_to_save()
+
+    def _try_to_save(self) -> None:
+        try:
+            self.save()
+        except OSError:
+            self.saved[1] += 1
+
+    def _reap(self, status: int) -> None:
+        assert self._child is not None  # noqa: S101 - whoever calls has looked
+        number, self._child = self._child[1], None
+        self.saved[status != 0] += 1
+        if status == 0:
+            with contextlib.suppress(OSError):
+                self._journal.drop(number)
+                for old in snapshots(self._folder):
+                    if old < number:
+                        snapshot(self._folder, old).unlink()
+                done(self._forgotten)
+        self._forgotten = []
