@@ -55,12 +55,13 @@ _MET = 1 << 20  # the same of tables
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A number that was met: its reading, and what is kept of it."""
+    """A number that was met: its reading, and what is kept of it; `place` is its id in the last `Met` that took it."""
 
     number: plan.Number
     token: str
     block: str
     kind: int = field(init=False)
+    place: int = field(init=False, repr=False, compare=False, default=0)
     significant: tuple[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -198,9 +199,15 @@ class Intake:
             self._last.popitem(last=False)
         return previous
 
-    def last(self, token: str) -> Known | None:
-        """What a caller dialled last."""
-        return self._last.get(token)
+    def last(self, tokens: Sequence[str]) -> list[Known | None]:
+        """What callers dialled last."""
+        return list(map(self._last.get, tokens))
+
+    def dialled_last(self, tokens: Sequence[str], callees: Iterable[Known]) -> None:
+        """Note what callers dialled last, who dialled longest ago first; where all of them have room."""
+        for token, callee in zip(tokens, callees, strict=True):
+            self._last[token] = callee
+            self._last.move_to_end(token)
 
     def forget(self, token: str) -> None:
         """Remember nothing of a number: neither what it dialled nor that it was dialled."""
@@ -210,9 +217,9 @@ class Intake:
         self.known.cache_clear()
         self._met = None
 
-    def has_room(self, tokens: Iterable[str]) -> bool:
+    def has_room(self, tokens: Sequence[str]) -> bool:
         """Whether all these callers could be remembered and none forgotten."""
-        return len(self._last) + sum(token not in self._last for token in tokens) <= self._remember
+        return len(self._last) + len(tokens) - sum(map(self._last.__contains__, tokens)) <= self._remember
 
     def text(self, use: Use, text: str | None) -> str | None:
         """The token of a trunk, operator, device or place; None for none."""

@@ -119,7 +119,7 @@ def _number_ids(numbers: Met, calls: pa.Table, name: str, period: Ints) -> Ints:
     """Ids of a column of numbers; UNKNOWN where a network's number is missing."""
     codes, texts = _encoded(_column(calls, name))
     found = np.empty(len(codes), dtype=np.int32)
-    for place in np.unique(period).tolist():
+    for place in np.flatnonzero(np.bincount(period)).tolist():
         rows = np.flatnonzero(period == place)
         found[rows] = _ids(numbers, [*texts, None], codes[rows], place, name == "network_caller")
     return found
@@ -216,10 +216,10 @@ def _previous(intake: Intake, numbers: Met, start: Ints, caller: Ints, callee: I
         return found
     found[rows[places[1:]]] = callee[rows[places[:-1]]]
     # The memory may hold numbers of earlier tables: they get ids now.
-    found[first] = numbers.ids(map(intake.last, tokens))
+    found[first] = numbers.ids(intake.last(tokens))
     last = rows[np.sort(places[np.concatenate([change, np.full(min(1, len(who)), len(who))]) - 1])]
-    for one, other in zip(caller[last].tolist(), callee[last].tolist(), strict=True):
-        intake.dialled(known[one], known[other])
+    tokens = [known[one].token for one in caller[last].tolist()]
+    intake.dialled_last(tokens, [known[other] for other in callee[last].tolist()])
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class Met:
     def written(self, texts: Sequence[str | None], period: int) -> list[int]:
         """Ids of numbers as written, in a period of the number plan."""
         met = self._met[period]
-        new = [text for text in dict.fromkeys(texts) if text not in met]
+        new = list(dict.fromkeys([text for text in texts if text not in met]))
         met.update(zip(new, self.ids(self._read(new, period)), strict=True))
         return [met[text] for text in texts]
 
@@ -90,7 +91,7 @@ class Met:
     def texts(self, use: Use, texts: Sequence[str | None]) -> list[str | None]:
         """Tokens of trunks, operators, devices or places; None of none."""
         met = self._texts[use]
-        new = [text for text in dict.fromkeys(texts) if text and text not in met]
+        new = list(dict.fromkeys([text for text in texts if text and text not in met]))
         met.update(zip(new, self._hashed(use, new), strict=True))
         return [met[text] if text else None for text in texts]
 
@@ -101,18 +102,26 @@ class Met:
         if found is None:
             found = self._ids[key] = len(self.known)
             self.known.append(known)
+            object.__setattr__(known, "place", found)
         return found
 
     def ids(self, known: Iterable[Known | None]) -> list[int]:
         """Ids of several; UNKNOWN of none."""
-        return [UNKNOWN if number is None else self.id(number) for number in known]
+        held, size = self.known, len(self.known)
+        return [
+            UNKNOWN if number is None
+            else number.place if number.place < size and held[number.place] is number
+            else self.id(number)
+            for number in known
+        ]  # fmt: skip
 
     def columns(self) -> dict[str, Ints]:
         """The facts, by the ids."""
         new = self.known[len(self._columns["token"]) :]
         if new:
-            for (name, kind), values in zip(FACTS.items(), zip(*map(self._facts, new), strict=True), strict=True):
-                self._columns[name] = np.concatenate((self._columns[name], np.array(values, dtype=kind)))
+            facts = np.fromiter(chain.from_iterable(map(self._facts, new)), np.int64, len(new) * len(FACTS))
+            for (name, kind), values in zip(FACTS.items(), facts.reshape(len(new), -1).T, strict=True):
+                self._columns[name] = np.concatenate((self._columns[name], values.astype(kind)))
         return self._columns
 
     def _facts(self, known: Known) -> tuple[int, ...]:

@@ -66,7 +66,7 @@ def test_what_somebody_dialled_and_that_he_was_dialled_is_forgotten():
     for n, callee in ((0, 1), (1, 2), (2, 0)):
         intake(Call(1.0, numbers[n], numbers[callee]))
     intake.forget(intake.token("number", numbers[0]))
-    known = [intake.last(intake.known(number, 0).token) for number in numbers]
+    known = intake.last([intake.known(number, 0).token for number in numbers])
     assert known[0] is None and known[1] is not None and known[2] is None
     assert intake.known.cache_info().currsize <= 3
 

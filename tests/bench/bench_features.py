@@ -46,7 +46,7 @@ RUNS = {
 }
 OURS = tuple(run for run in RUNS if run.startswith("ours"))
 REFERENCE = OURS[0]
-LONG = 20
+LONG = 10
 PACKAGES = ("callsieve", "numpy", "numba", "pyarrow", "polars", "duckdb", "pandas")
 
 COLUMNS = ("calls", "calls/s", "calls/cpu s", "x wall", "x cpu", "MiB before", "MiB peak")
@@ -81,7 +81,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=1_000_000, help="so many of the calls for the other engines")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engines", type=words, default=engines, help=f"of {','.join(engines)}; ours always runs")
-    parser.add_argument("--repeats", type=int, default=3, help="of runs that take less than 20 s; the median is told")
+    parser.add_argument("--repeats", type=int, default=3, help="of runs that take less than 10 s; the median is told")
     parser.add_argument("--sizes", type=lambda text: [int(size) for size in words(text)], help="ours alone, by calls")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

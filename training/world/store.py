@@ -117,7 +117,7 @@ def _files(folder: Path) -> Iterator[Write]:
     def write(name: str, table: pa.Table) -> None:
         if name not in writers:
             writers[name] = pq.ParquetWriter(unfinished(name), table.schema, compression="zstd", **_columns(table))
-        writers[name].write_table(table)
+        writers[name].write_table(table, row_group_size=max(table.num_rows, 1))  # each group repeats the words
 
     try:
         try:
