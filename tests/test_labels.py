@@ -338,5 +338,8 @@ def test_a_number_whose_call_was_stopped_is_nobodys_word_for_benign():
     quiet = called("a", CROWD[:3], 18)
     assert label(quiet).loc["a", "source"] == "unreported"
     assert "a" not in label([*quiet, call("a", CROWD[5], 19, outcome="blocked", released_by="network")]).index
+    for late in ({"recorded": CUTOFF * DAY}, {"talk": 1.001 * DAY}):  # nobody knew of it at the cutoff
+        unknown = call("a", CROWD[5], 19, **({"outcome": "blocked", "released_by": "network"} | late))
+        assert label([*quiet, unknown]).loc["a", "source"] == "unreported"
     stopped_calls = [one | {"outcome": "blocked"} for one in called("a", CROWD[:9], 18)]
     assert "a" not in label(stopped_calls, [told("a", person, 18.1) for person in CROWD[:9]]).index

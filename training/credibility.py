@@ -44,8 +44,9 @@ def voices(evidence: Evidence, cutoff: pd.Timestamp, rules: ReportRules) -> pd.D
         the number had called).
     """
     reports = of_holders(evidence.reports[evidence.reports["known_at"] <= cutoff], "at", evidence.recycled, cutoff)
-    rung = evidence.calls.filter(pc.less(evidence.calls["start"], int(cutoff.timestamp() * 1000)))
-    calls = calls_of(rung, reports["number"])
+    moment = int(cutoff.timestamp() * 1000)
+    rung = evidence.calls.filter(pc.less(evidence.calls["start"], moment))
+    calls = calls_of(rung, reports["number"], moment)
     told = reports.assign(against=reports["category"].isin(rules.against))
     told["ground"] = grounds(told, calls, rung, rules)
     told = told.sort_values(["ground", "known_at", "at"], kind="stable").drop_duplicates(
@@ -86,14 +87,25 @@ def looked_up(values: pd.Series[Any], keys: pd.Series[str]) -> pd.Series[Any]:
     return found
 
 
-def calls_of(rung: pa.Table, numbers: pd.Series[str]) -> pd.DataFrame:
-    """Calls of these numbers that were let through, in order of start: start (ms), number, the called as `reporter`."""
-    came = pc.and_(among(rung["caller"], numbers), pc.not_equal(rung["outcome"].cast(pa.string()), "blocked"))
+def calls_of(rung: pa.Table, numbers: pd.Series[str], moment: int) -> pd.DataFrame:
+    """Calls of these numbers that were let through, as far as was known at a moment, in order of start.
+
+    Returns: start (ms), number, the called as `reporter`.
+    """
+    came = pc.and_not(among(rung["caller"], numbers), stopped(rung, moment))
     found = rung.select(["start", "caller", "callee"]).filter(came)
     texts = [found[name].cast(pa.string()) for name in ("caller", "callee")]
     table = pa.table([found["start"].cast(pa.int64()), *texts], names=["start", "number", "reporter"])
     calls: pd.DataFrame = table.to_pandas()
     return calls.sort_values("start", kind="stable")
+
+
+def stopped(calls: pa.Table, moment: int) -> pa.ChunkedArray:
+    """Whether each call was stopped on the way, as far as that was known before a moment (Unix ms)."""
+    start, ring, talk, recorded = (calls[name].cast(pa.int64()) for name in ("start", "ring", "talk", "recorded"))
+    end = pc.add(start, pc.add(pc.fill_null(ring, 0), pc.fill_null(talk, 0)))
+    known = pc.less(pc.coalesce(recorded, end), moment)
+    return pc.and_(pc.equal(calls["outcome"].cast(pa.string()), "blocked"), known)
 
 
 def among(column: pa.ChunkedArray, words: pd.Series[str]) -> pa.Array:

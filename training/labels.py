@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .credibility import changes_of_hands, looked_up, of_holders, voices
+from .credibility import changes_of_hands, looked_up, of_holders, stopped, voices
 from .label_policy import LabelPolicy
 
 if TYPE_CHECKING:
@@ -39,10 +39,16 @@ def label_numbers(evidence: Evidence, cutoff: pd.Timestamp, policy: LabelPolicy)
     listed = _without(_from_lists(evidence.lists, cutoff, policy), found)
     reported = _without(_from_voices(told, policy), found, listed)
     held = pd.concat([found, listed, reported], ignore_index=True)
-    rung = evidence.calls.filter(pc.less(evidence.calls["start"], int(cutoff.timestamp() * 1000)))
+    moment = int(cutoff.timestamp() * 1000)
+    rung = evidence.calls.filter(pc.less(evidence.calls["start"], moment))
     busiest = busiest_days(rung)
     quiet = busiest.index[busiest <= policy.unreported_most_calls]
-    doubtful = [*held["number"], *told["number"], *stopped(rung)]
+    # Nobody can complain of a call that was stopped on the way, so silence says nothing of its caller.
+    doubtful = [
+        *held["number"],
+        *told["number"],
+        *rung["caller"].cast(pa.string()).filter(stopped(rung, moment)).unique().to_pylist(),
+    ]
     rest = _unreported(quiet[~quiet.isin(doubtful)], cutoff, policy)
     labels = pd.concat([held, rest], ignore_index=True)
     labels = labels.merge(_kinds(told[told["against"]]), how="left", left_on="number", right_index=True)
@@ -130,10 +136,3 @@ def busiest_days(calls: pa.Table) -> pd.Series[int]:
     most = by_day.group_by("caller").aggregate([("count_all", "max")])
     tokens = pc.dictionary_decode(most["caller"].combine_chunks())
     return pd.Series(most["count_all_max"].to_numpy(), index=pd.Index(tokens.to_numpy(zero_copy_only=False)))
-
-
-def stopped(calls: pa.Table) -> list[str]:
-    """Numbers of whose calls one was stopped on the way: nobody could complain of it, so silence says nothing."""
-    outcome, caller = (calls[name].cast(pa.string()) for name in ("outcome", "caller"))
-    found: list[str] = pc.unique(caller.filter(pc.equal(outcome, "blocked"))).to_pylist()
-    return found
