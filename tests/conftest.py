@@ -1,5 +1,9 @@
 """Fixed draws for every property; a tiny world and one whole training on it, made once for all tests that need them."""
 
+import io
+import json
+import sys
+
 import pytest
 from callsieve.features.intake import Intake
 from callsieve.features.pseudonyms import Key
@@ -47,3 +51,34 @@ def empty_store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
     track.registry(track.default_uri(folder))
     return folder / "mlflow.db"
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command in this process: exit code, standard output, error output."""
+    from callsieve.training.__main__ import main
+
+    def run_it(*words, stdin=None):
+        monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, words)])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        try:
+            main()
+            code = 0
+        except SystemExit as done:
+            code = done.code or 0
+        return (code, *capsys.readouterr())
+
+    return run_it
+
+
+@pytest.fixture
+def told(call):
+    """The JSON object that a command that succeeds prints, and nothing else."""
+
+    def run_it(*words):
+        code, out, err = call(*words, "--json")
+        assert (code, err) == (0, "")
+        return json.loads(out)
+
+    return run_it

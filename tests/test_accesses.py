@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 import recorded
 import services
 import smallmodels as small
-from test_command import call, told  # noqa: F401 - fixtures
 
 RULES = read_usual()
 MONDAY = date(2026, 3, 2)
@@ -118,7 +117,7 @@ def test_false_alarms_of_ordinary_staff_are_few_and_a_theft_of_a_day_is_found():
 
 
 @pytest.mark.source("L41", by="training/tickets.py")
-def test_who_was_refused_what_is_in_the_log_and_in_the_report(tmp_path, told, call):  # noqa: F811
+def test_who_was_refused_what_is_in_the_log_and_in_the_report(tmp_path, told, call):
     log = tmp_path / "audit"
     act = Act(REIDENTIFY, "a" * 64, 3, "curiosity", "clerk")
     with pytest.raises(ValueError, match="got 0"):
@@ -142,7 +141,7 @@ def test_who_was_refused_what_is_in_the_log_and_in_the_report(tmp_path, told, ca
 
 
 @pytest.mark.source("L41", by="serving/accesslog.py")
-def test_a_service_counts_who_asked_and_who_was_turned_away(tmp_path, told):  # noqa: F811
+def test_a_service_counts_who_asked_and_who_was_turned_away(tmp_path, told):
     """A real service: its own process, its own file."""
     keys = services.files(tmp_path)
     with services.Process(tmp_path) as service:

@@ -3,33 +3,14 @@
 import json
 import shutil
 import sqlite3
-import sys
 from contextlib import closing
 
 import pytest
 from callsieve.serving.signing import read_signing_key
-from callsieve.training.__main__ import main
 from cryptography.hazmat.primitives import serialization
 
 import recorded
 import smallmodels as small
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command in this process: exit code, standard output, error output."""
-
-    def run_it(*words):
-        monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as done:
-            code = done.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run_it
 
 
 def write_key(key, path):

@@ -104,6 +104,20 @@ def test_a_bundle_of_one_model_is_whole(tmp_path):
     assert load(tmp_path / "b", small.TRUSTED).content is None
 
 
+def test_a_model_of_two_classes_is_whole(tmp_path):
+    matrix = small.rows(2000, seed=2)
+    two = small._train({"objective": "multiclass", "num_class": 2}, (matrix[:, 4] > 0).astype(int), matrix, 4)
+    models, card = {"model": small.yes_no(), "content": two}, small.card(classes={"content": small.CONTENT[:2]})
+    save(card, models, small.golden_rows(), tmp_path / "two", small.KEY)
+    assert load(tmp_path / "two", small.TRUSTED).content.classes == 2
+
+
+def test_a_call_alone_that_scores_otherwise_than_many_is_refused(folder, monkeypatch):
+    honest = Booster.predict_one
+    monkeypatch.setattr(Booster, "predict_one", lambda self, row: honest(self, row) + 1e-12)
+    assert re.search("^model.txt: golden vector 0 must give", refusal(folder))
+
+
 def test_a_bundle_is_written_whole_or_not_at_all(saved, tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match="never overwritten"):
         small.write(saved)
@@ -213,12 +227,21 @@ def test_what_is_no_signature_is_refused(folder, line):
     ("manifest", "rule"),
     [
         ({"kind": "audit log", "format": 1, "files": {}}, "kind must be"),
+        ({"kind": "callsieve list", "format": 2, "files": {}}, "kind must be"),
         ({"kind": "callsieve bundle", "format": 3, "files": {}}, "format must be"),
         ({"kind": "callsieve bundle", "format": 2, "files": {}}, "files must list"),
         ({"kind": "callsieve bundle", "format": 2, "files": {"../model.txt": {}}}, "files must be among"),
         (
             {"kind": "callsieve bundle", "format": 2, "files": {"model.txt": {"sha256": "0", "size": 2**40}}},
             "size must",
+        ),
+        (
+            {"kind": "callsieve bundle", "format": 2, "files": {"bundle.json": {"sha256": "0", "size": 2**22 + 1}}},
+            "size must be a whole number in 1..4194304",
+        ),
+        (
+            {"kind": "callsieve bundle", "format": 2, "files": {"bundle.json": {"sha256": "0", "size": 0}}},
+            "size must be a whole number in 1..4194304",
         ),
         ([], "must be an object"),
     ],
@@ -228,6 +251,14 @@ def test_a_signed_manifest_of_another_form_is_refused(folder, manifest, rule):
     (folder / "MANIFEST.json").write_bytes(data)
     (folder / "MANIFEST.sig").write_bytes(sign(data, small.KEY))
     assert re.search(f"MANIFEST.json: .*{rule}", refusal(folder))
+
+
+def test_a_file_that_goes_on_after_what_was_signed_is_refused(folder):
+    for note in ("even", "odd"):
+        change_card(folder, lambda value, note=note: value["training"].update(note=note))
+        signed = (folder / "bundle.json").read_bytes()
+        (folder / "bundle.json").write_bytes(signed + b"\n")
+        assert refusal(folder) == f"bundle.json: must have at most {len(signed)} bytes"
 
 
 @pytest.mark.parametrize("more", [-1, 1])

@@ -31,7 +31,6 @@ import catalogued
 import recorded
 import smallmodels as small
 from test_audit_commands import write_key
-from test_command import call, told  # noqa: F401 - fixtures
 from test_keeping import NOW, RULES
 from test_rekeying import LETTERS, NEW, OLD, QUICK, body
 
@@ -117,7 +116,7 @@ def scored(house):
 
 
 @pytest.mark.source("P1", "P4", by="training/outgoing.py")
-def test_verdicts_and_exports_are_joined_with_no_history_on_who_was_called(scored, history, told):  # noqa: F811
+def test_verdicts_and_exports_are_joined_with_no_history_on_who_was_called(scored, history, told):
     moments = pc.min_max(history["start"]).as_py().values()
     days = [datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d") for at in moments]
     out = scored / "kept" / "export.parquet"
@@ -147,7 +146,7 @@ def log_of(place):
 
 
 @pytest.mark.source("P2", by="training/rekey.py")
-def test_rotation_turns_what_was_written_and_a_destroyed_key_erases_the_called(scored, tmp_path, told):  # noqa: F811
+def test_rotation_turns_what_was_written_and_a_destroyed_key_erases_the_called(scored, tmp_path, told):
     data, log = tmp_path / "data", log_of(tmp_path)
     shutil.copytree(scored / "data", data)
     shutil.copy(scored / "kept" / "verdicts.parquet", data / "verdicts.parquet")
@@ -193,7 +192,7 @@ def test_a_person_is_deleted_from_verdicts_as_a_called_one_too(scored, tmp_path,
         assert pq.read_table(where).num_rows == rows.num_rows - told_of["deleted"]
 
 
-def test_whose_a_called_token_is_needs_both_keys(scored, tmp_path, monkeypatch, call):  # noqa: F811
+def test_whose_a_called_token_is_needs_both_keys(scored, tmp_path, monkeypatch, call):
     number = catalogued.CALLERS[0]
     token = Callees(FIRST).token(Intake(OLD).token("number", number))
     write_key(small.KEY, tmp_path / "signing.key")
@@ -226,6 +225,6 @@ def test_an_incident_says_when_called_people_can_be_read(scored, tmp_path):
         assert affected([gone]).readable == readable
 
 
-def test_no_key_is_named_as_those_of_one_run(tmp_path, call):  # noqa: F811
+def test_no_key_is_named_as_those_of_one_run(tmp_path, call):
     code, _, err = call("key", "new", tmp_path / "key", "--epoch", ONCE, "--purpose", "callees")
     assert code == 1 and "expected another name" in err

@@ -21,7 +21,6 @@ import catalogued
 import services
 import smallmodels as small
 from test_audit_commands import write_key
-from test_command import call, told  # noqa: F401 - fixtures
 from test_privacy import found_in, texts_in
 
 PATIENCE = 30  # seconds in which a running scorer must have heard; tests/bench measures how soon it does
@@ -45,7 +44,7 @@ def score(service, one, key, **more):
     return json.loads(answer)
 
 
-def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, tmp_path):  # noqa: F811
+def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, tmp_path):
     service, folder, key, verdicts = running
     state, log = folder / "state", folder / "audit"
     store = ("--store", f"sqlite:///{folder}/cases.db", "--state", state)
@@ -93,7 +92,7 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
 
 
 @pytest.mark.source("P14", by="serving/appeals.py")
-def test_a_ring_that_appeals_at_once_is_passed_by_no_running_scorer(running, told, call):  # noqa: F811
+def test_a_ring_that_appeals_at_once_is_passed_by_no_running_scorer(running, told, call):
     """Numbers of one trunk, and one person who would clear them all: the scorer goes on as it did."""
     service, folder, key, verdicts = running
     store = ("--store", f"sqlite:///{folder}/cases.db", "--state", folder / "state")
@@ -152,7 +151,7 @@ def test_every_verdict_but_pass_has_its_evidence_and_none_else(running, tmp_path
     store.close()
 
 
-def test_faults_are_one_line(call, tmp_path):  # noqa: F811
+def test_faults_are_one_line(call, tmp_path):
     store = ("--store", f"sqlite:///{tmp_path}/cases.db")
     for words, said in (
         (("show", "f" * 16), "not known"),

@@ -7,44 +7,13 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.reports import REPORT_NAMES
 from callsieve.serving.purposes import declare
 from callsieve.training import acquaintance
-from callsieve.training.__main__ import main
 from callsieve.training.auditlog import payloads
 
 ACTIONS = {"pass", "label", "screen", "block"}
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command in this process: exit code, standard output, error output."""
-
-    def run_it(*words):
-        monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as done:
-            code = done.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run_it
-
-
-@pytest.fixture
-def told(call):
-    """The JSON object that a command that succeeds prints, and nothing else."""
-
-    def run_it(*words):
-        code, out, err = call(*words, "--json")
-        assert (code, err) == (0, "")
-        return json.loads(out)
-
-    return run_it
 
 
 def test_catalogue(told, call):

@@ -15,7 +15,6 @@ from callsieve.training.tickets import EXPORT, REIDENTIFY
 import catalogued
 import smallmodels as small
 from test_app import PATHS
-from test_command import call, told  # noqa: F401 - fixtures
 from test_keeping import aged, folder, keys_of, log  # noqa: F401 - fixtures
 
 

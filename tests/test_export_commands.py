@@ -1,7 +1,6 @@
 """export, token-list, listed and agi: files as they were asked for, faults in one line, and no number anywhere."""
 
 import contextlib
-import io
 import json
 import signal
 import socket
@@ -13,29 +12,11 @@ import onnx
 import pytest
 from callsieve.features.pseudonyms import Key
 from callsieve.serving.signing import generate_signing_key
-from callsieve.training.__main__ import main
 
 import catalogued
 import lite
 import services
 from test_agi import COMMAND, head
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command in this process: exit code, standard output, error output."""
-
-    def run_it(*words, stdin=""):
-        monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, words)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        try:
-            main()
-            code = 0
-        except SystemExit as done:
-            code = done.code or 0
-        return (code, *capsys.readouterr())
-
-    return run_it
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 import catalogued
 import services
 from drawn import histories, single
-from test_command import call, told  # noqa: F401 - fixtures
 from test_keeping import folder, keys_of, log  # noqa: F401 - fixtures
 from test_live import attempt_of, begin, calls, events, play, swap  # noqa: F401 - fixtures
 

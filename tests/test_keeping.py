@@ -34,7 +34,6 @@ import recorded
 import smallmodels as small
 from test_audit_commands import write_key
 from test_cases import fill, found
-from test_command import call, told  # noqa: F401 - fixtures
 
 NOW = round(time.time() * 1000)
 RULES = read_retention()
@@ -107,7 +106,7 @@ def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, wo
 
 
 @pytest.mark.source("P5", by="training/expiry.py")
-def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder, log, told):  # noqa: F811
+def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder, log, told):
     rows = read_keyed(folder / "calls.parquet").num_rows
     assert read_evidence(folder).calls.num_rows == rows
     old = rewrite(folder / "calls.parquet", lambda table: aged(table, 50 * DAY))
@@ -154,7 +153,7 @@ def test_due_rows_are_those_older_than_the_ceiling(days, ceiling):
         assert due == [day is not None and day > ceiling for day in days]
 
 
-def test_a_table_that_nobody_ruled_on_stops_the_run(folder, log, call):  # noqa: F811
+def test_a_table_that_nobody_ruled_on_stops_the_run(folder, log, call):
     shutil.copyfile(folder / "reports.parquet", folder / "secrets.parquet")
     before = (folder / "calls.parquet").read_bytes()
     code, out, err = call("retention", "run", "--data", folder, *keys_of(log))
@@ -186,7 +185,7 @@ def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
 
 
 @pytest.mark.source("P6", by="training/subject.py")
-def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, tmp_path, monkeypatch):  # noqa: F811
+def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, tmp_path, monkeypatch):
     key = tmp_path / "number.key"
     catalogued.NUMBER_KEY.write(key)
     table = read_keyed(folder / "calls.parquet")
@@ -285,7 +284,7 @@ def days_of(folder):
 
 
 @pytest.mark.source("P13", by="training/exports.py")
-def test_five_hundred_records_leave_only_with_a_ticket(folder, log, call, told, tmp_path):  # noqa: F811
+def test_five_hundred_records_leave_only_with_a_ticket(folder, log, call, told, tmp_path):
     first, last = days_of(folder)
     gates, out, act, ticket = gates_file(log), tmp_path / "out.parquet", tmp_path / "act.json", tmp_path / "ticket.json"
     asked = ("--data", folder, "--first", first, "--last", last, "--purpose", "court order 7", "--person", "operations")
@@ -317,7 +316,7 @@ def test_five_hundred_records_leave_only_with_a_ticket(folder, log, call, told, 
 
 
 @pytest.mark.source("L29", "P13", by="training/exports.py")
-def test_many_small_exports_are_a_large_one(folder, log, call, tmp_path):  # noqa: F811
+def test_many_small_exports_are_a_large_one(folder, log, call, tmp_path):
     rewrite(folder / "calls.parquet", lambda table: table.slice(0, 300))
     first, last = days_of(folder)
     words = ("export-calls", "--data", folder, "--first", first, "--last", last, "--purpose", "a sample",
@@ -331,7 +330,7 @@ def test_many_small_exports_are_a_large_one(folder, log, call, tmp_path):  # noq
 
 
 @pytest.mark.source("P9", by="training/tickets.py")
-def test_reidentification_needs_two_others_and_is_logged(log, call, tmp_path, monkeypatch):  # noqa: F811
+def test_reidentification_needs_two_others_and_is_logged(log, call, tmp_path, monkeypatch):
     catalogued.NUMBER_KEY.write(tmp_path / "number.key")
     number = "13912345678"
     token = Intake(catalogued.NUMBER_KEY).token("number", number)

@@ -16,7 +16,6 @@ from callsieve.training.kept_files import delete_from_registers, erase_registers
 from callsieve.training.registerfiles import write_registers
 
 import catalogued
-from test_command import call, told  # noqa: F401 - fixtures
 from test_keeping import NOW, RULES, folder, keys_of, log  # noqa: F401 - fixtures
 
 

@@ -8,8 +8,6 @@ from callsieve.training.score import open_scorer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from test_command import call, told  # noqa: F401 - fixtures
-
 CALLERS, EACH = 240, 12
 
 
@@ -67,7 +65,7 @@ def test_an_interval_is_of_groups_and_wider_where_these_are_few():
 
 
 @pytest.mark.source("P11", by="training/membership.py")
-def test_a_trained_bundle_is_attacked_with_the_calls_it_learnt_from(run, world_folder, call, told, tmp_path):  # noqa: F811
+def test_a_trained_bundle_is_attacked_with_the_calls_it_learnt_from(run, world_folder, call, told, tmp_path):
     bundle = run[0] / "bundle"
     code, out, _ = call("membership", "--bundle", bundle, "--data", world_folder)
     found = told("membership", "--bundle", bundle, "--data", world_folder) if code == 0 else None

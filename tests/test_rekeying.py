@@ -32,7 +32,6 @@ from hypothesis import strategies as st
 import catalogued
 import smallmodels as small
 from test_audit_commands import write_key
-from test_command import call, told  # noqa: F401 - fixtures
 from test_live import events, play
 
 OLD = Key("e1", bytes(range(32)), bytes(range(100, 132)))
@@ -140,7 +139,7 @@ sys.stdin.read()
 """
 
 
-def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):  # noqa: F811
+def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     catalogued.write(tmp_path / "bundle")
     OLD.write(tmp_path / "old.key")
     NEW.write(tmp_path / "new.key")
@@ -197,7 +196,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):  
 
 
 @pytest.mark.source("P2", by="training/rekey.py")
-def test_an_epoch_is_destroyed_once_nothing_of_it_is_left(tmp_path, told, call):  # noqa: F811
+def test_an_epoch_is_destroyed_once_nothing_of_it_is_left(tmp_path, told, call):
     assert call("key", "new", tmp_path / "e1.key", "--epoch", "e1")[0] == 0
     assert call("key", "rotate", tmp_path / "e1.key", tmp_path / "e2.key", "--epoch", "e2")[0] == 0
     write_key(small.KEY, tmp_path / "signing.key")

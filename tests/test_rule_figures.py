@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from test_command import call  # noqa: F401 - fixture
 from test_imports import MODULES, ROOT, everywhere, imported, name_of
 
 # What makes and judges a model.
@@ -119,7 +118,7 @@ def test_a_listed_region_is_audited_by_its_innocent_callers(told, world, judged,
 
 
 @pytest.mark.source("P4", by="training/rule_figures.py")
-def test_calls_that_are_not_for_evaluation_are_not_judged(call, world_folder, tmp_path):  # noqa: F811
+def test_calls_that_are_not_for_evaluation_are_not_judged(call, world_folder, tmp_path):
     for each in world_folder.glob("*.parquet"):
         (tmp_path / each.name).symlink_to(each)
     code, _, said = call("rules", "--data", tmp_path)

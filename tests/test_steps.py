@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import smallmodels as small
 from test_audit_commands import write_key
-from test_command import call, told  # noqa: F401 - fixtures
 
 TABLES = ("calls", "truth", "reports", "findings", "register_recycled")
 DAY = ("--first", "2025-03-03", "--last", "2025-03-03", "--purpose", "a sample", "--person", "me")
@@ -24,7 +23,7 @@ DAY = ("--first", "2025-03-03", "--last", "2025-03-03", "--purpose", "a sample",
 @given(st.lists(st.integers(0, 1 << 40), min_size=1, max_size=8))
 def test_steps_lie_side_by_side_from_0_to_1(sizes):
     heard = []
-    for told in steps(lambda _what, part: heard.append(part), dict(enumerate(sizes))).values():  # noqa: F402
+    for told in steps(lambda _what, part: heard.append(part), dict(enumerate(sizes))).values():
         told("begin", 0.0)
         told("end", 1.0)
     assert heard == pytest.approx(sorted(heard)) and heard[0] == 0.0
@@ -37,7 +36,7 @@ def test_files_and_folders_count_by_their_bytes(tmp_path):
         (tmp_path / name).write_bytes(bytes(size))
     heard = []
     inside = by_size(lambda what, part: heard.append((what, part)), [tmp_path / name for name in ("a", "gone", "b")])
-    for path, told in inside.items():  # noqa: F402
+    for path, told in inside.items():
         told(path.name, 1.0)
     assert heard == [("a", 0.3), ("gone", 0.3), ("b", 1.0)]
 
@@ -75,7 +74,7 @@ def data(world_folder, tmp_path):
     return out
 
 
-def test_commands_of_keeping_tell_their_progress(heard, data, told, tmp_path, monkeypatch):  # noqa: F811
+def test_commands_of_keeping_tell_their_progress(heard, data, told, tmp_path, monkeypatch):
     first = Key("e1", b"k" * 32)
     first.write(tmp_path / "e1.key")
     first.rotated("e2").write(tmp_path / "e2.key")

@@ -7,7 +7,6 @@ from callsieve.features.catalogue import NAMES
 from callsieve.training.lite import LITE
 from callsieve.training.score import names_in
 
-from test_audit_commands import call  # noqa: F401 - a fixture
 from test_benchmark import folder  # noqa: F401 - a fixture
 
 
@@ -28,7 +27,7 @@ def test_benchmark_in_words_and_as_json(call, folder, tmp_path):  # noqa: F811
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_a_fault_is_one_line(call, world_folder, tmp_path, words, says):  # noqa: F811
+def test_a_fault_is_one_line(call, world_folder, tmp_path, words, says):
     (tmp_path / "bad.toml").write_text("leaves = 3\n")
     told = [str(word).replace("{bad}", str(tmp_path / "bad.toml")) for word in words]
     code, out, err = call(*told, "--data", world_folder, "--out", tmp_path / "out")
@@ -36,7 +35,7 @@ def test_a_fault_is_one_line(call, world_folder, tmp_path, words, says):  # noqa
     assert says in err and err.count("\n") == 1
 
 
-def test_seeds_that_are_none_are_one_line(call, tmp_path):  # noqa: F811
+def test_seeds_that_are_none_are_one_line(call, tmp_path):
     code, _, err = call("stress", "--seeds", "1,two", "--out", tmp_path / "out")
     assert (code, err) == (1, "callsieve: seeds: expected whole numbers with commas between, got '1,two'\n")
 
