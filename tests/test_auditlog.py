@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from callsieve.serving.signing import read_public_key
+from callsieve.training import auditlog
 from callsieve.training.audit import verify
 from callsieve.training.auditlog import (
     HEAD,
@@ -247,6 +248,28 @@ def test_a_changed_log_is_not_added_to(log):
         append(log, "access", {}, small.KEY)
     with pytest.raises(ValueError, match="kind must be one of"):
         append(log, "gossip", {}, small.KEY)
+
+
+def test_a_disk_that_refuses_a_line_leaves_none_of_it(log, monkeypatch):
+    def refuses(_file):
+        raise OSError(28, "No space left on device")
+
+    before = lines(log)
+    with monkeypatch.context() as patched:
+        patched.setattr(auditlog, "write_whole", lambda *_: None)  # the payload found room
+        patched.setattr(auditlog.os, "fsync", refuses)
+        with pytest.raises(OSError, match="No space"):
+            append(log, "access", {}, small.KEY)
+    assert lines(log) == before
+    assert verify(log).faults == ()
+
+
+def test_a_line_has_one_form(log):
+    kept = lines(log)
+    put(log, [kept[0].replace(b'"kind":', b'"kind" :'), *kept[1:]])
+    with pytest.raises(ValueError, match="line 1: .*the form in which it was written"):
+        read(log)
+    assert places(log)[0] == "entry 0"
 
 
 def add(folder, count):

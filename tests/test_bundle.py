@@ -303,6 +303,17 @@ def test_a_hostile_model_is_refused_though_its_signature_fits(folder, name, patt
     assert re.search(f"^{name}: .*{rule}", refusal(folder))
 
 
+def test_a_signature_has_one_form(folder):
+    """Base64 leaves bits of the last letter unread: what fits with others there is another file of the same meaning."""
+    kind, name, text = (folder / "MANIFEST.sig").read_bytes().split()
+    letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    last = letters.index(text[-3])
+    (folder / "MANIFEST.sig").write_bytes(
+        b" ".join((kind, name, text[:-3] + letters[last ^ 1 : (last ^ 1) + 1] + b"==")) + b"\n"
+    )
+    assert "canonical base64" in refusal(folder)
+
+
 def test_the_same_child_index_kills_a_process_that_loads_without_the_check(folder):
     """Why the check comes first; when LightGBM no longer crashes here, the check may be thought over."""
     change_text(folder, "model.txt", r"^left_child=-?\d+", "left_child=4000000")
@@ -387,6 +398,7 @@ def put(*path_and_value):
         (put("thresholds", 0, "strata", "route=domestic", "confidence", 0.0), "confidence must be"),
         (put("classes", "content", ["a", "b"]), "must be a list of 2"),
         (put("classes", "other", ["a", "b"]), "a model must be one of"),
+        (put("classes", "content", ["a", "b", "a"]), "names of content must differ"),
         (put("classes", "mode", ["a", "b"]), "must have the keys model, content, mode"),
         (put("label_policy", []), "label_policy must be an object"),
         (put("training", "big", 2**60), "training must be a whole number"),

@@ -1,5 +1,6 @@
 """The store of cases on SQLite and PostgreSQL: what goes in comes out, one decider wins, kill -9 halves nothing."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -425,6 +426,14 @@ def test_erased_rows_leave_nothing_in_the_file(tmp_path):
         plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     plain.close()
     assert b"pppppppp" not in b"".join(each.read_bytes() for each in tmp_path.glob("cases.db*"))
+
+
+def test_a_store_of_another_format_is_refused(tmp_path):
+    CaseStore(f"sqlite:///{tmp_path}/cases.db").close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "cases.db")) as plain, plain:
+        plain.execute("UPDATE callsieve_store SET format = format + 1")
+    with pytest.raises(CaseError, match="expected format"):
+        CaseStore(f"sqlite:///{tmp_path}/cases.db")
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,24 @@ def test_what_a_full_disk_refused_is_written_later(tmp_path, monkeypatch, half):
     assert found_in(tmp_path)[0] == [b"%d" % number for number in range(10)]
 
 
+def test_a_disk_that_keeps_nothing_is_counted_and_asked_again(tmp_path, monkeypatch):
+    def refuses(_file):
+        raise OSError(5, "Input/output error")
+
+    kept = Journal(tmp_path, "calls")
+    kept.add(b"a")
+    kept.flush()
+    kept.add(b"b")
+    with monkeypatch.context() as patched:
+        patched.setattr(journal.os, "fsync", refuses)
+        kept.flush()
+        assert kept.faults >= 1 and kept.age > 0
+    kept.flush()
+    assert kept.age == 0 and kept.lost == 0
+    kept.close()
+    assert found_in(tmp_path)[0] == [b"a", b"b"]
+
+
 def test_no_more_lines_wait_than_there_is_room_for(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "MOST", 5)
     monkeypatch.setattr(journal.os, "write", Refusing())

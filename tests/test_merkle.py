@@ -108,6 +108,7 @@ def test_a_tree_that_was_changed_is_not_consistent(data, draw):
     assert not consistent(size, root(leaves[:size]), len(data), root(other), consistency_proof(other, size))
     assert not consistent(size, root(leaves[:size]), len(data), whole, [*proof, EMPTY])
     assert not consistent(0, EMPTY, len(data), whole, proof)
+    assert not proof or not consistent(size, root(leaves[:size]), len(data), whole, [])
     if proof:
         assert not consistent(size, root(leaves[:size]), len(data), whole, proof[:-1])
 

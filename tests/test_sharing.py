@@ -112,6 +112,13 @@ def test_a_key_of_the_store_makes_no_list():
             list(only(["13800000000"], {token("certified")}, STORE, wrong))
 
 
+def test_what_is_no_table_of_tokens_is_told_in_one_line(tmp_path):
+    (tmp_path / "findings.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="expected a Parquet file with columns number, nuisance, known_at") as told:
+        choose(None, tmp_path / "findings.parquet")
+    assert "\n" not in str(told.value)
+
+
 def test_exclusions_of_a_training_are_left_out(tmp_path):
     pd.DataFrame({"number": [token("off")], "why": ["unlisted"]}).to_parquet(tmp_path / "exclusions.parquet")
     assert read_excluded(tmp_path / "exclusions.parquet") == {token("off")}
