@@ -101,7 +101,7 @@ RULES: tuple[Rule, ...] = (
         "网络未能核实主叫号码:鉴权失败。",
     ),
     Rule(
-        "irregular_number", NETWORK, lambda s, _: _among(s.caller_class, NO_CALLER) ,
+        "irregular_number", NETWORK, lambda s, _: _among(s.caller_class, NO_CALLER),
         "caller_class", "", "",
         "The calling number has a form that no caller may show ({value}).",
         "主叫号码不符合规范,不得作为主叫({value})。",

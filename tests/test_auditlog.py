@@ -267,7 +267,7 @@ def test_a_disk_that_refuses_a_line_leaves_none_of_it(log, monkeypatch):
 def test_a_line_has_one_form(log):
     kept = lines(log)
     put(log, [kept[0].replace(b'"kind":', b'"kind" :'), *kept[1:]])
-    with pytest.raises(ValueError, match="line 1: .*the form in which it was written"):
+    with pytest.raises(ValueError, match=r"line 1: .*the form in which it was written"):
         read(log)
     assert places(log)[0] == "entry 0"
 
