@@ -97,44 +97,39 @@ def _column(calls: pa.Table, name: str) -> pa.ChunkedArray:
     return pa.chunked_array([pa.nulls(len(calls), pa.string())])
 
 
-def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, list[str | None]]:
-    """Codes into a list of the texts that occur; -1, so the last place after them, is null."""
+def _coded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, pa.Array]:
+    """Codes, and the words that they are places of; -1 is null."""
     import pyarrow as pa
 
     if isinstance(column, pa.ChunkedArray):
         column = column.unify_dictionaries().combine_chunks()
     if not pa.types.is_dictionary(column.type):
         column = column.cast(pa.string()).dictionary_encode()
-    codes = column.indices.cast(pa.int64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
+    return column.indices.cast(pa.int64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False), column.dictionary
+
+
+def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, list[str | None]]:
+    """Codes into a list of the texts that occur; -1, so the last place after them, is null."""
+    import pyarrow as pa
+
+    codes, words = _coded(column)
     # A slice of a table can carry the whole table's dictionary: read only what occurs.
-    met = np.zeros(len(column.dictionary) + 1, dtype=np.bool_)
+    met = np.zeros(len(words) + 1, dtype=np.bool_)
     met[codes] = True
     places = np.flatnonzero(met[:-1])
     renumbered = np.full(len(met), UNKNOWN, dtype=np.int64)
     renumbered[places] = np.arange(len(places))
-    return renumbered[codes], column.dictionary.take(pa.array(places)).cast(pa.string()).to_pylist()
+    return renumbered[codes], words.take(pa.array(places)).cast(pa.string()).to_pylist()
 
 
 def _number_ids(numbers: Met, calls: pa.Table, name: str, period: Ints) -> Ints:
-    """Ids of a column of numbers; UNKNOWN where a network's number is missing."""
-    codes, texts = _encoded(_column(calls, name))
+    """Ids of a column of numbers."""
+    codes, words = _coded(_column(calls, name))
     found = np.empty(len(codes), dtype=np.int32)
     for place in np.flatnonzero(np.bincount(period)).tolist():
         rows = np.flatnonzero(period == place)
-        found[rows] = _ids(numbers, [*texts, None], codes[rows], place, name == "network_caller")
+        found[rows] = numbers.coded(codes[rows], words, place)
     return found
-
-
-def _ids(numbers: Met, texts: Sequence[str | None], codes: Ints, period: int, may_miss: bool) -> Ints:
-    """Ids of the codes, each an index of the texts."""
-    met = np.zeros(len(texts), dtype=np.bool_)
-    met[codes] = True
-    if may_miss:
-        met &= np.array([bool(text) for text in texts])
-    places = np.flatnonzero(met)
-    ids = np.full(len(texts), UNKNOWN, dtype=np.int32)
-    ids[places] = numbers.written([texts[place] for place in places.tolist()], period)
-    return ids[codes]
 
 
 def _start(calls: pa.Table) -> Ints:

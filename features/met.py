@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from .intake import Known
 from .numberplan import changes
 from .pseudonyms import Use
 from .records import UNKNOWN
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Ints = npt.NDArray[np.signedinteger[Any]]
 Read = Callable[[Sequence[str | None], int], Sequence[Known]]
@@ -69,6 +72,7 @@ class Met:
         self._read, self._hashed = read, hashed
         self._met: list[dict[str | None, int]] = [{} for _ in range(len(changes()) + 1)]  # by period
         self._ids: dict[tuple[int, int], int] = {}
+        self._of_words: dict[int, tuple[pa.Array, Ints]] = {}  # by period
         self._texts: defaultdict[Use, dict[str, str]] = defaultdict(dict)
         self._region, self._block, self._country = Places(), Places(), Places()
         self._columns = {name: np.empty(0, dtype=kind) for name, kind in FACTS.items()}
@@ -82,6 +86,22 @@ class Met:
         new = list(dict.fromkeys([text for text in texts if text not in met]))
         met.update(zip(new, self.ids(self._read(new, period)), strict=True))
         return [met[text] for text in texts]
+
+    def coded(self, codes: Ints, words: pa.Array, period: int) -> Ints:
+        """Ids of numbers that are told by their places among these words; -1 is a number that was not told.
+
+        Parts of one table have the same words: what was read of them is kept until others come.
+        """
+        kept, ids = self._of_words.get(period, (None, np.empty(0, dtype=np.int32)))
+        if kept is None or not _same(kept, words):
+            ids = np.full(len(words) + 1, UNKNOWN, dtype=np.int32)
+            self._of_words[period] = words, ids
+        met = np.zeros(len(ids), dtype=np.bool_)
+        met[codes] = True
+        new = np.flatnonzero(met & (ids == UNKNOWN))
+        texts = words.cast("string").take(new[new < len(words)]).to_pylist()
+        ids[new] = self.written(texts + [None] * (len(new) - len(texts)), period)
+        return ids[codes]
 
     def spelt(self, texts: Sequence[str | None]) -> list[Known]:
         """Numbers as written in any period of the plan: their tokens and blocks are the same in all."""
@@ -142,6 +162,12 @@ class Met:
             len(digits),
             _nibbles(digits),
         )
+
+
+def _same(one: pa.Array, other: pa.Array) -> bool:
+    """Whether two arrays are the same memory."""
+    addresses = [[part and part.address for part in words.buffers()] for words in (one, other)]
+    return addresses[0] == addresses[1] and (one.offset, len(one)) == (other.offset, len(other))
 
 
 def _nibbles(digits: str) -> int:
