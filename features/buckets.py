@@ -25,9 +25,9 @@ import numpy as np
 from . import windows
 from .catalogue import chosen
 from .feature import ROLES, Feature
-from .packing import GROUP_COLUMNS, Packed, group_codes, packed, party_codes
+from .packing import Packed, group_codes, packed, party_codes
 from .program import KINDS, NUMBER, Kind
-from .records import KEYED_COLUMNS
+from .records import GROUP_COLUMNS, KEYED_COLUMNS
 from .replay import LATE, PARTIES, RECORD, ROW, TOLD
 from .table import columns_of, grouped, passes
 

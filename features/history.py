@@ -18,7 +18,7 @@ from .driver import driver
 from .engine import version
 from .feature import FACT_BITS
 from .program import KINDS
-from .records import KeyedCall
+from .records import GROUP_COLUMNS, KeyedCall
 from .reports import REPORT_NAMES, Report, Reports
 from .tokens import Tokens
 from .windows import CLOCK, DAY_MS, END, FIELDS, NEVER
@@ -27,7 +27,6 @@ MANY = 50_000  # numbers: from there on, memory is taken in large pages
 COUNTERS = ("dropped", "evicted", "refused")
 DAYS_REMEMBERED = 4 * number.FORTNIGHT
 NUMBER, GROUPS = KINDS[0].name, tuple(kind.name for kind in KINDS[1:])
-TOKENS = {"block": "caller_block", "trunk": "trunk", "device": "device"}  # where a call holds those of its groups
 
 
 def facts_of(call: KeyedCall) -> int:
@@ -92,7 +91,7 @@ class History:
         self._driver = driver(calls, numbers, compiled=compiled)
         self._calls, self._counts = self._driver.held["calls"], self._driver.held["counts"]
         self._keys = {kind.name: Tokens() for kind in KINDS}
-        self._groups = [(i, name, attrgetter(TOKENS[name])) for i, name in enumerate(GROUPS)]
+        self._groups = [(i, name, attrgetter(GROUP_COLUMNS[name])) for i, name in enumerate(GROUPS)]
         self._asked: KeyedCall | None = None
         self._found = (0, 0)
 

@@ -7,17 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .pseudonyms import is_token
-from .records import (
-    ATTESTATIONS,
-    KEYED_COLUMNS,
-    NUMBER_CLASSES,
-    OUTCOMES,
-    RELEASED_BY,
-    ROUTES,
-    STEPS,
-    UNKNOWN,
-    KeyedCall,
-)
+from .records import KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN, KeyedCall
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,15 +15,6 @@ if TYPE_CHECKING:
 BATCH_ROWS = 1 << 17
 _TEXTS = ("trunk", "operator", "device", "place")
 KEYED_TOKENS = ("caller", "callee", "caller_block", *_TEXTS)
-KEYED_CATEGORIES = {
-    "outcome": OUTCOMES,
-    "released_by": RELEASED_BY,
-    "caller_class": NUMBER_CLASSES,
-    "callee_class": NUMBER_CLASSES,
-    "step": STEPS,
-    "attestation": ATTESTATIONS,
-    "route": ROUTES,
-}
 # What need not be known of a call; UNKNOWN is null in a table.
 KEYED_OPTIONAL = frozenset(
     ["ring", "talk", "recorded", *_TEXTS, "same_region", "shared_prefix", "step", "presented_differs"]

@@ -11,33 +11,13 @@ from . import replay, windows
 from .engine import kernel
 from .feature import CALL_FACTS
 from .program import NUMBER
-from .records import (
-    ATTESTATIONS,
-    KEYED_COLUMNS,
-    NUMBER_CLASSES,
-    OUTCOMES,
-    RELEASED_BY,
-    ROUTES,
-    STEPS,
-    UNKNOWN,
-)
+from .records import GROUP_COLUMNS, KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
     Array = npt.NDArray[Any]
-
-CATEGORIES = {
-    "outcome": OUTCOMES,
-    "released_by": RELEASED_BY,
-    "caller_class": NUMBER_CLASSES,
-    "callee_class": NUMBER_CLASSES,
-    "attestation": ATTESTATIONS,
-    "route": ROUTES,
-    "step": STEPS,
-}
-GROUP_COLUMNS = {"block": "caller_block", "trunk": "trunk", "device": "device"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +45,7 @@ def packed(calls: pa.Table) -> Packed:
     start, ring, talk = (integers(calls[name]) for name in ("start", "ring", "talk"))
     recorded = integers(calls["recorded"], windows.NEVER)
     day = integers(calls["day"])
-    small = {name: codes(calls[name], words) for name, words in CATEGORIES.items()}
+    small = {name: codes(calls[name], words) for name, words in KEYED_CATEGORIES.items()}
     small |= {
         name: small_integers(calls[name]) for name in ("hour", "same_region", "shared_prefix", "presented_differs")
     }

@@ -126,3 +126,14 @@ class KeyedCall:
 
 CALL_COLUMNS = tuple(Call.__slots__)
 KEYED_COLUMNS = tuple(KeyedCall.__slots__)
+KEYED_CATEGORIES = {
+    "outcome": OUTCOMES,
+    "released_by": RELEASED_BY,
+    "caller_class": NUMBER_CLASSES,
+    "callee_class": NUMBER_CLASSES,
+    "step": STEPS,
+    "attestation": ATTESTATIONS,
+    "route": ROUTES,
+}
+GROUP_COLUMNS = {"block": "caller_block", "trunk": "trunk", "device": "device"}
+"""Where a keyed call holds the token of each group that its caller is in."""

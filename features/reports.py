@@ -19,7 +19,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .records import KeyedCall
+from .records import GROUP_COLUMNS, KeyedCall
 from .windows import DAY_MS
 
 if TYPE_CHECKING:
@@ -138,7 +138,6 @@ REPORT_FEATURES = (
     ),
 )
 REPORT_NAMES = tuple(feature.name for feature in REPORT_FEATURES)
-GROUPS = ("block", "trunk", "device")
 Key = tuple[str, ...]
 
 
@@ -183,7 +182,7 @@ class Reports:
             float(last - bisect_left(own, at - SPAN)),
             (at - own[last - 1]) / 1000 if recent else math.nan,
         ]
-        for group, token in zip(GROUPS, (call.caller_block, call.trunk, call.device), strict=True):
+        for group, token in zip(GROUP_COLUMNS, (call.caller_block, call.trunk, call.device), strict=True):
             others = self._within(at, group, token) - self._within(at, group, token, call.caller) if token else math.nan
             row.append(float(others))
         return row
@@ -233,7 +232,7 @@ def counting(reports: list[Report]) -> list[Report]:
 def keys_of(report: Report) -> list[Key]:
     """Where a report counts: for its number, and in each group for all and for its number alone."""
     keys: list[Key] = [("number", report.number)]
-    for group, token in zip(GROUPS, (report.block, report.trunk, report.device), strict=True):
+    for group, token in zip(GROUP_COLUMNS, (report.block, report.trunk, report.device), strict=True):
         if token is not None:
             keys += [(group, token), (group, token, report.number)]
     return keys
@@ -259,7 +258,7 @@ def report_vectors(calls: pa.Table, reports: pa.Table) -> Array:
     own = np.array([before(known, number, at - back) for back in (0, 7 * DAY_MS, SPAN)])
     last = np.append(known[np.lexsort((known, number[0]))], 0)[own[0] - 1]
     columns = [own[0] - own[1], own[0] - own[2], np.where(own[0] > own[2], (at - last) / 1000, np.nan)]
-    for group, column in zip(GROUPS, ("caller_block", "trunk", "device"), strict=True):
+    for group, column in GROUP_COLUMNS.items():
         key = coded(reports[group], calls[column])
         pair = paired(key, number)
         others = [before(known, key, at - back) - before(known, pair, at - back) for back in (0, SPAN)]

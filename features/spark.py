@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from .buckets import BUCKETS, KEYS, MOST_BUCKETS, Found, Parcels, assembled, computed, settled, told
 from .catalogue import NAMES, chosen
-from .keyed import KEYED_CATEGORIES, KEYED_OPTIONAL, KEYED_TOKENS
+from .keyed import KEYED_OPTIONAL, KEYED_TOKENS
 from .pseudonyms import TOKEN
-from .records import KEYED_COLUMNS
+from .records import KEYED_CATEGORIES, KEYED_COLUMNS
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -21,9 +21,9 @@ import numpy as np
 from .catalogue import chosen
 from .feature import ROLES, Feature
 from .keyed import KEYED_TOKENS
-from .packing import GROUP_COLUMNS, Packed, in_order, packed
+from .packing import Packed, in_order, packed
 from .program import KINDS, NUMBER, Kind
-from .records import KEYED_COLUMNS
+from .records import GROUP_COLUMNS, KEYED_COLUMNS
 from .replay import LATE, PARTIES, RECORD, ROW
 from .shuffle import binary, dense, read_part, shard_of, token_keys, token_texts, unbinary, write_parts
 from .table import Grouped, grouped, passes
