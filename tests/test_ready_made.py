@@ -1,16 +1,24 @@
 """Training on somebody else's feature table: what is read, what is left out, and the measures."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from callsieve.serving.purposes import declare
 from callsieve.serving.structure import check_structure
 from callsieve.training.ready_made import PUBLISHED, measures, read_table, train_ready_made
 from scipy.special import expit
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
+read = partial(read_table, purpose="training")
 SICHUAN = Path(__file__).parents[2] / "shared" / "data" / "sichuan_eight_months.parquet"
+
+
+def declared(folder):
+    declare(folder, "table of the test", "contract", ["training"], "2999-12-31")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +39,13 @@ def frame():
 
 @pytest.fixture(params=["table.parquet", "table.csv"])
 def path(frame, tmp_path, request):
-    path = tmp_path / request.param
+    path = declared(tmp_path) / request.param
     frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
     return path
 
 
 def test_identifiers_and_words_are_left_out(path, frame):
-    table = read_table(path, "label")
+    table = read(path, "label")
     assert table.names == ("calls", "share", "weekend")
     assert table.left_out == ("subscriber", "city")
     assert table.y.tolist() == frame["label"].tolist()
@@ -45,7 +53,7 @@ def test_identifiers_and_words_are_left_out(path, frame):
 
 
 def test_where_keeps_rows(path, frame):
-    table = read_table(path, "label", "calls >= 50 and city == 'north'")
+    table = read(path, "label", "calls >= 50 and city == 'north'")
     kept = frame[(frame["calls"] >= 50) & (frame["city"] == "north")]
     assert len(table.y) == len(kept)
     np.testing.assert_array_equal(table.X[:, 0], kept["calls"])
@@ -67,26 +75,40 @@ def test_where_keeps_rows(path, frame):
 )
 def test_what_does_not_fit_is_one_line(path, label, where, says):
     with pytest.raises(ValueError) as caught:
-        read_table(path, label, where)
+        read(path, label, where)
     assert says in str(caught.value)
 
 
 def test_labels_of_many_types_are_one_line(tmp_path):
-    path = tmp_path / "table.parquet"
+    path = declared(tmp_path) / "table.parquet"
     pd.DataFrame({"x": [1.0, 2.0, 3.0], "label": ["1", None, "0"]}).to_parquet(path)
     with pytest.raises(ValueError, match="column 'label' must hold 0 and 1, got"):
-        read_table(path, "label")
+        read(path, "label")
 
 
-@pytest.mark.parametrize("name", ["missing.parquet", "missing.csv", "broken.parquet"])
-def test_a_file_that_is_no_table_is_one_line(tmp_path, name):
-    (tmp_path / "broken.parquet").write_bytes(b"PAR1 but not really")
-    with pytest.raises(ValueError, match="expected a Parquet or CSV table"):
-        read_table(tmp_path / name, "label")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("missing.parquet", "not found"),
+        ("missing.csv", "not found"),
+        ("broken.parquet", "expected a Parquet or CSV table"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_line(tmp_path, name, says):
+    (declared(tmp_path) / "broken.parquet").write_bytes(b"PAR1 but not really")
+    with pytest.raises(ValueError, match=says):
+        read(tmp_path / name, "label")
+
+
+def test_a_table_that_is_not_for_training_is_refused(tmp_path):
+    (tmp_path / "table.csv").write_text("calls,label\n1,0\n")
+    declare(tmp_path, "table of the test", "contract", ["statistics"], "2999-12-31")
+    with pytest.raises(ValueError, match="declared for statistics, not for training"):
+        read(tmp_path / "table.csv", "label")
 
 
 def test_a_whole_training(path):
-    table = read_table(path, "label")
+    table = read(path, "label")
     result = train_ready_made(table, threads=1)
     assert result["rows"] == {"all": 1500, "train": 900, "valid": 300, "test": 300}
     assert result["positive_share"] == pytest.approx(table.y.mean())
@@ -113,8 +135,9 @@ def test_measures_are_what_they_are_called():
 
 
 @pytest.mark.skipif(not SICHUAN.exists(), reason="the Sichuan table is not beside the project")
-def test_sichuan_beside_the_published_figures():
-    result = train_ready_made(read_table(SICHUAN, "label"), threads=2)
+def test_sichuan_beside_the_published_figures(tmp_path):
+    (declared(tmp_path) / SICHUAN.name).symlink_to(SICHUAN.resolve())
+    result = train_ready_made(read(tmp_path / SICHUAN.name, "label"), threads=2)
     assert result["test"]["auc"] >= 0.94
     assert result["test"]["macro_f1"] >= 0.88
     assert result["published"] == PUBLISHED
