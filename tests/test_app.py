@@ -23,7 +23,7 @@ from callsieve.serving.policy import Policy
 from callsieve.serving.reasons import Reason
 from callsieve.serving.scorer import Verdict
 from callsieve.serving.swap import Swap
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -381,7 +381,6 @@ def test_odd_bodies_are_read_as_the_wire_reads_them(said):
     assert outcome(schema.read_call, said) == outcome(wire.call_from_json, said)
 
 
-@settings(max_examples=25)  # a verdict has many parts, and takes long to draw
 @given(verdicts)
 def test_a_verdict_is_written_as_the_wire_reads_it(verdict):
     read = wire.verdict_from_json(msgspec.json.encode(verdict))
