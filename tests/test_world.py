@@ -253,8 +253,8 @@ def test_an_unknown_size_is_refused():
 
 def test_progress_runs_to_the_end():
     told = []
-    simulate(load_scenario(), 1, "tiny", progress=lambda part, what: told.append((part, what)))
-    parts = [part for part, _ in told]
+    simulate(load_scenario(), 1, "tiny", progress=lambda what, part: told.append((what, part)))
+    parts = [part for _, part in told]
     assert parts == sorted(parts)
     assert (parts[0], parts[-1]) == (0.0, 1.0)
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator
 from .console import Tell, say, show_table
 from .pictures import BLUE, INK, RC, VERMILLION, blank, legend, named_rows, svg
 from .realism import MOST_KS, MOST_RATIO, Realism, Statistic, realism
+from .steps import steps
 from .world import load_scenario, simulate
 
 FARTHEST = 4.0  # limits; what is farther off is drawn there
@@ -23,7 +24,7 @@ def compare(
 ) -> dict[str, Any]:
     """Simulate a world and compare it with the real data in a folder; write table and picture to `out` if given."""
     told = load_scenario(scenario)
-    world = simulate(told, seed, size, lambda part, what: progress(what, 0.6 * part))
+    world = simulate(told, seed, size, steps(progress, {"simulate": 0.6, "compare": 0.4})["simulate"])
     progress("comparison", 0.6)
     found = realism(world, told, data, seed=seed, threads=threads)
     figures = {

@@ -11,6 +11,7 @@ from typing import Any
 from ..features.intake import Intake
 from ..features.pseudonyms import Key, read_key
 from .console import Tell
+from .steps import steps
 from .world.scenario import load_scenario
 from .world.store import keyed_world, write_settled
 from .world.world import World, settled_world, simulate
@@ -22,9 +23,10 @@ def simulate_to(
     folder: Path, *, size: str, seed: int, scenario: Path | None, key: Path | None, progress: Tell
 ) -> dict[str, Any]:
     """Simulate a world and write it keyed; a new key is written beside the folder if none is given."""
+    inside = steps(progress, {"settle": 0.6, "write": 0.4})
     secret = read_key(key) if key else new_key(folder.with_name(f"{folder.name}.key"))
-    world = settled_world(load_scenario(scenario), seed, size, lambda part, what: progress(what, 0.6 * part))
-    calls = write_settled(world, Intake(secret), folder, lambda part, what: progress(what, 0.6 + 0.4 * part))
+    world = settled_world(load_scenario(scenario), seed, size, inside["settle"])
+    calls = write_settled(world, Intake(secret), folder, inside["write"])
     return {
         "calls": calls,
         "numbers": world.numbers.num_rows,
@@ -36,7 +38,7 @@ def simulate_to(
 
 def simulated(size: str, seed: int, scenario: Path | None, key: Key, progress: Tell) -> World:
     """A keyed world."""
-    world = simulate(load_scenario(scenario), seed, size, lambda part, what: progress(what, part))
+    world = simulate(load_scenario(scenario), seed, size, progress)
     return keyed_world(world, Intake(key))
 
 

@@ -90,7 +90,7 @@ def write_settled(settled: Settled, intake: Intake, folder: Path, progress: Prog
             write("truth", truth)
             rows += calls.num_rows
             if progress:
-                progress(rows / max(len(settled.plan), rows), "writing")
+                progress("writing", rows / max(len(settled.plan), rows))
         _write_beside(write, _beside(settled, intake))
     _write_facts(settled.facts, folder)
     return rows

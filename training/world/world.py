@@ -8,6 +8,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from ..steps import silent
 from . import tables
 from .findings import findings
 from .lines import settle
@@ -25,7 +26,7 @@ from .ties import ordinary_calls
 from .timing import Calendar, calendar
 from .work import trade
 
-Progress = Callable[[float, str], None]
+Progress = Callable[[str, float], None]
 Population = Callable[[int, int, Surroundings], Plan]
 
 
@@ -92,7 +93,7 @@ def _trade(name: str, seed: int, _ordinary: int, world: Surroundings) -> Plan:
 def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None = None) -> World:
     """Simulate a world. The same scenario, seed and size give the same tables.
 
-    `progress` is told the part that is done, 0 to 1, and what comes next.
+    `progress` is told what comes next, and the part that is done, 0 to 1.
     Raises `ValueError` if the scenario has no such size or its parameters contradict each other.
 
     >>> from callsieve.training.world import load_scenario
@@ -100,9 +101,9 @@ def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None
     >>> world.calls.num_rows == world.truth.num_rows > 10_000
     True
     """
-    tell = progress or (lambda _part, _what: None)
-    settled = settled_world(scenario, seed, size, lambda part, what: tell(0.85 * part, what))
-    tell(0.85, "tables")
+    tell = progress or silent
+    settled = settled_world(scenario, seed, size, lambda what, part: tell(what, 0.85 * part))
+    tell("tables", 0.85)
     calls, truth = zip(*settled.parts(), strict=True)
     world = World(
         calls=pa.concat_tables(calls),
@@ -113,7 +114,7 @@ def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None
         registers=settled.registers,
         facts=settled.facts,
     )
-    tell(1.0, "done")
+    tell("done", 1.0)
     return world
 
 
@@ -122,15 +123,15 @@ def settled_world(scenario: Scenario, seed: int, size: str, progress: Progress |
     sizes = scenario.table("sizes")
     if size not in sizes:
         raise ValueError(f"size must be one of {', '.join(sizes)}, got {size!r}")
-    tell = progress or (lambda _part, _what: None)
-    tell(0.0, "people")
+    tell = progress or silent
+    tell("people", 0.0)
     days = calendar(scenario.table("calendar"), sizes[size]["days"])
     numbers = Directory()
     society = settle_people(scenario, seed, sizes[size]["subscribers"], days, numbers)
     planned = _planned(scenario, seed, society, numbers, days, tell)
-    tell(0.7, "lines")
+    tell("lines", 0.7)
     plan = settle(scenario, seed, planned, numbers, days)
-    tell(0.85, "reports")
+    tell("reports", 0.85)
     known = reports(scenario, seed, society, numbers, plan, days)
     found = findings(scenario, seed, numbers, plan, known, days)
     strings = numbers.strings()
@@ -161,6 +162,6 @@ def _planned(
     around = Surroundings(scenario, society, days, numbers, trade_lists(scenario, seed, society), relays)
     populations, ordinary = _populations(scenario), len(plans[0])
     for place, (name, calls_of) in enumerate(populations.items()):
-        tell(0.45 + 0.25 * place / len(populations), name)
+        tell(name, 0.45 + 0.25 * place / len(populations))
         plans.append(calls_of(seed, ordinary, around))
     return join(plans)
