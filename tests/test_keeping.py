@@ -17,7 +17,7 @@ from callsieve.features.keyed import read_keyed
 from callsieve.serving.case_erasure import erase_before, erase_subject
 from callsieve.serving.case_feed import publish
 from callsieve.serving.case_rules import DAY
-from callsieve.serving.cases import CaseStore
+from callsieve.serving.cases import CaseError, CaseStore
 from callsieve.serving.purposes import PURPOSES, allowed, declare
 from callsieve.serving.retention import Kept, read_retention
 from callsieve.training import expiry, subject
@@ -263,6 +263,34 @@ def test_a_persons_cases_go_and_what_was_decided_holds(tmp_path):
     counts = erase_subject(store, "e1.caller1", at + DAY)
     assert counts == {"decisions": 1, "appeals": 1, "cases": 1, "kept": 1}
     assert set(store.unlisted(at)[1]) == {"e1.caller1"}
+    store.close()
+
+
+def test_the_store_of_cases_is_kept_like_the_files(folder, log, told, tmp_path, monkeypatch):
+    """By the commands: cases past their time go, an open appeal waits, and a person's go when asked for."""
+    url, kept = f"sqlite:///{tmp_path}/cases.db", RULES.of("cases")
+    past, settled = NOW - kept.ceiling - DAY, NOW - kept.floor - DAY
+    key, number = tmp_path / "number.key", "13912345678"
+    catalogued.NUMBER_KEY.write(key)
+    person = Intake(catalogued.NUMBER_KEY).token("number", number)
+    store = CaseStore(url)
+    fill(store, tmp_path / "state", found(1, at=past), found(2, at=past), found(3, person, at=settled),
+         found(4, at=settled))  # fmt: skip
+    store.appeal(f"{1:016x}", "other", "", past)
+    store.close()
+    report = told("retention", "run", "--data", folder, "--store", url, *keys_of(log))["files"]["cases"]
+    assert {name: report[name] for name in ("erased", "waiting", "past_their_time")} == {
+        "erased": 1, "waiting": 1, "past_their_time": 0}  # fmt: skip
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
+    asked = ("--data", folder, "--key", key, "--why", "asked for it", "--store", url, *keys_of(log))
+    gone = told("subject", "delete", *asked)["files"]["cases"]
+    assert (gone["rows"], gone["cases"], gone["kept"]) == (1, 1, 0)
+    store = CaseStore(url)
+    for n in (1, 4):
+        assert store.find(f"{n:016x}", NOW)
+    for n in (2, 3):
+        with pytest.raises(CaseError, match="not known"):
+            store.find(f"{n:016x}", NOW)
     store.close()
 
 

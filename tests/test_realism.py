@@ -98,7 +98,7 @@ def test_without_the_real_data_it_says_so(tmp_path):
 
 
 @pytest.mark.skipif(not (DATA / "sichuan_march_calls.parquet").is_file(), reason="the real data are not here")
-def test_a_tiny_world_beside_the_real_data(tmp_path):
+def test_a_tiny_world_beside_the_real_data(tmp_path, capsys):
     data = shutil.copytree(DATA, tmp_path / "data")
     with pytest.raises(ValueError, match="nobody said where these rows are from"):
         realism(small_world(), SHIPPED, data)
@@ -111,3 +111,7 @@ def test_a_tiny_world_beside_the_real_data(tmp_path):
     assert {one["group"] for one in figures["statistics"]} >= {"ordinary subscribers", "nuisance SIMs", "reports"}
     assert json.loads((tmp_path / "realism.json").read_text()) == figures
     assert (tmp_path / "realism.svg").read_text().startswith("<svg")
+    likeness.show(figures)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"trained on the world alone: {figures['sim_to_real_auc']:.3f}" in said
+    assert f"{figures['within_share']:.0%} of {len(figures['statistics'])} statistics are within" in said

@@ -19,7 +19,7 @@ from callsieve.features.records import Call
 from callsieve.serving.purposes import declare
 from callsieve.training.churn import churn
 from callsieve.training.evidence import read_reports
-from callsieve.training.ingest import ingest
+from callsieve.training.ingest import ingest, show
 from callsieve.training.label_policy import read_label_policy
 from callsieve.training.reportfiles import layouts, read_report_file
 from hypothesis import given
@@ -236,7 +236,7 @@ def test_the_official_file_whole(tmp_path):
 
 
 @pytest.mark.skipif(not COUNTS.exists(), reason="the FTC's counts are not here")
-def test_the_reach_of_a_list_is_what_was_published(tmp_path):
+def test_the_reach_of_a_list_is_what_was_published(tmp_path, capsys):
     declare(tmp_path, "sample of the test", "published", ["statistics"], "2999-12-31")
     (tmp_path / COUNTS.name).symlink_to(COUNTS.resolve())
     facts = ingest(tmp_path / COUNTS.name, "ftc-counts")
@@ -244,6 +244,8 @@ def test_the_reach_of_a_list_is_what_was_published(tmp_path):
     assert not facts["quarantined"]
     published = {"7d_1": 0.129, "30d_1": 0.167, "90d_1": 0.192, "7d_3": 0.065, "30d_3": 0.092, "90d_3": 0.108}
     assert facts["churn"]["shares"] == pytest.approx(published, abs=0.005)
+    show(facts)
+    assert f"in the last 90 days │ {facts['churn']['shares']['90d_1']:.1%}" in " ".join(capsys.readouterr().out.split())
     assert 11_000 < facts["a_day"]["weekday"] < 13_000
     assert 2_500 < facts["a_day"]["weekend_day"] < 4_700
 

@@ -12,7 +12,8 @@ from callsieve.serving.purposes import declare
 from callsieve.serving.ruled import BITS
 from callsieve.serving.rules import RULES
 from callsieve.training.__main__ import main
-from callsieve.training.rule_figures import Told, apart, of_rule, share
+from callsieve.training.policy_diff import show as show_difference
+from callsieve.training.rule_figures import Told, apart, of_rule, share, show
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
@@ -66,7 +67,7 @@ def test_intervals_are_exact(part, more):
 
 
 @pytest.mark.source("L19", by="training/rule_figures.py")
-def test_rules_are_counted_against_the_truth(told, world_folder, judged):
+def test_rules_are_counted_against_the_truth(told, world_folder, judged, capsys):
     found, hits = told("rules", "--data", world_folder), 0
     assert (found["calls"], found["nuisance"]) == (len(judged), int(judged["nuisance"].sum()))
     assert set(found["rules"]) == {rule.name for rule in RULES}
@@ -85,6 +86,10 @@ def test_rules_are_counted_against_the_truth(told, world_folder, judged):
         innocent = seen[~seen["nuisance"]]["slice"].value_counts()
         assert {name: each["part"] for name, each in rule["benign_slices"].items()} == innocent[innocent > 0].to_dict()
     assert hits > 100
+    show(found)
+    said = " ".join(capsys.readouterr().out.split())
+    for name, rule in found["rules"].items():
+        assert f"{name.replace('_', ' ')} │ {rule['calls']:,}" in said.replace("┃", "│"), name
 
 
 @pytest.mark.source("L11", by="training/rule_figures.py")
@@ -181,7 +186,7 @@ def test_figures_of_a_rule_by_a_plain_count(drawn):
             assert (cells[name + which]["part"], cells[name + which]["whole"]) == (sum(c for _, c in rows), len(rows))
 
 
-def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_path):
+def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_path, capsys):
     (tmp_path / "eager.toml").write_text(EAGER)
     (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
     some = tmp_path / "calls.parquet"
@@ -213,6 +218,8 @@ def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_pa
             key: int(count) for key, count in moved.groupby(names).size().items()
         }
     assert {row["to"] for row in found["actions"]} >= {"label", "block"}
+    show_difference(found)
+    assert f"none -> eager: {len(moved):,} of {len(both):,} calls change fate" in capsys.readouterr().out
     back = told("policy", "diff", tmp_path / "eager.toml", tmp_path / "none.toml", *common)
     assert {(row["to"], row["from"], row["calls"]) for row in back["actions"]} == {
         (row["from"], row["to"], row["calls"]) for row in found["actions"]
