@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 from callsieve.training import track
 from callsieve.training.audit import verify
-from callsieve.training.auditlog import erase, payloads
+from callsieve.training.auditlog import append, erase, payloads
 from mlflow import MlflowClient
 from mlflow.data import get_source
 
@@ -205,6 +205,16 @@ def test_a_run_whose_payload_was_erased_is_not_compared(store):
     assert (found.faults, found.runs, found.erased) == ((), 1, (entry.index,))
     sql(folder, f"UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc' AND run_uuid = '{run}'")  # noqa: S608
     assert verify(place.log, uri=place.uri).faults == ()
+
+
+def test_a_run_whose_entry_says_too_little_is_a_fault_in_one_line(store):
+    """As earlier versions logged them: it is told, and nothing else is taken for an edit."""
+    _, place, _ = store
+    first = next(what for _, what in payloads(place.log, "run"))
+    entry = append(place.log, "run", {"run": first["run"], "version": first["version"]}, small.KEY)
+    said = faults(place)
+    assert said.pop(f"entry {entry}") == "says nothing of registered, record: its run is not compared"
+    assert set(said) <= {"alias candidate"}  # which the entry says was moved
 
 
 def test_an_empty_store_and_a_run_that_is_not_there(store, empty_store, tmp_path):

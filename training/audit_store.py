@@ -11,6 +11,7 @@ from .fault import Fault
 
 MOVES = ("promotion", "rollback")
 ALIASES = (track.ALIAS, track.CHAMPION)  # that the project moves
+LOGGED = ("run", "version", "registered", "record")  # of a run: what the store is held to
 SHOWN = 60
 
 Told = Sequence[tuple[Entry, Mapping[str, Any]]]
@@ -23,10 +24,11 @@ def store_faults(uri: str, entries: Sequence[Entry], told: Told) -> list[Fault]:
         entries: of the log; some may have lost their payload.
         told: those that still say something, with what they say.
     """
-    runs = [payload for entry, payload in told if entry.kind == "run"]
+    faults = [Fault(f"entry {entry.index}", unsaid(payload)) for entry, payload in told if poor(entry, payload)]
+    runs = [payload for entry, payload in told if entry.kind == "run" and not poor(entry, payload)]
     silent = sum(entry.kind == "run" for entry in entries) - len(runs)
     found = track.registry(uri)
-    faults = [fault for payload in runs for fault in run_faults(uri, payload)]
+    faults += [fault for payload in runs for fault in run_faults(uri, payload)]
     faults += version_faults(found["versions"], runs, silent)
     wanted = aliases(entries, told)
     known = {name: to for name, to in found["aliases"].items() if name in wanted or name not in ALIASES}
@@ -34,10 +36,20 @@ def store_faults(uri: str, entries: Sequence[Entry], told: Told) -> list[Fault]:
     faults += differences("registered model", {}, found["notes"])
     experiments = {payload["record"]["run"]["experiment_id"] for payload in runs}
     unknown = sorted(set(track.finished_runs(uri, experiments)) - {payload["run"] for payload in runs})
-    # A run whose payload was erased has no name in the log any more.
+    # A run whose payload was erased, or says too little, has no name in the log any more.
     if len(unknown) > silent:
         faults += [Fault(f"run {run}", "stands in MLflow, not in the log") for run in unknown]
     return faults
+
+
+def poor(entry: Entry, payload: Mapping[str, Any]) -> bool:
+    """Whether an entry of a run says less than is compared, as one of an earlier version does."""
+    return entry.kind == "run" and not payload.keys() >= set(LOGGED)
+
+
+def unsaid(payload: Mapping[str, Any]) -> str:
+    """What the entry of a run does not say."""
+    return f"says nothing of {', '.join(name for name in LOGGED if name not in payload)}: its run is not compared"
 
 
 def run_faults(uri: str, payload: Mapping[str, Any]) -> Iterator[Fault]:
@@ -81,7 +93,7 @@ def version_faults(
 
 def aliases(entries: Sequence[Entry], told: Told) -> dict[str, str | None]:
     """Where each alias must point: None is nowhere. One that an erased entry moved last is left out."""
-    said = {entry.index: payload["version"] for entry, payload in told if entry.kind in ("run", *MOVES)}
+    said = {entry.index: payload.get("version") for entry, payload in told if entry.kind in ("run", *MOVES)}
     wanted: dict[str, str | None] = {}
     for alias, kinds in ((track.ALIAS, ("run",)), (track.CHAMPION, MOVES)):
         movers = [entry.index for entry in entries if entry.kind in kinds]
