@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from callsieve.features.catalogue import FEATURES, NAMES
+from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.scorer import STRATUM
 from callsieve.training.baselines import baseline_scores, learning_side, log_odds, logistic
+from callsieve.training.crossing import UNSEEN
 from callsieve.training.feeds import of_all
 from callsieve.training.fit import Part
 from callsieve.training.judge import judge
+from callsieve.training.scope import rows_of
 from callsieve.training.split import FOLDS
 from callsieve.training.train import Settings, train
 from sklearn.metrics import roc_auc_score
@@ -33,7 +36,10 @@ def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, s
     later = trained.start >= trained.plan.label_cutoff
     for raw in scores.values():
         judged = np.isin(np.arange(len(later)), trained.feed.rows)
-        assert (~np.isnan(raw) == (judged & later & (trained.fold != FOLDS.index("train")))).all()
+        asked = rows_of("train", trained.plan.choose, trained.fold, trained.start) | (
+            trained.fold != FOLDS.index("train")
+        )
+        assert (~np.isnan(raw) == (judged & later & asked)).all()
 
 
 def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trained, scores):
@@ -49,9 +55,19 @@ def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trai
 
 
 def test_the_class_alone_knows_nothing_else(trained, scores):
+    """One score a class: one of all groups, and of each part where thresholds are chosen one that did not see it."""
     told = np.flatnonzero(~np.isnan(scores["number class"]))
+    choose = rows_of("train", trained.plan.choose, trained.fold, trained.start)[told]
+    fits = np.where(choose, trained.part[told], UNSEEN)
     levels, raw = trained.feed.values(told, CLASS), scores["number class"][told]
-    assert all(len(set(raw[levels == one])) == 1 for one in set(levels[~np.isnan(levels)]))
+    found = {
+        (level, fit): set(raw[(levels == level) & (fits == fit)])
+        for level in set(levels[~np.isnan(levels)])
+        for fit in range(UNSEEN, trained.fitted["members"])
+    }
+    assert all(len(each) <= 1 for each in found.values())
+    mobile = NUMBER_CLASSES.index("mobile")
+    assert len(set.union(*(found[mobile, fit] for fit in range(UNSEEN, trained.fitted["members"])))) > 1
 
 
 def test_the_class_alone_ranks_classes_by_their_share_of_nuisance():
@@ -83,7 +99,7 @@ def test_regression_finds_what_is_linear_and_what_is_missing():
 
 def test_they_learn_from_labels_as_known_then(trained):
     """With labels turned about, so is their order: nothing else than the labels told them."""
-    learn = learning_side(trained)
+    learn, _ = learning_side(trained)
     turned = dataclasses.replace(learn, y=(1 - learn.y).astype(np.int8))
     every = np.arange(len(learn.y))
     one, other = (log_odds(logistic(side, NAMES), of_all(learn.X), every, len(every)) for side in (learn, turned))

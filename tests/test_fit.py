@@ -8,7 +8,7 @@ import pytest
 from callsieve.serving.booster import Booster
 from callsieve.serving.structure import check_structure
 from callsieve.training.evaluate import calibration_table
-from callsieve.training.fit import MEMBERS, MINIMUM_TREES, Part, bagged, calibrate, fit, mean_of, parts_of
+from callsieve.training.fit import MEMBERS, MINIMUM_TREES, Part, calibrate, fit, mean_of, members_of, parts_of
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
@@ -130,8 +130,8 @@ def test_each_member_learns_from_the_parts_that_do_not_stop_it():
     side.X[:, [0, 1, 3]] = np.clip(np.round(side.X[:, [0, 1, 3]]), -2, 2)  # the same bins, whichever rows make them
     part = parts_of(group, side.y, 3)
     told = {"categorical": ("kind",), "seed": 3, "parameters": QUICK}
-    text = bagged(side, part, NAMES, threads=1, **told)
-    assert text == bagged(side, part, NAMES, threads=2, **told)
+    text = mean_of(members_of(side, part, NAMES, threads=1, **told))
+    assert text == mean_of(members_of(side, part, NAMES, threads=2, **told))
     alone = [lgb.Booster(model_str=one).predict(side.X, raw_score=True) for one in members(side, part)]
     np.testing.assert_allclose(Booster(text).predict_raw(side.X), np.mean(alone, axis=0), rtol=0, atol=1e-9)
 
@@ -143,7 +143,7 @@ def test_more_reports_never_lower_a_score():
     y = (rng.random(4000) < expit(3 * values[:, 1] - 0.5 * values[:, 0])).astype(int)
     side, part = Part(values, y, np.ones(4000)), np.arange(4000) % 5
     for names, falls in ((("reported_count_28d", "call_hour"), False), (("call_weekday", "call_hour"), True)):
-        model = Booster(bagged(side, part, names, parameters=QUICK))
+        model = Booster(mean_of(members_of(side, part, names, parameters=QUICK)))
         scores = [
             model.predict_raw(np.column_stack([np.full(50, float(count)), np.linspace(0, 1, 50)])) for count in range(9)
         ]
@@ -177,7 +177,7 @@ def test_no_member_learns_from_one_label_alone(groups):
 
 def test_a_model_of_one_nuisance_group_has_the_least_of_trees():
     side = drawn(45, 1)
-    text = bagged(
+    (text,) = members_of(
         side, np.zeros(45, dtype=int), NAMES, parameters={"rounds": 200, "num_leaves": 4, "min_data_in_leaf": 5}
     )
     assert text.count("\nTree=") == MINIMUM_TREES

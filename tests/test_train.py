@@ -12,6 +12,7 @@ from callsieve.serving.signing import generate_signing_key, read_public_key, rea
 from callsieve.training.dataset import Dataset, build
 from callsieve.training.evidence import evidence as put_together
 from callsieve.training.feeds import answered_only
+from callsieve.training.fit import parts_of
 from callsieve.training.judge import judge, metrics
 from callsieve.training.present import headline
 from callsieve.training.provenance import source_hash
@@ -117,7 +118,8 @@ def test_no_caller_block_trunk_or_device_is_in_two_folds(trained):
 
 def test_folds_go_forward_in_time(trained):
     start, plan = trained.start, trained.plan
-    rows = {name: rows_of(name, getattr(plan, name), trained.fold, start) for name in ("train", "choose", "certify")}
+    folds = {"train": "train", "choose": "train", "certify": "certify"}
+    rows = {name: rows_of(fold, getattr(plan, name), trained.fold, start) for name, fold in folds.items()}
     assert start[rows["train"]].max() < plan.label_cutoff < start[rows["choose"]].min()
     assert start[rows["choose"]].max() < start[rows["certify"]].min()
 
@@ -247,9 +249,11 @@ def test_contents_known_often_enough_get_a_model_of_their_own(trained, tmp_path)
     learn = side(3600, 1, [None, "loans", "fraud", "loans"])
     check = side(600, 2, [None, "fraud", "loans"])
     quick = Settings(threads=1, parameters={"rounds": 40})
-    models, classes, fitted = fit_models(learn, quick, lambda _part: None)
+    part = parts_of(learn.group, learn.y, 0)
+    members, models, classes = fit_models(learn, part, quick, lambda _part: None)
     assert classes == {"content": ("fraud", "loans")}  # of modes nothing is known
-    assert fitted["trees"] == {"model": 200, "content": 80}
+    assert {name: text.count("\nTree=") for name, text in models.items()} == {"model": 200, "content": 80}
+    assert [text.count("\nTree=") for text in members] == [40] * 5
     both = dataclasses.replace(
         trained, models=models, card=dataclasses.replace(trained.card, classes=classes), golden_rows=check.X[:8]
     )

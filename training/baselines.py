@@ -1,5 +1,7 @@
 """What the model has to be better than: simpler ones, fitted on the same rows and labels, and a list.
 
+As the model, each is fitted once without each part of the groups, to speak of these where thresholds are chosen.
+
 The reputation list learns nothing: it counts the reports of a caller that were known in the 28 days before the call.
 """
 
@@ -19,11 +21,13 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from ..features.catalogue import FEATURES
 from ..serving.scorer import STRATUM
+from .crossing import crossed
 from .dataset import build
 from .evidence import Evidence, campaigns_of
 from .feeds import Feed
 from .fit import Part
 from .reported import milliseconds
+from .scope import rows_of
 from .split import DAY, FOLDS, groups
 from .train import Trained, labels_of, learnt_rows, places
 
@@ -38,22 +42,42 @@ LEVELLED = {feature.name for feature in FEATURES if feature.levels}
 
 
 def baseline_scores(t: Trained) -> dict[str, Array]:
-    """Scores by each baseline's name, over all calls: NaN before the label cutoff and for groups of the fit.
+    """Scores by each baseline's name, over all calls: NaN where neither thresholds are chosen nor anything is judged.
 
     "logistic regression" has the model's features, "number class" the class of the caller's number alone; both give
     log-odds. "reputation list" gives reports.
     """
-    learn = learning_side(t)
+    side = learning_side(t)
     rows = t.feed.rows
-    unseen = rows[(t.start[rows] >= t.plan.label_cutoff) & (t.fold[rows] != FOLDS.index("train"))]
-    told = {
-        "logistic regression": logistic(learn, t.settings.features),
-        "number class": logistic(learn, (STRATUM,)),
-    }
-    raw = {name: log_odds(model, t.feed, unseen, len(t.start)) for name, model in told.items()}
+    choose = rows_of("train", t.plan.choose, t.fold, t.start)
+    judged = (t.start >= t.plan.label_cutoff) & (t.fold != FOLDS.index("train"))
+    unseen = rows[(choose | judged)[rows]]
+    fitted = {"logistic regression": t.settings.features, "number class": (STRATUM,)}
+    raw = {name: of_regression(t, side, features, choose, unseen) for name, features in fitted.items()}
     listed = np.full(len(t.start), np.nan)
     listed[unseen] = reported_before(t.evidence, t.caller, unseen)
     return raw | {"reputation list": listed}
+
+
+def of_regression(t: Trained, side: tuple[Part, Array], features: Sequence[str], choose: Array, unseen: Array) -> Array:
+    """Log-odds of the `unseen` calls: of those to choose thresholds on by a fit without their part of the groups.
+
+    Args:
+        side: as from `learning_side`.
+    """
+    learn, part = side
+
+    def told(kept: Array, asked: Array) -> Array:
+        some = (
+            learn
+            if kept.all()
+            else Part(learn.X[kept], learn.y[kept], None if learn.weight is None else learn.weight[kept])
+        )
+        return log_odds(logistic(some, features), t.feed, unseen[asked[unseen]], len(t.start))
+
+    parts = range(t.fitted["members"]) if t.fitted["members"] > 1 else ()
+    by_part = [told(part != one, choose & (t.part == one)) for one in parts]
+    return crossed(told(part >= 0, np.ones(len(t.start), dtype=bool)), by_part, t.part, choose)
 
 
 def reported_before(evidence: Evidence, caller: Array, rows: Array) -> Array:
@@ -74,13 +98,13 @@ def reported_before(evidence: Evidence, caller: Array, rows: Array) -> Array:
     return np.asarray(np.searchsorted(keys, at) - np.searchsorted(keys, at - LISTED), dtype=float)
 
 
-def learning_side(t: Trained) -> Part:
-    """The labelled calls that the model was fitted on, of the complete feed."""
+def learning_side(t: Trained) -> tuple[Part, Array]:
+    """The labelled calls that the model was fitted on, of the complete feed, and the part of each call's group."""
     calls = t.evidence.calls
     labels = labels_of(t.evidence, t.settings, t.plan)
     learnt = learnt_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
     side = build([(t.feed, *learnt)], calls, groups(calls, campaigns_of(t.evidence)), t.caller)
-    return Part(side.X, side.y, side.weight)
+    return Part(side.X, side.y, side.weight), t.part[learnt[0]]
 
 
 def logistic(learn: Part, features: Sequence[str]) -> Pipeline:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # passed 0.5; log-loss and a minimum of trees do not.
 MINIMUM_TREES = 50
 LEAST_OF_A_LEAF, LEAVES_AT_MOST = 100, 400
+# LightGBM guesses by weight how many calls a split leaves on a side, and may be wrong by two orders. A call weighs at
+# most a quarter (p times 1 - p): so much weight is that of at least ten.
+LEAST_WEIGHT_OF_A_LEAF = 2.5
 MEMBERS = 5  # models whose mean is the model
 FOLDS = 5  # for comparing the two calibrations
 LEAF_VALUES = re.compile(r"(?<=\n)(leaf_value=)([^\n]*)")
@@ -81,7 +84,7 @@ def fit(
     return grown(data, judge, settings, progress)
 
 
-def bagged(
+def members_of(
     learn: Part,
     part: Array,
     names: Sequence[str],
@@ -91,8 +94,8 @@ def bagged(
     threads: int = 0,
     parameters: Mapping[str, Any] | None = None,
     progress: Callable[[float], None] | None = None,
-) -> str:
-    """LightGBM's text of one model, the mean of several: each is grown without one part, which stops its growth.
+) -> list[str]:
+    """LightGBM's texts of the members of a model: each is grown without one part, which stops its growth.
 
     One model of few callers leans on some of them. The mean of models that each missed other ones errs less on callers
     that none has seen: cross-validated committees (Parmanto, Munro and Doyle 1996).
@@ -121,7 +124,7 @@ def bagged(
                 progress((before + done / most) / members)
 
         texts.append(grown(inside, outside, settings | {"seed": seed + member}, tell))
-    return mean_of(texts)
+    return texts
 
 
 def parts_of(group: Array, y: Array, seed: int) -> Array:
@@ -159,7 +162,8 @@ def settings_of(
     rows: int, *, classes: int, seed: int, threads: int, parameters: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """What LightGBM is told, with `rounds` and `patience` for `grown`. Args: rows: that are learnt from."""
-    settings = {"min_data_in_leaf": least_of_a_leaf(rows)} | dict(PARAMETERS) | dict(parameters or {})
+    least = {"min_data_in_leaf": least_of_a_leaf(rows), "min_sum_hessian_in_leaf": LEAST_WEIGHT_OF_A_LEAF}
+    settings = least | dict(PARAMETERS) | dict(parameters or {})
     settings |= {
         "objective": "binary" if classes == 1 else "multiclass",
         "metric": "binary_logloss" if classes == 1 else "multi_logloss",

@@ -173,7 +173,7 @@ def _plain(column: pa.ChunkedArray) -> list[pa.Array]:
 def band_of(t: Trained, values: Array) -> Band:
     """The band of other scores than the model's, held to the same benign error on the same folds; no guard is added."""
     benign = ~t.judged.nuisance & t.judged.known
-    choose = rows_of("choose", t.plan.choose, t.fold, t.start) & benign
+    choose = rows_of("train", t.plan.choose, t.fold, t.start) & benign
     certify = rows_of("certify", t.plan.certify, t.fold, t.start) & benign
     return bands_of((values,), choose, certify, t.kind, 0.0)[0]
 

@@ -111,7 +111,7 @@ def asked(evidence: Evidence, model: Bundle) -> tuple[Array, pd.DataFrame, Array
     group = groups(calls, campaigns_of(evidence))
     fold = fold_of_group(group, caller_classes(calls), settings.seed)
     labels = labels_of(evidence, settings, folds)
-    apart = rows_of("choose", folds.train, fold, start) | rows_of("certify", folds.train, fold, start)
+    apart = rows_of("certify", folds.train, fold, start)
     found = [
         labelled(
             calls, caller, np.flatnonzero(rows), labels, seed=settings.seed,

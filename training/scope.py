@@ -30,7 +30,7 @@ def needed(calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judg
         fold, caller: of each call.
     """
     start = calls["start"].to_numpy()
-    asked = rows_of("choose", plan.choose, fold, start) | rows_of("certify", plan.certify, fold, start)
+    asked = rows_of("train", plan.choose, fold, start) | rows_of("certify", plan.certify, fold, start)
     asked |= seen_calls(plan, fold, start, judged) & judged.nuisance
     asked |= lives_of(plan, fold, start, judged, caller)
     asked[of_last_day(start)] = True
@@ -41,7 +41,7 @@ def needed(calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judg
 
 
 def rows_of(fold_name: str, span: tuple[int, int], fold: Array, start: Array) -> Array:
-    """Which calls belong to a fold: its groups, in its stretch of time."""
+    """Which calls are of the groups of a fold, in a stretch of time."""
     found: Array = (fold == FOLDS.index(fold_name)) & (start >= span[0]) & (start < span[1])
     return found
 
@@ -53,7 +53,7 @@ def seen_calls(plan: Plan, fold: Array, start: Array, judged: Judged) -> Array:
 
 def lives_of(plan: Plan, fold: Array, start: Array, judged: Judged, caller: Array) -> Array:
     """All calls of nuisance numbers that began after the labels were made, of groups that were not learnt from."""
-    return np.asarray(born_after(plan.label_cutoff, judged, caller, start) & (fold >= FOLDS.index("choose")))
+    return np.asarray(born_after(plan.label_cutoff, judged, caller, start) & (fold == FOLDS.index("certify")))
 
 
 def born_after(moment: int, judged: Judged, caller: Array, start: Array) -> Array:

@@ -22,11 +22,12 @@ from ..serving.card import Band, Calibration, Card, Golden
 from .allocators import give_back
 from .bands import GUARD, TARGETS, bands_of, spoken_of
 from .certify import certificate
+from .crossing import crossed, part_of_calls
 from .dataset import Dataset, build, fingerprint, labelled
 from .evidence import Evidence, Judged, campaigns_of, judged
 from .exclusions import labels_to_learn
 from .feeds import Feed, answered, answered_only, complete
-from .fit import Part, bagged, calibrate, fit, parts_of
+from .fit import Part, calibrate, fit, mean_of, members_of, parts_of
 from .label_policy import LabelPolicy, read_label_policy
 from .provenance import versions
 from .scope import needed, rows_of
@@ -74,11 +75,12 @@ class Trained:
     feed: Feed  # the complete one
     plan: Plan
     fold: Array
+    part: Array  # of each call's group among those that members learnt from, as `crossing.part_of_calls`
     caller: Array
     callee: Array
     start: Array
     judged: Judged
-    raw: Array  # NaN where a call was not scored
+    raw: Array  # NaN where a call was not scored; where thresholds are chosen, as `crossing.crossed`
     kind: Array  # class of each call's caller, as `split.caller_classes`
     models: dict[str, str]
     card: Card
@@ -108,7 +110,7 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
         name: learnt_rows(calls, labels, settings, told, caller, fold, folds)
         for name, told in (("complete", np.arange(len(start))), ("answered only", answered(calls)))
     }
-    choose = rows_of("choose", folds.choose, fold, start) & known.known
+    choose = rows_of("train", folds.choose, fold, start) & known.known
     certify = rows_of("certify", folds.certify, fold, start) & known.known
     looked_at = needed(calls, folds, fold, caller, known)
     give_back()
@@ -123,18 +125,30 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     give_back()
     require_both("train", side.y)
     tell("fit", 0.35)
-    models, classes, fitted = fit_models(side, settings, lambda part: tell("fit", 0.35 + 0.35 * part))
+    learnt_part = parts_of(side.group, side.y, settings.seed)
+    part = part_of_calls(side.group, learnt_part, group)
+    members, models, classes = fit_models(side, learnt_part, settings, lambda done: tell("fit", 0.35 + 0.35 * done))
     tell("score", 0.7)
     later = start >= folds.label_cutoff
-    raw, raw_poorer = (scored(models["model"], feed, later, columns, settings.threads) for feed in (whole, poorer))
+    raw, raw_poorer = (
+        crossed(
+            scored(models["model"], feed, later, columns, settings.threads),
+            [scored(text, feed, choose & (part == i), columns, settings.threads) for i, text in enumerate(members)],
+            part, choose,
+        )
+        for feed in (whole, poorer)
+    )  # fmt: skip
     tell("certify", 0.9)
     benign, nuisance = certify & ~known.nuisance, certify & known.nuisance
-    require_benign("choose", choose & ~known.nuisance)
+    require_benign("train", choose & ~known.nuisance)
     calibration, method = calibrate(raw[choose], known.nuisance[choose], group[choose])
     bands = bands_of((raw, raw_poorer), choose & ~known.nuisance, benign, kind, GUARD)
     poorer_held = spoken_of(raw_poorer, kind, bands[0])
     found = certificate("certify", poorer_held[benign], bands[0].threshold, TARGETS[0][1])
-    fitted |= {
+    fitted: dict[str, Any] = {
+        "trees": {name: text.count("\nTree=") for name, text in models.items()},
+        "classes": {name: list(words) for name, words in classes.items()},
+        "members": len(members),
         "calibration": method,
         "groups": len(np.unique(group)),
         "rows": {"train": len(side.y)},
@@ -146,7 +160,8 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     golden = whole.at(shown[:: max(1, len(shown) // GOLDEN_ROWS)][:GOLDEN_ROWS])[:, columns]
     tell("certify", 1.0)
     return Trained(
-        evidence, settings, whole, folds, fold, caller, callee, start, known, raw, kind, models, card, golden, fitted
+        evidence, settings, whole, folds, fold, part, caller, callee, start, known, raw, kind, models, card, golden,
+        fitted,
     )  # fmt: skip
 
 
@@ -221,9 +236,13 @@ def learnt_rows(
 
 
 def fit_models(
-    side: Dataset, settings: Settings, tell: Callable[[float], None]
-) -> tuple[dict[str, str], dict[str, tuple[str, ...]], dict[str, Any]]:
-    """The risk model, and the models of content and mode where enough of each class is known."""
+    side: Dataset, part: Array, settings: Settings, tell: Callable[[float], None]
+) -> tuple[list[str], dict[str, str], dict[str, tuple[str, ...]]]:
+    """Members of the risk model; it and the models of content and mode where enough of each class is known; classes.
+
+    Args:
+        part: of each row, as from `parts_of`.
+    """
     names, columns = settings.features, places(settings.features)
     fixed: dict[str, Any] = {
         "categorical": [feature.name for feature in FEATURES if feature.levels and feature.name in names],
@@ -231,9 +250,9 @@ def fit_models(
         "threads": settings.threads,
         "parameters": settings.parameters,
     }
-    part = parts_of(side.group, side.y, settings.seed)
     learn = Part(only(side.X, columns), side.y, side.weight)
-    models = {"model": bagged(learn, part, names, progress=lambda share: tell(0.8 * share), **fixed)}
+    members = members_of(learn, part, names, progress=lambda share: tell(0.8 * share), **fixed)
+    models = {"model": mean_of(members)}
     classes: dict[str, tuple[str, ...]] = {}
     held = part == 0
     for name in ("content", "mode"):
@@ -243,8 +262,7 @@ def fit_models(
             inside, outside = (class_part(side, rows, columns, told, words) for rows in (~held, held))
             models[name] = fit(inside, outside, names, classes=len(words), **fixed)
             classes[name] = words
-    trees = {name: text.count("\nTree=") for name, text in models.items()}
-    return models, classes, {"trees": trees, "classes": {name: list(words) for name, words in classes.items()}}
+    return members, models, classes
 
 
 def only(X: Array, columns: list[int]) -> Array:  # noqa: N803

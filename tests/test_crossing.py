@@ -1,0 +1,67 @@
+"""Where thresholds are chosen, nobody speaks of a group that he learnt from."""
+
+import numpy as np
+import pytest
+from callsieve.serving.booster import Booster
+from callsieve.training import train as steps
+from callsieve.training.crossing import UNSEEN, crossed, part_of_calls
+from callsieve.training.fit import Part, mean_of, members_of
+from callsieve.training.scope import rows_of
+from callsieve.training.train import Settings, places, train
+
+
+def test_each_call_is_told_by_the_member_that_did_not_learn_its_group():
+    raw, choose = np.arange(6.0), np.array([1, 1, 1, 1, 0, 0], dtype=bool)
+    part = np.array([0, 1, UNSEEN, 0, 0, 1])
+    told = crossed(raw, [np.full(6, 10.0), np.full(6, 20.0)], part, choose)
+    assert told.tolist() == [10.0, 20.0, 2.0, 10.0, 4.0, 5.0]
+    assert raw.tolist() == [0, 1, 2, 3, 4, 5]
+    assert crossed(raw, [np.full(6, 10.0)], part, choose).tolist() == raw.tolist()
+
+
+def test_a_group_has_one_part_and_one_that_was_not_learnt_has_none():
+    group = np.array([3, 0, 3, 1, 5])
+    assert part_of_calls(np.array([3, 1]), np.array([2, 0]), group).tolist() == [2, UNSEEN, 2, 0, UNSEEN]
+
+
+@pytest.fixture(scope="module")
+def kept(evidence):
+    """A training, with the members and the learning side that it had."""
+    seen = {}
+
+    def members(learn, part, names, **told):
+        seen["learn"], seen["part"] = learn, part
+        seen["members"] = members_of(learn, part, names, **told)
+        return seen["members"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "members_of", members)
+        return train(evidence, Settings(threads=1, parameters={"rounds": 20})), seen
+
+
+def test_thresholds_are_chosen_on_scores_of_groups_unseen_and_certified_by_all_members(kept):
+    trained, seen = kept
+    vectors = trained.feed.X[:, places(trained.settings.features)]
+    place = np.full(len(trained.start), -1)
+    place[trained.feed.rows] = np.arange(len(trained.feed.rows))
+    choose = rows_of("train", trained.plan.choose, trained.fold, trained.start)
+    for member, text in enumerate(seen["members"]):
+        own = np.flatnonzero(choose & (trained.part == member))
+        assert len(own)
+        np.testing.assert_array_equal(trained.raw[own], Booster(text).predict_raw(vectors[place[own]]))
+    certify = np.flatnonzero(rows_of("certify", trained.plan.certify, trained.fold, trained.start))
+    whole = Booster(trained.models["model"]).predict_raw(vectors[place[certify]])
+    np.testing.assert_array_equal(trained.raw[certify], whole)
+
+
+def test_a_member_is_the_same_whatever_its_own_part_says_of_itself_but_where_it_stops(kept):
+    """Labels turned about in one part change every member but the one that did not learn from it."""
+    _, seen = kept
+    learn, part = seen["learn"], seen["part"]
+    turned = Part(learn.X, np.where(part == 0, 1 - learn.y, learn.y).astype(np.int8), learn.weight)
+    names = [f"f{i}" for i in range(learn.X.shape[1])]
+    quick = {"rounds": 10, "patience": 10}
+    one, other = (members_of(side, part, names, threads=1, parameters=quick) for side in (learn, turned))
+    first = [text.partition("\nTree=1\n")[0] for text in (one[0], other[0])]
+    assert first[0] == first[1]
+    assert all(mean_of([a]) != mean_of([b]) for a, b in zip(one[1:], other[1:], strict=True))
