@@ -9,7 +9,7 @@ import pytest
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.serving.bundle import load
 from callsieve.serving.signing import generate_signing_key, read_public_key, read_signing_key
-from callsieve.training.dataset import Dataset, build
+from callsieve.training.dataset import Dataset, build, copy, room_for
 from callsieve.training.evidence import evidence as put_together
 from callsieve.training.feeds import answered_only
 from callsieve.training.fit import parts_of
@@ -130,7 +130,9 @@ def side_of(evidence, t, calls=None):
     caller, fold, told = t.caller[known], t.fold[known], t.feed.told[known]
     labels = labels_of(evidence, t.settings, t.plan)
     learnt = learnt_rows(evidence.calls, labels, t.settings, told, caller, fold, t.plan)
-    return build([(t.feed, *learnt)], evidence.calls, caller, caller)
+    X = room_for([learnt], t.feed.X.shape[1])  # noqa: N806
+    copy(t.feed, learnt[0], X)
+    return build(X, [learnt], evidence.calls, caller, caller)
 
 
 def same(one, other):

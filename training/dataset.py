@@ -24,6 +24,10 @@ COPIED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 _BLOCK = 1 << 24  # bytes that are hashed at a time
 
 
+# Places of the calls of a feed that are learnt from, and their labels.
+Learnt = tuple["Array", pd.DataFrame]
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Rows of calls: features, label, weight, the moment of each call, its caller (code) and its group."""
@@ -76,24 +80,31 @@ def labelled(
     return kept[known], told[known]
 
 
-def build(parts: Sequence[tuple[Feed, Array, pd.DataFrame]], calls: pa.Table, group: Array, caller: Array) -> Dataset:
+def room_for(learnt: Sequence[Learnt], columns: int) -> Array:
+    """Where the vectors of calls that are learnt from are copied to, one feed after the other; shape (calls, columns).
+
+    Seven digits are enough to grow trees on, at half the memory; a model scores with all of them.
+    """
+    return np.empty((sum(len(rows) for rows, _ in learnt), columns), dtype=np.float32)
+
+
+def copy(feed: Feed, rows: Array, into: Array) -> None:
+    """Copy the vectors of these calls, which the feed holds."""
+    for begin in range(0, len(rows), COPIED_AT_ONCE):
+        some = rows[begin : begin + COPIED_AT_ONCE]
+        into[begin : begin + len(some)] = feed.at(some)
+
+
+def build(X: Array, learnt: Sequence[Learnt], calls: pa.Table, group: Array, caller: Array) -> Dataset:  # noqa: N803
     """What a model is fitted on. A call's weight is the confidence of its label: one dialler cannot outweigh a town.
 
     Args:
-        parts: one after the other: a feed that holds the vectors of some calls, and these calls and their labels as
-            from `labelled`.
+        X: the vectors of the calls that are learnt from, feed after feed.
+        learnt: of each feed these calls and their labels, as from `labelled`.
         group, caller: of each call of the table.
     """
-    rows = np.concatenate([some for _, some, _ in parts])
-    told = pd.concat([labels for _, _, labels in parts])
-    # Seven digits are enough to grow trees on, at half the memory; a model scores with all of them.
-    X = np.empty((len(rows), parts[0][0].X.shape[1]), dtype=np.float32)  # noqa: N806
-    begin = 0
-    for feed, some, _ in parts:
-        for place in range(0, len(some), COPIED_AT_ONCE):
-            block = some[place : place + COPIED_AT_ONCE]
-            X[begin : begin + len(block)] = feed.at(block)
-            begin += len(block)
+    rows = np.concatenate([some for some, _ in learnt])
+    told = pd.concat([labels for _, labels in learnt])
     return Dataset(
         X=X,
         y=told["nuisance"].to_numpy(dtype=np.int8),

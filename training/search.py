@@ -25,9 +25,9 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 
-from ..features.catalogue import FEATURES
+from ..features.catalogue import FEATURES, columns_for
 from ..serving.booster import Booster
-from .dataset import Dataset, build, fingerprint
+from .dataset import Dataset, build, copy, fingerprint, room_for
 from .evidence import campaigns_of
 from .feeds import answered, answered_only, complete
 from .fit import PARAMETERS, Part, fit, least_of_a_leaf
@@ -145,13 +145,16 @@ def learning_side(evidence: Evidence, settings: Settings) -> Searched:
     )
     group, fold, caller = group[early], fold[early], caller[early]
     labels = labels_of(so_far, settings, folds)
-    parts = []
-    for feed_of, told in ((complete, np.arange(len(caller))), (answered_only, answered(so_far.calls))):
-        learnt = learnt_rows(so_far.calls, labels, settings, told, caller, fold, folds)
-        nothing = np.zeros(len(caller), dtype=bool)
-        feed = feed_of(so_far, settings.features, settings.threads, with_learnt(nothing, learnt))
-        parts.append((feed, *learnt))
-    side = build(parts, so_far.calls, group, caller)
+    learnt = [
+        learnt_rows(so_far.calls, labels, settings, told, caller, fold, folds)
+        for told in (np.arange(len(caller)), answered(so_far.calls))
+    ]
+    X, begin = room_for(learnt, len(columns_for(settings.features))), 0  # noqa: N806
+    for feed_of, each in zip((complete, answered_only), learnt, strict=True):
+        asked = with_learnt(np.zeros(len(caller), dtype=bool), each)
+        copy(feed_of(so_far, settings.features, settings.threads, asked), each[0], X[begin:])
+        begin += len(each[0])
+    side = build(X, learnt, so_far.calls, group, caller)
     require_both("train", side.y)
     count = len(np.unique(side.group[side.y == 1]))
     if count < 2:

@@ -23,7 +23,7 @@ from .allocators import give_back
 from .bands import GUARD, TARGETS, bands_of, spoken_of
 from .certify import certificate
 from .crossing import crossed, part_of_calls
-from .dataset import Dataset, build, fingerprint, labelled
+from .dataset import Dataset, build, copy, fingerprint, labelled, room_for
 from .evidence import Evidence, Judged, campaigns_of, judged
 from .exclusions import labels_to_learn
 from .feeds import Feed, answered, answered_only, complete
@@ -57,7 +57,7 @@ class Settings:
 
     seed: int = 0
     threads: int = 0
-    calls_per_number: int = 40
+    calls_per_number: int = 24
     label_delay_days: int = 3
     valid_days: int = 90
     epoch: int = 1
@@ -115,13 +115,18 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     looked_at = needed(calls, folds, fold, caller, known)
     give_back()
     tell("features", 0.05)
-    poorer, whole = (  # the larger one last: what it takes to make the other is free by then
-        make(evidence, settings.features, settings.threads, with_learnt(asked, learnt[name]))
-        for name, make, asked in (("answered only", answered_only, choose | certify), ("complete", complete, looked_at))
-    )
     columns = places(settings.features)
-    side = build([(feed, *learnt[feed.name]) for feed in (whole, poorer)], calls, group, caller)
+    X = room_for([*learnt.values()], len(columns_for(settings.features)))  # noqa: N806
+    first = len(learnt["complete"][0])
+    # The smaller feed first: what of it is only learnt from is free before the other is made.
+    asked = with_learnt(choose | certify, learnt["answered only"])
+    poorer = answered_only(evidence, settings.features, settings.threads, asked)
+    copy(poorer, learnt["answered only"][0], X[first:])
     poorer = poorer.only(choose | certify)
+    give_back()
+    whole = complete(evidence, settings.features, settings.threads, with_learnt(looked_at, learnt["complete"]))
+    copy(whole, learnt["complete"][0], X[:first])
+    side = build(X, [*learnt.values()], calls, group, caller)
     give_back()
     require_both("train", side.y)
     tell("fit", 0.35)
