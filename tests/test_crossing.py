@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from callsieve.serving.booster import Booster
+from callsieve.training import scope
 from callsieve.training import train as steps
 from callsieve.training.crossing import UNSEEN, crossed, part_of_calls
 from callsieve.training.fit import Part, mean_of, members_of
-from callsieve.training.scope import rows_of
+from callsieve.training.scope import choosing, rows_of
 from callsieve.training.train import Settings, places, train
 
 
@@ -65,3 +66,13 @@ def test_a_member_is_the_same_whatever_its_own_part_says_of_itself_but_where_it_
     first = [text.partition("\nTree=1\n")[0] for text in (one[0], other[0])]
     assert first[0] == first[1]
     assert all(mean_of([a]) != mean_of([b]) for a, b in zip(one[1:], other[1:], strict=True))
+
+
+def test_thresholds_are_chosen_on_some_calls_where_there_are_many(kept, monkeypatch):
+    trained, _ = kept
+    every = choosing(trained.plan, trained.fold, trained.start, 0)
+    assert (every == rows_of("train", trained.plan.choose, trained.fold, trained.start)).all()
+    monkeypatch.setattr(scope, "CHOSEN_ON", 500)
+    drawn = [choosing(trained.plan, trained.fold, trained.start, seed) for seed in (0, 0, 1)]
+    assert all(one.sum() == 500 and (one <= every).all() for one in drawn)
+    assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()

@@ -27,7 +27,7 @@ from .evidence import Evidence, campaigns_of
 from .feeds import Feed
 from .fit import Part
 from .reported import milliseconds
-from .scope import rows_of
+from .scope import choosing
 from .split import DAY, FOLDS, groups
 from .train import Trained, labels_of, learnt_rows, places
 
@@ -49,7 +49,7 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
     """
     side = learning_side(t)
     rows = t.feed.rows
-    choose = rows_of("train", t.plan.choose, t.fold, t.start)
+    choose = choosing(t.plan, t.fold, t.start, t.settings.seed)
     judged = (t.start >= t.plan.label_cutoff) & (t.fold != FOLDS.index("train"))
     unseen = rows[(choose | judged)[rows]]
     fitted = {"logistic regression": t.settings.features, "number class": (STRATUM,)}

@@ -29,7 +29,7 @@ from .evaluate import (
     to_json,
 )
 from .headline import Scored, catch_of, headline_of
-from .scope import lives_of, rows_of, seen_calls
+from .scope import choosing, lives_of, rows_of, seen_calls
 from .split import DAY
 from .train import Trained
 
@@ -173,7 +173,7 @@ def _plain(column: pa.ChunkedArray) -> list[pa.Array]:
 def band_of(t: Trained, values: Array) -> Band:
     """The band of other scores than the model's, held to the same benign error on the same folds; no guard is added."""
     benign = ~t.judged.nuisance & t.judged.known
-    choose = rows_of("train", t.plan.choose, t.fold, t.start) & benign
+    choose = choosing(t.plan, t.fold, t.start, t.settings.seed) & benign
     certify = rows_of("certify", t.plan.certify, t.fold, t.start) & benign
     return bands_of((values,), choose, certify, t.kind, 0.0)[0]
 

@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+CHOSEN_ON = 250_000  # calls at most: more calls of the same callers say little, and their vectors take memory
 CHECKED = 500  # calls of a day whose vectors are computed anew, see `canaries.py`
 
 
-def needed(calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judged) -> Array:
+def needed(calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judged, choose: Array) -> Array:
     """Which of all calls a training looks at beside those that it learns from.
 
     Args:
         fold, caller: of each call.
+        choose: bool, of each call; as from `choosing`.
     """
     start = calls["start"].to_numpy()
-    asked = rows_of("train", plan.choose, fold, start) | rows_of("certify", plan.certify, fold, start)
+    asked = choose | rows_of("certify", plan.certify, fold, start)
     asked |= seen_calls(plan, fold, start, judged) & judged.nuisance
     asked |= lives_of(plan, fold, start, judged, caller)
     asked[of_last_day(start)] = True
@@ -43,6 +45,14 @@ def needed(calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judg
 def rows_of(fold_name: str, span: tuple[int, int], fold: Array, start: Array) -> Array:
     """Which calls are of the groups of a fold, in a stretch of time."""
     found: Array = (fold == FOLDS.index(fold_name)) & (start >= span[0]) & (start < span[1])
+    return found
+
+
+def choosing(plan: Plan, fold: Array, start: Array, seed: int) -> Array:
+    """Which calls thresholds are chosen on: of the groups that are learnt from, later; CHOSEN_ON of them by lot."""
+    rows = np.flatnonzero(rows_of("train", plan.choose, fold, start))
+    found = np.zeros(len(start), dtype=bool)
+    found[np.random.default_rng(seed).permutation(rows)[:CHOSEN_ON]] = True
     return found
 
 

@@ -30,7 +30,7 @@ from .feeds import Feed, answered, answered_only, complete
 from .fit import Part, calibrate, fit, mean_of, members_of, parts_of
 from .label_policy import LabelPolicy, read_label_policy
 from .provenance import versions
-from .scope import needed, rows_of
+from .scope import choosing, needed, rows_of
 from .split import Plan, caller_classes, codes, fold_of_group, groups, plan
 from .steps import silent
 
@@ -110,9 +110,9 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
         name: learnt_rows(calls, labels, settings, told, caller, fold, folds)
         for name, told in (("complete", np.arange(len(start))), ("answered only", answered(calls)))
     }
-    choose = rows_of("train", folds.choose, fold, start) & known.known
+    choose = choosing(folds, fold, start, settings.seed) & known.known
     certify = rows_of("certify", folds.certify, fold, start) & known.known
-    looked_at = needed(calls, folds, fold, caller, known)
+    looked_at = needed(calls, folds, fold, caller, known, choose)
     give_back()
     tell("features", 0.05)
     columns = places(settings.features)
