@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -251,9 +251,10 @@ def serve(
     from ..serving.accesslog import CASE_ACCESSES, AccessLog
     from ..serving.case_app import CaseService, case_application
 
-    with _opened(store, state, rules) as opened, closing(AccessLog(state[0], CASE_ACCESSES)) as log:
+    with _opened(store, state, rules) as opened:
+        log = AccessLog(state[0], CASE_ACCESSES)
         service = CaseService(
-            opened, state, read_keys(keys), _now, lambda said: _log(audit, signing_key, dict(said)), log.note
+            opened, state, read_keys(keys), _now, lambda said: _log(audit, signing_key, dict(said)), log.note, log.close
         )
         uvicorn.run(case_application(service), host=host, port=port, log_level="warning", access_log=False)
 

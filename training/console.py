@@ -103,7 +103,8 @@ def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -
     """A small table for a person; the first column is text, the others are figures."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
+        # A narrow screen breaks figures, and cuts none off.
+        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
     # What goes into a file has no width of its own: nothing is cut off there.
