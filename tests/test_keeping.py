@@ -185,7 +185,7 @@ def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
 
 
 @pytest.mark.source("P6", by="training/subject.py")
-def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, tmp_path, monkeypatch):
+def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call, tmp_path, monkeypatch):
     key = tmp_path / "number.key"
     catalogued.NUMBER_KEY.write(key)
     table = read_keyed(folder / "calls.parquet")
@@ -242,6 +242,11 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, tmp_
     now = fingerprint(read_keyed(folder / "calls.parquet").sort_by("start"))
     assert [one["model"] for one in subject.models(log, "elsewhere", now)] == ["m1"]
     assert asked("find")["files"]["calls.parquet"]["rows"] == 0
+    words = ("subject", "delete", "--data", folder, "--key", key, "--why", "again", *keys_of(log))
+    code, out, _ = call(*words, stdin=f"{number}\n")
+    assert code == 0 and "model m1, run r1: trained on the same calls" in out and "of the audit log" in out
+    code, _, err = call(*words, stdin="\n")
+    assert (code, err) == (1, "callsieve: subject: expected a number on standard input\n")
 
 
 def renamed(table, old, new):
