@@ -82,6 +82,7 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
     assert (score(service, other, key)["case"], score(service, other, key)["status"]) == (said["case"], "ok")
     assert score(service, one, key, network_caller="13900139000", start=one.start + 0.001)["action"] != "pass"
     text = call("case", "notice", case, "--language", "zh", *store)[1]
+    assert told("case", "notice", case, "--language", "zh", *store) == {"case": case, "language": "zh", "notice": text}
     assert "您的电话恢复正常" in text and "a courier with many doors" in text
     [(_, payload)] = list(payloads(log, "decision"))
     assert payload == {"case": case, "outcome": "overturned", "person": "reviewer-1",

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import pyarrow.parquet as pq
 import pytest
@@ -21,8 +22,7 @@ from rich.console import Console
 
 COMMAND = whole(app)
 ALL = dict(commands(COMMAND))
-# What answers in a form of its own: services, filters from line to line, a letter, and a proof that is JSON as it is.
-OWN_FORM = {"serve", "case serve", "case watch", "agi", "listed", "reidentify", "case notice", "audit prove"}
+UNTIL_STOPPED = {"serve", "case serve", "case watch", "agi"}  # what they have to say is asked of them, or in their logs
 # Options whose name is said of two kinds of things: of calls as a file and as a number that fits, and so on.
 # In some commands several files may be given, elsewhere one.
 TWO_KINDS = {"calls", "data", "days", "epoch", "key", "purpose", "rate", "registers", "since", "state", "verdicts"}
@@ -50,7 +50,7 @@ def test_every_command_stands_under_one_heading(typed):
 
 
 def test_every_command_can_answer_in_json():
-    assert {name for name, command in ALL.items() if "json" not in options(command)} == OWN_FORM
+    assert {name for name, command in ALL.items() if "json" not in options(command)} == UNTIL_STOPPED
 
 
 def test_an_option_is_of_one_kind_wherever_it_stands():
@@ -202,6 +202,10 @@ def test_every_command_refuses_an_unknown_option_with_exit_code_2(typed):
         code, out, err = typed(*name.split(), "--no-such-option")
         assert (code, out) == (2, ""), name
         assert "--no-such-option" in err, name
+
+
+def test_it_tells_its_version(typed):
+    assert typed("--version") == (0, f"callsieve {version('callsieve')}\n", "")
 
 
 @pytest.fixture

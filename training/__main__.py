@@ -6,6 +6,7 @@ Exit codes: 0 success, 1 a fault told in one line, 2 wrong usage, 130 interrupte
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,22 @@ app = typer.Typer(
     epilog="Example: callsieve demo --size tiny --seed 11. Exit codes: 0 done; 1 a fault, or a check says no; "
     "2 wrong usage; 130 interrupted. Options may also stand in callsieve.toml or in CALLSIEVE_COMMAND_OPTION.",
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"callsieve {version('callsieve')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    del version  # its callback has done it
+
 
 for more in (
     call_commands, serve_commands, audit_commands, case_commands, keeping_commands, key_commands, export_commands,

@@ -252,12 +252,14 @@ def prove(
     since: Annotated[int | None, typer.Option(help="Size of an older head that the log grew from.")] = None,
     folder: Folder = RUN,
     log: Log = None,
+    json: Json = False,
 ) -> None:
     """Print the proof (RFC 6962) that an entry is in the log, and that the log grew from an older head."""
     from . import console
     from .auditlog import proof
     from .place import log_of
 
+    del json  # a proof has no other form
     console.emit_json(proof(log_of(folder, log), entry, since))
 
 

@@ -167,15 +167,18 @@ def notice(
     store: Store = SQLITE,
     state: States = None,
     rules: RulesFile = None,
+    json: Json = False,
 ) -> None:
     """Print what the caller is told: what happened, why, what can be done, and what a person decided."""
     from ..serving.notice import notice as written
+    from . import console
 
     with _opened(store, state, rules) as opened:
         found = opened.find(case_id, _now())
         ended = [one for one in opened.cleared() if one["caller"] == found.evidence.caller]
         last = ended[-1] if ended and ended[-1]["ended_at"] is not None else None
-        typer.echo(written(found, opened.rules, language, zone, last), nl=False)
+        text = written(found, opened.rules, language, zone, last)
+    console.emit_json({"case": case_id, "language": language, "notice": text}) if json else typer.echo(text, nl=False)
 
 
 @case.command()
