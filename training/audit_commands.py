@@ -205,7 +205,8 @@ def show_log(folder: Folder = RUN, log: Log = None, json: Json = False) -> None:
     if json:
         console.emit_json({"entries": [{"index": e.index, "at": e.at, "kind": e.kind} for e in entries]})
     else:
-        console.show_table("audit log", ("entry", "at", "kind"), [(str(e.index), e.at, e.kind) for e in entries])
+        rows = [(str(e.index), e.at, e.kind) for e in entries]
+        console.show_table("audit log", ("entry", "at", "kind"), rows, texts=3)
 
 
 @audit.command()
