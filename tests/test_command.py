@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
+from callsieve.features.pseudonyms import Key
 from callsieve.features.reports import REPORT_NAMES
 from callsieve.serving.purposes import declare
 from callsieve.training import acquaintance
@@ -242,8 +244,24 @@ def test_an_interruption_is_exit_code_130(call, monkeypatch):
 
     monkeypatch.setattr(console, "emit_json", interrupted)
     code, out, err = call("catalogue", "--json")
-    assert (code, out) == (130, "")
-    assert "Traceback" not in err
+    assert (code, out, err) == (130, "", "callsieve: interrupted\n")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_world_that_is_not_made_leaves_no_key_in_the_way(given, call, monkeypatch, tmp_path):
+    from callsieve.training import simulated
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    Key.generate("e1").write(tmp_path / "given.key")
+    words = ("simulate", "--size", "tiny", "--out", tmp_path / "world", *(("--key", tmp_path / "given.key") * given))
+    with monkeypatch.context() as patched:
+        patched.setattr(simulated, "settled_world", interrupted)
+        assert call(*words)[0] == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given.key", "world"]
+    assert call(*words)[0] == 0
+    assert (tmp_path / "world.key").exists() != given
 
 
 def test_the_installed_command():

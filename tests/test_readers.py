@@ -526,8 +526,8 @@ def test_real_files(name, which, accepted, counts, answered):
 def test_a_file_of_another_layout_is_told_which(tmp_path):
     path = tmp_path / "calls.csv"
     path.write_text("caller,callee,start,duration\n1,2,2026-03-01 10:00:00,5\n")
-    with pytest.raises(ValueError, match="unknown column 'duration', .*; fits layout plain or reality$"):
+    with pytest.raises(ValueError, match=r"unknown column 'duration', .*; fits layout plain or reality$"):
         read_calls(path, layout("callsieve"))
     path.write_text("caller,callee,start,nothing\n1,2,2026-03-01 10:00:00,5\n")
-    with pytest.raises(ValueError, match="unknown column 'nothing', layout 'callsieve' has [a-z_, ]*$"):
+    with pytest.raises(ValueError, match=r"unknown column 'nothing', layout 'callsieve' has [a-z_, ]*$"):
         read_calls(path, layout("callsieve"))

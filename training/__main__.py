@@ -32,6 +32,8 @@ try:
 except ImportError:  # the base install embeds the scorer; the command comes with training
     sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -193,8 +195,18 @@ def main() -> None:
     except (ValueError, OSError, ImportError) as error:
         console.fail(str(error))
     except KeyboardInterrupt:
-        console.ERR.print("callsieve: interrupted")
-        sys.exit(130)
+        sys.exit(_interrupted())
+    except SystemExit as done:  # Typer makes one of Ctrl-C, and says nothing
+        if done.code == INTERRUPTED:
+            _interrupted()
+        raise
+
+
+def _interrupted() -> int:
+    from . import console
+
+    console.ERR.print("callsieve: interrupted")
+    return INTERRUPTED
 
 
 if __name__ == "__main__":
