@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from callsieve.training import evidence as made
-from callsieve.training.evidence import REPORTS, fingerprint, frame, judged, of_calls, read_evidence
+from callsieve.training.evidence import REPORTS, frame, judged, of_calls, read_evidence
+from callsieve.training.fingerprint import fingerprint
 from callsieve.training.label_policy import read_label_policy
 
 MOMENT, EARLIER = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)

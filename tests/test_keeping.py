@@ -22,8 +22,9 @@ from callsieve.serving.purposes import PURPOSES, allowed, declare
 from callsieve.serving.retention import Kept, read_retention
 from callsieve.training import expiry, subject
 from callsieve.training.auditlog import append, payloads
-from callsieve.training.evidence import fingerprint, read_evidence
+from callsieve.training.evidence import read_evidence
 from callsieve.training.exclusions import FILE as EXCLUSIONS_FILE
+from callsieve.training.fingerprint import fingerprint
 from callsieve.training.rewrite import rewrite
 from callsieve.training.tickets import REIDENTIFY, Act, approve, enter
 from hypothesis import given, settings

@@ -87,3 +87,8 @@ def test_a_day_out_of_the_usual(capsys):
     present.monitored(quiet | {"days_before": 28})
     out = capsys.readouterr().out
     assert "no alarm; what is farthest from usual" in out and "0 of 5 calls of callers found benign were flagged" in out
+
+
+def test_a_table_without_a_row_is_one_line(capsys):
+    console.show_table("accesses", ("who", "what"), [])
+    assert capsys.readouterr().out == "accesses: none\n"

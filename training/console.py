@@ -102,6 +102,9 @@ def say(text: str) -> None:
 
 def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
     """A small table for a person; the first columns are `texts`, the others figures."""
+    if not rows:
+        say(f"{title}: none")
+        return
     table = Table(title=title, title_justify="left", title_style="bold")
     longest = max((len(word) for row in rows for word in row[0].split()), default=0)
     for i, name in enumerate(head):

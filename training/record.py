@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .dataset import array_hash
-from .evidence import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, REPORTS, TRUTH_COLUMNS, Evidence, fingerprint
+from .evidence import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, REPORTS, TRUTH_COLUMNS, Evidence
+from .fingerprint import fingerprint
 from .label_policy import policy_of
 from .provenance import commit, source_hash, versions
 from .report import one_in, share
