@@ -20,6 +20,7 @@ from typing import Any
 
 from . import group, heap, live, number, probing, program, replay, stream, values, windows
 from .feature import Feature
+from .ownership import ours_alone
 from .program import KINDS, Kind
 
 SIZES = ("STREAMS", "SHIFT", "SUMS", "SLOTS", "STATE", "PAIR")
@@ -140,4 +141,4 @@ def _cache_folder(key: str) -> Path | None:
         owner = folder.stat()
     except (OSError, RuntimeError):
         return None
-    return folder if owner.st_uid == os.getuid() and not owner.st_mode & 0o022 else None
+    return folder if ours_alone(owner) else None

@@ -35,6 +35,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from .ownership import OWN, check_secret
+
 Use = Literal["number", "block", "trunk", "operator", "device", "place"]
 USES: tuple[Use, ...] = ("number", "block", "trunk", "operator", "device", "place")
 
@@ -112,7 +114,7 @@ class Key:
     def write(self, path: str | Path) -> None:
         """Write a new file that only its owner may read; FileExistsError if there is one."""
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN)
         except FileExistsError as error:
             raise FileExistsError(f"{path} exists already: a key file is never overwritten") from error
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -189,9 +191,7 @@ def read_any_key(path: str | Path) -> Key:
     Raises: ValueError: if others than the owner may read it, or if it does not hold `epoch:base64`.
     """
     with Path(path).open("rb") as file:
-        mode = os.fstat(file.fileno()).st_mode & 0o777
-        if os.name == "posix" and mode & 0o077:
-            raise ValueError(f"{path} has mode {mode:04o}: others may use it; change it to 0600")
+        check_secret(os.fstat(file.fileno()), path)
         return _key(file.read(4096), str(path))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .cells import check_types, decode, schema
-from .layouts import Layout, layout
+from .layouts import Layout, fitting, layout
 from .lines import Batch, Find, read_lines
 from .quarantine import CONFLICTING_DUPLICATE, DUPLICATE, Faults, Quarantine
 from .records import CALL_COLUMNS
@@ -83,7 +83,11 @@ def read_calls(
     found: dict[str, tuple[str, ...]] = {}
 
     def find(names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-        found.update(layout.find(names, path.name))
+        try:
+            found.update(layout.find(names, path.name))
+        except ValueError as error:
+            others = [name for name in fitting(names) if name != layout.name]
+            raise ValueError(f"{error}; fits layout {' or '.join(others)}" if others else str(error)) from None
         return found
 
     tables, places = [schema().empty_table()], [np.empty(0, np.int64)]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 import sys
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from .ownership import OWN, ours_alone
 
 DIGEST = 32
 CHUNK = 1 << 24
@@ -26,7 +27,7 @@ def write(path: Path, facts: dict[str, Any], tokens: dict[str, list[str]], array
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
     digest = hashlib.sha256()
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN), "wb") as file:
         for piece in chain((line({"format": FORMAT} | facts), line(tokens)), arrays):
             digest.update(piece)
             file.write(piece)
@@ -68,7 +69,7 @@ def opened(path: Path) -> tuple[BinaryIO, dict[str, Any], dict[str, list[str]]]:
 def check(file: BinaryIO, path: Path) -> None:
     """Raise ValueError unless the file is its owner's alone to write, and whole."""
     found = os.fstat(file.fileno())
-    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if not ours_alone(found):
         raise ValueError(f"{path}: expected a snapshot that belongs to this user and that nobody else may write")
     digest, left = hashlib.sha256(), found.st_size - DIGEST
     while left > 0:

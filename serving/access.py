@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..features.ownership import OWN, check_secret
+
 SCOPES = ("score", "report", "explain", "admin", "appeal", "decide", "audit")  # audit: reads, and changes nothing
 RATE = 20_000  # requests a second that a key may make, unless its line says otherwise
 _LINE = re.compile(
@@ -62,9 +64,7 @@ def read_keys(path: Path) -> Keys:
         OSError: if it cannot be read.
     """
     with path.open("rb") as file:
-        mode = os.fstat(file.fileno()).st_mode & 0o777
-        if mode & 0o077:
-            raise ValueError(f"{path} has mode {mode:04o}: others may use it; change it to 0600")
+        check_secret(os.fstat(file.fileno()), path)
         lines = file.read(1 << 20).decode("ascii", "replace").splitlines()
     holders = []
     for number, line in enumerate(lines, 1):
@@ -92,6 +92,6 @@ def add_key(path: Path, name: str, scopes: Iterable[str], rate: int = RATE) -> s
     line = f"{name} {','.join(scopes)} {rate} {hashlib.sha256(key.encode()).hexdigest()}"
     if not _LINE.fullmatch(line) or not set(scopes) <= set(SCOPES):
         raise ValueError(f"a key needs a name of a-z 0-9 _ -, a rate of 1 or more, and scopes of {', '.join(SCOPES)}")
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="ascii") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, OWN), "w", encoding="ascii") as file:
         file.write(f"{line}\n")
     return key

@@ -68,6 +68,7 @@ class Service:
         beat: `time.monotonic()` when the event loop last came round.
         answers: answers by status code.
         noted: told each answer of an endpoint, for a log of accesses.
+        stopped: called when no more will come: uvicorn then ends the process by the signal that it got.
     """
 
     def __init__(self, begin: Callable[[], Live], judge: Swap, bundle: Path, keys: Keys) -> None:
@@ -80,6 +81,7 @@ class Service:
         self._begin = begin
         self.ended: Callable[[], object] = lambda: None
         self.noted: Noted = unnoted
+        self.stopped: Callable[[], object] = lambda: None
 
     @property
     def why(self) -> str:
@@ -96,6 +98,7 @@ class Service:
         """Write down everything."""
         if self.live is not None:
             self.live.close()
+        self.stopped()
 
     def known(self) -> Live:
         """The live state. Raises: Turned: while there is none."""

@@ -59,6 +59,7 @@ class CaseService:
         clock: Unix ms.
         decided: told each decision, for a log.
         noted: told each answer, for a log of accesses.
+        stopped: called when no more will come: uvicorn then ends the process by the signal that it got.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class CaseService:
         clock: Callable[[], int],
         decided: Callable[[Mapping[str, Any]], object] = lambda _said: None,
         noted: Noted = unnoted,
+        stopped: Callable[[], object] = lambda: None,
     ) -> None:
         self.store, self.folders, self.keys, self.clock = store, tuple(folders), keys, clock
-        self.decided, self.noted = decided, noted
+        self.decided, self.noted, self.stopped = decided, noted, stopped
         self.answers: Counter[int] = Counter()
         self.places = anyio.CapacityLimiter(AT_ONCE)
 
@@ -134,6 +136,7 @@ async def _lifespan(service: CaseService, _app: Starlette) -> AsyncIterator[None
     looking = asyncio.create_task(_keep_looking(service))
     yield
     looking.cancel()
+    service.stopped()
 
 
 async def _keep_looking(service: CaseService) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..features.ownership import OWN
 from ..features.pseudonyms import bytes_of
 from .case_tables import cases, followed
 from .caselog import Evidence, Position, drop, follow
@@ -74,7 +75,7 @@ def _source(folder: Path) -> str:
     path = folder / "source"
     with _alone(folder):
         if not path.exists():
-            write_whole(path, secrets.token_hex(16).encode(), 0o600)
+            write_whole(path, secrets.token_hex(16).encode(), OWN)
         return path.read_text(encoding="ascii")
 
 

@@ -27,6 +27,7 @@ try:
 except ImportError as error:
     raise ImportError("the store of cases needs SQLAlchemy: pip install 'callsieve[cases]'") from error
 
+from ..features.ownership import OWN
 from ..features.pseudonyms import letters_of
 from . import case_queue
 from .appeals import Waiting, needed
@@ -71,7 +72,7 @@ class CaseStore:
         try:
             address = sa.make_url(url)
             if address.get_backend_name() == "sqlite" and address.database:
-                os.close(os.open(address.database, os.O_RDWR | os.O_CREAT, 0o600))
+                os.close(os.open(address.database, os.O_RDWR | os.O_CREAT, OWN))
             self._engine = sa.create_engine(address, hide_parameters=True)
             if address.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _connected)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..features.history import History
+from ..features.ownership import OWN
 from ..features.pseudonyms import is_token
 from .events import CALLS, REPORTS
 from .files import write_whole
@@ -48,7 +49,7 @@ def ask(state: Path, token: str) -> Request:
     folder = state / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     request = Request(token, folder / hashlib.sha256(token.encode()).hexdigest()[:16])
-    write_whole(request.where, token.encode(), 0o600)
+    write_whole(request.where, token.encode(), OWN)
     return request
 
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ..features.ownership import OWN
+
 EVERY, SYNC = 0.25, 1.0  # seconds between two writes, and at least between two fsyncs
 MOST, AT_ONCE = 100_000, 1_000  # lines that wait for a disk, and lines of one write
 LONGEST = 1 << 14  # bytes of a line: what is longer was never one of ours
@@ -150,7 +152,7 @@ class Journal:
 
     def _open(self) -> int:
         where = path(self._folder, self._name, self.number)
-        file = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        file = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, OWN)
         self._file, self._good = file, os.fstat(file).st_size
         folder = os.open(self._folder, os.O_RDONLY)
         try:

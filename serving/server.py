@@ -70,11 +70,10 @@ def serve(
 
     service = Service(begin, judge, bundle, read_keys(keys))
     accesses = AccessLog(state)
-    service.noted = accesses.note
+    service.noted, service.stopped = accesses.note, accesses.close
     server = configured(service, host, port)
     service.ended = lambda: setattr(server, "should_exit", True)
     server.run()
-    accesses.close()
     if service.failure is not None:
         raise service.failure
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ..features.ownership import OWN, check_secret
+
 _MAX_PEM_BYTES = 4096
 # A public key as `write_public_key` writes it: what comes before the 32 bytes of an Ed25519 key never differs.
 _PUBLIC = re.compile(rb"-----BEGIN PUBLIC KEY-----\n([A-Za-z0-9+/]{59}=)\n-----END PUBLIC KEY-----\n")
@@ -30,7 +32,7 @@ def generate_signing_key(private_path: Path | str, public_path: Path | str) -> s
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _create(private_path, private, 0o600)
+    _create(private_path, private, OWN)
     try:
         write_public_key(key.public_key(), public_path)
     except OSError:
@@ -51,9 +53,7 @@ def read_signing_key(path: Path | str) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives import serialization
 
     path = Path(path)
-    mode = path.stat().st_mode & 0o777
-    if os.name == "posix" and mode & 0o077:
-        raise ValueError(f"{path}: a private key must have mode 0600, got {mode:04o}")
+    check_secret(path.stat(), path)
     try:
         key = serialization.load_pem_private_key(_read_pem(path), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..features.history import History
+from ..features.ownership import OWN
 
 
 def own(folder: Path) -> int | None:
@@ -21,7 +22,7 @@ def own(folder: Path) -> int | None:
         ValueError: if another process holds it.
     """
     try:
-        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWN)
     except OSError:
         return None
     try:

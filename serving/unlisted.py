@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ..features.ownership import OWN, ours_alone
 from ..features.records import ATTESTATIONS, KeyedCall
 from .files import write_whole
 from .scorer import Verdict
@@ -118,7 +118,7 @@ def write_unlisted(path: Path, until: Mapping[str, int], generation: int) -> Non
     """
     head = json.dumps({"format": _FORMAT, "generation": generation, "callers": len(until), "at": round(time.time())})
     lines = [head, *(f"{caller} {moment}" for caller, moment in sorted(until.items()))]
-    write_whole(path, ("\n".join(lines) + "\n").encode(), 0o600)
+    write_whole(path, ("\n".join(lines) + "\n").encode(), OWN)
 
 
 def read_unlisted(path: Path) -> dict[str, int]:
@@ -128,8 +128,7 @@ def read_unlisted(path: Path) -> dict[str, int]:
         ValueError: in one line, if it is not a whole file of this form that its owner alone may write.
     """
     with path.open("rb") as file:
-        found = os.fstat(file.fileno())
-        if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if not ours_alone(os.fstat(file.fileno())):
             raise ValueError(f"{path}: expected a file that belongs to this user and that nobody else may write")
         head, *lines = file.read().decode("ascii", "replace").splitlines()
     told = json.loads(head)

@@ -11,6 +11,8 @@ from callsieve.training import Settings, of_world, study, track
 from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
 from hypothesis import settings
 
+import services
+
 # Draws are fixed, so that a failure is everybody's. To look for new ones: pytest --hypothesis-profile=explore
 settings.register_profile("fixed", derandomize=True, print_blob=True, deadline=None)
 settings.register_profile("explore", derandomize=False, print_blob=True, deadline=None)
@@ -51,6 +53,27 @@ def empty_store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
     track.registry(track.default_uri(folder))
     return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def service_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="module")
+def keys(service_folder):
+    """The key of each scope of a service of that folder, whose other files are written too."""
+    return services.files(service_folder)
+
+
+@pytest.fixture(scope="module")
+def running(service_folder, keys):
+    """A service in a process of its own, whose state is thrown away; it outlives all that tests ask of it."""
+    assert keys
+    with services.Process(service_folder) as service:
+        yield service
+        assert service.process.poll() is None
+        assert "Traceback" not in service.said()
 
 
 @pytest.fixture

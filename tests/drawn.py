@@ -3,6 +3,7 @@
 import pyarrow as pa
 from callsieve.features.records import (
     ATTESTATIONS,
+    KEYED_CATEGORIES,
     KEYED_COLUMNS,
     NUMBER_CLASSES,
     OUTCOMES,
@@ -17,15 +18,6 @@ from hypothesis import strategies as st
 SECOND = 1000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
-WORDS = {
-    "outcome": OUTCOMES,
-    "released_by": RELEASED_BY,
-    "caller_class": NUMBER_CLASSES,
-    "callee_class": NUMBER_CLASSES,
-    "attestation": ATTESTATIONS,
-    "route": ROUTES,
-    "step": STEPS,
-}
 A_CALL = {
     "start": 1_700_000_000_000, "caller": "a", "callee": "b", "ring": 5_000, "talk": 20_000, "recorded": None,
     "outcome": "answered", "released_by": "callee", "hour": 6, "day": 19_676, "caller_class": "mobile",
@@ -110,7 +102,7 @@ def histories(draw, max_calls=14):
 def single(call):
     """A drawn call as the online engine takes it."""
     coded = dict(call)
-    for column, words in WORDS.items():
+    for column, words in KEYED_CATEGORIES.items():
         coded[column] = UNKNOWN if call[column] is None else words.index(call[column])
     for column in ("same_region", "shared_prefix", "presented_differs"):
         coded[column] = UNKNOWN if call[column] is None else call[column]

@@ -151,7 +151,9 @@ def test_a_service_counts_who_asked_and_who_was_turned_away(tmp_path, told):
         assert service.get("/v1/status", "cs_nobody")[0] == 401
         # While it runs, its lines come by themselves.
         wait(lambda: any(one.who == "admin" for one in read_accesses(tmp_path / "state")))
+        assert service.get("/v1/status", keys["audit"])[0] == 200
     counted = {(one.who, one.what, one.code): one.count for one in read_accesses(tmp_path / "state")}
+    assert counted[("audit", "/v1/status", 200)] == 1  # told to stop, it writes down the last ones
     assert counted[("score", EXPLAIN, 403)] == 3 and counted[("", "/v1/status", 401)] == 1
     report = told("accesses", "--state", tmp_path / "state")
     refused = {(one["who"], one["what"], one["detail"]) for one in report["unusual"] if one["why"] == REFUSED}

@@ -52,39 +52,21 @@ OPEN = (schema.LIVE, schema.READY, schema.OPENAPI, schema.PAGE)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("service")
-
-
-@pytest.fixture(scope="module")
-def keys(folder):
-    return services.files(folder)
-
-
-@pytest.fixture(scope="module")
-def running(folder, keys):
-    """A service whose state is thrown away."""
-    assert keys
-    with services.Process(folder) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def judge(folder, keys):
+def judge(service_folder, keys):
     assert keys
     judge = Swap(trusted=small.TRUSTED, policy=STRICT)
-    judge.load(folder / "bundle")
+    judge.load(service_folder / "bundle")
     return judge
 
 
 @pytest.fixture
-def inside(folder, judge, tmp_path):
+def inside(service_folder, judge, tmp_path):
     """Makes a service in this process."""
 
     def make(**options):
         options = {"deadline": PATIENT, **options}
         begin = lambda: Live(judge, Intake(catalogued.NUMBER_KEY), tmp_path / "state", **options)
-        return services.Inside(folder, begin, judge)
+        return services.Inside(service_folder, begin, judge)
 
     return make
 
@@ -135,7 +117,7 @@ def test_what_needs_no_key(running):
     assert running.get(wire.SCORE)[0] == 405
 
 
-def test_a_report_is_kept(running, keys, folder):
+def test_a_report_is_kept(running, keys, service_folder):
     said = {"reporter": "13900139000", "number": NUMBER, "at": catalogued.START, "category": "fraud", "mode": "robot"}
     assert running.post(schema.REPORT, json.dumps(said).encode(), keys["report"]) == (200, b"{}")
     for odd in ({"category": "138 0013"}, {"at": 1e11}, {"number": ""}, {"more": 1}, {"at": None}):
@@ -143,10 +125,10 @@ def test_a_report_is_kept(running, keys, folder):
         assert code == (409 if odd.get("at") else 400)
         assert b"report: " in answer
     deadline = time.monotonic() + 10
-    while not list(read_reports(folder / "state")):
+    while not list(read_reports(service_folder / "state")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    (kept,) = read_reports(folder / "state")
+    (kept,) = read_reports(service_folder / "state")
     assert kept["number"] == Intake(catalogued.NUMBER_KEY).token("number", NUMBER)
     assert (kept["category"], kept["mode"]) == ("fraud", "robot")
 
@@ -182,8 +164,8 @@ def test_without_a_bundle_it_lives_and_is_not_ready(tmp_path):
         assert service.status(keys["admin"])["model"] is None
 
 
-def test_a_folder_in_use_ends_the_second_process_in_one_line(running, folder):
-    second = services.Process(folder)
+def test_a_folder_in_use_ends_the_second_process_in_one_line(running, service_folder):
+    second = services.Process(service_folder)
     assert second.process.wait(30) == 1
     assert "another process serves from this folder" in running.said()
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from callsieve.training.attackers import PLAIN, attack_figures, mean, quantile_interval
-from callsieve.training.buckets import BUCKETS, buckets, nth_call, reliability_by
+from callsieve.training.calls_made import BUCKETS, by_calls_made, nth_call, reliability_by
 from callsieve.training.certify import upper_bound
 from callsieve.training.evidence import Judged
 from callsieve.training.headline import Scored
@@ -90,7 +90,7 @@ def test_buckets_count_from_the_first_call_of_the_records(calls):
     """Also the calls that are not judged: a number's hundredth call is no cold start."""
     s = scored(calls, lambda _: -1, lambda caller: caller > 1)
     late = s.start >= 5
-    told = buckets(replace(s, rows=late), type("B", (), {"threshold": 1.0}))
+    told = by_calls_made(replace(s, rows=late), type("B", (), {"threshold": 1.0}))
     order = sorted(range(len(calls)), key=lambda i: calls[i][2])
     counts, nth = {}, {}
     for i in order:

@@ -513,7 +513,7 @@ def test_keys_are_written_once_and_for_their_owner_alone(tmp_path):
     with pytest.raises(FileExistsError):
         generate_signing_key(private, public)
     private.chmod(0o644)
-    with pytest.raises(ValueError, match="mode 0600, got 0644"):
+    with pytest.raises(ValueError, match="has mode 0644: others may use it; change it to 0600"):
         read_signing_key(private)
 
 

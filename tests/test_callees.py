@@ -1,6 +1,7 @@
 """What leaves a history names called people under a key of their own: it joins with no history, and can be erased."""
 
 import io
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -210,9 +211,10 @@ def test_whose_a_called_token_is_needs_both_keys(scored, tmp_path, monkeypatch, 
             tickets += ["--ticket", tmp_path / f"{place}-{len(more)}.json"]
             assert call("ticket", "agree", act, "--key", tmp_path / f"{place}.key", "--out", tickets[-1])[0] == 0
         monkeypatch.setattr("sys.stdin", io.StringIO(f"13800138009\n{number}\n"))
-        found += [call("reidentify", *asked, "--key", scored / "old.key", *log_of(tmp_path), "--gates",
-                       tmp_path / "gates.toml", *tickets, *more)[:2]]  # fmt: skip
-    assert found == [(0, ""), (0, f"{token}\t{number}\n")]
+        code, out, _ = call("reidentify", *asked, "--key", scored / "old.key", *log_of(tmp_path), "--gates",
+                            tmp_path / "gates.toml", *tickets, *more, "--json")  # fmt: skip
+        found += [(code, json.loads(out))]
+    assert found == [(0, {"numbers": []}), (0, {"numbers": [{"token": token, "number": number}]})]
 
 
 def test_an_incident_says_when_called_people_can_be_read(scored, tmp_path):

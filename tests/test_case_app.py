@@ -1,8 +1,12 @@
 """Cases over HTTP: a desk takes appeals, persons decide in the name of their key, and scorers are told."""
 
+import contextlib
 import json
+import subprocess
+import sys
 import threading
 import time
+from datetime import UTC
 from types import SimpleNamespace
 
 import pytest
@@ -13,8 +17,12 @@ from callsieve.serving.caselog import CASES, evidence_to_line
 from callsieve.serving.cases import CaseStore
 from callsieve.serving.journal import Journal
 from callsieve.serving.unlisted import FILE, read_unlisted
+from callsieve.training.accesses import of_service
+from callsieve.training.auditlog import payloads
 
-from services import Asked
+import smallmodels as small
+from services import Asked, free_port
+from test_audit_commands import write_key
 from test_cases import NOW, found
 
 ID = f"{1:016x}"
@@ -86,3 +94,35 @@ def test_who_may_ask_what_and_what_is_no_question(desk):
     assert code == 409 and b"13800138000" not in answer
     assert desk.get("/nothing", desk.keys["desk"])[0] == 404
     assert desk.get(f"{CASE}?case=13800138000", desk.keys["desk"])[0] == 409
+
+
+def test_the_service_of_the_command(tmp_path):
+    """A process of its own: it follows a scorer, takes appeals and decisions, and writes down who asked and decided."""
+    state, log = tmp_path / "state", tmp_path / "audit"
+    state.mkdir()
+    journal = Journal(state, CASES)
+    journal.add(evidence_to_line(found(1, at=round(time.time() * 1000))))
+    journal.close()
+    write_key(small.KEY, tmp_path / "signing.key")
+    keys = {name: add_key(tmp_path / "api.keys", name, [scope]) for name, scope in
+            {"desk": "appeal", "reviewer-1": "decide"}.items()}  # fmt: skip
+    asked = Asked()
+    asked.port = free_port()
+    words = ["--state", state, "--keys", tmp_path / "api.keys", "--store", f"sqlite:///{tmp_path}/cases.db",
+             "--audit", log, "--signing-key", tmp_path / "signing.key", "--port", asked.port]  # fmt: skip
+    command = [sys.executable, "-m", "callsieve.training", "case", "serve", *map(str, words)]
+    with subprocess.Popen(command) as process:
+        wait(lambda: reached(asked, keys["desk"]))
+        said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
+        assert asked.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), keys["desk"])[0] == 200
+        assert asked.post(DECIDE, json.dumps(said).encode(), keys["reviewer-1"])[0] == 200
+        process.terminate()
+        process.wait(20)
+    assert list(read_unlisted(state / FILE)) == ["e1.caller1"]
+    assert [told for _, told in payloads(log, "decision")] == [said | {"person": "reviewer-1", "state": "overturned"}]
+    assert {one.who for one in of_service(state, UTC)} == {"desk", "reviewer-1"}
+
+
+def reached(asked, key):
+    with contextlib.suppress(OSError):
+        return asked.get(f"{CASE}?case={ID}", key)[0] == 200

@@ -4,16 +4,19 @@ import json
 import re
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from callsieve.serving.case_feed import take_in
 from callsieve.serving.case_rules import read_case_rules
-from callsieve.serving.caselog import letters
+from callsieve.serving.caselog import CASES, evidence_to_line, letters
 from callsieve.serving.cases import CaseStore
+from callsieve.serving.journal import Journal
 from callsieve.serving.policy import read_policy
 from callsieve.serving.rescore import rescore
 from callsieve.serving.scorer import Scorer
-from callsieve.serving.unlisted import EVERY, STATUS
+from callsieve.serving.unlisted import EVERY, FILE, STATUS, read_unlisted
+from callsieve.training import case_commands
 from callsieve.training.auditlog import payloads
 from callsieve.training.place import SIGNING_KEY
 
@@ -21,6 +24,7 @@ import catalogued
 import services
 import smallmodels as small
 from test_audit_commands import write_key
+from test_cases import fill, found
 from test_privacy import found_in, texts_in
 
 PATIENCE = 30  # seconds in which a running scorer must have heard; tests/bench measures how soon it does
@@ -78,6 +82,7 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
     assert (score(service, other, key)["case"], score(service, other, key)["status"]) == (said["case"], "ok")
     assert score(service, one, key, network_caller="13900139000", start=one.start + 0.001)["action"] != "pass"
     text = call("case", "notice", case, "--language", "zh", *store)[1]
+    assert told("case", "notice", case, "--language", "zh", *store) == {"case": case, "language": "zh", "notice": text}
     assert "您的电话恢复正常" in text and "a courier with many doors" in text
     [(_, payload)] = list(payloads(log, "decision"))
     assert payload == {"case": case, "outcome": "overturned", "person": "reviewer-1",
@@ -165,6 +170,50 @@ def test_faults_are_one_line(call, tmp_path):
         code, out, err = call("case", *words, *store)
         assert (code, out) == (1, "")
         assert said in err and err.count("\n") == 1 and "13800138000" not in err
+
+
+def test_what_a_person_reads_of_a_decision(call, tmp_path):
+    store = ("--store", f"sqlite:///{tmp_path}/cases.db", "--state", tmp_path / "state")
+    held = CaseStore(store[1], read_case_rules())
+    ring = [found(n, trunk="e1.gateway") for n in range(1, 1 + read_case_rules().crowd)]
+    fill(held, tmp_path / "state", found(99), *ring)
+    held.close()
+    for one in (found(99), *ring):
+        assert call("case", "appeal", one.case, "--ground", "business", *store)[0] == 0
+    said = ("--outcome", "upheld", "--person", "reviewer-1", "--why", "asked them", *store)
+    assert call("case", "decide", found(99).case, *said)[1] == "appeal 1: upheld\n"
+    told = call("case", "decide", ring[0].case, "--outcome", "overturned", *said[2:])[1]
+    assert "persons must agree, for it came with others; still open" in told
+    again = call("case", "relist", found(99).case, "--person", "reviewer-1", "--why", "sold", *store)
+    assert again[0] == 1 and again[2].count("\n") == 1  # who was never cleared is not judged again
+
+
+def test_a_case_that_another_bundle_judges_otherwise(call, tmp_path):
+    store = ("--store", f"sqlite:///{tmp_path}/cases.db")
+    held = CaseStore(store[1], read_case_rules())
+    fill(held, tmp_path / "state", found(1))
+    held.close()
+    services.files(tmp_path / "service")
+    code, out, _ = call("case", "replay", found(1).case, "--bundle", tmp_path / "service" / "bundle", *store)
+    assert code == 1 and "differs  catalogue" in out and "differs  model" in out
+
+
+def test_watching_takes_in_what_a_scorer_writes_and_ends_at_ctrl_c(call, monkeypatch, tmp_path):
+    state, store = tmp_path / "state", ("--store", f"sqlite:///{tmp_path}/cases.db")
+    state.mkdir()
+    journal, rounds = Journal(state, CASES), []
+
+    def meanwhile(_seconds):
+        if rounds:
+            journal.close()
+            raise KeyboardInterrupt
+        rounds.append(journal.add(evidence_to_line(found(1))))
+        journal.flush()
+
+    monkeypatch.setattr(case_commands, "time", SimpleNamespace(sleep=meanwhile, time=time.time))
+    assert call("case", "watch", "--state", state, *store)[0] == 130
+    assert len(rounds) == 1 and read_unlisted(state / FILE) == {}
+    assert call("case", "notice", found(1).case, *store)[0] == 0
 
 
 @pytest.mark.source("P8", by="serving/cases.py")

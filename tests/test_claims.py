@@ -11,7 +11,7 @@ from callsieve.features.catalogue import catalogue_hash
 from callsieve.features.feature import ROLES
 from callsieve.serving.case_rules import read_case_rules
 from callsieve.serving.unlisted import EVERY
-from callsieve.training import evidence_page, fit
+from callsieve.training import claims, evidence_page, fit
 from callsieve.training.claims import CLAIMS, REAL, WORLDS, Claim, Statement
 from callsieve.training.evidence_page import COLUMNS, Row, kept, mark, outdated, run, update_texts, write_page
 from callsieve.training.gates import shipped_gates
@@ -189,3 +189,68 @@ def test_figures_are_put_where_they_belong(whole, part):
     now = evidence_page.with_figures(text, statement, said)
     assert " ".join(now.split()) == f"Well, {said}: and 6."
     assert now.count("\n") == 2
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder like that of the project, with two claims: one of data that nobody has."""
+    (tmp_path / "README.md").write_text("There are 3 features, first 7.\n")
+    there = replace(CLAIM, statements=(replace(CLAIM.statements[0], where=("README.md",)),))
+    away = replace(CLAIM, name="worlds", needs="nobody-has.csv")
+    monkeypatch.setattr(claims, "CLAIMS", (there, away))
+    monkeypatch.setattr(evidence_page, "CLAIMS", (there, away))
+    return tmp_path
+
+
+def test_the_command_writes_page_and_texts_and_a_quick_one_finds_them_outdated(call, told, project):
+    n = json.loads(call("catalogue", "--json")[1])
+    features = len(n["features"])
+    code, out, _ = call("evidence", "--root", project)
+    assert code == 0
+    assert f"catalogue: {features} features, first 1" in out
+    assert "worlds: not run, its data are not here" in out and "README.md: figures changed" in out
+    assert (project / "README.md").read_text() == f"There are {features} features, first 1.\n"
+    page = (project / "EVIDENCE.md").read_text()
+    again = told("evidence", "--root", project, "--quick")
+    assert (again["changed"], again["skipped"], again["outdated"]) == ([], ["worlds"], [])
+    (project / "EVIDENCE.md").write_text(page.replace(again["rows"][0]["code"], "0" * 8))
+    code, out, _ = call("evidence", "--root", project, "--quick")
+    assert code == 1
+    assert "catalogue: EVIDENCE.md is older than the code; run callsieve evidence --only 'catalogue'" in out
+    code, _, err = call("evidence", "--root", project, "--only", "nothing")
+    assert code == 2 and "expected one of 'catalogue', 'worlds', got nothing" in err
+    code, _, err = call("evidence", "--root", project / "nowhere")
+    assert code == 1 and "expected the folder of the project" in err
+
+
+def test_figures_are_said_as_texts_say_them():
+    """By hand, from what the commands print."""
+    call = {"rate": 0.641, "low": 0.47, "high": 0.789}
+    head = {"catch": {"call": call}, "false_calls": 1234, "benign_calls": 105_336, "bound": 0.45e-4}
+    told = {"headline": {"model": head}, "data": {"calls": 2_810_000}, "ranking": {"nuisance": 4754},
+            "baselines": {"logistic regression": {"catch": {"call": {"rate": 0.57}}}}}  # fmt: skip
+    assert claims.demo(told) == {
+        "rate": "64", "low": "47", "high": "79", "millions": "2.8", "false": "1,234", "benign": "105,336",
+        "bound": "0.45", "nuisance": "4,754", "logistic": "57",
+    }  # fmt: skip
+    line = {"catch": 0.6, "low": 0.4, "high": 0.8, "false_calls": 0, "benign_calls": 29_956, "seconds": 216.6,
+            "peak_gib": 5.94}  # fmt: skip
+    assert claims.town({"lines": [line]}) == {
+        "rate": "60", "low": "40", "high": "80", "false": "0", "benign": "29,956", "bound": "1.00", "seconds": "217",
+        "gib": "5.9",
+    }  # fmt: skip
+    lines = [{"catch": one, "logistic regression": other, "in_hindsight": {"model": one, "logistic regression": other}}
+             for one, other in ((0.5, 0.2), (0.3, 0.4), (0.4, 0.1))]  # fmt: skip
+    middle = {"certified": 2, "elsewhere_false_per_10000": [1.0, 2.0], "elsewhere_catch": [0.2, 0.3, 0.9]}
+    assert claims.worlds({"lines": lines, "middle": middle}) == {
+        "certified": "2", "rates": "50, 30 and 40", "least": "30", "most": "50", "middle": "40", "logistic_least": "10",
+        "logistic_most": "40", "logistic_middle": "20", "away_false": "1.0 and 2.0", "away_mean": "1.5",
+        "away_catch": "30", "hindsight": "40", "hindsight_logistic": "20",
+    }  # fmt: skip
+    weights = {"megabytes": 61.4, "import_milliseconds": 80.6, "import_least": 79.5, "import_most": 99.4}
+    assert claims.install(weights) == {"size": "61", "milliseconds": "81", "least": "80", "most": "99"}
+    assert claims.catalogue({"features": [{"name": "calls"}, {"name": "calls_reported"}, {"name": "x"}]}) == {
+        "features": "2", "reports": "1"}  # fmt: skip
+    assert claims.ready_made({"test": {"auc": 0.91239, "macro_f1": 0.8}}) == {"auc": "0.912", "macro_f1": "0.800"}
+    assert claims.reach({"churn": {"shares": {"7d_1": 0.123}}}) == {"7d_1": "12"}
+    assert claims.subscribers({"calls": 4914, "actions": {"pass": 4900}}) == {"calls": "4,914", "labelled": "14"}

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
+from callsieve.features.pseudonyms import Key
 from callsieve.features.reports import REPORT_NAMES
 from callsieve.serving.purposes import declare
 from callsieve.training import acquaintance
@@ -115,6 +117,35 @@ def test_score_says_what_was_put_apart(told, run, tmp_path):
     assert "13800138000" not in json.dumps(value)
 
 
+def test_features_of_records_as_they_are_written_go_on_where_they_were(told, call, tmp_path):
+    rows = [f"1380013800{i % 3},1390013900{i % 5},2025-03-03 10:{i:02d}:00,{i}" for i in range(30)]
+    source, out = tmp_path / "calls.csv", tmp_path / "out"
+    source.write_text("\n".join(["caller,callee,start,duration", *rows, "13800138000,,x,1"]) + "\n")
+    words = ("features", "--calls", source, "--layout", "plain", "--out", out)
+    code, _, err = call(*words)
+    assert code == 1 and "nobody said where these rows are from" in err
+    declare(tmp_path, "switch of the test", "contract", ["training", "scoring"], "2999-12-31")
+    value = told(*words)
+    assert (value["calls"], value["quarantined"]) == (30, 1)
+    calls, vectors = pq.read_table(out / "_calls.parquet"), pq.read_table(out / "part-00000.parquet")
+    assert vectors["caller"].to_pylist() == calls["caller"].take(vectors["row"]).to_pylist()
+    made = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert told(*words) == value
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == made
+    source.write_text(source.read_text() + rows[0] + "\n")
+    code, _, err = call(*words)
+    assert code == 1 and "begun with another size; expected the same input, or a new folder" in err
+
+
+def test_a_file_without_a_sound_call_is_not_scored(call, run, tmp_path):
+    (tmp_path / "calls.csv").write_text("caller,callee,start,duration\n13800138000,,x,1\n")
+    declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
+    code, out, err = call(
+        "score", "--bundle", run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"
+    )
+    assert (code, out) == (1, "") and "no call to score; 1 rows were put apart" in err
+
+
 def test_train_on_vectors(told, call, tmp_path):
     rows = [f"{i % 7},{i % 3},{int(i % 7 > 3)}" for i in range(300)]
     (tmp_path / "table.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
@@ -213,8 +244,24 @@ def test_an_interruption_is_exit_code_130(call, monkeypatch):
 
     monkeypatch.setattr(console, "emit_json", interrupted)
     code, out, err = call("catalogue", "--json")
-    assert (code, out) == (130, "")
-    assert "Traceback" not in err
+    assert (code, out, err) == (130, "", "callsieve: interrupted\n")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_world_that_is_not_made_leaves_no_key_in_the_way(given, call, monkeypatch, tmp_path):
+    from callsieve.training import simulated
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    Key.generate("e1").write(tmp_path / "given.key")
+    words = ("simulate", "--size", "tiny", "--out", tmp_path / "world", *(("--key", tmp_path / "given.key") * given))
+    with monkeypatch.context() as patched:
+        patched.setattr(simulated, "settled_world", interrupted)
+        assert call(*words)[0] == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given.key", "world"]
+    assert call(*words)[0] == 0
+    assert (tmp_path / "world.key").exists() != given
 
 
 def test_the_installed_command():

@@ -63,6 +63,8 @@ def test_a_list_is_made_and_looked_up(call, folder):
     look_up = ("listed", folder / "list", "--key", folder / "sharing.key", "--trust", folder / "list.pub")
     code, out, err = call(*look_up, stdin="0086 138 1234 5679\n13812345670\n13900000000\n110\n")
     assert (code, out.split(), err) == (0, ["yes", "no", "yes", "no"], "")
+    code, out, err = call(*look_up, "--json", stdin="13812345679\n110\n")
+    assert (code, json.loads(out), err) == (0, {"listed": [True, False]}, "")
     code, _, err = call(*look_up, "--minimum-epoch", 5, stdin="")
     assert code == 1
     assert err.startswith("callsieve: ")

@@ -149,6 +149,33 @@ def test_the_service_is_light():
     assert not HEAVY & loaded
 
 
+MISSING = """
+import importlib, sys
+for name, package in (one.split("=") for one in sys.argv[1:]):
+    sys.modules[package] = None
+    try:
+        importlib.import_module(f"callsieve.{name}")
+    except (ImportError, SystemExit) as error:
+        print(name, error)
+    del sys.modules[package]
+"""
+EXTRAS = {
+    "serving.schema=msgspec": "serve", "serving.measured=prometheus_client": "serve",
+    "serving.endpoint=msgspec": "serve",
+    "serving.protocol=uvicorn": "serve", "serving.server=uvicorn": "serve", "serving.app=starlette": "serve",
+    "serving.cases=sqlalchemy": "cases", "training.track=mlflow": "train", "training.search=optuna": "train",
+    "training.handset=onnxruntime": "onnx", "training.__main__=typer": "train",
+}  # fmt: skip
+
+
+def test_without_its_package_a_file_names_the_extra_that_brings_it():
+    done = subprocess.run([sys.executable, "-c", MISSING, *EXTRAS], capture_output=True, text=True, check=True)
+    told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert told.keys() == {name.partition("=")[0] for name in EXTRAS}
+    for name, extra in EXTRAS.items():
+        assert f"pip install 'callsieve[{extra}]'" in told[name.partition("=")[0]], name
+
+
 def test_the_light_modules_name_nothing_heavy_at_import():
     for path in files("features") + files("serving"):
         asked = {name.partition(".")[0] for name in imported(path, at_import(path))}

@@ -22,8 +22,9 @@ from callsieve.serving.purposes import PURPOSES, allowed, declare
 from callsieve.serving.retention import Kept, read_retention
 from callsieve.training import expiry, subject
 from callsieve.training.auditlog import append, payloads
-from callsieve.training.evidence import fingerprint, read_evidence
+from callsieve.training.evidence import read_evidence
 from callsieve.training.exclusions import FILE as EXCLUSIONS_FILE
+from callsieve.training.fingerprint import fingerprint
 from callsieve.training.rewrite import rewrite
 from callsieve.training.tickets import REIDENTIFY, Act, approve, enter
 from hypothesis import given, settings
@@ -185,7 +186,7 @@ def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
 
 
 @pytest.mark.source("P6", by="training/subject.py")
-def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, tmp_path, monkeypatch):
+def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call, tmp_path, monkeypatch):
     key = tmp_path / "number.key"
     catalogued.NUMBER_KEY.write(key)
     table = read_keyed(folder / "calls.parquet")
@@ -242,6 +243,11 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, tmp_
     now = fingerprint(read_keyed(folder / "calls.parquet").sort_by("start"))
     assert [one["model"] for one in subject.models(log, "elsewhere", now)] == ["m1"]
     assert asked("find")["files"]["calls.parquet"]["rows"] == 0
+    words = ("subject", "delete", "--data", folder, "--key", key, "--why", "again", *keys_of(log))
+    code, out, _ = call(*words, stdin=f"{number}\n")
+    assert code == 0 and "model m1, run r1: trained on the same calls" in out and "of the audit log" in out
+    code, _, err = call(*words, stdin="\n")
+    assert (code, err) == (1, "callsieve: subject: expected a number on standard input\n")
 
 
 def renamed(table, old, new):

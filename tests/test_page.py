@@ -11,28 +11,10 @@ import pytest
 from callsieve.serving import wire
 
 import catalogued
-import services
 from services import over
 from test_live import attempt_of
 
 CHROMIUM = "chromium"  # Debian's package of that name
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("service")
-
-
-@pytest.fixture(scope="module")
-def keys(folder):
-    return services.files(folder)
-
-
-@pytest.fixture(scope="module")
-def running(folder, keys):
-    assert keys
-    with services.Process(folder) as service:
-        yield service
 
 
 def opened(url, folder):

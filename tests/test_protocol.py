@@ -22,23 +22,13 @@ HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("service")
-
-
-@pytest.fixture(scope="module")
-def keys(folder):
-    return services.files(folder)
-
-
-@pytest.fixture(scope="module")
-def service(folder, keys):
+def service(service_folder, keys):
     """A service in this process."""
     assert keys
     judge = Swap(trusted=small.TRUSTED, policy=Policy("test", {}))
-    judge.load(folder / "bundle")
-    begin = lambda: Live(judge, Intake(catalogued.NUMBER_KEY), folder / "state", deadline=10)
-    with services.Inside(folder, begin, judge) as service:
+    judge.load(service_folder / "bundle")
+    begin = lambda: Live(judge, Intake(catalogued.NUMBER_KEY), service_folder / "state", deadline=10)
+    with services.Inside(service_folder, begin, judge) as service:
         yield service
 
 

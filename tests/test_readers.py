@@ -380,7 +380,7 @@ def test_ends_before_the_start():
 def test_unknown_columns_are_refused_and_named():
     with pytest.raises(ValueError, match=r"^calls.csv: unknown column 'transcript', layout 'plain' has callee"):
         read("caller,callee,start,duration,transcript\n", "plain")
-    with pytest.raises(ValueError, match=r"^calls.csv: no column for talk, expected duration$"):
+    with pytest.raises(ValueError, match=r"^calls.csv: no column for talk, expected duration; fits layout callsieve$"):
         read("caller,callee,start\n", "plain")
     with pytest.raises(ValueError, match=r"columns start, timestamp all stand for start"):
         read("caller,callee,start,timestamp,duration\n", "plain")
@@ -521,3 +521,13 @@ def test_real_files(name, which, accepted, counts, answered):
     missed = sum(row.get("duration") == "-1" for row in rows)
     assert result.table["outcome"].to_pylist().count("no_answer") == missed
     assert answered is None or accepted - missed == answered
+
+
+def test_a_file_of_another_layout_is_told_which(tmp_path):
+    path = tmp_path / "calls.csv"
+    path.write_text("caller,callee,start,duration\n1,2,2026-03-01 10:00:00,5\n")
+    with pytest.raises(ValueError, match=r"unknown column 'duration', .*; fits layout plain or reality$"):
+        read_calls(path, layout("callsieve"))
+    path.write_text("caller,callee,start,nothing\n1,2,2026-03-01 10:00:00,5\n")
+    with pytest.raises(ValueError, match=r"unknown column 'nothing', layout 'callsieve' has [a-z_, ]*$"):
+        read_calls(path, layout("callsieve"))

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pandas as pd
 import pyarrow as pa
 import pytest
-from callsieve.training.evidence import CAMPAIGNS, LISTS, RECYCLED, fingerprint
+from callsieve.training.evidence import CAMPAIGNS, LISTS, RECYCLED
+from callsieve.training.fingerprint import fingerprint
 from callsieve.training.record import tables
 
 MOMENT = pd.Timestamp("2025-03-05", tz="UTC").as_unit("us")

@@ -234,6 +234,11 @@ def test_the_command_writes_what_a_scorer_reads_and_tells_what_was_put_apart(tmp
     assert json.loads(capsys.readouterr().out) == {"protected": {"rows": 1, "quarantined": {"bad_number": 1}}}
     assert Registers.read(tmp_path / "keyed").columns["protected"]["number"] == [KEY.token("number", "+86" + NUMBER)]
     assert allowed(tmp_path / "keyed", "scoring") == told
+    monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words[:3]), str(tmp_path / "again"), *map(str, words[4:6])])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    cells = [cell.strip() for cell in capsys.readouterr().out.replace("\n", "│").split("│")]
+    assert cells[cells.index("protected") :][:3] == ["protected", "1", "bad_number 1"]
     with pytest.raises(ValueError, match="declared for scoring, not for evaluation"):
         open_registers(tmp_path / "keyed", tmp_path / "key", "evaluation")
 

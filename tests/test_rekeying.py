@@ -193,6 +193,8 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     other.close()
     unlisted.close()
     assert left_of(state, "e1") == 0
+    code, out, _ = call(*rekey)  # again: what is keyed anew stays so
+    assert code == 0 and "epoch e1 is now e2; entry 1 of the audit log" in out
 
 
 @pytest.mark.source("P2", by="training/rekey.py")

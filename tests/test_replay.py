@@ -10,7 +10,7 @@ import pytest
 from callsieve.training import track
 from callsieve.training.audit import verify
 from callsieve.training.dataset import array_hash
-from callsieve.training.evidence import fingerprint
+from callsieve.training.fingerprint import fingerprint
 from callsieve.training.place import place_of
 from callsieve.training.record import settings_json, settings_of
 from callsieve.training.replay import different, replay

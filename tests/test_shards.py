@@ -133,3 +133,67 @@ def test_a_killed_run_goes_on_where_it_was(stage, world_folder, tmp_path):
     assert done[-1][1] == pytest.approx(1)
     assert not (out / "_work").exists()
     check(out, read_keyed(source))
+
+
+def test_what_is_done_is_not_done_again(world_folder, tmp_path):
+    source, out = tmp_path / "calls.parquet", tmp_path / "out"
+    pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 500), source)
+    first, before = write_shards(source, out), files_of(out)
+    assert write_shards(source, out) == first
+    assert files_of(out) == before
+    with pytest.raises(ValueError, match="begun with another features; expected the same input, or a new folder"):
+        write_shards(source, out, features=NAMES[:2])
+    with pytest.raises(ValueError, match=r"memory: expected [\d,]+ bytes or more, got 1,000$"):
+        write_shards(source, tmp_path / "other", memory=1000)
+
+
+def test_chunks_are_the_same_when_earlier_ones_are_not_read(world_folder, tmp_path):
+    source = tmp_path / "calls.parquet"
+    pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 1000), source, row_group_size=70)
+    kept = []
+    for name, wanted in (("all", range(7)), ("later", (3, 5))):
+        plan = Plan(tmp_path / name, NAMES, 1000, 150, 2)
+        plan.work.mkdir(parents=True)
+        for task in shards.reading(plan, source, list(wanted)):
+            task()
+        kept.append({path.name: path.read_bytes() for path in plan.work.iterdir()})
+    later = {name: data for name, data in kept[0].items() if name[-9:-6] in ("003", "005")}
+    assert kept[1] == later != {}
+
+
+def spoilt(calls, name, values):
+    return calls.set_column(calls.column_names.index(name), name, values)
+
+
+REFUSED = {
+    "nulls": (lambda c: spoilt(c, "start", pa.nulls(len(c), pa.int64())), "column 'start' has 300 nulls"),
+    "numbers": (lambda c: spoilt(c, "caller", pa.array([7] * 300)), "column 'caller' holds int64, expected text"),
+    "plain": (lambda c: spoilt(c, "caller", pa.array(["x"] * 300)), "column 'caller' holds another text"),
+    "less": (lambda c: c.drop_columns(["ring"]), "columns of keyed calls expected, 'ring' is missing or unknown"),
+    "more": (lambda c: c.append_column("name", c["caller"]), "columns of keyed calls expected, 'name' is missing"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_other_tables_are_refused_in_one_line(kind, world_folder, tmp_path):
+    spoil, words = REFUSED[kind]
+    pq.write_table(spoil(pq.read_table(world_folder / "calls.parquet").slice(0, 300)), tmp_path / "calls.parquet")
+    with pytest.raises(ValueError, match=words) as told:
+        write_shards(tmp_path / "calls.parquet", tmp_path / "out", features=NAMES[:2])
+    assert "\n" not in str(told.value)
+
+
+def test_files_that_are_none_are_refused(world_folder, tmp_path):
+    source = tmp_path / "calls.parquet"
+    with pytest.raises(ValueError, match="not found; expected a Parquet file of keyed calls"):
+        write_shards(source, tmp_path / "out")
+    source.write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match="broken Parquet file, expected a table of keyed calls"):
+        write_shards(source, tmp_path / "out")
+    calls = pq.read_table(world_folder / "calls.parquet").slice(0, 300)
+    pq.write_table(calls, source, write_page_checksum=True)
+    whole = bytearray(source.read_bytes())
+    whole[len(whole) // 8] ^= 0xFF  # in a page, which the footer's statistics do not show
+    source.write_bytes(whole)
+    with pytest.raises(ValueError, match="broken Parquet file, expected a table of keyed calls"):
+        write_shards(source, tmp_path / "out", features=NAMES[:2])

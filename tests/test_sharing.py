@@ -90,6 +90,10 @@ def test_a_list_of_what_was_chosen_is_under_the_sharing_key(tmp_path, monkeypatc
     held = TokenList.open(tmp_path / "tokens", SHARED, [read_public_key(tmp_path / "list.pub")])
     assert {name for name, number in NUMBERS.items() if held.lists(number)} == {"certified", "confirmed"}
     assert b"e1." not in (tmp_path / "tokens").read_bytes()
+    code, out, _ = call(*asked[:2], "--out", "plain", *asked[4:-1])
+    cells = [cell.strip() for cell in out.split("│")]
+    assert {name: cells[cells.index(name) + 1] for name in ("tokens", "excluded", "not_found")} == {
+        "tokens": "2", "excluded": "1", "not_found": "0"}  # fmt: skip
     asked[asked.index("sharing.key")] = "store.key"
     code, _, said = call(*asked[:3], "again", *asked[4:])
     assert code == 1 and "holds a key for records, expected one for sharing" in said

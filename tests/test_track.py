@@ -18,6 +18,7 @@ from callsieve.training.provenance import source_hash
 from callsieve.training.record import slice_metrics
 from mlflow import MlflowClient
 
+NOTE = "mlflow.note.content"
 PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".npy", ".pt")
 
 
@@ -70,6 +71,13 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert tags["certified"] == "false"
     assert tags["gates_sha256"] == shipped_gates().sha256 == figures["gates"]["sha256"]
     assert tags["version.lightgbm"] == version("lightgbm")
+    head = figures["headline"]["model"]
+    assert f"**not certified**: it flagged {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
+
+
+def test_pages_are_those_of_a_model_and_not_of_a_language_model(recorded):
+    client, run, _ = recorded
+    assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_the_registered_model_is_the_signed_bundle(recorded, run, tmp_path):

@@ -6,6 +6,7 @@ Exit codes: 0 success, 1 a fault told in one line, 2 wrong usage, 130 interrupte
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,8 @@ try:
 except ImportError:  # the base install embeds the scorer; the command comes with training
     sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -39,6 +42,22 @@ app = typer.Typer(
     epilog="Example: callsieve demo --size tiny --seed 11. Exit codes: 0 done; 1 a fault, or a check says no; "
     "2 wrong usage; 130 interrupted. Options may also stand in callsieve.toml or in CALLSIEVE_COMMAND_OPTION.",
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"callsieve {version('callsieve')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    del version  # its callback has done it
+
 
 for more in (
     call_commands, serve_commands, audit_commands, case_commands, keeping_commands, key_commands, export_commands,
@@ -176,8 +195,18 @@ def main() -> None:
     except (ValueError, OSError, ImportError) as error:
         console.fail(str(error))
     except KeyboardInterrupt:
-        console.ERR.print("callsieve: interrupted")
-        sys.exit(130)
+        sys.exit(_interrupted())
+    except SystemExit as done:  # Typer makes one of Ctrl-C, and says nothing
+        if done.code == INTERRUPTED:
+            _interrupted()
+        raise
+
+
+def _interrupted() -> int:
+    from . import console
+
+    console.ERR.print("callsieve: interrupted")
+    return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -210,8 +210,6 @@ def _factors(registers: Registers, table: str, name: str) -> tuple[Array, list[s
 def column_of(calls: pa.Table, name: str) -> pa.DictionaryArray:
     """A column of tokens or words as one dictionary array."""
     column = calls[name].unify_dictionaries().combine_chunks()
-    if isinstance(column, pa.ChunkedArray):  # of no rows
-        column = pa.array([], pa.dictionary(pa.int32(), pa.string()))
     return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 

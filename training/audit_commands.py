@@ -205,7 +205,8 @@ def show_log(folder: Folder = RUN, log: Log = None, json: Json = False) -> None:
     if json:
         console.emit_json({"entries": [{"index": e.index, "at": e.at, "kind": e.kind} for e in entries]})
     else:
-        console.show_table("audit log", ("entry", "at", "kind"), [(str(e.index), e.at, e.kind) for e in entries])
+        rows = [(str(e.index), e.at, e.kind) for e in entries]
+        console.show_table("audit log", ("entry", "at", "kind"), rows, texts=3)
 
 
 @audit.command()
@@ -252,12 +253,14 @@ def prove(
     since: Annotated[int | None, typer.Option(help="Size of an older head that the log grew from.")] = None,
     folder: Folder = RUN,
     log: Log = None,
+    json: Json = False,
 ) -> None:
     """Print the proof (RFC 6962) that an entry is in the log, and that the log grew from an older head."""
     from . import console
     from .auditlog import proof
     from .place import log_of
 
+    del json  # a proof has no other form
     console.emit_json(proof(log_of(folder, log), entry, since))
 
 

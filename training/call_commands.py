@@ -96,7 +96,7 @@ def catalogue(json: Json = False) -> None:
         return
     rows = [(name, one.unit, one.en, one.zh) for name, one in DEFINED.items()]
     title = f"{len(FEATURES)} features, and {len(rows) - len(FEATURES)} of reports that a model has only if asked to"
-    console.show_table(title, ("name", "unit", "meaning", "含义"), rows)
+    console.show_table(title, ("name", "unit", "meaning", "含义"), rows, texts=4)
 
 
 @commands.command()

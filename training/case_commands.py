@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -167,15 +167,18 @@ def notice(
     store: Store = SQLITE,
     state: States = None,
     rules: RulesFile = None,
+    json: Json = False,
 ) -> None:
     """Print what the caller is told: what happened, why, what can be done, and what a person decided."""
     from ..serving.notice import notice as written
+    from . import console
 
     with _opened(store, state, rules) as opened:
         found = opened.find(case_id, _now())
         ended = [one for one in opened.cleared() if one["caller"] == found.evidence.caller]
         last = ended[-1] if ended and ended[-1]["ended_at"] is not None else None
-        typer.echo(written(found, opened.rules, language, zone, last), nl=False)
+        text = written(found, opened.rules, language, zone, last)
+    console.emit_json({"case": case_id, "language": language, "notice": text}) if json else typer.echo(text, nl=False)
 
 
 @case.command()
@@ -251,9 +254,10 @@ def serve(
     from ..serving.accesslog import CASE_ACCESSES, AccessLog
     from ..serving.case_app import CaseService, case_application
 
-    with _opened(store, state, rules) as opened, closing(AccessLog(state[0], CASE_ACCESSES)) as log:
+    with _opened(store, state, rules) as opened:
+        log = AccessLog(state[0], CASE_ACCESSES)
         service = CaseService(
-            opened, state, read_keys(keys), _now, lambda said: _log(audit, signing_key, dict(said)), log.note
+            opened, state, read_keys(keys), _now, lambda said: _log(audit, signing_key, dict(said)), log.note, log.close
         )
         uvicorn.run(case_application(service), host=host, port=port, log_level="warning", access_log=False)
 

@@ -200,4 +200,4 @@ def show(found: Mapping[str, Any]) -> None:
         say(json.dumps(row, ensure_ascii=False, indent=2))
     words = {True: "holds", False: "BROKEN", None: "not looked into"}
     rows = [(words[one["holds"]], one["name"], one["row"], one["found"]) for one in found["duties"]]
-    show_table(f"duties at {found['at']}", ("", "duty", "row", "found"), rows)
+    show_table(f"duties at {found['at']}", ("", "duty", "row", "found"), rows, texts=4)

@@ -25,8 +25,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-OUT = Console(highlight=False, soft_wrap=True)
-FILE_WIDTH = 160
+LONGEST_WORD = 16
+FILE_WIDTH = 160  # what goes into a file has no width of its own
+OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -99,15 +100,20 @@ def say(text: str) -> None:
     OUT.print(text, markup=False)
 
 
-def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A small table for a person; the first column is text, the others are figures."""
+def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
+    """A small table for a person; the first columns are `texts`, the others figures."""
+    if not rows:
+        say(f"{title}: none")
+        return
     table = Table(title=title, title_justify="left", title_style="bold")
+    longest = max((len(word) for row in rows for word in row[0].split()), default=0)
     for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
+        # On a narrow screen figures go on in another line, none is cut off, and no name is broken within a word.
+        least = min(longest, LONGEST_WORD) if i == 0 else None
+        table.add_column(name, justify="left" if i < texts else "right", overflow="fold", min_width=least)
     for row in rows:
         table.add_row(*row)
-    # What goes into a file has no width of its own: nothing is cut off there.
-    OUT.print(table, width=None if OUT.is_terminal else max(OUT.width, FILE_WIDTH))
+    OUT.print(table)
 
 
 def show_facts(title: str, values: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from ..features.keyed import read_keyed
 from ..serving.purposes import allowed
 from .expiry import still_kept
+from .fingerprint import fingerprint
 from .label_policy import LabelPolicy
 from .labels import label_numbers
 
@@ -72,7 +72,6 @@ EXCLUSIONS = pa.schema(
         pa.field("why", pa.string(), nullable=False),  # unlisted, or deleted
     ]
 )
-_ROWS_HASHED = 1 << 20  # at a time
 TRUTH_COLUMNS = ("call", "nuisance", "slice")
 
 
@@ -287,49 +286,3 @@ def _words(column: pa.Array) -> Array:
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     words = np.array([*map(str, coded.dictionary.to_pylist()), str(None)], dtype=object)
     return np.asarray(words[coded.indices.fill_null(len(coded.dictionary)).to_numpy()])
-
-
-def fingerprint(table: pa.Table) -> str:
-    """SHA-256 over the whole table: every row, unlike a digest of the first ten thousand.
-
-    Equal values give equal hashes, however they are held: chunks, dictionaries and what lies under a null do not count.
-    """
-    digest = hashlib.sha256()
-    for name in table.column_names:
-        column = table[name]
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        digest.update(f"{name} {kind} {len(column)}\n".encode())
-        for begin in range(0, len(column), _ROWS_HASHED):
-            for part in plain_values(column.slice(begin, _ROWS_HASHED)):
-                with pa.ipc.new_stream(pa.PythonFile(_Hash(digest), mode="w"), pa.schema([("", part.type)])) as writer:
-                    writer.write_batch(pa.record_batch([part], names=[""]))
-    return digest.hexdigest()
-
-
-def plain_values(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-    """Which values are null, and all values, with one and the same in place of every null."""
-    values = column.combine_chunks()
-    if pa.types.is_dictionary(values.type):
-        values = pc.dictionary_decode(values)
-    if values.null_count:
-        filler = "" if pa.types.is_string(values.type) else pa.scalar(0).cast(values.type)
-        return pc.is_null(values), values.fill_null(filler)
-    return pc.is_null(values), values
-
-
-class _Hash:
-    """A file that keeps only the hash of what is written."""
-
-    def __init__(self, digest: hashlib._Hash) -> None:
-        self.digest = digest
-        self.closed = False
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def close(self) -> None:
-        self.closed = True

@@ -17,8 +17,8 @@ from ..features.keyed import read_keyed
 from ..features.pseudonyms import Key, is_token
 from ..features.readers import write_table
 from ..serving.purposes import allowed
-from .evidence import fingerprint
 from .expiry import still_kept
+from .fingerprint import fingerprint
 from .gates import Gates
 from .outgoing import as_written, outgoing
 from .split import DAY

@@ -100,10 +100,10 @@ def accesses(
         console.emit_json(facts | {"accesses": told, "unusual": [asdict(one) for one in found]})
         return
     rows = [(one["who"] or "nobody known", one["what"], f"{one['rows']:,}", f"{one['refused']:,}") for one in told]
-    console.show_table(f"accesses from {since} to {until}", ("who", "what", "rows", "refused"), rows)
+    console.show_table(f"accesses from {since} to {until}", ("who", "what", "rows", "refused"), rows, texts=2)
     odd = [(one.day, one.who or "nobody known", one.what, one.why, f"{one.rows:,}",
             "-" if one.usual is None else f"{one.usual:,.0f}", one.detail) for one in found]  # fmt: skip
-    console.show_table("out of the usual", ("day", "who", "what", "why", "rows", "usual a day", "detail"), odd)
+    console.show_table("out of the usual", ("day", "who", "what", "why", "rows", "usual a day", "detail"), odd, texts=4)
 
 
 @commands.command()

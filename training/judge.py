@@ -19,7 +19,7 @@ from ..serving.card import Band, Card
 from .attackers import attack_figures
 from .bands import bands_of, spoken_of
 from .baselines import baseline_scores
-from .buckets import buckets, reliability_by
+from .calls_made import by_calls_made, reliability_by
 from .detection import detecting_calls
 from .evaluate import (
     calibration_table,
@@ -114,7 +114,7 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
         "ranking": ranking_figures(s),
         "slices": slice_figures(held, band),
         "attacks": attack_figures(held, band.threshold),
-        "buckets": buckets(held, band),
+        "buckets": by_calls_made(held, band),
         "reliability_by": reliability_by(s, card),
         "curve": {"model": curve(held.raw, nuisance, s.rows), "rule": curve(s.rule, nuisance, s.rows)}
         if both_kinds(s)

@@ -13,7 +13,7 @@ from ..serving.retention import Retention, read_retention
 from ..serving.signing import read_signing_key
 from . import expiry, kept_files, subject
 from .auditlog import append
-from .evidence import fingerprint
+from .fingerprint import fingerprint
 from .steps import by_size, silent, size_of, steps
 
 if TYPE_CHECKING:

@@ -222,12 +222,12 @@ def export_calls(
 def reidentify(
     token: Annotated[list[str], typer.Argument(help="Tokens.")], purpose: Purpose, person: Person,
     key: NumberKey, audit: Log, signing_key: LogKey, tickets: Tickets = None, gates: GatesFile = None,
-    callees_key: CalleesKey = None,
+    callees_key: CalleesKey = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Print whose tokens these are, of the numbers on standard input; needs two tickets, and is in the audit log."""
     from ..features.pseudonyms import read_key
     from ..serving.signing import read_signing_key
-    from . import exports
+    from . import console, exports
     from .gates import read_gates
     from .outgoing import read_callees
 
@@ -241,7 +241,11 @@ def reidentify(
         read_gates(gates),
         read_signing_key(signing_key),
     )
-    for found, number in exports.reidentify(token, lines, act, *given):
+    numbers = exports.reidentify(token, lines, act, *given)
+    if json:
+        console.emit_json({"numbers": [{"token": found, "number": number} for found, number in numbers]})
+        return
+    for found, number in numbers:
         typer.echo(f"{found}\t{number}")
 
 

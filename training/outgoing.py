@@ -27,8 +27,6 @@ def outgoing(calls: pa.Table, callees: Callees) -> pa.Table:
     """
     place = calls.schema.get_field_index("callee")
     column = calls["callee"].unify_dictionaries().combine_chunks()
-    if isinstance(column, pa.ChunkedArray):  # of no rows
-        return calls
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     words = pa.array(callees.tokens(coded.dictionary.to_pylist()), pa.string())
     return calls.set_column(place, "callee", pa.DictionaryArray.from_arrays(coded.indices, words).cast(column.type))

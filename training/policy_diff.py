@@ -115,6 +115,6 @@ def show(told: dict[str, Any]) -> None:
             (row[name] if name else "", row["from"], row["to"], f"{row['calls']:,}", f"{row['callers']:,}")
             for row in rows
         ]
-        show_table(title.replace("_", " "), ("slice", "from", "to", "calls", "callers"), shown)
+        show_table(title.replace("_", " "), ("slice", "from", "to", "calls", "callers"), shown, texts=3)
     show_table("rules that these calls meet", ("rule", "calls"),
                [(name.replace("_", " "), f"{calls:,}") for name, calls in told["rules"].items()])  # fmt: skip

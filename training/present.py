@@ -142,7 +142,7 @@ def monitored(result: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     what = f"{len(alarms)} ALARMS" if alarms else "no alarm; what is farthest from usual"
     title = f"{result['day']} ({result['kind']}), {result['calls']:,} calls: {what}"
-    show_table(title, ("statistic", "part", "usual", "that day", "PSI", "KS", "deviations"), rows)
+    show_table(title, ("statistic", "part", "usual", "that day", "PSI", "KS", "deviations"), rows, texts=2)
     if alarms and result["resembles"] != result["kind"]:
         say(f"the day looks more like a {result['resembles']}: a holiday?")
     told = result["certificate"]

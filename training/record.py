@@ -21,9 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .dataset import array_hash
-from .evidence import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, REPORTS, TRUTH_COLUMNS, Evidence, fingerprint
+from .evidence import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, REPORTS, TRUTH_COLUMNS, Evidence
+from .fingerprint import fingerprint
 from .label_policy import policy_of
 from .provenance import commit, source_hash, versions
+from .report import one_in, share
 from .score import SIGNER
 from .train import Settings, Trained
 
@@ -136,7 +138,22 @@ def tags(figures: Mapping[str, Any]) -> dict[str, str]:
         "certified": str(figures["headline"]["model"]["certified"]).lower(),
         **{f"version.{name}": version for name, version in versions().items() if name != "source"},
         **commit(),
+        "mlflow.note.content": description(figures),  # what MLflow's page of the run says first
     }
+
+
+def description(figures: Mapping[str, Any]) -> str:
+    """What a model is worth, in Markdown, and where to read on."""
+    head = figures["headline"]["model"]
+    one = head["catch"]["call"]
+    certified = "certified" if head["certified"] else "not certified"
+    return (
+        f"**{certified}**: it flagged {head['false_calls']:,} of {head['benign_calls']:,} innocent calls that it had "
+        f"not learnt from, so with 95 % confidence at most {one_in(head['bound'])}; the target is "
+        f"{one_in(head['target'])}. It caught {share(one['rate'])} of the nuisance calls ({share(one['low'])} to "
+        f"{share(one['high'])}). Judged on {figures['data']['judged_on']} ({figures['data']['source']}).\n\n"
+        "Among the artifacts: `report/report.html`, `report/audit.html`, `documents/model_card.md`."
+    )
 
 
 def slice_metrics(figures: Mapping[str, Any]) -> dict[str, float]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ..features.ownership import OWN
 from ..features.pseudonyms import Key
 from ..features.rekeying import Rekeying
 from ..serving.caselog import CASES
@@ -173,7 +174,7 @@ def _turned(keys: Rekeying, table: pa.Table) -> pa.Table:
 def _rewrite_lines(where: Path, keys: Rekeying) -> int:
     with where.open("rb") as file:
         turned = [keys.line(line) for line in lines_of(file, Found())]
-    write_whole(where, b"".join(map(sealed, turned)), 0o600)
+    write_whole(where, b"".join(map(sealed, turned)), OWN)
     return len(turned)
 
 

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .canaries import check
-from .evidence import Evidence, fingerprint
+from .evidence import Evidence
+from .fingerprint import fingerprint
 from .judge import brief
 from .record import flat
 from .split import DAY, plan

@@ -94,17 +94,8 @@ def rule_figures(
     calls = kept(read_keyed(data / "calls.parquet").sort_by("start"), "calls")
     truth = of_calls(parquet_table(data / "truth.parquet"), calls)
     asked, chosen = open_registers(registers or data, key, "evaluation"), read_policy(policy)
-    start = calls["start"].to_numpy()
-    once = np.zeros(len(start), dtype=bool)
-    once[np.unique(calls["call"].to_numpy(), return_index=True)[1]] = True  # a call that was recorded twice counts once
-    judged = np.flatnonzero((start >= start[0] + WINDOW_DAYS * DAY) & once)
-    told = Told(
-        nuisance=np.asarray(truth["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)[judged],
-        slice=_words(truth, "slice")[judged],
-        mode=_words(truth, "mode")[judged],
-        attack=_words(truth, "attack")[judged],
-        caller=codes(calls["caller"])[0][judged],
-    )
+    judged = _judged_rows(calls)
+    told = _told(calls, truth, judged)
     progress("vectors", 0.2)
     raw = None
     if bundle is None:
@@ -132,6 +123,24 @@ def rule_figures(
         held = spoken_of(raw, caller_classes(calls)[judged], band)
         found["model"] |= apart(held >= band.threshold, met, told, chosen)
     return found
+
+
+def _judged_rows(calls: pa.Table) -> Array:
+    """Calls with full windows; one that was recorded twice counts once."""
+    start = calls["start"].to_numpy()
+    once = np.zeros(len(start), dtype=bool)
+    once[np.unique(calls["call"].to_numpy(), return_index=True)[1]] = True
+    return np.flatnonzero((start >= start[0] + WINDOW_DAYS * DAY) & once)
+
+
+def _told(calls: pa.Table, truth: pa.Table, judged: Array) -> Told:
+    return Told(
+        nuisance=np.asarray(truth["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)[judged],
+        slice=_words(truth, "slice")[judged],
+        mode=_words(truth, "mode")[judged],
+        attack=_words(truth, "attack")[judged],
+        caller=codes(calls["caller"])[0][judged],
+    )
 
 
 def of_rule(hit: Array, told: Told) -> dict[str, Any]:

@@ -130,13 +130,19 @@ def listed(
     key: SharingKey,
     trust: Trust = None,
     minimum_epoch: Annotated[int, typer.Option(help="Earlier lists are refused.")] = 0,
+    json: Json = False,
 ) -> None:
     """Look up numbers, one on each line of standard input: "yes" or "no" for each, in order."""
     from ..features.pseudonyms import read_key
     from ..serving.signing import read_public_key
     from ..serving.tokenlist import TokenList
+    from . import console
 
     signer = read_public_key(trust or tokens.parent / "signer.pub")
     held = TokenList.open(tokens, read_key(key, "sharing"), [signer], minimum_epoch=minimum_epoch)
-    for line in sys.stdin:
-        typer.echo("yes" if held.lists(line.strip()) else "no")
+    found = (held.lists(line.strip()) for line in sys.stdin)
+    if json:
+        console.emit_json({"listed": list(found)})
+        return
+    for one in found:
+        typer.echo("yes" if one else "no")

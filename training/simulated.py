@@ -24,9 +24,15 @@ def simulate_to(
 ) -> dict[str, Any]:
     """Simulate a world and write it keyed; a new key is written beside the folder if none is given."""
     inside = steps(progress, {"settle": 0.6, "write": 0.4})
-    secret = read_key(key) if key else new_key(folder.with_name(f"{folder.name}.key"))
-    world = settled_world(load_scenario(scenario), seed, size, inside["settle"])
-    calls = write_settled(world, Intake(secret), folder, inside["write"])
+    fresh = folder.with_name(f"{folder.name}.key")
+    secret = read_key(key) if key else new_key(fresh)
+    try:
+        world = settled_world(load_scenario(scenario), seed, size, inside["settle"])
+        calls = write_settled(world, Intake(secret), folder, inside["write"])
+    except BaseException:
+        if key is None and not any(folder.iterdir()):
+            fresh.unlink()  # a key of nothing: it would stand in the way of the same command
+        raise
     return {
         "calls": calls,
         "numbers": world.numbers.num_rows,

@@ -29,6 +29,7 @@ except ImportError as error:
     raise ImportError("tracking needs MLflow: pip install 'callsieve[train]'") from error
 
 EXPERIMENT = "callsieve"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow's pages are those of a language model
 SEARCHES = "callsieve searches"  # apart: what is tried on the training side is no run that may be promoted
 MODEL = "callsieve"
 ALIAS = "candidate"  # the newest run
@@ -154,7 +155,7 @@ def experiment_of(client: MlflowClient, uri: str, artifacts: Path, name: str = E
     if experiment:
         return str(experiment.experiment_id)
     location = None if uri.startswith("http") else artifacts.resolve().as_uri()
-    return str(client.create_experiment(name, artifact_location=location))
+    return str(client.create_experiment(name, artifact_location=location, tags=KIND))
 
 
 def write_values(

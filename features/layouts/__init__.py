@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -97,6 +98,25 @@ class Layout:
         return found
 
 
+def fitting(names: Sequence[str]) -> list[str]:
+    """The shipped layouts that know a file with these columns.
+
+    >>> fitting(["caller", "callee", "start", "duration"])
+    ['plain', 'reality']
+    """
+    found = []
+    for name in shipped():
+        with suppress(ValueError):
+            layout(name).find(names, "")
+            found.append(name)
+    return found
+
+
+def shipped() -> list[str]:
+    """Names of the layouts that come with the package."""
+    return sorted(file.stem for file in Path(__file__).parent.glob("*.toml"))
+
+
 def layout(name_or_path: str | Path) -> Layout:
     """The shipped layout of that name, or the one in that TOML file.
 
@@ -107,9 +127,9 @@ def layout(name_or_path: str | Path) -> Layout:
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
-        shipped = sorted(file.stem for file in Path(__file__).parent.glob("*.toml"))
-        if str(name_or_path) not in shipped:
-            raise ValueError(f"layout must be one of {', '.join(shipped)} or a .toml file, got {str(name_or_path)!r}")
+        if str(name_or_path) not in shipped():
+            known = ", ".join(shipped())
+            raise ValueError(f"layout must be one of {known} or a .toml file, got {str(name_or_path)!r}")
         path = Path(__file__).parent / f"{name_or_path}.toml"
     try:
         declared = tomllib.loads(path.read_text(encoding="utf-8"))

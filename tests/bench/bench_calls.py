@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from callsieve.features.records import (
     ATTESTATIONS,
+    KEYED_CATEGORIES,
     KEYED_COLUMNS,
     NUMBER_CLASSES,
     OUTCOMES,
@@ -19,15 +20,6 @@ from callsieve.features.records import (
     STEPS,
 )
 
-WORDS = {
-    "outcome": OUTCOMES,
-    "released_by": RELEASED_BY,
-    "caller_class": NUMBER_CLASSES,
-    "callee_class": NUMBER_CLASSES,
-    "attestation": ATTESTATIONS,
-    "route": ROUTES,
-    "step": STEPS,
-}
 DAY, EAST_8 = 86_400, 8 * 3600
 MONDAY = 1_699_804_800 - EAST_8
 CALLS_PER_NUMBER, NUMBERS_PER_BLOCK, NUMBERS_PER_TRUNK, POOL = 25, 20, 1000, 32
@@ -75,7 +67,7 @@ def drawn(calls: int, seed: int, numbers: int | None = None, days: int = 14) -> 
         "shared_prefix": pa.array(rng.integers(0, 8, calls).astype(np.int8)),
         "presented_differs": pa.array((rng.random(calls) < 0.01).astype(np.int8)),
     }
-    columns |= {name: coded(column, WORDS[name]) for name, column in codes.items()}
+    columns |= {name: coded(column, KEYED_CATEGORIES[name]) for name, column in codes.items()}
     for name, (group, of_number) in of_caller.items():
         columns[name] = pa.DictionaryArray.from_arrays(pa.array(of_number[caller].astype(np.int32)), group)
     return pa.table({name: columns[name] for name in KEYED_COLUMNS})

@@ -37,7 +37,7 @@ def nth_call(caller: Array, start: Array) -> Array:
     return nth
 
 
-def buckets(s: Scored, band: Band) -> list[dict[str, Any]]:
+def by_calls_made(s: Scored, band: Band) -> list[dict[str, Any]]:
     """Catch and error by how many calls the number had made in the records: a cold start apart from a long history.
 
     Args:
