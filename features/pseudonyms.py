@@ -30,10 +30,11 @@ import os
 import re
 from binascii import hexlify, unhexlify
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NoReturn
+
+from .record import field, record
 
 Use = Literal["number", "block", "trunk", "operator", "device", "place"]
 USES: tuple[Use, ...] = ("number", "block", "trunk", "operator", "device", "place")
@@ -52,7 +53,7 @@ _EPOCH = re.compile(r"(?!.*[0-9]{7})[A-Za-z0-9_-]{1,16}")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,16}\.[a-p]{32}")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Key:
     """The secrets of one epoch. They are kept apart from data: the repr hides them, and a key cannot be pickled.
 
