@@ -234,12 +234,14 @@ class Intake:
         return known.token if use == "number" else known.block
 
     def _known(self, written: str | None, period: int) -> Known:
-        return self._all_known([written], period)[0]
+        number = self._number(written, period)
+        # Numbers without a block are no neighbours of each other: each is a block of its own.
+        block = self._block(number.block or number.canonical)
+        return Known(number, _kept(written, self._key.token("number", number.canonical)), block)
 
     def _all_known(self, written: Sequence[str | None], period: int) -> list[Known]:
         numbers = [self._number(text, period) for text in written]
         tokens = self._key.tokens("number", [number.canonical for number in numbers])
-        # Numbers without a block are no neighbours of each other: each is a block of its own.
         blocks = [self._block(number.block or number.canonical) for number in numbers]
         return list(map(Known, numbers, map(_kept, written, tokens), blocks))
 
