@@ -8,6 +8,7 @@ is made when they ask. Only what this package uses of `dataclasses` is there.
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,6 @@ def _made(cls: type, *, frozen: bool, slots: bool, kw_only: bool) -> type:
         "__record__": fields,
         "__dataclass_fields__": _StandardFields(),
         "__match_args__": tuple(each.name for each in fields.values() if each.init and not each.told.get("kw_only")),
-        "__init__": _init(cls, fields, frozen=frozen),
         "__repr__": _repr([each.name for each in fields.values() if each.repr]),
         "__eq__": lambda one, other: values(one) == values(other) if type(one) is type(other) else NotImplemented,
         "__hash__": (lambda one: hash(values(one))) if frozen else None,
@@ -83,10 +83,14 @@ def _made(cls: type, *, frozen: bool, slots: bool, kw_only: bool) -> type:
     if frozen:
         written |= {"__setattr__": _refuse, "__delattr__": _refuse}
     if slots:
-        return _with_slots(cls, written | {"__getstate__": _state, "__setstate__": _set_state}, own)
-    for name, value in written.items():
-        if name not in vars(cls) or name == "__hash__":
-            setattr(cls, name, value)
+        cls = _with_slots(cls, written | {"__getstate__": _state, "__setstate__": _set_state}, own)
+    else:
+        for name, value in written.items():
+            if name not in vars(cls) or name == "__hash__":
+                setattr(cls, name, value)
+    # A slot that is set by itself is set in half the time.
+    setters = {name: getattr(cls, name).__set__ if slots else partial(_set, name) for name in fields} if frozen else {}
+    cls.__init__ = _init(cls, fields, setters)  # type: ignore[misc]
     return cls
 
 
@@ -101,17 +105,18 @@ def _field(cls: type, name: str, kind: object, *, kw_only: bool) -> _Field:
     return _Field(name, kind, told | ({"kw_only": True} if kw_only else {}))
 
 
-def _init(cls: type, fields: dict[str, _Field], *, frozen: bool) -> Callable[..., None]:
-    namespace: dict[str, Any] = {"_made_anew": _MADE_ANEW}
+def _init(cls: type, fields: dict[str, _Field], setters: dict[str, Callable[..., object]]) -> Callable[..., None]:
+    """`__init__`, which sets each field by its setter, if it has one."""
+    around: dict[str, Any] = {"_made_anew": _MADE_ANEW} | {f"_set_{name}": each for name, each in setters.items()}
     places: list[str] = []
     named: list[str] = []
     lines = []
     for name, each in fields.items():
         value, default, given = name, "", f"_given_{name}"
         if "default" in each.told:
-            namespace[given], default = each.told["default"], f"={given}"
+            around[given], default = each.told["default"], f"={given}"
         elif each.given:
-            namespace[given], default = each.told["default_factory"], "=_made_anew"
+            around[given], default = each.told["default_factory"], "=_made_anew"
             value = f"{given}() if {name} is _made_anew else {name}"
         if each.init:
             (named if each.told.get("kw_only") else places).append(name + default)
@@ -119,13 +124,14 @@ def _init(cls: type, fields: dict[str, _Field], *, frozen: bool) -> Callable[...
             value = f"{given}()" if "default_factory" in each.told else given
         else:
             continue  # `__post_init__` sets it
-        lines.append(f"_set_{name}(self, {value})" if frozen else f"self.{name} = {value}")
-        namespace[f"_set_{name}"] = partial(_set, name)
+        lines.append(f"_set_{name}(self, {value})" if name in setters else f"self.{name} = {value}")
     if hasattr(cls, "__post_init__"):
         lines.append("self.__post_init__()")
-    given = ", ".join(["self", *places, *(["*", *named] if named else [])])
-    exec(f"def __init__({given}):\n " + "\n ".join(lines or ["pass"]), namespace)  # noqa: S102 - names of fields
-    made: Callable[..., None] = namespace["__init__"]
+    head, body = ", ".join(["self", *places, *(["*", *named] if named else [])]), "\n  ".join(lines or ["pass"])
+    text = f"def around({', '.join(around)}):\n def __init__({head}):\n  {body}\n return __init__"
+    found: dict[str, Any] = {}
+    exec(text, vars(sys.modules[cls.__module__]), found)  # noqa: S102 - names of fields
+    made: Callable[..., None] = found["around"](**around)
     made.__qualname__ = f"{cls.__qualname__}.__init__"
     made.__annotations__ = {each.name: each.kind for each in fields.values() if each.init} | {"return": None}
     return made
@@ -156,10 +162,7 @@ def _with_slots(cls: type, written: dict[str, Any], own: dict[str, _Field]) -> t
     """The class once more: slots are made with a class or never."""
     gone = {*own, "__dict__", "__weakref__", "__hash__"}
     kept = {name: value for name, value in vars(cls).items() if name not in gone}
-    made: Any = type(cls)(cls.__name__, cls.__bases__, written | kept | {"__slots__": tuple(own)})
-    # A slot that is set by itself is set in half the time.
-    made.__init__.__globals__.update({f"_set_{name}": getattr(made, name).__set__ for name in made.__record__})
-    return made  # type: ignore[no-any-return]
+    return type(cls)(cls.__name__, cls.__bases__, written | kept | {"__slots__": tuple(own)})
 
 
 def _state(one: Any) -> list[Any]:
