@@ -16,15 +16,15 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from . import engine
+from . import digits, engine
 from .books import book_sizes, held_sizes
 from .catalogue import FEATURES
 from .native import OF_KIND, OF_STREAM, fingerprint
 from .program import KINDS
 
 INT, FLOAT, NOTHING, BOOK = "int64_t", "double", "void", "const Book *"
-ARRAYS = {"q": "Longs", "i": "Ints", "d": "Doubles"}
-ELEMENTS = {"Longs": INT, "Ints": INT, "Doubles": FLOAT}
+ARRAYS = {"q": "Longs", "i": "Ints", "d": "Doubles", "B": "Bytes"}
+ELEMENTS = {"Longs": INT, "Ints": INT, "Doubles": FLOAT, "Bytes": INT}
 HEAD = """\
 #include <math.h>
 #include <stdint.h>
@@ -38,6 +38,7 @@ HEAD = """\
 typedef struct { int64_t *at; int64_t length; } Longs;
 typedef struct { int32_t *at; int64_t length; } Ints;
 typedef struct { double *at; int64_t length; } Doubles;
+typedef struct { const uint8_t *at; int64_t length; } Bytes;
 
 static inline int64_t c_quotient(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a % b < 0) != (b < 0)); }
 static inline int64_t c_rest(int64_t a, int64_t b) { return a - c_quotient(a, b) * b; }
@@ -294,7 +295,7 @@ class Function:
 
 
 def source() -> str:
-    """The kernel of a stream for the whole catalogue, as C that needs nothing but its standard library."""
+    """The kernel of a stream for the whole catalogue, and of `digits.py`, as C that needs only its standard library."""
     stream, kinds = part("stream", engine.DRIVER, engine.columns(FEATURES)), {}
     for kind in KINDS:
         constants, written = engine.declared(kind, FEATURES)
@@ -315,4 +316,7 @@ def source() -> str:
             told = {"book": (f"&memory->{kind.name}", BOOK), "state": (f"memory->{kind.name}.part0", "Longs")}
             told |= {"base": ("0", INT)} | {each: (each, INT) for each in given}
             writer.export(f"callsieve_{kind.name}_{name}", kinds[kind.name], name, told)
+    counts = writer.function(part("digits", (digits,), {}), "count_numbers", ("Bytes", INT))[0]
+    writer.lines.append(f"EXPORTED {INT} callsieve_count_numbers(const uint8_t *at, {INT} length, {INT} form)")
+    writer.lines.append(f"{{\n    Bytes text = {{at, length}};\n    return {counts}(text, form);\n}}\n")
     return "\n".join(writer.lines)

@@ -36,7 +36,8 @@ def chosen(names: tuple[str, ...]) -> tuple[Feature, ...]:
     unknown = [name for name in names if name not in BY_NAME]
     if unknown:
         raise ValueError(f"features: expected names of the catalogue, got {', '.join(unknown)}")
-    return tuple(feature for feature in FEATURES if feature.name in set(names))
+    wanted = set(names)
+    return tuple(feature for name, feature in BY_NAME.items() if name in wanted)
 
 
 def columns_for(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +12,10 @@ from .books import book_sizes, held_sizes, room, rooms
 from .catalogue import FEATURES
 from .engine import stream_kernel
 from .program import KINDS
+from .record import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Driver:
     """Functions of `stream.py` and `live.py` that know their arrays, and the arrays.
 

@@ -6,10 +6,11 @@ Names are computed from that. The formulas here are both the definition that is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from . import windows as w
+from .record import record
 from .records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, STEPS
 from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_PLACES, REGIONS
 
@@ -97,7 +98,7 @@ OF_CALLS_IN = frozenset(("mutual_callees", "returned", "in_days", "out_days", "c
 SUMS_OF = {"caller": NUMBER_SUMS, "callee": NUMBER_SUMS, **dict.fromkeys(("block", "trunk", "device"), GROUP_SUMS)}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Feature:
     """One feature: what it is, where it comes from, and what it is made of.
 
@@ -164,7 +165,7 @@ class Feature:
             "history": self.role,
             "aggregate": self.how,
             "formula": formula,
-            "terms": {word: meaning for word, meaning in WORDS.items() if word + "(" in formula},
+            "terms": _terms(formula),
             "window_seconds": None if self.window is None else w.WINDOWS[self.window] // 1000,
             "window_rule": None if self.window is None else "[at - window, at)",
             "excluding": "the caller's own calls" if self.role in ("block", "trunk", "device") else None,
@@ -183,3 +184,9 @@ class Feature:
             window = w.WINDOWS[found[1]] // 1000
             return {"events": total.events, "where": total.where, "adds": total.adds, "window_seconds": window}
         return {**REGIONS, **PAIR_PLACES}.get(part, (0, part))[1]
+
+
+@cache
+def _terms(formula: str) -> dict[str, str]:
+    """What the words of a formula mean."""
+    return {word: meaning for word, meaning in WORDS.items() if word + "(" in formula}

@@ -6,7 +6,6 @@ The same kernel as `table.py`. Nothing here needs more than the standard library
 from __future__ import annotations
 
 from array import array
-from dataclasses import astuple
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -97,6 +96,8 @@ class History:
 
     def save(self, path: Path) -> None:
         """Write all that is known into a file, whole or not at all."""
+        from dataclasses import astuple  # it takes long to import, and few histories are saved
+
         sizes = self._used()
         facts = {
             "kernel": version(),

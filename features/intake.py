@@ -15,7 +15,6 @@ import math
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NoReturn
@@ -24,6 +23,7 @@ from zoneinfo import ZoneInfo
 from . import numbers as plan
 from .numberplan import changes
 from .pseudonyms import Key, Use, is_token
+from .record import field, record
 from .records import (
     ATTESTATIONS,
     NUMBER_CLASSES,
@@ -53,7 +53,7 @@ _CACHED = 1 << 17  # unique numbers, blocks and texts of single calls
 _MET = 1 << 20  # the same of tables
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Known:
     """A number that was met: its reading, and what is kept of it; `place` is its id in the last `Met` that took it."""
 
@@ -234,12 +234,14 @@ class Intake:
         return known.token if use == "number" else known.block
 
     def _known(self, written: str | None, period: int) -> Known:
-        return self._all_known([written], period)[0]
+        number = self._number(written, period)
+        # Numbers without a block are no neighbours of each other: each is a block of its own.
+        block = self._block(number.block or number.canonical)
+        return Known(number, _kept(written, self._key.token("number", number.canonical)), block)
 
     def _all_known(self, written: Sequence[str | None], period: int) -> list[Known]:
         numbers = [self._number(text, period) for text in written]
         tokens = self._key.tokens("number", [number.canonical for number in numbers])
-        # Numbers without a block are no neighbours of each other: each is a block of its own.
         blocks = [self._block(number.block or number.canonical) for number in numbers]
         return list(map(Known, numbers, map(_kept, written, tokens), blocks))
 

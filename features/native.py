@@ -38,7 +38,13 @@ class Library:
         """Raises: OSError, ValueError: if it is none."""
         # Not CDLL: to let go of the interpreter's lock for some microseconds would hand it to another thread each time.
         self._library = ctypes.PyDLL(str(path))
+        self._count = self._library.callsieve_count_numbers
+        self._count.argtypes, self._count.restype = (ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64), ctypes.c_int64
         self.version = (ctypes.c_char * 64).in_dll(self._library, "callsieve_version").value.decode()
+
+    def count_numbers(self, text: bytes, form: int) -> int:
+        """As `digits.count_numbers`."""
+        return self._count(text, len(text), form)  # type: ignore[no-any-return]
 
     def bound(self, held: Any, books: Any, group: Any, row: Any) -> dict[str, Any]:
         """The functions, knowing these arrays (memoryviews, which must outlive them)."""
@@ -67,7 +73,7 @@ def library() -> Library | None:
     """The library; None if it was not built, or of other sources."""
     try:
         found = Library(FOLDER / "kernel.library")
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return None
     return found if found.version == fingerprint() else None
 
@@ -81,5 +87,6 @@ def declared() -> tuple[tuple[dict[str, int], str], ...]:
 def fingerprint() -> str:
     """Hash of all that the library is made of."""
     written = [repr(each) for each in declared()] + [repr(engine.columns(FEATURES))]
-    told = [engine.version(), (FOLDER / "as_c.py").read_text(encoding="utf-8"), *written]
+    texts = [(FOLDER / name).read_text(encoding="utf-8") for name in ("as_c.py", "digits.py")]
+    told = [engine.version(), *texts, *written]
     return hashlib.sha256("\0".join(told).encode()).hexdigest()

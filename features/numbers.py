@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import datetime
 import unicodedata
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 from .numberplan import Plan, Service, period, plan
+from .record import field, record
 from .records import STEPS, UNKNOWN
 
 # Compared without separators and in lower case.
@@ -50,7 +50,7 @@ _NO_DIGITS = frozenset(("withheld", "unknown"))
 _ABROAD_OR_NOT_KNOWN = frozenset(("foreign", "irregular", "withheld", "unknown"))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Number:
     """A number understood. The digits stay out of its repr, so that no log can hold them.
 

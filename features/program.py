@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import ModuleType
 
 from . import group, number, windows
 from .feature import CALL_FACTS, FACT_BITS, FORMULAS, Feature
 from .number import PAIR_ANSWERED
+from .record import record
 from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_PLACES, REGIONS, Sum
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Kind:
     """A kind of history: its own part of the kernel, its sums, its streams and the roles that read it."""
 
@@ -43,7 +43,7 @@ KINDS = (NUMBER, BLOCK, TRUNK, DEVICE)
 PARTS = re.compile(r"\b(part|whole|other|window)\b")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Program:
     """Constants of a layout and the source of the written functions."""
 

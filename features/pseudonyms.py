@@ -30,12 +30,12 @@ import os
 import re
 from binascii import hexlify, unhexlify
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from .ownership import OWN, check_secret
+from .record import field, record
 
 Use = Literal["number", "block", "trunk", "operator", "device", "place"]
 USES: tuple[Use, ...] = ("number", "block", "trunk", "operator", "device", "place")
@@ -54,7 +54,7 @@ _EPOCH = re.compile(r"(?!.*[0-9]{7})[A-Za-z0-9_-]{1,16}")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,16}\.[a-p]{32}")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Key:
     """The secrets of one epoch. They are kept apart from data: the repr hides them, and a key cannot be pickled.
 
@@ -131,19 +131,24 @@ class Key:
 
         Raises: ValueError: if `use` is not one of USES.
         """
-        return self.tokens(use, (text,))[0]
+        states = self._states_of(use)
+        return f"{self.epoch}.{letters_of(self._encipher(_hmac(*states, text)[:_TOKEN_BYTES]))}"
 
     def tokens(self, use: Use, texts: Iterable[str]) -> list[str]:
         """The tokens of many texts, at half the price of one by one.
 
         Raises: ValueError: if `use` is not one of USES.
         """
-        states = self._states.get(use)
-        if states is None:
-            raise ValueError(f"use must be one of {', '.join(USES)}, got {use!r}")
+        states = self._states_of(use)
         hashed = b"".join([_hmac(*states, text)[:_TOKEN_BYTES] for text in texts])
         letters, epoch = letters_of(self._encipher(hashed)), f"{self.epoch}."
         return [epoch + letters[at : at + _LETTERS] for at in range(0, len(letters), _LETTERS)]
+
+    def _states_of(self, use: Use) -> tuple[Any, Any]:
+        states = self._states.get(use)
+        if states is None:
+            raise ValueError(f"use must be one of {', '.join(USES)}, got {use!r}")
+        return states
 
 
 def _hmac(inner: Any, outer: Any, text: str) -> bytes:

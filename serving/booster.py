@@ -44,11 +44,12 @@ class Booster:
     Safe to share between threads. NaN is a missing value; infinite values and wrong widths are refused.
     """
 
-    def __init__(self, model_text: str) -> None:
+    def __init__(self, model_text: str | bytes) -> None:
         """Raises `ValueError` with LightGBM's message where it refuses the text."""
         library = _library()
         handle = c_void_p()
-        _call("LGBM_BoosterLoadModelFromString", model_text.encode(), byref(c_int()), byref(handle))
+        data = model_text.encode() if isinstance(model_text, str) else model_text
+        _call("LGBM_BoosterLoadModelFromString", data, byref(c_int()), byref(handle))
         # Not at exit: a daemon thread may still be scoring then, and the memory is given back anyway.
         weakref.finalize(self, library.LGBM_BoosterFree, handle).atexit = False
         self._handle = handle

@@ -19,10 +19,10 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..features.record import record
 from .booster import Booster
 from .card import FORMAT, OPTIONAL_MODELS, Card, Golden
 from .cardfile import from_json, to_json
@@ -57,7 +57,7 @@ class Refused(ValueError):  # noqa: N818 - it names what happened to the bundle
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Bundle(Card):
     """A verified card with its models, ready to score.
 
@@ -97,15 +97,21 @@ def save(
         Refused: for whatever `load` would refuse.
         FileExistsError: if the folder exists.
     """
+    from dataclasses import replace
+
     folder = Path(folder)
     if os.path.lexists(folder):
         raise FileExistsError(f"{folder}: exists already; a bundle is never overwritten")
     rows = tuple(tuple(map(float, row)) for row in golden_rows)
-    boosters = _open_models(card, models)[0]
+    texts = {}
+    for name, text in models.items():
+        with _refusing(f"{name}.txt"):
+            texts[name] = text.encode()
+    boosters = _open_models(card, texts)[0]
     with _refusing(CARD):
         scores = {name: tuple(booster.predict_few(rows)) for name, booster in boosters.items()}
         card_bytes = to_json(replace(card, golden=Golden(rows, scores)))
-    files = {CARD: card_bytes} | {_MODEL_FILES[name]: text.encode() for name, text in models.items()}
+    files = {CARD: card_bytes} | {_MODEL_FILES[name]: text for name, text in texts.items()}
     listed = {name: {"sha256": _sha256(data), "size": len(data)} for name, data in files.items()}
     manifest = encode({"kind": _KIND, "format": FORMAT, "files": listed})
     signature = sign(manifest, signing_key)
@@ -155,7 +161,7 @@ def load(
     if expected_catalogue is not None:
         told(f"catalogue: the model's {len(card.features)} features are computed as when it was trained")
     return Bundle(
-        **{name: getattr(card, name) for name in Card.__dataclass_fields__},
+        **{name: getattr(card, name) for name in Card.__slots__},
         model_id=_model_id(manifest),
         signed_by=signed_by,
         model=boosters["model"],
@@ -201,11 +207,7 @@ def _open(
     with _refusing(CARD):
         card = from_json(files[CARD])
     told(f"card: {CARD} keeps every rule of format {card.format}")
-    texts = {}
-    for name, file in _MODEL_FILES.items():
-        if file in files:
-            with _refusing(file):
-                texts[name] = files[file].decode()
+    texts = {name: files[file] for name, file in _MODEL_FILES.items() if file in files}
     boosters, contributions = _open_models(card, texts, told)
     for name, booster in boosters.items():
         with _refusing(_MODEL_FILES[name]):
@@ -215,18 +217,20 @@ def _open(
 
 
 def _open_models(
-    card: Card, texts: Mapping[str, str], told: Callable[[str], object] = _unheard
+    card: Card, texts: Mapping[str, bytes], told: Callable[[str], object] = _unheard
 ) -> tuple[dict[str, Booster], Explainer]:
     wanted = {"model", *card.classes}
     if texts.keys() != wanted:
         raise Refused(f"{CARD}: classes need the models {sorted(wanted)}, got {sorted(texts)}")
     boosters, trees = {}, {}
-    for name, text in texts.items():
+    for name, data in texts.items():
         with _refusing(_MODEL_FILES[name]):
+            text = data.decode()
             classes = len(card.classes[name]) if name in card.classes else 1
             trees[name] = check_structure(text, card.features, classes=classes, levels=card.categorical)
             told(f"structure: {_MODEL_FILES[name]} has {len(trees[name])} trees, each of them sound")
-            boosters[name] = Booster(text)
+            del text  # as large as the file
+            boosters[name] = Booster(data)
     with _refusing(_MODEL_FILES["model"]):
         return boosters, Explainer(trees["model"], len(card.features))
 

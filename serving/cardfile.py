@@ -54,7 +54,7 @@ def to_json(card: Card) -> bytes:
 
 def from_json(data: bytes) -> Card:
     """Read `bundle.json`. Raises `ValueError` that names the field and its rule."""
-    value = as_fields(decode(data), "card", tuple(Card.__dataclass_fields__))
+    value = as_fields(decode(data), "card", tuple(Card.__slots__))
     if value["format"] != FORMAT or type(value["format"]) is not int:
         raise ValueError(f"format must be {FORMAT}, got {value['format']!r}")
     features = _features(value["features"])

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..features.catalogue import DEFINED
 from ..features.feature import Feature
+from ..features.record import record
 from ..features.reports import ReportFeature
 
 _SHOWN = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Reason:
     """One feature's part in a raw score (log-odds), with its value and what to tell a person.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ..features.record import record
 from ..features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES
 from .registered import Terms
 from .registers import Registers
@@ -32,7 +32,7 @@ CLASSES_ZH = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Fact:
     """A rule that a call meets, and the evidence.
 
@@ -59,7 +59,7 @@ class Fact:
     known_at: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Rule:
     """A rule. `value` and `limit` name a field of a situation or of the terms; `register` a table, "" for none."""
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..features.catalogue import NAMES, catalogue_hash, columns_for
 from ..features.history import History
+from ..features.record import record
 from ..features.records import NUMBER_CLASSES, KeyedCall
 from .booster import Booster
 from .bundle import Bundle, Refused, load
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 STRATUM = "call_caller_class"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Verdict:
     """What is said about one call.
 
@@ -67,7 +67,7 @@ class Verdict:
     rules: tuple[Fact, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Scores:
     """What is said about each row of a table; arrays of equal length. `action` indexes `policy.ACTIONS`.
 
@@ -120,7 +120,8 @@ class Scorer:
         self.policy, self.registers = policy, registers
         if registers is not None:
             _ = registers.indexes  # made now, so that no call waits for it
-        self._columns = [self.features.index(name) for name in bundle.features]
+        place = {name: column for column, name in enumerate(self.features)}
+        self._columns = [place[name] for name in bundle.features]
         # The last place twice: of one place alone it would give no tuple.
         self._picked = itemgetter(*self._columns, self._columns[-1])
         self._as_they_come = self._columns == list(range(len(self.features)))

@@ -7,11 +7,11 @@ for both.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
 from operator import itemgetter
 from typing import Any
 
 from ..features.catalogue import NAMES
+from ..features.record import field, record
 from .registered import Registered
 
 # From vectors: fields of a situation by the names of the catalogue.
@@ -28,7 +28,7 @@ FROM_VECTOR = {
 }
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Situation(Registered):
     """A call at ring time.
 
@@ -54,7 +54,7 @@ class Situation(Registered):
 
 PLACES = tuple((name, NAMES.index(feature)) for name, feature in FROM_VECTOR.items())
 _picked = itemgetter(*(place for _, place in PLACES))
-_REGISTERED = tuple(each.name for each in fields(Registered))
+_REGISTERED = Registered.__match_args__
 
 
 def situation(columns: Any, registered: Registered | None = None, own_number: Any = math.nan) -> Situation:

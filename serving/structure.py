@@ -1,8 +1,8 @@
 """Structure check of a LightGBM text model, before LightGBM itself reads it.
 
 LightGBM trusts its own files: a single child index out of range is stored as it stands and kills the process
-at the next prediction (CVE-2026-92786). So the text is read here first, in plain Python, by the grammar that
-LightGBM writes (version v4) and no wider: every line in its place, every array of its length, every number
+at the next prediction (CVE-2026-92786). So the text is read here first, in Python, by the grammar that LightGBM
+writes (version v4) and no wider: every line in its place, every array of its length, every number
 finite and in range, every tree a tree. What passes is safe to load; what LightGBM tolerates may be refused.
 """
 
@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from operator import le
 
+from ..features.record import record
 from .numerals import (
     INTEGER,
     REAL,
@@ -26,6 +27,7 @@ from .numerals import (
     integers,
     large_numbers,
     reals,
+    some_of,
     whole_numbers,
 )
 
@@ -42,7 +44,8 @@ CATEGORICAL = 1
 """Bit 0 of `Tree.decision`: a split by sets. Bit 1: missing values go left; bits 2-3 say what is missing."""
 
 _BY_NUMBER = frozenset({0, 2, 4, 6, 8, 10})
-_DECISIONS = _BY_NUMBER | {1, 5, 9}
+_DECISIONS = {str(kind): kind for kind in sorted(_BY_NUMBER | {1, 5, 9})}
+_DECIDES = f"be one of {[*_DECISIONS.values()]}"
 _INT32 = 2**31 - 1
 _UINT32 = 2**32 - 1
 _CONTROLS = [chr(code) for code in (*range(32), 127) if chr(code) != "\n"]
@@ -60,7 +63,7 @@ _CATEGORY_KEYS = ["cat_boundaries", "cat_threshold"]
 _CLOSING_KEYS = ["is_linear", "shrinkage"]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Tree:
     """One verified tree as LightGBM keeps it; node 0 is the root, a child `c < 0` is the leaf `~c`.
 
@@ -116,11 +119,12 @@ def check_structure(
         raise ValueError("header must end with an empty line")
     sizes = _tree_sizes(text[:end], features, classes)
     allowed = None if levels is None else {features.index(name): count for name, count in levels.items()}
+    places = {str(place): place for place in range(len(features))}
     trees = []
     start = end + 2
     for index, size in enumerate(sizes):
         try:
-            trees.append(_tree(text[start : start + size], index, len(features), allowed))
+            trees.append(_tree(text[start : start + size], index, places, allowed))
         except ValueError as error:
             raise ValueError(f"tree {index}: {error}") from None
         start += size
@@ -154,7 +158,7 @@ def _tree_sizes(head: str, features: Sequence[str], classes: int) -> list[int]:
     return integers(sizes, count, 1, MAX_CHARS, "header: tree_sizes")
 
 
-def _tree(block: str, index: int, n_features: int, levels: Mapping[int, int] | None) -> Tree:
+def _tree(block: str, index: int, places: Mapping[str, int], levels: Mapping[int, int] | None) -> Tree:
     if not block.isascii():
         raise ValueError("must be ASCII")
     lines = block.split("\n", _MAX_LINES)
@@ -162,10 +166,9 @@ def _tree(block: str, index: int, n_features: int, levels: Mapping[int, int] | N
         raise ValueError(f"must fill its size in tree_sizes from 'Tree={index}' to two empty lines")
     has_sets = len(lines) > 2 and lines[2] != "num_cat=0"
     keys = _TREE_KEYS + (_CATEGORY_KEYS if has_sets else []) + _CLOSING_KEYS
-    pairs = [line.partition("=") for line in lines[1:-3]]
-    if [key for key, _, _ in pairs] != keys:
+    value = {key: text for key, _, text in [line.partition("=") for line in lines[1:-3]]}
+    if len(lines) - 4 != len(keys) or list(value) != keys:
         raise ValueError(f"must hold the lines {', '.join(keys)}")
-    value = {key: text for key, _, text in pairs}
 
     (leaves,) = integers(value["num_leaves"], 1, 1, MAX_LEAVES, "num_leaves")
     (sets,) = integers(value["num_cat"], 1, 0, leaves - 1, "num_cat")
@@ -181,26 +184,22 @@ def _tree(block: str, index: int, n_features: int, levels: Mapping[int, int] | N
         check_reals(value[key], nodes, key)
     check_reals(value["leaf_weight"], leaves, "leaf_weight")
     check_thresholds(value["threshold"], nodes)
-    integer = {key: whole_numbers(value[key], nodes, key) for key in _NODE_INTEGERS}
-    counts = large_numbers(value["internal_count"], nodes, "internal_count")
+    left = whole_numbers(value["left_child"], nodes, "left_child")
+    right = whole_numbers(value["right_child"], nodes, "right_child")
+    _check_shape(left, right)
+    leaf_count = bounded(large_numbers(value["leaf_count"], leaves, "leaf_count"), 1, _INT32, "leaf_count")
     tree = Tree(
-        feature=integer["split_feature"],
+        feature=some_of(places, value["split_feature"], nodes, "split_feature", f"lie in 0..{len(places) - 1}"),
         thresholds=value["threshold"],
-        decision=integer["decision_type"],
-        left=integer["left_child"],
-        right=integer["right_child"],
+        decision=some_of(_DECISIONS, value["decision_type"], nodes, "decision_type", _DECIDES),
+        left=left,
+        right=right,
         leaf_values=value["leaf_value"],
-        leaf_count=bounded(large_numbers(value["leaf_count"], leaves, "leaf_count"), 1, _INT32, "leaf_count"),
-        node_count=bounded(counts, 1, _INT32, "internal_count"),
+        leaf_count=leaf_count,
+        node_count=_node_counts(value["internal_count"], left, right, leaf_count),
         cat_boundaries=_counted(value["cat_boundaries"], "cat_boundaries", _INT32) if sets else [],
         cat_threshold=_counted(value["cat_threshold"], "cat_threshold", _UINT32) if sets else [],
     )
-    if min(tree.feature) < 0 or max(tree.feature) >= n_features:
-        raise ValueError(f"split_feature must lie in 0..{n_features - 1}")
-    if not _DECISIONS.issuperset(tree.decision):
-        raise ValueError(f"decision_type must be one of {sorted(_DECISIONS)}")
-    _check_shape(tree)
-    _check_counts(tree)
     _check_sets(tree, sets, levels)
     return tree
 
@@ -220,17 +219,18 @@ def _counted(text: str, what: str, high: int) -> list[int]:
     return integers(text, text.count(" ") + 1, 0, high, what)
 
 
-def _check_shape(tree: Tree) -> None:
+def _check_shape(left: list[int], right: list[int]) -> None:
     """Every node but the root, and every leaf, hangs from exactly one node before it."""
-    nodes = len(tree.left)
-    if {*tree.left, *tree.right} != _children(nodes):  # as many as they are, so each of them once
+    nodes = len(left)
+    if {*left, *right} != _children(nodes):  # as many as they are, so each of them once
         raise ValueError("left_child and right_child must name every leaf and every node but the root once")
-    for node, (left, right) in enumerate(zip(tree.left, tree.right, strict=True)):
-        # LightGBM numbers nodes as it splits, so an index that does not grow is a cycle.
-        if 0 <= left <= node or 0 <= right <= node:
-            raise ValueError(f"node {node}: a child must come after its parent, got {left} and {right}")
+    # LightGBM numbers nodes as it splits, so an index that does not grow is a cycle. Leaves are below 0, all of them.
+    if sum(map(le, left, range(nodes))) + sum(map(le, right, range(nodes))) != nodes + 1:
+        pairs = enumerate(zip(left, right, strict=True))
+        node, children = next((node, pair) for node, pair in pairs if any(0 <= child <= node for child in pair))
+        raise ValueError(f"node {node}: a child must come after its parent, got {children[0]} and {children[1]}")
     if nodes >= MAX_DEPTH:
-        _check_depth(tree)
+        _check_depth(left, right)
 
 
 @lru_cache(maxsize=8)
@@ -239,9 +239,9 @@ def _children(nodes: int) -> frozenset[int]:
     return frozenset((*range(-nodes - 1, 0), *range(1, nodes)))
 
 
-def _check_depth(tree: Tree) -> None:
-    depth = [1] * len(tree.left)
-    for node, children in enumerate(zip(tree.left, tree.right, strict=True)):
+def _check_depth(left: list[int], right: list[int]) -> None:
+    depth = [1] * len(left)
+    for node, children in enumerate(zip(left, right, strict=True)):
         for child in children:
             if child > 0:
                 depth[child] = depth[node] + 1
@@ -249,13 +249,18 @@ def _check_depth(tree: Tree) -> None:
         raise ValueError(f"must be at most {MAX_DEPTH} levels deep, got {max(depth)}")
 
 
-def _check_counts(tree: Tree) -> None:
-    """A node holds the calls of its two children: contributions are weighted by these counts."""
-    counts = tree.node_count + tree.leaf_count[::-1]  # the leaf ~c stands c places from the end
-    sums = [counts[left] + counts[right] for left, right in zip(tree.left, tree.right, strict=True)]
-    if sums != tree.node_count:
-        node, count = next((node, count) for node, count in enumerate(sums) if count != tree.node_count[node])
-        raise ValueError(f"node {node}: internal_count must be {count}, the sum of its children")
+def _node_counts(text: str, left: list[int], right: list[int], leaf_count: list[int]) -> list[int]:
+    """Calls of each node, which must be those of its two children: contributions are weighted by these counts."""
+    nodes = len(left)
+    counts = [0] * nodes + leaf_count[::-1]  # the leaf ~c stands c places from the end
+    for node in range(nodes - 1, -1, -1):
+        counts[node] = counts[left[node]] + counts[right[node]]
+    if " ".join(map(str, counts[:nodes])) == text and counts[0] <= _INT32:
+        return counts[:nodes]
+    counts[:nodes] = given = bounded(large_numbers(text, nodes, "internal_count"), 1, _INT32, "internal_count")
+    sums = [counts[one] + counts[other] for one, other in zip(left, right, strict=True)]
+    node = next(node for node in range(nodes) if sums[node] != given[node])
+    raise ValueError(f"node {node}: internal_count must be {sums[node]}, the sum of its children")
 
 
 def _check_sets(tree: Tree, sets: int, levels: Mapping[int, int] | None) -> None:
@@ -269,7 +274,7 @@ def _check_sets(tree: Tree, sets: int, levels: Mapping[int, int] | None) -> None
         used = [node for node, kind in enumerate(tree.decision) if kind & CATEGORICAL]
     if len(used) != sets or sorted(tree.threshold[node] for node in used) != list(range(sets)):
         raise ValueError(f"categorical splits must use each of the {sets} sets once")
-    if levels is None or (not used and levels.keys().isdisjoint(tree.feature)):
+    if levels is None or (not used and (not levels or levels.keys().isdisjoint(tree.feature))):
         return
     for feature, kind in sorted(set(zip(tree.feature, tree.decision, strict=True))):
         if (feature in levels) != bool(kind & CATEGORICAL):

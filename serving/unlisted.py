@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from ..features.ownership import OWN, ours_alone
@@ -61,6 +60,8 @@ class Cleared:
         if call.presented_differs == 1 or call.attestation == _FAILED:
             return verdict
         self.spared += 1
+        from dataclasses import replace  # it takes long to import, and few hosts have such a list
+
         return replace(verdict, action=otherwise, status=STATUS)
 
     def look(self) -> None:

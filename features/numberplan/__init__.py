@@ -13,10 +13,11 @@ from __future__ import annotations
 import csv
 import datetime
 from bisect import bisect_right
-from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 
+from ..record import record
 from ..records import NUMBER_CLASSES
 
 EPOCH = datetime.date(1970, 1, 1)
@@ -25,7 +26,7 @@ Kind = tuple[str, str]
 NOT_ASSIGNED: Kind = ("irregular", "")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Service:
     """A service code: its lengths, class and holder.
 
@@ -40,7 +41,7 @@ class Service:
     scope: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Plan:
     """The plan in one period.
 
@@ -56,7 +57,7 @@ class Plan:
     carriers: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Row:
     cells: dict[str, str]
     since: int  # days since 1970-01-01
@@ -107,7 +108,7 @@ def period(on: datetime.date) -> int:
 def plan(period: int) -> Plan:
     """The plan in a period."""
     day = changes()[period - 1] if period else _day("", datetime.date.min)
-    lines = map(str, range(13_000, 20_000))
+    lines = [leading + tail for leading in ("13", "14", "15", "16", "17", "18", "19") for tail in _tails(3)]
     return Plan(
         networks=dict.fromkeys(lines, NOT_ASSIGNED) | _by_prefix("networks.csv", 5, day),
         machines=_by_prefix("machines.csv", 4, day),
@@ -123,13 +124,18 @@ def _by_prefix(name: str, digits: int, day: int) -> dict[str, Kind]:
     for row in _table(name):
         prefix, missing = row.cells["prefix"], digits - len(row.cells["prefix"])
         kind, holds = (row.cells["kind"], row.cells["holder"]), row.holds(day)
-        for tail in range(10**missing):
-            leading = f"{prefix}{tail:0{missing}}" if missing else prefix
-            if holds:
-                found[leading] = kind
-            else:
-                found.setdefault(leading, NOT_ASSIGNED)
+        leading = [prefix + tail for tail in _tails(missing)]
+        if holds:
+            found |= dict.fromkeys(leading, kind)
+        else:
+            found |= {digits: NOT_ASSIGNED for digits in leading if digits not in found}
     return found
+
+
+@cache
+def _tails(digits: int) -> tuple[str, ...]:
+    """All there are of so many digits."""
+    return tuple(map("".join, product("0123456789", repeat=digits)))
 
 
 def _areas(day: int) -> dict[str, dict[int, str]]:
