@@ -4,7 +4,8 @@ The kernel's files keep to flat arrays and plain arithmetic, so that their funct
 Types follow from the arguments, as in Numba: integers are 64 bits, an array is a pointer with its length, a function is
 written once for each choice of types that it is called with. Integers divide as in Python, and the compiler must be
 told to let them wrap (`-fwrapv`) and not to fuse products and sums (`-ffp-contract=off`): then the values are those of
-the other two ways, bit for bit. `setup.py` calls `source`; `native.py` loads what came of it.
+the other two ways, bit for bit. `setup.py` calls `source`; `native.py` loads what came of it: the drivers of a stream
+and of a table, for the whole catalogue.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from typing import Any
 from . import digits, engine
 from .books import book_sizes, held_sizes
 from .catalogue import FEATURES
-from .native import OF_KIND, OF_STREAM, fingerprint
+from .native import OF_KIND, OF_STREAM, OF_TABLE, SCRATCH, TASK, fingerprint
 from .program import KINDS
 
-INT, FLOAT, NOTHING, BOOK = "int64_t", "double", "void", "const Book *"
+INT, FLOAT, NOTHING, BOOK, WORK = "int64_t", "double", "void", "const Book *", "const Scratch *"
 ARRAYS = {"q": "Longs", "i": "Ints", "d": "Doubles", "B": "Bytes"}
 ELEMENTS = {"Longs": INT, "Ints": INT, "Doubles": FLOAT, "Bytes": INT}
 HEAD = """\
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #if defined(_WIN32)
 #define EXPORTED __declspec(dllexport)
@@ -46,7 +48,12 @@ static inline int64_t c_shifted(int64_t a, int64_t by) { return (int64_t)((uint6
 static inline int64_t c_least(int64_t a, int64_t b) { return b < a ? b : a; }
 static inline int64_t c_most(int64_t a, int64_t b) { return b > a ? b : a; }
 static inline double c_most_of_doubles(double a, double b) { return b > a ? b : a; }
-static inline int64_t c_exponent(double a) { int found; frexp(a, &found); return found; }
+static inline int64_t c_exponent(double a) /* of a whole number, as frexp has it */
+{
+    uint64_t bits;
+    memcpy(&bits, &a, sizeof bits);
+    return a == 0 ? 0 : (int64_t)(bits >> 52 & 2047) - 1022;
+}
 """
 INFIX = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^", ast.RShift: ">>",
@@ -85,13 +92,19 @@ def part(name: str, modules: tuple[ModuleType, ...], given: dict[str, Any], writ
 class Writer:
     """Writes functions in the order in which they are needed, each once for each choice of types."""
 
-    def __init__(self, book: tuple[str, ...]) -> None:
-        """`book` holds the codes of a book's arrays, in their order."""
-        self.book = book
-        fields = " ".join(f"{ARRAYS[code]} part{i};" for i, code in enumerate(book))
-        self.lines = [HEAD, f"typedef struct {{ {fields} }} Book;\n"]
+    def __init__(self, book: tuple[str, ...], work: tuple[str, ...] = ()) -> None:
+        """`book` holds the codes of a book's arrays, in their order, `work` those of a table's scratch."""
+        self.parts = {BOOK: book, WORK: work}
+        self.lines = [HEAD]
+        for name, codes in (("Book", book), ("Scratch", work)):
+            self.structure(name, {f"part{i}": ARRAYS[code] for i, code in enumerate(codes)})
         self._written: dict[tuple[str, ...], tuple[str, str]] = {}
         self._tuples: set[str] = set()
+
+    def structure(self, name: str, fields: dict[str, str]) -> None:
+        """A type that holds these fields."""
+        told = " ".join(f"{kind} {field};" for field, kind in fields.items())
+        self.lines.append(f"typedef struct {{ {told} }} {name};\n")
 
     def function(self, part: Part, name: str, types: tuple[str, ...]) -> tuple[str, str]:
         """Name and type of a function for arguments of these types; the name is "" if it does nothing."""
@@ -115,11 +128,13 @@ class Writer:
             self.lines.append(f"static const {kind} {label}[] = {{{told}}};\n")
         return label, kind
 
-    def export(self, label: str, part: Part, name: str, told: dict[str, tuple[str, str]]) -> None:
+    def export(
+        self, label: str, part: Part, name: str, told: dict[str, tuple[str, str]], memory: str = "Memory"
+    ) -> None:
         """Offer a function: `told` holds code and type of its arguments; one that is its own name is passed in."""
         names = [argument.arg for argument in part.functions[name].args.args]
         written, kind = self.function(part, name, tuple(told[each][1] for each in names))
-        head = ", ".join(["Memory *memory", *(f"{INT} {each}" for each in names if told[each][0] == each)])
+        head = ", ".join([f"{memory} *memory", *(f"{INT} {each}" for each in names if told[each][0] == each)])
         codes, back = ", ".join(told[each][0] for each in names), "" if kind == NOTHING else "return "
         self.lines.append(f"EXPORTED {kind} {label}({head})\n{{\n    {back}{written}({codes});\n}}\n")
 
@@ -158,7 +173,8 @@ class Function:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             self._assign(node.targets[0].id, self._expression(node.value)[1])
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
-            for target, code in zip(node.targets[0].elts, self.writer.book, strict=True):
+            codes = self.writer.parts[self._expression(node.value)[1]]
+            for target, code in zip(node.targets[0].elts, codes, strict=True):
                 if isinstance(target, ast.Name) and target.id != "_":
                     self._assign(target.id, ARRAYS[code])
         elif isinstance(node, ast.For) and isinstance(node.target, ast.Name):
@@ -295,27 +311,32 @@ class Function:
 
 
 def source() -> str:
-    """The kernel of a stream for the whole catalogue, and of `digits.py`, as C that needs only its standard library."""
+    """The kernel of streams and tables for the whole catalogue, and of `digits.py`, as C with its own library alone."""
     stream, kinds = part("stream", engine.DRIVER, engine.columns(FEATURES)), {}
     for kind in KINDS:
         constants, written = engine.declared(kind, FEATURES)
         kinds[kind.name] = part(kind.name, engine.modules_of(kind.module), constants, written)
         stream.others |= {f"{kind.name}_{name}": (kinds[kind.name], name) for name in engine.LIVE}
-    writer = Writer(tuple(code for code, _ in book_sizes(SimpleNamespace(STREAMS=2, STATE=1, PAIR=1), 1, 1).values()))
+    book = tuple(code for code, _ in book_sizes(SimpleNamespace(STREAMS=2, STATE=1, PAIR=1), 1, 1).values())
+    writer = Writer(book, SCRATCH)
     memory = {name: ARRAYS[code] for name, (code, _) in held_sizes(1).items()} | dict.fromkeys(kinds, "Book")
     memory |= {"group": "Ints", "out": "Doubles"}
-    fields = " ".join(f"{kind} {name};" for name, kind in memory.items())
-    writer.lines.append(f"typedef struct {{ {fields} }} Memory;\n")
+    writer.structure("Memory", memory)
+    writer.structure("Task", {name: ARRAYS[code] for name, code in TASK.items()} | {"scratch": "Scratch"})
     writer.lines.append(f'EXPORTED const char callsieve_version[] = "{fingerprint()}";\n')
     of_memory = {name: (f"memory->{name}", kind) for name, kind in memory.items()}
     of_memory |= {kind: (f"&memory->{kind}", BOOK) for kind in kinds}
     for name, given in OF_STREAM.items():
         writer.export(f"callsieve_{name}", stream, name, of_memory | {each: (each, INT) for each in given})
-    for name, given in OF_KIND.items():
-        for kind in KINDS:
+    for kind in KINDS:
+        for name, given in OF_KIND.items():
             told = {"book": (f"&memory->{kind.name}", BOOK), "state": (f"memory->{kind.name}.part0", "Longs")}
             told |= {"base": ("0", INT)} | {each: (each, INT) for each in given}
             writer.export(f"callsieve_{kind.name}_{name}", kinds[kind.name], name, told)
+        for name, given in OF_TABLE.items():
+            told = {each: (f"memory->{each}", ARRAYS[code]) for each, code in TASK.items()}
+            told |= {"scratch": ("&memory->scratch", WORK)} | {each: (each, INT) for each in given}
+            writer.export(f"callsieve_{kind.name}_{name}", kinds[kind.name], name, told, "Task")
     counts = writer.function(part("digits", (digits,), {}), "count_numbers", ("Bytes", INT))[0]
     writer.lines.append(f"EXPORTED {INT} callsieve_count_numbers(const uint8_t *at, {INT} length, {INT} form)")
     writer.lines.append(f"{{\n    Bytes text = {{at, length}};\n    return {counts}(text, form);\n}}\n")

@@ -10,12 +10,12 @@ from typing import Any
 from . import native
 from .books import book_sizes, held_sizes, room, rooms
 from .catalogue import FEATURES
+from .dataclass import dataclass
 from .engine import stream_kernel
 from .program import KINDS
-from .record import record
 
 
-@record(frozen=True)
+@dataclass(frozen=True)
 class Driver:
     """Functions of `stream.py` and `live.py` that know their arrays, and the arrays.
 

@@ -3,8 +3,8 @@
 The files of the kernel are plain Python. Their functions are copied into one namespace with the constants and the
 functions of the program, so that each calls the ones written for it; Numba then compiles the copies. Machine code is
 kept in the user's cache folder, in a folder named after the hash of all sources: Numba alone would not notice that a
-function compiled into another one has changed. Tables are Numba's; a stream is C that was compiled beforehand
-(`native.py`), or runs as it stands.
+function compiled into another one has changed. A table is Numba's, unless it is of the whole catalogue: that and a
+stream are C that was compiled beforehand (`native.py`). Without C a stream runs as it stands.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .feature import Feature
 from .ownership import ours_alone
 from .program import KINDS, Kind
 
-SIZES = ("STREAMS", "SHIFT", "SUMS", "SLOTS", "STATE", "PAIR")
+SIZES = ("STREAMS", "SHIFT", "SUMS", "SLOTS", "STATE", "PAIR", "NOTES")
 CACHE = "callsieve"
 COMPILING = threading.Lock()  # where Numba keeps its machine code is said for the whole process
 LIVE = ("let_in", "move_on", "tell", "hold", "release", "remove")

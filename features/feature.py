@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from . import windows as w
-from .record import record
+from .dataclass import dataclass
 from .records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, STEPS
 from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_PLACES, REGIONS
 
@@ -98,7 +98,7 @@ OF_CALLS_IN = frozenset(("mutual_callees", "returned", "in_days", "out_days", "c
 SUMS_OF = {"caller": NUMBER_SUMS, "callee": NUMBER_SUMS, **dict.fromkeys(("block", "trunk", "device"), GROUP_SUMS)}
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Feature:
     """One feature: what it is, where it comes from, and what it is made of.
 

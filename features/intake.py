@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from zoneinfo import ZoneInfo
 
 from . import numbers as plan
+from .dataclass import dataclass, field
 from .numberplan import changes
 from .pseudonyms import Key, Use, is_token
-from .record import field, record
 from .records import (
     ATTESTATIONS,
     NUMBER_CLASSES,
@@ -53,7 +53,7 @@ _CACHED = 1 << 17  # unique numbers, blocks and texts of single calls
 _MET = 1 << 20  # the same of tables
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Known:
     """A number that was met: its reading, and what is kept of it; `place` is its id in the last `Met` that took it."""
 

@@ -1,12 +1,14 @@
 """The kernel as C, if it was built: a library without Python in it, beside this file (`setup.py` builds it).
 
-It is of one version of the sources: a library of any other one is left alone.
+Streams run it, and tables of the whole catalogue; other choices of features are Numba's. It is of one version of the
+sources: a library of any other one is left alone.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,13 @@ OF_STREAM: dict[str, tuple[str, ...]] = {
     "fill_index": (),
 }
 OF_KIND: dict[str, tuple[str, ...]] = {"new_key": (), "free_key": ("key",), "fill_table": (), "clear": ()}
+# What it offers of a table: arrays by their codes, those of `scratch`, and the functions of each kind of history.
+TASK = {"offsets": "q", "views": "q", "records": "q", "notes": "i", "out": "d"}
+SCRATCH = ("q", "q", "q", "q", "q", "i", "i", "i", "i", "i", "q", "i")
+OF_TABLE: dict[str, tuple[str, ...]] = {
+    "replay": ("first", "last", "width", "out_column", "in_column"),
+    "spell_rows": ("first", "last", "width", "column"),
+}
 GIVES = {"keep", "find", "drop_oldest", "new_key"}  # an integer; the others give nothing
 FOLDER = Path(__file__).parent
 
@@ -46,11 +55,31 @@ class Library:
         """As `digits.count_numbers`."""
         return self._count(text, len(text), form)  # type: ignore[no-any-return]
 
+    def table(self, kind: str) -> dict[str, Any]:
+        """The functions of a table for a kind of history; the interpreter's lock is let go of while they run."""
+        free = ctypes.CDLL(self._library._name)
+        named = {name: getattr(free, f"callsieve_{kind}_{name}") for name in OF_TABLE}
+        for name, function in named.items():
+            function.restype, function.argtypes = None, [ctypes.c_void_p, *[ctypes.c_int64] * len(OF_TABLE[name])]
+
+        def replay(
+            first: int, last: int, offsets: Any, views: Any, records: Any, scratch: Any, notes: Any, out: Any,
+            width: int, out_column: int, in_column: int,
+        ) -> None:  # fmt: skip
+            task = addresses((offsets, views, records, notes, out, *scratch))
+            named["replay"](ctypes.addressof(task), first, last, width, out_column, in_column)
+
+        def spell_rows(first: int, last: int, notes: Any, out: Any, width: int, column: int) -> None:
+            nothing = notes[:0]
+            task = addresses((nothing, nothing, nothing, notes, out, *[nothing] * len(SCRATCH)))
+            named["spell_rows"](ctypes.addressof(task), first, last, width, column)
+
+        return {"replay": replay, "spell_rows": spell_rows}
+
     def bound(self, held: Any, books: Any, group: Any, row: Any) -> dict[str, Any]:
         """The functions, knowing these arrays (memoryviews, which must outlive them)."""
         arrays = [*held.values(), *(array for book in books.values() for array in book.values()), group, row]
-        told = [word for array in arrays for word in (ctypes.addressof(ctypes.c_char.from_buffer(array)), len(array))]
-        memory = (ctypes.c_int64 * len(told))(*told)
+        memory = addresses(arrays)
         for name in books:
             self._function(f"{name}_clear", "clear", (), memory)()
         found = {name: self._function(name, name, given, memory) for name, given in OF_STREAM.items()}
@@ -66,6 +95,17 @@ class Library:
         found = partial(function, ctypes.addressof(memory))
         found.memory = memory  # type: ignore[attr-defined] # kept for as long as the function
         return found
+
+
+def addresses(arrays: Iterable[Any]) -> Any:
+    """Where arrays lie, and how long they are, as the library takes them; they must outlive it."""
+    told = [word for array in arrays for word in (address(array), len(array))]
+    return (ctypes.c_int64 * len(told))(*told)
+
+
+def address(array: Any) -> int:
+    """Where an array lies; 0 for an empty one."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(array)) if len(array) else 0
 
 
 @cache

@@ -37,6 +37,9 @@ GAP_BIN_COUNT, TALK_BIN_COUNT = 20, 12
 DAYS_KEPT = 28
 LOG_UNIT = float(1 << 32)
 FORTNIGHT = 14
+# What `logs` gives of counts that an hour of the day mostly has.
+FEW = 128
+LOGS = (0, *(math.floor(count * math.log2(count) * LOG_UNIT + 0.5) for count in range(1, FEW)))
 # Weights of a decayed sum, in units of 2^-32: twice as much each fortnight, so that exact integers can be kept.
 WEIGHTS = tuple(round(2 ** (32 + day / FORTNIGHT)) for day in range(FORTNIGHT))
 
@@ -74,6 +77,8 @@ def log_bin(seconds: int, bins: int) -> int:
 
 def logs(count: int) -> int:
     """count * log2(count) in units of 2^-32, rounded, so that sums of it are exact."""
+    if count < FEW:
+        return LOGS[count]
     return int(math.floor(count * math.log2(count) * LOG_UNIT + 0.5)) if count > 1 else 0  # noqa: RUF046 - Numba's is a float
 
 

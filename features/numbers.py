@@ -23,8 +23,8 @@ import datetime
 import unicodedata
 from functools import lru_cache
 
+from .dataclass import dataclass, field
 from .numberplan import Plan, Service, period, plan
-from .record import field, record
 from .records import STEPS, UNKNOWN
 
 # Compared without separators and in lower case.
@@ -50,7 +50,7 @@ _NO_DIGITS = frozenset(("withheld", "unknown"))
 _ABROAD_OR_NOT_KNOWN = frozenset(("foreign", "irregular", "withheld", "unknown"))
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Number:
     """A number understood. The digits stay out of its repr, so that no log can hold them.
 

@@ -1,8 +1,9 @@
 """The catalogue as code: for each kind of history the layout of its state and the functions that read the rows.
 
-For a choice of features, `program` lays out exactly what they need and writes two kinds of functions: what an event
-adds to the sums of a window (from `Sum.code`), and one function for each role that puts its features into a row (from
-FORMULAS). Straight lines of code are several times quicker than a loop over a table of operations, compiled or not.
+For a choice of features, `program` lays out exactly what they need and writes the functions: what an event adds to the
+sums of a window (from `Sum.code`), and one function for each role that puts its features into a row (from FORMULAS).
+What others than the caller tell can also be written in two steps, a note of the sums and the values that follow from
+it. Straight lines of code are several times quicker than a loop over a table of operations, compiled or not.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from collections.abc import Iterable
 from types import ModuleType
 
 from . import group, number, windows
+from .dataclass import dataclass
 from .feature import CALL_FACTS, FACT_BITS, FORMULAS, Feature
 from .number import PAIR_ANSWERED
-from .record import record
 from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_PLACES, REGIONS, Sum
 
 
-@record(frozen=True)
+@dataclass(frozen=True)
 class Kind:
     """A kind of history: its own part of the kernel, its sums, its streams and the roles that read it."""
 
@@ -39,11 +40,12 @@ NUMBER = Kind(
 BLOCK, TRUNK, DEVICE = (
     Kind(name, group, GROUP_SUMS, ("attempts", "outcomes"), (name,)) for name in ("block", "trunk", "device")
 )
+LINE = 16  # 32-bit integers in one line of the processor's cache
 KINDS = (NUMBER, BLOCK, TRUNK, DEVICE)
 PARTS = re.compile(r"\b(part|whole|other|window)\b")
 
 
-@record(frozen=True)
+@dataclass(frozen=True)
 class Program:
     """Constants of a layout and the source of the written functions."""
 
@@ -57,6 +59,8 @@ def program(kind: Kind, features: tuple[Feature, ...]) -> Program:
     places = layout(kind, [feature for role in kind.roles for feature in mine[role]])
     written = [addition(kind, stream, places) for stream in kind.streams]
     written += [emission(kind, role, mine[role], places) for role in kind.roles]
+    noted, places["notes"] = noting(kind, mine[kind.roles[-1]], places)
+    written += noted
     constants = {name.upper(): place for name, place in places.items()}
     return Program(constants, "\n\n".join(written) + "\n")
 
@@ -113,6 +117,26 @@ def emission(kind: Kind, role: str, features: list[Feature], places: dict[str, i
     lines += [f"    {name} = {code}" for name, code in variables.items()]
     lines += [f"    out[row + {column}] = {code}" for column, code in enumerate(values)]
     return "\n".join([*lines, "    return"])
+
+
+def noting(kind: Kind, features: list[Feature], places: dict[str, int]) -> tuple[list[str], int]:
+    """The functions that note what a role other than the caller tells and that spell it out; how long a note is.
+
+    Raises: ValueError: if it tells something else than sums of its windows, which a note has no room for.
+    """
+    if not all(found for feature in features for found in feature.sums):
+        raise ValueError(f"{kind.roles[-1]}: its features are of sums alone, or a table cannot note them")
+    variables: dict[str, str] = {}
+    values = [value(kind, feature, places, variables) for feature in features]
+    note = ["def note(state, base, pairs, pair, notes, place):"]
+    note += [f"    notes[place + {i}] = {code}" for i, code in enumerate(variables.values())]
+    spell = ["def spell(notes, place, out, row):"]
+    if features:
+        spell += ["    if notes[place] < 0:", f"        for i in range(row, row + {len(features)}):"]
+        spell += ["            out[i] = nan", "        return"]
+    spell += [f"    {name} = int(notes[place + {i}])" for i, name in enumerate(variables)]
+    spell += [f"    out[row + {column}] = {code}" for column, code in enumerate(values)]
+    return ["\n".join([*lines, "    return"]) for lines in (note, spell)], -(-len(variables) // LINE) * LINE
 
 
 def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[str, str]) -> str:

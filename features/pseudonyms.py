@@ -34,8 +34,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from .dataclass import dataclass, field
 from .ownership import OWN, check_secret
-from .record import field, record
 
 Use = Literal["number", "block", "trunk", "operator", "device", "place"]
 USES: tuple[Use, ...] = ("number", "block", "trunk", "operator", "device", "place")
@@ -54,7 +54,7 @@ _EPOCH = re.compile(r"(?!.*[0-9]{7})[A-Za-z0-9_-]{1,16}")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,16}\.[a-p]{32}")
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Key:
     """The secrets of one epoch. They are kept apart from data: the repr hides them, and a key cannot be pickled.
 

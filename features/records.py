@@ -9,7 +9,7 @@ All times of keyed calls are whole milliseconds (Unix, UTC), so that sums over a
 
 from __future__ import annotations
 
-from .record import record
+from .dataclass import dataclass
 
 OUTCOMES = (
     "answered",
@@ -53,7 +53,7 @@ UNKNOWN = -1
 """A fact that is not known; the feature made of it is NaN."""
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """One call as written.
 
@@ -85,7 +85,7 @@ class Call:
     cause: str | None = None
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class KeyedCall:
     """One call as kept: tokens, facts and whole milliseconds; no digit of a number is left.
 

@@ -20,6 +20,7 @@ from .windows import (
     FIELDS,
     NEVER,
     NONE,
+    NOTES,
     OF_ATTEMPT,
     PAIR,
     SHIFT,
@@ -40,6 +41,8 @@ from .windows import (
 RECORD = 8
 LATE, PARTIES, TOLD, ROW = range(4, 8)
 HALF = (1 << 32) - 1
+# A key's own copy of its records is in two halves: what `windows.py` calls a call, and the REST.
+REST = RECORD - FIELDS
 # What was told of a call in its place: its end; that its attempt became known later than it began, or is a repeat.
 ENDED, LATER = 1, 2
 
@@ -54,6 +57,14 @@ def emit_in(
     at: int, state: Ints, base: int, calls: Ints, pairs: Ints, pair: int, facts: int, out: Any, row: int
 ) -> None:
     """Write what the key tells of a call that comes in."""
+
+
+def note(state: Ints, base: int, pairs: Ints, pair: int, notes: Ints, place: int) -> None:
+    """Note what the role of this kind that is not the caller tells, as whole numbers: written by `program.py`, too."""
+
+
+def spell(notes: Ints, place: int, out: Any, row: int) -> None:
+    """Write the values that follow from such a note; NaN where its first number is NONE."""
 
 
 def fill_records(
@@ -162,6 +173,17 @@ def first_record(view: int, origin: int, views: Ints, records: Ints) -> int:
     return found
 
 
+def first_of(i: int, calls: Ints, rest: Ints, directions: Ints) -> int:
+    """The same of the calls of one key as `take_out` lays them out."""
+    found = i
+    j = i - 1
+    while j >= 0 and calls[j * FIELDS + START] == calls[i * FIELDS + START]:
+        if rest[j * REST + PARTIES - FIELDS] == rest[i * REST + PARTIES - FIELDS] and directions[j] == directions[i]:
+            found = j
+        j -= 1
+    return found
+
+
 def follow_first(offsets: Ints, views: Ints, records: Ints, owners: Ints) -> None:
     """Give every repeated record the block, trunk or device (`owners`) of the first; views are those of numbers."""
     for key in range(len(offsets) - 1):
@@ -188,32 +210,42 @@ def tell_nothing(
     state: Ints,
     calls: Ints,
     pairs: Ints,
+    notes: Ints,
     out: Any,
     width: int,
     column: int,
 ) -> None:
-    """Write the vectors of a caller alone in its group: nobody else is there to be told of, whatever its history."""
+    """Tell of a caller alone in its group: nobody else is there to be told of, whatever its history."""
     clear(state, 0)
     for i in range(PAIR):
         pairs[i] = 0
     for i in range(count):
         record = (views[origin + i] >> 1) * RECORD
-        if records[record + ROW] >= 0:
-            row = records[record + ROW] * width + column
-            emit_out(records[record + START], state, 0, calls, pairs, 0, records[record + TOLD], out, row)
+        row = records[record + ROW]
+        if row >= 0:
+            if len(notes) > 0:
+                note(state, 0, pairs, 0, notes, row * NOTES)
+            else:
+                facts = records[record + TOLD]
+                emit_out(records[record + START], state, 0, calls, pairs, 0, facts, out, row * width + column)
 
 
-def take_out(origin: int, count: int, views: Ints, records: Ints, calls: Ints, others: Ints, directions: Ints) -> None:
-    """Lay the records of a key out one after the other, and who the other party is (in a group: the caller)."""
+def take_out(
+    origin: int, count: int, views: Ints, records: Ints, calls: Ints, rest: Ints, others: Ints, directions: Ints
+) -> None:
+    """Lay the records of a key out one after the other, and who the other party is (in a group: the caller).
+
+    Records lie anywhere: here, where none has to wait for the one before, is the only place where they are read.
+    """
     for i in range(count):
         direction = views[origin + i] & 1
         record = (views[origin + i] >> 1) * RECORD
-        calls[i * FIELDS + START] = records[record + START]
-        calls[i * FIELDS + END] = records[record + END]
-        calls[i * FIELDS + TALK] = max(records[record + TALK], 0)
-        calls[i * FIELDS + FACTS] = records[record + FACTS]
+        for k in range(FIELDS):
+            calls[i * FIELDS + k] = records[record + k]
+        for k in range(REST):
+            rest[i * REST + k] = records[record + FIELDS + k]
         directions[i] = direction
-        parties = records[record + PARTIES]
+        parties = rest[i * REST + PARTIES - FIELDS]
         others[i] = parties & HALF if STREAMS == 4 and direction == 0 else parties >> 32
 
 
@@ -224,6 +256,7 @@ def replay(
     views: Ints,
     records: Ints,
     scratch: Any,
+    notes: Ints,
     out: Any,
     width: int,
     out_column: int,
@@ -233,26 +266,27 @@ def replay(
 
     `views` names calls as 2 * call + direction, grouped by key (`offsets`) and in order of start within each. What the
     key tells of a call going out begins at `out_column` of the call's row, of one coming in at `in_column`; NONE
-    for nothing to tell.
+    for nothing to tell. With `notes`, NOTES of them a row, only what a caller tells is written, the rest noted there:
+    the rows that callees and groups have to tell of lie anywhere, and a note is one line of the processor's cache.
     """
-    state, calls, others, directions, links, pairs, pair_of, told, slots, times, nodes = scratch
+    state, calls, rest, others, directions, links, pairs, pair_of, told, slots, times, nodes = scratch
     for key in range(first, last):
         origin = offsets[key]
         count = offsets[key + 1] - origin
         if STREAMS == 2 and count > 0 and not has_others(origin, origin + count, views, records):
-            tell_nothing(origin, count, views, records, state, calls, pairs, out, width, out_column)
+            tell_nothing(origin, count, views, records, state, calls, pairs, notes, out, width, out_column)
             continue
-        take_out(origin, count, views, records, calls, others, directions)
+        take_out(origin, count, views, records, calls, rest, others, directions)
         number_pairs(count, others, directions, slots, pair_of, pairs)
         clear(state, 0)
         waiting = 0
         begun = 0
         for i in range(count):
-            record = (views[origin + i] >> 1) * RECORD
-            at = records[record + START]
+            at = calls[i * FIELDS + START]
+            own = i * REST - FIELDS
             direction = directions[i]
             column = out_column if direction == 0 else in_column
-            if column >= 0 and records[record + ROW] >= 0:
+            if column >= 0 and rest[own + ROW] >= 0:
                 # Leave first: an event that is let in now enters only the windows that still reach it.
                 leave(at, calls[i * FIELDS + FACTS] >> DAY_SHIFT, state, 0, calls, links, pairs, pair_of)
                 # An attempt that is known at its start needs not wait in the heap: its place in the order will do.
@@ -264,24 +298,34 @@ def replay(
                     node = nodes[0]
                     waiting = pop(times, nodes, waiting)
                     enter(node, state, 0, calls, links, pairs, pair_of)
-                row = records[record + ROW] * width + column
-                facts = records[record + TOLD]
+                row = rest[own + ROW] * width + column
+                facts = rest[own + TOLD]
                 pair = pair_of[(STREAMS >> 1) * i + direction]
-                if direction == 0:
+                if len(notes) > 0 and (STREAMS == 2 or direction == 1):
+                    note(state, 0, pairs, pair, notes, rest[own + ROW] * NOTES)
+                elif direction == 0:
                     emit_out(at, state, 0, calls, pairs, pair, facts, out, row)
                 else:
                     emit_in(at, state, 0, calls, pairs, pair, facts, out, row)
-            place = first_record(origin + i, origin, views, records) - origin
+            place = first_of(i, calls, rest, directions)
             node = STREAMS * place + 2 * direction
-            late = records[record + LATE]
+            late = rest[own + LATE]
             told[i] = 0 if place == i and late == NEVER else LATER
             if place == i and late != NEVER:
                 waiting = push(times, nodes, waiting, late, node)
+            talk = calls[i * FIELDS + TALK]
             # A call told at its start and again at its end is one call; any other repeat tells nothing.
-            if records[record + TALK] >= 0 and told[place] & ENDED == 0:
+            if talk >= 0 and told[place] & ENDED == 0:
                 told[place] |= ENDED
                 ended = place * FIELDS
-                calls[ended + END] = records[record + END]
-                calls[ended + TALK] = records[record + TALK]
-                calls[ended + FACTS] = calls[ended + FACTS] & OF_ATTEMPT | records[record + FACTS] & ~OF_ATTEMPT
-                waiting = push(times, nodes, waiting, late if late != NEVER else records[record + END], node + 1)
+                end = calls[i * FIELDS + END]
+                calls[ended + END] = end
+                calls[ended + TALK] = talk
+                calls[ended + FACTS] = calls[ended + FACTS] & OF_ATTEMPT | calls[i * FIELDS + FACTS] & ~OF_ATTEMPT
+                waiting = push(times, nodes, waiting, late if late != NEVER else end, node + 1)
+
+
+def spell_rows(first: int, last: int, notes: Ints, out: Any, width: int, column: int) -> None:
+    """Write what the notes of these rows say, from `column` on."""
+    for row in range(first, last):
+        spell(notes, row * NOTES, out, row * width + column)

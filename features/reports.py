@@ -18,7 +18,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from .record import record
+from .dataclass import dataclass
 from .records import GROUP_COLUMNS, KeyedCall
 from .windows import DAY_MS
 
@@ -33,7 +33,7 @@ REPORT_COLUMNS = ("known", "reporter", "number", "block", "trunk", "device")
 SOURCE = "marks as lists use them: TouchPal, PhoneBlock, 12321; known-at semantics: the design's own"
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Report:
     """A report of one number: tokens, and Unix milliseconds. Block, trunk and device are those of the reported call.
 
@@ -54,7 +54,7 @@ class Report:
     device: str | None = None
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class ReportFeature:
     """One feature: reports of a `key` of the call (number, block, trunk or device), counted or their age."""
 

@@ -7,12 +7,12 @@ in terms of `windows.py`. A sum without code is kept by hand in `number.py` or `
 from __future__ import annotations
 
 from . import windows as w
+from .dataclass import dataclass
 from .number import DAYS_KEPT, GAP_BIN_COUNT, PAIR_ANSWERED, PAIR_IN, PAIR_OUT, TALK_BIN_COUNT
-from .record import record
 from .records import OUTCOMES
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Sum:
     """A sum of a window: its events, which of them count, what they add; `given` is a condition on its code."""
 

@@ -10,20 +10,20 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import replay, windows
-from .catalogue import NAMES, chosen
+from . import native, replay, windows
+from .catalogue import FEATURES, NAMES, chosen
 from .engine import kernel
 from .feature import Feature
-from .packing import Packed, packed
+from .packing import Packed, in_lines, packed
 from .program import KINDS, NUMBER, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import SimpleNamespace
 
     import numpy.typing as npt
     import pyarrow as pa
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 PARTS_PER_THREAD = 8
+ROWS_AT_ONCE = 1024
+NO_NOTES = np.empty(0, dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def fill(calls: Packed, features: tuple[Feature, ...], count: int, threads: int)
     first = np.arange(len(calls.order), dtype=np.int32)
     if any(feature.role not in NUMBER.roles for feature in features):
         numbers.engine.follow_first(numbers.offsets, numbers.views, calls.records, first)
-    tasks = []
+    tasks, spelling = [], []
     for kind in KINDS:
         if not any(feature.role in kind.roles for feature in features):
             continue
@@ -112,17 +114,38 @@ def fill(calls: Packed, features: tuple[Feature, ...], count: int, threads: int)
             owners = calls.owners[kind.name]
             owners[:] = owners[first]  # a repeat has the block, trunk and device of the first record
             groups = grouped(kind, calls, features)
+        notes, columns = NO_NOTES, columns_of(kind.roles[-1], features)
+        if columns:
+            notes = blank_notes(groups.engine.NOTES * count)
+            spelling.append((groups.engine, notes, columns[0]))
+        if kind is not NUMBER:
             rows = calls.records[replay.ROW :: replay.RECORD][owners < 0]
-            out[rows[rows >= 0, None], columns_of(kind.name, features)] = np.nan
-        tasks += passes(kind, groups, calls, features, out, threads)
+            notes[rows[rows >= 0] * groups.engine.NOTES] = windows.NONE
+        tasks += passes(kind, groups, calls, features, out, threads, notes)
     # Threads suffice: the compiled kernel lets go of the interpreter's lock.
-    joblib.Parallel(threads, require="sharedmem")(joblib.delayed(task)() for task in tasks)
+    with joblib.Parallel(threads, require="sharedmem") as parallel:
+        parallel(joblib.delayed(task)() for task in tasks)
+        bounds = range(0, count, -(-count // (PARTS_PER_THREAD * threads)) or 1)
+        parallel(joblib.delayed(spell)(first, min(first + bounds.step, count), spelling, out) for first in bounds)
     return out
+
+
+def blank_notes(size: int) -> Array:
+    """Room for notes: each begins where a line of the cache does."""
+    return in_lines(size // 2).view(np.int32)
+
+
+def spell(begin: int, end: int, noted: list[tuple[SimpleNamespace, Array, int]], out: Array) -> None:
+    """Write what was noted of the rows `begin` to `end`; so few at a time that they stay in the processor's cache."""
+    for first in range(begin, end, ROWS_AT_ONCE):
+        for engine, notes, column in noted:
+            last = min(first + ROWS_AT_ONCE, end)
+            engine.spell_rows(first, last, notes, out.reshape(-1), out.shape[1], column)
 
 
 def grouped(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Grouped:
     """The calls of a kind of history by key; of a number those that go out alone, if features ask for no others."""
-    engine = kernel(kind, features, compiled=True)
+    engine = table_kernel(kind, features)
     owners = calls.owners[kind.name]
     if kind is NUMBER and not any(feature.reads_in for feature in features):
         owners = np.ascontiguousarray(owners[::2])
@@ -132,30 +155,50 @@ def grouped(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Grouped
     return Grouped(engine, views, offsets)
 
 
+def table_kernel(kind: Kind, features: tuple[Feature, ...]) -> SimpleNamespace:
+    """The kernel of a kind of history: Numba's, with what was built as C in place of its own where that will do.
+
+    C is of all features of a kind: it serves who wants these, or all that callers tell. It knows that no place is
+    counted from the end of an array, as Numba must ask each time.
+    """
+    whole, mine = (tuple(each for each in some if each.role in kind.roles) for some in (FEATURES, features))
+    of_callers = tuple(feature for feature in whole if feature.role == kind.roles[0])
+    library = native.library() if mine in (whole, of_callers) else None
+    if library is None:
+        return kernel(kind, features, compiled=True)
+    return SimpleNamespace(**vars(kernel(kind, FEATURES, compiled=True)) | library.table(kind.name))
+
+
 def columns_of(role: str, features: tuple[Feature, ...]) -> list[int]:
     """Where the features of a role stand."""
     return [i for i, feature in enumerate(features) if feature.role == role]
 
 
 def passes(
-    kind: Kind, groups: Grouped, calls: Packed, features: tuple[Feature, ...], out: Array, threads: int
+    kind: Kind,
+    groups: Grouped,
+    calls: Packed,
+    features: tuple[Feature, ...],
+    out: Array,
+    threads: int,
+    notes: Array = NO_NOTES,
 ) -> list[Callable[[], None]]:
     """Tasks that write one kind's part of the vectors: runs of keys, each with about as many calls."""
     first = [next(iter(columns_of(role, features)), windows.NONE) for role in kind.roles]
     place = (first[0], first[1] if len(first) > 1 else windows.NONE)
     bounds = np.searchsorted(groups.offsets, np.linspace(0, len(groups.views), PARTS_PER_THREAD * threads + 1))
     return [
-        partial(run, begin, end, groups, calls, out, place)
+        partial(run, begin, end, groups, calls, notes, out, place)
         for begin, end in pairwise(sorted({0, *bounds.tolist()}))
     ]  # fmt: skip
 
 
-def run(begin: int, end: int, groups: Grouped, calls: Packed, out: Array, place: tuple[int, int]) -> None:
+def run(begin: int, end: int, groups: Grouped, calls: Packed, notes: Array, out: Array, place: tuple[int, int]) -> None:
     """Replay the keys `begin` to `end`."""
     largest = int(np.diff(groups.offsets[begin : end + 1]).max(initial=1))
     groups.engine.replay(
         begin, end, groups.offsets, groups.views, calls.records,
-        scratch(groups.engine, largest), out.reshape(-1), out.shape[1], *place,
+        scratch(groups.engine, largest), notes, out.reshape(-1), out.shape[1], *place,
     )  # fmt: skip
 
 
@@ -163,11 +206,12 @@ def scratch(engine: SimpleNamespace, largest: int) -> tuple[Array, ...]:
     """Working memory of `replay` for a key with `largest` calls."""
     table = 1 << (2 * largest).bit_length()
     return (
-        *(np.empty(size, dtype=np.int64) for size in (engine.STATE, largest * windows.FIELDS, largest, largest)),
+        np.empty(engine.STATE, dtype=np.int64),
+        *(np.empty(largest * size, dtype=np.int64) for size in (windows.FIELDS, replay.REST, 1, 1)),
         np.empty(2 * engine.STREAMS * largest, dtype=np.int32),
         np.empty(largest * engine.PAIR, dtype=np.int32),
         np.empty(largest * engine.STREAMS // 2, dtype=np.int32),
-        np.empty(largest, dtype=np.int8),
+        np.empty(largest, dtype=np.int32),
         np.empty(table, dtype=np.int32),
         np.empty(2 * largest + 1, dtype=np.int64),
         np.empty(2 * largest + 1, dtype=np.int32),

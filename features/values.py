@@ -86,12 +86,10 @@ def since(at: int, state: Ints, base: int, calls: Ints) -> float:
 
 
 def day_count(days: int) -> int:
-    """How many days are marked."""
-    count = 0
-    while days:
-        days &= days - 1
-        count += 1
-    return count
+    """How many days are marked, of 32 at most: counted by twos, fours and eights, for a loop is as long as its days."""
+    days = days - (days >> 1 & 0x55555555)
+    days = (days & 0x33333333) + (days >> 2 & 0x33333333)
+    return ((days + (days >> 4) & 0x0F0F0F0F) * 0x01010101 >> 24) & 0x3F
 
 
 def first_day(days: int) -> float:

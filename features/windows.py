@@ -8,7 +8,7 @@ is a row of integer sums, so that the order in which events arrive cannot show.
 
 This file keeps the lists. What an event adds to a window is said by `number.py` (a number's own calls) and by
 `group.py` (calls of a block, a trunk, a device), with one function for each list that `program.py` writes from the
-catalogue. `engine.py` puts them together: compiled by Numba for tables, as C for streams (`as_c.py`), or as they stand.
+catalogue. `engine.py` puts them together: compiled by Numba, as C (`as_c.py`), or as they stand.
 So all of it is written in the subset that all three understand: flat integer arrays, no objects.
 
 Layout. `calls` holds FIELDS integers a call; `node = STREAMS * call + stream` names an event; `links` holds its
@@ -50,7 +50,7 @@ ANSWERED = 0  # index in records.OUTCOMES
 CLOCK = 0
 ENDS = 1
 STREAMS, SHIFT = 4, 2
-SUMS = SLOTS = STATE = PAIR = 0
+SUMS = SLOTS = STATE = PAIR = NOTES = 0
 DAY = NONE  # the local day to which a number's memory of days has moved on
 
 Ints = Any  # a flat array of integers: NumPy under Numba, array.array or list without it

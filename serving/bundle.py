@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..features.record import record
+from ..features.dataclass import dataclass
 from .booster import Booster
 from .card import FORMAT, OPTIONAL_MODELS, Card, Golden
 from .cardfile import from_json, to_json
@@ -57,7 +57,7 @@ class Refused(ValueError):  # noqa: N818 - it names what happened to the bundle
     """
 
 
-@record(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle(Card):
     """A verified card with its models, ready to score.
 

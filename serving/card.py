@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..features.record import field, record
+from ..features.dataclass import dataclass, field
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,7 @@ FORMAT = 2
 OPTIONAL_MODELS = ("content", "mode")
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """Piecewise linear map from raw score to probability: constant outside the knots.
 
@@ -48,7 +48,7 @@ class Calibration:
         return np.asarray(np.where(raw >= x[-1], y[-1], np.where(raw < x[0], y[0], inside)))
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """What a threshold is worth on a fold it was not chosen on.
 
@@ -65,7 +65,7 @@ class Certificate:
     certified: bool
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Band:
     """Scores from `threshold` (raw score) on; its certificate over all calls and per observable stratum.
 
@@ -91,7 +91,7 @@ class Band:
         return math.inf if stratum in self.silent else self.raised.get(stratum, self.threshold)
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Golden:
     """Rows of feature values (NaN: missing) and the raw scores that each model gives for them."""
 
@@ -99,7 +99,7 @@ class Golden:
     scores: Mapping[str, tuple[tuple[float, ...], ...]]
 
 
-@record(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """All that a bundle says beside its models.
 

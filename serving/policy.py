@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..features.record import field, record
+from ..features.dataclass import dataclass, field
 from ..features.records import NUMBER_CLASSES
 from .card import Band
 from .registered import Terms
@@ -20,7 +20,7 @@ ACTIONS = ("pass", "label", "screen", "block")
 _TABLES = ("bands", "rules", "terms")
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A policy file: the action of each band and of each rule, and what rules go by.
 

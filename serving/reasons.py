@@ -10,14 +10,14 @@ import math
 from collections.abc import Sequence
 
 from ..features.catalogue import DEFINED
+from ..features.dataclass import dataclass
 from ..features.feature import Feature
-from ..features.record import record
 from ..features.reports import ReportFeature
 
 _SHOWN = 4
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Reason:
     """One feature's part in a raw score (log-odds), with its value and what to tell a person.
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..features.record import field, record
+from ..features.dataclass import dataclass, field
 from ..features.records import NUMBER_CLASSES, KeyedCall
 from .registers import ANY, BETWEEN, INDEXES, Registers
 from .timeline import NOTHING
@@ -14,7 +14,7 @@ from .timeline import NOTHING
 _NAN = math.nan
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What rules go by that is no fact but a choice; all of it stands in the policy file.
 
@@ -33,7 +33,7 @@ class Terms:
     uses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-@record(slots=True)
+@dataclass(slots=True)
 class Registered:
     """1 for yes, 0 for no, or a value; NaN where nothing is known, which is never a "no". Of a table: arrays of them.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from ..features.record import record
+from ..features.dataclass import dataclass
 from ..features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES
 from .registered import Terms
 from .registers import Registers
@@ -32,7 +32,7 @@ CLASSES_ZH = (
 )  # fmt: skip
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Fact:
     """A rule that a call meets, and the evidence.
 
@@ -59,7 +59,7 @@ class Fact:
     known_at: str
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Rule:
     """A rule. `value` and `limit` name a field of a situation or of the terms; `register` a table, "" for none."""
 

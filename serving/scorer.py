@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..features.catalogue import NAMES, catalogue_hash, columns_for
+from ..features.dataclass import dataclass
 from ..features.history import History
-from ..features.record import record
 from ..features.records import NUMBER_CLASSES, KeyedCall
 from .booster import Booster
 from .bundle import Bundle, Refused, load
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 STRATUM = "call_caller_class"
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What is said about one call.
 
@@ -67,7 +67,7 @@ class Verdict:
     rules: tuple[Fact, ...] = ()
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Scores:
     """What is said about each row of a table; arrays of equal length. `action` indexes `policy.ACTIONS`.
 

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 from ..features.catalogue import NAMES
-from ..features.record import field, record
+from ..features.dataclass import dataclass, field
 from .registered import Registered
 
 # From vectors: fields of a situation by the names of the catalogue.
@@ -28,7 +28,7 @@ FROM_VECTOR = {
 }
 
 
-@record(slots=True)
+@dataclass(slots=True)
 class Situation(Registered):
     """A call at ring time.
 

@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 from operator import le
 
-from ..features.record import record
+from ..features.dataclass import dataclass
 from .numerals import (
     INTEGER,
     REAL,
@@ -63,7 +63,7 @@ _CATEGORY_KEYS = ["cat_boundaries", "cat_threshold"]
 _CLOSING_KEYS = ["is_linear", "shrinkage"]
 
 
-@record(frozen=True)
+@dataclass(frozen=True)
 class Tree:
     """One verified tree as LightGBM keeps it; node 0 is the root, a child `c < 0` is the leaf `~c`.
 

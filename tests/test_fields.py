@@ -1,4 +1,4 @@
-"""Classes of `record` are what `dataclasses` makes of the same text, in all that this package uses of them."""
+"""Classes of `features.dataclass` are what `dataclasses` makes of the same text, in all that this package uses of them."""
 
 import copy
 import dataclasses
@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from callsieve.features import record
+from callsieve.features import dataclass as own
 from callsieve.features.records import Call
 
 TEXT = """
@@ -80,7 +80,7 @@ def classes(made, field):
     return {name: value for name, value in space.items() if isinstance(value, type) and name[0].isupper()}
 
 
-OURS, THEIRS = classes(record.record, record.field), classes(dataclasses.dataclass, dataclasses.field)
+OURS, THEIRS = classes(own.dataclass, own.field), classes(dataclasses.dataclass, dataclasses.field)
 
 
 def state(one):

@@ -1,15 +1,19 @@
 """The kernel as C: built, of these sources, and bit for bit what Python makes of the same files."""
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from callsieve.features import as_c, native
+from callsieve.features import as_c, native, program
+from callsieve.features.catalogue import FEATURES, NAMES
+from callsieve.features.feature import SUMS_OF
 from callsieve.features.history import History
+from callsieve.features.table import vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drawn import histories, single
+from drawn import histories, single, table
 
 LITTLE = {"calls": 12, "numbers": 4}  # little enough to drop and evict
 LARGE = {"calls": 100, "numbers": 10}
@@ -55,6 +59,27 @@ def test_a_snapshot_of_one_way_is_one_of_another(tmp_path_factory, calls):
         history.save(path)
         loaded = History.load(path, compiled=other)
         np.testing.assert_array_equal(loaded.vector(single(calls[-1])), history.vector(single(calls[-1])))
+
+
+@given(calls=histories(max_calls=40))
+@settings(max_examples=20, deadline=None)
+def test_a_table_by_c_is_that_by_numba(calls):
+    of_callers = tuple(feature.name for feature in FEATURES if feature.role == "caller")
+    with pytest.MonkeyPatch.context() as patched:
+        by_c = [vectors(table(calls), features=names, threads=1).tobytes() for names in (NAMES, of_callers)]
+        patched.setattr(native, "library", lambda: None)
+        by_numba = [vectors(table(calls), features=names, threads=1).tobytes() for names in (NAMES, of_callers)]
+    assert by_c == by_numba
+
+
+def test_what_others_than_the_caller_tell_fits_into_a_note():
+    """Sums that count calls or numbers have room in 32 bits; there would be none for times, or for what is no sum."""
+    told = [feature for feature in FEATURES if feature.role != "caller"]
+    counted = {SUMS_OF[feature.role][name].adds for feature in told for name, _ in feature.sums}
+    assert counted == {"1", "distinct caller", "distinct callee"}
+    odd = replace(told[0], parts=("day",))
+    with pytest.raises(ValueError, match="callee: its features are of sums alone"):
+        program.program(program.NUMBER, (*FEATURES, odd))
 
 
 @pytest.mark.parametrize("line", ["x = [1]", "y = lambda: 1", "for i in range(1, 9, 2):\n    pass", "z = abs(n)"])

@@ -17,7 +17,7 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
-from ..record import record
+from ..dataclass import dataclass
 from ..records import NUMBER_CLASSES
 
 EPOCH = datetime.date(1970, 1, 1)
@@ -26,7 +26,7 @@ Kind = tuple[str, str]
 NOT_ASSIGNED: Kind = ("irregular", "")
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Service:
     """A service code: its lengths, class and holder.
 
@@ -41,7 +41,7 @@ class Service:
     scope: str
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The plan in one period.
 
@@ -57,7 +57,7 @@ class Plan:
     carriers: dict[str, int]
 
 
-@record(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class _Row:
     cells: dict[str, str]
     since: int  # days since 1970-01-01

@@ -1,11 +1,14 @@
 """What a live call costs, with so many numbers and calls in memory.
 
 python tests/bench/bench_live.py [--numbers 20000] [--calls 400000] [--measured 20000] [--interpreted] [--seed 0]
-    [--json]
+    [--unasked] [--json]
 
 Calls of seven days are asked about and taken in, so that none has left the widest window and all clocks have moved on;
 then the following ones are timed, one at a time: `vector` when the call rings, `observe` for its
 record. Garbage collection stays on. Run by hand, on a machine that does nothing else.
+
+Memory is told as a whole, and by what it is held for: a call, a number (its tokens apart, they are Python's), the
+blocks, trunks and devices. From these follows what --of calls and numbers would take.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from callsieve.features.keyed import keyed_calls
 from callsieve.features.records import KeyedCall
 
 DAYS = 7
+AT_ONCE = 1000
+OF_KEY, LARGEST = ("state", "uses", "next_key", "last_key"), 12
 PERCENTILES = {"p50_us": 50, "p90_us": 90, "p99_us": 99, "p999_us": 99.9, "max_us": 100}
 
 
@@ -36,6 +41,8 @@ def main() -> None:
     parser.add_argument("--numbers", type=int, default=20_000)
     parser.add_argument("--calls", type=int, default=400_000, help="in memory before the clock starts")
     parser.add_argument("--measured", type=int, default=20_000, help="calls that are timed")
+    parser.add_argument("--unasked", action="store_true", help="ask about no call before the measured ones")
+    parser.add_argument("--of", type=int, nargs=2, default=(20_000_000, 1_000_000), metavar=("CALLS", "NUMBERS"))
     parser.add_argument("--interpreted", action="store_true", help="the kernel as Python instead of C")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
@@ -43,7 +50,8 @@ def main() -> None:
     calls = drawn(options.calls + options.measured, options.seed, options.numbers, DAYS)
     room = {"calls": options.calls + options.measured, "numbers": 2 * options.numbers}
     history = History(**room, compiled=not options.interpreted)
-    filled = fill(history, calls.slice(0, options.calls))
+    filled = fill(history, calls.slice(0, options.calls), asked=not options.unasked)
+    filled |= memory_by_owner(history, filled["memory_mib"], *options.of)
     timed = list(keyed_calls(calls.slice(options.calls)))
     told = {"seed": options.seed, "features": len(FEATURES), "python": sys.version.split()[0], **filled}
     gc.freeze()  # as the service does once it has begun
@@ -51,13 +59,16 @@ def main() -> None:
     print(json.dumps(told, indent=1) if options.json else as_text(told))
 
 
-def fill(history: History, calls: Any) -> dict[str, float]:
+def fill(history: History, calls: Any, *, asked: bool) -> dict[str, float]:
     """Take in `calls`, and tell what that took: seconds, and memory for each number and for each call that is kept."""
     next(keyed_calls(calls))  # what reading a row needs is loaded before the memory is read
     gc.collect()
     before, began = memory("VmRSS"), time.perf_counter()
-    for call in keyed_calls(calls):
-        history.vector(call)
+    for i, call in enumerate(keyed_calls(calls)):
+        if asked:
+            history.vector(call)
+        elif i % AT_ONCE == 0:
+            history.advance(call.start)  # else all events would wait until the end
         history.observe(call)
     seconds = time.perf_counter() - began
     gc.collect()
@@ -69,6 +80,34 @@ def fill(history: History, calls: Any) -> dict[str, float]:
         "memory_mib": used,
         "bytes_per_number": used * 2**20 / history.numbers,
         "bytes_per_call": used * 2**20 / history.calls,
+    }
+
+
+def memory_by_owner(history: History, used_mib: float, calls: int, numbers: int) -> dict[str, Any]:
+    """Bytes of the arrays in use for each call and each key, those of the largest, and GiB for so many calls."""
+    parts: dict[str, int] = {}
+    for book, used in history._used().items():
+        arrays = history._arrays(book)
+        parts |= {f"{book}.{name}": size * arrays[name].itemsize for name, (_, size) in used.items()}
+        # Tables of open addressing are read and written all over.
+        parts |= {f"{book}.{name}": arrays[name].nbytes for name in ("index", "table") if name in arrays}
+    of_keys = {part: size for part, size in parts.items() if part.partition(".")[2] in OF_KEY}
+    of_numbers = sum(size for part, size in of_keys.items() if part.startswith("number."))
+    of_calls = sum(parts.values()) - sum(of_keys.values())
+    others = sum(of_keys.values()) - of_numbers
+    tokens = max(used_mib * 2**20 - sum(parts.values()), 0)
+    each = {
+        "bytes_of_a_call": of_calls / history.calls,
+        "bytes_of_a_number": of_numbers / history.numbers,
+        "bytes_of_its_groups": others / history.numbers,
+        "bytes_of_its_tokens": tokens / history.numbers,
+    }
+    a_number = sum(each.values()) - each["bytes_of_a_call"]
+    largest = sorted(parts, key=lambda part: -parts[part])[:LARGEST]
+    return {
+        **each,
+        "gib_of_so_many": (calls * each["bytes_of_a_call"] + numbers * a_number) / 2**30,
+        "largest_mib": {part: parts[part] / 2**20 for part in largest},
     }
 
 

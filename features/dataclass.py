@@ -13,22 +13,21 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["field", "record"]
+__all__ = ["dataclass", "field"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from dataclasses import dataclass as record
-    from dataclasses import field
+    from dataclasses import dataclass, field
 else:
 
     def field(**told: Any) -> Any:
         """As `dataclasses.field`."""
         return _Told(told)
 
-    def record(cls: Any = None, *, frozen: bool = False, slots: bool = False, kw_only: bool = False) -> Any:
+    def dataclass(cls: Any = None, *, frozen: bool = False, slots: bool = False, kw_only: bool = False) -> Any:
         """As `dataclasses.dataclass`."""
         if cls is None:
-            return lambda cls: record(cls, frozen=frozen, slots=slots, kw_only=kw_only)
+            return lambda cls: dataclass(cls, frozen=frozen, slots=slots, kw_only=kw_only)
         return _made(cls, frozen=frozen, slots=slots, kw_only=kw_only)
 
 
@@ -61,7 +60,7 @@ class _StandardFields:
     def __get__(self, _instance: object, owner: Any) -> dict[str, Any]:
         import dataclasses
 
-        told = [(each.name, each.kind, dataclasses.field(**each.told)) for each in owner.__record__.values()]
+        told = [(each.name, each.kind, dataclasses.field(**each.told)) for each in owner.__own_fields__.values()]
         standard = dataclasses.make_dataclass(owner.__name__, told)
         found: dict[str, Any] = {each.name: each for each in dataclasses.fields(standard)}
         owner.__dataclass_fields__ = found
@@ -70,10 +69,10 @@ class _StandardFields:
 
 def _made(cls: type, *, frozen: bool, slots: bool, kw_only: bool) -> type:
     own = {name: _field(cls, name, kind, kw_only=kw_only) for name, kind in cls.__annotations__.items()}
-    fields = getattr(cls, "__record__", {}) | own
+    fields = getattr(cls, "__own_fields__", {}) | own
     values = _values([each.name for each in fields.values() if each.compare])
     written = {
-        "__record__": fields,
+        "__own_fields__": fields,
         "__dataclass_fields__": _StandardFields(),
         "__match_args__": tuple(each.name for each in fields.values() if each.init and not each.told.get("kw_only")),
         "__repr__": _repr([each.name for each in fields.values() if each.repr]),
@@ -166,9 +165,9 @@ def _with_slots(cls: type, written: dict[str, Any], own: dict[str, _Field]) -> t
 
 
 def _state(one: Any) -> list[Any]:
-    return [getattr(one, name, None) for name in one.__record__]
+    return [getattr(one, name, None) for name in one.__own_fields__]
 
 
 def _set_state(one: Any, state: list[Any]) -> None:
-    for name, value in zip(one.__record__, state, strict=True):
+    for name, value in zip(one.__own_fields__, state, strict=True):
         object.__setattr__(one, name, value)
