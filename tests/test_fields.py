@@ -1,4 +1,4 @@
-"""Classes of `features.dataclass` are what `dataclasses` makes of the same text, in all that this package uses of them."""
+"""Classes of `features.dataclass` are what `dataclasses` makes of the same text, in all that is used of them."""
 
 import copy
 import dataclasses
