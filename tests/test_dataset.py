@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from callsieve.training.dataset import build, copy, labelled, room_for, sample
-from callsieve.training.feeds import of_all
+from callsieve.training.dataset import build, labelled, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,9 +45,7 @@ def built(calls, labels=None, **changed):
     vectors = np.column_stack([rows, rows**2]).astype(float)
     chosen = told.pop("rows", rows)
     kept, found = labelled(calls, rows % 3, chosen, labels_of() if labels is None else labels, **told)
-    X = room_for([(kept, found)], 2)  # noqa: N806
-    copy(of_all(vectors), kept, X)
-    return build(X, [(kept, found)], calls, rows // 6, rows % 3)
+    return build(vectors[kept], [(kept, found)], calls, rows // 6, rows % 3)
 
 
 def test_rows_labels_weights_and_groups_belong_together(calls):

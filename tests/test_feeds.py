@@ -18,17 +18,9 @@ def test_vectors_are_those_of_the_calls_asked_for():
 def test_a_call_that_is_not_held_is_refused(row):
     with pytest.raises(ValueError, match="expected calls whose vectors are held"):
         FEED.at(np.array([2, row]))
-    with pytest.raises(ValueError, match="expected calls whose vectors are held"):
-        FEED.only(np.zeros(12, dtype=bool)).at(np.array([row]))
 
 
 def test_a_column_over_all_calls_is_missing_where_nothing_is_held():
     found = FEED.column(1, 12)
     assert found[ROWS].tolist() == [20.0, 50.0, 90.0]
     assert np.isnan(np.delete(found, ROWS)).all()
-
-
-def test_fewer_calls_of_it():
-    few = FEED.only(np.isin(np.arange(12), [5, 6]))
-    assert few.rows.tolist() == [5] and few.at(np.array([5])).tolist() == [[5.0, 50.0]]
-    assert few.told is FEED.told

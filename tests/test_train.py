@@ -9,9 +9,9 @@ import pytest
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.serving.bundle import load
 from callsieve.serving.signing import generate_signing_key, read_public_key, read_signing_key
-from callsieve.training.dataset import Dataset, build, copy, room_for
+from callsieve.training.dataset import Dataset, build, learnt_vectors
 from callsieve.training.evidence import evidence as put_together
-from callsieve.training.feeds import answered_only
+from callsieve.training.feeds import answered_only, complete
 from callsieve.training.fit import parts_of
 from callsieve.training.judge import judge, metrics
 from callsieve.training.present import headline
@@ -130,8 +130,7 @@ def side_of(evidence, t, calls=None):
     caller, fold, told = t.caller[known], t.fold[known], t.feed.told[known]
     labels = labels_of(evidence, t.settings, t.plan)
     learnt = learnt_rows(evidence.calls, labels, t.settings, told, caller, fold, t.plan)
-    X = room_for([learnt], t.feed.X.shape[1])  # noqa: N806
-    copy(t.feed, learnt[0], X)
+    X = learnt_vectors(evidence, t.settings.features, 1, {"complete": learnt})  # noqa: N806
     return build(X, [learnt], evidence.calls, caller, caller)
 
 
@@ -169,6 +168,14 @@ def test_a_poorer_feed_knows_answered_calls_only(trained, evidence):
     told = trained.fitted["answered_only"]
     assert 0 < told["benign_calls"] < trained.card.thresholds[0].certificate.benign_calls
     assert told["target"] == trained.card.thresholds[0].certificate.target
+
+
+def test_what_is_learnt_from_has_the_vectors_of_its_feed(evidence):
+    told = {"complete": complete(evidence, NAMES, 1), "answered only": answered_only(evidence, NAMES, 1)}
+    rows = {name: feed.told[:: len(feed.told) // 50] for name, feed in told.items()}
+    found = learnt_vectors(evidence, NAMES, 2, {name: (some, None) for name, some in rows.items()})
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.vstack([told[name].at(some) for name, some in rows.items()]).astype("f4"))
 
 
 def test_the_truth_is_never_learnt_from(trained, evidence):

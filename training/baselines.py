@@ -22,7 +22,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from ..features.catalogue import FEATURES
 from ..serving.scorer import STRATUM
 from .crossing import crossed
-from .dataset import build, copy, room_for
+from .dataset import build, learnt_vectors
 from .evidence import Evidence, campaigns_of
 from .feeds import Feed
 from .fit import Part
@@ -103,8 +103,7 @@ def learning_side(t: Trained) -> tuple[Part, Array]:
     calls = t.evidence.calls
     labels = labels_of(t.evidence, t.settings, t.plan)
     learnt = learnt_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
-    X = room_for([learnt], t.feed.X.shape[1])  # noqa: N806
-    copy(t.feed, learnt[0], X)
+    X = learnt_vectors(t.evidence, t.settings.features, t.settings.threads, {t.feed.name: learnt})  # noqa: N806
     side = build(X, [learnt], calls, groups(calls, campaigns_of(t.evidence)), t.caller)
     return Part(side.X, side.y, side.weight), t.part[learnt[0]]
 

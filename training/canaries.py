@@ -66,8 +66,8 @@ def check(t: Trained) -> dict[str, Any]:
     sides = {"caller": t.evidence.calls["caller"], **{name: t.evidence.calls[name] for name in LINKS}}
     campaigns = {f"campaign {place}": column for place, column in enumerate(campaigns_of(t.evidence))}
     both_sides(t.fold, sides | campaigns)
-    learnt = (t.start >= t.plan.train[0]) & (t.start < t.plan.train[1]) & t.judged.known
-    best = tells_all(t.feed, t.judged.nuisance, t.caller, learnt, names)
+    later = (t.start >= t.plan.choose[0]) & t.judged.known
+    best = tells_all(t.feed, t.judged.nuisance, t.caller, later, names)
     return {
         "vectors_again": checked,
         "labels_again": len(used),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,15 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
+from ..features.catalogue import columns_for
+from .allocators import give_back
+from .feeds import FEEDS
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from .feeds import Feed
+    from .evidence import Evidence
 
     Array = npt.NDArray[Any]
 
@@ -80,26 +84,30 @@ def labelled(
     return kept[known], told[known]
 
 
-def room_for(learnt: Sequence[Learnt], columns: int) -> Array:
-    """Where the vectors of calls that are learnt from are copied to, one feed after the other; shape (calls, columns).
+def learnt_vectors(evidence: Evidence, features: tuple[str, ...], threads: int, learnt: Mapping[str, Learnt]) -> Array:
+    """The vectors of the calls that are learnt from, feed after feed; shape (calls, columns_for(features)).
 
-    Seven digits are enough to grow trees on, at half the memory; a model scores with all of them.
+    Seven digits are enough to grow trees on, at half the memory; a model scores with all of them. No more than one feed
+    is held at a time, and none of them while a model is fitted.
     """
-    return np.empty((sum(len(rows) for rows, _ in learnt), columns), dtype=np.float32)
-
-
-def copy(feed: Feed, rows: Array, into: Array) -> None:
-    """Copy the vectors of these calls, which the feed holds."""
-    for begin in range(0, len(rows), COPIED_AT_ONCE):
-        some = rows[begin : begin + COPIED_AT_ONCE]
-        into[begin : begin + len(some)] = feed.at(some)
+    X = np.empty((sum(len(rows) for rows, _ in learnt.values()), len(columns_for(features))), dtype=np.float32)  # noqa: N806
+    begin = 0
+    for name, (rows, _) in learnt.items():
+        feed = FEEDS[name](evidence, features, threads, rows)
+        for first in range(0, len(rows), COPIED_AT_ONCE):
+            some = rows[first : first + COPIED_AT_ONCE]
+            X[begin : begin + len(some)] = feed.at(some)
+            begin += len(some)
+        del feed
+        give_back()
+    return X
 
 
 def build(X: Array, learnt: Sequence[Learnt], calls: pa.Table, group: Array, caller: Array) -> Dataset:  # noqa: N803
     """What a model is fitted on. A call's weight is the confidence of its label: one dialler cannot outweigh a town.
 
     Args:
-        X: the vectors of the calls that are learnt from, feed after feed.
+        X: as from `learnt_vectors`.
         learnt: of each feed these calls and their labels, as from `labelled`.
         group, caller: of each call of the table.
     """

@@ -47,11 +47,6 @@ class Feed:
         """
         return np.take(self.X, self._places(rows), axis=0)
 
-    def only(self, asked: Array) -> Feed:
-        """This feed with the vectors of the calls that are asked for alone. `asked`: bool, over all calls."""
-        kept = asked[self.rows]
-        return Feed(self.name, self.told, self.rows[kept], self.X[kept])
-
     def values(self, rows: Array, column: int) -> Array:
         """One column of the vectors of these calls. Raises: ValueError: as `at`."""
         return np.asarray(self.X[self._places(rows), column])
@@ -103,3 +98,6 @@ def feed_of(name: str, evidence: Evidence, told: Array, rows: Array, features: t
         reported = report_vectors(calls, report_table(evidence.calls, evidence.reports))
         X = np.hstack([X, reported[asked]])  # noqa: N806
     return Feed(name, told, rows, X)
+
+
+FEEDS = {"complete": complete, "answered only": answered_only}

@@ -25,16 +25,16 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 
-from ..features.catalogue import FEATURES, columns_for
+from ..features.catalogue import FEATURES
 from ..serving.booster import Booster
-from .dataset import Dataset, build, copy, fingerprint, room_for
+from .dataset import Dataset, build, fingerprint, learnt_vectors
 from .evidence import campaigns_of
-from .feeds import answered, answered_only, complete
+from .feeds import answered
 from .fit import PARAMETERS, Part, fit, least_of_a_leaf
 from .parameters import write_parameters
 from .split import caller_classes, codes, fold_of_group, groups, plan
 from .steps import silent
-from .train import labels_of, learnt_rows, only, places, require_both, with_learnt
+from .train import labels_of, learnt_rows, only, places, require_both
 
 try:
     import optuna
@@ -145,16 +145,12 @@ def learning_side(evidence: Evidence, settings: Settings) -> Searched:
     )
     group, fold, caller = group[early], fold[early], caller[early]
     labels = labels_of(so_far, settings, folds)
-    learnt = [
-        learnt_rows(so_far.calls, labels, settings, told, caller, fold, folds)
-        for told in (np.arange(len(caller)), answered(so_far.calls))
-    ]
-    X, begin = room_for(learnt, len(columns_for(settings.features))), 0  # noqa: N806
-    for feed_of, each in zip((complete, answered_only), learnt, strict=True):
-        asked = with_learnt(np.zeros(len(caller), dtype=bool), each)
-        copy(feed_of(so_far, settings.features, settings.threads, asked), each[0], X[begin:])
-        begin += len(each[0])
-    side = build(X, learnt, so_far.calls, group, caller)
+    learnt = {
+        name: learnt_rows(so_far.calls, labels, settings, told, caller, fold, folds)
+        for name, told in (("complete", np.arange(len(caller))), ("answered only", answered(so_far.calls)))
+    }
+    X = learnt_vectors(so_far, settings.features, settings.threads, learnt)  # noqa: N806
+    side = build(X, [*learnt.values()], so_far.calls, group, caller)
     require_both("train", side.y)
     count = len(np.unique(side.group[side.y == 1]))
     if count < 2:

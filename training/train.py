@@ -23,7 +23,7 @@ from .allocators import give_back
 from .bands import GUARD, TARGETS, bands_of, spoken_of
 from .certify import certificate
 from .crossing import crossed, part_of_calls
-from .dataset import Dataset, build, copy, fingerprint, labelled, room_for
+from .dataset import Dataset, build, fingerprint, labelled, learnt_vectors
 from .evidence import Evidence, Judged, campaigns_of, judged
 from .exclusions import labels_to_learn
 from .feeds import Feed, answered, answered_only, complete
@@ -115,25 +115,21 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     looked_at = needed(calls, folds, fold, caller, known, choose)
     give_back()
     tell("features", 0.05)
-    columns = places(settings.features)
-    X = room_for([*learnt.values()], len(columns_for(settings.features)))  # noqa: N806
-    first = len(learnt["complete"][0])
-    # The smaller feed first: what of it is only learnt from is free before the other is made.
-    asked = with_learnt(choose | certify, learnt["answered only"])
-    poorer = answered_only(evidence, settings.features, settings.threads, asked)
-    copy(poorer, learnt["answered only"][0], X[first:])
-    poorer = poorer.only(choose | certify)
-    give_back()
-    whole = complete(evidence, settings.features, settings.threads, with_learnt(looked_at, learnt["complete"]))
-    copy(whole, learnt["complete"][0], X[:first])
+    X = learnt_vectors(evidence, settings.features, settings.threads, learnt)  # noqa: N806
     side = build(X, [*learnt.values()], calls, group, caller)
-    give_back()
     require_both("train", side.y)
-    tell("fit", 0.35)
+    tell("fit", 0.2)
     learnt_part = parts_of(side.group, side.y, settings.seed)
     part = part_of_calls(side.group, learnt_part, group)
-    members, models, classes = fit_models(side, learnt_part, settings, lambda done: tell("fit", 0.35 + 0.35 * done))
-    tell("score", 0.7)
+    members, models, classes = fit_models(side, learnt_part, settings, lambda done: tell("fit", 0.2 + 0.4 * done))
+    fitted_on = {"rows": {"train": len(side.y)}, "sides": {"train": fingerprint(side)}}
+    del X, side
+    give_back()
+    tell("features", 0.6)
+    poorer = answered_only(evidence, settings.features, settings.threads, np.flatnonzero(choose | certify))
+    whole = complete(evidence, settings.features, settings.threads, np.flatnonzero(looked_at))
+    columns = places(settings.features)
+    tell("score", 0.75)
     later = start >= folds.label_cutoff
     raw, raw_poorer = (
         crossed(
@@ -156,8 +152,7 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
         "members": len(members),
         "calibration": method,
         "groups": len(np.unique(group)),
-        "rows": {"train": len(side.y)},
-        "sides": {"train": fingerprint(side)},
+        **fitted_on,
         "answered_only": asdict(found) | {"catch": share_of(poorer_held[nuisance], bands[0].threshold)},
     }
     card = make_card(evidence, settings, folds, calibration, bands, classes, fitted)
@@ -209,13 +204,6 @@ def require_benign(fold: str, benign: Array) -> None:
     """Raise `ValueError` unless there are benign calls to choose a threshold on."""
     if not benign.any():
         raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
-
-
-def with_learnt(asked: Array, learnt: tuple[Array, pd.DataFrame]) -> Array:
-    """Places of the calls that are asked for or learnt from, ascending. `asked`: bool, over all calls."""
-    both = asked.copy()
-    both[learnt[0]] = True
-    return np.flatnonzero(both)
 
 
 def labels_of(evidence: Evidence, settings: Settings, folds: Plan) -> pd.DataFrame:
