@@ -8,6 +8,7 @@ import pytest
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.scorer import STRATUM
+from callsieve.training import baselines
 from callsieve.training.baselines import baseline_scores, learning_side, log_odds, logistic
 from callsieve.training.crossing import UNSEEN
 from callsieve.training.feeds import of_all
@@ -114,3 +115,12 @@ def test_all_are_judged_in_the_same_way(trained):
     assert len({one["benign_calls"] for one in told.values()}) == 1
     assert {one["target"] for one in told.values()} == {1e-4}
     assert all(0 <= one["catch"]["call"]["rate"] <= 1 for one in told.values())
+
+
+def test_of_many_rows_some_are_learnt_from_by_lot(trained, monkeypatch):
+    learn, part = learning_side(trained)
+    monkeypatch.setattr(baselines, "LEARNT_AT_MOST", 300)
+    fewer, parts = learning_side(trained)
+    assert len(fewer.y) == len(parts) == 300 < len(learn.y)
+    whole = {tuple(row) for row in np.column_stack([np.nan_to_num(learn.X, nan=-1.0), learn.y, part]).tolist()}
+    assert {tuple(row) for row in np.column_stack([np.nan_to_num(fewer.X, nan=-1.0), fewer.y, parts]).tolist()} <= whole

@@ -1,6 +1,7 @@
 """What the model has to be better than: simpler ones, fitted on the same rows and labels, and a list.
 
-As the model, each is fitted once without each part of the groups, to speak of these where thresholds are chosen.
+A regression has few parameters: of more than LEARNT_AT_MOST rows that many will do, by lot. As the model, each is
+fitted once without each part of the groups, to speak of these where thresholds are chosen.
 
 The reputation list learns nothing: it counts the reports of a caller that were known in the 28 days before the call.
 """
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+LEARNT_AT_MOST = 400_000
 LISTED = 28 * DAY  # that a report keeps a number on the list, in ms
 PART = 50_000  # calls scored at a time, so that memory stays bounded
 LEVELLED = {feature.name for feature in FEATURES if feature.levels}
@@ -102,7 +104,9 @@ def learning_side(t: Trained) -> tuple[Part, Array]:
     """The labelled calls that the model was fitted on, of the complete feed, and the part of each call's group."""
     calls = t.evidence.calls
     labels = labels_of(t.evidence, t.settings, t.plan)
-    learnt = learnt_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
+    rows, told = learnt_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
+    some = np.sort(np.random.default_rng(t.settings.seed).permutation(len(rows))[:LEARNT_AT_MOST])
+    learnt = (rows[some], told.iloc[some])
     X = learnt_vectors(t.evidence, t.settings.features, t.settings.threads, {t.feed.name: learnt})  # noqa: N806
     side = build(X, [learnt], calls, groups(calls, campaigns_of(t.evidence)), t.caller)
     return Part(side.X, side.y, side.weight), t.part[learnt[0]]
