@@ -54,7 +54,7 @@ def test_a_model_with_other_features_is_trained_scored_and_served(with_reports, 
     with pytest.raises(ValueError, match="--reports"):
         score_calls(scorer, evidence.calls)
     scores, rows = score_calls(scorer, evidence.calls, evidence.reports, threads=1)
-    later = ~np.isnan(with_reports.raw)
+    later = ~np.isnan(with_reports.raw) & (with_reports.start >= with_reports.plan.certify[0])
     np.testing.assert_array_equal(scores.raw[later], with_reports.raw[later])
     assert (rows[:, len(NAMES)] > 0).any()
     assert online(scorer, evidence) == scores.raw[-1]
