@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 # The two bands and the benign error that each is to be certified for.
 TARGETS = (("certified", 1e-4), ("watch", 1e-3))
-# Part of the target that the choosing fold may show, and what is added to the threshold it gives (log-odds). Calls of
-# one caller are alike, so that the exact bound flatters a fold with few busy callers; the certificate is the judge.
-# On 10 worlds that judge nothing, 9 certified with these and caught 46 % of calls in the mean; 7 with a margin of 1 and
-# no guard, and 49 %.
+# Part of the target that calls to choose on may show, and what is added to the threshold they give (log-odds). Calls
+# of one caller are alike, so that the exact bound flatters few busy callers; the certificate is the judge. On 10
+# worlds that judge nothing, 9 certified with these and caught 46 % of calls in the mean; 7 with a margin of 1 and no
+# guard, and 49 %.
 MARGIN = 0.7
 GUARD = 0.25
-# What is added beside for lines with too few innocent calls to be held to the target: with neither it nor a guard, 4 of
-# these 10 certified.
+# What is added beside for lines with too few innocent calls to be held to the target. With a margin of 1, no guard and
+# without it 4 of these 10 certified.
 UNSURE = 2.0
 # Mobile numbers, resold ones among them, are one kind of line; any other number class is one by itself.
 MOBILE, RESOLD = "mobile", "resale"
@@ -41,7 +41,7 @@ def bands_of(
         raw_by_feed: raw scores over all calls, of the complete feed first; NaN where a call was not scored.
         choose, certify: which calls are benign ones of these folds.
         kind: class of each call's caller, as `split.caller_classes`.
-        guard: what is added to the thresholds that the choosing fold gives.
+        guard: what is added to the thresholds that the calls to choose on give.
     """
     bands: list[Band] = []
     for name, target in TARGETS:
