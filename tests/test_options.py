@@ -239,6 +239,8 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path):
     for path in files:
         if path.suffix == ".parquet":
             assert pq.read_table(path).num_rows > 0
-        elif path.suffix in {".json", ".jsonl"}:
+        elif path.suffix == ".json":
             json.loads(path.read_text())
+        elif path.suffix == ".jsonl":
+            assert [json.loads(line) for line in path.read_text().splitlines()]
     assert not (out / "bundle").exists() and not (out / "report.html").exists()
