@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.card import Band
-from callsieve.training.bands import MARGIN, TARGETS, UNSURE, bands_of, edges_of, spoken_of
+from callsieve.training.bands import LOOSER, MARGIN, TARGETS, UNSURE, bands_of, edges_of, spoken_of
 from callsieve.training.certify import certificate, upper_bound
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +38,17 @@ def test_of_few_innocent_calls_little_is_known():
     raw[kind == IOT] = -9.0
     found = edges(raw, kind)
     assert found["iot"] == found["mobile"] + UNSURE
+
+
+def test_lines_with_enough_calls_for_a_looser_target_stand_by_themselves():
+    some = next(n for n in range(1, ENOUGH) if upper_bound(0, n) <= MARGIN * TARGET * LOOSER)
+    for calls, alone in ((some, True), (some - 1, False)):
+        raw, kind = scores(mobile=ENOUGH, fixed=calls, iot=20)
+        raw[kind == IOT] = 30.0
+        found = edges(raw, kind)
+        fixed, iot = (np.nextafter(raw[kind == one].max(), np.inf) + UNSURE for one in (FIXED, IOT))
+        assert found["iot"] == iot
+        assert found["fixed"] == (fixed if alone else iot)
 
 
 def test_lines_with_enough_calls_are_held_to_the_target_each_by_itself():

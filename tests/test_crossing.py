@@ -1,13 +1,17 @@
 """Where thresholds are chosen, nobody speaks of a group that he learnt from."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from callsieve.serving.booster import Booster
 from callsieve.training import scope
 from callsieve.training import train as steps
 from callsieve.training.crossing import UNSEEN, crossed, part_of_calls
+from callsieve.training.evidence import campaigns_of
 from callsieve.training.fit import Part, mean_of, members_of
+from callsieve.training.judge import scored_of
 from callsieve.training.scope import choosing, rows_of
+from callsieve.training.split import FOLDS, LINKS
 from callsieve.training.train import Settings, places, train
 
 
@@ -76,3 +80,30 @@ def test_thresholds_are_chosen_on_some_calls_where_there_are_many(kept, monkeypa
     drawn = [choosing(trained.plan, trained.fold, trained.start, seed) for seed in (0, 0, 1)]
     assert all(one.sum() == 500 and (one <= every).all() for one in drawn)
     assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
+
+
+def test_lives_are_of_callers_who_share_nothing_with_those_that_were_learnt_from(kept):
+    """Blocks, trunks, devices and campaigns, walked from the learnt callers on: no life lies on the way."""
+    trained, _ = kept
+    judged = scored_of(trained)
+    told = pd.DataFrame({"caller": trained.caller})
+    links = [trained.evidence.calls[name].to_pandas() for name in LINKS]
+    links += [campaign.to_pandas() for campaign in campaigns_of(trained.evidence)]
+    reached = set(trained.caller[trained.part != UNSEEN])
+    while True:
+        inside = told["caller"].isin(reached)
+        touched = np.logical_or.reduce([link.isin(set(link[inside].dropna())).to_numpy() for link in links])
+        grown = reached | set(trained.caller[touched])
+        if grown == reached:
+            break
+        reached = grown
+    lives = set(trained.caller[judged.lives])
+    assert lives and not lives & reached
+    # The calls of a life are whole, and the first came after the labels were made.
+    for caller in lives:
+        own = trained.caller == caller
+        assert judged.lives[own].all()
+        assert trained.start[own].min() >= trained.plan.label_cutoff
+        assert not np.isnan(trained.raw[own]).any()
+    new = {one for one in lives if (trained.fold[trained.caller == one] == FOLDS.index("train")).all()}
+    assert new  # some of groups that would have been learnt from, had they been there in time

@@ -19,7 +19,7 @@ WORK = "{work}"  # in a command: a folder for what it writes
 DATA = "../shared/data"  # where data lie that are not the project's to give away
 REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"
 TABLE, COMPLAINTS = f"{DATA}/sichuan_eight_months.parquet", f"{DATA}/ftc_complaints_2020H2.parquet"
-WORLDS = ("428", "429", "430", "431", "432")
+WORLDS = ("434", "435", "436", "437", "438")
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ CLAIMS = (
     ),
     Claim(
         "town",
-        (*SEEDS, "433", "--size", "town"),
+        (*SEEDS, "439", "--size", "town"),
         (
             Statement("{false} of the larger's {benign}: at most {bound} in 10,000", town, "95 %, one-sided, exact"),
             Statement("{rate} % there ({low}-{high} %)", town, "{low}-{high} %"),

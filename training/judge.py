@@ -20,6 +20,7 @@ from .attackers import attack_figures
 from .bands import bands_of, spoken_of
 from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
+from .crossing import UNSEEN
 from .detection import detecting_calls
 from .evaluate import (
     calibration_table,
@@ -45,7 +46,7 @@ CURVE_POINTS = 200
 def judge(t: Trained) -> dict[str, Any]:
     """All figures of a trained model, JSON-able: infinities are None."""
     scored = scored_of(t)
-    seen = seen_calls(t.plan, t.fold, t.start, t.judged)
+    seen = seen_calls(t.plan, t.part != UNSEEN, t.start, t.judged)
     band = t.card.thresholds[0]
     told = figures(scored, t.card, band_of(t, scored.rule))
     return {
@@ -78,7 +79,7 @@ def judge(t: Trained) -> dict[str, Any]:
 def scored_of(t: Trained) -> Scored:
     """The scored calls of a training: the headline is of its certifying fold."""
     certify = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
-    lives = lives_of(t.plan, t.fold, t.start, t.judged, t.caller)
+    lives = lives_of(t.plan, t.part != UNSEEN, t.start, t.judged, t.caller)
     rule = t.feed.column(RULE, len(t.start))
     return Scored(rule, t.raw, t.kind, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed)
 

@@ -24,17 +24,20 @@ CHOSEN_ON = 250_000  # calls at most: more calls of the same callers say little,
 CHECKED = 500  # calls of a day whose vectors are computed anew, see `canaries.py`
 
 
-def needed(calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judged, choose: Array) -> Array:
+def needed(
+    calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judged, choose: Array, learnt: Array
+) -> Array:
     """Which of all calls a training looks at beside those that it learns from.
 
     Args:
         fold, caller: of each call.
         choose: bool, of each call; as from `choosing`.
+        learnt: bool, whether a call's group is among those that are learnt from.
     """
     start = calls["start"].to_numpy()
     asked = choose | rows_of("certify", plan.certify, fold, start)
-    asked |= seen_calls(plan, fold, start, judged) & judged.nuisance
-    asked |= lives_of(plan, fold, start, judged, caller)
+    asked |= seen_calls(plan, learnt, start, judged) & judged.nuisance
+    asked |= lives_of(plan, learnt, start, judged, caller)
     asked[of_last_day(start)] = True
     asked[checked_again(start, plan)] = True
     for day, span in whole_days(calls).items():
@@ -56,14 +59,17 @@ def choosing(plan: Plan, fold: Array, start: Array, seed: int) -> Array:
     return found
 
 
-def seen_calls(plan: Plan, fold: Array, start: Array, judged: Judged) -> Array:
+def seen_calls(plan: Plan, learnt: Array, start: Array, judged: Judged) -> Array:
     """Calls of the certifying stretch whose groups were learnt from."""
-    return np.asarray((fold == FOLDS.index("train")) & (start >= plan.certify[0]) & judged.known)
+    return np.asarray(learnt & (start >= plan.certify[0]) & judged.known)
 
 
-def lives_of(plan: Plan, fold: Array, start: Array, judged: Judged, caller: Array) -> Array:
-    """All calls of nuisance numbers that began after the labels were made, of groups that were not learnt from."""
-    return np.asarray(born_after(plan.label_cutoff, judged, caller, start) & (fold == FOLDS.index("certify")))
+def lives_of(plan: Plan, learnt: Array, start: Array, judged: Judged, caller: Array) -> Array:
+    """All calls of nuisance numbers that began after the labels were made, of groups that were not learnt from.
+
+    Groups of every fold: whoever came later was not there to be learnt from, and thresholds look at innocent calls.
+    """
+    return np.asarray(born_after(plan.label_cutoff, judged, caller, start) & ~learnt)
 
 
 def born_after(moment: int, judged: Judged, caller: Array, start: Array) -> Array:

@@ -112,7 +112,8 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     }
     choose = choosing(folds, fold, start, settings.seed) & known.known
     certify = rows_of("certify", folds.certify, fold, start) & known.known
-    looked_at = needed(calls, folds, fold, caller, known, choose)
+    of_learnt = np.isin(group, group[np.concatenate([rows for rows, _ in learnt.values()])])
+    looked_at = needed(calls, folds, fold, caller, known, choose, of_learnt)
     give_back()
     tell("features", 0.05)
     X = learnt_vectors(evidence, settings.features, settings.threads, learnt)  # noqa: N806
