@@ -13,9 +13,8 @@ from callsieve.training.baselines import baseline_scores, learning_side, log_odd
 from callsieve.training.crossing import UNSEEN
 from callsieve.training.feeds import of_all
 from callsieve.training.fit import Part
-from callsieve.training.judge import judge
+from callsieve.training.judge import judge, scored_of
 from callsieve.training.scope import rows_of
-from callsieve.training.split import FOLDS
 from callsieve.training.train import Settings, train
 from sklearn.metrics import roc_auc_score
 
@@ -37,10 +36,9 @@ def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, s
     later = trained.start >= trained.plan.label_cutoff
     for raw in scores.values():
         judged = np.isin(np.arange(len(later)), trained.feed.rows)
-        asked = rows_of("train", trained.plan.choose, trained.fold, trained.start) | (
-            trained.fold != FOLDS.index("train")
-        )
+        asked = rows_of("train", trained.plan.choose, trained.fold, trained.start) | (trained.part == UNSEEN)
         assert (~np.isnan(raw) == (judged & later & asked)).all()
+        assert not np.isnan(raw[scored_of(trained).lives]).any()
 
 
 def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trained, scores):

@@ -22,14 +22,14 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from ..features.catalogue import FEATURES
 from ..serving.scorer import STRATUM
-from .crossing import crossed
+from .crossing import UNSEEN, crossed
 from .dataset import build, learnt_vectors
 from .evidence import Evidence, campaigns_of
 from .feeds import Feed
 from .fit import Part
 from .reported import milliseconds
 from .scope import choosing
-from .split import DAY, FOLDS, groups
+from .split import DAY, groups
 from .train import Trained, labels_of, learnt_rows, places
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
     side = learning_side(t)
     rows = t.feed.rows
     choose = choosing(t.plan, t.fold, t.start, t.settings.seed)
-    judged = (t.start >= t.plan.label_cutoff) & (t.fold != FOLDS.index("train"))
+    judged = (t.start >= t.plan.label_cutoff) & (t.part == UNSEEN)
     unseen = rows[(choose | judged)[rows]]
     fitted = {"logistic regression": t.settings.features, "number class": (STRATUM,)}
     raw = {name: of_regression(t, side, features, choose, unseen) for name, features in fitted.items()}
