@@ -29,8 +29,9 @@ from callsieve.training.evidence import FINDINGS, read_evidence
 from callsieve.training.exclusions import add_rows, labels_to_learn, write_cleared
 from callsieve.training.label_policy import read_label_policy
 from callsieve.training.labels import label_numbers
+from callsieve.training.sides import labels_of, learnt_rows
 from callsieve.training.split import codes, plan
-from callsieve.training.train import Settings, labels_of, learnt_rows
+from callsieve.training.train import Settings
 from callsieve.training.world import load_scenario, simulate
 
 import catalogued

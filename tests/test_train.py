@@ -18,13 +18,12 @@ from callsieve.training.present import headline
 from callsieve.training.provenance import source_hash
 from callsieve.training.report import page
 from callsieve.training.scope import rows_of
+from callsieve.training.sides import labels_of, learnt_rows
 from callsieve.training.train import (
     LEAST_OF_A_CLASS,
     Settings,
     class_words,
     fit_models,
-    labels_of,
-    learnt_rows,
     require_both,
     train,
     write_bundle,

@@ -29,8 +29,9 @@ from .feeds import Feed
 from .fit import Part
 from .reported import milliseconds
 from .scope import choosing
+from .sides import labels_of, learnt_rows
 from .split import DAY, groups
-from .train import Trained, labels_of, learnt_rows, places
+from .train import Trained, places
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -34,8 +34,9 @@ from .feeds import complete
 from .label_policy import policy_of
 from .scope import rows_of
 from .score import open_scorer
+from .sides import labels_of
 from .split import caller_classes, codes, fold_of_group, groups, plan
-from .train import Settings, labels_of, places, scored
+from .train import Settings, places, scored
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .evidence import Judged
+    from .sides import Sides
 
     Array = npt.NDArray[Any]
 
@@ -24,20 +25,17 @@ CHOSEN_ON = 250_000  # calls at most: more calls of the same callers say little,
 CHECKED = 500  # calls of a day whose vectors are computed anew, see `canaries.py`
 
 
-def needed(
-    calls: pa.Table, plan: Plan, fold: Array, caller: Array, judged: Judged, choose: Array, learnt: Array
-) -> Array:
+def needed(calls: pa.Table, sides: Sides, choose: Array, learnt: Array) -> Array:
     """Which of all calls a training looks at beside those that it learns from.
 
     Args:
-        fold, caller: of each call.
         choose: bool, of each call; as from `choosing`.
         learnt: bool, whether a call's group is among those that are learnt from.
     """
-    start = calls["start"].to_numpy()
-    asked = choose | rows_of("certify", plan.certify, fold, start)
+    start, plan, judged = sides.start, sides.plan, sides.judged
+    asked = choose | rows_of("certify", plan.certify, sides.fold, start)
     asked |= seen_calls(plan, learnt, start, judged) & judged.nuisance
-    asked |= lives_of(plan, learnt, start, judged, caller)
+    asked |= lives_of(plan, learnt, start, judged, sides.caller)
     asked[of_last_day(start)] = True
     asked[checked_again(start, plan)] = True
     for day, span in whole_days(calls).items():

@@ -29,12 +29,12 @@ from ..features.catalogue import FEATURES
 from ..serving.booster import Booster
 from .dataset import Dataset, build, fingerprint, learnt_vectors
 from .evidence import campaigns_of
-from .feeds import answered
 from .fit import PARAMETERS, Part, fit, least_of_a_leaf
 from .parameters import write_parameters
+from .sides import learnt_by_feed
 from .split import caller_classes, codes, fold_of_group, groups, plan
 from .steps import silent
-from .train import labels_of, learnt_rows, only, places, require_both
+from .train import only, places, require_both
 
 try:
     import optuna
@@ -144,11 +144,7 @@ def learning_side(evidence: Evidence, settings: Settings) -> Searched:
         evidence, calls=evidence.calls.filter(pc.less(evidence.calls["start"], folds.label_cutoff)), truth=None
     )
     group, fold, caller = group[early], fold[early], caller[early]
-    labels = labels_of(so_far, settings, folds)
-    learnt = {
-        name: learnt_rows(so_far.calls, labels, settings, told, caller, fold, folds)
-        for name, told in (("complete", np.arange(len(caller))), ("answered only", answered(so_far.calls)))
-    }
+    learnt = learnt_by_feed(so_far, settings, caller, fold, folds)
     X = learnt_vectors(so_far, settings.features, settings.threads, learnt)  # noqa: N806
     side = build(X, [*learnt.values()], so_far.calls, group, caller)
     require_both("train", side.y)

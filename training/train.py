@@ -5,7 +5,7 @@ vectors -> folds -> labels as of the cutoff -> fit -> calibrate and choose thres
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,20 +23,19 @@ from .allocators import give_back
 from .bands import GUARD, TARGETS, bands_of, spoken_of
 from .certify import certificate
 from .crossing import crossed, part_of_calls
-from .dataset import Dataset, build, fingerprint, labelled, learnt_vectors
-from .evidence import Evidence, Judged, campaigns_of, judged
-from .exclusions import labels_to_learn
-from .feeds import Feed, answered, answered_only, complete
+from .dataset import Dataset, Learnt, build, fingerprint, learnt_vectors
+from .evidence import Evidence, Judged
+from .feeds import Feed, answered_only, complete
 from .fit import Part, calibrate, fit, mean_of, members_of, parts_of
 from .label_policy import LabelPolicy, read_label_policy
 from .provenance import versions
-from .scope import choosing, needed, rows_of
-from .split import Plan, caller_classes, codes, fold_of_group, groups, plan
+from .scope import needed
+from .sides import Sides, learnt_by_feed, sides_of
+from .split import Plan
 from .steps import silent
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     Array = npt.NDArray[Any]
 
@@ -88,6 +87,18 @@ class Trained:
     fitted: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What came out of the learning side, and what it was."""
+
+    members: list[str]  # of the risk model
+    models: dict[str, str]
+    classes: dict[str, tuple[str, ...]]
+    part: Array  # of each call's group, as `crossing.part_of_calls`
+    rows: int
+    fingerprint: str
+
+
 def train(evidence: Evidence, settings: Settings, progress: Progress | None = None) -> Trained:
     """Fit, calibrate, choose thresholds and certify them.
 
@@ -97,73 +108,82 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
         ValueError: in one line, if the calls are too few days, or no label fits them.
     """
     tell = progress or silent
-    calls = evidence.calls
-    start = calls["start"].to_numpy()
-    (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
-    folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
-    group, kind = groups(calls, campaigns_of(evidence)), caller_classes(calls)
-    fold = fold_of_group(group, kind, settings.seed)
     tell("labels", 0.0)
-    known = judged(evidence, caller, settings.label_policy)
-    labels = labels_of(evidence, settings, folds)
-    learnt = {
-        name: learnt_rows(calls, labels, settings, told, caller, fold, folds)
-        for name, told in (("complete", np.arange(len(start))), ("answered only", answered(calls)))
-    }
-    choose = choosing(folds, fold, start, settings.seed) & known.known
-    certify = rows_of("certify", folds.certify, fold, start) & known.known
-    of_learnt = np.isin(group, group[np.concatenate([rows for rows, _ in learnt.values()])])
-    looked_at = needed(calls, folds, fold, caller, known, choose, of_learnt)
+    sides = sides_of(evidence, settings)
+    learnt = learnt_by_feed(evidence, settings, sides.caller, sides.fold, sides.plan)
+    choose, certify = sides.choose(settings.seed), sides.certify()
+    of_learnt = np.isin(sides.group, sides.group[np.concatenate([rows for rows, _ in learnt.values()])])
+    looked_at = needed(evidence.calls, sides, choose, of_learnt)
     give_back()
     tell("features", 0.05)
-    X = learnt_vectors(evidence, settings.features, settings.threads, learnt)  # noqa: N806
-    side = build(X, [*learnt.values()], calls, group, caller)
-    require_both("train", side.y)
-    tell("fit", 0.2)
-    learnt_part = parts_of(side.group, side.y, settings.seed)
-    part = part_of_calls(side.group, learnt_part, group)
-    members, models, classes = fit_models(side, learnt_part, settings, lambda done: tell("fit", 0.2 + 0.4 * done))
-    fitted_on = {"rows": {"train": len(side.y)}, "sides": {"train": fingerprint(side)}}
-    del X, side
-    give_back()
+    found = fitted(evidence, settings, sides, learnt, tell)
     tell("features", 0.6)
     poorer = answered_only(evidence, settings.features, settings.threads, np.flatnonzero(choose | certify))
     whole = complete(evidence, settings.features, settings.threads, np.flatnonzero(looked_at))
-    columns = places(settings.features)
     tell("score", 0.75)
-    later = start >= folds.label_cutoff
-    raw, raw_poorer = (
-        crossed(
-            scored(models["model"], feed, later, columns, settings.threads),
-            [scored(text, feed, choose & (part == i), columns, settings.threads) for i, text in enumerate(members)],
-            part, choose,
-        )
-        for feed in (whole, poorer)
-    )  # fmt: skip
+    raw, raw_poorer = (scored_by_others(found, sides, feed, choose, settings) for feed in (whole, poorer))
     tell("certify", 0.9)
-    benign, nuisance = certify & ~known.nuisance, certify & known.nuisance
-    require_benign("train", choose & ~known.nuisance)
-    calibration, method = calibrate(raw[choose], known.nuisance[choose], group[choose])
-    bands = bands_of((raw, raw_poorer), choose & ~known.nuisance, benign, kind, GUARD)
-    poorer_held = spoken_of(raw_poorer, kind, bands[0])
-    found = certificate("certify", poorer_held[benign], bands[0].threshold, TARGETS[0][1])
-    fitted: dict[str, Any] = {
-        "trees": {name: text.count("\nTree=") for name, text in models.items()},
-        "classes": {name: list(words) for name, words in classes.items()},
-        "members": len(members),
+    benign = ~sides.judged.nuisance
+    require_benign("train", choose & benign)
+    calibration, method = calibrate(raw[choose], sides.judged.nuisance[choose], sides.group[choose])
+    bands = bands_of((raw, raw_poorer), choose & benign, certify & benign, sides.kind, GUARD)
+    told: dict[str, Any] = {
+        "trees": {name: text.count("\nTree=") for name, text in found.models.items()},
+        "classes": {name: list(words) for name, words in found.classes.items()},
+        "members": len(found.members),
         "calibration": method,
-        "groups": len(np.unique(group)),
-        **fitted_on,
-        "answered_only": asdict(found) | {"catch": share_of(poorer_held[nuisance], bands[0].threshold)},
+        "groups": len(np.unique(sides.group)),
+        "rows": {"train": found.rows},
+        "sides": {"train": found.fingerprint},
+        "answered_only": on_poorer_feed(raw_poorer, sides, certify, bands[0]),
     }
-    card = make_card(evidence, settings, folds, calibration, bands, classes, fitted)
-    shown = np.flatnonzero(certify) if certify.any() else whole.rows
-    golden = whole.at(shown[:: max(1, len(shown) // GOLDEN_ROWS)][:GOLDEN_ROWS])[:, columns]
+    card = make_card(evidence, settings, sides.plan, calibration, bands, found.classes, told)
+    golden = golden_rows(whole, certify, places(settings.features))
     tell("certify", 1.0)
     return Trained(
-        evidence, settings, whole, folds, fold, part, caller, callee, start, known, raw, kind, models, card, golden,
-        fitted,
+        evidence, settings, whole, sides.plan, sides.fold, found.part, sides.caller, sides.callee, sides.start,
+        sides.judged, raw, sides.kind, found.models, card, golden, told,
     )  # fmt: skip
+
+
+def fitted(
+    evidence: Evidence, settings: Settings, sides: Sides, learnt: Mapping[str, Learnt], tell: Progress
+) -> Fitted:
+    """The models; of the vectors that they learnt from nothing is left in memory."""
+    X = learnt_vectors(evidence, settings.features, settings.threads, learnt)  # noqa: N806
+    side = build(X, [*learnt.values()], evidence.calls, sides.group, sides.caller)
+    require_both("train", side.y)
+    tell("fit", 0.2)
+    part = parts_of(side.group, side.y, settings.seed)
+    members, models, classes = fit_models(side, part, settings, lambda done: tell("fit", 0.2 + 0.4 * done))
+    of_calls = part_of_calls(side.group, part, sides.group)
+    found = Fitted(members, models, classes, of_calls, len(side.y), fingerprint(side))
+    del X, side
+    give_back()
+    return found
+
+
+def scored_by_others(found: Fitted, sides: Sides, feed: Feed, choose: Array, settings: Settings) -> Array:
+    """Raw scores over all calls, where thresholds are chosen by members that did not see a call's group."""
+    columns, threads = places(settings.features), settings.threads
+    every = scored(found.models["model"], feed, sides.start >= sides.plan.label_cutoff, columns, threads)
+    by_member = [
+        scored(text, feed, choose & (found.part == i), columns, threads) for i, text in enumerate(found.members)
+    ]
+    return crossed(every, by_member, found.part, choose)
+
+
+def on_poorer_feed(raw: Array, sides: Sides, certify: Array, band: Band) -> dict[str, Any]:
+    """The certificate of a band where only answered calls are known, and what it catches there."""
+    held = spoken_of(raw, sides.kind, band)
+    proof = certificate("certify", held[certify & ~sides.judged.nuisance], band.threshold, TARGETS[0][1])
+    return asdict(proof) | {"catch": share_of(held[certify & sides.judged.nuisance], band.threshold)}
+
+
+def golden_rows(feed: Feed, certify: Array, columns: list[int]) -> Array:
+    """Vectors of a few calls, whose scores a bundle must reproduce before it serves."""
+    shown = np.flatnonzero(certify) if certify.any() else feed.rows
+    return feed.at(shown[:: max(1, len(shown) // GOLDEN_ROWS)][:GOLDEN_ROWS])[:, columns]
 
 
 def places(features: tuple[str, ...]) -> list[int]:
@@ -205,28 +225,6 @@ def require_benign(fold: str, benign: Array) -> None:
     """Raise `ValueError` unless there are benign calls to choose a threshold on."""
     if not benign.any():
         raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
-
-
-def labels_of(evidence: Evidence, settings: Settings, folds: Plan) -> pd.DataFrame:
-    """What each number was held to be when the labels were made."""
-    cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
-    return labels_to_learn(evidence, cutoff, settings.label_policy)
-
-
-def learnt_rows(
-    calls: pa.Table, labels: pd.DataFrame, settings: Settings, told: Array, caller: Array, fold: Array, folds: Plan
-) -> tuple[Array, pd.DataFrame]:
-    """Calls that are learnt from, of a feed, and their labels.
-
-    Args:
-        told: places of the calls that the feed tells of.
-    """
-    start = calls["start"].to_numpy()[told]
-    cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
-    return labelled(
-        calls, caller, told[rows_of("train", folds.train, fold[told], start)], labels,
-        cutoff=cutoff, calls_per_number=settings.calls_per_number, seed=settings.seed,
-    )  # fmt: skip
 
 
 def fit_models(
