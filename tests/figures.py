@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 CERTIFICATE = {"fold": "certify", "confidence": 0.95, "target": 1e-4}
-UNFOUND = {"detected_share": 0.2, "median": None, "median_floor": 87, "p90": None, "p90_floor": 402}
+SOON = {"soon_share": 0.18, "soon_low": 0.15, "soon_high": 0.22}
+UNFOUND = {"detected_share": 0.2, **SOON, "median": None, "median_floor": 87, "p90": None, "p90_floor": 402}
 COMMAND = "mlflow ui --backend-store-uri sqlite:///callsieve-demo/mlflow.db"
 
 
@@ -126,6 +127,9 @@ def realistic() -> dict[str, Any]:
                     "callers": 612,
                     "calls": 80_124,
                     "detected_share": 0.912,
+                    "soon_share": 0.75,
+                    "soon_low": 0.71,
+                    "soon_high": 0.78,
                     "median": 3.0,
                     "median_floor": 3,
                     "p90": 41.0,
@@ -144,6 +148,7 @@ def realistic() -> dict[str, Any]:
                     "callers": 612,
                     "calls": 80_124,
                     "detected_share": 0.301,
+                    **SOON,
                     "median": None,
                     "median_floor": 87,
                     "p90": None,

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from callsieve.training.certify import caller_bootstrap, upper_bound
-from callsieve.training.detection import Detection, calls_text, calls_to_detection, detecting_calls
+from callsieve.training.detection import SOON, Detection, calls_text, calls_to_detection, detecting_calls
 from callsieve.training.evaluate import (
     Rate,
     calibration_table,
@@ -18,6 +18,7 @@ from callsieve.training.evaluate import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import beta
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
@@ -116,6 +117,9 @@ def test_detection_is_that_of_a_plain_loop(rows):
         p90=smallest_reaching(seen, 9),
         p90_floor=smallest_reaching(floors, 9),
         detected=pytest.approx(len(firsts) / len(made)),
+        soon=(soon := sum(first <= SOON for first in firsts.values())) / len(made),
+        soon_low=pytest.approx(beta.ppf(0.025, soon, len(made) - soon + 1) if soon else 0.0),
+        soon_high=pytest.approx(beta.ppf(0.975, soon + 1, len(made) - soon) if soon < len(made) else 1.0),
         stopped=pytest.approx(sum(made[c] - first + 1 for c, first in firsts.items()) / len(rows)),
     )
 

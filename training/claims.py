@@ -79,13 +79,28 @@ class Claim:
 def demo(told: Told) -> dict[str, str]:
     """Figures of one run of the whole line."""
     head = told["headline"]["model"]
-    return caught(head) | {
+    return {
+        **caught(head),
+        **lives(head["detection"], told["headline"]["rule"]["detection"]),
         "millions": f"{told['data']['calls'] / 1e6:.1f}",
         "false": f"{head['false_calls']:,}",
         "benign": f"{head['benign_calls']:,}",
         "bound": f"{1e4 * head['bound']:.2f}",
         "nuisance": f"{told['ranking']['nuisance']:,}",
         "logistic": percent(told["baselines"]["logistic regression"]["catch"]["call"]["rate"]),
+    }
+
+
+def lives(found: Told, rule: Told) -> dict[str, str]:
+    """How soon numbers that came later are found, and how many of their calls are stopped, beside the rule."""
+    return {
+        "numbers": f"{found['callers']:,}",
+        "soon": percent(found["soon_share"]),
+        "least": percent(found["soon_low"]),
+        "most": percent(found["soon_high"]),
+        "stopped": percent(found["stopped_share"]),
+        "rule_soon": percent(rule["soon_share"]),
+        "rule_stopped": percent(rule["stopped_share"]),
     }
 
 
@@ -129,14 +144,19 @@ def listed(words: list[str]) -> str:
 def town(told: Told) -> dict[str, str]:
     """Figures of one larger world."""
     (line,) = told["lines"]
+    (found,) = told["lives"].values()
     figures = {name: percent(line[key]) for name, key in (("rate", "catch"), ("low", "low"), ("high", "high"))}
-    return figures | {
-        "false": f"{line['false_calls']:,}",
-        "benign": f"{line['benign_calls']:,}",
-        "bound": f"{1e4 * upper_bound(line['false_calls'], line['benign_calls']):.2f}",
-        "seconds": f"{line['seconds']:.0f}",
-        "gib": f"{line['peak_gib']:.1f}",
-    }
+    return (
+        figures
+        | lives(found["model"], found["rule"])
+        | {
+            "false": f"{line['false_calls']:,}",
+            "benign": f"{line['benign_calls']:,}",
+            "bound": f"{1e4 * upper_bound(line['false_calls'], line['benign_calls']):.2f}",
+            "seconds": f"{line['seconds']:.0f}",
+            "gib": f"{line['peak_gib']:.1f}",
+        }
+    )
 
 
 def install(told: Told) -> dict[str, str]:
@@ -219,6 +239,12 @@ CLAIMS = (
             Statement("{false} of {benign}, proven: at most {bound} in 10,000", demo, "95 %, one-sided, exact"),
             Statement("{rate} % of its {nuisance} ({low}-{high} %)", demo, "{low}-{high} %"),
             Statement("{logistic} % of those", demo),
+            Statement(
+                "of {numbers} nuisance numbers that came later it finds {soon} % within ten calls, and stops "
+                "{stopped} % of their calls; the rule on calls per hour {rule_soon} % and {rule_stopped} %",
+                demo,
+                "{least}-{most} %",
+            ),
         ),
         quick=("callsieve", "demo", "--json", "--size", "tiny", "--seed", "11", "--out", f"{WORK}/tiny"),
         of_code=trained,
@@ -259,6 +285,12 @@ CLAIMS = (
         (
             Statement("{false} of the larger's {benign}: at most {bound} in 10,000", town, "95 %, one-sided, exact"),
             Statement("{rate} % there ({low}-{high} %)", town, "{low}-{high} %"),
+            Statement(
+                "of {numbers} there it finds {soon} % within ten calls, and stops {stopped} %; "
+                "the rule {rule_soon} % and {rule_stopped} %",
+                town,
+                "{least}-{most} %",
+            ),
             Statement("trained and judged in {seconds} s and {gib} GiB", town),
         ),
         quick=(*SEEDS, "11", "--size", "tiny"),

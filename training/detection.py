@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from .evaluate import aligned
 
@@ -19,13 +20,18 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
+SOON = 10  # calls
+
+
 @dataclass(frozen=True, slots=True)
 class Detection:
     """Calls of a nuisance caller until the first one caught, that one counted; never caught counts as infinite.
 
     `median` and `p90` are the fewest calls by which that share of callers is detected. `median_floor` and
     `p90_floor` are the same with an undetected caller counted by the calls it made: where the figure is infinite,
-    all that the calls prove is "more than the floor". `stopped` is the share of all calls from the caught one on.
+    all that the calls prove is "more than the floor". `soon` is the share of callers detected within their first SOON
+    calls, `soon_low` and `soon_high` its exact 95 % interval (Clopper and Pearson 1934) as if no two callers were of
+    one campaign. `stopped` is the share of all calls from the caught one on.
     """
 
     callers: int
@@ -35,6 +41,9 @@ class Detection:
     p90: float
     p90_floor: int
     detected: float
+    soon: float
+    soon_low: float
+    soon_high: float
     stopped: float
 
 
@@ -68,6 +77,8 @@ def calls_to_detection(raw: Array, threshold: float, caller: Array, start: Array
     floor = np.minimum(detected, made)
     median, p90 = np.quantile(detected, [0.5, 0.9], method="inverted_cdf")
     median_floor, p90_floor = np.quantile(floor, [0.5, 0.9], method="inverted_cdf")
+    soon = int((detected <= SOON).sum())
+    interval = binomtest(soon, len(made)).proportion_ci(0.95, method="exact")
     return Detection(
         callers=len(made),
         calls=len(raw),
@@ -76,6 +87,9 @@ def calls_to_detection(raw: Array, threshold: float, caller: Array, start: Array
         p90=float(p90),
         p90_floor=int(p90_floor),
         detected=float(np.isfinite(detected).mean()),
+        soon=soon / len(made),
+        soon_low=float(interval.low),
+        soon_high=float(interval.high),
         stopped=float(np.maximum(made - detected + 1, 0).sum() / len(raw)),
     )
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-DETECTION = ("detected_share", "median", "median_floor", "p90", "p90_floor", "stopped_share")
+SHARES = ("detected_share", "soon_share", "soon_low", "soon_high", "stopped_share")
+DETECTION = (*SHARES, "median", "median_floor", "p90", "p90_floor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,9 @@ def detection_figures(s: Scored, raw: Array, threshold: float) -> dict[str, Any]
             "callers": found.callers,
             "calls": found.calls,
             "detected_share": found.detected,
+            "soon_share": found.soon,
+            "soon_low": found.soon_low,
+            "soon_high": found.soon_high,
             "median": found.median,
             "median_floor": found.median_floor,
             "p90": found.p90,

@@ -21,7 +21,7 @@ from .bands import bands_of, spoken_of
 from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
 from .crossing import UNSEEN
-from .detection import detecting_calls
+from .detection import SOON, detecting_calls
 from .evaluate import (
     calibration_table,
     prior_sweep,
@@ -273,5 +273,6 @@ def metrics(figures: Mapping[str, Any]) -> dict[str, float]:
         for word in ("median", "p90"):  # what is not reached has a floor alone
             name = word if detection[word] is not None else f"{word}_floor"
             found[f"{who}_detection_{name}"] = detection[name]
+        found[f"{who}_found_within_{SOON}_calls"] = detection["soon_share"]
         found[f"{who}_lifetime_calls_stopped"] = detection["stopped_share"]
     return {name: value for name, value in found.items() if value is not None}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .console import say, show_table
-from .detection import calls_text
+from .detection import SOON, calls_text
 from .report import NOT_MEASURED, share
 
 QUANTILES = ("median", "p90")
@@ -38,6 +38,7 @@ def headline(figures: Mapping[str, Any]) -> None:
         ("certified at 1 in 10,000", *(certified(one) for one in both)),
         *((f"nuisance caught, by {word}", *(rate(one["catch"][word]) for one in both)) for word in both[0]["catch"]),
         ("numbers ever found", *(share(one["detection"]["detected_share"]) for one in both)),
+        (f"found within {SOON} calls", *(rate(soon(one["detection"])) for one in both)),
         *((f"calls until found, {word}", *(until(one["detection"], word) for one in both)) for word in QUANTILES),
         ("lifetime calls stopped", *(share(one["detection"]["stopped_share"]) for one in both)),
     ]  # fmt: skip
@@ -108,6 +109,11 @@ def rate(value: Mapping[str, Any]) -> str:
     if value["rate"] is None:
         return NOT_MEASURED
     return f"{value['rate']:.1%} ({value['low']:.1%} - {value['high']:.1%})"
+
+
+def soon(detection: Mapping[str, Any]) -> dict[str, Any]:
+    """The share of numbers found within their first SOON calls, as a rate with its interval."""
+    return {"rate": detection["soon_share"], "low": detection["soon_low"], "high": detection["soon_high"]}
 
 
 def until(detection: Mapping[str, Any], word: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 
 from ..serving.files import write_whole
+from .detection import SOON
 from .pictures import Picture, percent, pictures, words
 
 NOT_MEASURED = "not measured"
@@ -48,7 +49,7 @@ def page(figures: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None)
     }
     simulated = str((figures.get("data") or {}).get("source", "")).startswith("simulated")
     template = environment.get_template("report.html")
-    return template.render(figures, pictures=drawn or pictures(figures), simulated=simulated).lstrip()
+    return template.render(figures, pictures=drawn or pictures(figures), simulated=simulated, soon=SOON).lstrip()
 
 
 def data_uri(svg: str) -> str:

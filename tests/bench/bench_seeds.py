@@ -45,13 +45,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    lines, bands = [], {}
+    lines, lives, bands = [], {}, {}
     with tempfile.TemporaryDirectory() as folder:
         kept = {seed: Path(folder) / str(seed) for seed in given.seeds}
         for seed, place in kept.items():
             # Memory is told by process: the peak of one must not be that of the one before it.
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                line, bands[seed] = pool.apply(figures_of, (given.size, seed, given.threads, place))
+                line, lives[seed], bands[seed] = pool.apply(figures_of, (given.size, seed, given.threads, place))
             lines.append(line)
             print(shown(lines[-1]), file=sys.stderr if given.json else sys.stdout, flush=True)
         for line in lines:
@@ -66,11 +66,15 @@ def main() -> None:
         "elsewhere_false_per_10000": [round(1e4 * one["false_rate"], 2) for one in away],
         "elsewhere_catch": [round(one["catch"], 3) for one in away],
     }
-    print(json.dumps({"size": given.size, "lines": lines, "middle": middle}) if given.json else middle)
+    found = {"size": given.size, "lines": lines, "middle": middle, "lives": lives}
+    print(json.dumps(found) if given.json else middle)
 
 
-def figures_of(size: str, seed: int, threads: int, place: Path) -> tuple[dict[str, Any], Band]:
-    """The figures of one world and its certified band; its model and judged calls are kept in a folder."""
+def figures_of(size: str, seed: int, threads: int, place: Path) -> tuple[dict[str, Any], dict[str, Any], Band]:
+    """The figures of one world, calls until found by each way, and the certified band.
+
+    Its model and judged calls are kept in a folder.
+    """
     began = time.monotonic()
     trained = train(told_of(size, seed), Settings(seed=seed, threads=threads))
     check(trained)
@@ -100,7 +104,8 @@ def figures_of(size: str, seed: int, threads: int, place: Path) -> tuple[dict[st
         "seconds": round(time.monotonic() - began),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB, 1),
     }
-    return line, trained.card.thresholds[0]
+    ways = figures["headline"] | figures["baselines"]
+    return line, {name: one["detection"] for name, one in ways.items()}, trained.card.thresholds[0]
 
 
 def keep(trained: Trained, place: Path) -> None:
