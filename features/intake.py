@@ -49,7 +49,8 @@ CATEGORIES = {
 }
 _INDEX = {name: {word: i for i, word in enumerate(words)} for name, words in CATEGORIES.items()}
 _CLASS = {kind: i for i, kind in enumerate(NUMBER_CLASSES)}
-_CACHED = 1 << 17  # unique numbers, blocks and texts of single calls
+CACHED = 1 << 17  # unique numbers, blocks and texts of single calls
+_PARTS = 64  # of what is cached, so that none takes long to grow
 _MET = 1 << 20  # the same of tables
 
 
@@ -76,7 +77,9 @@ class Intake:
     writes them, or "codes" that stand for numbers; of a code, and of what is a token already, no fact is
     known.
     `remember` bounds the callers whose last dialled number is kept (some 90 bytes each, and up to 560 for a
-    number); the one longest silent is forgotten first.
+    number); the one longest silent is forgotten first. `cached` bounds the numbers of single calls that are not read
+    and keyed anew each time (up to 800 bytes each): whoever meets more numbers than that again and again gives them
+    room.
 
     >>> intake = Intake(Key("e1", bytes(32)))
     >>> call = intake(Call(start=1767225600.0, caller="+8613800138000", callee="13800138001"))
@@ -90,6 +93,7 @@ class Intake:
         zone: str = "Asia/Shanghai",
         numbers: Literal["written", "codes"] = "written",
         remember: int = 1_000_000,
+        cached: int = CACHED,
     ) -> None:
         if numbers not in ("written", "codes"):
             raise ValueError(f"numbers must be 'written' or 'codes', got {numbers!r}")
@@ -97,11 +101,13 @@ class Intake:
             raise ValueError(f"key must be one for records, got one for {key.purpose}")
         if remember < 1:
             raise ValueError(f"remember must be 1 or more, got {remember}")
+        if cached < 1:
+            raise ValueError(f"cached must be 1 or more, got {cached}")
         self._key, self._zone, self._codes, self._remember = key, ZoneInfo(zone), numbers == "codes", remember
         self._last: OrderedDict[str, Known] = OrderedDict()
-        self.known = lru_cache(maxsize=_CACHED)(self._known)
-        self._block = lru_cache(maxsize=_CACHED)(self._block_token)
-        self._text = lru_cache(maxsize=_CACHED)(self._text_token)
+        self._parts = [lru_cache(maxsize=-(-cached // _PARTS))(self._known) for _ in range(_PARTS)]
+        self._block = lru_cache(maxsize=cached)(self._block_token)
+        self._text = lru_cache(maxsize=CACHED)(self._text_token)
         self._met: Met | None = None
 
     def __reduce__(self) -> NoReturn:
@@ -193,8 +199,10 @@ class Intake:
         """Note a call; returns what the caller dialled before."""
         if caller.number.kind == "withheld":
             return None  # many people share this caller: what one dialled says nothing of the next
-        previous = self._last.pop(caller.token, None)
+        previous = self._last.get(caller.token)
         self._last[caller.token] = callee
+        # Not taken out and put in again: of a million callers, a dictionary would pause for that to clean up.
+        self._last.move_to_end(caller.token)
         if len(self._last) > self._remember:
             self._last.popitem(last=False)
         return previous
@@ -214,12 +222,17 @@ class Intake:
         self._last.pop(token, None)
         for caller in [caller for caller, callee in self._last.items() if callee.token == token]:
             del self._last[caller]
-        self.known.cache_clear()
+        for part in self._parts:
+            part.cache_clear()
         self._met = None
 
     def has_room(self, tokens: Sequence[str]) -> bool:
         """Whether all these callers could be remembered and none forgotten."""
         return len(self._last) + len(tokens) - sum(map(self._last.__contains__, tokens)) <= self._remember
+
+    def known(self, written: str | None, period: int) -> Known:
+        """A number as it is read in a period of the number plan, and what is kept of it."""
+        return self._parts[hash(written) % _PARTS](written, period)
 
     def text(self, use: Use, text: str | None) -> str | None:
         """The token of a trunk, operator, device or place; None for none."""

@@ -18,10 +18,11 @@ from .policy import Policy, read_policy
 from .reasons import Reason
 from .registers import Registers
 from .rules import Fact
-from .scorer import Scorer, Scores, Verdict
+from .scorer import Scorer
 from .signing import read_public_key
 from .swap import Swap
 from .unlisted import Cleared, Unlisted
+from .verdict import Scores, Verdict
 
 __all__ = [
     "Bundle",

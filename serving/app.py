@@ -41,8 +41,8 @@ from .bundle import Refused
 from .endpoint import JSON, AtOnce, Endpoint, Noted, Receive, Scope, Send, Turned, beside, body_of, refused, unnoted
 from .live import Ahead, Live
 from .measured import metrics, status
-from .scorer import Verdict
 from .swap import Swap
+from .verdict import Verdict
 from .wire import OBSERVE, SCORE
 
 LONG_SECONDS, LOAD_SECONDS = 2.0, 60.0  # for reasons on request, and for a bundle

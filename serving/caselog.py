@@ -18,8 +18,9 @@ from typing import Any
 from ..features.pseudonyms import bytes_of, letters_of
 from ..features.records import KeyedCall
 from .journal import LONGEST, numbers, opened, path
-from .scorer import Scorer, Verdict
+from .scorer import Scorer
 from .strictjson import finite
+from .verdict import Verdict
 
 CASES = "cases"
 """Name of the files that hold the lines."""

@@ -31,10 +31,11 @@ from .caselog import CASES, evidence, evidence_to_line
 from .clock import Clock
 from .events import CALLS, REPORTS, Report, call_from_line, call_to_line, report_to_line
 from .journal import Found, Journal, read
-from .scorer import Scorer, Verdict
+from .scorer import Scorer
 from .snapshots import let_go, own, save_in_a_copy, snapshot, snapshots
 from .swap import Swap
 from .upkeep import Upkeep
+from .verdict import Verdict
 
 DEADLINE = 0.020  # seconds
 AHEAD = 60.0  # seconds after now at which a call may start or end

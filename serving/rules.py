@@ -73,9 +73,8 @@ class Rule:
     zh: str
 
 
-def _among(value: Any, words: tuple[str, ...]) -> Any:
-    """Whether a class of numbers is one of some words; of no words, none is."""
-    codes = _codes(words)
+def _among(value: Any, codes: frozenset[float]) -> Any:
+    """Whether a class of numbers is one of some; of none, none is."""
     if isinstance(value, float):
         return value in codes
     import numpy as np  # a table of calls; one call needs no NumPy
@@ -85,7 +84,12 @@ def _among(value: Any, words: tuple[str, ...]) -> Any:
 
 @cache
 def _codes(words: tuple[str, ...]) -> frozenset[float]:
+    """Classes of numbers by their places."""
     return frozenset(float(NUMBER_CLASSES.index(word)) for word in words)
+
+
+_PROTECTED, _DOMESTIC, _NO_CALLER, _PERSONAL = map(_codes, (PROTECTED, DOMESTIC, NO_CALLER, PERSONAL))
+_WITHHELD = _codes(("withheld",))
 
 
 def _outside(hour: Any, begin: Any, end: Any) -> Any:
@@ -101,7 +105,7 @@ RULES: tuple[Rule, ...] = (
         "网络未能核实主叫号码:鉴权失败。",
     ),
     Rule(
-        "irregular_number", NETWORK, lambda s, _: _among(s.caller_class, NO_CALLER),
+        "irregular_number", NETWORK, lambda s, _: _among(s.caller_class, _NO_CALLER),
         "caller_class", "", "",
         "The calling number has a form that no caller may show ({value}).",
         "主叫号码不符合规范,不得作为主叫({value})。",
@@ -112,14 +116,14 @@ RULES: tuple[Rule, ...] = (
         "来电显示的是被叫用户自己的号码。",
     ),
     Rule(
-        "withheld_number", NETWORK, lambda s, _: _among(s.caller_class, ("withheld",)), "", "", "",
+        "withheld_number", NETWORK, lambda s, _: _among(s.caller_class, _WITHHELD), "", "", "",
         "The caller shows no number.",
         "主叫未显示号码。",
     ),
     Rule(
         "domestic_from_abroad", NETWORK,
         lambda s, _: (s.route == ROUTES.index("international"))
-        & _among(s.caller_class, DOMESTIC),
+        & _among(s.caller_class, _DOMESTIC),
         "caller_class", "", "",
         "A domestic number ({value}) came in over an international line, and is not roaming.",
         "境外来话显示境内号码({value}),且并非漫游。",
@@ -145,7 +149,8 @@ RULES: tuple[Rule, ...] = (
         "该号码的登记已到期。",
     ),
     Rule(
-        "unregistered_number", REGISTER, lambda s, t: _among(s.caller_class, t.must_register) & (s.campaign == 0),
+        "unregistered_number", REGISTER,
+        lambda s, t: _among(s.caller_class, _codes(t.must_register)) & (s.campaign == 0),
         "caller_class", "", "",
         "Numbers of this kind ({value}) are to be registered before they call out; this one is not.",
         "此类号码({value})外呼须先登记,该号码未登记。",
@@ -190,19 +195,19 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "call_bombing", BEHAVIOUR,
-        lambda s, t: (s.callee_calls_1h >= t.bombing_calls) & _among(s.callee_class, PERSONAL),
+        lambda s, t: (s.callee_calls_1h >= t.bombing_calls) & _among(s.callee_class, _PERSONAL),
         "callee_calls_1h", "bombing_calls", "",
         "The called person's number was called {value} times in the last hour (limit {limit}).",
         "被叫用户过去1小时内接到{value}次来电(界限{limit})。",
     ),
     Rule(
-        "protected_caller", GUARD, lambda s, _: _among(s.caller_class, PROTECTED) | (s.caller_protected == 1),
+        "protected_caller", GUARD, lambda s, _: _among(s.caller_class, _PROTECTED) | (s.caller_protected == 1),
         "", "", "protected",
         "An emergency, public-service or registered protected number calls: it is never blocked.",
         "主叫为紧急、公共服务或受保护号码,任何情况下不得拦截。",
     ),
     Rule(
-        "protected_callee", GUARD, lambda s, _: _among(s.callee_class, PROTECTED) | (s.callee_protected == 1),
+        "protected_callee", GUARD, lambda s, _: _among(s.callee_class, _PROTECTED) | (s.callee_protected == 1),
         "", "", "callee",
         "An emergency, public-service or registered protected number is called: calls to it are never blocked.",
         "被叫为紧急、公共服务或受保护号码,呼叫一律不得拦截。",

@@ -12,7 +12,7 @@ except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
 from ..features.history import History
-from ..features.intake import Intake
+from ..features.intake import CACHED, Intake
 from ..features.pseudonyms import Key
 from ..features.records import Call
 from .access import read_keys
@@ -59,7 +59,8 @@ def serve(
 
     def begin() -> Live:
         room = {"calls": calls, "numbers": numbers}
-        live = Live(judge, Intake(key, zone), state, deadline=deadline, compiled=compiled, **room)
+        intake = Intake(key, zone, cached=max(numbers, CACHED))
+        live = Live(judge, intake, state, deadline=deadline, compiled=compiled, **room)
         if compiled and not live.history.compiled:
             _LOG.warning("the kernel was not built as C: the history is interpreted, some twenty times slower")
         if live.refusal is not None:

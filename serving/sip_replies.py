@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .scorer import Verdict
 from .sip import read_message
+from .verdict import Verdict
 
 LOCATIONS = ("LN", "TN", "RLN", "LPN", "RPN")  # RFC 8606; RLN: the network that serves the callee
 # Contents of a class model that have a word of their own among the draft's call types; any other is "spam".

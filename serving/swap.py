@@ -15,8 +15,9 @@ from .bundle import Refused
 from .files import write_whole
 from .policy import Policy
 from .registers import Registers
-from .scorer import Scorer, Verdict
+from .scorer import Scorer
 from .unlisted import Unlisted
+from .verdict import Verdict
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..features.ownership import OWN, ours_alone
 from ..features.records import ATTESTATIONS, KeyedCall
 from .files import write_whole
-from .scorer import Verdict
+from .verdict import Verdict
 
 FILE = "unlisted"
 """Its name in a folder of live state."""

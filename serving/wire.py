@@ -17,8 +17,8 @@ from ..features.records import CALL_COLUMNS, Call
 from .policy import ACTIONS
 from .reasons import Reason
 from .rules import Fact
-from .scorer import Verdict
 from .strictjson import as_fields, as_list, as_mapping, as_number, as_text, decode, finite
+from .verdict import Verdict
 
 SCORE, OBSERVE = "/v1/score", "/v1/observe"
 MAX_BODY = 16_384  # bytes

@@ -21,8 +21,8 @@ from callsieve.serving.events import read_reports
 from callsieve.serving.live import Live
 from callsieve.serving.policy import Policy
 from callsieve.serving.reasons import Reason
-from callsieve.serving.scorer import Verdict
 from callsieve.serving.swap import Swap
+from callsieve.serving.verdict import Verdict
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families

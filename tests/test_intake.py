@@ -400,3 +400,5 @@ def test_bad_settings_are_refused():
         Intake(KEY, numbers="tokens")
     with pytest.raises(ValueError, match="remember must be 1 or more, got 0"):
         Intake(KEY, remember=0)
+    with pytest.raises(ValueError, match="cached must be 1 or more, got 0"):
+        Intake(KEY, cached=0)

@@ -15,7 +15,7 @@ import pytest
 from callsieve.features.records import Call
 from callsieve.serving import sip, sip_replies, wire
 from callsieve.serving.card import Band
-from callsieve.serving.scorer import Verdict
+from callsieve.serving.verdict import Verdict
 
 import catalogued
 import kamailios

@@ -20,10 +20,11 @@ from callsieve.serving.cases import CaseStore
 from callsieve.serving.live import Live
 from callsieve.serving.policy import Policy
 from callsieve.serving.rules import BEHAVIOUR, BY_NAME, NETWORK, Fact
-from callsieve.serving.scorer import Scorer, Verdict
+from callsieve.serving.scorer import Scorer
 from callsieve.serving.signing import read_public_key
 from callsieve.serving.swap import Swap
 from callsieve.serving.unlisted import FILE, STATUS, Unlisted, write_unlisted
+from callsieve.serving.verdict import Verdict
 from callsieve.training.dataset import labelled
 from callsieve.training.evidence import FINDINGS, read_evidence
 from callsieve.training.exclusions import add_rows, labels_to_learn, write_cleared

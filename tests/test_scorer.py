@@ -13,7 +13,8 @@ from callsieve.features.table import vectors
 from callsieve.serving.bundle import Refused
 from callsieve.serving.card import Band
 from callsieve.serving.policy import ACTIONS, Policy, decide
-from callsieve.serving.scorer import Scorer, case_id
+from callsieve.serving.scorer import Scorer
+from callsieve.serving.verdict import case_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

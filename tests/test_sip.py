@@ -9,8 +9,8 @@ import re
 import pytest
 from callsieve.features.records import ATTESTATIONS, OUTCOMES, RELEASED_BY, Call
 from callsieve.serving import sip, sip_replies
-from callsieve.serving.scorer import Verdict
 from callsieve.serving.sip_replies import Redress, Reply
+from callsieve.serving.verdict import Verdict
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -11,7 +11,7 @@ from callsieve.serving import wire
 from callsieve.serving.policy import ACTIONS
 from callsieve.serving.reasons import Reason
 from callsieve.serving.rules import Fact
-from callsieve.serving.scorer import Verdict
+from callsieve.serving.verdict import Verdict
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from ..serving.policy import ACTIONS, read_policy
 from ..serving.ruled import BITS
-from ..serving.scorer import Scorer, Scores
+from ..serving.scorer import Scorer
+from ..serving.verdict import Scores
 from .console import Tell, say, show_table
 from .evidence import of_calls, parquet_table, read_reports
 from .score import judged_table, open_registers, open_scorer, read_any, score_calls

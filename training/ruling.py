@@ -15,8 +15,9 @@ from ..features.table import vectors
 from ..serving.registered import Registered, Terms
 from ..serving.registers import Registers
 from ..serving.ruled import BITS, actions, met_rules, names_of
-from ..serving.scorer import STRATUM, Scorer, Scores
+from ..serving.scorer import STRATUM, Scorer
 from ..serving.situation import FROM_VECTOR, PLACES
+from ..serving.verdict import Scores
 from ..serving.wishes import RULE, unwanted
 from .asof import PART_ROWS, AsOf
 

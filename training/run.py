@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from ..features.catalogue import catalogue_hash
 from ..serving.bundle import MANIFEST
 from ..serving.policy import ACTIONS
-from ..serving.scorer import Scorer, Scores, case_id
+from ..serving.scorer import Scorer
 from ..serving.signing import generate_signing_key, read_public_key, read_signing_key, write_public_key
+from ..serving.verdict import Scores, case_id
 from .allocators import give_back
 from .audit_page import write_first_page
 from .auditlog import append

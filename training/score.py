@@ -31,8 +31,9 @@ from ..serving.purposes import allowed
 from ..serving.registers import Registers
 from ..serving.retention import read_retention
 from ..serving.ruled import BITS, looked_at
-from ..serving.scorer import Scorer, Scores
+from ..serving.scorer import Scorer
 from ..serving.signing import read_public_key
+from ..serving.verdict import Scores
 from .console import Tell
 from .evidence import read_reports
 from .expiry import due_in, still_kept

@@ -176,7 +176,7 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     judge = Swap(trusted=small.TRUSTED, policy=BENCH)
     judge.load(folder / "bundle")
     room = {"calls": max(2_000_000, options.calls + options.measured), "numbers": max(200_000, 2 * options.numbers)}
-    intake = Intake(catalogued.NUMBER_KEY)
+    intake = Intake(catalogued.NUMBER_KEY, cached=room["numbers"])  # as the service does
     live = Live(judge, intake, folder / "state", compiled=not options.interpreted, deadline=60, **room)
     calls = drawn(options.calls + options.measured, options.numbers, options.seed)
     began = time.perf_counter()
