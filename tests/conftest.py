@@ -8,6 +8,8 @@ import pytest
 from callsieve.features.intake import Intake
 from callsieve.features.pseudonyms import Key
 from callsieve.training import Settings, of_world, study, track
+from callsieve.training.baselines import baseline_scores
+from callsieve.training.train import train
 from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
 from hypothesis import settings
 
@@ -45,6 +47,18 @@ def run(evidence, tmp_path_factory):
     """Folder and figures of a whole training, on one thread."""
     folder = tmp_path_factory.mktemp("run")
     return folder, study(evidence, Settings(threads=1), folder, source="simulated world 'tiny'")
+
+
+@pytest.fixture(scope="session")
+def trained(evidence):
+    """The training of `run` once more, on two threads."""
+    return train(evidence, Settings(threads=2))
+
+
+@pytest.fixture(scope="session")
+def by_baselines(trained):
+    """What the baselines of that training give: fitting them takes longer than all the rest of judging."""
+    return baseline_scores(trained)
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
+import socket
 import time
 
 import pytest
 from callsieve.features.intake import Intake
 from callsieve.serving import Swap
 from callsieve.serving import agi as module
-from callsieve.serving.agi import LINE, OPEN, SECONDS, Agi, call_of, over
+from callsieve.serving.agi import LINE, OPEN, SECONDS, Agi, call_of, over, serve
 from callsieve.serving.live import Live
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -148,6 +151,40 @@ def test_the_end_of_a_call_that_is_not_known(live):
     agi, _ = talked(live, head("end", "3", "0", "CANCEL", ""))
     assert agi.counts["unknown"] == 1
     assert live.counts["ends"] == 0
+
+
+def test_the_call_that_rang_first_is_forgotten_first(live, monkeypatch):
+    monkeypatch.setattr(module, "PENDING", 1)
+    began = int(time.time())
+    rings = [head(moment=began - each) for each in (1, 0)]
+    ends = [head("end", "3", "0", "CANCEL", "", moment=began - each) for each in (1, 0)]
+    agi, _ = talked(live, *rings, *ends)
+    assert (agi.counts["ring"], agi.counts["unknown"], agi.counts["end"]) == (2, 1, 1)
+
+
+def test_a_head_without_an_end_is_not_read_on(live):
+    agi, (ring,) = talked(live, head("ring", *["x"] * module.LINES))
+    assert (ring, agi.counts["broken"]) == ([], 1)
+
+
+def test_it_serves_until_it_is_told_to_stop(live):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+    async def run():
+        serving = asyncio.create_task(serve(live, port=port))
+        commands = []
+        while not commands:
+            await asyncio.sleep(0.01)
+            with contextlib.suppress(ConnectionError):
+                commands = await dialogue(port, head())
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(serving, 10)
+        return commands
+
+    assert len(asyncio.run(run())) == 3
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
 
 
 def test_a_client_that_says_half_and_waits_is_closed_in_time(live):

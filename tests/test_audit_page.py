@@ -48,6 +48,7 @@ def test_the_page_tells_what_a_reviewer_asks(told, text, run):
         f"callsieve replay {figures['tracking']['run']}",
     ):  # fmt: skip
         assert said in seen
+    assert not re.search(r"[a-z]\.[A-Z]", seen)  # a sentence that runs into the next
     for one in figures["slices"]:
         named = f"{one['slice'].replace('_', ' ')} {one['calls']:,}"
         assert (named in seen) is not (one["nuisance"] or one["certified"])

@@ -9,56 +9,45 @@ from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.scorer import STRATUM
 from callsieve.training import baselines
-from callsieve.training.baselines import baseline_scores, learning_side, log_odds, logistic
+from callsieve.training.baselines import learning_side, log_odds, logistic
 from callsieve.training.crossing import UNSEEN
 from callsieve.training.feeds import of_all
 from callsieve.training.fit import Part
-from callsieve.training.judge import judge, scored_of
+from callsieve.training.judge import scored_of
 from callsieve.training.scope import rows_of
-from callsieve.training.train import Settings, train
 from sklearn.metrics import roc_auc_score
 
 CLASS = NAMES.index(STRATUM)
 
 
-@pytest.fixture(scope="module")
-def trained(evidence):
-    return train(evidence, Settings(threads=1, parameters={"rounds": 5}))
-
-
-@pytest.fixture(scope="module")
-def scores(trained):
-    return baseline_scores(trained)
-
-
-def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, scores):
-    assert list(scores) == ["logistic regression", "number class", "reputation list"]
+def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, by_baselines):
+    assert list(by_baselines) == ["logistic regression", "number class", "reputation list"]
     later = trained.start >= trained.plan.label_cutoff
-    for raw in scores.values():
+    for raw in by_baselines.values():
         judged = np.isin(np.arange(len(later)), trained.feed.rows)
         asked = rows_of("train", trained.plan.choose, trained.fold, trained.start) | (trained.part == UNSEEN)
         assert (~np.isnan(raw) == (judged & later & asked)).all()
         assert not np.isnan(raw[scored_of(trained).lives]).any()
 
 
-def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trained, scores):
+def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trained, by_baselines):
     reports = trained.evidence.reports
-    told = np.flatnonzero(scores["reputation list"] > 0)
-    none = np.flatnonzero(scores["reputation list"] == 0)
+    told = np.flatnonzero(by_baselines["reputation list"] > 0)
+    none = np.flatnonzero(by_baselines["reputation list"] == 0)
     assert len(told)
     for row in [*told[:: max(1, len(told) // 40)], *none[:: max(1, len(none) // 40)]]:
         at = pd.Timestamp(int(trained.start[row]), unit="ms", tz="UTC")
         mine = reports[reports["number"].astype(str) == trained.evidence.calls["caller"][int(row)].as_py()]
         known = (mine["known_at"] < at) & (mine["known_at"] >= at - pd.Timedelta(days=28))
-        assert scores["reputation list"][row] == known.sum()
+        assert by_baselines["reputation list"][row] == known.sum()
 
 
-def test_the_class_alone_knows_nothing_else(trained, scores):
+def test_the_class_alone_knows_nothing_else(trained, by_baselines):
     """One score a class: one of all groups, and of each part where thresholds are chosen one that did not see it."""
-    told = np.flatnonzero(~np.isnan(scores["number class"]))
+    told = np.flatnonzero(~np.isnan(by_baselines["number class"]))
     choose = rows_of("train", trained.plan.choose, trained.fold, trained.start)[told]
     fits = np.where(choose, trained.part[told], UNSEEN)
-    levels, raw = trained.feed.values(told, CLASS), scores["number class"][told]
+    levels, raw = trained.feed.values(told, CLASS), by_baselines["number class"][told]
     found = {
         (level, fit): set(raw[(levels == level) & (fits == fit)])
         for level in set(levels[~np.isnan(levels)])
@@ -106,8 +95,8 @@ def test_they_learn_from_labels_as_known_then(trained):
     assert roc_auc_score(learn.y, other) < 0.1
 
 
-def test_all_are_judged_in_the_same_way(trained):
-    figures = judge(trained)
+def test_all_are_judged_in_the_same_way(run):
+    _, figures = run
     told = {**figures["headline"], **figures["baselines"]}
     assert list(told) == ["model", "rule", "logistic regression", "number class", "reputation list"]
     assert len({one["benign_calls"] for one in told.values()}) == 1

@@ -12,12 +12,6 @@ from callsieve.training.canaries import LeakError, both_sides, future_features, 
 from callsieve.training.feeds import of_all
 from callsieve.training.labels import label_numbers
 from callsieve.training.split import DAY
-from callsieve.training.train import Settings, train
-
-
-@pytest.fixture(scope="module")
-def trained(evidence):
-    return train(evidence, Settings(threads=2))
 
 
 def test_an_honest_training_passes(trained):

@@ -18,7 +18,7 @@ from callsieve.training.train import Settings
 
 import smallmodels as small
 
-QUICK = Settings(threads=2, seed=6, parameters={"rounds": 5})  # labels of both kinds in each training
+QUICK = Settings(threads=1, seed=6, parameters={"rounds": 5})  # labels of both kinds in each training
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import time
 
 import numpy as np
@@ -11,9 +12,11 @@ from callsieve.features.intake import Intake
 from callsieve.features.records import Call
 from callsieve.features.rekeying import Rekeying
 from callsieve.features.reports import Report
-from callsieve.serving.events import REPORTS
+from callsieve.serving import forgetting
+from callsieve.serving.events import CALLS, REPORTS
 from callsieve.serving.forgetting import FOLDER, ask, blank, forget, requests
 from callsieve.serving.journal import Found, Journal, path, read
+from callsieve.serving.upkeep import Upkeep
 from callsieve.training.rekey import _rekey_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,8 +120,6 @@ def test_a_running_service_forgets_on_its_disk_too(folder, log, told, tmp_path, 
         service.process.wait()
     with services.Process(tmp_path) as service:
         assert token not in everything(state)
-        known = service.status(keys["admin"])
-        assert "found" not in known or known
     # No process runs: the same command sees to the files itself.
     body = {"start": now + 50, "caller": number, "callee": other, "ring": 3.0, "talk": 1.0}
     with services.Process(tmp_path) as service:
@@ -166,6 +167,37 @@ def test_a_request_is_a_token_and_waits_for_its_process(swap, tmp_path):  # noqa
         assert requests(tmp_path) == []
     finally:
         live.close()
+
+
+def test_whoever_waits_longer_than_he_said_is_told_and_the_request_stays(tmp_path, monkeypatch):
+    def held(_):
+        raise ValueError("another process serves from this folder")
+
+    monkeypatch.setattr(forgetting, "own", held)
+    with pytest.raises(ValueError, match="not done within 0 seconds"):
+        forget(tmp_path, catalogued.NUMBER_KEY.token("number", "x"), patience=0.0)
+    assert len(requests(tmp_path)) == 1
+
+
+def test_without_a_process_for_a_snapshot_the_request_stays_and_is_tried_again(tmp_path):
+    token, forgotten, able = catalogued.NUMBER_KEY.token("number", "x"), [], []
+
+    def copied(where):
+        if not able:
+            raise OSError("no process")
+        return os.posix_spawnp("touch", ["touch", where], os.environ)
+
+    journals = [Journal(tmp_path, name) for name in (CALLS, REPORTS)]
+    upkeep = Upkeep(tmp_path, *journals, 1 << 20, copied=copied, forget=forgotten.append)
+    ask(tmp_path, token)
+    upkeep.look()
+    assert (upkeep.saved, forgotten, len(requests(tmp_path))) == ([0, 1], [token], 1)
+    able.append(True)
+    upkeep.look()
+    upkeep.close()
+    assert (upkeep.saved, forgotten, requests(tmp_path)) == ([1, 1], [token, token], [])
+    for journal in journals:
+        journal.close()
 
 
 def test_a_request_outlives_a_rotation_of_keys(tmp_path):

@@ -328,6 +328,9 @@ def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
     assert live.history.calls <= 20
     assert live.history.numbers <= 12
     live.close()
+    again = begin(swap, tmp_path / "state", calls=20, numbers=12)
+    assert len(again._air._left) == 10
+    again.close()
 
 
 @pytest.mark.source("L21", by="serving/live.py")

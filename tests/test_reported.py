@@ -10,6 +10,7 @@ from callsieve.features.history import History
 from callsieve.features.keyed import keyed_calls
 from callsieve.features.reports import REPORT_NAMES, Report
 from callsieve.serving.scorer import Scorer
+from callsieve.training.canaries import neighbours
 from callsieve.training.feeds import complete
 from callsieve.training.reported import report_table
 from callsieve.training.score import score_calls
@@ -42,7 +43,7 @@ def test_a_report_is_about_the_last_call_to_the_reporter():
 @pytest.fixture(scope="module")
 def with_reports(evidence):
     features = (*(name for name in NAMES if not name.startswith("device_")), *REPORT_NAMES)
-    return train(evidence, Settings(threads=2, features=features))
+    return train(evidence, Settings(threads=1, features=features, parameters={"rounds": 20}))
 
 
 def test_a_model_with_other_features_is_trained_scored_and_served(with_reports, evidence, tmp_path):
@@ -61,9 +62,11 @@ def test_a_model_with_other_features_is_trained_scored_and_served(with_reports, 
 
 
 def online(scorer, evidence):
-    """The raw score of the last call, by a stream of all calls and reports before it."""
+    """The raw score of the last call, by a stream of the calls that share a key with it, and of all reports before."""
     history = History(scorer.features, calls=200_000, numbers=20_000)
-    *earlier, last = keyed_calls(evidence.calls)
+    near, _ = neighbours(evidence.calls, np.array([evidence.calls.num_rows - 1]))
+    assert 100 < near.num_rows < evidence.calls.num_rows / 4
+    *earlier, last = keyed_calls(near)
     for call in earlier:
         history.observe(call)
     for row in report_table(evidence.calls, evidence.reports).to_pylist():

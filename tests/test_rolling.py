@@ -60,7 +60,7 @@ def test_spread_by_hand():
 @pytest.mark.source("L4", by="training/rolling.py")
 def test_three_trainings(evidence, tmp_path):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
-    quick = Settings(threads=2, seed=5, parameters={"rounds": 10})
+    quick = Settings(threads=1, seed=5, parameters={"rounds": 10})
     told = rolling(evidence, quick, count=3, step_days=1, ledger=ledger)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert len(told["origins"]) == 3

@@ -93,7 +93,7 @@ def test_the_interval_over_worlds_is_students():
 
 def test_a_world_is_trained_clean_and_with_each_fault(evidence, tmp_path):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
-    quick = Settings(threads=2, parameters={"rounds": 5})
+    quick = Settings(threads=1, parameters={"rounds": 5})
     some = (CLEAN, "20% of labels flipped")
     told = stress([(0, evidence)], quick, ledger, count=1, faults=some)
     assert json.loads(json.dumps(told, allow_nan=False)) == told

@@ -9,6 +9,7 @@ import pytest
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.serving.bundle import load
 from callsieve.serving.signing import generate_signing_key, read_public_key, read_signing_key
+from callsieve.training import judge as judging
 from callsieve.training.dataset import Dataset, build, learnt_vectors
 from callsieve.training.evidence import evidence as put_together
 from callsieve.training.feeds import answered_only, complete
@@ -33,12 +34,6 @@ BUNDLE = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "model.txt")
 
 
 @pytest.fixture(scope="module")
-def trained(evidence):
-    """The training of `run` once more, on two threads."""
-    return train(evidence, Settings(threads=2))
-
-
-@pytest.fixture(scope="module")
 def bundle(run):
     return load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")], expected_catalogue=catalogue_hash())
 
@@ -59,9 +54,16 @@ def test_equal_bundles_on_one_thread_and_on_two(run, trained, tmp_path):
     assert model_id == figures["model"]["id"]
 
 
+@pytest.fixture
+def fitted_already(by_baselines, monkeypatch):
+    """Judging takes the baselines as they were fitted: whom the truth holds to be a nuisance is nothing to them."""
+    monkeypatch.setattr(judging, "baseline_scores", lambda _: by_baselines)
+
+
+@pytest.mark.usefixtures("fitted_already")
 def test_the_figures_do_not_depend_on_threads(run, trained):
     told = json.loads(json.dumps(judge(trained), allow_nan=False))
-    for part in ("headline", "ranking", "slices", "curve", "reliability", "rows", "folds"):
+    for part in ("headline", "ranking", "slices", "curve", "reliability", "rows", "folds", "baselines"):
         assert told[part] == json.loads(json.dumps(run[1][part])), part
 
 
@@ -182,6 +184,7 @@ def test_the_truth_is_never_learnt_from(trained, evidence):
     same(side_of(evidence, trained), side_of(with_truth(evidence, lie), trained))
 
 
+@pytest.mark.usefixtures("fitted_already")
 @pytest.mark.parametrize("nuisance", [False, True])
 def test_what_was_not_measured_is_none(trained, nuisance, capsys):
     """A certifying fold of one kind of call: figures are None, nothing is certified, and report and table say so."""
@@ -215,7 +218,7 @@ def test_without_labels_of_both_kinds_there_is_nothing_to_learn(evidence):
     with pytest.raises(
         ValueError, match=r"fold 'train': expected labelled benign and nuisance calls, got [0-9]+ and 0"
     ):
-        train(quiet, Settings(threads=2))
+        train(quiet, Settings(threads=1))
     with pytest.raises(ValueError, match="got 0 and 3"):
         require_both("train", np.ones(3, dtype=np.int8))
 
@@ -223,7 +226,7 @@ def test_without_labels_of_both_kinds_there_is_nothing_to_learn(evidence):
 def test_a_truth_of_one_kind_still_gives_an_honest_bundle(evidence, tmp_path):
     """No nuisance call to calibrate on: the model's own log-odds are the probability."""
     nothing = with_truth(evidence, np.zeros(evidence.calls.num_rows, dtype=bool))
-    trained = train(nothing, Settings(threads=2, parameters={"rounds": 5}))
+    trained = train(nothing, Settings(threads=1, parameters={"rounds": 5}))
     assert trained.fitted["calibration"] == "none"
     generate_signing_key(tmp_path / "key", tmp_path / "pub")
     write_bundle(trained, tmp_path / "bundle", read_signing_key(tmp_path / "key"))
@@ -232,7 +235,7 @@ def test_a_truth_of_one_kind_still_gives_an_honest_bundle(evidence, tmp_path):
 
 
 def test_without_a_truth_the_labels_judge(evidence):
-    trained = train(dataclasses.replace(evidence, truth=None), Settings(threads=2, parameters={"rounds": 5}))
+    trained = train(dataclasses.replace(evidence, truth=None), Settings(threads=1, parameters={"rounds": 5}))
     figures = judge(trained)
     assert figures["data"]["judged_by"] == "labels"
     assert not trained.judged.known.all()

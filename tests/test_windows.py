@@ -352,3 +352,15 @@ def test_names_are_unique_and_the_hash_is_of_the_definitions():
     for feature in FEATURES:
         assert feature.unit and feature.en and feature.zh and feature.source, feature.name
         assert "formula" in feature.definition
+
+
+def test_a_table_that_is_none_is_refused_in_one_line():
+    calls = table([A_CALL])
+    hour = calls.column_names.index("hour")
+    for spoilt, says in (
+        (calls.drop_columns("trunk"), "expected the columns of a keyed table, trunk missing"),
+        (calls.set_column(hour, "hour", [[300]]), "expected integers from -128 to 127"),
+    ):
+        with pytest.raises(ValueError, match=says) as told:
+            vectors(spoilt, threads=1)
+        assert "\n" not in str(told.value)

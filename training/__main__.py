@@ -115,10 +115,7 @@ def train(
     if (data is None) == (vectors is None):
         console.fail("train: expected either --data FOLDER or --vectors FILE", code=2)
     if vectors is not None:
-        from .ready_made import read_table, train_ready_made
-
-        result = train_ready_made(read_table(vectors, label, where, purpose="training"), seed=seed, threads=threads)
-        console.emit_json(result) if json else present.ready_made(result)
+        _train_ready_made(vectors, label, where, seed, threads, json)
         return
     from .evidence import read_evidence
     from .gates import read_gates
@@ -140,6 +137,14 @@ def train(
             tracking_uri=tracking_uri, gates=read_gates(gates), audit=audit, progress=tell,
         )  # fmt: skip
     console.emit_json(figures) if json else present.study(figures, out)
+
+
+def _train_ready_made(vectors: Path, label: str, where: str | None, seed: int, threads: int, json: bool) -> None:
+    from . import console, present
+    from .ready_made import read_table, train_ready_made
+
+    result = train_ready_made(read_table(vectors, label, where, purpose="training"), seed=seed, threads=threads)
+    console.emit_json(result) if json else present.ready_made(result)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,14 +84,8 @@ def score(
         verdicts, bundle.absolute(), _absolute(trust), _absolute(policy), _absolute(callees), scorer.bundle.model_id
     )
     found = spark.applied(kept(spark.read_keyed(session, str(calls))), judge, VERDICT).persist()
-    with spark.plainly():
-        facts = found.selectExpr("count(*) calls", "count(*) - count(score) unscored", "max(start) last").first()
-        actions: dict[int, int] = dict(found.groupBy("action").count().collect())
-        strongest = found.groupBy("caller").agg({"action": "max"}).toDF("caller", "action")
-        callers: dict[int, int] = dict(strongest.groupBy("action").count().collect())
-        bands: dict[int, int] = dict(found.groupBy("banded").count().collect())
-        rules: dict[int, int] = dict(found.groupBy("met").count().collect())
-    if facts is None or not facts["calls"]:
+    facts = counted(found)
+    if not facts["calls"]:
         raise ValueError(f"{calls}: no call to score")
     if out is not None:
         words = ", ".join(f"'{word}'" for word in ACTIONS)
@@ -99,20 +93,36 @@ def score(
             found.selectExpr("start", "caller", "callee", "score", f"array({words})[action] action", "rules"), str(out)
         )
     found.unpersist()
+    last = datetime.fromtimestamp(facts.pop("last") / 1000, UTC)
     return {
         "model": scorer.bundle.model_id,
         "policy": scorer.policy.version,
         "purpose": SCORING,
-        "calls": facts["calls"],
-        "actions": told(actions),
-        "callers": told(callers),
-        "bands": told(bands),
-        "rules": by_rule(rules),
-        "unscored": facts["unscored"],
+        **facts,
         "quarantined": {},
         "valid_until": scorer.bundle.valid_until,
-        "stale": facts["last"] / 1000 > datetime.fromisoformat(scorer.bundle.valid_until).timestamp(),
+        "stale": last > datetime.fromisoformat(scorer.bundle.valid_until),
     }
+
+
+def counted(found: Any) -> dict[str, Any]:
+    """The figures of a frame of verdicts, and the start of its last call."""
+
+    def by(frame: Any, column: str) -> dict[int, int]:
+        return dict(frame.groupBy(column).count().collect())
+
+    with spark.plainly():
+        totals = found.selectExpr("count(*) calls", "count(*) - count(score) unscored", "max(start) last").first()
+        strongest = found.groupBy("caller").agg({"action": "max"}).toDF("caller", "action")
+        return {
+            "calls": totals["calls"],
+            "actions": told(by(found, "action")),
+            "callers": told(by(strongest, "action")),
+            "bands": told(by(found, "banded")),
+            "rules": by_rule(by(found, "met")),
+            "unscored": totals["unscored"],
+            "last": totals["last"],
+        }
 
 
 def started(calls: Path, layout: str, out: Path | None, threads: int) -> Any:

@@ -89,7 +89,7 @@ def error_curve(figures: Mapping[str, Any], narrow: bool) -> Figure:
     heads = figures.get("headline") or {}
     calls = (heads.get("model") or {}).get("benign_calls") or 10**6
     left = 10.0 ** min(math.floor(-math.log10(calls)), -5)
-    note(ax, 1e-4, "1 in 10,000", "right" if narrow else "left")
+    note(ax, 1e-4, "1 in 10,000", "left")
     for who, points in figures["curve"].items():
         colour, dash, mark, label = STYLES[who]
         ax.plot([max(x, left) for x, _ in points], [y for _, y in points], dash, color=colour, label=label)

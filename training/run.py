@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from .evidence import Evidence
+    from .pictures import Picture
 
     Array = npt.NDArray[Any]
+    Datasets = Mapping[str, Mapping[str, Any]]
 
 EXAMPLES = 3
 
@@ -101,22 +103,8 @@ def study(
     write_record(folder / "record", settings, told, said.data, folder / SIGNER)
     write_reference(measure(figures["model"]["id"], calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
-    write_report(figures, folder / "report.html", drawn)
-    write_pictures(drawn, folder / "plots")
-    write_tables(figures, folder / "tables")
-    write_documents(figures, told, folder / "documents")
-    files = {name: folder / name for name in ("bundle", "record", "documents", "plots", "tables")}
-    figures["tracking"] = track.record(
-        uri,
-        folder / "artifacts",
-        name=figures["model"]["id"],
-        parameters=parameters(settings, figures),
-        metrics=metrics(figures) | slice_metrics(figures) | {"test_fold_touches": tests["touches"]},
-        tags=tags(figures),
-        datasets=told,
-        figures=figures,
-        files=files | {"report": folder / "report.html"},
-    )
+    write_pages(figures, told, folder, drawn)
+    figures["tracking"] = track_run(uri, folder, figures, settings, told)
     # The page of the run as it was recorded is an artifact of it; the log then commits to that page too.
     payload = run_payload(uri, figures, folder / "bundle")
     write_first_page(place, payload, figures, said, folder / "audit.html", drawn)
@@ -124,6 +112,32 @@ def study(
     entry = append(log, "run", run_payload(uri, figures, folder / "bundle"), key)
     figures["audit"] = {"log": str(log), "entry": entry}
     return figures
+
+
+def write_pages(figures: dict[str, Any], told: Datasets, folder: Path, drawn: Mapping[str, Picture]) -> None:
+    """Report, pictures, tables and documents of the figures, each in its place."""
+    write_report(figures, folder / "report.html", drawn)
+    write_pictures(drawn, folder / "plots")
+    write_tables(figures, folder / "tables")
+    write_documents(figures, told, folder / "documents")
+
+
+def track_run(uri: str, folder: Path, figures: dict[str, Any], settings: Settings, told: Datasets) -> dict[str, Any]:
+    """Record figures and files as a run in MLflow: where it stands there."""
+    from . import track
+
+    files = {name: folder / name for name in ("bundle", "record", "documents", "plots", "tables")}
+    return track.record(
+        uri,
+        folder / "artifacts",
+        name=figures["model"]["id"],
+        parameters=parameters(settings, figures),
+        metrics=metrics(figures) | slice_metrics(figures) | {"test_fold_touches": figures["gates"]["touches"]},
+        tags=tags(figures),
+        datasets=told,
+        figures=figures,
+        files=files | {"report": folder / "report.html"},
+    )
 
 
 def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,29 +95,36 @@ def enter(
         here = mixed or rng.random() < pool.local_share
         place = _area(rng, kind, area, here)
         digits = _digits(rng, kind, len(rows), place, subscriber_blocks if mixed else None)
-        sim = ours and kind in {"mobile", "resale"}
-        access = _access(kind, ours)
+        handset: dict[str, Any] = {}
+        if ours and kind in {"mobile", "resale"}:
+            handset = {"device": devices[rows * len(devices) // count], "home": cells[0], "work": cells[1]}
         entered.append(
             numbers.add(
                 digits,
-                lead=lead(kind),
+                **_of_kind(kind, pool, ours, trunk),
+                **handset,
                 slice=slice_code,
                 campaign=campaign,
-                lines=pool.lines if kind in TRUNK_KINDS else 1,
-                ours=ours and kind not in ABROAD,
                 born=born[rows],
                 died=died[rows],
-                trunk=trunk if kind in TRUNK_KINDS else -1,
                 operator=_operator(rng, kind, digits),
-                device=devices[rows * len(devices) // count] if sim else -1,
                 area=place,
-                home=cells[0] if sim else -1,
-                work=cells[1] if sim else -1,
-                attestation=attestations(rng, attestation[access], len(rows)),
-                route=ROUTES.index("international" if kind in ABROAD else "domestic"),
+                attestation=attestations(rng, attestation[_access(kind, ours)], len(rows)),
             )
         )
     return np.concatenate(entered)
+
+
+def _of_kind(kind: str, pool: Pool, ours: bool, trunk: int) -> dict[str, int]:
+    """What the numbers of a block have because of its kind alone."""
+    on_trunk, abroad = kind in TRUNK_KINDS, kind in ABROAD
+    return {
+        "lead": lead(kind),
+        "lines": pool.lines if on_trunk else 1,
+        "trunk": trunk if on_trunk else -1,
+        "ours": ours and not abroad,
+        "route": ROUTES.index("international" if abroad else "domestic"),
+    }
 
 
 def _digits(
