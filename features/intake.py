@@ -109,6 +109,7 @@ class Intake:
         self._block = lru_cache(maxsize=cached)(self._block_token)
         self._text = lru_cache(maxsize=CACHED)(self._text_token)
         self._met: Met | None = None
+        self._behind = False  # tables may have noted what `_last` lacks
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an intake holds digits and a key: it is never pickled; make one where it is used")
@@ -180,7 +181,9 @@ class Intake:
         from .met import Met
 
         if self._met is None or len(self._met) > _MET:
+            self._take_over()
             self._met = Met(self._all_known, self._text_tokens)
+        self._behind = True
         return self._met
 
     def clock(self, start: int) -> tuple[int, int]:
@@ -197,6 +200,8 @@ class Intake:
 
     def dialled(self, caller: Known, callee: Known) -> Known | None:
         """Note a call; returns what the caller dialled before."""
+        if self._behind:
+            self._take_over()
         if caller.number.kind == "withheld":
             return None  # many people share this caller: what one dialled says nothing of the next
         previous = self._last.get(caller.token)
@@ -207,18 +212,24 @@ class Intake:
             self._last.popitem(last=False)
         return previous
 
-    def last(self, tokens: Sequence[str]) -> list[Known | None]:
-        """What callers dialled last."""
+    def last(self, tokens: Iterable[str]) -> list[Known | None]:
+        """What callers dialled last, but for what a table has noted since the last single call."""
         return list(map(self._last.get, tokens))
 
-    def dialled_last(self, tokens: Sequence[str], callees: Iterable[Known]) -> None:
-        """Note what callers dialled last, who dialled longest ago first; where all of them have room."""
-        for token, callee in zip(tokens, callees, strict=True):
-            self._last[token] = callee
-            self._last.move_to_end(token)
+    def _take_over(self) -> None:
+        """Note what tables have noted, who dialled longest ago first; all of them have room."""
+        self._behind = False
+        if self._met is None:
+            return
+        callers, callees = self._met.dialled.taken()
+        tokens, known = list(self._met.tokens), self._met.known
+        for caller, callee in zip(callers.tolist(), callees.tolist(), strict=True):
+            self._last[tokens[caller]] = known[callee]
+            self._last.move_to_end(tokens[caller])
 
     def forget(self, token: str) -> None:
         """Remember nothing of a number: neither what it dialled nor that it was dialled."""
+        self._take_over()
         self._last.pop(token, None)
         for caller in [caller for caller, callee in self._last.items() if callee.token == token]:
             del self._last[caller]
@@ -226,9 +237,9 @@ class Intake:
             part.cache_clear()
         self._met = None
 
-    def has_room(self, tokens: Sequence[str]) -> bool:
-        """Whether all these callers could be remembered and none forgotten."""
-        return len(self._last) + len(tokens) - sum(map(self._last.__contains__, tokens)) <= self._remember
+    def has_room(self, fresh: int) -> bool:
+        """Whether so many more callers could be remembered and none forgotten."""
+        return len(self._last) + self.met().dialled.fresh + fresh <= self._remember
 
     def known(self, written: str | None, period: int) -> Known:
         """A number as it is read in a period of the number plan, and what is kept of it."""

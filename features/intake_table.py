@@ -198,24 +198,31 @@ def _previous(intake: Intake, numbers: Met, start: Ints, caller: Ints, callee: I
     known, facts, found = numbers.known, numbers.columns(), np.full(len(start), UNKNOWN, dtype=np.int64)
     rows = np.argsort(start, kind="stable")
     rows = rows[facts["withheld"][caller[rows]] == 0]
-    # Caller and place in time as one integer: a plain sort of these takes a third of the time of a stable argsort.
-    bits = len(rows).bit_length()
-    order = np.sort(facts["token"][caller[rows]].astype(np.int64) << bits | np.arange(len(rows)))
-    who, places = order >> bits, order & ((1 << bits) - 1)
+    who = facts["token"][caller[rows]]
+    places = _stable_order(who)
+    who = who[places]
     change = np.flatnonzero(who[1:] != who[:-1]) + 1
-    first = rows[places[np.concatenate([np.arange(min(1, len(who))), change])]]
-    tokens = [known[one].token for one in caller[first].tolist()]
-    if not intake.has_room(tokens):  # some caller may be forgotten on the way: only one by one is exact
+    first = np.concatenate([np.arange(min(1, len(who))), change])
+    before = numbers.dialled.last(who[first])
+    new = np.flatnonzero(before == UNKNOWN)  # no table has noted them yet, but single calls may have
+    dialled = intake.last(known[one].token for one in caller[rows[places[first[new]]]].tolist())
+    fresh = dialled.count(None)
+    if not intake.has_room(fresh):  # some caller may be forgotten on the way: only one by one is exact
         pairs = zip(caller[rows].tolist(), callee[rows].tolist(), strict=True)
         found[rows] = numbers.ids(intake.dialled(known[one], known[other]) for one, other in pairs)
         return found
     found[rows[places[1:]]] = callee[rows[places[:-1]]]
-    # The memory may hold numbers of earlier tables: they get ids now.
-    found[first] = numbers.ids(intake.last(tokens))
+    before[new] = numbers.ids(dialled)  # the memory may hold numbers that no table has brought: they get ids now
+    found[rows[places[first]]] = before
     last = rows[np.sort(places[np.concatenate([change, np.full(min(1, len(who)), len(who))]) - 1])]
-    tokens = [known[one].token for one in caller[last].tolist()]
-    intake.dialled_last(tokens, [known[other] for other in callee[last].tolist()])
+    numbers.dialled.note(facts["token"][caller[last]], callee[last], fresh)
     return found
+
+
+def _stable_order(keys: Ints) -> Ints:
+    """A stable order of keys of 32 bits: NumPy counts where it sorts 16 bits, and takes thrice as long for more."""
+    order = np.argsort(keys.astype(np.uint16), kind="stable")
+    return order[np.argsort((keys >> 16).astype(np.uint16)[order], kind="stable")]
 
 
 def _same_region(facts: dict[str, Ints], a: Ints, b: Ints) -> Ints:

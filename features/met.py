@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import numbers as plan
+from .dialled import Dialled
 from .intake import Known
 from .numberplan import changes
 from .pseudonyms import Use
@@ -27,7 +27,7 @@ Ints = npt.NDArray[np.signedinteger[Any]]
 Read = Callable[[Sequence[str | None], int], Sequence[Known]]
 Hash = Callable[[Use, Sequence[str]], Sequence[str]]
 NIBBLES = 15
-_AS_NIBBLES = str.maketrans("0123456789", "123456789a")
+_BEFORE_0 = chr(ord("0") - 1)
 FACTS: dict[str, type[np.signedinteger[Any]]] = {
     "token": np.int32,
     "token_block": np.int32,
@@ -63,7 +63,7 @@ class Met:
 
     `known` holds them by id; two writings of one number share an id. `tokens` and `blocks` are the unique tokens of
     numbers and of their blocks. `read` makes a `Known` of each number as written, in a period of the number plan,
-    `hashed` a token of each text of another use.
+    `hashed` a token of each text of another use. `dialled` is what their callers dialled last.
     """
 
     def __init__(self, read: Read, hashed: Hash) -> None:
@@ -76,6 +76,7 @@ class Met:
         self._texts: defaultdict[Use, dict[str, str]] = defaultdict(dict)
         self._region, self._block, self._country = Places(), Places(), Places()
         self._columns = {name: np.empty(0, dtype=kind) for name, kind in FACTS.items()}
+        self.dialled = Dialled()
 
     def __len__(self) -> int:
         return len(self.known) + sum(map(len, self._texts.values()))
@@ -139,29 +140,30 @@ class Met:
         """The facts, by the ids."""
         new = self.known[len(self._columns["token"]) :]
         if new:
-            facts = np.fromiter(chain.from_iterable(map(self._facts, new)), np.int64, len(new) * len(FACTS))
-            for (name, kind), values in zip(FACTS.items(), facts.reshape(len(new), -1).T, strict=True):
-                self._columns[name] = np.concatenate((self._columns[name], values.astype(kind)))
+            for name, values in self._facts(new).items():
+                added = np.array(values, dtype=FACTS[name])
+                self._columns[name] = np.concatenate((self._columns[name], added))
         return self._columns
 
-    def _facts(self, known: Known) -> tuple[int, ...]:
-        number, (country, digits) = known.number, known.significant
-        return (
-            self.tokens[known.token],
-            self.blocks[known.block],
-            known.kind,
-            plan.has_digits(number),
-            number.kind == "withheld",
-            number.kind == "foreign",
-            plan.is_domestic(number),
-            self._region.or_none(number.region),
-            self._block.or_none(number.block),
-            plan.last_digits(number),
-            len(number.canonical),
-            self._country[country],
-            len(digits),
-            _nibbles(digits),
-        )
+    def _facts(self, new: Sequence[Known]) -> dict[str, Sequence[int] | Ints]:
+        numbers = [known.number for known in new]
+        digits = [known.significant[1] for known in new]
+        return {
+            "token": [self.tokens[known.token] for known in new],
+            "token_block": [self.blocks[known.block] for known in new],
+            "kind": [known.kind for known in new],
+            "digits": [plan.has_digits(number) for number in numbers],
+            "withheld": [number.kind == "withheld" for number in numbers],
+            "foreign": [number.kind == "foreign" for number in numbers],
+            "home": [plan.is_domestic(number) for number in numbers],
+            "region": [self._region.or_none(number.region) for number in numbers],
+            "block": [self._block.or_none(number.block) for number in numbers],
+            "tail": [plan.last_digits(number) for number in numbers],
+            "length": [len(number.canonical) for number in numbers],
+            "country": [self._country[known.significant[0]] for known in new],
+            "size": [len(each) for each in digits],
+            "nibbles": _nibbles(digits),
+        }
 
 
 def _same(one: pa.Array, other: pa.Array) -> bool:
@@ -170,5 +172,11 @@ def _same(one: pa.Array, other: pa.Array) -> bool:
     return addresses[0] == addresses[1] and (one.offset, len(one)) == (other.offset, len(other))
 
 
-def _nibbles(digits: str) -> int:
-    return int(digits.translate(_AS_NIBBLES).ljust(NIBBLES, "0"), 16)
+def _nibbles(digits: Sequence[str]) -> Ints:
+    """The digits of each number, each one more than it is, as the nibbles of an integer; 0 from their end on."""
+    letters = "".join([each.ljust(NIBBLES, _BEFORE_0) for each in digits]).encode()
+    values = np.frombuffer(letters, dtype=np.uint8).reshape(len(digits), NIBBLES) - np.uint8(ord(_BEFORE_0))
+    found = np.zeros(len(digits), dtype=np.int64)
+    for place in values.T:
+        found = found << 4 | place
+    return found

@@ -357,6 +357,6 @@ def test_running_sums_start_anew_in_each_group():
     assert running_sum(np.array([5, 1, 2, 3, 4]), counts).tolist() == [0, 5, 0, 2, 5]
 
 
-def test_lines_do_not_depend_on_how_many_calls_are_done_at_once(world, monkeypatch):
-    monkeypatch.setattr("callsieve.training.world.lines.CALLS_AT_ONCE", 7000)
+def test_lines_do_not_depend_on_how_many_numbers_are_done_at_once(world, monkeypatch):
+    monkeypatch.setattr("callsieve.training.world.lines.NUMBER_BITS", 4)
     assert as_bytes(simulate(clean(), 1, "tiny").calls) == as_bytes(world.calls)

@@ -52,8 +52,10 @@ def findings(scenario: Scenario, seed: int, numbers: Directory, plan: Plan, know
 
 def _busy(plan: Plan, days: Calendar, most: int) -> dict[int, int]:
     """Callers with at least `most` calls in a day, and the end of the first such day."""
-    day = (plan.start - days.start) // DAY
-    keys, counts = np.unique(plan.caller * np.int64(1 << 16) + day, return_counts=True)
+    many = np.bincount(plan.caller) >= most
+    rows = np.flatnonzero(many[plan.caller])
+    day = (plan.start[rows] - days.start) // DAY
+    keys, counts = np.unique(plan.caller[rows] * np.int64(1 << 16) + day, return_counts=True)
     busy = keys[counts >= most]
     callers, first = np.unique(busy >> 16, return_index=True)
     ends = days.start + ((busy[first] & 0xFFFF) + 1) * DAY

@@ -5,8 +5,9 @@ earlier ones as the number has lines are still in the air does not take place (o
 (incoming). Such a call still counts as in the air for those after it: a little too strict, but every number
 is done at once, and what remains never exceeds the lines.
 
-Orders are sorts of one packed integer, what is sorted by above and the row below: numpy sorts those several times
-faster than it finds a stable order.
+The order of start is a sort of one packed integer, the moment above and the row below: numpy sorts those several times
+faster than it finds a stable order. For a stable order of integers of 16 bits it counts, and that is faster still: so
+calls are put in order of their number for 65,536 numbers at a time.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from .plans import ANSWERED, BUSY, CALLER, INVALID, NETWORK, NO_ANSWER, Plan
 from .scenario import Scenario, Spread
 from .timing import SECOND, Calendar
 
-CALLS_AT_ONCE = 4_000_000  # bounds memory
+NUMBER_BITS = 16
 SPAN_BITS = 34  # a world and its longest call fit into 2**34 ms, 198 days
-ROW_BITS = 29  # beside them: 536 million calls
+ROW_BITS = 29  # beside them: 536 million calls, or a call of six days
 
 
 def settle(scenario: Scenario, seed: int, plan: Plan, numbers: Directory, days: Calendar) -> Plan:
@@ -82,23 +83,20 @@ def _end_without_talk(plan: Plan, rows: NDArray[np.bool_], outcome: int) -> None
 
 def _conflicts(plan: Plan, numbers: Directory, days: Calendar) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Calls whose caller has no free line, and calls whose callee has none; some of the numbers at a time."""
-    out, busy = np.zeros(len(plan), dtype=bool), np.zeros(len(plan), dtype=bool)
-    parts, carrier = 1 + len(plan) // CALLS_AT_ONCE, plan.carrier
-    for part in range(parts):
-        outgoing = np.flatnonzero(carrier % parts == part)
-        incoming = np.flatnonzero((plan.callee % parts == part) & (plan.outcome == ANSWERED))
-        number = np.concatenate((carrier[outgoing], plan.callee[incoming])).astype(np.int64)
-        # Rows are in order of start, so that a number's are in order, too.
-        row = np.concatenate((outgoing << 1, incoming << 1 | 1))
-        packed = np.sort(number << (ROW_BITS + 1) | row)
-        number, row = packed >> (ROW_BITS + 1), packed & ((1 << (ROW_BITS + 1)) - 1)
-        call, inward = row >> 1, (row & 1).astype(bool)
-        start = plan.start[call] - days.start
-        length = np.maximum(plan.ring[call] + plan.talk[call], 1)
-        crowded = _crowded(number, start, start + length, numbers["lines"])
-        out[call[crowded & ~inward]] = True
-        busy[call[crowded & inward]] = True
-    return out, busy
+    # Two places a call, for its caller and its callee, in order of start, so that a number's are in order, too.
+    who = np.column_stack((plan.carrier, np.where(plan.outcome == ANSWERED, plan.callee, -1))).ravel()
+    times = (plan.start - days.start) << ROW_BITS | np.maximum(plan.ring + plan.talk, 1)
+    crowded = np.zeros(len(who), dtype=bool)
+    for part in range(1 + (len(numbers) >> NUMBER_BITS)):
+        places = np.flatnonzero(who >> NUMBER_BITS == part)
+        number = who[places]
+        order = np.argsort(number.astype(np.uint16), kind="stable")
+        places, number = places[order], number[order].astype(np.int64)
+        start = times[places >> 1]  # packed, for one column is found in another order sooner than two
+        length = start & ((1 << ROW_BITS) - 1)
+        start >>= ROW_BITS
+        crowded[places] = _crowded(number, start, start + length, numbers["lines"])
+    return crowded[::2], crowded[1::2]
 
 
 def _crowded(

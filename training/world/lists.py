@@ -65,10 +65,9 @@ def _in_a_row(
     rng: np.random.Generator, aim: Aim, count: int, society: Society, numbers: Directory
 ) -> NDArray[np.int32]:
     """Subscribers in the order of their digits, and the gaps between them."""
-    order = np.argsort(numbers["digits"][: society.subscribers], kind="stable")
     first = int(rng.integers(0, society.subscribers))
     gaps = rng.random(count) < min(0.5, 3 * aim.dead_share)
-    picked = order[(first + np.cumsum(~gaps)) % society.subscribers]
+    picked = society.by_digits[(first + np.cumsum(~gaps)) % society.subscribers]
     picked[gaps] = _unallocated(rng, numbers["digits"][picked[gaps]], aim, numbers)
     chosen: NDArray[np.int32] = picked.astype(np.int32)
     return chosen

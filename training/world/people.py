@@ -56,6 +56,7 @@ class Society:
     outward: NDArray[np.float64]  # habit of calling rather than being called (logit)
     shift: NDArray[np.int64]  # of this person's clock, ms
     blocks: NDArray[np.int64]  # seven-digit blocks in which subscribers have numbers
+    by_digits: NDArray[np.int64]  # the subscribers in order of their digits
 
     def members(self, kind: str) -> NDArray[np.int64]:
         """The ids of subscribers of a kind."""
@@ -107,6 +108,7 @@ def settle_people(scenario: Scenario, seed: int, count: int, days: Calendar, num
         outward=outward,
         shift=(shift * HOUR).astype(np.int64),
         blocks=blocks,
+        by_digits=np.argsort(numbers["digits"][:count], kind="stable"),
     )
 
 

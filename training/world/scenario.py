@@ -9,7 +9,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -191,6 +191,13 @@ def _spoken(known: Any) -> str:
 
 
 def _as(kind: type[T], table: Table) -> T:
-    hints = get_type_hints(kind)
+    plain: type = kind
+    hints = _hints(plain)
     values = {name: _as(hints[name], value) if is_dataclass(hints[name]) else value for name, value in table.items()}
     return kind(**values)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Types of a dataclass's fields; to work them out takes as long as a small outfit's calls."""
+    return get_type_hints(kind)

@@ -32,39 +32,43 @@ def coded(codes: NDArray[Any], names: Any) -> pa.DictionaryArray:
 
 
 def calls_table(
-    plan: Plan, records: Records, first: int, numbers: Directory, strings: pa.Array, days: Calendar
+    plan: Plan, records: Records, first: int, numbers: Directory, words: dict[str, pa.Array], days: Calendar
 ) -> pa.Table:
     """Records of a part of the calls with the columns of a call record, and `call`, the call's number.
 
-    `first` is the number of the part's first call. A record that was written twice has the same number twice.
+    `first` is the number of the part's first call, `words` are those of `call_words`. A record that was written twice
+    has the same number twice.
     """
     plan, missing = plan.take(records.row), records.missing
     seen = plan.carrier
     abroad = (plan.start >= numbers["away_from"][seen]) & (plan.start < numbers["away_to"][seen])
     columns = {
         "start": pa.array(plan.start, TIMESTAMP),
-        "caller": coded(plan.caller, strings),
-        "callee": coded(plan.callee, strings),
+        "caller": coded(plan.caller, words["number"]),
+        "callee": coded(plan.callee, words["number"]),
         "ring": pa.array(plan.ring / SECOND, mask=missing["ring"]),
         "talk": pa.array(plan.talk / SECOND),
         "outcome": coded(plan.outcome, OUTCOMES),
         "released_by": coded(np.where(missing["released_by"], UNKNOWN_RELEASE, plan.released), RELEASED_BY),
         "recorded": pa.array(records.recorded, TIMESTAMP, mask=records.recorded == 0),
-        "network_caller": coded(plan.via, strings),
+        "network_caller": coded(plan.via, words["number"]),
         "attestation": coded(records.attestation, ATTESTATIONS),
         "route": coded(np.where(abroad, ROAMING, numbers["route"][seen]), ROUTES),
-        "trunk": coded(numbers["trunk"][seen], _names("trunk", numbers)),
+        "trunk": coded(numbers["trunk"][seen], words["trunk"]),
         "operator": coded(numbers["operator"][seen], OPERATORS),
-        "device": coded(np.where(missing["device"], -1, numbers["device"][seen]), _names("device", numbers)),
-        "place": coded(np.where(missing["place"] | abroad, -1, _places(plan, numbers, days)), _names("cell", numbers)),
+        "device": coded(np.where(missing["device"], -1, numbers["device"][seen]), words["device"]),
+        "place": coded(np.where(missing["place"] | abroad, -1, _places(plan, numbers, days)), words["cell"]),
         "cause": coded(plan.outcome, CAUSES),
     }
     ordered = {name: columns[name] for name in CALL_COLUMNS}
     return pa.table({**ordered, "call": pa.array(first + records.row)})
 
 
-def _names(thing: str, numbers: Directory) -> list[str]:
-    return [f"{thing}-{code}" for code in range(numbers.taken.get(thing, 0))]
+def call_words(numbers: Directory, strings: pa.Array) -> dict[str, pa.Array]:
+    """What numbers, trunks, devices and cells are called in every part of the calls."""
+    taken = {thing: range(numbers.taken.get(thing, 0)) for thing in ("trunk", "device", "cell")}
+    names = {thing: pa.array([f"{thing}-{code}" for code in codes], pa.string()) for thing, codes in taken.items()}
+    return {"number": strings, **names}
 
 
 def _places(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.int32]:

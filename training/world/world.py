@@ -70,11 +70,11 @@ class Settled:
 
     def parts(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """Calls and their truth, in order of start."""
-        drawn = streams(self.seed)
+        drawn, words = streams(self.seed), tables.call_words(self.directory, self.strings)
         for rows in parts(self.plan):
             some = self.plan.take(rows)
             records = written(self.scenario, drawn, some, self.directory)
-            calls = tables.calls_table(some, records, rows.start, self.directory, self.strings, self.days)
+            calls = tables.calls_table(some, records, rows.start, self.directory, words, self.days)
             yield calls, tables.truth_table(some, records, rows.start, self.directory)
 
 
