@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator
 
 from .console import Tell, say, show_table
 from .pictures import BLUE, INK, RC, VERMILLION, blank, legend, named_rows, svg
-from .realism import MOST_KS, MOST_RATIO, Realism, Statistic, realism
+from .realism import MOST_KS, MOST_RATIO, Realism, Statistic, realism, require_real
 from .steps import steps
 from .world import load_scenario, simulate
 
@@ -23,6 +23,7 @@ def compare(
     data: Path, *, size: str, seed: int, scenario: Path | None, threads: int, out: Path | None, progress: Tell
 ) -> dict[str, Any]:
     """Simulate a world and compare it with the real data in a folder; write table and picture to `out` if given."""
+    require_real(data)  # before a world is made in vain
     told = load_scenario(scenario)
     world = simulate(told, seed, size, steps(progress, {"simulate": 0.6, "compare": 0.4})["simulate"])
     progress("comparison", 0.6)

@@ -99,16 +99,21 @@ class Realism:
         return sum(one.within for one in self.statistics) / len(self.statistics)
 
 
-def realism(world: World, scenario: Scenario, data: Path, *, seed: int = 0, threads: int = 0) -> Realism:
-    """Compare a world whose numbers are not keyed, and its scenario's complaints, with the real data in a folder.
-
-    Raises:
-        ValueError: if a file is missing there, or the folder is not declared for statistics (`purposes.py`).
-    """
+def require_real(data: Path) -> None:
+    """Raise `ValueError` if a file is missing in the folder, or it is not declared for statistics (`purposes.py`)."""
     missing = [name for name in (MARCH, RAW, COMPLAINTS, STUDENTS) if not (data / name).is_file()]
     if missing:
         raise ValueError(f"{data}: expected the real data, without {', '.join(missing)}")
     allowed(data, "statistics")
+
+
+def realism(world: World, scenario: Scenario, data: Path, *, seed: int = 0, threads: int = 0) -> Realism:
+    """Compare a world whose numbers are not keyed, and its scenario's complaints, with the real data in a folder.
+
+    Raises:
+        ValueError: as `require_real`.
+    """
+    require_real(data)
     seen = observed.observe(world)
     rows = pd.read_parquet(data / MARCH).query(f"voc_cnt >= {LEAST_CALLS}")
     month = march_columns(observed.month_records(seen))
