@@ -229,24 +229,26 @@ def test_figures_are_said_as_texts_say_them():
     """By hand, from what the commands print."""
     call = {"rate": 0.641, "low": 0.47, "high": 0.789}
     found = {"callers": 1088, "soon_share": 0.182, "soon_low": 0.11, "soon_high": 0.278, "stopped_share": 0.577}
-    rule = {"soon_share": 0.02, "stopped_share": 0.1}
+    rule, logistic = {"soon_share": 0.02, "stopped_share": 0.1}, {"soon_share": 0.27, "stopped_share": 0.6}
     head = {"catch": {"call": call}, "false_calls": 1234, "benign_calls": 105_336, "bound": 0.45e-4, "detection": found}
     soon = {
         "numbers": "1,088", "soon": "18", "least": "11", "most": "28", "stopped": "58", "rule_soon": "2",
-        "rule_stopped": "10",
+        "rule_stopped": "10", "logistic_soon": "27", "logistic_stopped": "60",
     }  # fmt: skip
     both = {"model": head, "rule": {"detection": rule}}
     told = {"headline": both, "data": {"calls": 2_810_000}, "ranking": {"nuisance": 4754},
-            "baselines": {"logistic regression": {"catch": {"call": {"rate": 0.57}}}}}  # fmt: skip
+            "baselines": {"logistic regression": {"catch": {"call": {"rate": 0.57}}, "detection": logistic}},
+    }  # fmt: skip
     assert claims.demo(told) == {
         "rate": "64", "low": "47", "high": "79", "millions": "2.8", "false": "1,234", "benign": "105,336",
         "bound": "0.45", "nuisance": "4,754", "logistic": "57", **soon,
     }  # fmt: skip
     line = {"catch": 0.6, "low": 0.4, "high": 0.8, "false_calls": 0, "benign_calls": 29_956, "seconds": 216.6,
-            "peak_gib": 5.94}  # fmt: skip
-    assert claims.town({"lines": [line], "lives": {"7": {"model": found, "rule": rule}}}) == {
+            "peak_gib": 5.94, "logistic regression": 0.31}  # fmt: skip
+    ways = {"model": found, "rule": rule, "logistic regression": logistic}
+    assert claims.town({"lines": [line], "lives": {"7": ways}}) == {
         "rate": "60", "low": "40", "high": "80", "false": "0", "benign": "29,956", "bound": "1.00", "seconds": "217",
-        "gib": "5.9", **soon,
+        "gib": "5.9", "logistic": "31", **soon,
     }  # fmt: skip
     lines = [{"catch": one, "logistic regression": other, "in_hindsight": {"model": one, "logistic regression": other}}
              for one, other in ((0.5, 0.2), (0.3, 0.4), (0.4, 0.1))]  # fmt: skip

@@ -81,7 +81,7 @@ def demo(told: Told) -> dict[str, str]:
     head = told["headline"]["model"]
     return {
         **caught(head),
-        **lives(head["detection"], told["headline"]["rule"]["detection"]),
+        **lives(told["headline"] | told["baselines"]),
         "millions": f"{told['data']['calls'] / 1e6:.1f}",
         "false": f"{head['false_calls']:,}",
         "benign": f"{head['benign_calls']:,}",
@@ -91,8 +91,9 @@ def demo(told: Told) -> dict[str, str]:
     }
 
 
-def lives(found: Told, rule: Told) -> dict[str, str]:
-    """How soon numbers that came later are found, and how many of their calls are stopped, beside the rule."""
+def lives(ways: Told) -> dict[str, str]:
+    """How soon numbers that came later are found, and how many of their calls are stopped, beside other ways."""
+    found, rule, logistic = (ways[name]["detection"] for name in ("model", "rule", "logistic regression"))
     return {
         "numbers": f"{found['callers']:,}",
         "soon": percent(found["soon_share"]),
@@ -101,6 +102,8 @@ def lives(found: Told, rule: Told) -> dict[str, str]:
         "stopped": percent(found["stopped_share"]),
         "rule_soon": percent(rule["soon_share"]),
         "rule_stopped": percent(rule["stopped_share"]),
+        "logistic_soon": percent(logistic["soon_share"]),
+        "logistic_stopped": percent(logistic["stopped_share"]),
     }
 
 
@@ -144,19 +147,18 @@ def listed(words: list[str]) -> str:
 def town(told: Told) -> dict[str, str]:
     """Figures of one larger world."""
     (line,) = told["lines"]
-    (found,) = told["lives"].values()
+    (ways,) = told["lives"].values()
     figures = {name: percent(line[key]) for name, key in (("rate", "catch"), ("low", "low"), ("high", "high"))}
-    return (
-        figures
-        | lives(found["model"], found["rule"])
-        | {
-            "false": f"{line['false_calls']:,}",
-            "benign": f"{line['benign_calls']:,}",
-            "bound": f"{1e4 * upper_bound(line['false_calls'], line['benign_calls']):.2f}",
-            "seconds": f"{line['seconds']:.0f}",
-            "gib": f"{line['peak_gib']:.1f}",
-        }
-    )
+    return {
+        **figures,
+        **lives({name: {"detection": found} for name, found in ways.items()}),
+        "logistic": percent(line["logistic regression"]),
+        "false": f"{line['false_calls']:,}",
+        "benign": f"{line['benign_calls']:,}",
+        "bound": f"{1e4 * upper_bound(line['false_calls'], line['benign_calls']):.2f}",
+        "seconds": f"{line['seconds']:.0f}",
+        "gib": f"{line['peak_gib']:.1f}",
+    }
 
 
 def install(told: Told) -> dict[str, str]:
@@ -241,7 +243,8 @@ CLAIMS = (
             Statement("{logistic} % of those", demo),
             Statement(
                 "of {numbers} nuisance numbers that came later it finds {soon} % within ten calls, and stops "
-                "{stopped} % of their calls; the rule on calls per hour {rule_soon} % and {rule_stopped} %",
+                "{stopped} % of their calls; the regression {logistic_soon} % and {logistic_stopped} %, "
+                "the rule on calls per hour {rule_soon} % and {rule_stopped} %",
                 demo,
                 "{least}-{most} %",
             ),
@@ -285,8 +288,10 @@ CLAIMS = (
         (
             Statement("{false} of the larger's {benign}: at most {bound} in 10,000", town, "95 %, one-sided, exact"),
             Statement("{rate} % there ({low}-{high} %)", town, "{low}-{high} %"),
+            Statement("{logistic} % of the larger's", town),
             Statement(
                 "of {numbers} there it finds {soon} % within ten calls, and stops {stopped} %; "
+                "the regression {logistic_soon} % and {logistic_stopped} %, "
                 "the rule {rule_soon} % and {rule_stopped} %",
                 town,
                 "{least}-{most} %",
