@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 from callsieve.serving.signing import read_signing_key
+from callsieve.training.replay import Replayed
 from cryptography.hazmat.primitives import serialization
 
 import recorded
@@ -39,6 +40,9 @@ def test_from_a_run_to_a_champion(call, folder):
         assert code == 0
         assert "passed  model_benign_error_bound must be at most 0.0001, got 9e-05" in out
         files += ["--approval", folder / f"{i}.json"]
+    code, out, _ = call("approve", run, "--key", key, "--out", folder / "again.json", "--in", folder, "--json")
+    signed = json.loads((folder / "again.json").read_text())["statement"]
+    assert json.loads(out)["statement"] == {name: word for name, word in signed.items() if name != "at"}
     code, _, err = call("promote", run, *files[:2], "--in", folder)
     assert (code, err) == (1, "callsieve: approvals: expected 2 by different keys that the gates name, got 1\n")
     code, out, _ = call("promote", run, *files, "--in", folder)
@@ -47,6 +51,12 @@ def test_from_a_run_to_a_champion(call, folder):
     assert code == 1 and "expected a champion before the present one" in err
     code, out, _ = call("audit", "log", "--in", folder, "--json")
     assert [one["kind"] for one in json.loads(out)["entries"]] == ["gates", "touch", "run", "promotion"]
+
+
+def test_a_rollback_names_the_champion_again(call, monkeypatch, folder):
+    facts = {"model": "one", "version": "1"}
+    monkeypatch.setattr("callsieve.training.promote.rollback", lambda _place, _why, _key: facts)
+    assert call("rollback", "--why", "complaints", "--in", folder)[:2] == (0, "model one, version 1: champion\n")
 
 
 def test_notes_erasure_and_proof(call, folder):
@@ -102,6 +112,16 @@ def test_replay_of_a_folder(call, run, world_folder):
     assert code == 0
     assert out.splitlines()[-1] == f"model {run[1]['model']['id']}: made again byte for byte"
     assert "equal    model.txt" in out
+
+
+def test_a_replay_that_differs_ends_in_code_1(call, monkeypatch):
+    found = Replayed("one", ("model.txt",), ("dataset truth",))
+    monkeypatch.setattr("callsieve.training.replay.replay", lambda *_, **_more: found)
+    code, out, _ = call("replay", "run")
+    assert (code, out.splitlines()) == (
+        1, ["equal    model.txt", "differs  dataset truth", "model one: not made again byte for byte"])  # fmt: skip
+    code, out, _ = call("replay", "run", "--json")
+    assert (code, json.loads(out)) == (1, found.to_json())
 
 
 @pytest.mark.parametrize("words", [("audit", "verify"), ("audit", "log"), ("audit", "prove", "0")])

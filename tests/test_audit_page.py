@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 from callsieve.features.catalogue import DEFINED
-from callsieve.training.audit_page import changes, facts, moment, page, write_page
+from callsieve.training.audit_page import changes, facts, moment, page
 from callsieve.training.auditlog import payloads
 from callsieve.training.place import place_of
 
@@ -83,14 +83,16 @@ def test_drift_since_the_model_before_is_told_in_words(told):
     assert "There is no model before it in this log" in words(page(told))
 
 
-def test_a_record_that_was_changed_is_told_first(run, tmp_path):
+def test_a_record_that_was_changed_is_told_first(call, run, tmp_path):
     shutil.copytree(run[0] / "audit", tmp_path / "audit")
     for name in ("mlflow.db",):
         shutil.copy(run[0] / name, tmp_path / name)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
         database.execute("UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc'")
-    write_page(place_of(tmp_path, None, None), run[1]["model"]["id"], tmp_path / "page.html")
-    seen = words((tmp_path / "page.html").read_text())
+    out = tmp_path / "page.html"
+    code, said, _ = call("audit", "page", run[1]["model"]["id"], "--in", tmp_path, "--out", out)
+    assert (code, said) == (0, f"{out}: written\n")
+    seen = words(out.read_text())
     assert "record was changed" in seen and "metric auc : logged as" in seen
 
 

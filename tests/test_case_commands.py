@@ -19,6 +19,7 @@ from callsieve.serving.unlisted import EVERY, FILE, STATUS, read_unlisted
 from callsieve.training import case_commands
 from callsieve.training.auditlog import payloads
 from callsieve.training.place import SIGNING_KEY
+from sqlalchemy.exc import OperationalError
 
 import catalogued
 import services
@@ -170,6 +171,15 @@ def test_faults_are_one_line(call, tmp_path):
         code, out, err = call("case", *words, *store)
         assert (code, out) == (1, "")
         assert said in err and err.count("\n") == 1 and "13800138000" not in err
+
+
+def test_a_store_that_fails_is_told_in_one_line(call, monkeypatch, tmp_path):
+    def gone(*_):
+        raise OperationalError("SELECT secret", {}, OSError("disk"))
+
+    monkeypatch.setattr(CaseStore, "find", gone)
+    code, out, err = call("case", "show", "1" * 16, "--store", f"sqlite:///{tmp_path}/cases.db")
+    assert (code, out, err) == (1, "", "callsieve: store of cases: it failed: OperationalError\n")
 
 
 def test_what_a_person_reads_of_a_decision(call, tmp_path):

@@ -86,3 +86,11 @@ def test_an_auditor_reads_what_a_service_tells_of_itself_and_can_do_nothing(tmp_
     assert next(iter(read_keys(tmp_path / "keys")._holders))[1].scopes == {"audit"} and "audit" in SCOPES
     readable = {path for path, right in PATHS.items() if "audit" in right}
     assert readable and {method for method, _ in readable} == {"GET"}
+
+
+def test_calls_that_nobody_declared_break_a_duty_and_simulated_ones_none(tmp_path):
+    assert broken(Asked((tmp_path,), None, (), (), None)) == {"declared"}
+    (tmp_path / "world.json").touch()
+    found = report(Asked((tmp_path,), None, (), (), None))["duties"]
+    [late] = [one for one in found if one["name"] == "in time"]
+    assert late["holds"] and late["found"].endswith("simulated, kept as long as one likes")

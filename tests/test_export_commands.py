@@ -59,6 +59,10 @@ def test_a_list_is_made_and_looked_up(call, folder):
     assert (code, err) == (0, "")
     facts = json.loads(out)
     assert (facts["tokens"], facts["protected"], facts["unreadable"], facts["epoch"]) == (2, 1, 1, 4)
+    again = [word for word in made if word != "--json"]
+    code, out, _ = call("token-list", folder / "numbers.txt", "--out", folder / "again", *again)
+    cells = [cell.strip() for cell in out.split("│")]
+    assert code == 0 and [cells[cells.index(name) + 1] for name in ("tokens", "epoch")] == ["2", "4"]
     assert b"1234" not in (folder / "list").read_bytes().partition(b"\n")[0]
     look_up = ("listed", folder / "list", "--key", folder / "sharing.key", "--trust", folder / "list.pub")
     code, out, err = call(*look_up, stdin="0086 138 1234 5679\n13812345670\n13900000000\n110\n")

@@ -217,3 +217,19 @@ def test_spark_udf(folder, frame, wanted, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert_same(pd.read_parquet(tmp_path / "out.parquet").sort_values("row"), wanted)
+
+
+def test_what_fails_half_way_leaves_nothing(folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("callsieve.training.flavour.shutil.copytree", full)
+    with pytest.raises(OSError, match="no space left"):
+        save_model(folder / "bundle", tmp_path / "served", signer=folder / "signer.pub")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_mlflow_one_line_says_what_to_install(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow.models", None)
+    with pytest.raises(ImportError, match=r"pip install 'callsieve\[train\]'"):
+        save_model(folder / "bundle", tmp_path / "served", signer=folder / "signer.pub")

@@ -20,10 +20,12 @@ from callsieve.features.intake import Intake
 from callsieve.features.pseudonyms import Key
 from callsieve.serving.purposes import declare
 from callsieve.serving.registers import Registers
+from callsieve.training import governance
 from callsieve.training.__main__ import main
+from callsieve.training.disclosure import Cell, Count
 from callsieve.training.governance import calls_shown, days_of, govern, period_of
 from callsieve.training.governance_page import page
-from callsieve.training.parties import columns, in_force, read_ledger
+from callsieve.training.parties import Ledger, columns, in_force, read_ledger
 from callsieve.training.registerfiles import write_registers
 from callsieve.training.releases import read_releases
 from callsieve.training.shared_victims import groups
@@ -393,3 +395,43 @@ def test_where_nothing_can_be_shown_nothing_is_written(world_folder, tmp_path, c
     assert command(*given, "--callees", 1_000_000) == (1, "")
     assert capsys.readouterr().err.count("\n") == 1
     assert not list((tmp_path / "out").iterdir()) and not (tmp_path / "releases").exists()
+
+
+def test_a_release_of_another_format_is_refused(tmp_path):
+    (tmp_path / "0001.json").write_text('{"kind": "callsieve release", "format": 2, "cells": []}')
+    with pytest.raises(ValueError, match="expected a release that callsieve wrote"):
+        read_releases(tmp_path)
+
+
+def nobody():
+    """Records of nobody."""
+    registers = {"preferences": pd.DataFrame(), "refusals": pd.DataFrame()}
+    return Ledger(pa.table({"day": pa.array([], pa.int32())}), registers, pd.DataFrame(), None)
+
+
+def test_without_calls_and_preferences_there_is_nothing_to_show(monkeypatch, tmp_path):
+    assert governance.preferences_shown(nobody(), period_of(0, 2), [], LEAST) == {}
+    monkeypatch.setattr(governance, "read_ledger", lambda *_: nobody())
+    with pytest.raises(ValueError, match="calls: expected at least one"):
+        govern(tmp_path, tmp_path, tmp_path / "releases", until=None, days=2, least=LEAST, **QUIET)
+
+
+def test_preferences_that_cannot_be_made_again_are_left_out_and_calls_are_not(monkeypatch, tmp_path):
+    def gone(*_):
+        raise governance.NotAgain("a person was deleted")
+
+    shown = {Cell(period_of(0, 2), "all", "all"): Count(8, {"callee": 4, "caller": 4})}
+    monkeypatch.setattr(governance, "read_ledger", lambda *_: nobody())
+    monkeypatch.setattr(governance, "calls_shown", lambda *_: shown)
+    monkeypatch.setattr(governance, "preferences_shown", gone)
+    facts = govern(tmp_path, tmp_path, tmp_path / "releases", until=date_of(2), days=2, least=LEAST, **QUIET)
+    assert facts["left_out"] == "a person was deleted" and facts["tables"]["all"][0]["calls"] == 8
+    assert "a person was deleted" in (tmp_path / "report.html").read_text()
+
+
+def test_the_command_tells_how_many_rows_are_shown(call, monkeypatch, tmp_path):
+    monkeypatch.setattr(governance, "govern", lambda *_, **_more: {"release": "0007", "tables": {"trunk": [{}, {}]}})
+    given = ("--data", tmp_path, "--releases", tmp_path, "--out", tmp_path / "out")
+    code, out, _ = call("report", *given)
+    assert code == 0 and "release 0007" in out and re.search(r"trunk +│ +2 ", out)
+    assert out.replace("\n", "").endswith("report.html: written")

@@ -122,3 +122,9 @@ def test_the_command(place, monkeypatch, capsys, tmp_path):
     assert ended.value.code in (0, None) and not err
     assert "2026-03-02T10:30:00+08:00  regulator_1h" in out and "the key of epoch e1 is among it" in out
     assert json.loads((tmp_path / "out" / "incident.json").read_text(encoding="utf-8")) == place[1]
+
+
+def test_the_facts_of_a_drill_as_json(told, monkeypatch, tmp_path):
+    names = lambda record, out: {"record": record.name, "out": out.name}
+    monkeypatch.setattr("callsieve.training.incident.drill", names)
+    assert told("incident", "drill", "--record", "r", "--out", tmp_path / "o") == {"record": "r", "out": "o"}

@@ -18,9 +18,9 @@ from callsieve.serving.case_erasure import erase_before, erase_subject
 from callsieve.serving.case_feed import publish
 from callsieve.serving.case_rules import DAY
 from callsieve.serving.cases import CaseError, CaseStore
-from callsieve.serving.purposes import PURPOSES, allowed, declare
+from callsieve.serving.purposes import PURPOSES, Declared, allowed, declare
 from callsieve.serving.retention import Kept, read_retention
-from callsieve.training import expiry, subject
+from callsieve.training import expiry, keeping, subject
 from callsieve.training.auditlog import append, payloads
 from callsieve.training.evidence import read_evidence
 from callsieve.training.exclusions import FILE as EXCLUSIONS_FILE
@@ -418,3 +418,68 @@ def test_rules_of_retention_are_checked(tmp_path):
         with pytest.raises(ValueError, match=r"rules\.toml: ") as error:
             read_retention(path)
         assert "\n" not in str(error.value)
+
+
+def test_a_register_that_knows_no_end_is_never_due():
+    table = pa.table({"number": ["a", "b"]})
+    assert expiry.is_due(table, Kept("valid_to", 0, DAY), NOW).to_pylist() == [False, False]
+    with pytest.raises(ValueError, match="expected a column 'start', got number"):
+        expiry.is_due(table, Kept("start", 0, DAY), NOW)
+
+
+def test_calls_that_are_all_past_their_time_are_told():
+    kept = expiry.still_kept(Declared("switch", "contract", ("training",), "2999-12-31", "2026-01-01"))
+    with pytest.raises(ValueError, match="calls: all 2 rows are past their time"):
+        kept(pa.table({"start": [0, 1]}), "calls")
+    assert kept(pa.table({"start": pa.array([], pa.int64())}), "calls").num_rows == 0
+
+
+def test_rows_go_with_the_numbers_of_the_calls(tmp_path):
+    calls, names, other = (tmp_path / f"{name}.parquet" for name in ("calls", "names", "other"))
+    pq.write_table(pa.table({"caller": ["a"], "callee": ["b"]}), calls)
+    pq.write_table(pa.table({"number": ["a", "b", "c"]}), names)
+    expiry.follow(names, calls)
+    assert pq.read_table(names)["number"].to_pylist() == ["a", "b"]
+    pq.write_table(pa.table({"word": ["a"]}), other)
+    with pytest.raises(ValueError, match=r"other\.parquet: expected a column 'call' or 'number'"):
+        expiry.follow(other, calls)
+
+
+def test_what_follows_calls_that_are_not_there_is_left_alone(tmp_path):
+    pq.write_table(pa.table({"call": [1]}), tmp_path / "truth.parquet")
+    assert expiry.run(tmp_path, RULES, NOW) == {}
+    assert pq.read_table(tmp_path / "truth.parquet").num_rows == 1
+
+
+def test_the_run_erases_old_files_of_a_scorer(log, told, tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    for number in (7, 8):
+        (state / f"cases-{number:08d}.log").write_bytes(b"x")
+    os.utime(state / "cases-00000007.log", (0, 0))
+    told("retention", "run", "--state", state, *keys_of(log))
+    assert [path.name for path in state.iterdir()] == ["cases-00000008.log"]
+
+
+def test_a_run_that_leaves_rows_ends_in_code_1(log, call, monkeypatch):
+    files = {"calls.parquet": {"erased": 5, "past_their_time": 2}, "cases-00000007.log": {"bytes": 1}}
+    monkeypatch.setattr(keeping, "run_all", lambda *_: {"files": files, "entry": 3, "left": 2})
+    code, out, _ = call("retention", "run", *keys_of(log))
+    assert code == 1 and out.endswith("entry 3 of the audit log\n")
+    rows = [[word.strip() for word in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert rows == [["calls.parquet", "5", "2"], ["cases-00000007.log", "file", "0"]]
+
+
+def test_a_deletion_says_which_scorer_forgot(log, call, monkeypatch, tmp_path):
+    catalogued.NUMBER_KEY.write(tmp_path / "number.key")
+    report = {"files": {}, "models": [], "scorers": {"a": 0.25}, "entry": 4}
+    monkeypatch.setattr(keeping, "delete_everywhere", lambda *_: report)
+    words = ("--data", tmp_path, "--key", tmp_path / "number.key", "--why", "asked", *keys_of(log))
+    code, out, _ = call("subject", "delete", *words, stdin="13912345678\n")
+    assert code == 0 and out.endswith("scorer a: forgot the number within 0.2 s\nentry 4 of the audit log\n")
+
+
+def test_a_folder_is_declared_by_the_command(told, tmp_path):
+    words = ("--source", "switch", "--basis", "contract", "--purpose", "training", "--until", "2999-12-31")
+    assert told("dataset", "declare", tmp_path, *words)["purposes"] == ["training"]
+    assert not allowed(tmp_path, "training").simulated

@@ -12,6 +12,7 @@ from callsieve.serving.case_rules import DAY
 from callsieve.serving.purposes import declare
 from callsieve.serving.registers import Registers, columns_of
 from callsieve.serving.swap import registers_in_time
+from callsieve.training.keeping import delete_everywhere
 from callsieve.training.kept_files import delete_from_registers, erase_registers
 from callsieve.training.registerfiles import write_registers
 
@@ -70,6 +71,15 @@ def test_a_person_is_deleted_from_registers_but_what_must_stay_stays(kept):
     left = Registers.read(kept).columns
     assert left["preferences"]["callee"] == [token("other")] * 4
     assert left["consents"]["callee"].count(token("other")) == 4
+
+
+def test_a_person_is_deleted_everywhere_from_registers_too(kept, log, tmp_path):  # noqa: F811
+    (tmp_path / "data").mkdir()
+    report = delete_everywhere(
+        tmp_path / "data", token("mine"), "asked", log, log.parent / "signing.key", None, (), None, NOW, (), (kept,)
+    )
+    assert report["files"]["registers/preferences.jsonl"]["deleted"] == 4
+    assert set(Registers.read(kept).columns["preferences"]["callee"]) == {token("other")}
 
 
 @pytest.mark.source("P5", "P6", by="training/keeping.py")

@@ -1,9 +1,12 @@
 """The attack finds members where a model learnt its callers by heart, and none where it never saw them."""
 
+from types import SimpleNamespace
+
 import lightgbm
 import numpy as np
 import pytest
-from callsieve.training.membership import LEAST, MOST_AUC, area, attack, auc, by_caller, smallest_leaf
+from callsieve.training import membership
+from callsieve.training.membership import LEAST, MOST_AUC, Callers, area, attack, auc, by_caller, smallest_leaf
 from callsieve.training.score import open_scorer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,3 +87,31 @@ def test_a_trained_bundle_is_attacked_with_the_calls_it_learnt_from(run, world_f
         (tmp_path / each.name).symlink_to(each)
     code, _, said = call("membership", "--bundle", bundle, "--data", tmp_path)
     assert code == 1 and "expected dataset.json" in said
+
+
+def test_draws_without_a_member_or_without_another_are_left_out():
+    found = auc(np.array([1.0, 0.0]), np.array([True, False]), np.array([0, 1]), np.random.default_rng(1))
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+
+
+def test_nothing_is_guessed_from_groups_of_one_kind():
+    """Members are one group and the others another: whichever a regression is fitted on, it sees one kind."""
+    member = np.arange(2 * LEAST) < LEAST
+    callers = Callers(np.tile(member[:, None] * 1.0, 4), member, ~member & member, member.astype(int))
+    found = attack(callers, nuisance=False)
+    assert found["learned"]["value"] == 0.5 and found["loss"]["value"] == 0.0
+
+
+def test_a_model_of_other_calls_is_not_attacked(monkeypatch, tmp_path):
+    model = SimpleNamespace(bundle=SimpleNamespace(training={"data": "aaa"}))
+    monkeypatch.setattr(membership, "open_scorer", lambda *_: model)
+    monkeypatch.setattr(membership, "read_evidence", lambda *_: SimpleNamespace(fingerprint="bbb"))
+    with pytest.raises(ValueError, match="learnt from other calls: expected those of fingerprint aaa"):
+        membership.membership(tmp_path, tmp_path, trust=None, threads=1, progress=lambda *_: None)
+
+
+@pytest.mark.parametrize(("holds", "ends"), [(True, 0), (None, 0), (False, 1)])
+def test_innocent_callers_that_can_be_told_end_in_code_1(call, monkeypatch, holds, ends):
+    found = {"kinds": {"innocent": {"holds": holds}}}
+    monkeypatch.setattr(membership, "membership", lambda *_, **_more: found)
+    assert call("membership", "--bundle", "b", "--data", "d", "--json")[0] == ends

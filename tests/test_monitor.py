@@ -174,6 +174,19 @@ def test_a_reference_needs_days_and_of_one_kind_it_makes_do():
     assert usual["weekend"] == usual["weekday"] and usual["weekday"].days == 5
 
 
+def test_what_few_days_have_is_in_no_reference():
+    first, *others = drawn_days(np.random.default_rng(6), 5)
+    some = replace(first, counts=first.counts | {"rare": np.array([1, 2])}, amounts=first.amounts | {"rare": 1.0})
+    made = build("m", {"x": (-1.0, 0.0, 1.0)}, [some, *others])
+    assert "rare" not in made.histograms.keys() | made.amounts.keys() and "calls" in made.amounts
+
+
+def test_a_reference_of_another_format_is_refused(tmp_path):
+    (tmp_path / "reference.json").write_text('{"format": "another"}')
+    with pytest.raises(ValueError, match="expected the reference of a run: another format"):
+        read_reference(tmp_path / "reference.json")
+
+
 # ------------------------------------------------------------------------------------------- a run's own
 @pytest.fixture(scope="module")
 def stretch(evidence, run):
@@ -299,3 +312,10 @@ def test_the_command(monkeypatch, capsys, run, world_folder, known, tmp_path):
     (tmp_path / "other.json").write_text(json.dumps(asdict(known)))
     code, _, err = command(monkeypatch, capsys, *words, "--reference", tmp_path / "other.json")
     assert code == 1 and "expected the reference of a run" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("alarm", [False, True])
+def test_an_alarm_ends_in_code_1(monkeypatch, capsys, alarm):
+    monkeypatch.setattr("callsieve.training.monitor.monitor", lambda *_, **_more: {"alarm": alarm})
+    code, out, _ = command(monkeypatch, capsys, "--bundle", "b", "--data", "d", "--json")
+    assert (code, json.loads(out)) == (int(alarm), {"alarm": alarm})

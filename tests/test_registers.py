@@ -195,6 +195,10 @@ def test_a_range_is_its_numbers_each_once(one, other):
     assert told == set(range(low, high + 1))
 
 
+def test_a_range_of_numbers_that_lie_in_no_block_is_told_one_by_one():
+    assert covered("95588", "95590") == (["95588", "95589", "95590"], [])
+
+
 @pytest.mark.parametrize("pair", [("13800138002", "13800138001"), ("13800138000", "0288765"), ("x", "y"), ("", ""),
                                   ("13800138000", "18900138000")])  # fmt: skip
 def test_what_is_no_range_covers_nothing(pair):

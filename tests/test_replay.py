@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from callsieve.training import replay as replaying
 from callsieve.training import track
 from callsieve.training.audit import verify
 from callsieve.training.dataset import array_hash
@@ -17,6 +18,8 @@ from callsieve.training.replay import different, replay
 from callsieve.training.train import Settings
 from hypothesis import given
 from hypothesis import strategies as st
+
+import lite
 
 DATASETS = {
     "calls", "reports", "findings", "recycled", "lists", "campaigns", "exclusions", "truth", "vectors",
@@ -135,3 +138,32 @@ def test_every_dataset_of_a_run_is_in_mlflow(run):
     assert {one.dataset.name for one in inputs} == set(told) == DATASETS
     for one in inputs:
         assert json.loads(one.dataset.profile)["sha256"] == told[one.dataset.name]["sha256"]
+
+
+def test_files_that_one_bundle_has_alone_are_named(tmp_path):
+    lite.write(tmp_path)
+    (tmp_path / "record").mkdir()
+    shutil.copy(tmp_path / "signer.pub", tmp_path / "record")
+    made = shutil.copytree(tmp_path / "bundle", tmp_path / "made")
+    (made / "bundle.json").rename(made / "card.json")
+    equal, differences = replaying.compare_bundles(tmp_path, made)
+    assert differences == ["bundle.json: not made again", "card.json: not in the record"]
+    assert "model.txt" in equal and equal[-1].startswith("MANIFEST.sig: ")
+
+
+def test_calls_are_read_from_where_the_record_says(monkeypatch, tmp_path):
+    class Asked(Exception):  # noqa: N818 - no error
+        pass
+
+    def asked(folder):
+        raise Asked(folder)
+
+    monkeypatch.setattr(replaying, "read_evidence", asked)
+    (tmp_path / "record").mkdir()
+    (tmp_path / "calls").mkdir()
+    (tmp_path / "record" / "settings.json").write_text(json.dumps(settings_json(Settings())))
+    source = {"calls": {"source": str(tmp_path / "calls"), "sha256": "0"}}
+    (tmp_path / "record" / "datasets.json").write_text(json.dumps(source))
+    with pytest.raises(Asked) as told:
+        replay(str(tmp_path))
+    assert told.value.args == (tmp_path / "calls",)

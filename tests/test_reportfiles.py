@@ -19,7 +19,7 @@ from callsieve.features.records import Call
 from callsieve.serving.purposes import declare
 from callsieve.training.churn import churn
 from callsieve.training.evidence import read_reports
-from callsieve.training.ingest import ingest, show
+from callsieve.training.ingest import as_written, ingest, show
 from callsieve.training.label_policy import read_label_policy
 from callsieve.training.reportfiles import layouts, read_report_file
 from hypothesis import given
@@ -258,3 +258,9 @@ def test_counts_may_repeat_but_not_be_nothing(tmp_path):
     assert dict(read.quarantined) == {"bad_value": 1}
     assert read.table["number"].nunique() == 1
     assert read.table["number"][0] == Intake(KEY, numbers="codes").keyed("number", pa.array(["7"])).to_pylist()[0]
+
+
+def test_counts_are_written_as_numbers():
+    table = as_written(pd.DataFrame({"count": [2, 3], "kind": ["loans", None]}))
+    assert table["count"].type == pa.int64() and table["count"].to_pylist() == [2, 3]
+    assert table["kind"].to_pylist() == ["loans", None]

@@ -1,23 +1,30 @@
 """What rules are worth against the truth, apart from the model; and what another policy would do to the same calls."""
 
 import json
+import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from callsieve.features.pseudonyms import Key
 from callsieve.serving.policy import Policy
 from callsieve.serving.purposes import declare
+from callsieve.serving.registers import Registers
 from callsieve.serving.ruled import BITS
 from callsieve.serving.rules import RULES
 from callsieve.training.__main__ import main
+from callsieve.training.policy_diff import changes
 from callsieve.training.policy_diff import show as show_difference
-from callsieve.training.rule_figures import Told, apart, of_rule, share, show
+from callsieve.training.rule_figures import Told, apart, of_rule, regions_of, share, show
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+import lite
 from test_imports import MODULES, ROOT, everywhere, imported, name_of
 
 # What makes and judges a model.
@@ -93,12 +100,16 @@ def test_rules_are_counted_against_the_truth(told, world_folder, judged, capsys)
 
 
 @pytest.mark.source("L11", by="training/rule_figures.py")
-def test_a_listed_region_is_audited_by_its_innocent_callers(told, world, judged, world_folder, tmp_path):
+def test_a_listed_region_is_audited_by_its_innocent_callers(told, world, judged, world_folder, tmp_path, capsys):
     """A plain count: who of the region is innocent, and whose calls a stricter rule would not pass, and when."""
     assert told("rules", "--data", world_folder)["regions"]["listed area"]["with_rule"]["part"] == 0
     strict = tmp_path / "strict.toml"
     strict.write_text('version = "strict"\n[bands]\n[rules]\nrisk_region = "screen"\nring_once = "label"\n')
-    found = told("rules", "--data", world_folder, "--policy", strict)["regions"]
+    shown = told("rules", "--data", world_folder, "--policy", strict)
+    show(shown)
+    found, said = shown["regions"], capsys.readouterr().out
+    assert re.search(rf"listed area +│ +{found['listed area']['callers']} ", said)
+    assert re.search(rf"all others +│ +{found['']['callers']} ", said)
     listed = set(world.registers["risk_regions"].to_pandas()["number"])
     here = judged["caller"].isin(listed)
     mine = judged[here & ~judged["nuisance"]]
@@ -133,7 +144,7 @@ def test_calls_that_are_not_for_evaluation_are_not_judged(call, world_folder, tm
     assert code == 1 and "declared for training, not for evaluation" in said
 
 
-def test_the_model_and_the_rules_are_told_apart(told, world_folder, run, tmp_path):
+def test_the_model_and_the_rules_are_told_apart(told, world_folder, run, tmp_path, capsys):
     (tmp_path / "eager.toml").write_text(EAGER)
     bundle = ("--bundle", run[0] / "bundle")
     plain, eager = (told("rules", "--data", world_folder, *bundle, *more) for more in
@@ -150,6 +161,19 @@ def test_the_model_and_the_rules_are_told_apart(told, world_folder, run, tmp_pat
     for name in ("catch", "false", "certificate"):
         assert plain["model"][name] == eager["model"][name]
     assert plain["model"]["nuisance"] != eager["model"]["nuisance"]
+    show(eager)
+    said = capsys.readouterr().out
+    model = eager["model"]
+    for kind in ("nuisance", "benign"):
+        cells = [f"{model[kind][cell]:,}" for cell in ("model_alone", "rules_alone", "both", "neither")]
+        assert re.search(rf"{kind} +│ +" + " +│ +".join(cells), said)
+    assert f"the model's catch: {model['catch']['rate']:.1%} (" in said
+    assert f"the model's false calls: {model['false']['part']:,} of {model['false']['whole']:,}, at most " in said
+
+
+def test_calls_that_nobody_listed_are_of_no_region():
+    calls = pa.table({"caller": ["a", "b"]})
+    assert regions_of(calls, None).tolist() == regions_of(calls, Registers({})).tolist() == ["", ""]
 
 
 def test_what_makes_and_judges_a_model_knows_no_rule():
@@ -225,3 +249,23 @@ def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_pa
         (row["from"], row["to"], row["calls"]) for row in found["actions"]
     }
     assert back["rules"] == found["rules"]
+
+
+def test_policies_that_do_the_same_are_told_in_one_line(capsys):
+    same = SimpleNamespace(action=np.array([0, 2, 3]), rules=np.array([0, 1, 1]))
+    found = changes(same, same, np.array(["a", "b", "c"]), {})
+    assert found == {"changed": 0, "actions": [], "slices": {}, "rules": {}}
+    show_difference({"old": "1", "new": "2", "calls": 3} | found)
+    assert capsys.readouterr().out == "policy 1 -> 2: 0 of 3 calls change fate\n"
+
+
+def test_calls_of_which_none_is_left_are_not_decided_on(call, tmp_path):
+    lite.write(tmp_path)
+    Key("e1", bytes(range(32))).write(tmp_path / "number.key")
+    (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
+    (tmp_path / "world.json").touch()
+    (tmp_path / "calls.txt").write_text("start,caller,callee\nsoon,13800138000,13800138001\n")
+    policies = (tmp_path / "none.toml", tmp_path / "none.toml")
+    given = ("--calls", tmp_path / "calls.txt", "--key", tmp_path / "number.key", "--bundle", tmp_path / "bundle")
+    code, _, said = call("policy", "diff", *policies, *given)
+    assert code == 1 and "no call to decide on; 1 rows were put apart" in said

@@ -101,6 +101,8 @@ def test_a_list_of_what_was_chosen_is_under_the_sharing_key(tmp_path, monkeypatc
     assert code == 1 and "must hold at least 10 numbers, got a list of 2" in said
     code, out, _ = call("buckets", "tokens", "--out", "folder", *keys, "--least", "2")
     assert code in (0, None) and "1 buckets of at least 2 listed numbers" in out
+    code, out, _ = call("buckets", "tokens", "--out", "folder2", *keys, "--least", "2", "--json")
+    assert code in (0, None) and (json.loads(out)["buckets"], json.loads(out)["smallest"]) == (1, 2)
 
 
 def test_a_line_that_is_no_token_is_not_shown(tmp_path):

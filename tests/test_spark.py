@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,7 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.pseudonyms import Key
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.features.table import vectors
+from callsieve.serving.purposes import declare
 from callsieve.training import on_spark
 from callsieve.training.__main__ import main
 from callsieve.training.score import open_scorer
@@ -250,3 +253,22 @@ def test_without_java_it_says_so(tmp_path):
         [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == f"Spark did not start: {spark.MISSING}\n"
+
+
+def test_spark_asks_for_a_key_of_the_called_and_for_a_model_without_reports(monkeypatch, tmp_path):
+    monkeypatch.setattr(on_spark, "open_scorer", lambda *_: SimpleNamespace(features=(*NAMES, "reports_7d")))
+    asked = {"trust": None, "policy": None, "threads": 1, "progress": lambda *_: None}
+    calls, bundle = tmp_path / "calls.parquet", tmp_path / "bundle"
+    with pytest.raises(ValueError, match="expected --callees-key"):
+        on_spark.score(bundle, calls, "keyed", out=tmp_path / "out", callees=None, **asked)
+    with pytest.raises(ValueError, match="expected a model without features of reports"):
+        on_spark.score(bundle, calls, "keyed", out=None, callees=None, **asked)
+
+
+def test_spark_reads_no_call_that_is_past_its_time(tmp_path):
+    declare(tmp_path, "switch", "contract", ["scoring"], "2999-12-31")
+    kept = on_spark.in_time(tmp_path / "calls.parquet", "scoring")
+    said = []
+    kept(SimpleNamespace(filter=said.append))
+    days = (time.time() - int(said[0].removeprefix("start >= ")) / 1000) / 86_400
+    assert days == pytest.approx(60, abs=0.1)  # as retention.toml says of calls

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from callsieve.training import stress as stressed
 from callsieve.training.auditlog import payloads
 from callsieve.training.evaluate import at_target
 from callsieve.training.gates import shipped_gates
@@ -107,3 +108,10 @@ def test_a_world_is_trained_clean_and_with_each_fault(evidence, tmp_path):
     assert len(FAULTS) == 7
     with pytest.raises(ValueError, match="expected a truth"):
         stress([(0, replace(evidence, truth=None))], quick, ledger, count=1)
+
+
+def test_each_world_has_a_seed_and_a_key_of_its_own(monkeypatch):
+    monkeypatch.setattr(stressed, "simulated", lambda _size, seed, _scenario, key, _tell: (seed, key.secret))
+    monkeypatch.setattr(stressed, "of_world", lambda world: world)
+    (one, first), (two, second) = stressed.worlds("tiny", [3, 4], None)
+    assert (one, first[0], two, second[0]) == (3, 3, 4, 4) and first[1] != second[1]

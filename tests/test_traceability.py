@@ -73,6 +73,8 @@ def test_marks_are_read_from_the_text(tmp_path):
         ('"L12", "P3", ', "", "got none"),
         ("made.py", "gone.py", "expects a file of the project, got gone.py"),
         (', by="made.py"', "", "of plain texts"),
+        ('("L12", "P3", by="made.py")', "", "of plain texts"),
+        ('by="made.py"', 'by="made.py", of="made.py"', "of plain texts"),
         ('"L12"', "ROW", "of plain texts"),
         ('@pytest.mark.parametrize("x", [1])', "@pytest.mark.skip", "on a test that runs"),
         ("def test_marked", "def marked", "on a test that runs"),
@@ -98,5 +100,10 @@ def test_the_command_fails_while_a_row_is_open(monkeypatch, capsys, tmp_path):
     rows = ", ".join(f'"{name}"' for name, row in sources().items() if "out" not in row)
     code, out, _ = command(monkeypatch, capsys, "--root", tree(tmp_path, MARKED.replace('"L12", "P3"', rows)))
     assert code == 0 and "0 open: none" in out
+    open_rows = {"rows": [{"row": "L1", "asks": "a", "files": [], "tests": []}], "open": ["L1"]}
+    monkeypatch.setattr("callsieve.training.traceability.trace", lambda _root: open_rows)
+    code, out, _ = command(monkeypatch, capsys)
+    assert (code, out) == (1, "L1   a\n     OPEN\n1 rows, 1 open: L1\n")
+    monkeypatch.undo()
     code, _, said = command(monkeypatch, capsys, "--root", tmp_path / "tests")
     assert code == 1 and said.count("\n") == 1

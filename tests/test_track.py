@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 import pickletools
 import shutil
 import subprocess
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 from callsieve.features.catalogue import catalogue_hash
@@ -17,6 +19,8 @@ from callsieve.training.judge import metrics
 from callsieve.training.provenance import source_hash
 from callsieve.training.record import slice_metrics
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 
 NOTE = "mlflow.note.content"
 PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".npy", ".pt")
@@ -184,3 +188,23 @@ def test_outside_a_checkout_no_commit_is_told(monkeypatch, tmp_path):
 
     monkeypatch.setattr(subprocess, "run", no_git)
     assert provenance.commit() == {}
+
+
+def test_the_bar_of_mlflow_is_as_it_was(monkeypatch):
+    name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
+    monkeypatch.setenv(name, "yes")
+    with track.quiet():
+        assert os.environ[name] == "false"
+    assert os.environ[name] == "yes"
+
+
+def test_a_store_that_fails_is_told_as_such(monkeypatch):
+    def down(*_):
+        raise MlflowException("the store is down", INTERNAL_ERROR)
+
+    client = SimpleNamespace(create_registered_model=down, get_run=down)
+    with pytest.raises(MlflowException, match="the store is down"):
+        track.register(client, "run", "file:///artifacts")
+    monkeypatch.setattr(track, "MlflowClient", lambda _uri: client)
+    with pytest.raises(ValueError, match="MLflow: the store is down"):
+        track.snapshot("sqlite://", "run")
