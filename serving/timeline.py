@@ -53,12 +53,10 @@ def steps(rows: Iterable[tuple[int, Span]]) -> Steps:
     latest, taken = -NEVER, 0
     for moment in moments:
         while taken < len(entries) and entries[taken][0] <= moment:
-            _, known_at, place, span = entries[taken]
+            _, _, place, span = entries[taken]
             taken += 1
-            before = newest.get(span.valid_from)
-            if before is None or (before[1].known_at, before[0]) < (known_at, place):
-                newest[span.valid_from] = place, span
-                heappush(holding, -span.valid_from)
+            newest[span.valid_from] = place, span  # of one beginning they come as they were known
+            heappush(holding, -span.valid_from)
             latest = max(latest, span.valid_from)
         while holding and newest[-holding[0]][1].valid_to <= moment:
             heappop(holding)

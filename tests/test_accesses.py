@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from callsieve.serving.accesslog import CASE_ACCESSES, AccessLog, read_accesses
+from callsieve.serving import accesslog
+from callsieve.serving.accesslog import ACCESSES, CASE_ACCESSES, AccessLog, read_accesses
+from callsieve.serving.journal import numbers
 from callsieve.training import accesses
 from callsieve.training.accesses import (
     ALWAYS,
@@ -177,6 +179,18 @@ def test_a_flood_is_one_line_and_a_closed_log_has_all(tmp_path):
     found = list(read_accesses(tmp_path))
     assert sorted((one.who, one.count) for one in found) == [("", 5000), ("flood", 5000)]
     assert len(list(tmp_path.glob("case-accesses-*.log"))) == 1
+
+
+def test_a_log_that_runs_writes_its_counts_and_begins_a_new_file_each_day(tmp_path, monkeypatch):
+    monkeypatch.setattr(accesslog, "DAY", 0.0)
+    log = AccessLog(tmp_path, every=0.0)
+    log.note("desk", EXPLAIN, 200)
+    wait(lambda: list(read_accesses(tmp_path)))
+    first = max(numbers(tmp_path, ACCESSES))
+    log.note("desk", EXPLAIN, 404)
+    wait(lambda: max(numbers(tmp_path, ACCESSES)) > first)
+    log.close()
+    assert [(one.code, one.count) for one in read_accesses(tmp_path)] == [(200, 1), (404, 1)]
 
 
 @pytest.mark.parametrize(

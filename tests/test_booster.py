@@ -1,13 +1,18 @@
 """The C library by ctypes scores as `lightgbm.Booster` does, bit for bit, and refuses what is no row."""
 
 import gc
+import importlib.util
+import struct
 import subprocess
 import sys
 import threading
+from array import array
+from types import SimpleNamespace
 
 import lightgbm
 import numpy as np
 import pytest
+from callsieve.serving import booster as booster_module
 from callsieve.serving.booster import Booster
 
 import smallmodels as small
@@ -92,6 +97,34 @@ def test_bytes_of_an_infinity_across_two_values_are_no_infinity(booster):
     row = np.frombuffer(bytes(blob)).tolist()
     assert np.isfinite(row).all()
     assert booster.predict_one(row) == booster.predict_raw(np.array([row]))[0]
+
+
+def test_a_signalling_nan_begins_as_an_infinity_does_and_is_a_missing_value(booster):
+    row = array("d", struct.pack("=5Q", 0, 0, 0x7FF0_0000_0000_0001, 0, 0))
+    assert booster.predict_one(row) == booster.predict_one([0.0, 0.0, float("nan"), 0.0, 0.0])
+
+
+def test_no_thread_at_all_is_refused(booster):
+    with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
+        booster.predict_raw(MATRIX, threads=0)
+
+
+def test_an_answer_of_another_length_and_a_failure_are_value_errors():
+    booster = Booster(small.yes_no())
+    booster.classes = 2
+    with pytest.raises(ValueError, match="LightGBM gave 1 values where 2 were expected"):
+        booster.predict_few([[0.0] * 5])
+    booster.classes, booster._single = 1, lambda *_: -1
+    with pytest.raises(ValueError, match=r"^LightGBM: "):
+        booster.predict_one([0.0] * 5)
+
+
+def test_without_lightgbm_or_its_library_it_says_so(monkeypatch, tmp_path):
+    empty = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    for spec, says in ((None, "pip install lightgbm"), (empty, "holds no lib_lightgbm")):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name, found=spec: found)
+        with pytest.raises(ImportError, match=says):
+            booster_module._library.__wrapped__()
 
 
 def test_what_lightgbm_refuses_is_a_value_error_with_its_words():

@@ -68,6 +68,10 @@ def test_parcels_are_of_bounded_size(world, monkeypatch):
     np.testing.assert_array_equal(bucketed(calls, 2, random.Random(1)), vectors(calls, threads=1))
 
 
+def test_a_part_that_got_nothing_gives_nothing():
+    assert list(buckets.settled(defaultdict(list), NAMES, 2)) == []
+
+
 def test_the_same_id_twice_is_refused(world):
     two = world.calls.slice(0, 2).select(KEYED_COLUMNS).append_column("call", pa.array([7, 7]))
     for name in buckets.BUCKETS:

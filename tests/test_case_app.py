@@ -78,6 +78,18 @@ def test_an_appeal_over_http(desk):
     assert code == 409 and "reviewer-1 decided: overturned" in json.loads(body)["error"]
 
 
+def test_a_database_that_is_away_is_told_and_looked_at_again(desk, monkeypatch, caplog):
+    def away(_service):
+        raise OSError("postgresql://somebody:secret@db")
+
+    monkeypatch.setattr(CaseService, "look", away)
+    wait(lambda: "scorers are not told: OSError" in caplog.text)
+    monkeypatch.undo()
+    (desk.state / FILE).unlink(missing_ok=True)
+    wait((desk.state / FILE).exists)
+    assert "secret" not in caplog.text
+
+
 def test_who_may_ask_what_and_what_is_no_question(desk):
     for path, method, right in ((f"{CASE}?case={ID}", desk.get, "desk"), (APPEAL, desk.post, "desk"),
                                 (APPEALS, desk.get, "reviewer-1"), (DECIDE, desk.post, "reviewer-1")):  # fmt: skip

@@ -13,7 +13,16 @@ import pytest
 from callsieve.serving.appeals import needed, queue, together
 from callsieve.serving.case_feed import publish, take_in
 from callsieve.serving.case_rules import DAY, HOUR, read_case_rules
-from callsieve.serving.caselog import CASES, Evidence, Position, evidence_to_line, floats, follow, letters
+from callsieve.serving.caselog import (
+    CASES,
+    Evidence,
+    Position,
+    evidence_from_line,
+    evidence_to_line,
+    floats,
+    follow,
+    letters,
+)
 from callsieve.serving.cases import CaseError, CaseStore, DatabaseError
 from callsieve.serving.journal import Journal, path
 from callsieve.serving.notice import LANGUAGES, notice
@@ -99,6 +108,12 @@ def test_evidence_comes_back_bit_for_bit(store, tmp_path):
         store.find("f" * 16, NOW)
     with pytest.raises(CaseError, match="16 digits"):
         store.find("13800138000", NOW)
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]", b"1", b"{}", evidence_to_line(found(vector=letters([0.0] * 3)[:-4]))])
+def test_a_line_that_is_no_evidence_is_none(line):
+    assert evidence_from_line(evidence_to_line(found())) == found()
+    assert evidence_from_line(line) is None
 
 
 @BOTH
@@ -411,6 +426,8 @@ def test_notices_are_plain(language, tmp_path):
             assert len(sentence.split()) <= 22, sentence
     assert WHY in texts[2] and WHY not in texts[1]
     store.close()
+    with pytest.raises(ValueError, match=r"language must be one of .*, got 'fr'"):
+        notice(None, RULES, "fr")
 
 
 def test_erased_rows_leave_nothing_in_the_file(tmp_path):

@@ -141,6 +141,8 @@ def test_settings_are_checked_when_they_are_read(script, folder):
         make(script, folder, answer="608")
     with pytest.raises(ValueError, match="redress needs"):
         make(script, folder, redress={})
+    engine = make(script, folder, answer="608", redress={"url": "https://a.example", "card": "https://a.example/card"})
+    assert engine.blocked("0" * 16).status == engine.blocked("1" * 16).status == 608
 
 
 class Kamailio:
@@ -252,6 +254,53 @@ def test_a_fault_is_a_call_that_passes_and_shows_no_number(script, kamailio, fol
         assert kamailio.queues["verdicts"] == [("1 2", "pass|||")]
     assert any("not scored, the call passes" in text for _, text in kamailio.lines)
     assert not [text for _, text in kamailio.lines if NUMBER[1:] in text]
+
+
+def test_a_block_and_a_label_are_what_the_routes_read(script, kamailio, folder, monkeypatch):
+    engine = make(script, folder)
+    low = dataclasses.replace(engine.scorer.bundle.thresholds[0], threshold=-1e9)
+    bundle = dataclasses.replace(engine.scorer.bundle, thresholds=(low,))
+    monkeypatch.setattr(script, "_KEPT", {"engine": engine})
+    fields = ("id", "tag", "sip:13900139000@b.example", "<sip:13800138000@a.example>", None, None, None, None)
+    for number, action in enumerate(("block", "label")):
+        engine.scorer = Scorer(bundle, dataclasses.replace(engine.policy, bands={"certified": action}))
+        kamailio.mq_add("calls", str(number), waiting(1000 * (START + number), *fields))
+        script.mod_init().score(None)
+    (_, block), (_, label) = kamailio.queues["verdicts"]
+    assert block.startswith("block|603|Network Blocked|") and block.endswith("\r\n")
+    assert label.startswith("label|||Call-Info: ") and label.endswith("\r\n")
+
+
+def test_no_turn_takes_more_than_a_batch_and_faults_of_missed_calls_are_told(script, kamailio, folder, monkeypatch):
+    monkeypatch.setattr(script, "BATCH", 2)
+    for kept in ({"engine": make(script, folder)}, {"failed": time.monotonic()}):
+        monkeypatch.setattr(script, "_KEPT", kept)
+        kamailio.lines, kamailio.queues = [], {"missed": [(str(n), NUMBER) for n in range(3)]}
+        script.mod_init().score(None)
+        assert len(kamailio.queues["missed"]) == 1
+        told = [("err", "callsieve: a call is not learnt: ValueError\n")] * 2
+        assert kamailio.lines == (told if "engine" in kept else [])
+        kamailio.queues = {"calls": [(str(n), "") for n in range(3)], "events": [("i", "reply 1 200")] * 100}
+        script.mod_init().score(None)
+        assert [len(kamailio.queues[name]) for name in ("calls", "verdicts", "events")] == [
+            1,
+            2,
+            100 - 2 * script.BETWEEN,
+        ]
+
+
+def test_counts_are_told_and_a_bundle_that_is_away_changes_nothing(script, kamailio, tmp_path):
+    kamailios.files(tmp_path, tmp_path)
+    engine = make(script, tmp_path, report_every=0.0)
+    serving = engine.scorer
+    (tmp_path / "bundle" / "MANIFEST.sig").unlink()
+    engine.look()
+    deadline = time.monotonic() + 10
+    while engine.counts["refused"] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert engine.scorer is serving
+    assert ("notice", "callsieve: " + " ".join(f"{name}=0" for name in engine.counts) + "\n") in kamailio.lines
 
 
 def test_a_bundle_that_cannot_be_loaded_is_tried_again_later(script, folder, kamailio, monkeypatch):

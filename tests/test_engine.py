@@ -1,5 +1,9 @@
 """Kernels that are used together in one process must not be linked to each other's machine code."""
 
+import sys
+
+import pytest
+from callsieve.features import engine
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.engine import kernel
 from callsieve.features.program import NUMBER
@@ -17,3 +21,20 @@ def test_no_function_of_two_kernels_has_the_same_name():
         names.append({value.py_func.__qualname__ for value in functions if hasattr(value, "py_func")})
     assert len(names[0]) > 10
     assert not names[0] & names[1]
+
+
+def test_a_compiled_kernel_without_numba_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(ImportError, match=r"pip install 'callsieve\[train\]'"):
+        kernel(NUMBER, FEATURES[:3], compiled=True)
+
+
+def test_machine_code_is_kept_in_a_folder_of_ones_own_alone(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert engine._cache_folder("a") is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = engine._cache_folder("a")
+    assert found.is_dir() and found.is_relative_to(tmp_path)
+    found.chmod(0o777)
+    assert engine._cache_folder("a") is None

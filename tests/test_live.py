@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -17,9 +18,11 @@ from callsieve.features.table import vectors
 from callsieve.serving import air, upkeep
 from callsieve.serving import live as live_module
 from callsieve.serving.clock import SETTLED, Clock
-from callsieve.serving.events import Report, call_from_line, call_to_line, read_reports
-from callsieve.serving.live import COUNTED, Live
+from callsieve.serving.events import CALLS, Report, call_from_line, call_to_line, read_reports
+from callsieve.serving.journal import Journal
+from callsieve.serving.live import COUNTED, Ahead, Live
 from callsieve.serving.policy import Policy
+from callsieve.serving.snapshots import let_go, own, snapshots
 from callsieve.serving.swap import Swap
 from callsieve.serving.workers import owner
 from hypothesis import given
@@ -158,7 +161,9 @@ def test_a_snapshot_takes_the_place_of_events(swap, calls, tmp_path):
     assert again.refusal is None
     assert again.found.lines == len(told) - 250
     assert state(again, calls) == before
+    again.save()
     again.close()
+    assert snapshots(folder) == [4]  # the one before is gone
 
 
 def test_a_snapshot_is_made_when_the_journal_is_long(swap, calls, tmp_path):
@@ -204,6 +209,26 @@ def test_a_snapshot_that_fails_changes_nothing(swap, calls, tmp_path, monkeypatc
     again = begin(swap, tmp_path / "state")
     assert state(again, calls) == before
     again.close()
+
+
+def test_a_file_of_evidence_that_is_large_is_followed_by_another(swap, calls, tmp_path, monkeypatch):
+    monkeypatch.setattr(live_module, "CASES_BYTES", 1)
+    live = begin(swap, tmp_path / "state")
+    play(live, events(calls)[:50])
+    deadline = time.monotonic() + 20
+    while live.cases.number == 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    live.close()
+
+
+def test_a_line_that_is_no_call_is_counted_as_damaged(swap, tmp_path):
+    journal = Journal(tmp_path, CALLS)
+    journal.add(b"no call")
+    journal.close()
+    live = begin(swap, tmp_path)
+    assert (live.found.damaged, live.history.calls) == (1, 0)
+    live.close()
 
 
 class Slow:
@@ -373,6 +398,14 @@ def test_reports_are_kept_keyed(live, tmp_path):
     assert first["at"] == catalogued.START * 1000 < first["known_at"]
 
 
+def test_a_report_of_the_future_is_not_kept(live, tmp_path):
+    for at in (time.time() + 3600, -1.0):
+        with pytest.raises(Ahead, match="not after now"):
+            live.report(Report("13900139000", NUMBER, at, "fraud"))
+    live.reports.flush()
+    assert (live.counts["ahead"], live.counts["reports"], list(read_reports(tmp_path / "state"))) == (2, 0, [])
+
+
 @pytest.mark.parametrize(
     "odd", [{"category": "138 0013 8000"}, {"category": ""}, {"mode": NUMBER}, {"number": ""}, {"number": "1" * 300}]
 )
@@ -408,6 +441,20 @@ def test_a_folder_belongs_to_one_process(live, tmp_path):
     assert done.returncode == 1
     assert "another process serves from this folder" in done.stderr
     assert live.counts["attempts"] == 0
+
+
+def test_a_folder_that_cannot_be_taken_up_is_let_go(swap, tmp_path, monkeypatch):
+    held = []
+    monkeypatch.setattr(live_module, "own", lambda folder: held.append(own(folder)) or held[-1])
+    with pytest.raises(ValueError, match="calls must be 1 or more"):
+        begin(swap, tmp_path, calls=0)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(held[0])
+
+
+def test_a_disk_that_takes_no_lock_stops_nobody(tmp_path):
+    assert own(tmp_path / "nowhere") is None
+    let_go(None)
 
 
 WORKERS = ("http://127.0.0.1:8080", "http://127.0.0.1:8081")

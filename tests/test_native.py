@@ -36,6 +36,13 @@ def test_one_of_other_sources_is_left_alone(monkeypatch):
     native.library.cache_clear()
 
 
+def test_without_one_there_is_none(monkeypatch, tmp_path):
+    native.library.cache_clear()
+    monkeypatch.setattr(native, "FOLDER", tmp_path)
+    assert native.library() is None
+    native.library.cache_clear()
+
+
 @given(calls=histories(max_calls=40), room=st.sampled_from([LITTLE, LARGE]))
 @settings(max_examples=40, deadline=None)
 def test_both_ways_tell_the_same_bits(calls, room):

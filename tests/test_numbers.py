@@ -9,6 +9,7 @@ from collections import Counter
 
 import phonenumbers
 import pytest
+from callsieve.features import numberplan
 from callsieve.features.numberplan import EPOCH, _table, changes, period, plan
 from callsieve.features.numbers import NEAR, Number, parse, same_region, shared_prefix, step
 from callsieve.features.records import STEPS, UNKNOWN
@@ -336,6 +337,32 @@ def test_step_without_digits_is_unknown():
 )
 def test_same_region(a, b, same):
     assert same_region(at(a), at(b)) == same_region(at(b), at(a)) == same
+
+
+def test_an_area_or_a_service_outside_its_time_is_known_and_not_assigned(monkeypatch):
+    cells = {
+        "prefix": "95",
+        "min_length": "5",
+        "max_length": "5",
+        "kind": "service",
+        "holder": "h",
+        "scope": "nation",
+    }
+    rows = {
+        "areas.csv": [({"code": "010", "local_lengths": "8"}, 0), ({"code": "010", "local_lengths": "7 8"}, 1)],
+        "services.csv": [(cells, 1), (cells | {"prefix": "96"}, 1), (cells | {"prefix": "96"}, 0)],
+    }
+    table = lambda name: tuple(numberplan._Row(each, -(1 << 40) + since, 1 << 40) for each, since in rows.get(name, ()))
+    monkeypatch.setattr(numberplan, "_table", table)
+    monkeypatch.setattr(numberplan, "_day", lambda *_: -(1 << 40))
+    found = plan.__wrapped__(0)
+    assert found.areas == {"010": {8: "fixed", 7: "irregular"}}
+    kinds = {prefix: [(each.kind, each.holder) for each in services] for prefix, services in found.services.items()}
+    assert kinds == {"95": [numberplan.NOT_ASSIGNED], "96": [("service", "h")]}
+
+
+def test_what_a_separator_kept_apart_combines():
+    assert at("e-\u0301").canonical == at("\u00e9").canonical == "\u00e9"
 
 
 def test_changes_are_days_in_order():

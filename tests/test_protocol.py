@@ -125,6 +125,20 @@ def test_what_asks_for_more_than_an_answer_goes_the_long_way(service, keys, at_o
     assert not at_once
 
 
+def test_who_waits_for_a_long_answer_is_not_hung_up_on(service, keys, monkeypatch):
+    monkeypatch.setattr(protocol, "PATIENCE", 0.05)
+    monkeypatch.setattr(service.service.live, "explain", lambda _case: time.sleep(0.3))
+    assert service.get(f"{schema.EXPLAIN}?case={16 * '0'}", keys["explain"])[0] == 404
+
+
+def test_a_body_that_is_none_after_a_head_is_refused_once(service, keys):
+    head = asking(keys["score"], b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.sendall(head + b"no size\r\n")
+        answers = connection.makefile("rb").read()
+    assert answers.startswith(b"HTTP/1.1 400") and answers.count(b"HTTP/1.1") == 1
+
+
 def test_a_connection_that_was_answered_at_once_is_closed_when_it_is_idle(service, keys, at_once, monkeypatch):
     monkeypatch.setattr(protocol, "PATIENCE", 0.2)
     monkeypatch.setattr(service.server.config, "timeout_keep_alive", 0.5)

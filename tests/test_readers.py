@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from callsieve.features import lines, readers
 from callsieve.features.intake import Intake
-from callsieve.features.keyed import read_keyed
+from callsieve.features.keyed import keyed_calls, read_keyed
 from callsieve.features.layouts import layout
 from callsieve.features.pseudonyms import Key, is_token
 from callsieve.features.readers import read_calls, write_table
@@ -397,6 +397,12 @@ def test_what_is_no_table_of_text_is_refused(content):
         read(content)
 
 
+def test_a_file_without_line_ends_is_refused_before_it_fills_the_memory(monkeypatch):
+    monkeypatch.setattr(lines, "BLOCK", 500)
+    with pytest.raises(ValueError, match=r"no line end in [0-9]+ bytes, expected lines of text"):
+        read(b"x" * 2000)
+
+
 def test_a_text_cut_short():
     result, away = quarantined(text_of([*good_rows(3), GOOD], HEADER)[:-20])
     assert (result.accepted, result.quarantined, away[0]["row"]) == (3, {"truncated_file": 1}, 5)
@@ -480,6 +486,7 @@ def test_keyed_calls_come_back(tmp_path):
     [
         ("caller", ["13800138000"] * 4, "column 'caller' holds another text, expected keyed tokens only"),
         ("outcome", ["perhaps"] * 4, "column 'outcome' holds another text, expected one of answered"),
+        ("caller", [1] * 4, "column 'caller' holds int64, expected text"),
         ("hour", ["5"] * 4, "column 'hour' holds string, expected whole numbers"),
         ("start", [None] * 4, "column 'start' has 4 nulls, expected none"),
         ("note", ["x"] * 4, "columns of keyed calls expected, 'note' is missing or unknown"),
@@ -487,13 +494,26 @@ def test_keyed_calls_come_back(tmp_path):
 )
 def test_other_tables_are_no_keyed_calls(tmp_path, name, values, message):
     table = keyed()
-    column = pa.array(values, pa.int64() if values[0] is None else pa.string())
+    column = pa.array(values, pa.string() if isinstance(values[0], str) else pa.int64())
     names = table.column_names
     table = table.set_column(names.index(name), name, column) if name in names else table.append_column(name, column)
     write_table(table, tmp_path / "k.parquet")
     with pytest.raises(ValueError, match=f"^k.parquet: {message}") as caught:
         read_keyed(tmp_path / "k.parquet")
     assert "138" not in str(caught.value)
+
+
+def test_a_file_that_is_no_parquet_is_no_keyed_calls(tmp_path):
+    (tmp_path / "k.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"^k.parquet: broken Parquet file, expected a table of keyed calls"):
+        read_keyed(tmp_path / "k.parquet")
+
+
+def test_a_word_of_no_category_is_no_keyed_call():
+    table = keyed()
+    table = table.set_column(table.column_names.index("outcome"), "outcome", pa.array(["perhaps"] * 4))
+    with pytest.raises(ValueError, match=r"column 'outcome': expected one of answered, .*, got 'perhaps'"):
+        list(keyed_calls(table))
 
 
 # Real files

@@ -23,7 +23,7 @@ from callsieve.serving.rules import BEHAVIOUR, BY_NAME, NETWORK, Fact
 from callsieve.serving.scorer import Scorer
 from callsieve.serving.signing import read_public_key
 from callsieve.serving.swap import Swap
-from callsieve.serving.unlisted import FILE, STATUS, Unlisted, write_unlisted
+from callsieve.serving.unlisted import FILE, STATUS, Cleared, Unlisted, write_unlisted
 from callsieve.serving.verdict import Verdict
 from callsieve.training.dataset import labelled
 from callsieve.training.evidence import FINDINGS, read_evidence
@@ -190,6 +190,11 @@ def test_a_file_of_unlisted_callers_that_is_not_sound_changes_nothing(tmp_path):
     unlisted.look()
     assert unlisted.spare(verdict, call, "pass") is verdict
     unlisted.close()
+
+
+def test_a_file_that_cannot_be_looked_at_is_a_fault_and_a_missing_one_is_none(tmp_path):
+    (tmp_path / "file").touch()
+    assert [Cleared(tmp_path / name / FILE).faults for name in ("nothing", "file")] == [0, 1]
 
 
 def test_only_calls_of_its_own_are_spared_and_only_in_time(tmp_path):

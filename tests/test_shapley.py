@@ -281,6 +281,7 @@ def test_an_explainer_is_made_ready_late_and_explains_alike():
     assert explainer._ready is None
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(explainer, MATRIX.tolist())) == expected
+    assert explainer.prepare() is explainer.prepare()
 
 
 def test_an_explainer_refuses_at_once_what_would_need_too_much_memory(monkeypatch):

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from callsieve.features import spark
+from callsieve.features.buckets import KEYS
 from callsieve.features.catalogue import NAMES
 from callsieve.features.pseudonyms import Key
 from callsieve.features.records import KEYED_COLUMNS
@@ -22,7 +23,7 @@ from callsieve.training.__main__ import main
 from callsieve.training.score import open_scorer
 from hypothesis import given, settings
 
-from drawn import histories, table
+from drawn import A_CALL, histories, table
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,22 @@ def test_faults_are_one_line(call, world, run, tmp_path):
     (tmp_path / "world.json").unlink()
     code, _, err = call(*score)
     assert (code, "nobody said where these rows are from" in err) == (1, True)
+
+
+def test_batches_are_told_and_sent_in_pieces_of_a_bounded_size(monkeypatch):
+    """The steps of Spark's processes, in this one: small pieces say what one large one says."""
+    calls = table([A_CALL | {"caller": caller, "start": A_CALL["start"] + n} for n, caller in enumerate("abcdefg")])
+    calls = plain(calls).append_column("call", pa.array(range(7)))
+    for name in (f"{key}_bucket" for key in KEYS):
+        calls = calls.append_column(name, pa.array(range(7), pa.int32()))
+    buckets = lambda told: {row["bucket"] for batch in told for row in batch.to_pylist()}
+    (whole,) = spark._tell(iter(calls.to_batches(max_chunksize=2)))
+    monkeypatch.setattr(spark, "CALLS_AT_ONCE", 4)
+    monkeypatch.setattr(spark, "BYTES_AT_ONCE", 1)
+    parts = list(spark._tell(iter(calls.to_batches(max_chunksize=2))))
+    assert [batch.num_rows for batch in parts] == [1] * 7
+    assert buckets(parts) == buckets([whole]) == set(range(7))
+    assert list(spark._tell(iter(()))) == []
 
 
 def test_arguments_are_checked_before_any_work(session, world, tmp_path):

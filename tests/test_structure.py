@@ -6,7 +6,7 @@ import tracemalloc
 import lightgbm
 import numpy as np
 import pytest
-from callsieve.serving.structure import MAX_LEAVES, check_structure
+from callsieve.serving.structure import MAX_CHARS, MAX_DEPTH, MAX_LEAVES, MAX_REST, check_structure
 
 import smallmodels as small
 
@@ -58,6 +58,9 @@ def test_a_tree_of_one_leaf_passes_as_trained_and_as_saved_again():
     for version in (text, again):
         (tree,) = check(version, features=("a", "b"), levels={})
         assert tree.left == []
+        odd = small.repair_sizes(version.replace("threshold=\n", "threshold=1\n", 1))
+        with pytest.raises(ValueError, match="threshold must be empty where num_leaves is 1"):
+            check(odd, features=("a", "b"), levels={})
 
 
 @pytest.mark.parametrize(
@@ -161,6 +164,7 @@ def test_a_split_by_sets_belongs_to_categorical_features_alone():
         ("(feature_infos=.*)\n", r"average_output\n\1\n", "'feature_infos' here"),
         ("feature_infos=", "feature_infos=none ", "feature_infos must hold 5"),
         ("tree_sizes=", "tree_sizes=9 ", "tree_sizes"),
+        ("tree_sizes=.*\n", r"\g<0>more\n", "must end after tree_sizes, got"),
         ("Tree=1\n", "Tree=2\n", "tree 1"),
         ("split_gain=.*\n", "", "must hold the lines"),
         ("(split_gain=.*\n)", r"\1\1", "must hold the lines"),
@@ -168,6 +172,7 @@ def test_a_split_by_sets_belongs_to_categorical_features_alone():
         ("(feature_importances:\n).*=", r"\1something=", "must be a feature"),
         (r"\[boosting: gbdt\]", "boosting: gbdt", "parameters"),
         (r"\[linear_tree: 0\]", "[linear_tree: 8]", "linear_tree must be 0"),
+        (r"(parameters:\n.*)(?:\n.*)*", r"\1", "'end of parameters'"),
         ("pandas_categorical:null", 'pandas_categorical:[["a", "b"]]', "must be the codes"),
         ("pandas_categorical:null", "pandas_categorical:" + "[" * 100_000, "must be JSON"),
         ("pandas_categorical:null", "pandas_categorical:null\nmore", "must end after"),
@@ -195,6 +200,46 @@ def test_tree_sizes_must_be_those_of_the_trees():
 
 def test_pandas_categories_that_are_their_own_codes_pass():
     check(small.yes_no().replace("pandas_categorical:null", "pandas_categorical:[[0, 1, 2], [0]]"))
+
+
+@pytest.mark.parametrize("left_out", ["\n\nparameters:.*", "parameters:.*(?=pandas)", "\npandas_categorical.*"])
+def test_parameters_and_categories_may_be_missing(left_out):
+    text = re.sub(left_out, "", small.yes_no(), flags=re.DOTALL)
+    assert len(text) < len(small.yes_no())
+    matrix = small.rows(20)
+    expected = lightgbm.Booster(model_str=text).predict(matrix, raw_score=True)
+    np.testing.assert_array_equal(small.evaluate(check(text), matrix)[:, 0], expected)
+
+
+def test_a_text_is_bounded():
+    with pytest.raises(ValueError, match=f"at most {MAX_CHARS} characters, got {MAX_CHARS + 1}"):
+        check("x" * (MAX_CHARS + 1))
+    with pytest.raises(ValueError, match=f"text after the trees must have at most {MAX_REST} characters"):
+        check(small.yes_no() + "\n" * MAX_REST)
+
+
+def chain(nodes):
+    """The model of a single tree in which each node hangs from the one before it."""
+    head, rest = small.yes_no().split("Tree=0")[0], small.yes_no().partition("end of trees")[2]
+    left, right = [*range(1, nodes), -nodes - 1], range(-1, -nodes - 1, -1)
+    same = dict.fromkeys(("split_feature", "split_gain", "threshold", "internal_value", "internal_weight"), [0] * nodes)
+    lines = {
+        **{"num_leaves": [nodes + 1], "num_cat": [0]},
+        **{name: same[name] for name in ("split_feature", "split_gain", "threshold")},
+        **{"decision_type": [2] * nodes, "left_child": left, "right_child": right},
+        **dict.fromkeys(("leaf_value", "leaf_weight", "leaf_count"), [1] * (nodes + 1)),
+        **{name: same[name] for name in ("internal_value", "internal_weight")},
+        **{"internal_count": range(nodes + 1, 1, -1), "is_linear": [0], "shrinkage": [1]},
+    }
+    tree = "\n".join(f"{name}={' '.join(map(str, values))}" for name, values in lines.items())
+    return small.repair_sizes(f"{head}Tree=0\n{tree}\n\n\nend of trees{rest}")
+
+
+def test_a_tree_is_as_deep_as_contributions_have_memory_for():
+    (tree,) = check(chain(MAX_DEPTH))
+    assert len(tree.left) == MAX_DEPTH
+    with pytest.raises(ValueError, match=f"at most {MAX_DEPTH} levels deep, got {MAX_DEPTH + 1}"):
+        check(chain(MAX_DEPTH + 1))
 
 
 @pytest.mark.parametrize("keep", [0, 1, 40, 1000, 5000])

@@ -144,6 +144,7 @@ def _refused(listed, data):
     [
         *(("width", 0), ("width", 17), ("tokens", -1), ("tokens", 1 << 40), ("epoch", -1), ("epoch", 1.5)),
         *(("format", 2), ("valid_until", "soon"), ("valid_until", "2026-13-01T00:00:00Z"), ("key", "")),
+        ("made", "2026-4-01T00:00:00Z"),
         ("kind", "callsieve bundle"),
     ],
 )

@@ -300,9 +300,10 @@ def test_a_call_dropped_for_want_of_room_leaves_the_history_of_those_that_stay()
     assert history.dropped == 40
 
 
-def test_the_number_longest_without_a_call_goes_first():
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_number_longest_without_a_call_goes_first(compiled):
     day = 86_400_000
-    history = History(calls=100, numbers=4)
+    history = History(calls=100, numbers=4, compiled=compiled)
     at = lambda n, caller: single(A_CALL | {"start": n * day, "day": n, "caller": caller, "callee": caller + "'"})
     for n, caller in ((0, "a"), (10, "b")):
         history.vector(at(n, caller))
@@ -313,6 +314,29 @@ def test_the_number_longest_without_a_call_goes_first():
     known = {n: dict(zip(NAMES, history.vector(at(21, n)), strict=True))["number_days_known"] for n in "ab"}
     assert math.isnan(known["a"])
     assert known["b"] == 11
+
+
+def test_a_trunk_longest_without_a_call_goes_and_no_number_with_it():
+    """Numbers that go are counted; a trunk that went is known as one that never was."""
+    week = 7 * 86_400_000
+    history, trunks = History(calls=100, numbers=2), [f"t{n}" for n in range(6)]
+    at = lambda n, trunk: single(A_CALL | {"start": n * 2 * week, "day": 14 * n, "trunk": trunk})
+    for n, trunk in enumerate(trunks):
+        history.vector(at(n, trunk))
+        history.observe(at(n, trunk))
+    assert (history.evicted, history.refused, history.numbers) == (0, 0, 2)
+    known = history._keys["trunk"]
+    assert [bool(known.key(trunk)) for trunk in trunks] == [False] * 4 + [True] * 2
+
+
+def test_a_call_that_is_refused_twice_takes_one_place_of_a_number():
+    """Nothing can go while a call's end lies ahead: its caller finds a place, and whom it calls does not."""
+    history = History(calls=100, numbers=3)
+    history.observe(single(A_CALL | {"ring": 1000, "talk": 100_000}))
+    other = single(A_CALL | {"caller": "c", "callee": "d"})
+    for refused in (1, 2):
+        history.observe(other)
+        assert (history.refused, history.numbers, history.calls, history.evicted) == (refused, 3, 1, 0)
 
 
 def test_threads_do_not_show():
