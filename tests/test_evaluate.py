@@ -134,6 +134,13 @@ def test_quantiles_are_the_smallest_that_reach_the_share(callers):
     assert found.p90 == (9 * callers + 9) // 10
 
 
+def test_soon_is_up_to_the_tenth_call_and_no_later():
+    caller = np.repeat([1, 2], SOON + 1)
+    raw = np.zeros(len(caller))
+    raw[[SOON - 1, -1]] = 1.0  # the tenth call of one, the eleventh of the other
+    assert calls_to_detection(raw, 1.0, caller, np.arange(len(caller))).soon == 0.5
+
+
 def test_a_caller_is_detected_at_its_first_call_or_only_more_is_known():
     caller, start = np.array([1, 1, 1, 2, 2, 2]), np.array([3, 1, 2, 1, 2, 3])
     found = calls_to_detection(np.array([0, 1, 0, 0, 0, 0.0]), 1.0, caller, start)
