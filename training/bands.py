@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 TARGETS = (("certified", 1e-4), ("watch", 1e-3))
 # Part of the target that calls to choose on may show, and what is added to the threshold they give (log-odds). Calls
 # of one caller are alike, so that the exact bound flatters few busy callers; the certificate is the judge. On 10
-# worlds that judge nothing, 9 certified with these and caught 46 % of calls in the mean; 7 with a margin of 1 and no
-# guard, and 49 %.
+# worlds that judge nothing, with all few lines together, 9 certified with these and caught 46 % of calls in the mean;
+# 7 with a margin of 1 and no guard, and 49 %.
 MARGIN = 0.7
 GUARD = 0.25
 # What is added beside for lines with too few innocent calls to be held to the target. With a margin of 1, no guard and
 # without it 4 of these 10 certified.
 UNSURE = 2.0
 # Lines with enough innocent calls for this many times the target stand by themselves, where others with few stand
-# together. On these 10 worlds as many certified, and 49 % of calls were caught instead of 46; with every line by
-# itself 52 %, but one innocent call in a thousand elsewhere instead of .75.
+# together. On these 10 worlds as many certified with it, 49 % of calls were caught instead of 46, and 7.6 in 10,000
+# innocent calls flagged elsewhere instead of 7.5; with every line by itself 52 % and 9.4.
 LOOSER = 10
 # Mobile numbers, resold ones among them, are one kind of line; any other number class is one by itself.
 MOBILE, RESOLD = "mobile", "resale"
