@@ -320,19 +320,32 @@ def distinct(names: Sequence[str]) -> list[str]:
     return [name if nth == 1 else f"{name} ({nth})" for name, nth in zip(names, seen, strict=True)]
 
 
-def artifact_hashes(client: MlflowClient, run: str, within: str = "") -> dict[str, str]:
-    """SHA-256 of every artifact in a folder of a run by its path; one that MLflow does not hand out, such as a link, is
-    not there, and neither is any whose folder is not where MLflow says."""
+def artifact_hashes(client: MlflowClient, run: str) -> dict[str, str]:
+    """SHA-256 of every artifact of a run by its path; one that MLflow does not hand out, such as a link, is not there, and
+    neither is any whose folder is not where MLflow says."""
+    # All at once takes a third of the time, but one that is not handed out is then the end of all.
+    with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
+        root = Path(client.download_artifacts(run, "", folder))
+        return {path.relative_to(root).as_posix(): sha256_of(path) for path in root.rglob("*") if path.is_file()}
+    return hashes_one_by_one(client, run)
+
+
+def hashes_one_by_one(client: MlflowClient, run: str, within: str = "") -> dict[str, str]:
+    """SHA-256 of every artifact in a folder of a run that MLflow hands out."""
     found: dict[str, str] = {}
     with suppress(MlflowException, OSError):
         for one in client.list_artifacts(run, within):
             if one.is_dir:
-                found |= artifact_hashes(client, run, one.path)
+                found |= hashes_one_by_one(client, run, one.path)
                 continue
             with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
-                got = Path(client.download_artifacts(run, one.path, folder))
-                found[one.path] = hashlib.sha256(got.read_bytes()).hexdigest()
+                found[one.path] = sha256_of(Path(client.download_artifacts(run, one.path, folder)))
     return found
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def download(uri: str, run: str, folder: Path) -> Path:
