@@ -15,7 +15,7 @@ def shorten_pauses() -> None:
 
     A full collection looks at every number and call in memory: 50 to 90 ms with 100,000 calls, again and again while
     they grow, and every call that waits is late. What a request leaves is freed without one, for it is in no circle
-    that outlives two looks at young objects (`tests/test_app.py` holds it).
+    that outlives two looks at young objects (`tests/test_clients.py` holds it).
     """
     gc.collect()
     gc.freeze()

@@ -7,13 +7,17 @@ import sys
 import pytest
 from callsieve.features.intake import Intake
 from callsieve.features.pseudonyms import Key
+from callsieve.serving.live import Live
+from callsieve.serving.swap import Swap
 from callsieve.training import Settings, of_world, study, track
 from callsieve.training.baselines import baseline_scores
 from callsieve.training.train import train
 from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
 from hypothesis import settings
 
+import catalogued
 import services
+import smallmodels as small
 
 # Draws are fixed, so that a failure is everybody's. To look for new ones: pytest --hypothesis-profile=explore
 settings.register_profile("fixed", derandomize=True, print_blob=True, deadline=None)
@@ -88,6 +92,28 @@ def running(service_folder, keys):
         yield service
         assert service.process.poll() is None
         assert "Traceback" not in service.said()
+
+
+@pytest.fixture(scope="module")
+def judge(service_folder, keys):
+    """The bundle of that folder under a policy that blocks."""
+    assert keys
+    judge = Swap(trusted=small.TRUSTED, policy=services.STRICT)
+    judge.load(service_folder / "bundle")
+    return judge
+
+
+@pytest.fixture
+def inside(service_folder, judge, tmp_path):
+    """Makes a service in this process."""
+
+    def make(**options):
+        begin = lambda: Live(
+            judge, Intake(catalogued.NUMBER_KEY), tmp_path / "state", **{"deadline": services.PATIENT, **options}
+        )
+        return services.Inside(service_folder, begin, judge)
+
+    return make
 
 
 @pytest.fixture

@@ -13,11 +13,15 @@ import time
 
 from callsieve.serving import app, server
 from callsieve.serving.access import add_key, read_keys
+from callsieve.serving.policy import Policy
 from callsieve.serving.signing import write_public_key
 
 import catalogued
 import smallmodels as small
 
+NUMBER = "+8613800138000"
+STRICT = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office")
+PATIENT = 60.0  # seconds of a deadline that no machine misses
 SCOPES = ("score", "report", "explain", "admin", "audit")
 READY_WITHIN = 60  # seconds
 
@@ -38,6 +42,11 @@ def files(folder, policy='certified = "block"\nwatch = "screen"\n', **card):
     (folder / "policy.toml").write_text(f'version = "test"\nappeal = "office"\n[bands]\n{policy}')
     keys = {scope: add_key(folder / "api.keys", scope, [scope]) for scope in SCOPES}
     return keys | {"all": add_key(folder / "api.keys", "all", SCOPES, rate=1_000_000)}
+
+
+def body(**fields):
+    """A call as a client asks for it."""
+    return json.dumps({"start": catalogued.START, "caller": NUMBER, "callee": "13900139000"} | fields).encode()
 
 
 class Asked:

@@ -27,8 +27,8 @@ from callsieve.serving.swap import Swap
 import catalogued
 import services
 import smallmodels as small
-from services import over
-from test_live import PATIENT, attempt_of, begin, events, play, state
+from services import PATIENT, over
+from test_live import attempt_of, begin, events, play, state
 
 MADE = catalogued.calls(1500)
 # In a place of its own: a small disk that can be full, or take nothing.

@@ -21,7 +21,6 @@ from callsieve.serving.clock import SETTLED, Clock
 from callsieve.serving.events import CALLS, Report, call_from_line, call_to_line, read_reports
 from callsieve.serving.journal import Journal
 from callsieve.serving.live import COUNTED, Ahead, Live
-from callsieve.serving.policy import Policy
 from callsieve.serving.snapshots import let_go, own, snapshots
 from callsieve.serving.swap import Swap
 from callsieve.serving.workers import owner
@@ -30,10 +29,7 @@ from hypothesis import given
 import catalogued
 import drawn
 import smallmodels as small
-
-STRICT = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office")
-PATIENT = 60.0  # seconds of a deadline that no machine misses
-NUMBER = "+8613800138000"
+from services import NUMBER, PATIENT, STRICT
 
 
 @pytest.fixture(scope="module")
