@@ -3,13 +3,14 @@
 import io
 import json
 import sys
+from contextlib import redirect_stdout
 
 import pytest
 from callsieve.features.intake import Intake
 from callsieve.features.pseudonyms import Key
 from callsieve.serving.live import Live
 from callsieve.serving.swap import Swap
-from callsieve.training import Settings, of_world, study, track
+from callsieve.training import Settings, of_world, track
 from callsieve.training.baselines import baseline_scores
 from callsieve.training.train import train
 from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
@@ -30,8 +31,14 @@ SEED = 11
 
 
 @pytest.fixture(scope="session")
-def world():
-    return keyed_world(simulate(load_scenario(), SEED, "tiny"), Intake(Key("e1", b"k" * 32)))
+def written_world():
+    """With numbers as they are written."""
+    return simulate(load_scenario(), SEED, "tiny")
+
+
+@pytest.fixture(scope="session")
+def world(written_world):
+    return keyed_world(written_world, Intake(Key("e1", b"k" * 32)))
 
 
 @pytest.fixture(scope="session")
@@ -47,15 +54,17 @@ def world_folder(world, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run(evidence, tmp_path_factory):
-    """Folder and figures of a whole training, on one thread."""
+def run(world_folder, tmp_path_factory):
+    """Folder and figures of a whole training by the command, on one thread."""
     folder = tmp_path_factory.mktemp("run")
-    return folder, study(evidence, Settings(threads=1), folder, source="simulated world 'tiny'")
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as out:
+        assert command(patched, "train", "--data", world_folder, "--out", folder, "--threads", 1, "--json") == 0
+    return folder, json.loads(out.getvalue())
 
 
 @pytest.fixture(scope="session")
 def trained(evidence):
-    """The training of `run` once more, on two threads."""
+    """The training of `run` once more, by the library, on two threads."""
     return train(evidence, Settings(threads=2))
 
 
@@ -119,20 +128,25 @@ def inside(service_folder, judge, tmp_path):
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Run the command in this process: exit code, standard output, error output."""
-    from callsieve.training.__main__ import main
 
     def run_it(*words, stdin=None):
-        monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, words)])
         if stdin is not None:
             monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        try:
-            main()
-            code = 0
-        except SystemExit as done:
-            code = done.code or 0
-        return (code, *capsys.readouterr())
+        return (command(monkeypatch, *words), *capsys.readouterr())
 
     return run_it
+
+
+def command(patched, *words):
+    """Exit code of the command, run in this process."""
+    from callsieve.training.__main__ import main
+
+    patched.setattr(sys, "argv", ["callsieve", *map(str, words)])
+    try:
+        main()
+    except SystemExit as done:
+        return done.code or 0
+    return 0
 
 
 @pytest.fixture

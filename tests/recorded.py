@@ -1,6 +1,7 @@
 """Runs recorded in MLflow and in the audit log, without a training: bundles over the real catalogue, given metrics."""
 
 import json
+import time
 
 from callsieve.serving.card import Band
 from callsieve.serving.signing import write_public_key
@@ -63,7 +64,8 @@ def record(place, folder, *, metrics=GOOD, threshold=None, data="0" * 64, judged
     }
     told = {"sha256": data, "rows": 10, "source": "nowhere", "context": "training"}
     figures["tracking"] = track.record(
-        place.uri, folder.parent / "artifacts", name=folder.name, parameters={"seed": 1, "calls": 10}, metrics=metrics,
+        place.uri, folder.parent / "artifacts", name=folder.name, made_by="a test", began=time.time(),
+        parameters={"seed": 1, "calls": 10}, metrics=metrics,
         tags={"data_sha256": data, "certified": "true"}, datasets={"calls": told}, figures={"auc": 0.97},
         files={name: folder / name for name in ("bundle", "record", "tables")},
     )  # fmt: skip

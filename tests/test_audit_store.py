@@ -3,10 +3,12 @@
 import shutil
 import sqlite3
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from callsieve.training import track
 from callsieve.training.audit import verify
+from callsieve.training.audit_store import aliases
 from callsieve.training.auditlog import append, erase, payloads
 from mlflow import MlflowClient
 from mlflow.data import get_source
@@ -237,7 +239,16 @@ def test_a_dataset_has_the_hash_of_all_its_rows(store):
 
 
 def test_no_name_of_a_person_or_a_program_is_recorded(store):
+    """What made the run is named as it was said, not by the path of whatever process this is."""
     _, place, run = store
     found = MlflowClient(place.uri).get_run(run)
-    assert set(found.data.tags) == {"data_sha256", "certified", "mlflow.runName"}
+    named = {"mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
+    assert set(found.data.tags) == {"data_sha256", "certified"} | named
+    assert (found.data.tags["mlflow.source.name"], found.data.tags["mlflow.source.type"]) == ("a test", "LOCAL")
     assert found.info.user_id in ("unknown", "", None)
+
+
+def test_an_alias_that_an_erased_entry_moved_last_may_point_anywhere():
+    first, last = (SimpleNamespace(index=index, kind="run") for index in range(2))
+    assert aliases([first, last], [(first, {"version": "1"})]) == {track.CHAMPION: None}
+    assert aliases([first], [(first, {"version": "1"})]) == {track.CHAMPION: None, track.ALIAS: "1"}

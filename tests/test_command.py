@@ -12,7 +12,7 @@ from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.pseudonyms import Key
 from callsieve.features.reports import REPORT_NAMES
 from callsieve.serving.purposes import declare
-from callsieve.training import acquaintance
+from callsieve.training import acquaintance, command_line, demo, judge
 from callsieve.training.auditlog import payloads
 
 ACTIONS = {"pass", "label", "screen", "block"}
@@ -53,13 +53,15 @@ def test_features_of_keyed_calls(told, world_folder, world, tmp_path):
     assert pq.read_schema(out / "part-00000.parquet").names == ["row", "start", "caller", "callee", *NAMES]
 
 
-def test_train_gives_the_same_model_as_the_library(told, world_folder, run, tmp_path):
-    figures = told("train", "--data", world_folder, "--out", tmp_path / "run", "--threads", "2")
-    same = ("headline", "ranking", "rows", "bands")
-    assert {name: figures[name] for name in same} == {name: run[1][name] for name in same}
-    assert (tmp_path / "run" / "bundle" / "model.txt").read_bytes() == (run[0] / "bundle" / "model.txt").read_bytes()
-    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
-    assert (tmp_path / "run" / "mlflow.db").exists()
+def test_train_gives_the_same_model_as_the_library(run, trained, by_baselines, monkeypatch):
+    folder, told = run
+    monkeypatch.setattr(judge, "baseline_scores", lambda _: by_baselines)
+    figures = json.loads(json.dumps(judge.judge(trained)))
+    same = ("headline", "ranking", "rows", "bands", "baselines")
+    assert {name: figures[name] for name in same} == {name: told[name] for name in same}
+    assert trained.models["model"].encode() == (folder / "bundle" / "model.txt").read_bytes()
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert (folder / "mlflow.db").exists()
     head = figures["headline"]["model"]
     assert {"bound", "certified", "catch", "detection", "bootstrap", "false_calls"} <= set(head)
     assert set(head["catch"]["call"]) == {"rate", "low", "high"}
@@ -281,3 +283,21 @@ def test_words_that_say_too_little_are_one_line_and_exit_code_2(call, world_fold
         code, out, err = call(*words)
         assert (code, out) == (2, "")
         assert err == "callsieve: train: expected either --data FOLDER or --vectors FILE\n"
+
+
+def test_the_demonstration_gets_what_was_asked(told, monkeypatch, tmp_path):
+    def asked(folder, *, size, seed, threads, progress):
+        progress("world", 0.5)
+        return {"folder": str(folder), "size": size, "seed": seed, "threads": threads}
+
+    monkeypatch.setattr(demo, "run_demo", asked)
+    said = told("demo", "--out", tmp_path / "d", "--size", "tiny", "--seed", 3)
+    assert said == {"folder": str(tmp_path / "d"), "size": "tiny", "seed": 3, "threads": 0}
+
+
+def test_an_interrupt_before_there_is_a_command_is_one_line(call, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "configuration", interrupted)
+    assert call("catalogue") == (130, "", "callsieve: interrupted\n")

@@ -27,10 +27,10 @@ def test_the_card_says_what_the_run_measured(run):
     assert uncertified == [one["slice"] for one in figures["slices"] if not one["nuisance"] and not one["certified"]]
 
 
-def test_the_datasheet_names_every_table(run):
+def test_the_datasheet_names_every_table(run, world_folder):
     sheet = (told(run) / "datasheet.md").read_text()
     for words in (
-        "simulated world 'tiny'",
+        str(world_folder),
         run[1]["data"]["fingerprint"],
         "labelled train",
         f"{run[1]['data']['calls']:,}",

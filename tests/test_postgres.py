@@ -2,12 +2,12 @@
 
 import psycopg
 import pytest
+from callsieve.training import judge as judging
+from callsieve.training import run as running
 from callsieve.training import track
 from callsieve.training.audit import verify
 from callsieve.training.place import Place
 from callsieve.training.promote import promote
-from callsieve.training.run import study
-from callsieve.training.train import Settings
 from mlflow import MlflowClient
 
 import recorded
@@ -87,12 +87,16 @@ def test_a_server_that_is_gone_is_told_in_one_line(server, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_a_whole_training_on_two_threads_gives_the_model_of_one(server, run, evidence, tmp_path):
+def test_a_whole_training_on_two_threads_gives_the_model_of_one(
+    server, run, evidence, trained, by_baselines, monkeypatch, tmp_path
+):
     """The last test of this file: the server keeps the run."""
     place, first, _, folder = server
+    monkeypatch.setattr(running, "train", lambda *_: trained)  # on two threads
+    monkeypatch.setattr(judging, "baseline_scores", lambda _: by_baselines)
     key = write_key(small.KEY, tmp_path / "signing.key")
-    figures = study(
-        evidence, Settings(threads=2), tmp_path / "run", source="simulated world 'tiny'", signing_key=key,
+    figures = running.study(
+        evidence, trained.settings, tmp_path / "run", source="simulated world 'tiny'", signing_key=key,
         tracking_uri=place.uri, audit=place.log,
     )  # fmt: skip
     assert figures["model"]["id"] == run[1]["model"]["id"]  # trained on one thread

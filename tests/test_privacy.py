@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 import logging
 import os
 import re
@@ -35,8 +36,8 @@ from callsieve.serving.policy import read_policy
 from callsieve.serving.signing import generate_signing_key, write_public_key
 from callsieve.serving.swap import Swap
 from callsieve.serving.tokenlist import TokenList, make
+from callsieve.training import demo
 from callsieve.training.decoys import Planted, remember, search
-from callsieve.training.demo import run_demo
 from callsieve.training.exclusions import write_cleared
 from callsieve.training.exports import chosen, export, export_act
 from callsieve.training.governance import govern
@@ -353,21 +354,25 @@ def test_a_table_that_was_never_keyed_is_refused_without_its_numbers(tmp_path, s
 
 
 @pytest.mark.source("L40", "P8", by="features/intake.py")
-def test_a_whole_run_hides_every_number(tmp_path, said):
-    """World, training, record, bundle, verdicts and report of the world whose numbers are known here."""
-    world = simulate(load_scenario(None), 7, "tiny")
-    wanted = {number for number in world.numbers["number"].to_pylist() if re.fullmatch(r"\d{11}", number or "")}
+def test_a_whole_run_hides_every_number(written_world, run, monkeypatch, tmp_path, said):
+    """World and key as the demonstration makes them, and all that a training leaves, of calls known as written."""
+    wanted = {number for number in written_world.numbers["number"].to_pylist() if re.fullmatch(r"\d{11}", number or "")}
     for name in ("caller", "callee", "network_caller"):
-        wanted |= {text for text in world.calls[name].unique().to_pylist() if re.fullmatch(r"1\d{10}", text or "")}
+        texts = written_world.calls[name].unique().to_pylist()
+        wanted |= {text for text in texts if re.fullmatch(r"1\d{10}", text or "")}
     assert len(wanted) > 500
-    run_demo(tmp_path, size="tiny", seed=7, threads=2, progress=lambda *_: None)
-    paths = [path for path in tmp_path.rglob("*") if path.is_file()]
+    monkeypatch.setattr(demo, "study", lambda evidence, *_, **__: evidence.calls.num_rows)
+    seed = int(written_world.facts["seed"])
+    calls = demo.run_demo(tmp_path, size="tiny", seed=seed, threads=2, progress=lambda *_: None)
+    assert calls == written_world.calls.num_rows
+    told = [*said(), json.dumps(run[1])]
+    paths = [path for folder in (tmp_path, run[0]) for path in folder.rglob("*") if path.is_file()]
     names = {path.name for path in paths}
     assert {"mlflow.db", "report.html", "model.txt", "bundle.json", "figures.json", "calls.parquet"} <= names
     for path in paths:
         for text in texts_in(path):
-            assert not found_in(text, wanted, 11), path.relative_to(tmp_path)
-    for text in said():
+            assert not found_in(text, wanted, 11), path
+    for text in told:
         assert not found_in(text, wanted, 11)
 
 

@@ -68,6 +68,9 @@ def test_what_differs_is_named(copied, world_folder, tmp_path):
 
 
 def test_what_cannot_be_replayed_is_told_in_one_line(copied):
+    recorded = json.loads((copied / "record" / "datasets.json").read_text())
+    recorded["calls"]["source"] = "simulated"
+    (copied / "record" / "datasets.json").write_text(json.dumps(recorded))
     with pytest.raises(ValueError, match=r"expected --data FOLDER with the calls; the record names simulated"):
         replay(str(copied))
     with pytest.raises(ValueError, match="expected the folder of a run, or --tracking-uri"):

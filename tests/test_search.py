@@ -4,10 +4,12 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
 import pytest
+from callsieve.training import search as searching
 from callsieve.training import track
 from callsieve.training.fit import PARAMETERS
 from callsieve.training.parameters import RANGES, read_parameters, write_parameters
@@ -63,6 +65,10 @@ def test_trials_are_runs_nested_in_the_run_of_the_search(searched):
     assert parents == [(last["run"],)] * 3
     told = track.snapshot(track.default_uri(folder), last["run"])
     assert told["run"]["status"] == "FINISHED"
+    assert rows(folder / "mlflow.db", "select distinct value from tags where key = 'mlflow.source.name'") == [
+        ("callsieve search",)
+    ]
+    assert all(end - start > 0 for start, end in rows(folder / "mlflow.db", "select start_time, end_time from runs"))
     assert told["metric"]["best_log_loss"] == last["figures"]["log_loss"]
     assert RESULT in told["artifact"]
     assert track.finished_runs(track.default_uri(folder)) == []  # none of them could be promoted
@@ -91,6 +97,14 @@ def test_nothing_after_the_label_cutoff_is_seen(evidence):
         learning_side(replace(evidence, calls=other, findings=findings, truth=evidence.truth), QUICK).name == side.name
     )
     assert learning_side(replace(evidence, reports=evidence.reports.iloc[:0]), QUICK).name != side.name
+
+
+def test_nuisance_of_one_group_cannot_be_searched(evidence, monkeypatch):
+    side = SimpleNamespace(y=np.array([0, 1, 1]), group=np.array([1, 2, 2]))
+    monkeypatch.setattr(searching, "build", lambda *_: side)
+    monkeypatch.setattr(searching, "learnt_vectors", lambda *_: None)
+    with pytest.raises(ValueError, match="expected nuisance callers of 2 groups or more to learn from, got 1"):
+        learning_side(evidence, QUICK)
 
 
 @pytest.mark.parametrize(

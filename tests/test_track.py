@@ -6,6 +6,7 @@ import os
 import pickletools
 import shutil
 import subprocess
+import time
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -46,6 +47,8 @@ def record(folder, **changed):
     (folder / "bundle" / "bundle.json").write_text("{}")
     told = {
         "name": "one",
+        "made_by": "a test",
+        "began": time.time(),
         "parameters": {"seed": 1},
         "metrics": {"auc": 0.5},
         "tags": {"certified": "false"},
@@ -77,6 +80,13 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert tags["version.lightgbm"] == version("lightgbm")
     head = figures["headline"]["model"]
     assert f"**not certified**: it flagged {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
+
+
+def test_a_run_began_when_its_training_did_and_says_what_made_it(recorded, run):
+    _, found, _ = recorded
+    written = [(run[0] / name).stat().st_mtime_ns // 10**6 for name in ("signing.key", "bundle/model.txt")]
+    assert found.info.start_time <= written[0] < written[1] < found.info.end_time
+    assert found.data.tags["mlflow.source.name"] == "callsieve train"
 
 
 def test_pages_are_those_of_a_model_and_not_of_a_language_model(recorded):

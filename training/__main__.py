@@ -134,7 +134,7 @@ def train(
         evidence = read_evidence(data)
         figures = study(
             evidence, settings, console.new_folder(out), source=str(data), signing_key=signing_key,
-            tracking_uri=tracking_uri, gates=read_gates(gates), audit=audit, progress=tell,
+            tracking_uri=tracking_uri, gates=read_gates(gates), audit=audit, made_by="callsieve train", progress=tell,
         )  # fmt: skip
     console.emit_json(figures) if json else present.study(figures, out)
 

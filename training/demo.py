@@ -21,7 +21,7 @@ def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Tell
     give_back()
     settings = Settings(seed=seed, threads=threads)
     return study(
-        told, settings, folder, source=f"simulated world '{size}', seed {seed}",
+        told, settings, folder, source=f"simulated world '{size}', seed {seed}", made_by="callsieve demo",
         progress=lambda what, part: progress(what, 0.2 + 0.8 * part),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,7 @@ def study(
     tracking_uri: str | None = None,
     gates: Gates | None = None,
     audit: Path | None = None,
+    made_by: str = "callsieve.training.study",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, judge, sign, score the last day as it would be served, report, and record.
@@ -75,10 +77,12 @@ def study(
         source: where the calls come from, in a few words.
         signing_key: Ed25519 key file for bundle and log; a new one is made in `folder` if none is given.
         gates: what the model must show to be promoted; the shipped ones by default.
+        made_by: command or function that MLflow names as the source of the run.
     Returns: all figures, JSON-able.
     """
     from . import track
 
+    began = time.time()
     folder.mkdir(parents=True, exist_ok=True)
     key = signer(folder, signing_key)
     log, said = log_of(folder, audit), gates or shipped_gates()
@@ -104,7 +108,7 @@ def study(
     write_reference(measure(figures["model"]["id"], calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
     write_pages(figures, told, folder, drawn)
-    figures["tracking"] = track_run(uri, folder, figures, settings, told)
+    figures["tracking"] = track_run(uri, folder, figures, settings, told, made_by, began)
     # The page of the run as it was recorded is an artifact of it; the log then commits to that page too.
     payload = run_payload(uri, figures, folder / "bundle")
     write_first_page(place, payload, figures, said, folder / "audit.html", drawn)
@@ -122,7 +126,9 @@ def write_pages(figures: dict[str, Any], told: Datasets, folder: Path, drawn: Ma
     write_documents(figures, told, folder / "documents")
 
 
-def track_run(uri: str, folder: Path, figures: dict[str, Any], settings: Settings, told: Datasets) -> dict[str, Any]:
+def track_run(
+    uri: str, folder: Path, figures: dict[str, Any], settings: Settings, told: Datasets, made_by: str, began: float
+) -> dict[str, Any]:
     """Record figures and files as a run in MLflow: where it stands there."""
     from . import track
 
@@ -131,6 +137,8 @@ def track_run(uri: str, folder: Path, figures: dict[str, Any], settings: Setting
         uri,
         folder / "artifacts",
         name=figures["model"]["id"],
+        made_by=made_by,
+        began=began,
         parameters=parameters(settings, figures),
         metrics=metrics(figures) | slice_metrics(figures) | {"test_fold_touches": figures["gates"]["touches"]},
         tags=tags(figures),

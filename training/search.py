@@ -89,7 +89,7 @@ def search(
     """
     from . import track
 
-    began, tell = time.monotonic(), progress or silent
+    begun, began, tell = time.time(), time.monotonic(), progress or silent
     folder.mkdir(parents=True, exist_ok=True)
     tell("features", 0.0)
     told = learning_side(evidence, settings)
@@ -97,19 +97,19 @@ def search(
     study = open_study(folder / STORE, told.name, settings.seed)
     rows = len(told.side.y)
     parent = track.begin_search(
-        uri, folder / "artifacts", told.name,
+        uri, folder / "artifacts", told.name, "callsieve search", begun,
         {"data": evidence.fingerprint, "source": source, "seed": settings.seed, "rows": rows, "parts": PARTS},
     )  # fmt: skip
     # Tried first, so that what is found is no worse than what is shipped.
     shipped = {"min_data_in_leaf": least_of_a_leaf(rows)} | dict(PARAMETERS) | settings.parameters
     while (done := finished(study)) < trials and (done == 0 or time.monotonic() - began < 60 * minutes):
         tell(f"trial {done + 1} of at most {trials}", max(done / trials, (time.monotonic() - began) / (60 * minutes)))
-        trial = study.ask()
+        trial, asked = study.ask(), time.time()
         parameters = shipped | (proposed(trial, rows) if done else {})
         figures = judged(told, parameters, settings)
         trial.set_user_attr("parameters", parameters)
         trial.set_user_attr("figures", figures)
-        track.nested_run(uri, parent, f"trial {trial.number}", parameters, figures)
+        track.nested_run(uri, parent, f"trial {trial.number}", asked, parameters, figures)
         study.tell(trial, figures["log_loss"])
     best, first = study.best_trial, min(complete_trials(study), key=lambda one: one.number)
     chosen = best.user_attrs["parameters"]

@@ -7,7 +7,6 @@ that one keeps the store in a global, and writes the login name of whoever start
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -22,11 +21,13 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 try:
     from mlflow import MlflowClient
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunInfo, RunTag, ViewType
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
     from mlflow.exceptions import MlflowException
 except ImportError as error:
     raise ImportError("tracking needs MLflow: pip install 'callsieve[train]'") from error
+
+from .rewrite import sha256
 
 EXPERIMENT = "callsieve"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow's pages are those of a language model
@@ -75,6 +76,8 @@ def record(
     artifacts: Path,
     *,
     name: str,
+    made_by: str,
+    began: float,
     parameters: Mapping[str, Any],
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
@@ -87,6 +90,8 @@ def record(
     Args:
         uri: of the tracking store.
         artifacts: where a new experiment keeps its artifacts; a server keeps them where it was told to.
+        made_by: command or function.
+        began: when, in Unix seconds.
         datasets: by name, each with `sha256` over all of it, `rows`, `source` and `context` (training, evaluation).
         figures: everything that was measured, kept as `figures.json`.
         files: folder of the artifact -> file or folder; "bundle" is registered as the model.
@@ -94,7 +99,7 @@ def record(
     """
     with quiet():
         client = MlflowClient(uri)
-        run = client.create_run(experiment_of(client, uri, artifacts), run_name=name).info
+        run = new_run(client, experiment_of(client, uri, artifacts), name, made_by, began)
         try:
             write_values(client, run.run_id, parameters, metrics, tags)
             client.log_inputs(run.run_id, [dataset_input(key, told) for key, told in datasets.items()])
@@ -116,7 +121,18 @@ def attach(uri: str, run: str, path: Path, folder: str) -> None:
         MlflowClient(uri).log_artifact(run, str(path), folder)
 
 
-def begin_search(uri: str, artifacts: Path, name: str, parameters: Mapping[str, Any]) -> str:
+def new_run(
+    client: MlflowClient, experiment: str, name: str, made_by: str, began: float, parent: str | None = None
+) -> RunInfo:
+    """A run that began before it is written, and what made it: a page of MLflow says both."""
+    tags = {"mlflow.source.name": made_by, "mlflow.source.type": "LOCAL"}
+    more = {"mlflow.parentRunId": parent} if parent else {}
+    return client.create_run(experiment, start_time=round(1000 * began), tags=tags | more, run_name=name).info
+
+
+def begin_search(
+    uri: str, artifacts: Path, name: str, made_by: str, began: float, parameters: Mapping[str, Any]
+) -> str:
     """The id of the run of a search: of its earlier part if there is one, opened again, else of a new run."""
     with quiet():
         client = MlflowClient(uri)
@@ -125,17 +141,20 @@ def begin_search(uri: str, artifacts: Path, name: str, parameters: Mapping[str, 
         if known:
             client.update_run(known[0].info.run_id, "RUNNING")
             return str(known[0].info.run_id)
-        run = client.create_run(experiment, run_name=name).info.run_id
+        run = new_run(client, experiment, name, made_by, began).run_id
         write_values(client, run, parameters, {}, {})
         return str(run)
 
 
-def nested_run(uri: str, parent: str, name: str, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+def nested_run(
+    uri: str, parent: str, name: str, began: float, parameters: Mapping[str, Any], metrics: Mapping[str, float]
+) -> None:
     """One finished trial of a search, nested in its run."""
     with quiet():
         client = MlflowClient(uri)
-        experiment = client.get_run(parent).info.experiment_id
-        run = client.create_run(experiment, run_name=name, tags={"mlflow.parentRunId": parent}).info.run_id
+        search = client.get_run(parent)
+        made_by = search.data.tags["mlflow.source.name"]
+        run = new_run(client, search.info.experiment_id, name, made_by, began, parent).run_id
         write_values(client, run, parameters, metrics, {})
         client.set_terminated(run)
 
@@ -321,12 +340,12 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 
 def artifact_hashes(client: MlflowClient, run: str) -> dict[str, str]:
-    """SHA-256 of every artifact of a run by its path; one that MLflow does not hand out, such as a link, is not there, and
-    neither is any whose folder is not where MLflow says."""
-    # All at once takes a third of the time, but one that is not handed out is then the end of all.
+    """SHA-256 of every artifact of a run by its path; one that MLflow does not hand out, such as a link, is not there,
+    and neither is any whose folder is not where MLflow says."""
+    # One by one, MLflow looks the run up for each; all at once, one that is not handed out is the end of all.
     with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
         root = Path(client.download_artifacts(run, "", folder))
-        return {path.relative_to(root).as_posix(): sha256_of(path) for path in root.rglob("*") if path.is_file()}
+        return {path.relative_to(root).as_posix(): sha256(path) for path in root.rglob("*") if path.is_file()}
     return hashes_one_by_one(client, run)
 
 
@@ -339,13 +358,8 @@ def hashes_one_by_one(client: MlflowClient, run: str, within: str = "") -> dict[
                 found |= hashes_one_by_one(client, run, one.path)
                 continue
             with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
-                found[one.path] = sha256_of(Path(client.download_artifacts(run, one.path, folder)))
+                found[one.path] = sha256(Path(client.download_artifacts(run, one.path, folder)))
     return found
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def download(uri: str, run: str, folder: Path) -> Path:
