@@ -317,3 +317,13 @@ def test_there_must_be_a_log(tmp_path):
 
 def test_the_key_is_kept_beside_the_log(log):
     assert read_public_key(log / PUBLIC_KEY).public_bytes_raw() == small.KEY.public_key().public_bytes_raw()
+
+
+def test_an_erased_payload_is_passed_over_and_its_entry_still_proven(log):
+    erase(log, 3, "asked for", small.KEY)
+    assert [entry.index for entry, _ in payloads(log, "access")] == [i for i in range(ENTRIES) if i != 3]
+    told = proof(log, 3)
+    assert "consistency" not in told
+    steps = [bytes.fromhex(step) for step in told["inclusion"]]
+    head = told["head"]
+    assert includes(bytes.fromhex(told["leaf"]), 3, head["size"], steps, bytes.fromhex(head["root"]))

@@ -141,3 +141,15 @@ def test_the_commands(monkeypatch, capsys, planted, tmp_path):
     assert code == 0 and len(out.splitlines()) == 4
     code, _, err = call("plant", "--key", "canary.key", "--dataset", "raw2")
     assert code == 2 and "--store-key" in err
+
+
+def test_calls_without_ids_get_none_and_no_calls_are_no_data_set(planted, tmp_path):
+    table = pq.read_table(planted / "calls.parquet")
+    declare(tmp_path, "made for a test", "none needed", ["export"], "2999-12-31")
+    words = (tmp_path / "copy.parquet", KEY, STORE, PARTNER, tmp_path / "canaries.json")
+    pq.write_table(table.slice(0, 0), tmp_path / "calls.parquet")
+    with pytest.raises(ValueError, match="expected at least one call"):
+        plant(tmp_path / "calls.parquet", *words)
+    pq.write_table(table.slice(0, 9).drop_columns("call"), tmp_path / "calls.parquet")
+    assert plant(tmp_path / "calls.parquet", *words) == 29
+    assert "call" not in pq.read_schema(tmp_path / "copy.parquet").names

@@ -92,6 +92,14 @@ def test_what_a_small_row_takes_with_it():
     assert shown[Cell("now", "trunk", "0", "answered", "1")].people == {"callee": 3, "caller": 2}
 
 
+def test_what_was_known_before_takes_nothing_with_it():
+    """The row of one person was shown once: nothing is hidden so that it does not follow."""
+    people = {"callee": np.arange(26), "caller": np.arange(26)}
+    codes = [0] * 12 + [1] * 9 + [2] * 4 + [3]
+    shown = protect([rows("all", [0] * 26), rows("trunk", codes)], people, FEW, [rows("trunk", codes, "before")])
+    assert {cell.row for cell in shown if cell.table == "trunk"} == {"0", "1", "2"}
+
+
 def test_where_nothing_is_small_all_is_shown():
     people = {"callee": np.arange(40), "caller": np.arange(40)}
     codes = [n % 4 for n in range(40)]

@@ -9,6 +9,7 @@ import pytest
 from callsieve.serving.bundle import Refused, load
 from callsieve.serving.signing import read_public_key
 from callsieve.serving.structure import check_structure
+from callsieve.training import handset
 from callsieve.training.handset import as_onnx, difference, export, rows_at_thresholds
 
 import lite
@@ -138,3 +139,10 @@ def test_nothing_is_overwritten_and_no_bad_bundle_leaves(folder, tmp_path):
     with pytest.raises(Refused):
         export(tmp_path / "bundle", tmp_path / "new.onnx", signer=tmp_path / "signer.pub")
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "signer.pub", "there.onnx"}
+
+
+def test_a_file_that_gives_other_scores_is_not_written(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(handset, "MOST", -1.0)
+    with pytest.raises(ValueError, match=r"expected raw scores within -1\.0 of the bundle's, got a difference of"):
+        export(folder / "bundle", tmp_path / "lite.onnx", signer=folder / "signer.pub")
+    assert not list(tmp_path.iterdir())

@@ -1,11 +1,14 @@
 """Headline figures: what a band's own thresholds catch, and what the order of scores alone would."""
 
+from types import SimpleNamespace
+
 import numpy as np
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.card import Band
 from callsieve.training.certify import certificate
 from callsieve.training.evidence import Judged
 from callsieve.training.headline import Scored, headline_of
+from callsieve.training.judge import reliability_figures
 
 MOBILE, FIXED = map(NUMBER_CLASSES.index, ("mobile", "fixed"))
 BENIGN, BAD = 1000, 4
@@ -30,3 +33,8 @@ def test_the_catch_in_hindsight_is_of_the_order_of_raw_scores_alone():
     # Two innocent calls may be flagged, so all that scores above the third highest of them, 0.997, is.
     assert found["in_hindsight"] == 1.0
     assert headline_of(judged, np.where(raw == 0.9975, 0.5, raw), band)["in_hindsight"] == 3 / BAD
+
+
+def test_calls_without_a_score_have_no_reliability():
+    nobody = SimpleNamespace(rows=np.ones(3, dtype=bool), raw=np.full(3, np.nan))
+    assert reliability_figures(nobody, None) == {"bins": [], "ece": None, "log_loss": None}

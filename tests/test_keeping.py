@@ -26,6 +26,7 @@ from callsieve.training.evidence import read_evidence
 from callsieve.training.exclusions import FILE as EXCLUSIONS_FILE
 from callsieve.training.fingerprint import fingerprint
 from callsieve.training.rewrite import rewrite
+from callsieve.training.score import VECTORS, write_vectors
 from callsieve.training.tickets import REIDENTIFY, Act, approve, enter
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -432,6 +433,13 @@ def test_calls_that_are_all_past_their_time_are_told():
     with pytest.raises(ValueError, match="calls: all 2 rows are past their time"):
         kept(pa.table({"start": [0, 1]}), "calls")
     assert kept(pa.table({"start": pa.array([], pa.int64())}), "calls").num_rows == 0
+
+
+def test_calls_past_their_time_get_no_vectors(tmp_path):
+    declare(tmp_path, "switch", "contract", [VECTORS], "2999-12-31")
+    pq.write_table(pa.table({"start": pa.array([0, 1], pa.int64())}), tmp_path / "calls.parquet")
+    with pytest.raises(ValueError, match="2 calls are past their time; see callsieve retention run"):
+        write_vectors(tmp_path / "calls.parquet", "keyed", tmp_path / "out", progress=lambda *_: None)
 
 
 def test_rows_go_with_the_numbers_of_the_calls(tmp_path):

@@ -15,7 +15,7 @@ from callsieve.training.audit import verify
 from callsieve.training.auditlog import append, payloads, read
 from callsieve.training.compare import paired
 from callsieve.training.gates import parse_gates, shipped_gates
-from callsieve.training.promote import candidate, promote, rollback
+from callsieve.training.promote import _run_of_version, candidate, promote, rollback
 from callsieve.training.split import codes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -215,11 +215,17 @@ def test_a_bent_bundle_does_not_come_back(contest, tmp_path):
     place, weak, strong, calls = contest
     files = approvals(place, strong["run"], tmp_path / "second")
     promote(place, strong["run"], files, small.KEY, data=calls)
-    card = tmp_path / "artifacts" / weak["run"] / "artifacts" / "bundle" / "bundle.json"
-    card.write_bytes(card.read_bytes() + b" ")
+    mine, other = (tmp_path / "artifacts" / run["run"] / "artifacts/bundle/bundle.json" for run in (weak, strong))
+    whole = mine.read_bytes()
+    mine.write_bytes(whole + b" ")
     with pytest.raises(ValueError, match=rf"rollback: run {weak['run']}, artifact bundle/bundle\.json"):
         rollback(place, "complaints", small.KEY)
     assert champion(place) == strong["version"]
+    mine.write_bytes(whole)
+    other.write_bytes(other.read_bytes() + b" ")  # the one that goes: no reason to keep it
+    assert rollback(place, "complaints", small.KEY)["version"] == weak["version"]
+    with pytest.raises(ValueError, match="model version 7: the log no longer says which run it is of"):
+        _run_of_version(place, "7")
 
 
 LOOSE = dataclasses.replace(shipped_gates(), least_callers=1, rounds=200)

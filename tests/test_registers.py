@@ -10,7 +10,7 @@ import pytest
 from callsieve.features import keyed
 from callsieve.features.intake import Intake
 from callsieve.features.numbers import parse
-from callsieve.features.pseudonyms import Key
+from callsieve.features.pseudonyms import ENVIRONMENT, Key
 from callsieve.serving.policy import read_policy
 from callsieve.serving.purposes import allowed, declare
 from callsieve.serving.registered import Terms, look_up
@@ -415,3 +415,16 @@ def test_what_became_known_later_changes_nothing(world, world_folder):
     for field in fields(before):
         if field.name != "rows":
             np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))
+
+
+def test_a_register_of_blocks_needs_no_numbers_and_a_number_as_written_its_key(tmp_path, monkeypatch):
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    declare(tmp_path, "made for a test", "none needed", ["scoring"], "2999-12-31")
+    block = Intake(KEY).token("block", NUMBER)
+    rows = [f"{one},listed area,2025-03-03,,2025-03-03" for one in (NUMBER, block, "no number")]
+    write(tmp_path, "risk_regions.csv", "\n".join(["block,region,valid_from,valid_to,known_at", *rows]) + "\n")
+    read = read_registers(tmp_path, KEY)
+    assert read.registers.columns["risk_regions"]["block"] == [block, block]
+    assert read.quarantined == {"risk_regions": {"bad_number": 1}}
+    with pytest.raises(ValueError, match="numbers as written need the key of the calls"):
+        open_registers(tmp_path, None, "scoring")

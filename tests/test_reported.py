@@ -10,10 +10,11 @@ from callsieve.features.history import History
 from callsieve.features.keyed import keyed_calls
 from callsieve.features.reports import REPORT_NAMES, Report
 from callsieve.serving.scorer import Scorer
-from callsieve.training.canaries import neighbours
+from callsieve.training.canaries import neighbours, vectors_again
 from callsieve.training.feeds import complete
 from callsieve.training.reported import report_table
 from callsieve.training.score import score_calls
+from callsieve.training.split import DAY
 from callsieve.training.train import Settings, train, write_bundle
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -73,6 +74,14 @@ def online(scorer, evidence):
         if row["known"] < last.start:
             history.report(Report(**row))
     return scorer.score(history, last).raw
+
+
+def test_vectors_with_reports_are_made_again_without_the_future(with_reports):
+    again = vectors_again(with_reports, with_reports.plan.train[0] + DAY)
+    columns = [(*NAMES, *REPORT_NAMES).index(name) for name in REPORT_NAMES]
+    held = with_reports.feed.at(again[0])
+    np.testing.assert_array_equal(again[1][:, columns], held[:, columns])
+    assert again[1].shape == held.shape
 
 
 def test_reports_that_become_known_later_change_no_vector(evidence):

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from callsieve.serving.rules import RULES
 from callsieve.training.__main__ import main
 from callsieve.training.policy_diff import changes
 from callsieve.training.policy_diff import show as show_difference
-from callsieve.training.rule_figures import Told, apart, of_rule, regions_of, share, show
+from callsieve.training.rule_figures import Told, _words, apart, of_rule, regions_of, share, show
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
@@ -269,3 +270,22 @@ def test_calls_of_which_none_is_left_are_not_decided_on(call, tmp_path):
     given = ("--calls", tmp_path / "calls.txt", "--key", tmp_path / "number.key", "--bundle", tmp_path / "bundle")
     code, _, said = call("policy", "diff", *policies, *given)
     assert code == 1 and "no call to decide on; 1 rows were put apart" in said
+
+
+def test_model_and_rules_apart_are_told_to_a_person(capsys):
+    part = lambda part, whole: asdict(share(part, whole))
+    cells = {"model_alone": 3, "rules_alone": 2, "both": 1, "neither": 1234}
+    model = {"id": "m", "band": "watch", "nuisance": cells, "benign": cells, "catch": part(1, 2), "false": part(0, 9),
+             "catch_without_rule_hits": part(0, 0), "false_without_rule_hits": part(1, 4)}  # fmt: skip
+    regions = {"": {"callers": 1, "nuisance": part(0, 0), "with_rule": part(1, 1), "without_rule": part(0, 1),
+                    "by_model": part(0, 0)}}  # fmt: skip
+    rules = {"ring_once": {"calls": 5, "precision": part(1, 5), "caller_precision": part(0, 0), "recall": part(1, 2),
+                           "benign_slices": {"courier": part(1, 4)}}}  # fmt: skip
+    show({"calls": 9, "nuisance": 3, "registers": 0, "rules": rules, "regions": regions, "model": model})
+    said = " ".join(capsys.readouterr().out.split())
+    assert "courier, 25.0% of it" in said and "innocent calls by listed region" not in said
+    assert "benign │ 3 │ 2 │ 1 │ 1,234" in said
+    assert "the model's catch: 50.0% (1.3%-98.7%); of nuisance calls that no rule decides: -" in said
+    assert "innocent calls that no rule decides: 1 of 4, at most 80.5880%" in said
+    assert _words(pa.table({"x": [1, 2]}), "slice").tolist() == ["", ""]
+    assert regions_of(pa.table({"x": [1, 2]}), None).tolist() == ["", ""]
