@@ -1,4 +1,4 @@
-"""MLflow serves a bundle as the scorer does, and opens no other: in process, over HTTP, and on Spark."""
+"""MLflow serves a bundle as the scorer does, and opens no other: in process and over HTTP; on Spark in `test_spark`."""
 
 import json
 import math
@@ -25,20 +25,6 @@ import lite
 import smallmodels as small
 from services import free_port
 
-ON_SPARK = """
-import os, sys
-import pandas, mlflow.pyfunc
-from callsieve.features import spark
-from pyspark.sql.functions import struct
-model, signer, rows, out = sys.argv[1:]
-session = spark.session(1)
-frame = session.read.parquet(rows)
-judge = mlflow.pyfunc.spark_udf(session, model, env_manager="local", extra_env={"CALLSIEVE_TRUST": signer})
-names = [name for name in frame.columns if name != "row"]
-frame.select("row", judge(struct(*names)).alias("said")).select("row", "said.*").toPandas().to_parquet(out)
-session.stop()
-"""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -50,18 +36,18 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def frame():
+def asked():
     """Vectors by feature name, in no order that the bundle knows."""
     made = pd.DataFrame(lite.rows(400, seed=5), columns=list(lite.LITE))
     return made[sorted(made.columns)]
 
 
 @pytest.fixture(scope="module")
-def wanted(folder, frame):
+def wanted(folder, asked):
     """What the scorer says of them, row by row."""
     scorer = Scorer.load(folder / "bundle", trusted=small.TRUSTED)
     told = []
-    for row in frame.to_dict("records"):
+    for row in asked.to_dict("records"):
         verdict = scorer.explain_row([row.get(name, math.nan) for name in NAMES])
         told.append((verdict.raw, verdict.score, verdict.action))
     return pd.DataFrame(told, columns=["raw", "score", "action"])
@@ -86,25 +72,25 @@ def assert_same(found, wanted):
 
 
 @pytest.mark.usefixtures("trusted")
-def test_the_scores_are_the_scorers(folder, frame, wanted):
-    found = loaded(folder).predict(frame)
+def test_the_scores_are_the_scorers(folder, asked, wanted):
+    found = loaded(folder).predict(asked)
     assert set(wanted["action"]) > {"pass"}
     assert set(wanted["action"]) <= set(ACTIONS)
     assert_same(found, wanted)
-    assert_same(loaded(folder).predict(frame.assign(another="x").iloc[::-1]), wanted.iloc[::-1])
+    assert_same(loaded(folder).predict(asked.assign(another="x").iloc[::-1]), wanted.iloc[::-1])
 
 
 @pytest.mark.usefixtures("trusted")
-def test_bad_input_is_told_in_one_line(folder, frame):
+def test_bad_input_is_told_in_one_line(folder, asked):
     model = loaded(folder)
     with pytest.raises(ValueError, match="missing: call_hour"):
-        model.predict(frame.drop(columns="call_hour"))
+        model.predict(asked.drop(columns="call_hour"))
     with pytest.raises(ValueError, match="expected a DataFrame"):
-        model.predict(frame.to_numpy())
+        model.predict(asked.to_numpy())
     with pytest.raises(ValueError, match="expected numbers") as told:
-        model.predict(frame.assign(call_hour="tel:13800138000"))
+        model.predict(asked.assign(call_hour="tel:13800138000"))
     assert "13800138000" not in str(told.value)
-    odd = model.predict(frame.assign(call_hour=math.inf))
+    odd = model.predict(asked.assign(call_hour=math.inf))
     assert odd["raw"].isna().all()
     assert set(odd["action"]) == {"pass"}
 
@@ -120,10 +106,10 @@ def test_nobody_is_trusted_unless_named(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("trusted")
-def test_the_policy_may_be_another(folder, frame, wanted, tmp_path, monkeypatch):
+def test_the_policy_may_be_another(folder, asked, wanted, tmp_path, monkeypatch):
     (tmp_path / "policy.toml").write_text('version = "test"\n[bands]\nwatch = "label"\n')
     monkeypatch.setenv(POLICY, str(tmp_path / "policy.toml"))
-    found = loaded(folder).predict(frame)
+    found = loaded(folder).predict(asked)
     np.testing.assert_array_equal(found["raw"], wanted["raw"])
     assert set(found["action"]) == {"pass", "label"}
 
@@ -161,7 +147,7 @@ def test_a_model_without_the_callers_class_asks_for_it():
     assert inputs(Card) == ("call_hour", "call_caller_class")
 
 
-def test_mlflow_models_serve(folder, frame, wanted):
+def test_mlflow_models_serve(folder, asked, wanted):
     port = free_port()
     command = [Path(sys.executable).with_name("mlflow"), "models", "serve", "-m", folder / "served"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", port]
@@ -174,7 +160,7 @@ def test_mlflow_models_serve(folder, frame, wanted):
         )
     try:
         _wait(port, server, log)
-        data = frame.astype(object).where(frame.notna(), None).to_dict("split")
+        data = asked.astype(object).where(asked.notna(), None).to_dict("split")
         code, body = _ask(port, {"dataframe_split": {"columns": data["columns"], "data": data["data"]}})
         assert code == 200, body
         assert_same(pd.DataFrame(body["predictions"]), wanted)
@@ -205,18 +191,6 @@ def _ask(port, body):
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, error.read()
-
-
-def test_spark_udf(folder, frame, wanted, tmp_path):
-    frame.assign(row=range(len(frame))).to_parquet(tmp_path / "rows.parquet")
-    arguments = (folder / "served", folder / "signer.pub", tmp_path / "rows.parquet", tmp_path / "out.parquet")
-    environment = {name: value for name, value in os.environ.items() if name != TRUST}
-    done = subprocess.run(
-        [sys.executable, "-c", ON_SPARK, *map(str, arguments)], env=environment, cwd=tmp_path, capture_output=True,
-        text=True, timeout=240, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert_same(pd.read_parquet(tmp_path / "out.parquet").sort_values("row"), wanted)
 
 
 def test_what_fails_half_way_leaves_nothing(folder, tmp_path, monkeypatch):

@@ -20,10 +20,12 @@ from callsieve.features.table import vectors
 from callsieve.serving.purposes import declare
 from callsieve.training import on_spark
 from callsieve.training.__main__ import main
+from callsieve.training.flavour import TRUST
 from callsieve.training.score import open_scorer
 from hypothesis import given, settings
 
 from drawn import A_CALL, histories, table
+from test_flavour import asked, assert_same, folder, wanted  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +132,20 @@ def test_columns_in_the_order_asked_for(session, world, tmp_path):
     assert rows.column_names[4:] == list(names)
     expected = vectors(calls, features=names, threads=1)
     np.testing.assert_array_equal(np.column_stack([rows[name].to_numpy() for name in names]), expected)
+
+
+@pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::pyspark")
+def test_mlflow_judges_on_spark_as_the_scorer_does(session, folder, asked, wanted, tmp_path, monkeypatch):  # noqa: F811
+    import mlflow.pyfunc
+    from pyspark.sql.functions import struct
+
+    monkeypatch.delenv(TRUST, raising=False)  # whom to trust is told to Spark's processes alone
+    trust = {TRUST: str(folder / "signer.pub")}
+    judge = mlflow.pyfunc.spark_udf(session, str(folder / "served"), env_manager="local", extra_env=trust)
+    asked.assign(row=range(len(asked))).to_parquet(tmp_path / "rows.parquet")
+    rows = session.read.parquet(str(tmp_path / "rows.parquet"))
+    said = rows.select("row", judge(struct(*asked.columns)).alias("said")).select("row", "said.*")
+    assert_same(said.toArrow().to_pandas().sort_values("row"), wanted)
 
 
 def test_features_by_command(call, some_calls, tmp_path):
@@ -274,12 +290,12 @@ def test_without_java_it_says_so(tmp_path):
 
 def test_spark_asks_for_a_key_of_the_called_and_for_a_model_without_reports(monkeypatch, tmp_path):
     monkeypatch.setattr(on_spark, "open_scorer", lambda *_: SimpleNamespace(features=(*NAMES, "reports_7d")))
-    asked = {"trust": None, "policy": None, "threads": 1, "progress": lambda *_: None}
+    options = {"trust": None, "policy": None, "threads": 1, "progress": lambda *_: None}
     calls, bundle = tmp_path / "calls.parquet", tmp_path / "bundle"
     with pytest.raises(ValueError, match="expected --callees-key"):
-        on_spark.score(bundle, calls, "keyed", out=tmp_path / "out", callees=None, **asked)
+        on_spark.score(bundle, calls, "keyed", out=tmp_path / "out", callees=None, **options)
     with pytest.raises(ValueError, match="expected a model without features of reports"):
-        on_spark.score(bundle, calls, "keyed", out=None, callees=None, **asked)
+        on_spark.score(bundle, calls, "keyed", out=None, callees=None, **options)
 
 
 def test_spark_reads_no_call_that_is_past_its_time(tmp_path):
