@@ -28,7 +28,7 @@ try:
         share_commands,
         study_commands,
     )
-    from .shared_options import Bundle, Json, Out, Seed, Threads, Trust
+    from .shared_options import Bundle, FeatureNames, Json, Out, Seed, Threads, Trust
 except ImportError:  # the base install embeds the scorer; the command comes with training
     sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
 
@@ -96,12 +96,7 @@ def train(
     label_policy: Annotated[Path | None, typer.Option(help="Label policy; the shipped one by default.")] = None,
     gates: Annotated[Path | None, typer.Option(help="What the model must show; the shipped gates by default.")] = None,
     audit: Annotated[Path | None, typer.Option(help="Folder of the audit log; by default audit/ in --out.")] = None,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            "--features", help="Names with commas between, a file with one a line, or lite; all but reports by default."
-        ),
-    ] = None,
+    only: FeatureNames = None,
     parameters: Annotated[
         Path | None, typer.Option(help="Parameters of the fit (TOML), as `callsieve search` writes them.")
     ] = None,

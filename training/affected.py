@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from ..features.pseudonyms import is_token, read_any_key
 from ..serving.signing import key_id, read_signing_key
 from .digits import masked
+from .tickets import MOST_WITHOUT
 
 PEOPLE = ("caller", "callee", "number", "reporter")
 KINDS = {
@@ -24,7 +25,7 @@ KINDS = {
     "report": frozenset({"reporter"}),
     "preference": frozenset({"accepts", "industry"}),
 }
-CALL_RECORDS = 500
+CALL_RECORDS = MOST_WITHOUT + 1
 """From so many call records on, to hand them over is a crime (interpretation of 2017, art. 5)."""
 
 

@@ -18,6 +18,7 @@ from ..features.records import NUMBER_CLASSES
 from ..serving.registered import Registered, Terms
 from ..serving.registers import ANY, BETWEEN, INDEXES, Registers
 from ..serving.timeline import NOTHING
+from .texts import coded
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -209,8 +210,7 @@ def _factors(registers: Registers, table: str, name: str) -> tuple[Array, list[s
 
 def column_of(calls: pa.Table, name: str) -> pa.DictionaryArray:
     """A column of tokens or words as one dictionary array."""
-    column = calls[name].unify_dictionaries().combine_chunks()
-    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    return coded(calls[name].unify_dictionaries().combine_chunks())
 
 
 def _classes(calls: pa.Table) -> Array:

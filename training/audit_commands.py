@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .shared_options import Json, Threads
+from .shared_options import Bundle, Json, Threads, Trust
 
 commands = typer.Typer()
 audit = typer.Typer(no_args_is_help=True, help="The tamper-evident log of runs, promotions and accesses.")
@@ -64,13 +64,13 @@ def replay(
 
 @commands.command()
 def monitor(
-    bundle: Annotated[Path, typer.Option("--bundle", help="Folder of a signed bundle.")],
+    bundle: Bundle,
     data: Annotated[Path, typer.Option(help="Folder of calls, reports and findings, of 28 days before too.")],
     day: Annotated[str | None, typer.Option(help="Local date, such as 2026-03-01; by default the last one.")] = None,
     reference: Annotated[
         Path | None, typer.Option(help="What was usual; by default record/reference.json beside the bundle.")
     ] = None,
-    trust: Annotated[Path | None, typer.Option(help="Public key (PEM) that signed the bundle.")] = None,
+    trust: Trust = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:

@@ -73,10 +73,13 @@ class Entry:
     commitment: str
     head: Head
 
+    def told(self) -> dict[str, Any]:
+        """What it says itself, without the head."""
+        return {"index": self.index, "at": self.at, "kind": self.kind, "commitment": self.commitment}
+
     def leaf(self) -> str:
         """The hash of the entry's own bytes."""
-        told = {"index": self.index, "at": self.at, "kind": self.kind, "commitment": self.commitment}
-        return leaf_hash(encode(told)).hex()
+        return leaf_hash(encode(self.told())).hex()
 
 
 def append(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519PrivateKey) -> int:
@@ -166,8 +169,7 @@ def read_line(line: bytes, where: str) -> Entry:
 
 def entry_line(entry: Entry) -> bytes:
     """The one byte form of an entry."""
-    told = {"index": entry.index, "at": entry.at, "kind": entry.kind, "commitment": entry.commitment}
-    return encode(told | {"head": _head_json(entry.head)}) + b"\n"
+    return encode(entry.told() | {"head": _head_json(entry.head)}) + b"\n"
 
 
 def whole_lines(folder: Path) -> list[bytes]:

@@ -14,11 +14,10 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import train_test_split
 
 from ..serving.booster import Booster
 from .fit import Part, fit
-from .ready_made import PARAMETERS, PUBLISHED, SPLIT_SEED, Table, measures, read_table
+from .ready_made import PARAMETERS, PUBLISHED, SPLIT_SEED, Table, measures, read_table, split
 from .steps import silent
 from .stress import interval
 
@@ -72,9 +71,7 @@ def benchmark(
 
 def one_split(table: Table, seed: int, threads: int) -> dict[str, dict[str, float]]:
     """Measures on the test rows of one split, by model."""
-    state = SPLIT_SEED + seed
-    rest, test = train_test_split(np.arange(len(table.y)), test_size=0.2, stratify=table.y, random_state=state)
-    learn, check = train_test_split(rest, test_size=0.25, stratify=table.y[rest], random_state=state)
+    learn, check, test = split(table, SPLIT_SEED + seed)
     inside, outside = (Part(table.X[rows], table.y[rows]) for rows in (learn, check))
     text = fit(inside, outside, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
     raw = {

@@ -76,12 +76,11 @@ def features(
             from . import on_spark
 
             facts = on_spark.write_vectors(calls, layout, out, threads=threads, progress=tell)
-            console.emit_json(facts) if json else console.show_facts("features", facts)
-            return
-        facts = write_vectors(
-            calls, layout, out, names=names_in(only), memory=bytes_in(memory), key=key, quarantine=quarantine,
-            strict=strict, threads=threads, progress=tell,
-        )  # fmt: skip
+        else:
+            facts = write_vectors(
+                calls, layout, out, names=names_in(only), memory=bytes_in(memory), key=key, quarantine=quarantine,
+                strict=strict, threads=threads, progress=tell,
+            )  # fmt: skip
     console.emit_json(facts) if json else console.show_facts("features", facts)
 
 
@@ -161,12 +160,12 @@ def score(
                 bundle, calls, layout, trust=trust, policy=policy, out=out, callees=callees_key, threads=threads,
                 progress=tell,
             )  # fmt: skip
-            console.emit_json(result) if json else present.scored(result)
-            return
-        result = score_file(
-            bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, callees=callees_key, reports=reports,
-            registers=registers, quarantine=quarantine, strict=strict, threads=threads, progress=tell,
-        )  # fmt: skip
+        else:
+            result = score_file(
+                bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, callees=callees_key,
+                reports=reports, registers=registers, quarantine=quarantine, strict=strict, threads=threads,
+                progress=tell,
+            )  # fmt: skip
     console.emit_json(result) if json else present.scored(result)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .shared_options import Json
+from .shared_options import Json, Trust
 
 if TYPE_CHECKING:
     from ..serving.cases import CaseStore
@@ -185,9 +185,7 @@ def notice(
 def replay(
     case_id: Id,
     bundle: Annotated[Path, typer.Option("--bundle", help="Folder of the bundle that gave the verdict.")],
-    trust: Annotated[
-        Path | None, typer.Option("--trust", help="Public key (PEM) that signed it; by default signer.pub beside it.")
-    ] = None,
+    trust: Trust = None,
     policy: Annotated[Path | None, typer.Option("--policy", help="Policy of then; the shipped one by default.")] = None,
     store: Store = SQLITE,
     state: States = None,

@@ -25,6 +25,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..features.windows import DAY_MS, HOUR
 from .reported import milliseconds
+from .texts import coded
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -110,10 +111,9 @@ def stopped(calls: pa.Table, moment: int) -> pa.ChunkedArray:
 
 def among(column: pa.ChunkedArray, words: pd.Series[str]) -> pa.Array:
     """Whether each text of a column is one of these words."""
-    array = column.combine_chunks()
-    coded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-    wanted = pc.is_in(coded.dictionary, value_set=pa.array(words.unique(), coded.dictionary.type))
-    return wanted.take(coded.indices)
+    held = coded(column.combine_chunks())
+    wanted = pc.is_in(held.dictionary, value_set=pa.array(words.unique(), held.dictionary.type))
+    return wanted.take(held.indices)
 
 
 def grounds(reports: pd.DataFrame, calls: pd.DataFrame, rung: pa.Table, rules: ReportRules) -> Array:

@@ -16,6 +16,7 @@ from ..features.keyed import KEYED_OPTIONAL
 from ..features.records import OUTCOMES, RELEASED_BY
 from .bands import spoken_of
 from .split import DAY, WINDOW_DAYS, caller_classes, codes
+from .texts import plain
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -181,9 +182,8 @@ def columns(stretch: Stretch, rows: Array) -> Iterator[tuple[str, Array]]:
 
 def levels_of(column: pa.ChunkedArray, words: Sequence[str]) -> Array:
     """A column of words as places among `words`; NaN where it is null."""
-    plain = column.combine_chunks()
-    plain = pc.dictionary_decode(plain) if pa.types.is_dictionary(plain.type) else plain
-    codes_of = pc.index_in(plain, value_set=pa.array(words, plain.type))
+    held = plain(column.combine_chunks())
+    codes_of = pc.index_in(held, value_set=pa.array(words, held.type))
     return np.asarray(codes_of.to_numpy(zero_copy_only=False).astype(float))
 
 

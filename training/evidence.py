@@ -18,6 +18,7 @@ from .expiry import still_kept
 from .fingerprint import fingerprint
 from .label_policy import LabelPolicy
 from .labels import label_numbers
+from .texts import coded
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -283,6 +284,6 @@ def _attacks(truth: pa.Table) -> tuple[Array, tuple[str, ...]]:
 
 def _words(column: pa.Array) -> Array:
     """The words of a column, one object for each that differs: of ten million calls all the words would be large."""
-    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    words = np.array([*map(str, coded.dictionary.to_pylist()), str(None)], dtype=object)
-    return np.asarray(words[coded.indices.fill_null(len(coded.dictionary)).to_numpy()])
+    held = coded(column)
+    words = np.array([*map(str, held.dictionary.to_pylist()), str(None)], dtype=object)
+    return np.asarray(words[held.indices.fill_null(len(held.dictionary)).to_numpy()])

@@ -24,6 +24,7 @@ from ..serving.purposes import Declared
 from ..serving.retention import Kept, Retention, read_retention
 from .rewrite import Rewritten, rewrite, sha256
 from .steps import by_size, silent
+from .texts import plain
 
 if TYPE_CHECKING:
     from .console import Tell
@@ -168,8 +169,3 @@ def _values(path: Path, name: str) -> Iterator[Any]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(columns=[name]):
             yield from pc.unique(plain(batch.column(0))).to_pylist()
-
-
-def plain(column: Any) -> Any:
-    """A column without its dictionary."""
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -7,6 +7,8 @@ import hashlib
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .texts import plain
+
 _ROWS_HASHED = 1 << 20  # at a time
 
 
@@ -29,9 +31,7 @@ def fingerprint(table: pa.Table) -> str:
 
 def plain_values(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     """Which values are null, and all values, with one and the same in place of every null."""
-    values = column.combine_chunks()
-    if pa.types.is_dictionary(values.type):
-        values = pc.dictionary_decode(values)
+    values = plain(column.combine_chunks())
     if values.null_count:
         filler = "" if pa.types.is_string(values.type) else pa.scalar(0).cast(values.type)
         return pc.is_null(values), values.fill_null(filler)

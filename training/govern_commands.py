@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .shared_options import Json
+from .shared_options import Bundle, Json, Threads, Trust
 
 commands = typer.Typer()
 
@@ -108,12 +108,10 @@ def accesses(
 
 @commands.command()
 def membership(
-    bundle: Annotated[Path, typer.Option("--bundle", help="Folder of a signed bundle.")],
+    bundle: Bundle,
     data: Annotated[Path, typer.Option("--data", help="Folder of the calls that it was trained on.")],
-    trust: Annotated[
-        Path | None, typer.Option("--trust", help="Public key (PEM) that signed it; by default signer.pub beside it.")
-    ] = None,
-    threads: Annotated[int, typer.Option(help="Cores to use; 0 means all. No result depends on it.")] = 0,
+    trust: Trust = None,
+    threads: Threads = 0,
     json: Json = False,
 ) -> None:
     """Attack a model: can its scores tell whose calls it learnt from? Exit code 1 if innocent callers' can."""

@@ -95,7 +95,7 @@ def observe(world: World) -> Observed:
         outcome=np.array([*map(OUTCOMES.index, world.calls["outcome"].combine_chunks().dictionary.to_pylist())])[
             _codes(world.calls, "outcome")[kept]
         ],
-        people=own_mobile & ~np.isin(slice_of, [""]) & ~per("nuisance", False),
+        people=own_mobile & (slice_of != "") & ~per("nuisance", False),
         elderly=slice_of == "elderly",
         life_service_marks=float(np.isin(slices[behind[known & is_mark]], LIFE_SERVICES).mean()),
         placeless=float((_codes(world.calls, "place")[kept] < 0)[placed].mean()),

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from ..features.callees import ONCE, Callees
 from ..features.pseudonyms import Key, read_key
+from .texts import coded
 
 
 def callees_or_once(path: Path | None) -> Callees:
@@ -27,9 +28,9 @@ def outgoing(calls: pa.Table, callees: Callees) -> pa.Table:
     """
     place = calls.schema.get_field_index("callee")
     column = calls["callee"].unify_dictionaries().combine_chunks()
-    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    words = pa.array(callees.tokens(coded.dictionary.to_pylist()), pa.string())
-    return calls.set_column(place, "callee", pa.DictionaryArray.from_arrays(coded.indices, words).cast(column.type))
+    held = coded(column)
+    words = pa.array(callees.tokens(held.dictionary.to_pylist()), pa.string())
+    return calls.set_column(place, "callee", pa.DictionaryArray.from_arrays(held.indices, words).cast(column.type))
 
 
 def as_written(token: str, callees: Callees | None) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from ..serving.retention import Retention, read_retention
 from .asof import Joins, column_of
 from .digits import long_digits
 from .expiry import in_time, is_due
+from .texts import plain
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -115,11 +116,8 @@ def _table(path: Path, columns: Sequence[str], rules: Retention | None) -> pd.Da
         missing = sorted(set(columns) - set(table.column_names))
         if missing:
             raise ValueError(f"{path.name}: column {missing[0]!r} is missing")
-        plain = [
-            table[name].cast(pa.string()) if pa.types.is_dictionary(table[name].type) else table[name]
-            for name in columns
-        ]
-        frame: pd.DataFrame = pa.table(plain, names=list(columns)).to_pandas()
+        texts = [plain(table[name]) for name in columns]
+        frame: pd.DataFrame = pa.table(texts, names=list(columns)).to_pandas()
     except (pa.ArrowException, OSError):
         raise ValueError(f"{path.name}: broken Parquet file") from None
     return _checked(frame, path.name)

@@ -83,8 +83,7 @@ def is_identifier(column: pd.Series) -> bool:
 
 def train_ready_made(table: Table, *, seed: int = 0, threads: int = 0) -> dict[str, Any]:
     """Fit on 60 %, stop on 20 %, and judge on the last 20 %."""
-    rest, test = train_test_split(np.arange(len(table.y)), test_size=0.2, stratify=table.y, random_state=SPLIT_SEED)
-    learn, check = train_test_split(rest, test_size=0.25, stratify=table.y[rest], random_state=SPLIT_SEED)
+    learn, check, test = split(table, SPLIT_SEED)
     inside, outside = (Part(table.X[rows], table.y[rows]) for rows in (learn, check))
     text = fit(inside, outside, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
     raw = Booster(text).predict_raw(np.ascontiguousarray(table.X[test]))
@@ -98,6 +97,13 @@ def train_ready_made(table: Table, *, seed: int = 0, threads: int = 0) -> dict[s
         "published": PUBLISHED if set(table.names) >= SICHUAN_COLUMNS else {},
         "model": text,
     }
+
+
+def split(table: Table, state: int) -> tuple[Array, Array, Array]:
+    """The rows to fit on, to stop on and to judge on: 60, 20 and 20 %."""
+    rest, test = train_test_split(np.arange(len(table.y)), test_size=0.2, stratify=table.y, random_state=state)
+    learn, check = train_test_split(rest, test_size=0.25, stratify=table.y[rest], random_state=state)
+    return learn, check, test
 
 
 def measures(y: Array, raw: Array) -> dict[str, float]:

@@ -18,7 +18,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from .dataset import array_hash
 from .evidence import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, REPORTS, TRUTH_COLUMNS, Evidence
@@ -27,6 +26,7 @@ from .label_policy import policy_of
 from .provenance import commit, source_hash, versions
 from .report import one_in, share
 from .score import SIGNER
+from .texts import plain
 from .train import Settings, Trained
 
 SETTINGS, VERSIONS, DATASETS, GATES = "settings.json", "versions.json", "datasets.json", "gates.toml"
@@ -80,9 +80,7 @@ def tables(evidence: Evidence) -> Iterable[tuple[str, pa.Table, str]]:
     if evidence.truth is not None:
         # The split keeps campaigns together: what they are decides who is learnt from.
         names = [*TRUTH_COLUMNS, *(name for name in ("campaign",) if name in evidence.truth.column_names)]
-        plain = [pc.dictionary_decode(column) if pa.types.is_dictionary(column.type) else column
-                 for column in evidence.truth.select(names).columns]  # fmt: skip
-        yield "truth", pa.table(plain, names=names), "evaluation"
+        yield "truth", pa.table([plain(evidence.truth[name]) for name in names], names=names), "evaluation"
 
 
 def arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:

@@ -31,6 +31,7 @@ from .auditlog import append
 from .keeping import calls_fingerprint
 from .rewrite import rewrite
 from .steps import by_size, silent, size_of, steps
+from .texts import coded
 
 if TYPE_CHECKING:
     from .console import Tell
@@ -163,10 +164,9 @@ def _turned(keys: Rekeying, table: pa.Table) -> pa.Table:
     for place, field in enumerate(table.schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if pa.types.is_string(kind):
-            coded = table[field.name].combine_chunks()
-            coded = coded if pa.types.is_dictionary(coded.type) else coded.dictionary_encode()
-            words = pa.array(keys.tokens(coded.dictionary.to_pylist()), pa.string())
-            column: Any = pa.DictionaryArray.from_arrays(coded.indices, words)
+            held = coded(table[field.name].combine_chunks())
+            words = pa.array(keys.tokens(held.dictionary.to_pylist()), pa.string())
+            column: Any = pa.DictionaryArray.from_arrays(held.indices, words)
             table = table.set_column(place, field, column.cast(field.type) if kind is field.type else column)
     return table
 

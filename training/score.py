@@ -201,19 +201,12 @@ def score_file(
     progress: Tell,
 ) -> dict[str, Any]:
     """Counts of a scored file by action, for calls and callers; the verdict of each call goes to `out`."""
-    scorer, hidden = (
-        open_scorer(bundle, trust, policy, open_registers(registers, key, SCORING)),
-        callees_or_once(callees),
-    )
+    scorer = open_scorer(bundle, trust, policy, open_registers(registers, key, SCORING))
+    hidden = callees_or_once(callees)
     read = read_any(
-        path,
-        layout_name,
-        SCORING,
-        key=key,
-        quarantine=quarantine,
-        strict=strict,
+        path, layout_name, SCORING, key=key, quarantine=quarantine, strict=strict,
         progress=lambda done, size: progress("read", 0.4 * done / max(size, 1)),
-    )
+    )  # fmt: skip
     if read.calls.num_rows == 0:
         raise ValueError(f"{path}: no call to score; {sum(read.quarantined.values())} rows were put apart")
     progress("score", 0.5)

@@ -43,26 +43,20 @@ def share_list(
     json: Json = False,
 ) -> None:
     """Make a signed, expiring list of numbers that were certified or confirmed, and not taken off since."""
-    from datetime import UTC, datetime, timedelta
-
     from ..features.pseudonyms import read_key
     from ..serving.signing import read_signing_key
-    from ..serving.tokenlist import MOMENT, make
+    from ..serving.tokenlist import make
     from . import console
     from .sharing import choose, only, read_excluded
 
     chosen = choose(verdicts, findings, excluded=read_excluded(exclude))
-    sharing, until = read_key(key, "sharing"), (datetime.now(UTC) + timedelta(days=days)).strftime(MOMENT)
+    sharing = read_key(key, "sharing")
     with numbers.open(encoding="utf-8") as lines:
         meant = only((line.strip() for line in lines), chosen.tokens, read_key(store_key), sharing)
-        facts = make(out, meant, sharing, read_signing_key(signing_key), epoch=epoch, valid_until=until)
+        facts = make(out, meant, sharing, read_signing_key(signing_key), epoch=epoch, valid_until=_after(days))
     facts |= {name: getattr(chosen, name) for name in ("certified", "confirmed", "cleared", "excluded")}
     facts["not_found"] = len(chosen.tokens) - facts["tokens"] - facts["protected"]
-    if json:
-        console.emit_json(facts)
-    else:
-        rows = [(name, f"{value:,}") if isinstance(value, int) else (name, str(value)) for name, value in facts.items()]
-        console.show_table(str(out), ("", ""), rows)
+    console.emit_json(facts) if json else console.show_facts(str(out), facts)
 
 
 @share.command()
@@ -105,23 +99,17 @@ def token_list(
     json: Json = False,
 ) -> None:
     """Make a signed, expiring list of nuisance numbers that a handset can hold: keyed tokens, no number."""
-    from datetime import UTC, datetime, timedelta
-
     from ..features.pseudonyms import read_key
     from ..serving.signing import read_signing_key
-    from ..serving.tokenlist import MOMENT, make
+    from ..serving.tokenlist import make
     from . import console
 
-    until = (datetime.now(UTC) + timedelta(days=days)).strftime(MOMENT)
     lines = numbers.read_text(encoding="utf-8").splitlines()
     facts = make(
-        out, lines, read_key(key, "sharing"), read_signing_key(signing_key), epoch=epoch, valid_until=until, rate=rate
-    )
-    if json:
-        console.emit_json(facts)
-    else:
-        console.show_table(str(out), ("", ""), [(name, f"{value:,}") if isinstance(value, int) else (name, str(value))
-                                                for name, value in facts.items()])  # fmt: skip
+        out, lines, read_key(key, "sharing"), read_signing_key(signing_key), epoch=epoch, valid_until=_after(days),
+        rate=rate,
+    )  # fmt: skip
+    console.emit_json(facts) if json else console.show_facts(str(out), facts)
 
 
 @commands.command()
@@ -146,3 +134,12 @@ def listed(
         return
     for one in found:
         typer.echo("yes" if one else "no")
+
+
+def _after(days: float) -> str:
+    """The moment so many days from now, as a list tells it."""
+    from datetime import UTC, datetime, timedelta
+
+    from ..serving.tokenlist import MOMENT
+
+    return (datetime.now(UTC) + timedelta(days=days)).strftime(MOMENT)

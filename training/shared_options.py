@@ -35,6 +35,12 @@ LayoutName = Annotated[
 ]
 Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
 LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
+FeatureNames = Annotated[
+    str | None,
+    typer.Option(
+        "--features", help="Names with commas between, a file with one a line, or lite; all but reports by default."
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail on the first bad row instead of putting it apart.")]
 
 

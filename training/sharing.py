@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from ..features.numbers import parse
 from ..features.pseudonyms import Key, is_token
+from .texts import plain
 
 CERTIFIED = ("screen", "block")
 """Actions that no policy allows unless the band and the caller's class are certified (`policy.allowed`)."""
@@ -103,11 +104,7 @@ def _findings(path: Path, moment: pd.Timestamp) -> dict[str, bool]:
 def _frame(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         table = pq.read_table(path, columns=columns)
-        texts = [
-            table[name].cast(pa.string()) if pa.types.is_dictionary(table[name].type) else table[name]
-            for name in columns
-        ]
-        frame: pd.DataFrame = pa.table(texts, names=columns).to_pandas()
+        frame: pd.DataFrame = pa.table([plain(table[name]) for name in columns], names=columns).to_pandas()
     except (pa.ArrowException, OSError):
         raise ValueError(f"{path}: expected a Parquet file with columns {', '.join(columns)}") from None
     return frame

@@ -95,21 +95,18 @@ def caller_classes(calls: pa.Table) -> Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    words = calls["caller_class"].combine_chunks()
-    plain = pc.dictionary_decode(words) if pa.types.is_dictionary(words.type) else words
-    places = pc.index_in(plain, value_set=pa.array(NUMBER_CLASSES, plain.type))
+    from .texts import plain
+
+    words = plain(calls["caller_class"].combine_chunks())
+    places = pc.index_in(words, value_set=pa.array(NUMBER_CLASSES, words.type))
     return np.asarray(places.fill_null(NUMBER_CLASSES.index("unknown")).to_numpy(), dtype=np.int64)
 
 
 def codes(column: pa.ChunkedArray) -> tuple[Array, int]:
     """A text column as integers from 0 in order of first appearance, -1 for null; and how many there are."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    from .texts import plain
 
-    array = column.combine_chunks()
-    if pa.types.is_dictionary(array.type):
-        array = pc.dictionary_decode(array)
-    encoded = array.dictionary_encode()
+    encoded = plain(column.combine_chunks()).dictionary_encode()  # anew: one of a part may hold words of the whole
     return np.asarray(encoded.indices.fill_null(-1).to_numpy(), dtype=np.int64), len(encoded.dictionary)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .shared_options import Json, Seed, Threads
+from .shared_options import FeatureNames, Json, Seed, Threads
 
 if TYPE_CHECKING:
     from .touches import Ledger
@@ -71,12 +71,7 @@ def search(
     ] = Path("callsieve-search"),
     trials: Annotated[int, typer.Option(min=1, help="Trials in all, those of an earlier part counted.")] = 60,
     minutes: Annotated[float, typer.Option(min=0.01, help="Time to begin trials in; one is always made.")] = 30.0,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            "--features", help="Names with commas between, a file with one a line, or lite; all but reports by default."
-        ),
-    ] = None,
+    only: FeatureNames = None,
     label_policy: Labels = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; by default SQLite in --out.")] = None,
     seed: Seed = 0,

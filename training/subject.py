@@ -22,9 +22,10 @@ from ..serving.retention import Kept, Retention
 from .auditlog import payloads
 from .evidence import EXCLUSIONS
 from .exclusions import DELETED, FILE, add_rows
-from .expiry import FOLLOWED, follow, moments, plain
+from .expiry import FOLLOWED, follow, moments
 from .rewrite import rewrite
 from .steps import by_size, silent, steps
+from .texts import plain
 
 if TYPE_CHECKING:
     from .console import Tell
