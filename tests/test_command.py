@@ -12,7 +12,7 @@ from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.pseudonyms import Key
 from callsieve.features.reports import REPORT_NAMES
 from callsieve.serving.purposes import declare
-from callsieve.training import acquaintance, command_line, demo, judge
+from callsieve.training import acquaintance, command_line, demo
 from callsieve.training.auditlog import payloads
 
 ACTIONS = {"pass", "label", "screen", "block"}
@@ -53,13 +53,9 @@ def test_features_of_keyed_calls(told, world_folder, world, tmp_path):
     assert pq.read_schema(out / "part-00000.parquet").names == ["row", "start", "caller", "callee", *NAMES]
 
 
-def test_train_gives_the_same_model_as_the_library(run, trained, by_baselines, monkeypatch):
-    folder, told = run
-    monkeypatch.setattr(judge, "baseline_scores", lambda _: by_baselines)
-    figures = json.loads(json.dumps(judge.judge(trained)))
-    same = ("headline", "ranking", "rows", "bands", "baselines")
-    assert {name: figures[name] for name in same} == {name: told[name] for name in same}
-    assert trained.models["model"].encode() == (folder / "bundle" / "model.txt").read_bytes()
+def test_train_leaves_its_report_its_record_and_its_figures(run):
+    """They are those of the library: `test_train.py`."""
+    folder, figures = run
     assert (folder / "report.html").stat().st_size > 10_000
     assert (folder / "mlflow.db").exists()
     head = figures["headline"]["model"]

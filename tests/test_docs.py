@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import pkgutil
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -49,13 +50,15 @@ def test_all_folders_are_walked():
 
 
 @pytest.fixture(scope="module")
-def left(world_folder, tmp_path_factory):
-    """What a training leaves."""
+def left(world_folder, empty_store, tmp_path_factory):
+    """What a training leaves, and where an example of one finds a store."""
     folder = tmp_path_factory.mktemp("left")
     catalogued.write(folder / "bundle")
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     catalogued.NUMBER_KEY.write(folder / "number.key")
     (folder / "world").symlink_to(world_folder)
+    (folder / "run").mkdir()
+    shutil.copyfile(empty_store, folder / "run" / "mlflow.db")
     return folder
 
 
