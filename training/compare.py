@@ -17,7 +17,7 @@ from .evidence import Evidence, campaigns_of, judged
 from .feeds import complete
 from .gates import Gates
 from .scope import rows_of
-from .split import caller_classes, codes, fold_of_group, groups, plan
+from .split import caller_classes, codes, fold_of_group, groups, plan_of
 from .train import Settings, places
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def certifying(evidence: Evidence, settings: Settings, features: tuple[str, ...]
     """Vectors that hold these features, nuisance and caller of the judged calls of the certifying fold."""
     calls = evidence.calls
     start, (caller, _) = calls["start"].to_numpy(), codes(calls["caller"])
-    folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
+    folds = plan_of(calls, settings.label_delay_days)
     fold = fold_of_group(groups(calls, campaigns_of(evidence)), caller_classes(calls), settings.seed)
     known = judged(evidence, caller, settings.label_policy)
     rows = np.flatnonzero(rows_of("certify", folds.certify, fold, start) & known.known)

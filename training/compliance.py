@@ -26,7 +26,7 @@ from .auditlog import PUBLIC_KEY, payloads
 from .keeping import calls_fingerprint
 from .split import DAY
 from .subject import models
-from .tickets import EXPORT, MOST_WITHOUT, REIDENTIFY
+from .tickets import MOST_WITHOUT, NEEDED, REIDENTIFY
 
 HOURS_TO_ERASE = 24
 
@@ -143,13 +143,12 @@ def agreed(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
     if asked.log is None:
         yield Duty("agreed by others", "P9", None, "no audit log was named")
         return
-    needed = {REIDENTIFY: 2, EXPORT: 1}
     short = [
         entry.index
         for entry, one in payloads(asked.log, "access")
-        if "refused" not in one and one.get("act") in needed
+        if "refused" not in one and one.get("act") in NEEDED
         and (one["act"] == REIDENTIFY or one["count"] > MOST_WITHOUT)
-        and len({each["key"] for each in one["tickets"]}) < needed[one["act"]]
+        and len({each["key"] for each in one["tickets"]}) < NEEDED[one["act"]]
     ]  # fmt: skip
     found = f"entries {', '.join(map(str, short))}" if short else "each had its tickets"
     yield Duty("agreed by others", "P9", not short, found)

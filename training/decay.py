@@ -21,7 +21,7 @@ from .evidence import Evidence, campaigns_of, judged
 from .feeds import Feed, complete
 from .monitor import HISTORY_DAYS
 from .rolling import part, stretch
-from .split import DAY, FOLDS, caller_classes, codes, groups, plan
+from .split import DAY, FOLDS, caller_classes, codes, groups, plan_of
 from .train import Trained, places, scored, train
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def trained_on(
 ) -> Model:  # fmt: skip
     """A model of the calls of a stretch, and of which groups it learnt."""
     some = stretch(evidence, *span)
-    start = some.calls["start"].to_numpy()
-    folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
+    folds = plan_of(some.calls, settings.label_delay_days)
     ledger.touch(evidence.fingerprint, folds.certify, "decay")
     t = train(some, settings, progress)
     whole = evidence.calls["start"].to_numpy()

@@ -35,7 +35,7 @@ from .label_policy import policy_of
 from .scope import rows_of
 from .score import open_scorer
 from .sides import labels_of
-from .split import caller_classes, codes, fold_of_group, groups, plan
+from .split import caller_classes, codes, fold_of_group, groups, plan_of
 from .train import Settings, places, scored
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def asked(evidence: Evidence, model: Bundle) -> tuple[Array, pd.DataFrame, Array
     calls, told = evidence.calls, model.training
     settings = Settings(seed=told["seed"], label_policy=policy_of(model.label_policy), **told["settings"])
     start, caller = calls["start"].to_numpy(), codes(calls["caller"])[0]
-    folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
+    folds = plan_of(calls, settings.label_delay_days)
     group = groups(calls, campaigns_of(evidence))
     fold = fold_of_group(group, caller_classes(calls), settings.seed)
     labels = labels_of(evidence, settings, folds)

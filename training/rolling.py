@@ -21,7 +21,7 @@ from .evidence import Evidence
 from .fingerprint import fingerprint
 from .judge import brief
 from .record import flat
-from .split import DAY, plan
+from .split import DAY, plan_of
 from .touches import Ledger
 from .train import Progress, Settings, train
 
@@ -78,8 +78,7 @@ def rolling(
     ledger.begin()
     for place, (begin, end) in enumerate(spans):
         part_of = stretch(evidence, begin, end)
-        moments = part_of.calls["start"].to_numpy()
-        folds = plan(int(moments.min()), int(moments.max()), label_delay_days=settings.label_delay_days)
+        folds = plan_of(part_of.calls, settings.label_delay_days)
         touched = ledger.touch(evidence.fingerprint, folds.certify, "roll")
         trained = train(part_of, settings, part(progress, place, count))
         check(trained)

@@ -33,7 +33,7 @@ from .reference import measure, write_reference
 from .report import write_pictures, write_report
 from .scope import of_last_day
 from .score import SIGNER, counts
-from .split import plan
+from .split import plan_of
 from .touches import Ledger
 from .train import Progress, Settings, Trained, train, write_bundle
 
@@ -161,8 +161,7 @@ def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:
 
 def register(ledger: Ledger, evidence: Evidence, settings: Settings) -> dict[str, Any]:
     """Log, before anything is trained, by which gates the run will be judged, and that the test fold is looked at."""
-    start = evidence.calls["start"].to_numpy()
-    folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
+    folds = plan_of(evidence.calls, settings.label_delay_days)
     entry = ledger.begin()
     touched = ledger.touch(evidence.fingerprint, folds.certify, "train")
     return {"sha256": ledger.gates.sha256, "entry": entry, **touched}

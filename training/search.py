@@ -32,7 +32,7 @@ from .evidence import campaigns_of
 from .fit import PARAMETERS, Part, fit, least_of_a_leaf
 from .parameters import write_parameters
 from .sides import learnt_by_feed
-from .split import caller_classes, codes, fold_of_group, groups, plan
+from .split import caller_classes, codes, fold_of_group, groups, plan_of
 from .steps import silent
 from .train import only, places, require_both
 
@@ -135,7 +135,7 @@ def learning_side(evidence: Evidence, settings: Settings) -> Searched:
     are left out, and the truth with them.
     """
     start = evidence.calls["start"].to_numpy()
-    folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
+    folds = plan_of(evidence.calls, settings.label_delay_days)
     group = groups(evidence.calls, campaigns_of(evidence))
     fold = fold_of_group(group, caller_classes(evidence.calls), settings.seed)
     caller, _ = codes(evidence.calls["caller"])

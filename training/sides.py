@@ -13,7 +13,7 @@ from .evidence import Evidence, Judged, campaigns_of, judged
 from .exclusions import labels_to_learn
 from .feeds import answered
 from .scope import choosing, rows_of
-from .split import Plan, caller_classes, codes, fold_of_group, groups, plan
+from .split import Plan, caller_classes, codes, fold_of_group, groups, plan_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -51,7 +51,7 @@ def sides_of(evidence: Evidence, settings: Settings) -> Sides:
     calls = evidence.calls
     start = calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
-    folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
+    folds = plan_of(calls, settings.label_delay_days)
     group, kind = groups(calls, campaigns_of(evidence)), caller_classes(calls)
     fold = fold_of_group(group, kind, settings.seed)
     known = judged(evidence, caller, settings.label_policy)

@@ -69,6 +69,12 @@ def plan(first: int, last: int, *, label_delay_days: int = 3) -> Plan:
     )
 
 
+def plan_of(calls: pa.Table, label_delay_days: int) -> Plan:
+    """The same of a table of calls."""
+    start = calls["start"].to_numpy()
+    return plan(int(start.min()), int(start.max()), label_delay_days=label_delay_days)
+
+
 def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
     """Group of each call's caller: callers are joined by shared blocks, trunks, devices and campaigns. Shape (n,).
 

@@ -26,7 +26,7 @@ from .judge import brief
 from .noise import with_collusion, with_flips, without_reports
 from .scope import rows_of
 from .simulated import simulated
-from .split import plan
+from .split import plan_of
 from .steps import silent
 from .train import Trained, train
 
@@ -132,8 +132,7 @@ def one_training(
     evidence: Evidence, settings: Settings, name: str, seed: int, ledger: Ledger
 ) -> tuple[dict[str, Any], Flags]:
     """The figures of a training with one fault, and what it flagged."""
-    start = evidence.calls["start"].to_numpy()
-    folds = plan(int(start.min()), int(start.max()), label_delay_days=settings.label_delay_days)
+    folds = plan_of(evidence.calls, settings.label_delay_days)
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
     ledger.touch(evidence.fingerprint, folds.certify, "stress")
     trained = train(*FAULTS[name](evidence, settings, cutoff, seed))
