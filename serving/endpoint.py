@@ -92,22 +92,33 @@ class Endpoint:
             raise Turned(429, f"more than {holder.rate} requests a second")
 
 
+class Timed(Guarded, Protocol):
+    """What one that answers at once asks of its service too: `time.monotonic()` when its loop last came round."""
+
+    beat: float
+
+
 class AtOnce(Endpoint):
     """One that waits for nothing but the body."""
 
-    def __init__(self, service: Guarded, rights: str, work: Callable[[bytes], Any], kind: str) -> None:
-        """Args: work: gives the answer to a body."""
+    def __init__(self, service: Timed, rights: str, work: Callable[[bytes, float], Any], kind: str) -> None:
+        """Args: work: gives the answer to a body, told since when it may have waited."""
         super().__init__(service, rights, self._read, kind)
-        self._of_body = work
+        self._timed, self._of_body = service, work
 
     async def _read(self, _scope: Scope, receive: Receive) -> Any:
-        return self._of_body(await body_of(receive))
+        return self._of_body(await body_of(receive), self.beat)
 
-    def answer(self, scope: Scope, body: bytes) -> Answer:
+    @property
+    def beat(self) -> float:
+        """Since when what comes in now may have waited."""
+        return self._timed.beat
+
+    def answer(self, scope: Scope, body: bytes, since: float) -> Answer:
         """The same as from `__call__`, for a server that has the whole body: status, headers, body."""
         try:
             self._admit(scope)
-            answer = self._answer(self._of_body(_short(body)))
+            answer = self._answer(self._of_body(_short(body), since))
         except Exception as error:
             answer = _fault(error)
         return self._note(scope, answer)
