@@ -22,6 +22,7 @@ from .wire import MAX_BODY
 
 _LOG = logging.getLogger("callsieve.serving")
 JSON = "application/json"
+_encode = msgspec.json.Encoder().encode
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -73,7 +74,7 @@ class Endpoint:
         await send({"type": "http.response.body", "body": body})
 
     def _answer(self, found: Any) -> Answer:
-        body = found if isinstance(found, bytes) else msgspec.json.encode(found)
+        body = found if isinstance(found, bytes) else _encode(found)
         return 200, [(b"content-type", self._kind), (b"content-length", b"%d" % len(body))], body
 
     def _note(self, scope: Scope, answer: Answer) -> Answer:
@@ -131,7 +132,7 @@ _HEADERS = {401: [(b"www-authenticate", b"Bearer"), CLOSE], 413: [CLOSE], 429: [
 
 def _fault(error: Exception) -> Answer:
     if isinstance(error, Turned):
-        code, body = error.code, msgspec.json.encode(schema.Fault(str(error)))
+        code, body = error.code, _encode(schema.Fault(str(error)))
     else:
         # The error's text could hold what the request held; its kind cannot.
         _LOG.error("a request failed: %s", type(error).__name__)
@@ -143,7 +144,7 @@ def _fault(error: Exception) -> Answer:
 async def refused(_request: Request, error: Exception) -> Response:
     """The answer to a request that no endpoint is there for."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as it is registered
-    body = msgspec.json.encode(schema.Fault(error.detail))
+    body = _encode(schema.Fault(error.detail))
     return Response(body, error.status_code, error.headers, media_type="application/json")
 
 
@@ -175,5 +176,8 @@ def _short(body: bytes) -> bytes:
 
 
 def _authorization(scope: Scope) -> bytes:
-    headers: list[tuple[bytes, bytes]] = scope["headers"]
-    return next((value for name, value in headers if name == b"authorization"), b"")
+    headers: Headers = scope["headers"]
+    for name, value in headers:
+        if name == b"authorization":
+            return value
+    return b""

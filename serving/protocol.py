@@ -47,6 +47,10 @@ class Together:
         self._flush()
         self._transport.write(data)
 
+    def is_closing(self) -> bool:
+        """As of `asyncio.Transport`."""
+        return self._transport.is_closing()
+
     def close(self) -> None:
         """As of `asyncio.Transport`."""
         self._flush()
