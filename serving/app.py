@@ -1,7 +1,7 @@
 """The service over HTTP: an ASGI application around `Live`.
 
-Everything that a call waits for happens on the event loop, one after the other; so the loop's own lateness is how long
-a request has waited, and once that is more than the deadline, attempts are answered "pass" without a look at them. What
+Everything that a call waits for happens on the event loop, one after the other; so a request has waited since the loop
+last came round before it was read, and once that is longer ago than the deadline, it is answered "pass" unseen. What
 takes long (reasons on request, a new bundle, the state at start) happens in threads, a few at a time.
 """
 
@@ -42,6 +42,7 @@ from .endpoint import JSON, AtOnce, Endpoint, Noted, Receive, Scope, Send, Turne
 from .live import Ahead, Live
 from .measured import metrics, status
 from .swap import Swap
+from .turns import Turns
 from .verdict import Verdict
 from .wire import OBSERVE, SCORE
 
@@ -125,7 +126,7 @@ class Application:
     """
 
     def __init__(self, at_once: dict[str, AtOnce], rest: App) -> None:
-        self.at_once, self._rest = at_once, rest
+        self.at_once, self.turns, self._rest = at_once, Turns(), rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI wants it."""
@@ -194,16 +195,16 @@ async def _beat(service: Service) -> None:
         await asyncio.sleep(BEAT)
 
 
-def _score(service: Service, body: bytes) -> Verdict:
+def _score(service: Service, body: bytes, since: float) -> Verdict:
     live = service.live
     if live is None:
         return Verdict("pass", math.nan, "", None, None, (), f"no score: {_STARTING}", "", "", "")
-    if time.monotonic() > service.beat + live.deadline:
+    if time.monotonic() > since + live.deadline:
         return live.shed()
-    return live.attempt(_read(schema.read_call, body), service.beat)
+    return live.attempt(_read(schema.read_call, body), since)
 
 
-def _observe(service: Service, body: bytes) -> schema.Nothing:
+def _observe(service: Service, body: bytes, _since: float) -> schema.Nothing:
     _read(service.known().end, _read(schema.read_call, body))
     return schema.Nothing()
 

@@ -22,6 +22,7 @@ from .wire import MAX_BODY
 
 _LOG = logging.getLogger("callsieve.serving")
 JSON = "application/json"
+_encode = msgspec.json.Encoder().encode
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -73,7 +74,7 @@ class Endpoint:
         await send({"type": "http.response.body", "body": body})
 
     def _answer(self, found: Any) -> Answer:
-        body = found if isinstance(found, bytes) else msgspec.json.encode(found)
+        body = found if isinstance(found, bytes) else _encode(found)
         return 200, [(b"content-type", self._kind), (b"content-length", b"%d" % len(body))], body
 
     def _note(self, scope: Scope, answer: Answer) -> Answer:
@@ -92,22 +93,33 @@ class Endpoint:
             raise Turned(429, f"more than {holder.rate} requests a second")
 
 
+class Timed(Guarded, Protocol):
+    """What one that answers at once asks of its service too: `time.monotonic()` when its loop last came round."""
+
+    beat: float
+
+
 class AtOnce(Endpoint):
     """One that waits for nothing but the body."""
 
-    def __init__(self, service: Guarded, rights: str, work: Callable[[bytes], Any], kind: str) -> None:
-        """Args: work: gives the answer to a body."""
+    def __init__(self, service: Timed, rights: str, work: Callable[[bytes, float], Any], kind: str) -> None:
+        """Args: work: gives the answer to a body, told since when it may have waited."""
         super().__init__(service, rights, self._read, kind)
-        self._of_body = work
+        self._timed, self._of_body = service, work
 
     async def _read(self, _scope: Scope, receive: Receive) -> Any:
-        return self._of_body(await body_of(receive))
+        return self._of_body(await body_of(receive), self.beat)
 
-    def answer(self, scope: Scope, body: bytes) -> Answer:
+    @property
+    def beat(self) -> float:
+        """Since when what comes in now may have waited."""
+        return self._timed.beat
+
+    def answer(self, scope: Scope, body: bytes, since: float) -> Answer:
         """The same as from `__call__`, for a server that has the whole body: status, headers, body."""
         try:
             self._admit(scope)
-            answer = self._answer(self._of_body(_short(body)))
+            answer = self._answer(self._of_body(_short(body), since))
         except Exception as error:
             answer = _fault(error)
         return self._note(scope, answer)
@@ -120,7 +132,7 @@ _HEADERS = {401: [(b"www-authenticate", b"Bearer"), CLOSE], 413: [CLOSE], 429: [
 
 def _fault(error: Exception) -> Answer:
     if isinstance(error, Turned):
-        code, body = error.code, msgspec.json.encode(schema.Fault(str(error)))
+        code, body = error.code, _encode(schema.Fault(str(error)))
     else:
         # The error's text could hold what the request held; its kind cannot.
         _LOG.error("a request failed: %s", type(error).__name__)
@@ -132,7 +144,7 @@ def _fault(error: Exception) -> Answer:
 async def refused(_request: Request, error: Exception) -> Response:
     """The answer to a request that no endpoint is there for."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as it is registered
-    body = msgspec.json.encode(schema.Fault(error.detail))
+    body = _encode(schema.Fault(error.detail))
     return Response(body, error.status_code, error.headers, media_type="application/json")
 
 
@@ -164,5 +176,8 @@ def _short(body: bytes) -> bytes:
 
 
 def _authorization(scope: Scope) -> bytes:
-    headers: list[tuple[bytes, bytes]] = scope["headers"]
-    return next((value for name, value in headers if name == b"authorization"), b"")
+    headers: Headers = scope["headers"]
+    for name, value in headers:
+        if name == b"authorization":
+            return value
+    return b""

@@ -6,7 +6,7 @@ import gc
 import sys
 
 # Objects until young ones are looked at, young looks until an older one, older ones until all: that never comes.
-_LOOKS = (200, 1, 1 << 30)
+_LOOKS = (50, 1, 1 << 30)
 _TURN = 0.001  # seconds
 
 

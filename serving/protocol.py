@@ -16,6 +16,7 @@ except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
 from .endpoint import CLOSE, AtOnce, Scope
+from .turns import Turns
 
 PATIENCE = 10.0  # seconds for a request to come in, from its first byte or from the connection
 HEAD = 1 << 16  # bytes of a request's head
@@ -46,6 +47,10 @@ class Together:
         self._flush()
         self._transport.write(data)
 
+    def is_closing(self) -> bool:
+        """As of `asyncio.Transport`."""
+        return self._transport.is_closing()
+
     def close(self) -> None:
         """As of `asyncio.Transport`."""
         self._flush()
@@ -68,13 +73,15 @@ class Protocol(HttpToolsProtocol):
     _idle: float | None = None  # when a request was answered at once, and none has come since
     _head: int | None = 0
     _asked: AtOnce | None = None  # who answers the request that is not all here yet, if it comes whole
-    _body = b""
+    _whole: AtOnce | None = None  # who answers the one that is here and waits for its turn
+    _body, _came = b"", 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As of `asyncio.Protocol`."""
         self._out = Together(transport, self.loop)
         super().connection_made(cast(asyncio.Transport, self._out))
         known: Mapping[str, AtOnce] = getattr(self.app, "at_once", {})
+        self._turns: Turns = getattr(self.app, "turns", Turns())
         self._at_once = {path.encode(): (path, each) for path, each in known.items()}
         self._since = self.loop.time()
         self._look_later(PATIENCE)
@@ -101,6 +108,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        self.take_turn()  # one that came before it goes first
         self._head, self._since, self._idle = 0, self.loop.time(), None
         super().on_message_begin()
 
@@ -127,8 +135,19 @@ class Protocol(HttpToolsProtocol):
         if self._asked is None:
             super().on_message_complete()
         else:
-            asked, self._asked = self._asked, None
+            self._whole, self._came, self._asked = self._asked, self._asked.beat, None
+            self._turns.wait(self, self.loop)
+
+    def take_turn(self) -> None:
+        """Answer the question that waits, if one does."""
+        asked, self._whole = self._whole, None
+        if asked is not None:
             self._answer(asked)
+
+    def shutdown(self) -> None:
+        """As uvicorn wants it: what was asked before is answered."""
+        self.take_turn()
+        super().shutdown()
 
     def _is_plain(self) -> bool:
         """Whether a request asks for no more of HTTP than an answer, and nothing else has to go before it."""
@@ -146,7 +165,9 @@ class Protocol(HttpToolsProtocol):
         )
 
     def _answer(self, asked: AtOnce) -> None:
-        code, headers, body = asked.answer(cast(Scope, self.scope), self._body)
+        code, headers, body = asked.answer(cast(Scope, self.scope), self._body, self._came)
+        if self.transport.is_closing():
+            return
         lines = [STATUS_LINE[code]]
         for name, value in (*self.server_state.default_headers, *headers):
             lines += (name, b": ", value, b"\r\n")

@@ -33,7 +33,7 @@ class Terms:
     uses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Registered:
     """1 for yes, 0 for no, or a value; NaN where nothing is known, which is never a "no". Of a table: arrays of them.
 

@@ -75,11 +75,12 @@ class Rule:
 
 def _among(value: Any, codes: frozenset[float]) -> Any:
     """Whether a class of numbers is one of some; of none, none is."""
-    if isinstance(value, float):
+    try:
         return value in codes
-    import numpy as np  # a table of calls; one call needs no NumPy
+    except TypeError:
+        import numpy as np  # a table of calls; one call needs no NumPy
 
-    return np.isin(value, list(codes))
+        return np.isin(value, list(codes))
 
 
 @cache
@@ -228,7 +229,7 @@ ACTING = tuple(rule.name for rule in RULES if rule.kind != GUARD)
 
 
 # Without registers nothing that they say is known, and no rule of theirs holds.
-UNREGISTERED = tuple(rule for rule in RULES if rule.kind != REGISTER)
+UNREGISTERED = tuple(rule for rule in RULES if rule.kind != REGISTER and rule.register != "preferences")
 
 
 def hits(found: Situation, terms: Terms, rules: tuple[Rule, ...] = RULES) -> tuple[Rule, ...]:

@@ -11,10 +11,10 @@ from operator import itemgetter
 from typing import Any
 
 from ..features.catalogue import NAMES
-from ..features.dataclass import dataclass, field
+from ..features.dataclass import dataclass
 from .registered import Registered
 
-# From vectors: fields of a situation by the names of the catalogue.
+# From vectors: the first fields of a situation, in their order by the names of the catalogue.
 FROM_VECTOR = {
     "attestation": "call_attestation",
     "route": "call_route",
@@ -49,19 +49,17 @@ class Situation(Registered):
     callee_calls_1h: Any = math.nan
     own_number: Any = math.nan
     unwanted: Any = math.nan
-    rows: dict[str, int] = field(default_factory=dict)
 
 
 PLACES = tuple((name, NAMES.index(feature)) for name, feature in FROM_VECTOR.items())
 _picked = itemgetter(*(place for _, place in PLACES))
-_REGISTERED = Registered.__match_args__
+_REGISTERED = Registered.__slots__
 
 
 def situation(columns: Any, registered: Registered | None = None, own_number: Any = math.nan) -> Situation:
     """A situation from a vector, or from the columns of a matrix of vectors, as the catalogue orders them."""
-    found = Situation(own_number=own_number)
-    for name, value in zip(FROM_VECTOR, _picked(columns), strict=True):
-        setattr(found, name, value)
+    found = Situation(*_picked(columns))
+    found.own_number = own_number
     if registered is not None:
         for name in _REGISTERED:
             setattr(found, name, getattr(registered, name))

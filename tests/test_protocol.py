@@ -4,11 +4,14 @@ import json
 import re
 import socket
 import time
+from collections import deque
+from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from callsieve.features.intake import Intake
-from callsieve.serving import protocol, schema, wire
+from callsieve.serving import protocol, schema, turns, wire
 from callsieve.serving.live import Live
 from callsieve.serving.policy import Policy
 from callsieve.serving.swap import Swap
@@ -106,6 +109,52 @@ def test_requests_one_after_the_other_are_answered_in_their_order(service, keys,
     found, _ = answers_to(service, ask + ask + HEALTH, ask, count=4)
     assert ["ok" in said for _, _, said in found] == [False, False, True, False]
     assert at_once
+
+
+def test_who_asks_again_at_once_waits_for_those_who_came_before():
+    waiting, looks, told = turns.Turns(), deque(), []
+
+    def asking(name, again):
+        def take_turn():
+            told.append(name)
+            if again:
+                looks.append(partial(waiting.wait, asking(f"{name}'", False), loop))  # what the next look finds
+
+        return SimpleNamespace(take_turn=take_turn)
+
+    loop = SimpleNamespace(call_soon=lambda work, *given: looks.append(partial(work, *given)))
+    for name in "abcdef":
+        waiting.wait(asking(name, True), loop)
+    looks.popleft()()
+    assert len(told) == turns.FEW
+    while looks:
+        looks.popleft()()
+    assert told == ["a", "b", "c", "d", "e", "f", "a'", "b'", "c'", "d'", "e'", "f'"]
+
+
+@pytest.mark.parametrize("leaves", ["client", "server"])
+def test_a_question_that_waits_for_its_turn_is_heard_whoever_leaves(service, keys, monkeypatch, leaves):
+    held, take_turn = [], protocol.Protocol.take_turn
+    monkeypatch.setattr(turns.Turns, "wait", lambda _self, one, loop: held.append((one, loop)))
+    before = service.service.live.counts["attempts"]
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.sendall(asking(keys["score"], CALL))
+        wait_for(lambda: held)
+        ((one, loop),) = held
+        if leaves == "server":
+            loop.call_soon_threadsafe(one.shutdown)
+            assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200")
+    if leaves == "client":
+        wait_for(lambda: one not in one.connections)
+        loop.call_soon_threadsafe(take_turn, one)
+    wait_for(lambda: service.service.live.counts["attempts"] == before + 1)
+
+
+def wait_for(what):
+    until = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.002)
 
 
 def test_what_asks_for_more_than_an_answer_goes_the_long_way(service, keys, at_once):
