@@ -38,8 +38,8 @@ def book_sizes(kernel: SimpleNamespace, calls: int, keys: int) -> Sizes:
     directions = kernel.STREAMS // 2
     pairs = calls * directions
     return {
-        "state": ("q", (keys + 1) * kernel.STATE),
-        "links": ("i", 2 * kernel.STREAMS * calls),
+        "state": ("i", (keys + 1) * kernel.STATE),
+        "links": ("i", kernel.STREAMS * calls),
         "pair_of": ("i", directions * calls),
         "pairs": ("i", (pairs + 1) * kernel.PAIR),
         "pair_keys": ("q", pairs + 1),

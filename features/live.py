@@ -11,7 +11,9 @@ from typing import Any
 from .probing import home
 from .replay import clear, emit_in, emit_out
 from .windows import (
+    BEFORE,
     CLOCK,
+    END_PLACES,
     ENDS,
     FIELDS,
     NONE,
@@ -19,6 +21,7 @@ from .windows import (
     SHIFT,
     STATE,
     STREAMS,
+    TAIL,
     WINDOWS,
     Ints,
     add,
@@ -26,6 +29,7 @@ from .windows import (
     join,
     leave,
     part,
+    wide,
 )
 
 Book = Any
@@ -175,7 +179,7 @@ def tell(
     """Write what a key tells of a call, from `row` on; the key's clock has been moved on."""
     state, _, _, pairs, pair_keys, _, table, _, _, _, _ = book
     pair = table[find(key, other, pair_keys, table)] * PAIR if key > 0 and other > 0 else 0
-    moment = max(at, state[key * STATE + CLOCK])
+    moment = max(at, wide(state, key * STATE + CLOCK))
     if direction == 0:
         emit_out(moment, state, key * STATE, calls, pairs, pair, facts, out, row)
     else:
@@ -187,14 +191,20 @@ def remove(node: int, key: int, calls: Ints, book: Book) -> None:
     state, links, pair_of, pairs, _, _, _, _, _, _, _ = book
     base = key * STATE
     stream = node & (STREAMS - 1)
-    ends = base + ENDS + 4 * stream
+    ends = base + ENDS + END_PLACES * stream
+    clock = wide(state, base + CLOCK)
     time = calls[(node >> SHIFT) * FIELDS + (stream & 1)]
-    before = links[2 * node]
-    after = links[2 * node + 1]
-    if time < state[base + CLOCK] - WINDOWS[2]:
+    if time < clock - WINDOWS[2]:
         return  # it has left already
+    before = NONE
+    found = state[ends + 2]
+    while found != node:
+        following = links[found] ^ before
+        before = found
+        found = following
+    after = links[node] ^ before
     for window in range(3):
-        edge = state[base + CLOCK] - WINDOWS[window]
+        edge = clock - WINDOWS[window]
         if time >= edge:
             add(node, window, -1, state, base, calls, pairs, pair_of)
             if stream == 0:
@@ -206,9 +216,11 @@ def remove(node: int, key: int, calls: Ints, book: Book) -> None:
                         join(calls[(after >> SHIFT) * FIELDS], before, NONE, edge, window, state, base, calls)
             if state[ends + window] == node:
                 state[ends + window] = after
+        if state[ends + BEFORE + window] == node:
+            state[ends + BEFORE + window] = before
     if before >= 0:
-        links[2 * before + 1] = after
+        links[before] ^= node ^ after
     if after >= 0:
-        links[2 * after] = before
-    if state[ends + 3] == node:
-        state[ends + 3] = before
+        links[after] ^= node ^ before
+    if state[ends + TAIL] == node:
+        state[ends + TAIL] = before
