@@ -304,7 +304,6 @@ class History:
 
     def _evict(self, kind: str, key: int) -> None:
         """Forget a key that has no call."""
-
         self._asked = None
         self._keys[kind].remove(key)
         if kind == NUMBER:
