@@ -5,6 +5,8 @@ python tests/bench/bench_ablation.py [--size small] [--subscribers N] [--seed 1]
 Catch rate on the certifying fold, groups of callers unseen in training: at each model's own certified threshold, and at
 the same benign error (1 in 10,000 of that fold's benign calls), with the change against all features and its interval
 with callers resampled. Calls until half of the new nuisance numbers are found. Nothing is chosen by these figures.
+
+Vectors are made once for all trainings, and no models of content and mode are grown.
 """
 
 from __future__ import annotations
@@ -26,8 +28,7 @@ from callsieve.training import train as steps
 from callsieve.training.certify import difference_interval
 from callsieve.training.demo import of_world
 from callsieve.training.evidence import Evidence
-from callsieve.training.feeds import Feed
-from callsieve.training.judge import judge
+from callsieve.training.judge import brief
 from callsieve.training.scope import rows_of
 from callsieve.training.simulated import simulated
 from callsieve.training.train import Settings, Trained, train
@@ -78,7 +79,9 @@ def main() -> None:
         world = simulated(given.size, given.seed, scenario, Key("e1", secrets.token_bytes(32)), lambda *_: None)
     evidence = of_world(world)
     # The vectors are the same each time; columns are chosen when a model is fitted.
-    steps.complete, steps.answered_only = remembered(steps.complete), remembered(steps.answered_only)
+    for make in ("complete", "answered_only", "learnt_vectors"):
+        setattr(steps, make, remembered(getattr(steps, make)))
+    steps.class_words = lambda *_: ()
 
     def trained(features: tuple[str, ...]) -> Trained:
         return train(evidence, Settings(seed=given.seed, threads=given.threads, features=features))
@@ -95,22 +98,22 @@ def main() -> None:
         print(json.dumps({"size": given.size, "seed": given.seed, "calls": evidence.calls.num_rows, "lines": lines}))
 
 
-def remembered(make: Callable[..., Feed]) -> Callable[..., Feed]:
+def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
     """The same, made once for each kind of vectors: the calls that are asked for do not depend on the features."""
-    made: dict[tuple[str, ...], Feed] = {}
+    made: dict[tuple[str, ...], Any] = {}
 
-    def feed(evidence: Evidence, features: tuple[str, ...], threads: int, rows: np.ndarray) -> Feed:
+    def once(evidence: Evidence, features: tuple[str, ...], *rest: Any) -> Any:
         columns = columns_for(features)
         if columns not in made:
-            made[columns] = make(evidence, features, threads, rows)
+            made[columns] = make(evidence, features, *rest)
         return made[columns]
 
-    return feed
+    return once
 
 
 def told(name: str, model: Trained, whole: Trained) -> dict[str, Any]:
     """The figures of a model beside those of the whole one."""
-    head = judge(model)["headline"]["model"]
+    head = brief(model)["headline"]
     rows = rows_of("certify", model.plan.certify, model.fold, model.start) & model.judged.known
     nuisance = model.judged.nuisance[rows]
     hits, before = (at_equal_error(one.raw[rows], nuisance)[nuisance] for one in (model, whole))
