@@ -330,7 +330,7 @@ def source() -> str:
         writer.export(f"callsieve_{name}", stream, name, of_memory | {each: (each, INT) for each in given})
     for kind in KINDS:
         for name, given in OF_KIND.items():
-            told = {"book": (f"&memory->{kind.name}", BOOK), "state": (f"memory->{kind.name}.part0", "Longs")}
+            told = {"book": (f"&memory->{kind.name}", BOOK), "state": (f"memory->{kind.name}.part0", "Ints")}
             told |= {"base": ("0", INT)} | {each: (each, INT) for each in given}
             writer.export(f"callsieve_{kind.name}_{name}", kinds[kind.name], name, told)
         for name, given in OF_TABLE.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import live, stream, windows
 
-BYTES = {"q": 8, "i": 4, "h": 2, "d": 8}
+BYTES = {"q": 8, "i": 4, "d": 8}
 LARGE = 8 << 20  # bytes
 Sizes = dict[str, tuple[str, int]]
 
@@ -19,18 +19,13 @@ def held_sizes(calls: int) -> Sizes:
     """What is held of calls, whatever their keys."""
     return {
         "calls": ("q", calls * windows.FIELDS),
-        "parties": ("i", calls * stream.PARTIES),
         "after": ("i", calls),
         "times": ("q", 2 * calls),
         "nodes": ("i", 2 * calls),
         "counts": ("q", stream.COUNTS),
-        "index": ("i", table(calls)),
+        "index": ("i", calls),
+        "next_call": ("i", calls + 1),
     }
-
-
-def table(entries: int) -> int:
-    """Slots of a table with so many entries at most, a power of two: three in four hold one, or fewer."""
-    return 1 << (4 * entries // 3).bit_length()
 
 
 def book_sizes(kernel: SimpleNamespace, calls: int, keys: int) -> Sizes:
@@ -38,13 +33,14 @@ def book_sizes(kernel: SimpleNamespace, calls: int, keys: int) -> Sizes:
     directions = kernel.STREAMS // 2
     pairs = calls * directions
     return {
-        "state": ("q", (keys + 1) * kernel.STATE),
-        "links": ("i", 2 * kernel.STREAMS * calls),
+        "state": ("i", (keys + 1) * kernel.STATE),
+        "links": ("i", kernel.STREAMS * calls),
         "pair_of": ("i", directions * calls),
         "pairs": ("i", (pairs + 1) * kernel.PAIR),
         "pair_keys": ("q", pairs + 1),
         "pair_uses": ("i", pairs + 1),
-        "table": ("i", table(pairs)),
+        "heads": ("i", pairs),
+        "next_pair": ("i", pairs + 1),
         "counts": ("q", live.COUNTS),
         "uses": ("i", keys + 1),
         "next_key": ("i", keys + 1),
@@ -56,7 +52,7 @@ def held_used(counts: Any) -> Sizes:
     """As much of it as was ever used, but for the index: that can be made."""
     waiting = int(counts[stream.WAITING])
     used = held_sizes(int(counts[stream.PLACES])) | {"times": ("q", waiting), "nodes": ("i", waiting)}
-    del used["index"]
+    del used["index"], used["next_call"]
     return used
 
 
@@ -68,7 +64,7 @@ def book_used(kernel: SimpleNamespace, calls: int, counts: Any) -> Sizes:
         "pair_keys": ("q", pairs + 1),
         "pair_uses": ("i", pairs + 1),
     }
-    del used["table"]
+    del used["heads"], used["next_pair"]
     return used
 
 

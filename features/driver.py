@@ -54,7 +54,7 @@ def driver(calls: int, numbers: int, *, compiled: bool) -> Driver:
 
 def _bound(held: Any, books: Any, group: Any, row: Any) -> dict[str, Any]:
     kernel = stream_kernel(FEATURES)
-    calls, parties, after, times, nodes, counts, index = held.values()
+    calls, after, times, nodes, counts, index, next_call = held.values()
     of_kind = {name: tuple(book.values()) for name, book in books.items()}
     everything = (*held.values(), *of_kind.values())
     kinds = kernel.kernels
@@ -64,10 +64,10 @@ def _bound(held: Any, books: Any, group: Any, row: Any) -> dict[str, Any]:
         "vector": lambda *given: kernel.vector(*given, group, row, *everything),
         "keep": lambda *given: kernel.keep(*given, group, *everything),
         "end": lambda *given: kernel.end(*given, calls, times, nodes, counts),
-        "find": lambda *given: kernel.find(*given, calls, parties, index),
+        "find": lambda *given: kernel.find(*given, calls, counts, index, next_call, of_kind["number"]),
         "advance": lambda at: kernel.advance(at, *everything),
-        "drop_oldest": lambda: kernel.drop_oldest(calls, parties, after, counts, index, *of_kind.values()),
-        "fill_index": lambda: kernel.fill_index(calls, parties, after, counts, index),
+        "drop_oldest": lambda: kernel.drop_oldest(calls, after, counts, index, next_call, *of_kind.values()),
+        "fill_index": lambda: kernel.fill_index(calls, after, counts, index, next_call, of_kind["number"]),
         "new_key": {name: partial(kinds[name].new_key, book) for name, book in of_kind.items()},
         "free_key": {name: partial(_free_key, kinds[name], book) for name, book in of_kind.items()},
         "fill_table": {name: partial(kinds[name].fill_table, book) for name, book in of_kind.items()},

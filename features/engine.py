@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
-from . import group, heap, live, number, probing, program, replay, stream, values, windows
+from . import chains, group, heap, live, number, program, replay, stream, values, windows
 from .feature import Feature
 from .ownership import ours_alone
 from .program import KINDS, Kind
@@ -26,8 +26,8 @@ from .program import KINDS, Kind
 SIZES = ("STREAMS", "SHIFT", "SUMS", "SLOTS", "STATE", "PAIR", "NOTES")
 CACHE = "callsieve"
 COMPILING = threading.Lock()  # where Numba keeps its machine code is said for the whole process
-LIVE = ("let_in", "move_on", "tell", "hold", "release", "remove")
-DRIVER = (windows, heap, probing, stream)
+LIVE = ("let_in", "move_on", "tell", "hold", "release", "remove", "pair_key")
+DRIVER = (windows, heap, chains, stream)
 
 
 def kernel(kind: Kind, features: tuple[Feature, ...], *, compiled: bool) -> SimpleNamespace:
@@ -50,7 +50,7 @@ def declared(kind: Kind, features: tuple[Feature, ...]) -> tuple[dict[str, int],
 
 def modules_of(kind: ModuleType) -> tuple[ModuleType, ...]:
     """The files that make up a kind's kernel, in their order."""
-    return (windows, kind, values, heap, probing, replay, live)
+    return (windows, kind, values, heap, chains, replay, live)
 
 
 def stream_kernel(features: tuple[Feature, ...]) -> SimpleNamespace:
@@ -71,7 +71,7 @@ def columns(features: tuple[Feature, ...]) -> dict[str, int]:
 @cache
 def version() -> str:
     """Hash of all sources of the kernel: what was laid out by another version means something else."""
-    parts = (windows, number, group, values, heap, probing, replay, live, stream, program)
+    parts = (windows, number, group, values, heap, chains, replay, live, stream, program)
     return hashlib.sha256(b"\0".join(Path(str(part.__file__)).read_bytes() for part in parts)).hexdigest()
 
 

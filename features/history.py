@@ -304,11 +304,11 @@ class History:
 
     def _evict(self, kind: str, key: int) -> None:
         """Forget a key that has no call."""
-
         self._asked = None
         self._keys[kind].remove(key)
         if kind == NUMBER:
-            clock = self._driver.books[kind]["state"][key * self._driver.layouts[kind].STATE + CLOCK]
+            state = self._driver.books[kind]["state"]
+            clock = windows.wide(state, key * self._driver.layouts[kind].STATE + CLOCK)
             self.evicted += int(clock > self._moment - DAYS_REMEMBERED * DAY_MS)
         self._driver.free_key[kind](key)
 

@@ -31,7 +31,7 @@ OF_STREAM: dict[str, tuple[str, ...]] = {
 OF_KIND: dict[str, tuple[str, ...]] = {"new_key": (), "free_key": ("key",), "fill_table": (), "clear": ()}
 # What it offers of a table: arrays by their codes, those of `scratch`, and the functions of each kind of history.
 TASK = {"offsets": "q", "views": "q", "records": "q", "notes": "i", "out": "d"}
-SCRATCH = ("q", "q", "q", "q", "q", "i", "i", "i", "i", "i", "q", "i")
+SCRATCH = ("i", "q", "q", "q", "q", "i", "i", "i", "i", "i", "q", "i")
 OF_TABLE: dict[str, tuple[str, ...]] = {
     "replay": ("first", "last", "width", "out_column", "in_column"),
     "spell_rows": ("first", "last", "width", "column"),

@@ -14,6 +14,7 @@ from .windows import (
     DAY,
     DAY_MS,
     DAY_SHIFT,
+    END_PLACES,
     ENDS,
     FACTS,
     FIELDS,
@@ -27,9 +28,12 @@ from .windows import (
     SLOTS,
     START,
     SUMS,
+    TAIL,
     TALK,
     WINDOWS,
     Ints,
+    grow,
+    put,
 )
 
 SHORT_GAP_MS = 10_000
@@ -103,7 +107,7 @@ def count_out(window: int, sign: int, state: Ints, base: int, pairs: Ints, pair:
         pairs[pair + window] = before + sign
     slot = base + SUMS + window * SLOTS
     if CALLEE_SQUARES >= 0:
-        state[slot + CALLEE_SQUARES] += 2 * before * sign + 1
+        grow(state, slot + CALLEE_SQUARES, 2 * before * sign + 1)
     if before == 0 or before + sign == 0:
         if CALLEES >= 0:
             state[slot + CALLEES] += sign
@@ -136,7 +140,7 @@ def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, 
             if HOURS >= 0:
                 hour = base + HOURS + (facts >> HOUR_SHIFT & HOUR_BITS)
                 if HOUR_LOGS >= 0:
-                    state[base + HOUR_LOGS] += logs(state[hour] + sign) - logs(state[hour])
+                    grow(state, base + HOUR_LOGS, logs(state[hour] + sign) - logs(state[hour]))
                 state[hour] += sign
             if DAYS >= 0:
                 state[base + DAYS + (facts >> DAY_SHIFT & 7)] += sign
@@ -166,9 +170,9 @@ def add_gap(gap: int, window: int, sign: int, state: Ints, base: int) -> None:
     """The time between two neighbouring outgoing calls that are both in the window."""
     slot = base + SUMS + window * SLOTS
     if GAPS >= 0:
-        state[slot + GAPS] += sign * gap
+        grow(state, slot + GAPS, sign * gap)
     if GAP_SQUARES >= 0:
-        state[slot + GAP_SQUARES] += sign * gap * gap
+        grow(state, slot + GAP_SQUARES, sign * gap * gap)
     if SHORT_GAPS >= 0 and gap < SHORT_GAP_MS:
         state[slot + SHORT_GAPS] += sign
     if GAP_BINS >= 0 and window == 2:
@@ -214,7 +218,7 @@ def mark_day(stream: int, day: int, state: Ints, base: int) -> None:
         state[base + days] |= 1 << ago
     fortnight = day // FORTNIGHT
     if stream == 0 and CALL_RING >= 0 and fortnight > state[base + DAY] // FORTNIGHT - 4:
-        state[base + CALL_RING + (fortnight & 3)] += WEIGHTS[day % FORTNIGHT]
+        grow(state, base + CALL_RING + 2 * (fortnight & 3), WEIGHTS[day % FORTNIGHT])
 
 
 def turn(day: int, state: Ints, base: int) -> None:
@@ -232,7 +236,7 @@ def turn(day: int, state: Ints, base: int) -> None:
     if CALL_RING >= 0:
         begun = state[base + DAY] // FORTNIGHT
         for fortnight in range(begun + 1, min(day // FORTNIGHT, begun + 4) + 1):
-            state[base + CALL_RING + (fortnight & 3)] = 0
+            put(state, base + CALL_RING + 2 * (fortnight & 3), 0)
     state[base + DAY] = day
 
 
@@ -244,14 +248,18 @@ def settle(node: int, time: int, clock: int, state: Ints, base: int, calls: Ints
     if stream == 1:
         outcome = calls[(node >> 2) * FIELDS + FACTS] & OUTCOME_BITS
         if 0 < outcome < 4:
-            other = state[base + ENDS + 4 * 2 + 3]
+            other = state[base + ENDS + END_PLACES * 2 + TAIL]
+            later = NONE
             while other >= 0 and calls[(other >> 2) * FIELDS] > time:
                 if calls[(other >> 2) * FIELDS] <= time + HOUR and pair_of[other >> 1] == pair_of[node >> 1]:
                     give_back(node, clock, state, base, calls)
                     return
-                other = links[2 * other]
+                earlier = links[other] ^ later
+                later = other
+                other = earlier
     elif stream == 2:
-        other = state[base + ENDS + 4 * 1 + 3]
+        other = state[base + ENDS + END_PLACES + TAIL]
+        later = NONE
         while other >= 0 and calls[(other >> 2) * FIELDS + 1] >= time - HOUR:
             facts = calls[(other >> 2) * FIELDS + FACTS]
             if (
@@ -261,7 +269,9 @@ def settle(node: int, time: int, clock: int, state: Ints, base: int, calls: Ints
                 and pair_of[other >> 1] == pair_of[node >> 1]
             ):
                 give_back(other, clock, state, base, calls)
-            other = links[2 * other]
+            earlier = links[other] ^ later
+            later = other
+            other = earlier
 
 
 def give_back(node: int, clock: int, state: Ints, base: int, calls: Ints) -> None:

@@ -77,19 +77,21 @@ def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
     if kind.module is group:
         needed.add("calls")  # whether a member has calls left says whether it is one
     places: dict[str, int] = {}
-    free = windows.ENDS + 4 * len(kind.streams)
+    free = windows.ENDS + windows.END_PLACES * len(kind.streams)
     for region, (size, _) in REGIONS.items():
         places[region] = free if region in kept else windows.NONE
         free += size if region in kept else 0
-    slots = {name: slot for slot, name in enumerate(name for name in kind.sums if name in needed)}
-    places |= {name: slots.get(name, windows.NONE) for name in kind.sums}
-    own = 3 * len(slots) if kind.module is group else PAIR_ANSWERED + 1
+    slots = 0
+    for name, total in kind.sums.items():
+        places[name] = slots if name in needed else windows.NONE
+        slots += total.places if name in needed else 0
+    own = 3 * slots if kind.module is group else PAIR_ANSWERED + 1
     return places | {
         "streams": len(kind.streams),
         "shift": len(kind.streams) // 2,
         "sums": free,
-        "slots": len(slots),
-        "state": free + 3 * len(slots),
+        "slots": slots,
+        "state": free + 3 * slots,
         "pair": own,
     }
 
@@ -101,7 +103,9 @@ def addition(kind: Kind, stream: str, places: dict[str, int]) -> str:
     for name, total in kind.sums.items():
         if total.events == stream and total.code and places[name] >= 0:
             amount = "sign" if total.code == "1" else f"sign * ({total.code})"
-            lines.setdefault(total.given, []).append(f"sums[at + {places[name]}] += {amount}")
+            place = f"at + {places[name]}"
+            line = f"sums[{place}] += {amount}" if total.places == 1 else f"grow(sums, {place}, {amount})"
+            lines.setdefault(total.given, []).append(line)
     body = [f"    {line}" for line in lines.pop("", [])]
     for given, inside in lines.items():
         body += [f"    if {given}:", *(f"        {line}" for line in inside)]
@@ -146,7 +150,7 @@ def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[
         if found:
             variable, code = sum_of(kind, found, places)
         elif name in ("in_air", "hour_logs", "day", "out_days", "in_days"):
-            variable, code = name, f"state[base + {places[name]}]"
+            variable, code = name, kept(REGIONS[name][0], places[name])
         elif name in REGIONS:
             terms[word] = f"base + {places[name]}"
             continue
@@ -163,8 +167,13 @@ def sum_of(kind: Kind, found: tuple[str, int], places: dict[str, int]) -> tuple[
     """Variable and code of a sum of a window; in a group less the caller's own part."""
     name, window = found
     place = places["sums"] + window * places["slots"] + places[name]
-    variable, code = f"{name}_{windows.WINDOW_NAMES[window]}", f"state[base + {place}]"
+    variable, code = f"{name}_{windows.WINDOW_NAMES[window]}", kept(kind.sums[name].places, place)
     if kind.module is group:
         own = window * places["slots"] + places["calls" if name == "members" else name]
         code += f" - (pairs[pair + {own}] > 0)" if name == "members" else f" - pairs[pair + {own}]"
     return variable, code
+
+
+def kept(places: int, place: int) -> str:
+    """What reads an integer of the state that takes one place or two."""
+    return f"state[base + {place}]" if places == 1 else f"wide(state, base + {place})"

@@ -12,12 +12,15 @@ from typing import Any
 from .feature import FACT_BITS
 from .heap import pop, push
 from .windows import (
+    CLOCK,
     DAY,
     DAY_SHIFT,
     END,
+    END_PLACES,
     ENDS,
     FACTS,
     FIELDS,
+    LONG_AGO,
     NEVER,
     NONE,
     NOTES,
@@ -32,6 +35,7 @@ from .windows import (
     enter,
     leave,
     pack,
+    put,
 )
 
 # A record: RECORD integers a call, in one line of the processor's cache. LATE is when a late record came in, NEVER for
@@ -101,10 +105,10 @@ def clear(state: Ints, base: int) -> None:
     """The state of a key that nobody has heard of."""
     for i in range(base, base + STATE):
         state[i] = 0
-    state[base] = NEVER
+    put(state, base + CLOCK, NEVER)
     if DAY >= 0:
-        state[base + DAY] = NEVER
-    for i in range(base + ENDS, base + ENDS + 4 * STREAMS):
+        state[base + DAY] = LONG_AGO
+    for i in range(base + ENDS, base + ENDS + END_PLACES * STREAMS):
         state[i] = NONE
 
 

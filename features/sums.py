@@ -22,6 +22,11 @@ class Sum:
     code: str = ""
     given: str = ""
 
+    @property
+    def places(self) -> int:
+        """How many integers of 32 bits hold it: a count has room in one."""
+        return 1 if self.adds == "1" or self.adds.startswith("distinct") else 2
+
 
 ANSWERED = "outcome == 0"
 # A call that was stopped on the way has no outcome of its own: what became of it says what we did, not who calls.
@@ -81,18 +86,18 @@ GROUP_SUMS: dict[str, Sum] = {
     "one_rings": Sum("outcomes", "neither answered nor blocked, released by the caller after at most 4 s", "1", flag(w.ONE_RING), CAME_THROUGH),
 }  # fmt: skip
 
-# What a number keeps beside its windows: how many integers, and what they hold.
+# What a number keeps beside its windows: in how many places of 32 bits, and what it is.
 REGIONS: dict[str, tuple[int, str]] = {
     "in_air": (1, "out attempts of the last 24 hours whose outcome is not known"),
     "hours": (24, "out attempts of the last 7 days by local hour of day"),
-    "hour_logs": (1, "sum over the hours of the day of k * log2(k), k the out attempts of the last 7 days in it"),
+    "hour_logs": (2, "sum over the hours of the day of k * log2(k), k the out attempts of the last 7 days in it"),
     "days": (8, "out attempts of the last 7 days by local day"),
     "gap_bins": (GAP_BIN_COUNT, "gaps of the last 7 days; bin b begins at 2^b - 1 whole seconds"),
     "talk_bins": (TALK_BIN_COUNT, "talk of calls answered in the last 7 days; bin b begins at 2^b - 1 whole seconds"),
     "day": (1, "the local day of the call in question"),
     "out_days": (1, f"the last {DAYS_KEPT} local days, today among them, with an out attempt"),
     "in_days": (1, f"the last {DAYS_KEPT} local days, today among them, with an in attempt"),
-    "call_ring": (4, "out attempts by fortnight of local days since 1970"),
+    "call_ring": (8, "out attempts by fortnight of local days since 1970"),
 }
 
 # What is kept of a pair (number, other number).

@@ -206,9 +206,9 @@ def scratch(engine: SimpleNamespace, largest: int) -> tuple[Array, ...]:
     """Working memory of `replay` for a key with `largest` calls."""
     table = 1 << (2 * largest).bit_length()
     return (
-        np.empty(engine.STATE, dtype=np.int64),
+        np.empty(engine.STATE, dtype=np.int32),
         *(np.empty(largest * size, dtype=np.int64) for size in (windows.FIELDS, replay.REST, 1, 1)),
-        np.empty(2 * engine.STREAMS * largest, dtype=np.int32),
+        np.empty(engine.STREAMS * largest, dtype=np.int32),
         np.empty(largest * engine.PAIR, dtype=np.int32),
         np.empty(largest * engine.STREAMS // 2, dtype=np.int32),
         np.empty(largest, dtype=np.int32),

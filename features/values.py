@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from .number import FORTNIGHT, LOG_UNIT
-from .windows import ENDS, FIELDS, WEEK, Ints
+from .windows import END_PLACES, ENDS, FIELDS, TAIL, WEEK, Ints, wide
 
 UNITS = tuple(2.0 ** -(32 + day / FORTNIGHT) for day in range(FORTNIGHT))
 
@@ -70,7 +70,7 @@ def age(at: int, state: Ints, base: int, calls: Ints) -> float:
     node = state[base + ENDS + 2]
     if node >= 0:
         first = calls[(node >> 2) * FIELDS]
-    node = state[base + ENDS + 4 * 2 + 2]
+    node = state[base + ENDS + END_PLACES * 2 + 2]
     if node >= 0:
         first = min(first, calls[(node >> 2) * FIELDS])
     return math.nan if first > at else float(at - first) / 1000.0
@@ -78,7 +78,7 @@ def age(at: int, state: Ints, base: int, calls: Ints) -> float:
 
 def since(at: int, state: Ints, base: int, calls: Ints) -> float:
     """Seconds since the last attempt that went out, within the widest window."""
-    node = state[base + ENDS + 3]
+    node = state[base + ENDS + TAIL]
     if node < 0:
         return math.nan
     then = calls[(node >> 2) * FIELDS]
@@ -109,6 +109,6 @@ def decayed(state: Ints, ring: int, day: int) -> float:
     total = 0.0
     weight = UNITS[day % FORTNIGHT]
     for ago in range(4):
-        total += float(state[ring + (now - ago & 3)]) * weight
+        total += float(wide(state, ring + 2 * (now - ago & 3))) * weight
         weight *= 0.5
     return total

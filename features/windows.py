@@ -11,9 +11,10 @@ This file keeps the lists. What an event adds to a window is said by `number.py`
 catalogue. `engine.py` puts them together: compiled by Numba, as C (`as_c.py`), or as they stand.
 So all of it is written in the subset that all three understand: flat integer arrays, no objects.
 
-Layout. `calls` holds FIELDS integers a call; `node = STREAMS * call + stream` names an event; `links` holds its
-neighbours (previous, next); `state` holds STATE integers a key, from `base` on; `pairs` holds PAIR integers for each
-(key, other party), and `pair_of[node >> 1]` says which of them an event belongs to.
+Layout. `calls` holds FIELDS integers a call; `node = STREAMS * call + stream` names an event; `links` holds its two
+neighbours as one number, the one before it XOR the one after it: whoever comes from the one finds the other. `state`
+holds STATE integers of 32 bits a key, from `base` on, of which a time or a sum of times takes two (`wide`); `pairs`
+holds PAIR integers for each (key, other party), and `pair_of[node >> 1]` says which of them an event belongs to.
 """
 
 from __future__ import annotations
@@ -45,13 +46,17 @@ OF_ATTEMPT = ~(OUTCOME_BITS | 1 << ONE_RING | 1 << HUNG_UP | 1 << HUNG_KNOWN)
 ONE_RING_MS = 4_000
 ANSWERED = 0  # index in records.OUTCOMES
 
-# The state of a key begins with its clock and the ends of its lists: three window heads and the tail of each. What
-# comes after them is the layout of a program: places of sums and of other things kept, NONE if no feature needs them.
+# The state of a key begins with its clock and the ends of its lists: of each the first event of the three windows, the
+# last event, and what stands before those three. What comes after them is the layout of a program: places of sums and
+# of other things kept, NONE if no feature needs them.
 CLOCK = 0
-ENDS = 1
+ENDS = 2
+TAIL, BEFORE, END_PLACES = 3, 4, 7
 STREAMS, SHIFT = 4, 2
 SUMS = SLOTS = STATE = PAIR = NOTES = 0
 DAY = NONE  # the local day to which a number's memory of days has moved on
+LONG_AGO = -(1 << 30)  # a day before all others
+LOW_HALF, SIGN = (1 << 32) - 1, 1 << 31
 
 Ints = Any  # a flat array of integers: NumPy under Numba, array.array or list without it
 
@@ -73,38 +78,55 @@ def pack(outcome: Any, released_by: Any, hour: Any, day: Any, step: Any, same_re
     )
 
 
+def wide(state: Ints, at: int) -> int:
+    """The integer of 64 bits that takes two places."""
+    return int(state[at + 1] << 32 | state[at] & LOW_HALF)
+
+
+def put(state: Ints, at: int, value: int) -> None:
+    """Write such an integer."""
+    state[at] = (value & LOW_HALF ^ SIGN) - SIGN
+    state[at + 1] = value >> 32
+
+
+def grow(state: Ints, at: int, by: int) -> None:
+    """Add to such an integer."""
+    put(state, at, wide(state, at) + by)
+
+
 def enter(node: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: Ints, pair_of: Ints) -> None:
     """An event became known: put it into its list and into every window that still reaches it."""
     call = (node >> SHIFT) * FIELDS
     stream = node & (STREAMS - 1)
     kind = stream & 1
     time = calls[call + kind]
-    if time - state[base + CLOCK] > WEEK:
+    if time - wide(state, base + CLOCK) > WEEK:
         # A key that is not asked about is still kept in bounds: no gap or sum of squares of gaps outgrows 64 bits.
         leave(time, NEVER, state, base, calls, links, pairs, pair_of)
-    clock = state[base + CLOCK]
+    clock = wide(state, base + CLOCK)
     notice(stream, call, clock, state, base, calls)
     if time < clock - WEEK:
         return
-    ends = base + ENDS + 4 * stream
-    before = state[ends + 3]
+    ends = base + ENDS + END_PLACES * stream
+    before = state[ends + TAIL]
     after = NONE
     while before >= 0 and calls[(before >> SHIFT) * FIELDS + kind] > time:
+        earlier = links[before] ^ after
         after = before
-        before = links[2 * before]
-    links[2 * node] = before
-    links[2 * node + 1] = after
+        before = earlier
+    links[node] = before ^ after
     if before >= 0:
-        links[2 * before + 1] = node
+        links[before] ^= after ^ node
     if after >= 0:
-        links[2 * after] = node
+        links[after] ^= before ^ node
     else:
-        state[ends + 3] = node
+        state[ends + TAIL] = node
     for window in range(3):
         edge = clock - WINDOWS[window]
+        if state[ends + window] == after:
+            state[ends + window] = node if time >= edge else after
+            state[ends + BEFORE + window] = before if time >= edge else node
         if time >= edge:
-            if state[ends + window] == after:
-                state[ends + window] = node
             add(node, window, 1, state, base, calls, pairs, pair_of)
             if stream == 0:
                 join(time, before, after, edge, window, state, base, calls)
@@ -114,27 +136,41 @@ def enter(node: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: In
 def leave(at: int, day: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: Ints, pair_of: Ints) -> None:
     """Move the key's clock to `at`: drop what fell out of each window. The clock never goes back."""
     turn(day, state, base)
-    if at <= state[base + CLOCK]:
+    if at <= wide(state, base + CLOCK):
         return
-    state[base + CLOCK] = at
+    put(state, base + CLOCK, at)
     for stream in range(STREAMS):
-        ends = base + ENDS + 4 * stream
+        ends = base + ENDS + END_PLACES * stream
         kind = stream & 1
         for window in range(3):
             node = state[ends + window]
+            before = state[ends + BEFORE + window]
             edge = at - WINDOWS[window]
             while node >= 0 and calls[(node >> SHIFT) * FIELDS + kind] < edge:
                 add(node, window, -1, state, base, calls, pairs, pair_of)
-                following = links[2 * node + 1]
+                following = links[node] ^ before
                 if stream == 0 and following >= 0:
                     part(node, following, window, state, base, calls)
-                if window == 2:  # the widest window: the event is gone for good
-                    if following >= 0:
-                        links[2 * following] = NONE
-                    else:
-                        state[ends + 3] = NONE
+                before = node
                 node = following
             state[ends + window] = node
+            state[ends + BEFORE + window] = before
+        cut(ends, state, links)
+
+
+def cut(ends: int, state: Ints, links: Ints) -> None:
+    """What stands before the widest window of a list is gone for good."""
+    gone = state[ends + BEFORE + 2]
+    if gone < 0:
+        return
+    first = state[ends + 2]
+    if first >= 0:
+        links[first] ^= gone ^ NONE
+    else:
+        state[ends + TAIL] = NONE
+    for window in range(3):
+        if state[ends + window] == first:
+            state[ends + BEFORE + window] = NONE
 
 
 # What `number.py` and `group.py` say in their own way.

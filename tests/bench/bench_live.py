@@ -89,8 +89,9 @@ def memory_by_owner(history: History, used_mib: float, calls: int, numbers: int)
     for book, used in history._used().items():
         arrays = history._arrays(book)
         parts |= {f"{book}.{name}": size * arrays[name].itemsize for name, (_, size) in used.items()}
-        # Tables of open addressing are read and written all over.
-        parts |= {f"{book}.{name}": arrays[name].nbytes for name in ("index", "table") if name in arrays}
+        # What a snapshot leaves out: there are as many buckets as entries were ever used.
+        sizes = {"index": "after", "next_call": "after", "heads": "pair_uses", "next_pair": "pair_uses"}
+        parts |= {f"{book}.{name}": 4 * used[like][1] for name, like in sizes.items() if name in arrays}
     of_keys = {part: size for part, size in parts.items() if part.partition(".")[2] in OF_KEY}
     of_numbers = sum(size for part, size in of_keys.items() if part.startswith("number."))
     of_calls = sum(parts.values()) - sum(of_keys.values())
