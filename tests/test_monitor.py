@@ -13,7 +13,19 @@ from callsieve.features.catalogue import NAMES
 from callsieve.serving.bundle import load
 from callsieve.serving.signing import read_public_key
 from callsieve.training.__main__ import main
-from callsieve.training.days import MONITORED, Day, Stretch, cuts_of, day_of, histogram, quantiles, spans, whole_days
+from callsieve.training.days import (
+    MONITORED,
+    SAMPLE,
+    Day,
+    Stretch,
+    cuts_of,
+    day_of,
+    histogram,
+    quantiles,
+    sample,
+    spans,
+    whole_days,
+)
 from callsieve.training.feeds import of_all
 from callsieve.training.lineage import since_last
 from callsieve.training.monitor import certificate, compare, date_of, resembles, until
@@ -319,3 +331,13 @@ def test_an_alarm_ends_in_code_1(monkeypatch, capsys, alarm):
     monkeypatch.setattr("callsieve.training.monitor.monitor", lambda *_, **_more: {"alarm": alarm})
     code, out, _ = command(monkeypatch, capsys, "--bundle", "b", "--data", "d", "--json")
     assert (code, json.loads(out)) == (int(alarm), {"alarm": alarm})
+
+
+def test_of_a_large_day_the_same_calls_are_looked_at_whenever_it_is_asked():
+    day, rows = date(2025, 3, 3), slice(100, 100 + 2 * SAMPLE)
+    found = sample(day, rows)
+    assert len(found) == len(set(found.tolist())) == SAMPLE and found.tolist() == sorted(found.tolist())
+    assert rows.start <= found[0] and found[-1] < rows.stop
+    np.testing.assert_array_equal(found, sample(day, rows))
+    assert (found != sample(day + timedelta(1), rows)).any()
+    assert sample(day, slice(3, 5)).tolist() == [3, 4]
