@@ -226,6 +226,19 @@ def test_watching_takes_in_what_a_scorer_writes_and_ends_at_ctrl_c(call, monkeyp
     assert call("case", "notice", found(1).case, *store)[0] == 0
 
 
+def test_a_desk_is_served_where_it_was_asked_for(call, monkeypatch, tmp_path):
+    served = {}
+    monkeypatch.setattr("uvicorn.run", lambda app, **told: served.update(told, app=app))
+    services.files(tmp_path)
+    keys, state = tmp_path / "api.keys", tmp_path / "state"
+    state.mkdir(exist_ok=True)
+    at = ("case", "serve", "--state", state, "--keys", keys, "--store", f"sqlite:///{tmp_path}/cases.db", "--port", 7)
+    code, _, err = call(*at)
+    assert code == 0, err
+    assert (served["host"], served["port"], served["access_log"]) == ("127.0.0.1", 7, False)
+    assert "/v1/appeals" in {route.path for route in served["app"].routes}
+
+
 @pytest.mark.source("P8", by="serving/cases.py")
 def test_nothing_that_an_appeal_writes_holds_a_number(running):
     """The last test of the service: live state, store, log, and what it said."""

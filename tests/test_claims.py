@@ -182,6 +182,17 @@ def test_a_command_that_fails_is_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_figure_that_a_command_does_not_tell_is_one_line(tmp_path):
+    odd = replace(CLAIM, statements=(Statement("{n} features", lambda told: {"n": told["nothing"]}),))
+    with pytest.raises(ValueError, match=r"^catalogue: no figure for '\{n\} features': KeyError\('nothing'\)$"):
+        run(odd, ROOT, tmp_path, quick=False)
+
+
+def test_what_is_said_otherwise_is_put_nowhere():
+    with pytest.raises(ValueError, match=r"'so many calls': expected '\{a\} of \{b\} calls'"):
+        evidence_page.with_figures("1 of 2 calls", Statement("{a} of {b} calls", dict), "so many calls")
+
+
 @given(st.lists(st.integers(0, 10**7), min_size=1, max_size=5), st.floats(0, 100))
 def test_figures_are_put_where_they_belong(whole, part):
     statement = Statement("with {a} of {b} calls, {c} %", dict)

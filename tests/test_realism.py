@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import pytest
 from callsieve.serving.purposes import declare
 from callsieve.training import likeness, observed
@@ -41,6 +43,14 @@ def test_a_months_records_are_the_answered_calls_of_own_mobiles(seen):
     assert seen.own_mobile[records.subject].all()
 
 
+def test_a_world_whose_table_of_numbers_has_an_order_of_its_own_is_the_same(seen):
+    world = small_world()
+    own = pc.dictionary_decode(world.numbers["number"].combine_chunks()).dictionary_encode()
+    place = world.numbers.column_names.index("number")
+    other = replace(world, numbers=world.numbers.set_column(place, "number", own))
+    assert (observed.observe(other).nuisance == seen.nuisance).all()
+
+
 def test_gaps_and_hours_by_hand(seen):
     number = int(np.bincount(seen.caller[seen.answered]).argmax())
     rows = seen.answered & ((seen.caller == number) | (seen.callee == number))
@@ -64,7 +74,7 @@ def test_complaints_concern_nuisance_and_differ_from_draw_to_draw(seen):
     assert len(set(told.number // len(seen.nuisance))) > 5
 
 
-def test_statistics_say_what_is_near():
+def test_statistics_say_what_is_near(capsys):
     near = Statistic("g", "n", "s", 10.0, 12.0, "ratio", 0.2, "x")
     far = Statistic("g", "n", "s", 10.0, 12.0, "ks", 0.2, "x")
     unknown = Statistic("g", "n", "s", 10.0, float("nan"), "ratio", float("nan"), "x")
@@ -73,6 +83,13 @@ def test_statistics_say_what_is_near():
     json.dumps(unknown.to_json(), allow_nan=False)
     found = Realism((near, far), 0.8, {})
     assert found.within_share == 0.5
+    table = {"group": "g", "name": "n", "real": 1.0, "world": None, "kind": "ks", "distance": None, "within": False}
+    likeness.show(
+        {"statistics": [table], "world": {"size": "tiny", "seed": 1, "calls": 2}, "rows": {"real": 3},
+         "within_share": 0.0, "sim_to_real_auc": 0.5}
+    )  # fmt: skip
+    row = next(line for line in capsys.readouterr().out.splitlines() if "g: n" in line)
+    assert [cell.strip() for cell in row.split("│")[3:6]] == ["-", "-", "no"]  # nothing in the world: no distance
     drawing = likeness.picture(found)
     assert drawing.startswith("<svg")
     assert drawing == likeness.picture(found)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pyarrow as pa
 import pytest
+from callsieve.training import record
 from callsieve.training.evidence import CAMPAIGNS, LISTS, RECYCLED
 from callsieve.training.fingerprint import fingerprint
 from callsieve.training.record import tables
@@ -42,3 +43,15 @@ def test_a_campaign_called_otherwise_changes_the_truth_for_the_split_follows_it(
     changed = replace(evidence, truth=evidence.truth.set_column(place, "campaign", other))
     before, after = hashes(evidence), hashes(changed)
     assert {one for one in before if before[one] != after[one]} == {"truth"}
+
+
+def test_a_table_without_rows_is_no_file(tmp_path):
+    record._write_rows(tmp_path / "none.csv", [])
+    record._write_rows(tmp_path / "one.csv", [{"a": 1, "b": None}])
+    assert [path.name for path in tmp_path.iterdir()] == ["one.csv"]
+    assert (tmp_path / "one.csv").read_text() == "a,b\n1,\n"
+
+
+def test_what_was_not_measured_is_no_metric():
+    told = {"slices": [], "attacks": [], "buckets": [{"bucket": "first", "catch": None}, {"bucket": "5", "catch": 0.5}]}
+    assert record.slice_metrics(told) == {"bucket/5/catch": 0.5}

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from callsieve.training.auditlog import payloads
 from callsieve.training.gates import shipped_gates
-from callsieve.training.rolling import numbers_of, origins, rolling, spread, stretch
+from callsieve.training.rolling import numbers_of, origins, part, rolling, spread, stretch
 from callsieve.training.split import DAY
 from callsieve.training.touches import Ledger, looks
 from callsieve.training.train import Settings
@@ -81,3 +81,11 @@ def test_looks_are_folds_of_the_data_that_share_a_moment(folds):
     moments = set(range(begin, begin + length))
     shared = [name == data and not moments.isdisjoint(range(first, first + n)) for name, first, n in folds]
     assert looks(names, data, (begin, begin + length)) == sum(shared) >= 1
+
+
+def test_progress_of_each_training_is_its_part_of_all():
+    told = []
+    of_second = part(lambda *said: told.append(said), 1, 4)
+    of_second("fit", 0.5)
+    assert told == [("2/4 fit", 0.375)]
+    assert part(None, 1, 4) is None

@@ -218,3 +218,6 @@ def test_a_store_that_fails_is_told_as_such(monkeypatch):
     monkeypatch.setattr(track, "MlflowClient", lambda _uri: client)
     with pytest.raises(ValueError, match="MLflow: the store is down"):
         track.snapshot("sqlite://", "run")
+    client.get_registered_model = down
+    with pytest.raises(ValueError, match="MLflow: the store is down"):  # not taken for a store without a model
+        track.registry("sqlite://")

@@ -25,6 +25,7 @@ from callsieve.training.train import (
     Settings,
     class_words,
     fit_models,
+    require_benign,
     require_both,
     train,
     write_bundle,
@@ -222,6 +223,8 @@ def test_without_labels_of_both_kinds_there_is_nothing_to_learn(evidence):
         train(quiet, Settings(threads=1))
     with pytest.raises(ValueError, match="got 0 and 3"):
         require_both("train", np.ones(3, dtype=np.int8))
+    with pytest.raises(ValueError, match="fold 'choose': expected benign calls, got none"):
+        require_benign("choose", np.zeros(3, dtype=bool))
 
 
 def test_a_truth_of_one_kind_still_gives_an_honest_bundle(evidence, tmp_path):

@@ -49,8 +49,5 @@ class _Hash:
         self.digest.update(data)
         return len(data)
 
-    def flush(self) -> None:
-        """Nothing is held back."""
-
     def close(self) -> None:
         self.closed = True
