@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NoReturn
+from zlib import crc32
 from zoneinfo import ZoneInfo
 
 from . import numbers as plan
 from .dataclass import dataclass, field
+from .kept import Kept
 from .numberplan import changes
 from .pseudonyms import Key, Use, is_token
 from .records import (
@@ -50,7 +51,6 @@ CATEGORIES = {
 _INDEX = {name: {word: i for i, word in enumerate(words)} for name, words in CATEGORIES.items()}
 _CLASS = {kind: i for i, kind in enumerate(NUMBER_CLASSES)}
 CACHED = 1 << 17  # unique numbers, blocks and texts of single calls
-_PARTS = 64  # of what is cached, so that none takes long to grow
 _MET = 1 << 20  # the same of tables
 
 
@@ -77,9 +77,9 @@ class Intake:
     writes them, or "codes" that stand for numbers; of a code, and of what is a token already, no fact is
     known.
     `remember` bounds the callers whose last dialled number is kept (some 90 bytes each, and up to 560 for a
-    number); the one longest silent is forgotten first. `cached` bounds the numbers of single calls that are not read
-    and keyed anew each time (up to 800 bytes each): whoever meets more numbers than that again and again gives them
-    room.
+    number); one of those longest silent is forgotten first. `cached` bounds the numbers of single calls that are not
+    read and keyed anew each time (up to 800 bytes each): whoever meets more numbers than that again and again gives
+    them room.
 
     >>> intake = Intake(Key("e1", bytes(32)))
     >>> call = intake(Call(start=1767225600.0, caller="+8613800138000", callee="13800138001"))
@@ -104,8 +104,8 @@ class Intake:
         if cached < 1:
             raise ValueError(f"cached must be 1 or more, got {cached}")
         self._key, self._zone, self._codes, self._remember = key, ZoneInfo(zone), numbers == "codes", remember
-        self._last: OrderedDict[str, Known] = OrderedDict()
-        self._parts = [lru_cache(maxsize=-(-cached // _PARTS))(self._known) for _ in range(_PARTS)]
+        self._last: Kept[str, Known] = Kept(remember, _place)
+        self._numbers: Kept[tuple[str | None, int], Known] = Kept(cached, hash)
         self._block = lru_cache(maxsize=cached)(self._block_token)
         self._text = lru_cache(maxsize=CACHED)(self._text_token)
         self._met: Met | None = None
@@ -204,13 +204,7 @@ class Intake:
             self._take_over()
         if caller.number.kind == "withheld":
             return None  # many people share this caller: what one dialled says nothing of the next
-        previous = self._last.get(caller.token)
-        self._last[caller.token] = callee
-        # Not taken out and put in again: of a million callers, a dictionary would pause for that to clean up.
-        self._last.move_to_end(caller.token)
-        if len(self._last) > self._remember:
-            self._last.popitem(last=False)
-        return previous
+        return self._last.put(caller.token, callee)
 
     def last(self, tokens: Iterable[str]) -> list[Known | None]:
         """What callers dialled last, but for what a table has noted since the last single call."""
@@ -224,18 +218,20 @@ class Intake:
         callers, callees = self._met.dialled.taken()
         tokens, known = list(self._met.tokens), self._met.known
         for caller, callee in zip(callers.tolist(), callees.tolist(), strict=True):
-            self._last[tokens[caller]] = known[callee]
-            self._last.move_to_end(tokens[caller])
+            self._last.put(tokens[caller], known[callee])
 
     def forget(self, token: str) -> None:
         """Remember nothing of a number: neither what it dialled nor that it was dialled."""
+        for _ in self.forgetting(token):
+            pass
+
+    def forgetting(self, token: str) -> Iterator[bool]:
+        """The same in short steps, between which calls may be keyed."""
         self._take_over()
-        self._last.pop(token, None)
-        for caller in [caller for caller, callee in self._last.items() if callee.token == token]:
-            del self._last[caller]
-        for part in self._parts:
-            part.cache_clear()
         self._met = None
+        self._last.drop(token)
+        yield from self._last.without(token)
+        yield from self._numbers.without(token)
 
     def has_room(self, fresh: int) -> bool:
         """Whether so many more callers could be remembered and none forgotten."""
@@ -243,7 +239,12 @@ class Intake:
 
     def known(self, written: str | None, period: int) -> Known:
         """A number as it is read in a period of the number plan, and what is kept of it."""
-        return self._parts[hash(written) % _PARTS](written, period)
+        key = (written, period)
+        found = self._numbers.get(key)
+        if found is None:
+            found = self._known(written, period)
+            self._numbers.put(key, found)
+        return found
 
     def text(self, use: Use, text: str | None) -> str | None:
         """The token of a trunk, operator, device or place; None for none."""
@@ -259,15 +260,16 @@ class Intake:
 
     def _known(self, written: str | None, period: int) -> Known:
         number = self._number(written, period)
-        # Numbers without a block are no neighbours of each other: each is a block of its own.
-        block = self._block(number.block or number.canonical)
-        return Known(number, _kept(written, self._key.token("number", number.canonical)), block)
+        return Known(number, _kept(written, self._key.token("number", number.canonical)), self._block_of(number))
 
     def _all_known(self, written: Sequence[str | None], period: int) -> list[Known]:
         numbers = [self._number(text, period) for text in written]
         tokens = self._key.tokens("number", [number.canonical for number in numbers])
-        blocks = [self._block(number.block or number.canonical) for number in numbers]
-        return list(map(Known, numbers, map(_kept, written, tokens), blocks))
+        return list(map(Known, numbers, map(_kept, written, tokens), map(self._block_of, numbers)))
+
+    def _block_of(self, number: plan.Number) -> str:
+        """Numbers without a block are no neighbours of each other: each is a block of its own, and not remembered."""
+        return self._block(number.block) if number.block else self._block_token(number.canonical)
 
     def _number(self, written: str | None, period: int) -> plan.Number:
         if written and (self._codes or is_token(written)):
@@ -289,6 +291,11 @@ def milliseconds(name: str, seconds: float) -> int:
     if not math.isfinite(seconds):
         raise ValueError(f"{name} must be a finite number of seconds, got {seconds}")
     return math.floor(seconds * 1000 + 0.5)
+
+
+def _place(token: str) -> int:
+    """The same in each process: who is forgotten for want of room must not be drawn anew."""
+    return crc32(token.encode())
 
 
 def category(name: str, word: str | None) -> int:

@@ -41,6 +41,7 @@ DEADLINE = 0.020  # seconds
 AHEAD = 60.0  # seconds after now at which a call may start or end
 RECENT = 4_096  # verdicts that can be explained
 LONGEST = 256  # characters of a text of a call
+BETWEEN = 1e-4  # seconds between two steps of forgetting: calls that wait come first
 JOURNAL_BYTES = 256 << 20  # of events, until a snapshot takes their place
 CASES_BYTES = 64 << 20  # of evidence in one file
 BOUNDS = (50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 1.0)  # seconds
@@ -197,10 +198,14 @@ class Live:
         """Know a number no more, in memory; `forgetting.py` says what of the disk, and what stays."""
         with self._lock:
             self.history.forget(token)
-            self._intake.forget(token)
             self._air.forget(token)
             for case in [case for case, kept in self._recent.items() if token in (kept[2].caller, kept[2].callee)]:
                 del self._recent[case]
+        left, steps = True, self._intake.forgetting(token)
+        while left:
+            with self._lock:
+                left = next(steps, False)
+            time.sleep(BETWEEN)
 
     def save(self) -> None:
         """Begin a snapshot: a process of its own writes down the memory as it is, while calls go on.

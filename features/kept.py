@@ -1,0 +1,63 @@
+"""Numbers by what leads to them, in many small dictionaries: none takes long to grow, to empty or to look through."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+EACH = 1 << 10  # entries of one dictionary
+_Key = TypeVar("_Key")
+
+
+class Named(Protocol):
+    """What belongs to a number."""
+
+    @property
+    def token(self) -> str:
+        """Of the number."""
+
+
+_Value = TypeVar("_Value", bound=Named)
+
+
+class Kept(Generic[_Key, _Value]):
+    """At most so many values. When there is no room, the one of the same dictionary that was put longest ago goes."""
+
+    def __init__(self, most: int, place: Callable[[_Key], int]) -> None:
+        """Args: place: a whole number for a key, by which its dictionary is chosen."""
+        self._most, self._place, self._count = most, place, 0
+        self._parts: list[OrderedDict[_Key, _Value]] = [OrderedDict() for _ in range(max(1, most // EACH))]
+
+    def get(self, key: _Key) -> _Value | None:
+        """The value of a key; None if it has none."""
+        return self._parts[self._place(key) % len(self._parts)].get(key)
+
+    def put(self, key: _Key, value: _Value) -> _Value | None:
+        """Give a key a value; returns the one that it had."""
+        part = self._parts[self._place(key) % len(self._parts)]
+        before = part.get(key)
+        part[key] = value
+        if before is not None:
+            # Not taken out and put in again: a dictionary would pause for that to clean up.
+            part.move_to_end(key)
+        elif self._count == self._most:
+            part.popitem(last=False)
+        else:
+            self._count += 1
+        return before
+
+    def drop(self, key: _Key) -> None:
+        """A key has no value any more."""
+        if self._parts[self._place(key) % len(self._parts)].pop(key, None) is not None:
+            self._count -= 1
+
+    def without(self, token: str) -> Iterator[bool]:
+        """Drop all values of a number, in steps that take less than a millisecond each."""
+        for part in self._parts:
+            for key in [key for key, value in part.items() if value.token == token]:
+                self.drop(key)
+            yield True
+
+    def __len__(self) -> int:
+        return self._count
