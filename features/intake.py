@@ -230,8 +230,8 @@ class Intake:
         self._take_over()
         self._met = None
         self._last.drop(token)
-        yield from self._last.without(token)
-        yield from self._numbers.without(token)
+        for kept in (self._last, self._numbers):
+            yield from kept.without(lambda known: known.token == token)
 
     def has_room(self, fresh: int) -> bool:
         """Whether so many more callers could be remembered and none forgotten."""

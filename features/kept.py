@@ -1,24 +1,14 @@
-"""Numbers by what leads to them, in many small dictionaries: none takes long to grow, to empty or to look through."""
+"""What is remembered for a while, in many small dictionaries: none takes long to grow, to empty or to look through."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-EACH = 1 << 10  # entries of one dictionary
+EACH = 1 << 9  # entries of one dictionary
 _Key = TypeVar("_Key")
-
-
-class Named(Protocol):
-    """What belongs to a number."""
-
-    @property
-    def token(self) -> str:
-        """Of the number."""
-
-
-_Value = TypeVar("_Value", bound=Named)
+_Value = TypeVar("_Value")
 
 
 class Kept(Generic[_Key, _Value]):
@@ -52,10 +42,10 @@ class Kept(Generic[_Key, _Value]):
         if self._parts[self._place(key) % len(self._parts)].pop(key, None) is not None:
             self._count -= 1
 
-    def without(self, token: str) -> Iterator[bool]:
-        """Drop all values of a number, in steps that take less than a millisecond each."""
+    def without(self, is_one: Callable[[_Value], bool]) -> Iterator[bool]:
+        """Drop all values that are some of those, in short steps, one for each dictionary."""
         for part in self._parts:
-            for key in [key for key, value in part.items() if value.token == token]:
+            for key in [key for key, value in part.items() if is_one(value)]:
                 self.drop(key)
             yield True
 

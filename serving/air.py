@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from ..features.intake import Intake, category, milliseconds
+from ..features.kept import Kept
 from ..features.records import Call, KeyedCall
 
-MOST = 200_000  # calls that are remembered; the one that began first is forgotten first
+MOST = 200_000  # calls that are remembered; one of those that began first is forgotten first
 
 
 class Air:
@@ -18,13 +18,13 @@ class Air:
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
         # By numbers as written; those of an earlier process by tokens.
-        self._begun: OrderedDict[tuple[str, str, float], KeyedCall] = OrderedDict()
-        self._left: OrderedDict[tuple[str, str, int], KeyedCall] = OrderedDict()
+        self._begun: Kept[tuple[str, str, float], KeyedCall] = Kept(MOST, hash)
+        self._left: Kept[tuple[str, str, int], KeyedCall] = Kept(MOST, hash)
 
     def known(self, call: Call) -> KeyedCall | None:
         """A call as it was keyed when it began; None if it is not in the air."""
         found = self._begun.get((call.caller, call.callee, call.start))
-        if found is None and self._left:
+        if found is None and len(self._left):
             caller, callee = (self._intake.token("number", text) or "" for text in (call.caller, call.callee))
             return self._left.get((caller, callee, milliseconds("start", call.start)))
         return found
@@ -50,37 +50,28 @@ class Air:
         """A call begins or is over; whether it was known to have begun, and tells nothing new."""
         named = (call.caller, call.callee, call.start)
         if is_over(keyed):
-            self._begun.pop(named, None)
-            self._left.pop((keyed.caller, keyed.callee, keyed.start), None)
+            self._begun.drop(named)
+            self._left.drop((keyed.caller, keyed.callee, keyed.start))
             return False
-        if named in self._begun:
+        if self._begun.get(named) is not None:
             return True
-        self._begun[named] = keyed
-        if len(self._begun) > MOST:
-            self._begun.popitem(last=False)
+        self._begun.put(named, keyed)
         return False
 
     def note_left(self, call: KeyedCall) -> None:
         """The same, as an earlier process wrote it down."""
         named = (call.caller, call.callee, call.start)
         if is_over(call):
-            self._left.pop(named, None)
-            return
-        self._left[named] = call
-        if len(self._left) > MOST:
-            self._left.popitem(last=False)
+            self._left.drop(named)
+        else:
+            self._left.put(named, call)
 
-    def forget(self, token: str) -> None:
-        """Know the calls from and to a number no more."""
-        _drop_calls_of(token, self._begun)
-        _drop_calls_of(token, self._left)
+    def forgetting(self, token: str) -> Iterator[bool]:
+        """Know the calls from and to a number no more, in short steps between which calls may begin and end."""
+        for kept in (self._begun, self._left):
+            yield from kept.without(lambda call: token in (call.caller, call.callee))
 
 
 def is_over(call: KeyedCall) -> bool:
     """Whether it is known how a call ended."""
     return call.ring is not None and call.talk is not None
-
-
-def _drop_calls_of(token: str, held: OrderedDict[Any, KeyedCall]) -> None:
-    for named in [named for named, call in held.items() if token in (call.caller, call.callee)]:
-        del held[named]

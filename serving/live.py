@@ -20,6 +20,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter, OrderedDict
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -198,10 +199,9 @@ class Live:
         """Know a number no more, in memory; `forgetting.py` says what of the disk, and what stays."""
         with self._lock:
             self.history.forget(token)
-            self._air.forget(token)
             for case in [case for case, kept in self._recent.items() if token in (kept[2].caller, kept[2].callee)]:
                 del self._recent[case]
-        left, steps = True, self._intake.forgetting(token)
+        left, steps = True, chain(self._air.forgetting(token), self._intake.forgetting(token))
         while left:
             with self._lock:
                 left = next(steps, False)

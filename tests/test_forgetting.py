@@ -88,8 +88,9 @@ def test_live_memory_knows_nobody_by_that_name(swap, calls, tmp_path):  # noqa: 
     own = [i for i, name in enumerate(live.history._features) if name.startswith(("out_", "in_", "number_"))]
     assert [before[i] for i in own] != [blank_one[i] for i in own]
     np.testing.assert_array_equal([after[i] for i in own], [blank_one[i] for i in own])
-    held = repr([live._air._begun, live._air._left, [kept[2] for kept in live._recent.values()]])
-    held += repr([live._intake._last._parts, live._intake._numbers._parts])
+    air, intake = live._air, live._intake
+    held = repr([kept._parts for kept in (air._begun, air._left, intake._last, intake._numbers)])
+    held += repr([kept[2] for kept in live._recent.values()])
     assert token not in held and not live.history._keys["number"].key(token)
     assert any(live.explain(verdict.case) for verdict in verdicts)
     live.close()

@@ -137,7 +137,7 @@ def test_a_call_in_the_air_is_ended_after_a_restart(swap, calls, tmp_path):
     second = begin(swap, tmp_path / "state")
     assert len(second._air._left) == 1
     second.end(call)
-    assert not second._air._left
+    assert len(second._air._left) == 0
     assert second.history.calls == 1
     second.close()
 
