@@ -23,7 +23,7 @@ from .feature import Feature
 from .ownership import ours_alone
 from .program import KINDS, Kind
 
-SIZES = ("STREAMS", "SHIFT", "SUMS", "SLOTS", "STATE", "PAIR", "NOTES")
+SIZES = ("STREAMS", "SHIFT", "READ", "SUMS", "SLOTS", "STATE", "PAIR", "NOTES")
 CACHE = "callsieve"
 COMPILING = threading.Lock()  # where Numba keeps its machine code is said for the whole process
 LIVE = ("let_in", "move_on", "tell", "hold", "release", "remove", "pair_key")

@@ -88,6 +88,7 @@ def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
     own = 3 * slots if kind.module is group else PAIR_ANSWERED + 1
     return places | {
         "streams": len(kind.streams),
+        "read": 2 if kind.module is number and not any(feature.reads_in for feature in features) else len(kind.streams),
         "shift": len(kind.streams) // 2,
         "sums": free,
         "slots": slots,

@@ -53,6 +53,7 @@ CLOCK = 0
 ENDS = 2
 TAIL, BEFORE, END_PLACES = 3, 4, 7
 STREAMS, SHIFT = 4, 2
+READ = 4  # of these the first ones, which features read: calls that come in are not laid out where none asks for them
 SUMS = SLOTS = STATE = PAIR = NOTES = 0
 DAY = NONE  # the local day to which a number's memory of days has moved on
 LONG_AGO = -(1 << 30)  # a day before all others
@@ -139,11 +140,12 @@ def leave(at: int, day: int, state: Ints, base: int, calls: Ints, links: Ints, p
     if at <= wide(state, base + CLOCK):
         return
     put(state, base + CLOCK, at)
-    for stream in range(STREAMS):
+    for stream in range(READ):
         ends = base + ENDS + END_PLACES * stream
         kind = stream & 1
         for window in range(3):
-            node = state[ends + window]
+            first = state[ends + window]
+            node = first
             before = state[ends + BEFORE + window]
             edge = at - WINDOWS[window]
             while node >= 0 and calls[(node >> SHIFT) * FIELDS + kind] < edge:
@@ -153,19 +155,18 @@ def leave(at: int, day: int, state: Ints, base: int, calls: Ints, links: Ints, p
                     part(node, following, window, state, base, calls)
                 before = node
                 node = following
-            state[ends + window] = node
-            state[ends + BEFORE + window] = before
-        cut(ends, state, links)
+            if node != first:
+                state[ends + window] = node
+                state[ends + BEFORE + window] = before
+                if window == 2:
+                    cut(ends, state, links)
 
 
 def cut(ends: int, state: Ints, links: Ints) -> None:
     """What stands before the widest window of a list is gone for good."""
-    gone = state[ends + BEFORE + 2]
-    if gone < 0:
-        return
     first = state[ends + 2]
     if first >= 0:
-        links[first] ^= gone ^ NONE
+        links[first] ^= state[ends + BEFORE + 2] ^ NONE
     else:
         state[ends + TAIL] = NONE
     for window in range(3):
