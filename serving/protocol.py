@@ -68,7 +68,7 @@ class Together:
 class Protocol(HttpToolsProtocol):
     """HTTP for clients that finish what they begin: others are hung up on."""
 
-    _look: asyncio.TimerHandle | None = None
+    _look: asyncio.TimerHandle
     _since: float | None = None  # when the request began that is not all here yet
     _idle: float | None = None  # when a request was answered at once, and none has come since
     _head: int | None = 0
@@ -88,8 +88,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As of `asyncio.Protocol`."""
-        if self._look is not None:
-            self._look.cancel()
+        self._look.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

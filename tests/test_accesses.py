@@ -20,8 +20,10 @@ from callsieve.training.accesses import (
     Access,
     of_log,
     read_usual,
+    totals,
     unusual,
 )
+from callsieve.training.auditlog import append
 from callsieve.training.tickets import EXPORT, REIDENTIFY, Act, enter, refusals_entered
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,10 +132,14 @@ def test_who_was_refused_what_is_in_the_log_and_in_the_report(tmp_path, told, ca
     ):
         raise ValueError("calls: declared for training, not for export")
     assert enter(log, Act(EXPORT, "b" * 64, 20, "a sample", "risk"), [], recorded.gates(), small.KEY) == 2
+    append(log, "access", {"act": "read"}, small.KEY)  # by no person: by the service itself
     one, other, third = of_log(log)
     assert (one.who, one.what, one.purpose, one.rows) == ("clerk", REIDENTIFY, "curiosity", 3)
     assert "got 0" in one.refused and other.refused == "calls: declared for training, not for export"
     assert third.refused == "" and abs((datetime.now(tz=UTC) - third.at).total_seconds()) < 60
+    today, far = datetime.now(tz=RULES.zone).date(), date(2020, 1, 1)
+    assert totals(of_log(log), RULES.zone, far, far) == []
+    assert {each["what"] for each in totals(of_log(log), RULES.zone, far, today)} == {REIDENTIFY, EXPORT}
     report = told("accesses", "--audit", log, "--days", 2)
     assert {"who": "clerk", "what": EXPORT, "rows": 0, "refused": 1} in report["accesses"]
     refusals = {(one["what"], one["detail"]) for one in report["unusual"] if one["why"] == REFUSED}

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from functools import reduce
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -198,6 +199,21 @@ def test_a_picture_without_figures_is_left_out(section, gone, monkeypatch):
     figures = realistic()
     figures[section] = None
     assert set(pictures.pictures(figures)) == PICTURES - gone
+
+
+@pytest.mark.parametrize("gone", [("bound",), ("catch", "call", "low"), ("catch", "call", "high")])
+def test_an_interval_that_nobody_has_is_not_drawn(gone, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "whisker", lambda *told: drawn.append(told))
+    monkeypatch.setattr(pictures, "svg", str)
+    monkeypatch.setattr(pictures, "DRAWN", {"errors": pictures.DRAWN["errors"]})
+    figures = realistic()
+    pictures.pictures(figures)
+    whole = len(drawn)
+    *path, last = gone
+    reduce(dict.__getitem__, path, figures["headline"]["model"])[last] = None
+    pictures.pictures(figures)
+    assert len(drawn) - whole == whole - 2  # one less of each width
 
 
 def test_nothing_measured():

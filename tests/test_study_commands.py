@@ -4,18 +4,22 @@ import json
 
 import pytest
 from callsieve.features.catalogue import NAMES
-from callsieve.training import decay, decay_picture, likeness, rolling, search, stress
+from callsieve.training import benchmark, decay, decay_picture, likeness, rolling, search, stress
 from callsieve.training.lite import LITE
 from callsieve.training.score import names_in
 
 from test_benchmark import folder  # noqa: F401 - a fixture
 
 
-def test_benchmark_in_words_and_as_json(call, folder, tmp_path):  # noqa: F811
+def test_benchmark_in_words_and_as_json(call, folder, tmp_path, monkeypatch):  # noqa: F811
     code, out, _ = call("benchmark", "--data", folder, "--seeds", "3", "--threads", 1, "--out", tmp_path / "b.json")
     assert code == 0
     assert "AUC ahead of LightGBM as it comes, 100 trees" in out and "flaw of the data: " in out
     assert json.loads((tmp_path / "b.json").read_text())["seeds"] == [3]
+    monkeypatch.setattr(benchmark, "benchmark", lambda *_, **asked: {"seeds": asked["seeds"]})
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(call("benchmark", "--data", folder, "--seeds", "4", "--json")[1]) == {"seeds": [4]}
+    assert [path.name for path in tmp_path.iterdir()] == ["b.json"]  # nothing is kept unasked
 
 
 @pytest.mark.parametrize(

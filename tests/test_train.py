@@ -18,7 +18,9 @@ from callsieve.training.judge import judge, metrics
 from callsieve.training.present import headline
 from callsieve.training.provenance import source_hash
 from callsieve.training.report import page
+from callsieve.training.run import signer
 from callsieve.training.scope import rows_of
+from callsieve.training.score import SIGNER
 from callsieve.training.sides import labels_of, learnt_rows
 from callsieve.training.train import (
     LEAST_OF_A_CLASS,
@@ -212,6 +214,14 @@ def test_what_was_not_measured_is_none(trained, nuisance, capsys):
     headline(figures)
     for text in (page(figures), capsys.readouterr().out):
         assert ("not measured" in text) is not nuisance
+
+
+def test_a_key_of_ones_own_signs_and_stays_where_it_is(tmp_path):
+    generate_signing_key(tmp_path / "mine", tmp_path / "mine.pub")
+    (tmp_path / "run").mkdir()
+    key = signer(tmp_path / "run", tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [SIGNER]
+    assert read_public_key(tmp_path / "run" / SIGNER) == key.public_key()
 
 
 def test_without_labels_of_both_kinds_there_is_nothing_to_learn(evidence):
