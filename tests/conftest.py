@@ -117,9 +117,8 @@ def inside(service_folder, judge, tmp_path):
     """Makes a service in this process."""
 
     def make(**options):
-        begin = lambda: Live(
-            judge, Intake(catalogued.NUMBER_KEY), tmp_path / "state", **{"deadline": services.PATIENT, **options}
-        )
+        told = {"deadline": services.PATIENT, **services.ROOM, **options}
+        begin = lambda: Live(judge, Intake(catalogued.NUMBER_KEY), tmp_path / "state", **told)
         return services.Inside(service_folder, begin, judge)
 
     return make

@@ -22,6 +22,8 @@ import smallmodels as small
 NUMBER = "+8613800138000"
 STRICT = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office")
 PATIENT = 60.0  # seconds of a deadline that no machine misses
+# Of a history: room for it is set aside at once, and a process with more of that than memory cannot begin another.
+ROOM = {"calls": 100_000, "numbers": 10_000}
 SCOPES = ("score", "report", "explain", "admin", "audit")
 READY_WITHIN = 60  # seconds
 

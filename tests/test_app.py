@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import catalogued
 import kamailios
 import services
-from services import NUMBER, PATIENT, SCOPES, body, over
+from services import NUMBER, PATIENT, ROOM, SCOPES, body, over
 from test_kamailio import everything_reached
 from test_live import attempt_of, events
 
@@ -31,7 +31,7 @@ OPEN = (schema.LIVE, schema.READY, schema.OPENAPI, schema.PAGE)
 
 
 def test_events_over_http_give_the_verdicts_of_live(running, keys, judge, tmp_path):
-    live = Live(judge, Intake(catalogued.NUMBER_KEY), tmp_path / "state", deadline=PATIENT)
+    live = Live(judge, Intake(catalogued.NUMBER_KEY), tmp_path / "state", deadline=PATIENT, **ROOM)
     connection = running.connect()
     for kind, call in events(catalogued.calls(60)):
         if kind:

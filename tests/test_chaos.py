@@ -27,7 +27,7 @@ from callsieve.serving.swap import Swap
 import catalogued
 import services
 import smallmodels as small
-from services import PATIENT, over
+from services import PATIENT, ROOM, over
 from test_live import attempt_of, begin, events, play, state
 
 MADE = catalogued.calls(1500)
@@ -361,7 +361,7 @@ def whole_answer(client):
 def test_hung_explanation(folder, keys, judge, tmp_path, monkeypatch):
     monkeypatch.setattr(app, "LONG_SECONDS", 0.3)
     gate = threading.Event()
-    state_of = lambda: Live(judge, Intake(catalogued.NUMBER_KEY), tmp_path / "state", deadline=PATIENT)
+    state_of = lambda: Live(judge, Intake(catalogued.NUMBER_KEY), tmp_path / "state", deadline=PATIENT, **ROOM)
     with services.Inside(folder, state_of, judge) as service:
         live = service.service.live
         case = wire.verdict_from_json(service.post(wire.SCORE, wire.call_to_json(MADE[0]), keys["score"])[1]).case

@@ -29,7 +29,7 @@ from hypothesis import given
 import catalogued
 import drawn
 import smallmodels as small
-from services import NUMBER, PATIENT, STRICT
+from services import NUMBER, PATIENT, ROOM, STRICT
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def live(swap, tmp_path):
 
 
 def begin(swap, folder, **options):
-    return Live(swap, Intake(catalogued.NUMBER_KEY), folder, **{"deadline": PATIENT, **options})
+    return Live(swap, Intake(catalogued.NUMBER_KEY), folder, **{"deadline": PATIENT, **ROOM, **options})
 
 
 def attempt_of(call):

@@ -30,7 +30,7 @@ def service(service_folder, keys):
     assert keys
     judge = Swap(trusted=small.TRUSTED, policy=Policy("test", {}))
     judge.load(service_folder / "bundle")
-    begin = lambda: Live(judge, Intake(catalogued.NUMBER_KEY), service_folder / "state", deadline=10)
+    begin = lambda: Live(judge, Intake(catalogued.NUMBER_KEY), service_folder / "state", deadline=10, **services.ROOM)
     with services.Inside(service_folder, begin, judge) as service:
         yield service
 

@@ -19,14 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 import catalogued
 import services
 import smallmodels as small
-from services import PATIENT, STRICT, body, over
+from services import PATIENT, ROOM, STRICT, body, over
 
 
 @pytest.fixture
 def unstarted(service_folder, judge, keys, tmp_path):
     """A service that nobody has started, and how it is asked: no socket, no loop of its own."""
     assert keys
-    begin = lambda: Live(judge, Intake(catalogued.NUMBER_KEY), tmp_path / "state", deadline=PATIENT)
+    begin = lambda: Live(judge, Intake(catalogued.NUMBER_KEY), tmp_path / "state", deadline=PATIENT, **ROOM)
     service = app.Service(begin, judge, service_folder / "bundle", read_keys(service_folder / "api.keys"))
     application = app.application(service)
 
