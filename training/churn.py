@@ -17,13 +17,15 @@ LEAST = (1, 3)  # earlier reports
 
 
 def churn(number: pd.Series[Any], day: Array, count: Array) -> dict[str, Any]:
-    """Shares of reports whose number had at least 1 and 3 reports in the 7, 30 and 90 days before their own.
+    """Shares of reports whose number had at least so many reports (LEAST) in so many days (WINDOWS) before their own.
 
     Reports of the same day are not earlier ones. Judged are the days that have the longest window of records before
     them; of shorter records nothing is said.
 
     Args:
         number: one text or category a row. day: whole days, int64. count: reports of the row.
+    Returns: how many reports were `judged`, and `shares` of them by "DAYSd_LEAST", None if none was judged; where there
+        are any reports, how many `numbers` they are of, and the `most` of one.
     """
     if not len(day):
         return {"judged": 0, "shares": {}}

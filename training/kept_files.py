@@ -71,10 +71,11 @@ def delete_from_registers(folder: Path, token: str, rules: Retention, now: int) 
     report = {}
     for path, rows, kept in _registers(folder, rules):
         before = sha256(path)
-        mine = [row for row in rows if token in (row.get("number"), row.get("callee"))]
-        held = [row for row in mine if _must_stay(row, kept, now)]
-        _write(path, [row for row in rows if row not in mine or row in held], len(rows))
-        report[path.name] = {"rows": len(mine), "deleted": len(mine) - len(held), "kept": len(held),
+        mine = [token in (row.get("number"), row.get("callee")) for row in rows]
+        left = [row for row, own in zip(rows, mine, strict=True) if not own or _must_stay(row, kept, now)]
+        _write(path, left, len(rows))
+        count, deleted = sum(mine), len(rows) - len(left)
+        report[path.name] = {"rows": count, "deleted": deleted, "kept": count - deleted,
                              "sha256_before": before, "sha256_after": sha256(path)}  # fmt: skip
     return report
 

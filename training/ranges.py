@@ -34,9 +34,8 @@ def covered(first: str | None, last: str) -> tuple[list[str], list[str]] | None:
     def written(number: int) -> str:
         return f"{lead}{number:0{width}d}"
 
-    if not {one.kind, other.kind} <= _IN_BLOCKS:
-        return [written(number) for number in range(low, high + 1)], []
-    whole = range(-(-low // _BLOCK), (high + 1) // _BLOCK)
+    in_blocks = {one.kind, other.kind} <= _IN_BLOCKS
+    whole = range(-(-low // _BLOCK), (high + 1) // _BLOCK) if in_blocks else range(0)
     if not whole:
         return [written(number) for number in range(low, high + 1)], []
     ends = (*range(low, whole.start * _BLOCK), *range(whole.stop * _BLOCK, high + 1))
