@@ -159,6 +159,18 @@ def test_an_interrupt_that_python_throws_away_ends_the_next_step(monkeypatch):
         tell("begin", 0.0)
 
 
+def test_ctrl_c_that_becomes_a_fault_is_still_ctrl_c():
+    """As in the middle of an import, which then tells that a part of it is missing."""
+    with pytest.raises(KeyboardInterrupt) as ended, console.progress("work"):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("a part is missing") from None
+    assert isinstance(ended.value.__cause__, ImportError)
+    with pytest.raises(ImportError, match="gone"), console.progress("work"):
+        raise ImportError("gone")
+
+
 def test_progress_tells_the_rate_and_the_time_left(monkeypatch):
     screen = Console(force_terminal=True, no_color=True, width=120, file=io.StringIO())
     monkeypatch.setattr(console, "ERR", screen)
@@ -232,7 +244,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path):
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
     err = run.communicate(timeout=120)[1]
-    assert run.returncode == 130
+    assert run.returncode == 130, err
     assert [line for line in err.splitlines() if line.startswith("callsieve:")] == ["callsieve: interrupted"]
     files = [path for path in out.rglob("*") if path.is_file()]
     assert not [path for path in files if path.name.startswith(".")]

@@ -71,7 +71,12 @@ def progress(title: str) -> Iterator[Tell]:
                 raise KeyboardInterrupt
             bar.update(task, description=f"{title}: {what}", completed=part)
 
-        yield tell
+        try:
+            yield tell
+        except Exception as error:
+            if interrupted():  # in the middle of an import, say, it becomes a fault of what was imported
+                raise KeyboardInterrupt from error
+            raise
 
 
 @contextmanager
