@@ -28,7 +28,7 @@ from callsieve.training.days import (
 )
 from callsieve.training.feeds import of_all
 from callsieve.training.lineage import since_last
-from callsieve.training.monitor import certificate, compare, date_of, resembles, until
+from callsieve.training.monitor import certificate, compare, date_of, limit, resembles, until
 from callsieve.training.place import place_of
 from callsieve.training.reference import build, ks, measure, parts, psi, read_reference, shares, write_reference
 from hypothesis import given
@@ -341,3 +341,11 @@ def test_of_a_large_day_the_same_calls_are_looked_at_whenever_it_is_asked():
     np.testing.assert_array_equal(found, sample(day, rows))
     assert (found != sample(day + timedelta(1), rows)).any()
     assert sample(day, slice(3, 5)).tolist() == [3, 4]
+
+
+def test_the_steadier_a_feature_is_the_less_it_may_move():
+    """Every feature has one of three limits; what a caller does moves most, a called number, a device or a pair least."""
+    of = lambda *prefixes: {limit(name) for name in NAMES if name.startswith(prefixes)}
+    (restless,), (steady,) = of("out_", "block_", "call_"), of("callee_", "device_", "pair_")
+    (other,) = of("in_", "number_", "trunk_")
+    assert steady < other < restless
