@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT = 2
+FORMAT = 3
 OPTIONAL_MODELS = ("content", "mode")
 
 
@@ -69,9 +69,9 @@ class Certificate:
 class Band:
     """Scores from `threshold` (raw score) on; its certificate over all calls and per observable stratum.
 
-    For a caller of a number class in `raised` it begins at the raw score that is given there, above `threshold`. Of
-    calls whose caller is of a `silent` class it says nothing, whatever their score: no innocent ones were there to
-    hold a threshold to.
+    In a stratum of `raised` it begins at the raw score that is given there, above `threshold`. Of calls of a `silent`
+    stratum it says nothing, whatever their score: no innocent ones were there to hold a threshold to. Strata are those
+    of `strata.py`.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Band:
     raised: Mapping[str, float] = field(default_factory=dict)
 
     def threshold_for(self, stratum: str) -> float:
-        """The least raw score that reaches the band, of a call whose caller is of this number class.
+        """The least raw score that reaches the band, of a call of this stratum.
 
         >>> band = Band("top", 2.0, Certificate("certify", 9, 0, 0.3, 0.95, 0.3, True), {}, ("iot",), {"fixed": 2.5})
         >>> [band.threshold_for(word) for word in ("mobile", "fixed", "iot")]

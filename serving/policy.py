@@ -98,7 +98,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
 
 
 def decide(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> tuple[str, str]:
-    """The strongest action that the reached bands allow, and the highest of them. `stratum`: the caller's number class.
+    """The strongest action that the reached bands allow, and the highest of them. `stratum`: as `strata.stratum_of`.
 
     >>> decide(Policy("1", {}), (), 3.0, "mobile")
     ('pass', '')

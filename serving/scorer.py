@@ -10,9 +10,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..features.catalogue import NAMES, catalogue_hash, columns_for
+from ..features.catalogue import catalogue_hash, columns_for
 from ..features.history import History
-from ..features.records import NUMBER_CLASSES, KeyedCall
+from ..features.records import KeyedCall
 from .booster import Booster
 from .bundle import Bundle, Refused, load
 from .policy import ACTIONS, Policy, allowed, decide, outcome, read_policy
@@ -21,6 +21,7 @@ from .registered import look_up
 from .registers import Registers
 from .rules import BEHAVIOUR, BY_NAME, PREDICTED, Fact, facts
 from .situation import Situation, situation
+from .strata import STRATA, strata_of, stratum_of
 from .verdict import Scores, Verdict, case_id
 from .wishes import surely, unwanted
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-STRATUM = "call_caller_class"
 
 
 class Scorer:
@@ -68,7 +67,6 @@ class Scorer:
         # The last place twice: of one place alone it would give no tuple.
         self._picked = itemgetter(*self._columns, self._columns[-1])
         self._as_they_come = self._columns == list(range(len(self.features)))
-        self._stratum = NAMES.index(STRATUM)
         self._bands = {band.name: band for band in bundle.thresholds}
         self._until = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
 
@@ -133,21 +131,19 @@ class Scorer:
         score[sound] = self.bundle.calibration.probabilities(raw[sound])
         met = met_rules(looked_at(vectors), None, self.policy.terms) if met is None else met
         met = np.where(sound, met, 0)  # of a broken row nothing is true
-        banded = self._banded(raw, vectors[:, self._stratum])
+        banded = self._banded(raw, strata_of(vectors))
         return Scores(raw, score, actions(self.policy, banded, met), banded, met)
 
-    def _banded(self, raw: npt.NDArray[np.float64], classes: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+    def _banded(self, raw: npt.NDArray[np.float64], stratum: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
         import numpy as np
 
         action = np.zeros(len(raw), dtype=np.int8)
         for band in self.bundle.thresholds:
             reached = raw >= band.threshold
-            for value in np.unique(classes[reached]):
-                name = _class_word(value)
+            for code in np.unique(stratum[reached]):
+                name = STRATA[code]
                 word = allowed(self.policy.of_band(band.name), band, name)
-                rows = (raw >= band.threshold_for(name)) & (
-                    (classes == value) | (np.isnan(classes) & math.isnan(value))
-                )
+                rows = (raw >= band.threshold_for(name)) & (stratum == code)
                 action[rows] = np.maximum(action[rows], ACTIONS.index(word))
         return action
 
@@ -189,9 +185,9 @@ class Scorer:
     def _surely(self, raw: Sequence[float]) -> str | None:
         return surely(raw, self.bundle.classes["content"], self.policy.terms.content_share)
 
-    def reached(self, raw: float, stratum: float) -> bool:
-        """Whether a score reaches any band that says something of this class of callers (a place in NUMBER_CLASSES)."""
-        return decide(self.policy, self.bundle.thresholds, raw, _class_word(stratum))[1] != ""
+    def reached(self, raw: float, stratum: str) -> bool:
+        """Whether a score reaches any band that says something of this stratum."""
+        return decide(self.policy, self.bundle.thresholds, raw, stratum)[1] != ""
 
     def _judge(self, history: History, call: KeyedCall, *, explain: bool, reasons: bool = True) -> Verdict:
         case = ""
@@ -217,7 +213,7 @@ class Scorer:
         if not places or self.bundle.content is None:
             return ()
         row = self._row(vector)
-        if not self.reached(self.bundle.model.predict_one(row), vector[self._stratum]):
+        if not self.reached(self.bundle.model.predict_one(row), stratum_of(vector)):
             return ()
         content = self._surely(self.bundle.content.predict_few([row])[0])
         if content is None or content not in places:
@@ -244,7 +240,7 @@ class Scorer:
             return self._unscored(case, f"no score: {type(error).__name__}", told)
         if not math.isfinite(raw):
             return self._unscored(case, "no score: the model gave none that is finite", told)
-        stratum = _class_word(vector[self._stratum])
+        stratum = stratum_of(vector)
         banded, band = decide(self.policy, self.bundle.thresholds, raw, stratum)
         action = outcome(self.policy, banded, names)
         explain = explain or "pass" not in (banded, action)
@@ -282,7 +278,3 @@ class Scorer:
         action = outcome(self.policy, "pass", [fact.rule for fact in told])
         model, until = self.bundle.model_id, self.bundle.valid_until
         return Verdict(action, math.nan, "", None, None, (), status, case, model, until, rules=told)
-
-
-def _class_word(value: float) -> str:
-    return NUMBER_CLASSES[int(value)] if 0 <= value < len(NUMBER_CLASSES) else "unknown"

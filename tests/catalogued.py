@@ -126,7 +126,7 @@ def thresholds():
 def card(**changes):
     """The card of those models: the high band is certified for mobile numbers, and for those that must pass."""
     sound, loose = small.certificate(), small.certificate(false_calls=90, bound=0.0036, certified=False)
-    strata = dict.fromkeys(("mobile", "emergency", "public_service"), sound) | {"fixed": loose}
+    strata = dict.fromkeys(("mobile", "quiet_mobile", "emergency", "public_service"), sound) | {"fixed": loose}
     high, low = thresholds()
     values = {
         "features": NAMES,

@@ -228,19 +228,19 @@ def test_what_is_no_signature_is_refused(folder, line):
     [
         ({"kind": "audit log", "format": 1, "files": {}}, "kind must be"),
         ({"kind": "callsieve list", "format": 2, "files": {}}, "kind must be"),
-        ({"kind": "callsieve bundle", "format": 3, "files": {}}, "format must be"),
-        ({"kind": "callsieve bundle", "format": 2, "files": {}}, "files must list"),
-        ({"kind": "callsieve bundle", "format": 2, "files": {"../model.txt": {}}}, "files must be among"),
+        ({"kind": "callsieve bundle", "format": 4, "files": {}}, "format must be"),
+        ({"kind": "callsieve bundle", "format": 3, "files": {}}, "files must list"),
+        ({"kind": "callsieve bundle", "format": 3, "files": {"../model.txt": {}}}, "files must be among"),
         (
-            {"kind": "callsieve bundle", "format": 2, "files": {"model.txt": {"sha256": "0", "size": 2**40}}},
+            {"kind": "callsieve bundle", "format": 3, "files": {"model.txt": {"sha256": "0", "size": 2**40}}},
             "size must",
         ),
         (
-            {"kind": "callsieve bundle", "format": 2, "files": {"bundle.json": {"sha256": "0", "size": 2**22 + 1}}},
+            {"kind": "callsieve bundle", "format": 3, "files": {"bundle.json": {"sha256": "0", "size": 2**22 + 1}}},
             "size must be a whole number in 1..4194304",
         ),
         (
-            {"kind": "callsieve bundle", "format": 2, "files": {"bundle.json": {"sha256": "0", "size": 0}}},
+            {"kind": "callsieve bundle", "format": 3, "files": {"bundle.json": {"sha256": "0", "size": 0}}},
             "size must be a whole number in 1..4194304",
         ),
         ([], "must be an object"),
@@ -365,8 +365,8 @@ def put(*path_and_value):
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        (put("format", 3), "format must be 2"),
-        (put("format", True), "format must be 2"),
+        (put("format", 2), "format must be 3"),
+        (put("format", True), "format must be 3"),
         (put("extra", 1), "missing or unknown: .*extra"),
         (lambda card: card.pop("epoch"), "missing or unknown: .*epoch"),
         (put("epoch", 5.0), "epoch must be a whole number"),

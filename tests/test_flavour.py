@@ -39,6 +39,7 @@ def folder(tmp_path_factory):
 def asked():
     """Vectors by feature name, in no order that the bundle knows."""
     made = pd.DataFrame(lite.rows(400, seed=5), columns=list(lite.LITE))
+    made["out_calls_count_7d"] = np.arange(len(made)) % 30.0
     return made[sorted(made.columns)]
 
 
@@ -129,7 +130,7 @@ def test_what_is_written(folder, tmp_path):
     parts = {"bundle.json", "model.txt", "MANIFEST.json", "MANIFEST.sig"}
     assert files == {"MLmodel", "requirements.txt", "bundle"} | {f"bundle/{name}" for name in parts}
     said = yaml.safe_load((folder / "served" / "MLmodel").read_text())
-    assert [each["name"] for each in json.loads(said["signature"]["inputs"])] == list(lite.LITE)
+    assert [each["name"] for each in json.loads(said["signature"]["inputs"])] == [*lite.LITE, "out_calls_count_7d"]
     with pytest.raises(FileExistsError):
         save_model(folder / "bundle", folder / "served", signer=folder / "signer.pub")
     write_public_key(small.OTHER_KEY.public_key(), tmp_path / "other.pub")
@@ -138,13 +139,12 @@ def test_what_is_written(folder, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"other.pub"}
 
 
-def test_a_model_without_the_callers_class_asks_for_it():
-    """The policy looks at it."""
+def test_a_model_asks_for_what_tells_which_threshold_holds():
 
     class Card:
         features = ("call_hour",)
 
-    assert inputs(Card) == ("call_hour", "call_caller_class")
+    assert inputs(Card) == ("call_hour", "call_caller_class", "out_calls_count_7d")
 
 
 def test_mlflow_models_serve(folder, asked, wanted):

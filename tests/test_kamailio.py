@@ -30,7 +30,7 @@ POLICY = 'certified = "block"\nwatch = "label"\n'
 def everything_reached():
     """Thresholds that every call reaches: mobile callers are blocked, fixed ones labelled, emergency numbers pass."""
     sound, loose = small.certificate(), small.certificate(false_calls=90, bound=0.0036, certified=False)
-    strata = dict.fromkeys(("mobile", "emergency", "public_service"), sound) | {"fixed": loose}
+    strata = dict.fromkeys(("mobile", "quiet_mobile", "emergency", "public_service"), sound) | {"fixed": loose}
     return {"thresholds": (Band("certified", -50.0, sound, strata), Band("watch", -60.0, loose))}
 
 

@@ -3,11 +3,11 @@
 import dataclasses
 
 import pytest
-from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.card import Band
 from callsieve.serving.policy import ACTIONS, Policy, allowed, decide, outcome, read_policy
 from callsieve.serving.registered import Terms
 from callsieve.serving.rules import ACTING, PROTECTED
+from callsieve.serving.strata import STRATA
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,9 +17,9 @@ SOUND = small.certificate()
 LOOSE = small.certificate(false_calls=90, bound=0.0036, certified=False)
 
 certificates = st.sampled_from([SOUND, LOOSE])
-strata = st.dictionaries(st.sampled_from(NUMBER_CLASSES), certificates)
-higher = st.dictionaries(st.sampled_from(NUMBER_CLASSES), st.floats(0, 3))
-silences = st.lists(st.sampled_from(NUMBER_CLASSES), unique=True).map(tuple)
+strata = st.dictionaries(st.sampled_from(STRATA), certificates)
+higher = st.dictionaries(st.sampled_from(STRATA), st.floats(0, 3))
+silences = st.lists(st.sampled_from(STRATA), unique=True).map(tuple)
 names = st.sampled_from(["certified", "watch", "third"])
 policies = st.dictionaries(names, st.sampled_from(ACTIONS)).map(lambda bands: Policy("1", bands, appeal="office"))
 
@@ -68,13 +68,13 @@ def test_gentle_actions_need_none(action, own):
 @pytest.mark.parametrize("stratum", PROTECTED)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_protected_numbers_pass(stratum, action):
-    sure = Band("certified", 0.0, SOUND, dict.fromkeys(NUMBER_CLASSES, SOUND))
+    sure = Band("certified", 0.0, SOUND, dict.fromkeys(STRATA, SOUND))
     assert allowed(action, sure, stratum) == "pass"
 
 
 def test_protected_classes_are_classes_of_numbers():
     assert set(PROTECTED) == {"emergency", "public_service"}
-    assert set(PROTECTED) <= set(NUMBER_CLASSES)
+    assert set(PROTECTED) <= set(STRATA)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_band_without_an_action_passes_under_its_name():
     assert decide(Policy("1", {"watch": "block"}), (band(SOUND, SOUND),), 3.0, "mobile") == ("pass", "certified")
 
 
-@given(policies, bands(), st.floats(), st.sampled_from(NUMBER_CLASSES))
+@given(policies, bands(), st.floats(), st.sampled_from(STRATA))
 def test_never_stronger_than_policy_and_certificates(policy, drawn, raw, stratum):
     action, name = decide(policy, drawn, raw, stratum)
     reached = [band for band in drawn if raw >= band.raised.get(stratum, band.threshold) and stratum not in band.silent]
@@ -127,7 +127,7 @@ def test_a_higher_score_is_never_treated_more_gently():
     )
 
 
-@given(policies, bands(), st.floats(-6, 6), st.sampled_from(NUMBER_CLASSES))
+@given(policies, bands(), st.floats(-6, 6), st.sampled_from(STRATA))
 def test_losing_a_certificate_never_strengthens(policy, drawn, raw, stratum):
     poorer = tuple(dataclasses.replace(band, certificate=LOOSE) for band in drawn)
     before, after = decide(policy, drawn, raw, stratum), decide(policy, poorer, raw, stratum)

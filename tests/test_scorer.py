@@ -22,7 +22,8 @@ import catalogued
 import smallmodels as small
 
 STRICT = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office")
-CLASS = NAMES.index("call_caller_class")
+CLASS, CALLS = NAMES.index("call_caller_class"), NAMES.index("out_calls_count_7d")
+LINES = (*NUMBER_CLASSES[:3], "quiet_mobile")
 HALF = ("certified", "watch", "none")
 
 
@@ -332,12 +333,12 @@ def test_one_scorer_serves_threads(scorer, calls, verdicts):
     edges=st.lists(st.integers(-40, 40).map(lambda n: n / 10), min_size=1, max_size=3),
     actions=st.lists(st.sampled_from(ACTIONS), min_size=3, max_size=3),
     certified=st.lists(st.booleans(), min_size=3, max_size=3),
-    silent=st.lists(st.sampled_from(NUMBER_CLASSES[:3]), unique=True),
-    raised=st.dictionaries(st.sampled_from(NUMBER_CLASSES[:3]), st.integers(40, 60).map(lambda n: n / 10)),
+    silent=st.lists(st.sampled_from(LINES), unique=True),
+    raised=st.dictionaries(st.sampled_from(LINES), st.integers(40, 60).map(lambda n: n / 10)),
 )
 def test_a_table_decides_as_the_policy_does(scorer, matrix, edges, actions, certified, silent, raised):
     sound, loose = small.certificate(), small.certificate(false_calls=90, bound=0.0036, certified=False)
-    strata = {"mobile": sound, "unknown": sound, "fixed": loose}
+    strata = {"mobile": sound, "quiet_mobile": loose, "unknown": sound, "fixed": loose}
     bands = tuple(
         Band(name, edge, sound if good else loose, strata, tuple(silent), raised)
         for name, edge, good in zip(HALF, sorted(edges, reverse=True), certified, strict=False)
@@ -345,5 +346,7 @@ def test_a_table_decides_as_the_policy_does(scorer, matrix, edges, actions, cert
     policy = Policy("drawn", dict(zip(HALF, actions[: len(bands)], strict=False)), appeal="office")
     judge = Scorer(dataclasses.replace(scorer.bundle, thresholds=bands), policy)
     scores = judge.score_table(matrix[:80])
-    for raw, kind, action in zip(scores.raw, matrix[:80, CLASS], scores.action, strict=True):
-        assert decide(policy, bands, raw, NUMBER_CLASSES[int(kind)])[0] == ACTIONS[action]
+    for raw, row, action in zip(scores.raw, matrix[:80], scores.action, strict=True):
+        kind = NUMBER_CLASSES[int(row[CLASS])]
+        line = f"quiet_{kind}" if kind in ("mobile", "resale") and row[CALLS] < 15 else kind
+        assert decide(policy, bands, raw, line)[0] == ACTIONS[action]

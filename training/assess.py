@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..serving.card import Band
+from ..serving.strata import strata_of
 from .acquaintance import Acquaintance, acquaintance
 from .bands import TARGETS, spoken_of
 from .certify import certificate, choose_threshold
@@ -17,7 +18,7 @@ from .judge import RULE, data_figures, figures
 from .label_policy import read_label_policy
 from .scope import born_after
 from .score import open_scorer
-from .split import DAY, WINDOW_DAYS, caller_classes, codes
+from .split import DAY, WINDOW_DAYS, codes
 from .touches import Ledger
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def assess(
     progress("features", 0.1)
     X = complete(evidence, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)
-    scored = scored_calls(evidence, X[:, RULE], scorer.score_table(X, threads=threads or 2).raw)
+    scored = scored_calls(evidence, X, scorer.score_table(X, threads=threads or 2).raw)
     progress("judge", 0.8)
     return {
         "model": {"id": scorer.bundle.model_id},
@@ -67,7 +68,7 @@ def by_acquaintance(scored: Scored, band: Band, known: Acquaintance) -> dict[str
     told: dict[str, Any] = {"seen_told_by": known.told_by, "seen": None, "unseen": None}
     if known.seen is None:
         return told
-    raw = spoken_of(scored.raw, scored.kind, band)
+    raw = spoken_of(scored.raw, scored.stratum, band)
     for name, rows in (("seen", scored.rows & known.seen), ("unseen", scored.rows & ~known.seen)):
         found = certificate("these calls", raw[rows & ~scored.judged.nuisance], band.threshold, TARGETS[0][1])
         told[name] = {
@@ -80,7 +81,7 @@ def by_acquaintance(scored: Scored, band: Band, known: Acquaintance) -> dict[str
     return told
 
 
-def scored_calls(evidence: Evidence, rule: Array, raw: Array) -> Scored:
+def scored_calls(evidence: Evidence, X: Array, raw: Array) -> Scored:  # noqa: N803
     """Judge on every call after the first 7 days, and on the lives of the numbers born after them."""
     start = evidence.calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(evidence.calls["caller"]), codes(evidence.calls["callee"])
@@ -88,9 +89,9 @@ def scored_calls(evidence: Evidence, rule: Array, raw: Array) -> Scored:
     begin = int(start.min()) + WINDOW_DAYS * DAY
     lives = born_after(begin, known, caller, start)
     return Scored(
-        rule,
+        X[:, RULE],
         raw,
-        caller_classes(evidence.calls),
+        strata_of(X),
         known,
         caller,
         callee,

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..features.catalogue import DEFINED
 from ..serving.files import write_whole
+from ..serving.strata import BUSY
 from . import track
 from .audit import verify
 from .audit_store import MOVES
@@ -122,7 +123,7 @@ def page(told: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) ->
     environment.filters |= {"count": count, "share": share, "one_in": one_in, "until": until, "data_uri": data_uri}
     environment.filters |= {"moment": moment, "plain": plain, "meaning": meaning, "figure": figure}
     shown = drawn or pictures(told["figures"])
-    return environment.get_template("audit.html").render(told, pictures=shown).lstrip()
+    return environment.get_template("audit.html").render(told, pictures=shown, busy=BUSY).lstrip()
 
 
 def moment(text: str) -> str:

@@ -1,15 +1,15 @@
-"""Bands of scores: thresholds that hold on every feed and every kind of line, and of which lines they say nothing."""
+"""Bands of scores: thresholds that hold on every feed and in every stratum, and of which strata they say nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..features.records import NUMBER_CLASSES
 from ..serving.card import Band
+from ..serving.strata import STRATA
 from .certify import certificate, choose_threshold, strata, upper_bound
 
 if TYPE_CHECKING:
@@ -32,55 +32,64 @@ UNSURE = 2.0
 # together. On these 10 worlds as many certified with it, 49 % of calls were caught instead of 46, and 7.6 in 10,000
 # innocent calls flagged elsewhere instead of 7.5; with every line by itself 52 % and 9.4.
 LOOSER = 10
-# Mobile numbers, resold ones among them, are one kind of line; any other number class is one by itself.
-MOBILE, RESOLD = "mobile", "resale"
+# Resold numbers stand together with the other mobile ones; their certificate is their own.
+TOGETHER = {"resale": "mobile", "quiet_resale": "quiet_mobile"}
 
 
-def bands_of(
-    raw_by_feed: Sequence[Array], choose: Array, certify: Array, kind: Array, guard: float
-) -> tuple[Band, ...]:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a feed tells of all calls: raw scores, NaN where a call was not scored, and places among STRATA."""
+
+    raw: Array
+    stratum: Array
+
+
+def bands_of(by_feed: Sequence[Told], choose: Array, certify: Array, guard: float) -> tuple[Band, ...]:
     """The bands of TARGETS, highest first.
 
     Args:
-        raw_by_feed: raw scores over all calls, of the complete feed first; NaN where a call was not scored.
+        by_feed: of the complete feed first.
         choose, certify: which calls are benign ones of these folds.
-        kind: class of each call's caller, as `split.caller_classes`.
         guard: what is added to the thresholds that the calls to choose on give.
     """
     bands: list[Band] = []
+    first = by_feed[0]
     for name, target in TARGETS:
-        edges = edges_of(raw_by_feed, choose, kind, target, guard)
+        edges = edges_of(by_feed, choose, target, guard)
         if bands:  # a band begins where the one above it does, or below
             edges = {word: min(edge, bands[-1].threshold_for(word)) for word, edge in edges.items()}
         threshold = min(edges.values())
-        silent = tuple(word for word in NUMBER_CLASSES if word not in edges)
+        silent = tuple(word for word in STRATA if word not in edges)
         raised = {word: edge for word, edge in edges.items() if edge > threshold}
         unproven = Band(name, threshold, certificate("certify", np.empty(0), threshold, target), {}, silent, raised)
-        held = spoken_of(raw_by_feed[0], kind, unproven)[certify]
-        words = np.array(NUMBER_CLASSES)[kind[certify]]
+        held = spoken_of(first.raw, first.stratum, unproven)[certify]
+        words = np.array(STRATA)[first.stratum[certify]]
         proof = certificate("certify", held, threshold, target)
         bands.append(replace(unproven, certificate=proof, strata=strata("certify", held, threshold, target, words)))
     return tuple(bands)
 
 
-def edges_of(raw_by_feed: Sequence[Array], choose: Array, kind: Array, target: float, guard: float) -> dict[str, float]:
-    """The threshold of each number class, on every feed; none of those of which no innocent call is there.
+def edges_of(by_feed: Sequence[Told], choose: Array, target: float, guard: float) -> dict[str, float]:
+    """The threshold of each stratum, on every feed; none of those of which no innocent call is there.
 
     A few surveys, alarms and bank lines look like nuisance to a model that saw none of them. One threshold over all
-    calls would be theirs: nobody else's nuisance reached it. So each kind of line with enough innocent calls is held
+    calls would be theirs: nobody else's nuisance reached it. So each stratum with enough innocent calls is held
     to the target by itself. The others lie above the highest of these, since of few innocent calls little is known:
     each by itself if it has enough for LOOSER times the target, else together. If no line has enough, the threshold
     lies just above every score.
     """
-    words = np.array(NUMBER_CLASSES)[kind]
-    words[words == RESOLD] = MOBILE
-    there = [str(word) for word in np.unique(words[choose & ~np.isnan(raw_by_feed[0])])]
+    scores = [told.raw[choose] for told in by_feed]
+    words = [np.array(STRATA)[told.stratum[choose]] for told in by_feed]
+    for each in words:
+        for word, other in TOGETHER.items():
+            each[each == word] = other
+    there = [str(word) for word in np.unique(words[0][~np.isnan(scores[0])])]
 
     def held_to(rate: float) -> list[str]:
-        return [word for word in there if upper_bound(0, int((choose & (words == word)).sum())) <= MARGIN * rate]
+        return [word for word in there if upper_bound(0, int((words[0] == word).sum())) <= MARGIN * rate]
 
     def edge(some: Sequence[str]) -> float:
-        told = [raw[choose & np.isin(words, some)] for raw in raw_by_feed]
+        told = [raw[np.isin(each, some)] for raw, each in zip(scores, words, strict=True)]
         return guard + max(choose_threshold(raw, target, margin=MARGIN) for raw in told if not np.isnan(raw).all())
 
     edges = {word: edge([word]) for word in held_to(target)}
@@ -90,22 +99,22 @@ def edges_of(raw_by_feed: Sequence[Array], choose: Array, kind: Array, target: f
     else:
         highest, alone = max(edges.values()), held_to(LOOSER * target)
         edges |= {word: max(edge([word] if word in alone else few), highest) + UNSURE for word in few}
-    return edges | ({RESOLD: edges[MOBILE]} if MOBILE in edges else {})
+    return edges | {word: edges[other] for word, other in TOGETHER.items() if other in edges}
 
 
-def spoken_of(raw: Array, kind: Array, band: Band) -> Array:
-    """Raw scores to be held against the one threshold of a band, whatever the number class of the caller.
+def spoken_of(raw: Array, stratum: Array, band: Band) -> Array:
+    """Raw scores to be held against the one threshold of a band, whatever the stratum.
 
     Args:
-        raw, kind: of each call, and the class of its caller, as `split.caller_classes`; shape (n,).
+        raw, stratum: of each call, the latter as `strata_of`; shape (n,).
 
     >>> from callsieve.serving.card import Certificate
     >>> band = Band("top", 2.0, Certificate("certify", 9, 0, 0.3, 0.95, 0.3, True), {}, ("iot",), {"fixed": 2.5})
-    >>> kind = np.array([NUMBER_CLASSES.index(word) for word in ("mobile", "fixed", "fixed", "iot")])
-    >>> spoken_of(np.array([3.0, 3.0, 2.25, 3.0]), kind, band).round(3).tolist()
+    >>> stratum = np.array([STRATA.index(word) for word in ("mobile", "fixed", "fixed", "iot")])
+    >>> spoken_of(np.array([3.0, 3.0, 2.25, 3.0]), stratum, band).round(3).tolist()
     [3.0, 2.5, 1.75, 2.0]
     """
-    edge = np.array([band.threshold_for(word) for word in NUMBER_CLASSES])[kind]
+    edge = np.array([band.threshold_for(word) for word in STRATA])[stratum]
     held = raw - np.where(np.isinf(edge), 0.0, edge - band.threshold)
     below = np.nextafter(band.threshold, -np.inf)
     return np.asarray(np.where(raw >= edge, np.maximum(held, band.threshold), np.minimum(held, below)))

@@ -21,7 +21,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from ..features.catalogue import FEATURES
-from ..serving.scorer import STRATUM
 from .crossing import UNSEEN, crossed
 from .dataset import build, learnt_vectors
 from .evidence import Evidence, campaigns_of
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 LEARNT_AT_MOST = 400_000
+CLASS = "call_caller_class"
 LISTED = 28 * DAY  # that a report keeps a number on the list, in ms
 PART = 50_000  # calls scored at a time, so that memory stays bounded
 LEVELLED = {feature.name for feature in FEATURES if feature.levels}
@@ -55,7 +55,7 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
     choose = choosing(t.plan, t.fold, t.start, t.settings.seed)
     judged = (t.start >= t.plan.label_cutoff) & (t.part == UNSEEN)
     unseen = rows[(choose | judged)[rows]]
-    fitted = {"logistic regression": t.settings.features, "number class": (STRATUM,)}
+    fitted = {"logistic regression": t.settings.features, "number class": (CLASS,)}
     raw = {name: of_regression(t, side, features, choose, unseen) for name, features in fitted.items()}
     listed = np.full(len(t.start), np.nan)
     listed[unseen] = reported_before(t.evidence, t.caller, unseen)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..features.records import NUMBER_CLASSES
+from ..serving.strata import STRATA
 from .certify import caller_bootstrap, upper_bound
 from .evaluate import calibration_table
 
@@ -66,14 +66,14 @@ def by_calls_made(s: Scored, band: Band) -> list[dict[str, Any]]:
 
 
 def reliability_by(s: Scored, card: Card) -> list[dict[str, Any]]:
-    """Mean probability and share that came true, by number class and by how many calls the number had made.
+    """Mean probability and share that came true, by stratum and by how many calls the number had made.
 
     Slices are of what is known as a call rings: within one of those that the truth draws, all calls are of one kind.
     """
     rows = np.flatnonzero(s.rows & ~np.isnan(s.raw))
     p, truth, caller = card.calibration.probabilities(s.raw[rows]), s.judged.nuisance[rows], s.caller[rows]
     nth = nth_call(s.caller, s.start)[rows]
-    parts = {f"class {name}": s.kind[rows] == code for code, name in enumerate(NUMBER_CLASSES)}
+    parts = {f"class {name}": s.stratum[rows] == code for code, name in enumerate(STRATA)}
     parts |= {name: (nth >= low) & (nth <= high) for name, low, high in BUCKETS}
     told = []
     for name, mine in parts.items():

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..features.catalogue import NAMES
-from ..features.records import NUMBER_CLASSES
 from ..serving.bundle import Bundle
-from ..serving.scorer import STRATUM
+from ..serving.strata import strata_of
 from .bands import spoken_of
 from .certify import difference_interval
 from .evidence import Evidence, campaigns_of, judged
@@ -84,9 +82,8 @@ def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803
     """Which calls reach a model's certified threshold."""
     rows = np.ascontiguousarray(X[:, places(bundle.features)])
     raw = bundle.model.predict_raw(rows, threads=threads or 2)
-    unknown = NUMBER_CLASSES.index("unknown")
-    band, kind = bundle.thresholds[0], np.nan_to_num(X[:, NAMES.index(STRATUM)], nan=unknown).astype(int)
-    return np.asarray(spoken_of(raw, kind, band) >= band.threshold)
+    band = bundle.thresholds[0]
+    return np.asarray(spoken_of(raw, strata_of(X), band) >= band.threshold)
 
 
 def paired(one: Array, other: Array, nuisance: Array, caller: Array, gates: Gates, seed: int) -> Comparison:

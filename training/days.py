@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from ..features.catalogue import FEATURES, NAMES
 from ..features.keyed import KEYED_OPTIONAL
 from ..features.records import OUTCOMES, RELEASED_BY
+from ..serving.strata import strata_of
 from .bands import spoken_of
-from .split import DAY, WINDOW_DAYS, caller_classes, codes
+from .split import DAY, WINDOW_DAYS, codes
 from .texts import plain
 
 if TYPE_CHECKING:
@@ -203,9 +204,9 @@ def told_of(stretch: Stretch, rows: Array) -> dict[str, Array]:
     raw = stretch.raw[rows]
     found = {"caller new this week": int(np.isnan(stretch.vectors.values(rows, NAMES.index("number_age"))).sum())}
     if not np.isnan(raw).all():
-        kind = caller_classes(stretch.calls.select(["caller_class"]).take(rows))
+        stratum = strata_of(stretch.vectors.at(rows))
         for band in stretch.bands:
-            held = spoken_of(raw, kind, band)
+            held = spoken_of(raw, stratum, band)
             found[f"score in band {band.name}"] = int((held >= band.threshold).sum())
     return {name: np.array([len(rows) - some, some, 0]) for name, some in found.items()}
 

@@ -21,7 +21,7 @@ from .evidence import Evidence, campaigns_of, judged
 from .feeds import Feed, complete
 from .monitor import HISTORY_DAYS
 from .rolling import part, stretch
-from .split import DAY, FOLDS, caller_classes, codes, groups, plan_of
+from .split import DAY, FOLDS, codes, groups, plan_of
 from .train import Trained, places, scored, train
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def figures(period: Period, model: Model, settings: Settings) -> dict[str, Any]:
     known = judged(period.evidence, caller, settings.label_policy)
     inside = calls["start"].to_numpy() >= period.begin
     raw = scored(model.text, period.feed, inside, places(settings.features), settings.threads)
-    held = spoken_of(raw, caller_classes(calls), model.band)
+    held = spoken_of(raw, period.feed.strata(len(raw)), model.band)
     benign, bad = inside & known.known & ~known.nuisance, inside & known.known & known.nuisance
     unseen = bad & ~np.isin(period.group, model.learnt)
     false = int((held[benign] >= model.band.threshold).sum())

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from ..features.catalogue import NAMES, columns_for
 from ..features.reports import report_vectors
 from ..features.table import vectors
+from ..serving.strata import STRATA, strata_of
 from .evidence import Evidence
 from .reported import report_table
 
@@ -55,6 +56,12 @@ class Feed:
         """One column over all `count` calls; NaN where no vector is held."""
         found = np.full(count, np.nan)
         found[self.rows] = self.X[:, column]
+        return found
+
+    def strata(self, count: int) -> Array:
+        """Stratum of each of all `count` calls, as a place among STRATA; "unknown" where no vector is held."""
+        found = np.full(count, STRATA.index("unknown"))
+        found[self.rows] = strata_of(self.X)
         return found
 
     def _places(self, rows: Array) -> Array:

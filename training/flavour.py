@@ -27,8 +27,9 @@ import pandas as pd
 from ..features.catalogue import catalogue_hash
 from ..serving.bundle import Bundle, load
 from ..serving.policy import ACTIONS, read_policy
-from ..serving.scorer import STRATUM, Scorer
+from ..serving.scorer import Scorer
 from ..serving.signing import read_public_key
+from ..serving.strata import FEATURES
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -72,8 +73,8 @@ class Served:
 
 
 def inputs(bundle: Bundle) -> tuple[str, ...]:
-    """The columns that are asked for: the model's features, and the caller's class, which the policy looks at."""
-    return bundle.features if STRATUM in bundle.features else (*bundle.features, STRATUM)
+    """The columns that are asked for: the model's features, and those that tell which threshold holds for a call."""
+    return (*bundle.features, *(name for name in FEATURES if name not in bundle.features))
 
 
 def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:

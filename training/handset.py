@@ -22,6 +22,7 @@ from ..features.catalogue import catalogue_hash
 from ..serving.bundle import Bundle, load
 from ..serving.files import write_whole
 from ..serving.signing import read_public_key
+from ..serving.strata import BUSY, QUIET
 from ..serving.structure import CATEGORICAL, Tree, check_structure
 
 try:
@@ -255,6 +256,7 @@ def _said(bundle: Bundle) -> dict[str, Any]:
         "bands": {band.name: band.threshold for band in bundle.thresholds},
         "silent": {band.name: list(band.silent) for band in bundle.thresholds},
         "raised": {band.name: dict(band.raised) for band in bundle.thresholds},
+        "strata": {name: {"of": of, "fewer calls in 7 days than": BUSY} for of, name in QUIET.items()},
     }
 
 

@@ -30,7 +30,7 @@ class Scored:
 
     rule: Array  # calls of the last hour
     raw: Array
-    kind: Array  # class of the caller, as `split.caller_classes`
+    stratum: Array  # as `strata_of`
     judged: Judged
     caller: Array
     callee: Array
@@ -42,7 +42,7 @@ class Scored:
 
 def headline_of(s: Scored, raw: Array, band: Band) -> dict[str, Any]:
     """Benign pass with its bound, catch rate, and calls until detected."""
-    held = spoken_of(raw, s.kind, band)
+    held = spoken_of(raw, s.stratum, band)
     benign = s.rows & ~s.judged.nuisance
     found = certificate(band.certificate.fold, held[benign], band.threshold, band.certificate.target)
     return {

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_curve
 from ..features.catalogue import DEFINED, NAMES
 from ..serving.card import Band, Card
 from .attackers import attack_figures
-from .bands import bands_of, spoken_of
+from .bands import Told, bands_of, spoken_of
 from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
 from .crossing import UNSEEN
@@ -68,7 +68,7 @@ def judge(t: Trained) -> dict[str, Any]:
         "bands": [band_json(b) for b in t.card.thresholds],
         "seen": {
             "calls": int(seen.sum()),
-            "catch": catch_of(scored, spoken_of(t.raw, t.kind, band), band.threshold, seen),
+            "catch": catch_of(scored, spoken_of(t.raw, t.stratum, band), band.threshold, seen),
         },
         "unseen": {"calls": int(scored.rows.sum()), "catch": told["headline"]["model"]["catch"]},
         "baselines": {name: headline_of(scored, raw, band_of(t, raw)) for name, raw in baseline_scores(t).items()},
@@ -81,7 +81,7 @@ def scored_of(t: Trained) -> Scored:
     certify = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
     lives = lives_of(t.plan, t.part != UNSEEN, t.start, t.judged, t.caller)
     rule = t.feed.column(RULE, len(t.start))
-    return Scored(rule, t.raw, t.kind, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed)
+    return Scored(rule, t.raw, t.stratum, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed)
 
 
 def brief(t: Trained) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
     band = card.thresholds[0]
     nuisance = s.judged.nuisance
     model = headline_of(s, s.raw, band)
-    held = replace(s, raw=spoken_of(s.raw, s.kind, band))
+    held = replace(s, raw=spoken_of(s.raw, s.stratum, band))
     return {
         "headline": {
             "model": model,
@@ -176,7 +176,7 @@ def band_of(t: Trained, values: Array) -> Band:
     benign = ~t.judged.nuisance & t.judged.known
     choose = choosing(t.plan, t.fold, t.start, t.settings.seed) & benign
     certify = rows_of("certify", t.plan.certify, t.fold, t.start) & benign
-    return bands_of((values,), choose, certify, t.kind, 0.0)[0]
+    return bands_of((Told(values, t.stratum),), choose, certify, 0.0)[0]
 
 
 def slice_figures(s: Scored, band: Band) -> list[dict[str, Any]]:
@@ -209,7 +209,7 @@ def detection_curve(s: Scored, band: Band, rule: Band) -> dict[str, list[float]]
     return {
         "calls": [int(n) for n in calls],
         "model": found_by(s.raw[s.lives], band.threshold, s, calls),
-        "rule": found_by(spoken_of(s.rule, s.kind, rule)[s.lives], rule.threshold, s, calls),
+        "rule": found_by(spoken_of(s.rule, s.stratum, rule)[s.lives], rule.threshold, s, calls),
     }
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import betaincinv, expit
 
-from ..features.records import NUMBER_CLASSES
+from ..serving.strata import STRATA
 from .bands import spoken_of
 from .days import LEVELS, MARK, NO_YES, Day, Stretch, day_of, midnight, spans
 from .evidence import read_evidence
@@ -24,7 +24,7 @@ from .feeds import of_all
 from .record import REFERENCE
 from .reference import KINDS, Reference, chance, ks, log_odds, parts, psi, read_reference, shares
 from .score import open_scorer, score_calls
-from .split import DAY, WINDOW_DAYS, caller_classes
+from .split import DAY, WINDOW_DAYS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -153,8 +153,8 @@ def certificate(bundle: Bundle, stretch: Stretch, rows: slice, findings: pd.Data
     """
     band = bundle.thresholds[0]
     told = band.certificate
-    kind = caller_classes(stretch.calls.slice(rows.start, rows.stop - rows.start))
-    words, counts = np.unique(np.array(NUMBER_CLASSES)[kind], return_counts=True)
+    stratum = stretch.vectors.strata(stretch.calls.num_rows)[rows]
+    words, counts = np.unique(np.array(STRATA)[stratum], return_counts=True)
     mix = dict(zip(words.tolist(), (counts / counts.sum()).tolist(), strict=True))
     seen = {word: one for word, one in band.strata.items() if one.benign_calls}
     covered = sum(mix.get(word, 0.0) for word in seen)
@@ -197,7 +197,7 @@ def found_benign(stretch: Stretch, end: int, findings: pd.DataFrame, band: Band)
     # The first days only fill the windows.
     start = calls["start"].to_numpy()
     benign &= start >= start[0] + WINDOW_DAYS * DAY
-    held = spoken_of(stretch.raw[:end], caller_classes(calls), band)
+    held = spoken_of(stretch.raw[:end], stretch.vectors.strata(stretch.calls.num_rows)[:end], band)
     return int(benign.sum()), int((held[benign] >= band.threshold).sum())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 
 from ..serving.files import write_whole
+from ..serving.strata import BUSY
 from .detection import SOON
 from .pictures import Picture, percent, pictures, words
 
@@ -49,7 +50,8 @@ def page(figures: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None)
     }
     simulated = str((figures.get("data") or {}).get("source", "")).startswith("simulated")
     template = environment.get_template("report.html")
-    return template.render(figures, pictures=drawn or pictures(figures), simulated=simulated, soon=SOON).lstrip()
+    shown = drawn or pictures(figures)
+    return template.render(figures, pictures=shown, simulated=simulated, soon=SOON, busy=BUSY).lstrip()
 
 
 def data_uri(svg: str) -> str:

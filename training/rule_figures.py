@@ -20,6 +20,7 @@ from ..serving.purposes import allowed
 from ..serving.registers import Registers
 from ..serving.ruled import BITS, actions, looked_at
 from ..serving.rules import ACTING
+from ..serving.strata import strata_of
 from .asof import Joins, column_of
 from .bands import spoken_of
 from .certify import upper_bound
@@ -28,7 +29,7 @@ from .evidence import of_calls, parquet_table, read_reports
 from .expiry import still_kept
 from .ruling import met_of, rule_vectors
 from .score import open_registers, open_scorer, score_calls
-from .split import DAY, WINDOW_DAYS, caller_classes, codes
+from .split import DAY, WINDOW_DAYS, codes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -120,7 +121,7 @@ def rule_figures(
     if raw is not None:
         band = scorer.bundle.thresholds[0]
         found["model"] = {"id": scorer.bundle.model_id, "band": band.name, "certificate": asdict(band.certificate)}
-        held = spoken_of(raw, caller_classes(calls)[judged], band)
+        held = spoken_of(raw, strata_of(rows[judged]), band)
         found["model"] |= apart(held >= band.threshold, met, told, chosen)
     return found
 

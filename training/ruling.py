@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..features.catalogue import NAMES
 from ..features.table import vectors
 from ..serving.registered import Registered, Terms
 from ..serving.registers import Registers
 from ..serving.ruled import BITS, actions, met_rules, names_of
-from ..serving.scorer import STRATUM, Scorer
+from ..serving.scorer import Scorer
 from ..serving.situation import FROM_VECTOR, PLACES
+from ..serving.strata import STRATA, strata_of
 from ..serving.verdict import Scores
 from ..serving.wishes import RULE, unwanted
 from .asof import PART_ROWS, AsOf
@@ -59,8 +59,8 @@ def with_wishes(scorer: Scorer, calls: pa.Table, known: Array, scores: Scores) -
         return scores
     lowest = min(band.threshold for band in scorer.bundle.thresholds)
     near = np.flatnonzero(scores.raw >= lowest)
-    stratum = known[near, NAMES.index(STRATUM)]
-    reached = [scorer.reached(raw, kind) for raw, kind in zip(scores.raw[near], stratum, strict=True)]
+    stratum = strata_of(known[near])
+    reached = [scorer.reached(raw, STRATA[code]) for raw, code in zip(scores.raw[near], stratum, strict=True)]
     rows = near[np.array(reached, dtype=bool)]
     who, when = calls["callee"].take(pa.array(rows)).cast(pa.string()).to_pylist(), calls["start"].to_numpy()[rows]
     met = scores.rules.copy()

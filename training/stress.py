@@ -150,7 +150,7 @@ def flags_of(t: Trained) -> Flags:
     target, band = TARGETS[0][1], t.card.thresholds[0]
     judged = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
     rows, benign = judged & t.judged.nuisance, judged & ~t.judged.nuisance
-    held = spoken_of(t.raw, t.kind, band)
+    held = spoken_of(t.raw, t.stratum, band)
     return Flags(held[rows] >= band.threshold, t.raw[rows] >= at_target(t.raw[benign], target), t.caller[rows])
 
 

@@ -20,7 +20,7 @@ from ..serving.booster import Booster
 from ..serving.bundle import save
 from ..serving.card import Band, Calibration, Card, Golden
 from .allocators import give_back
-from .bands import GUARD, TARGETS, bands_of, spoken_of
+from .bands import GUARD, TARGETS, Told, bands_of, spoken_of
 from .certify import certificate
 from .crossing import crossed, part_of_calls
 from .dataset import Dataset, Learnt, build, fingerprint, learnt_vectors
@@ -80,7 +80,7 @@ class Trained:
     start: Array
     judged: Judged
     raw: Array  # NaN where a call was not scored; where thresholds are chosen, as `crossing.crossed`
-    kind: Array  # class of each call's caller, as `split.caller_classes`
+    stratum: Array  # of each call, as `Feed.strata`
     models: dict[str, str]
     card: Card
     golden_rows: Array
@@ -121,12 +121,16 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     poorer = answered_only(evidence, settings.features, settings.threads, np.flatnonzero(choose | certify))
     whole = complete(evidence, settings.features, settings.threads, np.flatnonzero(looked_at))
     tell("score", 0.75)
-    raw, raw_poorer = (scored_by_others(found, sides, feed, choose, settings) for feed in (whole, poorer))
+    told_whole, told_poorer = (
+        Told(scored_by_others(found, sides, feed, choose, settings), feed.strata(len(sides.start)))
+        for feed in (whole, poorer)
+    )
+    raw = told_whole.raw
     tell("certify", 0.9)
     benign = ~sides.judged.nuisance
     require_benign("train", choose & benign)
     calibration, method = calibrate(raw[choose], sides.judged.nuisance[choose], sides.group[choose])
-    bands = bands_of((raw, raw_poorer), choose & benign, certify & benign, sides.kind, GUARD)
+    bands = bands_of((told_whole, told_poorer), choose & benign, certify & benign, GUARD)
     told: dict[str, Any] = {
         "trees": {name: text.count("\nTree=") for name, text in found.models.items()},
         "classes": {name: list(words) for name, words in found.classes.items()},
@@ -135,14 +139,14 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
         "groups": len(np.unique(sides.group)),
         "rows": {"train": found.rows},
         "sides": {"train": found.fingerprint},
-        "answered_only": on_poorer_feed(raw_poorer, sides, certify, bands[0]),
+        "answered_only": on_poorer_feed(told_poorer, sides, certify, bands[0]),
     }
     card = make_card(evidence, settings, sides.plan, calibration, bands, found.classes, told)
     golden = golden_rows(whole, certify, places(settings.features))
     tell("certify", 1.0)
     return Trained(
         evidence, settings, whole, sides.plan, sides.fold, found.part, sides.caller, sides.callee, sides.start,
-        sides.judged, raw, sides.kind, found.models, card, golden, told,
+        sides.judged, raw, told_whole.stratum, found.models, card, golden, told,
     )  # fmt: skip
 
 
@@ -173,9 +177,9 @@ def scored_by_others(found: Fitted, sides: Sides, feed: Feed, choose: Array, set
     return crossed(every, by_member, found.part, choose)
 
 
-def on_poorer_feed(raw: Array, sides: Sides, certify: Array, band: Band) -> dict[str, Any]:
+def on_poorer_feed(feed: Told, sides: Sides, certify: Array, band: Band) -> dict[str, Any]:
     """The certificate of a band where only answered calls are known, and what it catches there."""
-    held = spoken_of(raw, sides.kind, band)
+    held = spoken_of(feed.raw, feed.stratum, band)
     proof = certificate("certify", held[certify & ~sides.judged.nuisance], band.threshold, TARGETS[0][1])
     return asdict(proof) | {"catch": share_of(held[certify & sides.judged.nuisance], band.threshold)}
 

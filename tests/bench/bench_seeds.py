@@ -114,7 +114,7 @@ def keep(trained: Trained, place: Path) -> None:
     place.mkdir()
     (place / "model.txt").write_text(trained.models["model"])
     np.save(place / "vectors.npy", trained.feed.at(rows)[:, places(trained.settings.features)])
-    np.savez(place / "calls.npz", nuisance=trained.judged.nuisance[rows], kind=trained.kind[rows])
+    np.savez(place / "calls.npz", nuisance=trained.judged.nuisance[rows], stratum=trained.stratum[rows])
 
 
 def elsewhere(place: Path, band: Band, others: list[Path]) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def elsewhere(place: Path, band: Band, others: list[Path]) -> dict[str, Any]:
     for other in others:
         calls = np.load(other / "calls.npz")
         raw = booster.predict_raw(np.load(other / "vectors.npy"), threads=1)
-        flagged.append(spoken_of(raw, calls["kind"], band) >= band.threshold)
+        flagged.append(spoken_of(raw, calls["stratum"], band) >= band.threshold)
         guilty.append(calls["nuisance"])
     hit, bad = np.concatenate(flagged), np.concatenate(guilty)
     return {
