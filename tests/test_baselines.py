@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.serving.scorer import STRATUM
 from callsieve.training import baselines
 from callsieve.training.baselines import learning_side, log_odds, logistic
 from callsieve.training.crossing import UNSEEN
@@ -17,7 +16,8 @@ from callsieve.training.judge import scored_of
 from callsieve.training.scope import rows_of
 from sklearn.metrics import roc_auc_score
 
-CLASS = NAMES.index(STRATUM)
+CALLER_CLASS = "call_caller_class"
+CLASS = NAMES.index(CALLER_CLASS)
 
 
 def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, by_baselines):
@@ -63,7 +63,7 @@ def test_the_class_alone_ranks_classes_by_their_share_of_nuisance():
     X = np.zeros((3000, len(NAMES)))  # noqa: N806
     X[:, CLASS] = rng.integers(0, 3, 3000)
     y = (rng.random(3000) < np.array([0.5, 0.1, 0.3])[X[:, CLASS].astype(int)]).astype(np.int8)
-    raw = log_odds(logistic(Part(X, y, np.ones(3000)), (STRATUM,)), of_all(X), np.arange(3000), 3000)
+    raw = log_odds(logistic(Part(X, y, np.ones(3000)), (CALLER_CLASS,)), of_all(X), np.arange(3000), 3000)
     for level in range(3):
         rows = X[:, CLASS] == level
         assert raw[rows] == pytest.approx(np.log(y[rows].mean() / (1 - y[rows].mean())), abs=0.1)
@@ -79,7 +79,7 @@ def test_regression_finds_what_is_linear_and_what_is_missing():
     law = 1.5 * np.log1p(X[:, plain]) - 2.0 * (X[:, CLASS] == 1) + 1.0 * np.isnan(X[:, other]) - 2.0
     y = (rng.random(6000) < 1 / (1 + np.exp(-law))).astype(np.int8)
 
-    model = logistic(Part(X, y, np.ones(6000)), (NAMES[plain], NAMES[other], STRATUM))
+    model = logistic(Part(X, y, np.ones(6000)), (NAMES[plain], NAMES[other], CALLER_CLASS))
     found = log_odds(model, of_all(X), np.arange(6000), 6000)
     assert np.abs(found - law).mean() < 0.15
     assert np.isnan(log_odds(model, of_all(X), np.array([7]), 6000)[[6, 8]]).all()
