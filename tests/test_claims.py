@@ -264,10 +264,13 @@ def test_figures_are_said_as_texts_say_them():
     lines = [{"catch": one, "logistic regression": other, "in_hindsight": {"model": one, "logistic regression": other}}
              for one, other in ((0.5, 0.2), (0.3, 0.4), (0.4, 0.1))]  # fmt: skip
     middle = {"certified": 2, "elsewhere_false_per_10000": [1.0, 2.0], "elsewhere_catch": [0.2, 0.3, 0.9]}
-    assert claims.worlds({"lines": lines, "middle": middle}) == {
+    found = {name: {"soon_share": soon, "stopped_share": stopped}
+             for name, soon, stopped in (("model", 0.2, 0.6), ("logistic regression", 0.1, 0.7))}  # fmt: skip
+    assert claims.worlds({"lines": lines, "middle": middle, "lives": {"7": found, "8": found}}) == {
         "certified": "2", "rates": "50, 30 and 40", "least": "30", "most": "50", "middle": "40", "logistic_least": "10",
         "logistic_most": "40", "logistic_middle": "20", "away_false": "1.0 and 2.0", "away_mean": "1.5",
-        "away_catch": "30", "hindsight": "40", "hindsight_logistic": "20",
+        "away_catch": "30", "hindsight": "40", "hindsight_logistic": "20", "soon": "20 and 20",
+        "logistic_soon": "10 and 10", "stopped": "60 and 60", "logistic_stopped": "70 and 70",
     }  # fmt: skip
     weights = {"megabytes": 61.4, "import_milliseconds": 80.6, "import_least": 79.5, "import_most": 99.4}
     assert claims.install(weights) == {"size": "61", "milliseconds": "81", "least": "80", "most": "99"}
