@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..features.catalogue import DEFINED
 from ..serving.files import write_whole
-from . import track
+from . import track, tracked
 from .audit import verify
 from .audit_store import MOVES
 from .auditlog import payloads, read
@@ -83,7 +83,7 @@ def facts(place: Place, run: str) -> dict[str, Any]:
     earlier = [p for e, p in told if e.index < entry.index]
     checked = verify(place.log, uri=place.uri)
     with tempfile.TemporaryDirectory() as folder:
-        root = track.download(place.uri, payload["run"], Path(folder))
+        root = tracked.download(place.uri, payload["run"], Path(folder))
         figures = json.loads((root / "figures.json").read_text(encoding="utf-8"))
     return about(payload, figures, found.told, earlier) | {
         "entry": entry,
@@ -92,7 +92,7 @@ def facts(place: Place, run: str) -> dict[str, Any]:
         ],
         "checked": checked,
         "entries": len(read(place.log)),
-        "alias": track.registry(place.uri)["aliases"].get(track.CHAMPION),
+        "alias": tracked.registry(place.uri)["aliases"].get(track.CHAMPION),
     }
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..serving.bundle import Bundle, load
 from ..serving.signing import read_public_key
-from . import approvals, track
+from . import approvals, track, tracked
 from .audit import verify
 from .audit_store import MOVES
 from .auditlog import append, payloads, read, read_payload
@@ -205,7 +205,7 @@ def require_sound(place: Place) -> None:
 def fetch(place: Place, run: Mapping[str, Any], folder: Path) -> Bundle:
     """A run's artifacts in a folder, and its bundle, opened."""
     folder.mkdir()
-    root = track.download(place.uri, run["run"], folder)
+    root = tracked.download(place.uri, run["run"], folder)
     return load(root / "bundle", [read_public_key(root / "record" / SIGNER)])
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ..serving.bundle import CARD, MANIFEST, SIGNATURE
 from ..serving.signing import read_public_key, verify
 from ..serving.strictjson import decode
-from . import track
+from . import tracked
 from .evidence import read_evidence
 from .provenance import versions
 from .record import DATASETS, SETTINGS, VERSIONS, datasets, settings_of
@@ -57,7 +57,7 @@ def replay(
     if uri is None:
         raise ValueError(f"{run}: expected the folder of a run, or --tracking-uri and its id in MLflow")
     with tempfile.TemporaryDirectory() as folder:
-        return replay_folder(track.download(uri, run, Path(folder)), data, threads, progress)
+        return replay_folder(tracked.download(uri, run, Path(folder)), data, threads, progress)
 
 
 def replay_folder(folder: Path, data: Path | None, threads: int, progress: Progress | None) -> Replayed:
