@@ -155,6 +155,8 @@ def test_whom_a_model_learnt_from_is_not_known_of_a_card_without_folds(evidence)
 
 def test_what_was_not_measured_is_said_to_be():
     assert until(None, "median") == until({}, "median") == NOT_MEASURED
+    nobody = {"callers": 0, "median": None, "median_floor": None}
+    assert until(nobody, "median") == NOT_MEASURED  # of nobody it cannot be said that it was never found
     assert [figure(value) for value in (None, 1234.4, 0.12345)] == ["not measured", "1,234", "0.123"]
     assert meaning("none of the catalogue") == "none of the catalogue"
 

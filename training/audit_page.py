@@ -22,7 +22,7 @@ from .audit import verify
 from .audit_store import MOVES
 from .auditlog import payloads, read
 from .gates import Gates
-from .pictures import Picture, pictures
+from .pictures import Picture, pictures, words
 from .place import Place
 from .promote import candidate, condition
 from .report import count, data_uri, one_in, share, until
@@ -120,7 +120,7 @@ def page(told: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) ->
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"count": count, "share": share, "one_in": one_in, "until": until, "data_uri": data_uri}
-    environment.filters |= {"moment": moment, "plain": plain, "meaning": meaning, "figure": figure}
+    environment.filters |= {"moment": moment, "words": words, "meaning": meaning, "figure": figure}
     shown = drawn or pictures(told["figures"])
     return environment.get_template("audit.html").render(told, pictures=shown).lstrip()
 
@@ -133,11 +133,6 @@ def moment(text: str) -> str:
     """
     at = datetime.fromisoformat(text)
     return f"{at.day} {at:%B %Y, %H:%M} UTC"
-
-
-def plain(name: str) -> str:
-    """The name of a slice without the underscores of code."""
-    return name.replace("_", " ")
 
 
 def meaning(name: str) -> str:

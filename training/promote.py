@@ -162,7 +162,9 @@ def against_champion(
     if evidence.fingerprint != logged:
         raise ValueError(f"{data}: expected the calls of the run, {logged[:16]}, got {evidence.fingerprint[:16]}")
     champion = fetch(place, _run_of_version(place, version), folder / "champion")
-    settings = settings_of(json.loads((folder / "challenger" / "record" / SETTINGS).read_text()), threads)
+    settings = settings_of(
+        json.loads((folder / "challenger" / "record" / SETTINGS).read_text(encoding="utf-8")), threads
+    )
     append(place.log, "touch", {"fold": found.run["gates"]["fold"], "gates": found.gates.sha256}, key)
     told = compare(challenger, champion, evidence, settings, found.gates).to_json()
     if not told["better"]:

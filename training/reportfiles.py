@@ -138,9 +138,7 @@ def read_report_file(
             names = {name: _SHOWN.get(role, "text") for role, columns in found.items() for name in columns}
             bad = np.flatnonzero(faults.which)
             kept = pa.Table.from_pandas(cells[list(names)].iloc[bad].astype("str"), preserve_index=False)
-            faults_of_bad = Faults(len(bad))
-            faults_of_bad.which, faults_of_bad.kinds = faults.which[bad], faults.kinds
-            apart.add(rows[bad], faults_of_bad, kept, names, broken=broken)
+            apart.add(rows[bad], faults.of(bad), kept, names, broken=broken)
     sound = faults.which == 0
     table = table[sound].reset_index(drop=True)
     subject = [name for name in ("reporter", "number", "at") if name in table]
