@@ -83,6 +83,12 @@ class Faults:
             self.which[bad] = len(self.kinds)
             self.kinds.append(Fault(reason, role, expected))
 
+    def of(self, rows: npt.NDArray[np.int64]) -> Faults:
+        """Those of some rows, by their places."""
+        some = Faults(len(rows))
+        some.which, some.kinds = self.which[rows], self.kinds
+        return some
+
 
 class Quarantine:
     """Counts the bad rows of one source and, given a path, writes them there when the reading ends well."""

@@ -10,8 +10,9 @@ from callsieve.features.intake import Intake
 from callsieve.features.pseudonyms import Key
 from callsieve.serving.live import Live
 from callsieve.serving.swap import Swap
-from callsieve.training import Settings, of_world, track
+from callsieve.training import Settings, of_world, tracked
 from callsieve.training.baselines import baseline_scores
+from callsieve.training.place import store_of
 from callsieve.training.train import train
 from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
 from hypothesis import settings
@@ -78,7 +79,7 @@ def by_baselines(trained):
 def empty_store(tmp_path_factory):
     """An MLflow database without a run: making one takes seconds, copying it none."""
     folder = tmp_path_factory.mktemp("store")
-    track.registry(track.default_uri(folder))
+    tracked.registry(store_of(folder))
     return folder / "mlflow.db"
 
 

@@ -8,7 +8,7 @@ from callsieve.serving.signing import write_public_key
 from callsieve.training import track
 from callsieve.training.auditlog import append
 from callsieve.training.gates import parse_gates, shipped_gates
-from callsieve.training.place import Place
+from callsieve.training.place import Place, store_of
 from callsieve.training.record import settings_json
 from callsieve.training.run import run_payload
 from callsieve.training.train import Settings
@@ -75,4 +75,4 @@ def record(place, folder, *, metrics=GOOD, threshold=None, data="0" * 64, judged
 
 def place_in(folder):
     """A log and a SQLite store in a folder."""
-    return Place(folder / "audit", track.default_uri(folder))
+    return Place(folder / "audit", store_of(folder))

@@ -6,10 +6,11 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
-from callsieve.training import track
+from callsieve.training import track, tracked
 from callsieve.training.audit import verify
 from callsieve.training.audit_store import aliases
 from callsieve.training.auditlog import append, erase, payloads
+from callsieve.training.place import store_of
 from mlflow import MlflowClient
 from mlflow.data import get_source
 
@@ -195,7 +196,7 @@ def test_a_run_whose_entry_was_removed_is_named(store):
     (place.log / "log.jsonl").write_bytes(b"".join(lines[:5]))
     found = faults(place)
     assert found["entry 5"] == "missing: the log was cut short"
-    second = [one for one in track.finished_runs(place.uri) if f"run {one}" in found]
+    second = [one for one in tracked.finished_runs(place.uri) if f"run {one}" in found]
     assert len(second) == 1  # what MLflow has and the log has not
 
 
@@ -223,8 +224,8 @@ def test_an_empty_store_and_a_run_that_is_not_there(store, empty_store, tmp_path
     _, place, run = store
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     with pytest.raises(ValueError, match=r"^MLflow: .*$"):
-        track.download(place.uri, "0" * 32, tmp_path)
-    empty = track.default_uri(tmp_path)
+        tracked.download(place.uri, "0" * 32, tmp_path)
+    empty = store_of(tmp_path)
     found = {fault.where: fault.what for fault in verify(place.log, uri=empty).faults}
     assert found[f"run {run}"] == "MLflow has no such run"
     assert found["model version 1"] == "is gone"

@@ -197,6 +197,11 @@ def test_edited_payloads_are_named(log):
     assert len(found) == 4
 
 
+def test_each_payload_is_missed_where_all_are_gone(log):
+    shutil.rmtree(log / PAYLOADS)
+    assert places(log) == [f"entry {i}" for i in range(ENTRIES)]
+
+
 def test_erasure_keeps_the_chain(log):
     before = verify(log).root
     copy = payload_path(log, 3).read_bytes()

@@ -139,6 +139,13 @@ def test_the_commands(monkeypatch, capsys, planted, tmp_path):
     code, out, _ = call("plant", "--key", "canary.key", "--dataset", "raw", "--count", 3, "--since",
                         "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z")  # fmt: skip
     assert code == 0 and len(out.splitlines()) == 4
+    code, out, _ = call("plant", "--key", "canary.key", "--dataset", "json", "--count", 3, "--since",
+                        "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z", "--json")  # fmt: skip
+    assert code == 0 and len(json.loads(out)["lines"]) == 4
+    code, _, err = call("plant", "--key", "canary.key", "--dataset", "raw2", "--since", "2026-03-01T00:00:00Z",
+                        "--until", "2026-03-02")  # fmt: skip
+    assert code == 1 and "--until: expected a moment with its zone" in err
+    assert "raw2" not in (tmp_path / "canaries.json").read_text()  # nothing is remembered of what was not printed
     code, _, err = call("plant", "--key", "canary.key", "--dataset", "raw2")
     assert code == 2 and "--store-key" in err
 

@@ -236,6 +236,8 @@ def test_a_release_that_cannot_be_read_stops_everything(world_folder, tmp_path):
     (tmp_path / "releases" / "0001.json").write_text("{}")
     with pytest.raises(ValueError, match="expected a release that callsieve wrote"):
         govern(world_folder, tmp_path, tmp_path / "releases", **QUIET)
+    with pytest.raises(ValueError, match="--until: expected a day such as 2026-03-01, got 'today'"):
+        govern(world_folder, tmp_path, tmp_path / "releases", until="today", **QUIET)
 
 
 @pytest.mark.source("L22", by="training/governance.py")

@@ -25,7 +25,7 @@ SERVICE = {"app.py", "case_app.py", "endpoint.py", "measured.py", "protocol.py",
 STORE = {"case_erasure.py", "case_feed.py", "case_queue.py", "case_tables.py", "cases.py"}
 # Which file alone may import a package.
 ONLY = {
-    "mlflow": {"training/track.py", "training/flavour.py"},
+    "mlflow": {"training/track.py", "training/tracked.py", "training/flavour.py"},
     "onnx": {"training/handset.py"},
     "onnxruntime": {"training/handset.py"},
     "pyspark": {"features/spark.py"},
@@ -163,7 +163,8 @@ EXTRAS = {
     "serving.schema=msgspec": "serve", "serving.measured=prometheus_client": "serve",
     "serving.endpoint=msgspec": "serve",
     "serving.protocol=uvicorn": "serve", "serving.server=uvicorn": "serve", "serving.app=starlette": "serve",
-    "serving.cases=sqlalchemy": "cases", "training.track=mlflow": "train", "training.search=optuna": "train",
+    "serving.cases=sqlalchemy": "cases", "training.track=mlflow": "train",
+    "training.tracked=mlflow": "train", "training.search=optuna": "train",
     "training.handset=onnxruntime": "onnx", "training.__main__=typer": "train",
 }  # fmt: skip
 

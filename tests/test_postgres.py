@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from callsieve.training import judge as judging
 from callsieve.training import run as running
-from callsieve.training import track
+from callsieve.training import tracked
 from callsieve.training.audit import verify
 from callsieve.training.place import Place
 from callsieve.training.promote import promote
@@ -41,11 +41,11 @@ def test_a_run_is_recorded_promoted_and_sound(server, tmp_path):
     place, run, _, folder = server
     found = verify(place.log, uri=place.uri)
     assert (found.faults, found.runs) == ((), 1)
-    assert track.registry(place.uri)["aliases"] == {"candidate": "1", "champion": "1"}
+    assert tracked.registry(place.uri)["aliases"] == {"candidate": "1", "champion": "1"}
     told = MlflowClient(place.uri).get_run(run["run"])
     assert told.data.metrics == recorded.GOOD
     assert told.info.artifact_uri.startswith("mlflow-artifacts:")
-    root = track.download(place.uri, run["run"], tmp_path)
+    root = tracked.download(place.uri, run["run"], tmp_path)
     for name in ("bundle/model.txt", "bundle/MANIFEST.sig", "record/settings.json"):
         assert (root / name).read_bytes() == (folder / "one" / name).read_bytes()
 
@@ -102,7 +102,7 @@ def test_a_whole_training_on_two_threads_gives_the_model_of_one(
     assert figures["model"]["id"] == run[1]["model"]["id"]  # trained on one thread
     found = verify(place.log, uri=place.uri)
     assert (found.faults, found.runs) == ((), 2)
-    assert track.registry(place.uri)["aliases"] == {"candidate": "2", "champion": "1"}
+    assert tracked.registry(place.uri)["aliases"] == {"candidate": "2", "champion": "1"}
     kept = next(folder.rglob(f"{figures['tracking']['run']}/artifacts"))
     for name in ("bundle/model.txt", "record/reference.json", "report/audit.html", "documents/model_card.md"):
         local = tmp_path / "run" / name.removeprefix("report/")

@@ -497,6 +497,8 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
     write_cleared(store.cleared(), data)
     store.close()
     calls = chosen(data, "2020-01-01", "2099-01-01")
+    with pytest.raises(ValueError, match="--last: expected a day such as"):
+        chosen(data, "2020-01-01", FORMS[0])
     key = small.KEY
     for purpose, tickets in (("a sample", ()), ("too many", ())):
         act = export_act(calls, purpose, "operations")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from callsieve.serving.signing import generate_signing_key
-from callsieve.training import track
+from callsieve.training import track, tracked
 from callsieve.training.approvals import approve, check
 from callsieve.training.audit import verify
 from callsieve.training.auditlog import append, payloads, read
@@ -26,7 +26,7 @@ import smallmodels as small
 
 
 def champion(place):
-    aliases = track.registry(place.uri)["aliases"]
+    aliases = tracked.registry(place.uri)["aliases"]
     return aliases.get(track.CHAMPION)
 
 

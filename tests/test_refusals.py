@@ -21,10 +21,11 @@ from callsieve.training.audit_page import figure, meaning
 from callsieve.training.compare import compare
 from callsieve.training.evaluate import calibration_table
 from callsieve.training.expiry import moments
-from callsieve.training.ingest import zone_of
+from callsieve.training.moments import day_in, moment_in
 from callsieve.training.outgoing import outgoing
 from callsieve.training.registerfiles import read_registers
 from callsieve.training.report import NOT_MEASURED, until
+from callsieve.training.reportfiles import layout_named
 from callsieve.training.world import outfits, simulate
 from callsieve.training.world.draws import choose
 
@@ -50,8 +51,11 @@ REFUSED = {
     "no bin": (lambda _: calibration_table([0.5], [True], bins=0), "bins must be 1 or more, got 0"),
     "no token": (lambda _: exports.reidentify_act(["13800138000"], "p", "q"), "expected tokens of numbers"),
     "catalogues": (lambda _: compare(of_catalogue("a"), of_catalogue("b"), None, None, None), "one feature catalogue"),
-    "layout": (lambda _: zone_of("none"), "layout 'none': expected one of "),
+    "layout": (lambda _: layout_named("none"), "layout 'none': expected one of "),
     "no moment": (lambda _: moments(pa.table({"a": [1]}), Kept("start", 0, 0)), "expected a column 'start', got a"),
+    "day": (lambda _: day_in("soon", "--first"), "--first: expected a day such as 2026-03-01, got 'soon'"),
+    "day of digits": (lambda _: day_in("+86 138 1234 5679", "day"), "day: expected a day such as 2026-03-01, got '+#'"),
+    "no zone": (lambda _: moment_in("2026-03-01T00:00:00", "--since"), "--since: expected a moment with its zone"),
     "act": (lambda f: tickets.read_act(written(f, "act", '{"act": 7}')), "act: act must be a printable text"),
     "canaries": (lambda f: decoys.read_state(written(f, "s", '{"kind": 1}')), "that `incident canaries plant` keeps"),
     "release": (lambda f: releases.read_releases(written(f, "1.json", "{}").parent), "1.json: expected a release"),
@@ -151,6 +155,8 @@ def test_whom_a_model_learnt_from_is_not_known_of_a_card_without_folds(evidence)
 
 def test_what_was_not_measured_is_said_to_be():
     assert until(None, "median") == until({}, "median") == NOT_MEASURED
+    nobody = {"callers": 0, "median": None, "median_floor": None}
+    assert until(nobody, "median") == NOT_MEASURED  # of nobody it cannot be said that it was never found
     assert [figure(value) for value in (None, 1234.4, 0.12345)] == ["not measured", "1,234", "0.123"]
     assert meaning("none of the catalogue") == "none of the catalogue"
 

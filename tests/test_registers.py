@@ -105,6 +105,7 @@ def test_a_register_as_an_office_writes_it_is_read_and_keyed_as_calls_are(tmp_pa
         ("no number,person,50,2025-03-03,,2025-03-03", "bad_number"),
         (",person,50,2025-03-03,,2025-03-03", "missing_value"),
         (f"{NUMBER},person {NUMBER},50,2025-03-03,,2025-03-03", "bad_value"),
+        (f"{NUMBER},person 138-0013 8000,50,2025-03-03,,2025-03-03", "bad_value"),
         (f"{NUMBER},,50,2025-03-03,,2025-03-03", "missing_value"),
         (f"{NUMBER},person,many,2025-03-03,,2025-03-03", "bad_value"),
         (f"{NUMBER},person,-5,2025-03-03,,2025-03-03", "bad_value"),

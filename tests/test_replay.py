@@ -8,11 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from callsieve.training import replay as replaying
-from callsieve.training import track
 from callsieve.training.audit import verify
 from callsieve.training.dataset import array_hash
 from callsieve.training.fingerprint import fingerprint
-from callsieve.training.place import place_of
+from callsieve.training.place import place_of, store_of
 from callsieve.training.record import settings_json, settings_of
 from callsieve.training.replay import different, replay
 from callsieve.training.train import Settings
@@ -136,7 +135,7 @@ def test_every_dataset_of_a_run_is_in_mlflow(run):
     from mlflow import MlflowClient
 
     folder, figures = run
-    inputs = MlflowClient(track.default_uri(folder)).get_run(figures["tracking"]["run"]).inputs.dataset_inputs
+    inputs = MlflowClient(store_of(folder)).get_run(figures["tracking"]["run"]).inputs.dataset_inputs
     told = json.loads((folder / "record" / "datasets.json").read_text())
     assert {one.dataset.name for one in inputs} == set(told) == DATASETS
     for one in inputs:

@@ -10,9 +10,10 @@ import numpy as np
 import optuna
 import pytest
 from callsieve.training import search as searching
-from callsieve.training import track
+from callsieve.training import tracked
 from callsieve.training.fit import PARAMETERS
 from callsieve.training.parameters import RANGES, read_parameters, write_parameters
+from callsieve.training.place import store_of
 from callsieve.training.search import RESULT, STORE, learning_side, search
 from callsieve.training.split import plan
 from callsieve.training.train import Settings
@@ -25,7 +26,7 @@ def searched(evidence, tmp_path_factory, empty_store):
     """A search of one trial that was killed in its second, and gone on with to three."""
     folder = tmp_path_factory.mktemp("search")
     (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
-    told = {"minutes": 60.0, "uri": track.default_uri(folder), "source": "a tiny world"}
+    told = {"minutes": 60.0, "uri": store_of(folder), "source": "a tiny world"}
     first = search(evidence, QUICK, folder, trials=1, **told)
     optuna.load_study(study_name=first["study"], storage=f"sqlite:///{folder / STORE}").ask()
     return folder, first, search(evidence, QUICK, folder, trials=3, **told)
@@ -63,7 +64,7 @@ def test_trials_are_runs_nested_in_the_run_of_the_search(searched):
     folder, _, last = searched
     parents = rows(folder / "mlflow.db", "select value from tags where key = 'mlflow.parentRunId'")
     assert parents == [(last["run"],)] * 3
-    told = track.snapshot(track.default_uri(folder), last["run"])
+    told = tracked.snapshot(store_of(folder), last["run"])
     assert told["run"]["status"] == "FINISHED"
     assert rows(folder / "mlflow.db", "select distinct value from tags where key = 'mlflow.source.name'") == [
         ("callsieve search",)
@@ -71,7 +72,7 @@ def test_trials_are_runs_nested_in_the_run_of_the_search(searched):
     assert all(end - start > 0 for start, end in rows(folder / "mlflow.db", "select start_time, end_time from runs"))
     assert told["metric"]["best_log_loss"] == last["figures"]["log_loss"]
     assert RESULT in told["artifact"]
-    assert track.finished_runs(track.default_uri(folder)) == []  # none of them could be promoted
+    assert tracked.finished_runs(store_of(folder)) == []  # none of them could be promoted
 
 
 def test_the_file_is_what_a_training_takes(searched):

@@ -14,9 +14,10 @@ import pytest
 from callsieve.features.catalogue import catalogue_hash
 from callsieve.serving.bundle import load
 from callsieve.serving.signing import read_public_key
-from callsieve.training import provenance, track
+from callsieve.training import provenance, track, tracked
 from callsieve.training.gates import shipped_gates
 from callsieve.training.judge import metrics
+from callsieve.training.place import store_of
 from callsieve.training.provenance import source_hash
 from callsieve.training.record import slice_metrics
 from mlflow import MlflowClient
@@ -31,7 +32,7 @@ PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".npy", ".pt")
 def recorded(run):
     """Client, run and figures of the whole training."""
     folder, figures = run
-    client = MlflowClient(track.default_uri(folder))
+    client = MlflowClient(store_of(folder))
     return client, client.get_run(figures["tracking"]["run"]), figures
 
 
@@ -56,7 +57,7 @@ def record(folder, **changed):
         "figures": {"auc": 0.5},
         "files": {"bundle": folder / "bundle"},
     }
-    return track.record(track.default_uri(folder), folder / "artifacts", **(told | changed))
+    return track.record(store_of(folder), folder / "artifacts", **(told | changed))
 
 
 def test_parameters_metrics_and_tags_are_recorded(recorded):
@@ -158,7 +159,7 @@ def test_two_records_are_two_versions_and_the_alias_moves(store):
     first, second = record(store), record(store, name="two")
     assert (first["version"], second["version"]) == ("1", "2")
     assert first["run"] != second["run"]
-    client = MlflowClient(track.default_uri(store))
+    client = MlflowClient(store_of(store))
     assert client.get_model_version_by_alias(track.MODEL, track.ALIAS).run_id == second["run"]
     assert client.get_run(first["run"]).info.run_name == "one"
 
@@ -183,7 +184,7 @@ def test_a_parameter_that_mlflow_would_cut_is_refused(store):
 def test_many_parameters_and_tags_are_kept_whole(store):
     many = {f"n{i}": str(i) for i in range(250)}
     told = record(store, parameters=many, tags=many, metrics={})
-    found = MlflowClient(track.default_uri(store)).get_run(told["run"]).data
+    found = MlflowClient(store_of(store)).get_run(told["run"]).data
     assert found.params == many
     assert {name: word for name, word in found.tags.items() if not name.startswith("mlflow.")} == many
 
@@ -215,9 +216,9 @@ def test_a_store_that_fails_is_told_as_such(monkeypatch):
     client = SimpleNamespace(create_registered_model=down, get_run=down)
     with pytest.raises(MlflowException, match="the store is down"):
         track.register(client, "run", "file:///artifacts")
-    monkeypatch.setattr(track, "MlflowClient", lambda _uri: client)
+    monkeypatch.setattr(tracked, "MlflowClient", lambda _uri: client)
     with pytest.raises(ValueError, match="MLflow: the store is down"):
-        track.snapshot("sqlite://", "run")
+        tracked.snapshot("sqlite://", "run")
     client.get_registered_model = down
     with pytest.raises(ValueError, match="MLflow: the store is down"):  # not taken for a store without a model
-        track.registry("sqlite://")
+        tracked.registry("sqlite://")

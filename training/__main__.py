@@ -107,11 +107,11 @@ def train(
     """Train on keyed calls, or on a ready-made feature table; judge, certify, sign and record."""
     from . import console, present
 
-    if (data is None) == (vectors is None):
-        console.fail("train: expected either --data FOLDER or --vectors FILE", code=2)
-    if vectors is not None:
+    if data is None and vectors is not None:
         _train_ready_made(vectors, label, where, seed, threads, json)
         return
+    if data is None or vectors is not None:
+        console.fail("train: expected either --data FOLDER or --vectors FILE", code=2)
     from .evidence import read_evidence
     from .gates import read_gates
     from .label_policy import read_label_policy
@@ -120,7 +120,6 @@ def train(
     from .score import names_in
     from .train import Settings
 
-    assert data is not None  # noqa: S101 - one of the two is given, as checked above
     with console.progress("train") as tell:
         settings = Settings(
             seed=seed, threads=threads, features=names_in(only), label_policy=read_label_policy(label_policy),

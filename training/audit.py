@@ -223,7 +223,7 @@ def read_payloads(
     known = {f"entry {entry.index}" for entry in entries} | named
     faults += [
         Fault(f"{PAYLOADS}/{path.name}", "belongs to no entry")
-        for path in sorted((folder / PAYLOADS).iterdir())
+        for path in sorted((folder / PAYLOADS).glob("*"))  # none where the whole folder was removed
         if f"entry {int(path.stem) if path.stem.isdecimal() else path.stem}" not in known
     ]
     return told, erased, faults

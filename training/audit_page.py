@@ -18,12 +18,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ..features.catalogue import DEFINED
 from ..serving.files import write_whole
 from ..serving.strata import BUSY
-from . import track
+from . import track, tracked
 from .audit import verify
 from .audit_store import MOVES
 from .auditlog import payloads, read
 from .gates import Gates
-from .pictures import Picture, pictures
+from .pictures import Picture, pictures, words
 from .place import Place
 from .promote import candidate, condition
 from .report import count, data_uri, one_in, share, until
@@ -84,7 +84,7 @@ def facts(place: Place, run: str) -> dict[str, Any]:
     earlier = [p for e, p in told if e.index < entry.index]
     checked = verify(place.log, uri=place.uri)
     with tempfile.TemporaryDirectory() as folder:
-        root = track.download(place.uri, payload["run"], Path(folder))
+        root = tracked.download(place.uri, payload["run"], Path(folder))
         figures = json.loads((root / "figures.json").read_text(encoding="utf-8"))
     return about(payload, figures, found.told, earlier) | {
         "entry": entry,
@@ -93,7 +93,7 @@ def facts(place: Place, run: str) -> dict[str, Any]:
         ],
         "checked": checked,
         "entries": len(read(place.log)),
-        "alias": track.registry(place.uri)["aliases"].get(track.CHAMPION),
+        "alias": tracked.registry(place.uri)["aliases"].get(track.CHAMPION),
     }
 
 
@@ -121,7 +121,7 @@ def page(told: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) ->
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"count": count, "share": share, "one_in": one_in, "until": until, "data_uri": data_uri}
-    environment.filters |= {"moment": moment, "plain": plain, "meaning": meaning, "figure": figure}
+    environment.filters |= {"moment": moment, "words": words, "meaning": meaning, "figure": figure}
     shown = drawn or pictures(told["figures"])
     return environment.get_template("audit.html").render(told, pictures=shown, busy=BUSY).lstrip()
 
@@ -134,11 +134,6 @@ def moment(text: str) -> str:
     """
     at = datetime.fromisoformat(text)
     return f"{at.day} {at:%B %Y, %H:%M} UTC"
-
-
-def plain(name: str) -> str:
-    """The name of a slice without the underscores of code."""
-    return name.replace("_", " ")
 
 
 def meaning(name: str) -> str:

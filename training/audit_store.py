@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from . import track
+from . import track, tracked
 from .auditlog import Entry
 from .fault import Fault
 
@@ -27,7 +27,7 @@ def store_faults(uri: str, entries: Sequence[Entry], told: Told) -> list[Fault]:
     faults = [Fault(f"entry {entry.index}", unsaid(payload)) for entry, payload in told if poor(entry, payload)]
     runs = [payload for entry, payload in told if entry.kind == "run" and not poor(entry, payload)]
     silent = sum(entry.kind == "run" for entry in entries) - len(runs)
-    found = track.registry(uri)
+    found = tracked.registry(uri)
     faults += [fault for payload in runs for fault in run_faults(uri, payload)]
     faults += version_faults(found["versions"], runs, silent)
     wanted = aliases(entries, told)
@@ -35,7 +35,7 @@ def store_faults(uri: str, entries: Sequence[Entry], told: Told) -> list[Fault]:
     faults += alias_faults(known, wanted)
     faults += differences("registered model", {}, found["notes"])
     experiments = {payload["record"]["run"]["experiment_id"] for payload in runs}
-    unknown = sorted(set(track.finished_runs(uri, experiments)) - {payload["run"] for payload in runs})
+    unknown = sorted(set(tracked.finished_runs(uri, experiments)) - {payload["run"] for payload in runs})
     # A run whose payload was erased, or says too little, has no name in the log any more.
     if len(unknown) > silent:
         faults += [Fault(f"run {run}", "stands in MLflow, not in the log") for run in unknown]
@@ -56,7 +56,7 @@ def run_faults(uri: str, payload: Mapping[str, Any]) -> Iterator[Fault]:
     """What MLflow says of a run that the log does not, and the other way round."""
     where = f"run {payload['run']}"
     try:
-        found = track.snapshot(uri, payload["run"])
+        found = tracked.snapshot(uri, payload["run"])
     except ValueError as error:
         yield Fault(where, str(error))
         return

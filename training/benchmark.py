@@ -115,7 +115,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def flaws(eight: pd.DataFrame, march: pd.DataFrame) -> list[dict[str, Any]]:
     """What is wrong with the data itself, with the figure that shows it: no model's AUC means more than these allow."""
-    silent = march["voc_cnt"] == 0
+    idle = march["voc_cnt"] == 0
     active = march.query(ACTIVE)
     whole = eight[eight["month_ids"] == eight["month_ids"].max()]
     ratios = [name for name in ("phone2opposite_mean", "calltype_rate", "sms_rate") if name in eight]
@@ -124,7 +124,7 @@ def flaws(eight: pd.DataFrame, march: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "flaw": "numbers that were cut off make no call in March: no activity predicts the label",
             "shown_by": "fraud and normal subscribers without a March call",
-            "figures": [share(silent[march["label"] == kind]) for kind in (1, 0)],
+            "figures": [share(idle[march["label"] == kind]) for kind in (1, 0)],
             "so": f"rows are kept where {ACTIVE}",
         },
         {

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 LEAST_CALLERS = 30  # of each kind, below which a feature may rank them all by chance
 TOO_GOOD = 0.995
-_TOLD = {"reports": "known_at", "findings": "known_at", "recycled": "known_at", "lists": "known_at"}
+_TOLD = ("reports", "findings", "recycled", "lists")
 
 
 class LeakError(ValueError):
@@ -82,9 +82,7 @@ def known_before(evidence: Evidence, moment: int) -> Evidence:
     rung = calls.filter(pc.less(calls["start"], moment))
     when = pd.Timestamp(moment, unit="ms", tz="UTC")
     told = {name: getattr(evidence, name) for name in _TOLD}
-    kept = {
-        name: frame[frame[column] <= when] for (name, frame), column in zip(told.items(), _TOLD.values(), strict=True)
-    }
+    kept = {name: frame[frame["known_at"] <= when] for name, frame in told.items()}
     return replace(evidence, calls=made_up(rung, moment), **kept, truth=None)
 
 

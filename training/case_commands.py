@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .moments import unix_now
 from .shared_options import Json, Trust
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ def show_queue(
     from . import console
 
     with _opened(store, state, rules) as opened:
-        waiting = opened.waiting(_now())
+        waiting = opened.waiting(unix_now())
     if json:
         console.emit_json({"appeals": [asdict(one) for one in waiting]})
         return
@@ -71,7 +74,7 @@ def show(case_id: Id, store: Store = SQLITE, state: States = None, rules: RulesF
     from . import console
 
     with _opened(store, state, rules) as opened:
-        found = opened.find(case_id, _now())
+        found = opened.find(case_id, unix_now())
     told = {name: getattr(found.evidence, name) for name in found.evidence.__slots__ if name not in ("raw", "vector")}
     told |= {"raw": _shown(floats(found.evidence.raw)[0]), "appeals": list(found.appeals)}
     if json:
@@ -102,7 +105,7 @@ def appeal(
     from . import console
 
     with _opened(store, state, rules) as opened:
-        told = opened.appeal(case_id, ground, words, _now())
+        told = opened.appeal(case_id, ground, words, unix_now())
     shown = {name: told[name] for name in ("appeal", "case", "at", "due", "state")}
     console.emit_json(shown) if json else console.say(f"appeal {told['appeal']}: answer until {_moment(told['due'])}")
 
@@ -126,7 +129,7 @@ def decide(
     from . import console
 
     with _opened(store, state, rules) as opened:
-        told = opened.decide(case_id, outcome, person, why, _now())
+        told = opened.decide(case_id, outcome, person, why, unix_now())
         entry = _log(audit, signing_key, {"case": case_id, "outcome": outcome, "person": person, "why": why,
                                           "state": told["state"]})  # fmt: skip
     shown = {name: told[name] for name in ("appeal", "case", "state", "needs")}
@@ -154,7 +157,7 @@ def relist(
     from . import console
 
     with _opened(store, state, rules) as opened:
-        opened.relist(case_id, person, why, _now())
+        opened.relist(case_id, person, why, unix_now())
         _log(audit, signing_key, {"case": case_id, "outcome": "relisted", "person": person, "why": why})
     console.emit_json({"case": case_id, "relisted": True}) if json else console.say(f"case {case_id}: relisted")
 
@@ -174,7 +177,7 @@ def notice(
     from . import console
 
     with _opened(store, state, rules) as opened:
-        found = opened.find(case_id, _now())
+        found = opened.find(case_id, unix_now())
         ended = [one for one in opened.cleared() if one["caller"] == found.evidence.caller]
         last = ended[-1] if ended and ended[-1]["ended_at"] is not None else None
         text = written(found, opened.rules, language, zone, last)
@@ -201,7 +204,7 @@ def replay(
         bundle, trusted=[read_public_key(trust or bundle.parent / "signer.pub")], policy=read_policy(policy)
     )
     with _opened(store, state, rules) as opened:
-        result = rescore(opened.find(case_id, _now()).evidence, scorer)
+        result = rescore(opened.find(case_id, unix_now()).evidence, scorer)
     if json:
         console.emit_json({"equal": list(result.equal), "differences": list(result.differences)})
     else:
@@ -210,7 +213,7 @@ def replay(
         for line in result.differences:
             console.say(f"differs  {line}")
     if result.differences:
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
 @case.command()
@@ -228,7 +231,7 @@ def watch(
             time.sleep(EVERY)
             for folder in state:
                 take_in(opened, folder)
-                publish(opened, folder, _now())
+                publish(opened, folder, unix_now())
 
 
 @case.command()
@@ -255,8 +258,9 @@ def serve(
     with _opened(store, state, rules) as opened:
         log = AccessLog(state[0], CASE_ACCESSES)
         service = CaseService(
-            opened, state, read_keys(keys), _now, lambda said: _log(audit, signing_key, dict(said)), log.note, log.close
-        )
+            opened, state, read_keys(keys), unix_now, lambda said: _log(audit, signing_key, dict(said)), log.note,
+            log.close,
+        )  # fmt: skip
         uvicorn.run(case_application(service), host=host, port=port, log_level="warning", access_log=False)
 
 
@@ -290,7 +294,7 @@ def _opened(url: str, folders: list[Path] | None, rules: Path | None) -> Iterato
             take_in(store, folder)
         yield store
         for folder in folders or ():
-            publish(store, folder, _now())
+            publish(store, folder, unix_now())
     except DatabaseError as error:
         raise CaseError(f"store of cases: it failed: {type(error).__name__}") from None
     finally:
@@ -306,15 +310,9 @@ def _log(folder: Path | None, key: Path | None, payload: dict[str, Any]) -> int 
     return append(folder, "decision", payload, log_key(folder.parent, key))
 
 
-def _now() -> int:
-    return round(time.time() * 1000)
-
-
 def _moment(milliseconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(milliseconds / 1000))
 
 
 def _shown(value: float) -> float | None:
-    import math
-
     return value if math.isfinite(value) else None

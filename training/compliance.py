@@ -8,7 +8,6 @@ audit log), never written by hand. A duty that cannot be looked into, because it
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,7 @@ from .accesses import REFUSED, of_log, of_service, read_usual, unusual
 from .audit import verify
 from .auditlog import PUBLIC_KEY, payloads
 from .keeping import calls_fingerprint
+from .moments import unix_now
 from .split import DAY
 from .subject import models
 from .tickets import MOST_WITHOUT, NEEDED, REIDENTIFY
@@ -59,7 +59,7 @@ def report(asked: Asked, now: int | None = None) -> dict[str, Any]:
         now: Unix ms.
     Returns: JSON-able: `processing`, a row a folder; `duties`; `holds`, whether none is broken.
     """
-    moment, rules = round(time.time() * 1000) if now is None else now, read_retention()
+    moment, rules = unix_now() if now is None else now, read_retention()
     duties = [duty for look in DUTIES for duty in look(asked, rules, moment)]
     return {
         "at": datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds"),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -127,7 +127,7 @@ def show_facts(title: str, values: Mapping[str, Any]) -> None:
     show_table(title, ("", ""), list(shown))
 
 
-def fail(message: str, code: int = 1) -> None:
+def fail(message: str, code: int = 1) -> NoReturn:
     """One line on the error stream, then an exit code: 1 for a fault, 2 for words that say too little or too much."""
     ERR.print(f"callsieve: {' '.join(message.split())}", markup=False, style="red")
     raise SystemExit(code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 from ..features.catalogue import FEATURES, NAMES
 from ..features.keyed import KEYED_OPTIONAL
 from ..features.records import OUTCOMES, RELEASED_BY
+from ..features.windows import HOUR
 from ..serving.strata import strata_of
 from .bands import spoken_of
+from .moments import EPOCH
 from .split import DAY, WINDOW_DAYS, codes
 from .texts import plain
 
@@ -33,7 +35,6 @@ Cuts = Mapping[str, tuple[float, ...]]
 BINS = 16
 SAMPLE = 10_000  # calls of a day that histograms of features and scores are made of; marks of records are of all
 SATURDAY = 5
-EPOCH = date(1970, 1, 1)
 WORDS = {"record's outcome": ("outcome", OUTCOMES), "record's released by": ("released_by", RELEASED_BY)}
 LENGTHS = {"record's ring": "ring", "record's talk": "talk"}  # milliseconds
 SCORE = "score"
@@ -52,7 +53,6 @@ LEVELS: dict[str, tuple[str, ...]] = {
     **{feature.name: tuple(feature.levels) for feature in FEATURES if feature.levels},
     **{name: words for name, (_, words) in WORDS.items()},
 }
-HOUR = 3_600_000
 LATE = 60_000  # milliseconds
 
 
@@ -97,7 +97,7 @@ def spans(calls: pa.Table) -> dict[date, slice]:
     found, begin = np.unique(days, return_index=True)
     ends = [*begin[1:], len(days)]
     return {
-        date.fromordinal(EPOCH.toordinal() + int(day)): slice(int(one), int(end))
+        EPOCH + timedelta(days=int(day)): slice(int(one), int(end))
         for day, one, end in zip(found, begin, ends, strict=True)
     }
 
@@ -249,6 +249,6 @@ def report_delays(reports: pd.DataFrame, begin: int, end: int) -> Array:
 
 def midnight(day: date, calls: pa.Table) -> int:
     """The Unix ms at which a local day begins, by a call of it whose local hour is known."""
-    local = (day.toordinal() - EPOCH.toordinal()) * DAY + calls["hour"][0].as_py() * HOUR
-    ahead = local - calls["start"][0].as_py() // HOUR * HOUR
-    return int((day.toordinal() - EPOCH.toordinal()) * DAY - ahead)
+    begin = (day - EPOCH).days * DAY
+    ahead = begin + calls["hour"][0].as_py() * HOUR - calls["start"][0].as_py() // HOUR * HOUR
+    return int(begin - ahead)

@@ -5,7 +5,6 @@ A caller is detected by its first call whose raw score is at or above the thresh
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,12 +91,3 @@ def calls_to_detection(raw: Array, threshold: float, caller: Array, start: Array
         soon_high=float(interval.high),
         stopped=float(np.maximum(made - detected + 1, 0).sum() / len(raw)),
     )
-
-
-def calls_text(calls: float, floor: int) -> str:
-    """Calls until detection as people read it.
-
-    >>> calls_text(4.0, 4), calls_text(math.inf, 37)
-    ('4', 'more than 37')
-    """
-    return f"{calls:.0f}" if math.isfinite(calls) else f"more than {floor}"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..serving.files import write_whole
 from .report import count, one_in, share, until
 
 Sections = Mapping[str, Mapping[str, Any]]
@@ -29,7 +30,7 @@ def write_documents(figures: Mapping[str, Any], datasets: Mapping[str, Mapping[s
     }
     folder.mkdir()
     for name, text in pages.items():
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        write_whole(folder / f"{name}.md", text.encode())
 
 
 def page(title: str, sections: Sections) -> str:

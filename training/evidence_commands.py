@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -62,7 +63,7 @@ def evidence(
     }
     console.emit_json(told | {"rows": [asdict(row) for row in rows]}) if json else _show(**told)
     if told["outdated"]:
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
 def _show(rows: Sequence[Row], changed: Sequence[str], skipped: Sequence[str], outdated: Sequence[str]) -> None:

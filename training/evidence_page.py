@@ -114,7 +114,10 @@ def output(name: str, words: Sequence[str], root: Path, work: Path) -> Mapping[s
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ValueError(f"{name}: exit code {done.returncode}: {last}")
-    told: Mapping[str, Any] = json.loads(done.stdout)
+    try:
+        told: Mapping[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise ValueError(f"{name}: expected JSON on standard output, got {done.stdout[:40]!r}") from None
     return told
 
 

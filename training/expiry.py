@@ -5,7 +5,6 @@ A row's time is over when its moment lies more than the ceiling before now. A ro
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from ..serving.journal import numbers
 from ..serving.journal import path as journal_path
 from ..serving.purposes import Declared
 from ..serving.retention import Kept, Retention, read_retention
+from .moments import unix_now
 from .rewrite import Rewritten, rewrite, sha256
 from .steps import by_size, silent
 from .texts import plain
@@ -67,7 +67,7 @@ def still_kept(told: Declared) -> Callable[[pa.Table, str], pa.Table]:
     """
     if told.simulated:
         return lambda table, _name: table
-    rules, now = read_retention(), round(time.time() * 1000)
+    rules, now = read_retention(), unix_now()
 
     def kept(table: pa.Table, name: str) -> pa.Table:
         left = in_time(table, name, rules, now)

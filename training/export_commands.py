@@ -24,18 +24,17 @@ def export(
     from . import console
 
     signer = trust or bundle.parent / "signer.pub"
-    if (mlflow is None) == (onnx is None):
-        console.fail("export: expected either --mlflow FOLDER or --onnx FILE", code=2)
-    if mlflow is not None:
+    if mlflow is not None and onnx is None:
         from .flavour import TRUST, save_model
 
         save_model(bundle, mlflow, signer=signer)
         next_step = f"{TRUST}={signer} mlflow models serve -m {mlflow} --env-manager local"
         console.emit_json({"mlflow": str(mlflow)}) if json else console.say(f"{mlflow}: written\nnext     {next_step}")
         return
+    if onnx is None or mlflow is not None:
+        console.fail("export: expected either --mlflow FOLDER or --onnx FILE", code=2)
     from .handset import export as write
 
-    assert onnx is not None  # noqa: S101 - one of the two is given, as checked above
     found = write(bundle, onnx, signer=signer)
     if json:
         console.emit_json(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from ..serving.purposes import allowed
 from .expiry import still_kept
 from .fingerprint import fingerprint
 from .gates import Gates
+from .moments import EPOCH, day_in
 from .outgoing import as_written, outgoing
 from .split import DAY
 from .steps import silent
@@ -38,7 +38,7 @@ def chosen(folder: Path, first: str, last: str, tell: Tell = silent) -> pa.Table
     kept = still_kept(allowed(folder, "export"))
     tell("read", 0.0)
     calls = kept(read_keyed(folder / "calls.parquet"), "calls")
-    begin, end = (round(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000) for day in (first, last))
+    begin, end = ((day_in(text, what) - EPOCH).days * DAY for text, what in ((first, "--first"), (last, "--last")))
     start = calls["start"]
     return calls.filter(pc.and_(pc.greater_equal(start, begin), pc.less(start, end + DAY)))
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from .disclosure import LEAST, Cell, Count, Partition, protect
+from .moments import EPOCH, day_in
 from .parties import Column, Ledger, columns, dictionary, in_force, read_ledger
 from .releases import Release, add_release, of_periods, read_releases
 from .shared_victims import groups
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-EPOCH = date(1970, 1, 1)
 MOST_ROWS = 40  # of a table; the rows of fewest calls are not told apart
 BULK = 50  # people that an unregistered caller calls in a period, to count as one who calls in bulk
 # Each table and how its rows are split. A split that nothing is known of is left out.
@@ -253,7 +253,7 @@ def told(shown: Mapping[Cell, Count], now: str, before: str) -> dict[str, list[d
 
 def _until(ledger: Ledger, until: str | None) -> int:
     if until is not None:
-        return (date.fromisoformat(until) - EPOCH).days
+        return (day_in(until, "--until") - EPOCH).days
     if not ledger.calls.num_rows:
         raise ValueError("calls: expected at least one")
     return int(ledger.calls["day"].to_numpy().max())

@@ -65,10 +65,9 @@ def plant(
     json: Json = False,
 ) -> None:
     """Write a copy of keyed calls with canaries in it, or print raw calls of canaries for who seeds records."""
-    from datetime import datetime
-
     from ..features.pseudonyms import read_key
     from . import console, decoys
+    from .moments import moment_in
 
     secret, planted = read_key(key, "canaries"), decoys.Planted(dataset, count)
     if calls is not None and store_key is not None and out is not None:
@@ -79,10 +78,14 @@ def plant(
         )
         return
     if calls is not None or since is None or until is None:
-        raise typer.BadParameter("expected --calls with --store-key and --out, or --since and --until")
-    first, last = (datetime.fromisoformat(text).timestamp() for text in (since, until))
+        console.fail("plant: expected --calls with --store-key and --out, or --since and --until", code=2)
+    first, last = moment_in(since, "--since").timestamp(), moment_in(until, "--until").timestamp()
     decoys.remember(state, planted)
-    for line in decoys.raw_rows(secret, planted, first, last):
+    lines = decoys.raw_rows(secret, planted, first, last)
+    if json:
+        console.emit_json({"dataset": dataset, "canaries": count, "lines": list(lines)})
+        return
+    for line in lines:
         typer.echo(line)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,9 @@ from ..features.readers import write_table
 from ..serving.purposes import allowed
 from .churn import churn, weekdays
 from .console import show_table
+from .moments import day_in
 from .reported import milliseconds
-from .reportfiles import ReadReports, layouts, read_report_file
+from .reportfiles import ReadReports, layout_named, read_report_file
 from .score import key_or_new
 from .split import DAY
 from .steps import silent, steps
@@ -46,7 +46,8 @@ def ingest(
         ValueError: in one line, if the file, the layout or the day is none, or it is not for statistics.
     """
     allowed(path, "statistics")
-    when = None if published is None else _day(published).tz_localize(zone_of(layout)).tz_convert("UTC")
+    zone = layout_named(layout).zone
+    when = None if published is None else pd.Timestamp(day_in(published, "--published"), tz=zone).tz_convert("UTC")
     inside = steps(tell, {"read": 4, "write": 1, "figures": 1})
     read = read_report_file(
         path, layout, key_or_new(key), published=when, quarantine=quarantine, strict=strict, tell=inside["read"]
@@ -55,7 +56,7 @@ def ingest(
     if out is not None:
         write_table(as_written(read.table), out)
     inside["figures"]("figures", 0.0)
-    told = facts(read, zone_of(layout))
+    told = facts(read, zone)
     inside["figures"]("figures", 1.0)
     return told
 
@@ -71,20 +72,6 @@ def as_written(reports: pd.DataFrame) -> pa.Table:
         else:
             columns[name] = pa.array(reports[name].astype(object), pa.string(), from_pandas=True).dictionary_encode()
     return pa.table(columns)
-
-
-def zone_of(layout: str) -> str:
-    """The zone of a layout's times. Raises ValueError: if there is no such layout."""
-    if layout not in layouts():
-        raise ValueError(f"layout {layout!r}: expected one of {', '.join(layouts())}")
-    return layouts()[layout].zone
-
-
-def _day(text: str) -> pd.Timestamp:
-    try:
-        return pd.Timestamp(date.fromisoformat(text))
-    except ValueError:
-        raise ValueError(f"published: expected a day such as 2021-07-08, got {len(text)} characters") from None
 
 
 def facts(read: ReadReports, zone: str) -> dict[str, Any]:

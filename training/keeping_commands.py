@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from .moments import unix_now
 from .shared_options import CalleesKey, Json, Log, LogKey
 
 commands = typer.Typer()
@@ -73,7 +73,9 @@ def run_retention(
     from .keeping import run_all
 
     with console.progress("retention run") as tell:
-        report = run_all(audit, signing_key, data, store, state, rules, _now(), verdicts or (), registers or (), tell)
+        report = run_all(
+            audit, signing_key, data, store, state, rules, unix_now(), verdicts or (), registers or (), tell
+        )
     if json:
         console.emit_json(report)
     else:
@@ -94,7 +96,7 @@ def find_subject(data: Data, key: NumberKey, rules: Rules = None, json: Json = F
 
     token = _token(key)
     with console.progress("subject find") as tell:
-        found = find(data, token, read_retention(rules), _now(), tell)
+        found = find(data, token, read_retention(rules), unix_now(), tell)
     _show(found, json=json, console=console)
 
 
@@ -123,8 +125,8 @@ def delete_subject(
     token = _token(key)
     with console.progress("subject delete") as tell:
         report = delete_everywhere(
-            data, token, why, audit, signing_key, store, state or (), rules, _now(), verdicts or (), registers or (),
-            read_callees(callees_key), tell,
+            data, token, why, audit, signing_key, store, state or (), rules, unix_now(), verdicts or (),
+            registers or (), read_callees(callees_key), tell,
         )  # fmt: skip
     if json:
         console.emit_json(report)
@@ -266,7 +268,3 @@ def _show(files: dict[str, dict[str, Any]], *, json: bool, console: Any) -> None
         return
     rows = [(name, str(one["rows"]), str(one["kept"])) for name, one in files.items()]
     console.show_table("rows", ("table", "rows", "must be kept for now"), rows)
-
-
-def _now() -> int:
-    return round(time.time() * 1000)

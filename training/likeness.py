@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
+from ..serving.files import write_whole
 from .console import Tell, say, show_table
 from .pictures import BLUE, INK, RC, VERMILLION, blank, legend, named_rows, svg
 from .realism import MOST_KS, MOST_RATIO, Realism, Statistic, realism, require_real
@@ -37,8 +38,8 @@ def compare(
         "world": {**world.facts, "calls": world.calls.num_rows},
     }
     if out is not None:
-        (out / "realism.json").write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (out / "realism.svg").write_text(picture(found), encoding="utf-8")
+        write_whole(out / "realism.json", (json.dumps(figures, indent=2, ensure_ascii=False) + "\n").encode())
+        write_whole(out / "realism.svg", picture(found).encode())
     return figures
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import track
+from . import tracked
 from .auditlog import payloads
 from .days import Stretch, day_of, whole_days
 from .monitor import Shift, compare
@@ -55,7 +55,7 @@ def since_last(place: Place, stretch: Stretch) -> dict[str, Any] | None:
 def reference_of(place: Place, run: str) -> Reference | None:
     """The reference in a run's record; None if there is none."""
     with tempfile.TemporaryDirectory() as folder:
-        path = track.download(place.uri, run, Path(folder)) / "record" / REFERENCE
+        path = tracked.download(place.uri, run, Path(folder)) / "record" / REFERENCE
         return read_reference(path) if path.exists() else None
 
 

@@ -123,9 +123,9 @@ def _by_day(found: pd.DataFrame, rows: pd.DataFrame) -> None:
     found["initiative_call_active_days"] = by["active_out"].sum()
     found["passive_call_active_days"] = by["active_in"].sum()
     found["call_activate_days_diff"] = found["initiative_call_active_days"] - found["passive_call_active_days"]
-    for name, how in (("max", "max"), ("min", "min")):
-        found[f"{name}_cnt_inner_day"] = by["calls"].agg(how)
-        found[f"user_{name}_cnt_inner_day"] = by["peers"].agg(how)
+    for how in ("max", "min"):
+        found[f"{how}_cnt_inner_day"] = by["calls"].agg(how)
+        found[f"user_{how}_cnt_inner_day"] = by["peers"].agg(how)
     for code in (1, 2):
         found[f"daily_call_type_{code}_cnt"] = found[f"call_type_{code}_cnt"] / found["active_days"]
 

@@ -92,8 +92,7 @@ def membership(bundle: Path, data: Path, *, trust: Path | None, threads: int, pr
     progress("calls", 0.1)
     rows, labels, member, caller, group = asked(evidence, model)
     progress("features", 0.2)
-    order = np.argsort(rows, kind="stable")
-    feed = complete(evidence, model.features, threads, rows[order])
+    feed = complete(evidence, model.features, threads, np.sort(rows))
     every = np.ones(evidence.calls.num_rows, dtype=bool)
     text = (bundle / "model.txt").read_text(encoding="utf-8")
     raw = scored(text, feed, every, places(model.features), threads)[rows]
@@ -112,13 +111,12 @@ def asked(evidence: Evidence, model: Bundle) -> tuple[Array, pd.DataFrame, Array
     group = groups(calls, campaigns_of(evidence))
     fold = fold_of_group(group, caller_classes(calls), settings.seed)
     labels = labels_of(evidence, settings, folds)
-    apart = rows_of("certify", folds.train, fold, start)
     found = [
         labelled(
             calls, caller, np.flatnonzero(rows), labels, seed=settings.seed,
             cutoff=pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC"), calls_per_number=settings.calls_per_number,
         )
-        for rows in (rows_of("train", folds.train, fold, start), apart)
+        for rows in (rows_of(side, folds.train, fold, start) for side in ("train", "certify"))
     ]  # fmt: skip
     rows = np.concatenate([each for each, _ in found])
     member = np.arange(len(rows)) < len(found[0][0])
@@ -143,7 +141,10 @@ def attack(callers: Callers, *, nuisance: bool, seed: int = 0) -> dict[str, Any]
     if min(counts.values()) < LEAST:
         return counts | {"loss": None, "learned": None, "holds": None}
     rng = np.random.default_rng(seed)
-    told = {"loss": auc(-losses[:, 0], member, group, rng), "learned": auc(*_learned(losses, member, group, rng), rng)}
+    told = {
+        "loss": auc(-losses[:, 0], member, group, rng),
+        "learned": auc(_learned(losses, member, group, rng), member, group, rng),
+    }
     holds = all(one.high <= MOST_AUC for one in told.values())
     return counts | {name: asdict(one) for name, one in told.items()} | {"holds": holds}
 
@@ -173,8 +174,8 @@ def smallest_leaf(text: str) -> int:
     return min((int(count) for line in counts for count in line), default=0)
 
 
-def _learned(losses: Array, member: Array, group: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """The guess of a regression on callers whose group it did not see, with their `member` and `group`."""
+def _learned(losses: Array, member: Array, group: Array, rng: np.random.Generator) -> Array:
+    """The guess of a regression on callers whose group it did not see."""
     names, which = np.unique(group, return_inverse=True)
     half = (rng.permutation(len(names)) % 2)[which]
     guess = np.zeros(len(member))
@@ -185,7 +186,7 @@ def _learned(losses: Array, member: Array, group: Array, rng: np.random.Generato
         scale = StandardScaler().fit(losses[learn])
         fitted = LogisticRegression(class_weight="balanced").fit(scale.transform(losses[learn]), member[learn])
         guess[tell] = fitted.decision_function(scale.transform(losses[tell]))
-    return guess, member, group
+    return guess
 
 
 def show(found: Mapping[str, Any]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..features.records import OUTCOMES
@@ -13,9 +15,6 @@ from .march import IN, OUT, Records
 from .world import Scenario, World
 from .world.plans import Plan
 from .world.reports import reported_calls, zeal_of
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 DAY = 86_400_000
 MONTH = 31  # days, as March has
@@ -220,8 +219,6 @@ def _array(table: pa.Table, column: str) -> NDArray[Any]:
 
 
 def _moments(table: pa.Table, column: str) -> NDArray[Any]:
-    import pyarrow as pa
-
     return np.asarray(table[column].cast(pa.int64()).to_numpy())
 
 
@@ -237,8 +234,6 @@ def _words(table: pa.Table, column: str) -> NDArray[Any]:
 
 def _places(numbers: pa.Table, strings: pa.Array) -> NDArray[Any]:
     """Of each row of the table of numbers: the code that the calls have for it."""
-    import pyarrow.compute as pc
-
     same = numbers["number"].combine_chunks()
     if same.dictionary.equals(strings):
         return _codes(numbers, "number")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -21,6 +20,7 @@ from ..serving.retention import read_retention
 from ..serving.ruled import BITS, looked_at
 from ..serving.scorer import Scorer
 from .console import Tell
+from .moments import unix_now
 from .outgoing import outgoing, read_callees
 from .ruling import met_of, rule_column
 from .score import SCORING, VECTORS, open_scorer
@@ -143,7 +143,7 @@ def in_time(calls: Path, purpose: str) -> Callable[[Any], Any]:
     """
     if allowed(calls.parent, purpose).simulated:  # a folder of Parquet files is one table, and holds nothing else
         return lambda frame: frame
-    oldest = round(time.time() * 1000) - read_retention().of("calls").ceiling
+    oldest = unix_now() - read_retention().of("calls").ceiling
     return lambda frame: frame.filter(f"start >= {oldest}")
 
 

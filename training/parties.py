@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from ..serving.retention import Retention, read_retention
 from .asof import Joins, column_of
 from .digits import long_digits
 from .expiry import in_time, is_due
+from .moments import unix_now
 from .texts import plain
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def read_ledger(folder: Path, verdicts: Path | None = None) -> Ledger:
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
     action = None if verdicts is None else _actions(verdicts, calls)
     if rules is not None:
-        left = pc.invert(is_due(calls, rules.of("calls"), _now()))
+        left = pc.invert(is_due(calls, rules.of("calls"), unix_now()))
         action = None if action is None else action[np.asarray(left)]
         calls = calls.filter(left)
     lines = Registers.read(folder).columns if any((folder / f"{name}.jsonl").is_file() for name in REGISTERS) else {}
@@ -89,10 +89,6 @@ def read_ledger(folder: Path, verdicts: Path | None = None) -> Ledger:
     }
     reports = _table(folder / "reports.parquet", ("number", "reporter", "at", "known_at"), rules)
     return Ledger(calls, registers, reports, action)
-
-
-def _now() -> int:
-    return round(time.time() * 1000)
 
 
 def _of_lines(register: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> pd.DataFrame:
@@ -110,7 +106,7 @@ def _table(path: Path, columns: Sequence[str], rules: Retention | None) -> pd.Da
     try:
         table = pq.read_table(path)
         if rules is not None:
-            table = in_time(table, path.stem, rules, _now())
+            table = in_time(table, path.stem, rules, unix_now())
         if "block" in columns and "block" not in table.column_names:
             table = table.append_column("block", pa.nulls(table.num_rows, pa.string()))
         missing = sorted(set(columns) - set(table.column_names))

@@ -133,8 +133,8 @@ def detection_curve(figures: Mapping[str, Any], narrow: bool) -> Figure:
         if told.get(who):
             colour, dash, _, label = STYLES[who]
             ax.step(told["calls"], told[who], dash, where="post", color=colour, label=label)
-    words = "328 calls: a mean life" if narrow else "328 calls: mean life of a nuisance number (TouchPal 2016)"
-    note(ax, MEAN_LIFE, words, "right")
+    told_of = "a mean life" if narrow else "mean life of a nuisance number (TouchPal 2016)"
+    note(ax, MEAN_LIFE, f"{MEAN_LIFE} calls: {told_of}", "right")
     ax.set_xscale("log")
     ax.set_xlim(1, max(1000, told["calls"][-1]))
     ax.xaxis.set_minor_locator(NullLocator())

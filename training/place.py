@@ -22,9 +22,12 @@ class Place:
 
 def place_of(folder: Path, log: Path | None, uri: str | None) -> Place:
     """The log and the store of a run's folder, unless told otherwise."""
-    from . import track
+    return Place(log_of(folder, log), uri or store_of(folder))
 
-    return Place(log_of(folder, log), uri or track.default_uri(folder))
+
+def store_of(folder: Path) -> str:
+    """The address of the SQLite store in a folder."""
+    return f"sqlite:///{(folder / 'mlflow.db').resolve()}"
 
 
 def log_of(folder: Path, log: Path | None) -> Path:

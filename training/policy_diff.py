@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..serving.policy import ACTIONS, read_policy
 from ..serving.ruled import BITS
@@ -17,6 +15,7 @@ from ..serving.verdict import Scores
 from .console import Tell, say, show_table
 from .evidence import of_calls, parquet_table, read_reports
 from .score import judged_table, open_registers, open_scorer, read_any, score_calls
+from .texts import words
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -60,18 +59,18 @@ def difference(
     progress("score", 0.4)
     before, rows = score_calls(scorer, read.calls, None if reports is None else read_reports(reports), threads=threads)
     after = judged_table(other, read.calls, rows, threads)
-    slices = {"number_class": _words(read.calls["caller_class"])}
+    slices = {"number_class": words(read.calls["caller_class"])}
     if truth is not None:
         told = of_calls(parquet_table(truth), read.calls)
         nuisance = np.asarray(told["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
-        slices["truth"] = np.char.add(np.where(nuisance, "nuisance: ", "benign: "), _words(told["slice"]))
+        slices["truth"] = np.char.add(np.where(nuisance, "nuisance: ", "benign: "), words(told["slice"]))
     return {
         "old": scorer.policy.version,
         "new": other.policy.version,
         "model": scorer.bundle.model_id,
         "purpose": EVALUATION,
         "calls": read.calls.num_rows,
-        **changes(before, after, _words(read.calls["caller"]), slices),
+        **changes(before, after, words(read.calls["caller"]), slices),
     }
 
 
@@ -83,7 +82,7 @@ def changes(before: Scores, after: Scores, caller: Array, slices: dict[str, Arra
             "from": np.array(ACTIONS)[before.action[moved]],
             "to": np.array(ACTIONS)[after.action[moved]],
             "caller": caller[moved],
-            **{name: words[moved] for name, words in slices.items()},
+            **{name: told[moved] for name, told in slices.items()},
         }
     )
     met = before.rules[moved] | after.rules[moved]
@@ -100,10 +99,6 @@ def _counted(table: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
     grouped = table.groupby(names, sort=True)["caller"].agg(["size", "nunique"]).reset_index()
     kept = grouped.rename(columns={"size": "calls", "nunique": "callers"}).sort_values("calls", ascending=False)
     return [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")]
-
-
-def _words(column: pa.ChunkedArray) -> Array:
-    return np.asarray(pc.fill_null(column.cast(pa.string()), "").to_numpy(zero_copy_only=False)).astype(str)
 
 
 def show(told: dict[str, Any]) -> None:

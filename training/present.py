@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .console import say, show_table
-from .detection import SOON, calls_text
-from .report import NOT_MEASURED, share
+from .detection import SOON
+from .report import NOT_MEASURED, share, until
 
 QUANTILES = ("median", "p90")
 NONE = "–"  # there was nothing to measure
@@ -81,7 +81,7 @@ def attacks(told: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         (one["attack"].replace("_", " "), f"{one['judged_calls']:,}",
          rate(one["caught"]) if one["judged_calls"] else NONE, f"{one['numbers']:,}",
-         *(until(one["detection"] | {"callers": 1}, word) if one["numbers"] else NONE for word in QUANTILES),
+         *(until(one["detection"], word) if one["numbers"] else NONE for word in QUANTILES),
          mean(one["calls_through_a_number"]), mean(one["people_reached_by_a_number"]))
         for one in told
     ]  # fmt: skip
@@ -114,14 +114,6 @@ def rate(value: Mapping[str, Any]) -> str:
 def soon(detection: Mapping[str, Any]) -> dict[str, Any]:
     """The share of numbers found within their first SOON calls, as a rate with its interval."""
     return {"rate": detection["soon_share"], "low": detection["soon_low"], "high": detection["soon_high"]}
-
-
-def until(detection: Mapping[str, Any], word: str) -> str:
-    """Calls until found, or more than what the calls prove."""
-    if not detection["callers"]:
-        return NOT_MEASURED
-    found = detection[word]
-    return calls_text(float("inf") if found is None else found, detection[f"{word}_floor"])
 
 
 def scored(result: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..serving.bundle import Bundle, load
 from ..serving.signing import read_public_key
-from . import approvals, track
+from . import approvals, track, tracked
 from .audit import verify
 from .audit_store import MOVES
 from .auditlog import append, payloads, read, read_payload
@@ -162,7 +162,9 @@ def against_champion(
     if evidence.fingerprint != logged:
         raise ValueError(f"{data}: expected the calls of the run, {logged[:16]}, got {evidence.fingerprint[:16]}")
     champion = fetch(place, _run_of_version(place, version), folder / "champion")
-    settings = settings_of(json.loads((folder / "challenger" / "record" / SETTINGS).read_text()), threads)
+    settings = settings_of(
+        json.loads((folder / "challenger" / "record" / SETTINGS).read_text(encoding="utf-8")), threads
+    )
     append(place.log, "touch", {"fold": found.run["gates"]["fold"], "gates": found.gates.sha256}, key)
     told = compare(challenger, champion, evidence, settings, found.gates).to_json()
     if not told["better"]:
@@ -205,7 +207,7 @@ def require_sound(place: Place) -> None:
 def fetch(place: Place, run: Mapping[str, Any], folder: Path) -> Bundle:
     """A run's artifacts in a folder, and its bundle, opened."""
     folder.mkdir()
-    root = track.download(place.uri, run["run"], folder)
+    root = tracked.download(place.uri, run["run"], folder)
     return load(root / "bundle", [read_public_key(root / "record" / SIGNER)])
 
 

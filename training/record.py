@@ -7,6 +7,7 @@ and `reference.json`: what the days of its calls looked like.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from ..serving.files import write_whole
 from .dataset import array_hash
 from .evidence import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, REPORTS, TRUTH_COLUMNS, Evidence
 from .fingerprint import fingerprint
@@ -102,9 +104,23 @@ def write_record(folder: Path, settings: Settings, told: Mapping[str, Any], gate
     made_by = {"decisive": versions(), **commit(), "source_sha256": source_hash(), "installed": installed}
     for name, value in ((SETTINGS, settings_json(settings)), (VERSIONS, made_by), (DATASETS, dict(told))):
         text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        (folder / name).write_text(text + "\n", encoding="utf-8")
-    (folder / GATES).write_bytes(gates)
+        write_whole(folder / name, (text + "\n").encode())
+    write_whole(folder / GATES, gates)
     shutil.copyfile(signer, folder / SIGNER)
+
+
+def read_record(folder: Path, name: str) -> dict[str, Any]:
+    """A file of the record in a run's folder.
+
+    Raises:
+        ValueError: in one line, if it is not there or no JSON.
+    """
+    path = folder / "record" / name
+    try:
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: expected the record of a run: {error}") from None
+    return told
 
 
 def parameters(settings: Settings, figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +217,8 @@ def flat(told: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, text.getvalue().encode())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtri, stdtr
 
+from ..serving.files import write_whole
 from .days import Cuts, Day, Stretch, cuts_of, day_of, whole_days
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def write_reference(reference: Reference, path: Path) -> None:
     """Write it as JSON, numbers to six digits: no more was measured."""
     told = {"format": FORMAT, **asdict(reference)}
     text = json.dumps(_short(told), indent=None, separators=(",", ":"), sort_keys=True, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, (text + "\n").encode())
 
 
 def read_reference(path: Path) -> Reference:

@@ -24,6 +24,7 @@ from ..features.pseudonyms import is_token
 from ..features.quarantine import BAD_TIME, BAD_VALUE, END_BEFORE_START, Faults, Quarantine
 from ..serving.files import write_whole
 from ..serving.registers import OPTIONAL, SCHEMA, SPAN, Registers, columns_of, row_to_line
+from .digits import long_digits
 from .ranges import covered
 from .steps import by_size, silent
 
@@ -106,11 +107,9 @@ def _read(
     spread = _spread(cells, columns, intake, faults)
     bad = np.flatnonzero(faults.which)
     names = {name: _SHOWN.get(kinds.get(name, "number"), "text") for name in cells.columns}
-    shown = Faults(len(bad))
-    shown.which, shown.kinds = faults.which[bad], faults.kinds
     kept = pa.table({name: pa.array([_text(value) for value in cells[name].iloc[bad]], pa.string()) for name in names})
     with Quarantine(path.name, Layout(name=table, columns={}), quarantine, key, strict=strict) as apart:
-        apart.add(rows[bad], shown, kept, names)
+        apart.add(rows[bad], faults.of(bad), kept, names)
     return _taken(columns, faults, spread), dict(sorted(apart.counts.items()))
 
 
@@ -238,12 +237,8 @@ def _reads(text: str) -> bool:
 
 
 def _plain(text: str, _: Intake) -> str | None:
-    """A name or a word; a run of digits could be somebody's number."""
-    run = longest = 0
-    for c in text:
-        run = run + 1 if c.isdigit() else 0
-        longest = max(longest, run)
-    return text if len(text) <= _LONGEST and text.isprintable() and longest < 7 else None
+    """A name or a word, without what may be somebody's number."""
+    return text if len(text) <= _LONGEST and text.isprintable() and not long_digits(text) else None
 
 
 def _whole(most: int) -> Callable[[str, Intake], int | None]:
@@ -260,7 +255,7 @@ _READERS: dict[str, tuple[Callable[[str, Intake], Any], str]] = {
     "number": (_number, "a telephone number or a token"),
     "block": (_block, "a number of the block or a token"),
     "trunk": (lambda text, intake: intake.token("trunk", text), "the name of a trunk or a token"),
-    "text": (_plain, f"at most {_LONGEST} printable characters without seven digits in a row"),
+    "text": (_plain, f"at most {_LONGEST} printable characters that hold no telephone number"),
     "flag": (lambda text, _: _TRUTH.get(text.lower()), "true or false"),
     "hour": (_whole(24), "a whole hour from 0 to 24"),
     "count": (_whole(10**6), "a whole number"),

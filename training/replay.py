@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ..serving.bundle import CARD, MANIFEST, SIGNATURE
 from ..serving.signing import read_public_key, verify
 from ..serving.strictjson import decode
-from . import track
+from . import tracked
 from .evidence import read_evidence
 from .provenance import versions
-from .record import DATASETS, SETTINGS, VERSIONS, datasets, settings_of
+from .record import DATASETS, SETTINGS, VERSIONS, datasets, read_record, settings_of
 from .score import SIGNER
 from .train import Progress, train, write_bundle
 
@@ -57,13 +56,13 @@ def replay(
     if uri is None:
         raise ValueError(f"{run}: expected the folder of a run, or --tracking-uri and its id in MLflow")
     with tempfile.TemporaryDirectory() as folder:
-        return replay_folder(track.download(uri, run, Path(folder)), data, threads, progress)
+        return replay_folder(tracked.download(uri, run, Path(folder)), data, threads, progress)
 
 
 def replay_folder(folder: Path, data: Path | None, threads: int, progress: Progress | None) -> Replayed:
     """Replay a run whose `bundle/` and `record/` lie in a folder."""
-    settings = settings_of(_read(folder, SETTINGS), threads)
-    recorded = _read(folder, DATASETS)
+    settings = settings_of(read_record(folder, SETTINGS), threads)
+    recorded = read_record(folder, DATASETS)
     evidence = read_evidence(data or _data_of(folder, recorded))
     trained = train(evidence, settings, progress)
     made = {name: told["sha256"] for name, told in datasets(trained, "").items()}
@@ -122,7 +121,7 @@ def different(one: Any, other: Any, where: str = "") -> list[str]:
 
 def _versions(folder: Path) -> list[str]:
     """What decides a model's bytes and is not as it was: it may explain the differences, and is one."""
-    recorded, here = _read(folder, VERSIONS)["decisive"], versions()
+    recorded, here = read_record(folder, VERSIONS)["decisive"], versions()
     return [
         f"version of {name}: recorded {str(recorded.get(name))[:16]}, here {str(here.get(name))[:16]}"
         for name in sorted(recorded.keys() | here.keys())
@@ -136,15 +135,6 @@ def _data_of(folder: Path, recorded: Mapping[str, Any]) -> Path:
         if place.is_dir():
             return place
     raise ValueError(f"{folder}: expected --data FOLDER with the calls; the record names {recorded['calls']['source']}")
-
-
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / "record" / name
-    try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected the record of a run: {error}") from None
-    return told
 
 
 def _model(folder: Path) -> str:

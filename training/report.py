@@ -63,7 +63,7 @@ def write_pictures(drawn: Mapping[str, Picture], folder: Path) -> None:
     """Every picture of the report as an SVG file of its own."""
     folder.mkdir(exist_ok=True)
     for name, picture in drawn.items():
-        (folder / f"{name}.svg").write_text(picture.wide, encoding="utf-8")
+        write_whole(folder / f"{name}.svg", picture.wide.encode())
 
 
 def is_number(value: object) -> bool:
@@ -129,12 +129,12 @@ def pass_share(bound: Any) -> str:
 
 
 def until(detection: Any, word: str) -> str:
-    """Calls until found: a number, more than what the calls prove, or never.
+    """Calls until found: a number, more than what the calls prove, or never; without a caller, not measured.
 
     >>> until({"median": 4.0}, "median"), until({"p90": None, "p90_floor": 37}, "p90"), until({"p90": None}, "p90")
     ('4', 'more than 37', 'never')
     """
-    if not isinstance(detection, Mapping) or word not in detection:
+    if not isinstance(detection, Mapping) or word not in detection or detection.get("callers") == 0:
         return NOT_MEASURED
     if is_number(detection[word]):
         return count(detection[word])

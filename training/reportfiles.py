@@ -87,6 +87,13 @@ def layouts() -> dict[str, ReportLayout]:
     return {name: ReportLayout(**table) for name, table in shipped.items()}
 
 
+def layout_named(name: str) -> ReportLayout:
+    """A layout by its name. Raises ValueError: if there is none."""
+    if name not in layouts():
+        raise ValueError(f"layout {name!r}: expected one of {', '.join(layouts())}")
+    return layouts()[name]
+
+
 @dataclass(frozen=True, slots=True)
 class ReadReports:
     """Keyed reports of a file, in its order, and how many of its rows were quarantined, by reason.
@@ -118,9 +125,7 @@ def read_report_file(
     Raises:
         ValueError: in one line, if the layout or the file is unknown or broken, or, if strict, at the first bad row.
     """
-    if layout_name not in layouts():
-        raise ValueError(f"layout {layout_name!r}: expected one of {', '.join(layouts())}")
-    layout = layouts()[layout_name]
+    layout = layout_named(layout_name)
     cells, rows, broken, found = _cells(path, layout, tell)
     tell("key", 0.5)
     shown = Layout(name=layout_name, columns={})
@@ -133,9 +138,7 @@ def read_report_file(
             names = {name: _SHOWN.get(role, "text") for role, columns in found.items() for name in columns}
             bad = np.flatnonzero(faults.which)
             kept = pa.Table.from_pandas(cells[list(names)].iloc[bad].astype("str"), preserve_index=False)
-            faults_of_bad = Faults(len(bad))
-            faults_of_bad.which, faults_of_bad.kinds = faults.which[bad], faults.kinds
-            apart.add(rows[bad], faults_of_bad, kept, names, broken=broken)
+            apart.add(rows[bad], faults.of(bad), kept, names, broken=broken)
     sound = faults.which == 0
     table = table[sound].reset_index(drop=True)
     subject = [name for name in ("reporter", "number", "at") if name in table]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..features.keyed import read_keyed
 from ..serving.policy import Policy, read_policy
@@ -30,6 +29,7 @@ from .expiry import still_kept
 from .ruling import met_of, rule_vectors
 from .score import open_registers, open_scorer, score_calls
 from .split import DAY, WINDOW_DAYS, codes
+from .texts import words
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -225,7 +225,7 @@ def _by(names: Array, hit: Array, rows: Array) -> dict[str, dict[str, Any]]:
 def _words(truth: pa.Table, name: str) -> Array:
     if name not in truth.column_names:
         return np.full(truth.num_rows, "")
-    return np.asarray(pc.fill_null(truth[name].cast(pa.string()), "").to_numpy(zero_copy_only=False)).astype(str)
+    return words(truth[name])
 
 
 def show(found: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from ..serving.policy import ACTIONS
 from ..serving.scorer import Scorer
 from ..serving.signing import generate_signing_key, read_public_key, read_signing_key, write_public_key
 from ..serving.verdict import Scores, case_id
+from . import track, tracked
 from .allocators import give_back
 from .audit_page import write_first_page
 from .auditlog import append
@@ -27,7 +28,7 @@ from .gates import Gates, shipped_gates
 from .judge import judge, metrics
 from .lineage import since_last
 from .pictures import pictures
-from .place import SIGNING_KEY, Place, log_of
+from .place import SIGNING_KEY, place_of
 from .record import REFERENCE, datasets, parameters, slice_metrics, tags, write_record, write_tables
 from .reference import measure, write_reference
 from .report import write_pictures, write_report
@@ -80,13 +81,11 @@ def study(
         made_by: command or function that MLflow names as the source of the run.
     Returns: all figures, JSON-able.
     """
-    from . import track
-
     began = time.time()
     folder.mkdir(parents=True, exist_ok=True)
     key = signer(folder, signing_key)
-    log, said = log_of(folder, audit), gates or shipped_gates()
-    tests = register(Ledger(log, key, said), evidence, settings)
+    place, said = place_of(folder, audit, tracking_uri), gates or shipped_gates()
+    tests = register(Ledger(place.log, key, said), evidence, settings)
     trained = train(evidence, settings, progress)
     canaries = check(trained)
     give_back()
@@ -98,23 +97,24 @@ def study(
     figures["gates"] = tests
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
     figures["last_day"] = last_day(scorer, trained)
-    uri = tracking_uri or track.default_uri(folder)
-    place = Place(log, uri)
     calls = Stretch(evidence.calls, trained.feed, trained.raw, evidence.reports, trained.card.thresholds)
     figures["drift"] = since_last(place, calls)
-    figures["next"] = [f"mlflow ui --backend-store-uri {uri}", f"callsieve score --bundle {folder / 'bundle'} --help"]
+    figures["next"] = [
+        f"mlflow ui --backend-store-uri {place.uri}",
+        f"callsieve score --bundle {folder / 'bundle'} --help",
+    ]
     told = datasets(trained, source)
     write_record(folder / "record", settings, told, said.data, folder / SIGNER)
     write_reference(measure(figures["model"]["id"], calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
     write_pages(figures, told, folder, drawn)
-    figures["tracking"] = track_run(uri, folder, figures, settings, told, made_by, began)
+    figures["tracking"] = track_run(place.uri, folder, figures, settings, told, made_by, began)
     # The page of the run as it was recorded is an artifact of it; the log then commits to that page too.
-    payload = run_payload(uri, figures, folder / "bundle")
+    payload = run_payload(place.uri, figures, folder / "bundle")
     write_first_page(place, payload, figures, said, folder / "audit.html", drawn)
-    track.attach(uri, figures["tracking"]["run"], folder / "audit.html", "report")
-    entry = append(log, "run", run_payload(uri, figures, folder / "bundle"), key)
-    figures["audit"] = {"log": str(log), "entry": entry}
+    track.attach(place.uri, figures["tracking"]["run"], folder / "audit.html", "report")
+    entry = append(place.log, "run", run_payload(place.uri, figures, folder / "bundle"), key)
+    figures["audit"] = {"log": str(place.log), "entry": entry}
     return figures
 
 
@@ -130,8 +130,6 @@ def track_run(
     uri: str, folder: Path, figures: dict[str, Any], settings: Settings, told: Datasets, made_by: str, began: float
 ) -> dict[str, Any]:
     """Record figures and files as a run in MLflow: where it stands there."""
-    from . import track
-
     files = {name: folder / name for name in ("bundle", "record", "documents", "plots", "tables")}
     return track.record(
         uri,
@@ -169,17 +167,15 @@ def register(ledger: Ledger, evidence: Evidence, settings: Settings) -> dict[str
 
 def run_payload(uri: str, figures: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
     """What the log says of a run: all that MLflow now says of it."""
-    from . import track
-
     run, version = figures["tracking"]["run"], figures["tracking"]["version"]
     return {
         "run": run,
         "version": version,
-        "registered": track.registry(uri)["versions"][version],
+        "registered": tracked.registry(uri)["versions"][version],
         "model": figures["model"]["id"],
         "manifest_sha256": hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest(),
         "gates": figures["gates"],
-        "record": track.snapshot(uri, run),
+        "record": tracked.snapshot(uri, run),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from .console import Tell
 from .evidence import read_reports
 from .expiry import due_in, still_kept
 from .lite import LITE
+from .moments import unix_now
 from .outgoing import callees_or_once, outgoing
 from .registerfiles import read_registers
 from .reported import report_table
@@ -180,7 +180,7 @@ def open_registers(folder: Path | None, key: Path | None, purpose: str) -> Regis
     fresh = key is None and ENVIRONMENT not in os.environ
     if fresh and registers.has_epoch(secret.epoch):
         raise ValueError(f"{folder}: numbers as written need the key of the calls: expected --key FILE")
-    return registers if told.simulated else registers.in_time(read_retention(), round(time.time() * 1000))
+    return registers if told.simulated else registers.in_time(read_retention(), unix_now())
 
 
 def score_file(
@@ -260,7 +260,7 @@ def write_vectors(
             noted = asked | {"quarantined": sum(read.quarantined.values())}
             note(out / "_intake.json", noted)
         quarantined = noted["quarantined"]
-    elif not told.simulated and (due := due_in(path, read_retention().of("calls"), round(time.time() * 1000))):
+    elif not told.simulated and (due := due_in(path, read_retention().of("calls"), unix_now())):
         raise ValueError(f"{path}: {due} calls are past their time; see callsieve retention run")
     facts = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
     return {**facts, "quarantined": quarantined, "purpose": VECTORS, "out": str(out)}

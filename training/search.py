@@ -27,6 +27,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..features.catalogue import FEATURES
 from ..serving.booster import Booster
+from . import track
 from .dataset import Dataset, build, fingerprint, learnt_vectors
 from .evidence import campaigns_of
 from .fit import PARAMETERS, Part, fit, least_of_a_leaf
@@ -87,8 +88,6 @@ def search(
     Raises:
         ValueError: in one line, if the labels are of one kind or the groups too few.
     """
-    from . import track
-
     begun, began, tell = time.time(), time.monotonic(), progress or silent
     folder.mkdir(parents=True, exist_ok=True)
     tell("features", 0.0)

@@ -16,7 +16,7 @@ from .world.scenario import load_scenario
 from .world.store import keyed_world, write_settled
 from .world.world import World, settled_world, simulate
 
-EPOCH = "e1"
+KEY_EPOCH = "e1"
 
 
 def simulate_to(
@@ -50,6 +50,6 @@ def simulated(size: str, seed: int, scenario: Path | None, key: Key, progress: T
 
 def new_key(path: Path) -> Key:
     """A new key, written for its owner alone."""
-    key = Key.generate(EPOCH)
+    key = Key.generate(KEY_EPOCH)
     key.write(path)
     return key

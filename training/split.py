@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..features.records import NUMBER_CLASSES
+from .texts import plain
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     Array = npt.NDArray[Any]
 
@@ -98,11 +100,6 @@ def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
 
 def caller_classes(calls: pa.Table) -> Array:
     """Class of each call's caller as a place among `NUMBER_CLASSES`, shape (n,); a missing one is "unknown"."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from .texts import plain
-
     words = plain(calls["caller_class"].combine_chunks())
     places = pc.index_in(words, value_set=pa.array(NUMBER_CLASSES, words.type))
     return np.asarray(places.fill_null(NUMBER_CLASSES.index("unknown")).to_numpy(), dtype=np.int64)
@@ -110,8 +107,6 @@ def caller_classes(calls: pa.Table) -> Array:
 
 def codes(column: pa.ChunkedArray) -> tuple[Array, int]:
     """A text column as integers from 0 in order of first appearance, -1 for null; and how many there are."""
-    from .texts import plain
-
     encoded = plain(column.combine_chunks()).dictionary_encode()  # anew: one of a part may hold words of the whole
     return np.asarray(encoded.indices.fill_null(-1).to_numpy(), dtype=np.int64), len(encoded.dictionary)
 

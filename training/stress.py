@@ -6,7 +6,6 @@ are of pairs. A difference within a world has callers drawn anew; over worlds it
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from .evaluate import at_target
 from .judge import brief
 from .noise import with_collusion, with_flips, without_reports
 from .scope import rows_of
-from .simulated import simulated
+from .simulated import KEY_EPOCH, simulated
 from .split import plan_of
 from .steps import silent
 from .train import Trained, train
@@ -125,7 +124,7 @@ def stress(
 def worlds(size: str, seeds: Iterable[int], scenario: Path | None) -> Iterator[tuple[int, Evidence]]:
     """Seed and evidence of a simulated world for each seed, one after the other; their keys are kept nowhere."""
     for seed in seeds:
-        yield seed, of_world(simulated(size, seed, scenario, Key("e1", secrets.token_bytes(32)), lambda *_: None))
+        yield seed, of_world(simulated(size, seed, scenario, Key.generate(KEY_EPOCH), silent))
 
 
 def one_training(

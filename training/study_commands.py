@@ -79,9 +79,10 @@ def search(
     json: Json = False,
 ) -> None:
     """Search for the parameters of the fit on the training side alone; train --parameters takes what is found."""
-    from . import console, present_studies, track
+    from . import console, present_studies
     from .evidence import read_evidence
     from .label_policy import read_label_policy
+    from .place import store_of
     from .score import names_in
     from .search import search as look
     from .train import Settings
@@ -92,7 +93,7 @@ def search(
         )
         result = look(
             read_evidence(data), settings, out, trials=trials, minutes=minutes,
-            uri=tracking_uri or track.default_uri(out), source=str(data), progress=tell,
+            uri=tracking_uri or store_of(out), source=str(data), progress=tell,
         )  # fmt: skip
     console.emit_json(result) if json else present_studies.searched(result, out)
 

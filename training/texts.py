@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def plain(column: Any) -> Any:
@@ -23,3 +28,12 @@ def coded(column: Any) -> Any:
     [0, 1, 0]
     """
     return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+
+
+def words(column: pa.ChunkedArray) -> npt.NDArray[np.str_]:
+    """The same as an array of texts, "" where there is none.
+
+    >>> words(pa.chunked_array([["a", None]])).tolist()
+    ['a', '']
+    """
+    return np.asarray(pc.fill_null(column.cast(pa.string()), "").to_numpy(zero_copy_only=False)).astype(str)

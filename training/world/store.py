@@ -13,14 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from ...features.records import KEYED_COLUMNS
 from ...serving.files import write_whole
 from .registers import REGISTERS
 from .world import Progress, Settled, World
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ...features.intake import Intake
     from ...features.pseudonyms import Use
 
@@ -29,7 +30,7 @@ FACTS = "world.json"
 REGISTER = "register_"  # how the file of a register begins
 # Columns that hold what must be keyed, and what it is.
 USES: dict[str, Use] = {"number": "number", "reporter": "number", "callee": "number", "trunk": "trunk"}
-Write = Callable[[str, "pa.Table"], None]
+Write = Callable[[str, pa.Table], None]
 
 
 def keyed_world(world: World, intake: Intake) -> World:
@@ -106,8 +107,6 @@ def _write_beside(write: Write, beside: dict[str, Any]) -> None:
 @contextmanager
 def _files(folder: Path) -> Iterator[Write]:
     """Writes tables, several parts of one or one at once; the files get their names when all are whole."""
-    import pyarrow.parquet as pq
-
     folder.mkdir(parents=True, exist_ok=True)
     writers: dict[str, pq.ParquetWriter] = {}
 
@@ -137,8 +136,6 @@ def _columns(table: pa.Table) -> dict[str, list[str]]:
 
     Of other columns Parquet would make dictionaries that are given up half-way. Both took half the time of writing.
     """
-    import pyarrow as pa
-
     words = {field.name for field in table.schema if pa.types.is_dictionary(field.type)}
     return {
         "use_dictionary": [name for name in table.column_names if name in words],
@@ -159,8 +156,6 @@ def read_world(folder: Path) -> World:
     >>> world.facts["size"], world.calls.num_rows == world.truth.num_rows
     ('tiny', True)
     """
-    import pyarrow.parquet as pq
-
     files = {name: folder / f"{name}.parquet" for name in TABLES}
     kept = {name: folder / f"{REGISTER}{name}.parquet" for name in REGISTERS}
     missing = [path.name for path in (folder / FACTS, *files.values(), *kept.values()) if not path.is_file()]

@@ -17,7 +17,7 @@ from .numbering import Directory
 from .people import Society
 from .plans import NO_ANSWER, Plan, attempt, callbacks, join
 from .scenario import Manner, Scenario, Spread, Talk
-from .timing import DAY, MINUTE, Calendar, Clock, clock
+from .timing import DAY, MINUTE, Calendar, clock
 
 EDGES_AT_ONCE = 400_000
 MORE_TIES = 0.74  # power of a person's activity by which the number of ties grows; tuned to the quartiles of peers
@@ -137,7 +137,7 @@ def _moments(
     outward = first > rng.random(len(pair))
     caller = np.where(outward, one[pair], other[pair])
     callee = np.where(outward, other[pair], one[pair])
-    ticking: Clock = clock(days, scenario.table(f"clocks.{tie.clock}"))
+    ticking = clock(days, scenario.table(f"clocks.{tie.clock}"))
     drawn = ticking.draw(rng, low[pair], high[pair]) + society.shift[one[pair]]
     reply = np.where(outward, 1 - first, first)
     return Calling(np.clip(drawn, low[pair], high[pair] - 1), caller, callee, reply)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .dialling import Hours, Pace, Sessions, again, dial, sessions
+from .dialling import Hours, Pace, again, dial, sessions
 from .draws import lognormal, stream
 from .numbering import Directory
 from .people import Society
@@ -59,7 +59,7 @@ def trade(
         born, died = _burst(rng, born, died)
     hours = Hours(work.hours, work.attend_share, work.weekend_share)
     pace = Pace(lognormal(rng, work.rate, len(members)), work.rate_day_sigma, work.pace_sigma)
-    shifts: Sessions = sessions(rng, days, hours, born, died)
+    shifts = sessions(rng, days, hours, born, died)
     calls = dial(rng, shifts, hours, pace, work.manner, days)
     customers = _customers(rng, work, calls.who, members, society)
     callee = again(rng, calls.who, customers, work.again_share, calls.ends[2])

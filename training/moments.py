@@ -1,0 +1,44 @@
+"""Moments: now, and days and times as a person writes them."""
+
+from __future__ import annotations
+
+import time
+from datetime import date, datetime
+
+from .digits import masked
+
+EPOCH = date(1970, 1, 1)
+
+
+def unix_now() -> int:
+    """Unix milliseconds."""
+    return round(time.time() * 1000)
+
+
+def day_in(text: str, what: str) -> date:
+    """A day; `what` names it.
+
+    Raises:
+        ValueError: in one line, if it is none.
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{what}: expected a day such as 2026-03-01, got {masked(text)[:40]!r}") from None
+
+
+def moment_in(text: str, what: str) -> datetime:
+    """A moment with its zone: without one it would be another on another machine; `what` names it.
+
+    Raises:
+        ValueError: in one line, if it is none.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+        if found.tzinfo is None:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"{what}: expected a moment with its zone such as 2026-03-01T00:00:00Z, got {masked(text)[:40]!r}"
+        ) from None
+    return found
