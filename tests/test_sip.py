@@ -103,6 +103,12 @@ def test_a_message_keeps_all_values_of_a_header():
     assert message.one("body") == ""
 
 
+@pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n", b"\n\n\r\n"])
+def test_line_ends_before_a_message_are_no_part_of_it(before):
+    """RFC 3261, 7.5; peers send two of them to keep a connection open."""
+    assert sip.read_message(before + INVITE) == sip.read_message(INVITE)
+
+
 def test_golden_answers():
     assert sip_replies.response(INVITE, sip_replies.network_blocked(REDRESS, "00112233aabbccdd"), "t1") == BLOCKED
     assert sip_replies.response(INVITE, sip_replies.rejected(REDRESS), "t1") == REJECTED
