@@ -108,7 +108,7 @@ def label(verdict: Verdict, redress: Redress) -> str | None:
     if verdict.action not in ("label", "screen") or not 0 <= verdict.score <= 1:
         return None
     kind = CALL_TYPES.get(verdict.content or "", "spam")
-    # Cut, not rounded, and from the shortest decimal form: a proxy without floating point does the same.
+    # Cut, not rounded, and from the decimal digits: a proxy without floating point does the same.
     confidence = 100 if verdict.score == 1 else int(f"{verdict.score:.17f}"[2:4])
     source = f";source={redress.source}" if redress.source else ""
     return f"<{redress.url or 'data:,'}>{source};purpose=info;confidence={confidence};type={kind}"
