@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .pseudonyms import is_token
+from .pseudonyms import TOKEN
 from .records import KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN, KeyedCall
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 BATCH_ROWS = 1 << 17
 _TEXTS = ("trunk", "operator", "device", "place")
 KEYED_TOKENS = ("caller", "callee", "caller_block", *_TEXTS)
+_TOKEN = f"^{TOKEN.pattern}$"  # as `pseudonyms.is_token`, for a whole column at once
 # What need not be known of a call; UNKNOWN is null in a table.
 KEYED_OPTIONAL = frozenset(
     ["ring", "talk", "recorded", *_TEXTS, "same_region", "shared_prefix", "step", "presented_differs"]
@@ -27,28 +29,37 @@ def read_keyed(path: str | Path) -> pa.Table:
     Tokens and categories come as dictionary<int32, string>, all else in the width that was written.
     Raises: ValueError: if the file is not such a table.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: not found; expected a Parquet file of keyed calls")
-    try:
+    with reading(path):
         names = pq.read_schema(path).names
-        wrong = sorted(set(KEYED_COLUMNS) ^ (set(names) - {"call"}))
-        if wrong:
-            raise ValueError(f"{path.name}: columns of keyed calls expected, {wrong[0]!r} is missing or unknown")
+        check_names(names, path.name)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read([*KEYED_COLUMNS, *({"call"} & set(names))])
         table.validate(full=True)
+    return checked(table, path.name).unify_dictionaries()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raises: ValueError: in one line, if there is no file, or it turns out to be broken."""
+    import pyarrow as pa
+
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; expected a Parquet file of keyed calls")
+    try:
+        yield
     except (pa.ArrowException, OSError, UnicodeDecodeError):
+        # Arrow's own message may run over many lines, and quote the data.
         raise ValueError(f"{path.name}: broken Parquet file, expected a table of keyed calls") from None
-    for i, name in enumerate(KEYED_COLUMNS):
-        column = table.column(name)
-        if column.null_count and name not in KEYED_OPTIONAL:
-            raise ValueError(f"{path.name}: column {name!r} has {column.null_count} nulls, expected none")
-        table = table.set_column(i, name, checked_column(column, name, path.name))
-    return table.unify_dictionaries()
+
+
+def check_names(names: Collection[str], file: str) -> None:
+    """Raises: ValueError: if these are not the columns of keyed calls."""
+    wrong = sorted(set(KEYED_COLUMNS) ^ (set(names) - {"call"}))
+    if wrong:
+        raise ValueError(f"{file}: columns of keyed calls expected, {wrong[0]!r} is missing or unknown")
 
 
 def keyed_calls(calls: pa.Table) -> Iterator[KeyedCall]:
@@ -77,12 +88,25 @@ def _codes(words: list[str | None], name: str) -> list[int]:
         raise ValueError(f"column {name!r}: expected one of {', '.join(KEYED_CATEGORIES[name])}, got {error}") from None
 
 
-def checked_column(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
-    """A column as the engines take it: tokens and categories as dictionary<int32, string>.
+def checked(calls: pa.Table, file: str) -> pa.Table:
+    """Columns of keyed calls as the engines take them: tokens and categories as dictionary<int32, string>.
 
-    Raises: ValueError: if it holds another type, a word that is not one of its category, or no token.
+    Raises: ValueError: if one has a null where none may be, another type, a word that is not one of its category, or
+    no token.
     """
+    for i, name in enumerate(calls.column_names):
+        if name not in KEYED_COLUMNS:
+            continue
+        column = calls.column(name)
+        if column.null_count and name not in KEYED_OPTIONAL:
+            raise ValueError(f"{file}: column {name!r} has {column.null_count} nulls, expected none")
+        calls = calls.set_column(i, name, _checked(column, name, file))
+    return calls
+
+
+def _checked(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if name not in KEYED_TOKENS and name not in KEYED_CATEGORIES:
@@ -92,11 +116,12 @@ def checked_column(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedA
     if not pa.types.is_string(kind):
         raise ValueError(f"{file}: column {name!r} holds {kind}, expected text")
     column = column.cast(pa.dictionary(pa.int32(), pa.string()))
-    words = {word for chunk in column.chunks for word in chunk.dictionary.to_pylist()}
+    words = pa.chunked_array([chunk.dictionary for chunk in column.chunks], pa.string())
     if name in KEYED_CATEGORIES:
-        sound, wanted = words <= set(KEYED_CATEGORIES[name]), "one of " + ", ".join(KEYED_CATEGORIES[name])
+        listed = pa.array(KEYED_CATEGORIES[name])
+        sound, wanted = pc.is_in(words, value_set=listed), "one of " + ", ".join(KEYED_CATEGORIES[name])
     else:
-        sound, wanted = all(is_token(word) for word in words), "keyed tokens only"
-    if not sound:
+        sound, wanted = pc.match_substring_regex(words, _TOKEN), "keyed tokens only"
+    if not pc.all(sound, min_count=0).as_py():
         raise ValueError(f"{file}: column {name!r} holds another text, expected {wanted}")
     return column

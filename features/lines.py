@@ -225,7 +225,7 @@ def _arrow(
                 strings_can_be_null=True,
             ),
         )
-    except pa.ArrowInvalid:
+    except pa.ArrowInvalid:  # not for any text that was tried, but its message could quote one
         return None, kept, []
     return (table[:-1] if table.num_rows - 1 + len(wrong) == len(kept) else None), kept, wrong
 

@@ -13,13 +13,19 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def check_secret(found: os.stat_result, path: Path | str) -> None:
-    """Raise ValueError, in one line, if others than the owner may use the file.
+def read_secret(path: Path | str, most: int) -> bytes:
+    """The first `most` bytes of a file that its owner alone may use.
 
-    >>> check_secret(os.stat("number.key"), "number.key")
+    Raises: ValueError: in one line, if others may.
+
+    >>> read_secret("number.key", 3)
+    b'e1:'
     """
-    if os.name == "posix" and found.st_mode & _OTHERS:
-        raise ValueError(f"{path} has mode {stat.S_IMODE(found.st_mode):04o}: others may use it; change it to 0600")
+    with Path(path).open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode  # of what is read: by its path, another file could be looked at
+        if os.name == "posix" and mode & _OTHERS:
+            raise ValueError(f"{path} has mode {stat.S_IMODE(mode):04o}: others may use it; change it to 0600")
+        return file.read(most)
 
 
 def ours_alone(found: os.stat_result) -> bool:

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from .dataclass import dataclass, field
-from .ownership import OWN, check_secret
+from .ownership import OWN, read_secret
 
 Use = Literal["number", "block", "trunk", "operator", "device", "place"]
 USES: tuple[Use, ...] = ("number", "block", "trunk", "operator", "device", "place")
@@ -195,9 +195,7 @@ def read_any_key(path: str | Path) -> Key:
 
     Raises: ValueError: if others than the owner may read it, or if it does not hold `epoch:base64`.
     """
-    with Path(path).open("rb") as file:
-        check_secret(os.fstat(file.fileno()), path)
-        return _key(file.read(4096), str(path))
+    return _key(read_secret(path, 4096), str(path))
 
 
 def key_from_environment() -> Key:

@@ -17,6 +17,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .layouts import CATEGORIES, SECONDS, TIMES
+from .whole import whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,20 +101,18 @@ class Quarantine:
         self.counts: Counter[str] = Counter()
         self._source, self._layout, self._path, self._key, self._strict = source, layout, path, key, strict
         self._file: IO[str] | None = None
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            self._part = self._path.with_name(self._path.name + ".part")
-            self._file = self._part.open("w", encoding="utf-8")
+            part = self._open.enter_context(whole(self._path))
+            self._file = self._open.enter_context(part.open("w", encoding="utf-8"))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        if self._file is not None and self._path is not None:
-            self._file.close()
-            if kind is None:
-                self._part.replace(self._path)
-            else:
-                self._part.unlink()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
     def add(
         self,

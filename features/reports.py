@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from .dataclass import dataclass
@@ -169,7 +170,7 @@ class Reports:
             self.dropped += 1
         self._held.append(report)
         told = self._of_pair.get((report.reporter, report.number), [])
-        self._recount(told, sorted([*told, report], key=known))
+        self._recount(told, sorted([*told, report], key=attrgetter("known")))
 
     def vector(self, call: KeyedCall) -> list[float]:
         """Values of REPORT_FEATURES at the start of a call; NaN where unknown."""
@@ -213,11 +214,6 @@ class Reports:
         self._of_pair[pair] = after
         if not after:
             del self._of_pair[pair]
-
-
-def known(report: Report) -> int:
-    """When a report became known."""
-    return report.known
 
 
 def counting(reports: list[Report]) -> list[Report]:

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .catalogue import NAMES, catalogue_hash, chosen
-from .keyed import BATCH_ROWS, KEYED_OPTIONAL, KEYED_TOKENS, checked_column
+from .keyed import BATCH_ROWS, check_names, checked, reading
 from .program import KINDS
-from .pseudonyms import TOKEN
 from .records import KEYED_COLUMNS
 from .stages import Plan, gather, settle, split, tell, told_by
 from .whole import whole
@@ -37,7 +36,6 @@ Task = Callable[[], None]
 
 # How much work a call is in each stage; the others count 1.
 COSTS = {"reading": 2, "writing": 6}
-KEYED = f"^{TOKEN.pattern}$"  # as `pseudonyms.is_token`, for a whole column at once
 NEEDED = tuple(name for name in KEYED_COLUMNS if name not in ("operator", "place"))
 # Bytes of memory: of a call in a shard, of each of its values, of a call in a chunk that is read, of the program.
 CALL_BYTES, VALUE_BYTES, CHUNK_BYTES, BASE_BYTES = 600, 16, 1500, GIB // 2
@@ -122,7 +120,7 @@ def begun(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
         return None
     noted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for name, value in asked.items():
-        if noted[name] != value:
+        if noted.get(name) != value:
             raise ValueError(f"{folder}: begun with another {name}; expected the same input, or a new folder")
     return noted
 
@@ -150,7 +148,7 @@ def run(plan: Plan, calls: Path, threads: int, progress: Progress) -> None:
     settling = sorted({shard for kind in kinds for shard in left(plan, kind.name)})
     writing = left(plan, "part")
     stages: list[tuple[str, int, Iterable[Task]]] = [
-        ("reading", len(chunks), reading(plan, calls, chunks)),
+        ("reading", len(chunks), splitting(plan, calls, chunks)),
         ("sorting", len(settling), [partial(settle, plan, kinds, shard) for shard in settling]),
         *((role, len(asked), [partial(tell, plan, role, shard) for shard in asked]) for role, asked in telling.items()),
         ("writing", len(writing), [partial(gather, plan, shard) for shard in writing]),
@@ -183,22 +181,15 @@ def left(plan: Plan, stage: str) -> list[int]:
 
 def count_rows(path: Path) -> int:
     """Rows of a Parquet file of keyed calls. Raises ValueError if it is none."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not path.is_file():
-        raise ValueError(f"{path}: not found; expected a Parquet file of keyed calls")
-    try:
+    with reading(path):
         metadata = pq.read_metadata(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
-        raise ValueError(f"{path.name}: broken Parquet file, expected a table of keyed calls") from None
-    wrong = sorted(set(KEYED_COLUMNS) ^ (set(metadata.schema.to_arrow_schema().names) - {"call"}))
-    if wrong:
-        raise ValueError(f"{path.name}: columns of keyed calls expected, {wrong[0]!r} is missing or unknown")
+        check_names(metadata.schema.to_arrow_schema().names, path.name)
     return int(metadata.num_rows)
 
 
-def reading(plan: Plan, path: Path, wanted: list[int]) -> Iterator[Task]:
+def splitting(plan: Plan, path: Path, wanted: list[int]) -> Iterator[Task]:
     """Tasks that split the chunks of the input; row groups before the first one wanted are not read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -207,7 +198,7 @@ def reading(plan: Plan, path: Path, wanted: list[int]) -> Iterator[Task]:
         return
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         if plan.rows == 0:
-            yield partial(split, plan, 0, checked(file.schema_arrow.empty_table().select(NEEDED), path.name))
+            yield partial(split, plan, 0, whole_chunk([file.schema_arrow.empty_table().select(NEEDED)], path.name))
             return
         at = group = 0
         while at + file.metadata.row_group(group).num_rows <= wanted[0] * plan.chunk:
@@ -215,7 +206,7 @@ def reading(plan: Plan, path: Path, wanted: list[int]) -> Iterator[Task]:
             group += 1
         held: list[pa.Table] = []
         groups = range(group, file.num_row_groups)
-        for batch in batches(file, groups, path.name):
+        for batch in batches(file, groups, path):
             rest = pa.Table.from_batches([batch])
             while rest.num_rows:
                 held.append(rest.slice(0, plan.chunk - at % plan.chunk))
@@ -224,44 +215,18 @@ def reading(plan: Plan, path: Path, wanted: list[int]) -> Iterator[Task]:
                 if at % plan.chunk == 0 or at == plan.rows:
                     number = (at - 1) // plan.chunk
                     if number in wanted:
-                        yield partial(split, plan, number, checked(pa.concat_tables(held), path.name))
+                        yield partial(split, plan, number, whole_chunk(held, path.name))
                     held = []
 
 
-def batches(file: pq.ParquetFile, groups: range, name: str) -> Iterator[pa.RecordBatch]:
+def batches(file: pq.ParquetFile, groups: range, path: Path) -> Iterator[pa.RecordBatch]:
     """Batches of the columns that are needed."""
-    import pyarrow as pa
-
-    try:
+    with reading(path):
         yield from file.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(NEEDED))
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
-        raise ValueError(f"{name}: broken Parquet file, expected a table of keyed calls") from None
 
 
-def checked(calls: pa.Table, name: str) -> pa.Table:
+def whole_chunk(held: list[pa.Table], file: str) -> pa.Table:
     """A chunk as `keyed.read_keyed` gives a table."""
-    calls = calls.unify_dictionaries().combine_chunks()
-    for i, column in enumerate(calls.column_names):
-        if calls[column].null_count and column not in KEYED_OPTIONAL:
-            raise ValueError(f"{name}: column {column!r} has {calls[column].null_count} nulls, expected none")
-        if column in KEYED_TOKENS:
-            calls = calls.set_column(i, column, tokens(calls[column], column, name))
-        else:
-            checked_column(calls[column], column, name)
-    return calls
-
-
-def tokens(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
-    """A column of tokens as a dictionary, checked."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not pa.types.is_string(kind):
-        raise ValueError(f"{file}: column {name!r} holds {kind}, expected text")
-    column = column.cast(pa.dictionary(pa.int32(), pa.string()))
-    if not all(
-        pc.all(pc.match_substring_regex(chunk.dictionary, KEYED), min_count=0).as_py() for chunk in column.chunks
-    ):
-        raise ValueError(f"{file}: column {name!r} holds another text, expected keyed tokens only")
-    return column
+    return checked(pa.concat_tables(held).unify_dictionaries().combine_chunks(), file)

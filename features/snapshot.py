@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .ownership import OWN, ours_alone
+from .whole import whole
 
 DIGEST = 32
 CHUNK = 1 << 24
@@ -24,17 +25,16 @@ FORMAT = f"callsieve history 1, {sys.byteorder}-endian"
 
 def write(path: Path, facts: dict[str, Any], tokens: dict[str, list[str]], arrays: Iterable[Any]) -> None:
     """Write a snapshot, whole or not at all; only its owner may read it."""
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
     digest = hashlib.sha256()
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN), "wb") as file:
-        for piece in chain((line({"format": FORMAT} | facts), line(tokens)), arrays):
-            digest.update(piece)
-            file.write(piece)
-        file.write(digest.digest())
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with whole(path) as part:
+        part.unlink(missing_ok=True)  # of a process that was killed
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN), "wb") as file:
+            for piece in chain((line({"format": FORMAT} | facts), line(tokens)), arrays):
+                digest.update(piece)
+                file.write(piece)
+            file.write(digest.digest())
+            file.flush()
+            os.fsync(file.fileno())
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

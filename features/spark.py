@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from .buckets import BUCKETS, KEYS, MOST_BUCKETS, Found, Parcels, assembled, computed, settled, told
 from .catalogue import NAMES, chosen
-from .keyed import KEYED_OPTIONAL, KEYED_TOKENS
+from .keyed import KEYED_OPTIONAL, KEYED_TOKENS, check_names
 from .pseudonyms import TOKEN
 from .records import KEYED_CATEGORIES, KEYED_COLUMNS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
     Array = npt.NDArray[Any]
     Batches = Iterator[pa.RecordBatch]
@@ -84,7 +84,8 @@ def applied(
     if missing:
         raise ValueError(f"calls: expected the columns of a keyed table, {', '.join(missing)} missing")
     names = tuple(feature.name for feature in chosen(features))
-    buckets = buckets or int(str(calls.sparkSession.conf.get(PARTITIONS)))
+    if buckets is None:
+        buckets = int(str(calls.sparkSession.conf.get(PARTITIONS)))
     if not 1 <= buckets <= MOST_BUCKETS:
         raise ValueError(f"buckets: expected 1 to {MOST_BUCKETS}, got {buckets}")
     parcels = _mapped(_keyed(calls, buckets), _tell, PARCEL)
@@ -135,9 +136,7 @@ def read_keyed(spark: SparkSession, path: str) -> DataFrame:
 
     with plainly():
         frame = spark.read.parquet(path)
-    wrong = sorted(set(KEYED_COLUMNS) ^ (set(frame.columns) - {"call"}))
-    if wrong:
-        raise ValueError(f"{path}: columns of keyed calls expected, {wrong[0]!r} is missing or unknown")
+    check_names(frame.columns, path)
     kinds = dict(frame.dtypes)
     columns = []
     for name in KEYED_COLUMNS:
@@ -182,15 +181,11 @@ def _keyed(calls: DataFrame, buckets: int) -> DataFrame:
     from pyspark.sql import functions as F  # noqa: N812
 
     call = calls["call"].cast("long") if "call" in calls.columns else F.monotonically_increasing_id()
-    columns = [_text(calls, name) if name in KEYS else calls[name] for name in KEYED_COLUMNS]
+    columns = [calls[name].cast("string").alias(name) if name in KEYS else calls[name] for name in KEYED_COLUMNS]
     where = [F.pmod(F.xxhash64(name), F.lit(buckets)).cast("int") for name in KEYS]
     return calls.select(call.alias("call"), *columns).select(
         "*", *(column.alias(name) for column, name in zip(where, BUCKETS, strict=True))
     )
-
-
-def _text(calls: DataFrame, name: str) -> Column:
-    return calls[name].cast("string").alias(name)
 
 
 def _exchanged(parcels: DataFrame, buckets: int) -> DataFrame:

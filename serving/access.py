@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..features.ownership import OWN, check_secret
+from ..features.ownership import OWN, read_secret
 
 SCOPES = ("score", "report", "explain", "admin", "appeal", "decide", "audit")  # audit: reads, and changes nothing
 RATE = 20_000  # requests a second that a key may make, unless its line says otherwise
+_LONGEST = 1 << 20  # bytes of a file of keys
 _LINE = re.compile(
     r"(?P<name>[a-z][a-z0-9_-]{0,31}) (?P<scopes>[a-z,]+) (?P<rate>[1-9][0-9]{0,6}) (?P<hash>[0-9a-f]{64})"
 )
@@ -63,11 +64,8 @@ def read_keys(path: Path) -> Keys:
         ValueError: in one line, if others may read the file, or a line is none.
         OSError: if it cannot be read.
     """
-    with path.open("rb") as file:
-        check_secret(os.fstat(file.fileno()), path)
-        lines = file.read(1 << 20).decode("ascii", "replace").splitlines()
     holders = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_secret(path, _LONGEST).decode("ascii", "replace").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line.strip())

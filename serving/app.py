@@ -68,6 +68,7 @@ class Service:
         failure: why it could not be read back.
         beat: `time.monotonic()` when the event loop last came round.
         answers: answers by status code.
+        ended: called if the state could not be read back: the process is then to end.
         noted: told each answer of an endpoint, for a log of accesses.
         stopped: called when no more will come: uvicorn then ends the process by the signal that it got.
     """

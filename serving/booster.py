@@ -148,10 +148,10 @@ class Booster:
         size, needed = 64, c_size_t()
         while True:
             buffers = [ctypes.create_string_buffer(size) for _ in range(count)]
-            array = (c_char_p * count)(*[ctypes.cast(buffer, c_char_p) for buffer in buffers])
+            pointers = (c_char_p * count)(*[ctypes.cast(buffer, c_char_p) for buffer in buffers])
             _call(
                 "LGBM_BoosterGetFeatureNames",
-                *(self._handle, count, byref(c_int()), c_size_t(size), byref(needed), array),
+                *(self._handle, count, byref(c_int()), c_size_t(size), byref(needed), pointers),
             )
             if needed.value <= size:
                 return tuple(buffer.value.decode() for buffer in buffers)

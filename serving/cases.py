@@ -1,10 +1,10 @@
 """The store of cases: a verdict's case id leads to its evidence, an appeal, a person's decision, and the unlisting.
 
-store = CaseStore("sqlite:///cases.db")                        # or postgresql+psycopg://...
-take_in(store, folder)                                         # what a running scorer wrote down
-store.appeal("06f1c0aa54e7b012", "delivery", "", now)
-store.decide("06f1c0aa54e7b012", "overturned", "reviewer-2", "he brings parcels", now)
-publish(store, folder, now)                                    # the running scorer passes the caller
+    store = CaseStore("sqlite:///cases.db")  # or postgresql+psycopg://...
+    take_in(store, folder)  # what a running scorer wrote down
+    store.appeal("06f1c0aa54e7b012", "delivery", "", now)
+    store.decide("06f1c0aa54e7b012", "overturned", "reviewer-2", "he brings parcels", now)
+    publish(store, folder, now)  # the running scorer passes the caller
 
 Safe between processes and threads, whichever database holds it. What a person decided is one transaction: a process
 that is killed has decided or has not. `publish` writes nothing but what the store says, so doing it again mends what a

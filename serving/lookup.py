@@ -1,9 +1,9 @@
 """Looking up a number without saying which: the list in buckets, each asked for by the first bits of a token.
 
-facts = publish(held, Path("buckets"), signer, least=10)       # of a `TokenList`; any web server serves the folder
-asked = Lookup.open(index, read_key("sharing.key"), trusted=[public])
-name = asked.name("+8613800138000")                            # what is fetched: the same for half a million numbers
-asked.lists("+8613800138000", fetched)
+    facts = publish(held, Path("buckets"), signer, least=10)  # of a `TokenList`; any web server serves the folder
+    asked = Lookup.open(index, read_key("sharing.key", "sharing"), trusted=[public])
+    name = asked.name("+8613800138000")  # what is fetched: the same for half a million numbers
+    asked.lists("+8613800138000", fetched)
 
 No bucket holds fewer than `least` listed numbers, so that whoever serves learns of a question only that it was for one
 of them or for none. `index` is a line of JSON with the hash of every bucket and a line with its signature, as the list
@@ -43,10 +43,12 @@ def publish(held: TokenList, folder: Path, signer: Ed25519PrivateKey, *, least: 
 
     Returns: bits, buckets, smallest (listed numbers of the smallest bucket), alike (numbers that ask for the same).
     Raises:
-        ValueError: if the list has fewer than `least` numbers.
+        ValueError: if the list has fewer than `least` numbers, or that is below 1.
     """
-    if held.tokens < least or least < 1:
-        raise ValueError(f"a bucket must hold at least {max(least, 1)} numbers, got a list of {held.tokens}")
+    if least < 1:
+        raise ValueError(f"least must be 1 or more, got {least}")
+    if held.tokens < least:
+        raise ValueError(f"a bucket must hold at least {least} numbers, got a list of {held.tokens}")
     bits = max(n for n in range(MAX_BITS + 1) if min(map(len, _buckets(held, n))) >= least * held.width)
     buckets = list(_buckets(held, bits))
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +98,7 @@ class Lookup:
 
     def name(self, number: str) -> str | None:
         """The bucket to fetch for a number as written; None if it is no number."""
-        token = token_of(self.key, parse(number, datetime.now(UTC).date()), MAX_WIDTH)
+        token = self._token(number)
         return None if token is None else _name(_place(token, self.bits), self.bits)
 
     def lists(self, number: str, bucket: bytes, now: float | None = None) -> bool:
@@ -105,16 +107,17 @@ class Lookup:
         Raises:
             Unfit: if the bucket is not the one that was signed.
         """
-        token = token_of(self.key, parse(number, datetime.now(UTC).date()), MAX_WIDTH)
-        if (
-            token is None
-            or (time.time() if now is None else now) >= datetime.fromisoformat(self.valid_until).timestamp()
-        ):
+        moment, until = time.time() if now is None else now, datetime.fromisoformat(self.valid_until).timestamp()
+        token = self._token(number)
+        if token is None or moment >= until:
             return False
         if sha256(bucket).hexdigest() != self.hashes[_place(token, self.bits)]:
             raise Unfit("bucket: not the one that was signed")
         cut = token[: self.width]
         return any(bucket[i : i + self.width] == cut for i in range(0, len(bucket), self.width))
+
+    def _token(self, number: str) -> bytes | None:
+        return token_of(self.key, parse(number, datetime.now(UTC).date()), MAX_WIDTH)
 
 
 def _buckets(held: TokenList, bits: int) -> Iterable[bytes]:

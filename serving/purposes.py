@@ -66,7 +66,7 @@ def allowed(path: Path, purpose: str) -> Declared:
 
 
 def in_force(path: Path) -> Declared:
-    """The same, whatever it may be used for.
+    """What is said of a folder, or of the folder that a file is in, while its time is not over.
 
     Raises:
         ValueError: if nothing is said of it, or its time is over.
@@ -100,7 +100,7 @@ def _folder(path: Path) -> Path:
 
 
 def told_of(folder: Path) -> Declared | None:
-    """What is said of a folder, whatever it may be used for; None if nothing is.
+    """What is said of a folder, its time over or not; None if nothing is.
 
     Raises:
         ValueError: if it cannot be read.
@@ -128,8 +128,15 @@ def _read(path: Path) -> Declared:
 def _check(told: Declared) -> None:
     for name in ("source", "basis"):
         as_text(getattr(told, name), name)
-    if date.fromisoformat(told.until).isoformat() != told.until:
+    if not _is_day(told.until):
         raise ValueError("until must be a day such as 2027-01-31")
     odd = sorted(set(told.purposes) - set(PURPOSES))
     if odd or not told.purposes:
         raise ValueError(f"purposes must be of {', '.join(PURPOSES)}, got {', '.join(odd) or 'none'}")
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

@@ -180,33 +180,46 @@ def _moment(value: int) -> str:
 
 def _read(path: Path, table: str) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [] for name in columns_of(table)}
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                row = decode(line.encode())
-                if not isinstance(row, dict) or row.keys() != columns.keys():
-                    raise ValueError(f"an object with the keys {', '.join(columns)}")
+                row = _row(line, tuple(columns))
                 for name, kind in columns_of(table).items():
                     columns[name].append(_value(row[name], name, kind))
-            except (ValueError, OverflowError, UnicodeError) as error:
-                raise ValueError(f"{path.name} line {number}: expected {_one_line(error)}") from None
+            except ValueError as error:
+                raise ValueError(f"{path.name} line {number}: expected {error}") from None
     return columns
 
 
-def _one_line(error: Exception) -> str:
-    """What was expected; what the decoder says could quote the line."""
-    return str(error) if type(error) is ValueError and "line" not in str(error) else "a JSON object"
+def _row(line: bytes, names: Sequence[str]) -> dict[str, Any]:
+    try:
+        row = decode(line)
+    except ValueError:
+        row = None  # what the decoder says could quote the line
+    if not isinstance(row, dict) or row.keys() != set(names):
+        raise ValueError(f"a JSON object with the keys {', '.join(names)}")
+    return row
 
 
 def _value(value: Any, name: str, kind: str) -> Any:
     if value is None and (name in OPTIONAL or name == "number"):
         return None
-    if kind == "moment" and isinstance(value, str):
-        return round(datetime.fromisoformat(value).timestamp() * 1000)
+    if kind == "moment":
+        return _milliseconds(value, name)
     sound = _SOUND.get(kind, lambda value: isinstance(value, str) and is_token(value))
-    if kind == "moment" or not sound(value):
+    if not sound(value):
         raise ValueError(f"{name} to be {'a token' if kind in ('number', 'block', 'trunk') else f'a {kind}'}")
     return value
+
+
+def _milliseconds(written: Any, name: str) -> int:
+    try:
+        moment = datetime.fromisoformat(written)
+    except (TypeError, ValueError):
+        moment = None  # the error quotes what stood there
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(f"{name} to be a moment such as 2026-03-01T00:00:00.000+00:00")
+    return round(moment.timestamp() * 1000)
 
 
 _SOUND: dict[str, Callable[[Any], bool]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from ..features.ownership import OWN, check_secret
+from ..features.ownership import OWN, read_secret
 
 _MAX_PEM_BYTES = 4096
 # A public key as `write_public_key` writes it: what comes before the 32 bytes of an Ed25519 key never differs.
@@ -52,10 +52,9 @@ def read_signing_key(path: Path | str) -> Ed25519PrivateKey:
     """The private key of a PEM file; `ValueError` if others may read the file or it holds no such key."""
     from cryptography.hazmat.primitives import serialization
 
-    path = Path(path)
-    check_secret(path.stat(), path)
+    data = read_secret(path, _MAX_PEM_BYTES)
     try:
-        key = serialization.load_pem_private_key(_read_pem(path), password=None)
+        key = serialization.load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ValueError(f"{path}: must hold an unencrypted Ed25519 private key in PEM") from None
     if not isinstance(key, Ed25519PrivateKey):
@@ -69,8 +68,8 @@ def read_public_key(path: Path | str) -> Ed25519PublicKey:
     >>> len(read_public_key("signer.pub").public_bytes_raw())
     32
     """
-    path = Path(path)
-    data = _read_pem(path)
+    with Path(path).open("rb") as file:
+        data = file.read(_MAX_PEM_BYTES)
     if (match := _PUBLIC.fullmatch(data)) and (der := base64.b64decode(match[1])).startswith(_ED25519):
         return Ed25519PublicKey.from_public_bytes(der.removeprefix(_ED25519))
     from cryptography.hazmat.primitives import serialization  # reads any form, and takes some 5 ms to import
@@ -112,11 +111,6 @@ def verify(message: bytes, line: bytes, trusted: Iterable[Ed25519PublicKey]) -> 
                 raise ValueError(f"signature of key {name} does not fit") from None
             return name
     raise ValueError(f"signed by key {name}, which is not trusted")
-
-
-def _read_pem(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_MAX_PEM_BYTES)
 
 
 def _create(path: Path | str, data: bytes, mode: int) -> None:

@@ -86,8 +86,9 @@ def read_message(data: bytes) -> Message:
     """
     if len(data) > MAX_MESSAGE:
         raise ValueError(f"a SIP message must have at most {MAX_MESSAGE} bytes, got {len(data)}")
-    head = re.split(r"\r?\n\r?\n", data.decode("utf-8", "replace"), maxsplit=1)[0]
-    first, *lines = re.sub(r"\r?\n[ \t]+", " ", head.lstrip("\r\n")).replace("\r\n", "\n").split("\n")
+    text = data.decode("utf-8", "replace").lstrip("\r\n")  # line ends before a message are no part of it (7.5)
+    head = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
+    first, *lines = re.sub(r"\r?\n[ \t]+", " ", head).replace("\r\n", "\n").split("\n")
     if len(lines) > MAX_HEADERS:
         raise ValueError(f"a SIP message must have at most {MAX_HEADERS} headers, got {len(lines)}")
     headers: dict[str, tuple[str, ...]] = {}

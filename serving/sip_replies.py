@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 from .sip import read_message
 from .verdict import Verdict
@@ -108,8 +109,8 @@ def label(verdict: Verdict, redress: Redress) -> str | None:
     if verdict.action not in ("label", "screen") or not 0 <= verdict.score <= 1:
         return None
     kind = CALL_TYPES.get(verdict.content or "", "spam")
-    # Cut, not rounded, and from the shortest decimal form: a proxy without floating point does the same.
-    confidence = 100 if verdict.score == 1 else int(f"{verdict.score:.17f}"[2:4])
+    # Cut, not rounded, and from the shortest decimal form: `http.cfg`, without floating point, reads that one.
+    confidence = int(100 * Decimal(repr(verdict.score)))
     source = f";source={redress.source}" if redress.source else ""
     return f"<{redress.url or 'data:,'}>{source};purpose=info;confidence={confidence};type={kind}"
 

@@ -1,8 +1,9 @@
 """A list of nuisance numbers that a handset can hold: keyed tokens cut short, sorted, signed, and with an end.
 
-make(Path("nuisance.tokens"), numbers, read_key("sharing.key"), signer, epoch=7, valid_until="2026-04-01T00:00:00Z")
-held = TokenList.open(Path("nuisance.tokens"), read_key("sharing.key"), trusted=[public], minimum_epoch=7)
-held.lists("+8613800138000")
+    key = read_key("sharing.key", "sharing")
+    make(Path("nuisance.tokens"), numbers, key, signer, epoch=7, valid_until="2026-04-01T00:00:00Z")
+    held = TokenList.open(Path("nuisance.tokens"), key, trusted=[public], minimum_epoch=7)
+    held.lists("+8613800138000")
 
 A file has a line of JSON, a line with its Ed25519 signature (`signing.sign`), and then the tokens, each the first
 `width` bytes of HMAC-SHA-256(sharing key, "number" NUL canonical number), ascending: a lookup is a binary search in the

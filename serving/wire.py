@@ -17,7 +17,7 @@ from ..features.records import CALL_COLUMNS, Call
 from .policy import ACTIONS
 from .reasons import Reason
 from .rules import Fact
-from .strictjson import as_fields, as_list, as_mapping, as_number, as_text, decode, finite
+from .strictjson import as_fields, as_list, as_number, as_text, decode, finite
 from .verdict import Verdict
 
 SCORE, OBSERVE = "/v1/score", "/v1/observe"
@@ -82,7 +82,9 @@ def _object(body: bytes) -> dict[str, Any]:
     except ValueError:
         # The decoder's message may quote the text.
         raise ValueError("a body must be one JSON object of finite numbers in UTF-8, without repeated keys") from None
-    return as_mapping(value if isinstance(value, dict) else None, "a body")
+    if not isinstance(value, dict):
+        raise ValueError("a body must be an object")
+    return value
 
 
 def _call(value: dict[str, Any]) -> Call:

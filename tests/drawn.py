@@ -115,8 +115,6 @@ INTEGERS = {
     "talk": pa.int64(),
     "recorded": pa.int64(),
     "hour": pa.int8(),
-}
-INTEGERS |= {
     "day": pa.int32(),
     "same_region": pa.int8(),
     "shared_prefix": pa.int8(),

@@ -284,7 +284,16 @@ def test_what_the_service_is_asked_is_what_the_invite_says(dial, service, beside
 
 @pytest.mark.parametrize(
     ("score", "content", "confidence", "kind"),
-    [(0.9731, None, 97, "spam"), (1.0, "fraud", 100, "fraud"), (0.9, "debt_collection", 90, "debt-collection")],
+    [
+        (0.9731, None, 97, "spam"),
+        (0.29, "survey", 29, "survey"),
+        (0.9999999, None, 99, "spam"),
+        (0.07, None, 7, "spam"),
+        (1.5e-5, None, 0, "spam"),
+        (1e-9, None, 0, "spam"),
+        (1.0, "fraud", 100, "fraud"),
+        (0.9, "debt_collection", 90, "debt-collection"),
+    ],
 )
 def test_answers_of_the_service_become_answers_and_labels(
     dial, service, beside, phone, score, content, confidence, kind

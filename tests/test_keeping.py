@@ -93,7 +93,7 @@ def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, wo
         declare(folder, "again", "another basis", PURPOSES, "2999-12-31")
     text = (folder / "dataset.json").read_text()
     for old, new, says in (("2999-12-31", "2025-12-31", "was to be used until 2025-12-31"),
-                           ("2999-12-31", "soon", "Invalid isoformat"), ("contract", "", "basis must be"),
+                           ("2999-12-31", "soon", "until must be a day such as"), ("contract", "", "basis must be"),
                            ('"until"', '"to"', "missing or unknown")):  # fmt: skip
         (folder / "dataset.json").write_text(text.replace(old, new))
         with pytest.raises(ValueError, match=says):

@@ -339,6 +339,18 @@ def test_a_clock_that_jumps_is_not_believed_until_it_stays(monkeypatch):
     assert after(2) == wall[0]
 
 
+def test_a_journal_that_runs_before_the_state_is_whole_does_nothing_yet(swap, tmp_path, monkeypatch):
+    class Hasty(Journal):
+        def __init__(self, folder, name, *, after=lambda: None):
+            super().__init__(folder, name, after=after)
+            after()
+
+    monkeypatch.setattr(live_module, "Journal", Hasty)
+    live = begin(swap, tmp_path / "state", journal_bytes=-1)  # a snapshot would be due at once
+    assert live.saved == [0, 0] and not list(snapshots(tmp_path / "state"))
+    live.close()
+
+
 def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
     monkeypatch.setattr(air, "MOST", 10)
     monkeypatch.setattr(live_module, "RECENT", 5)

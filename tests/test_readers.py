@@ -403,6 +403,21 @@ def test_a_file_without_line_ends_is_refused_before_it_fills_the_memory(monkeypa
         read(b"x" * 2000)
 
 
+def test_what_arrow_says_of_a_text_is_not_shown(monkeypatch):
+    number, asked = "13800138000", []
+
+    def refuse(*_args, **_options):
+        asked.append(1)
+        raise pa.ArrowInvalid(f"CSV parse error: {number}\nwas not expected")
+
+    monkeypatch.setattr("pyarrow.csv.read_csv", refuse)
+    with pytest.raises(
+        ValueError, match=r"^calls.csv: the lines cannot be told apart, expected quotes to close within a line$"
+    ):
+        read(f"caller,callee,start\n{number},{number},2020-01-02\n")
+    assert len(asked) == 2  # once more without the lines whose quotes are odd
+
+
 def test_a_text_cut_short():
     result, away = quarantined(text_of([*good_rows(3), GOOD], HEADER)[:-20])
     assert (result.accepted, result.quarantined, away[0]["row"]) == (3, {"truncated_file": 1}, 5)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -165,10 +165,20 @@ def test_the_registers_of_a_world_come_back_from_the_files_that_a_scorer_reads(w
 def test_files_of_a_scorer_are_checked_line_by_line(world_folder, tmp_path):
     write_registers(read_registers(world_folder, KEY).registers, tmp_path)
     first, second, *_ = (tmp_path / "protected.jsonl").read_text().splitlines()
-    for name, wrong in (("number", NUMBER), ("reason", 7), ("valid_from", None), ("known_at", "soon"), ("more", 1)):
-        row = json.loads(second) | {name: wrong}
-        (tmp_path / "protected.jsonl").write_text(f"{first}\n{json.dumps(row)}\n")
-        with pytest.raises(ValueError, match=r"protected\.jsonl line 2: expected ") as caught:
+    row = lambda **wrong: json.dumps(json.loads(second) | wrong).encode()
+    local = "2026-03-01T00:00:00"  # of which zone, nobody says
+    for line, told in (
+        (row(number=NUMBER), "number to be a token"),
+        (row(reason=7), "reason to be a text"),
+        *((row(valid_from=odd), "valid_from to be a moment") for odd in (None, NUMBER, int(NUMBER), local)),
+        *(
+            (odd, "a JSON object with the keys number, reason")
+            for odd in (row(more=1), b"[]", b"\xff", NUMBER.encode())
+        ),
+        (b'{"number":' + NUMBER.encode() + b"e999}", "a JSON object with the keys number, reason"),
+    ):
+        (tmp_path / "protected.jsonl").write_bytes(first.encode() + b"\n" + line + b"\n")
+        with pytest.raises(ValueError, match=rf"protected\.jsonl line 2: expected {told}") as caught:
             Registers.read(tmp_path)
         assert not re.search(r"\d{7}|\n", str(caught.value))
     with pytest.raises(ValueError, match="holds no register"):
@@ -375,6 +385,83 @@ def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_ta
         for table, place in told.rows.items():
             behind = drawn_tables["protected" if table == "callee" else table][place]
             assert behind["known_at"] < call["start"]
+
+
+def registers_of(**tables):
+    """Registers of rows that are known and hold at any time; columns that are not given are unknown."""
+    always = Span(0, NEVER, -1)._asdict() | {"valid_to": None}
+    return Registers({
+        name: {column: [(always | row).get(column) for row in rows] for column in columns_of(name)}
+        for name, rows in tables.items()
+    })  # fmt: skip
+
+
+CALL = drawn.single(
+    drawn.A_CALL | {"caller": NUMBERS[0], "callee": NUMBERS[1], "caller_block": BLOCKS[0], "trunk": TRUNKS[0]}
+)
+
+
+@pytest.mark.source("L7", by="serving/registered.py")
+def test_what_is_said_of_a_trunk_is_evidenced_by_the_row_that_says_it():
+    """The row that lists the number on the trunk is another one: its declared use is not the trunk's."""
+    use = {"trunk": TRUNKS[0], "number": NUMBERS[1], "declared_use": "own use"}
+    listing = {"trunk": TRUNKS[0], "number": NUMBERS[0], "declared_use": "any", "valid_from": -5}
+    for rows, place in (([use, listing], 0), ([listing, use], 1)):
+        told = look_up(registers_of(trunks=rows), CALL, TERMS)
+        assert known_of(told) == {"trunk_listed": 1.0, "on_trunk": 1.0, "use_allows": 1.0}
+        assert told.rows == {"trunks": place}
+    assert known_of(look_up(registers_of(trunks=[use]), CALL, TERMS))["on_trunk"] == 0.0
+    strange = look_up(registers_of(trunks=[use | {"declared_use": "loans"}]), CALL, TERMS)
+    assert "use_allows" not in known_of(strange)  # the policy says nothing of such a use
+    other = look_up(registers_of(trunks=[use | {"trunk": TRUNKS[1]}]), CALL, TERMS)
+    assert known_of(other) == {"trunk_listed": 0.0}
+    assert known_of(look_up(registers_of(trunks=[use]), replace(CALL, trunk=None), TERMS)) == {}
+
+
+@pytest.mark.source("L7", by="serving/registered.py")
+def test_what_is_said_of_numbers_is_evidenced_by_their_rows():
+    told = look_up(
+        registers_of(
+            protected=[{"number": NUMBERS[1]}, {"number": NUMBERS[0]}],
+            number_resources=[{"block": BLOCKS[0], "valid_to": 7}],
+            subscribers=[{"number": NUMBERS[0], "calls_per_day": 50}],
+            risk_regions=[{"block": BLOCKS[0]}],
+        ),
+        CALL,
+        TERMS,
+    )
+    assert known_of(told) == {
+        "callee_protected": 1.0, "caller_protected": 1.0, "lapsed": 1.0, "calls_per_day": 50.0, "risk_region": 1.0,
+    }  # fmt: skip
+    assert told.rows == {"callee": 0, "protected": 1, "number_resources": 0, "subscribers": 0, "risk_regions": 0}
+    nothing = look_up(registers_of(protected=[{"number": "x"}], subscribers=[{"number": "x"}]), CALL, TERMS)
+    assert known_of(nothing) == {"callee_protected": 0.0, "caller_protected": 0.0}
+    assert nothing.rows == {}
+
+
+@pytest.mark.source("L7", by="serving/registered.py")
+def test_what_a_called_person_said_of_a_campaign_counts_for_its_business_before_all_others():
+    campaign = {"number": NUMBERS[0], "business": "loans", "principal": "firm", "hour_from": 9, "hour_to": None}
+    says = lambda category, accepts: {"callee": NUMBERS[1], "category": category, "accepts": accepts}
+    told = look_up(
+        registers_of(
+            campaigns=[campaign],
+            consents=[{"callee": NUMBERS[1], "principal": "firm"}],
+            refusals=[{"callee": NUMBERS[1], "industry": "any"}],
+            preferences=[says("any", False), says("loans", True)],
+        ),
+        CALL,
+        TERMS,
+    )
+    assert known_of(told) == {
+        "campaign": 1.0, "marketing": 1.0, "hour_from": 9.0, "consent": 1.0, "refused": 1.0, "accepts": 1.0,
+        "rejects": 0.0,
+    }  # fmt: skip
+    assert told.rows == {"campaigns": 0, "consents": 0, "refusals": 0, "preferences": 1}
+    rejecting = registers_of(campaigns=[campaign], preferences=[says("any", False)])
+    assert known_of(look_up(rejecting, CALL, TERMS))["rejects"] == 1.0
+    silent = known_of(look_up(registers_of(campaigns=[campaign | {"number": NUMBERS[1]}], consents=[]), CALL, TERMS))
+    assert silent == {"campaign": 0.0}  # whoever is in no register needs no consent by it
 
 
 @pytest.mark.source("L7", by="training/asof.py")

@@ -154,7 +154,7 @@ def test_chunks_are_the_same_when_earlier_ones_are_not_read(world_folder, tmp_pa
     for name, wanted in (("all", range(7)), ("later", (3, 5))):
         plan = Plan(tmp_path / name, NAMES, 1000, 150, 2)
         plan.work.mkdir(parents=True)
-        for task in shards.reading(plan, source, list(wanted)):
+        for task in shards.splitting(plan, source, list(wanted)):
             task()
         kept.append({path.name: path.read_bytes() for path in plan.work.iterdir()})
     later = {name: data for name, data in kept[0].items() if name[-9:-6] in ("003", "005")}

@@ -163,6 +163,12 @@ def test_who_asks_says_only_that_it_is_one_of_many(listed, published):
     assert told["alike"] > 1_000_000
 
 
+def test_a_bucket_holds_one_number_at_least(listed, tmp_path):
+    with pytest.raises(ValueError, match="least must be 1 or more, got 0"):
+        publish(listed, tmp_path / "buckets", small.KEY, least=0)
+    assert not any(tmp_path.iterdir())
+
+
 def test_nothing_is_listed_after_its_time(published):
     folder, _ = published
     asked = Lookup.open((folder / "index").read_bytes(), SHARED, small.TRUSTED)

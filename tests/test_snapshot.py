@@ -109,6 +109,8 @@ def test_a_failed_write_leaves_the_last_snapshot(saved):
     code = f"{limited} import pathlib, callsieve.features as f; f.History().save(pathlib.Path({str(saved)!r}))"
     assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, check=False).returncode != 0
     assert saved.read_bytes() == whole
+    assert list(saved.parent.iterdir()) == [saved]  # what was written fills a full disk no further
+    (saved.parent / "history.part").write_bytes(b"of a process that was killed")
     History(**ROOM).save(saved)
     assert saved.stat().st_mode & 0o777 == 0o600
     assert list(saved.parent.iterdir()) == [saved]

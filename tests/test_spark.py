@@ -264,8 +264,9 @@ def test_arguments_are_checked_before_any_work(session, world, tmp_path):
         spark.vectors(frame.drop("caller_block"))
     with pytest.raises(ValueError, match="expected names of the catalogue"):
         spark.vectors(frame, features=("nothing",))
-    with pytest.raises(ValueError, match="buckets: expected 1 to 65536, got 70000"):
-        spark.vectors(frame, buckets=70_000)
+    for buckets in (0, 70_000):
+        with pytest.raises(ValueError, match=f"buckets: expected 1 to 65536, got {buckets}"):
+            spark.vectors(frame, buckets=buckets)
 
 
 def test_without_pyspark_it_says_so(monkeypatch, capsys, world_folder, tmp_path):

@@ -75,6 +75,8 @@ def test_what_is_unknown_may_be_null_or_left_out():
         (b"\xff", "one JSON object"),
         (b'{"start":1,"start":1}', "one JSON object"),
         (b'{"start":1e999,"caller":"a","callee":"b"}', "one JSON object"),
+        (b'{"start":1,"\\u000013800138000":"a"}', "fields must be among"),
+        (b'{"start":1,"":"a"}', "fields must be among"),
         (b"{}", "missing: start, caller, callee"),
         (b'{"start":1,"caller":"a"}', "missing: callee"),
         (b'{"start":1,"caller":"a","callee":"b","password":"x"}', "fields must be among"),
