@@ -3,13 +3,13 @@
 `dataclasses` writes and compiles six functions for each class, and imports `inspect` to do so: for all classes together
 that takes longer than anything else before a first verdict. Here one function is compiled, and the others are shared.
 Type checkers see `dataclasses` itself, and its `fields`, `replace` and `asdict` know these classes: what they ask for
-is made when they ask. Only what this package uses of `dataclasses` is there.
+is made when they ask. Only what this package uses of `dataclasses` is there; what inherits from a frozen class
+must be decorated, too.
 """
 
 from __future__ import annotations
 
 import sys
-from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -87,9 +87,12 @@ def _made(cls: type, *, frozen: bool, slots: bool, kw_only: bool) -> type:
         for name, value in written.items():
             if name not in vars(cls) or name == "__hash__":
                 setattr(cls, name, value)
-    # A slot that is set by itself is set in half the time.
-    setters = {name: getattr(cls, name).__set__ if slots else partial(_set, name) for name in fields} if frozen else {}
-    cls.__init__ = _init(cls, fields, setters)  # type: ignore[misc]
+    if frozen:
+        # Of this class an instance is while it is made: past `__setattr__` each field would take several times as long.
+        opened = {"__setattr__": object.__setattr__} | ({"__slots__": tuple(own)} if slots else {})
+        cls.__init__ = _init(cls, fields, type(cls)(cls.__name__, cls.__bases__, opened))  # type: ignore[misc]
+    else:
+        cls.__init__ = _init(cls, fields, None)  # type: ignore[misc]
     return cls
 
 
@@ -104,9 +107,9 @@ def _field(cls: type, name: str, kind: object, *, kw_only: bool) -> _Field:
     return _Field(name, kind, told | ({"kw_only": True} if kw_only else {}))
 
 
-def _init(cls: type, fields: dict[str, _Field], setters: dict[str, Callable[..., object]]) -> Callable[..., None]:
-    """`__init__`, which sets each field by its setter, if it has one."""
-    around: dict[str, Any] = {"_made_anew": _MADE_ANEW} | {f"_set_{name}": each for name, each in setters.items()}
+def _init(cls: type, fields: dict[str, _Field], opened: type | None) -> Callable[..., None]:
+    """`__init__`, which sets each field, of a frozen class while the instance is of an open one."""
+    around: dict[str, Any] = {"_made_anew": _MADE_ANEW, "_set": object.__setattr__, "_opened": opened, "_frozen": cls}
     places: list[str] = []
     named: list[str] = []
     lines = []
@@ -123,7 +126,9 @@ def _init(cls: type, fields: dict[str, _Field], setters: dict[str, Callable[...,
             value = f"{given}()" if "default_factory" in each.told else given
         else:
             continue  # `__post_init__` sets it
-        lines.append(f"_set_{name}(self, {value})" if name in setters else f"self.{name} = {value}")
+        lines.append(f"self.{name} = {value}")
+    if opened is not None:
+        lines = ['_set(self, "__class__", _opened)', *lines, "self.__class__ = _frozen"]
     if hasattr(cls, "__post_init__"):
         lines.append("self.__post_init__()")
     head, body = ", ".join(["self", *places, *(["*", *named] if named else [])]), "\n  ".join(lines or ["pass"])
@@ -134,10 +139,6 @@ def _init(cls: type, fields: dict[str, _Field], setters: dict[str, Callable[...,
     made.__qualname__ = f"{cls.__qualname__}.__init__"
     made.__annotations__ = {each.name: each.kind for each in fields.values() if each.init} | {"return": None}
     return made
-
-
-def _set(name: str, one: object, value: object) -> None:
-    object.__setattr__(one, name, value)
 
 
 def _values(names: list[str]) -> Callable[[Any], object]:

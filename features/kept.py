@@ -1,12 +1,11 @@
-"""What is remembered for a while, in many small dictionaries: none takes long to grow, to empty or to look through."""
+"""What is remembered for a while, in many dictionaries: none takes long to grow, to empty or to look through."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-EACH = 1 << 9  # entries of one dictionary
+EACH = 1 << 12  # entries of one dictionary
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -17,7 +16,7 @@ class Kept(Generic[_Key, _Value]):
     def __init__(self, most: int, place: Callable[[_Key], int]) -> None:
         """Args: place: a whole number for a key, by which its dictionary is chosen."""
         self._most, self._place, self._count = most, place, 0
-        self._parts: list[OrderedDict[_Key, _Value]] = [OrderedDict() for _ in range(max(1, most // EACH))]
+        self._parts: list[dict[_Key, _Value]] = [{} for _ in range(max(1, most // EACH))]
 
     def get(self, key: _Key) -> _Value | None:
         """The value of a key; None if it has none."""
@@ -26,15 +25,13 @@ class Kept(Generic[_Key, _Value]):
     def put(self, key: _Key, value: _Value) -> _Value | None:
         """Give a key a value; returns the one that it had."""
         part = self._parts[self._place(key) % len(self._parts)]
-        before = part.get(key)
+        before = part.pop(key, None)
         part[key] = value
-        if before is not None:
-            # Not taken out and put in again: a dictionary would pause for that to clean up.
-            part.move_to_end(key)
-        elif self._count == self._most:
-            part.popitem(last=False)
-        else:
-            self._count += 1
+        if before is None:
+            if self._count == self._most:
+                del part[next(iter(part))]
+            else:
+                self._count += 1
         return before
 
     def drop(self, key: _Key) -> None:

@@ -1,8 +1,8 @@
-"""Keys by token: tables of many small dictionaries, so that none takes long to grow."""
+"""Keys by token: tables of many dictionaries, so that none takes long to grow."""
 
 from __future__ import annotations
 
-PARTS = 4096
+PARTS = 512
 _EMPTY: dict[str, int] = {}  # that of every part which has none of its own yet
 
 

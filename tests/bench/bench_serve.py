@@ -185,14 +185,9 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         live.history.observe(keyed)
     filled = time.perf_counter() - began
     shorten_pauses()  # as the service does
-    rows: list[list[float]] = []
-
-    def attempt(call: Call) -> None:
-        live.attempt(call)
-        rows.append((live.history.last or array("d")).tolist())
-
+    rows: list[array[float]] = []
     ringing = [Call(call.start, call.caller, call.callee, trunk=call.trunk) for call in calls]
-    figures = {"live: call to verdict, taken in": timed(attempt, ringing)}
+    figures = {"live: call to verdict, taken in": timed(live.attempt, ringing, lambda: rows.append(live.history.last))}
     booster = lightgbm.Booster(model_file=folder / "bundle" / "model.txt")
     arrays = [np.array([row]) for row in rows]
     figures["the model alone, by ctypes"] = timed(judge.scorer.bundle.model.predict_one, rows)  # type: ignore[union-attr]
@@ -210,13 +205,16 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     return {"memory": {"": held}, "cost_us": figures}
 
 
-def timed(work: Callable[[Any], object], given: Iterable[Any]) -> dict[str, float]:
-    """Percentiles of the microseconds that `work` takes for each."""
+def timed(
+    work: Callable[[Any], object], given: Iterable[Any], after: Callable[[], object] = lambda: None
+) -> dict[str, float]:
+    """Percentiles of the microseconds that `work` takes for each; `after` each the clock stands still for something."""
     clock, spent = time.perf_counter_ns, []
     for each in given:
         began = clock()
         work(each)
         spent.append(clock() - began)
+        after()
     return summary(np.array(spent[len(spent) // 10 :]) / 1000)
 
 
