@@ -1,5 +1,6 @@
 """Headline figures: what a band's own thresholds catch, and what the order of scores alone would."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ from callsieve.serving.card import Band
 from callsieve.training.certify import certificate
 from callsieve.training.evidence import Judged
 from callsieve.training.headline import Scored, headline_of
-from callsieve.training.judge import reliability_figures
+from callsieve.training.judge import reliability_figures, rule_in_words
 
 MOBILE, FIXED = map(NUMBER_CLASSES.index, ("mobile", "fixed"))
 BENIGN, BAD = 1000, 4
@@ -38,3 +39,11 @@ def test_the_catch_in_hindsight_is_of_the_order_of_raw_scores_alone():
 def test_calls_without_a_score_have_no_reliability():
     nobody = SimpleNamespace(rows=np.ones(3, dtype=bool), raw=np.full(3, np.nan))
     assert reliability_figures(nobody, None) == {"bins": [], "ece": None, "log_loss": None}
+
+
+def test_the_rule_says_in_words_where_it_differs_by_kind_of_line():
+    proof = certificate("certify", np.zeros(9), 2.0, TARGET)
+    plain = Band("certified", np.nextafter(8.0, np.inf), proof)
+    assert rule_in_words(plain) == "more than 8 calls in the last hour"
+    raised = replace(plain, raised={"mobile": 30.0})
+    assert rule_in_words(raised) == "more than 8 calls in the last hour, for some kinds of line more"

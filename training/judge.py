@@ -109,8 +109,7 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
     return {
         "headline": {
             "model": model,
-            "rule": headline_of(s, s.rule, rule)
-            | {"rule": f"more than {int(np.ceil(rule.threshold)) - 1} calls in the last hour"},
+            "rule": headline_of(s, s.rule, rule) | {"rule": rule_in_words(rule)},
         },
         "ranking": ranking_figures(s),
         "slices": slice_figures(held, band),
@@ -124,6 +123,12 @@ def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
         "reliability": reliability_figures(s, card),
         "precision_at_prior": priors(model["catch"]["call"]["rate"], model["bound"]),
     }
+
+
+def rule_in_words(rule: Band) -> str:
+    """A band of calls per hour."""
+    words = f"more than {int(np.ceil(rule.threshold)) - 1} calls in the last hour"
+    return f"{words}, for some kinds of line more" if rule.raised else words
 
 
 def both_kinds(s: Scored) -> bool:
