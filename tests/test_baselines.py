@@ -51,11 +51,11 @@ def test_the_class_alone_knows_nothing_else(trained, by_baselines):
     found = {
         (level, fit): set(raw[(levels == level) & (fits == fit)])
         for level in set(levels[~np.isnan(levels)])
-        for fit in range(UNSEEN, trained.fitted["members"])
+        for fit in range(UNSEEN, trained.fitted["parts"])
     }
     assert all(len(each) <= 1 for each in found.values())
     mobile = NUMBER_CLASSES.index("mobile")
-    assert len(set.union(*(found[mobile, fit] for fit in range(UNSEEN, trained.fitted["members"])))) > 1
+    assert len(set.union(*(found[mobile, fit] for fit in range(UNSEEN, trained.fitted["parts"])))) > 1
 
 
 def test_the_class_alone_ranks_classes_by_their_share_of_nuisance():

@@ -277,8 +277,8 @@ def test_contents_known_often_enough_get_a_model_of_their_own(trained, tmp_path)
     part = parts_of(learn.group, learn.y, 0)
     members, models, classes = fit_models(learn, part, quick, lambda _part: None)
     assert classes == {"content": ("fraud", "loans")}  # of modes nothing is known
-    assert {name: text.count("\nTree=") for name, text in models.items()} == {"model": 200, "content": 80}
-    assert [text.count("\nTree=") for text in members] == [40] * 5
+    assert {name: text.count("\nTree=") for name, text in models.items()} == {"model": 400, "content": 80}
+    assert [text.count("\nTree=") for text in members] == [40] * 10
     both = dataclasses.replace(
         trained, models=models, card=dataclasses.replace(trained.card, classes=classes), golden_rows=check.X[:8]
     )

@@ -78,9 +78,10 @@ def of_regression(t: Trained, side: tuple[Part, Array], features: Sequence[str],
         )
         return log_odds(logistic(some, features), t.feed, unseen[asked[unseen]], len(t.start))
 
-    parts = range(t.fitted["members"]) if t.fitted["members"] > 1 else ()
+    parts = range(t.fitted["parts"]) if t.fitted["parts"] > 1 else ()
     by_part = [told(part != one, choose & (t.part == one)) for one in parts]
-    return crossed(told(part >= 0, np.ones(len(t.start), dtype=bool)), by_part, t.part, choose)
+    every = told(part >= 0, np.ones(len(t.start), dtype=bool))
+    return crossed(every, by_part, [(one,) for one in parts], t.part, choose) if by_part else every
 
 
 def reported_before(evidence: Evidence, caller: Array, rows: Array) -> Array:

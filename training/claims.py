@@ -19,8 +19,8 @@ WORK = "{work}"  # in a command: a folder for what it writes
 DATA = "../shared/data"  # where data lie that are not the project's to give away
 REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"
 TABLE, COMPLAINTS = f"{DATA}/sichuan_eight_months.parquet", f"{DATA}/ftc_complaints_2020H2.parquet"
-WORLDS = ("443", "444", "445", "446", "447")
-TOWN = "448"
+WORLDS = ("449", "450", "451", "452", "453")
+TOWN = "454"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 A threshold must hold for callers that nobody learnt from, and of those that make it high, a survey or an alarm line,
 each world has few. Were some groups set apart to choose thresholds on, they would be missed both here and in learning.
-So every group is learnt from by all members but one, and where thresholds are chosen that one speaks of it:
+So every group is learnt from by most members, and where thresholds are chosen the mean of the others speaks of it:
 cross-conformal prediction (Vovk 2015), as CV+ of Barber, Candes, Ramdas and Tibshirani (2021). What is certified later
 is the mean of all members, on groups that none has seen.
 """
@@ -37,19 +37,25 @@ def part_of_calls(learnt: Array, part: Array, group: Array) -> Array:
     return np.asarray(parts[group])
 
 
-def crossed(raw: Array, by_member: Sequence[Array], part: Array, choose: Array) -> Array:
+def crossed(
+    raw: Array, by_member: Sequence[Array], missed: Sequence[tuple[int, ...]], part: Array, choose: Array
+) -> Array:
     """The scores, those of calls to choose thresholds on by the members that learnt nothing of their groups.
 
     One member alone learnt from all groups; nothing is changed then.
 
     Args:
         raw: by all members together, over all calls.
-        by_member: scores by each, over all calls: where `choose` and its part are.
+        by_member: scores by each, over all calls, at least where `choose` and a part that it missed are.
+        missed: the parts that each missed.
         part: as from `part_of_calls`.
         choose: bool, of each call.
     """
-    found = raw.copy()
-    for member, scores in enumerate(by_member if len(by_member) > 1 else ()):
-        own = choose & (part == member)
-        found[own] = scores[own]
-    return found
+    if len(by_member) == 1:
+        return raw.copy()
+    found, speakers = np.zeros(len(raw)), np.zeros(len(raw))
+    for scores, parts in zip(by_member, missed, strict=True):
+        own = choose & np.isin(part, parts)
+        found[own] += scores[own]
+        speakers[own] += 1
+    return np.where(speakers > 0, found / np.maximum(speakers, 1), raw)

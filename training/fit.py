@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import lightgbm as lgb
@@ -31,7 +32,7 @@ LEAST_OF_A_LEAF, LEAVES_AT_MOST = 100, 400
 # LightGBM guesses by weight how many calls a split leaves on a side, and may be wrong by two orders. A call weighs at
 # most a quarter (p times 1 - p): so much weight is that of at least ten.
 LEAST_WEIGHT_OF_A_LEAF = 2.5
-MEMBERS = 5  # models whose mean is the model
+PARTS = 5  # of the groups; each pair of them is missed by one of the models whose mean is the model
 FOLDS = 5  # for comparing the two calibrations
 LEAF_VALUES = re.compile(r"(?<=\n)(leaf_value=)([^\n]*)")
 PARAMETERS: Mapping[str, Any] = {
@@ -95,13 +96,13 @@ def members_of(
     parameters: Mapping[str, Any] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> list[str]:
-    """LightGBM's texts of the members of a model: each is grown without one part, which stops its growth.
+    """LightGBM's texts of the members of a model: each is grown without the parts that it misses, which stop it.
 
     One model of few callers leans on some of them. The mean of models that each missed other ones errs less on callers
     that none has seen: cross-validated committees (Parmanto, Munro and Doyle 1996).
 
     Args:
-        part: of each row, as from `parts_of`.
+        part: of each row, as from `parts_of`; `missed_by_member` tells which of them each member misses.
         names, categorical, threads: as of `fit`.
         progress: told the share that is done.
     """
@@ -111,8 +112,8 @@ def members_of(
         learn.X, learn.y, weight=learn.weight, params=without_stop(settings), feature_name=list(names),
         categorical_feature=list(categorical) or "auto", free_raw_data=False,
     ).construct()  # fmt: skip
-    members = int(part.max(initial=0)) + 1
-    sides = [(part != member, part == member) for member in range(members)]
+    missed = [np.isin(part, own) for own in missed_by_member(int(part.max(initial=0)) + 1)]
+    sides, members = [(~own, own) for own in missed], len(missed)
     if members == 1:  # no rows are left to stop it: it has no more than the least of trees
         sides, settings["rounds"] = [(part == 0, part == 0)], min(settings["rounds"], MINIMUM_TREES)
     texts = []
@@ -127,13 +128,25 @@ def members_of(
     return texts
 
 
+def missed_by_member(parts: int) -> list[tuple[int, ...]]:
+    """The parts that each member misses: a pair of them, so that several members speak of each part unseen.
+
+    The mean of several, as the model is one, errs less far than a single member does. Of few parts each misses one: a
+    pair would be most of them.
+
+    >>> missed_by_member(3), len(missed_by_member(5))
+    ([(0,), (1,), (2,)], 10)
+    """
+    return list(combinations(range(parts), 2 if parts == PARTS else 1))
+
+
 def parts_of(group: Array, y: Array, seed: int) -> Array:
-    """Part of each row, 0 to MEMBERS - 1: those of a group stay together, groups of either label are dealt evenly.
+    """Part of each row, 0 to PARTS - 1: those of a group stay together, groups of either label are dealt evenly.
 
     Fewer parts where one would have all groups of a label: the model without it would know the other label alone.
     """
     codes = np.unique(group, return_inverse=True)[1]
-    most = min(MEMBERS, *(len(np.unique(codes[y == label])) for label in (0, 1)))
+    most = min(PARTS, *(len(np.unique(codes[y == label])) for label in (0, 1)))
     for count in range(most, 1, -1):
         part = fold_of_group(codes, y.astype(np.int64), seed, (1 / count,) * count)
         if len(np.unique(part)) == count and all(len(np.unique(part[y == label])) > 1 for label in (0, 1)):

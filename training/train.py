@@ -26,7 +26,7 @@ from .crossing import crossed, part_of_calls
 from .dataset import Dataset, Learnt, build, fingerprint, learnt_vectors
 from .evidence import Evidence, Judged
 from .feeds import Feed, answered_only, complete
-from .fit import Part, calibrate, fit, mean_of, members_of, parts_of
+from .fit import Part, calibrate, fit, mean_of, members_of, missed_by_member, parts_of
 from .label_policy import LabelPolicy, read_label_policy
 from .provenance import versions
 from .scope import needed
@@ -92,6 +92,7 @@ class Fitted:
     """What came out of the learning side, and what it was."""
 
     members: list[str]  # of the risk model
+    missed: list[tuple[int, ...]]  # the parts that each did not learn from
     models: dict[str, str]
     classes: dict[str, tuple[str, ...]]
     part: Array  # of each call's group, as `crossing.part_of_calls`
@@ -135,6 +136,7 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
         "trees": {name: text.count("\nTree=") for name, text in found.models.items()},
         "classes": {name: list(words) for name, words in found.classes.items()},
         "members": len(found.members),
+        "parts": 1 + max(max(parts) for parts in found.missed),
         "calibration": method,
         "groups": len(np.unique(sides.group)),
         "rows": {"train": found.rows},
@@ -161,7 +163,8 @@ def fitted(
     part = parts_of(side.group, side.y, settings.seed)
     members, models, classes = fit_models(side, part, settings, lambda done: tell("fit", 0.2 + 0.4 * done))
     of_calls = part_of_calls(side.group, part, sides.group)
-    found = Fitted(members, models, classes, of_calls, len(side.y), fingerprint(side))
+    missed = missed_by_member(int(part.max(initial=0)) + 1)
+    found = Fitted(members, missed, models, classes, of_calls, len(side.y), fingerprint(side))
     del X, side
     give_back()
     return found
@@ -172,9 +175,10 @@ def scored_by_others(found: Fitted, sides: Sides, feed: Feed, choose: Array, set
     columns, threads = places(settings.features), settings.threads
     every = scored(found.models["model"], feed, sides.start >= sides.plan.label_cutoff, columns, threads)
     by_member = [
-        scored(text, feed, choose & (found.part == i), columns, threads) for i, text in enumerate(found.members)
+        scored(text, feed, choose & np.isin(found.part, parts), columns, threads)
+        for text, parts in zip(found.members, found.missed, strict=True)
     ]
-    return crossed(every, by_member, found.part, choose)
+    return crossed(every, by_member, found.missed, found.part, choose)
 
 
 def on_poorer_feed(feed: Told, sides: Sides, certify: Array, band: Band) -> dict[str, Any]:
