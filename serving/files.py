@@ -23,3 +23,14 @@ def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """The same of a file that is not there yet.
+
+    Raises:
+        FileExistsError: if there is one; it stays as it is.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path}: exists already; nothing is overwritten")
+    write_whole(path, data)

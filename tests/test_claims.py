@@ -182,6 +182,12 @@ def test_a_command_that_fails_is_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_command_that_prints_no_json_is_named(tmp_path):
+    wrong = Claim("demo", ("python", "-c", "print('done')"), ())
+    with pytest.raises(ValueError, match=r"^demo: expected JSON on standard output, got 'done\\n'$"):
+        run(wrong, tmp_path, tmp_path, quick=False)
+
+
 def test_a_figure_that_a_command_does_not_tell_is_one_line(tmp_path):
     odd = replace(CLAIM, statements=(Statement("{n} features", lambda told: {"n": told["nothing"]}),))
     with pytest.raises(ValueError, match=r"^catalogue: no figure for '\{n\} features': KeyError\('nothing'\)$"):

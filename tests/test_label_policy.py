@@ -33,6 +33,8 @@ def test_the_policy_goes_through_json_unchanged():
         SHIPPED.replace("half_life_days = 30.0", "half_lives = 30.0"),
         SHIPPED.replace("minimum_share = 0.6", "minimum_share = 0.5"),
         SHIPPED.replace("confidence = 0.7", "confidence = 1.7"),
+        SHIPPED.replace("nuisance = false", 'nuisance = "false"', 1),
+        'version = "1"\neffective = 2026-01-01\nlists = "none"\nfindings.confidence = 1.0\nreports.against = []\n',
     ],
 )
 def test_a_bad_policy_file_is_one_line(tmp_path, text):

@@ -129,6 +129,16 @@ def test_gates_are_those_that_were_logged_before_the_run(place, tmp_path):
     assert candidate(place, run["run"]).run == told and entry.index < late
 
 
+def test_of_an_approval_that_the_disk_refuses_nothing_is_left(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("callsieve.serving.files.os.fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        approve({"model": "a"}, recorded.APPROVERS[0], tmp_path / "approval.json")
+    assert not list(tmp_path.iterdir())  # else the same command, once there is room, would be told that it exists
+
+
 def test_what_an_approval_must_be(tmp_path):
     said = {"kind": "callsieve approval", "model": "a", "move": 0}
     keys = {name: key.public_key() for name, key in zip(recorded.OFFICES, recorded.APPROVERS, strict=True)}

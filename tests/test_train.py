@@ -15,12 +15,12 @@ from callsieve.training.evidence import evidence as put_together
 from callsieve.training.feeds import answered_only, complete
 from callsieve.training.fit import parts_of
 from callsieve.training.judge import judge, metrics
+from callsieve.training.place import SIGNER
 from callsieve.training.present import headline
 from callsieve.training.provenance import source_hash
 from callsieve.training.report import page
 from callsieve.training.run import signer
 from callsieve.training.scope import rows_of
-from callsieve.training.score import SIGNER
 from callsieve.training.sides import labels_of, learnt_rows
 from callsieve.training.train import (
     LEAST_OF_A_CLASS,

@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ..serving.files import write_new
 from ..serving.signing import key_id, sign, verify
 from ..serving.strictjson import as_fields, as_mapping, as_text, decode, encode
 
@@ -40,8 +41,7 @@ def approve(said: Mapping[str, Any], key: Ed25519PrivateKey, path: Path) -> str:
     """
     dated = {**said, "at": datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
     line = sign(encode(dated), key).decode().strip()
-    with path.open("xb") as file:
-        file.write(encode({"statement": dated, "signature": line}))
+    write_new(path, encode({"statement": dated, "signature": line}))
     return key_id(key.public_key())
 
 

@@ -13,8 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from ..features.catalogue import DEFINED
 from ..serving.files import write_whole
 from ..serving.strata import BUSY
@@ -23,10 +21,10 @@ from .audit import verify
 from .audit_store import MOVES
 from .auditlog import payloads, read
 from .gates import Gates
-from .pictures import Picture, pictures, words
+from .pictures import Picture, pictures
 from .place import Place
 from .promote import candidate, condition
-from .report import count, data_uri, one_in, share, until
+from .report import environment
 
 COMPARED = ("parameter", "tag", "metric")
 
@@ -116,14 +114,10 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str
 
 def page(told: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"count": count, "share": share, "one_in": one_in, "until": until, "data_uri": data_uri}
-    environment.filters |= {"moment": moment, "words": words, "meaning": meaning, "figure": figure}
+    pages = environment()
+    pages.filters |= {"moment": moment, "meaning": meaning, "figure": figure}
     shown = drawn or pictures(told["figures"])
-    return environment.get_template("audit.html").render(told, pictures=shown, busy=BUSY).lstrip()
+    return pages.get_template("audit.html").render(told, pictures=shown, busy=BUSY).lstrip()
 
 
 def moment(text: str) -> str:

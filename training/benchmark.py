@@ -24,7 +24,7 @@ from .stress import interval
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .train import Progress
+    from .console import Tell
 
     Array = npt.NDArray[Any]
 
@@ -37,7 +37,7 @@ MEASURES = ("auc", "macro_f1", "macro_recall", "g_mean")
 
 
 def benchmark(
-    data: Path, *, seeds: Sequence[int] = SEEDS, threads: int = 0, progress: Progress | None = None
+    data: Path, *, seeds: Sequence[int] = SEEDS, threads: int = 0, progress: Tell | None = None
 ) -> dict[str, Any]:
     """Train on both tables, once for each seed, which also moves the split.
 

@@ -25,7 +25,7 @@ from ..features.catalogue import NAMES, columns_for
 from ..features.reports import report_vectors
 from ..features.table import vectors
 from .credibility import among
-from .evidence import Evidence, campaigns_of
+from .evidence import Evidence, as_known, campaigns_of
 from .labels import label_numbers
 from .reported import report_table
 from .scope import checked_again
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 LEAST_CALLERS = 30  # of each kind, below which a feature may rank them all by chance
 TOO_GOOD = 0.995
-_TOLD = ("reports", "findings", "recycled", "lists")
 
 
 class LeakError(ValueError):
@@ -81,9 +80,7 @@ def known_before(evidence: Evidence, moment: int) -> Evidence:
     calls = evidence.calls
     rung = calls.filter(pc.less(calls["start"], moment))
     when = pd.Timestamp(moment, unit="ms", tz="UTC")
-    told = {name: getattr(evidence, name) for name in _TOLD}
-    kept = {name: frame[frame["known_at"] <= when] for name, frame in told.items()}
-    return replace(evidence, calls=made_up(rung, moment), **kept, truth=None)
+    return replace(as_known(evidence, when), calls=made_up(rung, moment), truth=None)
 
 
 def made_up(calls: pa.Table, moment: int) -> pa.Table:

@@ -199,10 +199,10 @@ def replay(
     from ..serving import Scorer, read_policy, read_public_key
     from ..serving.rescore import rescore
     from . import console
+    from .place import signer_of
 
-    scorer = Scorer.load(
-        bundle, trusted=[read_public_key(trust or bundle.parent / "signer.pub")], policy=read_policy(policy)
-    )
+    signer = read_public_key(signer_of(bundle, trust))
+    scorer = Scorer.load(bundle, trusted=[signer], policy=read_policy(policy))
     with _opened(store, state, rules) as opened:
         result = rescore(opened.find(case_id, unix_now()).evidence, scorer)
     if json:

@@ -27,8 +27,9 @@ from .train import Trained, places, scored, train
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from .console import Tell
     from .touches import Ledger
-    from .train import Progress, Settings
+    from .train import Settings
 
     Array = npt.NDArray[Any]
 
@@ -62,7 +63,7 @@ def decay(
     periods: int,
     days: int = 7,
     ledger: Ledger,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> dict[str, Any]:
     """Train on the first days, then judge each period after them, with and without training anew.
 
@@ -112,7 +113,7 @@ def decay(
 
 def trained_on(
     evidence: Evidence, settings: Settings, group: Array, span: tuple[int, int], ledger: Ledger,
-    progress: Progress | None,
+    progress: Tell | None,
 ) -> Model:  # fmt: skip
     """A model of the calls of a stretch, and of which groups it learnt."""
     some = stretch(evidence, *span)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,6 +235,13 @@ def frame(table: pa.Table, schema: pa.Schema, where: str) -> pd.DataFrame:
     if "at" in found and (found["known_at"] < found["at"]).any():
         raise ValueError(f"{where}: column known_at: expected no moment before `at`")
     return found
+
+
+def as_known(evidence: Evidence, when: pd.Timestamp) -> Evidence:
+    """The evidence with reports, findings, changes of hands and lists as far as they were known at a moment."""
+    told = {name: getattr(evidence, name) for name in ("reports", "findings", "recycled", "lists")}
+    known: dict[str, Any] = {name: frame[frame["known_at"] <= when] for name, frame in told.items()}
+    return replace(evidence, **known)
 
 
 def campaigns_of(evidence: Evidence) -> tuple[pa.ChunkedArray, ...]:

@@ -70,17 +70,12 @@ def still_kept(told: Declared) -> Callable[[pa.Table, str], pa.Table]:
     rules, now = read_retention(), unix_now()
 
     def kept(table: pa.Table, name: str) -> pa.Table:
-        left = in_time(table, name, rules, now)
+        left = still(rules.of(name), now, table)
         if table.num_rows and not left.num_rows and name == "calls":
             raise ValueError(f"calls: all {table.num_rows} rows are past their time by retention {rules.version}")
         return left
 
     return kept
-
-
-def in_time(table: pa.Table, name: str, rules: Retention, now: int) -> pa.Table:
-    """The rows of a table that may still be read."""
-    return still(rules.of(name), now, table)
 
 
 def still(kept: Kept, now: int, table: pa.Table) -> pa.Table:

@@ -22,24 +22,34 @@ def export(
 ) -> None:
     """Write a verified bundle as an MLflow model, or as ONNX with its numeric difference told."""
     from . import console
+    from .place import signer_of
 
-    signer = trust or bundle.parent / "signer.pub"
     if mlflow is not None and onnx is None:
-        from .flavour import TRUST, save_model
-
-        save_model(bundle, mlflow, signer=signer)
-        next_step = f"{TRUST}={signer} mlflow models serve -m {mlflow} --env-manager local"
-        console.emit_json({"mlflow": str(mlflow)}) if json else console.say(f"{mlflow}: written\nnext     {next_step}")
-        return
-    if onnx is None or mlflow is not None:
+        _to_mlflow(bundle, mlflow, signer_of(bundle, trust), json)
+    elif onnx is not None and mlflow is None:
+        _to_onnx(bundle, onnx, signer_of(bundle, trust), json)
+    else:
         console.fail("export: expected either --mlflow FOLDER or --onnx FILE", code=2)
+
+
+def _to_mlflow(bundle: Path, folder: Path, signer: Path, json: bool) -> None:
+    from . import console
+    from .flavour import TRUST, save_model
+
+    save_model(bundle, folder, signer=signer)
+    next_step = f"{TRUST}={signer} mlflow models serve -m {folder} --env-manager local"
+    console.emit_json({"mlflow": str(folder)}) if json else console.say(f"{folder}: written\nnext     {next_step}")
+
+
+def _to_onnx(bundle: Path, file: Path, signer: Path, json: bool) -> None:
+    from . import console
     from .handset import export as write
 
-    found = write(bundle, onnx, signer=signer)
+    found = write(bundle, file, signer=signer)
     if json:
         console.emit_json(found)
         return
-    console.say(f"{onnx}: model {found['model']}, {len(found['features'])} features, {found['bytes']:,} bytes")
+    console.say(f"{file}: model {found['model']}, {len(found['features'])} features, {found['bytes']:,} bytes")
     rows = [
         (
             name, f"{told['rows']:,}", f"{told['raw']:.1e}", f"{told['probability']:.1e}", str(told["bands"]),

@@ -9,7 +9,6 @@ from typing import Any
 
 import matplotlib as mpl
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -18,7 +17,7 @@ from ..serving.files import write_whole
 from .disclosure import Cell, Count
 from .parties import regulators
 from .pictures import BLUE, GREY, RC, VERMILLION, Picture, blank, legend, named_rows, svg
-from .report import count, data_uri, share
+from .report import environment
 
 ACTION_COLOURS = {"pass": "#c9d3da", "label": "#E69F00", "screen": VERMILLION, "block": "#8c2d04"}
 ROWS_DRAWN = 15
@@ -45,14 +44,10 @@ def write_page(facts: Mapping[str, Any], path: Path) -> None:
 
 def page(facts: Mapping[str, Any]) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"count": count, "share": share, "data_uri": data_uri, "named": named, "part": part}
-    environment.filters |= {"change": change, "days": days}
+    pages = environment()
+    pages.filters |= {"named": named, "part": part, "change": change, "days": days}
     known = any("action" in row["splits"] for rows in facts["tables"].values() for row in rows)
-    template = environment.get_template("governance.html")
+    template = pages.get_template("governance.html")
     drawn, names = pictures(facts["tables"]), regulators()["regulators"]
     return template.render(facts, actions=known, pictures=drawn, regulators=names).lstrip()
 

@@ -6,7 +6,6 @@ name, and "register_NAME" for the lines of NAME.jsonl.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,11 @@ import pyarrow.parquet as pq
 
 from ..features.callees import ONCE, Callees
 from ..serving.files import write_whole
-from ..serving.registers import Registers, row_to_line
+from ..serving.registers import Registers
 from ..serving.retention import Kept, Retention
 from . import expiry, subject
 from .outgoing import as_written
+from .registerfiles import Row, as_lines, rows_of
 from .rewrite import Rewritten, rewrite, sha256
 from .steps import silent
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from .console import Tell
 
 VERDICTS, REGISTER = "verdicts", "register_"
-Row = Mapping[str, Any]
 
 
 def erase_verdicts(path: Path, rules: Retention, now: int, tell: Tell = silent) -> dict[str, Any]:
@@ -61,7 +60,7 @@ def erase_registers(folder: Path, rules: Retention, now: int) -> dict[str, dict[
         before = sha256(path)
         left = [row for row in rows if not _is_due(row, kept, now)]
         _write(path, left, len(rows))
-        due = sum(_is_due(row, kept, now) for row in _rows_of(Registers.read(folder), path.stem))
+        due = sum(_is_due(row, kept, now) for row in rows_of(Registers.read(folder), path.stem))
         report[path.name] = expiry.erased(Rewritten(len(rows), len(left), before, sha256(path)), due)
     return report
 
@@ -83,18 +82,13 @@ def delete_from_registers(folder: Path, token: str, rules: Retention, now: int) 
 def _registers(folder: Path, rules: Retention) -> list[tuple[Path, list[Row], Kept]]:
     """Raises ValueError: if a file is no register, or no rule names one; nothing is changed."""
     read = Registers.read(folder)
-    return [(folder / f"{name}.jsonl", _rows_of(read, name), rules.of(REGISTER + name)) for name in read.tables]
-
-
-def _rows_of(registers: Registers, name: str) -> list[Row]:
-    columns = registers.columns[name]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return [(folder / f"{name}.jsonl", rows_of(read, name), rules.of(REGISTER + name)) for name in read.tables]
 
 
 def _write(path: Path, rows: list[Row], before: int) -> None:
     """A register that loses all its rows stays, empty: it is known that nothing is registered."""
     if len(rows) < before:
-        write_whole(path, "".join(f"{row_to_line(row)}\n" for row in rows).encode(), path.stat().st_mode & 0o777)
+        write_whole(path, as_lines(rows), path.stat().st_mode & 0o777)
 
 
 def _is_due(row: Row, kept: Kept, now: int) -> bool:

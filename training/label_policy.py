@@ -76,17 +76,19 @@ def read_label_policy(path: Path | None = None) -> LabelPolicy:
         ValueError: in one line, if the file is not a label policy.
     """
     try:
-        text = path.read_text() if path else files(__package__).joinpath("labels.toml").read_text()
+        text = (path or files(__package__).joinpath("labels.toml")).read_text(encoding="utf-8")
         return policy_of(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected a label policy like the shipped labels.toml, {error!r}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        where = path or "labels.toml"
+        raise ValueError(f"{where}: expected a label policy like the shipped labels.toml, {error!r}") from error
 
 
 def policy_of(table: Mapping[str, Any]) -> LabelPolicy:
     """The policy of parsed TOML or of `LabelPolicy.to_json`.
 
     Raises:
-        KeyError, TypeError, ValueError: if a value is missing, unknown, of another type or out of its range.
+        AttributeError, KeyError, TypeError, ValueError: if a value is missing, unknown, of another type or out of
+            its range.
     """
     rules = dict(table["reports"])
     words = tuple(str(word) for word in rules.pop("against"))
@@ -94,13 +96,19 @@ def policy_of(table: Mapping[str, Any]) -> LabelPolicy:
         version=str(table["version"]),
         effective=date.fromisoformat(str(table["effective"])),
         finding_confidence=float(table["findings"]["confidence"]),
-        lists={name: Listed(bool(of["nuisance"]), float(of["confidence"])) for name, of in table["lists"].items()},
+        lists={name: _listed(name, of) for name, of in table["lists"].items()},
         reports=ReportRules(words, **{name: float(value) for name, value in rules.items()}),  # type: ignore[arg-type]
         unreported_confidence=float(table["unreported"]["confidence"]),
         unreported_most_calls=int(table["unreported"]["most_calls_in_a_day"]),
     )
     _check(policy)
     return policy
+
+
+def _listed(name: str, told: Mapping[str, Any]) -> Listed:
+    if not isinstance(told["nuisance"], bool):  # any text would count as true
+        raise TypeError(f"lists.{name}.nuisance: expected true or false")
+    return Listed(told["nuisance"], float(told["confidence"]))
 
 
 def _check(policy: LabelPolicy) -> None:

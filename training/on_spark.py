@@ -23,7 +23,7 @@ from .console import Tell
 from .moments import unix_now
 from .outgoing import outgoing, read_callees
 from .ruling import met_of, rule_column
-from .score import SCORING, VECTORS, open_scorer
+from .score import SCORING, VECTORS, by_action, open_scorer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,9 +116,9 @@ def counted(found: Any) -> dict[str, Any]:
         strongest = found.groupBy("caller").agg({"action": "max"}).toDF("caller", "action")
         return {
             "calls": totals["calls"],
-            "actions": told(by(found, "action")),
-            "callers": told(by(strongest, "action")),
-            "bands": told(by(found, "banded")),
+            "actions": by_action(by(found, "action")),
+            "callers": by_action(by(strongest, "action")),
+            "bands": by_action(by(found, "banded")),
             "rules": by_rule(by(found, "met")),
             "unscored": totals["unscored"],
             "last": totals["last"],
@@ -145,11 +145,6 @@ def in_time(calls: Path, purpose: str) -> Callable[[Any], Any]:
         return lambda frame: frame
     oldest = unix_now() - read_retention().of("calls").ceiling
     return lambda frame: frame.filter(f"start >= {oldest}")
-
-
-def told(counts: dict[int, int]) -> dict[str, int]:
-    """How often each action, none left out."""
-    return {word: counts.get(i, 0) for i, word in enumerate(ACTIONS)}
 
 
 def by_rule(counts: dict[int, int]) -> dict[str, int]:

@@ -23,7 +23,7 @@ from ..serving.registers import Registers
 from ..serving.retention import Retention, read_retention
 from .asof import Joins, column_of
 from .digits import long_digits
-from .expiry import in_time, is_due
+from .expiry import is_due, still
 from .moments import unix_now
 from .texts import plain
 
@@ -106,7 +106,7 @@ def _table(path: Path, columns: Sequence[str], rules: Retention | None) -> pd.Da
     try:
         table = pq.read_table(path)
         if rules is not None:
-            table = in_time(table, path.stem, rules, unix_now())
+            table = still(rules.of(path.stem), unix_now(), table)
         if "block" in columns and "block" not in table.column_names:
             table = table.append_column("block", pa.nulls(table.num_rows, pa.string()))
         missing = sorted(set(columns) - set(table.column_names))

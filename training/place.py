@@ -1,4 +1,4 @@
-"""Where runs are recorded: the audit log and the MLflow store, by default in the folder of a run."""
+"""Where runs are recorded, and their keys lie: by default all in the folder of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..serving.signing import read_signing_key
 
-AUDIT, SIGNING_KEY = "audit", "signing.key"
+AUDIT, SIGNING_KEY, SIGNER = "audit", "signing.key", "signer.pub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +38,17 @@ def log_of(folder: Path, log: Path | None) -> Path:
 def log_key(folder: Path, key: Path | None) -> Ed25519PrivateKey:
     """The key that signs the log: by default the one that the run made for itself."""
     return read_signing_key(key or folder / SIGNING_KEY)
+
+
+def signer_of(signed: Path, trust: Path | None) -> Path:
+    """The file of the public key that must have signed a bundle or a list: without one to trust, that beside it.
+
+    The one beside it proves no more than that it is whole: fit for one's own runs only.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    public = trust or signed.parent / SIGNER
+    if not public.exists():
+        raise ValueError(f"{public}: no public key; expected --trust FILE with the key that signed {signed.name}")
+    return public

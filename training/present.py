@@ -8,6 +8,7 @@ from typing import Any
 
 from .console import say, show_table
 from .detection import SOON
+from .place import SIGNER
 from .report import NOT_MEASURED, share, until
 
 QUANTILES = ("median", "p90")
@@ -22,7 +23,7 @@ def study(figures: Mapping[str, Any], folder: Path) -> None:
     rows = [(word, f"{last['actions'][word]:,}", f"{last['callers'][word]:,}") for word in last["actions"]]
     show_table(f"verdicts on {last['date']}", ("action", "calls", "callers"), rows)
     say(f"report   {folder / 'report.html'}")
-    say(f"bundle   {folder / 'bundle'}   (model {figures['model']['id']}, signed; public key {folder / 'signer.pub'})")
+    say(f"bundle   {folder / 'bundle'}   (model {figures['model']['id']}, signed; public key {folder / SIGNER})")
     for command in figures["next"]:
         say(f"next     {command}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from .auditlog import append, payloads, read, read_payload
 from .compare import compare
 from .evidence import read_evidence
 from .gates import Gates, parse_gates
-from .place import Place
-from .record import SETTINGS, settings_of
-from .score import SIGNER
+from .place import SIGNER, Place
+from .record import SETTINGS, read_record, settings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +160,7 @@ def against_champion(
     if evidence.fingerprint != logged:
         raise ValueError(f"{data}: expected the calls of the run, {logged[:16]}, got {evidence.fingerprint[:16]}")
     champion = fetch(place, _run_of_version(place, version), folder / "champion")
-    settings = settings_of(
-        json.loads((folder / "challenger" / "record" / SETTINGS).read_text(encoding="utf-8")), threads
-    )
+    settings = settings_of(read_record(folder / "challenger", SETTINGS), threads)
     append(place.log, "touch", {"fold": found.run["gates"]["fold"], "gates": found.gates.sha256}, key)
     told = compare(challenger, champion, evidence, settings, found.gates).to_json()
     if not told["better"]:

@@ -25,9 +25,9 @@ from .dataset import array_hash
 from .evidence import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, REPORTS, TRUTH_COLUMNS, Evidence
 from .fingerprint import fingerprint
 from .label_policy import policy_of
+from .place import SIGNER
 from .provenance import commit, source_hash, versions
 from .report import one_in, share
-from .score import SIGNER
 from .texts import plain
 from .train import Settings, Trained
 
@@ -51,7 +51,7 @@ def settings_of(told: Mapping[str, Any], threads: int) -> Settings:
     try:
         read = {**told, "label_policy": policy_of(told["label_policy"]), "features": tuple(told["features"])}
         return Settings(**read, threads=threads)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{SETTINGS}: expected the settings of this version of callsieve: {error}") from None
 
 

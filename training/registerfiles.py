@@ -8,7 +8,7 @@ whole blocks of ten thousand numbers stay blocks, what is left at the ends is to
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,9 @@ _SHOWN = {"number": "caller", "block": "caller", "trunk": "caller", "moment": "s
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _LONGEST = 64
 _ZONE = r"[T ][0-9:.]+ ?(?:Z|[+-][0-9]{2}:?[0-9]{2})$"
+
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,19 @@ def read_registers(
 
 def write_registers(registers: Registers, folder: Path) -> None:
     """Write keyed registers as `serving.registers` reads them, each file whole or not at all."""
-    for name, columns in registers.columns.items():
-        rows = zip(*columns.values(), strict=True)
-        lines = [row_to_line(dict(zip(columns, row, strict=True))) + "\n" for row in rows]
-        write_whole(folder / f"{name}.jsonl", "".join(lines).encode())
+    for name in registers.tables:
+        write_whole(folder / f"{name}.jsonl", as_lines(rows_of(registers, name)))
+
+
+def rows_of(registers: Registers, name: str) -> list[Row]:
+    """The rows of a table."""
+    columns = registers.columns[name]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def as_lines(rows: Iterable[Row]) -> bytes:
+    """Keyed rows as the bytes of a file."""
+    return "".join(f"{row_to_line(row)}\n" for row in rows).encode()
 
 
 def _file(folder: Path, name: str) -> Path | None:

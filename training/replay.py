@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -16,10 +16,13 @@ from ..serving.signing import read_public_key, verify
 from ..serving.strictjson import decode
 from . import tracked
 from .evidence import read_evidence
+from .place import SIGNER
 from .provenance import versions
 from .record import DATASETS, SETTINGS, VERSIONS, datasets, read_record, settings_of
-from .score import SIGNER
-from .train import Progress, train, write_bundle
+from .train import train, write_bundle
+
+if TYPE_CHECKING:
+    from .console import Tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Replayed:
 
 
 def replay(
-    run: str, data: Path | None = None, *, uri: str | None = None, threads: int = 0, progress: Progress | None = None
+    run: str, data: Path | None = None, *, uri: str | None = None, threads: int = 0, progress: Tell | None = None
 ) -> Replayed:
     """Train once more as the record says, and compare.
 
@@ -59,7 +62,7 @@ def replay(
         return replay_folder(tracked.download(uri, run, Path(folder)), data, threads, progress)
 
 
-def replay_folder(folder: Path, data: Path | None, threads: int, progress: Progress | None) -> Replayed:
+def replay_folder(folder: Path, data: Path | None, threads: int, progress: Tell | None) -> Replayed:
     """Replay a run whose `bundle/` and `record/` lie in a folder."""
     settings = settings_of(read_record(folder, SETTINGS), threads)
     recorded = read_record(folder, DATASETS)

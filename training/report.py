@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChainableUndefined, Environment, PackageLoader
+from jinja2 import ChainableUndefined, Environment, PackageLoader, StrictUndefined, Undefined
 
 from ..serving.files import write_whole
 from ..serving.strata import BUSY
@@ -30,28 +30,23 @@ def write_report(figures: Mapping[str, Any], path: Path, drawn: Mapping[str, Pic
 
 def page(figures: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
     """The page as text."""
-    # Chainable: a missing section is empty at any depth.
-    environment = Environment(
-        loader=PackageLoader(__package__, "."),
-        autoescape=True,
-        undefined=ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": count,
-        "share": share,
-        "one_in": one_in,
-        "percent": percent,
-        "pass_share": pass_share,
-        "until": until,
-        "words": words,
-        "data_uri": data_uri,
-    }
+    pages = environment(ChainableUndefined)  # a missing section is empty at any depth
+    pages.filters |= {"percent": percent, "pass_share": pass_share}
     simulated = str((figures.get("data") or {}).get("source", "")).startswith("simulated")
-    template = environment.get_template("report.html")
+    template = pages.get_template("report.html")
     shown = drawn or pictures(figures)
     return template.render(figures, pictures=shown, simulated=simulated, soon=SOON, busy=BUSY).lstrip()
+
+
+def environment(undefined: type[Undefined] = StrictUndefined) -> Environment:
+    """The pages of this package, with filters that tell figures as people read them."""
+    pages = Environment(
+        loader=PackageLoader(__package__, "."), autoescape=True, undefined=undefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    pages.filters |= {"count": count, "share": share, "one_in": one_in, "until": until, "words": words}
+    pages.filters |= {"data_uri": data_uri}
+    return pages
 
 
 def data_uri(svg: str) -> str:

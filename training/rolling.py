@@ -7,9 +7,9 @@ Tashman, Out-of-sample tests of forecasting accuracy (2000), calls this a rollin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,13 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .canaries import check
-from .evidence import Evidence
+from .evidence import Evidence, as_known
 from .fingerprint import fingerprint
 from .judge import brief
 from .record import flat
 from .split import DAY, plan_of
 from .touches import Ledger
-from .train import Progress, Settings, train
+from .train import Settings, train
+
+if TYPE_CHECKING:
+    from .console import Tell
 
 LEAST = 3
 
@@ -46,11 +49,9 @@ def stretch(evidence: Evidence, begin: int, end: int) -> Evidence:
     start = evidence.calls["start"]
     inside = pc.and_(pc.greater_equal(start, begin), pc.less(start, end))
     calls = evidence.calls.filter(inside)
-    until = pd.Timestamp(end, unit="ms", tz="UTC")
-    names = ("reports", "findings", "recycled", "lists")
-    told = {name: frame[frame["known_at"] <= until] for name in names for frame in (getattr(evidence, name),)}
     truth: pa.Table | None = None if evidence.truth is None else evidence.truth.filter(inside)
-    return replace(evidence, calls=calls, truth=truth, fingerprint=fingerprint(calls), **told)
+    known = as_known(evidence, pd.Timestamp(end, unit="ms", tz="UTC"))
+    return replace(known, calls=calls, truth=truth, fingerprint=fingerprint(calls))
 
 
 def rolling(
@@ -60,7 +61,7 @@ def rolling(
     count: int,
     step_days: int,
     ledger: Ledger,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> dict[str, Any]:
     """Train and judge from each origin.
 
@@ -96,7 +97,7 @@ def rolling(
     return {"origins": told, "spread": {name: spread([one["headline"].get(name) for one in told]) for name in names}}
 
 
-def part(progress: Progress | None, place: int, count: int) -> Callable[[str, float], None] | None:
+def part(progress: Tell | None, place: int, count: int) -> Tell | None:
     """Progress of one of several trainings."""
     if progress is None:
         return None

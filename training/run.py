@@ -28,20 +28,21 @@ from .gates import Gates, shipped_gates
 from .judge import judge, metrics
 from .lineage import since_last
 from .pictures import pictures
-from .place import SIGNING_KEY, place_of
+from .place import SIGNER, SIGNING_KEY, place_of
 from .record import REFERENCE, datasets, parameters, slice_metrics, tags, write_record, write_tables
 from .reference import measure, write_reference
 from .report import write_pictures, write_report
 from .scope import of_last_day
-from .score import SIGNER, counts
+from .score import counts
 from .split import plan_of
 from .touches import Ledger
-from .train import Progress, Settings, Trained, train, write_bundle
+from .train import Settings, Trained, train, write_bundle
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from .console import Tell
     from .evidence import Evidence
     from .pictures import Picture
 
@@ -62,7 +63,7 @@ def study(
     gates: Gates | None = None,
     audit: Path | None = None,
     made_by: str = "callsieve.training.study",
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> dict[str, Any]:
     """Train, judge, sign, score the last day as it would be served, report, and record.
 

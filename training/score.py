@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +39,7 @@ from .expiry import due_in, still_kept
 from .lite import LITE
 from .moments import unix_now
 from .outgoing import callees_or_once, outgoing
+from .place import signer_of
 from .registerfiles import read_registers
 from .reported import report_table
 from .ruling import met_of, rule_column, with_wishes
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
-SIGNER = "signer.pub"
 SCORING, VECTORS = "scoring", "training"  # purposes: vectors are what models are made of
 
 
@@ -129,17 +129,16 @@ def counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:
     np.maximum.at(strongest, caller, scores.action)
     met = {name: int(np.count_nonzero(scores.rules & bit)) for name, bit in BITS.items()}
     return {
-        "actions": by_action(scores.action),
-        "callers": by_action(strongest),
-        "bands": by_action(scores.banded),
+        "actions": by_action(Counter(scores.action.tolist())),
+        "callers": by_action(Counter(strongest.tolist())),
+        "bands": by_action(Counter(scores.banded.tolist())),
         "rules": {name: calls for name, calls in met.items() if calls},
     }
 
 
-def by_action(actions: Array) -> dict[str, int]:
+def by_action(counts: Mapping[int, int]) -> dict[str, int]:
     """How often each action, none left out."""
-    found = Counter(actions.tolist())
-    return {word: found.get(i, 0) for i, word in enumerate(ACTIONS)}
+    return {word: counts.get(i, 0) for i, word in enumerate(ACTIONS)}
 
 
 def verdict_table(scores: Scores, calls: pa.Table, callees: Callees) -> pa.Table:
@@ -159,11 +158,9 @@ def verdict_table(scores: Scores, calls: pa.Table, callees: Callees) -> pa.Table
 def open_scorer(
     bundle: Path, trust: Path | None, policy: Path | None = None, registers: Registers | None = None
 ) -> Scorer:
-    """The scorer of a bundle. Without a key to trust, the one beside the bundle: fit for one's own runs only."""
-    public = trust or bundle.parent / SIGNER
-    if not public.exists():
-        raise ValueError(f"{public}: no public key; expected --trust FILE with the key that signed the bundle")
-    return Scorer.load(bundle, trusted=[read_public_key(public)], policy=read_policy(policy), registers=registers)
+    """The scorer of a bundle that the key which is trusted has signed, or by default the one beside it."""
+    signer = read_public_key(signer_of(bundle, trust))
+    return Scorer.load(bundle, trusted=[signer], policy=read_policy(policy), registers=registers)
 
 
 def open_registers(folder: Path | None, key: Path | None, purpose: str) -> Registers | None:
@@ -276,7 +273,9 @@ def names_in(text: str | None) -> tuple[str, ...]:
         return NAMES
     if text == "lite":
         return LITE
-    words = Path(text).read_text(encoding="utf-8").split() if Path(text).is_file() else text.split(",")
+    # Names with commas may be longer than a file's name can be.
+    of_file = "," not in text and Path(text).is_file()
+    words = Path(text).read_text(encoding="utf-8").split() if of_file else text.split(",")
     return tuple(dict.fromkeys(word.strip() for word in words))
 
 

@@ -46,8 +46,9 @@ except ImportError as error:
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from .console import Tell
     from .evidence import Evidence
-    from .train import Progress, Settings
+    from .train import Settings
 
     Array = npt.NDArray[Any]
 
@@ -77,7 +78,7 @@ def search(
     minutes: float,
     uri: str,
     source: str,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> dict[str, Any]:
     """Try parameters until `trials` are done or the time is over, those of an earlier part of the search counted.
 

@@ -96,8 +96,9 @@ def judge_of(bundle: Path, state: Path, trust: Path | None, policy: Path | None,
     """What will judge calls, before it has loaded the bundle; the folder of the state is made if there is none."""
     from ..serving import Swap, Unlisted, read_policy, read_public_key
     from ..serving.unlisted import FILE
+    from .place import signer_of
 
-    signer = read_public_key(trust or bundle.parent / "signer.pub")
+    signer = read_public_key(signer_of(bundle, trust))
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Swap(
         trusted=[signer],

@@ -125,8 +125,9 @@ def listed(
     from ..serving.signing import read_public_key
     from ..serving.tokenlist import TokenList
     from . import console
+    from .place import signer_of
 
-    signer = read_public_key(trust or tokens.parent / "signer.pub")
+    signer = read_public_key(signer_of(tokens, trust))
     held = TokenList.open(tokens, read_key(key, "sharing"), [signer], minimum_epoch=minimum_epoch)
     found = (held.lists(line.strip()) for line in sys.stdin)
     if json:

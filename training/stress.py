@@ -32,9 +32,10 @@ from .train import Trained, train
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from .console import Tell
     from .evidence import Evidence
     from .touches import Ledger
-    from .train import Progress, Settings
+    from .train import Settings
 
     Array = npt.NDArray[Any]
     Change = Callable[["Evidence", "Settings", pd.Timestamp, int], tuple["Evidence", "Settings"]]
@@ -83,7 +84,7 @@ def stress(
     *,
     count: int,
     faults: Sequence[str] = tuple(FAULTS),
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> dict[str, Any]:
     """Train on each world clean and with each fault.
 

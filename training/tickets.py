@@ -17,6 +17,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ..serving.files import write_new
 from ..serving.strictjson import as_mapping, as_text, as_whole, decode, encode
 from .approvals import approve as sign_statement
 from .approvals import check as check_approvals
@@ -117,8 +118,7 @@ def _lately(log: Path) -> int:
 
 def write_act(act: Act, path: Path) -> None:
     """Write an act down for those who are asked to agree. Raises FileExistsError: if there is such a file."""
-    with path.open("xb") as file:
-        file.write(encode(_payload(act)))
+    write_new(path, encode(_payload(act)))
 
 
 def read_act(path: Path) -> Act:

@@ -37,9 +37,9 @@ from .steps import silent
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Array = npt.NDArray[Any]
+    from .console import Tell
 
-Progress = Callable[[str, float], None]
+    Array = npt.NDArray[Any]
 
 GOLDEN_ROWS = 16
 LEAST_OF_A_CLASS = 200
@@ -100,7 +100,7 @@ class Fitted:
     fingerprint: str
 
 
-def train(evidence: Evidence, settings: Settings, progress: Progress | None = None) -> Trained:
+def train(evidence: Evidence, settings: Settings, progress: Tell | None = None) -> Trained:
     """Fit, calibrate, choose thresholds and certify them.
 
     Args:
@@ -152,9 +152,7 @@ def train(evidence: Evidence, settings: Settings, progress: Progress | None = No
     )  # fmt: skip
 
 
-def fitted(
-    evidence: Evidence, settings: Settings, sides: Sides, learnt: Mapping[str, Learnt], tell: Progress
-) -> Fitted:
+def fitted(evidence: Evidence, settings: Settings, sides: Sides, learnt: Mapping[str, Learnt], tell: Tell) -> Fitted:
     """The models; of the vectors that they learnt from nothing is left in memory."""
     X = learnt_vectors(evidence, settings.features, settings.threads, learnt)  # noqa: N806
     side = build(X, [*learnt.values()], evidence.calls, sides.group, sides.caller)

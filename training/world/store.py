@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 from ...features.records import KEYED_COLUMNS
 from ...serving.files import write_whole
 from .registers import REGISTERS
-from .world import Progress, Settled, World
+from .world import Settled, World
 
 if TYPE_CHECKING:
     from ...features.intake import Intake
     from ...features.pseudonyms import Use
+    from ..console import Tell
 
 TABLES = ("calls", "truth", "numbers", "reports", "findings")
 FACTS = "world.json"
@@ -82,7 +83,7 @@ def write_world(world: World, folder: Path) -> None:
     _write_facts(world.facts, folder)
 
 
-def write_settled(settled: Settled, intake: Intake, folder: Path, progress: Progress | None = None) -> int:
+def write_settled(settled: Settled, intake: Intake, folder: Path, progress: Tell | None = None) -> int:
     """Key and write a world part by part, so that its calls are never in memory at once; returns how many rows."""
     rows = 0
     with _files(folder) as write:

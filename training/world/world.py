@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -26,7 +27,9 @@ from .ties import ordinary_calls
 from .timing import Calendar, calendar
 from .work import trade
 
-Progress = Callable[[str, float], None]
+if TYPE_CHECKING:
+    from ..console import Tell
+
 Population = Callable[[int, int, Surroundings], Plan]
 
 
@@ -90,7 +93,7 @@ def _trade(name: str, seed: int, _ordinary: int, world: Surroundings) -> Plan:
     return trade(world.scenario, seed, name, world.society, world.days, world.numbers, world.relays)
 
 
-def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None = None) -> World:
+def simulate(scenario: Scenario, seed: int, size: str, progress: Tell | None = None) -> World:
     """Simulate a world. The same scenario, seed and size give the same tables.
 
     `progress` is told what comes next, and the part that is done, 0 to 1.
@@ -118,7 +121,7 @@ def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None
     return world
 
 
-def settled_world(scenario: Scenario, seed: int, size: str, progress: Progress | None = None) -> Settled:
+def settled_world(scenario: Scenario, seed: int, size: str, progress: Tell | None = None) -> Settled:
     """The same world, its calls not yet tables: for worlds that are written part by part."""
     sizes = scenario.table("sizes")
     if size not in sizes:
@@ -153,9 +156,7 @@ def settled_world(scenario: Scenario, seed: int, size: str, progress: Progress |
     )  # fmt: skip
 
 
-def _planned(
-    scenario: Scenario, seed: int, society: Society, numbers: Directory, days: Calendar, tell: Progress
-) -> Plan:
+def _planned(scenario: Scenario, seed: int, society: Society, numbers: Directory, days: Calendar, tell: Tell) -> Plan:
     """What everybody would do: ordinary people first, then each population."""
     plans = [ordinary_calls(scenario, seed, society, days, numbers)]
     relays = relay_numbers(scenario, seed, society.subscribers, numbers)
