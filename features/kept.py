@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-EACH = 1 << 12  # entries of one dictionary
+EACH = 1 << 11  # entries of one dictionary
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 

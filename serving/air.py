@@ -53,10 +53,7 @@ class Air:
             self._begun.drop(named)
             self._left.drop((keyed.caller, keyed.callee, keyed.start))
             return False
-        if self._begun.get(named) is not None:
-            return True
-        self._begun.put(named, keyed)
-        return False
+        return self._begun.put(named, keyed) is not None
 
     def note_left(self, call: KeyedCall) -> None:
         """The same, as an earlier process wrote it down."""

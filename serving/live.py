@@ -199,8 +199,12 @@ class Live:
         """Know a number no more, in memory; `forgetting.py` says what of the disk, and what stays."""
         with self._lock:
             self.history.forget(token)
-            for case in [case for case, kept in self._recent.items() if token in (kept[2].caller, kept[2].callee)]:
-                del self._recent[case]
+            recent = list(self._recent.values())
+        # To look through them takes milliseconds: calls go on meanwhile.
+        cases = [verdict.case for _, _, call, verdict in recent if token in (call.caller, call.callee)]
+        with self._lock:
+            for case in cases:
+                self._recent.pop(case, None)
         left, steps = True, chain(self._air.forgetting(token), self._intake.forgetting(token))
         while left:
             with self._lock:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from ..features.dataclass import dataclass
-from ..features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES
+from ..features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, UNKNOWN
 from .registered import Terms
 from .registers import Registers
 from .situation import Situation
@@ -237,10 +237,28 @@ def hits(found: Situation, terms: Terms, rules: tuple[Rule, ...] = RULES) -> tup
     return tuple([rule for rule in rules if rule.when(found, terms)])
 
 
-def facts(found: Situation, terms: Terms, registers: Registers | None) -> tuple[Fact, ...]:
-    """The same with their evidence."""
-    met = hits(found, terms, UNREGISTERED if registers is None else RULES)
-    return tuple([_fact(rule, found, terms, registers) for rule in met])
+def facts(
+    found: Situation, terms: Terms, registers: Registers | None, rules: tuple[Rule, ...] | None = None
+) -> tuple[Fact, ...]:
+    """The same with their evidence; `rules` are those that may hold, if it is known."""
+    if rules is None:
+        rules = UNREGISTERED if registers is None else RULES
+    return tuple([_fact(rule, found, terms, registers) for rule in hits(found, terms, rules)])
+
+
+@lru_cache(maxsize=1 << 12)
+def possible(
+    attestation: int, route: int, caller_class: int, callee_class: int, presented_differs: int, own_number: bool
+) -> tuple[Rule, ...]:
+    """The rules that calls with these facts of a `KeyedCall` may meet where there are no registers, in order.
+
+    Whether a rule of behaviour holds is for the history to say. All others go by these facts alone, and calls are much
+    alike in them: nearly all of those rules need not be looked at again.
+    """
+    shown = (attestation, route, caller_class, callee_class, presented_differs)
+    found = Situation(*(math.nan if value == UNKNOWN else float(value) for value in shown))
+    found.own_number = float(own_number)
+    return tuple(rule for rule in UNREGISTERED if rule.kind == BEHAVIOUR or rule.when(found, Terms()))
 
 
 def _fact(rule: Rule, found: Situation, terms: Terms, registers: Registers | None) -> Fact:

@@ -19,7 +19,7 @@ from .policy import ACTIONS, Policy, allowed, decide, outcome, read_policy
 from .reasons import Reason, reasons
 from .registered import look_up
 from .registers import Registers
-from .rules import BEHAVIOUR, BY_NAME, PREDICTED, Fact, facts
+from .rules import BEHAVIOUR, BY_NAME, PREDICTED, Fact, facts, possible
 from .situation import Situation, situation
 from .strata import STRATA, strata_of, stratum_of
 from .verdict import Scores, Verdict, case_id
@@ -203,9 +203,11 @@ class Scorer:
             return self._unscored(case, f"no score: {type(error).__name__}")
 
     def _facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
-        terms, registers = self.policy.terms, self.registers
-        registered = None if registers is None else look_up(registers, call, terms)
-        return facts(situation(vector, registered, float(call.caller == call.callee)), terms, registers)
+        terms, registers, own_number = self.policy.terms, self.registers, call.caller == call.callee
+        if registers is not None:
+            return facts(situation(vector, look_up(registers, call, terms), float(own_number)), terms, registers)
+        shown = call.attestation, call.route, call.caller_class, call.callee_class, call.presented_differs
+        return facts(situation(vector, None, float(own_number)), terms, None, possible(*shown, own_number))
 
     def _guessed(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
         """That the call is likely of a kind that the called person rejects."""

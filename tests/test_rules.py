@@ -21,9 +21,21 @@ from callsieve.serving.registered import Registered, Terms, look_up
 from callsieve.serving.registers import Registers, columns_of
 from callsieve.serving.rescore import rescore
 from callsieve.serving.ruled import BITS, actions, looked_at, met_rules, names_of
-from callsieve.serving.rules import ACTING, BY_NAME, CLASSES_ZH, GUARD, NETWORK, PREDICTED, PROTECTED, RULES, hits
+from callsieve.serving.rules import (
+    ACTING,
+    BY_NAME,
+    CLASSES_ZH,
+    GUARD,
+    NETWORK,
+    PREDICTED,
+    PROTECTED,
+    RULES,
+    UNREGISTERED,
+    hits,
+    possible,
+)
 from callsieve.serving.scorer import Scorer
-from callsieve.serving.situation import PLACES, Situation
+from callsieve.serving.situation import PLACES, Situation, situation
 from callsieve.serving.swap import Swap, registers_in_time
 from callsieve.training.score import judged_table
 from hypothesis import given
@@ -157,6 +169,23 @@ def test_a_table_meets_the_rules_that_its_calls_meet(drawn):
     assert [names_of(bits) for bits in met.tolist()] == [
         tuple(rule.name for rule in hits(each, TERMS) if rule.kind != PREDICTED) for each in drawn
     ]
+
+
+SHOWN = {
+    "attestation": st.integers(0, len(ATTESTATIONS) - 1), "route": st.integers(0, len(ROUTES) - 1),
+    "caller_class": st.integers(0, len(NUMBER_CLASSES) - 1), "callee_class": st.integers(0, len(NUMBER_CLASSES) - 1),
+    "presented_differs": st.integers(-1, 1),
+}  # fmt: skip
+
+
+@given(st.fixed_dictionaries(SHOWN), st.booleans(), st.tuples(values, values, values))
+def test_a_call_meets_no_rule_but_those_that_are_possible_for_its_like(shown, own, before):
+    call = Intake(catalogued.NUMBER_KEY)(Call(LATE, NUMBER, NUMBER))
+    vector = History(calls=1, numbers=2, compiled=False).row(dataclasses.replace(call, **shown))
+    for name, value in zip(("calls_24h", "one_rings_24h", "callee_calls_1h"), before, strict=True):
+        vector[dict(PLACES)[name]] = value
+    found = situation(vector, None, float(own))
+    assert hits(found, TERMS, possible(**shown, own_number=own)) == hits(found, TERMS, UNREGISTERED)
 
 
 # What a policy makes of them
