@@ -80,7 +80,7 @@ def mutants(source, rng):
 
 
 def meaning(source):
-    """The syntax without annotations and docstrings; the text itself if it has no syntax."""
+    """The syntax without annotations; the text itself if it has no syntax."""
     try:
         tree = ast.parse(source)
     except SyntaxError:
