@@ -12,6 +12,7 @@ from callsieve.features.table import vectors
 from callsieve.serving.booster import Booster
 from callsieve.serving.bundle import save
 from callsieve.serving.card import Band, Calibration
+from callsieve.serving.registers import Registers, columns_of
 
 import smallmodels as small
 
@@ -67,6 +68,15 @@ def keyed_table(made):
         whole = [None if second is None else round(second * 1000) for second in columns[name]]
         table[name] = pa.array(whole, pa.int64()).cast(moment)
     return Intake(NUMBER_KEY).table(pa.table(table))
+
+
+def registers_of(**tables):
+    """Registers of rows that hold and are known since 1970 if they say nothing else; what they leave out is unknown."""
+    always = {"valid_from": 0, "known_at": 0}
+    return Registers({
+        name: {column: [(always | row).get(column) for row in rows] for column in columns_of(name)}
+        for name, rows in tables.items()
+    })  # fmt: skip
 
 
 def rows(n, seed=0):

@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,8 @@ import time
 import urllib.request
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from services import free_port
 
 PATIENCE = 90.0  # seconds
 
@@ -23,17 +24,12 @@ def programs():
     return found[-1].parent
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def plain_user():
     """Who runs the cluster, which refuses root: the package's own user, or whoever runs the tests."""
-    return (
-        {"user": pwd.getpwnam("postgres").pw_uid, "group": pwd.getpwnam("postgres").pw_gid} if not os.getuid() else {}
-    )
+    if os.getuid():
+        return {}
+    known = pwd.getpwnam("postgres")
+    return {"user": known.pw_uid, "group": known.pw_gid}
 
 
 @contextmanager

@@ -1,14 +1,11 @@
 """Keys of clients: who shows one is known by its hash, and no file or message holds one."""
 
-import contextlib
 import hashlib
-import sys
 import time
 
 import pytest
 from callsieve.serving import access
 from callsieve.serving.access import Holder, add_key, read_keys
-from callsieve.training.__main__ import main
 
 
 def bearer(key):
@@ -96,10 +93,8 @@ def test_a_rate_is_kept(monkeypatch):
     assert time.monotonic() == now[0]
 
 
-def test_the_command_makes_a_key(path, monkeypatch, capsys):
-    words = ["api-key", "--keys", str(path), "--name", "proxy", "--scopes", "score,report", "--rate", "50"]
-    monkeypatch.setattr(sys, "argv", ["callsieve", *words])
-    with contextlib.suppress(SystemExit):
-        main()
-    holder = read_keys(path).holder(bearer(capsys.readouterr().out.strip()))
+def test_the_command_makes_a_key(path, call):
+    code, key, _ = call("api-key", "--keys", path, "--name", "proxy", "--scopes", "score,report", "--rate", "50")
+    assert code == 0
+    holder = read_keys(path).holder(bearer(key.strip()))
     assert (holder.name, holder.scopes, holder.rate) == ("proxy", {"score", "report"}, 50)

@@ -6,8 +6,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from callsieve.serving.appeals import needed, queue, together
@@ -24,7 +27,7 @@ from callsieve.serving.caselog import (
     letters,
 )
 from callsieve.serving.cases import CaseError, CaseStore, DatabaseError
-from callsieve.serving.journal import Journal, path
+from callsieve.serving.journal import Journal, path, sealed
 from callsieve.serving.notice import LANGUAGES, notice
 from callsieve.serving.unlisted import FILE, read_unlisted
 from hypothesis import given, settings
@@ -137,19 +140,13 @@ def test_each_line_is_taken_in_once_and_torn_ones_wait(store, tmp_path):
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 3), max_size=8), st.integers(1, 3))
 def test_a_follower_sees_every_line_in_order(sizes, most):
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as name:
         folder, number = Path(name), 0
         for place, size in enumerate(sizes):
             lines = []
             for _ in range(size):
                 number += 1
-                line = evidence_to_line(found(number))
-                import zlib
-
-                lines.append(b"%b %08x\n" % (line, zlib.crc32(line)))
+                lines.append(sealed(evidence_to_line(found(number))))
             path(folder, CASES, place + 1).write_bytes(b"".join(lines) + b"torn")
         seen, position = [], Position()
         for _ in range(2 * number + len(sizes) + 2):
@@ -467,8 +464,6 @@ def test_a_store_that_cannot_be_opened_is_told_in_one_line(url):
 def test_rules_are_checked(tmp_path):
     text = tmp_path / "rules.toml"
     shipped = read_case_rules()
-    from importlib.resources import files
-
     whole = files("callsieve.serving").joinpath("cases.toml").read_text(encoding="utf-8")
     text.write_text(whole.replace("answer_hours = 24 ", "answer_hours = 48 "))
     assert read_case_rules(text) == replace(shipped, answer=48 * HOUR)

@@ -21,13 +21,12 @@ from callsieve.serving.clock import SETTLED
 from callsieve.serving.events import CALLS
 from callsieve.serving.journal import Found, path, read
 from callsieve.serving.live import Live
-from callsieve.serving.policy import Policy
 from callsieve.serving.swap import Swap
 
 import catalogued
 import services
 import smallmodels as small
-from services import PATIENT, ROOM, over
+from services import PATIENT, ROOM, STRICT, over
 from test_live import attempt_of, begin, events, play, state
 
 MADE = catalogued.calls(1500)
@@ -52,9 +51,7 @@ def keys(folder):
 def judge(tmp_path_factory):
     bundle = tmp_path_factory.mktemp("bundle") / "bundle"
     catalogued.write(bundle)
-    judge = Swap(
-        trusted=small.TRUSTED, policy=Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office")
-    )
+    judge = Swap(trusted=small.TRUSTED, policy=STRICT)
     judge.load(bundle)
     return judge
 
@@ -300,7 +297,6 @@ def bodies():
 def test_odd_bodies(folder, keys):
     codes, hung_up = {}, 0
     with services.Process(folder) as service:
-        told = Placed()
         for odd in bodies():
             for where in (wire.SCORE, wire.OBSERVE):
                 try:

@@ -3,8 +3,8 @@
 import gzip
 import json
 import re
-import sys
 from datetime import date
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,6 @@ from callsieve.features.pseudonyms import Key
 from callsieve.features.readers import layout, read_calls
 from callsieve.features.table import vectors
 from callsieve.serving.purposes import declare
-from callsieve.training.__main__ import main
 from callsieve.training.decoys import Planted, canaries, plant, raw_rows, search
 
 KEY, STORE = Key("c1", bytes(range(5, 45)), purpose="canaries"), Key("e1", b"k" * 32)
@@ -118,35 +117,29 @@ def test_raw_rows_are_read_as_calls(tmp_path):
     assert set(read.table["caller"].to_pylist()) == set(canaries(KEY, PARTNER))
 
 
-def test_the_commands(monkeypatch, capsys, planted, tmp_path):
+def test_the_commands(call, monkeypatch, planted, tmp_path):
     KEY.write(tmp_path / "canary.key")
     STORE.write(tmp_path / "store.key")
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["callsieve", "incident", "canaries", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code or 0, *capsys.readouterr()
-
+    asked = partial(call, "incident", "canaries")
     copy = ["--calls", planted / "calls.parquet", "--store-key", "store.key", "--out", "copy.parquet"]
-    code, out, _ = call("plant", "--key", "canary.key", "--dataset", "x", *copy, "--json")
+    code, out, _ = asked("plant", "--key", "canary.key", "--dataset", "x", *copy, "--json")
     assert code == 0 and json.loads(out)["rows"] == 6020
-    code, out, _ = call("search", "copy.parquet", "--key", "canary.key", "--store-key", "store.key")
+    code, out, _ = asked("search", "copy.parquet", "--key", "canary.key", "--store-key", "store.key")
     assert code == 1 and "x: 20 of 20 canaries found" in out
-    code, out, _ = call("search", planted / "calls.parquet", "--key", "canary.key", "--json")
+    code, out, _ = asked("search", planted / "calls.parquet", "--key", "canary.key", "--json")
     assert code == 0 and json.loads(out)["datasets"][0]["found"] == 0
-    code, out, _ = call("plant", "--key", "canary.key", "--dataset", "raw", "--count", 3, "--since",
-                        "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z")  # fmt: skip
+    code, out, _ = asked("plant", "--key", "canary.key", "--dataset", "raw", "--count", 3, "--since",
+                         "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z")  # fmt: skip
     assert code == 0 and len(out.splitlines()) == 4
-    code, out, _ = call("plant", "--key", "canary.key", "--dataset", "json", "--count", 3, "--since",
-                        "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z", "--json")  # fmt: skip
+    code, out, _ = asked("plant", "--key", "canary.key", "--dataset", "json", "--count", 3, "--since",
+                         "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z", "--json")  # fmt: skip
     assert code == 0 and len(json.loads(out)["lines"]) == 4
-    code, _, err = call("plant", "--key", "canary.key", "--dataset", "raw2", "--since", "2026-03-01T00:00:00Z",
-                        "--until", "2026-03-02")  # fmt: skip
+    code, _, err = asked("plant", "--key", "canary.key", "--dataset", "raw2", "--since", "2026-03-01T00:00:00Z",
+                         "--until", "2026-03-02")  # fmt: skip
     assert code == 1 and "--until: expected a moment with its zone" in err
     assert "raw2" not in (tmp_path / "canaries.json").read_text()  # nothing is remembered of what was not printed
-    code, _, err = call("plant", "--key", "canary.key", "--dataset", "raw2")
+    code, _, err = asked("plant", "--key", "canary.key", "--dataset", "raw2")
     assert code == 2 and "--store-key" in err
 
 

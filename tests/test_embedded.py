@@ -13,7 +13,6 @@ from callsieve.features.records import Call
 from callsieve.serving.caselog import Position, follow
 from callsieve.serving.live import Live
 from callsieve.serving.purposes import declare
-from callsieve.serving.registers import Registers, columns_of
 from callsieve.serving.rescore import rescore
 from callsieve.serving.scorer import Scorer
 from callsieve.serving.swap import Swap
@@ -333,10 +332,9 @@ def test_a_cleared_caller_passes_from_the_next_call_on(script, folder, tmp_path)
 def test_registers_are_asked_and_evidence_is_kept_as_of_the_service_over_http(script, folder, tmp_path):
     """The oracle is `Live`, the memory of the service over HTTP, on the same calls, policy and registers."""
     number = Intake(catalogued.NUMBER_KEY).token("number", CALLERS[1])
-    columns = {name: [None] for name in columns_of("number_resources")}
-    columns |= {"number": [number], "valid_from": [0], "known_at": [0], "valid_to": [(START - 86_400) * 1000]}
+    lapsed = catalogued.registers_of(number_resources=[{"number": number, "valid_to": (START - 86_400) * 1000}])
     (tmp_path / "registers").mkdir()
-    write_registers(Registers({"number_resources": columns}), tmp_path / "registers")
+    write_registers(lapsed, tmp_path / "registers")
     declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31")
     policy = tmp_path / "policy.toml"
     policy.write_text('version = "r"\nappeal = "office"\n[bands]\n[rules]\nlapsed_number = "block"\n')

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from callsieve.features.pseudonyms import Key
 from callsieve.serving.signing import generate_signing_key
-from callsieve.training.__main__ import main
 from callsieve.training.incident import drill, read_incident
 
 SHIPPED = Path(__file__).resolve().parent.parent / "training" / "incident.toml"
@@ -113,13 +111,9 @@ def test_a_record_that_is_not_whole_is_refused_in_one_line(tmp_path, old, new, m
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_the_command(place, monkeypatch, capsys, tmp_path):
-    given = ["incident", "drill", "--record", place[0] / "record.toml", "--out", tmp_path / "out"]
-    monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, given)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    assert ended.value.code in (0, None) and not err
+def test_the_command(place, call, tmp_path):
+    code, out, err = call("incident", "drill", "--record", place[0] / "record.toml", "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
     assert "2026-03-02T10:30:00+08:00  regulator_1h" in out and "the key of epoch e1 is among it" in out
     assert json.loads((tmp_path / "out" / "incident.json").read_text(encoding="utf-8")) == place[1]
 

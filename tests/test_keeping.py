@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from datetime import UTC, datetime
+from importlib.resources import files
 
 import numpy as np
 import pyarrow as pa
@@ -408,8 +409,6 @@ def test_a_ticket_past_its_time_is_none(log, tmp_path):
 
 
 def test_rules_of_retention_are_checked(tmp_path):
-    from importlib.resources import files
-
     whole = files("callsieve.serving").joinpath("retention.toml").read_text(encoding="utf-8")
     path = tmp_path / "rules.toml"
     for old, new in (("ceiling = 60", "ceiling = -1"), ("floor = 400", "floor = 4000"),

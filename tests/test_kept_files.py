@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from callsieve.serving.case_rules import DAY
 from callsieve.serving.purposes import declare
-from callsieve.serving.registers import Registers, columns_of
+from callsieve.serving.registers import Registers
 from callsieve.serving.swap import registers_in_time
 from callsieve.training.keeping import delete_everywhere
 from callsieve.training.kept_files import delete_from_registers, erase_registers
@@ -24,22 +24,16 @@ def token(text):
     return catalogued.NUMBER_KEY.token("number", text)
 
 
-def table(name, rows):
-    always = {"valid_from": 1, "valid_to": None, "known_at": 1}
-    return {name: {column: [(always | row).get(column) for row in rows] for column in columns_of(name)}}
-
-
 @pytest.fixture
 def kept(tmp_path):
     """Registers of which each has rows that have no end, ended lately, and ended long ago; of two people."""
     ends = {"none": None, "lately": NOW - 30 * DAY, "year": NOW - 400 * DAY, "ages": NOW - 4000 * DAY}
     mine, other = token("mine"), token("other")
     people = [(who, end) for who in (mine, other) for end in ends.values()]
-    registers = Registers(
-        table("consents", [{"callee": who, "principal": "firm", "valid_to": end} for who, end in people])
-        | table("preferences", [{"callee": who, "category": "loans", "accepts": True, "valid_to": end}
-                                for who, end in people])
-    )  # fmt: skip
+    registers = catalogued.registers_of(
+        consents=[{"callee": who, "principal": "firm", "valid_to": end} for who, end in people],
+        preferences=[{"callee": who, "category": "loans", "accepts": True, "valid_to": end} for who, end in people],
+    )
     (tmp_path / "registers").mkdir()
     write_registers(registers, tmp_path / "registers")
     declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31")

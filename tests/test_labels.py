@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 from callsieve.training.evidence import FINDINGS, LISTS, RECYCLED, REPORTS, evidence
@@ -321,16 +320,6 @@ def test_nothing_known_is_no_label():
     labels = label_numbers(given, pd.Timestamp(A_CALL["start"] - 1, unit="ms", tz="UTC"), POLICY)
     assert labels.empty
     assert tuple(labels.columns) == COLUMNS
-
-
-def test_a_world_is_labelled_better_by_credible_reports_than_by_counting(evidence, world):
-    """Numbers of the simulated world whose marks are the last holder's: none of them may be called nuisance."""
-    recycled = set(world.registers["recycled"]["number"].to_pylist())
-    end = pd.Timestamp(int(evidence.calls["start"].to_numpy().max()), unit="ms", tz="UTC")
-    labels = label_numbers(evidence, end, POLICY).set_index("number")
-    by_reports = labels[labels["source"] == "reports"].index
-    assert not set(by_reports) & recycled
-    assert np.isfinite(labels["confidence"]).all()
 
 
 def test_a_number_whose_call_was_stopped_is_nobodys_word_for_benign():

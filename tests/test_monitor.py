@@ -3,16 +3,15 @@
 import itertools
 import json
 import math
-import sys
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 
 import numpy as np
 import pytest
 from callsieve.features.catalogue import NAMES
+from callsieve.features.table import vectors
 from callsieve.serving.bundle import load
 from callsieve.serving.signing import read_public_key
-from callsieve.training.__main__ import main
 from callsieve.training.days import (
     MONITORED,
     SAMPLE,
@@ -202,8 +201,6 @@ def test_a_reference_of_another_format_is_refused(tmp_path):
 # ------------------------------------------------------------------------------------------- a run's own
 @pytest.fixture(scope="module")
 def stretch(evidence, run):
-    from callsieve.features.table import vectors
-
     bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
     rows = vectors(evidence.calls)
     return Stretch(evidence.calls, of_all(rows), bundle.model.predict_raw(rows), evidence.reports, bundle.thresholds)
@@ -242,8 +239,6 @@ def test_the_days_of_a_run_are_usual_by_its_reference(known, stretch):
      "talk in seconds instead of milliseconds"],
 )  # fmt: skip
 def test_a_broken_feed_is_found_on_its_first_day(feed, known, stretch):
-    from callsieve.features.table import vectors
-
     last = sorted(whole_days(stretch.calls))[-1]
     on = int(stretch.calls["day"].to_numpy()[spans(stretch.calls)[last].start])
     calls = shifts.FEEDS[feed](stretch.calls, on)
@@ -300,36 +295,26 @@ def test_which_day_and_how_far_back(stretch):
         date_of("soon")
 
 
-def command(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["callsieve", "monitor", *map(str, words)])
-    try:
-        main()
-        code = 0
-    except SystemExit as done:
-        code = done.code or 0
-    return code, *capsys.readouterr()
-
-
-def test_the_command(monkeypatch, capsys, run, world_folder, known, tmp_path):
+def test_the_command(call, run, world_folder, known, tmp_path):
     words = ("--bundle", run[0] / "bundle", "--data", world_folder)
-    code, out, _ = command(monkeypatch, capsys, *words, "--json")
+    code, out, _ = call("monitor", *words, "--json")
     told = json.loads(out)
     assert (code == 1) is told["alarm"] is any(one["alarm"] for one in told["shifts"])
     assert told["model"] == run[1]["model"]["id"] and len(told["shifts"]) > 150
-    code, out, _ = command(monkeypatch, capsys, *words)
+    code, out, _ = call("monitor", *words)
     assert told["day"] in out and "certificate at risk: the model was never certified" in out
     write_reference(replace(known, model="another"), tmp_path / "other.json")
-    code, out, err = command(monkeypatch, capsys, *words, "--reference", tmp_path / "other.json")
+    code, out, err = call("monitor", *words, "--reference", tmp_path / "other.json")
     assert (code, out) == (1, "") and "got that of another" in err and err.count("\n") == 1
     (tmp_path / "other.json").write_text(json.dumps(asdict(known)))
-    code, _, err = command(monkeypatch, capsys, *words, "--reference", tmp_path / "other.json")
+    code, _, err = call("monitor", *words, "--reference", tmp_path / "other.json")
     assert code == 1 and "expected the reference of a run" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("alarm", [False, True])
-def test_an_alarm_ends_in_code_1(monkeypatch, capsys, alarm):
+def test_an_alarm_ends_in_code_1(call, monkeypatch, alarm):
     monkeypatch.setattr("callsieve.training.monitor.monitor", lambda *_, **_more: {"alarm": alarm})
-    code, out, _ = command(monkeypatch, capsys, "--bundle", "b", "--data", "d", "--json")
+    code, out, _ = call("monitor", "--bundle", "b", "--data", "d", "--json")
     assert (code, json.loads(out)) == (int(alarm), {"alarm": alarm})
 
 

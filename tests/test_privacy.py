@@ -316,7 +316,7 @@ def cut_off(path):
 
 
 def not_utf8(path):
-    data = write_parquet(path, sound_rows()).read_bytes()
+    write_parquet(path, sound_rows())
     pq.write_table(pq.read_table(path), path, compression="none", use_dictionary=False)
     data = path.read_bytes().replace(b"138-1234-5679", b"138-1234-567\xff")
     path.write_bytes(data)
@@ -379,7 +379,7 @@ def test_a_whole_run_hides_every_number(written_world, run, monkeypatch, tmp_pat
 def keyed_folder(folder):
     """Keyed calls between the planted numbers, and registers of them, as a report takes them."""
     folder.mkdir()
-    (folder / "world.json").write_text("{}")  # nobody's calls, which have no time after which they are not read
+    (folder / "world.json").write_text("{}")  # nobody's calls: of any age, for any purpose
     source = write_csv(folder / "raw.csv", sound_rows(), broken=False)
     key = folder.parent / "number.key"
     intake = Intake(Key("e1", bytes(range(32))))
@@ -398,7 +398,6 @@ def keyed_folder(folder):
     }
     for name, columns in tables.items():
         pq.write_table(pa.table(columns | time), folder / f"register_{name}.parquet")
-    (folder / "world.json").write_text("{}")  # nobody's calls: of any age, for any purpose
     return folder, intake
 
 

@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import drawn
+from catalogued import registers_of
 
 moments = st.integers(0, 30)
 spans = st.builds(Span, moments, moments | st.just(NEVER), moments).filter(
@@ -385,15 +386,6 @@ def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_ta
         for table, place in told.rows.items():
             behind = drawn_tables["protected" if table == "callee" else table][place]
             assert behind["known_at"] < call["start"]
-
-
-def registers_of(**tables):
-    """Registers of rows that are known and hold at any time; columns that are not given are unknown."""
-    always = Span(0, NEVER, -1)._asdict() | {"valid_to": None}
-    return Registers({
-        name: {column: [(always | row).get(column) for row in rows] for column in columns_of(name)}
-        for name, rows in tables.items()
-    })  # fmt: skip
 
 
 CALL = drawn.single(

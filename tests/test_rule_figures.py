@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -17,7 +16,6 @@ from callsieve.serving.purposes import declare
 from callsieve.serving.registers import Registers
 from callsieve.serving.ruled import BITS
 from callsieve.serving.rules import RULES
-from callsieve.training.__main__ import main
 from callsieve.training.policy_diff import changes
 from callsieve.training.policy_diff import show as show_difference
 from callsieve.training.rule_figures import Told, _words, apart, of_rule, regions_of, share, show
@@ -43,17 +41,6 @@ shown_number_differs = "block"
 contract_frequency = "screen"
 outside_trunk_ranges = "label"
 """
-
-
-@pytest.fixture
-def told(monkeypatch, capsys):
-    def run_it(*words):
-        monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, words), "--json"])
-        with pytest.raises(SystemExit, match="0"):
-            main()
-        return json.loads(capsys.readouterr().out)
-
-    return run_it
 
 
 @pytest.fixture(scope="module")

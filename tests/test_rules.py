@@ -18,7 +18,7 @@ from callsieve.serving.live import Live
 from callsieve.serving.policy import ACTIONS, Policy, outcome, read_policy
 from callsieve.serving.purposes import declare
 from callsieve.serving.registered import Registered, Terms, look_up
-from callsieve.serving.registers import Registers, columns_of
+from callsieve.serving.registers import Registers
 from callsieve.serving.rescore import rescore
 from callsieve.serving.ruled import BITS, actions, looked_at, met_rules, names_of
 from callsieve.serving.rules import (
@@ -37,6 +37,7 @@ from callsieve.serving.rules import (
 from callsieve.serving.scorer import Scorer
 from callsieve.serving.situation import PLACES, Situation, situation
 from callsieve.serving.swap import Swap, registers_in_time
+from callsieve.training.registerfiles import write_registers
 from callsieve.training.score import judged_table
 from hypothesis import given
 from hypothesis import strategies as st
@@ -241,12 +242,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-def rows(table, told):
-    """A register of one table, known since ever."""
-    always = {"valid_from": 0, "valid_to": None, "known_at": 0}
-    return {table: {name: [(always | row).get(name) for row in told] for name in columns_of(table)}}
-
-
 @pytest.fixture(scope="module")
 def registers():
     """Something of the numbers that the calls are of, so that each table says something."""
@@ -255,16 +250,17 @@ def registers():
     )
     callers, callees = ([token(text) for text in texts] for texts in (catalogued.CALLERS, catalogued.CALLEES))
     firm = {"number": callers[0], "business": "loans", "principal": "firm", "hour_from": 9, "hour_to": 10}
-    return Registers(
-        rows("campaigns", [firm, firm | {"number": callers[2], "business": "courier"}])
-        | rows("number_resources", [{"number": callers[3], "valid_to": 1}])
-        | rows("subscribers", [{"number": callers[1], "kind": "person", "calls_per_day": 2}])
-        | rows("consents", [{"callee": callee, "principal": "firm"} for callee in callees[::2]])
-        | rows("refusals", [{"callee": callee, "industry": "loans"} for callee in callees[::3]])
-        | rows("preferences", [{"callee": callee, "category": "any", "accepts": i % 2 == 0}
-                               for i, callee in enumerate(callees[::2])])
-        | rows("protected", [{"number": number, "reason": "hospital"} for number in (callers[4], callees[9])])
-    )  # fmt: skip
+    return catalogued.registers_of(
+        campaigns=[firm, firm | {"number": callers[2], "business": "courier"}],
+        number_resources=[{"number": callers[3], "valid_to": 1}],
+        subscribers=[{"number": callers[1], "kind": "person", "calls_per_day": 2}],
+        consents=[{"callee": callee, "principal": "firm"} for callee in callees[::2]],
+        refusals=[{"callee": callee, "industry": "loans"} for callee in callees[::3]],
+        preferences=[
+            {"callee": callee, "category": "any", "accepts": i % 2 == 0} for i, callee in enumerate(callees[::2])
+        ],
+        protected=[{"number": number, "reason": "hospital"} for number in (callers[4], callees[9])],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -410,8 +406,6 @@ def test_a_broken_register_ends_in_pass_and_a_broken_model_leaves_the_rules(fold
 
 
 def test_rules_go_through_the_live_service_and_over_the_wire(folder, registers, tmp_path):
-    from callsieve.training.registerfiles import write_registers
-
     (tmp_path / "registers").mkdir()
     write_registers(registers, tmp_path / "registers")
     with pytest.raises(ValueError, match="nobody said where these rows are from"):

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import catalogued
 import smallmodels as small
+from services import STRICT
 
-STRICT = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office")
 CLASS, CALLS = NAMES.index("call_caller_class"), NAMES.index("out_calls_count_7d")
 LINES = (*NUMBER_CLASSES[:3], "quiet_mobile")
 HALF = ("certified", "watch", "none")

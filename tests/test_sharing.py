@@ -1,7 +1,6 @@
 """Only what was certified or confirmed is shared, under another key; who looks a number up does not say which."""
 
 import json
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -10,7 +9,6 @@ from callsieve.features.pseudonyms import Key
 from callsieve.serving.lookup import Lookup, publish
 from callsieve.serving.signing import generate_signing_key, read_public_key, sign
 from callsieve.serving.tokenlist import TokenList, Unfit, make
-from callsieve.training.__main__ import main
 from callsieve.training.sharing import choose, only, read_excluded
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,7 +65,7 @@ def test_only_certified_and_confirmed_numbers_are_chosen(known):
 
 
 @pytest.mark.usefixtures("known")
-def test_a_list_of_what_was_chosen_is_under_the_sharing_key(tmp_path, monkeypatch, capsys):
+def test_a_list_of_what_was_chosen_is_under_the_sharing_key(call, tmp_path, monkeypatch):
     STORE.write(tmp_path / "store.key")
     SHARED.write(tmp_path / "sharing.key")
     generate_signing_key(tmp_path / "list.key", tmp_path / "list.pub")
@@ -76,33 +74,27 @@ def test_a_list_of_what_was_chosen_is_under_the_sharing_key(tmp_path, monkeypatc
     keys = ["--key", "sharing.key", "--signing-key", "list.key"]
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["callsieve", "share", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
     asked = ["list", "numbers", "--out", "tokens", "--store-key", "store.key", *keys, "--epoch", "3", "--verdicts",
              "verdicts.parquet", "--findings", "findings.parquet", "--exclude", "off", "--json"]  # fmt: skip
-    code, out, _ = call(*asked)
+    code, out, _ = call("share", *asked)
     facts = json.loads(out)
-    assert code in (0, None) and facts["tokens"] == 2 and facts["excluded"] == 1 and facts["not_found"] == 0
+    assert code == 0 and facts["tokens"] == 2 and facts["excluded"] == 1 and facts["not_found"] == 0
     held = TokenList.open(tmp_path / "tokens", SHARED, [read_public_key(tmp_path / "list.pub")])
     assert {name for name, number in NUMBERS.items() if held.lists(number)} == {"certified", "confirmed"}
     assert b"e1." not in (tmp_path / "tokens").read_bytes()
-    code, out, _ = call(*asked[:2], "--out", "plain", *asked[4:-1])
+    code, out, _ = call("share", *asked[:2], "--out", "plain", *asked[4:-1])
     cells = [cell.strip() for cell in out.split("│")]
     assert {name: cells[cells.index(name) + 1] for name in ("tokens", "excluded", "not_found")} == {
         "tokens": "2", "excluded": "1", "not_found": "0"}  # fmt: skip
     asked[asked.index("sharing.key")] = "store.key"
-    code, _, said = call(*asked[:3], "again", *asked[4:])
+    code, _, said = call("share", *asked[:3], "again", *asked[4:])
     assert code == 1 and "holds a key for records, expected one for sharing" in said
-    code, _, said = call("buckets", "tokens", "--out", "folder", *keys)
+    code, _, said = call("share", "buckets", "tokens", "--out", "folder", *keys)
     assert code == 1 and "must hold at least 10 numbers, got a list of 2" in said
-    code, out, _ = call("buckets", "tokens", "--out", "folder", *keys, "--least", "2")
-    assert code in (0, None) and "1 buckets of at least 2 listed numbers" in out
-    code, out, _ = call("buckets", "tokens", "--out", "folder2", *keys, "--least", "2", "--json")
-    assert code in (0, None) and (json.loads(out)["buckets"], json.loads(out)["smallest"]) == (1, 2)
+    code, out, _ = call("share", "buckets", "tokens", "--out", "folder", *keys, "--least", "2")
+    assert code == 0 and "1 buckets of at least 2 listed numbers" in out
+    code, out, _ = call("share", "buckets", "tokens", "--out", "folder2", *keys, "--least", "2", "--json")
+    assert code == 0 and (json.loads(out)["buckets"], json.loads(out)["smallest"]) == (1, 2)
 
 
 def test_a_line_that_is_no_token_is_not_shown(tmp_path):

@@ -1,11 +1,9 @@
 """What the project answers to has a test, a reason, or is open, and nobody can say otherwise than it is."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from callsieve.training.__main__ import main
 from callsieve.training.traceability import sources, trace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,24 +84,17 @@ def test_a_mark_that_says_what_is_not_so_is_refused(tmp_path, old, new, match):
     assert "\n" not in str(told.value)
 
 
-def command(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["callsieve", "traceability", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code, *capsys.readouterr()
-
-
-def test_the_command_fails_while_a_row_is_open(monkeypatch, capsys, tmp_path):
-    code, out, _ = command(monkeypatch, capsys, "--root", ROOT, "--json")
+def test_the_command_fails_while_a_row_is_open(call, monkeypatch, tmp_path):
+    code, out, _ = call("traceability", "--root", ROOT, "--json")
     assert json.loads(out)["open"] == OPEN
     assert code == (1 if OPEN else 0)
     rows = ", ".join(f'"{name}"' for name, row in sources().items() if "out" not in row)
-    code, out, _ = command(monkeypatch, capsys, "--root", tree(tmp_path, MARKED.replace('"L12", "P3"', rows)))
+    code, out, _ = call("traceability", "--root", tree(tmp_path, MARKED.replace('"L12", "P3"', rows)))
     assert code == 0 and "0 open: none" in out
     open_rows = {"rows": [{"row": "L1", "asks": "a", "files": [], "tests": []}], "open": ["L1"]}
     monkeypatch.setattr("callsieve.training.traceability.trace", lambda _root: open_rows)
-    code, out, _ = command(monkeypatch, capsys)
+    code, out, _ = call("traceability")
     assert (code, out) == (1, "L1   a\n     OPEN\n1 rows, 1 open: L1\n")
     monkeypatch.undo()
-    code, _, said = command(monkeypatch, capsys, "--root", tmp_path / "tests")
+    code, _, said = call("traceability", "--root", tmp_path / "tests")
     assert code == 1 and said.count("\n") == 1
