@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import catalogued
 import smallmodels as small
-from test_rules import load, rows
+from test_rules import load
 
 SHARE = 0.34
 BANDS = {"certified": "label", "watch": "pass"}
@@ -43,7 +43,7 @@ def registers():
         told.append({"callee": callee, "category": "any" if i % 5 == 0 else small.CONTENT[i % 3], "accepts": False})
         if i % 7 == 0:
             told.append(told[-1] | {"accepts": True, "valid_from": 1, "known_at": 1})
-    return Registers(rows("preferences", told))
+    return catalogued.registers_of(preferences=told)
 
 
 @pytest.fixture(scope="module")
