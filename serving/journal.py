@@ -76,7 +76,7 @@ class Journal:
     def add(self, line: bytes) -> None:
         """Hand over a line (without its end); it is on disk within moments. Never raises, never waits for the disk."""
         if len(self._waiting) < MOST:
-            self._waiting.append(sealed(line))
+            self._waiting.append(line)
         else:
             self.lost += 1
 
@@ -130,7 +130,7 @@ class Journal:
         while self._waiting:
             lines = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
             try:
-                self._append(b"".join(lines))
+                self._append(b"".join(map(sealed, lines)))
             except OSError:
                 self.faults += 1
                 self._waiting.extendleft(reversed(lines))
