@@ -99,6 +99,18 @@ def test_a_busy_week_equals_the_oracle_in_every_feature():
     assert set(NAMES) - seen == set()
 
 
+def test_windows_end_to_the_millisecond():
+    for window in oracle.WINDOW.values():
+        for late in (-1, 0, 1):
+            start = A_CALL["start"] + window + late
+            calls = [A_CALL, A_CALL | {"start": start, "hour": 23, "day": A_CALL["day"] + window // oracle.DAY}]
+            rows = vectors(table(calls), threads=1)
+            for feature, found in zip(FEATURES, rows[1], strict=True):
+                expected = coded(feature, oracle.value(calls, calls[1], feature.name))
+                same = math.isclose(found, expected, **CLOSE) or (math.isnan(found) and math.isnan(expected))
+                assert same, (window, late, feature.name)
+
+
 def test_busy_weeks_equal_the_oracle_when_much_was_forgotten_and_records_came_late():
     """Of a list something leaves at one end while a late record comes in somewhere within."""
     calls = busy(220, seed=4, gap=40_000_000)
