@@ -48,7 +48,10 @@ class Target(NamedTuple):
 
 TARGETS = {
     "features/windows.py": Target(
-        ("test_windows.py",), "busy_week or nobody_asks or told_later or millisecond", ("numba", "pyarrow.parquet"), is_kernel=True
+        ("test_windows.py",),
+        "busy_week or nobody_asks or told_later or millisecond",
+        ("numba", "pyarrow.parquet"),
+        is_kernel=True,
     ),
     "training/certify.py": Target(
         ("test_certify.py",), "not covers and not one_by_one and not several_tables", ("scipy.special",)
