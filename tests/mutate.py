@@ -49,7 +49,7 @@ class Target(NamedTuple):
 TARGETS = {
     "features/windows.py": Target(
         ("test_windows.py",),
-        "busy_week or nobody_asks or told_later or millisecond",
+        "busy_week or nobody_asks or told_later or millisecond or silence",
         ("numba", "pyarrow.parquet"),
         is_kernel=True,
     ),

@@ -46,6 +46,14 @@ def coded(feature, value):
     return float(feature.levels.index(value)) if isinstance(value, str) else value
 
 
+def check_by_oracle(row, calls, call):
+    """A vector against what the oracle says of each feature."""
+    for feature, found in zip(FEATURES, row, strict=True):
+        expected = coded(feature, oracle.value(calls, call, feature.name))
+        both_unknown = math.isnan(found) and math.isnan(expected)
+        assert both_unknown or math.isclose(found, expected, **CLOSE), (feature.name, found, expected)
+
+
 def told_once(calls):
     return [c for c in oracle.unique(calls) if "seen_at_start" not in c]
 
@@ -60,10 +68,7 @@ def same(a, b):
 def test_offline_equals_oracle_for_every_feature(calls, data):
     rows = vectors(table(calls), threads=1)
     i = data.draw(st.sampled_from(told_first(calls)))
-    for feature, found in zip(FEATURES, rows[i], strict=True):
-        expected = coded(feature, oracle.value(calls, calls[i], feature.name))
-        both_unknown = math.isnan(found) and math.isnan(expected)
-        assert both_unknown or math.isclose(found, expected, **CLOSE), (feature.name, found, expected)
+    check_by_oracle(rows[i], calls, calls[i])
 
 
 def busy(n=160, seed=3, gap=9_000_000):
@@ -91,11 +96,8 @@ def test_a_busy_week_equals_the_oracle_in_every_feature():
     calls = busy()
     rows, seen = vectors(table(calls), threads=1), set()
     for i in (100, 130, 157, 158, 159):
-        for feature, found in zip(FEATURES, rows[i], strict=True):
-            expected = coded(feature, oracle.value(calls, calls[i], feature.name))
-            assert math.isclose(found, expected, **CLOSE) or (math.isnan(found) and math.isnan(expected)), feature.name
-            if not math.isnan(found):
-                seen.add(feature.name)
+        check_by_oracle(rows[i], calls, calls[i])
+        seen |= {name for name, found in zip(NAMES, rows[i], strict=True) if not math.isnan(found)}
     assert set(NAMES) - seen == set()
 
 
@@ -104,11 +106,7 @@ def test_windows_end_to_the_millisecond():
         for late in (-1, 0, 1):
             start = A_CALL["start"] + window + late
             calls = [A_CALL, A_CALL | {"start": start, "hour": 23, "day": A_CALL["day"] + window // oracle.DAY}]
-            rows = vectors(table(calls), threads=1)
-            for feature, found in zip(FEATURES, rows[1], strict=True):
-                expected = coded(feature, oracle.value(calls, calls[1], feature.name))
-                same = math.isclose(found, expected, **CLOSE) or (math.isnan(found) and math.isnan(expected))
-                assert same, (window, late, feature.name)
+            check_by_oracle(vectors(table(calls), threads=1)[1], calls, calls[1])
 
 
 def test_busy_weeks_equal_the_oracle_when_much_was_forgotten_and_records_came_late():
@@ -121,9 +119,7 @@ def test_busy_weeks_equal_the_oracle_when_much_was_forgotten_and_records_came_la
     calls.sort(key=lambda call: call["start"])
     rows = vectors(table(calls), threads=1)
     for i in (60, 90, 110, 125, 133, 150, 200, len(calls) - 1):
-        for feature, found in zip(FEATURES, rows[i], strict=True):
-            expected = coded(feature, oracle.value(calls, calls[i], feature.name))
-            assert math.isclose(found, expected, **CLOSE) or (math.isnan(found) and math.isnan(expected)), feature.name
+        check_by_oracle(rows[i], calls, calls[i])
 
 
 def test_what_an_end_told_later_changes_of_a_call_and_what_not():
@@ -177,6 +173,14 @@ def test_a_stream_that_nobody_asks_until_the_end_says_the_same(calls):
     last = calls[-1] | {"start": calls[-2]["start"] + DAY}
     expected = vectors(table([*calls[:-1], last]), threads=1)[-1]
     same(history.vector(single(last)), expected)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_number_that_calls_again_after_a_silence_begins_anew(compiled):
+    """Its next call is held where the one of before it was: what was its last event must be its last no more."""
+    back = A_CALL["start"] + 30 * DAY
+    calls = [A_CALL, *(A_CALL | {"start": back + i * 60_000, "day": A_CALL["day"] + 30} for i in range(4))]
+    check_by_oracle(online(calls, compiled=compiled)[-1], calls, calls[-1])
 
 
 @given(histories(), st.sets(st.sampled_from(NAMES), min_size=1, max_size=12), st.randoms(use_true_random=False))
