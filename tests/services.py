@@ -18,6 +18,7 @@ from callsieve.serving.signing import write_public_key
 
 import catalogued
 import smallmodels as small
+from waiting import until
 
 NUMBER = "+8613800138000"
 STRICT = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office")
@@ -157,10 +158,7 @@ class Inside(Asked):
 
     def __enter__(self):
         self.thread.start()
-        deadline = time.monotonic() + READY_WITHIN
-        while not (self.server.started and self.service.live):
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        until(lambda: self.server.started and self.service.live, READY_WITHIN)
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
         return self
 

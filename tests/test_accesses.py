@@ -1,6 +1,5 @@
 """Accesses that are out of the usual are told, and what people do every day is not."""
 
-import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from hypothesis import strategies as st
 import recorded
 import services
 import smallmodels as small
+from waiting import until
 
 RULES = read_usual()
 MONDAY = date(2026, 3, 2)
@@ -158,7 +158,7 @@ def test_a_service_counts_who_asked_and_who_was_turned_away(tmp_path, told):
             assert service.get(EXPLAIN + "?case=0123456789abcdef", keys["score"])[0] == 403
         assert service.get("/v1/status", "cs_nobody")[0] == 401
         # While it runs, its lines come by themselves.
-        wait(lambda: any(one.who == "admin" for one in read_accesses(tmp_path / "state")))
+        until(lambda: any(one.who == "admin" for one in read_accesses(tmp_path / "state")))
         assert service.get("/v1/status", keys["audit"])[0] == 200
     counted = {(one.who, one.what, one.code): one.count for one in read_accesses(tmp_path / "state")}
     assert counted[("audit", "/v1/status", 200)] == 1  # told to stop, it writes down the last ones
@@ -168,13 +168,6 @@ def test_a_service_counts_who_asked_and_who_was_turned_away(tmp_path, told):
     assert refused == {("score", EXPLAIN, "the key lacks the scope"), ("", "/v1/status", "no known key")}
     text = b"".join(each.read_bytes() for each in (tmp_path / "state").glob("accesses-*.log"))
     assert b"0123456789abcdef" not in text and b"cs_nobody" not in text
-
-
-def wait(done, seconds=30):
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_a_flood_is_one_line_and_a_closed_log_has_all(tmp_path):
@@ -191,10 +184,10 @@ def test_a_log_that_runs_writes_its_counts_and_begins_a_new_file_each_day(tmp_pa
     monkeypatch.setattr(accesslog, "DAY", 0.0)
     log = AccessLog(tmp_path, every=0.0)
     log.note("desk", EXPLAIN, 200)
-    wait(lambda: list(read_accesses(tmp_path)))
+    until(lambda: list(read_accesses(tmp_path)))
     first = max(numbers(tmp_path, ACCESSES))
     log.note("desk", EXPLAIN, 404)
-    wait(lambda: max(numbers(tmp_path, ACCESSES)) > first)
+    until(lambda: max(numbers(tmp_path, ACCESSES)) > first)
     log.close()
     assert [(one.code, one.count) for one in read_accesses(tmp_path)] == [(200, 1), (404, 1)]
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 
 import pytest
 from callsieve.features.intake import Intake
@@ -17,6 +16,7 @@ import services
 from services import NUMBER, PATIENT, ROOM, SCOPES, body, over
 from test_kamailio import everything_reached
 from test_live import attempt_of, events
+from waiting import until
 
 PATHS = {
     ("POST", wire.SCORE): "score",
@@ -79,10 +79,7 @@ def test_a_report_is_kept(running, keys, service_folder):
         code, answer = running.post(schema.REPORT, json.dumps(said | odd).encode(), keys["report"])
         assert code == (409 if odd.get("at") else 400)
         assert b"report: " in answer
-    deadline = time.monotonic() + 10
-    while not list(read_reports(service_folder / "state")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: list(read_reports(service_folder / "state")))
     (kept,) = read_reports(service_folder / "state")
     assert kept["number"] == Intake(catalogued.NUMBER_KEY).token("number", NUMBER)
     assert (kept["category"], kept["mode"]) == ("fraud", "robot")
@@ -164,10 +161,7 @@ def test_kamailio_asks_the_service(tmp_path):
             caller = kamailios.Caller(proxy.port)
             assert caller.call(NUMBER, "+8613900139000")[1].startswith(b"SIP/2.0 603 Network Blocked")
             assert caller.call("+862887654321", "+8613900139000")[1].startswith(b"SIP/2.0 200")
-            deadline = time.monotonic() + 10
-            while service.status(keys["admin"])["counts"]["ends"] < 1:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            until(lambda: service.status(keys["admin"])["counts"]["ends"])
             caller.socket.close()
         status = service.status(keys["admin"])
     phone.close()

@@ -24,6 +24,7 @@ import smallmodels as small
 from services import Asked, free_port
 from test_audit_commands import write_key
 from test_cases import NOW, found
+from waiting import until
 
 ID = f"{1:016x}"
 
@@ -41,7 +42,7 @@ def desk(tmp_path):
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     asked = Asked()
-    wait(lambda: server.started)
+    until(lambda: server.started)
     asked.port = server.servers[0].sockets[0].getsockname()[1]
     yield SimpleNamespace(keys=keys, state=state, logged=logged, get=asked.get, post=asked.post)
     server.should_exit = True
@@ -50,18 +51,11 @@ def desk(tmp_path):
     store.close()
 
 
-def wait(true):
-    end = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_an_appeal_over_http(desk):
     journal = Journal(desk.state, CASES)
     journal.add(evidence_to_line(found(1)))
     journal.close()
-    wait(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)  # it follows what the scorer writes
+    until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)  # it follows what the scorer writes
     told = json.loads(desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[1])
     assert told["appeals"] == [] and ID in told["notice"]["zh"] and "e1." not in json.dumps(told)
     code, body = desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])
@@ -83,10 +77,10 @@ def test_a_database_that_is_away_is_told_and_looked_at_again(desk, monkeypatch, 
         raise OSError("postgresql://somebody:secret@db")
 
     monkeypatch.setattr(CaseService, "look", away)
-    wait(lambda: "scorers are not told: OSError" in caplog.text)
+    until(lambda: "scorers are not told: OSError" in caplog.text)
     monkeypatch.undo()
     (desk.state / FILE).unlink(missing_ok=True)
-    wait((desk.state / FILE).exists)
+    until((desk.state / FILE).exists)
     assert "secret" not in caplog.text
 
 
@@ -124,7 +118,7 @@ def test_the_service_of_the_command(tmp_path):
              "--audit", log, "--signing-key", tmp_path / "signing.key", "--port", asked.port]  # fmt: skip
     command = [sys.executable, "-m", "callsieve.training", "case", "serve", *map(str, words)]
     with subprocess.Popen(command) as process:
-        wait(lambda: reached(asked, keys["desk"]))
+        until(lambda: reached(asked, keys["desk"]))
         said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
         assert asked.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), keys["desk"])[0] == 200
         assert asked.post(DECIDE, json.dumps(said).encode(), keys["reviewer-1"])[0] == 200

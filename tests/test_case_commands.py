@@ -27,8 +27,7 @@ import smallmodels as small
 from test_audit_commands import write_key
 from test_cases import fill, found
 from test_privacy import found_in, texts_in
-
-PATIENCE = 30  # seconds in which a running scorer must have heard; tests/bench measures how soon it does
+from waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
     store = ("--store", f"sqlite:///{folder}/cases.db", "--state", state)
     one, first = next((one, said) for one, said in verdicts if said["action"] == "block")
     case = first["case"]
-    eventually(lambda: call("case", "show", case, *store)[0] == 0)  # the journal writes four times a second
+    until(lambda: call("case", "show", case, *store)[0] == 0)  # the journal writes four times a second
     shown = told("case", "show", case, *store)
     assert [(r["feature"], r["value"], r["contribution"]) for r in shown["reasons"]] == [
         (r["feature"], r["value"], r["contribution"]) for r in first["reasons"]
@@ -76,7 +75,7 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
     decision = ("--outcome", "overturned", "--person", "reviewer-1", "--why", "a courier with many doors")
     made = told("case", "decide", case, *decision, *store, "--audit", log)
     assert made["state"] == "overturned"
-    eventually(lambda: score(service, one, key)["action"] == "pass")
+    until(lambda: score(service, one, key)["action"] == "pass")
     assert score(service, one, key)["status"] == STATUS
     # Nobody else is passed, nor whoever shows that number on another one's line.
     other, said = next((o, s) for o, s in verdicts if s["action"] == "label" and o.caller != one.caller)
@@ -92,7 +91,7 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
     told("case", "relist", case, "--person", "reviewer-2", "--why", "the number was sold", *store[:2], "--audit", log)
     assert score(service, one, key)["action"] == "pass"  # nobody told the scorer
     assert call("case", "watch", "--once", *store)[0] == 0
-    eventually(lambda: score(service, one, key)["action"] == "block")
+    until(lambda: score(service, one, key)["action"] == "block")
     assert "the number was sold" in call("case", "notice", case, "--language", "en", *store)[1]
     assert [payload["outcome"] for _, payload in payloads(log, "decision")] == ["overturned", "relisted"]
 
@@ -111,7 +110,7 @@ def test_a_ring_that_appeals_at_once_is_passed_by_no_running_scorer(running, tol
                 ring[one.caller] = one, again, found
     assert len(ring) >= read_case_rules().crowd
     for _, _, found in ring.values():
-        eventually(lambda case=found["case"]: call("case", "show", case, *store)[0] == 0)
+        until(lambda case=found["case"]: call("case", "show", case, *store)[0] == 0)
         told("case", "appeal", found["case"], "--ground", "business", "--words", "we are honest", *store)
     waiting = told("case", "list", *store)["appeals"]
     assert {one["needs"] for one in waiting} == {read_case_rules().persons} and len(waiting) == len(ring)
@@ -123,13 +122,6 @@ def test_a_ring_that_appeals_at_once_is_passed_by_no_running_scorer(running, tol
     for one, again, found in ring.values():
         now = score(service, one, key, **again)
         assert (now["action"], now["case"], now["status"]) == (found["action"], found["case"], "ok")
-
-
-def eventually(true):
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_every_verdict_but_pass_has_its_evidence_and_none_else(running, tmp_path):
@@ -145,7 +137,7 @@ def test_every_verdict_but_pass_has_its_evidence_and_none_else(running, tmp_path
             seen.update(row[0] for row in connection.exec_driver_sql('SELECT "case" FROM callsieve_cases'))
         return wanted <= seen
 
-    eventually(all_there)
+    until(all_there)
     assert not seen & {said["case"] for _, said in verdicts if said["action"] == "pass"}
     # Each of them is made again bit for bit, with the facts that the network saw.
     scorer = Scorer.load(folder / "bundle", trusted=small.TRUSTED, policy=read_policy(folder / "policy.toml"))

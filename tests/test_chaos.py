@@ -28,6 +28,7 @@ import services
 import smallmodels as small
 from services import PATIENT, ROOM, STRICT, over
 from test_live import attempt_of, begin, events, play, state
+from waiting import until
 
 MADE = catalogued.calls(1500)
 # In a place of its own: a small disk that can be full, or take nothing.
@@ -168,13 +169,6 @@ def test_disk_that_takes_nothing(keys, small_disk):
         assert service.stop() != 1
     assert len(told.verdicts) == 100
     told.row("read-only disk", status["counts"], lost=100, told="journal_faults")
-
-
-def until(settled, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not settled():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("jump", [86_400.0, -86_400.0])

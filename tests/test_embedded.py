@@ -21,6 +21,7 @@ from callsieve.training.registerfiles import write_registers
 
 import catalogued
 import kamailios
+from waiting import until
 
 START = 1_772_500_000
 CALLERS, CALLEE = ("+8613800138000", "+8613800138001", "02887654321"), "+8613900139000"
@@ -125,10 +126,7 @@ def test_a_withdrawn_bundle_cannot_be_put_back(script, tmp_path, monkeypatch):
         (tmp_path / "bundle").rename(tmp_path / f"before-{epoch}")
         catalogued.write(tmp_path / "bundle", epoch=epoch)
         engine.look()
-        deadline = time.monotonic() + 10
-        while not settled():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(settled)
     assert engine.scorer.bundle.epoch == 3
     assert engine.counts["refused"] == 1
 
@@ -294,10 +292,7 @@ def test_counts_are_told_and_a_bundle_that_is_away_changes_nothing(script, kamai
     serving = engine.scorer
     (tmp_path / "bundle" / "MANIFEST.sig").unlink()
     engine.look()
-    deadline = time.monotonic() + 10
-    while engine.counts["refused"] == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: engine.counts["refused"])
     assert engine.scorer is serving
     assert ("notice", "callsieve: " + " ".join(f"{name}=0" for name in engine.counts) + "\n") in kamailio.lines
 

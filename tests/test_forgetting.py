@@ -27,6 +27,7 @@ import services
 from drawn import histories, single
 from test_keeping import folder, keys_of, log  # noqa: F401 - fixtures
 from test_live import attempt_of, begin, calls, events, play, swap  # noqa: F401 - fixtures
+from waiting import until
 
 ROOM = {"calls": 12, "numbers": 4}  # little enough to drop and evict
 LARGER = {"calls": 100, "numbers": 10}
@@ -38,7 +39,7 @@ def renamed(drawn, old, new):
 
 @pytest.mark.source("P6", by="features/history.py")
 @given(drawn=histories(max_calls=30), room=st.sampled_from([ROOM, LARGER]), at=st.integers(0, 30))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_forgetting_is_as_if_the_number_had_been_another_one_before(tmp_path_factory, drawn, room, at):
     """The oracle is a history in which somebody else made those calls."""
     history, other = History(**room), History(**room)
@@ -113,7 +114,7 @@ def test_a_running_service_forgets_on_its_disk_too(folder, log, told, tmp_path, 
                 assert service.post("/v1/observe", json.dumps(body).encode(), keys["score"])[0] == 200
         report = {"number": number, "reporter": other, "at": now, "category": "loans"}
         assert service.post("/v1/report", json.dumps(report).encode(), keys["report"])[0] == 200
-        wait_until(lambda: token in everything(state))
+        until(lambda: token in everything(state))
         monkeypatch.setattr("sys.stdin", io.StringIO(number))
         seconds = told(*delete)["scorers"]["state"]
         assert 0 <= seconds < 60
@@ -135,13 +136,6 @@ def test_a_running_service_forgets_on_its_disk_too(folder, log, told, tmp_path, 
 
 def everything(state):
     return b"".join(each.read_bytes() for each in sorted(state.rglob("*")) if each.is_file()).decode("latin1")
-
-
-def wait_until(true, seconds=30):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_blanked_lines_are_passed_over_and_all_others_stay_where_they_are(tmp_path):

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 import zlib
 
 import pytest
@@ -10,6 +9,8 @@ from callsieve.serving import journal
 from callsieve.serving.journal import Found, Journal, numbers, path, read
 from hypothesis import given
 from hypothesis import strategies as st
+
+from waiting import until
 
 WORDS = st.lists(st.binary(min_size=1, max_size=40).filter(lambda line: b"\n" not in line), max_size=20)
 
@@ -45,10 +46,7 @@ def test_each_process_begins_a_new_file(tmp_path):
 def test_a_line_is_on_disk_before_anybody_asks(tmp_path):
     kept = Journal(tmp_path, "calls")
     kept.add(b"a")
-    deadline = time.monotonic() + 10
-    while found_in(tmp_path)[0] != [b"a"] or kept._unsynced:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: found_in(tmp_path)[0] == [b"a"] and not kept._unsynced)
     kept.close()
 
 

@@ -20,6 +20,7 @@ from callsieve.serving.verdict import Verdict
 import catalogued
 import kamailios
 import smallmodels as small
+from waiting import until
 
 REDRESS = sip_replies.Redress(**kamailios.REDRESS)
 MOBILE, FIXED, EMERGENCY = "+8613800138000", "+862887654321", "110"
@@ -168,13 +169,6 @@ def beside(running):
     return running[1]
 
 
-def wait_until(true, seconds=5):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_embedded_verdicts_become_answers_and_labels(dial, bundle, phone, tmp_path):
     with kamailios.Kamailio("embedded.cfg", phone.port, tmp_path, settings=bundle, DEADLINE=PATIENT) as proxy:
         caller = dial(proxy.port)
@@ -316,7 +310,7 @@ def test_the_service_is_told_what_became_of_a_call(dial, service, beside):
     for callee in ("+8613900139000", "+8613900139486", "+8613900139603", "+8613900139607"):
         caller.call(MOBILE, callee)
     observed = lambda: [call for call in service.observed if call.start >= began - 0.001]
-    wait_until(lambda: len(observed()) == 4)
+    until(lambda: len(observed()) == 4)
     found = {call.callee[-3:]: (call.outcome, call.released_by) for call in observed()}
     assert found == {
         "000": ("answered", "caller"),

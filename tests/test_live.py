@@ -30,6 +30,7 @@ import catalogued
 import drawn
 import smallmodels as small
 from services import NUMBER, PATIENT, ROOM, STRICT
+from waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +166,7 @@ def test_a_snapshot_takes_the_place_of_events(swap, calls, tmp_path):
 def test_a_snapshot_is_made_when_the_journal_is_long(swap, calls, tmp_path):
     live = begin(swap, tmp_path / "state", journal_bytes=2000)
     play(live, events(calls))
-    deadline = time.monotonic() + 20
-    while live.saved[0] == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: live.saved[0])
     before = state(live, calls)
     live.close()
     again = begin(swap, tmp_path / "state")
@@ -211,10 +209,7 @@ def test_a_file_of_evidence_that_is_large_is_followed_by_another(swap, calls, tm
     monkeypatch.setattr(live_module, "CASES_BYTES", 1)
     live = begin(swap, tmp_path / "state")
     play(live, events(calls)[:50])
-    deadline = time.monotonic() + 20
-    while live.cases.number == 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: live.cases.number != 1)
     live.close()
 
 

@@ -19,6 +19,7 @@ from callsieve.serving.swap import Swap
 import catalogued
 import services
 import smallmodels as small
+from waiting import until
 
 CALL = json.dumps({"start": catalogued.START, "caller": "+8613800138000", "callee": "13900139000"}).encode()
 HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -139,22 +140,15 @@ def test_a_question_that_waits_for_its_turn_is_heard_whoever_leaves(service, key
     before = service.service.live.counts["attempts"]
     with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         connection.sendall(asking(keys["score"], CALL))
-        wait_for(lambda: held)
+        until(lambda: held)
         ((one, loop),) = held
         if leaves == "server":
             loop.call_soon_threadsafe(one.shutdown)
             assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200")
     if leaves == "client":
-        wait_for(lambda: one not in one.connections)
+        until(lambda: one not in one.connections)
         loop.call_soon_threadsafe(take_turn, one)
-    wait_for(lambda: service.service.live.counts["attempts"] == before + 1)
-
-
-def wait_for(what):
-    until = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.002)
+    until(lambda: service.service.live.counts["attempts"] == before + 1)
 
 
 def test_what_asks_for_more_than_an_answer_goes_the_long_way(service, keys, at_once):

@@ -1,6 +1,5 @@
 """A courier of the simulated world is wrongly labelled, appeals, is cleared, and is never learnt from again."""
 
-import time
 from dataclasses import fields, replace
 
 import numpy as np
@@ -33,26 +32,24 @@ from callsieve.training.labels import label_numbers
 from callsieve.training.sides import labels_of, learnt_rows
 from callsieve.training.split import codes, plan
 from callsieve.training.train import Settings
-from callsieve.training.world import load_scenario, simulate
 
 import catalogued
-import conftest
 import smallmodels as small
+from waiting import until
 
 CALLS = 60  # of the courier's last ones
 DAY = 86_400_000
 
 
 @pytest.fixture(scope="module")
-def courier(world):
+def courier(world, written_world):
     """A courier's last calls as written, in order of start, and its token."""
-    written = simulate(load_scenario(), conftest.SEED, "tiny")
-    slices = pc.index_in(written.calls["call"], value_set=written.truth["call"].combine_chunks())
-    rows = np.flatnonzero(pc.equal(written.truth["slice"].take(slices), "courier").to_numpy())
+    slices = pc.index_in(written_world.calls["call"], value_set=written_world.truth["call"].combine_chunks())
+    rows = np.flatnonzero(pc.equal(written_world.truth["slice"].take(slices), "courier").to_numpy())
     token = world.calls["caller"][int(rows[0])].as_py()
-    mine = written.calls.take(rows).filter(pc.equal(world.calls["caller"].take(rows).cast(pa.string()), token))
+    mine = written_world.calls.take(rows).filter(pc.equal(world.calls["caller"].take(rows).cast(pa.string()), token))
     last = mine.sort_by("start").slice(max(0, mine.num_rows - CALLS)).to_pylist()
-    names = [name for name in Call.__slots__ if name in written.calls.column_names]
+    names = [name for name in Call.__slots__ if name in written_world.calls.column_names]
     plain = [
         {name: row[name] for name in names} | {"start": row["start"].timestamp(), "recorded": None} for row in last
     ]
@@ -100,10 +97,8 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
     store.appeal(labelled.case, "delivery", "I bring parcels", now)
     store.decide(labelled.case, "overturned", "reviewer-1", "he brings parcels", now + 1)
     assert publish(store, state, now + 2)
-    end = time.monotonic() + 30
-    while unlisted.spare(labelled, Intake(Key("e1", b"k" * 32))(calls[-1]), "pass").action != "pass":
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    keyed_call = Intake(Key("e1", b"k" * 32))(calls[-1])
+    until(lambda: unlisted.spare(labelled, keyed_call, "pass").action == "pass")
     passed = live.attempt(attempt_of(calls[-1]))
     assert (passed.action, passed.status) == ("pass", STATUS)
     assert passed.raw >= passed.threshold  # the model has not changed its mind

@@ -20,6 +20,7 @@ import catalogued
 import services
 import smallmodels as small
 from services import PATIENT, ROOM, STRICT, body, over
+from waiting import until
 
 
 @pytest.fixture
@@ -60,10 +61,7 @@ def test_a_service_that_starts_says_so_and_lets_calls_pass(unstarted, keys):
 def test_a_service_without_its_bundle_starts_all_the_same(unstarted, keys, tmp_path, caplog):
     unstarted.judge, unstarted.bundle = Swap(trusted=small.TRUSTED), tmp_path / "nothing"
     unstarted.start()
-    deadline = time.monotonic() + 20
-    while unstarted.live is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: unstarted.live)
     assert "bundle refused, calls pass: " in caplog.text
     code, answer = unstarted.asked("POST", schema.RELOAD, b"", keys["admin"])
     assert code == 409 and answer["error"].startswith("refused, the last good bundle stays: ")
@@ -101,10 +99,7 @@ def test_what_is_slow_or_lost_is_told_and_a_failure_is_raised(service_folder, ke
 
     def run(service):
         service.start()
-        deadline = time.monotonic() + 20
-        while not (service.live or service.failure):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: service.live or service.failure)
         service.stop()
 
     monkeypatch.setattr(server, "configured", lambda service, *_: SimpleNamespace(run=lambda: run(service)))

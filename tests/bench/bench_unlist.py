@@ -24,6 +24,7 @@ from callsieve.serving.cases import CaseError, CaseStore
 
 import catalogued
 import services
+from waiting import until
 
 
 def main() -> None:
@@ -79,13 +80,6 @@ def known(store: CaseStore, case: str) -> bool:
     except CaseError:
         return False
     return True
-
-
-def until(true) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 if __name__ == "__main__":
