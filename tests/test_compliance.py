@@ -15,7 +15,7 @@ from callsieve.training.tickets import EXPORT, REIDENTIFY
 import catalogued
 import smallmodels as small
 from test_app import PATHS
-from test_keeping import aged, folder, keys_of, log  # noqa: F401 - fixtures
+from test_keeping import aged, folder, log  # noqa: F401 - fixtures
 
 
 def hashes(*folders):
@@ -50,7 +50,7 @@ def test_each_broken_duty_is_told_and_the_command_fails(folder, log, call, tmp_p
     append(log, "retention", {"erased": 0}, small.KEY)
     asked = Asked((folder,), log, (), (key,), None)
     assert broken(asked) == set()
-    # Called a week later, the last erasure is too old; the rows themselves are not past their time yet.
+    # Two days later the last erasure is too old; the rows themselves are not past their time yet.
     late = report(asked, round(time.time() * 1000) + 2 * DAY)
     assert [one["name"] for one in late["duties"] if one["holds"] is False] == ["erased daily"]
     key.chmod(0o644)
@@ -82,8 +82,8 @@ def test_each_broken_duty_is_told_and_the_command_fails(folder, log, call, tmp_p
 
 @pytest.mark.source("L33", by="serving/access.py")
 def test_an_auditor_reads_what_a_service_tells_of_itself_and_can_do_nothing(tmp_path):
-    add_key(tmp_path / "keys", "auditor", ["audit"])
-    assert next(iter(read_keys(tmp_path / "keys")._holders))[1].scopes == {"audit"} and "audit" in SCOPES
+    key = add_key(tmp_path / "keys", "auditor", ["audit"])
+    assert read_keys(tmp_path / "keys").holder(f"Bearer {key}".encode()).scopes == {"audit"} < set(SCOPES)
     readable = {path for path, right in PATHS.items() if "audit" in right}
     assert readable and {method for method, _ in readable} == {"GET"}
 

@@ -1,7 +1,6 @@
 """Ageing: each period is judged by both ways on the same calls, with the vectors of a service, and is a touch."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pyarrow.compute as pc
@@ -82,4 +81,4 @@ def test_area_under_time_by_hand_and_no_call_is_no_rate():
 def test_too_few_days_or_periods_are_one_line(evidence, tmp_path, train_days, periods):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
     with pytest.raises(ValueError, match=r"decay: expected 2 periods or more and \d+ days of calls"):
-        decay(replace(evidence), QUICK, train_days=train_days, periods=periods, days=2, ledger=ledger)
+        decay(evidence, QUICK, train_days=train_days, periods=periods, days=2, ledger=ledger)

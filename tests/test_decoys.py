@@ -55,10 +55,9 @@ def test_no_history_of_a_real_number_changes(planted):
     assert after.filter(pa.array(real)).to_pylist() == before.to_pylist()
     np.testing.assert_array_equal(vectors(after, threads=1)[real], vectors(before, threads=1))
     mine = after.filter(pa.array(~real))
-    tokens = {STORE.token("number", f"+86{number}") for number in canaries(KEY, PARTNER)}
-    assert (
-        set(mine["caller"].to_pylist()) == set(mine["callee"].to_pylist()) <= tokens | set(mine["caller"].to_pylist())
-    )
+    callers, callees = (set(mine[name].to_pylist()) for name in ("caller", "callee"))
+    assert callers == callees and len(callers) == 20
+    assert not callers & {*before["caller"].to_pylist(), *before["callee"].to_pylist()}
 
 
 @pytest.mark.source("L29", "L45", by="training/decoys.py")
