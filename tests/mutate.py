@@ -175,10 +175,11 @@ def prepare(folder, target, quick):
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
+        # A change that matters shows in the first few draws; most of the time goes into those that make no difference.
+        **({"max_examples": EXAMPLES} if quick else {}),
     )
     settings.load_profile("mutants")
     if quick:
-        # A change that matters shows in the first few draws; most of the time goes into those that make no difference.
         hypothesis.settings = lambda **given: settings(**given | {"max_examples": EXAMPLES})
     for name in target.loaded:
         importlib.import_module(name)

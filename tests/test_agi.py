@@ -230,7 +230,7 @@ HOSTILE = st.text(st.characters(exclude_categories=[]), max_size=300) | st.sampl
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(caller=HOSTILE, callee=HOSTILE)
 def test_hostile_numbers_reach_no_command(live, capfd, caller, callee):
     agi, (ring, after) = talked(live, head(caller=caller, callee=callee), head())
@@ -240,7 +240,7 @@ def test_hostile_numbers_reach_no_command(live, capfd, caller, callee):
     assert capfd.readouterr() == ("", "")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=st.binary(max_size=2000))
 def test_bytes_of_any_kind_end_the_dialogue(live, capfd, said):
     agi, (commands, after) = talked(live, said + b"\n\n", head())

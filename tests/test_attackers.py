@@ -10,7 +10,7 @@ from callsieve.training.calls_made import BUCKETS, by_calls_made, nth_call, reli
 from callsieve.training.certify import upper_bound
 from callsieve.training.evidence import Judged
 from callsieve.training.headline import Scored
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from test_evaluate import smallest_reaching
@@ -33,7 +33,6 @@ def scored(calls, attack_of, nuisance_of=lambda _: True):
 
 
 @given(CALLS)
-@settings(deadline=None)
 def test_calls_and_people_before_a_number_is_found_are_those_of_a_plain_loop(calls):
     s = scored(calls, lambda caller: caller % 3 - 1)
     rows = {one["attack"]: one for one in attack_figures(s, 1.0)}
@@ -85,7 +84,6 @@ def test_a_mean_of_one_number_has_no_interval_and_of_many_shrinks():
 
 
 @given(CALLS)
-@settings(deadline=None)
 def test_buckets_count_from_the_first_call_of_the_records(calls):
     """Also the calls that are not judged: a number's hundredth call is no cold start."""
     s = scored(calls, lambda _: -1, lambda caller: caller > 1)

@@ -47,7 +47,7 @@ def bucketed(calls, count, rng, names=NAMES, pieces=1):
 
 
 @given(histories(max_calls=40), st.integers(1, 4), st.integers(1, 3), st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_buckets_do_not_show(calls, count, pieces, rng):
     calls = table(calls)
     np.testing.assert_array_equal(bucketed(calls, count, rng, pieces=pieces), vectors(calls, threads=1))

@@ -33,7 +33,7 @@ import recorded
 import smallmodels as small
 from test_audit_commands import write_key
 from test_keeping import NOW, RULES
-from test_rekeying import LETTERS, NEW, OLD, QUICK, body
+from test_rekeying import LETTERS, NEW, OLD, body
 
 SIDES = ("caller", "callee")
 FIRST, SECOND = (Key(name, bytes(range(n, n + 32)), purpose="callees") for name, n in (("c1", 9), ("c2", 70)))
@@ -47,7 +47,6 @@ def test_a_called_number_is_aes_over_its_token():
     assert Callees(FIRST).token(token) == "c1." + hidden.hex().translate(LETTERS)
 
 
-@QUICK
 @given(st.lists(st.text(), max_size=5))
 def test_both_keys_turn_at_once(texts):
     """As if the file had been written in the new epoch; other tokens and texts stay, and so it is the second time."""

@@ -18,12 +18,11 @@ from callsieve.training.certify import (
     strata,
     upper_bound,
 )
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import smallmodels as small
 
-QUICK = settings(deadline=None, derandomize=True)
 # Few distinct values: trees give the same score to many calls.
 SCORES = st.lists(st.sampled_from([-2.5, -1.0, -0.0, 0.0, 5e-324, 0.3, 0.30000000000000004, 4.0]), min_size=1)
 LONG_SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=400) | SCORES
@@ -38,7 +37,6 @@ def at_most(false, calls, rate):
 @given(st.integers(0, 40), st.integers(1, 40), st.sampled_from([0.5, 0.9, 0.95, 0.999]))
 @example(0, 1, 0.95)
 @example(39, 40, 0.95)
-@QUICK
 def test_the_bound_is_the_rate_at_which_so_few_are_as_unlikely_as_stated(false, calls, confidence):
     assume(false < calls)
     bound = upper_bound(false, calls, confidence)
@@ -64,7 +62,6 @@ def test_bounds_of_nonsense_are_refused(arguments):
 
 
 @given(LONG_SCORES, st.sampled_from([0.01, 0.05, 0.2, 0.6, 0.97]), st.sampled_from([0.5, 1.0]), st.randoms())
-@QUICK
 def test_a_threshold_keeps_to_the_bound_and_the_next_score_below_breaks_it(scores, target, margin, random):
     scores = scores + [math.nan] * random.randrange(3)
     random.shuffle(scores)

@@ -9,7 +9,7 @@ document = schemathesis.openapi.from_dict(openapi())
 
 
 @document.parametrize()
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 def test_contract(case, running, keys):
     answer = case.call(base_url=running.url, headers={"Authorization": f"Bearer {keys['all']}"})
     # That texts are printable is a rule that no schema can say.

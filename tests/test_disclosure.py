@@ -54,7 +54,7 @@ def populations(draw, most=11):
     return people, tables, [rows("day", column(2), "before"), rows("all", [0] * count, "before")]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(drawn=populations())
 @pytest.mark.source("P10", by="training/disclosure.py")
 def test_no_small_set_follows_from_what_is_shown(drawn):
@@ -64,7 +64,7 @@ def test_no_small_set_follows_from_what_is_shown(drawn):
         assert not is_small(chosen, people, FEW)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(drawn=populations(most=10))
 @pytest.mark.source("P10", by="training/disclosure.py")
 def test_no_small_set_follows_with_what_was_shown_earlier(drawn):

@@ -16,13 +16,12 @@ from callsieve.training.evaluate import (
     slices,
     to_json,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
-QUICK = settings(deadline=None, derandomize=True)
 CALLS = st.lists(
     st.tuples(st.integers(-1, 4), st.integers(0, 6), st.sampled_from([0.1, 0.5, 0.9, math.nan])), min_size=1
 )
@@ -59,7 +58,6 @@ def test_one_dialler_weighs_by_call_but_not_by_caller_or_callee():
 
 
 @given(CALLS, st.randoms())
-@QUICK
 def test_catch_rates_are_those_of_plain_loops(rows, random):
     callers, callees, raw = (list(column) for column in zip(*rows, strict=True))
     found = catch(np.array(raw), 0.5, np.array(callers), np.array(callees), seed=random.randrange(9), rounds=20)
@@ -99,7 +97,6 @@ def test_all_caught_and_none_caught_still_have_an_interval():
 
 
 @given(CALLS)
-@QUICK
 def test_detection_is_that_of_a_plain_loop(rows):
     caller, start, raw = (np.array(column) for column in zip(*rows, strict=True))
     found = calls_to_detection(raw, 0.5, caller, start)

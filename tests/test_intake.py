@@ -22,7 +22,6 @@ from callsieve.features.records import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-QUICK = settings(deadline=None, derandomize=True)
 KEY = Key("e1", bytes(range(32)))
 TOKEN = KEY.token("number", "something kept")
 START = datetime(2026, 3, 2, 4, 0, tzinfo=UTC).timestamp()
@@ -117,7 +116,7 @@ calls = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(
     st.lists(st.tuples(calls, st.booleans()), max_size=4),
     st.sampled_from(["Asia/Shanghai", "America/New_York", "Asia/Kathmandu"]),
@@ -262,7 +261,6 @@ def test_tokens_are_kept():
     assert NUMBER_CLASSES[call.caller_class] == "unknown"
 
 
-@QUICK
 @given(starts, st.sampled_from(["Asia/Shanghai", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]))
 def test_clock_is_that_of_the_zone(start, zone):
     call = keyed(Intake(KEY, zone), start=start)
@@ -276,7 +274,6 @@ def test_summer_time():
     assert [keyed(intake, start=night + later).hour for later in (0, 1)] == [1, 3]
 
 
-@QUICK
 @given(st.floats(0, 1e5))
 def test_halves_are_rounded_up(talk):
     call = keyed(talk=talk)
@@ -344,7 +341,6 @@ def test_keyed_columns_of_other_tables():
 
 
 @pytest.mark.source("P3", by="features/intake.py")
-@QUICK
 @given(calls)
 def test_no_digits_leave(batch):
     table = Intake(KEY).table(as_table(batch))

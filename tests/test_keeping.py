@@ -146,7 +146,7 @@ def aged(table, by):
 
 
 @pytest.mark.source("L17", "P5", by="serving/retention.py")
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.one_of(st.none(), st.integers(-200, 200)), max_size=30), st.integers(1, 100))
 def test_due_rows_are_those_older_than_the_ceiling(days, ceiling):
     kept = Kept("valid_to", 0, ceiling * DAY)

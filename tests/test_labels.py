@@ -264,7 +264,7 @@ drawn_reports = st.lists(
 drawn_facts = st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(1, 30)), max_size=4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(drawn_reports, drawn_facts, drawn_facts)
 def test_what_became_known_after_the_cutoff_changes_nothing(said, checks, moves):
     calls = [one for day in range(1, 30, 3) for name in "abc" for one in called(name, CROWD[:8], day)]
@@ -284,7 +284,7 @@ def test_what_became_known_after_the_cutoff_changes_nothing(said, checks, moves)
     pd.testing.assert_frame_equal(everything, now)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_nothing(random):
     people = CROWD[:12]

@@ -44,7 +44,7 @@ def test_without_one_there_is_none(monkeypatch, tmp_path):
 
 
 @given(calls=histories(max_calls=40), room=st.sampled_from([LITTLE, LARGE]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_both_ways_tell_the_same_bits(calls, room):
     ways = [History(**room), History(**room, compiled=False)]
     for call in calls:
@@ -55,7 +55,7 @@ def test_both_ways_tell_the_same_bits(calls, room):
 
 
 @given(calls=histories(max_calls=20))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_snapshot_of_one_way_is_one_of_another(tmp_path_factory, calls):
     path = tmp_path_factory.mktemp("snapshot") / "history"
     for way, other in ((True, False), (False, True)):
@@ -69,7 +69,7 @@ def test_a_snapshot_of_one_way_is_one_of_another(tmp_path_factory, calls):
 
 
 @given(calls=histories(max_calls=40))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_table_by_c_is_that_by_numba(calls):
     of_callers = tuple(feature.name for feature in FEATURES if feature.role == "caller")
     with pytest.MonkeyPatch.context() as patched:

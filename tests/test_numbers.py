@@ -13,10 +13,9 @@ from callsieve.features import numberplan
 from callsieve.features.numberplan import EPOCH, _table, changes, period, plan
 from callsieve.features.numbers import NEAR, Number, parse, same_region, shared_prefix, step
 from callsieve.features.records import STEPS, UNKNOWN
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-QUICK = settings(deadline=None, derandomize=True)
 ON = datetime.date(2026, 11, 2)
 MOBILE = "+8613800138000"
 BEIJING = "+861088888888"
@@ -186,21 +185,18 @@ texts = st.one_of(nearly, st.from_regex(r"(\+86)?(0)?1[3-9][0-9]{9}", fullmatch=
 dates = st.dates(datetime.date(2000, 1, 1), datetime.date(2030, 1, 1))
 
 
-@QUICK
 @given(texts, dates)
 def test_canonical_form_is_its_own(written, on):
     number = parse(written, on)
     assert parse(number.canonical, on) == number
 
 
-@QUICK
 @given(texts, dates, dates)
 def test_canonical_form_does_not_depend_on_the_date(written, one, other):
     a, b = parse(written, one), parse(written, other)
     assert (a.canonical, a.block) == (b.canonical, b.block)
 
 
-@QUICK
 @given(texts)
 def test_a_block_is_never_a_whole_subscriber_number(written):
     number = parse(written, ON)
@@ -208,7 +204,6 @@ def test_a_block_is_never_a_whole_subscriber_number(written):
         assert len(number.block.lstrip("+0")) <= len(number.canonical.lstrip("+")) - 4
 
 
-@QUICK
 @given(texts)
 def test_repr_shows_no_digits(written):
     number = parse(written, ON)

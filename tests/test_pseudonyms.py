@@ -10,16 +10,14 @@ import stat
 
 import pytest
 from callsieve.features.pseudonyms import USES, Key, is_token, key_from_environment, read_key
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-QUICK = settings(deadline=None, derandomize=True)
 SECRET = bytes(range(32))
 KEY = Key("e1", SECRET)
 
 
 @pytest.mark.source("L40", by="features/pseudonyms.py")
-@QUICK
 @given(st.sampled_from(USES), st.text(), st.binary(min_size=32, max_size=100))
 def test_token_is_hmac_sha256(use, text, secret):
     message = use.encode() + b"\0" + text.encode("utf-8", "surrogatepass")
@@ -28,7 +26,6 @@ def test_token_is_hmac_sha256(use, text, secret):
     assert Key("e1", secret).token(use, text) == "e1." + letters
 
 
-@QUICK
 @given(st.lists(st.text()))
 def test_many_tokens_are_as_one_by_one(texts):
     assert KEY.tokens("number", texts) == [KEY.token("number", text) for text in texts]
@@ -40,7 +37,6 @@ def test_uses_keys_and_texts_are_kept_apart():
     assert len(tokens) == len(keys) * len(USES) * 3
 
 
-@QUICK
 @given(st.text())
 def test_token_has_no_run_of_digits(text):
     token = KEY.token("number", text)

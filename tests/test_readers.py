@@ -37,7 +37,7 @@ seconds = st.integers(0, 10**6).map(lambda ms: ms / 1000)
 whole_seconds = st.integers(0, 9999).map(float)
 numbers = st.sampled_from(["13800138000", "+86 139-1111-2222", "02887654321", "95588", "１３８", 'a "b", c', "p7"])
 texts = st.none() | st.sampled_from(["t1", "成都", "a,b", 'say "x"', " "])
-some_files = settings(max_examples=40, deadline=None, derandomize=True)
+some_files = settings(max_examples=40)
 
 
 @st.composite
@@ -270,7 +270,7 @@ def good_rows(count: int) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=8)
 @given(rows=st.integers(1, 12), at=st.integers(0, 11), data=st.data())
 def test_exactly_the_bad_row_is_set_apart(fault, rows, at, data):
     reason, spoil = FAULTS[fault]

@@ -370,7 +370,7 @@ def known_of(registered, row=None):
 
 @pytest.mark.source("L6", "L7", by="training/asof.py")
 @pytest.mark.source("L7", by="serving/registered.py")
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(tables(), st.lists(ringing(), min_size=4, max_size=8))
 def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_tables, calls):
     columns = {

@@ -26,7 +26,7 @@ from callsieve.serving.swap import Swap
 from callsieve.serving.unlisted import FILE, STATUS, Unlisted
 from callsieve.training.auditlog import payloads
 from callsieve.training.rekey import left_of, rekey_folder
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import catalogued
@@ -36,7 +36,6 @@ from test_live import events, play
 
 OLD = Key("e1", bytes(range(32)), bytes(range(100, 132)))
 NEW = Key("e2", OLD.secret, bytes(range(50, 82)))
-QUICK = settings(deadline=None)
 LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 
 
@@ -47,7 +46,6 @@ def test_a_cover_is_aes_over_the_hmac():
     assert OLD.token("number", "+8613800138000") == "e1." + covered.hex().translate(LETTERS)
 
 
-@QUICK
 @given(st.sampled_from(USES), st.lists(st.text(), max_size=5), st.booleans())
 def test_turned_tokens_are_those_of_the_new_key(use, texts, first):
     """Also from a first key that has no cover, and over two rotations."""

@@ -73,7 +73,7 @@ def by_hand(told, call):
 
 
 @given(reports(), st.lists(calls_between(), min_size=1, max_size=5), st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_online_and_offline_are_what_is_written_down(told, calls, rng):
     expected = np.array([by_hand(told, call) for call in calls], dtype=float)
     shuffled = rng.sample(told, len(told))
@@ -90,7 +90,7 @@ def test_online_and_offline_are_what_is_written_down(told, calls, rng):
 
 
 @given(reports(), calls_between())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_becomes_known_later_changes_nothing_and_order_does_not_show(told, call):
     near = [report for report in told if abs(report.known - call["start"]) <= 28 * DAY]
     online, shuffled = Reports(), Reports()

@@ -328,7 +328,7 @@ def test_one_scorer_serves_threads(scorer, calls, verdicts):
     assert [repr(told) for told in both] == [repr(verdicts)] * 2
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     edges=st.lists(st.integers(-40, 40).map(lambda n: n / 10), min_size=1, max_size=3),
     actions=st.lists(st.sampled_from(ACTIONS), min_size=3, max_size=3),

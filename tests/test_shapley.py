@@ -155,7 +155,7 @@ def by_definition(tree, row):
     return values
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),
     depth=st.integers(1, 4),

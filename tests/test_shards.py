@@ -67,7 +67,7 @@ def assert_in_order(found):
 
 
 @given(histories(max_calls=40), st.integers(1, 50), st.integers(1, 4), st.integers(1, 2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_shards_equal_the_table_however_they_are_cut(tmp_path_factory, calls, chunk, count, threads):
     folder = tmp_path_factory.mktemp("shards")
     calls = keyed(calls)

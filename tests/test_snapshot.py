@@ -30,7 +30,7 @@ def counters(history):
         [None, ("out_calls_count_7d",), ("trunk_calls_count_24h", "number_age"), ("reported_age", "out_calls_count_1h")]
     ),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_it_goes_on_as_if_nothing_had_happened(tmp_path_factory, calls, room, at, features, compiled):
     path = tmp_path_factory.mktemp("snapshot") / "history"
     chosen = {} if features is None else {"features": features}
@@ -52,7 +52,7 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path_factory, calls, room, at
 
 
 @given(calls=histories(max_calls=20))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_more_room_and_another_way_to_run(tmp_path_factory, calls):
     path = tmp_path_factory.mktemp("snapshot") / "history"
     history = History(**LARGER)

@@ -86,7 +86,7 @@ def drawn_together():
     together = []
 
     @given(histories(max_calls=40))
-    @settings(max_examples=75, deadline=None)
+    @settings(max_examples=75)
     def draw(calls):
         turn = len(together)
         together.append([renamed(call, turn) for call in calls])

@@ -64,7 +64,7 @@ def same(a, b):
 
 @pytest.mark.source("L3", "L14", by="features/catalogue.py")
 @given(histories(), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_offline_equals_oracle_for_every_feature(calls, data):
     rows = vectors(table(calls), threads=1)
     i = data.draw(st.sampled_from(told_first(calls)))
@@ -149,7 +149,7 @@ def test_what_an_end_told_later_changes_of_a_call_and_what_not():
 
 @pytest.mark.parametrize("compiled", [False, True])
 @given(calls=histories(max_calls=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_online_equals_offline_bit_for_bit(calls, compiled):
     # A stream sees one call after the other: of two at the same moment neither knows the other.
     first = told_first(calls)
@@ -157,13 +157,13 @@ def test_online_equals_offline_bit_for_bit(calls, compiled):
 
 
 @given(histories())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_rows_of_a_table_are_the_calls_of_a_stream(calls):
     assert list(keyed_calls(table(calls))) == [single(call) for call in calls]
 
 
 @given(histories(max_calls=30))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_stream_that_nobody_asks_until_the_end_says_the_same(calls):
     """Gaps of months between calls of numbers whose windows were never moved on."""
     calls = [call | {"start": call["start"] + i * 90 * DAY} for i, call in enumerate(calls)] + calls[-1:]
@@ -184,7 +184,7 @@ def test_a_number_that_calls_again_after_a_silence_begins_anew(compiled):
 
 
 @given(histories(), st.sets(st.sampled_from(NAMES), min_size=1, max_size=12), st.randoms(use_true_random=False))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_a_choice_of_features_is_those_columns_of_all(calls, names, rng):
     names = tuple(rng.sample(sorted(names), len(names)))
     columns = [NAMES.index(name) for name in names]
@@ -194,7 +194,7 @@ def test_a_choice_of_features_is_those_columns_of_all(calls, names, rng):
 
 
 @given(histories(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nothing_later_changes_a_vector(calls, data):
     i = data.draw(st.sampled_from(told_first(calls)))
     at = calls[i]["start"]
@@ -207,7 +207,7 @@ def test_nothing_later_changes_a_vector(calls, data):
 
 
 @given(histories(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_order_of_rows_and_of_arrival_does_not_show(calls, rng):
     calls = told_once(calls)
     assume(calls)
@@ -223,7 +223,7 @@ def test_order_of_rows_and_of_arrival_does_not_show(calls, rng):
 
 
 @given(histories(), st.permutations(NUMBERS))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_renaming_all_numbers_changes_nothing(calls, names):
     rename = dict(zip(NUMBERS, names, strict=True))
     renamed = [c | {"caller": rename[c["caller"]], "callee": rename[c["callee"]]} for c in calls]
@@ -231,7 +231,7 @@ def test_renaming_all_numbers_changes_nothing(calls, names):
 
 
 @given(histories())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_repeats_are_harmless(calls):
     calls = told_once(calls)
     history, twice = History(**SMALL), History(**SMALL)
@@ -244,7 +244,7 @@ def test_repeats_are_harmless(calls):
 
 
 @given(histories())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_call_observed_at_its_start_and_at_its_end_is_one_call(calls):
     calls = told_once(calls)
     whole, parts = History(**SMALL), History(**SMALL)
@@ -287,7 +287,7 @@ def test_one_number_with_many_calls_keeps_memory_bounded():
 
 
 @given(histories(max_calls=40), st.integers(1, 6), st.integers(2, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_memory_stays_within_its_bounds_and_every_loss_is_counted(drawn, calls, numbers):
     history = History(calls=calls, numbers=numbers)
     for call in drawn:
@@ -371,7 +371,7 @@ def test_threads_do_not_show():
 
 
 @given(histories())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_vectors_by_caller_are_the_same_vectors(calls):
     rows, found = vectors_by_caller(table(calls), threads=1)
     same(found, vectors(table(calls), threads=1)[rows])
@@ -380,7 +380,7 @@ def test_vectors_by_caller_are_the_same_vectors(calls):
 
 
 @given(histories(), st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_vectors_of_some_calls_are_those_rows_of_all(calls, rng):
     """In any order, and whatever calls were not asked for."""
     rows = np.array(rng.sample(range(len(calls)), rng.randint(0, len(calls))), dtype=int)

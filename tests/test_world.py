@@ -106,7 +106,7 @@ def test_records_are_written_twice_late_and_with_holes():
         assert (words(calls, column)[ours] == None).mean() == pytest.approx(0.5, abs=0.02), column  # noqa: E711
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**32), text=scenarios())
 def test_whatever_the_scenario_calls_are_possible(seed, text):
     world = simulate(scenario_of(text), seed, "tiny")
