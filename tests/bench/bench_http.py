@@ -1,6 +1,7 @@
 """The service under load: verdicts over HTTP beside an endpoint that does nothing, in one run. Run by hand.
 
-python tests/bench/bench_http.py [--connections 16] [--seconds 5] [--warm 15] [--numbers 20000] [--interpreted] [--json]
+python tests/bench/bench_http.py [--connections 1,16] [--seconds 5] [--warm 15] [--numbers 20000] [--interpreted]
+    [--json]
 
 Needs Debian's package wrk. The server has the first core for itself and wrk the second one; both servers are uvicorn as
 `serving/server.py` sets it up. Half of the calls are of one caller in a hundred. The small model of the tests, with a

@@ -40,9 +40,8 @@ def with_codes(calls: pa.Table) -> pa.Table:
 
 def statement() -> str:
     """The query; print it to read it."""
-    added = OUTCOMES
-    zeros = ", ".join(f"0::DOUBLE AS {what}" for what in added)
-    adds = ", ".join(f"({ADDS[what]})::DOUBLE" for what in added)
+    zeros = ", ".join(f"0::DOUBLE AS {what}" for what in OUTCOMES)
+    adds = ", ".join(f"({ADDS[what]})::DOUBLE" for what in OUTCOMES)
     sums = [f"coalesce(sum({what}) OVER w{w}, 0) AS {what}_{w}" for w in WINDOWS for what in outcome_sums(w)]
     counted = {"calls": "*", "callees": "DISTINCT callee"}
     counts = [f"count({counted[what]}) OVER w{w} AS {what}_{w}" for w in WINDOWS for what in ATTEMPTS]
