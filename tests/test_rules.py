@@ -31,6 +31,7 @@ from callsieve.serving.rules import (
     PROTECTED,
     RULES,
     UNREGISTERED,
+    facts,
     hits,
     possible,
 )
@@ -138,6 +139,18 @@ def test_each_rule_has_a_case_and_words_in_both_languages():
     for rule in RULES:
         assert re.search(r"[\u4e00-\u9fff]", rule.zh)
         assert not re.search(r"[\u4e00-\u9fff]", rule.en)
+
+
+def test_without_registers_the_rules_that_need_none_are_looked_at():
+    assert [rule.name for rule in UNREGISTERED] == [
+        "authentication_failed", "irregular_number", "own_number", "withheld_number", "domestic_from_abroad",
+        "shown_number_differs", "ring_once", "call_bombing", "protected_caller", "protected_callee",
+    ]  # fmt: skip
+
+
+def test_values_are_told_as_people_write_them():
+    (fact,) = facts(plain(one_rings_24h=0.75, calls_24h=1000.0), TERMS, None)
+    assert (fact.rule, fact.value) == ("ring_once", 0.75) and fact.en.startswith("75% of this number's calls")
 
 
 @pytest.mark.source("L6", "L13", "L15", "L17", "L19", by="serving/rules.py")
