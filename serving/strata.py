@@ -22,7 +22,7 @@ FEATURES = ("call_caller_class", "out_calls_count_7d")
 
 QUIET = {"mobile": "quiet_mobile", "resale": "quiet_resale"}
 # Calls in the last seven days: who makes fewer calls little. Of 10, 15, 20 and 40, on worlds that judge nothing: with
-# 10 too few innocent calls are left to hold a threshold to, with 40 those of surveys are among them.
+# 10 too few innocent calls are left to hold a threshold to, with 40 fewer numbers are found within ten calls.
 BUSY = 15
 STRATA = (*NUMBER_CLASSES, *QUIET.values())
 

@@ -23,6 +23,7 @@ TARGETS = (("certified", 1e-4), ("watch", 1e-3))
 # of one caller are alike, so that the exact bound flatters few busy callers; the certificate is the judge. On 10
 # worlds that judge nothing, with all few lines together, 9 certified with these and caught 46 % of calls in the mean;
 # 7 with a margin of 1 and no guard, and 49 %.
+# This and the figures below were measured while one member alone spoke of each call to choose on.
 MARGIN = 0.7
 GUARD = 0.25
 # What is added beside for lines with too few innocent calls to be held to the target. With a margin of 1, no guard and
