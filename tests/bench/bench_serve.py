@@ -4,11 +4,12 @@ python tests/bench/bench_serve.py [--numbers 20000] [--calls 200000] [--measured
     [--interpreted] [--install] [--seed 0] [--json]
 
 Calls of seven days are taken in whole; then the following ones are timed one at a time, as they ring: keyed, vector,
-rules, score, policy, taken in, handed to the journal. The threshold is so high that calls pass: reasons cost extra
-(bench_reasons.py). Microseconds of wall clock, garbage collection as in the service. Beside it, on the same rows: the
-model alone, by ctypes, by LightGBM, by MLflow with a DataFrame, and by ONNX Runtime. With a million numbers in memory:
---numbers 1000000 --calls 2000000, which are taken in without verdicts. --install also makes a virtual environment of
-the base install and says what is large in it. Run by hand, on a machine that does nothing else.
+rules, score, policy, taken in, handed to the journal. Of as many more only the judging and taking in is timed: the
+vector, rules, score and policy of a keyed call, and `observe`. The threshold is so high that calls pass: reasons cost
+extra (bench_reasons.py). Microseconds of wall clock, garbage collection as in the service. Beside it, on the same rows:
+the model alone, by ctypes, by LightGBM, by MLflow with a DataFrame, and by ONNX Runtime. With a million numbers in
+memory: --numbers 1000000 --calls 2000000, which are taken in without verdicts. --install also makes a virtual
+environment of the base install and says what is large in it. Run by hand, on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tempfile
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench_live import summary
 from bench_run import memory
 from callsieve.features.catalogue import NAMES
+from callsieve.features.history import History
 from callsieve.features.intake import Intake
-from callsieve.features.records import OUTCOMES, Call
+from callsieve.features.records import OUTCOMES, Call, KeyedCall
 from callsieve.serving.bundle import save
 from callsieve.serving.card import Band
 from callsieve.serving.live import Live
@@ -175,10 +178,11 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     judge = Swap(trusted=small.TRUSTED, policy=BENCH)
     judge.load(folder / "bundle")
-    room = {"calls": max(2_000_000, options.calls + options.measured), "numbers": max(200_000, 2 * options.numbers)}
+    drawn_in_all = options.calls + 2 * options.measured
+    room = {"calls": max(2_000_000, drawn_in_all), "numbers": max(200_000, 2 * options.numbers)}
     intake = Intake(catalogued.NUMBER_KEY, cached=room["numbers"])  # as the service does
     live = Live(judge, intake, folder / "state", compiled=not options.interpreted, deadline=60, **room)
-    calls = drawn(options.calls + options.measured, options.numbers, options.seed)
+    calls = drawn(drawn_in_all, options.numbers, options.seed)
     began = time.perf_counter()
     for _, call in zip(range(options.calls), calls, strict=False):
         live.history.vector(keyed := intake(call))
@@ -187,7 +191,11 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     shorten_pauses()  # as the service does
     rows: list[array[float]] = []
     ringing = [Call(call.start, call.caller, call.callee, trunk=call.trunk) for call in calls]
-    figures = {"live: call to verdict, taken in": timed(live.attempt, ringing, lambda: rows.append(live.history.last))}
+    whole, parts = ringing[: options.measured], ringing[options.measured :]
+    figures = {
+        "live: call to verdict, taken in": timed(live.attempt, whole, lambda: rows.append(live.history.last)),
+        "of a keyed call: judged, taken in": timed(partial(judged, judge, live.history), map(intake, parts)),
+    }
     booster = lightgbm.Booster(model_file=folder / "bundle" / "model.txt")
     arrays = [np.array([row]) for row in rows]
     figures["the model alone, by ctypes"] = timed(judge.scorer.bundle.model.predict_one, rows)  # type: ignore[union-attr]
@@ -203,6 +211,12 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     }
     live.close()
     return {"memory": {"": held}, "cost_us": figures}
+
+
+def judged(judge: Swap, history: History, call: KeyedCall) -> None:
+    """A keyed call's vector, rules, score and policy; then it is taken in."""
+    judge.score(history, call)
+    history.observe(call)
 
 
 def timed(
