@@ -5,7 +5,8 @@ condition, a loop that does not run. The file's own tests run on each, in a proc
 libraries already, on a copy of the checkout. What survives is compared with `tests/mutants.txt`, which says of each
 known survivor why it may live; the exit code is 1 if there is another one. Changes of annotations alone are no changes.
 
-Kernels are neither compiled by Numba nor taken from C here: machine code of the file as it was would hide the change.
+A changed kernel is neither compiled by Numba nor taken from C: machine code of the file as it was would hide the
+change.
 """
 
 import argparse
@@ -154,16 +155,19 @@ def fate(folder, target, quick):
     return SURVIVED
 
 
-def copy_of_the_checkout():
+def copy_of_the_checkout(target):
     folder = Path(tempfile.mkdtemp(prefix="mutants-"))
-    left_out = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "kernel.library", ".venv*", "notebooks")
+    compiled = ["kernel.library"] if target.is_kernel else []
+    left_out = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", ".venv*", "notebooks", *compiled)
     shutil.copytree(HERE, folder, dirs_exist_ok=True, symlinks=True, ignore=left_out)
     return folder
 
 
 def prepare(folder, target, quick):
     """Load what the tests need of others, and set the draws: the same ones, and no search for a smaller example."""
-    os.environ.update(NUMBA_DISABLE_JIT="1", OMP_NUM_THREADS="1", PYTHONPATH=str(folder / ".typing"))
+    os.environ.update(OMP_NUM_THREADS="1", PYTHONPATH=str(folder / ".typing"))
+    if target.is_kernel:
+        os.environ["NUMBA_DISABLE_JIT"] = "1"
     sys.path[:0] = [str(folder / ".typing"), str(folder / "tests")]
     import hypothesis
     import numpy  # noqa: F401 - loaded before the fork
@@ -213,7 +217,7 @@ def main():
     target, began = TARGETS[given.file], time.monotonic()
     source = (HERE / given.file).read_text()
     drawn = list(itertools.islice(mutants(source, random.Random(given.seed)), given.sample))
-    folder = copy_of_the_checkout()
+    folder = copy_of_the_checkout(target)
     file = folder / given.file
     try:
         prepare(folder, target, given.quick)
