@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -248,3 +249,11 @@ def test_a_name_asked_for_late_comes_from_the_file_that_type_checkers_read():
 
 def is_module(value):
     return type(value) is type(sys)
+
+
+@pytest.mark.parametrize(("given", "kept"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_of_training_sleep_while_they_wait_unless_somebody_wants_otherwise(given, kept):
+    code = "import os, sys, callsieve.training; print(os.environ['OMP_WAIT_POLICY'], 'lightgbm' in sys.modules)"
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", code], env=others | given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [kept, "False"]  # LightGBM reads it as it is loaded

@@ -4,8 +4,14 @@ A name is imported when it is first asked for, so that no command loads LightGBM
 Simulated worlds are in `callsieve.training.world`; examples are run in a folder with one of them, `world`.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# LightGBM's threads wait for one another many times a tree. By default they spin meanwhile, and so take the cores that
+# they wait for from others and from themselves: beside other busy processes a fit took several times as long. OpenMP
+# reads this once, when LightGBM is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from .demo import of_world
