@@ -15,11 +15,14 @@ from callsieve.features.catalogue import catalogue_hash
 from callsieve.serving.bundle import load
 from callsieve.serving.signing import read_public_key
 from callsieve.training import provenance, track, tracked
+from callsieve.training import run as running
+from callsieve.training import train as training
 from callsieve.training.gates import shipped_gates
 from callsieve.training.judge import metrics
 from callsieve.training.place import store_of
 from callsieve.training.provenance import source_hash
 from callsieve.training.record import slice_metrics
+from callsieve.training.train import Settings
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
@@ -188,6 +191,22 @@ def test_many_parameters_and_tags_are_kept_whole(store):
     found = MlflowClient(store_of(store)).get_run(told["run"]).data
     assert found.params == many
     assert {name: word for name, word in found.tags.items() if not name.startswith("mlflow.")} == many
+
+
+def test_code_is_what_it_was_as_the_run_began(evidence, monkeypatch, tmp_path):
+    """A training takes minutes: a commit made meanwhile is not what it ran."""
+    asked = []
+    monkeypatch.setattr(running, "commit", lambda: asked.append("commit") or {})
+    monkeypatch.setattr(training, "source_hash", lambda: asked.append("source"))
+
+    def first_step(*_args):
+        asked.append("begin")
+        raise InterruptedError
+
+    monkeypatch.setattr(training, "sides_of", first_step)
+    with pytest.raises(InterruptedError):
+        running.study(evidence, Settings(), tmp_path / "run", source="simulated world 'tiny'")
+    assert asked == ["commit", "source", "begin"]
 
 
 def test_outside_a_checkout_no_commit_is_told(monkeypatch, tmp_path):

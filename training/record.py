@@ -26,7 +26,7 @@ from .evidence import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, REPORTS,
 from .fingerprint import fingerprint
 from .label_policy import policy_of
 from .place import SIGNER
-from .provenance import commit, source_hash, versions
+from .provenance import source_hash, versions
 from .report import one_in, share
 from .texts import plain
 from .train import Settings, Trained
@@ -93,15 +93,18 @@ def arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:
     return pa.array(column.to_numpy(), kind, from_pandas=True)
 
 
-def write_record(folder: Path, settings: Settings, told: Mapping[str, Any], gates: bytes, signer: Path) -> None:
+def write_record(
+    folder: Path, settings: Settings, told: Mapping[str, Any], code: Mapping[str, str], gates: bytes, signer: Path
+) -> None:
     """The folder that a replay starts from.
 
     Args:
         told: as from `datasets`.
+        code: as from `provenance.commit`, asked as the run began.
     """
     folder.mkdir()
     installed = {one.name: one.version for one in distributions() if one.name}
-    made_by = {"decisive": versions(), **commit(), "source_sha256": source_hash(), "installed": installed}
+    made_by = {"decisive": versions(), **code, "source_sha256": source_hash(), "installed": installed}
     for name, value in ((SETTINGS, settings_json(settings)), (VERSIONS, made_by), (DATASETS, dict(told))):
         text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         write_whole(folder / name, (text + "\n").encode())
@@ -151,7 +154,7 @@ def tags(figures: Mapping[str, Any]) -> dict[str, str]:
         "source_sha256": source_hash(),
         "certified": str(figures["headline"]["model"]["certified"]).lower(),
         **{f"version.{name}": version for name, version in versions().items() if name != "source"},
-        **commit(),
+        **figures["code"],
         "mlflow.note.content": description(figures),  # what MLflow's page of the run says first
     }
 
