@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pickletools
+import re
 import shutil
 import subprocess
 import time
@@ -86,6 +87,19 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert f"**not certified**: it flagged {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
 
 
+def test_parameters_of_the_fit_are_those_that_lightgbm_wrote_into_the_model(recorded, run):
+    told = {name.removeprefix("lightgbm_"): one for name, one in recorded[1].data.params.items() if "lightgbm_" in name}
+    text = (run[0] / "bundle" / "model.txt").read_text()
+    written = dict(re.findall(r"^\[(\w+): (.*)\]$", text, flags=re.MULTILINE))
+    assert written["num_iterations"] == told.pop("rounds") and int(told.pop("patience")) > 0
+    assert told.pop("deterministic") == told.pop("force_row_wise") == "True"
+    assert {"num_leaves", "learning_rate", "min_data_in_leaf", "lambda_l2", "objective"} < told.keys()
+    plain = {name: one for name, one in told.items() if name in ("objective", "metric")}
+    assert plain == {name: written[name] for name in plain}
+    for name in told.keys() - plain.keys():
+        assert float(written[name]) == float(told[name]), name
+
+
 def test_a_run_began_when_its_training_did_and_says_what_made_it(recorded, run):
     _, found, _ = recorded
     written = [(run[0] / name).stat().st_mtime_ns // 10**6 for name in ("signing.key", "bundle/model.txt")]
@@ -126,10 +140,21 @@ def test_figures_and_report_are_kept(recorded, tmp_path):
     }  # fmt: skip
     versions = json.loads((run_file(client, run, "record/versions.json", tmp_path)).read_text())
     assert versions["decisive"]["lightgbm"] == versions["installed"]["lightgbm"] == version("lightgbm")
-    with (run_file(client, run, "tables/slices.csv", tmp_path)).open(newline="") as file:
-        told = list(csv.DictReader(file))
+    ways = rows_of(run_file(client, run, "tables/baselines.csv", tmp_path))
+    both = figures["headline"] | figures["baselines"]
+    assert [one["way"] for one in ways] == list(both) and len(ways) == 5
+    for one in ways:
+        head = both[one["way"]]
+        assert [float(one[f"bootstrap.{end}"]) for end in ("low", "high")] == head["bootstrap"]
+        assert float(one["bound"]) == head["bound"] and one["certified"] == str(head["certified"])
+    told = rows_of(run_file(client, run, "tables/slices.csv", tmp_path))
     assert [one["slice"] for one in told] == [one["slice"] for one in figures["slices"]]
     assert [int(one["calls"]) for one in told] == [one["calls"] for one in figures["slices"]]
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def run_file(client, run, name, folder):

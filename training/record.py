@@ -24,6 +24,7 @@ from ..serving.files import write_whole
 from .dataset import array_hash
 from .evidence import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, REPORTS, TRUTH_COLUMNS, Evidence
 from .fingerprint import fingerprint
+from .fit import settings_of as settings_of_fit
 from .label_policy import policy_of
 from .place import SIGNER
 from .provenance import source_hash, versions
@@ -140,8 +141,18 @@ def parameters(settings: Settings, figures: Mapping[str, Any]) -> dict[str, Any]
         "calls": figures["data"]["calls"],
         "days": figures["data"]["days"],
         **{f"label_policy.{name}": value for name, value in policy.items() if name != "version"},
-        **{f"lightgbm_{name}": value for name, value in settings.parameters.items()},
+        **{f"lightgbm_{name}": value for name, value in of_lightgbm(settings, figures["rows"]["train"]).items()},
     }
+
+
+def of_lightgbm(settings: Settings, rows: int) -> dict[str, Any]:
+    """What LightGBM was told of the yes-no model, but for what changes no model; each member has a seed of its own.
+
+    Args:
+        rows: that were learnt from.
+    """
+    told = settings_of_fit(rows, classes=1, seed=settings.seed, threads=0, parameters=settings.parameters)
+    return {name: value for name, value in told.items() if name not in ("seed", "num_threads", "verbosity")}
 
 
 def tags(figures: Mapping[str, Any]) -> dict[str, str]:
@@ -199,6 +210,8 @@ def write_tables(figures: Mapping[str, Any], folder: Path) -> None:
     _write_rows(folder / "reliability_by.csv", figures["reliability_by"])
     _write_rows(folder / "attacks.csv", [flat(one) for one in figures["attacks"]])
     _write_rows(folder / "top_features.csv", figures["model"]["top_features"])
+    ways = figures["headline"] | figures["baselines"]
+    _write_rows(folder / "baselines.csv", [{"way": name} | way_told(one) for name, one in ways.items()])
     for who, points in figures["curve"].items():
         _write_rows(
             folder / f"curve_{who}.csv", [dict(zip(("error", "catch"), point, strict=True)) for point in points]
@@ -206,6 +219,13 @@ def write_tables(figures: Mapping[str, Any], folder: Path) -> None:
     columns = figures["detection_curve"]
     detection = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     _write_rows(folder / "detection.csv", detection)
+
+
+def way_told(headline: Mapping[str, Any]) -> dict[str, Any]:
+    """The headline of one way to score as a row: what every way has, the same names in the same order."""
+    low, high = headline["bootstrap"]
+    named = {name: one for name, one in headline.items() if name not in ("bootstrap", "rule")}
+    return flat(named | {"bootstrap": {"low": low, "high": high}})
 
 
 def flat(told: Mapping[str, Any]) -> dict[str, Any]:
