@@ -87,8 +87,8 @@ def test_a_mean_of_one_number_has_no_interval_and_of_many_shrinks():
 def test_buckets_count_from_the_first_call_of_the_records(calls):
     """Also the calls that are not judged: a number's hundredth call is no cold start."""
     s = scored(calls, lambda _: -1, lambda caller: caller > 1)
-    late = s.start >= 5
-    told = by_calls_made(replace(s, rows=late), type("B", (), {"threshold": 1.0}))
+    late, young = s.start >= 5, s.caller == 4
+    told = by_calls_made(replace(s, rows=late, lives=young), type("B", (), {"threshold": 1.0}))
     order = sorted(range(len(calls)), key=lambda i: calls[i][2])
     counts, nth = {}, {}
     for i in order:
@@ -96,12 +96,14 @@ def test_buckets_count_from_the_first_call_of_the_records(calls):
         nth[i] = counts[calls[i][0]]
     assert nth_call(s.caller, s.start).tolist() == [nth[i] for i in range(len(calls))]
     for (name, low, high), one in zip(BUCKETS, told, strict=True):
-        mine = [i for i in range(len(calls)) if late[i] and low <= nth[i] <= high]
-        bad = [i for i in mine if calls[i][0] > 1]
-        false = sum(calls[i][3] >= 1.0 for i in mine if calls[i][0] <= 1)
-        assert (one["bucket"], one["calls"], one["benign_calls"]) == (name, len(bad), len(mine) - len(bad))
+        mine = [i for i in range(len(calls)) if low <= nth[i] <= high]
+        bad = [i for i in mine if calls[i][0] > 1 and (late[i] or young[i])]
+        good = [i for i in mine if calls[i][0] <= 1 and late[i]]
+        false = sum(calls[i][3] >= 1.0 for i in good)
+        assert (one["bucket"], one["calls"], one["benign_calls"]) == (name, len(bad), len(good))
+        assert one["callers"] == len({calls[i][0] for i in bad})
         assert one["false_calls"] == false
-        assert one["bound"] == upper_bound(false, len(mine) - len(bad))
+        assert one["bound"] == upper_bound(false, len(good))
         assert one["catch"] == (pytest.approx(np.mean([calls[i][3] >= 1.0 for i in bad])) if bad else None)
 
 
