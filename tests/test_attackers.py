@@ -107,11 +107,21 @@ def test_buckets_count_from_the_first_call_of_the_records(calls):
         assert one["catch"] == (pytest.approx(np.mean([calls[i][3] >= 1.0 for i in bad])) if bad else None)
 
 
+def test_an_evasion_that_nobody_judged_is_told_as_such():
+    calls = [(0, 1, 1, 1.0), (1, 2, 2, 1.0), (2, 3, 3, 1.0)]
+    s = scored(calls, lambda caller: caller - 1)
+    mine = s.caller < 2  # nobody who plays "rotating"
+    told = attack_figures(replace(s, rows=mine, lives=mine), 1.0)
+    assert [one["attack"] for one in told] == [PLAIN, "hiding", "rotating"]
+    assert [(one["judged_calls"], one["numbers"]) for one in told] == [(1, 1), (1, 1), (0, 0)]
+    assert told[2]["caught"]["rate"] is None and told[2]["calls_through_a_number"]["mean"] is None
+
+
 def test_the_figures_of_a_run_tell_each_evasion_and_each_slice_of_calibration(run, evidence):
     figures = run[1]
     told = [one["attack"] for one in figures["attacks"]]
     known = set(evidence.truth["attack"].drop_null().to_pylist())
-    assert set(told) <= known | {PLAIN}
+    assert set(told) == known | {PLAIN}
     assert sum(one["judged_calls"] for one in figures["attacks"]) == figures["ranking"]["nuisance"]
     judged = sum(one["calls"] for one in figures["reliability_by"] if one["slice"].startswith("class "))
     assert 0 < judged <= figures["rows"]["certify"]
