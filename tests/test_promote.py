@@ -286,7 +286,7 @@ def test_the_interval_is_that_of_resampled_callers():
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('version = "1"', "version = 1", "version must be a printable text"),
+        ('version = "2"', "version = 2", "version must be a printable text"),
         ("at_most = 1e-4", "", "gate: expected at_most or at_least"),
         ("at_most = 1e-4", 'at_most = "low"', "gate: at_most must be a number"),
         ("at_most = 1e-4", "most = 1", "gate: expected at_most or at_least"),
