@@ -90,6 +90,9 @@ def add_key(path: Path, name: str, scopes: Iterable[str], rate: int = RATE) -> s
     line = f"{name} {','.join(scopes)} {rate} {hashlib.sha256(key.encode()).hexdigest()}"
     if not _LINE.fullmatch(line) or not set(scopes) <= set(SCOPES):
         raise ValueError(f"a key needs a name of a-z 0-9 _ -, a rate of 1 or more, and scopes of {', '.join(SCOPES)}")
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, OWN), "w", encoding="ascii") as file:
-        file.write(f"{line}\n")
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, OWN), "rb+") as file:
+        # A line that a person wrote may have no end, and a key added to it would be nobody's.
+        size = file.seek(0, os.SEEK_END)
+        ended = not size or os.pread(file.fileno(), 1, size - 1) == b"\n"
+        file.write((line if ended else f"\n{line}").encode() + b"\n")
     return key

@@ -128,6 +128,19 @@ def read_unlisted(path: Path) -> dict[str, int]:
     Raises:
         ValueError: in one line, if it is not a whole file of this form that its owner alone may write.
     """
+    return _read(path)[1]
+
+
+def generation_of(path: Path) -> int:
+    """The store's generation that the file shows; -1 if there is none that is sound."""
+    try:
+        return _read(path)[0]
+    except (ValueError, OSError):
+        return -1
+
+
+def _read(path: Path) -> tuple[int, dict[str, int]]:
+    """The generation, and until when each caller passes."""
     with path.open("rb") as file:
         if not ours_alone(os.fstat(file.fileno())):
             raise ValueError(f"{path}: expected a file that belongs to this user and that nobody else may write")
@@ -135,14 +148,7 @@ def read_unlisted(path: Path) -> dict[str, int]:
     told = json.loads(head)
     if not isinstance(told, dict) or told.get("format") != _FORMAT or told.get("callers") != len(lines):
         raise ValueError(f"{path}: expected a whole file in format {_FORMAT!r}")
-    return {caller: int(moment) for caller, _, moment in (line.partition(" ") for line in lines)}
-
-
-def generation_of(path: Path) -> int:
-    """The store's generation that the file shows; -1 if there is none that is sound."""
-    try:
-        read_unlisted(path)
-        with path.open("rb") as file:
-            return int(json.loads(file.readline())["generation"])
-    except (ValueError, OSError, KeyError):
-        return -1
+    generation = told.get("generation")
+    if not isinstance(generation, int):
+        raise ValueError(f"{path}: generation: expected a whole number, got {generation!r}")
+    return generation, {caller: int(moment) for caller, _, moment in (line.partition(" ") for line in lines)}

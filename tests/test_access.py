@@ -32,6 +32,15 @@ def test_a_key_is_known_and_its_file_does_not_hold_it(path):
     assert known.holder(b"bearer  " + keys["proxy"].encode()).name == "proxy"
 
 
+def test_a_key_is_added_after_a_last_line_without_an_end(path):
+    first = add_key(path, "proxy", ["score"])
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    second = add_key(path, "desk", ["explain"])
+    known = read_keys(path)
+    assert [known.holder(bearer(key)).name for key in (first, second)] == ["proxy", "desk"]
+    assert path.read_bytes().count(b"\n") == 2
+
+
 @pytest.mark.parametrize(
     "shown", [b"", b"Bearer", b"Bearer ", b"Bearer x", b"Basic eDp4", b"\xff" * 100, b"Bearer \xff"]
 )

@@ -87,8 +87,8 @@ def test_a_mean_of_one_number_has_no_interval_and_of_many_shrinks():
 def test_buckets_count_from_the_first_call_of_the_records(calls):
     """Also the calls that are not judged: a number's hundredth call is no cold start."""
     s = scored(calls, lambda _: -1, lambda caller: caller > 1)
-    late = s.start >= 5
-    told = by_calls_made(replace(s, rows=late), type("B", (), {"threshold": 1.0}))
+    late, young = s.start >= 5, s.caller == 4
+    told = by_calls_made(replace(s, rows=late, lives=young), type("B", (), {"threshold": 1.0}))
     order = sorted(range(len(calls)), key=lambda i: calls[i][2])
     counts, nth = {}, {}
     for i in order:
@@ -96,20 +96,32 @@ def test_buckets_count_from_the_first_call_of_the_records(calls):
         nth[i] = counts[calls[i][0]]
     assert nth_call(s.caller, s.start).tolist() == [nth[i] for i in range(len(calls))]
     for (name, low, high), one in zip(BUCKETS, told, strict=True):
-        mine = [i for i in range(len(calls)) if late[i] and low <= nth[i] <= high]
-        bad = [i for i in mine if calls[i][0] > 1]
-        false = sum(calls[i][3] >= 1.0 for i in mine if calls[i][0] <= 1)
-        assert (one["bucket"], one["calls"], one["benign_calls"]) == (name, len(bad), len(mine) - len(bad))
+        mine = [i for i in range(len(calls)) if low <= nth[i] <= high]
+        bad = [i for i in mine if calls[i][0] > 1 and (late[i] or young[i])]
+        good = [i for i in mine if calls[i][0] <= 1 and late[i]]
+        false = sum(calls[i][3] >= 1.0 for i in good)
+        assert (one["bucket"], one["calls"], one["benign_calls"]) == (name, len(bad), len(good))
+        assert one["callers"] == len({calls[i][0] for i in bad})
         assert one["false_calls"] == false
-        assert one["bound"] == upper_bound(false, len(mine) - len(bad))
+        assert one["bound"] == upper_bound(false, len(good))
         assert one["catch"] == (pytest.approx(np.mean([calls[i][3] >= 1.0 for i in bad])) if bad else None)
+
+
+def test_an_evasion_that_nobody_judged_is_told_as_such():
+    calls = [(0, 1, 1, 1.0), (1, 2, 2, 1.0), (2, 3, 3, 1.0)]
+    s = scored(calls, lambda caller: caller - 1)
+    mine = s.caller < 2  # nobody who plays "rotating"
+    told = attack_figures(replace(s, rows=mine, lives=mine), 1.0)
+    assert [one["attack"] for one in told] == [PLAIN, "hiding", "rotating"]
+    assert [(one["judged_calls"], one["numbers"]) for one in told] == [(1, 1), (1, 1), (0, 0)]
+    assert told[2]["caught"]["rate"] is None and told[2]["calls_through_a_number"]["mean"] is None
 
 
 def test_the_figures_of_a_run_tell_each_evasion_and_each_slice_of_calibration(run, evidence):
     figures = run[1]
     told = [one["attack"] for one in figures["attacks"]]
     known = set(evidence.truth["attack"].drop_null().to_pylist())
-    assert set(told) <= known | {PLAIN}
+    assert set(told) == known | {PLAIN}
     assert sum(one["judged_calls"] for one in figures["attacks"]) == figures["ranking"]["nuisance"]
     judged = sum(one["calls"] for one in figures["reliability_by"] if one["slice"].startswith("class "))
     assert 0 < judged <= figures["rows"]["certify"]

@@ -55,7 +55,7 @@ def test_from_a_run_to_a_champion(call, folder):
 
 def test_a_rollback_names_the_champion_again(call, monkeypatch, folder):
     facts = {"model": "one", "version": "1"}
-    monkeypatch.setattr("callsieve.training.promote.rollback", lambda _place, _why, _key: facts)
+    monkeypatch.setattr("callsieve.training.promote.rollback", lambda _place, _why, _key, _tell: facts)
     assert call("rollback", "--why", "complaints", "--in", folder)[:2] == (0, "model one, version 1: champion\n")
 
 

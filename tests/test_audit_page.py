@@ -49,6 +49,14 @@ def test_the_page_tells_what_a_reviewer_asks(told, text, run):
     ):  # fmt: skip
         assert said in seen
     assert not re.search(r"[a-z]\.[A-Z]", seen)  # a sentence that runs into the next
+    told_open = seen.partition("Where it is not certified")[2].partition("What it looks at")[0]
+    lines, _, callers = told_open.partition("Of these kinds of caller")
+    strata = figures["bands"][0]["strata"]
+    assert strata and "may be labelled at most, never blocked" in lines
+    for name, one in strata.items():  # what a policy goes by, and nothing else is promised
+        line = f"{name.replace('_', ' ')} {one['benign_calls']:,} {one['false_calls']:,}"
+        assert (line in lines) is not one["certified"]
+    assert "labelled at most" not in callers
     for one in figures["slices"]:
         named = f"{one['slice'].replace('_', ' ')} {one['calls']:,}"
         assert (named in seen) is not (one["nuisance"] or one["certified"])

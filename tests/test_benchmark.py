@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from callsieve.serving.purposes import declare
 from callsieve.training.benchmark import EIGHT_MONTHS, MARCH, TABLES, alone, benchmark, flaws, over_splits
+from callsieve.training.claims import CLAIMS
 from callsieve.training.stress import interval
 from scipy.stats import ttest_1samp
 from sklearn.metrics import roc_auc_score
@@ -44,6 +45,14 @@ def test_both_tables_beside_plain_models_and_flaws(folder):
     silent = told["flaws"][0]["figures"]
     assert silent == [(march.loc[march["label"] == kind, "voc_cnt"] == 0).mean() for kind in (1, 0)]
     assert silent[0] > 0.4 > silent[1]
+    (claim,) = (one for one in CLAIMS if one.name == "Sichuan tables")
+    for one, table in zip(claim.statements, TABLES, strict=False):
+        ours, *plain = (model["auc"] for model in told["tables"][table]["models"].values())
+        figures = one.figures(told)
+        assert [figures[name] for name in ("auc", "plain", "stopped")] == [f"{a['mean']:.3f}" for a in (ours, *plain)]
+        assert figures["auc_sd"] == f"{ours['sd']:.3f}" and float(figures["low"]) <= float(figures["high"])
+    said, _ = claim.statements[2].said(told)
+    assert f"{silent[0]:.0%}".rstrip("%") + " % of fraud numbers" in said
     with pytest.raises(ValueError, match="expected the file sichuan_eight_months"):
         benchmark(folder / "nowhere")
 

@@ -281,6 +281,20 @@ def test_words_that_say_too_little_are_one_line_and_exit_code_2(call, world_fold
         assert err == "callsieve: train: expected either --data FOLDER or --vectors FILE\n"
 
 
+def test_an_option_that_train_would_not_use_is_refused(call, world_folder, tmp_path, monkeypatch):
+    table = tmp_path / "table.csv"
+    code, out, err = call("train", "--vectors", table, "--out", tmp_path / "run", "--gates", "g.toml", "--audit", "log")
+    assert (code, out) == (2, "") and not (tmp_path / "run").exists()
+    assert err == "callsieve: train: --out, --gates, --audit: not used with --vectors; expected none of it\n"
+    code, out, err = call("train", "--data", world_folder, "--where", "b < 2")
+    assert (code, out) == (2, "")
+    assert err == "callsieve: train: --where: not used with --data; expected none of it\n"
+    # A variable stands for all runs of a machine, those without a use for it too.
+    monkeypatch.setenv("CALLSIEVE_TRAIN_AUDIT", "log")
+    code, _, err = call("train", "--vectors", table)
+    assert code == 1 and "not found" in err
+
+
 def test_the_demonstration_gets_what_was_asked(told, monkeypatch, tmp_path):
     def asked(folder, *, size, seed, threads, progress):
         progress("world", 0.5)

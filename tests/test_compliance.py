@@ -1,6 +1,7 @@
 """What an auditor asks: the register of processing is what is there, a broken duty is told, and nothing is changed."""
 
 import hashlib
+import shutil
 import time
 
 import pyarrow.parquet as pq
@@ -9,13 +10,14 @@ from callsieve.serving.access import SCOPES, add_key, read_keys
 from callsieve.serving.case_rules import DAY
 from callsieve.training.auditlog import LOG, append
 from callsieve.training.compliance import DUTIES, Asked, report
+from callsieve.training.keeping import calls_fingerprint
 from callsieve.training.rewrite import rewrite
 from callsieve.training.tickets import EXPORT, REIDENTIFY
 
 import catalogued
 import smallmodels as small
 from test_app import PATHS
-from test_keeping import aged, folder, log  # noqa: F401 - fixtures
+from test_keeping import aged, days_of, folder, keys_of, log  # noqa: F401 - fixtures
 
 
 def hashes(*folders):
@@ -32,7 +34,7 @@ def test_the_register_of_processing_is_read_from_what_is_there(folder, log, told
     append(log, "retention", {"erased": 0}, small.KEY)
     ticket = {"key": "k1", "by": "risk"}
     append(log, "access", {"act": EXPORT, "what": "a", "count": 700, "purpose": "court order", "person": "operations",
-                           "tickets": [ticket]}, small.KEY)  # fmt: skip
+                           "tickets": [ticket], "source": str(folder)}, small.KEY)  # fmt: skip
     before = hashes(folder, log)
     words = ("compliance", "--data", folder, "--audit", log, "--key", tmp_path / "number.key")
     found = told(*words)
@@ -42,6 +44,27 @@ def test_the_register_of_processing_is_read_from_what_is_there(folder, log, told
     assert row["kept_days"]["calls"] == 60 and row["kept_days"]["reports"] == 400 and "truth" not in row["kept_days"]
     assert row["given"] == [{"person": "operations", "act": EXPORT, "purpose": "court order", "count": 700}]
     assert found["holds"] and {one["holds"] for one in found["duties"]} == {True}
+
+
+def test_accesses_and_deletions_stand_with_the_folder_that_they_are_of(folder, log, call, tmp_path):  # noqa: F811
+    other = shutil.copytree(folder, tmp_path / "other")
+    rewrite(other / "calls.parquet", lambda table: table.slice(0, 90))
+    first, last = days_of(other)
+    words = ("--first", first, "--last", last, "--purpose", "a sample", "--person", "me", *keys_of(log))
+    assert call("export-calls", "--data", other, *words, "--out", tmp_path / "out.parquet")[0] == 0
+    append(log, "access", {"act": REIDENTIFY, "what": "a", "count": 1, "purpose": "p", "person": "risk",
+                           "tickets": [{"key": "k1"}, {"key": "k2"}]}, small.KEY)  # fmt: skip
+    state = calls_fingerprint(other)
+    append(log, "deletion", {"calls_before": state, "calls_after": "ab"}, small.KEY)
+    append(log, "deletion", {"calls_before": "ab", "calls_after": state}, small.KEY)
+    found = report(Asked((folder, other), log, (), (), None))
+    mine, others = found["processing"]
+    assert (mine["given"], mine["deletions"], others["deletions"]) == ([], 0, 2)
+    assert others["given"] == [{"person": "me", "act": EXPORT, "purpose": "a sample", "count": 90}]
+    beside = {"person": "risk", "act": REIDENTIFY, "purpose": "p", "count": 1}
+    assert found["given_beside"] == [beside]
+    alone = report(Asked((folder,), log, (), (), None))
+    assert alone["given_beside"] == [*others["given"], beside], "nothing that was given is left out"
 
 
 def test_each_broken_duty_is_told_and_the_command_fails(folder, log, call, tmp_path):  # noqa: F811

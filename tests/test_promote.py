@@ -191,7 +191,11 @@ def test_the_champion_must_be_beaten_and_can_come_back(contest, evidence, tmp_pa
         promote(place, strong["run"], used, small.KEY, data=calls)
     with pytest.raises(ValueError, match="expected --data FOLDER with the calls of the run"):
         promote(place, strong["run"], files, small.KEY, data=None)
-    told = promote(place, strong["run"], files, small.KEY, data=calls)
+    heard = []
+    told = promote(place, strong["run"], files, small.KEY, data=calls, tell=lambda *step: heard.append(step))
+    assert [what for what, _ in heard] == ["log", "run 1/2", "run 2/2", "verified", "read calls", "compare", "compare"]
+    parts = [part for _, part in heard]
+    assert parts == sorted(parts) and (parts[0], parts[-1]) == (0.0, 1.0)
     compared = told["comparison"]
     assert compared["better"] and compared["low"] > 0
     assert (compared["challenger"], compared["champion"], compared["difference"]) == (1.0, 0.0, 1.0)
@@ -205,7 +209,9 @@ def test_the_champion_must_be_beaten_and_can_come_back(contest, evidence, tmp_pa
         promote(place, again["run"], approvals(place, again["run"], tmp_path / "third"), small.KEY, data=calls)
     assert champion(place) == strong["version"]
 
-    back = rollback(place, "complaints from a hospital", small.KEY)
+    heard.clear()
+    back = rollback(place, "complaints from a hospital", small.KEY, lambda *step: heard.append(step))
+    assert heard[-1] == ("verified", 1.0)
     assert (back["version"], champion(place)) == (weak["version"], weak["version"])
     assert verify(place.log, uri=place.uri).faults == ()
     with pytest.raises(ValueError, match="expected a champion before the present one, there is none"):
@@ -280,7 +286,7 @@ def test_the_interval_is_that_of_resampled_callers():
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('version = "1"', "version = 1", "version must be a printable text"),
+        ('version = "2"', "version = 2", "version must be a printable text"),
         ("at_most = 1e-4", "", "gate: expected at_most or at_least"),
         ("at_most = 1e-4", 'at_most = "low"', "gate: at_most must be a number"),
         ("at_most = 1e-4", "most = 1", "gate: expected at_most or at_least"),

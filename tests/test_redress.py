@@ -22,7 +22,7 @@ from callsieve.serving.rules import BEHAVIOUR, BY_NAME, NETWORK, Fact
 from callsieve.serving.scorer import Scorer
 from callsieve.serving.signing import read_public_key
 from callsieve.serving.swap import Swap
-from callsieve.serving.unlisted import FILE, STATUS, Cleared, Unlisted, write_unlisted
+from callsieve.serving.unlisted import FILE, STATUS, Cleared, Unlisted, generation_of, read_unlisted, write_unlisted
 from callsieve.serving.verdict import Verdict
 from callsieve.training.dataset import labelled
 from callsieve.training.evidence import FINDINGS, read_evidence
@@ -185,6 +185,18 @@ def test_a_file_of_unlisted_callers_that_is_not_sound_changes_nothing(tmp_path):
     unlisted.look()
     assert unlisted.spare(verdict, call, "pass") is verdict
     unlisted.close()
+
+
+def test_a_file_without_a_generation_is_told_in_one_line_and_written_anew(tmp_path):
+    path = tmp_path / FILE
+    write_unlisted(path, {"e1.a": 1000}, 3)
+    assert generation_of(path) == 3
+    whole = path.read_bytes()
+    for told in (b"null", b'"3"', b"[]", b"Infinity", b"1.5"):
+        path.write_bytes(whole.replace(b'"generation": 3', b'"generation": ' + told))
+        with pytest.raises(ValueError, match=r"generation: expected a whole number, got [^\n]*$"):
+            read_unlisted(path)
+        assert generation_of(path) == -1  # no store's: whoever publishes next writes the file
 
 
 def test_a_file_that_cannot_be_looked_at_is_a_fault_and_a_missing_one_is_none(tmp_path):

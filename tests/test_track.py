@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pickletools
+import re
 import shutil
 import subprocess
 import time
@@ -15,11 +16,14 @@ from callsieve.features.catalogue import catalogue_hash
 from callsieve.serving.bundle import load
 from callsieve.serving.signing import read_public_key
 from callsieve.training import provenance, track, tracked
+from callsieve.training import run as running
+from callsieve.training import train as training
 from callsieve.training.gates import shipped_gates
 from callsieve.training.judge import metrics
 from callsieve.training.place import store_of
 from callsieve.training.provenance import source_hash
 from callsieve.training.record import slice_metrics
+from callsieve.training.train import Settings
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
@@ -83,6 +87,19 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert f"**not certified**: it flagged {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
 
 
+def test_parameters_of_the_fit_are_those_that_lightgbm_wrote_into_the_model(recorded, run):
+    told = {name.removeprefix("lightgbm_"): one for name, one in recorded[1].data.params.items() if "lightgbm_" in name}
+    text = (run[0] / "bundle" / "model.txt").read_text()
+    written = dict(re.findall(r"^\[(\w+): (.*)\]$", text, flags=re.MULTILINE))
+    assert written["num_iterations"] == told.pop("rounds") and int(told.pop("patience")) > 0
+    assert told.pop("deterministic") == told.pop("force_row_wise") == "True"
+    assert {"num_leaves", "learning_rate", "min_data_in_leaf", "lambda_l2", "objective"} < told.keys()
+    plain = {name: one for name, one in told.items() if name in ("objective", "metric")}
+    assert plain == {name: written[name] for name in plain}
+    for name in told.keys() - plain.keys():
+        assert float(written[name]) == float(told[name]), name
+
+
 def test_a_run_began_when_its_training_did_and_says_what_made_it(recorded, run):
     _, found, _ = recorded
     written = [(run[0] / name).stat().st_mtime_ns // 10**6 for name in ("signing.key", "bundle/model.txt")]
@@ -123,10 +140,21 @@ def test_figures_and_report_are_kept(recorded, tmp_path):
     }  # fmt: skip
     versions = json.loads((run_file(client, run, "record/versions.json", tmp_path)).read_text())
     assert versions["decisive"]["lightgbm"] == versions["installed"]["lightgbm"] == version("lightgbm")
-    with (run_file(client, run, "tables/slices.csv", tmp_path)).open(newline="") as file:
-        told = list(csv.DictReader(file))
+    ways = rows_of(run_file(client, run, "tables/baselines.csv", tmp_path))
+    both = figures["headline"] | figures["baselines"]
+    assert [one["way"] for one in ways] == list(both) and len(ways) == 5
+    for one in ways:
+        head = both[one["way"]]
+        assert [float(one[f"bootstrap.{end}"]) for end in ("low", "high")] == head["bootstrap"]
+        assert float(one["bound"]) == head["bound"] and one["certified"] == str(head["certified"])
+    told = rows_of(run_file(client, run, "tables/slices.csv", tmp_path))
     assert [one["slice"] for one in told] == [one["slice"] for one in figures["slices"]]
     assert [int(one["calls"]) for one in told] == [one["calls"] for one in figures["slices"]]
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def run_file(client, run, name, folder):
@@ -188,6 +216,22 @@ def test_many_parameters_and_tags_are_kept_whole(store):
     found = MlflowClient(store_of(store)).get_run(told["run"]).data
     assert found.params == many
     assert {name: word for name, word in found.tags.items() if not name.startswith("mlflow.")} == many
+
+
+def test_code_is_what_it_was_as_the_run_began(evidence, monkeypatch, tmp_path):
+    """A training takes minutes: a commit made meanwhile is not what it ran."""
+    asked = []
+    monkeypatch.setattr(running, "commit", lambda: asked.append("commit") or {})
+    monkeypatch.setattr(training, "source_hash", lambda: asked.append("source"))
+
+    def first_step(*_args):
+        asked.append("begin")
+        raise InterruptedError
+
+    monkeypatch.setattr(training, "sides_of", first_step)
+    with pytest.raises(InterruptedError):
+        running.study(evidence, Settings(), tmp_path / "run", source="simulated world 'tiny'")
+    assert asked == ["commit", "source", "begin"]
 
 
 def test_outside_a_checkout_no_commit_is_told(monkeypatch, tmp_path):

@@ -84,8 +84,13 @@ def demo(
     console.emit_json(figures) if json else present.study(figures, out)
 
 
+OF_CALLS = ("out", "signing_key", "tracking_uri", "label_policy", "gates", "audit", "only", "parameters")
+OF_VECTORS = ("label", "where")
+
+
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[Path | None, typer.Option(help="Folder with calls, reports and findings (Parquet).")] = None,
     out: Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")] = Path("callsieve-run"),
     vectors: Annotated[Path | None, typer.Option(help="A ready-made feature table instead of calls.")] = None,
@@ -106,12 +111,15 @@ def train(
 ) -> None:
     """Train on keyed calls, or on a ready-made feature table; judge, certify, sign and record."""
     from . import console, present
+    from .command_line import refuse_unused
 
     if data is None and vectors is not None:
+        refuse_unused(context, OF_CALLS, "--vectors")
         _train_ready_made(vectors, label, where, seed, threads, json)
         return
     if data is None or vectors is not None:
         console.fail("train: expected either --data FOLDER or --vectors FILE", code=2)
+    refuse_unused(context, OF_VECTORS, "--data")
     from .evidence import read_evidence
     from .gates import read_gates
     from .label_policy import read_label_policy

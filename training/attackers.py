@@ -31,14 +31,14 @@ ENDS = ("", "_floor", "_low", "_high")
 
 
 def attack_figures(s: Scored, threshold: float) -> list[dict[str, Any]]:
-    """One row for each evasion that was seen, plain nuisance first.
+    """One row for each evasion in the calls, plain nuisance first; also for one of which nothing was judged.
 
     `numbers` and `calls` are those whose whole life is known; `caught` is of the nuisance calls of the headline.
 
     Args:
         s: with raw scores that are held below the threshold where a band is silent.
     """
-    told = np.unique(s.judged.attack[(s.rows & s.judged.nuisance) | s.lives])
+    told = np.unique(s.judged.attack[s.judged.known & s.judged.nuisance])
     plain = calls_through(s, threshold, s.lives & (s.judged.attack < 0))
     return [row(s, threshold, int(code), plain) for code in told]  # -1, no evasion, comes first
 

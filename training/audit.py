@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -17,6 +17,10 @@ from .audit_store import store_faults
 from .auditlog import HEAD, PAYLOADS, PUBLIC_KEY, Entry, Head, read_line, read_payload, whole_lines
 from .fault import Fault
 from .merkle import roots
+from .steps import silent, steps
+
+if TYPE_CHECKING:
+    from .console import Tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,14 @@ class Verified:
         }
 
 
-def verify(folder: Path, *, uri: str | None = None, trust: Path | None = None, heads: Sequence[Path] = ()) -> Verified:
+def verify(
+    folder: Path,
+    *,
+    uri: str | None = None,
+    trust: Path | None = None,
+    heads: Sequence[Path] = (),
+    tell: Tell = silent,
+) -> Verified:
     """Check the log of a folder and, with `uri`, the MLflow store whose runs it tells of.
 
     Args:
@@ -68,6 +79,8 @@ def verify(folder: Path, *, uri: str | None = None, trust: Path | None = None, h
         ValueError: if there is no log or no key.
     """
     auditlog.require(folder)
+    inside = steps(tell, {"log": 1, "store": 0 if uri is None else 9})
+    inside["log"]("log", 0.0)
     key = read_public_key(trust or folder / PUBLIC_KEY)
     lines, faults = read_lines(folder, key)
     faults += order_faults(lines)
@@ -79,7 +92,8 @@ def verify(folder: Path, *, uri: str | None = None, trust: Path | None = None, h
     told, erased, payload_faults = read_payloads(folder, entries, {fault.where for fault in faults})
     faults += payload_faults
     if uri is not None:
-        faults += store_faults(uri, entries, told)
+        faults += store_faults(uri, entries, told, inside["store"])
+    tell("verified", 1.0)
     return Verified(
         entries=len(lines),
         root=lines[-1].entry.head.root if lines else "",

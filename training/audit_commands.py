@@ -145,7 +145,8 @@ def promote(
     from .place import log_key, place_of
 
     place, key = place_of(folder, log, tracking_uri), log_key(folder, signing_key)
-    facts = steps.promote(place, run, approval, key, data=data, threads=threads)
+    with console.progress("promote") as tell:
+        facts = steps.promote(place, run, approval, key, data=data, threads=threads, tell=tell)
     console.emit_json(facts) if json else console.say(f"model {facts['model']}, version {facts['version']}: champion")
 
 
@@ -164,7 +165,8 @@ def rollback(
     from .place import log_key, place_of
 
     place, key = place_of(folder, log, tracking_uri), log_key(folder, signing_key)
-    facts = steps.rollback(place, why, key)
+    with console.progress("rollback") as tell:
+        facts = steps.rollback(place, why, key, tell)
     console.emit_json(facts) if json else console.say(f"model {facts['model']}, version {facts['version']}: champion")
 
 
@@ -183,7 +185,8 @@ def verify(
     from .place import place_of
 
     place = place_of(folder, log, tracking_uri)
-    result = check(place.log, uri=place.uri, trust=trust, heads=head or ())
+    with console.progress("audit verify") as tell:
+        result = check(place.log, uri=place.uri, trust=trust, heads=head or (), tell=tell)
     if json:
         console.emit_json(result.to_json())
     else:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import track, tracked
 from .auditlog import Entry
 from .fault import Fault
+from .steps import silent
+
+if TYPE_CHECKING:
+    from .console import Tell
 
 MOVES = ("promotion", "rollback")
 ALIASES = (track.ALIAS, track.CHAMPION)  # that the project moves
@@ -17,7 +21,7 @@ SHOWN = 60
 Told = Sequence[tuple[Entry, Mapping[str, Any]]]
 
 
-def store_faults(uri: str, entries: Sequence[Entry], told: Told) -> list[Fault]:
+def store_faults(uri: str, entries: Sequence[Entry], told: Told, tell: Tell = silent) -> list[Fault]:
     """Everything in the store that is not as it was logged.
 
     Args:
@@ -28,7 +32,9 @@ def store_faults(uri: str, entries: Sequence[Entry], told: Told) -> list[Fault]:
     runs = [payload for entry, payload in told if entry.kind == "run" and not poor(entry, payload)]
     silent = sum(entry.kind == "run" for entry in entries) - len(runs)
     found = tracked.registry(uri)
-    faults += [fault for payload in runs for fault in run_faults(uri, payload)]
+    for place, payload in enumerate(runs):
+        tell(f"run {place + 1}/{len(runs)}", place / len(runs))
+        faults += run_faults(uri, payload)
     faults += version_faults(found["versions"], runs, silent)
     wanted = aliases(entries, told)
     known = {name: to for name, to in found["aliases"].items() if name in wanted or name not in ALIASES}

@@ -40,20 +40,24 @@ def nth_call(caller: Array, start: Array) -> Array:
 def by_calls_made(s: Scored, band: Band) -> list[dict[str, Any]]:
     """Catch and error by how many calls the number had made in the records: a cold start apart from a long history.
 
+    Caught are calls of the headline and all that numbers which came later made (`Scored.lives`): in a certifying
+    stretch of a few days hardly any number begins, and its first calls would be told by a handful.
+
     Args:
         s: with raw scores that are held below the threshold where the band is silent.
     """
     nth = nth_call(s.caller, s.start)
     told = []
     for name, low, high in BUCKETS:
-        mine = s.rows & (nth >= low) & (nth <= high)
-        bad, benign = mine & s.judged.nuisance, mine & ~s.judged.nuisance
+        mine = (nth >= low) & (nth <= high)
+        bad, benign = mine & (s.rows | s.lives) & s.judged.nuisance, mine & s.rows & ~s.judged.nuisance
         hit, false = s.raw[bad] >= band.threshold, int((s.raw[benign] >= band.threshold).sum())
         ends = caller_bootstrap(hit, s.caller[bad], seed=s.seed) if len(hit) else (None, None)
         told.append(
             {
                 "bucket": name,
                 "calls": len(hit),
+                "callers": len(np.unique(s.caller[bad])),
                 "catch": float(hit.mean()) if len(hit) else None,
                 "low": ends[0],
                 "high": ends[1],

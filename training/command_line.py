@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from .console import fail
 from .examples import EXAMPLES, PANELS
 
 FILE, VARIABLE = "callsieve.toml", "CALLSIEVE_CONFIG"
@@ -52,6 +53,22 @@ def options(command: Any) -> dict[str, Any]:
 def long_name(option: Any) -> str:
     """The name of an option without dashes."""
     return str(max(option.opts, key=len)).lstrip("-")
+
+
+def refuse_unused(context: typer.Context, names: Iterable[str], source: str) -> None:
+    """End with exit code 2 if one of these options stands on the command line, where it would change nothing.
+
+    Variables and files may name it: they speak of many runs.
+
+    Args:
+        names: of options in the code.
+        source: the option with which they are not used.
+    """
+    known = {one.name: f"--{long_name(one)}" for one in options(context.command).values()}
+    sources = {name: context.get_parameter_source(name) for name in names}
+    typed = [known[name] for name, of in sources.items() if of is not None and of.name == "COMMANDLINE"]
+    if typed:
+        fail(f"{context.command.name}: {', '.join(typed)}: not used with {source}; expected none of it", code=2)
 
 
 def configuration(command: Any) -> dict[str, Any]:

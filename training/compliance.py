@@ -25,7 +25,7 @@ from .auditlog import PUBLIC_KEY, payloads
 from .keeping import calls_fingerprint
 from .moments import unix_now
 from .split import DAY
-from .subject import models
+from .subject import models, states_of
 from .tickets import MOST_WITHOUT, NEEDED, REIDENTIFY
 
 HOURS_TO_ERASE = 24
@@ -57,13 +57,15 @@ def report(asked: Asked, now: int | None = None) -> dict[str, Any]:
 
     Args:
         now: Unix ms.
-    Returns: JSON-able: `processing`, a row a folder; `duties`; `holds`, whether none is broken.
+    Returns: JSON-able: `processing`, a row a folder; `given_beside`, accesses that are of none of the folders, as
+        whose a token is; `duties`; `holds`, whether none is broken.
     """
     moment, rules = unix_now() if now is None else now, read_retention()
     duties = [duty for look in DUTIES for duty in look(asked, rules, moment)]
     return {
         "at": datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds"),
         "processing": [processing(folder, asked.log, rules) for folder in asked.data],
+        "given_beside": [access for source, access in given(asked.log) if source not in map(str, asked.data)],
         "duties": [asdict(one) for one in duties],
         "holds": not any(one.holds is False for one in duties),
     }
@@ -79,18 +81,24 @@ def processing(folder: Path, log: Path | None, rules: Retention) -> dict[str, An
     kept = {
         path.stem: rules.tables[path.stem] for path in sorted(folder.glob("*.parquet")) if path.stem in rules.tables
     }
-    given = (
-        [] if log is None else [one for _, one in payloads(log, "access") if one.get("act") and "refused" not in one]
-    )
     state = calls_fingerprint(folder)
+    states = set() if log is None else states_of(log, state)
+    deletions = [] if log is None else [one for _, one in payloads(log, "deletion")]
     return {
         "folder": str(folder),
         "declared": None if told is None else asdict(told),
         "kept_days": {name: rule.ceiling // DAY for name, rule in kept.items() if not rule.follows},
         "models": [] if log is None else models(log, str(folder), state),
-        "given": [{name: one[name] for name in ("person", "act", "purpose", "count")} for one in given],
-        "deletions": 0 if log is None else sum(1 for _ in payloads(log, "deletion")),
+        "given": [access for source, access in given(log) if source == str(folder)],
+        "deletions": sum(one.get("calls_after") in states for one in deletions),
     }
+
+
+def given(log: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Who was given rows, or told whose a token is: the folder, "" where the log names none, and the access."""
+    for _, one in () if log is None else payloads(log, "access"):
+        if one.get("act") and "refused" not in one:
+            yield one.get("source", ""), {name: one[name] for name in ("person", "act", "purpose", "count")}
 
 
 def declared(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
@@ -172,11 +180,11 @@ def looked_at(asked: Asked, _rules: Retention, now: int) -> Iterator[Duty]:
 
 def keys_private(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
     """Keys are their owner's alone, for their purpose, and not beside the data."""
-    given: list[tuple[Path, Callable[[Path], object]]] = [(path, read_key) for path in asked.number_keys]
-    given += [] if asked.api_keys is None else [(asked.api_keys, read_keys)]
-    if not given:
+    named: list[tuple[Path, Callable[[Path], object]]] = [(path, read_key) for path in asked.number_keys]
+    named += [] if asked.api_keys is None else [(asked.api_keys, read_keys)]
+    if not named:
         yield Duty("keys private", "P2", None, "no key file was named")
-    for path, read in given:
+    for path, read in named:
         beside = [folder for folder in asked.data if folder.resolve() in path.resolve().parents]
         try:
             read(path)
@@ -197,6 +205,8 @@ def show(found: Mapping[str, Any]) -> None:
 
     for row in found["processing"]:
         say(json.dumps(row, ensure_ascii=False, indent=2))
+    beside = [(one["person"], one["act"], one["purpose"], f"{one['count']:,}") for one in found["given_beside"]]
+    show_table("given, of none of these folders", ("person", "act", "purpose", "rows"), beside, texts=3)
     words = {True: "holds", False: "BROKEN", None: "not looked into"}
     rows = [(words[one["holds"]], one["name"], one["row"], one["found"]) for one in found["duties"]]
     show_table(f"duties at {found['at']}", ("", "duty", "row", "found"), rows, texts=4)

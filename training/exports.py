@@ -54,6 +54,7 @@ def export_act(calls: pa.Table, purpose: str, person: str, tell: Tell = silent) 
 def export(
     calls: pa.Table,
     act: Act,
+    folder: Path,
     out: Path,
     callees: Callees,
     log: Path,
@@ -61,7 +62,7 @@ def export(
     gates: Gates,
     key: Ed25519PrivateKey,
 ) -> int:
-    """Write calls to a new file once the log has it; the index of the log's entry.
+    """Write calls of a folder to a new file once the log has it; the index of the log's entry.
 
     In the file called people stand under the key for `callees`.
 
@@ -71,7 +72,7 @@ def export(
     """
     if out.exists():
         raise FileExistsError(f"{out}: expected a new file; nothing is overwritten")
-    entry = enter(log, act, tickets, gates, key)
+    entry = enter(log, act, tickets, gates, key, str(folder))
     write_table(outgoing(calls, callees), out)
     return entry
 

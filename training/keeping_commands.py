@@ -214,7 +214,7 @@ def export_calls(
         with refusals_entered(audit, Act(EXPORT, "", 0, purpose, person), log_key):
             calls = exports.chosen(data, first, last, inside["calls"])
         act = exports.export_act(calls, purpose, person, inside["calls"])
-        entry = exports.export(calls, act, out, hidden, audit, tickets or (), read_gates(gates), log_key)
+        entry = exports.export(calls, act, data, out, hidden, audit, tickets or (), read_gates(gates), log_key)
         inside["file"]("write", 1.0)
     facts: dict[str, Any] = {"rows": act.count, "sha256": act.what, "entry": entry}
     console.emit_json(facts) if json else console.say(f"{out}: {act.count} calls; entry {entry} of the audit log")

@@ -69,12 +69,13 @@ def evaluation(figures: Mapping[str, Any]) -> None:
 def buckets(told: Sequence[Mapping[str, Any]]) -> None:
     """Catch and error by how many calls a number had made."""
     rows = [
-        (one["bucket"], f"{one['calls']:,}",
+        (one["bucket"], f"{one['calls']:,} of {one['callers']:,}",
          rate({**one, "rate": one["catch"]}) if one["calls"] else NONE,
          f"{one['false_calls']:,} of {one['benign_calls']:,}")
         for one in told
     ]  # fmt: skip
-    show_table("by how many calls the number had made", ("", "nuisance calls", "caught", "innocent flagged"), rows)
+    head = ("", "nuisance calls of numbers", "caught", "innocent flagged")
+    show_table("by how many calls the number had made", head, rows)
 
 
 def attacks(told: Sequence[Mapping[str, Any]]) -> None:

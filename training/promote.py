@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -21,6 +21,10 @@ from .evidence import read_evidence
 from .gates import Gates, parse_gates
 from .place import SIGNER, Place
 from .record import SETTINGS, read_record, settings_of
+from .steps import silent, steps
+
+if TYPE_CHECKING:
+    from .console import Tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,14 @@ def approve(place: Place, run: str, key: Ed25519PrivateKey, path: Path) -> dict[
 
 
 def promote(
-    place: Place, run: str, files: Sequence[Path], key: Ed25519PrivateKey, *, data: Path | None, threads: int = 0
+    place: Place,
+    run: str,
+    files: Sequence[Path],
+    key: Ed25519PrivateKey,
+    *,
+    data: Path | None,
+    threads: int = 0,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Make a run's model the champion.
 
@@ -110,7 +121,8 @@ def promote(
         ValueError: in one line, if the record was bent, a gate fails, an approval is missing, or the challenger does
             not beat the champion. Nothing moves then.
     """
-    require_sound(place)
+    inside = steps(tell, {"verify": 1, "compare": 0 if data is None else 3})
+    require_sound(place, inside["verify"])
     found = candidate(place, run)
     if found.failed:
         raise ValueError(f"promote: {'; '.join(found.failed)}")
@@ -122,7 +134,9 @@ def promote(
         before = reign(place.log)
         compared = None
         if before:
-            compared = against_champion(place, found, challenger, before[-1], Path(folder), key, data, threads)
+            compared = against_champion(
+                place, found, challenger, before[-1], Path(folder), key, data, threads, inside["compare"]
+            )
     payload = {
         "run": found.run["run"],
         "version": found.run["version"],
@@ -147,6 +161,7 @@ def against_champion(
     key: Ed25519PrivateKey,
     data: Path | None,
     threads: int,
+    tell: Tell,
 ) -> dict[str, Any]:
     """The comparison; it looks at the test fold, and the log says so.
 
@@ -155,6 +170,7 @@ def against_champion(
     """
     if data is None:
         raise ValueError("promote: there is a champion; expected --data FOLDER with the calls of the run")
+    tell("read calls", 0.0)
     evidence = read_evidence(data, "evaluation")
     logged = found.run["record"]["tag"]["data_sha256"]
     if evidence.fingerprint != logged:
@@ -162,7 +178,9 @@ def against_champion(
     champion = fetch(place, _run_of_version(place, version), folder / "champion")
     settings = settings_of(read_record(folder / "challenger", SETTINGS), threads)
     append(place.log, "touch", {"fold": found.run["gates"]["fold"], "gates": found.gates.sha256}, key)
+    tell("compare", 0.3)
     told = compare(challenger, champion, evidence, settings, found.gates).to_json()
+    tell("compare", 1.0)
     if not told["better"]:
         raise ValueError(
             f"promote: the challenger does not beat the champion: difference of catch rates {told['difference']:+.2%}, "
@@ -172,7 +190,7 @@ def against_champion(
     return told
 
 
-def rollback(place: Place, why: str, key: Ed25519PrivateKey) -> dict[str, Any]:
+def rollback(place: Place, why: str, key: Ed25519PrivateKey, tell: Tell = silent) -> dict[str, Any]:
     """Make the champion before the present one the champion again: it was approved once.
 
     Raises:
@@ -183,7 +201,7 @@ def rollback(place: Place, why: str, key: Ed25519PrivateKey) -> dict[str, Any]:
         raise ValueError("rollback: expected a champion before the present one, there is none")
     target = _run_of_version(place, before[-2])
     words = (f"run {target['run']},", f"model version {before[-2]} ")
-    for fault in verify(place.log, uri=place.uri).faults:
+    for fault in verify(place.log, uri=place.uri, tell=tell).faults:
         if f"{fault.where} ".startswith(words) or fault.where.startswith("entry "):
             raise ValueError(f"rollback: {fault}")
     payload = {"run": target["run"], "version": before[-2], "model": target["model"], "from": before[-1], "why": why}
@@ -192,9 +210,9 @@ def rollback(place: Place, why: str, key: Ed25519PrivateKey) -> dict[str, Any]:
     return payload | {"entry": entry}
 
 
-def require_sound(place: Place) -> None:
+def require_sound(place: Place, tell: Tell) -> None:
     """Raise `ValueError` that names the first fault, if the log or the store was bent."""
-    faults = verify(place.log, uri=place.uri).faults
+    faults = verify(place.log, uri=place.uri, tell=tell).faults
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         raise ValueError(f"{faults[0]}{more}; see callsieve audit verify")

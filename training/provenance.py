@@ -20,7 +20,10 @@ def versions() -> dict[str, str]:
 
 @cache
 def source_hash() -> str:
-    """SHA-256 over the names and bytes of the package's Python and data files."""
+    """SHA-256 over the names and bytes of the package's Python and data files, as they are when it is asked first.
+
+    A long training asks as it begins: by its end they may be those of another commit.
+    """
     digest = hashlib.sha256()
     for folder in ("features", "serving", "training"):
         for path in sorted((ROOT / folder).rglob("*")):

@@ -24,9 +24,10 @@ from ..serving.files import write_whole
 from .dataset import array_hash
 from .evidence import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, REPORTS, TRUTH_COLUMNS, Evidence
 from .fingerprint import fingerprint
+from .fit import settings_of as settings_of_fit
 from .label_policy import policy_of
 from .place import SIGNER
-from .provenance import commit, source_hash, versions
+from .provenance import source_hash, versions
 from .report import one_in, share
 from .texts import plain
 from .train import Settings, Trained
@@ -93,15 +94,18 @@ def arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:
     return pa.array(column.to_numpy(), kind, from_pandas=True)
 
 
-def write_record(folder: Path, settings: Settings, told: Mapping[str, Any], gates: bytes, signer: Path) -> None:
+def write_record(
+    folder: Path, settings: Settings, told: Mapping[str, Any], code: Mapping[str, str], gates: bytes, signer: Path
+) -> None:
     """The folder that a replay starts from.
 
     Args:
         told: as from `datasets`.
+        code: as from `provenance.commit`, asked as the run began.
     """
     folder.mkdir()
     installed = {one.name: one.version for one in distributions() if one.name}
-    made_by = {"decisive": versions(), **commit(), "source_sha256": source_hash(), "installed": installed}
+    made_by = {"decisive": versions(), **code, "source_sha256": source_hash(), "installed": installed}
     for name, value in ((SETTINGS, settings_json(settings)), (VERSIONS, made_by), (DATASETS, dict(told))):
         text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         write_whole(folder / name, (text + "\n").encode())
@@ -137,8 +141,18 @@ def parameters(settings: Settings, figures: Mapping[str, Any]) -> dict[str, Any]
         "calls": figures["data"]["calls"],
         "days": figures["data"]["days"],
         **{f"label_policy.{name}": value for name, value in policy.items() if name != "version"},
-        **{f"lightgbm_{name}": value for name, value in settings.parameters.items()},
+        **{f"lightgbm_{name}": value for name, value in of_lightgbm(settings, figures["rows"]["train"]).items()},
     }
+
+
+def of_lightgbm(settings: Settings, rows: int) -> dict[str, Any]:
+    """What LightGBM was told of the yes-no model, but for what changes no model; each member has a seed of its own.
+
+    Args:
+        rows: that were learnt from.
+    """
+    told = settings_of_fit(rows, classes=1, seed=settings.seed, threads=0, parameters=settings.parameters)
+    return {name: value for name, value in told.items() if name not in ("seed", "num_threads", "verbosity")}
 
 
 def tags(figures: Mapping[str, Any]) -> dict[str, str]:
@@ -151,7 +165,7 @@ def tags(figures: Mapping[str, Any]) -> dict[str, str]:
         "source_sha256": source_hash(),
         "certified": str(figures["headline"]["model"]["certified"]).lower(),
         **{f"version.{name}": version for name, version in versions().items() if name != "source"},
-        **commit(),
+        **figures["code"],
         "mlflow.note.content": description(figures),  # what MLflow's page of the run says first
     }
 
@@ -196,6 +210,8 @@ def write_tables(figures: Mapping[str, Any], folder: Path) -> None:
     _write_rows(folder / "reliability_by.csv", figures["reliability_by"])
     _write_rows(folder / "attacks.csv", [flat(one) for one in figures["attacks"]])
     _write_rows(folder / "top_features.csv", figures["model"]["top_features"])
+    ways = figures["headline"] | figures["baselines"]
+    _write_rows(folder / "baselines.csv", [{"way": name} | way_told(one) for name, one in ways.items()])
     for who, points in figures["curve"].items():
         _write_rows(
             folder / f"curve_{who}.csv", [dict(zip(("error", "catch"), point, strict=True)) for point in points]
@@ -203,6 +219,13 @@ def write_tables(figures: Mapping[str, Any], folder: Path) -> None:
     columns = figures["detection_curve"]
     detection = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     _write_rows(folder / "detection.csv", detection)
+
+
+def way_told(headline: Mapping[str, Any]) -> dict[str, Any]:
+    """The headline of one way to score as a row: what every way has, the same names in the same order."""
+    low, high = headline["bootstrap"]
+    named = {name: one for name, one in headline.items() if name not in ("bootstrap", "rule")}
+    return flat(named | {"bootstrap": {"low": low, "high": high}})
 
 
 def flat(told: Mapping[str, Any]) -> dict[str, Any]:

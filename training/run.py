@@ -29,6 +29,7 @@ from .judge import judge, metrics
 from .lineage import since_last
 from .pictures import pictures
 from .place import SIGNER, SIGNING_KEY, place_of
+from .provenance import commit
 from .record import REFERENCE, datasets, parameters, slice_metrics, tags, write_record, write_tables
 from .reference import measure, write_reference
 from .report import write_pictures, write_report
@@ -84,7 +85,7 @@ def study(
     """
     began = time.time()
     folder.mkdir(parents=True, exist_ok=True)
-    key = signer(folder, signing_key)
+    key, code = signer(folder, signing_key), commit()
     place, said = place_of(folder, audit, tracking_uri), gates or shipped_gates()
     tests = register(Ledger(place.log, key, said), evidence, settings)
     trained = train(evidence, settings, progress)
@@ -94,6 +95,7 @@ def study(
     figures["canaries"] = canaries
     figures["model"]["id"] = write_bundle(trained, folder / "bundle", key)
     figures["catalogue"] = catalogue_hash()
+    figures["code"] = code
     figures["data"]["source"] = source
     figures["gates"] = tests
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
@@ -105,7 +107,7 @@ def study(
         f"callsieve score --bundle {folder / 'bundle'} --help",
     ]
     told = datasets(trained, source)
-    write_record(folder / "record", settings, told, said.data, folder / SIGNER)
+    write_record(folder / "record", settings, told, code, said.data, folder / SIGNER)
     write_reference(measure(figures["model"]["id"], calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
     write_pages(figures, told, folder, drawn)

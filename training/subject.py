@@ -77,11 +77,7 @@ def models(log: Path, source: str, fingerprint: str) -> list[dict[str, str]]:
         source: what a run's record says of where its calls came from.
     Returns: model, run and why: "the same calls", "the same folder", or both.
     """
-    states = {fingerprint}
-    changes = [payload for _, payload in payloads(log, "retention", "deletion", "key")]
-    for change in reversed(changes):
-        if change.get("calls_after") in states and change.get("calls_before"):
-            states.add(change["calls_before"])
+    states = states_of(log, fingerprint)
     found = []
     for _, run in payloads(log, "run"):
         same = run["record"]["tag"].get("data_sha256") in states
@@ -90,6 +86,19 @@ def models(log: Path, source: str, fingerprint: str) -> list[dict[str, str]]:
         if why:
             found.append({"model": run["model"], "run": run["run"], "why": why})
     return found
+
+
+def states_of(log: Path, fingerprint: str) -> set[str]:
+    """Fingerprints of a folder's calls, as they are and as they were before rows were erased, deleted or keyed anew.
+
+    Args:
+        fingerprint: as of `models`.
+    """
+    states = {fingerprint}
+    for change in reversed([payload for _, payload in payloads(log, "retention", "deletion", "key")]):
+        if change.get("calls_after") in states and change.get("calls_before"):
+            states.add(change["calls_before"])
+    return states
 
 
 def _source(dataset: Mapping[str, Any]) -> str:

@@ -60,16 +60,18 @@ def approve(act: Act, key: Ed25519PrivateKey, path: Path, days: float = 7.0) -> 
     return sign_statement(_statement(act) | {"until": until}, key, path)
 
 
-def enter(log: Path, act: Act, tickets: Sequence[Path], gates: Gates, key: Ed25519PrivateKey) -> int:
+def enter(log: Path, act: Act, tickets: Sequence[Path], gates: Gates, key: Ed25519PrivateKey, source: str = "") -> int:
     """Enter an act in the log, if enough people agreed to it; the entry's index. Only then may it be done.
 
+    Args:
+        source: the folder that the rows are of, where they are of one.
     Raises:
         ValueError: in one line, if there are too few tickets, or one is for another act, used, or past its time; the
             log has the refusal.
     """
     with refusals_entered(log, act, key):
         found = _agreed(log, act, tickets, gates)
-    return append(log, "access", _payload(act) | {"tickets": found}, key)
+    return append(log, "access", _payload(act) | {"tickets": found, "source": source}, key)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from .evidence import Evidence, Judged
 from .feeds import Feed, answered_only, complete
 from .fit import Part, calibrate, fit, mean_of, members_of, missed_by_member, parts_of
 from .label_policy import LabelPolicy, read_label_policy
-from .provenance import versions
+from .provenance import source_hash, versions
 from .scope import needed
 from .sides import Sides, learnt_by_feed, sides_of
 from .split import Plan
@@ -109,6 +109,7 @@ def train(evidence: Evidence, settings: Settings, progress: Tell | None = None) 
         ValueError: in one line, if the calls are too few days, or no label fits them.
     """
     tell = progress or silent
+    source_hash()  # of the files that this process has read, and not of what they are changed to meanwhile
     tell("labels", 0.0)
     sides = sides_of(evidence, settings)
     learnt = learnt_by_feed(evidence, settings, sides.caller, sides.fold, sides.plan)

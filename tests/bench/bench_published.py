@@ -28,6 +28,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         copied = Path(folder) / given.data.name
         (shutil.copytree if given.data.is_dir() else shutil.copy)(given.data, copied)
+        copied.chmod(0o700)  # what is copied may be nobody's to write
         place = copied if copied.is_dir() else folder
         declare = (*CALLSIEVE, "dataset", "declare", place, "--purpose", given.purpose, *DECLARED)
         subprocess.run(declare, check=True, stdout=subprocess.DEVNULL)
