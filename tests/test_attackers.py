@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from callsieve.training.attackers import PLAIN, attack_figures, mean, quantile_interval
+from callsieve.training.attackers import PLAIN, attack_figures, mean
 from callsieve.training.calls_made import BUCKETS, by_calls_made, nth_call, reliability_by
 from callsieve.training.certify import upper_bound
 from callsieve.training.evidence import Judged
@@ -63,17 +63,6 @@ def test_calls_and_people_before_a_number_is_found_are_those_of_a_plain_loop(cal
     plain = rows.get(PLAIN)
     if plain and plain["calls_through_a_number"]["mean"]:
         assert plain["times_plain"] == 1.0
-
-
-@pytest.mark.parametrize("share", [0.5, 0.9])
-def test_an_interval_of_a_quantile_holds_as_often_as_it_says(share):
-    """Geometric waits have a quantile that is known."""
-    rng, waits = np.random.default_rng(5), 0.05
-    true = math.ceil(math.log(1 - share) / math.log(1 - waits))
-    drawn = rng.geometric(waits, (400, 25))
-    held = sum(low <= true <= high for low, high in (quantile_interval(one, share) for one in drawn))
-    assert 0.94 <= held / 400 <= 1.0
-    assert quantile_interval(np.array([7.0]), share) == (1.0, math.inf)
 
 
 def test_a_mean_of_one_number_has_no_interval_and_of_many_shrinks():

@@ -8,7 +8,7 @@ import pytest
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.training import baselines
-from callsieve.training.baselines import learning_side, log_odds, logistic
+from callsieve.training.baselines import COUNTERS, learning_side, log_odds, logistic
 from callsieve.training.crossing import UNSEEN
 from callsieve.training.feeds import of_all
 from callsieve.training.fit import Part
@@ -21,7 +21,7 @@ CLASS = NAMES.index(CALLER_CLASS)
 
 
 def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, by_baselines):
-    assert list(by_baselines) == ["logistic regression", "number class", "reputation list"]
+    assert list(by_baselines) == ["logistic regression", "number class", "five counters", "reputation list"]
     later = trained.start >= trained.plan.label_cutoff
     for raw in by_baselines.values():
         judged = np.isin(np.arange(len(later)), trained.feed.rows)
@@ -40,6 +40,19 @@ def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trai
         mine = reports[reports["number"].astype(str) == trained.evidence.calls["caller"][int(row)].as_py()]
         known = (mine["known_at"] < at) & (mine["known_at"] >= at - pd.Timedelta(days=28))
         assert by_baselines["reputation list"][row] == known.sum()
+
+
+def test_a_threshold_of_the_five_counters_is_one_for_each_that_as_many_innocent_calls_reach(trained, by_baselines):
+    raw, count = by_baselines["five counters"], len(trained.start)
+    told = np.flatnonzero(~np.isnan(raw))
+    choose = rows_of("train", trained.plan.choose, trained.fold, trained.start)
+    innocent = choose & ~trained.judged.nuisance & trained.judged.known
+    columns = {name: sign * trained.feed.column(NAMES.index(name), count) for name, sign in COUNTERS.items()}
+    known = {name: values[innocent & ~np.isnan(values)] for name, values in columns.items()}
+    for row in told[:: max(1, len(told) // 60)]:
+        below = [(known[name] < columns[name][row]).mean() for name in COUNTERS if not np.isnan(columns[name][row])]
+        assert raw[row] == max([0.0, *below])
+    assert len(np.unique(raw[told])) > 10
 
 
 def test_the_class_alone_knows_nothing_else(trained, by_baselines):
@@ -98,7 +111,7 @@ def test_they_learn_from_labels_as_known_then(trained):
 def test_all_are_judged_in_the_same_way(run):
     _, figures = run
     told = {**figures["headline"], **figures["baselines"]}
-    assert list(told) == ["model", "rule", "logistic regression", "number class", "reputation list"]
+    assert list(told) == ["model", "rule", "logistic regression", "number class", "five counters", "reputation list"]
     assert len({one["benign_calls"] for one in told.values()}) == 1
     assert {one["target"] for one in told.values()} == {1e-4}
     assert all(0 <= one["catch"]["call"]["rate"] <= 1 for one in told.values())

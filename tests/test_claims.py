@@ -12,6 +12,7 @@ from callsieve.features.reports import REPORT_NAMES
 from callsieve.serving.case_rules import read_case_rules
 from callsieve.serving.unlisted import EVERY
 from callsieve.training import claims, evidence_page, fit
+from callsieve.training.baselines import COUNTERS
 from callsieve.training.claims import CLAIMS, REAL, WORLDS, Claim, Statement
 from callsieve.training.detection import SOON
 from callsieve.training.evidence_page import COLUMNS, Row, kept, mark, outdated, run, update_texts, write_page
@@ -44,6 +45,7 @@ HELD = {
     r"six histories": lambda: len({*ROLES, "call"}) == 6,
     r"ten features": lambda: len(LITE) == 10,
     r"ten calls": lambda: SOON == 10,
+    r"five\s+counters": lambda: len(COUNTERS) == 5,
     r"five\s+or more": lambda: read_case_rules().crowd == 5,
     r"five times a second": lambda: EVERY == 1 / 5,
     r"[Ff]ive (notebooks|pages)": lambda: len(list((ROOT / "notebooks").glob("*.ipynb"))) == 5,
@@ -244,11 +246,14 @@ def test_figures_are_said_as_texts_say_them():
     """By hand, from what the commands print."""
     call = {"rate": 0.641, "low": 0.47, "high": 0.789}
     found = {"callers": 1088, "soon_share": 0.182, "soon_low": 0.11, "soon_high": 0.278, "stopped_share": 0.577}
+    found |= {"median": 12.0, "median_low": 7, "median_high": None, "p90": None, "p90_floor": 1040, "p90_low": 33,
+              "p90_high": None}  # fmt: skip
     rule, logistic = {"soon_share": 0.02, "stopped_share": 0.1}, {"soon_share": 0.27, "stopped_share": 0.6}
     head = {"catch": {"call": call}, "false_calls": 1234, "benign_calls": 105_336, "bound": 0.45e-4, "detection": found}
     soon = {
         "numbers": "1,088", "soon": "18", "least": "11", "most": "28", "stopped": "58", "rule_soon": "2",
-        "rule_stopped": "10", "logistic_soon": "27", "logistic_stopped": "60",
+        "rule_stopped": "10", "logistic_soon": "27", "logistic_stopped": "60", "median": "12",
+        "median_between": "at least 7", "p90": "more than 1,040", "p90_between": "at least 33",
     }  # fmt: skip
     both = {"model": head, "rule": {"detection": rule}}
     told = {"headline": both, "data": {"calls": 2_810_000}, "ranking": {"nuisance": 4754},
@@ -259,21 +264,23 @@ def test_figures_are_said_as_texts_say_them():
         "bound": "0.45", "nuisance": "4,754", "logistic": "57", **soon,
     }  # fmt: skip
     line = {"catch": 0.6, "low": 0.4, "high": 0.8, "false_calls": 0, "benign_calls": 29_956, "seconds": 216.6,
-            "peak_gib": 5.94, "logistic regression": 0.31}  # fmt: skip
+            "peak_gib": 5.94, "logistic regression": 0.31, "number class": 0.0, "five counters": 0.02,
+            "reputation list": 0.014}  # fmt: skip
     ways = {"model": found, "rule": rule, "logistic regression": logistic}
     assert claims.town({"lines": [line], "lives": {"7": ways}}) == {
         "rate": "60", "low": "40", "high": "80", "false": "0", "benign": "29,956", "bound": "1.00", "seconds": "217",
-        "gib": "5.9", "logistic": "31", **soon,
+        "gib": "5.9", "logistic": "31", "number_class": "0", "counters": "2", "listed": "1", **soon,
     }  # fmt: skip
-    lines = [{"catch": one, "logistic regression": other, "in_hindsight": {"model": one, "logistic regression": other}}
+    lines = [{"catch": one, "logistic regression": other, "in_hindsight": {"model": one, "logistic regression": other},
+              "baselines_certified": {"logistic regression": other > 0.1}}
              for one, other in ((0.5, 0.2), (0.3, 0.4), (0.4, 0.1))]  # fmt: skip
     middle = {"certified": 2, "elsewhere_false_per_10000": [1.0, 2.0], "elsewhere_catch": [0.2, 0.3, 0.9]}
     found = {name: {"soon_share": soon, "stopped_share": stopped}
              for name, soon, stopped in (("model", 0.2, 0.6), ("logistic regression", 0.1, 0.7))}  # fmt: skip
     assert claims.worlds({"lines": lines, "middle": middle, "lives": {"7": found, "8": found}}) == {
         "certified": "2", "rates": "50, 30 and 40", "least": "30", "most": "50", "middle": "40", "logistic_least": "10",
-        "logistic_most": "40", "logistic_middle": "20", "away_false": "1.0 and 2.0", "away_mean": "1.5",
-        "away_catch": "30", "hindsight": "40", "hindsight_logistic": "20", "soon": "20 and 20",
+        "logistic_most": "40", "logistic_middle": "20", "logistic_certified": "2", "away_false": "1.0 and 2.0",
+        "away_mean": "1.5", "away_catch": "30", "hindsight": "40", "hindsight_logistic": "20", "soon": "20 and 20",
         "logistic_soon": "10 and 10", "stopped": "60 and 60", "logistic_stopped": "70 and 70",
     }  # fmt: skip
     weights = {"megabytes": 61.4, "import_milliseconds": 80.6, "import_least": 79.5, "import_most": 99.4}

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from callsieve.training.certify import caller_bootstrap, upper_bound
-from callsieve.training.detection import SOON, Detection, calls_to_detection, detecting_calls
+from callsieve.training.detection import SOON, Detection, calls_to_detection, detecting_calls, quantile_interval
 from callsieve.training.evaluate import (
     Rate,
     calibration_table,
@@ -25,6 +25,15 @@ from sklearn.metrics import roc_auc_score
 CALLS = st.lists(
     st.tuples(st.integers(-1, 4), st.integers(0, 6), st.sampled_from([0.1, 0.5, 0.9, math.nan])), min_size=1
 )
+
+
+def ends_of_interval(values, share):
+    """The values such that fewer than so many of a sample lie below its quantile with 2.5 %, and above it."""
+    n, ordered = len(values), sorted(values)
+    below = [math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(n + 1)]
+    low = next(k for k in range(n + 1) if sum(below[: k + 1]) >= 0.025)
+    high = next((k for k in range(n + 1) if sum(below[: k + 1]) >= 0.975), n)
+    return ordered[low - 1] if low else 1, ordered[high] if high < n else math.inf
 
 
 def detection_oracle(rows, threshold):
@@ -111,8 +120,12 @@ def test_detection_is_that_of_a_plain_loop(rows):
         calls=len(rows),
         median=smallest_reaching(seen, 5),
         median_floor=smallest_reaching(floors, 5),
+        median_low=ends_of_interval(floors, 0.5)[0],
+        median_high=ends_of_interval(seen, 0.5)[1],
         p90=smallest_reaching(seen, 9),
         p90_floor=smallest_reaching(floors, 9),
+        p90_low=ends_of_interval(floors, 0.9)[0],
+        p90_high=ends_of_interval(seen, 0.9)[1],
         detected=pytest.approx(len(firsts) / len(made)),
         soon=(soon := sum(first <= SOON for first in firsts.values())) / len(made),
         soon_low=pytest.approx(beta.ppf(0.025, soon, len(made) - soon + 1) if soon else 0.0),
@@ -129,6 +142,17 @@ def test_quantiles_are_the_smallest_that_reach_the_share(callers):
     found = calls_to_detection(raw, 1.0, caller, np.arange(len(caller)))
     assert found.median == (callers + 1) // 2
     assert found.p90 == (9 * callers + 9) // 10
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_an_interval_of_a_quantile_holds_as_often_as_it_says(share):
+    """Geometric waits have a quantile that is known."""
+    rng, waits = np.random.default_rng(5), 0.05
+    true = math.ceil(math.log(1 - share) / math.log(1 - waits))
+    drawn = rng.geometric(waits, (400, 25))
+    held = sum(low <= true <= high for low, high in (quantile_interval(one, share) for one in drawn))
+    assert 0.94 <= held / 400 <= 1.0
+    assert quantile_interval(np.array([7.0]), share) == (1.0, math.inf)
 
 
 def test_soon_is_up_to_the_tenth_call_and_no_later():

@@ -1,9 +1,8 @@
 """What each evasion buys the one who tries it: calls that get through before a number is found, beside plain diallers.
 
 A number is burnt with its first call that is caught; all calls before that one got through, and of a number that is
-never found all of them. So calls through a number are what an attacker gets for the price of one. Intervals of
-quantiles are exact and by order statistics (Thompson, Annals of Mathematical Statistics 7, 1936), those of means come
-from callers drawn anew.
+never found all of them. So calls through a number are what an attacker gets for the price of one. Intervals of means
+come from callers drawn anew.
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import binom
 
 from .certify import ROUNDS, caller_bootstrap
-from .detection import calls_to_detection, detecting_calls
+from .detection import CONFIDENCE, OF_QUANTILES, calls_to_detection, detecting_calls
 from .evaluate import to_json
 
 if TYPE_CHECKING:
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 PLAIN = "no evasion"
-CONFIDENCE = 0.95
-QUANTILES = {"median": 0.5, "p90": 0.9}
-ENDS = ("", "_floor", "_low", "_high")
 
 
 def attack_figures(s: Scored, threshold: float) -> list[dict[str, Any]]:
@@ -74,30 +69,11 @@ def caught(s: Scored, threshold: float, bad: Array) -> dict[str, float | None]:
 def detection(s: Scored, threshold: float, lives: Array) -> dict[str, Any]:
     """Calls until found; where a quantile is not reached, None, beside the floor. Without a number all is None."""
     if not lives.any():
-        return dict.fromkeys(("found", "stopped", *(f"{name}{end}" for name in QUANTILES for end in ENDS)))
+        return dict.fromkeys(("found", "stopped", *OF_QUANTILES))
     found = calls_to_detection(s.raw[lives], threshold, s.caller[lives], s.start[lives])
-    detected, _ = detecting_calls(s.raw[lives], threshold, s.caller[lives], s.start[lives])
-    told: dict[str, Any] = {"found": found.detected, "stopped": found.stopped}
-    for name, share in QUANTILES.items():
-        low, high = quantile_interval(detected, share)
-        told |= {name: getattr(found, name), f"{name}_floor": getattr(found, f"{name}_floor"),
-                 f"{name}_low": low, f"{name}_high": high}  # fmt: skip
-    plain: dict[str, Any] = to_json(told)
+    quantiles = {name: getattr(found, name) for name in OF_QUANTILES}
+    plain: dict[str, Any] = to_json({"found": found.detected, "stopped": found.stopped, **quantiles})
     return plain
-
-
-def quantile_interval(values: Array, share: float) -> tuple[float, float]:
-    """Interval of a quantile, exact whatever the distribution; infinite where the values do not bound it.
-
-    >>> quantile_interval(np.arange(1, 101), 0.5), quantile_interval(np.array([3.0, 4.0]), 0.5)
-    ((40.0, 61.0), (1.0, inf))
-    """
-    ordered = np.sort(np.asarray(values, dtype=float))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = (int(binom.ppf(q, len(ordered), share)) for q in (tail, 1 - tail))
-    least = ordered[low - 1] if low >= 1 else 1.0  # nobody is found before the first call
-    most = ordered[high] if high < len(ordered) else np.inf
-    return float(least), float(most)
 
 
 def calls_through(s: Scored, threshold: float, lives: Array) -> Array:

@@ -4,11 +4,13 @@ A regression has few parameters: of more than LEARNT_AT_MOST rows that many will
 fitted once without each part of the groups, to speak of these where thresholds are chosen.
 
 The reputation list learns nothing: it counts the reports of a caller that were known in the 28 days before the call.
+Neither do the five counters, those of OpenSIPS's `fraud_detection`: each has a threshold of its own, and a call that
+reaches any of them is flagged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from ..features.catalogue import FEATURES
+from ..features.catalogue import FEATURES, NAMES
 from .crossing import UNSEEN, crossed
 from .dataset import build, learnt_vectors
 from .evidence import Evidence, campaigns_of
@@ -41,6 +43,14 @@ LEARNT_AT_MOST = 400_000
 CLASS = "call_caller_class"
 LISTED = 28 * DAY  # that a report keeps a number on the list, in ms
 PART = 50_000  # calls scored at a time, so that memory stays bounded
+# Calls of the day and of the hour, at once, and in sequence; length of calls, of which the short ones are suspicious.
+COUNTERS = {
+    "out_calls_count_24h": 1,
+    "out_calls_count_1h": 1,
+    "out_in_air_count": 1,
+    "out_near_calls_share_1h": 1,
+    "out_talk_mean_24h": -1,
+}
 LEVELLED = {feature.name for feature in FEATURES if feature.levels}
 
 
@@ -48,7 +58,8 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
     """Scores by each baseline's name, over all calls: NaN where neither thresholds are chosen nor anything is judged.
 
     "logistic regression" has the model's features, "number class" the class of the caller's number alone; both give
-    log-odds. "reputation list" gives reports.
+    log-odds. "five counters" gives the part of innocent calls that lie below in the farthest one, "reputation list"
+    reports.
     """
     side = learning_side(t)
     rows = t.feed.rows
@@ -57,9 +68,33 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
     unseen = rows[(choose | judged)[rows]]
     fitted = {"logistic regression": t.settings.features, "number class": (CLASS,)}
     raw = {name: of_regression(t, side, features, choose, unseen) for name, features in fitted.items()}
-    listed = np.full(len(t.start), np.nan)
+    counted, listed = np.full((2, len(t.start)), np.nan)
+    columns = {name: sign * t.feed.column(NAMES.index(name), len(t.start)) for name, sign in COUNTERS.items()}
+    innocent = choose & ~t.judged.nuisance & t.judged.known
+    counted[unseen] = farthest(columns, innocent, unseen)
     listed[unseen] = reported_before(t.evidence, t.caller, unseen)
-    return raw | {"reputation list": listed}
+    return raw | {"five counters": counted, "reputation list": listed}
+
+
+def farthest(columns: Mapping[str, Array], innocent: Array, rows: Array) -> Array:
+    """The part of innocent calls that lie below a call, in that counter in which it is largest: so a threshold of it is
+    one for each counter, which as many innocent calls reach as in the others.
+
+    Args:
+        columns: the counters of all calls, NaN where unknown: nothing lies below that.
+        innocent: bool, of each call.
+        rows: which calls are asked for.
+
+    >>> talk = np.array([5.0, 60.0, np.nan, 1.0, 5.0])
+    >>> farthest({"talk": -talk}, np.array([True, True, False, False, False]), np.arange(5)).tolist()
+    [0.5, 0.0, 0.0, 1.0, 0.5]
+    """
+    found = np.zeros(len(rows))
+    for values in columns.values():
+        known = np.sort(values[innocent & ~np.isnan(values)])
+        below = np.searchsorted(known, values[rows]) / max(len(known), 1)
+        found = np.maximum(found, np.where(np.isnan(values[rows]), 0.0, below))
+    return found
 
 
 def of_regression(t: Trained, side: tuple[Part, Array], features: Sequence[str], choose: Array, unseen: Array) -> Array:

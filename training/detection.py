@@ -1,6 +1,7 @@
 """Calls until a nuisance caller is detected: the headline that lists and thresholds do not have.
 
 A caller is detected by its first call whose raw score is at or above the threshold. Columns as in `evaluate.py`.
+Intervals of quantiles are exact and by order statistics (Thompson, Annals of Mathematical Statistics 7, 1936).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from .evaluate import aligned
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 
 SOON = 10  # calls
+CONFIDENCE = 0.95
+QUANTILES = {"median": 0.5, "p90": 0.9}
+OF_QUANTILES = tuple(f"{name}{end}" for name in QUANTILES for end in ("", "_floor", "_low", "_high"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +32,22 @@ class Detection:
 
     `median` and `p90` are the fewest calls by which that share of callers is detected. `median_floor` and
     `p90_floor` are the same with an undetected caller counted by the calls it made: where the figure is infinite,
-    all that the calls prove is "more than the floor". `soon` is the share of callers detected within their first SOON
-    calls, `soon_low` and `soon_high` its exact 95 % interval (Clopper and Pearson 1934) as if no two callers were of
-    one campaign. `stopped` is the share of all calls from the caught one on.
+    all that the calls prove is "more than the floor". `*_low` and `*_high` are the 95 % interval of either: the low
+    end with undetected callers counted so, the high end with these never detected. `soon` is the share of callers
+    detected within their first SOON calls, `soon_low` and `soon_high` its exact 95 % interval (Clopper and Pearson
+    1934) as if no two callers were of one campaign. `stopped` is the share of all calls from the caught one on.
     """
 
     callers: int
     calls: int
     median: float
     median_floor: int
+    median_low: int
+    median_high: float
     p90: float
     p90_floor: int
+    p90_low: int
+    p90_high: float
     detected: float
     soon: float
     soon_low: float
@@ -74,20 +83,35 @@ def calls_to_detection(raw: Array, threshold: float, caller: Array, start: Array
     """At which of its calls a nuisance caller is detected, over callers; arguments as of `detecting_calls`."""
     detected, made = detecting_calls(raw, threshold, caller, start)
     floor = np.minimum(detected, made)
-    median, p90 = np.quantile(detected, [0.5, 0.9], method="inverted_cdf")
-    median_floor, p90_floor = np.quantile(floor, [0.5, 0.9], method="inverted_cdf")
+    told: dict[str, Any] = {}
+    for name, share in QUANTILES.items():
+        told[name] = float(np.quantile(detected, share, method="inverted_cdf"))
+        told[f"{name}_floor"] = int(np.quantile(floor, share, method="inverted_cdf"))
+        told[f"{name}_low"] = int(quantile_interval(floor, share)[0])
+        told[f"{name}_high"] = quantile_interval(detected, share)[1]
     soon = int((detected <= SOON).sum())
-    interval = binomtest(soon, len(made)).proportion_ci(0.95, method="exact")
+    interval = binomtest(soon, len(made)).proportion_ci(CONFIDENCE, method="exact")
     return Detection(
+        **told,
         callers=len(made),
         calls=len(raw),
-        median=float(median),
-        median_floor=int(median_floor),
-        p90=float(p90),
-        p90_floor=int(p90_floor),
         detected=float(np.isfinite(detected).mean()),
         soon=soon / len(made),
         soon_low=float(interval.low),
         soon_high=float(interval.high),
         stopped=float(np.maximum(made - detected + 1, 0).sum() / len(raw)),
     )
+
+
+def quantile_interval(values: Array, share: float) -> tuple[float, float]:
+    """Interval of a quantile, exact whatever the distribution; infinite where the values do not bound it.
+
+    >>> quantile_interval(np.arange(1, 101), 0.5), quantile_interval(np.array([3.0, 4.0]), 0.5)
+    ((40.0, 61.0), (1.0, inf))
+    """
+    ordered = np.sort(np.asarray(values, dtype=float))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = (int(binom.ppf(q, len(ordered), share)) for q in (tail, 1 - tail))
+    least = ordered[low - 1] if low >= 1 else 1.0  # nobody is found before the first call
+    most = ordered[high] if high < len(ordered) else np.inf
+    return float(least), float(most)

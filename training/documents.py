@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..serving.files import write_whole
-from .report import count, one_in, share, until
+from .detection import QUANTILES
+from .report import between, count, one_in, share, until
 
 Sections = Mapping[str, Mapping[str, Any]]
 
@@ -88,7 +89,9 @@ def model_card(figures: Mapping[str, Any]) -> Sections:
             "Certified": "yes" if head["certified"] else "no: the model may label, it must not block",
             "Nuisance calls caught": f"{share(rates['rate'])}, 95 % interval over callers {share(rates['low'])} to "
             f"{share(rates['high'])}",
-            "Calls until a new number is found": f"median {until(detection, 'median')}, p90 {until(detection, 'p90')}",
+            "Calls until a new number is found": ", ".join(
+                f"{word} {until(detection, word)} ({between(detection, word)})" for word in QUANTILES
+            ),
             "Calibration error": share(figures["reliability"]["ece"], 2),
         },
         "Limits": {

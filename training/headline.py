@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..serving.card import Band
 from .bands import spoken_of
 from .certify import bound_by_caller, caller_bootstrap, certificate
-from .detection import calls_to_detection
+from .detection import OF_QUANTILES, calls_to_detection
 from .evaluate import at_target, catch, to_json
 from .evidence import Judged
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 SHARES = ("detected_share", "soon_share", "soon_low", "soon_high", "stopped_share")
-DETECTION = (*SHARES, "median", "median_floor", "p90", "p90_floor")
+DETECTION = (*SHARES, *OF_QUANTILES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,7 @@ def detection_figures(s: Scored, raw: Array, threshold: float) -> dict[str, Any]
             "soon_share": found.soon,
             "soon_low": found.soon_low,
             "soon_high": found.soon_high,
-            "median": found.median,
-            "median_floor": found.median_floor,
-            "p90": found.p90,
-            "p90_floor": found.p90_floor,
+            **{name: getattr(found, name) for name in OF_QUANTILES},
             "stopped_share": found.stopped,
         }
     )

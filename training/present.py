@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from .console import say, show_table
-from .detection import SOON
+from .detection import QUANTILES, SOON
 from .place import SIGNER
 from .report import NOT_MEASURED, share, until
 
-QUANTILES = ("median", "p90")
 NONE = "–"  # there was nothing to measure
 SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 

@@ -44,8 +44,8 @@ def environment(undefined: type[Undefined] = StrictUndefined) -> Environment:
         loader=PackageLoader(__package__, "."), autoescape=True, undefined=undefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    pages.filters |= {"count": count, "share": share, "one_in": one_in, "until": until, "words": words}
-    pages.filters |= {"data_uri": data_uri}
+    pages.filters |= {"count": count, "share": share, "one_in": one_in, "words": words}
+    pages.filters |= {"until": until, "between": between, "data_uri": data_uri}
     return pages
 
 
@@ -135,3 +135,15 @@ def until(detection: Any, word: str) -> str:
         return count(detection[word])
     floor = detection.get(f"{word}_floor")
     return f"more than {count(floor)}" if is_number(floor) else "never"
+
+
+def between(detection: Any, word: str) -> str:
+    """The 95 % interval of calls until found.
+
+    >>> between({"median_low": 4, "median_high": 31.0}, "median"), between({"p90_low": 37, "p90_high": None}, "p90")
+    ('4 to 31', 'at least 37')
+    """
+    if not isinstance(detection, Mapping) or not is_number(detection.get(f"{word}_low")):
+        return NOT_MEASURED
+    low, high = detection[f"{word}_low"], detection[f"{word}_high"]
+    return f"{count(low)} to {count(high)}" if is_number(high) else f"at least {count(low)}"
