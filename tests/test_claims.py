@@ -265,11 +265,15 @@ def test_figures_are_said_as_texts_say_them():
     }  # fmt: skip
     line = {"catch": 0.6, "low": 0.4, "high": 0.8, "false_calls": 0, "benign_calls": 29_956, "seconds": 216.6,
             "peak_gib": 5.94, "logistic regression": 0.31, "number class": 0.0, "five counters": 0.02,
-            "reputation list": 0.014}  # fmt: skip
+            "reputation list": 0.014, "innocent": {
+                "customer_service": {"calls": 1422, "flagged": 17, "certified": False},
+                "ordinary": {"calls": 90_000, "flagged": 0, "certified": True},
+                "alerts": {"calls": 9, "flagged": 0, "certified": None}}}  # fmt: skip
     ways = {"model": found, "rule": rule, "logistic regression": logistic}
     assert claims.town({"lines": [line], "lives": {"7": ways}}) == {
         "rate": "60", "low": "40", "high": "80", "false": "0", "benign": "29,956", "bound": "1.00", "seconds": "217",
-        "gib": "5.9", "logistic": "31", "number_class": "0", "counters": "2", "listed": "1", **soon,
+        "gib": "5.9", "logistic": "31", "number_class": "0", "counters": "2", "listed": "1", "kinds": "3",
+        "proven": "1", "hit": "17 of 1,422 calls of customer service", **soon,
     }  # fmt: skip
     lines = [{"catch": one, "logistic regression": other, "in_hindsight": {"model": one, "logistic regression": other},
               "baselines_certified": {"logistic regression": other > 0.1}}

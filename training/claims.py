@@ -171,11 +171,26 @@ def town(told: Told) -> dict[str, str]:
         "number_class": percent(line["number class"]),
         "counters": percent(line["five counters"]),
         "listed": percent(line["reputation list"]),
+        **by_kind(line["innocent"]),
         "false": f"{line['false_calls']:,}",
         "benign": f"{line['benign_calls']:,}",
         "bound": f"{1e4 * upper_bound(line['false_calls'], line['benign_calls']):.2f}",
         "seconds": f"{line['seconds']:.0f}",
         "gib": f"{line['peak_gib']:.1f}",
+    }
+
+
+def by_kind(innocent: Told) -> dict[str, str]:
+    """How many kinds of innocent caller there are, are certified by themselves, and are flagged."""
+    hit = [
+        f"{one['flagged']:,} of {one['calls']:,} calls of {name.replace('_', ' ')}"
+        for name, one in innocent.items()
+        if one["flagged"]
+    ]
+    return {
+        "kinds": str(len(innocent)),
+        "proven": str(sum(bool(one["certified"]) for one in innocent.values())),
+        "hit": listed(hit) or "none",
     }
 
 
@@ -361,6 +376,11 @@ CLAIMS = (
                 "{least}-{most} %",
             ),
             UNTIL_FOUND(town),
+            Statement(
+                "of {kinds} kinds of innocent caller {proven} are certified by themselves; flagged: {hit}",
+                town,
+                where=(),
+            ),
             Statement(
                 "the number class alone catches {number_class} % there, five counters {counters} %, and a list of "
                 "reported numbers {listed} %",

@@ -99,6 +99,15 @@ def figures_of(size: str, seed: int, threads: int, place: Path) -> tuple[dict[st
             **{name: told["in_hindsight"] for name, told in figures["baselines"].items()},
             "rule": figures["headline"]["rule"]["in_hindsight"],
         },
+        "innocent": {
+            one["slice"]: {name: one[name] for name in ("calls", "flagged", "bound", "certified")}
+            for one in figures["slices"]
+            if not one["nuisance"]
+        },
+        "evasions": {
+            one["attack"]: {name: one[name] for name in ("numbers", "detection", "calls_through_a_number")}
+            for one in figures["attacks"]
+        },
         "rule": figures["headline"]["rule"]["catch"]["call"]["rate"],
         "rule_certified": figures["headline"]["rule"]["certified"],
         "seconds": round(time.monotonic() - began),
