@@ -135,7 +135,7 @@ def test_the_kernel_is_written_of_these_sources(library):
 
 
 @given(calls=histories(max_calls=40))
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_the_kernel_without_the_optimiser_tells_the_same_bits(library, calls):
     expected = vectors(table(calls), threads=1)
     streams = [History(calls=100, numbers=10)]

@@ -20,7 +20,7 @@ def week():
 
 
 @given(calls=histories(max_calls=40), rng=st.randoms(use_true_random=False))
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_a_table_as_it_stands_is_that_by_c(calls, rng):
     rows = np.array(rng.sample(range(len(calls)), rng.randint(0, len(calls))), dtype=int)
     calls = table(calls)
