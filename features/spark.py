@@ -103,7 +103,7 @@ def session(threads: int = 0) -> SparkSession:
     """
     try:
         with _without_pandas():
-            from pyspark import SparkConf
+            from pyspark import SparkConf, SparkContext
             from pyspark.errors import PySparkException
             from pyspark.sql import SparkSession
     except ImportError as error:
@@ -112,12 +112,15 @@ def session(threads: int = 0) -> SparkSession:
     if found is not None:
         return found
     builder = SparkSession.builder.appName("callsieve")
-    alone = not SparkConf().contains("spark.master")
-    if alone:
-        cores = threads or os.cpu_count() or 1
-        builder = builder.master(f"local[{cores}]").config(map={**ALONE, PARTITIONS: str(4 * cores)})
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else Spark takes the first python3 on the path
+    alone = "PYSPARK_GATEWAY_PORT" not in os.environ  # else `spark-submit` started this process and says where to run
     try:
+        if alone:
+            SparkContext._ensure_initialized()  # only its Java side reads files of configuration
+            alone = SparkConf().get("spark.master") == "local[*]"  # as it is where nobody names one
+        if alone:
+            cores = threads or os.cpu_count() or 1
+            builder = builder.master(f"local[{cores}]").config(map={**ALONE, PARTITIONS: str(4 * cores)})
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else Spark takes the first python3 on the path
         started = builder.getOrCreate()
     except PySparkException as error:
         raise OSError(f"Spark did not start: {MISSING}") from error

@@ -142,8 +142,6 @@ def find(
     start: int, caller: int, callee: int, calls: Ints, counts: Ints, index: Ints, next_call: Ints, number: Book
 ) -> int:
     """The place of a held call; NONE if it is not held."""
-    if counts[PLACES] == 0:
-        return NONE
     pair = caller << 32 | callee
     entry = index[bucket(pair ^ start, counts[PLACES])]
     while entry > 0:

@@ -13,6 +13,7 @@ from callsieve.serving.booster import Booster
 from callsieve.serving.bundle import save
 from callsieve.serving.card import Band, Calibration
 from callsieve.serving.registers import Registers, columns_of
+from callsieve.serving.scorer import Scorer
 
 import smallmodels as small
 
@@ -151,3 +152,8 @@ def card(**changes):
 def write(folder, **changes):
     """A signed bundle; gives its model id."""
     return save(card(**changes), models(), rows(8, seed=3).tolist(), folder, small.KEY)
+
+
+def load(folder, policy, registers=None):
+    """The scorer of such a bundle."""
+    return Scorer.load(folder, trusted=small.TRUSTED, policy=policy, registers=registers)

@@ -1,5 +1,7 @@
 """Drawn histories of keyed calls: few numbers, many ties, late and repeated records."""
 
+import random
+
 import pyarrow as pa
 from callsieve.features.records import (
     ATTESTATIONS,
@@ -96,6 +98,26 @@ def histories(draw, max_calls=14):
         calls.append(call)
         if draw(st.integers(0, 9)) == 0:
             calls.append(dict(call))
+    return calls
+
+
+def busy(n=160, seed=3, gap=9_000_000):
+    """A week in which each number does everything: so no feature is unknown in the end. Or weeks, of wider gaps."""
+    rng, calls, start = random.Random(seed), [], 1_700_000_000_000
+    for i in range(n):
+        start += rng.randrange(gap) if i < 100 else rng.randrange(60_000)  # the last hour is the busiest
+        hour, day = (start // 3_600_000 + 8) % 24, (start + 8 * 3_600_000) // DAY
+        outcome = rng.choice(("answered", "answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number"))
+        caller, callee = rng.sample(NUMBERS, 2)
+        calls.append(A_CALL | {
+            "start": start, "caller": caller, "callee": callee, "hour": hour, "day": day, "outcome": outcome,
+            "ring": rng.choice((1_000, 3_999, 9_000)), "talk": rng.randrange(90_000) if outcome == "answered" else 0,
+            "released_by": rng.choice(("caller", "callee", "network")), "same_region": rng.choice((0, 1, None)),
+            "step": rng.choice(("near", "block", "other")), "trunk": "t", "device": "d", "caller_block": "x",
+        })  # fmt: skip
+        if rng.random() < 0.2:  # its record comes late
+            over = start + calls[-1]["ring"] + calls[-1]["talk"]
+            calls[-1]["recorded"] = over + rng.choice((1_000, 600_000, 9_000_000))
     return calls
 
 

@@ -110,12 +110,12 @@ def changed_lines(before, after):
 
 
 def widen():
-    """Numba's integers grow to 64 bits in any sum; those of a NumPy array of 32 bits do not, so its room is wider."""
-    import numpy as np
+    """What Numba would have compiled runs as it stands."""
     from callsieve.features import table
 
-    made = table.scratch
-    table.scratch = lambda *given: tuple(part.astype(np.int64) for part in made(*given))
+    from interpreted import widened
+
+    table.scratch = widened(table.scratch)
 
 
 def run(folder, target, words, write=False):

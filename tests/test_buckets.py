@@ -13,7 +13,8 @@ from callsieve.features.table import vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drawn import histories, table
+from drawn import A_CALL, busy, histories, table
+from interpreted import in_python
 
 
 def opened(parcels, rng):
@@ -51,6 +52,15 @@ def bucketed(calls, count, rng, names=NAMES, pieces=1):
 def test_buckets_do_not_show(calls, count, pieces, rng):
     calls = table(calls)
     np.testing.assert_array_equal(bucketed(calls, count, rng, pieces=pieces), vectors(calls, threads=1))
+
+
+def test_the_work_in_buckets_as_it_stands_is_that_by_c():
+    """Here every role writes its own part, and nothing is noted."""
+    alone = A_CALL | {"caller_block": "y", "trunk": "u"}
+    calls = table([alone, *busy(60, gap=20_000_000)])
+    with in_python():
+        found = bucketed(calls, 2, random.Random(1))
+    np.testing.assert_array_equal(found, vectors(calls, threads=1))
 
 
 @pytest.mark.parametrize("role", ["callee", "block", "device"])

@@ -142,6 +142,11 @@ def test_a_run_writes_page_and_text(tmp_path):
     assert update_texts([CLAIM], rows, tmp_path) == ["text.md"]
     assert (tmp_path / "text.md").read_text() == f"There are {rows[0].said.replace(', f', f',{chr(10)}f')}.\n"
     assert update_texts([CLAIM], rows, tmp_path) == []
+    # Of two claims in one text, that which did not run keeps its figures.
+    (tmp_path / "text.md").write_text("There are 3 features, first 7. Of 5 worlds.\n")
+    other = replace(CLAIM, name="worlds", statements=(Statement("Of {n} worlds", dict, where=("text.md",)),))
+    assert update_texts([CLAIM, other], rows, tmp_path) == ["text.md"]
+    assert (tmp_path / "text.md").read_text() == f"There are {rows[0].said}. Of 5 worlds.\n"
     # What is not run again stays.
     write_page([], tmp_path / "EVIDENCE.md")
     assert (tmp_path / "EVIDENCE.md").read_text() == page
@@ -174,6 +179,14 @@ def test_times_and_machines_are_no_part_of_what_the_code_gives():
     assert of() != of(catch=0.51)
     install = next(one for one in CLAIMS if one.name == "base install")
     assert mark(install, {"megabytes": 1}) == ""
+
+
+def test_which_model_a_training_gave_is_no_part_of_what_the_code_gives():
+    """Its id is another one each time, for its calls are keyed anew."""
+    demo = next(one for one in CLAIMS if one.name == "demo")
+    told = {"headline": {"catch": 0.5}, "ranking": {}, "rows": {}, "bands": [], "baselines": {}, "model": {"id": "a"}}
+    assert mark(demo, told) == mark(demo, told | {"model": {"id": "b"}})
+    assert mark(demo, told) != mark(demo, told | {"headline": {"catch": 0.51}})
 
 
 def test_a_command_that_fails_is_one_line(tmp_path):

@@ -201,5 +201,6 @@ def test_a_request_outlives_a_rotation_of_keys(tmp_path):
     old = catalogued.NUMBER_KEY.rotated("e2")
     new = old.rotated("e3")
     ask(tmp_path, old.token("number", "x"))
-    _rekey_state(tmp_path, Rekeying(old, new))
-    assert [one.token for one in requests(tmp_path)] == [new.token("number", "x")]
+    for _ in range(2):  # keyed anew already, it stays as it is
+        _rekey_state(tmp_path, Rekeying(old, new))
+        assert [one.token for one in requests(tmp_path)] == [new.token("number", "x")]

@@ -6,10 +6,12 @@ import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from callsieve.features.pseudonyms import Key
 from callsieve.serving.signing import generate_signing_key
+from callsieve.training.affected import affected
 from callsieve.training.incident import drill, read_incident
 
 SHIPPED = Path(__file__).resolve().parent.parent / "training" / "incident.toml"
@@ -51,6 +53,14 @@ def test_it_counts_data_people_epochs_and_keys(place, world_folder):
     assert facts["call_records"] == rows["calls.parquet"][0] and facts["call_records_reach_criminal_threshold"]
     assert set(facts["datasets"][0]["kinds"]) == {"number", "call record", "place", "device"}
     assert facts["other_files"] == 2  # world.json, signer.pub
+
+
+def test_a_column_of_a_persons_name_that_holds_no_tokens_is_nobody(tmp_path):
+    """Numbers of rows, or of persons as another house counts them, are no people of these epochs."""
+    token = Key("e1", bytes(32)).token("number", "x")
+    pq.write_table(pa.table({"caller": [1, 2], "callee": [token, "nobody"]}), tmp_path / "other.parquet")
+    found = affected([tmp_path])
+    assert (found.people, found.epochs, found.datasets[0]["rows"]) == (1, {"e1": 1}, 2)
 
 
 @pytest.mark.source("L39", "P12", by="training/incident.py")

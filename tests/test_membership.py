@@ -114,6 +114,13 @@ def test_a_model_of_other_calls_is_not_attacked(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("holds", "ends"), [(True, 0), (None, 0), (False, 1)])
 def test_innocent_callers_that_can_be_told_end_in_code_1(call, monkeypatch, holds, ends):
-    found = {"kinds": {"innocent": {"holds": holds}}}
+    guessed = {"value": 0.5, "low": 0.45, "high": 0.55}
+    innocent = {"members": 1200, "others": 30, "loss": guessed, "learned": None, "holds": holds}
+    found = {"model": "m1", "kinds": {"innocent": innocent}, "most_auc": MOST_AUC, "smallest_leaf": 1000}
     monkeypatch.setattr(membership, "membership", lambda *_, **_more: found)
-    assert call("membership", "--bundle", "b", "--data", "d", "--json")[0] == ends
+    code, out, _ = call("membership", "--bundle", "b", "--data", "d")
+    (row,) = (line for line in out.splitlines() if "innocent" in line)
+    says = {True: "yes", False: "no", None: "too few"}[holds]
+    told = ["innocent", "1,200", "30", "0.500 (0.450-0.550)", "-", says]
+    assert (code, [cell.strip() for cell in row.split("│")[1:-1]]) == (ends, told)
+    assert "model m1" in " ".join(out.split()) and "smallest leaf: 1,000 training calls" in out

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from callsieve.features import as_c, native, program
+from callsieve.features import native, program
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.feature import SUMS_OF
 from callsieve.features.history import History
@@ -87,11 +87,3 @@ def test_what_others_than_the_caller_tell_fits_into_a_note():
     odd = replace(told[0], parts=("day",))
     with pytest.raises(ValueError, match="callee: its features are of sums alone"):
         program.program(program.NUMBER, (*FEATURES, odd))
-
-
-@pytest.mark.parametrize("line", ["x = [1]", "y = lambda: 1", "for i in range(1, 9, 2):\n    pass", "z = abs(n)"])
-def test_what_cannot_be_written_is_told_by_its_place(line):
-    source = "def odd(n):\n" + "\n".join(f"    {each}" for each in line.split("\n")) + "\n    return n\n"
-    part = as_c.part("kernel", (), {}, source)
-    with pytest.raises(as_c.Unwritable, match=r"^kernel\.odd, .* cannot be written in C$"):
-        as_c.Writer(()).function(part, "odd", (as_c.INT,))

@@ -114,6 +114,21 @@ def test_without_the_real_data_it_says_so(tmp_path):
         realism(small_world(), SHIPPED, tmp_path)
 
 
+@pytest.mark.parametrize("written", [True, False])
+def test_the_command_tells_the_comparison_and_writes_it_where_asked(call, monkeypatch, tmp_path, written):
+    near = Statistic("g", "n", "s", 10.0, 12.0, "ratio", 0.2, "x")
+    monkeypatch.setattr(likeness, "require_real", lambda _data: None)
+    monkeypatch.setattr(likeness, "realism", lambda *_, **_told: Realism((near,), 0.8, {"real": 3}))
+    monkeypatch.setattr(likeness, "simulate", lambda *_: small_world())
+    where = ("--out", tmp_path / "out") if written else ()
+    code, out, err = call("realism", "--data", tmp_path, "--size", "tiny", *where)
+    assert (code, err) == (0, "")
+    assert "100% of 1 statistics are within" in out and "on 3 real subscribers" in out
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["realism.json", "realism.svg"] * written
+    figures = json.loads(call("realism", "--data", tmp_path, "--size", "tiny", "--json")[1])
+    assert figures["statistics"] == [near.to_json()] and figures["world"]["calls"] == small_world().calls.num_rows
+
+
 @pytest.mark.skipif(not (DATA / "sichuan_march_calls.parquet").is_file(), reason="the real data are not here")
 def test_a_tiny_world_beside_the_real_data(tmp_path, capsys):
     data = shutil.copytree(DATA, tmp_path / "data")

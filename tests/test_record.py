@@ -45,6 +45,11 @@ def test_a_campaign_called_otherwise_changes_the_truth_for_the_split_follows_it(
     assert {one for one in before if before[one] != after[one]} == {"truth"}
 
 
+def test_without_a_truth_the_rest_is_recorded_alike(evidence):
+    before, after = hashes(evidence), hashes(replace(evidence, truth=None))
+    assert after == {name: one for name, one in before.items() if name != "truth"}
+
+
 def test_a_table_without_rows_is_no_file(tmp_path):
     record._write_rows(tmp_path / "none.csv", [])
     record._write_rows(tmp_path / "one.csv", [{"a": 1, "b": None}])

@@ -452,6 +452,8 @@ def test_what_a_called_person_said_of_a_campaign_counts_for_its_business_before_
     assert told.rows == {"campaigns": 0, "consents": 0, "refusals": 0, "preferences": 1}
     rejecting = registers_of(campaigns=[campaign], preferences=[says("any", False)])
     assert known_of(look_up(rejecting, CALL, TERMS))["rejects"] == 1.0
+    unheard = known_of(look_up(registers_of(campaigns=[campaign]), CALL, TERMS))
+    assert unheard == {"campaign": 1.0, "marketing": 1.0, "hour_from": 9.0}  # no register of what the called say
     silent = known_of(look_up(registers_of(campaigns=[campaign | {"number": NUMBERS[1]}], consents=[]), CALL, TERMS))
     assert silent == {"campaign": 0.0}  # whoever is in no register needs no consent by it
 

@@ -25,7 +25,7 @@ from callsieve.serving.policy import Policy
 from callsieve.serving.swap import Swap
 from callsieve.serving.unlisted import FILE, STATUS, Unlisted
 from callsieve.training.auditlog import payloads
-from callsieve.training.rekey import left_of, rekey_folder
+from callsieve.training.rekey import left_of, rekey_cases, rekey_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -193,6 +193,9 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     assert left_of(state, "e1") == 0
     code, out, _ = call(*rekey)  # again: what is keyed anew stays so
     assert code == 0 and "epoch e1 is now e2; entry 1 of the audit log" in out
+    alone = rekey_cases(url, None, Rekeying(OLD, NEW))  # cases without a scorer beside them
+    assert alone.keys() == {name for name in facts["keyed"] if name.startswith("callsieve_")}
+    assert not any(alone.values())
 
 
 @pytest.mark.source("P2", by="training/rekey.py")

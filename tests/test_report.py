@@ -216,6 +216,22 @@ def test_an_interval_that_nobody_has_is_not_drawn(gone, monkeypatch):
     assert len(drawn) - whole == whole - 2  # one less of each width
 
 
+def test_a_curve_of_the_model_alone_is_named_alone():
+    figures = realistic()
+    labels = lambda: pictures.detection_curve(figures, False).axes[0].get_legend_handles_labels()[1]
+    both = labels()
+    figures["detection_curve"]["rule"] = None
+    assert len(both) == 2 and labels() == both[:1]
+
+
+def test_a_time_line_without_a_last_report_has_no_line_for_it():
+    figures = realistic()
+    count = lambda: len(pictures.time_line(figures, False).axes[0].lines)
+    before = count()
+    figures["folds"]["label_cutoff"] = None
+    assert count() == before - 1
+
+
 def test_nothing_measured():
     figures = blanked(realistic())
     text = Page(page(figures)).text

@@ -45,6 +45,7 @@ from hypothesis import strategies as st
 
 import catalogued
 import smallmodels as small
+from catalogued import load
 
 NAN = math.nan
 TERMS = dataclasses.replace(read_policy().terms, bombing_calls=30.0, ring_once_share=0.5, ring_once_calls=20.0)
@@ -293,10 +294,6 @@ def replayed(scorer, calls):
         told.append(scorer.score(history, call))
         history.observe(call)
     return told
-
-
-def load(folder, policy, registers=None):
-    return Scorer.load(folder, trusted=small.TRUSTED, policy=policy, registers=registers)
 
 
 @pytest.mark.source("L17", by="serving/scorer.py")

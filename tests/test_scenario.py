@@ -40,7 +40,9 @@ def test_bad_scenarios_are_refused_in_one_line(text, said):
 
 
 def test_a_scenario_overrides():
-    scenario = scenario_of("[sizes.tiny]\ndays = 9\n[people.manner]\nanswer_share = 0\n")
+    hours = "[work.courier]\nhours = [8, 19.5, 1, 13.0]\n"
+    scenario = scenario_of(f"[sizes.tiny]\ndays = 9\n[people.manner]\nanswer_share = 0\n{hours}")
+    assert scenario.table("work.courier")["hours"] == [8, 19.5, 1, 13.0]
     world = simulate(scenario, 1, "tiny")
     assert int(world.facts["end"]) - int(world.facts["start"]) == 9 * 24 * HOUR
     assert scenario.table("sizes.tiny")["subscribers"] == load_scenario().table("sizes.tiny")["subscribers"]

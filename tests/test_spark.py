@@ -282,11 +282,34 @@ def test_without_java_it_says_so(tmp_path):
     code = (
         "from callsieve.features import spark\ntry:\n    spark.session(1)\nexcept OSError as error:\n    print(error)"
     )
-    environment = {"HOME": str(tmp_path), "PATH": os.defpath, "JAVA_HOME": str(tmp_path)}
+    environment = os.environ | {"HOME": str(tmp_path), "PATH": os.defpath, "JAVA_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == f"Spark did not start: {spark.MISSING}\n"
+
+
+def test_a_spark_that_is_configured_is_taken_as_it_is(tmp_path):
+    """On a cluster its owners say where the work is done, in how many parts, and what is logged."""
+    (tmp_path / "spark-defaults.conf").write_text(
+        "spark.master local[1]\nspark.sql.shuffle.partitions 3\nspark.ui.enabled false\nspark.driver.host localhost\n"
+    )
+    code = (
+        "from callsieve.features import spark\nfound = spark.session(2)\n"
+        "print(found.sparkContext.master, found.conf.get(spark.PARTITIONS))\nfound.stop()"
+    )
+    environment = os.environ | {"SPARK_CONF_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "local[1] 3\n"
+
+
+def test_what_spark_submit_starts_says_nothing_of_where_spark_runs(session, monkeypatch):
+    from pyspark.sql import SparkSession
+
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+    monkeypatch.delattr(SparkSession.Builder, "master")
+    assert spark.session(7) == session
 
 
 def test_spark_asks_for_a_key_of_the_called_and_for_a_model_without_reports(monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from callsieve.features import windows
+from callsieve.features import number, windows
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.history import History
 from callsieve.features.keyed import keyed_calls
@@ -16,17 +16,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import oracle
-from drawn import A_CALL, DAY, NUMBERS, histories, single, table
+from drawn import A_CALL, DAY, NUMBERS, busy, histories, single, table
 
 CLOSE = {"rel_tol": 1e-9, "abs_tol": 1e-7}
 SMALL = {"calls": 100, "numbers": 10}
 
 
-def online(calls, **options):
+def online(told, **options):
     """Vectors of a stream: asked at each start, then observed, in order of start."""
     history = History(**(SMALL | options))
     rows = []
-    for call in calls:
+    for call in told:
         rows.append(history.vector(single(call)))
         history.observe(single(call))
     return np.array(rows)
@@ -71,26 +71,6 @@ def test_offline_equals_oracle_for_every_feature(calls, data):
     check_by_oracle(rows[i], calls, calls[i])
 
 
-def busy(n=160, seed=3, gap=9_000_000):
-    """A week in which each number does everything: so no feature is unknown in the end. Or weeks, of wider gaps."""
-    rng, calls, start = random.Random(seed), [], 1_700_000_000_000
-    for i in range(n):
-        start += rng.randrange(gap) if i < 100 else rng.randrange(60_000)  # the last hour is the busiest
-        hour, day = (start // 3_600_000 + 8) % 24, (start + 8 * 3_600_000) // DAY
-        outcome = rng.choice(("answered", "answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number"))
-        caller, callee = rng.sample(NUMBERS, 2)
-        calls.append(A_CALL | {
-            "start": start, "caller": caller, "callee": callee, "hour": hour, "day": day, "outcome": outcome,
-            "ring": rng.choice((1_000, 3_999, 9_000)), "talk": rng.randrange(90_000) if outcome == "answered" else 0,
-            "released_by": rng.choice(("caller", "callee", "network")), "same_region": rng.choice((0, 1, None)),
-            "step": rng.choice(("near", "block", "other")), "trunk": "t", "device": "d", "caller_block": "x",
-        })  # fmt: skip
-        if rng.random() < 0.2:  # its record comes late
-            over = start + calls[-1]["ring"] + calls[-1]["talk"]
-            calls[-1]["recorded"] = over + rng.choice((1_000, 600_000, 9_000_000))
-    return calls
-
-
 def test_a_busy_week_equals_the_oracle_in_every_feature():
     """Drawn histories are short: what asks for much to have happened is hardly ever known in them."""
     calls = busy()
@@ -99,6 +79,27 @@ def test_a_busy_week_equals_the_oracle_in_every_feature():
         check_by_oracle(rows[i], calls, calls[i])
         seen |= {name for name, found in zip(NAMES, rows[i], strict=True) if not math.isnan(found)}
     assert set(NAMES) - seen == set()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_hour_of_more_calls_than_logarithms_are_kept_for(compiled):
+    """They are worked out then, and must give back exactly what they added: a week on, half of the calls are gone."""
+    calls = [A_CALL | {"start": A_CALL["start"] + i * 1000} for i in range(number.FEW + 10)]
+    week = calls[number.FEW // 2]["start"] + 7 * DAY
+    next_hour = A_CALL["start"] + 3_600_000
+    calls += [A_CALL | {"start": next_hour + i * 1000, "hour": 7} for i in range(60)]
+    calls += [A_CALL | {"start": week + i, "day": A_CALL["day"] + 7} for i in range(2)]
+    rows = online(calls, compiled=compiled, calls=1000)
+    for i in (number.FEW + 20, number.FEW + 69, -1):
+        check_by_oracle(rows[i], calls, calls[i])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_call_from_a_number_of_no_block_is_told_nothing_of_blocks(compiled):
+    calls = [A_CALL | {"start": A_CALL["start"] + i * 60_000, "caller": caller} for i, caller in enumerate("abca")]
+    calls[2]["caller_block"] = None
+    for row, call in zip(online(calls, compiled=compiled), calls, strict=True):
+        check_by_oracle(row, calls, call)
 
 
 def test_windows_end_to_the_millisecond():
@@ -173,6 +174,18 @@ def test_a_stream_that_nobody_asks_until_the_end_says_the_same(calls):
     last = calls[-1] | {"start": calls[-2]["start"] + DAY}
     expected = vectors(table([*calls[:-1], last]), threads=1)[-1]
     same(history.vector(single(last)), expected)
+
+
+@given(histories(max_calls=30))
+@settings(max_examples=20)
+def test_what_is_let_in_before_anybody_asks_changes_nothing(calls):
+    history = History(**SMALL)
+    rows = []
+    for call in calls:
+        history.advance(call["start"])
+        rows.append(history.vector(single(call)))
+        history.observe(single(call))
+    same(np.array(rows), online(calls))
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -303,18 +316,41 @@ def test_memory_stays_within_its_bounds_and_every_loss_is_counted(drawn, calls, 
         same(history.vector(single(drawn[-1])), ample.vector(single(drawn[-1])))
 
 
-def test_a_call_dropped_for_want_of_room_leaves_the_history_of_those_that_stay():
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("turned", [1, 2, 5, 60])
+def test_a_call_dropped_for_want_of_room_leaves_the_history_of_those_that_stay(turned, compiled):
+    """The oldest is the one that was told first: with `turned` calls told in turned order, others began before it."""
     calls = [A_CALL | {"start": A_CALL["start"] + 60_000 * i, "callee": f"n{i % 7}"} for i in range(60)]
-    history = History(calls=20, numbers=20)
-    for call in calls:
-        history.observe(single(call))
     last = A_CALL | {"start": calls[-1]["start"] + 3_600_000}
-    kept = vectors(table([*calls[-20:], last]), threads=1)[-1]
+    told = [call for i in range(0, len(calls), turned) for call in reversed(calls[i : i + turned])]
+    history = History(calls=20, numbers=20, compiled=compiled)
+    for call in told:
+        history.advance(last["start"])
+        history.observe(single(call))
+    check_by_those_that_stay(history, told[-20:], last)
+    assert history.dropped == 40
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_call_may_be_dropped_when_its_start_has_left_the_windows_and_its_end_has_not(compiled):
+    history = History(calls=2, numbers=20, compiled=compiled)
+    later = A_CALL["start"] + 7 * DAY + DAY // 2
+    stay = [A_CALL | {"start": later + i, "day": A_CALL["day"] + 7, "callee": f"n{i}"} for i in range(2)]
+    for call in (A_CALL | {"talk": DAY}, *stay):
+        history.vector(single(call))
+        history.observe(single(call))
+    assert history.dropped == 1
+    check_by_those_that_stay(history, stay, stay[-1] | {"start": later + 60_000})
+
+
+def check_by_those_that_stay(history, calls, last):
+    """The vector of one more call, when others than these were dropped."""
+    kept = vectors(table([*calls, last]), threads=1)[-1]
     found = history.vector(single(last))
     # What reaches beyond the windows, days and decayed sums, still counts the calls that went.
-    beyond = {"out_calls_decayed", "out_surge"}
+    beyond = {"out_calls_decayed", "out_surge", "out_active_days", "number_active_days", "number_days_known",
+              "out_days_since_last"}  # fmt: skip
     same(*([value for name, value in zip(NAMES, row, strict=True) if name not in beyond] for row in (found, kept)))
-    assert history.dropped == 40
 
 
 @pytest.mark.parametrize("compiled", [True, False])

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import catalogued
 import smallmodels as small
-from test_rules import load
+from catalogued import load
 
 SHARE = 0.34
 BANDS = {"certified": "label", "watch": "pass"}

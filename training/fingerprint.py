@@ -48,6 +48,3 @@ class _Hash:
     def write(self, data: bytes) -> int:
         self.digest.update(data)
         return len(data)
-
-    def close(self) -> None:
-        self.closed = True

@@ -215,8 +215,7 @@ def _decoded(
             table[role] = _words(cells[found[role][0]], role, words, faults)
         else:
             table[role] = layout.channel if role == "channel" and layout.channel else None
-    if "category" in found:
-        faults.mark(table["category"].isna().to_numpy(), UNKNOWN_WORD, "category", "what the call was about")
+    faults.mark(table["category"].isna().to_numpy(), UNKNOWN_WORD, "category", "what the call was about")
     return table, day_only
 
 
