@@ -11,7 +11,8 @@ cut off is many small callers. It comes on a working day, for at a weekend most 
 it is told how far the truth of each call shows it. In the default world the trade is a few outfits: what the truth does
 not show counts neither as found nor as missed, but is told.
 
-Thresholds were chosen on seeds 111, 112 and 211, 212 and 213, 550 and 551; other seeds judge them.
+Thresholds were chosen on seeds 111, 112 and 211, 212 and 213, 550 and 551; other seeds judge them: those of 560 to 563
+were looked at for the second world, those of 564 and 565 judged.
 """
 
 import argparse
@@ -197,7 +198,7 @@ def last_day(seed):
 
 
 def told(found):
-    """What matters of a day: whether there is an alarm, and the farthest statistic of either measure."""
+    """What matters of a day: whether there is an alarm, and the farthest statistic of each measure."""
     farthest = {}
     for measure in MEASURES:
         one = max((shift for shift in found if shift.measure == measure), key=lambda shift: abs(shift.z))
@@ -218,9 +219,10 @@ def shown(row):
 def summary(rows):
     """How many shifts were found, and how many alarms were false."""
     normal, shifted, hidden = ([row for row in rows if row["kind"] == kind] for kind in (NORMAL, SHIFT, NOT_VISIBLE))
-    name = "{seed} {what}".format_map
+    name, alarms = "{seed} {what}".format_map, [row for row in normal if row["alarm"]]
     return {
-        "normal days": len(normal), "false alarms": [name(row) for row in normal if row["alarm"]],
+        "normal days": len(normal), "false alarms": [name(row) for row in alarms],
+        "false alarms in 30 days": round(30 * len(alarms) / len(normal), 2),
         "shifts": len(shifted), "found": sum(row["alarm"] for row in shifted),
         "missed": [name(row) for row in shifted if not row["alarm"]],
         "not visible by the truth": {name(row): row["alarm"] for row in hidden},
