@@ -139,6 +139,26 @@ def test_a_mark_that_a_few_records_have_is_found_when_many_do():
     assert not found("call_route", 600).alarm  # what callers do comes and goes
 
 
+def test_a_policy_shock_is_seen_where_the_trade_is_many_callers():
+    """The same fall of a trade to a third, once of four hundred callers and once of four, who rest on some days."""
+    rng = np.random.default_rng(11)
+
+    def days(count, callers, working=1.0):
+        for n in range(count):
+            calls = rng.lognormal(0.0, 0.9, callers) * (rng.random(callers) < 0.8 * working)
+            its = int(900 * calls.sum() / callers)
+            counts = {"score in band certified": np.array([9000, its, 0])}
+            yield Day(MONDAY + timedelta(days=n), 9000 + its, counts, {})
+
+    def alarms(callers, working):
+        for _ in range(20):
+            known = build("m", {}, list(days(28, callers)))
+            yield any(shift.alarm for shift in compare(known, next(days(1, callers, working))))
+
+    assert not any(alarms(400, 1.0)) and all(alarms(400, 1 / 3))
+    assert not any(alarms(4, 1.0)) and sum(alarms(4, 1 / 3)) < 10  # and no system could tell
+
+
 def test_many_that_move_a_little_raise_an_alarm_together():
     """Each of twenty statistics stays within its own limit, which one is past in a thousand days."""
     rng = np.random.default_rng(6)
@@ -329,8 +349,8 @@ def test_of_a_large_day_the_same_calls_are_looked_at_whenever_it_is_asked():
 
 
 def test_the_steadier_a_feature_is_the_less_it_may_move():
-    """One of three limits: what a caller does moves most, a called number, a device or a pair least."""
+    """One of three limits: what a caller does moves most, a device or a pair least."""
     of = lambda *prefixes: {limit(name) for name in NAMES if name.startswith(prefixes)}
-    (restless,), (steady,) = of("out_", "block_", "call_"), of("callee_", "device_", "pair_")
-    (other,) = of("in_", "number_", "trunk_")
+    (restless,), (steady,) = of("out_", "block_", "call_"), of("device_", "pair_")
+    (other,) = of("in_", "number_", "trunk_", "callee_")
     assert steady < other < restless

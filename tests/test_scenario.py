@@ -122,6 +122,20 @@ def test_after_a_shock_a_population_calls_less():
     assert 0.7 < (ordinary < 14).sum() / (ordinary >= 14).sum() < 1.4
 
 
+def test_a_crackdown_is_seen_by_those_who_know_the_trade():
+    """12321: complaints fell by 53 to 83 %; a day's calls of the trade vary far less than that."""
+    file = resources.files("callsieve.training.world").joinpath("crackdown.toml").read_text(encoding="utf-8")
+    world = simulate(scenario_of(f"{file}[sizes.tiny]\nsubscribers = 3000\ndays = 24\n"), 1, "tiny")
+    day = (moments(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
+    nuisance = world.truth["nuisance"].to_numpy()
+    assert 0.1 < nuisance[day < 17].mean() < 0.3  # Hiya, First Orion, TNS
+    trade = np.bincount(day[np.isin(words(world.truth, "slice"), ("robot", "telemarketer", "jittered"))], minlength=24)
+    working = np.flatnonzero(np.arange(24) % 7 < 5)
+    before, after = np.log(trade[working[working < 17]]), np.log(trade[working[working >= 17]])
+    assert 0.17 < np.exp(after.mean() - before.mean()) < 0.47
+    assert after.max() < before.mean() - 3 * before.std()
+
+
 def test_at_the_spring_festival_the_trade_goes_home():
     """360: a fall of 17.7 % in its week, against the weeks around it."""
     many = "".join(f"[outfits.{name}]\ncalls_per_1000 = 200.0\n" for name in ("telemarketer", "fraud_ring"))
