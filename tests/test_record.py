@@ -58,5 +58,10 @@ def test_a_table_without_rows_is_no_file(tmp_path):
 
 
 def test_what_was_not_measured_is_no_metric():
-    told = {"slices": [], "attacks": [], "buckets": [{"bucket": "first", "catch": None}, {"bucket": "5", "catch": 0.5}]}
+    told = {
+        "slices": [],
+        "attacks": [],
+        "kinds": [],
+        "buckets": [{"bucket": "first", "catch": None}, {"bucket": "5", "catch": 0.5}],
+    }
     assert record.slice_metrics(told) == {"bucket/5/catch": 0.5}

@@ -30,6 +30,7 @@ from .evaluate import (
     to_json,
 )
 from .headline import Scored, catch_of, headline_of
+from .kinds import kind_figures
 from .scope import choosing, lives_of, rows_of, seen_calls
 from .split import DAY
 from .train import Trained
@@ -71,6 +72,7 @@ def judge(t: Trained) -> dict[str, Any]:
             "catch": catch_of(scored, spoken_of(t.raw, t.stratum, band), band.threshold, seen),
         },
         "unseen": {"calls": int(scored.rows.sum()), "catch": told["headline"]["model"]["catch"]},
+        "kinds": kind_figures(t, scored.rows & (spoken_of(t.raw, t.stratum, band) >= band.threshold)),
         "baselines": {name: headline_of(scored, raw, band_of(t, raw)) for name, raw in baseline_scores(t).items()},
         **told,
     }

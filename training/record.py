@@ -195,6 +195,8 @@ def slice_metrics(figures: Mapping[str, Any]) -> dict[str, float]:
     for one in figures["buckets"]:
         if one["catch"] is not None:
             found[f"bucket/{one['bucket']}/catch"] = float(one["catch"])
+    for one in figures["kinds"]:
+        found |= {f"kind/{one['kind']}/{key}": one[key] for key in ("right", "commonest", "sure")}
     for one in figures["attacks"]:
         told = {"caught": one["caught"]["rate"], "calls_through_a_number": one["calls_through_a_number"]["mean"]}
         found |= {f"attack/{one['attack']}/{key}": float(value) for key, value in told.items() if value is not None}
@@ -208,6 +210,7 @@ def write_tables(figures: Mapping[str, Any], folder: Path) -> None:
         _write_rows(folder / f"{name}.csv", figures[name])
     _write_rows(folder / "reliability.csv", figures["reliability"]["bins"])
     _write_rows(folder / "reliability_by.csv", figures["reliability_by"])
+    _write_rows(folder / "kinds.csv", figures["kinds"])
     _write_rows(folder / "attacks.csv", [flat(one) for one in figures["attacks"]])
     _write_rows(folder / "top_features.csv", figures["model"]["top_features"])
     ways = figures["headline"] | figures["baselines"]
