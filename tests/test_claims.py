@@ -259,14 +259,15 @@ def test_figures_are_said_as_texts_say_them():
     """By hand, from what the commands print."""
     call = {"rate": 0.641, "low": 0.47, "high": 0.789}
     found = {"callers": 1088, "soon_share": 0.182, "soon_low": 0.11, "soon_high": 0.278, "stopped_share": 0.577}
-    found |= {"median": 12.0, "median_low": 7, "median_high": None, "p90": None, "p90_floor": 1040, "p90_low": 33,
-              "p90_high": None}  # fmt: skip
+    found |= {"median": 12.0, "median_floor": 12, "median_low": 7, "median_high": None}
+    found |= {"p90": None, "p90_floor": 1040, "p90_low": 33, "p90_high": None}
     rule, logistic = {"soon_share": 0.02, "stopped_share": 0.1}, {"soon_share": 0.27, "stopped_share": 0.6}
     head = {"catch": {"call": call}, "false_calls": 1234, "benign_calls": 105_336, "bound": 0.45e-4, "detection": found}
     soon = {
         "numbers": "1,088", "soon": "18", "least": "11", "most": "28", "stopped": "58", "rule_soon": "2",
         "rule_stopped": "10", "logistic_soon": "27", "logistic_stopped": "60", "median": "12",
         "median_between": "at least 7", "p90": "more than 1,040", "p90_between": "at least 33",
+        "median_least": "12", "p90_least": "1,040",
     }  # fmt: skip
     both = {"model": head, "rule": {"detection": rule}}
     told = {"headline": both, "data": {"calls": 2_810_000}, "ranking": {"nuisance": 4754},
@@ -288,6 +289,8 @@ def test_figures_are_said_as_texts_say_them():
         "gib": "5.9", "logistic": "31", "number_class": "0", "counters": "2", "listed": "1", "kinds": "3",
         "proven": "1", "hit": "17 of 1,422 calls of customer service", **soon,
     }  # fmt: skip
+    quiet = {"ordinary": {"calls": 5, "flagged": 0, "certified": False}}
+    assert claims.by_kind(quiet) == {"kinds": "1", "proven": "0", "hit": "none"}
     lines = [{"catch": one, "logistic regression": other, "in_hindsight": {"model": one, "logistic regression": other},
               "baselines_certified": {"logistic regression": other > 0.1}}
              for one, other in ((0.5, 0.2), (0.3, 0.4), (0.4, 0.1))]  # fmt: skip

@@ -109,9 +109,16 @@ def lives(ways: Told) -> dict[str, str]:
         "rule_stopped": percent(rule["stopped_share"]),
         **{word: until(found, word) for word in QUANTILES},
         **{f"{word}_between": between(found, word) for word in QUANTILES},
+        **{f"{word}_least": least(found, word) for word in QUANTILES},
         "logistic_soon": percent(logistic["soon_share"]),
         "logistic_stopped": percent(logistic["stopped_share"]),
     }
+
+
+def least(found: Told, word: str) -> str:
+    """Calls until found, or what is proven where that is not reached."""
+    floor = found.get(f"{word}_floor")
+    return f"{floor:,}" if floor is not None else "0"
 
 
 def caught(head: Told) -> dict[str, str]:
@@ -190,7 +197,7 @@ def by_kind(innocent: Told) -> dict[str, str]:
     return {
         "kinds": str(len(innocent)),
         "proven": str(sum(bool(one["certified"]) for one in innocent.values())),
-        "hit": listed(hit) or "none",
+        "hit": listed(hit) if hit else "none",
     }
 
 
@@ -231,8 +238,9 @@ def beside_plain(table: Told) -> dict[str, str]:
     ahead, _ = table["auc_ahead_of"].values()
     aucs = {"auc": own, "plain": plain, "stopped": stopped}
     means = {name: f"{one['mean']:.3f}" for name, one in aucs.items()}
-    sds = {f"{name}_sd": f"{one['sd']:.3f}" for name, one in aucs.items()}
-    return means | sds | {name: f"{ahead[name]:+.4f}" for name in ("low", "high")}
+    # Of one split, as in the quick form, there is neither deviation nor interval.
+    sds = {f"{name}_sd": f"{one['sd'] or 0:.3f}" for name, one in aucs.items()}
+    return means | sds | {name: f"{ahead[name] or 0:+.4f}" for name in ("low", "high")}
 
 
 def flaws(told: Told) -> dict[str, str]:
@@ -282,8 +290,8 @@ OVER_SPLITS = (
 )
 UNTIL_FOUND = partial(
     Statement,
-    "half of them are found at their call {median}, nine in ten at their call {p90}",
-    interval="{median_between}, and {p90_between}",
+    "calls until half of them are found, at least {median_least}, and until nine in ten are, at least {p90_least}",
+    interval="{median} ({median_between}), and {p90} ({p90_between})",
     where=(),
 )
 SEEDS = ("python", "tests/bench/bench_seeds.py", "--json", "--seeds")
@@ -350,7 +358,7 @@ CLAIMS = (
                 "their calls are stopped, by the regression {logistic_stopped} %",
                 worlds,
             ),
-            Statement("the regression is certified in {logistic_certified} of the five", worlds),
+            Statement("the regression is certified in {logistic_certified} of these worlds", worlds),
             Statement("{away_false} in 10,000, in the mean {away_mean}", worlds),
             Statement("{away_catch} % elsewhere", worlds),
             Statement(
@@ -377,8 +385,9 @@ CLAIMS = (
             ),
             UNTIL_FOUND(town),
             Statement(
-                "of {kinds} kinds of innocent caller {proven} are certified by themselves; flagged: {hit}",
+                "kinds of innocent caller: {kinds}, certified by themselves: {proven}",
                 town,
+                "flagged: {hit}",
                 where=(),
             ),
             Statement(
