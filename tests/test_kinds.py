@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from callsieve.serving.booster import Booster
+from callsieve.serving.policy import read_policy
 from callsieve.training.fit import Part, fit
-from callsieve.training.kinds import kind_figures
+from callsieve.training.kinds import SURE, kind_figures
 from callsieve.training.train import places
 
 
@@ -51,9 +52,13 @@ def test_they_are_those_of_a_plain_loop(told):
         assert one["classes"] == len(set(words)) - (one["kind"] == "content")
         assert one["right"] == right.mean() and one["low"] <= one["right"] <= one["high"]
         assert one["commonest"] == max(map(words.count, words)) / len(words)
-        assert one["sure"] == (shares >= 0.8).mean()
-        assert one["right_if_sure"] == (right[shares >= 0.8].mean() if (shares >= 0.8).any() else None)
+        assert one["sure"] == (shares >= SURE).mean()
+        assert one["right_if_sure"] == (right[shares >= SURE].mean() if (shares >= SURE).any() else None)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_they_are_as_sure_as_the_shipped_policy_asks():
+    assert read_policy().terms.content_share == SURE
 
 
 @pytest.mark.parametrize("gone", ["truth", "columns", "words", "calls"])

@@ -502,7 +502,7 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
     for purpose, tickets in (("a sample", ()), ("too many", ())):
         act = export_act(calls, purpose, "operations")
         export(
-            calls, act, tmp_path / f"{purpose}.parquet", callees_or_once(None), tmp_path / "audit", tickets,
+            calls, act, data, tmp_path / f"{purpose}.parquet", callees_or_once(None), tmp_path / "audit", tickets,
             recorded.gates(), key,
         )  # fmt: skip
     (tmp_path / "number.key").unlink()

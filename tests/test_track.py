@@ -142,7 +142,7 @@ def test_figures_and_report_are_kept(recorded, tmp_path):
     assert versions["decisive"]["lightgbm"] == versions["installed"]["lightgbm"] == version("lightgbm")
     ways = rows_of(run_file(client, run, "tables/baselines.csv", tmp_path))
     both = figures["headline"] | figures["baselines"]
-    assert [one["way"] for one in ways] == list(both) and len(ways) == 5
+    assert [one["way"] for one in ways] == list(both) and len(ways) == 6
     for one in ways:
         head = both[one["way"]]
         assert [float(one[f"bootstrap.{end}"]) for end in ("low", "high")] == head["bootstrap"]

@@ -8,7 +8,6 @@ import numpy as np
 from scipy.special import softmax
 
 from ..serving.booster import Booster
-from ..serving.registered import Terms
 from .certify import caller_bootstrap
 from .train import Trained, only, places
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 KINDS = ("content", "mode")
+SURE = 0.8  # the share that the shipped policy asks for
 
 
 def kind_figures(t: Trained, flagged: Array) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def kind_figures(t: Trained, flagged: Array) -> list[dict[str, Any]]:
 
     `right` is the share of calls of which the class told is the true one, callers resampled for its interval; a class
     that the model never learnt is always wrong. `commonest` is the same if one class were told of all. `sure` is the
-    share of calls to which one class has the share that a policy asks for before a called person's wish counts.
+    share of calls of which one class has at least SURE: so sure must be who goes by a called person's wish.
 
     Args:
         flagged: bool, of each call: those judged that reached the certified band.
@@ -48,7 +48,7 @@ def of_kind(t: Trained, truth: pa.Table, kind: str, bad: Array) -> dict[str, Any
     vectors = np.ascontiguousarray(only(t.feed.at(rows), places(t.settings.features)))
     shares = softmax(Booster(t.models[kind]).predict_raw(vectors), axis=1)
     words = np.array(t.card.classes[kind])
-    right, sure = words[shares.argmax(axis=1)] == true, shares.max(axis=1) >= Terms().content_share
+    right, sure = words[shares.argmax(axis=1)] == true, shares.max(axis=1) >= SURE
     low, high = caller_bootstrap(right, t.caller[rows], seed=t.settings.seed)
     return {
         "kind": kind,
