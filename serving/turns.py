@@ -11,6 +11,8 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+from .pauses import look_at_young_objects
+
 FEW = 4  # answers between two looks at the sockets
 
 
@@ -37,6 +39,7 @@ class Turns:
         try:
             for _ in range(min(FEW, len(self._waiting))):
                 self._waiting.popleft().take_turn()
+                look_at_young_objects()
         finally:
             if self._waiting:
                 loop.call_soon(self._let_few, loop)

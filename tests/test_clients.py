@@ -6,10 +6,13 @@ import json
 import logging
 import re
 import socket
+import sys
 import time
+from collections import deque
 
 import pytest
 from callsieve.serving import protocol, schema, wire
+from callsieve.serving.pauses import look_at_young_objects, shorten_pauses
 
 import catalogued
 import services
@@ -115,6 +118,23 @@ def test_no_number_is_in_an_answer_or_in_the_log(inside, keys, caplog, monkeypat
     assert "a request failed: RuntimeError" in written
     for text in (written, *(answer.decode("latin-1") for _, answer in answers)):
         assert "0138000" not in re.sub(r"[\s-]", "", text)
+
+
+def test_young_objects_stay_few_once_as_many_are_freed_as_are_made():
+    """What is remembered is full: each answer takes the place of an old one."""
+    remembered = deque(([each] for each in range(20_000)), maxlen=20_000)
+    before = gc.get_threshold(), sys.getswitchinterval()
+    try:
+        shorten_pauses()
+        for each in range(10_000):
+            remembered.append([each])
+            look_at_young_objects()
+        young = sum(type(one) is list for generation in (0, 1) for one in gc.get_objects(generation))
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before[0])
+        sys.setswitchinterval(before[1])
+    assert young < 200
 
 
 def test_what_requests_leave_is_freed_without_a_look_at_all_objects(inside, keys):
