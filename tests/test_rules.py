@@ -118,6 +118,7 @@ NO_HITS = [
     {"calls_24h": 199.0, "calls_per_day": 200.0},
     {"calls_24h": 9_999.0},
     {"hour": 9.0, "hour_from": 9.0, "hour_to": 18.0},
+    {"hour": 22.0, "hour_from": 22.0, "hour_to": 6.0},
     {"hour": 23.0, "hour_from": 22.0, "hour_to": 6.0},
     {"hour": 5.0, "hour_from": 22.0, "hour_to": 6.0},
     {"marketing": 1.0, "consent": 1.0},
