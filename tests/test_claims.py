@@ -13,6 +13,7 @@ from callsieve.serving.case_rules import read_case_rules
 from callsieve.serving.unlisted import EVERY
 from callsieve.training import claims, evidence_page, fit
 from callsieve.training.baselines import COUNTERS
+from callsieve.training.claim_figures import by_kind
 from callsieve.training.claims import CLAIMS, REAL, WORLDS, Claim, Statement
 from callsieve.training.detection import SOON
 from callsieve.training.evidence_page import COLUMNS, Row, kept, mark, outdated, run, update_texts, write_page
@@ -290,7 +291,7 @@ def test_figures_are_said_as_texts_say_them():
         "proven": "1", "hit": "17 of 1,422 calls of customer service", **soon,
     }  # fmt: skip
     quiet = {"ordinary": {"calls": 5, "flagged": 0, "certified": False}}
-    assert claims.by_kind(quiet) == {"kinds": "1", "proven": "0", "hit": "none"}
+    assert by_kind(quiet) == {"kinds": "1", "proven": "0", "hit": "none"}
     lines = [{"catch": one, "logistic regression": other, "in_hindsight": {"model": one, "logistic regression": other},
               "baselines_certified": {"logistic regression": other > 0.1}}
              for one, other in ((0.5, 0.2), (0.3, 0.4), (0.4, 0.1))]  # fmt: skip
