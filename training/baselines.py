@@ -4,8 +4,8 @@ A regression has few parameters: of more than LEARNT_AT_MOST rows that many will
 fitted once without each part of the groups, to speak of these where thresholds are chosen.
 
 The reputation list learns nothing: it counts the reports of a caller that were known in the 28 days before the call.
-Neither do the five counters, those of OpenSIPS's `fraud_detection`: each has a threshold of its own, and a call that
-reaches any of them is flagged.
+Neither do the five counters, after those of OpenSIPS's `fraud_detection` (which counts calls by the minute, where this
+catalogue begins with the hour): each has a threshold of its own, and a call that reaches any of them is flagged.
 """
 
 from __future__ import annotations
