@@ -15,6 +15,7 @@ from callsieve.serving.signing import read_public_key
 from callsieve.training.days import (
     MONITORED,
     SAMPLE,
+    UNSOUGHT,
     Day,
     Stretch,
     cuts_of,
@@ -346,6 +347,31 @@ def test_of_a_large_day_the_same_calls_are_looked_at_whenever_it_is_asked():
     np.testing.assert_array_equal(found, sample(day, rows))
     assert (found != sample(day + timedelta(1), rows)).any()
     assert sample(day, slice(3, 5)).tolist() == [3, 4]
+
+
+def test_more_callers_whom_nobody_calls_are_an_alarm_and_fewer_are_none():
+    def day(n, unsought):
+        return Day(MONDAY + timedelta(days=n), 9000, {UNSOUGHT: np.array([9000 - unsought, unsought, 0])}, {})
+
+    rng = np.random.default_rng(4)
+    known = build("m", {}, [day(n, int(900 + 200 * rng.random())) for n in range(28)])
+    [more], [fewer], [usual] = (compare(known, day(28, some)) for some in (1800, 0, 1000))
+    assert more.alarm and (more.part, more.then, more.now) == ("yes", pytest.approx(1 / 9, rel=0.05), 0.2)
+    assert (fewer.alarm, fewer.z, usual.alarm) == (False, 0.0, False)
+
+
+def test_a_caller_whom_nobody_called_is_told_by_the_seven_days_before_each_call(known, stretch):
+    day, rows = max(whole_days(stretch.calls).items())
+    calls = stretch.calls.select(["caller", "callee", "start", "ring", "talk", "recorded"]).to_pandas()
+    over = calls["start"] + calls["ring"].fillna(0) + calls["talk"].fillna(0)
+    calls["known"] = calls["recorded"].where(calls["recorded"] > over, calls["start"])
+    called = dict(list(calls.groupby(calls["callee"].astype(str))))
+    none = 0
+    for one in calls.iloc[sample(day, rows)].itertuples():
+        mine = called.get(str(one.caller), calls.iloc[:0])
+        none += not ((mine["start"] >= one.start - 7 * 86_400_000) & (mine["known"] < one.start)).any()
+    counts = day_of(day, rows, stretch, known.cuts).counts[UNSOUGHT]
+    assert 0 < none < counts.sum() and counts.tolist() == [counts.sum() - none, none, 0]
 
 
 def test_the_steadier_a_feature_is_the_less_it_may_move():

@@ -41,6 +41,8 @@ SCORE = "score"
 DELAY = "hours until a report comes in"
 MARK = "record "  # begins the names of marks: of a record that is broken, late, not whole or not what it says
 NO_YES = ("no", "yes")
+YES = NO_YES.index("yes")
+UNSOUGHT = "caller whom nobody called this week"
 # They remember 28 days: the longer the records go on, the more they tell, whatever the calls are like.
 LONG_MEMORY = ("number_days_known", "number_active_days", "out_active_days", "out_days_since_last")
 # What is known of a trunk is known of few: one that comes or goes moves them all. Whether it is told is watched.
@@ -200,9 +202,10 @@ def marks_of(calls: pa.Table) -> dict[str, Array]:
 
 
 def told_of(stretch: Stretch, rows: Array) -> dict[str, Array]:
-    """How many of a day's sample are not and are by a new caller, and in each band; none is missing."""
+    """How many of a day's sample are not and are by such a caller, and in each band; none is missing."""
     raw = stretch.raw[rows]
-    found = {"caller new this week": int(np.isnan(stretch.vectors.values(rows, NAMES.index("number_age"))).sum())}
+    age, callers = (stretch.vectors.values(rows, NAMES.index(name)) for name in ("number_age", "in_callers_count_7d"))
+    found = {"caller new this week": int(np.isnan(age).sum()), UNSOUGHT: int((~(callers > 0)).sum())}
     if not np.isnan(raw).all():
         stratum = strata_of(stretch.vectors.at(rows))
         for band in stretch.bands:

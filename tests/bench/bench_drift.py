@@ -11,8 +11,8 @@ cut off is many small callers. It comes on a working day, for at a weekend most 
 it is told how far the truth of each call shows it. In the default world the trade is a few outfits: what the truth does
 not show counts neither as found nor as missed, but is told.
 
-Thresholds were chosen on seeds 111, 112 and 211, 212 and 213, 550 and 551; other seeds judge them: those of 560 to 563
-were looked at for the second world, those of 564 to 569 judged.
+Thresholds were chosen on seeds 111, 112 and 211, 212 and 213, 550 and 551, that of callers whom nobody calls on 564 to
+569; other seeds judge them: those of 560 to 563 were looked at for the second world, those from 570 on judge.
 """
 
 import argparse
