@@ -91,7 +91,9 @@ def decode(
     times = {role: _moment(given[role], role, layout, latest, faults) for role in TIMES if role in given}
     times.setdefault("recorded", np.full(rows, np.nan))
     codes = {role: _category(given.get(role), role, rows, layout, faults) for role in CATEGORIES}
-    columns = _sides(given, codes.pop("direction"), layout, faults)
+    direction = codes.pop("direction")
+    columns = _sides(given, direction, layout, faults)
+    _classes(codes, direction if "subscriber" in given else None)
     ring, talk = _durations(given, rows, layout, codes["outcome"], faults)
     _settle_outcome(codes["outcome"], talk, faults)
     for role in ("end", "recorded"):
@@ -270,6 +272,14 @@ def _sides(given: Mapping[str, pa.Array], direction: Codes, layout: Layout, faul
             words = pa.concat_arrays([words, pa.array([""])])
         columns[role] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), words)
     return columns
+
+
+def _classes(codes: dict[str, Codes], direction: Codes | None) -> None:
+    """The classes of caller and callee; of a subscriber's record, by who called whom."""
+    own, peer = codes.pop("subscriber_class"), codes.pop("peer_class")
+    if direction is not None:
+        out = direction == 0
+        codes["caller_class"], codes["callee_class"] = np.where(out, own, peer), np.where(out, peer, own)
 
 
 def _encoded(column: pa.Array) -> tuple[Codes, pa.Array]:

@@ -48,9 +48,11 @@ CATEGORIES = {
     "released_by": RELEASED_BY,
     "attestation": ATTESTATIONS,
     "route": ROUTES,
+    "caller_class": NUMBER_CLASSES,
+    "callee_class": NUMBER_CLASSES,
 }
 _INDEX = {name: {word: i for i, word in enumerate(words)} for name, words in CATEGORIES.items()}
-_CLASS = {kind: i for i, kind in enumerate(NUMBER_CLASSES)}
+UNKNOWN_CLASS = NUMBER_CLASSES.index("unknown")
 CACHED = 1 << 17  # unique numbers, blocks and texts of single calls
 _MET = 1 << 20  # the same of tables
 
@@ -69,7 +71,7 @@ class Known:
     significant: tuple[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kind", _CLASS[self.number.kind])
+        object.__setattr__(self, "kind", _INDEX["caller_class"][self.number.kind])
         object.__setattr__(self, "significant", plan.significant(self.number))
 
 
@@ -78,7 +80,7 @@ class Intake:
 
     `zone` is the clock of hour and day. `numbers` says what caller and callee are: "written" as a switch
     writes them, or "codes" that stand for numbers; of a code, and of what is a token already, no fact is
-    known.
+    known but the class that the call tells.
     `remember` bounds the callers whose last dialled number is kept (some 90 bytes each, and up to 560 for a
     number); one of those longest silent is forgotten first. `cached` bounds the numbers of single calls that are not
     read and keyed anew each time (up to 800 bytes each): whoever meets more numbers than that again and again gives
@@ -139,8 +141,8 @@ class Intake:
             category("released_by", call.released_by),
             hour,
             day,
-            caller.kind,
-            callee.kind,
+            number_class("caller_class", caller.kind, call.caller_class),
+            number_class("callee_class", callee.kind, call.callee_class),
             plan.same_region(caller.number, callee.number),
             plan.shared_digits(caller.significant, callee.significant),
             plan.step(previous.number if previous else None, callee.number),
@@ -308,6 +310,12 @@ def category(name: str, word: str | None) -> int:
         # The word is not shown: where columns are shifted, it could be a number.
         raise ValueError(f"{name} must be one of {', '.join(CATEGORIES[name])}")
     return index
+
+
+def number_class(name: str, read: int, told: str) -> int:
+    """The class of a number: as it reads, or as the call tells it of what has no digits to read."""
+    code = category(name, told)
+    return code if read == UNKNOWN_CLASS else read
 
 
 def _kept(text: str | None, token: str) -> str:

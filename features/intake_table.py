@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import numbers as plan
-from .intake import CATEGORIES, DAY, HOUR, QUARTER, Intake, category
+from .intake import CATEGORIES, DAY, HOUR, QUARTER, UNKNOWN_CLASS, Intake, category
 from .met import NIBBLES, Ints, Met, Places
 from .numberplan import changes
 from .pseudonyms import Use
-from .records import CALL_COLUMNS, KEYED_COLUMNS, NUMBER_CLASSES, STEPS, UNKNOWN
+from .records import CALL_COLUMNS, KEYED_COLUMNS, STEPS, UNKNOWN
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,8 +46,6 @@ def keyed_table(intake: Intake, calls: pa.Table) -> pa.Table:
         "callee": _words(facts["token"][callee], numbers.tokens),
         "hour": pa.array(hour.astype(np.int8)),
         "day": pa.array(day.astype(np.int32)),
-        "caller_class": _dictionary(facts["kind"][caller], NUMBER_CLASSES, np.int8),
-        "callee_class": _dictionary(facts["kind"][callee], NUMBER_CLASSES, np.int8),
         "same_region": _small(_same_region(facts, caller, callee)),
         "shared_prefix": _small(_shared_prefix(facts, caller, callee)),
         "step": _dictionary(_step(facts, previous, callee), STEPS, np.int8),
@@ -56,8 +54,12 @@ def keyed_table(intake: Intake, calls: pa.Table) -> pa.Table:
     }
     for name in ("ring", "talk", "recorded"):
         columns[name] = _times(calls, name)
+    read = {"caller_class": facts["kind"][caller], "callee_class": facts["kind"][callee]}
     for name, words in CATEGORIES.items():
-        columns[name] = _dictionary(_category_ids(calls, name), words, np.int8)
+        told = _category_ids(calls, name)
+        if name in read:  # a class that is told counts where the number has no digits to read
+            told = np.where(read[name] == UNKNOWN_CLASS, told, read[name])
+        columns[name] = _dictionary(told, words, np.int8)
     for use in TEXTS:
         columns[use] = keyed_column(intake, use, _column(calls, use))
     names = [*KEYED_COLUMNS, *(["call"] if "call" in calls.column_names else [])]

@@ -44,7 +44,7 @@ NUMBER_CLASSES = (
     "foreign",
     "irregular",
     "withheld",
-    "unknown",  # the number came as an opaque code
+    "unknown",  # the number came as an opaque code, and nothing was said of it
 )
 # How far the callee's number is from the caller's last one.
 STEPS = ("same", "near", "block", "other")
@@ -61,6 +61,8 @@ class Call:
     `ring` and `talk` are `None` while the call is not over: such a call is an attempt, known at `start`.
     `recorded` is when the record became known; `None` means at the end of the call. It is set only on a
     record that came later than that: then neither attempt nor outcome was known before.
+    `caller_class` and `callee_class` are of `NUMBER_CLASSES`: what the source knows of a number that is a code or a
+    token. Of a number with digits they say nothing: its own reading counts.
 
     >>> ringing = Call(start=1775001600.0, caller="+86 138 0000 0000", callee="010 1234 5678")
     >>> ringing.talk is None, ringing.outcome
@@ -83,6 +85,8 @@ class Call:
     device: str | None = None
     place: str | None = None
     cause: str | None = None
+    caller_class: str = "unknown"
+    callee_class: str = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ try:
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
-from ..features.records import ATTESTATIONS, OUTCOMES, RELEASED_BY, ROUTES, Call
+from ..features.records import ATTESTATIONS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES, Call
 from .events import Report
 from .policy import ACTIONS
 from .wire import MAX_BODY, MAX_FIELD, OBSERVE, SCORE, call_from_json
@@ -46,6 +46,8 @@ class CallIn(msgspec.Struct, forbid_unknown_fields=True):
     device: _Text | None = None
     place: _Text | None = None
     cause: _Text | None = None
+    caller_class: Literal[NUMBER_CLASSES] | None = None  # type: ignore[valid-type]
+    callee_class: Literal[NUMBER_CLASSES] | None = None  # type: ignore[valid-type]
 
 
 class ReportIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -142,6 +144,7 @@ def read_call(body: bytes) -> Call:
         call.start, call.caller, call.callee, call.ring, call.talk, call.outcome or "unknown",
         call.released_by or "unknown", call.recorded, call.network_caller, call.attestation or "unknown",
         call.route or "unknown", call.trunk, call.operator, call.device, call.place, call.cause,
+        call.caller_class or "unknown", call.callee_class or "unknown",
     )  # fmt: skip
 
 

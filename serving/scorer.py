@@ -147,6 +147,15 @@ class Scorer:
                 action[rows] = np.maximum(action[rows], ACTIONS.index(word))
         return action
 
+    def silent(self, vectors: npt.NDArray[np.float64]) -> list[str | None]:
+        """The stratum of each call of which no band says anything, whatever its score; None where one may.
+
+        Args:
+            vectors: as for `score_table`.
+        """
+        mute = {name for name in STRATA if all(name in band.silent for band in self.bundle.thresholds)}
+        return [name if (name := STRATA[code]) in mute else None for code in strata_of(vectors).tolist()]
+
     def explain_row(
         self, vector: Sequence[float], start: int = 0, told: tuple[Fact, ...] | None = None, *, always: bool = True
     ) -> Verdict:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from callsieve.features import layouts
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.pseudonyms import Key
 from callsieve.features.reports import REPORT_NAMES
@@ -113,6 +114,21 @@ def test_score_says_what_was_put_apart(told, run, tmp_path):
     assert value["calls"] == 1
     assert sum(value["quarantined"].values()) == 1
     assert "13800138000" not in json.dumps(value)
+
+
+def test_score_says_of_whose_calls_nothing_is_said(told, call, run, tmp_path):
+    """Of a code nothing is known, unless the source tells what number it stands for."""
+    rows = ["caller,callee,start,caller_class", "c1,c2,2025-03-03T10:00:00Z,", "c1,c2,2025-03-03T11:00:00Z,mobile"]
+    (tmp_path / "calls.csv").write_text("\n".join(rows) + "\n")
+    declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
+    layout = (Path(layouts.__file__).parent / "callsieve.toml").read_text().replace('"written"', '"codes"')
+    (tmp_path / "own.toml").write_text(layout)
+    words = ["--bundle", run[0] / "bundle", "--layout", tmp_path / "own.toml", "--calls", tmp_path / "calls.csv"]
+    value = told("score", *words)
+    assert (value["calls"], value["unscored"], value["no_threshold"]) == (2, 0, {"unknown": 1})
+    code, out, _ = call("score", *words)
+    assert code == 0
+    assert "nothing is said of 1 calls: the model has no threshold for numbers of the kind 'unknown'" in out
 
 
 def test_features_of_records_as_they_are_written_go_on_where_they_were(told, call, tmp_path):

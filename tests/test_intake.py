@@ -27,7 +27,7 @@ TOKEN = KEY.token("number", "something kept")
 START = datetime(2026, 3, 2, 4, 0, tzinfo=UTC).timestamp()
 MS = pa.timestamp("ms", tz="UTC")
 TYPES = {"start": MS, "recorded": MS, "ring": pa.float64(), "talk": pa.float64()}
-WORDS = CATEGORIES | {"caller_class": NUMBER_CLASSES, "callee_class": NUMBER_CLASSES, "step": STEPS}
+WORDS = CATEGORIES | {"step": STEPS}
 
 
 def as_table(calls, encoded=True, chunk=None):
@@ -259,6 +259,19 @@ def test_tokens_are_kept():
     call = keyed(caller=TOKEN, trunk=TOKEN)
     assert call.caller == call.trunk == TOKEN
     assert NUMBER_CLASSES[call.caller_class] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "caller", "expected"),
+    [("codes", "c7", "resale"), ("written", TOKEN, "resale"), ("written", "13800138000", "mobile")],
+)
+def test_a_class_that_is_told_counts_where_there_are_no_digits(numbers, caller, expected):
+    facts = {"caller": caller, "callee": "c8" if numbers == "codes" else "01062345678", "caller_class": "resale"}
+    call = keyed(Intake(KEY, numbers=numbers), **facts)
+    assert NUMBER_CLASSES[call.caller_class] == expected
+    assert NUMBER_CLASSES[call.callee_class] == ("unknown" if numbers == "codes" else "fixed")
+    with pytest.raises(ValueError, match="caller_class must be one of mobile, resale, "):
+        keyed(Intake(KEY, numbers=numbers), **facts | {"caller_class": "13800138000"})
 
 
 @given(starts, st.sampled_from(["Asia/Shanghai", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]))

@@ -22,7 +22,15 @@ from callsieve.features.keyed import keyed_calls, read_keyed
 from callsieve.features.layouts import layout
 from callsieve.features.pseudonyms import Key, is_token
 from callsieve.features.readers import read_calls, write_table
-from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, KEYED_COLUMNS, OUTCOMES, RELEASED_BY, ROUTES
+from callsieve.features.records import (
+    ATTESTATIONS,
+    CALL_COLUMNS,
+    KEYED_COLUMNS,
+    NUMBER_CLASSES,
+    OUTCOMES,
+    RELEASED_BY,
+    ROUTES,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,12 +68,13 @@ def calls(draw: Callable[..., object]) -> dict[str, object]:
         "attestation": draw(st.sampled_from(ATTESTATIONS)),
         "route": draw(st.sampled_from(ROUTES)),
         **{name: draw(texts) for name in ("trunk", "operator", "device", "place", "cause")},
+        **{name: draw(st.sampled_from(NUMBER_CLASSES)) for name in ("caller_class", "callee_class")},
     }
 
 
 def call(**facts: object) -> dict[str, object]:
     """What a layout without a column for the rest reads."""
-    unknown = {"released_by": "unknown", "attestation": "unknown", "route": "unknown"}
+    unknown = dict.fromkeys(("released_by", "attestation", "route", "caller_class", "callee_class"), "unknown")
     return dict.fromkeys(CALL_COLUMNS) | unknown | facts
 
 
@@ -185,7 +194,8 @@ def test_sichuan(rows, directions):
         sides = [row["callee"], row["caller"]] if direction == "2" else [row["caller"], row["callee"]]
         tail = [stamp(row["start"]), int(row["talk"]), "c", "k", "d7", "fake_1", 1]
         written.append([*sides, direction, *tail])
-        own = {"device": "d7", "place": "c/k"} if direction != "2" else {}
+        own = {"device": "d7", "place": "c/k", "caller_class": "mobile"} if direction != "2" else {}
+        own |= {"callee_class": "mobile"} if direction == "2" else {}
         wanted.append(row | own)
     assert read(text_of(written, header), "sichuan").table.to_pylist() == wanted
 
@@ -220,6 +230,8 @@ def test_a_layout_of_ones_own(tmp_path):
         ("numbers = 'secret'", "numbers must be one of codes, written, got 'secret'"),
         ("optional = ['start']", "a layout must have a column for start"),
         ("[values.outcome]\nx = 'gone'", "value of outcome must be one of"),
+        ("[constants]\ncaller_class = 'phone'", "constant caller_class must be one of"),
+        ("[constants]\nsubscriber_class = 'mobile'", "class must be one of callee_class, caller_class, got"),
     ],
 )
 def test_a_wrong_layout_is_refused(tmp_path, change, message):

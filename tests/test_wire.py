@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, fields
 
 import pytest
-from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, OUTCOMES, RELEASED_BY, ROUTES, Call
+from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES, Call
 from callsieve.serving import wire
 from callsieve.serving.policy import ACTIONS
 from callsieve.serving.reasons import Reason
@@ -32,6 +32,7 @@ calls = st.builds(
     attestation=st.sampled_from(ATTESTATIONS),
     route=st.sampled_from(ROUTES),
     **dict.fromkeys(("trunk", "operator", "device", "place", "cause"), st.none() | printable),
+    **dict.fromkeys(("caller_class", "callee_class"), st.sampled_from(NUMBER_CLASSES)),
 )
 numbers = st.floats(allow_infinity=False)
 drawn = {"str": printable, "str | None": st.none() | texts, "float": numbers}

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 VERDICT = (
-    "start long, caller string, callee string, score double, action tinyint, rules string, banded tinyint, met long"
+    "start long, caller string, callee string, score double, action tinyint, rules string, banded tinyint, met long, "
+    "silent string"
 )
 
 
@@ -108,7 +109,7 @@ def score(
 def counted(found: Any) -> dict[str, Any]:
     """The figures of a frame of verdicts, and the start of its last call."""
 
-    def by(frame: Any, column: str) -> dict[int, int]:
+    def by(frame: Any, column: str) -> dict[Any, int]:
         return dict(frame.groupBy(column).count().collect())
 
     with spark.plainly():
@@ -121,6 +122,7 @@ def counted(found: Any) -> dict[str, Any]:
             "bands": by_action(by(found, "banded")),
             "rules": by_rule(by(found, "met")),
             "unscored": totals["unscored"],
+            "no_threshold": dict(sorted(by(found.filter("silent is not null"), "silent").items())),
             "last": totals["last"],
         }
 
@@ -181,6 +183,7 @@ def verdicts(
             "rules": rule_column(scores.rules).cast(pa.string()),
             "banded": scores.banded,
             "met": scores.rules,
+            "silent": pa.array(scorer.silent(rows), pa.string()),
         }
     )
 

@@ -124,6 +124,8 @@ def scored(result: Mapping[str, Any]) -> None:
     if result.get("rules"):
         met = [(name.replace("_", " "), f"{calls:,}") for name, calls in result["rules"].items()]
         show_table("calls that meet a rule, whatever the model says", ("rule", "calls"), met)
+    for stratum, count in result["no_threshold"].items():
+        say(f"nothing is said of {count:,} calls: the model has no threshold for numbers of the kind {stratum!r}")
     for reason, count in result["quarantined"].items():
         say(f"put apart: {count:,} rows, {reason}")
     if result["stale"]:

@@ -208,7 +208,7 @@ def score_file(
         raise ValueError(f"{path}: no call to score; {sum(read.quarantined.values())} rows were put apart")
     progress("score", 0.5)
     told = None if reports is None else read_reports(reports)
-    scores, _ = score_calls(scorer, read.calls, told, threads=threads)
+    scores, rows = score_calls(scorer, read.calls, told, threads=threads)
     if out is not None:
         write_table(verdict_table(scores, read.calls, hidden), out)
     last = int(read.calls["start"].to_numpy().max()) / 1000
@@ -219,6 +219,7 @@ def score_file(
         "calls": read.calls.num_rows,
         **counts(scores, read.calls),
         "unscored": int(np.isnan(scores.raw).sum()),
+        "no_threshold": dict(sorted(Counter(filter(None, scorer.silent(rows))).items())),
         "quarantined": read.quarantined,
         "valid_until": scorer.bundle.valid_until,
         "stale": last > datetime.fromisoformat(scorer.bundle.valid_until).timestamp(),

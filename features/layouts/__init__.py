@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ..records import ATTESTATIONS, CALL_COLUMNS, OUTCOMES, RELEASED_BY, ROUTES
+from ..records import ATTESTATIONS, CALL_COLUMNS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES
 
 CATEGORIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -21,14 +21,20 @@ CATEGORIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "attestation": ATTESTATIONS,
         "route": ROUTES,
         "direction": ("out", "in"),
+        "caller_class": NUMBER_CLASSES,
+        "callee_class": NUMBER_CLASSES,
+        "subscriber_class": NUMBER_CLASSES,
+        "peer_class": NUMBER_CLASSES,
     }
 )
+OF_PARTIES = frozenset(("caller_class", "callee_class"))
+OF_SIDES = frozenset(("subscriber_class", "peer_class"))
 TIMES = ("start", "recorded", "end")
 SECONDS = ("ring", "talk", "total")
 NUMBERS = ("caller", "callee", "network_caller", "subscriber", "peer")
 TEXTS = ("trunk", "operator", "device", "place", "cause")
 # What a column of a file may stand for: a column of the call, or a fact that columns of the call follow from.
-ROLES = frozenset((*CALL_COLUMNS, "end", "total", "subscriber", "peer", "direction"))
+ROLES = frozenset((*CALL_COLUMNS, "end", "total", "subscriber", "peer", "direction", *OF_SIDES))
 DEFAULT_ZONE = "Asia/Shanghai"
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _SETS = ("dropped", "optional", "joined", "own_side")
@@ -48,7 +54,8 @@ class Layout:
 
     Times without an offset are read in `clock_zone`; numbers count `unit` seconds from `epoch` (Unix
     seconds). `hours_zone` is the zone in which local hours and days of these calls are taken. `missed` is the
-    talk time that says "nobody answered". `constants` are facts that hold for every row of the source.
+    talk time that says "nobody answered". `constants` are facts that hold for every row of the source; so may be the
+    class of a party's number, where numbers are codes.
     """
 
     name: str
@@ -176,7 +183,9 @@ def _checked(layout: Layout) -> Layout:
     for role, value in layout.constants.items():
         if role in CATEGORIES:
             _listed(f"constant {role}", [value], CATEGORIES[role])
-    sides = ("subscriber", "peer", "direction") if "subscriber" in layout.columns else ("caller", "callee")
+    of_sides = "subscriber" in layout.columns
+    sides = ("subscriber", "peer", "direction") if of_sides else ("caller", "callee")
+    _listed("class", roles & (OF_PARTIES | OF_SIDES), OF_SIDES if of_sides else OF_PARTIES)
     for role in ("start", *sides):
         if role not in layout.columns or role in layout.optional:
             raise ValueError(f"a layout must have a column for {role}")

@@ -59,6 +59,7 @@ def calls_table(
         "device": coded(np.where(missing["device"], -1, numbers["device"][seen]), words["device"]),
         "place": coded(np.where(missing["place"] | abroad, -1, _places(plan, numbers, days)), words["cell"]),
         "cause": coded(plan.outcome, CAUSES),
+        **dict.fromkeys(("caller_class", "callee_class"), pa.nulls(len(plan.start), pa.string())),
     }
     ordered = {name: columns[name] for name in CALL_COLUMNS}
     return pa.table({**ordered, "call": pa.array(first + records.row)})
