@@ -16,6 +16,7 @@ from .catalogue import NAMES, catalogue_hash, chosen
 from .driver import driver
 from .engine import version
 from .feature import FACT_BITS
+from .filled import WEEK, is_filled
 from .program import KINDS
 from .records import GROUP_COLUMNS, KeyedCall
 from .reports import REPORT_NAMES, Report, Reports
@@ -87,6 +88,8 @@ class History:
         self._features, self._most_calls, self._most_numbers = features, calls, numbers
         self.dropped = self.evicted = self.refused = 0
         self._moment = NEVER
+        self._days: set[int] = set()
+        self._first_day = 0
         self._driver = driver(calls, numbers, compiled=compiled)
         self._calls, self._counts = self._driver.held["calls"], self._driver.held["counts"]
         self._keys = {kind.name: Tokens() for kind in KINDS}
@@ -106,6 +109,7 @@ class History:
             "calls": self._most_calls,
             "numbers": self._most_numbers,
             "moment": self._moment,
+            "days": sorted(self._days),
             "counters": {name: getattr(self, name) for name in COUNTERS},
             "reports": [astuple(report) for report in self._reports.held] if self._reports else [],
             "sizes": {book: {name: size for name, (_, size) in used.items()} for book, used in sizes.items()},
@@ -163,6 +167,10 @@ class History:
     def _take_over(self, facts: dict[str, Any], tokens: dict[str, list[str]]) -> None:
         """What is not in the arrays, or follows from them."""
         self._moment = facts["moment"]
+        # Earlier versions did not write down the days: what they had saved is taken to be filled.
+        last = self._moment // DAY_MS
+        self._days = set(facts.get("days", range(last - WEEK, last + 1)))
+        self._first_day = min(self._days, default=0)
         for report in facts["reports"]:
             self.report(Report(*report))
         for name, count in facts["counters"].items():
@@ -186,6 +194,10 @@ class History:
     def numbers(self) -> int:
         """Numbers held in memory."""
         return len(self._keys[NUMBER])
+
+    def filled(self, at: int, days: int = WEEK) -> bool:
+        """Whether calls of so many days before a moment (Unix ms) are known: else everybody seems new."""
+        return is_filled(self._days, self._first_day, at, days)
 
     def vector(self, call: KeyedCall) -> list[float]:
         """Feature values of `call` at its start, in the order of the features; NaN where unknown."""
@@ -211,6 +223,7 @@ class History:
             if place < 0:
                 self.refused += 1
                 return
+            self._note_day(call.start // DAY_MS)
         elif not over or self._calls[place * FIELDS + END] != NEVER:
             return  # a repeat
         if over:
@@ -274,6 +287,11 @@ class History:
                 group[i] = self._key(name, token_of(call))
         self._found = caller, callee
         return int(self._driver.keep(call.start, attempt_known(call), caller, callee, *said(call)))
+
+    def _note_day(self, day: int) -> None:
+        if day not in self._days:
+            self._first_day = min(self._first_day, day) if self._days else day
+            self._days.add(day)
 
     def _drop(self) -> bool:
         """Forget the oldest call, if it must be before its time; false if there is none that can go."""

@@ -36,7 +36,7 @@ from .scorer import Scorer
 from .snapshots import let_go, own, save_in_a_copy, snapshot, snapshots
 from .swap import Swap
 from .upkeep import Upkeep
-from .verdict import Verdict
+from .verdict import FILLING, Verdict
 
 DEADLINE = 0.020  # seconds
 AHEAD = 60.0  # seconds after now at which a call may start or end
@@ -191,7 +191,7 @@ class Live:
         if kept is None:
             return None
         scorer, row, call, given = kept
-        again = scorer.explain_row(row.tolist(), call.start)
+        again = scorer.explain_row(row.tolist(), call.start, filled=given.status != FILLING)
         # What registers said then is not looked up again: they may say something else by now.
         return replace(again, case=case, action=given.action, status=given.status, rules=given.rules)
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ..features.dataclass import dataclass, field
+from ..features.filled import WEEK
 from ..features.records import NUMBER_CLASSES
 from .card import Band
 from .registered import Terms
 from .rules import ACTING, BY_NAME, NETWORK, PREDICTED, PROTECTED
 
 ACTIONS = ("pass", "label", "screen", "block")
+MOST_DAYS = 28  # what the longest memory of a feature asks for
 _TABLES = ("bands", "rules", "terms")
 
 
@@ -26,6 +28,7 @@ class Policy:
 
     `appeal` says where a caller whose call was blocked turns to; without it nothing is blocked. `accepted` is the
     strongest action that bands lead to where the called person accepts calls of the caller's registered business.
+    `history_days` is how many days before a call must be known for bands to say anything (`features/filled.py`).
 
     >>> Policy("mine", {"certified": "block"}).of_band("certified")
     'label'
@@ -39,6 +42,7 @@ class Policy:
     appeal: str = ""
     accepted: str = "block"
     terms: Terms = field(default_factory=Terms)
+    history_days: int = WEEK
 
     def of_band(self, name: str) -> str:
         """The action of a band."""
@@ -71,7 +75,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{name}: expected a TOML file, {error}") from error
     bands = table.get("bands")
-    known = {"version", "appeal", "accepted", *_TABLES}
+    known = {"version", "appeal", "accepted", "history_days", *_TABLES}
     if not table.keys() <= known or not isinstance(table.get("version"), str) or not isinstance(bands, dict):
         raise ValueError(f"{name}: expected a text `version` and a table `bands`, got {', '.join(sorted(table))}")
     for table_name in ("rules", "terms"):
@@ -90,11 +94,14 @@ def read_policy(path: str | Path | None = None) -> Policy:
             raise ValueError(f"{name}: rule {each} rests on a guess: expected pass or label, got {rules[each]!r}")
     if not isinstance(appeal, str):
         raise ValueError(f"{name}: appeal: expected a text that says where one appeals, got {appeal!r}")
+    days = table.get("history_days", WEEK)
+    if type(days) is not int or not 0 <= days <= MOST_DAYS:
+        raise ValueError(f"{name}: history_days: expected a whole number from 0 to {MOST_DAYS}, got {days!r}")
     try:
         terms = _terms(table.get("terms", {}))
     except ValueError as error:
         raise ValueError(f"{name}: terms: {error}") from None
-    return Policy(table["version"], bands, rules, appeal.strip(), table.get("accepted", "block"), terms)
+    return Policy(table["version"], bands, rules, appeal.strip(), table.get("accepted", "block"), terms, days)
 
 
 def decide(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> tuple[str, str]:

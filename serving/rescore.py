@@ -11,6 +11,7 @@ from .caselog import Evidence, floats, letters
 from .rules import Fact
 from .scorer import Scorer
 from .strictjson import finite
+from .verdict import FILLING
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ def rescore(found: Evidence, scorer: Scorer) -> Rescored:
     Rules that were met are facts about the call, kept as they were found; they are not looked up again.
     """
     told = tuple(map(_fact, found.rules))
-    again = scorer.explain_row(floats(found.vector), found.at, told, always=False)
+    again = scorer.explain_row(floats(found.vector), found.at, told, always=False, filled=found.status != FILLING)
     now = {
         "model": again.model,
         "catalogue": scorer.bundle.catalogue_hash,

@@ -85,7 +85,10 @@ class FactOut(msgspec.Struct):
 
 
 class VerdictOut(msgspec.Struct):
-    """What is said about a call. `status` is "ok", "stale", or why there is no score; then only `rules` can act."""
+    """What is said about a call. `status` is "ok", "stale", "filling" or why there is no score.
+
+    In the last two only `rules` can act.
+    """
 
     action: Literal[ACTIONS]  # type: ignore[valid-type]
     score: float | None

@@ -22,7 +22,7 @@ from .registers import Registers
 from .rules import BEHAVIOUR, BY_NAME, PREDICTED, Fact, facts, possible
 from .situation import Situation, situation
 from .strata import STRATA, strata_of, stratum_of
-from .verdict import Scores, Verdict, case_id
+from .verdict import FILLING, Scores, Verdict, case_id
 from .wishes import surely, unwanted
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class Scorer:
     ...     call = intake(Call(1772500000.0 + second, "02887654321", callee, 1.0, 0.0, "no_answer"))
     ...     verdict = scorer.explain(history, call)
     ...     history.observe(call)
-    >>> verdict.status, len(verdict.reasons) > 0
-    ('ok', True)
+    >>> verdict.status, len(verdict.reasons) > 0  # nobody knows what was before these calls
+    ('filling', True)
     """
 
     def __init__(self, bundle: Bundle, policy: Policy, registers: Registers | None = None) -> None:
@@ -104,7 +104,12 @@ class Scorer:
         return self._judge(history, call, explain=True)
 
     def score_table(
-        self, vectors: npt.NDArray[np.float64], met: npt.NDArray[np.int64] | None = None, *, threads: int = 1
+        self,
+        vectors: npt.NDArray[np.float64],
+        met: npt.NDArray[np.int64] | None = None,
+        *,
+        filled: npt.NDArray[np.bool_] | None = None,
+        threads: int = 1,
     ) -> Scores:
         """Scores and actions of many calls.
 
@@ -113,6 +118,8 @@ class Scorer:
                 `features.reports.report_vectors` if the model has such features; a row with an infinite value passes
                 with a NaN score.
             met: the rules that each row meets, as from `ruled.met_rules`; by default as far as the vectors tell.
+            filled: of which rows enough was known of the week before, as from `features.filled.filled_rows`: of others
+                no band says anything; by default of all.
         Raises:
             ValueError: if the width is another one.
         """
@@ -132,6 +139,8 @@ class Scorer:
         met = met_rules(looked_at(vectors), None, self.policy.terms) if met is None else met
         met = np.where(sound, met, 0)  # of a broken row nothing is true
         banded = self._banded(raw, strata_of(vectors))
+        if filled is not None:
+            banded[~filled] = ACTIONS.index("pass")
         return Scores(raw, score, actions(self.policy, banded, met), banded, met)
 
     def _banded(self, raw: npt.NDArray[np.float64], stratum: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
@@ -157,7 +166,13 @@ class Scorer:
         return [name if (name := STRATA[code]) in mute else None for code in strata_of(vectors).tolist()]
 
     def explain_row(
-        self, vector: Sequence[float], start: int = 0, told: tuple[Fact, ...] | None = None, *, always: bool = True
+        self,
+        vector: Sequence[float],
+        start: int = 0,
+        told: tuple[Fact, ...] | None = None,
+        *,
+        always: bool = True,
+        filled: bool = True,
     ) -> Verdict:
         """The verdict on a row of a table, with reasons. Never raises.
 
@@ -165,10 +180,11 @@ class Scorer:
             start: of the call, Unix milliseconds.
             told: the facts that were found when it rang; by default those that the row shows.
             always: with reasons also where bands lead to nothing; else only where `score` gives them.
+            filled: whether enough was known of the week before the call for bands to say anything.
         """
         try:
             told = facts(situation(vector), self.policy.terms, None) if told is None else told
-            return self._verdict(vector, start, case="", explain=always, told=told)
+            return self._verdict(vector, start, case="", explain=always, told=told, filled=filled)
         except Exception as error:
             return self._unscored("", f"no score: {type(error).__name__}")
 
@@ -204,10 +220,13 @@ class Scorer:
             case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
             vector = history.row(call)
             told = self._facts(vector, call)
-            if self.registers is not None:
+            filled = history.filled(call.start, self.policy.history_days)
+            if filled and self.registers is not None:
                 with contextlib.suppress(Exception):  # what rules say stands, also where a model fails
                     told += self._guessed(vector, call)
-            return self._verdict(vector, call.start, case=case, explain=explain, told=told, reasons=reasons)
+            return self._verdict(
+                vector, call.start, case=case, explain=explain, told=told, reasons=reasons, filled=filled
+            )
         except Exception as error:
             return self._unscored(case, f"no score: {type(error).__name__}")
 
@@ -241,6 +260,7 @@ class Scorer:
         explain: bool,
         told: tuple[Fact, ...],
         reasons: bool = True,
+        filled: bool = True,
     ) -> Verdict:
         """Rules first: what they say stands, also where the model fails."""
         names = [fact.rule for fact in told]
@@ -252,7 +272,7 @@ class Scorer:
         if not math.isfinite(raw):
             return self._unscored(case, "no score: the model gave none that is finite", told)
         stratum = stratum_of(vector)
-        banded, band = decide(self.policy, self.bundle.thresholds, raw, stratum)
+        banded, band = decide(self.policy, self.bundle.thresholds, raw, stratum) if filled else ("pass", "")
         action = outcome(self.policy, banded, names)
         explain = explain or "pass" not in (banded, action)
         return Verdict(
@@ -262,7 +282,7 @@ class Scorer:
             content=self._kind("content", row) if explain else None,
             mode=self._kind("mode", row) if explain else None,
             reasons=self._why(row) if explain and reasons else (),
-            status="stale" if start > self._until else "ok",
+            status=FILLING if not filled else "stale" if start > self._until else "ok",
             case=case,
             model=self.bundle.model_id,
             valid_until=self.bundle.valid_until,

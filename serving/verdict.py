@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+FILLING = "filling"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -21,9 +23,10 @@ class Verdict:
 
     `score` is the calibrated probability of a nuisance call and `raw` the model's own score (log-odds), NaN if there
     is none. `band` names the certified band that the raw score reached, if any, and `threshold` is where that band
-    begins, else NaN. `status` is "ok", "stale" (the model is past its `valid_until`), or why there is
-    no score; then the action is that of the rules. `case` leads back to the evidence. `rules` are the facts that hold
-    of the call, whatever the model says of it; neither changes the other.
+    begins, else NaN. `status` is "ok", "stale" (the model is past its `valid_until`), "filling" (too little is known of
+    the week before the call: no band says anything), or why there is no score; in the last two the action is that of
+    the rules. `case` leads back to the evidence. `rules` are the facts that hold of the call, whatever the model says
+    of it; neither changes the other.
 
     >>> from callsieve.features import Call, History, Intake, Key
     >>> from callsieve.serving import Scorer, read_public_key
@@ -31,7 +34,7 @@ class Verdict:
     >>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
     >>> verdict = scorer.score(History(), call)
     >>> verdict.action, verdict.status, 0 < verdict.score < 1, len(verdict.case)
-    ('pass', 'ok', True, 16)
+    ('pass', 'filling', True, 16)
     """
 
     action: str

@@ -61,7 +61,7 @@ def files(folder, site, policy=None, card=None, redress=REDRESS, **settings):
         "key": folder / "key",
     } | settings
     if policy:
-        (folder / "policy.toml").write_text('version = "test"\nappeal = "office"\n[bands]\n' + policy)
+        (folder / "policy.toml").write_text('version = "test"\nappeal = "office"\nhistory_days = 0\n[bands]\n' + policy)
         lines["policy"] = folder / "policy.toml"
     quoted = {name: value if isinstance(value, int | float) else f'"{value}"' for name, value in lines.items()}
     text = [f"{name} = {value}" for name, value in quoted.items()]

@@ -14,7 +14,7 @@ from callsieve.serving.unlisted import EVERY
 from callsieve.training import claims, evidence_page, fit
 from callsieve.training.baselines import COUNTERS
 from callsieve.training.claim_figures import by_kind
-from callsieve.training.claims import CLAIMS, REAL, WORLDS, Claim, Statement
+from callsieve.training.claims import CLAIMS, WORLDS, Claim, Statement
 from callsieve.training.detection import SOON
 from callsieve.training.evidence_page import COLUMNS, Row, kept, mark, outdated, run, update_texts, write_page
 from callsieve.training.gates import shipped_gates
@@ -51,7 +51,6 @@ HELD = {
     r"five times a second": lambda: EVERY == 1 / 5,
     r"[Ff]ive (notebooks|pages)": lambda: len(list((ROOT / "notebooks").glob("*.ipynb"))) == 5,
     r"three links": lambda: len(list((ROOT / ".typing" / "callsieve").iterdir())) == 3,
-    r"four real\s+subscribers": lambda: "4_subscribers" in REAL,
 }
 SHOWN = (
     r"Two commands|for two\s+words|the four files|One kernel, three ways|that the three understand",
@@ -310,4 +309,12 @@ def test_figures_are_said_as_texts_say_them():
         "features": "2", "reports": "1"}  # fmt: skip
     assert claims.ready_made({"test": {"auc": 0.91239, "macro_f1": 0.8}}) == {"auc": "0.912", "macro_f1": "0.800"}
     assert claims.reach({"churn": {"shares": {"7d_1": 0.123}}}) == {"7d_1": "12"}
-    assert claims.subscribers({"calls": 4914, "actions": {"pass": 4900}}) == {"calls": "4,914", "labelled": "14"}
+    people = [("fake_1", 1200, 7, 5), ("fake_2", 1300, 0, None), ("white_1", 900, 1, 3), ("white_2", 200, 0, None)]
+    real = {
+        "subscribers": [dict(zip(("sample", "calls", "labelled", "first"), one, strict=True)) for one in people],
+        "copenhagen": {"calls": 3600, "labelled": 2}, "reality": {"no_threshold": {"unknown": 25000, "fixed": 448}},
+    }  # fmt: skip
+    assert claims.real_callers(real) == {
+        "calls": "1,200", "labelled": "7", "first": "5", "other": "1,300", "other_labelled": "0", "honest": "1,100",
+        "honest_labelled": "1", "students": "3,600", "students_labelled": "2", "unknown": "25,448",
+    }  # fmt: skip

@@ -12,6 +12,7 @@ from callsieve.features import layouts
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.pseudonyms import Key
 from callsieve.features.reports import REPORT_NAMES
+from callsieve.features.windows import DAY_MS
 from callsieve.serving.purposes import declare
 from callsieve.training import acquaintance, command_line, demo
 from callsieve.training.auditlog import payloads
@@ -97,6 +98,8 @@ def test_score_counts_calls_and_callers(told, call, world_folder, world, run, tm
     assert 0 < value["callers"]["label"] <= value["actions"]["label"]
     assert value["quarantined"] == {}
     assert value["unscored"] == 0
+    day = world.calls["start"].to_numpy() // DAY_MS
+    assert value["filling"] == (day < day[0] + 7).sum()  # until then everybody seems new
     verdicts = pq.read_table(tmp_path / "verdicts.parquet")
     counted = {row["values"]: row["counts"] for row in verdicts["action"].value_counts().to_pylist()}
     assert counted == {word: n for word, n in value["actions"].items() if n}

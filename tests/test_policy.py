@@ -175,12 +175,14 @@ def test_a_policy_file_is_read(tmp_path):
 def test_all_of_a_policy_file_is_read(tmp_path):
     path = tmp_path / "policy.toml"
     path.write_text(
-        'version = "3"\nappeal = " the office "\naccepted = "label"\n[bands]\nwatch = "label"\n'
+        'version = "3"\nappeal = " the office "\naccepted = "label"\nhistory_days = 14\n[bands]\nwatch = "label"\n'
         '[rules]\nno_consent = "screen"\n[terms]\nbombing_calls = 12\nmarketing = ["loans"]\n'
         'must_register = ["400"]\n[terms.uses]\n"own use" = ["fixed"]\n'
     )
     terms = Terms(bombing_calls=12.0, marketing=("loans",), must_register=("400",), uses={"own use": ("fixed",)})
-    assert read_policy(path) == Policy("3", {"watch": "label"}, {"no_consent": "screen"}, "the office", "label", terms)
+    assert read_policy(path) == Policy(
+        "3", {"watch": "label"}, {"no_consent": "screen"}, "the office", "label", terms, 14
+    )
 
 
 @pytest.mark.parametrize(

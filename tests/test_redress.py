@@ -64,7 +64,12 @@ def attempt_of(call):
 def wrong(run, courier, tmp_path_factory):
     """The run's model with a threshold so low that it labels the courier."""
     bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
-    scorer, history, intake, raw = Scorer(bundle, Policy("none", {})), History(), Intake(Key("e1", b"k" * 32)), []
+    scorer, history, intake, raw = (
+        Scorer(bundle, Policy("none", {}, history_days=0)),
+        History(),
+        Intake(Key("e1", b"k" * 32)),
+        [],
+    )
     for call in courier[1]:
         raw.append(scorer.score(history, intake(attempt_of(call))).raw)
         history.observe(intake(call))
@@ -81,7 +86,7 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
     token, calls = courier
     store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"
     unlisted = Unlisted(state / FILE)
-    judge = Swap(trusted=small.TRUSTED, policy=Policy("1", {"certified": "label"}), unlisted=unlisted)
+    judge = Swap(trusted=small.TRUSTED, policy=Policy("1", {"certified": "label"}, history_days=0), unlisted=unlisted)
     judge.load(wrong)
     live = Live(judge, Intake(Key("e1", b"k" * 32)), state, deadline=60.0)
     said = []
@@ -219,7 +224,8 @@ def test_only_calls_of_its_own_are_spared_and_only_in_time(tmp_path):
 def test_facts_hold_for_a_cleared_caller_too_but_not_how_its_number_behaves(wrong):
     """A courier calls often, and may; but nobody is cleared to fail authentication."""
     rules = {"ring_once": "screen", "authentication_failed": "block"}
-    scorer = Scorer(load(wrong, small.TRUSTED), Policy("1", {"certified": "label"}, rules, "the complaints office"))
+    policy = Policy("1", {"certified": "label"}, rules, "the complaints office", history_days=0)
+    scorer = Scorer(load(wrong, small.TRUSTED), policy)
     assert {BY_NAME[name].kind for name in rules} == {BEHAVIOUR, NETWORK}
     for names, action in (((), "pass"), (("ring_once",), "pass"), (tuple(rules), "block")):
         told = tuple(Fact(name, "", "", float("nan"), float("nan"), "", "", "", "") for name in names)

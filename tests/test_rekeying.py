@@ -37,6 +37,7 @@ from test_live import events, play
 OLD = Key("e1", bytes(range(32)), bytes(range(100, 132)))
 NEW = Key("e2", OLD.secret, bytes(range(50, 82)))
 LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+AT_ONCE = Policy("t", {"certified": "block", "watch": "label"}, history_days=0)
 
 
 def test_a_cover_is_aes_over_the_hmac():
@@ -143,7 +144,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     NEW.write(tmp_path / "new.key")
     write_key(small.KEY, tmp_path / "signing.key")
     url, happened = f"sqlite:///{tmp_path}/cases.db", events(catalogued.calls(150))
-    judge = Swap(trusted=small.TRUSTED, policy=Policy("t", {"certified": "block", "watch": "label"}))
+    judge = Swap(trusted=small.TRUSTED, policy=AT_ONCE)
     judge.load(tmp_path / "bundle")
     state, whole = tmp_path / "state", tmp_path / "whole"
     live, other = (Live(judge, Intake(OLD), folder, deadline=60.0) for folder in (state, whole))
@@ -176,7 +177,11 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     assert publish(store, state, now)
     store.close()
     unlisted = Unlisted(state / FILE)
-    judge = Swap(trusted=small.TRUSTED, policy=Policy("t", {"certified": "block", "watch": "label"}), unlisted=unlisted)
+    judge = Swap(
+        trusted=small.TRUSTED,
+        policy=AT_ONCE,
+        unlisted=unlisted,
+    )
     judge.load(tmp_path / "bundle")
     again = Live(judge, Intake(NEW), state, deadline=60.0)
     assert (again.refusal, again.found.damaged) == (None, 0)

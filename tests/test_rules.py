@@ -50,7 +50,9 @@ from catalogued import load
 NAN = math.nan
 TERMS = dataclasses.replace(read_policy().terms, bombing_calls=30.0, ring_once_share=0.5, ring_once_calls=20.0)
 EVERYTHING = dict.fromkeys(ACTING, "block")
-HARSH = Policy("harsh", {"certified": "block", "watch": "block"}, EVERYTHING, appeal="office", terms=TERMS)
+HARSH = Policy(
+    "harsh", {"certified": "block", "watch": "block"}, EVERYTHING, appeal="office", terms=TERMS, history_days=0
+)
 NUMBER = "13800138000"
 LATE = catalogued.START + 5 * 3600  # 14:06 in China
 

@@ -183,11 +183,11 @@ def test_a_process_checks_the_bundle_once(run, monkeypatch):
     rows = np.zeros((1, len(NAMES)))
     model = open_scorer(bundle, None, None).bundle.model_id
     for _ in range(3):
-        verdicts = on_spark.verdicts(bundle, None, None, None, model, identity, rows)
+        verdicts = on_spark.verdicts(bundle, None, None, None, model, frozenset(), identity, rows)
         assert verdicts.column_names[:6] == ["start", "caller", "callee", "score", "action", "rules"]
     assert len(opened) == 1
     with pytest.raises(ValueError, match="it was replaced meanwhile"):
-        on_spark.verdicts(bundle, None, None, None, "another", identity, rows)
+        on_spark.verdicts(bundle, None, None, None, "another", frozenset(), identity, rows)
 
 
 def broken(calls, tmp_path):

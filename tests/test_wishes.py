@@ -25,7 +25,7 @@ from catalogued import load
 SHARE = 0.34
 BANDS = {"certified": "label", "watch": "pass"}
 TERMS = dataclasses.replace(read_policy().terms, content_share=SHARE)
-WISHED = Policy("wished", BANDS, {RULE: "block"}, appeal="office", terms=TERMS)
+WISHED = Policy("wished", BANDS, {RULE: "block"}, appeal="office", terms=TERMS, history_days=0)
 
 
 @pytest.fixture(scope="module")

@@ -190,9 +190,23 @@ def reach(told: Told) -> dict[str, str]:
     return {name: percent(share) for name, share in told["churn"]["shares"].items()}
 
 
-def subscribers(told: Told) -> dict[str, str]:
+def real_callers(told: Told) -> dict[str, str]:
     """Calls of real records, and those that are labelled or more."""
-    return {"calls": f"{told['calls']:,}", "labelled": str(told["calls"] - told["actions"]["pass"])}
+    of_sample = {one["sample"]: one for one in told["subscribers"]}
+    fraud, other = of_sample["fake_1"], of_sample["fake_2"]
+    honest = [one for name, one in of_sample.items() if name.startswith("white")]
+    return {
+        "calls": f"{fraud['calls']:,}",
+        "labelled": str(fraud["labelled"]),
+        "first": str(fraud["first"] or 0),
+        "other": f"{other['calls']:,}",
+        "other_labelled": str(other["labelled"]),
+        "honest": f"{sum(one['calls'] for one in honest):,}",
+        "honest_labelled": str(sum(one["labelled"] for one in honest)),
+        "students": f"{told['copenhagen']['calls']:,}",
+        "students_labelled": str(told["copenhagen"]["labelled"]),
+        "unknown": f"{sum(told['reality']['no_threshold'].values()):,}",
+    }
 
 
 def trained(told: Told) -> Any:

@@ -24,7 +24,7 @@ from .claim_figures import (
     march,
     reach,
     ready_made,
-    subscribers,
+    real_callers,
     town,
     trained,
     worlds,
@@ -93,7 +93,7 @@ class Claim:
 
 
 PUBLISHED = ("python", "tests/bench/bench_published.py")
-SCORED = (*PUBLISHED, "scoring", REAL, "score", "--json", "--layout", "sichuan", "--calls", "{}", "--bundle")
+SAID_OF_REAL = ("python", "tests/bench/bench_real.py")
 BENCHMARK = (*PUBLISHED, "evaluation", DATA, "benchmark", "--json", "--data", "{}")
 OVER_SPLITS = (
     "AUC {auc} ± {auc_sd} over 5 splits, LightGBM as it comes {plain} ± {plain_sd}, with early stopping {stopped} ± "
@@ -146,14 +146,18 @@ CLAIMS = (
     ),
     Claim(
         "real subscribers",
-        (*SCORED, f"{WORK}/demo/bundle"),
+        (*SAID_OF_REAL, f"{WORK}/demo/bundle", DATA),
         (
             Statement(
-                "of {calls} calls of four real subscribers in the Sichuan layout it labels {labelled}", subscribers
+                "of {calls} calls of a real fraud number it labels {labelled}, the first being call {first}; of "
+                "{other} of another one, which calls like a person, {other_labelled}; of {honest} of honest "
+                "subscribers {honest_labelled}; and of {students} of students in Copenhagen {students_labelled}",
+                real_callers,
             ),
+            Statement("of {unknown} calls of the Reality Mining Study it says nothing", real_callers),
         ),
-        quick=(*SCORED, f"{WORK}/tiny/bundle"),
-        of_code=lambda told: told["actions"],
+        quick=(*SAID_OF_REAL, f"{WORK}/tiny/bundle", DATA),
+        of_code=lambda told: {name: one for name, one in told.items() if name != "model"},
         needs=REAL,
         after="demo",
     ),

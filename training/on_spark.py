@@ -13,7 +13,9 @@ import pyarrow as pa
 from ..features import spark
 from ..features.callees import Callees
 from ..features.catalogue import NAMES, catalogue_hash
+from ..features.filled import filled_rows
 from ..features.pseudonyms import read_key
+from ..features.windows import DAY_MS
 from ..serving.policy import ACTIONS
 from ..serving.purposes import allowed
 from ..serving.retention import read_retention
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 VERDICT = (
     "start long, caller string, callee string, score double, action tinyint, rules string, banded tinyint, met long, "
-    "silent string"
+    "silent string, filled boolean"
 )
 
 
@@ -81,10 +83,12 @@ def score(
     session = started(calls, layout, out, threads)
     kept = in_time(calls, SCORING)
     progress("score", 0.1)
+    frame = kept(spark.read_keyed(session, str(calls)))
     judge = partial(
-        verdicts, bundle.absolute(), _absolute(trust), _absolute(policy), _absolute(callees), scorer.bundle.model_id
-    )
-    found = spark.applied(kept(spark.read_keyed(session, str(calls))), judge, VERDICT).persist()
+        verdicts, bundle.absolute(), _absolute(trust), _absolute(policy), _absolute(callees), scorer.bundle.model_id,
+        days_of(frame),
+    )  # fmt: skip
+    found = spark.applied(frame, judge, VERDICT).persist()
     facts = counted(found)
     if not facts["calls"]:
         raise ValueError(f"{calls}: no call to score")
@@ -106,6 +110,13 @@ def score(
     }
 
 
+def days_of(frame: Any) -> frozenset[int]:
+    """The days since 1970 (UTC) on which calls of a frame began."""
+    with spark.plainly():
+        rows = frame.selectExpr(f"start div {DAY_MS} day").distinct().collect()
+    return frozenset(row["day"] for row in rows)
+
+
 def counted(found: Any) -> dict[str, Any]:
     """The figures of a frame of verdicts, and the start of its last call."""
 
@@ -122,6 +133,7 @@ def counted(found: Any) -> dict[str, Any]:
             "bands": by_action(by(found, "banded")),
             "rules": by_rule(by(found, "met")),
             "unscored": totals["unscored"],
+            "filling": found.filter("not filled").count(),
             "no_threshold": dict(sorted(by(found.filter("silent is not null"), "silent").items())),
             "last": totals["last"],
         }
@@ -161,6 +173,7 @@ def verdicts(
     policy: Path | None,
     callees: Path | None,
     model: str,
+    days: frozenset[int],
     identity: pa.Table,
     rows: npt.NDArray[np.float64],
 ) -> pa.Table:
@@ -172,7 +185,8 @@ def verdicts(
     if scorer.bundle.model_id != model:
         raise ValueError(f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced meanwhile")
     met = met_of(identity, looked_at(rows), None, scorer.policy.terms)
-    scores = scorer.score_table(rows, met, threads=1)
+    filled = filled_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
+    scores = scorer.score_table(rows, met, filled=filled, threads=1)
     if callees is not None:
         identity = outgoing(identity, _hidden(callees))
     return pa.table(
@@ -184,6 +198,7 @@ def verdicts(
             "banded": scores.banded,
             "met": scores.rules,
             "silent": pa.array(scorer.silent(rows), pa.string()),
+            "filled": filled,
         }
     )
 

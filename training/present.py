@@ -124,6 +124,8 @@ def scored(result: Mapping[str, Any]) -> None:
     if result.get("rules"):
         met = [(name.replace("_", " "), f"{calls:,}") for name, calls in result["rules"].items()]
         show_table("calls that meet a rule, whatever the model says", ("rule", "calls"), met)
+    if result["filling"]:
+        say(f"bands say nothing of {result['filling']:,} calls: too little is known of the week before them")
     for stratum, count in result["no_threshold"].items():
         say(f"nothing is said of {count:,} calls: the model has no threshold for numbers of the kind {stratum!r}")
     for reason, count in result["quarantined"].items():

@@ -47,18 +47,18 @@ def met_of(calls: pa.Table, columns: Mapping[int, Array], registers: Registers |
     return met
 
 
-def with_wishes(scorer: Scorer, calls: pa.Table, known: Array, scores: Scores) -> Scores:
+def with_wishes(scorer: Scorer, calls: pa.Table, known: Array, scores: Scores, filled: Array) -> Scores:
     """The scores, and what called people do not want where the model of contents is sure, as `Scorer.score` has it.
 
     Args:
         calls: keyed calls, at least start and callee.
-        known, scores: vectors and scores of these calls.
+        known, scores, filled: vectors and scores of these calls, and whether bands say anything of them.
     """
     categories, registers = scorer.bundle.classes.get("content", ()), scorer.registers
     if registers is None or "preferences" not in registers.tables or not categories:
         return scores
     lowest = min(band.threshold for band in scorer.bundle.thresholds)
-    near = np.flatnonzero(scores.raw >= lowest)
+    near = np.flatnonzero((scores.raw >= lowest) & filled)
     stratum = strata_of(known[near])
     reached = [scorer.reached(raw, STRATA[code]) for raw, code in zip(scores.raw[near], stratum, strict=True)]
     rows = near[np.array(reached, dtype=bool)]

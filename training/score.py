@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ..features.callees import ONCE, Callees
 from ..features.catalogue import NAMES
+from ..features.filled import days_of, filled_rows
 from ..features.intake import Intake
 from ..features.keyed import read_keyed
 from ..features.layouts import layout
@@ -116,7 +117,15 @@ def score_calls(
 def judged_table(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) -> Scores:
     """What is said about calls whose vectors are known: by model and rules, and by what called persons do not want."""
     met = met_of(calls, looked_at(rows), scorer.registers, scorer.policy.terms)
-    return with_wishes(scorer, calls, rows, scorer.score_table(rows, met, threads=threads or 2))
+    filled = filled_of(calls, scorer.policy.history_days)
+    scores = scorer.score_table(rows, met, filled=filled, threads=threads or 2)
+    return with_wishes(scorer, calls, rows, scores, filled)
+
+
+def filled_of(calls: pa.Table, days: int) -> Array:
+    """Before which calls so many days are known, where their table is all that is known."""
+    start = calls["start"].to_numpy()
+    return filled_rows(start, days_of(start), days)
 
 
 def counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:
@@ -219,6 +228,7 @@ def score_file(
         "calls": read.calls.num_rows,
         **counts(scores, read.calls),
         "unscored": int(np.isnan(scores.raw).sum()),
+        "filling": int(np.count_nonzero(~filled_of(read.calls, scorer.policy.history_days))),
         "no_threshold": dict(sorted(Counter(filter(None, scorer.silent(rows))).items())),
         "quarantined": read.quarantined,
         "valid_until": scorer.bundle.valid_until,

@@ -53,7 +53,7 @@ import catalogued
 import smallmodels as small
 
 WEEK = 7 * 86_400
-BENCH = Policy("bench", {"certified": "block"}, appeal="-")
+BENCH = Policy("bench", {"certified": "block"}, appeal="-", history_days=0)
 FIRST = """
 import sys
 from pathlib import Path
