@@ -18,8 +18,8 @@ from .judge import RULE, data_figures, figures
 from .label_policy import read_label_policy
 from .scope import born_after
 from .score import open_scorer
-from .split import DAY, WINDOW_DAYS, codes
-from .touches import Ledger
+from .split import codes, judged_span
+from .touches import Ledger, counted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,21 +28,20 @@ if TYPE_CHECKING:
 
 
 def assess(
-    bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Tell, ledger: Ledger | None = None
+    bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Tell, ledger: Ledger | None
 ) -> dict[str, Any]:
     """The figures of a bundle on the calls of a folder; the first 7 days only fill the windows.
 
     The rule on calls per hour gets the threshold that suits these very calls: it is flattered, the model is not.
 
     Args:
-        ledger: gets a touch of the judged calls before they are scored.
+        ledger: gets a touch of the judged calls before they are scored; None where nobody counts.
+    Raises:
+        ValueError: in one line, if nobody counts looks at calls that the bundle was certified on.
     """
     scorer = open_scorer(bundle, trust)
     evidence = read_evidence(data, "evaluation")
-    if ledger is not None:
-        start = evidence.calls["start"].to_numpy()
-        span = (int(start.min()) + WINDOW_DAYS * DAY, int(start.max()) + 1)
-        ledger.touch(evidence.fingerprint, span, "evaluate")
+    touched = counted(ledger, scorer.bundle, evidence.fingerprint, judged_span(evidence.calls), "evaluate")
     progress("features", 0.1)
     X = complete(evidence, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)
@@ -51,6 +50,7 @@ def assess(
     progress("judge", 0.8)
     return {
         "model": {"id": scorer.bundle.model_id},
+        **touched,
         "data": data_figures(evidence.calls, scored.judged.nuisance)
         | {
             "source": str(data),
@@ -88,7 +88,7 @@ def scored_calls(evidence: Evidence, X: Array, raw: Array, acquainted: Acquainta
     start = evidence.calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(evidence.calls["caller"]), codes(evidence.calls["callee"])
     known = judged(evidence, caller, read_label_policy())
-    begin = int(start.min()) + WINDOW_DAYS * DAY
+    begin = judged_span(evidence.calls)[0]
     lives = born_after(begin, known, caller, start)
     newer = born_after(max(begin, acquainted.labels_made), known, caller, start)
     return Scored(

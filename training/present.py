@@ -10,6 +10,7 @@ from .console import say, show_table
 from .detection import QUANTILES, SOON
 from .place import SIGNER
 from .report import NOT_MEASURED, share, until
+from .touches import in_words
 
 NONE = "–"  # there was nothing to measure
 SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
@@ -58,6 +59,7 @@ def headline(figures: Mapping[str, Any], new: str) -> None:
 def evaluation(figures: Mapping[str, Any]) -> None:
     """The headline of a bundle on other calls, and what it is worth on callers that it did not learn from."""
     headline(figures, "that came after the first 7 days, of any group")
+    say(in_words(figures))
     if figures["unseen"] is None:
         say(f"groups that the model learnt from and others: {figures['seen_told_by']}")
         return
@@ -171,6 +173,8 @@ def monitored(result: Mapping[str, Any]) -> None:
     if result["days_before"] < result["days_wanted"]:
         say(f"scores are not quite like those of a service: {result['days_before']} days of calls before the day, "
             f"{result['days_wanted']} are remembered")  # fmt: skip
+    if "touches" in result:
+        say(in_words(result))
 
 
 def amount(one: Mapping[str, Any], word: str) -> str:
