@@ -1,6 +1,8 @@
 """What an evasion buys: against one number at a time, and intervals that hold as often as they say."""
 
+import csv
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +12,9 @@ from callsieve.training.calls_made import BUCKETS, by_calls_made, nth_call, reli
 from callsieve.training.certify import upper_bound
 from callsieve.training.evidence import Judged
 from callsieve.training.headline import Scored
+from callsieve.training.record import slice_metrics
+from callsieve.training.scope import lives_of
+from callsieve.training.split import Plan
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +101,36 @@ def test_buckets_count_from_the_first_call_of_the_records(calls):
         assert one["catch"] == (pytest.approx(np.mean([calls[i][3] >= 1.0 for i in bad])) if bad else None)
 
 
+def test_numbers_of_known_groups_are_told_apart_from_those_of_others():
+    """Two numbers of a rotation that the model knows, found at their first and third call; one of a new one, never."""
+    calls = [(0, 1, 1, 1.0), (0, 2, 2, 0.0), *((1, n, n, float(n == 3)) for n in (1, 2, 3, 4))]
+    calls += [(2, n, n, 0.0) for n in range(1, 6)]
+    s = scored(calls, lambda _: 1)
+    of_known = s.caller < 2
+    (row,) = attack_figures(replace(s, lives=~of_known, known_lives=of_known), 1.0)
+    assert (row["numbers"], row["calls"], row["detection"]["found"]) == (1, 5, 0.0)
+    assert row["calls_through_a_number"] == {"mean": 5.0, "low": None, "high": None}
+    known = row["known_group"]
+    assert (known["numbers"], known["calls"], known["found"]) == (2, 6, 1.0)
+    assert known["calls_through_a_number"] == {"mean": 1.0, "low": 0.0, "high": 2.0}  # 0 and 2
+    (row,) = attack_figures(s, 1.0)
+    nobody = {"mean": None, "low": None, "high": None}
+    assert row["known_group"] == {"numbers": None, "calls": None, "found": None, "calls_through_a_number": nobody}
+
+
+def test_lives_of_known_groups_are_of_numbers_that_came_later_in_groups_that_were_learnt_from():
+    begun, cutoff, late = 0, 10, 20
+    caller = np.array([0, 0, 1, 1, 2, 3])
+    start = np.array([begun, late, cutoff, late, late, late])
+    learnt = np.array([True, True, True, True, False, True])  # caller 2 is of a group of its own
+    bad = np.array([True, True, True, True, True, False])  # caller 3 is innocent
+    judged = Judged(np.ones(6, dtype=bool), bad, np.full(6, "kind"), "truth", np.full(6, -1))
+    plan = Plan((0, 5), (12, 15), (15, 30), cutoff)
+    lives, known_lives = lives_of(plan, learnt, start, judged, caller)
+    assert set(caller[lives]) == {2} and set(caller[known_lives]) == {1}
+    assert known_lives.sum() == 2
+
+
 def test_an_evasion_that_nobody_judged_is_told_as_such():
     calls = [(0, 1, 1, 1.0), (1, 2, 2, 1.0), (2, 3, 3, 1.0)]
     s = scored(calls, lambda caller: caller - 1)
@@ -117,6 +152,27 @@ def test_the_figures_of_a_run_tell_each_evasion_and_each_slice_of_calibration(ru
     for one in figures["reliability_by"]:
         assert one["low"] <= one["observed"] <= one["high"]
     assert {path.name for path in (run[0] / "tables").iterdir()} >= {"attacks.csv", "buckets.csv", "reliability_by.csv"}
+
+
+def test_what_is_told_of_known_groups_stands_in_table_report_and_metrics(run):
+    folder, figures = run
+    (known,) = (one for one in figures["attacks"] if one["known_group"]["numbers"])
+    told = known["known_group"]
+    with (folder / "tables" / "attacks.csv").open(newline="") as file:
+        rows = {row["attack"]: row for row in csv.DictReader(file)}
+    row = rows.pop(known["attack"])
+    assert row["known_group.numbers"] == str(told["numbers"]) and row["known_group.found"] == str(told["found"])
+    through = told["calls_through_a_number"]["mean"]
+    assert row["known_group.calls_through_a_number.mean"] == str(through)
+    assert {one["known_group.numbers"] for one in rows.values()} == {"0"}
+    text = (folder / "report.html").read_text()
+    cells = [re.findall("<td>(.*?)</td>", line.replace("\n", "")) for line in re.findall("(?s)<tr>.*?</tr>", text)]
+    name = known["attack"].replace("_", " ")
+    (shown,) = (line for line in cells if len(line) == 10 and line[0] == name)
+    assert shown[-3:] == [str(told["numbers"]), f"{told['found']:.1%}", f"{through:.0f}"]
+    metric = f"attack/{known['attack']}/calls_through_a_number_of_a_known_group"
+    assert {name for name in slice_metrics(figures) if name.endswith("_known_group")} == {metric}
+    assert slice_metrics(figures)[metric] == through
 
 
 def test_a_slice_that_is_told_too_high_shows_it():

@@ -80,8 +80,13 @@ def test_evaluate(told, call, world_folder, run, tmp_path):
         figures["seen"]["benign_calls"] + figures["unseen"]["benign_calls"]
         == (figures["headline"]["model"]["benign_calls"])
     )
-    code, out, _ = call("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder)
+    known = {one["attack"]: one["known_group"]["numbers"] for one in run[1]["attacks"]}
+    # Here groups count as known whose members all called too late to be learnt from.
+    assert all(one["known_group"]["numbers"] >= known.get(one["attack"], 0) for one in figures["attacks"])
+    assert sum(known.values()) > 0
+    code, out, _ = call("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder, *words)
     assert code == 0
+    assert "that came after the training, of groups that it learnt from" in out
     assert "it has not" in out
     assert "certified at 1 in 10,000" in out
     assert "what an evasion buys before its number is found" in out

@@ -115,5 +115,12 @@ def test_lives_are_of_callers_who_share_nothing_with_those_that_were_learnt_from
         assert judged.lives[own].all()
         assert trained.start[own].min() >= trained.plan.label_cutoff
         assert not np.isnan(trained.raw[own]).any()
+    # Those of known groups likewise; no member that did not see such a group speaks for the model.
+    assert judged.known_lives.any() and not (judged.lives & judged.known_lives).any()
+    assert set(trained.caller[judged.known_lives]) <= reached
+    later = places(trained.settings.features)
+    alone = Booster(trained.models["model"]).predict_raw(trained.feed.at(np.flatnonzero(judged.known_lives))[:, later])
+    assert (judged.raw[judged.known_lives] == alone).all()
+    assert (trained.raw[judged.known_lives] != alone).any()
     new = {one for one in lives if (trained.fold[trained.caller == one] == FOLDS.index("train")).all()}
     assert new  # some of groups that would have been learnt from, had they been there in time

@@ -318,6 +318,7 @@ def test_which_day_and_how_far_back(stretch):
 
 def test_the_command(call, run, world_folder, known, tmp_path):
     words = ("--bundle", run[0] / "bundle", "--data", world_folder)
+    words += ("--audit", tmp_path / "audit", "--signing-key", run[0] / "signing.key")
     code, out, _ = call("monitor", *words, "--json")
     told = json.loads(out)
     assert (code == 1) is told["alarm"] is any(one["alarm"] for one in told["shifts"])

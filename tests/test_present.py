@@ -25,8 +25,23 @@ def test_the_headline_of_a_run_and_where_to_look_next(run, capsys):
 
 def test_groups_that_cannot_be_told_apart_are_said_to_be(run, capsys):
     _, figures = run
-    present.evaluation(figures | {"unseen": None, "seen_told_by": "nobody knows"})
-    assert "groups that the model learnt from and others: nobody knows" in capsys.readouterr().out
+    present.evaluation(figures | {"unseen": None, "seen_told_by": "nobody knows", "fold": None, "touches": None})
+    out = capsys.readouterr().out
+    assert "groups that the model learnt from and others: nobody knows" in out
+    assert "this look at the calls was not counted" in out
+
+
+def test_known_groups_are_told_apart_and_a_dash_where_nobody_knows_them(run, capsys):
+    _, figures = run
+    (known,) = (one for one in figures["attacks"] if one["known_group"]["numbers"])
+    unknown = known | {"known_group": known["known_group"] | dict.fromkeys(("numbers", "calls", "found"))}
+    for told, cells in ((known, ["1", "100.0%"]), (unknown, ["–", "–", "–"])):
+        present.attacks([told], "of any group")
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].endswith("numbers of any group")
+        (begin,) = (i for i, line in enumerate(lines) if "of groups that it learnt from" in line)
+        (row,) = (line for line in lines[begin:] if known["attack"].replace("_", " ") in line)
+        assert [cell.strip() for cell in row.split("│")[2:-1]][: len(cells)] == cells
 
 
 def test_scored_calls(capsys):

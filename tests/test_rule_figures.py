@@ -134,7 +134,8 @@ def test_calls_that_are_not_for_evaluation_are_not_judged(call, world_folder, tm
 
 def test_the_model_and_the_rules_are_told_apart(told, world_folder, run, tmp_path, capsys):
     (tmp_path / "eager.toml").write_text(EAGER)
-    bundle = ("--bundle", run[0] / "bundle")
+    looks = ("--audit", tmp_path / "audit", "--signing-key", run[0] / "signing.key")
+    bundle = ("--bundle", run[0] / "bundle", *looks)
     plain, eager = (told("rules", "--data", world_folder, *bundle, *more) for more in
                     ((), ("--policy", tmp_path / "eager.toml")))  # fmt: skip
     card = json.loads((run[0] / "bundle" / "bundle.json").read_text())
@@ -212,7 +213,8 @@ def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_pa
         told("score", *common, "--policy", tmp_path / f"{name}.toml", "--out", out)
         decided[name] = pq.read_table(out).to_pandas()
     found = told("policy", "diff", tmp_path / "none.toml", tmp_path / "eager.toml", *common, "--truth",
-                 world_folder / "truth.parquet")  # fmt: skip
+                 world_folder / "truth.parquet", "--audit", tmp_path / "audit", "--signing-key",
+                 run[0] / "signing.key")  # fmt: skip
     assert (found["old"], found["new"]) == ("none", "eager")
     both = pd.DataFrame({"from": decided["none"]["action"].astype(str), "to": decided["eager"]["action"].astype(str)})
     calls = pq.read_table(some).sort_by("start").to_pandas()
@@ -263,7 +265,8 @@ def test_model_and_rules_apart_are_told_to_a_person(capsys):
     part = lambda part, whole: asdict(share(part, whole))
     cells = {"model_alone": 3, "rules_alone": 2, "both": 1, "neither": 1234}
     model = {"id": "m", "band": "watch", "nuisance": cells, "benign": cells, "catch": part(1, 2), "false": part(0, 9),
-             "catch_without_rule_hits": part(0, 0), "false_without_rule_hits": part(1, 4)}  # fmt: skip
+             "catch_without_rule_hits": part(0, 0), "false_without_rule_hits": part(1, 4),
+             "fold": None, "touches": None}  # fmt: skip
     regions = {"": {"callers": 1, "nuisance": part(0, 0), "with_rule": part(1, 1), "without_rule": part(0, 1),
                     "by_model": part(0, 0)}}  # fmt: skip
     rules = {"ring_once": {"calls": 5, "precision": part(1, 5), "caller_precision": part(0, 0), "recall": part(1, 2),

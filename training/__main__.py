@@ -28,7 +28,7 @@ try:
         share_commands,
         study_commands,
     )
-    from .shared_options import Bundle, FeatureNames, Json, Out, Seed, Threads, Trust
+    from .shared_options import Bundle, FeatureNames, Json, LooksIn, LooksKey, Out, Seed, Threads, Trust
 except ImportError:  # the base install embeds the scorer; the command comes with training
     sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
 
@@ -154,21 +154,17 @@ def evaluate(
     bundle: Bundle,
     data: Annotated[Path, typer.Option(help="Folder with calls, reports, findings and, where known, truth.")],
     trust: Trust = None,
-    audit: Annotated[Path | None, typer.Option(help="Folder of an audit log in which this look is entered.")] = None,
-    signing_key: Annotated[
-        Path | None, typer.Option(help="Key (PEM) that signs that log; by default signing.key beside the bundle.")
-    ] = None,
+    audit: LooksIn = None,
+    signing_key: LooksKey = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Judge a signed bundle on calls that it was not trained on."""
+    """Judge a signed bundle on calls that it was not trained on; the look is counted in the audit log."""
     from . import console, present
     from .assess import assess
-    from .gates import shipped_gates
-    from .place import log_key
-    from .touches import Ledger
+    from .touches import ledger_beside
 
-    ledger = Ledger(audit, log_key(bundle.parent, signing_key), shipped_gates()) if audit else None
+    ledger = ledger_beside(bundle, audit, signing_key)
     with console.progress("evaluate") as tell:
         figures = assess(bundle, data, trust=trust, threads=threads, progress=tell, ledger=ledger)
     console.emit_json(figures) if json else present.evaluation(figures)

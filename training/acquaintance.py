@@ -30,10 +30,14 @@ NOT_KNOWN = "not known: the bundle holds no number, and the calls begin after th
 
 @dataclass(frozen=True, slots=True)
 class Acquaintance:
-    """Whether the model may have learnt from each call's group (None: not known), and by what that is told."""
+    """Whether the model may have learnt from each call's group (None: not known), and by what that is told.
+
+    A number that first called at `labels_made` (Unix ms) or later was itself not learnt from, whatever its group.
+    """
 
     seen: Array | None
     told_by: str
+    labels_made: int = 0
 
 
 def acquaintance(evidence: Evidence, card: Card) -> Acquaintance:
@@ -41,16 +45,16 @@ def acquaintance(evidence: Evidence, card: Card) -> Acquaintance:
     told, start = card.training, evidence.calls["start"].to_numpy()
     if "folds" not in told or not len(start):
         return Acquaintance(None, NOT_KNOWN)
-    group = groups(evidence.calls, campaigns_of(evidence))
+    # The card tells whole seconds: those that it names may have gone on for one more.
+    group, made = groups(evidence.calls, campaigns_of(evidence)), _milliseconds(told["label_cutoff"]) + 1000
     # Groups come of campaigns too, which may be told here and were not there: then the folds were others.
     if evidence.fingerprint == told["data"] and len(np.unique(group)) == told["fitted"]["groups"]:
         fold = fold_of_group(group, caller_classes(evidence.calls), told["seed"])
-        return Acquaintance(fold == FOLDS.index("train"), BY_FOLDS)
+        return Acquaintance(fold == FOLDS.index("train"), BY_FOLDS, made)
     begin, end = (_milliseconds(moment) for moment in told["folds"]["train"])
     if start.min() > begin or start.max() < end:
         return Acquaintance(None, NOT_KNOWN)
-    # The card tells whole seconds.
-    return Acquaintance(np.isin(group, group[(start >= begin) & (start < end + 1000)]), BY_TIME)
+    return Acquaintance(np.isin(group, group[(start >= begin) & (start < end + 1000)]), BY_TIME, made)
 
 
 def _milliseconds(moment: str) -> int:

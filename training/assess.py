@@ -18,8 +18,8 @@ from .judge import RULE, data_figures, figures
 from .label_policy import read_label_policy
 from .scope import born_after
 from .score import open_scorer
-from .split import DAY, WINDOW_DAYS, codes
-from .touches import Ledger
+from .split import codes, judged_span
+from .touches import Ledger, counted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,28 +28,29 @@ if TYPE_CHECKING:
 
 
 def assess(
-    bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Tell, ledger: Ledger | None = None
+    bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Tell, ledger: Ledger | None
 ) -> dict[str, Any]:
     """The figures of a bundle on the calls of a folder; the first 7 days only fill the windows.
 
     The rule on calls per hour gets the threshold that suits these very calls: it is flattered, the model is not.
 
     Args:
-        ledger: gets a touch of the judged calls before they are scored.
+        ledger: gets a touch of the judged calls before they are scored; None where nobody counts.
+    Raises:
+        ValueError: in one line, if nobody counts looks at calls that the bundle was certified on.
     """
     scorer = open_scorer(bundle, trust)
     evidence = read_evidence(data, "evaluation")
-    if ledger is not None:
-        start = evidence.calls["start"].to_numpy()
-        span = (int(start.min()) + WINDOW_DAYS * DAY, int(start.max()) + 1)
-        ledger.touch(evidence.fingerprint, span, "evaluate")
+    touched = counted(ledger, scorer.bundle, evidence.fingerprint, judged_span(evidence.calls), "evaluate")
     progress("features", 0.1)
     X = complete(evidence, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)
-    scored = scored_calls(evidence, X, scorer.score_table(X, threads=threads or 2).raw)
+    acquainted = acquaintance(evidence, scorer.bundle)
+    scored = scored_calls(evidence, X, scorer.score_table(X, threads=threads or 2).raw, acquainted)
     progress("judge", 0.8)
     return {
         "model": {"id": scorer.bundle.model_id},
+        **touched,
         "data": data_figures(evidence.calls, scored.judged.nuisance)
         | {
             "source": str(data),
@@ -58,7 +59,7 @@ def assess(
             "judged_on": "every call after the first 7 days; the rule's threshold suits these very calls",
         },
         **figures(scored, scorer.bundle, best_rule(scored)),
-        **by_acquaintance(scored, scorer.bundle.thresholds[0], acquaintance(evidence, scorer.bundle)),
+        **by_acquaintance(scored, scorer.bundle.thresholds[0], acquainted),
     }
 
 
@@ -81,13 +82,15 @@ def by_acquaintance(scored: Scored, band: Band, known: Acquaintance) -> dict[str
     return told
 
 
-def scored_calls(evidence: Evidence, X: Array, raw: Array) -> Scored:  # noqa: N803
-    """Judge on every call after the first 7 days, and on the lives of the numbers born after them."""
+def scored_calls(evidence: Evidence, X: Array, raw: Array, acquainted: Acquaintance) -> Scored:  # noqa: N803
+    """Judge on every call after the first 7 days, and on the lives of the numbers born after them; apart, of those born
+    after the labels of the training, in groups that it may have learnt from."""
     start = evidence.calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(evidence.calls["caller"]), codes(evidence.calls["callee"])
     known = judged(evidence, caller, read_label_policy())
-    begin = int(start.min()) + WINDOW_DAYS * DAY
+    begin = judged_span(evidence.calls)[0]
     lives = born_after(begin, known, caller, start)
+    newer = born_after(max(begin, acquainted.labels_made), known, caller, start)
     return Scored(
         X[:, RULE],
         raw,
@@ -99,6 +102,7 @@ def scored_calls(evidence: Evidence, X: Array, raw: Array) -> Scored:  # noqa: N
         (start >= begin) & known.known,
         lives,
         0,
+        None if acquainted.seen is None else newer & acquainted.seen,
     )
 
 

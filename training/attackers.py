@@ -1,8 +1,10 @@
 """What each evasion buys the one who tries it: calls that get through before a number is found, beside plain diallers.
 
 A number is burnt with its first call that is caught; all calls before that one got through, and of a number that is
-never found all of them. So calls through a number are what an attacker gets for the price of one. Intervals of means
-come from callers drawn anew.
+never found all of them. So calls through a number are what an attacker gets for the price of one. Numbers that came
+after the training are of two sorts: those that share nothing with whom the model learnt from, and those of a group
+(block, trunk, device, campaign) that it learnt from, such as the next number of a rotation. Intervals of means come
+from callers drawn anew.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ PLAIN = "no evasion"
 def attack_figures(s: Scored, threshold: float) -> list[dict[str, Any]]:
     """One row for each evasion in the calls, plain nuisance first; also for one of which nothing was judged.
 
-    `numbers` and `calls` are those whose whole life is known; `caught` is of the nuisance calls of the headline.
+    `numbers` and `calls` are those whose whole life is known; `caught` is of the nuisance calls of the headline;
+    `known_group` is of numbers whose whole life is known too, of groups that the model learnt from.
 
     Args:
         s: with raw scores that are held below the threshold where a band is silent.
@@ -54,6 +57,22 @@ def row(s: Scored, threshold: float, code: int, plain: Array) -> dict[str, Any]:
         "calls_through_a_number": mean(through, s.seed),
         "people_reached_by_a_number": mean(people, s.seed),
         "times_plain": ratio(through, plain),
+        "known_group": of_known_group(s, threshold, mine),
+    }
+
+
+def of_known_group(s: Scored, threshold: float, mine: Array) -> dict[str, Any]:
+    """The same of numbers that came later, of groups that the model learnt from; all None if nobody knows which."""
+    if s.known_lives is None:
+        nobody = mean(np.zeros(0), s.seed)
+        return {"numbers": None, "calls": None, "found": None, "calls_through_a_number": nobody}
+    lives = s.known_lives & mine
+    through = calls_through(s, threshold, lives)
+    return {
+        "numbers": len(through),
+        "calls": int(lives.sum()),
+        "found": detection(s, threshold, lives)["found"],
+        "calls_through_a_number": mean(through, s.seed),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .shared_options import Bundle, Json, Threads, Trust
+from .shared_options import Bundle, Json, LooksIn, LooksKey, Threads, Trust
 
 commands = typer.Typer()
 audit = typer.Typer(no_args_is_help=True, help="The tamper-evident log of runs, promotions and accesses.")
@@ -71,6 +71,8 @@ def monitor(
         Path | None, typer.Option(help="What was usual; by default record/reference.json beside the bundle.")
     ] = None,
     trust: Trust = None,
+    audit: LooksIn = None,
+    signing_key: LooksKey = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
@@ -78,9 +80,13 @@ def monitor(
     from . import console, present
     from .monitor import date_of
     from .monitor import monitor as watch
+    from .touches import ledger_beside
 
     with console.progress("monitor") as tell:
-        result = watch(bundle, data, date_of(day), reference=reference, trust=trust, threads=threads, progress=tell)
+        result = watch(
+            bundle, data, date_of(day), reference=reference, trust=trust,
+            ledger=ledger_beside(bundle, audit, signing_key), threads=threads, progress=tell,
+        )  # fmt: skip
     console.emit_json(result) if json else present.monitored(result)
     if result["alarm"]:
         sys.exit(1)

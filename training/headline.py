@@ -25,7 +25,8 @@ DETECTION = (*SHARES, *OF_QUANTILES)
 class Scored:
     """Scored calls, and which of them are judged on: arrays over all calls.
 
-    `rows` are the calls of the headline; `lives` all calls of nuisance numbers that began after the model was made.
+    `rows` are the calls of the headline; `lives` all calls of nuisance numbers that began after the model was made, and
+    `known_lives` those of numbers whose group it learnt from: of a training, none of `lives`; None if nobody knows.
     """
 
     rule: Array  # calls of the last hour
@@ -38,6 +39,7 @@ class Scored:
     rows: Array
     lives: Array
     seed: int
+    known_lives: Array | None = None
 
 
 def headline_of(s: Scored, raw: Array, band: Band) -> dict[str, Any]:

@@ -33,7 +33,8 @@ from .headline import Scored, catch_of, headline_of
 from .kinds import kind_figures
 from .scope import choosing, lives_of, rows_of, seen_calls
 from .split import DAY
-from .train import Trained
+from .train import Trained, places
+from .train import scored as scores_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -81,9 +82,18 @@ def judge(t: Trained) -> dict[str, Any]:
 def scored_of(t: Trained) -> Scored:
     """The scored calls of a training: the headline is of its certifying fold."""
     certify = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
-    lives = lives_of(t.plan, t.part != UNSEEN, t.start, t.judged, t.caller)
+    lives, known_lives = lives_of(t.plan, t.part != UNSEEN, t.start, t.judged, t.caller)
     rule = t.feed.column(RULE, len(t.start))
-    return Scored(rule, t.raw, t.stratum, t.judged, t.caller, t.callee, t.start, certify, lives, t.settings.seed)
+    return Scored(
+        rule, served(t, known_lives), t.stratum, t.judged, t.caller, t.callee, t.start, certify, lives,
+        t.settings.seed, known_lives,
+    )  # fmt: skip
+
+
+def served(t: Trained, rows: Array) -> Array:
+    """Raw scores, those of `rows` by the whole model: where thresholds are chosen, members spoke that knew less."""
+    again = scores_of(t.models["model"], t.feed, rows, places(t.settings.features), t.settings.threads)
+    return np.where(rows, again, t.raw)
 
 
 def brief(t: Trained) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .shared_options import Json, KeyFile, RegisterFolder, Threads, Trust
+from .shared_options import Json, KeyFile, LooksIn, LooksKey, RegisterFolder, Threads, Trust
+
+OF_LOOKS = ("audit", "signing_key")
 
 commands = typer.Typer()
 policies = typer.Typer(no_args_is_help=True, help="Policies: what would another one do?")
@@ -48,6 +50,7 @@ def registers(
 
 @commands.command()
 def rules(
+    context: typer.Context,
     data: Annotated[Path, typer.Option(help="Folder with calls, registers and truth, as `simulate` writes it.")],
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="A signed bundle: its certified band is told apart from the rules.")
@@ -56,12 +59,18 @@ def rules(
     policy: Annotated[Path | None, typer.Option("--policy", help="Policy file; the shipped one by default.")] = None,
     key: KeyFile = None,
     registers: RegisterFolder = None,
+    audit: LooksIn = None,
+    signing_key: LooksKey = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
     """Judge each rule by the truth: calls hit, precision, recall, and which innocent callers it hits."""
     from . import console, rule_figures
+    from .command_line import refuse_unused
+    from .touches import ledger_beside
 
+    if bundle is None:
+        refuse_unused(context, OF_LOOKS, "rules alone, without --bundle")
     with console.progress("rules") as tell:
         found = rule_figures.rule_figures(
             data,
@@ -70,6 +79,7 @@ def rules(
             policy=policy,
             key=key,
             registers=registers,
+            ledger=None if bundle is None else ledger_beside(bundle, audit, signing_key),
             threads=threads,
             progress=tell,
         )
@@ -78,6 +88,7 @@ def rules(
 
 @policies.command()
 def diff(
+    context: typer.Context,
     old: Annotated[Path, typer.Argument(help="Policy file in service.")],
     new: Annotated[Path, typer.Argument(help="Policy file under review.")],
     calls: Annotated[Path, typer.Option(help="Call records.")],
@@ -90,15 +101,21 @@ def diff(
         Path | None, typer.Option(help="truth.parquet of these calls, for slices of what they were.")
     ] = None,
     reports: Annotated[Path | None, typer.Option(help="Reports, for a model that has features of them.")] = None,
+    audit: LooksIn = None,
+    signing_key: LooksKey = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
     """A dry run: how many calls of which slice change fate under another policy, from what to what."""
     from . import console, policy_diff
+    from .command_line import refuse_unused
+    from .touches import ledger_beside
 
+    if truth is None:
+        refuse_unused(context, OF_LOOKS, "calls alone, without --truth")
     with console.progress("policy diff") as tell:
         told = policy_diff.difference(
             old, new, calls, layout, bundle, trust=trust, key=key, registers=registers, truth=truth, reports=reports,
-            threads=threads, progress=tell,
+            ledger=None if truth is None else ledger_beside(bundle, audit, signing_key), threads=threads, progress=tell,
         )  # fmt: skip
     console.emit_json(told) if json else policy_diff.show(told)

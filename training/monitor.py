@@ -24,7 +24,8 @@ from .feeds import of_all
 from .record import REFERENCE
 from .reference import KINDS, Reference, chance, ks, log_odds, parts, psi, read_reference, shares
 from .score import open_scorer, score_calls
-from .split import DAY, WINDOW_DAYS
+from .split import DAY, WINDOW_DAYS, judged_span
+from .touches import Ledger, certified_on, counted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -217,6 +218,7 @@ def monitor(
     *,
     reference: Path | None,
     trust: Path | None,
+    ledger: Ledger | None,
     threads: int,
     progress: Tell,
 ) -> dict[str, Any]:
@@ -226,6 +228,7 @@ def monitor(
         data: folder as for training, with the day's calls and those of at least 7 days before; 28 are better.
         day: the last one by default.
         reference: by default the one in the record beside the bundle.
+        ledger: gets a touch if these are calls that the model was certified on: findings are held against its flags.
     Returns: plain values.
     Raises:
         ValueError: in one line, if the reference is another model's, or the calls do not reach far enough back.
@@ -236,6 +239,9 @@ def monitor(
         raise ValueError(f"reference: expected that of model {scorer.bundle.model_id}, got that of {known.model}")
     evidence = read_evidence(data, "monitoring")
     calls, chosen = until(evidence.calls, day)
+    touched: dict[str, Any] = {}
+    if certified_on(scorer.bundle, evidence.fingerprint, judged_span(calls)):
+        touched = counted(ledger, scorer.bundle, evidence.fingerprint, judged_span(calls), "monitor")
     progress("features", 0.1)
     # What came in after the day is not known yet.
     end = midnight(chosen, calls.slice(spans(calls)[chosen].start)) + DAY
@@ -258,6 +264,7 @@ def monitor(
         "alarm": any(shift.alarm for shift in shifts),
         "shifts": [asdict(shift) for shift in shifts],
         "certificate": certificate(scorer.bundle, stretch, span, findings),
+        **touched,
     }
 
 

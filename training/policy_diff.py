@@ -14,8 +14,10 @@ from ..serving.scorer import Scorer
 from ..serving.verdict import Scores
 from .console import Tell, say, show_table
 from .evidence import of_calls, parquet_table, read_reports
+from .fingerprint import fingerprint
 from .score import judged_table, open_registers, open_scorer, read_any, score_calls
 from .texts import words
+from .touches import Ledger, counted, in_words
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,6 +39,7 @@ def difference(
     registers: Path | None,
     truth: Path | None,
     reports: Path | None,
+    ledger: Ledger | None,
     threads: int,
     progress: Tell,
 ) -> dict[str, Any]:
@@ -44,6 +47,7 @@ def difference(
 
     Args:
         truth: a world's truth.parquet, for slices of what the calls were; they need the column `call`.
+        ledger: with a truth, gets a touch of the calls before they are scored; None where nobody counts.
     Returns: JSON-able. Of the calls that change fate: how many by `from` and `to`; the same by class of the caller's
         number and, with a truth, by slice; and how many meet each rule.
     Raises:
@@ -56,6 +60,11 @@ def difference(
     )
     if read.calls.num_rows == 0:
         raise ValueError(f"{path}: no call to decide on; {sum(read.quarantined.values())} rows were put apart")
+    touched: dict[str, Any] = {}
+    if truth is not None:
+        start = read.calls["start"].to_numpy()
+        span = (int(start[0]), int(start[-1]) + 1)
+        touched = counted(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")
     progress("score", 0.4)
     before, rows = score_calls(scorer, read.calls, None if reports is None else read_reports(reports), threads=threads)
     after = judged_table(other, read.calls, rows, threads)
@@ -70,6 +79,7 @@ def difference(
         "model": scorer.bundle.model_id,
         "purpose": EVALUATION,
         "calls": read.calls.num_rows,
+        **touched,
         **changes(before, after, words(read.calls["caller"]), slices),
     }
 
@@ -104,6 +114,8 @@ def _counted(table: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
 def show(told: dict[str, Any]) -> None:
     """The difference for a person."""
     say(f"policy {told['old']} -> {told['new']}: {told['changed']:,} of {told['calls']:,} calls change fate")
+    if "touches" in told:
+        say(in_words(told))
     if not told["changed"]:
         return
     for title, name, rows in (("all", None, told["actions"]), *((n, n, rows) for n, rows in told["slices"].items())):

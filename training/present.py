@@ -10,6 +10,7 @@ from .console import say, show_table
 from .detection import QUANTILES, SOON
 from .place import SIGNER
 from .report import NOT_MEASURED, share, until
+from .touches import in_words
 
 NONE = "–"  # there was nothing to measure
 SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
@@ -17,7 +18,7 @@ SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 
 def study(figures: Mapping[str, Any], folder: Path) -> None:
     """The headline of a training run, and where to look next."""
-    headline(figures)
+    headline(figures, "that came after the training, of groups that it did not learn from")
     last = figures["last_day"]
     rows = [(word, f"{last['actions'][word]:,}", f"{last['callers'][word]:,}") for word in last["actions"]]
     show_table(f"verdicts on {last['date']}", ("action", "calls", "callers"), rows)
@@ -27,8 +28,12 @@ def study(figures: Mapping[str, Any], folder: Path) -> None:
         say(f"next     {command}")
 
 
-def headline(figures: Mapping[str, Any]) -> None:
-    """Benign pass with its bound, catch rate and calls to detection, beside the rule on calls per hour."""
+def headline(figures: Mapping[str, Any], new: str) -> None:
+    """Benign pass with its bound, catch rate and calls to detection, beside the rule on calls per hour.
+
+    Args:
+        new: of which numbers calls until found are told.
+    """
     both = figures["headline"]["model"], figures["headline"]["rule"]
     error = ("innocent calls flagged", *(f"{one['false_calls']} of {one['benign_calls']:,}" for one in both))
     rows = [
@@ -48,12 +53,13 @@ def headline(figures: Mapping[str, Any]) -> None:
     show_table(title, ("", "callsieve", both[1]["rule"]), rows)
     if figures["attacks"]:
         buckets(figures["buckets"])
-        attacks(figures["attacks"])
+        attacks(figures["attacks"], new)
 
 
 def evaluation(figures: Mapping[str, Any]) -> None:
     """The headline of a bundle on other calls, and what it is worth on callers that it did not learn from."""
-    headline(figures)
+    headline(figures, "that came after the first 7 days, of any group")
+    say(in_words(figures))
     if figures["unseen"] is None:
         say(f"groups that the model learnt from and others: {figures['seen_told_by']}")
         return
@@ -77,8 +83,8 @@ def buckets(told: Sequence[Mapping[str, Any]]) -> None:
     show_table("by how many calls the number had made", head, rows)
 
 
-def attacks(told: Sequence[Mapping[str, Any]]) -> None:
-    """What each evasion buys: the calls that get through before a number is found."""
+def attacks(told: Sequence[Mapping[str, Any]], new: str) -> None:
+    """What each evasion buys: the calls that get through before a number is found, and apart, of known groups."""
     rows = [
         (one["attack"].replace("_", " "), f"{one['judged_calls']:,}",
          rate(one["caught"]) if one["judged_calls"] else NONE, f"{one['numbers']:,}",
@@ -88,7 +94,19 @@ def attacks(told: Sequence[Mapping[str, Any]]) -> None:
     ]  # fmt: skip
     head = ("evasion", "calls", "caught", "new numbers", "calls until found", "for 9 in 10", "calls through a number",
             "people reached")  # fmt: skip
-    show_table("what an evasion buys before its number is found", head, rows)
+    show_table(f"what an evasion buys before its number is found: numbers {new}", head, rows)
+    show_table(
+        "the same of numbers that came after the training, of groups that it learnt from",
+        ("evasion", "new numbers", "found", "calls through a number"),
+        [(one["attack"].replace("_", " "), *known_group(one["known_group"])) for one in told],
+    )
+
+
+def known_group(told: Mapping[str, Any]) -> tuple[str, ...]:
+    """Numbers of groups that were learnt from, the share found, calls through one; dashes where nobody knows which."""
+    if not told["numbers"]:
+        return (NONE if told["numbers"] is None else "0", NONE, NONE)
+    return (f"{told['numbers']:,}", share(told["found"]), mean(told["calls_through_a_number"]))
 
 
 def mean(value: Mapping[str, Any]) -> str:
@@ -157,6 +175,8 @@ def monitored(result: Mapping[str, Any]) -> None:
     if result["days_before"] < result["days_wanted"]:
         say(f"scores are not quite like those of a service: {result['days_before']} days of calls before the day, "
             f"{result['days_wanted']} are remembered")  # fmt: skip
+    if "touches" in result:
+        say(in_words(result))
 
 
 def amount(one: Mapping[str, Any], word: str) -> str:

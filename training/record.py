@@ -198,7 +198,11 @@ def slice_metrics(figures: Mapping[str, Any]) -> dict[str, float]:
     for one in figures["kinds"]:
         found |= {f"kind/{one['kind']}/{key}": one[key] for key in ("right", "commonest", "sure")}
     for one in figures["attacks"]:
-        told = {"caught": one["caught"]["rate"], "calls_through_a_number": one["calls_through_a_number"]["mean"]}
+        told = {
+            "caught": one["caught"]["rate"],
+            "calls_through_a_number": one["calls_through_a_number"]["mean"],
+            "calls_through_a_number_of_a_known_group": one["known_group"]["calls_through_a_number"]["mean"],
+        }
         found |= {f"attack/{one['attack']}/{key}": float(value) for key, value in told.items() if value is not None}
     return found
 

@@ -26,10 +26,12 @@ from .certify import upper_bound
 from .console import Tell, say, show_table
 from .evidence import of_calls, parquet_table, read_reports
 from .expiry import still_kept
+from .fingerprint import fingerprint
 from .ruling import met_of, rule_vectors
 from .score import open_registers, open_scorer, score_calls
-from .split import DAY, WINDOW_DAYS, codes
+from .split import codes, judged_span
 from .texts import words
+from .touches import Ledger, counted, in_words
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -80,6 +82,7 @@ def rule_figures(
     policy: Path | None,
     key: Path | None,
     registers: Path | None,
+    ledger: Ledger | None,
     threads: int,
     progress: Tell,
 ) -> dict[str, Any]:
@@ -88,6 +91,7 @@ def rule_figures(
     Args:
         data: folder with calls and truth, declared for evaluation; registers are read from it, too, if no other folder
             is given.
+        ledger: gets a touch of the judged calls before a bundle scores them; None where nobody counts.
     Raises:
         ValueError: in one line, if a file is not what it must be.
     """
@@ -103,6 +107,7 @@ def rule_figures(
         columns = rule_vectors(calls, threads)
     else:
         scorer = open_scorer(bundle, trust, policy)
+        touched = counted(ledger, scorer.bundle, fingerprint(calls), judged_span(calls), "rules")
         reports = data / "reports.parquet"
         scores, rows = score_calls(scorer, calls, read_reports(reports) if reports.exists() else None, threads=threads)
         raw, columns = scores.raw[judged], looked_at(rows)
@@ -121,6 +126,7 @@ def rule_figures(
     if raw is not None:
         band = scorer.bundle.thresholds[0]
         found["model"] = {"id": scorer.bundle.model_id, "band": band.name, "certificate": asdict(band.certificate)}
+        found["model"] |= touched
         held = spoken_of(raw, strata_of(rows[judged]), band)
         found["model"] |= apart(held >= band.threshold, met, told, chosen)
     return found
@@ -131,7 +137,7 @@ def _judged_rows(calls: pa.Table) -> Array:
     start = calls["start"].to_numpy()
     once = np.zeros(len(start), dtype=bool)
     once[np.unique(calls["call"].to_numpy(), return_index=True)[1]] = True
-    return np.flatnonzero((start >= start[0] + WINDOW_DAYS * DAY) & once)
+    return np.flatnonzero((start >= judged_span(calls)[0]) & once)
 
 
 def _told(calls: pa.Table, truth: pa.Table, judged: Array) -> Told:
@@ -264,6 +270,7 @@ def _show_apart(model: dict[str, Any]) -> None:
     false = [model[name] for name in ("false", "false_without_rule_hits")]
     whole, rest = (f"{one['part']:,} of {one['whole']:,}, at most {one['high']:.4%}" for one in false)
     say(f"the model's false calls: {whole}; of innocent calls that no rule decides: {rest}")
+    say(in_words(model))
 
 
 def _plain(one: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ def needed(calls: pa.Table, sides: Sides, choose: Array, learnt: Array) -> Array
     start, plan, judged = sides.start, sides.plan, sides.judged
     asked = choose | rows_of("certify", plan.certify, sides.fold, start)
     asked |= seen_calls(plan, learnt, start, judged) & judged.nuisance
-    asked |= lives_of(plan, learnt, start, judged, sides.caller)
+    asked |= born_after(plan.label_cutoff, judged, sides.caller, start)
     asked[of_last_day(start)] = True
     asked[checked_again(start, plan)] = True
     for day, span in whole_days(calls).items():
@@ -62,12 +62,14 @@ def seen_calls(plan: Plan, learnt: Array, start: Array, judged: Judged) -> Array
     return np.asarray(learnt & (start >= plan.certify[0]) & judged.known)
 
 
-def lives_of(plan: Plan, learnt: Array, start: Array, judged: Judged, caller: Array) -> Array:
-    """All calls of nuisance numbers that began after the labels were made, of groups that were not learnt from.
+def lives_of(plan: Plan, learnt: Array, start: Array, judged: Judged, caller: Array) -> tuple[Array, Array]:
+    """All calls of nuisance numbers that began after the labels were made: of groups that were not learnt from, and of
+    groups that were.
 
     Groups of every fold: whoever came later was not there to be learnt from, and thresholds look at innocent calls.
     """
-    return np.asarray(born_after(plan.label_cutoff, judged, caller, start) & ~learnt)
+    born = born_after(plan.label_cutoff, judged, caller, start)
+    return np.asarray(born & ~learnt), np.asarray(born & learnt)
 
 
 def born_after(moment: int, judged: Judged, caller: Array, start: Array) -> Array:

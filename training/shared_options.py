@@ -35,6 +35,14 @@ LayoutName = Annotated[
 ]
 Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
 LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
+LooksIn = Annotated[
+    Path | None,
+    typer.Option("--audit", help="Folder of the audit log that counts this look; by default audit/ beside the bundle."),
+]
+LooksKey = Annotated[
+    Path | None,
+    typer.Option("--signing-key", help="Key (PEM) that signs that log; by default signing.key beside the bundle."),
+]
 FeatureNames = Annotated[
     str | None,
     typer.Option(

@@ -77,6 +77,18 @@ def plan_of(calls: pa.Table, label_delay_days: int) -> Plan:
     return plan(int(start.min()), int(start.max()), label_delay_days=label_delay_days)
 
 
+def judged_span(calls: pa.Table) -> tuple[int, int]:
+    """The stretch of a table's calls whose windows are full, `[begin, end)` in Unix ms.
+
+    Raises:
+        ValueError: if there is no call.
+    """
+    start = calls["start"].to_numpy()
+    if not len(start):
+        raise ValueError("calls: expected some, got none")
+    return (int(start.min()) + WINDOW_DAYS * DAY, int(start.max()) + 1)
+
+
 def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
     """Group of each call's caller: callers are joined by shared blocks, trunks, devices and campaigns. Shape (n,).
 
