@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
@@ -66,6 +67,7 @@ _STATE = {
     "history_dropped": "Calls forgotten before their time",
     "history_evicted": "Numbers forgotten before their time",
     "history_refused": "Calls that there was no room for",
+    "history_filled": "1 if as many days of calls are known as bands ask for",
     "journal_lost": "Events that will not outlive the process, since the disk took none",
     "journal_faults": "Times that the disk refused",
     "journal_age_seconds": "Age of the oldest event that a crash of the machine could lose",
@@ -77,9 +79,10 @@ _STATE = {
 
 
 def _state(live: Live) -> dict[str, float]:
-    history, journal = live.history, live.journal
+    history, journal, scorer = live.history, live.journal, live.judge.scorer
+    filled = scorer is not None and history.filled(int(1000 * time.time()), scorer.policy.history_days)
     values = (
-        history.calls, history.numbers, history.dropped, history.evicted, history.refused,
+        history.calls, history.numbers, history.dropped, history.evicted, history.refused, float(filled),
         journal.lost + live.reports.lost, journal.faults + live.reports.faults, journal.age,
         live.found.lines, live.found.damaged + bool(live.found.torn), *live.saved,
     )  # fmt: skip

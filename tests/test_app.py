@@ -134,6 +134,7 @@ def test_figures_for_prometheus(running, keys):
     assert told["callsieve_events_total", "attempts"] == status["counts"]["attempts"]
     assert told["callsieve_verdicts_total", "pass"] == status["actions"]["pass"]
     assert told["callsieve_history_calls",] == status["state"]["history_calls"]
+    assert told["callsieve_history_filled",] == status["state"]["history_filled"] == 1  # its policy asks for no days
     assert told["process_open_fds",] > 0
 
 

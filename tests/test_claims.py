@@ -309,6 +309,11 @@ def test_figures_are_said_as_texts_say_them():
         "features": "2", "reports": "1"}  # fmt: skip
     assert claims.ready_made({"test": {"auc": 0.91239, "macro_f1": 0.8}}) == {"auc": "0.912", "macro_f1": "0.800"}
     assert claims.reach({"churn": {"shares": {"7d_1": 0.123}}}) == {"7d_1": "12"}
+    days = [{"day": 1, "innocent": 20_000, "reach_the_band": 800}, {"day": 8, "innocent": 5_000, "reach_the_band": 1}]
+    assert claims.first_days({"days": days}) == {
+        "first": "400.0", "first_calls": "800", "first_innocent": "20,000",
+        "eighth": "2.0", "eighth_calls": "1", "eighth_innocent": "5,000",
+    }  # fmt: skip
     people = [("fake_1", 1200, 7, 5), ("fake_2", 1300, 0, None), ("white_1", 900, 1, 3), ("white_2", 200, 0, None)]
     real = {
         "subscribers": [dict(zip(("sample", "calls", "labelled", "first"), one, strict=True)) for one in people],

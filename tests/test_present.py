@@ -48,14 +48,18 @@ def test_scored_calls(capsys):
     told = {
         "calls": 1200, "model": "m1", "actions": {"pass": 1199, "label": 1}, "callers": {"pass": 90, "label": 1},
         "rules": {"ring_once": 7}, "quarantined": {"not_a_number": 1234}, "stale": True, "valid_until": "2026-04-01",
+        "filling": 1100, "no_threshold": {"unknown": 1050},
     }  # fmt: skip
     present.scored(told)
     out = capsys.readouterr().out
     assert "1,200 calls scored by model m1" in out and "ring once" in out
     assert "put apart: 1,234 rows, not_a_number" in out
     assert "the model is past its valid-until date, 2026-04-01" in out
-    present.scored(told | {"rules": {}, "quarantined": {}, "stale": False})
-    assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 4  # nothing of what is not there
+    assert "bands say nothing of 1,100 calls: too little is known of the week before them" in out
+    assert "nothing is said of 1,050 calls: the model has no threshold for numbers of the kind 'unknown'" in out
+    nothing = {"rules": {}, "quarantined": {}, "stale": False, "filling": 0, "no_threshold": {}}
+    present.scored(told | nothing)
+    assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 6  # nothing of what is not there
 
 
 def test_a_ready_made_table(capsys):

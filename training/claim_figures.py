@@ -61,6 +61,17 @@ def caught(head: Told) -> dict[str, str]:
     return {name: percent(rates[name]) for name in ("rate", "low", "high")}
 
 
+def first_days(told: Told) -> dict[str, str]:
+    """How many innocent calls would reach the certified band on the first day that is known, and on the eighth."""
+    of_day = {one["day"]: one for one in told["days"]}
+    found = {}
+    for name, one in (("first", of_day[1]), ("eighth", of_day[8])):
+        found[name] = f"{1e4 * one['reach_the_band'] / one['innocent']:.1f}"
+        found[f"{name}_calls"] = f"{one['reach_the_band']:,}"
+        found[f"{name}_innocent"] = f"{one['innocent']:,}"
+    return found
+
+
 def worlds(told: Told) -> dict[str, str]:
     """Figures over worlds of several seeds."""
     lines = told["lines"]

@@ -18,6 +18,7 @@ from .claim_figures import (
     catalogue,
     demo,
     eight_months,
+    first_days,
     flaws,
     install,
     judged,
@@ -93,6 +94,7 @@ class Claim:
 
 
 PUBLISHED = ("python", "tests/bench/bench_published.py")
+FIRST_DAYS = ("python", "tests/bench/bench_cold.py")
 SAID_OF_REAL = ("python", "tests/bench/bench_real.py")
 BENCHMARK = (*PUBLISHED, "evaluation", DATA, "benchmark", "--json", "--data", "{}")
 OVER_SPLITS = (
@@ -159,6 +161,21 @@ CLAIMS = (
         quick=(*SAID_OF_REAL, f"{WORK}/tiny/bundle", DATA),
         of_code=lambda told: {name: one for name, one in told.items() if name != "model"},
         needs=REAL,
+        after="demo",
+    ),
+    Claim(
+        "first days",
+        (*FIRST_DAYS, f"{WORK}/demo/bundle"),
+        (
+            Statement(
+                "on the first day that it knows, {first} of 10,000 innocent calls would reach the band of the "
+                "demonstration's model, on the eighth {eighth}",
+                first_days,
+                "{first_calls} of {first_innocent}, and {eighth_calls} of {eighth_innocent}",
+            ),
+        ),
+        quick=(*FIRST_DAYS, f"{WORK}/tiny/bundle", "--size", "tiny", "--seed", "11"),
+        of_code=lambda told: told["days"],
         after="demo",
     ),
     Claim(

@@ -6,7 +6,7 @@
 PANELS = {
     "Begin": ("demo", "simulate", "catalogue"),
     "Train and judge": ("train", "evaluate", "search", "roll", "decay", "stress", "benchmark", "realism", "membership"),
-    "Score calls": ("features", "score", "serve", "agi", "verify", "api-key", "export", "token-list", "listed"),
+    "Score calls": ("features", "score", "fill", "serve", "agi", "verify", "api-key", "export", "token-list", "listed"),
     "Approve, replay, prove": (
         "approve",
         "approver-key",
@@ -38,6 +38,7 @@ EXAMPLES = {
     "reports": "reports.csv --layout 12321 --key number.key --out reports.parquet",
     "evaluate": "--bundle run/bundle --data world",
     "verify": "run/bundle --key signer.pub",
+    "fill": "--calls Master.csv --layout asterisk --key number.key --state state",
     "score": "--bundle run/bundle --calls Master.csv --layout asterisk --out verdicts.parquet",
     "realism": "--data data --out realism",
     "serve": "--bundle run/bundle --key number.key --keys api.keys --state state",

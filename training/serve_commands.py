@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .shared_options import Bundle, Json, PolicyFile, RegisterFolder, Trust
+from .shared_options import Bundle, Json, LayoutName, PolicyFile, QuarantineFile, RegisterFolder, Strict, Trust
 
 if TYPE_CHECKING:
     from ..serving import Swap
@@ -43,6 +43,38 @@ def serve(
         bundle, judge, read_key(key), keys, state, host=host, port=port, zone=zone, deadline=deadline / 1000,
         calls=calls, numbers=numbers, compiled=compiled,
     )  # fmt: skip
+
+
+@commands.command()
+def fill(
+    calls: Annotated[Path, typer.Option(help="Records of the last days; of the last 28 something is remembered.")],
+    key: Annotated[Path, typer.Option("--key", help="Key file for the tokens of numbers, as the service has it.")],
+    state: Annotated[Path, typer.Option("--state", help="Folder of the service, without events as yet.")],
+    layout: LayoutName = "callsieve",
+    held: Annotated[int, typer.Option("--held", help="Calls in memory at most.")] = 2_000_000,
+    numbers: Annotated[int, typer.Option(help="Numbers in memory at most.")] = 200_000,
+    quarantine: QuarantineFile = None,
+    strict: Strict = False,
+    json: Json = False,
+) -> None:
+    """Take in records of the days before a service begins, so that its bands speak at once."""
+    from . import console
+    from .filling import fill as take_in
+
+    with console.progress("fill") as tell:
+        told = take_in(
+            state, calls, layout, key=key, calls=held, numbers=numbers, quarantine=quarantine, strict=strict,
+            progress=tell,
+        )  # fmt: skip
+    if json:
+        console.emit_json(told)
+        return
+    console.say(f"{told['calls']:,} calls of {told['numbers_in_memory']:,} numbers, {told['first']} to {told['last']}")
+    for reason, count in told["quarantined"].items():
+        console.say(f"put apart: {count:,} rows, {reason}")
+    if told["dropped"]:
+        console.say(f"no room for {told['dropped']:,} of them: more --held")
+    console.say("bands speak from the day after them on" if told["filled"] else "too few days: bands do not speak yet")
 
 
 @commands.command()
