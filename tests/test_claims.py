@@ -314,6 +314,29 @@ def test_figures_are_said_as_texts_say_them():
         "first": "400.0", "first_calls": "800", "first_innocent": "20,000",
         "eighth": "2.0", "eighth_calls": "1", "eighth_innocent": "5,000",
     }  # fmt: skip
+    rate = lambda value: {"call": {"rate": value}}
+    week = lambda *rates, false: {"benign_calls": 1000, "false_calls": false} | dict(
+        zip(("unseen", "at_target"), map(rate, rates), strict=True))  # fmt: skip
+    weeks = [{"once": week(0.5, 0.6, false=2), "anew": week(0.5, 0.6, false=0), "fold": "x"},
+             {"once": week(0.3, None, false=1), "anew": week(0.4, 0.7, false=0), "fold": "y"}]  # fmt: skip
+    areas = {"area_under_time": {"once": 0.4, "anew": 0.45}, "area_at_target": {"once": None, "anew": 0.65}}
+    assert claims.ageing({"periods": weeks} | areas) == {
+        "once": "50 and 30", "anew": "50 and 40", "once_mean": "40", "anew_mean": "45", "once_equal": "60 and 0",
+        "anew_equal": "60 and 70", "once_equal_mean": "0", "anew_equal_mean": "65", "once_false": "3",
+        "anew_false": "0", "innocent": "2,000",
+    }  # fmt: skip
+    assert "fold" not in str(claims.aged({"periods": weeks}))
+    names = ("clean", "5% of labels flipped", "10% of labels flipped", "1% of reporters collude", "no reports", "other")
+    faults = [
+        {"fault": name, "worlds": 3, "certified": 3 - n, "catch_at_target": {"mean": 0.5 - n / 10},
+         "change_at_target": {"mean": -n / 10, "low": -n / 5, "high": None}}
+        for n, name in enumerate(names)
+    ]  # fmt: skip
+    assert claims.stressed({"faults": faults}) == {
+        "worlds": "3", "clean": "50", "flips": "40 and 30", "collusion": "20", "silence": "10",
+        "certified_clean": "3", "certified_flips": "2 and 1", "certified_collusion": "0", "certified_silence": "-1",
+        "changes": "-10 (-20 to +0); -20 (-40 to +0); -30 (-60 to +0); -40 (-80 to +0)",
+    }  # fmt: skip
     people = [("fake_1", 1200, 7, 5), ("fake_2", 1300, 0, None), ("white_1", 900, 1, 3), ("white_2", 200, 0, None)]
     real = {
         "subscribers": [dict(zip(("sample", "calls", "labelled", "first"), one, strict=True)) for one in people],

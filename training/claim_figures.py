@@ -146,6 +146,43 @@ def by_kind(innocent: Told) -> dict[str, str]:
     }
 
 
+def ageing(told: Told) -> dict[str, str]:
+    """How a model ages: catch of unseen groups by week, of both ways, and what of innocent calls is flagged."""
+    periods, found = told["periods"], {}
+    for way in ("once", "anew"):
+        for suffix, name, area in (("", "unseen", "area_under_time"), ("_equal", "at_target", "area_at_target")):
+            found[way + suffix] = listed([percent(one[way][name]["call"]["rate"] or 0) for one in periods])
+            found[f"{way}{suffix}_mean"] = percent(told[area][way] or 0)
+        found[f"{way}_false"] = f"{sum(one[way]['false_calls'] for one in periods):,}"
+    return found | {"innocent": f"{sum(one['once']['benign_calls'] for one in periods):,}"}
+
+
+def aged(told: Told) -> Any:
+    """The figures of ageing, but for the names of folds, which are of a new key each time."""
+    return [{way: one[way] for way in ("once", "anew")} for one in told["periods"]]
+
+
+def stressed(told: Told) -> dict[str, str]:
+    """What wrong labels cost: catch at 1 in 10,000 in the mean of worlds, and how many worlds are certified."""
+    faults = {one["fault"]: one for one in told["faults"]}
+    clean, *flips = (faults[name] for name in ("clean", *(name for name in faults if name.endswith("flipped"))))
+    collusion = next(one for name, one in faults.items() if name.endswith("collude"))
+    kinds = {"clean": [clean], "flips": flips, "collusion": [collusion], "silence": [faults["no reports"]]}
+    found = {"worlds": str(clean["worlds"])}
+    for name, some in kinds.items():
+        found[name] = listed([percent(one["catch_at_target"]["mean"] or 0) for one in some])
+        found[f"certified_{name}"] = listed([str(one["certified"]) for one in some])
+    changed = (interval for name, some in kinds.items() if name != "clean" for interval in map(points, some))
+    return found | {"changes": "; ".join(changed)}
+
+
+def points(fault: Told) -> str:
+    """A change with its interval, in points of per cent."""
+    values = (fault["change_at_target"][name] for name in ("mean", "low", "high"))
+    mean, low, high = (f"{100 * (value or 0):+.0f}" for value in values)
+    return f"{mean} ({low} to {high})"
+
+
 def install(told: Told) -> dict[str, str]:
     """Weight of the base install."""
     return {

@@ -15,6 +15,8 @@ from typing import Any
 from .claim_figures import (
     EIGHT_MONTHS,
     Told,
+    aged,
+    ageing,
     catalogue,
     demo,
     eight_months,
@@ -26,6 +28,7 @@ from .claim_figures import (
     reach,
     ready_made,
     real_callers,
+    stressed,
     town,
     trained,
     worlds,
@@ -96,6 +99,8 @@ class Claim:
 PUBLISHED = ("python", "tests/bench/bench_published.py")
 FIRST_DAYS = ("python", "tests/bench/bench_cold.py")
 SAID_OF_REAL = ("python", "tests/bench/bench_real.py")
+AGEING = ("python", "tests/bench/bench_decay.py")
+STRESS = ("callsieve", "stress", "--json", "--out", f"{WORK}/stress", "--size")
 BENCHMARK = (*PUBLISHED, "evaluation", DATA, "benchmark", "--json", "--data", "{}")
 OVER_SPLITS = (
     "AUC {auc} ± {auc_sd} over 5 splits, LightGBM as it comes {plain} ± {plain_sd}, with early stopping {stopped} ± "
@@ -231,6 +236,51 @@ CLAIMS = (
         ),
         quick=(*SEEDS, "11", "--size", "tiny"),
         of_code=judged,
+    ),
+    Claim(
+        "ageing",
+        AGEING,
+        (
+            Statement(
+                "trained once, of nuisance calls of unseen groups {once} % are caught week by week, trained anew each "
+                "week {anew} %",
+                ageing,
+                "in the mean {once_mean} and {anew_mean} %",
+                where=(),
+            ),
+            Statement(
+                "at 1 in 10,000 of each week's own innocent calls {once_equal} % and {anew_equal} %",
+                ageing,
+                "in the mean {once_equal_mean} and {anew_equal_mean} %",
+                where=(),
+            ),
+            Statement(
+                "innocent calls flagged in these weeks: {once_false} and {anew_false} of {innocent}", ageing, where=()
+            ),
+        ),
+        quick=(*AGEING, "--size", "tiny", "--seed", "11", "--train-days", "24", "--weeks", "2", "--days", "2"),
+        of_code=aged,
+    ),
+    Claim(
+        "wrong labels",
+        (*STRESS, "small", "--seeds", "458,459,460"),
+        (
+            Statement(
+                "at 1 in 10,000 a training on clean labels catches {clean} %, with 5, 10 and 20 % of labels flipped "
+                "{flips} %, with 1 % of reporters colluding {collusion} %, and without reports {silence} %",
+                stressed,
+                "changes in points, over {worlds} worlds: {changes}",
+                where=(),
+            ),
+            Statement(
+                "certified of {worlds} worlds: {certified_clean} clean, {certified_flips} flipped, "
+                "{certified_collusion} with collusion, {certified_silence} without reports",
+                stressed,
+                where=(),
+            ),
+        ),
+        quick=(*STRESS, "tiny", "--seeds", "11"),
+        of_code=lambda told: told["faults"],
     ),
     Claim(
         "published table",
