@@ -90,6 +90,7 @@ class History:
         self._moment = NEVER
         self._days: set[int] = set()
         self._first_day = 0
+        self._gone = NEVER  # start of the last call that was forgotten before its time
         self._driver = driver(calls, numbers, compiled=compiled)
         self._calls, self._counts = self._driver.held["calls"], self._driver.held["counts"]
         self._keys = {kind.name: Tokens() for kind in KINDS}
@@ -110,6 +111,7 @@ class History:
             "numbers": self._most_numbers,
             "moment": self._moment,
             "days": sorted(self._days),
+            "gone": self._gone,
             "counters": {name: getattr(self, name) for name in COUNTERS},
             "reports": [astuple(report) for report in self._reports.held] if self._reports else [],
             "sizes": {book: {name: size for name, (_, size) in used.items()} for book, used in sizes.items()},
@@ -171,6 +173,7 @@ class History:
         last = self._moment // DAY_MS
         self._days = set(facts.get("days", range(last - WEEK, last + 1)))
         self._first_day = min(self._days, default=0)
+        self._gone = facts.get("gone", NEVER)
         for report in facts["reports"]:
             self.report(Report(*report))
         for name, count in facts["counters"].items():
@@ -196,8 +199,9 @@ class History:
         return len(self._keys[NUMBER])
 
     def filled(self, at: int, days: int = WEEK) -> bool:
-        """Whether calls of so many days before a moment (Unix ms) are known: else everybody seems new."""
-        return is_filled(self._days, self._first_day, at, days)
+        """Whether calls of so many days before a moment (Unix ms) are known, and none of them was dropped: else
+        everybody seems new."""
+        return self._gone < at - days * DAY_MS and is_filled(self._days, self._first_day, at, days)
 
     def vector(self, call: KeyedCall) -> list[float]:
         """Feature values of `call` at its start, in the order of the features; NaN where unknown."""
@@ -299,8 +303,11 @@ class History:
         self._driver.advance(self._moment)
         if self.calls < held:
             return True
+        oldest = int(self._calls[int(self._counts[stream.FIRST]) * FIELDS + windows.START])
         dropped = bool(self._driver.drop_oldest())
         self.dropped += dropped
+        if dropped:
+            self._gone = max(self._gone, oldest)
         return dropped
 
     def _key(self, kind: str, token: str, spare: int = 0) -> int:

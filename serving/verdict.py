@@ -24,9 +24,9 @@ class Verdict:
     `score` is the calibrated probability of a nuisance call and `raw` the model's own score (log-odds), NaN if there
     is none. `band` names the certified band that the raw score reached, if any, and `threshold` is where that band
     begins, else NaN. `status` is "ok", "stale" (the model is past its `valid_until`), "filling" (too little is known of
-    the week before the call: no band says anything), or why there is no score; in the last two the action is that of
-    the rules. `case` leads back to the evidence. `rules` are the facts that hold of the call, whatever the model says
-    of it; neither changes the other.
+    the week before the call, or there was no room to keep it: no band says anything), or why there is no score; in the
+    last two the action is that of the rules. `case` leads back to the evidence. `rules` are the facts that hold of the
+    call, whatever the model says of it; neither changes the other.
 
     >>> from callsieve.features import Call, History, Intake, Key
     >>> from callsieve.serving import Scorer, read_public_key

@@ -63,6 +63,21 @@ def test_a_history_knows_the_days_of_its_calls_in_any_order_and_after_it_was_sav
         assert history.filled(at) == loaded.filled(at) == by_hand(starts, at, 7)
 
 
+def test_a_history_that_has_too_little_room_is_not_filled(tmp_path):
+    """It forgets calls before their time, and takes whoever made them for new."""
+    intake = Intake(catalogued.NUMBER_KEY)
+    calls = [intake(Call((100 + n / 10) * SECONDS, f"138001380{n % 7:02}", "13900139000")) for n in range(100)]
+    enough, few = History(calls=100, numbers=100), History(calls=60, numbers=100)
+    for call in calls:
+        enough.observe(call)
+        few.observe(call)
+    at = calls[-1].start + 1000
+    assert enough.filled(at) and not few.filled(at) and few.filled(at, 5)  # calls of six days are known
+    assert (enough.dropped, few.dropped) == (0, 40)
+    few.save(tmp_path / "few")
+    assert not History.load(tmp_path / "few").filled(at)
+
+
 def test_a_snapshot_of_an_earlier_version_is_taken_to_be_filled(tmp_path, monkeypatch):
     history, intake = History(calls=100, numbers=100), Intake(catalogued.NUMBER_KEY)
     history.observe(intake(Call(100.5 * SECONDS, "13800138000", "13900139000")))

@@ -30,7 +30,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
     zone: Annotated[str, typer.Option(help="Time zone of hours and days.")] = "Asia/Shanghai",
     deadline: Annotated[float, typer.Option(help="Milliseconds for a verdict; then the answer is pass.")] = 20.0,
-    calls: Annotated[int, typer.Option(help="Calls in memory at most.")] = 2_000_000,
+    calls: Annotated[int, typer.Option(help="Calls in memory at most; bands speak if a week has room.")] = 2_000_000,
     numbers: Annotated[int, typer.Option(help="Numbers in memory at most.")] = 200_000,
     compiled: Annotated[bool, typer.Option(help="Run the kernel of the history as C, if that was built.")] = True,
 ) -> None:
