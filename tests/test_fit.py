@@ -9,6 +9,7 @@ from callsieve.serving.booster import Booster
 from callsieve.serving.structure import check_structure
 from callsieve.training.evaluate import calibration_table
 from callsieve.training.fit import MINIMUM_TREES, PARTS, Part, calibrate, fit, mean_of, members_of, parts_of
+from callsieve.training.lite import LITE, SIGNS
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
@@ -252,3 +253,20 @@ def test_one_score_for_all_calls_is_the_share():
     calibration, _ = calibrate(np.zeros(1000), y, np.arange(1000) // 2)
     assert len(calibration.x) >= 2
     assert calibration.probability(0.0) == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize(("names", "held"), [(LITE, True), (LITE[::-1], True), (LITE[:-1], False)])
+@pytest.mark.parametrize("name", ["out_gap_variation_7d", "out_hung_up_share_7d"])
+def test_a_model_of_the_ten_features_alone_is_held_to_their_signs(names, held, name):
+    """What is nuisance rises and falls here as one feature grows; with others than the ten the score does so, too."""
+    rng = np.random.default_rng(4)
+    values, place = rng.normal(size=(3000, len(names))), names.index(name)
+    label = (rng.random(3000) < expit(3 * np.sin(2 * values[:, place]))).astype(int)
+    learn, check = Part(values[:2000], label[:2000]), Part(values[2000:], label[2000:])
+    (one,) = set(members_of(learn, np.zeros(2000, dtype=np.int64), names, parameters=QUICK, seed=3, threads=1))
+    for text in (one, fit(learn, check, names, parameters=QUICK, seed=3, threads=1)):
+        rows = np.repeat(rng.normal(size=(20, 1, len(names))), 50, axis=1)
+        rows[:, :, place] = np.linspace(-3, 3, 50)
+        steps = SIGNS[name] * np.diff(Booster(text).predict_raw(rows.reshape(1000, -1)).reshape(20, 50), axis=1)
+        assert (steps > 0).any()
+        assert (steps < 0).any() != held

@@ -18,6 +18,7 @@ from sklearn.model_selection import GroupKFold
 
 from ..features.reports import REPORT_FEATURES
 from ..serving.card import Calibration
+from .lite import SIGNS
 from .split import fold_of_group
 
 if TYPE_CHECKING:
@@ -192,11 +193,13 @@ def settings_of(
 def constraints(names: Sequence[str]) -> dict[str, Any]:
     """More reports never lower a score, all else being equal. Time since the last one may be unknown, and is not held.
 
+    In a model of the features of `lite` and no others, these are held to their signs.
+
     >>> constraints(["reported_count_7d", "call_hour"])
     {'monotone_constraints': [1, 0]}
     """
-    rising = {one.name for one in REPORT_FEATURES if one.unit == "people"}
-    signs = [int(name in rising) for name in names]
+    held = SIGNS if set(names) == set(SIGNS) else {one.name: 1 for one in REPORT_FEATURES if one.unit == "people"}
+    signs = [held.get(name, 0) for name in names]
     return {"monotone_constraints": signs} if any(signs) else {}
 
 
