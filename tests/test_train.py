@@ -211,7 +211,7 @@ def test_what_was_not_measured_is_none(trained, nuisance, capsys):
     json.dumps(figures, allow_nan=False)
     assert all(np.isfinite(value) for value in metrics(figures).values())
     figures["data"]["source"] = "calls"
-    headline(figures)
+    headline(figures, "that came after the training")
     for text in (page(figures), capsys.readouterr().out):
         assert ("not measured" in text) is not nuisance
 
