@@ -47,7 +47,7 @@ def test_an_office_that_is_closed_at_weekends_is_known_and_one_that_was_away_is_
     assert is_filled(set(worked), 100, 121 * DAY_MS)
     away = {day for day in worked if not 110 <= day < 117}
     assert not is_filled(away, 100, 117 * DAY_MS) and is_filled(away | {117, 118, 119, 120}, 100, 124 * DAY_MS) is False
-    assert not is_filled(set(), 0, 124 * DAY_MS)
+    assert not is_filled(set(), 0, 124 * DAY_MS) and is_filled({100}, 100, 99 * DAY_MS, wanted=0)
 
 
 @given(MOMENTS, MOMENTS)

@@ -23,6 +23,7 @@ from callsieve.serving.journal import Journal
 from callsieve.serving.live import COUNTED, Ahead, Live
 from callsieve.serving.snapshots import let_go, own, snapshots
 from callsieve.serving.swap import Swap
+from callsieve.serving.verdict import FILLING
 from callsieve.serving.workers import owner
 from hypothesis import given
 
@@ -380,6 +381,18 @@ def test_a_verdict_is_explained_afterwards(live, calls):
             assert repr(told) == repr(verdict)
     assert any(live.explain(verdict.case).reasons for verdict in verdicts if verdict.action == "pass")
     assert live.explain("0" * 16) is None
+
+
+def test_a_verdict_of_before_a_week_was_known_is_explained_as_it_was(calls, tmp_path):
+    catalogued.write(tmp_path / "bundle")
+    patient = Swap(trusted=small.TRUSTED, policy=dataclasses.replace(STRICT, history_days=7))
+    patient.load(tmp_path / "bundle")
+    live = begin(patient, tmp_path / "state")
+    for verdict in play(live, events(calls)):  # of less than five days
+        told = live.explain(verdict.case)
+        assert (told.status, told.band, repr(told.raw)) == (verdict.status, verdict.band, repr(verdict.raw))
+        assert (verdict.status, verdict.band, math.isnan(told.threshold)) == (FILLING, "", True)
+    live.close()
 
 
 def test_without_a_model_calls_pass_and_are_known(calls, tmp_path):

@@ -88,6 +88,23 @@ def test_who_is_warned_is_who_rejects_what_the_model_is_sure_of(judged, register
     assert warned >= 5
 
 
+def test_nothing_is_guessed_before_enough_is_known(judged, folder, registers):
+    patient = load(folder, dataclasses.replace(WISHED, history_days=2), registers)
+    history, guessed, left = History(), [], 0
+    for call, _, verdict, _ in judged[1]:
+        found = [fact.rule for fact in patient.score(history, call).rules]
+        at_once = [fact.rule for fact in verdict.rules]
+        known = history.filled(call.start, 2)
+        assert found == [rule for rule in at_once if known or rule != RULE]
+        left += not known and RULE in at_once
+        guessed.append(tuple(found))
+        history.observe(call)
+    assert left and any(RULE in found for found in guessed)
+    table = catalogued.keyed_table(catalogued.calls(200))
+    scores = judged_table(patient, table, vectors(table, threads=1), 1)
+    assert [names_of(bits) for bits in scores.rules.tolist()] == guessed
+
+
 def test_the_table_says_the_same(judged, folder, registers):
     scorer, told = judged
     table = catalogued.keyed_table(catalogued.calls(200))
