@@ -231,6 +231,15 @@ def test_an_empty_store_and_a_run_that_is_not_there(store, empty_store, tmp_path
     assert found["model version 1"] == "is gone"
 
 
+def test_a_store_that_is_not_there_is_said_and_not_made(store, tmp_path):
+    _, place, _ = store
+    gone = verify(place.log, uri=store_of(tmp_path / "other"))
+    assert [(fault.where, fault.what) for fault in gone.faults] == [
+        ("store", f"{(tmp_path / 'other' / 'mlflow.db').resolve()} is not there")
+    ]
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_dataset_has_the_hash_of_all_its_rows(store):
     _, place, run = store
     told = MlflowClient(place.uri).get_run(run).inputs.dataset_inputs[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import track, tracked
 from .auditlog import Entry
 from .fault import Fault
+from .place import SQLITE
 from .steps import silent
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ def store_faults(uri: str, entries: Sequence[Entry], told: Told, tell: Tell = si
         told: those that still say something, with what they say.
     """
     faults = [Fault(f"entry {entry.index}", unsaid(payload)) for entry, payload in told if poor(entry, payload)]
+    if gone := missing_file(uri):
+        return [*faults, Fault("store", f"{gone} is not there")]
     runs = [payload for entry, payload in told if entry.kind == "run" and not poor(entry, payload)]
     silent = sum(entry.kind == "run" for entry in entries) - len(runs)
     found = tracked.registry(uri)
@@ -46,6 +50,12 @@ def store_faults(uri: str, entries: Sequence[Entry], told: Told, tell: Tell = si
     if len(unknown) > silent:
         faults += [Fault(f"run {run}", "stands in MLflow, not in the log") for run in unknown]
     return faults
+
+
+def missing_file(uri: str) -> Path | None:
+    """The file of an SQLite store, if there is none: MLflow would make an empty one."""
+    path = Path(uri.removeprefix(SQLITE))
+    return path if uri.startswith(SQLITE) and not path.exists() else None
 
 
 def poor(entry: Entry, payload: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..serving.signing import read_signing_key
 
+SQLITE = "sqlite:///"
 AUDIT, SIGNING_KEY, SIGNER = "audit", "signing.key", "signer.pub"
 
 
@@ -27,7 +28,7 @@ def place_of(folder: Path, log: Path | None, uri: str | None) -> Place:
 
 def store_of(folder: Path) -> str:
     """The address of the SQLite store in a folder."""
-    return f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+    return f"{SQLITE}{(folder / 'mlflow.db').resolve()}"
 
 
 def log_of(folder: Path, log: Path | None) -> Path:
