@@ -15,6 +15,7 @@ from callsieve.serving.live import Live
 from callsieve.serving.purposes import declare
 from callsieve.serving.rescore import rescore
 from callsieve.serving.scorer import Scorer
+from callsieve.serving.snapshots import snapshot
 from callsieve.serving.swap import Swap
 from callsieve.serving.unlisted import FILE, STATUS, write_unlisted
 from callsieve.training.registerfiles import write_registers
@@ -233,6 +234,22 @@ def test_reasons_are_found_only_where_they_are_kept(script, folder, tmp_path):
             engine.cases.close()
     assert told[True].reasons
     assert dataclasses.replace(told[True], reasons=()) == told[False]
+
+
+def test_it_begins_with_what_was_filled_and_with_nothing_where_that_is_broken(script, kamailio, folder, tmp_path):
+    intake, known = Intake(catalogued.NUMBER_KEY), History()
+    for call in catalogued.calls(200):
+        known.observe(intake(call))
+    known.save(snapshot(tmp_path, 1))
+    last = catalogued.calls(200)[-1].start
+    filled, fresh = (make(script, folder, **more) for more in ({"state": str(tmp_path)}, {}))
+    assert (filled.history.calls, fresh.history.calls) == (200, 0)
+    assert filled.history.filled(int(1000 * last), 2) and not fresh.history.filled(int(1000 * last), 2)
+    place(filled, "a", CALLERS[0], last + 60)
+    assert filled.history.calls == 201
+    snapshot(tmp_path, 1).write_bytes(b"not a snapshot")
+    assert make(script, folder, state=str(tmp_path)).history.calls == 0
+    assert any("what was filled cannot be read" in str(line) for line in kamailio.lines)
 
 
 NUMBER = "+8613800138000"

@@ -68,6 +68,10 @@ def test_a_service_that_was_filled_says_what_one_says_that_was_there(told, calls
 
 def test_a_folder_that_holds_events_and_records_without_a_call_are_refused(told, call, records, tmp_path):
     told(*words(records, tmp_path / "state"))
+    assert told(*words(records, tmp_path / "state"))["calls"] == 500  # made anew: no service learnt anything since
+    live = Live(Swap(trusted=small.TRUSTED), Intake(catalogued.NUMBER_KEY), tmp_path / "state", **ROOM)
+    live.end(catalogued.calls(1)[0])
+    live.close()
     code, _, err = call(*words(records, tmp_path / "state"))
     assert code == 1 and "holds what a service learnt already; expected a folder without events" in err
     code, _, err = call(*words(written([], tmp_path / "none"), tmp_path / "other"))

@@ -38,16 +38,16 @@ def fill(
     """Take in records of the last days, and write what is then known into a folder from which a service goes on.
 
     Args:
-        state: folder without events as yet.
+        state: folder without events as yet; what was filled before is made anew.
         calls, numbers: held at most, as for `History`.
     Returns: counts, the first and the last moment, and whether bands will speak on the day after the last one.
     Raises:
-        ValueError: in one line, if the folder holds events or a snapshot, another process has it, or there is no call.
+        ValueError: in one line, if the folder holds what a service learnt, another process has it, or there is no call.
     """
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     held = own(state)
     try:
-        if snapshots(state) or files(state, CALLS):
+        if set(snapshots(state)) - {FIRST} or files(state, CALLS):
             raise ValueError(f"{state}: holds what a service learnt already; expected a folder without events")
         read = read_any(
             path, layout, SCORING, key=key, quarantine=quarantine, strict=strict,

@@ -65,7 +65,7 @@ class Engine:
         self.dialect = settings.get("dialect", "3gpp")
         self.blocked = self._answer(settings.get("answer", "603+"))
         self.intake = features.Intake(features.read_key(settings["key"]), settings.get("zone", "Asia/Shanghai"))
-        self.history = importlib.import_module("callsieve.serving.live").Recalling()
+        self.history = self._remembered(settings.get("state"))
         self.trusted = [serving.read_public_key(settings["signer"])]
         self.policy = serving.read_policy(settings.get("policy"))
         self.cleared = serving.Cleared(Path(settings["unlisted"])) if "unlisted" in settings else None
@@ -87,6 +87,19 @@ class Engine:
             raise ValueError(f"answer must be 603+ or 608, got {name!r}")
         reply = self.replies.rejected(self.redress)
         return lambda _case: reply
+
+    def _remembered(self, state: str | None) -> Any:
+        """What `callsieve fill` made of records, if it did: what this process learns is gone with it."""
+        kind = importlib.import_module("callsieve.serving.live").Recalling
+        snapshots = importlib.import_module("callsieve.serving.snapshots")
+        last = max(snapshots.snapshots(Path(state)), default=0) if state else 0
+        if state is None or not last:
+            return kind()
+        try:
+            return kind.load(snapshots.snapshot(Path(state), last))
+        except (ValueError, OSError) as error:
+            _log("err", f"what was filled cannot be read: {error}")
+            return kind()
 
     def _journal(self, state: str | None) -> Any:
         """Where the evidence of verdicts goes, as of the service over HTTP; None if no folder of state is named."""
