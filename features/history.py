@@ -90,6 +90,8 @@ class History:
         self._moment = NEVER
         self._days: set[int] = set()
         self._first_day = 0
+        self._asked_days: tuple[int, int] | None = None
+        self._known_days = False
         self._gone = NEVER  # start of the last call that was forgotten before its time
         self._driver = driver(calls, numbers, compiled=compiled)
         self._calls, self._counts = self._driver.held["calls"], self._driver.held["counts"]
@@ -201,7 +203,11 @@ class History:
     def filled(self, at: int, days: int = WEEK) -> bool:
         """Whether calls of so many days before a moment (Unix ms) are known, and none of them was dropped: else
         everybody seems new."""
-        return self._gone < at - days * DAY_MS and is_filled(self._days, self._first_day, at, days)
+        asked = at // DAY_MS, days
+        if asked != self._asked_days:  # of a day the answer stays, until another day has calls
+            self._asked_days = asked
+            self._known_days = is_filled(self._days, self._first_day, at, days)
+        return self._known_days and self._gone < at - days * DAY_MS
 
     def vector(self, call: KeyedCall) -> list[float]:
         """Feature values of `call` at its start, in the order of the features; NaN where unknown."""
@@ -296,6 +302,7 @@ class History:
         if day not in self._days:
             self._first_day = min(self._first_day, day) if self._days else day
             self._days.add(day)
+            self._asked_days = None
 
     def _drop(self) -> bool:
         """Forget the oldest call, if it must be before its time; false if there is none that can go."""

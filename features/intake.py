@@ -52,7 +52,8 @@ CATEGORIES = {
     "callee_class": NUMBER_CLASSES,
 }
 _INDEX = {name: {word: i for i, word in enumerate(words)} for name, words in CATEGORIES.items()}
-UNKNOWN_CLASS = NUMBER_CLASSES.index("unknown")
+NOT_TOLD = "unknown"
+UNKNOWN_CLASS = NUMBER_CLASSES.index(NOT_TOLD)
 CACHED = 1 << 17  # unique numbers, blocks and texts of single calls
 _MET = 1 << 20  # the same of tables
 
@@ -314,6 +315,8 @@ def category(name: str, word: str | None) -> int:
 
 def number_class(name: str, read: int, told: str) -> int:
     """The class of a number: as it reads, or as the call tells it of what has no digits to read."""
+    if told == NOT_TOLD:
+        return read
     code = category(name, told)
     return code if read == UNKNOWN_CLASS else read
 

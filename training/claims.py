@@ -278,6 +278,7 @@ CLAIMS = (
                 stressed,
                 where=(),
             ),
+            Statement("of {worlds} more, of a study of wrong labels, {certified_clean} were", stressed),
         ),
         quick=(*STRESS, "tiny", "--seeds", "11"),
         of_code=lambda told: told["faults"],
