@@ -82,6 +82,8 @@ def test_a_folder_that_holds_events_and_records_without_a_call_are_refused(told,
 def test_too_few_days_are_told(told, call, calls, tmp_path):
     few = written([one for one in calls if one.start < calls[0].start + 3 * 86_400], tmp_path / "few")
     assert told(*words(few, tmp_path / "one"))["filled"] is False
+    small_room = told(*words(written(calls[:500], tmp_path / "many"), tmp_path / "three"), "--held", 50)
+    assert (small_room["calls_in_memory"], small_room["dropped"], small_room["filled"]) == (50, 450, False)
     code, out, _ = call(*words(few, tmp_path / "two"))
     assert code == 0 and "too few days: bands do not speak yet" in out
     catalogued.write(tmp_path / "bundle")

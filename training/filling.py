@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..features.filled import days_of, is_filled
 from ..features.history import History
 from ..features.keyed import keyed_calls
 from ..features.windows import DAY_MS
@@ -61,16 +60,15 @@ def fill(
         history.save(snapshot(state, FIRST))
     finally:
         let_go(held)
-    days = days_of(start)
-    tomorrow = int(start[-1]) + DAY_MS
     return {
         "calls": remembered.num_rows,
         "calls_in_memory": history.calls,
         "numbers_in_memory": history.numbers,
         "dropped": history.dropped,
+        "evicted": history.evicted,
         "first": moment(int(remembered["start"][0].as_py())),
         "last": moment(int(start[-1])),
-        "filled": is_filled(days, min(days), tomorrow),
+        "filled": history.filled(int(start[-1]) + DAY_MS),
         "quarantined": read.quarantined,
         "state": str(state),
     }
