@@ -6,7 +6,7 @@ begun with them. What a model says of such vectors was certified by nobody.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from .windows import DAY_MS
@@ -35,6 +35,36 @@ def is_filled(days: Collection[int], first: int, at: int, wanted: int = WEEK) ->
     day = at // DAY_MS
     known = sum(day - ago in days for ago in range(1, wanted + 1))
     return not wanted or (first <= day - wanted and known * WEEK >= wanted * WORKED)
+
+
+class KnownDays:
+    """The days on which calls began, of a history that takes in calls one by one.
+
+    >>> known = KnownDays(range(100, 107))
+    >>> known.filled(107 * DAY_MS), known.filled(109 * DAY_MS), known.filled(110 * DAY_MS)
+    (True, True, False)
+    """
+
+    def __init__(self, days: Iterable[int] = ()) -> None:
+        self.days = set(days)
+        self._first = min(self.days, default=0)
+        self._asked: tuple[int, int] | None = None
+        self._answer = False
+
+    def note(self, start: int) -> None:
+        """A call began (Unix ms)."""
+        day = start // DAY_MS
+        if day not in self.days:
+            self._first = min(self._first, day) if self.days else day
+            self.days.add(day)
+            self._asked = None
+
+    def filled(self, at: int, wanted: int = WEEK) -> bool:
+        """`is_filled` of a call at this moment; of a day the answer stays, until another day has calls."""
+        asked = at // DAY_MS, wanted
+        if asked != self._asked:
+            self._asked, self._answer = asked, is_filled(self.days, self._first, at, wanted)
+        return self._answer
 
 
 def days_of(start: npt.NDArray[np.int64]) -> set[int]:

@@ -16,7 +16,7 @@ from .catalogue import NAMES, catalogue_hash, chosen
 from .driver import driver
 from .engine import version
 from .feature import FACT_BITS
-from .filled import WEEK, is_filled
+from .filled import WEEK, KnownDays
 from .program import KINDS
 from .records import GROUP_COLUMNS, KeyedCall
 from .reports import REPORT_NAMES, Report, Reports
@@ -88,10 +88,7 @@ class History:
         self._features, self._most_calls, self._most_numbers = features, calls, numbers
         self.dropped = self.evicted = self.refused = 0
         self._moment = NEVER
-        self._days: set[int] = set()
-        self._first_day = 0
-        self._asked_days: tuple[int, int] | None = None
-        self._known_days = False
+        self._known = KnownDays()
         self._gone = NEVER  # start of the last call that was forgotten before its time
         self._driver = driver(calls, numbers, compiled=compiled)
         self._calls, self._counts = self._driver.held["calls"], self._driver.held["counts"]
@@ -112,7 +109,7 @@ class History:
             "calls": self._most_calls,
             "numbers": self._most_numbers,
             "moment": self._moment,
-            "days": sorted(self._days),
+            "days": sorted(self._known.days),
             "gone": self._gone,
             "counters": {name: getattr(self, name) for name in COUNTERS},
             "reports": [astuple(report) for report in self._reports.held] if self._reports else [],
@@ -173,8 +170,7 @@ class History:
         self._moment = facts["moment"]
         # Earlier versions did not write down the days: what they had saved is taken to be filled.
         last = self._moment // DAY_MS
-        self._days = set(facts.get("days", range(last - WEEK, last + 1)))
-        self._first_day = min(self._days, default=0)
+        self._known = KnownDays(facts.get("days", range(last - WEEK, last + 1)))
         self._gone = facts.get("gone", NEVER)
         for report in facts["reports"]:
             self.report(Report(*report))
@@ -203,11 +199,7 @@ class History:
     def filled(self, at: int, days: int = WEEK) -> bool:
         """Whether calls of so many days before a moment (Unix ms) are known, and none of them was dropped: else
         everybody seems new."""
-        asked = at // DAY_MS, days
-        if asked != self._asked_days:  # of a day the answer stays, until another day has calls
-            self._asked_days = asked
-            self._known_days = is_filled(self._days, self._first_day, at, days)
-        return self._known_days and self._gone < at - days * DAY_MS
+        return self._known.filled(at, days) and self._gone < at - days * DAY_MS
 
     def vector(self, call: KeyedCall) -> list[float]:
         """Feature values of `call` at its start, in the order of the features; NaN where unknown."""
@@ -233,7 +225,7 @@ class History:
             if place < 0:
                 self.refused += 1
                 return
-            self._note_day(call.start // DAY_MS)
+            self._known.note(call.start)
         elif not over or self._calls[place * FIELDS + END] != NEVER:
             return  # a repeat
         if over:
@@ -297,12 +289,6 @@ class History:
                 group[i] = self._key(name, token_of(call))
         self._found = caller, callee
         return int(self._driver.keep(call.start, attempt_known(call), caller, callee, *said(call)))
-
-    def _note_day(self, day: int) -> None:
-        if day not in self._days:
-            self._first_day = min(self._first_day, day) if self._days else day
-            self._days.add(day)
-            self._asked_days = None
 
     def _drop(self) -> bool:
         """Forget the oldest call, if it must be before its time; false if there is none that can go."""
