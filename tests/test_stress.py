@@ -115,3 +115,4 @@ def test_each_world_has_a_seed_and_a_key_of_its_own(monkeypatch):
     monkeypatch.setattr(stressed, "of_world", lambda world: world)
     (one, first), (two, second) = stressed.worlds("tiny", [3, 4], None)
     assert (one, first[0], two, second[0]) == (3, 3, 4, 4) and first[1] != second[1]
+    assert list(stressed.worlds("tiny", [4], None)) == [(4, second)]  # so the same labels are flipped again

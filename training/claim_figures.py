@@ -176,11 +176,6 @@ def stressed(told: Told) -> dict[str, str]:
     return found | {"changes": "; ".join(changed)}
 
 
-def undrawn(told: Told) -> Any:
-    """The faults that are no draw: which labels are flipped and who colludes is drawn anew with each key."""
-    return [one for one in told["faults"] if not one["fault"].endswith(("flipped", "collude"))]
-
-
 def points(fault: Told) -> str:
     """A change with its interval, in points of per cent."""
     values = (fault["change_at_target"][name] for name in ("mean", "low", "high"))
