@@ -30,14 +30,16 @@ OF_STREAM: dict[str, tuple[str, ...]] = {
 }
 OF_KIND: dict[str, tuple[str, ...]] = {"new_key": (), "free_key": ("key",), "fill_table": (), "clear": ()}
 # What it offers of a table: arrays by their codes, those of `scratch`, and the functions of each kind of history.
-TASK = {"offsets": "q", "views": "q", "records": "q", "notes": "i", "out": "d"}
+TASK = {"offsets": "q", "views": "q", "records": "q", "notes": "i", "out": "d", "owners": "i"}
 SCRATCH = ("i", "q", "q", "q", "q", "i", "i", "i", "i", "i", "q", "i")
 OF_TABLE: dict[str, tuple[str, ...]] = {
     "replay": ("first", "last", "width", "out_column", "in_column"),
     "spell_rows": ("first", "last", "width", "column"),
+    "follow_first": (),
 }
 GIVES = {"keep", "find", "drop_oldest", "new_key"}  # an integer; the others give nothing
 FOLDER = Path(__file__).parent
+NOTHING: tuple[()] = ()
 
 
 class Library:
@@ -66,15 +68,18 @@ class Library:
             first: int, last: int, offsets: Any, views: Any, records: Any, scratch: Any, notes: Any, out: Any,
             width: int, out_column: int, in_column: int,
         ) -> None:  # fmt: skip
-            task = addresses((offsets, views, records, notes, out, *scratch))
+            task = addresses((offsets, views, records, notes, out, NOTHING, *scratch))
             named["replay"](ctypes.addressof(task), first, last, width, out_column, in_column)
 
         def spell_rows(first: int, last: int, notes: Any, out: Any, width: int, column: int) -> None:
-            nothing = notes[:0]
-            task = addresses((nothing, nothing, nothing, notes, out, *[nothing] * len(SCRATCH)))
+            task = addresses((NOTHING, NOTHING, NOTHING, notes, out, NOTHING, *[NOTHING] * len(SCRATCH)))
             named["spell_rows"](ctypes.addressof(task), first, last, width, column)
 
-        return {"replay": replay, "spell_rows": spell_rows}
+        def follow_first(offsets: Any, views: Any, records: Any, owners: Any) -> None:
+            task = addresses((offsets, views, records, NOTHING, NOTHING, owners, *[NOTHING] * len(SCRATCH)))
+            named["follow_first"](ctypes.addressof(task))
+
+        return {"replay": replay, "spell_rows": spell_rows, "follow_first": follow_first}
 
     def bound(self, held: Any, books: Any, group: Any, row: Any) -> dict[str, Any]:
         """The functions, knowing these arrays (memoryviews, which must outlive them)."""

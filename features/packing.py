@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,11 +35,13 @@ class Packed:
     keys: dict[str, int]
 
 
-def packed(calls: pa.Table) -> Packed:
-    """Pack calls.
+def packed(calls: pa.Table, threads: int = 1) -> Packed:
+    """Pack calls, on so many cores.
 
     Raises: ValueError: if a column is missing or holds an unknown word.
     """
+    import joblib
+
     missing = [name for name in KEYED_COLUMNS if name not in calls.column_names]
     if missing:
         raise ValueError(f"calls: expected the columns of a keyed table, {', '.join(missing)} missing")
@@ -53,8 +56,14 @@ def packed(calls: pa.Table) -> Packed:
     events = np.stack([small[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
     told = np.stack([small[name] for name in CALL_FACTS])
     parties, numbers = party_codes(calls)
-    records = in_lines(calls.num_rows * replay.RECORD)
-    kernel(NUMBER, (), compiled=True).fill_records(start, ring, talk, recorded, day, parties, events, told, records)
+    count = calls.num_rows
+    records = in_lines(count * replay.RECORD)
+    fill = kernel(NUMBER, (), compiled=True).fill_records
+    bounds = pairwise(np.linspace(0, count, threads + 1).astype(int).tolist())
+    joblib.Parallel(threads, require="sharedmem")(
+        joblib.delayed(fill)(first, last, start, ring, talk, recorded, day, parties, events, told, records)
+        for first, last in bounds
+    )
     owners, keys = {"number": parties}, {"number": numbers}
     for kind, column in GROUP_COLUMNS.items():
         owners[kind], keys[kind] = group_codes(calls[column])
@@ -102,8 +111,34 @@ def codes(column: pa.ChunkedArray, words: tuple[str, ...]) -> Array:
 
 
 def integers(column: pa.ChunkedArray, missing: int = UNKNOWN) -> Array:
-    """A column of integers, `missing` for null."""
-    return np.asarray(column.fill_null(missing).to_numpy(), dtype=np.int64)
+    """A column of integers, `missing` for null.
+
+    Arrow's own buffers are read: a copy of its making would be memory that was never used before, which takes longer to
+    get than to fill. Raises ValueError for a column that is not of integers.
+    """
+    import pyarrow as pa
+
+    if not pa.types.is_integer(column.type):
+        raise ValueError(f"expected integers, got {column.type}")
+    if column.num_chunks == 1 and not column.null_count and column.type.bit_width == 64:
+        return np.asarray(column.chunk(0))
+    found = np.empty(len(column), dtype=np.int64)
+    first = 0
+    for chunk in column.chunks:
+        part = found[first : first + len(chunk)]
+        part[:] = values_of(chunk)
+        if chunk.null_count:
+            np.putmask(part, np.asarray(chunk.is_null()), missing)
+        first += len(chunk)
+    return found
+
+
+def values_of(chunk: pa.Array) -> Array:
+    """What integers lie in an array, whatever they are where it is null."""
+    import pyarrow as pa
+
+    _, values = chunk.buffers()
+    return np.asarray(pa.Array.from_buffers(chunk.type, len(chunk), [None, values], offset=chunk.offset))
 
 
 def small_integers(column: pa.ChunkedArray) -> Array:
@@ -122,9 +157,10 @@ def party_codes(calls: pa.Table) -> tuple[Array, int]:
 
     both = [chunk for name in ("caller", "callee") for chunk in calls[name].chunks]
     text = [chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode() for chunk in both]
-    column = pa.chunked_array(text, type=pa.dictionary(pa.int32(), pa.string())).unify_dictionaries().combine_chunks()
-    indices = np.asarray(column.indices, dtype=np.int32)
-    return np.ascontiguousarray(indices.reshape(2, -1).T).reshape(-1), len(column.dictionary)
+    column = pa.chunked_array(text, type=pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
+    parties = np.empty((2, calls.num_rows), dtype=np.int32)
+    np.concatenate([np.asarray(chunk.indices) for chunk in column.chunks], out=parties.reshape(-1))
+    return np.ascontiguousarray(parties.T).reshape(-1), len(column.chunk(0).dictionary) if column.num_chunks else 0
 
 
 def group_codes(column: pa.ChunkedArray) -> tuple[Array, int]:

@@ -35,6 +35,7 @@ from .windows import (
     enter,
     leave,
     pack,
+    prefetch,
     put,
 )
 
@@ -47,6 +48,8 @@ LATE, PARTIES, TOLD, ROW = range(4, 8)
 HALF = (1 << 32) - 1
 # A key's own copy of its records is in two halves: what `windows.py` calls a call, and the REST.
 REST = RECORD - FIELDS
+# So many records before one is needed it is fetched: about as long as memory takes to answer.
+AHEAD = 16
 # What was told of a call in its place: its end; that its attempt became known later than it began, or is a repeat.
 ENDED, LATER = 1, 2
 
@@ -72,16 +75,15 @@ def spell(notes: Ints, place: int, out: Any, row: int) -> None:
 
 
 def fill_records(
-    start: Ints, ring: Ints, talk: Ints, recorded: Ints, day: Ints, parties: Ints, events: Ints, told: Ints,
-    records: Ints,
+    first: int, last: int, start: Ints, ring: Ints, talk: Ints, recorded: Ints, day: Ints, parties: Ints, events: Ints,
+    told: Ints, records: Ints,
 ) -> None:  # fmt: skip
-    """Write a record for each call.
+    """Write a record for each of the calls `first` to `last`.
 
     `events` holds outcome, released_by, hour, step and same_region of all calls, `told` the facts of the calls
     themselves in their order, each as a row of small integers.
     """
-    calls = len(start)
-    for i in range(calls):
+    for i in range(first, last):
         record = i * RECORD
         over = ring[i] >= 0 and talk[i] >= 0
         end = start[i] + ring[i] + talk[i] if over else start[i]
@@ -192,9 +194,12 @@ def follow_first(offsets: Ints, views: Ints, records: Ints, owners: Ints) -> Non
     """Give every repeated record the block, trunk or device (`owners`) of the first; views are those of numbers."""
     for key in range(len(offsets) - 1):
         for view in range(offsets[key], offsets[key + 1]):
+            if view + AHEAD < len(views):
+                prefetch(records, (views[view + AHEAD] >> 1) * RECORD)
             if views[view] & 1 == 0:
                 first = first_record(view, offsets[key], views, records)
-                owners[views[view] >> 1] = owners[views[first] >> 1]
+                if first != view:
+                    owners[views[view] >> 1] = owners[views[first] >> 1]
 
 
 def has_others(begin: int, end: int, views: Ints, records: Ints) -> bool:
@@ -235,13 +240,17 @@ def tell_nothing(
 
 
 def take_out(
-    origin: int, count: int, views: Ints, records: Ints, calls: Ints, rest: Ints, others: Ints, directions: Ints
-) -> None:
+    origin: int, count: int, views: Ints, records: Ints, calls: Ints, rest: Ints, others: Ints, directions: Ints,
+    notes: Ints,
+) -> None:  # fmt: skip
     """Lay the records of a key out one after the other, and who the other party is (in a group: the caller).
 
-    Records lie anywhere: here, where none has to wait for the one before, is the only place where they are read.
+    Records lie anywhere, as do notes: here, where none has to wait for the one before, is the only place where records
+    are read, and notes are fetched, to be written soon.
     """
     for i in range(count):
+        if origin + i + AHEAD < len(views):
+            prefetch(records, (views[origin + i + AHEAD] >> 1) * RECORD)
         direction = views[origin + i] & 1
         record = (views[origin + i] >> 1) * RECORD
         for k in range(FIELDS):
@@ -249,6 +258,9 @@ def take_out(
         for k in range(REST):
             rest[i * REST + k] = records[record + FIELDS + k]
         directions[i] = direction
+        row = rest[i * REST + ROW - FIELDS]
+        if len(notes) > 0 and row >= 0 and (STREAMS == 2 or direction == 1):
+            prefetch(notes, row * NOTES)
         parties = rest[i * REST + PARTIES - FIELDS]
         others[i] = parties & HALF if STREAMS == 4 and direction == 0 else parties >> 32
 
@@ -280,7 +292,7 @@ def replay(
         if STREAMS == 2 and count > 0 and not has_others(origin, origin + count, views, records):
             tell_nothing(origin, count, views, records, state, calls, pairs, notes, out, width, out_column)
             continue
-        take_out(origin, count, views, records, calls, rest, others, directions)
+        take_out(origin, count, views, records, calls, rest, others, directions, notes)
         number_pairs(count, others, directions, slots, pair_of, pairs)
         clear(state, 0)
         waiting = 0

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 PARTS_PER_THREAD = 8
-ROWS_AT_ONCE = 1024
 NO_NOTES = np.empty(0, dtype=np.int32)
 
 
@@ -62,12 +61,13 @@ def vectors(
     Raises: ValueError: if a column is missing or holds an unknown word, or a feature is not in the catalogue.
     """
     wanted = chosen(features)
-    found = packed(calls)
+    threads = threads or os.cpu_count() or 1
+    found = packed(calls, threads)
     count = len(found.order)
     if rows is not None:
         place_rows(found, rows)
         count = len(rows)
-    out = fill(found, wanted, count, threads or os.cpu_count() or 1)
+    out = fill(found, grouped(NUMBER, found, wanted), wanted, count, threads)
     order = [feature.name for feature in wanted]
     return out if order == list(features) else out[:, [order.index(name) for name in features]]
 
@@ -82,11 +82,12 @@ def vectors_by_caller(
     Raises: ValueError: as `vectors`.
     """
     wanted = chosen(features)
-    found = packed(calls)
-    views = grouped(NUMBER, found, wanted).views
-    rows = views[views & 1 == 0] >> 1
+    threads = threads or os.cpu_count() or 1
+    found = packed(calls, threads)
+    numbers = grouped(NUMBER, found, wanted)
+    rows = numbers.views[numbers.views & 1 == 0] >> 1
     place_rows(found, rows)
-    return rows, fill(found, wanted, len(rows), threads or os.cpu_count() or 1)
+    return rows, fill(found, numbers, wanted, len(rows), threads)
 
 
 def place_rows(calls: Packed, rows: Array) -> None:
@@ -96,12 +97,11 @@ def place_rows(calls: Packed, rows: Array) -> None:
     places[rows] = np.arange(len(rows))
 
 
-def fill(calls: Packed, features: tuple[Feature, ...], count: int, threads: int) -> Array:
+def fill(calls: Packed, numbers: Grouped, features: tuple[Feature, ...], count: int, threads: int) -> Array:
     """The `count` vectors of packed calls, features in the order of the catalogue, in the rows that records name."""
     import joblib
 
     out = np.empty((count, len(features)))
-    numbers = grouped(NUMBER, calls, features)
     first = np.arange(len(calls.order), dtype=np.int32)
     if any(feature.role not in NUMBER.roles for feature in features):
         numbers.engine.follow_first(numbers.offsets, numbers.views, calls.records, first)
@@ -136,11 +136,9 @@ def blank_notes(size: int) -> Array:
 
 
 def spell(begin: int, end: int, noted: list[tuple[SimpleNamespace, Array, int]], out: Array) -> None:
-    """Write what was noted of the rows `begin` to `end`; so few at a time that they stay in the processor's cache."""
-    for first in range(begin, end, ROWS_AT_ONCE):
-        for engine, notes, column in noted:
-            last = min(first + ROWS_AT_ONCE, end)
-            engine.spell_rows(first, last, notes, out.reshape(-1), out.shape[1], column)
+    """Write what was noted of the rows `begin` to `end`."""
+    for engine, notes, column in noted:
+        engine.spell_rows(begin, end, notes, out.reshape(-1), out.shape[1], column)
 
 
 def grouped(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Grouped:

@@ -79,6 +79,10 @@ def pack(outcome: Any, released_by: Any, hour: Any, day: Any, step: Any, same_re
     )
 
 
+def prefetch(array: Ints, place: int) -> None:
+    """Say that a place will be read or written soon: C has it fetched meanwhile, the other two do nothing."""
+
+
 def wide(state: Ints, at: int) -> int:
     """The integer of 64 bits that takes two places."""
     return int(state[at + 1] << 32 | state[at] & LOW_HALF)

@@ -47,9 +47,16 @@ RUNS = {
 OURS = tuple(run for run in RUNS if run.startswith("ours"))
 REFERENCE = OURS[0]
 LONG = 10
-# Memory that was touched beforehand stays with the process: else the host of a virtual machine, which takes back what
-# is free, must give it anew, and clear it, and this is counted as time of whoever asks.
-KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+# Memory that a process has once got stays with it, whichever allocator its engine has (that of C, mimalloc, jemalloc):
+# else the host of a virtual machine, which takes back what is free, must give it anew, and clear it, and this is
+# counted as time of whoever asks.
+KEEPING = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MIMALLOC_PURGE_DELAY": "-1",
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
+    "DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
+}
 PACKAGES = ("callsieve", "numpy", "numba", "pyarrow", "polars", "duckdb", "pandas")
 
 COLUMNS = ("calls", "calls/s", "calls/cpu s", "x wall", "x cpu", "MiB before", "MiB peak")

@@ -16,46 +16,37 @@ import pyarrow as pa
 from common import NAMES
 
 FIRST = 2000
-TOUCHED, OF_OUR_COMMON = 1900, 500  # bytes a call: about what the hungriest engine needs, and ours for few features
 
 
 def main(engine: str, threads: int, calls_path: str, found_path: str | None = None) -> None:
-    """Run `engine` ("module.function") once on few calls, so that it is loaded and compiled, and once on all."""
+    """Run `engine` ("module.function") on few calls, so that it is loaded and compiled, then on all, twice.
+
+    Told are the seconds of the second time: the host of a virtual machine may take fifteen times as long to give a page
+    of memory for the first time (1.7 s a GiB where this was written), and that is no engine's doing.
+    `bench_features.py` has every allocator keep what it has once got. Told is the memory of the first time.
+    """
     pa.set_cpu_count(threads)
     with pa.OSFile(calls_path) as file:
         calls = pa.ipc.open_file(file).read_all()
     module, _, function = engine.rpartition(".")
     run = getattr(importlib.import_module(f"engine_{module}"), function)
     run(calls.slice(0, FIRST), threads)
-    needed = OF_OUR_COMMON if engine == "callsieve.common" else TOUCHED
-    touch(min(needed * calls.num_rows, available() // 2))
     before = memory("VmRSS")
-    wall, cpu = time.perf_counter(), time.process_time()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the highest of memory begins anew
     found = run(calls, threads)
+    peak = memory("VmHWM")
+    if found_path:
+        save(found, found_path)
+    del found
+    wall, cpu = time.perf_counter(), time.process_time()
+    run(calls, threads)
     figures = {
         "wall_seconds": time.perf_counter() - wall,
         "cpu_seconds": time.process_time() - cpu,
         "memory_before_mib": before,
-        "memory_peak_mib": memory("VmHWM"),
+        "memory_peak_mib": peak,
     }
-    if found_path:
-        save(found, found_path)
     print(json.dumps(figures))
-
-
-def touch(size: int) -> None:
-    """Use so much memory and give it back: the host of a virtual machine may take fifteen times as long to give a
-    page for the first time (1.7 s a GiB where this was written), and that is no engine's doing. `bench_features.py`
-    has the allocator keep it.
-    """
-    np.empty(size, dtype=np.uint8)[:: 1 << 12] = 0
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the highest of memory begins anew
-
-
-def available() -> int:
-    """Memory that nobody uses, in bytes."""
-    status = Path("/proc/meminfo").read_text(encoding="ascii")
-    return int(status.partition("MemAvailable:")[2].split()[0]) * 1024
 
 
 def save(found, path: str) -> None:
