@@ -114,16 +114,19 @@ def _belongs(name: str, value: Any, module: ModuleType) -> bool:
 def _compile(namespace: dict[str, Any], names: list[str], sources: bytes, written: str) -> None:
     try:
         import numba
+
+        from . import as_numba
     except ImportError as error:
         raise ImportError("a compiled kernel needs Numba: pip install 'callsieve[train]'") from error
-    sources += Path(__file__).read_bytes()
+    sources += Path(__file__).read_bytes() + Path(as_numba.__file__).read_bytes()
     constants = repr(sorted((name, value) for name, value in namespace.items() if type(value) in (int, tuple)))
     key = hashlib.sha256(b"\0".join((sources, written.encode(), constants.encode()))).hexdigest()[:16]
     folder = _cache_folder(key)
     with COMPILING:
         kept, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
         try:
-            for name in names:
+            namespace["prefetch"] = as_numba.prefetch
+            for name in (name for name in names if name != "prefetch"):
                 # Machine code of one process is linked by name, and code that was kept keeps its names.
                 namespace[name].__qualname__ = f"{name}_{key}"
                 # The kernel allocates nothing, so counting references would only cost time.

@@ -80,7 +80,7 @@ def pack(outcome: Any, released_by: Any, hour: Any, day: Any, step: Any, same_re
 
 
 def prefetch(array: Ints, place: int) -> None:
-    """Say that a place will be read or written soon: C has it fetched meanwhile, the other two do nothing."""
+    """Have a place fetched that will be read or written soon; as it stands, this does nothing."""
 
 
 def wide(state: Ints, at: int) -> int:

@@ -2,6 +2,8 @@
 
 import sys
 
+import numba
+import numpy as np
 import pytest
 from callsieve.features import engine
 from callsieve.features.catalogue import FEATURES
@@ -27,6 +29,13 @@ def test_a_compiled_kernel_without_numba_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(ImportError, match=r"pip install 'callsieve\[train\]'"):
         kernel(NUMBER, FEATURES[:3], compiled=True)
+
+
+def test_what_will_be_read_is_fetched_ahead():
+    fetch = kernel(NUMBER, FEATURES[:3], compiled=True).prefetch
+    fetched = numba.njit(lambda array: fetch(array, 3))
+    assert fetched(np.arange(8)) is None
+    assert "llvm.prefetch" in fetched.inspect_llvm(fetched.signatures[0])
 
 
 def test_machine_code_is_kept_in_a_folder_of_ones_own_alone(monkeypatch, tmp_path):
