@@ -129,7 +129,7 @@ def _parquet_batches(path: Path, find: Find) -> Iterator[Batch]:
         wanted = sorted({name for names in found.values() for name in names})
         texts = [name for name in wanted if pa.types.is_string(columns.field(name).type)]
         size, done = path.stat().st_size, 0
-        with pq.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True, pre_buffer=False) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
                 batch.validate(full=True)
                 rows = np.arange(done + 1, done + 1 + batch.num_rows)

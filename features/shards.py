@@ -196,7 +196,8 @@ def splitting(plan: Plan, path: Path, wanted: list[int]) -> Iterator[Task]:
 
     if not wanted:
         return
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    # What is read ahead, Arrow keeps until the file is closed: all of it, in the end.
+    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
         if plan.rows == 0:
             yield partial(split, plan, 0, whole_chunk([file.schema_arrow.empty_table().select(NEEDED)], path.name))
             return

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
 from array import array
 from bisect import bisect_left
@@ -22,20 +21,17 @@ from collections import Counter, OrderedDict
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import cast
 
-from ..features.history import History
 from ..features.intake import Intake
 from ..features.records import Call, KeyedCall
-from .air import Air, is_over
+from .air import Air
 from .caselog import CASES, evidence, evidence_to_line
 from .clock import Clock
-from .events import CALLS, REPORTS, Report, call_from_line, call_to_line, report_to_line
-from .journal import Found, Journal, read
+from .events import Report, report_to_line
+from .journal import Journal
+from .memory import JOURNAL_BYTES, Memory
 from .scorer import Scorer
-from .snapshots import let_go, own, save_in_a_copy, snapshot, snapshots
 from .swap import Swap
-from .upkeep import Upkeep
 from .verdict import FILLING, Verdict
 
 DEADLINE = 0.020  # seconds
@@ -43,7 +39,6 @@ AHEAD = 60.0  # seconds after now at which a call may start or end
 RECENT = 4_096  # verdicts that can be explained
 LONGEST = 256  # characters of a text of a call
 BETWEEN = 1e-4  # seconds between two steps of forgetting: calls that wait come first
-JOURNAL_BYTES = 256 << 20  # of events, until a snapshot takes their place
 CASES_BYTES = 64 << 20  # of evidence in one file
 BOUNDS = (50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 1.0)  # seconds
 COUNTED = ("attempts", "ends", "reports", "shed", "late", "ahead", "faults", "repeats")
@@ -68,9 +63,7 @@ class Live:
         latency: verdicts by time taken: up to each of BOUNDS, and above. `seconds` is the sum.
         told: how often each feature was a reason for a verdict other than "pass".
         rules: how often a call met each rule.
-        found: what was read back from disk.
-        refusal: why a snapshot was not read back (it is kept as *.refused), in one line; None if all is well.
-        saved: snapshots that were written, and that failed.
+        memory: what it knows of calls, and what of that is on disk.
     """
 
     def __init__(
@@ -102,26 +95,17 @@ class Live:
         self.latency, self.seconds = [0] * (len(BOUNDS) + 1), 0.0
         self.told: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()
-        self.found = Found()
-        self._intake, self._folder = intake, folder
-        self._lock, self._clock = threading.Lock(), Clock()
+        self._intake, self._clock = intake, Clock()
         self._air = Air(intake)
         self._recent: OrderedDict[str, tuple[Scorer, array[float], KeyedCall, Verdict]] = OrderedDict()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._own = own(folder)
-        try:
-            self._restore(calls, numbers, compiled=compiled)
-        except BaseException:
-            let_go(self._own)
-            raise
-        self._begun = False  # a journal's thread may run before its name is known here
-        self.journal = Journal(folder, CALLS, after=self._look_after_disk)
-        self.reports = Journal(folder, REPORTS)
-        self._upkeep = Upkeep(
-            folder, self.journal, self.reports, journal_bytes, copied=self._copied, forget=self.forget
-        )
-        self.saved = self._upkeep.saved
+        self.memory = Memory(
+            folder, left=self._air.note_left, calls=calls, numbers=numbers, compiled=compiled,
+            journal_bytes=journal_bytes,
+        )  # fmt: skip
+        self._lock = self.memory.lock
+        self.memory.look_after(self.forget)
         self._turned = 0
+        self._begun = False  # a journal's thread may run before its name is known here
         self.cases = Journal(folder, CASES, after=self._turn_if_large)
         self._begun = True
 
@@ -182,7 +166,7 @@ class Live:
             raise Ahead("report: expected `at` in seconds since 1970, and not after now")
         with self._lock:
             reporter, number = (self._intake.token("number", text) for text in (report.reporter, report.number))
-        self.reports.add(report_to_line(report, str(reporter), str(number), round(now * 1000)))
+        self.memory.reports.add(report_to_line(report, str(reporter), str(number), round(now * 1000)))
         self.counts["reports"] += 1
 
     def explain(self, case: str) -> Verdict | None:
@@ -198,7 +182,7 @@ class Live:
     def forget(self, token: str) -> None:
         """Know a number no more, in memory; `forgetting.py` says what of the disk, and what stays."""
         with self._lock:
-            self.history.forget(token)
+            self.memory.history.forget(token)
             recent = list(self._recent.values())
         # To look through them takes milliseconds: calls go on meanwhile.
         cases = [verdict.case for _, _, call, verdict in recent if token in (call.caller, call.callee)]
@@ -211,49 +195,19 @@ class Live:
                 left = next(steps, False)
             time.sleep(BETWEEN)
 
-    def save(self) -> None:
-        """Begin a snapshot: a process of its own writes down the memory as it is, while calls go on.
-
-        Calls wait while the process is copied, some 60 ms for each GB of memory, and half of that where the system
-        gives large pages when it is asked: those past their deadline pass. What is learnt between the new file of
-        events and the copy is in both, and counts once.
-        """
-        self._upkeep.save()
-
     def close(self) -> None:
         """Write down everything; no event may come any more."""
-        self.journal.close()
-        self.reports.close()
         self.cases.close()
-        self._upkeep.close()
-        let_go(self._own)
-
-    def _restore(self, calls: int, numbers: int, *, compiled: bool) -> None:
-        first, self.refusal = max(snapshots(self._folder), default=0), None
-        self.history = Recalling(calls=calls, numbers=numbers, compiled=compiled)
-        if first:
-            where = snapshot(self._folder, first)
-            try:
-                self.history = cast(Recalling, Recalling.load(where, calls=calls, numbers=numbers, compiled=compiled))
-            except (ValueError, OSError) as error:
-                self.refusal = str(error)
-                with contextlib.suppress(OSError):
-                    where.rename(where.with_suffix(".refused"))
-        for line in read(self._folder, CALLS, first, self.found):
-            call = call_from_line(line)
-            if call is None:
-                self.found.damaged += 1
-            else:
-                self._take_back(call)
+        self.memory.close()
 
     def _judged(self, call: Call) -> Verdict:
         if self._is_ahead(_checked(call)):
             return self._pass("no score: the call starts or ends after now")
         keyed = self._air.known(call) or self._intake(call)
-        scorer, self.history.last = self.judge.scorer, None
-        verdict = self.judge.score(self.history, keyed)
-        if scorer is not None and self.history.last is not None:
-            self._recent[verdict.case] = (scorer, self.history.last, keyed, verdict)
+        scorer, self.memory.history.last = self.judge.scorer, None
+        verdict = self.judge.score(self.memory.history, keyed)
+        if scorer is not None and self.memory.history.last is not None:
+            self._recent[verdict.case] = (scorer, self.memory.history.last, keyed, verdict)
             if len(self._recent) > RECENT:
                 self._recent.popitem(last=False)
         self._keep(call, keyed)
@@ -285,17 +239,8 @@ class Live:
         return Verdict("pass", math.nan, "", None, None, (), status, "", model, until)
 
     def _keep(self, call: Call, keyed: KeyedCall) -> None:
-        self.history.observe(keyed)
-        self.journal.add(call_to_line(keyed))
+        self.memory.keep(keyed)
         self.counts["repeats"] += self._air.note(call, keyed)
-
-    def _take_back(self, call: KeyedCall) -> None:
-        """An event of an earlier process. An attempt is asked about again: so windows move on as they did then, and no
-        call after the start waits for all of them."""
-        if not is_over(call):
-            self.history.row(call)
-        self.history.observe(call)
-        self._air.note_left(call)
 
     def _is_ahead(self, call: Call) -> bool:
         """Whether a call is of the future, and count it. A time that is no number is not ahead: it is a fault."""
@@ -304,31 +249,11 @@ class Live:
         self.counts["ahead"] += ahead
         return ahead
 
-    def _copied(self, where: Path) -> int:
-        with self._lock:
-            return save_in_a_copy(self.history, where)
-
-    def _look_after_disk(self) -> None:
-        """In the journal's thread."""
-        if self._begun:
-            self._upkeep.look()
-
     def _turn_if_large(self) -> None:
         """In the thread of the journal of cases: a file that is not written any more can be deleted once it is read."""
         if self._begun and self.cases.written - self._turned > CASES_BYTES:
             self._turned = self.cases.written
             self.cases.turn()
-
-
-class Recalling(History):
-    """A history that remembers the row it gave last."""
-
-    last: array[float] | None = None
-
-    def row(self, call: KeyedCall) -> array[float]:
-        """As of `History`."""
-        self.last = super().row(call)
-        return self.last
 
 
 def _checked(call: Call) -> Call:

@@ -79,12 +79,12 @@ _STATE = {
 
 
 def _state(live: Live) -> dict[str, float]:
-    history, journal, scorer = live.history, live.journal, live.judge.scorer
+    history, journal, scorer = live.memory.history, live.memory.journal, live.judge.scorer
     filled = scorer is not None and history.filled(int(1000 * time.time()), scorer.policy.history_days)
     values = (
         history.calls, history.numbers, history.dropped, history.evicted, history.refused, float(filled),
-        journal.lost + live.reports.lost, journal.faults + live.reports.faults, journal.age,
-        live.found.lines, live.found.damaged + bool(live.found.torn), *live.saved,
+        journal.lost + live.memory.reports.lost, journal.faults + live.memory.reports.faults, journal.age,
+        live.memory.found.lines, live.memory.found.damaged + bool(live.memory.found.torn), *live.memory.saved,
     )  # fmt: skip
     return dict(zip(_STATE, values, strict=True))
 
@@ -119,7 +119,8 @@ def status(live: Live | None, judge: Swap) -> dict[str, Any]:
         ]  # fmt: skip
     if live is not None:
         told |= {
-            "counts": dict(live.counts), "actions": dict(live.actions), "state": _state(live), "refused": live.refusal,
+            "counts": dict(live.counts), "actions": dict(live.actions), "state": _state(live),
+            "refused": live.memory.refusal,
             "deadline": live.deadline, "latency": {"bounds": BOUNDS, "counts": list(live.latency)},
             "reasons": _top(live.told), "rules": dict(live.rules),
         }  # fmt: skip

@@ -61,10 +61,10 @@ def serve(
         room = {"calls": calls, "numbers": numbers}
         intake = Intake(key, zone, cached=max(numbers, CACHED))
         live = Live(judge, intake, state, deadline=deadline, compiled=compiled, **room)
-        if compiled and not live.history.compiled:
+        if compiled and not live.memory.history.compiled:
             _LOG.warning("the kernel was not built as C: the history is interpreted, some twenty times slower")
-        if live.refusal is not None:
-            _LOG.error("what was known before is lost: %s", live.refusal)
+        if live.memory.refusal is not None:
+            _LOG.error("what was known before is lost: %s", live.memory.refusal)
         _warm(judge)
         shorten_pauses()
         return live

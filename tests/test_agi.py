@@ -110,7 +110,7 @@ def test_a_call_is_judged_and_known_when_it_is_over(live):
     assert end == []
     assert agi.counts == {"ring": 1, "end": 1, "unknown": 0, "full": 0, "broken": 0}
     assert live.counts["attempts"] == live.counts["ends"] == 1
-    assert live.history.calls == 1  # one call, not an attempt and another one
+    assert live.memory.history.calls == 1  # one call, not an attempt and another one
 
 
 def test_what_is_taken_from_a_head():

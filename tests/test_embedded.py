@@ -2,15 +2,19 @@
 
 import dataclasses
 import importlib.util
+import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 
 import pytest
+from callsieve.features.catalogue import NAMES
 from callsieve.features.history import History
 from callsieve.features.intake import Intake
 from callsieve.features.records import Call
 from callsieve.serving.caselog import Position, follow
+from callsieve.serving.forgetting import ask
 from callsieve.serving.live import Live
 from callsieve.serving.purposes import declare
 from callsieve.serving.rescore import rescore
@@ -58,8 +62,9 @@ def engine(script, folder):
 
 
 def make(script, folder, **more):
+    """An engine with a folder of state of its own, unless one is named."""
     settings = tomllib.loads((folder / "settings.toml").read_text())
-    return script.Engine(settings | more)
+    return script.Engine(settings | {"state": tempfile.mkdtemp(dir=folder)} | more)
 
 
 def place(engine, call_id, caller, start):
@@ -222,34 +227,78 @@ def test_a_call_that_waited_too_long_passes_at_once_and_is_learnt_afterwards(scr
     assert engine.history.calls == 2
 
 
-def test_reasons_are_found_only_where_they_are_kept(script, folder, tmp_path):
-    told = {}
-    for kept, more in ((True, {"state": str(tmp_path)}), (False, {})):
-        engine = make(script, folder, **more)
-        bundle = engine.scorer.bundle
-        low = dataclasses.replace(bundle.thresholds[0], threshold=-50.0)
-        engine.scorer = Scorer(dataclasses.replace(bundle, thresholds=(low,)), engine.policy)
-        told[kept] = place(engine, "a", CALLERS[0], START)
-        if kept:
-            engine.cases.close()
-    assert told[True].reasons
-    assert dataclasses.replace(told[True], reasons=()) == told[False]
+def test_a_process_that_comes_back_knows_what_the_one_before_knew(script, folder, tmp_path):
+    whole, first = make(script, folder), make(script, folder, state=str(tmp_path))
+    begun = [place(engine, "a", CALLERS[0], START) for engine in (whole, first)]
+    assert [verdict.score for verdict in begun] == [begun[0].score] * 2
+    for engine in (whole, first):
+        engine.note("a", f"reply {1000 * START + 3000} 200 OK")
+        engine.note("a", f"bye {1000 * START + 9000} from-a")
+        place(engine, "b", CALLERS[1], START + 20)
+    first.memory.journal.flush()  # then it is killed: nothing is closed
+    second = make(script, folder, state=str(tmp_path))
+    assert second.history.calls == 2 and second.memory.found.lines == 3
+    for number, caller in enumerate(CALLERS):
+        probe = Intake(catalogued.NUMBER_KEY)(Call(start=START + 600 + number, caller=caller, callee=CALLEE))
+        assert repr(second.history.vector(probe)) == repr(whole.history.vector(probe))
 
 
-def test_it_begins_with_what_was_filled_and_with_nothing_where_that_is_broken(script, kamailio, folder, tmp_path):
+def test_two_processes_do_not_share_a_state(script, folder, tmp_path):
+    code = "import sys; from pathlib import Path; from callsieve.serving.snapshots import own; own(Path(sys.argv[1]));"
+    code += "print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match="another process serves from this folder"):
+            make(script, folder, state=str(tmp_path))
+        other.stdin.close()
+    assert make(script, folder, state=str(tmp_path)).history.calls == 0
+
+
+def test_whoever_asks_is_forgotten_in_memory_and_on_disk(script, folder, tmp_path):
+    engine = make(script, folder, state=str(tmp_path))
+    for number, caller in enumerate(CALLERS):
+        place(engine, f"c{number}", caller, START + number)
+    asked = [engine.intake(Call(start=START + 60, caller=caller, callee=CALLEE)) for caller in CALLERS]
+    token = engine.intake.token("number", CALLERS[0])
+    request = ask(tmp_path, token)
+    until(lambda: not request.where.exists())
+    made = [engine.history.row(call)[NAMES.index("out_calls_count_7d")] for call in asked]
+    assert made == [0, 1, 1] and list(engine.pending) == ["c1", "c2"]
+    assert not [where for where in tmp_path.rglob("*") if where.is_file() and token.encode() in where.read_bytes()]
+
+
+def test_it_begins_with_what_was_filled_and_with_nothing_where_that_is_broken(
+    script, kamailio, folder, tmp_path, monkeypatch
+):
     intake, known = Intake(catalogued.NUMBER_KEY), History()
     for call in catalogued.calls(200):
         known.observe(intake(call))
     known.save(snapshot(tmp_path, 1))
     last = catalogued.calls(200)[-1].start
-    filled, fresh = (make(script, folder, **more) for more in ({"state": str(tmp_path)}, {}))
+    filled, fresh = make(script, folder, state=str(tmp_path)), make(script, folder)
     assert (filled.history.calls, fresh.history.calls) == (200, 0)
     assert filled.history.filled(int(1000 * last), 2) and not fresh.history.filled(int(1000 * last), 2)
     place(filled, "a", CALLERS[0], last + 60)
     assert filled.history.calls == 201
-    snapshot(tmp_path, 1).write_bytes(b"not a snapshot")
-    assert make(script, folder, state=str(tmp_path)).history.calls == 0
-    assert any("what was filled cannot be read" in str(line) for line in kamailio.lines)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    snapshot(broken, 1).write_bytes(b"not a snapshot")
+    settings = tomllib.loads((folder / "settings.toml").read_text())
+    lines = [f'{name} = "{value}"' for name, value in (settings | {"state": broken}).items() if name != "redress"]
+    (tmp_path / "settings.toml").write_text("\n".join([*lines, "[redress]", 'url = "https://redress.example"']))
+    monkeypatch.setenv("CALLSIEVE_KAMAILIO", str(tmp_path / "settings.toml"))
+    monkeypatch.setattr(script, "_KEPT", {})
+    assert script._first().history.calls == 0
+    assert any("what was kept of calls cannot be read" in str(line) for line in kamailio.lines)
+    assert any("0 calls are known of earlier" in str(line) for line in kamailio.lines)
+
+
+def test_there_is_room_for_as_many_calls_as_the_settings_say(script, folder):
+    engine = make(script, folder, calls=2, numbers=50)
+    for number in range(5):
+        place(engine, f"c{number}", CALLERS[0], START + number)
+    assert engine.history.calls <= 2
 
 
 NUMBER = "+8613800138000"

@@ -84,16 +84,16 @@ def test_live_memory_knows_nobody_by_that_name(swap, calls, tmp_path):  # noqa: 
     probe = Call(max(each.start for each in calls) + 5000.0, number, "+8613900139000")
     fresh = Call(probe.start, "+8613712345678", probe.callee)
     live.attempt(attempt_of(probe))
-    before = live.history.vector(live._intake(probe))
+    before = live.memory.history.vector(live._intake(probe))
     live.forget(token)
-    after, blank_one = (live.history.vector(Intake(catalogued.NUMBER_KEY)(each)) for each in (probe, fresh))
-    own = [i for i, name in enumerate(live.history._features) if name.startswith(("out_", "in_", "number_"))]
+    after, blank_one = (live.memory.history.vector(Intake(catalogued.NUMBER_KEY)(each)) for each in (probe, fresh))
+    own = [i for i, name in enumerate(live.memory.history._features) if name.startswith(("out_", "in_", "number_"))]
     assert [before[i] for i in own] != [blank_one[i] for i in own]
     np.testing.assert_array_equal([after[i] for i in own], [blank_one[i] for i in own])
     air, intake = live._air, live._intake
     held = repr([kept._parts for kept in (air._begun, air._left, intake._last, intake._numbers)])
     held += repr([kept[2] for kept in live._recent.values()])
-    assert token not in held and not live.history._keys["number"].key(token)
+    assert token not in held and not live.memory.history._keys["number"].key(token)
     assert any(live.explain(verdict.case) for verdict in verdicts)
     live.close()
 

@@ -234,6 +234,21 @@ def test_a_new_bundle_is_taken_up_and_a_broken_one_is_not(dial, site, phone, tmp
         assert caller.call(MOBILE, "+8613900139000")[1].startswith(b"SIP/2.0 603")
 
 
+def test_what_is_known_of_calls_outlives_the_proxy(dial, site, phone, tmp_path):
+    settings = kamailios.files(tmp_path, site, POLICY, report_every=0.1)
+    for known in (0, 2):
+        (folder := tmp_path / f"run-{known}").mkdir()
+        with kamailios.Kamailio("embedded.cfg", phone.port, folder, settings=settings, DEADLINE=PATIENT) as proxy:
+            proxy.wait_for(f"{known} calls are known of earlier")
+            for number in range(2):
+                assert dial(proxy.port).call(MOBILE, f"+861390013900{number + known}")[1].startswith(b"SIP/2.0 200")
+            proxy.wait_for("ended=2")
+            until(lambda: any(where.stat().st_size for where in (tmp_path / "state").glob("calls-*")))
+    assert not [
+        where for where in (tmp_path / "state").iterdir() if where.is_file() and b"1390013900" in where.read_bytes()
+    ]
+
+
 def test_without_a_bundle_calls_pass(dial, site, phone, tmp_path):
     settings = kamailios.files(tmp_path, site, POLICY)
     shutil.rmtree(tmp_path / "bundle")

@@ -17,6 +17,7 @@ from callsieve.features.records import Call
 from callsieve.features.table import vectors
 from callsieve.serving import air, upkeep
 from callsieve.serving import live as live_module
+from callsieve.serving import memory as memory_module
 from callsieve.serving.clock import SETTLED, Clock
 from callsieve.serving.events import CALLS, Report, call_from_line, call_to_line, read_reports
 from callsieve.serving.journal import Journal
@@ -91,7 +92,7 @@ def probes(calls):
 
 
 def state(live, calls):
-    return repr([live.history.vector(probe) for probe in probes(calls)])
+    return repr([live.memory.history.vector(probe) for probe in probes(calls)])
 
 
 def test_events_give_the_verdicts_of_a_table(live, swap, calls):
@@ -115,7 +116,7 @@ def test_a_process_that_comes_back_knows_what_the_one_before_knew(swap, calls, t
     play(first, told[:half])
     first.close()
     second = begin(swap, tmp_path / "parts")
-    assert second.found.lines == half
+    assert second.memory.found.lines == half
     assert state(second, calls[:half] or calls) == state(first, calls[:half] or calls)
     play(second, told[half:])
     second.close()
@@ -123,8 +124,8 @@ def test_a_process_that_comes_back_knows_what_the_one_before_knew(swap, calls, t
     # Steps are of digits, which no file holds: the rest is the same to the last bit.
     steps = {i for i, feature in enumerate(FEATURES) if "step" in feature.name or "near" in feature.name}
     for probe in probes(calls):
-        known, restored = whole.history.vector(probe), third.history.vector(probe)
-        assert repr(second.history.vector(probe)) == repr(restored)
+        known, restored = whole.memory.history.vector(probe), third.memory.history.vector(probe)
+        assert repr(second.memory.history.vector(probe)) == repr(restored)
         differ = {i for i in range(len(NAMES)) if repr(known[i]) != repr(restored[i])}
         assert {NAMES[i] for i in differ - steps} == set()
     whole.close()
@@ -140,7 +141,7 @@ def test_a_call_in_the_air_is_ended_after_a_restart(swap, calls, tmp_path):
     assert len(second._air._left) == 1
     second.end(call)
     assert len(second._air._left) == 0
-    assert second.history.calls == 1
+    assert second.memory.history.calls == 1
     second.close()
 
 
@@ -148,18 +149,18 @@ def test_a_snapshot_takes_the_place_of_events(swap, calls, tmp_path):
     folder, told = tmp_path / "state", events(calls)
     live = begin(swap, folder)
     play(live, told[:250])
-    live.save()
+    live.memory.save()
     play(live, told[250:])
     before = state(live, calls)
     live.close()
-    assert live.saved == [1, 0]
+    assert live.memory.saved == [1, 0]
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["calls-00000002.log", "cases-00000001.log", "lock", "state-00000002.snapshot"]
     again = begin(swap, folder)
-    assert again.refusal is None
-    assert again.found.lines == len(told) - 250
+    assert again.memory.refusal is None
+    assert again.memory.found.lines == len(told) - 250
     assert state(again, calls) == before
-    again.save()
+    again.memory.save()
     again.close()
     assert snapshots(folder) == [4]  # the one before is gone
 
@@ -167,7 +168,7 @@ def test_a_snapshot_takes_the_place_of_events(swap, calls, tmp_path):
 def test_a_snapshot_is_made_when_the_journal_is_long(swap, calls, tmp_path):
     live = begin(swap, tmp_path / "state", journal_bytes=2000)
     play(live, events(calls))
-    until(lambda: live.saved[0])
+    until(lambda: live.memory.saved[0])
     before = state(live, calls)
     live.close()
     again = begin(swap, tmp_path / "state")
@@ -179,15 +180,15 @@ def test_a_broken_snapshot_is_refused_and_events_since_are_kept(swap, calls, tmp
     folder, told = tmp_path / "state", events(calls)
     live = begin(swap, folder)
     play(live, told[:100])
-    live.save()
+    live.memory.save()
     play(live, told[100:200])
     live.close()
     where = folder / "state-00000002.snapshot"
     where.write_bytes(where.read_bytes()[:-100])
     again = begin(swap, folder)
-    assert "checksum" in again.refusal
+    assert "checksum" in again.memory.refusal
     assert where.with_suffix(".refused").exists()
-    assert again.found.lines == 100
+    assert again.memory.found.lines == 100
     assert again.attempt(attempt_of(calls[0])).status == "ok"
     again.close()
 
@@ -196,11 +197,11 @@ def test_a_snapshot_that_fails_changes_nothing(swap, calls, tmp_path, monkeypatc
     live = begin(swap, tmp_path / "state")
     play(live, events(calls)[:50])
     monkeypatch.setattr(upkeep, "snapshot", lambda folder, number: folder / "nowhere" / str(number))
-    live.save()
+    live.memory.save()
     monkeypatch.undo()
     before = state(live, calls)
     live.close()
-    assert live.saved == [0, 1]
+    assert live.memory.saved == [0, 1]
     again = begin(swap, tmp_path / "state")
     assert state(again, calls) == before
     again.close()
@@ -219,7 +220,7 @@ def test_a_line_that_is_no_call_is_counted_as_damaged(swap, tmp_path):
     journal.add(b"no call")
     journal.close()
     live = begin(swap, tmp_path)
-    assert (live.found.damaged, live.history.calls) == (1, 0)
+    assert (live.memory.found.damaged, live.memory.history.calls) == (1, 0)
     live.close()
 
 
@@ -240,7 +241,7 @@ def test_a_late_verdict_is_a_pass(swap, calls, tmp_path):
     assert (verdict.action, verdict.status) == ("pass", "late: the verdict came after the deadline")
     assert math.isfinite(verdict.score)
     assert live.counts["late"] == 1
-    assert live.history.calls == 1  # it is known all the same
+    assert live.memory.history.calls == 1  # it is known all the same
     live.close()
 
 
@@ -261,7 +262,7 @@ def test_who_waits_for_longer_than_the_deadline_passes(swap, calls, tmp_path):
     hung.join()
     assert live.counts["shed"] == 4
     assert live.counts["late"] == 1
-    assert live.history.calls == 1
+    assert live.memory.history.calls == 1
     live.close()
 
 
@@ -287,7 +288,7 @@ def test_whatever_comes_there_is_a_verdict(live, calls, odd):
         live.end(call)
     assert not re.search(r"\d{7}", str(error.value))
     assert live.counts["faults"] + live.counts["ahead"] == 2
-    assert live.history.calls == 0
+    assert live.memory.history.calls == 0
 
 
 @pytest.mark.parametrize("text", ["", "😀☎️", "\ud800", "'; DROP TABLE calls;--", "  ", "\x00"])
@@ -295,7 +296,7 @@ def test_odd_numbers_are_numbers(live, text):
     call = Call(start=catalogued.START, caller=text, callee=text)
     assert live.attempt(call).status == "ok"
     live.end(dataclasses.replace(call, ring=1.0, talk=1.0, outcome="answered"))
-    assert live.history.calls == 1
+    assert live.memory.history.calls == 1
 
 
 def test_a_call_of_the_future_moves_no_window(live, calls):
@@ -342,8 +343,9 @@ def test_a_journal_that_runs_before_the_state_is_whole_does_nothing_yet(swap, tm
             after()
 
     monkeypatch.setattr(live_module, "Journal", Hasty)
+    monkeypatch.setattr(memory_module, "Journal", Hasty)
     live = begin(swap, tmp_path / "state", journal_bytes=-1)  # a snapshot would be due at once
-    assert live.saved == [0, 0] and not list(snapshots(tmp_path / "state"))
+    assert live.memory.saved == [0, 0] and not list(snapshots(tmp_path / "state"))
     live.close()
 
 
@@ -354,8 +356,8 @@ def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
     for call in calls:
         live.attempt(attempt_of(call))
     assert (len(live._air._begun), len(live._recent)) == (10, 5)
-    assert live.history.calls <= 20
-    assert live.history.numbers <= 12
+    assert live.memory.history.calls <= 20
+    assert live.memory.history.numbers <= 12
     live.close()
     again = begin(swap, tmp_path / "state", calls=20, numbers=12)
     assert len(again._air._left) == 10
@@ -398,14 +400,14 @@ def test_a_verdict_of_before_a_week_was_known_is_explained_as_it_was(calls, tmp_
 def test_without_a_model_calls_pass_and_are_known(calls, tmp_path):
     live = begin(Swap(trusted=small.TRUSTED), tmp_path / "state")
     assert live.attempt(attempt_of(calls[0])).status == "no score: no model is in service"
-    assert live.history.calls == 1
+    assert live.memory.history.calls == 1
     live.close()
 
 
 def test_reports_are_kept_keyed(live, tmp_path):
     live.report(Report("13900139000", NUMBER, catalogued.START, "fraud", "robot"))
     live.report(Report("13900139000", "02887654321", catalogued.START + 1, "not_nuisance"))
-    live.reports.flush()
+    live.memory.reports.flush()
     intake = Intake(catalogued.NUMBER_KEY)
     first, second = read_reports(tmp_path / "state")
     assert first["number"] == intake.token("number", NUMBER)
@@ -418,7 +420,7 @@ def test_a_report_of_the_future_is_not_kept(live, tmp_path):
     for at in (time.time() + 3600, -1.0):
         with pytest.raises(Ahead, match="not after now"):
             live.report(Report("13900139000", NUMBER, at, "fraud"))
-    live.reports.flush()
+    live.memory.reports.flush()
     assert (live.counts["ahead"], live.counts["reports"], list(read_reports(tmp_path / "state"))) == (2, 0, [])
 
 
@@ -436,7 +438,7 @@ def test_no_number_is_on_disk(swap, calls, tmp_path):
     live = begin(swap, tmp_path / "state")
     play(live, events(calls))
     live.report(Report("13900139000", NUMBER, catalogued.START, "fraud"))
-    live.save()
+    live.memory.save()
     live.close()
     written = b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir())
     for number in {*catalogued.CALLERS[:6], *catalogued.CALLEES, NUMBER}:
@@ -461,7 +463,7 @@ def test_a_folder_belongs_to_one_process(live, tmp_path):
 
 def test_a_folder_that_cannot_be_taken_up_is_let_go(swap, tmp_path, monkeypatch):
     held = []
-    monkeypatch.setattr(live_module, "own", lambda folder: held.append(own(folder)) or held[-1])
+    monkeypatch.setattr(memory_module, "own", lambda folder: held.append(own(folder)) or held[-1])
     with pytest.raises(ValueError, match="calls must be 1 or more"):
         begin(swap, tmp_path, calls=0)
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -505,7 +507,7 @@ def test_two_workers(swap, calls, tmp_path, everywhere):
                 worker.end(call if kind else attempt_of(call))
         if kind == 0:
             alone.attempt(attempt_of(call))
-            one, other = alone.history.last, workers[mine].history.last
+            one, other = alone.memory.history.last, workers[mine].memory.history.last
             told = range(len(NAMES)) if everywhere else own
             assert {NAMES[i] for i in told if repr(one[i]) != repr(other[i])} == set()
         else:
@@ -518,10 +520,10 @@ def test_two_workers(swap, calls, tmp_path, everywhere):
 def test_a_copy_of_the_folder_of_a_running_process_is_what_a_kill_would_leave(swap, calls, tmp_path):
     live = begin(swap, tmp_path / "state")
     play(live, events(calls)[:150])
-    live.journal.flush()
+    live.memory.journal.flush()
     shutil.copytree(tmp_path / "state", tmp_path / "copy")
     again = begin(swap, tmp_path / "copy")
     assert state(again, calls) == state(live, calls)
-    assert again.found.lines == 150
+    assert again.memory.found.lines == 150
     live.close()
     again.close()

@@ -150,7 +150,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     live, other = (Live(judge, Intake(OLD), folder, deadline=60.0) for folder in (state, whole))
     said = play(live, happened[:150])
     play(other, happened[:150])
-    live.save()
+    live.memory.save()
     live.report(Report("13900139000", "13800138000", catalogued.START, "loans"))
     store = CaseStore(url)
     rekey = ("key", "rekey", tmp_path / "old.key", tmp_path / "new.key", "--audit", tmp_path / "audit",
@@ -184,7 +184,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     )
     judge.load(tmp_path / "bundle")
     again = Live(judge, Intake(NEW), state, deadline=60.0)
-    assert (again.refusal, again.found.damaged) == (None, 0)
+    assert (again.memory.refusal, again.memory.found.damaged) == (None, 0)
     verdicts, wanted = play(again, happened[150:]), play(other, happened[150:])
     # Which number a caller dialled last is not kept over a restart, whatever the key; all else goes on.
     same = sum(one.raw == two.raw for one, two in zip(verdicts, wanted, strict=True))

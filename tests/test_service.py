@@ -122,11 +122,11 @@ def test_a_snapshot_is_made_while_calls_come_in(inside, keys):
         deadline = time.monotonic() + 30
         for call in itertools.cycle(catalogued.calls(300)):
             codes.append(over(connection, "POST", wire.SCORE, keys["score"], wire.call_to_json(call))[0])
-            if live.saved != [0, 0]:
+            if live.memory.saved != [0, 0]:
                 break
             assert time.monotonic() < deadline
         connection.close()
-    assert live.saved[1] == 0
+    assert live.memory.saved[1] == 0
     assert set(codes) == {200}
 
 

@@ -14,6 +14,7 @@ from callsieve.features import shards
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.keyed import read_keyed
 from callsieve.features.pseudonyms import Key
+from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS
 from callsieve.features.shards import write_shards
 from callsieve.features.stages import Plan
 from callsieve.features.table import vectors
@@ -64,6 +65,20 @@ def assert_in_order(found):
     runs = np.flatnonzero(np.append(True, caller[1:] != caller[:-1]))
     assert len(runs) == len(set(caller))
     assert all(np.all(np.diff(run) >= 0) for run in np.split(start, runs[1:]))
+
+
+def test_a_file_that_is_read_is_not_kept_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "BATCH_ROWS", 1 << 12)
+    rows, rng = 300_000, np.random.default_rng(0)
+    call = dict.fromkeys(KEYED_COLUMNS) | {name: words[0] for name, words in KEYED_CATEGORIES.items()}
+    call |= {"day": 0, "hour": 0} | dict.fromkeys(("caller", "callee", "caller_block"), "b")
+    calls = keyed([call | {"start": 0}]).take(np.zeros(rows, dtype=np.int64))
+    for name in ("start", "ring", "talk", "recorded"):
+        calls = calls.set_column(calls.column_names.index(name), name, pa.array(rng.integers(0, 2**50, rows)))
+    pq.write_table(calls, path := tmp_path / "calls.parquet", row_group_size=10_000)
+    plan, before = Plan(tmp_path, NAMES, rows, 1 << 13, 1), pa.total_allocated_bytes()
+    tasks = shards.splitting(plan, path, list(range(len(plan.files("out")))))
+    assert max(pa.total_allocated_bytes() for _ in tasks) - before < path.stat().st_size / 2
 
 
 @given(histories(max_calls=40), st.integers(1, 50), st.integers(1, 4), st.integers(1, 2))

@@ -86,7 +86,7 @@ def affected(folders: Iterable[Path]) -> Affected:
 
 def _dataset(path: Path, name: str, tokens: set[str]) -> dict[str, Any]:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             columns = [column for column in PEOPLE if column in file.schema_arrow.names]
             kinds = [kind for kind, needed in KINDS.items() if needed & set(file.schema_arrow.names)]
             rows, mine = file.metadata.num_rows, set[str]()

@@ -193,7 +193,7 @@ def _lines(path: Path) -> Iterator[str]:
     with path.open("rb") as file:
         begin = file.read(4)
     if begin == b"PAR1":
-        with pq.ParquetFile(path) as table:
+        with pq.ParquetFile(path, pre_buffer=False) as table:
             for batch in table.iter_batches():
                 for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     yield " ; ".join(map(str, row))

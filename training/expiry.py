@@ -116,7 +116,7 @@ def erased(done: Rewritten, left: int) -> dict[str, Any]:
 
 def due_in(path: Path, kept: Kept, now: int) -> int:
     """How many rows of a file are past their time."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(columns=_moments(file, kept)))
         return sum(pc.sum(is_due(table, kept, now)).as_py() or 0 for table in tables)
 
@@ -161,6 +161,6 @@ def _moments(file: pq.ParquetFile, kept: Kept) -> Sequence[str]:
 
 
 def _values(path: Path, name: str) -> Iterator[Any]:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches(columns=[name]):
             yield from pc.unique(plain(batch.column(0))).to_pylist()

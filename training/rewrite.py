@@ -39,7 +39,10 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Tell = sil
     before, part = sha256(path), path.with_name(f".{path.name}.new")
     rows, kept, same = 0, 0, True
     try:
-        with pq.ParquetFile(path) as file, pq.ParquetWriter(part, file.schema_arrow, compression="zstd") as writer:
+        with (
+            pq.ParquetFile(path, pre_buffer=False) as file,
+            pq.ParquetWriter(part, file.schema_arrow, compression="zstd") as writer,
+        ):
             for batch in file.iter_batches(BATCH_ROWS):
                 old = pa.Table.from_batches([batch])
                 new = change(old)

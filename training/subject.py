@@ -117,7 +117,7 @@ def _tables(folder: Path, rules: Retention) -> Iterator[tuple[Path, Kept]]:
 
 def _count(path: Path, tokens: Sequence[str], kept: Kept, now: int, tell: Tell) -> dict[str, int]:
     found = held = seen = 0
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches():
             table = pa.Table.from_batches([batch])
             mine = _of(table, tokens)

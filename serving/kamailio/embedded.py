@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from callsieve.features.records import KeyedCall
     from callsieve.serving import Scorer, Verdict
+    from callsieve.serving.memory import Memory
     from callsieve.serving.sip_replies import Reply
 
 # Queues: calls that wait, what is said of them, what became of earlier ones, and calls that did not wait any longer.
@@ -36,6 +37,7 @@ LOOK_EVERY = 1.0  # seconds between looks at the bundle's signature
 REPORT_EVERY = 60.0  # seconds between lines of counts in the log
 PENDING = 200_000  # calls in the air that are remembered; the oldest is forgotten first
 BATCH = 64  # calls between two looks at the bundle, and events or missed calls taken in while none waits
+FORGETTING = 1e-4  # seconds between two steps of forgetting: calls that wait come first
 BETWEEN = 8  # events taken in between two calls: more than a call has, and few enough for the next one to wait for
 RETRY = 5.0  # seconds until a bundle that could not be loaded at first is tried again
 _NOTHING = "pass|||"
@@ -65,19 +67,24 @@ class Engine:
         self.dialect = settings.get("dialect", "3gpp")
         self.blocked = self._answer(settings.get("answer", "603+"))
         self.intake = features.Intake(features.read_key(settings["key"]), settings.get("zone", "Asia/Shanghai"))
-        self.history = self._remembered(settings.get("state"))
         self.trusted = [serving.read_public_key(settings["signer"])]
         self.policy = serving.read_policy(settings.get("policy"))
         self.cleared = serving.Cleared(Path(settings["unlisted"])) if "unlisted" in settings else None
         self.registers, self.open = settings.get("registers"), serving.Scorer.load
         self.read_registers = importlib.import_module("callsieve.serving.swap").registers_in_time
         self.caselog = importlib.import_module("callsieve.serving.caselog")
-        self.cases = self._journal(settings.get("state"))
         self.pending: OrderedDict[str, Pending] = OrderedDict()
         self.counts = dict.fromkeys(("scored", "label", "screen", "block", "ended", "reports", "refused", "missed"), 0)
         self._looked, self._seen, self._reported = 0.0, self._signed(), time.monotonic()
         self.scorer: Scorer = self._load(settings.get("minimum_epoch", 0))
         self._warm(features)
+        # What an earlier process, or `callsieve fill`, left; and where the evidence of verdicts goes.
+        state = Path(settings["state"])
+        room = {name: settings[name] for name in ("calls", "numbers") if name in settings}
+        self.memory: Memory = importlib.import_module("callsieve.serving.memory").Memory(state, **room)
+        self.history, self.lock = self.memory.history, self.memory.lock
+        self.cases = importlib.import_module("callsieve.serving.journal").Journal(state, self.caselog.CASES)
+        self.memory.look_after(self.forget)
 
     def _answer(self, name: str) -> Callable[[str], Reply]:
         """Case id -> what a blocked call is answered. Found now: a call would be the wrong moment to find a fault."""
@@ -88,29 +95,9 @@ class Engine:
         reply = self.replies.rejected(self.redress)
         return lambda _case: reply
 
-    def _remembered(self, state: str | None) -> Any:
-        """What `callsieve fill` made of records, if it did: what this process learns is gone with it."""
-        kind = importlib.import_module("callsieve.serving.live").Recalling
-        snapshots = importlib.import_module("callsieve.serving.snapshots")
-        last = max(snapshots.snapshots(Path(state)), default=0) if state else 0
-        if state is None or not last:
-            return kind()
-        try:
-            return kind.load(snapshots.snapshot(Path(state), last))
-        except (ValueError, OSError) as error:
-            _log("err", f"what was filled cannot be read: {error}")
-            return kind()
-
-    def _journal(self, state: str | None) -> Any:
-        """Where the evidence of verdicts goes, as of the service over HTTP; None if no folder of state is named."""
-        if state is None:
-            return None
-        Path(state).mkdir(parents=True, exist_ok=True, mode=0o700)
-        return importlib.import_module("callsieve.serving.journal").Journal(Path(state), self.caselog.CASES)
-
     def _keep_evidence(self, verdict: Verdict, keyed: KeyedCall, scorer: Scorer) -> None:
         """As `Live` does: what a verdict was made of, unless the call passes. Never raises."""
-        if self.cases is not None and verdict.action != "pass" and self.history.last is not None:
+        if verdict.action != "pass" and self.history.last is not None:
             with contextlib.suppress(Exception):
                 found = self.caselog.evidence(verdict, keyed, self.history.last, scorer)
                 self.cases.add(self.caselog.evidence_to_line(found))
@@ -123,10 +110,13 @@ class Engine:
 
     def score(self, call_id: str, tag: str, **facts: Any) -> Verdict:
         """The verdict on a call, which is then known as an attempt."""
+        with self.lock:
+            return self._score(call_id, tag, **facts)
+
+    def _score(self, call_id: str, tag: str, **facts: Any) -> Verdict:
         keyed = self.intake(self.sip.to_call(dialect=self.dialect, **facts))
         scorer, self.history.last = self.scorer, None
-        # No answer holds reasons: only evidence does.
-        verdict: Verdict = scorer.score(self.history, keyed, reasons=self.cases is not None)
+        verdict: Verdict = scorer.score(self.history, keyed)
         if self.cleared is not None:
             self.cleared.look()
             verdict = self.cleared.spare(verdict, keyed, scorer.action_if_cleared(verdict))
@@ -139,17 +129,35 @@ class Engine:
 
     def learn(self, call_id: str, tag: str, **facts: Any) -> None:
         """Know a call as an attempt that went on without a verdict."""
-        self._observe(call_id, tag, self.intake(self.sip.to_call(dialect=self.dialect, **facts)))
+        with self.lock:
+            self._observe(call_id, tag, self.intake(self.sip.to_call(dialect=self.dialect, **facts)))
         self.counts["missed"] += 1
 
+    def forget(self, token: str) -> None:
+        """Know a number no more: in a thread beside the calls, as `Live` does."""
+        with self.lock:
+            self.history.forget(token)
+            for call_id, waiting in list(self.pending.items()):
+                if token in (waiting.call.caller, waiting.call.callee):
+                    del self.pending[call_id]
+        left, steps = True, self.intake.forgetting(token)
+        while left:
+            with self.lock:
+                left = next(steps, False)
+            time.sleep(FORGETTING)
+
     def _observe(self, call_id: str, tag: str, keyed: KeyedCall) -> None:
-        self.history.observe(keyed)
+        self.memory.keep(keyed)
         self.pending[call_id] = Pending(keyed, tag)
         if len(self.pending) > PENDING:
             self.pending.popitem(last=False)
 
     def note(self, call_id: str, event: str) -> None:
         """Take in what happened to a call: `reply <ms> <status> <phrase>` or `bye <ms> <from-tag>`."""
+        with self.lock:
+            self._note(call_id, event)
+
+    def _note(self, call_id: str, event: str) -> None:
         kind, moment, *words = event.split(" ", 3)
         at, waiting = int(moment), self.pending.get(call_id)
         if waiting is None:
@@ -168,15 +176,14 @@ class Engine:
     def _over(self, call_id: str, waiting: Pending, outcome: str, by: str, answered: int, ended: int) -> None:
         records = importlib.import_module("callsieve.features.records")
         del self.pending[call_id]
-        self.history.observe(
-            replace(
-                waiting.call,
-                ring=max(answered - waiting.call.start, 0),
-                talk=max(ended - answered, 0),
-                outcome=records.OUTCOMES.index(outcome),
-                released_by=records.RELEASED_BY.index(by),
-            )
+        over = replace(
+            waiting.call,
+            ring=max(answered - waiting.call.start, 0),
+            talk=max(ended - answered, 0),
+            outcome=records.OUTCOMES.index(outcome),
+            released_by=records.RELEASED_BY.index(by),
         )
+        self.memory.keep(over)
         self.counts["ended"] += 1
 
     def look(self) -> None:
@@ -347,7 +354,9 @@ def _first() -> Engine | None:
         _log("err", f"not loaded, calls pass: {error}")
         return None
     importlib.import_module("callsieve.serving.pauses").shorten_pauses()
-    _log("info", f"serving model {engine.scorer.bundle.model_id}")
+    if engine.memory.refusal:
+        _log("err", f"what was kept of calls cannot be read: {engine.memory.refusal}")
+    _log("info", f"serving model {engine.scorer.bundle.model_id}, {engine.history.calls} calls are known of earlier")
     return engine
 
 

@@ -185,16 +185,16 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     calls = drawn(drawn_in_all, options.numbers, options.seed)
     began = time.perf_counter()
     for _, call in zip(range(options.calls), calls, strict=False):
-        live.history.vector(keyed := intake(call))
-        live.history.observe(keyed)
+        live.memory.history.vector(keyed := intake(call))
+        live.memory.history.observe(keyed)
     filled = time.perf_counter() - began
     shorten_pauses()  # as the service does
     rows: list[array[float]] = []
     ringing = [Call(call.start, call.caller, call.callee, trunk=call.trunk) for call in calls]
     whole, parts = ringing[: options.measured], ringing[options.measured :]
     figures = {
-        "live: call to verdict, taken in": timed(live.attempt, whole, lambda: rows.append(live.history.last)),
-        "of a keyed call: judged, taken in": timed(partial(judged, judge, live.history), map(intake, parts)),
+        "live: call to verdict, taken in": timed(live.attempt, whole, lambda: rows.append(live.memory.history.last)),
+        "of a keyed call: judged, taken in": timed(partial(judged, judge, live.memory.history), map(intake, parts)),
     }
     booster = lightgbm.Booster(model_file=folder / "bundle" / "model.txt")
     arrays = [np.array([row]) for row in rows]
@@ -203,7 +203,7 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     figures["ONNX Runtime, one row"] = timed(onnx(folder, judge), arrays)
     for name, work in pyfuncs(folder, booster).items():
         figures[f"mlflow.pyfunc, a DataFrame, {name}"] = timed(work, arrays[:500])
-    held = {"numbers": live.history.numbers, "calls": live.history.calls, "resident_mb": memory("VmRSS")}
+    held = {"numbers": live.memory.history.numbers, "calls": live.memory.history.calls, "resident_mb": memory("VmRSS")}
     held |= {
         "taken_in_per_second": options.calls / filled,
         "late": live.counts["late"],
