@@ -257,6 +257,13 @@ def real_callers(told: Told) -> dict[str, str]:
     }
 
 
+def other_models(told: Told) -> dict[str, str]:
+    """Calls of real records that models of other worlds label, in the order of their seeds."""
+    found = [real_callers(model) for model in told["models"]]
+    each = {name: listed([one[name] for one in found]) for name in ("labelled", "students_labelled")}
+    return each | {"models": str(len(found)), "calls": found[0]["calls"], "students": found[0]["students"]}
+
+
 def trained(told: Told) -> Any:
     """What a training gave, but for the tokens, which are of a new key each time."""
     return [told[name] for name in ("headline", "ranking", "rows", "bands", "baselines")]

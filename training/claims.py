@@ -25,6 +25,7 @@ from .claim_figures import (
     install,
     judged,
     march,
+    other_models,
     reach,
     ready_made,
     real_callers,
@@ -99,6 +100,7 @@ class Claim:
 PUBLISHED = ("python", "tests/bench/bench_published.py")
 FIRST_DAYS = ("python", "tests/bench/bench_cold.py")
 SAID_OF_REAL = ("python", "tests/bench/bench_real.py")
+OTHERS_OF_REAL = ("python", "tests/bench/bench_real_seeds.py", DATA, "--out", f"{WORK}/seeds", "--seeds")
 AGEING = ("python", "tests/bench/bench_decay.py")
 STRESS = ("callsieve", "stress", "--json", "--out", f"{WORK}/stress", "--size")
 BENCHMARK = (*PUBLISHED, "evaluation", DATA, "benchmark", "--json", "--data", "{}")
@@ -167,6 +169,20 @@ CLAIMS = (
         of_code=lambda told: {name: one for name, one in told.items() if name != "model"},
         needs=REAL,
         after="demo",
+    ),
+    Claim(
+        "real subscribers, other models",
+        (*OTHERS_OF_REAL, "462", "463", "464"),
+        (
+            Statement(
+                "models of {models} other worlds label {labelled} of those {calls}, and {students_labelled} of those "
+                "{students}",
+                other_models,
+            ),
+        ),
+        quick=(*OTHERS_OF_REAL, "11", "--size", "tiny"),
+        of_code=lambda told: told["models"],
+        needs=REAL,
     ),
     Claim(
         "first days",

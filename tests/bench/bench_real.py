@@ -38,20 +38,25 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    scorer = open_scorer(given.bundle, None)
-    calls, labelled, silent = judged(scorer, given.data / SUBSCRIBERS, "sichuan", given.threads)
-    told = {
+    print(json.dumps(of_bundle(given.bundle, given.data, given.threads)))
+
+
+def of_bundle(bundle: Path, data: Path, threads: int) -> dict[str, Any]:
+    """What a bundle says of each source."""
+    scorer = open_scorer(bundle, None)
+    calls, labelled, silent = judged(scorer, data / SUBSCRIBERS, "sichuan", threads)
+    told: dict[str, Any] = {
         "model": scorer.bundle.model_id,
         "subscribers": [
             of_caller(calls, labelled, token) | {"sample": sample}
-            for sample, token in subscribers(given.data / SUBSCRIBERS).items()
+            for sample, token in subscribers(data / SUBSCRIBERS).items()
         ],
         "sichuan": summed(labelled, silent),
     }
     for name, file in BENIGN.items():
-        _, labelled, silent = judged(scorer, given.data / file, name, given.threads)
+        _, labelled, silent = judged(scorer, data / file, name, threads)
         told[name] = summed(labelled, silent)
-    print(json.dumps(told))
+    return told
 
 
 def judged(scorer: Scorer, path: Path, source: str, threads: int) -> tuple[pa.Table, Any, list[str | None]]:
