@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
-from . import chains, group, heap, live, number, program, replay, stream, values, windows
+from . import as_numba, chains, group, heap, live, number, program, replay, stream, values, windows
 from .feature import Feature
 from .ownership import ours_alone
 from .program import KINDS, Kind
@@ -114,8 +114,6 @@ def _belongs(name: str, value: Any, module: ModuleType) -> bool:
 def _compile(namespace: dict[str, Any], names: list[str], sources: bytes, written: str) -> None:
     try:
         import numba
-
-        from . import as_numba
     except ImportError as error:
         raise ImportError("a compiled kernel needs Numba: pip install 'callsieve[train]'") from error
     sources += Path(__file__).read_bytes() + Path(as_numba.__file__).read_bytes()
@@ -125,7 +123,7 @@ def _compile(namespace: dict[str, Any], names: list[str], sources: bytes, writte
     with COMPILING:
         kept, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
         try:
-            namespace["prefetch"] = as_numba.prefetch
+            namespace["prefetch"] = as_numba.prefetch()
             for name in (name for name in names if name != "prefetch"):
                 # Machine code of one process is linked by name, and code that was kept keeps its names.
                 namespace[name].__qualname__ = f"{name}_{key}"
