@@ -235,7 +235,7 @@ def test_a_new_bundle_is_taken_up_and_a_broken_one_is_not(dial, site, phone, tmp
 
 
 def test_what_is_known_of_calls_outlives_the_proxy(dial, site, phone, tmp_path):
-    settings = kamailios.files(tmp_path, site, POLICY, report_every=0.1)
+    settings = kamailios.files(tmp_path, site, POLICY, report_every=0.1, state=tmp_path / "state")
     for known in (0, 2):
         (folder := tmp_path / f"run-{known}").mkdir()
         with kamailios.Kamailio("embedded.cfg", phone.port, folder, settings=settings, DEADLINE=PATIENT) as proxy:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from callsieve.features.records import KeyedCall
     from callsieve.serving import Scorer, Verdict
+    from callsieve.serving.journal import Journal
     from callsieve.serving.memory import Memory
     from callsieve.serving.sip_replies import Reply
 
@@ -78,13 +79,19 @@ class Engine:
         self._looked, self._seen, self._reported = 0.0, self._signed(), time.monotonic()
         self.scorer: Scorer = self._load(settings.get("minimum_epoch", 0))
         self._warm(features)
-        # What an earlier process, or `callsieve fill`, left; and where the evidence of verdicts goes.
-        state = Path(settings["state"])
+        kept = importlib.import_module("callsieve.serving.memory")
         room = {name: settings[name] for name in ("calls", "numbers") if name in settings}
-        self.memory: Memory = importlib.import_module("callsieve.serving.memory").Memory(state, **room)
-        self.history, self.lock = self.memory.history, self.memory.lock
-        self.cases = importlib.import_module("callsieve.serving.journal").Journal(state, self.caselog.CASES)
-        self.memory.look_after(self.forget)
+        self.memory: Memory | None = None
+        self.cases: Journal | None = None
+        if "state" in settings:
+            # What an earlier process, or `callsieve fill`, left; and where the evidence of verdicts goes.
+            state = Path(settings["state"])
+            self.memory = memory = kept.Memory(state, **room)
+            self.history, self.lock = memory.history, memory.lock
+            self.cases = importlib.import_module("callsieve.serving.journal").Journal(state, self.caselog.CASES)
+            memory.look_after(self.forget)
+        else:
+            self.history, self.lock = kept.Recalling(**room), threading.Lock()
 
     def _answer(self, name: str) -> Callable[[str], Reply]:
         """Case id -> what a blocked call is answered. Found now: a call would be the wrong moment to find a fault."""
@@ -97,7 +104,7 @@ class Engine:
 
     def _keep_evidence(self, verdict: Verdict, keyed: KeyedCall, scorer: Scorer) -> None:
         """As `Live` does: what a verdict was made of, unless the call passes. Never raises."""
-        if verdict.action != "pass" and self.history.last is not None:
+        if self.cases is not None and verdict.action != "pass" and self.history.last is not None:
             with contextlib.suppress(Exception):
                 found = self.caselog.evidence(verdict, keyed, self.history.last, scorer)
                 self.cases.add(self.caselog.evidence_to_line(found))
@@ -116,7 +123,8 @@ class Engine:
     def _score(self, call_id: str, tag: str, **facts: Any) -> Verdict:
         keyed = self.intake(self.sip.to_call(dialect=self.dialect, **facts))
         scorer, self.history.last = self.scorer, None
-        verdict: Verdict = scorer.score(self.history, keyed)
+        # No answer holds reasons: only evidence does.
+        verdict: Verdict = scorer.score(self.history, keyed, reasons=self.cases is not None)
         if self.cleared is not None:
             self.cleared.look()
             verdict = self.cleared.spare(verdict, keyed, scorer.action_if_cleared(verdict))
@@ -146,8 +154,14 @@ class Engine:
                 left = next(steps, False)
             time.sleep(FORGETTING)
 
+    def _keep(self, keyed: KeyedCall) -> None:
+        if self.memory is None:
+            self.history.observe(keyed)
+        else:
+            self.memory.keep(keyed)
+
     def _observe(self, call_id: str, tag: str, keyed: KeyedCall) -> None:
-        self.memory.keep(keyed)
+        self._keep(keyed)
         self.pending[call_id] = Pending(keyed, tag)
         if len(self.pending) > PENDING:
             self.pending.popitem(last=False)
@@ -183,7 +197,7 @@ class Engine:
             outcome=records.OUTCOMES.index(outcome),
             released_by=records.RELEASED_BY.index(by),
         )
-        self.memory.keep(over)
+        self._keep(over)
         self.counts["ended"] += 1
 
     def look(self) -> None:
@@ -354,7 +368,7 @@ def _first() -> Engine | None:
         _log("err", f"not loaded, calls pass: {error}")
         return None
     importlib.import_module("callsieve.serving.pauses").shorten_pauses()
-    if engine.memory.refusal:
+    if engine.memory is not None and engine.memory.refusal:
         _log("err", f"what was kept of calls cannot be read: {engine.memory.refusal}")
     _log("info", f"serving model {engine.scorer.bundle.model_id}, {engine.history.calls} calls are known of earlier")
     return engine
