@@ -120,7 +120,7 @@ def integers(column: pa.ChunkedArray, missing: int = UNKNOWN) -> Array:
 
     if not pa.types.is_integer(column.type):
         raise ValueError(f"expected integers, got {column.type}")
-    if column.num_chunks == 1 and not column.null_count and column.type.bit_width == 64:
+    if column.num_chunks == 1 and not column.null_count and pa.types.is_int64(column.type):
         return np.asarray(column.chunk(0))
     found = np.empty(len(column), dtype=np.int64)
     first = 0

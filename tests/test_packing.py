@@ -35,6 +35,12 @@ def test_a_number_has_one_code_on_either_side(chunks, coded):
     assert [told_by[code] for code in codes[1::2]] == told[::-1]
 
 
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int64(), pa.uint64()])
+def test_integers_are_of_one_width_whatever_was_written(kind):
+    found = integers(pa.chunked_array([pa.array([1, 2], kind)]))
+    assert found.dtype == np.int64 and found.tolist() == [1, 2]
+
+
 def test_words_are_no_integers():
     with pytest.raises(ValueError, match="expected integers"):
         integers(pa.chunked_array([["a"]]))
