@@ -73,7 +73,7 @@ def told(calls: pa.Table) -> Parcels:
     # Keys stay text until all of a bucket are together: a code means something only where it was given.
     blank = pa.DictionaryArray.from_arrays(pa.array(np.zeros(calls.num_rows, dtype=np.int32)), pa.array([""]))
     keyless = {name: blank if name in KEYS else calls[name] for name in KEYED_COLUMNS if name in calls.column_names}
-    records = packed(pa.table(keyless)).records.reshape(-1, RECORD)
+    records = packed(pa.table(keyless), kinds=()).records.reshape(-1, RECORD)
     columns = {name: records[:, place] for name, place in INTEGERS.items()}
     table = pa.table({**columns, **{name: calls[name] for name in ("call", *KEYS, *BUCKETS)}})
     yield from parcels("told", table.take, np.arange(len(records)), integers(table, "caller_bucket"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +37,8 @@ class Packed:
     keys: dict[str, int]
 
 
-def packed(calls: pa.Table, threads: int = 1) -> Packed:
-    """Pack calls, on so many cores.
+def packed(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(GROUP_COLUMNS)) -> Packed:
+    """Pack calls, on so many cores, with the keys of numbers and of these kinds of groups.
 
     Raises: ValueError: if a column is missing or holds an unknown word.
     """
@@ -45,29 +47,33 @@ def packed(calls: pa.Table, threads: int = 1) -> Packed:
     missing = [name for name in KEYED_COLUMNS if name not in calls.column_names]
     if missing:
         raise ValueError(f"calls: expected the columns of a keyed table, {', '.join(missing)} missing")
-    start, ring, talk = (integers(calls[name]) for name in ("start", "ring", "talk"))
-    recorded = integers(calls["recorded"], windows.NEVER)
-    day = integers(calls["day"])
-    small = {name: codes(calls[name], words) for name, words in KEYED_CATEGORIES.items()}
-    small |= {
-        name: small_integers(calls[name]) for name in ("hour", "same_region", "shared_prefix", "presented_differs")
-    }
-    small["weekday"] = weekdays(day)
-    events = np.stack([small[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
-    told = np.stack([small[name] for name in CALL_FACTS])
-    parties, numbers = party_codes(calls)
-    count = calls.num_rows
-    records = in_lines(count * replay.RECORD)
-    fill = kernel(NUMBER, (), compiled=True).fill_records
-    bounds = pairwise(np.linspace(0, count, threads + 1).astype(int).tolist())
-    joblib.Parallel(threads, require="sharedmem")(
-        joblib.delayed(fill)(first, last, start, ring, talk, recorded, day, parties, events, told, records)
-        for first, last in bounds
-    )
+    count, grouping = calls.num_rows, tuple(kinds)
+    with joblib.Parallel(threads, require="sharedmem") as parallel:
+        read = columns(calls) | {kind: partial(group_codes, calls[GROUP_COLUMNS[kind]]) for kind in grouping}
+        found = dict(zip(read, parallel(joblib.delayed(each)() for each in read.values()), strict=True))
+        found["weekday"] = weekdays(found["day"])
+        events = np.stack([found[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
+        told = np.stack([found[name] for name in CALL_FACTS])
+        times = [found[name] for name in ("start", "ring", "talk", "recorded", "day")]
+        parties, numbers = found["parties"]
+        records = in_lines(count * replay.RECORD)
+        fill = kernel(NUMBER, (), compiled=True).fill_records
+        bounds = pairwise(np.linspace(0, count, threads + 1).astype(int).tolist())
+        parallel(joblib.delayed(fill)(first, last, *times, parties, events, told, records) for first, last in bounds)
     owners, keys = {"number": parties}, {"number": numbers}
-    for kind, column in GROUP_COLUMNS.items():
-        owners[kind], keys[kind] = group_codes(calls[column])
-    return Packed(records, in_order(start, records[replay.LATE :: replay.RECORD]), owners, keys)
+    for kind in grouping:
+        owners[kind], keys[kind] = found[kind]
+    return Packed(records, in_order(found["start"], records[replay.LATE :: replay.RECORD]), owners, keys)
+
+
+def columns(calls: pa.Table) -> dict[str, Callable[[], Any]]:
+    """What reads each column of a keyed table that the kernel needs; `parties` those of caller and callee."""
+    read: dict[str, Callable[[], Any]] = {"parties": partial(party_codes, calls)}
+    read |= {name: partial(integers, calls[name]) for name in ("start", "ring", "talk", "day")}
+    read["recorded"] = partial(integers, calls["recorded"], windows.NEVER)
+    read |= {name: partial(codes, calls[name], words) for name, words in KEYED_CATEGORIES.items()}
+    small = ("hour", "same_region", "shared_prefix", "presented_differs")
+    return read | {name: partial(small_integers, calls[name]) for name in small}
 
 
 def in_lines(size: int) -> Array:
@@ -90,7 +96,7 @@ def in_order(start: Array, late: Array) -> Array:
 
 def weekdays(day: Array) -> Array:
     """Day of the week, 0 for Monday, as int8."""
-    monday = day + 3  # 1970-01-01 was a Thursday
+    monday = day.astype(np.int32) + np.int32(3)  # 1970-01-01 was a Thursday
     return np.asarray(monday - 7 * (monday // 7), dtype=np.int8)  # NumPy's `%` takes ten times as long
 
 

@@ -91,7 +91,7 @@ def plain(calls: pa.Table) -> Array:
 
     blank = pa.DictionaryArray.from_arrays(pa.array(np.zeros(calls.num_rows, dtype=np.int32)), pa.array([""]))
     keyless = {name: blank if name in KEYED_TOKENS else calls[name] for name in KEYED_COLUMNS}
-    return packed(pa.table(keyless)).records.reshape(-1, RECORD)
+    return packed(pa.table(keyless), kinds=()).records.reshape(-1, RECORD)
 
 
 def settle(plan: Plan, kinds: list[Kind], shard: int) -> None:

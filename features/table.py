@@ -62,7 +62,7 @@ def vectors(
     """
     wanted = chosen(features)
     threads = threads or os.cpu_count() or 1
-    found = packed(calls, threads)
+    found = packed(calls, threads, groups_of(wanted))
     count = len(found.order)
     if rows is not None:
         place_rows(found, rows)
@@ -83,11 +83,16 @@ def vectors_by_caller(
     """
     wanted = chosen(features)
     threads = threads or os.cpu_count() or 1
-    found = packed(calls, threads)
+    found = packed(calls, threads, groups_of(wanted))
     numbers = grouped(NUMBER, found, wanted)
     rows = numbers.views[numbers.views & 1 == 0] >> 1
     place_rows(found, rows)
     return rows, fill(found, numbers, wanted, len(rows), threads)
+
+
+def groups_of(features: tuple[Feature, ...]) -> tuple[str, ...]:
+    """The kinds of groups that these features read."""
+    return tuple(kind.name for kind in KINDS[1:] if any(feature.role in kind.roles for feature in features))
 
 
 def place_rows(calls: Packed, rows: Array) -> None:
