@@ -19,12 +19,13 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from . import digits, engine
-from .books import book_sizes, held_sizes
+from .books import LINES, sizes
 from .catalogue import FEATURES
-from .native import OF_KIND, OF_STREAM, OF_TABLE, SCRATCH, TASK, fingerprint
+from .native import OF_BOOK, OF_STREAM, OF_TABLE, SCRATCH, TASK, fingerprint
 from .program import KINDS
 
-INT, FLOAT, NOTHING, BOOK, WORK = "int64_t", "double", "void", "const Book *", "const Scratch *"
+INT, FLOAT, NOTHING, WORK = "int64_t", "double", "void", "const Scratch *"
+MEMORY, BOOK, LINE = "const Memory *", "const Book *", "const Line *"
 ARRAYS = {"q": "Longs", "i": "Ints", "d": "Doubles", "B": "Bytes"}
 ELEMENTS = {"Longs": INT, "Ints": INT, "Doubles": FLOAT, "Bytes": INT}
 HEAD = """\
@@ -101,17 +102,18 @@ def part(name: str, modules: tuple[ModuleType, ...], given: dict[str, Any], writ
 class Writer:
     """Writes functions in the order in which they are needed, each once for each choice of types."""
 
-    def __init__(self, book: tuple[str, ...], work: tuple[str, ...] = ()) -> None:
-        """`book` holds the codes of a book's arrays, in their order, `work` those of a table's scratch."""
-        self.parts = {BOOK: book, WORK: work}
+    def __init__(self, work: tuple[str, ...] = ()) -> None:
+        """`work` holds the codes of the arrays of a table's scratch, in their order."""
+        self.parts = {WORK: work}
+        self.fields: dict[str, dict[str, str]] = {}
         self.lines = [HEAD]
-        for name, codes in (("Book", book), ("Scratch", work)):
-            self.structure(name, {f"part{i}": ARRAYS[code] for i, code in enumerate(codes)})
+        self.structure("Scratch", {f"part{i}": ARRAYS[code] for i, code in enumerate(work)})
         self._written: dict[tuple[str, ...], tuple[str, str]] = {}
         self._tuples: set[str] = set()
 
     def structure(self, name: str, fields: dict[str, str]) -> None:
-        """A type that holds these fields."""
+        """A type that holds these fields, of arrays and of such types."""
+        self.fields[f"const {name} *"] = fields
         told = " ".join(f"{kind} {field};" for field, kind in fields.items())
         self.lines.append(f"typedef struct {{ {told} }} {name};\n")
 
@@ -143,7 +145,9 @@ class Writer:
         """Offer a function: `told` holds code and type of its arguments; one that is its own name is passed in."""
         names = [argument.arg for argument in part.functions[name].args.args]
         written, kind = self.function(part, name, tuple(told[each][1] for each in names))
-        head = ", ".join([f"{memory} *memory", *(f"{INT} {each}" for each in names if told[each][0] == each)])
+        heads = {each: "const uint8_t *" if told[each][1] == "Bytes" else f"{INT} " for each in names}
+        given = (f"{heads[each]}{each}" for each in names if told[each][0] == each or told[each][1] == "Bytes")
+        head = ", ".join([f"{memory} *memory", *given])
         codes, back = ", ".join(told[each][0] for each in names), "" if kind == NOTHING else "return "
         self.lines.append(f"EXPORTED {kind} {label}({head})\n{{\n    {back}{written}({codes});\n}}\n")
 
@@ -181,7 +185,7 @@ class Function:
         head = ", ".join(f"{kind} {name}" for name, kind in self.arguments.items())
         inside = textwrap.indent("\n".join(declared + body), "    ")
         # What another part calls stays whole: a stream calls it for each kind of history.
-        how = "static" if self.node.name in engine.LIVE else "INLINED"
+        how = "static" if self.node.name in engine.CALLED.get(self.part.name, ()) else "INLINED"
         return f"{how} {self.returns} {label}({head})\n{{\n{inside}\n}}\n"
 
     def _infer(self, node: ast.stmt) -> None:
@@ -273,9 +277,18 @@ class Function:
             return f"({self._expression(node.test)[0]} ? {yes} : {no})", kind
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "math.nan":
             return "NAN", FLOAT
+        if isinstance(node, ast.Attribute):
+            return self._field(node)
         if isinstance(node, ast.Call):
             return self._call(node)
         raise self._unwritable(node)
+
+    def _field(self, node: ast.Attribute) -> tuple[str, str]:
+        code, kind = self._expression(node.value)
+        found = self.writer.fields.get(kind, {}).get(node.attr)
+        if found is None:
+            raise self._unwritable(node)
+        return (f"{code}->{node.attr}", found) if found in ELEMENTS else (f"(&{code}->{node.attr})", f"const {found} *")
 
     def _element(self, node: ast.Subscript) -> tuple[str, str]:
         if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "math.frexp":
@@ -330,32 +343,54 @@ class Function:
 
 def source() -> str:
     """The kernel of streams and tables for the whole catalogue, and of `digits.py`, as C with its own library alone."""
-    stream, kinds = part("stream", engine.DRIVER, engine.columns(FEATURES)), {}
-    for kind in KINDS:
-        constants, written = engine.declared(kind, FEATURES)
-        kinds[kind.name] = part(kind.name, engine.modules_of(kind.module), constants, written)
-        stream.others |= {f"{kind.name}_{name}": (kinds[kind.name], name) for name in engine.LIVE}
-    book = tuple(code for code, _ in book_sizes(SimpleNamespace(STREAMS=2, STATE=1, PAIR=1), 1, 1).values())
-    writer = Writer(book, SCRATCH)
-    memory = {name: ARRAYS[code] for name, (code, _) in held_sizes(1).items()} | dict.fromkeys(kinds, "Book")
-    memory |= {"group": "Ints", "out": "Doubles"}
-    writer.structure("Memory", memory)
-    writer.structure("Task", {name: ARRAYS[code] for name, code in TASK.items()} | {"scratch": "Scratch"})
+    writer = Writer(SCRATCH)
+    write_structures(writer)
     writer.lines.append(f'EXPORTED const char callsieve_version[] = "{fingerprint()}";\n')
-    of_memory = {name: (f"memory->{name}", kind) for name, kind in memory.items()}
-    of_memory |= {kind: (f"&memory->{kind}", BOOK) for kind in kinds}
-    for name, given in OF_STREAM.items():
-        writer.export(f"callsieve_{name}", stream, name, of_memory | {each: (each, INT) for each in given})
-    for kind in KINDS:
-        for name, given in OF_KIND.items():
-            told = {"book": (f"&memory->{kind.name}", BOOK), "state": (f"memory->{kind.name}.part0", "Ints")}
-            told |= {"base": ("0", INT)} | {each: (each, INT) for each in given}
-            writer.export(f"callsieve_{kind.name}_{name}", kinds[kind.name], name, told)
-        for name, given in OF_TABLE.items():
-            told = {each: (f"memory->{each}", ARRAYS[code]) for each, code in TASK.items()}
-            told |= {"scratch": ("&memory->scratch", WORK)} | {each: (each, INT) for each in given}
-            writer.export(f"callsieve_{kind.name}_{name}", kinds[kind.name], name, told, "Task")
+    write_stream(writer)
+    write_tables(writer)
     counts = writer.function(part("digits", (digits,), {}), "count_numbers", ("Bytes", INT))[0]
     writer.lines.append(f"EXPORTED {INT} callsieve_count_numbers(const uint8_t *at, {INT} length, {INT} form)")
     writer.lines.append(f"{{\n    Bytes text = {{at, length}};\n    return {counts}(text, form);\n}}\n")
     return "\n".join(writer.lines)
+
+
+def write_structures(writer: Writer) -> None:
+    """The types of a stream's memory, which is as `books.py` lays it out, and of a table's task."""
+    layouts = {kind.name: SimpleNamespace(STATE=1, PAIR=1) for kind in KINDS}
+    arrays = {
+        name: {each: ARRAYS[code] for each, (code, _) in told.items()} for name, told in sizes(layouts, 1, 1, 1).items()
+    }
+    writer.structure("Line", arrays[LINES[0]])
+    writer.structure("Book", arrays[KINDS[0].name])
+    books = dict.fromkeys((kind.name for kind in KINDS), "Book")
+    writer.structure("Memory", arrays["held"] | dict.fromkeys(LINES, "Line") | books)
+    writer.structure("Task", {name: ARRAYS[code] for name, code in TASK.items()} | {"scratch": "Scratch"})
+
+
+def write_stream(writer: Writer) -> None:
+    """What `driver.py` binds."""
+    stream, parts = part("stream", engine.DRIVER, engine.columns(FEATURES)), {}
+    for name, (constants, written) in engine.live_declared().items():
+        parts[name] = part(name, engine.LIVE[name], constants, written)
+        stream.others |= {f"{name}_{each}": (parts[name], each) for each in engine.CALLED[name]}
+    for name, given in OF_STREAM.items():
+        told = {"m": ("memory", MEMORY)} | {each: (each, INT) for each in given}
+        writer.export(f"callsieve_{name}", stream, name, told)
+    for kind in KINDS:
+        own = parts["number" if kind.name == "number" else "group"]
+        for name, given in OF_BOOK.items():
+            told = {"book": (f"&memory->{kind.name}", BOOK), "state": (f"memory->{kind.name}.state", "Ints")}
+            told |= {"base": ("0", INT)} | {each: (each, INT) for each in given}
+            told["text"] = ("(Bytes){text, length}", "Bytes")
+            writer.export(f"callsieve_{kind.name}_{name}", own, name, told)
+
+
+def write_tables(writer: Writer) -> None:
+    """What `native.Library.table` offers."""
+    for kind in KINDS:
+        constants, written = engine.declared(kind, FEATURES)
+        own = part(f"{kind.name}s", engine.modules_of(kind.module), constants, written)
+        for name, given in OF_TABLE.items():
+            told = {each: (f"memory->{each}", ARRAYS[code]) for each, code in TASK.items()}
+            told |= {"scratch": ("&memory->scratch", WORK)} | {each: (each, INT) for each in given}
+            writer.export(f"callsieve_{kind.name}_{name}", own, name, told, "Task")

@@ -1,4 +1,8 @@
-"""The arrays in which a `History` holds what it knows: sizes, names, and memory that is used only as it is written."""
+"""The memory of a `History`: its arrays, by part and name, and how much of them is in use.
+
+`held` is what is known of calls and their routes, `attempts` and `outcomes` are those in order, and each kind of
+history has a book. Arrays are made once, as large as they may ever get, and take memory only as they are written.
+"""
 
 from __future__ import annotations
 
@@ -8,69 +12,107 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from . import live, stream, windows
+from . import held, live, order, routes, token_table
 
 BYTES = {"q": 8, "i": 4, "d": 8}
 LARGE = 8 << 20  # bytes
+# Of a book: tables, and tokens, which a snapshot tells as texts.
+MADE_ANEW = ("heads", "next_pair", "tokens", "named", "prefix", "token_heads", "next_token")
+LINES = ("attempts", "outcomes")
 Sizes = dict[str, tuple[str, int]]
+Arrays = dict[str, dict[str, Any]]
 
 
-def held_sizes(calls: int) -> Sizes:
-    """What is held of calls, whatever their keys."""
-    return {
-        "calls": ("q", calls * windows.FIELDS),
-        "after": ("i", calls),
+def sizes(layouts: dict[str, SimpleNamespace], calls: int, keys: int, width: int) -> dict[str, Sizes]:
+    """Code and length of all arrays, for so many calls and as many keys of each kind; a vector has `width` values."""
+    runs = 4 * calls // order.SIZE + 4
+    line: Sizes = {
+        "places": ("i", runs * order.SIZE),
+        "runs": ("i", 2 * runs),
+        "sizes": ("i", runs),
+        "marks": ("q", order.MARKS),
+    }
+    of_calls: Sizes = {
+        "calls": ("i", calls * held.FIELDS),
+        "route": ("i", calls),
+        "callee": ("i", calls),
+        "pair_of": ("i", calls),
+        "links": ("i", calls * held.LISTS),
         "times": ("q", 2 * calls),
         "nodes": ("i", 2 * calls),
-        "counts": ("q", stream.COUNTS),
+        "counts": ("q", held.COUNTS),
         "index": ("i", calls),
         "next_call": ("i", calls + 1),
+        "routes": ("i", (calls + 1) * held.ROUTE),
+        "route_heads": ("i", calls),
+        "next_route": ("i", calls + 1),
+        "route_counts": ("q", routes.ROUTE_COUNTS),
+        "first_route": ("i", keys + 1),
+        "homes": ("i", (keys + 1) * routes.GROUPS),
+        "one": ("i", layouts["number"].PAIR),
+        "own": ("i", layouts["block"].PAIR),
+        "group": ("i", routes.GROUPS),
+        "row": ("d", width),
     }
+    books = {name: book_sizes(layout, calls, keys) for name, layout in layouts.items()}
+    return {"held": of_calls} | dict.fromkeys(LINES, line) | books
 
 
-def book_sizes(kernel: SimpleNamespace, calls: int, keys: int) -> Sizes:
-    """What is held for a kind of history; a call has a pair in each of its directions at most."""
-    directions = kernel.STREAMS // 2
-    pairs = calls * directions
+def book_sizes(layout: SimpleNamespace, calls: int, keys: int) -> Sizes:
+    """What is held for a kind of history; a call has use for one pair at most."""
     return {
-        "state": ("i", (keys + 1) * kernel.STATE),
-        "links": ("i", kernel.STREAMS * calls),
-        "pair_of": ("i", directions * calls),
-        "pairs": ("i", (pairs + 1) * kernel.PAIR),
-        "pair_keys": ("q", pairs + 1),
-        "pair_uses": ("i", pairs + 1),
-        "heads": ("i", pairs),
-        "next_pair": ("i", pairs + 1),
+        "state": ("i", (keys + 1) * layout.STATE),
+        "pairs": ("i", (calls + 1) * layout.PAIR),
+        "pair_keys": ("q", calls + 1),
+        "pair_uses": ("i", calls + 1),
+        "heads": ("i", calls),
+        "next_pair": ("i", calls + 1),
         "counts": ("q", live.COUNTS),
         "uses": ("i", keys + 1),
         "next_key": ("i", keys + 1),
         "last_key": ("i", keys + 1),
+        "tokens": ("i", (keys + 1) * token_table.QUARTERS),
+        "named": ("i", keys + 1),
+        "prefix": ("i", 1 + token_table.LONGEST_PREFIX),
+        "token_heads": ("i", keys),
+        "next_token": ("i", keys + 1),
     }
 
 
-def held_used(counts: Any) -> Sizes:
-    """As much of it as was ever used, but for the index: that can be made."""
-    waiting = int(counts[stream.WAITING])
-    used = held_sizes(int(counts[stream.PLACES])) | {"times": ("q", waiting), "nodes": ("i", waiting)}
-    del used["index"], used["next_call"]
-    return used
+def used(layouts: dict[str, SimpleNamespace], memory: Arrays) -> dict[str, Sizes]:
+    """As much of it as was ever used, but for tables that can be made anew and for what is written at each call."""
+    counts = memory["held"]["counts"]
+    keys = int(memory["number"]["counts"][live.KEYS])
+    found = sizes(layouts, int(counts[held.PLACES]), keys, 0)
+    waiting, known = int(counts[held.WAITING]), int(memory["held"]["route_counts"][routes.LAST_ROUTE])
+    found["held"] |= {"times": ("q", waiting), "nodes": ("i", waiting), "routes": ("i", (known + 1) * held.ROUTE)}
+    for name in ("index", "next_call", "route_heads", "next_route", "one", "own", "group", "row"):
+        del found["held"][name]
+    for name in LINES:
+        found[name] = _line_used(memory[name]["marks"])
+    for name, layout in layouts.items():
+        found[name] = _book_used(layout, memory[name]["counts"])
+    return found
 
 
-def book_used(kernel: SimpleNamespace, calls: int, counts: Any) -> Sizes:
-    """As much of a book as was ever used by the first so many places of calls, but for the table: that can be made."""
-    pairs = int(counts[live.PAIRS])
-    used = book_sizes(kernel, calls, int(counts[live.KEYS])) | {
-        "pairs": ("i", (pairs + 1) * kernel.PAIR),
-        "pair_keys": ("q", pairs + 1),
-        "pair_uses": ("i", pairs + 1),
+def _line_used(marks: Any) -> Sizes:
+    runs = int(marks[order.USED])
+    return {
+        "places": ("i", runs * order.SIZE),
+        "runs": ("i", int(marks[order.BEYOND])),
+        "sizes": ("i", runs),
+        "marks": ("q", order.MARKS),
     }
-    del used["heads"], used["next_pair"]
-    return used
 
 
-def rooms(sizes: Sizes) -> dict[str, Any]:
+def _book_used(layout: SimpleNamespace, counts: Any) -> Sizes:
+    found = book_sizes(layout, int(counts[live.PAIRS]), int(counts[live.KEYS]))
+    return {name: size for name, size in found.items() if name not in MADE_ANEW}
+
+
+def rooms(told: Sizes) -> dict[str, Any]:
     """Arrays of zeros that take memory only where they are written."""
-    return {name: room(code, size) for name, (code, size) in sizes.items()}
+    return {name: room(code, size) for name, (code, size) in told.items()}
 
 
 def room(code: str, size: int) -> Any:

@@ -18,16 +18,45 @@ from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
-from . import as_numba, chains, group, heap, live, number, program, replay, stream, values, windows
+from . import (
+    as_numba,
+    chains,
+    group,
+    heap,
+    held,
+    live,
+    live_group,
+    live_number,
+    number,
+    order,
+    program,
+    replay,
+    routes,
+    stream,
+    token_table,
+    values,
+    windows,
+)
+from .catalogue import FEATURES
 from .feature import Feature
 from .ownership import ours_alone
-from .program import KINDS, Kind
+from .program import LIVE_KINDS, Kind
 
-SIZES = ("STREAMS", "SHIFT", "READ", "SUMS", "SLOTS", "STATE", "PAIR", "NOTES")
+SIZES = ("CLOCK", "ENDS", "LISTS", "STREAMS", "SHIFT", "READ", "SUMS", "SLOTS", "STATE", "PAIR", "NOTES")
 CACHE = "callsieve"
 COMPILING = threading.Lock()  # where Numba keeps its machine code is said for the whole process
-LIVE = ("let_in", "move_on", "tell", "hold", "release", "remove", "pair_key")
-DRIVER = (windows, heap, chains, stream)
+# The parts of a stream's kernel, and what its driver calls of numbers and of groups.
+DRIVER = (windows, heap, chains, held, order, routes, stream)
+OF_BOOKS = (chains, replay, held, token_table, live)
+LIVE = {
+    "number": (windows, number, values, *OF_BOOKS, live_number),
+    "group": (windows, group, values, *OF_BOOKS, live_group),
+}
+OF_BOOK = ("pair_of_keys", "new_pair", "release_pair", "use_key", "release_key")
+CALLED = {
+    "number": (*OF_BOOK, "let_in", "depart", "remove", "tell", "own_part", "calls_in", "fill_record", "fetch"),
+    "group": (*OF_BOOK, "add", "tell", "place_of"),
+}
 
 
 def kernel(kind: Kind, features: tuple[Feature, ...], *, compiled: bool) -> SimpleNamespace:
@@ -49,17 +78,28 @@ def declared(kind: Kind, features: tuple[Feature, ...]) -> tuple[dict[str, int],
 
 
 def modules_of(kind: ModuleType) -> tuple[ModuleType, ...]:
-    """The files that make up a kind's kernel, in their order."""
-    return (windows, kind, values, heap, chains, replay, live)
+    """The files that make up the kernel of a kind's table, in their order."""
+    return (windows, kind, values, heap, replay)
 
 
-def stream_kernel(features: tuple[Feature, ...]) -> SimpleNamespace:
-    """The driver of a stream as it stands; `kernels` holds those of the kinds of history."""
-    kernels = {kind.name: kernel(kind, features, compiled=False) for kind in KINDS}
-    given: dict[str, Any] = columns(features)
-    for kind in KINDS:
-        given |= {f"{kind.name}_{name}": getattr(kernels[kind.name], name) for name in LIVE}
-    return SimpleNamespace(kernels=kernels, **_driver(tuple(given.items())))
+def stream_kernel() -> SimpleNamespace:
+    """The driver of a stream of the whole catalogue as it stands; `of` holds the functions of numbers and of groups."""
+    of = {}
+    for name, (constants, source) in live_declared().items():
+        of[name] = SimpleNamespace(**_together(LIVE[name], constants, source, compiled=False))
+    given: dict[str, Any] = columns(FEATURES)
+    for name, functions in CALLED.items():
+        given |= {f"{name}_{each}": getattr(of[name], each) for each in functions}
+    return SimpleNamespace(of=of, **_together(DRIVER, given, "", compiled=False))
+
+
+@cache
+def live_declared() -> dict[str, tuple[dict[str, int], str]]:
+    """What `declared` says of numbers and of groups for the whole catalogue: blocks, trunks and devices are alike."""
+    of_number, *of_groups = (declared(kind, FEATURES) for kind in LIVE_KINDS)
+    if any(each != of_groups[0] for each in of_groups):
+        raise ValueError("blocks, trunks and devices have the same features, or a stream needs a kernel for each")
+    return {"number": of_number, "group": of_groups[0]}
 
 
 def columns(features: tuple[Feature, ...]) -> dict[str, int]:
@@ -71,13 +111,8 @@ def columns(features: tuple[Feature, ...]) -> dict[str, int]:
 @cache
 def version() -> str:
     """Hash of all sources of the kernel: what was laid out by another version means something else."""
-    parts = (windows, number, group, values, heap, chains, replay, live, stream, program)
+    parts = (*dict.fromkeys((*LIVE["number"], *LIVE["group"], *DRIVER)), program)
     return hashlib.sha256(b"\0".join(Path(str(part.__file__)).read_bytes() for part in parts)).hexdigest()
-
-
-@cache
-def _driver(given: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    return _together(DRIVER, dict(given), "", compiled=False)
 
 
 @cache

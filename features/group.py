@@ -6,7 +6,19 @@ is (key, member) and holds the member's own part of every sum, so that a call ca
 
 from __future__ import annotations
 
-from .windows import FACTS, FIELDS, NONE, OUTCOME_BITS, SLOTS, SUMS, TALK, Ints
+from .windows import (
+    FIELDS,
+    NONE,
+    OUTCOME_BITS,
+    SLOTS,
+    SUMS,
+    Ints,
+    Parties,
+    end_of,
+    facts_of,
+    start_of,
+    talk_of,
+)
 
 CALLS = MEMBERS = NONE
 
@@ -19,20 +31,27 @@ def add_outcomes(facts: int, outcome: int, ring: int, talk: int, sign: int, sums
     """Written by `program.py`."""
 
 
-def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, pair_of: Ints) -> None:
+def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Parties) -> None:
     """Let one event into a window (`sign` 1) or out of it (-1)."""
-    call = (node >> 1) * FIELDS
-    facts = calls[call + FACTS]
-    slot = base + SUMS + window * SLOTS
-    own = pair_of[node >> 1] + window * SLOTS
+    own = parties[node >> 1] + window * SLOTS
+    count(node & 1, (node >> 1) * FIELDS, sign, pairs, own, calls)
+    count(node & 1, (node >> 1) * FIELDS, sign, state, base + SUMS + window * SLOTS, calls)
     if node & 1 == 0:
-        add_attempts(facts, sign, state, slot)
-        add_attempts(facts, sign, pairs, own)
-        if MEMBERS >= 0 and pairs[own + CALLS] == max(sign, 0):  # the first call in, or the last one out
-            state[slot + MEMBERS] += sign
+        count_member(sign, pairs[own + CALLS], state, base, window)
+
+
+def count(stream: int, call: int, sign: int, sums: Ints, at: int, calls: Ints) -> None:
+    """Count one event in the sums of a window that stand at a place (`sign` 1), or no more (-1)."""
+    facts = facts_of(call, calls)
+    if stream == 0:
+        add_attempts(facts, sign, sums, at)
     else:
-        outcome = facts & OUTCOME_BITS
-        talk = calls[call + TALK]
-        ring = calls[call + 1] - calls[call] - talk
-        add_outcomes(facts, outcome, ring, talk, sign, state, slot)
-        add_outcomes(facts, outcome, ring, talk, sign, pairs, own)
+        talk = talk_of(call, calls)
+        ring = end_of(call, calls) - start_of(call, calls) - talk
+        add_outcomes(facts, facts & OUTCOME_BITS, ring, talk, sign, sums, at)
+
+
+def count_member(sign: int, left: int, state: Ints, base: int, window: int) -> None:
+    """A member has so many calls in a window now: with its first one it comes, with its last one it goes."""
+    if MEMBERS >= 0 and left == max(sign, 0):
+        state[base + SUMS + window * SLOTS + MEMBERS] += sign

@@ -10,8 +10,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from . import live, number, snapshot, stream, windows
-from .books import Sizes, ask_for_large_pages, book_used, held_used
+from . import held, live, number, snapshot, windows
+from .books import ask_for_large_pages, used
 from .catalogue import NAMES, catalogue_hash, chosen
 from .driver import driver
 from .engine import version
@@ -21,8 +21,9 @@ from .program import KINDS
 from .records import GROUP_COLUMNS, KeyedCall
 from .reports import REPORT_NAMES, Report, Reports
 from .tokens import Tokens
-from .windows import CLOCK, DAY_MS, END, FIELDS, NEVER
+from .windows import DAY_MS, NEVER
 
+LONGEST = (1 << 31) - 1  # ms
 MANY = 50_000  # numbers: from there on, memory is taken in large pages
 COUNTERS = ("dropped", "evicted", "refused")
 DAYS_REMEMBERED = 4 * number.FORTNIGHT
@@ -50,8 +51,8 @@ class History:
     """What is known of every number, block, trunk and device, as of now.
 
     `vector` answers for the moment a call starts; `observe` takes in a call when it begins, when it ended, or whole,
-    in any order, and twice if it must be. Moments may come out of order, but the windows of a key never move back: a
-    vector asked for an earlier moment than the key's last one is that of the last one. Not thread-safe.
+    in any order, and twice if it must be. Moments may come out of order, but windows never move back: a vector asked
+    for an earlier moment than the last one is that of the last one. Not thread-safe.
 
     Args:
         features: names from the catalogue, in the order of the vector. Those of `reports.REPORT_NAMES` too, if they
@@ -91,8 +92,17 @@ class History:
         self._known = KnownDays()
         self._gone = NEVER  # start of the last call that was forgotten before its time
         self._driver = driver(calls, numbers, compiled=compiled)
-        self._calls, self._counts = self._driver.held["calls"], self._driver.held["counts"]
-        self._keys = {kind.name: Tokens() for kind in KINDS}
+        self._memory = self._driver.memory
+        self._calls, self._counts = self._memory["held"]["calls"], self._memory["held"]["counts"]
+        self._keys = {
+            kind.name: Tokens(
+                self._memory[kind.name],
+                self._driver.key_of_token[kind.name],
+                self._driver.name_key[kind.name],
+                self._driver.unname_key[kind.name],
+            )
+            for kind in KINDS
+        }
         self._groups = [(i, name, attrgetter(GROUP_COLUMNS[name])) for i, name in enumerate(GROUPS)]
         self._asked: KeyedCall | None = None
         self._found = (0, 0)
@@ -101,7 +111,7 @@ class History:
         """Write all that is known into a file, whole or not at all."""
         from dataclasses import astuple  # it takes long to import, and few histories are saved
 
-        sizes = self._used()
+        sizes = used(self._driver.layouts, self._memory)
         facts = {
             "kernel": version(),
             "catalogue": catalogue_hash(),
@@ -113,10 +123,10 @@ class History:
             "gone": self._gone,
             "counters": {name: getattr(self, name) for name in COUNTERS},
             "reports": [astuple(report) for report in self._reports.held] if self._reports else [],
-            "sizes": {book: {name: size for name, (_, size) in used.items()} for book, used in sizes.items()},
+            "sizes": {part: {name: size for name, (_, size) in told.items()} for part, told in sizes.items()},
         }
-        tokens = {kind: keys.tokens for kind, keys in self._keys.items()}
-        arrays = (self._arrays(book)[name][:size] for book, used in sizes.items() for name, (_, size) in used.items())
+        tokens = {kind: keys.texts(sizes[kind]["uses"][1]) for kind, keys in self._keys.items()}
+        arrays = (self._memory[part][name][:size] for part, told in sizes.items() for name, (_, size) in told.items())
         snapshot.write(path, facts, tokens, arrays)
 
     @classmethod
@@ -144,26 +154,16 @@ class History:
             )
             if len(tokens[NUMBER]) > MANY:
                 found._ask_for_large_pages()
-            for book, sizes in facts["sizes"].items():
+            for part, sizes in facts["sizes"].items():
                 for name, size in sizes.items():
-                    if size > len(found._arrays(book)[name]):
+                    if size > len(found._memory[part][name]):
                         raise ValueError(f"{path}: holds more calls or numbers than there shall be room for")
-                    file.readinto(found._arrays(book)[name][:size].cast("B"))  # type: ignore[attr-defined]
+                    file.readinto(found._memory[part][name][:size].cast("B"))  # type: ignore[attr-defined]
         found._take_over(facts, tokens)
         return found
 
     def _ask_for_large_pages(self) -> None:
-        books = (self._driver.held, *self._driver.books.values())
-        ask_for_large_pages(array for book in books for array in book.values())
-
-    def _arrays(self, book: str) -> dict[str, Any]:
-        return self._driver.held if book == "held" else self._driver.books[book]
-
-    def _used(self) -> dict[str, Sizes]:
-        used = {"held": held_used(self._counts)}
-        for name, layout in self._driver.layouts.items():
-            used[name] = book_used(layout, int(self._counts[stream.PLACES]), self._driver.books[name]["counts"])
-        return used
+        ask_for_large_pages(array for part in self._memory.values() for array in part.values())
 
     def _take_over(self, facts: dict[str, Any], tokens: dict[str, list[str]]) -> None:
         """What is not in the arrays, or follows from them."""
@@ -176,9 +176,11 @@ class History:
             self.report(Report(*report))
         for name, count in facts["counters"].items():
             setattr(self, name, count)
-        self._keys = {kind: Tokens(told) for kind, told in tokens.items()}
-        self._driver.fill_index()
-        for fill in self._driver.fill_table.values():
+        for kind, told in tokens.items():
+            for key, token in enumerate(told):
+                if token:
+                    self._keys[kind].add(token, key)
+        for fill in (*self._driver.fill_pairs.values(), self._driver.fill_routes, self._driver.fill_index):
             fill()
 
     @property
@@ -189,7 +191,7 @@ class History:
     @property
     def calls(self) -> int:
         """Calls held in memory."""
-        return int(self._counts[stream.HELD])
+        return int(self._counts[held.HELD])
 
     @property
     def numbers(self) -> int:
@@ -210,13 +212,19 @@ class History:
         caller, callee = self._parties(call)
         driver = self._driver
         driver.vector(call.start, call.day, caller, callee, facts_of(call))
-        row = array("d", driver.row.tobytes())
+        row = array("d", self._memory["held"]["row"].tobytes())
         if self._reports:
             row.extend(self._reports.vector(call))
         return row if self._order is None else array("d", [row[i] for i in self._order])
 
     def observe(self, call: KeyedCall) -> None:
-        """Take in a call. One that is not over (`ring` or `talk` is None) is an attempt; its end may come later."""
+        """Take in a call. One that is not over (`ring` or `talk` is None) is an attempt; its end may come later.
+
+        One that has no place is counted in `refused`, as is one of more than 24 days.
+        """
+        if (call.ring or 0) + (call.talk or 0) > LONGEST:
+            self.refused += 1
+            return
         caller, callee = self._parties(call)
         place = self._driver.find(call.start, caller, callee) if caller and callee else windows.NONE
         over = call.ring is not None and call.talk is not None
@@ -226,7 +234,7 @@ class History:
                 self.refused += 1
                 return
             self._known.note(call.start)
-        elif not over or self._calls[place * FIELDS + END] != NEVER:
+        elif not over or self._calls[place * held.FIELDS + held.DURATION] >= 0:
             return  # a repeat
         if over:
             ring, talk = call.ring or 0, call.talk or 0
@@ -244,7 +252,7 @@ class History:
         """
         if call is self._asked:
             return self._found
-        key, group = self._keys[NUMBER].key, self._driver.group
+        key, group = self._keys[NUMBER].key, self._memory["held"]["group"]
         for i, name, token_of in self._groups:
             token = token_of(call)
             group[i] = windows.NONE if token is None else self._keys[name].key(token)
@@ -265,14 +273,14 @@ class History:
         keys = self._keys[NUMBER]
         keys.remove(keys.key(token))
         if self._reports:
-            held, self._reports = self._reports.held, Reports()
-            for report in held:
+            told, self._reports = self._reports.held, Reports()
+            for report in told:
                 if token not in (report.number, report.reporter):
                     self._reports.observe(report)
 
     def _keep(self, call: KeyedCall) -> int:
         """Give a new call a place; NONE if there is no room."""
-        while self._counts[stream.HELD] >= self._most_calls:
+        while self._counts[held.HELD] >= self._most_calls:
             if not self._drop():
                 return windows.NONE
         self._moment = max(self._moment, call.start)
@@ -283,7 +291,7 @@ class History:
         callee = callee or self._key(NUMBER, call.callee, spare=caller)
         if not caller or not callee:
             return windows.NONE
-        group = self._driver.group
+        group = self._memory["held"]["group"]
         for i, name, token_of in self._groups:
             if group[i] == 0:
                 group[i] = self._key(name, token_of(call))
@@ -292,16 +300,17 @@ class History:
 
     def _drop(self) -> bool:
         """Forget the oldest call, if it must be before its time; false if there is none that can go."""
-        held = self.calls
+        before = self.calls
         self._driver.advance(self._moment)
-        if self.calls < held:
+        if self.calls < before:
             return True
-        oldest = int(self._calls[int(self._counts[stream.FIRST]) * FIELDS + windows.START])
-        dropped = bool(self._driver.drop_oldest())
-        self.dropped += dropped
-        if dropped:
-            self._gone = max(self._gone, oldest)
-        return dropped
+        place = int(self._driver.oldest())
+        if place < 0:
+            return False
+        self.dropped += 1
+        self._gone = max(self._gone, windows.wide(self._calls, place * held.FIELDS + held.START))
+        self._driver.drop(place)
+        return True
 
     def _key(self, kind: str, token: str, spare: int = 0) -> int:
         """The key of a token; 0 if there is no room. A new one may take the place of an idle one other than `spare`."""
@@ -310,7 +319,7 @@ class History:
         if key:
             return key
         while not (key := int(self._driver.new_key[kind]())):
-            idle = int(self._driver.books[kind]["counts"][live.IDLE_FIRST])
+            idle = int(self._memory[kind]["counts"][live.IDLE_FIRST])
             if idle and idle != spare:
                 self._evict(kind, idle)
             elif not self._drop():
@@ -325,9 +334,9 @@ class History:
         self._asked = None
         self._keys[kind].remove(key)
         if kind == NUMBER:
-            state = self._driver.books[kind]["state"]
-            clock = windows.wide(state, key * self._driver.layouts[kind].STATE + CLOCK)
-            self.evicted += int(clock > self._moment - DAYS_REMEMBERED * DAY_MS)
+            layout = self._driver.layouts[kind]
+            last = self._memory[kind]["state"][key * layout.STATE + layout.DAY]
+            self.evicted += int(last > self._moment // DAY_MS - DAYS_REMEMBERED)
         self._driver.free_key[kind](key)
 
 

@@ -13,7 +13,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from . import engine
+from . import engine, held, windows
+from .books import Arrays
 from .catalogue import FEATURES
 from .program import KINDS
 
@@ -25,10 +26,20 @@ OF_STREAM: dict[str, tuple[str, ...]] = {
     "end": ("place", "moment", "talk", "known", *SAID),
     "find": ("start", "caller", "callee"),
     "advance": ("at",),
-    "drop_oldest": (),
+    "oldest": (),
+    "drop": ("place",),
     "fill_index": (),
+    "fill_routes": (),
 }
-OF_KIND: dict[str, tuple[str, ...]] = {"new_key": (), "free_key": ("key",), "fill_table": (), "clear": ()}
+OF_BOOK: dict[str, tuple[str, ...]] = {
+    "new_key": (),
+    "free_key": ("key",),
+    "fill_pairs": (),
+    "clear": (),
+    "key_of_token": ("text", "length"),
+    "name_key": ("key", "text", "length"),
+    "unname_key": ("key",),
+}
 # What it offers of a table: arrays by their codes, those of `scratch`, and the functions of each kind of history.
 TASK = {"offsets": "q", "views": "q", "records": "q", "notes": "i", "out": "d", "owners": "i"}
 SCRATCH = ("i", "q", "q", "q", "q", "i", "i", "i", "i", "i", "q", "i")
@@ -37,7 +48,7 @@ OF_TABLE: dict[str, tuple[str, ...]] = {
     "spell_rows": ("first", "last", "width", "column"),
     "follow_first": (),
 }
-GIVES = {"keep", "find", "drop_oldest", "new_key"}  # an integer; the others give nothing
+GIVES = {"keep", "find", "oldest", "new_key", "key_of_token", "name_key"}  # an integer; the others give nothing
 FOLDER = Path(__file__).parent
 NOTHING: tuple[()] = ()
 
@@ -81,22 +92,23 @@ class Library:
 
         return {"replay": replay, "spell_rows": spell_rows, "follow_first": follow_first}
 
-    def bound(self, held: Any, books: Any, group: Any, row: Any) -> dict[str, Any]:
-        """The functions, knowing these arrays (memoryviews, which must outlive them)."""
-        arrays = [*held.values(), *(array for book in books.values() for array in book.values()), group, row]
-        memory = addresses(arrays)
+    def bound(self, memory: Arrays) -> dict[str, Any]:
+        """The functions, knowing this memory (memoryviews, which must outlive them)."""
+        told = addresses(array for part in memory.values() for array in part.values())
+        books = [kind.name for kind in KINDS]
         for name in books:
-            self._function(f"{name}_clear", "clear", (), memory)()
-        found = {name: self._function(name, name, given, memory) for name, given in OF_STREAM.items()}
-        for name, given in OF_KIND.items():
-            found[name] = {kind: self._function(f"{kind}_{name}", name, given, memory) for kind in books}
+            self._function(f"{name}_clear", "clear", (), told)()
+        memory["held"]["counts"][held.NOW] = windows.NEVER
+        found = {name: self._function(name, name, given, told) for name, given in OF_STREAM.items()}
+        for name, given in OF_BOOK.items():
+            found[name] = {kind: self._function(f"{kind}_{name}", name, given, told) for kind in books}
         del found["clear"]
         return found
 
     def _function(self, label: str, name: str, given: tuple[str, ...], memory: Any) -> Any:
-        function = ctypes.PYFUNCTYPE(
-            ctypes.c_int64 if name in GIVES else None, ctypes.c_void_p, *[ctypes.c_int64] * len(given)
-        )((f"callsieve_{label}", self._library))
+        types = (ctypes.c_char_p if each == "text" else ctypes.c_int64 for each in given)
+        kind = ctypes.PYFUNCTYPE(ctypes.c_int64 if name in GIVES else None, ctypes.c_void_p, *types)
+        function = kind((f"callsieve_{label}", self._library))
         found = partial(function, ctypes.addressof(memory))
         found.memory = memory  # type: ignore[attr-defined] # kept for as long as the function
         return found
@@ -131,7 +143,7 @@ def declared() -> tuple[tuple[dict[str, int], str], ...]:
 
 def fingerprint() -> str:
     """Hash of all that the library is made of."""
-    written = [repr(each) for each in declared()] + [repr(engine.columns(FEATURES))]
+    written = [repr(each) for each in (declared(), engine.live_declared(), engine.columns(FEATURES))]
     texts = [(FOLDER / name).read_text(encoding="utf-8") for name in ("as_c.py", "digits.py")]
     told = [engine.version(), *texts, *written]
     return hashlib.sha256("\0".join(told).encode()).hexdigest()

@@ -16,7 +16,6 @@ from .windows import (
     DAY_SHIFT,
     END_PLACES,
     ENDS,
-    FACTS,
     FIELDS,
     HOUR,
     HOUR_BITS,
@@ -26,14 +25,20 @@ from .windows import (
     OVER,
     RETURNED_BIT,
     SLOTS,
-    START,
     SUMS,
     TAIL,
-    TALK,
     WINDOWS,
     Ints,
+    Parties,
+    end_of,
+    facts_of,
     grow,
+    linked,
+    mark,
     put,
+    start_of,
+    talk_of,
+    time_of,
 )
 
 SHORT_GAP_MS = 10_000
@@ -47,10 +52,14 @@ LOGS = (0, *(math.floor(count * math.log2(count) * LOG_UNIT + 0.5) for count in 
 # Weights of a decayed sum, in units of 2^-32: twice as much each fortnight, so that exact integers can be kept.
 WEIGHTS = tuple(round(2 ** (32 + day / FORTNIGHT)) for day in range(FORTNIGHT))
 
-# A pair (number, other number): calls out and in for each window, and calls out that were answered in the widest.
-PAIR_OUT, PAIR_IN, PAIR_ANSWERED = 0, 3, 6
+# A pair (number, other number): calls out for each window, calls out that were answered in the widest, and the same of
+# the other way. A pair of eight places begins where eight are full, so what one party finds at `pair ^ place` the other
+# one finds at `pair ^ PAIR_IN ^ place`.
+PAIR_OUT, PAIR_ANSWERED, PAIR_IN = 0, 3, 4
+PAIR_SIZE = 8
 
-# Sums kept by hand.
+# Sums kept by hand, and one that is read by its name.
+CALLS = NONE
 CALLEES = RETURNING_CALLEES = MUTUAL_CALLEES = CALLEE_SQUARES = IN_CALLERS = NONE
 GAPS = GAP_SQUARES = SHORT_GAPS = RETURNED = NONE
 # What is kept beside the windows: calls in the air; histograms of the last 7 days (hour of day, day, gaps, talk); bits
@@ -88,54 +97,59 @@ def logs(count: int) -> int:
 
 def returning(pairs: Ints, pair: int, window: int) -> int:
     """1 if the callee was called both in the window and in the 7 days before it began."""
-    return 1 if 0 < pairs[pair + window] < pairs[pair + 2] else 0
+    return 1 if 0 < pairs[pair ^ window] < pairs[pair ^ 2] else 0
 
 
 def count_out(window: int, sign: int, state: Ints, base: int, pairs: Ints, pair: int) -> None:
     """One call more (or less) to this callee in this window."""
-    before = pairs[pair + window]
+    before = pairs[pair ^ window]
     if RETURNING_CALLEES >= 0:
         # The widest window holds the narrower ones, so a change of it moves what counts as returning in both.
         first = 0 if window == 2 else window
         last = 1 if window == 2 else window
         for w in range(first, last + 1):
             state[base + SUMS + w * SLOTS + RETURNING_CALLEES] -= returning(pairs, pair, w)
-        pairs[pair + window] = before + sign
+        pairs[pair ^ window] = before + sign
         for w in range(first, last + 1):
             state[base + SUMS + w * SLOTS + RETURNING_CALLEES] += returning(pairs, pair, w)
     else:
-        pairs[pair + window] = before + sign
+        pairs[pair ^ window] = before + sign
     slot = base + SUMS + window * SLOTS
     if CALLEE_SQUARES >= 0:
         grow(state, slot + CALLEE_SQUARES, 2 * before * sign + 1)
     if before == 0 or before + sign == 0:
         if CALLEES >= 0:
             state[slot + CALLEES] += sign
-        if MUTUAL_CALLEES >= 0 and pairs[pair + PAIR_IN + window] > 0:
+        if MUTUAL_CALLEES >= 0 and pairs[pair ^ PAIR_IN ^ window] > 0:
             state[slot + MUTUAL_CALLEES] += sign
 
 
 def count_in(window: int, sign: int, state: Ints, base: int, pairs: Ints, pair: int) -> None:
     """One call more (or less) from this caller in this window."""
-    before = pairs[pair + PAIR_IN + window]
-    pairs[pair + PAIR_IN + window] = before + sign
+    before = pairs[pair ^ PAIR_IN ^ window]
+    pairs[pair ^ PAIR_IN ^ window] = before + sign
     if before == 0 or before + sign == 0:
         slot = base + SUMS + window * SLOTS
         if IN_CALLERS >= 0:
             state[slot + IN_CALLERS] += sign
-        if MUTUAL_CALLEES >= 0 and pairs[pair + PAIR_OUT + window] > 0:
+        if MUTUAL_CALLEES >= 0 and pairs[pair ^ window] > 0:
             state[slot + MUTUAL_CALLEES] += sign
 
 
-def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, pair_of: Ints) -> None:
+def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Parties) -> None:
     """Let one event into a window (`sign` 1) or out of it (-1)."""
-    call = (node >> 2) * FIELDS
-    stream = node & 3
-    facts = calls[call + FACTS]
+    count(node & 3, (node >> 2) * FIELDS, window, sign, state, base, calls, pairs, parties[node >> 1])
+
+
+def count(
+    stream: int, call: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, pair: int
+) -> None:
+    """Count one event in a window (`sign` 1), or no more (-1)."""
+    facts = facts_of(call, calls)
     slot = base + SUMS + window * SLOTS
     if stream == 0:
         add_out_attempts(facts, sign, state, slot)
-        count_out(window, sign, state, base, pairs, pair_of[node >> 1])
+        count_out(window, sign, state, base, pairs, pair)
         if window == 2:
             if HOURS >= 0:
                 hour = base + HOURS + (facts >> HOUR_SHIFT & HOUR_BITS)
@@ -149,11 +163,11 @@ def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, 
         return
     if stream == 2:
         add_in_attempts(facts, sign, state, slot)
-        count_in(window, sign, state, base, pairs, pair_of[node >> 1])
+        count_in(window, sign, state, base, pairs, pair)
         return
     outcome = facts & OUTCOME_BITS
-    talk = calls[call + TALK]
-    ring = calls[call + 1] - calls[call] - talk
+    talk = talk_of(call, calls)
+    ring = end_of(call, calls) - start_of(call, calls) - talk
     if stream == 3:
         add_in_outcomes(facts, outcome, ring, talk, sign, state, slot)
         return
@@ -161,7 +175,7 @@ def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, 
     if RETURNED >= 0 and facts >> RETURNED_BIT & 1:
         state[slot + RETURNED] += sign
     if window == 2 and outcome == ANSWERED:
-        pairs[pair_of[node >> 1] + PAIR_ANSWERED] += sign
+        pairs[pair ^ PAIR_ANSWERED] += sign
         if TALK_BINS >= 0:
             state[base + TALK_BINS + log_bin(talk // 1000, TALK_BIN_COUNT)] += sign
 
@@ -181,30 +195,33 @@ def add_gap(gap: int, window: int, sign: int, state: Ints, base: int) -> None:
 
 def join(time: int, before: int, after: int, edge: int, window: int, state: Ints, base: int, calls: Ints) -> None:
     """A call came between two neighbours: one gap becomes two."""
-    if before >= 0 and calls[(before >> 2) * FIELDS] >= edge:
-        earlier = calls[(before >> 2) * FIELDS]
-        add_gap(time - earlier, window, 1, state, base)
-        if after >= 0:
-            add_gap(calls[(after >> 2) * FIELDS] - earlier, window, -1, state, base)
+    later = start_of((after >> 2) * FIELDS, calls) if after >= 0 else time
+    if before >= 0:
+        earlier = start_of((before >> 2) * FIELDS, calls)
+        if earlier >= edge:
+            add_gap(time - earlier, window, 1, state, base)
+            if after >= 0:
+                add_gap(later - earlier, window, -1, state, base)
     if after >= 0:
-        add_gap(calls[(after >> 2) * FIELDS] - time, window, 1, state, base)
+        add_gap(later - time, window, 1, state, base)
 
 
 def part(node: int, following: int, window: int, state: Ints, base: int, calls: Ints) -> None:
     """A call left the window: so does the gap to the next one."""
-    add_gap(calls[(following >> 2) * FIELDS] - calls[(node >> 2) * FIELDS], window, -1, state, base)
+    gap = start_of((following >> 2) * FIELDS, calls) - start_of((node >> 2) * FIELDS, calls)
+    add_gap(gap, window, -1, state, base)
 
 
 def notice(stream: int, call: int, clock: int, state: Ints, base: int, calls: Ints) -> None:
     """Mark the day of an attempt; an outgoing call that is over is no longer in the air."""
     if stream == 0:
-        calls[call + FACTS] |= 1 << BEGUN
+        mark(call, BEGUN, calls)
     if stream == 1:
-        calls[call + FACTS] |= 1 << OVER
-        if IN_AIR >= 0 and calls[call + START] >= clock - DAY_MS:
+        mark(call, OVER, calls)
+        if IN_AIR >= 0 and start_of(call, calls) >= clock - DAY_MS:
             state[base + IN_AIR] -= 1
     elif stream != 3:
-        mark_day(stream, calls[call + FACTS] >> DAY_SHIFT, state, base)
+        mark_day(stream, facts_of(call, calls) >> DAY_SHIFT, state, base)
 
 
 def mark_day(stream: int, day: int, state: Ints, base: int) -> None:
@@ -240,44 +257,50 @@ def turn(day: int, state: Ints, base: int) -> None:
     state[base + DAY] = day
 
 
-def settle(node: int, time: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, pair_of: Ints) -> None:
+def settle(
+    node: int, time: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, parties: Parties
+) -> None:
     """Find the missed calls that their callee returned within an hour; whichever of the two became known last."""
     if RETURNED < 0:
         return
     stream = node & 3
     if stream == 1:
-        outcome = calls[(node >> 2) * FIELDS + FACTS] & OUTCOME_BITS
+        outcome = facts_of((node >> 2) * FIELDS, calls) & OUTCOME_BITS
         if 0 < outcome < 4:
             other = state[base + ENDS + END_PLACES * 2 + TAIL]
             later = NONE
-            while other >= 0 and calls[(other >> 2) * FIELDS] > time:
-                if calls[(other >> 2) * FIELDS] <= time + HOUR and pair_of[other >> 1] == pair_of[node >> 1]:
+            while other >= 0 and time_of(other, calls) > time:
+                if time_of(other, calls) <= time + HOUR and same_party(node, other, parties):
                     give_back(node, clock, state, base, calls)
                     return
-                earlier = links[other] ^ later
+                earlier = links[linked(other)] ^ later
                 later = other
                 other = earlier
     elif stream == 2:
         other = state[base + ENDS + END_PLACES + TAIL]
         later = NONE
-        while other >= 0 and calls[(other >> 2) * FIELDS + 1] >= time - HOUR:
-            facts = calls[(other >> 2) * FIELDS + FACTS]
+        while other >= 0 and time_of(other, calls) >= time - HOUR:
+            facts = facts_of((other >> 2) * FIELDS, calls)
             if (
-                calls[(other >> 2) * FIELDS + 1] < time
+                time_of(other, calls) < time
                 and 0 < (facts & OUTCOME_BITS) < 4
                 and not facts >> RETURNED_BIT & 1
-                and pair_of[other >> 1] == pair_of[node >> 1]
+                and same_party(other, node, parties)
             ):
                 give_back(other, clock, state, base, calls)
-            earlier = links[other] ^ later
+            earlier = links[linked(other)] ^ later
             later = other
             other = earlier
 
 
+def same_party(outgoing: int, incoming: int, parties: Parties) -> bool:
+    """Whether an event of a call that went out and one of a call that came in have the same other party."""
+    return bool(parties[outgoing >> 1] == parties[incoming >> 1])
+
+
 def give_back(node: int, clock: int, state: Ints, base: int, calls: Ints) -> None:
     """A missed call was returned: count it in every window that holds it."""
-    call = (node >> 2) * FIELDS
-    calls[call + FACTS] |= 1 << RETURNED_BIT
+    mark((node >> 2) * FIELDS, RETURNED_BIT, calls)
     for window in range(3):
-        if calls[call + 1] >= clock - WINDOWS[window]:
+        if time_of(node, calls) >= clock - WINDOWS[window]:
             state[base + SUMS + window * SLOTS + RETURNED] += 1

@@ -15,33 +15,40 @@ from types import ModuleType
 from . import group, number, windows
 from .dataclass import dataclass
 from .feature import CALL_FACTS, FACT_BITS, FORMULAS, Feature
-from .number import PAIR_ANSWERED
 from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_PLACES, REGIONS, Sum
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of history: its own part of the kernel, its sums, its streams and the roles that read it."""
+    """A kind of history: its own part of the kernel, its sums, its streams and the roles that read it.
+
+    So many of its streams are `lists`, and with a `clock` each key has its own.
+    """
 
     name: str
     module: ModuleType
     sums: dict[str, Sum]
     streams: tuple[str, ...]
     roles: tuple[str, ...]
+    lists: int
+    clock: bool
 
 
-NUMBER = Kind(
-    "number",
-    number,
-    NUMBER_SUMS,
-    ("out_attempts", "out_outcomes", "in_attempts", "in_outcomes"),
-    ("caller", "callee"),
-)
-BLOCK, TRUNK, DEVICE = (
-    Kind(name, group, GROUP_SUMS, ("attempts", "outcomes"), (name,)) for name in ("block", "trunk", "device")
-)
+OF_NUMBER = ("out_attempts", "out_outcomes", "in_attempts", "in_outcomes")
+GROUPS = ("block", "trunk", "device")
+
+
+def _kinds(lists_of_number: int, lists_of_group: int, *, clock: bool) -> tuple[Kind, ...]:
+    of_number = Kind("number", number, NUMBER_SUMS, OF_NUMBER, ("caller", "callee"), lists_of_number, clock)
+    streams = ("attempts", "outcomes")
+    return of_number, *(Kind(name, group, GROUP_SUMS, streams, (name,), lists_of_group, clock) for name in GROUPS)
+
+
+KINDS = _kinds(4, 2, clock=True)
+NUMBER, BLOCK, TRUNK, DEVICE = KINDS
+# In a stream all have one clock, and `order.py` says what leaves next; a number's lists tell an event's neighbours.
+LIVE_KINDS = _kinds(3, 0, clock=False)
 LINE = 16  # 32-bit integers in one line of the processor's cache
-KINDS = (NUMBER, BLOCK, TRUNK, DEVICE)
 PARTS = re.compile(r"\b(part|whole|other|window)\b")
 
 
@@ -59,6 +66,8 @@ def program(kind: Kind, features: tuple[Feature, ...]) -> Program:
     places = layout(kind, [feature for role in kind.roles for feature in mine[role]])
     written = [addition(kind, stream, places) for stream in kind.streams]
     written += [emission(kind, role, mine[role], places) for role in kind.roles]
+    if kind.module is number:
+        written.append(membership(places, layout(BLOCK, [each for each in features if each.role == "block"])))
     noted, places["notes"] = noting(kind, mine[kind.roles[-1]], places)
     written += noted
     constants = {name.upper(): place for name, place in places.items()}
@@ -77,7 +86,8 @@ def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
     if kind.module is group:
         needed.add("calls")  # whether a member has calls left says whether it is one
     places: dict[str, int] = {}
-    free = windows.ENDS + windows.END_PLACES * len(kind.streams)
+    ends = windows.CLOCK_PLACES if kind.clock else 0
+    free = ends + windows.END_PLACES * kind.lists
     for region, (size, _) in REGIONS.items():
         places[region] = free if region in kept else windows.NONE
         free += size if region in kept else 0
@@ -85,8 +95,11 @@ def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
     for name, total in kind.sums.items():
         places[name] = slots if name in needed else windows.NONE
         slots += total.places if name in needed else 0
-    own = 3 * slots if kind.module is group else PAIR_ANSWERED + 1
+    own = 3 * slots if kind.module is group else number.PAIR_SIZE
     return places | {
+        "clock": 0 if kind.clock else windows.NONE,
+        "ends": ends,
+        "lists": kind.lists,
         "streams": len(kind.streams),
         "read": 2 if kind.module is number and not any(feature.reads_in for feature in features) else len(kind.streams),
         "shift": len(kind.streams) // 2,
@@ -144,6 +157,18 @@ def noting(kind: Kind, features: list[Feature], places: dict[str, int]) -> tuple
     return ["\n".join([*lines, "    return"]) for lines in (note, spell)], -(-len(variables) // LINE) * LINE
 
 
+def membership(places: dict[str, int], of_group: dict[str, int]) -> str:
+    """The function that copies from a number's state what a group's record of a member holds, as far as it has it."""
+    lines = ["def copy_own(state, base, own, at):"]
+    for name in GROUP_SUMS:
+        if name in NUMBER_SUMS and min(places[name], of_group[name]) >= 0:
+            for window in range(len(windows.WINDOWS)):
+                to = window * of_group["slots"] + of_group[name]
+                of = places["sums"] + window * places["slots"] + places[name]
+                lines.append(f"    own[at + {to}] = state[base + {of}]")
+    return "\n".join([*lines, "    return"])
+
+
 def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[str, str]) -> str:
     """The formula of a feature with its parts put in; what it reads becomes a variable, read once."""
     terms = {"window": str(windows.WINDOWS[feature.window]) + ".0"} if feature.window is not None else {}
@@ -156,7 +181,7 @@ def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[
             terms[word] = f"base + {places[name]}"
             continue
         elif name in PAIR_PLACES:
-            variable, code = name, f"pairs[pair + {PAIR_PLACES[name][0]}]"
+            variable, code = name, f"pairs[pair ^ {PAIR_PLACES[name][0]}]"
         else:
             variable, code = name, f"(facts >> {FACT_BITS * list(CALL_FACTS).index(name)} & {(1 << FACT_BITS) - 1}) - 1"
         variables[variable] = code

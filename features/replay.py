@@ -20,6 +20,7 @@ from .windows import (
     ENDS,
     FACTS,
     FIELDS,
+    LISTS,
     LONG_AGO,
     NEVER,
     NONE,
@@ -107,10 +108,11 @@ def clear(state: Ints, base: int) -> None:
     """The state of a key that nobody has heard of."""
     for i in range(base, base + STATE):
         state[i] = 0
-    put(state, base + CLOCK, NEVER)
+    if CLOCK >= 0:
+        put(state, base + CLOCK, NEVER)
     if DAY >= 0:
         state[base + DAY] = LONG_AGO
-    for i in range(base + ENDS, base + ENDS + END_PLACES * STREAMS):
+    for i in range(base + ENDS, base + ENDS + END_PLACES * LISTS):
         state[i] = NONE
 
 
@@ -308,12 +310,12 @@ def replay(
                 # An attempt that is known at its start needs not wait in the heap: its place in the order will do.
                 while begun < i and calls[begun * FIELDS + START] < at:
                     if told[begun] & LATER == 0:
-                        enter(STREAMS * begun + 2 * directions[begun], state, 0, calls, links, pairs, pair_of)
+                        enter(STREAMS * begun + 2 * directions[begun], at, state, 0, calls, links, pairs, pair_of)
                     begun += 1
                 while waiting > 0 and times[0] < at:
                     node = nodes[0]
                     waiting = pop(times, nodes, waiting)
-                    enter(node, state, 0, calls, links, pairs, pair_of)
+                    enter(node, at, state, 0, calls, links, pairs, pair_of)
                 row = rest[own + ROW] * width + column
                 facts = rest[own + TOLD]
                 pair = pair_of[(STREAMS >> 1) * i + direction]

@@ -1,247 +1,394 @@
 """The moment's driver of the kernel: calls as they come, and the vector of a call at ring time.
 
-Each held call has a place in `calls` and in the queue `after`, oldest first; whose it is says the pair that each book
-has it in. `index` finds it by its start, caller and callee (`chains.py`). An event waits in a heap until it is known.
-The functions of the four kinds of history stand here under their kind's name; `engine.py` puts them in.
+Each held call has a place; `index` finds it (`chains.py`): by its start, caller and callee if the two have a record of
+their own (`live_number.py`), else by the two alone. An event waits in a heap until it is known. Then it stands among
+all attempts or outcomes in order of their time (`order.py`): as the end of all windows moves on, the first ones leave.
+
+`m` is all of the memory (`books.py`). The functions of numbers and groups stand here under their kind's name;
+`engine.py` puts them in: blocks, trunks and devices are three books of one kind.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .chains import bucket, chain, giver, unchain
 from .heap import pop, push
+from .held import (
+    CALLER,
+    DURATION,
+    FACTS,
+    FIELDS,
+    FREE,
+    HELD,
+    NOW,
+    PLACES,
+    ROUTE,
+    TALK,
+    WAITING,
+    Memory,
+    caller_of,
+    end_of,
+    facts_of,
+    start_of,
+    write_call,
+)
 from .live import Book
-from .windows import BEGUN, DAY_MS, END, FACTS, FIELDS, NEVER, NONE, OF_ATTEMPT, OVER, START, TALK, WEEK, Ints, pack
+from .order import Line, after_cursor, at_cursor, insert, pass_by, remove, when
+from .routes import GROUPS, KEYS_OF, MEMBERS_OF, SPLIT, hold_route, release_route
+from .windows import BEGUN, NONE, OF_ATTEMPT, OVER, WEEK, WINDOWS, pack, prefetch, put
 
 if TYPE_CHECKING:  # `engine.py` gives each kind of history its own
-    from .live import hold as block_hold
-    from .live import hold as device_hold
-    from .live import hold as number_hold
-    from .live import hold as trunk_hold
-    from .live import let_in as block_let_in
-    from .live import let_in as device_let_in
-    from .live import let_in as number_let_in
-    from .live import let_in as trunk_let_in
-    from .live import move_on as block_move_on
-    from .live import move_on as device_move_on
-    from .live import move_on as number_move_on
-    from .live import move_on as trunk_move_on
-    from .live import pair_key as block_pair_key
-    from .live import pair_key as device_pair_key
-    from .live import pair_key as number_pair_key
-    from .live import pair_key as trunk_pair_key
-    from .live import release as block_release
-    from .live import release as device_release
-    from .live import release as number_release
-    from .live import release as trunk_release
-    from .live import remove as block_remove
-    from .live import remove as device_remove
-    from .live import remove as number_remove
-    from .live import remove as trunk_remove
-    from .live import tell as block_tell
-    from .live import tell as device_tell
-    from .live import tell as number_tell
-    from .live import tell as trunk_tell
+    from .live import new_pair as number_new_pair
+    from .live import pair_of_keys as group_pair_of_keys
+    from .live import pair_of_keys as number_pair_of_keys
+    from .live import release_key as number_release_key
+    from .live import release_pair as number_release_pair
+    from .live import use_key as number_use_key
+    from .live_group import add as group_add
+    from .live_group import place_of as group_place_of
+    from .live_group import tell as group_tell
+    from .live_number import calls_in as number_calls_in
+    from .live_number import depart as number_depart
+    from .live_number import fetch as number_fetch
+    from .live_number import fill_record as number_fill_record
+    from .live_number import let_in as number_let_in
+    from .live_number import own_part as number_own_part
+    from .live_number import remove as number_remove
+    from .live_number import tell as number_tell
 
-# What is counted: events that wait, the queue of held calls and its length, the last place ever used, free places.
-WAITING, FIRST, LAST, HELD, PLACES, FREE = range(6)
-COUNTS = 6
+STEP = 4  # events: how far ahead something is fetched, in each of three steps
 # Where the features of each role begin in a vector.
 CALLER_COLUMN = CALLEE_COLUMN = BLOCK_COLUMN = TRUNK_COLUMN = DEVICE_COLUMN = NONE
 WIDTH = 0
 
 
-def advance(
-    at: int, calls: Ints, after: Ints, times: Ints, nodes: Ints, counts: Ints, index: Ints, next_call: Ints,
-    number: Book, block: Book, trunk: Book, device: Book,
-) -> None:  # fmt: skip
-    """Let in every event that became known before `at`, and forget what no window reaches any more."""
-    size = counts[WAITING]
-    while size > 0 and times[0] < at:
-        node = nodes[0]
-        size = pop(times, nodes, size)
-        let_in_everywhere(node >> 1, node & 1, calls, number, block, trunk, device)
-    counts[WAITING] = size
-    while counts[HELD] > 0 and is_past(counts[FIRST], at, calls):
-        move_all_on(at, counts[FIRST], calls, number, block, trunk, device)
-        forget_oldest(calls, after, counts, index, next_call, number, block, trunk, device)
+def advance(at: int, m: Memory) -> None:
+    """Move the end of all windows on to `at`, and let in every event that became known before."""
+    if at > m.counts[NOW]:
+        m.counts[NOW] = at
+        for window in range(3):
+            attempts_leave(window, at - WINDOWS[window], m)
+            outcomes_leave(window, at - WINDOWS[window], m)
+    size = m.counts[WAITING]
+    while size > 0 and m.times[0] < at:
+        node = m.nodes[0]
+        size = pop(m.times, m.nodes, size)
+        let_in(node >> 1, node & 1, m)
+    m.counts[WAITING] = size
 
 
-def is_past(place: int, at: int, calls: Ints) -> bool:
-    """A call is past when its last event has left the widest window; one that never ended counts as a day long."""
-    end = calls[place * FIELDS + END]
-    if end == NEVER:
-        return bool(calls[place * FIELDS + START] + DAY_MS < at - WEEK)
-    return bool(end < at - WEEK and calls[place * FIELDS + FACTS] & 1 << OVER)
+def attempts_leave(window: int, edge: int, m: Memory) -> None:
+    """What began before an edge is in a window no more."""
+    place = at_cursor(window, m.attempts)
+    while place >= 0 and start_of(place * FIELDS, m.calls) < edge:
+        fetch_ahead(window, m.attempts, m)
+        pass_by(window, m.attempts)
+        attempt_departs(place, window, m)
+        if window == 2:
+            attempt_is_past(place, m)
+        place = at_cursor(window, m.attempts)
 
 
-def let_in_everywhere(place: int, kind: int, calls: Ints, number: Book, block: Book, trunk: Book, device: Book) -> None:
+def fetch_ahead(window: int, line: Line, m: Memory) -> None:
+    """Have fetched, in three steps, what the events that leave a window next will need: it lies anywhere.
+
+    Many may have to leave at once: the first call after a silence waits for them.
+    """
+    far = after_cursor(window, 3 * STEP, line)
+    if far >= 0:
+        prefetch(m.calls, far * FIELDS)
+        prefetch(m.route, far)
+        prefetch(m.callee, far)
+        prefetch(m.pair_of, far)
+    middle = after_cursor(window, 2 * STEP, line)
+    if middle >= 0:
+        prefetch(m.routes, m.route[middle] * ROUTE)
+    near = after_cursor(window, STEP, line)
+    if near >= 0:
+        number_fetch(window, caller_of(near, m), m)
+        number_fetch(window, m.callee[near], m)
+
+
+def attempt_departs(place: int, window: int, m: Memory) -> None:
+    """A call's attempt, the first one of all, leaves a window of all keys of the call."""
+    number_depart(4 * place, window, caller_of(place, m), m)
+    number_depart(4 * place + 2, window, m.callee[place], m)
+    count_in_groups(0, place, window, -1, m)
+
+
+def attempt_is_past(place: int, m: Memory) -> None:
+    """One that has not ended is held for a day more: then it counts as over, and nothing of it is in any window."""
+    if m.calls[place * FIELDS + DURATION] >= 0:
+        return
+    if end_of(place * FIELDS, m.calls) >= m.counts[NOW] - WEEK:
+        insert(place, 1, m.counts[NOW], m.outcomes, m.calls)
+    else:
+        forget(place, m)
+
+
+def outcomes_leave(window: int, edge: int, m: Memory) -> None:
+    """What ended before an edge is in a window no more."""
+    place = at_cursor(window, m.outcomes)
+    while place >= 0 and end_of(place * FIELDS, m.calls) < edge:
+        fetch_ahead(window, m.outcomes, m)
+        pass_by(window, m.outcomes)
+        if m.calls[place * FIELDS + DURATION] >= 0:
+            number_depart(4 * place + 1, window, caller_of(place, m), m)
+            number_depart(4 * place + 3, window, m.callee[place], m)
+            count_in_groups(1, place, window, -1, m)
+        if window == 2:
+            forget(place, m)
+        place = at_cursor(window, m.outcomes)
+
+
+def count_in_groups(kind: int, place: int, window: int, sign: int, m: Memory) -> None:
+    """Let an attempt (`kind` 0) or an outcome (1) into a window of its groups (`sign` 1), or out of it (-1).
+
+    The window of its caller holds it already, or no more.
+    """
+    own = m.route[place] * ROUTE
+    left = number_calls_in(window, m.routes[own + CALLER], m)
+    block = m.routes[own + KEYS_OF]
+    trunk = m.routes[own + KEYS_OF + 1]
+    device = m.routes[own + KEYS_OF + 2]
+    if block > 0:
+        group_add(kind, place, window, sign, block, m.routes[own + MEMBERS_OF], left, m, m.block)
+    if trunk > 0:
+        group_add(kind, place, window, sign, trunk, m.routes[own + MEMBERS_OF + 1], left, m, m.trunk)
+    if device > 0:
+        group_add(kind, place, window, sign, device, m.routes[own + MEMBERS_OF + 2], left, m, m.device)
+
+
+def let_in(place: int, kind: int, m: Memory) -> None:
     """An attempt (`kind` 0) or an outcome (1) became known: tell every key of the call."""
-    number_let_in(4 * place + kind, calls, number)
-    number_let_in(4 * place + 2 + kind, calls, number)
-    block_let_in(2 * place + kind, calls, block)
-    trunk_let_in(2 * place + kind, calls, trunk)
-    device_let_in(2 * place + kind, calls, device)
+    number_let_in(4 * place + kind, caller_of(place, m), m)
+    number_let_in(4 * place + 2 + kind, m.callee[place], m)
+    clock = m.counts[NOW]
+    time = when(place, kind, m.calls)
+    for window in range(3):
+        if time >= clock - WINDOWS[window]:
+            count_in_groups(kind, place, window, 1, m)
+    if time >= clock - WEEK:
+        if kind == 0:
+            insert(place, kind, clock, m.attempts, m.calls)
+        else:
+            insert(place, kind, clock, m.outcomes, m.calls)
+    elif kind == 0:
+        attempt_is_past(place, m)
+    else:
+        forget(place, m)
 
 
-def move_all_on(at: int, place: int, calls: Ints, number: Book, block: Book, trunk: Book, device: Book) -> None:
-    """Let everything that is past leave the histories of a call's keys."""
-    number_move_on(at, NEVER, number_pair_key(place, 0, number) >> 32, calls, number)
-    number_move_on(at, NEVER, number_pair_key(place, 1, number) >> 32, calls, number)
-    block_move_on(at, NEVER, block_pair_key(place, 0, block) >> 32, calls, block)
-    trunk_move_on(at, NEVER, trunk_pair_key(place, 0, trunk) >> 32, calls, trunk)
-    device_move_on(at, NEVER, device_pair_key(place, 0, device) >> 32, calls, device)
+def oldest(m: Memory) -> int:
+    """The place of the held call that began first; NONE if there is none, or it must wait until it is known."""
+    place = at_cursor(2, m.outcomes)
+    if place < 0 or start_of(place * FIELDS, m.calls) >= m.counts[NOW] - WEEK:
+        place = at_cursor(2, m.attempts)
+    if place < 0:
+        return NONE
+    waits = m.calls[place * FIELDS + DURATION] >= 0 and not facts_of(place * FIELDS, m.calls) >> OVER & 1
+    return NONE if waits else int(place)
 
 
-def forget_oldest(
-    calls: Ints, after: Ints, counts: Ints, index: Ints, next_call: Ints, number: Book, block: Book, trunk: Book,
-    device: Book,
-) -> None:  # fmt: skip
-    """Give back the place of the oldest call."""
-    place = counts[FIRST]
-    unchain(place + 1, bucket(identity(place, calls, number), counts[PLACES]), index, next_call)
-    number_release(place, 0, number)
-    number_release(place, 1, number)
-    block_release(place, 0, block)
-    trunk_release(place, 0, trunk)
-    device_release(place, 0, device)
-    counts[FIRST] = after[place]
-    counts[HELD] -= 1
-    after[place] = counts[FREE]
-    counts[FREE] = place + 1
+def drop(place: int, m: Memory) -> None:
+    """Forget the oldest call before its time, to make room."""
+    call = place * FIELDS
+    clock = m.counts[NOW]
+    begun = start_of(call, m.calls)
+    if begun >= clock - WEEK:
+        for window in range(3):
+            if at_cursor(window, m.attempts) == place:
+                pass_by(window, m.attempts)
+                attempt_departs(place, window, m)
+    else:
+        remove(place, 1, m.outcomes, m.calls)
+    if facts_of(call, m.calls) >> OVER & 1:
+        number_remove(4 * place + 1, caller_of(place, m), m)
+        number_remove(4 * place + 3, m.callee[place], m)
+        for window in range(3):
+            if end_of(call, m.calls) >= clock - WINDOWS[window]:
+                count_in_groups(1, place, window, -1, m)
+        if begun >= clock - WEEK:
+            remove(place, 1, m.outcomes, m.calls)
+    forget(place, m)
 
 
-def drop_oldest(
-    calls: Ints, after: Ints, counts: Ints, index: Ints, next_call: Ints, number: Book, block: Book, trunk: Book,
-    device: Book,
-) -> bool:  # fmt: skip
-    """Make room: forget the oldest call before its time. False if that must wait until it is known."""
-    place = counts[FIRST]
-    facts = calls[place * FIELDS + FACTS]
-    over = facts >> OVER & 1
-    if counts[HELD] == 0 or not facts >> BEGUN & 1 or (calls[place * FIELDS + END] != NEVER and not over):
-        return False
-    for kind in range(1 + over):
-        number_remove(4 * place + kind, calls, number)
-        number_remove(4 * place + 2 + kind, calls, number)
-        block_remove(2 * place + kind, calls, block)
-        trunk_remove(2 * place + kind, calls, trunk)
-        device_remove(2 * place + kind, calls, device)
-    forget_oldest(calls, after, counts, index, next_call, number, block, trunk, device)
-    return True
+def forget(place: int, m: Memory) -> None:
+    """Give back the place of a call of which no window holds anything."""
+    unchain(place + 1, bucket(code(place, m), m.counts[PLACES]), m.index, m.next_call)
+    if m.pair_of[place] > 0:
+        number_release_pair(m.pair_of[place], m.number)
+    number_release_key(caller_of(place, m), m.number)
+    number_release_key(m.callee[place], m.number)
+    release_route(m.route[place], m)
+    m.counts[HELD] -= 1
+    m.callee[place] = 0
+    m.route[place] = m.counts[FREE]
+    m.counts[FREE] = place + 1
 
 
-def identity(place: int, calls: Ints, number: Book) -> int:
-    """What `find` looks for: the call's start, caller and callee in 64 bits."""
-    return int(number_pair_key(place, 0, number) ^ calls[place * FIELDS + START])
+def code(place: int, m: Memory) -> int:
+    """What a held call is looked for by."""
+    caller = caller_of(place, m)
+    callee = m.callee[place]
+    if m.pair_of[place] > 0:
+        return identity(start_of(place * FIELDS, m.calls), caller, callee)
+    return couple(caller, callee)
 
 
-def find(
-    start: int, caller: int, callee: int, calls: Ints, counts: Ints, index: Ints, next_call: Ints, number: Book
-) -> int:
+def identity(start: int, caller: int, callee: int) -> int:
+    """A call's start, caller and callee in 64 bits."""
+    return (caller << 32 | callee) ^ start
+
+
+def couple(one: int, other: int) -> int:
+    """Two numbers, whoever calls, in 64 bits."""
+    return min(one, other) << 32 | max(one, other)
+
+
+def find(start: int, caller: int, callee: int, m: Memory) -> int:
     """The place of a held call; NONE if it is not held."""
-    pair = caller << 32 | callee
-    entry = index[bucket(pair ^ start, counts[PLACES])]
+    wanted = couple(caller, callee)
+    if number_pair_of_keys(min(caller, callee), max(caller, callee), m.number) > 0:
+        wanted = identity(start, caller, callee)
+    entry = m.index[bucket(wanted, m.counts[PLACES])]
     while entry > 0:
-        if calls[(entry - 1) * FIELDS + START] == start and number_pair_key(entry - 1, 0, number) == pair:
+        place = entry - 1
+        if m.callee[place] == callee and start_of(place * FIELDS, m.calls) == start and caller_of(place, m) == caller:
             break
-        entry = next_call[entry]
+        entry = m.next_call[entry]
     return int(entry) - 1
 
 
-def share(buckets: int, calls: Ints, index: Ints, next_call: Ints, number: Book) -> None:
-    """Give the last of so many buckets the calls that belong there now."""
-    entry = index[giver(buckets)]
+def single_of(one: int, other: int, m: Memory) -> int:
+    """The place of the one held call of two numbers that have no record; NONE if there is none."""
+    if one <= 0 or other <= 0:
+        return NONE
+    entry = m.index[bucket(couple(one, other), m.counts[PLACES])]
     while entry > 0:
-        later = next_call[entry]
-        if bucket(identity(entry - 1, calls, number), buckets) == buckets - 1:
-            unchain(entry, giver(buckets), index, next_call)
-            chain(entry, buckets - 1, index, next_call)
+        place = entry - 1
+        if m.pair_of[place] == 0:
+            caller = caller_of(place, m)
+            callee = m.callee[place]
+            if (caller == one and callee == other) or (caller == other and callee == one):
+                break
+        entry = m.next_call[entry]
+    return int(entry) - 1
+
+
+def share(buckets: int, m: Memory) -> None:
+    """Give the last of so many buckets the calls that belong there now."""
+    entry = m.index[giver(buckets)]
+    while entry > 0:
+        later = m.next_call[entry]
+        if bucket(code(entry - 1, m), buckets) == buckets - 1:
+            unchain(entry, giver(buckets), m.index, m.next_call)
+            chain(entry, buckets - 1, m.index, m.next_call)
         entry = later
 
 
-def fill_index(calls: Ints, after: Ints, counts: Ints, index: Ints, next_call: Ints, number: Book) -> None:
+def fill_index(m: Memory) -> None:
     """Put every held call into an empty index."""
-    place = counts[FIRST]
-    for _ in range(counts[HELD]):
-        chain(place + 1, bucket(identity(place, calls, number), counts[PLACES]), index, next_call)
-        place = after[place]
+    for place in range(m.counts[PLACES]):
+        if m.callee[place] > 0:
+            chain(place + 1, bucket(code(place, m), m.counts[PLACES]), m.index, m.next_call)
 
 
-def new_place(calls: Ints, after: Ints, counts: Ints, index: Ints, next_call: Ints, number: Book) -> int:
+def new_place(m: Memory) -> int:
     """A place for a call."""
-    place = counts[FREE] - 1
+    place = m.counts[FREE] - 1
     if place >= 0:
-        counts[FREE] = after[place]
+        m.counts[FREE] = m.route[place]
     else:
-        place = counts[PLACES]
-        counts[PLACES] += 1
-        share(counts[PLACES], calls, index, next_call, number)
+        place = m.counts[PLACES]
+        m.counts[PLACES] = place + 1
+        share(place + 1, m)
     return int(place)
 
 
 def keep(
     start: int, known: int, caller: int, callee: int, outcome: int, released_by: int, hour: int, day: int, step: int,
-    same_region: int, ring: int, group: Ints, calls: Ints, after: Ints, times: Ints, nodes: Ints, counts: Ints,
-    index: Ints, next_call: Ints, number: Book, block: Book, trunk: Book, device: Book,
+    same_region: int, ring: int, m: Memory,
 ) -> int:  # fmt: skip
-    """Give a new call a place; its attempt waits until it is known."""
-    place = new_place(calls, after, counts, index, next_call, number)
-    calls[place * FIELDS + START] = start
-    calls[place * FIELDS + END] = NEVER
-    calls[place * FIELDS + TALK] = 0
-    calls[place * FIELDS + FACTS] = pack(outcome, released_by, hour, day, step, same_region, ring)
-    number_hold(place, 0, caller, callee, number)
-    number_hold(place, 1, callee, caller, number)
-    block_hold(place, 0, group[0], caller, block)
-    trunk_hold(place, 0, group[1], caller, trunk)
-    device_hold(place, 0, group[2], caller, device)
-    chain(place + 1, bucket(identity(place, calls, number), counts[PLACES]), index, next_call)
-    if counts[HELD] == 0:
-        counts[FIRST] = place
-    else:
-        after[counts[LAST]] = place
-    counts[LAST] = place
-    counts[HELD] += 1
-    counts[WAITING] = push(times, nodes, counts[WAITING], known, 2 * place)
-    return int(place)
+    """Take in a new call, of which there must be room for one; its place. Its attempt waits until it is known."""
+    place = new_place(m)
+    facts = pack(outcome, released_by, hour, day, step, same_region, ring)
+    write_call(place * FIELDS, start, facts, m.calls)
+    m.route[place] = hold_route(caller, m)
+    m.callee[place] = callee
+    m.pair_of[place] = hold_pair(caller, callee, m)
+    number_use_key(caller, m.number)
+    number_use_key(callee, m.number)
+    chain(place + 1, bucket(code(place, m), m.counts[PLACES]), m.index, m.next_call)
+    m.counts[HELD] += 1
+    m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known, 2 * place)
+    return place
+
+
+def hold_pair(caller: int, callee: int, m: Memory) -> int:
+    """The record of the two parties of a new call; 0 if it is their first one and needs none."""
+    low = min(caller, callee)
+    high = max(caller, callee)
+    record = number_pair_of_keys(low, high, m.number)
+    if record == 0:
+        other = single_of(caller, callee, m)
+        if other < 0 and caller != callee:
+            return 0
+        record = number_new_pair(low, high, m.number)
+        if other >= 0:
+            unchain(other + 1, bucket(code(other, m), m.counts[PLACES]), m.index, m.next_call)
+            number_fill_record(other, record, m)
+            m.pair_of[other] = record
+            m.number.pair_uses[record] += 1
+            chain(other + 1, bucket(code(other, m), m.counts[PLACES]), m.index, m.next_call)
+    m.number.pair_uses[record] += 1
+    return record
 
 
 def end(
     place: int, moment: int, talk: int, known: int, outcome: int, released_by: int, hour: int, day: int, step: int,
-    same_region: int, ring: int, calls: Ints, times: Ints, nodes: Ints, counts: Ints,
+    same_region: int, ring: int, m: Memory,
 ) -> None:  # fmt: skip
     """A held call is over: its outcome waits until it is known."""
+    call = place * FIELDS
+    if facts_of(call, m.calls) >> BEGUN & 1 and start_of(call, m.calls) < m.counts[NOW] - WEEK:
+        remove(place, 1, m.outcomes, m.calls)  # among which it stood as one that is held for a day more
     facts = pack(outcome, released_by, hour, day, step, same_region, ring)
-    own = place * FIELDS
-    calls[own + END] = moment
-    calls[own + TALK] = talk
-    calls[own + FACTS] = calls[own + FACTS] & OF_ATTEMPT | facts & ~OF_ATTEMPT
-    counts[WAITING] = push(times, nodes, counts[WAITING], known, 2 * place + 1)
+    m.calls[call + DURATION] = moment - start_of(call, m.calls)
+    m.calls[call + TALK] = talk
+    put(m.calls, call + FACTS, facts_of(call, m.calls) & OF_ATTEMPT | facts & ~OF_ATTEMPT)
+    m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known, 2 * place + 1)
 
 
-def vector(
-    at: int, day: int, caller: int, callee: int, facts: int, group: Ints, out: Any, calls: Ints, after: Ints,
-    times: Ints, nodes: Ints, counts: Ints, index: Ints, next_call: Ints, number: Book, block: Book, trunk: Book,
-    device: Book,
-) -> None:  # fmt: skip
+def vector(at: int, day: int, caller: int, callee: int, facts: int, m: Memory) -> None:
     """Write the vector of a call that starts at `at`. Keys that nobody has heard of are 0. `group` holds NONE for a
     call that has no such key: then nothing is known of one."""
-    advance(at, calls, after, times, nodes, counts, index, next_call, number, block, trunk, device)
+    advance(at, m)
     for i in range(WIDTH):
-        out[i] = math.nan
-    number_move_on(at, day, caller, calls, number)
-    number_tell(at, caller, callee, 0, calls, facts, out, CALLER_COLUMN, number)
-    number_move_on(at, day, callee, calls, number)
-    number_tell(at, callee, caller, 1, calls, facts, out, CALLEE_COLUMN, number)
-    if group[0] >= 0:
-        block_move_on(at, day, group[0], calls, block)
-        block_tell(at, group[0], caller, 0, calls, facts, out, BLOCK_COLUMN, block)
-    if group[1] >= 0:
-        trunk_move_on(at, day, group[1], calls, trunk)
-        trunk_tell(at, group[1], caller, 0, calls, facts, out, TRUNK_COLUMN, trunk)
-    if group[2] >= 0:
-        device_move_on(at, day, group[2], calls, device)
-        device_tell(at, group[2], caller, 0, calls, facts, out, DEVICE_COLUMN, device)
+        m.row[i] = math.nan
+    moment = max(at, m.counts[NOW])
+    single = single_of(caller, callee, m)
+    number_tell(moment, day, caller, callee, single, 0, facts, m.row, CALLER_COLUMN, m)
+    number_tell(moment, day, callee, caller, single, 1, facts, m.row, CALLEE_COLUMN, m)
+    group_tells(0, moment, caller, facts, BLOCK_COLUMN, m, m.block)
+    group_tells(1, moment, caller, facts, TRUNK_COLUMN, m, m.trunk)
+    group_tells(2, moment, caller, facts, DEVICE_COLUMN, m, m.device)
+
+
+def group_tells(kind: int, at: int, caller: int, facts: int, column: int, m: Memory, book: Book) -> None:
+    """Write what a block (`kind` 0), a trunk (1) or a device (2) tells of a call, less what its caller has told."""
+    key = m.group[kind]
+    if key < 0:
+        return
+    home = caller * GROUPS + kind
+    alone = caller > 0 and m.first_route[caller] > 0 and m.homes[home] == key
+    if alone and key > 0:
+        number_own_part(caller, m.own, 0, m)
+        group_tell(at, key, m.own, 0, facts, m.row, column, m, book)
+        return
+    pair = 0
+    if caller > 0 and m.first_route[caller] > 0 and m.homes[home] == SPLIT:
+        pair = group_place_of(group_pair_of_keys(key, caller, book))
+    group_tell(at, key, book.pairs, pair, facts, m.row, column, m, book)

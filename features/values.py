@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from .number import FORTNIGHT, LOG_UNIT
-from .windows import END_PLACES, ENDS, FIELDS, TAIL, WEEK, Ints, wide
+from .windows import END_PLACES, ENDS, FIELDS, TAIL, WEEK, Ints, start_of, wide
 
 UNITS = tuple(2.0 ** -(32 + day / FORTNIGHT) for day in range(FORTNIGHT))
 
@@ -69,10 +69,10 @@ def age(at: int, state: Ints, base: int, calls: Ints) -> float:
     first = at + 1
     node = state[base + ENDS + 2]
     if node >= 0:
-        first = calls[(node >> 2) * FIELDS]
+        first = start_of((node >> 2) * FIELDS, calls)
     node = state[base + ENDS + END_PLACES * 2 + 2]
     if node >= 0:
-        first = min(first, calls[(node >> 2) * FIELDS])
+        first = min(first, start_of((node >> 2) * FIELDS, calls))
     return math.nan if first > at else float(at - first) / 1000.0
 
 
@@ -81,7 +81,7 @@ def since(at: int, state: Ints, base: int, calls: Ints) -> float:
     node = state[base + ENDS + TAIL]
     if node < 0:
         return math.nan
-    then = calls[(node >> 2) * FIELDS]
+    then = start_of((node >> 2) * FIELDS, calls)
     return math.nan if at - then > WEEK else float(at - then) / 1000.0
 
 

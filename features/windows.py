@@ -49,10 +49,11 @@ ANSWERED = 0  # index in records.OUTCOMES
 # The state of a key begins with its clock and the ends of its lists: of each the first event of the three windows, the
 # last event, and what stands before those three. What comes after them is the layout of a program: places of sums and
 # of other things kept, NONE if no feature needs them.
-CLOCK = 0
-ENDS = 2
+CLOCK, CLOCK_PLACES = 0, 2
+ENDS = CLOCK_PLACES
 TAIL, BEFORE, END_PLACES = 3, 4, 7
 STREAMS, SHIFT = 4, 2
+LISTS = STREAMS
 READ = 4  # of these the first ones, which features read: calls that come in are not laid out where none asks for them
 SUMS = SLOTS = STATE = PAIR = NOTES = 0
 DAY = NONE  # the local day to which a number's memory of days has moved on
@@ -60,6 +61,7 @@ LONG_AGO = -(1 << 30)  # a day before all others
 LOW_HALF, SIGN = (1 << 32) - 1, 1 << 31
 
 Ints = Any  # a flat array of integers: NumPy under Numba, array.array or list without it
+Parties = Any  # what says who an event's other party is: `pair_of` in a table
 
 
 def pack(outcome: Any, released_by: Any, hour: Any, day: Any, step: Any, same_region: Any, ring: Any) -> Any:
@@ -99,31 +101,64 @@ def grow(state: Ints, at: int, by: int) -> None:
     put(state, at, wide(state, at) + by)
 
 
-def enter(node: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: Ints, pair_of: Ints) -> None:
+def start_of(call: int, calls: Ints) -> int:
+    """When a call began; `call` is where its integers begin, as in the next ones."""
+    return int(calls[call + START])
+
+
+def end_of(call: int, calls: Ints) -> int:
+    """When it ended."""
+    return int(calls[call + END])
+
+
+def talk_of(call: int, calls: Ints) -> int:
+    """How long was talked."""
+    return int(calls[call + TALK])
+
+
+def facts_of(call: int, calls: Ints) -> int:
+    """What its events add."""
+    return int(calls[call + FACTS])
+
+
+def mark(call: int, bit: int, calls: Ints) -> None:
+    """Set a bit of its facts."""
+    calls[call + FACTS] |= 1 << bit
+
+
+def time_of(node: int, calls: Ints) -> int:
+    """An event's own time."""
+    call = (node >> SHIFT) * FIELDS
+    return end_of(call, calls) if node & 1 else start_of(call, calls)
+
+
+def linked(node: int) -> int:
+    """Where the neighbours of an event stand in `links`."""
+    return node
+
+
+def enter(
+    node: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: Ints, parties: Parties
+) -> None:
     """An event became known: put it into its list and into every window that still reaches it."""
     call = (node >> SHIFT) * FIELDS
     stream = node & (STREAMS - 1)
-    kind = stream & 1
-    time = calls[call + kind]
-    if time - wide(state, base + CLOCK) > WEEK:
-        # A key that is not asked about is still kept in bounds: no gap or sum of squares of gaps outgrows 64 bits.
-        leave(time, NEVER, state, base, calls, links, pairs, pair_of)
-    clock = wide(state, base + CLOCK)
+    time = time_of(node, calls)
     notice(stream, call, clock, state, base, calls)
     if time < clock - WEEK:
         return
     ends = base + ENDS + END_PLACES * stream
     before = state[ends + TAIL]
     after = NONE
-    while before >= 0 and calls[(before >> SHIFT) * FIELDS + kind] > time:
-        earlier = links[before] ^ after
+    while before >= 0 and time_of(before, calls) > time:
+        earlier = links[linked(before)] ^ after
         after = before
         before = earlier
-    links[node] = before ^ after
+    links[linked(node)] = before ^ after
     if before >= 0:
-        links[before] ^= after ^ node
+        links[linked(before)] ^= after ^ node
     if after >= 0:
-        links[after] ^= before ^ node
+        links[linked(after)] ^= before ^ node
     else:
         state[ends + TAIL] = node
     for window in range(3):
@@ -132,13 +167,13 @@ def enter(node: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: In
             state[ends + window] = node if time >= edge else after
             state[ends + BEFORE + window] = before if time >= edge else node
         if time >= edge:
-            add(node, window, 1, state, base, calls, pairs, pair_of)
+            add(node, window, 1, state, base, calls, pairs, parties)
             if stream == 0:
                 join(time, before, after, edge, window, state, base, calls)
-    settle(node, time, clock, state, base, calls, links, pair_of)
+    settle(node, time, clock, state, base, calls, links, parties)
 
 
-def leave(at: int, day: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: Ints, pair_of: Ints) -> None:
+def leave(at: int, day: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: Ints, parties: Parties) -> None:
     """Move the key's clock to `at`: drop what fell out of each window. The clock never goes back."""
     turn(day, state, base)
     if at <= wide(state, base + CLOCK):
@@ -146,15 +181,14 @@ def leave(at: int, day: int, state: Ints, base: int, calls: Ints, links: Ints, p
     put(state, base + CLOCK, at)
     for stream in range(READ):
         ends = base + ENDS + END_PLACES * stream
-        kind = stream & 1
         for window in range(3):
             first = state[ends + window]
             node = first
             before = state[ends + BEFORE + window]
             edge = at - WINDOWS[window]
-            while node >= 0 and calls[(node >> SHIFT) * FIELDS + kind] < edge:
-                add(node, window, -1, state, base, calls, pairs, pair_of)
-                following = links[node] ^ before
+            while node >= 0 and time_of(node, calls) < edge:
+                add(node, window, -1, state, base, calls, pairs, parties)
+                following = links[linked(node)] ^ before
                 if stream == 0 and following >= 0:
                     part(node, following, window, state, base, calls)
                 before = node
@@ -170,7 +204,7 @@ def cut(ends: int, state: Ints, links: Ints) -> None:
     """What stands before the widest window of a list is gone for good."""
     first = state[ends + 2]
     if first >= 0:
-        links[first] ^= state[ends + BEFORE + 2] ^ NONE
+        links[linked(first)] ^= state[ends + BEFORE + 2] ^ NONE
     else:
         state[ends + TAIL] = NONE
     for window in range(3):
@@ -181,7 +215,7 @@ def cut(ends: int, state: Ints, links: Ints) -> None:
 # What `number.py` and `group.py` say in their own way.
 
 
-def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, pair_of: Ints) -> None:
+def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Parties) -> None:
     """Let one event into a window (`sign` 1) or out of it (-1)."""
 
 
@@ -197,7 +231,9 @@ def part(node: int, following: int, window: int, state: Ints, base: int, calls: 
     """An attempt left a window before its neighbour."""
 
 
-def settle(node: int, time: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, pair_of: Ints) -> None:
+def settle(
+    node: int, time: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, parties: Parties
+) -> None:
     """Note what an event that has entered means for others."""
 
 

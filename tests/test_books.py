@@ -47,11 +47,11 @@ def test_a_history_of_many_numbers_asks_for_large_pages_and_so_does_its_snapshot
     intake = Intake(Key("e1", bytes(32)))
     monkeypatch.setattr(history, "MANY", 5)
     held = history.History(calls=LARGE // 8, numbers=100)
-    assert not asked(held._driver.held["calls"])
+    assert not asked(held._memory["held"]["calls"])
     for number in range(4):
         held.observe(intake(Call(1775001600.0 + number, f"1380000000{2 * number}", f"1380000000{2 * number + 1}")))
-    assert asked(held._driver.held["calls"]) == LARGE_PAGES
+    assert asked(held._memory["held"]["calls"]) == LARGE_PAGES
     held.save(tmp_path / "snapshot")
     again = history.History.load(tmp_path / "snapshot")
-    assert asked(again._driver.held["calls"]) == LARGE_PAGES
+    assert asked(again._memory["held"]["calls"]) == LARGE_PAGES
     assert again.numbers == held.numbers == 8

@@ -7,8 +7,8 @@ Calls of seven days are asked about and taken in, so that none has left the wide
 then the following ones are timed, one at a time: `vector` when the call rings, `observe` for its
 record. Garbage collection stays on. Run by hand, on a machine that does nothing else.
 
-Memory is told as a whole, and by what it is held for: a call, a number (its tokens apart, they are Python's), the
-blocks, trunks and devices. From these follows what --of calls and numbers would take.
+Memory is told as a whole, and by what it is held for: a call, a number, the blocks, trunks and devices, and what comes
+beside that. From these follows what --of calls and numbers would take.
 """
 
 from __future__ import annotations
@@ -24,14 +24,27 @@ from typing import Any
 import numpy as np
 from bench_calls import drawn
 from bench_run import memory
+from callsieve.features.books import used
 from callsieve.features.catalogue import FEATURES
+from callsieve.features.held import ROUTE
 from callsieve.features.history import History
 from callsieve.features.keyed import keyed_calls
 from callsieve.features.records import KeyedCall
+from callsieve.features.token_table import QUARTERS
 
 DAYS = 7
 AT_ONCE = 1000
-OF_KEY, LARGEST = ("state", "uses", "next_key", "last_key"), 12
+OF_KEY = (
+    "state", "uses", "next_key", "last_key", "first_route", "homes", "routes", "route_heads", "next_route",
+    "named", "tokens", "token_heads", "next_token",
+)  # fmt: skip
+# What a snapshot leaves out: like which other array it is used, and how much longer that one is.
+TABLES = {
+    "index": ("route", 1), "next_call": ("route", 1), "route_heads": ("routes", ROUTE), "next_route": ("routes", ROUTE),
+    "heads": ("pair_uses", 1), "next_pair": ("pair_uses", 1), "named": ("uses", 1), "tokens": ("uses", 1 / QUARTERS),
+    "token_heads": ("uses", 1), "next_token": ("uses", 1),
+}  # fmt: skip
+LARGEST = 16
 PERCENTILES = {"p50_us": 50, "p90_us": 90, "p99_us": 99, "p999_us": 99.9, "max_us": 100}
 
 
@@ -86,22 +99,20 @@ def fill(history: History, calls: Any, *, asked: bool) -> dict[str, float]:
 def memory_by_owner(history: History, used_mib: float, calls: int, numbers: int) -> dict[str, Any]:
     """Bytes of the arrays in use for each call and each key, those of the largest, and GiB for so many calls."""
     parts: dict[str, int] = {}
-    for book, used in history._used().items():
-        arrays = history._arrays(book)
-        parts |= {f"{book}.{name}": size * arrays[name].itemsize for name, (_, size) in used.items()}
-        # What a snapshot leaves out: there are as many buckets as entries were ever used.
-        sizes = {"index": "after", "next_call": "after", "heads": "pair_uses", "next_pair": "pair_uses"}
-        parts |= {f"{book}.{name}": 4 * used[like][1] for name, like in sizes.items() if name in arrays}
+    for name, told in used(history._driver.layouts, history._memory).items():
+        parts |= {f"{name}.{each}": size * history._memory[name][each].itemsize for each, (_, size) in told.items()}
+        left_out = {each: like for each, like in TABLES.items() if each in history._memory[name]}
+        parts |= {f"{name}.{each}": int(4 * told[like][1] / wide) for each, (like, wide) in left_out.items()}
     of_keys = {part: size for part, size in parts.items() if part.partition(".")[2] in OF_KEY}
-    of_numbers = sum(size for part, size in of_keys.items() if part.startswith("number."))
+    of_numbers = sum(size for part, size in of_keys.items() if part.startswith(("number.", "held.")))
     of_calls = sum(parts.values()) - sum(of_keys.values())
     others = sum(of_keys.values()) - of_numbers
-    tokens = max(used_mib * 2**20 - sum(parts.values()), 0)
+    rest = max(used_mib * 2**20 - sum(parts.values()), 0)
     each = {
         "bytes_of_a_call": of_calls / history.calls,
         "bytes_of_a_number": of_numbers / history.numbers,
         "bytes_of_its_groups": others / history.numbers,
-        "bytes_of_its_tokens": tokens / history.numbers,
+        "bytes_beside_for_each": rest / history.numbers,
     }
     a_number = sum(each.values()) - each["bytes_of_a_call"]
     largest = sorted(parts, key=lambda part: -parts[part])[:LARGEST]
