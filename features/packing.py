@@ -51,7 +51,6 @@ def packed(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(GROUP
     with joblib.Parallel(threads, require="sharedmem") as parallel:
         read = columns(calls) | {kind: partial(group_codes, calls[GROUP_COLUMNS[kind]]) for kind in grouping}
         found = dict(zip(read, parallel(joblib.delayed(each)() for each in read.values()), strict=True))
-        found["weekday"] = weekdays(found["day"])
         events = np.stack([found[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
         told = np.stack([found[name] for name in CALL_FACTS])
         times = [found[name] for name in ("start", "ring", "talk", "recorded", "day")]
@@ -63,7 +62,8 @@ def packed(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(GROUP
     owners, keys = {"number": parties}, {"number": numbers}
     for kind in grouping:
         owners[kind], keys[kind] = found[kind]
-    return Packed(records, in_order(found["start"], records[replay.LATE :: replay.RECORD]), owners, keys)
+    late = records[replay.LATE :: replay.RECORD] if np.any(found["recorded"] != windows.NEVER) else None
+    return Packed(records, in_order(found["start"], late), owners, keys)
 
 
 def columns(calls: pa.Table) -> dict[str, Callable[[], Any]]:
@@ -71,6 +71,7 @@ def columns(calls: pa.Table) -> dict[str, Callable[[], Any]]:
     read: dict[str, Callable[[], Any]] = {"parties": partial(party_codes, calls)}
     read |= {name: partial(integers, calls[name]) for name in ("start", "ring", "talk", "day")}
     read["recorded"] = partial(integers, calls["recorded"], windows.NEVER)
+    read["weekday"] = partial(weekdays, calls["day"])
     read |= {name: partial(codes, calls[name], words) for name, words in KEYED_CATEGORIES.items()}
     small = ("hour", "same_region", "shared_prefix", "presented_differs")
     return read | {name: partial(small_integers, calls[name]) for name in small}
@@ -86,17 +87,23 @@ def in_lines(size: int) -> Array:
     return room[-(room.ctypes.data // 8) % line :][:size]
 
 
-def in_order(start: Array, late: Array) -> Array:
-    """Calls in order of start; where two tell of the same call, the record that was known earlier comes first."""
-    known = np.where(late == windows.NEVER, start, late)
-    if np.all((start[1:] > start[:-1]) | ((start[1:] == start[:-1]) & (known[1:] >= known[:-1]))):
+def in_order(start: Array, late: Array | None) -> Array:
+    """Calls in order of start; where two tell of the same call, the record that was known earlier comes first.
+
+    `late` says when records became known that did not at once, NEVER of the others; None if all did.
+    """
+    known = start if late is None else np.where(late == windows.NEVER, start, late)
+    in_time = start[1:] >= start[:-1]
+    if late is not None:
+        in_time &= (start[1:] > start[:-1]) | (known[1:] >= known[:-1])
+    if np.all(in_time):
         return np.arange(len(start))
     return np.lexsort((known, start))
 
 
-def weekdays(day: Array) -> Array:
-    """Day of the week, 0 for Monday, as int8."""
-    monday = day.astype(np.int32) + np.int32(3)  # 1970-01-01 was a Thursday
+def weekdays(days: pa.ChunkedArray) -> Array:
+    """Day of the week of days since 1970-01-01, 0 for Monday, as int8."""
+    monday = integers(days).astype(np.int32) + np.int32(3)  # 1970-01-01 was a Thursday
     return np.asarray(monday - 7 * (monday // 7), dtype=np.int8)  # NumPy's `%` takes ten times as long
 
 
@@ -164,9 +171,13 @@ def party_codes(calls: pa.Table) -> tuple[Array, int]:
     both = [chunk for name in ("caller", "callee") for chunk in calls[name].chunks]
     text = [chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode() for chunk in both]
     column = pa.chunked_array(text, type=pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
-    parties = np.empty((2, calls.num_rows), dtype=np.int32)
-    np.concatenate([np.asarray(chunk.indices) for chunk in column.chunks], out=parties.reshape(-1))
-    return np.ascontiguousarray(parties.T).reshape(-1), len(column.chunk(0).dictionary) if column.num_chunks else 0
+    parties, callers = np.empty((calls.num_rows, 2), dtype=np.int32), calls["caller"].num_chunks
+    for party, chunks in enumerate((column.chunks[:callers], column.chunks[callers:])):
+        first = 0
+        for chunk in chunks:
+            parties[first : first + len(chunk), party] = np.asarray(chunk.indices)
+            first += len(chunk)
+    return parties.reshape(-1), len(column.chunk(0).dictionary) if column.num_chunks else 0
 
 
 def group_codes(column: pa.ChunkedArray) -> tuple[Array, int]:

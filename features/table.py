@@ -65,7 +65,8 @@ def vectors(
     found = packed(calls, threads, groups_of(wanted))
     count = len(found.order)
     if rows is not None:
-        place_rows(found, rows)
+        rows_of(found)[:] = windows.NONE
+        rows_of(found)[rows] = np.arange(len(rows))
         count = len(rows)
     out = fill(found, grouped(NUMBER, found, wanted), wanted, count, threads)
     order = [feature.name for feature in wanted]
@@ -86,7 +87,7 @@ def vectors_by_caller(
     found = packed(calls, threads, groups_of(wanted))
     numbers = grouped(NUMBER, found, wanted)
     rows = numbers.views[numbers.views & 1 == 0] >> 1
-    place_rows(found, rows)
+    rows_of(found)[rows] = np.arange(len(rows))
     return rows, fill(found, numbers, wanted, len(rows), threads)
 
 
@@ -95,11 +96,9 @@ def groups_of(features: tuple[Feature, ...]) -> tuple[str, ...]:
     return tuple(kind.name for kind in KINDS[1:] if any(feature.role in kind.roles for feature in features))
 
 
-def place_rows(calls: Packed, rows: Array) -> None:
-    """Say of each call where its vector goes: those of `rows` in that order, those of the others nowhere."""
-    places = calls.records[replay.ROW :: replay.RECORD]
-    places[:] = windows.NONE
-    places[rows] = np.arange(len(rows))
+def rows_of(calls: Packed) -> Array:
+    """Where the vector of each call goes: at first where the call stood; NONE for nowhere."""
+    return calls.records[replay.ROW :: replay.RECORD]
 
 
 def fill(calls: Packed, numbers: Grouped, features: tuple[Feature, ...], count: int, threads: int) -> Array:
@@ -124,7 +123,7 @@ def fill(calls: Packed, numbers: Grouped, features: tuple[Feature, ...], count: 
             notes = blank_notes(groups.engine.NOTES * count)
             spelling.append((groups.engine, notes, columns[0]))
         if kind is not NUMBER:
-            rows = calls.records[replay.ROW :: replay.RECORD][owners < 0]
+            rows = rows_of(calls)[owners < 0]
             notes[rows[rows >= 0] * groups.engine.NOTES] = windows.NONE
         tasks += passes(kind, groups, calls, features, out, threads, notes)
     # Threads suffice: the compiled kernel lets go of the interpreter's lock.
