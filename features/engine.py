@@ -20,6 +20,7 @@ from typing import Any
 
 from . import (
     as_numba,
+    books,
     chains,
     group,
     heap,
@@ -110,8 +111,8 @@ def columns(features: tuple[Feature, ...]) -> dict[str, int]:
 
 @cache
 def version() -> str:
-    """Hash of all sources of the kernel: what was laid out by another version means something else."""
-    parts = (*dict.fromkeys((*LIVE["number"], *LIVE["group"], *DRIVER)), program)
+    """Hash of all sources of the kernel and of its memory: what another version laid out means something else."""
+    parts = (*dict.fromkeys((*LIVE["number"], *LIVE["group"], *DRIVER)), program, books)
     return hashlib.sha256(b"\0".join(Path(str(part.__file__)).read_bytes() for part in parts)).hexdigest()
 
 

@@ -144,6 +144,6 @@ def declared() -> tuple[tuple[dict[str, int], str], ...]:
 def fingerprint() -> str:
     """Hash of all that the library is made of."""
     written = [repr(each) for each in (declared(), engine.live_declared(), engine.columns(FEATURES))]
-    texts = [(FOLDER / name).read_text(encoding="utf-8") for name in ("as_c.py", "digits.py")]
+    texts = [(FOLDER / name).read_text(encoding="utf-8") for name in ("as_c.py", "digits.py", "native.py")]
     told = [engine.version(), *texts, *written]
     return hashlib.sha256("\0".join(told).encode()).hexdigest()

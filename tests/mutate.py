@@ -54,6 +54,7 @@ TARGETS = {
         ("numba", "pyarrow.parquet"),
         is_kernel=True,
     ),
+    "features/order.py": Target(("test_order.py",), "sorted_list", ("pyarrow.parquet",)),
     "training/certify.py": Target(
         ("test_certify.py",), "not covers and not one_by_one and not several_tables", ("scipy.special",)
     ),
