@@ -67,6 +67,8 @@ def let_go(line: Line) -> None:
     if marks[OFFSET + 2] < sizes[runs[at]]:
         return
     if at + 1 < marks[BEYOND]:
+        for window in range(2):
+            at_cursor(window, line)  # which may still stand at the end of that run
         give_back_run(runs[at], line)
         marks[FIRST] = at + 1
         marks[CURSOR + 2] = at + 1

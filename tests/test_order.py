@@ -1,12 +1,13 @@
 """Events in order of their time are a sorted list, however they come in, leave, or are taken out of the middle."""
 
+import random
 from array import array
 from types import SimpleNamespace
 
 import pytest
 from callsieve.features import held, order
 from callsieve.features.windows import NEVER, NONE, WINDOWS
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 HOUR, DAY, WEEK = WINDOWS
@@ -62,12 +63,8 @@ def from_cursor(line, window):
     return found
 
 
-@pytest.mark.parametrize("size", [2, 4, 8])
-@given(data=st.data(), steps=st.lists(st.tuples(STEPS, LATENESS, st.booleans()), max_size=120))
-@settings(max_examples=60)
-def test_it_is_a_sorted_list(monkeypatch_module, size, data, steps):
-    monkeypatch_module.setattr(order, "SIZE", size)
-    monkeypatch_module.setattr(order, "HALF", size // 2)
+def check(size, steps, chosen):
+    """Each step moves the clock on, takes an event out if it shall or must, and puts one in that may be late."""
     line, expected = blank(size), Sorted()
     calls, free, clock = array("i", bytes(4 * PLACES * held.FIELDS)), list(range(PLACES)), NEVER
     for step, late, taken_out in steps:
@@ -77,7 +74,7 @@ def test_it_is_a_sorted_list(monkeypatch_module, size, data, steps):
         expected.events = [event for event in expected.events if event[2] not in past]
         free += past
         if expected.events and (taken_out or not free):
-            event = data.draw(st.sampled_from(expected.events))
+            event = chosen(expected.events)
             order.remove(event[2], 0, line, calls)
             expected.events.remove(event)
             free.append(event[2])
@@ -89,9 +86,30 @@ def test_it_is_a_sorted_list(monkeypatch_module, size, data, steps):
             assert from_cursor(line, window) == expected.window(clock, window)
         in_use = line.marks[order.BEYOND] - line.marks[order.FIRST]
         assert in_use <= 4 * len(expected.events) / size + 3
+        assert sum(line.sizes[run] for run in line.runs[line.marks[order.FIRST] : line.marks[order.BEYOND]]) <= (
+            len(expected.events) + size
+        )
 
 
-@pytest.fixture(scope="module")
-def monkeypatch_module():
-    with pytest.MonkeyPatch.context() as patched:
-        yield patched
+@pytest.fixture(params=[2, 4, 8])
+def size(request, monkeypatch):
+    monkeypatch.setattr(order, "SIZE", request.param)
+    monkeypatch.setattr(order, "HALF", request.param // 2)
+    return request.param
+
+
+@given(data=st.data(), steps=st.lists(st.tuples(STEPS, LATENESS, st.booleans()), max_size=120))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_it_is_a_sorted_list(size, data, steps):
+    check(size, steps, lambda events: data.draw(st.sampled_from(events)))
+
+
+@pytest.mark.parametrize("most", [HOUR // 9, 5 * HOUR, 2 * DAY])
+def test_it_stays_one_for_long(size, most):
+    """Few or many events in the widest window, and now more of them taken out and now fewer."""
+    rng = random.Random(size + most)
+    steps = [
+        (rng.randrange(most), rng.choice((0, rng.randrange(WEEK))), rng.random() < (0.9 if i // 100 % 2 else 0.2))
+        for i in range(1500)
+    ]
+    check(size, steps, rng.choice)
