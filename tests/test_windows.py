@@ -184,6 +184,22 @@ def crowd(n, seed=5):
     return calls
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_an_end_may_be_told_when_its_start_has_left_the_windows(compiled):
+    """The call is held for a day more, as one that has not ended: then it has, and its end is in the windows."""
+    begun = A_CALL | {"ring": None, "talk": None}
+    at = [A_CALL["start"] + hours * 3_600_000 for hours in (174, 180, 184, 186, 200)]
+    others = [A_CALL | {"start": start, "callee": f"n{start}", "day": start // DAY} for start in at]
+    ended = A_CALL | {"talk": 17 * 3_600_000, "recorded": at[0] + 60_000}
+    history, rows = History(**SMALL, compiled=compiled), []
+    for call in (begun, others[0], ended, *others[1:]):
+        rows.append(history.vector(single(call)))
+        history.observe(single(call))
+    expected = vectors(table([begun, ended, *others]), threads=1)
+    same(np.array(rows)[[0, 1, 3, 4, 5, 6]], expected[[0, 2, 3, 4, 5, 6]])
+    assert history.calls == len(others)
+
+
 def test_a_call_that_is_too_long_to_be_one_is_refused():
     history = History(**SMALL)
     for talk in (2**31 - 5_001, 2**31 - 5_000):
