@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
+import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 try:
@@ -27,7 +30,6 @@ try:
 except ImportError as error:
     raise ImportError("the store of cases needs SQLAlchemy: pip install 'callsieve[cases]'") from error
 
-from ..features.ownership import OWN
 from ..features.pseudonyms import letters_of
 from . import case_queue
 from .appeals import Waiting, needed
@@ -72,7 +74,7 @@ class CaseStore:
         try:
             address = sa.make_url(url)
             if address.get_backend_name() == "sqlite" and address.database:
-                os.close(os.open(address.database, os.O_RDWR | os.O_CREAT, OWN))
+                _made(Path(address.database))
             self._engine = sa.create_engine(address, hide_parameters=True)
             if address.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _connected)
@@ -282,10 +284,32 @@ def _evidence(row: Mapping[str, Any]) -> Evidence:
     return Evidence(**plain | {name: letters_of(row[name]) for name in ("raw", "vector")})
 
 
+def _made(path: Path) -> None:
+    """An empty SQLite file that only its owner reads, put in its place whole unless there is one.
+
+    Two that open a new file at once must not both switch it to a log of its own: SQLite refuses one of them without
+    waiting. Nor may anybody open and close the file by its name: that drops the locks this process holds on it.
+    """
+    if path.exists():
+        return
+    try:
+        opened, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # only its owner reads it
+    except OSError as error:
+        raise CaseError(f"{path}: cannot be made: {error.strerror}") from None
+    os.close(opened)
+    try:
+        with closing(sqlite3.connect(name)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        with suppress(FileExistsError):  # another one was quicker
+            os.link(name, path)
+    finally:
+        Path(name).unlink()
+
+
 def _connected(connection: Any, _record: object) -> None:
     """SQLite as a store: the driver begins no transaction of its own, a commit is on the disk, erased rows are gone."""
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "busy_timeout=10000"):
+    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
