@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -48,6 +49,15 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | told | {FOLDER: str(folder)}
 
 
+def python() -> list[str]:
+    """The command, with memory in the same places each time: sanitizers of some years ago may not start otherwise."""
+    fixed = [shutil.which("setarch") or "setarch", "-R"]
+    with suppress(OSError):
+        if subprocess.run([*fixed, "true"], check=False, capture_output=True).returncode == 0:
+            return [*fixed, sys.executable]
+    return [sys.executable]
+
+
 def stand_in() -> None:
     """Have this process run the watched library, on arrays with bounds of their own."""
     native, books = import_module("callsieve.features.native"), import_module("callsieve.features.books")
@@ -78,7 +88,8 @@ def main() -> int:
         return run(paths)
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder))
-        return subprocess.run([sys.executable, __file__, *paths], env=environment(Path(folder)), check=False).returncode
+        command = [*python(), __file__, *paths]
+        return subprocess.run(command, env=environment(Path(folder)), check=False).returncode
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
 """
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def watched(tmp_path_factory):
     environment = sanitize.environment(folder)
 
     def run(*arguments):
-        command = [sys.executable, *arguments]
+        command = [*sanitize.python(), *arguments]
         return subprocess.run(command, env=environment, cwd=HERE, check=False, capture_output=True, text=True)
 
     return run
