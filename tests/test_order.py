@@ -83,7 +83,13 @@ def check(size, steps, chosen):
         order.insert(place, 0, clock, line, calls)
         expected.insert(clock - late, place)
         for window in range(3):
-            assert from_cursor(line, window) == expected.window(clock, window)
+            found = from_cursor(line, window)
+            assert found == expected.window(clock, window)
+            if found:
+                run = line.runs[line.marks[order.CURSOR + window]]
+                in_its_run = line.sizes[run] - line.marks[order.OFFSET + window]
+                soon = [order.after_cursor(window, ahead, line) for ahead in range(size + 1)]
+                assert soon == found[:in_its_run] + [NONE] * (size + 1 - in_its_run)
         in_use = line.marks[order.BEYOND] - line.marks[order.FIRST]
         assert in_use <= 4 * len(expected.events) / size + 3
         assert sum(line.sizes[run] for run in line.runs[line.marks[order.FIRST] : line.marks[order.BEYOND]]) <= (
