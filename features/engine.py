@@ -25,6 +25,7 @@ from . import (
     group,
     heap,
     held,
+    index,
     live,
     live_group,
     live_number,
@@ -47,7 +48,7 @@ SIZES = ("CLOCK", "ENDS", "LISTS", "STREAMS", "SHIFT", "READ", "SUMS", "SLOTS", 
 CACHE = "callsieve"
 COMPILING = threading.Lock()  # where Numba keeps its machine code is said for the whole process
 # The parts of a stream's kernel, and what its driver calls of numbers and of groups.
-DRIVER = (windows, heap, chains, held, order, routes, stream)
+DRIVER = (windows, heap, chains, held, order, routes, index, stream)
 OF_BOOKS = (chains, replay, held, token_table, live)
 LIVE = {
     "number": (windows, number, values, *OF_BOOKS, live_number),

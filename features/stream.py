@@ -1,8 +1,7 @@
 """The moment's driver of the kernel: calls as they come, and the vector of a call at ring time.
 
-Each held call has a place; `index` finds it (`chains.py`): by its start, caller and callee if the two have a record of
-their own (`live_number.py`), else by the two alone. An event waits in a heap until it is known. Then it stands among
-all attempts or outcomes in order of their time (`order.py`): as the end of all windows moves on, the first ones leave.
+Each held call has a place (`index.py`). An event waits in a heap until it is known. Then it stands among all attempts
+or outcomes in order of their time (`order.py`): as the end of all windows moves on, the first ones leave.
 
 `m` is all of the memory (`books.py`). The functions of numbers and groups stand here under their kind's name;
 `engine.py` puts them in: blocks, trunks and devices are three books of one kind.
@@ -13,7 +12,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from .chains import bucket, chain, giver, unchain
 from .heap import pop, push
 from .held import (
     CALLER,
@@ -23,7 +21,6 @@ from .held import (
     FREE,
     HELD,
     NOW,
-    PLACES,
     ROUTE,
     TALK,
     WAITING,
@@ -34,6 +31,7 @@ from .held import (
     start_of,
     write_call,
 )
+from .index import enter, leave, new_place, single_of
 from .live import Book
 from .order import Line, after_cursor, at_cursor, insert, pass_by, remove, when
 from .routes import GROUPS, KEYS_OF, MEMBERS_OF, SPLIT, hold_route, release_route
@@ -217,7 +215,7 @@ def drop(place: int, m: Memory) -> None:
 
 def forget(place: int, m: Memory) -> None:
     """Give back the place of a call of which no window holds anything."""
-    unchain(place + 1, bucket(code(place, m), m.counts[PLACES]), m.index, m.next_call)
+    leave(place, m)
     if m.pair_of[place] > 0:
         number_release_pair(m.pair_of[place], m.number)
     number_release_key(caller_of(place, m), m.number)
@@ -227,85 +225,6 @@ def forget(place: int, m: Memory) -> None:
     m.callee[place] = 0
     m.route[place] = m.counts[FREE]
     m.counts[FREE] = place + 1
-
-
-def code(place: int, m: Memory) -> int:
-    """What a held call is looked for by."""
-    caller = caller_of(place, m)
-    callee = m.callee[place]
-    if m.pair_of[place] > 0:
-        return identity(start_of(place * FIELDS, m.calls), caller, callee)
-    return couple(caller, callee)
-
-
-def identity(start: int, caller: int, callee: int) -> int:
-    """A call's start, caller and callee in 64 bits."""
-    return (caller << 32 | callee) ^ start
-
-
-def couple(one: int, other: int) -> int:
-    """Two numbers, whoever calls, in 64 bits."""
-    return min(one, other) << 32 | max(one, other)
-
-
-def find(start: int, caller: int, callee: int, m: Memory) -> int:
-    """The place of a held call; NONE if it is not held."""
-    wanted = couple(caller, callee)
-    if number_pair_of_keys(min(caller, callee), max(caller, callee), m.number) > 0:
-        wanted = identity(start, caller, callee)
-    entry = m.index[bucket(wanted, m.counts[PLACES])]
-    while entry > 0:
-        place = entry - 1
-        if m.callee[place] == callee and start_of(place * FIELDS, m.calls) == start and caller_of(place, m) == caller:
-            break
-        entry = m.next_call[entry]
-    return int(entry) - 1
-
-
-def single_of(one: int, other: int, m: Memory) -> int:
-    """The place of the one held call of two numbers that have no record; NONE if there is none."""
-    if one <= 0 or other <= 0:
-        return NONE
-    entry = m.index[bucket(couple(one, other), m.counts[PLACES])]
-    while entry > 0:
-        place = entry - 1
-        if m.pair_of[place] == 0:
-            caller = caller_of(place, m)
-            callee = m.callee[place]
-            if (caller == one and callee == other) or (caller == other and callee == one):
-                break
-        entry = m.next_call[entry]
-    return int(entry) - 1
-
-
-def share(buckets: int, m: Memory) -> None:
-    """Give the last of so many buckets the calls that belong there now."""
-    entry = m.index[giver(buckets)]
-    while entry > 0:
-        later = m.next_call[entry]
-        if bucket(code(entry - 1, m), buckets) == buckets - 1:
-            unchain(entry, giver(buckets), m.index, m.next_call)
-            chain(entry, buckets - 1, m.index, m.next_call)
-        entry = later
-
-
-def fill_index(m: Memory) -> None:
-    """Put every held call into an empty index."""
-    for place in range(m.counts[PLACES]):
-        if m.callee[place] > 0:
-            chain(place + 1, bucket(code(place, m), m.counts[PLACES]), m.index, m.next_call)
-
-
-def new_place(m: Memory) -> int:
-    """A place for a call."""
-    place = m.counts[FREE] - 1
-    if place >= 0:
-        m.counts[FREE] = m.route[place]
-    else:
-        place = m.counts[PLACES]
-        m.counts[PLACES] = place + 1
-        share(place + 1, m)
-    return int(place)
 
 
 def keep(
@@ -321,7 +240,7 @@ def keep(
     m.pair_of[place] = hold_pair(caller, callee, m)
     number_use_key(caller, m.number)
     number_use_key(callee, m.number)
-    chain(place + 1, bucket(code(place, m), m.counts[PLACES]), m.index, m.next_call)
+    enter(place, m)
     m.counts[HELD] += 1
     m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known, 2 * place)
     return place
@@ -338,11 +257,11 @@ def hold_pair(caller: int, callee: int, m: Memory) -> int:
             return 0
         record = number_new_pair(low, high, m.number)
         if other >= 0:
-            unchain(other + 1, bucket(code(other, m), m.counts[PLACES]), m.index, m.next_call)
+            leave(other, m)
             number_fill_record(other, record, m)
             m.pair_of[other] = record
             m.number.pair_uses[record] += 1
-            chain(other + 1, bucket(code(other, m), m.counts[PLACES]), m.index, m.next_call)
+            enter(other, m)
     m.number.pair_uses[record] += 1
     return record
 
