@@ -60,6 +60,18 @@ def test_a_killed_search_goes_on_where_it_stood(searched):
     assert last["figures"]["log_loss"] == min(losses) <= last["shipped"]["log_loss"] == losses[0]
 
 
+def test_a_killed_search_finds_what_an_unbroken_one_finds(searched, evidence, tmp_path, empty_store):
+    folder, _, last = searched
+    (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
+    told = {"minutes": 60.0, "uri": store_of(tmp_path), "source": "a tiny world"}
+    whole = search(evidence, QUICK, tmp_path, trials=3, **told)
+    query = "select key, value_json from trial_user_attributes order by trial_id, key"
+    assert rows(tmp_path / STORE, query) == rows(folder / STORE, query)
+    assert {name: whole[name] for name in ("parameters", "figures", "shipped")} == (
+        {name: last[name] for name in ("parameters", "figures", "shipped")}
+    )
+
+
 def test_trials_are_runs_nested_in_the_run_of_the_search(searched):
     folder, _, last = searched
     parents = rows(folder / "mlflow.db", "select value from tags where key = 'mlflow.parentRunId'")

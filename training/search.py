@@ -94,7 +94,7 @@ def search(
     tell("features", 0.0)
     told = learning_side(evidence, settings)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = open_study(folder / STORE, told.name, settings.seed)
+    study = open_study(folder / STORE, told.name)
     rows = len(told.side.y)
     parent = track.begin_search(
         uri, folder / "artifacts", told.name, "callsieve search", begun,
@@ -104,6 +104,8 @@ def search(
     shipped = {"min_data_in_leaf": least_of_a_leaf(rows)} | dict(PARAMETERS) | settings.parameters
     while (done := finished(study)) < trials and (done == 0 or time.monotonic() - began < 60 * minutes):
         tell(f"trial {done + 1} of at most {trials}", max(done / trials, (time.monotonic() - began) / (60 * minutes)))
+        # Each trial draws anew: a search that goes on proposes what it would have proposed without the break.
+        study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
         trial, asked = study.ask(), time.time()
         parameters = shipped | (proposed(trial, rows) if done else {})
         figures = judged(told, parameters, settings)
@@ -159,14 +161,12 @@ def learning_side(evidence: Evidence, settings: Settings) -> Searched:
     return Searched(side, places(settings.features), settings.features, categorical, split, f"search {name}")
 
 
-def open_study(path: Path, name: str, seed: int) -> optuna.Study:
+def open_study(path: Path, name: str) -> optuna.Study:
     """The study of this name in a SQLite file; trials of a search that was killed are given up."""
     storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
     known = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
     for one in known.get_trials(states=(TrialState.RUNNING,)):
         known.tell(one.number, state=TrialState.FAIL)
-    # Proposals of a search that goes on must not repeat those that it made before.
-    known.sampler = optuna.samplers.TPESampler(seed=seed + len(known.trials))
     return known
 
 
