@@ -17,6 +17,8 @@ from callsieve.training.place import store_of
 from callsieve.training.search import RESULT, STORE, learning_side, search
 from callsieve.training.split import plan
 from callsieve.training.train import Settings
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError
 
 QUICK = Settings(threads=1, parameters={"rounds": 6, "patience": 3})
 
@@ -70,6 +72,17 @@ def test_a_killed_search_finds_what_an_unbroken_one_finds(searched, evidence, tm
     assert {name: whole[name] for name in ("parameters", "figures", "shipped")} == (
         {name: last[name] for name in ("parameters", "figures", "shipped")}
     )
+
+
+def test_a_file_of_trials_that_fails_is_told_in_one_line(evidence, monkeypatch, tmp_path):
+    side = learning_side(evidence, QUICK)
+    monkeypatch.setattr(searching, "learning_side", lambda *_: side)
+    (tmp_path / STORE).write_text("no database, but a text that is long enough to be read as the head of one" * 20)
+    with pytest.raises(ValueError, match=r"^search: search.db cannot be used: file is not a database$"):
+        search(evidence, QUICK, tmp_path, trials=1, minutes=1.0, uri=store_of(tmp_path), source="")
+    full = OperationalError("insert", {"value": "secret"}, sqlite3.OperationalError("database or disk is full"))
+    with pytest.raises(ValueError, match=r"cannot be used: database or disk is full$"), searching.told_faults():
+        raise StorageInternalError("a text of Optuna") from full
 
 
 def test_trials_are_runs_nested_in_the_run_of_the_search(searched):

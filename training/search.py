@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ from .train import only, places, require_both
 try:
     import optuna
     from optuna.trial import TrialState
+    from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
     raise ImportError("a search needs Optuna: pip install 'callsieve[train]'") from error
 
@@ -69,6 +71,22 @@ class Searched:
     name: str  # of the study: the same data, features and settings give the same
 
 
+@contextmanager
+def told_faults() -> Iterator[None]:
+    """Faults of the file of trials, in one line.
+
+    Raises:
+        ValueError: if it cannot be read or written.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        fault = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        told = getattr(fault, "orig", fault)  # without the statement and its values
+        raise ValueError(f"search: {STORE} cannot be used: {' '.join(str(told).split())}") from error
+
+
+@told_faults()
 def search(
     evidence: Evidence,
     settings: Settings,
