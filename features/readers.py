@@ -20,7 +20,7 @@ from .cells import check_types, decode, schema
 from .layouts import Layout, fitting, layout
 from .lines import Batch, Find, read_lines
 from .quarantine import CONFLICTING_DUPLICATE, DUPLICATE, Faults, Quarantine
-from .records import CALL_COLUMNS
+from .records import CALL_COLUMNS, KEYED_COLUMNS
 from .whole import whole
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def read_calls(
         try:
             found.update(layout.find(names, path.name))
         except ValueError as error:
+            if set(KEYED_COLUMNS) <= set(names):
+                raise ValueError(f"{path.name}: looks like keyed calls; expected --layout keyed") from None
             others = [name for name in fitting(names) if name != layout.name]
             raise ValueError(f"{error}; fits layout {' or '.join(others)}" if others else str(error)) from None
         return found

@@ -34,3 +34,16 @@ def write_new(path: Path, data: bytes) -> None:
     if path.exists():
         raise FileExistsError(f"{path}: exists already; nothing is overwritten")
     write_whole(path, data)
+
+
+def check_apart(*paths: Path | None) -> None:
+    """Refuse names of files that are one and the same: what is written must not take the place of what is read.
+
+    Raises:
+        ValueError: if two of them, not counting None, are one file or folder.
+    """
+    found: set[Path] = set()
+    for path in paths:
+        if path is not None and path.resolve() in found:
+            raise ValueError(f"{path}: is to be read and written, or written twice; expected a place of its own")
+        found.update([path.resolve()] if path is not None else [])

@@ -124,6 +124,34 @@ def test_score_says_what_was_put_apart(told, run, tmp_path):
     assert "13800138000" not in json.dumps(value)
 
 
+OVER = {
+    "the verdicts over the calls": ("score", "calls.csv", ("--out", "calls.csv")),
+    "bad rows over the calls": ("score", "calls.csv", ("--quarantine", "./calls.csv")),
+    "both in one file": ("score", "calls.csv", ("--out", "new", "--quarantine", "new")),
+    "bad rows of vectors over the calls": ("features", "calls.csv", ("--out", "new", "--quarantine", "calls.csv")),
+    "bad rows over the calls of a memory": ("fill", "calls.csv", ("--state", "new", "--quarantine", "calls.csv")),
+    "reports over the reports": ("reports", "reports.csv", ("--out", "reports.csv")),
+    "bad reports over the reports": ("reports", "reports.csv", ("--quarantine", "reports.csv")),
+    "bad rows over the registers": ("registers", ".", ("--out", "new", "--quarantine", ".")),
+}
+
+
+@pytest.mark.parametrize(("command", "source", "options"), OVER.values(), ids=OVER)
+def test_nothing_is_written_over_what_is_read(call, run, tmp_path, monkeypatch, command, source, options):
+    (tmp_path / "calls.csv").write_text("caller,callee,start,duration\na,b,2025-03-03 10:00:00,30\na,,x,1\n")
+    (tmp_path / "reports.csv").write_text("number,category,at,known_at\na,harassment,x,x\n")
+    (tmp_path / "protected.jsonl").write_text("{}\n")
+    declare(tmp_path, "switch of the test", "contract", ["scoring", "training", "statistics"], "2999-12-31")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    words = [source] if command in ("reports", "registers") else ["--calls", source, "--layout", "plain"]
+    words += ["--bundle", run[0] / "bundle"] if command == "score" else []
+    words += ["--key", Path("some.key")] if command == "fill" else []
+    code, _, err = call(command, *words, *options)
+    assert code == 1 and "expected a place of its own" in err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_score_says_of_whose_calls_nothing_is_said(told, call, run, tmp_path):
     """Of a code nothing is known, unless the source tells what number it stands for."""
     rows = ["caller,callee,start,caller_class", "c1,c2,2025-03-03T10:00:00Z,", "c1,c2,2025-03-03T11:00:00Z,mobile"]
@@ -159,13 +187,54 @@ def test_features_of_records_as_they_are_written_go_on_where_they_were(told, cal
     assert code == 1 and "begun with another size; expected the same input, or a new folder" in err
 
 
+def begun_from(folder):
+    """The command that makes vectors of a text that is longer than what a Parquet file is known by."""
+    rows = [f"1380013800{i % 3},1390013900{i % 5},2025-03-03 {i // 60:02d}:{i % 60:02d}:00,5" for i in range(1200)]
+    lines = ["caller,callee,start,duration", *rows, *[f"a,,x,{' ' * 1000}"] * 1100]
+    (folder / "calls.csv").write_text("\n".join(lines) + "\n")
+    (folder / "own.toml").write_text((Path(layouts.__file__).parent / "plain.toml").read_text())
+    for name in ("one", "other"):
+        Key.generate("e1").write(folder / f"{name}.key")
+    declare(folder, "switch of the test", "contract", ["training"], "2999-12-31")
+    return ("features", "--calls", folder / "calls.csv", "--layout", folder / "own.toml", "--out", folder / "out",
+            "--features", "call_hour", "--key", folder / "one.key")  # fmt: skip
+
+
+def with_other(path, old, new):
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+AFTER = {
+    "text": lambda folder: with_other(folder / "calls.csv", "13800138000,", "13800138009,"),
+    "layout": lambda folder: with_other(folder / "own.toml", "Asia/Shanghai", "UTC"),
+    "key": lambda folder: (folder / "other.key").replace(folder / "one.key"),
+}
+
+
+@pytest.mark.parametrize(("what", "change"), AFTER.items(), ids=AFTER)
+def test_vectors_of_other_records_do_not_go_on_from_those_of_before(told, call, tmp_path, what, change):
+    words = begun_from(tmp_path)
+    assert told(*words)["calls"] == told(*words)["calls"] == 1200
+    change(tmp_path)
+    code, _, err = call(*words)
+    assert code == 1 and f"begun with another {what}; expected the same input, or a new folder" in err
+
+
+def test_an_option_that_would_come_too_late_for_the_records_is_refused(told, call, tmp_path):
+    words = begun_from(tmp_path)
+    told(*words)
+    for option, what in ((("--strict",), "strict"), (("--quarantine", tmp_path / "apart"), "quarantine")):
+        code, _, err = call(*words, *option)
+        assert code == 1 and f"begun with another {what}" in err
+
+
 def test_a_file_without_a_sound_call_is_not_scored(call, run, tmp_path):
     (tmp_path / "calls.csv").write_text("caller,callee,start,duration\n13800138000,,x,1\n")
     declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
     code, out, err = call(
         "score", "--bundle", run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"
     )
-    assert (code, out) == (1, "") and "no call to score; 1 rows were put apart" in err
+    assert (code, out) == (1, "") and "no call to score; 1 rows were put apart: bad_time 1" in err
 
 
 def test_train_on_vectors(told, call, tmp_path):

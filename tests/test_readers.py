@@ -578,3 +578,13 @@ def test_a_file_of_another_layout_is_told_which(tmp_path):
     path.write_text("caller,callee,start,nothing\n1,2,2026-03-01 10:00:00,5\n")
     with pytest.raises(ValueError, match=r"unknown column 'nothing', layout 'callsieve' has [a-z_, ]*$"):
         read_calls(path, layout("callsieve"))
+
+
+@pytest.mark.parametrize("name", ["callsieve", "plain"])
+@pytest.mark.parametrize("with_ids", [False, True])
+def test_a_file_of_keyed_calls_is_told_apart_from_records(tmp_path, name, with_ids):
+    table = keyed()
+    table = table.append_column("call", pa.array(range(table.num_rows))) if with_ids else table
+    readers.write_table(table, tmp_path / "calls.parquet")
+    with pytest.raises(ValueError, match=r"^calls.parquet: looks like keyed calls; expected --layout keyed$"):
+        read_calls(tmp_path / "calls.parquet", layout(name))

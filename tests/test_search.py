@@ -17,6 +17,8 @@ from callsieve.training.place import store_of
 from callsieve.training.search import RESULT, STORE, learning_side, search
 from callsieve.training.split import plan
 from callsieve.training.train import Settings
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError
 
 QUICK = Settings(threads=1, parameters={"rounds": 6, "patience": 3})
 
@@ -58,6 +60,29 @@ def test_a_killed_search_goes_on_where_it_stood(searched):
         )
     ]
     assert last["figures"]["log_loss"] == min(losses) <= last["shipped"]["log_loss"] == losses[0]
+
+
+def test_a_killed_search_finds_what_an_unbroken_one_finds(searched, evidence, tmp_path, empty_store):
+    folder, _, last = searched
+    (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
+    told = {"minutes": 60.0, "uri": store_of(tmp_path), "source": "a tiny world"}
+    whole = search(evidence, QUICK, tmp_path, trials=3, **told)
+    query = "select key, value_json from trial_user_attributes order by trial_id, key"
+    assert rows(tmp_path / STORE, query) == rows(folder / STORE, query)
+    assert {name: whole[name] for name in ("parameters", "figures", "shipped")} == (
+        {name: last[name] for name in ("parameters", "figures", "shipped")}
+    )
+
+
+def test_a_file_of_trials_that_fails_is_told_in_one_line(evidence, monkeypatch, tmp_path):
+    side = learning_side(evidence, QUICK)
+    monkeypatch.setattr(searching, "learning_side", lambda *_: side)
+    (tmp_path / STORE).write_text("no database, but a text that is long enough to be read as the head of one" * 20)
+    with pytest.raises(ValueError, match=r"^search: search.db cannot be used: file is not a database$"):
+        search(evidence, QUICK, tmp_path, trials=1, minutes=1.0, uri=store_of(tmp_path), source="")
+    full = OperationalError("insert", {"value": "secret"}, sqlite3.OperationalError("database or disk is full"))
+    with pytest.raises(ValueError, match=r"cannot be used: database or disk is full$"), searching.told_faults():
+        raise StorageInternalError("a text of Optuna") from full
 
 
 def test_trials_are_runs_nested_in_the_run_of_the_search(searched):

@@ -6,11 +6,13 @@ import os
 import pickletools
 import re
 import shutil
+import sqlite3
 import subprocess
 import time
 from importlib.metadata import version
 from types import SimpleNamespace
 
+import mlflow.store.db.utils
 import pytest
 from callsieve.features.catalogue import catalogue_hash
 from callsieve.serving.bundle import load
@@ -27,6 +29,7 @@ from callsieve.training.train import Settings
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
+from sqlalchemy.exc import OperationalError
 
 NOTE = "mlflow.note.content"
 PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".npy", ".pt")
@@ -261,9 +264,47 @@ def test_a_store_that_fails_is_told_as_such(monkeypatch):
     client = SimpleNamespace(create_registered_model=down, get_run=down)
     with pytest.raises(MlflowException, match="the store is down"):
         track.register(client, "run", "file:///artifacts")
-    monkeypatch.setattr(tracked, "MlflowClient", lambda _uri: client)
+    monkeypatch.setattr(tracked, "client_of", lambda _uri: client)
     with pytest.raises(ValueError, match="MLflow: the store is down"):
         tracked.snapshot("sqlite://", "run")
     client.get_registered_model = down
     with pytest.raises(ValueError, match="MLflow: the store is down"):  # not taken for a store without a model
         tracked.registry("sqlite://")
+
+
+def test_a_new_store_that_is_not_finished_is_not_left_behind(monkeypatch, tmp_path):
+    def killed(_engine):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mlflow.store.db.utils, "_upgrade_db", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tracked.registry(store_of(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_that_make_a_new_store_at_once_both_have_the_one_that_was_first(monkeypatch, store, tmp_path):
+    others = (store / "mlflow.db").rename(tmp_path / "made meanwhile")
+    experiment = track.experiment_of(MlflowClient(f"sqlite:///{others}"), "", tmp_path)
+
+    def slower(folder):
+        others.rename(store / "mlflow.db")
+        return shutil.copyfile(empty, folder / "copy.db")
+
+    empty = shutil.copyfile(others, tmp_path / "empty")
+    monkeypatch.setattr(track, "new_store", slower)
+    client = track.client_of(store_of(store))
+    assert track.experiment_of(client, "", tmp_path) == experiment
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "mlflow.db"}
+
+
+def test_an_experiment_that_another_one_makes_meanwhile_is_taken(monkeypatch, store):
+    client, answers = track.client_of(store_of(store)), [None]
+    first, ask = track.experiment_of(client, "", store), client.get_experiment_by_name
+    monkeypatch.setattr(client, "get_experiment_by_name", lambda name: answers.pop() if answers else ask(name))
+    assert track.experiment_of(client, "", store) == first
+
+
+def test_a_store_that_fails_as_it_is_opened_is_told_in_one_line_without_what_was_written():
+    fault = OperationalError("insert into tags", {"value": "secret"}, sqlite3.OperationalError("database is\nlocked"))
+    with pytest.raises(ValueError, match=r"^MLflow: the store failed: database is locked$"), track.quiet():
+        raise fault

@@ -10,6 +10,7 @@ from ..features.history import History
 from ..features.keyed import keyed_calls
 from ..features.windows import DAY_MS
 from ..serving.events import CALLS
+from ..serving.files import check_apart
 from ..serving.journal import numbers as files
 from ..serving.snapshots import let_go, own, snapshot, snapshots
 from .console import Tell
@@ -43,6 +44,7 @@ def fill(
     Raises:
         ValueError: in one line, if the folder holds what a service learnt, another process has it, or there is no call.
     """
+    check_apart(path, key, quarantine)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     held = own(state)
     try:
@@ -53,7 +55,7 @@ def fill(
             progress=lambda done, size: progress("read", 0.3 * done / max(size, 1)),
         )  # fmt: skip
         if not read.calls.num_rows:
-            raise ValueError(f"{path}: no call to take in; {sum(read.quarantined.values())} rows were put apart")
+            raise ValueError(f"{path}: no call to take in; {read.put_apart}")
         start = read.calls["start"].to_numpy()
         remembered = read.calls.slice(int(start.searchsorted(start[-1] - HISTORY_DAYS * DAY_MS)))
         history = taken_in(remembered, History(calls=calls, numbers=numbers), progress)

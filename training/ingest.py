@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..features.readers import write_table
+from ..serving.files import check_apart
 from ..serving.purposes import allowed
 from .churn import churn, weekdays
 from .console import show_table
@@ -45,6 +46,7 @@ def ingest(
     Raises:
         ValueError: in one line, if the file, the layout or the day is none, or it is not for statistics.
     """
+    check_apart(path, key, out, quarantine)
     allowed(path, "statistics")
     zone = layout_named(layout).zone
     when = None if published is None else pd.Timestamp(day_in(published, "--published"), tz=zone).tz_convert("UTC")

@@ -24,8 +24,9 @@ from ..features.layouts import layout
 from ..features.pseudonyms import ENVIRONMENT, Key, key_from_environment, read_key
 from ..features.readers import read_calls, write_table
 from ..features.reports import report_vectors
-from ..features.shards import begun, fingerprint, note, write_shards
+from ..features.shards import begun, note, write_shards
 from ..features.table import vectors
+from ..serving.files import check_apart
 from ..serving.policy import ACTIONS, read_policy
 from ..serving.purposes import allowed
 from ..serving.registers import Registers
@@ -43,6 +44,7 @@ from .outgoing import callees_or_once, outgoing
 from .place import signer_of
 from .registerfiles import read_registers
 from .reported import report_table
+from .rewrite import sha256
 from .ruling import met_of, rule_column, with_wishes
 from .split import codes
 
@@ -61,6 +63,12 @@ class Keyed:
 
     calls: pa.Table
     quarantined: dict[str, int]
+
+    @property
+    def put_apart(self) -> str:
+        """How many rows were put apart, and why."""
+        reasons = ", ".join(f"{reason} {count}" for reason, count in self.quarantined.items())
+        return f"{sum(self.quarantined.values())} rows were put apart" + (f": {reasons}" if reasons else "")
 
 
 def key_or_new(path: Path | None) -> Key:
@@ -207,6 +215,7 @@ def score_file(
     progress: Tell,
 ) -> dict[str, Any]:
     """Counts of a scored file by action, for calls and callers; the verdict of each call goes to `out`."""
+    check_apart(path, reports, key, out, quarantine)
     scorer = open_scorer(bundle, trust, policy, open_registers(registers, key, SCORING))
     hidden = callees_or_once(callees)
     read = read_any(
@@ -214,7 +223,7 @@ def score_file(
         progress=lambda done, size: progress("read", 0.4 * done / max(size, 1)),
     )  # fmt: skip
     if read.calls.num_rows == 0:
-        raise ValueError(f"{path}: no call to score; {sum(read.quarantined.values())} rows were put apart")
+        raise ValueError(f"{path}: no call to score; {read.put_apart}")
     progress("score", 0.5)
     told = None if reports is None else read_reports(reports)
     scores, rows = score_calls(scorer, read.calls, told, threads=threads)
@@ -253,10 +262,11 @@ def write_vectors(
 
     Column `row` is a row of the file if that is keyed, else of `_calls.parquet`: its keyed calls, kept in the folder.
     """
+    check_apart(path, key, out, quarantine)
     told = allowed(path, VECTORS)
     calls, quarantined = path, 0
     if layout_name != "keyed":
-        asked = fingerprint(path) | {"layout": layout_name}
+        asked = intake_of(path, layout_name, key) | {"quarantine": str(quarantine), "strict": strict}
         calls, noted = out / "_calls.parquet", begun(out / "_intake.json", asked)
         if noted is None:
             read = read_any(
@@ -272,6 +282,19 @@ def write_vectors(
         raise ValueError(f"{path}: {due} calls are past their time; see callsieve retention run")
     facts = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
     return {**facts, "quarantined": quarantined, "purpose": VECTORS, "out": str(out)}
+
+
+def intake_of(path: Path, layout_name: str, key: Path | None) -> dict[str, Any]:
+    """What tokens of a file's calls depend on: all of the file and of its layout, and the key, by a token of it."""
+    # A new key goes with the run that made it: whoever goes on without one has the tokens of before.
+    given = key is not None or ENVIRONMENT in os.environ
+    return {
+        # All of it: the end of a text says nothing of what stands before it, as that of a Parquet file does.
+        "size": path.stat().st_size,
+        "text": sha256(path),
+        "layout": sha256(Path(layout_name)) if layout_name.endswith(".toml") else layout_name,
+        "key": key_or_new(key).token("number", "callsieve") if given else None,
+    }
 
 
 def names_in(text: str | None) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ from .train import only, places, require_both
 try:
     import optuna
     from optuna.trial import TrialState
+    from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
     raise ImportError("a search needs Optuna: pip install 'callsieve[train]'") from error
 
@@ -69,6 +71,22 @@ class Searched:
     name: str  # of the study: the same data, features and settings give the same
 
 
+@contextmanager
+def told_faults() -> Iterator[None]:
+    """Faults of the file of trials, in one line.
+
+    Raises:
+        ValueError: if it cannot be read or written.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        fault = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        told = getattr(fault, "orig", fault)  # without the statement and its values
+        raise ValueError(f"search: {STORE} cannot be used: {' '.join(str(told).split())}") from error
+
+
+@told_faults()
 def search(
     evidence: Evidence,
     settings: Settings,
@@ -94,7 +112,7 @@ def search(
     tell("features", 0.0)
     told = learning_side(evidence, settings)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = open_study(folder / STORE, told.name, settings.seed)
+    study = open_study(folder / STORE, told.name)
     rows = len(told.side.y)
     parent = track.begin_search(
         uri, folder / "artifacts", told.name, "callsieve search", begun,
@@ -104,6 +122,8 @@ def search(
     shipped = {"min_data_in_leaf": least_of_a_leaf(rows)} | dict(PARAMETERS) | settings.parameters
     while (done := finished(study)) < trials and (done == 0 or time.monotonic() - began < 60 * minutes):
         tell(f"trial {done + 1} of at most {trials}", max(done / trials, (time.monotonic() - began) / (60 * minutes)))
+        # Each trial draws anew: a search that goes on proposes what it would have proposed without the break.
+        study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
         trial, asked = study.ask(), time.time()
         parameters = shipped | (proposed(trial, rows) if done else {})
         figures = judged(told, parameters, settings)
@@ -159,14 +179,12 @@ def learning_side(evidence: Evidence, settings: Settings) -> Searched:
     return Searched(side, places(settings.features), settings.features, categorical, split, f"search {name}")
 
 
-def open_study(path: Path, name: str, seed: int) -> optuna.Study:
+def open_study(path: Path, name: str) -> optuna.Study:
     """The study of this name in a SQLite file; trials of a search that was killed are given up."""
     storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
     known = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
     for one in known.get_trials(states=(TrialState.RUNNING,)):
         known.tell(one.number, state=TrialState.FAIL)
-    # Proposals of a search that goes on must not repeat those that it made before.
-    known.sampler = optuna.samplers.TPESampler(seed=seed + len(known.trials))
     return known
 
 

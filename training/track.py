@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ try:
     from mlflow import MlflowClient
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunInfo, RunTag
     from mlflow.exceptions import MlflowException
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
     raise ImportError("tracking needs MLflow: pip install 'callsieve[train]'") from error
 
@@ -53,6 +57,9 @@ def quiet() -> Iterator[None]:
         yield
     except MlflowException as error:
         raise ValueError(f"MLflow: {' '.join(error.message.split())[:400]}") from error
+    except SQLAlchemyError as error:  # of a store that is opened, MLflow lets them through
+        told = str(getattr(error, "orig", error))  # without the statement and its values
+        raise ValueError(f"MLflow: the store failed: {' '.join(told.split())[:400]}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -60,6 +67,32 @@ def quiet() -> Iterator[None]:
             del os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"]
         else:
             os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = bars
+
+
+def client_of(uri: str) -> MlflowClient:
+    """MLflow's client of a store; a new SQLite file gets its name when all its tables are there.
+
+    MLflow makes them in hundreds of steps, and neither waits for another process that does so, nor goes on where one
+    was killed.
+    """
+    if uri.startswith("sqlite:") and (name := make_url(uri).database):
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+                made = new_store(Path(folder))
+                with suppress(FileExistsError):  # another one was quicker
+                    os.link(made, path)
+    return MlflowClient(uri)
+
+
+def new_store(folder: Path) -> Path:
+    """A file with an empty store, which no connection holds open."""
+    made, copy = folder / "made.db", folder / "copy.db"
+    MlflowClient(f"sqlite:///{made.resolve()}").search_experiments(max_results=1)
+    with closing(sqlite3.connect(made)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    return copy
 
 
 def record(
@@ -89,7 +122,7 @@ def record(
     Returns: the run id and the version of the registered model.
     """
     with quiet():
-        client = MlflowClient(uri)
+        client = client_of(uri)
         run = new_run(client, experiment_of(client, uri, artifacts), name, made_by, began)
         try:
             write_values(client, run.run_id, parameters, metrics, tags)
@@ -109,7 +142,7 @@ def record(
 def attach(uri: str, run: str, path: Path, folder: str) -> None:
     """Add a file to the artifacts of a run."""
     with quiet():
-        MlflowClient(uri).log_artifact(run, str(path), folder)
+        client_of(uri).log_artifact(run, str(path), folder)
 
 
 def new_run(
@@ -126,7 +159,7 @@ def begin_search(
 ) -> str:
     """The id of the run of a search: of its earlier part if there is one, opened again, else of a new run."""
     with quiet():
-        client = MlflowClient(uri)
+        client = client_of(uri)
         experiment = experiment_of(client, uri, artifacts, SEARCHES)
         known = client.search_runs([experiment], f"attributes.run_name = '{name}'", max_results=1)
         if known:
@@ -142,7 +175,7 @@ def nested_run(
 ) -> None:
     """One finished trial of a search, nested in its run."""
     with quiet():
-        client = MlflowClient(uri)
+        client = client_of(uri)
         search = client.get_run(parent)
         made_by = search.data.tags["mlflow.source.name"]
         run = new_run(client, search.info.experiment_id, name, made_by, began, parent).run_id
@@ -153,7 +186,7 @@ def nested_run(
 def end_search(uri: str, run: str, metrics: Mapping[str, float], result: Path) -> None:
     """Close the run of a search with its best figures and its file of parameters."""
     with quiet():
-        client = MlflowClient(uri)
+        client = client_of(uri)
         write_values(client, run, {}, metrics, {})
         client.log_artifact(run, str(result))
         client.set_terminated(run)
@@ -165,7 +198,13 @@ def experiment_of(client: MlflowClient, uri: str, artifacts: Path, name: str = E
     if experiment:
         return str(experiment.experiment_id)
     location = None if uri.startswith("http") else artifacts.resolve().as_uri()
-    return str(client.create_experiment(name, artifact_location=location, tags=KIND))
+    try:
+        return str(client.create_experiment(name, artifact_location=location, tags=KIND))
+    except MlflowException as error:
+        found = client.get_experiment_by_name(name)  # another one was quicker
+        if found is None:
+            raise error from None
+        return str(found.experiment_id)
 
 
 def write_values(
@@ -216,4 +255,4 @@ def register(client: MlflowClient, run: str, artifact_uri: str) -> str:
 def move_champion(uri: str, version: str) -> None:
     """Let the alias "champion" point to a version of the model."""
     with quiet():
-        MlflowClient(uri).set_registered_model_alias(MODEL, CHAMPION, version)
+        client_of(uri).set_registered_model_alias(MODEL, CHAMPION, version)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .rewrite import sha256
-from .track import EXPERIMENT, MODEL, quiet  # first, for it says what to install where there is no MLflow
+from .track import EXPERIMENT, MODEL, client_of, quiet  # first, for it says what to install where there is no MLflow
 
 # isort: split
 from mlflow import MlflowClient
@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 def registry(uri: str) -> dict[str, dict[str, Any]]:
     """The registered model as it stands: its aliases, all that is said of each version, and what is noted of it."""
     with quiet():
-        client = MlflowClient(uri)
+        client = client_of(uri)
         try:
             model = client.get_registered_model(MODEL)
         except MlflowException as error:
@@ -57,7 +57,7 @@ def notes(told: ModelVersion | RegisteredModel) -> dict[str, str]:
 def finished_runs(uri: str, experiments: Collection[str] = ()) -> list[str]:
     """The ids of all finished runs, deleted ones too, of the experiment and of others, of these ids."""
     with quiet():
-        client = MlflowClient(uri)
+        client = client_of(uri)
         named = client.get_experiment_by_name(EXPERIMENT)
         places = sorted({*experiments, *([str(named.experiment_id)] if named else [])})
         found: list[str] = []
@@ -81,7 +81,7 @@ def snapshot(uri: str, run: str) -> dict[str, dict[str, Any]]:
         ValueError: if there is no such run.
     """
     with quiet():
-        client = MlflowClient(uri)
+        client = client_of(uri)
         try:
             found = client.get_run(run)
         except MlflowException as error:
@@ -159,4 +159,4 @@ def download(uri: str, run: str, folder: Path) -> Path:
         ValueError: if MLflow has no such run.
     """
     with quiet():
-        return Path(MlflowClient(uri).download_artifacts(run, "", str(folder)))
+        return Path(client_of(uri).download_artifacts(run, "", str(folder)))
