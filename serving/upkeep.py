@@ -46,8 +46,8 @@ class Upkeep:
     def look(self) -> None:
         """Snapshots when they are due, or somebody is to be forgotten."""
         if self._child is not None:
-            found, status = os.waitpid(self._child[0], os.WNOHANG)
-            if found:
+            status = self._ended(os.WNOHANG)
+            if status is not None:
                 self._reap(status)
         elif asked := requests(self._folder):
             self._forget_on_disk(asked)
@@ -62,8 +62,8 @@ class Upkeep:
 
     def close(self) -> None:
         """Wait for a snapshot that is not whole yet."""
-        if self._child is not None:
-            self._reap(os.waitpid(self._child[0], 0)[1])
+        if self._child is not None and (status := self._ended(0)) is not None:
+            self._reap(status)
 
     def _forget_on_disk(self, asked: list[Request]) -> None:
         """Memory forgets, and a snapshot of it takes the place of all events. If that fails, the request stays."""
@@ -82,6 +82,17 @@ class Upkeep:
             self.save()
         except OSError:
             self.saved[1] += 1
+
+    def _ended(self, options: int) -> int | None:
+        """How the process that writes a snapshot ended; None if it is still at it."""
+        assert self._child is not None  # noqa: S101 - whoever calls has looked
+        process, number = self._child
+        try:
+            found, status = os.waitpid(process, options)
+        except ChildProcessError:
+            # Where SIGCHLD is ignored, as it may be by whoever began this process, none is told how its children ended.
+            return 0 if snapshot(self._folder, number).exists() else 1
+        return status if found else None
 
     def _reap(self, status: int) -> None:
         assert self._child is not None  # noqa: S101 - whoever calls has looked
