@@ -483,6 +483,7 @@ def test_a_call_is_a_line_and_a_line_a_call(told):
         assert call_from_line(call_to_line(call)) == call
     assert call_from_line(call_to_line(call)[:-20].rpartition(b" ")[0]) is None
     assert call_from_line(call_to_line(call).replace(b" ", b" x", 5)) is None
+    assert call_from_line(b"-" + call_to_line(call)[call_to_line(call).index(b" ") :]) is None  # one without a start
 
 
 def test_a_folder_belongs_to_one_process(live, tmp_path):
