@@ -107,7 +107,7 @@ class History:
         self._asked: KeyedCall | None = None
         self._found = (0, 0)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write all that is known into a file, whole or not at all."""
         from dataclasses import astuple  # it takes long to import, and few histories are saved
 
@@ -127,11 +127,11 @@ class History:
         }
         tokens = {kind: keys.texts(sizes[kind]["uses"][1]) for kind, keys in self._keys.items()}
         arrays = (self._memory[part][name][:size] for part, told in sizes.items() for name, (_, size) in told.items())
-        snapshot.write(path, facts, tokens, arrays)
+        snapshot.write(Path(path), facts, tokens, arrays)
 
     @classmethod
     def load(
-        cls, path: Path, *, calls: int | None = None, numbers: int | None = None, compiled: bool = True
+        cls, path: str | Path, *, calls: int | None = None, numbers: int | None = None, compiled: bool = True
     ) -> History:
         """A history as it was saved.
 
@@ -142,7 +142,7 @@ class History:
             ValueError: if the file is not whole, is of another version, or has not enough room.
             OSError: if it cannot be read.
         """
-        file, facts, tokens = snapshot.opened(path)
+        file, facts, tokens = snapshot.opened(Path(path))
         with file:
             if (facts["kernel"], facts["catalogue"]) != (version(), catalogue_hash()):
                 raise ValueError(f"{path}: written by another version; expected one of this version's snapshots")

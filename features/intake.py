@@ -57,6 +57,9 @@ UNKNOWN_CLASS = NUMBER_CLASSES.index(NOT_TOLD)
 CACHED = 1 << 17  # unique numbers, blocks and texts of single calls
 _MET = 1 << 20  # the same of tables
 
+# Seconds since 1970 between which there is a calendar in every time zone: the years 2 to 9998.
+_EARLIEST, _LATEST = -62_104_060_800.0, 253_370_764_800.0
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -123,7 +126,7 @@ class Intake:
     def __call__(self, call: Call) -> KeyedCall:
         """Key one call.
 
-        Raises: ValueError: for a word that is no category, or a time that is not finite.
+        Raises: ValueError: for a word that is no category, or a time that is not finite or of no calendar.
         """
         start = milliseconds("start", call.start)
         hour, day = self.clock(start)
@@ -294,8 +297,9 @@ class Intake:
 
 def milliseconds(name: str, seconds: float) -> int:
     """Whole milliseconds, half rounded up."""
-    if not math.isfinite(seconds):
-        raise ValueError(f"{name} must be a finite number of seconds, got {seconds}")
+    if not _EARLIEST <= seconds < _LATEST:
+        # The value is not shown: a number that slipped into the wrong field is one, too.
+        raise ValueError(f"{name} must be a finite number of seconds, of a year from 2 to 9998")
     return math.floor(seconds * 1000 + 0.5)
 
 

@@ -14,6 +14,7 @@ from .journal import Found, read
 CALLS, REPORTS = "calls", "reports"
 """Names of the files that hold them."""
 
+_MAY_BE_NONE = {"ring", "talk", "recorded", "trunk", "operator", "device", "place"}
 _TOKENS = ("caller", "callee", "caller_block", "trunk", "operator", "device", "place")
 _WORD = re.compile(r"[a-z][a-z_]{0,39}")
 _LONGEST = 256  # characters of a number as written
@@ -67,7 +68,7 @@ def call_from_line(line: bytes) -> KeyedCall | None:
 
 
 def _field(name: str, part: str) -> Any:
-    if part == "-":
+    if part == "-" and name in _MAY_BE_NONE:
         return None
     return part if name in _TOKENS else int(part)
 

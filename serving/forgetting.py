@@ -2,7 +2,8 @@
 
 `ask` leaves a request in the folder of a scorer's live state; the process that serves from it looks several times a
 second. Its memory forgets at once (`Live.forget`): who comes back is a new number. Its disk follows as soon as a
-snapshot of the new memory has taken the place of the old events; then the request is gone, and with it the last token.
+snapshot of the new memory has taken the place of the old events; then the request is gone, and with it the last token
+(and snapshots that were refused, whole: nobody can be taken out of them).
 A request outlives a crash. A state that no process serves from is seen to by `forget_on_disk`.
 
 What stays: that somebody called, in the windows of those who were called, under no name, until those windows have moved
@@ -25,7 +26,7 @@ from ..features.pseudonyms import is_token
 from .events import CALLS, REPORTS
 from .files import write_whole
 from .journal import numbers, path
-from .snapshots import let_go, own, snapshot, snapshots
+from .snapshots import drop_refused, let_go, own, snapshot, snapshots
 
 FOLDER = "forget"
 PATIENCE, EVERY = 60.0, 0.1  # seconds for a process to forget, and between two looks
@@ -97,6 +98,7 @@ def forget_on_disk(state: Path, token: str) -> None:
     for kind in (CALLS, REPORTS):
         for number in numbers(state, kind):
             blank(path(state, kind, number), token)
+    drop_refused(state)
 
 
 def blank(where: Path, token: str) -> int:

@@ -31,7 +31,7 @@ _CRC = 10  # a space, eight digits, the line end
 
 @dataclass(slots=True)
 class Found:
-    """What was read back: whole lines, damaged ones, bytes of torn ends that were cut off, files that are unread."""
+    """What was read back: whole lines, damaged ones, bytes of torn ends, files that are unread."""
 
     lines: int = 0
     damaged: int = 0
@@ -48,22 +48,23 @@ class Journal:
     Attributes:
         number: of the file that is written now.
         lost: lines that were given up because the disk took none.
-        faults: times that the disk refused to write or to keep.
+        faults: times that the disk refused to write or to keep, or that work beside the calls failed.
         written: bytes, since the beginning.
         synced: `time.monotonic()` up to which every line that was handed over is kept by the disk.
     """
 
-    def __init__(self, folder: Path, name: str, *, after: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, folder: Path, name: str, *, least: int = 1, after: Callable[[], object] = lambda: None) -> None:
         """Begin after the files that are there.
 
         Args:
+            least: number of the file that is written, at least: readers that begin at it would miss earlier ones.
             after: called by the journal's thread after each write, for work that belongs beside the calls.
         """
         self.lost = self.faults = 0
         self.written = 0
         self.synced = time.monotonic()
         self._folder, self._name, self._after = folder, name, after
-        self.number = max(numbers(folder, name), default=0) + 1
+        self.number = max(least, 1 + max(numbers(folder, name), default=0))
         self._waiting: deque[bytes] = deque()
         self._file: int | None = None
         self._good = 0
@@ -123,7 +124,10 @@ class Journal:
                 self._write()
                 if time.monotonic() >= self.synced + SYNC:
                     self._sync()
-            self._after()
+            try:
+                self._after()
+            except Exception:
+                self.faults += 1  # whatever it was: without this thread no line would be written any more
 
     def _write(self) -> None:
         """Write what waits. A disk that refuses changes nothing but a count: it is asked again the next time."""
@@ -182,8 +186,13 @@ class Journal:
         self._file = None
 
 
-def read(folder: Path, name: str, first: int, found: Found) -> Iterator[bytes]:
-    """The whole lines of all files from number `first` on, in order. Torn ends are cut off where the disk allows it."""
+def read(folder: Path, name: str, first: int, found: Found, *, cut: bool = False) -> Iterator[bytes]:
+    """The whole lines of all files from number `first` on, in order.
+
+    Args:
+        cut: cut torn ends off where the disk allows it; only for whoever owns the folder and writes none of the files
+            yet, for what another process writes meanwhile would be cut off with them.
+    """
     for number in numbers(folder, name):
         if number >= first:
             try:
@@ -191,7 +200,8 @@ def read(folder: Path, name: str, first: int, found: Found) -> Iterator[bytes]:
                     yield from lines_of(file, found)
             except OSError:
                 found.unread += 1
-            _cut(path(folder, name, number))
+            if cut:
+                _cut(path(folder, name, number))
 
 
 def lines_of(file: BinaryIO, found: Found) -> Iterator[bytes]:

@@ -41,7 +41,8 @@ class Memory:
     Attributes:
         history: to be used under `lock`.
         found: what was read back from disk.
-        refusal: why a snapshot was not read back (it is kept as *.refused), in one line; None if all is well.
+        refusal: why a snapshot was not read back, in one line; None if all is well. It is kept as *.refused until
+            somebody is to be forgotten.
         saved: snapshots that were written, and that failed.
     """
 
@@ -78,7 +79,8 @@ class Memory:
             let_go(self._own)
             raise
         self._most, self._upkeep = journal_bytes, cast("Upkeep | None", None)
-        self.journal = Journal(folder, CALLS, after=self._look)
+        # A snapshot can outlive all files before it, and is read with those from its own number on.
+        self.journal = Journal(folder, CALLS, least=max(snapshots(folder), default=1), after=self._look)
         self.reports = Journal(folder, REPORTS)
 
     def look_after(self, forget: Callable[[str], object]) -> None:
@@ -124,7 +126,7 @@ class Memory:
                 self.refusal = str(error)
                 with contextlib.suppress(OSError):
                     where.rename(where.with_suffix(".refused"))
-        for line in read(self._folder, CALLS, first, self.found):
+        for line in read(self._folder, CALLS, first, self.found, cut=True):
             call = call_from_line(line)
             if call is None:
                 self.found.damaged += 1

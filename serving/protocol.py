@@ -1,4 +1,5 @@
-"""HTTP/1.1 for the service, on uvicorn's protocol: slow clients are hung up on, and short questions answered at once.
+"""HTTP/1.1 for the service, on uvicorn's protocol: clients that send or read slowly are hung up on, and short questions
+answered at once.
 
 A question that comes whole, in one piece, to an endpoint that waits for nothing is answered as soon as it is read: a
 task, an event and a timer for each, as uvicorn has them, cost as much as half a verdict. All else goes uvicorn's way.
@@ -18,7 +19,7 @@ except ImportError as error:
 from .endpoint import CLOSE, AtOnce, Scope
 from .turns import Turns
 
-PATIENCE = 10.0  # seconds for a request to come in, from its first byte or from the connection
+PATIENCE = 10.0  # seconds for a request to come in, from its first byte or from the connection, and for an answer to go
 HEAD = 1 << 16  # bytes of a request's head
 
 
@@ -71,6 +72,7 @@ class Protocol(HttpToolsProtocol):
     _look: asyncio.TimerHandle
     _since: float | None = None  # when the request began that is not all here yet
     _idle: float | None = None  # when a request was answered at once, and none has come since
+    _stuck: float | None = None  # since when the client has not taken what was written
     _head: int | None = 0
     _asked: AtOnce | None = None  # who answers the request that is not all here yet, if it comes whole
     _whole: AtOnce | None = None  # who answers the one that is here and waits for its turn
@@ -90,6 +92,16 @@ class Protocol(HttpToolsProtocol):
         """As of `asyncio.Protocol`."""
         self._look.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """As of `asyncio.Protocol`."""
+        self._stuck = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """As of `asyncio.Protocol`."""
+        self._stuck = None
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """As of `asyncio.Protocol`."""
@@ -182,7 +194,11 @@ class Protocol(HttpToolsProtocol):
     def _hang_up_if_late(self) -> None:
         """One timer for all requests of a connection: it looks again when the one that is on its way would be late."""
         now = self.loop.time()
-        if self._since is not None:
+        if self._stuck is None and self.transport.is_closing():
+            self._stuck = now  # it closes when the client has taken the rest
+        if self._stuck is not None:
+            left = self._stuck + PATIENCE - now
+        elif self._since is not None:
             left = self._since + PATIENCE - now
         elif self._idle is not None:
             left = self._idle + self.timeout_keep_alive - now
@@ -191,4 +207,4 @@ class Protocol(HttpToolsProtocol):
         if left > 0:
             self._look_later(min(left, PATIENCE))
         else:
-            self.transport.close()
+            self.transport.abort()  # to close would wait for a client that takes nothing

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +32,8 @@ def own(folder: Path) -> int | None:
     except OSError:
         os.close(file)
         raise ValueError(f"{folder}: another process serves from this folder; expected one at a time") from None
+    # Snapshots that a killed process did not finish: nobody would overwrite them, and they hold tokens.
+    _delete(folder.glob("state-*.snapshot.part"))
     return file
 
 
@@ -48,6 +52,17 @@ def snapshots(folder: Path) -> list[int]:
     """Numbers of the snapshots that are there."""
     found = [where.name[6:-9] for where in folder.glob("state-*.snapshot")]
     return [int(each) for each in found if each.isdecimal()]
+
+
+def drop_refused(folder: Path) -> None:
+    """Delete the snapshots that could not be read back: nobody can be forgotten in them."""
+    _delete(folder.glob("state-*.refused"))
+
+
+def _delete(files: Iterable[Path]) -> None:
+    for each in files:
+        with contextlib.suppress(OSError):
+            each.unlink()
 
 
 def save_in_a_copy(history: History, where: Path) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from .events import CALLS, REPORTS
 from .forgetting import Request, blank, done, requests
 from .journal import Journal, numbers, path
-from .snapshots import snapshot, snapshots
+from .snapshots import drop_refused, snapshot, snapshots
+
+REST = 10.0  # seconds until what failed is tried again: calls wait while the process is copied
 
 
 class Upkeep:
@@ -40,16 +43,17 @@ class Upkeep:
         self.saved = [0, 0]
         self._child: tuple[int, int] | None = None
         self._forgotten: list[Request] = []  # in memory, and on disk when the next snapshot is there
+        self._rested = 0.0  # `time.monotonic()` from which on requests are looked at
         # What earlier processes left counts as well.
         self._since = -sum(path(folder, CALLS, number).stat().st_size for number in numbers(folder, CALLS))
 
     def look(self) -> None:
         """Snapshots when they are due, or somebody is to be forgotten."""
         if self._child is not None:
-            found, status = os.waitpid(self._child[0], os.WNOHANG)
-            if found:
+            status = self._ended(os.WNOHANG)
+            if status is not None:
                 self._reap(status)
-        elif asked := requests(self._folder):
+        elif time.monotonic() >= self._rested and (asked := requests(self._folder)):
             self._forget_on_disk(asked)
         elif self._journal.written - self._since > self._most:
             self._since = self._journal.written
@@ -62,8 +66,8 @@ class Upkeep:
 
     def close(self) -> None:
         """Wait for a snapshot that is not whole yet."""
-        if self._child is not None:
-            self._reap(os.waitpid(self._child[0], 0)[1])
+        if self._child is not None and (status := self._ended(0)) is not None:
+            self._reap(status)
 
     def _forget_on_disk(self, asked: list[Request]) -> None:
         """Memory forgets, and a snapshot of it takes the place of all events. If that fails, the request stays."""
@@ -81,17 +85,36 @@ class Upkeep:
         try:
             self.save()
         except OSError:
-            self.saved[1] += 1
+            self._failed()
+
+    def _failed(self) -> None:
+        self.saved[1] += 1
+        self._rested = time.monotonic() + REST
+
+    def _ended(self, options: int) -> int | None:
+        """How the process that writes a snapshot ended; None if it is still at it."""
+        assert self._child is not None  # noqa: S101 - whoever calls has looked
+        process, number = self._child
+        try:
+            found, status = os.waitpid(process, options)
+        except ChildProcessError:
+            # Where SIGCHLD is ignored, as it may be by whoever began this process, none is told how its children ended.
+            return 0 if snapshot(self._folder, number).exists() else 1
+        return status if found else None
 
     def _reap(self, status: int) -> None:
         assert self._child is not None  # noqa: S101 - whoever calls has looked
         number, self._child = self._child[1], None
-        self.saved[status != 0] += 1
-        if status == 0:
+        if status != 0:
+            self._failed()
+        else:
+            self.saved[0] += 1
             with contextlib.suppress(OSError):
                 self._journal.drop(number)
                 for old in snapshots(self._folder):
                     if old < number:
                         snapshot(self._folder, old).unlink()
+                if self._forgotten:
+                    drop_refused(self._folder)
                 done(self._forgotten)
         self._forgotten = []

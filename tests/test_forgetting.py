@@ -17,7 +17,9 @@ from callsieve.serving import forgetting
 from callsieve.serving.events import CALLS, REPORTS
 from callsieve.serving.forgetting import FOLDER, ask, blank, forget, requests
 from callsieve.serving.journal import Found, Journal, path, read
-from callsieve.serving.upkeep import Upkeep
+from callsieve.serving.memory import Memory
+from callsieve.serving.snapshots import snapshot
+from callsieve.serving.upkeep import REST, Upkeep
 from callsieve.training.rekey import _rekey_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -134,6 +136,28 @@ def test_a_running_service_forgets_on_its_disk_too(folder, log, told, tmp_path, 
     assert token not in everything(state)
 
 
+@pytest.mark.source("P6", by="serving/snapshots.py")
+@pytest.mark.parametrize("serving", [True, False])
+def test_snapshots_that_are_not_whole_know_nobody_who_was_forgotten(tmp_path, serving):
+    """One that a killed process did not finish, and one that could not be read back."""
+    call = Intake(catalogued.NUMBER_KEY)(Call(1.0, "13800138000", "13900139000", ring=1.0, talk=1.0))
+    history = History(**LARGER)
+    history.observe(call)
+    history.save(snapshot(tmp_path, 3))
+    kept = snapshot(tmp_path, 3).read_bytes()
+    (tmp_path / "state-00000002.snapshot.part").write_bytes(kept[:-9])
+    (tmp_path / "state-00000001.refused").write_bytes(kept[:-9])
+    if serving:
+        memory = Memory(tmp_path, **LARGER)
+        memory.look_after(memory.history.forget)
+        ask(tmp_path, call.caller)
+        until(lambda: not requests(tmp_path))
+        memory.close()
+    else:
+        forget(tmp_path, call.caller)
+    assert call.caller not in everything(tmp_path)
+
+
 def everything(state):
     return b"".join(each.read_bytes() for each in sorted(state.rglob("*")) if each.is_file()).decode("latin1")
 
@@ -176,7 +200,7 @@ def test_whoever_waits_longer_than_he_said_is_told_and_the_request_stays(tmp_pat
     assert len(requests(tmp_path)) == 1
 
 
-def test_without_a_process_for_a_snapshot_the_request_stays_and_is_tried_again(tmp_path):
+def test_without_a_process_for_a_snapshot_the_request_stays_and_is_tried_again(tmp_path, monkeypatch):
     token, forgotten, able = catalogued.NUMBER_KEY.token("number", "x"), [], []
 
     def copied(where):
@@ -190,6 +214,10 @@ def test_without_a_process_for_a_snapshot_the_request_stays_and_is_tried_again(t
     upkeep.look()
     assert (upkeep.saved, forgotten, len(requests(tmp_path))) == ([0, 1], [token], 1)
     able.append(True)
+    upkeep.look()
+    assert (upkeep.saved, forgotten, len(requests(tmp_path))) == ([0, 1], [token], 1)  # not at once: calls would wait
+    later = time.monotonic() + REST
+    monkeypatch.setattr("time.monotonic", lambda: later)
     upkeep.look()
     upkeep.close()
     assert (upkeep.saved, forgotten, requests(tmp_path)) == ([1, 1], [token, token], [])

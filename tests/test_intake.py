@@ -374,6 +374,9 @@ def test_an_intake_stays_in_its_process():
         ({"outcome": "13800138000"}, "outcome must be one of answered, "),
         ({"start": float("nan")}, "start must be a finite number"),
         ({"talk": float("inf")}, "talk must be a finite number"),
+        ({"start": 8613800138000.0}, "start must be a finite number of seconds, of a year"),
+        ({"start": -1e30}, "start must be a finite number of seconds, of a year"),
+        ({"ring": 1e300}, "ring must be a finite number of seconds, of a year"),
     ],
 )
 def test_bad_call_is_refused(fields, message):

@@ -15,9 +15,9 @@ from waiting import until
 WORDS = st.lists(st.binary(min_size=1, max_size=40).filter(lambda line: b"\n" not in line), max_size=20)
 
 
-def found_in(folder, first=0):
+def found_in(folder, first=0, cut=True):
     found = Found()
-    return list(read(folder, "calls", first, found)), found
+    return list(read(folder, "calls", first, found, cut=cut)), found
 
 
 def written(folder, lines):
@@ -60,6 +60,37 @@ def test_the_journal_turns_and_drops(tmp_path):
     assert numbers(tmp_path, "calls") == [2]
     kept.close()
     assert found_in(tmp_path)[0] == [b"b"]
+
+
+def test_a_file_never_has_a_lower_number_than_the_least(tmp_path):
+    path(tmp_path, "calls", 3).touch()
+    for least, number in ((2, 4), (4, 4), (9, 9)):
+        kept = Journal(tmp_path, "calls", least=least)
+        assert kept.number == number
+        kept.close()
+
+
+def test_who_only_reads_cuts_nothing_off(tmp_path):
+    """What looks like a torn end may be a line that another process is writing."""
+    written(tmp_path, [b"first"])
+    where = path(tmp_path, "calls", 1)
+    with where.open("ab") as file:
+        file.write(b"sec")
+        file.flush()
+        assert found_in(tmp_path, cut=False) == ([b"first"], Found(lines=1, torn=3))
+        file.write(b"ond %08x\n" % zlib.crc32(b"second"))
+    assert found_in(tmp_path)[0] == [b"first", b"second"]
+
+
+def test_work_beside_the_calls_that_fails_stops_no_writing(tmp_path):
+    def fails():
+        raise RuntimeError("whatever")
+
+    kept = Journal(tmp_path, "calls", after=fails)
+    until(lambda: kept.faults)
+    kept.add(b"a")
+    until(lambda: found_in(tmp_path)[0] == [b"a"])
+    kept.close()
 
 
 @given(st.integers(1, 60), st.binary(max_size=30))

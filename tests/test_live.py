@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -163,6 +164,37 @@ def test_a_snapshot_takes_the_place_of_events(swap, calls, tmp_path):
     again.memory.save()
     again.close()
     assert snapshots(folder) == [4]  # the one before is gone
+
+
+def test_what_comes_after_a_snapshot_is_known_again_though_no_event_followed_before_a_restart(swap, calls, tmp_path):
+    folder, told = tmp_path / "state", events(calls)
+    live = begin(swap, folder)
+    play(live, told[:100])
+    live.memory.save()
+    live.close()
+    assert not list(folder.glob("calls-*"))
+    second = begin(swap, folder)
+    play(second, told[100:200])
+    before = state(second, calls)
+    second.close()
+    third = begin(swap, folder)
+    assert third.memory.found.lines == 100
+    assert state(third, calls) == before
+    third.memory.save()
+    third.close()
+    assert third.memory.saved == [1, 0] and len(snapshots(folder)) == 1  # the older one would be believed
+
+
+def test_snapshots_are_made_where_nobody_is_told_how_a_process_ended(swap, calls, tmp_path):
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        live = begin(swap, tmp_path / "state", journal_bytes=2000)
+        play(live, events(calls)[:50])
+        until(lambda: live.memory.saved[0])
+        live.close()
+        assert live.memory.saved[1] == 0
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_a_snapshot_is_made_when_the_journal_is_long(swap, calls, tmp_path):
@@ -338,8 +370,8 @@ def test_a_clock_that_jumps_is_not_believed_until_it_stays(monkeypatch):
 
 def test_a_journal_that_runs_before_the_state_is_whole_does_nothing_yet(swap, tmp_path, monkeypatch):
     class Hasty(Journal):
-        def __init__(self, folder, name, *, after=lambda: None):
-            super().__init__(folder, name, after=after)
+        def __init__(self, folder, name, *, after=lambda: None, **options):
+            super().__init__(folder, name, after=after, **options)
             after()
 
     monkeypatch.setattr(live_module, "Journal", Hasty)
@@ -451,6 +483,7 @@ def test_a_call_is_a_line_and_a_line_a_call(told):
         assert call_from_line(call_to_line(call)) == call
     assert call_from_line(call_to_line(call)[:-20].rpartition(b" ")[0]) is None
     assert call_from_line(call_to_line(call).replace(b" ", b" x", 5)) is None
+    assert call_from_line(b"-" + call_to_line(call)[call_to_line(call).index(b" ") :]) is None  # one without a start
 
 
 def test_a_folder_belongs_to_one_process(live, tmp_path):

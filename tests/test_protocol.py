@@ -174,6 +174,20 @@ def test_who_waits_for_a_long_answer_is_not_hung_up_on(service, keys, monkeypatc
     assert service.get(f"{schema.EXPLAIN}?case={16 * '0'}", keys["explain"])[0] == 404
 
 
+@pytest.mark.parametrize("last", [b"", b"no request\r\n\r\n"])
+def test_who_takes_no_answer_is_hung_up_on(service, monkeypatch, last):
+    """Also when all is said, and the rest waits to be taken."""
+    monkeypatch.setattr(protocol, "PATIENCE", 0.3)
+    held, page = service.server.server_state.connections, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    until(lambda: not held)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.connect(("127.0.0.1", service.port))
+        connection.sendall(page * 900 + last)
+        until(lambda: held)
+        until(lambda: not held)
+
+
 def test_a_body_that_is_none_after_a_head_is_refused_once(service, keys):
     head = asking(keys["score"], b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:

@@ -39,8 +39,8 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path_factory, calls, room, at
         history.vector(single(call))
         history.observe(single(call))
         history.report(Report(call["start"], call["callee"], call["caller"], block="x"))
-    history.save(path)
-    loaded = History.load(path, compiled=compiled)
+    history.save(str(path))
+    loaded = History.load(str(path), compiled=compiled)
     for call in calls[at:]:
         np.testing.assert_array_equal(loaded.vector(single(call)), history.vector(single(call)))
         loaded.observe(single(call))
