@@ -183,7 +183,7 @@ class Journal:
 
 
 def read(folder: Path, name: str, first: int, found: Found) -> Iterator[bytes]:
-    """The whole lines of all files from number `first` on, in order. Torn ends are cut off where the disk allows it."""
+    """The whole lines of all files from number `first` on, in order; a process may be writing to them."""
     for number in numbers(folder, name):
         if number >= first:
             try:
@@ -191,6 +191,14 @@ def read(folder: Path, name: str, first: int, found: Found) -> Iterator[bytes]:
                     yield from lines_of(file, found)
             except OSError:
                 found.unread += 1
+
+
+def take_up(folder: Path, name: str, first: int, found: Found) -> Iterator[bytes]:
+    """As `read`, and torn ends are cut off where the disk allows it: only for whoever holds the folder, for another
+    process's line that is just being written would be cut as well."""
+    yield from read(folder, name, first, found)
+    for number in numbers(folder, name):
+        if number >= first:
             _cut(path(folder, name, number))
 
 

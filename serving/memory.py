@@ -17,7 +17,7 @@ from ..features.history import History
 from ..features.records import KeyedCall
 from .air import is_over
 from .events import CALLS, REPORTS, call_from_line, call_to_line
-from .journal import Found, Journal, read
+from .journal import Found, Journal, take_up
 from .snapshots import let_go, own, save_in_a_copy, snapshot, snapshots
 from .upkeep import Upkeep
 
@@ -124,7 +124,7 @@ class Memory:
                 self.refusal = str(error)
                 with contextlib.suppress(OSError):
                     where.rename(where.with_suffix(".refused"))
-        for line in read(self._folder, CALLS, first, self.found):
+        for line in take_up(self._folder, CALLS, first, self.found):
             call = call_from_line(line)
             if call is None:
                 self.found.damaged += 1

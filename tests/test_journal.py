@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 from callsieve.serving import journal
-from callsieve.serving.journal import Found, Journal, numbers, path, read
+from callsieve.serving.journal import Found, Journal, numbers, path, read, sealed, take_up
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ WORDS = st.lists(st.binary(min_size=1, max_size=40).filter(lambda line: b"\n" no
 
 def found_in(folder, first=0):
     found = Found()
-    return list(read(folder, "calls", first, found)), found
+    return list(take_up(folder, "calls", first, found)), found
 
 
 def written(folder, lines):
@@ -80,6 +80,15 @@ def test_a_torn_end_is_cut_and_counted(tmp_path_factory, cut, rubbish):
         assert where.read_bytes() == torn[: len(torn) - len(left)]
     assert found_in(folder)[0] == told
     assert found_in(folder)[1].torn == 0
+
+
+def test_a_reader_leaves_what_another_process_is_writing(tmp_path):
+    begun, rest = sealed(b"second")[:5], sealed(b"second")[5:]
+    with path(tmp_path, "calls", 1).open("ab", buffering=0) as file:
+        file.write(sealed(b"first") + begun)
+        assert list(read(tmp_path, "calls", 0, Found())) == [b"first"]
+        file.write(rest)
+    assert list(read(tmp_path, "calls", 0, Found())) == [b"first", b"second"]
 
 
 @given(st.data())
