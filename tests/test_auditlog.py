@@ -295,6 +295,17 @@ def test_several_writers_make_one_log(tmp_path):
     assert (found.entries, found.faults) == (31, ())
 
 
+def test_a_log_that_grows_while_it_is_verified_is_sound(tmp_path):
+    append(tmp_path, "access", {"what": "first"}, small.KEY)
+    writer = multiprocessing.get_context("fork").Process(target=add, args=(tmp_path, 30))
+    writer.start()
+    found = [verify(tmp_path).faults]
+    while writer.is_alive():
+        found.append(verify(tmp_path).faults)
+    writer.join()
+    assert writer.exitcode == 0 and set(found) == {()} and len(found) > 1
+
+
 def test_proofs_need_no_log(log):
     old = json.loads((log / HEAD).read_bytes())
     append(log, "access", {}, small.KEY)
