@@ -91,7 +91,7 @@ def append(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519Priv
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     (folder / PAYLOADS).mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with alone(folder, LOCK):
         return _add(folder, kind, payload, key)
 
 
@@ -111,7 +111,7 @@ def erase(folder: Path, index: int, why: str, key: Ed25519PrivateKey) -> int:
         ValueError: if there is no such payload, or it is itself the word of an erasure.
     """
     require(folder)
-    with _locked(folder):
+    with alone(folder, LOCK):
         known = {entry.index: entry for entry in read(folder)}
         if index not in known or not payload_path(folder, index).exists():
             raise ValueError(f"entry {index}: expected an entry with a payload")
@@ -286,9 +286,9 @@ def _append_line(path: Path, line: bytes) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One writer at a time."""
-    with (folder / LOCK).open("w") as file:
+def alone(folder: Path, lock: str) -> Iterator[None]:
+    """One process at a time that takes this lock of a log."""
+    with (folder / lock).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
