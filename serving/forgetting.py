@@ -25,7 +25,7 @@ from ..features.pseudonyms import is_token
 from .events import CALLS, REPORTS
 from .files import write_whole
 from .journal import numbers, path
-from .snapshots import let_go, own, snapshot, snapshots
+from .snapshots import let_go, own, snapshot, snapshots, unreadable
 
 FOLDER = "forget"
 PATIENCE, EVERY = 60.0, 0.1  # seconds for a process to forget, and between two looks
@@ -94,9 +94,16 @@ def forget_on_disk(state: Path, token: str) -> None:
         history = History.load(snapshot(state, number))
         history.forget(token)
         history.save(snapshot(state, number))
+    drop_unreadable(state)
     for kind in (CALLS, REPORTS):
         for number in numbers(state, kind):
             blank(path(state, kind, number), token)
+
+
+def drop_unreadable(state: Path) -> None:
+    """Delete snapshots that nobody reads: nobody can be taken out of one, and everybody may be in it."""
+    for where in unreadable(state):
+        where.unlink(missing_ok=True)
 
 
 def blank(where: Path, token: str) -> int:

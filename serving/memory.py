@@ -41,7 +41,8 @@ class Memory:
     Attributes:
         history: to be used under `lock`.
         found: what was read back from disk.
-        refusal: why a snapshot was not read back (it is kept as *.refused), in one line; None if all is well.
+        refusal: why a snapshot was not read back, in one line; None if all is well. It is kept as *.refused, until
+            somebody is to be forgotten.
         saved: snapshots that were written, and that failed.
     """
 

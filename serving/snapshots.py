@@ -50,6 +50,11 @@ def snapshots(folder: Path) -> list[int]:
     return [int(each) for each in found if each.isdecimal()]
 
 
+def unreadable(folder: Path) -> list[Path]:
+    """Snapshots that nobody reads: refused ones, and what copies of a process left that were killed as they wrote."""
+    return [*folder.glob("state-*.refused"), *folder.glob("state-*.snapshot.part")]
+
+
 def save_in_a_copy(history: History, where: Path) -> int:
     """Have a copy of this process write a snapshot of the memory as it is now; gives the copy's process id.
 

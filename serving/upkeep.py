@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .events import CALLS, REPORTS
-from .forgetting import Request, blank, done, requests
+from .forgetting import Request, blank, done, drop_unreadable, requests
 from .journal import Journal, numbers, path
 from .snapshots import snapshot, snapshots
 
@@ -93,5 +93,7 @@ class Upkeep:
                 for old in snapshots(self._folder):
                     if old < number:
                         snapshot(self._folder, old).unlink()
+                if self._forgotten:
+                    drop_unreadable(self._folder)
                 done(self._forgotten)
         self._forgotten = []
