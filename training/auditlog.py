@@ -241,6 +241,7 @@ def _add(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519Privat
     if not (folder / PUBLIC_KEY).exists():
         write_public_key(key.public_key(), folder / PUBLIC_KEY)
     before = _sound(folder, key)
+    _clear(folder)
     index, salt, said = len(before), secrets.token_bytes(_SALT_BYTES), encode(payload)
     bare = Entry(index, _now(), kind, commitment(salt, said), Head(0, "", "", ""))
     leaves = [bytes.fromhex(entry.head.leaf) for entry in before]
@@ -269,6 +270,12 @@ def _sound(folder: Path, key: Ed25519PrivateKey) -> list[Entry]:
         if last.size != len(entries) or last.root != root(leaves).hex():
             raise ValueError(f"{folder}: the log was changed; see callsieve audit verify")
     return entries
+
+
+def _clear(folder: Path) -> None:
+    """Delete what a crash left of files that were being written: whoever has the lock writes alone."""
+    for part in (*folder.glob(".*.json.*"), *(folder / PAYLOADS).glob(".*.json.*")):
+        part.unlink()
 
 
 def _append_line(path: Path, line: bytes) -> None:
