@@ -26,7 +26,7 @@ from ..features.pseudonyms import is_token
 from .events import CALLS, REPORTS
 from .files import write_whole
 from .journal import numbers, path
-from .snapshots import drop_refused, let_go, own, snapshot, snapshots
+from .snapshots import drop_unreadable, let_go, own, snapshot, snapshots
 
 FOLDER = "forget"
 PATIENCE, EVERY = 60.0, 0.1  # seconds for a process to forget, and between two looks
@@ -98,7 +98,7 @@ def forget_on_disk(state: Path, token: str) -> None:
     for kind in (CALLS, REPORTS):
         for number in numbers(state, kind):
             blank(path(state, kind, number), token)
-    drop_refused(state)
+    drop_unreadable(state)
 
 
 def blank(where: Path, token: str) -> int:

@@ -15,9 +15,11 @@ import os
 import threading
 import time
 import zlib
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -133,26 +135,28 @@ class Journal:
         """Write what waits. A disk that refuses changes nothing but a count: it is asked again the next time."""
         while self._waiting:
             lines = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
-            try:
-                self._append(b"".join(map(sealed, lines)))
-            except OSError:
+            taken = self._append([sealed(line) for line in lines])
+            if taken < len(lines):
                 self.faults += 1
-                self._waiting.extendleft(reversed(lines))
+                self._waiting.extendleft(reversed(lines[taken:]))
                 return
 
-    def _append(self, data: bytes) -> None:
-        file = self._open() if self._file is None else self._file
-        self._unsynced = True
-        try:
-            done = 0
+    def _append(self, lines: list[bytes]) -> int:
+        """Write lines, and give how many the disk took: one that has no room for all of them takes the first ones."""
+        data, done = b"".join(lines), 0
+        with contextlib.suppress(OSError):
+            file = self._open() if self._file is None else self._file
+            self._unsynced = True
             while done < len(data):
                 done += os.write(file, data[done:])
-        except OSError:
+        ends = [0, *accumulate(map(len, lines))]
+        taken = bisect_right(ends, done) - 1
+        if self._file is not None and ends[taken] < done:
             with contextlib.suppress(OSError):
-                os.ftruncate(file, self._good)
-            raise
-        self._good += len(data)
-        self.written += len(data)
+                os.ftruncate(self._file, self._good + ends[taken])
+        self._good += ends[taken]
+        self.written += ends[taken]
+        return taken
 
     def _open(self) -> int:
         where = path(self._folder, self._name, self.number)
@@ -186,13 +190,8 @@ class Journal:
         self._file = None
 
 
-def read(folder: Path, name: str, first: int, found: Found, *, cut: bool = False) -> Iterator[bytes]:
-    """The whole lines of all files from number `first` on, in order.
-
-    Args:
-        cut: cut torn ends off where the disk allows it; only for whoever owns the folder and writes none of the files
-            yet, for what another process writes meanwhile would be cut off with them.
-    """
+def read(folder: Path, name: str, first: int, found: Found) -> Iterator[bytes]:
+    """The whole lines of all files from number `first` on, in order; a process may be writing to them."""
     for number in numbers(folder, name):
         if number >= first:
             try:
@@ -200,8 +199,15 @@ def read(folder: Path, name: str, first: int, found: Found, *, cut: bool = False
                     yield from lines_of(file, found)
             except OSError:
                 found.unread += 1
-            if cut:
-                _cut(path(folder, name, number))
+
+
+def take_up(folder: Path, name: str, first: int, found: Found) -> Iterator[bytes]:
+    """As `read`, and torn ends are cut off where the disk allows it: only for whoever holds the folder, for another
+    process's line that is just being written would be cut as well."""
+    yield from read(folder, name, first, found)
+    for number in numbers(folder, name):
+        if number >= first:
+            _cut(path(folder, name, number))
 
 
 def lines_of(file: BinaryIO, found: Found) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from ..features.history import History
 from ..features.records import KeyedCall
 from .air import is_over
 from .events import CALLS, REPORTS, call_from_line, call_to_line
-from .journal import Found, Journal, read
+from .journal import Found, Journal, take_up
 from .snapshots import let_go, own, save_in_a_copy, snapshot, snapshots
 from .upkeep import Upkeep
 
@@ -41,7 +41,7 @@ class Memory:
     Attributes:
         history: to be used under `lock`.
         found: what was read back from disk.
-        refusal: why a snapshot was not read back, in one line; None if all is well. It is kept as *.refused until
+        refusal: why a snapshot was not read back, in one line; None if all is well. It is kept as *.refused, until
             somebody is to be forgotten.
         saved: snapshots that were written, and that failed.
     """
@@ -126,7 +126,7 @@ class Memory:
                 self.refusal = str(error)
                 with contextlib.suppress(OSError):
                     where.rename(where.with_suffix(".refused"))
-        for line in read(self._folder, CALLS, first, self.found, cut=True):
+        for line in take_up(self._folder, CALLS, first, self.found):
             call = call_from_line(line)
             if call is None:
                 self.found.damaged += 1

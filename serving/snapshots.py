@@ -7,7 +7,6 @@ import fcntl
 import gc
 import os
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,8 +31,9 @@ def own(folder: Path) -> int | None:
     except OSError:
         os.close(file)
         raise ValueError(f"{folder}: another process serves from this folder; expected one at a time") from None
-    # Snapshots that a killed process did not finish: nobody would overwrite them, and they hold tokens.
-    _delete(folder.glob("state-*.snapshot.part"))
+    for where in unfinished(folder):
+        with contextlib.suppress(OSError):
+            where.unlink()
     return file
 
 
@@ -54,15 +54,18 @@ def snapshots(folder: Path) -> list[int]:
     return [int(each) for each in found if each.isdecimal()]
 
 
-def drop_refused(folder: Path) -> None:
-    """Delete the snapshots that could not be read back: nobody can be forgotten in them."""
-    _delete(folder.glob("state-*.refused"))
+def drop_unreadable(folder: Path) -> None:
+    """Delete snapshots that nobody reads, the refused ones and the unfinished: nobody can be forgotten in one.
+
+    Raises: OSError: if one is left.
+    """
+    for where in (*folder.glob("state-*.refused"), *unfinished(folder)):
+        where.unlink(missing_ok=True)
 
 
-def _delete(files: Iterable[Path]) -> None:
-    for each in files:
-        with contextlib.suppress(OSError):
-            each.unlink()
+def unfinished(folder: Path) -> list[Path]:
+    """What copies of a process left that were killed as they wrote; nobody would overwrite it."""
+    return list(folder.glob("state-*.snapshot.part"))
 
 
 def save_in_a_copy(history: History, where: Path) -> int:

@@ -24,6 +24,7 @@ FILE = "unlisted"
 EVERY = 0.2  # seconds between two looks
 STATUS = "unlisted: a person has cleared this caller"
 _FORMAT = "callsieve unlisted 1"
+_NEVER = (0, 0, 0, 0)  # nothing was seen of the file yet
 _FAILED = ATTESTATIONS.index("failed")
 
 
@@ -43,7 +44,7 @@ class Cleared:
     def __init__(self, path: Path) -> None:
         """Take what is there."""
         self.spared = self.faults = 0
-        self._path, self._until, self._seen = path, dict[str, int](), (0, 0, 0)
+        self._path, self._until, self._seen = path, dict[str, int](), _NEVER
         self.look()
 
     def spare(self, verdict: Verdict, call: KeyedCall, otherwise: str) -> Verdict:
@@ -69,18 +70,23 @@ class Cleared:
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            self.faults += self._seen != (0, 0, 0)
+            self.faults += self._seen != _NEVER
             return
         except OSError:
             self.faults += 1
             return
-        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
-        if seen != self._seen:
-            self._seen = seen
-            try:
-                self._until = read_unlisted(self._path)
-            except (ValueError, OSError):
-                self.faults += 1
+        # Who may write it is part of what is refused, and of that only the inode's own time tells.
+        seen = (found.st_ctime_ns, found.st_mtime_ns, found.st_ino, found.st_size)
+        if seen == self._seen:
+            return
+        try:
+            self._until = read_unlisted(self._path)
+        except ValueError:
+            self.faults += 1
+        except OSError:  # nothing is known of what it says: it is asked again
+            self.faults += 1
+            return
+        self._seen = seen
 
 
 class Unlisted(Cleared):

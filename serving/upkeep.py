@@ -11,7 +11,7 @@ from pathlib import Path
 from .events import CALLS, REPORTS
 from .forgetting import Request, blank, done, requests
 from .journal import Journal, numbers, path
-from .snapshots import drop_refused, snapshot, snapshots
+from .snapshots import drop_unreadable, snapshot, snapshots
 
 REST = 10.0  # seconds until what failed is tried again: calls wait while the process is copied
 
@@ -115,6 +115,6 @@ class Upkeep:
                     if old < number:
                         snapshot(self._folder, old).unlink()
                 if self._forgotten:
-                    drop_refused(self._folder)
+                    drop_unreadable(self._folder)
                 done(self._forgotten)
         self._forgotten = []

@@ -58,6 +58,12 @@ EDITS = {
         "registered model tag approved", "was added afterwards"),
     "UPDATE registered_models SET description = 'approved'": (
         "registered model description", "was added afterwards"),
+    "UPDATE model_versions SET run_link = 'https://elsewhere.example' WHERE version = 1": (
+        "model version 1 run link", "was added afterwards"),
+    "UPDATE model_versions SET status_message = 'approved by all' WHERE version = 1": (
+        "model version 1 status message", "was added afterwards"),
+    "UPDATE model_versions SET status = 'FAILED_REGISTRATION' WHERE version = 1": (
+        "model version 1 status", "was added afterwards"),
     "UPDATE experiments SET name = 'another' WHERE name = 'callsieve'": (
         "run {run}, experiment name", "logged as 'callsieve', now 'another'"),
     "UPDATE experiments SET artifact_location = 'file:///nowhere' WHERE name = 'callsieve'": (

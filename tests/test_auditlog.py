@@ -295,6 +295,32 @@ def test_several_writers_make_one_log(tmp_path):
     assert (found.entries, found.faults) == (31, ())
 
 
+def test_what_a_killed_writer_left_is_named_and_goes_with_the_next_entry(log, monkeypatch):
+    def killed(*_given, **_named):
+        raise KeyboardInterrupt
+
+    for step in ("replace", "unlink"):  # nothing is cleared up by whoever is killed
+        monkeypatch.setattr(f"pathlib.Path.{step}", killed)
+    with pytest.raises(KeyboardInterrupt):
+        append(log, "access", {"what": "torn"}, small.KEY)
+    monkeypatch.undo()
+    (place,) = places(log)
+    assert place.startswith(f"{PAYLOADS}/.{ENTRIES:06d}.json.")
+    assert append(log, "access", {"what": "next"}, small.KEY) == ENTRIES
+    assert places(log) == []
+
+
+def test_a_log_that_grows_while_it_is_verified_is_sound(tmp_path):
+    append(tmp_path, "access", {"what": "first"}, small.KEY)
+    writer = multiprocessing.get_context("fork").Process(target=add, args=(tmp_path, 30))
+    writer.start()
+    found = [verify(tmp_path).faults]
+    while writer.is_alive():
+        found.append(verify(tmp_path).faults)
+    writer.join()
+    assert writer.exitcode == 0 and set(found) == {()} and len(found) > 1
+
+
 def test_proofs_need_no_log(log):
     old = json.loads((log / HEAD).read_bytes())
     append(log, "access", {}, small.KEY)

@@ -162,6 +162,20 @@ def everything(state):
     return b"".join(each.read_bytes() for each in sorted(state.rglob("*")) if each.is_file()).decode("latin1")
 
 
+@pytest.mark.parametrize("running", [False, True])
+def test_snapshots_that_nobody_reads_keep_nobody(swap, tmp_path, running):  # noqa: F811
+    token = catalogued.NUMBER_KEY.token("number", "x")
+    live = begin(swap, tmp_path)
+    live.close()
+    for name in ("state-00000001.refused", "state-00000009.snapshot.part"):
+        (tmp_path / name).write_text(token)
+    again = begin(swap, tmp_path) if running else None
+    forget(tmp_path, token)
+    if again is not None:
+        again.close()
+    assert token not in everything(tmp_path)
+
+
 def test_blanked_lines_are_passed_over_and_all_others_stay_where_they_are(tmp_path):
     token, journal = catalogued.NUMBER_KEY.token("number", "x"), Journal(tmp_path, REPORTS)
     lines = [b'{"number":"%b","n":%d}' % ((token if n % 3 else "other").encode(), n) for n in range(9)]

@@ -3,12 +3,16 @@
 import dataclasses
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from callsieve.serving.signing import generate_signing_key
+from callsieve.training import promote as promoting
 from callsieve.training import track, tracked
 from callsieve.training.approvals import approve, check
 from callsieve.training.audit import verify
@@ -65,6 +69,30 @@ def test_a_first_champion_needs_gates_and_two_approvals(place, tmp_path):
     # Moved without the log, it is named.
     MlflowClient(place.uri).delete_registered_model_alias(track.MODEL, track.CHAMPION)
     assert [fault.where for fault in verify(place.log, uri=place.uri).faults] == ["alias champion"]
+
+
+@pytest.mark.source("L38", by="training/promote.py")
+def test_two_at_once_do_not_use_the_same_approvals(place, tmp_path, monkeypatch):
+    run = recorded.record(place, tmp_path / "one")
+    files = approvals(place, run["run"], tmp_path / "approvals")
+    gate, fetch = threading.Barrier(2, timeout=1), promoting.fetch
+
+    def fetched(*given):
+        with suppress(threading.BrokenBarrierError):
+            gate.wait()  # both have asked what is to be approved, unless one waits for the other
+        return fetch(*given)
+
+    def one(_n):
+        try:
+            return promote(place, run["run"], files, small.KEY, data=None)["from"]
+        except ValueError as error:
+            return str(error)
+
+    monkeypatch.setattr(promoting, "fetch", fetched)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = sorted(pool.map(one, range(2)), key=str)
+    assert "statement: move must be 1, got '0'" in first and second is None
+    assert len(list(payloads(place.log, "promotion"))) == 1
 
 
 @pytest.mark.parametrize(

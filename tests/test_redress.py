@@ -192,6 +192,29 @@ def test_a_file_of_unlisted_callers_that_is_not_sound_changes_nothing(tmp_path):
     unlisted.close()
 
 
+def test_a_file_is_taken_once_its_fault_is_mended(tmp_path, monkeypatch):
+    cleared, path = Cleared(tmp_path / FILE), tmp_path / FILE
+    spared = lambda: cleared.spare(small_verdict(), keyed("e1.a"), "pass").action == "pass"
+    write_unlisted(path, {"e1.a": 2_000_000_000_000}, 1)
+    path.chmod(0o660)
+    cleared.look()
+    assert (cleared.faults, spared()) == (1, False)
+    path.chmod(0o600)  # what it says is as before
+    cleared.look()
+    assert (cleared.faults, spared()) == (1, True)
+    write_unlisted(path, {}, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.open", refused)
+        cleared.look()
+    assert (cleared.faults, spared()) == (2, True)
+    cleared.look()
+    assert (cleared.faults, spared()) == (2, False)
+
+
+def refused(*_given, **_named):
+    raise OSError(24, "Too many open files")
+
+
 def test_a_file_without_a_generation_is_told_in_one_line_and_written_anew(tmp_path):
     path = tmp_path / FILE
     write_unlisted(path, {"e1.a": 1000}, 3)

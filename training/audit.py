@@ -82,15 +82,16 @@ def verify(
     inside = steps(tell, {"log": 1, "store": 0 if uri is None else 9})
     inside["log"]("log", 0.0)
     key = read_public_key(trust or folder / PUBLIC_KEY)
-    lines, faults = read_lines(folder, key)
-    faults += order_faults(lines)
-    faults += root_faults(lines)
-    seen, head_faults = read_heads([folder / HEAD, *heads], key)
-    faults += head_faults + [fault for name, head in seen for fault in against(name, head, lines)]
-    faults += missing(lines, faults, max((head.size for _, head in seen), default=0))
-    entries = [line.entry for line in lines if not line.wrong]
-    told, erased, payload_faults = read_payloads(folder, entries, {fault.where for fault in faults})
-    faults += payload_faults
+    with auditlog.still(folder):
+        lines, faults = read_lines(folder, key)
+        faults += order_faults(lines)
+        faults += root_faults(lines)
+        seen, head_faults = read_heads([folder / HEAD, *heads], key)
+        faults += head_faults + [fault for name, head in seen for fault in against(name, head, lines)]
+        faults += missing(lines, faults, max((head.size for _, head in seen), default=0))
+        entries = [line.entry for line in lines if not line.wrong]
+        told, erased, payload_faults = read_payloads(folder, entries, {fault.where for fault in faults})
+        faults += payload_faults
     if uri is not None:
         faults += store_faults(uri, entries, told, inside["store"])
     tell("verified", 1.0)

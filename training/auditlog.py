@@ -22,7 +22,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ from ..serving.signing import key_id, read_public_key, sign, verify, write_publi
 from ..serving.strictjson import as_fields, as_mapping, as_text, as_whole, decode
 from .merkle import consistency_proof, inclusion_proof, leaf_hash, root
 
-LOG, HEAD, PUBLIC_KEY, PAYLOADS = "log.jsonl", "head.json", "log.pub", "payloads"
+LOG, HEAD, PUBLIC_KEY, PAYLOADS, LOCK = "log.jsonl", "head.json", "log.pub", "payloads", "lock"
 KINDS = (
     "gates", "touch", "run", "promotion", "rollback", "policy", "threshold", "access", "erasure",
     "decision", "retention", "deletion", "key",
@@ -91,21 +91,8 @@ def append(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519Priv
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     (folder / PAYLOADS).mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        if not (folder / PUBLIC_KEY).exists():
-            write_public_key(key.public_key(), folder / PUBLIC_KEY)
-        before = _sound(folder, key)
-        index, salt, said = len(before), secrets.token_bytes(_SALT_BYTES), encode(payload)
-        bare = Entry(index, _now(), kind, commitment(salt, said), Head(0, "", "", ""))
-        leaves = [bytes.fromhex(entry.head.leaf) for entry in before]
-        leaf = bare.leaf()
-        head = Head(index + 1, root([*leaves, bytes.fromhex(leaf)]).hex(), leaf, "")
-        signed = Head(head.size, head.root, leaf, sign(head.message(), key).decode().strip())
-        # The payload first: an entry without its payload would be a fault.
-        write_whole(payload_path(folder, index), encode({"salt": salt.hex(), "payload": dict(payload)}))
-        _append_line(folder / LOG, entry_line(Entry(index, bare.at, kind, bare.commitment, signed)))
-        write_whole(folder / HEAD, encode(_head_json(signed)) + b"\n")
-    return index
+    with alone(folder, LOCK):
+        return _add(folder, kind, payload, key)
 
 
 def note(folder: Path, kind: str, what: str, why: str, file: Path | None, key: Ed25519PrivateKey) -> int:
@@ -123,13 +110,15 @@ def erase(folder: Path, index: int, why: str, key: Ed25519PrivateKey) -> int:
     Raises:
         ValueError: if there is no such payload, or it is itself the word of an erasure.
     """
-    known = {entry.index: entry for entry in read(folder)}
-    if index not in known or not payload_path(folder, index).exists():
-        raise ValueError(f"entry {index}: expected an entry with a payload")
-    if known[index].kind == "erasure":
-        raise ValueError(f"entry {index}: says that another one was erased; it must stay")
-    told = append(folder, "erasure", {"entry": index, "why": why}, key)
-    payload_path(folder, index).unlink()
+    require(folder)
+    with alone(folder, LOCK):
+        known = {entry.index: entry for entry in read(folder)}
+        if index not in known or not payload_path(folder, index).exists():
+            raise ValueError(f"entry {index}: expected an entry with a payload")
+        if known[index].kind == "erasure":
+            raise ValueError(f"entry {index}: says that another one was erased; it must stay")
+        told = _add(folder, "erasure", {"entry": index, "why": why}, key)
+        payload_path(folder, index).unlink()
     return told
 
 
@@ -247,6 +236,25 @@ def encode(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
+def _add(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519PrivateKey) -> int:
+    """Add an entry to a log that is locked."""
+    if not (folder / PUBLIC_KEY).exists():
+        write_public_key(key.public_key(), folder / PUBLIC_KEY)
+    before = _sound(folder, key)
+    _clear(folder)
+    index, salt, said = len(before), secrets.token_bytes(_SALT_BYTES), encode(payload)
+    bare = Entry(index, _now(), kind, commitment(salt, said), Head(0, "", "", ""))
+    leaves = [bytes.fromhex(entry.head.leaf) for entry in before]
+    leaf = bare.leaf()
+    head = Head(index + 1, root([*leaves, bytes.fromhex(leaf)]).hex(), leaf, "")
+    signed = Head(head.size, head.root, leaf, sign(head.message(), key).decode().strip())
+    # The payload first: an entry without its payload would be a fault.
+    write_whole(payload_path(folder, index), encode({"salt": salt.hex(), "payload": dict(payload)}))
+    _append_line(folder / LOG, entry_line(Entry(index, bare.at, kind, bare.commitment, signed)))
+    write_whole(folder / HEAD, encode(_head_json(signed)) + b"\n")
+    return index
+
+
 def _sound(folder: Path, key: Ed25519PrivateKey) -> list[Entry]:
     """The entries, if another one may be added to them."""
     trusted = read_public_key(folder / PUBLIC_KEY)
@@ -264,6 +272,12 @@ def _sound(folder: Path, key: Ed25519PrivateKey) -> list[Entry]:
     return entries
 
 
+def _clear(folder: Path) -> None:
+    """Delete what a crash left of files that were being written: whoever has the lock writes alone."""
+    for part in (*folder.glob(".*.json.*"), *(folder / PAYLOADS).glob(".*.json.*")):
+        part.unlink()
+
+
 def _append_line(path: Path, line: bytes) -> None:
     """Add a line and wait until it is on the disk; what a crash left of a line was never an entry, and goes."""
     with path.open("ab") as file:
@@ -279,10 +293,19 @@ def _append_line(path: Path, line: bytes) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One writer at a time."""
-    with (folder / "lock").open("w") as file:
+def alone(folder: Path, lock: str) -> Iterator[None]:
+    """One process at a time that takes this lock of a log."""
+    with (folder / lock).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def still(folder: Path) -> Iterator[None]:
+    """Nothing is added meanwhile: log, head and payloads are of one moment. A copy has no lock, and needs none."""
+    with ExitStack() as held:
+        with suppress(FileNotFoundError):
+            fcntl.flock(held.enter_context((folder / LOCK).open()), fcntl.LOCK_SH)
         yield
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from ..serving.signing import read_public_key
 from . import approvals, track, tracked
 from .audit import verify
 from .audit_store import MOVES
-from .auditlog import append, payloads, read, read_payload
+from .auditlog import alone, append, payloads, read, read_payload, require
 from .compare import compare
 from .evidence import read_evidence
 from .gates import Gates, parse_gates
@@ -121,35 +122,36 @@ def promote(
         ValueError: in one line, if the record was bent, a gate fails, an approval is missing, or the challenger does
             not beat the champion. Nothing moves then.
     """
-    inside = steps(tell, {"verify": 1, "compare": 0 if data is None else 3})
-    require_sound(place, inside["verify"])
-    found = candidate(place, run)
-    if found.failed:
-        raise ValueError(f"promote: {'; '.join(found.failed)}")
-    with tempfile.TemporaryDirectory() as folder:
-        challenger = fetch(place, found.run, Path(folder) / "challenger")
-        said = approvals.check(
-            files, found.statement, found.gates.approvers, found.gates.approvals_needed, challenger.signed_by
-        )
-        before = reign(place.log)
-        compared = None
-        if before:
-            compared = against_champion(
-                place, found, challenger, before[-1], Path(folder), key, data, threads, inside["compare"]
+    with moving(place.log):
+        inside = steps(tell, {"verify": 1, "compare": 0 if data is None else 3})
+        require_sound(place, inside["verify"])
+        found = candidate(place, run)
+        if found.failed:
+            raise ValueError(f"promote: {'; '.join(found.failed)}")
+        with tempfile.TemporaryDirectory() as folder:
+            challenger = fetch(place, found.run, Path(folder) / "challenger")
+            said = approvals.check(
+                files, found.statement, found.gates.approvers, found.gates.approvals_needed, challenger.signed_by
             )
-    payload = {
-        "run": found.run["run"],
-        "version": found.run["version"],
-        "model": found.run["model"],
-        "from": before[-1] if before else None,
-        "gates": found.told,
-        "gates_sha256": found.gates.sha256,
-        "comparison": compared,
-        "approvals": said,
-    }
-    entry = append(place.log, "promotion", payload, key)
-    track.move_champion(place.uri, found.run["version"])
-    return payload | {"entry": entry}
+            before = reign(place.log)
+            compared = None
+            if before:
+                compared = against_champion(
+                    place, found, challenger, before[-1], Path(folder), key, data, threads, inside["compare"]
+                )
+        payload = {
+            "run": found.run["run"],
+            "version": found.run["version"],
+            "model": found.run["model"],
+            "from": before[-1] if before else None,
+            "gates": found.told,
+            "gates_sha256": found.gates.sha256,
+            "comparison": compared,
+            "approvals": said,
+        }
+        entry = append(place.log, "promotion", payload, key)
+        track.move_champion(place.uri, found.run["version"])
+        return payload | {"entry": entry}
 
 
 def against_champion(
@@ -196,18 +198,34 @@ def rollback(place: Place, why: str, key: Ed25519PrivateKey, tell: Tell = silent
     Raises:
         ValueError: if there is none, or its record was bent.
     """
-    before = reign(place.log)
-    if len(before) < 2:
-        raise ValueError("rollback: expected a champion before the present one, there is none")
-    target = _run_of_version(place, before[-2])
-    words = (f"run {target['run']},", f"model version {before[-2]} ")
-    for fault in verify(place.log, uri=place.uri, tell=tell).faults:
-        if f"{fault.where} ".startswith(words) or fault.where.startswith("entry "):
-            raise ValueError(f"rollback: {fault}")
-    payload = {"run": target["run"], "version": before[-2], "model": target["model"], "from": before[-1], "why": why}
-    entry = append(place.log, "rollback", payload, key)
-    track.move_champion(place.uri, before[-2])
-    return payload | {"entry": entry}
+    with moving(place.log):
+        before = reign(place.log)
+        if len(before) < 2:
+            raise ValueError("rollback: expected a champion before the present one, there is none")
+        target = _run_of_version(place, before[-2])
+        words = (f"run {target['run']},", f"model version {before[-2]} ")
+        for fault in verify(place.log, uri=place.uri, tell=tell).faults:
+            if f"{fault.where} ".startswith(words) or fault.where.startswith("entry "):
+                raise ValueError(f"rollback: {fault}")
+        payload = {
+            "run": target["run"],
+            "version": before[-2],
+            "model": target["model"],
+            "from": before[-1],
+            "why": why,
+        }
+        entry = append(place.log, "rollback", payload, key)
+        track.move_champion(place.uri, before[-2])
+        return payload | {"entry": entry}
+
+
+@contextmanager
+def moving(log: Path) -> Iterator[None]:
+    """One move at a time: what was approved and compared is the move from the champion of then, and alias and log move
+    in one order."""
+    require(log)
+    with alone(log, "moving"):
+        yield
 
 
 def require_sound(place: Place, tell: Tell) -> None:

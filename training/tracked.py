@@ -45,7 +45,15 @@ def version_json(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
         "download": client.get_model_version_download_uri(MODEL, version.version),
         "stage": version.current_stage or "None",
         **notes(version),
+        **seldom(version),
     }
+
+
+def seldom(version: ModelVersion) -> dict[str, str]:
+    """What MLflow shows of a version and nobody has said of one of ours: where its run is to be seen, a message, and a
+    status other than that it is ready."""
+    told = {"run link": version.run_link, "status message": version.status_message, "status": version.status}
+    return {name: str(word) for name, word in told.items() if word and (name, word) != ("status", "READY")}
 
 
 def notes(told: ModelVersion | RegisteredModel) -> dict[str, str]:
