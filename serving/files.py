@@ -43,7 +43,7 @@ def check_apart(*paths: Path | None) -> None:
         ValueError: if two of them, not counting None, are one file or folder.
     """
     found: set[Path] = set()
-    for path in paths:
-        if path is not None and path.resolve() in found:
+    for path in filter(None, paths):
+        if path.resolve() in found:
             raise ValueError(f"{path}: is to be read and written, or written twice; expected a place of its own")
-        found.update([path.resolve()] if path is not None else [])
+        found.add(path.resolve())
