@@ -291,7 +291,7 @@ def faults(world_folder, run, tmp_path):
         "not a key file": ((*score, "--key", tmp_path / "text.txt"), "text.txt"),
         "no policy": ((*score, "--layout", "keyed", "--policy", nowhere), str(nowhere)),
         "a file for vectors": (
-            ("features", "--calls", calls, "--layout", "keyed", "--out", calls),
+            ("features", "--calls", calls, "--layout", "keyed", "--out", world_folder / "reports.parquet"),
             "new or empty folder",
         ),
         "no such size": (("features", "--calls", calls, "--out", nowhere, "--memory", "4"), "4GiB"),
