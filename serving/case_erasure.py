@@ -14,7 +14,7 @@ def erase_before(store: CaseStore, moment: int) -> dict[str, int]:
 
     A case whose appeal is open stays until that is decided, an unlisting until it is over.
     """
-    with store.writing() as connection:
+    with store.erasing() as connection:
         busy = sa.select(appeals.c.case).where(appeals.c.state == OPEN)
         counts = _erase(connection, sa.and_(cases.c.at < moment, cases.c.case.not_in(busy)))
         over = sa.and_(
@@ -40,7 +40,7 @@ def erase_subject(store: CaseStore, token: str, young: int) -> dict[str, int]:
     Args:
         young: cases of calls after this moment (Unix ms) must be kept, and so do those that wait for a person.
     """
-    with store.writing() as connection:
+    with store.erasing() as connection:
         busy = sa.select(appeals.c.case).where(appeals.c.state == OPEN)
         mine = sa.and_(cases.c.caller == token, cases.c.at < young, cases.c.case.not_in(busy))
         counts = _erase(connection, mine)

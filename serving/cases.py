@@ -94,6 +94,21 @@ class CaseStore:
             yield connection
 
     @contextmanager
+    def erasing(self) -> Iterator[sa.Connection]:
+        """A transaction that erases rows, after which they stand nowhere in SQLite's files.
+
+        Raises:
+            CaseError: if somebody reads so long that SQLite's log, in which they stand, cannot be emptied.
+        """
+        with self.writing() as connection:
+            yield connection
+        if self._engine.dialect.name == "sqlite":
+            with closing(self._engine.raw_connection()) as raw:
+                busy, *_ = raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise CaseError("store of cases: rows are erased, but its log is in use and still has them; try again")
+
+    @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A transaction that changes nothing."""
         with self._engine.connect() as connection:

@@ -132,6 +132,15 @@ def test_an_edit_with_sql_is_named(store, statement):
     assert what in faults(place)[where.format(run=run)]
 
 
+@pytest.mark.parametrize("data", [b"no database" * 1000, None])
+def test_a_store_that_is_torn_is_one_fault_in_one_line(made, tmp_path, data):
+    folder, place, *_ = made
+    whole, torn = (folder / "mlflow.db").read_bytes(), tmp_path / "torn.db"
+    torn.write_bytes(whole[: len(whole) // 2] if data is None else data)
+    (fault,) = verify(place.log, uri=store_of(tmp_path).replace("mlflow.db", "torn.db")).faults
+    assert fault.where == "store" and f"{torn} is not sound: " in fault.what and "\n" not in str(fault)
+
+
 def test_a_removed_run_is_named_and_one_from_nowhere_too(store):
     folder, place, run = store
     for table in ("latest_metrics", "metrics", "params", "tags"):

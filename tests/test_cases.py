@@ -14,7 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from callsieve.serving.appeals import needed, queue, together
+from callsieve.serving.case_erasure import erase_before, erase_subject
 from callsieve.serving.case_feed import publish, take_in
 from callsieve.serving.case_rules import DAY, HOUR, read_case_rules
 from callsieve.serving.caselog import (
@@ -447,19 +449,38 @@ def test_notices_are_plain(language, tmp_path):
         notice(None, RULES, "fr")
 
 
-def test_erased_rows_leave_nothing_in_the_file(tmp_path):
-    """SQLite overwrites what is erased."""
+def test_erased_rows_leave_nothing_in_the_files_of_a_store_that_is_open(tmp_path):
+    """SQLite overwrites what is erased, in its file and in its log."""
+    where = tmp_path / "cases.db"
+    served, store = CaseStore(f"sqlite:///{where}"), CaseStore(f"sqlite:///{where}")
+    for n, erase in enumerate((lambda: erase_before(store, NOW + 1), lambda: erase_subject(store, "e1.pppppppp", NOW))):
+        fill(served, tmp_path / "state", found(1 + n, caller="e1.pppppppp"))
+        assert b"pppppppp" in written(where)
+        assert erase()["cases"] == 1
+        assert b"pppppppp" not in written(where)
+    assert oct(where.stat().st_mode & 0o777) == "0o600"
+    served.close()
+    store.close()
+
+
+def test_erased_rows_that_still_stand_in_a_log_that_is_read_are_told(tmp_path):
     where = tmp_path / "cases.db"
     store = CaseStore(f"sqlite:///{where}")
     fill(store, tmp_path / "state", found(1, caller="e1.pppppppp"))
-    assert oct(where.stat().st_mode & 0o777) == "0o600"
-    with store.writing() as connection:
-        connection.exec_driver_sql("DELETE FROM callsieve_cases")
+    store.close()  # its next connections wait for nobody
+    sa.event.listen(store._engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=0"))
+    with contextlib.closing(sqlite3.connect(where, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM callsieve_cases").fetchall()
+        with pytest.raises(CaseError, match="its log is in use and still has them; try again"):
+            erase_before(store, NOW + 1)
+    assert erase_before(store, NOW + 1)["cases"] == 0
+    assert b"pppppppp" not in written(where)
     store.close()
-    with sqlite3.connect(where) as plain:
-        plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    plain.close()
-    assert b"pppppppp" not in b"".join(each.read_bytes() for each in tmp_path.glob("cases.db*"))
+
+
+def written(where):
+    return b"".join(each.read_bytes() for each in where.parent.glob(f"{where.name}*"))
 
 
 def test_a_store_of_another_format_is_refused(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +33,8 @@ def store_faults(uri: str, entries: Sequence[Entry], told: Told, tell: Tell = si
         told: those that still say something, with what they say.
     """
     faults = [Fault(f"entry {entry.index}", unsaid(payload)) for entry, payload in told if poor(entry, payload)]
-    if gone := missing_file(uri):
-        return [*faults, Fault("store", f"{gone} is not there")]
+    if wrong := unfit(uri):
+        return [*faults, Fault("store", wrong)]
     runs = [payload for entry, payload in told if entry.kind == "run" and not poor(entry, payload)]
     silent = sum(entry.kind == "run" for entry in entries) - len(runs)
     found = tracked.registry(uri)
@@ -52,10 +54,19 @@ def store_faults(uri: str, entries: Sequence[Entry], told: Told, tell: Tell = si
     return faults
 
 
-def missing_file(uri: str) -> Path | None:
-    """The file of an SQLite store, if there is none: MLflow would make an empty one."""
-    path = Path(uri.removeprefix(SQLITE))
-    return path if uri.startswith(SQLITE) and not path.exists() else None
+def unfit(uri: str) -> str:
+    """What is wrong with the file of an SQLite store: MLflow would make a missing one, and asks a torn one in vain."""
+    path = Path(uri.removeprefix(SQLITE)).resolve()
+    if not uri.startswith(SQLITE):
+        return ""
+    if not path.is_file():
+        return f"{path} is not there"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            found = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    return "" if found == "ok" else f"{path} is not sound: {' '.join(found.split())}"
 
 
 def poor(entry: Entry, payload: Mapping[str, Any]) -> bool:

@@ -102,7 +102,7 @@ def rekey_cases(url: str, state: Path | None, keys: Rekeying) -> dict[str, int]:
     try:
         if state is not None:
             take_in(kept, state)
-        with kept.writing() as connection:
+        with kept.erasing() as connection:
             for table, names in columns.items():
                 for name in names:
                     column, changed = table.c[name], 0
