@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -14,26 +16,35 @@ def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
     Raises:
         OSError: if the disk refuses; nothing is left of the attempt.
     """
+    with _kept(path, data, mode) as part:
+        part.replace(path)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """The same of a file that is not there yet; of several that write it at once one does.
+
+    Raises:
+        FileExistsError: if there is one; it stays as it is.
+    """
+    with _kept(path, data, 0o666) as part:
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            raise FileExistsError(f"{path}: exists already; nothing is overwritten") from None
+
+
+@contextmanager
+def _kept(path: Path, data: bytes, mode: int) -> Iterator[Path]:
+    """A file beside another one, of which all is on the disk; it is gone afterwards if it has no other name."""
     part = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        yield part
     finally:
         part.unlink(missing_ok=True)
-
-
-def write_new(path: Path, data: bytes) -> None:
-    """The same of a file that is not there yet.
-
-    Raises:
-        FileExistsError: if there is one; it stays as it is.
-    """
-    if path.exists():
-        raise FileExistsError(f"{path}: exists already; nothing is overwritten")
-    write_whole(path, data)
 
 
 def check_apart(*paths: Path | None) -> None:
