@@ -36,6 +36,7 @@ from .records import (
     Call,
     KeyedCall,
 )
+from .zones import time_zone
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,7 +113,7 @@ class Intake:
             raise ValueError(f"remember must be 1 or more, got {remember}")
         if cached < 1:
             raise ValueError(f"cached must be 1 or more, got {cached}")
-        self._key, self._zone, self._codes, self._remember = key, ZoneInfo(zone), numbers == "codes", remember
+        self._key, self._zone, self._codes, self._remember = key, time_zone(zone), numbers == "codes", remember
         self._last: Kept[str, Known] = Kept(remember, _place)
         self._numbers: Kept[str | None, Known] = Kept(cached, hash)  # each as it was read last
         self._block = lru_cache(maxsize=cached)(self._block_token)
@@ -338,5 +339,8 @@ def _differs(caller: Known, network: Known | None) -> int:
 
 @lru_cache(maxsize=1 << 16)
 def _offset(zone: ZoneInfo, quarter: int) -> int:
-    offset = datetime.fromtimestamp(quarter * (QUARTER // 1000), zone).utcoffset() or timedelta(0)
+    try:
+        offset = datetime.fromtimestamp(quarter * (QUARTER // 1000), zone).utcoffset() or timedelta(0)
+    except (OverflowError, ValueError, OSError):
+        raise ValueError("start must be a time of the years 1 to 9999") from None
     return offset // timedelta(milliseconds=1)

@@ -63,7 +63,7 @@ def write_shards(
     Raises: ValueError: if the file is no table of keyed calls, or the folder holds something else.
     """
     threads = threads or os.cpu_count() or 1
-    plan = planned(calls, folder, features, memory or half_of_memory(), threads)
+    plan = planned(calls, folder, features, half_of_memory() if memory is None else memory, threads)
     if not all(path.exists() for path in plan.files("part")):
         plan.work.mkdir(exist_ok=True)
         run(plan, calls, threads, progress or silent)

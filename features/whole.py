@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +11,31 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path to write to, in place of the file's own; nothing is left of an attempt that failed."""
+    """A path to write to, in place of the file's own; nothing is left of an attempt that failed.
+
+    Raises: ValueError: if another one writes this file now: the two would be mixed.
+    """
     part = path.with_name(path.name + ".part")
+    held = _hold(part)
     try:
-        yield part
-        part.replace(path)
+        try:
+            yield part
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
     finally:
-        part.unlink(missing_ok=True)
+        os.close(held)
+
+
+def _hold(part: Path) -> int:
+    """Lock a file until it is closed, or its process ends; one that was left by a killed process is free."""
+    file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise ValueError(f"{part.name}: is written by another process now, expected one at a time") from None
+    except OSError:  # a disk that knows no locks
+        pass
+    return file

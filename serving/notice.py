@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from ..features.zones import time_zone
 from .case_rules import DAY, HOUR, CaseRules
 from .case_tables import OPEN, OVERTURNED
 from .cases import Case
@@ -77,7 +77,7 @@ def notice(
     """
     if language not in LANGUAGES:
         raise ValueError(f"language must be one of {', '.join(LANGUAGES)}, got {language!r}")
-    texts, clock = _TEXTS[language], ZoneInfo(zone)
+    texts, clock = _TEXTS[language], time_zone(zone)
 
     def told(name: str, **values: Any) -> str:
         return texts[name].format(**values)

@@ -321,6 +321,8 @@ def test_wrong_usage_is_exit_code_2(call):
         ["nothing"],
         ["catalogue", "--nothing"],
         ["demo", "--seed", "x"],
+        ["demo", "--seed", "-1"],
+        ["features", "--calls", "calls.csv", "--out", "vectors", "--threads", "-1"],
     ):
         code, _, err = call(*words)
         assert code == 2, words

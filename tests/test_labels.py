@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from callsieve.training.evidence import FINDINGS, LISTS, RECYCLED, REPORTS, evidence
 from callsieve.training.label_policy import read_label_policy
@@ -320,6 +321,15 @@ def test_nothing_known_is_no_label():
     labels = label_numbers(given, pd.Timestamp(A_CALL["start"] - 1, unit="ms", tz="UTC"), POLICY)
     assert labels.empty
     assert tuple(labels.columns) == COLUMNS
+
+
+def test_without_a_report_there_are_labels_by_findings():
+    """The table of reports is one that was read from a file, whose columns have no chunk."""
+    told = pa.table([pa.chunked_array([], field.type) for field in REPORTS], schema=REPORTS).to_pandas()
+    calls = calls_of(call("a", "x", 1.0), call("a", "y", 2.0))
+    given = evidence(calls, told, rows(FINDINGS, {"number": "a", "nuisance": True, "known_at": 3}))
+    found = label_numbers(given, at(CUTOFF), POLICY).set_index("number")
+    assert found.index[found["nuisance"]].tolist() == ["a"]
 
 
 def test_a_number_whose_call_was_stopped_is_nobodys_word_for_benign():

@@ -482,6 +482,22 @@ def test_a_quarantine_needs_a_key_and_is_whole_or_absent(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_of_two_that_write_a_file_at_once_the_second_is_refused(tmp_path):
+    path = tmp_path / "calls.txt"
+    (tmp_path / "calls.txt.part").write_text("of a process that was killed")
+    with readers.whole(path) as part:
+        with (
+            pytest.raises(ValueError, match=r"^calls.txt.part: is written by another process now"),
+            readers.whole(path) as other,
+        ):
+            other.write_text("the second")
+        part.write_text("the first")
+    assert {file: file.read_text() for file in tmp_path.iterdir()} == {path: "the first"}
+    with readers.whole(path) as part:
+        part.write_text("the next")
+    assert path.read_text() == "the next"
+
+
 def test_progress_ends_at_the_size_of_the_file(tmp_path):
     told: list[tuple[int, int]] = []
     path = tmp_path / "calls.csv"

@@ -239,6 +239,8 @@ def test_the_command_writes_what_a_scorer_reads_and_tells_what_was_put_apart(tmp
     write(
         folder, "protected.csv", f"number,reason,valid_from,known_at\n{NUMBER},hospital,2025-03-03,2025-03-03\nx,y,z,\n"
     )
+    with pytest.raises(ValueError, match="unknown time zone 'Mars/Olympus'"):
+        read_registers(folder, KEY, zone="Mars/Olympus")
     words = ["registers", folder, "--out", tmp_path / "keyed", "--key", tmp_path / "key", "--json"]
     monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words)])
     with pytest.raises(SystemExit, match="1"):

@@ -161,6 +161,15 @@ def test_the_project_s_own_schema_as_text_and_as_parquet(tmp_path):
     assert not RUN_OF_DIGITS.search("".join(one.table[["reporter", "number"]].astype(str).to_numpy().ravel()))
 
 
+def test_reports_that_were_written_keyed_are_read_again(world_folder):
+    """Their texts are dictionaries, and no cell of theirs is empty text."""
+    before = pq.read_table(world_folder / "reports.parquet")
+    read = read_report_file(world_folder / "reports.parquet", "callsieve", KEY)
+    assert len(read.table) + sum(read.quarantined.values()) == before.num_rows
+    assert set(read.quarantined) <= {"duplicate"}
+    assert set(read.table["number"]) <= set(before["number"].to_pylist())
+
+
 def test_errors_of_whole_files_are_one_line(tmp_path):
     cases = [
         (f"{FTC_HEAD},Secret\n{GOOD},1\n", "ftc", "column 9 is not known"),

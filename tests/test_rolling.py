@@ -31,6 +31,12 @@ def test_too_few_origins_are_refused(count, step):
         origins(0, 60 * DAY, count, step)
 
 
+def test_origins_after_the_last_call_are_refused():
+    assert len(origins(0, 27 * DAY, 4, 9)) == 4  # the last one is of one day
+    with pytest.raises(ValueError, match=r"expected fewer than 50, .* there are 28 days of calls"):
+        origins(0, 27 * DAY, 50, 3)
+
+
 def test_a_stretch_holds_what_was_called_and_known_in_it(evidence):
     start = evidence.calls["start"].to_numpy()
     begin, end = int(start.min()) + 3 * DAY, int(start.min()) + 20 * DAY

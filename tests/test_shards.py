@@ -158,6 +158,8 @@ def test_what_is_done_is_not_done_again(world_folder, tmp_path):
     assert files_of(out) == before
     with pytest.raises(ValueError, match="begun with another features; expected the same input, or a new folder"):
         write_shards(source, out, features=NAMES[:2])
+    with pytest.raises(ValueError, match=r"memory: expected [\d,]+ bytes or more, got 0$"):
+        write_shards(tmp_path / "calls.parquet", tmp_path / "none", memory=0)
     with pytest.raises(ValueError, match=r"memory: expected [\d,]+ bytes or more, got 1,000$"):
         write_shards(source, tmp_path / "other", memory=1000)
 

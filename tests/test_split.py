@@ -15,6 +15,7 @@ from callsieve.training.split import (
     fold_of_group,
     groups,
     plan,
+    plan_of,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,6 +149,11 @@ def test_too_few_days_are_refused_in_one_line(first, days, rest, delay):
         return
     with pytest.raises(ValueError, match=f"expected at least {least} days .* got {days}$"):
         plan(first, last, label_delay_days=delay)
+
+
+def test_no_call_is_told_as_such():
+    with pytest.raises(ValueError, match=r"^calls: expected some, got none$"):
+        plan_of(pa.table({"start": pa.array([], pa.int64())}), 3)
 
 
 @given(st.lists(st.none() | st.sampled_from("abc"), max_size=12))

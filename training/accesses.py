@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from ..features.zones import time_zone
 from ..serving.accesslog import read_accesses
 from ..serving.strictjson import as_fields, as_list, as_mapping, as_number, as_text, as_whole
 from .auditlog import payloads
@@ -103,7 +104,7 @@ def read_usual(path: Path | None = None) -> Usual:
             for name in ("always", "machines")
         )
         return Usual(
-            as_text(told["version"], "version"), ZoneInfo(as_text(told["zone"], "zone")), always, machines,
+            as_text(told["version"], "version"), time_zone(as_text(told["zone"], "zone")), always, machines,
             as_whole(hours["from"], "hours.from"), as_whole(hours["to"], "hours.to"),
             frozenset(as_whole(day, "hours.days") for day in as_list(hours["days"], "hours.days", 0, 7)),
             as_whole(base["days"], "baseline.days"), as_number(base["times"], "baseline.times", 1, 1e6),

@@ -121,6 +121,8 @@ def grounds(reports: pd.DataFrame, calls: pd.DataFrame, rung: pa.Table, rules: R
 
     Of people to whom the records hold no call at all, and of reports from before they begin, nothing can be said.
     """
+    if reports.empty:  # pandas cannot join texts of which there is not one
+        return np.empty(0)
     asked = (
         reports[["number", "reporter"]]
         .astype("str")

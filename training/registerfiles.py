@@ -22,6 +22,7 @@ from ..features.intake import Intake
 from ..features.layouts import Layout
 from ..features.pseudonyms import is_token
 from ..features.quarantine import BAD_TIME, BAD_VALUE, END_BEFORE_START, Faults, Quarantine
+from ..features.zones import time_zone
 from ..serving.files import check_apart, write_whole
 from ..serving.registers import OPTIONAL, SCHEMA, SPAN, Registers, columns_of, row_to_line
 from .digits import long_digits
@@ -69,6 +70,7 @@ def read_registers(
         ValueError: in one line, if a file is no register, the folder holds none, or, if strict, at the first bad row.
     """
     check_apart(folder, quarantine)
+    time_zone(zone)
     found = {name: path for name in SCHEMA if (path := _file(folder, name)) is not None}
     if not found:
         raise ValueError(f"{folder}: holds no register, expected files such as campaigns.csv")

@@ -167,7 +167,7 @@ def _cells(
         try:
             find(pq.read_schema(path).names)
             wanted = sorted({name for names in found.values() for name in names})
-            cells = pq.read_table(path, columns=wanted).to_pandas()
+            cells = plain(pq.read_table(path, columns=wanted)).to_pandas()
         except (pa.ArrowException, OSError):
             raise ValueError(f"{path.name}: broken Parquet file, expected a footer and whole pages") from None
         return cells, np.arange(1, len(cells) + 1), [], found
@@ -175,10 +175,18 @@ def _cells(
     for batch in read_lines(path, Layout(name="reports", columns={}), find):
         batches.append(batch)
         tell("read", 0.5 * batch.done / path.stat().st_size)
-    text = pa.concat_tables([batch.cells for batch in batches]).unify_dictionaries()
-    plain = pa.table([column.cast(pa.string()) for column in text.columns], names=text.column_names)
+    text = plain(pa.concat_tables([batch.cells for batch in batches]).unify_dictionaries())
     broken = [line for batch in batches for line in batch.broken]
-    return plain.to_pandas(), np.concatenate([batch.rows for batch in batches]), broken, found
+    return text.to_pandas(), np.concatenate([batch.rows for batch in batches]), broken, found
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The table with each dictionary written out: a column of pandas that is of categories takes no other word."""
+    columns = [
+        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        for column in table.columns
+    ]
+    return pa.table(columns, names=table.column_names)
 
 
 def _decoded(

@@ -35,12 +35,16 @@ def origins(first: int, last: int, count: int, step_days: int) -> list[tuple[int
     """Stretches `[begin, end)` in Unix ms, all equally long, the last one up to the last whole day.
 
     Raises:
-        ValueError: if fewer than 3 are asked for, or they begin at one moment.
+        ValueError: if fewer than 3 are asked for, they begin at one moment, or the calls are over before the last.
     """
     if count < LEAST or step_days < 1:
         raise ValueError(f"origins: expected {LEAST} or more, a day or more apart, got {count}, {step_days} days apart")
     days = (last - first) // DAY + 1
     span = days - step_days * (count - 1)
+    if span < 1:
+        raise ValueError(
+            f"origins: expected fewer than {count}, or less than {step_days} days apart: there are {days} days of calls"
+        )
     return [(first + i * step_days * DAY, first + (i * step_days + span) * DAY) for i in range(count)]
 
 

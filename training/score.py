@@ -262,7 +262,7 @@ def write_vectors(
 
     Column `row` is a row of the file if that is keyed, else of `_calls.parquet`: its keyed calls, kept in the folder.
     """
-    check_apart(path, key, out, quarantine)
+    check_apart(path, key, quarantine)
     told = allowed(path, VECTORS)
     calls, quarantined = path, 0
     if layout_name != "keyed":

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
-Threads = Annotated[int, typer.Option(help="Cores to use; 0 means all. No result depends on it.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
+Threads = Annotated[int, typer.Option(min=0, help="Cores to use; 0 means all. No result depends on it.")]
 Out = Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")]
 Bundle = Annotated[Path, typer.Option("--bundle", help="Folder of a signed bundle.")]
 Trust = Annotated[

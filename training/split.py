@@ -74,6 +74,8 @@ def plan(first: int, last: int, *, label_delay_days: int = 3) -> Plan:
 def plan_of(calls: pa.Table, label_delay_days: int) -> Plan:
     """The same of a table of calls."""
     start = calls["start"].to_numpy()
+    if not len(start):
+        raise ValueError("calls: expected some, got none")
     return plan(int(start.min()), int(start.max()), label_delay_days=label_delay_days)
 
 

@@ -10,9 +10,9 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from ..records import ATTESTATIONS, CALL_COLUMNS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES
+from ..zones import time_zone
 
 CATEGORIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -190,10 +190,7 @@ def _checked(layout: Layout) -> Layout:
         if role not in layout.columns or role in layout.optional:
             raise ValueError(f"a layout must have a column for {role}")
     for zone in (layout.clock_zone, layout.hours_zone):
-        try:
-            ZoneInfo(zone)
-        except (OSError, LookupError, ValueError) as error:  # LookupError: ZoneInfoNotFoundError
-            raise ValueError(f"unknown time zone {zone!r}") from error
+        time_zone(zone)
     return layout
 
 
