@@ -30,12 +30,17 @@ def whole(path: Path) -> Iterator[Path]:
 
 def _hold(part: Path) -> int:
     """Lock a file until it is closed, or its process ends; one that was left by a killed process is free."""
-    file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    while True:
+        file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file), part.stat()):
+                return file
+        except BlockingIOError:
+            os.close(file)
+            raise ValueError(f"{part.name}: is written by another process now, expected one at a time") from None
+        except FileNotFoundError:  # it got its name, or was given up, between the two steps
+            pass
+        except OSError:  # a disk that knows no locks
+            return file
         os.close(file)
-        raise ValueError(f"{part.name}: is written by another process now, expected one at a time") from None
-    except OSError:  # a disk that knows no locks
-        pass
-    return file
