@@ -112,7 +112,7 @@ class Intake:
             raise ValueError(f"remember must be 1 or more, got {remember}")
         if cached < 1:
             raise ValueError(f"cached must be 1 or more, got {cached}")
-        self._key, self._zone, self._codes, self._remember = key, ZoneInfo(zone), numbers == "codes", remember
+        self._key, self._zone, self._codes, self._remember = key, _zone_of(zone), numbers == "codes", remember
         self._last: Kept[str, Known] = Kept(remember, _place)
         self._numbers: Kept[str | None, Known] = Kept(cached, hash)  # each as it was read last
         self._block = lru_cache(maxsize=cached)(self._block_token)
@@ -334,6 +334,13 @@ def _differs(caller: Known, network: Known | None) -> int:
     if network is None or not plan.has_digits(caller.number) or not plan.has_digits(network.number):
         return UNKNOWN
     return int(caller.token != network.token)
+
+
+def _zone_of(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (OSError, LookupError, ValueError) as error:  # LookupError: ZoneInfoNotFoundError
+        raise ValueError(f"unknown time zone {name!r}") from error
 
 
 @lru_cache(maxsize=1 << 16)
