@@ -43,7 +43,7 @@ class Cleared:
     def __init__(self, path: Path) -> None:
         """Take what is there."""
         self.spared = self.faults = 0
-        self._path, self._until, self._seen = path, dict[str, int](), (0, 0, 0)
+        self._path, self._until, self._seen = path, dict[str, int](), (0, 0, 0, 0)
         self.look()
 
     def spare(self, verdict: Verdict, call: KeyedCall, otherwise: str) -> Verdict:
@@ -69,18 +69,22 @@ class Cleared:
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            self.faults += self._seen != (0, 0, 0)
+            self.faults += self._seen != (0, 0, 0, 0)
             return
         except OSError:
             self.faults += 1
             return
-        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
+        # The change of a mode is no change of what is in it, but may be why it was not taken.
+        seen = (found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size)
         if seen != self._seen:
-            self._seen = seen
             try:
                 self._until = read_unlisted(self._path)
-            except (ValueError, OSError):
+            except ValueError:
                 self.faults += 1
+            except OSError:
+                self.faults += 1
+                return  # not the file's fault: it is read at the next look
+            self._seen = seen
 
 
 class Unlisted(Cleared):

@@ -192,6 +192,28 @@ def test_a_file_of_unlisted_callers_that_is_not_sound_changes_nothing(tmp_path):
     unlisted.close()
 
 
+def no_file(_path):
+    raise OSError(24, "Too many open files")
+
+
+def test_a_file_that_could_not_be_taken_is_once_that_is_mended(tmp_path, monkeypatch):
+    """No process writes it again for that: to the store, it is as it should be."""
+    path, verdict, call = tmp_path / FILE, small_verdict(), keyed("e1.a")
+    write_unlisted(path, {"e1.a": 2_000_000_000_000}, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("callsieve.serving.unlisted.read_unlisted", no_file)
+        cleared = Cleared(path)
+    assert (cleared.faults, cleared.spare(verdict, call, "pass")) == (1, verdict)
+    cleared.look()
+    assert (cleared.faults, cleared.spare(verdict, call, "pass").action) == (1, "pass")
+    path.chmod(0o660)
+    others = Cleared(path)
+    assert (others.faults, others.spare(verdict, call, "pass")) == (1, verdict)
+    path.chmod(0o600)
+    others.look()
+    assert others.spare(verdict, call, "pass").action == "pass"
+
+
 def test_a_file_without_a_generation_is_told_in_one_line_and_written_anew(tmp_path):
     path = tmp_path / FILE
     write_unlisted(path, {"e1.a": 1000}, 3)
