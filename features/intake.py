@@ -339,8 +339,5 @@ def _differs(caller: Known, network: Known | None) -> int:
 
 @lru_cache(maxsize=1 << 16)
 def _offset(zone: ZoneInfo, quarter: int) -> int:
-    try:
-        offset = datetime.fromtimestamp(quarter * (QUARTER // 1000), zone).utcoffset() or timedelta(0)
-    except (OverflowError, ValueError, OSError):
-        raise ValueError("start must be a time of the years 1 to 9999") from None
+    offset = datetime.fromtimestamp(quarter * (QUARTER // 1000), zone).utcoffset() or timedelta(0)
     return offset // timedelta(milliseconds=1)

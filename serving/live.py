@@ -86,9 +86,11 @@ class Live:
             journal_bytes: events on disk, until a snapshot takes their place.
 
         Raises:
-            ValueError: if another process has the folder.
+            ValueError: if another process has the folder, or there is no time for a verdict.
             OSError: if it cannot be read.
         """
+        if not 0 < deadline < math.inf:
+            raise ValueError(f"deadline must be above 0 and finite, got {deadline} seconds")
         self.judge, self.deadline = judge, deadline
         self.counts = dict.fromkeys(COUNTED, 0)
         self.actions: Counter[str] = Counter()

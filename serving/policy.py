@@ -72,7 +72,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
     try:
         text = Path(path or Path(__file__).with_name("policy.toml")).read_text(encoding="utf-8")
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: expected a TOML file, {error}") from error
     bands = table.get("bands")
     known = {"version", "appeal", "accepted", "history_days", *_TABLES}

@@ -377,6 +377,12 @@ def test_an_intake_stays_in_its_process():
         pickle.dumps(Intake(KEY))
 
 
+@pytest.mark.parametrize("zone", ["Nowhere/City", "", "/etc", "../x"])
+def test_a_zone_that_is_none_is_refused(zone):
+    with pytest.raises(ValueError, match="unknown time zone"):
+        Intake(KEY, zone)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

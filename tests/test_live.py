@@ -267,6 +267,14 @@ class Slow:
         return self.swap.score(history, call)
 
 
+@pytest.mark.parametrize("deadline", [0.0, -1.0, math.nan, math.inf])
+def test_a_deadline_that_no_verdict_can_keep_is_refused(swap, tmp_path, deadline):
+    """With one, each call would pass unseen, and a service would seem well."""
+    with pytest.raises(ValueError, match="deadline must be above 0 and finite"):
+        begin(swap, tmp_path / "state", deadline=deadline)
+    assert not (tmp_path / "state").exists()
+
+
 def test_a_late_verdict_is_a_pass(swap, calls, tmp_path):
     live = begin(Slow(swap, lambda: time.sleep(0.02)), tmp_path / "state", deadline=0.01)
     verdict = live.attempt(attempt_of(calls[0]))

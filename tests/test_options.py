@@ -28,6 +28,14 @@ UNTIL_STOPPED = {"serve", "case serve", "case watch", "agi"}  # what they have t
 TWO_KINDS = {"calls", "data", "days", "epoch", "key", "purpose", "rate", "registers", "since", "state", "verdicts"}
 
 
+@pytest.mark.parametrize("name", ["serve", "case serve", "agi"])
+def test_a_port_is_one_that_there_is(name):
+    """A larger one was taken for another: the service listened where nobody looked."""
+    words = [*shlex.split(EXAMPLES[name]), "--port", "65536"]
+    with pytest.raises(Exception, match="65535"):
+        ALL[name].make_context(name, words, help_option_names=["-h", "--help"])
+
+
 def test_every_command_has_an_example_that_can_be_typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert EXAMPLES.keys() == ALL.keys()

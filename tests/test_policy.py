@@ -191,6 +191,8 @@ def test_all_of_a_policy_file_is_read(tmp_path):
         (b"", "expected a text `version` and a table `bands`, got "),
         (b"version =", "expected a TOML file"),
         (b"\xff\xfe", "expected a TOML file"),
+        pytest.param(b"version = " + b"[" * 10_000, "expected a TOML file", id="deep"),
+        pytest.param(b"version = " + b"9" * 10_000, "expected a TOML file", id="huge"),
         (b'version = "1"', "expected a text `version` and a table `bands`, got version"),
         (b"version = 1\n[bands]", "expected a text `version`"),
         (b'version = "1"\nbands = "block"', "a table `bands`"),

@@ -243,7 +243,7 @@ def serve(
     audit: Log = None,
     signing_key: LogKey = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8081,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8081,
 ) -> None:
     """As `watch`, and over HTTP: a desk takes appeals (scope appeal), persons decide in their name (scope decide).
 

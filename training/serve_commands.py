@@ -27,7 +27,7 @@ def serve(
         Path | None, typer.Option("--registers", help="Folder that `callsieve registers` wrote; read anew at reload.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8080,
     zone: Annotated[str, typer.Option(help="Time zone of hours and days.")] = "Asia/Shanghai",
     deadline: Annotated[float, typer.Option(help="Milliseconds for a verdict; then the answer is pass.")] = 20.0,
     calls: Annotated[int, typer.Option(help="Calls in memory at most; bands speak if a week has room.")] = 2_000_000,
@@ -86,7 +86,7 @@ def agi(
     policy: PolicyFile = None,
     registers: RegisterFolder = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 4573,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 4573,
     zone: Annotated[str, typer.Option(help="Time zone of hours and days.")] = "Asia/Shanghai",
 ) -> None:
     """Serve verdicts to Asterisk over FastAGI; the dialplan is in the text of serving/agi.py."""
