@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import threading
 import time
 from collections import deque
 from functools import partial
@@ -178,14 +179,14 @@ def test_who_waits_for_a_long_answer_is_not_hung_up_on(service, keys, monkeypatc
 def test_who_takes_no_answer_is_hung_up_on(service, monkeypatch, last):
     """Also when all is said, and the rest waits to be taken."""
     monkeypatch.setattr(protocol, "PATIENCE", 0.3)
-    held, page = service.server.server_state.connections, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-    until(lambda: not held)
+    until(lambda: not service.server.server_state.connections)
+    ended, lost = threading.Event(), protocol.Protocol.connection_lost
+    monkeypatch.setattr(protocol.Protocol, "connection_lost", lambda self, why: (lost(self, why), ended.set()))
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         connection.connect(("127.0.0.1", service.port))
-        connection.sendall(page * 900 + last)
-        until(lambda: held)
-        until(lambda: not held)
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 900 + last)
+        assert ended.wait(30)
 
 
 def test_a_body_that_is_none_after_a_head_is_refused_once(service, keys):
