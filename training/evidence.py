@@ -188,7 +188,9 @@ def read_reports(path: Path) -> pd.DataFrame:
 
 
 def parquet_table(path: Path) -> pa.Table:
-    """The table of a Parquet file. Raises ValueError: in one line, if it is none."""
+    """The table of a Parquet file. Raises ValueError: in one line, if it is none, or not there."""
+    if not path.exists():
+        raise ValueError(f"{path}: not found; expected a Parquet table")
     try:
         return pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
