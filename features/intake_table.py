@@ -14,6 +14,7 @@ import numpy as np
 
 from . import numbers as plan
 from .intake import CATEGORIES, DAY, HOUR, QUARTER, UNKNOWN_CLASS, Intake, category
+from .keyed import check_table
 from .met import NIBBLES, Ints, Met, Places
 from .numberplan import changes
 from .pseudonyms import Use
@@ -30,6 +31,7 @@ def keyed_table(intake: Intake, calls: pa.Table) -> pa.Table:
     """`Intake.table`."""
     import pyarrow as pa
 
+    check_table(calls)
     _check_columns(calls.column_names)
     start = _start(calls)
     hour, day = _clock(intake, start)

@@ -59,6 +59,10 @@ def test_truth_is_matched_by_call():
         of_calls(truth.slice(0, 2), calls)
 
 
+def test_a_folder_may_be_named_by_a_text(world_folder, evidence):
+    assert read_evidence(str(world_folder)).fingerprint == evidence.fingerprint
+
+
 def test_a_file_that_is_none_is_refused_in_one_line(world_folder, tmp_path):
     for path in world_folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from callsieve.features.intake import CATEGORIES, Intake
@@ -19,6 +20,7 @@ from callsieve.features.records import (
     Call,
     KeyedCall,
 )
+from callsieve.features.table import vectors, vectors_by_caller
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -418,6 +420,13 @@ def test_bad_table_is_refused(table, message):
     with pytest.raises(ValueError, match=message) as error:
         Intake(KEY).table(table)
     assert not re.search(r"\d{7}", str(error.value))
+
+
+def test_a_table_that_is_none_of_arrow_is_told_in_one_line():
+    frame = pd.DataFrame({"start": [START], "caller": ["a"], "callee": ["b"]})
+    for take in (Intake(KEY).table, vectors, vectors_by_caller):
+        with pytest.raises(TypeError, match=r"^calls must be a pyarrow\.Table, got DataFrame$"):
+            take(frame)
 
 
 def test_bad_settings_are_refused():

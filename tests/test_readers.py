@@ -519,6 +519,12 @@ def test_of_two_that_write_a_file_at_once_the_second_is_refused(tmp_path):
     assert path.read_text() == "the next"
 
 
+def test_the_name_of_a_layout_is_none(tmp_path):
+    (tmp_path / "calls.csv").write_text(text_of(good_rows(1), HEADER))
+    with pytest.raises(TypeError, match=r"^layout must be a Layout, as readers\.layout\(name\) gives it, got str$"):
+        read_calls(tmp_path / "calls.csv", "callsieve")
+
+
 def test_progress_ends_at_the_size_of_the_file(tmp_path):
     told: list[tuple[int, int]] = []
     path = tmp_path / "calls.csv"
