@@ -168,6 +168,9 @@ def _times(calls: pa.Table, name: str) -> pa.Array:
     wrong = np.flatnonzero(~np.isfinite(seconds))
     if len(wrong):
         raise ValueError(f"row {wrong[0]}: {name} must be a finite number of seconds, got {seconds[wrong[0]]}")
+    below = np.flatnonzero(seconds < 0)
+    if len(below):
+        raise ValueError(f"row {below[0]}: {name} must be 0 seconds or more")
     return pa.array(np.floor(seconds * 1000 + 0.5).astype(np.int64), mask=empty)
 
 

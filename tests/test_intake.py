@@ -390,6 +390,8 @@ def test_a_zone_that_is_none_is_refused(zone):
         ({"talk": float("inf")}, "talk must be a finite number"),
         ({"start": 8613800138000.0}, "start must be a finite number of seconds, of a year"),
         ({"start": -1e30}, "start must be a finite number of seconds, of a year"),
+        ({"talk": -5.0, "ring": 1.0}, "^talk must be 0 seconds or more$"),
+        ({"talk": 5.0, "ring": -0.0001}, "^ring must be 0 seconds or more$"),
         ({"ring": 1e300}, "ring must be a finite number of seconds, of a year"),
     ],
 )
@@ -413,6 +415,7 @@ def with_column(name, values):
         (with_column("start", pa.array([0.0, 1.0])), "start must be timestamp"),
         (with_column("recorded", pa.array([0, 0], pa.timestamp("ms"))), "recorded must be timestamp"),
         (with_column("talk", pa.array([0.0, float("nan")])), "row 1: talk must be a finite number"),
+        (with_column("ring", pa.array([None, -1.0])), "^row 1: ring must be 0 seconds or more$"),
         (with_column("outcome", pa.array(["busy", "13800138000"])), "row 1: outcome must be one of answered, "),
     ],
 )
