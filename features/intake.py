@@ -127,7 +127,8 @@ class Intake:
     def __call__(self, call: Call) -> KeyedCall:
         """Key one call.
 
-        Raises: ValueError: for a word that is no category, or a time that is not finite or of no calendar.
+        Raises: ValueError: for a word that is no category, a time that is not finite or of no calendar, or a ring or
+        talk below 0.
         """
         start = milliseconds("start", call.start)
         hour, day = self.clock(start)
@@ -139,8 +140,8 @@ class Intake:
             start,
             caller.token,
             callee.token,
-            None if call.ring is None else milliseconds("ring", call.ring),
-            None if call.talk is None else milliseconds("talk", call.talk),
+            None if call.ring is None else duration("ring", call.ring),
+            None if call.talk is None else duration("talk", call.talk),
             None if call.recorded is None else milliseconds("recorded", call.recorded),
             category("outcome", call.outcome),
             category("released_by", call.released_by),
@@ -171,7 +172,7 @@ class Intake:
         unknown facts null.
 
         Raises: ValueError: for an unknown or missing column, a word that is no category, a time that is not
-        finite.
+        finite, a ring or talk below 0.
         """
         from .intake_table import keyed_table
 
@@ -302,6 +303,13 @@ def milliseconds(name: str, seconds: float) -> int:
         # The value is not shown: a number that slipped into the wrong field is one, too.
         raise ValueError(f"{name} must be a finite number of seconds, of a year from 2 to 9998")
     return math.floor(seconds * 1000 + 0.5)
+
+
+def duration(name: str, seconds: float) -> int:
+    """Whole milliseconds of a time that cannot be below 0, as of clocks that were set between its ends."""
+    if seconds < 0:
+        raise ValueError(f"{name} must be 0 seconds or more")
+    return milliseconds(name, seconds)
 
 
 def _place(token: str) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import numbers as plan
 from .intake import CATEGORIES, DAY, HOUR, QUARTER, UNKNOWN_CLASS, Intake, category
+from .keyed import check_table
 from .met import NIBBLES, Ints, Met, Places
 from .numberplan import changes
 from .pseudonyms import Use
@@ -30,6 +31,7 @@ def keyed_table(intake: Intake, calls: pa.Table) -> pa.Table:
     """`Intake.table`."""
     import pyarrow as pa
 
+    check_table(calls)
     _check_columns(calls.column_names)
     start = _start(calls)
     hour, day = _clock(intake, start)
@@ -166,6 +168,9 @@ def _times(calls: pa.Table, name: str) -> pa.Array:
     wrong = np.flatnonzero(~np.isfinite(seconds))
     if len(wrong):
         raise ValueError(f"row {wrong[0]}: {name} must be a finite number of seconds, got {seconds[wrong[0]]}")
+    below = np.flatnonzero(seconds < 0)
+    if len(below):
+        raise ValueError(f"row {below[0]}: {name} must be 0 seconds or more")
     return pa.array(np.floor(seconds * 1000 + 0.5).astype(np.int64), mask=empty)
 
 

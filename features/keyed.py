@@ -41,6 +41,14 @@ def read_keyed(path: str | Path) -> pa.Table:
     return checked(table, path.name).unify_dictionaries()
 
 
+def check_table(calls: object) -> None:
+    """Raises: TypeError: if this is no Arrow table; one of pandas has no whole numbers that may be null."""
+    import pyarrow as pa
+
+    if not isinstance(calls, pa.Table):
+        raise TypeError(f"calls must be a pyarrow.Table, got {type(calls).__name__}")
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Raises: ValueError: in one line, if there is no file, or it turns out to be broken."""

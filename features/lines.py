@@ -33,6 +33,14 @@ _FIELD = rb'(?:"[^"]*(?:""[^"]*)*"|[^",][^,]*|)'
 _WELL_QUOTED = re.compile(rb"%s(?:,%s)*" % (_FIELD, _FIELD))
 _SNIFFED_LINES = 100
 _LONGEST_HEADER = 100_000
+# What is told by its first bytes to be no text of lines; those of UTF-32 begin as those of UTF-16 do.
+_MARKS = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"PK\x03\x04": "a zip archive or a spreadsheet",
+}
 
 Find = Callable[[Sequence[str]], Mapping[str, tuple[str, ...]]]
 """Column names of a file -> which of them stand for what."""
@@ -66,6 +74,8 @@ def read_lines(path: Path, layout: Layout, find: Find) -> Iterator[Batch]:
     for block in _blocks(path):
         text, offset = block.text, block.offset
         if not names:
+            if not text and not layout.header:
+                raise ValueError(f"{path.name}: the gzip file breaks off in its first line, expected a header line")
             names, used = _names(path, text, layout)
             wanted = sorted({name for columns in find(names).values() for name in columns})
             line += text.count(b"\n", 0, used)
@@ -114,8 +124,9 @@ def _blocks(path: Path) -> Iterator[_Block]:
 
 def _names(path: Path, text: bytes, layout: Layout) -> tuple[list[str], int]:
     """Column names of the file, and how many bytes of `text` they took."""
-    if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise ValueError(f"{path.name}: the file is UTF-16, expected UTF-8")
+    kind = next((kind for mark, kind in _MARKS.items() if text.startswith(mark)), None)
+    if kind is not None:
+        raise ValueError(f"{path.name}: the file is {kind}, expected UTF-8 text")
     mark = 3 if text.startswith(b"\xef\xbb\xbf") else 0
     if layout.header:
         lines = text[mark:].decode("utf-8", "replace").split("\n", _SNIFFED_LINES)[:_SNIFFED_LINES]
@@ -123,12 +134,23 @@ def _names(path: Path, text: bytes, layout: Layout) -> tuple[list[str], int]:
         fitting = [width for width, _ in widths.most_common() if layout.least_columns <= width <= len(layout.header)]
         return list(layout.header[: fitting[0] if fitting else len(layout.header)]), mark
     end = text.find(b"\n") + 1
-    if not _is_utf8(text[mark:end]) or end > _LONGEST_HEADER:
-        raise ValueError(f"{path.name}: the first line is not UTF-8 text, expected a header line")
-    names = [name.strip() for name in _cells(text[mark:end].decode())]
+    names = [name.strip() for name in _cells(_header(text[mark:end], path.name))]
     if not any(names):
         raise ValueError(f"{path.name}: the first line has no column names, expected a header line")
     return names, end
+
+
+def _header(line: bytes, file: str) -> str:
+    """The first line as text. Raises: ValueError: in one line that says why it is no header line."""
+    if not _is_utf8(line):
+        raise ValueError(f"{file}: the first line is not UTF-8 text, expected a header line")
+    if b"\r" in line.rstrip(b"\r\n"):
+        raise ValueError(
+            f"{file}: a carriage return stands within the first line, expected lines that end in LF or CRLF"
+        )
+    if len(line) > _LONGEST_HEADER:
+        raise ValueError(f"{file}: the first line has {len(line):,} bytes, expected at most {_LONGEST_HEADER:,}")
+    return line.decode()
 
 
 def _cells(line: str) -> list[str]:

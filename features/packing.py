@@ -13,6 +13,7 @@ import numpy as np
 from . import replay, windows
 from .engine import kernel
 from .feature import CALL_FACTS
+from .keyed import check_table
 from .program import NUMBER
 from .records import GROUP_COLUMNS, KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN
 
@@ -40,10 +41,11 @@ class Packed:
 def packed(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(GROUP_COLUMNS)) -> Packed:
     """Pack calls, on so many cores, with the keys of numbers and of these kinds of groups.
 
-    Raises: ValueError: if a column is missing or holds an unknown word.
+    Raises: ValueError: if a column is missing or holds an unknown word. TypeError: if it is no Arrow table.
     """
     import joblib
 
+    check_table(calls)
     missing = [name for name in KEYED_COLUMNS if name not in calls.column_names]
     if missing:
         raise ValueError(f"calls: expected the columns of a keyed table, {', '.join(missing)} missing")

@@ -73,10 +73,13 @@ def read_calls(
     `quarantine` is a file for the bad rows (JSON lines, numbers as tokens of `key`); without it they are only
     counted. `latest` is the last Unix second believed, by default a day from now. `progress` takes bytes done
     and bytes in all. Memory: one batch and the result.
-    Raises: ValueError: if the file as a whole cannot be read, or `strict` and a row is bad.
+    Raises: ValueError: if the file as a whole cannot be read, or `strict` and a row is bad. TypeError: if `layout` is
+    the name of one.
     """
     import pyarrow as pa
 
+    if not isinstance(layout, Layout):
+        raise TypeError(f"layout must be a Layout, as readers.layout(name) gives it, got {type(layout).__name__}")
     path = Path(path)
     size = path.stat().st_size
     latest = time.time() + DAY if latest is None else latest

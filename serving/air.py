@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ..features.intake import Intake, category, milliseconds
+from ..features.intake import Intake, category, duration, milliseconds
 from ..features.kept import Kept
 from ..features.records import Call, KeyedCall
 
@@ -32,15 +32,15 @@ class Air:
     def keyed(self, call: Call) -> KeyedCall:
         """A call as it is known now: what was keyed when it began, and what has been learnt since.
 
-        Raises: ValueError: for a word that is no category, or a time that is not finite.
+        Raises: ValueError: for a word that is no category, a time that is not finite, or a ring or talk below 0.
         """
         begun = self.known(call)
         if begun is None:
             return self._intake(call)
         return replace(
             begun,
-            ring=None if call.ring is None else milliseconds("ring", call.ring),
-            talk=None if call.talk is None else milliseconds("talk", call.talk),
+            ring=None if call.ring is None else duration("ring", call.ring),
+            talk=None if call.talk is None else duration("talk", call.talk),
             recorded=None if call.recorded is None else milliseconds("recorded", call.recorded),
             outcome=category("outcome", call.outcome),
             released_by=category("released_by", call.released_by),

@@ -27,7 +27,7 @@ from .booster import Booster
 from .card import FORMAT, OPTIONAL_MODELS, Card, Golden
 from .cardfile import from_json, to_json
 from .explainer import Explainer
-from .signing import sign, verify
+from .signing import check_keys, sign, verify
 from .strictjson import as_fields, as_mapping, as_text, as_whole, decode, encode
 from .structure import MAX_CHARS, check_structure
 
@@ -137,8 +137,10 @@ def load(
 
     Raises:
         Refused: and nothing else, whatever the folder holds.
+        TypeError: if what is trusted is no key, as the name of a key's file is none.
     """
-    folder = Path(folder)
+    folder, trusted = Path(folder), tuple(trusted)
+    check_keys(trusted)
     with _refusing(MANIFEST):
         manifest = _read(folder / MANIFEST, _MANIFEST_LIMIT)
     with _refusing(SIGNATURE):

@@ -94,6 +94,13 @@ def sign(message: bytes, key: Ed25519PrivateKey) -> bytes:
     return f"ed25519 {key_id(key.public_key())} {signature}\n".encode()
 
 
+def check_keys(trusted: Iterable[object]) -> None:
+    """Raises: TypeError: if one of them is no public key."""
+    for key in trusted:
+        if not isinstance(key, Ed25519PublicKey):
+            raise TypeError(f"trusted must hold keys, as read_public_key gives them, got {type(key).__name__}")
+
+
 def verify(message: bytes, line: bytes, trusted: Iterable[Ed25519PublicKey]) -> str:
     """The id of the trusted key that signed the message; `ValueError` if none of them did."""
     match = _LINE.fullmatch(line)

@@ -66,6 +66,12 @@ def change_card(folder, change):
 # ------------------------------------------------------------------------------------------- round trip
 
 
+def test_the_name_of_a_key_is_none_to_trust(tmp_path):
+    for named in (["signer.pub"], "signer.pub", (name for name in [tmp_path])):
+        with pytest.raises(TypeError, match=r"^trusted must hold keys, as read_public_key gives them, got \w+$"):
+            load(tmp_path, named)
+
+
 def test_what_is_saved_comes_back(saved):
     bundle = load(saved, small.TRUSTED, minimum_epoch=5, expected_catalogue=small.CATALOGUE)
     card = small.card()

@@ -59,6 +59,10 @@ def test_truth_is_matched_by_call():
         of_calls(truth.slice(0, 2), calls)
 
 
+def test_a_folder_may_be_named_by_a_text(world_folder, evidence):
+    assert read_evidence(str(world_folder)).fingerprint == evidence.fingerprint
+
+
 def test_a_file_that_is_none_is_refused_in_one_line(world_folder, tmp_path):
     for path in world_folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -66,7 +70,7 @@ def test_a_file_that_is_none_is_refused_in_one_line(world_folder, tmp_path):
     with pytest.raises(ValueError, match=r"reports\.parquet: expected a Parquet table"):
         read_evidence(tmp_path)
     (tmp_path / "reports.parquet").unlink()
-    with pytest.raises(ValueError, match=r"reports\.parquet: expected a Parquet table"):
+    with pytest.raises(ValueError, match=r"^\S+reports\.parquet: not found; expected a Parquet table$"):
         read_evidence(tmp_path)
     pq.write_table(pa.table({"at": [1]}), tmp_path / "reports.parquet")
     with pytest.raises(ValueError, match=r"reports\.parquet: column \w+: expected .*, it is missing"):

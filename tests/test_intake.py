@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from callsieve.features.intake import CATEGORIES, Intake
@@ -19,6 +20,7 @@ from callsieve.features.records import (
     Call,
     KeyedCall,
 )
+from callsieve.features.table import vectors, vectors_by_caller
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -388,6 +390,8 @@ def test_a_zone_that_is_none_is_refused(zone):
         ({"talk": float("inf")}, "talk must be a finite number"),
         ({"start": 8613800138000.0}, "start must be a finite number of seconds, of a year"),
         ({"start": -1e30}, "start must be a finite number of seconds, of a year"),
+        ({"talk": -5.0, "ring": 1.0}, "^talk must be 0 seconds or more$"),
+        ({"talk": 5.0, "ring": -0.0001}, "^ring must be 0 seconds or more$"),
         ({"ring": 1e300}, "ring must be a finite number of seconds, of a year"),
     ],
 )
@@ -411,6 +415,7 @@ def with_column(name, values):
         (with_column("start", pa.array([0.0, 1.0])), "start must be timestamp"),
         (with_column("recorded", pa.array([0, 0], pa.timestamp("ms"))), "recorded must be timestamp"),
         (with_column("talk", pa.array([0.0, float("nan")])), "row 1: talk must be a finite number"),
+        (with_column("ring", pa.array([None, -1.0])), "^row 1: ring must be 0 seconds or more$"),
         (with_column("outcome", pa.array(["busy", "13800138000"])), "row 1: outcome must be one of answered, "),
     ],
 )
@@ -418,6 +423,13 @@ def test_bad_table_is_refused(table, message):
     with pytest.raises(ValueError, match=message) as error:
         Intake(KEY).table(table)
     assert not re.search(r"\d{7}", str(error.value))
+
+
+def test_a_table_that_is_none_of_arrow_is_told_in_one_line():
+    frame = pd.DataFrame({"start": [START], "caller": ["a"], "callee": ["b"]})
+    for take in (Intake(KEY).table, vectors, vectors_by_caller):
+        with pytest.raises(TypeError, match=r"^calls must be a pyarrow\.Table, got DataFrame$"):
+            take(frame)
 
 
 def test_bad_settings_are_refused():

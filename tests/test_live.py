@@ -316,6 +316,7 @@ def test_who_waits_for_longer_than_the_deadline_passes(swap, calls, tmp_path):
         {"trunk": "x" * 300},
         {"outcome": "13800138000"},
         {"ring": math.nan, "talk": 1.0},
+        {"ring": 1.0, "talk": -5.0},
         {"attestation": "😀"},
     ],
 )
@@ -329,6 +330,15 @@ def test_whatever_comes_there_is_a_verdict(live, calls, odd):
     assert not re.search(r"\d{7}", str(error.value))
     assert live.counts["faults"] + live.counts["ahead"] == 2
     assert live.memory.history.calls == 0
+
+
+def test_a_call_that_has_begun_ends_in_no_time_below_0(live, calls):
+    live.attempt(attempt_of(calls[0]))
+    before = state(live, calls)
+    for odd in ({"ring": 1.0, "talk": -5.0}, {"ring": -1.0, "talk": 5.0}):
+        with pytest.raises(ValueError, match=r"^(ring|talk) must be 0 seconds or more$"):
+            live.end(dataclasses.replace(calls[0], **odd))
+    assert state(live, calls) == before
 
 
 @pytest.mark.parametrize("text", ["", "😀☎️", "\ud800", "'; DROP TABLE calls;--", "  ", "\x00"])

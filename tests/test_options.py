@@ -142,6 +142,27 @@ def test_options_are_named_in_the_file_as_on_the_command_line(tmp_path, monkeypa
     assert configuration(COMMAND) == {"features": {"only": "x"}, "audit": {"verify": {"tracking_uri": "u"}}}
 
 
+@pytest.mark.parametrize(
+    ("words", "unused"),
+    [
+        ("features --layout keyed --out o --quarantine q --strict --key k", "--key, --quarantine, --strict"),
+        ("features --layout keyed --out o --engine spark --features lite --memory 2GiB", "--features, --memory"),
+        ("score --layout keyed --bundle b --quarantine q --key k", "--key, --quarantine"),
+        ("score --layout keyed --bundle b --registers r --strict --key k", "--strict"),
+        ("score --layout keyed --bundle b --engine spark --reports r", "--reports"),
+        ("score --bundle b --callees-key k", "--callees-key"),
+        ("fill --layout keyed --key k --state s --strict", "--strict"),
+        ("policy diff old.toml new.toml --layout keyed --bundle b --key k", "--key"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(words, unused, call, tmp_path, monkeypatch):
+    """Nobody thinks that bad rows were put apart where none was looked for."""
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(*words.split(), "--calls", "calls.parquet")
+    assert (code, out, err.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
+    assert f": {unused}: not used with " in err
+
+
 def test_the_shell_completes_commands():
     asked = {"_CALLSIEVE_COMPLETE": "complete_bash", "COMP_WORDS": "callsieve sc", "COMP_CWORD": "1"}
     script = "import sys; sys.argv = ['callsieve']; from callsieve.training.__main__ import main; main()"

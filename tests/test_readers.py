@@ -450,6 +450,27 @@ def test_a_gzip_cut_short_gives_what_is_left(lost):
     assert result.accepted == 3000 or lost > 8
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"caller," + b"x" * 100_000 + b"\n", "the first line has 100,008 bytes, expected at most 100,000"),
+        (b"PK\x03\x04\x14\0\0\0\x08\0\xc3\x28", "the file is a zip archive or a spreadsheet, expected UTF-8 text"),
+        ("caller,callee,start\n".encode("utf-32"), "the file is UTF-32, expected UTF-8 text"),
+        ("\ufeffcaller,callee,start\n".encode("utf-32-be"), "the file is UTF-32, expected UTF-8 text"),
+        ("caller,callee,start\n".encode("utf-16"), "the file is UTF-16, expected UTF-8 text"),
+        (b"caller,callee,start\r1,2,3\r", "a carriage return stands within the first line, expected lines that end"),
+        (gzip.compress(b"caller,callee\n")[:2], "the gzip file breaks off in its first line, expected a header line"),
+        (gzip.compress(b"caller,callee\n")[:12], "the gzip file breaks off in its first line, expected a header line"),
+        (b"caller,\xff\n", "the first line is not UTF-8 text, expected a header line"),
+        (b" ,\n", "the first line has no column names, expected a header line"),
+    ],
+)
+def test_a_first_line_that_names_no_columns_is_told_for_what_it_is(content, says):
+    with pytest.raises(ValueError) as told:
+        read(content)
+    assert str(told.value).startswith(f"calls.csv: {says}")
+
+
 def test_a_parquet_cut_short_is_refused(tmp_path):
     path = tmp_path / "calls.parquet"
     pq.write_table(pa.table({"start": [1.6e9], "caller": ["a"], "callee": ["b"]}), path)
@@ -496,6 +517,12 @@ def test_of_two_that_write_a_file_at_once_the_second_is_refused(tmp_path):
     with readers.whole(path) as part:
         part.write_text("the next")
     assert path.read_text() == "the next"
+
+
+def test_the_name_of_a_layout_is_none(tmp_path):
+    (tmp_path / "calls.csv").write_text(text_of(good_rows(1), HEADER))
+    with pytest.raises(TypeError, match=r"^layout must be a Layout, as readers\.layout\(name\) gives it, got str$"):
+        read_calls(tmp_path / "calls.csv", "callsieve")
 
 
 def test_progress_ends_at_the_size_of_the_file(tmp_path):

@@ -237,6 +237,21 @@ def test_without_labels_of_both_kinds_there_is_nothing_to_learn(evidence):
         require_benign("choose", np.zeros(3, dtype=bool))
 
 
+@pytest.mark.parametrize(
+    ("told", "fault", "says"),
+    [
+        ({"seed": "1"}, TypeError, "seed must be a whole number, got str"),
+        ({"threads": 1.5}, TypeError, "threads must be a whole number, got float"),
+        ({"seed": -1}, ValueError, "seed must be 0 or more, got -1"),
+        ({"features": "call_hour"}, TypeError, "features must be a tuple of names, got the text 'call_hour'"),
+    ],
+)
+def test_settings_that_no_training_can_have_are_refused_at_once(told, fault, says):
+    with pytest.raises(fault) as refused:
+        Settings(**told)
+    assert str(refused.value) == says
+
+
 def test_a_truth_of_one_kind_still_gives_an_honest_bundle(evidence, tmp_path):
     """No nuisance call to calibrate on: the model's own log-odds are the probability."""
     nothing = with_truth(evidence, np.zeros(evidence.calls.num_rows, dtype=bool))

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from .shared_options import (
+    KEYED,
+    OF_ROWS,
     Bundle,
     CalleesKey,
     Engine,
@@ -50,6 +52,7 @@ def simulate(
 
 @commands.command()
 def features(
+    context: typer.Context,
     calls: Annotated[Path, typer.Option(help="Call records.")],
     out: Annotated[Path, typer.Option(help="Folder for the vectors; one in which this was begun is gone on with.")],
     layout: LayoutName = "callsieve",
@@ -69,8 +72,13 @@ def features(
 ) -> None:
     """Turn call records into feature vectors, one row a call, as of the moment it rings."""
     from . import console
+    from .command_line import refuse_unused
     from .score import bytes_in, names_in, write_vectors
 
+    if layout == KEYED:
+        refuse_unused(context, ("key", *OF_ROWS), "--layout keyed")
+    if engine is Engine.SPARK:
+        refuse_unused(context, ("only", "memory"), "--engine spark")
     with console.progress("features") as tell:
         if engine is Engine.SPARK:
             from . import on_spark
@@ -124,6 +132,7 @@ def reports(
 
 @commands.command()
 def score(
+    context: typer.Context,
     bundle: Bundle,
     calls: Annotated[Path, typer.Option(help="Call records.")],
     layout: LayoutName = "callsieve",
@@ -144,8 +153,16 @@ def score(
 ) -> None:
     """Score a file of call records: what would have happened to each call as it rang."""
     from . import console, present
+    from .command_line import refuse_unused
     from .score import score_file
 
+    if layout == KEYED:
+        # Registers as offices write them are keyed with it.
+        refuse_unused(context, OF_ROWS if registers else ("key", *OF_ROWS), "--layout keyed")
+    if engine is Engine.SPARK:
+        refuse_unused(context, ("reports",), "--engine spark")
+    if out is None:
+        refuse_unused(context, ("callees_key",), "counts alone, without --out")
     with console.progress("score") as tell:
         if engine is Engine.SPARK:
             from . import on_spark

@@ -146,7 +146,7 @@ def evidence(
     return Evidence(calls, reports, findings, moved, listed, known, excluded, truth, fingerprint(calls))
 
 
-def read_evidence(folder: Path, purpose: str = "training") -> Evidence:
+def read_evidence(folder: str | Path, purpose: str = "training") -> Evidence:
     """Read `calls.parquet`, `reports.parquet`, `findings.parquet`, and, as far as they are there, `lists.parquet`,
     `truth.parquet`, `exclusions.parquet`, `register_recycled.parquet` and `register_campaigns.parquet`.
 
@@ -162,6 +162,7 @@ def read_evidence(folder: Path, purpose: str = "training") -> Evidence:
     Raises:
         ValueError: in one line, if a file or a column is missing, or the folder is not for this purpose.
     """
+    folder = Path(folder)
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
     kept = still_kept(allowed(folder, purpose))
     calls, truth = kept(calls, "calls"), folder / "truth.parquet"
@@ -188,7 +189,9 @@ def read_reports(path: Path) -> pd.DataFrame:
 
 
 def parquet_table(path: Path) -> pa.Table:
-    """The table of a Parquet file. Raises ValueError: in one line, if it is none."""
+    """The table of a Parquet file. Raises ValueError: in one line, if it is none, or not there."""
+    if not path.exists():
+        raise ValueError(f"{path}: not found; expected a Parquet table")
     try:
         return pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .shared_options import Json, KeyFile, LooksIn, LooksKey, RegisterFolder, Threads, Trust
+from .shared_options import KEYED, Json, KeyFile, LooksIn, LooksKey, RegisterFolder, Threads, Trust
 
 OF_LOOKS = ("audit", "signing_key")
 
@@ -113,6 +113,8 @@ def diff(
 
     if truth is None:
         refuse_unused(context, OF_LOOKS, "calls alone, without --truth")
+    if layout == KEYED and registers is None:
+        refuse_unused(context, ("key",), "--layout keyed")
     with console.progress("policy diff") as tell:
         told = policy_diff.difference(
             old, new, calls, layout, bundle, trust=trust, key=key, registers=registers, truth=truth, reports=reports,

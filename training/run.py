@@ -56,13 +56,13 @@ EXAMPLES = 3
 def study(
     evidence: Evidence,
     settings: Settings,
-    folder: Path,
+    folder: str | Path,
     *,
     source: str,
-    signing_key: Path | None = None,
+    signing_key: str | Path | None = None,
     tracking_uri: str | None = None,
     gates: Gates | None = None,
-    audit: Path | None = None,
+    audit: str | Path | None = None,
     made_by: str = "callsieve.training.study",
     progress: Tell | None = None,
 ) -> dict[str, Any]:
@@ -84,6 +84,7 @@ def study(
     Returns: all figures, JSON-able.
     """
     began = time.time()
+    folder, signing_key, audit = Path(folder), _path(signing_key), _path(audit)
     folder.mkdir(parents=True, exist_ok=True)
     key, code = signer(folder, signing_key), commit()
     place, said = place_of(folder, audit, tracking_uri), gates or shipped_gates()
@@ -119,6 +120,10 @@ def study(
     entry = append(place.log, "run", run_payload(place.uri, figures, folder / "bundle"), key)
     figures["audit"] = {"log": str(place.log), "entry": entry}
     return figures
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def write_pages(figures: dict[str, Any], told: Datasets, folder: Path, drawn: Mapping[str, Picture]) -> None:

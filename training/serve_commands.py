@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .shared_options import Bundle, Json, LayoutName, PolicyFile, QuarantineFile, RegisterFolder, Strict, Trust
+from .shared_options import (
+    KEYED,
+    OF_ROWS,
+    Bundle,
+    Json,
+    LayoutName,
+    PolicyFile,
+    QuarantineFile,
+    RegisterFolder,
+    Strict,
+    Trust,
+)
 
 if TYPE_CHECKING:
     from ..serving import Swap
@@ -47,6 +58,7 @@ def serve(
 
 @commands.command()
 def fill(
+    context: typer.Context,
     calls: Annotated[Path, typer.Option(help="Records of the last days; of the last 28 something is remembered.")],
     key: Annotated[Path, typer.Option("--key", help="Key file for the tokens of numbers, as the service has it.")],
     state: Annotated[Path, typer.Option("--state", help="Folder of the service, without events as yet.")],
@@ -59,8 +71,11 @@ def fill(
 ) -> None:
     """Take in records of the days before a service begins, so that its bands speak at once."""
     from . import console
+    from .command_line import refuse_unused
     from .filling import fill as take_in
 
+    if layout == KEYED:
+        refuse_unused(context, OF_ROWS, "--layout keyed")
     with console.progress("fill") as tell:
         told = take_in(
             state, calls, layout, key=key, calls=held, numbers=numbers, quarantine=quarantine, strict=strict,

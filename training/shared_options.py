@@ -33,6 +33,8 @@ LayoutName = Annotated[
     str,
     typer.Option("--layout", help="callsieve, asterisk, sichuan, plain, copenhagen, reality, keyed, or a TOML file."),
 ]
+KEYED = "keyed"
+OF_ROWS = ("quarantine", "strict")  # of bad rows: a table that the intake wrote is taken or refused as a whole
 Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
 LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
 LooksIn = Annotated[

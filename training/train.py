@@ -64,6 +64,17 @@ class Settings:
     label_policy: LabelPolicy = field(default_factory=read_label_policy)
     parameters: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raises: TypeError, ValueError: in one line, for what a training would stumble over only after hours."""
+        for name in ("seed", "threads", "calls_per_number", "label_delay_days", "valid_days", "epoch"):
+            value = getattr(self, name)
+            if type(value) is not int:
+                raise TypeError(f"{name} must be a whole number, got {type(value).__name__}")
+            if value < 0:
+                raise ValueError(f"{name} must be 0 or more, got {value}")
+        if isinstance(self.features, str):
+            raise TypeError(f"features must be a tuple of names, got the text {self.features!r}")
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:
