@@ -16,7 +16,6 @@ import os
 import site
 import threading
 import time
-import tomllib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -361,8 +360,8 @@ def _first() -> Engine | None:
     if _KEPT.get("failed", -RETRY) + RETRY > time.monotonic():
         return None
     try:
-        with Path(os.environ["CALLSIEVE_KAMAILIO"]).open("rb") as file:
-            engine = _KEPT["engine"] = Engine(tomllib.load(file))
+        read = importlib.import_module("callsieve.features.tomlfile").read_toml
+        engine = _KEPT["engine"] = Engine(read(Path(os.environ["CALLSIEVE_KAMAILIO"])))
     except Exception as error:
         _KEPT["failed"] = time.monotonic()
         _log("err", f"not loaded, calls pass: {error}")
