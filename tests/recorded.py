@@ -55,7 +55,8 @@ def record(place, folder, *, metrics=GOOD, threshold=None, data="0" * 64, judged
     catalogued.write(folder / "bundle", epoch=len(list(folder.parent.iterdir())), thresholds=bands)
     (folder / "record").mkdir()
     (folder / "record" / "settings.json").write_text(json.dumps(settings_json(Settings())))
-    write_public_key(small.KEY.public_key(), folder / "record" / "signer.pub")
+    for beside in (folder, folder / "record"):
+        write_public_key(small.KEY.public_key(), beside / "signer.pub")
     (folder / "tables").mkdir()
     (folder / "tables" / "slices.csv").write_text("slice,calls\ncourier,12\n")
     figures = {

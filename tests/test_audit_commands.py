@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 from callsieve.serving.signing import read_signing_key
+from callsieve.training.place import store_of
 from callsieve.training.replay import Replayed
 from cryptography.hazmat.primitives import serialization
 
@@ -32,7 +33,7 @@ def folder(empty_store, tmp_path):
 def test_from_a_run_to_a_champion(call, folder):
     run = recorded.record(recorded.place_in(folder), folder / "one")["run"]
     code, out, _ = call("audit", "verify", "--in", folder)
-    assert (code, out) == (0, "3 entries, 1 runs compared with MLflow, 0 faults\n")
+    assert (code, out) == (0, "3 entries, 1 runs compared with MLflow, 0 files in the folder with the log, 0 faults\n")
     files = []
     for i, approver in enumerate(recorded.APPROVERS[:2]):
         key = write_key(approver, folder / f"{i}.key")
@@ -87,10 +88,61 @@ def test_faults_are_printed_one_a_line_and_end_in_code_1(call, folder):
     assert out.splitlines() == [
         "entry 1: missing: removed",
         f"run {run}, metric auc: logged as 0.97, now 0.99",
-        "2 entries, 1 runs compared with MLflow, 2 faults",
+        "2 entries, 1 runs compared with MLflow, 0 files in the folder with the log, 2 faults",
     ]
     code, out, _ = call("audit", "verify", "--in", folder, "--json")
     assert code == 1 and json.loads(out)["faults"][0] == {"where": "entry 1", "what": "missing: removed"}
+
+
+@pytest.fixture
+def copied(call, run, tmp_path):
+    """A whole run's folder, its log and its store where they were; what `audit verify` says of it."""
+    made, _ = run
+    shutil.copytree(made, tmp_path / "copied", ignore=shutil.ignore_patterns("artifacts", "mlflow.db*"))
+
+    def verified():
+        code, out, _ = call("audit", "verify", "--in", tmp_path / "copied", "--tracking-uri", store_of(made), "--json")
+        return code, json.loads(out)
+
+    return tmp_path / "copied", verified
+
+
+def test_the_copies_in_the_folder_of_a_run_are_compared_with_the_log(copied):
+    folder, verified = copied
+    code, told = verified()
+    files = {str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file()}
+    own = {"audit.html", "signing.key"} | {name for name in files if name.startswith("audit/")}
+    assert (code, told["faults"], told["copies"]) == (0, [], len(files - own))
+    (folder / "report.html").unlink()
+    for name in ("bundle/model.txt", "record/settings.json", "signer.pub"):
+        (folder / name).write_bytes((folder / name).read_bytes() + b"\n")
+    shutil.rmtree(folder / "tables")
+    code, told = verified()
+    tables = [name for name in files if name.startswith("tables/")]
+    wrong = {f"copy {name}": "is gone" for name in ("report.html", *tables)}
+    changed = {f"copy {name}" for name in ("bundle/model.txt", "record/settings.json", "signer.pub")}
+    found = {one["where"]: one["what"] for one in told["faults"]}
+    assert code == 1 and found.keys() == wrong.keys() | changed and wrong.items() <= found.items()
+    assert all(what.startswith("logged as ") for where, what in found.items() if where in changed)
+
+
+def test_what_may_be_added_or_made_anew_in_the_folder_is_no_fault(copied):
+    folder, verified = copied
+    (folder / "audit.html").write_text("made anew")
+    (folder / "documents" / "notes.txt").write_text("of a person")
+    assert verified()[0] == 0
+
+
+def test_a_folder_is_held_to_the_run_that_its_files_are_of(call, folder):
+    place = recorded.place_in(folder)
+    for name in ("one", "two"):
+        recorded.record(place, folder / name)
+    words = ("audit", "verify", "--audit", folder / "audit", "--tracking-uri", place.uri)
+    for name in ("one", "two"):
+        assert call(*words, "--in", folder / name)[0] == 0
+    (folder / "two" / "tables" / "slices.csv").write_text("slice,calls\ncourier,0\n")
+    code, out, _ = call(*words, "--in", folder / "two")
+    assert code == 1 and out.startswith("copy tables/slices.csv: logged as '")
 
 
 def test_an_approver_key(call, folder):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from callsieve.training import track, tracked
 from callsieve.training.audit import verify
-from callsieve.training.audit_store import aliases
+from callsieve.training.audit_store import aliases, version_faults
 from callsieve.training.auditlog import append, erase, payloads
 from callsieve.training.place import store_of
 from mlflow import MlflowClient
@@ -58,6 +58,12 @@ EDITS = {
         "registered model tag approved", "was added afterwards"),
     "UPDATE registered_models SET description = 'approved'": (
         "registered model description", "was added afterwards"),
+    "UPDATE model_versions SET user_id = 'another' WHERE version = 1": (
+        "model version 1 user", "was added afterwards"),
+    "UPDATE model_versions SET creation_time = creation_time - 1 WHERE version = 1": (
+        "model version 1 creation time", "logged as"),
+    "UPDATE latest_metrics SET timestamp = timestamp - 1 WHERE key = 'auc' AND run_uuid = '{run}'": (
+        "run {run}, moment of metric auc", "logged as [0, "),
     "UPDATE model_versions SET run_link = 'https://elsewhere.example' WHERE version = 1": (
         "model version 1 run link", "was added afterwards"),
     "UPDATE model_versions SET status_message = 'approved by all' WHERE version = 1": (
@@ -233,6 +239,12 @@ def test_a_run_whose_entry_says_too_little_is_a_fault_in_one_line(store):
     said = faults(place)
     assert said.pop(f"entry {entry}") == "says nothing of registered, record: its run is not compared"
     assert set(said) <= {"alias candidate"}  # which the entry says was moved
+
+
+def test_an_entry_that_does_not_say_when_a_version_was_made_is_no_fault():
+    """As earlier versions logged them; of one that says it, it is compared (EDITS)."""
+    found = {"1": {"run": "a", tracked.CREATED: 5}}
+    assert list(version_faults(found, [{"version": "1", "registered": {"run": "a"}}], 0)) == []
 
 
 def test_an_empty_store_and_a_run_that_is_not_there(store, empty_store, tmp_path):

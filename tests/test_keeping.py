@@ -1,7 +1,9 @@
 """What is past its time or asked to be deleted is gone; exports and re-identification need others to agree."""
 
+import contextlib
 import io
 import json
+import multiprocessing
 import os
 import shutil
 import time
@@ -28,7 +30,7 @@ from callsieve.training.exclusions import FILE as EXCLUSIONS_FILE
 from callsieve.training.fingerprint import fingerprint
 from callsieve.training.rewrite import rewrite
 from callsieve.training.score import VECTORS, write_vectors
-from callsieve.training.tickets import REIDENTIFY, Act, approve, enter
+from callsieve.training.tickets import EXPORT, REIDENTIFY, Act, approve, enter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -396,6 +398,28 @@ def test_reidentification_needs_two_others_and_is_logged(log, call, tmp_path, mo
     [payload] = given(log)
     assert (payload["act"], payload["count"], len(payload["tickets"])) == (REIDENTIFY, 1, 2)
     assert number not in json.dumps(payload) and token not in json.dumps(payload)
+
+
+def _enter(begin, log, act, tickets):
+    begin.wait()
+    with contextlib.suppress(ValueError):
+        enter(log, act, tickets, recorded.gates(), small.KEY)
+
+
+@pytest.mark.parametrize(("act", "needed"), [(Act(REIDENTIFY, "a" * 64, 1, "why", "me"), 2),
+                                             (Act(EXPORT, "a" * 64, 300, "why", "me"), 0)])  # fmt: skip
+def test_of_many_processes_at_once_one_uses_a_ticket_and_one_the_rows_that_need_none(log, tmp_path, act, needed):
+    tickets = [tmp_path / f"{place}.json" for place in range(needed)]
+    for path, key in zip(tickets, recorded.APPROVERS, strict=False):
+        approve(act, key, path)
+    context = multiprocessing.get_context("fork")
+    begin = context.Barrier(20)
+    asking = [context.Process(target=_enter, args=(begin, log, act, tickets)) for _ in range(20)]
+    for process in asking:
+        process.start()
+    for process in asking:
+        process.join()
+    assert len(given(log)) == 1 and len(list(payloads(log, "access"))) == 20
 
 
 def test_a_ticket_past_its_time_is_none(log, tmp_path):

@@ -191,6 +191,57 @@ def test_what_an_approval_must_be(tmp_path):
         check([first], said | {"model": "c"}, keys, 1, "")
 
 
+def killed_before_the_alias_moves(monkeypatch, move):
+    """What a process did that was killed when a move was logged and the alias had not followed."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(track, "move_champion", kill)
+        move()
+
+
+def test_a_first_promotion_that_was_cut_off_is_finished_by_the_same_command(place, tmp_path, monkeypatch):
+    run = recorded.record(place, tmp_path / "one")
+    files = approvals(place, run["run"], tmp_path / "approvals")
+    killed_before_the_alias_moves(monkeypatch, lambda: promote(place, run["run"], files, small.KEY, data=None))
+    assert champion(place) is None
+    assert [fault.where for fault in verify(place.log, uri=place.uri).faults] == ["alias champion"]
+    told = promote(place, run["run"], files, small.KEY, data=None)
+    ((entry, logged),) = payloads(place.log, "promotion")
+    assert (champion(place), told) == (run["version"], logged | {"entry": entry.index})
+    assert verify(place.log, uri=place.uri).faults == ()
+
+
+def test_a_rollback_that_was_cut_off_is_finished_and_no_second_step_back(contest, tmp_path, monkeypatch):
+    place, weak, strong, calls = contest
+    files = approvals(place, strong["run"], tmp_path / "second")
+    killed_before_the_alias_moves(monkeypatch, lambda: promote(place, strong["run"], files, small.KEY, data=calls))
+    assert champion(place) == weak["version"]
+    assert promote(place, strong["run"], files, small.KEY, data=calls)["version"] == champion(place)
+    killed_before_the_alias_moves(monkeypatch, lambda: rollback(place, "complaints", small.KEY))
+    assert champion(place) == strong["version"]
+    assert rollback(place, "complaints", small.KEY)["version"] == champion(place) == weak["version"]
+    assert [entry.kind for entry, _ in payloads(place.log, "promotion", "rollback")] == [
+        "promotion", "promotion", "rollback",
+    ]  # fmt: skip
+    assert verify(place.log, uri=place.uri).faults == ()
+
+
+def test_an_alias_that_was_bent_is_not_taken_for_one_that_was_left_behind(place, tmp_path):
+    one, two = (recorded.record(place, tmp_path / name) for name in ("one", "two"))
+    files = approvals(place, one["run"], tmp_path / "approvals")
+    promote(place, one["run"], files, small.KEY, data=None)
+    track.move_champion(place.uri, two["version"])
+    with pytest.raises(ValueError, match="alias champion: logged as pointing to version 1, now to version 2"):
+        promote(place, one["run"], files, small.KEY, data=None)
+    assert champion(place) == two["version"]
+
+
 @pytest.fixture
 def contest(place, world_folder, evidence, tmp_path):
     """A champion that flags nothing, a challenger that flags everything, and the calls to compare them on."""

@@ -1,4 +1,4 @@
-"""Verify the audit log, and that MLflow still says what the log committed to: every fault at its exact place."""
+"""Verify the audit log, and that MLflow and a run's folder are still what it committed to: every fault at its place."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ..serving.signing import read_public_key
 from . import auditlog
-from .audit_store import store_faults
+from .audit_store import poor, store_faults
 from .auditlog import HEAD, PAYLOADS, PUBLIC_KEY, Entry, Head, read_line, read_payload, whole_lines
+from .copies import copy_faults
 from .fault import Fault
 from .merkle import roots
 from .steps import silent, steps
@@ -40,12 +41,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The outcome: entries, those whose payload was erased, runs compared with MLflow, touches of folds, faults."""
+    """The outcome: entries, those whose payload was erased, runs compared with MLflow, copies in the run's folder that
+    were compared with the log, touches of folds, faults."""
 
     entries: int
     root: str
     erased: tuple[int, ...]
     runs: int
+    copies: int
     touches: Mapping[str, int]
     faults: tuple[Fault, ...]
 
@@ -57,6 +60,7 @@ class Verified:
             "root": self.root,
             "erased": list(self.erased),
             "runs": self.runs,
+            "copies": self.copies,
             "touches": dict(self.touches),
             "faults": [{"where": fault.where, "what": fault.what} for fault in self.faults],
         }
@@ -68,9 +72,11 @@ def verify(
     uri: str | None = None,
     trust: Path | None = None,
     heads: Sequence[Path] = (),
+    run_folder: Path | None = None,
     tell: Tell = silent,
 ) -> Verified:
-    """Check the log of a folder and, with `uri`, the MLflow store whose runs it tells of.
+    """Check the log of a folder and, with `uri`, the MLflow store whose runs it tells of; with `run_folder` the copies
+    in the folder of one of them, too.
 
     Args:
         trust: file of the key that must have signed; by default the log's own, which its keeper could replace.
@@ -94,12 +100,18 @@ def verify(
         faults += payload_faults
     if uri is not None:
         faults += store_faults(uri, entries, told, inside["store"])
+    copies = 0
+    if run_folder is not None:
+        runs = [payload for entry, payload in told if entry.kind == "run" and not poor(entry, payload)]
+        copies, differing = copy_faults(run_folder, runs)
+        faults += differing
     tell("verified", 1.0)
     return Verified(
         entries=len(lines),
         root=lines[-1].entry.head.root if lines else "",
         erased=tuple(sorted(erased)),
         runs=sum(entry.kind == "run" for entry, _ in told) if uri is not None else 0,
+        copies=copies,
         touches=touches(payload for entry, payload in told if entry.kind == "touch"),
         faults=tuple(dict.fromkeys(faults)),
     )

@@ -185,20 +185,22 @@ def verify(
     head: Annotated[list[Path] | None, typer.Option(help="A signed head that was kept elsewhere.")] = None,
     json: Json = False,
 ) -> None:
-    """Find what was edited, removed, reordered or cut off in the log, and edited in MLflow; each by name."""
+    """Find what was edited, removed, reordered or cut off in the log, and edited in MLflow or in the run's folder; each
+    by name."""
     from . import console
     from .audit import verify as check
     from .place import place_of
 
     place = place_of(folder, log, tracking_uri)
     with console.progress("audit verify") as tell:
-        result = check(place.log, uri=place.uri, trust=trust, heads=head or (), tell=tell)
+        result = check(place.log, uri=place.uri, trust=trust, heads=head or (), run_folder=folder, tell=tell)
     if json:
         console.emit_json(result.to_json())
     else:
         for fault in result.faults:
             console.say(str(fault))
-        console.say(f"{result.entries} entries, {result.runs} runs compared with MLflow, {len(result.faults)} faults")
+        compared = f"{result.runs} runs compared with MLflow, {result.copies} files in the folder with the log"
+        console.say(f"{result.entries} entries, {compared}, {len(result.faults)} faults")
     if result.faults:
         sys.exit(1)
 

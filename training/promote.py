@@ -117,12 +117,15 @@ def promote(
         files: approvals.
         key: signs the log.
         data: folder of the calls on which challenger and champion are compared; needed once there is a champion.
-    Returns: what was logged.
+    Returns: what was logged; if this very promotion was logged and cut off before the alias moved, what was then.
     Raises:
         ValueError: in one line, if the record was bent, a gate fails, an approval is missing, or the challenger does
             not beat the champion. Nothing moves then.
     """
     with moving(place.log):
+        kind, done = finish_move(place)
+        if kind == "promotion" and run in (done["run"], done["model"]):
+            return done
         inside = steps(tell, {"verify": 1, "compare": 0 if data is None else 3})
         require_sound(place, inside["verify"])
         found = candidate(place, run)
@@ -195,10 +198,14 @@ def against_champion(
 def rollback(place: Place, why: str, key: Ed25519PrivateKey, tell: Tell = silent) -> dict[str, Any]:
     """Make the champion before the present one the champion again: it was approved once.
 
+    Returns: what was logged; if a rollback was logged and cut off before the alias moved, what was then.
     Raises:
         ValueError: if there is none, or its record was bent.
     """
     with moving(place.log):
+        kind, done = finish_move(place)
+        if kind == "rollback":  # it was asked for once: nobody asked for a second step back
+            return done
         before = reign(place.log)
         if len(before) < 2:
             raise ValueError("rollback: expected a champion before the present one, there is none")
@@ -217,6 +224,25 @@ def rollback(place: Place, why: str, key: Ed25519PrivateKey, tell: Tell = silent
         entry = append(place.log, "rollback", payload, key)
         track.move_champion(place.uri, before[-2])
         return payload | {"entry": entry}
+
+
+def finish_move(place: Place) -> tuple[str, dict[str, Any]]:
+    """Let the alias follow a move that was logged and then cut off, and tell which; "" if there is none.
+
+    Only an alias that is where that move found it was left behind: any other one was bent, and is told as a fault.
+    """
+    if verify(place.log).faults:  # what a bent log says moves nothing
+        return "", {}
+    logged = [entry for entry in read(place.log) if entry.kind in MOVES]
+    entry = logged[-1] if logged else None
+    told = read_payload(place.log, entry) if entry else None  # of one that was erased it is not known where it led
+    if not entry or not told:
+        return "", {}
+    alias = tracked.registry(place.uri)["aliases"].get(track.CHAMPION)
+    if alias == told["version"] or alias != told["from"]:
+        return "", {}
+    track.move_champion(place.uri, told["version"])
+    return entry.kind, told | {"entry": entry.index}
 
 
 @contextmanager

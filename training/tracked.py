@@ -1,4 +1,9 @@
-"""What MLflow says of runs and of the registered model now, read back from the store that `track.py` writes."""
+"""What MLflow says of runs and of the registered model now, read back from the store that `track.py` writes.
+
+All that MLflow's client shows of a run or a version, and that is known when the run is logged. Not when a version or
+the model was changed last, for MLflow's own moves change that, nor columns of the store that no client shows
+(`source_name` and the like of old versions of MLflow, `entry_point_name`, `deleted_time`).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,8 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, ViewType
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
+
+CREATED = "creation time"
 
 
 def registry(uri: str) -> dict[str, dict[str, Any]]:
@@ -44,15 +51,21 @@ def version_json(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
         "source": version.source,
         "download": client.get_model_version_download_uri(MODEL, version.version),
         "stage": version.current_stage or "None",
+        CREATED: version.creation_timestamp,
         **notes(version),
         **seldom(version),
     }
 
 
 def seldom(version: ModelVersion) -> dict[str, str]:
-    """What MLflow shows of a version and nobody has said of one of ours: where its run is to be seen, a message, and a
-    status other than that it is ready."""
-    told = {"run link": version.run_link, "status message": version.status_message, "status": version.status}
+    """What MLflow shows of a version and nobody has said of one of ours: whose it is, where its run is to be seen, a
+    message, and a status other than that it is ready."""
+    told = {
+        "user": version.user_id,
+        "run link": version.run_link,
+        "status message": version.status_message,
+        "status": version.status,
+    }
     return {name: str(word) for name, word in told.items() if word and (name, word) != ("status", "READY")}
 
 
@@ -105,6 +118,7 @@ def snapshot(uri: str, run: str) -> dict[str, dict[str, Any]]:
             "parameter": dict(data.params),
             "tag": dict(data.tags),
             "metric": dict(data.metrics),
+            "moment of metric": {point.key: [point.step, point.timestamp] for point in data.to_proto().metrics},
             "history of metric": {
                 name: [[point.step, point.timestamp, point.value] for point in client.get_metric_history(run, name)]
                 for name in data.metrics
