@@ -1,11 +1,11 @@
-"""Files that get their name when all of them is there."""
+"""Files that get their name when all of them is there, and folders that one process fills at a time."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -16,7 +16,7 @@ def whole(path: Path) -> Iterator[Path]:
     Raises: ValueError: if another one writes this file now: the two would be mixed.
     """
     part = path.with_name(path.name + ".part")
-    held = _hold(part)
+    held = _hold(part, part.name)
     try:
         try:
             yield part
@@ -28,7 +28,29 @@ def whole(path: Path) -> Iterator[Path]:
         os.close(held)
 
 
-def _hold(part: Path) -> int:
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Fill a folder that no other process fills meanwhile; a new one is gone again if nothing came into it.
+
+    Raises: ValueError: in one line, if another one fills it now, or it is none.
+    """
+    new = not folder.exists()
+    if not new and not folder.is_dir():
+        raise ValueError(f"{folder}: expected a new or empty folder, it is a file")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / "_lock"
+    held = _hold(lock, str(folder))
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(held)
+        if new:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
+
+
+def _hold(part: Path, told: str) -> int:
     """Lock a file until it is closed, or its process ends; one that was left by a killed process is free."""
     while True:
         file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -38,7 +60,7 @@ def _hold(part: Path) -> int:
                 return file
         except BlockingIOError:
             os.close(file)
-            raise ValueError(f"{part.name}: is written by another process now, expected one at a time") from None
+            raise ValueError(f"{told}: is written by another process now, expected one at a time") from None
         except FileNotFoundError:  # it got its name, or was given up, between the two steps
             pass
         except OSError:  # a disk that knows no locks
