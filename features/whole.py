@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what only those who write are told
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Say of which file it is that a disk has no room: who writes into an open one does not know its name.
+
+    Raises: OSError: with the name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A path to write to, in place of the file's own; nothing is left of an attempt that failed.
 
-    Raises: ValueError: if another one writes this file now: the two would be mixed.
+    Raises: ValueError: if another one writes this file now: the two would be mixed. OSError: if the disk refuses.
     """
     part = path.with_name(path.name + ".part")
     held = _hold(part, part.name)
     try:
         try:
-            yield part
+            with named(path):
+                yield part
             part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
