@@ -21,7 +21,7 @@ from .keyed import BATCH_ROWS, check_names, checked, reading
 from .program import KINDS
 from .records import KEYED_COLUMNS
 from .stages import Plan, gather, settle, split, tell, told_by
-from .whole import whole
+from .whole import alone, whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,14 +60,16 @@ def write_shards(
         memory: bytes to plan for; half of the machine's by default. No result depends on it.
         threads: how many cores; all by default.
     Returns: calls, features, shards, catalogue.
-    Raises: ValueError: if the file is no table of keyed calls, or the folder holds something else.
+    Raises: ValueError: if the file is no table of keyed calls, the folder holds something else, or another process
+        fills it now.
     """
     threads = threads or os.cpu_count() or 1
-    plan = planned(calls, folder, features, half_of_memory() if memory is None else memory, threads)
-    if not all(path.exists() for path in plan.files("part")):
-        plan.work.mkdir(exist_ok=True)
-        run(plan, calls, threads, progress or silent)
-    shutil.rmtree(plan.work, ignore_errors=True)
+    with alone(folder):
+        plan = planned(calls, folder, features, half_of_memory() if memory is None else memory, threads)
+        if not all(path.exists() for path in plan.files("part")):
+            plan.work.mkdir(exist_ok=True)
+            run(plan, calls, threads, progress or silent)
+        shutil.rmtree(plan.work, ignore_errors=True)
     return {
         "calls": plan.rows,
         "features": len(features),

@@ -1,25 +1,43 @@
-"""Files that get their name when all of them is there."""
+"""Files that get their name when all of them is there, and folders that one process fills at a time."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what only those who write are told
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Say of which file it is that a disk has no room: who writes into an open one does not know its name.
+
+    Raises: OSError: with the name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A path to write to, in place of the file's own; nothing is left of an attempt that failed.
 
-    Raises: ValueError: if another one writes this file now: the two would be mixed.
+    Raises: ValueError: if another one writes this file now: the two would be mixed. OSError: if the disk refuses.
     """
     part = path.with_name(path.name + ".part")
-    held = _hold(part)
+    held = _hold(part, part.name)
     try:
         try:
-            yield part
+            with named(path):
+                yield part
             part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
@@ -28,7 +46,29 @@ def whole(path: Path) -> Iterator[Path]:
         os.close(held)
 
 
-def _hold(part: Path) -> int:
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Fill a folder that no other process fills meanwhile; a new one is gone again if nothing came into it.
+
+    Raises: ValueError: in one line, if another one fills it now, or it is none.
+    """
+    new = not folder.exists()
+    if not new and not folder.is_dir():
+        raise ValueError(f"{folder}: expected a new or empty folder, it is a file")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / "_lock"
+    held = _hold(lock, str(folder))
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(held)
+        if new:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
+
+
+def _hold(part: Path, told: str) -> int:
     """Lock a file until it is closed, or its process ends; one that was left by a killed process is free."""
     while True:
         file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -38,7 +78,7 @@ def _hold(part: Path) -> int:
                 return file
         except BlockingIOError:
             os.close(file)
-            raise ValueError(f"{part.name}: is written by another process now, expected one at a time") from None
+            raise ValueError(f"{told}: is written by another process now, expected one at a time") from None
         except FileNotFoundError:  # it got its name, or was given up, between the two steps
             pass
         except OSError:  # a disk that knows no locks

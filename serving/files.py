@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..features.whole import named
+
 
 def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Put a file in place once all of it is on the disk; one that was there stays until then.
@@ -38,7 +40,8 @@ def _kept(path: Path, data: bytes, mode: int) -> Iterator[Path]:
     """A file beside another one, of which all is on the disk; it is gone afterwards if it has no other name."""
     part = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with named(path), os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

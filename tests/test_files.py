@@ -1,9 +1,15 @@
 """Files come into their place whole, and new ones only where there was none."""
 
+import errno
+import resource
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
 import pytest
+from callsieve.features.readers import write_table
 from callsieve.serving.files import check_apart, write_new, write_whole
+
+LARGE = pa.table({"number": range(1 << 16)})
 
 
 def test_of_several_that_write_a_new_file_at_once_one_does(tmp_path):
@@ -32,6 +38,21 @@ def test_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="no room"):
             write(tmp_path / name, b"after")
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("file", b"before")]
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: write_whole(path, bytes(1 << 16)), lambda path: write_table(LARGE, path)]
+)
+def test_a_disk_without_room_says_for_which_file(write, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, before[1]))
+    try:
+        with pytest.raises(OSError) as told:
+            write(tmp_path / "file")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(told.value) == f"[Errno {errno.EFBIG}] File too large: '{tmp_path / 'file'}'"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_file_under_two_names_is_refused(tmp_path):

@@ -399,6 +399,24 @@ def test_where_nothing_can_be_shown_nothing_is_written(world_folder, tmp_path, c
     assert not list((tmp_path / "out").iterdir()) and not (tmp_path / "releases").exists()
 
 
+def test_a_period_of_which_not_all_days_are_recorded_is_not_compared(world_folder, plain):
+    """Calls of fewer days are fewer: they seemed to have become three times as many."""
+    first, last = int(plain["day"].min()), int(plain["day"].max()) + 1
+    ledger, tables = read_ledger(world_folder), {}
+    for name, start in (("whole", first), ("begins late", first - 1), ("ends early", last - 9)):
+        end = start + 10
+        shown = calls_shown(ledger, period_of(start + 5, end), period_of(start, start + 5), [], LEAST)
+        tables[name] = {cell.period for cell in shown}
+        assert period_of(start + 5, end) in tables[name]
+    assert {name: len(periods) for name, periods in tables.items()} == {"whole": 2, "begins late": 1, "ends early": 1}
+
+
+def test_a_period_without_a_call_is_refused(world_folder, plain, tmp_path):
+    known = period_of(int(plain["day"].min()), int(plain["day"].max()) + 1)
+    with pytest.raises(ValueError, match=f"^period 2019-12-25/2020-01-01: expected days of the calls, {known}$"):
+        govern(world_folder, tmp_path, tmp_path / "releases", until="2020-01-01", **QUIET)
+
+
 def test_a_release_of_another_format_is_refused(tmp_path):
     (tmp_path / "0001.json").write_text('{"kind": "callsieve release", "format": 2, "cells": []}')
     with pytest.raises(ValueError, match="expected a release that callsieve wrote"):

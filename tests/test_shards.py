@@ -164,6 +164,24 @@ def test_what_is_done_is_not_done_again(world_folder, tmp_path):
         write_shards(source, tmp_path / "other", memory=1000)
 
 
+def test_of_two_that_fill_a_folder_at_once_the_second_is_refused(world_folder, tmp_path):
+    """The second died of a file that the first had done with."""
+    out, refused = tmp_path / "out", []
+
+    def second(_what, _part):
+        if not refused:
+            with pytest.raises(ValueError) as told:
+                write_shards(world_folder / "calls.parquet", out, features=NAMES[:2])
+            refused.append(str(told.value))
+
+    write_shards(world_folder / "calls.parquet", out, features=NAMES[:2], progress=second)
+    assert refused == [f"{out}: is written by another process now, expected one at a time"]
+    assert sorted(path.name for path in out.iterdir()) == ["_manifest.json", "part-00000.parquet"]
+    with pytest.raises(ValueError, match="not found"):
+        write_shards(tmp_path / "nowhere", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_chunks_are_the_same_when_earlier_ones_are_not_read(world_folder, tmp_path):
     source = tmp_path / "calls.parquet"
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 1000), source, row_group_size=70)

@@ -93,6 +93,9 @@ def test_realism_asks_for_real_records_before_it_makes_a_world(call, tmp_path, m
 def test_seeds_that_are_none_are_one_line(call, tmp_path):
     code, _, err = call("stress", "--seeds", "1,two", "--out", tmp_path / "out")
     assert (code, err) == (1, "callsieve: seeds: expected whole numbers with commas between, got '1,two'\n")
+    for command in ("stress", "benchmark"):
+        code, _, err = call(command, "--seeds", "11,2,11", "--out", tmp_path / command)
+        assert (code, err) == (1, "callsieve: seeds: expected each once, got '11,2,11'\n")
 
 
 def test_lite_is_ten_features_of_the_catalogue():

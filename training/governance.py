@@ -116,7 +116,12 @@ def govern(
 def calls_shown(
     ledger: Ledger, now: str, before: str, earlier: Sequence[Release], least: Mapping[str, int]
 ) -> dict[Cell, Count]:
-    """The cells of calls that may be shown of two periods."""
+    """The cells of calls that may be shown of two periods; of the one before only if the records are of all of both.
+
+    Raises:
+        ValueError: if no call is of the period.
+    """
+    comparable = _recorded(ledger, now, before)
     wanted = _overlapping({now, before}, {cell.period for one in earlier for cell in one.cells if "/" in cell.period})
     near = of_periods(earlier, wanted)
     day = ledger.calls["day"].to_numpy()
@@ -125,8 +130,25 @@ def calls_shown(
     parts = {period: list(partitions(ledger, found, period)) for period in wanted}
     people = {kind: dictionary(ledger.calls, kind).codes for kind in ("callee", "caller")}
     kept = [one for part in parts.values() for one in part]
-    mine = parts[now] + [one for one in parts[before] if one.cells[0].table in COMPARED and not one.cells[0].split]
+    past = parts[before] if comparable else []
+    mine = parts[now] + [one for one in past if one.cells[0].table in COMPARED and not one.cells[0].split]
     return protect(mine, people, least, [again for one in near for again in made_again(one, kept)])
+
+
+def _recorded(ledger: Ledger, now: str, before: str) -> bool:
+    """Whether the records begin with the period before, or earlier, and go on to the end of the one reported.
+
+    Of fewer days there are fewer calls: they would seem to have become more, or less.
+
+    Raises:
+        ValueError: if no call is of the period reported.
+    """
+    day = ledger.calls["day"].to_numpy()
+    first, last = days_of(now)
+    if not ((day >= first) & (day < last)).any():
+        known = period_of(int(day.min()), int(day.max()) + 1) if len(day) else "none"
+        raise ValueError(f"period {now}: expected days of the calls, {known}")
+    return bool(day.min() <= days_of(before)[0] and last <= day.max() + 1)
 
 
 def partitions(ledger: Ledger, found: Mapping[str, Column], period: str) -> Iterator[Partition]:

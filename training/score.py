@@ -26,6 +26,7 @@ from ..features.readers import read_calls, write_table
 from ..features.reports import report_vectors
 from ..features.shards import begun, note, write_shards
 from ..features.table import vectors
+from ..features.whole import alone
 from ..serving.files import check_apart
 from ..serving.policy import ACTIONS, read_policy
 from ..serving.purposes import allowed
@@ -267,16 +268,18 @@ def write_vectors(
     calls, quarantined = path, 0
     if layout_name != "keyed":
         asked = intake_of(path, layout_name, key) | {"quarantine": str(quarantine), "strict": strict}
-        calls, noted = out / "_calls.parquet", begun(out / "_intake.json", asked)
-        if noted is None:
-            read = read_any(
-                path, layout_name, VECTORS, key=key, quarantine=quarantine, strict=strict,
-                progress=lambda done, size: progress("intake", 0.3 * done / max(size, 1)),
-            )  # fmt: skip
-            out.mkdir(parents=True, exist_ok=True)
-            write_table(read.calls, calls)
-            noted = asked | {"quarantined": sum(read.quarantined.values())}
-            note(out / "_intake.json", noted)
+        calls = out / "_calls.parquet"
+        # With a new key two at once would write other tokens each, one under the other's hands.
+        with alone(out):
+            noted = begun(out / "_intake.json", asked)
+            if noted is None:
+                read = read_any(
+                    path, layout_name, VECTORS, key=key, quarantine=quarantine, strict=strict,
+                    progress=lambda done, size: progress("intake", 0.3 * done / max(size, 1)),
+                )  # fmt: skip
+                write_table(read.calls, calls)
+                noted = asked | {"quarantined": sum(read.quarantined.values())}
+                note(out / "_intake.json", noted)
         quarantined = noted["quarantined"]
     elif not told.simulated and (due := due_in(path, read_retention().of("calls"), unix_now())):
         raise ValueError(f"{path}: {due} calls are past their time; see callsieve retention run")

@@ -184,11 +184,14 @@ def benchmark(
 
 
 def whole_numbers(text: str) -> list[int]:
-    """Seeds as a person writes them. Raises ValueError: in one line, if they are none."""
+    """Seeds as a person writes them. Raises ValueError: in one line, if they are none, or one stands there twice."""
     try:
-        return [int(word) for word in text.split(",")]
+        found = [int(word) for word in text.split(",")]
     except ValueError:
         raise ValueError(f"seeds: expected whole numbers with commas between, got {text[:40]!r}") from None
+    if len(set(found)) < len(found):  # the same twice would make intervals narrow
+        raise ValueError(f"seeds: expected each once, got {text[:40]!r}")
+    return found
 
 
 def ledger_in(folder: Path, gates: Path | None, audit: Path | None, signing_key: Path | None) -> Ledger:
