@@ -12,7 +12,7 @@ from ..serving.forgetting import forget
 from ..serving.retention import Retention, read_retention
 from ..serving.signing import read_signing_key
 from . import expiry, kept_files, subject
-from .auditlog import append
+from .auditlog import append, begun
 from .fingerprint import fingerprint
 from .staying import clearances, delete_from_evidence, staying
 from .steps import by_size, silent, size_of, steps
@@ -85,7 +85,7 @@ def delete_everywhere(
     """
     key, kept, inside = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
     before = calls_fingerprint(data, inside["before"])
-    models = subject.models(log, str(data), before) if log.exists() else []
+    models = subject.models(log, str(data), before) if begun(log) else []
     files = subject.delete(data, token, kept, now, inside["tables"])
     cleared: dict[str, int] = {}
     if store is not None:
