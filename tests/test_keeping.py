@@ -325,6 +325,13 @@ def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folde
     newest = max(state.glob("cases-*.log"))
     newest.write_bytes(newest.read_bytes() + sealed(evidence_to_line(found(4, person, at=old)))[:-20])  # torn by a kill
     before = newest.read_bytes()
+    (state / "forget").mkdir()
+    left = [folder / "calls.parquet.part", folder / ".reports.parquet.new", state / ".unlisted.0123abcd",
+            state / "forget" / ".0123456789abcdef.0123abcd"]  # fmt: skip
+    for path in left:  # by writers that were killed
+        path.write_text(person)
+        os.utime(path, (NOW / 1000 - 3600,) * 2)
+    (folder / "truth.parquet.part").write_text("of a writer that is alive")
 
     def asked():
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
@@ -341,6 +348,7 @@ def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folde
     assert [person.encode() in line for line in lines] == [True, False, False, False]
     assert newest.stat().st_size == len(before) and lines[2] == before.split(b"\n")[2]  # nobody else's line changed
     assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", newest.name}
+    assert (folder / "truth.parquet.part").exists() and not any(path.exists() for path in left)
     # Whom a person has cleared stays cleared, and that is told as well.
     store.appeal(f"{1:016x}", "other", "", NOW)
     store.decide(f"{1:016x}", "overturned", "reviewer-1", "a courier", NOW)

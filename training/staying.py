@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..serving.caselog import CASES, evidence_from_line
+from ..serving.forgetting import FOLDER as FORGET
 from ..serving.forgetting import blank
 from ..serving.journal import numbers, opened
 from ..serving.journal import path as journal_path
@@ -16,6 +17,7 @@ from ..serving.retention import Retention
 from ..serving.unlisted import FILE as UNLISTED
 from ..serving.unlisted import read_unlisted
 from .exclusions import FILE as EXCLUSIONS
+from .rewrite import drop_unfinished
 
 EVIDENCE = "evidence of verdicts, kept for appeals"
 WAITING = "evidence of a verdict whose appeal is open"
@@ -27,6 +29,8 @@ def delete_from_evidence(state: Path, token: str, rules: Retention, now: int) ->
 
     The scorer may be writing to the newest of these files: only what stands there is overwritten, at its own length.
     """
+    drop_unfinished(state, UNLISTED)
+    drop_unfinished(state / FORGET, "*")  # requests that were never whole, so nobody acts on them
     floor, report = rules.of(CASES).floor, {}
     for number in numbers(state, CASES):
         where, young = journal_path(state, CASES, number), list[int]()
