@@ -7,6 +7,7 @@ name, and "register_NAME" for the lines of NAME.jsonl.
 from __future__ import annotations
 
 from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def delete_from_verdicts(
     strange = sorted({word.partition(".")[0] for word in words if word} - known)
     if strange:
         raise ValueError(f"{path.name}: called people stand under key {strange[0]}: expected --callees-key with it")
-    drop_unfinished(path.parent, path.name)
+    drop_unfinished(path.parent, escape(path.name))
     return subject.delete_from(path, as_written(token, callees), rules.of(VERDICTS), now, tell)
 
 
