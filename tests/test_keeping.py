@@ -233,6 +233,8 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call
     assert [(one["model"], one["why"]) for one in report["models"]] == [
         ("m1", "the same calls"), ("m2", "the same folder")]  # fmt: skip
     gone = {row["call"] for row in mine["calls"]}
+    for name in set(TABLES) - {"register_consents"}:  # of which a row must be kept
+        assert token not in words_in(folder / f"{name}.parquet"), name
     for name in TABLES:
         left = pq.read_table(folder / f"{name}.parquet").to_pylist()
         wanted = [row for row in frame[name] if token not in row.values() and row.get("call") not in gone]
@@ -254,6 +256,12 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call
     assert code == 0 and "model m1, run r1: trained on the same calls" in out and "of the audit log" in out
     code, _, err = call(*words, stdin="\n")
     assert (code, err) == (1, "callsieve: subject: expected a number on standard input\n")
+
+
+def words_in(path):
+    """All that stands in the dictionaries of a table, used by a row or not: its pages hold them."""
+    columns = [column for column in pq.read_table(path).columns if pa.types.is_dictionary(column.type)]
+    return {word for column in columns for chunk in column.chunks for word in chunk.dictionary.to_pylist()}
 
 
 def renamed(table, old, new):
@@ -418,6 +426,8 @@ def test_many_small_exports_are_a_large_one(folder, log, call, tmp_path):
     words = ("export-calls", "--data", folder, "--first", first, "--last", last, "--purpose", "a sample",
              "--person", "me", *keys_of(log), "--out")  # fmt: skip
     assert call(*words, tmp_path / "1.parquet")[0] == 0
+    exported = pq.read_table(tmp_path / "1.parquet").to_pylist()  # and no word of a call that was not
+    assert words_in(tmp_path / "1.parquet") <= {word for row in exported for word in row.values()}
     for place in (2, 3):  # what was refused was not exported: it does not count against the next one
         code, _, err = call(*words, tmp_path / f"{place}.parquet")
         assert code == 1 and "expected 1 tickets" in err

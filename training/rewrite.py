@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .steps import silent
+from .texts import only_used
 
 if TYPE_CHECKING:
     from .console import Tell
@@ -53,7 +54,7 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Tell = sil
                 new = change(old)
                 same = same and new.num_rows == old.num_rows and new.equals(old)
                 rows, kept = rows + old.num_rows, kept + new.num_rows
-                writer.write_table(new.cast(file.schema_arrow))
+                writer.write_table(only_used(new.cast(file.schema_arrow)))
                 tell(path.name, rows / file.metadata.num_rows)
         if same:
             return Rewritten(rows, rows, before, before)
