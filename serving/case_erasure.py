@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from .case_tables import OPEN, appeals, cases, unlistings, voices
@@ -32,8 +34,9 @@ def count_before(store: CaseStore, moment: int) -> int:
         return int(connection.execute(sa.select(sa.func.count()).where(cases.c.at < moment)).scalar_one())
 
 
-def erase_subject(store: CaseStore, token: str, young: int) -> dict[str, int]:
-    """Erase the cases of a person's calls; how many rows of each kind went, and how many cases are kept.
+def erase_subject(store: CaseStore, token: str, young: int) -> dict[str, Any]:
+    """Erase the cases of a person's calls; how many rows of each kind went, how many cases are kept, and the last call
+    of those.
 
     What was decided for a caller goes on to hold: its unlisting stays, which is a token and two moments.
 
@@ -44,8 +47,9 @@ def erase_subject(store: CaseStore, token: str, young: int) -> dict[str, int]:
         busy = sa.select(appeals.c.case).where(appeals.c.state == OPEN)
         mine = sa.and_(cases.c.caller == token, cases.c.at < young, cases.c.case.not_in(busy))
         counts = _erase(connection, mine)
-        kept = sa.select(sa.func.count()).where(cases.c.caller == token)
-        return counts | {"kept": int(connection.execute(kept).scalar_one())}
+        left = sa.select(sa.func.count(), sa.func.max(cases.c.at)).where(cases.c.caller == token)
+        kept, newest = connection.execute(left).one()
+        return counts | {"kept": kept, "newest": newest}
 
 
 def _erase(connection: sa.Connection, which: sa.ColumnElement[bool]) -> dict[str, int]:

@@ -7,7 +7,8 @@ snapshot of the new memory has taken the place of the old events; then the reque
 A request outlives a crash. A state that no process serves from is seen to by `forget_on_disk`.
 
 What stays: that somebody called, in the windows of those who were called, under no name, until those windows have moved
-on (eight days); and the evidence of verdicts, which is kept for appeals (`retention.toml`, cases).
+on (eight days); and the evidence of verdicts, which is kept for appeals (`retention.toml`, cases): of it
+`callsieve subject delete` overwrites what need not be kept, and tells the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,13 +102,13 @@ def forget_on_disk(state: Path, token: str) -> None:
     drop_unreadable(state)
 
 
-def blank(where: Path, token: str) -> int:
-    """Overwrite the lines of a journal's file that name a token; how many. Readers pass such lines over."""
+def blank(where: Path, token: str, must_stay: Callable[[bytes], bool] = lambda _line: False) -> int:
+    """Overwrite the lines of a journal's file that name a token and need not stay; how many. Readers pass them over."""
     named, lines = token.encode(), 0
     with where.open("r+b") as file:
         begin = 0
         for line in file:
-            if named in line:
+            if named in line and not must_stay(line):
                 os.pwrite(file.fileno(), b" " * (len(line) - 1), begin)
                 lines += 1
             begin += len(line)

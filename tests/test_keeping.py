@@ -20,7 +20,9 @@ from callsieve.features.keyed import read_keyed
 from callsieve.serving.case_erasure import erase_before, erase_subject
 from callsieve.serving.case_feed import publish
 from callsieve.serving.case_rules import DAY
+from callsieve.serving.caselog import evidence_to_line
 from callsieve.serving.cases import CaseError, CaseStore
+from callsieve.serving.journal import sealed
 from callsieve.serving.purposes import PURPOSES, Declared, allowed, declare
 from callsieve.serving.retention import Kept, read_retention
 from callsieve.training import expiry, keeping, subject
@@ -231,6 +233,8 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call
     assert [(one["model"], one["why"]) for one in report["models"]] == [
         ("m1", "the same calls"), ("m2", "the same folder")]  # fmt: skip
     gone = {row["call"] for row in mine["calls"]}
+    for name in set(TABLES) - {"register_consents"}:  # of which a row must be kept
+        assert token not in words_in(folder / f"{name}.parquet"), name
     for name in TABLES:
         left = pq.read_table(folder / f"{name}.parquet").to_pylist()
         wanted = [row for row in frame[name] if token not in row.values() and row.get("call") not in gone]
@@ -254,6 +258,12 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call
     assert (code, err) == (1, "callsieve: subject: expected a number on standard input\n")
 
 
+def words_in(path):
+    """All that stands in the dictionaries of a table, used by a row or not: its pages hold them."""
+    columns = [column for column in pq.read_table(path).columns if pa.types.is_dictionary(column.type)]
+    return {word for column in columns for chunk in column.chunks for word in chunk.dictionary.to_pylist()}
+
+
 def renamed(table, old, new):
     for place, field in enumerate(table.schema):
         plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
@@ -271,7 +281,7 @@ def test_a_persons_cases_go_and_what_was_decided_holds(tmp_path):
     store.appeal(f"{1:016x}", "other", "", at)
     store.decide(f"{1:016x}", "overturned", "reviewer-1", "a courier", at)
     counts = erase_subject(store, "e1.caller1", at + DAY)
-    assert counts == {"decisions": 1, "appeals": 1, "cases": 1, "kept": 1}
+    assert counts == {"decisions": 1, "appeals": 1, "cases": 1, "kept": 1, "newest": at + 30 * DAY}
     assert set(store.unlisted(at)[1]) == {"e1.caller1"}
     store.close()
 
@@ -302,6 +312,62 @@ def test_the_store_of_cases_is_kept_like_the_files(folder, log, told, tmp_path, 
         with pytest.raises(CaseError, match="not known"):
             store.find(f"{n:016x}", NOW)
     store.close()
+
+
+def places_of(token, *roots):
+    """Every file under some folders in which a token stands, free pages and logs of databases among them."""
+    return {path.name for root in roots for path in root.rglob("*")
+            if path.is_file() and token.encode() in path.read_bytes()}  # fmt: skip
+
+
+@pytest.mark.source("P6", by="training/staying.py")
+def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folder, log, told, tmp_path, monkeypatch):
+    """A store, a scorer's newest file of evidence, and its file of cleared callers: all of it looked through."""
+    url, state, floor = f"sqlite:///{tmp_path}/cases.db", tmp_path / "state", RULES.of("cases").floor
+    key, number = tmp_path / "number.key", "13912345678"
+    catalogued.NUMBER_KEY.write(key)
+    person = Intake(catalogued.NUMBER_KEY).token("number", number)
+    young, old = NOW - DAY, NOW - floor - DAY
+    store = CaseStore(url)
+    fill(store, state, found(1, person, at=young), found(2, person, at=old), found(3, at=old))
+    newest = max(state.glob("cases-*.log"))
+    newest.write_bytes(newest.read_bytes() + sealed(evidence_to_line(found(4, person, at=old)))[:-20])  # torn by a kill
+    before = newest.read_bytes()
+    (state / "forget").mkdir()
+    left = [folder / "calls.parquet.part", folder / ".reports.parquet.new", state / ".unlisted.0123abcd",
+            state / "forget" / ".0123456789abcdef.0123abcd"]  # fmt: skip
+    for path in left:  # by writers that were killed
+        path.write_text(person)
+        os.utime(path, (NOW / 1000 - 3600,) * 2)
+    (folder / "truth.parquet.part").write_text("of a writer that is alive")
+
+    def asked():
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
+        words = ("--data", folder, "--key", key, "--why", "asked", "--store", url, "--state", state, *keys_of(log))
+        return told("subject", "delete", *words)
+
+    report = asked()
+    stays = {one["where"]: (one["rows"], one["until"]) for one in report["stays"]}
+    until = datetime.fromtimestamp((young + floor) / 1000, UTC).date().isoformat()
+    assert stays.pop("exclusions.parquet")[0] == 1
+    assert stays == {"cases": (1, until), f"state/{newest.name}": (1, until)}
+    assert report["files"][f"state/{newest.name}"]["deleted"] == 2
+    lines = newest.read_bytes().split(b"\n")
+    assert [person.encode() in line for line in lines] == [True, False, False, False]
+    assert newest.stat().st_size == len(before) and lines[2] == before.split(b"\n")[2]  # nobody else's line changed
+    assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", newest.name}
+    assert (folder / "truth.parquet.part").exists() and not any(path.exists() for path in left)
+    # Whom a person has cleared stays cleared, and that is told as well.
+    store.appeal(f"{1:016x}", "other", "", NOW)
+    store.decide(f"{1:016x}", "overturned", "reviewer-1", "a courier", NOW)
+    publish(store, state, NOW)
+    store.close()
+    named = {one["where"] for one in asked()["stays"]}
+    assert named == {"exclusions.parquet", "cases", f"state/{newest.name}", "unlistings", "state/unlisted"}
+    # Past the floor the same command takes the evidence, and what was decided holds.
+    monkeypatch.setattr("callsieve.training.keeping_commands.unix_now", lambda: NOW + floor + DAY)
+    assert {one["where"] for one in asked()["stays"]} == named - {"cases", f"state/{newest.name}"}
+    assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", "unlisted"}
 
 
 def gates_file(log):
@@ -360,6 +426,8 @@ def test_many_small_exports_are_a_large_one(folder, log, call, tmp_path):
     words = ("export-calls", "--data", folder, "--first", first, "--last", last, "--purpose", "a sample",
              "--person", "me", *keys_of(log), "--out")  # fmt: skip
     assert call(*words, tmp_path / "1.parquet")[0] == 0
+    exported = pq.read_table(tmp_path / "1.parquet").to_pylist()  # and no word of a call that was not
+    assert words_in(tmp_path / "1.parquet") <= {word for row in exported for word in row.values()}
     for place in (2, 3):  # what was refused was not exported: it does not count against the next one
         code, _, err = call(*words, tmp_path / f"{place}.parquet")
         assert code == 1 and "expected 1 tickets" in err
@@ -503,11 +571,16 @@ def test_a_run_that_leaves_rows_ends_in_code_1(log, call, monkeypatch):
 
 def test_a_deletion_says_which_scorer_forgot(log, call, monkeypatch, tmp_path):
     catalogued.NUMBER_KEY.write(tmp_path / "number.key")
-    report = {"files": {}, "models": [], "scorers": {"a": 0.25}, "entry": 4}
+    stays = {"where": "exclusions.parquet", "rows": 1, "why": "so it is", "until": "2036-01-01"}
+    report = {"files": {}, "models": [], "scorers": {"a": 0.25}, "stays": [stays], "entry": 4}
     monkeypatch.setattr(keeping, "delete_everywhere", lambda *_: report)
     words = ("--data", tmp_path, "--key", tmp_path / "number.key", "--why", "asked", *keys_of(log))
     code, out, _ = call("subject", "delete", *words, stdin="13912345678\n")
-    assert code == 0 and out.endswith("scorer a: forgot the number within 0.2 s\nentry 4 of the audit log\n")
+    assert code == 0 and out.endswith(
+        "scorer a: forgot the number within 0.2 s\n"
+        "stays    exclusions.parquet: 1 rows: so it is, until 2036-01-01\n"
+        "entry 4 of the audit log\n"
+    )
 
 
 def test_a_folder_is_declared_by_the_command(told, tmp_path):

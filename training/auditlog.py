@@ -134,8 +134,13 @@ def read(folder: Path) -> list[Entry]:
 
 def require(folder: Path) -> None:
     """Raise `ValueError` unless a log was begun in the folder."""
-    if not (folder / PUBLIC_KEY).exists():
+    if not begun(folder):
         raise ValueError(f"{folder}: expected an audit log, with {PUBLIC_KEY} and {LOG}")
+
+
+def begun(folder: Path) -> bool:
+    """Whether a folder has a log; an empty one may be made by whoever asks first."""
+    return (folder / PUBLIC_KEY).exists()
 
 
 def read_line(line: bytes, where: str) -> Entry:

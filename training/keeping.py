@@ -12,8 +12,9 @@ from ..serving.forgetting import forget
 from ..serving.retention import Retention, read_retention
 from ..serving.signing import read_signing_key
 from . import expiry, kept_files, subject
-from .auditlog import append
+from .auditlog import append, begun
 from .fingerprint import fingerprint
+from .staying import clearances, delete_from_evidence, staying
 from .steps import by_size, silent, size_of, steps
 
 if TYPE_CHECKING:
@@ -80,21 +81,26 @@ def delete_everywhere(
         verdicts, registers: as of `run_all`.
         callees: how called numbers stand in the verdicts; needed if they stand under a key that is kept.
     Returns: `files` as of `subject.delete`, the store's as `cases`, `models` as of `subject.models`, `scorers` with the
-        seconds that each took to forget, `entry`.
+        seconds that each took to forget, `stays` as of `staying.staying`, `entry`.
     """
     key, kept, inside = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
     before = calls_fingerprint(data, inside["before"])
-    models = subject.models(log, str(data), before) if log.exists() else []
+    models = subject.models(log, str(data), before) if begun(log) else []
     files = subject.delete(data, token, kept, now, inside["tables"])
+    cleared: dict[str, int] = {}
     if store is not None:
-        files["cases"] = _erase_subject(store, token, kept, now)
+        files["cases"], cleared = _erase_subject(store, token, kept, now)
     for path, told in by_size(inside["verdicts"], verdicts).items():
         files[str(path)] = kept_files.delete_from_verdicts(path, token, callees, kept, now, told)
     for folder in registers:
         deleted = kept_files.delete_from_registers(folder, token, kept, now)
         files |= {f"{folder.name}/{name}": one for name, one in deleted.items()}
     scorers = {state.name: round(forget(state, token), 1) for state in states}
-    report = {"why": why, "rules": kept.version, "files": files, "models": models, "scorers": scorers}
+    for state in states:
+        overwritten = delete_from_evidence(state, token, kept, now)
+        files |= {f"{state.name}/{name}": one for name, one in overwritten.items()}
+    stays = staying(files, cleared | dict(clearances(states, token)), kept, now)
+    report = {"why": why, "rules": kept.version, "files": files, "models": models, "scorers": scorers, "stays": stays}
     fingerprints = {"calls_before": before, "calls_after": calls_fingerprint(data, inside["after"])}
     return report | {"entry": append(log, "deletion", report | fingerprints, key)}
 
@@ -130,13 +136,15 @@ def _erase_cases(url: str, kept: Retention, now: int) -> dict[str, Any]:
         store.close()
 
 
-def _erase_subject(url: str, token: str, kept: Retention, now: int) -> dict[str, Any]:
+def _erase_subject(url: str, token: str, kept: Retention, now: int) -> tuple[dict[str, Any], dict[str, int]]:
+    """What went from the store, and until when the unlistings that stay there hold."""
     from ..serving.case_erasure import erase_subject
     from ..serving.cases import CaseStore
 
     store = CaseStore(url)
     try:
         counts = erase_subject(store, token, now - kept.of("cases").floor)
-        return counts | {"rows": counts["cases"] + counts["kept"]}
+        until = [one["until"] for one in store.cleared() if one["caller"] == token]
+        return counts | {"rows": counts["cases"] + counts["kept"]}, {"unlistings": max(until)} if until else {}
     finally:
         store.close()

@@ -117,7 +117,8 @@ def delete_subject(
     rules: Rules = None,
     json: Json = False,
 ) -> None:
-    """Delete a person's rows, exclude the number from later trainings, and name the models that learnt from them."""
+    """Delete a person's rows, exclude the number from later trainings, and name the models that learnt from them, and
+    what stays, why and until when."""
     from . import console
     from .keeping import delete_everywhere
     from .outgoing import read_callees
@@ -136,6 +137,9 @@ def delete_subject(
         console.say(f"model {one['model']}, run {one['run']}: trained on {one['why']}")
     for name, seconds in report["scorers"].items():
         console.say(f"scorer {name}: forgot the number within {seconds:.1f} s")
+    for one in report["stays"]:
+        until = f", until {one['until']}" if one["until"] else ""
+        console.say(f"stays    {one['where']}: {one['rows']} rows: {one['why']}{until}")
     console.say(f"entry {report['entry']} of the audit log")
 
 

@@ -7,6 +7,7 @@ name, and "register_NAME" for the lines of NAME.jsonl.
 from __future__ import annotations
 
 from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from ..serving.retention import Kept, Retention
 from . import expiry, subject
 from .outgoing import as_written
 from .registerfiles import Row, as_lines, rows_of
-from .rewrite import Rewritten, rewrite, sha256
+from .rewrite import Rewritten, drop_unfinished, rewrite, sha256
 from .steps import silent
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def delete_from_verdicts(
     strange = sorted({word.partition(".")[0] for word in words if word} - known)
     if strange:
         raise ValueError(f"{path.name}: called people stand under key {strange[0]}: expected --callees-key with it")
+    drop_unfinished(path.parent, escape(path.name))
     return subject.delete_from(path, as_written(token, callees), rules.of(VERDICTS), now, tell)
 
 
@@ -67,6 +69,7 @@ def erase_registers(folder: Path, rules: Retention, now: int) -> dict[str, dict[
 
 def delete_from_registers(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
     """Take a person's entries out of each register, but what must be kept for now; by file as `subject.delete`."""
+    drop_unfinished(folder, "*.jsonl")
     report = {}
     for path, rows, kept in _registers(folder, rules):
         before = sha256(path)

@@ -6,8 +6,10 @@ are used again; only a disk that is encrypted with a key of its own can promise 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .steps import silent
+from .texts import only_used
 
 if TYPE_CHECKING:
     from .console import Tell
 
 BATCH_ROWS = 1 << 17
+ABANDONED = 60.0  # seconds since a writer that is alive has written something
+# How files are named until they are whole: by `features/whole.py`, by `rewrite`, and by `serving/files.py`.
+_UNFINISHED = ("{}.part", ".{}.new", ".{}." + "[0-9a-f]" * 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Tell = sil
                 new = change(old)
                 same = same and new.num_rows == old.num_rows and new.equals(old)
                 rows, kept = rows + old.num_rows, kept + new.num_rows
-                writer.write_table(new.cast(file.schema_arrow))
+                writer.write_table(only_used(new.cast(file.schema_arrow)))
                 tell(path.name, rows / file.metadata.num_rows)
         if same:
             return Rewritten(rows, rows, before, before)
@@ -58,6 +64,19 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Tell = sil
     finally:
         part.unlink(missing_ok=True)
     return Rewritten(rows, kept, before, sha256(path))
+
+
+def drop_unfinished(folder: Path, name: str) -> None:
+    """Delete what killed writers of some files left in a folder: a person stands there as in the files themselves.
+
+    Args:
+        name: of the files, as a pattern.
+    """
+    for form in _UNFINISHED:
+        for part in folder.glob(form.format(name)):
+            with contextlib.suppress(FileNotFoundError):
+                if part.stat().st_mtime < time.time() - ABANDONED:
+                    part.unlink()
 
 
 def sha256(path: Path) -> str:

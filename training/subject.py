@@ -23,7 +23,7 @@ from .auditlog import payloads
 from .evidence import EXCLUSIONS
 from .exclusions import DELETED, FILE, add_rows
 from .expiry import FOLLOWED, follow, moments
-from .rewrite import rewrite
+from .rewrite import drop_unfinished, rewrite
 from .steps import by_size, silent, steps
 from .texts import plain
 
@@ -55,6 +55,7 @@ def delete(folder: Path, token: str, rules: Retention, now: int, tell: Tell = si
         if rule.follows and FOLLOWED in pq.read_schema(path).names:
             gone = follow(path, folder / f"{rule.follows}.parquet")
             report[path.name] |= {"deleted": gone.rows_before - gone.rows_after, "sha256_after": gone.sha256_after}
+    drop_unfinished(folder, "*.parquet")
     known = pd.Timestamp(now, unit="ms", tz="UTC")
     add_rows(folder / FILE, EXCLUSIONS, [{"number": token, "known_at": known, "why": DELETED}])
     return report

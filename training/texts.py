@@ -30,6 +30,19 @@ def coded(column: Any) -> Any:
     return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
+def only_used(table: pa.Table) -> pa.Table:
+    """The same rows with no word in a dictionary that no row has: a file would hold the words of rows taken out.
+
+    >>> column = pa.array(["a", "b"]).dictionary_encode()
+    >>> only_used(pa.table({"x": column}).slice(1))["x"].chunk(0).dictionary.to_pylist()
+    ['b']
+    """
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field, plain(table.column(place)).dictionary_encode().cast(field.type))
+    return table
+
+
 def words(column: pa.ChunkedArray) -> npt.NDArray[np.str_]:
     """The same as an array of texts, "" where there is none.
 

@@ -21,7 +21,7 @@ from ..serving.files import write_new
 from ..serving.strictjson import as_mapping, as_text, as_whole, decode, encode
 from .approvals import approve as sign_statement
 from .approvals import check as check_approvals
-from .auditlog import alone, append, payloads
+from .auditlog import alone, append, begun, payloads
 from .gates import Gates
 
 KIND = "callsieve ticket"
@@ -99,7 +99,7 @@ def _agreed(log: Path, act: Act, tickets: Sequence[Path], gates: Gates) -> list[
     now = datetime.now(tz=UTC).strftime(_MOMENT)
     used = {
         one["signature"]
-        for _, payload in (payloads(log, "access") if log.exists() else ())
+        for _, payload in (payloads(log, "access") if begun(log) else ())
         for one in payload.get("tickets", ())
     }
     for path, one in zip(tickets, found, strict=False):
@@ -114,7 +114,7 @@ def _agreed(log: Path, act: Act, tickets: Sequence[Path], gates: Gates) -> list[
 
 def _lately(log: Path) -> int:
     """Rows that were exported without a ticket in the last day, whoever did it: many small exports are a large one."""
-    if not log.exists():
+    if not begun(log):
         return 0
     since = (datetime.now(tz=UTC) - timedelta(days=1)).strftime(_MOMENT)
     told = [payload for entry, payload in payloads(log, "access") if entry.at >= since and "refused" not in payload]
