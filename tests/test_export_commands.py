@@ -64,6 +64,11 @@ def test_a_list_is_made_and_looked_up(call, folder):
     cells = [cell.strip() for cell in out.split("│")]
     assert code == 0 and [cells[cells.index(name) + 1] for name in ("tokens", "epoch")] == ["2", "4"]
     assert b"1234" not in (folder / "list").read_bytes().partition(b"\n")[0]
+    for days in ("inf", "nan", "-5", "0", "1e300"):
+        words = ("--out", folder / "never", *made, f"--days={days}")
+        code, out, err = call("token-list", folder / "numbers.txt", *words)
+        assert (code, out) == (1, "") and not (folder / "never").exists()
+        assert err.startswith("callsieve: --days: expected more than 0 and at most 36,500, got ")
     look_up = ("listed", folder / "list", "--key", folder / "sharing.key", "--trust", folder / "list.pub")
     code, out, err = call(*look_up, stdin="0086 138 1234 5679\n13812345670\n13900000000\n110\n")
     assert (code, out.split(), err) == (0, ["yes", "no", "yes", "no"], "")

@@ -403,6 +403,8 @@ def test_five_hundred_records_leave_only_with_a_ticket(folder, log, call, told, 
     assert call("ticket", "agree", act, "--key", tmp_path / "signing.key", "--out", tmp_path / "own.json")[0] == 0
     code, _, err = call(*words, "--ticket", tmp_path / "own.json")  # of somebody whom the gates do not name
     assert code == 1 and not out.exists()
+    code, _, err = call("ticket", "agree", act, "--key", tmp_path / "0.key", "--out", ticket, "--days", "inf")
+    assert (code, err) == (1, "callsieve: --days: expected more than 0 and at most 36,500, got inf\n")
     assert call("ticket", "agree", act, "--key", tmp_path / "0.key", "--out", ticket)[0] == 0
     facts = told(*words, "--ticket", ticket)
     assert pq.read_table(out).num_rows == facts["rows"] == read_keyed(folder / "calls.parquet").num_rows

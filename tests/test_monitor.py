@@ -214,6 +214,8 @@ def test_what_few_days_have_is_in_no_reference():
 
 
 def test_a_reference_of_another_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^\S+reference\.json: not found; expected the reference of a run$"):
+        read_reference(tmp_path / "reference.json")
     (tmp_path / "reference.json").write_text('{"format": "another"}')
     with pytest.raises(ValueError, match="expected the reference of a run: another format"):
         read_reference(tmp_path / "reference.json")

@@ -154,12 +154,13 @@ def test_options_are_named_in_the_file_as_on_the_command_line(tmp_path, monkeypa
         ("score --bundle b --callees-key k", "--callees-key"),
         ("fill --layout keyed --key k --state s --strict", "--strict"),
         ("policy diff old.toml new.toml --layout keyed --bundle b --key k", "--key"),
+        ("rules --data w --trust signer.pub --audit log", "--trust, --audit"),
     ],
 )
 def test_what_would_change_nothing_is_refused(words, unused, call, tmp_path, monkeypatch):
     """Nobody thinks that bad rows were put apart where none was looked for."""
     monkeypatch.chdir(tmp_path)
-    code, out, err = call(*words.split(), "--calls", "calls.parquet")
+    code, out, err = call(*words.split(), *(() if words.startswith("rules") else ("--calls", "calls.parquet")))
     assert (code, out, err.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
     assert f": {unused}: not used with " in err
 

@@ -95,15 +95,19 @@ def test_a_day_out_of_the_usual(capsys):
         "alarm": True,
     }
     told = {
-        "day": "2026-03-01", "kind": "weekday", "resembles": "sunday", "calls": 9, "shifts": [shift],
+        "day": "2026-03-01", "kind": "weekday", "resembles": "weekend", "calls": 9, "shifts": [shift],
         "certificate": {"at_risk": ["too many"], "of_these_flagged": 0, "calls_of_callers_found_benign": 5},
         "days_before": 3, "days_wanted": 28,
     }  # fmt: skip
     present.monitored(told)
     out = capsys.readouterr().out
-    assert "1 ALARMS" in out and "+12.0" in out
-    assert "the day looks more like a sunday: a holiday?" in out and "certificate at risk: too many" in out
+    assert "calls: 1 ALARM\n" in out and "+12.0" in out
+    assert "the day looks more like a weekend: a holiday?" in out and "certificate at risk: too many" in out
     assert "3 days of calls before the day" in out
+    present.monitored(told | {"kind": "weekend", "resembles": "weekday", "shifts": [shift, shift]})
+    out = capsys.readouterr().out
+    assert "calls: 2 ALARMS\n" in out
+    assert "the day looks more like a weekday: a weekend on which people worked?" in out
     quiet = told | {"shifts": [shift | {"alarm": False}], "certificate": told["certificate"] | {"at_risk": []}}
     present.monitored(quiet | {"days_before": 28})
     out = capsys.readouterr().out

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .moments import unix_now
+from .moments import days_ahead, unix_now
 from .shared_options import CalleesKey, Json, Log, LogKey
 
 commands = typer.Typer()
@@ -190,7 +190,7 @@ def agree(
     from .tickets import approve, read_act
 
     wanted = read_act(act)
-    by = approve(wanted, read_signing_key(key), out, days)
+    by = approve(wanted, read_signing_key(key), out, days_ahead(days))
     facts = {"key": by, "act": wanted.act, "rows": wanted.count, "person": wanted.person, "purpose": wanted.purpose}
     console.emit_json(facts | {"out": str(out)}) if json else console.say(
         f"{out}: key {by} agrees to {wanted.act}, {wanted.count} rows, for {wanted.person}: {wanted.purpose}"

@@ -70,7 +70,7 @@ def rules(
     from .touches import ledger_beside
 
     if bundle is None:
-        refuse_unused(context, OF_LOOKS, "rules alone, without --bundle")
+        refuse_unused(context, ("trust", *OF_LOOKS), "rules alone, without --bundle")
     with console.progress("rules") as tell:
         found = rule_figures.rule_figures(
             data,

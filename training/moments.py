@@ -8,11 +8,23 @@ from datetime import date, datetime
 from .digits import masked
 
 EPOCH = date(1970, 1, 1)
+MOST_DAYS = 36_500
 
 
 def unix_now() -> int:
     """Unix milliseconds."""
     return round(time.time() * 1000)
+
+
+def days_ahead(days: float) -> float:
+    """How many days something is good for, as a person writes it.
+
+    Raises:
+        ValueError: in one line, if it would never be, or for longer than anybody can mean.
+    """
+    if not 0 < days <= MOST_DAYS:
+        raise ValueError(f"--days: expected more than 0 and at most {MOST_DAYS:,}, got {days:g}")
+    return days
 
 
 def day_in(text: str, what: str) -> date:

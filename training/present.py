@@ -161,11 +161,17 @@ def monitored(result: Mapping[str, Any]) -> None:
          *("" if one[word] is None else f"{one[word]:.3f}" for word in ("psi", "ks")), f"{one['z']:+.1f}")
         for one in (alarms[:SHIFTS_SHOWN] or result["shifts"][:NEAREST_SHOWN])
     ]  # fmt: skip
-    what = f"{len(alarms)} ALARMS" if alarms else "no alarm; what is farthest from usual"
+    what = (
+        f"{len(alarms)} {'ALARM' if len(alarms) == 1 else 'ALARMS'}"
+        if alarms
+        else "no alarm; what is farthest from usual"
+    )
     title = f"{result['day']} ({result['kind']}), {result['calls']:,} calls: {what}"
     show_table(title, ("statistic", "part", "usual", "that day", "PSI", "KS", "deviations"), rows, texts=2)
     if alarms and result["resembles"] != result["kind"]:
-        say(f"the day looks more like a {result['resembles']}: a holiday?")
+        # Before and after long holidays people work on weekends.
+        why = "a holiday?" if result["kind"] == "weekday" else "a weekend on which people worked?"
+        say(f"the day looks more like a {result['resembles']}: {why}")
     told = result["certificate"]
     for reason in told["at_risk"]:
         say(f"certificate at risk: {reason}")

@@ -229,6 +229,8 @@ def read_reference(path: Path) -> Reference:
     Raises:
         ValueError: in one line, if it is no reference of this version.
     """
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; expected the reference of a run")
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         if told.pop("format") != FORMAT:

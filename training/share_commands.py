@@ -138,9 +138,10 @@ def listed(
 
 
 def _after(days: float) -> str:
-    """The moment so many days from now, as a list tells it."""
+    """The moment so many days from now, as a list tells it. Raises ValueError: if it is not to come."""
     from datetime import UTC, datetime, timedelta
 
     from ..serving.tokenlist import MOMENT
+    from .moments import days_ahead
 
-    return (datetime.now(UTC) + timedelta(days=days)).strftime(MOMENT)
+    return (datetime.now(UTC) + timedelta(days=days_ahead(days))).strftime(MOMENT)
