@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..features.tomlfile import read_toml
 from .strictjson import as_fields, as_list, as_mapping, as_number, as_text, as_whole
 
 LINKS = ("block", "trunk", "device")
@@ -41,10 +41,10 @@ def read_case_rules(path: str | Path | None = None) -> CaseRules:
         ValueError: in one line that says which field breaks which rule.
     """
     name = str(path or "cases.toml")
+    told = read_toml(Path(path) if path else files(__package__).joinpath("cases.toml"), name)
     try:
-        text = (Path(path) if path else files(__package__).joinpath("cases.toml")).read_text(encoding="utf-8")
-        return _rules(tomllib.loads(text))
-    except ValueError as error:  # of TOML and of UTF-8, too
+        return _rules(told)
+    except ValueError as error:
         raise ValueError(f"{name}: {' '.join(str(error).split())}") from None
 
 

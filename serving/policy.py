@@ -13,6 +13,7 @@ from typing import Any
 from ..features.dataclass import dataclass, field
 from ..features.filled import WEEK
 from ..features.records import NUMBER_CLASSES
+from ..features.tomlfile import read_toml
 from .card import Band
 from .registered import Terms
 from .rules import ACTING, BY_NAME, NETWORK, PREDICTED, PROTECTED
@@ -66,14 +67,8 @@ def read_policy(path: str | Path | None = None) -> Policy:
     >>> read_policy().of_band("certified")
     'label'
     """
-    import tomllib  # a host that makes its own `Policy` needs none
-
     name = str(path or "the shipped policy")
-    try:
-        text = Path(path or Path(__file__).with_name("policy.toml")).read_text(encoding="utf-8")
-        table = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name}: expected a TOML file, {error}") from error
+    table = read_toml(Path(path or Path(__file__).with_name("policy.toml")), name)
     bands = table.get("bands")
     known = {"version", "appeal", "accepted", "history_days", *_TABLES}
     if not table.keys() <= known or not isinstance(table.get("version"), str) or not isinstance(bands, dict):

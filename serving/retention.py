@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..features.tomlfile import read_toml
 from .case_rules import DAY
 from .strictjson import as_fields, as_mapping, as_number, as_text
 
@@ -51,15 +51,14 @@ def read_retention(path: str | Path | None = None) -> Retention:
         ValueError: in one line that says which field breaks which rule.
     """
     name = str(path or "retention.toml")
+    told = read_toml(Path(path) if path else files(__package__).joinpath("retention.toml"), name)
     try:
-        text = (Path(path) if path else files(__package__).joinpath("retention.toml")).read_text(encoding="utf-8")
-        told = tomllib.loads(text)
         version = as_text(told.pop("version", None), "version")
         tables = {table: _kept(rule, table) for table, rule in told.items()}
         for table, kept in tables.items():
             if kept.follows and (kept.follows not in tables or tables[kept.follows].follows):
                 raise ValueError(f"{table}: follows a table that has no rule of its own")
-    except ValueError as error:  # of TOML and of UTF-8, too
+    except ValueError as error:
         raise ValueError(f"{name}: {' '.join(str(error).split())}") from None
     return Retention(version, tables)
 

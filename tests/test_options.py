@@ -119,6 +119,7 @@ def test_an_option_before_a_variable_before_the_file_before_the_default(seed, tm
         ("[audit]\nverify = 1", "audit.verify: expected a table of options"),
         ("[train.seed]\nx = 1", "train.seed: expected a value, got a table"),
         ("[train", "expected a TOML file"),
+        pytest.param("x=" + "[" * 100_000, "expected a TOML file", id="deep"),
     ],
 )
 def test_a_file_that_says_what_there_is_not_is_refused_in_one_line(text, says, tmp_path, monkeypatch, capsys):

@@ -29,7 +29,7 @@ from worlds import CLEAN, HOUR, OUTFITS, SHIPPED, TRADES, moments, scenario_of, 
         ("[work.courier]\nhours = [8.0, 19.0, 'noon', 13.0]", "work.courier.hours must be a number"),
         ("[calendar]\nholidays = ['May']", "calendar.holidays must be a list of dates"),
         ("[calendar]\nstart = 'Monday'", "calendar.start must be a date"),
-        ("people = ", "not a TOML file"),
+        ("people = ", "expected a TOML file"),
     ],
 )
 def test_bad_scenarios_are_refused_in_one_line(text, said):

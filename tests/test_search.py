@@ -140,7 +140,7 @@ def test_nuisance_of_one_group_cannot_be_searched(evidence, monkeypatch):
         ("num_leaves = 31.5\n", "num_leaves: expected a whole number from 2 to 4096, got 31.5"),
         ("learning_rate = true\n", "learning_rate: expected a number from 0.0001 to 1, got True"),
         ("lambda_l2 = -1\n", "lambda_l2: expected a number from 0 to 1e+06, got -1"),
-        ("num_leaves = \n", "expected parameters as TOML"),
+        ("num_leaves = \n", "expected a TOML file"),
     ],
 )
 def test_a_file_that_does_not_fit_is_one_line(tmp_path, text, says):

@@ -7,7 +7,6 @@ takes a little more each week is not found by it, and the first access of each k
 
 from __future__ import annotations
 
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from statistics import median
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from ..features.tomlfile import read_toml
 from ..features.zones import time_zone
 from ..serving.accesslog import read_accesses
 from ..serving.strictjson import as_fields, as_list, as_mapping, as_number, as_text, as_whole
@@ -92,11 +92,9 @@ def read_usual(path: Path | None = None) -> Usual:
     Raises:
         ValueError: in one line, if it is none.
     """
+    read = read_toml(path or files(__package__).joinpath("accesses.toml"), path or "accesses.toml")
     try:
-        text = (path or files(__package__).joinpath("accesses.toml")).read_text(encoding="utf-8")
-        told = as_fields(
-            tomllib.loads(text), "rules", ("version", "zone", "always", "machines", "hours", "baseline", "export")
-        )
+        told = as_fields(read, "rules", ("version", "zone", "always", "machines", "hours", "baseline", "export"))
         hours = as_fields(told["hours"], "hours", ("from", "to", "days"))
         base = as_fields(told["baseline"], "baseline", ("days", "times", "least"))
         always, machines = (

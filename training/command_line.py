@@ -8,13 +8,13 @@ CALLSIEVE_CONFIG names, the same is `bundle` in the table `[score]`; for `audit 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from ..features.tomlfile import read_toml
 from .console import fail
 from .examples import EXAMPLES, PANELS
 
@@ -82,11 +82,7 @@ def configuration(command: Any) -> dict[str, Any]:
     path = Path(named or FILE)
     if not named and not path.is_file():
         return {}
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a TOML file, {error}") from error
-    return defaults(command, told, str(path), "")
+    return defaults(command, read_toml(path), str(path), "")
 
 
 def defaults(command: Any, told: Mapping[str, Any], path: str, name: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,6 +11,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from ..features.tomlfile import toml_of
 from ..serving.strictjson import as_fields, as_list, as_mapping, as_number, as_text, as_whole
 
 KEY_BYTES = 32
@@ -93,11 +93,9 @@ def parse_gates(data: bytes, where: str) -> Gates:
     Raises:
         ValueError: in one line that says which field breaks which rule.
     """
+    read = toml_of(data, where)
     try:
-        told = as_fields(
-            tomllib.loads(data.decode()), "gates",
-            ("version", "effective", "gate", "slices", "challenger", "approvals"),
-        )  # fmt: skip
+        told = as_fields(read, "gates", ("version", "effective", "gate", "slices", "challenger", "approvals"))
         slices = as_fields(told["slices"], "slices", ("certified",))
         challenger = as_fields(told["challenger"], "challenger", ("margin", "confidence", "rounds", "callers"))
         approvals = as_fields(told["approvals"], "approvals", ("needed", "keys"))
@@ -113,7 +111,7 @@ def parse_gates(data: bytes, where: str) -> Gates:
             approvals_needed=as_whole(approvals["needed"], "approvals: needed", 1, 100),
             approvers=_keys(as_mapping(approvals["keys"], "approvals: keys")),
         )
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from ..features.tomlfile import read_toml
 from ..serving.files import write_whole
 from .affected import CALL_RECORDS, Affected, affected
 from .digits import long_digits
@@ -30,10 +30,7 @@ def read_incident(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if an item is missing, or a text has digits like a telephone number.
     """
-    try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise ValueError(f"{path}: expected a TOML file") from None
+    said = read_toml(path)
     texts = {("handler", name) for name in ("name", "contact")} | {(one, item) for one in LANGUAGES for item in ITEMS}
     for table, name in sorted(texts):
         text = said.get(table, {}).get(name) if isinstance(said.get(table), dict) else None
@@ -95,7 +92,7 @@ def notice(name: str, language: str, said: dict[str, Any], found: Affected) -> s
 
 
 def _notices() -> dict[str, Any]:
-    return tomllib.loads(files(__package__).joinpath("notices.toml").read_text(encoding="utf-8"))
+    return read_toml(files(__package__).joinpath("notices.toml"))
 
 
 def _moment(at: datetime) -> str:

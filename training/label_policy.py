@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from ..features.tomlfile import read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,11 @@ def read_label_policy(path: Path | None = None) -> LabelPolicy:
     Raises:
         ValueError: in one line, if the file is not a label policy.
     """
+    where = path or "labels.toml"
+    told = read_toml(path or files(__package__).joinpath("labels.toml"), where)
     try:
-        text = (path or files(__package__).joinpath("labels.toml")).read_text(encoding="utf-8")
-        return policy_of(tomllib.loads(text))
+        return policy_of(told)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        where = path or "labels.toml"
         raise ValueError(f"{where}: expected a label policy like the shipped labels.toml, {error!r}") from error
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..features.tomlfile import read_toml
 from ..serving.files import write_whole
 
 WHOLE = ("num_leaves", "min_data_in_leaf", "bagging_freq", "max_bin", "rounds", "patience")
@@ -35,11 +35,7 @@ def read_parameters(path: Path | None) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected parameters as TOML, {error}") from None
-    return checked(told, str(path))
+    return checked(read_toml(path), str(path))
 
 
 def checked(told: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 
 from ..features.keyed import read_keyed
 from ..features.pseudonyms import is_token
+from ..features.tomlfile import read_toml
 from ..serving.policy import ACTIONS
 from ..serving.purposes import allowed
 from ..serving.registers import Registers
@@ -188,7 +188,7 @@ def dictionary(calls: pa.Table, name: str) -> Column:
 
 def regulators() -> dict[str, Any]:
     """The reviewed table of industries and their regulators."""
-    return tomllib.loads(files(__package__).joinpath("regulators.toml").read_text(encoding="utf-8"))
+    return read_toml(files(__package__).joinpath("regulators.toml"))
 
 
 def in_force(register: pd.DataFrame, moment: pd.Timestamp, key: Sequence[str]) -> pd.DataFrame:

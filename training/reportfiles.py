@@ -9,7 +9,6 @@ reporter, and such counts feed `churn`, not labels.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -27,6 +26,7 @@ from ..features.layouts import Layout
 from ..features.lines import read_lines
 from ..features.pseudonyms import is_token
 from ..features.quarantine import BAD_TIME, BAD_VALUE, DUPLICATE, TIME_OUT_OF_RANGE, BrokenLine, Faults, Quarantine
+from ..features.tomlfile import read_toml
 from .steps import silent
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class ReportLayout:
 @cache
 def layouts() -> dict[str, ReportLayout]:
     """The layouts of reports by name."""
-    shipped = tomllib.loads(files(__package__).joinpath("reportfiles.toml").read_text(encoding="utf-8"))
+    shipped = read_toml(files(__package__).joinpath("reportfiles.toml"))
     names = {field.name for field in fields(ReportLayout)}
     assert all(set(table) <= names for table in shipped.values())  # noqa: S101 - a file of our own
     return {name: ReportLayout(**table) for name, table in shipped.items()}

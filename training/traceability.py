@@ -8,12 +8,13 @@ the test is one that runs. Whether it passes is for pytest to say.
 from __future__ import annotations
 
 import ast
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from ..features.tomlfile import read_toml
 
 MARK = "source"
 _UNRUN = {"skip", "skipif", "xfail"}
@@ -30,10 +31,7 @@ class Mark:
 
 def sources() -> dict[str, dict[str, str]]:
     """The rows by id: `asks`, and either `does` or `out`, the reason why software can do nothing."""
-    rows: dict[str, dict[str, str]] = tomllib.loads(
-        files(__package__).joinpath("sources.toml").read_text(encoding="utf-8")
-    )
-    return rows
+    return read_toml(files(__package__).joinpath("sources.toml"))
 
 
 def trace(root: Path) -> dict[str, Any]:

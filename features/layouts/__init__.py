@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..records import ATTESTATIONS, CALL_COLUMNS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES
+from ..tomlfile import read_toml
 from ..zones import time_zone
 
 CATEGORIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -138,8 +138,8 @@ def layout(name_or_path: str | Path) -> Layout:
             known = ", ".join(shipped())
             raise ValueError(f"layout must be one of {known} or a .toml file, got {str(name_or_path)!r}")
         path = Path(__file__).parent / f"{name_or_path}.toml"
+    declared = read_toml(path, f"layout {path.name}")
     try:
-        declared = tomllib.loads(path.read_text(encoding="utf-8"))
         return _checked(_layout(path.stem, declared))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"layout {path.name}: {error}") from error

@@ -6,13 +6,17 @@ import datetime as dt
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+from ...features.tomlfile import read_toml
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 T = TypeVar("T")
 SHIPPED = ("default.toml", "benign.toml", "nuisance.toml", "attacks.toml", "reports.toml")
@@ -94,26 +98,20 @@ def load_scenario(path: Path | None = None) -> Scenario:
     values = _shipped()
     if path is None:
         return Scenario(values)
-    try:
-        changes = tomllib.loads(_text(path))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a TOML file: {error}") from error
-    return Scenario(_merged(values, changes, "", path))
+    return Scenario(_merged(values, read_toml(_file(path), path), "", path))
 
 
-def _text(path: Path) -> str:
-    """A scenario file's text; the name of a shipped one does, too."""
-    if str(path) in NAMED and not path.exists():
-        return resources.files(__package__).joinpath(f"{path}.toml").read_text(encoding="utf-8")
-    return path.read_text(encoding="utf-8")
+def _file(path: Path) -> Path | Traversable:
+    """A scenario's file; the name of a shipped one does, too."""
+    shipped = str(path) in NAMED and not path.exists()
+    return resources.files(__package__).joinpath(f"{path}.toml") if shipped else path
 
 
 def _shipped() -> Table:
     """The defaults of all files. A table that is `like` another one of its kind starts from that one's values."""
     values: Table = {}
     for name in SHIPPED:
-        text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-        _put(values, tomllib.loads(text))
+        _put(values, read_toml(resources.files(__package__).joinpath(name)))
     for kind in ALIKE:
         for name, table in values[kind].items():
             values[kind][name] = _grown(values[kind], name, table)
