@@ -126,8 +126,9 @@ class Application:
     That way would cost a call that waits as much as its key does.
     """
 
-    def __init__(self, at_once: dict[str, AtOnce], rest: App) -> None:
-        self.at_once, self.turns, self._rest = at_once, Turns(), rest
+    def __init__(self, at_once: dict[str, AtOnce], rest: App, answers: Counter[int]) -> None:
+        """Args: answers: by status code, for the server to count those in that no endpoint gave."""
+        self.at_once, self.turns, self.answers, self._rest = at_once, Turns(), answers, rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI wants it."""
@@ -178,7 +179,7 @@ def application(service: Service) -> Application:
         lifespan=partial(_lifespan, service),
     )
 
-    return Application(at_once, rest)
+    return Application(at_once, rest, service.answers)
 
 
 @asynccontextmanager

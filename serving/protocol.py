@@ -8,6 +8,9 @@ task, an event and a timer for each, as uvicorn has them, cost as much as half a
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -21,9 +24,31 @@ from .turns import Turns
 
 PATIENCE = 10.0  # seconds for a request to come in, from its first byte or from the connection, and for an answer to go
 HEAD = 1 << 16  # bytes of a request's head
-
+PIECE = 1 << 14  # bytes that are read between two looks at how long a head is and how many requests wait
+SELDOM = 60.0  # seconds between two lines about clients that say the same
 
 _NOBODY: tuple[str, None] = ("", None)
+
+
+class Seldom(logging.Filter):
+    """Of what clients without a key can have written as often as they like, one line a minute. They are counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """As of `logging.Filter`."""
+        if record.levelno != logging.WARNING:
+            return True
+        now = time.monotonic()
+        if now < self._next.get(record.msg, now):
+            return False
+        self._next[record.msg] = now + SELDOM
+        return True
+
+
+logging.getLogger("uvicorn.error").addFilter(Seldom())
 
 
 class Together:
@@ -32,6 +57,12 @@ class Together:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
         self._head = b""
+        self.full = False  # nothing more is to be read for now, whoever would like to
+
+    def resume_reading(self) -> None:
+        """As of `asyncio.Transport`."""
+        if not self.full:
+            self._transport.resume_reading()
 
     def write(self, data: bytes) -> None:
         """As of `asyncio.Transport`; a head waits for what is written next, and no longer than for the loop's turn."""
@@ -77,6 +108,7 @@ class Protocol(HttpToolsProtocol):
     _asked: AtOnce | None = None  # who answers the request that is not all here yet, if it comes whole
     _whole: AtOnce | None = None  # who answers the one that is here and waits for its turn
     _body, _came = b"", 0.0
+    _rest = b""  # what has come, and waits until what was asked before is answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As of `asyncio.Protocol`."""
@@ -84,6 +116,8 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(cast(asyncio.Transport, self._out))
         known: Mapping[str, AtOnce] = getattr(self.app, "at_once", {})
         self._turns: Turns = getattr(self.app, "turns", Turns())
+        answers: Counter[int] | None = getattr(self.app, "answers", None)
+        self._answers = Counter() if answers is None else answers
         self._at_once = {path.encode(): (path, each) for path, each in known.items()}
         self._since = self.loop.time()
         self._look_later(PATIENCE)
@@ -105,17 +139,50 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """As of `asyncio.Protocol`."""
-        if self._head is not None:
-            self._head += len(data)
-            if self._head > HEAD:
-                self.transport.close()
+        if self._rest:
+            self._rest += data  # of what had been read when reading ended
+            return
+        for begin in range(0, len(data), PIECE):
+            if self.pipeline:  # one client's questions, each with all it takes to answer it, could fill memory
+                self._rest, self._out.full = data[begin:], True
+                self._out.pause_reading()
                 return
-        super().data_received(data)
+            self._read(data[begin : begin + PIECE])
+            if self.transport.is_closing():
+                return
         if self._asked is not None:
-            self._asked = None
-            if not self.transport.is_closing():  # the rest is still to come: no matter for once
-                super().on_headers_complete()
-                super().on_body(self._body)
+            self._asked = None  # the rest is still to come: no matter for once
+            super().on_headers_complete()
+            super().on_body(self._body)
+
+    def _read(self, piece: bytes) -> None:
+        super().data_received(piece)
+        if self._head is not None:  # one that is not all here yet; how much of the piece came before it nobody knows
+            self._head += len(piece)
+            if self._head > HEAD + PIECE:
+                self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """An answer has gone the long way."""
+        super().on_response_complete()
+        if self._rest:
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Read what waited, if nothing has to go before it."""
+        if not self._rest or self.pipeline or self.transport.is_closing():
+            return
+        if self._since is not None:
+            self._since = self.loop.time()  # it was not the client that was slow
+        rest, self._rest, self._out.full = self._rest, b"", False
+        self.flow.resume_reading()
+        self._out.resume_reading()
+        self.data_received(rest)
+
+    def send_400_response(self, msg: str) -> None:
+        """The answer to what is no HTTP."""
+        self._answers[400] += 1
+        super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
         """A request begins."""

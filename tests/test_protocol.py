@@ -1,8 +1,10 @@
 """HTTP as it comes over a socket: what comes whole is answered at once, and as what comes in pieces is."""
 
+import contextlib
 import json
 import re
 import socket
+import threading
 import time
 from collections import deque
 from functools import partial
@@ -186,6 +188,68 @@ def test_who_takes_no_answer_is_hung_up_on(service, monkeypatch, last):
         connection.sendall(page * 900 + last)
         until(lambda: held)
         until(lambda: not held)
+
+
+@pytest.mark.parametrize("kind", ["short", "slow", "with a body", "cut"])
+def test_all_that_is_asked_in_one_piece_is_answered(service, keys, at_once, kind):
+    """However much that is: a limit is there for one head, not for those of many questions."""
+    ask = {"slow": f"GET {schema.STATUS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {keys['admin']}\r\n\r\n".encode(),
+           "with a body": asking(keys["score"], b"{", path=schema.REPORT)}.get(kind, HEALTH)  # fmt: skip
+    many = 6000 if ask is HEALTH else 1000
+    pieces = (
+        [ask * many]
+        if kind != "cut"
+        else [(ask * many)[begin : begin + 65_521] for begin in range(0, many * len(ask), 65_521)]
+    )
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        sending = threading.Thread(target=lambda: [connection.sendall(piece) for piece in pieces])
+        sending.start()
+        file = connection.makefile("rb")
+        found = {one_answer(file)[0] for _ in range(many)}
+        sending.join()
+    assert found == ({403} if kind == "with a body" else {200}) and not at_once
+
+
+def test_a_client_that_only_asks_fills_no_memory(service, monkeypatch):
+    """What waits is bytes: all else that a question takes is made when its turn is near."""
+    most, begun = [], protocol.Protocol.on_response_complete
+    monkeypatch.setattr(
+        protocol.Protocol, "on_response_complete", lambda self: most.append(len(self.pipeline)) or begun(self)
+    )
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        file = connection.makefile("rb")
+        sending = threading.Thread(target=connection.sendall, args=(b"GET /x HTTP/1.1\r\n\r\n" * 20_000,))
+        sending.start()
+        assert all(one_answer(file)[0] == 404 for _ in range(20_000))
+        sending.join()
+    assert 0 < max(most) < 2000
+
+
+def test_a_long_head_is_cut_and_one_within_bounds_is_not(service):
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        file = connection.makefile("rb")
+        for size in (protocol.HEAD - 1000, 8 * protocol.HEAD):
+            connection.sendall(HEALTH[:-2] + b"X-More: " + b"x" * size + b"\r\n\r\n")
+            if size < protocol.HEAD:
+                assert one_answer(file)[0] == 200
+        with contextlib.suppress(ConnectionError):
+            assert file.read() == b""
+
+
+def test_what_is_no_http_is_counted_and_told_once_a_minute(service, keys, caplog):
+    """Who has no key can send as much of it as they like: no log may grow by each."""
+    before = service.service.answers[400]
+    for lines in (b"13800138000\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"):
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+                connection.sendall(lines)
+                assert connection.recv(12) in (b"HTTP/1.1 400", b"HTTP/1.1 200")
+    assert service.service.answers[400] == before + 20
+    assert (
+        f'callsieve_http_answers_total{{code="400"}} {before + 20}'
+        in service.get(schema.METRICS, keys["admin"])[1].decode()
+    )
+    assert len(caplog.records) <= 3 and "1380013" not in caplog.text
 
 
 def test_a_body_that_is_none_after_a_head_is_refused_once(service, keys):
