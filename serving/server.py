@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 try:
     import uvicorn
@@ -72,7 +73,7 @@ def serve(
     service = Service(begin, judge, bundle, read_keys(keys))
     accesses = AccessLog(state)
     service.noted, service.stopped = accesses.note, accesses.close
-    server = configured(service, host, port)
+    server = configured(application(service), host, port)
     service.ended = lambda: setattr(server, "should_exit", True)
     server.run()
     if service.failure is not None:
@@ -85,11 +86,11 @@ def _warm(judge: Swap) -> None:
     judge.explain(History(calls=1, numbers=2), call)
 
 
-def configured(service: Service, host: str, port: int) -> uvicorn.Server:
-    """The server of a service, not running yet."""
+def configured(app: Any, host: str, port: int) -> uvicorn.Server:
+    """The server of an ASGI application, not running yet."""
     return uvicorn.Server(
         uvicorn.Config(
-            application(service), host, port, http=Protocol, ws="none", access_log=False, proxy_headers=False,
+            app, host, port, http=Protocol, ws="none", access_log=False, proxy_headers=False,
             server_header=False, log_level="warning", limit_concurrency=CONNECTIONS, timeout_keep_alive=IDLE,
             timeout_graceful_shutdown=5,
         )

@@ -153,7 +153,7 @@ class Inside(Asked):
 
     def __init__(self, folder, begin, judge):
         self.service = app.Service(begin, judge, folder / "bundle", read_keys(folder / "api.keys"))
-        self.server = server.configured(self.service, "127.0.0.1", 0)
+        self.server = server.configured(app.application(self.service), "127.0.0.1", 0)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
 
     def __enter__(self):

@@ -10,12 +10,12 @@ from datetime import UTC
 from types import SimpleNamespace
 
 import pytest
-import uvicorn
 from callsieve.serving.access import add_key, read_keys
 from callsieve.serving.case_app import APPEAL, APPEALS, CASE, DECIDE, CaseService, case_application
 from callsieve.serving.caselog import CASES, evidence_to_line
 from callsieve.serving.cases import CaseStore
 from callsieve.serving.journal import Journal
+from callsieve.serving.server import configured
 from callsieve.serving.unlisted import FILE, read_unlisted
 from callsieve.training.accesses import of_service
 from callsieve.training.auditlog import payloads
@@ -38,7 +38,7 @@ def desk(tmp_path):
     state.mkdir()
     store = CaseStore(f"sqlite:///{tmp_path}/cases.db")
     service = CaseService(store, [state], read_keys(tmp_path / "api.keys"), lambda: NOW, logged.append)
-    server = uvicorn.Server(uvicorn.Config(case_application(service), port=0, log_level="warning", access_log=False))
+    server = configured(case_application(service), "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     asked = Asked()

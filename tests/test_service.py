@@ -102,6 +102,7 @@ def test_what_is_slow_or_lost_is_told_and_a_failure_is_raised(service_folder, ke
         until(lambda: service.live or service.failure)
         service.stop()
 
+    monkeypatch.setattr(server, "application", lambda service: service)
     monkeypatch.setattr(server, "configured", lambda service, *_: SimpleNamespace(run=lambda: run(service)))
     monkeypatch.setattr(server, "shorten_pauses", lambda: None)
     monkeypatch.setattr("callsieve.features.native.library", lambda: None)

@@ -249,11 +249,10 @@ def serve(
 
     Who asked for what is written into the first of the folders; see the command `accesses`.
     """
-    import uvicorn
-
     from ..serving.access import read_keys
     from ..serving.accesslog import CASE_ACCESSES, AccessLog
     from ..serving.case_app import CaseService, case_application
+    from ..serving.server import configured
 
     with _opened(store, state, rules) as opened:
         log = AccessLog(state[0], CASE_ACCESSES)
@@ -261,7 +260,7 @@ def serve(
             opened, state, read_keys(keys), unix_now, lambda said: _log(audit, signing_key, dict(said)), log.note,
             log.close,
         )  # fmt: skip
-        uvicorn.run(case_application(service), host=host, port=port, log_level="warning", access_log=False)
+        configured(case_application(service), host, port).run()
 
 
 @case.command()
