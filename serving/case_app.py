@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ from .notice import LANGUAGES, notice
 CASE, APPEAL, APPEALS, DECIDE = "/v1/case", "/v1/appeal", "/v1/appeals", "/v1/decide"
 SECONDS, AT_ONCE = 10.0, 4  # for one request, and requests in the database at once
 EVERY = 0.2  # seconds between two looks at what scorers wrote down
+REMIND = 60.0  # seconds between two lines that say the same of looks that fail
 _LOG = logging.getLogger("callsieve.serving")
 
 
@@ -103,9 +105,10 @@ class CaseService:
         """Enter a decision, and tell the scorers before the answer goes out."""
         said, person = given
         told = self.store.decide(said.case, said.outcome, person, said.why, self.clock())
-        self.look()
+        # First the log: a scorer that cannot be told now is told later, but nobody would make up for the entry.
         self.decided({"case": said.case, "outcome": said.outcome, "person": person, "why": said.why,
                       "state": told["state"]})  # fmt: skip
+        self.look()
         return {name: told[name] for name in ("case", "state", "needs")}
 
     def waiting(self, _none: None) -> dict[str, Any]:
@@ -140,11 +143,15 @@ async def _lifespan(service: CaseService, _app: Starlette) -> AsyncIterator[None
 
 
 async def _keep_looking(service: CaseService) -> None:
+    known, again = "", 0.0  # what was told of looks that fail, and from when on it is told again
     while True:
         try:
             await anyio.to_thread.run_sync(service.look)
+            known = ""
         except Exception as error:  # a database that is away comes back
-            _LOG.error("scorers are not told: %s", type(error).__name__)
+            if (kind := type(error).__name__) != known or time.monotonic() > again:
+                _LOG.error("scorers are not told: %s", kind)
+                known, again = kind, time.monotonic() + REMIND
         await asyncio.sleep(EVERY)
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from callsieve.serving.access import add_key, read_keys
-from callsieve.serving.case_app import APPEAL, APPEALS, CASE, DECIDE, CaseService, case_application
+from callsieve.serving.case_app import APPEAL, APPEALS, CASE, DECIDE, EVERY, CaseService, case_application
 from callsieve.serving.caselog import CASES, evidence_to_line
 from callsieve.serving.cases import CaseStore
 from callsieve.serving.journal import Journal
@@ -78,10 +78,30 @@ def test_a_database_that_is_away_is_told_and_looked_at_again(desk, monkeypatch, 
 
     monkeypatch.setattr(CaseService, "look", away)
     until(lambda: "scorers are not told: OSError" in caplog.text)
+    time.sleep(4 * EVERY)
+    assert caplog.text.count("scorers are not told") == 1  # not with each look
     monkeypatch.undo()
     (desk.state / FILE).unlink(missing_ok=True)
     until((desk.state / FILE).exists)
     assert "secret" not in caplog.text
+
+
+def test_a_decision_is_logged_though_scorers_cannot_be_told(desk, monkeypatch):
+    journal = Journal(desk.state, CASES)
+    journal.add(evidence_to_line(found(1)))
+    journal.close()
+    until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)
+    assert desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])[0] == 200
+
+    def away(_service):
+        raise OSError("no such folder")
+
+    monkeypatch.setattr(CaseService, "look", away)
+    said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
+    assert desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])[0] == 500
+    assert desk.logged == [said | {"person": "reviewer-1", "state": "overturned"}]
+    monkeypatch.undo()
+    until(lambda: list(read_unlisted(desk.state / FILE)) == ["e1.caller1"])
 
 
 def test_who_may_ask_what_and_what_is_no_question(desk):

@@ -122,6 +122,19 @@ def test_calls_in_the_air_are_bounded(script, engine, monkeypatch):
     assert engine.counts["ended"] == 0
 
 
+def test_messages_that_cannot_be_read_are_counted_and_fill_no_log(script, engine, kamailio, monkeypatch):
+    monkeypatch.setattr(script, "_KEPT", {})
+    for number in range(50):
+        assert script._said(engine, f"{1000 * START} <null> {b'13800138000'.hex()} {number}") == script._NOTHING
+        script._learn(engine, "13800138000")
+    assert engine.counts["faults"] == 100
+    assert len(kamailio.lines) == 2 and "1380013" not in str(kamailio.lines)
+    now = time.monotonic() + script.SELDOM
+    monkeypatch.setattr(script.time, "monotonic", lambda: now)
+    script._learn(engine, "")
+    assert len(kamailio.lines) == 3
+
+
 @pytest.mark.usefixtures("kamailio")
 def test_a_withdrawn_bundle_cannot_be_put_back(script, tmp_path, monkeypatch):
     kamailios.files(tmp_path, tmp_path, card={"epoch": 2})
@@ -341,8 +354,9 @@ def test_no_turn_takes_more_than_a_batch_and_faults_of_missed_calls_are_told(scr
         kamailio.lines, kamailio.queues = [], {"missed": [(str(n), NUMBER) for n in range(3)]}
         script.mod_init().score(None)
         assert len(kamailio.queues["missed"]) == 1
-        told = [("err", "callsieve: a call is not learnt: ValueError\n")] * 2
+        told = [("err", "callsieve: a call is not learnt: ValueError\n")]
         assert kamailio.lines == (told if "engine" in kept else [])
+        assert "engine" not in kept or kept["engine"].counts["faults"] == 2
         kamailio.queues = {"calls": [(str(n), "") for n in range(3)], "events": [("i", "reply 1 200")] * 100}
         script.mod_init().score(None)
         assert [len(kamailio.queues[name]) for name in ("calls", "verdicts", "events")] == [

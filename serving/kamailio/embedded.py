@@ -16,6 +16,7 @@ import os
 import site
 import threading
 import time
+import tomllib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,7 +36,9 @@ CALLS, VERDICTS, EVENTS, MISSED = "calls", "verdicts", "events", "missed"
 BEAT, HELD = "$shv(beat)", "$shv(held)"
 LOOK_EVERY = 1.0  # seconds between looks at the bundle's signature
 REPORT_EVERY = 60.0  # seconds between lines of counts in the log
+SELDOM = 60.0  # seconds between two lines that say the same of messages that cannot be read
 PENDING = 200_000  # calls in the air that are remembered; the oldest is forgotten first
+COUNTED = ("scored", "label", "screen", "block", "ended", "reports", "refused", "missed", "faults")
 BATCH = 64  # calls between two looks at the bundle, and events or missed calls taken in while none waits
 FORGETTING = 1e-4  # seconds between two steps of forgetting: calls that wait come first
 BETWEEN = 8  # events taken in between two calls: more than a call has, and few enough for the next one to wait for
@@ -74,7 +77,7 @@ class Engine:
         self.read_registers = importlib.import_module("callsieve.serving.swap").registers_in_time
         self.caselog = importlib.import_module("callsieve.serving.caselog")
         self.pending: OrderedDict[str, Pending] = OrderedDict()
-        self.counts = dict.fromkeys(("scored", "label", "screen", "block", "ended", "reports", "refused", "missed"), 0)
+        self.counts = dict.fromkeys(COUNTED, 0)
         self._looked, self._seen, self._reported = 0.0, self._signed(), time.monotonic()
         self.scorer: Scorer = self._load(settings.get("minimum_epoch", 0))
         self._warm(features)
@@ -291,7 +294,7 @@ class Handler:
                 if engine is not None:
                     engine.note(pv.getw(f"$mqk({EVENTS})"), pv.getw(f"$mqv({EVENTS})"))
             except Exception as error:
-                _log("err", f"an event is lost: {type(error).__name__}")
+                _fault(engine, "an event is lost", error)
 
 
 def mod_init() -> Handler:
@@ -312,8 +315,7 @@ def _said(engine: Engine | None, fields: str) -> str:
         label = engine.replies.label(verdict, engine.redress)
         return f"{verdict.action}|||Call-Info: {label}\r\n" if label else _NOTHING
     except Exception as error:
-        # An error's text could hold what a message held; its kind cannot.
-        _log("err", f"not scored, the call passes: {type(error).__name__}")
+        _fault(engine, "not scored, the call passes", error)
         return _NOTHING
 
 
@@ -323,7 +325,18 @@ def _learn(engine: Engine | None, fields: str) -> None:
         if engine is not None:
             engine.learn(**_read(engine, fields))
     except Exception as error:
-        _log("err", f"a call is not learnt: {type(error).__name__}")
+        _fault(engine, "a call is not learnt", error)
+
+
+def _fault(engine: Engine | None, what: str, error: Exception) -> None:
+    """Count a message that could not be read, and tell of it now and then: who sends many of them must fill no log."""
+    if engine is not None:
+        engine.counts["faults"] = engine.counts.get("faults", 0) + 1  # it may be one of before a reload of this script
+    # An error's text could hold what a message held; its kind cannot.
+    line, now, told = f"{what}: {type(error).__name__}", time.monotonic(), _KEPT.setdefault("told", {})
+    if told.get(line, now) <= now:
+        told[line] = now + SELDOM
+        _log("err", line)
 
 
 def _began(fields: str) -> float:
@@ -360,8 +373,8 @@ def _first() -> Engine | None:
     if _KEPT.get("failed", -RETRY) + RETRY > time.monotonic():
         return None
     try:
-        read = importlib.import_module("callsieve.features.tomlfile").read_toml
-        engine = _KEPT["engine"] = Engine(read(Path(os.environ["CALLSIEVE_KAMAILIO"])))
+        with Path(os.environ["CALLSIEVE_KAMAILIO"]).open("rb") as file:  # it says where the package lies
+            engine = _KEPT["engine"] = Engine(tomllib.load(file))
     except Exception as error:
         _KEPT["failed"] = time.monotonic()
         _log("err", f"not loaded, calls pass: {error}")
