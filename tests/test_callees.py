@@ -58,6 +58,12 @@ def test_both_keys_turn_at_once(texts):
     assert keys.line(" ".join(written).encode()) == " ".join(wanted).encode()
 
 
+def test_of_calls_that_were_left_out_not_even_a_word_leaves():
+    held = [pa.array(OLD.tokens("number", texts)).dictionary_encode() for texts in (["a", "b"], ["c", "d"])]
+    left = outgoing(pa.table(held, names=SIDES).slice(1), Callees(FIRST))
+    assert [left[name].chunk(0).dictionary.to_pylist() for name in SIDES] == [left[name].to_pylist() for name in SIDES]
+
+
 def test_keys_that_cannot_be_told_apart_are_refused():
     for callees in ((FIRST, FIRST), (FIRST, Key("e2", bytes(32), purpose="callees")), (FIRST, Key("e1", bytes(32)))):
         with pytest.raises(ValueError, match="epochs must all be different"):

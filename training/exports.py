@@ -23,7 +23,6 @@ from .moments import EPOCH, day_in
 from .outgoing import as_written, outgoing
 from .split import DAY
 from .steps import silent
-from .texts import only_used
 from .tickets import EXPORT, REIDENTIFY, Act, enter, of_tokens
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def export(
     if out.exists():
         raise FileExistsError(f"{out}: expected a new file; nothing is overwritten")
     entry = enter(log, act, tickets, gates, key, str(folder))
-    write_table(only_used(outgoing(calls, callees)), out)  # of other calls not even a token leaves
+    write_table(outgoing(calls, callees), out)
     return entry
 
 

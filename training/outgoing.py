@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ..features.callees import ONCE, Callees
 from ..features.pseudonyms import Key, read_key
-from .texts import coded
+from .texts import coded, only_used
 
 
 def callees_or_once(path: Path | None) -> Callees:
@@ -22,10 +22,13 @@ def read_callees(path: Path | None) -> Callees | None:
 
 
 def outgoing(calls: pa.Table, callees: Callees) -> pa.Table:
-    """The table with its column `callee` as others may have it; no other column changes.
+    """The table with its column `callee` as others may have it; no other value changes.
+
+    Nor is there a word of other calls, of which those were taken.
 
     Raises: ValueError: if it holds anything but keyed tokens.
     """
+    calls = only_used(calls)
     place = calls.schema.get_field_index("callee")
     column = calls["callee"].unify_dictionaries().combine_chunks()
     held = coded(column)
