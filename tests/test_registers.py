@@ -6,6 +6,8 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from callsieve.features import keyed
 from callsieve.features.intake import Intake
@@ -141,6 +143,7 @@ def test_a_bad_row_is_put_apart_with_its_reason_and_shows_no_number(tmp_path, ro
         ),
         ("protected.csv", "number,valid_from,known_at\n", r"protected\.csv: no column reason, expected"),
         ("protected.parquet", "no parquet", r"protected\.parquet: expected a whole parquet file"),
+        pytest.param("protected.jsonl", "[" * 100_000, r"protected\.jsonl: expected a whole jsonl file", id="deep"),
         ("unheard.csv", "number\n", "holds no register"),
     ],
 )
@@ -499,6 +502,38 @@ def test_what_became_known_later_changes_nothing(world, world_folder):
     for field in fields(before):
         if field.name != "rows":
             np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"[]",
+        b"{}",
+        b'{"index_columns": ["known_at"], "columns": []}',
+        b'{"index_columns": [{"kind": "range", "start": 0, "stop": "x", "step": 1, "name": null}], "columns": []}',
+    ],
+)
+def test_parquet_that_says_of_itself_what_pandas_does_not_expect_is_refused_in_one_line(tmp_path, said):
+    rows = {name: pa.array(["2025-03-03"]) for name in columns_of("protected")}
+    pq.write_table(pa.table(rows).replace_schema_metadata({b"pandas": said}), tmp_path / "protected.parquet")
+    with pytest.raises(ValueError, match=r"protected\.parquet: expected a whole parquet file") as caught:
+        read_registers(tmp_path, KEY)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_moment_of_a_year_that_no_calendar_has_is_a_bad_value(tmp_path):
+    rows = {name: pa.array(["2025-03-03", "2025-03-03"]) for name in columns_of("protected")}
+    rows["reason"] = pa.array([1 << 55, 0], pa.timestamp("ms"))
+    pq.write_table(pa.table(rows), tmp_path / "protected.parquet")
+    assert read_registers(tmp_path, KEY).quarantined == {"protected": {"bad_value": 1}}
+
+
+def test_an_end_of_a_range_in_a_file_without_numbers_is_a_bad_range(tmp_path):
+    write(tmp_path, "trunks.csv", (
+        "trunk,block,number_to,declared_use,valid_from,known_at\n"
+        "t-1,13800139999,13800150000,own use,2025-03-03,2025-03-03\n"
+    ))  # fmt: skip
+    assert read_registers(tmp_path, KEY).quarantined == {"trunks": {"bad_range": 1}}
 
 
 def test_a_register_of_blocks_needs_no_numbers_and_a_number_as_written_its_key(tmp_path, monkeypatch):

@@ -139,8 +139,8 @@ def _cells(path: Path, table: str) -> pd.DataFrame:
             cells = pd.DataFrame(told, columns=None if told else [*columns_of(table)], dtype=object)
         else:
             cells = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pa.ArrowException, OSError, ValueError):
-        # What the parser says may quote the file.
+    except (pa.ArrowException, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError):
+        # What the parser says may quote the file; of what Parquet says of an index pandas believes everything.
         raise ValueError(f"{path.name}: expected a whole {path.suffix[1:]} file with a row of names") from None
     known = columns_of(table)
     allowed = {*known, RANGE_END} if "block" in known else set(known)
@@ -158,7 +158,10 @@ def _cells(path: Path, table: str) -> pd.DataFrame:
 def _text(value: object) -> str | None:
     if value is None or value == "" or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return None
-    return value.isoformat() if isinstance(value, pd.Timestamp) else str(value).strip() or None
+    if isinstance(value, pd.Timestamp):
+        # Of a year that Python does not know pandas writes nothing.
+        return value.isoformat() if 1 <= value.year <= 9999 else str(value.to_numpy())
+    return str(value).strip() or None
 
 
 def _column(cells: pd.DataFrame, name: str, kind: str, intake: Intake, faults: Faults, zone: str) -> list[Any]:
@@ -212,11 +215,12 @@ def _spread(
     spread: dict[int, list[tuple[str | None, str | None]]] = {}
     ends = [_text(value) for value in cells[RANGE_END]] if RANGE_END in cells.columns else [None] * len(cells)
     odd = np.zeros(len(cells), dtype=bool)
+    firsts = cells["number"] if "number" in cells.columns else pd.Series([None] * len(cells), dtype=object)
     for row, last in enumerate(ends):
         if last is None:
             odd[row] = (columns["number"][row] is None) == (columns["block"][row] is None)
             continue
-        numbers, blocks = covered(_text(cells["number"].iloc[row]), last) or ((), ())
+        numbers, blocks = covered(_text(firsts.iloc[row]), last) or ((), ())
         odd[row] = not (numbers or blocks)
         spread[row] = [(intake.token("number", number), None) for number in numbers]
         spread[row] += [(None, intake.token("block", block)) for block in blocks]
