@@ -5,6 +5,7 @@ The same kernel as `table.py`. Nothing here needs more than the standard library
 
 from __future__ import annotations
 
+import struct
 from array import array
 from operator import attrgetter
 from pathlib import Path
@@ -28,6 +29,12 @@ MANY = 50_000  # numbers: from there on, memory is taken in large pages
 COUNTERS = ("dropped", "evicted", "refused")
 DAYS_REMEMBERED = 4 * number.FORTNIGHT
 NUMBER, GROUPS = KINDS[0].name, tuple(kind.name for kind in KINDS[1:])
+# What the kernel takes as whole numbers, and wraps if it is too long: times and a day, and categories.
+_packed = struct.Struct("6q11b").pack
+_facts = attrgetter(
+    "day", "hour", "outcome", "released_by", "caller_class", "callee_class", "same_region", "shared_prefix", "step",
+    "presented_differs", "attestation", "route",
+)  # fmt: skip
 
 
 def facts_of(call: KeyedCall) -> int:
@@ -142,6 +149,14 @@ class History:
             ValueError: if the file is not whole, is of another version, or has not enough room.
             OSError: if it cannot be read.
         """
+        try:
+            return cls._read(path, calls, numbers, compiled)
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
+            # Whole, but with other facts than `save` writes: a fault of whoever wrote it.
+            raise ValueError(f"{path}: expected the facts of a history, {type(error).__name__}") from None
+
+    @classmethod
+    def _read(cls, path: str | Path, calls: int | None, numbers: int | None, compiled: bool) -> History:
         file, facts, tokens = snapshot.opened(Path(path))
         with file:
             if (facts["kernel"], facts["catalogue"]) != (version(), catalogue_hash()):
@@ -221,11 +236,14 @@ class History:
         """Take in a call. One that is not over (`ring` or `talk` is None) is an attempt; its end may come later.
 
         One that has no place is counted in `refused`, as is one of more than 24 days.
+
+        Raises:
+            ValueError: for what no intake makes: a fact that is not there, no whole number, or beyond its bounds.
         """
+        caller, callee = self._parties(call)
         if (call.ring or 0) + (call.talk or 0) > LONGEST:
             self.refused += 1
             return
-        caller, callee = self._parties(call)
         place = self._driver.find(call.start, caller, callee) if caller and callee else windows.NONE
         over = call.ring is not None and call.talk is not None
         if place < 0:
@@ -253,10 +271,16 @@ class History:
         if call is self._asked:
             return self._found
         key, group = self._keys[NUMBER].key, self._memory["held"]["group"]
-        for i, name, token_of in self._groups:
-            token = token_of(call)
-            group[i] = windows.NONE if token is None else self._keys[name].key(token)
-        self._asked, self._found = call, (key(call.caller), key(call.callee))
+        self._asked = None
+        try:
+            _check(call)
+            for i, name, token_of in self._groups:
+                token = token_of(call)
+                group[i] = windows.NONE if token is None else self._keys[name].key(token)
+            self._found = key(call.caller), key(call.callee)
+        except (AttributeError, TypeError, struct.error):  # none of their messages: they could show a number
+            raise ValueError("call: expected texts, and whole numbers within bounds, as an intake gives them") from None
+        self._asked = call
         return self._found
 
     def report(self, report: Report) -> None:
@@ -338,6 +362,11 @@ class History:
             last = self._memory[kind]["state"][key * layout.STATE + layout.DAY]
             self.evicted += int(last > self._moment // DAY_MS - DAYS_REMEMBERED)
         self._driver.free_key[kind](key)
+
+
+def _check(call: KeyedCall) -> None:
+    ring, talk = call.ring or 0, call.talk or 0
+    _packed(call.start, call.start + ring + talk, ring, talk, call.recorded or 0, *_facts(call))
 
 
 def said(call: KeyedCall) -> tuple[int, int, int, int, int, int, int]:

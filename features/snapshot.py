@@ -57,13 +57,23 @@ def opened(path: Path) -> tuple[BinaryIO, dict[str, Any], dict[str, list[str]]]:
     file = path.open("rb")
     try:
         check(file, path)
-        facts = json.loads(file.readline())
+        facts = _object(file.readline(), path)
         if facts.get("format") != FORMAT:
-            raise ValueError(f"{path}: expected a snapshot in format {FORMAT!r}, got {facts.get('format')!r}")
-        return file, facts, json.loads(file.readline())
+            raise ValueError(f"{path}: expected a snapshot in format {FORMAT!r}, got {facts.get('format')!r:.80}")
+        return file, facts, _object(file.readline(), path)
     except BaseException:
         file.close()
         raise
+
+
+def _object(text: bytes, path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a snapshot, a line of it is no JSON object")
+    return found
 
 
 def check(file: BinaryIO, path: Path) -> None:

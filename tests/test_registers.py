@@ -525,7 +525,7 @@ def test_a_moment_of_a_year_that_no_calendar_has_is_a_bad_value(tmp_path):
     rows = {name: pa.array(["2025-03-03", "2025-03-03"]) for name in columns_of("protected")}
     rows["reason"] = pa.array([1 << 55, 0], pa.timestamp("ms"))
     pq.write_table(pa.table(rows), tmp_path / "protected.parquet")
-    assert sum(read_registers(tmp_path, KEY).quarantined["protected"].values()) == 2
+    assert read_registers(tmp_path, KEY).quarantined == {"protected": {"bad_value": 1}}
 
 
 def test_an_end_of_a_range_in_a_file_without_numbers_is_a_bad_range(tmp_path):

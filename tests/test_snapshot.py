@@ -1,5 +1,7 @@
 """A history that was saved and loaded is the one that it was."""
 
+import hashlib
+import json
 import subprocess
 import sys
 
@@ -114,3 +116,54 @@ def test_a_failed_write_leaves_the_last_snapshot(saved):
     History(**ROOM).save(saved)
     assert saved.stat().st_mode & 0o777 == 0o600
     assert list(saved.parent.iterdir()) == [saved]
+
+
+def rewritten(path, changed):
+    """A whole snapshot with other facts or tokens."""
+    facts, tokens, rest = path.read_bytes()[: -snapshot.DIGEST].split(b"\n", 2)
+    text = b"\n".join((*changed(facts, tokens), rest))
+    path.write_bytes(text + hashlib.sha256(text).digest())
+
+
+def facts_without(name):
+    return lambda facts, tokens: (
+        json.dumps({k: v for k, v in json.loads(facts).items() if k != name}).encode(),
+        tokens,
+    )
+
+
+def facts_with(**more):
+    return lambda facts, tokens: (json.dumps(json.loads(facts) | more).encode(), tokens)
+
+
+FACTS = ("kernel", "catalogue", "features", "calls", "numbers", "moment", "counters", "reports", "sizes")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *(pytest.param(facts_without(name), id=f"no {name}") for name in FACTS),
+        *(pytest.param(facts_with(**{name: [1]}), id=f"other {name}") for name in FACTS),
+        *(pytest.param(facts_with(**{name: None}), id=f"null {name}") for name in (*FACTS, "format")),
+        pytest.param(facts_with(sizes={"held": {"nothing": 3}}), id="no such array"),
+        pytest.param(facts_with(reports=[["x"] * 99]), id="long report"),
+        pytest.param(facts_with(calls=1 << 70), id="too much room"),
+        pytest.param(lambda _, tokens: (b"[" * 100_000, tokens), id="deep"),
+        pytest.param(lambda _, tokens: (b"13800138000", tokens), id="no object"),
+        pytest.param(lambda _, tokens: (b"{", tokens), id="no JSON"),
+        pytest.param(lambda facts, _: (facts, b"[]"), id="no tokens"),
+        pytest.param(lambda facts, _: (facts, b"{}"), id="tokens of no kind"),
+        pytest.param(lambda facts, _: (facts, b'{"number": 3}'), id="tokens that are none"),
+    ],
+)
+def test_a_whole_file_with_other_facts_is_refused_in_one_line(saved, changed):
+    rewritten(saved, changed)
+    with pytest.raises(ValueError) as caught:
+        History.load(saved)
+    message = str(caught.value)
+    assert message.startswith(str(saved)) and "\n" not in message and "1380013" not in message
+
+
+def test_a_file_that_is_written_anew_is_the_same(saved):
+    rewritten(saved, lambda facts, tokens: (facts, tokens))
+    assert History.load(saved).calls == 3
