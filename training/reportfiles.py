@@ -28,6 +28,7 @@ from ..features.pseudonyms import is_token
 from ..features.quarantine import BAD_TIME, BAD_VALUE, DUPLICATE, TIME_OUT_OF_RANGE, BrokenLine, Faults, Quarantine
 from ..features.tomlfile import read_toml
 from .steps import silent
+from .texts import plain
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -167,7 +168,7 @@ def _cells(
         try:
             find(pq.read_schema(path).names)
             wanted = sorted({name for names in found.values() for name in names})
-            cells = plain(pq.read_table(path, columns=wanted)).to_pandas()
+            cells = _without_dictionaries(pq.read_table(path, columns=wanted)).to_pandas()
         except (pa.ArrowException, OSError):
             raise ValueError(f"{path.name}: broken Parquet file, expected a footer and whole pages") from None
         return cells, np.arange(1, len(cells) + 1), [], found
@@ -175,18 +176,14 @@ def _cells(
     for batch in read_lines(path, Layout(name="reports", columns={}), find):
         batches.append(batch)
         tell("read", 0.5 * batch.done / path.stat().st_size)
-    text = plain(pa.concat_tables([batch.cells for batch in batches]).unify_dictionaries())
+    text = _without_dictionaries(pa.concat_tables([batch.cells for batch in batches]).unify_dictionaries())
     broken = [line for batch in batches for line in batch.broken]
     return text.to_pandas(), np.concatenate([batch.rows for batch in batches]), broken, found
 
 
-def plain(table: pa.Table) -> pa.Table:
-    """The table with each dictionary written out: a column of pandas that is of categories takes no other word."""
-    columns = [
-        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        for column in table.columns
-    ]
-    return pa.table(columns, names=table.column_names)
+def _without_dictionaries(table: pa.Table) -> pa.Table:
+    """A column of pandas that is of categories takes no other word."""
+    return pa.table([plain(column) for column in table.columns], names=table.column_names)
 
 
 def _decoded(
