@@ -13,10 +13,10 @@ from typing import Any
 
 from . import held, live, number, snapshot, windows
 from .books import ask_for_large_pages, used
+from .call_facts import attempt_known, check, facts_of, said
 from .catalogue import NAMES, catalogue_hash, chosen
 from .driver import driver
 from .engine import version
-from .feature import FACT_BITS
 from .filled import WEEK, KnownDays
 from .program import KINDS
 from .records import GROUP_COLUMNS, KeyedCall
@@ -29,29 +29,6 @@ MANY = 50_000  # numbers: from there on, memory is taken in large pages
 COUNTERS = ("dropped", "evicted", "refused")
 DAYS_REMEMBERED = 4 * number.FORTNIGHT
 NUMBER, GROUPS = KINDS[0].name, tuple(kind.name for kind in KINDS[1:])
-# What the kernel takes as whole numbers, and wraps if it is too long: times and a day, and categories.
-_packed = struct.Struct("6q11b").pack
-_facts = attrgetter(
-    "day", "hour", "outcome", "released_by", "caller_class", "callee_class", "same_region", "shared_prefix", "step",
-    "presented_differs", "attestation", "route",
-)  # fmt: skip
-
-
-def facts_of(call: KeyedCall) -> int:
-    """Facts of the call itself, in the order of `feature.CALL_FACTS`, as one integer: each one more than its value."""
-    bits, weekday = FACT_BITS, (call.day + 3) % 7  # 1970-01-01 was a Thursday
-    return (
-        call.caller_class + 1
-        | call.callee_class + 1 << bits
-        | call.attestation + 1 << 2 * bits
-        | call.route + 1 << 3 * bits
-        | call.step + 1 << 4 * bits
-        | call.hour + 1 << 5 * bits
-        | weekday + 1 << 6 * bits
-        | call.same_region + 1 << 7 * bits
-        | call.shared_prefix + 1 << 8 * bits
-        | call.presented_differs + 1 << 9 * bits
-    )
 
 
 class History:
@@ -273,7 +250,7 @@ class History:
         key, group = self._keys[NUMBER].key, self._memory["held"]["group"]
         self._asked = None
         try:
-            _check(call)
+            check(call)
             for i, name, token_of in self._groups:
                 token = token_of(call)
                 group[i] = windows.NONE if token is None else self._keys[name].key(token)
@@ -362,20 +339,3 @@ class History:
             last = self._memory[kind]["state"][key * layout.STATE + layout.DAY]
             self.evicted += int(last > self._moment // DAY_MS - DAYS_REMEMBERED)
         self._driver.free_key[kind](key)
-
-
-def _check(call: KeyedCall) -> None:
-    ring, talk = call.ring or 0, call.talk or 0
-    _packed(call.start, call.start + ring + talk, ring, talk, call.recorded or 0, *_facts(call))
-
-
-def said(call: KeyedCall) -> tuple[int, int, int, int, int, int, int]:
-    """What `windows.pack` makes the facts of a call's events of."""
-    ring = call.ring or 0
-    return call.outcome, call.released_by, call.hour, call.day, call.step, call.same_region, ring
-
-
-def attempt_known(call: KeyedCall) -> int:
-    """When the attempt became known: at its start, unless the whole record came late."""
-    over = call.start if call.ring is None or call.talk is None else call.start + call.ring + call.talk
-    return call.start if call.recorded is None or call.recorded <= over else call.recorded
