@@ -1,6 +1,6 @@
 """Builds the kernel as C where there is a compiler; without one the install is whole, and slower.
 
-`features/native.py` loads what comes of it.
+`features/codegen/compiled_library.py` loads what comes of it.
 """
 
 import importlib
@@ -38,14 +38,18 @@ class Kernel(build_ext):
 
 
 def written() -> str:
-    """The kernel as C. The package's own imports ask for what need not be installed here: they are left out."""
-    package = ModuleType("kernel")
-    package.__path__ = [str(ROOT / "features")]
-    sys.modules["kernel"] = package
-    return importlib.import_module("kernel.as_c").source()
+    """Returns the kernel as C.
+
+    The faces of the packages import what need not be installed here, so empty modules stand in for them.
+    """
+    for name, folder in (("callsieve", ROOT), ("callsieve.features", ROOT / "features")):
+        package = ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+    return importlib.import_module("callsieve.features.codegen.c_source").source()
 
 
 setup(
-    ext_modules=[Extension("callsieve.features.kernel", sources=[], optional=True)],
+    ext_modules=[Extension("callsieve.features.codegen.kernel", sources=[], optional=True)],
     cmdclass={"build_ext": Kernel},
 )

@@ -1,12 +1,12 @@
 """Call histories to vectors."""
 
 from .catalogue import FEATURES, catalogue_hash
-from .feature import Feature
-from .history import History
-from .intake import Intake
-from .pseudonyms import Key, key_from_environment, read_key
+from .catalogue.feature import Feature
+from .complaints import REPORT_FEATURES, Report
+from .intake.intake import Intake
+from .keys.tokens import Key, key_from_environment, read_key
+from .online.history import History
 from .records import Call, KeyedCall
-from .reports import REPORT_FEATURES, Report
 
 __all__ = [
     "FEATURES",

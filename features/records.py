@@ -1,6 +1,6 @@
 """The call record: what one call is as written by a switch, and as kept once its numbers are keyed.
 
-A `Call` carries numbers as written. `callsieve.features.intake` turns it into a `KeyedCall`: the facts that
+A `Call` carries numbers as written. `callsieve.features.intake.intake` turns it into a `KeyedCall`: the facts that
 need digits are taken, the numbers become keyed tokens, and the digits are gone. Everything after the intake
 works on keyed calls, one at a time (`KeyedCall`) or as a table with the same columns (`KEYED_COLUMNS`).
 

@@ -13,16 +13,16 @@ Examples in this package are run in a folder with what `callsieve train` or `cal
 `signer.pub` and `number.key`.
 """
 
-from .bundle import Bundle, Refused
-from .policy import Policy, read_policy
-from .reasons import Reason
-from .registers import Registers
-from .rules import Fact
-from .scorer import Scorer
-from .signing import read_public_key
-from .swap import Swap
-from .unlisted import Cleared, Unlisted
-from .verdict import Scores, Verdict
+from .bundle.bundle import Bundle, Refused
+from .bundle.signing import read_public_key
+from .live.cleared_callers import Cleared, Unlisted
+from .live.swap import Swap
+from .rules.policy import Policy, read_policy
+from .rules.registers import Registers
+from .rules.rules import Fact
+from .scorer.reasons import Reason
+from .scorer.scorer import Scorer
+from .scorer.verdict import Scores, Verdict
 
 __all__ = [
     "Bundle",

@@ -6,20 +6,20 @@ import sys
 from contextlib import redirect_stdout
 
 import pytest
-from callsieve.features.intake import Intake
-from callsieve.features.pseudonyms import Key
-from callsieve.serving.live import Live
-from callsieve.serving.swap import Swap
-from callsieve.training import Settings, of_world, tracked
-from callsieve.training.baselines import baseline_scores
-from callsieve.training.place import store_of
-from callsieve.training.train import train
-from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
 from hypothesis import settings
 
-import catalogued
-import services
-import smallmodels as small
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import Key
+from callsieve.serving.live.live import Live
+from callsieve.serving.live.swap import Swap
+from callsieve.training import Settings, of_world
+from callsieve.training.judging.baselines import baseline_scores
+from callsieve.training.log.run_paths import store_of
+from callsieve.training.model.train import train
+from callsieve.training.tracking import mlflow_read
+from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
+from tests.support import http_service, real_bundle
+from tests.support import small_bundle as small
 
 # Draws are fixed, so that a failure is everybody's. To look for new ones: pytest --hypothesis-profile=explore
 settings.register_profile("fixed", derandomize=True, print_blob=True, deadline=None)
@@ -79,7 +79,7 @@ def by_baselines(trained):
 def empty_store(tmp_path_factory):
     """An MLflow database without a run: making one takes seconds, copying it none."""
     folder = tmp_path_factory.mktemp("store")
-    tracked.registry(store_of(folder))
+    mlflow_read.registry(store_of(folder))
     return folder / "mlflow.db"
 
 
@@ -91,14 +91,14 @@ def service_folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def keys(service_folder):
     """The key of each scope of a service of that folder, whose other files are written too."""
-    return services.files(service_folder)
+    return http_service.files(service_folder)
 
 
 @pytest.fixture(scope="module")
 def running(service_folder, keys):
     """A service in a process of its own, whose state is thrown away; it outlives all that tests ask of it."""
     assert keys
-    with services.Process(service_folder) as service:
+    with http_service.Process(service_folder) as service:
         yield service
         assert service.process.poll() is None
         assert "Traceback" not in service.said()
@@ -108,7 +108,7 @@ def running(service_folder, keys):
 def judge(service_folder, keys):
     """The bundle of that folder under a policy that blocks."""
     assert keys
-    judge = Swap(trusted=small.TRUSTED, policy=services.STRICT)
+    judge = Swap(trusted=small.TRUSTED, policy=http_service.STRICT)
     judge.load(service_folder / "bundle")
     return judge
 
@@ -118,9 +118,9 @@ def inside(service_folder, judge, tmp_path):
     """Makes a service in this process."""
 
     def make(**options):
-        told = {"deadline": services.PATIENT, **services.ROOM, **options}
-        begin = lambda: Live(judge, Intake(catalogued.NUMBER_KEY), tmp_path / "state", **told)
-        return services.Inside(service_folder, begin, judge)
+        told = {"deadline": http_service.PATIENT, **http_service.ROOM, **options}
+        begin = lambda: Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", **told)
+        return http_service.Inside(service_folder, begin, judge)
 
     return make
 
@@ -139,7 +139,7 @@ def call(monkeypatch, capsys):
 
 def command(patched, *words):
     """Exit code of the command, run in this process."""
-    from callsieve.training.__main__ import main
+    from callsieve.training.cli.main import main
 
     patched.setattr(sys, "argv", ["callsieve", *map(str, words)])
     try:

@@ -14,14 +14,20 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from .demo import of_world
-    from .evidence import Evidence, read_evidence
+    from .data.dataset import Evidence, read_evidence
+    from .model.train import Settings
     from .run import study
-    from .train import Settings
+    from .studies.demo import of_world
 
 __all__ = ["Evidence", "Settings", "of_world", "read_evidence", "study"]
 
-_FILES = {"Evidence": "evidence", "Settings": "train", "of_world": "demo", "read_evidence": "evidence", "study": "run"}
+_FILES = {
+    "Evidence": "data.dataset",
+    "Settings": "model.train",
+    "of_world": "studies.demo",
+    "read_evidence": "data.dataset",
+    "study": "run",
+}
 
 
 def __getattr__(name: str) -> Any:

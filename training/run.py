@@ -11,41 +11,49 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from ..features.catalogue import catalogue_hash
-from ..serving.bundle import MANIFEST
-from ..serving.policy import ACTIONS
-from ..serving.scorer import Scorer
-from ..serving.signing import generate_signing_key, read_public_key, read_signing_key, write_public_key
-from ..serving.verdict import Scores, case_id
-from . import track, tracked
-from .allocators import give_back
-from .audit_page import write_first_page
-from .auditlog import append
-from .canaries import check
-from .days import Stretch
-from .documents import write_documents
-from .gates import Gates, shipped_gates
-from .judge import judge, metrics
-from .lineage import since_last
-from .pictures import pictures
-from .place import SIGNER, SIGNING_KEY, place_of
-from .provenance import commit
-from .record import REFERENCE, datasets, parameters, slice_metrics, tags, write_record, write_tables
-from .reference import measure, write_reference
-from .report import write_pictures, write_report
-from .scope import of_last_day
-from .score import counts
-from .split import plan_of
-from .touches import Ledger
-from .train import Settings, Trained, train, write_bundle
+from callsieve.features.catalogue import catalogue_hash
+from callsieve.serving.batch.score import counts
+from callsieve.serving.bundle.bundle import MANIFEST
+from callsieve.serving.bundle.signing import (
+    SIGNER,
+    SIGNING_KEY,
+    generate_signing_key,
+    read_public_key,
+    read_signing_key,
+    write_public_key,
+)
+from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.verdict import Scores, case_id
+from callsieve.training.audit.page import write_first_page
+from callsieve.training.drift.days import Stretch
+from callsieve.training.drift.reference import REFERENCE, measure, write_reference
+from callsieve.training.judging.judge import judge, metrics
+from callsieve.training.judging.leak_probes import check
+from callsieve.training.log.audit_log import append
+from callsieve.training.log.gates import Gates, shipped_gates
+from callsieve.training.log.run_paths import place_of
+from callsieve.training.log.test_looks import Ledger
+from callsieve.training.model.allocators import give_back
+from callsieve.training.model.call_choice import of_last_day
+from callsieve.training.model.provenance import commit
+from callsieve.training.model.split import plan_of
+from callsieve.training.model.train import Settings, Trained, train, write_bundle
+from callsieve.training.reports.model_card import write_documents
+from callsieve.training.reports.pictures import pictures
+from callsieve.training.reports.run_page import write_pictures, write_report
+from callsieve.training.tracking.lineage import since_last
+from callsieve.training.tracking.record import datasets, parameters, slice_metrics, tags, write_record, write_tables
+
+from .tracking import mlflow_read, mlflow_write
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from .console import Tell
-    from .evidence import Evidence
-    from .pictures import Picture
+    from callsieve.features.files.progress import Tell
+    from callsieve.training.data.dataset import Evidence
+    from callsieve.training.reports.pictures import Picture
 
     Array = npt.NDArray[Any]
     Datasets = Mapping[str, Mapping[str, Any]]
@@ -116,7 +124,7 @@ def study(
     # The page of the run as it was recorded is an artifact of it; the log then commits to that page too.
     payload = run_payload(place.uri, figures, folder / "bundle")
     write_first_page(place, payload, figures, said, folder / "audit.html", drawn)
-    track.attach(place.uri, figures["tracking"]["run"], folder / "audit.html", "report")
+    mlflow_write.attach(place.uri, figures["tracking"]["run"], folder / "audit.html", "report")
     entry = append(place.log, "run", run_payload(place.uri, figures, folder / "bundle"), key)
     figures["audit"] = {"log": str(place.log), "entry": entry}
     return figures
@@ -139,7 +147,7 @@ def track_run(
 ) -> dict[str, Any]:
     """Record figures and files as a run in MLflow: where it stands there."""
     files = {name: folder / name for name in ("bundle", "record", "documents", "plots", "tables")}
-    return track.record(
+    return mlflow_write.record(
         uri,
         folder / "artifacts",
         name=figures["model"]["id"],
@@ -179,11 +187,11 @@ def run_payload(uri: str, figures: Mapping[str, Any], bundle: Path) -> dict[str,
     return {
         "run": run,
         "version": version,
-        "registered": tracked.registry(uri)["versions"][version],
+        "registered": mlflow_read.registry(uri)["versions"][version],
         "model": figures["model"]["id"],
         "manifest_sha256": hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest(),
         "gates": figures["gates"],
-        "record": tracked.snapshot(uri, run),
+        "record": mlflow_read.snapshot(uri, run),
     }
 
 

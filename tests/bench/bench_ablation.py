@@ -21,17 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from callsieve.features.catalogue import NAMES, columns_for
-from callsieve.features.pseudonyms import Key
-from callsieve.features.reports import REPORT_NAMES
-from callsieve.training import train as steps
-from callsieve.training.certify import difference_interval
-from callsieve.training.demo import of_world
-from callsieve.training.evidence import Evidence
-from callsieve.training.judge import brief
-from callsieve.training.scope import rows_of
-from callsieve.training.simulated import simulated
-from callsieve.training.train import Settings, Trained, train
+from callsieve.features.complaints import REPORT_NAMES
+from callsieve.features.keys.tokens import Key
+from callsieve.training.data.dataset import Evidence
+from callsieve.training.judging.judge import brief
+from callsieve.training.model import train as steps
+from callsieve.training.model.call_choice import rows_of
+from callsieve.training.model.certify import difference_interval
+from callsieve.training.model.train import Settings, Trained, train
+from callsieve.training.studies.demo import of_world
+from callsieve.training.studies.simulated import simulated
 
 # Group -> how its features' names begin or what they hold; the first group that fits has a feature.
 GROUPS = {

@@ -4,7 +4,7 @@ python tests/bench/bench_cold.py BUNDLE [--size small] [--seed 461] [--days 8] [
 
 The world has gone on for two weeks when the records begin, and nothing of these weeks is known. Prints JSON: for each
 day the innocent calls, and those of them that reach the certified band, in all and once bands speak
-(`features/filled.py`).
+(`features/online/coverage.py`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import secrets
 from pathlib import Path
 
 import numpy as np
-from callsieve.features.filled import days_of, filled_rows
-from callsieve.features.pseudonyms import Key
-from callsieve.features.table import vectors
-from callsieve.serving.strata import strata_of
-from callsieve.training.bands import spoken_of
-from callsieve.training.score import open_scorer
-from callsieve.training.simulated import simulated
+
+from callsieve.features.keys.tokens import Key
+from callsieve.features.offline.table import vectors
+from callsieve.features.online.coverage import days_of, filled_rows
+from callsieve.serving.batch.score import open_scorer
+from callsieve.serving.rules.strata import strata_of
+from callsieve.training.model.bands import spoken_of
+from callsieve.training.studies.simulated import simulated
 
 UNKNOWN_DAYS = 14
 

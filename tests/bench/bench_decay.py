@@ -14,14 +14,14 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from callsieve.features.pseudonyms import Key
-from callsieve.training.console import progress
-from callsieve.training.decay import decay
-from callsieve.training.demo import of_world
-from callsieve.training.evidence import Evidence
-from callsieve.training.simulated import simulated
-from callsieve.training.study_commands import ledger_in
-from callsieve.training.train import Settings
+from callsieve.features.keys.tokens import Key
+from callsieve.training.cli.console import progress
+from callsieve.training.cli.studies import ledger_in
+from callsieve.training.data.dataset import Evidence
+from callsieve.training.model.train import Settings
+from callsieve.training.studies.decay import decay
+from callsieve.training.studies.demo import of_world
+from callsieve.training.studies.simulated import simulated
 
 
 def main() -> None:

@@ -29,25 +29,28 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from callsieve.features.intake import Intake
-from callsieve.features.pseudonyms import Key
-from callsieve.features.table import vectors
-from callsieve.serving.booster import Booster
-from callsieve.training.days import EPOCH, Day, Stretch, cuts_of, day_of, spans, whole_days
-from callsieve.training.demo import of_world
-from callsieve.training.evidence import evidence
-from callsieve.training.feeds import of_all
-from callsieve.training.monitor import HISTORY_DAYS, compare
-from callsieve.training.reference import build
-from callsieve.training.split import WINDOW_DAYS
-from callsieve.training.train import Settings, train
+
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import Key
+from callsieve.features.offline.table import vectors
+from callsieve.serving.batch.fill_memory import HISTORY_DAYS
+from callsieve.serving.bundle.booster import Booster
+from callsieve.training.data.dataset import evidence
+from callsieve.training.data.feeds import of_all
+from callsieve.training.drift.days import EPOCH, Day, Stretch, cuts_of, day_of
+from callsieve.training.drift.monitor import compare
+from callsieve.training.drift.reference import build
+from callsieve.training.model.call_choice import spans, whole_days
+from callsieve.training.model.split import WINDOW_DAYS
+from callsieve.training.model.train import Settings, train
+from callsieve.training.studies.demo import of_world
 from callsieve.training.world import keyed_world, load_scenario, simulate
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-import shifts
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.support import feed_faults
 
 START, TRAINED, WATCHED = date(2025, 3, 3), 35, 28  # a Monday; whole weeks
-CRACKDOWN = (Path(__file__).parents[2] / "training" / "world" / "crackdown.toml").read_text()
+CRACKDOWN = (Path(__file__).parents[2] / "training" / "world" / "basis" / "crackdown.toml").read_text()
 CUT_OFF = {name: outfit["after_shock_share"] for name, outfit in tomllib.loads(CRACKDOWN)["outfits"].items()}
 ATTACKS = ("rotation_in_block", "warmed_up", "bombing", "sim_box", "spoofed_service")
 MEASURES = ("histogram", "amount", "together")
@@ -140,7 +143,7 @@ def catalogue(study):
     yield policy(few, "a few outfits", study.first, study.on)
     before = between(study.base.calls, study.first, study.on + 1)
     yield from attacks(study, before)
-    for name, change in shifts.FEEDS.items():
+    for name, change in feed_faults.FEEDS.items():
         yield Case(f"feed: {name}", study.on, change(before, study.on))
     late = study.reports.copy()
     late["known_at"] += pd.Timedelta(days=3)
@@ -153,7 +156,7 @@ def policy(shocked, trade, first, on):
 
     If the truth shows less than would be an alarm, the day is like others: there is nothing that a system could see.
     """
-    its = pc.is_in(shifts.words(shocked.truth, "slice"), pa.array(list(CUT_OFF))).to_numpy(False)
+    its = pc.is_in(feed_faults.words(shocked.truth, "slice"), pa.array(list(CUT_OFF))).to_numpy(False)
     day = shocked.calls["day"].to_numpy()
     figures = [
         Day(EPOCH + timedelta(days=one), 1, {}, {"calls": float(np.log(np.count_nonzero(its & (day == one)) + 1))})
@@ -172,13 +175,13 @@ def attacks(study, before):
     """The calls up to the shifted day, with those of a new attack on that day."""
     common = "".join(f"[outfits.{name}]\ncalls_per_1000 = 120.0\n" for name in ATTACKS)
     attacked = world(study.seed, study.subscribers, study.on - study.first + 2, common)
-    kinds, today = shifts.words(attacked.truth, "attack"), between(before, study.on, study.on + 1)
+    kinds, today = feed_faults.words(attacked.truth, "attack"), between(before, study.on, study.on + 1)
     for name in ATTACKS:
         others = attacked.calls.filter(pc.fill_null(pc.equal(kinds, name), False))
-        others = shifts.callers_among(today, between(others, study.on, study.on + 1), ATTACK_SHARE)
+        others = feed_faults.callers_among(today, between(others, study.on, study.on + 1), ATTACK_SHARE)
         share = others.num_rows / today.num_rows
         if share > ATTACK_SHARE / 2:  # an outfit may have a day off
-            yield Case(f"new attack: {name}, {share:.1%} of calls", study.on, shifts.with_more(before, others))
+            yield Case(f"new attack: {name}, {share:.1%} of calls", study.on, feed_faults.with_more(before, others))
 
 
 def judged(seed, subscribers):

@@ -3,9 +3,10 @@
 python tests/bench/bench_http.py [--connections 1,16] [--seconds 5] [--warm 15] [--numbers 20000] [--interpreted]
     [--json]
 
-Needs Debian's package wrk. The server has the first core for itself and wrk the second one; both servers are uvicorn as
-`serving/server.py` sets it up. Half of the calls are of one caller in a hundred. The small model of the tests, with a
-threshold that no call reaches: a verdict other than "pass" also has reasons, see bench_reasons.py.
+Needs Debian's package wrk. The server has the first core for itself and wrk the second one; both servers are uvicorn
+as `serving/http/server.py` sets it up. Half of the calls are of one caller in a hundred. The
+small model of the tests, with a threshold that no call
+reaches: a verdict other than "pass" also has reasons, see bench_reasons.py.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from callsieve.serving.card import Band
+from callsieve.serving.bundle.card import Band
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import services
-import smallmodels as small
+from tests.support import http_service
+from tests.support import small_bundle as small
 
 THRESHOLDS = (Band("certified", 50.0, small.certificate(), {}),)
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -46,7 +47,7 @@ import sys
 from starlette.applications import Starlette
 from starlette.routing import Route
 import uvicorn
-from callsieve.serving.protocol import Protocol
+from callsieve.serving.http.protocol import Protocol
 class Empty:
     async def __call__(self, scope, receive, send):
         while (await receive()).get("more_body"):
@@ -85,10 +86,10 @@ def main() -> None:
 
 def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each server and number of connections."""
-    keys = services.files(folder / "service", 'certified = "block"\n', thresholds=THRESHOLDS)
+    keys = http_service.files(folder / "service", 'certified = "block"\n', thresholds=THRESHOLDS)
     connections = [int(count) for count in options.connections.split(",")]
     rows = []
-    port, clock = services.free_port(), Clock()
+    port, clock = http_service.free_port(), Clock()
     empty = subprocess.Popen(["/usr/bin/taskset", "-c", "0", sys.executable, "-c", EMPTY, str(port)])
     try:
         time.sleep(2)
@@ -100,7 +101,7 @@ def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
         empty.wait()
     compiled = "--no-compiled" if options.interpreted else "--compiled"
     given = (compiled, "--deadline", 20, "--calls", 2_000_000, "--numbers", 200_000)
-    with services.Process(folder / "service", *given, wrapped=("/usr/bin/taskset", "-c", "0")) as service:
+    with http_service.Process(folder / "service", *given, wrapped=("/usr/bin/taskset", "-c", "0")) as service:
         load(folder, service.process.pid, service.port, keys["all"], 16, options.warm, options, clock)
         for count in connections:
             before = service.status(keys["all"])

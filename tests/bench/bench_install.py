@@ -78,7 +78,7 @@ def made_bundle(folder: Path) -> Path:
     """A small signed bundle over the real catalogue, by the project as it stands here."""
     code = (
         "import sys; from pathlib import Path; import catalogued, smallmodels as small;"
-        "from callsieve.serving.signing import write_public_key; folder = Path(sys.argv[1]);"
+        "from callsieve.serving.bundle.signing import write_public_key; folder = Path(sys.argv[1]);"
         "catalogued.write(folder / 'bundle', valid_until='2036-01-01T00:00:00Z');"
         "write_public_key(small.KEY.public_key(), folder / 'signer.pub')"
     )

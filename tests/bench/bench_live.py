@@ -24,13 +24,14 @@ from typing import Any
 import numpy as np
 from bench_calls import drawn
 from bench_run import memory
-from callsieve.features.books import used
+
 from callsieve.features.catalogue import FEATURES
-from callsieve.features.held import ROUTE
-from callsieve.features.history import History
-from callsieve.features.keyed import keyed_calls
+from callsieve.features.codegen.memory_layout import used
+from callsieve.features.intake.keyed_table import keyed_calls
+from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
-from callsieve.features.token_table import QUARTERS
+from callsieve.features.stream.call_store import ROUTE
+from callsieve.features.stream.token_table import QUARTERS
 
 DAYS = 7
 AT_ONCE = 1000

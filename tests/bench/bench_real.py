@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from callsieve.features.intake import Intake
-from callsieve.features.layouts import layout
-from callsieve.features.pseudonyms import Key
-from callsieve.features.readers import read_calls
-from callsieve.serving.policy import ACTIONS
-from callsieve.serving.scorer import Scorer
-from callsieve.training.score import open_scorer, score_calls
+
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import Key
+from callsieve.features.reading.call_files import read_calls
+from callsieve.features.reading.layouts import layout
+from callsieve.serving.batch.score import open_scorer, score_calls
+from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.scorer.scorer import Scorer
 
 SUBSCRIBERS = "sichuan_raw_calls_4_subscribers.csv"
 BENIGN = {"copenhagen": "copenhagen_calls.csv", "reality": "reality_calls.csv"}

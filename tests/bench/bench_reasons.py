@@ -16,8 +16,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is loaded
 
 import lightgbm
 import numpy as np
-from callsieve.serving.shapley import Contributions
-from callsieve.serving.structure import check_structure
+
+from callsieve.serving.bundle.model_text import check_structure
+from callsieve.serving.bundle.shapley import Contributions
 
 ROUNDS, ROWS, ORACLE_ROWS = 12, 100, 10
 

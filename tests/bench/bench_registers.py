@@ -23,11 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from bench_calls import drawn
-from callsieve.features.keyed import keyed_calls
-from callsieve.serving.policy import read_policy
-from callsieve.serving.registered import look_up
-from callsieve.serving.registers import Registers, columns_of
-from callsieve.training.asof import COLUMNS, PART_ROWS, AsOf
+
+from callsieve.features.intake.keyed_table import keyed_calls
+from callsieve.serving.batch.register_join import COLUMNS, PART_ROWS, AsOf
+from callsieve.serving.rules.policy import read_policy
+from callsieve.serving.rules.register_lookup import look_up
+from callsieve.serving.rules.registers import Registers, columns_of
 
 LOOKED_UP = 20_000
 DAY = 86_400_000

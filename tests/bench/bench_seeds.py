@@ -21,18 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from callsieve.features.pseudonyms import Key
-from callsieve.serving.booster import Booster
-from callsieve.serving.card import Band
-from callsieve.training.allocators import give_back
-from callsieve.training.bands import spoken_of
-from callsieve.training.canaries import check
-from callsieve.training.demo import of_world
-from callsieve.training.evidence import Evidence
-from callsieve.training.judge import judge
-from callsieve.training.scope import rows_of
-from callsieve.training.simulated import simulated
-from callsieve.training.train import Settings, Trained, places, train
+
+from callsieve.features.keys.tokens import Key
+from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.card import Band
+from callsieve.training.data.dataset import Evidence
+from callsieve.training.judging.judge import judge
+from callsieve.training.judging.leak_probes import check
+from callsieve.training.model.allocators import give_back
+from callsieve.training.model.bands import spoken_of
+from callsieve.training.model.call_choice import rows_of
+from callsieve.training.model.train import Settings, Trained, places, train
+from callsieve.training.studies.demo import of_world
+from callsieve.training.studies.simulated import simulated
 
 GIB = 1 << 20  # of the kibibytes that the system counts in
 

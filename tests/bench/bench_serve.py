@@ -30,27 +30,27 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench_live import summary
 from bench_run import memory
-from callsieve.features.catalogue import NAMES
-from callsieve.features.history import History
-from callsieve.features.intake import Intake
-from callsieve.features.records import OUTCOMES, Call, KeyedCall
-from callsieve.serving.bundle import save
-from callsieve.serving.card import Band
-from callsieve.serving.live import Live
-from callsieve.serving.pauses import shorten_pauses
-from callsieve.serving.policy import Policy
-from callsieve.serving.signing import write_public_key
-from callsieve.serving.structure import check_structure
-from callsieve.serving.swap import Swap
-from callsieve.training.flavour import POLICY, TRUST, save_model
-from callsieve.training.handset import as_onnx
 
-import catalogued
-import smallmodels as small
+from callsieve.features.catalogue import NAMES
+from callsieve.features.intake.intake import Intake
+from callsieve.features.online.history import History
+from callsieve.features.records import OUTCOMES, Call, KeyedCall
+from callsieve.serving.bundle.bundle import save
+from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.model_text import check_structure
+from callsieve.serving.bundle.signing import write_public_key
+from callsieve.serving.http.gc_pauses import shorten_pauses
+from callsieve.serving.live.live import Live
+from callsieve.serving.live.swap import Swap
+from callsieve.serving.rules.policy import Policy
+from callsieve.training.tracking.mlflow_model import POLICY, TRUST, save_model
+from callsieve.training.tracking.onnx_export import as_onnx
+from tests.support import real_bundle
+from tests.support import small_bundle as small
 
 WEEK = 7 * 86_400
 BENCH = Policy("bench", {"certified": "block"}, appeal="-", history_days=0)
@@ -75,7 +75,7 @@ assert verdict.status == "filling", verdict  # of a history that has just begun
 LIVE = """
 from callsieve.features import Call, Intake, read_key
 from callsieve.serving import Policy, Swap, read_public_key
-from callsieve.serving.live import Live
+from callsieve.serving.live.live import Live
 swap = Swap(trusted=[read_public_key(folder / "signer.pub")], policy=Policy("bench", {}))
 swap.load(folder / "bundle")
 live = Live(swap, Intake(read_key(folder / "number.key")), folder / "first", compiled=COMPILED, deadline=60)
@@ -90,7 +90,7 @@ verdict = lightgbm.Booster(model_file=folder / "bundle" / "model.txt").predict(n
 
 PYFUNC = """
 import os, mlflow.pyfunc, numpy, pandas
-from callsieve.training.flavour import save_model
+from callsieve.training.tracking.mlflow_model import save_model
 from callsieve.features.catalogue import NAMES
 os.environ |= {"CALLSIEVE_TRUST": str(folder / "signer.pub"), "CALLSIEVE_POLICY": str(folder / "policy.toml")}
 if not (folder / "served").exists():
@@ -143,23 +143,23 @@ def write(folder: Path, trees: int) -> None:
     """A bundle with a model of a usual size, and its keys."""
     import lightgbm
 
-    rows = catalogued.rows(20_000)
+    rows = real_bundle.rows(20_000)
     risk = np.nan_to_num(rows).sum(axis=1)
     data = lightgbm.Dataset(rows, (risk > np.median(risk)).astype(int), feature_name=list(NAMES))
     fixed = {"objective": "binary", "num_leaves": 63, "verbose": -1, "num_threads": 1, "deterministic": True}
     model = lightgbm.train(fixed, data, trees).model_to_string()
     thresholds = (Band("certified", 1e6, small.certificate(), {}),)
-    card = catalogued.card(thresholds=thresholds, categorical={}, classes={}, valid_until="2036-04-01T00:00:00Z")
-    save(card, {"model": model}, catalogued.rows(8, seed=3).tolist(), folder / "bundle", small.KEY)
+    card = real_bundle.card(thresholds=thresholds, categorical={}, classes={}, valid_until="2036-04-01T00:00:00Z")
+    save(card, {"model": model}, real_bundle.rows(8, seed=3).tolist(), folder / "bundle", small.KEY)
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
-    catalogued.NUMBER_KEY.write(folder / "number.key")
+    real_bundle.NUMBER_KEY.write(folder / "number.key")
     (folder / "policy.toml").write_text('version = "bench"\n[bands]\ncertified = "block"\n')
 
 
 def drawn(count: int, numbers: int, seed: int) -> Iterator[Call]:
     """Whole calls in order of start; half of them of one number in a hundred."""
     rng = np.random.default_rng(seed)
-    starts = np.sort(rng.integers(0, WEEK * 1000, count)) / 1000 + catalogued.START
+    starts = np.sort(rng.integers(0, WEEK * 1000, count)) / 1000 + real_bundle.START
     busy = rng.random(count) < 0.5
     callers = 13_800_000_000 + np.where(
         busy, rng.integers(0, max(numbers // 100, 1), count), rng.integers(0, numbers, count)
@@ -180,7 +180,7 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     judge.load(folder / "bundle")
     drawn_in_all = options.calls + 2 * options.measured
     room = {"calls": max(2_000_000, drawn_in_all), "numbers": max(200_000, 2 * options.numbers)}
-    intake = Intake(catalogued.NUMBER_KEY, cached=room["numbers"])  # as the service does
+    intake = Intake(real_bundle.NUMBER_KEY, cached=room["numbers"])  # as the service does
     live = Live(judge, intake, folder / "state", compiled=not options.interpreted, deadline=60, **room)
     calls = drawn(drawn_in_all, options.numbers, options.seed)
     began = time.perf_counter()
@@ -251,7 +251,7 @@ def pyfuncs(folder: Path, booster: Any) -> dict[str, Callable[[Any], object]]:
     import pandas as pd
     from mlflow.models import infer_signature
 
-    example = pd.DataFrame(catalogued.rows(50), columns=list(NAMES))
+    example = pd.DataFrame(real_bundle.rows(50), columns=list(NAMES))
     signature = infer_signature(example, booster.predict(example))
     mlflow.lightgbm.save_model(booster, folder / "without")
     mlflow.lightgbm.save_model(booster, folder / "with", signature=signature)

@@ -2,9 +2,10 @@
 
 python tests/bench/bench_sip.py [--json] [--seconds 4] [--rates 500,1000,2000]
 
-Needs the packages of `tests/test_kamailio.py`. SIPp as callers and as phones shares the cores with the proxy. A wait is
-the time from a call's INVITE to its first ringing or its block, in ms. `scored` is the share of calls that the scorer
-judged in time; the others went on without a verdict. `lost` are messages that found a full receive buffer, and
+Needs the packages of `tests/system/test_kamailio.py`. SIPp as callers and as phones shares the cores with the proxy.
+A wait is the time from a call's INVITE to its first ringing or its block, in ms.
+`scored` is the share of calls that the
+scorer judged in time; the others went on without a verdict. `lost` are messages that found a full receive buffer, and
 `lost_proxy` those of them that were for the proxy: the others were for SIPp, which then has no core left.
 """
 
@@ -23,11 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import catalogued
-import kamailios
-from test_kamailio import POLICY, Service, everything_reached, verdict
+from tests.support import kamailio, real_bundle
+from tests.system.test_kamailio import POLICY, Service, everything_reached, verdict
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -39,7 +39,7 @@ def used(process: int) -> tuple[float, float]:
     return (int(parts[11]) + int(parts[12])) / TICK, int(resident[1]) / 1024  # type: ignore[index]
 
 
-def scored(proxy: kamailios.Kamailio) -> int:
+def scored(proxy: kamailio.Kamailio) -> int:
     """Calls that the embedded scorer has judged."""
     time.sleep(1.3)  # it counts once a second
     return int(re.findall(r"scored=(\d+)", proxy.log.read_text(errors="replace"))[-1])
@@ -65,26 +65,26 @@ def figures(found: dict) -> dict[str, float]:
 
 def alone(folder: Path, phones: int, rates: list[int], seconds: float) -> list[dict]:
     """The same proxy, asking nobody: what SIPp, Kamailio and the machine can do at all."""
-    script = (kamailios.SCRIPTS / "embedded.cfg").read_text()
+    script = (kamailio.SCRIPTS / "embedded.cfg").read_text()
     silent = script.replace('python_exec("score");', "return;")
     never = "\n".join(line for line in silent.splitlines() if not re.search("python|rtimer", line))
     (folder / "alone.cfg").write_text(never.replace("if (!t_suspend())", "if (1 == 1)"))
-    with kamailios.Kamailio(folder / "alone.cfg", phones, folder, memory=1024) as proxy:
+    with kamailio.Kamailio(folder / "alone.cfg", phones, folder, memory=1024) as proxy:
         return [
-            figures(kamailios.calls(proxy.port, folder, int(rate * seconds), rate)) | {"rate": rate} for rate in rates
+            figures(kamailio.calls(proxy.port, folder, int(rate * seconds), rate)) | {"rate": rate} for rate in rates
         ]
 
 
 def embedded(folder: Path, site: Path, phones: int, rates: list[int], seconds: float, *, block: bool) -> list[dict]:
     """Rates that calls are placed at, and what became of them; `block`: each is answered by the proxy itself."""
     card = everything_reached() if block else None
-    settings = kamailios.files(folder, site, POLICY, card, report_every=0.1)
+    settings = kamailio.files(folder, site, POLICY, card, report_every=0.1)
     rows = []
-    with kamailios.Kamailio("embedded.cfg", phones, folder, settings=settings, memory=1024) as proxy:
+    with kamailio.Kamailio("embedded.cfg", phones, folder, settings=settings, memory=1024) as proxy:
         scorer, known = proxy.scorer(), 0
         for rate in rates:
             (began, _), before = used(scorer), lost(proxy.port)
-            row = figures(kamailios.calls(proxy.port, folder, int(rate * seconds), rate))
+            row = figures(kamailio.calls(proxy.port, folder, int(rate * seconds), rate))
             ended, resident = used(scorer)
             total, after = scored(proxy), lost(proxy.port)
             row |= {"lost": after[0] - before[0], "lost_proxy": after[1] - before[1], "rate": rate}
@@ -97,10 +97,10 @@ def embedded(folder: Path, site: Path, phones: int, rates: list[int], seconds: f
 
 def embedded_faults(folder: Path, site: Path, phones: int, rate: int, seconds: float) -> dict[str, dict]:
     """The scorer stopped as a whole, a script and a bundle taken up under traffic, and no bundle at all."""
-    settings = kamailios.files(folder, site, POLICY, report_every=0.1)
-    place = lambda: figures(kamailios.calls(proxy.port, folder, int(rate * seconds), rate))
+    settings = kamailio.files(folder, site, POLICY, report_every=0.1)
+    place = lambda: figures(kamailio.calls(proxy.port, folder, int(rate * seconds), rate))
     rows = {}
-    with kamailios.Kamailio("embedded.cfg", phones, folder, settings=settings, memory=1024) as proxy:
+    with kamailio.Kamailio("embedded.cfg", phones, folder, settings=settings, memory=1024) as proxy:
         rows["well"] = place()
         scorer = proxy.scorer()
         os.kill(scorer, signal.SIGSTOP)
@@ -109,7 +109,7 @@ def embedded_faults(folder: Path, site: Path, phones: int, rate: int, seconds: f
 
         def reload() -> None:
             proxy.rpc("app_python.reload")
-            catalogued.write(folder / "next")
+            real_bundle.write(folder / "next")
             (folder / "bundle").rename(folder / "old")
             (folder / "next").rename(folder / "bundle")
 
@@ -119,7 +119,7 @@ def embedded_faults(folder: Path, site: Path, phones: int, rate: int, seconds: f
         timer.join()
         proxy.wait_for("took up model")
     (folder / "bundle").rename(folder / "gone")
-    with kamailios.Kamailio("embedded.cfg", phones, folder, settings=settings, memory=1024) as proxy:
+    with kamailio.Kamailio("embedded.cfg", phones, folder, settings=settings, memory=1024) as proxy:
         rows["no bundle"] = place()
     return rows
 
@@ -128,10 +128,10 @@ def beside(folder: Path, phones: int, rates: list[int], seconds: float) -> list[
     """The same over HTTP, to a service of the standard library that answers "pass"."""
     service = Service(lambda _: verdict("pass"))
     rows = []
-    with kamailios.Kamailio("http.cfg", phones, folder, memory=1024, SCORER=f'"{service.url}"') as proxy:
+    with kamailio.Kamailio("http.cfg", phones, folder, memory=1024, SCORER=f'"{service.url}"') as proxy:
         for rate in rates:
             known = len(service.asked)
-            row = figures(kamailios.calls(proxy.port, folder, int(rate * seconds), rate))
+            row = figures(kamailio.calls(proxy.port, folder, int(rate * seconds), rate))
             rows.append(row | {"rate": rate, "asked": (len(service.asked) - known) / row["placed"]})
     service.close()
     return rows
@@ -141,8 +141,8 @@ def beside_faults(folder: Path, phones: int, rate: int, seconds: float) -> dict[
     """The service killed and started again while calls come in, and one that takes calls and never answers."""
     rows = {}
     service = Service(lambda _: verdict("pass"))
-    with kamailios.Kamailio("http.cfg", phones, folder, memory=1024, SCORER=f'"{service.url}"') as proxy:
-        place = lambda: figures(kamailios.calls(proxy.port, folder, int(rate * seconds), rate))
+    with kamailio.Kamailio("http.cfg", phones, folder, memory=1024, SCORER=f'"{service.url}"') as proxy:
+        place = lambda: figures(kamailio.calls(proxy.port, folder, int(rate * seconds), rate))
         service.answer = lambda _: time.sleep(3) or verdict("pass")
         rows["hung"] = place()
         service.answer = lambda _: verdict("pass")
@@ -165,8 +165,8 @@ def main() -> None:
     options = parser.parse_args()
     rates, block_rates, http_rates = ([int(rate) for rate in text.split(",")] for text in
                                       (options.rates, options.block_rates, options.http_rates))  # fmt: skip
-    site = kamailios.environment()
-    with tempfile.TemporaryDirectory() as root, kamailios.answering() as phones:
+    site = kamailio.environment()
+    with tempfile.TemporaryDirectory() as root, kamailio.answering() as phones:
         folders = iter(Path(root) / str(number) for number in range(9))
 
         def folder() -> Path:

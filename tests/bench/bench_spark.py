@@ -29,9 +29,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from bench_calls import drawn
-from callsieve.features import spark, table
+
 from callsieve.features.catalogue import NAMES
-from callsieve.features.keyed import read_keyed
+from callsieve.features.intake.keyed_table import read_keyed
+from callsieve.features.offline import spark, table
 
 RUNS = {"table 1": 1, "table 2": 2, "spark 1": 1, "spark 2": 2}
 REFERENCE = "table 1"

@@ -17,14 +17,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from callsieve.serving.case_feed import publish, take_in
-from callsieve.serving.case_rules import read_case_rules
-from callsieve.serving.cases import CaseError, CaseStore
-
-import catalogued
-import services
-from waiting import until
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from callsieve.serving.cases.case_rules import read_case_rules
+from callsieve.serving.cases.feed import publish, take_in
+from callsieve.serving.cases.store import CaseError, CaseStore
+from tests.support import http_service, real_bundle
+from tests.support.waiting import until
 
 
 def main() -> None:
@@ -39,9 +37,9 @@ def main() -> None:
 
 
 def measured(folder: Path, rounds: int) -> list[float]:
-    key = services.files(folder, policy='certified = "block"\nwatch = "label"\n')["all"]
+    key = http_service.files(folder, policy='certified = "block"\nwatch = "label"\n')["all"]
     took = []
-    with services.Process(folder) as service:
+    with http_service.Process(folder) as service:
 
         def action(call: object) -> dict[str, str]:
             names = ("start", "caller", "callee", "attestation")
@@ -50,7 +48,7 @@ def measured(folder: Path, rounds: int) -> list[float]:
             assert code == 200, answer
             return json.loads(answer)
 
-        blocked = [(one, said["case"]) for one in catalogued.calls(120) if (said := action(one))["action"] == "block"]
+        blocked = [(one, said["case"]) for one in real_bundle.calls(120) if (said := action(one))["action"] == "block"]
         store, state = CaseStore(f"sqlite:///{folder}/cases.db", unhurried()), folder / "state"
         one, case = blocked[0]
         until(lambda: take_in(store, state) or known(store, case))

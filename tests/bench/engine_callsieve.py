@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy.typing as npt
 import pyarrow as pa
+from common import NAMES
+
 from callsieve.features.catalogue import NAMES as ALL
 from callsieve.features.catalogue import chosen
-from callsieve.features.table import vectors_by_caller
-from common import NAMES
+from callsieve.features.offline.table import vectors_by_caller
 
 Columns = dict[str, npt.NDArray[Any]]
 

@@ -1,6 +1,6 @@
 """The simulator: labelled calls of an invented city, with a known truth."""
 
-from .scenario import Scenario, load_scenario
+from .basis.scenario import Scenario, load_scenario
 from .store import keyed_world, read_world, write_world
 from .world import World, simulate
 

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...features.records import KEYED_COLUMNS
-from ...serving.files import write_whole
-from .registers import REGISTERS
+from callsieve.features.files.folders import write_whole
+from callsieve.features.records import KEYED_COLUMNS
+from callsieve.training.world.tables.registers import REGISTERS
+
 from .world import Settled, World
 
 if TYPE_CHECKING:
-    from ...features.intake import Intake
-    from ...features.pseudonyms import Use
-    from ..console import Tell
+    from callsieve.features.files.progress import Tell
+    from callsieve.features.intake.intake import Intake
+    from callsieve.features.keys.tokens import Use
 
 TABLES = ("calls", "truth", "numbers", "reports", "findings")
 FACTS = "world.json"

@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ..steps import silent
-from . import tables
-from .findings import findings
-from .lines import settle
-from .lists import trade_lists
-from .numbering import Directory
-from .outfits import Surroundings, population
-from .people import Society, settle_people
-from .plans import Plan, join
-from .records import parts, streams, written
-from .registers import registers
-from .relay import relay_numbers
-from .reports import reports
-from .scenario import Scenario
-from .ties import ordinary_calls
-from .timing import Calendar, calendar
-from .work import trade
+from callsieve.features.files.progress import silent
+from callsieve.training.world.basis.numbering import Directory
+from callsieve.training.world.basis.plans import Plan, join
+from callsieve.training.world.basis.scenario import Scenario
+from callsieve.training.world.basis.timing import Calendar, calendar
+from callsieve.training.world.callers.lines import settle
+from callsieve.training.world.callers.lists import trade_lists
+from callsieve.training.world.callers.outfits import Surroundings, population
+from callsieve.training.world.callers.people import Society, settle_people
+from callsieve.training.world.callers.relay import relay_numbers
+from callsieve.training.world.callers.ties import ordinary_calls
+from callsieve.training.world.callers.work import trade
+from callsieve.training.world.tables.complaints import reports
+from callsieve.training.world.tables.findings import findings
+from callsieve.training.world.tables.records import parts, streams, written
+from callsieve.training.world.tables.registers import registers
+
+from .tables import arrow_tables
 
 if TYPE_CHECKING:
-    from ..console import Tell
+    from callsieve.features.files.progress import Tell
 
 Population = Callable[[int, int, Surroundings], Plan]
 
@@ -73,12 +74,12 @@ class Settled:
 
     def parts(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """Calls and their truth, in order of start."""
-        drawn, words = streams(self.seed), tables.call_words(self.directory, self.strings)
+        drawn, words = streams(self.seed), arrow_tables.call_words(self.directory, self.strings)
         for rows in parts(self.plan):
             some = self.plan.take(rows)
             records = written(self.scenario, drawn, some, self.directory)
-            calls = tables.calls_table(some, records, rows.start, self.directory, words, self.days)
-            yield calls, tables.truth_table(some, records, rows.start, self.directory)
+            calls = arrow_tables.calls_table(some, records, rows.start, self.directory, words, self.days)
+            yield calls, arrow_tables.truth_table(some, records, rows.start, self.directory)
 
 
 def _populations(scenario: Scenario) -> dict[str, Population]:
@@ -148,9 +149,9 @@ def settled_world(scenario: Scenario, seed: int, size: str, progress: Tell | Non
     }
     return Settled(
         scenario, seed, plan, numbers, strings, days,
-        numbers=tables.numbers_table(plan, numbers, strings, days),
-        reports=tables.reports_table(known, strings),
-        findings=tables.findings_table(found, numbers, strings),
+        numbers=arrow_tables.numbers_table(plan, numbers, strings, days),
+        reports=arrow_tables.reports_table(known, strings),
+        findings=arrow_tables.findings_table(found, numbers, strings),
         registers=registers(scenario, seed, society, numbers, plan, strings, days),
         facts=facts,
     )  # fmt: skip

@@ -1,0 +1,191 @@
+"""What a feature is: whose history, what is measured, how it is aggregated, over which window.
+
+Names are computed from that. The formulas here are both the definition that is printed and the code that runs:
+`program.py` puts them into the kernel as they stand.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from callsieve.features.dataclass import dataclass
+from callsieve.features.kernel import windows as w
+from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, STEPS
+
+from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_PLACES, REGIONS
+
+# How a value is made of the feature's parts (called part, whole, other): the kernel runs these lines as they stand.
+FORMULAS = {
+    "count": "float(part)",
+    "share": "(part + 0.5) / (whole + 1.0) + (0.0 if whole else nan)",
+    "rest_share": "(whole - part + 0.5) / (whole + 1.0) + (0.0 if whole else nan)",
+    "rest_count": "float(whole - part)",
+    "balance": "(part + 0.5) / (part + whole + 1.0) + (0.0 if part + whole else nan)",
+    "mean": "float(part) / float(max(whole, 1)) / 1000.0 + (0.0 if whole else nan)",
+    "spread": "spread(part, whole, other)",
+    "concentration": "float(part) / (float(max(whole, 1)) * float(max(whole, 1))) + (0.0 if whole else nan)",
+    "occupancy": "float(part) / window",
+    "peak_share_of_hours": "(peak(state, part, 24) + 0.5) / (whole + 1.0) + (0.0 if whole else nan)",
+    "peak_share_of_days": "(peak(state, part, 8) + 0.5) / (whole + 1.0) + (0.0 if whole else nan)",
+    "entropy": "entropy(part, whole) if whole else nan",
+    "hours_used": "float(used(state, part, 24))",
+    "days_used": "float(used(state, part, 8))",
+    "gap_mean": "float(part) / float(max(whole - 1, 1)) / 1000.0 + (0.0 if whole > 1 else nan)",
+    "gap_variation": "variation(part, whole - 1, other)",
+    "gap_share": "(part + 0.5) / float(max(whole, 1)) + (0.0 if whole > 1 else nan)",
+    "gap_median": "median(state, part, whole - 1)",
+    "median": "median(state, part, whole)",
+    "age": "age(at, state, base, calls)",
+    "since": "since(at, state, base, calls)",
+    "days": "float(day_count(part))",
+    "days_either": "float(day_count(part | whole))",
+    "days_since_first": "first_day(part | whole)",
+    "days_since_last": "last_day(part)",
+    "decayed": "decayed(state, part, whole)",
+    "surge": "part / (decayed(state, whole, other) + 1.0)",
+    "fact": "float(part) if part >= 0 else nan",
+}
+# How an aggregate is called in a feature's name, where that differs.
+LABELS = {
+    "rest_share": "share",
+    "rest_count": "count",
+    "peak_share_of_hours": "peak_share",
+    "peak_share_of_days": "peak_share",
+    "hours_used": "used",
+    "days_used": "used",
+    "gap_mean": "mean",
+    "gap_variation": "variation",
+    "gap_share": "share",
+    "gap_median": "median",
+    **dict.fromkeys(("age", "since", "occupancy", "surge", "fact"), ""),
+    **dict.fromkeys(("days", "days_either", "days_since_first", "days_since_last"), ""),
+}
+WORDS = {
+    "spread": "population standard deviation: sqrt(whole * part - other^2) / whole / 10; unknown if whole = 0",
+    "peak": "the fullest bin",
+    "entropy": "-sum(p * log2(p)) over the bins, in bits: "
+    "log2(n) - sum(k * log2(k)) / n with k calls in a bin, n in all",
+    "used": "bins that are not empty",
+    "variation": "standard deviation of the gaps / their mean; unknown below 2 gaps",
+    "median": "where the bin of the lower median begins, in seconds; unknown of nothing",
+    "age": "seconds from the first attempt, out or in, of the last 7 days to this call; unknown if there is none",
+    "since": "seconds from the last out attempt of the last 7 days to this call; unknown if there is none",
+    "day_count": "marked days",
+    "first_day": "days since the first marked day; unknown if there is none",
+    "last_day": "days since the last marked day before today; unknown if there is none",
+    "decayed": "sum of 2^(-days ago / 14) over events of this fortnight and the three before",
+}
+
+# Facts of the call itself: name -> levels of a category, or () for a number.
+CALL_FACTS: dict[str, tuple[str, ...]] = {
+    "caller_class": NUMBER_CLASSES,
+    "callee_class": NUMBER_CLASSES,
+    "attestation": ATTESTATIONS,
+    "route": ROUTES,
+    "step": STEPS,
+    "hour": (),
+    "weekday": (),
+    "same_region": (),
+    "shared_prefix": (),
+    "presented_differs": (),
+}
+# Whose history a feature reads. A vector holds their features in this order.
+ROLES = ("caller", "callee", "block", "trunk", "device")
+# What calls that come in have a part in, beside sums of their own: the local day moves on with any call.
+OF_CALLS_IN = frozenset(("mutual_callees", "returned", "in_days", "out_days", "call_ring", "pair_in_7d"))
+SUMS_OF = {"caller": NUMBER_SUMS, "callee": NUMBER_SUMS, **dict.fromkeys(("block", "trunk", "device"), GROUP_SUMS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One feature: what it is, where it comes from, and what it is made of.
+
+    `role` says whose history is read, `subject` how the name begins; `parts` are sums of `window`, or a sum with its
+    own window ("calls:1h"), things kept beside the windows, places of a pair, or a fact of the call.
+
+    >>> from callsieve.features import FEATURES
+    >>> share = next(feature for feature in FEATURES if feature.name == "out_answered_share_24h")
+    >>> share.role, share.unit, share.definition["formula"]
+    ('caller', 'share', '(part + 0.5) / (whole + 1.0) + (0.0 if whole else nan)')
+    """
+
+    role: str
+    subject: str
+    measure: str
+    how: str
+    window: int | None
+    unit: str
+    en: str
+    zh: str
+    source: str
+    parts: tuple[str, ...]
+    levels: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Subject, measure, aggregate and window, as far as each says something.
+
+        >>> Feature("caller", "out", "calls", "count", 0, "calls", "", "", "", ("calls",)).name
+        'out_calls_count_1h'
+        """
+        window = "" if self.window is None else w.WINDOW_NAMES[self.window]
+        return "_".join(word for word in (self.subject, self.measure, LABELS.get(self.how, self.how), window) if word)
+
+    @property
+    def sums(self) -> tuple[tuple[str, int] | None, ...]:
+        """For each part the sum and the window that it is; None for a part that is no sum."""
+        return tuple(self._sum(part) for part in self.parts)
+
+    def _sum(self, part: str) -> tuple[str, int] | None:
+        name, _, window = part.partition(":")
+        if name not in SUMS_OF[self.role] or (self.window is None and not window):
+            return None
+        return name, w.WINDOW_NAMES.index(window) if window else self.window or 0
+
+    @property
+    def reads_in(self) -> bool:
+        """Whether calls that come in to the number have a part in it.
+
+        >>> Feature("caller", "out", "calls", "count", 0, "calls", "", "", "", ("calls",)).reads_in
+        False
+        """
+        sums, parts = SUMS_OF[self.role], {part.partition(":")[0] for part in self.parts}
+        of_in = OF_CALLS_IN | {name for name, total in sums.items() if total.events.startswith("in_")}
+        return self.role == "callee" or self.how == "age" or not parts.isdisjoint(of_in)
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """Enough to recompute the feature from raw calls; plain JSON values."""
+        roles = ("part", "whole", "other")
+        formula = FORMULAS[self.how]
+        return {
+            "name": self.name,
+            "history": self.role,
+            "aggregate": self.how,
+            "formula": formula,
+            "terms": _terms(formula),
+            "window_seconds": None if self.window is None else w.WINDOWS[self.window] // 1000,
+            "window_rule": None if self.window is None else "[at - window, at)",
+            "excluding": "the caller's own calls" if self.role in ("block", "trunk", "device") else None,
+            **{role: self._described(part) for role, part in zip(roles, self.parts, strict=False)},
+            "unit": self.unit,
+            "levels": list(self.levels),
+            "en": self.en,
+            "zh": self.zh,
+            "source": self.source,
+        }
+
+    def _described(self, part: str) -> dict[str, Any] | str:
+        found = self._sum(part)
+        if found:
+            total = SUMS_OF[self.role][found[0]]
+            window = w.WINDOWS[found[1]] // 1000
+            return {"events": total.events, "where": total.where, "adds": total.adds, "window_seconds": window}
+        return {**REGIONS, **PAIR_PLACES}.get(part, (0, part))[1]
+
+
+@cache
+def _terms(formula: str) -> dict[str, str]:
+    """What the words of a formula mean."""
+    return {word: meaning for word, meaning in WORDS.items() if word + "(" in formula}

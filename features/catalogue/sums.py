@@ -1,0 +1,116 @@
+"""What a history adds up: for each sum of a window which events count, and what each of them adds.
+
+`where` and `adds` say it in words, for anyone who recomputes a feature from raw calls; `code` says it to the kernel
+in terms of `windows.py`. A sum without code is kept by hand in `number.py` or `group.py`. A new sum is a row here.
+"""
+
+from __future__ import annotations
+
+from callsieve.features.dataclass import dataclass
+from callsieve.features.kernel import windows as w
+from callsieve.features.kernel.number_state import (
+    DAYS_KEPT,
+    GAP_BIN_COUNT,
+    PAIR_ANSWERED,
+    PAIR_IN,
+    PAIR_OUT,
+    TALK_BIN_COUNT,
+)
+from callsieve.features.records import OUTCOMES
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A sum of a window: its events, which of them count, what they add; `given` is a condition on its code."""
+
+    events: str
+    where: str
+    adds: str
+    code: str = ""
+    given: str = ""
+
+    @property
+    def places(self) -> int:
+        """How many integers of 32 bits hold it: a count has room in one."""
+        return 1 if self.adds == "1" or self.adds.startswith("distinct") else 2
+
+
+ANSWERED = "outcome == 0"
+# A call that was stopped on the way has no outcome of its own: what became of it says what we did, not who calls.
+CAME_THROUGH = f"outcome != {OUTCOMES.index('blocked')}"
+
+
+def flag(bit: int) -> str:
+    """A bit of the packed facts, as code."""
+    return f"facts >> {bit} & 1"
+
+
+def outcome_sums(events: str, names: tuple[str, ...]) -> dict[str, Sum]:
+    """Counts of single outcomes."""
+    return {name: Sum(events, f"outcome is {name}", "1", "1", f"outcome == {OUTCOMES.index(name)}") for name in names}
+
+
+NUMBER_SUMS: dict[str, Sum] = {
+    "calls": Sum("out_attempts", "all", "1", "1"),
+    "callees": Sum("out_attempts", "all", "distinct callee"),
+    "returning_callees": Sum("out_attempts", "callee also called in the 7 days before the window began", "distinct callee"),
+    "mutual_callees": Sum("out_attempts", "callee also called the number in the window", "distinct callee"),
+    "callee_squares": Sum("out_attempts", "all", "square of calls per callee"),
+    "gaps": Sum("out_attempts", "neighbours both in the window", "milliseconds between them"),
+    "gap_squares": Sum("out_attempts", "neighbours both in the window", "milliseconds squared"),
+    "short_gaps": Sum("out_attempts", "neighbours both in the window and less than 10 s apart", "1"),
+    "night_calls": Sum("out_attempts", "local hour before 8 or from 21", "1", flag(w.NIGHT)),
+    "near_calls": Sum("out_attempts", "callee within 10 numbers or in the same block as the last one dialled", "1", flag(w.NEAR)),
+    "local_calls": Sum("out_attempts", "caller and callee in the same region", "1", flag(w.LOCAL)),
+    "region_known": Sum("out_attempts", "both regions known", "1", flag(w.LOCAL_KNOWN)),
+    "ended": Sum("out_outcomes", "not blocked", "1", "1", CAME_THROUGH),
+    **outcome_sums("out_outcomes", ("answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number")),
+    "missed": Sum("out_outcomes", "outcome is no_answer, busy or rejected", "1", "1", "0 < outcome < 4"),
+    "returned": Sum("out_outcomes", "outcome is no_answer, busy or rejected, and the callee called the number after its end and within an hour", "1"),
+    "talk": Sum("out_outcomes", "answered", "talk in milliseconds", "talk", ANSWERED),
+    "talk_tenths": Sum("out_outcomes", "answered", "whole tenths of a second of talk", "(talk // 100)", ANSWERED),
+    "talk_squares": Sum("out_outcomes", "answered", "whole tenths of a second of talk, squared", "(talk // 100) * (talk // 100)", ANSWERED),
+    "talk_under_10s": Sum("out_outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
+    "talk_under_30s": Sum("out_outcomes", "answered and talk under 30 s", "1", "talk < 30_000", ANSWERED),
+    "ring": Sum("out_outcomes", "not blocked", "ring in milliseconds", "ring", CAME_THROUGH),
+    "one_rings": Sum("out_outcomes", "neither answered nor blocked, released by the caller after at most 4 s", "1", flag(w.ONE_RING), CAME_THROUGH),
+    "hung_up": Sum("out_outcomes", "answered and released by the caller", "1", flag(w.HUNG_UP), ANSWERED),
+    "release_known": Sum("out_outcomes", "answered and it is known who released", "1", flag(w.HUNG_KNOWN), ANSWERED),
+    "in_calls": Sum("in_attempts", "all", "1", "1"),
+    "in_callers": Sum("in_attempts", "all", "distinct caller"),
+    "in_ended": Sum("in_outcomes", "not blocked", "1", "1", CAME_THROUGH),
+    "in_answered": Sum("in_outcomes", "answered", "1", "1", ANSWERED),
+    "in_talk": Sum("in_outcomes", "answered", "talk in milliseconds", "talk", ANSWERED),
+    "in_talk_under_10s": Sum("in_outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
+}  # fmt: skip
+
+GROUP_SUMS: dict[str, Sum] = {
+    "calls": Sum("attempts", "all", "1", "1"),
+    "members": Sum("attempts", "all", "distinct caller"),
+    "ended": Sum("outcomes", "not blocked", "1", "1", CAME_THROUGH),
+    **outcome_sums("outcomes", ("answered", "invalid_number")),
+    "talk_under_10s": Sum("outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
+    "one_rings": Sum("outcomes", "neither answered nor blocked, released by the caller after at most 4 s", "1", flag(w.ONE_RING), CAME_THROUGH),
+}  # fmt: skip
+
+# What a number keeps beside its windows: in how many places of 32 bits, and what it is.
+REGIONS: dict[str, tuple[int, str]] = {
+    "in_air": (1, "out attempts of the last 24 hours whose outcome is not known"),
+    "hours": (24, "out attempts of the last 7 days by local hour of day"),
+    "hour_logs": (2, "sum over the hours of the day of k * log2(k), k the out attempts of the last 7 days in it"),
+    "days": (8, "out attempts of the last 7 days by local day"),
+    "gap_bins": (GAP_BIN_COUNT, "gaps of the last 7 days; bin b begins at 2^b - 1 whole seconds"),
+    "talk_bins": (TALK_BIN_COUNT, "talk of calls answered in the last 7 days; bin b begins at 2^b - 1 whole seconds"),
+    "day": (1, "the local day of the call in question"),
+    "out_days": (1, f"the last {DAYS_KEPT} local days, today among them, with an out attempt"),
+    "in_days": (1, f"the last {DAYS_KEPT} local days, today among them, with an in attempt"),
+    "call_ring": (8, "out attempts by fortnight of local days since 1970"),
+}
+
+# What is kept of a pair (number, other number).
+PAIR_PLACES: dict[str, tuple[int, str]] = {
+    "pair_out_1h": (PAIR_OUT, "attempts of the last hour from the number to the other"),
+    "pair_out_7d": (PAIR_OUT + 2, "attempts of the last 7 days from the number to the other"),
+    "pair_in_7d": (PAIR_IN + 2, "attempts of the last 7 days from the other to the number"),
+    "pair_answered_7d": (PAIR_ANSWERED, "answered calls of the last 7 days from the number to the other"),
+}

@@ -1,0 +1,398 @@
+"""The kernel as C: what Numba compiles at run time, written out for a compiler that is there when the wheel is built.
+
+The kernel's files keep to flat arrays and plain arithmetic, so that their functions can be written in C line by line.
+Types follow from the arguments, as in Numba: integers are 64 bits, an array is a pointer with its length, a function is
+written once for each choice of types that it is called with. Integers divide as in Python, and the compiler must be
+told to let them wrap (`-fwrapv`) and not to fuse products and sums (`-ffp-contract=off`): then the values are those of
+the other two ways, bit for bit. Functions are written into those that call them (`INLINED`): a quarter quicker than
+to hand over so many arguments. `setup.py` calls `source`; `native.py` loads what came of it: the drivers of a stream
+and of a table, for the whole catalogue.
+"""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from callsieve.features.catalogue import FEATURES
+from callsieve.features.kernel import number_scan
+
+from . import assemble
+from .compiled_library import OF_BOOK, OF_STREAM, OF_TABLE, SCRATCH, TASK, fingerprint
+from .feature_program import KINDS
+from .memory_layout import LINES, sizes
+
+INT, FLOAT, NOTHING, WORK = "int64_t", "double", "void", "const Scratch *"
+MEMORY, BOOK, LINE = "const Memory *", "const Book *", "const Line *"
+ARRAYS = {"q": "Longs", "i": "Ints", "d": "Doubles", "B": "Bytes"}
+ELEMENTS = {"Longs": INT, "Ints": INT, "Doubles": FLOAT, "Bytes": INT}
+HEAD = """\
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(_WIN32)
+#define EXPORTED __declspec(dllexport)
+#else
+#define EXPORTED __attribute__((visibility("default")))
+#endif
+
+#if defined(__GNUC__)
+#define INLINED static inline __attribute__((always_inline))
+#define c_prefetch(place) __builtin_prefetch(place)
+#else
+#define INLINED static inline
+#define c_prefetch(place) ((void)(place))
+#endif
+
+typedef struct { int64_t *at; int64_t length; } Longs;
+typedef struct { int32_t *at; int64_t length; } Ints;
+typedef struct { double *at; int64_t length; } Doubles;
+typedef struct { const uint8_t *at; int64_t length; } Bytes;
+
+static inline int64_t c_quotient(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a % b < 0) != (b < 0)); }
+static inline int64_t c_rest(int64_t a, int64_t b) { return a - c_quotient(a, b) * b; }
+static inline int64_t c_shifted(int64_t a, int64_t by) { return (int64_t)((uint64_t)a << by); }
+static inline int64_t c_least(int64_t a, int64_t b) { return b < a ? b : a; }
+static inline int64_t c_most(int64_t a, int64_t b) { return b > a ? b : a; }
+static inline double c_most_of_doubles(double a, double b) { return b > a ? b : a; }
+static inline int64_t c_exponent(double a) /* of a whole number, as frexp has it */
+{
+    uint64_t bits;
+    memcpy(&bits, &a, sizeof bits);
+    return a == 0 ? 0 : (int64_t)(bits >> 52 & 2047) - 1022;
+}
+"""
+INFIX = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^", ast.RShift: ">>",
+    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.And: "&&", ast.Or: "||",
+    ast.Not: "!", ast.USub: "-", ast.Invert: "~",
+}  # fmt: skip
+CALLED = {ast.FloorDiv: "c_quotient", ast.Mod: "c_rest", ast.LShift: "c_shifted"}
+
+
+class Unwritable(ValueError):  # noqa: N818 - it names what is wrong with the line
+    """A line that is not in the subset of Python that can be written in C."""
+
+
+@dataclass
+class Part:
+    """A namespace of the kernel: its functions, its constants, and the namespaces whose functions it calls by name."""
+
+    name: str
+    functions: dict[str, ast.FunctionDef]
+    constants: dict[str, Any]
+    others: dict[str, tuple[Part, str]] = field(default_factory=dict)
+
+
+def part(name: str, modules: tuple[ModuleType, ...], given: dict[str, Any], written: str = "") -> Part:
+    """The functions and constants of modules, then of a written source, then what is given; later ones win."""
+    functions: dict[str, ast.FunctionDef] = {}
+    constants: dict[str, Any] = {"nan": float("nan")}
+    for module in modules:
+        tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+        functions |= {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+        constants |= {key: value for key, value in vars(module).items() if isinstance(value, int | float | tuple)}
+    functions |= {node.name: node for node in ast.parse(written).body if isinstance(node, ast.FunctionDef)}
+    return Part(name, functions, constants | given)
+
+
+class Writer:
+    """Writes functions in the order in which they are needed, each once for each choice of types."""
+
+    def __init__(self, work: tuple[str, ...] = ()) -> None:
+        """`work` holds the codes of the arrays of a table's scratch, in their order."""
+        self.parts = {WORK: work}
+        self.fields: dict[str, dict[str, str]] = {}
+        self.lines = [HEAD]
+        self.structure("Scratch", {f"part{i}": ARRAYS[code] for i, code in enumerate(work)})
+        self._written: dict[tuple[str, ...], tuple[str, str]] = {}
+        self._tuples: set[str] = set()
+
+    def structure(self, name: str, fields: dict[str, str]) -> None:
+        """A type that holds these fields, of arrays and of such types."""
+        self.fields[f"const {name} *"] = fields
+        told = " ".join(f"{kind} {field};" for field, kind in fields.items())
+        self.lines.append(f"typedef struct {{ {told} }} {name};\n")
+
+    def function(self, part: Part, name: str, types: tuple[str, ...]) -> tuple[str, str]:
+        """Name and type of a function for arguments of these types; the name is "" if it does nothing."""
+        key = (part.name, name, *types)
+        if key not in self._written:
+            known = [found for found in self._written if found[:2] == key[:2]]
+            written = Function(self, part, part.functions[name], types)
+            text = written.text(label := f"{part.name}_{name}" + (f"_{len(known)}" if known else ""))
+            self._written[key] = (label if text else "", written.returns)
+            self.lines.append(text)
+        return self._written[key]
+
+    def table(self, part: Part, name: str) -> tuple[str, str]:
+        """A tuple of constants as an array: its name, and the type of its elements."""
+        values = part.constants[name]
+        kind = FLOAT if any(isinstance(value, float) for value in values) else INT
+        label = f"{part.name}_{name}"
+        if label not in self._tuples:
+            self._tuples.add(label)
+            told = ", ".join(literal(value) for value in values)
+            self.lines.append(f"static const {kind} {label}[] = {{{told}}};\n")
+        return label, kind
+
+    def export(
+        self, label: str, part: Part, name: str, told: dict[str, tuple[str, str]], memory: str = "Memory"
+    ) -> None:
+        """Offer a function: `told` holds code and type of its arguments; one that is its own name is passed in."""
+        names = [argument.arg for argument in part.functions[name].args.args]
+        written, kind = self.function(part, name, tuple(told[each][1] for each in names))
+        heads = {each: "const uint8_t *" if told[each][1] == "Bytes" else f"{INT} " for each in names}
+        given = (f"{heads[each]}{each}" for each in names if told[each][0] == each or told[each][1] == "Bytes")
+        head = ", ".join([f"{memory} *memory", *given])
+        codes, back = ", ".join(told[each][0] for each in names), "" if kind == NOTHING else "return "
+        self.lines.append(f"EXPORTED {kind} {label}({head})\n{{\n    {back}{written}({codes});\n}}\n")
+
+
+def literal(value: float) -> str:
+    """A constant, exactly."""
+    if isinstance(value, float):
+        return "NAN" if value != value else value.hex()  # noqa: PLR0124 - no import of math for one question
+    return f"INT64_C({int(value)})" if value >= 0 else f"(-INT64_C({-int(value)}))"
+
+
+# Loops over so few, streams or windows, are written out: each round then knows its places.
+SHORT = {literal(rounds): rounds for rounds in (2, 3, 4)}
+
+
+class Function:
+    """One function for one choice of types."""
+
+    def __init__(self, writer: Writer, part: Part, node: ast.FunctionDef, types: tuple[str, ...]) -> None:
+        self.writer, self.part, self.node = writer, part, node
+        self.arguments = dict(zip((argument.arg for argument in node.args.args), types, strict=True))
+        self.types = dict(self.arguments)
+        self.returns = NOTHING
+        statements = [each for each in ast.walk(node) if isinstance(each, ast.stmt)]
+        for _ in range(2):  # a variable that is a float anywhere is one everywhere
+            for statement in sorted(statements, key=lambda each: each.lineno):
+                self._infer(statement)
+
+    def text(self, label: str) -> str:
+        """The function in C; "" if it does nothing."""
+        body = [line for statement in self.node.body for line in self._statement(statement)]
+        if not body or body == ["return;"]:
+            return ""
+        declared = [f"{kind} {name};" for name, kind in self.types.items() if name not in self.arguments]
+        head = ", ".join(f"{kind} {name}" for name, kind in self.arguments.items())
+        inside = textwrap.indent("\n".join(declared + body), "    ")
+        # What another part calls stays whole: a stream calls it for each kind of history.
+        how = "static" if self.node.name in assemble.CALLED.get(self.part.name, ()) else "INLINED"
+        return f"{how} {self.returns} {label}({head})\n{{\n{inside}\n}}\n"
+
+    def _infer(self, node: ast.stmt) -> None:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            self._assign(node.targets[0].id, self._expression(node.value)[1])
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+            codes = self.writer.parts[self._expression(node.value)[1]]
+            for target, code in zip(node.targets[0].elts, codes, strict=True):
+                if isinstance(target, ast.Name) and target.id != "_":
+                    self._assign(target.id, ARRAYS[code])
+        elif isinstance(node, ast.For) and isinstance(node.target, ast.Name):
+            self._assign(node.target.id, INT)
+        elif isinstance(node, ast.Return) and node.value is not None:
+            kind = self._expression(node.value)[1]
+            self.returns = FLOAT if FLOAT in (kind, self.returns) else kind
+
+    def _assign(self, name: str, kind: str) -> None:
+        self.types[name] = FLOAT if FLOAT in (kind, self.types.get(name)) else kind
+
+    def _statement(self, node: ast.stmt) -> list[str]:
+        if isinstance(node, ast.Expr):
+            if isinstance(node.value, ast.Constant):
+                return []
+            called = self._expression(node.value)[0]
+            return [f"{called};"] if called else []
+        if isinstance(node, ast.Assign):
+            target = node.targets[0]
+            if isinstance(target, ast.Tuple):
+                names = [each.id for each in target.elts if isinstance(each, ast.Name)]
+                book = self._expression(node.value)[0]
+                return [f"{name} = {book}->part{i};" for i, name in enumerate(names) if name != "_"]
+            return [f"{self._expression(target)[0]} = {self._expression(node.value)[0]};"]
+        if isinstance(node, ast.AugAssign):
+            place = self._expression(node.target)
+            return [f"{place[0]} = {self._operation(node.op, place, self._expression(node.value))[0]};"]
+        if isinstance(node, ast.If):
+            lines = [f"if ({self._expression(node.test)[0]}) {{", *self._block(node.body)]
+            return [*lines, "} else {", *self._block(node.orelse), "}"] if node.orelse else [*lines, "}"]
+        if isinstance(node, ast.While):
+            return [f"while ({self._expression(node.test)[0]}) {{", *self._block(node.body), "}"]
+        if isinstance(node, ast.For):
+            return self._loop(node)
+        if isinstance(node, ast.Return):
+            return [f"return {self._expression(node.value)[0]};" if node.value else "return;"]
+        simple = {ast.Break: ["break;"], ast.Continue: ["continue;"], ast.Pass: []}
+        if type(node) in simple:
+            return simple[type(node)]
+        raise self._unwritable(node)
+
+    def _loop(self, node: ast.For) -> list[str]:
+        if not (isinstance(node.iter, ast.Call) and ast.unparse(node.iter.func) == "range" and len(node.iter.args) < 3):
+            raise self._unwritable(node)
+        bounds = [self._expression(argument)[0] for argument in node.iter.args]
+        first, end = bounds if len(bounds) == 2 else ("0", bounds[0])
+        name = ast.unparse(node.target)
+        short = [f"#pragma GCC unroll {SHORT[end]}"] if end in SHORT else []
+        return [*short, f"for ({name} = {first}; {name} < {end}; {name}++) {{", *self._block(node.body), "}"]
+
+    def _block(self, body: list[ast.stmt]) -> list[str]:
+        return ["    " + line for statement in body for line in self._statement(statement)]
+
+    def _expression(self, node: ast.expr) -> tuple[str, str]:
+        """An expression in C, and its type."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+            return literal(node.value), FLOAT if isinstance(node.value, float) else INT
+        if isinstance(node, ast.Name):
+            if node.id in self.types:
+                return node.id, self.types[node.id]
+            value = self.part.constants.get(node.id)
+            if not isinstance(value, int | float):
+                raise self._unwritable(node)
+            return literal(value), FLOAT if isinstance(value, float) else INT
+        if isinstance(node, ast.Subscript):
+            return self._element(node)
+        if isinstance(node, ast.BinOp):
+            return self._operation(node.op, self._expression(node.left), self._expression(node.right))
+        if isinstance(node, ast.UnaryOp):
+            code, kind = self._expression(node.operand)
+            return f"({INFIX[type(node.op)]}{code})", INT if isinstance(node.op, ast.Not) else kind
+        if isinstance(node, ast.BoolOp):
+            return "(" + f" {INFIX[type(node.op)]} ".join(self._expression(each)[0] for each in node.values) + ")", INT
+        if isinstance(node, ast.Compare):
+            sides = [self._expression(each)[0] for each in (node.left, *node.comparators)]
+            told = (f"{a} {INFIX[type(op)]} {b}" for op, a, b in zip(node.ops, sides, sides[1:], strict=False))
+            return "(" + " && ".join(told) + ")", INT
+        if isinstance(node, ast.IfExp):
+            (yes, kind), (no, other) = self._expression(node.body), self._expression(node.orelse)
+            kind = FLOAT if FLOAT in (kind, other) else kind
+            return f"({self._expression(node.test)[0]} ? {yes} : {no})", kind
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "math.nan":
+            return "NAN", FLOAT
+        if isinstance(node, ast.Attribute):
+            return self._field(node)
+        if isinstance(node, ast.Call):
+            return self._call(node)
+        raise self._unwritable(node)
+
+    def _field(self, node: ast.Attribute) -> tuple[str, str]:
+        code, kind = self._expression(node.value)
+        found = self.writer.fields.get(kind, {}).get(node.attr)
+        if found is None:
+            raise self._unwritable(node)
+        return (f"{code}->{node.attr}", found) if found in ELEMENTS else (f"(&{code}->{node.attr})", f"const {found} *")
+
+    def _element(self, node: ast.Subscript) -> tuple[str, str]:
+        if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "math.frexp":
+            # Its second value is the only one that is used.
+            return f"c_exponent({self._expression(node.value.args[0])[0]})", INT
+        index = self._expression(node.slice)[0]
+        if isinstance(node.value, ast.Name) and node.value.id not in self.types:
+            label, kind = self.writer.table(self.part, node.value.id)
+            return f"{label}[{index}]", kind
+        code, kind = self._expression(node.value)
+        return f"{code}.at[{index}]", ELEMENTS[kind]
+
+    def _operation(self, op: ast.operator, left: tuple[str, str], right: tuple[str, str]) -> tuple[str, str]:
+        kind = FLOAT if FLOAT in (left[1], right[1]) else INT
+        if isinstance(op, ast.Div):
+            return f"((double){left[0]} / (double){right[0]})", FLOAT
+        if type(op) in CALLED and kind == INT:
+            return f"{CALLED[type(op)]}({left[0]}, {right[0]})", INT
+        return f"({left[0]} {INFIX[type(op)]} {right[0]})", kind
+
+    def _call(self, node: ast.Call) -> tuple[str, str]:
+        name = ast.unparse(node.func)
+        given = [self._expression(argument) for argument in node.args]
+        codes = [code for code, _ in given]
+        if name in ("float", "int", "bool", "len", "math.floor", "math.sqrt", "math.log2"):
+            return {
+                "float": (f"((double){codes[0]})", FLOAT),
+                "int": (f"((int64_t){codes[0]})", INT),
+                "bool": (f"({codes[0]} != 0)", INT),
+                "len": (f"{codes[0]}.length", INT),
+                "math.floor": (f"floor({codes[0]})", FLOAT),
+                "math.sqrt": (f"sqrt({codes[0]})", FLOAT),
+                "math.log2": (f"log2((double){codes[0]})", FLOAT),
+            }[name]
+        if name in ("min", "max") and len(given) == 2:
+            floats = FLOAT in (given[0][1], given[1][1])
+            if floats and name == "min":
+                raise self._unwritable(node)
+            label = "c_most_of_doubles" if floats else {"min": "c_least", "max": "c_most"}[name]
+            return f"{label}({', '.join(codes)})", FLOAT if floats else INT
+        if name == "prefetch":
+            return f"c_prefetch(&{codes[0]}.at[{codes[1]}])", NOTHING
+        part, function = self.part.others.get(name, (self.part, name))
+        if function not in part.functions:
+            raise self._unwritable(node)
+        label, kind = self.writer.function(part, function, tuple(kind for _, kind in given))
+        return f"{label}({', '.join(codes)})" if label else "", kind
+
+    def _unwritable(self, node: ast.AST) -> Unwritable:
+        return Unwritable(f"{self.part.name}.{self.node.name}, {ast.unparse(node)!r}: cannot be written in C")
+
+
+def source() -> str:
+    """The kernel of streams and tables for the whole catalogue, and of `digits.py`, as C with its own library alone."""
+    writer = Writer(SCRATCH)
+    write_structures(writer)
+    writer.lines.append(f'EXPORTED const char callsieve_version[] = "{fingerprint()}";\n')
+    write_stream(writer)
+    write_tables(writer)
+    counts = writer.function(part("digits", (number_scan,), {}), "count_numbers", ("Bytes", INT))[0]
+    writer.lines.append(f"EXPORTED {INT} callsieve_count_numbers(const uint8_t *at, {INT} length, {INT} form)")
+    writer.lines.append(f"{{\n    Bytes text = {{at, length}};\n    return {counts}(text, form);\n}}\n")
+    return "\n".join(writer.lines)
+
+
+def write_structures(writer: Writer) -> None:
+    """The types of a stream's memory, which is as `books.py` lays it out, and of a table's task."""
+    layouts = {kind.name: SimpleNamespace(STATE=1, PAIR=1) for kind in KINDS}
+    arrays = {
+        name: {each: ARRAYS[code] for each, (code, _) in told.items()} for name, told in sizes(layouts, 1, 1, 1).items()
+    }
+    writer.structure("Line", arrays[LINES[0]])
+    writer.structure("Book", arrays[KINDS[0].name])
+    books = dict.fromkeys((kind.name for kind in KINDS), "Book")
+    writer.structure("Memory", arrays["held"] | dict.fromkeys(LINES, "Line") | books)
+    writer.structure("Task", {name: ARRAYS[code] for name, code in TASK.items()} | {"scratch": "Scratch"})
+
+
+def write_stream(writer: Writer) -> None:
+    """What `driver.py` binds."""
+    stream, parts = part("stream", assemble.DRIVER, assemble.columns(FEATURES)), {}
+    for name, (constants, written) in assemble.live_declared().items():
+        parts[name] = part(name, assemble.LIVE[name], constants, written)
+        stream.others |= {f"{name}_{each}": (parts[name], each) for each in assemble.CALLED[name]}
+    for name, given in OF_STREAM.items():
+        told = {"m": ("memory", MEMORY)} | {each: (each, INT) for each in given}
+        writer.export(f"callsieve_{name}", stream, name, told)
+    for kind in KINDS:
+        own = parts["number" if kind.name == "number" else "group"]
+        for name, given in OF_BOOK.items():
+            told = {"book": (f"&memory->{kind.name}", BOOK), "state": (f"memory->{kind.name}.state", "Ints")}
+            told |= {"base": ("0", INT)} | {each: (each, INT) for each in given}
+            told["text"] = ("(Bytes){text, length}", "Bytes")
+            writer.export(f"callsieve_{kind.name}_{name}", own, name, told)
+
+
+def write_tables(writer: Writer) -> None:
+    """What `native.Library.table` offers."""
+    for kind in KINDS:
+        constants, written = assemble.declared(kind, FEATURES)
+        own = part(f"{kind.name}s", assemble.modules_of(kind.module), constants, written)
+        for name, given in OF_TABLE.items():
+            told = {each: (f"memory->{each}", ARRAYS[code]) for each, code in TASK.items()}
+            told |= {"scratch": ("&memory->scratch", WORK)} | {each: (each, INT) for each in given}
+            writer.export(f"callsieve_{kind.name}_{name}", own, name, told, "Task")

@@ -1,0 +1,208 @@
+"""The catalogue as code: for each kind of history the layout of its state and the functions that read the rows.
+
+For a choice of features, `program` lays out exactly what they need and writes the functions: what an event adds to the
+sums of a window (from `Sum.code`), and one function for each role that puts its features into a row (from FORMULAS).
+What others than the caller tell can also be written in two steps, a note of the sums and the values that follow from
+it. Straight lines of code are several times quicker than a loop over a table of operations, compiled or not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from types import ModuleType
+
+from callsieve.features.catalogue.feature import CALL_FACTS, FORMULAS, Feature
+from callsieve.features.catalogue.sums import GROUP_SUMS, NUMBER_SUMS, PAIR_PLACES, REGIONS, Sum
+from callsieve.features.dataclass import dataclass
+from callsieve.features.kernel import group_state, number_state, windows
+from callsieve.features.kernel.windows import FACT_BITS
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of history: its own part of the kernel, its sums, its streams and the roles that read it.
+
+    So many of its streams are `lists`, and with a `clock` each key has its own.
+    """
+
+    name: str
+    module: ModuleType
+    sums: dict[str, Sum]
+    streams: tuple[str, ...]
+    roles: tuple[str, ...]
+    lists: int
+    clock: bool
+
+
+OF_NUMBER = ("out_attempts", "out_outcomes", "in_attempts", "in_outcomes")
+GROUPS = ("block", "trunk", "device")
+
+
+def _kinds(lists_of_number: int, lists_of_group: int, *, clock: bool) -> tuple[Kind, ...]:
+    of_number = Kind("number", number_state, NUMBER_SUMS, OF_NUMBER, ("caller", "callee"), lists_of_number, clock)
+    streams = ("attempts", "outcomes")
+    return of_number, *(Kind(name, group_state, GROUP_SUMS, streams, (name,), lists_of_group, clock) for name in GROUPS)
+
+
+KINDS = _kinds(4, 2, clock=True)
+NUMBER, BLOCK, TRUNK, DEVICE = KINDS
+# In a stream all have one clock, and `order.py` says what leaves next; a number's lists tell an event's neighbours.
+LIVE_KINDS = _kinds(3, 0, clock=False)
+LINE = 16  # 32-bit integers in one line of the processor's cache
+PARTS = re.compile(r"\b(part|whole|other|window)\b")
+
+
+@dataclass(frozen=True)
+class Program:
+    """Constants of a layout and the source of the written functions."""
+
+    constants: dict[str, int]
+    source: str
+
+
+def program(kind: Kind, features: tuple[Feature, ...]) -> Program:
+    """The program of a kind of history for these features (those of other kinds are left out)."""
+    mine = {role: [feature for feature in features if feature.role == role] for role in kind.roles}
+    places = layout(kind, [feature for role in kind.roles for feature in mine[role]])
+    written = [addition(kind, stream, places) for stream in kind.streams]
+    written += [emission(kind, role, mine[role], places) for role in kind.roles]
+    if kind.module is number_state:
+        written.append(membership(places, layout(BLOCK, [each for each in features if each.role == "block"])))
+    noted, places["notes"] = noting(kind, mine[kind.roles[-1]], places)
+    written += noted
+    constants = {name.upper(): place for name, place in places.items()}
+    return Program(constants, "\n\n".join(written) + "\n")
+
+
+def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
+    """Where everything stands: places of regions from the base of a state, slots of sums, and the sizes."""
+    features = list(features)
+    needed = {found[0] for feature in features for found in feature.sums if found}
+    kept = {part for feature in features for part in feature.parts if part in REGIONS}
+    if kept & {"out_days", "in_days", "call_ring"}:
+        kept.add("day")
+    if "hour_logs" in kept:
+        kept.add("hours")
+    if kind.module is group_state:
+        needed.add("calls")  # whether a member has calls left says whether it is one
+    places: dict[str, int] = {}
+    ends = windows.CLOCK_PLACES if kind.clock else 0
+    free = ends + windows.END_PLACES * kind.lists
+    for region, (size, _) in REGIONS.items():
+        places[region] = free if region in kept else windows.NONE
+        free += size if region in kept else 0
+    slots = 0
+    for name, total in kind.sums.items():
+        places[name] = slots if name in needed else windows.NONE
+        slots += total.places if name in needed else 0
+    own = 3 * slots if kind.module is group_state else number_state.PAIR_SIZE
+    return places | {
+        "clock": 0 if kind.clock else windows.NONE,
+        "ends": ends,
+        "lists": kind.lists,
+        "streams": len(kind.streams),
+        "read": 2
+        if kind.module is number_state and not any(feature.reads_in for feature in features)
+        else len(kind.streams),
+        "shift": len(kind.streams) // 2,
+        "sums": free,
+        "slots": slots,
+        "state": free + 3 * slots,
+        "pair": own,
+    }
+
+
+def addition(kind: Kind, stream: str, places: dict[str, int]) -> str:
+    """The function that adds an event of a stream to a window's sums (`sign` 1) or takes it out (-1)."""
+    talks = "outcome, ring, talk, " if stream.endswith("outcomes") else ""
+    lines: dict[str, list[str]] = {}
+    for name, total in kind.sums.items():
+        if total.events == stream and total.code and places[name] >= 0:
+            amount = "sign" if total.code == "1" else f"sign * ({total.code})"
+            place = f"at + {places[name]}"
+            line = f"sums[{place}] += {amount}" if total.places == 1 else f"grow(sums, {place}, {amount})"
+            lines.setdefault(total.given, []).append(line)
+    body = [f"    {line}" for line in lines.pop("", [])]
+    for given, inside in lines.items():
+        body += [f"    if {given}:", *(f"        {line}" for line in inside)]
+    return "\n".join([f"def add_{stream}(facts, {talks}sign, sums, at):", *body, "    return"])
+
+
+def emission(kind: Kind, role: str, features: list[Feature], places: dict[str, int]) -> str:
+    """The function that writes the values of a role's features from `row` on."""
+    variables: dict[str, str] = {}
+    values = [value(kind, feature, places, variables) for feature in features]
+    direction = "in" if role == "callee" else "out"
+    lines = [f"def emit_{direction}(at, state, base, calls, pairs, pair, facts, out, row):"]
+    lines += [f"    {name} = {code}" for name, code in variables.items()]
+    lines += [f"    out[row + {column}] = {code}" for column, code in enumerate(values)]
+    return "\n".join([*lines, "    return"])
+
+
+def noting(kind: Kind, features: list[Feature], places: dict[str, int]) -> tuple[list[str], int]:
+    """The functions that note what a role other than the caller tells and that spell it out; how long a note is.
+
+    Raises: ValueError: if it tells something else than sums of its windows, which a note has no room for.
+    """
+    if not all(found for feature in features for found in feature.sums):
+        raise ValueError(f"{kind.roles[-1]}: its features are of sums alone, or a table cannot note them")
+    variables: dict[str, str] = {}
+    values = [value(kind, feature, places, variables) for feature in features]
+    note = ["def note(state, base, pairs, pair, notes, place):"]
+    note += [f"    notes[place + {i}] = {code}" for i, code in enumerate(variables.values())]
+    spell = ["def spell(notes, place, out, row):"]
+    if features:
+        spell += ["    if notes[place] < 0:", f"        for i in range(row, row + {len(features)}):"]
+        spell += ["            out[i] = nan", "        return"]
+    spell += [f"    {name} = int(notes[place + {i}])" for i, name in enumerate(variables)]
+    spell += [f"    out[row + {column}] = {code}" for column, code in enumerate(values)]
+    return ["\n".join([*lines, "    return"]) for lines in (note, spell)], -(-len(variables) // LINE) * LINE
+
+
+def membership(places: dict[str, int], of_group: dict[str, int]) -> str:
+    """The function that copies from a number's state what a group's record of a member holds, as far as it has it."""
+    lines = ["def copy_own(state, base, own, at):"]
+    for name in GROUP_SUMS:
+        if name in NUMBER_SUMS and min(places[name], of_group[name]) >= 0:
+            for window in range(len(windows.WINDOWS)):
+                to = window * of_group["slots"] + of_group[name]
+                of = places["sums"] + window * places["slots"] + places[name]
+                lines.append(f"    own[at + {to}] = state[base + {of}]")
+    return "\n".join([*lines, "    return"])
+
+
+def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[str, str]) -> str:
+    """The formula of a feature with its parts put in; what it reads becomes a variable, read once."""
+    terms = {"window": str(windows.WINDOWS[feature.window]) + ".0"} if feature.window is not None else {}
+    for word, name, found in zip(("part", "whole", "other"), feature.parts, feature.sums, strict=False):
+        if found:
+            variable, code = sum_of(kind, found, places)
+        elif name in ("in_air", "hour_logs", "day", "out_days", "in_days"):
+            variable, code = name, kept(REGIONS[name][0], places[name])
+        elif name in REGIONS:
+            terms[word] = f"base + {places[name]}"
+            continue
+        elif name in PAIR_PLACES:
+            variable, code = name, f"pairs[pair ^ {PAIR_PLACES[name][0]}]"
+        else:
+            variable, code = name, f"(facts >> {FACT_BITS * list(CALL_FACTS).index(name)} & {(1 << FACT_BITS) - 1}) - 1"
+        variables[variable] = code
+        terms[word] = variable
+    return PARTS.sub(lambda match: terms[match[0]], FORMULAS[feature.how])
+
+
+def sum_of(kind: Kind, found: tuple[str, int], places: dict[str, int]) -> tuple[str, str]:
+    """Variable and code of a sum of a window; in a group less the caller's own part."""
+    name, window = found
+    place = places["sums"] + window * places["slots"] + places[name]
+    variable, code = f"{name}_{windows.WINDOW_NAMES[window]}", kept(kind.sums[name].places, place)
+    if kind.module is group_state:
+        own = window * places["slots"] + places["calls" if name == "members" else name]
+        code += f" - (pairs[pair + {own}] > 0)" if name == "members" else f" - pairs[pair + {own}]"
+    return variable, code
+
+
+def kept(places: int, place: int) -> str:
+    """What reads an integer of the state that takes one place or two."""
+    return f"state[base + {place}]" if places == 1 else f"wide(state, base + {place})"

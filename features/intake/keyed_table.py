@@ -1,0 +1,135 @@
+"""Tables of keyed calls: what their columns hold, a file of them, and their rows one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from callsieve.features.keys.tokens import TOKEN
+from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN, KeyedCall
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH_ROWS = 1 << 17
+_TEXTS = ("trunk", "operator", "device", "place")
+KEYED_TOKENS = ("caller", "callee", "caller_block", *_TEXTS)
+_TOKEN = f"^{TOKEN.pattern}$"  # as `pseudonyms.is_token`, for a whole column at once
+# What need not be known of a call; UNKNOWN is null in a table.
+KEYED_OPTIONAL = frozenset(
+    ["ring", "talk", "recorded", *_TEXTS, "same_region", "shared_prefix", "step", "presented_differs"]
+)
+
+
+def read_keyed(path: str | Path) -> pa.Table:
+    """A Parquet file of keyed calls: columns `KEYED_COLUMNS` and, if there, the `call` ids.
+
+    Tokens and categories come as dictionary<int32, string>, all else in the width that was written.
+    Raises: ValueError: if the file is not such a table.
+    """
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    with reading(path):
+        names = pq.read_schema(path).names
+        check_names(names, path.name)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read([*KEYED_COLUMNS, *({"call"} & set(names))])
+        table.validate(full=True)
+    return checked(table, path.name).unify_dictionaries()
+
+
+def check_table(calls: object) -> None:
+    """Raises: TypeError: if this is no Arrow table; one of pandas has no whole numbers that may be null."""
+    import pyarrow as pa
+
+    if not isinstance(calls, pa.Table):
+        raise TypeError(f"calls must be a pyarrow.Table, got {type(calls).__name__}")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raises: ValueError: in one line, if there is no file, or it turns out to be broken."""
+    import pyarrow as pa
+
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; expected a Parquet file of keyed calls")
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
+        # Arrow's own message may run over many lines, and quote the data.
+        raise ValueError(f"{path.name}: broken Parquet file, expected a table of keyed calls") from None
+
+
+def check_names(names: Collection[str], file: str) -> None:
+    """Raises: ValueError: if these are not the columns of keyed calls."""
+    wrong = sorted(set(KEYED_COLUMNS) ^ (set(names) - {"call"}))
+    if wrong:
+        raise ValueError(f"{file}: columns of keyed calls expected, {wrong[0]!r} is missing or unknown")
+
+
+def keyed_calls(calls: pa.Table) -> Iterator[KeyedCall]:
+    """The rows of a table of keyed calls, one by one, as a `History` takes them.
+
+    Raises: ValueError: if a category holds a word that is not one of `records.py`.
+    """
+    unknown = {"same_region", "shared_prefix", "presented_differs"}  # numbers that are UNKNOWN where the table has null
+    for batch in calls.select(KEYED_COLUMNS).to_batches(max_chunksize=BATCH_ROWS):
+        columns = [batch.column(i).to_pylist() for i in range(len(KEYED_COLUMNS))]
+        for i, name in enumerate(KEYED_COLUMNS):
+            if name in KEYED_CATEGORIES:
+                columns[i] = _codes(columns[i], name)
+            elif name in unknown:
+                columns[i] = [UNKNOWN if value is None else value for value in columns[i]]
+        yield from map(KeyedCall, *columns)
+
+
+def _codes(words: list[str | None], name: str) -> list[int]:
+    codes: dict[str | None, int] = {word: code for code, word in enumerate(KEYED_CATEGORIES[name])}
+    if name in KEYED_OPTIONAL:
+        codes[None] = UNKNOWN
+    try:
+        return [codes[word] for word in words]
+    except KeyError as error:
+        raise ValueError(f"column {name!r}: expected one of {', '.join(KEYED_CATEGORIES[name])}, got {error}") from None
+
+
+def checked(calls: pa.Table, file: str) -> pa.Table:
+    """Columns of keyed calls as the engines take them: tokens and categories as dictionary<int32, string>.
+
+    Raises: ValueError: if one has a null where none may be, another type, a word that is not one of its category, or
+    no token.
+    """
+    for i, name in enumerate(calls.column_names):
+        if name not in KEYED_COLUMNS:
+            continue
+        column = calls.column(name)
+        if column.null_count and name not in KEYED_OPTIONAL:
+            raise ValueError(f"{file}: column {name!r} has {column.null_count} nulls, expected none")
+        calls = calls.set_column(i, name, _checked(column, name, file))
+    return calls
+
+
+def _checked(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if name not in KEYED_TOKENS and name not in KEYED_CATEGORIES:
+        if not pa.types.is_integer(column.type):
+            raise ValueError(f"{file}: column {name!r} holds {kind}, expected whole numbers")
+        return column
+    if not pa.types.is_string(kind):
+        raise ValueError(f"{file}: column {name!r} holds {kind}, expected text")
+    column = column.cast(pa.dictionary(pa.int32(), pa.string()))
+    words = pa.chunked_array([chunk.dictionary for chunk in column.chunks], pa.string())
+    if name in KEYED_CATEGORIES:
+        listed = pa.array(KEYED_CATEGORIES[name])
+        sound, wanted = pc.is_in(words, value_set=listed), "one of " + ", ".join(KEYED_CATEGORIES[name])
+    else:
+        sound, wanted = pc.match_substring_regex(words, _TOKEN), "keyed tokens only"
+    if not pc.all(sound, min_count=0).as_py():
+        raise ValueError(f"{file}: column {name!r} holds another text, expected {wanted}")
+    return column

@@ -1,0 +1,326 @@
+"""A number as written -> canonical form, class, range holder, region and block, as of a date.
+
+The number plan is in dated tables (`numberplan/`); the order in which readings are tried is here. It decides
+the forms that can be read in two ways:
+
+* A run of 7 or 8 digits that starts with 2-8 is a local number without its area code, also if it starts with
+  86. Any other run that starts with 86 and has no reading of its own carries the country code.
+* After a country code, `10 6xxx xxxx` and `951 xxx xxxx` are fixed numbers of Beijing and Yinchuan. Without
+  one and without the trunk 0, they are a 106 port and a 95 number, because that is how those are presented.
+* `951 12345` after a country code is a 95 number; `0951 12345` is the city's 12345.
+* 13 digits that start with 1064 are a data card, not a 106 port.
+* An 11-digit run that starts with 13-19 is always read as a mobile number, if unassigned as an irregular one;
+  a number of another country needs its + or 00.
+* An IP or carrier prefix (179xx, 12593) is dropped only before a whole number.
+
+The canonical form never depends on the date; class and holder do. Nor is the holder of a range the network
+that serves the number: that changes when a number is ported.
+"""
+
+from __future__ import annotations
+
+import datetime
+import unicodedata
+from functools import lru_cache
+
+from callsieve.features.dataclass import dataclass, field
+from callsieve.features.records import STEPS, UNKNOWN
+
+from .numberplan import Plan, Service, period, plan
+
+# Compared without separators and in lower case.
+# fmt: off
+WITHHELD = frozenset((
+    "", "anonymous", "unavailable", "restricted", "private", "privatenumber", "privatecaller", "unknown",
+    "unknowncaller", "unknownnumber", "withheld", "blocked", "hidden", "nonumber", "nocallerid",
+    "notavailable", "none", "null", "nil", "nan", "na", "<na>",
+    "匿名", "匿名号码", "未知", "未知号码", "隐藏", "隐藏号码", "私人号码", "私密号码", "保密", "保密号码",
+    "未显示", "无", "无号码", "无主叫", "空",
+))
+# E.164 country codes of one and two digits; all others have three.
+_SHORT_COUNTRY_CODES = frozenset((
+    "1", "7", "20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44", "45", "46", "47",
+    "48", "49", "51", "52", "53", "54", "55", "56", "57", "58", "60", "61", "62", "63", "64", "65", "66",
+    "81", "82", "84", "86", "90", "91", "92", "93", "94", "95", "98",
+))
+# fmt: on
+_SEPARATORS = str.maketrans("", "", "\u2010\u2011\u2012\u2013\u2014\u2212·-_.()/[]'\"")
+NEAR = 10
+_LONGEST = 15  # digits of an E.164 number
+_NO_DIGITS = frozenset(("withheld", "unknown"))
+_ABROAD_OR_NOT_KNOWN = frozenset(("foreign", "irregular", "withheld", "unknown"))
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number understood. The digits stay out of its repr, so that no log can hold them.
+
+    `canonical` is "+86..." or "+CC..." for numbers of the E.164 plan, national digits for service codes and
+    local numbers, the text itself if irregular, "" if withheld. `holder` is whom the range was given to, ""
+    if not known. `region` is an area code with its 0, or for foreign numbers the ISO country; mobile numbers
+    have none. `block` is all but the last four digits (mobiles: 万号段); a service code keeps three or more.
+    """
+
+    canonical: str = field(repr=False)
+    kind: str
+    holder: str
+    region: str
+    block: str = field(repr=False)
+
+
+def parse(written: str | None, on: datetime.date) -> Number:
+    """Read one number as it stood on a day.
+
+    >>> on = datetime.date(2026, 11, 2)
+    >>> parse("0086 138-0013-8000", on).canonical == parse("013800138000", on).canonical == "+8613800138000"
+    True
+    >>> number = parse("(010) 8888 8888", on)
+    >>> number.canonical, number.kind, number.region, number.block
+    ('+861088888888', 'fixed', '010', '0108888')
+    >>> parse("192 0000 0000", datetime.date(2019, 1, 1)).kind  # not assigned then
+    'irregular'
+    """
+    return _parse(written, plan(period(on)))
+
+
+def parse_in(written: str | None, period: int) -> Number:
+    """`parse` for a caller that knows the period of the plan already."""
+    return _parse(written, plan(period))
+
+
+def shared_prefix(a: Number, b: Number) -> int:
+    """Leading digits that two national significant numbers have in common, or UNKNOWN.
+
+    Numbers of different countries share none.
+    """
+    return shared_digits(significant(a), significant(b))
+
+
+def shared_digits(a: tuple[str, str], b: tuple[str, str]) -> int:
+    """The same of two numbers as `significant` gives them."""
+    (country_a, digits_a), (country_b, digits_b) = a, b
+    if not digits_a or not digits_b:
+        return UNKNOWN
+    if country_a != country_b:
+        return 0
+    for shared, (x, y) in enumerate(zip(digits_a, digits_b, strict=False)):
+        if x != y:
+            return shared
+    return min(len(digits_a), len(digits_b))
+
+
+def significant(number: Number) -> tuple[str, str]:
+    """Country code and national significant number, at most 15 digits; "" if it is not known."""
+    canonical = number.canonical
+    if number.kind in _NO_DIGITS or (number.kind == "fixed" and not number.region):
+        return "", ""  # a local number without its area: the leading digits are missing
+    if canonical.startswith("+86"):
+        country, rest = "86", canonical[3:]
+    elif canonical.startswith("+"):
+        size = next((n for n in (1, 2) if canonical[1 : 1 + n] in _SHORT_COUNTRY_CODES), 3)
+        country, rest = canonical[1 : 1 + size], canonical[1 + size :]
+    else:
+        country, rest = "86", canonical.lstrip("0")
+    if not _only_digits(rest):
+        rest = "".join(c for c in rest if "0" <= c <= "9")
+    return country, rest[:_LONGEST]
+
+
+def step(previous: Number | None, current: Number) -> int:
+    """How far a number is from the one dialled before: an index into STEPS, or UNKNOWN."""
+    if previous is None or not has_digits(previous) or not has_digits(current):
+        return UNKNOWN
+    if previous.canonical == current.canonical:
+        return STEPS.index("same")
+    if not current.block or previous.block != current.block:
+        return STEPS.index("other")
+    before, now = last_digits(previous), last_digits(current)
+    near = before >= 0 and now >= 0 and len(previous.canonical) == len(current.canonical)
+    return STEPS.index("near" if near and abs(now - before) <= NEAR else "block")
+
+
+def has_digits(number: Number) -> bool:
+    """Whether there is a number at all, rather than a withheld one or an opaque code."""
+    return number.kind not in _NO_DIGITS
+
+
+def last_digits(number: Number) -> int:
+    """The last four digits as a number, UNKNOWN if they are not digits."""
+    tail = number.canonical[-4:]
+    return int(tail) if _only_digits(tail) else UNKNOWN
+
+
+def is_domestic(number: Number) -> bool:
+    """Whether it is surely a number of the Chinese plan."""
+    return number.kind not in _ABROAD_OR_NOT_KNOWN
+
+
+def same_region(a: Number, b: Number) -> int:
+    """1 if both are of one area or foreign country, 0 if not, UNKNOWN if it cannot be told."""
+    if a.region and b.region:
+        return int(a.region == b.region)
+    if "foreign" in (a.kind, b.kind):
+        other = b if a.kind == "foreign" else a
+        return 0 if is_domestic(other) else UNKNOWN
+    return UNKNOWN
+
+
+def _parse(written: str | None, plan: Plan) -> Number:
+    written = written or ""
+    # Nearly every number is a plain mobile one: keep that way short.
+    mobile = written[3:] if written[:3] == "+86" else written
+    if len(mobile) == 11 and mobile.isdigit() and mobile.isascii():
+        kind = plan.networks.get(mobile[:5])
+        if kind is not None:
+            return Number("+86" + mobile, kind[0], kind[1], "", mobile[:7])
+    text = _compact(written)
+    if text in WITHHELD:
+        return Number("", "withheld", "", "", "")
+    if text[0] == "+":
+        return _abroad(text[1:], plan) or _irregular(text)
+    if text[:2] == "00":
+        return _abroad(text[2:], plan) or _irregular("+" + text[2:])
+    return _domestic(text, plan) or _irregular(text)
+
+
+def _domestic(text: str, plan: Plan) -> Number | None:
+    """A number without + or 00 before it."""
+    if not _only_digits(text):
+        return None
+    found = _at_home(text, plan, coded=False)
+    if found is None and text[:2] == "86":
+        return _abroad(text, plan) or _irregular("+" + text)
+    return found or _carried(text, plan)
+
+
+def _only_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _compact(written: str) -> str:
+    """ASCII digits, no separators, no URI around it, lower case."""
+    text = _bare(written)
+    while not text.isascii() and (again := _bare(text)) != text:
+        text = again  # what a separator kept apart can combine
+    return text
+
+
+def _bare(written: str) -> str:
+    text = written if written.isascii() else unicodedata.normalize("NFKC", written)
+    text = "".join(text.lower().translate(_SEPARATORS).split())
+    if text.startswith(("tel:", "sip:", "sips:")):
+        return text.split(";", 1)[0].split("@", 1)[0].rpartition(":")[2]
+    return text.split("@", 1)[0]
+
+
+def _irregular(text: str) -> Number:
+    return Number(text, "irregular", "", "", text[:-4])
+
+
+def _abroad(digits: str, plan: Plan) -> Number | None:
+    """A number that follows + or 00."""
+    if not _only_digits(digits):
+        return None
+    if digits[:2] == "86":
+        return _at_home(digits[2:], plan, coded=True) or _carried(digits[2:], plan)
+    return _foreign(digits)
+
+
+def _carried(digits: str, plan: Plan) -> Number | None:
+    """A whole number that follows an IP or carrier prefix."""
+    length = plan.carriers.get(digits[:3]) or plan.carriers.get(digits[:5])
+    if length is None or len(digits) < length + 10:
+        return None
+    rest = digits[length:]
+    if rest[:2] == "00":
+        return _abroad(rest[2:], plan)
+    return _at_home(rest, plan, coded=False)
+
+
+def _at_home(digits: str, plan: Plan, *, coded: bool) -> Number | None:
+    """A Chinese number; `coded` if a country code came before it."""
+    trunk_zero = digits[:1] == "0"
+    national = digits[1:] if trunk_zero else digits
+    if len(national) == 11:
+        kind = plan.networks.get(national[:5])
+        if kind is not None:
+            return Number("+86" + national, kind[0], kind[1], "", national[:7])
+    if trunk_zero:
+        return _fixed(national, plan) or _area_service(national, plan)
+    if len(national) == 13:
+        kind = plan.machines.get(national[:4])
+        if kind is not None:
+            return Number("+86" + national, kind[0], kind[1], "", national[:-4])
+    if coded:
+        return _fixed(national, plan) or _service(national, plan) or _area_service(national, plan)
+    return _service(national, plan) or _fixed(national, plan) or _local(national)
+
+
+def _area(digits: str, plan: Plan) -> str:
+    """The area code (without its 0) that digits start with, or "". No short code starts a long one."""
+    return next((digits[:n] for n in (2, 3) if digits[:n] in plan.areas), "")
+
+
+def _fixed(digits: str, plan: Plan) -> Number | None:
+    area = _area(digits, plan)
+    local = digits[len(area) :]
+    kind = plan.areas[area].get(len(local)) if area else None
+    if kind is None or not "2" <= local[0] <= "8":
+        return None
+    return Number("+86" + digits, kind, "", "0" + area, "0" + digits[:-4])
+
+
+def _local(digits: str) -> Number | None:
+    if len(digits) not in (7, 8) or not "2" <= digits[0] <= "8":
+        return None
+    return Number(digits, "fixed", "", "", digits[:-4])
+
+
+def _code(digits: str, plan: Plan) -> Service | None:
+    """The most special code that digits belong to."""
+    for size in (5, 4, 3, 2):
+        for service in plan.services.get(digits[:size], ()):
+            if service.shortest <= len(digits) <= service.longest:
+                return service
+    return None
+
+
+def _service(digits: str, plan: Plan) -> Number | None:
+    code = _code(digits, plan)
+    if code is None:
+        return None
+    return Number(digits, code.kind, code.holder, "", _code_block(digits))
+
+
+def _area_service(digits: str, plan: Plan) -> Number | None:
+    """A service code after an area code: it stays local where another area has its own."""
+    area = _area(digits, plan)
+    if not area:
+        return None
+    rest = digits[len(area) :]
+    code = _code(rest, plan)
+    if code is None or code.scope == "alone":
+        return None
+    if code.scope == "nation":
+        return _service(rest, plan)
+    return Number("0" + digits, code.kind, code.holder, "0" + area, f"0{area}{_code_block(rest)}")
+
+
+def _code_block(digits: str) -> str:
+    # The holder of a longer code is in its first five digits (95013 and what it adds to it).
+    return digits[: max(3 if len(digits) <= 5 else 5, len(digits) - 4)]
+
+
+@lru_cache(maxsize=4096)
+def _foreign(digits: str) -> Number | None:
+    import phonenumbers
+
+    try:
+        number = phonenumbers.parse("+" + digits)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_valid_number(number):
+        return None
+    canonical = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    region = phonenumbers.region_code_for_number(number) or ""
+    return Number(canonical, "foreign", "", region, canonical[:-4])

@@ -1,0 +1,267 @@
+"""Calls in buckets: the work of the table engine cut by key, for engines that spread it over many processes.
+
+The kinds of history share no state. So the calls are sent to buckets by the hash of a kind's key, each bucket is
+replayed by the same compiled kernel, and what the kinds have to tell of a call is put together by its id. Between four
+steps everything goes to another bucket:
+
+`told`       calls as they come, packed -> by caller
+`settled`    all records of a caller: a repeated one takes block, trunk and device of the first -> by key of each kind
+`computed`   all calls of a key: their parts of the vectors -> by call
+`assembled`  all parts of a call: its vector
+
+What goes there are parcels, pieces of Arrow tables as bytes: few large values cost whatever carries them less than many
+rows do. Which hash decides does not matter, nor how many buckets one process opens together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from callsieve.features.catalogue import chosen
+from callsieve.features.catalogue.feature import ROLES, Feature
+from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
+from callsieve.features.kernel import windows
+from callsieve.features.kernel.table_pass import LATE, PARTIES, RECORD, ROW, TOLD
+from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
+
+from .packing import Packed, group_codes, packed, party_codes
+from .table import columns_of, grouped, passes
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    Array = npt.NDArray[Any]
+
+KEYS = ("caller", "callee", *GROUP_COLUMNS.values())
+BUCKETS = tuple(f"{key}_bucket" for key in KEYS)
+"""Columns that `told` expects beside those of a keyed table: the bucket of each key."""
+
+MOST_BUCKETS = 1 << 16
+PIECE = 1 << 16  # calls in a parcel at most: some megabytes
+EVENTS = {"start": windows.START, "end": windows.END, "talk": windows.TALK, "facts": windows.FACTS, "late": LATE}
+INTEGERS = EVENTS | {"told": TOLD}
+"""What of a record is sent, and where it stands in it; groups need only the events."""
+
+OUT, IN = 1, 2  # which sides of a call belong to the bucket: the caller's, the callee's
+
+
+class Parcel(NamedTuple):
+    """Part of a table of some kind for a bucket."""
+
+    bucket: int
+    kind: str
+    body: bytes
+
+
+Parcels = Iterator[Parcel]
+Found = Mapping[str, Sequence["pa.Buffer"]]
+"""Bodies of parcels by kind."""
+
+
+def told(calls: pa.Table) -> Parcels:
+    """Keyed calls with their ids (`call`) and BUCKETS, packed, for the buckets of their callers.
+
+    Raises: ValueError: if a column is missing or holds an unknown word.
+    """
+    import pyarrow as pa
+
+    # Keys stay text until all of a bucket are together: a code means something only where it was given.
+    blank = pa.DictionaryArray.from_arrays(pa.array(np.zeros(calls.num_rows, dtype=np.int32)), pa.array([""]))
+    keyless = {name: blank if name in KEYS else calls[name] for name in KEYED_COLUMNS if name in calls.column_names}
+    records = packed(pa.table(keyless), kinds=()).records.reshape(-1, RECORD)
+    columns = {name: records[:, place] for name, place in INTEGERS.items()}
+    table = pa.table({**columns, **{name: calls[name] for name in ("call", *KEYS, *BUCKETS)}})
+    yield from parcels("told", table.take, np.arange(len(records)), integers(table, "caller_bucket"))
+
+
+def settled(found: Found, names: tuple[str, ...], buckets: int) -> Parcels:
+    """All records of the callers of a bucket, for the buckets of numbers, blocks, trunks and devices."""
+    table = opened("told", found)
+    if not table.num_rows:
+        return
+    caller, callers = group_codes(table["caller"])
+    callee, _ = group_codes(table["callee"])
+    order = in_order(table)
+    alone = np.stack((caller, np.full_like(caller, windows.NONE)), axis=1).reshape(-1)
+    calls = Packed(records_of(table, caller, callee), order, {"number": alone}, {"number": callers})
+    groups = grouped(NUMBER, calls, chosen(names))
+    first = np.arange(len(order), dtype=np.int32)
+    groups.engine.follow_first(groups.offsets, groups.views, calls.records, first)
+    yield from to_numbers(table, order)
+    # Codes of callers are made different from those of all other buckets. Those of callees need not be: they only
+    # tell which records repeat a call, and all of these are here.
+    member = caller * np.int64(buckets) + integers(table, "caller_bucket")[0]
+    for role in sorted({feature.role for feature in chosen(names)} & GROUP_COLUMNS.keys()):
+        yield from to_group(role, table, order, first, member, callee)
+
+
+def to_numbers(table: pa.Table, order: Array) -> Parcels:
+    """Each call to the bucket of its caller and to that of its callee, once where they are the same."""
+    import pyarrow as pa
+
+    at_caller, at_callee = integers(table, "caller_bucket"), integers(table, "callee_bucket")
+    same = (at_caller == at_callee)[order]
+    for sides, rows, where in (
+        (OUT | IN, order[same], at_caller),
+        (OUT, order[~same], at_caller),
+        (IN, order[~same], at_callee),
+    ):
+        sided = table.append_column("sides", pa.array(np.full(len(order), sides, dtype=np.int8)))
+        yield from parcels("number", sided.take, rows, where[rows])
+
+
+def to_group(kind: str, table: pa.Table, order: Array, first: Array, member: Array, callee: Array) -> Parcels:
+    """Each call that has a block, trunk or device to the bucket of that of its first record."""
+    import pyarrow as pa
+
+    key = table[GROUP_COLUMNS[kind]].take(pa.array(first))
+    columns = {name: table[name] for name in ("call", *EVENTS)}
+    calls = pa.table({**columns, "caller": member, "callee": callee.astype(np.int64), "key": key})
+    rows = order[np.asarray(key.is_valid())[order]]
+    yield from parcels(kind, calls.take, rows, integers(table, f"{GROUP_COLUMNS[kind]}_bucket")[first[rows]])
+
+
+def computed(found: Found, names: tuple[str, ...], buckets: int) -> Parcels:
+    """All calls of the keys of a bucket: their parts of the vectors, for the buckets of the calls."""
+    for kind in KINDS:
+        table = opened(kind.name, found)
+        if not table.num_rows:
+            continue
+        features = tuple(feature for feature in chosen(names) if feature.role in kind.roles)
+        out = replayed(kind, table, features)
+        call = integers(table, "call")
+        where = call % buckets
+        sides = integers(table, "sides") if kind is NUMBER else np.full(len(call), OUT)
+        for role, side in zip(kind.roles, (OUT, IN), strict=False):
+            columns = columns_of(role, features)
+            if columns:
+                part = partial(part_of, call, out[:, columns[0] : columns[-1] + 1])
+                rows = np.flatnonzero(sides & side)
+                yield from parcels(role, part, rows, where[rows], len(columns))
+        if kind is NUMBER:
+            rows = np.flatnonzero(sides & OUT)
+            yield from parcels("call", table.take, rows, where[rows])
+
+
+def part_of(call: Array, values: Array, rows: Array) -> pa.Table:
+    """Parts of the vectors of some calls."""
+    import pyarrow as pa
+
+    some = pa.array(values[rows].reshape(-1))
+    return pa.table({"call": call[rows], "values": pa.FixedSizeListArray.from_arrays(some, values.shape[1])})
+
+
+def assembled(found: Found, names: tuple[str, ...]) -> tuple[pa.Table, Array]:
+    """All parts of the calls of a bucket: call, start, caller and callee of each, and its vector.
+
+    Returns: a table, and float64 (calls, features) in the order of the catalogue.
+    Raises: ValueError: if two calls have the same id.
+    """
+    features = chosen(names)
+    identity = opened("call", found)
+    call = integers(identity, "call")
+    order = np.argsort(call)
+    ascending = call[order]
+    if np.any(ascending[1:] == ascending[:-1]):
+        raise ValueError("calls: expected another id (column call) in each row, got the same in two")
+    out = np.full((len(call), len(features)), np.nan)
+    for role in ROLES:
+        columns = columns_of(role, features)
+        for part in opened(role, found, len(columns)).to_batches() if columns else ():
+            rows = order[np.searchsorted(ascending, integers(part, "call"))]
+            values = np.asarray(part["values"].flatten())
+            out[rows, columns[0] : columns[-1] + 1] = values.reshape(-1, len(columns))
+    return identity, out
+
+
+def replayed(kind: Kind, table: pa.Table, features: tuple[Feature, ...]) -> Array:
+    """What the keys of a kind have to tell of their calls: float64 (calls, features), in the order of the table."""
+    if kind is NUMBER:
+        codes, keys = party_codes(table)
+        parties = codes.reshape(-1, 2)
+        caller, callee = parties.T
+        belongs = integers(table, "sides")[:, None] & np.array([OUT, IN])
+        owners = np.where(belongs > 0, parties, np.int32(windows.NONE)).reshape(-1)
+    else:
+        owners, keys = group_codes(table["key"])
+        caller = np.asarray(table["caller"].combine_chunks().dictionary_encode().indices)
+        callee = integers(table, "callee")
+    calls = Packed(records_of(table, caller, callee), in_order(table), {kind.name: owners}, {kind.name: keys})
+    out = np.empty((table.num_rows, len(features)))
+    if features:
+        for task in passes(kind, grouped(kind, calls, features), calls, features, out, 1):
+            task()
+    return out
+
+
+def records_of(table: pa.Table, caller: Array, callee: Array) -> Array:
+    """Records as `replay.py` takes them; caller and callee as codes of at most 31 bits."""
+    records = np.zeros((table.num_rows, RECORD), dtype=np.int64)
+    for name, place in INTEGERS.items():
+        if name in table.column_names:
+            records[:, place] = integers(table, name)
+    records[:, PARTIES] = caller.astype(np.int64) << 32 | callee
+    records[:, ROW] = np.arange(len(records))
+    return records.reshape(-1)
+
+
+def in_order(table: pa.Table) -> Array:
+    """Calls in order of start; where two tell of the same call, the one that was known earlier, then the lower id."""
+    start, late, call = (integers(table, name) for name in ("start", "late", "call"))
+    order = np.argsort(start, kind="stable")
+    again = np.diff(start[order]) == 0
+    tied = np.append(again, False) | np.insert(again, 0, False)
+    rows = order[tied]
+    known = np.where(late[rows] == windows.NEVER, start[rows], late[rows])
+    order[tied] = rows[np.lexsort((call[rows], known, start[rows]))]
+    return order
+
+
+def parcels(kind: str, of_rows: Callable[[Array], pa.Table], rows: Array, where: Array, width: int = 0) -> Parcels:
+    """Some rows of a table, cut by the bucket each goes to, in the order given within each."""
+    order = np.argsort(where.astype(np.uint16), kind="stable")  # NumPy sorts 16 bits by counting
+    where = where[order].astype(np.int64)
+    table = of_rows(rows[order]).select(schema(kind, width).names).cast(schema(kind, width))
+    begins = np.flatnonzero(np.diff(where, prepend=-1))
+    for begin, end in pairwise([*begins.tolist(), len(where)]):
+        for piece in range(begin, end, PIECE):
+            for batch in table.slice(piece, min(PIECE, end - piece)).to_batches():
+                yield Parcel(int(where[begin]), kind, batch.serialize().to_pybytes())
+
+
+def opened(kind: str, found: Found, width: int = 0) -> pa.Table:
+    """The table of one kind that came in parcels."""
+    import pyarrow as pa
+
+    expected = schema(kind, width)
+    return pa.Table.from_batches([pa.ipc.read_record_batch(body, expected) for body in found.get(kind, ())], expected)
+
+
+@cache
+def schema(kind: str, width: int = 0) -> pa.Schema:
+    """What is in a parcel; `width` is the number of features of a part."""
+    import pyarrow as pa
+
+    call = {"call": pa.int64()}
+    events, whole = (dict.fromkeys(columns, pa.int64()) for columns in (EVENTS, INTEGERS))
+    parties = {"caller": pa.string(), "callee": pa.string()}
+    if kind == "told":
+        return pa.schema(call | whole | dict.fromkeys(KEYS, pa.string()) | dict.fromkeys(BUCKETS, pa.int32()))
+    if kind == "number":
+        return pa.schema(call | whole | parties | {"sides": pa.int8()})
+    if kind == "call":
+        return pa.schema(call | {"start": pa.int64()} | parties)
+    if width:
+        return pa.schema(call | {"values": pa.list_(pa.float64(), width)})
+    return pa.schema(call | events | {"caller": pa.int64(), "callee": pa.int64(), "key": pa.string()})
+
+
+def integers(table: pa.Table | pa.RecordBatch, name: str) -> Array:
+    """A column without nulls, as it is."""
+    return np.asarray(table[name].to_numpy())

@@ -1,0 +1,109 @@
+"""Rows on disk, sorted by where they go next: the files that the stages of `shards.py` hand on.
+
+A file holds one record batch for each shard and appears whole or not at all. Tokens are kept as the 16 bytes that their
+letters stand for. These come from a keyed hash, so the bytes themselves say to which of any number of shards a key
+belongs, on every machine alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from callsieve.features.files.atomic import whole
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    Array = npt.NDArray[Any]
+
+LETTERS, FIRST_LETTER = 32, ord("a")  # a token ends in so many letters, half a byte each
+
+
+def binary(rows: Array) -> pa.FixedSizeBinaryArray:
+    """An array (n, k) as a column of n cells."""
+    import pyarrow as pa
+
+    rows = np.ascontiguousarray(rows)
+    width = rows.shape[1] * rows.itemsize
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)])
+
+
+def unbinary(column: pa.Array | pa.ChunkedArray, dtype: npt.DTypeLike) -> Array:
+    """The array (n, k) of a column of cells. The bytes of a null mean nothing."""
+    parts = []
+    for chunk in getattr(column, "chunks", [column]):
+        if len(chunk):
+            begin, size = (count * column.type.byte_width for count in (chunk.offset, len(chunk)))
+            raw = np.frombuffer(chunk.buffers()[1], dtype=np.uint8)[begin : begin + size]
+            parts.append(raw.view(dtype).reshape(len(chunk), -1))
+    if len(parts) == 1:
+        return parts[0]
+    none = np.empty((0, column.type.byte_width), dtype=np.uint8).view(dtype)
+    return np.concatenate(parts) if parts else none
+
+
+def token_keys(tokens: pa.DictionaryArray) -> tuple[pa.FixedSizeBinaryArray, pa.DictionaryArray]:
+    """The 16 bytes of each token, null for none, and its epoch."""
+    import pyarrow.compute as pc
+
+    texts = tokens.dictionary
+    letters = pc.utf8_slice_codeunits(texts, start=-LETTERS)
+    halves = np.frombuffer(letters.buffers()[2] or b"", dtype=np.uint8)[: LETTERS * len(texts)] - FIRST_LETTER
+    keys = binary((halves[0::2] << 4 | halves[1::2]).reshape(-1, LETTERS // 2))
+    epochs = pc.utf8_slice_codeunits(texts, start=0, stop=-LETTERS - 1).dictionary_encode()
+    return keys.take(tokens.indices), epochs.take(tokens.indices)
+
+
+def token_texts(keys: pa.FixedSizeBinaryArray, epochs: pa.Array) -> pa.StringArray:
+    """Tokens from their bytes and epochs."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    cells = unbinary(keys, np.uint8)
+    halves = np.stack([cells >> 4, cells & 15], axis=2) + np.uint8(FIRST_LETTER)
+    offsets = np.arange(0, LETTERS * len(keys) + 1, LETTERS, dtype=np.int32)
+    letters = pa.StringArray.from_buffers(len(keys), pa.py_buffer(offsets), pa.py_buffer(halves))
+    return pc.binary_join_element_wise(epochs.cast(pa.string()), letters, ".")
+
+
+def shard_of(keys: pa.Array | pa.ChunkedArray, shards: int) -> Array:
+    """The shard of each key, by its first bytes."""
+    return (unbinary(keys, np.uint64)[:, 0] % np.uint64(shards)).astype(np.uint16)
+
+
+def dense(*columns: pa.ChunkedArray) -> tuple[Array, pa.FixedSizeBinaryArray]:
+    """Each key of these columns, one after the other, as an integer, int32, -1 for null; and the keys by integer."""
+    import pyarrow as pa
+
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    encoded = pa.chunked_array(chunks, type=columns[0].type).dictionary_encode().combine_chunks()
+    return np.array(encoded.indices.fill_null(-1), dtype=np.int32), encoded.dictionary
+
+
+def write_parts(rows: dict[str, pa.Array], to: Array, shards: int, path: Path) -> None:
+    """Write rows sorted by the shard they go to, in the order given within each."""
+    import pyarrow as pa
+
+    batch = pa.record_batch(rows).take(pa.array(np.argsort(to, kind="stable")))
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(to, minlength=shards))]).tolist()
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with whole(path) as part, pa.ipc.new_file(part, batch.schema, options=options) as file:
+        for begin, end in pairwise(bounds):
+            file.write_batch(batch.slice(begin, end - begin))
+
+
+def read_part(paths: Sequence[Path], shard: int) -> pa.Table:
+    """The rows of all files that went to a shard."""
+    import pyarrow as pa
+
+    batches = []
+    for path in paths:
+        with pa.OSFile(str(path)) as source:
+            batches.append(pa.ipc.open_file(source).get_batch(shard))
+    return pa.Table.from_batches(batches).unify_dictionaries()

@@ -1,0 +1,330 @@
+"""Cells of a file -> columns of the call: times, seconds, categories and texts of a whole batch at once.
+
+Every cell that does not hold what its column is for marks its row; the batch keeps its length, and the reader
+parts the marked rows from the sound ones. All columns of a batch come out in the types of `schema()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from callsieve.features.records import CALL_COLUMNS, OUTCOMES
+
+from .layouts import CATEGORIES, NUMBERS, SECONDS, TEXTS, TIMES, Layout
+from .quarantine import (
+    BAD_TIME,
+    BAD_VALUE,
+    END_BEFORE_START,
+    MISSING_CALLEE,
+    NEGATIVE_DURATION,
+    TIME_OUT_OF_RANGE,
+    Faults,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int32]
+
+LONGEST_CALL = 10 * 86400.0
+"""Seconds of ringing or talk beyond which a record is not believed."""
+
+_COUNT = r"^[+-]?\d+(\.\d*)?$"
+_LOCAL = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?$"
+_OFFSET = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)$"
+_WRITTEN = {"iso": "a time like 2019-11-11 21:59:46", "unix": "a count of seconds"}
+_ANSWERED = OUTCOMES.index("answered")
+_NO_ANSWER = OUTCOMES.index("no_answer")
+
+
+def schema() -> pa.Schema:
+    """Columns and Arrow types of a table of calls."""
+    import pyarrow as pa
+
+    kinds = {
+        "start": pa.timestamp("ms", "UTC"),
+        "recorded": pa.timestamp("ms", "UTC"),
+        "ring": pa.float64(),
+        "talk": pa.float64(),
+    }
+    text = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([(name, kinds.get(name, text)) for name in CALL_COLUMNS])
+
+
+def check_types(columns: pa.Schema, found: Mapping[str, tuple[str, ...]], file: str) -> None:
+    """Refuse a typed file whose columns cannot be what they stand for (a float is no telephone number)."""
+    import pyarrow.types as kinds
+
+    for role, names in found.items():
+        for name in names:
+            kind = columns.field(name).type
+            value = kind.value_type if kinds.is_dictionary(kind) else kind
+            number = kinds.is_integer(value) or kinds.is_floating(value) or kinds.is_decimal(value)
+            good = kinds.is_string(value) or kinds.is_large_string(value) or kinds.is_null(value)
+            if role in TIMES:
+                good, wanted = good or number or kinds.is_timestamp(value), "times, numbers or text"
+            elif role in SECONDS:
+                good, wanted = good or number, "numbers"
+            else:
+                good, wanted = good or kinds.is_integer(value), "text or whole numbers"
+            if not good:
+                raise ValueError(f"{file}: column {name!r} holds {kind}, expected {wanted}")
+
+
+def decode(
+    cells: pa.Table, found: Mapping[str, tuple[str, ...]], layout: Layout, latest: float
+) -> tuple[pa.Table, Faults]:
+    """A batch of cells as calls, and what is wrong with which row.
+
+    `found` maps a role to its columns in `cells` (`Layout.find`); `latest` is the last Unix second believed.
+    """
+    import pyarrow as pa
+
+    rows = cells.num_rows
+    faults = Faults(rows)
+    given = {role: _column(cells, names) for role, names in found.items()}
+    times = {role: _moment(given[role], role, layout, latest, faults) for role in TIMES if role in given}
+    times.setdefault("recorded", np.full(rows, np.nan))
+    codes = {role: _category(given.get(role), role, rows, layout, faults) for role in CATEGORIES}
+    direction = codes.pop("direction")
+    columns = _sides(given, direction, layout, faults)
+    _classes(codes, direction if "subscriber" in given else None)
+    ring, talk = _durations(given, rows, layout, codes["outcome"], faults)
+    _settle_outcome(codes["outcome"], talk, faults)
+    for role in ("end", "recorded"):
+        if role in times:
+            faults.mark(times[role] < times["start"], END_BEFORE_START, role, "a time not before start")
+    columns |= {"ring": _floats(ring), "talk": _floats(talk)}
+    for role in ("start", "recorded"):
+        columns[role] = _floats(times[role]).cast(pa.int64()).cast(pa.timestamp("ms", "UTC"))
+    for role, values in codes.items():
+        values[values < 0] = CATEGORIES[role].index("unknown")
+        columns[role] = pa.DictionaryArray.from_arrays(pa.array(values), pa.array(CATEGORIES[role]))
+    for name, kind in zip(schema().names, schema().types, strict=True):
+        if name not in columns:
+            columns[name] = pa.nulls(rows, kind)
+    return pa.table([columns[name] for name in CALL_COLUMNS], schema=schema()), faults
+
+
+def _column(cells: pa.Table, names: tuple[str, ...]) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = [cells.column(name).combine_chunks() for name in names]
+    if len(parts) == 1:
+        return parts[0]
+    texts = [part.cast(pa.string()).fill_null("") for part in parts]
+    return pc.utf8_trim(pc.binary_join_element_wise(*texts, pa.scalar("/")), "/")
+
+
+def _moment(column: pa.Array, role: str, layout: Layout, latest: float, faults: Faults) -> Floats:
+    """Unix milliseconds (UTC), NaN where there is none."""
+    column = _text_or_number(column)
+    at = _milliseconds(column, layout)
+    wanted = " or ".join(_WRITTEN[name] for name in layout.formats)
+    unread = np.isnan(at) & (_given(column) if role != "start" else True)
+    faults.mark(unread, BAD_TIME, role, wanted)
+    first, last = (datetime.fromtimestamp(t, UTC).date() for t in (layout.earliest, latest))
+    outside = (at < layout.earliest * 1000) | (at > latest * 1000)
+    faults.mark(outside, TIME_OUT_OF_RANGE, role, f"a time from {first} to {last}")
+    # What is out of range is not kept: it may be too large for a whole number of milliseconds.
+    return np.where(outside, np.nan, at)
+
+
+def _milliseconds(column: pa.Array, layout: Layout) -> Floats:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_timestamp(column.type):
+        return _instants(column, layout)
+    if pa.types.is_floating(column.type):
+        return _counted(column, layout)
+    at = np.full(len(column), np.nan)
+    patterns = {"iso": ((_LOCAL, None), (_OFFSET, "UTC")), "unix": ((_COUNT, None),)}
+    for name in layout.formats:
+        for pattern, zone in patterns[name]:
+            like = pc.match_substring_regex(column, pattern).fill_null(False)
+            texts = column.filter(like)
+            if len(texts) and name == "unix":
+                at[like.to_numpy(zero_copy_only=False)] = _counted(texts.cast(pa.float64()), layout)
+            elif len(texts):
+                instants = _cast(texts, pa.timestamp("us", zone))
+                at[like.to_numpy(zero_copy_only=False)] = _instants(instants, layout)
+    return at
+
+
+def _counted(column: pa.Array, layout: Layout) -> Floats:
+    # Far beyond any year that is believed, and far from overflow.
+    seconds = np.clip(_numpy(column), -1e15, 1e15) * layout.unit + layout.epoch
+    return np.asarray(np.rint(seconds * 1000))
+
+
+def _instants(column: pa.Array, layout: Layout) -> Floats:
+    import pandas as pd
+    import pyarrow as pa
+
+    if column.type.tz is None:
+        # pandas, for Arrow needs the system's zone tables. An hour that comes twice is taken as its first.
+        local = pd.DatetimeIndex(column.cast(pa.timestamp("us"), safe=False).to_numpy(zero_copy_only=False))
+        first = np.ones(len(local), dtype=bool)
+        zoned = local.tz_localize(layout.clock_zone, ambiguous=first, nonexistent="shift_forward")
+        column = pa.array(zoned.tz_convert(None).to_numpy())
+    return _numpy(column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())) // 1000
+
+
+def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+    # Arrow refuses a whole array for one impossible date: halving finds it and leaves the rest.
+    import pyarrow as pa
+
+    try:
+        return texts.cast(kind)
+    except pa.ArrowInvalid:
+        half = len(texts) // 2
+        if half == 0:
+            return pa.nulls(1, kind)
+        return pa.concat_arrays([_cast(texts[:half], kind), _cast(texts[half:], kind)])
+
+
+def _durations(
+    given: Mapping[str, pa.Array], rows: int, layout: Layout, outcome: Codes, faults: Faults
+) -> tuple[Floats, Floats]:
+    """Seconds of ringing and of talk, both NaN while a call is not over; a missed call gets its outcome."""
+    seconds = {role: np.full(rows, float(layout.constants.get(role, np.nan))) for role in ("ring", "talk")}
+    for role in SECONDS:
+        if role in given:
+            column = _text_or_number(given[role])
+            read = _seconds(column)
+            faults.mark(~np.isfinite(read) & _given(column), BAD_VALUE, role, "a number of seconds")
+            seconds[role] = np.where(np.isfinite(read), read, np.nan)
+    if layout.missed is not None:
+        missed = seconds["talk"] == layout.missed
+        seconds["talk"][missed] = 0.0
+        outcome[missed] = _NO_ANSWER
+    if "total" in seconds:
+        seconds["ring"] = seconds["total"] - seconds["talk"]
+    ring, talk = seconds["ring"], seconds["talk"]
+    for role, value in seconds.items():
+        faults.mark(value < 0, NEGATIVE_DURATION, role, "0 seconds or more")
+        faults.mark(value > LONGEST_CALL, BAD_VALUE, role, f"at most {LONGEST_CALL:.0f} seconds")
+    if layout.optional >= {"ring", "talk"}:
+        faults.mark(np.isnan(ring) != np.isnan(talk), BAD_VALUE, "talk", "both ring and talk, or neither")
+    else:
+        faults.mark(np.isnan(ring) | np.isnan(talk), BAD_VALUE, "talk", "a number of seconds")
+    return ring, talk
+
+
+def _seconds(column: pa.Array) -> Floats:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_string(column.type):
+        like = pc.match_substring_regex(column, _COUNT)
+        column = pc.if_else(like, column, pa.scalar(None, pa.string())).cast(pa.float64())
+    return _numpy(column)
+
+
+def _category(column: pa.Array | None, role: str, rows: int, layout: Layout, faults: Faults) -> Codes:
+    """Places in `CATEGORIES[role]`, -1 where nothing is said."""
+    listed = CATEGORIES[role]
+    if column is None:
+        constant = layout.constants.get(role)
+        return np.full(rows, -1 if constant is None else listed.index(str(constant)), np.int32)
+    meaning = layout.values.get(role, dict(zip(listed, listed, strict=True)))
+    codes, words = _encoded(column)
+    places = [listed.index(meaning[word]) if word in meaning else -2 for word in words.to_pylist()]
+    values = np.array([*places, -1], np.int32)[codes]
+    faults.mark(values == -2, BAD_VALUE, role, "one of " + ", ".join(meaning))
+    return values
+
+
+def _settle_outcome(outcome: Codes, talk: Floats, faults: Faults) -> None:
+    spoke = talk > 0
+    outcome[(outcome == -1) & spoke] = _ANSWERED
+    faults.mark(spoke & (outcome >= 0) & (outcome != _ANSWERED), BAD_VALUE, "talk", "talk 0 unless answered")
+
+
+def _sides(given: Mapping[str, pa.Array], direction: Codes, layout: Layout, faults: Faults) -> dict[str, pa.Array]:
+    """The columns of numbers and other texts; of a subscriber's record, by who called whom."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = {role: given[role] for role in (*NUMBERS, *TEXTS) if role in given}
+    if "subscriber" in texts:
+        faults.mark(direction == -1, BAD_VALUE, "direction", "who called whom")
+        out = pa.array(direction == 0)
+        own, peer = (texts.pop(role).cast(pa.string()) for role in ("subscriber", "peer"))
+        texts |= {"caller": pc.if_else(out, own, peer), "callee": pc.if_else(out, peer, own)}
+        for role in layout.own_side & texts.keys():
+            texts[role] = pc.if_else(out, texts[role].cast(pa.string()), pa.scalar(None, pa.string()))
+    columns = {}
+    for role, column in texts.items():
+        codes, words = _encoded(column)
+        if role == "callee":
+            faults.mark(codes < 0, MISSING_CALLEE, role, "a callee")
+        if role == "caller" and (codes < 0).any():
+            # No caller is a withheld number, which is a caller too.
+            codes = np.where(codes < 0, np.int32(len(words)), codes)
+            words = pa.concat_arrays([words, pa.array([""])])
+        columns[role] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), words)
+    return columns
+
+
+def _classes(codes: dict[str, Codes], direction: Codes | None) -> None:
+    """The classes of caller and callee; of a subscriber's record, by who called whom."""
+    own, peer = codes.pop("subscriber_class"), codes.pop("peer_class")
+    if direction is not None:
+        out = direction == 0
+        codes["caller_class"], codes["callee_class"] = np.where(out, own, peer), np.where(out, peer, own)
+
+
+def _encoded(column: pa.Array) -> tuple[Codes, pa.Array]:
+    """Codes into distinct texts; -1 for null and for an empty text."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type) or column.dictionary.null_count:
+        column = column.cast(pa.string()).dictionary_encode()
+    words = column.dictionary.cast(pa.string())
+    codes = column.indices.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False).copy()
+    empty = words.index("").as_py()
+    if empty >= 0:
+        codes[codes == empty] = -1
+    return codes, words
+
+
+def _text_or_number(column: pa.Array) -> pa.Array:
+    """Text, float64 or timestamps: the three that times and seconds are read from."""
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_timestamp(kind):
+        return column
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
+        return column.cast(pa.string())
+    return column.cast(pa.float64(), safe=False)
+
+
+def _given(column: pa.Array) -> npt.NDArray[np.bool_]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_floating(column.type):
+        return ~np.isnan(_numpy(column))  # writers of Parquet files say null or NaN for the same thing
+    text = pa.types.is_string(column.type)
+    given = pc.not_equal(column, "").fill_null(False) if text else column.is_valid()
+    return np.asarray(given.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def _numpy(column: pa.Array) -> Floats:
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _floats(values: Floats) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array(values, mask=np.isnan(values))

@@ -1,0 +1,190 @@
+"""Where rows go that are not calls: each with a named reason, what was expected, and what may be kept of it.
+
+The file is JSON lines, one object a row: `row` (line of a text file, row of a Parquet file, from 1),
+`reason`, `expected`, and either `column` and `cells`, or, for a line that could not be split into cells,
+the keyed `token` of the whole line with its `length` and byte `offset`. A repeated call also has `first`,
+the row that was kept.
+
+A cell stands in clear only where it is what its column is for and cannot be a telephone number: a
+written-out time, a short count, a listed value. Any other cell stands as its keyed token, and its shape
+(9 for a digit, a for a letter) if its column is not for numbers or names. The owner of the source finds
+the row by its place.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from callsieve.features.files.atomic import whole
+
+from .layouts import CATEGORIES, SECONDS, TIMES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from callsieve.features.keys.tokens import Key
+
+    from .layouts import Layout
+
+BAD_ENCODING = "bad_encoding"
+BAD_NUMBER_OF_COLUMNS = "bad_number_of_columns"
+BAD_TIME = "bad_time"
+BAD_VALUE = "bad_value"
+CONFLICTING_DUPLICATE = "conflicting_duplicate"
+DUPLICATE = "duplicate"
+END_BEFORE_START = "end_before_start"
+MISSING_CALLEE = "missing_callee"
+NEGATIVE_DURATION = "negative_duration"
+TIME_OUT_OF_RANGE = "time_out_of_range"
+TRUNCATED_FILE = "truncated_file"
+
+_WRITTEN_TIME = re.compile(
+    r"[12]\d{3}-[01]\d-[0-3]\d([ T][0-2]\d:[0-5]\d(:[0-5]\d(\.\d{1,3})?)?(Z|[+-][01]\d:[0-5]\d)?)?", re.ASCII
+)
+_SHORT_COUNT = re.compile(r"-?\d{1,6}(\.\d{1,3})?", re.ASCII)
+
+
+class BrokenLine(NamedTuple):
+    """A line that could not be split into cells: its place, what is wrong, and its bytes."""
+
+    row: int
+    reason: str
+    expected: str
+    raw: bytes
+    offset: int
+
+
+class Fault(NamedTuple):
+    """What is wrong with a row, and in which column of the call."""
+
+    reason: str
+    role: str
+    expected: str
+
+
+class Faults:
+    """The first fault of each row of a table; `which` is 0 for a sound row."""
+
+    def __init__(self, rows: int) -> None:
+        self.which: npt.NDArray[np.int16] = np.zeros(rows, np.int16)
+        self.kinds = [Fault("", "", "")]
+
+    def mark(self, bad: npt.NDArray[np.bool_], reason: str, role: str, expected: str) -> None:
+        """Rows where `bad` is true have this fault, unless they have an earlier one."""
+        bad = bad & (self.which == 0)
+        if bad.any():
+            self.which[bad] = len(self.kinds)
+            self.kinds.append(Fault(reason, role, expected))
+
+    def of(self, rows: npt.NDArray[np.int64]) -> Faults:
+        """Those of some rows, by their places."""
+        some = Faults(len(rows))
+        some.which, some.kinds = self.which[rows], self.kinds
+        return some
+
+
+class Quarantine:
+    """Counts the bad rows of one source and, given a path, writes them there when the reading ends well."""
+
+    def __init__(self, source: str, layout: Layout, path: Path | None, key: Key | None, *, strict: bool) -> None:
+        if path is not None and key is None:
+            raise ValueError(f"quarantine file {path.name} keeps numbers as keyed tokens: expected a key")
+        self.counts: Counter[str] = Counter()
+        self._source, self._layout, self._path, self._key, self._strict = source, layout, path, key, strict
+        self._file: IO[str] | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            part = self._open.enter_context(whole(self._path))
+            self._file = self._open.enter_context(part.open("w", encoding="utf-8"))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def add(
+        self,
+        rows: npt.NDArray[np.int64],
+        faults: Faults,
+        cells: pa.Table,
+        roles: Mapping[str, str],
+        *,
+        broken: Sequence[BrokenLine] = (),
+        first: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Take the faulty rows of a table, and broken lines of the same part of the file.
+
+        `rows` numbers the rows of `cells`, `roles` tells what each of its columns stands for.
+        Raises: ValueError: if strict and there is one.
+        """
+        at = np.flatnonzero(faults.which)
+        found = [(int(rows[i]), faults.kinds[faults.which[i]]) for i in at]
+        if self._strict and (found or broken):
+            rows_found = [(row, fault.reason, fault.expected) for row, fault in found]
+            row, reason, expected = min(rows_found + [line[:3] for line in broken])
+            raise ValueError(f"{self._source} row {row}: {reason}, expected {expected}")
+        self.counts.update(fault.reason for _, fault in found)
+        self.counts.update(line.reason for line in broken)
+        if self._file is None or not (found or broken):
+            return
+        names = {role: name for name, role in roles.items()}
+        entries = [self._line_entry(line) for line in broken]
+        kept = cells.select(list(roles)).take(at).to_pylist()
+        for i, (row, fault), values in zip(at, found, kept, strict=True):
+            shown = {name: self._shown(value, roles[name]) for name, value in values.items()}
+            entry: dict[str, Any] = {"row": row, "reason": fault.reason, "expected": fault.expected}
+            if fault.role:
+                entry["column"] = names.get(fault.role, fault.role)
+            if first is not None:
+                entry["first"] = int(first[i])
+            entries.append(entry | {"cells": shown})
+        for entry in sorted(entries, key=lambda entry: int(entry["row"])):
+            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    def _line_entry(self, line: BrokenLine) -> dict[str, Any]:
+        return {
+            "row": line.row,
+            "reason": line.reason,
+            "expected": line.expected,
+            "token": self._token(line.raw.decode("utf-8", "backslashreplace")),
+            "length": len(line.raw),
+            "offset": line.offset,
+        }
+
+    def _shown(self, value: object, role: str) -> object:
+        if value is None or value == "":
+            return None
+        if isinstance(value, datetime):
+            return value.isoformat()
+        text = str(value)
+        if (
+            (role in TIMES and _WRITTEN_TIME.fullmatch(text))
+            or (role in (*TIMES, *SECONDS) and _SHORT_COUNT.fullmatch(text))
+            or (role in CATEGORIES and text in self._layout.values.get(role, CATEGORIES[role]))
+        ):
+            return text
+        if role in TIMES or role in SECONDS or role in CATEGORIES:
+            return {"token": self._token(text), "shape": _shape(text)}
+        return {"token": self._token(text)}
+
+    def _token(self, text: str) -> str:
+        assert self._key is not None  # noqa: S101 - the file is open only with a key
+        return self._key.token("number", text)
+
+
+def _shape(text: str) -> str:
+    return "".join("9" if c.isnumeric() else "a" if c.isalpha() else c for c in text[:40])

@@ -1,0 +1,227 @@
+"""Calls joined to registers as of the moment that each call rings, by pandas' `merge_asof`, a million calls at a time.
+
+The answers are those of `serving.registered.look_up`, call by call. Memory holds the registers and a part of the calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callsieve.features.intake.text_columns import coded
+from callsieve.features.records import NUMBER_CLASSES
+from callsieve.serving.rules.register_lookup import Registered, Terms
+from callsieve.serving.rules.registers import ANY, BETWEEN, INDEXES, Registers
+from callsieve.serving.rules.timeline import NOTHING
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+PART_ROWS = 1 << 20
+COLUMNS = ("start", "caller", "callee", "caller_block", "trunk", "caller_class")
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """The steps of all keys of an index, in order of their moments; a key is a place in `combined`."""
+
+    parts: tuple[pa.Array, ...]  # the words of each part of a key
+    combined: Array  # sorted: the places of a key's words as one number
+    steps: pd.DataFrame  # key, moment, answer
+
+
+class Joins:
+    """The indexes of registers made ready to be joined to calls: an answer a call, as of its start."""
+
+    def __init__(self, registers: Registers) -> None:
+        self._indexes = {name: _index(registers, name) for name in registers.indexes}
+
+    def in_effect(self, name: str, at: Array, *keys: Any) -> Array:
+        """`Registers.in_effect` of each call: the place of a row, `~place` of one that has ended, or NOTHING.
+
+        Args:
+            name: of an index.
+            at: Unix ms of each call.
+            keys: each a column, or a tuple of the columns that make it; the first that has a row in effect counts.
+        """
+        found = np.full(len(at), NOTHING)
+        for key in keys:
+            place = self._of_key(name, at, *(key if isinstance(key, tuple) else (key,)))
+            better = (found < 0) & ((place >= 0) | (found == NOTHING))
+            found = np.where(better, place, found)
+        return found
+
+    def _of_key(self, name: str, at: Array, *columns: pa.DictionaryArray) -> Array:
+        """For each call the answer of its key's steps at its start."""
+        index, found = self._indexes[name], np.full(len(at), NOTHING)
+        code, known = np.zeros(len(at), dtype=np.int64), np.ones(len(at), dtype=bool)
+        for column, words in zip(columns, index.parts, strict=True):
+            places = pc.index_in(column.dictionary, value_set=words).fill_null(-1).to_numpy(zero_copy_only=False)
+            of_call = np.append(places, -1)[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+            known &= of_call >= 0
+            code = code * len(words) + of_call
+        rows = np.flatnonzero(known)
+        key = np.searchsorted(index.combined, code[rows])
+        there = key < len(index.combined)
+        there[there] = index.combined[key[there]] == code[rows][there]
+        rows, key = rows[there], key[there]
+        rows, key = (values[np.argsort(at[rows], kind="stable")] for values in (rows, key))
+        left = pd.DataFrame({"at": at[rows], "key": key})
+        joined = pd.merge_asof(left, index.steps, left_on="at", right_on="moment", by="key")["answer"]
+        found[rows] = joined.fillna(NOTHING).to_numpy(dtype=np.int64)
+        return found
+
+
+class AsOf:
+    """Registers made ready to be joined.
+
+    Args:
+        terms: what businesses are marketing, and which classes of numbers fit a declared use.
+    """
+
+    def __init__(self, registers: Registers, terms: Terms) -> None:
+        self._registers, self._terms = registers, terms
+        self._joined = Joins(registers).in_effect
+        self._business, self._businesses = _factors(registers, "campaigns", "business")
+        self._principal, self._principals = _factors(registers, "campaigns", "principal")
+        self._use, self._uses = _factors(registers, "trunks", "declared_use")
+
+    def parts(self, calls: pa.Table) -> Iterator[tuple[slice, Registered]]:
+        """What is registered of each call: parts of the table and arrays of float64, one value a call.
+
+        Args:
+            calls: keyed calls, at least COLUMNS, in any order.
+        """
+        for begin in range(0, calls.num_rows, PART_ROWS):
+            part = slice(begin, min(begin + PART_ROWS, calls.num_rows))
+            yield part, self.registered(calls.select(COLUMNS).slice(begin, PART_ROWS))
+
+    def registered(self, calls: pa.Table) -> Registered:
+        """The same of a table that is small enough to be joined at once."""
+        found, at = Registered(), calls["start"].to_numpy()
+        tables = self._registers.tables
+        if "campaigns" in tables:
+            self._campaigns(calls, at, found)
+        if "trunks" in tables:
+            self._trunks(calls, at, found)
+        if "number_resources" in tables:
+            place = self._joined("number_resources", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
+            found.lapsed = np.where(place == NOTHING, np.nan, place < 0)
+        if "subscribers" in tables:
+            place = self._joined("subscribers", at, column_of(calls, "caller"))
+            found.calls_per_day = self._values("subscribers", "calls_per_day", place)
+        if "protected" in tables:
+            found.callee_protected = _yes(self._joined("protected", at, column_of(calls, "callee")))
+            found.caller_protected = _yes(self._joined("protected", at, column_of(calls, "caller")))
+        if "risk_regions" in tables:
+            found.risk_region = _yes(
+                self._joined("risk_regions", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
+            )
+        return found
+
+    def _campaigns(self, calls: pa.Table, at: Array, found: Registered) -> None:
+        place = self._joined("campaigns", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
+        known = place >= 0
+        found.campaign = known.astype(float)
+        found.hour_from = self._values("campaigns", "hour_from", place)
+        found.hour_to = self._values("campaigns", "hour_to", place)
+        marketing = np.array([word in self._terms.marketing for word in self._businesses] + [False])
+        found.marketing = np.where(known, _taken(marketing, self._business, place), np.nan)
+        callee, tables = column_of(calls, "callee"), self._registers.tables
+
+        def told(codes: Array, words: list[str]) -> pa.DictionaryArray:
+            of_call = np.where(known, codes[np.where(known, place, 0)] if len(codes) else 0, 0).astype(np.int32)
+            return pa.DictionaryArray.from_arrays(pa.array(of_call, mask=~known), pa.array(words, pa.string()))
+
+        business, any_of_them = told(self._business, self._businesses), told(np.zeros_like(self._business), [ANY])
+        if "consents" in tables:
+            principal = told(self._principal, self._principals)
+            found.consent = np.where(known, _yes(self._joined("consents", at, (callee, principal))), np.nan)
+        if "refusals" in tables:
+            said = self._joined("refusals", at, (callee, business), (callee, any_of_them))
+            found.refused = np.where(known, _yes(said), np.nan)
+        if "preferences" in tables:
+            said = self._joined("preferences", at, (callee, business), (callee, any_of_them))
+            accepts = self._values("preferences", "accepts", said)
+            found.accepts = np.where(known, accepts == 1, np.nan)
+            found.rejects = np.where(known, accepts == 0, np.nan)
+
+    def _trunks(self, calls: pa.Table, at: Array, found: Registered) -> None:
+        trunk = column_of(calls, "trunk")
+        told = np.asarray(pc.is_valid(trunk))
+        place = self._joined("trunks", at, trunk)
+        listed = told & (place >= 0)
+        found.trunk_listed = np.where(told, listed, np.nan)
+        on = self._joined(
+            "trunk_numbers", at, (trunk, column_of(calls, "caller")), (trunk, column_of(calls, "caller_block"))
+        )
+        found.on_trunk = np.where(listed, on >= 0, np.nan)
+        fits = np.full((len(self._uses) + 1, len(NUMBER_CLASSES)), np.nan)
+        for row, declared in enumerate(self._uses):
+            classes = self._terms.uses.get(declared)
+            if classes is not None:
+                fits[row] = [word in classes for word in NUMBER_CLASSES]
+        use = np.where(listed, self._use[np.where(listed, place, 0)] if len(self._use) else 0, len(self._uses))
+        found.use_allows = fits[use, _classes(calls)]
+
+    def _values(self, table: str, name: str, place: Array) -> Array:
+        """A column's values of the rows in effect, NaN elsewhere."""
+        values = np.array([np.nan if value is None else float(value) for value in self._registers.columns[table][name]])
+        return np.where(place >= 0, np.append(values, np.nan)[np.where(place >= 0, place, -1)], np.nan)
+
+
+def _index(registers: Registers, name: str) -> _Index:
+    known = registers.indexes[name]
+    width = len(INDEXES[name][1])
+    split = [key.split(BETWEEN) for key in known]
+    parts, code = [], np.zeros(len(split), dtype=np.int64)
+    for i in range(width):
+        codes, words = pd.factorize(np.array([key[i] for key in split], dtype=object))
+        parts.append(pa.array(words, pa.string()))
+        code = code * len(words) + codes
+    order = np.argsort(code)
+    key_of = np.empty(len(order), dtype=np.int64)
+    key_of[order] = np.arange(len(order))
+    lengths = [len(moments) for moments, _ in known.values()]
+    steps = pd.DataFrame(
+        {
+            "key": np.repeat(key_of, lengths),
+            "moment": np.array([moment for moments, _ in known.values() for moment in moments], dtype=np.int64),
+            "answer": np.array([answer for _, answers in known.values() for answer in answers], dtype=np.int64),
+        }
+    )
+    return _Index(tuple(parts), code[order], steps.sort_values("moment", kind="stable", ignore_index=True))
+
+
+def _factors(registers: Registers, table: str, name: str) -> tuple[Array, list[str]]:
+    if table not in registers.tables:
+        return np.zeros(0, dtype=np.int64), []
+    codes, words = pd.factorize(np.array(registers.columns[table][name], dtype=object))
+    return codes, [str(word) for word in words]
+
+
+def column_of(calls: pa.Table, name: str) -> pa.DictionaryArray:
+    """A column of tokens or words as one dictionary array."""
+    return coded(calls[name].unify_dictionaries().combine_chunks())
+
+
+def _classes(calls: pa.Table) -> Array:
+    column = column_of(calls, "caller_class")
+    places = np.array([NUMBER_CLASSES.index(word) for word in column.dictionary.to_pylist()], dtype=np.int64)
+    return np.asarray(places[column.indices.to_numpy(zero_copy_only=False)])
+
+
+def _taken(values: Array, codes: Array, place: Array) -> Array:
+    return np.asarray(values[np.append(codes, len(values) - 1)[np.where(place >= 0, place, -1)]])
+
+
+def _yes(place: Array) -> Array:
+    return np.asarray(place >= 0, dtype=float)

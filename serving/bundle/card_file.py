@@ -1,0 +1,268 @@
+"""The file `bundle.json`: a card as JSON, checked field by field.
+
+`to_json` and `from_json` stand side by side; the only byte form accepted is the one that is written, so equal
+cards have equal bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from callsieve.features.files.strict_json import (
+    as_fields,
+    as_free,
+    as_list,
+    as_mapping,
+    as_number,
+    as_text,
+    as_whole,
+    decode,
+    encode,
+)
+
+from .card import FORMAT, OPTIONAL_MODELS, Band, Calibration, Card, Certificate, Golden
+
+MAX_FEATURES = 4096
+MAX_LEVELS = 1 << 16
+MAX_KNOTS = 10_000
+MAX_GOLDEN = 1000
+MAX_BENIGN = 10**10
+_HASH = re.compile(r"[0-9a-f]{8,128}")
+_MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+# What LightGBM refuses in a name, or what its text would split.
+_FEATURE = re.compile(r"[^\s=,\[\]{}\":]{1,128}")
+
+
+def to_json(card: Card) -> bytes:
+    """The bytes of `bundle.json`."""
+    golden = {
+        "rows": [[None if math.isnan(x) else float(x) for x in row] for row in card.golden.rows],
+        "scores": {name: [[float(x).hex() for x in row] for row in rows] for name, rows in card.golden.scores.items()},
+    }
+    return encode(
+        {
+            "format": card.format,
+            "features": list(card.features),
+            "categorical": dict(card.categorical),
+            "catalogue_hash": card.catalogue_hash,
+            "calibration": {"x": list(card.calibration.x), "y": list(card.calibration.y)},
+            "thresholds": [_band_json(band) for band in card.thresholds],
+            "classes": {name: list(classes) for name, classes in card.classes.items()},
+            "label_policy": dict(card.label_policy),
+            "training": dict(card.training),
+            "golden": golden,
+            "valid_from": card.valid_from,
+            "valid_until": card.valid_until,
+            "epoch": card.epoch,
+        }
+    )
+
+
+def from_json(data: bytes) -> Card:
+    """Read `bundle.json`. Raises `ValueError` that names the field and its rule."""
+    value = as_fields(decode(data), "card", tuple(Card.__slots__))
+    if value["format"] != FORMAT or type(value["format"]) is not int:
+        raise ValueError(f"format must be {FORMAT}, got {value['format']!r}")
+    features = _features(value["features"])
+    classes = _classes(value["classes"])
+    valid_from, valid_until = (_moment(value[key], key) for key in ("valid_from", "valid_until"))
+    if valid_from >= valid_until:
+        raise ValueError(f"valid_until must come after valid_from, got {valid_until}")
+    if not isinstance(value["catalogue_hash"], str) or not _HASH.fullmatch(value["catalogue_hash"]):
+        raise ValueError("catalogue_hash must be 8 to 128 hex digits")
+    for key in ("label_policy", "training"):
+        as_free(as_mapping(value[key], key), key)
+    card = Card(
+        features=features,
+        categorical=_categorical(value["categorical"], features),
+        catalogue_hash=value["catalogue_hash"],
+        calibration=_calibration(value["calibration"]),
+        thresholds=_bands(value["thresholds"]),
+        classes=classes,
+        label_policy=value["label_policy"],
+        training=value["training"],
+        golden=_golden(value["golden"], len(features), {"model": 1} | {k: len(v) for k, v in classes.items()}),
+        valid_from=valid_from,
+        valid_until=valid_until,
+        epoch=as_whole(value["epoch"], "epoch"),
+    )
+    if to_json(card) != data:
+        raise ValueError("must have the form in which it was written: sorted keys, floats as floats")
+    return card
+
+
+def _band_json(band: Band) -> dict[str, Any]:
+    strata = {name: _certificate_json(certificate) for name, certificate in band.strata.items()}
+    certificate = _certificate_json(band.certificate)
+    return {
+        "name": band.name,
+        "threshold": band.threshold,
+        "certificate": certificate,
+        "strata": strata,
+        "silent": list(band.silent),
+        "raised": dict(band.raised),
+    }
+
+
+def _certificate_json(certificate: Certificate) -> dict[str, Any]:
+    return {name: getattr(certificate, name) for name in Certificate.__slots__}
+
+
+def _moment(value: Any, where: str) -> str:
+    try:
+        moment = datetime.fromisoformat(as_text(value, where))
+    except ValueError:
+        moment = None
+    if moment is None or moment.strftime(_MOMENT) != value:
+        raise ValueError(f"{where} must be a moment such as 2026-03-01T00:00:00Z")
+    return moment.strftime(_MOMENT)
+
+
+def _features(value: Any) -> tuple[str, ...]:
+    names = tuple(as_text(name, "features") for name in as_list(value, "features", 1, MAX_FEATURES))
+    for name in names:
+        if not _FEATURE.fullmatch(name) or not name.isprintable():
+            raise ValueError(f"features: a name must be one printable word, got {name!r}")
+    if len(set(names)) != len(names):
+        raise ValueError("features: names must differ")
+    return names
+
+
+def _categorical(value: Any, features: Sequence[str]) -> dict[str, int]:
+    levels = {
+        name: as_whole(count, "categorical", 1, MAX_LEVELS) for name, count in as_mapping(value, "categorical").items()
+    }
+    if not levels.keys() <= set(features):
+        raise ValueError("categorical: each name must be one of the features")
+    return levels
+
+
+def _classes(value: Any) -> dict[str, tuple[str, ...]]:
+    classes = {}
+    for model, names in as_mapping(value, "classes").items():
+        if model not in OPTIONAL_MODELS:
+            raise ValueError(f"classes: a model must be one of {OPTIONAL_MODELS}, got {model!r}")
+        classes[model] = tuple(as_text(name, "classes") for name in as_list(names, "classes", 2, 100))
+        if len(set(classes[model])) != len(classes[model]):
+            raise ValueError(f"classes: names of {model} must differ")
+    return classes
+
+
+def _calibration(value: Any) -> Calibration:
+    knots = as_fields(value, "calibration", ("x", "y"))
+    x, y = (
+        tuple(as_number(v, "calibration") for v in as_list(knots[axis], "calibration", 2, MAX_KNOTS))
+        for axis in ("x", "y")
+    )
+    if len(x) != len(y):
+        raise ValueError(f"calibration: x and y must be of one length, got {len(x)} and {len(y)}")
+    # Knots that all but touch would give an infinite slope.
+    if any(
+        b <= a or not math.isfinite((d - c) / (b - a)) for (a, b), (c, d) in zip(pairwise(x), pairwise(y), strict=True)
+    ):
+        raise ValueError("calibration: x must grow")
+    if any(b < a for a, b in pairwise(y)) or y[0] < 0 or y[-1] > 1:
+        raise ValueError("calibration: y must not fall, and lie in 0..1")
+    return Calibration(x, y)
+
+
+def _bands(value: Any) -> tuple[Band, ...]:
+    bands = []
+    for item in as_list(value, "thresholds", 1, 100):
+        band = as_fields(item, "thresholds", Band.__slots__)
+        strata = {
+            as_text(name, "strata"): _certificate(certificate, f"stratum {name!r}")
+            for name, certificate in as_mapping(band["strata"], "strata").items()
+        }
+        name, threshold = (
+            as_text(band["name"], "thresholds: name"),
+            as_number(band["threshold"], "threshold"),
+        )
+        silent = tuple(as_text(word, "silent") for word in as_list(band["silent"], "silent", 0, 100))
+        raised = {
+            as_text(word, "raised"): as_number(edge, f"raised: {word}", threshold)
+            for word, edge in as_mapping(band["raised"], "raised").items()
+        }
+        certificate = _certificate(band["certificate"], f"band {name!r}")
+        bands.append(Band(name, threshold, certificate, strata, silent, raised))
+    if len({band.name for band in bands}) != len(bands):
+        raise ValueError("thresholds: names must differ")
+    words = {word for band in bands for word in (*band.silent, *band.raised)}
+    if any(low.threshold > high.threshold for high, low in pairwise(bands)) or any(
+        low.threshold_for(word) > high.threshold_for(word) for high, low in pairwise(bands) for word in words
+    ):
+        raise ValueError("thresholds: must run from the highest to the lowest")
+    return tuple(bands)
+
+
+def _certificate(value: Any, where: str) -> Certificate:
+    item = as_fields(value, where, Certificate.__slots__)
+    certificate = Certificate(
+        fold=as_text(item["fold"], f"{where}: fold"),
+        benign_calls=as_whole(item["benign_calls"], f"{where}: benign_calls", 0, MAX_BENIGN),
+        false_calls=as_whole(item["false_calls"], f"{where}: false_calls", 0, MAX_BENIGN),
+        bound=as_number(item["bound"], f"{where}: bound", 0, 1),
+        confidence=as_number(item["confidence"], f"{where}: confidence", 0.5, 0.999999),
+        target=as_number(item["target"], f"{where}: target", 0, 1),
+        certified=item["certified"],
+    )
+    if certificate.false_calls > certificate.benign_calls:
+        raise ValueError(f"{where}: false_calls must be at most benign_calls")
+    if certificate.certified is not (certificate.bound <= certificate.target):
+        raise ValueError(f"{where}: certified must say whether bound is at most target")
+    if certificate.certified and not _covers(certificate):
+        raise ValueError(f"{where}: bound must be at least the exact one for its counts")
+    return certificate
+
+
+def _covers(certificate: Certificate) -> bool:
+    """Whether so few false calls are as unlikely at `bound` as `confidence` says (to 0.1 %, for rounding).
+
+    Clopper and Pearson 1934: the exact upper bound p solves P(X <= k | n, p) = 1 - confidence.
+    """
+    k, n, p = certificate.false_calls, certificate.benign_calls, certificate.bound
+    if p == 1:
+        return True
+    if k >= n * p:
+        return False
+    choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    term = total = math.exp(choose + k * math.log(p) + (n - k) * math.log1p(-p))
+    # Below the mean the terms fall, faster than a geometric series: the sum ends after a few of them.
+    for i in range(k, 0, -1):
+        term *= i / (n - i + 1) * (1 - p) / p
+        total += term
+        if term <= 1e-9 * total:
+            break
+    return total <= (1 - certificate.confidence) * 1.001
+
+
+def _golden(value: Any, width: int, models: Mapping[str, int]) -> Golden:
+    item = as_fields(value, "golden", ("rows", "scores"))
+    rows = tuple(
+        tuple(
+            math.nan if x is None else as_number(x, "golden: rows") for x in as_list(row, "golden: rows", width, width)
+        )
+        for row in as_list(item["rows"], "golden: rows", 1, MAX_GOLDEN)
+    )
+    scores = {}
+    for name, table in as_fields(item["scores"], "golden: scores", tuple(models)).items():
+        scores[name] = tuple(
+            tuple(_hex(x) for x in as_list(row, "golden: scores", models[name], models[name]))
+            for row in as_list(table, "golden: scores", len(rows), len(rows))
+        )
+    return Golden(rows, scores)
+
+
+def _hex(value: Any) -> float:
+    try:
+        number = float.fromhex(as_text(value, "golden: scores"))
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or number.hex() != value:
+        raise ValueError("golden: scores must be finite floats in hexadecimal")
+    return number

@@ -1,0 +1,351 @@
+"""Structure check of a LightGBM text model, before LightGBM itself reads it.
+
+LightGBM trusts its own files: a single child index out of range is stored as it stands and kills the process
+at the next prediction (CVE-2026-92786). So the text is read here first, in Python, by the grammar that LightGBM
+writes (version v4) and no wider: every line in its place, every array of its length, every number
+finite and in range, every tree a tree. What passes is safe to load; what LightGBM tolerates may be refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from operator import le
+
+from callsieve.features.dataclass import dataclass
+
+from .numerals import (
+    INTEGER,
+    REAL,
+    bounded,
+    check_leaf_values,
+    check_reals,
+    check_thresholds,
+    floats,
+    integers,
+    large_numbers,
+    reals,
+    some_of,
+    whole_numbers,
+)
+
+MAX_CHARS = 32 << 20
+MAX_REST = 1 << 20
+MAX_TREES = 20_000
+MAX_LEAVES = 4096
+# Log-odds stay below 40. Bounded leaves keep every sum finite, and contributions exact to 1e-6.
+MAX_LEAF_VALUE = 1e6
+# Exact contributions need memory that grows with the square of the depth: 512 levels are 5 MB a thread.
+MAX_DEPTH = 512
+
+CATEGORICAL = 1
+"""Bit 0 of `Tree.decision`: a split by sets. Bit 1: missing values go left; bits 2-3 say what is missing."""
+
+_BY_NUMBER = frozenset({0, 2, 4, 6, 8, 10})
+_DECISIONS = {str(kind): kind for kind in sorted(_BY_NUMBER | {1, 5, 9})}
+_DECIDES = f"be one of {[*_DECISIONS.values()]}"
+_INT32 = 2**31 - 1
+_UINT32 = 2**32 - 1
+_CONTROLS = [chr(code) for code in (*range(32), 127) if chr(code) != "\n"]
+_FEATURE_INFO = re.compile(rf"none|\[{REAL}:{REAL}\]|{INTEGER}(?::{INTEGER})*")
+_PARAMETER = re.compile(r"\[[a-z0-9_]{1,64}: [^\n]*\]")
+_IMPORTANCE = re.compile(r"(.+)=[0-9]{1,20}")
+
+_NODE_REALS = ("split_gain", "internal_value", "internal_weight")
+_NODE_INTEGERS = ("split_feature", "decision_type", "left_child", "right_child")
+_TREE_KEYS = ["num_leaves", "num_cat", "split_feature", "split_gain", "threshold", "decision_type"]
+_TREE_KEYS += ["left_child", "right_child", "leaf_value", "leaf_weight", "leaf_count"]
+_TREE_KEYS += ["internal_value", "internal_weight", "internal_count"]
+_MAX_LINES = 24  # more than a tree has
+_CATEGORY_KEYS = ["cat_boundaries", "cat_threshold"]
+_CLOSING_KEYS = ["is_linear", "shrinkage"]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One verified tree as LightGBM keeps it; node 0 is the root, a child `c < 0` is the leaf `~c`.
+
+    Children of a node have higher indices than the node, so one pass by index visits parents first.
+    `cat_threshold[cat_boundaries[k]:cat_boundaries[k + 1]]` are the 32-bit words of the set of the
+    categorical split `k`, which is the node's `threshold`. Thresholds and values of leaves are kept as they are
+    written, for most who open a model never ask for them.
+    """
+
+    feature: list[int]
+    thresholds: str
+    decision: list[int]
+    left: list[int]
+    right: list[int]
+    leaf_values: str
+    leaf_count: list[int]
+    node_count: list[int]
+    cat_boundaries: list[int]
+    cat_threshold: list[int]
+
+    @cached_property
+    def threshold(self) -> list[float]:
+        """Of each node: values up to it go left."""
+        return floats(self.thresholds) if self.thresholds else []
+
+    @cached_property
+    def leaf_value(self) -> list[float]:
+        """What each leaf adds to the score."""
+        return floats(self.leaf_values)
+
+
+def check_structure(
+    text: str, features: Sequence[str], *, classes: int = 1, levels: Mapping[str, int] | None = None
+) -> tuple[Tree, ...]:
+    """Read a model text strictly and give its trees, in the order in which their values are added.
+
+    Args:
+        text: the whole file.
+        features: the names that the model must have, in order.
+        classes: scores per row; 1 for a yes-no model.
+        levels: categorical features and their numbers of levels; without it any feature may be split so.
+
+    Raises:
+        ValueError: one line that says where the text departs from a model of these features.
+    """
+    if len(text) > MAX_CHARS:
+        raise ValueError(f"model text must have at most {MAX_CHARS} characters, got {len(text)}")
+    for control in _CONTROLS:
+        if (at := text.find(control)) >= 0:
+            raise ValueError(f"text must hold no control character, got {control!r} at {at}")
+    end = text.find("\n\n")
+    if end < 0:
+        raise ValueError("header must end with an empty line")
+    sizes = _tree_sizes(text[:end], features, classes)
+    allowed = None if levels is None else {features.index(name): count for name, count in levels.items()}
+    places = {str(place): place for place in range(len(features))}
+    trees = []
+    start = end + 2
+    for index, size in enumerate(sizes):
+        try:
+            trees.append(_tree(text[start : start + size], index, places, allowed))
+        except ValueError as error:
+            raise ValueError(f"tree {index}: {error}") from None
+        start += size
+    _check_rest(text[start:], features)
+    return tuple(trees)
+
+
+def _tree_sizes(head: str, features: Sequence[str], classes: int) -> list[int]:
+    """The header's `tree_sizes`; the rest of the header is compared with what it must be."""
+    one, many = ("binary sigmoid:1", "cross_entropy"), (f"multiclass num_class:{classes}",)
+    objective = one if classes == 1 else many
+    lines = iter(head.split("\n"))
+    _expect(lines, "tree", "version=v4", f"num_class={classes}", f"num_tree_per_iteration={classes}")
+    _expect(lines, "label_index=0", f"max_feature_idx={len(features) - 1}")
+    if (line := next(lines, "")) not in {f"objective={name}" for name in objective}:
+        raise ValueError(f"header: objective must be one of {objective}, got {line[:80]!r}")
+    _expect(lines, "feature_names=" + " ".join(features))
+    line = next(lines, "")
+    if line.startswith("monotone_constraints="):
+        integers(_value(line, "monotone_constraints"), len(features), -1, 1, "header: monotone_constraints")
+        line = next(lines, "")
+    infos = _value(line, "feature_infos")
+    if infos.count(" ") != len(features) - 1 or not all(map(_FEATURE_INFO.fullmatch, infos.split(" "))):
+        raise ValueError(f"header: feature_infos must hold {len(features)} ranges or sets")
+    sizes = _value(next(lines, ""), "tree_sizes")
+    count = sizes.count(" ") + 1
+    if count > MAX_TREES or count % classes:
+        raise ValueError(f"header: tree_sizes must hold at most {MAX_TREES}, by {classes}, got {count}")
+    if (extra := next(lines, None)) is not None:
+        raise ValueError(f"header: must end after tree_sizes, got {_short(extra)}")
+    return integers(sizes, count, 1, MAX_CHARS, "header: tree_sizes")
+
+
+def _tree(block: str, index: int, places: Mapping[str, int], levels: Mapping[int, int] | None) -> Tree:
+    if not block.isascii():
+        raise ValueError("must be ASCII")
+    lines = block.split("\n", _MAX_LINES)
+    if lines[0] != f"Tree={index}" or lines[-3:] != ["", "", ""]:
+        raise ValueError(f"must fill its size in tree_sizes from 'Tree={index}' to two empty lines")
+    has_sets = len(lines) > 2 and lines[2] != "num_cat=0"
+    keys = _TREE_KEYS + (_CATEGORY_KEYS if has_sets else []) + _CLOSING_KEYS
+    value = {key: text for key, _, text in [line.partition("=") for line in lines[1:-3]]}
+    if len(lines) - 4 != len(keys) or list(value) != keys:
+        raise ValueError(f"must hold the lines {', '.join(keys)}")
+
+    (leaves,) = integers(value["num_leaves"], 1, 1, MAX_LEAVES, "num_leaves")
+    (sets,) = integers(value["num_cat"], 1, 0, leaves - 1, "num_cat")
+    if value["is_linear"] != "0":
+        raise ValueError(f"is_linear must be 0, got {value['is_linear'][:20]!r}")
+    reals(value["shrinkage"], 1, "shrinkage")
+    check_leaf_values(value["leaf_value"], leaves, MAX_LEAF_VALUE)
+    if leaves == 1:
+        return _constant(value)
+
+    nodes = leaves - 1
+    for key in _NODE_REALS:
+        check_reals(value[key], nodes, key)
+    check_reals(value["leaf_weight"], leaves, "leaf_weight")
+    check_thresholds(value["threshold"], nodes)
+    left = whole_numbers(value["left_child"], nodes, "left_child")
+    right = whole_numbers(value["right_child"], nodes, "right_child")
+    _check_shape(left, right)
+    leaf_count = bounded(large_numbers(value["leaf_count"], leaves, "leaf_count"), 1, _INT32, "leaf_count")
+    tree = Tree(
+        feature=some_of(places, value["split_feature"], nodes, "split_feature", f"lie in 0..{len(places) - 1}"),
+        thresholds=value["threshold"],
+        decision=some_of(_DECISIONS, value["decision_type"], nodes, "decision_type", _DECIDES),
+        left=left,
+        right=right,
+        leaf_values=value["leaf_value"],
+        leaf_count=leaf_count,
+        node_count=_node_counts(value["internal_count"], left, right, leaf_count),
+        cat_boundaries=_counted(value["cat_boundaries"], "cat_boundaries", _INT32) if sets else [],
+        cat_threshold=_counted(value["cat_threshold"], "cat_threshold", _UINT32) if sets else [],
+    )
+    _check_sets(tree, sets, levels)
+    return tree
+
+
+def _constant(value: Mapping[str, str]) -> Tree:
+    """A tree of one leaf: its node arrays are empty, and once re-saved its count too."""
+    for key in (*_NODE_REALS, "threshold", *_NODE_INTEGERS, "internal_count"):
+        if value[key]:
+            raise ValueError(f"{key} must be empty where num_leaves is 1")
+    for key in ("leaf_weight", "leaf_count"):
+        if value[key]:
+            reals(value[key], 1, key)
+    return Tree([], "", [], [], [], value["leaf_value"], [], [], [], [])
+
+
+def _counted(text: str, what: str, high: int) -> list[int]:
+    return integers(text, text.count(" ") + 1, 0, high, what)
+
+
+def _check_shape(left: list[int], right: list[int]) -> None:
+    """Every node but the root, and every leaf, hangs from exactly one node before it."""
+    nodes = len(left)
+    if {*left, *right} != _children(nodes):  # as many as they are, so each of them once
+        raise ValueError("left_child and right_child must name every leaf and every node but the root once")
+    # LightGBM numbers nodes as it splits, so an index that does not grow is a cycle. Leaves are below 0, all of them.
+    if sum(map(le, left, range(nodes))) + sum(map(le, right, range(nodes))) != nodes + 1:
+        pairs = enumerate(zip(left, right, strict=True))
+        node, children = next((node, pair) for node, pair in pairs if any(0 <= child <= node for child in pair))
+        raise ValueError(f"node {node}: a child must come after its parent, got {children[0]} and {children[1]}")
+    if nodes >= MAX_DEPTH:
+        _check_depth(left, right)
+
+
+@lru_cache(maxsize=8)
+def _children(nodes: int) -> frozenset[int]:
+    """Every leaf and every node but the root: two for each node."""
+    return frozenset((*range(-nodes - 1, 0), *range(1, nodes)))
+
+
+def _check_depth(left: list[int], right: list[int]) -> None:
+    depth = [1] * len(left)
+    for node, children in enumerate(zip(left, right, strict=True)):
+        for child in children:
+            if child > 0:
+                depth[child] = depth[node] + 1
+    if max(depth) > MAX_DEPTH:
+        raise ValueError(f"must be at most {MAX_DEPTH} levels deep, got {max(depth)}")
+
+
+def _node_counts(text: str, left: list[int], right: list[int], leaf_count: list[int]) -> list[int]:
+    """Calls of each node, which must be those of its two children: contributions are weighted by these counts."""
+    nodes = len(left)
+    counts = [0] * nodes + leaf_count[::-1]  # the leaf ~c stands c places from the end
+    for node in range(nodes - 1, -1, -1):
+        counts[node] = counts[left[node]] + counts[right[node]]
+    if " ".join(map(str, counts[:nodes])) == text and counts[0] <= _INT32:
+        return counts[:nodes]
+    counts[:nodes] = given = bounded(large_numbers(text, nodes, "internal_count"), 1, _INT32, "internal_count")
+    sums = [counts[one] + counts[other] for one, other in zip(left, right, strict=True)]
+    node = next(node for node in range(nodes) if sums[node] != given[node])
+    raise ValueError(f"node {node}: internal_count must be {sums[node]}, the sum of its children")
+
+
+def _check_sets(tree: Tree, sets: int, levels: Mapping[int, int] | None) -> None:
+    bounds = tree.cat_boundaries
+    if sets and (len(bounds) != sets + 1 or bounds[0] != 0 or bounds[-1] != len(tree.cat_threshold)):
+        raise ValueError(f"cat_boundaries must be {sets + 1} numbers from 0 to {len(tree.cat_threshold)}")
+    if any(end <= begin for begin, end in pairwise(bounds)):
+        raise ValueError("cat_boundaries must grow")
+    used = []
+    if not _BY_NUMBER.issuperset(tree.decision):
+        used = [node for node, kind in enumerate(tree.decision) if kind & CATEGORICAL]
+    if len(used) != sets or sorted(tree.threshold[node] for node in used) != list(range(sets)):
+        raise ValueError(f"categorical splits must use each of the {sets} sets once")
+    if levels is None or (not used and (not levels or levels.keys().isdisjoint(tree.feature))):
+        return
+    for feature, kind in sorted(set(zip(tree.feature, tree.decision, strict=True))):
+        if (feature in levels) != bool(kind & CATEGORICAL):
+            raise ValueError(f"feature {feature}: only a categorical feature is split by sets, and only so")
+    for node in used:
+        count = levels[tree.feature[node]]
+        begin, end = bounds[k := int(tree.threshold[node])], bounds[k + 1]
+        spare = 32 * (end - begin) - count
+        if spare >= 32 or (spare > 0 and tree.cat_threshold[end - 1] >> (32 - spare)):
+            raise ValueError(f"node {node}: set holds a level that the feature does not have")
+
+
+def _check_rest(rest: str, features: Sequence[str]) -> None:
+    """What follows the trees: importances, parameters and pandas' categories, each as LightGBM writes it."""
+    if len(rest) > MAX_REST:
+        raise ValueError(f"text after the trees must have at most {MAX_REST} characters, got {len(rest)}")
+    lines = iter(rest.split("\n"))
+    _expect(lines, "end of trees", "", "feature_importances:")
+    known = frozenset(features)
+    for line in lines:
+        if not line:
+            break
+        if not (match := _IMPORTANCE.fullmatch(line)) or match[1] not in known:
+            raise ValueError(f"feature_importances: must be a feature and a count, got {line[:80]!r}")
+    line = next(lines, "")
+    if line == "parameters:":
+        for line in lines:
+            if not line:
+                break
+            if not _PARAMETER.fullmatch(line):
+                raise ValueError(f"parameters: must be '[name: value]', got {_short(line)}")
+            # The one parameter that LightGBM obeys when it predicts.
+            if line.startswith("[linear_tree:") and line != "[linear_tree: 0]":
+                raise ValueError(f"parameters: linear_tree must be 0, got {_short(line)}")
+        _expect(lines, "end of parameters", "")
+        line = next(lines, "")
+    if line:
+        _check_categories(_value(line, "pandas_categorical", ":"))
+    if any(lines):
+        raise ValueError("model text must end after pandas_categorical")
+
+
+def _check_categories(text: str) -> None:
+    """The scorer feeds codes: categories of pandas are harmless only where they are the codes themselves."""
+    try:
+        categories = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("pandas_categorical: must be JSON") from None
+    if not isinstance(categories, list | None) or not all(map(_are_codes, categories or ())):
+        raise ValueError("pandas_categorical: categories must be the codes 0, 1, 2 and so on")
+
+
+def _are_codes(categories: object) -> bool:
+    return isinstance(categories, list) and repr(categories) == repr(list(range(len(categories))))
+
+
+def _expect(lines: Iterator[str], *wanted: str) -> None:
+    for line in wanted:
+        if (got := next(lines, None)) != line:
+            raise ValueError(f"must have the line {_short(line)}, got {_short(got)}")
+
+
+def _short(line: str | None) -> str:
+    if line is None:
+        return "the end"
+    return repr(line if len(line) <= 80 else line[:77] + "...")
+
+
+def _value(line: str, key: str, sign: str = "=") -> str:
+    got, _, text = line.partition(sign)
+    if got != key:
+        raise ValueError(f"must have a line {key!r} here, got {_short(line)}")
+    return text

@@ -1,0 +1,119 @@
+"""What the person whose call was not passed is told: one page in plain words, English or Chinese.
+
+It names the case, what was done, why, what can be done about it and until when it is answered; after a decision, what a
+person decided and why. No token, no score and no word of the trade is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from callsieve.features.files.dates import DAY, HOUR
+from callsieve.features.files.zones import time_zone
+
+from .case_rules import CaseRules
+from .store import Case
+from .tables import OPEN, OVERTURNED
+
+LANGUAGES = ("en", "zh")
+
+_TEXTS: dict[str, dict[str, str]] = {
+    "en": {
+        "title": "About a call from your number\n\nYour case number: {case}",
+        "what": "WHAT HAPPENED",
+        "label": "On {at}, a call was made from your number. The person called saw a warning.",
+        "screen": "On {at}, a call was made from your number. The caller was first asked who was calling and why.",
+        "block": "On {at}, a call was made from your number. It was not put through.",
+        "program": "A computer program did this. It looks at how a number is used. It does not hear what is said. "
+        "It can be wrong.",
+        "why": "WHY",
+        "reasons": "These facts counted most:",
+        "no_reasons": "The program gave no single fact that counted most.",
+        "do": "WHAT YOU CAN DO",
+        "appeal": "If this is wrong, tell us your case number. It costs nothing. A person will look at your case "
+        "within {hours} hours.",
+        "open": "You told us on {appealed} that this is wrong. A person will look at your case and answer by {due}.",
+        "overturned": "A person looked at your case on {decided} and agrees with you: it was wrong. Your calls pass "
+        "again without a mark, until {until}. Your calls will not be used to teach the program.",
+        "upheld": "A person looked at your case on {decided} and found that it was right.",
+        "reason_given": "The reason: {why}",
+        "again": "If you do not agree, you can tell us again, up to {times} times in {days} days. "
+        "You can also turn to {redress}.",
+        "ended": "On {ended}, a person ended this. From then on your calls are checked again. The reason: {why}",
+    },
+    "zh": {
+        "title": "关于用您的号码拨出的一通电话\n\n您的案件编号:{case}",
+        "what": "发生了什么",
+        "label": "{at},您的号码拨出了一通电话,对方的手机上显示了提醒。",
+        "screen": "{at},您的号码拨出了一通电话,系统先请来电人说明身份和事由,再决定是否接通。",
+        "block": "{at},您的号码拨出了一通电话,这通电话没有接通。",
+        "program": "这是电脑程序做的判断。它只看号码的使用情况,不听通话内容。它也会出错。",
+        "why": "为什么",
+        "reasons": "主要依据是:",
+        "no_reasons": "程序没有给出特别突出的依据。",
+        "do": "您可以怎么做",
+        "appeal": "如果判断错了,请把案件编号告诉我们,不收任何费用。工作人员会在{hours}小时内亲自查看。",
+        "open": "您在{appealed}告诉我们判断有误。工作人员会亲自查看,最晚在{due}答复您。",
+        "overturned": "工作人员在{decided}查看后认为您说得对:判断错了。您的电话恢复正常,不再被标记,有效期到{until}。"
+        "您的通话不会再用来训练程序。",
+        "upheld": "工作人员在{decided}查看后认为判断没有错。",
+        "reason_given": "理由:{why}",
+        "again": "如果您不同意,可以再次告诉我们,{days}天内最多{times}次。您也可以联系{redress}。",
+        "ended": "工作人员在{ended}结束了上述处理,之后您的电话会重新接受检查。理由:{why}",
+    },
+}
+
+
+def notice(
+    case: Case, rules: CaseRules, language: str, zone: str = "Asia/Shanghai", ended: Mapping[str, Any] | None = None
+) -> str:
+    """The notice as it stands now.
+
+    Args:
+        language: one of LANGUAGES.
+        ended: the row of the unlisting, if one was ended by a person.
+    Raises:
+        ValueError: for another language.
+    """
+    if language not in LANGUAGES:
+        raise ValueError(f"language must be one of {', '.join(LANGUAGES)}, got {language!r}")
+    texts, clock = _TEXTS[language], time_zone(zone)
+
+    def told(name: str, **values: Any) -> str:
+        return texts[name].format(**values)
+
+    def when(moment: int) -> str:
+        return _moment(datetime.fromtimestamp(moment / 1000, clock), language)
+
+    found = case.evidence
+    facts = [fact for fact in (*found.rules, *found.reasons) if isinstance(fact, dict) and language in fact]
+    reasons = [f"  - {fact[language]}" for fact in facts]
+    parts = [
+        told("title", case=found.case),
+        f"{told('what')}\n{told(found.action, at=when(found.at))} {told('program')}",
+        "\n".join([told("why"), told("reasons" if reasons else "no_reasons"), *reasons]),
+    ]
+    last = case.appeals[-1] if case.appeals else None
+    lines = [told("do")]
+    if last is None:
+        lines.append(told("appeal", hours=f"{rules.answer / HOUR:g}"))
+    elif last["state"] == OPEN:
+        lines.append(told("open", appealed=when(last["at"]), due=when(last["due"])))
+    else:
+        final = last["decisions"][-1]
+        lines.append(told(last["state"], decided=when(final["at"]), until=when(final["at"] + rules.unlisted)))
+        lines.append(told("reason_given", why=final["why"]))
+        if ended is not None:
+            lines.append(told("ended", ended=when(ended["ended_at"]), why=ended["ended_why"]))
+        if last["state"] != OVERTURNED or ended is not None:
+            limits = {"times": rules.per_number, "days": f"{rules.limited / DAY:g}"}
+            lines.append(told("again", redress=rules.redress[language], **limits))
+    return "\n\n".join([*parts, "\n".join(lines)]) + "\n"
+
+
+def _moment(moment: datetime, language: str) -> str:
+    if language == "zh":
+        return f"{moment.year}年{moment.month}月{moment.day}日{moment:%H:%M}"
+    return f"{moment.day} {moment:%B %Y at %H:%M}"

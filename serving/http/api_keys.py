@@ -1,0 +1,98 @@
+"""Who may ask the service for what: bearer keys, of which only hashes are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from callsieve.features.files.ownership import OWN, read_secret
+
+SCOPES = ("score", "report", "explain", "admin", "appeal", "decide", "audit")  # audit: reads, and changes nothing
+RATE = 20_000  # requests a second that a key may make, unless its line says otherwise
+_LONGEST = 1 << 20  # bytes of a file of keys
+_LINE = re.compile(
+    r"(?P<name>[a-z][a-z0-9_-]{0,31}) (?P<scopes>[a-z,]+) (?P<rate>[1-9][0-9]{0,6}) (?P<hash>[0-9a-f]{64})"
+)
+
+
+class Holder:
+    """Who holds a key: a name, scopes, and what is left of `rate` requests a second."""
+
+    def __init__(self, name: str, scopes: frozenset[str], rate: int) -> None:
+        self.name, self.scopes, self.rate = name, scopes, rate
+        self._left, self._filled = float(rate), time.monotonic()
+
+    def spend(self) -> bool:
+        """Whether one more request is within the rate; a second's worth may come at once."""
+        now = time.monotonic()
+        self._left = min(self._left + (now - self._filled) * self.rate, self.rate)
+        self._filled = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Keys:
+    """The keys of a file."""
+
+    def __init__(self, holders: Iterable[tuple[bytes, Holder]]) -> None:
+        self._holders = tuple(holders)
+
+    def holder(self, authorization: bytes) -> Holder | None:
+        """Who holds the key of an `Authorization` header; None if nobody does. Takes as long for any key."""
+        kind, _, key = authorization.partition(b" ")
+        if kind.lower() != b"bearer":
+            return None
+        digest, found = hashlib.sha256(key.strip()).digest(), None
+        for known, holder in self._holders:
+            if hmac.compare_digest(known, digest):
+                found = holder
+        return found
+
+
+def read_keys(path: Path) -> Keys:
+    """Read a file of keys: a line each with name, scopes, requests a second, and the key's SHA-256.
+
+    Raises:
+        ValueError: in one line, if others may read the file, or a line is none.
+        OSError: if it cannot be read.
+    """
+    holders = []
+    for number, line in enumerate(read_secret(path, _LONGEST).decode("ascii", "replace").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line.strip())
+        scopes = frozenset(match["scopes"].split(",")) if match else frozenset()
+        if match is None or not scopes <= set(SCOPES):
+            # The line is not shown: it could hold a key.
+            raise ValueError(f"{path}, line {number}: expected NAME SCOPES RATE SHA256, scopes of {', '.join(SCOPES)}")
+        holders.append((bytes.fromhex(match["hash"]), Holder(match["name"], scopes, int(match["rate"]))))
+    if not holders:
+        raise ValueError(f"{path} holds no key: expected lines of NAME SCOPES RATE SHA256")
+    return Keys(holders)
+
+
+def add_key(path: Path, name: str, scopes: Iterable[str], rate: int = RATE) -> str:
+    """Make a key, add its hash to a file that only its owner may read, and give the key: it is kept nowhere.
+
+    Raises:
+        ValueError: in one line, for a name, scope or rate that is none.
+    """
+    key = f"cs_{secrets.token_urlsafe(32)}"
+    scopes = sorted(scopes)
+    line = f"{name} {','.join(scopes)} {rate} {hashlib.sha256(key.encode()).hexdigest()}"
+    if not _LINE.fullmatch(line) or not set(scopes) <= set(SCOPES):
+        raise ValueError(f"a key needs a name of a-z 0-9 _ -, a rate of 1 or more, and scopes of {', '.join(SCOPES)}")
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, OWN), "rb+") as file:
+        # A line that a person wrote may have no end, and a key added to it would be nobody's.
+        size = file.seek(0, os.SEEK_END)
+        ended = not size or os.pread(file.fileno(), 1, size - 1) == b"\n"
+        file.write((line if ended else f"\n{line}").encode() + b"\n")
+    return key

@@ -1,0 +1,135 @@
+"""What the service says of itself: figures for Prometheus, and for the page."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import Any
+
+try:
+    from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
+
+from callsieve.features.catalogue import BY_NAME
+from callsieve.serving.live.live import BOUNDS, Live
+from callsieve.serving.live.swap import Swap
+
+_TOP = 8
+
+
+def metrics(live: Live | None, judge: Swap, answers: Mapping[int, int]) -> bytes:
+    """All figures in Prometheus's text form. `answers`: HTTP answers by status code."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(_Figures(live, judge, answers))
+    return generate_latest(registry)
+
+
+class _Figures(Collector):
+    def __init__(self, live: Live | None, judge: Swap, answers: Mapping[int, int]) -> None:
+        self._live, self._judge, self._answers = live, judge, answers
+
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge("ready", "1 if calls are judged", self._live is not None and self._judge.ready)
+        yield _counter("http_answers", "HTTP answers", "code", {str(k): v for k, v in self._answers.items()})
+        if (scorer := self._judge.scorer) is not None:
+            model = GaugeMetricFamily(
+                "callsieve_model", "The model in service", labels=("model", "valid_until", "epoch")
+            )
+            bundle = scorer.bundle
+            model.add_metric((bundle.model_id, bundle.valid_until, str(bundle.epoch)), 1)
+            yield model
+        if self._live is not None:
+            yield from _of_live(self._live)
+
+
+def _of_live(live: Live) -> Iterator[Metric]:
+    yield _counter("verdicts", "Verdicts", "action", live.actions)
+    yield _counter("events", "Events, by what became of them", "kind", live.counts)
+    yield _counter("reasons", "Reasons of verdicts other than pass", "feature", live.told)
+    yield _counter("rules", "Calls that met a rule", "rule", live.rules)
+    bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
+    taken = HistogramMetricFamily("callsieve_verdict_seconds", "Time taken for a verdict")
+    taken.add_metric((), list(zip(bounds, accumulate(live.latency), strict=True)), live.seconds)
+    yield taken
+    for name, value in _state(live).items():
+        yield _gauge(name, _STATE[name], value)
+
+
+_STATE = {
+    "history_calls": "Calls in memory",
+    "history_numbers": "Numbers in memory",
+    "history_dropped": "Calls forgotten before their time",
+    "history_evicted": "Numbers forgotten before their time",
+    "history_refused": "Calls that there was no room for",
+    "history_filled": "1 if as many days of calls are known as bands ask for",
+    "journal_lost": "Events that will not outlive the process, since the disk took none",
+    "journal_faults": "Times that the disk refused",
+    "journal_age_seconds": "Age of the oldest event that a crash of the machine could lose",
+    "restored_events": "Events read back at start",
+    "restored_damaged": "Events that could not be read back at start",
+    "snapshots": "Snapshots written",
+    "snapshot_faults": "Snapshots that failed",
+}
+
+
+def _state(live: Live) -> dict[str, float]:
+    history, journal, scorer = live.memory.history, live.memory.journal, live.judge.scorer
+    filled = scorer is not None and history.filled(int(1000 * time.time()), scorer.policy.history_days)
+    values = (
+        history.calls, history.numbers, history.dropped, history.evicted, history.refused, float(filled),
+        journal.lost + live.memory.reports.lost, journal.faults + live.memory.reports.faults, journal.age,
+        live.memory.found.lines, live.memory.found.damaged + bool(live.memory.found.torn), *live.memory.saved,
+    )  # fmt: skip
+    return dict(zip(_STATE, values, strict=True))
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"callsieve_{name}", text, float(value))
+
+
+def _counter(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(f"callsieve_{name}", text, labels=(label,))
+    for key, count in sorted(counts.items()):
+        family.add_metric((key,), count)
+    return family
+
+
+def status(live: Live | None, judge: Swap) -> dict[str, Any]:
+    """What the page shows, ready for JSON."""
+    told: dict[str, Any] = {"model": None, "refusal": judge.refusal, "certificates": []}
+    if (scorer := judge.scorer) is not None:
+        bundle, bands = scorer.bundle, scorer.policy.bands
+        told["model"] = {
+            "id": bundle.model_id, "signed_by": bundle.signed_by, "epoch": bundle.epoch,
+            "valid_from": bundle.valid_from, "valid_until": bundle.valid_until, "policy": scorer.policy.version,
+        }  # fmt: skip
+        told["certificates"] = [
+            {
+                "band": band.name, "action": bands.get(band.name, "pass"), "certified": band.certificate.certified,
+                "benign_calls": band.certificate.benign_calls, "false_calls": band.certificate.false_calls,
+                "bound": band.certificate.bound, "target": band.certificate.target, "fold": band.certificate.fold,
+            }
+            for band in bundle.thresholds
+        ]  # fmt: skip
+    if live is not None:
+        told |= {
+            "counts": dict(live.counts), "actions": dict(live.actions), "state": _state(live),
+            "refused": live.memory.refusal,
+            "deadline": live.deadline, "latency": {"bounds": BOUNDS, "counts": list(live.latency)},
+            "reasons": _top(live.told), "rules": dict(live.rules),
+        }  # fmt: skip
+    return told
+
+
+def _top(told: Counter[str]) -> list[dict[str, Any]]:
+    return [
+        {"feature": name, "count": count, "en": BY_NAME[name].en, "zh": BY_NAME[name].zh}
+        for name, count in told.most_common(_TOP)
+        if name in BY_NAME
+    ]

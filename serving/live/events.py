@@ -1,0 +1,95 @@
+"""Call events as lines of text: keyed calls, and what called people report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from callsieve.features.records import KEYED_COLUMNS, KeyedCall
+
+from .journal import Found, read
+
+CALLS, REPORTS = "calls", "reports"
+"""Names of the files that hold them."""
+
+_MAY_BE_NONE = {"ring", "talk", "recorded", "trunk", "operator", "device", "place"}
+_TOKENS = ("caller", "callee", "caller_block", "trunk", "operator", "device", "place")
+_WORD = re.compile(r"[a-z][a-z_]{0,39}")
+_LONGEST = 256  # characters of a number as written
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a called person says of a number, both as written. `at` is Unix seconds.
+
+    Raises: ValueError: in one line without a number, for a category or mode that is no word of a-z and _.
+
+    >>> Report(reporter="13900139000", number="4001234567", at=1775001700.0, category="fraud").category
+    'fraud'
+    """
+
+    reporter: str
+    number: str
+    at: float
+    category: str
+    mode: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("category", "mode"):
+            if (word := getattr(self, name)) is not None and not _WORD.fullmatch(word):
+                raise ValueError(f"report: {name} must be a word of a-z and _, at most 40 letters")
+        if not 0 < len(self.number) <= _LONGEST or not 0 < len(self.reporter) <= _LONGEST:
+            raise ValueError(f"report: reporter and number must have 1 to {_LONGEST} characters")
+
+
+def call_to_line(call: KeyedCall) -> bytes:
+    """The fields in their order, "-" for None."""
+    return (
+        f"{call.start} {call.caller} {call.callee} {'-' if call.ring is None else call.ring}"
+        f" {'-' if call.talk is None else call.talk} {'-' if call.recorded is None else call.recorded}"
+        f" {call.outcome} {call.released_by} {call.hour} {call.day} {call.caller_class} {call.callee_class}"
+        f" {call.same_region} {call.shared_prefix} {call.step} {call.presented_differs} {call.attestation}"
+        f" {call.route} {call.caller_block} {call.trunk or '-'} {call.operator or '-'} {call.device or '-'}"
+        f" {call.place or '-'}"
+    ).encode()
+
+
+def call_from_line(line: bytes) -> KeyedCall | None:
+    """The call that a line tells of; None if it is none."""
+    parts = line.decode(errors="replace").split(" ")
+    if len(parts) != len(KEYED_COLUMNS):
+        return None
+    try:
+        return KeyedCall(*(_field(name, part) for name, part in zip(KEYED_COLUMNS, parts, strict=True)))
+    except ValueError:
+        return None
+
+
+def _field(name: str, part: str) -> Any:
+    if part == "-" and name in _MAY_BE_NONE:
+        return None
+    return part if name in _TOKENS else int(part)
+
+
+def report_to_line(report: Report, reporter: str, number: str, known_at: int) -> bytes:
+    """A report with the tokens of both numbers; `known_at` in Unix milliseconds."""
+    at = round(report.at * 1000)
+    return f"{reporter} {number} {at} {known_at} {report.category} {report.mode or '-'}".encode()
+
+
+def read_reports(folder: Path) -> Iterator[dict[str, Any]]:
+    """All reports in a folder of live state, as rows of the table that training reads: reporter and number as tokens,
+    `at` and `known_at` in Unix milliseconds, category, mode."""
+    for line in read(folder, REPORTS, 0, Found()):
+        reporter, number, at, known_at, category, mode = line.decode().split(" ")
+        yield {
+            "reporter": reporter,
+            "number": number,
+            "at": int(at),
+            "known_at": int(known_at),
+            "category": category,
+            "mode": None if mode == "-" else mode,
+        }

@@ -1,0 +1,170 @@
+"""The scorer in service, and how another takes its place while calls go on."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from callsieve.features.files.folders import write_whole
+from callsieve.features.online.history import History
+from callsieve.features.records import KeyedCall
+from callsieve.serving.bundle.bundle import Refused
+from callsieve.serving.rules.policy import Policy
+from callsieve.serving.rules.registers import Registers
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.verdict import Verdict
+
+from .cleared_callers import Unlisted
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+_NONE = Verdict("pass", math.nan, "", None, None, (), "no score: no model is in service", "", "", "")
+
+
+class Swap:
+    """Calls are judged by the last bundle that was found good; before the first one, every call passes.
+
+    A call that began under one scorer ends under it: the new one takes its place in one step, when it has given its
+    golden scores. Safe to share between threads.
+
+    Attributes:
+        refusal: why the last bundle was refused, in one line; None if it serves.
+
+    >>> from callsieve.serving import read_public_key
+    >>> swap = Swap(trusted=[read_public_key("signer.pub")])
+    >>> swap.ready
+    False
+    >>> _ = swap.load("bundle")
+    >>> swap.ready, swap.refusal
+    (True, None)
+    >>> swap.load("signer.pub")  # no bundle at all: the last good one goes on
+    Traceback (most recent call last):
+        ...
+    callsieve.serving.bundle.bundle.Refused: MANIFEST.json: Not a directory
+    >>> swap.ready, swap.refusal
+    (True, 'MANIFEST.json: Not a directory')
+    """
+
+    def __init__(
+        self,
+        *,
+        trusted: Iterable[Ed25519PublicKey],
+        policy: Policy | None = None,
+        registers: str | Path | None = None,
+        minimum_epoch: int = 0,
+        epoch_file: str | Path | None = None,
+        unlisted: Unlisted | None = None,
+    ) -> None:
+        """Put nothing in service yet.
+
+        Args:
+            registers: folder of registers, read anew with each bundle.
+            minimum_epoch: bundles of an earlier epoch are refused.
+            epoch_file: keeps the highest epoch that was in service, so that a restart is no way back either.
+            unlisted: callers that persons have cleared; their calls pass.
+
+        Raises:
+            ValueError: if the file holds anything but an epoch.
+        """
+        self.refusal: str | None = None
+        self._trusted, self._policy, self._registers, self._unlisted = tuple(trusted), policy, registers, unlisted
+        self._file = Path(epoch_file) if epoch_file is not None else None
+        self._kept = _read_epoch(self._file)
+        self._epoch = max(minimum_epoch, self._kept)
+        self._scorer: Scorer | None = None
+        self._loading = threading.Lock()
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """The scorer in service."""
+        return self._scorer
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls are judged: a bundle has given its golden scores."""
+        return self._scorer is not None
+
+    @property
+    def epoch(self) -> int:
+        """Bundles of an earlier epoch than this are refused."""
+        return self._epoch
+
+    def load(self, folder: str | Path) -> Scorer:
+        """Put a bundle in service, and give its scorer. Whatever is wrong with it, the last good one goes on.
+
+        Raises:
+            Refused: in one line, for whatever `Scorer.load` refuses, and for an epoch below that in service.
+            ValueError: if the policy does not fit the bundle, or a register is none.
+            OSError: if the epoch cannot be kept, or a register not be read.
+        """
+        with self._loading:
+            try:
+                registers = None if self._registers is None else registers_in_time(self._registers)
+                scorer = Scorer.load(
+                    folder,
+                    trusted=self._trusted,
+                    policy=self._policy,
+                    registers=registers,
+                    minimum_epoch=self._epoch,
+                )
+                scorer.bundle.contributions.prepare()  # no call waits for it
+                self._keep(scorer.bundle.epoch)
+            except Exception as error:
+                self.refusal = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+                raise
+            self._epoch = scorer.bundle.epoch
+            self._scorer, self.refusal = scorer, None
+            return scorer
+
+    def score(self, history: History, call: KeyedCall) -> Verdict:
+        """The verdict at ring time by the scorer in service. Never raises."""
+        scorer = self._scorer
+        return _NONE if scorer is None else self._spare(scorer, scorer.score(history, call), call)
+
+    def explain(self, history: History, call: KeyedCall) -> Verdict:
+        """Like `score`, with reasons also for a call that passes."""
+        scorer = self._scorer
+        return _NONE if scorer is None else self._spare(scorer, scorer.explain(history, call), call)
+
+    def _spare(self, scorer: Scorer, verdict: Verdict, call: KeyedCall) -> Verdict:
+        if self._unlisted is None or verdict.action == "pass":
+            return verdict
+        return self._unlisted.spare(verdict, call, scorer.action_if_cleared(verdict))
+
+    def _keep(self, epoch: int) -> None:
+        """Before the bundle serves: had it served first, a crash could forget that it did."""
+        if self._file is None or epoch <= self._kept:
+            return
+        write_whole(self._file, b"%d\n" % epoch)
+        self._kept = epoch
+
+
+def registers_in_time(folder: str | Path) -> Registers:
+    """The registers of a folder, without rows that are past their time.
+
+    Raises:
+        ValueError: if nobody said that the folder may be used for scoring (`purposes.py`), or it holds no register.
+    """
+    # Whoever has no registers needs none of these.
+    from callsieve.serving.custody.purposes import allowed
+    from callsieve.serving.custody.retention import read_retention
+
+    allowed(Path(folder), "scoring")
+    return Registers.read(folder).in_time(read_retention(), round(time.time() * 1000))
+
+
+def _read_epoch(path: Path | None) -> int:
+    try:
+        text = path.read_text(encoding="ascii").strip() if path is not None else "0"
+    except FileNotFoundError:
+        return 0
+    except UnicodeDecodeError:
+        text = ""
+    if not text.isdecimal():
+        raise ValueError(f"{path}: must hold an epoch, a whole number of 0 or more")
+    return int(text)

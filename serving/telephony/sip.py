@@ -1,0 +1,296 @@
+"""SIP in: an INVITE's facts to a `Call`, the ways networks say that a number is authenticated, and final answers.
+
+Everything here is text to values: any bytes give a result or one `ValueError`, which names a header and shows none.
+Sources: RFC 3261 (messages), RFC 3966 (tel), RFC 3325 (P-Asserted-Identity), RFC 8224 and 8588 (Identity, SHAKEN),
+3GPP TS 24.229 section 7.2A.20 (verstat), RFC 8197 (607), RFC 8688 (608), ATIS-1000099 (603+).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from callsieve.features.files.strict_json import decode
+from callsieve.features.records import Call
+
+Dialect = Literal["3gpp", "telnyx", "twilio"]
+DIALECTS: tuple[Dialect, ...] = ("3gpp", "telnyx", "twilio")
+
+MAX_MESSAGE = 65_535
+MAX_HEADERS = 256
+MAX_IDENTITY = 8_192
+MAX_USER = 128
+
+# One-letter header names, RFC 3261 section 7.3.3 and RFC 8224 section 4; only those that are read or copied here.
+_COMPACT = {"f": "from", "t": "to", "i": "call-id", "v": "via", "y": "identity"}
+_HEADER = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+)[ \t]*:(.*)", re.DOTALL)
+_VERSTAT = re.compile(r"TN-Validation-(Passed|Failed)(?:-([ABC]))?(?:-(Diverted|Passthrough))?", re.IGNORECASE)
+_VERSTAT_PARAMETER = re.compile(r";\s*verstat\s*=\s*([A-Za-z0-9.\-]+)", re.IGNORECASE)
+_NAME_ADDR = re.compile(r'(?:"(?:[^"\\]|\\.)*"\s*|[^"<]*)<([^<>]*)>')
+_URI = re.compile(r"(sips?|tel):([^?]*)", re.IGNORECASE)
+_SEPARATORS = str.maketrans("", "", "-.() ")
+_PARAMETER = re.compile(r';\s*([A-Za-z0-9\-]+)\s*=\s*(?:<([^<>]*)>|"([^"]*)"|([^;"\s]*))')
+
+
+@dataclass(frozen=True, slots=True)
+class Verstat:
+    """What a network said about the caller's number.
+
+    `result` is "passed", "failed", "none" (nothing was validated) or "unknown" (a word of no dialect). `level` is the
+    attestation "A", "B" or "C", or None where it was not said. `raw` is the word as written.
+    """
+
+    result: str
+    level: str | None
+    diverted: bool
+    raw: str
+
+    @property
+    def attestation(self) -> str:
+        """The category of `records.ATTESTATIONS`: a pass without a level is "unknown", not a good one."""
+        return self.level or "unknown" if self.result == "passed" else self.result
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What an Identity header claims: for people to read. No signature was checked, so nothing may be decided by it."""
+
+    kind: str  # the PASSporT's ppt: "shaken", "div", "rcd"; "" for the plain one
+    attest: str | None
+    origid: str | None
+    issued: int | None  # Unix seconds
+    certificate: str  # where its certificate is said to be
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A SIP message without its body: the first line, and headers by lower-case long name, each with all its values."""
+
+    first: str
+    headers: Mapping[str, tuple[str, ...]]
+
+    def one(self, name: str) -> str:
+        """The first value of a header; "" if there is none."""
+        return self.headers.get(name, ("",))[0]
+
+
+def read_message(data: bytes) -> Message:
+    """The first line and the headers of a message; folded lines are joined, bytes that are no UTF-8 are replaced.
+
+    Raises:
+        ValueError: if it is too long, or a line is no header.
+    """
+    if len(data) > MAX_MESSAGE:
+        raise ValueError(f"a SIP message must have at most {MAX_MESSAGE} bytes, got {len(data)}")
+    text = data.decode("utf-8", "replace").lstrip("\r\n")  # line ends before a message are no part of it (7.5)
+    head = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
+    first, *lines = re.sub(r"\r?\n[ \t]+", " ", head).replace("\r\n", "\n").split("\n")
+    if len(lines) > MAX_HEADERS:
+        raise ValueError(f"a SIP message must have at most {MAX_HEADERS} headers, got {len(lines)}")
+    headers: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(filter(None, lines), start=1):
+        found = _HEADER.fullmatch(line)
+        if found is None:
+            raise ValueError(f"header line {number} must be `name: value`")
+        name = found[1].lower()
+        name = _COMPACT.get(name, name)
+        headers[name] = (*headers.get(name, ()), found[2].strip())
+    return Message(first, headers)
+
+
+def read_invite(data: bytes, start: float, *, dialect: Dialect = "3gpp", trunk: str | None = None) -> Call:
+    """The call that an INVITE attempts, as known at `start` (Unix seconds) on a trunk.
+
+    Raises:
+        ValueError: in one line, if it is no INVITE with a Request-URI and a From.
+    """
+    message = read_message(data)
+    method, _, rest = message.first.partition(" ")
+    target, _, version = rest.rpartition(" ")
+    if method != "INVITE" or version.upper() != "SIP/2.0":
+        raise ValueError("the first line must be `INVITE <uri> SIP/2.0`")
+    if not message.one("from"):
+        raise ValueError("an INVITE must have a From header")
+    return to_call(
+        start,
+        target,
+        message.one("from"),
+        asserted=message.one("p-asserted-identity"),
+        privacy=message.one("privacy"),
+        verstat=message.one("x-twilio-verstat") if dialect == "twilio" else "",
+        attestation_info=message.one("attestation-info"),
+        dialect=dialect,
+        trunk=trunk,
+    )
+
+
+def to_call(
+    start: float,
+    target: str,
+    sender: str,
+    *,
+    asserted: str = "",
+    privacy: str = "",
+    verstat: str = "",
+    attestation_info: str = "",
+    dialect: Dialect = "3gpp",
+    trunk: str | None = None,
+) -> Call:
+    """The same from a proxy's own variables: Request-URI, From, P-Asserted-Identity, Privacy, and a verstat of its own.
+
+    `asserted` and its verstat are only as good as the peer that sent them: a proxy drops them from peers it does not
+    trust (RFC 3325, section 5).
+
+    >>> call = to_call(0.0, "sip:+8613900139000@b.example", "<sip:+8613800138000@a.example;verstat=No-TN-Validation>")
+    >>> call.caller, call.callee, call.attestation
+    ('+8613800138000', '+8613900139000', 'none')
+    """
+    said = read_verstat(verstat or _carried(asserted) or _carried(sender), dialect)
+    attestation = said.attestation
+    if said.result == "passed" and said.level is None and attestation_info.strip(' "') in ("A", "B", "C"):
+        attestation = attestation_info.strip(' "')
+    caller, network = user_of(sender), user_of(asserted) if asserted else ""
+    hidden = caller.lower() == "anonymous" or "id" in re.split(r"[;,\s]+", privacy.lower())
+    return Call(
+        start=start,
+        caller="" if hidden else caller,
+        callee=user_of(target),
+        network_caller=network or None,
+        attestation=attestation,
+        trunk=trunk,
+    )
+
+
+def read_verstat(word: str, dialect: Dialect = "3gpp") -> Verstat:
+    """Read a verstat word; "" is "unknown".
+
+    A plain pass says no level in 3GPP's dialect and A in Telnyx's. Twilio's "NULL" and unknown words are "unknown".
+
+    >>> read_verstat("TN-Validation-Passed-B-Diverted", "twilio")
+    Verstat(result='passed', level='B', diverted=True, raw='TN-Validation-Passed-B-Diverted')
+    >>> read_verstat("TN-Validation-Passed").attestation, read_verstat("TN-Validation-Passed", "telnyx").attestation
+    ('unknown', 'A')
+    """
+    if dialect not in DIALECTS:
+        raise ValueError(f"dialect must be one of {', '.join(DIALECTS)}, got {dialect!r}")
+    raw = word.strip()[:64]
+    if raw.lower() == "no-tn-validation":
+        return Verstat("none", None, False, raw)
+    found = _VERSTAT.fullmatch(raw)
+    if found is None:
+        return Verstat("unknown", None, False, raw)
+    level = found[2].upper() if found[2] else "A" if dialect == "telnyx" and found[1].lower() == "passed" else None
+    return Verstat(found[1].lower(), level, (found[3] or "").lower() == "diverted", raw)
+
+
+def read_identity(header: str) -> Identity:
+    """Read an Identity header's value, full or compact form, for display. Nothing is verified.
+
+    Raises:
+        ValueError: if it is too long or no PASSporT.
+    """
+    if len(header) > MAX_IDENTITY:
+        raise ValueError(f"Identity must have at most {MAX_IDENTITY} characters, got {len(header)}")
+    token, _, rest = header.partition(";")
+    parts = token.strip().split(".")
+    if len(parts) != 3 or not parts[2]:
+        raise ValueError("Identity must be header.payload.signature, or ..signature")
+    parameters = {m[1].lower(): m[2] or m[3] or m[4] or "" for m in _PARAMETER.finditer(";" + rest)}
+    claims = _claims(parts[1]) if parts[1] else {}
+    kind = parameters.get("ppt", "") or _text(_claims(parts[0]).get("ppt") if parts[0] else None) or ""
+    issued = claims.get("iat")
+    return Identity(
+        kind[:32],
+        _text(claims.get("attest")),
+        _text(claims.get("origid")),
+        issued if type(issued) is int and 0 <= issued < 2**53 else None,
+        parameters.get("info", "")[:256],
+    )
+
+
+def outcome_of(status: int, phrase: str = "") -> tuple[str, str]:
+    """Outcome and releaser of a call attempt, as `records.Call` has them, from its final answer.
+
+    A 607 is "unwanted": a person said so, and it counts as a report. 608, and a 603 that says "Network Blocked"
+    (603+), came from a machine on the way: the call has no outcome of its own.
+
+    >>> outcome_of(607), outcome_of(603, "Decline"), outcome_of(603, "Network Blocked")
+    (('unwanted', 'callee'), ('rejected', 'callee'), ('blocked', 'network'))
+    """
+    if 200 <= status < 300:
+        return "answered", "unknown"
+    if status == 603 and phrase.strip().lower() == "network blocked":
+        return "blocked", "network"
+    return _OUTCOMES.get(status, ("failed", "network") if 300 <= status < 700 else ("unknown", "unknown"))
+
+
+_OUTCOMES = {
+    404: ("invalid_number", "network"),
+    408: ("no_answer", "network"),
+    410: ("invalid_number", "network"),
+    480: ("no_answer", "network"),
+    484: ("invalid_number", "network"),
+    486: ("busy", "callee"),
+    487: ("no_answer", "caller"),  # the caller gave up
+    600: ("busy", "callee"),
+    603: ("rejected", "callee"),
+    604: ("invalid_number", "network"),
+    607: ("unwanted", "callee"),
+    608: ("blocked", "network"),
+}
+
+
+def declares_608(feature_caps: str) -> bool:
+    """Whether the caller's side can show a 608's Call-Info; if not, RFC 8688 section 3.4 wants an announcement.
+
+    >>> declares_608("*;+sip.608"), declares_608("*;+sip.607")
+    (True, False)
+    """
+    return any(part.strip().lower() == "+sip.608" for part in feature_caps.replace(",", ";").split(";"))
+
+
+def user_of(address: str) -> str:
+    """The number or name in an address or URI, without visual separators and parameters.
+
+    >>> user_of('"A, B" <sip:+86-138-0013-8000;rn=1@a.example;user=phone>;tag=1'), user_of("tel:+1-201-555-0123;npdi")
+    ('+8613800138000', '+12015550123')
+
+    Raises:
+        ValueError: if there is no sip, sips or tel URI.
+    """
+    named = _NAME_ADDR.match(address.lstrip())
+    found = _URI.match((named[1] if named else address).strip())
+    if found is None:
+        raise ValueError("an address must hold a sip, sips or tel URI")
+    user = found[2]
+    if found[1].lower() != "tel":
+        user, at, _ = user.rpartition("@")
+        user = user.partition(":")[0] if at else ""
+    user = unquote(user.partition(";")[0], errors="replace")
+    if len(user) > MAX_USER or not user.isprintable():
+        raise ValueError(f"an address must name a user in at most {MAX_USER} printable characters")
+    plain = user.translate(_SEPARATORS)
+    return plain if plain.lstrip("+").isdecimal() else user
+
+
+def _carried(address: str) -> str:
+    found = _VERSTAT_PARAMETER.search(address)
+    return found[1] if found else ""
+
+
+def _claims(part: str) -> dict[str, Any]:
+    try:
+        value = decode(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except ValueError:
+        raise ValueError("Identity must hold JSON objects in base64url") from None
+    if not isinstance(value, dict):
+        raise ValueError("Identity must hold JSON objects in base64url")
+    return value
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and len(value) <= 128 and value.isprintable() else None

@@ -1,0 +1,63 @@
+"""Files come into their place whole, and new ones only where there was none."""
+
+import errno
+import resource
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pytest
+
+from callsieve.features.files.folders import check_apart, write_new, write_whole
+from callsieve.features.reading.call_files import write_table
+
+LARGE = pa.table({"number": range(1 << 16)})
+
+
+def test_of_several_that_write_a_new_file_at_once_one_does(tmp_path):
+    def write(n):
+        try:
+            write_new(tmp_path / "file", b"%d" % n)
+        except FileExistsError as error:
+            assert "exists already" in str(error)
+            return None
+        return b"%d" % n
+
+    with ThreadPoolExecutor(8) as threads:
+        wrote = [one for one in threads.map(write, range(8)) if one is not None]
+    assert wrote == [(tmp_path / "file").read_bytes()]
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch):
+    write_whole(tmp_path / "file", b"before")
+
+    def refuse(_):
+        raise OSError("no room")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    for write, name in ((write_whole, "file"), (write_new, "another")):
+        with pytest.raises(OSError, match="no room"):
+            write(tmp_path / name, b"after")
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("file", b"before")]
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: write_whole(path, bytes(1 << 16)), lambda path: write_table(LARGE, path)]
+)
+def test_a_disk_without_room_says_for_which_file(write, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, before[1]))
+    try:
+        with pytest.raises(OSError) as told:
+            write(tmp_path / "file")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(told.value) == f"[Errno {errno.EFBIG}] File too large: '{tmp_path / 'file'}'"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_file_under_two_names_is_refused(tmp_path):
+    check_apart(tmp_path / "a", None, tmp_path / "b", None)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(ValueError, match="expected a place of its own"):
+        check_apart(tmp_path / "a", tmp_path / "link")

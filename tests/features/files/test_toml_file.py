@@ -1,0 +1,47 @@
+"""Whatever is in a file that shall be TOML, each reader of one says in one line that it is none."""
+
+import pytest
+
+from callsieve.features.files.toml_file import toml_of
+from callsieve.features.reading.layouts import layout
+from callsieve.serving.cases.case_rules import read_case_rules
+from callsieve.serving.custody.retention import read_retention
+from callsieve.serving.rules.policy import read_policy
+from callsieve.training.data.label_policy import read_label_policy
+from callsieve.training.governance.accesses import read_usual
+from callsieve.training.governance.incident import read_incident
+from callsieve.training.log.gates import read_gates
+from callsieve.training.model.parameters import read_parameters
+from callsieve.training.world.basis.scenario import load_scenario
+
+READERS = (
+    layout, read_case_rules, read_policy, read_retention, read_usual, read_gates, read_incident, read_label_policy,
+    read_parameters, load_scenario,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"x = " + b"[" * 100_000, id="lists"),
+        pytest.param(b"x = " + b"{x = " * 100_000, id="tables"),
+        pytest.param(b"x" + b".x" * 500 + b" = 1", id="names"),
+        pytest.param(b"x = " + b"9" * 10_000, id="huge"),
+        pytest.param(b"x = 1\nx = 1", id="twice"),
+        pytest.param(b"\xff\xfe", id="bytes"),
+        pytest.param(b"x =", id="cut"),
+    ],
+)
+@pytest.mark.parametrize("read", READERS)
+def test_what_is_no_toml_is_told_in_one_line(tmp_path, read, data):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="expected a TOML file") as caught:
+        read(path)
+    message = str(caught.value)
+    assert "mine.toml: expected a TOML file, " in message
+    assert message.count("\n") == 0 and len(message) < 300
+
+
+def test_lines_may_end_in_either_way():
+    assert toml_of(b"[a]\r\nb = 1\r\n", "here") == toml_of(b"[a]\nb = 1\n", "here") == {"a": {"b": 1}}

@@ -1,0 +1,54 @@
+"""The kernel as it stands, in Python: what Numba and the C compiler made of the same files tells the same bits."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from callsieve.features.catalogue import FEATURES, NAMES
+from callsieve.features.codegen.assemble import kernel
+from callsieve.features.codegen.feature_program import NUMBER
+from callsieve.features.offline.table import scratch, vectors
+from tests.support.pure_python import in_python
+from tests.support.strategies import busy, histories, table
+
+
+@pytest.fixture(scope="module")
+def week():
+    calls = table(busy(60, gap=20_000_000))
+    return calls, vectors(calls, threads=1)
+
+
+@given(calls=histories(max_calls=40), rng=st.randoms(use_true_random=False))
+@settings(max_examples=6)
+def test_a_table_as_it_stands_is_that_by_c(calls, rng):
+    rows = np.array(rng.sample(range(len(calls)), rng.randint(0, len(calls))), dtype=int)
+    calls = table(calls)
+    with in_python():
+        found = vectors(calls, threads=1), vectors(calls, rows=rows, threads=1)
+    expected = vectors(calls, threads=1)
+    np.testing.assert_array_equal(found[0], expected)
+    np.testing.assert_array_equal(found[1], expected[rows])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_feature_alone_is_its_column_of_all(week, name):
+    """Its kernel has no place for what other features need, and no code for it."""
+    calls, expected = week
+    with in_python():
+        found = vectors(calls, features=(name,), threads=1)
+    np.testing.assert_array_equal(found[:, 0], expected[:, NAMES.index(name)])
+
+
+@given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=40))
+@example([i << 20 for i in range(40)])  # all would have the same place
+def test_other_parties_have_one_pair_each(others):
+    layout = kernel(NUMBER, FEATURES, compiled=False)
+    _, _, _, _, directions, _, pairs, pair_of, _, slots, _, _ = scratch(layout, len(others))
+    directions[:], pairs[:] = 0, -1
+    layout.number_pairs(len(others), others, directions, slots, pair_of, pairs)
+    found = pair_of[::2].tolist()
+    assert [found.index(pair) for pair in found] == [others.index(other) for other in others]
+    used = len(set(others)) * layout.PAIR
+    assert set(found) == set(range(0, used, layout.PAIR))
+    assert not pairs[:used].any()

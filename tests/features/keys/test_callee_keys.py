@@ -1,0 +1,236 @@
+"""What leaves a history names called people under a key of their own: it joins with no history, and can be erased."""
+
+import io
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.callee_keys import ONCE, Callees
+from callsieve.features.keys.rotation import Rekeying
+from callsieve.features.keys.tokens import Key
+from callsieve.serving.batch.output_keys import outgoing
+from callsieve.serving.batch.score import score_file
+from callsieve.serving.bundle.signing import write_public_key
+from callsieve.serving.custody.purposes import declare
+from callsieve.training.governance.affected import affected
+from callsieve.training.privacy.rekey import left_of
+from callsieve.training.privacy.verdict_files import delete_from_verdicts
+from tests.features.keys.test_rotation import LETTERS, NEW, OLD, body
+from tests.support import real_bundle, recorded_run
+from tests.support import small_bundle as small
+from tests.training.cli.test_audit import write_key
+from tests.training.privacy.test_deletion import NOW, RULES
+
+SIDES = ("caller", "callee")
+FIRST, SECOND = (Key(name, bytes(range(n, n + 32)), purpose="callees") for name, n in (("c1", 9), ("c2", 70)))
+
+
+def test_a_called_number_is_aes_over_its_token():
+    token = OLD.token("number", "+8613800138000")
+    data = bytes.fromhex(token.partition(".")[2].translate({after: before for before, after in LETTERS.items()}))
+    words = ["openssl", "enc", "-aes-256-ecb", "-nopad", "-K", FIRST.secret.hex()]
+    hidden = subprocess.run(words, input=data, stdout=subprocess.PIPE, check=True).stdout
+    assert Callees(FIRST).token(token) == "c1." + hidden.hex().translate(LETTERS)
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_both_keys_turn_at_once(texts):
+    """As if the file had been written in the new epoch; other tokens and texts stay, and so it is the second time."""
+    keys = Rekeying(OLD, NEW, (FIRST, SECOND))
+    before, after = OLD.tokens("number", texts), NEW.tokens("number", texts)
+    written = [*before, *Callees(FIRST).tokens(before), "-"]
+    wanted = [*after, *Callees(SECOND).tokens(after), "-"]
+    assert keys.tokens(written) == wanted == keys.tokens(wanted)
+    assert keys.line(" ".join(written).encode()) == " ".join(wanted).encode()
+
+
+def test_of_calls_that_were_left_out_not_even_a_word_leaves():
+    held = [pa.array(OLD.tokens("number", texts)).dictionary_encode() for texts in (["a", "b"], ["c", "d"])]
+    left = outgoing(pa.table(held, names=SIDES).slice(1), Callees(FIRST))
+    assert [left[name].chunk(0).dictionary.to_pylist() for name in SIDES] == [left[name].to_pylist() for name in SIDES]
+
+
+def test_keys_that_cannot_be_told_apart_are_refused():
+    for callees in ((FIRST, FIRST), (FIRST, Key("e2", bytes(32), purpose="callees")), (FIRST, Key("e1", bytes(32)))):
+        with pytest.raises(ValueError, match="epochs must all be different"):
+            Rekeying(OLD, NEW, callees)
+    for key in (OLD, Key.generate("s1", "sharing")):
+        with pytest.raises(ValueError, match=f"need a key for callees, got one for {key.purpose}"):
+            Callees(key)
+    with pytest.raises(ValueError, match=r"called numbers: expected keyed tokens") as error:
+        Callees(FIRST).tokens(["13800138000"])
+    assert "138" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def history():
+    """Calls in which everybody calls everybody back, keyed in the first epoch."""
+    made = real_bundle.calls(200)
+    numbers = np.array(real_bundle.CALLERS[:6])
+    table = real_bundle.keyed_table(made)
+    moved = pc.add(table["start"], NOW - 3_600_000 - pc.max(table["start"]).as_py())
+    table = table.set_column(table.column_names.index("start"), "start", moved)
+    table = table.set_column(table.column_names.index("recorded"), "recorded", pa.nulls(len(made), pa.int64()))
+    rng = np.random.default_rng(3)
+    for name in ("caller", "callee"):
+        tokens = Intake(OLD).keyed("number", pa.array(numbers[rng.integers(0, 6, len(made))]))
+        table = table.set_column(table.column_names.index(name), name, tokens)
+    return table
+
+
+def tokens_of(table, *names):
+    return {token for name in names for token in table[name].cast(pa.string()).to_pylist()}
+
+
+@pytest.fixture(scope="module")
+def house(history, tmp_path_factory):
+    """A declared history, a register, keys, and what was written for others: by a key that is kept, and by none."""
+    place = tmp_path_factory.mktemp("house")
+    for name in ("data", "kept", "once"):
+        (place / name).mkdir()
+    pq.write_table(history, place / "data" / "calls.parquet")
+    declare(place / "data", "switch of the test", "contract", ["export", "scoring"], "2999-12-31")
+    for key, name in ((OLD, "old"), (NEW, "new"), (FIRST, "c1"), (SECOND, "c2")):
+        key.write(place / f"{name}.key")
+    write_key(small.KEY, place / "signing.key")
+    real_bundle.write(place / "bundle")
+    write_public_key(small.KEY.public_key(), place / "signer.pub")
+    return place
+
+
+@pytest.fixture(scope="module")
+def scored(house):
+    for name, key in (("kept", house / "c1.key"), ("once", None)):
+        score_file(house / "bundle", house / "data" / "calls.parquet", "keyed", trust=None, policy=None, key=None,
+                   out=house / name / "verdicts.parquet", callees=key, quarantine=None, strict=False, threads=1,
+                   progress=lambda _what, _part: None)  # fmt: skip
+    return house
+
+
+@pytest.mark.source("P1", "P4", by="serving/batch/output_keys.py")
+def test_verdicts_and_exports_are_joined_with_no_history_on_who_was_called(scored, history, told):
+    moments = pc.min_max(history["start"]).as_py().values()
+    days = [datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d") for at in moments]
+    out = scored / "kept" / "export.parquet"
+    told("export-calls", "--data", scored / "data", "--first", days[0], "--last", days[1], "--purpose", "a sample",
+         "--person", "me", *log_of(scored), "--out", out, "--callees-key", scored / "c1.key")  # fmt: skip
+    known = tokens_of(history, "caller", "callee")
+    assert tokens_of(history, "caller") == tokens_of(history, "callee")  # in the history a call back shows
+    for path in (scored / "kept" / "verdicts.parquet", out, scored / "once" / "verdicts.parquet"):
+        table = pq.read_table(path)
+        assert tokens_of(table, "caller") <= known
+        assert not body(tokens_of(table, "callee")) & body(known)
+        # Whoever holds the key of records and tries every number finds no called person.
+        numbers = [Intake(OLD).known(one, 0).number.canonical for one in real_bundle.CALLERS]
+        assert not body(tokens_of(table, "callee")) & body(OLD.tokens("number", numbers))
+        # But two calls to one person are two calls to one person.
+        codes = [pd.factorize(one["callee"].to_pandas().astype(str))[0] for one in (table, history.sort_by("start"))]
+        np.testing.assert_array_equal(*codes)
+        rest = [name for name in history.column_names if name in table.column_names and name != "callee"]
+        assert table.select(rest).to_pylist() == history.sort_by("start").select(rest).to_pylist()
+    paths = (scored / "kept" / "verdicts.parquet", out, scored / "once" / "verdicts.parquet")
+    kept, export, once = (tokens_of(pq.read_table(path), "callee") for path in paths)
+    assert kept == export == set(Callees(FIRST).tokens(tokens_of(history, "callee"))) and not body(kept) & body(once)
+
+
+def log_of(place):
+    return "--audit", place / "audit", "--signing-key", place / "signing.key"
+
+
+@pytest.mark.source("P2", by="training/privacy/rekey.py")
+def test_rotation_turns_what_was_written_and_a_destroyed_key_erases_the_called(scored, tmp_path, told):
+    data, log = tmp_path / "data", log_of(tmp_path)
+    shutil.copytree(scored / "data", data)
+    shutil.copy(scored / "kept" / "verdicts.parquet", data / "verdicts.parquet")
+    write_key(small.KEY, tmp_path / "signing.key")
+    for name in ("old", "new", "c1", "c2"):
+        shutil.copy(scored / f"{name}.key", tmp_path / f"{name}.key")
+    stolen = pq.read_table(data / "verdicts.parquet")
+    told("key", "rekey", tmp_path / "old.key", tmp_path / "new.key", *log, "--data", data, "--callee-keys",
+         tmp_path / "c1.key", tmp_path / "c2.key")  # fmt: skip
+    calls, verdicts = (pq.read_table(data / name) for name in ("calls.parquet", "verdicts.parquet"))
+    wanted = outgoing(calls.sort_by("start"), Callees(SECOND))["callee"].cast(pa.string())
+    assert verdicts["callee"].cast(pa.string()).to_pylist() == wanted.to_pylist()
+    assert left_of(data, "e1") == left_of(data, "c1") == 0
+    for name in ("old", "c1"):
+        told("key", "destroy", tmp_path / f"{name}.key", "--why", "over", *log, "--data", data)
+        assert not (tmp_path / f"{name}.key").exists()
+    # Whoever has every key that is left, and every number, says of no stolen token whose it was.
+    numbers = [Intake(NEW).known(one, 0).number.canonical for one in real_bundle.CALLERS]
+    tried = NEW.tokens("number", numbers) + replace(NEW, cover=None).tokens("number", numbers)
+    tried += Callees(SECOND).tokens(tried)
+    assert not body(tokens_of(stolen, "caller", "callee")) & body(tried)
+    # With both old keys it would have been all of them.
+    assert tokens_of(stolen, "callee") <= set(Callees(FIRST).tokens(OLD.tokens("number", numbers)))
+
+
+@pytest.mark.source("P6", by="training/privacy/verdict_files.py")
+def test_a_person_is_deleted_from_verdicts_as_a_called_one_too(scored, tmp_path, history):
+    token = history["callee"][0].as_py()
+    for name, callees, says in (("kept", None, "stand under key c1"), ("kept", Callees(SECOND), "stand under key c1"),
+                                ("kept", Callees(FIRST), ""), ("once", None, "")):  # fmt: skip
+        where = Path(shutil.copy(scored / name / "verdicts.parquet", tmp_path))
+        before = where.read_bytes()
+        if says:
+            with pytest.raises(ValueError, match=says):
+                delete_from_verdicts(where, token, callees, RULES, NOW)
+            assert where.read_bytes() == before
+            continue
+        told_of = delete_from_verdicts(where, token, callees, RULES, NOW)
+        called = [] if callees is None else [callees.token(token)]  # by a key of one run: nobody's, for ever
+        rows = pq.read_table(scored / name / "verdicts.parquet")
+        mine = [pc.is_in(rows[side].cast(pa.string()), value_set=pa.array([token, *called])) for side in SIDES]
+        assert told_of["deleted"] == pc.sum(pc.or_(*mine)).as_py() > 0
+        assert pq.read_table(where).num_rows == rows.num_rows - told_of["deleted"]
+
+
+def test_whose_a_called_token_is_needs_both_keys(scored, tmp_path, monkeypatch, call):
+    number = real_bundle.CALLERS[0]
+    token = Callees(FIRST).token(Intake(OLD).token("number", number))
+    write_key(small.KEY, tmp_path / "signing.key")
+    for place, key in enumerate(recorded_run.APPROVERS):
+        write_key(key, tmp_path / f"{place}.key")
+    (tmp_path / "gates.toml").write_bytes(recorded_run.gates().data)
+    found = []
+    for more in ((), ("--callees-key", scored / "c1.key")):
+        # An act is good once, and two of one second with the same words are one.
+        asked = (token, "--purpose", f"court order {len(more)}", "--person", "risk")
+        act = tmp_path / f"act{len(more)}.json"
+        assert call("ticket", "reidentify", *asked, "--out", act)[0] == 0
+        tickets = []
+        for place in (1, 2):
+            tickets += ["--ticket", tmp_path / f"{place}-{len(more)}.json"]
+            assert call("ticket", "agree", act, "--key", tmp_path / f"{place}.key", "--out", tickets[-1])[0] == 0
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"13800138009\n{number}\n"))
+        code, out, _ = call("reidentify", *asked, "--key", scored / "old.key", *log_of(tmp_path), "--gates",
+                            tmp_path / "gates.toml", *tickets, *more, "--json")  # fmt: skip
+        found += [(code, json.loads(out))]
+    assert found == [(0, {"numbers": []}), (0, {"numbers": [{"token": token, "number": number}]})]
+
+
+def test_an_incident_says_when_called_people_can_be_read(scored, tmp_path):
+    for keys, readable in (((), []), (("c1",), []), (("old",), ["e1"]), (("old", "c1"), ["c1", "e1"])):
+        gone = tmp_path / "-".join(("gone", *keys))
+        gone.mkdir()
+        shutil.copy(scored / "kept" / "verdicts.parquet", gone)
+        for name in keys:
+            shutil.copy(scored / f"{name}.key", gone)
+        assert affected([gone]).readable == readable
+
+
+def test_no_key_is_named_as_those_of_one_run(tmp_path, call):
+    code, _, err = call("key", "new", tmp_path / "key", "--epoch", ONCE, "--purpose", "callees")
+    assert code == 1 and "expected another name" in err

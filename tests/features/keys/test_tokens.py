@@ -1,0 +1,124 @@
+"""Tokens and keys."""
+
+import base64
+import copy
+import hmac
+import os
+import pickle
+import re
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callsieve.features.keys.tokens import USES, Key, is_token, key_from_environment, read_key
+
+SECRET = bytes(range(32))
+KEY = Key("e1", SECRET)
+
+
+@pytest.mark.source("L40", by="features/keys/tokens.py")
+@given(st.sampled_from(USES), st.text(), st.binary(min_size=32, max_size=100))
+def test_token_is_hmac_sha256(use, text, secret):
+    message = use.encode() + b"\0" + text.encode("utf-8", "surrogatepass")
+    digest = hmac.digest(secret, message, "sha256")[:16]
+    letters = "".join("abcdefghijklmnop"[half] for byte in digest for half in divmod(byte, 16))
+    assert Key("e1", secret).token(use, text) == "e1." + letters
+
+
+@given(st.lists(st.text()))
+def test_many_tokens_are_as_one_by_one(texts):
+    assert KEY.tokens("number", texts) == [KEY.token("number", text) for text in texts]
+
+
+def test_uses_keys_and_texts_are_kept_apart():
+    keys = (KEY, Key("e1", bytes(32)), Key("e2", SECRET))
+    tokens = {key.token(use, text) for key in keys for use in USES for text in ("", "a", "b")}
+    assert len(tokens) == len(keys) * len(USES) * 3
+
+
+@given(st.text())
+def test_token_has_no_run_of_digits(text):
+    token = KEY.token("number", text)
+    assert is_token(token)
+    assert not re.search(r"\d{2}", token)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "+8613800138000", "p00000", "e1.", "e1." + "a" * 31, "e1." + "q" * 32, "." + "a" * 32]
+)
+def test_other_texts_are_no_tokens(text):
+    assert not is_token(text)
+    assert not is_token(KEY.token("number", text) + "\n")
+
+
+def test_unknown_use_is_refused():
+    with pytest.raises(ValueError, match="use must be one of number, block"):
+        KEY.token("name", "x")
+
+
+@pytest.mark.parametrize("epoch", ["", "a.b", "a" * 17, "20261102", "e1\n", "é"])
+def test_bad_epoch_is_refused(epoch):
+    with pytest.raises(ValueError, match="epoch must be"):
+        Key(epoch, SECRET)
+
+
+def test_short_secret_is_refused():
+    with pytest.raises(ValueError, match="32 bytes or more, got 31"):
+        Key("e1", bytes(31))
+
+
+def test_key_does_not_show_or_leave():
+    assert repr(KEY) == str(KEY) == "Key(epoch='e1')"
+    for leave in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="never pickled"):
+            leave(KEY)
+
+
+def test_generated_keys_differ():
+    assert Key.generate("e1") != Key.generate("e1")
+
+
+def test_file_round_trip(tmp_path):
+    path = tmp_path / "key"
+    KEY.write(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_key(path) == KEY
+
+
+def test_file_is_never_overwritten(tmp_path):
+    path = tmp_path / "key"
+    KEY.write(path)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        Key.generate("e2").write(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are those of POSIX")
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
+def test_file_that_others_may_use_is_refused(tmp_path, mode):
+    path = tmp_path / "key"
+    KEY.write(path)
+    path.chmod(mode)
+    with pytest.raises(ValueError, match=f"mode {mode:04o}"):
+        read_key(path)
+
+
+def test_key_from_environment(monkeypatch):
+    monkeypatch.setenv("CALLSIEVE_KEY", "e1:" + base64.b64encode(SECRET).decode())
+    assert key_from_environment() == KEY
+    monkeypatch.delenv("CALLSIEVE_KEY")
+    with pytest.raises(ValueError, match="CALLSIEVE_KEY is not set"):
+        key_from_environment()
+
+
+@pytest.mark.parametrize("text", ["nonsense", "e1:", "e1:c2hvcnQ=", "e1:%%%%", ":" + "A" * 44, "é:" + "A" * 44])
+def test_bad_key_text_is_refused_and_not_shown(monkeypatch, text):
+    monkeypatch.setenv("CALLSIEVE_KEY", text)
+    with pytest.raises(ValueError, match="CALLSIEVE_KEY must hold a key as epoch:base64") as error:
+        key_from_environment()
+    assert text not in str(error.value)
+    assert error.value.__cause__ is None
+    assert error.value.__suppress_context__

@@ -1,0 +1,76 @@
+"""The engines of the bench compute the same 21 features as callsieve does: else their times say nothing."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from tests.support.paths import ROOT
+
+ENGINES = (
+    "numpy.search",
+    "pandas.grouped",
+    "pandas.rolling",
+    "polars.grouped",
+    "polars.rolling",
+    "duckdb.windows",
+)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The files of tests/bench, imported by the names they have for each other when they run as scripts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "tests" / "bench")
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def calls(bench):
+    return bench("bench_calls").drawn(20_000, 7, numbers=60, days=9)
+
+
+@pytest.fixture(scope="module")
+def expected(bench, calls):
+    # The whole catalogue: other tests have compiled that kernel already.
+    return in_order(bench, bench("engine_callsieve").catalogue(calls, 1))
+
+
+def in_order(bench, found):
+    """The common features in order of the calls."""
+    order = np.argsort(np.asarray(found["row"]), kind="stable")
+    return np.array([np.asarray(found[name], dtype=float)[order] for name in bench("common").NAMES])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_engines_agree(bench, calls, expected, engine):
+    module, function = engine.split(".")
+    pytest.importorskip(module)
+    run = getattr(bench(f"engine_{module}"), function)
+    bench("common").check(engine, expected, in_order(bench, run(calls, 1)))
+
+
+def test_the_calls_try_what_engines_get_wrong(calls, expected):
+    rows = calls.to_pandas()
+    assert rows.duplicated(["caller", "start"]).sum() > 5  # ties
+    assert rows["ring"].isna().sum() > 20  # calls without an end
+    assert not rows.duplicated(["caller", "callee", "start"]).any()
+    assert rows["start"].is_monotonic_increasing
+    assert rows["caller"].value_counts().iloc[:2].sum() > 500  # a heavy tail
+    assert (np.isnan(expected).mean(axis=1) < 0.9).all()  # no feature is unknown nearly everywhere
+
+
+@pytest.mark.parametrize("feature", [0, 3, 9, 20])
+def test_a_wrong_value_is_found(bench, expected, feature):
+    wrong = expected.copy()
+    row = int(np.flatnonzero(~np.isnan(wrong[feature]))[-1])
+    wrong[feature, row] *= 1 + 1e-8
+    wrong[feature, row] += 1e-8
+    with pytest.raises(ValueError, match=bench("common").NAMES[feature]):
+        bench("common").check("engine", expected, wrong)
+
+
+def test_an_unknown_value_that_is_told_is_found(bench, expected):
+    wrong = np.nan_to_num(expected)
+    with pytest.raises(ValueError, match="expected nan, got 0"):
+        bench("common").check("engine", expected, wrong)

@@ -1,0 +1,330 @@
+"""Spark gives what the table engine gives, bit for bit, and says in one line why not. One session serves all tests."""
+
+import os
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+
+from callsieve.features.catalogue import NAMES
+from callsieve.features.keys.tokens import Key
+from callsieve.features.offline import spark
+from callsieve.features.offline.buckets import KEYS
+from callsieve.features.offline.table import vectors
+from callsieve.features.records import KEYED_COLUMNS
+from callsieve.serving.batch import spark_scoring
+from callsieve.serving.batch.score import open_scorer
+from callsieve.serving.custody.purposes import declare
+from callsieve.training.cli.main import main
+from callsieve.training.tracking.mlflow_model import TRUST
+from tests.support.strategies import A_CALL, histories, table
+from tests.training.tracking.test_mlflow_model import asked, assert_same, folder, wanted  # noqa: F401 - fixtures
+
+
+@pytest.fixture(scope="module")
+def session():
+    started = spark.session(2)
+    started.conf.set(spark.PARTITIONS, 2)
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def some_calls(world_folder, tmp_path_factory):
+    """Four days of the tiny world."""
+    path = tmp_path_factory.mktemp("some") / "calls.parquet"
+    path.with_name("world.json").touch()  # nobody's calls
+    pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(20_000, 10_000), path)
+    return path
+
+
+@pytest.fixture
+def call(session, monkeypatch, capfd):
+    """Run the command in the session: exit code, standard output and error output, those of Spark included."""
+    assert spark.session() is session
+
+    def run_it(*words):
+        monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, words)])
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as done:
+            code = done.code or 0
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run_it
+
+
+def plain(calls):
+    """Text without dictionaries, as other tools write it."""
+    text = {field.name: pa.string() for field in calls.schema if pa.types.is_dictionary(field.type)}
+    return calls.cast(pa.schema([(field.name, text.get(field.name, field.type)) for field in calls.schema]))
+
+
+def written(calls, path):
+    pq.write_table(plain(calls), path)
+    return str(path)
+
+
+def read(path):
+    """What an engine wrote, in order of the calls."""
+    order = [(name, "ascending") for name in ("start", "caller", "callee")]
+    return plain(pq.read_table(path)).sort_by(order).combine_chunks()
+
+
+def drawn_together():
+    """Many drawn histories as one: five at a time share their numbers, ten their trunks and devices."""
+    together = []
+
+    @given(histories(max_calls=40))
+    @settings(max_examples=75)
+    def draw(calls):
+        turn = len(together)
+        together.append([renamed(call, turn) for call in calls])
+
+    draw()
+    return table([call for calls in together for call in calls])
+
+
+def renamed(call, turn):
+    of_five = {name: f"{call[name]}{turn // 5}" for name in ("caller", "callee", "caller_block")}
+    of_ten = {name: call[name] and f"{call[name]}{turn // 10}" for name in ("trunk", "device")}
+    return call | of_five | of_ten
+
+
+def found(frame):
+    """Collected, in order of the calls."""
+    return frame.toArrow().sort_by("call")
+
+
+def test_drawn_histories_bit_for_bit(session, tmp_path):
+    calls = drawn_together()
+    parties = [pc.cast(calls[name], pa.string()) for name in ("start", "caller", "callee")]
+    identity = pc.binary_join_element_wise(*parties, " ")
+    assert calls.num_rows > 1000
+    assert pc.count_distinct(identity).as_py() < calls.num_rows  # some records repeat a call
+    ids = calls.append_column("call", pa.array(np.arange(calls.num_rows)))
+    shuffled = ids.take(np.random.default_rng(1).permutation(calls.num_rows))
+    frame = session.read.parquet(written(shuffled, tmp_path / "calls.parquet")).repartition(3)
+    rows = found(spark.vectors(frame, buckets=5))
+    assert rows.column_names == ["call", "start", "caller", "callee", *NAMES]
+    for name in ("start", "caller", "callee"):
+        assert rows[name].to_pylist() == calls[name].to_pylist()
+    expected = vectors(calls, threads=1)
+    for i, name in enumerate(NAMES):
+        np.testing.assert_array_equal(rows[name].to_numpy(), expected[:, i], err_msg=name)
+
+
+def test_columns_in_the_order_asked_for(session, world, tmp_path):
+    calls = world.calls.select(KEYED_COLUMNS).slice(0, 2000)
+    names = NAMES[::-1]
+    frame = spark.read_keyed(session, written(calls, tmp_path / "calls.parquet"))
+    rows = found(spark.vectors(frame, features=names, buckets=1))
+    assert rows.column_names[4:] == list(names)
+    expected = vectors(calls, features=names, threads=1)
+    np.testing.assert_array_equal(np.column_stack([rows[name].to_numpy() for name in names]), expected)
+
+
+@pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::pyspark")
+def test_mlflow_judges_on_spark_as_the_scorer_does(session, folder, asked, wanted, tmp_path, monkeypatch):  # noqa: F811
+    import mlflow.pyfunc
+    from pyspark.sql.functions import struct
+
+    monkeypatch.delenv(TRUST, raising=False)  # whom to trust is told to Spark's processes alone
+    trust = {TRUST: str(folder / "signer.pub")}
+    judge = mlflow.pyfunc.spark_udf(session, str(folder / "served"), env_manager="local", extra_env=trust)
+    asked.assign(row=range(len(asked))).to_parquet(tmp_path / "rows.parquet")
+    rows = session.read.parquet(str(tmp_path / "rows.parquet"))
+    said = rows.select("row", judge(struct(*asked.columns)).alias("said")).select("row", "said.*")
+    assert_same(said.toArrow().to_pandas().sort_values("row"), wanted)
+
+
+def test_features_by_command(call, some_calls, tmp_path):
+    words = ["--calls", some_calls, "--layout", "keyed"]
+    code, out, err = call("features", *words, "--engine", "spark", "--out", tmp_path / "vectors")
+    assert (code, err) == (0, "")
+    assert "10,000" in out
+    assert call("features", *words, "--out", tmp_path / "shards", "--json")[0] == 0
+    by_table = read(tmp_path / "shards").drop_columns("row")
+    by_spark = read(tmp_path / "vectors")
+    assert by_spark.column_names == by_table.column_names
+    in_order = [(name, "ascending") for name in by_table.column_names]
+    by_spark, by_table = by_spark.sort_by(in_order), by_table.sort_by(in_order)
+    for name in NAMES:
+        np.testing.assert_array_equal(by_spark[name].to_numpy(), by_table[name].to_numpy(), err_msg=name)
+
+
+def test_score_by_command(call, some_calls, run, tmp_path):
+    words = ["score", "--bundle", run[0] / "bundle", "--calls", some_calls, "--layout", "keyed"]
+    Key.generate("c1", "callees").write(tmp_path / "callees.key")
+    hidden = ["--callees-key", tmp_path / "callees.key"]
+    code, by_table, err = call(*words, "--out", tmp_path / "verdicts.parquet", *hidden, "--json")
+    assert (code, err) == (0, "")
+    for out in (["--out", tmp_path / "verdicts", *hidden], []):
+        assert call(*words, *out, "--engine", "spark", "--json") == (0, by_table, "")
+    by_spark, by_table = (read(tmp_path / name) for name in ("verdicts", "verdicts.parquet"))
+    assert by_spark.equals(by_table)
+
+
+def test_a_process_checks_the_bundle_once(run, monkeypatch):
+    bundle, opened = run[0] / "bundle", []
+    monkeypatch.setattr(spark_scoring, "open_scorer", lambda *paths: opened.append(paths) or open_scorer(*paths))
+    spark_scoring._loaded.cache_clear()
+    identity = pa.table({"call": [1], "start": [2], "caller": ["a"], "callee": ["b"]})
+    rows = np.zeros((1, len(NAMES)))
+    model = open_scorer(bundle, None, None).bundle.model_id
+    for _ in range(3):
+        verdicts = spark_scoring.verdicts(bundle, None, None, None, model, frozenset(), identity, rows)
+        assert verdicts.column_names[:6] == ["start", "caller", "callee", "score", "action", "rules"]
+    assert len(opened) == 1
+    with pytest.raises(ValueError, match="it was replaced meanwhile"):
+        spark_scoring.verdicts(bundle, None, None, None, "another", frozenset(), identity, rows)
+
+
+def broken(calls, tmp_path):
+    """Calls that a job stumbles over, and what is said of them."""
+    at = calls.column_names.index
+    put = lambda name, values: calls.set_column(at(name), name, pa.array(values))
+    rows = calls.num_rows
+    tables = {
+        "word": (put("outcome", ["answered"] * (rows - 1) + ["gone"]), "unknown word 'gone': expected one of"),
+        "number": (put("callee", ["13800138000"] * rows), "column 'callee' holds another text, expected keyed tokens"),
+        "null": (put("caller", [None, *calls["caller"].to_pylist()[1:]]), "column 'caller' has nulls, expected none"),
+        "type": (put("start", [0.5] * rows), "column 'start' holds double, expected whole numbers"),
+        "missing": (calls.drop_columns("trunk"), "'trunk' is missing or unknown"),
+    }
+    return {name: (written(table, tmp_path / f"{name}.parquet"), says) for name, (table, says) in tables.items()}
+
+
+def test_faults_are_one_line(call, world, run, tmp_path):
+    calls = world.calls.select(KEYED_COLUMNS).slice(0, 50)
+    (tmp_path / "world.json").touch()
+    good = written(calls, tmp_path / "good.parquet")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "empty").mkdir()
+    out = ("--out", tmp_path / "out")
+    faults = {
+        **{name: (("features", "--calls", path, *out), says) for name, (path, says) in broken(calls, tmp_path).items()},
+        "no file": (("features", "--calls", tmp_path / "none", *out), "not found"),
+        "nothing in it": (("features", "--calls", tmp_path / "empty", *out), "UNABLE_TO_INFER_SCHEMA"),
+        "out is there": (("features", "--calls", good, "--out", tmp_path / "there"), "is there already"),
+        "no call": (
+            ("score", "--bundle", run[0] / "bundle", "--calls", written(calls.slice(0, 0), tmp_path / "no.parquet")),
+            "no call to score",
+        ),
+    }
+    wrong = []
+    for name, (words, says) in faults.items():
+        code, told, err = call(*words, "--layout", "keyed", "--engine", "spark")
+        if code != 1 or told or says not in err or err.count("\n") != 1 or "13800138000" in err:
+            wrong.append((name, code, told, err))
+    assert wrong == []
+    code, _, err = call("features", "--calls", good, *out, "--engine", "spark")
+    assert (code, "expected --layout keyed" in err) == (1, True)
+    score = ("score", "--bundle", run[0] / "bundle", "--calls", good, "--layout", "keyed", "--engine", "spark")
+    for more, says in (
+        (out, "expected --callees-key"),
+        (("--registers", tmp_path), "registers are not looked up on Spark"),
+    ):
+        code, _, err = call(*score, *more)
+        assert (code, says in err, err.count("\n")) == (2, True, 1), says
+    (tmp_path / "world.json").unlink()
+    code, _, err = call(*score)
+    assert (code, "nobody said where these rows are from" in err) == (1, True)
+
+
+def test_batches_are_told_and_sent_in_pieces_of_a_bounded_size(monkeypatch):
+    """The steps of Spark's processes, in this one: small pieces say what one large one says."""
+    calls = table([A_CALL | {"caller": caller, "start": A_CALL["start"] + n} for n, caller in enumerate("abcdefg")])
+    calls = plain(calls).append_column("call", pa.array(range(7)))
+    for name in (f"{key}_bucket" for key in KEYS):
+        calls = calls.append_column(name, pa.array(range(7), pa.int32()))
+    buckets = lambda told: {row["bucket"] for batch in told for row in batch.to_pylist()}
+    (whole,) = spark._tell(iter(calls.to_batches(max_chunksize=2)))
+    monkeypatch.setattr(spark, "CALLS_AT_ONCE", 4)
+    monkeypatch.setattr(spark, "BYTES_AT_ONCE", 1)
+    parts = list(spark._tell(iter(calls.to_batches(max_chunksize=2))))
+    assert [batch.num_rows for batch in parts] == [1] * 7
+    assert buckets(parts) == buckets([whole]) == set(range(7))
+    assert list(spark._tell(iter(()))) == []
+
+
+def test_arguments_are_checked_before_any_work(session, world, tmp_path):
+    frame = session.read.parquet(written(world.calls.select(KEYED_COLUMNS).slice(0, 9), tmp_path / "calls.parquet"))
+    with pytest.raises(ValueError, match="caller_block missing"):
+        spark.vectors(frame.drop("caller_block"))
+    with pytest.raises(ValueError, match="expected names of the catalogue"):
+        spark.vectors(frame, features=("nothing",))
+    for buckets in (0, 70_000):
+        with pytest.raises(ValueError, match=f"buckets: expected 1 to 65536, got {buckets}"):
+            spark.vectors(frame, buckets=buckets)
+
+
+def test_without_pyspark_it_says_so(monkeypatch, capsys, world_folder, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    words = ["--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", tmp_path / "out"]
+    monkeypatch.setattr(sys, "argv", ["callsieve", "features", *map(str, words), "--engine", "spark"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert capsys.readouterr().err == f"callsieve: {spark.MISSING}\n"
+
+
+def test_without_java_it_says_so(tmp_path):
+    code = "from callsieve.features.offline import spark\n"
+    code += "try:\n    spark.session(1)\nexcept OSError as error:\n    print(error)"
+    environment = os.environ | {"HOME": str(tmp_path), "PATH": os.defpath, "JAVA_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"Spark did not start: {spark.MISSING}\n"
+
+
+def test_a_spark_that_is_configured_is_taken_as_it_is(tmp_path):
+    """On a cluster its owners say where the work is done, in how many parts, and what is logged."""
+    (tmp_path / "spark-defaults.conf").write_text(
+        "spark.master local[1]\nspark.sql.shuffle.partitions 3\nspark.ui.enabled false\nspark.driver.host localhost\n"
+    )
+    code = (
+        "from callsieve.features.offline import spark\nfound = spark.session(2)\n"
+        "print(found.sparkContext.master, found.conf.get(spark.PARTITIONS))\nfound.stop()"
+    )
+    environment = os.environ | {"SPARK_CONF_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "local[1] 3\n"
+
+
+def test_what_spark_submit_starts_says_nothing_of_where_spark_runs(session, monkeypatch):
+    from pyspark.sql import SparkSession
+
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+    monkeypatch.delattr(SparkSession.Builder, "master")
+    assert spark.session(7) == session
+
+
+def test_spark_asks_for_a_key_of_the_called_and_for_a_model_without_reports(monkeypatch, tmp_path):
+    monkeypatch.setattr(spark_scoring, "open_scorer", lambda *_: SimpleNamespace(features=(*NAMES, "reports_7d")))
+    options = {"trust": None, "policy": None, "threads": 1, "progress": lambda *_: None}
+    calls, bundle = tmp_path / "calls.parquet", tmp_path / "bundle"
+    with pytest.raises(ValueError, match="expected --callees-key"):
+        spark_scoring.score(bundle, calls, "keyed", out=tmp_path / "out", callees=None, **options)
+    with pytest.raises(ValueError, match="expected a model without features of reports"):
+        spark_scoring.score(bundle, calls, "keyed", out=None, callees=None, **options)
+
+
+def test_spark_reads_no_call_that_is_past_its_time(tmp_path):
+    declare(tmp_path, "switch", "contract", ["scoring"], "2999-12-31")
+    kept = spark_scoring.in_time(tmp_path / "calls.parquet", "scoring")
+    said = []
+    kept(SimpleNamespace(filter=said.append))
+    days = (time.time() - int(said[0].removeprefix("start >= ")) / 1000) / 86_400
+    assert days == pytest.approx(60, abs=0.1)  # as retention.toml says of calls

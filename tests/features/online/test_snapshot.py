@@ -1,0 +1,169 @@
+"""A history that was saved and loaded is the one that it was."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callsieve.features.complaints import Report
+from callsieve.features.online import snapshot
+from callsieve.features.online.history import History
+from tests.support.strategies import A_CALL, histories, single
+
+ROOM = {"calls": 12, "numbers": 4}  # little enough to drop and evict
+LARGER = {"calls": 100, "numbers": 10}
+
+
+def counters(history):
+    return history.calls, history.numbers, history.dropped, history.evicted, history.refused
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@given(
+    calls=histories(max_calls=30),
+    room=st.sampled_from([ROOM, LARGER]),
+    at=st.integers(0, 40),
+    features=st.sampled_from(
+        [None, ("out_calls_count_7d",), ("trunk_calls_count_24h", "number_age"), ("reported_age", "out_calls_count_1h")]
+    ),
+)
+@settings(max_examples=50)
+def test_it_goes_on_as_if_nothing_had_happened(tmp_path_factory, calls, room, at, features, compiled):
+    path = tmp_path_factory.mktemp("snapshot") / "history"
+    chosen = {} if features is None else {"features": features}
+    history = History(**room, **chosen, compiled=compiled)
+    for call in calls[:at]:
+        history.vector(single(call))
+        history.observe(single(call))
+        history.report(Report(call["start"], call["callee"], call["caller"], block="x"))
+    history.save(str(path))
+    loaded = History.load(str(path), compiled=compiled)
+    for call in calls[at:]:
+        np.testing.assert_array_equal(loaded.vector(single(call)), history.vector(single(call)))
+        loaded.observe(single(call))
+        history.observe(single(call))
+        assert counters(loaded) == counters(history)
+    history.save(path)
+    loaded.save(again := path.with_name("again"))
+    assert again.read_bytes() == path.read_bytes()
+
+
+@given(calls=histories(max_calls=20))
+@settings(max_examples=20)
+def test_more_room_and_another_way_to_run(tmp_path_factory, calls):
+    path = tmp_path_factory.mktemp("snapshot") / "history"
+    history = History(**LARGER)
+    for call in calls[:-1]:
+        history.observe(single(call))
+    history.save(path)
+    loaded = History.load(path, calls=1000, numbers=99, compiled=True)
+    np.testing.assert_array_equal(loaded.vector(single(calls[-1])), history.vector(single(calls[-1])))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    history = History(**ROOM)
+    for callee in "bcd":
+        history.observe(single(A_CALL | {"callee": callee}))
+    history.save(tmp_path / "history")
+    return tmp_path / "history"
+
+
+def test_a_changed_or_cut_file_is_refused(saved):
+    whole = saved.read_bytes()
+    for place in (0, 5, len(whole) // 2, len(whole) - 1):
+        saved.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match="checksum"):
+            History.load(saved)
+        saved.write_bytes(whole[:place])
+        with pytest.raises(ValueError, match="checksum"):
+            History.load(saved)
+
+
+def test_a_file_that_others_may_write_is_refused(saved):
+    saved.chmod(0o620)
+    with pytest.raises(ValueError, match="nobody else may write"):
+        History.load(saved)
+
+
+def test_a_file_of_another_version_is_refused(saved, monkeypatch):
+    monkeypatch.setattr("callsieve.features.online.history.version", lambda: "another")
+    with pytest.raises(ValueError, match="another version"):
+        History.load(saved)
+    monkeypatch.setattr(snapshot, "FORMAT", "callsieve history 2")
+    with pytest.raises(ValueError, match="expected a snapshot in format"):
+        History.load(saved)
+
+
+def test_too_little_room_is_refused(saved):
+    with pytest.raises(ValueError, match="room"):
+        History.load(saved, numbers=2)
+
+
+def test_a_failed_write_leaves_the_last_snapshot(saved):
+    whole = saved.read_bytes()
+    limited = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (100, 100));"
+    code = f"{limited} import pathlib, callsieve.features as f; f.History().save(pathlib.Path({str(saved)!r}))"
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, check=False).returncode != 0
+    assert saved.read_bytes() == whole
+    assert list(saved.parent.iterdir()) == [saved]  # what was written fills a full disk no further
+    (saved.parent / "history.part").write_bytes(b"of a process that was killed")
+    History(**ROOM).save(saved)
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def rewritten(path, changed):
+    """A whole snapshot with other facts or tokens."""
+    facts, tokens, rest = path.read_bytes()[: -snapshot.DIGEST].split(b"\n", 2)
+    text = b"\n".join((*changed(facts, tokens), rest))
+    path.write_bytes(text + hashlib.sha256(text).digest())
+
+
+def facts_without(name):
+    return lambda facts, tokens: (
+        json.dumps({k: v for k, v in json.loads(facts).items() if k != name}).encode(),
+        tokens,
+    )
+
+
+def facts_with(**more):
+    return lambda facts, tokens: (json.dumps(json.loads(facts) | more).encode(), tokens)
+
+
+FACTS = ("kernel", "catalogue", "features", "calls", "numbers", "moment", "counters", "reports", "sizes")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *(pytest.param(facts_without(name), id=f"no {name}") for name in FACTS),
+        *(pytest.param(facts_with(**{name: [1]}), id=f"other {name}") for name in FACTS),
+        *(pytest.param(facts_with(**{name: None}), id=f"null {name}") for name in (*FACTS, "format")),
+        pytest.param(facts_with(sizes={"held": {"nothing": 3}}), id="no such array"),
+        pytest.param(facts_with(reports=[["x"] * 99]), id="long report"),
+        pytest.param(facts_with(calls=1 << 70), id="too much room"),
+        pytest.param(lambda _, tokens: (b"[" * 100_000, tokens), id="deep"),
+        pytest.param(lambda _, tokens: (b"13800138000", tokens), id="no object"),
+        pytest.param(lambda _, tokens: (b"{", tokens), id="no JSON"),
+        pytest.param(lambda facts, _: (facts, b"[]"), id="no tokens"),
+        pytest.param(lambda facts, _: (facts, b"{}"), id="tokens of no kind"),
+        pytest.param(lambda facts, _: (facts, b'{"number": 3}'), id="tokens that are none"),
+    ],
+)
+def test_a_whole_file_with_other_facts_is_refused_in_one_line(saved, changed):
+    rewritten(saved, changed)
+    with pytest.raises(ValueError) as caught:
+        History.load(saved)
+    message = str(caught.value)
+    assert message.startswith(str(saved)) and "\n" not in message and "1380013" not in message
+
+
+def test_a_file_that_is_written_anew_is_the_same(saved):
+    rewritten(saved, lambda facts, tokens: (facts, tokens))
+    assert History.load(saved).calls == 3

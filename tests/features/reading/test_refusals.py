@@ -1,0 +1,180 @@
+"""What is not as it must be is told in one line that says what was expected; what cannot be known is said to be so."""
+
+import re
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from callsieve.features.files.dates import day_in, moment_in
+from callsieve.features.intake import numberplan
+from callsieve.features.keys.callee_keys import Callees
+from callsieve.features.keys.tokens import Key
+from callsieve.serving.batch.output_keys import outgoing
+from callsieve.serving.batch.register_files import read_registers
+from callsieve.serving.custody.expiry import moments
+from callsieve.serving.custody.purposes import FILE, PURPOSES, allowed, declare
+from callsieve.serving.custody.retention import Kept
+from callsieve.training.audit.page import figure, meaning
+from callsieve.training.data import noise
+from callsieve.training.data.complaint_files import layout_named
+from callsieve.training.governance import decoys, incident, parties, releases
+from callsieve.training.governance.affected import Affected, affected
+from callsieve.training.judging.assess import by_acquaintance
+from callsieve.training.judging.compare import compare
+from callsieve.training.judging.metrics import calibration_table
+from callsieve.training.judging.seen_groups import NOT_KNOWN, Acquaintance, acquaintance
+from callsieve.training.log import tickets
+from callsieve.training.model import call_choice
+from callsieve.training.privacy import exports
+from callsieve.training.reports.run_page import NOT_MEASURED, until
+from callsieve.training.world import simulate
+from callsieve.training.world.basis.draws import choose
+from callsieve.training.world.callers import outfits
+from tests.support.worlds import scenario_of
+
+KEY = Key("e1", b"k" * 32)
+CALLS = pa.table({"day": pa.array([], pa.int32()), "hour": pa.array([], pa.int8())})
+
+
+def written(folder, name, text):
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def of_catalogue(name):
+    return SimpleNamespace(catalogue_hash=name)
+
+
+REFUSED = {
+    "no day": (lambda _: call_choice.spans(CALLS), "calls: expected some, got none"),
+    "nothing to draw": (lambda _: choose(np.random.default_rng(1), {}, 1), "weights must have a positive sum"),
+    "all labels": (lambda _: noise.with_flips(None, 1.0, None, None, 1), "expected more than 0, less than 1, got 1.0"),
+    "no bin": (lambda _: calibration_table([0.5], [True], bins=0), "bins must be 1 or more, got 0"),
+    "no token": (lambda _: exports.reidentify_act(["13800138000"], "p", "q"), "expected tokens of numbers"),
+    "catalogues": (lambda _: compare(of_catalogue("a"), of_catalogue("b"), None, None, None), "one feature catalogue"),
+    "layout": (lambda _: layout_named("none"), "layout 'none': expected one of "),
+    "no moment": (lambda _: moments(pa.table({"a": [1]}), Kept("start", 0, 0)), "expected a column 'start', got a"),
+    "day": (lambda _: day_in("soon", "--first"), "--first: expected a day such as 2026-03-01, got 'soon'"),
+    "day of digits": (lambda _: day_in("+86 138 1234 5679", "day"), "day: expected a day such as 2026-03-01, got '+#'"),
+    "no zone": (lambda _: moment_in("2026-03-01T00:00:00", "--since"), "--since: expected a moment with its zone"),
+    "act": (lambda f: tickets.read_act(written(f, "act", '{"act": 7}')), "act: act must be a printable text"),
+    "canaries": (lambda f: decoys.read_state(written(f, "s", '{"kind": 1}')), "that `incident canaries plant` keeps"),
+    "release": (lambda f: releases.read_releases(written(f, "1.json", "{}").parent), "1.json: expected a release"),
+    "folder": (lambda f: affected([f / "none"]), "no such folder; expected what left the house"),
+    "purpose": (lambda f: declare(f, "switch", "contract", ["fun"], "2030-01-01"), "purposes must be of scoring"),
+    "until": (lambda f: declare(f, "switch", "contract", ["scoring"], "20300101"), "until must be a day such as"),
+    "two files": (lambda f: read_registers(two_files(f), KEY), "expected one file of consents, got consents."),
+    "outfits": (lambda _: many_outfits(), "calls_per_1000 needs more than 1 outfits"),
+    "people": (lambda _: world_of(EVERYBODY_TWICE), "subscribers, the size has"),
+    "ties": (lambda _: world_of('[people.ties.work]\ngroup = "far"\n'), "group must be near, mixed, anyone or outside"),
+}  # fmt: skip
+
+
+EVERYBODY_TWICE = "[people.kinds.teacher]\nshare = 1.0\n[people.kinds.elderly]\nshare = 1.0\n"
+
+
+def two_files(folder):
+    for ending in ("csv", "jsonl"):
+        (folder / f"consents.{ending}").write_text("")
+    return folder
+
+
+def world_of(text):
+    return simulate(scenario_of(text), 1, "tiny")
+
+
+def many_outfits():
+    with patch.object(outfits, "OUTFITS_AT_MOST", 1):
+        world_of("[outfits.telemarketer]\ncalls_per_1000 = 900.0\n")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_in_one_line(name, tmp_path):
+    what, words = REFUSED[name]
+    with pytest.raises(ValueError, match=re.escape(words)) as told:
+        what(tmp_path)
+    assert "\n" not in str(told.value) and "13800138000" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("callsieve dataset", "another"), ("2999-12-31", "2999-02-30"), ('"scoring"', '"fun"'), ('"switch"', '""')],
+)
+def test_a_declaration_is_read_strictly(old, new, tmp_path):
+    declare(tmp_path, "switch", "contract", ["scoring"], "2999-12-31")
+    assert allowed(tmp_path, "scoring").source == "switch" and "scoring" in PURPOSES
+    text = (tmp_path / FILE).read_text()
+    assert old in text
+    (tmp_path / FILE).write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path / FILE))):
+        allowed(tmp_path, "scoring")
+
+
+def test_a_table_of_statistics_is_checked(tmp_path):
+    names = ("number", "reporter")
+    read = lambda: parties._table(tmp_path / "reports.parquet", names, None)
+    for table, words in (
+        (pa.table({"number": ["e1.a"]}), "reports.parquet: column 'reporter' is missing"),
+        (pa.table({"number": ["13800138000"], "reporter": ["e1.a"]}), "holds another text, expected keyed tokens"),
+    ):
+        pq.write_table(table, tmp_path / "reports.parquet")
+        with pytest.raises(ValueError, match=words) as told:
+            read()
+        assert "13800138000" not in str(told.value)
+    written(tmp_path, "reports.parquet", "no table")
+    with pytest.raises(ValueError, match="broken Parquet file"):
+        read()
+    with pytest.raises(ValueError, match="expected verdicts, as `callsieve score --out` writes them"):
+        parties._actions(tmp_path / "reports.parquet", pa.table({}))
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [("2020-1-1,,fixed", "valid_from and valid_to must be YYYY-MM-DD"), (",,a thing", "must be a number class")],
+)
+def test_a_table_of_the_number_plan_is_checked(cells, words, tmp_path, monkeypatch):
+    written(tmp_path, "other.csv", f"valid_from,valid_to,kind\n,,fixed\n{cells}\n")
+    monkeypatch.setattr(numberplan, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(ValueError, match=f"other.csv line 3: .*{words}"):
+        numberplan._table.__wrapped__("other.csv")
+
+
+def test_what_left_the_house_and_cannot_be_read_is_counted(tmp_path):
+    written(tmp_path, "broken.parquet", "no table")
+    written(tmp_path, "large.txt", "x" * 5000)
+    found = affected([tmp_path])
+    assert found.datasets == [{"file": "broken.parquet", "rows": None, "people": None, "epochs": [], "kinds": []}]
+    assert (found.others, found.people, found.keys) == (1, 0, [])
+    assert [incident._kinds(Affected(), chinese) for chinese in (False, True)] == ["none", "无"]
+
+
+def test_whom_a_model_learnt_from_is_not_known_of_a_card_without_folds(evidence):
+    assert acquaintance(evidence, SimpleNamespace(training={})) == Acquaintance(None, NOT_KNOWN)
+    told = by_acquaintance(None, None, Acquaintance(None, NOT_KNOWN))
+    assert told == {"seen_told_by": NOT_KNOWN, "seen": None, "unseen": None}
+
+
+def test_what_was_not_measured_is_said_to_be():
+    assert until(None, "median") == until({}, "median") == NOT_MEASURED
+    nobody = {"callers": 0, "median": None, "median_floor": None}
+    assert until(nobody, "median") == NOT_MEASURED  # of nobody it cannot be said that it was never found
+    assert [figure(value) for value in (None, 1234.4, 0.12345)] == ["not measured", "1,234", "0.123"]
+    assert meaning("none of the catalogue") == "none of the catalogue"
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(FileExistsError, match="expected a new file; nothing is overwritten"):
+        exports.export(None, None, tmp_path, tmp_path / "out", None, tmp_path / "log", [], None, None)
+    with pytest.raises(FileExistsError, match="exists already; nothing is overwritten"):
+        decoys.plant(tmp_path, tmp_path / "out", KEY, KEY, None, tmp_path)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_table_of_no_calls_has_no_called_people():
+    none = pa.table({"callee": pa.chunked_array([], pa.dictionary(pa.int32(), pa.string()))})
+    assert outgoing(none, Callees(Key("c1", b"c" * 32, purpose="callees"))).equals(none)

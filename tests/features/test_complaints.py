@@ -1,0 +1,138 @@
+"""Reports as features: counted as written down here, the same online and offline, whatever the order of arrival."""
+
+import math
+import random
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callsieve.features.catalogue import NAMES
+from callsieve.features.complaints import REPORT_COLUMNS, REPORT_FEATURES, REPORT_NAMES, Report, Reports, report_vectors
+from callsieve.features.online.history import History
+from tests.support.strategies import A_CALL, DAY, single, table
+
+STEPS = st.sampled_from([0, 0, 1, DAY, 7 * DAY - 1, 7 * DAY, 28 * DAY - 1, 28 * DAY, 28 * DAY + 1])
+GROUPS = {"block": "caller_block", "trunk": "trunk", "device": "device"}
+
+
+@st.composite
+def reports(draw):
+    """Of one person about one number at one moment there is one report, perhaps told twice."""
+    moment, told, groups = A_CALL["start"], [], None
+    pick = lambda words: draw(st.sampled_from(words))
+    for _ in range(draw(st.integers(0, 12))):
+        step = draw(STEPS)
+        moment += step
+        groups = (
+            groups
+            if groups and not step
+            else {"block": pick(["x", None]), "trunk": pick(["t1", "t2", None]), "device": pick(["d1", "d2", None])}
+        )
+        told.append(Report(moment, pick("rs"), pick("abc"), **groups))
+    return told
+
+
+@st.composite
+def calls_between(draw):
+    at = A_CALL["start"] + sum(draw(st.lists(STEPS, max_size=6)))
+    keys = {name: draw(st.sampled_from([None, *told])) for name, told in (("trunk", ["t1", "t2"]), ("device", ["d1"]))}
+    return (
+        A_CALL
+        | {"start": at, "caller": draw(st.sampled_from("abcd")), "caller_block": draw(st.sampled_from("xy"))}
+        | keys
+    )
+
+
+def as_table(told):
+    types = {"known": pa.int64()}
+    return pa.table({n: pa.array([getattr(r, n) for r in told], types.get(n, pa.string())) for n in REPORT_COLUMNS})
+
+
+def by_hand(told, call):
+    """Values as the definitions say them."""
+    counted = []
+    for i, report in enumerate(told):
+        same = [r for r in told[:i] if (r.reporter, r.number) == (report.reporter, report.number)]
+        if not any(report.known - r.known <= 28 * DAY for r in same):
+            counted.append(report)
+    at = call["start"]
+    window = lambda days: [r for r in counted if at - days * DAY <= r.known < at]
+    own = [r for r in window(28) if r.number == call["caller"]]
+    row = [
+        sum(r.number == call["caller"] for r in window(7)),
+        len(own),
+        (at - max(r.known for r in own)) / 1000 if own else math.nan,
+    ]
+    for group, column in GROUPS.items():
+        others = [r for r in window(28) if getattr(r, group) == call[column] and r.number != call["caller"]]
+        row.append(len(others) if call[column] is not None else math.nan)
+    return row
+
+
+@given(reports(), st.lists(calls_between(), min_size=1, max_size=5), st.randoms(use_true_random=False))
+@settings(max_examples=300)
+def test_online_and_offline_are_what_is_written_down(told, calls, rng):
+    expected = np.array([by_hand(told, call) for call in calls], dtype=float)
+    shuffled = rng.sample(told, len(told))
+    found = report_vectors(table(calls), as_table(shuffled))
+    np.testing.assert_array_equal(found, expected)
+    assert found.shape[1] == len(REPORT_FEATURES)
+    online = Reports()
+    in_order = sorted(calls, key=lambda call: call["start"])
+    waiting = list(told)
+    for call in in_order:
+        while waiting and waiting[0].known < call["start"]:
+            online.observe(waiting.pop(0))
+        np.testing.assert_array_equal(online.vector(single(call)), by_hand(told, call))
+
+
+@given(reports(), calls_between())
+@settings(max_examples=100)
+def test_what_becomes_known_later_changes_nothing_and_order_does_not_show(told, call):
+    near = [report for report in told if abs(report.known - call["start"]) <= 28 * DAY]
+    online, shuffled = Reports(), Reports()
+    for report in near:
+        online.observe(report)
+    for report in random.Random(1).sample(near, len(near)):
+        shuffled.observe(report)
+    earlier = [report for report in near if report.known < call["start"]]
+    expected = by_hand(earlier, call)
+    np.testing.assert_array_equal(online.vector(single(call)), expected)
+    np.testing.assert_array_equal(shuffled.vector(single(call)), expected)
+
+
+def test_memory_is_bounded_and_every_loss_counted():
+    told = Reports(most=10)
+    for i in range(25):
+        told.observe(Report(i, f"r{i}", "a", block="x"))
+    assert (len(told.held), told.dropped) == (10, 15)
+    assert told.vector(single(A_CALL | {"start": 100}))[1] == 10
+    told.observe(Report(57 * DAY, "r", "a"))
+    assert (len(told.held), told.dropped) == (1, 15)
+    assert sum(len(times) for times in told._times.values()) == 1
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(ValueError, match="known, reporter, number, block, trunk, device, trunk missing"):
+        report_vectors(table([A_CALL]), as_table([]).drop_columns("trunk"))
+
+
+def test_definitions_are_told_and_unique():
+    names = [feature.definition["name"] for feature in REPORT_FEATURES]
+    assert tuple(names) == REPORT_NAMES
+    assert len(set(names)) == len(names)
+    assert all(feature.en and feature.zh and feature.unit for feature in REPORT_FEATURES)
+
+
+def test_a_history_that_is_asked_for_reports_tells_them():
+    call = single(A_CALL | {"start": A_CALL["start"] + DAY})
+    history = History(("reported_count_7d", *NAMES, "reported_age"), calls=10, numbers=10)
+    plain = History(calls=10, numbers=10)
+    for told in (history, plain):
+        told.report(Report(A_CALL["start"], "r", "a"))
+    first, *rest, last = history.vector(call)
+    assert (first, last) == (1, DAY / 1000)
+    np.testing.assert_array_equal(rest, plain.vector(call))

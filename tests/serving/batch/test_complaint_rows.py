@@ -1,0 +1,100 @@
+"""Models that learn from earlier reports, and the reports that they are told."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from callsieve.features.catalogue import NAMES
+from callsieve.features.complaints import REPORT_NAMES, Report
+from callsieve.features.files.dates import DAY
+from callsieve.features.intake.keyed_table import keyed_calls
+from callsieve.features.online.history import History
+from callsieve.serving.batch.complaint_rows import report_table
+from callsieve.serving.batch.score import score_calls
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.training.data.feeds import complete
+from callsieve.training.judging.leak_probes import neighbours, vectors_again
+from callsieve.training.model.train import Settings, train, write_bundle
+from tests.support.strategies import A_CALL, table
+
+AT = pd.Timestamp(A_CALL["start"], unit="ms", tz="UTC")
+
+
+def said(number, reporter, hours):
+    at = AT + pd.Timedelta(hours=hours)
+    return {"number": number, "reporter": reporter, "at": at, "known_at": at + pd.Timedelta(days=3), "category": "loan"}
+
+
+def test_a_report_is_about_the_last_call_to_the_reporter():
+    hour = 3_600_000
+    calls = [
+        A_CALL | {"trunk": "t1", "caller_block": "x"},
+        A_CALL | {"start": A_CALL["start"] + hour, "trunk": "t2", "caller_block": "x"},
+        A_CALL | {"start": A_CALL["start"] + 2 * hour, "callee": "c", "trunk": "t3", "caller_block": "x"},
+    ]
+    told = report_table(table(calls), pd.DataFrame([said("a", "b", 5), said("a", "b", 0.5), said("a", "nobody", 5)]))
+    assert told["trunk"].to_pylist() == ["t1", "t2", None]
+    assert told["block"].to_pylist() == ["x", "x", None]
+    assert told["known"].to_pylist()[0] == A_CALL["start"] + 73 * hour - hour // 2
+
+
+@pytest.fixture(scope="module")
+def with_reports(evidence):
+    features = (*(name for name in NAMES if not name.startswith("device_")), *REPORT_NAMES)
+    return train(evidence, Settings(threads=1, features=features, parameters={"rounds": 20}))
+
+
+def test_a_model_with_other_features_is_trained_scored_and_served(with_reports, evidence, tmp_path):
+    key = Ed25519PrivateKey.generate()
+    write_bundle(with_reports, tmp_path / "bundle", key)
+    scorer = Scorer.load(tmp_path / "bundle", trusted=[key.public_key()])
+    assert scorer.features == NAMES + REPORT_NAMES
+    assert scorer.bundle.features == with_reports.settings.features
+    with pytest.raises(ValueError, match="--reports"):
+        score_calls(scorer, evidence.calls)
+    scores, rows = score_calls(scorer, evidence.calls, evidence.reports, threads=1)
+    later = ~np.isnan(with_reports.raw) & (with_reports.start >= with_reports.plan.certify[0])
+    np.testing.assert_array_equal(scores.raw[later], with_reports.raw[later])
+    assert (rows[:, len(NAMES)] > 0).any()
+    assert online(scorer, evidence) == scores.raw[-1]
+
+
+def online(scorer, evidence):
+    """The raw score of the last call, by a stream of the calls that share a key with it, and of all reports before."""
+    history = History(scorer.features, calls=200_000, numbers=20_000)
+    near, _ = neighbours(evidence.calls, np.array([evidence.calls.num_rows - 1]))
+    assert 100 < near.num_rows < evidence.calls.num_rows / 4
+    *earlier, last = keyed_calls(near)
+    for call in earlier:
+        history.observe(call)
+    for row in report_table(evidence.calls, evidence.reports).to_pylist():
+        if row["known"] < last.start:
+            history.report(Report(**row))
+    return scorer.score(history, last).raw
+
+
+def test_vectors_with_reports_are_made_again_without_the_future(with_reports):
+    again = vectors_again(with_reports, with_reports.plan.train[0] + DAY)
+    columns = [(*NAMES, *REPORT_NAMES).index(name) for name in REPORT_NAMES]
+    held = with_reports.feed.at(again[0])
+    np.testing.assert_array_equal(again[1][:, columns], held[:, columns])
+    assert again[1].shape == held.shape
+
+
+def test_reports_that_become_known_later_change_no_vector(evidence):
+    start = evidence.calls["start"].to_numpy()
+    middle = start[len(start) // 2]
+    now = pd.Timestamp(middle, unit="ms", tz="UTC")
+    earlier = dataclasses.replace(evidence, reports=evidence.reports[evidence.reports["known_at"] < now])
+    known = start <= middle
+    one, other = (complete(told, REPORT_NAMES, 1).X[known] for told in (evidence, earlier))
+    np.testing.assert_array_equal(one, other)
+    assert (one[:, -len(REPORT_NAMES)] > 0).any()
+
+
+def test_an_unknown_feature_is_named(evidence):
+    with pytest.raises(ValueError, match="expected names of the catalogue, got out_dreams"):
+        train(evidence, Settings(features=("out_dreams",)))

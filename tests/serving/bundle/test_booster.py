@@ -1,0 +1,197 @@
+"""The C library by ctypes scores as `lightgbm.Booster` does, bit for bit, and refuses what is no row."""
+
+import gc
+import importlib.util
+import struct
+import subprocess
+import sys
+import threading
+from array import array
+from types import SimpleNamespace
+
+import lightgbm
+import numpy as np
+import pytest
+
+from callsieve.serving.bundle import booster as booster_module
+from callsieve.serving.bundle.booster import Booster
+from tests.support import small_bundle as small
+
+
+@pytest.fixture(scope="module")
+def booster():
+    return Booster(small.yes_no())
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    return lightgbm.Booster(model_str=small.yes_no())
+
+
+MATRIX = np.vstack([small.rows(400, seed=5), small.awkward_rows()])
+
+
+def test_scores_equal_lightgbm_bit_for_bit(booster, oracle):
+    expected = oracle.predict(MATRIX, raw_score=True)
+    assert np.isnan(MATRIX).any()
+    np.testing.assert_array_equal(booster.predict_raw(MATRIX), expected)
+    np.testing.assert_array_equal(booster.predict_raw(MATRIX, threads=2), expected)
+    np.testing.assert_array_equal([booster.predict_one(row) for row in MATRIX.tolist()], expected)
+    np.testing.assert_array_equal([booster.predict_one(row) for row in MATRIX], expected)
+
+
+def test_scores_of_three_classes_equal_lightgbm():
+    booster = Booster(small.three_classes())
+    expected = lightgbm.Booster(model_str=small.three_classes())
+    np.testing.assert_array_equal(booster.predict_raw(MATRIX), expected.predict(MATRIX, raw_score=True))
+    with pytest.raises(ValueError, match="one class, got 3"):
+        booster.predict_one(MATRIX[0].tolist())
+
+
+def test_it_knows_its_model(booster):
+    assert (booster.features, booster.trees, booster.classes) == (small.FEATURES, 20, 1)
+
+
+def test_long_and_foreign_names_come_back_whole():
+    names = ["n" * 100, "通话次数"]
+    matrix = np.random.default_rng(0).normal(size=(100, 2))
+    data = lightgbm.Dataset(matrix, matrix[:, 0] > 0, feature_name=names)
+    text = lightgbm.train({"objective": "binary", "verbose": -1}, data, 1).model_to_string()
+    assert Booster(text).features == tuple(names)
+
+
+def test_memory_layout_does_not_matter(booster):
+    expected = booster.predict_raw(MATRIX)
+    np.testing.assert_array_equal(booster.predict_raw(np.asfortranarray(MATRIX)), expected)
+    np.testing.assert_array_equal(booster.predict_raw(MATRIX[::2]), expected[::2])
+    assert booster.predict_raw(MATRIX[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf])
+def test_infinite_values_are_refused_by_name(booster, bad):
+    row = [0.0, 1.0, bad, 3.0, 1.0]
+    with pytest.raises(ValueError, match=f"seconds_mean_7d must be finite or NaN, got {bad}"):
+        booster.predict_one(row)
+    with pytest.raises(ValueError, match=f"row 1: seconds_mean_7d must be finite or NaN, got {bad}"):
+        booster.predict_raw(np.array([[0.0] * 5, row]))
+
+
+@pytest.mark.parametrize(
+    "row", [[], [0.0] * 4, [0.0] * 6, [0.0, 1.0, "2", 3.0, 1.0], [0, 0, None, 0, 0], [10**400] * 5]
+)
+def test_what_is_no_row_is_refused(booster, row):
+    with pytest.raises(ValueError, match="row must hold 5 numbers"):
+        booster.predict_one(row)
+
+
+@pytest.mark.parametrize("matrix", [np.zeros((2, 4)), np.zeros(5), np.zeros((1, 5), dtype=np.float32)])
+def test_what_is_no_matrix_is_refused(booster, matrix):
+    with pytest.raises(ValueError, match=r"X must be float64 of shape \(n, 5\)"):
+        booster.predict_raw(matrix)
+
+
+def test_bytes_of_an_infinity_across_two_values_are_no_infinity(booster):
+    """The search for infinities reads raw bytes; only a value that is one may stop a row."""
+    blob = bytearray(40)
+    blob[4:12] = np.array([np.inf]).tobytes()
+    row = np.frombuffer(bytes(blob)).tolist()
+    assert np.isfinite(row).all()
+    assert booster.predict_one(row) == booster.predict_raw(np.array([row]))[0]
+
+
+def test_a_signalling_nan_begins_as_an_infinity_does_and_is_a_missing_value(booster):
+    row = array("d", struct.pack("=5Q", 0, 0, 0x7FF0_0000_0000_0001, 0, 0))
+    assert booster.predict_one(row) == booster.predict_one([0.0, 0.0, float("nan"), 0.0, 0.0])
+
+
+def test_no_thread_at_all_is_refused(booster):
+    with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
+        booster.predict_raw(MATRIX, threads=0)
+
+
+def test_an_answer_of_another_length_and_a_failure_are_value_errors():
+    booster = Booster(small.yes_no())
+    booster.classes = 2
+    with pytest.raises(ValueError, match="LightGBM gave 1 values where 2 were expected"):
+        booster.predict_few([[0.0] * 5])
+    booster.classes, booster._single = 1, lambda *_: -1
+    with pytest.raises(ValueError, match=r"^LightGBM: "):
+        booster.predict_one([0.0] * 5)
+
+
+def test_without_lightgbm_or_its_library_it_says_so(monkeypatch, tmp_path):
+    empty = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    for spec, says in ((None, "pip install lightgbm"), (empty, "holds no lib_lightgbm")):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name, found=spec: found)
+        with pytest.raises(ImportError, match=says):
+            booster_module._library.__wrapped__()
+
+
+def test_what_lightgbm_refuses_is_a_value_error_with_its_words():
+    with pytest.raises(ValueError, match=r"^LightGBM: .*number of classes"):
+        Booster("no model at all")
+
+
+def test_threads_share_one_model(booster):
+    expected = booster.predict_raw(MATRIX)
+    wrong = []
+
+    def score(offset):
+        for i in range(offset, len(MATRIX), 4):
+            for _ in range(20):
+                if booster.predict_one(MATRIX[i].tolist()) != expected[i]:
+                    wrong.append(i)
+
+    threads = [threading.Thread(target=score, args=(offset,)) for offset in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_models_that_come_and_go_leave_no_memory_behind():
+    code = """
+import resource, sys
+from callsieve.serving.bundle.booster import Booster
+text = sys.stdin.read()
+def peak():
+    for _ in range(400):
+        Booster(text).predict_one([0.0] * 5)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+first = peak()
+print(peak() - first)
+"""
+    run = subprocess.run([sys.executable, "-c", code], input=small.yes_no(), capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 4096, "kilobytes that 400 more models left behind"
+
+
+def test_it_needs_no_import_of_lightgbm():
+    code = """
+import sys
+from callsieve.serving.bundle.booster import Booster
+Booster(sys.stdin.read()).predict_one([0.0] * 5)
+print(*sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], input=small.yes_no(), capture_output=True, text=True, check=True)
+    assert not {"lightgbm", "scipy", "pandas", "sklearn"} & set(run.stdout.split())
+
+
+def test_a_freed_model_frees_its_fast_path():
+    """Neither handle outlives the model: the collector may take them in any order."""
+    booster = Booster(small.yes_no())
+    score = booster.predict_one([0.0] * 5)
+    del booster
+    gc.collect()
+    assert Booster(small.yes_no()).predict_one([0.0] * 5) == score
+
+
+def test_a_few_rows_without_numpy_score_as_a_table(booster):
+    for model in (booster, Booster(small.three_classes())):
+        expected = model.predict_raw(MATRIX).reshape(len(MATRIX), -1)
+        np.testing.assert_array_equal(model.predict_few(MATRIX.tolist()), expected)
+        assert model.predict_few([]) == []
+        with pytest.raises(ValueError, match="finite or NaN"):
+            model.predict_few([MATRIX[0].tolist(), [float("inf")] * 5])
+        with pytest.raises(ValueError, match="must hold 5 numbers"):
+            model.predict_few([[0.0] * 4])

@@ -1,0 +1,556 @@
+"""Bundles: what is saved comes back the same; what was touched is refused in one line, and the process lives."""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+
+from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.bundle import Refused, load, save
+from callsieve.serving.bundle.card import Band, Calibration, Golden
+from callsieve.serving.bundle.card_file import from_json, to_json
+from callsieve.serving.bundle.signing import generate_signing_key, key_id, read_public_key, read_signing_key, sign
+from tests.support import small_bundle as small
+
+FILES = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "content.txt", "model.txt")
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles") / "saved"
+    small.write(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return Path(shutil.copytree(saved, tmp_path / "bundle"))
+
+
+def refusal(folder, trusted=small.TRUSTED, **options):
+    with pytest.raises(Refused) as caught:
+        load(folder, trusted, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 600
+    return message
+
+
+def change_text(folder, name, pattern, new):
+    """Change a model as an attacker who holds the key would: sizes, hashes and signature all fit."""
+    text, count = re.subn(pattern, new, (folder / name).read_text(), count=1, flags=re.MULTILINE)
+    assert count == 1
+    (folder / name).write_text(small.repair_sizes(text))
+    small.resign(folder)
+
+
+def change_card(folder, change):
+    value = json.loads((folder / "bundle.json").read_bytes())
+    change(value)
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False)
+    (folder / "bundle.json").write_text(text + "\n")
+    small.resign(folder)
+
+
+# ------------------------------------------------------------------------------------------- round trip
+
+
+def test_the_name_of_a_key_is_none_to_trust(tmp_path):
+    for named in (["signer.pub"], "signer.pub", (name for name in [tmp_path])):
+        with pytest.raises(TypeError, match=r"^trusted must hold keys, as read_public_key gives them, got \w+$"):
+            load(tmp_path, named)
+
+
+def test_what_is_saved_comes_back(saved):
+    bundle = load(saved, small.TRUSTED, minimum_epoch=5, expected_catalogue=small.CATALOGUE)
+    card = small.card()
+    for name in type(card).__dataclass_fields__:
+        if name != "golden":
+            assert getattr(bundle, name) == getattr(card, name), name
+    assert bundle.signed_by == key_id(small.KEY.public_key())
+    assert re.fullmatch("[0-9a-f]{12}", bundle.model_id)
+    matrix = small.rows(50, seed=8)
+    np.testing.assert_array_equal(bundle.model.predict_raw(matrix), Booster(small.yes_no()).predict_raw(matrix))
+    np.testing.assert_array_equal(
+        bundle.content.predict_raw(matrix), Booster(small.three_classes()).predict_raw(matrix)
+    )
+    assert bundle.mode is None
+
+
+def test_golden_vectors_keep_rows_and_scores_bit_for_bit(saved):
+    golden = load(saved, small.TRUSTED).golden
+    np.testing.assert_array_equal(golden.rows, small.golden_rows())
+    assert np.isnan(golden.rows).any()
+    expected = Booster(small.yes_no()).predict_raw(np.array(small.golden_rows()))
+    assert [score for (score,) in golden.scores["model"]] == expected.tolist()
+
+
+def test_equal_input_gives_equal_bytes(saved, tmp_path):
+    model_id = small.write(tmp_path / "again")
+    assert sorted(path.name for path in saved.iterdir()) == list(FILES)
+    for name in FILES:
+        assert (saved / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    assert load(saved, small.TRUSTED).model_id == model_id
+    assert small.write(tmp_path / "other", epoch=6) != model_id
+
+
+def test_a_bundle_of_one_model_is_whole(tmp_path):
+    save(small.card(classes={}), {"model": small.yes_no()}, small.golden_rows(), tmp_path / "b", small.KEY)
+    assert load(tmp_path / "b", small.TRUSTED).content is None
+
+
+def test_a_model_of_two_classes_is_whole(tmp_path):
+    matrix = small.rows(2000, seed=2)
+    two = small._train({"objective": "multiclass", "num_class": 2}, (matrix[:, 4] > 0).astype(int), matrix, 4)
+    models, card = {"model": small.yes_no(), "content": two}, small.card(classes={"content": small.CONTENT[:2]})
+    save(card, models, small.golden_rows(), tmp_path / "two", small.KEY)
+    assert load(tmp_path / "two", small.TRUSTED).content.classes == 2
+
+
+def test_a_call_alone_that_scores_otherwise_than_many_is_refused(folder, monkeypatch):
+    honest = Booster.predict_one
+    monkeypatch.setattr(Booster, "predict_one", lambda self, row: honest(self, row) + 1e-12)
+    assert re.search("^model.txt: golden vector 0 must give", refusal(folder))
+
+
+def test_a_bundle_is_written_whole_or_not_at_all(saved, tmp_path, monkeypatch):
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        small.write(saved)
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        small.write(tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"epoch": -1}, "epoch"),
+        ({"classes": {}}, "classes need the models"),
+        ({"features": ("a", "b")}, "max_feature_idx=1"),
+        ({"training": {"auc": math.nan}}, "not JSON compliant"),
+        ({"training": {"model": object()}}, "cannot be written as JSON"),
+        ({"categorical": {"class": 40}}, "only a categorical feature"),
+    ],
+)
+def test_saving_refuses_what_loading_would(tmp_path, changes, rule):
+    with pytest.raises(Refused, match=rule):
+        small.write(tmp_path / "bundle", **changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------------------------------- tampered files
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("where", [0, 0.5, 0.999])
+def test_one_changed_byte_is_refused(folder, name, where):
+    data = bytearray((folder / name).read_bytes())
+    data[int(len(data) * where)] ^= 1
+    (folder / name).write_bytes(data)
+    assert name in refusal(folder) or name == "MANIFEST.json"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_refused_by_name(folder, name):
+    (folder / name).unlink()
+    assert re.search(f"{name}.*missing", refusal(folder))
+
+
+@pytest.mark.parametrize("name", ["mode.txt", "model.pkl", ".hidden", "model.txt~", "two\nlines"])
+def test_an_added_file_is_refused_by_name(folder, name):
+    (folder / name).write_text("x")
+    assert repr(name) in refusal(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_is_refused_even_to_the_same_bytes(folder, tmp_path, name):
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    message = refusal(folder)
+    if name.startswith("MANIFEST"):  # read before the names in the folder are looked at: it is not followed even then
+        assert message.startswith(f"{name}: ")
+
+
+def test_folders_and_pipes_are_refused(folder):
+    (folder / "extra").mkdir()
+    assert "'extra'" in refusal(folder)
+    (folder / "extra").rmdir()
+    (folder / "content.txt").unlink()
+    (folder / "content.txt").mkdir()
+    assert "content.txt must be a regular file" in refusal(folder)
+    (folder / "content.txt").rmdir()
+    os.mkfifo(folder / "content.txt")
+    assert "content.txt must be a regular file" in refusal(folder)
+    (folder / "MANIFEST.sig").unlink()
+    os.mkfifo(folder / "MANIFEST.sig")
+    assert "MANIFEST.sig: must be a regular file" in refusal(folder)
+
+
+def test_no_folder_at_all_is_refused(tmp_path, saved):
+    for place in (tmp_path / "nowhere", tmp_path, saved / "model.txt", "nul\0byte", ""):
+        refusal(place)
+
+
+@pytest.mark.source("L36", by="serving/bundle/bundle.py")
+def test_only_trusted_keys_open_a_bundle(folder):
+    assert "not trusted" in refusal(folder, ())
+    assert "not trusted" in refusal(folder, (small.OTHER_KEY.public_key(),))
+    load(folder, (small.OTHER_KEY.public_key(), *small.TRUSTED))
+    small.resign(folder, small.OTHER_KEY)
+    assert "not trusted" in refusal(folder)
+
+
+def test_a_signature_under_a_trusted_name_must_fit(folder):
+    line = (folder / "MANIFEST.sig").read_bytes().split(b" ")
+    other = sign((folder / "MANIFEST.json").read_bytes(), small.OTHER_KEY).split(b" ")
+    (folder / "MANIFEST.sig").write_bytes(b" ".join([*line[:2], other[2]]))
+    assert "does not fit" in refusal(folder)
+
+
+@pytest.mark.parametrize("line", [b"", b"ed25519", b"\xff\n", b"ed25519 0123456789abcdef !!!\n", b"x" * 100_000])
+def test_what_is_no_signature_is_refused(folder, line):
+    (folder / "MANIFEST.sig").write_bytes(line)
+    assert "MANIFEST.sig" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "rule"),
+    [
+        ({"kind": "audit log", "format": 1, "files": {}}, "kind must be"),
+        ({"kind": "callsieve list", "format": 2, "files": {}}, "kind must be"),
+        ({"kind": "callsieve bundle", "format": 4, "files": {}}, "format must be"),
+        ({"kind": "callsieve bundle", "format": 3, "files": {}}, "files must list"),
+        ({"kind": "callsieve bundle", "format": 3, "files": {"../model.txt": {}}}, "files must be among"),
+        (
+            {"kind": "callsieve bundle", "format": 3, "files": {"model.txt": {"sha256": "0", "size": 2**40}}},
+            "size must",
+        ),
+        (
+            {"kind": "callsieve bundle", "format": 3, "files": {"bundle.json": {"sha256": "0", "size": 2**22 + 1}}},
+            "size must be a whole number in 1..4194304",
+        ),
+        (
+            {"kind": "callsieve bundle", "format": 3, "files": {"bundle.json": {"sha256": "0", "size": 0}}},
+            "size must be a whole number in 1..4194304",
+        ),
+        ([], "must be an object"),
+    ],
+)
+def test_a_signed_manifest_of_another_form_is_refused(folder, manifest, rule):
+    data = json.dumps(manifest).encode()
+    (folder / "MANIFEST.json").write_bytes(data)
+    (folder / "MANIFEST.sig").write_bytes(sign(data, small.KEY))
+    assert re.search(f"MANIFEST.json: .*{rule}", refusal(folder))
+
+
+def test_a_file_that_goes_on_after_what_was_signed_is_refused(folder):
+    for note in ("even", "odd"):
+        change_card(folder, lambda value, note=note: value["training"].update(note=note))
+        signed = (folder / "bundle.json").read_bytes()
+        (folder / "bundle.json").write_bytes(signed + b"\n")
+        assert refusal(folder) == f"bundle.json: must have at most {len(signed)} bytes"
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_signed_manifest_of_another_size_is_refused(folder, more):
+    """Though the hash fits: what is read of a file is bounded by the size that stands there."""
+    manifest = json.loads((folder / "MANIFEST.json").read_bytes())
+    manifest["files"]["content.txt"]["size"] += more
+    data = json.dumps(manifest, sort_keys=True, indent=1).encode() + b"\n"
+    (folder / "MANIFEST.json").write_bytes(data)
+    (folder / "MANIFEST.sig").write_bytes(sign(data, small.KEY))
+    assert re.search("^content.txt: must have", refusal(folder))
+
+
+@pytest.mark.parametrize("name", ["MANIFEST.json", "MANIFEST.sig"])
+def test_no_more_is_read_than_a_manifest_may_have(folder, name):
+    kept = (folder / name).read_bytes()
+    (folder / name).write_bytes(kept + b" " * (65_537 - len(kept)))
+    assert refusal(folder) == f"{name}: must have at most 65536 bytes"
+    (folder / name).write_bytes(kept + b" " * (65_536 - len(kept)))
+    assert "at most" not in refusal(folder)
+
+
+# --------------------------------------------------------------------- hostile content, valid signature
+
+
+@pytest.mark.source("L37", by="serving/bundle/model_text.py")
+@pytest.mark.parametrize("name", ["model.txt", "content.txt"])
+@pytest.mark.parametrize(
+    ("pattern", "new", "rule"),
+    [
+        (r"^left_child=-?\d+", "left_child=4000000", "left_child and right_child"),
+        (r"^left_child=-?\d+", "left_child=-4000000", "left_child and right_child"),
+        (r"^left_child=-?\d+", "left_child=0", "left_child and right_child"),
+        (r"^split_feature=\d+", "split_feature=70000", "split_feature must lie"),
+        (r"^threshold=\S+", "threshold=nan", "threshold must hold"),
+        (r"^leaf_value=\S+", "leaf_value=inf", "leaf_value must hold"),
+        (r"^leaf_value=.*", "leaf_value=1 2 3 4 5 6 7", "golden vector"),
+    ],
+)
+def test_a_hostile_model_is_refused_though_its_signature_fits(folder, name, pattern, new, rule):
+    change_text(folder, name, pattern, new)
+    assert re.search(f"^{name}: .*{rule}", refusal(folder))
+
+
+def test_a_signature_has_one_form(folder):
+    """Base64 leaves bits of the last letter unread: what fits with others there is another file of the same meaning."""
+    kind, name, text = (folder / "MANIFEST.sig").read_bytes().split()
+    letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    last = letters.index(text[-3])
+    (folder / "MANIFEST.sig").write_bytes(
+        b" ".join((kind, name, text[:-3] + letters[last ^ 1 : (last ^ 1) + 1] + b"==")) + b"\n"
+    )
+    assert "canonical base64" in refusal(folder)
+
+
+def test_the_same_child_index_kills_a_process_that_loads_without_the_check(folder):
+    """Why the check comes first; when LightGBM no longer crashes here, the check may be thought over."""
+    change_text(folder, "model.txt", r"^left_child=-?\d+", "left_child=4000000")
+    code = """
+import sys
+from callsieve.serving.bundle.booster import Booster
+Booster(sys.stdin.read()).predict_one([0.0] * 5)
+"""
+    text = (folder / "model.txt").read_text()
+    run = subprocess.run([sys.executable, "-c", code], input=text, capture_output=True, text=True, check=False)
+    assert run.returncode < 0
+
+
+def test_an_older_epoch_is_refused(folder):
+    load(folder, small.TRUSTED, minimum_epoch=5)
+    assert "epoch must be at least 6, got 5" in refusal(folder, minimum_epoch=6)
+
+
+def test_what_was_checked_is_told_and_no_more(folder):
+    with_catalogue, without = [], []
+    load(folder, small.TRUSTED, minimum_epoch=4, expected_catalogue=small.CATALOGUE, told=with_catalogue.append)
+    load(folder, small.TRUSTED, told=without.append)
+    assert [line.partition(":")[0] for line in with_catalogue] == [
+        "signature", "files", "card", "structure", "structure", "golden vectors", "golden vectors", "epoch",
+        "catalogue",
+    ]  # fmt: skip
+    assert with_catalogue[-2:] == [
+        "epoch: 5, at least 4", "catalogue: the model's 5 features are computed as when it was trained"
+    ]  # fmt: skip
+    assert [*without[:-1], "epoch: 5, at least 4"] == with_catalogue[:-1]
+
+
+def test_another_catalogue_is_refused(folder):
+    for other in ("cd", "01"):
+        assert f"catalogue_hash must be {other * 2}" in refusal(folder, expected_catalogue=other * 32)
+
+
+def put(*path_and_value):
+    *path, last, value = path_and_value
+
+    def change(card):
+        for key in path:
+            card = card[key]
+        card[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (put("format", 2), "format must be 3"),
+        (put("format", True), "format must be 3"),
+        (put("extra", 1), "missing or unknown: .*extra"),
+        (lambda card: card.pop("epoch"), "missing or unknown: .*epoch"),
+        (put("epoch", 5.0), "epoch must be a whole number"),
+        (put("epoch", True), "epoch must be a whole number"),
+        (put("epoch", 10**30), "epoch must be a whole number"),
+        (put("features", []), "features must be a list"),
+        (put("features", 0, "two words"), "must be one printable word"),
+        (put("features", 0, "answered_24h"), "names must differ"),
+        (put("features", 0, 7), "features must be a printable text"),
+        (put("categorical", "nothing", 4), "must be one of the features"),
+        (put("categorical", "route", 0), "categorical must be a whole number"),
+        (put("catalogue_hash", "xyz"), "catalogue_hash must be"),
+        (put("calibration", "x", 1, -4.0), "x must grow"),
+        (put("calibration", "y", 1, 0.7), "y must not fall"),
+        (put("calibration", "y", 3, 1.5), "y must not fall"),
+        (put("calibration", "x", [0.0]), "calibration must be a list of 2"),
+        (put("calibration", "x", 0, None), "calibration must be a number"),
+        (put("calibration", "x", [-5.0, -4.0, 1.0]), "of one length"),
+        (put("thresholds", []), "thresholds must be a list"),
+        (put("thresholds", 1, "name", "certified"), "names must differ"),
+        (put("thresholds", 1, "threshold", 9.0), "from the highest to the lowest"),
+        (put("thresholds", 1, "raised", {"fixed": 9.0}), "from the highest to the lowest"),
+        (put("thresholds", 0, "raised", {"fixed": -9.0}), "raised: fixed must be a number"),
+        (put("thresholds", 0, "certificate", "certified", False), "certified must say"),
+        (put("thresholds", 0, "certificate", "certified", 1), "certified must say"),
+        (put("thresholds", 0, "certificate", "false_calls", 1), "at least the exact one"),
+        (put("thresholds", 0, "certificate", "false_calls", 30_001), "at most benign_calls"),
+        (put("thresholds", 0, "certificate", "bound", 5e-5), "at least the exact one"),
+        (put("thresholds", 0, "strata", "route=domestic", "confidence", 0.0), "confidence must be"),
+        (put("classes", "content", ["a", "b"]), "must be a list of 2"),
+        (put("classes", "other", ["a", "b"]), "a model must be one of"),
+        (put("classes", "content", ["a", "b", "a"]), "names of content must differ"),
+        (put("classes", "mode", ["a", "b"]), "must have the keys model, content, mode"),
+        (put("label_policy", []), "label_policy must be an object"),
+        (put("training", "big", 2**60), "training must be a whole number"),
+        (put("golden", "rows", []), "golden: rows must be a list"),
+        (put("golden", "rows", 0, [0.0]), "golden: rows must be a list of 5"),
+        (put("golden", "scores", "model", 0, ["inf"]), "floats in hexadecimal"),
+        (put("golden", "scores", "model", 0, ["1.5"]), "floats in hexadecimal"),
+        (put("golden", "scores", "model", 0, ["0x1.8p+99999"]), "floats in hexadecimal"),
+        (put("golden", "scores", "model", 0, ["0x1.8000000000000p+0"]), "golden vector 0 must give"),
+        (put("valid_until", "2026-03-01T00:00:00Z"), "valid_until must come after"),
+        (put("valid_until", "2026-04-01"), "must be a moment"),
+        (put("valid_until", "2026-02-30T00:00:00Z"), "must be a moment"),
+        (put("epoch", -1), "epoch must be a whole number"),
+        (put("thresholds", 0, "threshold", 2), "the form in which it was written"),
+    ],
+)
+def test_a_card_that_breaks_a_rule_is_refused_though_its_signature_fits(folder, change, rule):
+    change_card(folder, change)
+    assert re.search(rule, refusal(folder))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"null",
+        b"\xff\xfe",
+        b'{"epoch": 1, "epoch": 2}',
+        b'{"epoch": NaN}',
+        b'{"epoch": 1e999}',
+        b'{"epoch": ' + b"9" * 5000 + b"}",
+        b"[" * 200_000,
+        b'{"\\ud800": 1}',
+    ],
+)
+def test_json_that_is_not_strict_is_refused(folder, data):
+    (folder / "bundle.json").write_bytes(data)
+    if data:
+        small.resign(folder)
+    assert "bundle.json" in refusal(folder)
+
+
+def test_a_card_has_one_byte_form(folder):
+    data = (folder / "bundle.json").read_bytes()
+    (folder / "bundle.json").write_bytes(data.replace(b"\n ", b"\n  ", 1))
+    small.resign(folder)
+    assert "the form in which it was written" in refusal(folder)
+
+
+def test_deep_free_values_are_refused():
+    nested = []
+    for _ in range(20):
+        nested = [nested]
+    with pytest.raises(ValueError, match="nested more than 12 deep"):
+        from_json(to_json(small.card(training={"deep": nested}, golden=Golden(((0.0,) * 5,), {}))))
+
+
+def test_mutants_are_refused_or_score_as_their_arrays_say(saved):
+    """A short run of the fuzzer, in a process of its own so that a crash is seen."""
+    script = Path(__file__).with_name("fuzz_bundle.py")
+    command = [sys.executable, str(script), "--mutants", "700", "--seed", "1", "--bundle", str(saved)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert run.returncode == 0, run.stderr[-2000:]
+    counts = json.loads(run.stdout.splitlines()[-1])
+    assert counts["model.txt: refused"] > 130
+    assert counts["model.txt: refused by golden vectors"] + counts["model.txt: loaded, scores equal"] > 20
+
+
+# ------------------------------------------------------------------------------- calibration, certificate
+
+
+def test_calibration_of_one_and_of_many_are_equal_bit_for_bit():
+    rng = np.random.default_rng(0)
+    x, y = np.sort(rng.normal(size=30)), np.sort(rng.random(30))
+    calibration = Calibration(tuple(x.tolist()), tuple(y.tolist()))
+    raw = np.concatenate([rng.normal(size=2000) * 2, x, np.nextafter(x, -9), np.nextafter(x, 9), [-1e300, 1e300]])
+    many = calibration.probabilities(raw)
+    assert many.tolist() == [calibration.probability(value) for value in raw.tolist()]
+    np.testing.assert_allclose(many, np.interp(raw, x, y), rtol=0, atol=1e-12)
+    assert calibration.probabilities(x).tolist() == y.tolist()
+
+
+@pytest.mark.parametrize(("benign", "false"), [(30_000, 0), (100_000, 4), (1_000_000, 83), (300_000, 20), (50, 50)])
+def test_the_exact_bound_passes_and_a_smaller_one_does_not(benign, false):
+    from scipy.stats import beta
+
+    exact = float(beta.ppf(0.95, false + 1, benign - false)) if false < benign else 1.0
+    golden = Golden(((0.0,) * 5,), {"model": ((0.0,),), "content": ((0.0, 0.0, 0.0),)})
+
+    def read(bound):
+        certificate = small.certificate(benign_calls=benign, false_calls=false, bound=bound, target=1.0)
+        band = Band("watch", 0.0, dataclasses.replace(certificate, certified=True))
+        return from_json(to_json(small.card(thresholds=(band,), golden=golden)))
+
+    assert read(exact).thresholds[0].certificate.bound == exact
+    with pytest.raises(ValueError, match="at least the exact one"):
+        read(exact * 0.99)
+
+
+# --------------------------------------------------------------------------------------------------- keys
+
+
+def test_keys_are_written_once_and_for_their_owner_alone(tmp_path):
+    private, public = tmp_path / "signing.pem", tmp_path / "public.pem"
+    name = generate_signing_key(private, public)
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    assert key_id(read_signing_key(private).public_key()) == key_id(read_public_key(public)) == name
+    data = public.read_bytes()
+    known = serialization.load_pem_public_key(data)  # of another reader than ours, which knows this one form
+    public.write_bytes(data.replace(b"\n", b"\r\n"))
+    assert key_id(read_public_key(public)) == key_id(known) == name
+    with pytest.raises(FileExistsError):
+        generate_signing_key(private, public)
+    private.chmod(0o644)
+    with pytest.raises(ValueError, match="has mode 0644: others may use it; change it to 0600"):
+        read_signing_key(private)
+
+
+def test_a_key_pair_is_written_whole_or_not_at_all(tmp_path):
+    (tmp_path / "public.pem").touch()
+    with pytest.raises(FileExistsError):
+        generate_signing_key(tmp_path / "signing.pem", tmp_path / "public.pem")
+    assert not (tmp_path / "signing.pem").exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\0", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+def test_what_is_no_key_is_refused(tmp_path, data):
+    path = tmp_path / "key.pem"
+    path.touch(0o600)
+    path.write_bytes(data)
+    for read in (read_signing_key, read_public_key):
+        with pytest.raises(ValueError, match=r"key\.pem: must hold an"):
+            read(path)
+
+
+def test_a_key_of_another_kind_is_refused(tmp_path):
+    key = generate_private_key(SECP256R1())
+    path = tmp_path / "key.pem"
+    path.touch(0o600)
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    with pytest.raises(ValueError, match="must hold an Ed25519 private key, got EC"):
+        read_signing_key(path)
+    path.write_bytes(
+        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    with pytest.raises(ValueError, match="must hold an Ed25519 public key, got EC"):
+        read_public_key(path)

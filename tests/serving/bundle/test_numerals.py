@@ -1,0 +1,80 @@
+"""What is a number in a model text: the kernel as C, as it stands, and the regular expressions say the same."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callsieve.features.codegen import compiled_library
+from callsieve.features.kernel import number_scan
+from callsieve.serving.bundle import numerals
+
+FORMS = [number_scan.WHOLE, number_scan.BELOW_1E6, number_scan.BELOW_1E125, number_scan.BELOW_1E1000]
+# The same grammar once more, as one reads it.
+BY_HAND = {
+    number_scan.WHOLE: r"0|-?[1-9][0-9]{0,9}",
+    number_scan.BELOW_1E6: r"-?(0|[1-9][0-9]{0,5})(\.[0-9]{1,25})?(e-[0-9]{1,3})?",
+    number_scan.BELOW_1E125: r"-?(0|[1-9][0-9]{0,24})(\.[0-9]{1,25})?(e(-[0-9]{1,3}|\+[0-9]{1,2}))?",
+    number_scan.BELOW_1E1000: r"-?(0|[1-9][0-9]{0,24})(\.[0-9]{1,25})?(e[-+][0-9]{1,3})?",
+}
+NUMBERS = [
+    "0",
+    "-0",
+    "00",
+    "7",
+    "-12",
+    "1.5",
+    ".5",
+    "1.",
+    "-",
+    "",
+    "e",
+    "1e5",
+    "1e+5",
+    "1e-05",
+    "1e+123",
+    "1e-1234",
+    "inf",
+]
+NUMBERS += (
+    ["9" * n for n in (6, 7, 10, 11, 25, 26)] + ["0." + "1" * n for n in (25, 26)] + ["+1", "1E+5", "1_0", "١", "1-"]
+)
+TEXTS = st.lists(st.sampled_from(NUMBERS) | st.text("0123456789.-+e ", max_size=8) | st.floats().map(repr), max_size=4)
+
+
+def expected(text, form):
+    words = text.split(" ")
+    return len(words) if all(re.fullmatch(BY_HAND[form], word, re.ASCII) for word in words) else 0
+
+
+def ways(text, form):
+    data = text.encode(errors="replace") + b" "
+    found = [compiled_library.library().count_numbers(data, form), number_scan.count_numbers(data, form)]
+    return [*found, text.count(" ") + 1 if numerals._pattern(form).fullmatch(text) else 0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(words=TEXTS, text=st.none() | st.text(max_size=20))
+def test_all_ways_count_alike(form, words, text):
+    text = " ".join(words) if text is None else text
+    assert ways(text, form) == [expected(text, form)] * 3
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("data", [b"", b"1", b"-", b"1.", b"1e", b"1e-", b"1 2"])
+def test_nothing_is_read_behind_the_last_byte(form, data):
+    """Such bytes do not end in a space: nothing is counted, whatever stands behind them."""
+    assert compiled_library.library().count_numbers(data, form) == number_scan.count_numbers(data, form) == 0
+    for end in range(len(data)):
+        cut = data[:end] + b" "
+        assert compiled_library.library().count_numbers(cut, form) == number_scan.count_numbers(cut, form)
+
+
+def test_without_a_compiler_the_same_is_held(monkeypatch):
+    monkeypatch.setattr(compiled_library, "library", lambda: None)
+    assert numerals.integers("1 -2 3", 3, -5, 5, "x") == [1, -2, 3]
+    with pytest.raises(ValueError, match="x must hold 2 whole number"):
+        numerals.large_numbers("1  2", 2, "x")
+    with pytest.raises(ValueError, match="x must hold 1 finite number"):
+        numerals.reals("nan", 1, "x")

@@ -1,0 +1,300 @@
+"""Contributions from the tree arrays: LightGBM's, the definition's, and exact whatever the trees look like."""
+
+import dataclasses
+import itertools
+import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+
+import lightgbm
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callsieve.serving.bundle import explainer as explainer_module
+from callsieve.serving.bundle import shapley_plan
+from callsieve.serving.bundle.explainer import Explainer
+from callsieve.serving.bundle.model_text import check_structure
+from callsieve.serving.bundle.shapley import Contributions
+from tests.support import small_bundle as small
+
+MATRIX = np.vstack([small.rows(200, seed=5), small.awkward_rows()])
+
+
+def trained(matrix, y, trees, *, categorical=(), **parameters):
+    names = [f"f{i}" for i in range(matrix.shape[1])]
+    fixed = {"objective": "binary", "verbose": -1, "num_threads": 1, "deterministic": True, "min_data_in_leaf": 5}
+    data = lightgbm.Dataset(matrix, y, feature_name=names, categorical_feature=list(categorical))
+    text = lightgbm.train(fixed | parameters, data, trees).model_to_string()
+    return text, Contributions(check_structure(text, names), len(names))
+
+
+def assert_equal_to_lightgbm(text, contributions, matrix):
+    oracle = lightgbm.Booster(model_str=text)
+    expected = oracle.predict(matrix, pred_contrib=True)
+    found = np.array([contributions(row) for row in matrix])
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected[:, :-1], rtol=1e-9, atol=1e-11 * scale)
+    np.testing.assert_allclose(contributions.base, expected[0, -1], rtol=1e-12, atol=1e-14)
+    total = found.sum(axis=1) + contributions.base
+    np.testing.assert_allclose(
+        total, oracle.predict(matrix, raw_score=True), rtol=0, atol=1e-13 * len(matrix[0]) * scale
+    )
+
+
+def test_sets_missing_values_and_zeros():
+    contributions = Contributions(check_structure(small.yes_no(), small.FEATURES), len(small.FEATURES))
+    assert_equal_to_lightgbm(small.yes_no(), contributions, MATRIX)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"num_leaves": 2},
+        {"num_leaves": 3},
+        {"num_leaves": 63, "min_data_in_leaf": 1},
+        {"num_leaves": 31, "zero_as_missing": True},
+        {"num_leaves": 31, "use_missing": False},
+        {"num_leaves": 200, "min_data_in_leaf": 1, "max_bin": 1000, "min_data_in_bin": 1, "min_gain_to_split": 0},
+        {"num_leaves": 31, "bagging_freq": 1, "bagging_fraction": 0.5, "extra_trees": True},
+    ],
+    ids=lambda parameters: " ".join(f"{name}={value}" for name, value in parameters.items()),
+)
+@pytest.mark.parametrize("width", [1, 2, 12])
+def test_trees_of_many_forms(parameters, width):
+    rng = np.random.default_rng(width)
+    matrix = rng.normal(size=(600, width))
+    matrix[rng.random(matrix.shape) < 0.2] = np.nan
+    matrix[rng.random(matrix.shape) < 0.2] = 0.0
+    y = np.nan_to_num(matrix).sum(axis=1) + np.isnan(matrix[:, 0]) + rng.normal(size=600) > 0.5
+    text, contributions = trained(matrix, y, 10, **parameters)
+    edges = np.repeat([[np.nan], [0.0], [-0.0], [1e-36], [1e300], [-1e300]], width, axis=1)
+    assert_equal_to_lightgbm(text, contributions, np.vstack([matrix[:40], edges]))
+
+
+def test_sets_of_many_words():
+    rng = np.random.default_rng(0)
+    matrix = np.column_stack([rng.integers(0, 300, 3000), rng.integers(0, 3, 3000), rng.normal(size=3000)])
+    y = (matrix[:, 0] % 7 < 3) ^ (rng.random(3000) < 0.2)
+    text, contributions = trained(matrix, y, 8, categorical=(0, 1), min_data_per_group=1, cat_smooth=1)
+    odd = [[value, value, 0.0] for value in (-1.0, -0.5, 299.5, 300.0, 2.0**31, -(2.0**31), 2.0**40, np.nan, 63.99)]
+    assert_equal_to_lightgbm(text, contributions, np.vstack([matrix[:60], odd]))
+
+
+def chain(depth, width, *, near):
+    """One tree that is a chain: node i asks for feature i % width, and only one side goes on."""
+    ends = [depth - i for i in range(depth)]
+    on, off = [*range(1, depth), -depth - 1], [-1 - i for i in range(depth)]
+    left, right = (on, off) if near == "left" else (off, on)
+    leaf = [math.sin(i) for i in range(depth + 1)]
+    text = small.yes_no()
+    tree = check_structure(text, small.FEATURES)[0]
+    return type(tree)(
+        feature=[i % width for i in range(depth)],
+        thresholds=written((-1.0) ** i * (i + 1) / depth for i in range(depth)),
+        decision=[2 if i % 3 else 8 for i in range(depth)],
+        left=left,
+        right=right,
+        leaf_values=written(leaf),
+        leaf_count=[1] * (depth + 1),
+        node_count=[end + 1 for end in ends],
+        cat_boundaries=[],
+        cat_threshold=[],
+    )
+
+
+def written(values):
+    """Numbers as they stand in a model text."""
+    return " ".join(map(repr, values))
+
+
+def balanced(depth, width, seed):
+    """A whole tree of drawn features, thresholds and counts."""
+    rng = np.random.default_rng(seed)
+    nodes = 2**depth - 1
+    child = [
+        [2 * i + side if 2 * i + side < nodes else -(2 * i + side - nodes) - 1 for i in range(nodes)] for side in (1, 2)
+    ]
+    leaf_count = rng.integers(1, 50, nodes + 1).tolist()
+    count = [0] * nodes
+    for i in reversed(range(nodes)):
+        count[i] = sum(count[c] if c >= 0 else leaf_count[~c] for c in (child[0][i], child[1][i]))
+    tree = chain(1, 1, near="left")
+    return type(tree)(
+        feature=rng.integers(0, width, nodes).tolist(), thresholds=written(rng.normal(size=nodes).tolist()),
+        decision=rng.choice([0, 2, 4, 6, 8, 10], nodes).tolist(), left=child[0], right=child[1],
+        leaf_values=written(rng.normal(size=nodes + 1).tolist()), leaf_count=leaf_count, node_count=count,
+        cat_boundaries=[], cat_threshold=[],
+    )  # fmt: skip
+
+
+def known_mean(tree, row, known, node=0):
+    """The tree's mean where the features `known` follow the row and the others the training calls."""
+    if node < 0:
+        return tree.leaf_value[~node]
+    left, right = tree.left[node], tree.right[node]
+    if tree.feature[node] in known:
+        return known_mean(tree, row, known, left if small._goes_left(tree, node, row[tree.feature[node]]) else right)
+    count = [tree.node_count[c] if c >= 0 else tree.leaf_count[~c] for c in (left, right)]
+    return sum(n * known_mean(tree, row, known, c) for n, c in zip(count, (left, right), strict=True)) / sum(count)
+
+
+def by_definition(tree, row):
+    """Shapley values as Shapley wrote them: a sum over all sets of the other features."""
+    width, values = len(row), np.zeros(len(row))
+    for feature in range(width):
+        others = [i for i in range(width) if i != feature]
+        for size in range(width):
+            weight = math.factorial(size) * math.factorial(width - size - 1) / math.factorial(width)
+            for known in itertools.combinations(others, size):
+                gain = known_mean(tree, row, {*known, feature}) - known_mean(tree, row, set(known))
+                values[feature] += weight * gain
+    return values
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10**6),
+    depth=st.integers(1, 4),
+    row=st.lists(st.floats(-2, 2) | st.just(math.nan) | st.just(0.0), min_size=4, max_size=4),
+)
+def test_the_definition(seed, depth, row):
+    tree = balanced(depth, 4, seed)
+    found = Contributions([tree], 4)(row)
+    np.testing.assert_allclose(found, by_definition(tree, row), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("near", ["left", "right"])
+@pytest.mark.parametrize(("depth", "width"), [(5, 5), (9, 3), (12, 4)])
+def test_the_definition_on_chains(depth, width, near):
+    tree = chain(depth, width, near=near)
+    for row in np.random.default_rng(depth).normal(size=(8, width)).tolist():
+        np.testing.assert_allclose(Contributions([tree], width)(row), by_definition(tree, row), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize(("depth", "width"), [(17, 17), (24, 24), (30, 30), (100, 40), (500, 500), (511, 2)])
+def test_deep_trees_still_add_up(depth, width):
+    """LightGBM itself loses digits here; that parts add up to the score is what stays to be compared."""
+    trees = [chain(depth, width, near=near) for near in ("left", "right")] + [balanced(4, width, 1)]
+    contributions = Contributions(trees, width)
+    matrix = np.random.default_rng(0).normal(size=(5, width))
+    total = [contributions(row).sum() + contributions.base for row in matrix]
+    np.testing.assert_allclose(total, small.evaluate(trees, matrix)[:, 0], rtol=0, atol=1e-11)
+
+
+def paths(tree, row, node=0, asked=None):
+    """Each leaf's value, and by feature of its path the share of calls and whether the row goes that way."""
+    asked = asked or {}
+    if node < 0:
+        yield tree.leaf_value[~node], asked
+        return
+    feature, left = tree.feature[node], small._goes_left(tree, node, row[tree.feature[node]])
+    for child, goes in ((tree.left[node], left), (tree.right[node], not left)):
+        count = tree.node_count[child] if child >= 0 else tree.leaf_count[~child]
+        share, before = asked.get(feature, (Fraction(1), True))
+        yield from paths(tree, row, child, asked | {feature: (share * count / tree.node_count[node], before and goes)})
+
+
+def by_exact_integrals(tree, row):
+    """The integral over t of each path's product, in whole fractions: for more features than sets could be summed."""
+    values = np.zeros(len(row))
+    for value, asked in paths(tree, row):
+        for feature, (share, goes) in asked.items():
+            product = [goes - share]
+            for other, (z, p) in asked.items():
+                if other != feature:
+                    product = [a * z + b * (p - z) for a, b in zip([*product, 0], [0, *product], strict=True)]
+            values[feature] += value * float(sum(a / (power + 1) for power, a in enumerate(product)))
+    return values
+
+
+@pytest.mark.parametrize("goes", [1.0, -1.0], ids=["away", "along"])
+@pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 18, 24, 31, 33])
+def test_there_are_as_many_points_as_the_longest_path_needs(width, goes):
+    """Even shares and a row that leaves the path at every node: the highest power of t that there can be."""
+    tree = chain(width, width, near="left")
+    counts = [2**i for i in reversed(range(width))]
+    tree = dataclasses.replace(
+        tree, thresholds=written([0] * width), leaf_count=[*counts, 1], node_count=[2 * count for count in counts]
+    )
+    row = [goes] * width
+    np.testing.assert_allclose(Contributions([tree], width)(row), by_exact_integrals(tree, row), rtol=1e-10, atol=1e-15)
+
+
+def test_trees_of_one_leaf_are_base_alone():
+    stump = check_structure(small.yes_no(), small.FEATURES)[0]
+    tree = type(stump)([], "", [], [], [], "0.25", [], [], [], [])
+    contributions = Contributions([tree, tree], 3)
+    assert contributions([1.0, math.nan, 0.0]).tolist() == [0.0, 0.0, 0.0]
+    assert contributions.base == 0.5
+
+
+@pytest.mark.parametrize("row", [[], [0.0] * 4, [0.0] * 6, [math.inf, 0, 0, 0, 0], [-math.inf] * 5])
+def test_what_is_no_row_is_refused(row):
+    contributions = Contributions(check_structure(small.yes_no(), small.FEATURES), 5)
+    with pytest.raises(ValueError, match="row must hold 5 values, finite or NaN"):
+        contributions(row)
+
+
+def test_one_row_leaves_nothing_to_the_next():
+    contributions = Contributions(check_structure(small.yes_no(), small.FEATURES), 5)
+    alone = [Contributions(check_structure(small.yes_no(), small.FEATURES), 5)(row).tolist() for row in MATRIX[:20]]
+    assert [contributions(row).tolist() for row in MATRIX[:20]] == alone
+    assert [contributions(row).tolist() for row in MATRIX[19::-1]] == alone[::-1]
+
+
+def test_threads_share_one_model():
+    contributions = Contributions(check_structure(small.yes_no(), small.FEATURES), 5)
+    expected = [contributions(row).tolist() for row in MATRIX]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: contributions(MATRIX[i % len(MATRIX)]).tolist(), range(20 * len(MATRIX))))
+    assert found == expected * 20
+    assert len(contributions._rooms) <= 8
+
+
+def test_trees_that_would_need_too_much_memory_are_refused(monkeypatch):
+    trees = check_structure(small.yes_no(), small.FEATURES)
+    monkeypatch.setattr(shapley_plan, "_MOST", 4000)
+    with pytest.raises(ValueError, match="so few and so flat that contributions need 4000 floats, got 4080"):
+        Contributions(trees, 5)
+
+
+def test_it_needs_nothing_but_numpy():
+    code = """
+import sys
+from callsieve.serving.bundle.shapley import Contributions
+from callsieve.serving.bundle.model_text import check_structure
+Contributions(check_structure(sys.stdin.read(), sys.argv[1:]), 5)([0.0] * 5)
+print(*sys.modules)
+"""
+    command = [sys.executable, "-c", code, *small.FEATURES]
+    run = subprocess.run(command, input=small.yes_no(), capture_output=True, text=True, check=True)
+    assert not {"lightgbm", "scipy", "pandas", "sklearn", "numba"} & set(run.stdout.split())
+
+
+def test_an_explainer_is_made_ready_late_and_explains_alike():
+    trees = check_structure(small.yes_no(), small.FEATURES)
+    explainer, expected = Explainer(trees, 5), [Contributions(trees, 5)(row).tolist() for row in MATRIX]
+    assert explainer._ready is None
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(explainer, MATRIX.tolist())) == expected
+    assert explainer.prepare() is explainer.prepare()
+
+
+def test_an_explainer_refuses_at_once_what_would_need_too_much_memory(monkeypatch):
+    """The bound that spares the planning must never admit what the plan would refuse."""
+    copies = -(-explainer_module.FEW_FEATURES // (2 * shapley_plan.POINTS))
+    sets = sum(range(1, copies + 1))
+    assert explainer_module.FEW_NODES * copies * (4 * shapley_plan.POINTS + 2 * sets) <= shapley_plan._MOST
+    trees = check_structure(small.yes_no(), small.FEATURES)
+    nodes = sum(len(tree.left) for tree in trees)
+    monkeypatch.setattr(shapley_plan, "_MOST", 4000)
+    for few in ({"FEW_NODES": nodes - 1}, {"FEW_FEATURES": max(len(set(tree.feature)) for tree in trees) - 1}):
+        with monkeypatch.context() as patch:
+            for name, value in few.items():
+                patch.setattr(explainer_module, name, value)
+            with pytest.raises(ValueError, match="so few and so flat"):
+                Explainer(trees, 5)

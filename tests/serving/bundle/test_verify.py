@@ -1,0 +1,111 @@
+"""What people are told of a bundle: every check that was made, in order, or the one that failed."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from callsieve.serving.bundle.bundle import Refused
+from callsieve.serving.bundle.signing import key_id, write_public_key
+from callsieve.serving.bundle.verify import verify
+from tests.support import real_bundle
+from tests.support import small_bundle as small
+
+CHECKS = ["signature", "files", "card", "structure", "structure", "golden vectors", "golden vectors"]
+CHECKS += ["epoch", "catalogue", "validity"]
+COMMAND = [sys.executable, "-m", "callsieve.training", "verify"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("bundles")
+    real_bundle.write(place / "bundle")
+    write_public_key(small.KEY.public_key(), place / "signer.pub")
+    write_public_key(small.OTHER_KEY.public_key(), place / "other.pub")
+    shutil.copytree(place / "bundle", place / "broken")
+    text = (place / "broken" / "model.txt").read_text()
+    (place / "broken" / "model.txt").write_text(small.repair_sizes(text.replace("left_child=", "left_child=9", 1)))
+    small.resign(place / "broken")
+    return place
+
+
+def test_every_check_is_told_in_order(place):
+    told = []
+    facts = verify(place / "bundle", told=told.append)
+    assert told == facts["checks"]
+    assert [line.partition(":")[0] for line in told] == CHECKS
+    assert facts["signed_by"] == key_id(small.KEY.public_key())
+    assert facts["signed_by"] in told[0]
+    assert facts["epoch"] == 5
+    assert facts["bands"] == {"certified": True, "watch": False}
+    assert facts["stale"] is ("which is past" in told[-1])
+    json.dumps(facts)
+
+
+def test_a_refusal_comes_after_the_checks_that_were_passed(place):
+    told = []
+    with pytest.raises(Refused, match=r"^model\.txt: .*left_child"):
+        verify(place / "broken", told=told.append)
+    assert [line.partition(":")[0] for line in told] == CHECKS[:3]
+
+
+def test_the_key_must_be_the_signers(place, tmp_path):
+    assert verify(place / "bundle", place / "signer.pub")["signed_by"]
+    with pytest.raises(Refused, match="not trusted"):
+        verify(place / "bundle", place / "other.pub")
+    shutil.copytree(place / "bundle", tmp_path / "bundle")
+    with pytest.raises(ValueError, match=r"signer\.pub: no public key; expected --key FILE"):
+        verify(tmp_path / "bundle")
+
+
+def test_another_catalogue_is_refused(place, tmp_path):
+    real_bundle.write(tmp_path / "bundle", catalogue_hash="cd" * 32)
+    with pytest.raises(Refused, match="catalogue_hash must be"):
+        verify(tmp_path / "bundle", place / "signer.pub")
+
+
+def run(*words):
+    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False)
+
+
+def test_the_command_for_people(place):
+    done = run(place / "bundle")
+    assert (done.returncode, done.stderr) == (0, "")
+    *checks, last = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in checks] == CHECKS
+    assert last.endswith("is fit to serve")
+
+
+def test_the_command_for_machines(place):
+    done = run(place / "bundle", "--key", place / "signer.pub", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.partition(":")[0] for line in json.loads(done.stdout)["checks"]] == CHECKS
+
+
+def test_the_command_refuses_in_one_line(place):
+    done = run(place / "broken")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("callsieve: model.txt: ")
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == CHECKS[:3]
+    assert run(place / "broken", "--json").stdout == ""
+
+
+def test_the_command_does_not_import_lightgbm(place):
+    code = """
+import sys
+sys.argv = ["callsieve", "verify", sys.argv[1], "--json"]
+from callsieve.training.cli.main import main
+try:
+    main()
+except SystemExit as done:
+    assert not done.code
+print("loaded:", *sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(place / "bundle")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = done.stdout.rpartition("loaded:")[2].split()
+    assert "callsieve.serving.bundle.verify" in loaded
+    assert not {"lightgbm", "scipy", "pandas", "sklearn", "numba", "pyarrow", "mlflow"} & set(loaded)

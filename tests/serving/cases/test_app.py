@@ -1,0 +1,154 @@
+"""Cases over HTTP: a desk takes appeals, persons decide in the name of their key, and scorers are told."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC
+from types import SimpleNamespace
+
+import pytest
+
+from callsieve.serving.cases.app import APPEAL, APPEALS, CASE, DECIDE, EVERY, CaseService, case_application
+from callsieve.serving.cases.store import CaseStore
+from callsieve.serving.http.api_keys import add_key, read_keys
+from callsieve.serving.http.server import configured
+from callsieve.serving.live.cleared_callers import FILE, read_unlisted
+from callsieve.serving.live.evidence_log import CASES, evidence_to_line
+from callsieve.serving.live.journal import Journal
+from callsieve.training.governance.accesses import of_service
+from callsieve.training.log.audit_log import payloads
+from tests.serving.cases.test_store import NOW, found
+from tests.support import small_bundle as small
+from tests.support.http_service import Asked, free_port
+from tests.support.waiting import until
+from tests.training.cli.test_audit import write_key
+
+ID = f"{1:016x}"
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """A service of cases in a thread, the keys of who may ask it, and what it told the log."""
+    keys = {name: add_key(tmp_path / "api.keys", name, scopes) for name, scopes in
+            {"desk": ["appeal"], "reviewer-1": ["decide"], "scorer": ["score"]}.items()}  # fmt: skip
+    state, logged = tmp_path / "state", []
+    state.mkdir()
+    store = CaseStore(f"sqlite:///{tmp_path}/cases.db")
+    service = CaseService(store, [state], read_keys(tmp_path / "api.keys"), lambda: NOW, logged.append)
+    server = configured(case_application(service), "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    asked = Asked()
+    until(lambda: server.started)
+    asked.port = server.servers[0].sockets[0].getsockname()[1]
+    yield SimpleNamespace(keys=keys, state=state, logged=logged, get=asked.get, post=asked.post)
+    server.should_exit = True
+    thread.join(20)
+    assert not thread.is_alive()
+    store.close()
+
+
+def test_an_appeal_over_http(desk):
+    journal = Journal(desk.state, CASES)
+    journal.add(evidence_to_line(found(1)))
+    journal.close()
+    until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)  # it follows what the scorer writes
+    told = json.loads(desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[1])
+    assert told["appeals"] == [] and ID in told["notice"]["zh"] and "e1." not in json.dumps(told)
+    code, body = desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])
+    assert (code, json.loads(body)["state"]) == (200, "open")
+    code, body = desk.get(APPEALS, desk.keys["reviewer-1"])
+    assert [one["case"] for one in json.loads(body)["appeals"]] == [ID]
+    assert read_unlisted(desk.state / FILE) == {}
+    said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
+    code, body = desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])
+    assert (code, json.loads(body)) == (200, {"case": ID, "state": "overturned", "needs": 1})
+    assert list(read_unlisted(desk.state / FILE)) == ["e1.caller1"]  # before the answer went out
+    assert desk.logged == [said | {"person": "reviewer-1", "state": "overturned"}]
+    code, body = desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])
+    assert code == 409 and "reviewer-1 decided: overturned" in json.loads(body)["error"]
+
+
+def test_a_database_that_is_away_is_told_and_looked_at_again(desk, monkeypatch, caplog):
+    def away(_service):
+        raise OSError("postgresql://somebody:secret@db")
+
+    monkeypatch.setattr(CaseService, "look", away)
+    until(lambda: "scorers are not told: OSError" in caplog.text)
+    time.sleep(4 * EVERY)
+    assert caplog.text.count("scorers are not told") == 1  # not with each look
+    monkeypatch.undo()
+    (desk.state / FILE).unlink(missing_ok=True)
+    until((desk.state / FILE).exists)
+    assert "secret" not in caplog.text
+
+
+def test_a_decision_is_logged_though_scorers_cannot_be_told(desk, monkeypatch):
+    journal = Journal(desk.state, CASES)
+    journal.add(evidence_to_line(found(1)))
+    journal.close()
+    until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)
+    assert desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])[0] == 200
+
+    def away(_service):
+        raise OSError("no such folder")
+
+    monkeypatch.setattr(CaseService, "look", away)
+    said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
+    assert desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])[0] == 500
+    assert desk.logged == [said | {"person": "reviewer-1", "state": "overturned"}]
+    monkeypatch.undo()
+    until(lambda: list(read_unlisted(desk.state / FILE)) == ["e1.caller1"])
+
+
+def test_who_may_ask_what_and_what_is_no_question(desk):
+    for path, method, right in ((f"{CASE}?case={ID}", desk.get, "desk"), (APPEAL, desk.post, "desk"),
+                                (APPEALS, desk.get, "reviewer-1"), (DECIDE, desk.post, "reviewer-1")):  # fmt: skip
+        given = (b"{}",) if method is desk.post else ()
+        codes = {name: method(path, *given, key)[0] for name, key in desk.keys.items()}
+        assert {name for name, code in codes.items() if code != 403} == {right}
+        assert method(path, *given, "cs_unknown")[0] == 401
+    for path, name, body in ((APPEAL, "desk", b"[]"), (APPEAL, "desk", b'{"case": "1", "more": "2"}'),
+                             (DECIDE, "reviewer-1", b"\xff"), (APPEAL, "desk", b'{"case": 13800138000}')):  # fmt: skip
+        code, answer = desk.post(path, body, desk.keys[name])
+        assert code == 400 and b"13800138000" not in answer
+    words = {"case": ID, "words": "call 13800138000"}
+    code, answer = desk.post(APPEAL, json.dumps(words).encode(), desk.keys["desk"])
+    assert code == 409 and b"13800138000" not in answer
+    assert desk.get("/nothing", desk.keys["desk"])[0] == 404
+    assert desk.get(f"{CASE}?case=13800138000", desk.keys["desk"])[0] == 409
+
+
+def test_the_service_of_the_command(tmp_path):
+    """A process of its own: it follows a scorer, takes appeals and decisions, and writes down who asked and decided."""
+    state, log = tmp_path / "state", tmp_path / "audit"
+    state.mkdir()
+    journal = Journal(state, CASES)
+    journal.add(evidence_to_line(found(1, at=round(time.time() * 1000))))
+    journal.close()
+    write_key(small.KEY, tmp_path / "signing.key")
+    keys = {name: add_key(tmp_path / "api.keys", name, [scope]) for name, scope in
+            {"desk": "appeal", "reviewer-1": "decide"}.items()}  # fmt: skip
+    asked = Asked()
+    asked.port = free_port()
+    words = ["--state", state, "--keys", tmp_path / "api.keys", "--store", f"sqlite:///{tmp_path}/cases.db",
+             "--audit", log, "--signing-key", tmp_path / "signing.key", "--port", asked.port]  # fmt: skip
+    command = [sys.executable, "-m", "callsieve.training", "case", "serve", *map(str, words)]
+    with subprocess.Popen(command) as process:
+        until(lambda: reached(asked, keys["desk"]))
+        said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
+        assert asked.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), keys["desk"])[0] == 200
+        assert asked.post(DECIDE, json.dumps(said).encode(), keys["reviewer-1"])[0] == 200
+        process.terminate()
+        process.wait(20)
+    assert list(read_unlisted(state / FILE)) == ["e1.caller1"]
+    assert [told for _, told in payloads(log, "decision")] == [said | {"person": "reviewer-1", "state": "overturned"}]
+    assert {one.who for one in of_service(state, UTC)} == {"desk", "reviewer-1"}
+
+
+def reached(asked, key):
+    with contextlib.suppress(OSError):
+        return asked.get(f"{CASE}?case={ID}", key)[0] == 200

@@ -1,0 +1,273 @@
+"""A courier of the simulated world is wrongly labelled, appeals, is cleared, and is never learnt from again."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from callsieve.features.intake.intake import Intake
+from callsieve.features.intake.text_columns import codes
+from callsieve.features.keys.tokens import Key
+from callsieve.features.online.history import History
+from callsieve.features.records import Call
+from callsieve.serving.bundle.bundle import load, save
+from callsieve.serving.bundle.card import Card
+from callsieve.serving.bundle.signing import read_public_key
+from callsieve.serving.cases.feed import publish, take_in
+from callsieve.serving.cases.store import CaseStore
+from callsieve.serving.live.cleared_callers import (
+    FILE,
+    STATUS,
+    Cleared,
+    Unlisted,
+    generation_of,
+    read_unlisted,
+    write_unlisted,
+)
+from callsieve.serving.live.live import Live
+from callsieve.serving.live.swap import Swap
+from callsieve.serving.rules.policy import Policy
+from callsieve.serving.rules.rules import BEHAVIOUR, BY_NAME, NETWORK, Fact
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.verdict import Verdict
+from callsieve.training.data.dataset import FINDINGS, read_evidence
+from callsieve.training.data.exclusions import add_rows, labels_to_learn, write_cleared
+from callsieve.training.data.label_policy import read_label_policy
+from callsieve.training.data.labels import label_numbers
+from callsieve.training.model.folds import labels_of, learnt_rows
+from callsieve.training.model.matrix import labelled
+from callsieve.training.model.split import plan
+from callsieve.training.model.train import Settings
+from tests.support import real_bundle
+from tests.support import small_bundle as small
+from tests.support.waiting import until
+
+CALLS = 60  # of the courier's last ones
+DAY = 86_400_000
+
+
+@pytest.fixture(scope="module")
+def courier(world, written_world):
+    """A courier's last calls as written, in order of start, and its token."""
+    slices = pc.index_in(written_world.calls["call"], value_set=written_world.truth["call"].combine_chunks())
+    rows = np.flatnonzero(pc.equal(written_world.truth["slice"].take(slices), "courier").to_numpy())
+    token = world.calls["caller"][int(rows[0])].as_py()
+    mine = written_world.calls.take(rows).filter(pc.equal(world.calls["caller"].take(rows).cast(pa.string()), token))
+    last = mine.sort_by("start").slice(max(0, mine.num_rows - CALLS)).to_pylist()
+    names = [name for name in Call.__slots__ if name in written_world.calls.column_names]
+    plain = [
+        {name: row[name] for name in names} | {"start": row["start"].timestamp(), "recorded": None} for row in last
+    ]
+    return token, [Call(**row) for row in plain]
+
+
+def attempt_of(call):
+    return replace(call, ring=None, talk=None, outcome="unknown", released_by="unknown")
+
+
+@pytest.fixture(scope="module")
+def wrong(run, courier, tmp_path_factory):
+    """The run's model with a threshold so low that it labels the courier."""
+    bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
+    scorer, history, intake, raw = (
+        Scorer(bundle, Policy("none", {}, history_days=0)),
+        History(),
+        Intake(Key("e1", b"k" * 32)),
+        [],
+    )
+    for call in courier[1]:
+        raw.append(scorer.score(history, intake(attempt_of(call))).raw)
+        history.observe(intake(call))
+    card = Card(**{field.name: getattr(bundle, field.name) for field in fields(Card)})
+    low = replace(bundle.thresholds[0], threshold=min(raw[-10:]) - 1e-9)
+    texts = {name: (run[0] / "bundle" / f"{name}.txt").read_text() for name in ("model", *bundle.classes)}
+    folder = tmp_path_factory.mktemp("wrong") / "bundle"
+    save(replace(card, thresholds=(low,)), texts, bundle.golden.rows, folder, small.KEY)
+    return folder
+
+
+@pytest.mark.source("P14", by="serving/live/cleared_callers.py")
+def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, world_folder, tmp_path):
+    token, calls = courier
+    store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"
+    unlisted = Unlisted(state / FILE)
+    judge = Swap(trusted=small.TRUSTED, policy=Policy("1", {"certified": "label"}, history_days=0), unlisted=unlisted)
+    judge.load(wrong)
+    live = Live(judge, Intake(Key("e1", b"k" * 32)), state, deadline=60.0)
+    said = []
+    for call in calls[:-1]:
+        said.append(live.attempt(attempt_of(call)))
+        live.end(call)
+    labelled = said[-1]
+    assert labelled.action == "label"
+    live.cases.flush()
+    take_in(store, state)
+    # Moments of the world, in which the appeal is made an hour after the call.
+    now = round(calls[-2].start * 1000) + 3_600_000
+    store.appeal(labelled.case, "delivery", "I bring parcels", now)
+    store.decide(labelled.case, "overturned", "reviewer-1", "he brings parcels", now + 1)
+    assert publish(store, state, now + 2)
+    keyed_call = Intake(Key("e1", b"k" * 32))(calls[-1])
+    until(lambda: unlisted.spare(labelled, keyed_call, "pass").action == "pass")
+    passed = live.attempt(attempt_of(calls[-1]))
+    assert (passed.action, passed.status) == ("pass", STATUS)
+    assert passed.raw >= passed.threshold  # the model has not changed its mind
+    live.close()
+    unlisted.close()
+
+    # A check that went wrong held the courier to be nuisance.
+    pq.write_table(pq.read_table(world_folder / "findings.parquet"), tmp_path / "findings.parquet")
+    wrongly = {"number": token, "nuisance": True, "known_at": pd.Timestamp(now - DAY, unit="ms", tz="UTC")}
+    assert add_rows(tmp_path / "findings.parquet", FINDINGS, [wrongly]) == 1
+    assert write_cleared(store.cleared(), tmp_path) == {"excluded": 1, "findings": 1}
+    assert write_cleared(store.cleared(), tmp_path) == {"excluded": 0, "findings": 0}
+    store.close()
+    for name in ("calls.parquet", "reports.parquet", "truth.parquet", "world.json"):
+        (tmp_path / name).symlink_to(world_folder / name)
+    again = read_evidence(tmp_path)
+    before, after = (pd.Timestamp(now + moment, unit="ms", tz="UTC") for moment in (0, 1))
+    policy = read_label_policy()
+    # What nobody knew yet changes nothing; and before, it was learnt from.
+    known = labels_to_learn(again, before, policy)
+    pd.testing.assert_frame_equal(known, label_numbers(again, before, policy))
+    assert token in learnt(again, known, before)
+    for cutoff in (after, after + pd.Timedelta(days=400)):
+        labels = labels_to_learn(again, cutoff, policy)
+        assert token not in set(labels["number"]) | learnt(again, labels, cutoff)
+        judged = label_numbers(again, cutoff, policy).set_index("number")  # what judging holds it to be
+        assert (bool(judged.loc[token, "nuisance"]), judged.loc[token, "source"]) == (False, "finding")
+
+
+def learnt(evidence, labels, cutoff):
+    """Callers of the calls that a training as of a cutoff would be given."""
+    calls = evidence.calls
+    caller, _ = codes(calls["caller"])
+    rows = np.flatnonzero(calls["start"].to_numpy() < cutoff.timestamp() * 1000)
+    taken, _ = labelled(calls, caller, rows, labels, cutoff=cutoff, calls_per_number=5, seed=1)
+    names = np.array(calls["caller"].cast(pa.string()).to_pylist())
+    first = {code: names[place] for place, code in reversed(list(enumerate(caller.tolist())))}
+    return {first[code] for code in np.unique(caller[taken]).tolist()}
+
+
+def test_training_itself_leaves_them_out(evidence):
+    """The side of the calls that `train` grows its trees on."""
+    calls, setting = evidence.calls, Settings()
+    start = calls["start"].to_numpy()
+    folds = plan(int(start.min()), int(start.max()), label_delay_days=setting.label_delay_days)
+    caller, _ = codes(calls["caller"])
+    every = np.arange(len(start))
+
+    def side(excluded):
+        labels = labels_of(replace(evidence, exclusions=excluded), setting, folds)
+        return caller[learnt_rows(calls, labels, setting, every, caller, caller % 2, folds)[0]]
+
+    before = side(evidence.exclusions)
+    most = np.bincount(before).argmax()
+    token = calls["caller"][int(np.flatnonzero(caller == most)[0])].as_py()
+    known = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
+    row = {"number": [token], "known_at": [known], "why": ["unlisted"]}
+    assert side(pd.DataFrame(row)).tolist() == before[before != most].tolist()
+    row["known_at"] = [known + pd.Timedelta(milliseconds=1)]
+    assert side(pd.DataFrame(row)).tolist() == before.tolist()
+
+
+def test_a_file_of_unlisted_callers_that_is_not_sound_changes_nothing(tmp_path):
+    path = tmp_path / FILE
+    write_unlisted(path, {"e1.a": 2_000_000_000_000}, 1)
+    unlisted = Unlisted(path, every=60.0)
+    verdict = small_verdict()
+    call = keyed("e1.a")
+    assert unlisted.spare(verdict, call, "pass").action == "pass"
+    whole = path.read_bytes()
+    for data in (b"", whole[:-20], whole.replace(b'"callers": 1', b'"callers": 2'), b"{}\n", b"[]\n", b"\xff\n"):
+        path.write_bytes(data)
+        faults = unlisted.faults
+        unlisted.look()
+        assert (unlisted.faults, unlisted.spare(verdict, call, "pass").action) == (faults + 1, "pass")
+    path.write_bytes(whole.replace(b"e1.a", b"e1.b"))
+    path.chmod(0o660)  # somebody else may have written it
+    unlisted.look()
+    assert unlisted.spare(verdict, call, "pass").action == "pass"
+    path.unlink()
+    unlisted.look()
+    assert unlisted.spare(verdict, call, "pass").action == "pass"
+    write_unlisted(path, {}, 2)
+    unlisted.look()
+    assert unlisted.spare(verdict, call, "pass") is verdict
+    unlisted.close()
+
+
+def test_a_file_is_taken_once_its_fault_is_mended(tmp_path, monkeypatch):
+    cleared, path = Cleared(tmp_path / FILE), tmp_path / FILE
+    spared = lambda: cleared.spare(small_verdict(), keyed("e1.a"), "pass").action == "pass"
+    write_unlisted(path, {"e1.a": 2_000_000_000_000}, 1)
+    path.chmod(0o660)
+    cleared.look()
+    assert (cleared.faults, spared()) == (1, False)
+    path.chmod(0o600)  # what it says is as before
+    cleared.look()
+    assert (cleared.faults, spared()) == (1, True)
+    write_unlisted(path, {}, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.open", refused)
+        cleared.look()
+    assert (cleared.faults, spared()) == (2, True)
+    cleared.look()
+    assert (cleared.faults, spared()) == (2, False)
+
+
+def refused(*_given, **_named):
+    raise OSError(24, "Too many open files")
+
+
+def test_a_file_without_a_generation_is_told_in_one_line_and_written_anew(tmp_path):
+    path = tmp_path / FILE
+    write_unlisted(path, {"e1.a": 1000}, 3)
+    assert generation_of(path) == 3
+    whole = path.read_bytes()
+    for told in (b"null", b'"3"', b"[]", b"Infinity", b"1.5"):
+        path.write_bytes(whole.replace(b'"generation": 3', b'"generation": ' + told))
+        with pytest.raises(ValueError, match=r"generation: expected a whole number, got [^\n]*$"):
+            read_unlisted(path)
+        assert generation_of(path) == -1  # no store's: whoever publishes next writes the file
+
+
+def test_a_file_that_cannot_be_looked_at_is_a_fault_and_a_missing_one_is_none(tmp_path):
+    (tmp_path / "file").touch()
+    assert [Cleared(tmp_path / name / FILE).faults for name in ("nothing", "file")] == [0, 1]
+
+
+def test_only_calls_of_its_own_are_spared_and_only_in_time(tmp_path):
+    write_unlisted(tmp_path / FILE, {"e1.a": 1000}, 1)
+    unlisted = Unlisted(tmp_path / FILE, every=60.0)
+    verdict = small_verdict()
+    assert unlisted.spare(verdict, keyed("e1.a", start=999), "pass").status == STATUS
+    for call in (keyed("e1.a", start=1000), keyed("e1.b"), keyed("e1.a", presented_differs=1),
+                 keyed("e1.a", attestation=3)):  # fmt: skip
+        assert unlisted.spare(verdict, call, "pass") is verdict
+    assert unlisted.spared == 1
+    unlisted.close()
+
+
+def test_facts_hold_for_a_cleared_caller_too_but_not_how_its_number_behaves(wrong):
+    """A courier calls often, and may; but nobody is cleared to fail authentication."""
+    rules = {"ring_once": "screen", "authentication_failed": "block"}
+    policy = Policy("1", {"certified": "label"}, rules, "the complaints office", history_days=0)
+    scorer = Scorer(load(wrong, small.TRUSTED), policy)
+    assert {BY_NAME[name].kind for name in rules} == {BEHAVIOUR, NETWORK}
+    for names, action in (((), "pass"), (("ring_once",), "pass"), (tuple(rules), "block")):
+        told = tuple(Fact(name, "", "", float("nan"), float("nan"), "", "", "", "") for name in names)
+        assert scorer.action_if_cleared(replace(small_verdict(), rules=told)) == action
+
+
+def small_verdict():
+    return Verdict("block", 0.9, "certified", None, None, (), "ok", "f" * 16, "m", "")
+
+
+def keyed(caller, **more):
+    call = real_bundle.keyed([Call(0.5, "13800138000", "13900139000")])[0]
+    return replace(call, caller=caller, **more)

@@ -1,0 +1,110 @@
+"""Keys of clients: who shows one is known by its hash, and no file or message holds one."""
+
+import hashlib
+import time
+
+import pytest
+
+from callsieve.serving.http import api_keys
+from callsieve.serving.http.api_keys import Holder, add_key, read_keys
+
+
+def bearer(key):
+    return f"Bearer {key}".encode()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "api.keys"
+
+
+def test_a_key_is_known_and_its_file_does_not_hold_it(path):
+    keys = {
+        name: add_key(path, name, scopes) for name, scopes in (("proxy", ["score"]), ("desk", ["explain", "admin"]))
+    }
+    known = read_keys(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(set(keys.values())) == 2
+    for name, key in keys.items():
+        assert key not in path.read_text()
+        assert hashlib.sha256(key.encode()).hexdigest() in path.read_text()
+        assert known.holder(bearer(key)).name == name
+    assert known.holder(bearer(keys["desk"])).scopes == {"explain", "admin"}
+    assert known.holder(b"bearer  " + keys["proxy"].encode()).name == "proxy"
+
+
+def test_a_key_is_added_after_a_last_line_without_an_end(path):
+    first = add_key(path, "proxy", ["score"])
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    second = add_key(path, "desk", ["explain"])
+    known = read_keys(path)
+    assert [known.holder(bearer(key)).name for key in (first, second)] == ["proxy", "desk"]
+    assert path.read_bytes().count(b"\n") == 2
+
+
+@pytest.mark.parametrize(
+    "shown", [b"", b"Bearer", b"Bearer ", b"Bearer x", b"Basic eDp4", b"\xff" * 100, b"Bearer \xff"]
+)
+def test_another_key_is_not(path, shown):
+    key = add_key(path, "proxy", ["score"])
+    assert read_keys(path).holder(shown) is None
+    assert read_keys(path).holder(f"Basic {key}".encode()) is None
+    assert read_keys(path).holder(bearer(key[:-1])) is None
+    assert read_keys(path).holder(bearer(hashlib.sha256(key.encode()).hexdigest())) is None
+
+
+def test_every_key_is_compared_by_a_comparison_that_takes_as_long_for_any(path, monkeypatch):
+    keys = [add_key(path, f"k{number}", ["score"]) for number in range(5)]
+    known, compared = read_keys(path), []
+    monkeypatch.setattr(api_keys.hmac, "compare_digest", lambda a, b: compared.append(len(b)) or a == b)
+    assert known.holder(bearer(keys[0])).name == "k0"
+    assert known.holder(b"Bearer x") is None
+    assert compared == [32] * 10
+
+
+def test_a_file_that_others_may_read_is_refused(path):
+    add_key(path, "proxy", ["score"])
+    path.chmod(0o640)
+    with pytest.raises(ValueError, match=r"mode 0640.*0600"):
+        read_keys(path)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "# no key", "proxy score", "proxy everything 5 {}", "proxy score 0 {}", "proxy score 5 {} x"]
+)
+def test_a_line_that_is_none_is_refused_and_not_shown(path, line):
+    secret = "ab" * 32
+    path.write_text(line.format(secret) + "\n")
+    path.chmod(0o600)
+    with pytest.raises(ValueError, match=r"expected (lines of )?NAME SCOPES RATE SHA256") as error:
+        read_keys(path)
+    assert secret not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "scopes", "rate"),
+    [("", "score", 1), ("a b", "score", 1), ("a\nb", "score", 1), ("a", "", 1), ("a", "all", 1), ("a", "score", 0)],
+)
+def test_a_key_needs_a_name_scopes_and_a_rate(path, name, scopes, rate):
+    with pytest.raises(ValueError, match="a key needs"):
+        add_key(path, name, scopes.split(","), rate)
+    assert not path.exists()
+
+
+def test_a_rate_is_kept(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(api_keys.time, "monotonic", lambda: now[0])
+    holder = Holder("proxy", frozenset(), 10)
+    assert sum(holder.spend() for _ in range(25)) == 10
+    now[0] += 0.5
+    assert sum(holder.spend() for _ in range(25)) == 5
+    now[0] += 3600
+    assert sum(holder.spend() for _ in range(25)) == 10
+    assert time.monotonic() == now[0]
+
+
+def test_the_command_makes_a_key(path, call):
+    code, key, _ = call("api-key", "--keys", path, "--name", "proxy", "--scopes", "score,report", "--rate", "50")
+    assert code == 0
+    holder = read_keys(path).holder(bearer(key.strip()))
+    assert (holder.name, holder.scopes, holder.rate) == ("proxy", {"score", "report"}, 50)

@@ -1,0 +1,169 @@
+"""The service over HTTP, as a real process: what may be asked, by whom, and what is answered."""
+
+import json
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from callsieve.features.intake.intake import Intake
+from callsieve.serving.http import app, schema, wire
+from callsieve.serving.live.events import read_reports
+from callsieve.serving.live.live import Live
+from tests.serving.live.test_live import attempt_of, events
+from tests.support import http_service, kamailio, real_bundle
+from tests.support.http_service import NUMBER, PATIENT, ROOM, SCOPES, body, over
+from tests.support.waiting import until
+from tests.system.test_kamailio import everything_reached
+
+PATHS = {
+    ("POST", wire.SCORE): "score",
+    ("POST", wire.OBSERVE): "score",
+    ("POST", schema.REPORT): "report",
+    ("GET", schema.EXPLAIN): "explain",
+    ("GET", schema.STATUS): "admin,audit",
+    ("POST", schema.RELOAD): "admin",
+    ("GET", schema.METRICS): "admin,audit",
+}
+OPEN = (schema.LIVE, schema.READY, schema.OPENAPI, schema.PAGE)
+
+
+def test_events_over_http_give_the_verdicts_of_live(running, keys, judge, tmp_path):
+    live = Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=PATIENT, **ROOM)
+    connection = running.connect()
+    for kind, call in events(real_bundle.calls(60)):
+        if kind:
+            live.end(call)
+            assert over(connection, "POST", wire.OBSERVE, keys["score"], wire.call_to_json(call)) == (200, b"{}")
+        else:
+            asked = wire.call_to_json(attempt_of(call))
+            code, answer = over(connection, "POST", wire.SCORE, keys["score"], asked)
+            assert code == 200
+            verdict = wire.verdict_from_json(answer)
+            assert repr(verdict) == repr(live.attempt(attempt_of(call)))
+            code, answer = over(connection, "GET", f"{schema.EXPLAIN}?case={verdict.case}", keys["explain"])
+            assert code == 200
+            assert repr(wire.verdict_from_json(answer)) == repr(live.explain(verdict.case))
+    live.close()
+    connection.close()
+
+
+@pytest.mark.source("L29", by="serving/http/api_keys.py")
+@pytest.mark.parametrize(("method", "path"), PATHS)
+def test_each_path_needs_its_scope(running, keys, method, path):
+    asked = {"GET": running.get, "POST": lambda path, key: running.post(path, b"{}", key)}[method]
+    for scope in SCOPES:
+        code, answer = asked(path, keys[scope])
+        if scope in PATHS[method, path].split(","):
+            assert code in (200, 400)
+        else:
+            needed = PATHS[method, path].replace(",", " or ").encode()
+            assert (code, answer) == (403, b'{"error":"the key lacks the scope %s"}' % needed)
+    for key in ("", "x", keys["all"][:-1]):
+        assert asked(path, key)[0] == 401
+
+
+def test_what_needs_no_key(running):
+    for path in OPEN:
+        assert running.get(path)[0] == 200
+    assert running.get("/v2/score")[0] == 404
+    assert running.get(wire.SCORE)[0] == 405
+
+
+def test_a_report_is_kept(running, keys, service_folder):
+    said = {"reporter": "13900139000", "number": NUMBER, "at": real_bundle.START, "category": "fraud", "mode": "robot"}
+    assert running.post(schema.REPORT, json.dumps(said).encode(), keys["report"]) == (200, b"{}")
+    for odd in ({"category": "138 0013"}, {"at": 1e11}, {"number": ""}, {"more": 1}, {"at": None}):
+        code, answer = running.post(schema.REPORT, json.dumps(said | odd).encode(), keys["report"])
+        assert code == (409 if odd.get("at") else 400)
+        assert b"report: " in answer
+    until(lambda: list(read_reports(service_folder / "state")))
+    (kept,) = read_reports(service_folder / "state")
+    assert kept["number"] == Intake(real_bundle.NUMBER_KEY).token("number", NUMBER)
+    assert (kept["category"], kept["mode"]) == ("fraud", "robot")
+
+
+def test_a_bundle_is_put_in_service_and_a_broken_one_is_not(tmp_path):
+    keys = http_service.files(tmp_path / "s")
+    with http_service.Process(tmp_path / "s") as service:
+        first = service.status(keys["admin"])["model"]
+        (tmp_path / "s" / "bundle").rename(tmp_path / "before")
+        real_bundle.write(tmp_path / "s" / "bundle", epoch=6)
+        assert json.loads(service.post(schema.RELOAD, b"", keys["admin"])[1])["epoch"] == 6
+        second = service.status(keys["admin"])["model"]
+        assert (first["epoch"], second["epoch"]) == (5, 6)
+        (tmp_path / "s" / "bundle").rename(tmp_path / "good")
+        (tmp_path / "before").rename(tmp_path / "s" / "bundle")
+        code, answer = service.post(schema.RELOAD, b"", keys["admin"])
+        assert code == 409
+        assert b"epoch" in answer
+        assert service.status(keys["admin"])["model"] == second
+        assert service.get(schema.READY)[0] == 200
+
+
+def test_without_a_bundle_it_lives_and_is_not_ready(tmp_path):
+    keys = http_service.files(tmp_path / "s")
+    (tmp_path / "s" / "bundle").rename(tmp_path / "gone")
+    with http_service.Process(tmp_path / "s", ready=False) as service:
+        code, answer = service.get(schema.READY)
+        assert code == 503
+        assert not json.loads(answer)["ok"]
+        code, answer = service.post(wire.SCORE, body(), keys["score"])
+        assert code == 200
+        assert wire.verdict_from_json(answer).action == "pass"
+        assert service.status(keys["admin"])["model"] is None
+
+
+def test_a_folder_in_use_ends_the_second_process_in_one_line(running, service_folder):
+    second = http_service.Process(service_folder)
+    assert second.process.wait(30) == 1
+    assert "another process serves from this folder" in running.said()
+
+
+def test_figures_for_prometheus(running, keys):
+    told = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(running.get(schema.METRICS, keys["admin"])[1].decode())
+        for sample in family.samples
+    }
+    status = running.status(keys["admin"])
+    assert told["callsieve_ready",] == 1
+    assert told["callsieve_verdict_seconds_count",] == sum(status["latency"]["counts"])
+    assert told["callsieve_events_total", "attempts"] == status["counts"]["attempts"]
+    assert told["callsieve_verdicts_total", "pass"] == status["actions"]["pass"]
+    assert told["callsieve_history_calls",] == status["state"]["history_calls"]
+    assert told["callsieve_history_filled",] == status["state"]["history_filled"] == 1  # its policy asks for no days
+    assert told["process_open_fds",] > 0
+
+
+def test_the_page_may_run_its_own_script_and_nothing_else(running):
+    connection = running.connect()
+    connection.request("GET", schema.PAGE)
+    answer = connection.getresponse()
+    policy, page = answer.headers["Content-Security-Policy"], answer.read().decode()
+    connection.close()
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in page
+    assert not re.search(r"\son\w+=|style=", page)
+    assert app._policy(page) == policy
+
+
+def test_kamailio_asks_the_service(tmp_path):
+    """The route script beside a real service: a block, a label, and what became of the call."""
+    keys = http_service.files(tmp_path / "s", 'certified = "block"\nwatch = "label"\n', **everything_reached())
+    phone = kamailio.Phone()
+    with http_service.Process(tmp_path / "s") as service:
+        defines = {"SCORER": f'"{service.url}"', "API_KEY": f'"{keys["score"]}"', "DEADLINE": 1000}
+        with kamailio.Kamailio("http.cfg", phone.port, tmp_path, **defines) as proxy:
+            caller = kamailio.Caller(proxy.port)
+            assert caller.call(NUMBER, "+8613900139000")[1].startswith(b"SIP/2.0 603 Network Blocked")
+            assert caller.call("+862887654321", "+8613900139000")[1].startswith(b"SIP/2.0 200")
+            until(lambda: service.status(keys["admin"])["counts"]["ends"])
+            caller.socket.close()
+        status = service.status(keys["admin"])
+    phone.close()
+    assert (status["counts"]["attempts"], status["counts"]["faults"]) == (2, 0)
+    assert status["actions"] == {"block": 1, "label": 1}
+    assert any(b"confidence=" in message for message in phone.got)

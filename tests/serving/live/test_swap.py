@@ -1,0 +1,171 @@
+"""Another scorer takes its place while calls go on: none is lost, no way leads back, and a refusal changes nothing."""
+
+import math
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from callsieve.features.online.history import History
+from callsieve.serving.bundle.bundle import Refused
+from callsieve.serving.live.swap import Swap
+from callsieve.serving.rules.policy import Policy
+from callsieve.serving.scorer import scorer as scorer_module
+from tests.support import real_bundle
+from tests.support import small_bundle as small
+
+EPOCHS = (5, 6, 7)
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    """One bundle of each epoch, and one that is broken."""
+    place = tmp_path_factory.mktemp("bundles")
+    for epoch in EPOCHS:
+        real_bundle.write(place / str(epoch), epoch=epoch)
+    real_bundle.write(place / "broken", epoch=9)
+    text = (place / "broken" / "model.txt").read_bytes()
+    (place / "broken" / "model.txt").write_bytes(text.replace(b"leaf_value=", b"leaf_valuf=", 1))
+    return place
+
+
+@pytest.fixture(scope="module")
+def calls():
+    return real_bundle.keyed(real_bundle.calls())[:60]
+
+
+@pytest.fixture
+def swap():
+    return Swap(trusted=small.TRUSTED)
+
+
+def test_before_the_first_bundle_every_call_passes(swap, calls):
+    assert not swap.ready
+    for verdict in (swap.score(History(), calls[0]), swap.explain(History(), None)):
+        assert (verdict.action, verdict.status) == ("pass", "no score: no model is in service")
+        assert math.isnan(verdict.score)
+        assert verdict.reasons == ()
+
+
+def test_a_good_bundle_serves(swap, bundles, calls):
+    scorer = swap.load(bundles / "5")
+    assert swap.ready
+    assert swap.scorer is scorer
+    assert swap.refusal is None
+    assert repr(swap.score(History(), calls[0])) == repr(scorer.score(History(), calls[0]))
+    assert repr(swap.explain(History(), calls[0])) == repr(scorer.explain(History(), calls[0]))
+
+
+def test_a_refused_bundle_leaves_the_last_good_one(swap, bundles):
+    good = swap.load(bundles / "6")
+    for folder, rule in (("broken", "SHA-256"), ("nowhere", "missing"), ("5", "epoch must be at least 6, got 5")):
+        with pytest.raises(Refused, match=rule):
+            swap.load(bundles / folder)
+        assert swap.scorer is good
+        assert swap.ready
+        assert rule in swap.refusal
+    assert swap.load(bundles / "7").bundle.epoch == 7
+    assert swap.refusal is None
+
+
+def test_not_ready_until_the_golden_scores_are_given(swap, bundles, monkeypatch):
+    def other(*_arguments):
+        raise ValueError("golden vector 0 must give 1, got 2 and 2")
+
+    monkeypatch.setattr("callsieve.serving.bundle.bundle._check_golden", other)
+    with pytest.raises(Refused, match=r"model\.txt: golden vector 0"):
+        swap.load(bundles / "5")
+    assert not swap.ready
+
+
+def test_the_same_epoch_again_is_no_way_back(swap, bundles):
+    swap.load(bundles / "6")
+    assert swap.load(bundles / "6").bundle.epoch == 6
+    assert swap.epoch == 6
+
+
+def test_an_epoch_that_is_asked_for(bundles):
+    swap = Swap(trusted=small.TRUSTED, minimum_epoch=6)
+    with pytest.raises(Refused, match="epoch must be at least 6, got 5"):
+        swap.load(bundles / "5")
+    assert not swap.ready
+
+
+def test_a_restart_is_no_way_back(bundles, tmp_path):
+    def restarted():
+        return Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch")
+
+    assert restarted().load(bundles / "5").bundle.epoch == 5
+    restarted().load(bundles / "7")
+    assert (tmp_path / "epoch").read_text() == "7\n"
+    assert restarted().epoch == 7
+    with pytest.raises(Refused, match="epoch must be at least 7, got 6"):
+        restarted().load(bundles / "6")
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch"]
+
+
+def test_a_bundle_that_fails_leaves_no_epoch_behind(bundles, tmp_path):
+    swap = Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch")
+    with pytest.raises(Refused):
+        swap.load(bundles / "broken")
+    assert not (tmp_path / "epoch").exists()
+    assert swap.epoch == 0
+
+
+def test_a_full_disk_keeps_the_last_good_one(bundles, tmp_path, monkeypatch):
+    swap = Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch")
+    good = swap.load(bundles / "5")
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        swap.load(bundles / "6")
+    assert swap.scorer is good
+    assert "No space left" in swap.refusal
+    assert (tmp_path / "epoch").read_text() == "5\n"
+    assert swap.load(bundles / "5").bundle.epoch == 5  # nothing to write
+
+
+@pytest.mark.parametrize("text", ["", "seven", "-1", "1.5", "٣x", "\x00"])
+def test_a_file_that_holds_no_epoch_is_told(tmp_path, text):
+    (tmp_path / "epoch").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="must hold an epoch, a whole number of 0 or more"):
+        Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch")
+
+
+def test_a_policy_of_other_bands_is_refused(bundles):
+    swap = Swap(trusted=small.TRUSTED, policy=Policy("other", {"unheard": "label"}))
+    with pytest.raises(ValueError, match="policy names bands that the bundle does not have: unheard"):
+        swap.load(bundles / "5")
+    assert "policy names bands" in swap.refusal
+    assert not swap.ready
+
+
+def test_no_call_is_lost_while_bundles_change(swap, bundles, calls):
+    """Threads score without a pause while another goes through the bundles; each verdict is that of a whole model."""
+    expected = {}
+    for epoch in EPOCHS:
+        scorer = scorer_module.Scorer.load(bundles / str(epoch), trusted=small.TRUSTED)
+        expected[scorer.bundle.model_id] = [repr(scorer.explain(History(), call)) for call in calls]
+    swap.load(bundles / str(EPOCHS[0]))
+    done = threading.Event()
+
+    def judged():
+        told = []
+        while not done.is_set() or len(told) < len(calls):
+            i = len(told) % len(calls)
+            told.append((i, swap.explain(History(), calls[i])))
+        return told
+
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(judged) for _ in range(3)]
+        for epoch in (6, 6, 7, 7, 7):
+            swap.load(bundles / str(epoch))
+        done.set()
+        told = [each for one in running for each in one.result()]
+    for i, verdict in told:
+        assert repr(verdict) == expected[verdict.model][i]
+    assert len({verdict.model for _, verdict in told}) > 1

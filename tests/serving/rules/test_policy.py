@@ -1,0 +1,226 @@
+"""From certified bands to an action: never a stronger one than the policy or the certificates allow."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callsieve.serving.bundle.card import Band
+from callsieve.serving.rules.policy import ACTIONS, Policy, allowed, decide, outcome, read_policy
+from callsieve.serving.rules.register_lookup import Terms
+from callsieve.serving.rules.rules import ACTING, PROTECTED
+from callsieve.serving.rules.strata import STRATA
+from tests.support import small_bundle as small
+
+SOUND = small.certificate()
+LOOSE = small.certificate(false_calls=90, bound=0.0036, certified=False)
+
+certificates = st.sampled_from([SOUND, LOOSE])
+strata = st.dictionaries(st.sampled_from(STRATA), certificates)
+higher = st.dictionaries(st.sampled_from(STRATA), st.floats(0, 3))
+silences = st.lists(st.sampled_from(STRATA), unique=True).map(tuple)
+names = st.sampled_from(["certified", "watch", "third"])
+policies = st.dictionaries(names, st.sampled_from(ACTIONS)).map(lambda bands: Policy("1", bands, appeal="office"))
+
+
+@st.composite
+def bands(draw):
+    edges = sorted(draw(st.lists(st.floats(-5, 5), max_size=3)), reverse=True)
+    of = ("certified", "watch", "third")
+    return tuple(
+        Band(
+            name,
+            edge,
+            draw(certificates),
+            draw(strata),
+            draw(silences),
+            {word: edge + more for word, more in draw(higher).items()},
+        )
+        for name, edge in zip(of, edges, strict=False)
+    )
+
+
+def strength(action):
+    return ACTIONS.index(action)
+
+
+def band(whole, own, threshold=1.0, name="certified"):
+    return Band(name, threshold, whole, {} if own is None else {"mobile": own})
+
+
+@pytest.mark.parametrize("action", ["screen", "block"])
+@pytest.mark.parametrize(
+    ("whole", "own", "wanted"),
+    [(SOUND, SOUND, None), (SOUND, LOOSE, "label"), (SOUND, None, "label"), (LOOSE, SOUND, "label")],
+)
+def test_strong_actions_need_both_certificates(action, whole, own, wanted):
+    assert allowed(action, band(whole, own), "mobile") == (wanted or action)
+    assert allowed(action, band(whole, own), "fixed") == "label"  # nothing is known of that class
+
+
+@pytest.mark.parametrize("action", ["pass", "label"])
+@pytest.mark.parametrize("own", [SOUND, LOOSE, None])
+def test_gentle_actions_need_none(action, own):
+    assert allowed(action, band(LOOSE, own), "mobile") == action
+
+
+@pytest.mark.parametrize("stratum", PROTECTED)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_protected_numbers_pass(stratum, action):
+    sure = Band("certified", 0.0, SOUND, dict.fromkeys(STRATA, SOUND))
+    assert allowed(action, sure, stratum) == "pass"
+
+
+def test_protected_classes_are_classes_of_numbers():
+    assert set(PROTECTED) == {"emergency", "public_service"}
+    assert set(PROTECTED) <= set(STRATA)
+
+
+@pytest.mark.parametrize(
+    ("raw", "wanted"),
+    [
+        (2.5, ("block", "certified")),
+        (2.0, ("block", "certified")),
+        (1.999, ("screen", "watch")),
+        (1.0, ("screen", "watch")),
+        (0.999, ("pass", "")),
+        (float("inf"), ("block", "certified")),
+        (float("-inf"), ("pass", "")),
+        (float("nan"), ("pass", "")),
+    ],
+)
+def test_the_strongest_action_of_the_reached_bands_decides(raw, wanted):
+    both = (band(SOUND, SOUND, 2.0), band(SOUND, SOUND, 1.0, "watch"))
+    assert (
+        decide(Policy("1", {"certified": "block", "watch": "screen"}, appeal="office"), both, raw, "mobile") == wanted
+    )
+
+
+def test_a_band_without_an_action_passes_under_its_name():
+    assert decide(Policy("1", {"watch": "block"}), (band(SOUND, SOUND),), 3.0, "mobile") == ("pass", "certified")
+
+
+@given(policies, bands(), st.floats(), st.sampled_from(STRATA))
+def test_never_stronger_than_policy_and_certificates(policy, drawn, raw, stratum):
+    action, name = decide(policy, drawn, raw, stratum)
+    reached = [band for band in drawn if raw >= band.raised.get(stratum, band.threshold) and stratum not in band.silent]
+    assert name == (reached[0].name if reached else "")
+    wanted = [policy.bands.get(band.name, "pass") for band in reached]
+    assert strength(action) <= max(map(strength, wanted), default=0)
+    if stratum in PROTECTED:
+        assert action == "pass"
+    if strength(action) > strength("label"):
+        own = [band.strata.get(stratum) for band in reached]
+        sound = [
+            band.certificate.certified and each is not None and each.certified
+            for band, each in zip(reached, own, strict=True)
+        ]
+        assert action in [word for word, good in zip(wanted, sound, strict=True) if good]
+
+
+def test_a_higher_score_is_never_treated_more_gently():
+    bands = (band(LOOSE, SOUND, 2.0), band(SOUND, SOUND, 1.0, "watch"))
+    assert decide(Policy("1", {"certified": "block", "watch": "screen"}, appeal="office"), bands, 2.5, "mobile") == (
+        "screen",
+        "certified",
+    )
+
+
+@given(policies, bands(), st.floats(-6, 6), st.sampled_from(STRATA))
+def test_losing_a_certificate_never_strengthens(policy, drawn, raw, stratum):
+    poorer = tuple(dataclasses.replace(band, certificate=LOOSE) for band in drawn)
+    before, after = decide(policy, drawn, raw, stratum), decide(policy, poorer, raw, stratum)
+    assert strength(after[0]) <= strength(before[0])
+    assert after[1] == before[1]
+
+
+@pytest.mark.source("P14", by="serving/rules/policy.py")
+def test_the_shipped_policy_blocks_nothing():
+    policy = read_policy()
+    assert policy.version
+    assert set(policy.bands) == {"certified", "watch"}
+    assert max(map(strength, policy.bands.values())) <= strength("label")
+
+
+def test_the_shipped_policy_labels_at_most_and_says_what_it_goes_by():
+    policy = read_policy()
+    assert max(map(strength, policy.rules.values())) == strength("label")
+    assert set(policy.rules) == set(ACTING)
+    assert policy.appeal == ""
+    assert policy.terms.marketing
+    assert policy.terms.uses
+    assert (policy.terms.ring_once_share, policy.terms.ring_once_calls) == (
+        Terms().ring_once_share,
+        Terms().ring_once_calls,
+    )
+
+
+@pytest.mark.source("P14", by="serving/rules/policy.py")
+def test_without_an_appeal_nothing_is_blocked():
+    sure = (band(SOUND, SOUND),)
+    wanted = {"bands": {"certified": "block"}, "rules": {"ring_once": "block"}}
+    for appeal, action in (("", "label"), ("12321.cn", "block")):
+        policy = Policy("1", **wanted, appeal=appeal)
+        assert decide(policy, sure, 3.0, "mobile") == (action, "certified")
+        assert outcome(policy, "pass", ["ring_once"]) == action
+
+
+def test_a_policy_file_is_read(tmp_path):
+    path = tmp_path / "policy.toml"
+    path.write_text('version = "2026-03 骚扰"\n[bands]\ncertified = "block"\n', encoding="utf-8")
+    assert read_policy(path) == read_policy(str(path)) == Policy("2026-03 骚扰", {"certified": "block"})
+
+
+def test_all_of_a_policy_file_is_read(tmp_path):
+    path = tmp_path / "policy.toml"
+    path.write_text(
+        'version = "3"\nappeal = " the office "\naccepted = "label"\nhistory_days = 14\n[bands]\nwatch = "label"\n'
+        '[rules]\nno_consent = "screen"\n[terms]\nbombing_calls = 12\nmarketing = ["loans"]\n'
+        'must_register = ["400"]\n[terms.uses]\n"own use" = ["fixed"]\n'
+    )
+    terms = Terms(bombing_calls=12.0, marketing=("loans",), must_register=("400",), uses={"own use": ("fixed",)})
+    assert read_policy(path) == Policy(
+        "3", {"watch": "label"}, {"no_consent": "screen"}, "the office", "label", terms, 14
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"", "expected a text `version` and a table `bands`, got "),
+        (b"version =", "expected a TOML file"),
+        (b"\xff\xfe", "expected a TOML file"),
+        pytest.param(b"version = " + b"[" * 10_000, "expected a TOML file", id="deep"),
+        pytest.param(b"version = " + b"9" * 10_000, "expected a TOML file", id="huge"),
+        (b'version = "1"', "expected a text `version` and a table `bands`, got version"),
+        (b"version = 1\n[bands]", "expected a text `version`"),
+        (b'version = "1"\nbands = "block"', "a table `bands`"),
+        (b'version = "1"\nmore = 1\n[bands]', "got bands, more, version"),
+        (b'version = "1"\n[bands]\nwatch = "Block"', "band watch: expected one of pass, label, screen, block, got 'B"),
+        (b'version = "1"\n[bands]\nwatch = 3', "band watch: expected one of pass, label, screen, block, got 3"),
+        (b'version = "1"\n[bands.watch]\na = 1', "band watch: expected one of"),
+        (b'version = "1"\n[bands]\n[rules]\nunheard = "pass"', "rule unheard: not known, expected one of authen"),
+        (b'version = "1"\n[bands]\n[rules]\nprotected_caller = "block"', "rule protected_caller: not known"),
+        (b'version = "1"\n[bands]\n[rules]\nring_once = "stop"', "rule ring_once: expected one of pass, label"),
+        (b'version = "1"\nrules = 1\n[bands]', "rules: expected a table"),
+        (b'version = "1"\nappeal = 12321\n[bands]', "appeal: expected a text that says where one appeals"),
+        (b'version = "1"\naccepted = "yes"\n[bands]', "accepted: expected one of pass, label, screen, block"),
+        (b'version = "1"\n[bands]\n[terms]\nbombing_calls = 0', "terms: bombing_calls: expected a number above 0"),
+        (
+            b'version = "1"\n[bands]\n[terms]\nring_once_share = 1.5',
+            "ring_once_share: expected a number above 0 and at",
+        ),
+        (b'version = "1"\n[bands]\n[terms]\nmarketing = "loans"', "marketing: expected a list of texts"),
+        (b'version = "1"\n[bands]\n[terms]\nmust_register = ["95"]', "'95' is no class of numbers"),
+        (b'version = "1"\n[bands]\n[terms]\nuses = ["a"]', "uses: expected a table of declared uses"),
+        (b'version = "1"\n[bands]\n[terms]\nmore = 1', "terms: more is not known"),
+    ],
+)
+def test_what_is_no_policy_is_refused_in_one_line(tmp_path, text, told):
+    path = tmp_path / "policy.toml"
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match=r"policy\.toml: ") as caught:
+        read_policy(path)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,549 @@
+"""Registers: what held at a moment, as far as it was known; online, offline and by a plain look at every row."""
+
+import json
+import re
+from dataclasses import fields, replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callsieve.features.intake import keyed_table
+from callsieve.features.intake.intake import Intake
+from callsieve.features.intake.numbers import parse
+from callsieve.features.keys.tokens import ENVIRONMENT, Key
+from callsieve.serving.batch.number_ranges import covered
+from callsieve.serving.batch.register_files import read_registers, write_registers
+from callsieve.serving.batch.register_join import AsOf
+from callsieve.serving.batch.score import open_registers
+from callsieve.serving.custody.purposes import allowed, declare
+from callsieve.serving.rules.policy import read_policy
+from callsieve.serving.rules.register_lookup import Terms, look_up
+from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, Registers, columns_of
+from callsieve.serving.rules.timeline import NEVER, NOTHING, Span, as_of, steps
+from callsieve.training.cli.main import main
+from tests.support import strategies
+from tests.support.real_bundle import registers_of
+
+moments = st.integers(0, 30)
+spans = st.builds(Span, moments, moments | st.just(NEVER), moments).filter(
+    lambda span: span.valid_from <= span.valid_to
+)
+
+
+def plainly(rows, at):
+    """Every row looked at: `rows` are (place, span)."""
+    known = [(place, span) for place, span in rows if span.known_at < at]
+    # A row that is known later, of the same beginning, replaces the earlier one; of two known at once, the second.
+    stands = [
+        (place, span)
+        for place, span in known
+        if not any(
+            other.valid_from == span.valid_from and (other.known_at, one) > (span.known_at, place)
+            for one, other in known
+        )
+    ]
+    begun = sorted((span.valid_from, place) for place, span in stands if span.valid_from <= at)
+    now = sorted((span.valid_from, place) for place, span in stands if span.valid_from <= at < span.valid_to)
+    if now:
+        return now[-1][1]
+    return ~begun[-1][1] if begun else NOTHING
+
+
+@settings(max_examples=400)
+@given(st.lists(spans, max_size=7), st.integers(-1, 32))
+def test_steps_answer_what_a_look_at_every_row_answers(drawn, at):
+    rows = list(enumerate(drawn))
+    assert as_of(steps(rows), at) == plainly(rows, at)
+
+
+def test_nothing_is_known_at_the_moment_it_becomes_known_nor_holds_at_its_end():
+    told = steps([(0, Span(10, 20, 15))])
+    assert [as_of(told, at) for at in (14, 15, 16, 19, 20, 99)] == [NOTHING, NOTHING, 0, 0, ~0, ~0]
+
+
+def test_an_end_that_becomes_known_later_does_not_change_what_was_known_before():
+    open_ended, closed = Span(10, NEVER, 11), Span(10, 20, 50)
+    told = steps([(0, open_ended), (1, closed)])
+    assert [as_of(told, at) for at in (12, 30, 50, 51)] == [0, 0, 0, ~1]
+
+
+# Files
+
+KEY = Key("e1", b"k" * 32)
+NUMBER, OTHER = "13800138000", "(028) 8765-4321"
+
+
+def write(folder, name, text):
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_register_as_an_office_writes_it_is_read_and_keyed_as_calls_are(tmp_path):
+    write(tmp_path, "campaigns.csv", (
+        "number,business,principal,hour_from,hour_to,valid_from,valid_to,known_at\n"
+        f"{NUMBER},insurance,平安 Ltd,9,18,2025-03-03,,2025-03-04T09:30:00Z\n"
+        f'"{OTHER}",courier,Fast & Sons,,,2025-03-03 08:00:00,2025-04-01,2025-03-05\n'
+    ))  # fmt: skip
+    read = read_registers(tmp_path, KEY)
+    found = read.registers.columns["campaigns"]
+    intake = Intake(KEY)
+    assert found["number"] == [intake.token("number", "+86 138 0013 8000"), intake.token("number", "02887654321")]
+    assert found["principal"] == ["平安 Ltd", "Fast & Sons"]
+    assert found["hour_to"] == [18, None]
+    local = lambda text: int(pd.Timestamp(text, tz="Asia/Shanghai").timestamp() * 1000)
+    assert found["valid_from"] == [local("2025-03-03"), local("2025-03-03 08:00")]
+    assert found["valid_to"] == [None, local("2025-04-01")]
+    assert found["known_at"][0] == int(pd.Timestamp("2025-03-04T09:30:00Z").timestamp() * 1000)
+    assert (read.taken, read.quarantined) == ({"campaigns": 2}, {"campaigns": {}})
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("no number,person,50,2025-03-03,,2025-03-03", "bad_number"),
+        (",person,50,2025-03-03,,2025-03-03", "missing_value"),
+        (f"{NUMBER},person {NUMBER},50,2025-03-03,,2025-03-03", "bad_value"),
+        (f"{NUMBER},person 138-0013 8000,50,2025-03-03,,2025-03-03", "bad_value"),
+        (f"{NUMBER},,50,2025-03-03,,2025-03-03", "missing_value"),
+        (f"{NUMBER},person,many,2025-03-03,,2025-03-03", "bad_value"),
+        (f"{NUMBER},person,-5,2025-03-03,,2025-03-03", "bad_value"),
+        (f"{NUMBER},person,50,,,2025-03-03", "missing_value"),
+        (f"{NUMBER},person,50,2025-03-33,,2025-03-03", "bad_time"),
+        (f"{NUMBER},person,50,2025-03-03,2025-03-02,2025-03-03", "end_before_start"),
+        (f"{NUMBER},person,50,2025-03-03,,", "missing_value"),
+    ],
+)
+def test_a_bad_row_is_put_apart_with_its_reason_and_shows_no_number(tmp_path, row, reason):
+    good = f"{OTHER},firm,1500,2025-03-03,,2025-03-03"
+    write(tmp_path, "subscribers.csv", f"number,kind,calls_per_day,valid_from,valid_to,known_at\n{good}\n{row}\n")
+    read = read_registers(tmp_path, KEY, quarantine=tmp_path / "apart")
+    assert read.quarantined == {"subscribers": {reason: 1}}
+    assert read.taken == {"subscribers": 1}
+    kept = (tmp_path / "apart" / "subscribers.jsonl").read_text(encoding="utf-8")
+    assert json.loads(kept)["row"] == 2
+    assert json.loads(kept)["reason"] == reason
+    assert not re.search(r"\d{7}", kept)
+    with pytest.raises(ValueError, match=rf"subscribers\.csv row 2: {reason}, expected ") as caught:
+        read_registers(tmp_path, KEY, strict=True)
+    assert not re.search(r"\d{7}|\n", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        (
+            "protected.csv",
+            "number,reason,name,valid_from,known_at\n",
+            r"protected\.csv: column 3 is not known",
+        ),
+        ("protected.csv", "number,valid_from,known_at\n", r"protected\.csv: no column reason, expected"),
+        ("protected.parquet", "no parquet", r"protected\.parquet: expected a whole parquet file"),
+        pytest.param("protected.jsonl", "[" * 100_000, r"protected\.jsonl: expected a whole jsonl file", id="deep"),
+        ("unheard.csv", "number\n", "holds no register"),
+    ],
+)
+def test_what_is_no_register_is_refused_in_one_line(tmp_path, name, text, told):
+    with pytest.raises(ValueError, match=told) as caught:
+        read_registers(write(tmp_path, name, text), KEY)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_registers_of_a_world_come_back_from_the_files_that_a_scorer_reads(world_folder, tmp_path):
+    read = read_registers(world_folder, KEY)
+    assert set(read.taken) == set(SCHEMA)
+    assert all(read.taken.values())
+    assert not any(read.quarantined.values())
+    write_registers(read.registers, tmp_path)
+    again = Registers.read(tmp_path)
+    assert again.columns == read.registers.columns
+    for path in tmp_path.iterdir():
+        assert not re.search(r"\d{7}", path.read_text(encoding="utf-8"))
+    assert read_registers(tmp_path, KEY).registers.columns == again.columns
+
+
+def test_files_of_a_scorer_are_checked_line_by_line(world_folder, tmp_path):
+    write_registers(read_registers(world_folder, KEY).registers, tmp_path)
+    first, second, *_ = (tmp_path / "protected.jsonl").read_text().splitlines()
+    row = lambda **wrong: json.dumps(json.loads(second) | wrong).encode()
+    local = "2026-03-01T00:00:00"  # of which zone, nobody says
+    for line, told in (
+        (row(number=NUMBER), "number to be a token"),
+        (row(reason=7), "reason to be a text"),
+        *((row(valid_from=odd), "valid_from to be a moment") for odd in (None, NUMBER, int(NUMBER), local)),
+        *(
+            (odd, "a JSON object with the keys number, reason")
+            for odd in (row(more=1), b"[]", b"\xff", NUMBER.encode())
+        ),
+        (b'{"number":' + NUMBER.encode() + b"e999}", "a JSON object with the keys number, reason"),
+    ):
+        (tmp_path / "protected.jsonl").write_bytes(first.encode() + b"\n" + line + b"\n")
+        with pytest.raises(ValueError, match=rf"protected\.jsonl line 2: expected {told}") as caught:
+            Registers.read(tmp_path)
+        assert not re.search(r"\d{7}|\n", str(caught.value))
+    with pytest.raises(ValueError, match="holds no register"):
+        Registers.read(tmp_path.parent)
+
+
+mobiles = st.integers(13_800_130_000, 13_800_175_000)
+
+
+@pytest.mark.source("L15", by="serving/batch/number_ranges.py")
+@given(mobiles, mobiles)
+def test_a_range_is_its_numbers_each_once(one, other):
+    low, high = sorted((one, other))
+    numbers, blocks = covered(str(low), f"+86{high}")
+    told = {int(number.removeprefix("+86")) for number in numbers}
+    assert len(told) == len(numbers) < 20_000
+    for block in blocks:
+        first = int(block.removeprefix("+86"))
+        whole = set(range(first, first + 10_000))
+        assert {parse(str(number), pd.Timestamp("2026-01-01").date()).block for number in (first, first + 9_999)} == {
+            block.removeprefix("+86")[:7]
+        }
+        assert not told & whole
+        told |= whole
+    assert told == set(range(low, high + 1))
+
+
+def test_a_range_of_numbers_that_lie_in_no_block_is_told_one_by_one():
+    assert covered("95588", "95590") == (["95588", "95589", "95590"], [])
+
+
+@pytest.mark.parametrize("pair", [("13800138002", "13800138001"), ("13800138000", "0288765"), ("x", "y"), ("", ""),
+                                  ("13800138000", "18900138000")])  # fmt: skip
+def test_what_is_no_range_covers_nothing(pair):
+    assert covered(*pair) is None
+
+
+def test_a_range_in_a_file_becomes_blocks_and_numbers(tmp_path):
+    write(tmp_path, "trunks.csv", (
+        "trunk,number,number_to,declared_use,valid_from,known_at\n"
+        "t-1,13800139999,13800150000,own use,2025-03-03,2025-03-03\n"
+        "t-1,13800150000,13800139999,own use,2025-03-03,2025-03-03\n"
+        "t-2,02887654321,,own use,2025-03-03,2025-03-03\n"
+    ))  # fmt: skip
+    read = read_registers(tmp_path, KEY)
+    found, intake = read.registers.columns["trunks"], Intake(KEY)
+    assert read.quarantined == {"trunks": {"bad_range": 1}}
+    assert found["block"] == [None, None, intake.token("block", "13800145678"), None]
+    assert [number is None for number in found["number"]] == [False, False, True, False]
+    assert found["trunk"] == [intake.token("trunk", name) for name in ("t-1", "t-1", "t-1", "t-2")]
+
+
+def test_the_command_writes_what_a_scorer_reads_and_tells_what_was_put_apart(tmp_path, monkeypatch, capsys):
+    KEY.write(tmp_path / "key")
+    folder = tmp_path / "offices"
+    folder.mkdir()
+    write(
+        folder, "protected.csv", f"number,reason,valid_from,known_at\n{NUMBER},hospital,2025-03-03,2025-03-03\nx,y,z,\n"
+    )
+    with pytest.raises(ValueError, match="unknown time zone 'Mars/Olympus'"):
+        read_registers(folder, KEY, zone="Mars/Olympus")
+    words = ["registers", folder, "--out", tmp_path / "keyed", "--key", tmp_path / "key", "--json"]
+    monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words)])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "nobody said where these rows are from" in capsys.readouterr().err
+    told = declare(folder, "offices of the test", "law", ["scoring"], "2999-12-31")
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert json.loads(capsys.readouterr().out) == {"protected": {"rows": 1, "quarantined": {"bad_number": 1}}}
+    assert Registers.read(tmp_path / "keyed").columns["protected"]["number"] == [KEY.token("number", "+86" + NUMBER)]
+    assert allowed(tmp_path / "keyed", "scoring") == told
+    monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words[:3]), str(tmp_path / "again"), *map(str, words[4:6])])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    cells = [cell.strip() for cell in capsys.readouterr().out.replace("\n", "│").split("│")]
+    assert cells[cells.index("protected") :][:3] == ["protected", "1", "bad_number 1"]
+    with pytest.raises(ValueError, match="declared for scoring, not for evaluation"):
+        open_registers(tmp_path / "keyed", tmp_path / "key", "evaluation")
+
+
+# Joins
+
+# Few of each, so that they meet.
+NUMBERS = [KEY.token("number", str(n)) for n in range(2)]
+BLOCKS = [KEY.token("block", str(n)) for n in range(2)]
+TRUNKS = [KEY.token("trunk", str(n)) for n in range(2)]
+WORDS = {"number": NUMBERS, "block": BLOCKS, "trunk": TRUNKS, "text": ["loans", "own use", "any"],
+         "flag": [True, False], "hour": [0, 18], "count": [3, 200]}  # fmt: skip
+TERMS = Terms(marketing=("loans",), uses={"own use": ("mobile", "fixed"), "any": ()})
+
+
+soon = st.integers(0, 6)
+near = st.builds(Span, soon, soon | st.just(NEVER), soon).filter(lambda span: span.valid_from <= span.valid_to)
+
+
+@st.composite
+def rows_of(draw, table):
+    row = {name: draw(st.sampled_from(WORDS[kind])) for name, kind in SCHEMA[table].items()}
+    for name in sorted(OPTIONAL & row.keys()):
+        row[name] = draw(st.sampled_from([None, row[name]]))
+    if "block" in row:
+        row["number"] = None if row["block"] else row["number"]
+    span = draw(near)
+    return row | span._asdict() | {"valid_to": None if span.valid_to == NEVER else span.valid_to}
+
+
+@st.composite
+def tables(draw):
+    absent = draw(st.sets(st.sampled_from(sorted(SCHEMA)), max_size=3))
+    names = sorted(SCHEMA.keys() - absent)
+    return {name: draw(st.lists(rows_of(name), min_size=1, max_size=5)) for name in names}
+
+
+@st.composite
+def ringing(draw):
+    pick = lambda words: draw(st.sampled_from(words))
+    return strategies.A_CALL | {
+        "start": draw(st.integers(0, 8)), "caller": pick(NUMBERS), "callee": pick(NUMBERS),
+        "caller_block": pick(BLOCKS), "trunk": pick([None, *TRUNKS]), "caller_class": pick(["mobile", "fixed", "400"]),
+    }  # fmt: skip
+
+
+def oracle(tables, call):
+    """What registers say of a call, row by row: the fields of `Registered` that are known."""
+    at, found = call["start"], {}
+    hold = lambda table, fits: [row for row in current(table, fits) if now(row)]
+    now = lambda row: row["valid_from"] <= at and (row["valid_to"] is None or at < row["valid_to"])
+    known = lambda row: row["known_at"] < at
+
+    def current(table, fits):
+        told = [(row["known_at"], place, row) for place, row in enumerate(tables[table]) if fits(row) and known(row)]
+        last = {row["valid_from"]: row for _, _, row in sorted(told, key=lambda each: each[:2])}
+        return [row for since, row in sorted(last.items()) if since <= at]
+
+    def one(table, *ways):
+        """The row in effect of the first way that has one, and whether another has ended."""
+        for fits in ways:
+            if hold(table, fits):
+                return hold(table, fits)[-1], True
+        return None, any(current(table, fits) for fits in ways)
+
+    by_number = lambda row: row["number"] == call["caller"]
+    by_block = lambda row: row["number"] is None and row["block"] == call["caller_block"]
+    if "campaigns" in tables:
+        campaign, _ = one("campaigns", by_number, by_block)
+        found["campaign"] = campaign is not None
+        if campaign:
+            found |= {name: campaign[name] for name in ("hour_from", "hour_to")}
+            found["marketing"] = campaign["business"] == "loans"
+            said_of = lambda name, word: lambda row: row["callee"] == call["callee"] and row[name] == word
+            if "consents" in tables:
+                found["consent"] = bool(hold("consents", said_of("principal", campaign["principal"])))
+            if "refusals" in tables:
+                ways = [said_of("industry", word) for word in (campaign["business"], "any")]
+                found["refused"] = one("refusals", *ways)[0] is not None
+            if "preferences" in tables:
+                ways = [said_of("category", word) for word in (campaign["business"], "any")]
+                said, _ = one("preferences", *ways)
+                found["accepts"] = said is not None and said["accepts"]
+                found["rejects"] = said is not None and not said["accepts"]
+    if "trunks" in tables and call["trunk"]:
+        of_trunk = lambda row: row["trunk"] == call["trunk"]
+        listed, _ = one("trunks", of_trunk)
+        found["trunk_listed"] = listed is not None
+        if listed:
+            ways = [lambda row, way=way: of_trunk(row) and way(row) for way in (by_number, by_block)]
+            found["on_trunk"] = one("trunks", *ways)[0] is not None
+            if listed["declared_use"] != "loans":
+                found["use_allows"] = listed["declared_use"] == "own use" and call["caller_class"] != "400"
+    if "number_resources" in tables:
+        row, ended = one("number_resources", by_number, by_block)
+        if row or ended:
+            found["lapsed"] = row is None
+    if "subscribers" in tables and (row := one("subscribers", by_number)[0]):
+        found["calls_per_day"] = row["calls_per_day"]
+    if "protected" in tables:
+        found["caller_protected"] = one("protected", by_number)[0] is not None
+        found["callee_protected"] = one("protected", lambda row: row["number"] == call["callee"])[0] is not None
+    if "risk_regions" in tables:
+        found["risk_region"] = one("risk_regions", by_number, by_block)[0] is not None
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def known_of(registered, row=None):
+    values = {field.name: getattr(registered, field.name) for field in fields(registered) if field.name != "rows"}
+    values = {name: float(value if np.ndim(value) == 0 else value[row]) for name, value in values.items()}
+    return {name: value for name, value in values.items() if not np.isnan(value)}
+
+
+@pytest.mark.source("L6", "L7", by="serving/batch/register_join.py")
+@pytest.mark.source("L7", by="serving/rules/register_lookup.py")
+@settings(max_examples=50)
+@given(tables(), st.lists(ringing(), min_size=4, max_size=8))
+def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_tables, calls):
+    columns = {
+        name: {column: [row[column] for row in rows] for column in columns_of(name)}
+        for name, rows in drawn_tables.items()
+    }
+    registers = Registers(columns)
+    joined = AsOf(registers, TERMS).registered(strategies.table(calls))
+    for row, call in enumerate(calls):
+        told = look_up(registers, strategies.single(call), TERMS)
+        assert known_of(told) == oracle(drawn_tables, call)
+        assert known_of(joined, row) == known_of(told)
+        for table, place in told.rows.items():
+            behind = drawn_tables["protected" if table == "callee" else table][place]
+            assert behind["known_at"] < call["start"]
+
+
+CALL = strategies.single(
+    strategies.A_CALL | {"caller": NUMBERS[0], "callee": NUMBERS[1], "caller_block": BLOCKS[0], "trunk": TRUNKS[0]}
+)
+
+
+@pytest.mark.source("L7", by="serving/rules/register_lookup.py")
+def test_what_is_said_of_a_trunk_is_evidenced_by_the_row_that_says_it():
+    """The row that lists the number on the trunk is another one: its declared use is not the trunk's."""
+    use = {"trunk": TRUNKS[0], "number": NUMBERS[1], "declared_use": "own use"}
+    listing = {"trunk": TRUNKS[0], "number": NUMBERS[0], "declared_use": "any", "valid_from": -5}
+    for rows, place in (([use, listing], 0), ([listing, use], 1)):
+        told = look_up(registers_of(trunks=rows), CALL, TERMS)
+        assert known_of(told) == {"trunk_listed": 1.0, "on_trunk": 1.0, "use_allows": 1.0}
+        assert told.rows == {"trunks": place}
+    assert known_of(look_up(registers_of(trunks=[use]), CALL, TERMS))["on_trunk"] == 0.0
+    strange = look_up(registers_of(trunks=[use | {"declared_use": "loans"}]), CALL, TERMS)
+    assert "use_allows" not in known_of(strange)  # the policy says nothing of such a use
+    other = look_up(registers_of(trunks=[use | {"trunk": TRUNKS[1]}]), CALL, TERMS)
+    assert known_of(other) == {"trunk_listed": 0.0}
+    assert known_of(look_up(registers_of(trunks=[use]), replace(CALL, trunk=None), TERMS)) == {}
+
+
+@pytest.mark.source("L7", by="serving/rules/register_lookup.py")
+def test_what_is_said_of_numbers_is_evidenced_by_their_rows():
+    told = look_up(
+        registers_of(
+            protected=[{"number": NUMBERS[1]}, {"number": NUMBERS[0]}],
+            number_resources=[{"block": BLOCKS[0], "valid_to": 7}],
+            subscribers=[{"number": NUMBERS[0], "calls_per_day": 50}],
+            risk_regions=[{"block": BLOCKS[0]}],
+        ),
+        CALL,
+        TERMS,
+    )
+    assert known_of(told) == {
+        "callee_protected": 1.0, "caller_protected": 1.0, "lapsed": 1.0, "calls_per_day": 50.0, "risk_region": 1.0,
+    }  # fmt: skip
+    assert told.rows == {"callee": 0, "protected": 1, "number_resources": 0, "subscribers": 0, "risk_regions": 0}
+    nothing = look_up(registers_of(protected=[{"number": "x"}], subscribers=[{"number": "x"}]), CALL, TERMS)
+    assert known_of(nothing) == {"callee_protected": 0.0, "caller_protected": 0.0}
+    assert nothing.rows == {}
+
+
+@pytest.mark.source("L7", by="serving/rules/register_lookup.py")
+def test_what_a_called_person_said_of_a_campaign_counts_for_its_business_before_all_others():
+    campaign = {"number": NUMBERS[0], "business": "loans", "principal": "firm", "hour_from": 9, "hour_to": None}
+    says = lambda category, accepts: {"callee": NUMBERS[1], "category": category, "accepts": accepts}
+    told = look_up(
+        registers_of(
+            campaigns=[campaign],
+            consents=[{"callee": NUMBERS[1], "principal": "firm"}],
+            refusals=[{"callee": NUMBERS[1], "industry": "any"}],
+            preferences=[says("any", False), says("loans", True)],
+        ),
+        CALL,
+        TERMS,
+    )
+    assert known_of(told) == {
+        "campaign": 1.0, "marketing": 1.0, "hour_from": 9.0, "consent": 1.0, "refused": 1.0, "accepts": 1.0,
+        "rejects": 0.0,
+    }  # fmt: skip
+    assert told.rows == {"campaigns": 0, "consents": 0, "refusals": 0, "preferences": 1}
+    rejecting = registers_of(campaigns=[campaign], preferences=[says("any", False)])
+    assert known_of(look_up(rejecting, CALL, TERMS))["rejects"] == 1.0
+    unheard = known_of(look_up(registers_of(campaigns=[campaign]), CALL, TERMS))
+    assert unheard == {"campaign": 1.0, "marketing": 1.0, "hour_from": 9.0}  # no register of what the called say
+    silent = known_of(look_up(registers_of(campaigns=[campaign | {"number": NUMBERS[1]}], consents=[]), CALL, TERMS))
+    assert silent == {"campaign": 0.0}  # whoever is in no register needs no consent by it
+
+
+@pytest.mark.source("L7", by="serving/batch/register_join.py")
+def test_parts_of_a_table_are_joined_as_the_whole(world, world_folder, monkeypatch):
+    joins, calls = AsOf(read_registers(world_folder, KEY).registers, TERMS), world.calls.slice(0, 30_000)
+    whole = joins.registered(calls)
+    monkeypatch.setattr("callsieve.serving.batch.register_join.PART_ROWS", 12_001)
+    for field in fields(whole):
+        if field.name != "rows":
+            parts = np.concatenate([getattr(found, field.name) for _, found in joins.parts(calls)])
+            np.testing.assert_array_equal(parts, getattr(whole, field.name))
+    assert np.nansum(whole.campaign) > 100
+    assert np.nansum(whole.consent) > 100
+
+
+def test_calls_of_a_world_are_looked_up_one_by_one_as_they_are_joined(world, world_folder):
+    registers = read_registers(world_folder, KEY).registers
+    terms = read_policy().terms
+    some = world.calls.take(list(range(0, world.calls.num_rows, 40)))
+    joined, known = AsOf(registers, terms).registered(some), 0
+    for row, call in enumerate(keyed_table.keyed_calls(some)):
+        told = known_of(look_up(registers, call, terms))
+        assert told == known_of(joined, row)
+        known += len(told)
+    assert known > 3 * some.num_rows
+
+
+@pytest.mark.source("L13", by="serving/rules/registers.py")
+def test_what_became_known_later_changes_nothing(world, world_folder):
+    """Rows that are known only after the last call are as good as none."""
+    registers = read_registers(world_folder, KEY).registers
+    last = int(world.calls["start"].to_numpy().max())
+    kept = {}
+    for name, columns in registers.columns.items():
+        rows = [row for row, known in enumerate(columns["known_at"]) if known < last]
+        kept[name] = {column: [values[row] for row in rows] for column, values in columns.items()}
+    assert sum(len(each["known_at"]) for each in kept.values()) < registers.rows
+    before, after = (AsOf(each, TERMS).registered(world.calls) for each in (Registers(kept), registers))
+    for field in fields(before):
+        if field.name != "rows":
+            np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"[]",
+        b"{}",
+        b'{"index_columns": ["known_at"], "columns": []}',
+        b'{"index_columns": [{"kind": "range", "start": 0, "stop": "x", "step": 1, "name": null}], "columns": []}',
+    ],
+)
+def test_parquet_that_says_of_itself_what_pandas_does_not_expect_is_refused_in_one_line(tmp_path, said):
+    rows = {name: pa.array(["2025-03-03"]) for name in columns_of("protected")}
+    pq.write_table(pa.table(rows).replace_schema_metadata({b"pandas": said}), tmp_path / "protected.parquet")
+    with pytest.raises(ValueError, match=r"protected\.parquet: expected a whole parquet file") as caught:
+        read_registers(tmp_path, KEY)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_moment_of_a_year_that_no_calendar_has_is_a_bad_value(tmp_path):
+    rows = {name: pa.array(["2025-03-03", "2025-03-03"]) for name in columns_of("protected")}
+    rows["reason"] = pa.array([1 << 55, 0], pa.timestamp("ms"))
+    pq.write_table(pa.table(rows), tmp_path / "protected.parquet")
+    assert read_registers(tmp_path, KEY).quarantined == {"protected": {"bad_value": 1}}
+
+
+def test_an_end_of_a_range_in_a_file_without_numbers_is_a_bad_range(tmp_path):
+    write(tmp_path, "trunks.csv", (
+        "trunk,block,number_to,declared_use,valid_from,known_at\n"
+        "t-1,13800139999,13800150000,own use,2025-03-03,2025-03-03\n"
+    ))  # fmt: skip
+    assert read_registers(tmp_path, KEY).quarantined == {"trunks": {"bad_range": 1}}
+
+
+def test_a_register_of_blocks_needs_no_numbers_and_a_number_as_written_its_key(tmp_path, monkeypatch):
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    declare(tmp_path, "made for a test", "none needed", ["scoring"], "2999-12-31")
+    block = Intake(KEY).token("block", NUMBER)
+    rows = [f"{one},listed area,2025-03-03,,2025-03-03" for one in (NUMBER, block, "no number")]
+    write(tmp_path, "risk_regions.csv", "\n".join(["block,region,valid_from,valid_to,known_at", *rows]) + "\n")
+    read = read_registers(tmp_path, KEY)
+    assert read.registers.columns["risk_regions"]["block"] == [block, block]
+    assert read.quarantined == {"risk_regions": {"bad_number": 1}}
+    with pytest.raises(ValueError, match="numbers as written need the key of the calls"):
+        open_registers(tmp_path, None, "scoring")

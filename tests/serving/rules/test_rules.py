@@ -1,0 +1,454 @@
+"""Rules: facts beside the score. Neither changes the other, and nothing makes a protected number blocked."""
+
+import dataclasses
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callsieve.features.catalogue import NAMES
+from callsieve.features.intake.intake import Intake
+from callsieve.features.offline.table import vectors
+from callsieve.features.online.history import History
+from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, Call
+from callsieve.serving.batch.register_files import write_registers
+from callsieve.serving.batch.score import judged_table
+from callsieve.serving.cases.rescore import rescore
+from callsieve.serving.custody.purposes import declare
+from callsieve.serving.http import wire
+from callsieve.serving.live.evidence_log import evidence, evidence_from_line, evidence_to_line
+from callsieve.serving.live.live import Live
+from callsieve.serving.live.swap import Swap, registers_in_time
+from callsieve.serving.rules.decisions import BITS, actions, looked_at, met_rules, names_of
+from callsieve.serving.rules.policy import ACTIONS, Policy, outcome, read_policy
+from callsieve.serving.rules.register_lookup import Registered, Terms, look_up
+from callsieve.serving.rules.registers import Registers
+from callsieve.serving.rules.rules import (
+    ACTING,
+    BY_NAME,
+    CLASSES_ZH,
+    GUARD,
+    NETWORK,
+    PREDICTED,
+    PROTECTED,
+    RULES,
+    UNREGISTERED,
+    facts,
+    hits,
+    possible,
+)
+from callsieve.serving.rules.situation import PLACES, Situation, situation
+from callsieve.serving.scorer.scorer import Scorer
+from tests.support import real_bundle
+from tests.support import small_bundle as small
+from tests.support.real_bundle import load
+
+NAN = math.nan
+TERMS = dataclasses.replace(read_policy().terms, bombing_calls=30.0, ring_once_share=0.5, ring_once_calls=20.0)
+EVERYTHING = dict.fromkeys(ACTING, "block")
+HARSH = Policy(
+    "harsh", {"certified": "block", "watch": "block"}, EVERYTHING, appeal="office", terms=TERMS, history_days=0
+)
+NUMBER = "13800138000"
+LATE = real_bundle.START + 5 * 3600  # 14:06 in China
+
+
+def kind(word):
+    return float(NUMBER_CLASSES.index(word))
+
+
+def plain(**changes):
+    """A call of which nothing is to be said, changed."""
+    usual = {
+        "attestation": float(ATTESTATIONS.index("A")), "route": float(ROUTES.index("domestic")),
+        "caller_class": kind("mobile"), "callee_class": kind("mobile"), "presented_differs": 0.0, "hour": 10.0,
+        "calls_24h": 3.0, "one_rings_24h": 0.0, "callee_calls_1h": 1.0, "own_number": 0.0,
+    }  # fmt: skip
+    return Situation(**usual | changes)
+
+
+HITS = {
+    "authentication_failed": [{"attestation": float(ATTESTATIONS.index("failed"))}],
+    "irregular_number": [{"caller_class": kind(word)} for word in ("irregular", "106", "800")],
+    "own_number": [{"own_number": 1.0}],
+    "withheld_number": [{"caller_class": kind("withheld")}],
+    "domestic_from_abroad": [
+        {"route": float(ROUTES.index("international")), "caller_class": kind(word)}
+        for word in ("mobile", "fixed", "96")
+    ],
+    "shown_number_differs": [{"presented_differs": 1.0}],
+    "outside_trunk_ranges": [{"trunk_listed": 1.0, "on_trunk": 0.0}],
+    "class_against_use": [{"use_allows": 0.0}],
+    "lapsed_number": [{"lapsed": 1.0}],
+    "unregistered_number": [{"caller_class": kind("95_call_centre"), "campaign": 0.0}],
+    "contract_frequency": [{"calls_24h": 200.0, "calls_per_day": 200.0}, {"calls_24h": 201.0, "calls_per_day": 200.0}],
+    "outside_hours": [
+        {"campaign": 1.0, "hour": hour, "hour_from": begin, "hour_to": end}
+        for hour, begin, end in (
+            (8.0, 9.0, 18.0),
+            (18.0, 9.0, 18.0),
+            (7.0, 22.0, 6.0),
+            (21.0, 22.0, 6.0),
+            (6.0, 22.0, 6.0),
+            (9.0, 9.0, 9.0),
+        )
+    ],
+    "called_after_refusal": [{"refused": 1.0}],
+    "no_consent": [{"marketing": 1.0, "consent": 0.0}],
+    "against_preference": [{"rejects": 1.0}],
+    "risk_region": [{"risk_region": 1.0}],
+    "ring_once": [{"one_rings_24h": 0.5, "calls_24h": 20.0}, {"one_rings_24h": 0.75, "calls_24h": 21.0}],
+    "call_bombing": [{"callee_calls_1h": 30.0}, {"callee_calls_1h": 31.0, "callee_class": kind("resale")}],
+    "protected_caller": [{"caller_protected": 1.0}, *({"caller_class": kind(word)} for word in PROTECTED)],
+    "protected_callee": [{"callee_protected": 1.0}, *({"callee_class": kind(word)} for word in PROTECTED)],
+    "accepted_category": [{"accepts": 1.0}],
+    "against_predicted_preference": [{"unwanted": 1.0}],
+}
+NO_HITS = [
+    {"attestation": float(ATTESTATIONS.index("none"))},
+    {"route": float(ROUTES.index("roaming"))},
+    {"route": float(ROUTES.index("international")), "caller_class": kind("foreign")},
+    {"route": float(ROUTES.index("international")), "caller_class": kind("unknown")},
+    {"trunk_listed": 0.0, "on_trunk": 0.0},
+    {"trunk_listed": 1.0, "on_trunk": 1.0, "use_allows": 1.0},
+    {"caller_class": kind("95_call_centre"), "campaign": 1.0},
+    {"caller_class": kind("95_call_centre")},  # no register of campaigns: nothing is known
+    {"calls_24h": 199.0, "calls_per_day": 200.0},
+    {"calls_24h": 9_999.0},
+    {"hour": 9.0, "hour_from": 9.0, "hour_to": 18.0},
+    {"hour": 22.0, "hour_from": 22.0, "hour_to": 6.0},
+    {"hour": 23.0, "hour_from": 22.0, "hour_to": 6.0},
+    {"hour": 5.0, "hour_from": 22.0, "hour_to": 6.0},
+    {"marketing": 1.0, "consent": 1.0},
+    {"marketing": 1.0},
+    {"marketing": 0.0, "consent": 0.0},
+    {"one_rings_24h": 0.49, "calls_24h": 20.0},
+    {"one_rings_24h": 1.0, "calls_24h": 19.0},
+    {"callee_calls_1h": 29.0},
+    {"callee_calls_1h": 99.0, "callee_class": kind("fixed")},
+    dict.fromkeys(("attestation", "route", "caller_class", "callee_class", "hour", "calls_24h"), NAN),
+    # What is known not to be so.
+    dict.fromkeys(("own_number", "presented_differs", "lapsed", "refused", "rejects", "risk_region"), 0.0),
+    dict.fromkeys(("accepts", "unwanted", "caller_protected", "callee_protected"), 0.0),
+]
+
+
+def test_each_rule_has_a_case_and_words_in_both_languages():
+    assert list(HITS) == [rule.name for rule in RULES]
+    assert len(CLASSES_ZH) == len(NUMBER_CLASSES)
+    for rule in RULES:
+        assert re.search(r"[\u4e00-\u9fff]", rule.zh)
+        assert not re.search(r"[\u4e00-\u9fff]", rule.en)
+
+
+def test_without_registers_the_rules_that_need_none_are_looked_at():
+    assert [rule.name for rule in UNREGISTERED] == [
+        "authentication_failed", "irregular_number", "own_number", "withheld_number", "domestic_from_abroad",
+        "shown_number_differs", "ring_once", "call_bombing", "protected_caller", "protected_callee",
+    ]  # fmt: skip
+
+
+def test_values_are_told_as_people_write_them():
+    (fact,) = facts(plain(one_rings_24h=0.75, calls_24h=1000.0), TERMS, None)
+    assert (fact.rule, fact.value) == ("ring_once", 0.75) and fact.en.startswith("75% of this number's calls")
+
+
+@pytest.mark.source("L6", "L13", "L15", "L17", "L19", by="serving/rules/rules.py")
+@pytest.mark.parametrize(("name", "changes"), [(name, case) for name, cases in HITS.items() for case in cases])
+def test_a_rule_is_met_and_no_other(name, changes):
+    assert [rule.name for rule in hits(plain(**changes), TERMS)] == [name]
+
+
+@pytest.mark.parametrize("changes", [{}, *NO_HITS], ids=str)
+def test_no_rule_is_met(changes):
+    assert hits(plain(**changes), TERMS) == ()
+
+
+values = st.sampled_from([NAN, 0.0, 1.0, 2.0, 3.0, 9.0, 17.0, 20.0, 200.0])
+situations = st.builds(Situation, **{
+    each.name: values for each in dataclasses.fields(Situation) if each.name != "rows"
+})  # fmt: skip
+
+
+@given(st.lists(situations, min_size=1, max_size=5))
+def test_a_table_meets_the_rules_that_its_calls_meet(drawn):
+    matrix = np.zeros((len(drawn), len(NAMES)))
+    for name, place in PLACES:
+        matrix[:, place] = [getattr(each, name) for each in drawn]
+    fields = [each.name for each in dataclasses.fields(Registered) if each.name != "rows"]
+    registered = Registered(**{name: np.array([getattr(each, name) for each in drawn]) for name in fields})
+    own = np.array([each.own_number for each in drawn])
+    met = met_rules(looked_at(matrix), registered, TERMS, own)
+    # What a model takes a call to be about is added to a table apart, see `test_wishes.py`.
+    assert [names_of(bits) for bits in met.tolist()] == [
+        tuple(rule.name for rule in hits(each, TERMS) if rule.kind != PREDICTED) for each in drawn
+    ]
+
+
+SHOWN = {
+    "attestation": st.integers(0, len(ATTESTATIONS) - 1), "route": st.integers(0, len(ROUTES) - 1),
+    "caller_class": st.integers(0, len(NUMBER_CLASSES) - 1), "callee_class": st.integers(0, len(NUMBER_CLASSES) - 1),
+    "presented_differs": st.integers(-1, 1),
+}  # fmt: skip
+
+
+@given(st.fixed_dictionaries(SHOWN), st.booleans(), st.tuples(values, values, values))
+def test_a_call_meets_no_rule_but_those_that_are_possible_for_its_like(shown, own, before):
+    call = Intake(real_bundle.NUMBER_KEY)(Call(LATE, NUMBER, NUMBER))
+    vector = History(calls=1, numbers=2, compiled=False).row(dataclasses.replace(call, **shown))
+    for name, value in zip(("calls_24h", "one_rings_24h", "callee_calls_1h"), before, strict=True):
+        vector[dict(PLACES)[name]] = value
+    found = situation(vector, None, float(own))
+    assert hits(found, TERMS, possible(**shown, own_number=own)) == hits(found, TERMS, UNREGISTERED)
+
+
+# What a policy makes of them
+
+names = st.sets(st.sampled_from(sorted(BY_NAME)))
+policies = st.builds(
+    Policy, st.just("drawn"), st.just({}), st.dictionaries(st.sampled_from(ACTING), st.sampled_from(ACTIONS)),
+    appeal=st.sampled_from(["", "office"]), accepted=st.sampled_from(ACTIONS),
+)  # fmt: skip
+banded = st.sampled_from(ACTIONS)
+strength = ACTIONS.index
+
+
+@given(policies, banded, names)
+def test_the_stronger_of_band_and_rules_is_done_and_guards_come_first(policy, action, met):
+    done = outcome(policy, action, met)
+    wanted = [policy.of_rule(name) for name in met]
+    if not policy.appeal:
+        assert "block" not in wanted
+    if "protected_callee" in met:
+        assert strength(done) <= strength("label")
+    if "protected_caller" in met:
+        assert strength(done) <= strength("label")
+        seen = [policy.of_rule(name) for name in met if BY_NAME[name].kind == NETWORK]
+        assert (done == "label") == any(word != "pass" for word in seen)
+    else:
+        most = strength(policy.accepted) if "accepted_category" in met else 3
+        least = strength("label") if "protected_callee" in met else 3
+        assert strength(done) == min(max([min(strength(action), most), *map(strength, wanted)]), least)
+
+
+@given(policies, banded, names)
+def test_a_rule_more_never_makes_an_outcome_milder_unless_it_guards(policy, action, met):
+    acting = {name for name in met if BY_NAME[name].kind != GUARD}
+    for name in acting:
+        assert strength(outcome(policy, action, met)) >= strength(outcome(policy, action, met - {name}))
+
+
+@given(policies, st.lists(st.tuples(st.sampled_from(range(len(ACTIONS))), names), min_size=1, max_size=6))
+def test_a_table_is_decided_as_its_calls(policy, drawn):
+    met = np.array([sum(BITS[name] for name in each) for _, each in drawn])
+    done = actions(policy, np.array([action for action, _ in drawn], dtype=np.int8), met)
+    assert [ACTIONS[i] for i in done] == [outcome(policy, ACTIONS[action], each) for action, each in drawn]
+
+
+# In the scorer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles") / "bundle"
+    real_bundle.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def registers():
+    """Something of the numbers that the calls are of, so that each table says something."""
+    token = lambda text: real_bundle.NUMBER_KEY.token(
+        "number", Intake(real_bundle.NUMBER_KEY).known(text, 0).number.canonical
+    )
+    callers, callees = ([token(text) for text in texts] for texts in (real_bundle.CALLERS, real_bundle.CALLEES))
+    firm = {"number": callers[0], "business": "loans", "principal": "firm", "hour_from": 9, "hour_to": 10}
+    return real_bundle.registers_of(
+        campaigns=[firm, firm | {"number": callers[2], "business": "courier"}],
+        number_resources=[{"number": callers[3], "valid_to": 1}],
+        subscribers=[{"number": callers[1], "kind": "person", "calls_per_day": 2}],
+        consents=[{"callee": callee, "principal": "firm"} for callee in callees[::2]],
+        refusals=[{"callee": callee, "industry": "loans"} for callee in callees[::3]],
+        preferences=[
+            {"callee": callee, "category": "any", "accepts": i % 2 == 0} for i, callee in enumerate(callees[::2])
+        ],
+        protected=[{"number": number, "reason": "hospital"} for number in (callers[4], callees[9])],
+    )
+
+
+@pytest.fixture(scope="module")
+def calls():
+    """Drawn calls, and some of each kind that the network can tell."""
+    made = real_bundle.calls(200)
+    for i, call in enumerate(made):
+        odd = {0: {"attestation": "failed"}, 1: {"route": "international"}, 2: {"network_caller": "075512345678"},
+               3: {"caller": "10655"}, 4: {"caller": ""}, 5: {"callee": "110"}, 6: {"caller": call.callee}}  # fmt: skip
+        made[i] = dataclasses.replace(call, **odd.get(i % 19, {}))
+    return made
+
+
+def replayed(scorer, calls):
+    history, told = History(), []
+    for call in calls:
+        told.append(scorer.score(history, call))
+        history.observe(call)
+    return told
+
+
+@pytest.mark.source("L17", by="serving/scorer/scorer.py")
+@pytest.mark.source("L17", by="serving/rules/rules.py")
+def test_rules_change_nothing_that_the_model_says_nor_it_what_they_say(folder, registers, calls):
+    keyed = real_bundle.keyed(calls)
+    with_rules = replayed(load(folder, HARSH, registers), keyed)
+    without = replayed(load(folder, dataclasses.replace(HARSH, rules={}, terms=Terms())), keyed)
+    untouched = ("score", "raw", "band", "threshold", "status", "case", "model", "valid_until")
+    for one, other in zip(with_rules, without, strict=True):
+        assert repr([getattr(one, name) for name in untouched]) == repr([getattr(other, name) for name in untouched])
+    # A model of which every score is the same, and none reached a band: the facts are those.
+    scorer = load(folder, HARSH, registers)
+    blind = tuple(dataclasses.replace(band, threshold=1e9) for band in scorer.bundle.thresholds)
+    deaf = Scorer(dataclasses.replace(scorer.bundle, thresholds=blind), HARSH, registers)
+    for one, other in zip(with_rules, replayed(deaf, keyed), strict=True):
+        facts = [fact for fact in one.rules if BY_NAME[fact.rule].kind != PREDICTED]
+        assert repr(tuple(facts)) == repr(other.rules)
+    assert {fact.rule for verdict in with_rules for fact in verdict.rules} >= {
+        "authentication_failed", "irregular_number", "own_number", "withheld_number", "domestic_from_abroad",
+        "shown_number_differs", "lapsed_number", "contract_frequency", "outside_hours", "called_after_refusal",
+        "no_consent", "against_preference", "protected_caller", "protected_callee", "accepted_category",
+    }  # fmt: skip
+
+
+def test_one_by_one_equals_the_table_with_registers(folder, registers, calls):
+    scorer = load(folder, HARSH, registers)
+    verdicts = replayed(scorer, real_bundle.keyed(calls))
+    table = real_bundle.keyed_table(calls)
+    matrix = vectors(table, threads=1)
+    scores = judged_table(scorer, table, matrix, 1)
+    assert [names_of(bits) for bits in scores.rules.tolist()] == [
+        tuple(fact.rule for fact in verdict.rules) for verdict in verdicts
+    ]
+    assert [ACTIONS[i] for i in scores.action] == [verdict.action for verdict in verdicts]
+    assert {verdict.action for verdict in verdicts} == {"pass", "label", "block"}
+
+
+def test_protected_numbers_are_never_blocked_whatever_rules_and_bands_say(folder, registers, calls):
+    scorer = load(folder, HARSH, registers)
+    sure = tuple(dataclasses.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
+    scorer = Scorer(dataclasses.replace(scorer.bundle, thresholds=sure), HARSH, registers)
+    seen = {"protected_caller": 0, "protected_callee": 0}
+    for call, verdict in zip(real_bundle.keyed(calls), replayed(scorer, real_bundle.keyed(calls)), strict=True):
+        met = {fact.rule for fact in verdict.rules}
+        for guard in seen.keys() & met:
+            seen[guard] += 1
+            assert strength(verdict.action) <= strength("label")
+        assert ("protected_callee" in met) or NUMBER_CLASSES[call.callee_class] not in PROTECTED
+    assert min(seen.values()) > 5
+    forged = Intake(real_bundle.NUMBER_KEY)(Call(real_bundle.START, "110", "13900001111", attestation="failed"))
+    assert scorer.score(History(), forged).action == "label"
+
+
+def test_evidence_names_the_row_and_since_when_it_is_known(folder, registers):
+    intake, scorer = Intake(real_bundle.NUMBER_KEY), load(folder, HARSH, registers)
+    call = intake(Call(LATE, real_bundle.CALLERS[0], real_bundle.CALLEES[0]))
+    told = {fact.rule: fact for fact in scorer.score(History(), call).rules}
+    refusal = told["called_after_refusal"]
+    assert (refusal.register, refusal.known_at) == ("refusals", "1970-01-01T00:00:00Z")
+    assert re.fullmatch("[a-p]{16}", refusal.entry)
+    assert refusal.entry == registers.entry("refusals", 0)[0] != registers.entry("refusals", 1)[0]
+    assert told["outside_hours"].en == "The call comes at 14:00, outside the hours registered for this campaign."
+    assert "14:00" in told["outside_hours"].zh
+    for fact in told.values():
+        assert "{" not in fact.en + fact.zh
+    guarded = intake(Call(LATE, real_bundle.CALLERS[4], real_bundle.CALLEES[9]))
+    guards = {fact.rule: fact.entry for fact in scorer.score(History(), guarded).rules if fact.register == "protected"}
+    assert guards == {
+        f"protected_{one}": registers.entry("protected", i)[0] for i, one in enumerate(("caller", "callee"))
+    }
+
+
+@pytest.mark.source("L10", by="serving/rules/rules.py")
+def test_a_contract_is_held_against_what_was_counted(folder, registers):
+    intake, scorer, history = Intake(real_bundle.NUMBER_KEY), load(folder, HARSH, registers), History()
+    verdicts = []
+    for i in range(3):
+        call = intake(Call(real_bundle.START + 60 * i, real_bundle.CALLERS[1], f"1360013{i:04d}", 5.0, 7.0, "answered"))
+        verdicts.append(scorer.score(history, call))
+        history.observe(call)
+    assert [any(fact.rule == "contract_frequency" for fact in each.rules) for each in verdicts] == [False, False, True]
+    (fact,) = (fact for fact in verdicts[2].rules if fact.rule == "contract_frequency")
+    assert (fact.value, fact.limit) == (2.0, 2.0)
+    assert fact.en == "This number made 2 calls in the last 24 hours; its contract allows 2."
+
+
+def test_a_case_is_judged_again_with_the_facts_of_then(folder, registers, calls):
+    """Whether a rule, a band or both led to the action; the registers are not asked again."""
+    scorer, other, history, met = load(folder, HARSH, registers), load(folder, HARSH), History(), set()
+    for call in real_bundle.keyed(calls):
+        vector, verdict = history.vector(call), scorer.score(history, call)
+        history.observe(call)
+        if verdict.action != "pass":
+            kept = evidence_from_line(evidence_to_line(evidence(verdict, call, vector, scorer)))
+            again = rescore(kept, other)
+            assert again.differences == ()
+            met.add((bool(verdict.band), bool(verdict.rules)))
+    assert met >= {(True, False), (True, True), (False, True)}
+
+
+class Broken(Registers):
+    """Registers that cannot be asked."""
+
+    def in_effect(self, *_):
+        raise KeyError(NUMBER)
+
+
+def test_a_broken_register_ends_in_pass_and_a_broken_model_leaves_the_rules(folder, registers):
+    call = Intake(real_bundle.NUMBER_KEY)(Call(real_bundle.START, NUMBER, "13900001111", attestation="failed"))
+    verdict = load(folder, HARSH, Broken(registers.columns)).score(History(), call)
+    assert (verdict.action, verdict.rules, verdict.status) == ("pass", (), "no score: KeyError")
+    scorer = load(folder, HARSH, registers)
+    scorer.bundle = dataclasses.replace(scorer.bundle, model=None)
+    verdict = scorer.score(History(), call)
+    assert verdict.action == "block"
+    assert "authentication_failed" in [fact.rule for fact in verdict.rules]
+    assert verdict.status == "no score: AttributeError"
+    assert math.isnan(verdict.score)
+
+
+def test_rules_go_through_the_live_service_and_over_the_wire(folder, registers, tmp_path):
+    (tmp_path / "registers").mkdir()
+    write_registers(registers, tmp_path / "registers")
+    with pytest.raises(ValueError, match="nobody said where these rows are from"):
+        registers_in_time(tmp_path / "registers")
+    declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31")
+    swap = Swap(trusted=small.TRUSTED, policy=HARSH, registers=tmp_path / "registers")
+    swap.load(folder)
+    live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=60.0)
+    called = Call(LATE, real_bundle.CALLERS[0], real_bundle.CALLEES[0])
+    verdict = live.attempt(called)
+    assert {"called_after_refusal", "outside_hours"} <= {fact.rule for fact in verdict.rules}
+    assert verdict.action == "block"
+    assert repr(wire.verdict_from_json(wire.verdict_to_json(verdict)).rules) == repr(verdict.rules)
+    assert live.rules["called_after_refusal"] == 1
+    # A new refusal is known from the next reload on, and what was said before stays said.
+    (tmp_path / "registers" / "refusals.jsonl").write_text("")
+    swap.load(folder)
+    again = live.attempt(dataclasses.replace(called, start=LATE + 60))
+    assert "called_after_refusal" not in {fact.rule for fact in again.rules}
+    explained = live.explain(verdict.case)
+    assert (repr(explained.rules), explained.action) == (repr(verdict.rules), verdict.action)
+    (tmp_path / "registers" / "refusals.jsonl").write_text("no register")
+    with pytest.raises(ValueError, match=r"refusals\.jsonl line 1: expected"):
+        swap.load(folder)
+    assert swap.scorer.registers is not None
+    live.close()
+    assert not re.search(r"\d{7}", json.dumps([dataclasses.asdict(fact) for fact in verdict.rules]))
+
+
+def test_a_register_that_is_not_there_says_nothing():
+    call = Intake(real_bundle.NUMBER_KEY)(Call(real_bundle.START, "95012345678", NUMBER, trunk="t"))
+    found = look_up(Registers({}), call, TERMS)
+    assert all(math.isnan(getattr(found, each.name)) for each in dataclasses.fields(found) if each.name != "rows")

@@ -1,0 +1,48 @@
+"""Strata: a call's stratum is that of its row in a table, and mobile numbers that call little are one by themselves."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callsieve.features import Call, History, Intake, Key
+from callsieve.features.catalogue import NAMES
+from callsieve.features.records import NUMBER_CLASSES
+from callsieve.serving.rules.strata import STRATA, strata_of, stratum_of
+
+CLASS, CALLS = NAMES.index("call_caller_class"), NAMES.index("out_calls_count_7d")
+CALLER, DAY = "13800138000", 86_400.0
+CLASSES = st.sampled_from(range(len(NUMBER_CLASSES))).map(float)
+
+
+def row(number_class, calls):
+    found = [math.nan] * len(NAMES)
+    found[CLASS], found[CALLS] = number_class, calls
+    return found
+
+
+@given(st.floats() | CLASSES, st.floats() | st.integers(0, 30).map(float))
+def test_a_call_and_its_row_in_a_table_are_of_one_stratum(number_class, calls):
+    found = row(number_class, calls)
+    assert STRATA[strata_of(np.array([found]))[0]] == stratum_of(found)
+
+
+@pytest.mark.parametrize("name", NUMBER_CLASSES)
+def test_only_mobile_numbers_are_told_apart_by_how_much_they_call(name):
+    few, many = (stratum_of(row(float(NUMBER_CLASSES.index(name)), calls)) for calls in (14.0, 15.0))
+    assert few == (f"quiet_{name}" if name in ("mobile", "resale") else name)
+    assert many == name
+
+
+def test_a_number_calls_little_up_to_its_fifteenth_call_of_a_week():
+    intake, history = Intake(Key("e1", bytes(32))), History()
+    told = []
+    for nth in range(20):
+        call = intake(Call(1775001600.0 + 600 * nth, CALLER, f"139{nth:08}", 5.0, 20.0, "answered"))
+        told.append(stratum_of(history.vector(call)))
+        history.observe(call)
+    assert told == ["quiet_mobile"] * 15 + ["mobile"] * 5
+    later = intake(Call(1775001600.0 + 8 * DAY, CALLER, "13900000000"))
+    assert stratum_of(history.vector(later)) == "quiet_mobile"

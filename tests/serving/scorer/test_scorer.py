@@ -1,0 +1,355 @@
+"""The scorer: one call, a table and many threads agree, and whatever happens there is a verdict."""
+
+import dataclasses
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
+from callsieve.features.offline.table import vectors
+from callsieve.features.online.history import History
+from callsieve.features.records import NUMBER_CLASSES
+from callsieve.serving.bundle.bundle import Refused
+from callsieve.serving.bundle.card import Band
+from callsieve.serving.rules.policy import ACTIONS, Policy, decide
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.verdict import case_id
+from tests.support import real_bundle
+from tests.support import small_bundle as small
+from tests.support.http_service import STRICT
+
+CLASS, CALLS = NAMES.index("call_caller_class"), NAMES.index("out_calls_count_7d")
+LINES = (*NUMBER_CLASSES[:3], "quiet_mobile")
+HALF = ("certified", "watch", "none")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles") / "bundle"
+    real_bundle.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scorer(folder):
+    return Scorer.load(folder, trusted=small.TRUSTED, policy=STRICT)
+
+
+@pytest.fixture(scope="module")
+def calls():
+    return real_bundle.keyed(real_bundle.calls())
+
+
+@pytest.fixture(scope="module")
+def matrix():
+    return vectors(real_bundle.keyed_table(real_bundle.calls()), threads=1)
+
+
+@pytest.fixture(scope="module")
+def verdicts(scorer, calls):
+    return replayed(scorer, calls)
+
+
+@pytest.fixture(scope="module")
+def contributions(matrix):
+    import lightgbm
+
+    return lightgbm.Booster(model_str=real_bundle.models()["model"]).predict(matrix, pred_contrib=True)
+
+
+def replayed(scorer, calls, *, explain=False):
+    history, told = History(), []
+    for call in calls:
+        told.append(scorer.explain(history, call) if explain else scorer.score(history, call))
+        history.observe(call)
+    return told
+
+
+def bits(values):
+    return np.asarray(values, dtype=np.float64).view(np.uint64).tolist()
+
+
+class Fixed:
+    """A history that answers with a given vector, or raises what it was given."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def filled(self, *_):
+        return True
+
+    def row(self, _call):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def test_the_calls_meet_every_action(verdicts):
+    assert {verdict.action for verdict in verdicts} == {"pass", "label", "block"}
+    assert {verdict.band for verdict in verdicts} == {"certified", "watch", ""}
+
+
+@pytest.mark.source("L18", by="serving/scorer/scorer.py")
+def test_one_by_one_equals_the_table(scorer, calls, matrix, verdicts):
+    scores = scorer.score_table(matrix)
+    assert bits([verdict.score for verdict in verdicts]) == bits(scores.score)
+    assert [verdict.action for verdict in verdicts] == [ACTIONS[i] for i in scores.action]
+    assert bits([verdict.raw for verdict in verdicts]) == bits(scores.raw)
+    history = History()
+    for call, raw in zip(calls, scores.raw, strict=True):
+        assert bits(scorer.bundle.model.predict_one(history.vector(call))) == bits(raw)
+        history.observe(call)
+
+
+def test_fields_of_a_verdict(scorer, verdicts):
+    for verdict in verdicts:
+        assert verdict.status == "ok"
+        assert 0 < verdict.score < 1
+        assert verdict.score == scorer.bundle.calibration.probability(verdict.raw)
+        begins = {band.name: band.threshold for band in scorer.bundle.thresholds}
+        reached = [name for name, threshold in begins.items() if verdict.raw >= threshold]
+        assert verdict.band == (reached[0] if reached else "")
+        assert bits(verdict.threshold) == bits(begins.get(verdict.band, math.nan))
+        assert verdict.model == scorer.bundle.model_id
+        assert verdict.valid_until == "2026-04-01T00:00:00Z"
+        assert len(verdict.case) == 16
+        assert verdict.mode is None  # the bundle has no such model
+        if verdict.action == "pass":
+            assert verdict.content is None
+            assert verdict.reasons == ()
+        else:
+            assert verdict.content in small.CONTENT
+            assert verdict.reasons
+
+
+def test_explaining_changes_nothing_else(scorer, calls, verdicts):
+    explained = replayed(scorer, calls, explain=True)
+    hidden = {"reasons", "content", "mode"}
+    for plain, told in zip(verdicts, explained, strict=True):
+        for name in set(plain.__slots__) - hidden:
+            assert repr(getattr(plain, name)) == repr(getattr(told, name))
+        assert told.content in small.CONTENT
+        if plain.action != "pass":
+            assert repr(plain) == repr(told)  # exact, and NaN equals NaN
+    assert any(told.reasons for told in explained if told.action == "pass")
+
+
+def test_reasons_are_the_strongest_contributions(scorer, calls, contributions):
+    for verdict, row in zip(replayed(scorer, calls, explain=True), contributions, strict=True):
+        strongest = [value for value in sorted(row[:-1], reverse=True) if value > 0][:4]
+        assert [reason.contribution for reason in verdict.reasons] == pytest.approx(strongest, rel=1e-9, abs=1e-12)
+        for reason in verdict.reasons:
+            assert reason.contribution == pytest.approx(row[NAMES.index(reason.feature)], rel=1e-9, abs=1e-12)
+            feature = FEATURES[NAMES.index(reason.feature)]
+            assert reason.en.startswith(f"{feature.en}: ")
+            assert reason.zh.startswith(feature.zh)
+            assert len(reason.zh) > len(feature.zh) + 1
+
+
+def test_reasons_carry_the_values(scorer, calls, matrix):
+    for verdict, row in zip(replayed(scorer, calls, explain=True), matrix, strict=True):
+        for reason in verdict.reasons:
+            assert bits(reason.value) == bits(row[NAMES.index(reason.feature)])
+
+
+def test_content_is_that_of_its_model(matrix, verdicts):
+    import lightgbm
+
+    chances = lightgbm.Booster(model_str=real_bundle.models()["content"]).predict(matrix)
+    for verdict, row in zip(verdicts, chances, strict=True):
+        assert verdict.content in (None, small.CONTENT[int(np.argmax(row))])
+
+
+def test_a_row_is_explained_as_the_call_was(scorer, calls, matrix):
+    for verdict, call, row in zip(replayed(scorer, calls, explain=True), calls, matrix, strict=True):
+        # That a number calls itself is not in a row.
+        rules = tuple(fact for fact in verdict.rules if fact.rule != "own_number")
+        told = dataclasses.replace(verdict, case="", rules=rules)
+        assert repr(told) == repr(scorer.explain_row(row.tolist(), call.start))
+
+
+def test_protected_callers_pass_whatever_their_score(calls, verdicts):
+    classes = [NUMBER_CLASSES[call.caller_class] for call in calls]
+    protected = [v for v, kind in zip(verdicts, classes, strict=True) if kind in ("emergency", "public_service")]
+    assert {verdict.action for verdict in protected} == {"pass"}
+    assert any(verdict.band for verdict in protected)  # some of them reach a band, and pass all the same
+
+
+def test_block_needs_the_certificate_of_the_class(calls, verdicts):
+    for call, verdict in zip(calls, verdicts, strict=True):
+        if verdict.action == "block":
+            assert verdict.band == "certified"
+            assert NUMBER_CLASSES[call.caller_class] == "mobile"
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyError(3), RecursionError(), MemoryError(), ZeroDivisionError()])
+def test_a_broken_history_passes(scorer, calls, error):
+    assert_unscored(scorer, scorer.score(Fixed(error), calls[0]), type(error).__name__)
+    assert_unscored(scorer, scorer.explain(Fixed(error), calls[0]), type(error).__name__)
+
+
+@pytest.mark.parametrize("call", [None, object(), 17, "call", {}], ids=repr)
+def test_what_is_no_call_passes(scorer, call):
+    assert_unscored(scorer, scorer.score(History(), call))
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        [math.inf] * len(NAMES),
+        [0.0] * (len(NAMES) - 1) + [-math.inf],
+        [0.0] * (len(NAMES) - 1),
+        ["a"] * len(NAMES),
+        [None] * len(NAMES),
+        [],
+        None,
+    ],
+    ids=["inf", "-inf", "short", "text", "None", "empty", "no vector"],
+)
+def test_a_vector_that_cannot_be_scored_passes(scorer, calls, vector):
+    assert_unscored(scorer, scorer.score(Fixed(vector), calls[0]))
+    assert_unscored(scorer, scorer.explain_row(vector))
+
+
+def test_a_raw_score_that_is_not_finite_passes(scorer, calls, monkeypatch):
+    for raw in (math.inf, math.nan):
+        monkeypatch.setattr(type(scorer.bundle.model), "predict_one", lambda *_, raw=raw: raw)
+        assert_unscored(scorer, scorer.score(History(), calls[0]), "none that is finite")
+
+
+def assert_unscored(scorer, verdict, why=""):
+    assert verdict.action == "pass"
+    assert math.isnan(verdict.score)
+    assert math.isnan(verdict.raw)
+    assert math.isnan(verdict.threshold)
+    assert verdict.valid_until == scorer.bundle.valid_until
+    assert verdict.status.startswith("no score")
+    assert why in verdict.status
+    assert (verdict.band, verdict.content, verdict.mode, verdict.reasons) == ("", None, None, ())
+    assert verdict.model == scorer.bundle.model_id
+
+
+def test_a_table_passes_rows_with_infinite_values(scorer, matrix):
+    rows = matrix.copy()
+    rows[3, 0] = math.inf
+    rows[5, -1] = -math.inf
+    scores, sound = scorer.score_table(rows), scorer.score_table(matrix)
+    others = np.delete(np.arange(len(rows)), [3, 5])
+    assert np.isnan(scores.raw[[3, 5]]).all()
+    assert np.isnan(scores.score[[3, 5]]).all()
+    assert scores.action[[3, 5]].tolist() == [0, 0]
+    assert bits(scores.raw[others]) == bits(sound.raw[others])
+
+
+@pytest.mark.parametrize("odd", [-7.0, float(len(NUMBER_CLASSES)), 1e300, math.nan])
+def test_an_unheard_of_class_has_no_certificate(scorer, matrix, odd):
+    rows = matrix.copy()
+    rows[:, CLASS] = odd
+    scores = scorer.score_table(rows)
+    assert ACTIONS.index("label") in scores.action
+    assert scores.action.max() == ACTIONS.index("label")
+    for row, action in zip(rows[:40], scores.action, strict=False):
+        assert scorer.explain_row(row.tolist()).action == ACTIONS[action]
+
+
+def test_no_row_no_score(scorer):
+    scores = scorer.score_table(np.empty((0, len(NAMES))))
+    assert (len(scores.raw), len(scores.score), len(scores.action)) == (0, 0, 0)
+    assert scorer.likely(np.empty((0, len(NAMES)))) == []
+
+
+@pytest.mark.parametrize("shape", [(4, len(NAMES) - 1), (4, len(NAMES) + 1), (len(NAMES),), (1, 2, len(NAMES))])
+def test_wrong_width_is_refused(scorer, shape):
+    with pytest.raises(ValueError, match=rf"^vectors: expected \(n, {len(NAMES)}\), got \("):
+        scorer.score_table(np.zeros(shape))
+
+
+@pytest.mark.source("L4", by="serving/scorer/scorer.py")
+def test_a_stale_model_still_scores(scorer, calls):
+    until = 1_775_001_600_000  # 2026-04-01T00:00:00Z
+    for start, status in ((until, "ok"), (until + 1, "stale")):
+        verdict = scorer.score(History(), dataclasses.replace(calls[0], start=start))
+        assert verdict.status == status
+        assert 0 < verdict.score < 1
+
+
+def test_another_catalogue_is_refused(tmp_path):
+    real_bundle.write(tmp_path / "other", catalogue_hash="cd" * 32)
+    with pytest.raises(Refused, match=f"catalogue_hash must be {catalogue_hash()}, got {'cd' * 32}"):
+        Scorer.load(tmp_path / "other", trusted=small.TRUSTED)
+
+
+def test_unknown_features_are_refused(tmp_path):
+    small.write(tmp_path / "foreign", catalogue_hash=catalogue_hash())
+    with pytest.raises(Refused, match="features that this version does not compute: calls_1h, answered_24h") as caught:
+        Scorer.load(tmp_path / "foreign", trusted=small.TRUSTED)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_key_is_refused(folder):
+    with pytest.raises(Refused):
+        Scorer.load(folder, trusted=[small.OTHER_KEY.public_key()])
+
+
+def test_the_epoch_of_a_withdrawn_bundle_is_refused(folder):
+    with pytest.raises(Refused, match="epoch must be at least 6, got 5"):
+        Scorer.load(folder, trusted=small.TRUSTED, minimum_epoch=6)
+
+
+def test_the_shipped_policy_is_the_default(folder):
+    assert Scorer.load(folder, trusted=small.TRUSTED).policy.bands == {"certified": "label", "watch": "pass"}
+
+
+def test_a_case_is_one_call_of_one_model(scorer, calls, verdicts, tmp_path):
+    real_bundle.write(tmp_path / "next", epoch=6)
+    successor = Scorer.load(tmp_path / "next", trusted=small.TRUSTED)
+    assert [verdict.case for verdict in verdicts] == [scorer.explain(History(), call).case for call in calls]
+    told = [case_id(scorer.bundle.model_id, call.caller, call.callee, call.start) for call in calls]
+    assert [verdict.case for verdict in verdicts] == told
+    assert len(set(told)) == len(calls)
+    assert scorer.score(Fixed(ValueError()), calls[0]).case == verdicts[0].case
+    assert successor.score(History(), calls[0]).case != verdicts[0].case
+    for change in ({"start": calls[0].start + 1}, {"caller": calls[0].callee}, {"callee": calls[0].caller}):
+        assert scorer.score(History(), dataclasses.replace(calls[0], **change)).case != verdicts[0].case
+
+
+def test_table_threads_do_not_matter(scorer):
+    rows = real_bundle.rows(5000, seed=9)
+    one, two = (scorer.score_table(rows, threads=threads) for threads in (1, 2))
+    assert bits(one.raw) == bits(two.raw)
+    assert bits(one.score) == bits(two.score)
+    assert one.action.tolist() == two.action.tolist()
+
+
+def test_one_scorer_serves_threads(scorer, calls, verdicts):
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: replayed(scorer, calls), range(2)))
+    assert [repr(told) for told in both] == [repr(verdicts)] * 2
+
+
+@settings(max_examples=40)
+@given(
+    edges=st.lists(st.integers(-40, 40).map(lambda n: n / 10), min_size=1, max_size=3),
+    actions=st.lists(st.sampled_from(ACTIONS), min_size=3, max_size=3),
+    certified=st.lists(st.booleans(), min_size=3, max_size=3),
+    silent=st.lists(st.sampled_from(LINES), unique=True),
+    raised=st.dictionaries(st.sampled_from(LINES), st.integers(40, 60).map(lambda n: n / 10)),
+)
+def test_a_table_decides_as_the_policy_does(scorer, matrix, edges, actions, certified, silent, raised):
+    sound, loose = small.certificate(), small.certificate(false_calls=90, bound=0.0036, certified=False)
+    strata = {"mobile": sound, "quiet_mobile": loose, "unknown": sound, "fixed": loose}
+    bands = tuple(
+        Band(name, edge, sound if good else loose, strata, tuple(silent), raised)
+        for name, edge, good in zip(HALF, sorted(edges, reverse=True), certified, strict=False)
+    )
+    policy = Policy("drawn", dict(zip(HALF, actions[: len(bands)], strict=False)), appeal="office")
+    judge = Scorer(dataclasses.replace(scorer.bundle, thresholds=bands), policy)
+    scores = judge.score_table(matrix[:80])
+    for raw, row, action in zip(scores.raw, matrix[:80], scores.action, strict=True):
+        kind = NUMBER_CLASSES[int(row[CLASS])]
+        line = f"quiet_{kind}" if kind in ("mobile", "resale") and row[CALLS] < 15 else kind
+        assert decide(policy, bands, raw, line)[0] == ACTIONS[action]

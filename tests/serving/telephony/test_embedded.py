@@ -1,0 +1,433 @@
+"""The script that Kamailio loads, without Kamailio: what it learns of calls is what they were."""
+
+import dataclasses
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+
+import pytest
+
+from callsieve.features.catalogue import NAMES
+from callsieve.features.intake.intake import Intake
+from callsieve.features.online.history import History
+from callsieve.features.records import Call
+from callsieve.serving.batch.register_files import write_registers
+from callsieve.serving.cases.rescore import rescore
+from callsieve.serving.custody.purposes import declare
+from callsieve.serving.live.cleared_callers import FILE, STATUS, write_unlisted
+from callsieve.serving.live.evidence_log import Position, follow
+from callsieve.serving.live.forgetting import ask
+from callsieve.serving.live.live import Live
+from callsieve.serving.live.snapshots import snapshot
+from callsieve.serving.live.swap import Swap
+from callsieve.serving.scorer.scorer import Scorer
+from tests.support import kamailio as kamailio_files
+from tests.support import real_bundle
+from tests.support.waiting import until
+
+START = 1_772_500_000
+CALLERS, CALLEE = ("+8613800138000", "+8613800138001", "02887654321"), "+8613900139000"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("embedded", kamailio_files.SCRIPTS / "embedded.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["embedded"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["embedded"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embedded")
+    return kamailio_files.files(folder, folder, 'certified = "block"\n').parent
+
+
+@pytest.fixture
+def kamailio(monkeypatch):
+    """A Kamailio for the script to run in."""
+    kamailio = Kamailio()
+    monkeypatch.setitem(sys.modules, "KSR", kamailio)
+    return kamailio
+
+
+@pytest.fixture
+def engine(script, folder):
+    return make(script, folder)
+
+
+def make(script, folder, **more):
+    """An engine with a folder of state of its own, unless one is named."""
+    settings = tomllib.loads((folder / "settings.toml").read_text())
+    return script.Engine(settings | {"state": tempfile.mkdtemp(dir=folder)} | more)
+
+
+def place(engine, call_id, caller, start):
+    sender = f"<sip:{caller}@127.0.0.1>;tag=from-{call_id}"
+    return engine.score(call_id, f"from-{call_id}", start=start, target=f"sip:{CALLEE}@127.0.0.1", sender=sender)
+
+
+def test_events_become_the_calls_they_tell_of(engine):
+    intake, history = Intake(real_bundle.NUMBER_KEY), History()
+    ends = [
+        (0, ["reply {0} 486 Busy Here"], {"ring": 3.0, "talk": 0.0, "outcome": "busy", "released_by": "callee"}),
+        (1, ["reply {0} 607 Unwanted"], {"ring": 3.0, "talk": 0.0, "outcome": "unwanted", "released_by": "callee"}),
+        (
+            2,
+            ["reply {0} 200 OK", "reply {1} 200 OK", "bye {1} from-c2", "bye {2} x"],
+            {"ring": 3.0, "talk": 20.0, "outcome": "answered", "released_by": "caller"},
+        ),
+        (
+            3,
+            ["bye {0} x", "reply {0} 200 OK", "bye {1} other"],
+            {"ring": 3.0, "talk": 20.0, "outcome": "answered", "released_by": "callee"},
+        ),
+        (
+            4,
+            ["reply {0} 603 Network Blocked"],
+            {"ring": 3.0, "talk": 0.0, "outcome": "blocked", "released_by": "network"},
+        ),
+    ]
+    for number, events, end in ends:
+        start = START + 60 * number
+        call = Call(start=start, caller=CALLERS[number % 3], callee=CALLEE)
+        keyed = intake(call)
+        place(engine, f"c{number}", call.caller, start)
+        history.observe(keyed)
+        moments = [1000 * start + 3_000, 1000 * start + 23_000, 1000 * start + 24_000]
+        for event in events:
+            engine.note(f"c{number}", event.format(*moments))
+        assert f"c{number}" not in engine.pending
+        over = Intake(real_bundle.NUMBER_KEY)(Call(start=start, caller=call.caller, callee=CALLEE, **end))
+        fields = {name: getattr(over, name) for name in ("ring", "talk", "outcome", "released_by")}
+        history.observe(dataclasses.replace(keyed, **fields))
+    assert engine.counts["ended"] == 5
+    assert engine.counts["reports"] == 1
+    for caller in CALLERS:
+        probe = Intake(real_bundle.NUMBER_KEY)(Call(start=START + 1000, caller=caller, callee=CALLEE))
+        assert repr(engine.history.vector(probe)) == repr(history.vector(probe))
+
+
+def test_calls_in_the_air_are_bounded(script, engine, monkeypatch):
+    monkeypatch.setattr(script, "PENDING", 3)
+    for number in range(10):
+        place(engine, f"c{number}", CALLERS[0], START + number)
+    assert list(engine.pending) == ["c7", "c8", "c9"]
+    engine.note("c0", f"reply {1000 * START} 486 Busy")
+    assert engine.counts["ended"] == 0
+
+
+def test_messages_that_cannot_be_read_are_counted_and_fill_no_log(script, engine, kamailio, monkeypatch):
+    monkeypatch.setattr(script, "_KEPT", {})
+    for number in range(50):
+        assert script._said(engine, f"{1000 * START} <null> {b'13800138000'.hex()} {number}") == script._NOTHING
+        script._learn(engine, "13800138000")
+    assert engine.counts["faults"] == 100
+    assert len(kamailio.lines) == 2 and "1380013" not in str(kamailio.lines)
+    now = time.monotonic() + script.SELDOM
+    monkeypatch.setattr(script.time, "monotonic", lambda: now)
+    script._learn(engine, "")
+    assert len(kamailio.lines) == 3
+
+
+@pytest.mark.usefixtures("kamailio")
+def test_a_withdrawn_bundle_cannot_be_put_back(script, tmp_path, monkeypatch):
+    kamailio_files.files(tmp_path, tmp_path, card={"epoch": 2})
+    engine = make(script, tmp_path)
+    monkeypatch.setattr(script, "LOOK_EVERY", 0.0)
+    serving = engine.scorer
+    for epoch, settled in ((1, lambda: engine.counts["refused"] == 1), (3, lambda: engine.scorer is not serving)):
+        (tmp_path / "bundle").rename(tmp_path / f"before-{epoch}")
+        real_bundle.write(tmp_path / "bundle", epoch=epoch)
+        engine.look()
+        until(settled)
+    assert engine.scorer.bundle.epoch == 3
+    assert engine.counts["refused"] == 1
+
+
+def test_settings_are_checked_when_they_are_read(script, folder):
+    with pytest.raises(ValueError, match=r"answer must be 603\+ or 608"):
+        make(script, folder, answer="404")
+    with pytest.raises(ValueError, match="608 needs the address of a signed jCard"):
+        make(script, folder, answer="608")
+    with pytest.raises(ValueError, match="redress needs"):
+        make(script, folder, redress={})
+    engine = make(script, folder, answer="608", redress={"url": "https://a.example", "card": "https://a.example/card"})
+    assert engine.blocked("0" * 16).status == engine.blocked("1" * 16).status == 608
+
+
+class Kamailio:
+    """What the script needs of Kamailio: a log, queues, and the variables that a fetch sets."""
+
+    def __init__(self):
+        self.lines, self.queues, self.values = [], {}, {}
+        self.mqueue = self.pv = self
+
+    def log(self, level, text):
+        self.lines.append((level, text))
+
+    def mq_add(self, name, key, value):
+        self.queues.setdefault(name, []).append((key, value))
+
+    def mq_fetch(self, name):
+        if not self.queues.get(name):
+            return -1
+        self.values[f"$mqk({name})"], self.values[f"$mqv({name})"] = self.queues[name].pop(0)
+        return 1
+
+    def getw(self, name):
+        return self.values[name]
+
+    def sets(self, name, value):
+        self.values[name] = value
+
+
+def waiting(start, *fields):
+    """A call as a SIP worker leaves it in the queue."""
+    return " ".join(
+        [str(start), "192.0.2.1", *("<null>" if field is None else field.encode().hex() for field in fields)]
+    )
+
+
+def test_calls_that_wait_are_answered(script, kamailio, folder, monkeypatch):
+    strict = make(script, folder)
+    monkeypatch.setattr(script, "_KEPT", {"engine": strict})
+    sender = '"A b|c" <sip:02887654321@a.example>'
+    fields = ("id 1", "tag", "sip:13900139000@b.example", sender, None, "", None, None)
+    kamailio.mq_add("calls", "7 9", waiting(1000 * START, *fields))
+    kamailio.mq_add("events", "id 1", f"reply {1000 * START + 5000} 607 Unwanted")
+    handler = script.mod_init()
+    assert handler.child_init(0) == 0
+    assert handler.score(None) == 1
+    assert handler.score(None) == 1
+    assert kamailio.queues == {"calls": [], "events": [], "verdicts": [("7 9", "pass|||")]}
+    # The event stood in its queue before the call was known, so it told of nothing.
+    assert strict.counts["scored"] == 1
+    assert strict.counts["ended"] == 0
+    kamailio.mq_add("events", "id 1", f"reply {1000 * START + 5000} 607 Unwanted")
+    handler.score(None)
+    assert strict.counts["reports"] == 1
+
+
+def test_a_call_that_waited_too_long_passes_at_once_and_is_learnt_afterwards(script, kamailio, folder, monkeypatch):
+    engine, held = make(script, folder), []
+    monkeypatch.setattr(script, "_KEPT", {"engine": engine})
+    monkeypatch.setattr(script, "_said", lambda *_: held.append(kamailio.values["$shv(held)"]) or "pass|||")
+    now = time.time_ns() // 1_000_000
+    for number, start in enumerate((now - 60_000, now + 60_000, now - 50_000)):
+        fields = (
+            f"id {number}",
+            "tag",
+            "sip:13900139000@b.example",
+            "sip:13800138000@a.example",
+            None,
+            None,
+            None,
+            None,
+        )
+        kamailio.mq_add("calls", f"7 {number}", waiting(start, *fields))
+    script.mod_init().score(None, "15")
+    assert kamailio.queues["verdicts"] == [(f"7 {number}", "pass|||") for number in range(3)]
+    assert held == ["7 1"]  # the one that was scored, and nothing is in hand afterwards
+    assert kamailio.values["$shv(held)"] == ""
+    assert now <= int(kamailio.values["$shv(beat)"]) <= time.time_ns() // 1_000_000
+    assert (engine.counts["missed"], engine.counts["scored"], list(engine.pending)) == (2, 0, ["id 0", "id 2"])
+    assert engine.history.calls == 2
+
+
+def test_a_process_that_comes_back_knows_what_the_one_before_knew(script, folder, tmp_path):
+    whole, first = make(script, folder), make(script, folder, state=str(tmp_path))
+    begun = [place(engine, "a", CALLERS[0], START) for engine in (whole, first)]
+    assert [verdict.score for verdict in begun] == [begun[0].score] * 2
+    for engine in (whole, first):
+        engine.note("a", f"reply {1000 * START + 3000} 200 OK")
+        engine.note("a", f"bye {1000 * START + 9000} from-a")
+        place(engine, "b", CALLERS[1], START + 20)
+    first.memory.journal.flush()  # then it is killed: nothing is closed
+    second = make(script, folder, state=str(tmp_path))
+    assert second.history.calls == 2 and second.memory.found.lines == 3
+    for number, caller in enumerate(CALLERS):
+        probe = Intake(real_bundle.NUMBER_KEY)(Call(start=START + 600 + number, caller=caller, callee=CALLEE))
+        assert repr(second.history.vector(probe)) == repr(whole.history.vector(probe))
+
+
+def test_two_processes_do_not_share_a_state(script, folder, tmp_path):
+    code = "import sys; from pathlib import Path; from callsieve.serving.live.snapshots import own;"
+    code += "own(Path(sys.argv[1]));"
+    code += "print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match="another process serves from this folder"):
+            make(script, folder, state=str(tmp_path))
+        other.stdin.close()
+    assert make(script, folder, state=str(tmp_path)).history.calls == 0
+
+
+def test_whoever_asks_is_forgotten_in_memory_and_on_disk(script, folder, tmp_path):
+    engine = make(script, folder, state=str(tmp_path))
+    for number, caller in enumerate(CALLERS):
+        place(engine, f"c{number}", caller, START + number)
+    asked = [engine.intake(Call(start=START + 60, caller=caller, callee=CALLEE)) for caller in CALLERS]
+    token = engine.intake.token("number", CALLERS[0])
+    request = ask(tmp_path, token)
+    until(lambda: not request.where.exists())
+    made = [engine.history.row(call)[NAMES.index("out_calls_count_7d")] for call in asked]
+    assert made == [0, 1, 1] and list(engine.pending) == ["c1", "c2"]
+    assert not [where for where in tmp_path.rglob("*") if where.is_file() and token.encode() in where.read_bytes()]
+
+
+def test_it_begins_with_what_was_filled_and_with_nothing_where_that_is_broken(
+    script, kamailio, folder, tmp_path, monkeypatch
+):
+    intake, known = Intake(real_bundle.NUMBER_KEY), History()
+    for call in real_bundle.calls(200):
+        known.observe(intake(call))
+    known.save(snapshot(tmp_path, 1))
+    last = real_bundle.calls(200)[-1].start
+    filled, fresh = make(script, folder, state=str(tmp_path)), make(script, folder)
+    assert (filled.history.calls, fresh.history.calls) == (200, 0)
+    assert filled.history.filled(int(1000 * last), 2) and not fresh.history.filled(int(1000 * last), 2)
+    place(filled, "a", CALLERS[0], last + 60)
+    assert filled.history.calls == 201
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    snapshot(broken, 1).write_bytes(b"not a snapshot")
+    settings = tomllib.loads((folder / "settings.toml").read_text())
+    lines = [f'{name} = "{value}"' for name, value in (settings | {"state": broken}).items() if name != "redress"]
+    (tmp_path / "settings.toml").write_text("\n".join([*lines, "[redress]", 'url = "https://redress.example"']))
+    monkeypatch.setenv("CALLSIEVE_KAMAILIO", str(tmp_path / "settings.toml"))
+    monkeypatch.setattr(script, "_KEPT", {})
+    assert script._first().history.calls == 0
+    assert any("what was kept of calls cannot be read" in str(line) for line in kamailio.lines)
+    assert any("0 calls are known of earlier" in str(line) for line in kamailio.lines)
+
+
+def test_there_is_room_for_as_many_calls_as_the_settings_say(script, folder):
+    engine = make(script, folder, calls=2, numbers=50)
+    for number in range(5):
+        place(engine, f"c{number}", CALLERS[0], START + number)
+    assert engine.history.calls <= 2
+
+
+NUMBER = "+8613800138000"
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["", " ", NUMBER, f"x 192.0.2.1 {NUMBER}", waiting(1, *[NUMBER] * 8), waiting(1, *[None] * 8), waiting(1, NUMBER),
+     waiting("9" * 400, "i", "t", "tel:1", "tel:1", "", "", "", "")],
+)  # fmt: skip
+def test_a_fault_is_a_call_that_passes_and_shows_no_number(script, kamailio, folder, monkeypatch, call):
+    for engine in ({}, {"engine": make(script, folder)}):
+        monkeypatch.setattr(script, "_KEPT", engine)
+        kamailio.queues = {"calls": [("1 2", call)], "events": [("i", NUMBER), ("i", "reply x y")]}
+        assert script.mod_init().score(None) == 1
+        assert kamailio.queues["verdicts"] == [("1 2", "pass|||")]
+    assert any("not scored, the call passes" in text for _, text in kamailio.lines)
+    assert not [text for _, text in kamailio.lines if NUMBER[1:] in text]
+
+
+def test_a_block_and_a_label_are_what_the_routes_read(script, kamailio, folder, monkeypatch):
+    engine = make(script, folder)
+    low = dataclasses.replace(engine.scorer.bundle.thresholds[0], threshold=-1e9)
+    bundle = dataclasses.replace(engine.scorer.bundle, thresholds=(low,))
+    monkeypatch.setattr(script, "_KEPT", {"engine": engine})
+    fields = ("id", "tag", "sip:13900139000@b.example", "<sip:13800138000@a.example>", None, None, None, None)
+    for number, action in enumerate(("block", "label")):
+        engine.scorer = Scorer(bundle, dataclasses.replace(engine.policy, bands={"certified": action}))
+        kamailio.mq_add("calls", str(number), waiting(1000 * (START + number), *fields))
+        script.mod_init().score(None)
+    (_, block), (_, label) = kamailio.queues["verdicts"]
+    assert block.startswith("block|603|Network Blocked|") and block.endswith("\r\n")
+    assert label.startswith("label|||Call-Info: ") and label.endswith("\r\n")
+
+
+def test_no_turn_takes_more_than_a_batch_and_faults_of_missed_calls_are_told(script, kamailio, folder, monkeypatch):
+    monkeypatch.setattr(script, "BATCH", 2)
+    for kept in ({"engine": make(script, folder)}, {"failed": time.monotonic()}):
+        monkeypatch.setattr(script, "_KEPT", kept)
+        kamailio.lines, kamailio.queues = [], {"missed": [(str(n), NUMBER) for n in range(3)]}
+        script.mod_init().score(None)
+        assert len(kamailio.queues["missed"]) == 1
+        told = [("err", "callsieve: a call is not learnt: ValueError\n")]
+        assert kamailio.lines == (told if "engine" in kept else [])
+        assert "engine" not in kept or kept["engine"].counts["faults"] == 2
+        kamailio.queues = {"calls": [(str(n), "") for n in range(3)], "events": [("i", "reply 1 200")] * 100}
+        script.mod_init().score(None)
+        assert [len(kamailio.queues[name]) for name in ("calls", "verdicts", "events")] == [
+            1,
+            2,
+            100 - 2 * script.BETWEEN,
+        ]
+
+
+def test_counts_are_told_and_a_bundle_that_is_away_changes_nothing(script, kamailio, tmp_path):
+    kamailio_files.files(tmp_path, tmp_path)
+    engine = make(script, tmp_path, report_every=0.0)
+    serving = engine.scorer
+    (tmp_path / "bundle" / "MANIFEST.sig").unlink()
+    engine.look()
+    until(lambda: engine.counts["refused"])
+    assert engine.scorer is serving
+    assert ("notice", "callsieve: " + " ".join(f"{name}=0" for name in engine.counts) + "\n") in kamailio.lines
+
+
+def test_a_bundle_that_cannot_be_loaded_is_tried_again_later(script, folder, kamailio, monkeypatch):
+    monkeypatch.setattr(script, "_KEPT", {})
+    monkeypatch.setenv("CALLSIEVE_KAMAILIO", str(folder / "nothing.toml"))
+    handler = script.mod_init()
+    for _ in range(3):
+        assert handler.score(None) == 1
+    assert [level for level, _ in kamailio.lines] == ["err"]
+    monkeypatch.setattr(script, "RETRY", 0.0)
+    monkeypatch.setenv("CALLSIEVE_KAMAILIO", str(folder / "settings.toml"))
+    handler.score(None)
+    assert any("serving model" in text for _, text in kamailio.lines)
+
+
+def test_a_cleared_caller_passes_from_the_next_call_on(script, folder, tmp_path):
+    where = tmp_path / FILE
+    engine = make(script, folder, unlisted=str(where))
+    raw = engine.scorer.bundle.thresholds
+    low = dataclasses.replace(raw[0], threshold=-1e9)
+    engine.scorer = Scorer(dataclasses.replace(engine.scorer.bundle, thresholds=(low,)), engine.policy)
+    assert place(engine, "1", CALLERS[0], START).action == "block"
+    token = engine.intake.token("number", CALLERS[0])
+    write_unlisted(where, {token: (START + 100) * 1000}, 1)
+    assert place(engine, "2", CALLERS[0], START + 1).status == STATUS
+    assert place(engine, "3", CALLERS[1], START + 1).action == "block"
+    assert place(engine, "4", CALLERS[0], START + 100).action == "block"  # its time is over
+
+
+def test_registers_are_asked_and_evidence_is_kept_as_of_the_service_over_http(script, folder, tmp_path):
+    """The oracle is `Live`, the memory of the service over HTTP, on the same calls, policy and registers."""
+    number = Intake(real_bundle.NUMBER_KEY).token("number", CALLERS[1])
+    lapsed = real_bundle.registers_of(number_resources=[{"number": number, "valid_to": (START - 86_400) * 1000}])
+    (tmp_path / "registers").mkdir()
+    write_registers(lapsed, tmp_path / "registers")
+    declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31")
+    policy = tmp_path / "policy.toml"
+    policy.write_text('version = "r"\nappeal = "office"\n[bands]\n[rules]\nlapsed_number = "block"\n')
+    engine = make(script, folder, registers=str(tmp_path / "registers"), state=str(tmp_path / "in"), policy=str(policy))
+    swap = Swap(trusted=engine.trusted, policy=engine.policy, registers=tmp_path / "registers")
+    swap.load(folder / "bundle")
+    live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "beside", deadline=60.0)
+    for n in range(6):
+        said = place(engine, str(n), CALLERS[n % 3], START + 60 * n)
+        call = Call(start=START + 60 * n, caller=CALLERS[n % 3], callee=CALLEE, trunk="")
+        other = live.attempt(call)
+        assert said.action == other.action == ("block" if n % 3 == 1 else "pass")
+        assert [fact.rule for fact in said.rules] == [fact.rule for fact in other.rules]
+    engine.cases.close()
+    live.close()
+    kept, beside = (follow(tmp_path / name, Position(), 100)[0] for name in ("in", "beside"))
+    assert len(kept) == len(beside) == 2
+    assert [one.rules for one in kept] == [one.rules for one in beside] and kept[0].case == beside[0].case
+    assert kept[0].rules[0]["register"] == "number_resources"
+    assert all(rescore(one, engine.scorer).differences == () for one in kept)

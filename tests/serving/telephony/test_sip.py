@@ -1,0 +1,394 @@
+"""SIP read and written: golden messages byte for byte, and parsers that any bytes leave standing."""
+
+import base64
+import json
+import math
+import random
+import re
+from fractions import Fraction
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from callsieve.features.records import ATTESTATIONS, OUTCOMES, RELEASED_BY, Call
+from callsieve.serving.scorer.verdict import Verdict
+from callsieve.serving.telephony import sip, sip_replies
+from callsieve.serving.telephony.sip_replies import Redress, Reply
+
+
+def passport(header, payload):
+    """An Identity header's value around a PASSporT."""
+    part = lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+    return (
+        f"{part(header)}.{part(payload)}.c2lnbmF0dXJl;info=<https://cert.example.org/shaken.crt>;alg=ES256;ppt=shaken"
+    )
+
+
+# The examples of RFC 8225 and RFC 8588, section 4: the claims of a "shaken" PASSporT.
+SHAKEN = passport(
+    {"alg": "ES256", "ppt": "shaken", "typ": "passport", "x5u": "https://cert.example.org/shaken.crt"},
+    {
+        "attest": "A",
+        "dest": {"tn": ["12125551213"]},
+        "iat": 1443208345,
+        "orig": {"tn": "12155551212"},
+        "origid": "123e4567-e89b-12d3-a456-426655440000",
+    },
+)
+INVITE = (
+    b"INVITE sip:+8613900139000@callee.example;user=phone SIP/2.0\r\n"
+    b"Via: SIP/2.0/UDP proxy.example;branch=z9hG4bK776asdhds\r\n"
+    b"v: SIP/2.0/UDP caller.example;branch=z9hG4bKnashds8\r\n"
+    b"Max-Forwards: 69\r\n"
+    b'f: "Li, Wei" <sip:+86-138-0013-8000@caller.example;user=phone>;tag=1928301774\r\n'
+    b"To: <sip:+8613900139000@callee.example;user=phone>\r\n"
+    b"i: a84b4c76e66710@caller.example\r\n"
+    b"CSeq: 314159 INVITE\r\n"
+    b"P-Asserted-Identity: <sip:+8613800138001;verstat=TN-Validation-Passed-B@carrier.example;user=phone>\r\n"
+    b"Identity: " + SHAKEN.encode() + b"\r\n"
+    b"Subject: a header\r\n"
+    b" in two lines\r\n"
+    b"Content-Length: 4\r\n"
+    b"\r\n"
+    b"v=0\n"
+)
+BLOCKED = (
+    b"SIP/2.0 603 Network Blocked\r\n"
+    b"Via: SIP/2.0/UDP proxy.example;branch=z9hG4bK776asdhds\r\n"
+    b"Via: SIP/2.0/UDP caller.example;branch=z9hG4bKnashds8\r\n"
+    b'From: "Li, Wei" <sip:+86-138-0013-8000@caller.example;user=phone>;tag=1928301774\r\n'
+    b"To: <sip:+8613900139000@callee.example;user=phone>;tag=t1\r\n"
+    b"Call-ID: a84b4c76e66710@caller.example\r\n"
+    b"CSeq: 314159 INVITE\r\n"
+    b'Reason: SIP;cause=603;text="v=analytics1;url=https://redress.example/calls;tel=+12025550100;'
+    b'email=redress@carrier.example;id=00112233aabbccdd";location=TN\r\n'
+    b"Content-Length: 0\r\n"
+    b"\r\n"
+)
+REJECTED = BLOCKED.replace(b"603 Network Blocked", b"608 Rejected")
+REJECTED = re.sub(
+    rb"Reason: [^\r]*", b"Call-Info: <https://redress.example/card.jws>;purpose=jwscard", REJECTED
+)  # RFC 8688, section 3.2
+REDRESS = Redress(
+    url="https://redress.example/calls",
+    tel="+12025550100",
+    email="redress@carrier.example",
+    location="TN",
+    source="carrier.example",
+    card="https://redress.example/card.jws",
+)
+
+
+def verdict(action="label", score=0.9731, content=None):
+    return Verdict(action, score, "watch", content, None, (), "ok", "00112233aabbccdd", "model", "2027-01-01")
+
+
+def test_an_invite_becomes_a_call():
+    assert sip.read_invite(INVITE, 1_772_500_000.0, trunk="192.0.2.1") == Call(
+        start=1_772_500_000.0,
+        caller="+8613800138000",
+        callee="+8613900139000",
+        network_caller="+8613800138001",
+        attestation="B",
+        trunk="192.0.2.1",
+    )
+
+
+def test_a_message_keeps_all_values_of_a_header():
+    message = sip.read_message(INVITE)
+    assert message.headers["via"] == (
+        "SIP/2.0/UDP proxy.example;branch=z9hG4bK776asdhds",
+        "SIP/2.0/UDP caller.example;branch=z9hG4bKnashds8",
+    )
+    assert message.one("subject") == "a header in two lines"
+    assert message.one("body") == ""
+
+
+@pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n", b"\n\n\r\n"])
+def test_line_ends_before_a_message_are_no_part_of_it(before):
+    """RFC 3261, 7.5; peers send two of them to keep a connection open."""
+    assert sip.read_message(before + INVITE) == sip.read_message(INVITE)
+
+
+def test_golden_answers():
+    assert sip_replies.response(INVITE, sip_replies.network_blocked(REDRESS, "00112233aabbccdd"), "t1") == BLOCKED
+    assert sip_replies.response(INVITE, sip_replies.rejected(REDRESS), "t1") == REJECTED
+    q850 = sip_replies.network_blocked(Redress(tel="+12025550100"), q850=True)
+    assert q850.headers == (("Reason", 'Q.850;cause=21;text="v=analytics1;tel=+12025550100";location=RLN'),)
+
+
+def test_an_answer_is_read_back():
+    answer = sip.read_message(BLOCKED)
+    status, phrase = re.fullmatch(r"SIP/2\.0 (\d{3}) (.*)", answer.first).groups()
+    assert sip.outcome_of(int(status), phrase) == ("blocked", "network")
+    # A request within a dialog has a tag already: it stays the only one.
+    tagged = INVITE.replace(b"user=phone>\r\ni:", b"user=phone>;tag=old\r\ni:")
+    assert b"user=phone>;tag=old\r\n" in sip_replies.response(tagged, Reply(404, "Not Found"), "new")
+
+
+@pytest.mark.parametrize(
+    ("word", "dialect", "attestation", "result", "level", "diverted"),
+    [
+        ("TN-Validation-Passed", "3gpp", "unknown", "passed", None, False),
+        ("TN-Validation-Failed", "3gpp", "failed", "failed", None, False),
+        ("No-TN-Validation", "3gpp", "none", "none", None, False),
+        ("TN-Validation-Passed", "telnyx", "A", "passed", "A", False),
+        ("TN-Validation-Passed-B", "telnyx", "B", "passed", "B", False),
+        ("TN-Validation-Failed", "telnyx", "failed", "failed", None, False),
+        ("TN-Validation-Passed-C", "twilio", "C", "passed", "C", False),
+        ("TN-Validation-Failed-A", "twilio", "failed", "failed", "A", False),
+        ("TN-Validation-Passed-A-Diverted", "twilio", "A", "passed", "A", True),
+        ("TN-Validation-Failed-C-Diverted", "twilio", "failed", "failed", "C", True),
+        ("TN-Validation-Passed-A-Passthrough", "twilio", "A", "passed", "A", False),
+        ("tn-validation-passed-a", "twilio", "A", "passed", "A", False),
+        ("NULL", "twilio", "unknown", "unknown", None, False),
+        ("TN-Validation-Passed-D", "twilio", "unknown", "unknown", None, False),
+        ("", "3gpp", "unknown", "unknown", None, False),
+    ],
+)
+def test_dialects_of_verstat(word, dialect, attestation, result, level, diverted):
+    said = sip.read_verstat(word, dialect)
+    assert (said.result, said.level, said.diverted, said.raw) == (result, level, diverted, word)
+    assert said.attestation == attestation
+    assert attestation in ATTESTATIONS
+
+
+def test_where_a_verstat_stands():
+    call = lambda **more: sip.to_call(0.0, "tel:110", "<tel:+8613800138000;verstat=No-TN-Validation>", **more)
+    assert call().attestation == "none"
+    passed = "<sip:+1@a.example;verstat=TN-Validation-Passed>"
+    assert call(asserted=passed).attestation == "unknown"
+    assert call(asserted=passed, attestation_info='"B"').attestation == "B"
+    assert call(asserted=passed, attestation_info="D").attestation == "unknown"
+    assert call(asserted=passed, dialect="telnyx").attestation == "A"
+    assert call(attestation_info="A").attestation == "none"
+    assert call(verstat="TN-Validation-Failed-A", dialect="twilio").attestation == "failed"
+    with pytest.raises(ValueError, match="dialect must be one of"):
+        sip.read_verstat("", "other")
+
+
+def test_hidden_callers_are_withheld():
+    asserted = "<tel:+8613800138001>"
+    hidden = sip.to_call(0.0, "sip:110@b.example", "<sip:anonymous@anonymous.invalid>", asserted=asserted)
+    asked = sip.to_call(0.0, "sip:110@b.example", "<sip:+1@a.example>", asserted=asserted, privacy="header;id")
+    assert hidden == asked
+    assert (hidden.caller, hidden.network_caller) == ("", "+8613800138001")
+    assert sip.to_call(0.0, "sip:110@b.example", "<sip:+1@a.example>", privacy="idle").caller == "+1"
+
+
+def test_what_an_identity_claims():
+    claims = sip.read_identity(SHAKEN)
+    assert claims == sip.Identity(
+        "shaken", "A", "123e4567-e89b-12d3-a456-426655440000", 1443208345, "https://cert.example.org/shaken.crt"
+    )
+    assert "2125551213" not in repr(claims)
+    assert sip.read_identity("..c2ln;info=<https://a.example/c>;alg=ES256").certificate == "https://a.example/c"
+    odd = sip.read_identity(passport({"ppt": 7}, {"attest": ["A"], "iat": "now", "origid": "x" * 200}))
+    assert (odd.attest, odd.origid, odd.issued) == (None, None, None)
+
+
+@pytest.mark.parametrize("text", ["", "a.b", "..", "a.b.c.d", "!.!.c", "W10.e30.c", "x" * 9000])
+def test_no_identity(text):
+    with pytest.raises(ValueError, match=r"^Identity must"):
+        sip.read_identity(text)
+
+
+@pytest.mark.parametrize(("address", "user"), [
+    ("sip:+8613800138000@a.example", "+8613800138000"),
+    ("SIPS:+8613800138000:secret@a.example", "+8613800138000"),
+    ("<tel:+86(138)0013.8000;phone-context=x>;tag=1", "+8613800138000"),
+    ('"a \\" <sip:1@b>" <sip:95588;verstat=x@a.example?Replaces=y>', "95588"),
+    ("Li Wei <sip:li-wei@a.example>", "li-wei"),
+    ("sip:we%22ird@a.example", 'we"ird'),
+    ("sip:a.example", ""),
+])  # fmt: skip
+def test_users(address, user):
+    assert sip.user_of(address) == user
+
+
+@pytest.mark.parametrize("address", ["", "mailto:a@b.example", "<http://a.example>", "sip:%00@a", f"tel:{'1' * 200}"])
+def test_no_users(address):
+    with pytest.raises(ValueError, match=r"^an address must") as error:
+        sip.user_of(address)
+    assert "111" not in str(error.value)
+
+
+def test_every_final_answer_is_an_outcome():
+    for status in range(100, 800):
+        outcome, by = sip.outcome_of(status)
+        assert outcome in OUTCOMES
+        assert by in RELEASED_BY
+        assert (outcome == "answered") == (200 <= status < 300)
+        assert (outcome == "unknown") == (status < 200 or status >= 700)
+
+
+def test_only_a_607_is_a_report():
+    assert [status for status in range(100, 800) if sip.outcome_of(status)[0] == "unwanted"] == [607]
+
+
+def test_capabilities():
+    assert sip.declares_608('*;+g.a="x";+sip.608, *;+sip.607')
+    assert not sip.declares_608("")
+
+
+@pytest.mark.parametrize(
+    ("score", "content", "told"),
+    [
+        (0.9731, None, "confidence=97;type=spam"),
+        (0.999999, "fraud", "confidence=99;type=fraud"),
+        (1.0, "loans", "confidence=100;type=spam"),
+        (0.07, "debt_collection", "confidence=7;type=debt-collection"),
+        (0.29, "survey", "confidence=29;type=survey"),  # not 28, though the nearest float64 lies below 0.29
+        (1e-9, None, "confidence=0;type=spam"),
+    ],
+)
+def test_labels(score, content, told):
+    expected = f"<https://redress.example/calls>;source=carrier.example;purpose=info;{told}"
+    assert sip_replies.label(verdict("label", score, content), REDRESS) == expected
+    assert sip_replies.label(verdict("screen", score, content), REDRESS) == expected
+
+
+def test_what_is_not_labelled():
+    for silent in (verdict("pass"), verdict("block"), verdict("label", math.nan)):
+        assert sip_replies.label(silent, REDRESS) is None
+    assert sip_replies.label(verdict(), Redress(tel="+1234")).startswith("<data:,>;purpose=info;")
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({}, "redress needs a url, a tel or an email"),
+        ({"url": "http://a.example"}, "url must be an https URL"),
+        ({"url": 'https://a.example/";x'}, "url must be an https URL"),
+        ({"url": "https://a.example\r\nX: y"}, "url must be an https URL"),
+        ({"tel": "13800138000"}, "tel must be a number in E.164 form"),
+        ({"email": "a@b;c"}, "email must be an e-mail address"),
+        ({"tel": "+1234", "location": "HERE"}, "location must be one of"),
+        ({"tel": "+1234", "source": "a b"}, "source must be a host name"),
+        ({"tel": "+1234", "card": "data:,"}, "card must be an https URL"),
+    ],
+)
+def test_redress_is_checked(fields, rule):
+    with pytest.raises(ValueError, match=rule) as error:
+        Redress(**fields)
+    assert "13800138000" not in str(error.value)
+
+
+def test_what_cannot_be_answered():
+    with pytest.raises(ValueError, match="608 needs the address of a signed jCard"):
+        sip_replies.rejected(Redress(tel="+1234"))
+    with pytest.raises(ValueError, match="case id"):
+        sip_replies.network_blocked(REDRESS, 'x";location=LN')
+    with pytest.raises(ValueError, match="tag must be a token"):
+        sip_replies.response(INVITE, Reply(603, "Decline"), "a b")
+    with pytest.raises(ValueError, match="must have a CSeq header"):
+        sip_replies.response(INVITE.replace(b"CSeq", b"Sequence"), Reply(603, "Decline"), "t")
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (b"", "first line"),
+        (b"BYE sip:a@b SIP/2.0\r\n\r\n", "first line"),
+        (b"INVITE sip:a@b SIP/3.0\r\n\r\n", "first line"),
+        (b"INVITE sip:a@b SIP/2.0\r\n\r\n", "From header"),
+        (b"INVITE sip:a@b SIP/2.0\r\nno header\r\n\r\n", "header line 1 must be"),
+        (b"x" * 70_000, "at most 65535 bytes"),
+        (b"INVITE sip:a@b SIP/2.0\r\n" + b"a: b\r\n" * 300, "at most 256 headers"),
+        (INVITE.replace(b"sip:+8613900139000@callee.example;user=phone S", b"http://a.example S"), "an address must"),
+    ],
+)
+def test_what_is_no_invite(data, rule):
+    with pytest.raises(ValueError, match=rule):
+        sip.read_invite(data, 0.0)
+
+
+def total(data):
+    """Read bytes in every way there is; a ValueError of one line is an answer too."""
+    text = data.decode("utf-8", "replace")
+    readers = [
+        lambda: sip.read_message(data),
+        lambda: sip.read_invite(data, 0.0),
+        lambda: sip.read_invite(data, 0.0, dialect="twilio"),
+        lambda: sip_replies.response(data, Reply(603, "Decline"), "t"),
+        lambda: sip.read_identity(text),
+        lambda: sip.read_verstat(text),
+        lambda: sip.user_of(text),
+        lambda: sip.declares_608(text),
+        lambda: sip.to_call(0.0, text, text, asserted=text, privacy=text, verstat=text, attestation_info=text),
+    ]
+    for read in readers:
+        try:
+            found = read()
+        except ValueError as error:
+            assert len(str(error).splitlines()) == 1
+            assert not re.search(r"\d{7}", str(error))
+        else:
+            if isinstance(found, Call):
+                assert found.attestation in ATTESTATIONS
+                assert len(found.caller) <= sip.MAX_USER
+            if isinstance(found, bytes):
+                assert found.startswith(b"SIP/2.0 603 Decline\r\n")
+
+
+PIECES = st.sampled_from([b"sip:", b"tel:", b"<", b">", b'"', b";", b"@", b".", b"verstat=", b"\r\n", b" ", b"INVITE ",
+                          b" SIP/2.0", b"From:", b"To:", b"1" * 9, b"\\", b"%", b"\xff", b"e30", b"tag="])  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=300) | st.lists(PIECES, max_size=40).map(b"".join))
+@example(b"")
+@example(b'"' * 60_000)
+@example(b";" * 60_000)
+@example(b" " * 60_000 + b"<")
+@example(b"a" + b"\r\n " * 20_000)
+@example(b";verstat" * 7_000)
+@example(b"[" * 8_000 + b"." + b"[" * 100 + b".x")
+def test_any_bytes_are_read_or_refused(data):
+    total(data)
+
+
+def test_mutants_of_a_message_are_read_or_refused():
+    draw = random.Random(608)
+    read = 0
+    for _ in range(3000):
+        mutant = bytearray(INVITE)
+        for _ in range(draw.randint(1, 4)):
+            place, way = draw.randrange(len(mutant)), draw.randrange(4)
+            if way == 0:
+                mutant[place] = draw.randrange(256)
+            elif way == 1:
+                del mutant[place : place + draw.randint(1, 40)]
+            elif way == 2:
+                mutant[place:place] = mutant[place : place + draw.randint(1, 60)] * draw.randint(1, 3)
+            else:
+                mutant[place:place] = draw.choice([b"\r\n", b"\0", b";", b'"', b"<", b">", b"@", "你".encode()])
+        total(bytes(mutant))
+        try:
+            sip.read_invite(bytes(mutant), 0.0)
+        except ValueError:
+            continue
+        read += 1
+    assert 500 < read < 2950
+
+
+@given(st.text(max_size=40))
+def test_a_redress_cannot_break_out_of_its_header(text):
+    for name in ("url", "tel", "email", "source", "card", "location"):
+        try:
+            redress = Redress(**({"tel": "+1234"} | {name: text}))
+        except ValueError:
+            continue
+        for _, value in sip_replies.network_blocked(redress).headers:
+            assert value.count('"') == 2
+            assert value.isprintable()
+            assert len(re.findall(r"(?:^|;)(cause|text|location)=", re.sub(r'"[^"]*"', "", value))) == 3
+
+
+@given(st.floats(0, 1), st.sampled_from([None, "fraud", "x;y", "survey"]))
+def test_a_label_states_whole_per_cent(score, content):
+    told = sip_replies.label(verdict("label", score, content), REDRESS)
+    confidence, kind = re.search(r";confidence=(\d{1,3});type=([a-z-]+)$", told).groups()
+    assert int(confidence) == math.floor(100 * Fraction(repr(score)))
+    assert kind in ("spam", "fraud", "survey")

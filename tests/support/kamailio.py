@@ -1,0 +1,310 @@
+"""Real Kamailio and SIPp for tests and benches: a proxy that runs while it is needed, callers, and a phone."""
+
+import contextlib
+import csv
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from callsieve.serving.bundle.signing import write_public_key
+from tests.support import real_bundle
+from tests.support import small_bundle as small
+from tests.support.paths import ROOT
+
+SCRIPTS = ROOT / "serving" / "telephony" / "kamailio"
+CALLER, PHONE = (Path(__file__).parent / "sipp" / name for name in ("caller.xml", "phone.xml"))
+PYTHON = "/usr/bin/python3"  # the one that Debian's app_python3 links
+KAMAILIO, KAMCMD, SIPP = "/usr/sbin/kamailio", "/usr/sbin/kamcmd", "/usr/bin/sipp"
+REDRESS = {"url": "https://redress.carrier.example", "location": "RLN", "source": "carrier.example"}
+
+
+def environment():
+    """A virtual environment of the system's Python with the base install of callsieve; gives its site-packages."""
+    folder = ROOT / ".venv-kamailio"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([PYTHON, "-m", "venv", folder], check=True)
+    install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile"]
+    with tempfile.TemporaryDirectory() as copy:
+        # From a copy: an install leaves files beside its source, which the next one would take in.
+        leave = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "notebooks")
+        shutil.copytree(ROOT, copy, ignore=leave, dirs_exist_ok=True)
+        subprocess.run([*install, "-c", ROOT / "constraints.txt", copy], check=True)
+    shown = "import site; print(site.getsitepackages()[0])"
+    return Path(subprocess.run([python, "-c", shown], check=True, capture_output=True, text=True).stdout.strip())
+
+
+def free_port():
+    """A UDP port that nobody holds now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def files(folder, site, policy=None, card=None, redress=REDRESS, **settings):
+    """Bundle, keys and settings of the embedded scorer in a folder; gives the settings' path."""
+    real_bundle.write(folder / "bundle", **(card or {}))
+    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    real_bundle.NUMBER_KEY.write(folder / "key")
+    lines = {
+        "site": site,
+        "bundle": folder / "bundle",
+        "signer": folder / "signer.pub",
+        "key": folder / "key",
+    } | settings
+    if policy:
+        (folder / "policy.toml").write_text('version = "test"\nappeal = "office"\nhistory_days = 0\n[bands]\n' + policy)
+        lines["policy"] = folder / "policy.toml"
+    quoted = {name: value if isinstance(value, int | float) else f'"{value}"' for name, value in lines.items()}
+    text = [f"{name} = {value}" for name, value in quoted.items()]
+    text += ["[redress]", *(f'{name} = "{value}"' for name, value in redress.items())]
+    path = folder / "settings.toml"
+    path.write_text("\n".join(text) + "\n")
+    return path
+
+
+# A proxy answers this by itself, once it takes messages at all.
+PROBE = b"""\
+OPTIONS sip:ready@127.0.0.1 SIP/2.0\r
+Via: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKready;rport\r
+Max-Forwards: 0\r
+From: <sip:a@127.0.0.1>;tag=a\r
+To: <sip:b@127.0.0.1>\r
+Call-ID: ready\r
+CSeq: 1 OPTIONS\r
+Content-Length: 0\r
+\r
+"""
+
+
+class Kamailio:
+    """A running proxy, by the name of its script or a path; leaving the block stops it."""
+
+    def __init__(self, config, next_hop, folder, *, settings=None, memory=512, **defines):
+        self.port, self.folder, self.embedded = free_port(), folder, settings is not None
+        self.control = folder / "control"
+        names = {"LISTEN": f"udp:127.0.0.1:{self.port}", "NEXT_HOP": f'"sip:127.0.0.1:{next_hop}"'}
+        names |= {"CONTROL": f'"unix:{self.control}"', "SCRIPT": f'"{SCRIPTS / "embedded.py"}"'} | defines
+        options = [part for name, value in names.items() for part in ("-A", f"{name}={value}")]
+        self.log = folder / "kamailio.log"
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(KAMAILIO, "-f", config if isinstance(config, Path) else SCRIPTS / config, "-DD", "-E"),
+                    *("-m", str(memory), "-b", "4194304"),  # a burst waits: a message lost is a second of a call
+                    *options,
+                ],
+                stdout=log,
+                stderr=log,
+                env=clean | ({"CALLSIEVE_KAMAILIO": str(settings)} if settings else {}),
+            )
+
+    def __enter__(self):
+        if self.embedded:
+            self.wait_for("callsieve: (serving|not loaded)", 10)
+        with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+            probe.settimeout(0.05)
+            for _ in range(200):
+                probe.sendto(PROBE, ("127.0.0.1", self.port))
+                with contextlib.suppress(OSError):
+                    if probe.recv(65_535).startswith(b"SIP/2.0 483"):
+                        return self
+        raise AssertionError(self.log.read_text(errors="replace")[-2000:])
+
+    def wait_for(self, pattern, seconds=5):
+        """Wait until the log says so."""
+        deadline = time.monotonic() + seconds
+        while not re.search(pattern, self.log.read_text(errors="replace")):
+            assert self.process.poll() is None, self.log.read_text(errors="replace")[-2000:]
+            assert time.monotonic() < deadline, self.log.read_text(errors="replace")[-2000:]
+            time.sleep(0.02)
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    def scorer(self):
+        """Process id of the embedded scorer."""
+        return int(re.search(r"PID: (\d+)\s+DSC: RTIMER EXEC child=\d+ timer=score\b", self.rpc("core.psx"))[1])
+
+    def rpc(self, *words):
+        """A command over Kamailio's control socket."""
+        command = [KAMCMD, "-s", f"unix:{self.control}", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
+
+
+@contextlib.contextmanager
+def answering():
+    """SIPp as the phones behind the proxy: it answers every call; gives its port."""
+    port = free_port()
+    with sipp("-sf", PHONE, "-p", port, "-i", "127.0.0.1", "-nostdin", "-buff_size", 4_000_000):
+        time.sleep(0.2)
+        yield port
+
+
+@contextlib.contextmanager
+def sipp(*arguments, folder=None):
+    """A SIPp that runs in the background."""
+    command = [SIPP, *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def numbers(folder, count=5000, seed=1):
+    """A file of callers and callees for SIPp."""
+    rng = np.random.default_rng(seed)
+    # A few callers make half of the calls: these are the ones that get scores worth a look.
+    callers = 13_800_000_000 + np.where(
+        rng.random(count) < 0.5, rng.integers(0, 20, count), rng.integers(20, 2000, count)
+    )
+    callees = 13_900_000_000 + rng.integers(0, 20_000, count)
+    path = folder / "numbers.csv"
+    path.write_text("SEQUENTIAL\n" + "".join(f"+86{a};+86{b}\n" for a, b in zip(callers, callees, strict=True)))
+    return path
+
+
+def calls(port, folder, count, rate, *, seconds=60, limit=20_000):
+    """Place calls by SIPp; counts of calls, and waits for the answer in ms.
+
+    Returns: dict with placed, completed, failed, blocked, retransmitted, seconds, waits (array of ms).
+    """
+    for stale in folder.glob("caller_*"):
+        stale.unlink()
+    stat = folder / "stat.csv"
+    stat.unlink(missing_ok=True)
+    options = ["-sf", CALLER, "-inf", numbers(folder), "-i", "127.0.0.1", "-p", free_port(), "-m", count, "-r", rate]
+    options += ["-l", limit, "-nostdin", "-trace_stat", "-stf", stat, "-fd", 1, "-trace_rtt", "-rtt_freq", 1]
+    options += ["-timeout", f"{seconds}s", "-recv_timeout", 10_000, "-buff_size", 4_000_000]
+    began = time.monotonic()
+    subprocess.run(
+        [SIPP, *map(str, options), f"127.0.0.1:{port}"],
+        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, timeout=seconds + 30,
+    )  # fmt: skip
+    took = time.monotonic() - began
+    with stat.open() as file:
+        last = list(csv.DictReader(file, delimiter=";"))[-1]
+    waits = [row.split(";")[1] for path in folder.glob("caller_*rtt.csv") for row in path.read_text().splitlines()[1:]]
+    return {
+        "placed": int(last["TotalCallCreated"]),
+        "completed": int(last["SuccessfulCall(C)"]),
+        "failed": int(last["FailedCall(C)"]),
+        "blocked": int(last["blocked(C)"]),
+        "retransmitted": int(last["Retransmissions(C)"]),
+        "seconds": took,
+        "waits": np.array(waits, dtype=float),
+    }
+
+
+INVITE = """\
+INVITE sip:{callee}@127.0.0.1:{proxy} SIP/2.0\r
+Via: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bK{call};rport\r
+Max-Forwards: 70\r
+From: {sender};tag=caller\r
+To: <sip:{callee}@127.0.0.1>\r
+Call-ID: {call}@caller\r
+CSeq: 1 INVITE\r
+Contact: <sip:caller@127.0.0.1:{port}>\r
+{more}Content-Length: 0\r
+\r
+"""
+
+
+class Caller:
+    """A telephone made of one UDP socket, that places one call after the other."""
+
+    def __init__(self, proxy):
+        self.proxy, self.placed = proxy, 0
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.settimeout(5)
+        self.port = self.socket.getsockname()[1]
+
+    def call(self, caller, callee, *more, talk=True):
+        """Place a call, acknowledge the final answer, and hang up; gives the INVITE and the answer."""
+        self.placed += 1
+        sender = caller if "<" in caller else f"<sip:{caller}@127.0.0.1>"
+        fields = {"proxy": self.proxy, "port": self.port, "call": f"c{self.port}x{self.placed}"}
+        lines = "".join(f"{line}\r\n" for line in more)
+        invite = INVITE.format(**fields, sender=sender, callee=callee, more=lines).encode()
+        self._send(invite)
+        answer = self._final()
+        if answer.startswith(b"SIP/2.0 200"):
+            self._send(self._within(invite, answer, b"ACK", 1))
+            if talk:
+                self._send(self._within(invite, answer, b"BYE", 2))
+                self._final()
+        else:
+            to = re.search(rb"\r\nTo: [^\r]*", answer)[0]
+            ack = re.sub(rb"\r\nTo: [^\r]*", lambda _: to, invite).replace(b"INVITE sip:", b"ACK sip:", 1)
+            self._send(ack.replace(b"1 INVITE", b"1 ACK"))
+        return invite, answer
+
+    def _within(self, invite, answer, method, number):
+        target = re.search(rb"\r\nContact: <([^>]*)>", answer)[1]
+        head = [line for line in invite.split(b"\r\n") if re.match(rb"(Max-Forwards|From|Call-ID):", line)]
+        to = re.search(rb"\r\n(To: [^\r]*)", answer)[1]
+        routes = [b"Route: " + route for route in re.findall(rb"\r\nRecord-Route: ([^\r]*)", answer)]
+        via = b"Via: SIP/2.0/UDP 127.0.0.1:%d;branch=z9hG4bK%d%b;rport" % (self.port, self.placed, method)
+        sequence = b"CSeq: %d %b" % (number, method)
+        lines = [b"%b %b SIP/2.0" % (method, target), via, *routes, *head, to, sequence, b"Content-Length: 0", b"", b""]
+        return b"\r\n".join(lines)
+
+    def _send(self, message):
+        self.socket.sendto(message, ("127.0.0.1", self.proxy))
+
+    def _final(self):
+        while True:
+            answer = self.socket.recv(65_535)
+            if not answer.startswith(b"SIP/2.0 1"):
+                return answer
+
+
+class Phone:
+    """A telephone made of one UDP socket, that answers INVITEs by the last three digits of the called number."""
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.got = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                data, peer = self.socket.recvfrom(65_535)
+                self.got.append(data)
+                method = data.split(b" ", 1)[0]
+                if method == b"INVITE":
+                    status = re.search(rb"INVITE sip:\S*?(\d{3})@", data)[1]
+                    self._answer(data, peer, status if status in (b"486", b"603", b"607") else b"200")
+                elif method in (b"BYE", b"CANCEL"):
+                    self._answer(data, peer, b"200")
+
+    def _answer(self, data, peer, status):
+        kept = [line for line in data.split(b"\r\n") if re.match(rb"(Via|From|To|Call-ID|CSeq|Record-Route):", line)]
+        kept = [line + b";tag=phone" if line.startswith(b"To:") and b"tag=" not in line else line for line in kept]
+        contact = b"Contact: <sip:127.0.0.1:%d>" % self.port
+        lines = [b"SIP/2.0 %b Answer" % status, *kept, contact, b"Content-Length: 0", b"", b""]
+        self.socket.sendto(b"\r\n".join(lines), peer)
+
+    def close(self):
+        """Hang up for good."""
+        self.socket.close()

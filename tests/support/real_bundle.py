@@ -1,0 +1,159 @@
+"""A signed bundle over the real catalogue, and calls of a few numbers to judge with it."""
+
+import functools
+
+import numpy as np
+import pyarrow as pa
+
+from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import Key
+from callsieve.features.offline.table import vectors
+from callsieve.features.records import CALL_COLUMNS, OUTCOMES, RELEASED_BY, Call
+from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.bundle import save
+from callsieve.serving.bundle.card import Band, Calibration
+from callsieve.serving.rules.registers import Registers, columns_of
+from callsieve.serving.scorer.scorer import Scorer
+from tests.support import small_bundle as small
+
+NUMBER_KEY = Key("e1", bytes(range(32)))
+CATEGORICAL = [feature.name for feature in FEATURES if feature.levels]
+START = 1_772_500_000.0  # 2026-03-03, within the card's time
+# The last two are an emergency and a public-service number: they are never blocked.
+CALLERS = ("13800138000", "+8613900001111", "02887654321", "95588", "17012345678", "+14155550100", "110", "12345")
+CALLEES = (*CALLERS[:3], *(f"1360013{n:04d}" for n in range(40)))
+
+
+def calls(n=300, seed=5):
+    """Calls in order of start, some of them not over."""
+    rng = np.random.default_rng(seed)
+    start = START + np.cumsum(rng.integers(1, 4_000_000, n)) / 1000
+    made = []
+    for moment in start.tolist():
+        caller = CALLERS[rng.integers(len(CALLERS))]
+        callee = CALLEES[rng.integers(len(CALLEES))]
+        outcome = OUTCOMES[rng.integers(5)]
+        talk = float(rng.integers(1, 400)) if outcome == "answered" else 0.0
+        over = rng.random() < 0.9
+        made.append(
+            Call(
+                start=round(moment, 3),
+                caller=caller,
+                callee=callee,
+                ring=float(rng.integers(1, 30)) if over else None,
+                talk=talk if over else None,
+                outcome=outcome if over else "unknown",
+                released_by=RELEASED_BY[rng.integers(4)],
+                attestation="ABC"[rng.integers(3)],
+                route="domestic",
+            )
+        )
+    return made
+
+
+def keyed(made):
+    """The calls, keyed one by one."""
+    intake = Intake(NUMBER_KEY)
+    return [intake(call) for call in made]
+
+
+def keyed_table(made):
+    """The calls, keyed as a table."""
+    moment = pa.timestamp("ms", "UTC")
+    columns = {name: [getattr(call, name) for call in made] for name in CALL_COLUMNS}
+    types = {"ring": pa.float64(), "talk": pa.float64()}
+    table = {name: pa.array(column, types.get(name, pa.string())) for name, column in columns.items() if name not in
+             ("start", "recorded")}  # fmt: skip
+    for name in ("start", "recorded"):
+        whole = [None if second is None else round(second * 1000) for second in columns[name]]
+        table[name] = pa.array(whole, pa.int64()).cast(moment)
+    return Intake(NUMBER_KEY).table(pa.table(table))
+
+
+def registers_of(**tables):
+    """Registers of rows that hold and are known since 1970 if they say nothing else; what they leave out is unknown."""
+    always = {"valid_from": 0, "known_at": 0}
+    return Registers({
+        name: {column: [(always | row).get(column) for row in rows] for column in columns_of(name)}
+        for name, rows in tables.items()
+    })  # fmt: skip
+
+
+def rows(n, seed=0):
+    """Rows as a history could give them, by the unit of each feature."""
+    rng = np.random.default_rng(seed)
+    draws = {
+        "share": lambda: rng.random(n),
+        "seconds": lambda: rng.exponential(200.0, n),
+        "yes/no": lambda: rng.integers(0, 2, n),
+        "hour": lambda: rng.integers(0, 24, n),
+        "day": lambda: rng.integers(0, 7, n),
+    }
+    columns = []
+    for feature in FEATURES:
+        column = rng.integers(0, len(feature.levels), n) if feature.levels else draws.get(
+            feature.unit, lambda: rng.poisson(5.0, n))()  # fmt: skip
+        columns.append(np.where(rng.random(n) < 0.15, np.nan, column))
+    return np.column_stack(columns)
+
+
+def _train(objective, X, y, trees):  # noqa: N803
+    import lightgbm
+
+    data = lightgbm.Dataset(X, y, feature_name=list(NAMES), categorical_feature=CATEGORICAL)
+    fixed = {"num_leaves": 15, "min_data_per_group": 20, "verbose": -1, "num_threads": 1, "deterministic": True}
+    return lightgbm.train(objective | fixed, data, trees).model_to_string()
+
+
+@functools.cache
+def models():
+    """Texts of a yes-no model and of a model of three contents."""
+    known = rows(3000)
+    filled = np.nan_to_num(known)
+    noise = np.random.default_rng(1).normal(size=len(known))
+    part = {name: filled[:, NAMES.index(name)] for name in NAMES}
+    risk = (
+        part["out_calls_count_24h"] / 3
+        - 3 * part["out_answered_share_7d"]
+        + 2 * np.isin(part["call_caller_class"], [1, 4, 10])
+        + (part["call_hour"] > 17)
+    )
+    kind = (part["call_hour"] // 8 + noise.round()).astype(int) % 3
+    binary, several = {"objective": "binary"}, {"objective": "multiclass", "num_class": 3}
+    return {
+        "model": _train(binary, known, (risk + noise > 1).astype(int), 30),
+        "content": _train(several, filled, kind, 6),
+    }
+
+
+@functools.cache
+def thresholds():
+    """Raw scores that a tenth and a half of `calls()` reach."""
+    raw = Booster(models()["model"]).predict_raw(vectors(keyed_table(calls()), threads=1))
+    return tuple(np.quantile(raw, [0.9, 0.5]).tolist())
+
+
+def card(**changes):
+    """The card of those models: the high band is certified for mobile numbers, and for those that must pass."""
+    sound, loose = small.certificate(), small.certificate(false_calls=90, bound=0.0036, certified=False)
+    strata = dict.fromkeys(("mobile", "quiet_mobile", "emergency", "public_service"), sound) | {"fixed": loose}
+    high, low = thresholds()
+    values = {
+        "features": NAMES,
+        "categorical": {feature.name: len(feature.levels) for feature in FEATURES if feature.levels},
+        "catalogue_hash": catalogue_hash(),
+        "calibration": Calibration((-20.0, 0.0, 20.0), (0.0, 0.4, 1.0)),
+        "thresholds": (Band("certified", high, sound, strata), Band("watch", low, loose)),
+    }
+    return small.card(**(values | changes))
+
+
+def write(folder, **changes):
+    """A signed bundle; gives its model id."""
+    return save(card(**changes), models(), rows(8, seed=3).tolist(), folder, small.KEY)
+
+
+def load(folder, policy, registers=None):
+    """The scorer of such a bundle."""
+    return Scorer.load(folder, trusted=small.TRUSTED, policy=policy, registers=registers)

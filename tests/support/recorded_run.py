@@ -1,0 +1,79 @@
+"""Runs recorded in MLflow and in the audit log, without a training: bundles over the real catalogue, given metrics."""
+
+import json
+import time
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.signing import write_public_key
+from callsieve.training.log.audit_log import append
+from callsieve.training.log.gates import parse_gates, shipped_gates
+from callsieve.training.log.run_paths import Place, store_of
+from callsieve.training.model.train import Settings
+from callsieve.training.run import run_payload
+from callsieve.training.tracking import mlflow_write
+from callsieve.training.tracking.record import settings_json
+from tests.support import real_bundle
+from tests.support import small_bundle as small
+
+APPROVERS = tuple(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in range(1, 4))
+OFFICES = ("risk", "legal", "operations")
+GOOD = {
+    "auc": 0.97,
+    "model_benign_error_bound": 9e-5,
+    "model_catch_by_call_low": 0.7,
+    "model_detection_median": 4.0,
+    "test_fold_touches": 1.0,
+}
+FOLD = "0123456789abcdef 1..2"
+
+
+def gates(**changes):
+    """The shipped gates, with approvers."""
+    text = shipped_gates().data.decode()
+    keys = ", ".join(
+        f'{name} = "{key.public_key().public_bytes_raw().hex()}"' for name, key in zip(OFFICES, APPROVERS, strict=True)
+    )
+    changes = {"keys = {}": f"keys = {{ {keys} }}", "callers = 30 ": "callers = 1 "} | changes
+    for old, new in changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return parse_gates(text.encode(), "gates")
+
+
+def record(place, folder, *, metrics=GOOD, threshold=None, data="0" * 64, judged_by=None):
+    """Record one run as a study does: gates, touch, run in MLflow, entry in the log. Its id and version.
+
+    `threshold`: raw score from which its model flags a call.
+    """
+    folder.mkdir()
+    said = judged_by or gates()
+    entry = append(place.log, "gates", {"sha256": said.sha256, "text": said.data.decode()}, small.KEY)
+    append(place.log, "touch", {"fold": FOLD, "gates": said.sha256}, small.KEY)
+    bands = real_bundle.card().thresholds if threshold is None else (Band("certified", threshold, small.certificate()),)
+    real_bundle.write(folder / "bundle", epoch=len(list(folder.parent.iterdir())), thresholds=bands)
+    (folder / "record").mkdir()
+    (folder / "record" / "settings.json").write_text(json.dumps(settings_json(Settings())))
+    for beside in (folder, folder / "record"):
+        write_public_key(small.KEY.public_key(), beside / "signer.pub")
+    (folder / "tables").mkdir()
+    (folder / "tables" / "slices.csv").write_text("slice,calls\ncourier,12\n")
+    figures = {
+        "model": {"id": folder.name},
+        "gates": {"sha256": said.sha256, "entry": entry, "fold": FOLD, "touches": 1},
+    }
+    told = {"sha256": data, "rows": 10, "source": "nowhere", "context": "training"}
+    figures["tracking"] = mlflow_write.record(
+        place.uri, folder.parent / "artifacts", name=folder.name, made_by="a test", began=time.time(),
+        parameters={"seed": 1, "calls": 10}, metrics=metrics,
+        tags={"data_sha256": data, "certified": "true"}, datasets={"calls": told}, figures={"auc": 0.97},
+        files={name: folder / name for name in ("bundle", "record", "tables")},
+    )  # fmt: skip
+    append(place.log, "run", run_payload(place.uri, figures, folder / "bundle"), small.KEY)
+    return figures["tracking"]
+
+
+def place_in(folder):
+    """A log and a SQLite store in a folder."""
+    return Place(folder / "audit", store_of(folder))

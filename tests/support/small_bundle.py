@@ -1,0 +1,166 @@
+"""Small models, a card and a key for the tests of bundles, and an evaluator that shares no code with LightGBM."""
+
+import functools
+import hashlib
+import json
+import math
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from callsieve.serving.bundle.bundle import save
+from callsieve.serving.bundle.card import Band, Calibration, Card, Certificate
+from callsieve.serving.bundle.signing import sign
+
+FEATURES = ("calls_1h", "answered_24h", "seconds_mean_7d", "class", "route")
+LEVELS = {"class": 40, "route": 4}
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+TRUSTED = (KEY.public_key(),)
+ZERO = float(np.float32(1e-35))
+CONTENT = ("sales", "fraud", "debt")
+CATALOGUE = "ab" * 32
+
+
+def rows(n, seed=0):
+    """Feature rows with missing values, zeros, and levels that no training row has."""
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(n, len(FEATURES)))
+    matrix[:, 3] = rng.integers(0, 40, n)
+    matrix[:, 4] = rng.integers(0, 4, n)
+    matrix[rng.random(n) < 0.2, 1] = np.nan
+    matrix[rng.random(n) < 0.1, 3] = np.nan
+    matrix[rng.random(n) < 0.3, 2] = 0.0
+    return matrix
+
+
+def awkward_rows():
+    """Rows at the edges: all missing, zeros of both signs, huge values, levels out of range."""
+    edge = [0.0, -0.0, 1e-36, -1e-36, 1e300, -1e300, np.nan, 41.0, -3.0, 2.7, 1e10]
+    return np.array([[value] * len(FEATURES) for value in edge])
+
+
+def _train(objective, y, matrix, trees):
+    import lightgbm
+
+    parameters = {
+        "num_leaves": 7,
+        "min_data_per_group": 5,
+        "min_data_in_leaf": 10,
+        "verbose": -1,
+        "num_threads": 1,
+        "deterministic": True,
+        **objective,
+    }
+    data = lightgbm.Dataset(matrix, y, feature_name=list(FEATURES), categorical_feature=[3, 4])
+    return lightgbm.train(parameters, data, trees).model_to_string()
+
+
+@functools.cache
+def yes_no(trees=20):
+    matrix = rows(3000)
+    noise = np.random.default_rng(1).normal(size=len(matrix))
+    y = (
+        matrix[:, 0]
+        + np.nan_to_num(matrix[:, 1])
+        + 2 * np.isin(matrix[:, 3], [1, 5, 9, 33])
+        + (matrix[:, 4] == 2)
+        + noise
+        > 1
+    )
+    return _train({"objective": "binary"}, y.astype(int), matrix, trees)
+
+
+@functools.cache
+def three_classes(rounds=4):
+    matrix = rows(2000, seed=2)
+    return _train(
+        {"objective": "multiclass", "num_class": 3},
+        (np.abs(matrix[:, 0] * 2 + matrix[:, 4]) % 3).astype(int),
+        matrix,
+        rounds,
+    )
+
+
+def certificate(**changes):
+    values = {"fold": "week 8", "benign_calls": 30_000, "false_calls": 0, "bound": 1 - 0.05 ** (1 / 30_000)}
+    return Certificate(**{**values, "confidence": 0.95, "target": 1e-4, "certified": True, **changes})
+
+
+def card(**changes):
+    loose = certificate(false_calls=90, bound=0.0036, certified=False)
+    values = {
+        "features": FEATURES,
+        "categorical": LEVELS,
+        "catalogue_hash": CATALOGUE,
+        "calibration": Calibration((-4.0, -1.5, 0.25, 3.0), (0.001, 0.02, 0.6, 0.97)),
+        "thresholds": (Band("certified", 1.5, certificate(), {"route=domestic": loose}), Band("watch", 0.25, loose)),
+        "label_policy": {"version": 3, "sources": ["report", "decision"]},
+        "training": {"seed": 7, "auc": 0.93, "note": "réseau 骚扰"},
+        "valid_from": "2026-03-01T00:00:00Z",
+        "valid_until": "2026-04-01T00:00:00Z",
+        "epoch": 5,
+        "classes": {"content": CONTENT},
+    }
+    return Card(**{**values, **changes})
+
+
+def golden_rows():
+    return np.vstack([rows(6, seed=3), awkward_rows()]).tolist()
+
+
+def write(folder, **changes):
+    """A whole bundle in `folder`; gives its model id."""
+    return save(card(**changes), {"model": yes_no(), "content": three_classes()}, golden_rows(), folder, KEY)
+
+
+def resign(folder, key=KEY):
+    """List and sign the files of `folder` as they are now: an attacker who holds the key."""
+    manifest = json.loads((folder / "MANIFEST.json").read_bytes())
+    for name, entry in manifest["files"].items():
+        data = (folder / name).read_bytes()
+        entry.update(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    data = json.dumps(manifest).encode()
+    (folder / "MANIFEST.json").write_bytes(data)
+    (folder / "MANIFEST.sig").write_bytes(sign(data, key))
+
+
+def repair_sizes(text):
+    """The text with `tree_sizes` that fit it."""
+    head, mark, body = text.partition("\ntree_sizes=")
+    if not mark or "\nTree=" not in body or "end of trees" not in body:
+        return text
+    trees = body[body.index("\nTree=") + 1 : body.index("end of trees")]
+    sizes = [str(len("Tree=" + block)) for block in trees.split("Tree=")[1:]]
+    return head + mark + " ".join(sizes) + "\n\n" + body[body.index("\nTree=") + 1 :]
+
+
+def evaluate(trees, matrix, classes=1):
+    """Raw scores of rows by the verified arrays alone, by LightGBM's published rules, shape (n, classes)."""
+    out = np.zeros((len(matrix), classes))
+    for i, row in enumerate(matrix.tolist()):
+        for t, tree in enumerate(trees):
+            node = 0 if tree.left else -1
+            while node >= 0:
+                node = tree.left[node] if _goes_left(tree, node, row[tree.feature[node]]) else tree.right[node]
+            out[i, t % classes] += tree.leaf_value[~node]
+    return out
+
+
+def _goes_left(tree, node, value):
+    if abs(value) <= ZERO:  # the library passes rows on without their zeros, and tiny values count as such
+        value = 0.0
+    kind, threshold = tree.decision[node], tree.threshold[node]
+    missing = kind >> 2 & 3
+    if kind & 1:
+        # The library casts to a 32-bit integer: what does not fit becomes the smallest one.
+        if math.isnan(value) or not -1 < value < 2**31:
+            return False
+        begin, end = tree.cat_boundaries[int(threshold)], tree.cat_boundaries[int(threshold) + 1]
+        word, bit = divmod(int(value), 32)
+        return begin + word < end and bool(tree.cat_threshold[begin + word] >> bit & 1)
+    if math.isnan(value) and missing != 2:
+        value = 0.0
+    if math.isnan(value) or (missing == 1 and value == 0):
+        return bool(kind & 2)
+    return value <= threshold

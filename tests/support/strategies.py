@@ -1,0 +1,151 @@
+"""Drawn histories of keyed calls: few numbers, many ties, late and repeated records."""
+
+import random
+
+import pyarrow as pa
+from hypothesis import strategies as st
+
+from callsieve.features.records import (
+    ATTESTATIONS,
+    KEYED_CATEGORIES,
+    KEYED_COLUMNS,
+    NUMBER_CLASSES,
+    OUTCOMES,
+    RELEASED_BY,
+    ROUTES,
+    STEPS,
+    UNKNOWN,
+    KeyedCall,
+)
+
+SECOND = 1000
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+A_CALL = {
+    "start": 1_700_000_000_000, "caller": "a", "callee": "b", "ring": 5_000, "talk": 20_000, "recorded": None,
+    "outcome": "answered", "released_by": "callee", "hour": 6, "day": 19_676, "caller_class": "mobile",
+    "callee_class": "mobile", "same_region": None, "shared_prefix": 3, "step": None, "presented_differs": 0,
+    "attestation": "A", "route": "domestic", "caller_block": "x", "trunk": None, "operator": None,
+    "device": None, "place": None,
+}  # fmt: skip
+NUMBERS = "abcd"
+BLOCKS = {"a": "x", "b": "x", "c": "x", "d": "y"}
+
+# Steps that land on, before and after every window's edge, and many ties.
+GAPS = st.sampled_from(
+    [0, 0, 1, SECOND, 9_999, 10_000, HOUR - 1, HOUR, HOUR + 1, DAY - HOUR, DAY, 3 * DAY, 7 * DAY, 30 * DAY]
+)
+RINGS = st.sampled_from([0, 1, 3_999, 4_000, 4_001, 20_000])
+TALKS = st.sampled_from([0, 99, 100, 9_999, 10_000, 29_999, 30_000, 3_600_001, DAY])
+
+
+@st.composite
+def keyed_call(draw, start):
+    over = draw(st.booleans() | st.just(True))
+    ring = draw(RINGS) if over else None
+    talk = draw(TALKS) if over else None
+    recorded = None
+    if draw(st.booleans()):
+        recorded = (
+            start
+            + (ring + talk if over else 0)
+            + draw(st.sampled_from([-5, 0, 1, SECOND, HOUR, DAY, 7 * DAY, 8 * DAY]))
+        )
+    hour, day = divmod(start + 8 * HOUR, HOUR)[0] % 24, (start + 8 * HOUR) // DAY
+    pick = lambda words: draw(st.sampled_from(words))
+    caller = pick(NUMBERS)
+    return {
+        "start": start,
+        "caller": caller,
+        "callee": pick(NUMBERS),
+        "ring": ring,
+        "talk": talk,
+        "recorded": recorded,
+        "outcome": pick(OUTCOMES),
+        "released_by": pick(RELEASED_BY),
+        "hour": hour,
+        "day": day,
+        "caller_class": pick(NUMBER_CLASSES),
+        "callee_class": pick(NUMBER_CLASSES),
+        "same_region": pick([None, 0, 1]),
+        "shared_prefix": pick([None, 0, 3, 11]),
+        "step": pick([None, *STEPS]),
+        "presented_differs": pick([None, 0, 1]),
+        "attestation": pick(ATTESTATIONS),
+        "route": pick(ROUTES),
+        "caller_block": BLOCKS[caller],
+        "trunk": pick([None, "t1", "t2"]),
+        "operator": None,
+        "device": pick([None, "d1", "d2"]),
+        "place": None,
+    }
+
+
+@st.composite
+def histories(draw, max_calls=14):
+    """Calls in order of start, Unix milliseconds."""
+    start = draw(st.sampled_from([-(10**13), 0, 1_700_000_000_000, 253_402_000_000_000]))
+    calls, told = [], set()
+    for _ in range(draw(st.integers(1, max_calls))):
+        start += draw(GAPS)
+        call = draw(keyed_call(start))
+        if (start, call["caller"], call["callee"]) in told:
+            continue
+        told.add((start, call["caller"], call["callee"]))
+        if draw(st.integers(0, 9)) == 0:
+            # What is told at the start can differ from what is told at the end.
+            begun = {"step": draw(st.sampled_from(STEPS)), "trunk": draw(st.sampled_from([None, "t1", "t2"]))}
+            calls.append(call | {"ring": None, "talk": None, "recorded": None} | begun)
+        calls.append(call)
+        if draw(st.integers(0, 9)) == 0:
+            calls.append(dict(call))
+    return calls
+
+
+def busy(n=160, seed=3, gap=9_000_000):
+    """A week in which each number does everything: so no feature is unknown in the end. Or weeks, of wider gaps."""
+    rng, calls, start = random.Random(seed), [], 1_700_000_000_000
+    for i in range(n):
+        start += rng.randrange(gap) if i < 100 else rng.randrange(60_000)  # the last hour is the busiest
+        hour, day = (start // 3_600_000 + 8) % 24, (start + 8 * 3_600_000) // DAY
+        outcome = rng.choice(("answered", "answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number"))
+        caller, callee = rng.sample(NUMBERS, 2)
+        calls.append(A_CALL | {
+            "start": start, "caller": caller, "callee": callee, "hour": hour, "day": day, "outcome": outcome,
+            "ring": rng.choice((1_000, 3_999, 9_000)), "talk": rng.randrange(90_000) if outcome == "answered" else 0,
+            "released_by": rng.choice(("caller", "callee", "network")), "same_region": rng.choice((0, 1, None)),
+            "step": rng.choice(("near", "block", "other")), "trunk": "t", "device": "d", "caller_block": "x",
+        })  # fmt: skip
+        if rng.random() < 0.2:  # its record comes late
+            over = start + calls[-1]["ring"] + calls[-1]["talk"]
+            calls[-1]["recorded"] = over + rng.choice((1_000, 600_000, 9_000_000))
+    return calls
+
+
+def single(call):
+    """A drawn call as the online engine takes it."""
+    coded = dict(call)
+    for column, words in KEYED_CATEGORIES.items():
+        coded[column] = UNKNOWN if call[column] is None else words.index(call[column])
+    for column in ("same_region", "shared_prefix", "presented_differs"):
+        coded[column] = UNKNOWN if call[column] is None else call[column]
+    return KeyedCall(**coded)
+
+
+INTEGERS = {
+    "start": pa.int64(),
+    "ring": pa.int64(),
+    "talk": pa.int64(),
+    "recorded": pa.int64(),
+    "hour": pa.int8(),
+    "day": pa.int32(),
+    "same_region": pa.int8(),
+    "shared_prefix": pa.int8(),
+    "presented_differs": pa.int8(),
+}
+
+
+def table(calls):
+    """Drawn calls as the offline engine takes them."""
+    columns = {name: pa.array([c[name] for c in calls], INTEGERS.get(name, pa.string())) for name in KEYED_COLUMNS}
+    return pa.table({n: c if n in INTEGERS else c.dictionary_encode() for n, c in columns.items()})

@@ -1,0 +1,170 @@
+"""Simulated worlds that several tests look at, and their columns as arrays."""
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pyarrow as pa
+
+from callsieve.training.world import load_scenario, simulate
+
+SHIPPED = load_scenario()
+TRADES = tuple(SHIPPED.table("work"))
+OUTFITS = {name: SHIPPED.table(f"outfits.{name}") for name in SHIPPED.table("outfits")}
+NUISANCE = {name for name, outfit in OUTFITS.items() if outfit["nuisance"]}
+# Who shows another's number, or lets a platform call: its calls are not those of a number of its own.
+MASKED = {"relay_callback", "spoofed_service", "spoofed_subscriber"}
+TABLES = ("calls", "truth", "numbers", "reports", "findings")
+HOUR = 3_600_000
+DAY = 24 * HOUR
+CLEAN = "[records]\nduplicate_share = 0.0\nring_missing_share = 0.0\n"
+
+
+def scenario_of(text):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scenario.toml"
+        path.write_text(text, encoding="utf-8")
+        return load_scenario(path)
+
+
+@cache
+def clean():
+    """The shipped scenario with each call written down once and whole."""
+    return scenario_of(CLEAN)
+
+
+@cache
+def small_world():
+    return simulate(clean(), 1, "tiny")
+
+
+@cache
+def town():
+    """Large enough for shares and rules: some 500,000 calls."""
+    return simulate(scenario_of(f"{CLEAN}[sizes.tiny]\nsubscribers = 3000\ndays = 28\n"), 5, "tiny")
+
+
+@cache
+def attacked():
+    """A village in which some tricks are common."""
+    common = "".join(f"[outfits.{name}]\ncalls_per_1000 = 30.0\n" for name in ("bombing", "warmed_up", "sim_box"))
+    return simulate(scenario_of(f"{CLEAN}[sizes.tiny]\nsubscribers = 1500\ndays = 28\n{common}"), 2, "tiny")
+
+
+def codes(table, column):
+    return table[column].combine_chunks().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def words(table, column):
+    if not pa.types.is_dictionary(table[column].type):
+        return np.array(table[column].to_pylist(), dtype=object)
+    coded = table[column].combine_chunks()
+    # One place more than there are words: a null's -1 finds it.
+    found = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+    return found[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+
+
+def moments(table, column):
+    return table[column].cast(pa.int64()).to_numpy()
+
+
+def ends(calls):
+    length = np.rint((calls["ring"].to_numpy() + calls["talk"].to_numpy()) * 1000).astype(np.int64)
+    return moments(calls, "start") + length
+
+
+def carriers(calls):
+    """The number whose line a call takes up: the network's where another one is shown."""
+    shown, real = codes(calls, "caller"), codes(calls, "network_caller")
+    return np.where(real >= 0, real, shown)
+
+
+def once(world):
+    """The rows of calls, each written down once and whole enough to be reckoned with."""
+    return np.flatnonzero(~world.truth["duplicate"].to_numpy())
+
+
+def ledger(world):
+    """Answered and unanswered calls that were made, calls that an existing number was called by, and the others."""
+    rows, known = once(world), np.zeros(len(world.calls["caller"].combine_chunks().dictionary), dtype=bool)
+    known[codes(world.numbers, "number")] = True
+    caller, callee = codes(world.calls, "caller")[rows], codes(world.calls, "callee")[rows]
+    assert known[caller].all()
+    lost = words(world.calls, "outcome")[rows] == "invalid_number"
+    assert known[callee[~lost]].all()
+    assert (caller != callee).all()
+    made, taken = np.bincount(caller, minlength=len(known)), np.bincount(callee[~lost], minlength=len(known))
+    return int(made.sum()), int(taken.sum()), int(lost.sum())
+
+
+def calls_within_lives(world):
+    """No call of a number before it exists or after it is cut off; a false caller knows nothing of the call."""
+    calls, numbers = world.calls, world.numbers
+    place = np.full(len(calls["caller"].combine_chunks().dictionary), -1)
+    place[codes(numbers, "number")] = np.arange(numbers.num_rows)
+    rows = np.flatnonzero(words(calls, "outcome") != "invalid_number")
+    born, died = moments(numbers, "active_from"), moments(numbers, "active_to")
+    start, end = moments(calls, "start")[rows], ends(calls)[rows]
+    for number in (carriers(calls)[rows], codes(calls, "callee")[rows]):
+        whose = place[number]
+        assert (whose >= 0).all()
+        assert (start >= born[whose]).all()
+        assert (start < died[whose]).all()
+        assert (end <= died[whose])[died[whose] < int(world.facts["end"])].all()
+
+
+def lines_are_kept(world):
+    """Mobiles have one line: neither calls made nor calls taken overlap one another. Returns the pairs looked at."""
+    rows = once(world)
+    calls = world.calls.take(rows)
+    answered = words(calls, "outcome") == "answered"
+    number = np.concatenate((carriers(calls), codes(calls, "callee")[answered]))
+    start = np.concatenate((moments(calls, "start"), moments(calls, "start")[answered]))
+    end = np.concatenate((ends(calls), ends(calls)[answered]))
+    own_mobile = np.zeros(len(calls["caller"].combine_chunks().dictionary), dtype=bool)
+    own_mobile[codes(world.numbers, "number")] = world.numbers["own_mobile"].to_numpy()
+    kept = own_mobile[number]
+    number, start, end = number[kept], start[kept], end[kept]
+    order = np.lexsort((start, number))
+    number, start, end = number[order], start[order], end[order]
+    same = number[1:] == number[:-1]
+    assert (start[1:][same] >= end[:-1][same]).all()
+    return int(same.sum())
+
+
+@st.composite
+def scenarios(draw):
+    """Small worlds of any shape: sizes, habits, tricks made common, a shock, records as they come."""
+    share = st.floats(0, 1).map(lambda one: round(one, 3))
+    common = draw(st.sampled_from(sorted(OUTFITS)))
+    return f"""
+[calendar]
+shock_day = {draw(st.integers(0, 5))}
+holidays = {draw(st.sampled_from(["[]", "[2025-03-05]"]))}
+[sizes.tiny]
+subscribers = {draw(st.integers(120, 260))}
+days = {draw(st.integers(1, 7))}
+[records]
+duplicate_share = {draw(share)}
+late_share = {draw(share)}
+ring_missing_share = 0.0
+[people]
+leave_share = {draw(share)}
+callback_share = {draw(share)}
+silent_share = {draw(share)}
+[people.voicemail]
+share = {draw(share)}
+[people.manner]
+answer_share = {draw(share)}
+[outfits.{common}]
+calls_per_1000 = 80.0
+"""
+
+
+def as_bytes(table):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()

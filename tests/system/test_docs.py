@@ -1,0 +1,126 @@
+"""Examples in docstrings run, and everything public has a docstring."""
+
+import ast
+import doctest
+import importlib
+import pkgutil
+import shutil
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from callsieve.serving.bundle.signing import write_public_key
+from tests.support import real_bundle
+from tests.support import small_bundle as small
+
+PACKAGES = ("callsieve.features", "callsieve.serving", "callsieve.training")
+PUBLIC = ("callsieve.features", "callsieve.serving", "callsieve.training", "callsieve.training.world")
+
+
+def module_names():
+    for name in PACKAGES:
+        package = importlib.import_module(name)
+        yield name
+        yield from (found.name for found in pkgutil.walk_packages(package.__path__, f"{name}."))
+
+
+MODULES = tuple(module_names())
+
+
+def tree(name):
+    return ast.parse(Path(importlib.import_module(name).__file__).read_text(encoding="utf-8"))
+
+
+def undocumented(node, path):
+    """Dotted names of public functions, classes and methods without a docstring."""
+    for child in node.body:
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or child.name.startswith("_"):
+            continue
+        if not ast.get_docstring(child):
+            yield f"{path}.{child.name}"
+        if isinstance(child, ast.ClassDef):
+            yield from undocumented(child, f"{path}.{child.name}")
+
+
+def test_all_folders_are_walked():
+    assert {"callsieve.features.catalogue", "callsieve.serving.scorer.scorer", "callsieve.training.world.world"} <= set(
+        MODULES
+    )
+
+
+@pytest.fixture(scope="module")
+def left(world_folder, empty_store, tmp_path_factory):
+    """What a training leaves, and where an example of one finds a store."""
+    folder = tmp_path_factory.mktemp("left")
+    real_bundle.write(folder / "bundle")
+    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    real_bundle.NUMBER_KEY.write(folder / "number.key")
+    (folder / "world").symlink_to(world_folder)
+    (folder / "run").mkdir()
+    shutil.copyfile(empty_store, folder / "run" / "mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def folder(left, tmp_path):
+    """Examples are run there, and may write."""
+    for path in left.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name, request, monkeypatch):
+    """All but those of public names, which are run with less at hand in the test below."""
+    found = doctest.DocTestFinder().find(importlib.import_module(name))
+    tests = [test for test in found if test.examples and not f"{test.name}.".startswith(public_names())]
+    if tests:
+        monkeypatch.chdir(request.getfixturevalue("folder"))
+    for test in tests:
+        assert doctest.DocTestRunner().run(test).failed == 0, test.name
+
+
+@cache
+def public_names():
+    """Functions and classes that the packages hand out, with the file that each is in and a dot behind."""
+    values = [getattr(package, word) for package in map(importlib.import_module, PUBLIC) for word in package.__all__]
+    return tuple(f"{value.__module__}.{value.__qualname__}." for value in values if hasattr(value, "__qualname__"))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_everything_public_is_documented(name):
+    whole = tree(name)
+    assert ast.get_docstring(whole), name
+    assert not list(undocumented(whole, name))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_an_example_that_can_be_typed(name, folder, monkeypatch):
+    """In its own docstring; of a constant, in that of the file that it comes from. It knows the package, no more."""
+    package = importlib.import_module(name)
+    monkeypatch.chdir(folder)
+    names = {word: getattr(package, word) for word in package.__all__}
+    for word, value in names.items():
+        assert examples(package, word), word
+        for test in doctest.DocTestFinder().find(value, word, globs=names) if not word.isupper() else ():
+            assert doctest.DocTestRunner().run(test).failed == 0, test.name
+
+
+def examples(package, word):
+    """Lines of examples that a reader of the documentation finds for a name."""
+    value = getattr(package, word)
+    if word.isupper():
+        (module,) = defining(package, word)
+        text = "\n".join(line for line in module.__doc__.splitlines() if word in line)
+    else:
+        members = vars(value).values() if isinstance(value, type) else ()
+        text = "\n".join(getattr(one, "__doc__", None) or "" for one in (value, *members))
+    return [line for line in text.splitlines() if line.lstrip().startswith((">>>", "..."))]
+
+
+def defining(package, word):
+    """The file that a constant is imported from."""
+    for node in tree(package.__name__).body:
+        if isinstance(node, ast.ImportFrom) and word in {alias.name for alias in node.names}:
+            yield importlib.import_module(f"{package.__name__}.{node.module}")

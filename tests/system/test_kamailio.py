@@ -1,0 +1,376 @@
+"""Real Kamailio, the scorer inside and beside it: verdicts become answers and labels, and no fault stops a call."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from callsieve.features.records import Call
+from callsieve.serving.bundle.card import Band
+from callsieve.serving.http import wire
+from callsieve.serving.scorer.verdict import Verdict
+from callsieve.serving.telephony import sip, sip_replies
+from tests.support import kamailio, real_bundle
+from tests.support import small_bundle as small
+from tests.support.waiting import until
+
+REDRESS = sip_replies.Redress(**kamailio.REDRESS)
+MOBILE, FIXED, EMERGENCY = "+8613800138000", "+862887654321", "110"
+PATIENT = 1000  # ms of a deadline that a busy machine keeps
+POLICY = 'certified = "block"\nwatch = "label"\n'
+
+
+def everything_reached():
+    """Thresholds that every call reaches: mobile callers are blocked, fixed ones labelled, emergency numbers pass."""
+    sound, loose = small.certificate(), small.certificate(false_calls=90, bound=0.0036, certified=False)
+    strata = dict.fromkeys(("mobile", "quiet_mobile", "emergency", "public_service"), sound) | {"fixed": loose}
+    return {"thresholds": (Band("certified", -50.0, sound, strata), Band("watch", -60.0, loose))}
+
+
+def header(message, name):
+    """All values of a header of a message."""
+    return sip.read_message(message).headers.get(name.lower(), ())
+
+
+@pytest.fixture(scope="module")
+def site():
+    return kamailio.environment()
+
+
+@pytest.fixture(scope="module")
+def bundle(site, tmp_path_factory):
+    """Settings of an embedded scorer that looks for new bundles and reports often."""
+    folder = tmp_path_factory.mktemp("embedded")
+    return kamailio.files(folder, site, POLICY, everything_reached(), report_every=0.1)
+
+
+@pytest.fixture(scope="module")
+def phone():
+    phone = kamailio.Phone()
+    yield phone
+    phone.close()
+
+
+@pytest.fixture
+def dial():
+    """Makes callers at a proxy's port."""
+    callers = []
+
+    def make(port):
+        callers.append(kamailio.Caller(port))
+        return callers[-1]
+
+    yield make
+    for caller in callers:
+        caller.socket.close()
+
+
+@pytest.fixture(scope="module")
+def phones():
+    with kamailio.answering() as port:
+        yield port
+
+
+class Service:
+    """A small real HTTP scorer: `answer(call)` gives a verdict, bytes, or a status."""
+
+    def __init__(self, answer):
+        self.asked, self.observed, self.wrong, self.connections = [], [], [], []
+        self.answer = answer
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # an answer in two packets would wait for an acknowledgement between them
+            disable_nagle_algorithm = True
+
+            def setup(self):
+                super().setup()
+                service.connections.append(self.connection)
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status, answer = service.reply(self.path, body)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_):
+                """Nothing."""
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 512
+            daemon_threads = True
+
+            def handle_error(self, *_):
+                """A proxy that hangs up is no news."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def reply(self, path, body):
+        try:
+            call = wire.call_from_json(body)
+        except ValueError as error:
+            self.wrong.append((str(error), body))
+            return 400, b"{}"
+        if path == wire.OBSERVE:
+            self.observed.append(call)
+            return 200, b"{}"
+        self.asked.append(call)
+        answer = self.answer(call)
+        if isinstance(answer, int):
+            return answer, b"{}"
+        return 200, answer if isinstance(answer, bytes) else wire.verdict_to_json(answer)
+
+    def close(self):
+        """Be gone, as if killed."""
+        self.server.shutdown()
+        self.server.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def verdict(action, score=0.9731, content=None):
+    return Verdict(action, score, "certified", content, None, (), "ok", "00112233aabbccdd", "model", "2027-01-01")
+
+
+@pytest.fixture(scope="module")
+def running(phone, tmp_path_factory):
+    """A service, and a proxy that asks it."""
+    service, folder = Service(None), tmp_path_factory.mktemp("beside")
+    with kamailio.Kamailio("http.cfg", phone.port, folder, SCORER=f'"{service.url}"', DEADLINE=PATIENT) as proxy:
+        yield service, proxy
+    service.close()
+
+
+@pytest.fixture
+def service(running):
+    service, _ = running
+    service.answer = lambda _: verdict("pass")
+    service.asked.clear()
+    yield service
+    assert not service.wrong
+
+
+@pytest.fixture
+def beside(running):
+    return running[1]
+
+
+def test_embedded_verdicts_become_answers_and_labels(dial, bundle, phone, tmp_path):
+    with kamailio.Kamailio("embedded.cfg", phone.port, tmp_path, settings=bundle, DEADLINE=PATIENT) as proxy:
+        caller = dial(proxy.port)
+        before = len(phone.got)
+        invite, blocked = caller.call(MOBILE, "+8613900139000")
+        assert len(phone.got) == before
+        assert blocked.startswith(b"SIP/2.0 603 Network Blocked\r\n")
+        case = re.search(rb"id=([0-9a-f]{16})", blocked)[1].decode()
+        reply = sip_replies.network_blocked(REDRESS, case)
+        assert header(blocked, "Reason") == (reply.headers[0][1],)
+        # What else it says is what the request said.
+        ours = sip.read_message(sip_replies.response(invite, reply, "tag"))
+        for name in ("from", "call-id", "cseq"):
+            assert header(blocked, name) == ours.headers[name]
+        _, labelled = caller.call(FIXED, "+8613900139000", "Call-Info: <data:,>;confidence=1;type=trusted")
+        assert labelled.startswith(b"SIP/2.0 200")
+        told = header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "Call-Info")
+        assert len(told) == 1
+        assert re.fullmatch(
+            r"<https://redress\.carrier\.example>;source=carrier\.example;purpose=info;confidence=\d+;type=spam",
+            told[0],
+        )
+        before = len(phone.got)
+        _, passed = caller.call(EMERGENCY, "+8613900139000")
+        assert passed.startswith(b"SIP/2.0 200")
+        assert header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "Call-Info") == ()
+        _, unwanted = caller.call(FIXED, "+8613900139607")
+        assert unwanted.startswith(b"SIP/2.0 607")
+        proxy.wait_for(r"scored=4 label=2 screen=0 block=1 ended=3 reports=1 refused=0")
+    assert b"+86139" not in proxy.log.read_bytes()
+
+
+def test_an_embedded_scorer_that_hangs_or_reloads_stops_no_call(bundle, phones, tmp_path):
+    with kamailio.Kamailio("embedded.cfg", phones, tmp_path, settings=bundle, DEADLINE=100) as proxy:
+        asked = kamailio.calls(proxy.port, tmp_path, 600, 300)
+        assert asked["completed"] == 600
+        assert asked["blocked"] > 0  # what a busy machine does not answer in time passes
+        os.kill(proxy.scorer(), signal.SIGSTOP)
+        hung = kamailio.calls(proxy.port, tmp_path, 900, 450)
+        os.kill(proxy.scorer(), signal.SIGCONT)
+        assert (hung["completed"], hung["failed"], hung["blocked"]) == (900, 0, 0)
+        proxy.wait_for(r"missed=[1-9]")  # those that waited were let go on, and are known all the same
+        proxy.rpc("app_python.reload")
+        again = kamailio.calls(proxy.port, tmp_path, 300, 300)
+        assert (again["completed"], again["failed"]) == (300, 0)
+        assert again["blocked"] > 0
+
+
+def test_a_new_bundle_is_taken_up_and_a_broken_one_is_not(dial, site, phone, tmp_path):
+    settings = kamailio.files(tmp_path, site, POLICY, report_every=0.1)
+    with kamailio.Kamailio("embedded.cfg", phone.port, tmp_path, settings=settings, DEADLINE=PATIENT) as proxy:
+        caller = dial(proxy.port)
+        assert caller.call(MOBILE, "+8613900139000")[1].startswith(b"SIP/2.0 200")
+        real_bundle.write(tmp_path / "next", **everything_reached())
+        shutil.move(tmp_path / "bundle", tmp_path / "old")
+        shutil.move(tmp_path / "next", tmp_path / "bundle")
+        proxy.wait_for("took up model")
+        assert caller.call(MOBILE, "+8613900139000")[1].startswith(b"SIP/2.0 603")
+        model = (tmp_path / "bundle" / "model.txt").read_bytes()
+        (tmp_path / "bundle" / "model.txt").write_bytes(model.replace(b"left_child=", b"left_child=9", 1))
+        (tmp_path / "bundle" / "MANIFEST.sig").touch()
+        proxy.wait_for("bundle refused, the last good one stays")
+        assert caller.call(MOBILE, "+8613900139000")[1].startswith(b"SIP/2.0 603")
+
+
+def test_what_is_known_of_calls_outlives_the_proxy(dial, site, phone, tmp_path):
+    settings = kamailio.files(tmp_path, site, POLICY, report_every=0.1, state=tmp_path / "state")
+    for known in (0, 2):
+        (folder := tmp_path / f"run-{known}").mkdir()
+        with kamailio.Kamailio("embedded.cfg", phone.port, folder, settings=settings, DEADLINE=PATIENT) as proxy:
+            proxy.wait_for(f"{known} calls are known of earlier")
+            for number in range(2):
+                assert dial(proxy.port).call(MOBILE, f"+861390013900{number + known}")[1].startswith(b"SIP/2.0 200")
+            proxy.wait_for("ended=2")
+            until(lambda: any(where.stat().st_size for where in (tmp_path / "state").glob("calls-*")))
+    assert not [
+        where for where in (tmp_path / "state").iterdir() if where.is_file() and b"1390013900" in where.read_bytes()
+    ]
+
+
+def test_without_a_bundle_calls_pass(dial, site, phone, tmp_path):
+    settings = kamailio.files(tmp_path, site, POLICY)
+    shutil.rmtree(tmp_path / "bundle")
+    with kamailio.Kamailio("embedded.cfg", phone.port, tmp_path, settings=settings) as proxy:
+        caller = dial(proxy.port)
+        assert caller.call(MOBILE, "+8613900139000")[1].startswith(b"SIP/2.0 200")
+        proxy.wait_for("not loaded, calls pass")
+
+
+def test_a_blocked_call_is_answered_608_where_the_settings_say_so(dial, site, phone, tmp_path):
+    redress = kamailio.REDRESS | {"card": "https://redress.carrier.example/card.jws"}
+    settings = kamailio.files(tmp_path, site, POLICY, everything_reached(), redress, answer="608")
+    with kamailio.Kamailio("embedded.cfg", phone.port, tmp_path, settings=settings, DEADLINE=PATIENT) as proxy:
+        answer = dial(proxy.port).call(MOBILE, "+8613900139000")[1]
+    assert answer.startswith(b"SIP/2.0 608 Rejected\r\n")
+    assert header(answer, "Call-Info") == (sip_replies.rejected(sip_replies.Redress(**redress)).headers[0][1],)
+
+
+CASES = [
+    ("+8613800138000", ["P-Asserted-Identity: <sip:+8613800138000@a.example;verstat=TN-Validation-Passed-B>"]),
+    ("+8613800138000", ["P-Asserted-Identity: <sip:+8613800138001;verstat=TN-Validation-Failed@a.example>"]),
+    ('"A" <sip:+8613800138000;rn=1@a.example>', ["P-Asserted-Identity: <tel:+8613800138001>"]),
+    ("<sip:anonymous@anonymous.invalid>", ["Privacy: id", "P-Asserted-Identity: <sip:+8613800138001@a.example>"]),
+    ("<sip:+8613800138000@a.example;verstat=No-TN-Validation>", []),
+    (
+        "+8613800138000",
+        ["P-Asserted-Identity: <sip:+8613800138000@a.example;verstat=TN-Validation-Passed>", "Attestation-Info: C"],
+    ),
+    ('"\\"; {}" <sip:we%22ird@a.example>', []),
+]
+
+
+@pytest.mark.parametrize(("caller", "more"), CASES)
+def test_what_the_service_is_asked_is_what_the_invite_says(dial, service, beside, caller, more):
+    invite, answer = dial(beside.port).call(caller, "+8613900139000", *more)
+    assert answer.startswith(b"SIP/2.0 200")
+    (asked,) = service.asked
+    said = sip.read_invite(invite, asked.start, trunk="127.0.0.1")
+    assert asked == said
+    assert abs(asked.start - time.time()) < 60
+
+
+@pytest.mark.parametrize(
+    ("score", "content", "confidence", "kind"),
+    [
+        (0.9731, None, 97, "spam"),
+        (0.29, "survey", 29, "survey"),
+        (0.9999999, None, 99, "spam"),
+        (0.07, None, 7, "spam"),
+        (1.5e-5, None, 0, "spam"),
+        (1e-9, None, 0, "spam"),
+        (1.0, "fraud", 100, "fraud"),
+        (0.9, "debt_collection", 90, "debt-collection"),
+    ],
+)
+def test_answers_of_the_service_become_answers_and_labels(
+    dial, service, beside, phone, score, content, confidence, kind
+):
+    caller = dial(beside.port)
+    service.answer = lambda _: verdict("block")
+    blocked = caller.call(MOBILE, "+8613900139000")[1]
+    assert blocked.startswith(b"SIP/2.0 603 Network Blocked\r\n")
+    assert header(blocked, "Reason") == (sip_replies.network_blocked(REDRESS, "00112233aabbccdd").headers[0][1],)
+    service.answer = lambda _: verdict("label", score, content)
+    before = len(phone.got)
+    caller.call(MOBILE, "+8613900139000")
+    told = header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "Call-Info")
+    assert told == (sip_replies.label(verdict("label", score, content), REDRESS),)
+    assert told[0].endswith(f";confidence={confidence};type={kind}")
+
+
+def test_the_service_is_told_what_became_of_a_call(dial, service, beside):
+    caller, began = dial(beside.port), time.time()
+    for callee in ("+8613900139000", "+8613900139486", "+8613900139603", "+8613900139607"):
+        caller.call(MOBILE, callee)
+    observed = lambda: [call for call in service.observed if call.start >= began - 0.001]
+    until(lambda: len(observed()) == 4)
+    found = {call.callee[-3:]: (call.outcome, call.released_by) for call in observed()}
+    assert found == {
+        "000": ("answered", "caller"),
+        "486": sip.outcome_of(486),
+        "603": sip.outcome_of(603, "Answer"),
+        "607": ("unwanted", "callee"),
+    }
+    asked = {call.callee: call for call in service.asked}
+    for call in observed():
+        at_ring_time = {name: getattr(call, name) for name in ("start", "caller", "callee", "attestation", "trunk")}
+        assert Call(**at_ring_time) == asked[call.callee]
+        assert 0 <= call.ring < 5
+        assert 0 <= call.talk < 5
+
+
+def _hang(_call):
+    time.sleep(1.5)
+    return verdict("block")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _hang,
+        lambda _: 500,
+        lambda _: 404,
+        lambda _: b"",
+        lambda _: b"\x00\xff{",
+        lambda _: b'{"action": "explode", "case": "x"}',
+        lambda _: b'{"action": ["block"]}',
+        lambda _: json.dumps({"action": "label", "score": None}).encode(),
+        lambda _: b"[" * 5000,
+    ],
+)
+def test_whatever_the_service_answers_the_call_goes_on(dial, service, beside, answer):
+    service.answer = answer
+    assert dial(beside.port).call(MOBILE, "+8613900139000")[1].startswith(b"SIP/2.0 200")
+
+
+def test_a_service_that_is_killed_stops_no_call(phones, tmp_path):
+    service = Service(lambda _: verdict("pass"))
+    with kamailio.Kamailio("http.cfg", phones, tmp_path, SCORER=f'"{service.url}"') as proxy:
+        killer = threading.Timer(1.0, service.close)
+        killer.start()
+        found = kamailio.calls(proxy.port, tmp_path, 600, 300)
+        killer.join()
+    assert (found["completed"], found["failed"]) == (600, 0)
+    assert 0 < len(service.asked) < 600

@@ -1,0 +1,111 @@
+"""The same record in a real MLflow server on PostgreSQL, and edits made in its database."""
+
+import psycopg
+import pytest
+from mlflow import MlflowClient
+
+from callsieve.training import run as running
+from callsieve.training.audit.promote import promote
+from callsieve.training.audit.verify import verify
+from callsieve.training.judging import judge as judging
+from callsieve.training.log.run_paths import Place
+from callsieve.training.tracking import mlflow_read
+from tests.support import recorded_run
+from tests.support import small_bundle as small
+from tests.support.postgres import cluster, mlflow_server
+from tests.training.audit.test_promote import approvals
+from tests.training.cli.test_audit import write_key
+
+EDITS = {
+    "UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc'": "run {run}, metric auc",
+    "UPDATE params SET value = '2' WHERE key = 'seed'": "run {run}, parameter seed",
+    "UPDATE tags SET value = 'false' WHERE key = 'certified'": "run {run}, tag certified",
+    "UPDATE datasets SET digest = 'ff'": "run {run}, dataset calls",
+    "UPDATE model_versions SET source = 'file:///nowhere'": "model version 1 source",
+    "UPDATE registered_model_aliases SET version = 7 WHERE alias = 'champion'": "alias champion",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A log beside a server with one promoted run, and the address of its database."""
+    folder = tmp_path_factory.mktemp("server")
+    with cluster() as store, mlflow_server(store, folder / "kept") as uri:
+        place = Place(folder / "audit", uri)
+        run = recorded_run.record(place, folder / "one")
+        promote(place, run["run"], approvals(place, run["run"], folder / "approvals"), small.KEY, data=None)
+        yield place, run, store.replace("+psycopg", ""), folder
+
+
+def test_a_run_is_recorded_promoted_and_sound(server, tmp_path):
+    place, run, _, folder = server
+    found = verify(place.log, uri=place.uri)
+    assert (found.faults, found.runs) == ((), 1)
+    assert mlflow_read.registry(place.uri)["aliases"] == {"candidate": "1", "champion": "1"}
+    told = MlflowClient(place.uri).get_run(run["run"])
+    assert told.data.metrics == recorded_run.GOOD
+    assert told.info.artifact_uri.startswith("mlflow-artifacts:")
+    root = mlflow_read.download(place.uri, run["run"], tmp_path)
+    for name in ("bundle/model.txt", "bundle/MANIFEST.sig", "record/settings.json"):
+        assert (root / name).read_bytes() == (folder / "one" / name).read_bytes()
+
+
+@pytest.mark.parametrize("statement", EDITS)
+def test_an_edit_with_sql_is_named(server, statement):
+    place, run, database, _ = server
+    with psycopg.connect(database, autocommit=True) as connection:
+        table, _, rest = statement.removeprefix("UPDATE ").partition(" SET ")
+        column = rest.partition(" = ")[0]
+        condition = rest.partition(" WHERE ")[2] or "true"
+        old = connection.execute(f"SELECT {column} FROM {table} WHERE {condition}").fetchone()[0]  # noqa: S608
+        assert connection.execute(statement).rowcount == 1
+        try:
+            assert EDITS[statement].format(run=run["run"]) in {
+                fault.where for fault in verify(place.log, uri=place.uri).faults
+            }
+        finally:
+            connection.execute(f"UPDATE {table} SET {column} = %s WHERE {condition}", (old,))  # noqa: S608
+    assert verify(place.log, uri=place.uri).faults == ()
+
+
+def test_an_artifact_swapped_on_the_server_is_named(server):
+    place, run, _, folder = server
+    path = next((folder / "kept").rglob("model.txt"))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b" ")
+    assert [fault.where for fault in verify(place.log, uri=place.uri).faults] == [
+        f"run {run['run']}, artifact bundle/model.txt"
+    ]
+    path.write_bytes(whole)
+
+
+def test_a_server_that_is_gone_is_told_in_one_line(server, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    place, _, _, _ = server
+    with pytest.raises(ValueError, match=r"^MLflow: ") as error:
+        verify(place.log, uri="http://127.0.0.1:9")
+    assert "\n" not in str(error.value)
+
+
+def test_a_whole_training_on_two_threads_gives_the_model_of_one(
+    server, run, evidence, trained, by_baselines, monkeypatch, tmp_path
+):
+    """The last test of this file: the server keeps the run."""
+    place, first, _, folder = server
+    monkeypatch.setattr(running, "train", lambda *_: trained)  # on two threads
+    monkeypatch.setattr(judging, "baseline_scores", lambda _: by_baselines)
+    key = write_key(small.KEY, tmp_path / "signing.key")
+    figures = running.study(
+        evidence, trained.settings, tmp_path / "run", source="simulated world 'tiny'", signing_key=key,
+        tracking_uri=place.uri, audit=place.log,
+    )  # fmt: skip
+    assert figures["model"]["id"] == run[1]["model"]["id"]  # trained on one thread
+    found = verify(place.log, uri=place.uri)
+    assert (found.faults, found.runs) == ((), 2)
+    assert mlflow_read.registry(place.uri)["aliases"] == {"candidate": "2", "champion": "1"}
+    kept = next(folder.rglob(f"{figures['tracking']['run']}/artifacts"))
+    for name in ("bundle/model.txt", "record/reference.json", "report/audit.html", "documents/model_card.md"):
+        local = tmp_path / "run" / name.removeprefix("report/")
+        assert (kept / name).read_bytes() == local.read_bytes()
+    # The record of the run before it has no reference.
+    assert figures["drift"] is None and first["run"] != figures["tracking"]["run"]

@@ -1,0 +1,74 @@
+"""The kernel as C stays within its memory: tests and long histories, with each access watched by sanitizers.
+
+`python tests/tools/sanitize.py` does the same for more tests.
+"""
+
+import subprocess
+
+import pytest
+
+from tests.support.paths import ROOT
+from tests.tools import sanitize
+
+BUSY = """
+from tests.tools import sanitize
+sanitize.stand_in()
+from callsieve.features.codegen import memory_layout
+from callsieve.features.online.history import History
+from callsieve.features.offline.table import vectors
+from tests.support.strategies import busy, single, table
+calls = busy(10_000)
+"""
+STREAM = (
+    BUSY
+    + """
+for room in ({"calls": 5, "numbers": 3}, {"calls": 700, "numbers": 4}, {"calls": 100_000, "numbers": 100}):
+    history = History(**room)
+    assert history.compiled
+    for call in map(single, calls):
+        history.vector(call)
+        history.observe(call)
+"""
+)
+TABLE = BUSY + "vectors(table(calls), threads=2)"
+TOO_SHORT = (
+    BUSY
+    + """
+whole = memory_layout.room
+memory_layout.room = lambda code, size: whole(code, size - 1 if size > 64 else size)
+"""
+    + STREAM.removeprefix(BUSY)
+)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sanitized")
+    sanitize.build(folder)
+    environment = sanitize.environment(folder)
+
+    def run(*arguments):
+        command = [*sanitize.python(), *arguments]
+        return subprocess.run(command, env=environment, cwd=ROOT, check=False, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tests/tools/sanitize.py", "tests/features/codegen/test_compiled_library.py", "-k", "not by_numba"),
+        ("-c", STREAM),
+        ("-c", TABLE),
+    ],
+    ids=["tests", "stream", "table"],
+)
+def test_no_access_is_out_of_bounds(watched, arguments):
+    told = watched(*arguments)
+    assert told.returncode == 0, told.stdout[-2000:] + told.stderr[-4000:]
+
+
+def test_the_watch_sees_arrays_that_are_one_too_short(watched):
+    told = watched("-c", TOO_SHORT)
+    assert told.returncode != 0
+    assert "AddressSanitizer" in told.stderr

@@ -1,0 +1,375 @@
+"""Seeded, structure-aware fuzzing of correctly signed bundles: `python tests/tools/fuzz_bundle.py`, a million mutants.
+
+Each mutant must be refused in one line, or score exactly as its own arrays say, with contributions that add up to the
+score. A crash, a hang or a blow-up of memory ends the process with an exit code other than 0. Mutant i of a seed is
+always the same: `--start` repeats from one, or shares the work between processes. Prints one JSON object; with
+`--minutes` it stops there and says how many it made.
+"""
+
+import argparse
+import faulthandler
+import json
+import math
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.bundle import Refused, load, save
+from callsieve.serving.bundle.model_text import check_structure
+from callsieve.serving.bundle.shapley import Contributions
+from callsieve.serving.bundle.signing import sign
+from tests.support import small_bundle as small
+
+SECONDS_PER_MUTANT = 20
+MOST_MEGABYTES = 512
+NUMBERS = [
+    "0",
+    "1",
+    "-1",
+    "2",
+    "-2",
+    "3",
+    "5",
+    "6",
+    "7",
+    "-7",
+    "-8",
+    "8",
+    "9",
+    "10",
+    "31",
+    "32",
+    "33",
+    "127",
+    "128",
+    "255",
+    "256",
+    "1000",
+    "65536",
+    "2147483647",
+    "2147483648",
+    "-2147483648",
+    "-2147483649",
+    "4294967295",
+    "4294967296",
+    "18446744073709551616",
+    "1e308",
+    "-1e308",
+    "1e309",
+    "1e-320",
+    "1e999",
+    "nan",
+    "inf",
+    "-inf",
+    "NaN",
+    "0x10",
+    "1.5",
+    "-0.5",
+    "1e-35",
+    "-0",
+    "+1",
+    "007",
+    ".",
+    "-",
+    "e",
+    "1e",
+    "1_0",
+    "١",
+    "99999999999999999999999999",
+]
+VALUES = (
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2**53,
+    2**70,
+    0.5,
+    -0.0,
+    1e308,
+    "",
+    "x",
+    "骚扰",
+    "\ud800",
+    "a\nb",
+    [],
+    {},
+    [[]],
+    {"a": 1},
+)
+ARRAYS = ("left_child", "right_child", "split_feature", "threshold", "decision_type", "leaf_value", "leaf_count")
+ARRAYS += ("internal_count", "cat_boundaries", "cat_threshold", "num_leaves", "num_cat", "shrinkage", "is_linear")
+
+
+def mutate_text(text, rng):
+    """One to three changes of a model text, most of them of a kind that keeps its outer form."""
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        text = rng.choice(CHANGES)(text, rng)
+    return small.repair_sizes(text) if rng.random() < 0.8 else text
+
+
+def one_number(text, rng):
+    lines = text.split("\n")
+    key = rng.choice(ARRAYS)
+    found = [i for i, line in enumerate(lines) if line.startswith(key + "=")]
+    if not found:
+        return text
+    i = rng.choice(found)
+    tokens = lines[i].partition("=")[2].split(" ")
+    j = rng.randrange(len(tokens))
+    near = [rng.choice(tokens), str(rng.randrange(-9, 9)), f"{rng.gauss(0, 1):.17g}", *rng.sample(NUMBERS, 2)]
+    tokens[j] = rng.choice(near)
+    lines[i] = f"{key}={' '.join(tokens)}"
+    return "\n".join(lines)
+
+
+def swap_in_arrays(text, rng):
+    """Exchange two numbers between children arrays, or within one array, of one tree."""
+    lines = text.split("\n")
+    found = [i for i, line in enumerate(lines[:-2]) if line.startswith("left_child=") and " " in line]
+    if not found:
+        return text
+    i = rng.choice(found)
+    first, second = rng.choice(((i, i + 1), (i, i), (i + 1, i + 1), (i - 4, i - 4), (i - 2, i - 2), (i + 2, i + 2)))
+    a, b = lines[first].partition("=")[2].split(" "), lines[second].partition("=")[2].split(" ")
+    j, k = rng.randrange(len(a)), rng.randrange(len(b))
+    if first == second:
+        a[j], a[k] = a[k], a[j]
+    else:
+        a[j], b[k] = b[k], a[j]
+        lines[second] = lines[second].partition("=")[0] + "=" + " ".join(b)
+    lines[first] = lines[first].partition("=")[0] + "=" + " ".join(a)
+    return "\n".join(lines)
+
+
+def lines_moved(text, rng):
+    lines = text.split("\n")
+    i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
+    match rng.randrange(4):
+        case 0:
+            del lines[i]
+        case 1:
+            lines.insert(j, lines[i])
+        case 2:
+            lines[i], lines[j] = lines[j], lines[i]
+        case _:
+            same = [k for k, line in enumerate(lines) if line.partition("=")[0] == lines[i].partition("=")[0]]
+            lines[i] = lines[rng.choice(same)]
+    return "\n".join(lines)
+
+
+def trees_moved(text, rng):
+    head, *blocks = text.split("Tree=")
+    if not blocks:
+        return text
+    i, j = rng.randrange(len(blocks)), rng.randrange(len(blocks))
+    match rng.randrange(3):
+        case 0:
+            del blocks[i]
+        case 1:
+            blocks.insert(j, blocks[i])
+        case _:
+            blocks[i], blocks[j] = blocks[j], blocks[i]
+    return "Tree=".join([head, *blocks])
+
+
+def tokens_moved(text, rng):
+    lines = text.split("\n")
+    i = rng.randrange(len(lines))
+    tokens = lines[i].split(" ")
+    j = rng.randrange(len(tokens))
+    if rng.random() < 0.5:
+        del tokens[j]
+    else:
+        tokens.insert(j, rng.choice((tokens[j], rng.choice(NUMBERS))))
+    lines[i] = " ".join(tokens)
+    return "\n".join(lines)
+
+
+def characters(text, rng):
+    i = rng.randrange(len(text) + 1)
+    match rng.randrange(4):
+        case 0:
+            return text[:i]
+        case 1:
+            return text[:i] + rng.choice("0123456789-.e= \n\0\r\t[]é") + text[i + 1 :]
+        case 2:
+            return text[:i] + text[i + rng.randrange(1, 40) :]
+        case _:
+            return text[:i] + text[max(0, i - rng.randrange(1, 40)) :]
+
+
+CHANGES = (one_number,) * 8 + (swap_in_arrays,) * 4 + (lines_moved, lines_moved, trees_moved, tokens_moved, characters)
+
+
+def mutate_json(value, rng):
+    """Replace, remove or add one item somewhere in a JSON value."""
+    if isinstance(value, dict | list) and value and rng.random() < 0.9:
+        keys = list(value) if isinstance(value, dict) else range(len(value))
+        key = rng.choice(keys)
+        if rng.random() < 0.1:
+            del value[key]
+        else:
+            value[key] = mutate_json(value[key], rng)
+        return value
+    if isinstance(value, int | float) and rng.random() < 0.3:
+        return value * rng.choice((-1, 2, 0.5)) + rng.choice((0, 1, -1))
+    return rng.choice(VALUES)
+
+
+def mutate_bytes(data, rng):
+    data = bytearray(data)
+    for _ in range(rng.choice((1, 1, 4))):
+        i = rng.randrange(len(data))
+        match rng.randrange(3):
+            case 0:
+                data[i] ^= 1 << rng.randrange(8)
+            case 1:
+                del data[i:]
+            case _:
+                data[i:i] = rng.randbytes(rng.randrange(1, 9))
+        if not data:
+            break
+    return bytes(data)
+
+
+def json_bytes(value, rng):
+    """In the bundle's own form, or any other: what cannot be encoded is passed through."""
+    form = {"sort_keys": True, "indent": 1} if rng.random() < 0.8 else {}
+    return (json.dumps(value, ensure_ascii=False, **form) + "\n").encode(errors="surrogatepass")
+
+
+def change(folder, rng):
+    """Change one file of a valid bundle and sign the result; gives what kind of change it was."""
+    kind = rng.choice(
+        ("model.txt",) * 12 + ("content.txt",) * 5 + ("bundle.json",) * 5 + ("MANIFEST.json", "MANIFEST.sig")
+    )
+    path = folder / kind
+    data = path.read_bytes()
+    if kind == "MANIFEST.sig":
+        path.write_bytes(mutate_bytes(data, rng))
+    elif kind.endswith(".txt"):
+        path.write_bytes(mutate_text(data.decode(), rng).encode())
+    elif rng.random() < 0.2:
+        path.write_bytes(mutate_bytes(data, rng))
+    else:
+        path.write_bytes(json_bytes(mutate_json(json.loads(data), rng), rng))
+    if kind == "MANIFEST.json":
+        (folder / "MANIFEST.sig").write_bytes(sign(path.read_bytes(), small.KEY))
+    elif kind != "MANIFEST.sig":
+        small.resign(folder)
+    return kind
+
+
+def outcome(folder, kind, rows):
+    """What became of the mutant; raises if it is neither refused in one line nor scored as its arrays say."""
+    if kind.endswith(".txt"):
+        # A changed leaf is stopped by the golden vectors: what passes the structure check alone must be safe too.
+        data = (folder / kind).read_bytes()
+        compare(data.decode(errors="replace"), 1 if kind == "model.txt" else 3, rows)
+    try:
+        bundle = load(folder, small.TRUSTED)
+    except Refused as refusal:
+        message = str(refusal)
+        if "\n" in message or not 0 < len(message) <= 600:
+            raise AssertionError(f"refusal must be one line: {message!r}") from None
+        return "refused by golden vectors" if "golden vector" in message else "refused"
+    for name, classes in (("model", 1), ("content", 3)):
+        text = (folder / f"{name}.txt").read_text()
+        trees = check_structure(text, bundle.features, classes=classes)
+        scores = getattr(bundle, name).predict_raw(rows).reshape(len(rows), classes)
+        np.testing.assert_array_equal(scores, small.evaluate(trees, rows, classes))
+    return "loaded, scores equal"
+
+
+def compare(text, classes, rows):
+    """A text that passes the structure check scores as the independent evaluator says, by every path."""
+    try:
+        trees = check_structure(text, small.FEATURES, classes=classes, levels=small.LEVELS)
+    except ValueError:
+        return
+    booster = Booster(text)
+    expected = small.evaluate(trees, rows, classes)
+    np.testing.assert_array_equal(booster.predict_raw(rows).reshape(len(rows), classes), expected)
+    if classes == 1:
+        np.testing.assert_array_equal([booster.predict_one(row) for row in rows.tolist()], expected[:, 0])
+    assert np.isfinite(expected).all()
+    if classes == 1:
+        contributions = Contributions(trees, len(small.FEATURES))
+        total = [contributions.base + contributions(row).sum() for row in rows]
+        scale = sum(max(map(abs, tree.leaf_value)) for tree in trees)
+        np.testing.assert_allclose(total, expected[:, 0], rtol=0, atol=1e-12 * scale)
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mutants", type=int, default=1_000_000)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--bundle", type=Path, help="a bundle that smallmodels.write has written; made if not given")
+    return parser.parse_args()
+
+
+def megabytes():
+    """Most memory of this program so far. (What getrusage tells begins with that of the process that started it.)"""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+
+
+def judge(folder, whole, rows, seed, index):
+    """Make one mutant, put the bundle back as it was, and say what became of the mutant."""
+    # The alarm's default action ends the process: a hang is seen as a failure.
+    signal.alarm(SECONDS_PER_MUTANT)
+    try:
+        kind = change(folder, random.Random(f"{seed}:{index}"))
+        found = f"{kind}: {outcome(folder, kind, rows)}"
+        if megabytes() > MOST_MEGABYTES:
+            raise MemoryError(f"{megabytes()} MB in memory")
+    except BaseException:
+        print(f"mutant {index} of seed {seed}", file=sys.stderr)
+        raise
+    signal.alarm(0)
+    for name in (kind, "MANIFEST.json", "MANIFEST.sig"):
+        (folder / name).write_bytes(whole[folder / name])
+    return found
+
+
+def main():
+    given = options()
+    faulthandler.enable()
+    counts, began, end = Counter(), time.monotonic(), given.start + given.mutants
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - deleting files on a disk is slow
+    with tempfile.TemporaryDirectory(dir=memory) as place:
+        folder = Path(place, "mutant")
+        if given.bundle:
+            shutil.copytree(given.bundle, folder)
+        else:
+            # Small ones, so that most of the time goes into what is mutated.
+            models = {"model": small.yes_no(6), "content": small.three_classes(2)}
+            save(small.card(), models, small.golden_rows()[:3], folder, small.KEY)
+        whole = {path: path.read_bytes() for path in folder.iterdir()}
+        rows = np.vstack([small.rows(5, seed=9), small.awkward_rows()])
+        for index in range(given.start, end):
+            counts[judge(folder, whole, rows, given.seed, index)] += 1
+            if index % 5000 == 4999:
+                print(f"{index + 1} mutants", file=sys.stderr, flush=True)
+            if time.monotonic() - began > 60 * given.minutes:
+                break
+    seconds = round(time.monotonic() - began, 1)
+    summary = {"mutants": counts.total(), "seed": given.seed, "start": given.start, "seconds": seconds}
+    print(json.dumps(summary | {"peak_mb": megabytes()} | dict(sorted(counts.items()))))
+
+
+if __name__ == "__main__":
+    main()

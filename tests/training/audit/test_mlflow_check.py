@@ -1,0 +1,291 @@
+"""Edits made behind our back: with SQL in MLflow's database, and in its artifacts. Each is named."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from types import SimpleNamespace
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.data import get_source
+
+from callsieve.training.audit.mlflow_check import aliases, version_faults
+from callsieve.training.audit.verify import verify
+from callsieve.training.log.audit_log import append, erase, payloads
+from callsieve.training.log.run_paths import store_of
+from callsieve.training.tracking import mlflow_read, mlflow_write
+from tests.support import recorded_run
+from tests.support import small_bundle as small
+
+# What is done to the database, and what verify must name; {run} is the first run.
+EDITS = {
+    "UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc' AND run_uuid = '{run}'": (
+        "run {run}, metric auc", "logged as 0.97, now 0.99"),
+    "UPDATE metrics SET value = 0.99 WHERE key = 'auc' AND run_uuid = '{run}'": (
+        "run {run}, history of metric auc", "now [[0, "),
+    "DELETE FROM latest_metrics WHERE key = 'auc' AND run_uuid = '{run}'": ("run {run}, metric auc", "is gone"),
+    "UPDATE params SET value = '2' WHERE key = 'seed' AND run_uuid = '{run}'": (
+        "run {run}, parameter seed", "logged as '1', now '2'"),
+    "DELETE FROM params WHERE key = 'seed' AND run_uuid = '{run}'": ("run {run}, parameter seed", "is gone"),
+    "INSERT INTO params (key, value, run_uuid) VALUES ('rounds', '9', '{run}')": (
+        "run {run}, parameter rounds", "was added afterwards"),
+    "UPDATE tags SET value = 'false' WHERE key = 'certified' AND run_uuid = '{run}'": (
+        "run {run}, tag certified", "logged as 'true', now 'false'"),
+    "INSERT INTO tags (key, value, run_uuid) VALUES ('approved', 'yes', '{run}')": (
+        "run {run}, tag approved", "was added afterwards"),
+    "UPDATE runs SET status = 'FAILED' WHERE run_uuid = '{run}'": (
+        "run {run}, run status", "logged as 'FINISHED', now 'FAILED'"),
+    "UPDATE runs SET end_time = end_time + 1 WHERE run_uuid = '{run}'": ("run {run}, run end_time", "logged as"),
+    "UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = '{run}'": (
+        "run {run}, run lifecycle_stage", "now 'deleted'"),
+    "UPDATE runs SET artifact_uri = 'file:///nowhere' WHERE run_uuid = '{run}'": (
+        "run {run}, run artifact_uri", "now 'file:///nowhere'"),
+    "UPDATE datasets SET digest = 'ff'": ("run {run}, dataset calls", "logged as"),
+    "UPDATE datasets SET dataset_profile = '{{}}'": ("run {run}, dataset calls", "logged as"),
+    "DELETE FROM inputs": ("run {run}, dataset calls", "is gone"),
+    "UPDATE model_versions SET source = 'file:///nowhere' WHERE version = 1": (
+        "model version 1 source", "now 'file:///nowhere'"),
+    "UPDATE model_versions SET run_id = 'another' WHERE version = 1": ("model version 1 run", "now 'another'"),
+    "UPDATE model_versions SET storage_location = 'file:///nowhere' WHERE version = 1": (
+        "model version 1 download", "now 'file:///nowhere'"),
+    "UPDATE model_versions SET description = 'approved' WHERE version = 1": (
+        "model version 1 description", "was added afterwards"),
+    "UPDATE model_versions SET current_stage = 'Production' WHERE version = 1": (
+        "model version 1 stage", "now 'Production'"),
+    "INSERT INTO model_version_tags (key, value, name, version) VALUES ('approved', 'yes', 'callsieve', 1)": (
+        "model version 1 tag approved", "was added afterwards"),
+    "INSERT INTO registered_model_tags (key, value, name) VALUES ('approved', 'yes', 'callsieve')": (
+        "registered model tag approved", "was added afterwards"),
+    "UPDATE registered_models SET description = 'approved'": (
+        "registered model description", "was added afterwards"),
+    "UPDATE model_versions SET user_id = 'another' WHERE version = 1": (
+        "model version 1 user", "was added afterwards"),
+    "UPDATE model_versions SET creation_time = creation_time - 1 WHERE version = 1": (
+        "model version 1 creation time", "logged as"),
+    "UPDATE latest_metrics SET timestamp = timestamp - 1 WHERE key = 'auc' AND run_uuid = '{run}'": (
+        "run {run}, moment of metric auc", "logged as [0, "),
+    "UPDATE model_versions SET run_link = 'https://elsewhere.example' WHERE version = 1": (
+        "model version 1 run link", "was added afterwards"),
+    "UPDATE model_versions SET status_message = 'approved by all' WHERE version = 1": (
+        "model version 1 status message", "was added afterwards"),
+    "UPDATE model_versions SET status = 'FAILED_REGISTRATION' WHERE version = 1": (
+        "model version 1 status", "was added afterwards"),
+    "UPDATE experiments SET name = 'another' WHERE name = 'callsieve'": (
+        "run {run}, experiment name", "logged as 'callsieve', now 'another'"),
+    "UPDATE experiments SET artifact_location = 'file:///nowhere' WHERE name = 'callsieve'": (
+        "run {run}, experiment artifact_location", "now 'file:///nowhere'"),
+    "INSERT INTO experiment_tags (key, value, experiment_id) SELECT 'note', 'fine', experiment_id FROM runs LIMIT 1": (
+        "run {run}, experiment tag note", "was added afterwards"),
+    "UPDATE runs SET user_id = 'another' WHERE run_uuid = '{run}'": ("run {run}, run user_id", "now 'another'"),
+    "DELETE FROM model_versions WHERE version = 1": ("model version 1", "is gone"),
+    "UPDATE registered_model_aliases SET version = 1": (
+        "alias candidate", "logged as pointing to version 2, now to version 1"),
+    "INSERT INTO registered_model_aliases (alias, version, name) VALUES ('champion', 1, 'callsieve')": (
+        "alias champion", "logged as pointing to nothing, now to version 1"),
+    "INSERT INTO registered_model_aliases (alias, version, name) VALUES ('serving', 1, 'callsieve')": (
+        "alias serving", "logged as pointing to nothing, now to version 1"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(empty_store, tmp_path_factory):
+    """A place with two runs, and a copy of its files."""
+    folder = tmp_path_factory.mktemp("two")
+    shutil.copyfile(empty_store, folder / "mlflow.db")
+    place = recorded_run.place_in(folder)
+    runs = [recorded_run.record(place, folder / name) for name in ("one", "two")]
+    kept = tmp_path_factory.mktemp("kept")
+    for name in ("audit", "artifacts"):
+        shutil.copytree(folder / name, kept / name)
+    shutil.copyfile(folder / "mlflow.db", kept / "mlflow.db")
+    return folder, place, runs, kept
+
+
+@pytest.fixture
+def store(made):
+    """The place and its first run; whatever a test does to it is undone."""
+    folder, place, runs, kept = made
+    yield folder, place, runs[0]["run"]
+    for name in ("audit", "artifacts"):
+        shutil.rmtree(folder / name)
+        shutil.copytree(kept / name, folder / name)
+    # Through SQLite, so that open connections notice.
+    with closing(sqlite3.connect(kept / "mlflow.db")) as old, closing(sqlite3.connect(folder / "mlflow.db")) as new:
+        old.backup(new)
+
+
+def sql(folder, statement):
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        assert database.execute(statement).rowcount > 0, statement
+
+
+def faults(place):
+    return {fault.where: fault.what for fault in verify(place.log, uri=place.uri).faults}
+
+
+def test_a_store_that_nobody_touched_is_sound(store):
+    _, place, _ = store
+    found = verify(place.log, uri=place.uri)
+    assert (found.faults, found.runs, found.entries) == ((), 2, 6)
+    assert found.touches == {recorded_run.FOLD: 2}
+
+
+@pytest.mark.parametrize("statement", EDITS)
+def test_an_edit_with_sql_is_named(store, statement):
+    folder, place, run = store
+    sql(folder, statement.format(run=run))
+    where, what = EDITS[statement]
+    assert what in faults(place)[where.format(run=run)]
+
+
+@pytest.mark.parametrize("data", [b"no database" * 1000, None])
+def test_a_store_that_is_torn_is_one_fault_in_one_line(made, tmp_path, data):
+    folder, place, *_ = made
+    whole, torn = (folder / "mlflow.db").read_bytes(), tmp_path / "torn.db"
+    torn.write_bytes(whole[: len(whole) // 2] if data is None else data)
+    (fault,) = verify(place.log, uri=store_of(tmp_path).replace("mlflow.db", "torn.db")).faults
+    assert fault.where == "store" and f"{torn} is not sound: " in fault.what and "\n" not in str(fault)
+
+
+def test_a_removed_run_is_named_and_one_from_nowhere_too(store):
+    folder, place, run = store
+    for table in ("latest_metrics", "metrics", "params", "tags"):
+        sql(folder, f"DELETE FROM {table} WHERE run_uuid = '{run}'")  # noqa: S608
+    sql(folder, f"DELETE FROM runs WHERE run_uuid = '{run}'")  # noqa: S608
+    assert faults(place)[f"run {run}"] == "MLflow has no such run"
+    client = MlflowClient(place.uri)
+    strange = client.create_run(client.get_experiment_by_name(mlflow_write.EXPERIMENT).experiment_id).info.run_id
+    client.set_terminated(strange)
+    version = client.create_model_version(mlflow_write.MODEL, "file:///nowhere", strange).version
+    found = faults(place)
+    assert found[f"run {strange}"] == found[f"model version {version}"] == "stands in MLflow, not in the log"
+
+
+def test_a_run_that_stands_in_a_renamed_experiment_is_named(store):
+    folder, place, _ = store
+    client = MlflowClient(place.uri)
+    strange = client.create_run(client.get_experiment_by_name(mlflow_write.EXPERIMENT).experiment_id).info.run_id
+    client.set_terminated(strange)
+    sql(folder, "UPDATE experiments SET name = 'another' WHERE name = 'callsieve'")
+    assert faults(place)[f"run {strange}"] == "stands in MLflow, not in the log"
+
+
+def test_a_dataset_that_hides_behind_one_of_its_name_is_named(store):
+    _, place, run = store
+    told = MlflowClient(place.uri).get_run(run).inputs.dataset_inputs
+    other = {"sha256": "f" * 64, "rows": 10, "source": "nowhere", "context": "training"}
+    MlflowClient(place.uri).log_inputs(run, [mlflow_write.dataset_input("calls", other)])
+    assert len(MlflowClient(place.uri).get_run(run).inputs.dataset_inputs) == len(told) + 1
+    assert faults(place)[f"run {run}, dataset calls (2)"] == "was added afterwards"
+
+
+@pytest.mark.parametrize("artifact", ["bundle/model.txt", "bundle/MANIFEST.sig", "figures.json", "tables/slices.csv"])
+@pytest.mark.parametrize("how", ["edited", "removed"])
+def test_an_artifact_that_was_swapped_is_named(store, artifact, how):
+    folder, place, run = store
+    path = folder / "artifacts" / run / "artifacts" / artifact
+    path.write_bytes(path.read_bytes() + b" ") if how == "edited" else path.unlink()
+    found = faults(place)
+    assert list(found) == [f"run {run}, artifact {artifact}"]
+    assert ("is gone" if how == "removed" else "logged as") in found[f"run {run}, artifact {artifact}"]
+
+
+def test_an_artifact_that_became_a_link_is_named_alone(store, tmp_path):
+    """Its bytes are the same as yet, but now they are kept where anybody may change them."""
+    folder, place, run = store
+    path = folder / "artifacts" / run / "artifacts" / "bundle" / "model.txt"
+    shutil.copyfile(path, tmp_path / "elsewhere")
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    assert faults(place) == {f"run {run}, artifact bundle/model.txt": "is gone"}
+
+
+def test_an_artifact_that_was_added_and_a_folder_that_is_gone(store):
+    folder, place, run = store
+    root = folder / "artifacts" / run / "artifacts"
+    (root / "bundle" / "code.py").write_text("print()")
+    assert faults(place) == {f"run {run}, artifact bundle/code.py": "was added afterwards"}
+    shutil.rmtree(root)
+    found = faults(place)
+    assert found[f"run {run}, artifact bundle/bundle.json"] == "is gone"
+    assert all(what == "is gone" for what in found.values())
+
+
+def test_a_run_whose_entry_was_removed_is_named(store):
+    _, place, _ = store
+    lines = (place.log / "log.jsonl").read_bytes().splitlines(keepends=True)
+    (place.log / "log.jsonl").write_bytes(b"".join(lines[:5]))
+    found = faults(place)
+    assert found["entry 5"] == "missing: the log was cut short"
+    second = [one for one in mlflow_read.finished_runs(place.uri) if f"run {one}" in found]
+    assert len(second) == 1  # what MLflow has and the log has not
+
+
+def test_a_run_whose_payload_was_erased_is_not_compared(store):
+    folder, place, run = store
+    entry = next(payloads(place.log, "run"))[0]
+    erase(place.log, entry.index, "asked for", small.KEY)
+    found = verify(place.log, uri=place.uri)
+    assert (found.faults, found.runs, found.erased) == ((), 1, (entry.index,))
+    sql(folder, f"UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc' AND run_uuid = '{run}'")  # noqa: S608
+    assert verify(place.log, uri=place.uri).faults == ()
+
+
+def test_a_run_whose_entry_says_too_little_is_a_fault_in_one_line(store):
+    """As earlier versions logged them: it is told, and nothing else is taken for an edit."""
+    _, place, _ = store
+    first = next(what for _, what in payloads(place.log, "run"))
+    entry = append(place.log, "run", {"run": first["run"], "version": first["version"]}, small.KEY)
+    said = faults(place)
+    assert said.pop(f"entry {entry}") == "says nothing of registered, record: its run is not compared"
+    assert set(said) <= {"alias candidate"}  # which the entry says was moved
+
+
+def test_an_entry_that_does_not_say_when_a_version_was_made_is_no_fault():
+    """As earlier versions logged them; of one that says it, it is compared (EDITS)."""
+    found = {"1": {"run": "a", mlflow_read.CREATED: 5}}
+    assert list(version_faults(found, [{"version": "1", "registered": {"run": "a"}}], 0)) == []
+
+
+def test_an_empty_store_and_a_run_that_is_not_there(store, empty_store, tmp_path):
+    _, place, run = store
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    with pytest.raises(ValueError, match=r"^MLflow: .*$"):
+        mlflow_read.download(place.uri, "0" * 32, tmp_path)
+    empty = store_of(tmp_path)
+    found = {fault.where: fault.what for fault in verify(place.log, uri=empty).faults}
+    assert found[f"run {run}"] == "MLflow has no such run"
+    assert found["model version 1"] == "is gone"
+
+
+def test_a_store_that_is_not_there_is_said_and_not_made(store, tmp_path):
+    _, place, _ = store
+    gone = verify(place.log, uri=store_of(tmp_path / "other"))
+    assert [(fault.where, fault.what) for fault in gone.faults] == [
+        ("store", f"{(tmp_path / 'other' / 'mlflow.db').resolve()} is not there")
+    ]
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_dataset_has_the_hash_of_all_its_rows(store):
+    _, place, run = store
+    told = MlflowClient(place.uri).get_run(run).inputs.dataset_inputs[0]
+    assert (told.dataset.name, told.dataset.digest) == ("calls", "0" * 36)
+    assert '"sha256": "' + "0" * 64 in told.dataset.profile
+    assert get_source(told.dataset).to_dict() == {"tags": {"source": "nowhere"}}
+
+
+def test_no_name_of_a_person_or_a_program_is_recorded(store):
+    """What made the run is named as it was said, not by the path of whatever process this is."""
+    _, place, run = store
+    found = MlflowClient(place.uri).get_run(run)
+    named = {"mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
+    assert set(found.data.tags) == {"data_sha256", "certified"} | named
+    assert (found.data.tags["mlflow.source.name"], found.data.tags["mlflow.source.type"]) == ("a test", "LOCAL")
+    assert found.info.user_id in ("unknown", "", None)
+
+
+def test_an_alias_that_an_erased_entry_moved_last_may_point_anywhere():
+    first, last = (SimpleNamespace(index=index, kind="run") for index in range(2))
+    assert aliases([first, last], [(first, {"version": "1"})]) == {mlflow_write.CHAMPION: None}
+    assert aliases([first], [(first, {"version": "1"})]) == {mlflow_write.CHAMPION: None, mlflow_write.ALIAS: "1"}

@@ -1,0 +1,183 @@
+"""The commands of the record, from two runs to a champion and back: what people and machines are told."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from callsieve.serving.bundle.signing import read_signing_key
+from callsieve.training.log.run_paths import store_of
+from callsieve.training.tracking.reproduce import Replayed
+from tests.support import recorded_run
+from tests.support import small_bundle as small
+
+
+def write_key(key, path):
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.write_bytes(key.private_bytes(*form))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def folder(empty_store, tmp_path):
+    """A run's folder, as a training leaves it."""
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    write_key(small.KEY, tmp_path / "signing.key")
+    return tmp_path
+
+
+def test_from_a_run_to_a_champion(call, folder):
+    run = recorded_run.record(recorded_run.place_in(folder), folder / "one")["run"]
+    code, out, _ = call("audit", "verify", "--in", folder)
+    assert (code, out) == (0, "3 entries, 1 runs compared with MLflow, 0 files in the folder with the log, 0 faults\n")
+    files = []
+    for i, approver in enumerate(recorded_run.APPROVERS[:2]):
+        key = write_key(approver, folder / f"{i}.key")
+        code, out, _ = call("approve", run, "--key", key, "--out", folder / f"{i}.json", "--in", folder)
+        assert code == 0
+        assert "passed  model_benign_error_bound must be at most 0.0001, got 9e-05" in out
+        files += ["--approval", folder / f"{i}.json"]
+    code, out, _ = call("approve", run, "--key", key, "--out", folder / "again.json", "--in", folder, "--json")
+    signed = json.loads((folder / "again.json").read_text())["statement"]
+    assert json.loads(out)["statement"] == {name: word for name, word in signed.items() if name != "at"}
+    code, _, err = call("promote", run, *files[:2], "--in", folder)
+    assert (code, err) == (1, "callsieve: approvals: expected 2 by different keys that the gates name, got 1\n")
+    code, out, _ = call("promote", run, *files, "--in", folder)
+    assert (code, out) == (0, "model one, version 1: champion\n")
+    code, _, err = call("rollback", "--why", "complaints", "--in", folder)
+    assert code == 1 and "expected a champion before the present one" in err
+    code, out, _ = call("audit", "log", "--in", folder, "--json")
+    assert [one["kind"] for one in json.loads(out)["entries"]] == ["gates", "touch", "run", "promotion"]
+
+
+def test_a_rollback_names_the_champion_again(call, monkeypatch, folder):
+    facts = {"model": "one", "version": "1"}
+    monkeypatch.setattr("callsieve.training.audit.promote.rollback", lambda _place, _why, _key, _tell: facts)
+    assert call("rollback", "--why", "complaints", "--in", folder)[:2] == (0, "model one, version 1: champion\n")
+
+
+def test_notes_erasure_and_proof(call, folder):
+    recorded_run.record(recorded_run.place_in(folder), folder / "one")
+    policy = folder / "policy.toml"
+    policy.write_text('version = "2"\n')
+    words = ("--what", "block from band certified", "--why", "decision", "--file", policy, "--in", folder)
+    assert call("audit", "note", "policy", *words)[:2] == (0, "entry 3: policy\n")
+    words = ("--what", "calls of case 7", "--why", "appeal", "--in", folder)
+    assert call("audit", "note", "access", *words)[:2] == (0, "entry 4: access\n")
+    assert call("audit", "erase", 4, "--why", "asked for", "--in", folder)[:2] == (0, "entry 4: erased, entry 5\n")
+    code, out, _ = call("audit", "verify", "--in", folder, "--json")
+    assert code == 0 and json.loads(out)["erased"] == [4] and json.loads(out)["sound"]
+    code, out, _ = call("audit", "prove", 3, "--since", 2, "--in", folder)
+    assert code == 0 and set(json.loads(out)) == {"entry", "inclusion", "leaf", "head", "since", "consistency"}
+    assert "entry" in call("audit", "log", "--in", folder)[1]
+
+
+def test_faults_are_printed_one_a_line_and_end_in_code_1(call, folder):
+    run = recorded_run.record(recorded_run.place_in(folder), folder / "one")["run"]
+    shutil.copy(folder / "audit" / "head.json", folder / "kept.json")
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        database.execute("UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc'")
+    lines = (folder / "audit" / "log.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "audit" / "log.jsonl").write_bytes(lines[0] + lines[2])
+    code, out, _ = call("audit", "verify", "--in", folder, "--head", folder / "kept.json")
+    assert code == 1
+    assert out.splitlines() == [
+        "entry 1: missing: removed",
+        f"run {run}, metric auc: logged as 0.97, now 0.99",
+        "2 entries, 1 runs compared with MLflow, 0 files in the folder with the log, 2 faults",
+    ]
+    code, out, _ = call("audit", "verify", "--in", folder, "--json")
+    assert code == 1 and json.loads(out)["faults"][0] == {"where": "entry 1", "what": "missing: removed"}
+
+
+@pytest.fixture
+def copied(call, run, tmp_path):
+    """A whole run's folder, its log and its store where they were; what `audit verify` says of it."""
+    made, _ = run
+    shutil.copytree(made, tmp_path / "copied", ignore=shutil.ignore_patterns("artifacts", "mlflow.db*"))
+
+    def verified():
+        code, out, _ = call("audit", "verify", "--in", tmp_path / "copied", "--tracking-uri", store_of(made), "--json")
+        return code, json.loads(out)
+
+    return tmp_path / "copied", verified
+
+
+def test_the_copies_in_the_folder_of_a_run_are_compared_with_the_log(copied):
+    folder, verified = copied
+    code, told = verified()
+    files = {str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file()}
+    own = {"audit.html", "signing.key"} | {name for name in files if name.startswith("audit/")}
+    assert (code, told["faults"], told["copies"]) == (0, [], len(files - own))
+    (folder / "report.html").unlink()
+    for name in ("bundle/model.txt", "record/settings.json", "signer.pub"):
+        (folder / name).write_bytes((folder / name).read_bytes() + b"\n")
+    shutil.rmtree(folder / "tables")
+    code, told = verified()
+    tables = [name for name in files if name.startswith("tables/")]
+    wrong = {f"copy {name}": "is gone" for name in ("report.html", *tables)}
+    changed = {f"copy {name}" for name in ("bundle/model.txt", "record/settings.json", "signer.pub")}
+    found = {one["where"]: one["what"] for one in told["faults"]}
+    assert code == 1 and found.keys() == wrong.keys() | changed and wrong.items() <= found.items()
+    assert all(what.startswith("logged as ") for where, what in found.items() if where in changed)
+
+
+def test_what_may_be_added_or_made_anew_in_the_folder_is_no_fault(copied):
+    folder, verified = copied
+    (folder / "audit.html").write_text("made anew")
+    (folder / "documents" / "notes.txt").write_text("of a person")
+    assert verified()[0] == 0
+
+
+def test_a_folder_is_held_to_the_run_that_its_files_are_of(call, folder):
+    place = recorded_run.place_in(folder)
+    for name in ("one", "two"):
+        recorded_run.record(place, folder / name)
+    words = ("audit", "verify", "--audit", folder / "audit", "--tracking-uri", place.uri)
+    for name in ("one", "two"):
+        assert call(*words, "--in", folder / name)[0] == 0
+    (folder / "two" / "tables" / "slices.csv").write_text("slice,calls\ncourier,0\n")
+    code, out, _ = call(*words, "--in", folder / "two")
+    assert code == 1 and out.startswith("copy tables/slices.csv: logged as '")
+
+
+def test_an_approver_key(call, folder):
+    code, out, _ = call("approver-key", folder / "mine.key")
+    public = read_signing_key(folder / "mine.key").public_key().public_bytes_raw().hex()
+    assert code == 0 and out.startswith(f'"mine" = "{public}"  # key ')
+    code, _, err = call("approver-key", folder / "mine.key")
+    assert code == 1 and err.count("\n") == 1
+
+
+def test_replay_says_what_it_lacks(call):
+    code, out, err = call("replay", "0" * 32)
+    assert (code, out) == (1, "")
+    assert err.startswith("callsieve: ") and err.count("\n") == 1
+
+
+def test_replay_of_a_folder(call, run, world_folder):
+    code, out, _ = call("replay", run[0], "--data", world_folder)
+    assert code == 0
+    assert out.splitlines()[-1] == f"model {run[1]['model']['id']}: made again byte for byte"
+    assert "equal    model.txt" in out
+
+
+def test_a_replay_that_differs_ends_in_code_1(call, monkeypatch):
+    found = Replayed("one", ("model.txt",), ("dataset truth",))
+    monkeypatch.setattr("callsieve.training.tracking.reproduce.replay", lambda *_, **_more: found)
+    code, out, _ = call("replay", "run")
+    assert (code, out.splitlines()) == (
+        1, ["equal    model.txt", "differs  dataset truth", "model one: not made again byte for byte"])  # fmt: skip
+    code, out, _ = call("replay", "run", "--json")
+    assert (code, json.loads(out)) == (1, found.to_json())
+
+
+@pytest.mark.parametrize("words", [("audit", "verify"), ("audit", "log"), ("audit", "prove", "0")])
+def test_without_a_log_there_is_one_line(call, tmp_path, words):
+    code, out, err = call(*words, "--in", tmp_path / "nowhere")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "expected an audit log" in err

@@ -1,0 +1,411 @@
+"""The command: what machines get from --json, and one line and an exit code for every fault."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
+from callsieve.features.complaints import REPORT_NAMES
+from callsieve.features.kernel.windows import DAY_MS
+from callsieve.features.keys.tokens import Key
+from callsieve.features.reading import layouts
+from callsieve.serving.custody.purposes import declare
+from callsieve.training.cli import config
+from callsieve.training.judging import seen_groups
+from callsieve.training.log.audit_log import payloads
+from callsieve.training.studies import demo
+
+ACTIONS = {"pass", "label", "screen", "block"}
+
+
+def test_catalogue(told, call):
+    value = told("catalogue")
+    assert value["hash"] == catalogue_hash()
+    assert [feature["name"] for feature in value["features"]] == [*NAMES, *REPORT_NAMES]
+    assert len(NAMES) >= 60
+    assert all(len(feature) > 3 for feature in value["features"])
+    code, out, _ = call("catalogue")
+    assert code == 0
+    assert f"{len(FEATURES)} features" in out
+
+
+def test_simulate_writes_a_keyed_world_and_its_key(told, tmp_path):
+    facts = told("simulate", "--out", tmp_path / "world", "--size", "tiny", "--seed", "2")
+    calls = pq.read_table(tmp_path / "world" / "calls.parquet")
+    assert facts["calls"] == calls.num_rows
+    assert (facts["size"], facts["seed"]) == ("tiny", "2")
+    assert (tmp_path / "world.key").stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in (tmp_path / "world").iterdir()} >= {"truth.parquet", "reports.parquet"}
+
+
+def test_features_of_keyed_calls(told, world_folder, world, tmp_path):
+    out = tmp_path / "vectors"
+    facts = told("features", "--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", out)
+    assert facts == {
+        "calls": world.calls.num_rows,
+        "features": len(NAMES),
+        "shards": 1,
+        "catalogue": catalogue_hash(),
+        "quarantined": 0,
+        "purpose": "training",
+        "out": str(out),
+    }
+    assert pq.read_schema(out / "part-00000.parquet").names == ["row", "start", "caller", "callee", *NAMES]
+
+
+def test_train_leaves_its_report_its_record_and_its_figures(run):
+    """They are those of the library: `test_train.py`."""
+    folder, figures = run
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert (folder / "mlflow.db").exists()
+    head = figures["headline"]["model"]
+    assert {"bound", "certified", "catch", "detection", "bootstrap", "false_calls"} <= set(head)
+    assert set(head["catch"]["call"]) == {"rate", "low", "high"}
+
+
+def test_evaluate(told, call, world_folder, run, tmp_path):
+    words = ("--audit", tmp_path / "audit", "--signing-key", run[0] / "signing.key")
+    figures = told("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder, *words)
+    assert [said["by"] for _, said in payloads(tmp_path / "audit", "touch")] == ["evaluate"]
+    for name in ("buckets", "attacks", "reliability_by", "precision_at_prior", "slices"):
+        assert figures[name], name
+    assert figures["model"]["id"] == run[1]["model"]["id"]
+    assert figures["headline"]["model"]["benign_calls"] > run[1]["headline"]["model"]["benign_calls"]
+    # These are the calls of its training: on those of the groups of the other folds it had learnt nothing.
+    assert figures["seen_told_by"] == seen_groups.BY_FOLDS
+    assert figures["unseen"]["calls"] > run[1]["rows"]["certify"]
+    assert (
+        figures["seen"]["benign_calls"] + figures["unseen"]["benign_calls"]
+        == (figures["headline"]["model"]["benign_calls"])
+    )
+    known = {one["attack"]: one["known_group"]["numbers"] for one in run[1]["attacks"]}
+    # Here groups count as known whose members all called too late to be learnt from.
+    assert all(one["known_group"]["numbers"] >= known.get(one["attack"], 0) for one in figures["attacks"])
+    assert sum(known.values()) > 0
+    code, out, _ = call("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder, *words)
+    assert code == 0
+    assert "that came after the training, of groups that it learnt from" in out
+    assert "it has not" in out
+    assert "certified at 1 in 10,000" in out
+    assert "what an evasion buys before its number is found" in out
+    assert "by how many calls the number had made" in out
+
+
+def test_score_counts_calls_and_callers(told, call, world_folder, world, run, tmp_path):
+    words = ["--bundle", run[0] / "bundle", "--layout", "keyed", "--calls", world_folder / "calls.parquet"]
+    value = told("score", *words, "--out", tmp_path / "verdicts.parquet")
+    assert set(value["actions"]) == set(value["callers"]) == ACTIONS
+    assert sum(value["actions"].values()) == value["calls"] == world.calls.num_rows
+    assert sum(value["callers"].values()) == len(set(world.calls["caller"].to_pylist()))
+    assert value["actions"]["block"] == value["callers"]["block"] == 0  # nothing is certified
+    assert 0 < value["callers"]["label"] <= value["actions"]["label"]
+    assert value["quarantined"] == {}
+    assert value["unscored"] == 0
+    day = world.calls["start"].to_numpy() // DAY_MS
+    assert value["filling"] == (day < day[0] + 7).sum()  # until then everybody seems new
+    verdicts = pq.read_table(tmp_path / "verdicts.parquet")
+    counted = {row["values"]: row["counts"] for row in verdicts["action"].value_counts().to_pylist()}
+    assert counted == {word: n for word, n in value["actions"].items() if n}
+    code, out, _ = call("score", *words)
+    assert code == 0
+    assert "calls scored by model" in out
+
+
+def test_score_says_what_was_put_apart(told, run, tmp_path):
+    lines = ["caller,callee,start,duration", "13800138000,13900139000,2025-03-03 10:00:00,30", "13800138000,,x,1"]
+    (tmp_path / "calls.csv").write_text("\n".join(lines) + "\n")
+    declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
+    words = ["--bundle", run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"]
+    value = told("score", *words, "--quarantine", tmp_path / "apart.jsonl")
+    assert value["calls"] == 1
+    assert sum(value["quarantined"].values()) == 1
+    assert "13800138000" not in json.dumps(value)
+
+
+OVER = {
+    "the verdicts over the calls": ("score", "calls.csv", ("--out", "calls.csv")),
+    "bad rows over the calls": ("score", "calls.csv", ("--quarantine", "./calls.csv")),
+    "both in one file": ("score", "calls.csv", ("--out", "new", "--quarantine", "new")),
+    "bad rows of vectors over the calls": ("features", "calls.csv", ("--out", "new", "--quarantine", "calls.csv")),
+    "bad rows over the calls of a memory": ("fill", "calls.csv", ("--state", "new", "--quarantine", "calls.csv")),
+    "reports over the reports": ("reports", "reports.csv", ("--out", "reports.csv")),
+    "bad reports over the reports": ("reports", "reports.csv", ("--quarantine", "reports.csv")),
+    "bad rows over the registers": ("registers", ".", ("--out", "new", "--quarantine", ".")),
+}
+
+
+@pytest.mark.parametrize(("command", "source", "options"), OVER.values(), ids=OVER)
+def test_nothing_is_written_over_what_is_read(call, run, tmp_path, monkeypatch, command, source, options):
+    (tmp_path / "calls.csv").write_text("caller,callee,start,duration\na,b,2025-03-03 10:00:00,30\na,,x,1\n")
+    (tmp_path / "reports.csv").write_text("number,category,at,known_at\na,harassment,x,x\n")
+    (tmp_path / "protected.jsonl").write_text("{}\n")
+    declare(tmp_path, "switch of the test", "contract", ["scoring", "training", "statistics"], "2999-12-31")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    words = [source] if command in ("reports", "registers") else ["--calls", source, "--layout", "plain"]
+    words += ["--bundle", run[0] / "bundle"] if command == "score" else []
+    words += ["--key", Path("some.key")] if command == "fill" else []
+    code, _, err = call(command, *words, *options)
+    assert code == 1 and "expected a place of its own" in err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_score_says_of_whose_calls_nothing_is_said(told, call, run, tmp_path):
+    """Of a code nothing is known, unless the source tells what number it stands for."""
+    rows = ["caller,callee,start,caller_class", "c1,c2,2025-03-03T10:00:00Z,", "c1,c2,2025-03-03T11:00:00Z,mobile"]
+    (tmp_path / "calls.csv").write_text("\n".join(rows) + "\n")
+    declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
+    layout = (Path(layouts.__file__).parent / "callsieve.toml").read_text().replace('"written"', '"codes"')
+    (tmp_path / "own.toml").write_text(layout)
+    words = ["--bundle", run[0] / "bundle", "--layout", tmp_path / "own.toml", "--calls", tmp_path / "calls.csv"]
+    value = told("score", *words)
+    assert (value["calls"], value["unscored"], value["no_threshold"]) == (2, 0, {"unknown": 1})
+    code, out, _ = call("score", *words)
+    assert code == 0
+    assert "nothing is said of 1 calls: the model has no threshold for numbers of the kind 'unknown'" in out
+
+
+def test_features_of_records_as_they_are_written_go_on_where_they_were(told, call, tmp_path):
+    rows = [f"1380013800{i % 3},1390013900{i % 5},2025-03-03 10:{i:02d}:00,{i}" for i in range(30)]
+    source, out = tmp_path / "calls.csv", tmp_path / "out"
+    source.write_text("\n".join(["caller,callee,start,duration", *rows, "13800138000,,x,1"]) + "\n")
+    words = ("features", "--calls", source, "--layout", "plain", "--out", out)
+    code, _, err = call(*words)
+    assert code == 1 and "nobody said where these rows are from" in err
+    declare(tmp_path, "switch of the test", "contract", ["training", "scoring"], "2999-12-31")
+    value = told(*words)
+    assert (value["calls"], value["quarantined"]) == (30, 1)
+    calls, vectors = pq.read_table(out / "_calls.parquet"), pq.read_table(out / "part-00000.parquet")
+    assert vectors["caller"].to_pylist() == calls["caller"].take(vectors["row"]).to_pylist()
+    made = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert told(*words) == value
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == made
+    source.write_text(source.read_text() + rows[0] + "\n")
+    code, _, err = call(*words)
+    assert code == 1 and "begun with another size; expected the same input, or a new folder" in err
+
+
+def begun_from(folder):
+    """The command that makes vectors of a text that is longer than what a Parquet file is known by."""
+    rows = [f"1380013800{i % 3},1390013900{i % 5},2025-03-03 {i // 60:02d}:{i % 60:02d}:00,5" for i in range(1200)]
+    lines = ["caller,callee,start,duration", *rows, *[f"a,,x,{' ' * 1000}"] * 1100]
+    (folder / "calls.csv").write_text("\n".join(lines) + "\n")
+    (folder / "own.toml").write_text((Path(layouts.__file__).parent / "plain.toml").read_text())
+    for name in ("one", "other"):
+        Key.generate("e1").write(folder / f"{name}.key")
+    declare(folder, "switch of the test", "contract", ["training"], "2999-12-31")
+    return ("features", "--calls", folder / "calls.csv", "--layout", folder / "own.toml", "--out", folder / "out",
+            "--features", "call_hour", "--key", folder / "one.key")  # fmt: skip
+
+
+def with_other(path, old, new):
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+AFTER = {
+    "text": lambda folder: with_other(folder / "calls.csv", "13800138000,", "13800138009,"),
+    "layout": lambda folder: with_other(folder / "own.toml", "Asia/Shanghai", "UTC"),
+    "key": lambda folder: (folder / "other.key").replace(folder / "one.key"),
+}
+
+
+@pytest.mark.parametrize(("what", "change"), AFTER.items(), ids=AFTER)
+def test_vectors_of_other_records_do_not_go_on_from_those_of_before(told, call, tmp_path, what, change):
+    words = begun_from(tmp_path)
+    assert told(*words)["calls"] == told(*words)["calls"] == 1200
+    change(tmp_path)
+    code, _, err = call(*words)
+    assert code == 1 and f"begun with another {what}; expected the same input, or a new folder" in err
+
+
+def test_an_option_that_would_come_too_late_for_the_records_is_refused(told, call, tmp_path):
+    words = begun_from(tmp_path)
+    told(*words)
+    for option, what in ((("--strict",), "strict"), (("--quarantine", tmp_path / "apart"), "quarantine")):
+        code, _, err = call(*words, *option)
+        assert code == 1 and f"begun with another {what}" in err
+
+
+def test_a_file_without_a_sound_call_is_not_scored(call, run, tmp_path):
+    (tmp_path / "calls.csv").write_text("caller,callee,start,duration\n13800138000,,x,1\n")
+    declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
+    code, out, err = call(
+        "score", "--bundle", run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"
+    )
+    assert (code, out) == (1, "") and "no call to score; 1 rows were put apart: bad_time 1" in err
+
+
+def test_train_on_vectors(told, call, tmp_path):
+    rows = [f"{i % 7},{i % 3},{int(i % 7 > 3)}" for i in range(300)]
+    (tmp_path / "table.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
+    code, _, err = call("train", "--vectors", tmp_path / "table.csv")
+    assert code == 1 and "nobody said where these rows are from" in err
+    declare(tmp_path, "table of the test", "contract", ["training"], "2999-12-31")
+    value = told("train", "--vectors", tmp_path / "table.csv", "--where", "b < 2")
+    assert value["rows"]["all"] == 200
+    assert {"auc", "macro_f1", "macro_recall", "g_mean"} <= set(value["test"])
+    code, out, _ = call("train", "--vectors", tmp_path / "table.csv")
+    assert code == 0
+    assert "macro F1" in out
+
+
+def faults(world_folder, run, tmp_path):
+    """Words of the command, and what its one line says."""
+    bundle, calls = run[0] / "bundle", world_folder / "calls.parquet"
+    full, nowhere, empty = tmp_path / "full", tmp_path / "nowhere", tmp_path / "empty"
+    full.mkdir()
+    empty.mkdir()
+    (full / "file").touch()
+    (tmp_path / "text.txt").write_text("not a key")
+    partial = tmp_path / "partial"
+    shutil.copytree(world_folder, partial)
+    pq.write_table(pq.read_table(partial / "reports.parquet").drop_columns("category"), partial / "reports.parquet")
+    lonely = tmp_path / "lonely" / "bundle"
+    lonely.mkdir(parents=True)
+    score = ("score", "--bundle", bundle, "--calls", calls)
+    return {
+        "simulate into a full folder": (("simulate", "--out", full), "expected a new or empty folder"),
+        "train into a full folder": (
+            ("train", "--data", world_folder, "--out", full),
+            "expected a new or empty folder",
+        ),
+        "unknown size": (("simulate", "--out", tmp_path / "s", "--size", "huge"), "size must be one of tiny"),
+        "no scenario file": (("simulate", "--out", tmp_path / "t", "--scenario", nowhere), str(nowhere)),
+        "no data": (("train", "--data", nowhere, "--out", tmp_path / "u"), "calls.parquet"),
+        "empty data": (("train", "--data", empty, "--out", tmp_path / "u2"), "calls.parquet"),
+        "reports without a column": (("train", "--data", partial, "--out", tmp_path / "u3"), "reports.parquet"),
+        "no label policy": (("train", "--data", world_folder, "--label-policy", nowhere), str(nowhere)),
+        "no vectors": (("train", "--vectors", nowhere), "not found"),
+        "no calls": (("score", "--bundle", bundle, "--calls", nowhere, "--layout", "keyed"), "nowhere"),
+        "no calls in a layout": (("score", "--bundle", bundle, "--calls", nowhere), str(nowhere)),
+        "unknown layout": ((*score, "--layout", "martian"), "martian"),
+        "wrong layout": ((*score, "--layout", "sichuan"), "calls.parquet"),
+        "no bundle": (("score", "--bundle", nowhere, "--calls", calls, "--layout", "keyed"), "no public key"),
+        "no public key": (("score", "--bundle", lonely, "--calls", calls), "expected --trust FILE"),
+        "empty bundle": ((*score[:1], "--bundle", lonely, "--trust", run[0] / "signer.pub", *score[3:]), "MANIFEST"),
+        "no trusted key": ((*score, "--trust", nowhere), str(nowhere)),
+        "not a trusted key": ((*score, "--trust", tmp_path / "text.txt"), "text.txt"),
+        "no key file": ((*score, "--key", nowhere), str(nowhere)),
+        "not a key file": ((*score, "--key", tmp_path / "text.txt"), "text.txt"),
+        "no policy": ((*score, "--layout", "keyed", "--policy", nowhere), str(nowhere)),
+        "a file for vectors": (
+            ("features", "--calls", calls, "--layout", "keyed", "--out", world_folder / "reports.parquet"),
+            "new or empty folder",
+        ),
+        "no such size": (("features", "--calls", calls, "--out", nowhere, "--memory", "4"), "4GiB"),
+        "no such feature": (
+            ("features", "--calls", calls, "--layout", "keyed", "--out", nowhere, "--features", "x"),
+            "x",
+        ),
+        "evaluate without data": (("evaluate", "--bundle", bundle, "--data", nowhere), "calls.parquet"),
+    }
+
+
+def test_every_fault_is_one_line_and_exit_code_1(call, world_folder, run, tmp_path):
+    wrong = []
+    for name, (words, says) in faults(world_folder, run, tmp_path).items():
+        code, out, err = call(*words)
+        if code != 1 or out or says not in err or err.count("\n") != 1 or not err.startswith("callsieve: "):
+            wrong.append((name, code, out, err))
+    assert wrong == []
+    assert (tmp_path / "full" / "file").exists()
+    assert {path.parent.name for path in tmp_path.rglob("*.parquet")} == {"partial"}
+
+
+def test_wrong_usage_is_exit_code_2(call):
+    for words in (
+        ["simulate"],
+        ["score", "--bundle"],
+        ["nothing"],
+        ["catalogue", "--nothing"],
+        ["demo", "--seed", "x"],
+        ["demo", "--seed", "-1"],
+        ["features", "--calls", "calls.csv", "--out", "vectors", "--threads", "-1"],
+    ):
+        code, _, err = call(*words)
+        assert code == 2, words
+        assert "Traceback" not in err
+
+
+def test_an_interruption_is_exit_code_130(call, monkeypatch):
+    from callsieve.training.cli import console
+
+    def interrupted(_value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(console, "emit_json", interrupted)
+    code, out, err = call("catalogue", "--json")
+    assert (code, out, err) == (130, "", "callsieve: interrupted\n")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_world_that_is_not_made_leaves_no_key_in_the_way(given, call, monkeypatch, tmp_path):
+    from callsieve.training.studies import simulated
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    Key.generate("e1").write(tmp_path / "given.key")
+    words = ("simulate", "--size", "tiny", "--out", tmp_path / "world", *(("--key", tmp_path / "given.key") * given))
+    with monkeypatch.context() as patched:
+        patched.setattr(simulated, "settled_world", interrupted)
+        assert call(*words)[0] == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given.key", "world"]
+    assert call(*words)[0] == 0
+    assert (tmp_path / "world.key").exists() != given
+
+
+def test_the_installed_command():
+    command = Path(sys.executable).with_name("callsieve")
+    done = subprocess.run([command, "catalogue", "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["hash"] == catalogue_hash()
+    words = [command, "score", "--bundle", "nowhere", "--calls", "nothing.csv"]
+    failed = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.startswith("callsieve: ")
+    assert failed.stderr.count("\n") == 1
+
+
+def test_words_that_say_too_little_are_one_line_and_exit_code_2(call, world_folder):
+    for words in (("train",), ("train", "--data", world_folder, "--vectors", world_folder)):
+        code, out, err = call(*words)
+        assert (code, out) == (2, "")
+        assert err == "callsieve: train: expected either --data FOLDER or --vectors FILE\n"
+
+
+def test_an_option_that_train_would_not_use_is_refused(call, world_folder, tmp_path, monkeypatch):
+    table = tmp_path / "table.csv"
+    code, out, err = call("train", "--vectors", table, "--out", tmp_path / "run", "--gates", "g.toml", "--audit", "log")
+    assert (code, out) == (2, "") and not (tmp_path / "run").exists()
+    assert err == "callsieve: train: --out, --gates, --audit: not used with --vectors; expected none of it\n"
+    code, out, err = call("train", "--data", world_folder, "--where", "b < 2")
+    assert (code, out) == (2, "")
+    assert err == "callsieve: train: --where: not used with --data; expected none of it\n"
+    # A variable stands for all runs of a machine, those without a use for it too.
+    monkeypatch.setenv("CALLSIEVE_TRAIN_AUDIT", "log")
+    code, _, err = call("train", "--vectors", table)
+    assert code == 1 and "not found" in err
+
+
+def test_the_demonstration_gets_what_was_asked(told, monkeypatch, tmp_path):
+    def asked(folder, *, size, seed, threads, progress):
+        progress("world", 0.5)
+        return {"folder": str(folder), "size": size, "seed": seed, "threads": threads}
+
+    monkeypatch.setattr(demo, "run_demo", asked)
+    said = told("demo", "--out", tmp_path / "d", "--size", "tiny", "--seed", 3)
+    assert said == {"folder": str(tmp_path / "d"), "size": "tiny", "seed": 3, "threads": 0}
+
+
+def test_an_interrupt_before_there_is_a_command_is_one_line(call, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(config, "configuration", interrupted)
+    assert call("catalogue") == (130, "", "callsieve: interrupted\n")

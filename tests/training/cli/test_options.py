@@ -1,0 +1,290 @@
+"""All commands alike: examples that can be typed, JSON, one kind of value for each option, and whose word counts."""
+
+import inspect
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from callsieve.training.cli import console
+from callsieve.training.cli.config import FILE, commands, configuration, options, whole
+from callsieve.training.cli.examples import EXAMPLES, PANELS
+from callsieve.training.cli.main import app, main
+
+COMMAND = whole(app)
+ALL = dict(commands(COMMAND))
+UNTIL_STOPPED = {"serve", "case serve", "case watch", "agi"}  # what they have to say is asked of them, or in their logs
+# Options whose name is said of two kinds of things: of calls as a file and as a number that fits, and so on.
+# In some commands several files may be given, elsewhere one.
+TWO_KINDS = {"calls", "data", "days", "epoch", "key", "purpose", "rate", "registers", "since", "state", "verdicts"}
+
+
+@pytest.mark.parametrize("name", ["serve", "case serve", "agi"])
+def test_a_port_is_one_that_there_is(name):
+    """A larger one was taken for another: the service listened where nobody looked."""
+    words = [*shlex.split(EXAMPLES[name]), "--port", "65536"]
+    with pytest.raises(Exception, match="65535"):
+        ALL[name].make_context(name, words, help_option_names=["-h", "--help"])
+
+
+def test_every_command_has_an_example_that_can_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert EXAMPLES.keys() == ALL.keys()
+    for name, command in ALL.items():
+        words = shlex.split(EXAMPLES[name])
+        # Which words ask for help is kept from the first time on.
+        with command.make_context(name, words, help_option_names=["-h", "--help"]) as context:
+            assert context.args == [], name
+        assert f"callsieve {name} {EXAMPLES[name]}" in command.epilog
+
+
+def test_every_command_stands_under_one_heading(typed):
+    listed = [name for names in PANELS.values() for name in names]
+    assert sorted(listed) == sorted({name.partition(" ")[0] for name in ALL})
+    code, out, _ = typed("--help")
+    assert code == 0
+    assert all(panel in out for panel in PANELS)
+    assert "Commands" not in out
+    assert "Exit codes: 0" in out
+
+
+def test_every_command_can_answer_in_json():
+    assert {name for name, command in ALL.items() if "json" not in options(command)} == UNTIL_STOPPED
+
+
+def test_an_option_is_of_one_kind_wherever_it_stands():
+    kinds = {}
+    for command in ALL.values():
+        for word, option in options(command).items():
+            kinds.setdefault(word, set()).add(type_of(option))
+    assert {word for word, found in kinds.items() if len(found) > 1} == TWO_KINDS
+
+
+def type_of(option):
+    """The kind of value, with or without there being none."""
+    found = option.type_descriptor.annotation
+    return getattr(found, "__name__", str(found))
+
+
+def test_every_option_says_what_it_is():
+    bare = [
+        (name, word) for name, command in ALL.items() for word, option in options(command).items() if not option.help
+    ]
+    assert bare == []
+
+
+@pytest.fixture
+def seed(monkeypatch, capsys, tmp_path):
+    """Run `simulate` in an empty folder and tell its seed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_it(*words):
+        monkeypatch.setattr(sys, "argv", ["callsieve", "simulate", "--size", "tiny", "--json", *words])
+        folder = tmp_path / f"world-{len(list(tmp_path.iterdir()))}"
+        sys.argv += ["--out", str(folder)]
+        with pytest.raises(SystemExit, match="0"):
+            main()
+        return json.loads(capsys.readouterr().out)["seed"]
+
+    return run_it
+
+
+def test_an_option_before_a_variable_before_the_file_before_the_default(seed, tmp_path, monkeypatch):
+    assert seed() == "1"
+    (tmp_path / FILE).write_text("[simulate]\nseed = 2\n")
+    assert seed() == "2"
+    monkeypatch.setenv("CALLSIEVE_SIMULATE_SEED", "3")
+    assert seed() == "3"
+    assert seed("--seed", "4") == "4"
+    monkeypatch.delenv("CALLSIEVE_SIMULATE_SEED")
+    (tmp_path / "other.toml").write_text("[simulate]\nseed = 5\n")
+    monkeypatch.setenv("CALLSIEVE_CONFIG", str(tmp_path / "other.toml"))
+    assert seed() == "5"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed = 1", "seed: expected one of accesses, agi"),
+        ("[simulate]\nsead = 1", "simulate.sead: expected one of json, key, out, scenario, seed, size"),
+        ("[audit]\nverify = 1", "audit.verify: expected a table of options"),
+        ("[train.seed]\nx = 1", "train.seed: expected a value, got a table"),
+        ("[train", "expected a TOML file"),
+        pytest.param("x=" + "[" * 100_000, "expected a TOML file", id="deep"),
+    ],
+)
+def test_a_file_that_says_what_there_is_not_is_refused_in_one_line(text, says, tmp_path, monkeypatch, capsys):
+    (tmp_path / "wrong.toml").write_text(text)
+    monkeypatch.setenv("CALLSIEVE_CONFIG", str(tmp_path / "wrong.toml"))
+    with pytest.raises(ValueError) as error:
+        configuration(COMMAND)
+    assert str(error.value).startswith(str(tmp_path / "wrong.toml")) and says in str(error.value)
+    monkeypatch.setattr(sys, "argv", ["callsieve", "catalogue"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_options_are_named_in_the_file_as_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / FILE).write_text('[score]\nfeatures = "x"\n')
+    with pytest.raises(ValueError, match=r"score\.features: expected one of"):
+        configuration(COMMAND)
+    (tmp_path / FILE).write_text('[features]\nfeatures = "x"\n[audit.verify]\ntracking-uri = "u"\n')
+    assert configuration(COMMAND) == {"features": {"only": "x"}, "audit": {"verify": {"tracking_uri": "u"}}}
+
+
+@pytest.mark.parametrize(
+    ("words", "unused"),
+    [
+        ("features --layout keyed --out o --quarantine q --strict --key k", "--key, --quarantine, --strict"),
+        ("features --layout keyed --out o --engine spark --features lite --memory 2GiB", "--features, --memory"),
+        ("score --layout keyed --bundle b --quarantine q --key k", "--key, --quarantine"),
+        ("score --layout keyed --bundle b --registers r --strict --key k", "--strict"),
+        ("score --layout keyed --bundle b --engine spark --reports r", "--reports"),
+        ("score --bundle b --callees-key k", "--callees-key"),
+        ("fill --layout keyed --key k --state s --strict", "--strict"),
+        ("policy diff old.toml new.toml --layout keyed --bundle b --key k", "--key"),
+        ("rules --data w --trust signer.pub --audit log", "--trust, --audit"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(words, unused, call, tmp_path, monkeypatch):
+    """Nobody thinks that bad rows were put apart where none was looked for."""
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(*words.split(), *(() if words.startswith("rules") else ("--calls", "calls.parquet")))
+    assert (code, out, err.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
+    assert f": {unused}: not used with " in err
+
+
+def test_the_shell_completes_commands():
+    asked = {"_CALLSIEVE_COMPLETE": "complete_bash", "COMP_WORDS": "callsieve sc", "COMP_CWORD": "1"}
+    script = "import sys; sys.argv = ['callsieve']; from callsieve.training.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | asked, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["score"]
+
+
+def test_an_interrupt_that_python_throws_away_ends_the_next_step(monkeypatch):
+    class Dying:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    thrown = []
+    monkeypatch.setattr(sys, "unraisablehook", thrown.append)
+    with pytest.raises(KeyboardInterrupt), console.progress("work") as tell:
+        tell("begin", 0.0)
+        Dying()
+        assert [one.exc_type for one in thrown] == [KeyboardInterrupt]
+        tell("go on", 0.5)
+    with console.progress("work") as tell:
+        tell("begin", 0.0)
+
+
+def test_ctrl_c_that_becomes_a_fault_is_still_ctrl_c():
+    """As in the middle of an import, which then tells that a part of it is missing."""
+    with pytest.raises(KeyboardInterrupt) as ended, console.progress("work"):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("a part is missing") from None
+    assert isinstance(ended.value.__cause__, ImportError)
+    with pytest.raises(ImportError, match="gone"), console.progress("work"):
+        raise ImportError("gone")
+
+
+def test_progress_tells_the_rate_and_the_time_left(monkeypatch):
+    screen = Console(force_terminal=True, no_color=True, width=120, file=io.StringIO())
+    monkeypatch.setattr(console, "ERR", screen)
+    with console.progress("work") as tell:
+        for step in range(4):
+            tell("begin", step / 8)
+            time.sleep(0.15)
+    shown = re.sub(r"\x1b\[[\d;?]*\w", "", screen.file.getvalue())
+    assert re.search(r"work: begin .* 38% [1-9]\d* %/min 0:00:0\d 0:00:0\d", shown)
+
+
+# What answers at once, runs until it is stopped, or goes through one file or store, line by line.
+WITHOUT_PROGRESS = {
+    "accesses", "agi", "api-key", "approve", "approver-key", "audit erase", "audit log", "audit note", "audit page",
+    "audit prove", "case appeal", "case decide", "case exclusions", "case list", "case notice",
+    "case relist", "case replay", "case serve", "case show", "case watch", "catalogue", "compliance", "dataset declare",
+    "export", "incident canaries plant", "incident canaries search", "incident drill", "key destroy", "key new",
+    "key rotate", "listed", "reidentify", "serve", "share buckets", "share list", "ticket agree",
+    "ticket reidentify", "token-list", "traceability", "verify",
+}  # fmt: skip
+
+
+def test_every_long_command_shows_progress():
+    without = {name for name, one in ALL.items() if "console.progress(" not in inspect.getsource(one.callback)}
+    assert without == WITHOUT_PROGRESS
+
+
+def test_every_command_tells_its_help_with_an_example(typed):
+    """As a person asks for it: -h, exit code 0, what it does, each option, one example."""
+    for name, command in ALL.items():
+        code, out, err = typed(*name.split(), "-h")
+        assert (code, err) == (0, ""), name
+        told = " ".join(out.split())
+        assert f"Usage: callsieve {name}" in told, name
+        assert "Example: callsieve" in told, name
+        assert all(f"--{word}" in told for word in options(command)), name
+
+
+def test_every_command_refuses_an_unknown_option_with_exit_code_2(typed):
+    for name in ALL:
+        code, out, err = typed(*name.split(), "--no-such-option")
+        assert (code, out) == (2, ""), name
+        assert "--no-such-option" in err, name
+
+
+def test_it_tells_its_version(typed):
+    assert typed("--version") == (0, f"callsieve {version('callsieve')}\n", "")
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """Run the command in this process on a wide screen: exit code, standard output, error output."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run_it(*words):
+        with pytest.raises(SystemExit) as done:
+            COMMAND.main(words, "callsieve")
+        return done.value.code or 0, *capsys.readouterr()
+
+    return run_it
+
+
+def test_ctrl_c_leaves_nothing_half_written(tmp_path):
+    """In the middle of a run: what lies there is whole, what is not whole is not there."""
+    out = tmp_path / "demo"
+    words = [sys.executable, "-m", "callsieve.training", "demo", "--size", "tiny", "--seed", "11", "--out", str(out)]
+    run = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "world" / "truth.parquet").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    err = run.communicate(timeout=120)[1]
+    assert run.returncode == 130, err
+    assert [line for line in err.splitlines() if line.startswith("callsieve:")] == ["callsieve: interrupted"]
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.name.startswith(".")]
+    for path in files:
+        if path.suffix == ".parquet":
+            assert pq.read_table(path).num_rows > 0
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".jsonl":
+            assert [json.loads(line) for line in path.read_text().splitlines()]
+    assert not (out / "bundle").exists() and not (out / "report.html").exists()

@@ -1,0 +1,120 @@
+"""What a person reads of a training or of scored calls is what the figures say."""
+
+import pytest
+from rich.console import Console
+
+from callsieve.training.cli import console, present
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setattr(console.OUT, "width", 200)
+
+
+def test_the_headline_of_a_run_and_where_to_look_next(run, capsys):
+    folder, figures = run
+    present.study(figures, folder)
+    out = capsys.readouterr().out
+    head, last = figures["headline"]["model"], figures["last_day"]
+    assert f"{head['false_calls']} of {head['benign_calls']:,}" in out
+    assert f"verdicts on {last['date']}" in out
+    cells = {tuple(cell.strip() for cell in line.split("│")[1:3]) for line in out.splitlines()}
+    assert {(action, f"{calls:,}") for action, calls in last["actions"].items()} <= cells
+    assert str(folder / "report.html") in out and figures["model"]["id"] in out
+    assert all(command in out for command in figures["next"])
+
+
+def test_groups_that_cannot_be_told_apart_are_said_to_be(run, capsys):
+    _, figures = run
+    present.evaluation(figures | {"unseen": None, "seen_told_by": "nobody knows", "fold": None, "touches": None})
+    out = capsys.readouterr().out
+    assert "groups that the model learnt from and others: nobody knows" in out
+    assert "this look at the calls was not counted" in out
+
+
+def test_known_groups_are_told_apart_and_a_dash_where_nobody_knows_them(run, capsys):
+    _, figures = run
+    (known,) = (one for one in figures["attacks"] if one["known_group"]["numbers"])
+    unknown = known | {"known_group": known["known_group"] | dict.fromkeys(("numbers", "calls", "found"))}
+    for told, cells in ((known, ["1", "100.0%"]), (unknown, ["–", "–", "–"])):
+        present.attacks([told], "of any group")
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].endswith("numbers of any group")
+        (begin,) = (i for i, line in enumerate(lines) if "of groups that it learnt from" in line)
+        (row,) = (line for line in lines[begin:] if known["attack"].replace("_", " ") in line)
+        assert [cell.strip() for cell in row.split("│")[2:-1]][: len(cells)] == cells
+
+
+def test_scored_calls(capsys):
+    told = {
+        "calls": 1200, "model": "m1", "actions": {"pass": 1199, "label": 1}, "callers": {"pass": 90, "label": 1},
+        "rules": {"ring_once": 7}, "quarantined": {"not_a_number": 1234}, "stale": True, "valid_until": "2026-04-01",
+        "filling": 1100, "no_threshold": {"unknown": 1050},
+    }  # fmt: skip
+    present.scored(told)
+    out = capsys.readouterr().out
+    assert "1,200 calls scored by model m1" in out and "ring once" in out
+    assert "put apart: 1,234 rows, not_a_number" in out
+    assert "the model is past its valid-until date, 2026-04-01" in out
+    assert "bands say nothing of 1,100 calls: too little is known of the week before them" in out
+    assert "nothing is said of 1,050 calls: the model has no threshold for numbers of the kind 'unknown'" in out
+    nothing = {"rules": {}, "quarantined": {}, "stale": False, "filling": 0, "no_threshold": {}}
+    present.scored(told | nothing)
+    assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 6  # nothing of what is not there
+
+
+def test_a_ready_made_table(capsys):
+    measures = {"auc": 0.81234, "macro_f1": 0.7, "macro_recall": 0.6, "g_mean": 0.5}
+    told = {
+        "test": measures, "published": {"a paper": measures | {"auc": 0.5}}, "left_out": ["phone_no_m", "city"],
+        "rows": {"all": 6106, "train": 4000, "valid": 1000, "test": 1106}, "features": 42,
+    }  # fmt: skip
+    present.ready_made(told)
+    out = capsys.readouterr().out
+    assert "6,106 rows (4,000 / 1,000 / 1,106), 42 features" in out and "0.8123" in out and "a paper" in out
+    assert "left out, not numeric or an identifier: phone_no_m, city" in out
+
+
+def test_a_narrow_screen_cuts_no_figure_off(capsys, monkeypatch):
+    monkeypatch.setattr(console, "OUT", Console(width=30, force_terminal=True, no_color=True, soft_wrap=True))
+    console.show_table("t", ("name", "first", "second"), [("a long name", "12,345,678", "1 of 9,876,543")])
+    body = capsys.readouterr().out.splitlines()[3:]
+    assert {"".join(line.split("│")[i].strip() for line in body if "│" in line).replace(" ", "") for i in (2, 3)} == {
+        "12,345,678", "1of9,876,543"}  # fmt: skip
+
+
+def test_a_day_out_of_the_usual(capsys):
+    shift = {
+        "name": "calls",
+        "part": "all",
+        "then": 10.0,
+        "now": 90.0,
+        "measure": "amount",
+        "psi": 0.9,
+        "ks": None,
+        "z": 12.0,
+        "alarm": True,
+    }
+    told = {
+        "day": "2026-03-01", "kind": "weekday", "resembles": "weekend", "calls": 9, "shifts": [shift],
+        "certificate": {"at_risk": ["too many"], "of_these_flagged": 0, "calls_of_callers_found_benign": 5},
+        "days_before": 3, "days_wanted": 28,
+    }  # fmt: skip
+    present.monitored(told)
+    out = capsys.readouterr().out
+    assert "calls: 1 ALARM\n" in out and "+12.0" in out
+    assert "the day looks more like a weekend: a holiday?" in out and "certificate at risk: too many" in out
+    assert "3 days of calls before the day" in out
+    present.monitored(told | {"kind": "weekend", "resembles": "weekday", "shifts": [shift, shift]})
+    out = capsys.readouterr().out
+    assert "calls: 2 ALARMS\n" in out
+    assert "the day looks more like a weekday: a weekend on which people worked?" in out
+    quiet = told | {"shifts": [shift | {"alarm": False}], "certificate": told["certificate"] | {"at_risk": []}}
+    present.monitored(quiet | {"days_before": 28})
+    out = capsys.readouterr().out
+    assert "no alarm; what is farthest from usual" in out and "0 of 5 calls of callers found benign were flagged" in out
+
+
+def test_a_table_without_a_row_is_one_line(capsys):
+    console.show_table("accesses", ("who", "what"), [])
+    assert capsys.readouterr().out == "accesses: none\n"

@@ -1,0 +1,104 @@
+"""The commands of studies: what reaches a person, and faults in one line before anything is trained."""
+
+import json
+
+import pytest
+
+from callsieve.features.catalogue import NAMES
+from callsieve.features.catalogue.lite import LITE
+from callsieve.serving.batch.score import names_in
+from callsieve.training.studies import benchmark, decay, decay_picture, likeness, rolling, search, stress
+from tests.training.studies.test_benchmark import folder  # noqa: F401 - a fixture
+
+
+def test_benchmark_in_words_and_as_json(call, folder, tmp_path, monkeypatch):  # noqa: F811
+    code, out, _ = call("benchmark", "--data", folder, "--seeds", "3", "--threads", 1, "--out", tmp_path / "b.json")
+    assert code == 0
+    assert "AUC ahead of LightGBM as it comes, 100 trees" in out and "flaw of the data: " in out
+    assert json.loads((tmp_path / "b.json").read_text())["seeds"] == [3]
+    monkeypatch.setattr(benchmark, "benchmark", lambda *_, **asked: {"seeds": asked["seeds"]})
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(call("benchmark", "--data", folder, "--seeds", "4", "--json")[1]) == {"seeds": [4]}
+    assert [path.name for path in tmp_path.iterdir()] == ["b.json"]  # nothing is kept unasked
+
+
+@pytest.mark.parametrize(
+    ("name", "study", "words", "told"),
+    [
+        ("roll", rolling, ("--origins", 4, "--step", 2), {"count": 4, "step_days": 2}),
+        ("search", search, ("--trials", 7, "--minutes", 1.5), {"trials": 7, "minutes": 1.5}),
+        ("decay", decay, ("--train-days", 22, "--weeks", 3, "--days", 5), {"train_days": 22, "periods": 3, "days": 5}),
+    ],
+)
+def test_a_study_gets_what_was_asked_and_its_answer_is_kept(
+    call, world_folder, tmp_path, monkeypatch, name, study, words, told
+):
+    """The study itself is made elsewhere: here, that each option arrives where it belongs, and nothing is lost."""
+    asked = {}
+
+    def made(*_, **named):
+        asked.update(named)
+        return {"a": 1}
+
+    monkeypatch.setattr(study, study.__name__.rpartition(".")[2], made)
+    monkeypatch.setattr(decay_picture, "picture", lambda found: f"<svg>{found['a']}</svg>")
+    out = tmp_path / "out"
+    code, said, _ = call(name, "--data", world_folder, *words, "--out", out, "--json")
+    assert (code, json.loads(said)) == (0, {"a": 1})
+    assert told.items() <= asked.items()
+    if name != "search":  # which keeps its own
+        assert json.loads((out / f"{name}.json").read_text()) == {"a": 1}
+        assert asked["ledger"].gates
+    if name == "decay":
+        assert (out / "decay.svg").read_text() == "<svg>1</svg>"
+
+
+def test_stress_is_told_of_each_world(call, tmp_path, monkeypatch):
+    def strain(all_, settings, _, *, count, **_named):
+        return {"worlds": [seed for seed, _ in all_], "threads": settings.threads, "count": count}
+
+    monkeypatch.setattr(stress, "stress", strain)
+    monkeypatch.setattr(stress, "worlds", lambda size, seeds, scenario: [(seed, (size, scenario)) for seed in seeds])
+    out = tmp_path / "out"
+    code, said, _ = call("stress", "--size", "tiny", "--seeds", "5,6", "--threads", 1, "--out", out, "--json")
+    assert (code, json.loads(said)) == (0, {"worlds": [5, 6], "threads": 1, "count": 2})
+    assert json.loads((out / "stress.json").read_text()) == json.loads(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("decay", "--train-days", 25, "--weeks", 8), "expected 2 periods or more and 81 days of calls"),
+        (("roll", "--origins", 2), "origins: expected 3 or more"),
+        (("search", "--features", "nothing"), "nothing"),
+        (("train", "--parameters", "{bad}"), "expected parameters among num_leaves"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_fault_is_one_line(call, world_folder, tmp_path, words, says):
+    (tmp_path / "bad.toml").write_text("leaves = 3\n")
+    told = [str(word).replace("{bad}", str(tmp_path / "bad.toml")) for word in words]
+    code, out, err = call(*told, "--data", world_folder, "--out", tmp_path / "out")
+    assert (code, out) == (1, "")
+    assert says in err and err.count("\n") == 1
+
+
+def test_realism_asks_for_real_records_before_it_makes_a_world(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(likeness, "simulate", None)
+    code, _, err = call("realism", "--data", tmp_path)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "expected the real data, without sichuan_march_calls.parquet" in err
+
+
+def test_seeds_that_are_none_are_one_line(call, tmp_path):
+    code, _, err = call("stress", "--seeds", "1,two", "--out", tmp_path / "out")
+    assert (code, err) == (1, "callsieve: seeds: expected whole numbers with commas between, got '1,two'\n")
+    for command in ("stress", "benchmark"):
+        code, _, err = call(command, "--seeds", "11,2,11", "--out", tmp_path / command)
+        assert (code, err) == (1, "callsieve: seeds: expected each once, got '11,2,11'\n")
+
+
+def test_lite_is_ten_features_of_the_catalogue():
+    assert names_in("lite") == LITE
+    assert names_in(",".join(NAMES)) == NAMES  # longer than the name of a file may be
+    assert len(set(LITE)) == 10 and set(LITE) <= set(NAMES)

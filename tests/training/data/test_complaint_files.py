@@ -1,0 +1,277 @@
+"""Files of reports: layouts, every oddity of the official daily file, keyed at once, nothing dropped in silence."""
+
+import csv
+import json
+import re
+from collections import Counter
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import Key
+from callsieve.features.records import Call
+from callsieve.serving.batch.complaint_rows import read_reports
+from callsieve.serving.custody.purposes import declare
+from callsieve.training.cli.present_checks import show_complaints
+from callsieve.training.data.complaint_files import layouts, read_report_file
+from callsieve.training.data.ingest import as_written, ingest
+from callsieve.training.data.label_policy import read_label_policy
+from callsieve.training.data.list_reach import churn
+from tests.support.paths import DATA
+
+KEY = Key("e1", b"k" * 32)
+SHARED = DATA
+DAILY, COUNTS = SHARED / "ftc_daily_2021-07-08.csv", SHARED / "ftc_complaints_2020H2.parquet"
+FTC_HEAD = (
+    "Company_Phone_Number,Created_Date,Violation_Date,Consumer_City,Consumer_State,Consumer_Area_Code,Subject,"
+    "Recorded_Message_Or_Robocall"
+)
+GOOD = "2025550143,2021-07-07 00:01:15,2021-07-06 11:48:00,Clinton,Illinois,217,Warranties  & protection plans,Y"
+RUN_OF_DIGITS = re.compile(r"[0-9]{7}")
+
+
+def written(folder, text):
+    path = folder / "reports.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def ftc(folder, *lines, **options):
+    return read_report_file(written(folder, "\n".join([FTC_HEAD, *lines]) + "\n"), "ftc", KEY, **options)
+
+
+def test_a_row_of_the_daily_file(tmp_path):
+    row = ftc(tmp_path, GOOD).table.iloc[0]
+    call = Intake(KEY)(Call(start=1e9, caller="+12025550143", callee="+8613800138000"))
+    assert row["number"] == call.caller  # the token that a call record of this number has
+    assert row["at"] == pd.Timestamp("2021-07-06 15:48", tz="UTC")
+    assert row["known_at"] == pd.Timestamp("2021-07-07 04:01:15", tz="UTC")
+    assert (row["category"], row["mode"], row["channel"]) == ("other", "recording", "complaint")
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (("2025550143", ""), "missing_number"),
+        (("2025550143", "saidpress1"), "bad_number"),
+        (("2025550143", "202555xxxx"), "bad_number"),
+        (("2025550143", "2025550143;222"), "bad_number"),
+        (("2025550143", "0"), "bad_number"),
+        (("2025550143", "20255501434567"), "bad_number"),
+        (("2025550143", "1025550143"), "bad_number"),
+        (("2021-07-06 11:48:00", "2007-07-06 11:48:00"), "time_out_of_range"),
+        (("2021-07-06 11:48:00", "2021-07-16 11:48:00"), "time_out_of_range"),
+        (("2021-07-06 11:48:00", "yesterday"), "bad_time"),
+        (("2021-07-07 00:01:15", ""), "bad_time"),
+        (("Warranties  & protection plans", "Ghosts"), "unknown_word"),
+        (("Warranties  & protection plans", ""), "unknown_word"),
+        ((",Y", ",Perhaps"), "unknown_word"),
+        ((",Y", ",Y,Y"), "bad_number_of_columns"),
+    ],
+)
+def test_every_oddity_has_its_reason_and_no_number_is_shown(tmp_path, change, reason):
+    bad = GOOD.replace(*change)
+    apart = tmp_path / "apart.jsonl"
+    read = ftc(tmp_path, GOOD, bad, quarantine=apart)
+    assert dict(read.quarantined) == {reason: 1}
+    assert len(read.table) == 1
+    (entry,) = [json.loads(line) for line in apart.read_text().splitlines()]
+    assert (entry["row"], entry["reason"]) == (3, reason)
+    assert not RUN_OF_DIGITS.search(apart.read_text())
+    with pytest.raises(ValueError, match=rf"row 3: {reason}, expected ") as caught:
+        ftc(tmp_path, GOOD, bad, strict=True)
+    assert not RUN_OF_DIGITS.search(str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+def test_oddities_that_are_no_faults(tmp_path):
+    no_flag, no_town = GOOD.replace(",Y", ","), GOOD.replace("Clinton", "")
+    midnight = GOOD.replace("2021-07-06 11:48:00", "2021-07-06 00:00:00")
+    after = GOOD.replace("2021-07-06 11:48:00", "2021-07-07 03:00:00")  # another zone's clock
+    again = GOOD.replace("2021-07-07 00:01:15", "2021-07-07 00:09:15")
+    read = ftc(tmp_path, GOOD, no_flag, no_town, midnight, after, again, GOOD)
+    assert dict(read.quarantined) == {"duplicate": 1}
+    assert (read.day_only, read.resubmitted) == (1, 2)
+    assert read.table["mode"].isna().tolist() == [False, True, False, False, False, False]
+    assert (read.table["at"] <= read.table["known_at"]).all()
+    # Sent in twice by one person: one voice. Another town: another person.
+    assert read.table["reporter"].nunique() == 4
+
+
+def test_what_a_file_tells_was_not_known_before_it_came_out(tmp_path):
+    out = pd.Timestamp("2021-07-08 04:00", tz="UTC")
+    assert ftc(tmp_path, GOOD, published=out).table["known_at"].tolist() == [out]
+    earlier = pd.Timestamp("2021-07-01", tz="UTC")
+    assert ftc(tmp_path, GOOD, published=earlier).table["known_at"][0] > earlier
+    with pytest.raises(ValueError, match="nobody said where these rows are from"):
+        ingest(tmp_path / "reports.csv", "ftc")
+    declare(tmp_path, "sample of the test", "published", ["statistics"], "2999-12-31")
+    facts = ingest(
+        written(tmp_path, f"{FTC_HEAD}\n{GOOD}\n"), "ftc", published="2021-07-08", out=tmp_path / "r.parquet"
+    )
+    assert facts["rows"] == 1
+    assert read_reports(tmp_path / "r.parquet")["known_at"].tolist() == [out]
+    with pytest.raises(ValueError, match="--published: expected a day such as"):
+        ingest(tmp_path / "reports.csv", "ftc", published="tomorrow")
+
+
+@pytest.mark.source("L44", by="training/data/complaint_files.py")
+def test_complaints_to_12321(tmp_path):
+    text = (
+        "编号,举报人号码,被举报号码,来电时间,举报时间,内容,形式\n"
+        "1,13800138000,95013123456,2025-03-04 10:00,2025-03-04 12:30:00,贷款理财,录音\n"
+        "2,13800138001,0086 138-0013-8002,2025/03/04 10:00,2025/03/05 00:00,房产,\n"
+        "3,13800138001,13800138002,2025/03/04 10:00,2025/03/05 00:00,天气,人工\n"
+    )
+    read = read_report_file(written(tmp_path, text), "12321", KEY)
+    assert read.table["category"].tolist() == ["loans", "property"]
+    assert [word if isinstance(word, str) else None for word in read.table["mode"]] == ["recording", None]
+    assert read.table["at"].tolist() == [pd.Timestamp("2025-03-04 02:00", tz="UTC")] * 2
+    assert dict(read.quarantined) == {"unknown_word": 1}
+    told = Intake(KEY)(Call(start=1e9, caller="13800138002", callee="13800138001"))
+    assert read.table["number"][1] == told.caller
+    assert read.table["reporter"][1] == told.callee  # the same token as the called one's in call records
+
+
+def test_the_project_s_own_schema_as_text_and_as_parquet(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "reporter": ["13800138000", "13800138001"],
+            "number": ["13900139000", KEY.token("number", "+8613900139001")],
+            "at": pd.to_datetime(["2025-03-04T10:00:00Z", "2025-03-04T11:00:00Z"]),
+            "known_at": pd.to_datetime(["2025-03-05T10:00:00Z", "2025-03-04T12:00:00Z"]),
+            "category": ["loans", "not_nuisance"],
+            "mode": ["human", None],
+            "channel": ["mark", "complaint"],
+        }
+    )
+    frame.to_parquet(tmp_path / "reports.parquet")
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    one, other = (read_report_file(tmp_path / name, "callsieve", KEY) for name in ("reports.parquet", "own.csv"))
+    pd.testing.assert_frame_equal(one.table, other.table, check_dtype=False, check_categorical=False)
+    assert not one.quarantined
+    assert one.table["number"][1] == frame["number"][1]  # a token already
+    assert one.table["at"].tolist() == frame["at"].tolist()
+    assert not RUN_OF_DIGITS.search("".join(one.table[["reporter", "number"]].astype(str).to_numpy().ravel()))
+
+
+def test_reports_that_were_written_keyed_are_read_again(world_folder):
+    """Their texts are dictionaries, and no cell of theirs is empty text."""
+    before = pq.read_table(world_folder / "reports.parquet")
+    read = read_report_file(world_folder / "reports.parquet", "callsieve", KEY)
+    assert len(read.table) + sum(read.quarantined.values()) == before.num_rows
+    assert set(read.quarantined) <= {"duplicate"}
+    assert set(read.table["number"]) <= set(before["number"].to_pylist())
+
+
+def test_errors_of_whole_files_are_one_line(tmp_path):
+    cases = [
+        (f"{FTC_HEAD},Secret\n{GOOD},1\n", "ftc", "column 9 is not known"),
+        ("a,b\n1,2\n", "ftc", "column 1 is not known"),
+        ("Company_Phone_Number\n2025550143\n", "ftc", "no column for"),
+        ("", "ftc", "empty"),
+        (GOOD, "elsewhere", "expected one of callsieve, 12321, ftc, ftc-counts"),
+    ]
+    for text, layout, message in cases:
+        with pytest.raises(ValueError, match=message) as caught:
+            read_report_file(written(tmp_path, text), layout, KEY)
+        assert "\n" not in str(caught.value)
+        assert not RUN_OF_DIGITS.search(str(caught.value))
+    with pytest.raises(ValueError, match="not found"):
+        read_report_file(tmp_path / "none.csv", "ftc", KEY)
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match="broken Parquet file"):
+        read_report_file(tmp_path / "cut.parquet", "ftc-counts", KEY)
+
+
+@pytest.mark.source("L2", by="training/data/complaint_files.py")
+def test_layouts_speak_the_words_of_the_policy():
+    against = set(read_label_policy().reports.against)
+    for name, layout in layouts().items():
+        assert set((layout.category or {}).values()) <= against, name
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 130), st.integers(1, 3)), max_size=40))
+def test_churn_against_a_plain_count(rows):
+    number = pd.Series([f"n{row[0]}" for row in rows], dtype=object)
+    day, count = (np.array([row[i] for row in rows], dtype=np.int64) for i in (1, 2))
+    found = churn(number, day, count)
+    begin = min((row[1] for row in rows), default=0)
+    judged = [row for row in rows if row[1] - begin >= 90]
+    assert found["judged"] == sum(row[2] for row in judged)
+    for name, share in found["shares"].items():
+        days, least = int(name.split("d_")[0]), int(name.split("_")[1])
+        again = sum(
+            row[2] for row in judged
+            if sum(o[2] for o in rows if o[0] == row[0] and row[1] - days <= o[1] < row[1]) >= least
+        )  # fmt: skip
+        assert share == (again / found["judged"] if found["judged"] else None)
+
+
+@pytest.mark.skipif(not DAILY.exists(), reason="the FTC's daily file is not here")
+def test_the_official_file_whole(tmp_path):
+    """Counted again with the csv module and plain conditions."""
+    with DAILY.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    eastern = ZoneInfo("America/New_York")
+    read_time = lambda text: datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=eastern)
+    expected, seen, good = Counter(), set(), 0
+    for row in rows:
+        number, whole = row["Company_Phone_Number"], tuple(row.values())
+        digits = number[1:] if len(number) == 11 and number[0] == "1" else number
+        created, violated = read_time(row["Created_Date"]), read_time(row["Violation_Date"])
+        if not number:
+            expected["missing_number"] += 1
+        elif not re.fullmatch(r"[2-9][0-9]{9}", digits):
+            expected["bad_number"] += 1
+        elif (created - violated).days >= 400 or (violated - created).total_seconds() > 86_400:
+            expected["time_out_of_range"] += 1
+        elif whole in seen:
+            expected["duplicate"] += 1
+        else:
+            good += 1
+        seen.add(whole)
+    read = read_report_file(DAILY, "ftc", KEY, quarantine=tmp_path / "apart.jsonl")
+    assert dict(read.quarantined) == expected
+    assert len(read.table) == good == len(rows) - sum(expected.values())
+    assert len((tmp_path / "apart.jsonl").read_text().splitlines()) == sum(expected.values())
+    assert not RUN_OF_DIGITS.search((tmp_path / "apart.jsonl").read_text())
+
+
+@pytest.mark.skipif(not COUNTS.exists(), reason="the FTC's counts are not here")
+def test_the_reach_of_a_list_is_what_was_published(tmp_path, capsys):
+    declare(tmp_path, "sample of the test", "published", ["statistics"], "2999-12-31")
+    (tmp_path / COUNTS.name).symlink_to(COUNTS.resolve())
+    facts = ingest(tmp_path / COUNTS.name, "ftc-counts")
+    assert facts["rows"] == pq.read_metadata(COUNTS).num_rows
+    assert not facts["quarantined"]
+    published = {"7d_1": 0.129, "30d_1": 0.167, "90d_1": 0.192, "7d_3": 0.065, "30d_3": 0.092, "90d_3": 0.108}
+    assert facts["churn"]["shares"] == pytest.approx(published, abs=0.005)
+    show_complaints(facts)
+    assert f"in the last 90 days │ {facts['churn']['shares']['90d_1']:.1%}" in " ".join(capsys.readouterr().out.split())
+    assert 11_000 < facts["a_day"]["weekday"] < 13_000
+    assert 2_500 < facts["a_day"]["weekend_day"] < 4_700
+
+
+def test_counts_may_repeat_but_not_be_nothing(tmp_path):
+    day = pa.array([pd.Timestamp("2020-06-01")] * 3, pa.timestamp("us"))
+    pq.write_table(pa.table({"day": day, "number": [7, 7, 8], "complaints": [2, 2, 0]}), tmp_path / "c.parquet")
+    read = read_report_file(tmp_path / "c.parquet", "ftc-counts", KEY)
+    assert read.table["count"].tolist() == [2, 2]
+    assert dict(read.quarantined) == {"bad_value": 1}
+    assert read.table["number"].nunique() == 1
+    assert read.table["number"][0] == Intake(KEY, numbers="codes").keyed("number", pa.array(["7"])).to_pylist()[0]
+
+
+def test_counts_are_written_as_numbers():
+    table = as_written(pd.DataFrame({"count": [2, 3], "kind": ["loans", None]}))
+    assert table["count"].type == pa.int64() and table["count"].to_pylist() == [2, 3]
+    assert table["kind"].to_pylist() == ["loans", None]

@@ -1,0 +1,102 @@
+"""What a training is given: tables that do not fit together are refused in one line, and it has one fingerprint."""
+
+import dataclasses
+import re
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from callsieve.serving.batch.complaint_rows import REPORTS, frame
+from callsieve.training.data import dataset as made
+from callsieve.training.data.dataset import judged, of_calls, read_evidence
+from callsieve.training.data.fingerprint import fingerprint
+from callsieve.training.data.label_policy import read_label_policy
+
+MOMENT, EARLIER = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+
+
+def report(**changes):
+    """A report as a table; a column that is None is missing."""
+    columns = {"reporter": ["e1.r"], "number": ["e1.a"], "at": [MOMENT], "known_at": [MOMENT], "category": ["loans"],
+               "mode": [None], "channel": [None]} | changes  # fmt: skip
+    return pa.table({name: pa.array(one, REPORTS.field(name).type) for name, one in columns.items() if one is not None})
+
+
+def test_columns_of_a_table_are_checked():
+    assert len(frame(report(), REPORTS, "f")) == 1
+    assert "mode" not in frame(report(mode=None), REPORTS, "f")
+    for table, words in (
+        (report(number=None), "f: column number: expected string, it is missing"),
+        (report(number=[None]), "f: column number: expected no missing value"),
+        (report(known_at=[EARLIER]), "f: column known_at: expected no moment before `at`"),
+        (
+            report(number=None).append_column("number", pa.array([["e1.a"]])),
+            "f: column number: expected string, got list",
+        ),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)) as told:
+            frame(table, REPORTS, "f")
+        assert "\n" not in str(told.value) and "e1.a" not in str(told.value)
+
+
+def test_calls_and_truth_must_be_of_each_other(evidence):
+    frames = evidence.reports, evidence.findings
+    with pytest.raises(ValueError, match="calls: expected rows in order of start"):
+        made.evidence(evidence.calls.take(pa.array([5, 0])), *frames)
+    with pytest.raises(ValueError, match=r"truth: expected one row a call, \d+ in all, got 3"):
+        made.evidence(evidence.calls, *frames, evidence.truth.slice(0, 3))
+
+
+def test_truth_is_matched_by_call():
+    calls = pa.table({"call": [7, 9, 8]})
+    names = [name for name in made.TRUTH_COLUMNS if name != "call"]
+    truth = pa.table({name: ["9", "8", "7"] for name in names} | {"call": [9, 8, 7]})
+    assert of_calls(truth, calls)[names[0]].to_pylist() == ["7", "9", "8"]
+    with pytest.raises(ValueError, match="truth: expected the columns"):
+        of_calls(truth.drop_columns([names[0]]), calls)
+    with pytest.raises(ValueError, match="truth: expected a row for every call, 1 calls have none"):
+        of_calls(truth.slice(0, 2), calls)
+
+
+def test_a_folder_may_be_named_by_a_text(world_folder, evidence):
+    assert read_evidence(str(world_folder)).fingerprint == evidence.fingerprint
+
+
+def test_a_file_that_is_none_is_refused_in_one_line(world_folder, tmp_path):
+    for path in world_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "reports.parquet").write_bytes(b"no table")
+    with pytest.raises(ValueError, match=r"reports\.parquet: expected a Parquet table"):
+        read_evidence(tmp_path)
+    (tmp_path / "reports.parquet").unlink()
+    with pytest.raises(ValueError, match=r"^\S+reports\.parquet: not found; expected a Parquet table$"):
+        read_evidence(tmp_path)
+    pq.write_table(pa.table({"at": [1]}), tmp_path / "reports.parquet")
+    with pytest.raises(ValueError, match=r"reports\.parquet: column \w+: expected .*, it is missing"):
+        read_evidence(tmp_path)
+
+
+def test_without_the_truth_labels_judge(evidence):
+    blind = dataclasses.replace(evidence, truth=None)
+    caller = evidence.calls["caller"].combine_chunks().indices.to_numpy()
+    order = np.unique(caller, return_index=True)[1]
+    caller = np.argsort(np.argsort(order))[np.searchsorted(np.unique(caller), caller)]  # by first appearance
+    told = judged(blind, caller, read_label_policy(None))
+    assert told.source == "labels" and set(told.attack) == {-1}
+    assert 0 < told.known.sum() < len(caller)
+    assert not told.nuisance[~told.known].any() and told.nuisance.any()
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_equal_values_have_one_fingerprint_however_they_are_held(size):
+    texts, numbers = ["a", None, "b", "a", ""] * 20, [*range(99), None]
+    plain = pa.table({"text": texts, "number": numbers})
+    other = pa.concat_tables([plain.slice(i, size) for i in range(0, 100, size)])
+    other = other.set_column(0, "text", other["text"].dictionary_encode())
+    assert fingerprint(other) == fingerprint(plain)
+    for changed in (plain.slice(1), plain.rename_columns(["text", "n"]), plain.take(pa.array([1, 0, *range(2, 100)]))):
+        assert fingerprint(changed) != fingerprint(plain)
+    assert fingerprint(plain.set_column(0, "text", [[text or "" for text in texts]])) != fingerprint(plain)

@@ -1,0 +1,135 @@
+"""A drill names what is affected and whom it concerns by number alone, and leaves no item of a notice open."""
+
+import json
+import re
+import shutil
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from callsieve.features.keys.tokens import Key
+from callsieve.serving.bundle.signing import generate_signing_key
+from callsieve.training.governance.affected import affected
+from callsieve.training.governance.incident import drill, read_incident
+from tests.support.paths import ROOT
+
+SHIPPED = ROOT / "training" / "governance" / "incident.toml"
+TOKEN = re.compile(r"[A-Za-z0-9_-]{1,16}\.[a-p]{32}")
+
+
+@pytest.fixture(scope="module")
+def place(world_folder, tmp_path_factory):
+    """What left the house: a world, a key of its tokens, a signing key, and something else."""
+    folder = tmp_path_factory.mktemp("incident")
+    shutil.copytree(world_folder, folder / "gone")
+    Key("e1", bytes(range(32))).write(folder / "gone" / "number.key")
+    Key("share1", bytes(range(1, 33)), None, "sharing").write(folder / "gone" / "sharing.key")
+    generate_signing_key(folder / "gone" / "signing.key", folder / "gone" / "signer.pub")
+    text = SHIPPED.read_text(encoding="utf-8").replace('folders = ["."]', 'folders = ["gone"]')
+    (folder / "record.toml").write_text(text, encoding="utf-8")
+    (folder / "out").mkdir()
+    return folder, drill(folder / "record.toml", folder / "out")
+
+
+@pytest.mark.source("L39", "P12", by="training/governance/affected.py")
+def test_it_counts_data_people_epochs_and_keys(place, world_folder):
+    _, facts = place
+    people, rows = set(), {}
+    for path in sorted(world_folder.glob("*.parquet")):
+        table = pq.read_table(path)
+        mine = set()
+        for name in {"caller", "callee", "number", "reporter"} & set(table.column_names):
+            column = table[name].dictionary_encode().combine_chunks()
+            mine |= set(column.dictionary.to_pylist())  # also words that no row has: they left the house too
+        people |= mine
+        rows[path.name] = (table.num_rows, len(mine))
+    assert {one["file"]: (one["rows"], one["people"]) for one in facts["datasets"]} == rows
+    assert facts["people_at_most"] == len(people) and facts["epochs"] == {"e1": len(people)}
+    assert {one["file"]: one["kind"] for one in facts["keys"]} == {
+        "number.key": "records", "sharing.key": "sharing", "signing.key": "signing",
+    }  # fmt: skip
+    assert facts["readable_epochs"] == ["e1"]
+    assert facts["call_records"] == rows["calls.parquet"][0] and facts["call_records_reach_criminal_threshold"]
+    assert set(facts["datasets"][0]["kinds"]) == {"number", "call record", "place", "device"}
+    assert facts["other_files"] == 2  # world.json, signer.pub
+
+
+def test_a_column_of_a_persons_name_that_holds_no_tokens_is_nobody(tmp_path):
+    """Numbers of rows, or of persons as another house counts them, are no people of these epochs."""
+    token = Key("e1", bytes(32)).token("number", "x")
+    pq.write_table(pa.table({"caller": [1, 2], "callee": [token, "nobody"]}), tmp_path / "other.parquet")
+    found = affected([tmp_path])
+    assert (found.people, found.epochs, found.datasets[0]["rows"]) == (1, {"e1": 1}, 2)
+
+
+@pytest.mark.source("L39", "P12", by="training/governance/incident.py")
+def test_every_notice_is_filled_and_names_nobody(place):
+    folder, facts = place
+    found = datetime.fromisoformat("2026-03-02T09:30:00+08:00")
+    assert {name: datetime.fromisoformat(at) - found for name, at in facts["clocks"].items()} == {
+        "regulator_1h": timedelta(hours=1), "regulator_4h": timedelta(hours=4), "authority_72h": timedelta(hours=72),
+        "people": timedelta(0),
+    }  # fmt: skip
+    said = read_incident(folder / "record.toml")
+    written = {path.name: path.read_text(encoding="utf-8") for path in (folder / "out").iterdir()}
+    assert set(written) == {*facts["notices"], "incident.json"} and len(written) == 9
+    secret = Key("e1", bytes(range(32)))
+    for name, text in written.items():
+        assert (
+            not TOKEN.search(text) and "{{" not in text and "AAECAwQF" not in text and secret.secret.hex() not in text
+        )
+        if name.endswith(".md"):
+            language = name.split(".")[1]
+            assert text.startswith("# DRILL: " if language == "en" else "# 【演练】")
+            assert said["handler"]["contact"] in text and said[language]["measures"] in text
+            assert name.startswith("people") or f"{facts['people_at_most']:,}" in text
+    # Personal Information Protection Law, art. 57: kinds, cause, harm; measures of ours and of theirs; contact.
+    for language, kind in (("en", "call record"), ("zh", "通话记录")):
+        text = written[f"people.{language}.md"]
+        for item in ("cause", "harm", "measures", "people_can"):
+            assert said[language][item] in text
+        assert kind in text and said["handler"]["name"] in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        (
+            'contact = "privacy@example.com"',
+            'contact = "+86 138-1234-5679"',
+            "handler.contact may hold a telephone number",
+        ),
+        ('cause = "A copy', 'cause = "13812345679: a copy', "en.cause may hold a telephone number"),
+        ("cause =", "reason =", "en.cause is missing"),
+        ('what = "leaked"', 'what = "gone"', "expected what = one of leaked, altered, lost"),
+        ("+08:00", "", "a moment with its zone"),
+        ("drill = true", "drill = 1", "drill = true or false"),
+        ('folders = ["."]', "folders = []", "expected folders"),
+        ('folders = ["."]', 'folders = ["nowhere"]', "nowhere: no such folder"),
+        ("[zh]", "[zh", "expected a TOML file"),
+    ],
+)
+def test_a_record_that_is_not_whole_is_refused_in_one_line(tmp_path, old, new, match):
+    text = SHIPPED.read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "record.toml").write_text(text.replace(old, new), encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ValueError, match=match) as told:
+        drill(tmp_path / "record.toml", tmp_path / "out")
+    assert "\n" not in str(told.value) and "5679" not in str(told.value)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_command(place, call, tmp_path):
+    code, out, err = call("incident", "drill", "--record", place[0] / "record.toml", "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert "2026-03-02T10:30:00+08:00  regulator_1h" in out and "the key of epoch e1 is among it" in out
+    assert json.loads((tmp_path / "out" / "incident.json").read_text(encoding="utf-8")) == place[1]
+
+
+def test_the_facts_of_a_drill_as_json(told, monkeypatch, tmp_path):
+    names = lambda record, out: {"record": record.name, "out": out.name}
+    monkeypatch.setattr("callsieve.training.governance.incident.drill", names)
+    assert told("incident", "drill", "--record", "r", "--out", tmp_path / "o") == {"record": "r", "out": "o"}

@@ -1,0 +1,208 @@
+"""Only what was certified or confirmed is shared, under another key; who looks a number up does not say which."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callsieve.features.keys.tokens import Key
+from callsieve.serving.bundle.signing import generate_signing_key, read_public_key, sign
+from callsieve.serving.lists.lookup import Lookup, publish
+from callsieve.serving.lists.token_list import TokenList, Unfit, make
+from callsieve.training.governance.sharing import choose, only, read_excluded
+from tests.support import small_bundle as small
+
+STORE, SHARED = Key("e1", bytes(range(32))), Key("share1", bytes(range(40)), purpose="sharing")
+UNTIL = (datetime.now(UTC) + timedelta(days=7)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def mobiles(count, first=0):
+    return [f"138{first + n:08d}" for n in range(count)]
+
+
+NUMBERS = dict(zip(("certified", "few", "gentle", "confirmed", "cleared", "off", "none"), mobiles(7), strict=True))
+
+
+def token(name):
+    return STORE.token("number", "+86" + NUMBERS[name])
+
+
+@pytest.fixture
+def known(tmp_path):
+    """Verdicts and findings: one number for each thing that may be known of it."""
+    calls = {
+        "certified": ("block", 12),
+        "few": ("block", 9),
+        "gentle": ("label", 50),
+        "cleared": ("screen", 20),
+        "off": ("block", 30),
+    }
+    rows = [(n, token(name), f"e1.{n:032d}".translate(str.maketrans("0123456789", "abcdefghij")), action)
+            for name, (action, count) in calls.items() for n in range(count)]  # fmt: skip
+    pd.DataFrame(rows, columns=["start", "caller", "callee", "action"]).to_parquet(tmp_path / "verdicts.parquet")
+    said = [
+        ("confirmed", False, 1),
+        ("confirmed", True, 2),
+        ("cleared", True, 1),
+        ("cleared", False, 2),
+        ("none", True, 36_000),
+    ]
+    at = [pd.Timestamp("2026-01-01", tz="UTC") + pd.Timedelta(days=day) for *_, day in said]
+    frame = pd.DataFrame({"number": [token(n) for n, *_ in said], "nuisance": [w for _, w, _ in said], "known_at": at})
+    frame.to_parquet(tmp_path / "findings.parquet")
+    return tmp_path / "verdicts.parquet", tmp_path / "findings.parquet"
+
+
+@pytest.mark.source("L18", by="training/governance/sharing.py")
+def test_only_certified_and_confirmed_numbers_are_chosen(known):
+    chosen = choose(*known, excluded={token("off"), token("none")}, until=datetime(2026, 6, 1, tzinfo=UTC))
+    assert chosen.tokens == {token("certified"), token("confirmed")}
+    assert (chosen.certified, chosen.confirmed, chosen.cleared, chosen.excluded) == (3, 1, 1, 1)
+    assert choose(None, None).tokens == frozenset()
+
+
+@pytest.mark.usefixtures("known")
+def test_a_list_of_what_was_chosen_is_under_the_sharing_key(call, tmp_path, monkeypatch):
+    STORE.write(tmp_path / "store.key")
+    SHARED.write(tmp_path / "sharing.key")
+    generate_signing_key(tmp_path / "list.key", tmp_path / "list.pub")
+    (tmp_path / "off").write_text(token("off") + "\n")
+    (tmp_path / "numbers").write_text("\n".join([*NUMBERS.values(), "+86 138 0000 0000", "", "110"]) + "\n")
+    keys = ["--key", "sharing.key", "--signing-key", "list.key"]
+    monkeypatch.chdir(tmp_path)
+
+    asked = ["list", "numbers", "--out", "tokens", "--store-key", "store.key", *keys, "--epoch", "3", "--verdicts",
+             "verdicts.parquet", "--findings", "findings.parquet", "--exclude", "off", "--json"]  # fmt: skip
+    code, out, _ = call("share", *asked)
+    facts = json.loads(out)
+    assert code == 0 and facts["tokens"] == 2 and facts["excluded"] == 1 and facts["not_found"] == 0
+    held = TokenList.open(tmp_path / "tokens", SHARED, [read_public_key(tmp_path / "list.pub")])
+    assert {name for name, number in NUMBERS.items() if held.lists(number)} == {"certified", "confirmed"}
+    assert b"e1." not in (tmp_path / "tokens").read_bytes()
+    code, out, _ = call("share", *asked[:2], "--out", "plain", *asked[4:-1])
+    cells = [cell.strip() for cell in out.split("│")]
+    assert {name: cells[cells.index(name) + 1] for name in ("tokens", "excluded", "not_found")} == {
+        "tokens": "2", "excluded": "1", "not_found": "0"}  # fmt: skip
+    asked[asked.index("sharing.key")] = "store.key"
+    code, _, said = call("share", *asked[:3], "again", *asked[4:])
+    assert code == 1 and "holds a key for records, expected one for sharing" in said
+    code, _, said = call("share", "buckets", "tokens", "--out", "folder", *keys)
+    assert code == 1 and "must hold at least 10 numbers, got a list of 2" in said
+    code, out, _ = call("share", "buckets", "tokens", "--out", "folder", *keys, "--least", "2")
+    assert code == 0 and "1 buckets of at least 2 listed numbers" in out
+    code, out, _ = call("share", "buckets", "tokens", "--out", "folder2", *keys, "--least", "2", "--json")
+    assert code == 0 and (json.loads(out)["buckets"], json.loads(out)["smallest"]) == (1, 2)
+
+
+def test_a_line_that_is_no_token_is_not_shown(tmp_path):
+    (tmp_path / "off").write_text(f"{token('off')}\n13812345679\n")
+    with pytest.raises(ValueError, match="line 2: expected a token") as told:
+        read_excluded(tmp_path / "off")
+    assert "138" not in str(told.value).removeprefix(str(tmp_path))
+
+
+def test_a_key_of_the_store_makes_no_list():
+    for wrong in (STORE, Key("share1", STORE.secret, None, "sharing"), Key("e2", bytes(range(33)))):
+        with pytest.raises(ValueError, match="one for sharing that has another secret"):
+            list(only(["13800000000"], {token("certified")}, STORE, wrong))
+
+
+def test_what_is_no_table_of_tokens_is_told_in_one_line(tmp_path):
+    (tmp_path / "findings.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="expected a Parquet file with columns number, nuisance, known_at") as told:
+        choose(None, tmp_path / "findings.parquet")
+    assert "\n" not in str(told.value)
+
+
+def test_exclusions_of_a_training_are_left_out(tmp_path):
+    pd.DataFrame({"number": [token("off")], "why": ["unlisted"]}).to_parquet(tmp_path / "exclusions.parquet")
+    assert read_excluded(tmp_path / "exclusions.parquet") == {token("off")}
+
+
+def test_numbers_of_the_store_are_found_in_any_writing():
+    assert list(only(["+86 138-0000-0000", "13800000001", "x"], {token("certified")}, STORE, SHARED)) == [
+        "+86 138-0000-0000"
+    ]
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("list") / "tokens"
+    make(path, mobiles(3000), SHARED, small.KEY, epoch=4, valid_until=UNTIL)
+    return TokenList.open(path, SHARED, small.TRUSTED)
+
+
+@pytest.fixture(scope="module")
+def published(listed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("buckets")
+    return folder, publish(listed, folder, small.KEY, least=10)
+
+
+@pytest.mark.source("P10", "L18", by="serving/lists/lookup.py")
+def test_who_asks_says_only_that_it_is_one_of_many(listed, published):
+    folder, told = published
+    asked = Lookup.open((folder / "index").read_bytes(), SHARED, small.TRUSTED)
+    sizes = [path.stat().st_size // listed.width for path in folder.glob("bucket-*")]
+    assert len(sizes) == told["buckets"] == 2 ** told["bits"] >= 64
+    assert min(sizes) == told["smallest"] >= 10 and sum(sizes) == listed.tokens
+    for number in [*mobiles(300), *mobiles(300, first=50_000_000)]:
+        bucket = (folder / asked.name(number)).read_bytes()
+        assert asked.lists(number, bucket) == listed.lists(number) == (number < "13850000000")
+    assert asked.name("anonymous") is None and not asked.lists("anonymous", b"")
+    assert told["alike"] > 1_000_000
+
+
+def test_a_bucket_holds_one_number_at_least(listed, tmp_path):
+    with pytest.raises(ValueError, match="least must be 1 or more, got 0"):
+        publish(listed, tmp_path / "buckets", small.KEY, least=0)
+    assert not any(tmp_path.iterdir())
+
+
+def test_nothing_is_listed_after_its_time(published):
+    folder, _ = published
+    asked = Lookup.open((folder / "index").read_bytes(), SHARED, small.TRUSTED)
+    (number,) = mobiles(1)
+    bucket, end = (folder / asked.name(number)).read_bytes(), datetime.fromisoformat(UNTIL).timestamp()
+    assert asked.lists(number, bucket, end - 1) and not asked.lists(number, bucket, end)
+
+
+def test_a_changed_bucket_is_refused(published):
+    folder, _ = published
+    asked = Lookup.open((folder / "index").read_bytes(), SHARED, small.TRUSTED)
+    (number,) = mobiles(1)
+    with pytest.raises(Unfit, match="not the one that was signed"):
+        asked.lists(number, (folder / asked.name(number)).read_bytes() + b"12345")
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_no_changed_byte_of_the_index_gets_through(published, data):
+    whole = bytearray((published[0] / "index").read_bytes())
+    whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(Unfit):
+        Lookup.open(bytes(whole), SHARED, small.TRUSTED)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("bits", 17), ("bits", 1), ("width", 0), ("kind", "x"), ("epoch", -1), ("key", "share2")),
+        *(("valid_until", "soon"), ("valid_until", "2027-01-01")),
+    ],
+)
+def test_a_signed_index_is_read_strictly(published, name, value):
+    said = json.loads((published[0] / "index").read_bytes().partition(b"\n")[0])
+    head = json.dumps(said | {name: value}).encode() + b"\n"
+    with pytest.raises(Unfit):
+        Lookup.open(head + sign(head, small.KEY), SHARED, small.TRUSTED)
+
+
+def test_withdrawn_and_foreign_indices_are_refused(published):
+    index = (published[0] / "index").read_bytes()
+    with pytest.raises(Unfit, match="epoch"):
+        Lookup.open(index, SHARED, small.TRUSTED, minimum_epoch=5)
+    with pytest.raises(Unfit, match="not trusted"):
+        Lookup.open(index, SHARED, [small.OTHER_KEY.public_key()])

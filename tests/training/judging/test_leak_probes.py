@@ -1,0 +1,126 @@
+"""Every leak planted, and every one found."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from callsieve.features.catalogue import NAMES
+from callsieve.features.files.dates import DAY
+from callsieve.training.data.feeds import of_all
+from callsieve.training.data.labels import label_numbers
+from callsieve.training.judging import leak_probes
+from callsieve.training.judging.leak_probes import (
+    LeakError,
+    both_sides,
+    future_features,
+    known_before,
+    later_labels,
+    tells_all,
+)
+
+
+def test_an_honest_training_passes(trained):
+    told = leak_probes.check(trained)
+    assert told["vectors_again"] > 200
+    assert told["labels_again"] > 20
+    assert told["kept_apart"] == ["caller", "caller_block", "trunk", "device", "campaign 0", "campaign 1"]
+
+
+def test_a_feature_made_of_the_future_is_found(trained):
+    """A feature counts the next day's calls of the caller too; or one looks at the outcome of a call in the air."""
+    start, caller = trained.start, trained.caller
+    planted = trained.feed.X.copy()
+    column = NAMES.index("out_calls_count_24h")
+    begin = trained.plan.train[0]
+    held = trained.feed.rows
+    places = np.flatnonzero((start[held] >= begin) & (start[held] < begin + DAY))
+    rows = held[places]
+    ahead = [int(((caller == caller[row]) & (start > start[row]) & (start < start[row] + DAY)).sum()) for row in rows]
+    planted[places, column] += ahead
+    with pytest.raises(LeakError, match=r"feature out_calls_count_24h: .* made of the future"):
+        leak_probes.check(replace(trained, feed=replace(trained.feed, X=planted)))
+
+
+def test_one_value_is_enough(trained):
+    again = leak_probes.vectors_again(trained, trained.plan.train[0] + DAY)
+    assert future_features(trained.feed, again, NAMES) == len(again[0])
+    for wrong in (np.nan, 1e9):
+        planted = trained.feed.X.copy()
+        planted[np.searchsorted(trained.feed.rows, again[0][7]), 3] = wrong
+        with pytest.raises(LeakError, match=f"feature {NAMES[3]}: 1 of "):
+            future_features(replace(trained.feed, X=planted), again, NAMES)
+
+
+def test_what_is_known_before_a_moment(evidence):
+    moment = int(np.median(evidence.calls["start"].to_numpy()))
+    known = known_before(evidence, moment)
+    assert known.calls["start"].to_numpy().max() < moment
+    when = pd.Timestamp(moment, unit="ms", tz="UTC")
+    for frame in (known.reports, known.findings, known.recycled):
+        assert (frame["known_at"] <= when).all()
+    assert 0 < len(known.reports) < len(evidence.reports)
+    # Calls in the air: another outcome, and none of the others changed.
+    was, now = (table.slice(0, known.calls.num_rows).to_pylist() for table in (evidence.calls, known.calls))
+    changed = [i for i in range(len(was)) if was[i] != now[i]]
+    for i in range(len(was)):
+        call = was[i]
+        end = call["start"] + (call["ring"] or 0) + (call["talk"] or 0)
+        told = end if call["recorded"] is None else call["recorded"]
+        assert (told >= moment) == (i in changed), i
+    assert changed
+
+
+def test_a_label_known_later_is_found(trained, evidence):
+    policy = trained.settings.label_policy
+    early, late = (
+        pd.Timestamp(moment, unit="ms", tz="UTC") for moment in (trained.plan.label_cutoff, trained.start.max())
+    )
+    honest, later = label_numbers(evidence, early, policy), label_numbers(evidence, late, policy)
+    later_labels(honest, honest.sample(frac=1, random_state=1), early)
+    with pytest.raises(LeakError, match="became known after the cutoff"):
+        later_labels(later, honest, early)
+    # A peek that hides its traces: what the later labels say, under the earlier date.
+    told = later.set_index("number")["nuisance"].reindex(honest["number"]).fillna(False).to_numpy(dtype=bool)
+    peeking = honest.assign(nuisance=told)
+    assert (told != honest["nuisance"].to_numpy()).any()
+    with pytest.raises(LeakError, match="differ from those made of what was known"):
+        later_labels(peeking, honest, early)
+    with pytest.raises(LeakError, match="differ"):
+        later_labels(honest.assign(confidence=1.0), honest, early)
+
+
+@pytest.mark.parametrize("name", ["caller", "caller_block", "trunk"])
+def test_the_same_caller_on_both_sides_is_found(trained, name):
+    column = trained.evidence.calls[name]
+    fold = trained.fold.copy()
+    both_sides(fold, {name: column})
+    words = column.to_pylist()
+    often = max({word for word in words if word is not None}, key=words.count)
+    row = words.index(often)
+    fold[row] = (fold[row] + 1) % 4
+    with pytest.raises(LeakError, match=f"values of {name} stand on both sides"):
+        leak_probes.check(replace(trained, fold=fold)) if name == "caller" else both_sides(fold, {name: column})
+
+
+def test_numbers_without_a_trunk_are_on_no_side():
+    nothing = pa.chunked_array([pa.array([None, None, "t"], pa.string())])
+    both_sides(np.array([0, 1, 2]), {"trunk": nothing})
+
+
+def test_a_feature_that_is_the_label_is_found():
+    rng = np.random.default_rng(3)
+    caller = np.repeat(np.arange(200), 5)
+    nuisance = caller % 4 == 0
+    values = rng.normal(size=(1000, 3))
+    values[:, 1] += nuisance
+    rows = np.ones(1000, dtype=bool)
+    names = ("noise", "good", "other")
+    best = tells_all(of_all(values), nuisance, caller, rows, names)
+    assert best["name"] == "good"
+    for planted in (nuisance.astype(float), -1.0 * nuisance, np.where(nuisance, np.nan, 5.0)):
+        with pytest.raises(LeakError, match="feature other: alone it ranks callers with AUC 1"):
+            tells_all(of_all(np.column_stack([values[:, :2], planted])), nuisance, caller, rows, names)
+    assert tells_all(of_all(values), nuisance, caller, caller < 20, names) is None  # too few to say so

@@ -1,0 +1,127 @@
+"""The attack finds members where a model learnt its callers by heart, and none where it never saw them."""
+
+import json
+from types import SimpleNamespace
+
+import lightgbm
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callsieve.serving.batch.score import open_scorer
+from callsieve.training.judging import membership
+from callsieve.training.judging.membership import LEAST, MOST_AUC, Callers, area, attack, auc, by_caller, smallest_leaf
+
+CALLERS, EACH = 240, 12
+
+
+@pytest.fixture(scope="module")
+def noise():
+    """Calls whose features say nothing of their labels: whatever a model tells of them, it learnt by heart."""
+    rng = np.random.default_rng(5)
+    caller = np.repeat(np.arange(CALLERS), EACH)
+    y = rng.integers(0, 2, CALLERS)[caller]
+    return caller, np.repeat(rng.normal(size=(CALLERS, 6)), EACH, axis=0) + rng.normal(0, 0.05, (len(y), 6)), y
+
+
+def grown(X, y, **parameters):  # noqa: N803
+    fixed = {"objective": "binary", "verbosity": -1, "num_threads": 1, "deterministic": True, "seed": 1}
+    return lightgbm.train(fixed | parameters, lightgbm.Dataset(X, y), num_boost_round=40)
+
+
+@pytest.mark.source("P11", by="training/judging/membership.py")
+def test_what_was_learnt_by_heart_is_found_and_what_was_not_is_not(noise):
+    caller, X, y = noise  # noqa: N806
+    member = caller % 2 == 0
+    by_heart = grown(X[member], y[member], num_leaves=63, min_data_in_leaf=1, learning_rate=0.3)
+    told_of = by_caller(by_heart.predict(X, raw_score=True), y == 1, member, caller, caller)
+    for nuisance in (False, True):
+        found = attack(told_of, nuisance=nuisance)
+        assert found["loss"]["low"] > 0.8 and found["learned"]["low"] > 0.7 and found["holds"] is False
+    never = np.random.default_rng(6).integers(0, 2, CALLERS)[caller] == 1
+    found = attack(by_caller(by_heart.predict(X[::-1], raw_score=True), y == 1, never, caller, caller), nuisance=False)
+    assert found["loss"]["low"] < 0.5 < found["loss"]["high"]
+    assert smallest_leaf(by_heart.model_to_string()) < 20
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.integers(1, 3)), min_size=4, max_size=30))
+@settings(max_examples=40)
+def test_the_area_is_the_share_of_pairs_in_order(drawn):
+    guess, member, weight = (np.array(column) for column in zip(*drawn, strict=True))
+    if member.all() or not member.any():
+        return
+    pairs = [
+        (((a > b) + (a == b) / 2), v * w)
+        for a, v in zip(guess[member], weight[member], strict=True)
+        for b, w in zip(guess[~member], weight[~member], strict=True)
+    ]
+    shares, weights = zip(*pairs, strict=True)
+    assert area(guess, member, weight) == pytest.approx(np.average(shares, weights=weights))
+
+
+def test_an_interval_is_of_groups_and_wider_where_these_are_few():
+    """Callers of one group are guessed alike: 400 of them say no more than their groups do."""
+    rng = np.random.default_rng(4)
+
+    def width(groups):
+        group = np.arange(400) * groups // 400
+        found = auc(rng.normal(size=groups)[group], group % 2 == 0, group, rng)
+        assert found.low < found.value < found.high
+        return found.high - found.low
+
+    assert width(20) > 1.5 * width(200)
+
+
+@pytest.mark.source("P11", by="training/judging/membership.py")
+def test_a_trained_bundle_is_attacked_with_the_calls_it_learnt_from(run, world_folder, call, tmp_path):
+    bundle = run[0] / "bundle"
+    code, out, _ = call("membership", "--bundle", bundle, "--data", world_folder, "--json")
+    found = json.loads(out)
+    model = open_scorer(bundle, None).bundle
+    assert found["model"] == run[1]["model"]["id"] == model.model_id and found["most_auc"] == MOST_AUC
+    assert code == (found["kinds"]["innocent"]["holds"] is False)
+    loss = found["kinds"]["innocent"]["loss"]
+    assert loss["low"] <= loss["value"] <= loss["high"]
+    # No identifier is a feature, and no leaf tells of a few calls.
+    assert not {"caller", "callee", "caller_block", "trunk", "device", "operator", "place"} & set(model.features)
+    assert smallest_leaf((bundle / "model.txt").read_text()) >= 10
+    for each in world_folder.glob("*.parquet"):
+        (tmp_path / each.name).symlink_to(each)
+    code, _, said = call("membership", "--bundle", bundle, "--data", tmp_path)
+    assert code == 1 and "expected dataset.json" in said
+
+
+def test_draws_without_a_member_or_without_another_are_left_out():
+    found = auc(np.array([1.0, 0.0]), np.array([True, False]), np.array([0, 1]), np.random.default_rng(1))
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+
+
+def test_nothing_is_guessed_from_groups_of_one_kind():
+    """Members are one group and the others another: whichever a regression is fitted on, it sees one kind."""
+    member = np.arange(2 * LEAST) < LEAST
+    callers = Callers(np.tile(member[:, None] * 1.0, 4), member, ~member & member, member.astype(int))
+    found = attack(callers, nuisance=False)
+    assert found["learned"]["value"] == 0.5 and found["loss"]["value"] == 0.0
+
+
+def test_a_model_of_other_calls_is_not_attacked(monkeypatch, tmp_path):
+    model = SimpleNamespace(bundle=SimpleNamespace(training={"data": "aaa"}))
+    monkeypatch.setattr(membership, "open_scorer", lambda *_: model)
+    monkeypatch.setattr(membership, "read_evidence", lambda *_: SimpleNamespace(fingerprint="bbb"))
+    with pytest.raises(ValueError, match="learnt from other calls: expected those of fingerprint aaa"):
+        membership.membership(tmp_path, tmp_path, trust=None, threads=1, progress=lambda *_: None)
+
+
+@pytest.mark.parametrize(("holds", "ends"), [(True, 0), (None, 0), (False, 1)])
+def test_innocent_callers_that_can_be_told_end_in_code_1(call, monkeypatch, holds, ends):
+    guessed = {"value": 0.5, "low": 0.45, "high": 0.55}
+    innocent = {"members": 1200, "others": 30, "loss": guessed, "learned": None, "holds": holds}
+    found = {"model": "m1", "kinds": {"innocent": innocent}, "most_auc": MOST_AUC, "smallest_leaf": 1000}
+    monkeypatch.setattr(membership, "membership", lambda *_, **_more: found)
+    code, out, _ = call("membership", "--bundle", "b", "--data", "d")
+    (row,) = (line for line in out.splitlines() if "innocent" in line)
+    says = {True: "yes", False: "no", None: "too few"}[holds]
+    told = ["innocent", "1,200", "30", "0.500 (0.450-0.550)", "-", says]
+    assert (code, [cell.strip() for cell in row.split("│")[1:-1]]) == (ends, told)
+    assert "model m1" in " ".join(out.split()) and "smallest leaf: 1,000 training calls" in out

@@ -1,0 +1,157 @@
+"""Looks at calls that judge: counted in the log of the training, refused where nobody could count them."""
+
+import shutil
+from types import SimpleNamespace
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from callsieve.training.log.audit_log import payloads
+from callsieve.training.log.gates import shipped_gates
+from callsieve.training.log.test_looks import Ledger, certified_on, counted, in_words, ledger_beside
+from tests.support import small_bundle as small
+
+DATA = "ab" * 32
+CARD = SimpleNamespace(training={"data": DATA, "folds": {"certify": ["1970-01-01T00:00:10Z", "1970-01-01T00:00:20Z"]}})
+NOT_COUNTED = "this look at the calls was not counted"
+
+
+@pytest.fixture
+def folder(run, tmp_path):
+    """What a run leaves, to be changed."""
+    for name in ("bundle", "audit", "record"):
+        shutil.copytree(run[0] / name, tmp_path / "run" / name)
+    for name in ("signer.pub", "signing.key"):
+        shutil.copy(run[0] / name, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def others(world_folder, tmp_path):
+    """The same calls but for the last: other data."""
+    shutil.copytree(world_folder, tmp_path / "others")
+    calls = pq.read_table(world_folder / "calls.parquet")
+    last = pc.equal(calls["start"], pc.max(calls["start"]))
+    pq.write_table(calls.filter(pc.invert(last)), tmp_path / "others" / "calls.parquet")
+    return tmp_path / "others"
+
+
+def by(folder):
+    return [said.get("by") for _, said in payloads(folder / "audit", "touch")]
+
+
+def test_the_log_of_a_run_and_its_key_lie_beside_the_bundle(folder, tmp_path):
+    found = ledger_beside(folder / "bundle", None, None)
+    assert (found.log, found.gates) == (folder / "audit", shipped_gates())
+    assert found.touch(DATA, (0, 10), "test")["touches"] == 1  # so the key is that of the log
+    key = folder / "signing.key"
+    elsewhere = ledger_beside(folder / "bundle", tmp_path / "new", key)
+    assert elsewhere.log == tmp_path / "new"
+    key.rename(tmp_path / "moved.key")
+    assert ledger_beside(folder / "bundle", None, None) is None
+    assert ledger_beside(folder / "bundle", None, tmp_path / "moved.key").log == folder / "audit"
+    with pytest.raises(ValueError, match=r"signing.key: no key of the audit log; expected --signing-key FILE"):
+        ledger_beside(folder / "bundle", folder / "audit", None)
+    with pytest.raises(ValueError, match=r"absent.key: no key of the audit log"):
+        ledger_beside(folder / "bundle", None, tmp_path / "absent.key")
+    shutil.rmtree(folder / "audit")
+    assert ledger_beside(folder / "bundle", None, None) is None
+    with pytest.raises(ValueError, match=r"audit: no audit log; expected --audit FOLDER"):
+        ledger_beside(folder / "bundle", None, tmp_path / "moved.key")
+
+
+@pytest.mark.parametrize(
+    ("data", "span", "is_fold"),
+    [
+        (DATA, (0, 10_000), False),
+        (DATA, (0, 10_001), True),
+        (DATA, (20_999, 30_000), True),  # the card tells whole seconds
+        (DATA, (21_000, 30_000), False),
+        ("cd" * 32, (0, 30_000), False),
+    ],
+)
+def test_a_look_without_a_log_is_refused_at_calls_of_the_certificate_and_told_elsewhere(data, span, is_fold):
+    assert certified_on(CARD, data, span) is is_fold
+    if is_fold:
+        with pytest.raises(ValueError, match=r"look: the model was certified on .* --audit FOLDER .*--signing-key"):
+            counted(None, CARD, data, span, "look")
+    else:
+        told = counted(None, CARD, data, span, "look")
+        assert told == {"fold": None, "touches": None}
+        assert in_words(told).startswith(NOT_COUNTED)
+
+
+def test_a_card_that_tells_no_folds_certifies_on_no_calls():
+    assert not certified_on(SimpleNamespace(training={}), DATA, (0, 30_000))
+    assert not certified_on(SimpleNamespace(training={"data": DATA}), DATA, (0, 30_000))
+
+
+def test_a_log_counts_all_looks_at_stretches_that_overlap(tmp_path):
+    ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
+    spans = ((0, 30_000), (20_000, 40_000), (30_000, 40_000))
+    told = [counted(ledger, CARD, DATA, span, "look") for span in spans]
+    assert [one["touches"] for one in told] == [1, 2, 2]  # the last overlaps the second alone
+    assert in_words(told[1]) == f"look 2 at these calls, counted in the audit log: fold {DATA[:16]} 20000..40000"
+    assert by(tmp_path) == ["look"] * 3
+
+
+def test_evaluate_counts_beside_the_bundle_and_refuses_its_own_calls_where_it_cannot(
+    folder, world_folder, others, told, call, run
+):
+    before = by(folder)
+    words = ("evaluate", "--bundle", folder / "bundle", "--data")
+    found = told(*words, world_folder)
+    assert by(folder) == [*before, "evaluate"]
+    # The calls after the first 7 days hold the certifying fold: its training looked at it.
+    assert found["touches"] == len(before) + 1 > 1
+    assert found["fold"].startswith(run[1]["data"]["fingerprint"][:16])
+    code, out, _ = call(*words, world_folder)
+    assert code == 0 and f"look {found['touches'] + 1} at these calls" in out
+    assert told(*words, others)["touches"] == 1
+    (folder / "signing.key").unlink()
+    code, out, err = call(*words, world_folder)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "evaluate: the model was certified on these calls" in err and "--signing-key FILE" in err
+    # Of other calls it is told, and said not to be counted.
+    code, out, _ = call(*words, others)
+    assert code == 0 and NOT_COUNTED in out
+    alone = told(*words, others)
+    assert (alone["fold"], alone["touches"]) == (None, None)
+    assert by(folder) == [*before, "evaluate", "evaluate", "evaluate"]
+
+
+def test_rules_beside_a_model_and_policies_beside_the_truth_are_looks_too(folder, world_folder, told, call, tmp_path):
+    before, bundle = by(folder), ("--bundle", folder / "bundle")
+    assert "model" not in told("rules", "--data", world_folder)
+    assert by(folder) == before
+    found = told("rules", "--data", world_folder, *bundle)
+    assert (found["model"]["touches"], by(folder)) == (len(before) + 1, [*before, "rules"])
+    (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
+    policies = ("policy", "diff", tmp_path / "none.toml", tmp_path / "none.toml", "--layout", "keyed")
+    policies += ("--calls", world_folder / "calls.parquet", *bundle)
+    truth = ("--truth", world_folder / "truth.parquet")
+    assert "touches" not in told(*policies)
+    found = told(*policies, *truth)
+    assert (found["touches"], by(folder)) == (len(before) + 2, [*before, "rules", "policy diff"])
+    code, out, _ = call(*policies, *truth)
+    assert code == 0 and f"look {len(before) + 3} at these calls" in out
+    shutil.rmtree(folder / "audit")
+    for words in (("rules", "--data", world_folder, *bundle), (*policies, *truth)):
+        code, out, err = call(*words)
+        assert (code, out) == (1, "") and "--audit FOLDER" in err and err.count("\n") == 1
+    # An option that would count nothing is no silent promise.
+    for words in (("rules", "--data", world_folder), policies):
+        code, _, err = call(*words, "--audit", tmp_path / "log")
+        assert code == 2 and "--audit: not used with" in err
+
+
+def test_monitoring_is_a_look_only_at_calls_of_the_certificate(folder, world_folder, others, call):
+    before, words = by(folder), ("monitor", "--bundle", folder / "bundle", "--data")
+    _, out, _ = call(*words, world_folder)
+    assert f"look {len(before) + 1} at these calls" in out and by(folder) == [*before, "monitor"]
+    shutil.rmtree(folder / "audit")
+    code, out, err = call(*words, world_folder)
+    assert (code, out) == (1, "") and "monitor: the model was certified on these calls" in err
+    _, out, _ = call(*words, others)
+    assert "deviations" in out and "look" not in out.replace("looks more like", "")

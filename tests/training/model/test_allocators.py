@@ -1,0 +1,17 @@
+"""Memory is given back where a C library can, and nothing fails where it cannot."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from callsieve.training.model import allocators
+
+
+@pytest.mark.parametrize(("platform", "can", "trimmed"), [("linux", True, 1), ("linux", False, 0), ("darwin", True, 0)])
+def test_it_is_trimmed_where_there_is_something_to_trim_with(monkeypatch, platform, can, trimmed):
+    asked = []
+    library = SimpleNamespace(malloc_trim=asked.append) if can else SimpleNamespace()
+    monkeypatch.setattr(allocators.ctypes, "CDLL", lambda _: library)
+    monkeypatch.setattr(allocators.sys, "platform", platform)
+    allocators.give_back()
+    assert asked == [0] * trimmed

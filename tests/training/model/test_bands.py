@@ -1,0 +1,135 @@
+"""Bands: each stratum has a threshold of its own; of one without an innocent call nothing is said."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callsieve.serving.bundle.card import Band
+from callsieve.serving.rules.strata import STRATA
+from callsieve.training.model.bands import LOOSER, MARGIN, TARGETS, UNSURE, Told, bands_of, edges_of, spoken_of
+from callsieve.training.model.certify import certificate, upper_bound
+
+MOBILE, RESALE, FIXED, IOT, STILL = map(STRATA.index, ("mobile", "resale", "fixed", "iot", "quiet_mobile"))
+TARGET = 1e-3
+ENOUGH = next(n for n in range(1000, 20_000) if upper_bound(0, n) <= MARGIN * TARGET)
+NOTHING = certificate("certify", np.empty(0), 0.0, TARGET)
+
+
+def scores(**counts):
+    """Benign calls: mobile ones score about 0, fixed ones about 5."""
+    kind = np.repeat([STRATA.index(name) for name in counts], list(counts.values()))
+    rng = np.random.default_rng(2)
+    return rng.normal(size=len(kind)) + np.where(kind == FIXED, 5.0, 0.0), kind
+
+
+def edges(raw, kind, guard=0.0):
+    return edges_of([Told(raw, kind)], np.ones(len(raw), dtype=bool), TARGET, guard)
+
+
+def test_a_few_lines_that_look_like_nuisance_do_not_set_the_threshold_of_the_others():
+    raw, kind = scores(mobile=ENOUGH, fixed=200)
+    found = edges(raw, kind)
+    assert found["mobile"] < 5 and found["fixed"] == np.nextafter(raw[kind == FIXED].max(), np.inf) + UNSURE
+    assert upper_bound(int((raw[kind == MOBILE] >= found["mobile"]).sum()), ENOUGH) <= MARGIN * TARGET
+
+
+def test_of_few_innocent_calls_little_is_known():
+    raw, kind = scores(mobile=ENOUGH, iot=20)
+    raw[kind == IOT] = -9.0
+    found = edges(raw, kind)
+    assert found["iot"] == found["mobile"] + UNSURE
+
+
+def test_lines_with_enough_calls_for_a_looser_target_stand_by_themselves():
+    some = next(n for n in range(1, ENOUGH) if upper_bound(0, n) <= MARGIN * TARGET * LOOSER)
+    for calls, alone in ((some, True), (some - 1, False)):
+        raw, kind = scores(mobile=ENOUGH, fixed=calls, iot=20)
+        raw[kind == IOT] = 30.0
+        found = edges(raw, kind)
+        fixed, iot = (np.nextafter(raw[kind == one].max(), np.inf) + UNSURE for one in (FIXED, IOT))
+        assert found["iot"] == iot
+        assert found["fixed"] == (fixed if alone else iot)
+
+
+def test_lines_with_enough_calls_are_held_to_the_target_each_by_itself():
+    raw, kind = scores(mobile=ENOUGH, fixed=ENOUGH)
+    found = edges(raw, kind)
+    assert found["mobile"] < found["fixed"] < raw[kind == FIXED].max() + 1
+    for one, name in ((MOBILE, "mobile"), (FIXED, "fixed")):
+        assert upper_bound(int((raw[kind == one] >= found[name]).sum()), ENOUGH) <= MARGIN * TARGET
+
+
+def test_resold_numbers_are_mobile_lines():
+    raw, kind = scores(mobile=ENOUGH - 10, resale=10)
+    raw[kind == RESALE] = 3.5
+    found = edges(raw, kind)
+    assert set(found) == {"mobile", "resale"} and found["mobile"] == found["resale"]
+    quiet = np.where(kind == RESALE, STRATA.index("quiet_resale"), STILL)
+    assert edges(raw, quiet) == {f"quiet_{name}": edge for name, edge in found.items()}
+
+
+def test_mobile_numbers_that_call_little_are_not_held_to_the_threshold_of_those_that_call_much():
+    raw, kind = scores(mobile=ENOUGH, quiet_mobile=ENOUGH)
+    raw[kind == MOBILE] += 4.0
+    found = edges(raw, kind)
+    assert found["quiet_mobile"] + 3 < found["mobile"]
+
+
+def test_a_call_whose_stratum_is_another_on_a_poorer_feed_is_held_to_that_one():
+    raw, kind = scores(mobile=ENOUGH, quiet_mobile=ENOUGH)
+    every = np.ones(len(raw), dtype=bool)
+    poorer = Told(np.where(kind == MOBILE, raw + 5, np.nan), np.full(len(kind), STILL))
+    found = edges_of([Told(raw, kind), poorer], every, TARGET, 0.0)
+    assert found["mobile"] == edges(raw, kind)["mobile"]
+    assert found["quiet_mobile"] > edges(raw, kind)["quiet_mobile"] + 3
+
+
+def test_one_call_too_few_and_the_threshold_lies_above_every_score():
+    raw, kind = scores(mobile=ENOUGH - 1)
+    assert edges(raw, kind)["mobile"] > raw.max()
+
+
+def test_a_poorer_feed_raises_the_threshold_and_a_guard_is_added():
+    raw, kind = scores(mobile=2 * ENOUGH, iot=5)
+    every = np.ones(len(raw), dtype=bool)
+    alone = edges(raw, kind)["mobile"]
+    poorer = np.where((np.arange(len(raw)) % 2 == 1) & (kind == MOBILE), raw + 3, np.nan)
+    both = edges_of([Told(raw, kind), Told(poorer, kind)], every, TARGET, 0.0)
+    assert both["mobile"] == edges_of([Told(poorer, kind)], every, TARGET, 0.0)["mobile"] > alone + 2
+    assert edges(raw, kind, guard=1.5)["mobile"] == pytest.approx(alone + 1.5)
+
+
+def test_bands_fall_in_every_stratum_and_their_certificates_count_what_is_flagged():
+    rng = np.random.default_rng(3)
+    kind = np.repeat([MOBILE, RESALE, FIXED, IOT], [200_000, 2_000, 20_000, 100])
+    raw = rng.normal(size=len(kind)) + np.where(kind == FIXED, 1.0, 0.0)
+    raw[kind == IOT] = np.nan
+    half = np.arange(len(kind)) % 2 == 0
+    high, low = bands_of([Told(raw, kind)], half, ~half, 0.0)
+    assert [(band.name, band.certificate.target) for band in (high, low)] == list(TARGETS)
+    assert all(high.threshold_for(word) >= low.threshold_for(word) for word in STRATA)
+    assert high.threshold_for("fixed") > high.threshold_for("mobile") == high.threshold_for("resale")
+    assert set(high.silent) == set(STRATA) - {"mobile", "resale", "fixed"}
+    for band in (high, low):
+        edge = np.array([band.threshold_for(word) for word in STRATA])[kind]
+        assert band.certificate.false_calls == ((raw >= edge) & ~half).sum() > 0
+        assert band.certificate.benign_calls == (~half & (kind != IOT)).sum()
+
+
+@given(
+    raw=st.floats(-10, 10) | st.just(np.nan),
+    threshold=st.floats(-5, 5),
+    more=st.dictionaries(st.sampled_from(STRATA), st.floats(0, 3)),
+    silent=st.lists(st.sampled_from(STRATA), unique=True),
+    at_edge=st.booleans(),
+    kind=st.sampled_from(range(len(STRATA))),
+)
+def test_one_threshold_on_what_is_spoken_of_is_that_of_each_stratum(raw, threshold, more, silent, at_edge, kind):
+    raised = {word: threshold + extra for word, extra in more.items()}
+    band = Band("top", threshold, NOTHING, {}, tuple(silent), raised)
+    edge = band.threshold_for(STRATA[kind])
+    raw = edge if at_edge and np.isfinite(edge) else raw
+    held = spoken_of(np.array([raw]), np.array([kind]), band)
+    assert (held >= threshold).tolist() == [bool(raw >= edge)]
+    assert np.isnan(held[0]) == np.isnan(raw)

@@ -1,0 +1,145 @@
+"""Training on somebody else's feature table: what is read, what is left out, and the measures."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+
+from callsieve.serving.bundle.model_text import check_structure
+from callsieve.serving.custody.purposes import declare
+from callsieve.training.model.feature_table import PUBLISHED, measures, read_table, train_ready_made
+from tests.support.paths import DATA
+
+read = partial(read_table, purpose="training")
+SICHUAN = DATA / "sichuan_eight_months.parquet"
+
+
+def declared(folder):
+    declare(folder, "table of the test", "contract", ["training"], "2999-12-31")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def frame():
+    rng = np.random.default_rng(7)
+    score = rng.normal(size=1500)
+    return pd.DataFrame(
+        {
+            "subscriber": rng.permutation(1500) + 10**6,  # a whole number of its own in every row
+            "city": rng.choice(["north", "south"], 1500),
+            "calls": np.round(40 + 20 * score + rng.normal(size=1500)),
+            "share": np.where(rng.random(1500) < 0.1, np.nan, rng.random(1500)),
+            "weekend": rng.random(1500) < 0.5,
+            "label": (rng.random(1500) < expit(2 * score - 0.5)).astype(int),
+        }
+    )
+
+
+@pytest.fixture(params=["table.parquet", "table.csv"])
+def path(frame, tmp_path, request):
+    path = declared(tmp_path) / request.param
+    frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+    return path
+
+
+def test_identifiers_and_words_are_left_out(path, frame):
+    table = read(path, "label")
+    assert table.names == ("calls", "share", "weekend")
+    assert table.left_out == ("subscriber", "city")
+    assert table.y.tolist() == frame["label"].tolist()
+    np.testing.assert_array_equal(table.X, frame[["calls", "share", "weekend"]].to_numpy(dtype=float))
+
+
+def test_where_keeps_rows(path, frame):
+    table = read(path, "label", "calls >= 50 and city == 'north'")
+    kept = frame[(frame["calls"] >= 50) & (frame["city"] == "north")]
+    assert len(table.y) == len(kept)
+    np.testing.assert_array_equal(table.X[:, 0], kept["calls"])
+
+
+@pytest.mark.parametrize(
+    ("label", "where", "says"),
+    [
+        ("fraud", None, "no column 'fraud'; it has subscriber, city, calls"),
+        ("calls", None, "column 'calls' must hold 0 and 1, got"),
+        ("city", None, "column 'city' must hold 0 and 1, got"),
+        ("share", None, "column 'share' must hold 0 and 1, got"),
+        ("label", "label == 1", "column 'label' must hold 0 and 1, got [1]"),
+        ("label", "calls > 10**9", "column 'label' must hold 0 and 1, got []"),
+        ("label", "nothing > 3", "--where 'nothing > 3': expected a condition on columns"),
+        ("label", "calls >", "--where 'calls >': expected a condition on columns"),
+        ("label", "calls + 1", "--where 'calls + 1': expected a condition on columns"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(path, label, where, says):
+    with pytest.raises(ValueError) as caught:
+        read(path, label, where)
+    assert says in str(caught.value)
+
+
+def test_labels_of_many_types_are_one_line(tmp_path):
+    path = declared(tmp_path) / "table.parquet"
+    pd.DataFrame({"x": [1.0, 2.0, 3.0], "label": ["1", None, "0"]}).to_parquet(path)
+    with pytest.raises(ValueError, match="column 'label' must hold 0 and 1, got"):
+        read(path, "label")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("missing.parquet", "not found"),
+        ("missing.csv", "not found"),
+        ("broken.parquet", "expected a Parquet or CSV table"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_line(tmp_path, name, says):
+    (declared(tmp_path) / "broken.parquet").write_bytes(b"PAR1 but not really")
+    with pytest.raises(ValueError, match=says):
+        read(tmp_path / name, "label")
+
+
+def test_a_table_that_is_not_for_training_is_refused(tmp_path):
+    (tmp_path / "table.csv").write_text("calls,label\n1,0\n")
+    declare(tmp_path, "table of the test", "contract", ["statistics"], "2999-12-31")
+    with pytest.raises(ValueError, match="declared for statistics, not for training"):
+        read(tmp_path / "table.csv", "label")
+
+
+def test_a_whole_training(path):
+    table = read(path, "label")
+    result = train_ready_made(table, threads=1)
+    assert result["rows"] == {"all": 1500, "train": 900, "valid": 300, "test": 300}
+    assert result["positive_share"] == pytest.approx(table.y.mean())
+    assert result["left_out"] == ["subscriber", "city"]
+    assert result["test"]["auc"] > 0.8  # the best there is gets 0.88
+    assert result["published"] == {}
+    check_structure(result["model"], table.names, classes=1, levels={})
+    assert train_ready_made(table, threads=2) == result
+
+
+def test_measures_are_what_they_are_called():
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, 400)
+    raw = np.round(rng.normal(size=400) + y, 1)
+    found = measures(y, raw)
+    above, below = raw[y == 1][:, None], raw[y == 0][None, :]
+    assert found["auc"] == pytest.approx((above > below).mean() + (above == below).mean() / 2)
+    assert found["auc"] == pytest.approx(roc_auc_score(y, raw))
+    said = raw >= 0
+    recalls = [(said[y == kind] == kind).mean() for kind in (0, 1)]
+    assert found["macro_recall"] == pytest.approx(np.mean(recalls)) == balanced_accuracy_score(y, said)
+    assert found["g_mean"] == pytest.approx(np.sqrt(recalls[0] * recalls[1]))
+    assert found["macro_f1"] == pytest.approx((f1_score(y, said) + f1_score(1 - y, ~said)) / 2)
+
+
+@pytest.mark.skipif(not SICHUAN.exists(), reason="the Sichuan table is not beside the project")
+def test_sichuan_beside_the_published_figures(tmp_path):
+    (declared(tmp_path) / SICHUAN.name).symlink_to(SICHUAN.resolve())
+    result = train_ready_made(read(tmp_path / SICHUAN.name, "label"), threads=2)
+    assert result["test"]["auc"] >= 0.94
+    assert result["test"]["macro_f1"] >= 0.88
+    assert result["published"] == PUBLISHED
+    assert result["rows"]["all"] == sum(result["rows"][side] for side in ("train", "valid", "test"))

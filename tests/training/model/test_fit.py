@@ -1,0 +1,273 @@
+"""Fit and calibration: the same bytes everywhere, texts that a bundle accepts, honest probabilities."""
+
+import re
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.metrics import log_loss
+
+from callsieve.features.catalogue.lite import LITE, SIGNS
+from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.model_text import check_structure
+from callsieve.training.judging.metrics import calibration_table
+from callsieve.training.model.fit import MINIMUM_TREES, PARTS, Part, calibrate, fit, mean_of, members_of, parts_of
+
+NAMES = ("steep", "flat", "kind", "noise")
+LEVELS = {"kind": 5}
+# Small trees and few rounds: what is tested does not need more.
+QUICK = {"num_leaves": 7, "rounds": 60, "patience": 50, "min_data_in_leaf": 20}
+
+
+def drawn(rows, seed, classes=1):
+    """Values, some missing, and labels that depend on the first three columns."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(rows, 4))
+    values[:, 2] = rng.integers(0, 5, rows)
+    values[rng.random((rows, 4)) < 0.1] = np.nan
+    score = np.nan_to_num(2 * values[:, 0]) + np.nan_to_num(values[:, 1]) + (values[:, 2] == 3)
+    if classes > 1:
+        return Part(values, np.digitize(score + rng.normal(size=rows), [-1.0, 1.0]))
+    return Part(values, (rng.random(rows) < expit(score)).astype(int), rng.choice([0.7, 0.9, 1.0], rows))
+
+
+def fitted(classes=1, **changed):
+    told = {"categorical": ("kind",), "classes": classes, "parameters": QUICK, "seed": 3, "threads": 1} | changed
+    return fit(drawn(3000, 1, classes), drawn(1000, 2, classes), NAMES, **told)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_the_same_bytes_on_any_number_of_threads_and_again(classes):
+    one = fitted(classes)
+    assert one == fitted(classes)
+    assert one == fitted(classes, threads=2)
+    assert "num_threads" not in one
+
+
+def test_the_seed_decides():
+    assert fitted() != fitted(seed=4)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_bundle_accepts_the_text_and_scores_as_lightgbm_does(classes):
+    text = fitted(classes)
+    check_structure(text, NAMES, classes=classes, levels=LEVELS)
+    values = drawn(500, 9).X
+    raw = Booster(text).predict_raw(values).reshape(len(values), classes)
+    theirs = lgb.Booster(model_str=text).predict(values, raw_score=True).reshape(len(values), classes)
+    np.testing.assert_array_equal(raw, theirs)
+
+
+def test_a_bundle_accepts_a_split_of_missing_from_known():
+    """LightGBM writes it as a threshold of infinity."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2000, 1))
+    y = rng.integers(0, 2, 2000)
+    values[(y == 1) & (rng.random(2000) < 0.8)] = np.nan
+    part = Part(values, y)
+    text = fit(part, part, ["x"], parameters=QUICK | {"num_leaves": 2})
+    assert re.search(r"^threshold=inf$", text, re.MULTILINE)
+    check_structure(text, ["x"], classes=1, levels={})
+    rows = np.array([[np.nan], [0.0], [1e308], [-1e308]])
+    raw = Booster(text).predict_raw(rows)
+    np.testing.assert_array_equal(raw, lgb.Booster(model_str=text).predict(rows, raw_score=True))
+    assert raw[0] > raw[1:].max()
+
+
+def test_a_model_has_a_minimum_of_trees():
+    """Labels that no feature tells: the best log-loss comes early, and is not trusted."""
+    rng = np.random.default_rng(1)
+    noise = [Part(rng.normal(size=(2000, 4)), rng.integers(0, 2, 2000)) for _ in range(2)]
+    text = fit(*noise, NAMES, parameters={"rounds": 200, "num_leaves": 7})
+    assert text.count("\nTree=") == MINIMUM_TREES
+    few = fit(*noise, NAMES, parameters={"rounds": 9, "num_leaves": 7})
+    assert few.count("\nTree=") == 9
+
+
+def test_the_trees_kept_are_the_best_by_log_loss():
+    parameters = {"rounds": 160, "num_leaves": 4, "learning_rate": 0.12, "min_data_in_leaf": 10, "patience": 50}
+    learn, check = drawn(1500, 1), drawn(3000, 2)
+    kept = fit(learn, check, NAMES, parameters=parameters).count("\nTree=")
+    whole = lgb.Booster(model_str=fit(learn, learn, NAMES, parameters=parameters))
+    losses = {
+        trees: log_loss(check.y, whole.predict(check.X, num_iteration=trees), sample_weight=check.weight)
+        for trees in range(1, whole.num_trees() + 1)
+    }
+    assert MINIMUM_TREES < kept < whole.num_trees()
+    assert losses[kept] == min(losses.values())
+
+
+def test_progress_is_told_from_the_first_tree_to_the_last():
+    told = []
+    fitted(progress=lambda done, most: told.append((done, most)))
+    assert told == [(i + 1, 60) for i in range(60)]
+
+
+def members(side, part):
+    """The models of a mean, each made by itself: on the rows of three parts, stopped by those of the two others."""
+    pairs = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4))
+    for member, (one, other) in enumerate(pairs):
+        missed = (part == one) | (part == other)
+        inside, outside = (Part(side.X[rows], side.y[rows], side.weight[rows]) for rows in (~missed, missed))
+        yield fit(inside, outside, NAMES, categorical=("kind",), seed=3 + member, threads=1, parameters=QUICK)
+
+
+def test_a_mean_scores_as_its_members_on_average():
+    texts = [fitted(seed=seed) for seed in (1, 2, 3)]
+    values = drawn(500, 9).X
+    each = [lgb.Booster(model_str=text).predict(values, raw_score=True) for text in texts]
+    whole = mean_of(texts)
+    np.testing.assert_allclose(Booster(whole).predict_raw(values), np.mean(each, axis=0), rtol=0, atol=1e-12)
+    check_structure(whole, NAMES, classes=1, levels=LEVELS)
+    assert whole.count("\nTree=") == sum(text.count("\nTree=") for text in texts)
+    one, itself = (
+        lgb.Booster(model_str=text).predict(values, raw_score=True) for text in (mean_of(texts[:1]), texts[0])
+    )
+    np.testing.assert_array_equal(one, itself)
+
+
+def test_each_member_learns_from_the_parts_that_do_not_stop_it():
+    side, group = drawn(3000, 1), np.arange(3000) % 200
+    side.X[:, [0, 1, 3]] = np.clip(np.round(side.X[:, [0, 1, 3]]), -2, 2)  # the same bins, whichever rows make them
+    part = parts_of(group, side.y, 3)
+    told = {"categorical": ("kind",), "seed": 3, "parameters": QUICK}
+    text = mean_of(members_of(side, part, NAMES, threads=1, **told))
+    assert text == mean_of(members_of(side, part, NAMES, threads=2, **told))
+    alone = [lgb.Booster(model_str=one).predict(side.X, raw_score=True) for one in members(side, part)]
+    np.testing.assert_allclose(Booster(text).predict_raw(side.X), np.mean(alone, axis=0), rtol=0, atol=1e-9)
+
+
+def test_more_reports_never_lower_a_score():
+    """Not even where the calls that are learnt from say so."""
+    rng = np.random.default_rng(7)
+    values = np.column_stack([rng.integers(0, 9, 4000), rng.random(4000)]).astype(float)
+    y = (rng.random(4000) < expit(3 * values[:, 1] - 0.5 * values[:, 0])).astype(int)
+    side, part = Part(values, y, np.ones(4000)), np.arange(4000) % 5
+    for names, falls in ((("reported_count_28d", "call_hour"), False), (("call_weekday", "call_hour"), True)):
+        model = Booster(mean_of(members_of(side, part, names, parameters=QUICK)))
+        scores = [
+            model.predict_raw(np.column_stack([np.full(50, float(count)), np.linspace(0, 1, 50)])) for count in range(9)
+        ]
+        assert bool((np.diff(scores, axis=0) < 0).any()) == falls
+
+
+def test_parts_keep_groups_whole_and_deal_either_label_evenly():
+    rng = np.random.default_rng(5)
+    group = rng.integers(0, 400, 6000)
+    y = (group % 10 == 0).astype(int)
+    part = parts_of(group, y, 1)
+    assert all(len(set(part[group == one])) == 1 for one in range(400))
+    for label in (0, 1):
+        dealt = np.bincount([part[group == one][0] for one in range(400) if (one % 10 == 0) == label], minlength=PARTS)
+        assert np.ptp(dealt) <= 3 and len(dealt) == PARTS
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 7])
+def test_no_member_learns_from_one_label_alone(groups):
+    group = np.repeat(np.arange(40), 5)
+    y = (group < groups).astype(int)
+    for seed in range(60):
+        part = parts_of(group, y, seed)
+        if groups == 1:
+            assert set(part) == {0}
+        else:
+            assert all(len(set(y[part != one])) == 2 for one in set(part) if len(set(part)) > 1)
+
+
+def test_a_model_of_one_nuisance_group_has_the_least_of_trees():
+    side = drawn(45, 1)
+    (text,) = members_of(
+        side, np.zeros(45, dtype=int), NAMES, parameters={"rounds": 200, "num_leaves": 4, "min_data_in_leaf": 5}
+    )
+    assert text.count("\nTree=") == MINIMUM_TREES
+
+
+def scores(rows, seed):
+    """Raw scores, and labels whose log-odds are a straight line in them."""
+    rng = np.random.default_rng(seed)
+    raw = rng.normal(-2.0, 2.5, rows)
+    return raw, (rng.random(rows) < expit(0.7 * raw - 0.4)).astype(int)
+
+
+def test_where_logistic_is_right_it_is_chosen_and_near_the_truth():
+    raw, y = scores(40_000, 1)
+    calibration, method = calibrate(raw, y, np.arange(len(raw)) // 10)
+    assert method == "logistic"
+    new, outcome = scores(100_000, 2)
+    told = calibration.probabilities(new)
+    assert np.abs(told - expit(0.7 * new - 0.4)).max() < 0.02
+    assert calibration_table(told, outcome).ece < 0.005
+
+
+def test_where_logistic_is_wrong_isotonic_is_chosen():
+    rng = np.random.default_rng(3)
+    raw = rng.normal(size=40_000)
+    truth = np.where(raw < 0.5, 0.05, np.where(raw < 1.0, 0.5, 0.6))
+    y = (rng.random(len(raw)) < truth).astype(int)
+    calibration, method = calibrate(raw, y, np.arange(len(raw)) // 10)
+    assert method == "isotonic"
+    assert len(calibration.x) <= 200
+    assert np.abs(calibration.probabilities(raw) - truth).mean() < 0.02
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_probability_never_falls_as_the_score_grows(seed):
+    rng = np.random.default_rng(seed)
+    raw = np.round(rng.normal(size=400), 1)
+    y = rng.integers(0, 2, 400)  # unrelated: the fit may point either way
+    calibration, _ = calibrate(raw, y, np.arange(400) // 4)
+    told = calibration.probabilities(np.linspace(-9, 9, 1001))
+    assert (np.diff(told) >= 0).all()
+    assert told.min() >= 0
+    assert told.max() <= 1
+
+
+def test_one_group_is_never_on_both_sides():
+    """Each group has its own score and its own answer: memory helps only within a group."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(60), 50)
+    raw = rng.normal(size=60)[group]
+    y = rng.integers(0, 2, 60)[group]
+    assert calibrate(raw, y, group)[1] == "logistic"
+    # Were groups torn apart, the steps would win.
+    assert calibrate(raw, y, rng.permutation(group))[1] == "isotonic"
+
+
+def test_too_few_groups_to_compare_is_logistic():
+    raw, y = scores(500, 5)
+    assert calibrate(raw, y, np.arange(500) % 4)[1] == "logistic"
+    lonely = (np.arange(500) < 100).astype(int)  # all nuisance in one group of five
+    assert calibrate(raw, lonely, np.arange(500) // 100)[1] == "logistic"
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_one_kind_only_leaves_the_log_odds_as_they_are(kind):
+    raw, _ = scores(300, 6)
+    calibration, method = calibrate(raw, np.full(300, kind), np.arange(300))
+    assert method == "none"
+    np.testing.assert_allclose(calibration.probabilities(raw), expit(raw), atol=1e-3)
+
+
+def test_one_score_for_all_calls_is_the_share():
+    y = (np.arange(1000) % 4 == 0).astype(int)
+    calibration, _ = calibrate(np.zeros(1000), y, np.arange(1000) // 2)
+    assert len(calibration.x) >= 2
+    assert calibration.probability(0.0) == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize(("names", "held"), [(LITE, True), (LITE[::-1], True), (LITE[:-1], False)])
+@pytest.mark.parametrize("name", ["out_gap_variation_7d", "out_hung_up_share_7d"])
+def test_a_model_of_the_ten_features_alone_is_held_to_their_signs(names, held, name):
+    """What is nuisance rises and falls here as one feature grows; with others than the ten the score does so, too."""
+    rng = np.random.default_rng(4)
+    values, place = rng.normal(size=(3000, len(names))), names.index(name)
+    label = (rng.random(3000) < expit(3 * np.sin(2 * values[:, place]))).astype(int)
+    learn, check = Part(values[:2000], label[:2000]), Part(values[2000:], label[2000:])
+    (one,) = set(members_of(learn, np.zeros(2000, dtype=np.int64), names, parameters=QUICK, seed=3, threads=1))
+    for text in (one, fit(learn, check, names, parameters=QUICK, seed=3, threads=1)):
+        rows = np.repeat(rng.normal(size=(20, 1, len(names))), 50, axis=1)
+        rows[:, :, place] = np.linspace(-3, 3, 50)
+        steps = SIGNS[name] * np.diff(Booster(text).predict_raw(rows.reshape(1000, -1)).reshape(20, 50), axis=1)
+        assert (steps > 0).any()
+        assert (steps < 0).any() != held

@@ -1,0 +1,123 @@
+"""A dataset as of a cutoff: leak canaries, the cap on one caller's calls, weights."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callsieve.training.model.matrix import build, labelled, sample
+
+CUTOFF = pd.Timestamp("2025-03-17", tz="UTC")
+LIMIT = int(CUTOFF.timestamp() * 1000)
+CALLERS = ("quiet", "dialler", "unlabelled")
+
+
+def labels_of(**known_at):
+    """Labels of the quiet number and the dialler, known a day before the cutoff unless said otherwise."""
+    before = CUTOFF - pd.Timedelta(days=1)
+    return pd.DataFrame(
+        {
+            "number": ["quiet", "dialler"],
+            "nuisance": [False, True],
+            "content": [None, "loans"],
+            "mode": [None, "robot"],
+            "known_at": [known_at.get(name, before) for name in ("quiet", "dialler")],
+            "confidence": [0.7, 0.9],
+            "held_since": pd.Series([pd.NaT, pd.NaT], dtype="datetime64[ms, UTC]"),
+        }
+    )
+
+
+@pytest.fixture
+def calls():
+    """Twelve calls a second apart, the last one a millisecond before the cutoff, in turn by CALLERS."""
+    start = LIMIT - 1 - 1000 * np.arange(12)[::-1]
+    caller = pa.chunked_array([pa.array([CALLERS[i % 3] for i in range(12)]).dictionary_encode()])
+    return pa.table({"start": pa.array(start, pa.int64()), "caller": caller})
+
+
+def built(calls, labels=None, **changed):
+    rows = np.arange(calls.num_rows)
+    told = {"cutoff": CUTOFF, "calls_per_number": 100, "seed": 0} | changed
+    vectors = np.column_stack([rows, rows**2]).astype(float)
+    chosen = told.pop("rows", rows)
+    kept, found = labelled(calls, rows % 3, chosen, labels_of() if labels is None else labels, **told)
+    return build(vectors[kept], [(kept, found)], calls, rows // 6, rows % 3)
+
+
+def test_rows_labels_weights_and_groups_belong_together(calls):
+    data = built(calls)
+    labelled = [i for i in range(12) if i % 3 < 2]
+    assert data.X[:, 0].tolist() == labelled  # in order, without the unlabelled number
+    assert data.y.tolist() == [i % 3 for i in labelled]
+    assert data.weight.tolist() == [(0.7, 0.9)[i % 3] for i in labelled]
+    assert data.moment.tolist() == calls["start"].to_numpy()[labelled].tolist()
+    assert data.caller.tolist() == [i % 3 for i in labelled]
+    assert data.group.tolist() == [i // 6 for i in labelled]
+    for words, word in ((data.content, "loans"), (data.mode, "robot")):
+        assert [None if pd.isna(found) else found for found in words] == [(None, word)[i % 3] for i in labelled]
+
+
+def test_canary_a_call_at_or_after_the_cutoff(calls):
+    for late in (LIMIT, LIMIT + 1, LIMIT + 10**9):
+        start = calls["start"].to_numpy().copy()
+        start[-1] = late
+        changed = calls.set_column(0, "start", [start])
+        with pytest.raises(ValueError, match="a call starts after the cutoff"):
+            built(changed)
+        # It may be in the table, as long as it is not among the rows.
+        assert built(changed, rows=np.arange(11)).moment.max() < LIMIT
+
+
+def test_canary_a_label_known_after_the_cutoff(calls):
+    with pytest.raises(ValueError, match="a label became known after the cutoff"):
+        built(calls, labels_of(dialler=CUTOFF + pd.Timedelta(milliseconds=1)))
+    assert len(built(calls, labels_of(dialler=CUTOFF)).y) == 8
+
+
+def test_calls_of_a_number_s_last_holder_have_no_label(calls):
+    """The dialler came to its holder at the moment of its third call: the two before are not his."""
+    third = int(calls["start"].to_numpy()[7])
+    labels = labels_of()
+    labels["held_since"] = pd.to_datetime([None, third], unit="ms", utc=True)
+    data = built(calls, labels)
+    assert Counter(data.caller.tolist()) == {0: 4, 1: 2}
+    assert data.moment[data.caller == 1].min() == third
+
+
+def test_one_caller_gives_at_most_so_many_calls(calls):
+    for most in (1, 2, 3, 4, 100):
+        data = built(calls, calls_per_number=most)
+        assert Counter(data.caller.tolist()) == {0: min(most, 4), 1: min(most, 4)}
+
+
+def test_the_seed_chooses_the_calls(calls):
+    chosen = {tuple(built(calls, calls_per_number=2, seed=seed).X[:, 0]) for seed in range(20)}
+    assert len(chosen) > 1
+    assert tuple(built(calls, calls_per_number=2, seed=3).X[:, 0]) in chosen
+
+
+def test_labels_that_fit_no_call_are_one_clear_error(calls):
+    other_key = labels_of().assign(number=["other", "another"])
+    for rows in (np.arange(12), np.arange(0)):
+        with pytest.raises(ValueError, match=r"no label fits a call: .* under the same key$"):
+            built(calls, other_key, rows=rows)
+    with pytest.raises(ValueError, match="no label fits a call"):
+        built(calls, labels_of().iloc[:0])
+
+
+@given(st.lists(st.integers(0, 4), max_size=30), st.integers(1, 6), st.randoms(use_true_random=False))
+def test_sample_keeps_the_first_of_each_caller(owners, most, random):
+    owner = np.array(owners, dtype=np.int64)
+    rows = list(range(len(owners)))
+    random.shuffle(rows)
+    kept, seen = [], Counter()
+    for row in rows:
+        seen[owners[row]] += 1
+        if seen[owners[row]] <= most:
+            kept.append(row)
+    assert sample(owner, np.array(rows, dtype=np.int64), most).tolist() == sorted(kept)

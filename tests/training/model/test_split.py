@@ -1,0 +1,164 @@
+"""Folds: forward in time with a gap, and nothing that callers share is on two sides."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callsieve.features.files.dates import DAY
+from callsieve.features.intake.text_columns import codes
+from callsieve.training.model.split import FOLDS, LINKS, SHARES, WINDOW_DAYS, fold_of_group, groups, plan, plan_of
+
+# Few values, so that chains of callers arise; a caller may have several blocks, trunks and devices.
+drawn_calls = st.lists(
+    st.tuples(
+        st.integers(0, 11),
+        st.integers(0, 9),
+        st.none() | st.integers(0, 5),
+        st.none() | st.integers(0, 5),
+    ),
+    min_size=1,
+    max_size=30,
+)
+
+
+def table(rows, chunks=1):
+    def column(place, name):
+        words = [None if row[place] is None else f"{name}{row[place]}" for row in rows]
+        size = -(-len(words) // chunks)
+        parts = [words[i : i + size] for i in range(0, len(words), size)]
+        return pa.chunked_array([pa.array(part, pa.string()).dictionary_encode() for part in parts])
+
+    return pa.table({name: column(i, name) for i, name in enumerate(("caller", *LINKS))})
+
+
+def components(rows):
+    """Callers joined over and over until nothing changes: caller -> a name of its group."""
+    name = {row[0]: row[0] for row in rows}
+    changed = True
+    while changed:
+        changed = False
+        for one in rows:
+            for other in rows:
+                shares = any(one[i] is not None and one[i] == other[i] for i in (1, 2, 3))
+                if shares and name[one[0]] != name[other[0]]:
+                    low = min(name[one[0]], name[other[0]])
+                    name[one[0]] = name[other[0]] = low
+                    changed = True
+    return name
+
+
+@given(drawn_calls, st.integers(1, 3))
+def test_groups_are_what_callers_share_transitively(rows, chunks):
+    name = components(rows)
+    found = groups(table(rows, chunks)).tolist()
+    pairs = {(group, name[row[0]]) for group, row in zip(found, rows, strict=True)}
+    assert len(pairs) == len({group for group, _ in pairs}) == len({told for _, told in pairs})
+
+
+def test_many_calls_between_two_numbers_still_join_them():
+    """256 parallel edges must not cancel out in a small integer."""
+    for times in (128, 255, 256, 512):
+        rows = [(0, 0, 7, None)] * times + [(1, 1, 7, None)] * times
+        assert len(set(groups(table(rows)).tolist())) == 1
+
+
+@given(drawn_calls, st.integers(0, 99))
+def test_folds_never_share_a_caller_block_trunk_or_device(rows, seed):
+    kind = np.array([row[0] % 3 for row in rows])
+    fold = fold_of_group(groups(table(rows)), kind, seed).tolist()
+    for place in range(4):
+        sides = {}
+        for row, side in zip(rows, fold, strict=True):
+            if row[place] is not None:
+                sides.setdefault(row[place], set()).add(side)
+        assert all(len(side) == 1 for side in sides.values())
+
+
+@given(drawn_calls, st.lists(st.none() | st.integers(0, 4), min_size=30, max_size=30), st.integers(0, 99))
+def test_folds_never_share_a_campaign_either(rows, parts, seed):
+    campaigns = pa.chunked_array([[None if part is None else f"c{part}" for part in parts[: len(rows)]]], pa.string())
+    group = groups(table(rows), [campaigns])
+    fold = fold_of_group(group, np.zeros(len(rows), dtype=int), seed).tolist()
+    for words in (campaigns.to_pylist(), [row[0] for row in rows]):
+        sides = {}
+        for word, side in zip(words, fold, strict=True):
+            if word is not None:
+                sides.setdefault(word, set()).add(side)
+        assert all(len(side) == 1 for side in sides.values())
+
+
+def test_every_fold_gets_its_share_of_each_kind():
+    rng = np.random.default_rng(5)
+    sizes = rng.zipf(1.6, 4000).clip(1, 400)
+    kind_of_group = rng.choice(4, 4000, p=[0.9, 0.07, 0.02, 0.01])
+    group = np.repeat(np.arange(4000), sizes)
+    fold = fold_of_group(group, kind_of_group[group], seed=3)
+    of_group = fold[np.unique(group, return_index=True)[1]]
+    for kind in range(4):
+        mine = of_group[kind_of_group == kind]
+        for i, share in enumerate(SHARES):
+            assert abs((mine == i).sum() - share * len(mine)) < 4, (kind, FOLDS[i])
+    # Not of groups only, also of calls: the busiest are dealt out, too.
+    assert np.bincount(fold) / len(fold) == pytest.approx(SHARES, abs=0.03)
+
+
+def test_the_seed_decides():
+    group = np.arange(500)
+    kind = group % 3
+    one, again, other = (fold_of_group(group, kind, seed).tolist() for seed in (1, 1, 2))
+    assert one == again
+    assert one != other
+    assert set(one) == set(range(len(FOLDS)))
+
+
+def test_shares_are_whole():
+    assert sum(SHARES) == pytest.approx(1.0)
+    assert len(SHARES) == len(FOLDS)
+
+
+@given(st.integers(0, 2**41), st.integers(21, 400), st.integers(0, DAY - 1), st.integers(0, 3))
+def test_folds_go_forward_with_a_gap(first, days, rest, delay):
+    last = first + (days - 1) * DAY + rest
+    cut = plan(first, last, label_delay_days=delay)
+    assert cut.train[0] == first + WINDOW_DAYS * DAY  # the first week only fills the windows
+    assert cut.train[0] < cut.train[1]
+    assert cut.choose[0] - cut.train[1] >= (WINDOW_DAYS + delay) * DAY
+    assert cut.train[1] <= cut.label_cutoff <= cut.choose[0] - WINDOW_DAYS * DAY
+    assert cut.choose[0] < cut.choose[1] == cut.certify[0] < cut.certify[1]
+    assert last < cut.certify[1] <= last + DAY  # no call is left over
+
+
+@given(st.integers(0, 2**41), st.integers(1, 40), st.integers(0, DAY - 1), st.integers(0, 7))
+def test_too_few_days_are_refused_in_one_line(first, days, rest, delay):
+    least = 2 * WINDOW_DAYS + delay + 4
+    last = first + (days - 1) * DAY + rest
+    if days >= least:
+        assert plan(first, last, label_delay_days=delay).train[0] > first
+        return
+    with pytest.raises(ValueError, match=f"expected at least {least} days .* got {days}$"):
+        plan(first, last, label_delay_days=delay)
+
+
+def test_no_call_is_told_as_such():
+    with pytest.raises(ValueError, match=r"^calls: expected some, got none$"):
+        plan_of(pa.table({"start": pa.array([], pa.int64())}), 3)
+
+
+@given(st.lists(st.none() | st.sampled_from("abc"), max_size=12))
+def test_codes_count_in_order_of_appearance(words):
+    for column in (pa.chunked_array([words], pa.string()), pa.chunked_array([words, words], pa.string())):
+        found, count = codes(column)
+        seen = list(dict.fromkeys(word for word in words if word is not None))
+        assert count == len(seen)
+        assert [None if code < 0 else seen[code] for code in found] == column.to_pylist()
+
+
+def test_codes_of_a_dictionary_whose_order_is_another():
+    column = pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array([2, None, 0, 2]), pa.array(["x", "y", "z"]))])
+    found, count = codes(column)
+    assert (found.tolist(), count) == ([0, -1, 1, 0], 2)
+    assert Counter(found.tolist())[0] == 2

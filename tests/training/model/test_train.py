@@ -1,0 +1,312 @@
+"""A tiny world trained whole: folds, certificate, bundle, figures and the record of the run."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from callsieve.features.catalogue import NAMES, catalogue_hash
+from callsieve.serving.bundle.bundle import load
+from callsieve.serving.bundle.signing import SIGNER, generate_signing_key, read_public_key, read_signing_key
+from callsieve.training.cli.present import headline
+from callsieve.training.data.dataset import evidence as put_together
+from callsieve.training.data.feeds import answered_only, complete
+from callsieve.training.judging import judge as judging
+from callsieve.training.judging.judge import judge, metrics
+from callsieve.training.model.call_choice import rows_of
+from callsieve.training.model.fit import parts_of
+from callsieve.training.model.folds import labels_of, learnt_rows
+from callsieve.training.model.matrix import Dataset, build, learnt_vectors
+from callsieve.training.model.provenance import source_hash
+from callsieve.training.model.train import (
+    LEAST_OF_A_CLASS,
+    Settings,
+    class_words,
+    fit_models,
+    require_benign,
+    require_both,
+    train,
+    write_bundle,
+)
+from callsieve.training.reports.run_page import page
+from callsieve.training.run import signer
+
+BUNDLE = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "model.txt")
+
+
+@pytest.fixture(scope="module")
+def bundle(run):
+    return load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")], expected_catalogue=catalogue_hash())
+
+
+def with_truth(evidence, nuisance):
+    """The same calls under another truth."""
+    place = evidence.truth.column_names.index("nuisance")
+    truth = evidence.truth.set_column(place, "nuisance", [nuisance])
+    return dataclasses.replace(evidence, truth=truth)
+
+
+def test_equal_bundles_by_the_command_on_one_thread_and_by_the_library_on_two(run, trained, tmp_path):
+    folder, figures = run
+    model_id = write_bundle(trained, tmp_path / "bundle", read_signing_key(folder / "signing.key"))
+    assert sorted(path.name for path in (folder / "bundle").iterdir()) == sorted(BUNDLE)
+    for name in BUNDLE:
+        assert (tmp_path / "bundle" / name).read_bytes() == (folder / "bundle" / name).read_bytes(), name
+    assert model_id == figures["model"]["id"]
+
+
+@pytest.fixture
+def fitted_already(by_baselines, monkeypatch):
+    """Judging takes the baselines as they were fitted: whom the truth holds to be a nuisance is nothing to them."""
+    monkeypatch.setattr(judging, "baseline_scores", lambda _: by_baselines)
+
+
+@pytest.mark.usefixtures("fitted_already")
+def test_the_figures_are_json_and_do_not_depend_on_threads(run, trained):
+    figures = judge(trained)
+    told = json.loads(json.dumps(figures, allow_nan=False))
+    assert told == figures
+    for part in ("headline", "ranking", "bands", "slices", "curve", "reliability", "rows", "folds", "baselines"):
+        assert told[part] == run[1][part], part
+
+
+def test_too_few_benign_calls_are_not_certified(bundle, run):
+    for band in bundle.thresholds:
+        found = band.certificate
+        assert 0 < found.benign_calls < 29_956  # of which no threshold can be certified at 1 in 10,000
+        assert found.certified is (found.bound <= found.target)
+    assert not bundle.thresholds[0].certificate.certified
+    assert not any(one.certified for one in bundle.thresholds[0].strata.values())
+    # The certificate rests on the certifying fold, as the judge counts it.
+    head, proof = run[1]["headline"]["model"], bundle.thresholds[0].certificate
+    assert (head["benign_calls"], head["false_calls"]) == (proof.benign_calls, proof.false_calls)
+    assert head["certified"] is False
+
+
+def test_the_bundle_says_what_it_was_made_of(bundle, run, evidence):
+    assert bundle.features == NAMES
+    assert bundle.training["data"] == evidence.fingerprint == run[1]["data"]["fingerprint"]
+    assert bundle.training["versions"]["source"] == source_hash()
+    assert bundle.label_policy["version"] == "3"
+    assert bundle.training["label_cutoff"] == run[1]["folds"]["label_cutoff"]
+
+
+def test_the_data_decide_the_fingerprint(evidence):
+    calls = evidence.calls
+    other = put_together(calls.slice(0, calls.num_rows - 1), evidence.reports, evidence.findings)
+    assert other.fingerprint != evidence.fingerprint
+    assert put_together(calls, evidence.reports, evidence.findings).fingerprint == evidence.fingerprint
+
+
+def test_the_figures_tell_nuisance_from_benign(run):
+    figures = run[1]
+    assert figures["ranking"]["auc"] > 0.8
+    assert figures["headline"]["model"]["benign_calls"] + figures["ranking"]["nuisance"] == figures["rows"]["certify"]
+    by_action = figures["last_day"]["actions"]
+    assert set(by_action) == {"pass", "label", "screen", "block"}
+    assert sum(by_action.values()) == figures["last_day"]["calls"]
+    assert by_action["screen"] == by_action["block"] == 0  # nothing is certified
+
+
+def test_no_caller_block_trunk_or_device_is_in_two_folds(trained):
+    calls = trained.evidence.calls
+    for name in ("caller", "caller_block", "trunk", "device"):
+        words = np.array(calls[name].to_pylist(), dtype=object)
+        places = {}
+        for word, fold in zip(words, trained.fold.tolist(), strict=True):
+            if word is not None:
+                places.setdefault(word, set()).add(fold)
+        assert max(map(len, places.values())) == 1, name
+
+
+def test_folds_go_forward_in_time(trained):
+    start, plan = trained.start, trained.plan
+    folds = {"train": "train", "choose": "train", "certify": "certify"}
+    rows = {name: rows_of(fold, getattr(plan, name), trained.fold, start) for name, fold in folds.items()}
+    assert start[rows["train"]].max() < plan.label_cutoff < start[rows["choose"]].min()
+    assert start[rows["choose"]].max() < start[rows["certify"]].min()
+
+
+def side_of(evidence, t, calls=None):
+    """What is fitted; `calls` are the first calls, where not all are there yet."""
+    known = slice(calls)
+    caller, fold, told = t.caller[known], t.fold[known], t.feed.told[known]
+    labels = labels_of(evidence, t.settings, t.plan)
+    learnt = learnt_rows(evidence.calls, labels, t.settings, told, caller, fold, t.plan)
+    X = learnt_vectors(evidence, t.settings.features, 1, {"complete": learnt})  # noqa: N806
+    return build(X, [learnt], evidence.calls, caller, caller)
+
+
+def same(one, other):
+    for field in ("X", "y", "weight", "moment", "caller"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+
+
+def test_reports_and_findings_of_later_change_nothing(trained, evidence):
+    cutoff = pd.Timestamp(trained.plan.label_cutoff, unit="ms", tz="UTC")
+    lies = {"reports": evidence.reports.copy(), "findings": evidence.findings.copy()}
+    for table in lies.values():
+        late = table["known_at"] > cutoff
+        assert late.any()
+        table.loc[late, "number"] = evidence.calls["caller"][0].as_py()
+    lies["findings"].loc[late, "nuisance"] = ~lies["findings"].loc[late, "nuisance"]
+    same(side_of(evidence, trained), side_of(dataclasses.replace(evidence, **lies), trained))
+
+
+def test_calls_of_later_change_nothing(trained, evidence):
+    calls = int(np.searchsorted(trained.start, trained.plan.label_cutoff))
+    assert 0 < calls < len(trained.start)
+    so_far = dataclasses.replace(evidence, calls=evidence.calls.slice(0, calls), truth=None)
+    same(side_of(evidence, trained), side_of(so_far, trained, calls))
+
+
+def test_a_poorer_feed_knows_answered_calls_only(trained, evidence):
+    """Its vectors are those of a table without the other calls, and the certified threshold was held to it, too."""
+    feed = answered_only(evidence, NAMES, 1)
+    outcome = np.array(evidence.calls["outcome"].to_pylist())
+    np.testing.assert_array_equal(feed.rows, np.flatnonzero(outcome == "answered"))
+    share = feed.X[:, NAMES.index("out_answered_share_7d")]
+    known = ~np.isnan(share)
+    assert known.any() and (share[known] >= 0.5).all()
+    told = trained.fitted["answered_only"]
+    assert 0 < told["benign_calls"] < trained.card.thresholds[0].certificate.benign_calls
+    assert told["target"] == trained.card.thresholds[0].certificate.target
+
+
+def test_what_is_learnt_from_has_the_vectors_of_its_feed(evidence):
+    told = {"complete": complete(evidence, NAMES, 1), "answered only": answered_only(evidence, NAMES, 1)}
+    rows = {name: feed.told[:: len(feed.told) // 50] for name, feed in told.items()}
+    found = learnt_vectors(evidence, NAMES, 2, {name: (some, None) for name, some in rows.items()})
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.vstack([told[name].at(some) for name, some in rows.items()]).astype("f4"))
+
+
+def test_the_truth_is_never_learnt_from(trained, evidence):
+    lie = ~np.asarray(evidence.truth["nuisance"].to_numpy(zero_copy_only=False))
+    same(side_of(evidence, trained), side_of(with_truth(evidence, lie), trained))
+
+
+@pytest.mark.usefixtures("fitted_already")
+@pytest.mark.parametrize("nuisance", [False, True])
+def test_what_was_not_measured_is_none(trained, nuisance, capsys):
+    """A certifying fold of one kind of call: figures are None, nothing is certified, and report and table say so."""
+    certify = rows_of("certify", trained.plan.certify, trained.fold, trained.start)
+    truth = np.where(certify, nuisance, trained.judged.nuisance)
+    if not nuisance:
+        truth[:] = False
+    one_kind = dataclasses.replace(trained, judged=dataclasses.replace(trained.judged, nuisance=truth))
+    figures = judge(one_kind)
+    if nuisance:
+        assert figures["headline"]["model"]["benign_calls"] == 0
+        assert figures["headline"]["model"]["bound"] == 1.0
+        assert figures["headline"]["model"]["bootstrap"] == [0.0, 1.0]
+    else:
+        assert figures["headline"]["model"]["catch"]["call"] == {"rate": None, "low": None, "high": None}
+        assert figures["headline"]["model"]["detection"]["callers"] == 0
+        assert figures["precision_at_prior"] == []
+    assert figures["ranking"]["auc"] is None
+    assert figures["curve"] == {}
+    json.dumps(figures, allow_nan=False)
+    assert all(np.isfinite(value) for value in metrics(figures).values())
+    figures["data"]["source"] = "calls"
+    headline(figures, "that came after the training")
+    for text in (page(figures), capsys.readouterr().out):
+        assert ("not measured" in text) is not nuisance
+
+
+def test_a_key_of_ones_own_signs_and_stays_where_it_is(tmp_path):
+    generate_signing_key(tmp_path / "mine", tmp_path / "mine.pub")
+    (tmp_path / "run").mkdir()
+    key = signer(tmp_path / "run", tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [SIGNER]
+    assert read_public_key(tmp_path / "run" / SIGNER) == key.public_key()
+
+
+def test_without_labels_of_both_kinds_there_is_nothing_to_learn(evidence):
+    none = evidence.findings.iloc[:0]
+    quiet = dataclasses.replace(evidence, reports=evidence.reports.iloc[:0], findings=none)
+    with pytest.raises(
+        ValueError, match=r"fold 'train': expected labelled benign and nuisance calls, got [0-9]+ and 0"
+    ):
+        train(quiet, Settings(threads=1))
+    with pytest.raises(ValueError, match="got 0 and 3"):
+        require_both("train", np.ones(3, dtype=np.int8))
+    with pytest.raises(ValueError, match="fold 'choose': expected benign calls, got none"):
+        require_benign("choose", np.zeros(3, dtype=bool))
+
+
+@pytest.mark.parametrize(
+    ("told", "fault", "says"),
+    [
+        ({"seed": "1"}, TypeError, "seed must be a whole number, got str"),
+        ({"threads": 1.5}, TypeError, "threads must be a whole number, got float"),
+        ({"seed": -1}, ValueError, "seed must be 0 or more, got -1"),
+        ({"features": "call_hour"}, TypeError, "features must be a tuple of names, got the text 'call_hour'"),
+    ],
+)
+def test_settings_that_no_training_can_have_are_refused_at_once(told, fault, says):
+    with pytest.raises(fault) as refused:
+        Settings(**told)
+    assert str(refused.value) == says
+
+
+def test_a_truth_of_one_kind_still_gives_an_honest_bundle(evidence, tmp_path):
+    """No nuisance call to calibrate on: the model's own log-odds are the probability."""
+    nothing = with_truth(evidence, np.zeros(evidence.calls.num_rows, dtype=bool))
+    trained = train(nothing, Settings(threads=1, parameters={"rounds": 5}))
+    assert trained.fitted["calibration"] == "none"
+    generate_signing_key(tmp_path / "key", tmp_path / "pub")
+    write_bundle(trained, tmp_path / "bundle", read_signing_key(tmp_path / "key"))
+    loaded = load(tmp_path / "bundle", [read_public_key(tmp_path / "pub")])
+    assert loaded.calibration.probability(0.0) == pytest.approx(0.5, abs=0.01)
+
+
+def test_without_a_truth_the_labels_judge(evidence):
+    trained = train(dataclasses.replace(evidence, truth=None), Settings(threads=1, parameters={"rounds": 5}))
+    figures = judge(trained)
+    assert figures["data"]["judged_by"] == "labels"
+    assert not trained.judged.known.all()
+    assert figures["rows"]["certify"] <= trained.judged.known.sum()
+    json.dumps(figures, allow_nan=False)
+
+
+def side(rows, seed, contents):
+    """Calls whose content shows in the first feature."""
+    rng = np.random.default_rng(seed)
+    code = rng.integers(0, len(contents), rows)
+    values = rng.random((rows, len(NAMES)))
+    values[:, 0] = 10 * code + rng.random(rows)
+    content = np.array(contents, dtype=object)[code]
+    y = np.array([word is not None for word in content]).astype(np.int8)
+    nothing = np.full(rows, None)
+    caller = rng.integers(0, rows // 10, rows)
+    return Dataset(values, y, np.ones(rows), caller, caller, caller, content, nothing)
+
+
+def test_contents_known_often_enough_get_a_model_of_their_own(trained, tmp_path):
+    learn = side(3600, 1, [None, "loans", "fraud", "loans"])
+    check = side(600, 2, [None, "fraud", "loans"])
+    quick = Settings(threads=1, parameters={"rounds": 40})
+    part = parts_of(learn.group, learn.y, 0)
+    members, models, classes = fit_models(learn, part, quick, lambda _part: None)
+    assert classes == {"content": ("fraud", "loans")}  # of modes nothing is known
+    assert {name: text.count("\nTree=") for name, text in models.items()} == {"model": 400, "content": 80}
+    assert [text.count("\nTree=") for text in members] == [40] * 10
+    both = dataclasses.replace(
+        trained, models=models, card=dataclasses.replace(trained.card, classes=classes), golden_rows=check.X[:8]
+    )
+    generate_signing_key(tmp_path / "key", tmp_path / "pub")
+    write_bundle(both, tmp_path / "bundle", read_signing_key(tmp_path / "key"))
+    loaded = load(tmp_path / "bundle", [read_public_key(tmp_path / "pub")])
+    known = learn.content != None  # noqa: E711 - of each row
+    best = loaded.content.predict_raw(learn.X[known]).argmax(axis=1)
+    assert (np.array(classes["content"])[best] == learn.content[known]).mean() > 0.98
+
+
+def test_a_class_of_few_calls_is_left_out():
+    learn = np.array(["loans"] * LEAST_OF_A_CLASS + ["fraud"] * (LEAST_OF_A_CLASS - 1) + [None] * 500, dtype=object)
+    assert class_words(learn, np.array(["loans", "fraud"], dtype=object)) == ("loans",)
+    assert class_words(learn, np.array([None, "fraud"], dtype=object)) == ()
+    assert class_words(learn[:0], learn[:0]) == ()

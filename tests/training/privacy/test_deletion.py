@@ -1,0 +1,591 @@
+"""What is past its time or asked to be deleted is gone; exports and re-identification need others to agree."""
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from datetime import UTC, datetime
+from importlib.resources import files
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callsieve.features.files.dates import DAY
+from callsieve.features.intake.intake import Intake
+from callsieve.features.intake.keyed_table import read_keyed
+from callsieve.serving.batch.score import VECTORS, write_vectors
+from callsieve.serving.cases.erasure import erase_before, erase_subject
+from callsieve.serving.cases.feed import publish
+from callsieve.serving.cases.store import CaseError, CaseStore
+from callsieve.serving.custody.expiry import is_due, still_kept
+from callsieve.serving.custody.purposes import PURPOSES, Declared, allowed, declare
+from callsieve.serving.custody.retention import Kept, read_retention
+from callsieve.serving.live.evidence_log import evidence_to_line
+from callsieve.serving.live.journal import sealed
+from callsieve.training.data.dataset import read_evidence
+from callsieve.training.data.exclusions import FILE as EXCLUSIONS_FILE
+from callsieve.training.data.fingerprint import fingerprint
+from callsieve.training.log.audit_log import append, payloads
+from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, approve, enter
+from callsieve.training.privacy import deletion, expiry, subject
+from callsieve.training.privacy.rewriting import rewrite
+from tests.serving.cases.test_store import fill, found
+from tests.support import real_bundle, recorded_run
+from tests.support import small_bundle as small
+from tests.training.cli.test_audit import write_key
+
+NOW = round(time.time() * 1000)
+RULES = read_retention()
+TABLES = ("calls", "truth", "reports", "findings", "register_recycled", "register_consents")
+
+
+@pytest.fixture
+def folder(world_folder, tmp_path):
+    """The world as if its calls were real: moved so that its last call rang an hour ago, and declared."""
+    out = tmp_path / "real"
+    out.mkdir()
+    tables = {name: pq.read_table(world_folder / f"{name}.parquet") for name in TABLES}
+    # An eighth of the calls: every caller's, of all days.
+    tables["calls"] = tables["calls"].filter(pc.equal(pc.bit_wise_and(pc.divide(tables["calls"]["start"], 1000), 7), 0))
+    known = tables["calls"]["call"].combine_chunks()
+    tables["truth"] = tables["truth"].filter(pc.is_in(tables["truth"]["call"], value_set=known))
+    move = NOW - 3_600_000 - pc.max(tables["calls"]["start"]).as_py()
+    for name in TABLES:
+        table = tables[name]
+        for place, field in enumerate(table.schema):
+            if pa.types.is_timestamp(field.type):
+                moved = pc.add(table[field.name].cast(pa.timestamp("ms", "UTC")).cast(pa.int64()), move)
+                table = table.set_column(place, field.name, moved.cast(pa.timestamp("ms", "UTC")))
+            elif field.name in ("start", "recorded"):
+                table = table.set_column(place, field.name, pc.add(table[field.name], move))
+        pq.write_table(table, out / f"{name}.parquet")
+    declare(out, "switch of the test", "contract", ["training", "export"], "2999-12-31")
+    return out
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A log with a key, and the gates' approvers as files."""
+    write_key(small.KEY, tmp_path / "signing.key")
+    for place, key in enumerate(recorded_run.APPROVERS):
+        write_key(key, tmp_path / f"{place}.key")
+    append(tmp_path / "audit", "policy", {"what": "begun"}, small.KEY)
+    return tmp_path / "audit"
+
+
+def keys_of(log):
+    return "--audit", log, "--signing-key", log.parent / "signing.key"
+
+
+@pytest.mark.source("L42", "P4", by="serving/custody/purposes.py")
+def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, world_folder, tmp_path):
+    assert allowed(world_folder, "training").simulated
+    for purpose in PURPOSES:
+        if purpose in ("training", "export"):
+            assert not allowed(folder, purpose).simulated
+        else:
+            with pytest.raises(ValueError, match=f"declared for training, export, not for {purpose}"):
+                read_evidence(folder, purpose)
+    with pytest.raises(FileExistsError):
+        declare(folder, "again", "another basis", PURPOSES, "2999-12-31")
+    text = (folder / "dataset.json").read_text()
+    for old, new, says in (("2999-12-31", "2025-12-31", "was to be used until 2025-12-31"),
+                           ("2999-12-31", "soon", "until must be a day such as"), ("contract", "", "basis must be"),
+                           ('"until"', '"to"', "missing or unknown")):  # fmt: skip
+        (folder / "dataset.json").write_text(text.replace(old, new))
+        with pytest.raises(ValueError, match=says):
+            allowed(folder, "training")
+    (folder / "dataset.json").unlink()
+    with pytest.raises(ValueError, match=r"expected dataset\.json"):
+        read_evidence(folder)
+    with pytest.raises(ValueError, match="purpose must be one of"):
+        allowed(folder, "curiosity")
+    with pytest.raises(ValueError, match="got curiosity"):
+        declare(tmp_path, "a", "b", ["curiosity"], "2999-12-31")
+
+
+@pytest.mark.source("P5", by="training/privacy/expiry.py")
+def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder, log, told):
+    rows = read_keyed(folder / "calls.parquet").num_rows
+    assert read_evidence(folder).calls.num_rows == rows
+    old = rewrite(folder / "calls.parquet", lambda table: aged(table, 50 * DAY))
+    assert old.rows_before == old.rows_after == rows
+    table = read_keyed(folder / "calls.parquet")
+    expired = np.count_nonzero(table["start"].to_numpy() < NOW - RULES.of("calls").ceiling)
+    assert 0 < expired < rows
+    before = {name: (folder / f"{name}.parquet").read_bytes() for name in TABLES}
+    seen = read_evidence(folder)
+    assert seen.calls.num_rows == seen.truth.num_rows == rows - expired
+    assert seen.calls["start"].to_numpy().min() >= NOW - RULES.of("calls").ceiling
+    assert all((folder / f"{name}.parquet").read_bytes() == data for name, data in before.items())
+
+    report = told("retention", "run", "--data", folder, *keys_of(log))
+    assert (report["erased"], report["left"]) == (2 * expired, 0)  # a call, and its truth
+    for name in ("calls", "truth"):
+        one = report["files"][f"{name}.parquet"]
+        assert (one["rows_before"], one["rows_after"], one["erased"]) == (rows, rows - expired, expired)
+        assert one["sha256_before"] != one["sha256_after"]
+    [(_, payload)] = payloads(log, "retention")
+    assert payload["files"] == report["files"] and payload["calls_before"] != payload["calls_after"]
+    after = read_evidence(folder)
+    assert after.fingerprint == seen.fingerprint == payload["calls_after"]
+    again = told("retention", "run", "--data", folder, *keys_of(log))
+    assert again["erased"] == 0
+    assert all(one["sha256_before"] == one["sha256_after"] for one in again["files"].values())
+
+
+def aged(table, by):
+    """The calls of before a week ago, some days earlier."""
+    start = table["start"].to_numpy()
+    earlier = np.where(start < NOW - 7 * DAY, start - by, start)
+    return table.set_column(table.column_names.index("start"), "start", pa.array(earlier))
+
+
+@pytest.mark.source("L17", "P5", by="serving/custody/retention.py")
+@settings(max_examples=40)
+@given(st.lists(st.one_of(st.none(), st.integers(-200, 200)), max_size=30), st.integers(1, 100))
+def test_due_rows_are_those_older_than_the_ceiling(days, ceiling):
+    kept = Kept("valid_to", 0, ceiling * DAY)
+    moments = [None if day is None else NOW - day * DAY for day in days]
+    for column in (pa.array(moments, pa.int64()), pa.array(moments, pa.timestamp("ms", "UTC"))):
+        due = is_due(pa.table({"valid_to": column}), kept, NOW).to_pylist()
+        assert due == [day is not None and day > ceiling for day in days]
+
+
+def test_a_table_that_nobody_ruled_on_stops_the_run(folder, log, call):
+    shutil.copyfile(folder / "reports.parquet", folder / "secrets.parquet")
+    before = (folder / "calls.parquet").read_bytes()
+    code, out, err = call("retention", "run", "--data", folder, *keys_of(log))
+    assert (code, out) == (1, "")
+    assert "expected a rule for the table 'secrets'" in err
+    assert (folder / "calls.parquet").read_bytes() == before
+
+
+def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
+    store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"
+    at = 1_772_500_000_000
+    fill(store, state, found(1, at=at), found(2, at=at), found(3, at=at + 9 * DAY))
+    store.appeal(f"{1:016x}", "other", "", at)
+    store.appeal(f"{2:016x}", "other", "", at)
+    store.decide(f"{2:016x}", "overturned", "reviewer-1", "a courier", at)
+    assert erase_before(store, at + DAY) == {"decisions": 1, "appeals": 1, "cases": 1, "unlistings": 0}
+    assert store.find(f"{1:016x}", at).appeals  # a person has not looked yet
+    assert set(store.unlisted(at)[1]) == {"e1.caller2"}  # what was decided holds
+    late = at + store.rules.unlisted + DAY
+    assert publish(store, state, at) and "e1.caller2" in (state / "unlisted").read_text()
+    assert erase_before(store, late)["unlistings"] == 1
+    assert publish(store, state, late) and "e1.caller2" not in (state / "unlisted").read_text()
+    store.close()
+    for number in (7, 8):
+        (state / f"cases-{number:08d}.log").write_bytes(b"x")
+    os.utime(state / "cases-00000007.log", (0, 0))
+    assert list(expiry.journals(state, RULES, NOW)) == ["cases-00000007.log"]
+    assert (state / "cases-00000008.log").exists()
+
+
+@pytest.mark.source("P6", by="training/privacy/subject.py")
+def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call, tmp_path, monkeypatch):
+    key = tmp_path / "number.key"
+    real_bundle.NUMBER_KEY.write(key)
+    table = read_keyed(folder / "calls.parquet")
+    number, token = "13912345678", Intake(real_bundle.NUMBER_KEY).token("number", "13912345678")
+    most = table["caller"].cast(pa.string()).value_counts()
+    busy = most.field(0)[int(np.argmax(most.field(1).to_numpy()))].as_py()
+    for name in TABLES:  # the busiest caller is that person
+        rewrite(folder / f"{name}.parquet", lambda table: renamed(table, busy, token))
+    consent = pq.read_table(folder / "register_consents.parquet").slice(0, 2)
+    young = pa.array([NOW - DAY, NOW - 400 * DAY]).cast(pa.timestamp("ms", "UTC"))
+    names = consent.column_names
+    consent = consent.set_column(names.index("valid_to"), "valid_to", young)
+    consent = consent.set_column(names.index("callee"), "callee", pa.array([token, token]).dictionary_encode())
+    pq.write_table(consent, folder / "register_consents.parquet")
+    frame = {name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in TABLES}
+    mine = {name: [row for row in rows if token in row.values()] for name, rows in frame.items()}
+    assert len(mine["calls"]) > 20
+
+    def asked(*words):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
+        return told("subject", *words, "--data", folder, "--key", key)
+
+    counts = asked("find")["files"]
+    assert {name: counts[f"{name}.parquet"]["rows"] for name in TABLES} == {n: len(rows) for n, rows in mine.items()}
+    assert counts["register_consents.parquet"] == {"rows": 2, "kept": 1}
+    before = fingerprint(read_keyed(folder / "calls.parquet").sort_by("start"))
+    run = {"run": "r1", "model": "m1", "record": {"tag": {"data_sha256": before}, "dataset": {}}}
+    source = json.dumps({"tags": {"source": str(folder)}})
+    other = {
+        "run": "r2",
+        "model": "m2",
+        "record": {"tag": {"data_sha256": "0"}, "dataset": {"calls": {"source": source}}},
+    }
+    none = {"run": "r3", "model": "m3", "record": {"tag": {"data_sha256": "0"}, "dataset": {}}}
+    for one in (run, other, none):
+        append(log, "run", one, small.KEY)
+    report = asked("delete", "--why", "asked for it", *keys_of(log))
+    assert [(one["model"], one["why"]) for one in report["models"]] == [
+        ("m1", "the same calls"), ("m2", "the same folder")]  # fmt: skip
+    gone = {row["call"] for row in mine["calls"]}
+    for name in set(TABLES) - {"register_consents"}:  # of which a row must be kept
+        assert token not in words_in(folder / f"{name}.parquet"), name
+    for name in TABLES:
+        left = pq.read_table(folder / f"{name}.parquet").to_pylist()
+        wanted = [row for row in frame[name] if token not in row.values() and row.get("call") not in gone]
+        if name == "register_consents":
+            wanted = [row for row in frame[name] if row["valid_to"].timestamp() * 1000 > NOW - 180 * DAY]
+        assert left == wanted, name
+    [row] = pq.read_table(folder / EXCLUSIONS_FILE).to_pylist()
+    assert (row["number"], row["why"]) == (token, "deleted")
+    assert not [
+        path for path in (*folder.iterdir(), *log.rglob("*")) if path.is_file() and number.encode() in path.read_bytes()
+    ]
+    assert not [path for path in log.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
+    # A model of the calls as they were before is found by the trail of what changed them.
+    now = fingerprint(read_keyed(folder / "calls.parquet").sort_by("start"))
+    assert [one["model"] for one in subject.models(log, "elsewhere", now)] == ["m1"]
+    assert asked("find")["files"]["calls.parquet"]["rows"] == 0
+    words = ("subject", "delete", "--data", folder, "--key", key, "--why", "again", *keys_of(log))
+    code, out, _ = call(*words, stdin=f"{number}\n")
+    assert code == 0 and "model m1, run r1: trained on the same calls" in out and "of the audit log" in out
+    code, _, err = call(*words, stdin="\n")
+    assert (code, err) == (1, "callsieve: subject: expected a number on standard input\n")
+
+
+def words_in(path):
+    """All that stands in the dictionaries of a table, used by a row or not: its pages hold them."""
+    columns = [column for column in pq.read_table(path).columns if pa.types.is_dictionary(column.type)]
+    return {word for column in columns for chunk in column.chunks for word in chunk.dictionary.to_pylist()}
+
+
+def renamed(table, old, new):
+    for place, field in enumerate(table.schema):
+        plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_string(plain):
+            column = table[field.name].cast(pa.string())
+            table = table.set_column(place, field.name, pc.if_else(pc.equal(column, old), new, column).cast(field.type))
+    return table
+
+
+def test_a_persons_cases_go_and_what_was_decided_holds(tmp_path):
+    store = CaseStore(f"sqlite:///{tmp_path}/cases.db")
+    at = 1_772_500_000_000
+    fill(store, tmp_path / "state", found(1, at=at), found(2, caller="e1.other", at=at),
+         found(3, caller="e1.caller1", at=at + 30 * DAY))  # fmt: skip
+    store.appeal(f"{1:016x}", "other", "", at)
+    store.decide(f"{1:016x}", "overturned", "reviewer-1", "a courier", at)
+    counts = erase_subject(store, "e1.caller1", at + DAY)
+    assert counts == {"decisions": 1, "appeals": 1, "cases": 1, "kept": 1, "newest": at + 30 * DAY}
+    assert set(store.unlisted(at)[1]) == {"e1.caller1"}
+    store.close()
+
+
+def test_the_store_of_cases_is_kept_like_the_files(folder, log, told, tmp_path, monkeypatch):
+    """By the commands: cases past their time go, an open appeal waits, and a person's go when asked for."""
+    url, kept = f"sqlite:///{tmp_path}/cases.db", RULES.of("cases")
+    past, settled = NOW - kept.ceiling - DAY, NOW - kept.floor - DAY
+    key, number = tmp_path / "number.key", "13912345678"
+    real_bundle.NUMBER_KEY.write(key)
+    person = Intake(real_bundle.NUMBER_KEY).token("number", number)
+    store = CaseStore(url)
+    fill(store, tmp_path / "state", found(1, at=past), found(2, at=past), found(3, person, at=settled),
+         found(4, at=settled))  # fmt: skip
+    store.appeal(f"{1:016x}", "other", "", past)
+    store.close()
+    report = told("retention", "run", "--data", folder, "--store", url, *keys_of(log))["files"]["cases"]
+    assert {name: report[name] for name in ("erased", "waiting", "past_their_time")} == {
+        "erased": 1, "waiting": 1, "past_their_time": 0}  # fmt: skip
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
+    asked = ("--data", folder, "--key", key, "--why", "asked for it", "--store", url, *keys_of(log))
+    gone = told("subject", "delete", *asked)["files"]["cases"]
+    assert (gone["rows"], gone["cases"], gone["kept"]) == (1, 1, 0)
+    store = CaseStore(url)
+    for n in (1, 4):
+        assert store.find(f"{n:016x}", NOW)
+    for n in (2, 3):
+        with pytest.raises(CaseError, match="not known"):
+            store.find(f"{n:016x}", NOW)
+    store.close()
+
+
+def places_of(token, *roots):
+    """Every file under some folders in which a token stands, free pages and logs of databases among them."""
+    return {path.name for root in roots for path in root.rglob("*")
+            if path.is_file() and token.encode() in path.read_bytes()}  # fmt: skip
+
+
+@pytest.mark.source("P6", by="training/privacy/remaining.py")
+def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folder, log, told, tmp_path, monkeypatch):
+    """A store, a scorer's newest file of evidence, and its file of cleared callers: all of it looked through."""
+    url, state, floor = f"sqlite:///{tmp_path}/cases.db", tmp_path / "state", RULES.of("cases").floor
+    key, number = tmp_path / "number.key", "13912345678"
+    real_bundle.NUMBER_KEY.write(key)
+    person = Intake(real_bundle.NUMBER_KEY).token("number", number)
+    young, old = NOW - DAY, NOW - floor - DAY
+    store = CaseStore(url)
+    fill(store, state, found(1, person, at=young), found(2, person, at=old), found(3, at=old))
+    newest = max(state.glob("cases-*.log"))
+    newest.write_bytes(newest.read_bytes() + sealed(evidence_to_line(found(4, person, at=old)))[:-20])  # torn by a kill
+    before = newest.read_bytes()
+    (state / "forget").mkdir()
+    left = [folder / "calls.parquet.part", folder / ".reports.parquet.new", state / ".unlisted.0123abcd",
+            state / "forget" / ".0123456789abcdef.0123abcd"]  # fmt: skip
+    for path in left:  # by writers that were killed
+        path.write_text(person)
+        os.utime(path, (NOW / 1000 - 3600,) * 2)
+    (folder / "truth.parquet.part").write_text("of a writer that is alive")
+
+    def asked():
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
+        words = ("--data", folder, "--key", key, "--why", "asked", "--store", url, "--state", state, *keys_of(log))
+        return told("subject", "delete", *words)
+
+    report = asked()
+    stays = {one["where"]: (one["rows"], one["until"]) for one in report["stays"]}
+    until = datetime.fromtimestamp((young + floor) / 1000, UTC).date().isoformat()
+    assert stays.pop("exclusions.parquet")[0] == 1
+    assert stays == {"cases": (1, until), f"state/{newest.name}": (1, until)}
+    assert report["files"][f"state/{newest.name}"]["deleted"] == 2
+    lines = newest.read_bytes().split(b"\n")
+    assert [person.encode() in line for line in lines] == [True, False, False, False]
+    assert newest.stat().st_size == len(before) and lines[2] == before.split(b"\n")[2]  # nobody else's line changed
+    assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", newest.name}
+    assert (folder / "truth.parquet.part").exists() and not any(path.exists() for path in left)
+    # Whom a person has cleared stays cleared, and that is told as well.
+    store.appeal(f"{1:016x}", "other", "", NOW)
+    store.decide(f"{1:016x}", "overturned", "reviewer-1", "a courier", NOW)
+    publish(store, state, NOW)
+    store.close()
+    named = {one["where"] for one in asked()["stays"]}
+    assert named == {"exclusions.parquet", "cases", f"state/{newest.name}", "unlistings", "state/unlisted"}
+    # Past the floor the same command takes the evidence, and what was decided holds.
+    monkeypatch.setattr("callsieve.training.cli.keeping.unix_now", lambda: NOW + floor + DAY)
+    assert {one["where"] for one in asked()["stays"]} == named - {"cases", f"state/{newest.name}"}
+    assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", "unlisted"}
+
+
+def gates_file(log):
+    """The gates of the tests, which name three approvers."""
+    path = log.parent / "gates.toml"
+    path.write_bytes(recorded_run.gates().data)
+    return path
+
+
+def given(log):
+    """Accesses that were not refused."""
+    return [payload for _, payload in payloads(log, "access") if "refused" not in payload]
+
+
+def days_of(folder):
+    start = read_keyed(folder / "calls.parquet")["start"].to_numpy()
+    return [datetime.fromtimestamp(moment / 1000, UTC).date().isoformat() for moment in (start.min(), start.max())]
+
+
+@pytest.mark.source("P13", by="training/privacy/exports.py")
+def test_five_hundred_records_leave_only_with_a_ticket(folder, log, call, told, tmp_path):
+    first, last = days_of(folder)
+    gates, out, act, ticket = gates_file(log), tmp_path / "out.parquet", tmp_path / "act.json", tmp_path / "ticket.json"
+    asked = ("--data", folder, "--first", first, "--last", last, "--purpose", "court order 7", "--person", "operations")
+    words = ("export-calls", *asked, "--out", out, *keys_of(log), "--gates", gates)
+    code, _, err = call(*words)
+    assert code == 1 and "expected 1 tickets by different keys that the gates name, got 0" in err
+    [(_, refusal)] = payloads(log, "access")
+    assert (refusal["person"], refusal["purpose"], refusal["tickets"]) == ("operations", "court order 7", [])
+    assert refusal["count"] == read_keyed(folder / "calls.parquet").num_rows and "got 0" in refusal["refused"]
+    assert not out.exists()
+    assert call("ticket", "export", *asked, "--out", act)[0] == 0
+    assert call("ticket", "agree", act, "--key", tmp_path / "signing.key", "--out", tmp_path / "own.json")[0] == 0
+    code, _, err = call(*words, "--ticket", tmp_path / "own.json")  # of somebody whom the gates do not name
+    assert code == 1 and not out.exists()
+    code, _, err = call("ticket", "agree", act, "--key", tmp_path / "0.key", "--out", ticket, "--days", "inf")
+    assert (code, err) == (1, "callsieve: --days: expected more than 0 and at most 36,500, got inf\n")
+    assert call("ticket", "agree", act, "--key", tmp_path / "0.key", "--out", ticket)[0] == 0
+    facts = told(*words, "--ticket", ticket)
+    assert pq.read_table(out).num_rows == facts["rows"] == read_keyed(folder / "calls.parquet").num_rows
+    [payload] = given(log)
+    assert (payload["person"], payload["purpose"], payload["count"]) == ("operations", "court order 7", facts["rows"])
+    assert [one["by"] for one in payload["tickets"]] == ["risk"]
+    again = ("--out", tmp_path / "second.parquet")
+    code, _, err = call(*(again[1] if word is out else word for word in words), "--ticket", ticket)
+    assert code == 1 and "this ticket was used already" in err
+    # A ticket for these calls is none for others.
+    rewrite(folder / "calls.parquet", lambda table: table.slice(1))
+    code, _, err = call(*(again[1] if word is out else word for word in words), "--ticket", ticket)
+    assert code == 1 and "statement: what must be" in err
+    assert not again[1].exists()
+
+
+@pytest.mark.source("L29", "P13", by="training/privacy/exports.py")
+def test_many_small_exports_are_a_large_one(folder, log, call, tmp_path):
+    rewrite(folder / "calls.parquet", lambda table: table.slice(0, 300))
+    first, last = days_of(folder)
+    words = ("export-calls", "--data", folder, "--first", first, "--last", last, "--purpose", "a sample",
+             "--person", "me", *keys_of(log), "--out")  # fmt: skip
+    assert call(*words, tmp_path / "1.parquet")[0] == 0
+    exported = pq.read_table(tmp_path / "1.parquet").to_pylist()  # and no word of a call that was not
+    assert words_in(tmp_path / "1.parquet") <= {word for row in exported for word in row.values()}
+    for place in (2, 3):  # what was refused was not exported: it does not count against the next one
+        code, _, err = call(*words, tmp_path / f"{place}.parquet")
+        assert code == 1 and "expected 1 tickets" in err
+    rewrite(folder / "calls.parquet", lambda table: table.slice(0, 199))
+    assert call(*words, tmp_path / "4.parquet")[0] == 0
+
+
+@pytest.mark.source("P9", by="training/log/tickets.py")
+def test_reidentification_needs_two_others_and_is_logged(log, call, tmp_path, monkeypatch):
+    real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
+    number = "13912345678"
+    token = Intake(real_bundle.NUMBER_KEY).token("number", number)
+    gates, act = gates_file(log), tmp_path / "act.json"
+    asked = (token, "--purpose", "court order 8", "--person", "risk")
+    words = ("reidentify", *asked, "--key", tmp_path / "number.key", *keys_of(log), "--gates", gates)
+    assert call("ticket", "reidentify", *asked, "--out", act)[0] == 0
+    for place in range(3):
+        assert (
+            call("ticket", "agree", act, "--key", tmp_path / f"{place}.key", "--out", tmp_path / f"{place}.json")[0]
+            == 0
+        )
+    tickets = [("--ticket", tmp_path / f"{place}.json") for place in range(3)]
+
+    def tried(*given):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"13800138000\n{number}\n"))
+        return call(*words, *(word for one in given for word in one))
+
+    for some, says in (((), "got 0"), ((tickets[1],), "got 1"), ((tickets[1], tickets[1]), "approved already"),
+                        ((tickets[0], tickets[1]), "risk asks, and cannot agree as well")):  # fmt: skip
+        code, out, err = tried(*some)
+        assert (code, out) == (1, "")
+        assert says in err
+    assert len(list(payloads(log, "access"))) == 4 and not given(log)
+    code, out, _ = tried(tickets[1], tickets[2])
+    assert (code, out) == (0, f"{token}\t{number}\n")
+    [payload] = given(log)
+    assert (payload["act"], payload["count"], len(payload["tickets"])) == (REIDENTIFY, 1, 2)
+    assert number not in json.dumps(payload) and token not in json.dumps(payload)
+
+
+def _enter(begin, log, act, tickets):
+    begin.wait()
+    with contextlib.suppress(ValueError):
+        enter(log, act, tickets, recorded_run.gates(), small.KEY)
+
+
+@pytest.mark.parametrize(("act", "needed"), [(Act(REIDENTIFY, "a" * 64, 1, "why", "me"), 2),
+                                             (Act(EXPORT, "a" * 64, 300, "why", "me"), 0)])  # fmt: skip
+def test_of_many_processes_at_once_one_uses_a_ticket_and_one_the_rows_that_need_none(log, tmp_path, act, needed):
+    tickets = [tmp_path / f"{place}.json" for place in range(needed)]
+    for path, key in zip(tickets, recorded_run.APPROVERS, strict=False):
+        approve(act, key, path)
+    context = multiprocessing.get_context("fork")
+    begin = context.Barrier(20)
+    asking = [context.Process(target=_enter, args=(begin, log, act, tickets)) for _ in range(20)]
+    for process in asking:
+        process.start()
+    for process in asking:
+        process.join()
+    assert len(given(log)) == 1 and len(list(payloads(log, "access"))) == 20
+
+
+def test_a_ticket_past_its_time_is_none(log, tmp_path):
+    act = Act(REIDENTIFY, "a" * 64, 1, "why", "me")
+    for place, key in enumerate(recorded_run.APPROVERS[:2]):
+        approve(act, key, tmp_path / f"{place}.json", days=-1.0)
+    with pytest.raises(ValueError, match="past its time"):
+        enter(log, act, [tmp_path / "0.json", tmp_path / "1.json"], recorded_run.gates(), small.KEY)
+    with pytest.raises(ValueError, match="act must be one of"):
+        approve(Act("anything", "a" * 64, 1, "why", "me"), small.KEY, tmp_path / "x.json")
+
+
+def test_rules_of_retention_are_checked(tmp_path):
+    whole = files("callsieve.serving.custody").joinpath("retention.toml").read_text(encoding="utf-8")
+    path = tmp_path / "rules.toml"
+    for old, new in (("ceiling = 60", "ceiling = -1"), ("floor = 400", "floor = 4000"),
+                     ('follows = "calls"', 'follows = "truth"'),
+                     ('moment = "start"', ""), ('version = "2026-11.2"', "")):  # fmt: skip
+        path.write_text(whole.replace(old, new, 1))
+        with pytest.raises(ValueError, match=r"rules\.toml: ") as error:
+            read_retention(path)
+        assert "\n" not in str(error.value)
+
+
+def test_a_register_that_knows_no_end_is_never_due():
+    table = pa.table({"number": ["a", "b"]})
+    assert is_due(table, Kept("valid_to", 0, DAY), NOW).to_pylist() == [False, False]
+    with pytest.raises(ValueError, match="expected a column 'start', got number"):
+        is_due(table, Kept("start", 0, DAY), NOW)
+
+
+def test_calls_that_are_all_past_their_time_are_told():
+    kept = still_kept(Declared("switch", "contract", ("training",), "2999-12-31", "2026-01-01"))
+    with pytest.raises(ValueError, match="calls: all 2 rows are past their time"):
+        kept(pa.table({"start": [0, 1]}), "calls")
+    assert kept(pa.table({"start": pa.array([], pa.int64())}), "calls").num_rows == 0
+
+
+def test_calls_past_their_time_get_no_vectors(tmp_path):
+    declare(tmp_path, "switch", "contract", [VECTORS], "2999-12-31")
+    pq.write_table(pa.table({"start": pa.array([0, 1], pa.int64())}), tmp_path / "calls.parquet")
+    with pytest.raises(ValueError, match="2 calls are past their time; see callsieve retention run"):
+        write_vectors(tmp_path / "calls.parquet", "keyed", tmp_path / "out", progress=lambda *_: None)
+
+
+def test_rows_go_with_the_numbers_of_the_calls(tmp_path):
+    calls, names, other = (tmp_path / f"{name}.parquet" for name in ("calls", "names", "other"))
+    pq.write_table(pa.table({"caller": ["a"], "callee": ["b"]}), calls)
+    pq.write_table(pa.table({"number": ["a", "b", "c"]}), names)
+    expiry.follow(names, calls)
+    assert pq.read_table(names)["number"].to_pylist() == ["a", "b"]
+    pq.write_table(pa.table({"word": ["a"]}), other)
+    with pytest.raises(ValueError, match=r"other\.parquet: expected a column 'call' or 'number'"):
+        expiry.follow(other, calls)
+
+
+def test_what_follows_calls_that_are_not_there_is_left_alone(tmp_path):
+    pq.write_table(pa.table({"call": [1]}), tmp_path / "truth.parquet")
+    assert expiry.run(tmp_path, RULES, NOW) == {}
+    assert pq.read_table(tmp_path / "truth.parquet").num_rows == 1
+
+
+def test_the_run_erases_old_files_of_a_scorer(log, told, tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    for number in (7, 8):
+        (state / f"cases-{number:08d}.log").write_bytes(b"x")
+    os.utime(state / "cases-00000007.log", (0, 0))
+    told("retention", "run", "--state", state, *keys_of(log))
+    assert [path.name for path in state.iterdir()] == ["cases-00000008.log"]
+
+
+def test_a_run_that_leaves_rows_ends_in_code_1(log, call, monkeypatch):
+    files = {"calls.parquet": {"erased": 5, "past_their_time": 2}, "cases-00000007.log": {"bytes": 1}}
+    monkeypatch.setattr(deletion, "run_all", lambda *_: {"files": files, "entry": 3, "left": 2})
+    code, out, _ = call("retention", "run", *keys_of(log))
+    assert code == 1 and out.endswith("entry 3 of the audit log\n")
+    rows = [[word.strip() for word in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert rows == [["calls.parquet", "5", "2"], ["cases-00000007.log", "file", "0"]]
+
+
+def test_a_deletion_says_which_scorer_forgot(log, call, monkeypatch, tmp_path):
+    real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
+    stays = {"where": "exclusions.parquet", "rows": 1, "why": "so it is", "until": "2036-01-01"}
+    report = {"files": {}, "models": [], "scorers": {"a": 0.25}, "stays": [stays], "entry": 4}
+    monkeypatch.setattr(deletion, "delete_everywhere", lambda *_: report)
+    words = ("--data", tmp_path, "--key", tmp_path / "number.key", "--why", "asked", *keys_of(log))
+    code, out, _ = call("subject", "delete", *words, stdin="13912345678\n")
+    assert code == 0 and out.endswith(
+        "scorer a: forgot the number within 0.2 s\n"
+        "stays    exclusions.parquet: 1 rows: so it is, until 2036-01-01\n"
+        "entry 4 of the audit log\n"
+    )
+
+
+def test_a_folder_is_declared_by_the_command(told, tmp_path):
+    words = ("--source", "switch", "--basis", "contract", "--purpose", "training", "--until", "2999-12-31")
+    assert told("dataset", "declare", tmp_path, *words)["purposes"] == ["training"]
+    assert not allowed(tmp_path, "training").simulated

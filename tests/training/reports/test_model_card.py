@@ -1,0 +1,53 @@
+"""The model card and the datasheet: made from the run, and nothing in them is empty."""
+
+import copy
+
+import pytest
+
+from callsieve.training.reports.model_card import page, write_documents
+
+
+def told(run):
+    return run[0] / "documents"
+
+
+def test_the_card_says_what_the_run_measured(run):
+    card = (told(run) / "model_card.md").read_text()
+    figures = run[1]
+    head = figures["headline"]["model"]
+    for words in (
+        figures["model"]["id"],
+        f"{head['false_calls']:,} of {head['benign_calls']:,}",
+        "no: the model may label, it must not block",
+        figures["gates"]["sha256"],
+        "**Times the test fold was looked at**: 1",
+        figures["folds"]["label_cutoff"],
+    ):
+        assert words in card
+    uncertified = card.partition("not certified**: ")[2].partition("\n")[0].split(", ")
+    assert uncertified == [one["slice"] for one in figures["slices"] if not one["nuisance"] and not one["certified"]]
+
+
+def test_the_datasheet_names_every_table(run, world_folder):
+    sheet = (told(run) / "datasheet.md").read_text()
+    for words in (
+        str(world_folder),
+        run[1]["data"]["fingerprint"],
+        "labelled train",
+        f"{run[1]['data']['calls']:,}",
+    ):
+        assert words in sheet
+
+
+@pytest.mark.parametrize("value", [None, "", "  \n"])
+def test_an_empty_field_fails(run, tmp_path, value):
+    figures = copy.deepcopy(run[1])
+    figures["data"]["source"] = value
+    datasets = {"calls": {"sha256": "0" * 64, "rows": 1}}
+    with pytest.raises(ValueError, match="Composition: Source: expected something to say, got nothing"):
+        write_documents(figures, datasets, tmp_path / "documents")
+    assert not (tmp_path / "documents").exists()
+
+
+def test_a_field_is_one_line():
+    assert page("T", {"S": {"f": "a\n# b"}}).splitlines()[-1] == "- **f**: a # b"

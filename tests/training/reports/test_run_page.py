@@ -1,0 +1,294 @@
+"""The report: what must be on the page, and what must never be."""
+
+import base64
+import re
+from functools import reduce
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markupsafe import escape
+
+from callsieve.training.reports import pictures
+from callsieve.training.reports.run_page import one_in, page, pass_share, write_report
+from tests.support.run_figures import COMMAND, realistic
+
+PICTURES = {"errors", "detection", "benign", "nuisance", "reliability", "folds"}
+HOSTILE = """<script>alert("x")</script>'><img src=http://evil.example/x onerror=alert(1)> $\\frac{$ 拒接"""
+VOID = {"meta", "source", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; fails on a tag that is closed out of turn."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.open, self.words = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *each) for each in attrs]
+        self.open += [] if tag in VOID else [tag]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return page(realistic())
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    monkeypatch.setattr(pictures, "DRAWN", {})
+
+
+def drawn(text):
+    """The SVG text of every picture of a page."""
+    return [base64.b64decode(code).decode() for code in re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", text)]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "99.9937%",  # benign pass, at least
+        "99.9918%",  # of the rule
+        "1 in 15,900",
+        "12 of 310,412 innocent calls",
+        "87.4%",
+        "84.3% to 90.1%",
+        "23.3%",
+        "more than 31 calls in the last hour",
+        "half more than 87, nine in ten more than 402",
+        "for nine in ten: 41",
+        "between 1 in 83,300 and 1 in 12,300",
+        "95 service 21,188 2 1 in 3,360 ◆ not certified",
+        "mobile 281,104 10 1 in 16,500 ● certified",
+        "1% of calls are nuisance 99.3%",
+        "different numbers per call in the last hour: 100%",
+        "过去1小时不同号码占通话的比例:100%",
+        "c-20250404-5be1",
+        "label without a score",
+        "later not measured",
+        "logistic regression 14 of 310,412 1 in 14,000 ● certified 41.2% 38.1% to 43.9%",
+        "Simulated.",
+        "9c1f" * 16,
+        COMMAND,
+    ],
+)
+def test_page_tells(whole, told):
+    assert told in Page(whole).text
+
+
+def test_every_picture_is_there_twice(whole):
+    found = Page(whole).attributes
+    assert sum(tag == "img" and name == "src" for tag, name, _ in found) == len(PICTURES)
+    assert sum(tag == "source" and name == "srcset" for tag, name, _ in found) == len(PICTURES)
+    assert all(value for tag, name, value in found if (tag, name) == ("img", "alt"))
+    names = " ".join(drawn(whole))
+    for word in ("low and slow", "customer service", "6 of 31,004", "1 in 10,000", "328 calls", "choose threshold"):
+        assert f">{word}" in names
+
+
+def test_no_network_and_no_script(whole):
+    found = Page(whole)
+    assert not {"script", "link", "iframe", "object", "base", "form"} & set(found.tags)
+    for _, name, value in found.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "srcset", "href"):
+            assert value.startswith("data:image/svg+xml;base64,")
+    assert "http:" not in whole and "https:" not in whole and "url(" not in whole and "@import" not in whole
+    for svg in drawn(whole):
+        assert not re.search(r"(href|src)=[\"'](?!#)", svg)
+        assert not re.search(r"url\((?!#)", svg)
+
+
+def test_same_figures_same_bytes(whole, tmp_path):
+    figures = realistic()
+    write_report(figures, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == whole
+    assert figures == realistic()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("the last one")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(realistic(), path)
+    assert path.read_text() == "the last one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def places(value, path=()):
+    """The path of every text in a nest of figures."""
+    if isinstance(value, str):
+        yield path
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(item, (*path, key))
+
+
+def test_hostile_text_stays_text():
+    figures = realistic()
+    for path in places(figures):
+        if path[0] != "folds" and path[-1] != "judged_by":
+            holder = figures
+            for key in path[:-1]:
+                holder = holder[key]
+            holder[path[-1]] = HOSTILE
+    figures["bands"][0]["strata"] = {HOSTILE: figures["bands"][0]["strata"]["mobile"]}
+    figures["last_day"]["actions"] = figures["last_day"]["callers"] = {HOSTILE: 1}
+    text = page(figures)
+    found = Page(text)
+    assert "script" not in found.tags and "<script" not in text
+    assert found.tags.count("img") == len(PICTURES)
+    assert text.count(str(escape(HOSTILE))) > 15
+    assert not any("<script" in svg or "<img" in svg for svg in drawn(text))
+    assert any("&lt;script&gt;" in svg for svg in drawn(text))
+
+
+@pytest.mark.parametrize("section", [*realistic(), "all"])
+@pytest.mark.parametrize("how", ["missing", "none"])
+@pytest.mark.usefixtures("no_pictures")
+def test_a_missing_section_is_left_out(section, how):
+    figures = realistic()
+    for name in [section] if section != "all" else list(figures):
+        if how == "missing":
+            del figures[name]
+        else:
+            figures[name] = None
+    text = Page(page(figures)).text
+    assert "Nuisance calls: what this model catches" in text
+    assert ("Verdicts of the last day" in text) == (section not in ("last_day", "all"))
+    assert ("The certificate, in words" in text) == (section != "all")
+    assert ("What the model looks at" in text) == (section not in ("model", "all"))
+
+
+@pytest.mark.parametrize(
+    ("section", "gone"),
+    [
+        ("curve", {"errors"}),
+        ("detection_curve", {"detection"}),
+        ("slices", {"benign", "nuisance"}),
+        ("reliability", {"reliability"}),
+        ("folds", {"folds"}),
+        ("headline", set()),
+        ("bands", set()),
+    ],
+)
+def test_a_picture_without_figures_is_left_out(section, gone, monkeypatch):
+    monkeypatch.setattr(pictures, "svg", lambda figure: str(figure.get_size_inches()))
+    figures = realistic()
+    figures[section] = None
+    assert set(pictures.pictures(figures)) == PICTURES - gone
+
+
+@pytest.mark.parametrize("gone", [("bound",), ("catch", "call", "low"), ("catch", "call", "high")])
+def test_an_interval_that_nobody_has_is_not_drawn(gone, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "whisker", lambda *told: drawn.append(told))
+    monkeypatch.setattr(pictures, "svg", str)
+    monkeypatch.setattr(pictures, "DRAWN", {"errors": pictures.DRAWN["errors"]})
+    figures = realistic()
+    pictures.pictures(figures)
+    whole = len(drawn)
+    *path, last = gone
+    reduce(dict.__getitem__, path, figures["headline"]["model"])[last] = None
+    pictures.pictures(figures)
+    assert len(drawn) - whole == whole - 2  # one less of each width
+
+
+def test_a_curve_of_the_model_alone_is_named_alone():
+    figures = realistic()
+    labels = lambda: pictures.detection_curve(figures, False).axes[0].get_legend_handles_labels()[1]
+    both = labels()
+    figures["detection_curve"]["rule"] = None
+    assert len(both) == 2 and labels() == both[:1]
+
+
+def test_a_time_line_without_a_last_report_has_no_line_for_it():
+    figures = realistic()
+    count = lambda: len(pictures.time_line(figures, False).axes[0].lines)
+    before = count()
+    figures["folds"]["label_cutoff"] = None
+    assert count() == before - 1
+
+
+def test_nothing_measured():
+    figures = blanked(realistic())
+    text = Page(page(figures)).text
+    assert "not measured" in text
+    assert "None" not in text and "nan" not in text.split()
+
+
+def blanked(value, key=None):
+    """The same nest without one figure in its headline, slices, bands, buckets and last day."""
+    if isinstance(value, dict):
+        kept = {"curve", "detection_curve", "reliability", "folds", "model"}
+        return {k: v if k in kept else blanked(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [blanked(item, key) for item in value]
+    counted = {"calls", "flagged", "false_calls", "benign_calls", "target", "nuisance", "callers", "prior"}
+    return value if isinstance(value, str) or key in counted else None
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_certified_and_not_look_apart():
+    figures = realistic()
+    strip = r"Innocent calls let through .*? (● certified|◆ not certified)"
+    assert re.search(strip, Page(page(figures)).text)[1] == "● certified"
+    figures["headline"]["model"] |= {"certified": False, "bound": 2e-4}
+    told = Page(page(figures)).text
+    assert re.search(strip, told)[1] == "◆ not certified"
+    assert "The target is 1 in 10,000: not reached" in told
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_every_kind_of_caller_has_its_row():
+    text = Page(page(realistic())).text
+    kinds = text[text.index("Every kind of caller") :]
+    assert re.search(r"telemarketer 9,214 102 8,384 91\.0% caught", kinds)
+    assert re.search(r"courier 31,004 775 6 99\.98% passed", kinds)
+    assert kinds.index("low and slow") < kinds.index("ordinary"), "nuisance callers first"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_real_calls_are_not_called_simulated():
+    figures = realistic()
+    figures["data"] |= {"source": "calls of March", "judged_by": "labels"}
+    text = Page(page(figures)).text
+    assert "Simulated." not in text
+    assert "Judged by labels." in text
+
+
+@given(st.floats(1e-9, 1.0, exclude_max=True))
+def test_one_in_never_promises_more_than_the_rate(rate):
+    top, every = re.fullmatch(r"(\d+) in ([\d,]+)", one_in(rate)).groups()
+    told = int(top) / int(every.replace(",", ""))
+    assert rate * (1 - 1e-9) <= told <= max(rate * 1.12, rate + 0.01)
+
+
+@settings(max_examples=200)
+@given(st.floats(1e-9, 1.0))
+def test_pass_share_never_promises_more_than_the_bound(bound):
+    told = float(pass_share(bound).rstrip("%")) / 100
+    assert told <= 1 - bound + 1e-12
+    assert told >= 1 - bound - max(bound, 1e-3)

@@ -1,0 +1,83 @@
+"""The benchmark on made-up tables of the Sichuan form: same rows for all models, flaws that show what they are."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_1samp
+from sklearn.metrics import roc_auc_score
+
+from callsieve.serving.custody.purposes import declare
+from callsieve.training.figures.claims import CLAIMS
+from callsieve.training.studies.benchmark import EIGHT_MONTHS, MARCH, TABLES, alone, benchmark, flaws, over_splits
+from callsieve.training.studies.stress import interval
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    rng = np.random.default_rng(3)
+    place = tmp_path_factory.mktemp("sichuan")
+    label = (rng.random(600) < 0.3).astype(int)
+    told = {"row": np.arange(600), "label": label}
+    calls = rng.poisson(40 + 30 * label) * (rng.random(600) > 0.6 * label)
+    pd.DataFrame(
+        told | {"voc_cnt": calls, "call_interval_max": rng.integers(0, 86_400, 600), "peers": rng.normal(label)}
+    ).to_parquet(place / MARCH)
+    pd.DataFrame(
+        told | {"month_ids": 8 - rng.poisson(1 + 2 * label).clip(0, 7), "sms_rate": rng.random(600),
+                "calltype_rate": rng.normal(label), "phone2opposite_mean": rng.normal(label)}
+    ).to_parquet(place / EIGHT_MONTHS)  # fmt: skip
+    declare(place, "sample of the test", "published", ["evaluation"], "2999-12-31")
+    return place
+
+
+def test_both_tables_beside_plain_models_and_flaws(folder):
+    told = benchmark(folder, seeds=[0, 1], threads=1)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    march = pd.read_parquet(folder / MARCH)
+    assert told["tables"][MARCH]["rows"] == (march["voc_cnt"] >= 5).sum()
+    assert set(told["tables"]) == set(TABLES)
+    for one in told["tables"].values():
+        assert len(one["models"]) == 3
+        ours = one["models"]["callsieve"]["auc"]["mean"]
+        for name, ahead in one["auc_ahead_of"].items():
+            assert ahead["mean"] == pytest.approx(ours - one["models"][name]["auc"]["mean"])
+    silent = told["flaws"][0]["figures"]
+    assert silent == [(march.loc[march["label"] == kind, "voc_cnt"] == 0).mean() for kind in (1, 0)]
+    assert silent[0] > 0.4 > silent[1]
+    (claim,) = (one for one in CLAIMS if one.name == "Sichuan tables")
+    for one, table in zip(claim.statements, TABLES, strict=False):
+        ours, *plain = (model["auc"] for model in told["tables"][table]["models"].values())
+        figures = one.figures(told)
+        assert [figures[name] for name in ("auc", "plain", "stopped")] == [f"{a['mean']:.3f}" for a in (ours, *plain)]
+        assert figures["auc_sd"] == f"{ours['sd']:.3f}" and float(figures["low"]) <= float(figures["high"])
+    said, _ = claim.statements[2].said(told)
+    assert f"{silent[0]:.0%}".rstrip("%") + " % of fraud numbers" in said
+    with pytest.raises(ValueError, match="expected the file sichuan_eight_months"):
+        benchmark(folder / "nowhere")
+
+
+def test_a_column_alone_whichever_way_round():
+    rng = np.random.default_rng(1)
+    label = pd.Series(rng.integers(0, 2, 300))
+    column = pd.Series(rng.normal(size=300) - label)
+    assert alone(column, label) == alone(-column, label) == pytest.approx(roc_auc_score(label, -column))
+
+
+def test_differences_are_of_pairs():
+    runs = [{"callsieve": dict.fromkeys(("auc", "macro_f1", "macro_recall", "g_mean"), value),
+             "other": dict.fromkeys(("auc", "macro_f1", "macro_recall", "g_mean"), value - gap)}
+            for value, gap in ((0.9, 0.01), (0.8, 0.02), (0.85, 0.0))]  # fmt: skip
+    told = over_splits(runs)
+    assert told["models"]["callsieve"]["auc"] == {"mean": pytest.approx(0.85), "sd": pytest.approx(0.05)}
+    found = ttest_1samp([0.01, 0.02, 0.0], 0).confidence_interval(0.95)
+    ahead = told["auc_ahead_of"]["other"]
+    assert (ahead["low"], ahead["high"]) == (pytest.approx(found.low), pytest.approx(found.high))
+    assert interval([0.1]) == {"mean": 0.1, "low": None, "high": None}
+
+
+def test_every_flaw_says_what_follows(folder):
+    for one in flaws(pd.read_parquet(folder / EIGHT_MONTHS), pd.read_parquet(folder / MARCH)):
+        assert one["flaw"] and one["shown_by"] and one["so"]
+        assert all(np.isfinite(value) for value in one["figures"])

@@ -1,0 +1,118 @@
+"""Faults in what is learnt from: how much of it is wrong, whose word it is, and that the same calls judge."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_1samp
+
+from callsieve.training.data.label_policy import read_label_policy
+from callsieve.training.data.labels import label_numbers
+from callsieve.training.data.noise import TARGETS, with_collusion, with_flips, without_reports
+from callsieve.training.judging.metrics import at_target
+from callsieve.training.log.audit_log import payloads
+from callsieve.training.log.gates import shipped_gates
+from callsieve.training.log.test_looks import Ledger
+from callsieve.training.model.split import plan
+from callsieve.training.model.train import Settings
+from callsieve.training.studies import stress as stressed
+from callsieve.training.studies.stress import CLEAN, FAULTS, change, interval, stress
+from tests.support import small_bundle as small
+
+POLICY = read_label_policy()
+
+
+@pytest.fixture(scope="module")
+def cutoff(evidence):
+    start = evidence.calls["start"].to_numpy()
+    return pd.Timestamp(plan(int(start.min()), int(start.max())).label_cutoff, unit="ms", tz="UTC")
+
+
+def held(evidence, cutoff):
+    return label_numbers(evidence, cutoff, POLICY).set_index("number")["nuisance"]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_so_many_labels_are_the_other_way_round(evidence, cutoff, share):
+    before = held(evidence, cutoff)
+    after = held(with_flips(evidence, share, cutoff, POLICY, seed=3), cutoff)
+    both = before.index.intersection(after.index)
+    # A number beside one that is now held to be nuisance may lose its label; none but the chosen are turned.
+    assert (before[both] != after[both]).sum() == round(share * len(before))
+    again = held(with_flips(evidence, share, cutoff, POLICY, seed=3), cutoff)
+    pd.testing.assert_series_equal(after, again)
+    assert not held(with_flips(evidence, share, cutoff, POLICY, seed=4), cutoff).equals(after)
+
+
+def test_the_ring_is_of_that_share_and_names_numbers_of_both_kinds(evidence, cutoff):
+    told = with_collusion(evidence, 0.1, cutoff, seed=1)
+    more = told.reports.iloc[len(evidence.reports) :]
+    assert more["reporter"].nunique() == round(0.1 * evidence.reports["reporter"].nunique())
+    assert (more["known_at"] < cutoff).all()
+    numbers = evidence.calls["caller"].cast("string").to_pandas()
+    nuisance = set(numbers[evidence.truth["nuisance"].to_numpy(zero_copy_only=False)])
+    for word, wanted in (("fraud", False), ("not_nuisance", True)):
+        named = set(more.loc[more["category"] == word, "number"])
+        assert 0 < len(named) <= TARGETS
+        assert {number in nuisance for number in named} == {wanted}
+    assert told.reports.dtypes.equals(evidence.reports.dtypes)
+    with pytest.raises(ValueError, match="expected a truth"):
+        with_collusion(replace(evidence, truth=None), 0.1, cutoff, seed=1)
+    with pytest.raises(ValueError, match="expected reports"):
+        with_collusion(without_reports(evidence), 0.1, cutoff, seed=1)
+
+
+def test_a_difference_is_of_pairs():
+    rng = np.random.default_rng(0)
+    caller, clean = np.repeat(np.arange(200), 5), rng.random(1000) < 0.6
+    same = change(clean, clean, caller, 0)
+    assert same["value"] == 0 and same["low"] == same["high"] == 0
+    worse = clean & (rng.random(1000) < 0.5)
+    told = change(worse, clean, caller, 0)
+    assert told["value"] == pytest.approx(worse.mean() - clean.mean())
+    assert told["low"] < told["value"] < told["high"] < 0
+    assert change(clean[:0], clean[:0], caller[:0], 0)["value"] is None
+
+
+@pytest.mark.parametrize("calls", [1, 99, 100, 10_050])
+def test_the_threshold_at_the_target_flags_as_many_as_it_may(calls):
+    scores = np.random.default_rng(calls).permutation(calls).astype(float)
+    assert (scores >= at_target(scores, 0.01)).sum() == calls // 100
+    assert (np.zeros(calls) >= at_target(np.zeros(calls), 0.01)).sum() == 0  # equal scores are flagged together
+
+
+def test_the_interval_over_worlds_is_students():
+    values = [0.1, 0.4, 0.35, 0.2]
+    found = ttest_1samp(values, 0).confidence_interval(0.95)
+    told = interval([*values, None])
+    assert (told["low"], told["high"]) == (pytest.approx(found.low), pytest.approx(found.high))
+    assert interval([0.3]) == {"mean": 0.3, "low": None, "high": None}
+    assert interval([])["mean"] is None
+
+
+def test_a_world_is_trained_clean_and_with_each_fault(evidence, tmp_path):
+    ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
+    quick = Settings(threads=1, parameters={"rounds": 5})
+    some = (CLEAN, "20% of labels flipped")
+    told = stress([(0, evidence)], quick, ledger, count=1, faults=some)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    clean, flipped = told["trainings"]
+    assert clean["change"]["value"] == 0
+    assert flipped["change"]["value"] == pytest.approx(flipped["catch"]["rate"] - clean["catch"]["rate"])
+    assert clean["benign_calls"] == flipped["benign_calls"]  # the truth judges, and no noise touches it
+    assert clean["auc"] != flipped["auc"]
+    assert [one["fault"] for one in told["faults"]] == list(some)
+    assert len(list(payloads(ledger.log, "touch"))) == 2
+    assert len(FAULTS) == 7
+    with pytest.raises(ValueError, match="expected a truth"):
+        stress([(0, replace(evidence, truth=None))], quick, ledger, count=1)
+
+
+def test_each_world_has_a_seed_and_a_key_of_its_own(monkeypatch):
+    monkeypatch.setattr(stressed, "simulated", lambda _size, seed, _scenario, key, _tell: (seed, key.secret))
+    monkeypatch.setattr(stressed, "of_world", lambda world: world)
+    (one, first), (two, second) = stressed.worlds("tiny", [3, 4], None)
+    assert (one, first[0], two, second[0]) == (3, 3, 4, 4) and first[1] != second[1]
+    assert list(stressed.worlds("tiny", [4], None)) == [(4, second)]  # so the same labels are flipped again

@@ -1,0 +1,212 @@
+"""MLflow serves a bundle as the scorer does, and opens no other: in process and over HTTP; on Spark in `test_spark`."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from callsieve.features.catalogue import NAMES
+from callsieve.serving.bundle.bundle import Refused
+from callsieve.serving.bundle.signing import write_public_key
+from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.training.tracking.mlflow_model import POLICY, TRUST, _load_pyfunc, inputs, save_model
+from tests.support import lite_bundle
+from tests.support import small_bundle as small
+from tests.support.http_service import free_port
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The lite bundle, its signer's key, and the model that MLflow opens."""
+    place = tmp_path_factory.mktemp("flavour")
+    lite_bundle.write(place)
+    save_model(place / "bundle", place / "served", signer=place / "signer.pub")
+    return place
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """Vectors by feature name, in no order that the bundle knows."""
+    made = pd.DataFrame(lite_bundle.rows(400, seed=5), columns=list(lite_bundle.LITE))
+    made["out_calls_count_7d"] = np.arange(len(made)) % 30.0
+    return made[sorted(made.columns)]
+
+
+@pytest.fixture(scope="module")
+def wanted(folder, asked):
+    """What the scorer says of them, row by row."""
+    scorer = Scorer.load(folder / "bundle", trusted=small.TRUSTED)
+    told = []
+    for row in asked.to_dict("records"):
+        verdict = scorer.explain_row([row.get(name, math.nan) for name in NAMES])
+        told.append((verdict.raw, verdict.score, verdict.action))
+    return pd.DataFrame(told, columns=["raw", "score", "action"])
+
+
+@pytest.fixture
+def trusted(folder, monkeypatch):
+    monkeypatch.setenv(TRUST, str(folder / "signer.pub"))
+
+
+def loaded(folder):
+    """As MLflow opens it: by what MLmodel says."""
+    said = yaml.safe_load((folder / "served" / "MLmodel").read_text())["flavors"]["python_function"]
+    assert said["loader_module"] == "callsieve.training.tracking.mlflow_model"
+    return _load_pyfunc(str(folder / "served" / said["data"]))
+
+
+def assert_same(found, wanted):
+    np.testing.assert_array_equal(found["raw"], wanted["raw"])
+    np.testing.assert_array_equal(found["score"], wanted["score"])
+    assert found["action"].tolist() == wanted["action"].tolist()
+
+
+@pytest.mark.usefixtures("trusted")
+def test_the_scores_are_the_scorers(folder, asked, wanted):
+    found = loaded(folder).predict(asked)
+    assert set(wanted["action"]) > {"pass"}
+    assert set(wanted["action"]) <= set(ACTIONS)
+    assert_same(found, wanted)
+    assert_same(loaded(folder).predict(asked.assign(another="x").iloc[::-1]), wanted.iloc[::-1])
+
+
+@pytest.mark.usefixtures("trusted")
+def test_bad_input_is_told_in_one_line(folder, asked):
+    model = loaded(folder)
+    with pytest.raises(ValueError, match="missing: call_hour"):
+        model.predict(asked.drop(columns="call_hour"))
+    with pytest.raises(ValueError, match="expected a DataFrame"):
+        model.predict(asked.to_numpy())
+    with pytest.raises(ValueError, match="expected numbers") as told:
+        model.predict(asked.assign(call_hour="tel:13800138000"))
+    assert "13800138000" not in str(told.value)
+    odd = model.predict(asked.assign(call_hour=math.inf))
+    assert odd["raw"].isna().all()
+    assert set(odd["action"]) == {"pass"}
+
+
+def test_nobody_is_trusted_unless_named(folder, tmp_path, monkeypatch):
+    monkeypatch.delenv(TRUST, raising=False)
+    with pytest.raises(ValueError, match=f"expected {TRUST}"):
+        loaded(folder)
+    write_public_key(small.OTHER_KEY.public_key(), tmp_path / "other.pub")
+    monkeypatch.setenv(TRUST, str(tmp_path / "other.pub"))
+    with pytest.raises(Refused, match="not trusted"):
+        loaded(folder)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_the_policy_may_be_another(folder, asked, wanted, tmp_path, monkeypatch):
+    (tmp_path / "policy.toml").write_text('version = "test"\n[bands]\nwatch = "label"\n')
+    monkeypatch.setenv(POLICY, str(tmp_path / "policy.toml"))
+    found = loaded(folder).predict(asked)
+    np.testing.assert_array_equal(found["raw"], wanted["raw"])
+    assert set(found["action"]) == {"pass", "label"}
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_changed_model_is_refused(tmp_path):
+    lite_bundle.write(tmp_path)
+    save_model(tmp_path / "bundle", tmp_path / "served", signer=tmp_path / "signer.pub")
+    with (tmp_path / "served" / "bundle" / "model.txt").open("a") as model:
+        model.write("\n")
+    with pytest.raises(Refused):
+        loaded(tmp_path)
+
+
+def test_what_is_written(folder, tmp_path):
+    files = {path.relative_to(folder / "served").as_posix() for path in (folder / "served").rglob("*")}
+    parts = {"bundle.json", "model.txt", "MANIFEST.json", "MANIFEST.sig"}
+    assert files == {"MLmodel", "requirements.txt", "bundle"} | {f"bundle/{name}" for name in parts}
+    said = yaml.safe_load((folder / "served" / "MLmodel").read_text())
+    assert [each["name"] for each in json.loads(said["signature"]["inputs"])] == [
+        *lite_bundle.LITE,
+        "out_calls_count_7d",
+    ]
+    with pytest.raises(FileExistsError):
+        save_model(folder / "bundle", folder / "served", signer=folder / "signer.pub")
+    write_public_key(small.OTHER_KEY.public_key(), tmp_path / "other.pub")
+    with pytest.raises(Refused):
+        save_model(folder / "bundle", tmp_path / "new", signer=tmp_path / "other.pub")
+    assert {path.name for path in tmp_path.iterdir()} == {"other.pub"}
+
+
+def test_a_model_asks_for_what_tells_which_threshold_holds():
+
+    class Card:
+        features = ("call_hour",)
+
+    assert inputs(Card) == ("call_hour", "call_caller_class", "out_calls_count_7d")
+
+
+def test_mlflow_models_serve(folder, asked, wanted):
+    port = free_port()
+    command = [Path(sys.executable).with_name("mlflow"), "models", "serve", "-m", folder / "served"]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", port]
+    log = folder / "serve.log"
+    trust = {"MLFLOW_DISABLE_TELEMETRY": "true", TRUST: str(folder / "signer.pub")}
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # MLflow starts uvicorn by name
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [*map(str, command)], env=os.environ | trust | {"PATH": path}, stdout=out, stderr=out, cwd=folder
+        )
+    try:
+        _wait(port, server, log)
+        data = asked.astype(object).where(asked.notna(), None).to_dict("split")
+        code, body = _ask(port, {"dataframe_split": {"columns": data["columns"], "data": data["data"]}})
+        assert code == 200, body
+        assert_same(pd.DataFrame(body["predictions"]), wanted)
+        assert _ask(port, {"dataframe_records": [{"call_hour": 3.0}]})[0] == 400
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _wait(port, server, log):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping"):
+                return
+        except OSError:
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+
+
+def _ask(port, body):
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:  # noqa: S310 - an address of ours
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_what_fails_half_way_leaves_nothing(folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("callsieve.training.tracking.mlflow_model.shutil.copytree", full)
+    with pytest.raises(OSError, match="no space left"):
+        save_model(folder / "bundle", tmp_path / "served", signer=folder / "signer.pub")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_mlflow_one_line_says_what_to_install(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow.models", None)
+    with pytest.raises(ImportError, match=r"pip install 'callsieve\[train\]'"):
+        save_model(folder / "bundle", tmp_path / "served", signer=folder / "signer.pub")

@@ -1,0 +1,312 @@
+"""The record of runs in MLflow: complete, versioned, and without anything that runs when it is opened."""
+
+import csv
+import json
+import os
+import pickletools
+import re
+import shutil
+import sqlite3
+import subprocess
+import time
+from importlib.metadata import version
+from types import SimpleNamespace
+
+import mlflow.store.db.utils
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
+from sqlalchemy.exc import OperationalError
+
+from callsieve.features.catalogue import catalogue_hash
+from callsieve.serving.bundle.bundle import load
+from callsieve.serving.bundle.signing import read_public_key
+from callsieve.training import run as running
+from callsieve.training.judging.judge import metrics
+from callsieve.training.log.gates import shipped_gates
+from callsieve.training.log.run_paths import store_of
+from callsieve.training.model import provenance
+from callsieve.training.model import train as training
+from callsieve.training.model.provenance import source_hash
+from callsieve.training.model.train import Settings
+from callsieve.training.tracking import mlflow_read, mlflow_write
+from callsieve.training.tracking.record import slice_metrics
+
+NOTE = "mlflow.note.content"
+PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".npy", ".pt")
+
+
+@pytest.fixture(scope="module")
+def recorded(run):
+    """Client, run and figures of the whole training."""
+    folder, figures = run
+    client = MlflowClient(store_of(folder))
+    return client, client.get_run(figures["tracking"]["run"]), figures
+
+
+@pytest.fixture
+def store(empty_store, tmp_path):
+    """A folder with an empty store."""
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+def record(folder, **changed):
+    (folder / "bundle").mkdir(exist_ok=True)
+    (folder / "bundle" / "bundle.json").write_text("{}")
+    told = {
+        "name": "one",
+        "made_by": "a test",
+        "began": time.time(),
+        "parameters": {"seed": 1},
+        "metrics": {"auc": 0.5},
+        "tags": {"certified": "false"},
+        "datasets": {},
+        "figures": {"auc": 0.5},
+        "files": {"bundle": folder / "bundle"},
+    }
+    return mlflow_write.record(store_of(folder), folder / "artifacts", **(told | changed))
+
+
+def test_parameters_metrics_and_tags_are_recorded(recorded):
+    _, run, figures = recorded
+    assert run.info.status == "FINISHED"
+    assert run.data.params["seed"] == "0"
+    assert run.data.params["calls"] == str(figures["data"]["calls"])
+    slices = slice_metrics(figures)
+    assert run.data.metrics == pytest.approx(metrics(figures) | slices | {"test_fold_touches": 1.0})
+    assert {name.split("/")[2] for name in slices if name.startswith("slice/")} == {
+        one["slice"] for one in figures["slices"]
+    }
+    assert {"auc", "ece", "model_benign_error_bound", "rule_catch_by_call"} <= set(run.data.metrics)
+    tags = run.data.tags
+    assert tags["data_sha256"] == figures["data"]["fingerprint"]
+    assert tags["catalogue_sha256"] == catalogue_hash()
+    assert tags["model_id"] == figures["model"]["id"]
+    assert tags["source_sha256"] == source_hash()
+    assert tags["certified"] == "false"
+    assert tags["gates_sha256"] == shipped_gates().sha256 == figures["gates"]["sha256"]
+    assert tags["version.lightgbm"] == version("lightgbm")
+    head = figures["headline"]["model"]
+    assert f"**not certified**: it flagged {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
+
+
+def test_parameters_of_the_fit_are_those_that_lightgbm_wrote_into_the_model(recorded, run):
+    told = {name.removeprefix("lightgbm_"): one for name, one in recorded[1].data.params.items() if "lightgbm_" in name}
+    text = (run[0] / "bundle" / "model.txt").read_text()
+    written = dict(re.findall(r"^\[(\w+): (.*)\]$", text, flags=re.MULTILINE))
+    assert written["num_iterations"] == told.pop("rounds") and int(told.pop("patience")) > 0
+    assert told.pop("deterministic") == told.pop("force_row_wise") == "True"
+    assert {"num_leaves", "learning_rate", "min_data_in_leaf", "lambda_l2", "objective"} < told.keys()
+    plain = {name: one for name, one in told.items() if name in ("objective", "metric")}
+    assert plain == {name: written[name] for name in plain}
+    for name in told.keys() - plain.keys():
+        assert float(written[name]) == float(told[name]), name
+
+
+def test_a_run_began_when_its_training_did_and_says_what_made_it(recorded, run):
+    _, found, _ = recorded
+    written = [(run[0] / name).stat().st_mtime_ns // 10**6 for name in ("signing.key", "bundle/model.txt")]
+    # The time of a file is of a coarser clock, which is some milliseconds behind.
+    assert found.info.start_time - 20 <= written[0] < written[1] < found.info.end_time
+    assert found.data.tags["mlflow.source.name"] == "callsieve train"
+
+
+def test_pages_are_those_of_a_model_and_not_of_a_language_model(recorded):
+    client, run, _ = recorded
+    assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_the_registered_model_is_the_signed_bundle(recorded, run, tmp_path):
+    client, found, figures = recorded
+    version = client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS)
+    assert (str(version.version), version.run_id) == (figures["tracking"]["version"], found.info.run_id)
+    local = client.download_artifacts(found.info.run_id, "bundle", str(tmp_path))
+    bundle = load(local, [read_public_key(run[0] / "signer.pub")])
+    assert bundle.model_id == figures["model"]["id"]
+
+
+def test_figures_and_report_are_kept(recorded, tmp_path):
+    client, run, figures = recorded
+    kept = json.loads(
+        (tmp_path / client.download_artifacts(run.info.run_id, "figures.json", str(tmp_path))).read_text()
+    )
+    assert kept == {name: value for name, value in figures.items() if name not in ("tracking", "audit")}
+    names = {
+        file.path for name in ("report", "documents", "record", "tables", "bundle")
+        for file in client.list_artifacts(run.info.run_id, name)
+    }  # fmt: skip
+    assert names >= {
+        "report/report.html", "report/audit.html", "documents/model_card.md", "documents/datasheet.md",
+        "record/settings.json", "record/reference.json",
+        "record/versions.json", "record/datasets.json", "record/gates.toml", "record/signer.pub", "tables/slices.csv",
+        "tables/curve_model.csv", "bundle/bundle.json",
+    }  # fmt: skip
+    versions = json.loads((run_file(client, run, "record/versions.json", tmp_path)).read_text())
+    assert versions["decisive"]["lightgbm"] == versions["installed"]["lightgbm"] == version("lightgbm")
+    ways = rows_of(run_file(client, run, "tables/baselines.csv", tmp_path))
+    both = figures["headline"] | figures["baselines"]
+    assert [one["way"] for one in ways] == list(both) and len(ways) == 6
+    for one in ways:
+        head = both[one["way"]]
+        assert [float(one[f"bootstrap.{end}"]) for end in ("low", "high")] == head["bootstrap"]
+        assert float(one["bound"]) == head["bound"] and one["certified"] == str(head["certified"])
+    told = rows_of(run_file(client, run, "tables/slices.csv", tmp_path))
+    assert [one["slice"] for one in told] == [one["slice"] for one in figures["slices"]]
+    assert [int(one["calls"]) for one in told] == [one["calls"] for one in figures["slices"]]
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run_file(client, run, name, folder):
+    return folder / client.download_artifacts(run.info.run_id, name, str(folder))
+
+
+def test_no_file_of_a_run_holds_a_pickle(run):
+    files = [path for path in run[0].rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for path in files:
+        assert path.suffix not in PICKLES, path
+        assert not is_pickle(path.read_bytes()), path
+
+
+def is_pickle(data):
+    """Whether the bytes are a pickle from the first opcode to the last; some words begin like one."""
+    try:
+        return list(pickletools.genops(data))[-1][2] == len(data) - 1
+    except (ValueError, KeyError, IndexError, UnicodeDecodeError):
+        return data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05"
+
+
+def test_a_pickle_would_be_found():
+    import pickle
+
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert is_pickle(pickle.dumps([1.0, "x"], protocol))
+
+
+def test_two_records_are_two_versions_and_the_alias_moves(store):
+    first, second = record(store), record(store, name="two")
+    assert (first["version"], second["version"]) == ("1", "2")
+    assert first["run"] != second["run"]
+    client = MlflowClient(store_of(store))
+    assert client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS).run_id == second["run"]
+    assert client.get_run(first["run"]).info.run_name == "one"
+
+    nothing = record(store, files={})
+    assert nothing["version"] == ""
+    assert client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS).run_id == second["run"]
+
+    with pytest.raises(FileNotFoundError):
+        record(store, files={"bundle": store / "bundle", "report": store / "missing.html"})
+    experiment = client.get_experiment_by_name(mlflow_write.EXPERIMENT)
+    last = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=1)[0]
+    assert last.info.status == "FAILED"
+    # A run that failed is never a candidate.
+    assert client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS).run_id == second["run"]
+
+
+def test_a_parameter_that_mlflow_would_cut_is_refused(store):
+    with pytest.raises(ValueError, match="parameter policy: expected at most 6000 characters"):
+        record(store, parameters={"policy": "x" * 6001})
+
+
+def test_many_parameters_and_tags_are_kept_whole(store):
+    many = {f"n{i}": str(i) for i in range(250)}
+    told = record(store, parameters=many, tags=many, metrics={})
+    found = MlflowClient(store_of(store)).get_run(told["run"]).data
+    assert found.params == many
+    assert {name: word for name, word in found.tags.items() if not name.startswith("mlflow.")} == many
+
+
+def test_code_is_what_it_was_as_the_run_began(evidence, monkeypatch, tmp_path):
+    """A training takes minutes: a commit made meanwhile is not what it ran."""
+    asked = []
+    monkeypatch.setattr(running, "commit", lambda: asked.append("commit") or {})
+    monkeypatch.setattr(training, "source_hash", lambda: asked.append("source"))
+
+    def first_step(*_args):
+        asked.append("begin")
+        raise InterruptedError
+
+    monkeypatch.setattr(training, "sides_of", first_step)
+    with pytest.raises(InterruptedError):
+        running.study(evidence, Settings(), tmp_path / "run", source="simulated world 'tiny'")
+    assert asked == ["commit", "source", "begin"]
+
+
+def test_outside_a_checkout_no_commit_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.commit() == {}
+
+    def no_git(*_args, **_kwargs):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", no_git)
+    assert provenance.commit() == {}
+
+
+def test_the_bar_of_mlflow_is_as_it_was(monkeypatch):
+    name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
+    monkeypatch.setenv(name, "yes")
+    with mlflow_write.quiet():
+        assert os.environ[name] == "false"
+    assert os.environ[name] == "yes"
+
+
+def test_a_store_that_fails_is_told_as_such(monkeypatch):
+    def down(*_):
+        raise MlflowException("the store is down", INTERNAL_ERROR)
+
+    client = SimpleNamespace(create_registered_model=down, get_run=down)
+    with pytest.raises(MlflowException, match="the store is down"):
+        mlflow_write.register(client, "run", "file:///artifacts")
+    monkeypatch.setattr(mlflow_read, "client_of", lambda _uri: client)
+    with pytest.raises(ValueError, match="MLflow: the store is down"):
+        mlflow_read.snapshot("sqlite://", "run")
+    client.get_registered_model = down
+    with pytest.raises(ValueError, match="MLflow: the store is down"):  # not taken for a store without a model
+        mlflow_read.registry("sqlite://")
+
+
+def test_a_new_store_that_is_not_finished_is_not_left_behind(monkeypatch, tmp_path):
+    def killed(_engine):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mlflow.store.db.utils, "_upgrade_db", killed)
+    with pytest.raises(KeyboardInterrupt):
+        mlflow_read.registry(store_of(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_that_make_a_new_store_at_once_both_have_the_one_that_was_first(monkeypatch, store, tmp_path):
+    others = (store / "mlflow.db").rename(tmp_path / "made meanwhile")
+    experiment = mlflow_write.experiment_of(MlflowClient(f"sqlite:///{others}"), "", tmp_path)
+
+    def slower(folder):
+        others.rename(store / "mlflow.db")
+        return shutil.copyfile(empty, folder / "copy.db")
+
+    empty = shutil.copyfile(others, tmp_path / "empty")
+    monkeypatch.setattr(mlflow_write, "new_store", slower)
+    client = mlflow_write.client_of(store_of(store))
+    assert mlflow_write.experiment_of(client, "", tmp_path) == experiment
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "mlflow.db"}
+
+
+def test_an_experiment_that_another_one_makes_meanwhile_is_taken(monkeypatch, store):
+    client, answers = mlflow_write.client_of(store_of(store)), [None]
+    first, ask = mlflow_write.experiment_of(client, "", store), client.get_experiment_by_name
+    monkeypatch.setattr(client, "get_experiment_by_name", lambda name: answers.pop() if answers else ask(name))
+    assert mlflow_write.experiment_of(client, "", store) == first
+
+
+def test_a_store_that_fails_as_it_is_opened_is_told_in_one_line_without_what_was_written():
+    fault = OperationalError("insert into tags", {"value": "secret"}, sqlite3.OperationalError("database is\nlocked"))
+    with pytest.raises(ValueError, match=r"^MLflow: the store failed: database is locked$"), mlflow_write.quiet():
+        raise fault

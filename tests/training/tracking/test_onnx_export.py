@@ -1,0 +1,148 @@
+"""The ONNX file gives what the bundle gives; its own difference is told, and what float32 would cost."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from callsieve.serving.bundle.bundle import Refused, load
+from callsieve.serving.bundle.model_text import check_structure
+from callsieve.serving.bundle.signing import read_public_key
+from callsieve.training.tracking import onnx_export
+from callsieve.training.tracking.onnx_export import as_onnx, difference, export, rows_at_thresholds
+from tests.support import lite_bundle
+from tests.support import small_bundle as small
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("lite")
+    lite_bundle.write(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def exported(folder):
+    """What was told, and the file."""
+    return export(folder / "bundle", folder / "lite.onnx", signer=folder / "signer.pub"), folder / "lite.onnx"
+
+
+def scores(data, rows):
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return session.run(["raw", "probability"], {"features": rows})
+
+
+def opened(folder):
+    return load(folder / "bundle", [read_public_key(folder / "signer.pub")])
+
+
+@pytest.mark.source("L20", by="training/tracking/onnx_export.py")
+def test_the_file_gives_the_scores_of_the_bundle(folder, exported):
+    told, file = exported
+    bundle, rows = opened(folder), lite_bundle.rows(5000, seed=9)
+    raw, probability = scores(file.read_bytes(), rows)
+    wanted = bundle.model.predict_raw(rows)
+    assert np.abs(raw - wanted).max() < 1e-12
+    assert np.abs(probability - bundle.calibration.probabilities(wanted)).max() < 1e-12
+    # A call at a time, as a handset asks, the leaves are added in the same order.
+    for row in rows[:200]:
+        assert scores(file.read_bytes(), row[None])[0][0] == bundle.model.predict_one(row.tolist())
+    assert told["features"] == list(lite_bundle.LITE)
+    assert told["bytes"] == file.stat().st_size < 100_000
+
+
+def test_the_difference_is_told(exported):
+    told, _ = exported
+    for rows in ("golden", "thresholds"):
+        assert told[rows]["raw"] < 1e-12
+        assert told[rows]["probability"] < 1e-12
+        assert told[rows]["bands"] == 0
+    assert told["thresholds"]["rows"] == 20_000
+    # Next to a threshold a value rounded to float32 takes another way.
+    assert told["thresholds"]["float32_raw"] > 0.01
+
+
+def test_a_file_says_what_it_needs(folder, exported):
+    bundle = opened(folder)
+    (prop,) = onnx.load(exported[1]).metadata_props
+    said = json.loads(prop.value)
+    assert tuple(said["features"]) == bundle.features
+    assert said["bands"] == {band.name: band.threshold for band in bundle.thresholds}
+    assert (said["model"], said["epoch"], said["valid_until"]) == (bundle.model_id, bundle.epoch, bundle.valid_until)
+
+
+def test_equal_bundles_give_equal_bytes(folder, exported, tmp_path):
+    again = tmp_path / "again.onnx"
+    export(folder / "bundle", again, signer=folder / "signer.pub")
+    assert again.read_bytes() == exported[1].read_bytes()
+
+
+@pytest.mark.parametrize("trees", [1, 20])
+def test_every_kind_of_split(tmp_path, trees):
+    """Against an evaluator that shares no code: missing values, sets of more than a word, a tree of one leaf."""
+    small.write(tmp_path / "bundle")
+    bundle = load(tmp_path / "bundle", small.TRUSTED)
+    forest = check_structure(small.yes_no(trees), small.FEATURES)
+    rows = np.vstack([small.rows(2000, seed=4), rows_at_thresholds(forest, len(small.FEATURES), 500)])
+    raw, _ = scores(as_onnx(bundle, forest).SerializeToString(), rows)
+    assert np.abs(raw - small.evaluate(forest, rows)[:, 0]).max() < 1e-12
+
+
+def test_probability_at_and_beyond_the_knots(tmp_path):
+    small.write(tmp_path / "bundle")
+    bundle = load(tmp_path / "bundle", small.TRUSTED)
+    for value in (*bundle.calibration.x, -1e6, 1e6, -1.0, 0.3, 2.999):
+        leaf = _one_leaf(value)
+        raw, probability = scores(as_onnx(bundle, [leaf]).SerializeToString(), np.zeros((1, len(small.FEATURES))))
+        assert raw[0] == value
+        assert probability[0] == pytest.approx(bundle.calibration.probability(value), abs=1e-15)
+
+
+def _one_leaf(value):
+    (tree,) = check_structure(small.yes_no(1), small.FEATURES)
+    empty = {name: [] for name in ("feature", "decision", "left", "right", "node_count")}
+    return type(tree)(
+        **empty, thresholds="", leaf_values=repr(value), leaf_count=[1], cat_boundaries=[], cat_threshold=[]
+    )
+
+
+def test_zeros_as_missing_values_are_refused(tmp_path):
+    small.write(tmp_path / "bundle")
+    bundle = load(tmp_path / "bundle", small.TRUSTED)
+    (tree,) = check_structure(small.yes_no(1), small.FEATURES)
+    tree.decision[0] = 4
+    with pytest.raises(ValueError, match="zeros for missing values"):
+        as_onnx(bundle, [tree])
+
+
+def test_a_file_that_differs_shows(folder, exported):
+    """The comparison sees a leaf that moved by a millionth."""
+    model = onnx.load(exported[1])
+    (node,) = [node for node in model.graph.node if node.op_type == "TreeEnsemble"]
+    (weights,) = [each.t for each in node.attribute if each.name == "leaf_weights"]
+    weights.double_data[0] += 1e-6
+    rows = rows_at_thresholds(check_structure(lite_bundle.model(), lite_bundle.LITE), len(lite_bundle.LITE))
+    assert difference(opened(folder), model.SerializeToString(), rows).raw == pytest.approx(1e-6, rel=1e-3)
+
+
+def test_nothing_is_overwritten_and_no_bad_bundle_leaves(folder, tmp_path):
+    file = tmp_path / "there.onnx"
+    file.write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        export(folder / "bundle", file, signer=folder / "signer.pub")
+    assert file.read_bytes() == b"mine"
+    lite_bundle.write(tmp_path)
+    with (tmp_path / "bundle" / "model.txt").open("a") as model:
+        model.write("\n")
+    with pytest.raises(Refused):
+        export(tmp_path / "bundle", tmp_path / "new.onnx", signer=tmp_path / "signer.pub")
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "signer.pub", "there.onnx"}
+
+
+def test_a_file_that_gives_other_scores_is_not_written(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, "MOST", -1.0)
+    with pytest.raises(ValueError, match=r"expected raw scores within -1\.0 of the bundle's, got a difference of"):
+        export(folder / "bundle", tmp_path / "lite.onnx", signer=folder / "signer.pub")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,171 @@
+"""Replay of a run from its record: byte for byte on any number of threads, and what differs is named."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callsieve.training.audit.verify import verify
+from callsieve.training.data.fingerprint import fingerprint
+from callsieve.training.log.run_paths import place_of, store_of
+from callsieve.training.model.matrix import array_hash
+from callsieve.training.model.train import Settings
+from callsieve.training.tracking import reproduce as replaying
+from callsieve.training.tracking.record import settings_json, settings_of
+from callsieve.training.tracking.reproduce import different, replay
+from tests.support import lite_bundle
+
+DATASETS = {
+    "calls", "reports", "findings", "recycled", "lists", "campaigns", "exclusions", "truth", "vectors",
+    "labelled train",
+}  # fmt: skip
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """Bundle and record of the run, free to be changed."""
+    for name in ("bundle", "record"):
+        shutil.copytree(run[0] / name, tmp_path / "run" / name)
+    return tmp_path / "run"
+
+
+def test_a_run_is_sound_and_made_again_on_two_threads(run, world_folder):
+    folder, figures = run
+    place = place_of(folder, None, None)
+    assert verify(place.log, uri=place.uri).faults == ()
+    found = replay(figures["tracking"]["run"], world_folder, uri=place.uri, threads=2)  # trained on one
+    assert found.differences == ()
+    assert found.model == figures["model"]["id"]
+    assert {f"dataset {name}" for name in DATASETS} < set(found.equal)
+    assert {"bundle.json", "model.txt", "MANIFEST.json"} < set(found.equal)
+    assert any(name.startswith("MANIFEST.sig") for name in found.equal)
+
+
+def test_what_differs_is_named(copied, world_folder, tmp_path):
+    settings = json.loads((copied / "record" / "settings.json").read_text())
+    (copied / "record" / "settings.json").write_text(json.dumps(settings | {"valid_days": 91}))
+    model = copied / "bundle" / "model.txt"
+    model.write_bytes(model.read_bytes() + b"\n")
+    calls = shutil.copytree(world_folder, tmp_path / "world")
+    findings = pq.read_table(calls / "findings.parquet")
+    pq.write_table(findings.slice(0, findings.num_rows - 1), calls / "findings.parquet")
+    versions = json.loads((copied / "record" / "versions.json").read_text())
+    versions["decisive"]["numpy"] = "1.0"
+    (copied / "record" / "versions.json").write_text(json.dumps(versions))
+    found = replay(str(copied), calls, threads=1)
+    told = {one.partition(":")[0]: one for one in found.differences}
+    assert {"dataset findings", "model.txt", "bundle.json", "MANIFEST.json", "MANIFEST.sig"} <= set(told)
+    assert "valid_until" in told["bundle.json"]
+    assert "does not fit" in told["MANIFEST.sig"]
+    assert told["version of numpy"].startswith("version of numpy: recorded 1.0, here ")
+    assert {"dataset calls", "dataset reports", "dataset truth", "dataset vectors"} <= set(found.equal)
+
+
+def test_what_cannot_be_replayed_is_told_in_one_line(copied):
+    recorded = json.loads((copied / "record" / "datasets.json").read_text())
+    recorded["calls"]["source"] = "simulated"
+    (copied / "record" / "datasets.json").write_text(json.dumps(recorded))
+    with pytest.raises(ValueError, match=r"expected --data FOLDER with the calls; the record names simulated"):
+        replay(str(copied))
+    with pytest.raises(ValueError, match="expected the folder of a run, or --tracking-uri"):
+        replay("0" * 32)
+    (copied / "record" / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match=r"settings\.json: expected the record of a run"):
+        replay(str(copied))
+    (copied / "record" / "settings.json").write_text('{"seed": 1}')
+    with pytest.raises(ValueError, match=r"settings\.json: expected the settings of this version"):
+        replay(str(copied))
+
+
+def test_settings_come_back_from_their_record():
+    settings = Settings(seed=3, epoch=2, parameters={"num_leaves": 7}, features=("out_calls_count_1h",))
+    assert settings_of(json.loads(json.dumps(settings_json(settings))), 0) == settings
+
+
+words = st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "", "long word"])), min_size=1, max_size=20)
+
+
+@given(words, st.integers(0, 20))
+def test_a_table_is_its_values_however_it_is_held(column, cut):
+    """Chunks, dictionaries and metadata do not count; every value does."""
+    plain = pa.table({"word": pa.array(column, pa.string()), "n": pa.array(range(len(column)))})
+    whole = plain["word"].combine_chunks()
+    held = pa.table({
+        "word": pa.chunked_array([whole[:cut], whole[cut:]]).dictionary_encode(),
+        "n": plain["n"],
+    }).replace_schema_metadata({"made": "by hand"})  # fmt: skip
+    assert fingerprint(held) == fingerprint(plain)
+    other = [*column[:-1], "another"]
+    assert fingerprint(plain.set_column(0, "word", [pa.array(other, pa.string())])) != fingerprint(plain)
+    nothing = [None if word == "" else word for word in column]
+    assert (fingerprint(plain.set_column(0, "word", [pa.array(nothing, pa.string())])) == fingerprint(plain)) is (
+        nothing == column
+    )
+    assert fingerprint(plain.rename_columns(["other", "n"])) != fingerprint(plain)
+
+
+def test_what_lies_under_a_null_does_not_count():
+    missing = pa.array([True, False]).buffers()[1]
+    held = [pa.Array.from_buffers(pa.float64(), 2, [missing, pa.py_buffer(np.array(pair).data)]) for pair in
+            ([1.0, 2.0], [1.0, 3.0])]  # fmt: skip
+    assert held[0].null_count == held[1].null_count == 1
+    assert fingerprint(pa.table({"x": held[0]})) == fingerprint(pa.table({"x": held[1]}))
+    assert fingerprint(pa.table({"x": held[0]})) != fingerprint(pa.table({"x": [1.0, 0.0]}))
+
+
+def test_a_hash_of_arrays_is_of_values_and_shape():
+    table = np.arange(12.0).reshape(3, 4)
+    assert array_hash([table]) == array_hash([np.asfortranarray(table)]) == array_hash([table[::1]])
+    assert array_hash([table]) != array_hash([table.reshape(4, 3)]) != array_hash([table.astype(np.float32)])
+    assert array_hash([np.array(["a", None], dtype=object)]) != array_hash([np.array(["a", "b"], dtype=object)])
+
+
+def test_differences_of_nested_values():
+    one = {"a": {"b": 1, "c": [1, 2]}, "d": 2}
+    assert different(one, {"a": {"b": 1, "c": [1, 3]}, "e": 2}) == ["a.c", "d", "e"]
+    assert different(one, one) == []
+
+
+def test_every_dataset_of_a_run_is_in_mlflow(run):
+    from mlflow import MlflowClient
+
+    folder, figures = run
+    inputs = MlflowClient(store_of(folder)).get_run(figures["tracking"]["run"]).inputs.dataset_inputs
+    told = json.loads((folder / "record" / "datasets.json").read_text())
+    assert {one.dataset.name for one in inputs} == set(told) == DATASETS
+    for one in inputs:
+        assert json.loads(one.dataset.profile)["sha256"] == told[one.dataset.name]["sha256"]
+
+
+def test_files_that_one_bundle_has_alone_are_named(tmp_path):
+    lite_bundle.write(tmp_path)
+    (tmp_path / "record").mkdir()
+    shutil.copy(tmp_path / "signer.pub", tmp_path / "record")
+    made = shutil.copytree(tmp_path / "bundle", tmp_path / "made")
+    (made / "bundle.json").rename(made / "card.json")
+    equal, differences = replaying.compare_bundles(tmp_path, made)
+    assert differences == ["bundle.json: not made again", "card.json: not in the record"]
+    assert "model.txt" in equal and equal[-1].startswith("MANIFEST.sig: ")
+
+
+def test_calls_are_read_from_where_the_record_says(monkeypatch, tmp_path):
+    class Asked(Exception):  # noqa: N818 - no error
+        pass
+
+    def asked(folder):
+        raise Asked(folder)
+
+    monkeypatch.setattr(replaying, "read_evidence", asked)
+    (tmp_path / "record").mkdir()
+    (tmp_path / "calls").mkdir()
+    (tmp_path / "record" / "settings.json").write_text(json.dumps(settings_json(Settings())))
+    source = {"calls": {"source": str(tmp_path / "calls"), "sha256": "0"}}
+    (tmp_path / "record" / "datasets.json").write_text(json.dumps(source))
+    with pytest.raises(Asked) as told:
+        replay(str(tmp_path))
+    assert told.value.args == (tmp_path / "calls",)

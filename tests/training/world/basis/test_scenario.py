@@ -1,0 +1,152 @@
+"""Scenario files: what they override, what is refused, and that populations are independent."""
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from callsieve.training.world import load_scenario, simulate
+from callsieve.training.world.basis.draws import stream
+from callsieve.training.world.basis.scenario import NAMED
+from tests.support.worlds import CLEAN, HOUR, OUTFITS, SHIPPED, TRADES, moments, scenario_of, small_world, words
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[people]\nsociable = 1.0", "unknown key people.sociable"),
+        ("[outfit.robot]\nrate = 3", "unknown key outfit"),
+        ("[people.manner.ring]\nmedian = '8'", "people.manner.ring.median must be a number, got '8'"),
+        ("[sizes.tiny]\ndays = 2.5", "sizes.tiny.days must be a whole number"),
+        ("[sizes.tiny]\ndays = 0", "sizes.tiny.days must be 1 or more"),
+        ("[sizes]\ntiny = 3", "sizes.tiny must be a table"),
+        ("[outfits.robot]\nnuisance = 1", "outfits.robot.nuisance must be true or false"),
+        ("[people.manner]\nanswer_share = 1.2", "people.manner.answer_share must be between 0 and 1"),
+        ("[people]\nreach_sigma = -1.0", "people.reach_sigma must be 0 or more"),
+        ("[people]\nreach_sigma = nan", "people.reach_sigma must be 0 or more"),
+        ("[work.courier]\nhours = [8.0, 19.0]", "work.courier.hours must hold 4 values, got 2"),
+        ("[work.courier]\nhours = [8.0, 19.0, 'noon', 13.0]", "work.courier.hours must be a number"),
+        ("[calendar]\nholidays = ['May']", "calendar.holidays must be a list of dates"),
+        ("[calendar]\nstart = 'Monday'", "calendar.start must be a date"),
+        ("people = ", "expected a TOML file"),
+    ],
+)
+def test_bad_scenarios_are_refused_in_one_line(text, said):
+    with pytest.raises(ValueError, match=r"scenario\.toml") as caught:
+        scenario_of(text)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scenario_overrides():
+    hours = "[work.courier]\nhours = [8, 19.5, 1, 13.0]\n"
+    scenario = scenario_of(f"[sizes.tiny]\ndays = 9\n[people.manner]\nanswer_share = 0\n{hours}")
+    assert scenario.table("work.courier")["hours"] == [8, 19.5, 1, 13.0]
+    world = simulate(scenario, 1, "tiny")
+    assert int(world.facts["end"]) - int(world.facts["start"]) == 9 * 24 * HOUR
+    assert scenario.table("sizes.tiny")["subscribers"] == load_scenario().table("sizes.tiny")["subscribers"]
+    assert world.facts["scenario"] != load_scenario().fingerprint
+    friends = words(world.truth, "slice") == "elsewhere"
+    assert (words(world.calls, "outcome")[friends] == "answered").mean() < 0.35
+
+
+def test_a_population_switched_off_disturbs_no_other():
+    text = f"{CLEAN}[outfits.low_and_slow]\ncalls_per_1000 = 0.0\n"
+    world, without = small_world(), simulate(scenario_of(text), 1, "tiny")
+    assert "low_and_slow" not in set(words(without.truth, "slice"))
+    for name in ("courier", "robot", "fraud_ring"):
+        before = moments(world.calls, "start")[words(world.truth, "slice") == name]
+        after = moments(without.calls, "start")[words(without.truth, "slice") == name]
+        assert len(np.intersect1d(before, after)) > 0.98 * len(before)
+
+
+def test_everything_can_be_switched_off():
+    off = "".join(f"[outfits.{name}]\ncalls_per_1000 = 0.0\n" for name in OUTFITS)
+    off += "".join(f"[people.kinds.{name}]\nshare = 0.0\nleast = 0\n" for name in SHIPPED.table("people.kinds"))
+    world = simulate(scenario_of(f"{off}[sizes.tiny]\ndays = 4\n[reports.malicious]\nvictims = 0\n"), 1, "tiny")
+    assert set(words(world.truth, "slice")) == {"ordinary", "elsewhere"}
+    assert not world.truth["nuisance"].to_numpy().any()
+    assert world.reports.num_rows == 0
+
+
+@pytest.mark.parametrize("mode", ["human", "recording", "one_ring", "bombing"])
+def test_every_content_comes_in_every_mode(mode):
+    """The two axes of 12321: any of its contents can be given to the callers of each mode."""
+    name = next(name for name, outfit in OUTFITS.items() if outfit["mode"] == mode)
+    for content in ("insurance", "travel"):
+        weights = dict.fromkeys(OUTFITS["telemarketer"]["content"], 0.0) | {content: 1.0}
+        text = ", ".join(f"{key} = {weight}" for key, weight in weights.items())
+        scenario = scenario_of(f"{CLEAN}[sizes.tiny]\ndays = 5\n[outfits.{name}]\ncontent = {{ {text} }}\n")
+        truth = simulate(scenario, 1, "tiny").truth
+        rows = words(truth, "slice") == name
+        assert rows.any()
+        assert set(words(truth, "content")[rows]) == {content}
+        assert set(words(truth, "mode")[rows]) == {mode}
+
+
+def test_each_population_has_a_stream_of_its_own():
+    first = {name: stream(1, name).random() for name in (*TRADES, *OUTFITS, "people", "ties", "lists", "reports")}
+    assert len(set(first.values())) == len(first)
+    assert stream(1, "robot").random() == first["robot"] != stream(2, "robot").random()
+
+
+def test_a_population_is_like_another_but_for_what_it_names():
+    robot, jittered = OUTFITS["robot"], OUTFITS["jittered"]
+    assert "like" not in jittered
+    assert set(robot) == set(jittered)
+    assert jittered["pace_sigma"] > robot["pace_sigma"]
+    assert jittered["hours"] == robot["hours"]
+    assert OUTFITS["bank_risk"]["pool"] == {"service_95": 1.0}, "weights are replaced whole"
+    assert SHIPPED.table("work.driver.manner")["ring"] == SHIPPED.table("work.takeaway.manner")["ring"]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_shipped_scenarios_load_by_their_name(name):
+    scenario = load_scenario(Path(name))
+    assert scenario.fingerprint != SHIPPED.fingerprint
+
+
+def test_an_unknown_file_is_told():
+    with pytest.raises(OSError, match="nowhere"):
+        load_scenario(Path("nowhere.toml"))
+
+
+def test_after_a_shock_a_population_calls_less():
+    text = f"{CLEAN}[calendar]\nshock_day = 14\n[outfits.robot]\nafter_shock_share = 0.1\ncalls_per_1000 = 120.0\n"
+    world = simulate(scenario_of(text), 3, "tiny")
+    day = (moments(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
+    robot = day[words(world.truth, "slice") == "robot"]
+    assert (robot < 14).sum() > 4 * (robot >= 14).sum()
+    ordinary = day[words(world.truth, "slice") == "ordinary"]
+    assert 0.7 < (ordinary < 14).sum() / (ordinary >= 14).sum() < 1.4
+
+
+def test_a_crackdown_is_seen_by_those_who_know_the_trade():
+    """12321: complaints fell by 53 to 83 %; a day's calls of the trade vary far less than that."""
+    file = resources.files("callsieve.training.world.basis").joinpath("crackdown.toml").read_text(encoding="utf-8")
+    world = simulate(scenario_of(f"{file}[sizes.tiny]\nsubscribers = 3000\ndays = 24\n"), 1, "tiny")
+    day = (moments(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
+    nuisance = world.truth["nuisance"].to_numpy()
+    assert 0.1 < nuisance[day < 17].mean() < 0.3  # Hiya, First Orion, TNS
+    trade = np.bincount(day[np.isin(words(world.truth, "slice"), ("robot", "telemarketer", "jittered"))], minlength=24)
+    working = np.flatnonzero(np.arange(24) % 7 < 5)
+    before, after = np.log(trade[working[working < 17]]), np.log(trade[working[working >= 17]])
+    assert 0.17 < np.exp(after.mean() - before.mean()) < 0.47
+    assert after.max() < before.mean() - 3 * before.std()
+
+
+def test_at_the_spring_festival_the_trade_goes_home():
+    """360: a fall of 17.7 % in its week, against the weeks around it."""
+    many = "".join(f"[outfits.{name}]\ncalls_per_1000 = 200.0\n" for name in ("telemarketer", "fraud_ring"))
+    files = [
+        resources.files("callsieve.training.world.basis").joinpath("spring_festival.toml").read_text(encoding="utf-8")
+    ]
+    told = scenario_of("\n".join([*files, CLEAN, "[sizes.tiny]\nsubscribers = 600\ndays = 35\n", many]))
+    calls = np.zeros(35)
+    for seed in range(1, 5):  # a campaign that begins or ends moves the calls of one village
+        world = simulate(told, seed, "tiny")
+        day = (moments(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
+        calls += np.bincount(day[world.truth["nuisance"].to_numpy()], minlength=35)
+    festival, around = calls[15:22].mean(), np.concatenate((calls[1:15], calls[24:31])).mean()
+    assert 0.65 < festival / around < 0.95

@@ -1,0 +1,140 @@
+"""Each evasion alone: it can be switched on and off by itself, and does what its name says."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from callsieve.training.world import simulate
+from tests.support.worlds import CLEAN, HOUR, OUTFITS, codes, moments, scenario_of, words
+
+ATTACKS = {name: outfit["attack"] for name, outfit in OUTFITS.items() if outfit["attack"]}
+OFF = dict.fromkeys(ATTACKS, 0.0)
+
+
+def rates(calls_per_1000):
+    return "".join(f"[outfits.{name}]\ncalls_per_1000 = {rate}\n" for name, rate in calls_per_1000.items())
+
+
+@cache
+def evading():
+    """A village in which the tricks of pace and of numbers are common."""
+    common = ("rotation_in_block", "rotation_across_blocks", "local_numbers", "jittered", "robot", "telemarketer")
+    common += ("courier_mimic", "padded_talk", "low_and_slow")
+    size = "[sizes.tiny]\nsubscribers = 1500\ndays = 21\n"
+    return simulate(scenario_of(f"{CLEAN}{size}{rates(dict.fromkeys(common, 40.0))}"), 7, "tiny")
+
+
+def rows_of(name):
+    return np.flatnonzero(words(evading().truth, "slice") == name)
+
+
+def callers(name):
+    rows = rows_of(name)
+    return words(evading().calls, "caller")[rows], words(evading().truth, "campaign")[rows]
+
+
+def mobile(number):
+    return len(number) == 11 and number[0] == "1"
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_each_is_switched_by_itself(name):
+    size = "[sizes.tiny]\nsubscribers = 180\ndays = 6\n[people.kinds.lender]\nleast = 20\n"
+    world = simulate(scenario_of(f"{CLEAN}{size}{rates(OFF | {name: 20.0})}"), 3, "tiny")
+    assert set(words(world.truth, "attack")) == {None, ATTACKS[name]}
+
+
+@pytest.mark.parametrize(
+    ("name", "fewest", "most"), [("rotation_in_block", 0.0, 0.2), ("rotation_across_blocks", 0.9, 1)]
+)
+def test_fresh_numbers_come_from_one_block_or_from_many(name, fewest, most):
+    """Blocks a campaign, beyond the first, for each number beyond its first."""
+    number, campaign = callers(name)
+    further = blocks = 0
+    for one in set(campaign):
+        mine = {each for each in number[campaign == one] if mobile(each)}
+        further += max(len(mine) - 1, 0)
+        blocks += max(len({each[:7] for each in mine}) - 1, 0)
+    assert further > 15
+    assert fewest <= blocks / further <= most
+
+
+def test_local_numbers_are_of_their_victims_blocks():
+    world = evading()
+    people = np.isin(words(world.numbers, "slice"), ["ordinary", "elderly"])
+    home = {number[:7] for number in words(world.numbers, "number")[people]}
+    share = {
+        name: np.mean([number[:7] in home for number in set(callers(name)[0]) if mobile(number)])
+        for name in ("local_numbers", "rotation_across_blocks")
+    }
+    assert share["local_numbers"] > 0.95
+    assert share["rotation_across_blocks"] < 0.6
+
+
+def pace(name):
+    """How irregular the gaps between a number's calls within an hour are: the spread of their logarithms."""
+    rows = rows_of(name)
+    number, start = codes(evading().calls, "caller")[rows], moments(evading().calls, "start")[rows]
+    order = np.lexsort((start, number))
+    gap = np.diff(start[order])[np.diff(number[order]) == 0]
+    return np.log(gap[(gap > 0) & (gap < HOUR)]).std()
+
+
+def test_a_jittered_robot_is_as_irregular_as_a_person():
+    assert pace("jittered") > 0.9 * pace("telemarketer")
+    assert pace("robot") < 0.8 * pace("jittered")
+
+
+def test_low_and_slow_calls_a_few_times_a_day():
+    def a_day(name):
+        rows = rows_of(name)
+        day = moments(evading().calls, "start")[rows] // (24 * HOUR)
+        return np.median(np.unique(codes(evading().calls, "caller")[rows] << 20 | day, return_counts=True)[1])
+
+    assert a_day("low_and_slow") < a_day("telemarketer") / 2
+
+
+def test_padded_talk_is_longer_and_goes_to_the_same_few_lines():
+    calls = evading().calls
+    answered = words(calls, "outcome") == "answered"
+    callee, talk = codes(calls, "callee"), calls["talk"].to_numpy()
+    mean, most = {}, {}
+    for name in ("padded_talk", "telemarketer"):
+        rows = rows_of(name)[answered[rows_of(name)]]
+        spoken = np.bincount(callee[rows], weights=talk[rows])
+        campaigns = len(set(words(evading().truth, "campaign")[rows]))
+        mean[name] = talk[rows].mean()
+        most[name] = np.sort(spoken)[::-1][: 12 * campaigns].sum() / spoken.sum()
+    assert mean["padded_talk"] > 1.2 * mean["telemarketer"]
+    assert most["padded_talk"] > 0.4 > most["telemarketer"] - 0.2
+
+
+def test_a_mimic_talks_and_works_like_a_courier():
+    calls = evading().calls
+    answered = words(calls, "outcome") == "answered"
+    talk, hour = calls["talk"].to_numpy(), (moments(calls, "start") // HOUR + 8) % 24
+    told = {name: rows_of(name) for name in ("courier_mimic", "courier")}
+    median = {name: np.median(talk[rows[answered[rows]]]) for name, rows in told.items()}
+    assert 0.6 < median["courier_mimic"] / median["courier"] < 1.7
+    for rows in told.values():
+        assert ((hour[rows] >= 7) & (hour[rows] < 20)).mean() > 0.95
+
+
+def list_overlap(lists):
+    """The largest part of a telemarketing campaign's subscribers whom another one calls, too; lists of 40 people."""
+    text = f"[sizes.tiny]\nsubscribers = 3000\ndays = 12\n[lists]\npeople_per_list = 40\nleast = {lists}\n"
+    world = simulate(scenario_of(f"{CLEAN}{text}{rates(OFF | {'telemarketer': 150.0})}"), 7, "tiny")
+    ours = set(words(world.numbers, "number")[words(world.numbers, "own_mobile").astype(bool)])
+    told = words(world.truth, "slice") == "telemarketer"
+    campaign, callee = words(world.truth, "campaign")[told], words(world.calls, "callee")[told]
+    people = [ours & set(callee[campaign == one]) for one in set(campaign)]
+    on_a_list = [one for one in people if 25 < len(one) <= 50]
+    assert len(on_a_list) > 8
+    shares = [len(one & other) / len(one) for one in on_a_list for other in on_a_list if one is not other]
+    return np.quantile(shares, 0.95)
+
+
+def test_lists_are_used_again_by_other_campaigns():
+    assert list_overlap(4) > 0.8
+    assert list_overlap(3000) < 0.3, "with a list for each they meet by chance"

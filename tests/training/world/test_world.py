@@ -1,0 +1,362 @@
+"""The simulator: what must hold in every world, whatever its scenario."""
+
+from datetime import date
+
+import hypothesis.strategies as st
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+
+from callsieve.features.intake.intake import Intake
+from callsieve.features.intake.numbers import parse
+from callsieve.features.keys.tokens import Key
+from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, OUTCOMES
+from callsieve.serving.rules.policy import read_policy
+from callsieve.training.world import keyed_world, load_scenario, read_world, simulate, write_world
+from callsieve.training.world.basis.draws import running_sum
+from callsieve.training.world.store import write_settled
+from callsieve.training.world.tables.registers import REGISTERS
+from callsieve.training.world.world import settled_world
+from tests.support.worlds import (
+    CLEAN,
+    DAY,
+    HOUR,
+    TABLES,
+    as_bytes,
+    calls_within_lives,
+    clean,
+    codes,
+    ends,
+    ledger,
+    lines_are_kept,
+    moments,
+    scenario_of,
+    scenarios,
+    small_world,
+    words,
+)
+from tests.support.worlds import town as large_world
+
+
+@pytest.fixture(scope="module")
+def world():
+    return small_world()
+
+
+@pytest.fixture(scope="module")
+def town():
+    return large_world()
+
+
+def test_same_seed_same_bytes():
+    world, again_ = (simulate(load_scenario(), 1, "tiny") for _ in range(2))
+    for name in TABLES:
+        assert as_bytes(getattr(world, name)) == as_bytes(getattr(again_, name)), name
+    assert world.facts == again_.facts
+
+
+def test_seeds_differ(world):
+    other = simulate(load_scenario(), 2, "tiny")
+    assert not np.array_equal(moments(world.calls, "start")[:50], moments(other.calls, "start")[:50])
+    assert set(words(world.calls, "caller")).isdisjoint(words(other.calls, "caller")[:200])
+
+
+def test_calls_are_sorted_complete_and_numbered(world):
+    calls = world.calls
+    assert calls.column_names == [*CALL_COLUMNS, "call"]
+    start = moments(calls, "start")
+    assert (np.diff(start) >= 0).all()
+    assert start[0] >= int(world.facts["start"])
+    assert start[-1] < int(world.facts["end"])
+    for table in (calls, world.truth):
+        assert table["call"].to_pylist() == list(range(calls.num_rows))
+    assert calls["start"].type == pa.timestamp("ms", tz="UTC")
+    assert calls["caller"].combine_chunks().dictionary.equals(calls["callee"].combine_chunks().dictionary)
+
+
+def test_talk_and_ring_agree_with_the_outcome(world):
+    calls = world.calls
+    outcome, ring, talk = words(calls, "outcome"), calls["ring"].to_numpy(), calls["talk"].to_numpy()
+    assert set(outcome) <= set(OUTCOMES)
+    assert ((talk > 0) == (outcome == "answered")).all()
+    assert (ring >= 0).all()
+    assert (ring[np.isin(outcome, ["busy", "invalid_number", "failed"])] == 0).all()
+    recorded = calls["recorded"].cast(pa.int64()).to_pandas().to_numpy()
+    late = ~np.isnan(recorded)
+    assert 0.002 < late.mean() < 0.03
+    assert (recorded[late] > ends(calls)[late]).all()
+
+
+def test_records_are_written_twice_late_and_with_holes():
+    text = "duplicate_share = 0.1\nlate_share = 0.2\nplace_missing_share = 0.5\ndevice_missing_share = 0.5\n"
+    text += "ring_missing_share = 0.3\nreleased_by_missing_share = 0.4\n"
+    world = simulate(scenario_of(f"[records]\n{text}"), 1, "tiny")
+    calls, twice = world.calls, world.truth["duplicate"].to_numpy()
+    number = calls["call"].to_numpy()
+    assert world.truth["call"].equals(calls["call"])
+    assert (np.diff(number) == ~twice[1:]).all(), "a twin follows its first, and has its number"
+    assert calls.take(np.flatnonzero(twice)).equals(calls.take(np.flatnonzero(twice) - 1))
+    assert twice.mean() == pytest.approx(0.1 / 1.1, abs=0.01)
+    assert 1 - calls["recorded"].null_count / len(number) == pytest.approx(0.2, abs=0.02)
+    assert calls["ring"].null_count / len(number) == pytest.approx(0.3, abs=0.02)
+    assert (words(calls, "released_by") == "unknown").mean() == pytest.approx(0.4, abs=0.02)
+    ours = np.isin(words(world.truth, "slice"), ["ordinary", "elderly"])
+    for column in ("place", "device"):
+        assert (words(calls, column)[ours] == None).mean() == pytest.approx(0.5, abs=0.02), column  # noqa: E711
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 2**32), text=scenarios())
+def test_whatever_the_scenario_calls_are_possible(seed, text):
+    world = simulate(scenario_of(text), seed, "tiny")
+    made, taken, lost = ledger(world)
+    assert made == taken + lost, (
+        "every call that is made is one that somebody is called by, or a number that is nobody's"
+    )
+    calls_within_lives(world)
+    lines_are_kept(world)
+
+
+def test_nobody_calls_himself_and_every_call_is_one_of_a_known_number(world):
+    caller = words(world.calls, "caller")
+    assert (caller != words(world.calls, "callee")).all()
+    assert set(caller) <= set(words(world.numbers, "number"))
+    assert len(set(words(world.numbers, "number"))) == world.numbers.num_rows
+
+
+def test_no_call_outside_a_numbers_life(town):
+    calls_within_lives(town)
+    born, died = moments(town.numbers, "active_from"), moments(town.numbers, "active_to")
+    assert (born > int(town.facts["start"])).any()
+    assert (died < int(town.facts["end"])).any()
+
+
+def test_no_number_carries_more_calls_than_it_has_lines(world):
+    assert lines_are_kept(world) > 10_000
+    assert (words(world.calls, "outcome") == "busy").any()
+
+
+def test_a_voicemail_answers_where_its_owner_does_not():
+    text = f"{CLEAN}[sizes.tiny]\ndays = 6\n[people.voicemail]\nshare = "
+    without, with_ = (simulate(scenario_of(f"{text}{share}\n"), 1, "tiny") for share in (0.0, 1.0))
+
+    def waited(world):
+        people = words(world.numbers, "own_mobile").astype(bool) & ~words(world.numbers, "nuisance").astype(bool)
+        ours = np.isin(words(world.calls, "callee"), words(world.numbers, "number")[people])
+        missed = ours & (words(world.calls, "outcome") == "no_answer")
+        return (world.calls["ring"].to_numpy()[missed] > 20).mean()
+
+    assert waited(without) > 0.3
+    assert waited(with_) < 0.05, "a firm's mobile has none"
+
+
+def test_a_silent_card_takes_no_call(town):
+    """A tenth of the subscribers has no incoming call in a month of the Sichuan set."""
+    answered = words(town.calls, "outcome") == "answered"
+    cards = words(town.numbers, "number")[words(town.numbers, "slice") == "second_card"]
+    called = np.isin(cards, words(town.calls, "callee")[answered])
+    assert 0.05 < called.mean() < 0.3
+    assert np.isin(cards, words(town.calls, "callee")).mean() > 0.5, "they are called all the same"
+
+
+def test_nuisance_is_rare_and_its_campaigns_come_and_go(town):
+    nuisance = town.truth["nuisance"].to_numpy()
+    assert 0.02 < nuisance.mean() < 0.2, "in a small world each trick has an outfit at least"
+    campaign = words(town.truth, "campaign")[nuisance]
+    start = moments(town.calls, "start")[nuisance]
+    first = {name: start[campaign == name].min() for name in set(campaign)}
+    week_before_last = int(town.facts["end"]) - 14 * 24 * HOUR
+    unseen = [name for name, moment in first.items() if moment > week_before_last]
+    assert len(unseen) >= 5
+    assert len(first) - len(unseen) >= 5
+
+
+def test_blocks_are_mostly_apart(town):
+    """Some campaigns sit among subscribers, most do not."""
+    numbers = words(town.numbers, "number")
+    nuisance = words(town.numbers, "nuisance").astype(bool)
+    mobile = np.array([text[0] == "1" and len(text) == 11 for text in numbers])
+    innocent = {text[:7] for text in numbers[mobile & ~nuisance]}
+    shared = [text[:7] in innocent for text in numbers[mobile & nuisance]]
+    assert 0.02 < np.mean(shared) < 0.6
+    assert len(innocent) > 100
+
+
+@pytest.mark.source("L3", by="training/world/callers/outfits.py")
+def test_campaigns_rotate_their_numbers(town):
+    """TouchPal, 2016: a nuisance number lives 6.6 days; the world's edges cut some lives short."""
+    numbers = town.numbers
+    bad = words(numbers, "nuisance").astype(bool)
+    assert np.unique(words(numbers, "campaign")[bad], return_counts=True)[1].max() >= 4
+    life = (moments(numbers, "active_to") - moments(numbers, "active_from"))[bad] / (24 * HOUR)
+    assert 3 < life.mean() < 16
+
+
+def test_some_people_call_back(town):
+    """A missed call of a nuisance number is sometimes returned, by a call that is nobody's nuisance."""
+    bad = set(words(town.numbers, "number")[words(town.numbers, "nuisance").astype(bool)])
+    returned = np.array([number in bad for number in words(town.calls, "callee")])
+    assert returned.sum() > 20
+    assert town.truth["nuisance"].to_numpy()[returned].mean() < 0.05
+
+
+def test_findings_tell_the_truth(town):
+    bad = dict(zip(words(town.numbers, "number"), words(town.numbers, "nuisance"), strict=True))
+    assert [bad[number] for number in words(town.findings, "number")] == town.findings["nuisance"].to_pylist()
+    assert 0 < np.mean(town.findings["nuisance"].to_numpy()) < 0.5
+    assert (moments(town.findings, "known_at") > int(town.facts["start"])).all()
+
+
+def test_no_rate_threshold_separates(town):
+    """Calls of the last hour: a rule that stops 1 in 1,000 benign calls catches less than a third."""
+    caller = codes(town.calls, "caller")
+    start = moments(town.calls, "start") - int(town.facts["start"])
+    nuisance = town.truth["nuisance"].to_numpy()
+    key = (caller << 34) + start + HOUR
+    order = np.argsort(key, kind="stable")
+    count = np.empty(len(key), dtype=np.int64)
+    count[order] = np.searchsorted(key[order], key[order]) - np.searchsorted(key[order], key[order] - HOUR)
+    strict, loose = np.quantile(count[~nuisance], [0.999, 0.9])
+    assert (count[nuisance] > strict).mean() < 0.34
+    assert (count[nuisance] > loose).mean() > (count[~nuisance] > loose).mean(), "yet it is not worthless"
+
+
+def test_look_alikes_overlap_with_telemarketers(town):
+    """In volume, in diversity and in talk: the middle half of either reaches into the other's."""
+    slices, caller = words(town.truth, "slice"), codes(town.calls, "caller")
+    alike = ["customer_service", "recruiter", "public_campaign", "hospital", "property_management"]
+    of = {"telemarketer": slices == "telemarketer", "look_alike": np.isin(slices, alike)}
+    calls_of = {}
+    for name, rows in of.items():
+        day = (moments(town.calls, "start")[rows] - int(town.facts["start"])) // (24 * HOUR)
+        calls_of[name] = np.unique(caller[rows] * 1000 + day, return_counts=True)[1]
+    for one, other in (("telemarketer", "look_alike"), ("look_alike", "telemarketer")):
+        low, high = np.quantile(calls_of[one], [0.05, 0.95])
+        assert low < np.median(calls_of[other]) < high
+    talk, answered = town.calls["talk"].to_numpy(), words(town.calls, "outcome") == "answered"
+    median = {name: np.median(talk[answered & (slices == name)]) for name in ("courier", "telemarketer")}
+    assert 0.5 < median["courier"] / median["telemarketer"] < 2
+
+
+def test_ordinary_talk_is_like_the_real(town):
+    """Quantiles of 5 M real records: 7, 17, 34, 73 and 282 s."""
+    rows = (words(town.truth, "slice") == "ordinary") & (words(town.calls, "outcome") == "answered")
+    drawn = np.quantile(town.calls["talk"].to_numpy()[rows], [0.05, 0.25, 0.5, 0.75, 0.95])
+    assert (np.abs(np.log(drawn / [7, 17, 34, 73, 282])) < 0.2).all()
+
+
+def test_an_unknown_size_is_refused():
+    with pytest.raises(ValueError, match="size must be one of tiny, small, town, city, comparison, got 'huge'"):
+        simulate(load_scenario(), 1, "huge")
+
+
+def test_progress_runs_to_the_end():
+    told = []
+    simulate(load_scenario(), 1, "tiny", progress=lambda what, part: told.append((what, part)))
+    parts = [part for _, part in told]
+    assert parts == sorted(parts)
+    assert (parts[0], parts[-1]) == (0.0, 1.0)
+
+
+def test_keyed_world_goes_to_disk_without_a_number(world, tmp_path):
+    keyed = keyed_world(world, Intake(Key("e1", bytes(range(32)))))
+    assert keyed.calls.column_names == [*KEYED_COLUMNS, "call"]
+    behind_a_call = keyed.reports.filter(keyed.reports["call"].is_valid())
+    assert set(words(behind_a_call, "number")) <= set(words(keyed.calls, "caller"))
+    assert set(words(keyed.findings, "number")) <= set(words(keyed.numbers, "number"))
+    write_world(keyed, tmp_path / "world")
+    again_ = read_world(tmp_path / "world")
+    for name in TABLES:
+        assert getattr(again_, name).equals(getattr(keyed, name)), name
+        text = as_bytes(getattr(again_, name))
+        for number in world.calls["caller"].combine_chunks().dictionary.to_pylist()[:200]:
+            assert number.encode() not in text
+    assert again_.facts == world.facts
+    for name, table in keyed.registers.items():
+        assert again_.registers[name].equals(table), name
+    assert sorted(path.name for path in (tmp_path / "world").iterdir()) == sorted(
+        [*(f"{name}.parquet" for name in TABLES), *(f"register_{name}.parquet" for name in REGISTERS), "world.json"]
+    )
+
+
+@pytest.mark.parametrize("calls", [1700, 4000])
+def test_a_world_is_written_part_by_part_as_it_is_in_memory(tmp_path, monkeypatch, calls):
+    """However many calls are written at once: records are the same, keyed one part at a time."""
+    key = Key("e1", bytes(range(32)))
+    scenario = scenario_of("[sizes.tiny]\ndays = 6\n[records]\nduplicate_share = 0.05\n")
+    whole = keyed_world(simulate(scenario, 1, "tiny"), Intake(key))
+    monkeypatch.setattr("callsieve.training.world.tables.records.PART", calls)
+    settled = settled_world(scenario, 1, "tiny")
+    assert len(list(settled.parts())) > 1
+    assert write_settled(settled, Intake(key), tmp_path / "parts") == whole.calls.num_rows
+    again_ = read_world(tmp_path / "parts")
+    for name in ("calls", "truth"):
+        one, other = getattr(again_, name), getattr(whole, name)
+        for column in one.column_names:
+            assert one[column].to_pylist() == other[column].to_pylist(), (name, column)
+    assert not list((tmp_path / "parts").glob(".*")), "no file is left unfinished"
+
+
+def test_registers_are_late_incomplete_and_partly_wrong(town):
+    registers = town.registers
+    assert set(registers) == set(REGISTERS)
+    assert all(table.num_rows > 2 for table in registers.values())
+    for table in registers.values():
+        since = moments(table, "valid_from")
+        assert (moments(table, "known_at") >= since).all()
+        assert table.num_rows < 20 or (moments(table, "known_at") > since + DAY).mean() > 0.5
+    campaigns, slice_of = (
+        registers["campaigns"],
+        dict(zip(words(town.numbers, "number"), words(town.numbers, "slice"), strict=True)),
+    )
+    told = [slice_of.get(number) for number in words(campaigns, "number")]
+    right = np.mean([one == business for one, business in zip(told, words(campaigns, "business"), strict=True)])
+    assert 0.3 < right < 0.999
+    nuisance = dict(zip(words(town.numbers, "number"), words(town.numbers, "nuisance"), strict=True))
+    registered = {number for number in words(campaigns, "number") if nuisance.get(number)}
+    assert 0 < len(registered) < 0.4 * sum(nuisance.values()), "some nuisance callers register under a decent business"
+
+
+def test_honest_firms_declare_what_they_do(town):
+    """A register whose rows were drawn with no regard to their holders would make rules on it say nothing."""
+    numbers = town.numbers.to_pandas().set_index("number")
+    honest = numbers[~numbers["nuisance"]]
+    campaigns = town.registers["campaigns"].to_pandas()
+    own = campaigns[campaigns["business"].astype(str) == campaigns["number"].map(honest["slice"].astype(str))]
+    work = load_scenario().table("outfits")
+    known = own[own["business"].isin(list(work))]
+    hours = np.array([work[business]["hours"][:2] for business in known["business"]])
+    assert len(known) > 15
+    assert (known["hour_from"] <= hours[:, 0]).all() and (known["hour_to"] >= hours[:, 1]).all()
+    assert known.groupby("principal", observed=True)["hour_from"].nunique().max() == 1
+    trunks = town.registers["trunks"].to_pandas()
+    used = trunks.groupby("trunk", observed=True)["declared_use"].nunique()
+    assert used.max() == 1
+    fits = read_policy().terms.uses
+    classes = trunks["number"].map(lambda number: parse(number, date(2025, 3, 1)).kind)
+    stated = trunks.assign(kind=classes)[trunks["number"].isin(honest.index)]
+    pairs = zip(stated["declared_use"], stated["kind"], strict=True)
+    against = [use in fits and kind not in fits[use] for use, kind in pairs]
+    # A row of a wrong number says nothing of its trunk.
+    assert np.mean(against) < 0.1 and len(stated) > 15
+    subscribers = town.registers["subscribers"].to_pandas()
+    assert subscribers["number"].is_unique
+
+
+def test_a_raw_world_is_not_written_and_half_a_world_not_read(world, tmp_path):
+    with pytest.raises(ValueError, match="keyed calls only"):
+        write_world(world, tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
+    with pytest.raises(ValueError, match=r"not a whole world, without world\.json"):
+        read_world(tmp_path)
+
+
+def test_running_sums_start_anew_in_each_group():
+    counts = np.array([2, 0, 3])
+    assert running_sum(np.array([5, 1, 2, 3, 4]), counts).tolist() == [0, 5, 0, 2, 5]
+
+
+def test_lines_do_not_depend_on_how_many_numbers_are_done_at_once(world, monkeypatch):
+    monkeypatch.setattr("callsieve.training.world.callers.lines.NUMBER_BITS", 4)
+    assert as_bytes(simulate(clean(), 1, "tiny").calls) == as_bytes(world.calls)

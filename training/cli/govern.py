@@ -1,0 +1,150 @@
+"""Commands for those who govern: reports, incidents, sharing, and what answers to what. Thin: each has its module."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Bundle, Json, Threads, Trust
+
+commands = typer.Typer()
+
+
+@commands.command()
+def report(
+    data: Annotated[
+        Path, typer.Option(help="Folder with keyed calls, reports and registers, declared for statistics.")
+    ],
+    out: Annotated[Path, typer.Option(help="New or empty folder for report.html and cells.parquet.")],
+    releases: Annotated[Path, typer.Option(help="Folder of earlier releases; this one is added.")],
+    verdicts: Annotated[
+        Path | None, typer.Option(help="What `callsieve score --out` wrote for these calls: adds what was decided.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Local date after the last day; by default that of the last call.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="How many days; as many before are compared.")] = 7,
+    callees: Annotated[int, typer.Option(min=1, help="People called that a figure must be of, at least.")] = 10,
+    callers: Annotated[int, typer.Option(min=1, help="Calling numbers that a figure must be of, at least.")] = 5,
+    json: Json = False,
+) -> None:
+    """Report to those who govern: by connecting party, trunk and trade, and no small group can be reckoned."""
+    from callsieve.training.governance.report import govern
+
+    from . import console
+
+    with console.progress("report") as tell:
+        facts = govern(
+            data, console.new_folder(out), releases, verdicts=verdicts, until=until, days=days,
+            least={"callee": callees, "caller": callers}, progress=tell,
+        )  # fmt: skip
+    if json:
+        console.emit_json(facts)
+        return
+    told = [(name, f"{len(rows):,}") for name, rows in facts["tables"].items()]
+    console.show_table(f"release {facts['release']}: rows that can be shown", ("table", "rows"), told)
+    console.say(f"{out / 'report.html'}: written")
+
+
+@commands.command()
+def traceability(
+    root: Annotated[Path, typer.Option(help="The project's source tree, with its tests.")] = Path(),
+    json: Json = False,
+) -> None:
+    """Show what the project answers to, with the files and tests that answer; exit code 1 if a row has none."""
+    from callsieve.training.governance.traceability import trace
+
+    from . import console
+
+    told = trace(root)
+    if json:
+        console.emit_json(told)
+    else:
+        for one in told["rows"]:
+            console.say(f"{one['row']:<4} {one['asks']}")
+            for line in (one.get("out") or ", ".join(one["files"]) or "OPEN", *one["tests"]):
+                console.say(f"     {line}")
+        console.say(f"{len(told['rows'])} rows, {len(told['open'])} open: {', '.join(told['open']) or 'none'}")
+    if told["open"]:
+        sys.exit(1)
+
+
+@commands.command()
+def accesses(
+    audit: Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log.")] = None,
+    state: Annotated[
+        list[Path] | None, typer.Option("--state", help="Folder of live state of a service; once for each.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="How many local days, up to today.")] = 7,
+    rules: Annotated[
+        Path | None, typer.Option("--rules", help="What is unusual; the shipped rules by default.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Who looked at what, and what of it is out of the usual: refusals, nights, first times, far more than before."""
+    from dataclasses import asdict
+    from datetime import datetime, timedelta
+
+    from callsieve.training.governance.accesses import of_log, of_service, read_usual, totals, unusual
+
+    from . import console
+
+    usual = read_usual(rules)
+    until = datetime.now(tz=usual.zone).date()
+    since = until - timedelta(days=days - 1)
+    known = [] if audit is None else list(of_log(audit))
+    known += [one for folder in state or () for one in of_service(folder, usual.zone)]
+    found, told = unusual(known, usual, since, until), totals(known, usual.zone, since, until)
+    if json:
+        facts = {"rules": usual.version, "since": since.isoformat(), "until": until.isoformat()}
+        console.emit_json(facts | {"accesses": told, "unusual": [asdict(one) for one in found]})
+        return
+    rows = [(one["who"] or "nobody known", one["what"], f"{one['rows']:,}", f"{one['refused']:,}") for one in told]
+    console.show_table(f"accesses from {since} to {until}", ("who", "what", "rows", "refused"), rows, texts=2)
+    odd = [(one.day, one.who or "nobody known", one.what, one.why, f"{one.rows:,}",
+            "-" if one.usual is None else f"{one.usual:,.0f}", one.detail) for one in found]  # fmt: skip
+    console.show_table("out of the usual", ("day", "who", "what", "why", "rows", "usual a day", "detail"), odd, texts=4)
+
+
+@commands.command()
+def membership(
+    bundle: Bundle,
+    data: Annotated[Path, typer.Option("--data", help="Folder of the calls that it was trained on.")],
+    trust: Trust = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Attack a model: can its scores tell whose calls it learnt from? Exit code 1 if innocent callers' can."""
+    from callsieve.training.judging import membership as attacked
+
+    from . import console, present_checks
+
+    with console.progress("membership") as tell:
+        found = attacked.membership(bundle, data, trust=trust, threads=threads, progress=tell)
+    console.emit_json(found) if json else present_checks.show_membership(found)
+    if found["kinds"]["innocent"]["holds"] is False:
+        sys.exit(1)
+
+
+@commands.command()
+def compliance(
+    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of calls; once for each.")] = None,
+    audit: Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log.")] = None,
+    state: Annotated[list[Path] | None, typer.Option("--state", help="Live state of a service; once for each.")] = None,
+    key: Annotated[list[Path] | None, typer.Option("--key", help="Key file of tokens; once for each.")] = None,
+    keys: Annotated[Path | None, typer.Option("--keys", help="File of the keys that clients show.")] = None,
+    json: Json = False,
+) -> None:
+    """The register of processing, and which duties hold; reads only. Exit code 1 if one is broken."""
+    from callsieve.training.governance import compliance as duties
+
+    from . import console, present_checks
+
+    asked = duties.Asked(tuple(data or ()), audit, tuple(state or ()), tuple(key or ()), keys)
+    found = duties.report(asked)
+    console.emit_json(found) if json else present_checks.show_duties(found)
+    if not found["holds"]:
+        sys.exit(1)

@@ -1,0 +1,126 @@
+"""The versioned policy of labels: a TOML file whose every value is a field here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from callsieve.features.files.toml_file import read_toml
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What standing on a list means."""
+
+    nuisance: bool
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRules:
+    """How much a report weighs, and what weight makes a label; the shipped file says what each value means."""
+
+    against: tuple[str, ...]
+    complaint: float
+    prior_right: float
+    prior_wrong: float
+    behind_days: float
+    unfounded: float
+    untold: float
+    half_life_days: float
+    alike_numbers: int
+    alike_share: float
+    burst_hours: float
+    burst_share: float
+    burst_voices: float
+    minimum_weight: float
+    minimum_share: float
+    minimum_rate: float
+    doubt: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPolicy:
+    """The rules of `labels.toml`."""
+
+    version: str
+    effective: date
+    finding_confidence: float
+    lists: Mapping[str, Listed]
+    reports: ReportRules
+    unreported_confidence: float
+    unreported_most_calls: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The policy as plain JSON values, in the form of its file."""
+        return {
+            "version": self.version,
+            "effective": self.effective.isoformat(),
+            "findings": {"confidence": self.finding_confidence},
+            "lists": {name: asdict(listed) for name, listed in self.lists.items()},
+            "reports": asdict(self.reports) | {"against": list(self.reports.against)},
+            "unreported": {
+                "confidence": self.unreported_confidence,
+                "most_calls_in_a_day": self.unreported_most_calls,
+            },
+        }
+
+
+def read_label_policy(path: Path | None = None) -> LabelPolicy:
+    """Read a label policy; the shipped one if no path is given.
+
+    Raises:
+        ValueError: in one line, if the file is not a label policy.
+    """
+    where = path or "labels.toml"
+    told = read_toml(path or files(__package__).joinpath("labels.toml"), where)
+    try:
+        return policy_of(told)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{where}: expected a label policy like the shipped labels.toml, {error!r}") from error
+
+
+def policy_of(table: Mapping[str, Any]) -> LabelPolicy:
+    """The policy of parsed TOML or of `LabelPolicy.to_json`.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: if a value is missing, unknown, of another type or out of
+            its range.
+    """
+    rules = dict(table["reports"])
+    words = tuple(str(word) for word in rules.pop("against"))
+    policy = LabelPolicy(
+        version=str(table["version"]),
+        effective=date.fromisoformat(str(table["effective"])),
+        finding_confidence=float(table["findings"]["confidence"]),
+        lists={name: _listed(name, of) for name, of in table["lists"].items()},
+        reports=ReportRules(words, **{name: float(value) for name, value in rules.items()}),  # type: ignore[arg-type]
+        unreported_confidence=float(table["unreported"]["confidence"]),
+        unreported_most_calls=int(table["unreported"]["most_calls_in_a_day"]),
+    )
+    _check(policy)
+    return policy
+
+
+def _listed(name: str, told: Mapping[str, Any]) -> Listed:
+    if not isinstance(told["nuisance"], bool):  # any text would count as true
+        raise TypeError(f"lists.{name}.nuisance: expected true or false")
+    return Listed(told["nuisance"], float(told["confidence"]))
+
+
+def _check(policy: LabelPolicy) -> None:
+    rules = policy.reports
+    negative = [name for name, value in asdict(rules).items() if name != "against" and not value >= 0]
+    if negative:
+        raise ValueError(f"reports.{negative[0]}: expected 0 or more")
+    if not 0.5 < rules.minimum_share <= 1:
+        raise ValueError("reports.minimum_share: expected more than 0.5, at most 1")
+    if not (rules.half_life_days and rules.burst_hours and rules.prior_right + rules.prior_wrong):
+        raise ValueError("reports: half_life_days, burst_hours and prior_right + prior_wrong: expected more than 0")
+    sure = [policy.finding_confidence, policy.unreported_confidence, *(of.confidence for of in policy.lists.values())]
+    if not all(0 <= value <= 1 for value in sure):
+        raise ValueError("confidence: expected 0 to 1")

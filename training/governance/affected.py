@@ -1,0 +1,121 @@
+"""What an incident touches: data sets, whose they are (how many people, never who), the epochs of tokens, and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from callsieve.features.files.masking import masked
+from callsieve.features.keys.tokens import is_token, read_any_key
+from callsieve.serving.bundle.signing import key_id, read_signing_key
+from callsieve.training.log.tickets import MOST_WITHOUT
+
+PEOPLE = ("caller", "callee", "number", "reporter")
+KINDS = {
+    "number": frozenset(PEOPLE),
+    "call record": frozenset({"ring", "talk"}),
+    "place": frozenset({"place"}),
+    "device": frozenset({"device"}),
+    "report": frozenset({"reporter"}),
+    "preference": frozenset({"accepts", "industry"}),
+}
+CALL_RECORDS = MOST_WITHOUT + 1
+"""From so many call records on, to hand them over is a crime (interpretation of 2017, art. 5)."""
+
+
+@dataclass(slots=True)
+class Affected:
+    """What was found. `people` counts tokens: one person may have several, and one in each epoch."""
+
+    datasets: list[dict[str, Any]] = field(default_factory=list)
+    people: int = 0
+    epochs: dict[str, int] = field(default_factory=dict)
+    keys: list[dict[str, str]] = field(default_factory=list)
+    others: int = 0
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of personal information, each once."""
+        return [kind for kind in KINDS if any(kind in one["kinds"] for one in self.datasets)]
+
+    @property
+    def call_records(self) -> int:
+        """Call records in all data sets."""
+        return sum(one["rows"] for one in self.datasets if "call record" in one["kinds"])
+
+    @property
+    def readable(self) -> list[str]:
+        """Epochs whose key is there too: their tokens give back their numbers.
+
+        Called people in verdicts and exports are read by whoever has a key of records beside that of callees.
+        """
+        ids = {kind: {one["id"] for one in self.keys if one["kind"] == kind} for kind in ("records", "callees")}
+        return sorted(self.epochs.keys() & (ids["records"] | (ids["callees"] if ids["records"] else set())))
+
+
+def affected(folders: Iterable[Path]) -> Affected:
+    """Look through folders.
+
+    Raises:
+        ValueError: if a folder is not there: what it held is then not known, and must be said by hand.
+    """
+    found, tokens = Affected(), set[str]()
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no such folder; expected what left the house")
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            name = masked(path.relative_to(folder).as_posix())
+            if path.suffix == ".parquet" and not path.name.startswith("."):
+                found.datasets.append(_dataset(path, name, tokens))
+            elif key := _key(path):
+                found.keys.append({"file": name} | key)
+            else:
+                found.others += 1
+    found.people = len(tokens)
+    for token in tokens:
+        epoch = token.partition(".")[0]
+        found.epochs[epoch] = found.epochs.get(epoch, 0) + 1
+    return found
+
+
+def _dataset(path: Path, name: str, tokens: set[str]) -> dict[str, Any]:
+    try:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            columns = [column for column in PEOPLE if column in file.schema_arrow.names]
+            kinds = [kind for kind, needed in KINDS.items() if needed & set(file.schema_arrow.names)]
+            rows, mine = file.metadata.num_rows, set[str]()
+            for batch in file.iter_batches(columns=columns) if columns else ():
+                mine.update(_tokens(batch))
+    except (pa.ArrowException, OSError):
+        return {"file": name, "rows": None, "people": None, "epochs": [], "kinds": []}
+    tokens |= mine
+    epochs = sorted({token.partition(".")[0] for token in mine})
+    return {"file": name, "rows": rows, "people": len(mine), "epochs": epochs, "kinds": kinds}
+
+
+def _tokens(batch: pa.RecordBatch) -> Iterator[str]:
+    for column in batch.columns:
+        words = column.dictionary if pa.types.is_dictionary(column.type) else pc.unique(column)
+        if pa.types.is_string(words.type):
+            yield from (word for word in words.to_pylist() if word and is_token(word))
+
+
+def _key(path: Path) -> dict[str, str] | None:
+    """Which key a file holds, by its id; what it says stays there."""
+    if path.stat().st_size > 4096:
+        return None
+    try:
+        return {"kind": "signing", "id": key_id(read_signing_key(path).public_key())}
+    except (ValueError, OSError):
+        pass
+    try:
+        key = read_any_key(path)
+    except (ValueError, OSError):
+        return None
+    return {"kind": key.purpose, "id": key.epoch}

@@ -1,0 +1,198 @@
+"""What an auditor asks: the register of processing, and which duties hold, each shown by what was found.
+
+The register of processing says of each folder of calls what for, on what basis, until when, how long its rows are kept,
+which models learnt from it and who was given rows of it. It is read from what is there (`dataset.json`, retention, the
+audit log), never written by hand. A duty that cannot be looked into, because it was not said where, is told as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from callsieve.features.files.dates import DAY, unix_now
+from callsieve.features.keys.tokens import read_key
+from callsieve.serving.custody.expiry import due_in
+from callsieve.serving.custody.purposes import SIMULATED, allowed, told_of
+from callsieve.serving.custody.retention import Retention, read_retention
+from callsieve.serving.http.api_keys import read_keys
+from callsieve.training.audit.verify import verify
+from callsieve.training.log.audit_log import PUBLIC_KEY, payloads
+from callsieve.training.log.tickets import MOST_WITHOUT, NEEDED, REIDENTIFY
+from callsieve.training.privacy.deletion import calls_fingerprint
+from callsieve.training.privacy.subject import models, states_of
+
+from .accesses import REFUSED, of_log, of_service, read_usual, unusual
+
+HOURS_TO_ERASE = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """One duty: `holds` is None where nobody said where to look."""
+
+    name: str
+    row: str  # of sources.toml
+    holds: bool | None
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Where an auditor looks."""
+
+    data: tuple[Path, ...]
+    log: Path | None
+    states: tuple[Path, ...]
+    number_keys: tuple[Path, ...]
+    api_keys: Path | None
+
+
+def report(asked: Asked, now: int | None = None) -> dict[str, Any]:
+    """The register of processing, and every duty. Nothing is written, and no key but public ones is needed.
+
+    Args:
+        now: Unix ms.
+    Returns: JSON-able: `processing`, a row a folder; `given_beside`, accesses that are of none of the folders, as
+        whose a token is; `duties`; `holds`, whether none is broken.
+    """
+    moment, rules = unix_now() if now is None else now, read_retention()
+    duties = [duty for look in DUTIES for duty in look(asked, rules, moment)]
+    return {
+        "at": datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds"),
+        "processing": [processing(folder, asked.log, rules) for folder in asked.data],
+        "given_beside": [access for source, access in given(asked.log) if source not in map(str, asked.data)],
+        "duties": [asdict(one) for one in duties],
+        "holds": not any(one.holds is False for one in duties),
+    }
+
+
+def processing(folder: Path, log: Path | None, rules: Retention) -> dict[str, Any]:
+    """One folder's row of the register: what the folder declares, what is kept how long, and who had it.
+
+    Raises:
+        ValueError: if what the folder declares cannot be read.
+    """
+    told = told_of(folder)
+    kept = {
+        path.stem: rules.tables[path.stem] for path in sorted(folder.glob("*.parquet")) if path.stem in rules.tables
+    }
+    state = calls_fingerprint(folder)
+    states = set() if log is None else states_of(log, state)
+    deletions = [] if log is None else [one for _, one in payloads(log, "deletion")]
+    return {
+        "folder": str(folder),
+        "declared": None if told is None else asdict(told),
+        "kept_days": {name: rule.ceiling // DAY for name, rule in kept.items() if not rule.follows},
+        "models": [] if log is None else models(log, str(folder), state),
+        "given": [access for source, access in given(log) if source == str(folder)],
+        "deletions": sum(one.get("calls_after") in states for one in deletions),
+    }
+
+
+def given(log: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Who was given rows, or told whose a token is: the folder, "" where the log names none, and the access."""
+    for _, one in () if log is None else payloads(log, "access"):
+        if one.get("act") and "refused" not in one:
+            yield one.get("source", ""), {name: one[name] for name in ("person", "act", "purpose", "count")}
+
+
+def declared(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
+    """Each folder says what it is for, and its time is not over."""
+    for folder in asked.data:
+        try:
+            told = told_of(folder)
+            if told is None:
+                yield Duty("declared", "L42", False, f"{folder}: nobody said what these calls are for")
+                continue
+            allowed(folder, told.purposes[0])
+            yield Duty("declared", "L42", True, f"{folder}: for {', '.join(told.purposes)}")
+        except ValueError as error:
+            yield Duty("declared", "L42", False, str(error))
+
+
+def erased(asked: Asked, rules: Retention, now: int) -> Iterator[Duty]:
+    """No row is past its time, and the last erasure is not older than a day."""
+    for folder in asked.data:
+        if (folder / SIMULATED).exists():
+            yield Duty("in time", "P5", True, f"{folder}: simulated, kept as long as one likes")
+            continue
+        tables = {path: rules.tables.get(path.stem) for path in sorted(folder.glob("*.parquet"))}
+        unruled = [path.name for path, rule in tables.items() if rule is None]
+        due = {path.name: due_in(path, rule, now) for path, rule in tables.items() if rule and not rule.follows}
+        late = [f"{name}: {rows} rows" for name, rows in due.items() if rows]
+        problem = "; ".join([*late, *(f"{name}: no rule" for name in unruled)])
+        yield Duty("in time", "P5", not problem, f"{folder}: {problem or 'no row is past its time'}")
+    if asked.log is None:
+        yield Duty("erased daily", "P5", None, "no audit log was named")
+        return
+    runs = [datetime.fromisoformat(entry.at) for entry, _ in payloads(asked.log, "retention")]
+    last = max(runs, default=None)
+    recent = last is not None and last > datetime.fromtimestamp(now / 1000, UTC) - timedelta(hours=HOURS_TO_ERASE)
+    yield Duty("erased daily", "P5", recent, f"last run: {last.isoformat() if last else 'never'}")
+
+
+def log_sound(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
+    """Nobody changed the audit log."""
+    if asked.log is None:
+        yield Duty("log unchanged", "L32", None, "no audit log was named")
+        return
+    faults = verify(asked.log, trust=asked.log / PUBLIC_KEY).faults
+    found = f"{faults[0].where}: {faults[0].what}" if faults else "no fault"
+    yield Duty("log unchanged", "L32", not faults, found)
+
+
+def agreed(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
+    """Whoever was given much, or told whose a token is, had others' agreement."""
+    if asked.log is None:
+        yield Duty("agreed by others", "P9", None, "no audit log was named")
+        return
+    short = [
+        entry.index
+        for entry, one in payloads(asked.log, "access")
+        if "refused" not in one and one.get("act") in NEEDED
+        and (one["act"] == REIDENTIFY or one["count"] > MOST_WITHOUT)
+        and len({each["key"] for each in one["tickets"]}) < NEEDED[one["act"]]
+    ]  # fmt: skip
+    found = f"entries {', '.join(map(str, short))}" if short else "each had its tickets"
+    yield Duty("agreed by others", "P9", not short, found)
+
+
+def looked_at(asked: Asked, _rules: Retention, now: int) -> Iterator[Duty]:
+    """Accesses are written down; what was out of the usual in seven days is told, and is for a person to judge."""
+    if asked.log is None and not asked.states:
+        yield Duty("accesses written down", "L41", None, "neither an audit log nor a service's state was named")
+        return
+    usual = read_usual()
+    until = datetime.fromtimestamp(now / 1000, usual.zone).date()
+    known = [] if asked.log is None else list(of_log(asked.log))
+    known += [one for state in asked.states for one in of_service(state, usual.zone)]
+    found = unusual(known, usual, until - timedelta(6), until)
+    refused = sum(one.why == REFUSED for one in found)
+    yield Duty(
+        "accesses written down", "L41", True, f"{len(found)} out of the usual in 7 days, {refused} of them refused"
+    )
+
+
+def keys_private(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
+    """Keys are their owner's alone, for their purpose, and not beside the data."""
+    named: list[tuple[Path, Callable[[Path], object]]] = [(path, read_key) for path in asked.number_keys]
+    named += [] if asked.api_keys is None else [(asked.api_keys, read_keys)]
+    if not named:
+        yield Duty("keys private", "P2", None, "no key file was named")
+    for path, read in named:
+        beside = [folder for folder in asked.data if folder.resolve() in path.resolve().parents]
+        try:
+            read(path)
+            yield Duty(
+                "keys private", "P2", not beside, f"{path}: {'beside the data' if beside else 'its owner alone'}"
+            )
+        except (ValueError, OSError) as error:
+            yield Duty("keys private", "P2", False, str(error))
+
+
+Look = Callable[[Asked, Retention, int], Iterator[Duty]]
+DUTIES: Sequence[Look] = (declared, erased, log_sound, agreed, looked_at, keys_private)

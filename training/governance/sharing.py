@@ -1,0 +1,110 @@
+"""Which numbers may be shared: those that were certified or confirmed, and that nobody took off the list.
+
+The store holds tokens, and nothing turns one back into a number. So who shares reads the numbers once more, as its
+switches write them, keys each with the store's key to see whether it is meant, and with the sharing key for the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from callsieve.features.intake.numbers import parse
+from callsieve.features.intake.text_columns import plain
+from callsieve.features.keys.tokens import Key, is_token
+
+CERTIFIED = ("screen", "block")
+"""Actions that no policy allows unless the band and the caller's class are certified (`policy.allowed`)."""
+LEAST_CALLS, LEAST_CALLEES = 3, 10
+"""Of a number that no finding confirms: calls that a certificate stands behind, and people they went to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Tokens of the store to be shared, and why the others are not."""
+
+    tokens: frozenset[str]
+    certified: int
+    confirmed: int
+    excluded: int
+    cleared: int
+
+
+def choose(
+    verdicts: Path | None, findings: Path | None, *, excluded: Collection[str] = (), until: datetime | None = None
+) -> Chosen:
+    """Tokens of numbers that may be shared.
+
+    Args:
+        verdicts: what `callsieve score --out` wrote.
+        findings: columns `number`, `nuisance`, `known_at`; the last word on a number counts.
+        excluded: tokens that were taken off a list, whatever else is known of them.
+        until: nothing that became known later counts; by default now.
+    Raises:
+        ValueError: if a file is not what it should be.
+    """
+    moment = pd.Timestamp(until or datetime.now(UTC))
+    certified = set() if verdicts is None else _certified(verdicts, moment)
+    last = {} if findings is None else _findings(findings, moment)
+    confirmed = {number for number, nuisance in last.items() if nuisance}
+    cleared = certified & (last.keys() - confirmed)
+    kept = (certified | confirmed) - cleared
+    out = kept & set(excluded)
+    return Chosen(frozenset(kept - out), len(certified), len(confirmed), len(out), len(cleared))
+
+
+def only(numbers: Iterable[str], chosen: Collection[str], store: Key, sharing: Key) -> Iterator[str]:
+    """Of numbers as written those whose token in the store was chosen.
+
+    Raises:
+        ValueError: if the two keys have one secret, or not the purposes of a store and of sharing.
+    """
+    if (store.purpose, sharing.purpose) != ("records", "sharing") or store.secret == sharing.secret:
+        raise ValueError("expected a key of records for the store, and one for sharing that has another secret")
+    today = datetime.now(UTC).date()
+    for written in numbers:
+        if store.token("number", parse(written, today).canonical) in chosen:
+            yield written
+
+
+def read_excluded(path: Path | None) -> frozenset[str]:
+    """Tokens of numbers to leave out: a text, one a line, or a folder's `exclusions.parquet` (column `number`).
+
+    Raises:
+        ValueError: if a line is no token; it is not shown, for it may be a number.
+    """
+    if path is not None and path.suffix == ".parquet":
+        return frozenset(map(str, _frame(path, ["number"])["number"]))
+    lines = [] if path is None else path.read_text(encoding="utf-8").split()
+    for place, line in enumerate(lines, 1):
+        if not is_token(line):
+            raise ValueError(f"{path}: line {place}: expected a token")
+    return frozenset(lines)
+
+
+def _certified(path: Path, moment: pd.Timestamp) -> set[str]:
+    frame = _frame(path, ["start", "caller", "callee", "action"])
+    held = frame[frame["action"].isin(CERTIFIED) & (frame["start"].astype("int64") < moment.timestamp() * 1000)]
+    by = held.groupby("caller", observed=True)["callee"].agg(["size", "nunique"])
+    return set(by.index[(by["size"] >= LEAST_CALLS) & (by["nunique"] >= LEAST_CALLEES)])
+
+
+def _findings(path: Path, moment: pd.Timestamp) -> dict[str, bool]:
+    frame = _frame(path, ["number", "nuisance", "known_at"])
+    known = frame[frame["known_at"] <= moment].sort_values("known_at", kind="stable")
+    return {str(number): bool(word) for number, word in zip(known["number"], known["nuisance"], strict=True)}
+
+
+def _frame(path: Path, columns: list[str]) -> pd.DataFrame:
+    try:
+        table = pq.read_table(path, columns=columns)
+        frame: pd.DataFrame = pa.table([plain(table[name]) for name in columns], names=columns).to_pandas()
+    except (pa.ArrowException, OSError):
+        raise ValueError(f"{path}: expected a Parquet file with columns {', '.join(columns)}") from None
+    return frame

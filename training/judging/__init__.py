@@ -1,0 +1,4 @@
+"""What a trained model is worth: figures, baselines and leak probes, on its own calls or on others.
+
+Imports `data`, `log`, `model`. Start with `judge`.
+"""

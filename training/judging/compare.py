@@ -1,0 +1,118 @@
+"""Challenger against champion: both score the same calls of the certifying fold, caller by caller."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from callsieve.features.intake.text_columns import codes
+from callsieve.serving.bundle.bundle import Bundle
+from callsieve.serving.rules.strata import strata_of
+from callsieve.training.data.dataset import Evidence, campaigns_of, judged
+from callsieve.training.data.feeds import complete
+from callsieve.training.log.gates import Gates
+from callsieve.training.model.bands import spoken_of
+from callsieve.training.model.call_choice import rows_of
+from callsieve.training.model.certify import difference_interval
+from callsieve.training.model.split import caller_classes, fold_of_group, groups, plan_of
+from callsieve.training.model.train import Settings, places
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Catch rates of two models on the same nuisance calls, and the interval of their difference over callers."""
+
+    callers: int
+    calls: int
+    challenger: float
+    champion: float
+    low: float
+    high: float
+    benign_calls: int
+    challenger_false: int
+    champion_false: int
+    least_callers: int
+    margin: float
+    confidence: float
+
+    @property
+    def better(self) -> bool:
+        """Whether even the lower end of the difference lies above the margin, over callers enough to tell."""
+        return self.low > self.margin and self.callers >= self.least_callers
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"difference": self.challenger - self.champion, "better": self.better}
+
+
+def compare(challenger: Bundle, champion: Bundle, evidence: Evidence, settings: Settings, gates: Gates) -> Comparison:
+    """Score the certifying fold of the challenger's run with both models, each at its own certified threshold.
+
+    The champion may have learnt from callers of this fold, the challenger did not: that can only favour the champion.
+
+    Raises:
+        ValueError: if the champion's features are computed otherwise by now, or the fold has no nuisance call.
+    """
+    if champion.catalogue_hash != challenger.catalogue_hash:
+        raise ValueError("compare: expected two models of one feature catalogue; train the champion's settings anew")
+    features = challenger.features + champion.features
+    X, nuisance, caller = certifying(evidence, settings, features)  # noqa: N806
+    hits = [flagged(bundle, X, settings.threads) for bundle in (challenger, champion)]
+    return paired(hits[0], hits[1], nuisance, caller, gates, settings.seed)
+
+
+def certifying(evidence: Evidence, settings: Settings, features: tuple[str, ...]) -> tuple[Array, Array, Array]:
+    """Vectors that hold these features, nuisance and caller of the judged calls of the certifying fold."""
+    calls = evidence.calls
+    start, (caller, _) = calls["start"].to_numpy(), codes(calls["caller"])
+    folds = plan_of(calls, settings.label_delay_days)
+    fold = fold_of_group(groups(calls, campaigns_of(evidence)), caller_classes(calls), settings.seed)
+    known = judged(evidence, caller, settings.label_policy)
+    rows = np.flatnonzero(rows_of("certify", folds.certify, fold, start) & known.known)
+    return complete(evidence, features, settings.threads, rows).X, known.nuisance[rows], caller[rows]
+
+
+def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803
+    """Which calls reach a model's certified threshold."""
+    rows = np.ascontiguousarray(X[:, places(bundle.features)])
+    raw = bundle.model.predict_raw(rows, threads=threads or 2)
+    band = bundle.thresholds[0]
+    return np.asarray(spoken_of(raw, strata_of(X), band) >= band.threshold)
+
+
+def paired(one: Array, other: Array, nuisance: Array, caller: Array, gates: Gates, seed: int) -> Comparison:
+    """The comparison of two models' flags on the same calls.
+
+    Args:
+        one, other: bool, shape (n,), of the challenger and of the champion.
+        nuisance, caller: what each call is, and whose.
+    Raises:
+        ValueError: if no call is nuisance.
+    """
+    if not nuisance.any():
+        raise ValueError("compare: expected nuisance calls in the certifying fold, got none")
+    whose = caller[nuisance]
+    low, high = difference_interval(
+        one[nuisance], other[nuisance], whose, seed=seed, rounds=gates.rounds, confidence=gates.confidence
+    )
+    return Comparison(
+        callers=len(np.unique(whose)),
+        calls=int(nuisance.sum()),
+        challenger=float(one[nuisance].mean()),
+        champion=float(other[nuisance].mean()),
+        low=low,
+        high=high,
+        benign_calls=int((~nuisance).sum()),
+        challenger_false=int((one & ~nuisance).sum()),
+        champion_false=int((other & ~nuisance).sum()),
+        least_callers=gates.least_callers,
+        margin=gates.margin,
+        confidence=gates.confidence,
+    )

@@ -1,0 +1,210 @@
+"""Threshold at a stated benign pass: chosen on one fold, certified on a later one with an exact bound.
+
+A call is flagged when its raw score is at or above the threshold. A benign call without a score (NaN) is never
+flagged, and is not counted among the calls that a certificate rests on either: it says nothing of the model.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import betaincinv
+
+from callsieve.serving.bundle.card import Certificate
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+ROUNDS = 2000
+_CELLS = 1 << 22  # of one table of draws: 32 MiB
+
+
+def upper_bound(false: int, calls: int, confidence: float = 0.95) -> float:
+    """Exact one-sided upper bound of a rate of which `false` in `calls` were seen (Clopper and Pearson 1934).
+
+    1 when there are no calls.
+
+    >>> [upper_bound(k, n) <= 1e-4 for k, n in ((0, 30_000), (1, 50_000), (4, 100_000), (20, 300_000), (83, 10**6))]
+    [True, True, True, True, True]
+    >>> [upper_bound(k, n) <= 1e-4 for k, n in ((1, 30_000), (2, 50_000), (5, 100_000), (21, 300_000), (84, 10**6))]
+    [False, False, False, False, False]
+    """
+    if not 0 <= false <= calls:
+        raise ValueError(f"false must be from 0 to calls, got {false} of {calls}")
+    _between("confidence", confidence)
+    return 1.0 if false == calls else float(betaincinv(false + 1, calls - false, confidence))
+
+
+def choose_threshold(benign_raw: Array, target: float, *, confidence: float = 0.95, margin: float) -> float:
+    """The lowest threshold whose bound on this fold is at most `margin * target`.
+
+    It lies just above a score, so calls that share that score are all below it. If the calls are too few for any
+    bound so low, it lies just above the highest score.
+
+    Args:
+        benign_raw: raw scores of benign calls, shape (n,).
+        margin: in (0, 1]; below 1 it leaves room for what another fold will show.
+    Raises:
+        ValueError: if no call has a score, or one is infinite.
+
+    >>> choose_threshold(np.repeat([0.0, 1.0, 2.0], [99_900, 97, 3]), 1e-4, margin=1.0)
+    1.0000000000000002
+    """
+    _between("target", target)
+    if not 0 < margin <= 1:
+        raise ValueError(f"margin must be above 0 and at most 1, got {margin}")
+    scores = _scored(benign_raw)
+    if not len(scores):
+        raise ValueError("benign_raw: expected at least one benign call with a score, got none")
+    calls = len(scores)
+    allowed = bisect_right(range(calls), margin * target, key=lambda k: upper_bound(k, calls, confidence)) - 1
+    rank = calls - 1 - max(allowed, 0)
+    return float(np.nextafter(np.partition(scores, rank)[rank], np.inf))
+
+
+def certificate(fold: str, benign_raw: Array, threshold: float, target: float, confidence: float = 0.95) -> Certificate:
+    """What a threshold is worth on benign calls that it was not chosen on."""
+    scores = _scored(benign_raw)
+    return _certificate(fold, int((scores >= threshold).sum()), len(scores), threshold, target, confidence)
+
+
+def strata(
+    fold: str, benign_raw: Array, threshold: float, target: float, names: Array, confidence: float = 0.95
+) -> dict[str, Certificate]:
+    """A certificate for each distinct name, sorted; a stratum of too few calls is not certified.
+
+    Each bound holds with `confidence` by itself, not all of them at once.
+
+    Args:
+        names: stratum of each call, shape (n,).
+    """
+    scores = np.asarray(benign_raw, dtype=np.float64)
+    if len(names) != len(scores):
+        raise ValueError(f"names must have one entry per score, got {len(names)} for {len(scores)}")
+    distinct, stratum = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    calls = np.bincount(stratum[~np.isnan(scores)], minlength=len(distinct))
+    false = np.bincount(stratum[scores >= threshold], minlength=len(distinct))
+    return {
+        str(name): _certificate(fold, int(k), int(n), threshold, target, confidence)
+        for name, k, n in zip(distinct, false, calls, strict=True)
+    }
+
+
+def caller_bootstrap(
+    hits: Array, callers: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval for the rate of `hits` with callers resampled: calls of one caller are not independent.
+
+    Args:
+        hits: bool, shape (n,).
+        callers: code of each call's caller, shape (n,).
+    """
+    if len(hits) != len(callers):
+        raise ValueError(f"callers must have one entry per hit, got {len(callers)} for {len(hits)}")
+    caller = np.unique(callers, return_inverse=True)[1]
+    top = np.bincount(caller, weights=hits)
+    return ratio_interval(top, np.bincount(caller), seed=seed, rounds=rounds, confidence=confidence)
+
+
+def bound_by_caller(hits: Array, callers: Array, *, confidence: float = 0.95) -> float:
+    """Upper bound of the rate of `hits` if the calls of one caller are all alike, so that callers are what is drawn.
+
+    That of `upper_bound`, of as many calls as Kish (1965) counts effective, (sum of n)^2 / sum of n^2 with n calls of
+    each caller, of which the same share is hit (Korn and Graubard 1998). It is the worst case: no bound over calls
+    holds for callers that nobody saw.
+
+    Args:
+        hits: bool, shape (n,).
+        callers: code of each call's caller, shape (n,).
+
+    >>> hits = np.zeros(1000, dtype=bool)
+    >>> round(bound_by_caller(hits, np.arange(1000)), 4), round(bound_by_caller(hits, np.arange(1000) % 10), 4)
+    (0.003, 0.2589)
+    """
+    if len(hits) != len(callers):
+        raise ValueError(f"callers must have one entry per hit, got {len(callers)} for {len(hits)}")
+    _between("confidence", confidence)
+    if not len(hits) or np.all(hits):
+        return 1.0
+    sizes = np.unique(callers, return_counts=True)[1].astype(np.float64)
+    effective = float(sizes.sum() ** 2 / (sizes**2).sum())
+    hit = effective * float(np.mean(hits))
+    return float(betaincinv(hit + 1, effective - hit, confidence))
+
+
+def ratio_interval(
+    top: Array, bottom: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval (Efron 1979) for sum(top) / sum(bottom), a rate, with whole callers resampled.
+
+    Resampling cannot leave a rate of 0 or 1, nor learn how callers differ from one of them: where no caller or every
+    caller is hit throughout, the interval is the exact one with callers as trials; of one caller it is 0 to 1.
+
+    Args:
+        top, bottom: what each caller adds, shape (callers,); 0 <= top <= bottom, bottom above 0.
+    """
+    _between("confidence", confidence)
+    callers = len(top)
+    if not callers:
+        raise ValueError("expected at least one caller, got none")
+    if callers == 1:
+        return 0.0, 1.0
+    unseen = upper_bound(0, callers, (1 + confidence) / 2)
+    if not np.any(top):
+        return 0.0, unseen
+    if np.array_equal(top, bottom):
+        return 1.0 - unseen, 1.0
+    # Callers with equal sums are interchangeable: drawing how many of each kind is the same bootstrap, far cheaper.
+    kinds, counts = np.unique(np.column_stack([top, bottom]), axis=0, return_counts=True)
+    rng = np.random.default_rng(seed)
+    step = max(1, _CELLS // len(kinds))
+    sums = np.concatenate(
+        [
+            rng.multinomial(callers, counts / callers, size=min(step, rounds - begin)) @ kinds
+            for begin in range(0, rounds, step)
+        ]
+    )
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(sums[:, 0] / sums[:, 1], [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def difference_interval(
+    one: Array, other: Array, caller: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval for how much oftener calls are flagged in `one` than in `other`, with whole callers resampled.
+
+    Args:
+        one, other: bool, of the same calls.
+    """
+    code = np.unique(caller, return_inverse=True)[1]
+    calls = np.bincount(code)
+    ahead = np.bincount(code, weights=one.astype(float) - other)
+    # A difference d of two rates as a rate of its own, (1 + d) / 2: of that the interval is known.
+    low, high = ratio_interval((calls + ahead) / 2, calls, seed=seed, rounds=rounds, confidence=confidence)
+    return 2 * low - 1, 2 * high - 1
+
+
+def _certificate(fold: str, false: int, calls: int, threshold: float, target: float, confidence: float) -> Certificate:
+    _between("target", target)
+    # No score is at or above NaN: such a threshold would be certified without a single false call.
+    if np.isnan(threshold):
+        raise ValueError("threshold must be a number, got NaN")
+    bound = upper_bound(false, calls, confidence)
+    return Certificate(fold, calls, false, bound, float(confidence), float(target), bool(bound <= target))
+
+
+def _scored(raw: Array) -> Array:
+    scores = np.asarray(raw, dtype=np.float64)
+    if np.isinf(scores).any():
+        raise ValueError(f"raw scores must be finite or NaN, got {int(np.isinf(scores).sum())} infinite ones")
+    return scores[~np.isnan(scores)]
+
+
+def _between(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {value}")

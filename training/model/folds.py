@@ -1,0 +1,93 @@
+"""Which calls stand on which side of a training: those learnt from, those to choose thresholds on, those to certify."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from callsieve.features.intake.text_columns import codes
+from callsieve.training.data.dataset import Evidence, Judged, campaigns_of, judged
+from callsieve.training.data.exclusions import labels_to_learn
+from callsieve.training.data.feeds import answered
+
+from .call_choice import choosing, rows_of
+from .matrix import Learnt, labelled
+from .split import Plan, caller_classes, fold_of_group, groups, plan_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from .train import Settings
+
+    Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Who made each call, when, and on which side of a training it stands: arrays over all calls."""
+
+    plan: Plan
+    start: Array
+    caller: Array
+    callee: Array
+    group: Array
+    kind: Array  # class of the caller, as `split.caller_classes`
+    fold: Array
+    judged: Judged
+
+    def choose(self, seed: int) -> Array:
+        """Calls that thresholds are chosen on."""
+        return choosing(self.plan, self.fold, self.start, seed) & self.judged.known
+
+    def certify(self) -> Array:
+        """Calls that certificates are of."""
+        return rows_of("certify", self.plan.certify, self.fold, self.start) & self.judged.known
+
+
+def sides_of(evidence: Evidence, settings: Settings) -> Sides:
+    """The calls of a training, dealt into folds."""
+    calls = evidence.calls
+    start = calls["start"].to_numpy()
+    (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
+    folds = plan_of(calls, settings.label_delay_days)
+    group, kind = groups(calls, campaigns_of(evidence)), caller_classes(calls)
+    fold = fold_of_group(group, kind, settings.seed)
+    known = judged(evidence, caller, settings.label_policy)
+    return Sides(folds, start, caller, callee, group, kind, fold, known)
+
+
+def learnt_by_feed(
+    evidence: Evidence, settings: Settings, caller: Array, fold: Array, folds: Plan
+) -> dict[str, Learnt]:
+    """Calls that are learnt from and their labels, as each feed tells of them."""
+    labels = labels_of(evidence, settings, folds)
+    feeds = {"complete": np.arange(len(caller)), "answered only": answered(evidence.calls)}
+    return {
+        name: learnt_rows(evidence.calls, labels, settings, told, caller, fold, folds) for name, told in feeds.items()
+    }
+
+
+def labels_of(evidence: Evidence, settings: Settings, folds: Plan) -> pd.DataFrame:
+    """What each number was held to be when the labels were made."""
+    cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
+    return labels_to_learn(evidence, cutoff, settings.label_policy)
+
+
+def learnt_rows(
+    calls: pa.Table, labels: pd.DataFrame, settings: Settings, told: Array, caller: Array, fold: Array, folds: Plan
+) -> tuple[Array, pd.DataFrame]:
+    """Calls that are learnt from, of a feed, and their labels.
+
+    Args:
+        told: places of the calls that the feed tells of.
+    """
+    start = calls["start"].to_numpy()[told]
+    cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
+    return labelled(
+        calls, caller, told[rows_of("train", folds.train, fold[told], start)], labels,
+        cutoff=cutoff, calls_per_number=settings.calls_per_number, seed=settings.seed,
+    )  # fmt: skip

@@ -1,0 +1,61 @@
+"""Parameters of a fit as a file: what a search writes and a training reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from callsieve.features.files.folders import write_whole
+from callsieve.features.files.toml_file import read_toml
+
+WHOLE = ("num_leaves", "min_data_in_leaf", "bagging_freq", "max_bin", "rounds", "patience")
+# Lowest and highest value of each that may stand in a file.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "num_leaves": (2, 4096),
+    "min_data_in_leaf": (1, 10_000_000),
+    "learning_rate": (1e-4, 1.0),
+    "feature_fraction": (0.01, 1.0),
+    "bagging_fraction": (0.01, 1.0),
+    "bagging_freq": (0, 1000),
+    "lambda_l1": (0.0, 1e6),
+    "lambda_l2": (0.0, 1e6),
+    "min_gain_to_split": (0.0, 1e6),
+    "max_bin": (7, 1023),
+    "rounds": (1, 100_000),
+    "patience": (1, 100_000),
+}
+
+
+def read_parameters(path: Path | None) -> dict[str, Any]:
+    """The parameters of a file; none without one.
+
+    Raises:
+        ValueError: in one line, if the file is none, or a name or value is not among RANGES.
+    """
+    if path is None:
+        return {}
+    return checked(read_toml(path), str(path))
+
+
+def checked(told: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The same parameters, if all are such as a fit may have.
+
+    >>> checked({"num_leaves": 31}, "here")
+    {'num_leaves': 31}
+    """
+    for name, value in told.items():
+        if name not in RANGES:
+            raise ValueError(f"{where}: expected parameters among {', '.join(RANGES)}, got {name!r}")
+        low, high = RANGES[name]
+        kind = int if name in WHOLE else int | float
+        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+            number = "a whole number" if name in WHOLE else "a number"
+            raise ValueError(f"{where}: {name}: expected {number} from {low:g} to {high:g}, got {value!r:.40}")
+    return dict(told)
+
+
+def write_parameters(told: Mapping[str, Any], why: str, path: Path) -> None:
+    """Write a file that `read_parameters` reads; `why` is one line for people."""
+    lines = [f"# {why}", *(f"{name} = {value!r}" for name, value in checked(told, str(path)).items())]
+    write_whole(path, ("\n".join(lines) + "\n").encode())

@@ -1,0 +1,43 @@
+"""Which code made a model: versions of packages, and the hash of this package's own source."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("callsieve", "lightgbm", "numpy", "numba", "pandas", "pyarrow", "scikit-learn", "scipy", "phonenumbers")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def versions() -> dict[str, str]:
+    """What decides a model's bytes beside data and seed."""
+    return {name: version(name) for name in PACKAGES} | {"python": platform.python_version(), "source": source_hash()}
+
+
+@cache
+def source_hash() -> str:
+    """SHA-256 over the names and bytes of the package's Python and data files, as they are when it is asked first.
+
+    A long training asks as it begins: by its end they may be those of another commit.
+    """
+    digest = hashlib.sha256()
+    for folder in ("features", "serving", "training"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".toml", ".csv", ".html"):
+                digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def commit() -> dict[str, str]:
+    """The commit and whether the work tree differs from it; empty outside a checkout."""
+    try:
+        git = ["git", "-C", str(ROOT)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S603
+        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": head.stdout.strip(), "dirty": str(bool(dirty.stdout.strip())).lower()}

@@ -1,0 +1,140 @@
+"""Folds: forward in time with a gap, and no caller, block, trunk, device or campaign on both sides.
+
+Callers that share a number block, a trunk, a device or a campaign form a group (connected components); a group is in
+one fold only. Training comes first; after a gap of the longest window plus the label delay comes the stretch in which
+thresholds are chosen, then, later, the fold on which they are certified. Thresholds are chosen on the groups that are
+learnt from, each scored by those parts of the model that learnt nothing of it: `crossing.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from callsieve.features.files.dates import DAY
+from callsieve.features.intake.text_columns import codes, plain
+from callsieve.features.records import NUMBER_CLASSES
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+WINDOW_DAYS = 7  # the longest window
+FOLDS = ("train", "certify")
+# Of the groups: enough for certifying at one benign call in ten thousand, the rest for learning.
+SHARES = (0.73, 0.27)
+GOLDEN = (5**0.5 - 1) / 2
+LINKS = ("caller_block", "trunk", "device")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Stretches of time in Unix milliseconds, `[begin, end)` of each."""
+
+    train: tuple[int, int]
+    choose: tuple[int, int]
+    certify: tuple[int, int]
+    label_cutoff: int
+
+
+def plan(first: int, last: int, *, label_delay_days: int = 3) -> Plan:
+    """Cut a stretch of calls into folds.
+
+    The first 7 days only fill the windows. Of the days after the gap, half are for choosing, half for certifying.
+
+    Raises:
+        ValueError: if there are fewer than 21 days.
+    """
+    days = (last - first) // DAY + 1
+    gap = WINDOW_DAYS + label_delay_days
+    usable = days - WINDOW_DAYS - gap
+    if usable < 4:
+        raise ValueError(f"calls: expected at least {WINDOW_DAYS + gap + 4} days (windows, training, gap), got {days}")
+    learn = usable // 2
+    judge = (usable - learn) // 2
+    begin = first + WINDOW_DAYS * DAY
+    end = begin + learn * DAY
+    chosen = end + gap * DAY
+    return Plan(
+        train=(begin, end),
+        choose=(chosen, chosen + judge * DAY),
+        certify=(chosen + judge * DAY, first + days * DAY),
+        label_cutoff=end + label_delay_days * DAY,
+    )
+
+
+def plan_of(calls: pa.Table, label_delay_days: int) -> Plan:
+    """The same of a table of calls."""
+    start = calls["start"].to_numpy()
+    if not len(start):
+        raise ValueError("calls: expected some, got none")
+    return plan(int(start.min()), int(start.max()), label_delay_days=label_delay_days)
+
+
+def judged_span(calls: pa.Table) -> tuple[int, int]:
+    """The stretch of a table's calls whose windows are full, `[begin, end)` in Unix ms.
+
+    Raises:
+        ValueError: if there is no call.
+    """
+    start = calls["start"].to_numpy()
+    if not len(start):
+        raise ValueError("calls: expected some, got none")
+    return (int(start.min()) + WINDOW_DAYS * DAY, int(start.max()) + 1)
+
+
+def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
+    """Group of each call's caller: callers are joined by shared blocks, trunks, devices and campaigns. Shape (n,).
+
+    Args:
+        campaigns: for each call a name of what it is part of, or null; see `evidence.campaigns_of`.
+    """
+    caller, callers = codes(calls["caller"])
+    nodes = callers
+    rows, columns = [], []
+    for shared in (*(calls[name] for name in LINKS), *campaigns):
+        link, links = codes(shared)
+        known = link >= 0
+        rows.append(caller[known])
+        columns.append(nodes + link[known])
+        nodes += links
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    graph = coo_array((np.ones(len(row), dtype=np.int8), (row, column)), shape=(nodes, nodes)).tocsr()
+    graph.data[:] = 1  # parallel edges were summed, and an int8 sum may wrap to zero
+    return np.asarray(connected_components(graph, directed=False)[1][caller])
+
+
+def caller_classes(calls: pa.Table) -> Array:
+    """Class of each call's caller as a place among `NUMBER_CLASSES`, shape (n,); a missing one is "unknown"."""
+    words = plain(calls["caller_class"].combine_chunks())
+    places = pc.index_in(words, value_set=pa.array(NUMBER_CLASSES, words.type))
+    return np.asarray(places.fill_null(NUMBER_CLASSES.index("unknown")).to_numpy(), dtype=np.int64)
+
+
+def fold_of_group(group: Array, kind: Array, seed: int, shares: Sequence[float] = SHARES) -> Array:
+    """Fold of each call by its group: an index into FOLDS, or into other `shares` of the groups.
+
+    Groups are dealt like cards, in order of kind and size, so that every fold gets its share of the few that make
+    many calls: a fold without a courier says nothing about couriers.
+
+    Args:
+        kind: class of each call's caller, as an integer; a group's kind is that of its last call.
+    """
+    sizes = np.bincount(group)
+    kinds = np.zeros(len(sizes), dtype=np.int64)
+    kinds[group] = kind
+    rng = np.random.default_rng(seed)
+    order = np.lexsort((rng.random(len(sizes)), -sizes, kinds))
+    # Low-discrepancy places: any run of neighbours in the order is split by the shares.
+    places = (np.arange(len(sizes)) * GOLDEN + rng.random()) % 1.0
+    fold = np.empty(len(sizes), dtype=np.int64)
+    fold[order] = np.searchsorted(np.cumsum(shares)[:-1], places, side="right")
+    return np.asarray(fold[group])

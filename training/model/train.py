@@ -1,0 +1,343 @@
+"""Calls and labels to a judged, signed bundle: the order of the steps, and nothing else.
+
+vectors -> folds -> labels as of the cutoff -> fit -> calibrate and choose thresholds -> certify -> evaluate -> bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash, columns_for
+from callsieve.features.files.progress import silent
+from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.bundle import save
+from callsieve.serving.bundle.card import Band, Calibration, Card, Golden
+from callsieve.training.data.dataset import Evidence, Judged
+from callsieve.training.data.feeds import Feed, answered_only, complete
+from callsieve.training.data.label_policy import LabelPolicy, read_label_policy
+
+from .allocators import give_back
+from .bands import GUARD, TARGETS, Told, bands_of, spoken_of
+from .call_choice import needed
+from .certify import certificate
+from .cross_scores import crossed, part_of_calls
+from .fit import Part, calibrate, fit, mean_of, members_of, missed_by_member, parts_of
+from .folds import Sides, learnt_by_feed, sides_of
+from .matrix import Dataset, Learnt, build, fingerprint, learnt_vectors
+from .provenance import source_hash, versions
+from .split import Plan
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from callsieve.features.files.progress import Tell
+
+    Array = npt.NDArray[Any]
+
+GOLDEN_ROWS = 16
+LEAST_OF_A_CLASS = 200
+SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run may vary; everything else follows from the calls.
+
+    >>> Settings(seed=1).label_delay_days
+    3
+    """
+
+    seed: int = 0
+    threads: int = 0
+    calls_per_number: int = 24
+    label_delay_days: int = 3
+    valid_days: int = 90
+    epoch: int = 1
+    features: tuple[str, ...] = NAMES  # of the model, in their order; those of `features.reports` only if named here
+    label_policy: LabelPolicy = field(default_factory=read_label_policy)
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises: TypeError, ValueError: in one line, for what a training would stumble over only after hours."""
+        for name in ("seed", "threads", "calls_per_number", "label_delay_days", "valid_days", "epoch"):
+            value = getattr(self, name)
+            if type(value) is not int:
+                raise TypeError(f"{name} must be a whole number, got {type(value).__name__}")
+            if value < 0:
+                raise ValueError(f"{name} must be 0 or more, got {value}")
+        if isinstance(self.features, str):
+            raise TypeError(f"features must be a tuple of names, got the text {self.features!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished training: the bundle's parts and all that judging needs."""
+
+    evidence: Evidence
+    settings: Settings
+    feed: Feed  # the complete one
+    plan: Plan
+    fold: Array
+    part: Array  # of each call's group among those that members learnt from, as `crossing.part_of_calls`
+    caller: Array
+    callee: Array
+    start: Array
+    judged: Judged
+    raw: Array  # NaN where a call was not scored; where thresholds are chosen, as `crossing.crossed`
+    stratum: Array  # of each call, as `Feed.strata`
+    models: dict[str, str]
+    card: Card
+    golden_rows: Array
+    fitted: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What came out of the learning side, and what it was."""
+
+    members: list[str]  # of the risk model
+    missed: list[tuple[int, ...]]  # the parts that each did not learn from
+    models: dict[str, str]
+    classes: dict[str, tuple[str, ...]]
+    part: Array  # of each call's group, as `crossing.part_of_calls`
+    rows: int
+    fingerprint: str
+
+
+def train(evidence: Evidence, settings: Settings, progress: Tell | None = None) -> Trained:
+    """Fit, calibrate, choose thresholds and certify them.
+
+    Args:
+        progress: told what is done and the part of it that is done, 0 to 1.
+    Raises:
+        ValueError: in one line, if the calls are too few days, or no label fits them.
+    """
+    tell = progress or silent
+    source_hash()  # of the files that this process has read, and not of what they are changed to meanwhile
+    tell("labels", 0.0)
+    sides = sides_of(evidence, settings)
+    learnt = learnt_by_feed(evidence, settings, sides.caller, sides.fold, sides.plan)
+    choose, certify = sides.choose(settings.seed), sides.certify()
+    of_learnt = np.isin(sides.group, sides.group[np.concatenate([rows for rows, _ in learnt.values()])])
+    looked_at = needed(evidence.calls, sides, choose, of_learnt)
+    give_back()
+    tell("features", 0.05)
+    found = fitted(evidence, settings, sides, learnt, tell)
+    tell("features", 0.6)
+    poorer = answered_only(evidence, settings.features, settings.threads, np.flatnonzero(choose | certify))
+    whole = complete(evidence, settings.features, settings.threads, np.flatnonzero(looked_at))
+    tell("score", 0.75)
+    told_whole, told_poorer = (
+        Told(scored_by_others(found, sides, feed, choose, settings), feed.strata(len(sides.start)))
+        for feed in (whole, poorer)
+    )
+    raw = told_whole.raw
+    tell("certify", 0.9)
+    benign = ~sides.judged.nuisance
+    require_benign("train", choose & benign)
+    calibration, method = calibrate(raw[choose], sides.judged.nuisance[choose], sides.group[choose])
+    bands = bands_of((told_whole, told_poorer), choose & benign, certify & benign, GUARD)
+    told: dict[str, Any] = {
+        "trees": {name: text.count("\nTree=") for name, text in found.models.items()},
+        "classes": {name: list(words) for name, words in found.classes.items()},
+        "members": len(found.members),
+        "parts": 1 + max(max(parts) for parts in found.missed),
+        "calibration": method,
+        "groups": len(np.unique(sides.group)),
+        "rows": {"train": found.rows},
+        "sides": {"train": found.fingerprint},
+        "answered_only": on_poorer_feed(told_poorer, sides, certify, bands[0]),
+    }
+    card = make_card(evidence, settings, sides.plan, calibration, bands, found.classes, told)
+    golden = golden_rows(whole, certify, places(settings.features))
+    tell("certify", 1.0)
+    return Trained(
+        evidence, settings, whole, sides.plan, sides.fold, found.part, sides.caller, sides.callee, sides.start,
+        sides.judged, raw, told_whole.stratum, found.models, card, golden, told,
+    )  # fmt: skip
+
+
+def fitted(evidence: Evidence, settings: Settings, sides: Sides, learnt: Mapping[str, Learnt], tell: Tell) -> Fitted:
+    """The models; of the vectors that they learnt from nothing is left in memory."""
+    X = learnt_vectors(evidence, settings.features, settings.threads, learnt)  # noqa: N806
+    side = build(X, [*learnt.values()], evidence.calls, sides.group, sides.caller)
+    require_both("train", side.y)
+    tell("fit", 0.2)
+    part = parts_of(side.group, side.y, settings.seed)
+    members, models, classes = fit_models(side, part, settings, lambda done: tell("fit", 0.2 + 0.4 * done))
+    of_calls = part_of_calls(side.group, part, sides.group)
+    missed = missed_by_member(int(part.max(initial=0)) + 1)
+    found = Fitted(members, missed, models, classes, of_calls, len(side.y), fingerprint(side))
+    del X, side
+    give_back()
+    return found
+
+
+def scored_by_others(found: Fitted, sides: Sides, feed: Feed, choose: Array, settings: Settings) -> Array:
+    """Raw scores over all calls, where thresholds are chosen by members that did not see a call's group."""
+    columns, threads = places(settings.features), settings.threads
+    every = scored(found.models["model"], feed, sides.start >= sides.plan.label_cutoff, columns, threads)
+    by_member = [
+        scored(text, feed, choose & np.isin(found.part, parts), columns, threads)
+        for text, parts in zip(found.members, found.missed, strict=True)
+    ]
+    return crossed(every, by_member, found.missed, found.part, choose)
+
+
+def on_poorer_feed(feed: Told, sides: Sides, certify: Array, band: Band) -> dict[str, Any]:
+    """The certificate of a band where only answered calls are known, and what it catches there."""
+    held = spoken_of(feed.raw, feed.stratum, band)
+    proof = certificate("certify", held[certify & ~sides.judged.nuisance], band.threshold, TARGETS[0][1])
+    return asdict(proof) | {"catch": share_of(held[certify & sides.judged.nuisance], band.threshold)}
+
+
+def golden_rows(feed: Feed, certify: Array, columns: list[int]) -> Array:
+    """Vectors of a few calls, whose scores a bundle must reproduce before it serves."""
+    shown = np.flatnonzero(certify) if certify.any() else feed.rows
+    return feed.at(shown[:: max(1, len(shown) // GOLDEN_ROWS)][:GOLDEN_ROWS])[:, columns]
+
+
+def places(features: tuple[str, ...]) -> list[int]:
+    """Where these features stand in the vectors that hold them."""
+    names = columns_for(features)
+    unknown = [name for name in features if name not in names]
+    if unknown:
+        raise ValueError(f"features: expected names of the catalogue, got {', '.join(unknown)}")
+    return [names.index(name) for name in features]
+
+
+def scored(model: str, feed: Feed, later: Array, columns: list[int], threads: int) -> Array:
+    """Raw scores over all calls: of those that come `later` and whose vectors the feed holds; NaN for the others."""
+    raw = np.full(len(later), np.nan)
+    booster, rows = Booster(model), feed.rows[later[feed.rows]]
+    for begin in range(0, len(rows), SCORED_AT_ONCE):
+        some = rows[begin : begin + SCORED_AT_ONCE]
+        raw[some] = booster.predict_raw(np.ascontiguousarray(only(feed.at(some), columns)), threads=threads or 2)
+    return raw
+
+
+def share_of(raw: Array, threshold: float) -> float | None:
+    """Share of the scored calls that reach a threshold; None without any."""
+    told = raw[~np.isnan(raw)]
+    return float((told >= threshold).mean()) if len(told) else None
+
+
+def require_both(fold: str, y: Array) -> None:
+    """Raise `ValueError` unless labelled calls of both kinds are there to learn from."""
+    nuisance = int(y.sum())
+    if not 0 < nuisance < len(y):
+        raise ValueError(
+            f"fold {fold!r}: expected labelled benign and nuisance calls, got {len(y) - nuisance} and {nuisance}; "
+            "give more days, reports or findings, or another seed"
+        )
+
+
+def require_benign(fold: str, benign: Array) -> None:
+    """Raise `ValueError` unless there are benign calls to choose a threshold on."""
+    if not benign.any():
+        raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
+
+
+def fit_models(
+    side: Dataset, part: Array, settings: Settings, tell: Callable[[float], None]
+) -> tuple[list[str], dict[str, str], dict[str, tuple[str, ...]]]:
+    """Members of the risk model; it and the models of content and mode where enough of each class is known; classes.
+
+    Args:
+        part: of each row, as from `parts_of`.
+    """
+    names, columns = settings.features, places(settings.features)
+    fixed: dict[str, Any] = {
+        "categorical": [feature.name for feature in FEATURES if feature.levels and feature.name in names],
+        "seed": settings.seed,
+        "threads": settings.threads,
+        "parameters": settings.parameters,
+    }
+    learn = Part(only(side.X, columns), side.y, side.weight)
+    members = members_of(learn, part, names, progress=lambda share: tell(0.8 * share), **fixed)
+    models = {"model": mean_of(members)}
+    classes: dict[str, tuple[str, ...]] = {}
+    held = part == 0
+    for name in ("content", "mode"):
+        told = getattr(side, name)
+        words = class_words(told[~held], told[held])
+        if len(words) > 1:
+            inside, outside = (class_part(side, rows, columns, told, words) for rows in (~held, held))
+            models[name] = fit(inside, outside, names, classes=len(words), **fixed)
+            classes[name] = words
+    return members, models, classes
+
+
+def only(X: Array, columns: list[int]) -> Array:  # noqa: N803
+    """These columns of X; X itself if they are all there are: it may be large."""
+    return X if columns == list(range(X.shape[1])) else X[:, columns]
+
+
+def class_words(learn: Array, check: Array) -> tuple[str, ...]:
+    """Classes with enough labelled calls on the training side and at least one on the other."""
+    counts = pd.Series(learn).value_counts()
+    other = set(pd.Series(check).dropna())
+    return tuple(sorted(str(word) for word in counts[counts >= LEAST_OF_A_CLASS].index if word in other))
+
+
+def class_part(side: Dataset, rows: Array, columns: list[int], told: Array, words: tuple[str, ...]) -> Part:
+    """Those of the rows (bool) whose class, as told of each, is one of `words`."""
+    code = pd.Index(words).get_indexer(pd.Index(told))
+    kept = rows & (code >= 0)
+    return Part(side.X[kept][:, columns], code[kept].astype(np.int64), side.weight[kept])
+
+
+def make_card(
+    evidence: Evidence,
+    settings: Settings,
+    folds: Plan,
+    calibration: Calibration,
+    bands: tuple[Band, ...],
+    classes: dict[str, tuple[str, ...]],
+    fitted: dict[str, Any],
+) -> Card:
+    """What the bundle says of itself. Nothing in it depends on the machine or on the time of day."""
+    last = datetime.fromtimestamp(folds.certify[1] / 1000, tz=UTC).replace(microsecond=0)
+    return Card(
+        features=settings.features,
+        categorical={f.name: len(f.levels) for f in FEATURES if f.levels and f.name in settings.features},
+        catalogue_hash=catalogue_hash(),
+        calibration=calibration,
+        thresholds=bands,
+        label_policy=settings.label_policy.to_json(),
+        training={
+            "seed": settings.seed,
+            "data": evidence.fingerprint,
+            "folds": {name: [_iso(t) for t in getattr(folds, name)] for name in ("train", "choose", "certify")},
+            "label_cutoff": _iso(folds.label_cutoff),
+            "settings": {"calls_per_number": settings.calls_per_number, "parameters": settings.parameters},
+            "fitted": fitted,
+            "versions": versions(),
+        },
+        valid_from=_utc(last),
+        valid_until=_utc(last + timedelta(days=settings.valid_days)),
+        epoch=settings.epoch,
+        golden=Golden((), {}),
+        classes=classes,
+    )
+
+
+def write_bundle(trained: Trained, folder: Path, signing_key: Ed25519PrivateKey) -> str:
+    """Sign and write the bundle; its model id."""
+    return save(trained.card, trained.models, trained.golden_rows.tolist(), folder, signing_key)
+
+
+def _iso(milliseconds: int) -> str:
+    return _utc(datetime.fromtimestamp(milliseconds / 1000, tz=UTC))
+
+
+def _utc(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,4 @@
+"""Expiry, deletion, rekeying and export of personal data at rest.
+
+Imports `data`, `log`. Start with `subject`.
+"""

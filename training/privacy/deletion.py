@@ -1,0 +1,151 @@
+"""Erasure and deletion over everything that holds rows: a folder of calls, the store of cases, a scorer's files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callsieve.features.files.progress import by_size, silent, size_of, steps
+from callsieve.features.intake.keyed_table import read_keyed
+from callsieve.features.keys.callee_keys import Callees
+from callsieve.serving.bundle.signing import read_signing_key
+from callsieve.serving.custody.retention import Retention, read_retention
+from callsieve.serving.live.forgetting import forget
+from callsieve.training.data.fingerprint import fingerprint
+from callsieve.training.log.audit_log import append, begun
+
+from . import expiry, subject, verdict_files
+from .remaining import clearances, delete_from_evidence, staying
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Tell
+
+
+def run_all(
+    log: Path,
+    signing_key: Path,
+    data: Path | None,
+    store: str | None,
+    state: Path | None,
+    rules: Path | None,
+    now: int,
+    verdicts: Sequence[Path] = (),
+    registers: Sequence[Path] = (),
+    tell: Tell = silent,
+) -> dict[str, Any]:
+    """Erase what is past its time, and enter the proof in the log.
+
+    Args:
+        verdicts, registers: files of verdicts, and folders of registers as a scorer reads them.
+    Returns: `files` as of `expiry.run` and `expiry.journals`, the store's as `cases`; totals `erased` and `left`; the
+        version of the rules; the index of the log's `entry`.
+    """
+    key, kept, inside = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
+    before = calls_fingerprint(data, inside["before"])
+    files: dict[str, dict[str, Any]] = {}
+    if data is not None:
+        files |= expiry.run(data, kept, now, inside["tables"])
+    if state is not None:
+        files |= expiry.journals(state, kept, now)
+    for path, told in by_size(inside["verdicts"], verdicts).items():
+        files[str(path)] = verdict_files.erase_verdicts(path, kept, now, told)
+    for folder in registers:
+        erased = verdict_files.erase_registers(folder, kept, now)
+        files |= {f"{folder.name}/{name}": one for name, one in erased.items()}
+    if store is not None:
+        files["cases"] = _erase_cases(store, kept, now)
+    report = {"rules": kept.version, "now": now, "files": files, **expiry.totals(files)}
+    states = {"calls_before": before, "calls_after": calls_fingerprint(data, inside["after"])}
+    return report | {"entry": append(log, "retention", report | states, key)}
+
+
+def delete_everywhere(
+    data: Path,
+    token: str,
+    why: str,
+    log: Path,
+    signing_key: Path,
+    store: str | None,
+    states: Sequence[Path],
+    rules: Path | None,
+    now: int,
+    verdicts: Sequence[Path] = (),
+    registers: Sequence[Path] = (),
+    callees: Callees | None = None,
+    tell: Tell = silent,
+) -> dict[str, Any]:
+    """Delete a person's rows, and enter in the log that it was done; not whose.
+
+    Args:
+        states: folders of live state of scorers, running or not.
+        verdicts, registers: as of `run_all`.
+        callees: how called numbers stand in the verdicts; needed if they stand under a key that is kept.
+    Returns: `files` as of `subject.delete`, the store's as `cases`, `models` as of `subject.models`, `scorers` with the
+        seconds that each took to forget, `stays` as of `staying.staying`, `entry`.
+    """
+    key, kept, inside = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
+    before = calls_fingerprint(data, inside["before"])
+    models = subject.models(log, str(data), before) if begun(log) else []
+    files = subject.delete(data, token, kept, now, inside["tables"])
+    cleared: dict[str, int] = {}
+    if store is not None:
+        files["cases"], cleared = _erase_subject(store, token, kept, now)
+    for path, told in by_size(inside["verdicts"], verdicts).items():
+        files[str(path)] = verdict_files.delete_from_verdicts(path, token, callees, kept, now, told)
+    for folder in registers:
+        deleted = verdict_files.delete_from_registers(folder, token, kept, now)
+        files |= {f"{folder.name}/{name}": one for name, one in deleted.items()}
+    scorers = {state.name: round(forget(state, token), 1) for state in states}
+    for state in states:
+        overwritten = delete_from_evidence(state, token, kept, now)
+        files |= {f"{state.name}/{name}": one for name, one in overwritten.items()}
+    stays = staying(files, cleared | dict(clearances(states, token)), kept, now)
+    report = {"why": why, "rules": kept.version, "files": files, "models": models, "scorers": scorers, "stays": stays}
+    fingerprints = {"calls_before": before, "calls_after": calls_fingerprint(data, inside["after"])}
+    return report | {"entry": append(log, "deletion", report | fingerprints, key)}
+
+
+def calls_fingerprint(data: Path | None, tell: Tell = silent) -> str:
+    """Of the calls of a folder, as a training reads them; "" if there are none."""
+    if data is None or not (data / "calls.parquet").exists():
+        return ""
+    tell("fingerprint", 0.0)
+    found = fingerprint(read_keyed(data / "calls.parquet").sort_by("start"))
+    tell("fingerprint", 1.0)
+    return found
+
+
+def _steps(tell: Tell, data: Path | None, verdicts: Sequence[Path]) -> dict[str, Tell]:
+    """What takes its time: the fingerprint of the calls before and after, and files that are gone through."""
+    calls, tables = (0, 0) if data is None else (size_of(data / "calls.parquet"), size_of(data))
+    sizes = {"before": calls, "tables": tables, "verdicts": sum(map(size_of, verdicts)), "after": calls}
+    return steps(tell, sizes)
+
+
+def _erase_cases(url: str, kept: Retention, now: int) -> dict[str, Any]:
+    from callsieve.serving.cases.erasure import count_before, erase_before
+    from callsieve.serving.cases.store import CaseStore
+
+    store, moment = CaseStore(url), now - kept.of("cases").ceiling
+    try:
+        before = count_before(store, moment)
+        counts = erase_before(store, moment)
+        # Cases whose appeal is open wait for a person, and are told.
+        return counts | {"erased": counts["cases"], "waiting": before - counts["cases"], "past_their_time": 0}
+    finally:
+        store.close()
+
+
+def _erase_subject(url: str, token: str, kept: Retention, now: int) -> tuple[dict[str, Any], dict[str, int]]:
+    """What went from the store, and until when the unlistings that stay there hold."""
+    from callsieve.serving.cases.erasure import erase_subject
+    from callsieve.serving.cases.store import CaseStore
+
+    store = CaseStore(url)
+    try:
+        counts = erase_subject(store, token, now - kept.of("cases").floor)
+        until = [one["until"] for one in store.cleared() if one["caller"] == token]
+        return counts | {"rows": counts["cases"] + counts["kept"]}, {"unlistings": max(until)} if until else {}
+    finally:
+        store.close()

@@ -1,0 +1,115 @@
+"""What leaves the house, and whose a token is: done when the audit log has it, and those who must have agreed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from callsieve.features.files.dates import DAY, EPOCH, day_in
+from callsieve.features.files.progress import silent
+from callsieve.features.intake.intake import Intake
+from callsieve.features.intake.keyed_table import read_keyed
+from callsieve.features.keys.callee_keys import Callees
+from callsieve.features.keys.tokens import Key, is_token
+from callsieve.features.reading.call_files import write_table
+from callsieve.serving.batch.output_keys import as_written, outgoing
+from callsieve.serving.custody.expiry import still_kept
+from callsieve.serving.custody.purposes import allowed
+from callsieve.training.data.fingerprint import fingerprint
+from callsieve.training.log.gates import Gates
+from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, enter, of_tokens
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Tell
+
+
+def chosen(folder: Path, first: str, last: str, tell: Tell = silent) -> pa.Table:
+    """Keyed calls of a folder from a UTC day to another one, as far as they may still be read.
+
+    Raises:
+        ValueError: if the folder is not declared for export, or a day is none.
+    """
+    kept = still_kept(allowed(folder, "export"))
+    tell("read", 0.0)
+    calls = kept(read_keyed(folder / "calls.parquet"), "calls")
+    begin, end = ((day_in(text, what) - EPOCH).days * DAY for text, what in ((first, "--first"), (last, "--last")))
+    start = calls["start"]
+    return calls.filter(pc.and_(pc.greater_equal(start, begin), pc.less(start, end + DAY)))
+
+
+def export_act(calls: pa.Table, purpose: str, person: str, tell: Tell = silent) -> Act:
+    """What somebody who exports these calls does."""
+    tell("fingerprint", 0.5)
+    act = Act(EXPORT, fingerprint(calls), calls.num_rows, purpose, person)
+    tell("fingerprint", 1.0)
+    return act
+
+
+def export(
+    calls: pa.Table,
+    act: Act,
+    folder: Path,
+    out: Path,
+    callees: Callees,
+    log: Path,
+    tickets: Sequence[Path],
+    gates: Gates,
+    key: Ed25519PrivateKey,
+) -> int:
+    """Write calls of a folder to a new file once the log has it; the index of the log's entry.
+
+    In the file called people stand under the key for `callees`.
+
+    Raises:
+        FileExistsError: if there is such a file.
+        ValueError: if too few people agreed (`tickets.enter`); nothing is written.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out}: expected a new file; nothing is overwritten")
+    entry = enter(log, act, tickets, gates, key, str(folder))
+    write_table(outgoing(calls, callees), out)
+    return entry
+
+
+def reidentify_act(tokens: Sequence[str], purpose: str, person: str) -> Act:
+    """What somebody who asks whose tokens these are does.
+
+    Raises:
+        ValueError: if one is no token.
+    """
+    if not tokens or not all(is_token(token) for token in tokens):
+        raise ValueError("re-identification: expected tokens of numbers")
+    return Act(REIDENTIFY, of_tokens(tokens), len(tokens), purpose, person)
+
+
+def reidentify(
+    tokens: Sequence[str],
+    candidates: Iterable[str],
+    act: Act,
+    number_key: Key,
+    callees: Callees | None,
+    log: Path,
+    tickets: Sequence[Path],
+    gates: Gates,
+    key: Ed25519PrivateKey,
+) -> Iterator[tuple[str, str]]:
+    """Each token with its number, of those candidates that the caller knows; for a screen, never for a file.
+
+    With `callees`, tokens of called people in what was written for others, too.
+
+    Raises:
+        ValueError: if too few people agreed (`tickets.enter`); nothing is looked up.
+    """
+    enter(log, act, tickets, gates, key)
+    intake, wanted = Intake(number_key), set(tokens)
+    return (
+        (token, text)
+        for text in candidates
+        for token in as_written(intake.token("number", text) or "", callees)
+        if token in wanted
+    )

@@ -1,0 +1,61 @@
+"""Rows taken out of, or changed in, a Parquet file of any size: batch by batch, whole or not at all.
+
+The new file takes the old one's name when it is on the disk. What the old one held stays on the medium until its blocks
+are used again; only a disk that is encrypted with a key of its own can promise more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from callsieve.features.files.atomic import sha256
+from callsieve.features.files.progress import silent
+from callsieve.features.intake.text_columns import only_used
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Tell
+
+BATCH_ROWS = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A file before and after: rows, and SHA-256 of its bytes."""
+
+    rows_before: int
+    rows_after: int
+    sha256_before: str
+    sha256_after: str
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Tell = silent) -> Rewritten:
+    """Put every batch of a file through `change`; a file of which no row changes is left as it is."""
+    before, part = sha256(path), path.with_name(f".{path.name}.new")
+    rows, kept, same = 0, 0, True
+    try:
+        with (
+            pq.ParquetFile(path, pre_buffer=False) as file,
+            pq.ParquetWriter(part, file.schema_arrow, compression="zstd") as writer,
+        ):
+            for batch in file.iter_batches(BATCH_ROWS):
+                old = pa.Table.from_batches([batch])
+                new = change(old)
+                same = same and new.num_rows == old.num_rows and new.equals(old)
+                rows, kept = rows + old.num_rows, kept + new.num_rows
+                writer.write_table(only_used(new.cast(file.schema_arrow)))
+                tell(path.name, rows / file.metadata.num_rows)
+        if same:
+            return Rewritten(rows, rows, before, before)
+        with part.open("rb") as whole:
+            os.fsync(whole.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return Rewritten(rows, kept, before, sha256(path))

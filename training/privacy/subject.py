@@ -1,0 +1,153 @@
+"""One person's rows: found, counted and deleted wherever they lie, and the models named that learnt from them.
+
+A person is a token; whoever asks has the number, and the key, and gives neither to a file. Rows that must be kept until
+their floor stay until then, and are told. What stays for good is one row of `exclusions.parquet`: that nothing more is
+learnt from this number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from callsieve.features.files.atomic import drop_unfinished
+from callsieve.features.files.progress import by_size, silent, steps
+from callsieve.features.intake.text_columns import plain
+from callsieve.serving.custody.expiry import moments
+from callsieve.serving.custody.retention import Kept, Retention
+from callsieve.training.data.dataset import EXCLUSIONS
+from callsieve.training.data.exclusions import DELETED, FILE, add_rows
+from callsieve.training.log.audit_log import payloads
+
+from .expiry import FOLLOWED, follow
+from .rewriting import rewrite
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Tell
+
+COLUMNS = ("caller", "callee", "number", "reporter", "network_caller")
+
+
+def find(folder: Path, token: str, rules: Retention, now: int, tell: Tell = silent) -> dict[str, dict[str, int]]:
+    """Rows of a person by file: how many, and how many of them must be kept for now."""
+    tables = dict(_tables(folder, rules))
+    inside = by_size(tell, tables)
+    return {path.name: _count(path, [token], rule, now, inside[path]) for path, rule in tables.items()}
+
+
+def delete(folder: Path, token: str, rules: Retention, now: int, tell: Tell = silent) -> dict[str, dict[str, Any]]:
+    """Delete a person's rows, and exclude the number from every later training.
+
+    Returns: by file: rows found, deleted and kept, and its SHA-256 before and after.
+    Raises:
+        ValueError: if there is a table that no rule names; nothing is deleted.
+    """
+    tables = dict(_tables(folder, rules))
+    inside = by_size(tell, tables)
+    report = {path.name: delete_from(path, [token], rule, now, inside[path]) for path, rule in tables.items()}
+    for path, rule in tables.items():
+        # What goes with a call, and names nobody itself.
+        if rule.follows and FOLLOWED in pq.read_schema(path).names:
+            gone = follow(path, folder / f"{rule.follows}.parquet")
+            report[path.name] |= {"deleted": gone.rows_before - gone.rows_after, "sha256_after": gone.sha256_after}
+    drop_unfinished(folder, "*.parquet")
+    known = pd.Timestamp(now, unit="ms", tz="UTC")
+    add_rows(folder / FILE, EXCLUSIONS, [{"number": token, "known_at": known, "why": DELETED}])
+    return report
+
+
+def delete_from(path: Path, tokens: Sequence[str], rule: Kept, now: int, tell: Tell = silent) -> dict[str, Any]:
+    """Delete from one table the rows that name a person by one of its tokens; what `delete` tells of a file."""
+    inside = steps(tell, {"count": 1, "rewrite": 2})
+    found = _count(path, tokens, rule, now, inside["count"])
+    done = rewrite(path, partial(_without, tokens, rule, now), inside["rewrite"])
+    return {"rows": found["rows"], "deleted": done.rows_before - done.rows_after, "kept": found["kept"],
+            "sha256_before": done.sha256_before, "sha256_after": done.sha256_after}  # fmt: skip
+
+
+def models(log: Path, source: str, fingerprint: str) -> list[dict[str, str]]:
+    """The models that learnt from a folder as it is, or as it was before rows were erased, deleted or keyed anew.
+
+    Args:
+        fingerprint: of the folder's calls as they are now (`evidence.fingerprint`).
+        source: what a run's record says of where its calls came from.
+    Returns: model, run and why: "the same calls", "the same folder", or both.
+    """
+    states = states_of(log, fingerprint)
+    found = []
+    for _, run in payloads(log, "run"):
+        same = run["record"]["tag"].get("data_sha256") in states
+        place = _source(run["record"]["dataset"].get("calls", {})) == source
+        why = " and ".join(name for name, holds in (("the same calls", same), ("the same folder", place)) if holds)
+        if why:
+            found.append({"model": run["model"], "run": run["run"], "why": why})
+    return found
+
+
+def states_of(log: Path, fingerprint: str) -> set[str]:
+    """Fingerprints of a folder's calls, as they are and as they were before rows were erased, deleted or keyed anew.
+
+    Args:
+        fingerprint: as of `models`.
+    """
+    states = {fingerprint}
+    for change in reversed([payload for _, payload in payloads(log, "retention", "deletion", "key")]):
+        if change.get("calls_after") in states and change.get("calls_before"):
+            states.add(change["calls_before"])
+    return states
+
+
+def _source(dataset: Mapping[str, Any]) -> str:
+    try:
+        return str(json.loads(dataset["source"])["tags"]["source"])
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def _tables(folder: Path, rules: Retention) -> Iterator[tuple[Path, Kept]]:
+    """Files that can name a person, with their rules."""
+    for path in sorted(folder.glob("*.parquet")):
+        if path.name != FILE:
+            yield path, rules.of(path.stem)
+
+
+def _count(path: Path, tokens: Sequence[str], kept: Kept, now: int, tell: Tell) -> dict[str, int]:
+    found = held = seen = 0
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for batch in file.iter_batches():
+            table = pa.Table.from_batches([batch])
+            mine = _of(table, tokens)
+            found += pc.sum(mine).as_py() or 0
+            held += pc.sum(pc.and_(mine, _must_stay(table, kept, now))).as_py() or 0
+            seen += table.num_rows
+            tell(path.name, seen / file.metadata.num_rows)
+    return {"rows": found, "kept": held}
+
+
+def _without(tokens: Sequence[str], kept: Kept, now: int, table: pa.Table) -> pa.Table:
+    return table.filter(pc.invert(pc.and_(_of(table, tokens), pc.invert(_must_stay(table, kept, now)))))
+
+
+def _of(table: pa.Table, tokens: Sequence[str]) -> Any:
+    """Which rows name a person in any column."""
+    mine: Any = pa.array([False] * table.num_rows)
+    for name in COLUMNS:
+        if name in table.column_names:
+            words = plain(table[name]).combine_chunks()
+            mine = pc.or_(mine, pc.is_in(words, value_set=pa.array(tokens, pa.string())))
+    return mine
+
+
+def _must_stay(table: pa.Table, kept: Kept, now: int) -> Any:
+    """Which rows are younger than their floor; one without a moment has not even ended."""
+    if not kept.floor or kept.follows:
+        return pa.array([False] * table.num_rows)
+    return pc.fill_null(pc.greater(moments(table, kept).combine_chunks(), now - kept.floor), True)

@@ -1,0 +1,151 @@
+"""The report of a run: one HTML page that needs no network, no script and no statistics."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader, StrictUndefined, Undefined
+
+from callsieve.features.files.folders import write_whole
+from callsieve.serving.rules.strata import BUSY
+from callsieve.training.judging.detection import SOON
+
+from .pictures import Picture, percent, pictures, words
+
+NOT_MEASURED = "not measured"
+
+
+def write_report(figures: Mapping[str, Any], path: Path, drawn: Mapping[str, Picture] | None = None) -> None:
+    """Write the page, whole or not at all; the same figures give the same bytes.
+
+    Args:
+        figures: plain JSON values; a section that is missing is left out, `None` is shown as not measured.
+        drawn: the pictures of these figures, if they have been drawn: it takes seconds.
+    """
+    write_whole(path, page(figures, drawn).encode())
+
+
+def page(figures: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
+    """The page as text."""
+    pages = environment(__package__, ChainableUndefined)  # a missing section is empty at any depth
+    pages.filters |= {"percent": percent, "pass_share": pass_share}
+    simulated = str((figures.get("data") or {}).get("source", "")).startswith("simulated")
+    template = pages.get_template("report.html")
+    shown = drawn or pictures(figures)
+    return template.render(figures, pictures=shown, simulated=simulated, soon=SOON, busy=BUSY).lstrip()
+
+
+def environment(package: str | None, undefined: type[Undefined] = StrictUndefined) -> Environment:
+    """Templates of a package and of this one, with filters that write figures as people read them."""
+    pages = Environment(
+        loader=ChoiceLoader([PackageLoader(str(package), "."), PackageLoader(__package__, ".")]),
+        autoescape=True, undefined=undefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    pages.filters |= {"count": count, "share": share, "one_in": one_in, "words": words}
+    pages.filters |= {"until": until, "between": between, "data_uri": data_uri}
+    return pages
+
+
+def data_uri(svg: str) -> str:
+    """A picture as part of the page's own text."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
+
+
+def write_pictures(drawn: Mapping[str, Picture], folder: Path) -> None:
+    """Every picture of the report as an SVG file of its own."""
+    folder.mkdir(exist_ok=True)
+    for name, picture in drawn.items():
+        write_whole(folder / f"{name}.svg", picture.wide.encode())
+
+
+def is_number(value: object) -> bool:
+    """Whether there is a finite figure to show."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def count(value: Any) -> str:
+    """A whole number with separators.
+
+    >>> count(310412), count(None)
+    ('310,412', 'not measured')
+    """
+    return f"{value:,.0f}" if is_number(value) else NOT_MEASURED
+
+
+def share(value: Any, digits: int = 1) -> str:
+    """A share as a percentage; what is not all or nothing is not rounded to it.
+
+    >>> share(0.4567), share(0.99996), share(1.0), share(1e-5), share(None)
+    ('45.7%', 'over 99.9%', '100.0%', 'under 0.1%', 'not measured')
+    """
+    if not is_number(value):
+        return NOT_MEASURED
+    step = 10.0 ** -(digits + 2)
+    if 1 - step / 2 <= value < 1:
+        return f"over {1 - step:.{digits}%}"
+    if 0 < value <= step / 2:
+        return f"under {step:.{digits}%}"
+    return f"{value:.{digits}%}"
+
+
+def one_in(rate: Any) -> str:
+    """A small rate as people say it; rounded so that it never promises more than the rate.
+
+    >>> one_in(9.3e-5), one_in(0.0), one_in(1.0), one_in(None)
+    ('1 in 10,700', '0', 'all', 'not measured')
+    """
+    if not is_number(rate):
+        return NOT_MEASURED
+    if rate <= 0:
+        return "0"
+    if rate >= 1:
+        return "all"
+    every = 1 / rate
+    if every < 10:
+        return f"{math.ceil(rate * 100)} in 100"
+    step = 10 ** max(math.floor(math.log10(every * (1 + 1e-12))) - 2, 0)
+    return f"1 in {math.floor(every * (1 + 1e-12) / step) * step:,}"
+
+
+def pass_share(bound: Any) -> str:
+    """The share of benign calls passed, at least, given a bound of the error; rounded down.
+
+    >>> pass_share(9.3e-5), pass_share(0.23), pass_share(1.0)
+    ('99.9907%', '77.0%', '0.0%')
+    """
+    if not is_number(bound):
+        return NOT_MEASURED
+    digits = max(math.ceil(-math.log10(max(bound, 1e-9) * 100)) + 1, 1)
+    scale = 10**digits
+    return f"{math.floor((1 - bound) * 100 * scale + 1e-9) / scale:.{digits}f}%"
+
+
+def until(detection: Any, word: str) -> str:
+    """Calls until found: a number, more than what the calls prove, or never; without a caller, not measured.
+
+    >>> until({"median": 4.0}, "median"), until({"p90": None, "p90_floor": 37}, "p90"), until({"p90": None}, "p90")
+    ('4', 'more than 37', 'never')
+    """
+    if not isinstance(detection, Mapping) or word not in detection or detection.get("callers") == 0:
+        return NOT_MEASURED
+    if is_number(detection[word]):
+        return count(detection[word])
+    floor = detection.get(f"{word}_floor")
+    return f"more than {count(floor)}" if is_number(floor) else "never"
+
+
+def between(detection: Any, word: str) -> str:
+    """The 95 % interval of calls until found.
+
+    >>> between({"median_low": 4, "median_high": 31.0}, "median"), between({"p90_low": 37, "p90_high": None}, "p90")
+    ('4 to 31', 'at least 37')
+    """
+    if not isinstance(detection, Mapping) or not is_number(detection.get(f"{word}_low")):
+        return NOT_MEASURED
+    low, high = detection[f"{word}_low"], detection[f"{word}_high"]
+    return f"{count(low)} to {count(high)}" if is_number(high) else f"at least {count(low)}"

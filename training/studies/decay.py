@@ -1,0 +1,193 @@
+"""How a model ages: week after week beside one that is trained anew each week.
+
+Both judge the same calls, at the thresholds that their own trainings chose. A week's vectors are those of a service,
+from the 28 days before it. "Unseen" are calls of groups (block, trunk, device, campaign) of which that model learnt
+nothing. The area under time is that of Pendlebury et al., TESSERACT (USENIX Security 2019). A threshold of few innocent
+calls is luck, so the catch is also told at the threshold that flags 1 in 10,000 of each period's own innocent calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from callsieve.features.files.dates import DAY
+from callsieve.features.intake.text_columns import codes
+from callsieve.serving.batch.fill_memory import HISTORY_DAYS
+from callsieve.serving.bundle.card import Band
+from callsieve.training.data.dataset import Evidence, campaigns_of, judged
+from callsieve.training.data.feeds import Feed, complete
+from callsieve.training.judging.metrics import at_target, catch
+from callsieve.training.model.bands import TARGETS, spoken_of
+from callsieve.training.model.certify import upper_bound
+from callsieve.training.model.split import FOLDS, groups, plan_of
+from callsieve.training.model.train import Trained, places, scored, train
+
+from .rolling import part, stretch
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from callsieve.features.files.progress import Tell
+    from callsieve.training.log.test_looks import Ledger
+    from callsieve.training.model.train import Settings
+
+    Array = npt.NDArray[Any]
+
+WAYS = ("once", "anew")  # trained once, trained anew before each period
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What judging needs of a training."""
+
+    text: str
+    band: Band
+    learnt: Array  # groups that it learnt from
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The calls of a period, with the vectors that a service would have had. Arrays over all calls of `evidence`."""
+
+    evidence: Evidence
+    feed: Feed
+    begin: int
+    group: Array
+
+
+def decay(
+    evidence: Evidence,
+    settings: Settings,
+    *,
+    train_days: int,
+    periods: int,
+    days: int = 7,
+    ledger: Ledger,
+    progress: Tell | None = None,
+) -> dict[str, Any]:
+    """Train on the first days, then judge each period after them, with and without training anew.
+
+    Args:
+        train_days: calls that each training gets, 21 at least.
+        days: of a period.
+        ledger: gets the gates, and a touch before each training and each period.
+    Returns: `periods`, with the figures of both ways; `area_under_time` of the catch rate of unseen groups of each, and
+        `area_at_target`, the same at the threshold of `at_target`. JSON-able.
+    Raises:
+        ValueError: if the calls are too few days, or a training has nothing to learn from.
+    """
+    start = evidence.calls["start"].to_numpy()
+    first, span = int(start.min()), train_days + periods * days
+    known = int((start.max() - first) // DAY + 1)
+    if known < span or periods < 2:
+        raise ValueError(
+            f"decay: expected 2 periods or more and {span} days of calls ({train_days} to train on, {periods} x {days} "
+            f"after them), got {periods} periods, {known} days"
+        )
+    group = groups(evidence.calls, campaigns_of(evidence))
+    models: dict[str, Model] = {}
+    told = []
+    ledger.begin()
+    for place in range(periods):
+        begin = first + (train_days + place * days) * DAY
+        models["anew"] = trained_on(evidence, settings, group, (begin - train_days * DAY, begin), ledger,
+                                    part(progress, place, periods))  # fmt: skip
+        models.setdefault("once", models["anew"])
+        touched = ledger.touch(evidence.fingerprint, (begin, begin + days * DAY), "decay")
+        period = period_of(evidence, settings, group, begin, begin + days * DAY)
+        told.append(
+            {
+                "days_after_training": [place * days, (place + 1) * days],
+                **touched,
+                **{way: figures(period, models[way], settings) for way in WAYS},
+            }
+        )
+    areas, equal = (
+        {way: area([one[way][name]["call"]["rate"] for one in told]) for way in WAYS}
+        for name in ("unseen", "at_target")
+    )
+    return {
+        "train_days": train_days, "days": days, "periods": told, "area_under_time": areas, "area_at_target": equal,
+    }  # fmt: skip
+
+
+def trained_on(
+    evidence: Evidence, settings: Settings, group: Array, span: tuple[int, int], ledger: Ledger,
+    progress: Tell | None,
+) -> Model:  # fmt: skip
+    """A model of the calls of a stretch, and of which groups it learnt."""
+    some = stretch(evidence, *span)
+    folds = plan_of(some.calls, settings.label_delay_days)
+    ledger.touch(evidence.fingerprint, folds.certify, "decay")
+    t = train(some, settings, progress)
+    whole = evidence.calls["start"].to_numpy()
+    return model_of(t, group[(whole >= span[0]) & (whole < span[1])])
+
+
+def model_of(t: Trained, group: Array) -> Model:
+    """Args: group: of each call of the training's table, as told over all of the evidence."""
+    side = t.fold == FOLDS.index("train")
+    inside = (t.start >= t.plan.train[0]) & (t.start < t.plan.train[1])
+    band = t.card.thresholds[0]
+    return Model(t.models["model"], band, np.unique(group[side & inside]))
+
+
+def period_of(evidence: Evidence, settings: Settings, group: Array, begin: int, end: int) -> Period:
+    """The calls of a period and of the days of history that a feature asks for."""
+    since = begin - HISTORY_DAYS * DAY
+    some = stretch(evidence, since, end)
+    start, whole = some.calls["start"].to_numpy(), evidence.calls["start"].to_numpy()
+    feed = complete(some, settings.features, settings.threads, np.flatnonzero(start >= begin))
+    return Period(some, feed, begin, group[(whole >= since) & (whole < end)])
+
+
+def figures(period: Period, model: Model, settings: Settings) -> dict[str, Any]:
+    """Error on the innocent calls of a period, and catch of the others: of all groups, of those not learnt from, and of
+    these at the threshold that flags 1 in 10,000 of the innocent calls."""
+    calls = period.evidence.calls
+    (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
+    known = judged(period.evidence, caller, settings.label_policy)
+    inside = calls["start"].to_numpy() >= period.begin
+    raw = scored(model.text, period.feed, inside, places(settings.features), settings.threads)
+    held = spoken_of(raw, period.feed.strata(len(raw)), model.band)
+    benign, bad = inside & known.known & ~known.nuisance, inside & known.known & known.nuisance
+    unseen = bad & ~np.isin(period.group, model.learnt)
+    false = int((held[benign] >= model.band.threshold).sum())
+    return {
+        "benign_calls": int(benign.sum()),
+        "false_calls": false,
+        "bound": upper_bound(false, int(benign.sum())),
+        **{
+            name: caught(held[rows], model.band.threshold, caller[rows], callee[rows], settings.seed)
+            for name, rows in (("all", bad), ("unseen", unseen))
+        },
+        "at_target": caught(
+            raw[unseen], at_target(raw[benign], TARGETS[0][1]), caller[unseen], callee[unseen], settings.seed
+        ),
+    }
+
+
+def caught(raw: Array, threshold: float, caller: Array, callee: Array, seed: int) -> dict[str, Any]:
+    """Catch rate by call and by caller with intervals; None where there is no call."""
+    if not len(raw):
+        none = {"rate": None, "low": None, "high": None}
+        return {"calls": 0, "callers": 0, "call": none, "caller": none}
+    found = catch(raw, threshold, caller, callee, seed=seed)
+    rates = {"call": found.by_call, "caller": found.by_caller}
+    told = {name: {"rate": one.value, "low": one.low, "high": one.high} for name, one in rates.items()}
+    return {"calls": found.calls, "callers": found.callers, **told}
+
+
+def area(rates: list[float | None]) -> float | None:
+    """Area under time: the mean of neighbours' means; None where a period has no rate.
+
+    >>> area([1.0, 0.5, 0.0])
+    0.5
+    """
+    if any(rate is None for rate in rates):
+        return None
+    values = np.array(rates, dtype=float)
+    return float(((values[1:] + values[:-1]) / 2).mean())

@@ -1,0 +1,53 @@
+"""The demonstration that runs the whole line on a simulated world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from callsieve.features.files.progress import Tell
+from callsieve.serving.batch.complaint_rows import REPORTS, frame
+from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Evidence, evidence
+from callsieve.training.model.allocators import give_back
+from callsieve.training.model.train import Settings
+from callsieve.training.run import study
+from callsieve.training.world.store import write_world
+from callsieve.training.world.world import World
+
+from .simulated import new_key, simulated
+
+
+def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Tell) -> dict[str, Any]:
+    """World, features, training, certificate, signed bundle, verdicts and report in one folder."""
+    told = told_of(folder, size, seed, lambda what, part: progress(what, 0.15 * part))
+    give_back()
+    settings = Settings(seed=seed, threads=threads)
+    return study(
+        told, settings, folder, source=f"simulated world '{size}', seed {seed}", made_by="callsieve demo",
+        progress=lambda what, part: progress(what, 0.2 + 0.8 * part),
+    )  # fmt: skip
+
+
+def told_of(folder: Path, size: str, seed: int, progress: Tell) -> Evidence:
+    """What a training may see of a new world, which is written to `folder` with its key; the rest of it is let go."""
+    world = simulated(size, seed, None, new_key(folder / "number.key"), progress)
+    write_world(world, folder / "world")
+    return of_world(world)
+
+
+def of_world(world: World) -> Evidence:
+    """What a training may see of a world, and its truth to judge by.
+
+    >>> from pathlib import Path
+    >>> from callsieve.training.world import read_world
+    >>> len(of_world(read_world(Path("world"))).findings) > 0
+    True
+    """
+    return evidence(
+        world.calls,
+        frame(world.reports, REPORTS, "reports"),
+        frame(world.findings, FINDINGS, "findings"),
+        world.truth,
+        recycled=frame(world.registers["recycled"], RECYCLED, "recycled"),
+        campaigns=frame(world.registers["campaigns"], CAMPAIGNS, "campaigns"),
+    )

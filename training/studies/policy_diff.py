@@ -1,0 +1,113 @@
+"""What another policy would do to the same calls: how many of which slice change fate, from what to what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from callsieve.features.files.progress import Tell
+from callsieve.features.intake.text_columns import words
+from callsieve.serving.batch.call_files import read_any
+from callsieve.serving.batch.complaint_rows import parquet_table, read_reports
+from callsieve.serving.batch.score import judged_table, open_registers, open_scorer, score_calls
+from callsieve.serving.rules.decisions import BITS
+from callsieve.serving.rules.policy import ACTIONS, read_policy
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.verdict import Scores
+from callsieve.training.data.dataset import of_calls
+from callsieve.training.data.fingerprint import fingerprint
+from callsieve.training.log.test_looks import Ledger, counted
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+EVALUATION = "evaluation"
+
+
+def difference(
+    old: Path,
+    new: Path,
+    path: Path,
+    layout: str,
+    bundle: Path,
+    *,
+    trust: Path | None,
+    key: Path | None,
+    registers: Path | None,
+    truth: Path | None,
+    reports: Path | None,
+    ledger: Ledger | None,
+    threads: int,
+    progress: Tell,
+) -> dict[str, Any]:
+    """Score calls once and decide on them by two policies.
+
+    Args:
+        truth: a world's truth.parquet, for slices of what the calls were; they need the column `call`.
+        ledger: with a truth, gets a touch of the calls before they are scored; None where nobody counts.
+    Returns: JSON-able. Of the calls that change fate: how many by `from` and `to`; the same by class of the caller's
+        number and, with a truth, by slice; and how many meet each rule.
+    Raises:
+        ValueError: in one line, if a file is not what it must be.
+    """
+    scorer = open_scorer(bundle, trust, old, open_registers(registers, key, EVALUATION))
+    other = Scorer(scorer.bundle, read_policy(new), scorer.registers)
+    read = read_any(
+        path, layout, EVALUATION, key=key, progress=lambda done, size: progress("read", 0.3 * done / max(size, 1))
+    )
+    if read.calls.num_rows == 0:
+        raise ValueError(f"{path}: no call to decide on; {read.put_apart}")
+    touched: dict[str, Any] = {}
+    if truth is not None:
+        start = read.calls["start"].to_numpy()
+        span = (int(start[0]), int(start[-1]) + 1)
+        touched = counted(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")
+    progress("score", 0.4)
+    before, rows = score_calls(scorer, read.calls, None if reports is None else read_reports(reports), threads=threads)
+    after = judged_table(other, read.calls, rows, threads)
+    slices = {"number_class": words(read.calls["caller_class"])}
+    if truth is not None:
+        told = of_calls(parquet_table(truth), read.calls)
+        nuisance = np.asarray(told["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
+        slices["truth"] = np.char.add(np.where(nuisance, "nuisance: ", "benign: "), words(told["slice"]))
+    return {
+        "old": scorer.policy.version,
+        "new": other.policy.version,
+        "model": scorer.bundle.model_id,
+        "purpose": EVALUATION,
+        "calls": read.calls.num_rows,
+        **touched,
+        **changes(before, after, words(read.calls["caller"]), slices),
+    }
+
+
+def changes(before: Scores, after: Scores, caller: Array, slices: dict[str, Array]) -> dict[str, Any]:
+    """Calls and callers whose calls change fate, as a whole and by slice."""
+    moved = np.flatnonzero(before.action != after.action)
+    table = pd.DataFrame(
+        {
+            "from": np.array(ACTIONS)[before.action[moved]],
+            "to": np.array(ACTIONS)[after.action[moved]],
+            "caller": caller[moved],
+            **{name: told[moved] for name, told in slices.items()},
+        }
+    )
+    met = before.rules[moved] | after.rules[moved]
+    rules = {name: int(np.count_nonzero(met & bit)) for name, bit in BITS.items()}
+    return {
+        "changed": len(moved),
+        "actions": _counted(table, ["from", "to"]),
+        "slices": {name: _counted(table, [name, "from", "to"]) for name in slices},
+        "rules": {name: calls for name, calls in rules.items() if calls},
+    }
+
+
+def _counted(table: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
+    grouped = table.groupby(names, sort=True)["caller"].agg(["size", "nunique"]).reset_index()
+    kept = grouped.rename(columns={"size": "calls", "nunique": "callers"}).sort_values("calls", ascending=False)
+    return [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")]

@@ -1,0 +1,54 @@
+"""A simulated world, keyed: in memory, or written part by part.
+
+What trains is not imported here: that alone takes longer than a small world.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from callsieve.features.files.progress import Tell, steps
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import Key, read_key
+from callsieve.training.world.basis.scenario import load_scenario
+from callsieve.training.world.store import keyed_world, write_settled
+from callsieve.training.world.world import World, settled_world, simulate
+
+KEY_EPOCH = "e1"
+
+
+def simulate_to(
+    folder: Path, *, size: str, seed: int, scenario: Path | None, key: Path | None, progress: Tell
+) -> dict[str, Any]:
+    """Simulate a world and write it keyed; a new key is written beside the folder if none is given."""
+    inside = steps(progress, {"settle": 0.6, "write": 0.4})
+    fresh = folder.with_name(f"{folder.name}.key")
+    secret = read_key(key) if key else new_key(fresh)
+    try:
+        world = settled_world(load_scenario(scenario), seed, size, inside["settle"])
+        calls = write_settled(world, Intake(secret), folder, inside["write"])
+    except BaseException:
+        if key is None and not any(folder.iterdir()):
+            fresh.unlink()  # a key of nothing: it would stand in the way of the same command
+        raise
+    return {
+        "calls": calls,
+        "numbers": world.numbers.num_rows,
+        "reports": world.reports.num_rows,
+        "findings": world.findings.num_rows,
+        **world.facts,
+    }
+
+
+def simulated(size: str, seed: int, scenario: Path | None, key: Key, progress: Tell) -> World:
+    """A keyed world."""
+    world = simulate(load_scenario(scenario), seed, size, progress)
+    return keyed_world(world, Intake(key))
+
+
+def new_key(path: Path) -> Key:
+    """A new key, written for its owner alone."""
+    key = Key.generate(KEY_EPOCH)
+    key.write(path)
+    return key

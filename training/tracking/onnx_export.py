@@ -1,0 +1,269 @@
+"""A bundle's yes-no model as one ONNX file, for a handset: a model of few features, that a phone can know by itself.
+
+found = export(Path("bundle"), Path("lite.onnx"), signer=Path("signer.pub"))
+
+In double precision and with LightGBM's own thresholds (operator TreeEnsemble of ai.onnx.ml 5, ONNX Runtime 1.20 and
+later): the usual conversion rounds thresholds and values to float32, and a value on the wrong side of a split is
+another leaf. Not copied: levels that are no whole numbers are cut off by LightGBM and unknown here. The file is not
+signed; it belongs into something that is. It says in its metadata what the scores need: features in order, bands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from callsieve.features.catalogue import catalogue_hash
+from callsieve.features.files.folders import write_whole
+from callsieve.serving.bundle.bundle import Bundle, load
+from callsieve.serving.bundle.model_text import CATEGORICAL, Tree, check_structure
+from callsieve.serving.bundle.signing import read_public_key
+from callsieve.serving.rules.strata import BUSY, QUIET
+
+try:
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper
+except ImportError as error:
+    raise ImportError("a model for handsets needs ONNX: pip install 'callsieve[onnx]'") from error
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+OPSET, ML_OPSET, IR = 18, 5, 10
+LESS_OR_EQUAL, MEMBER = 0, 6  # modes of a node
+NAN_MISSING, ZERO_MISSING = 2, 1  # bits 2 and 3 of `Tree.decision`
+SUM, NO_TRANSFORM = 1, 0
+ROWS = 20_000  # drawn to compare both
+MOST = 1e-9  # by which raw scores may differ; sums of some thousand leaves differ by less
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The largest differences between the file and the bundle over some rows, and from values rounded to float32.
+
+    `bands` counts the rows that reach another band.
+    """
+
+    rows: int
+    raw: float
+    probability: float
+    bands: int
+    float32_raw: float
+    float32_bands: int
+
+
+def export(bundle: Path, file: Path, *, signer: Path) -> dict[str, Any]:
+    """Write a verified bundle's model as ONNX, whole or not at all, and compare it with the bundle by ONNX Runtime.
+
+    Returns: model, features, bytes, and a `Difference` on rows of the bundle's own ("golden") and on drawn ones, whose
+        values lie on the model's thresholds and next to them ("thresholds"), where differences are largest.
+
+    Raises:
+        Refused: for whatever the scorer refuses.
+        FileExistsError: if the file exists.
+        ValueError: if the model asks for what ONNX cannot say, or the file gives other scores.
+    """
+    if file.exists():
+        raise FileExistsError(f"{file}: exists already; nothing is overwritten")
+    found = load(bundle, [read_public_key(signer)], expected_catalogue=catalogue_hash())
+    # Read a second time: were it another text meanwhile, its scores would differ below.
+    text = (bundle / "model.txt").read_text(encoding="ascii")
+    trees = check_structure(text, found.features, levels=found.categorical)
+    data = as_onnx(found, trees).SerializeToString()
+    compared = {
+        "golden": difference(found, data, np.array(found.golden.rows)),
+        "thresholds": difference(found, data, rows_at_thresholds(trees, len(found.features))),
+    }
+    if (most := max(one.raw for one in compared.values())) > MOST:
+        raise ValueError(f"{file}: expected raw scores within {MOST} of the bundle's, got a difference of {most}")
+    write_whole(file, data)
+    told = {name: asdict(one) for name, one in compared.items()}
+    return {"model": found.model_id, "features": list(found.features), "bytes": len(data)} | told
+
+
+def as_onnx(bundle: Bundle, trees: Iterable[Tree]) -> onnx.ModelProto:
+    """The model: `features` float64 (n, F), NaN where unknown -> `raw` and `probability`, float64 (n,)."""
+    forest = Forest()
+    for tree in trees:
+        forest.add(tree)
+    x, y = bundle.calibration.x, bundle.calibration.y
+    slopes = np.diff(y) / np.diff(x)
+    constants = {
+        "one": _whole([1]),
+        "last": _whole([len(x) - 2]),
+        "knots": _double(x),
+        "from_x": _double(x[:-1]),
+        "from_y": _double(y[:-1]),
+        "slopes": _double(slopes),
+        "low": _double([x[0]], shape=[]),
+        "high": _double([x[-1]], shape=[]),
+    }
+    # Which knot is next below: that many knots are at most as high, less one.
+    steps = [
+        ("TreeEnsemble", ["features"], "sums", forest.attributes() | {"domain": "ai.onnx.ml"}),
+        ("Squeeze", ["sums", "one"], "raw", {}),
+        ("Clip", ["sums", "low", "high"], "within", {}),
+        ("GreaterOrEqual", ["within", "knots"], "above", {}),
+        ("Cast", ["above"], "each", {"to": TensorProto.INT64}),
+        ("ReduceSum", ["each", "one"], "count", {"keepdims": 0}),
+        ("Sub", ["count", "one"], "place", {}),
+        ("Min", ["place", "last"], "knot", {}),
+        ("Squeeze", ["within", "one"], "clipped", {}),
+        ("Gather", ["from_x", "knot"], "left", {}),
+        ("Gather", ["from_y", "knot"], "base", {}),
+        ("Gather", ["slopes", "knot"], "slope", {}),
+        ("Sub", ["clipped", "left"], "beyond", {}),
+        ("Mul", ["slope", "beyond"], "rise", {}),
+        ("Add", ["base", "rise"], "probability", {}),
+    ]
+    for name, tensor in constants.items():
+        tensor.name = name
+    graph = helper.make_graph(
+        [helper.make_node(kind, taken, [given], **more) for kind, taken, given, more in steps],
+        "callsieve",
+        [helper.make_tensor_value_info("features", TensorProto.DOUBLE, ["calls", len(bundle.features)])],
+        [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["calls"]) for name in ("raw", "probability")],
+        initializer=list(constants.values()),
+    )
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+    model = helper.make_model(graph, producer_name="callsieve", opset_imports=opsets, ir_version=IR)
+    helper.set_model_props(model, {"callsieve": json.dumps(_said(bundle), ensure_ascii=False)})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+@dataclass(slots=True)
+class Forest:
+    """The attributes of TreeEnsemble, filled tree by tree. Children are indices of nodes, or of leaves."""
+
+    roots: list[int] = field(default_factory=list)
+    feature: list[int] = field(default_factory=list)
+    split: list[float] = field(default_factory=list)
+    mode: list[int] = field(default_factory=list)
+    missing_left: list[int] = field(default_factory=list)
+    children: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    are_leaves: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    leaves: list[float] = field(default_factory=list)
+    members: list[float] = field(default_factory=list)
+
+    def add(self, tree: Tree) -> None:
+        """One more tree. Raises: ValueError: if zero counts as missing in it, which ONNX cannot say."""
+        first_node, first_leaf = len(self.feature), len(self.leaves)
+        self.roots.append(first_node)
+        self.leaves += tree.leaf_value
+        if not tree.left:  # a tree of one leaf: both ways lead to it
+            self._node(0, 0.0, LESS_OR_EQUAL, missing_left=True, children=((first_leaf, True), (first_leaf, True)))
+        for node, (decision, left, right) in enumerate(zip(tree.decision, tree.left, tree.right, strict=True)):
+            if decision >> 2 & 3 == ZERO_MISSING:
+                raise ValueError("the model takes zeros for missing values, which ONNX cannot say")
+            children = tuple((first_leaf + ~c, True) if c < 0 else (first_node + c, False) for c in (left, right))
+            if decision & CATEGORICAL:
+                self.members += [*_levels(tree, int(tree.threshold[node])), np.nan]
+                self._node(tree.feature[node], 0.0, MEMBER, missing_left=False, children=children)
+                continue
+            threshold = tree.threshold[node]
+            # Where nothing is missing, LightGBM takes NaN for zero.
+            left_too = bool(decision & 2) if decision >> 2 & 3 == NAN_MISSING else threshold >= 0
+            self._node(tree.feature[node], threshold, LESS_OR_EQUAL, missing_left=left_too, children=children)
+
+    def _node(
+        self, feature: int, split: float, mode: int, *, missing_left: bool, children: Sequence[tuple[int, bool]]
+    ) -> None:
+        self.feature.append(feature)
+        self.split.append(split)
+        self.mode.append(mode)
+        self.missing_left.append(int(missing_left))
+        for side, (place, is_leaf) in enumerate(children):
+            self.children[side].append(place)
+            self.are_leaves[side].append(int(is_leaf))
+
+    def attributes(self) -> dict[str, Any]:
+        """As the operator names them."""
+        members = {"membership_values": _double(self.members)} if self.members else {}
+        return members | {
+            "n_targets": 1,
+            "aggregate_function": SUM,
+            "post_transform": NO_TRANSFORM,
+            "tree_roots": self.roots,
+            "nodes_featureids": self.feature,
+            "nodes_splits": _double(self.split),
+            "nodes_modes": helper.make_tensor("", TensorProto.UINT8, [len(self.mode)], self.mode),
+            "nodes_missing_value_tracks_true": self.missing_left,
+            "nodes_truenodeids": self.children[0],
+            "nodes_falsenodeids": self.children[1],
+            "nodes_trueleafs": self.are_leaves[0],
+            "nodes_falseleafs": self.are_leaves[1],
+            "leaf_targetids": [0] * len(self.leaves),
+            "leaf_weights": _double(self.leaves),
+        }
+
+
+def difference(bundle: Bundle, data: bytes, rows: Floats) -> Difference:
+    """How far the file's scores are from the bundle's."""
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    raw = bundle.model.predict_raw(rows)
+    ours = raw, bundle.calibration.probabilities(raw)
+    theirs = session.run(["raw", "probability"], {"features": rows})
+    with np.errstate(over="ignore"):
+        rounded = session.run(["raw"], {"features": rows.astype(np.float32).astype(np.float64)})[0]
+    bands = np.array(sorted(band.threshold for band in bundle.thresholds))
+    reached = np.searchsorted(bands, raw, "right")
+    return Difference(
+        rows=len(rows),
+        raw=float(np.abs(theirs[0] - ours[0]).max()),
+        probability=float(np.abs(theirs[1] - ours[1]).max()),
+        bands=int((np.searchsorted(bands, theirs[0], "right") != reached).sum()),
+        float32_raw=float(np.abs(rounded - raw).max()),
+        float32_bands=int((np.searchsorted(bands, rounded, "right") != reached).sum()),
+    )
+
+
+def rows_at_thresholds(trees: Sequence[Tree], width: int, count: int = ROWS, seed: int = 0) -> Floats:
+    """Rows of values on thresholds of the model, just below and above them, levels in and out of its sets, and NaN."""
+    values: list[set[float]] = [{0.0} for _ in range(width)]
+    for tree in trees:
+        for feature, threshold, decision in zip(tree.feature, tree.threshold, tree.decision, strict=True):
+            if decision & CATEGORICAL:
+                levels = _levels(tree, int(threshold))
+                values[feature] |= {*levels, *(level + 1 for level in levels)}
+            else:
+                values[feature] |= {threshold, np.nextafter(threshold, -np.inf), np.nextafter(threshold, np.inf)}
+    rng = np.random.default_rng(seed)
+    return np.column_stack([rng.choice([*sorted(known - {np.inf, -np.inf}), np.nan], count) for known in values])
+
+
+def _levels(tree: Tree, split: int) -> list[float]:
+    words = tree.cat_threshold[tree.cat_boundaries[split] : tree.cat_boundaries[split + 1]]
+    return [float(32 * i + bit) for i, word in enumerate(words) for bit in range(32) if word >> bit & 1]
+
+
+def _said(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "model": bundle.model_id,
+        "epoch": bundle.epoch,
+        "valid_from": bundle.valid_from,
+        "valid_until": bundle.valid_until,
+        "catalogue_hash": bundle.catalogue_hash,
+        "features": list(bundle.features),
+        "bands": {band.name: band.threshold for band in bundle.thresholds},
+        "silent": {band.name: list(band.silent) for band in bundle.thresholds},
+        "raised": {band.name: dict(band.raised) for band in bundle.thresholds},
+        "strata": {name: {"of": of, "fewer calls in 7 days than": BUSY} for of, name in QUIET.items()},
+    }
+
+
+def _double(values: Iterable[float], shape: Sequence[int] | None = None) -> onnx.TensorProto:
+    held = list(map(float, values))
+    return helper.make_tensor("", TensorProto.DOUBLE, [len(held)] if shape is None else shape, held)
+
+
+def _whole(values: Sequence[int]) -> onnx.TensorProto:
+    return helper.make_tensor("", TensorProto.INT64, [len(values)], values)

@@ -1,0 +1,144 @@
+"""Replay: the dataset and the model made again from a run's record, compared byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from callsieve.features.files.strict_json import decode
+from callsieve.serving.bundle.bundle import CARD, MANIFEST, SIGNATURE
+from callsieve.serving.bundle.signing import SIGNER, read_public_key, verify
+from callsieve.training.data.dataset import read_evidence
+from callsieve.training.model.provenance import versions
+from callsieve.training.model.train import train, write_bundle
+
+from . import mlflow_read
+from .record import DATASETS, SETTINGS, VERSIONS, datasets, read_record, settings_of
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Tell
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came out equal and what did not, by name."""
+
+    model: str
+    equal: tuple[str, ...]
+    differences: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "model": self.model,
+            "identical": not self.differences,
+            "equal": list(self.equal),
+            "differences": list(self.differences),
+        }
+
+
+def replay(
+    run: str, data: Path | None = None, *, uri: str | None = None, threads: int = 0, progress: Tell | None = None
+) -> Replayed:
+    """Train once more as the record says, and compare.
+
+    Args:
+        run: folder of the run, or with `uri` its id in MLflow.
+        data: folder of the calls; by default where the record says that they came from.
+    Raises:
+        ValueError: if the record is not whole, or there are no calls.
+    """
+    if Path(run).is_dir():
+        return replay_folder(Path(run), data, threads, progress)
+    if uri is None:
+        raise ValueError(f"{run}: expected the folder of a run, or --tracking-uri and its id in MLflow")
+    with tempfile.TemporaryDirectory() as folder:
+        return replay_folder(mlflow_read.download(uri, run, Path(folder)), data, threads, progress)
+
+
+def replay_folder(folder: Path, data: Path | None, threads: int, progress: Tell | None) -> Replayed:
+    """Replay a run whose `bundle/` and `record/` lie in a folder."""
+    settings = settings_of(read_record(folder, SETTINGS), threads)
+    recorded = read_record(folder, DATASETS)
+    evidence = read_evidence(data or _data_of(folder, recorded))
+    trained = train(evidence, settings, progress)
+    made = {name: told["sha256"] for name, told in datasets(trained, "").items()}
+    known = {name: told["sha256"] for name, told in recorded.items()}
+    equal = [f"dataset {name}" for name in made if made[name] == known.get(name)]
+    differences = [
+        f"dataset {name}" for name in sorted(made.keys() | known.keys()) if made.get(name) != known.get(name)
+    ]
+    with tempfile.TemporaryDirectory() as beside:
+        # Any key will do: what is compared is what the signature covers, and the recorded signature with it.
+        write_bundle(trained, Path(beside) / "bundle", Ed25519PrivateKey.generate())
+        same_files, other_files = compare_bundles(folder, Path(beside) / "bundle")
+    return Replayed(_model(folder), (*equal, *same_files), (*differences, *other_files, *_versions(folder)))
+
+
+def compare_bundles(folder: Path, made: Path) -> tuple[list[str], list[str]]:
+    """Files of the recorded bundle and of the one made again: which are equal, and how the others differ."""
+    equal: list[str] = []
+    differences: list[str] = []
+    recorded = folder / "bundle"
+    names = {path.name for place in (recorded, made) for path in place.iterdir()} - {SIGNATURE}
+    for name in sorted(names):
+        pair = [place / name for place in (recorded, made)]
+        if not all(path.exists() for path in pair):
+            differences.append(f"{name}: {'not made again' if pair[0].exists() else 'not in the record'}")
+        elif pair[0].read_bytes() == pair[1].read_bytes():
+            equal.append(name)
+        elif name == CARD:
+            cards = [decode(path.read_bytes()) for path in pair]
+            differences.append(f"{name}: {', '.join(different(cards[0], cards[1]))}")
+        else:
+            differences.append(f"{name}: other bytes")
+    try:
+        verify(
+            (made / MANIFEST).read_bytes(),
+            (recorded / SIGNATURE).read_bytes(),
+            [read_public_key(folder / "record" / SIGNER)],
+        )
+        equal.append(f"{SIGNATURE}: signs the bundle made again")
+    except ValueError as error:
+        differences.append(f"{SIGNATURE}: {error}")
+    return equal, differences
+
+
+def different(one: Any, other: Any, where: str = "") -> list[str]:
+    """The places at which two JSON values differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        names = sorted(one.keys() | other.keys())
+        return [
+            place
+            for name in names
+            for place in different(one.get(name), other.get(name), f"{where}.{name}" if where else name)
+        ]
+    return [] if one == other else [where]
+
+
+def _versions(folder: Path) -> list[str]:
+    """What decides a model's bytes and is not as it was: it may explain the differences, and is one."""
+    recorded, here = read_record(folder, VERSIONS)["decisive"], versions()
+    return [
+        f"version of {name}: recorded {str(recorded.get(name))[:16]}, here {str(here.get(name))[:16]}"
+        for name in sorted(recorded.keys() | here.keys())
+        if recorded.get(name) != here.get(name)
+    ]
+
+
+def _data_of(folder: Path, recorded: Mapping[str, Any]) -> Path:
+    """The folder of the calls: the world beside a demonstration, or the source that was recorded."""
+    for place in (folder / "world", Path(recorded["calls"]["source"])):
+        if place.is_dir():
+            return place
+    raise ValueError(f"{folder}: expected --data FOLDER with the calls; the record names {recorded['calls']['source']}")
+
+
+def _model(folder: Path) -> str:
+    return hashlib.sha256((folder / "bundle" / MANIFEST).read_bytes()).hexdigest()[:12]

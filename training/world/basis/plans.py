@@ -1,0 +1,187 @@
+"""Planned calls: what populations would do, before the network says which lines are free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callsieve.features.records import OUTCOMES, RELEASED_BY
+
+from .draws import lognormal
+from .scenario import Manner, Spread, Talk
+from .timing import MINUTE, SECOND, Calendar
+
+LONGEST_RING = 60 * SECOND
+LONGEST_TALK = 3 * 60 * MINUTE
+ANSWERED, NO_ANSWER, BUSY, REJECTED, UNWANTED, INVALID, FAILED = (
+    OUTCOMES.index(name)
+    for name in ("answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number", "failed")
+)
+CALLER, CALLEE, NETWORK = (RELEASED_BY.index(name) for name in ("caller", "callee", "network"))
+
+
+@dataclass
+class Plan:
+    """Calls, one array a column: `start` in Unix ms, `ring` and `talk` in ms, `campaign` -1 for a benign call."""
+
+    start: NDArray[np.int64]
+    caller: NDArray[np.int32]
+    callee: NDArray[np.int32]
+    ring: NDArray[np.int32]
+    talk: NDArray[np.int32]
+    outcome: NDArray[np.int8]
+    released: NDArray[np.int8]
+    campaign: NDArray[np.int32]
+    via: NDArray[np.int32]  # the number that the network sees where the caller is a false one; -1: the caller
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def end(self) -> NDArray[np.int64]:
+        """When each call is over."""
+        return self.start + self.ring + self.talk
+
+    @property
+    def carrier(self) -> NDArray[np.int32]:
+        """The number whose line each call takes up."""
+        return np.where(self.via >= 0, self.via, self.caller)
+
+    def keep(self, rows: NDArray[Any]) -> None:
+        """Keep the calls of a mask or of positions, in that order; one column at a time, so that memory is spared."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name)[rows])
+
+    def take(self, rows: NDArray[Any] | slice) -> Plan:
+        """The calls of a mask, of positions or of a slice."""
+        return Plan(*(getattr(self, each.name)[rows] for each in fields(self)))
+
+
+def join(plans: Iterable[Plan]) -> Plan:
+    """Plans one after the other. They are used up: each column is let go as soon as it is joined."""
+    parts = list(plans)
+    if not parts:
+        empty = np.empty(0, dtype=np.int64)
+        return attempt(np.random.default_rng(0), empty, empty, empty, None, empty)
+    columns = []
+    for each in fields(Plan):
+        columns.append(np.concatenate([getattr(part, each.name) for part in parts]))
+        for part in parts:
+            setattr(part, each.name, None)
+    return Plan(*columns)
+
+
+def attempt(
+    rng: np.random.Generator,
+    start: NDArray[np.int64],
+    caller: NDArray[Any],
+    callee: NDArray[Any],
+    manner: Manner | None,
+    campaign: NDArray[Any] | int = -1,
+    answer: NDArray[np.float64] | float = 1.0,
+    talk: NDArray[np.float64] | float = 1.0,
+) -> Plan:
+    """Calls of a manner. `answer` and `talk` are factors on the chance of an answer and on the talk time."""
+    count = len(start)
+    ends = outcomes(rng, manner, count, answer, talk) if manner else (np.zeros(0),) * 4
+    return Plan(
+        start=start,
+        caller=caller.astype(np.int32),
+        callee=callee.astype(np.int32),
+        ring=ends[0].astype(np.int32),
+        talk=ends[1].astype(np.int32),
+        outcome=ends[2].astype(np.int8),
+        released=ends[3].astype(np.int8),
+        campaign=np.broadcast_to(np.asarray(campaign, dtype=np.int32), count).copy(),
+        via=np.full(count, -1, dtype=np.int32),
+    )
+
+
+def dialled(
+    start: NDArray[np.int64],
+    caller: NDArray[Any],
+    callee: NDArray[Any],
+    ends: tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]],
+    campaign: NDArray[Any] | int = -1,
+) -> Plan:
+    """Calls whose ends (ring, talk, outcome, releaser) are known already."""
+    count = len(start)
+    of_campaign = np.broadcast_to(np.asarray(campaign, dtype=np.int32), count).copy()
+    via = np.full(count, -1, dtype=np.int32)
+    return Plan(start, caller.astype(np.int32), callee.astype(np.int32), *ends, of_campaign, via)
+
+
+def outcomes(
+    rng: np.random.Generator,
+    manner: Manner,
+    count: int,
+    answer: NDArray[np.float64] | float = 1.0,
+    talk: NDArray[np.float64] | float = 1.0,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Ring (ms), talk (ms), outcome and releaser of `count` calls."""
+    luck = rng.random(count, dtype=np.float32)
+    chance = np.minimum(np.asarray(manner.answer_share * answer, dtype=np.float32), np.float32(0.97))
+    answered = luck < chance
+    # What is left of the same draw decides how an unanswered call ended.
+    rest = (luck - chance) / (1 - chance)
+    outcome = np.full(count, NO_ANSWER, dtype=np.int8)
+    bounds = np.cumsum([manner.reject_share, manner.unwanted_share, manner.failed_share])
+    for bound, code in zip(bounds[::-1], (FAILED, UNWANTED, REJECTED), strict=True):
+        outcome[rest < bound] = code
+    outcome[answered] = ANSWERED
+    ring = _ring(rng, manner, outcome)
+    spoken = np.where(answered, _talk(rng, manner.talk, count, talk), 0)
+    return ring, spoken, outcome, _released(rng, manner, outcome, ring)
+
+
+def _ring(rng: np.random.Generator, manner: Manner, outcome: NDArray[np.int8]) -> NDArray[np.int32]:
+    deviate = rng.standard_normal(len(outcome), dtype=np.float32)
+    waited = outcome == NO_ANSWER
+    spread = np.where(waited, np.float32(manner.patience.sigma), np.float32(manner.ring.sigma))
+    median = np.where(waited, np.float32(manner.patience.median), np.float32(manner.ring.median))
+    seconds = median * np.exp(spread * deviate)
+    ring: NDArray[np.int32] = np.clip(seconds * SECOND, 300, LONGEST_RING).astype(np.int32)
+    ring[outcome == FAILED] = 0
+    return ring
+
+
+def _talk(rng: np.random.Generator, talk: Talk, count: int, factor: NDArray[np.float64] | float) -> NDArray[np.int32]:
+    deviate = rng.standard_normal(count, dtype=np.float32)
+    spread = np.where(deviate < 0, np.float32(talk.low), np.float32(talk.high))
+    seconds = np.float32(talk.median) * np.exp(spread * deviate) * np.asarray(factor, dtype=np.float32)
+    return np.clip(seconds * SECOND, SECOND, LONGEST_TALK).astype(np.int32)
+
+
+def _released(
+    rng: np.random.Generator, manner: Manner, outcome: NDArray[np.int8], ring: NDArray[np.int32]
+) -> NDArray[np.int8]:
+    hung_up = rng.random(len(outcome), dtype=np.float32)
+    released = np.full(len(outcome), CALLER, dtype=np.int8)
+    released[(outcome == ANSWERED) & (hung_up < manner.callee_release_share)] = CALLEE
+    released[(outcome == REJECTED) | (outcome == UNWANTED)] = CALLEE
+    by_network = (outcome == FAILED) | ((outcome == NO_ANSWER) & (ring >= LONGEST_RING)) | (hung_up > 0.992)
+    released[by_network] = NETWORK
+    return released
+
+
+def callbacks(
+    rng: np.random.Generator,
+    plan: Plan,
+    days: Calendar,
+    manner: Manner,
+    share: NDArray[np.float64] | float,
+    delay: Spread,
+    talk: NDArray[np.float64] | None = None,
+) -> Plan:
+    """Missed calls that are returned, by day; `share` is the chance for each missed call, `talk` its factor on talk."""
+    missed = np.flatnonzero((plan.outcome == NO_ANSWER) & (rng.random(len(plan)) < share))
+    calls = plan.take(missed)
+    start = calls.end + (MINUTE * lognormal(rng, delay, len(calls))).astype(np.int64)
+    hour = days.hour(start)
+    awake = (hour >= 7) & (hour < 23)
+    longer = 1.0 if talk is None else talk[missed[awake]]
+    return attempt(rng, start[awake], calls.callee[awake], calls.caller[awake], manner, talk=longer)

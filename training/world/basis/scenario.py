@@ -1,0 +1,201 @@
+"""Scenarios: every parameter of a world, from the shipped defaults and a file that overrides some of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from functools import cache, cached_property
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+from callsieve.features.files.toml_file import read_toml
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+T = TypeVar("T")
+SHIPPED = ("default.toml", "benign.toml", "nuisance.toml", "attacks.toml", "reports.toml")
+NAMED = ("crackdown", "rare", "spring_festival")  # scenarios that can be asked for by name
+ALIKE = ("work", "outfits")  # tables whose members may be like one another
+WEIGHTS = ("pool", "content")
+Table = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A log-normal: its median, and the standard deviation of its logarithm."""
+
+    median: float
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Talk:
+    """Talk time in seconds: a log-normal with one sigma below its median and one above."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How calls of a kind end; see `default.toml` for each value's meaning."""
+
+    answer_share: float
+    reject_share: float
+    unwanted_share: float
+    failed_share: float
+    callee_release_share: float
+    ring: Spread
+    patience: Spread
+    talk: Talk
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """All parameters, as nested tables that have been checked against the defaults.
+
+    >>> scenario = load_scenario()
+    >>> scenario.table("sizes.tiny")["subscribers"], len(scenario.fingerprint)
+    (180, 64)
+    """
+
+    values: Mapping[str, Any]
+
+    def table(self, dotted: str) -> Table:
+        """The table of a dotted name."""
+        found: Any = self.values
+        for key in dotted.split("."):
+            found = found[key]
+        return dict(found)
+
+    def read(self, kind: type[T], dotted: str) -> T:
+        """The table of a dotted name as an instance of a dataclass with the same fields."""
+        return _as(kind, self.table(dotted))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over all values, in canonical JSON."""
+        text = json.dumps(self.values, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_scenario(path: Path | None = None) -> Scenario:
+    """The shipped defaults, changed by the values of a TOML file, or of a shipped scenario (NAMED) by its name.
+
+    Raises `ValueError`, in one line that names the dotted key, for an unknown key, a wrong type or a value
+    out of range; `OSError` if the file cannot be read.
+
+    >>> load_scenario().table("sizes.tiny")["days"]
+    28
+    """
+    values = _shipped()
+    if path is None:
+        return Scenario(values)
+    return Scenario(_merged(values, read_toml(_file(path), path), "", path))
+
+
+def _file(path: Path) -> Path | Traversable:
+    """A scenario's file; the name of a shipped one does, too."""
+    shipped = str(path) in NAMED and not path.exists()
+    return resources.files(__package__).joinpath(f"{path}.toml") if shipped else path
+
+
+def _shipped() -> Table:
+    """The defaults of all files. A table that is `like` another one of its kind starts from that one's values."""
+    values: Table = {}
+    for name in SHIPPED:
+        _put(values, read_toml(resources.files(__package__).joinpath(name)))
+    for kind in ALIKE:
+        for name, table in values[kind].items():
+            values[kind][name] = _grown(values[kind], name, table)
+    return values
+
+
+def _put(values: Table, more: Table) -> None:
+    for key, value in more.items():
+        if key in values:
+            _put(values[key], value)
+        else:
+            values[key] = value
+
+
+def _grown(known: Table, name: str, table: Table) -> Table:
+    if "like" not in table:
+        return table
+    parent = table.pop("like")
+    return _over(_grown(known, parent, known[parent]), table, name)
+
+
+def _over(base: Table, changes: Table, name: str) -> Table:
+    """A copy of a table with some values changed; mappings with free keys (weights) are replaced whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        deeper = isinstance(value, dict) and key not in WEIGHTS
+        merged[key] = _over(base[key], value, f"{name}.{key}") if deeper else value
+    return merged
+
+
+def _merged(base: Table, changes: Table, prefix: str, path: Path) -> Table:
+    merged = dict(base)
+    for key, value in changes.items():
+        name = f"{prefix}{key}"
+        if key not in base:
+            raise ValueError(f"{path}: unknown key {name}; known there: {', '.join(sorted(base)) or 'none'}")
+        _check_type(base[key], value, name, path)
+        if isinstance(value, dict):
+            merged[key] = _merged(base[key], value, f"{name}.", path)
+        else:
+            _check_range(key, value, name, path)
+            merged[key] = value
+    return merged
+
+
+def _check_type(known: Any, value: Any, name: str, path: Path) -> None:
+    accepted = (float, int) if isinstance(known, float) else (type(known),)
+    if type(value) not in accepted:
+        raise ValueError(f"{path}: {name} must be {_spoken(known)}, got {value!r}")
+    if isinstance(known, list) and known:
+        if len(known) != len(value):
+            raise ValueError(f"{path}: {name} must hold {len(known)} values, got {len(value)}")
+        for item in value:
+            _check_type(known[0], item, name, path)
+    elif isinstance(known, list) and not all(type(item) is dt.date for item in value):
+        raise ValueError(f"{path}: {name} must be a list of dates, got {value!r}")
+
+
+def _check_range(key: str, value: Any, name: str, path: Path) -> None:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, bool) or not isinstance(item, int | float):
+            continue
+        signed = key in {"shift_h", "utc_offset_h"}
+        if not math.isfinite(item) or (item < 0 and not signed):
+            raise ValueError(f"{path}: {name} must be 0 or more, got {item!r}")
+        if key.endswith("share") and item > 1:
+            raise ValueError(f"{path}: {name} must be between 0 and 1, got {item!r}")
+        if key in {"subscribers", "days"} and item < 1:
+            raise ValueError(f"{path}: {name} must be 1 or more, got {item!r}")
+
+
+def _spoken(known: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a table"}
+    return names.get(type(known), "a list" if isinstance(known, list) else "a date")
+
+
+def _as(kind: type[T], table: Table) -> T:
+    plain: type = kind
+    hints = _hints(plain)
+    values = {name: _as(hints[name], value) if is_dataclass(hints[name]) else value for name, value in table.items()}
+    return kind(**values)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Types of a dataclass's fields; to work them out takes as long as a small outfit's calls."""
+    return get_type_hints(kind)

@@ -1,0 +1,49 @@
+"""Lent cards: numbers with an honest past that a gang dials from until they are cut off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from callsieve.training.world.basis.dialling import Hours, Pace, again, dial, sessions
+from callsieve.training.world.basis.draws import choose, lognormal, stream
+from callsieve.training.world.basis.numbering import Campaign
+from callsieve.training.world.basis.plans import Plan, dialled, join
+
+from .lists import Aim, callees
+from .ties import returned_to_strangers
+
+if TYPE_CHECKING:
+    from .outfits import Outfit, Surroundings
+
+CARDS = 5  # of one gang; assumed
+
+
+def lent_calls(name: str, outfit: Outfit, seed: int, world: Surroundings) -> Plan:
+    """What gangs dial from the numbers of subscribers who lent theirs."""
+    rng = stream(seed, name)
+    days, numbers, society = world.days, world.numbers, world.society
+    members = society.members("lender")
+    members = members[numbers["lent_from"][members] < days.end]
+    plans = []
+    for number, first in enumerate(range(0, len(members), CARDS)):
+        ids = members[first : first + CARDS]
+        content = list(outfit.content)[int(choose(rng, outfit.content, 1)[0])]
+        numbers.slice(name)
+        campaign = Campaign(f"{name}-{number:03d}", name, content, outfit.mode, outfit.attack)
+        numbers["campaign"][ids] = numbers.campaign(campaign)
+        hours = Hours(outfit.hours, outfit.attend_share, outfit.weekend_share, outfit.after_shock_share)
+        pace = Pace(lognormal(rng, outfit.rate, len(ids)), outfit.rate_day_sigma, outfit.pace_sigma)
+        begin = np.maximum(numbers["lent_from"][ids], days.start)
+        shifts = sessions(rng, days, hours, begin, np.minimum(numbers["died"][ids], days.end))
+        calls = dial(rng, shifts, hours, pace, outfit.manner, days)
+        people = world.lists[int(rng.integers(0, len(world.lists)))]
+        aim = Aim(outfit.outside_share, float(min(0.5, lognormal(rng, outfit.dead, 1)[0])), False)
+        drawn = callees(rng, aim, people, len(calls.start), society, numbers)
+        callee = again(rng, calls.who, drawn, outfit.again_share, calls.ends[2])
+        caller = ids[calls.who]
+        plans.append(dialled(calls.start, caller, callee, calls.ends, numbers["campaign"][caller]))
+    plan = join(plans)
+    share, answer = outfit.callback_share, outfit.callback_answer_share
+    return join([plan, returned_to_strangers(world.scenario, rng, society, plan, days, share, answer)])

@@ -1,0 +1,82 @@
+"""Dialling lists: who is on them, and whom an outfit calls next. The trade passes its lists on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callsieve.training.world.basis.draws import stream
+from callsieve.training.world.basis.numbering import Directory
+from callsieve.training.world.basis.scenario import Scenario
+
+from .people import Society
+
+
+@dataclass(frozen=True)
+class Aim:
+    """How an outfit picks its callees."""
+
+    outside_share: float
+    dead_share: float
+    sequential: bool
+
+
+def trade_lists(scenario: Scenario, seed: int, society: Society) -> list[NDArray[np.int64]]:
+    """The lists in the trade: subscribers drawn by how exposed they are, so that lists overlap."""
+    rng = stream(seed, "lists")
+    table, count = scenario.table("lists"), society.subscribers
+    lists = max(table["least"], count // table["subscribers_per_list"])
+    chance = np.cumsum(society.exposure / society.exposure.sum())
+    size = min(table["people_per_list"], count // 2)
+    drawn = [np.searchsorted(chance, rng.random(size) * chance[-1], side="right") for _ in range(lists)]
+    return [np.unique(each) for each in drawn]
+
+
+def nearby(rng: np.random.Generator, area: int, society: Society) -> NDArray[np.int64]:
+    """Neighbours in the row of people, around any of them."""
+    first = int(rng.integers(0, society.subscribers))
+    return (first + np.arange(min(area, society.subscribers))) % society.subscribers
+
+
+def callees(
+    rng: np.random.Generator,
+    aim: Aim,
+    people: NDArray[np.int64],
+    count: int,
+    society: Society,
+    numbers: Directory,
+) -> NDArray[np.int32]:
+    """The next `count` callees of an outfit that has the list `people`."""
+    if aim.sequential:
+        return _in_a_row(rng, aim, count, society, numbers)
+    rounds = -(-count // max(len(people), 1))
+    picked = np.concatenate([rng.permutation(people) for _ in range(rounds)] or [people])[:count]
+    luck = rng.random(count)
+    outside = luck < aim.outside_share
+    picked[outside] = society.subscribers + rng.integers(0, society.outsiders, int(outside.sum()))
+    dead = luck > 1 - aim.dead_share
+    neighbours = numbers["digits"][rng.integers(0, society.subscribers, int(dead.sum()))]
+    picked[dead] = _unallocated(rng, neighbours, aim, numbers)
+    return picked.astype(np.int32)
+
+
+def _in_a_row(
+    rng: np.random.Generator, aim: Aim, count: int, society: Society, numbers: Directory
+) -> NDArray[np.int32]:
+    """Subscribers in the order of their digits, and the gaps between them."""
+    first = int(rng.integers(0, society.subscribers))
+    gaps = rng.random(count) < min(0.5, 3 * aim.dead_share)
+    picked = society.by_digits[(first + np.cumsum(~gaps)) % society.subscribers]
+    picked[gaps] = _unallocated(rng, numbers["digits"][picked[gaps]], aim, numbers)
+    chosen: NDArray[np.int32] = picked.astype(np.int32)
+    return chosen
+
+
+def _unallocated(
+    rng: np.random.Generator, neighbours: NDArray[np.int64], aim: Aim, numbers: Directory
+) -> NDArray[np.int32]:
+    """Numbers that do not exist, beside ones that do; some of them are of other networks."""
+    digits = neighbours + rng.integers(1, 10, len(neighbours))
+    return numbers.add(digits, ours=rng.random(len(digits)) >= aim.outside_share)

@@ -1,0 +1,264 @@
+"""Outfits: firms, gangs and robots that dial from a pool of numbers, one population after the other.
+
+The benign ones (customer service, alerts) and the nuisance ones run through the same code with other
+parameters: what tells them apart is what they do, not how they were made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callsieve.training.world.basis.dialling import Dialled, Hours, Pace, again, dial, sessions
+from callsieve.training.world.basis.draws import choose, lognormal, stream
+from callsieve.training.world.basis.numbering import Campaign, Directory
+from callsieve.training.world.basis.plans import ANSWERED, CALLER, Plan, dialled, join
+from callsieve.training.world.basis.scenario import Manner, Scenario, Spread
+from callsieve.training.world.basis.timing import DAY, SECOND, Calendar
+
+from .lent import lent_calls
+from .lists import Aim, callees, nearby
+from .people import Society
+from .pools import Pool, enter, lives
+from .relations import Relations, accomplices, friendly_calls, inbound_calls, second_thoughts
+from .ties import returned_to_strangers
+from .tricks import TRICKS, Stage
+
+OUTFITS_AT_MOST = 20_000
+OWN_WAYS = Spread(1.0, 0.32)  # how far an outfit's answer rate and talk time are from its population's
+
+
+@dataclass(frozen=True)
+class Outfit:
+    """A population of outfits; see `outfits` in `default.toml`."""
+
+    nuisance: bool
+    calls_per_1000: float
+    most_calls: int
+    least: int
+    mode: str
+    attack: str
+    content: dict[str, float]
+    agents: Spread
+    run_days: Spread
+    number_days: Spread
+    rate: Spread
+    rate_day_sigma: float
+    pace_sigma: float
+    hours: list[float]
+    attend_share: float
+    weekend_share: float
+    after_shock_share: float
+    pool: dict[str, float]
+    mixed_block_share: float
+    new_block_share: float
+    numbers_per_device: float
+    own_network_share: float
+    local_share: float
+    shared_trunk_share: float
+    agent_sim_share: float
+    silent_share: float
+    lines: int
+    outside_share: float
+    dead: Spread
+    sequential_share: float
+    again_share: float
+    callback_share: float
+    callback_answer_share: float
+    recording_s: Spread
+    heard_share: float
+    interest_share: float
+    warm_up_days: float
+    bots: int
+    bot_calls_per_day: float
+    bot_talk_s: float
+    friends: int
+    friend_calls_per_day: float
+    inbound_per_day: float
+    inbound_callback_share: float
+    area: int
+    manner: Manner
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a population of outfits finds in the world."""
+
+    scenario: Scenario
+    society: Society
+    days: Calendar
+    numbers: Directory
+    lists: list[NDArray[np.int64]]
+    relays: NDArray[np.int32]
+
+
+def population(name: str, seed: int, ordinary: int, world: Surroundings) -> Plan:
+    """All calls of a population: outfits are founded until their calls suffice for `ordinary` other calls."""
+    rng = stream(seed, name)
+    outfit = world.scenario.read(Outfit, f"outfits.{name}")
+    if outfit.attack == "lent_card":
+        return lent_calls(name, outfit, seed, world) if outfit.calls_per_1000 > 0 else join([])
+    budget = outfit.calls_per_1000 * ordinary / 1000
+    plans: list[Plan] = []
+    planned, founded = 0.0, 0
+    while outfit.calls_per_1000 > 0 and (founded < outfit.least or planned < budget):
+        if founded >= OUTFITS_AT_MOST:
+            raise ValueError(f"outfits.{name}: calls_per_1000 needs more than {OUTFITS_AT_MOST} outfits")
+        part, calls = _found(rng, f"{name}-{founded:03d}", name, outfit, budget, world)
+        plans.append(part)
+        planned += calls
+        founded += 1
+    return join(plans)
+
+
+def _found(
+    rng: np.random.Generator, title: str, slice_name: str, outfit: Outfit, budget: float, world: Surroundings
+) -> tuple[Plan, float]:
+    """One outfit's calls, and how many it planned."""
+    days, numbers = world.days, world.numbers
+    hours = Hours(outfit.hours, outfit.attend_share, outfit.weekend_share, outfit.after_shock_share)
+    born, died = _lives(rng, outfit, days)
+    rate = lognormal(rng, outfit.rate, len(born))
+    few = _within(rng, _expected(hours, rate, born, died, days), min(outfit.most_calls, budget / outfit.least))
+    born, died, rate = born[few], died[few], rate[few]
+    ids = _numbers(rng, title, slice_name, outfit, born, died, world)
+    manner = _own_ways(rng, outfit.manner)
+    pace = Pace(rate, outfit.rate_day_sigma, outfit.pace_sigma)
+    warmed = born + int(outfit.warm_up_days * DAY)
+    shifts = sessions(rng, days, hours, np.maximum(warmed, days.start), np.minimum(died, days.end))
+    parallel = bool(numbers["lines"][ids[0]] > 1 and outfit.mode != "human")
+    calls = dial(rng, shifts, hours, pace, manner, days, parallel)
+    calls = _recorded(rng, outfit, calls)
+    people = world.lists[int(rng.integers(0, len(world.lists)))]
+    plan = _aimed(rng, outfit, calls, ids, people, world)
+    if outfit.attack in TRICKS:
+        stage = Stage(world.society, days, numbers, world.relays, ids)
+        plan = TRICKS[outfit.attack](rng, plan, stage)
+    relations = Relations(world.scenario, world.society, days, numbers)
+    bots = accomplices(rng, relations, ids, outfit.bots, outfit.bot_calls_per_day, outfit.bot_talk_s)
+    interested = second_thoughts(rng, relations, plan, outfit.interest_share)
+    back = returned_to_strangers(
+        world.scenario, rng, world.society, plan, days, outfit.callback_share, outfit.callback_answer_share
+    )
+    friends = friendly_calls(rng, relations, ids, outfit.friends, outfit.friend_calls_per_day)
+    inbound = inbound_calls(rng, relations, ids, people, outfit.inbound_per_day, outfit.inbound_callback_share, manner)
+    return join([plan, back, interested, bots, friends, inbound]), float(len(calls.start))
+
+
+def _lives(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Founded at any time, also before the world and near its end; drawn anew until a number is alive in it."""
+    while True:
+        length = int(max(DAY / 2, DAY * lognormal(rng, outfit.run_days, 1)[0]))
+        begin = int(rng.integers(days.start - length, days.end - DAY // 4))
+        agents = max(1, round(lognormal(rng, outfit.agents, 1)[0]))
+        born, died = lives(rng, days, begin, begin + length, agents, outfit.number_days)
+        if len(born):
+            return born, died
+
+
+def _expected(
+    hours: Hours, rate: NDArray[np.float64], born: NDArray[np.int64], died: NDArray[np.int64], days: Calendar
+) -> NDArray[np.float64]:
+    """Calls that each number is likely to make in the world."""
+    alive = (np.minimum(died, days.end) - np.maximum(born, days.start)) / DAY
+    attending = hours.attend_share * (5 + 2 * hours.weekend_share) / 7
+    return alive * attending * hours.working * rate
+
+
+def _within(rng: np.random.Generator, expected: NDArray[np.float64], most: float) -> NDArray[np.int64]:
+    """In a small world an outfit has fewer numbers, but each behaves as in a large one."""
+    order = rng.permutation(len(expected))
+    # The number that crosses the line is kept, or else long lives would be rarer than they are.
+    kept = np.cumsum(expected[order]) - expected[order] < most
+    return np.sort(order[kept])
+
+
+def _numbers(
+    rng: np.random.Generator,
+    title: str,
+    slice_name: str,
+    outfit: Outfit,
+    born: NDArray[np.int64],
+    died: NDArray[np.int64],
+    world: Surroundings,
+) -> NDArray[np.int32]:
+    campaign = -1
+    if outfit.nuisance:
+        content = list(outfit.content)[int(choose(rng, outfit.content, 1)[0])]
+        campaign = world.numbers.campaign(Campaign(title, slice_name, content, outfit.mode, outfit.attack or None))
+    pool = Pool(
+        weights=outfit.pool,
+        mixed_block_share=outfit.mixed_block_share,
+        new_block_share=outfit.new_block_share,
+        numbers_per_device=outfit.numbers_per_device,
+        own_network_share=outfit.own_network_share,
+        lines=outfit.lines,
+        local_share=outfit.local_share,
+        shared_trunk_share=outfit.shared_trunk_share,
+        agent_sim_share=outfit.agent_sim_share,
+    )
+    numbering = world.scenario.table("numbering")
+    ids = enter(
+        rng,
+        pool,
+        numbering["attestation"],
+        numbering["area_code"],
+        world.society.blocks,
+        world.society.subscribers,
+        numbering["trunks"]["most_tenants"],
+        born,
+        died,
+        world.numbers,
+        world.numbers.slice(slice_name),
+        campaign,
+    )
+    world.numbers["silent"][ids] = rng.random() < outfit.silent_share
+    world.numbers["outfit"][ids] = world.numbers.new("outfit", 1)
+    return ids
+
+
+def _own_ways(rng: np.random.Generator, manner: Manner) -> Manner:
+    """Each outfit has lists, callees and agents of its own: how its calls end varies around its population's."""
+    answer, talk, reject, release = lognormal(rng, OWN_WAYS, 4)
+    return replace(
+        manner,
+        answer_share=float(min(0.95, manner.answer_share * answer)),
+        reject_share=float(min(0.6, manner.reject_share * reject)),
+        callee_release_share=float(manner.callee_release_share ** (1 / release)),
+        talk=replace(manner.talk, median=float(manner.talk.median * talk)),
+    )
+
+
+def _recorded(rng: np.random.Generator, outfit: Outfit, calls: Dialled) -> Dialled:
+    """Talk times where a recording is played: cut at its length, to which a part of the callees listens."""
+    if outfit.recording_s.median <= 0:
+        return calls
+    ring, talk, outcome, released = calls.ends
+    length = SECOND * lognormal(rng, outfit.recording_s, 1)[0]
+    answered = outcome == ANSWERED
+    heard = answered & (rng.random(len(talk)) < outfit.heard_share)
+    end = length + SECOND * rng.normal(0.0, 0.35, len(talk))
+    talk = np.where(answered, np.maximum(np.where(heard, end, np.minimum(talk, end)), SECOND), 0)
+    released = np.where(heard, CALLER, released).astype(np.int8)
+    return replace(calls, ends=(ring, talk.astype(np.int32), outcome, released))
+
+
+def _aimed(
+    rng: np.random.Generator,
+    outfit: Outfit,
+    calls: Dialled,
+    ids: NDArray[np.int32],
+    people: NDArray[np.int64],
+    world: Surroundings,
+) -> Plan:
+    """The outfit's calls with their callees."""
+    dead = float(min(0.5, lognormal(rng, outfit.dead, 1)[0]))
+    aim = Aim(outfit.outside_share, dead, bool(rng.random() < outfit.sequential_share))
+    if outfit.area > 0:
+        people = nearby(rng, outfit.area, world.society)
+    drawn = callees(rng, aim, people, len(calls.start), world.society, world.numbers)
+    callee = again(rng, calls.who, drawn, outfit.again_share, calls.ends[2])
+    caller = ids[calls.who]
+    return dialled(calls.start, caller, callee, calls.ends, world.numbers["campaign"][caller])

@@ -1,0 +1,253 @@
+"""Who lives here: the subscribers, their numbers and devices, and the outsiders whom they know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callsieve.features.records import ROUTES
+from callsieve.training.world.basis.draws import choose, lognormal, stream
+from callsieve.training.world.basis.numbering import (
+    AREAS,
+    MOBILE_BLOCK,
+    NEVER,
+    OPERATORS,
+    Directory,
+    attestations,
+    in_blocks,
+    lead,
+    mobile_blocks,
+    operators,
+    scattered,
+)
+from callsieve.training.world.basis.scenario import Scenario, Spread
+from callsieve.training.world.basis.timing import DAY, HOUR, Calendar
+
+Kinds = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of subscriber; see `people.kinds` in `default.toml`."""
+
+    share: float
+    least: int
+    activity: float
+    shift_h: float
+    outward: float
+    exposure: float
+
+
+@dataclass(frozen=True)
+class Society:
+    """The subscribers, ids 0..`subscribers`-1, and the outsiders whom they know, ids after them."""
+
+    subscribers: int
+    outsiders: int
+    kind: NDArray[np.int8]  # position in `kinds`, -1: ordinary
+    kinds: tuple[str, ...]
+    activity: NDArray[np.float64]
+    talk: NDArray[np.float64]  # factor on the time that this person talks
+    reach: NDArray[np.float64]  # factor on the chance that this person picks up
+    exposure: NDArray[np.float64]  # weight on dialling lists
+    outward: NDArray[np.float64]  # habit of calling rather than being called (logit)
+    shift: NDArray[np.int64]  # of this person's clock, ms
+    blocks: NDArray[np.int64]  # seven-digit blocks in which subscribers have numbers
+    by_digits: NDArray[np.int64]  # the subscribers in order of their digits
+
+    def members(self, kind: str) -> NDArray[np.int64]:
+        """The ids of subscribers of a kind."""
+        return np.flatnonzero(self.kind == self.kinds.index(kind))
+
+    def pick_up(self, callees: NDArray[Any]) -> NDArray[np.float64]:
+        """Each callee's factor on the chance of an answer; 1 for numbers that are not people."""
+        people = callees < len(self.reach)
+        return np.where(people, self.reach[np.where(people, callees, 0)], 1.0)
+
+
+def settle_people(scenario: Scenario, seed: int, count: int, days: Calendar, numbers: Directory) -> Society:
+    """Enter the subscribers and the outsiders into the directory."""
+    rng = stream(seed, "people")
+    table = scenario.table("people")
+    kinds = {name: scenario.read(Kind, f"people.kinds.{name}") for name in table["kinds"]}
+    outsiders = int(count * table["outsiders_per_subscriber"])
+    everybody = count + outsiders
+    kind = _kinds(rng, kinds, count)
+    activity = np.exp(table["sociability_sigma"] * rng.standard_normal(everybody))
+    activity = np.minimum(activity, table["most_activity"])
+    shift = table["chronotype_h"] * rng.standard_normal(everybody)
+    outward = table["outward_sigma"] * rng.standard_normal(everybody)
+    # What an outsider's habits are with people whom this network does not see is no matter here.
+    outward[count:] *= table["outsiders_outward_share"]
+    exposure = np.exp(table["exposure_sigma"] * rng.standard_normal(count))
+    for code, each in enumerate(kinds.values()):
+        activity[:count][kind == code] *= each.activity
+        shift[:count][kind == code] += each.shift_h
+        outward[:count][kind == code] += each.outward
+        exposure[kind == code] *= each.exposure
+    blocks = _subscribers(scenario, rng, days, numbers, kind, tuple(kinds))
+    habits = stream(seed, "habits")
+    numbers["voicemail"][:count] = habits.random(count) < table["voicemail"]["share"]
+    numbers["silent"][:count] = _of_kinds(kind, tuple(kinds), "second_card") & (
+        habits.random(count) < table["silent_share"]
+    )
+    _outsiders(scenario, rng, numbers, outsiders)
+    return Society(
+        subscribers=count,
+        outsiders=outsiders,
+        kind=kind,
+        kinds=tuple(kinds),
+        activity=activity,
+        talk=np.exp(table["talk_sigma"] * habits.standard_normal(everybody)),
+        reach=np.clip(np.exp(table["reach_sigma"] * rng.standard_normal(everybody)), 0.2, 1.8),
+        # Who calls and shops more is on more lists.
+        exposure=np.sqrt(activity[:count]) * exposure,
+        outward=outward,
+        shift=(shift * HOUR).astype(np.int64),
+        blocks=blocks,
+        by_digits=np.argsort(numbers["digits"][:count], kind="stable"),
+    )
+
+
+def _kinds(rng: np.random.Generator, kinds: dict[str, Kind], count: int) -> NDArray[np.int8]:
+    """Shares of one shuffled row, so that a kind put last changes nobody but its own members."""
+    row = rng.permutation(count)
+    kind = np.full(count, -1, dtype=np.int8)
+    first = 0
+    for code, each in enumerate(kinds.values()):
+        members = max(each.least, round(each.share * count))
+        kind[row[first : first + members]] = code
+        first += members
+    if first > count:
+        raise ValueError(f"people.kinds need {first} subscribers, the size has {count}")
+    return kind
+
+
+def _subscribers(
+    scenario: Scenario,
+    rng: np.random.Generator,
+    days: Calendar,
+    numbers: Directory,
+    kind: NDArray[np.int8],
+    kinds: Kinds,
+) -> NDArray[np.int64]:
+    table, count = scenario.table("numbering"), len(kind)
+    blocks = mobile_blocks(rng, max(8, count // table["subscribers_per_block"]))
+    digits, leads, operator = _personal(rng, scenario, "subscriber_pool", count, blocks)
+    ported = rng.random(count) < table["ported_share"]
+    operator[ported] = rng.integers(0, OPERATORS.index("foreign"), int(ported.sum()))
+    codes = np.array([numbers.slice(name) for name in ("ordinary", *kinds)])
+    cells = numbers.new("cell", max(4, count // table["cell_people"]))
+    numbers.add(
+        digits,
+        lead=leads,
+        slice=codes[kind + 1],
+        ours=True,
+        operator=operator,
+        device=_devices(rng, digits, numbers.new("device", count), table["shared_device_share"]),
+        area=_areas(rng, count, table["area_code"], table["from_here_share"]),
+        home=cells[np.arange(count) * len(cells) // count],
+        work=cells[rng.integers(0, len(cells), count)],
+        attestation=attestations(rng, table["attestation"]["own_network"], count),
+        **_lives(rng, scenario, days, kind, kinds),
+    )
+    return blocks
+
+
+def _devices(
+    rng: np.random.Generator, digits: NDArray[np.int64], devices: NDArray[np.int32], share: float
+) -> NDArray[np.int32]:
+    """A telephone for each number, but some have the one of another number of their block: two cards, one household."""
+    order = np.argsort(digits, kind="stable")
+    block = digits[order] // MOBILE_BLOCK
+    beside = np.concatenate(([False], block[1:] == block[:-1])) & (rng.random(len(order)) < share)
+    shared = devices.copy()
+    shared[order[1:][beside[1:]]] = devices[order[:-1][beside[1:]]]
+    return shared
+
+
+def _areas(rng: np.random.Generator, count: int, here: int, share: float) -> NDArray[np.int64]:
+    """The area that each number comes from: this one, or any other."""
+    return np.where(rng.random(count) < share, here, rng.choice(AREAS, count))
+
+
+def _lives(
+    rng: np.random.Generator, scenario: Scenario, days: Calendar, kind: NDArray[np.int8], kinds: Kinds
+) -> dict[str, NDArray[np.int64]]:
+    """First and last moment of each number, when its owner gives it away, and when he is abroad."""
+    table, count, length = scenario.table("people"), len(kind), days.end - days.start
+
+    def at(low: float, high: float) -> NDArray[np.int64]:
+        return days.start + (rng.uniform(low, high, count) * length).astype(np.int64)
+
+    new = _of_kinds(kind, kinds, "new_number", "recycled")
+    born = np.where(new, at(0.05, 0.9), 0)
+    leaves = (rng.random(count) < table["leave_share"]) & ~new
+    died = np.where(leaves, at(0.1, 1.0), NEVER)
+    lender, lent_days = _of_kinds(kind, kinds, "lender"), lognormal(rng, Spread(**table["lent_days"]), count)
+    lent_from = at(-0.1, 0.95)
+    cut_off = lent_from + (DAY * lent_days).astype(np.int64)
+    lender &= cut_off > days.start + DAY
+    roamer, away = _of_kinds(kind, kinds, "roamer"), at(0.0, 0.8)
+    trip = (DAY * lognormal(rng, Spread(**table["trip_days"]), count)).astype(np.int64)
+    return {
+        "born": born,
+        "died": np.where(lender, cut_off, died),
+        "lent_from": np.where(lender, lent_from, NEVER),
+        "away_from": np.where(roamer, away, NEVER),
+        "away_to": np.where(roamer, away + trip, NEVER),
+    }
+
+
+def _of_kinds(kind: NDArray[np.int8], kinds: Kinds, *names: str) -> NDArray[np.bool_]:
+    return np.isin(kind, [kinds.index(name) for name in names])
+
+
+def _outsiders(scenario: Scenario, rng: np.random.Generator, numbers: Directory, count: int) -> None:
+    table = scenario.table("numbering")
+    blocks = mobile_blocks(rng, max(8, count // table["outsiders_per_block"]))
+    digits, leads, operator = _personal(rng, scenario, "outsider_pool", count, blocks)
+    foreign = leads == lead("foreign")
+    attested = np.where(
+        foreign,
+        attestations(rng, table["attestation"]["foreign"], count),
+        attestations(rng, table["attestation"]["other_network"], count),
+    )
+    route = np.where(foreign, ROUTES.index("international"), ROUTES.index("domestic"))
+    # A shop's or an office's fixed number has several lines.
+    lines = np.where(leads == lead("fixed"), 6, 1)
+    numbers.add(
+        digits,
+        lead=leads,
+        slice=numbers.slice("elsewhere"),
+        lines=lines,
+        operator=operator,
+        attestation=attested,
+        route=route,
+        area=np.where(foreign, 0, _areas(rng, count, table["area_code"], table["outsider_from_here_share"])),
+    )
+
+
+def _personal(
+    rng: np.random.Generator, scenario: Scenario, pool: str, count: int, blocks: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int8]]:
+    """Digits, way of writing and operator of people's numbers."""
+    table = scenario.table("numbering")
+    names = list(table[pool])
+    kind = choose(rng, table[pool], count)
+    digits = in_blocks(rng, blocks, count)
+    leads = np.zeros(count, dtype=np.int8)
+    for code, name in enumerate(names):
+        rows = np.flatnonzero(kind == code)
+        leads[rows] = lead(name)
+        if name == "resale":
+            resale = mobile_blocks(rng, max(4, len(rows) // 8), "resale")
+            digits[rows] = in_blocks(rng, resale, len(rows))
+        elif name != "mobile":
+            digits[rows] = scattered(rng, name, len(rows), table["area_code"])
+    operator = operators(digits)
+    operator[leads == lead("foreign")] = OPERATORS.index("foreign")
+    return digits, leads, operator

@@ -1,0 +1,111 @@
+"""Calls of an outfit's numbers with people who know them: friends of its agents, customers who call in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callsieve.training.world.basis.draws import lognormal
+from callsieve.training.world.basis.numbering import Directory
+from callsieve.training.world.basis.plans import ANSWERED, Plan, attempt, join
+from callsieve.training.world.basis.scenario import Manner, Scenario, Spread
+from callsieve.training.world.basis.timing import DAY, MINUTE, Calendar, clock
+
+from .people import Society
+
+ANSWERING_SHARE = 0.9  # a line that is there to be called
+BOT_ANSWER_SHARE = 0.97
+INTEREST_ANSWER = 0.8  # factor on the chance that an agent picks up
+LATER_MINUTES = Spread(600.0, 1.6)
+RETURN_MINUTES = Spread(90.0, 1.2)
+
+
+@dataclass(frozen=True)
+class Relations:
+    """What calls between acquaintances need to know of the world."""
+
+    scenario: Scenario
+    society: Society
+    days: Calendar
+    numbers: Directory
+
+    def alive(self, ids: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First and last moment of each number within the world."""
+        born = np.maximum(self.numbers["born"][ids], self.days.start)
+        return born, np.minimum(self.numbers["died"][ids], self.days.end)
+
+
+def friendly_calls(
+    rng: np.random.Generator, around: Relations, ids: NDArray[np.int32], friends: int, per_day: float
+) -> Plan:
+    """Calls both ways between each number and a few people; those that the number makes are its campaign's."""
+    if friends == 0 or per_day <= 0:
+        return join([])
+    born, died = around.alive(ids)
+    who = np.repeat(np.arange(len(ids)), friends)
+    people = rng.integers(0, around.society.subscribers + around.society.outsiders, len(who))
+    calls = rng.poisson(per_day * np.exp(rng.standard_normal(len(who))) * (died - born)[who] / DAY)
+    who, people = np.repeat(who, calls), np.repeat(people, calls)
+    ticking = clock(around.days, around.scenario.table("clocks.family"))
+    start = ticking.draw(rng, born[who], died[who])
+    outward = rng.random(len(who)) < 0.5
+    caller = np.where(outward, ids[who], people)
+    callee = np.where(outward, people, ids[who])
+    campaign = np.where(outward, around.numbers["campaign"][ids[who]], -1)
+    return attempt(rng, start, caller, callee, around.scenario.read(Manner, "people.manner"), campaign)
+
+
+def accomplices(
+    rng: np.random.Generator, around: Relations, ids: NDArray[np.int32], bots: int, per_day: float, talk_s: float
+) -> Plan:
+    """Calls to lines of one's own that always answer and talk for long, so that averages look well."""
+    if bots == 0 or per_day <= 0:
+        return join([])
+    born, died = around.alive(ids)
+    who = np.repeat(np.arange(len(ids)), rng.poisson(per_day * np.maximum(died - born, 0) / DAY))
+    lines = rng.integers(around.society.subscribers, around.society.subscribers + around.society.outsiders, bots)
+    start = clock(around.days, around.scenario.table("clocks.office")).draw(rng, born[who], died[who])
+    manner = replace(around.scenario.read(Manner, "people.manner"), answer_share=BOT_ANSWER_SHARE)
+    longer = talk_s / manner.talk.median
+    callee, campaign = lines[rng.integers(0, bots, len(who))], around.numbers["campaign"][ids[who]]
+    return attempt(rng, start, ids[who], callee, manner, campaign, talk=longer)
+
+
+def second_thoughts(rng: np.random.Generator, around: Relations, plan: Plan, share: float) -> Plan:
+    """People who spoke and call again hours or days later: they took an interest, or want to complain."""
+    people = plan.callee < around.society.subscribers + around.society.outsiders
+    spoken = plan.take(people & (plan.outcome == ANSWERED) & (rng.random(len(plan)) < share))
+    start = spoken.end + (MINUTE * lognormal(rng, LATER_MINUTES, len(spoken))).astype(np.int64)
+    day = (around.days.hour(start) >= 8) & (around.days.hour(start) < 21)
+    manner = around.scenario.read(Manner, "people.manner")
+    return attempt(rng, start[day], spoken.callee[day], spoken.caller[day], manner, answer=INTEREST_ANSWER)
+
+
+def inbound_calls(
+    rng: np.random.Generator,
+    around: Relations,
+    ids: NDArray[np.int32],
+    customers: NDArray[np.int64],
+    per_day: float,
+    callback_share: float,
+    manner: Manner,
+) -> Plan:
+    """Customers call in, and some of them are called back; a line is called as much as its own size has it."""
+    if per_day <= 0:
+        return join([])
+    born, died = around.alive(ids)
+    calls = rng.poisson(per_day * np.exp(rng.standard_normal(len(ids))) * (died - born) / DAY)
+    who = np.repeat(np.arange(len(ids)), calls)
+    customer = customers[rng.integers(0, len(customers), len(who))]
+    ticking = clock(around.days, around.scenario.table("clocks.office"))
+    start = ticking.draw(rng, born[who], died[who])
+    answering = replace(manner, answer_share=ANSWERING_SHARE)
+    inward = attempt(rng, start, customer, ids[who], answering, talk=2.0)
+    back = inward.take((inward.outcome == ANSWERED) & (rng.random(len(inward)) < callback_share))
+    later = back.end + (MINUTE * lognormal(rng, RETURN_MINUTES, len(back))).astype(np.int64)
+    office = (around.days.hour(later) >= 8) & (around.days.hour(later) < 20)
+    campaign = around.numbers["campaign"][back.callee[office]]
+    outward = attempt(rng, later[office], back.callee[office], back.caller[office], manner, campaign, answer=1.4)
+    return join([inward, outward])

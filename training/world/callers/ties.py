@@ -1,0 +1,180 @@
+"""Calls between people who know each other: the social graph, and the calls along its ties.
+
+Neighbours in the row of people know each other (households inside communities), so that a group is a range of
+positions and a tie is drawn without a search; workmates are neighbours in a shuffled row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callsieve.training.world.basis.draws import lognormal, stream
+from callsieve.training.world.basis.numbering import Directory
+from callsieve.training.world.basis.plans import NO_ANSWER, Plan, attempt, callbacks, join
+from callsieve.training.world.basis.scenario import Manner, Scenario, Spread, Talk
+from callsieve.training.world.basis.timing import DAY, MINUTE, Calendar, clock
+
+from .people import Society
+
+EDGES_AT_ONCE = 400_000
+MORE_TIES = 0.74  # power of a person's activity by which the number of ties grows; tuned to the quartiles of peers
+PAIR_BALANCE = 0.4  # how unevenly the two of a pair call each other, beside their habits (logit)
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """Calls before it is known how they end; `reply` is the chance that of the two it is the callee who calls."""
+
+    start: NDArray[np.int64]
+    caller: NDArray[np.int64]
+    callee: NDArray[np.int64]
+    reply: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Tie:
+    """One layer of the social graph; see `people.ties` in `default.toml`."""
+
+    group: str
+    size: int
+    ties: float
+    per_day: Spread
+    follow_up_share: float
+    clock: str
+    talk: float
+    outward: float  # how much rather the first of the pair calls (logit)
+
+
+def ordinary_calls(scenario: Scenario, seed: int, society: Society, days: Calendar, numbers: Directory) -> Plan:
+    """All calls between people who know each other, follow-ups and returned calls included."""
+    rng = stream(seed, "ties")
+    table = scenario.table("people")
+    manner = scenario.read(Manner, "people.manner")
+    back = replace(manner, answer_share=table["callback_answer_share"])
+    share, delay = table["callback_share"], Spread(**table["callback_minutes"])
+    plans = []
+    for name in table["ties"]:
+        tie = scenario.read(Tie, f"people.ties.{name}")
+        spoken = replace(manner, talk=_longer(manner.talk, tie.talk))
+        for edges in _edges(rng, tie, society):
+            calls = _followed(
+                rng, scenario, tie.follow_up_share, _moments(rng, scenario, tie, edges, society, days, numbers)
+            )
+            answer = society.pick_up(calls.callee)
+            talk = society.talk[calls.caller] * society.talk[calls.callee]
+            plan = attempt(rng, calls.start, calls.caller, calls.callee, spoken, answer=answer, talk=talk)
+            returned = np.minimum(1.0, 2 * share * calls.reply)
+            plans += [plan, callbacks(rng, plan, days, replace(back, talk=spoken.talk), returned, delay, talk)]
+    planned = join(plans)
+    planned.keep(planned.start < numbers["lent_from"][planned.caller])
+    return planned
+
+
+def _longer(talk: Talk, factor: float) -> Talk:
+    return replace(talk, median=talk.median * factor)
+
+
+def _edges(
+    rng: np.random.Generator, tie: Tie, society: Society
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Pairs of a layer, a part of the people at a time so that memory stays bounded."""
+    count = society.subscribers
+    rows = max(1, int(EDGES_AT_ONCE / max(tie.ties, 0.1)))
+    # Workmates: neighbours in a row shuffled once for the layer.
+    row = rng.permutation(count) if tie.group == "mixed" else np.arange(count)
+    for first in range(0, count, rows):
+        people = np.arange(first, min(first + rows, count))
+        wish = tie.ties * society.activity[row[people]] ** MORE_TIES
+        one = np.repeat(people, rng.poisson(wish))
+        other = _partners(rng, tie, one, society)
+        if tie.group == "outside":
+            yield one, other
+            continue
+        # Whoever knows few people is known by few.
+        known = rng.random(len(other)) < society.activity[row[other]] ** MORE_TIES
+        one, other = one[known], other[known]
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        pairs = np.unique((low * count + high)[low != high])
+        yield row[pairs // count], row[pairs % count]
+
+
+def _partners(rng: np.random.Generator, tie: Tie, one: NDArray[np.int64], society: Society) -> NDArray[np.int64]:
+    if tie.group == "outside":
+        return society.subscribers + rng.integers(0, society.outsiders, len(one))
+    if tie.group == "anyone":
+        return rng.integers(0, society.subscribers, len(one))
+    if tie.group not in {"near", "mixed"}:
+        raise ValueError(f"people.ties: group must be near, mixed, anyone or outside, got {tie.group!r}")
+    first = one // tie.size * tie.size
+    size = np.minimum(tie.size, society.subscribers - first)
+    return first + (rng.random(len(one)) * size).astype(np.int64)
+
+
+def _moments(
+    rng: np.random.Generator,
+    scenario: Scenario,
+    tie: Tie,
+    edges: tuple[NDArray[np.int64], NDArray[np.int64]],
+    society: Society,
+    days: Calendar,
+    numbers: Directory,
+) -> Calling:
+    """Each pair's first calls."""
+    one, other = edges
+    low = np.maximum(np.maximum(numbers["born"][one], numbers["born"][other]), days.start)
+    last = np.minimum(numbers["died"], numbers["lent_from"])
+    high = np.minimum(np.minimum(last[one], last[other]), days.end)
+    # An outsider's own activity is spent on people whom this network does not see.
+    partner = np.where(other < society.subscribers, society.activity[other], society.activity[one])
+    rate = lognormal(rng, tie.per_day, len(one)) * np.sqrt(society.activity[one] * partner)
+    calls = rng.poisson(np.minimum(rate, 12.0) * np.maximum(high - low, 0) / DAY)
+    pair = np.repeat(np.arange(len(one)), calls)
+    habit = tie.outward + society.outward[one] - society.outward[other] + PAIR_BALANCE * rng.standard_normal(len(one))
+    first = (1 / (1 + np.exp(-habit)))[pair]
+    outward = first > rng.random(len(pair))
+    caller = np.where(outward, one[pair], other[pair])
+    callee = np.where(outward, other[pair], one[pair])
+    ticking = clock(days, scenario.table(f"clocks.{tie.clock}"))
+    drawn = ticking.draw(rng, low[pair], high[pair]) + society.shift[one[pair]]
+    reply = np.where(outward, 1 - first, first)
+    return Calling(np.clip(drawn, low[pair], high[pair] - 1), caller, callee, reply)
+
+
+def _followed(rng: np.random.Generator, scenario: Scenario, share: float, calls: Calling) -> Calling:
+    """The calls, and those that they bring about: a geometric number, in either direction as is the pair's habit."""
+    table = scenario.table("people")
+    delay = Spread(**table["follow_up_minutes"])
+    parts = [calls]
+    while len(parts[-1].start) > 0 and len(parts) < 6:
+        last = parts[-1]
+        rows = np.flatnonzero(rng.random(len(last.start)) < share)
+        reply = last.reply[rows]
+        turned = rng.random(len(rows)) < 2 * table["follow_up_turned_share"] * reply
+        later = last.start[rows] + (2 * MINUTE + MINUTE * lognormal(rng, delay, len(rows))).astype(np.int64)
+        one, other = last.caller[rows], last.callee[rows]
+        caller, callee = np.where(turned, other, one), np.where(turned, one, other)
+        parts.append(Calling(later, caller, callee, np.where(turned, 1 - reply, reply)))
+    return Calling(*(np.concatenate([getattr(one, name) for one in parts]) for name in Calling.__slots__))
+
+
+def returned_to_strangers(
+    scenario: Scenario,
+    rng: np.random.Generator,
+    society: Society,
+    plan: Plan,
+    days: Calendar,
+    share: float,
+    answer: float,
+) -> Plan:
+    """Missed calls of strangers that subscribers return, with a chance of `share`.
+
+    `answer` is the chance that the stranger picks up.
+    """
+    manner = replace(scenario.read(Manner, "people.manner"), answer_share=answer)
+    ours = plan.take((plan.callee < society.subscribers) & (plan.outcome == NO_ANSWER))
+    delay = Spread(**scenario.table("people")["callback_minutes"])
+    return callbacks(rng, ours, days, manner, share, delay)

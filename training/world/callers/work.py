@@ -1,0 +1,97 @@
+"""Work done on a subscriber's own mobile: couriers, takeaway riders, the organiser of a wedding.
+
+They live as ordinary people beside it: their own mobile calls family, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callsieve.training.world.basis.dialling import Hours, Pace, again, dial, sessions
+from callsieve.training.world.basis.draws import lognormal, stream
+from callsieve.training.world.basis.numbering import Directory
+from callsieve.training.world.basis.plans import Plan, dialled, join
+from callsieve.training.world.basis.scenario import Manner, Scenario, Spread
+from callsieve.training.world.basis.timing import DAY, Calendar
+
+from .people import Society
+from .relay import through
+from .ties import returned_to_strangers
+
+
+@dataclass(frozen=True)
+class Work:
+    """A trade; see `work` in `default.toml`."""
+
+    rate: Spread
+    rate_day_sigma: float
+    pace_sigma: float
+    hours: list[float]
+    attend_share: float
+    weekend_share: float
+    area: int
+    outside_share: float
+    again_share: float
+    callback_share: float
+    callback_answer_share: float
+    relay_share: float
+    manner: Manner
+
+
+def trade(
+    scenario: Scenario,
+    seed: int,
+    name: str,
+    society: Society,
+    days: Calendar,
+    numbers: Directory,
+    relays: NDArray[np.int32],
+) -> Plan:
+    """The working calls of a trade's members, and those that customers return."""
+    rng = stream(seed, name)
+    work = scenario.read(Work, f"work.{name}")
+    members = society.members(name)
+    born = np.maximum(numbers["born"][members], days.start)
+    died = np.minimum(numbers["died"][members], days.end)
+    if name == "organiser":
+        born, died = _burst(rng, born, died)
+    hours = Hours(work.hours, work.attend_share, work.weekend_share)
+    pace = Pace(lognormal(rng, work.rate, len(members)), work.rate_day_sigma, work.pace_sigma)
+    shifts = sessions(rng, days, hours, born, died)
+    calls = dial(rng, shifts, hours, pace, work.manner, days)
+    customers = _customers(rng, work, calls.who, members, society)
+    callee = again(rng, calls.who, customers, work.again_share, calls.ends[2])
+    plan = dialled(calls.start, members[calls.who], callee, calls.ends)
+    hidden = (rng.random(len(members)) < work.relay_share)[calls.who]
+    plan = join([plan.take(~hidden), through(rng, plan.take(hidden), relays)])
+    back = returned_to_strangers(scenario, rng, society, plan, days, work.callback_share, work.callback_answer_share)
+    return join([plan, back])
+
+
+def _burst(
+    rng: np.random.Generator, born: NDArray[np.int64], died: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two to four days somewhere in each life."""
+    length = rng.integers(2, 5, len(born)) * DAY
+    first = born + (rng.random(len(born)) * np.maximum(died - born - length, 0)).astype(np.int64)
+    return first, np.minimum(first + length, died)
+
+
+def _customers(
+    rng: np.random.Generator,
+    work: Work,
+    who: NDArray[np.int64],
+    members: NDArray[np.int64],
+    society: Society,
+) -> NDArray[np.int32]:
+    """Strangers of the member's area, or from elsewhere."""
+    either = members[who] + rng.integers(-work.area // 2, work.area // 2 + 1, (2, len(who)))
+    either %= society.subscribers
+    # Who is better known buys more: of two neighbours it is the more exposed one.
+    near = np.where(society.exposure[either[0]] > society.exposure[either[1]], either[0], either[1])
+    far = society.subscribers + rng.integers(0, society.outsiders, len(who))
+    outside = rng.random(len(who)) < work.outside_share
+    return np.where(outside, far, near).astype(np.int32)

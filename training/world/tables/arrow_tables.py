@@ -1,0 +1,163 @@
+"""Arrow tables of a settled world: the calls as a switch writes them, and apart from them the truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, OUTCOMES, RELEASED_BY, ROUTES
+from callsieve.training.world.basis.numbering import NEVER, OPERATORS, Directory
+from callsieve.training.world.basis.plans import Plan
+from callsieve.training.world.basis.timing import DAY, SECOND, Calendar
+
+from .complaints import CHANNELS, Reports
+from .findings import Findings
+from .records import Records
+
+ROAMING = ROUTES.index("roaming")
+UNKNOWN_RELEASE = RELEASED_BY.index("unknown")
+TIMESTAMP = pa.timestamp("ms", tz="UTC")
+# Q.850 causes, in the order of OUTCOMES.
+CAUSES = ("16", "19", "17", "21", "21", "1", "38", "", "")
+
+
+def coded(codes: NDArray[Any], names: Any) -> pa.DictionaryArray:
+    """A dictionary column of codes; a negative code is null."""
+    missing = codes < 0
+    indices = pa.array(codes.astype(np.int32), mask=missing if missing.any() else None)
+    values = names if isinstance(names, pa.Array) else pa.array(list(names), pa.string())
+    return pa.DictionaryArray.from_arrays(indices, values)
+
+
+def calls_table(
+    plan: Plan, records: Records, first: int, numbers: Directory, words: dict[str, pa.Array], days: Calendar
+) -> pa.Table:
+    """Records of a part of the calls with the columns of a call record, and `call`, the call's number.
+
+    `first` is the number of the part's first call, `words` are those of `call_words`. A record that was written twice
+    has the same number twice.
+    """
+    plan, missing = plan.take(records.row), records.missing
+    seen = plan.carrier
+    abroad = (plan.start >= numbers["away_from"][seen]) & (plan.start < numbers["away_to"][seen])
+    columns = {
+        "start": pa.array(plan.start, TIMESTAMP),
+        "caller": coded(plan.caller, words["number"]),
+        "callee": coded(plan.callee, words["number"]),
+        "ring": pa.array(plan.ring / SECOND, mask=missing["ring"]),
+        "talk": pa.array(plan.talk / SECOND),
+        "outcome": coded(plan.outcome, OUTCOMES),
+        "released_by": coded(np.where(missing["released_by"], UNKNOWN_RELEASE, plan.released), RELEASED_BY),
+        "recorded": pa.array(records.recorded, TIMESTAMP, mask=records.recorded == 0),
+        "network_caller": coded(plan.via, words["number"]),
+        "attestation": coded(records.attestation, ATTESTATIONS),
+        "route": coded(np.where(abroad, ROAMING, numbers["route"][seen]), ROUTES),
+        "trunk": coded(numbers["trunk"][seen], words["trunk"]),
+        "operator": coded(numbers["operator"][seen], OPERATORS),
+        "device": coded(np.where(missing["device"], -1, numbers["device"][seen]), words["device"]),
+        "place": coded(np.where(missing["place"] | abroad, -1, _places(plan, numbers, days)), words["cell"]),
+        "cause": coded(plan.outcome, CAUSES),
+        **dict.fromkeys(("caller_class", "callee_class"), pa.nulls(len(plan.start), pa.string())),
+    }
+    ordered = {name: columns[name] for name in CALL_COLUMNS}
+    return pa.table({**ordered, "call": pa.array(first + records.row)})
+
+
+def call_words(numbers: Directory, strings: pa.Array) -> dict[str, pa.Array]:
+    """What numbers, trunks, devices and cells are called in every part of the calls."""
+    taken = {thing: range(numbers.taken.get(thing, 0)) for thing in ("trunk", "device", "cell")}
+    names = {thing: pa.array([f"{thing}-{code}" for code in codes], pa.string()) for thing, codes in taken.items()}
+    return {"number": strings, **names}
+
+
+def _places(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.int32]:
+    hour = days.hour(plan.start)
+    weekend = days.weekend[(plan.start - days.start) // DAY]
+    at_work = (hour >= 9) & (hour < 18) & ~weekend
+    seen = plan.carrier
+    place: NDArray[np.int32] = np.where(at_work, numbers["work"][seen], numbers["home"][seen])
+    return place
+
+
+def truth_table(plan: Plan, records: Records, first: int, numbers: Directory) -> pa.Table:
+    """What the call of each record was. A call that a nuisance number makes is nuisance, whomever it calls."""
+    caller, campaign = plan.caller[records.row], plan.campaign[records.row]
+    return pa.table(
+        {
+            "call": pa.array(first + records.row),
+            "nuisance": pa.array(campaign >= 0),
+            **_described(numbers, numbers["slice"][caller], campaign),
+            "duplicate": pa.array(records.duplicate),
+        }
+    )
+
+
+def numbers_table(plan: Plan, numbers: Directory, strings: pa.Array, days: Calendar) -> pa.Table:
+    """Every existing number that took part in a call."""
+    used = np.zeros(len(numbers), dtype=bool)
+    used[plan.caller] = True
+    used[plan.via[plan.via >= 0]] = True
+    used[plan.callee] = True
+    ids = np.flatnonzero(used & (numbers["slice"] != 0))
+    born, died = numbers["born"][ids], numbers["died"][ids]
+    return pa.table(
+        {
+            "number": coded(ids, strings),
+            "nuisance": pa.array(numbers["campaign"][ids] >= 0),
+            **_described(numbers, numbers["slice"][ids], numbers["campaign"][ids]),
+            "own": pa.array(numbers["ours"][ids]),
+            "own_mobile": pa.array(numbers["ours"][ids] & (numbers["device"][ids] >= 0)),
+            "area": pa.array(numbers["area"][ids]),
+            "active_from": pa.array(np.maximum(born, days.start), TIMESTAMP),
+            "active_to": pa.array(np.where(died == NEVER, days.end, np.minimum(died, days.end)), TIMESTAMP),
+        }
+    )
+
+
+def _described(numbers: Directory, slices: NDArray[Any], campaign: NDArray[Any]) -> dict[str, pa.DictionaryArray]:
+    known = numbers.campaigns
+    attacks = sorted({each.attack for each in known if each.attack})
+    attack = np.array([attacks.index(each.attack) if each.attack else -1 for each in known] + [-1])
+    of_campaign = np.array([numbers.slices.index(each.slice) for each in known] + [0])
+    return {
+        "slice": coded(np.where(campaign >= 0, of_campaign[campaign], slices), numbers.slices),
+        **{name: _of_campaign([getattr(each, name) for each in known], campaign) for name in ("content", "mode")},
+        "campaign": coded(campaign, [each.name for each in known]),
+        "attack": coded(attack[campaign], attacks),
+    }
+
+
+def _of_campaign(values: list[str], campaign: NDArray[Any]) -> pa.DictionaryArray:
+    names = sorted(set(values))
+    codes = np.array([names.index(value) for value in values] + [-1])
+    return coded(codes[campaign], names)
+
+
+def reports_table(known: Reports, strings: pa.Array) -> pa.Table:
+    """Reports: who said what about which number, when, and when it became known; `call` where one stands behind it."""
+    return pa.table(
+        {
+            "reporter": coded(known.reporter, strings),
+            "number": coded(known.number, strings),
+            "at": pa.array(known.at, TIMESTAMP),
+            "known_at": pa.array(known.known_at, TIMESTAMP),
+            "category": pa.array(known.category, pa.string()).dictionary_encode(),
+            "mode": pa.array(known.mode, pa.string()).dictionary_encode(),
+            "channel": coded(known.channel, CHANNELS),
+            "call": pa.array(known.call, mask=known.call < 0),
+        }
+    )
+
+
+def findings_table(found: Findings, numbers: Directory, strings: pa.Array) -> pa.Table:
+    """Numbers whose truth was established by a call back."""
+    return pa.table(
+        {
+            "number": coded(found.number, strings),
+            "nuisance": pa.array(numbers["campaign"][found.number] >= 0),
+            "known_at": pa.array(found.known_at, TIMESTAMP),
+        }
+    )

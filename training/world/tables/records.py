@@ -1,0 +1,79 @@
+"""How a switch writes calls down: late, twice, with holes.
+
+Each of these has draws of its own, taken in order of the calls, so that it does not matter how many are written at
+once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callsieve.features.records import ATTESTATIONS
+from callsieve.training.world.basis.draws import lognormal, stream
+from callsieve.training.world.basis.numbering import Directory, attestations
+from callsieve.training.world.basis.plans import Plan
+from callsieve.training.world.basis.scenario import Scenario, Spread
+from callsieve.training.world.basis.timing import MINUTE, SECOND
+
+PART = 2_000_000
+"""Calls of a part: what is written at once, so that memory stays bounded."""
+HOLES = ("place", "device", "ring", "released_by")
+FAILED = ATTESTATIONS.index("failed")
+SIGNED = [ATTESTATIONS.index(level) for level in ("A", "B", "C")]
+Streams = dict[str, np.random.Generator]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records of a part of the calls, in order: `row` within the part, a twin directly after its first."""
+
+    row: NDArray[np.int64]
+    duplicate: NDArray[np.bool_]
+    recorded: NDArray[np.int64]  # Unix ms; 0: at the end of the call
+    attestation: NDArray[np.int8]
+    missing: dict[str, NDArray[np.bool_]]
+
+
+def parts(plan: Plan) -> list[slice]:
+    """Consecutive rows of a plan, PART at a time; at least one part."""
+    return [slice(first, first + PART) for first in range(0, max(len(plan), 1), PART)]
+
+
+def streams(seed: int) -> Streams:
+    """The generators from which all records of a world are drawn, part after part."""
+    return {name: stream(seed, f"records {name}") for name in ("late", "delay", "twice", "forged", "refused", *HOLES)}
+
+
+def written(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> Records:
+    """The records of the next part of a settled plan."""
+    table = scenario.table("records")
+    late = np.flatnonzero(rng["late"].random(len(plan)) < table["late_share"])
+    delay = MINUTE * lognormal(rng["delay"], Spread(**table["late_minutes"]), len(late))
+    recorded = np.zeros(len(plan), dtype=np.int64)
+    recorded[late] = plan.end[late] + np.maximum(delay, SECOND).astype(np.int64)
+    twice = rng["twice"].random(len(plan)) < table["duplicate_share"]
+    missing = {name: rng[name].random(len(plan), dtype=np.float32) < table[f"{name}_missing_share"] for name in HOLES}
+    row = np.repeat(np.arange(len(plan)), 1 + twice)
+    duplicate = np.concatenate(([False], row[1:] == row[:-1])) if len(row) else np.zeros(0, dtype=bool)
+    return Records(
+        row,
+        duplicate,
+        recorded[row],
+        _attested(scenario, rng, plan, numbers)[row],
+        {name: holes[row] for name, holes in missing.items()},
+    )
+
+
+def _attested(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> NDArray[np.int8]:
+    """What the network learnt of each call's number: of a true one its own level, of a forged one a draw by call."""
+    forged = plan.via >= 0
+    share = scenario.table("records")["authentication_failed_share"]
+    refused = rng["refused"].random(len(plan), dtype=np.float32) < share
+    level: NDArray[np.int8] = numbers["attestation"][plan.caller]
+    level = np.where(refused & np.isin(level, SIGNED), FAILED, level).astype(np.int8)
+    weights = scenario.table("numbering")["attestation"]["forged"]
+    level[forged] = attestations(rng["forged"], weights, int(forged.sum()))
+    return level

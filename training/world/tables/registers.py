@@ -1,0 +1,347 @@
+"""Registers as offices keep them: incomplete, late and partly wrong. What a system may ask beside the calls.
+
+Every row says from when to when it holds (`valid_from`, `valid_to`) and since when the register has it (`known_at`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from callsieve.training.world.basis.draws import lognormal, stream
+from callsieve.training.world.basis.numbering import NEVER, Directory
+from callsieve.training.world.basis.plans import ANSWERED, Plan
+from callsieve.training.world.basis.scenario import Scenario, Spread
+from callsieve.training.world.basis.timing import DAY, Calendar
+from callsieve.training.world.callers.people import Society
+from callsieve.training.world.callers.relay import SLICE as RELAY
+
+from .arrow_tables import TIMESTAMP, coded
+
+INDUSTRIES = ("loans", "insurance", "property", "education", "securities", "health", "recruitment", "travel")
+REGISTERS = (
+    "campaigns", "trunks", "number_resources", "subscribers", "consents", "refusals", "preferences", "protected",
+    "recycled", "risk_regions",
+)  # fmt: skip
+USES = ("customer service", "call centre", "own use", "number relay")
+PUBLIC = ("government", "hospital")  # slices whose numbers must not be blocked
+
+
+def registers(
+    scenario: Scenario, seed: int, society: Society, numbers: Directory, plan: Plan, strings: pa.Array, days: Calendar
+) -> dict[str, pa.Table]:
+    """The tables REGISTERS. Errors and lags: `registers` in `reports.toml`."""
+    table = scenario.table("registers")
+    rng = {name: stream(seed, f"register {name}") for name in REGISTERS}
+    firms = np.flatnonzero((numbers["outfit"] >= 0) & (numbers["trunk"] >= 0))
+    hours = {name: told["hours"] for name, told in scenario.table("outfits").items()}
+    outbound = _campaigns(rng["campaigns"], table, hours, stream(seed, "register hours"), numbers, strings, days)
+    relays = _relays(stream(seed, "register relays"), table, numbers, strings, days, outbound.schema)
+    return {
+        "campaigns": pa.concat_tables([outbound, relays]).unify_dictionaries(),
+        "trunks": _trunks(rng["trunks"], table, numbers, strings, days),
+        "number_resources": _resources(rng["number_resources"], table, numbers, firms, strings, days),
+        "subscribers": _terms(rng["subscribers"], table, tuple(scenario.table("work")), numbers, strings, days),
+        "consents": _consents(rng["consents"], table, numbers, plan, strings, days),
+        "refusals": _refusals(rng["refusals"], table, society, strings, days),
+        "preferences": _preferences(rng["preferences"], table, society, strings, days),
+        "protected": _protected(rng["protected"], table, numbers, strings, days),
+        "recycled": _recycled(rng["recycled"], table, society, numbers, strings, days),
+        "risk_regions": _risk_regions(rng["risk_regions"], numbers, strings, days),
+    }
+
+
+def _known(rng: np.random.Generator, table: dict[str, Any], since: NDArray[np.int64]) -> NDArray[np.int64]:
+    lag: NDArray[np.int64] = (DAY * lognormal(rng, Spread(**table["lag_days"]), len(since))).astype(np.int64)
+    return since + lag
+
+
+def _moments(values: NDArray[np.int64]) -> pa.Array:
+    return pa.array(values, TIMESTAMP, mask=values == NEVER)
+
+
+def _held(numbers: Directory, ids: NDArray[np.int64], days: Calendar) -> dict[str, pa.Array]:
+    """When these numbers are their holders', as far as the world can tell."""
+    born = np.where(numbers["born"][ids] > 0, numbers["born"][ids], days.start - 365 * DAY)
+    return {"valid_from": _moments(born), "valid_to": _moments(numbers["died"][ids])}
+
+
+def _with_known(rng: np.random.Generator, table: dict[str, Any], columns: dict[str, pa.Array]) -> pa.Table:
+    since = columns["valid_from"].cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return pa.table({**columns, "known_at": _moments(_known(rng, table, since))})
+
+
+def _wrong(
+    rng: np.random.Generator, table: dict[str, Any], ids: NDArray[np.int64], numbers: Directory
+) -> NDArray[np.int64]:
+    """The ids as the register has them: some are written down wrong, and are somebody else's."""
+    mistaken = rng.random(len(ids)) < table["wrong_number_share"]
+    return np.where(mistaken, rng.integers(0, len(numbers), len(ids)), ids)
+
+
+def _campaigns(
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    work_hours: dict[str, list[float]],
+    rng_hours: np.random.Generator,
+    numbers: Directory,
+    strings: pa.Array,
+    days: Calendar,
+) -> pa.Table:
+    """The outbound register: whose calls a number makes, for whom, about what, and when. Some register a lie.
+
+    Which rows there are decides how a study is split (`evidence.campaigns_of`), so hours are drawn apart from them.
+    """
+    bad = numbers["campaign"] >= 0
+    share = np.where(bad, table["nuisance_registered_share"], table["registered_share"])
+    ids = np.flatnonzero((numbers["outfit"] >= 0) & (rng.random(len(numbers)) < share))
+    names = [*numbers.slices, *INDUSTRIES]
+    first = len(numbers.slices)
+    lies = first + rng.integers(0, len(INDUSTRIES), len(ids))
+    business = np.where(bad[ids], lies, numbers["slice"][ids])
+    columns = {
+        "number": coded(_wrong(rng, table, ids, numbers), strings),
+        "business": coded(business, names),
+        "principal": pa.array(
+            [f"principal-{code}" for code in numbers["outfit"][ids]], pa.string()
+        ).dictionary_encode(),
+        "outsourced": pa.array(rng.random(len(ids)) < table["outsourced_share"]),
+        **_declared_hours(rng_hours, work_hours, numbers, ids),
+        **_held(numbers, ids, days),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _declared_hours(
+    rng: np.random.Generator, work_hours: dict[str, list[float]], numbers: Directory, ids: NDArray[np.int64]
+) -> dict[str, pa.Array]:
+    """Whole hours that a firm declares for all of its numbers: those at which it works. A lie has an office's."""
+    count = numbers.taken.get("outfit", 0)
+    first, last = rng.integers(8, 10, count), rng.integers(17, 22, count)
+    wider = rng.integers(0, 2, (2, count))  # some leave themselves an hour more
+    for code, name in enumerate(numbers.slices):
+        mine = np.unique(numbers["outfit"][(numbers["slice"] == code) & (numbers["campaign"] < 0)])
+        if name in work_hours and (mine := mine[mine >= 0]).size:
+            first[mine] = np.floor(work_hours[name][0]) - wider[0, mine]
+            last[mine] = np.ceil(work_hours[name][1]) + wider[1, mine]
+    outfit = numbers["outfit"][ids]
+    return {"hour_from": pa.array(first[outfit].astype(np.int8)), "hour_to": pa.array(last[outfit].astype(np.int8))}
+
+
+def _relays(
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    numbers: Directory,
+    strings: pa.Array,
+    days: Calendar,
+    like: pa.Schema,
+) -> pa.Table:
+    """Numbers that stand between others' calls: the platform that holds them is licensed, and registers them."""
+    ids = np.flatnonzero(numbers["slice"] == numbers.slice(RELAY))
+    columns = {
+        "number": coded(ids, strings),  # and without a mistake: a wrong row would join two groups of the split
+        "business": pa.array([RELAY] * len(ids), pa.string()),
+        "principal": pa.array(["principal-relay"] * len(ids), pa.string()),
+        "outsourced": pa.array([False] * len(ids)),
+        "hour_from": pa.array([0] * len(ids), pa.int8()),
+        "hour_to": pa.array([24] * len(ids), pa.int8()),
+        **_held(numbers, ids, days),
+    }
+    return _with_known(rng, table, columns).cast(like)
+
+
+def _registered(rng: np.random.Generator, table: dict[str, Any], numbers: Directory) -> NDArray[np.bool_]:
+    """Whose numbers are in a ledger: a firm enters all that it has, or none."""
+    firm = rng.random(numbers.taken.get("outfit", 0) + 1) < table["registered_share"]
+    firm[-1] = False  # of no firm
+    told: NDArray[np.bool_] = firm[numbers["outfit"]] | (numbers["slice"] == numbers.slice(RELAY))
+    return told
+
+
+def _uses(rng: np.random.Generator, numbers: Directory) -> NDArray[np.int64]:
+    """The declared use of each trunk, a place in USES: what the honest numbers on it are for, else any lie."""
+    count = numbers.taken.get("trunk", 0)
+    used = rng.integers(0, 3, count)
+    honest = np.flatnonzero((numbers["trunk"] >= 0) & (numbers["campaign"] < 0))
+    digits, trunk = numbers["digits"][honest], numbers["trunk"][honest]
+    called, centre = digits // 10**7 == 400, (digits >= 95_000_000) & (digits < 95_300_000)
+    office = rng.choice((USES.index("customer service"), USES.index("own use")), count)
+    used[trunk] = office[trunk]
+    used[trunk[centre]] = USES.index("call centre")
+    used[trunk[called]] = USES.index("customer service")
+    used[trunk[numbers["slice"][honest] == numbers.slice(RELAY)]] = USES.index("number relay")
+    return used
+
+
+def _trunks(
+    rng: np.random.Generator, table: dict[str, Any], numbers: Directory, strings: pa.Array, days: Calendar
+) -> pa.Table:
+    """Which numbers a trunk may show, and its declared use; a number that is not there is not always a false one."""
+    ids = np.flatnonzero((numbers["trunk"] >= 0) & _registered(rng, table, numbers))
+    written = np.where(numbers["slice"][ids] == numbers.slice(RELAY), ids, _wrong(rng, table, ids, numbers))
+    trunks = [f"trunk-{code}" for code in range(numbers.taken.get("trunk", 0))]
+    columns = {
+        "trunk": coded(numbers["trunk"][ids], trunks),
+        "number": coded(written, strings),
+        "declared_use": coded(_uses(rng, numbers)[numbers["trunk"][ids]], USES),
+        **_held(numbers, ids, days),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _resources(
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    numbers: Directory,
+    firms: NDArray[np.int64],
+    strings: pa.Array,
+    days: Calendar,
+) -> pa.Table:
+    """Who holds a number of an office, 95 or 400, and whether the licence has lapsed in the meantime."""
+    ids = firms[rng.random(len(firms)) < table["registered_share"]]
+    lapsed = rng.random(len(ids)) < np.where(numbers["campaign"][ids] >= 0, 0.3, table["lapsed_share"])
+    held = _held(numbers, ids, days)
+    ended = held["valid_to"].cast(pa.int64()).fill_null(NEVER).to_numpy(zero_copy_only=False)
+    begun = held["valid_from"].cast(pa.int64()).to_numpy(zero_copy_only=False)
+    held["valid_to"] = _moments(np.where(lapsed, np.maximum(days.start - DAY, begun), ended))
+    columns = {
+        "number": coded(_wrong(rng, table, ids, numbers), strings),
+        "holder": pa.array([f"holder-{code}" for code in numbers["outfit"][ids]]).dictionary_encode(),
+        **held,
+    }
+    return _with_known(rng, table, columns)
+
+
+def _terms(
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    work: tuple[str, ...],
+    numbers: Directory,
+    strings: pa.Array,
+    days: Calendar,
+) -> pa.Table:
+    """The network's own contracts: since when, whose, and how many calls a day they allow.
+
+    Args:
+        work: slices of people who work on their own telephone; a network asks those who call all day for the contract
+            of a firm, as it asks firms.
+    """
+    ids = np.flatnonzero(numbers["ours"])
+    ids = ids[rng.random(len(ids)) < table["registered_share"]]
+    outfit, card = numbers["outfit"][ids] >= 0, numbers["device"][ids] >= 0
+    share = np.where(numbers["campaign"][ids] >= 0, table["nuisance_firm_contract_share"], table["firm_contract_share"])
+    worker = np.isin(numbers["slice"][ids], [numbers.slice(name) for name in work if name in numbers.slices])
+    relay = numbers["slice"][ids] == numbers.slice(RELAY)
+    # Cards are on contracts of either kind, lines of a firm on a firm's, and what only passes calls on has no limit.
+    firm = (outfit & ~card) | ((outfit | worker) & (rng.random(len(ids)) < share))
+    limits = np.where(firm, table["calls_per_day_firm"], table["calls_per_day_person"])
+    born = numbers["born"][ids]
+    opened = days.start - (DAY * rng.uniform(30, 3000, len(ids))).astype(np.int64)
+    # Nobody writes these numbers down: a network knows its own.
+    columns = {
+        "number": coded(ids, strings),
+        "kind": coded((firm | relay).astype(np.int64), ("person", "firm")),
+        "calls_per_day": pa.array(limits.astype(np.int32), mask=relay),
+        "valid_from": _moments(np.where(born > 0, born, opened)),
+        "valid_to": _moments(numbers["died"][ids]),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _protected(
+    rng: np.random.Generator, table: dict[str, Any], numbers: Directory, strings: pa.Array, days: Calendar
+) -> pa.Table:
+    """Numbers of the public service, which are never to be blocked."""
+    names = [name for name in PUBLIC if name in numbers.slices]
+    ids = np.flatnonzero(np.isin(numbers["slice"], [numbers.slice(name) for name in names]))
+    ids = ids[rng.random(len(ids)) < table["registered_share"]]
+    reasons = np.array([names.index(numbers.slices[code]) for code in numbers["slice"][ids]], dtype=np.int64)
+    columns = {
+        "number": coded(_wrong(rng, table, ids, numbers), strings),
+        "reason": coded(reasons, names),
+        **_held(numbers, ids, days),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _consents(
+    rng: np.random.Generator, table: dict[str, Any], numbers: Directory, plan: Plan, strings: pa.Array, days: Calendar
+) -> pa.Table:
+    """People who let a firm call them. Nuisance callers hold some, too: ticked without being read."""
+    owner = numbers["outfit"][plan.caller]
+    rows = np.flatnonzero((owner >= 0) & (plan.outcome == ANSWERED))
+    share = np.where(plan.campaign[rows] >= 0, table["nuisance_consent_share"], table["consent_share"])
+    rows = rows[rng.random(len(rows)) < share]
+    pairs = np.unique(plan.callee[rows].astype(np.int64) << 32 | owner[rows])
+    since = days.start - (DAY * rng.uniform(1, 400, len(pairs))).astype(np.int64)
+    columns = {
+        "callee": coded(pairs >> 32, strings),
+        "principal": pa.array([f"principal-{code}" for code in (pairs & 0xFFFFFFFF).tolist()]).dictionary_encode(),
+        "valid_from": _moments(since),
+        "valid_to": _moments(since + (DAY * rng.uniform(100, 1000, len(pairs))).astype(np.int64)),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _refusals(
+    rng: np.random.Generator, table: dict[str, Any], society: Society, strings: pa.Array, days: Calendar
+) -> pa.Table:
+    """People who want no calls of an industry; the more exposed have said so more often."""
+    weight = society.exposure / society.exposure.mean()
+    said = np.flatnonzero(rng.random(society.subscribers) < table["refusal_share"] * weight)
+    since = days.start + (rng.uniform(-400, 20, len(said)) * DAY).astype(np.int64)
+    columns = {
+        "callee": coded(said, strings),
+        "industry": coded(rng.integers(0, len(INDUSTRIES), len(said)), INDUSTRIES),
+        "valid_from": _moments(since),
+        "valid_to": _moments(np.full(len(said), NEVER)),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _preferences(
+    rng: np.random.Generator, table: dict[str, Any], society: Society, strings: pa.Array, days: Calendar
+) -> pa.Table:
+    """What people told their operator about a category of calls."""
+    said = np.flatnonzero(rng.random(society.subscribers) < table["preference_share"])
+    since = days.start + (rng.uniform(-400, 20, len(said)) * DAY).astype(np.int64)
+    columns = {
+        "callee": coded(said, strings),
+        "category": coded(rng.integers(0, len(INDUSTRIES), len(said)), INDUSTRIES),
+        "accepts": pa.array(rng.random(len(said)) < table["accepts_share"]),
+        "valid_from": _moments(since),
+        "valid_to": _moments(np.full(len(said), NEVER)),
+    }
+    return _with_known(rng, table, columns)
+
+
+def _recycled(
+    rng: np.random.Generator,
+    table: dict[str, Any],
+    society: Society,
+    numbers: Directory,
+    strings: pa.Array,
+    days: Calendar,
+) -> pa.Table:
+    """Numbers that have a new owner; not all are told."""
+    ids = society.members("recycled")
+    ids = ids[rng.random(len(ids)) < table["registered_share"]]
+    columns = {"number": coded(ids, strings), **_held(numbers, ids, days)}
+    return _with_known(rng, table, columns)
+
+
+def _risk_regions(rng: np.random.Generator, numbers: Directory, strings: pa.Array, days: Calendar) -> pa.Table:
+    """Numbers of one area elsewhere, for which an office wants stricter rules; its people are like any others."""
+    areas = np.unique(numbers["area"][numbers["area"] > 0])
+    ids = np.flatnonzero(numbers["area"] == rng.choice(areas[1:]))
+    count = len(ids)
+    columns = {
+        "number": coded(ids, strings),
+        "region": pa.array(["listed area"] * count).dictionary_encode(),
+        "valid_from": _moments(np.full(count, days.start - 90 * DAY)),
+        "valid_to": _moments(np.full(count, NEVER)),
+    }
+    return pa.table({**columns, "known_at": _moments(np.full(count, days.start - 80 * DAY))})
