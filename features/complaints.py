@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 SPAN = 28 * DAY_MS
-REPORT_COLUMNS = ("known", "reporter", "number", "block", "trunk", "device")
+COMPLAINT_COLUMNS = ("known", "reporter", "number", "block", "trunk", "device")
 SOURCE = "marks as lists use them: TouchPal, PhoneBlock, 12321; known-at semantics: the design's own"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Complaint:
     """A report of one number: tokens, and Unix milliseconds. Block, trunk and device are those of the reported call.
 
     It counts from the moment when it became known, not from the call that it is about.
@@ -57,7 +57,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportFeature:
+class ComplaintFeature:
     """One feature: reports of a `key` of the call (number, block, trunk or device), counted or their age."""
 
     name: str
@@ -89,8 +89,8 @@ class ReportFeature:
         }
 
 
-REPORT_FEATURES = (
-    ReportFeature(
+COMPLAINT_FEATURES = (
+    ComplaintFeature(
         "reported_count_7d",
         "number",
         7,
@@ -98,7 +98,7 @@ REPORT_FEATURES = (
         "people who reported the caller, known in the last 7 days",
         "7天内举报主叫的人数",
     ),
-    ReportFeature(
+    ComplaintFeature(
         "reported_count_28d",
         "number",
         28,
@@ -106,7 +106,7 @@ REPORT_FEATURES = (
         "people who reported the caller, known in the last 28 days",
         "28天内举报主叫的人数",
     ),
-    ReportFeature(
+    ComplaintFeature(
         "reported_age",
         "number",
         28,
@@ -114,7 +114,7 @@ REPORT_FEATURES = (
         "time since the last report of the caller became known",
         "距主叫上次被举报的时间",
     ),
-    ReportFeature(
+    ComplaintFeature(
         "block_reported_count_28d",
         "block",
         28,
@@ -122,7 +122,7 @@ REPORT_FEATURES = (
         "reports of other numbers of the caller's block, known in the last 28 days",
         "28天内同号段其他号码被举报次数",
     ),
-    ReportFeature(
+    ComplaintFeature(
         "trunk_reported_count_28d",
         "trunk",
         28,
@@ -130,7 +130,7 @@ REPORT_FEATURES = (
         "reports of other numbers on the same trunk, known in the last 28 days",
         "28天内同中继其他号码被举报次数",
     ),
-    ReportFeature(
+    ComplaintFeature(
         "device_reported_count_28d",
         "device",
         28,
@@ -139,11 +139,11 @@ REPORT_FEATURES = (
         "28天内同设备其他号码被举报次数",
     ),
 )
-REPORT_NAMES = tuple(feature.name for feature in REPORT_FEATURES)
+COMPLAINT_NAMES = tuple(feature.name for feature in COMPLAINT_FEATURES)
 Key = tuple[str, ...]
 
 
-class Reports:
+class Complaints:
     """Online: reports as they become known, in any order; what they say of a call at ring time. Not thread-safe.
 
     Args:
@@ -153,16 +153,16 @@ class Reports:
     def __init__(self, most: int = 1_000_000) -> None:
         self.dropped = 0
         self._most = most
-        self._held: deque[Report] = deque()
-        self._of_pair: dict[Key, list[Report]] = {}  # of each person and number, in order of when they became known
+        self._held: deque[Complaint] = deque()
+        self._of_pair: dict[Key, list[Complaint]] = {}  # of each person and number, in order of when they became known
         self._times: dict[Key, list[int]] = {}  # of what counts, for each number, block, trunk and device
 
     @property
-    def held(self) -> tuple[Report, ...]:
+    def held(self) -> tuple[Complaint, ...]:
         """The reports in memory, in the order in which they came."""
         return tuple(self._held)
 
-    def observe(self, report: Report) -> None:
+    def observe(self, report: Complaint) -> None:
         """Take in a report; it counts from the moment when it became known."""
         while self._held and self._held[0].known < report.known - 2 * SPAN:
             self._forget()
@@ -198,7 +198,7 @@ class Reports:
         told = self._of_pair[report.reporter, report.number]
         self._recount(told, [other for other in told if other is not report])
 
-    def _recount(self, before: list[Report], after: list[Report]) -> None:
+    def _recount(self, before: list[Complaint], after: list[Complaint]) -> None:
         """The reports of a person and a number have changed: count those that count now, and no others."""
         pair = (before or after)[0].reporter, (before or after)[0].number
         counted, counts = counting(before), counting(after)
@@ -217,7 +217,7 @@ class Reports:
             del self._of_pair[pair]
 
 
-def counting(reports: list[Report]) -> list[Report]:
+def counting(reports: list[Complaint]) -> list[Complaint]:
     """Those reports of one person about one number, in order of when they became known, that count."""
     return [
         report
@@ -226,7 +226,7 @@ def counting(reports: list[Report]) -> list[Report]:
     ]  # fmt: skip
 
 
-def keys_of(report: Report) -> list[Key]:
+def keys_of(report: Complaint) -> list[Key]:
     """Where a report counts: for its number, and in each group for all and for its number alone."""
     keys: list[Key] = [("number", report.number)]
     for group, token in zip(GROUP_COLUMNS, (report.block, report.trunk, report.device), strict=True):
@@ -235,8 +235,8 @@ def keys_of(report: Report) -> list[Key]:
     return keys
 
 
-def report_vectors(calls: pa.Table, reports: pa.Table) -> Array:
-    """Offline: values of REPORT_FEATURES for each call, as `Reports` would say at ring time.
+def complaint_vectors(calls: pa.Table, reports: pa.Table) -> Array:
+    """Offline: values of REPORT_FEATURES for each call, as `Complaints` would say at ring time.
 
     Args:
         calls: keyed calls, columns `records.KEYED_COLUMNS`.
@@ -246,9 +246,9 @@ def report_vectors(calls: pa.Table, reports: pa.Table) -> Array:
     """
     import numpy as np
 
-    missing = [name for name in REPORT_COLUMNS if name not in reports.column_names]
+    missing = [name for name in COMPLAINT_COLUMNS if name not in reports.column_names]
     if missing:
-        raise ValueError(f"reports: expected columns {', '.join(REPORT_COLUMNS)}, {missing[0]} missing")
+        raise ValueError(f"reports: expected columns {', '.join(COMPLAINT_COLUMNS)}, {missing[0]} missing")
     reports = reports.filter(counting_rows(reports))
     known, at = reports["known"].to_numpy(), calls["start"].to_numpy()
     number = coded(reports["number"], calls["caller"])

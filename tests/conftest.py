@@ -43,7 +43,7 @@ def world(written_world):
 
 
 @pytest.fixture(scope="session")
-def evidence(world):
+def dataset(world):
     return of_world(world)
 
 
@@ -64,9 +64,9 @@ def run(world_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def trained(evidence):
+def trained(dataset):
     """The training of `run` once more, by the library, on two threads."""
-    return train(evidence, Settings(threads=2))
+    return train(dataset, Settings(threads=2))
 
 
 @pytest.fixture(scope="session")

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from .data.dataset import Evidence, read_evidence
+    from .data.dataset import Dataset, read_dataset
     from .model.train import Settings
     from .run import study
     from .studies.demo import of_world
 
-__all__ = ["Evidence", "Settings", "of_world", "read_evidence", "study"]
+__all__ = ["Dataset", "Settings", "of_world", "read_dataset", "study"]
 
 _FILES = {
-    "Evidence": "data.dataset",
+    "Dataset": "data.dataset",
     "Settings": "model.train",
     "of_world": "studies.demo",
-    "read_evidence": "data.dataset",
+    "read_dataset": "data.dataset",
     "study": "run",
 }
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from callsieve.features.files.progress import Tell
-    from callsieve.training.data.dataset import Evidence
+    from callsieve.training.data.dataset import Dataset
     from callsieve.training.reports.pictures import Picture
 
     Array = npt.NDArray[Any]
@@ -62,7 +62,7 @@ EXAMPLES = 3
 
 
 def study(
-    evidence: Evidence,
+    dataset: Dataset,
     settings: Settings,
     folder: str | Path,
     *,
@@ -77,8 +77,8 @@ def study(
     """Train, judge, sign, score the last day as it would be served, report, and record.
 
     >>> from pathlib import Path
-    >>> from callsieve.training import Settings, read_evidence
-    >>> figures = study(read_evidence(Path("world")), Settings(threads=1), Path("run"), source="a simulated world")
+    >>> from callsieve.training import Settings, read_dataset
+    >>> figures = study(read_dataset(Path("world")), Settings(threads=1), Path("run"), source="a simulated world")
     >>> sorted(file.name for file in Path("run/bundle").iterdir())
     ['MANIFEST.json', 'MANIFEST.sig', 'bundle.json', 'model.txt']
 
@@ -96,8 +96,8 @@ def study(
     folder.mkdir(parents=True, exist_ok=True)
     key, code = signer(folder, signing_key), commit()
     place, said = place_of(folder, audit, tracking_uri), gates or shipped_gates()
-    tests = register(Ledger(place.log, key, said), evidence, settings)
-    trained = train(evidence, settings, progress)
+    tests = register(Ledger(place.log, key, said), dataset, settings)
+    trained = train(dataset, settings, progress)
     canaries = check(trained)
     give_back()
     figures = judge(trained)
@@ -109,7 +109,7 @@ def study(
     figures["gates"] = tests
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
     figures["last_day"] = last_day(scorer, trained)
-    calls = Stretch(evidence.calls, trained.feed, trained.raw, evidence.reports, trained.card.thresholds)
+    calls = Stretch(dataset.calls, trained.feed, trained.raw, dataset.reports, trained.card.thresholds)
     figures["drift"] = since_last(place, calls)
     figures["next"] = [
         f"mlflow ui --backend-store-uri {place.uri}",
@@ -173,11 +173,11 @@ def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:
     return key
 
 
-def register(ledger: Ledger, evidence: Evidence, settings: Settings) -> dict[str, Any]:
+def register(ledger: Ledger, dataset: Dataset, settings: Settings) -> dict[str, Any]:
     """Log, before anything is trained, by which gates the run will be judged, and that the test fold is looked at."""
-    folds = plan_of(evidence.calls, settings.label_delay_days)
+    folds = plan_of(dataset.calls, settings.label_delay_days)
     entry = ledger.begin()
-    touched = ledger.touch(evidence.fingerprint, folds.certify, "train")
+    touched = ledger.touch(dataset.fingerprint, folds.certify, "train")
     return {"sha256": ledger.gates.sha256, "entry": entry, **touched}
 
 
@@ -198,7 +198,7 @@ def run_payload(uri: str, figures: Mapping[str, Any], bundle: Path) -> dict[str,
 def last_day(scorer: Scorer, trained: Trained) -> dict[str, Any]:
     """Verdicts on the last day's calls by the served scorer, with a few cases that were not passed."""
     rows = of_last_day(trained.start)
-    calls = trained.evidence.calls.take(rows)
+    calls = trained.dataset.calls.take(rows)
     scores = scorer.score_table(trained.feed.at(rows), threads=trained.settings.threads or 2)
     day = str(pc.max(calls["day"]).cast("int32").cast("date32"))
     return {
@@ -219,7 +219,7 @@ def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> l
     for i in chosen:
         row = int(rows[i])
         start = int(trained.start[row])
-        caller, callee = (trained.evidence.calls[name][row].as_py() for name in ("caller", "callee"))
+        caller, callee = (trained.dataset.calls[name][row].as_py() for name in ("caller", "callee"))
         verdict = scorer.explain_row(trained.feed.at(np.array([row]))[0].tolist(), start)
         told.append(
             {

@@ -14,7 +14,7 @@ import hashlib
 import json
 from functools import cache
 
-from callsieve.features.complaints import REPORT_FEATURES, REPORT_NAMES, ReportFeature
+from callsieve.features.complaints import COMPLAINT_FEATURES, COMPLAINT_NAMES, ComplaintFeature
 
 from .declarations import MEASURES
 from .feature import ROLES, Feature
@@ -26,9 +26,9 @@ NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 BY_NAME = {feature.name: feature for feature in FEATURES}
 
 
-DEFINED: dict[str, Feature | ReportFeature] = {
+DEFINED: dict[str, Feature | ComplaintFeature] = {
     **BY_NAME,
-    **{feature.name: feature for feature in REPORT_FEATURES},
+    **{feature.name: feature for feature in COMPLAINT_FEATURES},
 }
 
 
@@ -43,7 +43,7 @@ def chosen(names: tuple[str, ...]) -> tuple[Feature, ...]:
 
 def columns_for(names: tuple[str, ...]) -> tuple[str, ...]:
     """The columns of vectors that hold these features: all of FEATURES, then those of reports if one is wanted."""
-    return NAMES + REPORT_NAMES if set(names) & set(REPORT_NAMES) else NAMES
+    return NAMES + COMPLAINT_NAMES if set(names) & set(COMPLAINT_NAMES) else NAMES
 
 
 @cache

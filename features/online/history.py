@@ -15,7 +15,7 @@ from callsieve.features.catalogue import NAMES, catalogue_hash, chosen
 from callsieve.features.codegen.assemble import version
 from callsieve.features.codegen.feature_program import KINDS
 from callsieve.features.codegen.memory_layout import ask_for_large_pages, used
-from callsieve.features.complaints import REPORT_NAMES, Report, Reports
+from callsieve.features.complaints import COMPLAINT_NAMES, Complaint, Complaints
 from callsieve.features.kernel import number_state, windows
 from callsieve.features.kernel.windows import DAY_MS, NEVER
 from callsieve.features.records import GROUP_COLUMNS, KeyedCall
@@ -42,7 +42,7 @@ class History:
     for an earlier moment than the last one is that of the last one. Not thread-safe.
 
     Args:
-        features: names from the catalogue, in the order of the vector. Those of `reports.REPORT_NAMES` too, if they
+        features: names from the catalogue, in the order of the vector. Those of `reports.COMPLAINT_NAMES` too, if they
             are wanted.
         calls: calls held at most. When there is no room, the oldest is forgotten before its time, counted in `dropped`.
         numbers: numbers held at most. When there is no room, the one that is longest without a call goes, and is
@@ -69,9 +69,9 @@ class History:
     ) -> None:
         if calls < 1 or numbers < 2:
             raise ValueError(f"calls must be 1 or more and numbers 2 or more, got {calls} and {numbers}")
-        chosen(tuple(name for name in features if name not in REPORT_NAMES))  # refuses unknown ones
-        self._reports = Reports() if set(features) & set(REPORT_NAMES) else None
-        order = [*NAMES, *(REPORT_NAMES if self._reports else ())]
+        chosen(tuple(name for name in features if name not in COMPLAINT_NAMES))  # refuses unknown ones
+        self._reports = Complaints() if set(features) & set(COMPLAINT_NAMES) else None
+        order = [*NAMES, *(COMPLAINT_NAMES if self._reports else ())]
         self._order = None if order == list(features) else [order.index(name) for name in features]
         self._features, self._most_calls, self._most_numbers = features, calls, numbers
         self.dropped = self.evicted = self.refused = 0
@@ -168,7 +168,7 @@ class History:
         self._known = KnownDays(facts.get("days", range(last - WEEK, last + 1)))
         self._gone = facts.get("gone", NEVER)
         for report in facts["reports"]:
-            self.report(Report(*report))
+            self.report(Complaint(*report))
         for name, count in facts["counters"].items():
             setattr(self, name, count)
         for kind, told in tokens.items():
@@ -263,7 +263,7 @@ class History:
         self._asked = call
         return self._found
 
-    def report(self, report: Report) -> None:
+    def report(self, report: Complaint) -> None:
         """Take in what a person said of a number; kept only if a feature asks for it."""
         if self._reports:
             self._reports.observe(report)
@@ -277,7 +277,7 @@ class History:
         keys = self._keys[NUMBER]
         keys.remove(keys.key(token))
         if self._reports:
-            told, self._reports = self._reports.held, Reports()
+            told, self._reports = self._reports.held, Complaints()
             for report in told:
                 if token not in (report.number, report.reporter):
                     self._reports.observe(report)

@@ -8,11 +8,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from callsieve.features.complaints import REPORT_COLUMNS
+from callsieve.features.complaints import COMPLAINT_COLUMNS
 
 _MOMENT = pa.timestamp("ms", tz="UTC")
 
-REPORTS = pa.schema(
+COMPLAINTS = pa.schema(
     [
         pa.field("reporter", pa.string(), nullable=False),
         pa.field("number", pa.string(), nullable=False),
@@ -27,7 +27,7 @@ REPORTS = pa.schema(
 _TEXTS = {"block": "caller_block", "trunk": "trunk", "device": "device"}
 
 
-def report_table(calls: pa.Table, reports: pd.DataFrame) -> pa.Table:
+def complaint_table(calls: pa.Table, reports: pd.DataFrame) -> pa.Table:
     """Columns `features.reports.REPORT_COLUMNS`, in order of when the reports became known.
 
     A report is about the last call from the number to its reporter up to the moment that it names; of one that fits no
@@ -35,7 +35,7 @@ def report_table(calls: pa.Table, reports: pd.DataFrame) -> pa.Table:
 
     Args:
         calls: keyed calls, sorted by `start`.
-        reports: columns of `evidence.REPORTS`.
+        reports: columns of `evidence.COMPLAINTS`.
     """
     told = calls.select(["start", "caller", "callee", *_TEXTS.values()])
     texts = [told[name].cast(pa.string()) for name in told.column_names[1:]]
@@ -50,7 +50,7 @@ def report_table(calls: pa.Table, reports: pd.DataFrame) -> pa.Table:
     ).sort_values("at", kind="stable")
     found = pd.merge_asof(asked, frame, left_on="at", right_on="start", by=["number", "reporter"])
     found = found.sort_values("known", kind="stable")
-    return pa.Table.from_pandas(found[list(REPORT_COLUMNS)], preserve_index=False).replace_schema_metadata()
+    return pa.Table.from_pandas(found[list(COMPLAINT_COLUMNS)], preserve_index=False).replace_schema_metadata()
 
 
 def milliseconds(moments: pd.Series[pd.Timestamp]) -> pd.Series[int]:
@@ -58,9 +58,9 @@ def milliseconds(moments: pd.Series[pd.Timestamp]) -> pd.Series[int]:
     return moments.dt.tz_convert("UTC").dt.as_unit("ms").astype("int64")
 
 
-def read_reports(path: Path) -> pd.DataFrame:
+def read_complaints(path: Path) -> pd.DataFrame:
     """Reports of a Parquet file. Raises ValueError: in one line, if it is none."""
-    return frame(parquet_table(path), REPORTS, path.name)
+    return frame(parquet_table(path), COMPLAINTS, path.name)
 
 
 def parquet_table(path: Path) -> pa.Table:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.catalogue.lite import LITE
-from callsieve.features.complaints import report_vectors
+from callsieve.features.complaints import complaint_vectors
 from callsieve.features.files.atomic import alone
 from callsieve.features.files.dates import unix_now
 from callsieve.features.files.folders import check_apart
@@ -39,7 +39,7 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
 from .call_files import intake_of, key_or_new, read_any
-from .complaint_rows import read_reports, report_table
+from .complaint_rows import complaint_table, read_complaints
 from .output_keys import callees_or_once, outgoing
 from .register_files import read_registers
 from .table_rules import met_of, rule_column, with_wishes
@@ -58,7 +58,7 @@ def score_calls(
 ) -> tuple[Scores, Array]:
     """Scores of keyed calls by model and rules, and their vectors.
 
-    With `reports` (columns of `evidence.REPORTS`) if the model asks for them; with the scorer's registers, if any.
+    With `reports` (columns of `evidence.COMPLAINTS`) if the model asks for them; with the scorer's registers, if any.
 
     Raises: ValueError: if the model has features of reports, and there are none.
     """
@@ -66,7 +66,7 @@ def score_calls(
     if scorer.features != NAMES:
         if reports is None:
             raise ValueError("the model has features of reports: expected --reports FILE")
-        rows = np.hstack([rows, report_vectors(calls, report_table(calls, reports))])
+        rows = np.hstack([rows, complaint_vectors(calls, complaint_table(calls, reports))])
     return judged_table(scorer, calls, rows, threads), rows
 
 
@@ -173,7 +173,7 @@ def score_file(
     if read.calls.num_rows == 0:
         raise ValueError(f"{path}: no call to score; {read.put_apart}")
     progress("score", 0.5)
-    told = None if reports is None else read_reports(reports)
+    told = None if reports is None else read_complaints(reports)
     scores, rows = score_calls(scorer, read.calls, told, threads=threads)
     if out is not None:
         write_table(verdict_table(scores, read.calls, hidden), out)

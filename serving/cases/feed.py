@@ -19,7 +19,7 @@ from callsieve.features.files.folders import write_whole
 from callsieve.features.files.ownership import OWN
 from callsieve.features.keys.tokens import bytes_of
 from callsieve.serving.live.cleared_callers import FILE, generation_of, write_unlisted
-from callsieve.serving.live.evidence_log import Evidence, Position, drop, follow
+from callsieve.serving.live.verdict_log import Position, VerdictRecord, drop, follow
 
 from .store import CaseStore
 from .tables import cases, followed
@@ -59,8 +59,8 @@ def publish(store: CaseStore, folder: Path, now: int) -> bool:
     return True
 
 
-def _row(found: Evidence) -> dict[str, Any]:
-    row = {name: getattr(found, name) for name in Evidence.__slots__}
+def _row(found: VerdictRecord) -> dict[str, Any]:
+    row = {name: getattr(found, name) for name in VerdictRecord.__slots__}
     return row | {"raw": bytes_of(found.raw), "vector": bytes_of(found.vector)}
 
 

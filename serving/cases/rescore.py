@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from callsieve.features.files.strict_json import finite
-from callsieve.serving.live.evidence_log import Evidence, floats, letters
+from callsieve.serving.live.verdict_log import VerdictRecord, floats, letters
 from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import FILLING
@@ -22,7 +22,7 @@ class Rescored:
     differences: tuple[str, ...]
 
 
-def rescore(found: Evidence, scorer: Scorer) -> Rescored:
+def rescore(found: VerdictRecord, scorer: Scorer) -> Rescored:
     """Judge the vector of a case once more by a bundle and a policy.
 
     Rules that were met are facts about the call, kept as they were found; they are not looked up again.

@@ -32,7 +32,7 @@ except ImportError as error:
 
 from callsieve.features.files.dates import DAY
 from callsieve.features.keys.tokens import letters_of
-from callsieve.serving.live.evidence_log import Evidence
+from callsieve.serving.live.verdict_log import VerdictRecord
 
 from . import queue
 from .case_rules import CaseRules, read_case_rules
@@ -56,7 +56,7 @@ class CaseError(ValueError):
 class Case:
     """A verdict with its evidence, the appeals against it (oldest first) and what persons said of each."""
 
-    evidence: Evidence
+    evidence: VerdictRecord
     appeals: tuple[dict[str, Any], ...]
 
 
@@ -296,9 +296,9 @@ def _cleared_now(connection: sa.Connection, now: int) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(asked)}
 
 
-def _evidence(row: Mapping[str, Any]) -> Evidence:
-    plain = {name: row[name] for name in Evidence.__slots__}
-    return Evidence(**plain | {name: letters_of(row[name]) for name in ("raw", "vector")})
+def _evidence(row: Mapping[str, Any]) -> VerdictRecord:
+    plain = {name: row[name] for name in VerdictRecord.__slots__}
+    return VerdictRecord(**plain | {name: letters_of(row[name]) for name in ("raw", "vector")})
 
 
 def _made(path: Path) -> None:

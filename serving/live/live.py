@@ -30,10 +30,10 @@ from callsieve.serving.scorer.verdict import FILLING, Verdict
 from .calls_in_progress import Air
 from .clock import Clock
 from .events import Report, report_to_line
-from .evidence_log import CASES, evidence, evidence_to_line
 from .journal import Journal
 from .memory import JOURNAL_BYTES, Memory
 from .swap import Swap
+from .verdict_log import CASES, record_to_line, verdict_record
 
 DEADLINE = 0.020  # seconds
 AHEAD = 60.0  # seconds after now at which a call may start or end
@@ -158,7 +158,7 @@ class Live:
             self.counts["ends"] += 1
 
     def report(self, report: Report) -> None:
-        """Keep what a called person says; `events.read_reports` gives it back, for labels.
+        """Keep what a called person says; `events.read_complaints` gives it back, for labels.
 
         Raises:
             Ahead: if it is of after now.
@@ -222,7 +222,7 @@ class Live:
             return
         with contextlib.suppress(Exception):
             scorer, row, call, _ = self._recent[verdict.case]
-            self.cases.add(evidence_to_line(evidence(verdict, call, row, scorer)))
+            self.cases.add(record_to_line(verdict_record(verdict, call, row, scorer)))
 
     def _counted(self, verdict: Verdict, began: float) -> Verdict:
         took = time.monotonic() - began

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from callsieve.features.catalogue import DEFINED
 from callsieve.features.catalogue.feature import Feature
-from callsieve.features.complaints import ReportFeature
+from callsieve.features.complaints import ComplaintFeature
 from callsieve.features.dataclass import dataclass
 
 _SHOWN = 4
@@ -49,7 +49,7 @@ def _reason(name: str, value: float, contribution: float) -> Reason:
     return Reason(name, value, contribution, f"{feature.en}: {en}", f"{feature.zh}:{zh}")
 
 
-def _shown(feature: Feature | ReportFeature, value: float) -> tuple[str, str]:
+def _shown(feature: Feature | ComplaintFeature, value: float) -> tuple[str, str]:
     """A value as people write it.
 
     >>> _shown(DEFINED["out_answered_share_24h"], 0.25)

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from callsieve.features.catalogue import NAMES, columns_for
-from callsieve.features.complaints import REPORT_NAMES
+from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.keys.tokens import Key
-from callsieve.training.data.dataset import Evidence
+from callsieve.training.data.dataset import Dataset
 from callsieve.training.judging.judge import brief
 from callsieve.training.model import train as steps
 from callsieve.training.model.call_choice import rows_of
@@ -78,14 +78,14 @@ def main() -> None:
         if scenario:
             scenario.write_text(f"[sizes.{given.size}]\nsubscribers = {given.subscribers}\n", encoding="utf-8")
         world = simulated(given.size, given.seed, scenario, Key("e1", secrets.token_bytes(32)), lambda *_: None)
-    evidence = of_world(world)
+    dataset = of_world(world)
     # The vectors are the same each time; columns are chosen when a model is fitted.
     for make in ("complete", "answered_only", "learnt_vectors"):
         setattr(steps, make, remembered(getattr(steps, make)))
     steps.class_words = lambda *_: ()
 
     def trained(features: tuple[str, ...]) -> Trained:
-        return train(evidence, Settings(seed=given.seed, threads=given.threads, features=features))
+        return train(dataset, Settings(seed=given.seed, threads=given.threads, features=features))
 
     whole = trained(NAMES)
     lines = [told("all", whole, whole)]
@@ -93,20 +93,20 @@ def main() -> None:
     for group in GROUPS:
         lines.append(told(f"without {group}", trained(tuple(n for n in NAMES if group_of(n) != group)), whole))
         show(lines[-1], as_json=given.json)
-    lines.append(told("with reports", trained(NAMES + REPORT_NAMES), whole))
+    lines.append(told("with reports", trained(NAMES + COMPLAINT_NAMES), whole))
     show(lines[-1], as_json=given.json)
     if given.json:
-        print(json.dumps({"size": given.size, "seed": given.seed, "calls": evidence.calls.num_rows, "lines": lines}))
+        print(json.dumps({"size": given.size, "seed": given.seed, "calls": dataset.calls.num_rows, "lines": lines}))
 
 
 def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
     """The same, made once for each kind of vectors: the calls that are asked for do not depend on the features."""
     made: dict[tuple[str, ...], Any] = {}
 
-    def once(evidence: Evidence, features: tuple[str, ...], *rest: Any) -> Any:
+    def once(dataset: Dataset, features: tuple[str, ...], *rest: Any) -> Any:
         columns = columns_for(features)
         if columns not in made:
-            made[columns] = make(evidence, features, *rest)
+            made[columns] = make(dataset, features, *rest)
         return made[columns]
 
     return once

@@ -17,7 +17,7 @@ from pathlib import Path
 from callsieve.features.keys.tokens import Key
 from callsieve.training.cli.console import progress
 from callsieve.training.cli.studies import ledger_in
-from callsieve.training.data.dataset import Evidence
+from callsieve.training.data.dataset import Dataset
 from callsieve.training.model.train import Settings
 from callsieve.training.studies.decay import decay
 from callsieve.training.studies.demo import of_world
@@ -47,7 +47,7 @@ def main() -> None:
     print(json.dumps(told))
 
 
-def lived(folder: Path, size: str, seed: int, days: int) -> Evidence:
+def lived(folder: Path, size: str, seed: int, days: int) -> Dataset:
     """What may be known of a world of so many days."""
     scenario = folder / "scenario.toml"
     scenario.write_text(f"[sizes.{size}]\ndays = {days}\n")

@@ -35,7 +35,7 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.offline.table import vectors
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.bundle.booster import Booster
-from callsieve.training.data.dataset import evidence
+from callsieve.training.data.dataset import make_dataset
 from callsieve.training.data.feeds import of_all
 from callsieve.training.drift.days import EPOCH, Day, Stretch, cuts_of, day_of
 from callsieve.training.drift.monitor import compare
@@ -95,7 +95,7 @@ class Study:
         calls = between(self.base.calls, self.first, self.first + TRAINED)
         end = pd.Timestamp(int(calls["start"][-1].as_py()), unit="ms", tz="UTC")
         kept = [table[table["known_at"] <= end] for table in (known.reports, known.findings)]
-        known_then = evidence(calls, *kept, self.base.truth.slice(0, calls.num_rows))
+        known_then = make_dataset(calls, *kept, self.base.truth.slice(0, calls.num_rows))
         trained = train(known_then, Settings(seed=seed, threads=THREADS))
         self.model, self.bands = Booster(trained.models["model"]), trained.card.thresholds
         seen = Stretch(calls, trained.feed, trained.raw, kept[0], self.bands)

@@ -25,7 +25,7 @@ import numpy as np
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.card import Band
-from callsieve.training.data.dataset import Evidence
+from callsieve.training.data.dataset import Dataset
 from callsieve.training.judging.judge import judge
 from callsieve.training.judging.leak_probes import check
 from callsieve.training.model.allocators import give_back
@@ -145,7 +145,7 @@ def elsewhere(place: Path, band: Band, others: list[Path]) -> dict[str, Any]:
     }
 
 
-def told_of(size: str, seed: int) -> Evidence:
+def told_of(size: str, seed: int) -> Dataset:
     """What a training may see of a world; the rest of it is let go."""
     told = of_world(simulated(size, seed, None, Key("e1", secrets.token_bytes(32)), lambda *_: None))
     give_back()

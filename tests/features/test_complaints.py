@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callsieve.features.catalogue import NAMES
-from callsieve.features.complaints import REPORT_COLUMNS, REPORT_FEATURES, REPORT_NAMES, Report, Reports, report_vectors
+from callsieve.features.complaints import (
+    COMPLAINT_COLUMNS,
+    COMPLAINT_FEATURES,
+    COMPLAINT_NAMES,
+    Complaint,
+    Complaints,
+    complaint_vectors,
+)
 from callsieve.features.online.history import History
 from tests.support.strategies import A_CALL, DAY, single, table
 
@@ -31,7 +38,7 @@ def reports(draw):
             if groups and not step
             else {"block": pick(["x", None]), "trunk": pick(["t1", "t2", None]), "device": pick(["d1", "d2", None])}
         )
-        told.append(Report(moment, pick("rs"), pick("abc"), **groups))
+        told.append(Complaint(moment, pick("rs"), pick("abc"), **groups))
     return told
 
 
@@ -48,7 +55,7 @@ def calls_between(draw):
 
 def as_table(told):
     types = {"known": pa.int64()}
-    return pa.table({n: pa.array([getattr(r, n) for r in told], types.get(n, pa.string())) for n in REPORT_COLUMNS})
+    return pa.table({n: pa.array([getattr(r, n) for r in told], types.get(n, pa.string())) for n in COMPLAINT_COLUMNS})
 
 
 def by_hand(told, call):
@@ -77,10 +84,10 @@ def by_hand(told, call):
 def test_online_and_offline_are_what_is_written_down(told, calls, rng):
     expected = np.array([by_hand(told, call) for call in calls], dtype=float)
     shuffled = rng.sample(told, len(told))
-    found = report_vectors(table(calls), as_table(shuffled))
+    found = complaint_vectors(table(calls), as_table(shuffled))
     np.testing.assert_array_equal(found, expected)
-    assert found.shape[1] == len(REPORT_FEATURES)
-    online = Reports()
+    assert found.shape[1] == len(COMPLAINT_FEATURES)
+    online = Complaints()
     in_order = sorted(calls, key=lambda call: call["start"])
     waiting = list(told)
     for call in in_order:
@@ -93,7 +100,7 @@ def test_online_and_offline_are_what_is_written_down(told, calls, rng):
 @settings(max_examples=100)
 def test_what_becomes_known_later_changes_nothing_and_order_does_not_show(told, call):
     near = [report for report in told if abs(report.known - call["start"]) <= 28 * DAY]
-    online, shuffled = Reports(), Reports()
+    online, shuffled = Complaints(), Complaints()
     for report in near:
         online.observe(report)
     for report in random.Random(1).sample(near, len(near)):
@@ -105,26 +112,26 @@ def test_what_becomes_known_later_changes_nothing_and_order_does_not_show(told, 
 
 
 def test_memory_is_bounded_and_every_loss_counted():
-    told = Reports(most=10)
+    told = Complaints(most=10)
     for i in range(25):
-        told.observe(Report(i, f"r{i}", "a", block="x"))
+        told.observe(Complaint(i, f"r{i}", "a", block="x"))
     assert (len(told.held), told.dropped) == (10, 15)
     assert told.vector(single(A_CALL | {"start": 100}))[1] == 10
-    told.observe(Report(57 * DAY, "r", "a"))
+    told.observe(Complaint(57 * DAY, "r", "a"))
     assert (len(told.held), told.dropped) == (1, 15)
     assert sum(len(times) for times in told._times.values()) == 1
 
 
 def test_a_missing_column_is_named():
     with pytest.raises(ValueError, match="known, reporter, number, block, trunk, device, trunk missing"):
-        report_vectors(table([A_CALL]), as_table([]).drop_columns("trunk"))
+        complaint_vectors(table([A_CALL]), as_table([]).drop_columns("trunk"))
 
 
 def test_definitions_are_told_and_unique():
-    names = [feature.definition["name"] for feature in REPORT_FEATURES]
-    assert tuple(names) == REPORT_NAMES
+    names = [feature.definition["name"] for feature in COMPLAINT_FEATURES]
+    assert tuple(names) == COMPLAINT_NAMES
     assert len(set(names)) == len(names)
-    assert all(feature.en and feature.zh and feature.unit for feature in REPORT_FEATURES)
+    assert all(feature.en and feature.zh and feature.unit for feature in COMPLAINT_FEATURES)
 
 
 def test_a_history_that_is_asked_for_reports_tells_them():
@@ -132,7 +139,7 @@ def test_a_history_that_is_asked_for_reports_tells_them():
     history = History(("reported_count_7d", *NAMES, "reported_age"), calls=10, numbers=10)
     plain = History(calls=10, numbers=10)
     for told in (history, plain):
-        told.report(Report(A_CALL["start"], "r", "a"))
+        told.report(Complaint(A_CALL["start"], "r", "a"))
     first, *rest, last = history.vector(call)
     assert (first, last) == (1, DAY / 1000)
     np.testing.assert_array_equal(rest, plain.vector(call))

@@ -88,7 +88,7 @@ def test_a_server_that_is_gone_is_told_in_one_line(server, monkeypatch):
 
 
 def test_a_whole_training_on_two_threads_gives_the_model_of_one(
-    server, run, evidence, trained, by_baselines, monkeypatch, tmp_path
+    server, run, dataset, trained, by_baselines, monkeypatch, tmp_path
 ):
     """The last test of this file: the server keeps the run."""
     place, first, _, folder = server
@@ -96,7 +96,7 @@ def test_a_whole_training_on_two_threads_gives_the_model_of_one(
     monkeypatch.setattr(judging, "baseline_scores", lambda _: by_baselines)
     key = write_key(small.KEY, tmp_path / "signing.key")
     figures = running.study(
-        evidence, trained.settings, tmp_path / "run", source="simulated world 'tiny'", signing_key=key,
+        dataset, trained.settings, tmp_path / "run", source="simulated world 'tiny'", signing_key=key,
         tracking_uri=place.uri, audit=place.log,
     )  # fmt: skip
     assert figures["model"]["id"] == run[1]["model"]["id"]  # trained on one thread

@@ -360,7 +360,7 @@ def test_a_whole_run_hides_every_number(written_world, run, monkeypatch, tmp_pat
         texts = written_world.calls[name].unique().to_pylist()
         wanted |= {text for text in texts if re.fullmatch(r"1\d{10}", text or "")}
     assert len(wanted) > 500
-    monkeypatch.setattr(demo, "study", lambda evidence, *_, **__: evidence.calls.num_rows)
+    monkeypatch.setattr(demo, "study", lambda dataset, *_, **__: dataset.calls.num_rows)
     seed = int(written_world.facts["seed"])
     calls = demo.run_demo(tmp_path, size="tiny", seed=seed, threads=2, progress=lambda *_: None)
     assert calls == written_world.calls.num_rows

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from callsieve.features.files.progress import silent, steps
 from callsieve.serving.bundle.bundle import Bundle, load
 from callsieve.serving.bundle.signing import SIGNER, read_public_key
-from callsieve.training.data.dataset import read_evidence
+from callsieve.training.data.dataset import read_dataset
 from callsieve.training.judging.compare import compare
 from callsieve.training.log import approvals
 from callsieve.training.log.audit_log import alone, append, payloads, read, read_payload, require
@@ -178,15 +178,15 @@ def against_champion(
     if data is None:
         raise ValueError("promote: there is a champion; expected --data FOLDER with the calls of the run")
     tell("read calls", 0.0)
-    evidence = read_evidence(data, "evaluation")
+    dataset = read_dataset(data, "evaluation")
     logged = found.run["record"]["tag"]["data_sha256"]
-    if evidence.fingerprint != logged:
-        raise ValueError(f"{data}: expected the calls of the run, {logged[:16]}, got {evidence.fingerprint[:16]}")
+    if dataset.fingerprint != logged:
+        raise ValueError(f"{data}: expected the calls of the run, {logged[:16]}, got {dataset.fingerprint[:16]}")
     champion = fetch(place, _run_of_version(place, version), folder / "champion")
     settings = settings_of(read_record(folder / "challenger", SETTINGS), threads)
     append(place.log, "touch", {"fold": found.run["gates"]["fold"], "gates": found.gates.sha256}, key)
     tell("compare", 0.3)
-    told = compare(challenger, champion, evidence, settings, found.gates).to_json()
+    told = compare(challenger, champion, dataset, settings, found.gates).to_json()
     tell("compare", 1.0)
     if not told["better"]:
         raise ValueError(

@@ -71,7 +71,7 @@ def show_queue(
 @case.command()
 def show(case_id: Id, store: Store = SQLITE, state: States = None, rules: RulesFile = None, json: Json = False) -> None:
     """Show what a verdict was made of, as it was then, and what became of it."""
-    from callsieve.serving.live.evidence_log import floats
+    from callsieve.serving.live.verdict_log import floats
 
     from . import console
 

@@ -108,7 +108,7 @@ def train(
         console.fail("train: expected either --data FOLDER or --vectors FILE", code=2)
     refuse_unused(context, OF_VECTORS, "--data")
     from callsieve.serving.batch.score import names_in
-    from callsieve.training.data.dataset import read_evidence
+    from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.log.gates import read_gates
     from callsieve.training.model.parameters import read_parameters
@@ -120,9 +120,9 @@ def train(
             seed=seed, threads=threads, features=names_in(only), label_policy=read_label_policy(label_policy),
             parameters=read_parameters(parameters),
         )  # fmt: skip
-        evidence = read_evidence(data)
+        dataset = read_dataset(data)
         figures = study(
-            evidence, settings, console.new_folder(out), source=str(data), signing_key=signing_key,
+            dataset, settings, console.new_folder(out), source=str(data), signing_key=signing_key,
             tracking_uri=tracking_uri, gates=read_gates(gates), audit=audit, made_by="callsieve train", progress=tell,
         )  # fmt: skip
     console.emit_json(figures) if json else present.study(figures, out)

@@ -45,7 +45,7 @@ def roll(
     json: Json = False,
 ) -> None:
     """Train and judge anew from several starts, and say how the headline spreads."""
-    from callsieve.training.data.dataset import read_evidence
+    from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.model.train import Settings
     from callsieve.training.studies.rolling import rolling
@@ -56,7 +56,7 @@ def roll(
     with console.progress("roll") as tell:
         settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
         result = rolling(
-            read_evidence(data), settings, count=origins, step_days=step,
+            read_dataset(data), settings, count=origins, step_days=step,
             ledger=ledger_in(folder, gates, audit, signing_key), progress=tell,
         )  # fmt: skip
     keep(folder / "roll.json", result)
@@ -81,7 +81,7 @@ def search(
 ) -> None:
     """Search for the parameters of the fit on the training side alone; train --parameters takes what is found."""
     from callsieve.serving.batch.score import names_in
-    from callsieve.training.data.dataset import read_evidence
+    from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.log.run_paths import store_of
     from callsieve.training.model.train import Settings
@@ -94,7 +94,7 @@ def search(
             seed=seed, threads=threads, features=names_in(only), label_policy=read_label_policy(label_policy)
         )
         result = look(
-            read_evidence(data), settings, out, trials=trials, minutes=minutes,
+            read_dataset(data), settings, out, trials=trials, minutes=minutes,
             uri=tracking_uri or store_of(out), source=str(data), progress=tell,
         )  # fmt: skip
     console.emit_json(result) if json else present_studies.searched(result, out)
@@ -117,7 +117,7 @@ def decay(
 ) -> None:
     """Train once and judge week after week, beside a model that is trained anew each week; decay.json, decay.svg."""
     from callsieve.features.files.folders import write_whole
-    from callsieve.training.data.dataset import read_evidence
+    from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.model.train import Settings
     from callsieve.training.studies.decay import decay as age
@@ -129,7 +129,7 @@ def decay(
     with console.progress("decay") as tell:
         settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
         result = age(
-            read_evidence(data), settings, train_days=train_days, periods=weeks, days=days,
+            read_dataset(data), settings, train_days=train_days, periods=weeks, days=days,
             ledger=ledger_in(folder, gates, audit, signing_key), progress=tell,
         )  # fmt: skip
     keep(folder / "decay.json", result)

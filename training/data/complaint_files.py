@@ -1,6 +1,6 @@
 """Files of reports -> keyed reports; a bad row goes to quarantine with its reason, and nobody's number is kept.
 
-A layout of `reportfiles.toml` says how a file is written. Oddities are kept apart by name: a row without a number, a
+A layout of `complaint_files.toml` says how a file is written. Oddities are kept apart by name: a row without a number, a
 number that is none, a day in the future or long before the report, a word that the layout does not know, a row that
 stands there twice. Where a file counts reports by day and number instead of telling them one by one, there is no
 reporter, and such counts feed `churn`, not labels.
@@ -57,8 +57,8 @@ _SHOWN = {"number": "caller", "at": "start", "known_at": "recorded"}  # as quara
 
 
 @dataclass(frozen=True, slots=True)
-class ReportLayout:
-    """How one kind of file writes reports; `reportfiles.toml` explains the fields."""
+class ComplaintLayout:
+    """How one kind of file writes reports; `complaint_files.toml` explains the fields."""
 
     about: str
     zone: str
@@ -88,15 +88,15 @@ class ReportLayout:
 
 
 @cache
-def layouts() -> dict[str, ReportLayout]:
+def layouts() -> dict[str, ComplaintLayout]:
     """The layouts of reports by name."""
-    shipped = read_toml(files(__package__).joinpath("reportfiles.toml"))
-    names = {field.name for field in fields(ReportLayout)}
+    shipped = read_toml(files(__package__).joinpath("complaint_files.toml"))
+    names = {field.name for field in fields(ComplaintLayout)}
     assert all(set(table) <= names for table in shipped.values())  # noqa: S101 - a file of our own
-    return {name: ReportLayout(**table) for name, table in shipped.items()}
+    return {name: ComplaintLayout(**table) for name, table in shipped.items()}
 
 
-def layout_named(name: str) -> ReportLayout:
+def layout_named(name: str) -> ComplaintLayout:
     """A layout by its name. Raises ValueError: if there is none."""
     if name not in layouts():
         raise ValueError(f"layout {name!r}: expected one of {', '.join(layouts())}")
@@ -104,7 +104,7 @@ def layout_named(name: str) -> ReportLayout:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadReports:
+class ReadComplaints:
     """Keyed reports of a file, in its order, and how many of its rows were quarantined, by reason.
 
     `table`: number (token), at, known_at; and reporter (token), category, mode, channel, or, of a file that counts,
@@ -117,7 +117,7 @@ class ReadReports:
     resubmitted: int
 
 
-def read_report_file(
+def read_complaint_file(
     path: Path,
     layout_name: str,
     key: Key,
@@ -126,7 +126,7 @@ def read_report_file(
     quarantine: Path | None = None,
     strict: bool = False,
     tell: Tell = silent,
-) -> ReadReports:
+) -> ReadComplaints:
     """Read a file of reports, text (plain or gzip) or Parquet, and key it at once.
 
     Args:
@@ -152,11 +152,11 @@ def read_report_file(
     table = table[sound].reset_index(drop=True)
     subject = [name for name in ("reporter", "number", "at") if name in table]
     resubmitted = int(table.duplicated(subject).sum()) if "reporter" in table else 0
-    return ReadReports(table, dict(sorted(apart.counts.items())), int(day_only[sound].sum()), resubmitted)
+    return ReadComplaints(table, dict(sorted(apart.counts.items())), int(day_only[sound].sum()), resubmitted)
 
 
 def _cells(
-    path: Path, layout: ReportLayout, tell: Tell
+    path: Path, layout: ComplaintLayout, tell: Tell
 ) -> tuple[pd.DataFrame, Array, list[BrokenLine], dict[str, tuple[str, ...]]]:
     """Cells of the wanted columns, the numbers of their rows, broken lines, and what the columns stand for."""
     found: dict[str, tuple[str, ...]] = {}
@@ -197,7 +197,7 @@ def _without_dictionaries(table: pa.Table) -> pa.Table:
 def _decoded(
     cells: pd.DataFrame,
     found: Mapping[str, tuple[str, ...]],
-    layout: ReportLayout,
+    layout: ComplaintLayout,
     key: Key,
     faults: Faults,
     published: pd.Timestamp | None,
@@ -232,7 +232,9 @@ def _decoded(
     return table, day_only
 
 
-def _numbers(column: pd.Series[Any], layout: ReportLayout, key: Key, intake: Intake, faults: Faults) -> pd.Series[Any]:
+def _numbers(
+    column: pd.Series[Any], layout: ComplaintLayout, key: Key, intake: Intake, faults: Faults
+) -> pd.Series[Any]:
     """Tokens of numbers; each text is read and keyed once."""
     if layout.codes:
         codes, texts = pd.factorize(column)
@@ -251,7 +253,7 @@ def _numbers(column: pd.Series[Any], layout: ReportLayout, key: Key, intake: Int
     return pd.Series(tokens.to_numpy()[codes], index=column.index, dtype=object)
 
 
-def _written(text: str, layout: ReportLayout) -> str | None:
+def _written(text: str, layout: ComplaintLayout) -> str | None:
     """The number as a call record would write it; None if it is none."""
     digits = re.sub(r"\D", "", text)
     if not _NUMBER.fullmatch(text) or not 3 <= len(digits) <= 15:
@@ -272,7 +274,7 @@ def _reporters(cells: pd.DataFrame, columns: tuple[str, ...], intake: Intake) ->
     return pd.Series(tokens.to_pandas(), index=cells.index)
 
 
-def _moments(column: pd.Series[Any], role: str, layout: ReportLayout, faults: Faults) -> pd.Series[Any]:
+def _moments(column: pd.Series[Any], role: str, layout: ComplaintLayout, faults: Faults) -> pd.Series[Any]:
     """Moments in UTC, in milliseconds; a text is read by the first format that fits all of it."""
     found = column
     if not pd.api.types.is_datetime64_any_dtype(column):

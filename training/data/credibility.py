@@ -30,7 +30,7 @@ from callsieve.serving.batch.complaint_rows import milliseconds
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .dataset import Evidence
+    from .dataset import Dataset
     from .label_policy import ReportRules
 
     Array = npt.NDArray[Any]
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 COMPLAINT = "complaint"
 
 
-def voices(evidence: Evidence, cutoff: pd.Timestamp, rules: ReportRules) -> pd.DataFrame:
+def voices(dataset: Dataset, cutoff: pd.Timestamp, rules: ReportRules) -> pd.DataFrame:
     """One row for each person and number of whom a report was known at the cutoff: their last best-founded word.
 
     Returns: reporter, number, at, known_at, category, mode, `against` (bool), `weight` and `callees` (how many people
         the number had called).
     """
-    reports = of_holders(evidence.reports[evidence.reports["known_at"] <= cutoff], "at", evidence.recycled, cutoff)
+    reports = of_holders(dataset.reports[dataset.reports["known_at"] <= cutoff], "at", dataset.recycled, cutoff)
     moment = int(cutoff.timestamp() * 1000)
-    rung = evidence.calls.filter(pc.less(evidence.calls["start"], moment))
+    rung = dataset.calls.filter(pc.less(dataset.calls["start"], moment))
     calls = calls_of(rung, reports["number"], moment)
     told = reports.assign(against=reports["category"].isin(rules.against))
     told["ground"] = grounds(told, calls, rung, rules)
@@ -57,7 +57,7 @@ def voices(evidence: Evidence, cutoff: pd.Timestamp, rules: ReportRules) -> pd.D
     channel = told["channel"].eq(COMPLAINT) if "channel" in told else pd.Series(False, index=told.index)
     age = (cutoff - told["at"]).dt.total_seconds() / 86_400
     weight = np.where(channel, rules.complaint, 1.0) * told["ground"] * 0.5 ** (age / rules.half_life_days)
-    weight *= trust(told, evidence.findings[evidence.findings["known_at"] <= cutoff], rules)
+    weight *= trust(told, dataset.findings[dataset.findings["known_at"] <= cutoff], rules)
     weight /= company(told, rules)
     told["callees"] = looked_up(calls.groupby("number")["reporter"].nunique(), told["number"]).fillna(0).astype(int)
     told["weight"] = weight * unhurried(told.assign(weight=weight), rules)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import coded
-from callsieve.serving.batch.complaint_rows import _MOMENT, REPORTS, frame, parquet_table
+from callsieve.serving.batch.complaint_rows import _MOMENT, COMPLAINTS, frame, parquet_table
 from callsieve.serving.custody.expiry import still_kept
 from callsieve.serving.custody.purposes import allowed
 
@@ -66,7 +66,7 @@ TRUTH_COLUMNS = ("call", "nuisance", "slice")
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Dataset:
     """Keyed calls in order of start, what is said of numbers, and the truth of each call if it is known.
 
     >>> from pathlib import Path
@@ -101,7 +101,7 @@ class Judged:
     attacks: tuple[str, ...] = ()
 
 
-def evidence(
+def make_dataset(
     calls: pa.Table,
     reports: pd.DataFrame,
     findings: pd.DataFrame,
@@ -111,7 +111,7 @@ def evidence(
     lists: pd.DataFrame | None = None,
     campaigns: pd.DataFrame | None = None,
     exclusions: pd.DataFrame | None = None,
-) -> Evidence:
+) -> Dataset:
     """Put the tables together.
 
     Args:
@@ -132,18 +132,18 @@ def evidence(
         frame(schema.empty_table(), schema, "register") if told is None else told
         for told, schema in ((recycled, RECYCLED), (lists, LISTS), (campaigns, CAMPAIGNS), (exclusions, EXCLUSIONS))
     )
-    return Evidence(calls, reports, findings, moved, listed, known, excluded, truth, fingerprint(calls))
+    return Dataset(calls, reports, findings, moved, listed, known, excluded, truth, fingerprint(calls))
 
 
-def read_evidence(folder: str | Path, purpose: str = "training") -> Evidence:
+def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
     """Read `calls.parquet`, `reports.parquet`, `findings.parquet`, and, as far as they are there, `lists.parquet`,
     `truth.parquet`, `exclusions.parquet`, `register_recycled.parquet` and `register_campaigns.parquet`.
 
     Rows past their time by the shipped rules of retention are not read, unless the calls are simulated.
 
     >>> from pathlib import Path
-    >>> evidence = read_evidence(Path("world"))  # of `callsieve simulate --size tiny --out world`
-    >>> isinstance(evidence.calls["start"][0].as_py(), int), evidence.truth.num_rows == evidence.calls.num_rows
+    >>> dataset = read_evidence(Path("world"))  # of `callsieve simulate --size tiny --out world`
+    >>> isinstance(dataset.calls["start"][0].as_py(), int), dataset.truth.num_rows == dataset.calls.num_rows
     (True, True)
 
     Args:
@@ -160,9 +160,9 @@ def read_evidence(folder: str | Path, purpose: str = "training") -> Evidence:
         path = folder / f"{name}.parquet"
         return frame(kept(parquet_table(path), name), schema, path.name) if path.exists() else None
 
-    return evidence(
+    return make_dataset(
         calls,
-        frame(kept(parquet_table(folder / "reports.parquet"), "reports"), REPORTS, "reports.parquet"),
+        frame(kept(parquet_table(folder / "reports.parquet"), "reports"), COMPLAINTS, "reports.parquet"),
         frame(kept(parquet_table(folder / "findings.parquet"), "findings"), FINDINGS, "findings.parquet"),
         of_calls(parquet_table(truth), calls) if truth.exists() else None,
         recycled=beside("register_recycled", RECYCLED),
@@ -187,43 +187,43 @@ def of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:
     return truth.take(places)
 
 
-def as_known(evidence: Evidence, when: pd.Timestamp) -> Evidence:
-    """The evidence with reports, findings, changes of hands and lists as far as they were known at a moment."""
-    told = {name: getattr(evidence, name) for name in ("reports", "findings", "recycled", "lists")}
+def as_known(dataset: Dataset, when: pd.Timestamp) -> Dataset:
+    """The dataset with reports, findings, changes of hands and lists as far as they were known at a moment."""
+    told = {name: getattr(dataset, name) for name in ("reports", "findings", "recycled", "lists")}
     known: dict[str, Any] = {name: frame[frame["known_at"] <= when] for name, frame in told.items()}
-    return replace(evidence, **known)
+    return replace(dataset, **known)
 
 
-def campaigns_of(evidence: Evidence) -> tuple[pa.ChunkedArray, ...]:
+def campaigns_of(dataset: Dataset) -> tuple[pa.ChunkedArray, ...]:
     """What each call is part of, as far as it is known: its campaign by the truth, its principal by the register.
 
     For splitting alone: calls of one campaign or principal are alike, so they never stand on both sides.
     """
-    known = evidence.campaigns.drop_duplicates("number", keep="last")
-    places = pc.index_in(evidence.calls["caller"].cast(pa.string()), value_set=pa.array(known["number"], pa.string()))
+    known = dataset.campaigns.drop_duplicates("number", keep="last")
+    places = pc.index_in(dataset.calls["caller"].cast(pa.string()), value_set=pa.array(known["number"], pa.string()))
     principal = pa.array(known["principal"], pa.string()).take(places.combine_chunks())
-    truth = evidence.truth
+    truth = dataset.truth
     told = (truth["campaign"],) if truth is not None and "campaign" in truth.column_names else ()
     return (pa.chunked_array([principal]), *told)
 
 
-def judged(evidence: Evidence, caller: Array, policy: LabelPolicy) -> Judged:
+def judged(dataset: Dataset, caller: Array, policy: LabelPolicy) -> Judged:
     """The truth if there is one; else the labels as known when the records end, and the number class as slice."""
-    if evidence.truth is not None:
-        truth = evidence.truth
+    if dataset.truth is not None:
+        truth = dataset.truth
         nuisance = np.asarray(truth["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
         words = truth["slice"].combine_chunks()
         return Judged(np.ones(len(nuisance), dtype=bool), nuisance, _words(words), "truth", *_attacks(truth))
-    tokens = evidence.calls["caller"].combine_chunks()
+    tokens = dataset.calls["caller"].combine_chunks()
     seen = pd.Series(pc.unique(pc.dictionary_decode(tokens)).to_numpy(zero_copy_only=False))
-    end = pd.Timestamp(int(evidence.calls["start"].to_numpy().max()), unit="ms", tz="UTC")
-    labels = label_numbers(evidence, end, policy).set_index("number")
+    end = pd.Timestamp(int(dataset.calls["start"].to_numpy().max()), unit="ms", tz="UTC")
+    labels = label_numbers(dataset, end, policy).set_index("number")
     told = labels["nuisance"].reindex(seen.to_numpy())
     # `caller` codes count in order of first appearance, as `unique` does.
     return Judged(
         told.notna().to_numpy()[caller],
         told.fillna(False).to_numpy(dtype=bool)[caller],
-        _words(evidence.calls["caller_class"].combine_chunks()),
+        _words(dataset.calls["caller_class"].combine_chunks()),
         "labels",
         np.full(len(caller), -1, dtype=np.int16),
     )

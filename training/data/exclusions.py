@@ -21,17 +21,17 @@ from .dataset import EXCLUSIONS, FINDINGS
 from .labels import label_numbers
 
 if TYPE_CHECKING:
-    from .dataset import Evidence
+    from .dataset import Dataset
     from .label_policy import LabelPolicy
 
 FILE = "exclusions.parquet"
 UNLISTED, DELETED = "unlisted", "deleted"
 
 
-def labels_to_learn(evidence: Evidence, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
+def labels_to_learn(dataset: Dataset, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
     """The labels of `label_numbers`, but those of numbers that were excluded by the cutoff."""
-    labels = label_numbers(evidence, cutoff, policy)
-    known = evidence.exclusions[evidence.exclusions["known_at"] <= cutoff]
+    labels = label_numbers(dataset, cutoff, policy)
+    known = dataset.exclusions[dataset.exclusions["known_at"] <= cutoff]
     kept: pd.DataFrame = labels[~labels["number"].isin(known["number"])]
     return kept.reset_index(drop=True)
 

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow.compute as pc
 
 from callsieve.features.catalogue import NAMES, columns_for
-from callsieve.features.complaints import report_vectors
+from callsieve.features.complaints import complaint_vectors
 from callsieve.features.offline.table import vectors
-from callsieve.serving.batch.complaint_rows import report_table
+from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.serving.rules.strata import STRATA, strata_of
 
-from .dataset import Evidence
+from .dataset import Dataset
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -78,17 +78,17 @@ def of_all(X: Array) -> Feed:  # noqa: N803
     return Feed("complete", every, every, X)
 
 
-def complete(evidence: Evidence, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
+def complete(dataset: Dataset, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
     """All calls; vectors with `catalogue.columns_for` these features, of `rows` alone if they are given."""
-    told = np.arange(evidence.calls.num_rows)
-    return feed_of("complete", evidence, told, told if rows is None else rows, features, threads)
+    told = np.arange(dataset.calls.num_rows)
+    return feed_of("complete", dataset, told, told if rows is None else rows, features, threads)
 
 
-def answered_only(evidence: Evidence, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
+def answered_only(dataset: Dataset, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
     """The answered calls alone; vectors of those among `rows` if they are given."""
-    told = answered(evidence.calls)
+    told = answered(dataset.calls)
     held = told if rows is None else np.intersect1d(rows, told, assume_unique=True)
-    return feed_of("answered only", evidence, told, held, features, threads)
+    return feed_of("answered only", dataset, told, held, features, threads)
 
 
 def answered(calls: pa.Table) -> Array:
@@ -97,13 +97,13 @@ def answered(calls: pa.Table) -> Array:
     return np.flatnonzero(np.asarray(found.fill_null(False)))
 
 
-def feed_of(name: str, evidence: Evidence, told: Array, rows: Array, features: tuple[str, ...], threads: int) -> Feed:
+def feed_of(name: str, dataset: Dataset, told: Array, rows: Array, features: tuple[str, ...], threads: int) -> Feed:
     """Vectors of `rows` from the calls that are told of, with the columns that hold these features."""
-    calls = evidence.calls if len(told) == evidence.calls.num_rows else evidence.calls.take(told)
+    calls = dataset.calls if len(told) == dataset.calls.num_rows else dataset.calls.take(told)
     asked = np.searchsorted(told, rows)
     X = vectors(calls, rows=asked, threads=threads or None)  # noqa: N806
     if columns_for(features) != NAMES:
-        reported = report_vectors(calls, report_table(evidence.calls, evidence.reports))
+        reported = complaint_vectors(calls, complaint_table(dataset.calls, dataset.reports))
         X = np.hstack([X, reported[asked]])  # noqa: N806
     return Feed(name, told, rows, X)
 

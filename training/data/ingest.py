@@ -17,7 +17,7 @@ from callsieve.serving.batch.call_files import key_or_new
 from callsieve.serving.batch.complaint_rows import milliseconds
 from callsieve.serving.custody.purposes import allowed
 
-from .complaint_files import ReadReports, layout_named, read_report_file
+from .complaint_files import ReadComplaints, layout_named, read_complaint_file
 from .list_reach import churn, weekdays
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def ingest(
     strict: bool = False,
     tell: Tell = silent,
 ) -> dict[str, Any]:
-    """Read a file of reports in a layout of `reportfiles.toml`, and write it with the columns of `evidence.REPORTS`.
+    """Read a file of reports in a layout of `complaint_files.toml`, and write it with the columns of `dataset.COMPLAINTS`.
 
     Its folder must be declared for statistics (`purposes.py`).
 
@@ -50,7 +50,7 @@ def ingest(
     zone = layout_named(layout).zone
     when = None if published is None else pd.Timestamp(day_in(published, "--published"), tz=zone).tz_convert("UTC")
     inside = steps(tell, {"read": 4, "write": 1, "figures": 1})
-    read = read_report_file(
+    read = read_complaint_file(
         path, layout, key_or_new(key), published=when, quarantine=quarantine, strict=strict, tell=inside["read"]
     )
     inside["write"]("write", 0.0)
@@ -75,7 +75,7 @@ def as_written(reports: pd.DataFrame) -> pa.Table:
     return pa.table(columns)
 
 
-def facts(read: ReadReports, zone: str) -> dict[str, Any]:
+def facts(read: ReadComplaints, zone: str) -> dict[str, Any]:
     """Figures of reports that were read; days are local ones of `zone`."""
     table = read.table
     count = table["count"].to_numpy() if "count" in table else np.ones(len(table), dtype=np.int64)

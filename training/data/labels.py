@@ -18,29 +18,29 @@ from .credibility import changes_of_hands, looked_up, of_holders, stopped, voice
 from .label_policy import LabelPolicy
 
 if TYPE_CHECKING:
-    from .dataset import Evidence
+    from .dataset import Dataset
 
 _GROUNDS = ("number", "nuisance", "event_time", "known_at", "source", "confidence")
 COLUMNS = (*_GROUNDS[:2], "content", "mode", *_GROUNDS[2:], "held_since", "policy")
 
 
-def label_numbers(evidence: Evidence, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
+def label_numbers(dataset: Dataset, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
     """What each number is held to be at `cutoff`, by what was known then.
 
     Returns: one row a number, columns COLUMNS. A number of which people spoke without enough weight on one side has no
         row, nor has a busy number of which nobody spoke. The source of a label by reports is "reports" if they speak
         against the number, and "votes" if they speak for it.
     """
-    findings = evidence.findings[evidence.findings["known_at"] <= cutoff]
+    findings = dataset.findings[dataset.findings["known_at"] <= cutoff]
     # Who holds a number now was not checked before.
-    findings = of_holders(findings, "known_at", evidence.recycled, cutoff)
-    told = voices(evidence, cutoff, policy.reports)
+    findings = of_holders(findings, "known_at", dataset.recycled, cutoff)
+    told = voices(dataset, cutoff, policy.reports)
     found = _from_findings(findings, policy)
-    listed = _without(_from_lists(evidence.lists, cutoff, policy), found)
+    listed = _without(_from_lists(dataset.lists, cutoff, policy), found)
     reported = _without(_from_voices(told, policy), found, listed)
     held = pd.concat([found, listed, reported], ignore_index=True)
     moment = int(cutoff.timestamp() * 1000)
-    rung = evidence.calls.filter(pc.less(evidence.calls["start"], moment))
+    rung = dataset.calls.filter(pc.less(dataset.calls["start"], moment))
     busiest = busiest_days(rung)
     quiet = busiest.index[busiest <= policy.unreported_most_calls]
     # Nobody can complain of a call that was stopped on the way, so silence says nothing of its caller.
@@ -53,7 +53,7 @@ def label_numbers(evidence: Evidence, cutoff: pd.Timestamp, policy: LabelPolicy)
     labels = pd.concat([held, rest], ignore_index=True)
     labels = labels.merge(_kinds(told[told["against"]]), how="left", left_on="number", right_index=True)
     labels.loc[~labels["nuisance"], ["content", "mode"]] = None
-    held_since = looked_up(changes_of_hands(evidence.recycled, cutoff), labels["number"])
+    held_since = looked_up(changes_of_hands(dataset.recycled, cutoff), labels["number"])
     return labels.assign(held_since=held_since, policy=policy.version)[list(COLUMNS)]
 
 

@@ -20,7 +20,7 @@ from callsieve.features.files.dates import DAY
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.batch.score import open_scorer, score_calls
 from callsieve.serving.rules.strata import STRATA
-from callsieve.training.data.dataset import read_evidence
+from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.feeds import of_all
 from callsieve.training.log.test_looks import Ledger, certified_on, counted
 from callsieve.training.model.bands import spoken_of
@@ -239,15 +239,15 @@ def monitor(
     known = read_reference(reference or bundle.parent / "record" / REFERENCE)
     if known.model != scorer.bundle.model_id:
         raise ValueError(f"reference: expected that of model {scorer.bundle.model_id}, got that of {known.model}")
-    evidence = read_evidence(data, "monitoring")
-    calls, chosen = until(evidence.calls, day)
+    dataset = read_dataset(data, "monitoring")
+    calls, chosen = until(dataset.calls, day)
     touched: dict[str, Any] = {}
-    if certified_on(scorer.bundle, evidence.fingerprint, judged_span(calls)):
-        touched = counted(ledger, scorer.bundle, evidence.fingerprint, judged_span(calls), "monitor")
+    if certified_on(scorer.bundle, dataset.fingerprint, judged_span(calls)):
+        touched = counted(ledger, scorer.bundle, dataset.fingerprint, judged_span(calls), "monitor")
     progress("features", 0.1)
     # What came in after the day is not known yet.
     end = midnight(chosen, calls.slice(spans(calls)[chosen].start)) + DAY
-    reports, findings = (table[table["known_at"] < moment(end)] for table in (evidence.reports, evidence.findings))
+    reports, findings = (table[table["known_at"] < moment(end)] for table in (dataset.reports, dataset.findings))
     scores, rows = score_calls(scorer, calls, reports, threads=threads)
     progress("compare", 0.9)
     stretch = Stretch(calls, of_all(rows), scores.raw, reports, scorer.bundle.thresholds)

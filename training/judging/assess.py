@@ -10,7 +10,7 @@ from callsieve.features.intake.text_columns import codes
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.bundle.card import Band
 from callsieve.serving.rules.strata import strata_of
-from callsieve.training.data.dataset import Evidence, judged, read_evidence
+from callsieve.training.data.dataset import Dataset, judged, read_dataset
 from callsieve.training.data.feeds import complete
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.log.test_looks import Ledger, counted
@@ -42,21 +42,21 @@ def assess(
         ValueError: in one line, if nobody counts looks at calls that the bundle was certified on.
     """
     scorer = open_scorer(bundle, trust)
-    evidence = read_evidence(data, "evaluation")
-    touched = counted(ledger, scorer.bundle, evidence.fingerprint, judged_span(evidence.calls), "evaluate")
+    dataset = read_dataset(data, "evaluation")
+    touched = counted(ledger, scorer.bundle, dataset.fingerprint, judged_span(dataset.calls), "evaluate")
     progress("features", 0.1)
-    X = complete(evidence, scorer.bundle.features, threads).X  # noqa: N806
+    X = complete(dataset, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)
-    acquainted = acquaintance(evidence, scorer.bundle)
-    scored = scored_calls(evidence, X, scorer.score_table(X, threads=threads or 2).raw, acquainted)
+    acquainted = acquaintance(dataset, scorer.bundle)
+    scored = scored_calls(dataset, X, scorer.score_table(X, threads=threads or 2).raw, acquainted)
     progress("judge", 0.8)
     return {
         "model": {"id": scorer.bundle.model_id},
         **touched,
-        "data": data_figures(evidence.calls, scored.judged.nuisance)
+        "data": data_figures(dataset.calls, scored.judged.nuisance)
         | {
             "source": str(data),
-            "fingerprint": evidence.fingerprint,
+            "fingerprint": dataset.fingerprint,
             "judged_by": scored.judged.source,
             "judged_on": "every call after the first 7 days; the rule's threshold suits these very calls",
         },
@@ -84,13 +84,13 @@ def by_acquaintance(scored: Scored, band: Band, known: Acquaintance) -> dict[str
     return told
 
 
-def scored_calls(evidence: Evidence, X: Array, raw: Array, acquainted: Acquaintance) -> Scored:  # noqa: N803
+def scored_calls(dataset: Dataset, X: Array, raw: Array, acquainted: Acquaintance) -> Scored:  # noqa: N803
     """Judge on every call after the first 7 days, and on the lives of the numbers born after them; apart, of those born
     after the labels of the training, in groups that it may have learnt from."""
-    start = evidence.calls["start"].to_numpy()
-    (caller, _), (callee, _) = codes(evidence.calls["caller"]), codes(evidence.calls["callee"])
-    known = judged(evidence, caller, read_label_policy())
-    begin = judged_span(evidence.calls)[0]
+    start = dataset.calls["start"].to_numpy()
+    (caller, _), (callee, _) = codes(dataset.calls["caller"]), codes(dataset.calls["callee"])
+    known = judged(dataset, caller, read_label_policy())
+    begin = judged_span(dataset.calls)[0]
     lives = born_after(begin, known, caller, start)
     newer = born_after(max(begin, acquainted.labels_made), known, caller, start)
     return Scored(

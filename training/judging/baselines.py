@@ -25,7 +25,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.serving.batch.complaint_rows import milliseconds
-from callsieve.training.data.dataset import Evidence, campaigns_of
+from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.data.feeds import Feed
 from callsieve.training.model.call_choice import choosing
 from callsieve.training.model.cross_scores import UNSEEN, crossed
@@ -73,7 +73,7 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
     columns = {name: sign * t.feed.column(NAMES.index(name), len(t.start)) for name, sign in COUNTERS.items()}
     innocent = choose & ~t.judged.nuisance & t.judged.known
     counted[unseen] = farthest(columns, innocent, unseen)
-    listed[unseen] = reported_before(t.evidence, t.caller, unseen)
+    listed[unseen] = reported_before(t.dataset, t.caller, unseen)
     return raw | {"five counters": counted, "reputation list": listed}
 
 
@@ -120,17 +120,17 @@ def of_regression(t: Trained, side: tuple[Part, Array], features: Sequence[str],
     return crossed(every, by_part, [(one,) for one in parts], t.part, choose) if by_part else every
 
 
-def reported_before(evidence: Evidence, caller: Array, rows: Array) -> Array:
+def reported_before(dataset: Dataset, caller: Array, rows: Array) -> Array:
     """How many reports of their caller were known in the LISTED days before each of these calls.
 
     Args:
         caller: code of each call's caller, in order of first appearance.
     """
-    told = evidence.reports
-    names = pc.unique(pc.dictionary_decode(evidence.calls["caller"].combine_chunks()))
+    told = dataset.reports
+    names = pc.unique(pc.dictionary_decode(dataset.calls["caller"].combine_chunks()))
     code = pd.Index(names.to_pylist()).get_indexer(told["number"].astype(str))
     known = milliseconds(told["known_at"]).to_numpy()[code >= 0]
-    start = evidence.calls["start"].to_numpy()
+    start = dataset.calls["start"].to_numpy()
     first = min(int(start.min()), int(known.min(initial=start.min()))) - LISTED
     span = int(max(start.max(), known.max(initial=0))) - first + 1
     keys = np.sort(code[code >= 0] * span + (known - first))
@@ -140,13 +140,13 @@ def reported_before(evidence: Evidence, caller: Array, rows: Array) -> Array:
 
 def learning_side(t: Trained) -> tuple[Part, Array]:
     """The labelled calls that the model was fitted on, of the complete feed, and the part of each call's group."""
-    calls = t.evidence.calls
-    labels = labels_of(t.evidence, t.settings, t.plan)
+    calls = t.dataset.calls
+    labels = labels_of(t.dataset, t.settings, t.plan)
     rows, told = learnt_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
     some = np.sort(np.random.default_rng(t.settings.seed).permutation(len(rows))[:LEARNT_AT_MOST])
     learnt = (rows[some], told.iloc[some])
-    X = learnt_vectors(t.evidence, t.settings.features, t.settings.threads, {t.feed.name: learnt})  # noqa: N806
-    side = build(X, [learnt], calls, groups(calls, campaigns_of(t.evidence)), t.caller)
+    X = learnt_vectors(t.dataset, t.settings.features, t.settings.threads, {t.feed.name: learnt})  # noqa: N806
+    side = build(X, [learnt], calls, groups(calls, campaigns_of(t.dataset)), t.caller)
     return Part(side.X, side.y, side.weight), t.part[learnt[0]]
 
 

@@ -31,7 +31,7 @@ def kind_figures(t: Trained, flagged: Array) -> list[dict[str, Any]]:
     Args:
         flagged: bool, of each call: those judged that reached the certified band.
     """
-    truth = t.evidence.truth
+    truth = t.dataset.truth
     if truth is None:
         return []
     kinds = [kind for kind in KINDS if kind in t.models and kind in truth.column_names]

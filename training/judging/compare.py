@@ -10,7 +10,7 @@ import numpy as np
 from callsieve.features.intake.text_columns import codes
 from callsieve.serving.bundle.bundle import Bundle
 from callsieve.serving.rules.strata import strata_of
-from callsieve.training.data.dataset import Evidence, campaigns_of, judged
+from callsieve.training.data.dataset import Dataset, campaigns_of, judged
 from callsieve.training.data.feeds import complete
 from callsieve.training.log.gates import Gates
 from callsieve.training.model.bands import spoken_of
@@ -52,7 +52,7 @@ class Comparison:
         return asdict(self) | {"difference": self.challenger - self.champion, "better": self.better}
 
 
-def compare(challenger: Bundle, champion: Bundle, evidence: Evidence, settings: Settings, gates: Gates) -> Comparison:
+def compare(challenger: Bundle, champion: Bundle, dataset: Dataset, settings: Settings, gates: Gates) -> Comparison:
     """Score the certifying fold of the challenger's run with both models, each at its own certified threshold.
 
     The champion may have learnt from callers of this fold, the challenger did not: that can only favour the champion.
@@ -63,20 +63,20 @@ def compare(challenger: Bundle, champion: Bundle, evidence: Evidence, settings: 
     if champion.catalogue_hash != challenger.catalogue_hash:
         raise ValueError("compare: expected two models of one feature catalogue; train the champion's settings anew")
     features = challenger.features + champion.features
-    X, nuisance, caller = certifying(evidence, settings, features)  # noqa: N806
+    X, nuisance, caller = certifying(dataset, settings, features)  # noqa: N806
     hits = [flagged(bundle, X, settings.threads) for bundle in (challenger, champion)]
     return paired(hits[0], hits[1], nuisance, caller, gates, settings.seed)
 
 
-def certifying(evidence: Evidence, settings: Settings, features: tuple[str, ...]) -> tuple[Array, Array, Array]:
+def certifying(dataset: Dataset, settings: Settings, features: tuple[str, ...]) -> tuple[Array, Array, Array]:
     """Vectors that hold these features, nuisance and caller of the judged calls of the certifying fold."""
-    calls = evidence.calls
+    calls = dataset.calls
     start, (caller, _) = calls["start"].to_numpy(), codes(calls["caller"])
     folds = plan_of(calls, settings.label_delay_days)
-    fold = fold_of_group(groups(calls, campaigns_of(evidence)), caller_classes(calls), settings.seed)
-    known = judged(evidence, caller, settings.label_policy)
+    fold = fold_of_group(groups(calls, campaigns_of(dataset)), caller_classes(calls), settings.seed)
+    known = judged(dataset, caller, settings.label_policy)
     rows = np.flatnonzero(rows_of("certify", folds.certify, fold, start) & known.known)
-    return complete(evidence, features, settings.threads, rows).X, known.nuisance[rows], caller[rows]
+    return complete(dataset, features, settings.threads, rows).X, known.nuisance[rows], caller[rows]
 
 
 def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803

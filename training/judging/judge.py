@@ -53,9 +53,9 @@ def judge(t: Trained) -> dict[str, Any]:
             "calibration": t.fitted["calibration"],
             "top_features": top_features(t.models["model"], t.card.features),
         },
-        "data": data_figures(t.evidence.calls, t.judged.nuisance)
+        "data": data_figures(t.dataset.calls, t.judged.nuisance)
         | {
-            "fingerprint": t.evidence.fingerprint,
+            "fingerprint": t.dataset.fingerprint,
             "seed": t.settings.seed,
             "judged_by": t.judged.source,
             "judged_on": "groups unseen in training",

@@ -22,13 +22,13 @@ import pyarrow.compute as pc
 from sklearn.metrics import roc_auc_score
 
 from callsieve.features.catalogue import NAMES, columns_for
-from callsieve.features.complaints import report_vectors
+from callsieve.features.complaints import complaint_vectors
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import codes
 from callsieve.features.offline.table import vectors
-from callsieve.serving.batch.complaint_rows import report_table
+from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.training.data.credibility import among
-from callsieve.training.data.dataset import Evidence, as_known, campaigns_of
+from callsieve.training.data.dataset import Dataset, as_known, campaigns_of
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.model.call_choice import checked_again
 from callsieve.training.model.split import LINKS
@@ -61,11 +61,11 @@ def check(t: Trained) -> dict[str, Any]:
     again = vectors_again(t, moment)
     checked = future_features(t.feed, again, names)
     cutoff = pd.Timestamp(t.plan.label_cutoff, unit="ms", tz="UTC")
-    known = known_before(t.evidence, t.plan.label_cutoff)
-    used = label_numbers(t.evidence, cutoff, t.settings.label_policy)
+    known = known_before(t.dataset, t.plan.label_cutoff)
+    used = label_numbers(t.dataset, cutoff, t.settings.label_policy)
     later_labels(used, label_numbers(known, cutoff, t.settings.label_policy), cutoff)
-    sides = {"caller": t.evidence.calls["caller"], **{name: t.evidence.calls[name] for name in LINKS}}
-    campaigns = {f"campaign {place}": column for place, column in enumerate(campaigns_of(t.evidence))}
+    sides = {"caller": t.dataset.calls["caller"], **{name: t.dataset.calls[name] for name in LINKS}}
+    campaigns = {f"campaign {place}": column for place, column in enumerate(campaigns_of(t.dataset))}
     both_sides(t.fold, sides | campaigns)
     later = (t.start >= t.plan.choose[0]) & t.judged.known
     best = tells_all(t.feed, t.judged.nuisance, t.caller, later, names)
@@ -77,12 +77,12 @@ def check(t: Trained) -> dict[str, Any]:
     }
 
 
-def known_before(evidence: Evidence, moment: int) -> Evidence:
+def known_before(dataset: Dataset, moment: int) -> Dataset:
     """What was known before a moment (Unix ms): later calls and words left out, outcomes to come made up."""
-    calls = evidence.calls
+    calls = dataset.calls
     rung = calls.filter(pc.less(calls["start"], moment))
     when = pd.Timestamp(moment, unit="ms", tz="UTC")
-    return replace(as_known(evidence, when), calls=made_up(rung, moment), truth=None)
+    return replace(as_known(dataset, when), calls=made_up(rung, moment), truth=None)
 
 
 def made_up(calls: pa.Table, moment: int) -> pa.Table:
@@ -109,12 +109,12 @@ def made_up(calls: pa.Table, moment: int) -> pa.Table:
 
 def vectors_again(t: Trained, moment: int) -> tuple[Array, Array]:
     """Rows of calls of the day before a moment, and their vectors from what was known before it."""
-    known = known_before(t.evidence, moment)
+    known = known_before(t.dataset, moment)
     rows = checked_again(known.calls["start"].to_numpy(), t.plan)
     near, places = neighbours(known.calls, rows)
     again = vectors(near, threads=t.settings.threads or None)[places]
     if columns_for(t.settings.features) != NAMES:
-        told = report_vectors(known.calls.take(rows), report_table(known.calls, known.reports))
+        told = complaint_vectors(known.calls.take(rows), complaint_table(known.calls, known.reports))
         again = np.hstack([again, told])
     return rows, again
 

@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 
 from callsieve.features.intake.text_columns import codes
 from callsieve.serving.batch.score import open_scorer
-from callsieve.training.data.dataset import campaigns_of, read_evidence
+from callsieve.training.data.dataset import campaigns_of, read_dataset
 from callsieve.training.data.feeds import complete
 from callsieve.training.data.label_policy import policy_of
 from callsieve.training.model.call_choice import rows_of
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from callsieve.features.files.progress import Tell
     from callsieve.serving.bundle.bundle import Bundle
-    from callsieve.training.data.dataset import Evidence
+    from callsieve.training.data.dataset import Dataset
 
     Array = npt.NDArray[Any]
 
@@ -84,16 +84,16 @@ def membership(bundle: Path, data: Path, *, trust: Path | None, threads: int, pr
         ValueError: if the model learnt from other calls, or split them by what is no longer there.
     """
     model = open_scorer(bundle, trust).bundle
-    evidence = read_evidence(data, "evaluation")
-    if model.training["data"] != evidence.fingerprint:
+    dataset = read_dataset(data, "evaluation")
+    if model.training["data"] != dataset.fingerprint:
         raise ValueError(
             f"{data}: the model learnt from other calls: expected those of fingerprint {model.training['data']}"
         )
     progress("calls", 0.1)
-    rows, labels, member, caller, group = asked(evidence, model)
+    rows, labels, member, caller, group = asked(dataset, model)
     progress("features", 0.2)
-    feed = complete(evidence, model.features, threads, np.sort(rows))
-    every = np.ones(evidence.calls.num_rows, dtype=bool)
+    feed = complete(dataset, model.features, threads, np.sort(rows))
+    every = np.ones(dataset.calls.num_rows, dtype=bool)
     text = (bundle / "model.txt").read_text(encoding="utf-8")
     raw = scored(text, feed, every, places(model.features), threads)[rows]
     progress("attack", 0.8)
@@ -102,15 +102,15 @@ def membership(bundle: Path, data: Path, *, trust: Path | None, threads: int, pr
             "kinds": {kind: attack(callers, nuisance=kind == "nuisance") for kind in KINDS}}  # fmt: skip
 
 
-def asked(evidence: Evidence, model: Bundle) -> tuple[Array, pd.DataFrame, Array, Array, Array]:
+def asked(dataset: Dataset, model: Bundle) -> tuple[Array, pd.DataFrame, Array, Array, Array]:
     """Places of the calls to ask for, their labels, which are members', and the caller and group of all calls."""
-    calls, told = evidence.calls, model.training
+    calls, told = dataset.calls, model.training
     settings = Settings(seed=told["seed"], label_policy=policy_of(model.label_policy), **told["settings"])
     start, caller = calls["start"].to_numpy(), codes(calls["caller"])[0]
     folds = plan_of(calls, settings.label_delay_days)
-    group = groups(calls, campaigns_of(evidence))
+    group = groups(calls, campaigns_of(dataset))
     fold = fold_of_group(group, caller_classes(calls), settings.seed)
-    labels = labels_of(evidence, settings, folds)
+    labels = labels_of(dataset, settings, folds)
     found = [
         labelled(
             calls, caller, np.flatnonzero(rows), labels, seed=settings.seed,

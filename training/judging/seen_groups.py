@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from callsieve.training.data.dataset import Evidence, campaigns_of
+from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.model.split import FOLDS, caller_classes, fold_of_group, groups
 
 if TYPE_CHECKING:
@@ -40,16 +40,16 @@ class Acquaintance:
     labels_made: int = 0
 
 
-def acquaintance(evidence: Evidence, card: Card) -> Acquaintance:
+def acquaintance(dataset: Dataset, card: Card) -> Acquaintance:
     """Which calls are of groups that the model of this card may have learnt from, shape (calls,)."""
-    told, start = card.training, evidence.calls["start"].to_numpy()
+    told, start = card.training, dataset.calls["start"].to_numpy()
     if "folds" not in told or not len(start):
         return Acquaintance(None, NOT_KNOWN)
     # The card tells whole seconds: those that it names may have gone on for one more.
-    group, made = groups(evidence.calls, campaigns_of(evidence)), _milliseconds(told["label_cutoff"]) + 1000
+    group, made = groups(dataset.calls, campaigns_of(dataset)), _milliseconds(told["label_cutoff"]) + 1000
     # Groups come of campaigns too, which may be told here and were not there: then the folds were others.
-    if evidence.fingerprint == told["data"] and len(np.unique(group)) == told["fitted"]["groups"]:
-        fold = fold_of_group(group, caller_classes(evidence.calls), told["seed"])
+    if dataset.fingerprint == told["data"] and len(np.unique(group)) == told["fitted"]["groups"]:
+        fold = fold_of_group(group, caller_classes(dataset.calls), told["seed"])
         return Acquaintance(fold == FOLDS.index("train"), BY_FOLDS, made)
     begin, end = (_milliseconds(moment) for moment in told["folds"]["train"])
     if start.min() > begin or start.max() < end:

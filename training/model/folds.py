@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from callsieve.features.intake.text_columns import codes
-from callsieve.training.data.dataset import Evidence, Judged, campaigns_of, judged
+from callsieve.training.data.dataset import Dataset, Judged, campaigns_of, judged
 from callsieve.training.data.exclusions import labels_to_learn
 from callsieve.training.data.feeds import answered
 
@@ -48,33 +48,31 @@ class Sides:
         return rows_of("certify", self.plan.certify, self.fold, self.start) & self.judged.known
 
 
-def sides_of(evidence: Evidence, settings: Settings) -> Sides:
+def sides_of(dataset: Dataset, settings: Settings) -> Sides:
     """The calls of a training, dealt into folds."""
-    calls = evidence.calls
+    calls = dataset.calls
     start = calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
     folds = plan_of(calls, settings.label_delay_days)
-    group, kind = groups(calls, campaigns_of(evidence)), caller_classes(calls)
+    group, kind = groups(calls, campaigns_of(dataset)), caller_classes(calls)
     fold = fold_of_group(group, kind, settings.seed)
-    known = judged(evidence, caller, settings.label_policy)
+    known = judged(dataset, caller, settings.label_policy)
     return Sides(folds, start, caller, callee, group, kind, fold, known)
 
 
-def learnt_by_feed(
-    evidence: Evidence, settings: Settings, caller: Array, fold: Array, folds: Plan
-) -> dict[str, Learnt]:
+def learnt_by_feed(dataset: Dataset, settings: Settings, caller: Array, fold: Array, folds: Plan) -> dict[str, Learnt]:
     """Calls that are learnt from and their labels, as each feed tells of them."""
-    labels = labels_of(evidence, settings, folds)
-    feeds = {"complete": np.arange(len(caller)), "answered only": answered(evidence.calls)}
+    labels = labels_of(dataset, settings, folds)
+    feeds = {"complete": np.arange(len(caller)), "answered only": answered(dataset.calls)}
     return {
-        name: learnt_rows(evidence.calls, labels, settings, told, caller, fold, folds) for name, told in feeds.items()
+        name: learnt_rows(dataset.calls, labels, settings, told, caller, fold, folds) for name, told in feeds.items()
     }
 
 
-def labels_of(evidence: Evidence, settings: Settings, folds: Plan) -> pd.DataFrame:
+def labels_of(dataset: Dataset, settings: Settings, folds: Plan) -> pd.DataFrame:
     """What each number was held to be when the labels were made."""
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
-    return labels_to_learn(evidence, cutoff, settings.label_policy)
+    return labels_to_learn(dataset, cutoff, settings.label_policy)
 
 
 def learnt_rows(

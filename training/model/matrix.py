@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from callsieve.training.data.dataset import Evidence
+    from callsieve.training.data.dataset import Dataset
 
     Array = npt.NDArray[Any]
 
@@ -34,7 +34,7 @@ Learnt = tuple["Array", pd.DataFrame]
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class Matrix:
     """Rows of calls: features, label, weight, the moment of each call, its caller (code) and its group."""
 
     X: Array
@@ -85,7 +85,7 @@ def labelled(
     return kept[known], told[known]
 
 
-def learnt_vectors(evidence: Evidence, features: tuple[str, ...], threads: int, learnt: Mapping[str, Learnt]) -> Array:
+def learnt_vectors(dataset: Dataset, features: tuple[str, ...], threads: int, learnt: Mapping[str, Learnt]) -> Array:
     """The vectors of the calls that are learnt from, feed after feed; shape (calls, columns_for(features)).
 
     Seven digits are enough to grow trees on, at half the memory; a model scores with all of them. No more than one feed
@@ -94,7 +94,7 @@ def learnt_vectors(evidence: Evidence, features: tuple[str, ...], threads: int, 
     X = np.empty((sum(len(rows) for rows, _ in learnt.values()), len(columns_for(features))), dtype=np.float32)  # noqa: N806
     begin = 0
     for name, (rows, _) in learnt.items():
-        feed = FEEDS[name](evidence, features, threads, rows)
+        feed = FEEDS[name](dataset, features, threads, rows)
         for first in range(0, len(rows), COPIED_AT_ONCE):
             some = rows[first : first + COPIED_AT_ONCE]
             X[begin : begin + len(some)] = feed.at(some)
@@ -104,7 +104,7 @@ def learnt_vectors(evidence: Evidence, features: tuple[str, ...], threads: int, 
     return X
 
 
-def build(X: Array, learnt: Sequence[Learnt], calls: pa.Table, group: Array, caller: Array) -> Dataset:  # noqa: N803
+def build(X: Array, learnt: Sequence[Learnt], calls: pa.Table, group: Array, caller: Array) -> Matrix:  # noqa: N803
     """What a model is fitted on. A call's weight is the confidence of its label: one dialler cannot outweigh a town.
 
     Args:
@@ -114,7 +114,7 @@ def build(X: Array, learnt: Sequence[Learnt], calls: pa.Table, group: Array, cal
     """
     rows = np.concatenate([some for some, _ in learnt])
     told = pd.concat([labels for _, labels in learnt])
-    return Dataset(
+    return Matrix(
         X=X,
         y=told["nuisance"].to_numpy(dtype=np.int8),
         weight=told["confidence"].to_numpy(dtype=float),
@@ -142,9 +142,9 @@ def sample(caller: Array, rows: Array, most: int) -> Array:
     return np.sort(rows[order[np.arange(len(ranked)) - begin < most]])
 
 
-def fingerprint(dataset: Dataset) -> str:
+def fingerprint(matrix: Matrix) -> str:
     """SHA-256 over all rows: what a model was fitted on."""
-    return array_hash([getattr(dataset, field.name) for field in fields(Dataset)])
+    return array_hash([getattr(matrix, field.name) for field in fields(Matrix)])
 
 
 def array_hash(arrays: Sequence[Array]) -> str:

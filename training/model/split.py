@@ -95,7 +95,7 @@ def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
     """Group of each call's caller: callers are joined by shared blocks, trunks, devices and campaigns. Shape (n,).
 
     Args:
-        campaigns: for each call a name of what it is part of, or null; see `evidence.campaigns_of`.
+        campaigns: for each call a name of what it is part of, or null; see `dataset.campaigns_of`.
     """
     caller, callers = codes(calls["caller"])
     nodes = callers

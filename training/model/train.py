@@ -20,7 +20,7 @@ from callsieve.features.files.progress import silent
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.card import Band, Calibration, Card, Golden
-from callsieve.training.data.dataset import Evidence, Judged
+from callsieve.training.data.dataset import Dataset, Judged
 from callsieve.training.data.feeds import Feed, answered_only, complete
 from callsieve.training.data.label_policy import LabelPolicy, read_label_policy
 
@@ -31,7 +31,7 @@ from .certify import certificate
 from .cross_scores import crossed, part_of_calls
 from .fit import Part, calibrate, fit, mean_of, members_of, missed_by_member, parts_of
 from .folds import Sides, learnt_by_feed, sides_of
-from .matrix import Dataset, Learnt, build, fingerprint, learnt_vectors
+from .matrix import Learnt, Matrix, build, fingerprint, learnt_vectors
 from .provenance import source_hash, versions
 from .split import Plan
 
@@ -81,7 +81,7 @@ class Settings:
 class Trained:
     """A finished training: the bundle's parts and all that judging needs."""
 
-    evidence: Evidence
+    dataset: Dataset
     settings: Settings
     feed: Feed  # the complete one
     plan: Plan
@@ -112,7 +112,7 @@ class Fitted:
     fingerprint: str
 
 
-def train(evidence: Evidence, settings: Settings, progress: Tell | None = None) -> Trained:
+def train(dataset: Dataset, settings: Settings, progress: Tell | None = None) -> Trained:
     """Fit, calibrate, choose thresholds and certify them.
 
     Args:
@@ -123,17 +123,17 @@ def train(evidence: Evidence, settings: Settings, progress: Tell | None = None) 
     tell = progress or silent
     source_hash()  # of the files that this process has read, and not of what they are changed to meanwhile
     tell("labels", 0.0)
-    sides = sides_of(evidence, settings)
-    learnt = learnt_by_feed(evidence, settings, sides.caller, sides.fold, sides.plan)
+    sides = sides_of(dataset, settings)
+    learnt = learnt_by_feed(dataset, settings, sides.caller, sides.fold, sides.plan)
     choose, certify = sides.choose(settings.seed), sides.certify()
     of_learnt = np.isin(sides.group, sides.group[np.concatenate([rows for rows, _ in learnt.values()])])
-    looked_at = needed(evidence.calls, sides, choose, of_learnt)
+    looked_at = needed(dataset.calls, sides, choose, of_learnt)
     give_back()
     tell("features", 0.05)
-    found = fitted(evidence, settings, sides, learnt, tell)
+    found = fitted(dataset, settings, sides, learnt, tell)
     tell("features", 0.6)
-    poorer = answered_only(evidence, settings.features, settings.threads, np.flatnonzero(choose | certify))
-    whole = complete(evidence, settings.features, settings.threads, np.flatnonzero(looked_at))
+    poorer = answered_only(dataset, settings.features, settings.threads, np.flatnonzero(choose | certify))
+    whole = complete(dataset, settings.features, settings.threads, np.flatnonzero(looked_at))
     tell("score", 0.75)
     told_whole, told_poorer = (
         Told(scored_by_others(found, sides, feed, choose, settings), feed.strata(len(sides.start)))
@@ -156,19 +156,19 @@ def train(evidence: Evidence, settings: Settings, progress: Tell | None = None) 
         "sides": {"train": found.fingerprint},
         "answered_only": on_poorer_feed(told_poorer, sides, certify, bands[0]),
     }
-    card = make_card(evidence, settings, sides.plan, calibration, bands, found.classes, told)
+    card = make_card(dataset, settings, sides.plan, calibration, bands, found.classes, told)
     golden = golden_rows(whole, certify, places(settings.features))
     tell("certify", 1.0)
     return Trained(
-        evidence, settings, whole, sides.plan, sides.fold, found.part, sides.caller, sides.callee, sides.start,
+        dataset, settings, whole, sides.plan, sides.fold, found.part, sides.caller, sides.callee, sides.start,
         sides.judged, raw, told_whole.stratum, found.models, card, golden, told,
     )  # fmt: skip
 
 
-def fitted(evidence: Evidence, settings: Settings, sides: Sides, learnt: Mapping[str, Learnt], tell: Tell) -> Fitted:
+def fitted(dataset: Dataset, settings: Settings, sides: Sides, learnt: Mapping[str, Learnt], tell: Tell) -> Fitted:
     """The models; of the vectors that they learnt from nothing is left in memory."""
-    X = learnt_vectors(evidence, settings.features, settings.threads, learnt)  # noqa: N806
-    side = build(X, [*learnt.values()], evidence.calls, sides.group, sides.caller)
+    X = learnt_vectors(dataset, settings.features, settings.threads, learnt)  # noqa: N806
+    side = build(X, [*learnt.values()], dataset.calls, sides.group, sides.caller)
     require_both("train", side.y)
     tell("fit", 0.2)
     part = parts_of(side.group, side.y, settings.seed)
@@ -247,7 +247,7 @@ def require_benign(fold: str, benign: Array) -> None:
 
 
 def fit_models(
-    side: Dataset, part: Array, settings: Settings, tell: Callable[[float], None]
+    side: Matrix, part: Array, settings: Settings, tell: Callable[[float], None]
 ) -> tuple[list[str], dict[str, str], dict[str, tuple[str, ...]]]:
     """Members of the risk model; it and the models of content and mode where enough of each class is known; classes.
 
@@ -288,7 +288,7 @@ def class_words(learn: Array, check: Array) -> tuple[str, ...]:
     return tuple(sorted(str(word) for word in counts[counts >= LEAST_OF_A_CLASS].index if word in other))
 
 
-def class_part(side: Dataset, rows: Array, columns: list[int], told: Array, words: tuple[str, ...]) -> Part:
+def class_part(side: Matrix, rows: Array, columns: list[int], told: Array, words: tuple[str, ...]) -> Part:
     """Those of the rows (bool) whose class, as told of each, is one of `words`."""
     code = pd.Index(words).get_indexer(pd.Index(told))
     kept = rows & (code >= 0)
@@ -296,7 +296,7 @@ def class_part(side: Dataset, rows: Array, columns: list[int], told: Array, word
 
 
 def make_card(
-    evidence: Evidence,
+    dataset: Dataset,
     settings: Settings,
     folds: Plan,
     calibration: Calibration,
@@ -315,7 +315,7 @@ def make_card(
         label_policy=settings.label_policy.to_json(),
         training={
             "seed": settings.seed,
-            "data": evidence.fingerprint,
+            "data": dataset.fingerprint,
             "folds": {name: [_iso(t) for t in getattr(folds, name)] for name in ("train", "choose", "certify")},
             "label_cutoff": _iso(folds.label_cutoff),
             "settings": {"calls_per_number": settings.calls_per_number, "parameters": settings.parameters},

@@ -18,9 +18,9 @@ from callsieve.serving.custody.expiry import due_in, still
 from callsieve.serving.custody.retention import Retention
 from callsieve.serving.http.access_log import ACCESSES, CASE_ACCESSES
 from callsieve.serving.live.events import REPORTS
-from callsieve.serving.live.evidence_log import CASES
 from callsieve.serving.live.journal import numbers
 from callsieve.serving.live.journal import path as journal_path
+from callsieve.serving.live.verdict_log import CASES
 
 from .rewriting import Rewritten, rewrite
 

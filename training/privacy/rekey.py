@@ -26,10 +26,10 @@ from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.snapshot import replace_tokens
 from callsieve.serving.live.events import CALLS, REPORTS
-from callsieve.serving.live.evidence_log import CASES
 from callsieve.serving.live.forgetting import ask, done, requests
 from callsieve.serving.live.journal import Found, lines_of, numbers, path, sealed
 from callsieve.serving.live.snapshots import let_go, own, snapshot, snapshots
+from callsieve.serving.live.verdict_log import CASES
 from callsieve.training.log.audit_log import append
 
 from .deletion import calls_fingerprint

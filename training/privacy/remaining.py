@@ -12,11 +12,11 @@ from callsieve.features.files.atomic import drop_unfinished
 from callsieve.serving.custody.retention import Retention
 from callsieve.serving.live.cleared_callers import FILE as UNLISTED
 from callsieve.serving.live.cleared_callers import read_unlisted
-from callsieve.serving.live.evidence_log import CASES, evidence_from_line
 from callsieve.serving.live.forgetting import FOLDER as FORGET
 from callsieve.serving.live.forgetting import blank
 from callsieve.serving.live.journal import numbers, opened
 from callsieve.serving.live.journal import path as journal_path
+from callsieve.serving.live.verdict_log import CASES, record_from_line
 from callsieve.training.data.exclusions import FILE as EXCLUSIONS
 
 EVIDENCE = "evidence of verdicts, kept for appeals"
@@ -36,7 +36,7 @@ def delete_from_evidence(state: Path, token: str, rules: Retention, now: int) ->
         where, young = journal_path(state, CASES, number), list[int]()
 
         def must_stay(line: bytes, young: list[int] = young) -> bool:
-            found = evidence_from_line(opened(line) or b"")
+            found = record_from_line(opened(line) or b"")
             if found is None or found.at < now - floor:
                 return False
             young.append(found.at)

@@ -17,7 +17,7 @@ from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import codes
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.bundle.card import Band
-from callsieve.training.data.dataset import Evidence, campaigns_of, judged
+from callsieve.training.data.dataset import Dataset, campaigns_of, judged
 from callsieve.training.data.feeds import Feed, complete
 from callsieve.training.judging.metrics import at_target, catch
 from callsieve.training.model.bands import TARGETS, spoken_of
@@ -50,16 +50,16 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """The calls of a period, with the vectors that a service would have had. Arrays over all calls of `evidence`."""
+    """The calls of a period, with the vectors that a service would have had. Arrays over all calls."""
 
-    evidence: Evidence
+    dataset: Dataset
     feed: Feed
     begin: int
     group: Array
 
 
 def decay(
-    evidence: Evidence,
+    dataset: Dataset,
     settings: Settings,
     *,
     train_days: int,
@@ -79,7 +79,7 @@ def decay(
     Raises:
         ValueError: if the calls are too few days, or a training has nothing to learn from.
     """
-    start = evidence.calls["start"].to_numpy()
+    start = dataset.calls["start"].to_numpy()
     first, span = int(start.min()), train_days + periods * days
     known = int((start.max() - first) // DAY + 1)
     if known < span or periods < 2:
@@ -87,17 +87,17 @@ def decay(
             f"decay: expected 2 periods or more and {span} days of calls ({train_days} to train on, {periods} x {days} "
             f"after them), got {periods} periods, {known} days"
         )
-    group = groups(evidence.calls, campaigns_of(evidence))
+    group = groups(dataset.calls, campaigns_of(dataset))
     models: dict[str, Model] = {}
     told = []
     ledger.begin()
     for place in range(periods):
         begin = first + (train_days + place * days) * DAY
-        models["anew"] = trained_on(evidence, settings, group, (begin - train_days * DAY, begin), ledger,
+        models["anew"] = trained_on(dataset, settings, group, (begin - train_days * DAY, begin), ledger,
                                     part(progress, place, periods))  # fmt: skip
         models.setdefault("once", models["anew"])
-        touched = ledger.touch(evidence.fingerprint, (begin, begin + days * DAY), "decay")
-        period = period_of(evidence, settings, group, begin, begin + days * DAY)
+        touched = ledger.touch(dataset.fingerprint, (begin, begin + days * DAY), "decay")
+        period = period_of(dataset, settings, group, begin, begin + days * DAY)
         told.append(
             {
                 "days_after_training": [place * days, (place + 1) * days],
@@ -115,31 +115,31 @@ def decay(
 
 
 def trained_on(
-    evidence: Evidence, settings: Settings, group: Array, span: tuple[int, int], ledger: Ledger,
+    dataset: Dataset, settings: Settings, group: Array, span: tuple[int, int], ledger: Ledger,
     progress: Tell | None,
 ) -> Model:  # fmt: skip
     """A model of the calls of a stretch, and of which groups it learnt."""
-    some = stretch(evidence, *span)
+    some = stretch(dataset, *span)
     folds = plan_of(some.calls, settings.label_delay_days)
-    ledger.touch(evidence.fingerprint, folds.certify, "decay")
+    ledger.touch(dataset.fingerprint, folds.certify, "decay")
     t = train(some, settings, progress)
-    whole = evidence.calls["start"].to_numpy()
+    whole = dataset.calls["start"].to_numpy()
     return model_of(t, group[(whole >= span[0]) & (whole < span[1])])
 
 
 def model_of(t: Trained, group: Array) -> Model:
-    """Args: group: of each call of the training's table, as told over all of the evidence."""
+    """Args: group: of each call of the training's table, as told over all of the dataset."""
     side = t.fold == FOLDS.index("train")
     inside = (t.start >= t.plan.train[0]) & (t.start < t.plan.train[1])
     band = t.card.thresholds[0]
     return Model(t.models["model"], band, np.unique(group[side & inside]))
 
 
-def period_of(evidence: Evidence, settings: Settings, group: Array, begin: int, end: int) -> Period:
+def period_of(dataset: Dataset, settings: Settings, group: Array, begin: int, end: int) -> Period:
     """The calls of a period and of the days of history that a feature asks for."""
     since = begin - HISTORY_DAYS * DAY
-    some = stretch(evidence, since, end)
-    start, whole = some.calls["start"].to_numpy(), evidence.calls["start"].to_numpy()
+    some = stretch(dataset, since, end)
+    start, whole = some.calls["start"].to_numpy(), dataset.calls["start"].to_numpy()
     feed = complete(some, settings.features, settings.threads, np.flatnonzero(start >= begin))
     return Period(some, feed, begin, group[(whole >= since) & (whole < end)])
 
@@ -147,9 +147,9 @@ def period_of(evidence: Evidence, settings: Settings, group: Array, begin: int, 
 def figures(period: Period, model: Model, settings: Settings) -> dict[str, Any]:
     """Error on the innocent calls of a period, and catch of the others: of all groups, of those not learnt from, and of
     these at the threshold that flags 1 in 10,000 of the innocent calls."""
-    calls = period.evidence.calls
+    calls = period.dataset.calls
     (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
-    known = judged(period.evidence, caller, settings.label_policy)
+    known = judged(period.dataset, caller, settings.label_policy)
     inside = calls["start"].to_numpy() >= period.begin
     raw = scored(model.text, period.feed, inside, places(settings.features), settings.threads)
     held = spoken_of(raw, period.feed.strata(len(raw)), model.band)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.features.files.progress import Tell
-from callsieve.serving.batch.complaint_rows import REPORTS, frame
-from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Evidence, evidence
+from callsieve.serving.batch.complaint_rows import COMPLAINTS, frame
+from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.train import Settings
 from callsieve.training.run import study
@@ -28,14 +28,14 @@ def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Tell
     )  # fmt: skip
 
 
-def told_of(folder: Path, size: str, seed: int, progress: Tell) -> Evidence:
+def told_of(folder: Path, size: str, seed: int, progress: Tell) -> Dataset:
     """What a training may see of a new world, which is written to `folder` with its key; the rest of it is let go."""
     world = simulated(size, seed, None, new_key(folder / "number.key"), progress)
     write_world(world, folder / "world")
     return of_world(world)
 
 
-def of_world(world: World) -> Evidence:
+def of_world(world: World) -> Dataset:
     """What a training may see of a world, and its truth to judge by.
 
     >>> from pathlib import Path
@@ -43,9 +43,9 @@ def of_world(world: World) -> Evidence:
     >>> len(of_world(read_world(Path("world"))).findings) > 0
     True
     """
-    return evidence(
+    return make_dataset(
         world.calls,
-        frame(world.reports, REPORTS, "reports"),
+        frame(world.reports, COMPLAINTS, "reports"),
         frame(world.findings, FINDINGS, "findings"),
         world.truth,
         recycled=frame(world.registers["recycled"], RECYCLED, "recycled"),

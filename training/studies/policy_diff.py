@@ -11,7 +11,7 @@ import pandas as pd
 from callsieve.features.files.progress import Tell
 from callsieve.features.intake.text_columns import words
 from callsieve.serving.batch.call_files import read_any
-from callsieve.serving.batch.complaint_rows import parquet_table, read_reports
+from callsieve.serving.batch.complaint_rows import parquet_table, read_complaints
 from callsieve.serving.batch.score import judged_table, open_registers, open_scorer, score_calls
 from callsieve.serving.rules.decisions import BITS
 from callsieve.serving.rules.policy import ACTIONS, read_policy
@@ -68,7 +68,9 @@ def difference(
         span = (int(start[0]), int(start[-1]) + 1)
         touched = counted(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")
     progress("score", 0.4)
-    before, rows = score_calls(scorer, read.calls, None if reports is None else read_reports(reports), threads=threads)
+    before, rows = score_calls(
+        scorer, read.calls, None if reports is None else read_complaints(reports), threads=threads
+    )
     after = judged_table(other, read.calls, rows, threads)
     slices = {"number_class": words(read.calls["caller_class"])}
     if truth is not None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.files.dates import DAY
-from callsieve.training.data.dataset import Evidence, as_known
+from callsieve.training.data.dataset import Dataset, as_known
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.judging.judge import brief
 from callsieve.training.judging.leak_probes import check
@@ -49,18 +49,18 @@ def origins(first: int, last: int, count: int, step_days: int) -> list[tuple[int
     return [(first + i * step_days * DAY, first + (i * step_days + span) * DAY) for i in range(count)]
 
 
-def stretch(evidence: Evidence, begin: int, end: int) -> Evidence:
-    """The evidence of a stretch: its calls, and what was known by its end of numbers."""
-    start = evidence.calls["start"]
+def stretch(dataset: Dataset, begin: int, end: int) -> Dataset:
+    """The dataset of a stretch: its calls, and what was known by its end of numbers."""
+    start = dataset.calls["start"]
     inside = pc.and_(pc.greater_equal(start, begin), pc.less(start, end))
-    calls = evidence.calls.filter(inside)
-    truth: pa.Table | None = None if evidence.truth is None else evidence.truth.filter(inside)
-    known = as_known(evidence, pd.Timestamp(end, unit="ms", tz="UTC"))
+    calls = dataset.calls.filter(inside)
+    truth: pa.Table | None = None if dataset.truth is None else dataset.truth.filter(inside)
+    known = as_known(dataset, pd.Timestamp(end, unit="ms", tz="UTC"))
     return replace(known, calls=calls, truth=truth, fingerprint=fingerprint(calls))
 
 
 def rolling(
-    evidence: Evidence,
+    dataset: Dataset,
     settings: Settings,
     *,
     count: int,
@@ -78,14 +78,14 @@ def rolling(
     Raises:
         ValueError: as `origins` and `train`.
     """
-    start = evidence.calls["start"].to_numpy()
+    start = dataset.calls["start"].to_numpy()
     spans = origins(int(start.min()), int(start.max()), count, step_days)
     told = []
     ledger.begin()
     for place, (begin, end) in enumerate(spans):
-        part_of = stretch(evidence, begin, end)
+        part_of = stretch(dataset, begin, end)
         folds = plan_of(part_of.calls, settings.label_delay_days)
-        touched = ledger.touch(evidence.fingerprint, folds.certify, "roll")
+        touched = ledger.touch(dataset.fingerprint, folds.certify, "roll")
         trained = train(part_of, settings, part(progress, place, count))
         check(trained)
         figures = brief(trained)

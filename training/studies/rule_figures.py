@@ -16,7 +16,7 @@ import pyarrow as pa
 from callsieve.features.files.progress import Tell
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import codes, words
-from callsieve.serving.batch.complaint_rows import parquet_table, read_reports
+from callsieve.serving.batch.complaint_rows import parquet_table, read_complaints
 from callsieve.serving.batch.register_join import Joins, column_of
 from callsieve.serving.batch.score import open_registers, open_scorer, score_calls
 from callsieve.serving.batch.table_rules import met_of, rule_vectors
@@ -110,7 +110,9 @@ def rule_figures(
         scorer = open_scorer(bundle, trust, policy)
         touched = counted(ledger, scorer.bundle, fingerprint(calls), judged_span(calls), "rules")
         reports = data / "reports.parquet"
-        scores, rows = score_calls(scorer, calls, read_reports(reports) if reports.exists() else None, threads=threads)
+        scores, rows = score_calls(
+            scorer, calls, read_complaints(reports) if reports.exists() else None, threads=threads
+        )
         raw, columns = scores.raw[judged], looked_at(rows)
     progress("rules", 0.7)
     met = met_of(calls, columns, asked, chosen.terms)[judged]

@@ -33,7 +33,7 @@ from callsieve.serving.bundle.booster import Booster
 from callsieve.training.data.dataset import campaigns_of
 from callsieve.training.model.fit import PARAMETERS, Part, fit, least_of_a_leaf
 from callsieve.training.model.folds import learnt_by_feed
-from callsieve.training.model.matrix import Dataset, build, fingerprint, learnt_vectors
+from callsieve.training.model.matrix import Matrix, build, fingerprint, learnt_vectors
 from callsieve.training.model.parameters import write_parameters
 from callsieve.training.model.split import caller_classes, fold_of_group, groups, plan_of
 from callsieve.training.model.train import only, places, require_both
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from callsieve.features.files.progress import Tell
-    from callsieve.training.data.dataset import Evidence
+    from callsieve.training.data.dataset import Dataset
     from callsieve.training.model.train import Settings
 
     Array = npt.NDArray[Any]
@@ -64,7 +64,7 @@ LEAVES_OF_ROWS = (1 / 3000, 1 / 50)  # calls of a leaf, at least, as a part of a
 class Searched:
     """What a search is about: the labelled calls, and how their groups are parted."""
 
-    side: Dataset
+    side: Matrix
     columns: list[int]
     features: tuple[str, ...]
     categorical: tuple[str, ...]
@@ -89,7 +89,7 @@ def told_faults() -> Iterator[None]:
 
 @told_faults()
 def search(
-    evidence: Evidence,
+    dataset: Dataset,
     settings: Settings,
     folder: Path,
     *,
@@ -111,13 +111,13 @@ def search(
     begun, began, tell = time.time(), time.monotonic(), progress or silent
     folder.mkdir(parents=True, exist_ok=True)
     tell("features", 0.0)
-    told = learning_side(evidence, settings)
+    told = learning_side(dataset, settings)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_study(folder / STORE, told.name)
     rows = len(told.side.y)
     parent = mlflow_write.begin_search(
         uri, folder / "artifacts", told.name, "callsieve search", begun,
-        {"data": evidence.fingerprint, "source": source, "seed": settings.seed, "rows": rows, "parts": PARTS},
+        {"data": dataset.fingerprint, "source": source, "seed": settings.seed, "rows": rows, "parts": PARTS},
     )  # fmt: skip
     # Tried first, so that what is found is no worse than what is shipped.
     shipped = {"min_data_in_leaf": least_of_a_leaf(rows)} | dict(PARAMETERS) | settings.parameters
@@ -149,20 +149,20 @@ def search(
     return result
 
 
-def learning_side(evidence: Evidence, settings: Settings) -> Searched:
+def learning_side(dataset: Dataset, settings: Settings) -> Searched:
     """The labelled calls of the training side, and their groups in parts.
 
-    Folds and groups are those of the whole evidence, as the training makes them; then all calls after the label cutoff
+    Folds and groups are those of the whole dataset, as the training makes them; then all calls after the label cutoff
     are left out, and the truth with them.
     """
-    start = evidence.calls["start"].to_numpy()
-    folds = plan_of(evidence.calls, settings.label_delay_days)
-    group = groups(evidence.calls, campaigns_of(evidence))
-    fold = fold_of_group(group, caller_classes(evidence.calls), settings.seed)
-    caller, _ = codes(evidence.calls["caller"])
+    start = dataset.calls["start"].to_numpy()
+    folds = plan_of(dataset.calls, settings.label_delay_days)
+    group = groups(dataset.calls, campaigns_of(dataset))
+    fold = fold_of_group(group, caller_classes(dataset.calls), settings.seed)
+    caller, _ = codes(dataset.calls["caller"])
     early = start < folds.label_cutoff
     so_far = replace(
-        evidence, calls=evidence.calls.filter(pc.less(evidence.calls["start"], folds.label_cutoff)), truth=None
+        dataset, calls=dataset.calls.filter(pc.less(dataset.calls["start"], folds.label_cutoff)), truth=None
     )
     group, fold, caller = group[early], fold[early], caller[early]
     learnt = learnt_by_feed(so_far, settings, caller, fold, folds)

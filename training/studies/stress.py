@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from callsieve.features.complaints import REPORT_NAMES
+from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.files.progress import silent
 from callsieve.features.keys.tokens import Key
 from callsieve.training.data.noise import with_collusion, with_flips, without_reports
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from callsieve.features.files.progress import Tell
-    from callsieve.training.data.dataset import Evidence
+    from callsieve.training.data.dataset import Dataset
     from callsieve.training.log.test_looks import Ledger
     from callsieve.training.model.train import Settings
 
     Array = npt.NDArray[Any]
-    Change = Callable[["Evidence", "Settings", pd.Timestamp, int], tuple["Evidence", "Settings"]]
+    Change = Callable[["Dataset", "Settings", pd.Timestamp, int], tuple["Dataset", "Settings"]]
 
 FLIPS, RING = (0.05, 0.10, 0.20), 0.01
 CLEAN = "clean"
@@ -61,7 +61,8 @@ FAULTS: Mapping[str, Change] = {
     ),
     "no reports": lambda told, settings, _cutoff, _seed: (without_reports(told), settings),
     "features of reports too": lambda told, settings, _cutoff, _seed: (
-        told, replace(settings, features=(*settings.features, *(n for n in REPORT_NAMES if n not in settings.features)))
+        told,
+        replace(settings, features=(*settings.features, *(n for n in COMPLAINT_NAMES if n not in settings.features))),
     ),
 }  # fmt: skip
 
@@ -80,7 +81,7 @@ class Flags:
 
 
 def stress(
-    worlds: Iterable[tuple[int, Evidence]],
+    worlds: Iterable[tuple[int, Dataset]],
     settings: Settings,
     ledger: Ledger,
     *,
@@ -91,7 +92,7 @@ def stress(
     """Train on each world clean and with each fault.
 
     Args:
-        worlds: seed and evidence of each, made when it is needed: one is in memory at a time.
+        worlds: seed and dataset of each, made when it is needed: one is in memory at a time.
         ledger: gets the gates, and a touch before each training.
         count: how many worlds there are.
         faults: names of FAULTS; "clean" comes first.
@@ -102,13 +103,13 @@ def stress(
     tell = progress or silent
     ledger.begin()
     told: list[dict[str, Any]] = []
-    for place, (seed, evidence) in enumerate(worlds):
-        if evidence.truth is None:
+    for place, (seed, dataset) in enumerate(worlds):
+        if dataset.truth is None:
             raise ValueError("stress: expected a truth to judge by: labels that are wrong cannot judge")
         clean: Flags | None = None
         for nth, name in enumerate(faults):
             tell(f"world {seed}: {name}", (place + nth / len(faults)) / count)
-            figures, flags = one_training(evidence, replace(settings, seed=seed), name, seed, ledger)
+            figures, flags = one_training(dataset, replace(settings, seed=seed), name, seed, ledger)
             clean = clean or flags
             told.append(
                 {
@@ -124,8 +125,8 @@ def stress(
     return {"trainings": told, "faults": [over_worlds(told, name) for name in faults]}
 
 
-def worlds(size: str, seeds: Iterable[int], scenario: Path | None) -> Iterator[tuple[int, Evidence]]:
-    """Seed and evidence of a simulated world for each seed, one after the other.
+def worlds(size: str, seeds: Iterable[int], scenario: Path | None) -> Iterator[tuple[int, Dataset]]:
+    """Seed and dataset of a simulated world for each seed, one after the other.
 
     Which labels are flipped is drawn from numbers in the order of their tokens, so the key goes by the seed: it hides
     nobody, for nobody is there.
@@ -136,13 +137,13 @@ def worlds(size: str, seeds: Iterable[int], scenario: Path | None) -> Iterator[t
 
 
 def one_training(
-    evidence: Evidence, settings: Settings, name: str, seed: int, ledger: Ledger
+    dataset: Dataset, settings: Settings, name: str, seed: int, ledger: Ledger
 ) -> tuple[dict[str, Any], Flags]:
     """The figures of a training with one fault, and what it flagged."""
-    folds = plan_of(evidence.calls, settings.label_delay_days)
+    folds = plan_of(dataset.calls, settings.label_delay_days)
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
-    ledger.touch(evidence.fingerprint, folds.certify, "stress")
-    trained = train(*FAULTS[name](evidence, settings, cutoff, seed))
+    ledger.touch(dataset.fingerprint, folds.certify, "stress")
+    trained = train(*FAULTS[name](dataset, settings, cutoff, seed))
     figures = brief(trained)
     head = figures["headline"]
     return {

@@ -22,9 +22,9 @@ import pyarrow as pa
 
 from callsieve.features.files.folders import write_whole
 from callsieve.features.intake.text_columns import plain
-from callsieve.serving.batch.complaint_rows import REPORTS
+from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.serving.bundle.signing import SIGNER
-from callsieve.training.data.dataset import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, TRUTH_COLUMNS, Evidence
+from callsieve.training.data.dataset import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, TRUTH_COLUMNS, Dataset
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.data.label_policy import policy_of
 from callsieve.training.model.fit import settings_of as settings_of_fit
@@ -61,8 +61,8 @@ def datasets(trained: Trained, source: str) -> dict[str, dict[str, Any]]:
 
     Returns: by name: `sha256`, `rows`, `source` and `context`, "training" or "evaluation".
     """
-    told = {"calls": (trained.evidence.fingerprint, trained.evidence.calls.num_rows, "training")}
-    told |= {name: (fingerprint(table), table.num_rows, context) for name, table, context in tables(trained.evidence)}
+    told = {"calls": (trained.dataset.fingerprint, trained.dataset.calls.num_rows, "training")}
+    told |= {name: (fingerprint(table), table.num_rows, context) for name, table, context in tables(trained.dataset)}
     told["vectors"] = (array_hash([trained.feed.rows, trained.feed.X]), len(trained.feed.rows), "training")
     for name, sha256 in trained.fitted["sides"].items():
         told[f"labelled {name}"] = (sha256, trained.fitted["rows"][name], "training")
@@ -72,18 +72,18 @@ def datasets(trained: Trained, source: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def tables(evidence: Evidence) -> Iterable[tuple[str, pa.Table, str]]:
+def tables(dataset: Dataset) -> Iterable[tuple[str, pa.Table, str]]:
     """Everything beside the calls that a model or its split comes from, in one form, whatever it was read from."""
-    said = {"reports": REPORTS, "findings": FINDINGS, "recycled": RECYCLED, "lists": LISTS, "campaigns": CAMPAIGNS,
+    said = {"reports": COMPLAINTS, "findings": FINDINGS, "recycled": RECYCLED, "lists": LISTS, "campaigns": CAMPAIGNS,
             "exclusions": EXCLUSIONS}  # fmt: skip
     for name, schema in said.items():
-        frame = getattr(evidence, name)
+        frame = getattr(dataset, name)
         kept = [field for field in schema if field.name in frame]
         yield name, pa.table({field.name: arrow(frame[field.name], field.type) for field in kept}), "training"
-    if evidence.truth is not None:
+    if dataset.truth is not None:
         # The split keeps campaigns together: what they are decides who is learnt from.
-        names = [*TRUTH_COLUMNS, *(name for name in ("campaign",) if name in evidence.truth.column_names)]
-        yield "truth", pa.table([plain(evidence.truth[name]) for name in names], names=names), "evaluation"
+        names = [*TRUTH_COLUMNS, *(name for name in ("campaign",) if name in dataset.truth.column_names)]
+        yield "truth", pa.table([plain(dataset.truth[name]) for name in names], names=names), "evaluation"
 
 
 def arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:

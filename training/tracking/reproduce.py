@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from callsieve.features.files.strict_json import decode
 from callsieve.serving.bundle.bundle import CARD, MANIFEST, SIGNATURE
 from callsieve.serving.bundle.signing import SIGNER, read_public_key, verify
-from callsieve.training.data.dataset import read_evidence
+from callsieve.training.data.dataset import read_dataset
 from callsieve.training.model.provenance import versions
 from callsieve.training.model.train import train, write_bundle
 
@@ -66,8 +66,8 @@ def replay_folder(folder: Path, data: Path | None, threads: int, progress: Tell 
     """Replay a run whose `bundle/` and `record/` lie in a folder."""
     settings = settings_of(read_record(folder, SETTINGS), threads)
     recorded = read_record(folder, DATASETS)
-    evidence = read_evidence(data or _data_of(folder, recorded))
-    trained = train(evidence, settings, progress)
+    dataset = read_dataset(data or _data_of(folder, recorded))
+    trained = train(dataset, settings, progress)
     made = {name: told["sha256"] for name, told in datasets(trained, "").items()}
     known = {name: told["sha256"] for name, told in recorded.items()}
     equal = [f"dataset {name}" for name in made if made[name] == known.get(name)]

@@ -75,7 +75,7 @@ class Engine:
         self.cleared = serving.Cleared(Path(settings["unlisted"])) if "unlisted" in settings else None
         self.registers, self.open = settings.get("registers"), serving.Scorer.load
         self.read_registers = importlib.import_module("callsieve.serving.live.swap").registers_in_time
-        self.caselog = importlib.import_module("callsieve.serving.live.evidence_log")
+        self.caselog = importlib.import_module("callsieve.serving.live.verdict_log")
         self.pending: OrderedDict[str, Pending] = OrderedDict()
         self.counts = dict.fromkeys(COUNTED, 0)
         self._looked, self._seen, self._reported = 0.0, self._signed(), time.monotonic()

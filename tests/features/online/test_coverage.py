@@ -14,7 +14,7 @@ from callsieve.features.online.history import History
 from callsieve.features.records import Call
 from callsieve.serving.batch.score import filled_of, score_calls
 from callsieve.serving.cases.rescore import rescore
-from callsieve.serving.live.evidence_log import evidence, evidence_from_line, evidence_to_line
+from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
 from callsieve.serving.rules.policy import ACTIONS, Policy
 from callsieve.serving.scorer.verdict import FILLING
 from tests.support import real_bundle
@@ -136,7 +136,7 @@ def test_a_case_of_then_is_made_again(scorer, calls):
         history.observe(keyed)
         if verdict.action != "pass":
             made.add(verdict.status)
-            found = evidence_from_line(evidence_to_line(evidence(verdict, keyed, row, scorer)))
+            found = record_from_line(record_to_line(verdict_record(verdict, keyed, row, scorer)))
             assert rescore(found, scorer).differences == ()
     assert made == {FILLING, "ok"}
 

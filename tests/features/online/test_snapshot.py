@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.features.complaints import Report
+from callsieve.features.complaints import Complaint
 from callsieve.features.online import snapshot
 from callsieve.features.online.history import History
 from tests.support.strategies import A_CALL, histories, single
@@ -40,7 +40,7 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path_factory, calls, room, at
     for call in calls[:at]:
         history.vector(single(call))
         history.observe(single(call))
-        history.report(Report(call["start"], call["callee"], call["caller"], block="x"))
+        history.report(Complaint(call["start"], call["callee"], call["caller"], block="x"))
     history.save(str(path))
     loaded = History.load(str(path), compiled=compiled)
     for call in calls[at:]:

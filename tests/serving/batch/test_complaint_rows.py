@@ -8,11 +8,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.catalogue import NAMES
-from callsieve.features.complaints import REPORT_NAMES, Report
+from callsieve.features.complaints import COMPLAINT_NAMES, Complaint
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.online.history import History
-from callsieve.serving.batch.complaint_rows import report_table
+from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.serving.batch.score import score_calls
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.feeds import complete
@@ -35,7 +35,7 @@ def test_a_report_is_about_the_last_call_to_the_reporter():
         A_CALL | {"start": A_CALL["start"] + hour, "trunk": "t2", "caller_block": "x"},
         A_CALL | {"start": A_CALL["start"] + 2 * hour, "callee": "c", "trunk": "t3", "caller_block": "x"},
     ]
-    told = report_table(table(calls), pd.DataFrame([said("a", "b", 5), said("a", "b", 0.5), said("a", "nobody", 5)]))
+    told = complaint_table(table(calls), pd.DataFrame([said("a", "b", 5), said("a", "b", 0.5), said("a", "nobody", 5)]))
     assert told["trunk"].to_pylist() == ["t1", "t2", None]
     assert told["block"].to_pylist() == ["x", "x", None]
     assert told["known"].to_pylist()[0] == A_CALL["start"] + 73 * hour - hour // 2
@@ -43,7 +43,7 @@ def test_a_report_is_about_the_last_call_to_the_reporter():
 
 @pytest.fixture(scope="module")
 def with_reports(evidence):
-    features = (*(name for name in NAMES if not name.startswith("device_")), *REPORT_NAMES)
+    features = (*(name for name in NAMES if not name.startswith("device_")), *COMPLAINT_NAMES)
     return train(evidence, Settings(threads=1, features=features, parameters={"rounds": 20}))
 
 
@@ -51,7 +51,7 @@ def test_a_model_with_other_features_is_trained_scored_and_served(with_reports, 
     key = Ed25519PrivateKey.generate()
     write_bundle(with_reports, tmp_path / "bundle", key)
     scorer = Scorer.load(tmp_path / "bundle", trusted=[key.public_key()])
-    assert scorer.features == NAMES + REPORT_NAMES
+    assert scorer.features == NAMES + COMPLAINT_NAMES
     assert scorer.bundle.features == with_reports.settings.features
     with pytest.raises(ValueError, match="--reports"):
         score_calls(scorer, evidence.calls)
@@ -70,15 +70,15 @@ def online(scorer, evidence):
     *earlier, last = keyed_calls(near)
     for call in earlier:
         history.observe(call)
-    for row in report_table(evidence.calls, evidence.reports).to_pylist():
+    for row in complaint_table(evidence.calls, evidence.reports).to_pylist():
         if row["known"] < last.start:
-            history.report(Report(**row))
+            history.report(Complaint(**row))
     return scorer.score(history, last).raw
 
 
 def test_vectors_with_reports_are_made_again_without_the_future(with_reports):
     again = vectors_again(with_reports, with_reports.plan.train[0] + DAY)
-    columns = [(*NAMES, *REPORT_NAMES).index(name) for name in REPORT_NAMES]
+    columns = [(*NAMES, *COMPLAINT_NAMES).index(name) for name in COMPLAINT_NAMES]
     held = with_reports.feed.at(again[0])
     np.testing.assert_array_equal(again[1][:, columns], held[:, columns])
     assert again[1].shape == held.shape
@@ -90,9 +90,9 @@ def test_reports_that_become_known_later_change_no_vector(evidence):
     now = pd.Timestamp(middle, unit="ms", tz="UTC")
     earlier = dataclasses.replace(evidence, reports=evidence.reports[evidence.reports["known_at"] < now])
     known = start <= middle
-    one, other = (complete(told, REPORT_NAMES, 1).X[known] for told in (evidence, earlier))
+    one, other = (complete(told, COMPLAINT_NAMES, 1).X[known] for told in (evidence, earlier))
     np.testing.assert_array_equal(one, other)
-    assert (one[:, -len(REPORT_NAMES)] > 0).any()
+    assert (one[:, -len(COMPLAINT_NAMES)] > 0).any()
 
 
 def test_an_unknown_feature_is_named(evidence):

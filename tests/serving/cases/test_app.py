@@ -16,8 +16,8 @@ from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.http.api_keys import add_key, read_keys
 from callsieve.serving.http.server import configured
 from callsieve.serving.live.cleared_callers import FILE, read_unlisted
-from callsieve.serving.live.evidence_log import CASES, evidence_to_line
 from callsieve.serving.live.journal import Journal
+from callsieve.serving.live.verdict_log import CASES, record_to_line
 from callsieve.training.governance.accesses import of_service
 from callsieve.training.log.audit_log import payloads
 from tests.serving.cases.test_store import NOW, found
@@ -53,7 +53,7 @@ def desk(tmp_path):
 
 def test_an_appeal_over_http(desk):
     journal = Journal(desk.state, CASES)
-    journal.add(evidence_to_line(found(1)))
+    journal.add(record_to_line(found(1)))
     journal.close()
     until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)  # it follows what the scorer writes
     told = json.loads(desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[1])
@@ -88,7 +88,7 @@ def test_a_database_that_is_away_is_told_and_looked_at_again(desk, monkeypatch, 
 
 def test_a_decision_is_logged_though_scorers_cannot_be_told(desk, monkeypatch):
     journal = Journal(desk.state, CASES)
-    journal.add(evidence_to_line(found(1)))
+    journal.add(record_to_line(found(1)))
     journal.close()
     until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)
     assert desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])[0] == 200
@@ -127,7 +127,7 @@ def test_the_service_of_the_command(tmp_path):
     state, log = tmp_path / "state", tmp_path / "audit"
     state.mkdir()
     journal = Journal(state, CASES)
-    journal.add(evidence_to_line(found(1, at=round(time.time() * 1000))))
+    journal.add(record_to_line(found(1, at=round(time.time() * 1000))))
     journal.close()
     write_key(small.KEY, tmp_path / "signing.key")
     keys = {name: add_key(tmp_path / "api.keys", name, [scope]) for name, scope in

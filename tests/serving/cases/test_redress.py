@@ -34,7 +34,7 @@ from callsieve.serving.rules.policy import Policy
 from callsieve.serving.rules.rules import BEHAVIOUR, BY_NAME, NETWORK, Fact
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Verdict
-from callsieve.training.data.dataset import FINDINGS, read_evidence
+from callsieve.training.data.dataset import FINDINGS, read_dataset
 from callsieve.training.data.exclusions import add_rows, labels_to_learn, write_cleared
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import label_numbers
@@ -128,7 +128,7 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
     store.close()
     for name in ("calls.parquet", "reports.parquet", "truth.parquet", "world.json"):
         (tmp_path / name).symlink_to(world_folder / name)
-    again = read_evidence(tmp_path)
+    again = read_dataset(tmp_path)
     before, after = (pd.Timestamp(now + moment, unit="ms", tz="UTC") for moment in (0, 1))
     policy = read_label_policy()
     # What nobody knew yet changes nothing; and before, it was learnt from.

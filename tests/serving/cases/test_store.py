@@ -26,17 +26,17 @@ from callsieve.serving.cases.notice import LANGUAGES, notice
 from callsieve.serving.cases.review_order import needed, queue, together
 from callsieve.serving.cases.store import CaseError, CaseStore, DatabaseError
 from callsieve.serving.live.cleared_callers import FILE, read_unlisted
-from callsieve.serving.live.evidence_log import (
+from callsieve.serving.live.journal import Journal, path, sealed
+from callsieve.serving.live.verdict_log import (
     CASES,
-    Evidence,
     Position,
-    evidence_from_line,
-    evidence_to_line,
+    VerdictRecord,
     floats,
     follow,
     letters,
+    record_from_line,
+    record_to_line,
 )
-from callsieve.serving.live.journal import Journal, path, sealed
 from tests.support.postgres import cluster
 
 RULES = read_case_rules()
@@ -60,7 +60,7 @@ def found(n=1, caller=None, **more):
         "content": None, "mode": "robot", "reasons": [reason], "rules": [],
         "vector": letters([0.1, float("nan"), -0.0, float("inf")]),
     }  # fmt: skip
-    return Evidence(**whole | more)
+    return VerdictRecord(**whole | more)
 
 
 def fill(store, folder, *told):
@@ -68,7 +68,7 @@ def fill(store, folder, *told):
     folder.mkdir(exist_ok=True)
     journal = Journal(folder, CASES)
     for one in told:
-        journal.add(evidence_to_line(one))
+        journal.add(record_to_line(one))
     journal.close()
     return take_in(store, folder)
 
@@ -117,10 +117,10 @@ def test_evidence_comes_back_bit_for_bit(store, tmp_path):
         store.find("13800138000", NOW)
 
 
-@pytest.mark.parametrize("line", [b"{", b"[]", b"1", b"{}", evidence_to_line(found(vector=letters([0.0] * 3)[:-4]))])
+@pytest.mark.parametrize("line", [b"{", b"[]", b"1", b"{}", record_to_line(found(vector=letters([0.0] * 3)[:-4]))])
 def test_a_line_that_is_no_evidence_is_none(line):
-    assert evidence_from_line(evidence_to_line(found())) == found()
-    assert evidence_from_line(line) is None
+    assert record_from_line(record_to_line(found())) == found()
+    assert record_from_line(line) is None
 
 
 @BOTH
@@ -150,7 +150,7 @@ def test_a_follower_sees_every_line_in_order(sizes, most):
             lines = []
             for _ in range(size):
                 number += 1
-                lines.append(sealed(evidence_to_line(found(number))))
+                lines.append(sealed(record_to_line(found(number))))
             path(folder, CASES, place + 1).write_bytes(b"".join(lines) + b"torn")
         seen, position = [], Position()
         for _ in range(2 * number + len(sizes) + 2):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.features.complaints import Report
+from callsieve.features.complaints import Complaint
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.online.history import History
@@ -61,7 +61,7 @@ def test_forgetting_is_as_if_the_number_had_been_another_one_before(tmp_path_fac
 def test_reports_by_and_about_a_number_are_forgotten():
     history = History(features=("reported_age",), **LARGER)
     for number, reporter in (("a", "b"), ("b", "a"), ("c", "b")):
-        history.report(Report(1, reporter, number, block="x"))
+        history.report(Complaint(1, reporter, number, block="x"))
     history.forget("a")
     assert [(one.number, one.reporter) for one in history._reports.held] == [("c", "b")]
 

@@ -13,7 +13,7 @@ from callsieve.features.online.history import History
 from callsieve.serving.batch.score import judged_table
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.cases.rescore import rescore
-from callsieve.serving.live.evidence_log import evidence
+from callsieve.serving.live.verdict_log import verdict_record
 from callsieve.serving.rules.decisions import BITS, names_of
 from callsieve.serving.rules.policy import ACTIONS, Policy, read_policy
 from callsieve.serving.rules.preferences import RULE, surely, unwanted
@@ -123,7 +123,7 @@ def test_a_case_is_made_again_and_a_cleared_caller_is_not_warned_of_by_a_guess(j
     call, vector, verdict = next(
         (call, vector, verdict) for call, vector, verdict, without in told if without.action != verdict.action
     )
-    assert rescore(evidence(verdict, call, vector, scorer), scorer).differences == ()
+    assert rescore(verdict_record(verdict, call, vector, scorer), scorer).differences == ()
     assert scorer.action_if_cleared(verdict) == "pass"
 
 

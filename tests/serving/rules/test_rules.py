@@ -20,9 +20,9 @@ from callsieve.serving.batch.score import judged_table
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.http import wire
-from callsieve.serving.live.evidence_log import evidence, evidence_from_line, evidence_to_line
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap, registers_in_time
+from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
 from callsieve.serving.rules.decisions import BITS, actions, looked_at, met_rules, names_of
 from callsieve.serving.rules.policy import ACTIONS, Policy, outcome, read_policy
 from callsieve.serving.rules.register_lookup import Registered, Terms, look_up
@@ -391,7 +391,7 @@ def test_a_case_is_judged_again_with_the_facts_of_then(folder, registers, calls)
         vector, verdict = history.vector(call), scorer.score(history, call)
         history.observe(call)
         if verdict.action != "pass":
-            kept = evidence_from_line(evidence_to_line(evidence(verdict, call, vector, scorer)))
+            kept = record_from_line(record_to_line(verdict_record(verdict, call, vector, scorer)))
             again = rescore(kept, other)
             assert again.differences == ()
             met.add((bool(verdict.band), bool(verdict.rules)))

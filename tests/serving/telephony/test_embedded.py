@@ -18,11 +18,11 @@ from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.live.cleared_callers import FILE, STATUS, write_unlisted
-from callsieve.serving.live.evidence_log import Position, follow
 from callsieve.serving.live.forgetting import ask
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.snapshots import snapshot
 from callsieve.serving.live.swap import Swap
+from callsieve.serving.live.verdict_log import Position, follow
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import kamailio as kamailio_files
 from tests.support import real_bundle

@@ -243,9 +243,9 @@ def test_an_alias_that_was_bent_is_not_taken_for_one_that_was_left_behind(place,
 
 
 @pytest.fixture
-def contest(place, world_folder, evidence, tmp_path):
+def contest(place, world_folder, dataset, tmp_path):
     """A champion that flags nothing, a challenger that flags everything, and the calls to compare them on."""
-    same = {"data": evidence.fingerprint}
+    same = {"data": dataset.fingerprint}
     weak = recorded_run.record(place, tmp_path / "weak", threshold=50.0, **same)
     promote(place, weak["run"], approvals(place, weak["run"], tmp_path / "first"), small.KEY, data=None)
     strong = recorded_run.record(place, tmp_path / "strong", threshold=-50.0, **same)
@@ -262,7 +262,7 @@ def half_nuisance(world_folder, folder):
     return folder
 
 
-def test_the_champion_must_be_beaten_and_can_come_back(contest, evidence, tmp_path):
+def test_the_champion_must_be_beaten_and_can_come_back(contest, dataset, tmp_path):
     place, weak, strong, calls = contest
     used = sorted((tmp_path / "first").iterdir())
     files = approvals(place, strong["run"], tmp_path / "second")
@@ -283,7 +283,7 @@ def test_the_champion_must_be_beaten_and_can_come_back(contest, evidence, tmp_pa
     assert verify(place.log, uri=place.uri).touches == {recorded_run.FOLD: 3}  # two runs and the comparison
 
     # The other way round it does not win, and nothing moves.
-    again = recorded_run.record(place, tmp_path / "again", threshold=50.0, data=evidence.fingerprint)
+    again = recorded_run.record(place, tmp_path / "again", threshold=50.0, data=dataset.fingerprint)
     with pytest.raises(ValueError, match="the challenger does not beat the champion: difference of catch rates -"):
         promote(place, again["run"], approvals(place, again["run"], tmp_path / "third"), small.KEY, data=calls)
     assert champion(place) == strong["version"]

@@ -16,8 +16,8 @@ from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.http.protocol import Protocol
 from callsieve.serving.live.cleared_callers import EVERY, FILE, STATUS, read_unlisted
-from callsieve.serving.live.evidence_log import CASES, evidence_to_line, letters
 from callsieve.serving.live.journal import Journal
+from callsieve.serving.live.verdict_log import CASES, letters, record_to_line
 from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.cli import cases
@@ -209,7 +209,7 @@ def test_watching_takes_in_what_a_scorer_writes_and_ends_at_ctrl_c(call, monkeyp
         if rounds:
             journal.close()
             raise KeyboardInterrupt
-        rounds.append(journal.add(evidence_to_line(found(1))))
+        rounds.append(journal.add(record_to_line(found(1))))
         journal.flush()
 
     monkeypatch.setattr(cases, "time", SimpleNamespace(sleep=meanwhile, time=time.time))

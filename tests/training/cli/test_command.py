@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
-from callsieve.features.complaints import REPORT_NAMES
+from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.keys.tokens import Key
 from callsieve.features.reading import layouts
@@ -26,7 +26,7 @@ ACTIONS = {"pass", "label", "screen", "block"}
 def test_catalogue(told, call):
     value = told("catalogue")
     assert value["hash"] == catalogue_hash()
-    assert [feature["name"] for feature in value["features"]] == [*NAMES, *REPORT_NAMES]
+    assert [feature["name"] for feature in value["features"]] == [*NAMES, *COMPLAINT_NAMES]
     assert len(NAMES) >= 60
     assert all(len(feature) > 3 for feature in value["features"])
     code, out, _ = call("catalogue")

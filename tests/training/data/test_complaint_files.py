@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.records import Call
-from callsieve.serving.batch.complaint_rows import read_reports
+from callsieve.serving.batch.complaint_rows import read_complaints
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.cli.present_checks import show_complaints
-from callsieve.training.data.complaint_files import layouts, read_report_file
+from callsieve.training.data.complaint_files import layouts, read_complaint_file
 from callsieve.training.data.ingest import as_written, ingest
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.list_reach import churn
@@ -45,7 +45,7 @@ def written(folder, text):
 
 
 def ftc(folder, *lines, **options):
-    return read_report_file(written(folder, "\n".join([FTC_HEAD, *lines]) + "\n"), "ftc", KEY, **options)
+    return read_complaint_file(written(folder, "\n".join([FTC_HEAD, *lines]) + "\n"), "ftc", KEY, **options)
 
 
 def test_a_row_of_the_daily_file(tmp_path):
@@ -118,7 +118,7 @@ def test_what_a_file_tells_was_not_known_before_it_came_out(tmp_path):
         written(tmp_path, f"{FTC_HEAD}\n{GOOD}\n"), "ftc", published="2021-07-08", out=tmp_path / "r.parquet"
     )
     assert facts["rows"] == 1
-    assert read_reports(tmp_path / "r.parquet")["known_at"].tolist() == [out]
+    assert read_complaints(tmp_path / "r.parquet")["known_at"].tolist() == [out]
     with pytest.raises(ValueError, match="--published: expected a day such as"):
         ingest(tmp_path / "reports.csv", "ftc", published="tomorrow")
 
@@ -131,7 +131,7 @@ def test_complaints_to_12321(tmp_path):
         "2,13800138001,0086 138-0013-8002,2025/03/04 10:00,2025/03/05 00:00,房产,\n"
         "3,13800138001,13800138002,2025/03/04 10:00,2025/03/05 00:00,天气,人工\n"
     )
-    read = read_report_file(written(tmp_path, text), "12321", KEY)
+    read = read_complaint_file(written(tmp_path, text), "12321", KEY)
     assert read.table["category"].tolist() == ["loans", "property"]
     assert [word if isinstance(word, str) else None for word in read.table["mode"]] == ["recording", None]
     assert read.table["at"].tolist() == [pd.Timestamp("2025-03-04 02:00", tz="UTC")] * 2
@@ -155,7 +155,7 @@ def test_the_project_s_own_schema_as_text_and_as_parquet(tmp_path):
     )
     frame.to_parquet(tmp_path / "reports.parquet")
     frame.to_csv(tmp_path / "own.csv", index=False)
-    one, other = (read_report_file(tmp_path / name, "callsieve", KEY) for name in ("reports.parquet", "own.csv"))
+    one, other = (read_complaint_file(tmp_path / name, "callsieve", KEY) for name in ("reports.parquet", "own.csv"))
     pd.testing.assert_frame_equal(one.table, other.table, check_dtype=False, check_categorical=False)
     assert not one.quarantined
     assert one.table["number"][1] == frame["number"][1]  # a token already
@@ -166,7 +166,7 @@ def test_the_project_s_own_schema_as_text_and_as_parquet(tmp_path):
 def test_reports_that_were_written_keyed_are_read_again(world_folder):
     """Their texts are dictionaries, and no cell of theirs is empty text."""
     before = pq.read_table(world_folder / "reports.parquet")
-    read = read_report_file(world_folder / "reports.parquet", "callsieve", KEY)
+    read = read_complaint_file(world_folder / "reports.parquet", "callsieve", KEY)
     assert len(read.table) + sum(read.quarantined.values()) == before.num_rows
     assert set(read.quarantined) <= {"duplicate"}
     assert set(read.table["number"]) <= set(before["number"].to_pylist())
@@ -182,14 +182,14 @@ def test_errors_of_whole_files_are_one_line(tmp_path):
     ]
     for text, layout, message in cases:
         with pytest.raises(ValueError, match=message) as caught:
-            read_report_file(written(tmp_path, text), layout, KEY)
+            read_complaint_file(written(tmp_path, text), layout, KEY)
         assert "\n" not in str(caught.value)
         assert not RUN_OF_DIGITS.search(str(caught.value))
     with pytest.raises(ValueError, match="not found"):
-        read_report_file(tmp_path / "none.csv", "ftc", KEY)
+        read_complaint_file(tmp_path / "none.csv", "ftc", KEY)
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ValueError, match="broken Parquet file"):
-        read_report_file(tmp_path / "cut.parquet", "ftc-counts", KEY)
+        read_complaint_file(tmp_path / "cut.parquet", "ftc-counts", KEY)
 
 
 @pytest.mark.source("L2", by="training/data/complaint_files.py")
@@ -239,7 +239,7 @@ def test_the_official_file_whole(tmp_path):
         else:
             good += 1
         seen.add(whole)
-    read = read_report_file(DAILY, "ftc", KEY, quarantine=tmp_path / "apart.jsonl")
+    read = read_complaint_file(DAILY, "ftc", KEY, quarantine=tmp_path / "apart.jsonl")
     assert dict(read.quarantined) == expected
     assert len(read.table) == good == len(rows) - sum(expected.values())
     assert len((tmp_path / "apart.jsonl").read_text().splitlines()) == sum(expected.values())
@@ -264,7 +264,7 @@ def test_the_reach_of_a_list_is_what_was_published(tmp_path, capsys):
 def test_counts_may_repeat_but_not_be_nothing(tmp_path):
     day = pa.array([pd.Timestamp("2020-06-01")] * 3, pa.timestamp("us"))
     pq.write_table(pa.table({"day": day, "number": [7, 7, 8], "complaints": [2, 2, 0]}), tmp_path / "c.parquet")
-    read = read_report_file(tmp_path / "c.parquet", "ftc-counts", KEY)
+    read = read_complaint_file(tmp_path / "c.parquet", "ftc-counts", KEY)
     assert read.table["count"].tolist() == [2, 2]
     assert dict(read.quarantined) == {"bad_value": 1}
     assert read.table["number"].nunique() == 1

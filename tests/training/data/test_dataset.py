@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from callsieve.serving.batch.complaint_rows import REPORTS, frame
+from callsieve.serving.batch.complaint_rows import COMPLAINTS, frame
 from callsieve.training.data import dataset as made
-from callsieve.training.data.dataset import judged, of_calls, read_evidence
+from callsieve.training.data.dataset import judged, of_calls, read_dataset
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.data.label_policy import read_label_policy
 
@@ -22,12 +22,14 @@ def report(**changes):
     """A report as a table; a column that is None is missing."""
     columns = {"reporter": ["e1.r"], "number": ["e1.a"], "at": [MOMENT], "known_at": [MOMENT], "category": ["loans"],
                "mode": [None], "channel": [None]} | changes  # fmt: skip
-    return pa.table({name: pa.array(one, REPORTS.field(name).type) for name, one in columns.items() if one is not None})
+    return pa.table(
+        {name: pa.array(one, COMPLAINTS.field(name).type) for name, one in columns.items() if one is not None}
+    )
 
 
 def test_columns_of_a_table_are_checked():
-    assert len(frame(report(), REPORTS, "f")) == 1
-    assert "mode" not in frame(report(mode=None), REPORTS, "f")
+    assert len(frame(report(), COMPLAINTS, "f")) == 1
+    assert "mode" not in frame(report(mode=None), COMPLAINTS, "f")
     for table, words in (
         (report(number=None), "f: column number: expected string, it is missing"),
         (report(number=[None]), "f: column number: expected no missing value"),
@@ -38,16 +40,16 @@ def test_columns_of_a_table_are_checked():
         ),
     ):
         with pytest.raises(ValueError, match=re.escape(words)) as told:
-            frame(table, REPORTS, "f")
+            frame(table, COMPLAINTS, "f")
         assert "\n" not in str(told.value) and "e1.a" not in str(told.value)
 
 
-def test_calls_and_truth_must_be_of_each_other(evidence):
-    frames = evidence.reports, evidence.findings
+def test_calls_and_truth_must_be_of_each_other(dataset):
+    frames = dataset.reports, dataset.findings
     with pytest.raises(ValueError, match="calls: expected rows in order of start"):
-        made.evidence(evidence.calls.take(pa.array([5, 0])), *frames)
+        made.make_dataset(dataset.calls.take(pa.array([5, 0])), *frames)
     with pytest.raises(ValueError, match=r"truth: expected one row a call, \d+ in all, got 3"):
-        made.evidence(evidence.calls, *frames, evidence.truth.slice(0, 3))
+        made.make_dataset(dataset.calls, *frames, dataset.truth.slice(0, 3))
 
 
 def test_truth_is_matched_by_call():
@@ -61,8 +63,8 @@ def test_truth_is_matched_by_call():
         of_calls(truth.slice(0, 2), calls)
 
 
-def test_a_folder_may_be_named_by_a_text(world_folder, evidence):
-    assert read_evidence(str(world_folder)).fingerprint == evidence.fingerprint
+def test_a_folder_may_be_named_by_a_text(world_folder, dataset):
+    assert read_dataset(str(world_folder)).fingerprint == dataset.fingerprint
 
 
 def test_a_file_that_is_none_is_refused_in_one_line(world_folder, tmp_path):
@@ -70,18 +72,18 @@ def test_a_file_that_is_none_is_refused_in_one_line(world_folder, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "reports.parquet").write_bytes(b"no table")
     with pytest.raises(ValueError, match=r"reports\.parquet: expected a Parquet table"):
-        read_evidence(tmp_path)
+        read_dataset(tmp_path)
     (tmp_path / "reports.parquet").unlink()
     with pytest.raises(ValueError, match=r"^\S+reports\.parquet: not found; expected a Parquet table$"):
-        read_evidence(tmp_path)
+        read_dataset(tmp_path)
     pq.write_table(pa.table({"at": [1]}), tmp_path / "reports.parquet")
     with pytest.raises(ValueError, match=r"reports\.parquet: column \w+: expected .*, it is missing"):
-        read_evidence(tmp_path)
+        read_dataset(tmp_path)
 
 
-def test_without_the_truth_labels_judge(evidence):
-    blind = dataclasses.replace(evidence, truth=None)
-    caller = evidence.calls["caller"].combine_chunks().indices.to_numpy()
+def test_without_the_truth_labels_judge(dataset):
+    blind = dataclasses.replace(dataset, truth=None)
+    caller = dataset.calls["caller"].combine_chunks().indices.to_numpy()
     order = np.unique(caller, return_index=True)[1]
     caller = np.argsort(np.argsort(order))[np.searchsorted(np.unique(caller), caller)]  # by first appearance
     told = judged(blind, caller, read_label_policy(None))

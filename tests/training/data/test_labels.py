@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.serving.batch.complaint_rows import REPORTS
-from callsieve.training.data.dataset import FINDINGS, LISTS, RECYCLED, evidence
+from callsieve.serving.batch.complaint_rows import COMPLAINTS
+from callsieve.training.data.dataset import FINDINGS, LISTS, RECYCLED, make_dataset
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import COLUMNS, busiest_days, label_numbers
 from tests.support.strategies import A_CALL, table
@@ -54,8 +54,8 @@ def told(number, reporter, day, category="loans", delay=0.0, **more):
 
 
 def label(calls=(), reports=(), findings=(), recycled=(), lists=(), policy=POLICY, cutoff=CUTOFF):
-    given = evidence(
-        calls_of(*calls), rows(REPORTS, *reports), rows(FINDINGS, *findings),
+    given = make_dataset(
+        calls_of(*calls), rows(COMPLAINTS, *reports), rows(FINDINGS, *findings),
         recycled=rows(RECYCLED, *recycled), lists=rows(LISTS, *lists),
     )  # fmt: skip
     found = label_numbers(given, at(cutoff), policy)
@@ -318,7 +318,7 @@ def test_the_version_stands_in_every_row():
 
 
 def test_nothing_known_is_no_label():
-    given = evidence(table([A_CALL]), rows(REPORTS), rows(FINDINGS))
+    given = make_dataset(table([A_CALL]), rows(COMPLAINTS), rows(FINDINGS))
     labels = label_numbers(given, pd.Timestamp(A_CALL["start"] - 1, unit="ms", tz="UTC"), POLICY)
     assert labels.empty
     assert tuple(labels.columns) == COLUMNS
@@ -326,9 +326,9 @@ def test_nothing_known_is_no_label():
 
 def test_without_a_report_there_are_labels_by_findings():
     """The table of reports is one that was read from a file, whose columns have no chunk."""
-    told = pa.table([pa.chunked_array([], field.type) for field in REPORTS], schema=REPORTS).to_pandas()
+    told = pa.table([pa.chunked_array([], field.type) for field in COMPLAINTS], schema=COMPLAINTS).to_pandas()
     calls = calls_of(call("a", "x", 1.0), call("a", "y", 2.0))
-    given = evidence(calls, told, rows(FINDINGS, {"number": "a", "nuisance": True, "known_at": 3}))
+    given = make_dataset(calls, told, rows(FINDINGS, {"number": "a", "nuisance": True, "known_at": 3}))
     found = label_numbers(given, at(CUTOFF), POLICY).set_index("number")
     assert found.index[found["nuisance"]].tolist() == ["a"]
 

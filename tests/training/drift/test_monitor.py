@@ -211,10 +211,10 @@ def test_a_reference_of_another_format_is_refused(tmp_path):
 
 # ------------------------------------------------------------------------------------------- a run's own
 @pytest.fixture(scope="module")
-def stretch(evidence, run):
+def stretch(dataset, run):
     bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
-    rows = vectors(evidence.calls)
-    return Stretch(evidence.calls, of_all(rows), bundle.model.predict_raw(rows), evidence.reports, bundle.thresholds)
+    rows = vectors(dataset.calls)
+    return Stretch(dataset.calls, of_all(rows), bundle.model.predict_raw(rows), dataset.reports, bundle.thresholds)
 
 
 @pytest.fixture(scope="module")
@@ -259,14 +259,14 @@ def test_a_broken_feed_is_found_on_its_first_day(feed, known, stretch):
         assert any(shift.alarm for shift in found) is alarm, [one for one in found if one.alarm]
 
 
-def test_what_the_certificate_rests_on(run, stretch, evidence):
+def test_what_the_certificate_rests_on(run, stretch, dataset):
     bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
     span = spans(stretch.calls)[max(spans(stretch.calls))]
-    findings = evidence.findings.iloc[:0]
+    findings = dataset.findings.iloc[:0]
     told = certificate(bundle, stretch, span, findings)
     assert told["at_risk"] == ["the model was never certified"]  # the tiny world has too few calls
     busiest = max(set(words := stretch.calls["caller"].to_pylist()), key=words.count)
-    benign = evidence.findings.iloc[:1].assign(number=busiest, nuisance=False)
+    benign = dataset.findings.iloc[:1].assign(number=busiest, nuisance=False)
     all_flagged = replace(stretch, raw=np.full(len(stretch.raw), 99.0))
     told = certificate(bundle, all_flagged, span, benign)
     assert told["of_these_flagged"] == told["calls_of_callers_found_benign"] > 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.features.catalogue.feature import ROLES
 from callsieve.features.catalogue.lite import LITE
-from callsieve.features.complaints import REPORT_NAMES
+from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.live.cleared_callers import EVERY
 from callsieve.training.figures import claims, page
@@ -135,7 +135,7 @@ CLAIM = Claim(
 def test_a_run_writes_page_and_text(tmp_path):
     (tmp_path / "text.md").write_text("There are 3 features,\nfirst 7.\n")
     rows = run(CLAIM, tmp_path, tmp_path, quick=False)
-    assert rows[0].said == f"{len(NAMES) + len(REPORT_NAMES)} features, first 1"
+    assert rows[0].said == f"{len(NAMES) + len(COMPLAINT_NAMES)} features, first 1"
     write_page(rows, tmp_path / "EVIDENCE.md")
     page = (tmp_path / "EVIDENCE.md").read_text()
     assert f"| catalogue | {rows[0].said} |" in page

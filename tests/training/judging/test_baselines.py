@@ -32,13 +32,13 @@ def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, b
 
 
 def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trained, by_baselines):
-    reports = trained.evidence.reports
+    reports = trained.dataset.reports
     told = np.flatnonzero(by_baselines["reputation list"] > 0)
     none = np.flatnonzero(by_baselines["reputation list"] == 0)
     assert len(told)
     for row in [*told[:: max(1, len(told) // 40)], *none[:: max(1, len(none) // 40)]]:
         at = pd.Timestamp(int(trained.start[row]), unit="ms", tz="UTC")
-        mine = reports[reports["number"].astype(str) == trained.evidence.calls["caller"][int(row)].as_py()]
+        mine = reports[reports["number"].astype(str) == trained.dataset.calls["caller"][int(row)].as_py()]
         known = (mine["known_at"] < at) & (mine["known_at"] >= at - pd.Timedelta(days=28))
         assert by_baselines["reputation list"][row] == known.sum()
 

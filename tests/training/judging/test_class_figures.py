@@ -22,7 +22,7 @@ def told(trained):
     vectors = trained.feed.at(some)[:, places(trained.settings.features)]
     models, classes = dict(trained.models), {}
     for kind, first in (("content", 1), ("mode", 0)):
-        true = np.array(trained.evidence.truth[kind].take(some).to_pylist())
+        true = np.array(trained.dataset.truth[kind].take(some).to_pylist())
         words = np.unique(true)[first:]
         code = np.searchsorted(words, true).clip(max=len(words) - 1)
         part = Part(vectors[::2], code[::2])
@@ -38,7 +38,7 @@ def by_hand(t, kind, rows):
         (raw,) = booster.predict_few([t.feed.at(np.array([row]))[0, places(t.settings.features)]])
         shares = [math.exp(value) for value in raw]
         best = shares.index(max(shares))
-        yield words[best] == t.evidence.truth[kind][int(row)].as_py(), shares[best] / sum(shares)
+        yield words[best] == t.dataset.truth[kind][int(row)].as_py(), shares[best] / sum(shares)
 
 
 def test_they_are_those_of_a_plain_loop(told):
@@ -48,7 +48,7 @@ def test_they_are_those_of_a_plain_loop(told):
     for one in found:
         rows = np.flatnonzero(flagged & told.judged.nuisance)
         right, shares = map(np.array, zip(*by_hand(told, one["kind"], rows), strict=True))
-        words = told.evidence.truth[one["kind"]].take(rows).to_pylist()
+        words = told.dataset.truth[one["kind"]].take(rows).to_pylist()
         assert (one["calls"], one["callers"]) == (len(rows), len(set(told.caller[rows])))
         assert one["classes"] == len(set(words)) - (one["kind"] == "content")
         assert one["right"] == right.mean() and one["low"] <= one["right"] <= one["high"]
@@ -64,7 +64,7 @@ def test_they_are_as_sure_as_the_shipped_policy_asks():
 
 @pytest.mark.parametrize("gone", ["truth", "columns", "words", "calls"])
 def test_without_truth_or_calls_there_is_none(told, gone):
-    truth = told.evidence.truth
+    truth = told.dataset.truth
     blank = pa.nulls(truth.num_rows, pa.string())
     others = {
         "truth": None,
@@ -72,6 +72,6 @@ def test_without_truth_or_calls_there_is_none(told, gone):
         "words": truth.drop_columns(["content", "mode"]).append_column("content", blank).append_column("mode", blank),
         "calls": truth,
     }
-    other = dataclasses.replace(told, evidence=dataclasses.replace(told.evidence, truth=others[gone]))
+    other = dataclasses.replace(told, dataset=dataclasses.replace(told.dataset, truth=others[gone]))
     flagged = np.isin(np.arange(len(told.start)), told.feed.rows) & (gone != "calls")
     assert kind_figures(other, flagged) == []

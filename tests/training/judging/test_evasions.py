@@ -141,10 +141,10 @@ def test_an_evasion_that_nobody_judged_is_told_as_such():
     assert told[2]["caught"]["rate"] is None and told[2]["calls_through_a_number"]["mean"] is None
 
 
-def test_the_figures_of_a_run_tell_each_evasion_and_each_slice_of_calibration(run, evidence):
+def test_the_figures_of_a_run_tell_each_evasion_and_each_slice_of_calibration(run, dataset):
     figures = run[1]
     told = [one["attack"] for one in figures["attacks"]]
-    known = set(evidence.truth["attack"].drop_null().to_pylist())
+    known = set(dataset.truth["attack"].drop_null().to_pylist())
     assert set(told) == known | {PLAIN}
     assert sum(one["judged_calls"] for one in figures["attacks"]) == figures["ranking"]["nuisance"]
     judged = sum(one["calls"] for one in figures["reliability_by"] if one["slice"].startswith("class "))

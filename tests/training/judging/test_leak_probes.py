@@ -54,16 +54,16 @@ def test_one_value_is_enough(trained):
             future_features(replace(trained.feed, X=planted), again, NAMES)
 
 
-def test_what_is_known_before_a_moment(evidence):
-    moment = int(np.median(evidence.calls["start"].to_numpy()))
-    known = known_before(evidence, moment)
+def test_what_is_known_before_a_moment(dataset):
+    moment = int(np.median(dataset.calls["start"].to_numpy()))
+    known = known_before(dataset, moment)
     assert known.calls["start"].to_numpy().max() < moment
     when = pd.Timestamp(moment, unit="ms", tz="UTC")
     for frame in (known.reports, known.findings, known.recycled):
         assert (frame["known_at"] <= when).all()
-    assert 0 < len(known.reports) < len(evidence.reports)
+    assert 0 < len(known.reports) < len(dataset.reports)
     # Calls in the air: another outcome, and none of the others changed.
-    was, now = (table.slice(0, known.calls.num_rows).to_pylist() for table in (evidence.calls, known.calls))
+    was, now = (table.slice(0, known.calls.num_rows).to_pylist() for table in (dataset.calls, known.calls))
     changed = [i for i in range(len(was)) if was[i] != now[i]]
     for i in range(len(was)):
         call = was[i]
@@ -73,12 +73,12 @@ def test_what_is_known_before_a_moment(evidence):
     assert changed
 
 
-def test_a_label_known_later_is_found(trained, evidence):
+def test_a_label_known_later_is_found(trained, dataset):
     policy = trained.settings.label_policy
     early, late = (
         pd.Timestamp(moment, unit="ms", tz="UTC") for moment in (trained.plan.label_cutoff, trained.start.max())
     )
-    honest, later = label_numbers(evidence, early, policy), label_numbers(evidence, late, policy)
+    honest, later = label_numbers(dataset, early, policy), label_numbers(dataset, late, policy)
     later_labels(honest, honest.sample(frac=1, random_state=1), early)
     with pytest.raises(LeakError, match="became known after the cutoff"):
         later_labels(later, honest, early)
@@ -94,7 +94,7 @@ def test_a_label_known_later_is_found(trained, evidence):
 
 @pytest.mark.parametrize("name", ["caller", "caller_block", "trunk"])
 def test_the_same_caller_on_both_sides_is_found(trained, name):
-    column = trained.evidence.calls[name]
+    column = trained.dataset.calls[name]
     fold = trained.fold.copy()
     both_sides(fold, {name: column})
     words = column.to_pylist()

@@ -10,7 +10,7 @@ import pytest
 from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import read_public_key
-from callsieve.training.data.dataset import evidence as put_together
+from callsieve.training.data.dataset import make_dataset as put_together
 from callsieve.training.judging.seen_groups import BY_FOLDS, BY_TIME, NOT_KNOWN, acquaintance
 
 SHARED = ("caller", "caller_block", "trunk", "device")
@@ -22,38 +22,38 @@ def card(run):
 
 
 def some(whole, rows):
-    """The evidence of some of the calls."""
+    """The dataset of some of the calls."""
     return put_together(
         whole.calls.filter(rows), whole.reports, whole.findings, whole.truth.filter(rows), campaigns=whole.campaigns
     )
 
 
-def named(evidence, rows, name):
-    table = evidence.truth if name == "campaign" else evidence.calls
+def named(dataset, rows, name):
+    table = dataset.truth if name == "campaign" else dataset.calls
     column = table[name].cast(pa.string()).filter(pa.array(rows))
     return set(pc.unique(column.drop_null()).to_pylist())
 
 
-def stretch(card, evidence):
+def stretch(card, dataset):
     begin, end = (datetime.fromisoformat(moment).timestamp() * 1000 for moment in card.training["folds"]["train"])
-    start = evidence.calls["start"].to_numpy()
+    start = dataset.calls["start"].to_numpy()
     return (start >= begin) & (start < end)
 
 
-def test_of_the_calls_of_its_training_the_folds_are_made_again(evidence, card, run):
-    found = acquaintance(evidence, card)
+def test_of_the_calls_of_its_training_the_folds_are_made_again(dataset, card, run):
+    found = acquaintance(dataset, card)
     assert found.told_by == BY_FOLDS
     begin, end = (datetime.fromisoformat(moment).timestamp() * 1000 for moment in card.training["folds"]["certify"])
-    start = evidence.calls["start"].to_numpy()
+    start = dataset.calls["start"].to_numpy()
     later = ~found.seen & (start >= begin) & (start < end)
     assert later.sum() == run[1]["rows"]["certify"]
     for name in (*SHARED, "campaign"):
-        assert not named(evidence, found.seen, name) & named(evidence, ~found.seen, name), name
+        assert not named(dataset, found.seen, name) & named(dataset, ~found.seen, name), name
 
 
-def test_of_longer_records_those_who_called_then_may_have_been_learnt_from(evidence, card):
-    start = evidence.calls["start"]
-    other = some(evidence, pc.less(start, start[-1].as_py() - DAY))
+def test_of_longer_records_those_who_called_then_may_have_been_learnt_from(dataset, card):
+    start = dataset.calls["start"]
+    other = some(dataset, pc.less(start, start[-1].as_py() - DAY))
     found = acquaintance(other, card)
     assert found.told_by == BY_TIME
     then = stretch(card, other)
@@ -62,13 +62,13 @@ def test_of_longer_records_those_who_called_then_may_have_been_learnt_from(evide
         assert not named(other, then, name) & named(other, ~found.seen, name), name
 
 
-def test_without_the_campaigns_the_folds_of_the_training_are_not_these(evidence, card):
-    bare = replace(evidence, campaigns=evidence.campaigns.iloc[:0], truth=None)
+def test_without_the_campaigns_the_folds_of_the_training_are_not_these(dataset, card):
+    bare = replace(dataset, campaigns=dataset.campaigns.iloc[:0], truth=None)
     assert acquaintance(bare, card).told_by == BY_TIME
 
 
-def test_of_calls_that_begin_later_nothing_is_told(evidence, card):
-    start = evidence.calls["start"]
-    later = some(evidence, pc.greater(start, start[0].as_py() + 12 * DAY))
+def test_of_calls_that_begin_later_nothing_is_told(dataset, card):
+    start = dataset.calls["start"]
+    later = some(dataset, pc.greater(start, start[0].as_py() + 12 * DAY))
     found = acquaintance(later, card)
     assert (found.seen, found.told_by) == (None, NOT_KNOWN)

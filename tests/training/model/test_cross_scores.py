@@ -38,7 +38,7 @@ def test_a_group_has_one_part_and_one_that_was_not_learnt_has_none():
 
 
 @pytest.fixture(scope="module")
-def kept(evidence):
+def kept(dataset):
     """A training, with the members and the learning side that it had."""
     seen = {}
 
@@ -49,7 +49,7 @@ def kept(evidence):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "members_of", members)
-        return train(evidence, Settings(threads=1, parameters={"rounds": 20})), seen
+        return train(dataset, Settings(threads=1, parameters={"rounds": 20})), seen
 
 
 def test_thresholds_are_chosen_on_scores_of_groups_unseen_and_certified_by_all_members(kept):
@@ -98,8 +98,8 @@ def test_lives_are_of_callers_who_share_nothing_with_those_that_were_learnt_from
     trained, _ = kept
     judged = scored_of(trained)
     told = pd.DataFrame({"caller": trained.caller})
-    links = [trained.evidence.calls[name].to_pandas() for name in LINKS]
-    links += [campaign.to_pandas() for campaign in campaigns_of(trained.evidence)]
+    links = [trained.dataset.calls[name].to_pandas() for name in LINKS]
+    links += [campaign.to_pandas() for campaign in campaigns_of(trained.dataset)]
     reached = set(trained.caller[trained.part != UNSEEN])
     while True:
         inside = told["caller"].isin(reached)

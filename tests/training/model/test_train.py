@@ -11,14 +11,14 @@ from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import SIGNER, generate_signing_key, read_public_key, read_signing_key
 from callsieve.training.cli.present import headline
-from callsieve.training.data.dataset import evidence as put_together
+from callsieve.training.data.dataset import make_dataset as put_together
 from callsieve.training.data.feeds import answered_only, complete
 from callsieve.training.judging import judge as judging
 from callsieve.training.judging.judge import judge, metrics
 from callsieve.training.model.call_choice import rows_of
 from callsieve.training.model.fit import parts_of
 from callsieve.training.model.folds import labels_of, learnt_rows
-from callsieve.training.model.matrix import Dataset, build, learnt_vectors
+from callsieve.training.model.matrix import Matrix, build, learnt_vectors
 from callsieve.training.model.provenance import source_hash
 from callsieve.training.model.train import (
     LEAST_OF_A_CLASS,
@@ -41,11 +41,11 @@ def bundle(run):
     return load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")], expected_catalogue=catalogue_hash())
 
 
-def with_truth(evidence, nuisance):
+def with_truth(dataset, nuisance):
     """The same calls under another truth."""
-    place = evidence.truth.column_names.index("nuisance")
-    truth = evidence.truth.set_column(place, "nuisance", [nuisance])
-    return dataclasses.replace(evidence, truth=truth)
+    place = dataset.truth.column_names.index("nuisance")
+    truth = dataset.truth.set_column(place, "nuisance", [nuisance])
+    return dataclasses.replace(dataset, truth=truth)
 
 
 def test_equal_bundles_by_the_command_on_one_thread_and_by_the_library_on_two(run, trained, tmp_path):
@@ -85,19 +85,19 @@ def test_too_few_benign_calls_are_not_certified(bundle, run):
     assert head["certified"] is False
 
 
-def test_the_bundle_says_what_it_was_made_of(bundle, run, evidence):
+def test_the_bundle_says_what_it_was_made_of(bundle, run, dataset):
     assert bundle.features == NAMES
-    assert bundle.training["data"] == evidence.fingerprint == run[1]["data"]["fingerprint"]
+    assert bundle.training["data"] == dataset.fingerprint == run[1]["data"]["fingerprint"]
     assert bundle.training["versions"]["source"] == source_hash()
     assert bundle.label_policy["version"] == "3"
     assert bundle.training["label_cutoff"] == run[1]["folds"]["label_cutoff"]
 
 
-def test_the_data_decide_the_fingerprint(evidence):
-    calls = evidence.calls
-    other = put_together(calls.slice(0, calls.num_rows - 1), evidence.reports, evidence.findings)
-    assert other.fingerprint != evidence.fingerprint
-    assert put_together(calls, evidence.reports, evidence.findings).fingerprint == evidence.fingerprint
+def test_the_data_decide_the_fingerprint(dataset):
+    calls = dataset.calls
+    other = put_together(calls.slice(0, calls.num_rows - 1), dataset.reports, dataset.findings)
+    assert other.fingerprint != dataset.fingerprint
+    assert put_together(calls, dataset.reports, dataset.findings).fingerprint == dataset.fingerprint
 
 
 def test_the_figures_tell_nuisance_from_benign(run):
@@ -111,7 +111,7 @@ def test_the_figures_tell_nuisance_from_benign(run):
 
 
 def test_no_caller_block_trunk_or_device_is_in_two_folds(trained):
-    calls = trained.evidence.calls
+    calls = trained.dataset.calls
     for name in ("caller", "caller_block", "trunk", "device"):
         words = np.array(calls[name].to_pylist(), dtype=object)
         places = {}
@@ -129,14 +129,14 @@ def test_folds_go_forward_in_time(trained):
     assert start[rows["choose"]].max() < start[rows["certify"]].min()
 
 
-def side_of(evidence, t, calls=None):
+def side_of(dataset, t, calls=None):
     """What is fitted; `calls` are the first calls, where not all are there yet."""
     known = slice(calls)
     caller, fold, told = t.caller[known], t.fold[known], t.feed.told[known]
-    labels = labels_of(evidence, t.settings, t.plan)
-    learnt = learnt_rows(evidence.calls, labels, t.settings, told, caller, fold, t.plan)
-    X = learnt_vectors(evidence, t.settings.features, 1, {"complete": learnt})  # noqa: N806
-    return build(X, [learnt], evidence.calls, caller, caller)
+    labels = labels_of(dataset, t.settings, t.plan)
+    learnt = learnt_rows(dataset.calls, labels, t.settings, told, caller, fold, t.plan)
+    X = learnt_vectors(dataset, t.settings.features, 1, {"complete": learnt})  # noqa: N806
+    return build(X, [learnt], dataset.calls, caller, caller)
 
 
 def same(one, other):
@@ -144,28 +144,28 @@ def same(one, other):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
 
 
-def test_reports_and_findings_of_later_change_nothing(trained, evidence):
+def test_reports_and_findings_of_later_change_nothing(trained, dataset):
     cutoff = pd.Timestamp(trained.plan.label_cutoff, unit="ms", tz="UTC")
-    lies = {"reports": evidence.reports.copy(), "findings": evidence.findings.copy()}
+    lies = {"reports": dataset.reports.copy(), "findings": dataset.findings.copy()}
     for table in lies.values():
         late = table["known_at"] > cutoff
         assert late.any()
-        table.loc[late, "number"] = evidence.calls["caller"][0].as_py()
+        table.loc[late, "number"] = dataset.calls["caller"][0].as_py()
     lies["findings"].loc[late, "nuisance"] = ~lies["findings"].loc[late, "nuisance"]
-    same(side_of(evidence, trained), side_of(dataclasses.replace(evidence, **lies), trained))
+    same(side_of(dataset, trained), side_of(dataclasses.replace(dataset, **lies), trained))
 
 
-def test_calls_of_later_change_nothing(trained, evidence):
+def test_calls_of_later_change_nothing(trained, dataset):
     calls = int(np.searchsorted(trained.start, trained.plan.label_cutoff))
     assert 0 < calls < len(trained.start)
-    so_far = dataclasses.replace(evidence, calls=evidence.calls.slice(0, calls), truth=None)
-    same(side_of(evidence, trained), side_of(so_far, trained, calls))
+    so_far = dataclasses.replace(dataset, calls=dataset.calls.slice(0, calls), truth=None)
+    same(side_of(dataset, trained), side_of(so_far, trained, calls))
 
 
-def test_a_poorer_feed_knows_answered_calls_only(trained, evidence):
+def test_a_poorer_feed_knows_answered_calls_only(trained, dataset):
     """Its vectors are those of a table without the other calls, and the certified threshold was held to it, too."""
-    feed = answered_only(evidence, NAMES, 1)
-    outcome = np.array(evidence.calls["outcome"].to_pylist())
+    feed = answered_only(dataset, NAMES, 1)
+    outcome = np.array(dataset.calls["outcome"].to_pylist())
     np.testing.assert_array_equal(feed.rows, np.flatnonzero(outcome == "answered"))
     share = feed.X[:, NAMES.index("out_answered_share_7d")]
     known = ~np.isnan(share)
@@ -175,17 +175,17 @@ def test_a_poorer_feed_knows_answered_calls_only(trained, evidence):
     assert told["target"] == trained.card.thresholds[0].certificate.target
 
 
-def test_what_is_learnt_from_has_the_vectors_of_its_feed(evidence):
-    told = {"complete": complete(evidence, NAMES, 1), "answered only": answered_only(evidence, NAMES, 1)}
+def test_what_is_learnt_from_has_the_vectors_of_its_feed(dataset):
+    told = {"complete": complete(dataset, NAMES, 1), "answered only": answered_only(dataset, NAMES, 1)}
     rows = {name: feed.told[:: len(feed.told) // 50] for name, feed in told.items()}
-    found = learnt_vectors(evidence, NAMES, 2, {name: (some, None) for name, some in rows.items()})
+    found = learnt_vectors(dataset, NAMES, 2, {name: (some, None) for name, some in rows.items()})
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.vstack([told[name].at(some) for name, some in rows.items()]).astype("f4"))
 
 
-def test_the_truth_is_never_learnt_from(trained, evidence):
-    lie = ~np.asarray(evidence.truth["nuisance"].to_numpy(zero_copy_only=False))
-    same(side_of(evidence, trained), side_of(with_truth(evidence, lie), trained))
+def test_the_truth_is_never_learnt_from(trained, dataset):
+    lie = ~np.asarray(dataset.truth["nuisance"].to_numpy(zero_copy_only=False))
+    same(side_of(dataset, trained), side_of(with_truth(dataset, lie), trained))
 
 
 @pytest.mark.usefixtures("fitted_already")
@@ -224,9 +224,9 @@ def test_a_key_of_ones_own_signs_and_stays_where_it_is(tmp_path):
     assert read_public_key(tmp_path / "run" / SIGNER) == key.public_key()
 
 
-def test_without_labels_of_both_kinds_there_is_nothing_to_learn(evidence):
-    none = evidence.findings.iloc[:0]
-    quiet = dataclasses.replace(evidence, reports=evidence.reports.iloc[:0], findings=none)
+def test_without_labels_of_both_kinds_there_is_nothing_to_learn(dataset):
+    none = dataset.findings.iloc[:0]
+    quiet = dataclasses.replace(dataset, reports=dataset.reports.iloc[:0], findings=none)
     with pytest.raises(
         ValueError, match=r"fold 'train': expected labelled benign and nuisance calls, got [0-9]+ and 0"
     ):
@@ -252,9 +252,9 @@ def test_settings_that_no_training_can_have_are_refused_at_once(told, fault, say
     assert str(refused.value) == says
 
 
-def test_a_truth_of_one_kind_still_gives_an_honest_bundle(evidence, tmp_path):
+def test_a_truth_of_one_kind_still_gives_an_honest_bundle(dataset, tmp_path):
     """No nuisance call to calibrate on: the model's own log-odds are the probability."""
-    nothing = with_truth(evidence, np.zeros(evidence.calls.num_rows, dtype=bool))
+    nothing = with_truth(dataset, np.zeros(dataset.calls.num_rows, dtype=bool))
     trained = train(nothing, Settings(threads=1, parameters={"rounds": 5}))
     assert trained.fitted["calibration"] == "none"
     generate_signing_key(tmp_path / "key", tmp_path / "pub")
@@ -263,8 +263,8 @@ def test_a_truth_of_one_kind_still_gives_an_honest_bundle(evidence, tmp_path):
     assert loaded.calibration.probability(0.0) == pytest.approx(0.5, abs=0.01)
 
 
-def test_without_a_truth_the_labels_judge(evidence):
-    trained = train(dataclasses.replace(evidence, truth=None), Settings(threads=1, parameters={"rounds": 5}))
+def test_without_a_truth_the_labels_judge(dataset):
+    trained = train(dataclasses.replace(dataset, truth=None), Settings(threads=1, parameters={"rounds": 5}))
     figures = judge(trained)
     assert figures["data"]["judged_by"] == "labels"
     assert not trained.judged.known.all()
@@ -282,7 +282,7 @@ def side(rows, seed, contents):
     y = np.array([word is not None for word in content]).astype(np.int8)
     nothing = np.full(rows, None)
     caller = rng.integers(0, rows // 10, rows)
-    return Dataset(values, y, np.ones(rows), caller, caller, caller, content, nothing)
+    return Matrix(values, y, np.ones(rows), caller, caller, caller, content, nothing)
 
 
 def test_contents_known_often_enough_get_a_model_of_their_own(trained, tmp_path):

@@ -28,9 +28,9 @@ from callsieve.serving.cases.store import CaseError, CaseStore
 from callsieve.serving.custody.expiry import is_due, still_kept
 from callsieve.serving.custody.purposes import PURPOSES, Declared, allowed, declare
 from callsieve.serving.custody.retention import Kept, read_retention
-from callsieve.serving.live.evidence_log import evidence_to_line
 from callsieve.serving.live.journal import sealed
-from callsieve.training.data.dataset import read_evidence
+from callsieve.serving.live.verdict_log import record_to_line
+from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.exclusions import FILE as EXCLUSIONS_FILE
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.audit_log import append, payloads
@@ -93,7 +93,7 @@ def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, wo
             assert not allowed(folder, purpose).simulated
         else:
             with pytest.raises(ValueError, match=f"declared for training, export, not for {purpose}"):
-                read_evidence(folder, purpose)
+                read_dataset(folder, purpose)
     with pytest.raises(FileExistsError):
         declare(folder, "again", "another basis", PURPOSES, "2999-12-31")
     text = (folder / "dataset.json").read_text()
@@ -105,7 +105,7 @@ def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, wo
             allowed(folder, "training")
     (folder / "dataset.json").unlink()
     with pytest.raises(ValueError, match=r"expected dataset\.json"):
-        read_evidence(folder)
+        read_dataset(folder)
     with pytest.raises(ValueError, match="purpose must be one of"):
         allowed(folder, "curiosity")
     with pytest.raises(ValueError, match="got curiosity"):
@@ -115,14 +115,14 @@ def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, wo
 @pytest.mark.source("P5", by="training/privacy/expiry.py")
 def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder, log, told):
     rows = read_keyed(folder / "calls.parquet").num_rows
-    assert read_evidence(folder).calls.num_rows == rows
+    assert read_dataset(folder).calls.num_rows == rows
     old = rewrite(folder / "calls.parquet", lambda table: aged(table, 50 * DAY))
     assert old.rows_before == old.rows_after == rows
     table = read_keyed(folder / "calls.parquet")
     expired = np.count_nonzero(table["start"].to_numpy() < NOW - RULES.of("calls").ceiling)
     assert 0 < expired < rows
     before = {name: (folder / f"{name}.parquet").read_bytes() for name in TABLES}
-    seen = read_evidence(folder)
+    seen = read_dataset(folder)
     assert seen.calls.num_rows == seen.truth.num_rows == rows - expired
     assert seen.calls["start"].to_numpy().min() >= NOW - RULES.of("calls").ceiling
     assert all((folder / f"{name}.parquet").read_bytes() == data for name, data in before.items())
@@ -135,7 +135,7 @@ def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder,
         assert one["sha256_before"] != one["sha256_after"]
     [(_, payload)] = payloads(log, "retention")
     assert payload["files"] == report["files"] and payload["calls_before"] != payload["calls_after"]
-    after = read_evidence(folder)
+    after = read_dataset(folder)
     assert after.fingerprint == seen.fingerprint == payload["calls_after"]
     again = told("retention", "run", "--data", folder, *keys_of(log))
     assert again["erased"] == 0
@@ -322,7 +322,7 @@ def places_of(token, *roots):
 
 @pytest.mark.source("P6", by="training/privacy/remaining.py")
 def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folder, log, told, tmp_path, monkeypatch):
-    """A store, a scorer's newest file of evidence, and its file of cleared callers: all of it looked through."""
+    """A store, a scorer's newest file of dataset, and its file of cleared callers: all of it looked through."""
     url, state, floor = f"sqlite:///{tmp_path}/cases.db", tmp_path / "state", RULES.of("cases").floor
     key, number = tmp_path / "number.key", "13912345678"
     real_bundle.NUMBER_KEY.write(key)
@@ -331,7 +331,7 @@ def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folde
     store = CaseStore(url)
     fill(store, state, found(1, person, at=young), found(2, person, at=old), found(3, at=old))
     newest = max(state.glob("cases-*.log"))
-    newest.write_bytes(newest.read_bytes() + sealed(evidence_to_line(found(4, person, at=old)))[:-20])  # torn by a kill
+    newest.write_bytes(newest.read_bytes() + sealed(record_to_line(found(4, person, at=old)))[:-20])  # torn by a kill
     before = newest.read_bytes()
     (state / "forget").mkdir()
     left = [folder / "calls.parquet.part", folder / ".reports.parquet.new", state / ".unlisted.0123abcd",
@@ -364,7 +364,7 @@ def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folde
     store.close()
     named = {one["where"] for one in asked()["stays"]}
     assert named == {"exclusions.parquet", "cases", f"state/{newest.name}", "unlistings", "state/unlisted"}
-    # Past the floor the same command takes the evidence, and what was decided holds.
+    # Past the floor the same command takes the dataset, and what was decided holds.
     monkeypatch.setattr("callsieve.training.cli.keeping.unix_now", lambda: NOW + floor + DAY)
     assert {one["where"] for one in asked()["stays"]} == named - {"cases", f"state/{newest.name}"}
     assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", "unlisted"}

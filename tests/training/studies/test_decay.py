@@ -22,16 +22,16 @@ QUICK = Settings(threads=1, seed=6, parameters={"rounds": 5})  # labels of both 
 
 
 @pytest.fixture(scope="module")
-def aged(evidence, tmp_path_factory):
+def aged(dataset, tmp_path_factory):
     ledger = Ledger(tmp_path_factory.mktemp("decay") / "audit", small.KEY, shipped_gates())
-    return ledger, decay(evidence, QUICK, train_days=24, periods=2, days=2, ledger=ledger)
+    return ledger, decay(dataset, QUICK, train_days=24, periods=2, days=2, ledger=ledger)
 
 
-def test_periods_follow_the_training_and_hold_the_same_calls_for_both_ways(aged, evidence):
+def test_periods_follow_the_training_and_hold_the_same_calls_for_both_ways(aged, dataset):
     _, told = aged
     assert json.loads(json.dumps(told, allow_nan=False)) == told
-    start = evidence.calls["start"].to_numpy()
-    truth = evidence.truth["nuisance"].to_numpy(zero_copy_only=False)
+    start = dataset.calls["start"].to_numpy()
+    truth = dataset.truth["nuisance"].to_numpy(zero_copy_only=False)
     for place, one in enumerate(told["periods"]):
         begin = int(start.min()) + (24 + 2 * place) * DAY
         inside = (start >= begin) & (start < begin + 2 * DAY)
@@ -53,16 +53,16 @@ def test_every_look_is_counted(aged):
     assert [one["touches"] for one in told["periods"]] == [1, 2]  # the second training certifies on the first period
 
 
-def test_the_vectors_are_those_of_a_service(evidence):
+def test_the_vectors_are_those_of_a_service(dataset):
     """The same as with all the history there is, where that is no longer than a feature remembers."""
-    group = groups(evidence.calls, campaigns_of(evidence))
-    start = evidence.calls["start"].to_numpy()
+    group = groups(dataset.calls, campaigns_of(dataset))
+    start = dataset.calls["start"].to_numpy()
     begin = int(start.min()) + 24 * DAY
-    period = period_of(evidence, QUICK, group, begin, begin + 2 * DAY)
+    period = period_of(dataset, QUICK, group, begin, begin + 2 * DAY)
     rows = np.flatnonzero((start >= begin) & (start < begin + 2 * DAY))
-    np.testing.assert_array_equal(period.feed.X, complete(evidence, QUICK.features, 2, rows).X)
+    np.testing.assert_array_equal(period.feed.X, complete(dataset, QUICK.features, 2, rows).X)
     # Nothing that came after the period is in it.
-    assert pc.max(period.evidence.calls["start"]).as_py() < begin + 2 * DAY
+    assert pc.max(period.dataset.calls["start"]).as_py() < begin + 2 * DAY
 
 
 def test_the_picture_has_both_lines(aged):
@@ -79,7 +79,7 @@ def test_area_under_time_by_hand_and_no_call_is_no_rate():
 
 
 @pytest.mark.parametrize(("train_days", "periods"), [(25, 3), (24, 1)])
-def test_too_few_days_or_periods_are_one_line(evidence, tmp_path, train_days, periods):
+def test_too_few_days_or_periods_are_one_line(dataset, tmp_path, train_days, periods):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
     with pytest.raises(ValueError, match=r"decay: expected 2 periods or more and \d+ days of calls"):
-        decay(evidence, QUICK, train_days=train_days, periods=periods, days=2, ledger=ledger)
+        decay(dataset, QUICK, train_days=train_days, periods=periods, days=2, ledger=ledger)

@@ -1,4 +1,4 @@
-"""Rolling origin: equal stretches, evidence of a stretch alone, and a whole training from each start."""
+"""Rolling origin: equal stretches, dataset of a stretch alone, and a whole training from each start."""
 
 import json
 
@@ -37,17 +37,17 @@ def test_origins_after_the_last_call_are_refused():
         origins(0, 27 * DAY, 50, 3)
 
 
-def test_a_stretch_holds_what_was_called_and_known_in_it(evidence):
-    start = evidence.calls["start"].to_numpy()
+def test_a_stretch_holds_what_was_called_and_known_in_it(dataset):
+    start = dataset.calls["start"].to_numpy()
     begin, end = int(start.min()) + 3 * DAY, int(start.min()) + 20 * DAY
-    found = stretch(evidence, begin, end)
+    found = stretch(dataset, begin, end)
     kept = found.calls["start"].to_numpy()
     assert begin <= kept.min() <= kept.max() < end
     assert len(kept) == ((start >= begin) & (start < end)).sum()
     assert found.truth["call"].equals(found.calls["call"])
     assert (found.reports["known_at"] <= pd.Timestamp(end, unit="ms", tz="UTC")).all()
-    assert 0 < len(found.reports) < len(evidence.reports)
-    assert found.fingerprint != evidence.fingerprint
+    assert 0 < len(found.reports) < len(dataset.reports)
+    assert found.fingerprint != dataset.fingerprint
 
 
 def test_spread_by_hand():
@@ -64,10 +64,10 @@ def test_spread_by_hand():
 
 
 @pytest.mark.source("L4", by="training/studies/rolling.py")
-def test_three_trainings(evidence, tmp_path):
+def test_three_trainings(dataset, tmp_path):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
     quick = Settings(threads=1, seed=5, parameters={"rounds": 10})
-    told = rolling(evidence, quick, count=3, step_days=1, ledger=ledger)
+    told = rolling(dataset, quick, count=3, step_days=1, ledger=ledger)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert len(told["origins"]) == 3
     rates = [one["headline"]["catch.call.rate"] for one in told["origins"]]

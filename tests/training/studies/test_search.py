@@ -25,14 +25,14 @@ QUICK = Settings(threads=1, parameters={"rounds": 6, "patience": 3})
 
 
 @pytest.fixture(scope="module")
-def searched(evidence, tmp_path_factory, empty_store):
+def searched(dataset, tmp_path_factory, empty_store):
     """A search of one trial that was killed in its second, and gone on with to three."""
     folder = tmp_path_factory.mktemp("search")
     (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
     told = {"minutes": 60.0, "uri": store_of(folder), "source": "a tiny world"}
-    first = search(evidence, QUICK, folder, trials=1, **told)
+    first = search(dataset, QUICK, folder, trials=1, **told)
     optuna.load_study(study_name=first["study"], storage=f"sqlite:///{folder / STORE}").ask()
-    return folder, first, search(evidence, QUICK, folder, trials=3, **told)
+    return folder, first, search(dataset, QUICK, folder, trials=3, **told)
 
 
 def rows(path, query):
@@ -63,11 +63,11 @@ def test_a_killed_search_goes_on_where_it_stood(searched):
     assert last["figures"]["log_loss"] == min(losses) <= last["shipped"]["log_loss"] == losses[0]
 
 
-def test_a_killed_search_finds_what_an_unbroken_one_finds(searched, evidence, tmp_path, empty_store):
+def test_a_killed_search_finds_what_an_unbroken_one_finds(searched, dataset, tmp_path, empty_store):
     folder, _, last = searched
     (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
     told = {"minutes": 60.0, "uri": store_of(tmp_path), "source": "a tiny world"}
-    whole = search(evidence, QUICK, tmp_path, trials=3, **told)
+    whole = search(dataset, QUICK, tmp_path, trials=3, **told)
     query = "select key, value_json from trial_user_attributes order by trial_id, key"
     assert rows(tmp_path / STORE, query) == rows(folder / STORE, query)
     assert {name: whole[name] for name in ("parameters", "figures", "shipped")} == (
@@ -75,12 +75,12 @@ def test_a_killed_search_finds_what_an_unbroken_one_finds(searched, evidence, tm
     )
 
 
-def test_a_file_of_trials_that_fails_is_told_in_one_line(evidence, monkeypatch, tmp_path):
-    side = learning_side(evidence, QUICK)
+def test_a_file_of_trials_that_fails_is_told_in_one_line(dataset, monkeypatch, tmp_path):
+    side = learning_side(dataset, QUICK)
     monkeypatch.setattr(searching, "learning_side", lambda *_: side)
     (tmp_path / STORE).write_text("no database, but a text that is long enough to be read as the head of one" * 20)
     with pytest.raises(ValueError, match=r"^search: search.db cannot be used: file is not a database$"):
-        search(evidence, QUICK, tmp_path, trials=1, minutes=1.0, uri=store_of(tmp_path), source="")
+        search(dataset, QUICK, tmp_path, trials=1, minutes=1.0, uri=store_of(tmp_path), source="")
     full = OperationalError("insert", {"value": "secret"}, sqlite3.OperationalError("database or disk is full"))
     with pytest.raises(ValueError, match=r"cannot be used: database or disk is full$"), searching.told_faults():
         raise StorageInternalError("a text of Optuna") from full
@@ -107,31 +107,29 @@ def test_the_file_is_what_a_training_takes(searched):
     assert set(last["parameters"]) == {*PARAMETERS, "min_data_in_leaf"}
 
 
-def test_nothing_after_the_label_cutoff_is_seen(evidence):
+def test_nothing_after_the_label_cutoff_is_seen(dataset):
     """Neither the truth, nor what was found later, nor a later call's outcome."""
-    start = evidence.calls["start"].to_numpy()
+    start = dataset.calls["start"].to_numpy()
     folds = plan(int(start.min()), int(start.max()))
-    side = learning_side(evidence, QUICK)
+    side = learning_side(dataset, QUICK)
     assert side.side.moment.max() < folds.train[1]
-    calls = evidence.calls
+    calls = dataset.calls
     talk = np.where(start >= folds.label_cutoff, 1, calls["talk"].to_numpy())
     place = calls.column_names.index("talk")
     other = calls.set_column(place, calls.schema.field("talk"), [talk.astype(calls["talk"].type.to_pandas_dtype())])
-    findings = evidence.findings.copy()
+    findings = dataset.findings.copy()
     late = (findings["known_at"].astype("int64") // 10**6 >= folds.label_cutoff).to_numpy()
     findings.loc[late, "nuisance"] = ~findings.loc[late, "nuisance"]
-    assert (
-        learning_side(replace(evidence, calls=other, findings=findings, truth=evidence.truth), QUICK).name == side.name
-    )
-    assert learning_side(replace(evidence, reports=evidence.reports.iloc[:0]), QUICK).name != side.name
+    assert learning_side(replace(dataset, calls=other, findings=findings, truth=dataset.truth), QUICK).name == side.name
+    assert learning_side(replace(dataset, reports=dataset.reports.iloc[:0]), QUICK).name != side.name
 
 
-def test_nuisance_of_one_group_cannot_be_searched(evidence, monkeypatch):
+def test_nuisance_of_one_group_cannot_be_searched(dataset, monkeypatch):
     side = SimpleNamespace(y=np.array([0, 1, 1]), group=np.array([1, 2, 2]))
     monkeypatch.setattr(searching, "build", lambda *_: side)
     monkeypatch.setattr(searching, "learnt_vectors", lambda *_: None)
     with pytest.raises(ValueError, match="expected nuisance callers of 2 groups or more to learn from, got 1"):
-        learning_side(evidence, QUICK)
+        learning_side(dataset, QUICK)
 
 
 @pytest.mark.parametrize(

@@ -25,43 +25,43 @@ POLICY = read_label_policy()
 
 
 @pytest.fixture(scope="module")
-def cutoff(evidence):
-    start = evidence.calls["start"].to_numpy()
+def cutoff(dataset):
+    start = dataset.calls["start"].to_numpy()
     return pd.Timestamp(plan(int(start.min()), int(start.max())).label_cutoff, unit="ms", tz="UTC")
 
 
-def held(evidence, cutoff):
-    return label_numbers(evidence, cutoff, POLICY).set_index("number")["nuisance"]
+def held(dataset, cutoff):
+    return label_numbers(dataset, cutoff, POLICY).set_index("number")["nuisance"]
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
-def test_so_many_labels_are_the_other_way_round(evidence, cutoff, share):
-    before = held(evidence, cutoff)
-    after = held(with_flips(evidence, share, cutoff, POLICY, seed=3), cutoff)
+def test_so_many_labels_are_the_other_way_round(dataset, cutoff, share):
+    before = held(dataset, cutoff)
+    after = held(with_flips(dataset, share, cutoff, POLICY, seed=3), cutoff)
     both = before.index.intersection(after.index)
     # A number beside one that is now held to be nuisance may lose its label; none but the chosen are turned.
     assert (before[both] != after[both]).sum() == round(share * len(before))
-    again = held(with_flips(evidence, share, cutoff, POLICY, seed=3), cutoff)
+    again = held(with_flips(dataset, share, cutoff, POLICY, seed=3), cutoff)
     pd.testing.assert_series_equal(after, again)
-    assert not held(with_flips(evidence, share, cutoff, POLICY, seed=4), cutoff).equals(after)
+    assert not held(with_flips(dataset, share, cutoff, POLICY, seed=4), cutoff).equals(after)
 
 
-def test_the_ring_is_of_that_share_and_names_numbers_of_both_kinds(evidence, cutoff):
-    told = with_collusion(evidence, 0.1, cutoff, seed=1)
-    more = told.reports.iloc[len(evidence.reports) :]
-    assert more["reporter"].nunique() == round(0.1 * evidence.reports["reporter"].nunique())
+def test_the_ring_is_of_that_share_and_names_numbers_of_both_kinds(dataset, cutoff):
+    told = with_collusion(dataset, 0.1, cutoff, seed=1)
+    more = told.reports.iloc[len(dataset.reports) :]
+    assert more["reporter"].nunique() == round(0.1 * dataset.reports["reporter"].nunique())
     assert (more["known_at"] < cutoff).all()
-    numbers = evidence.calls["caller"].cast("string").to_pandas()
-    nuisance = set(numbers[evidence.truth["nuisance"].to_numpy(zero_copy_only=False)])
+    numbers = dataset.calls["caller"].cast("string").to_pandas()
+    nuisance = set(numbers[dataset.truth["nuisance"].to_numpy(zero_copy_only=False)])
     for word, wanted in (("fraud", False), ("not_nuisance", True)):
         named = set(more.loc[more["category"] == word, "number"])
         assert 0 < len(named) <= TARGETS
         assert {number in nuisance for number in named} == {wanted}
-    assert told.reports.dtypes.equals(evidence.reports.dtypes)
+    assert told.reports.dtypes.equals(dataset.reports.dtypes)
     with pytest.raises(ValueError, match="expected a truth"):
-        with_collusion(replace(evidence, truth=None), 0.1, cutoff, seed=1)
+        with_collusion(replace(dataset, truth=None), 0.1, cutoff, seed=1)
     with pytest.raises(ValueError, match="expected reports"):
-        with_collusion(without_reports(evidence), 0.1, cutoff, seed=1)
+        with_collusion(without_reports(dataset), 0.1, cutoff, seed=1)
 
 
 def test_a_difference_is_of_pairs():
@@ -92,11 +92,11 @@ def test_the_interval_over_worlds_is_students():
     assert interval([])["mean"] is None
 
 
-def test_a_world_is_trained_clean_and_with_each_fault(evidence, tmp_path):
+def test_a_world_is_trained_clean_and_with_each_fault(dataset, tmp_path):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
     quick = Settings(threads=1, parameters={"rounds": 5})
     some = (CLEAN, "20% of labels flipped")
-    told = stress([(0, evidence)], quick, ledger, count=1, faults=some)
+    told = stress([(0, dataset)], quick, ledger, count=1, faults=some)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     clean, flipped = told["trainings"]
     assert clean["change"]["value"] == 0
@@ -107,7 +107,7 @@ def test_a_world_is_trained_clean_and_with_each_fault(evidence, tmp_path):
     assert len(list(payloads(ledger.log, "touch"))) == 2
     assert len(FAULTS) == 7
     with pytest.raises(ValueError, match="expected a truth"):
-        stress([(0, replace(evidence, truth=None))], quick, ledger, count=1)
+        stress([(0, replace(dataset, truth=None))], quick, ledger, count=1)
 
 
 def test_each_world_has_a_seed_and_a_key_of_its_own(monkeypatch):

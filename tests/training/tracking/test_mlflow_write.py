@@ -223,7 +223,7 @@ def test_many_parameters_and_tags_are_kept_whole(store):
     assert {name: word for name, word in found.tags.items() if not name.startswith("mlflow.")} == many
 
 
-def test_code_is_what_it_was_as_the_run_began(evidence, monkeypatch, tmp_path):
+def test_code_is_what_it_was_as_the_run_began(dataset, monkeypatch, tmp_path):
     """A training takes minutes: a commit made meanwhile is not what it ran."""
     asked = []
     monkeypatch.setattr(running, "commit", lambda: asked.append("commit") or {})
@@ -235,7 +235,7 @@ def test_code_is_what_it_was_as_the_run_began(evidence, monkeypatch, tmp_path):
 
     monkeypatch.setattr(training, "sides_of", first_step)
     with pytest.raises(InterruptedError):
-        running.study(evidence, Settings(), tmp_path / "run", source="simulated world 'tiny'")
+        running.study(dataset, Settings(), tmp_path / "run", source="simulated world 'tiny'")
     assert asked == ["commit", "source", "begin"]
 
 

@@ -19,35 +19,35 @@ ROWS = {
 }
 
 
-def hashes(evidence):
-    return {name: fingerprint(table) for name, table, _ in tables(evidence)}
+def hashes(dataset):
+    return {name: fingerprint(table) for name, table, _ in tables(dataset)}
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_one_row_more_in_a_register_changes_its_fingerprint_alone(evidence, name):
+def test_one_row_more_in_a_register_changes_its_fingerprint_alone(dataset, name):
     schema, row = ROWS[name]
-    changed = replace(evidence, **{name: pa.Table.from_pylist([row], schema).to_pandas()})
-    before, after = hashes(evidence), hashes(changed)
+    changed = replace(dataset, **{name: pa.Table.from_pylist([row], schema).to_pandas()})
+    before, after = hashes(dataset), hashes(changed)
     assert {one for one in before if before[one] != after[one]} == {name}
 
 
 @pytest.mark.parametrize("name", ["reports", "findings"])
-def test_one_row_less_changes_its_fingerprint_alone(evidence, name):
-    changed = replace(evidence, **{name: getattr(evidence, name).iloc[1:]})
-    before, after = hashes(evidence), hashes(changed)
+def test_one_row_less_changes_its_fingerprint_alone(dataset, name):
+    changed = replace(dataset, **{name: getattr(dataset, name).iloc[1:]})
+    before, after = hashes(dataset), hashes(changed)
     assert {one for one in before if before[one] != after[one]} == {name}
 
 
-def test_a_campaign_called_otherwise_changes_the_truth_for_the_split_follows_it(evidence):
-    place = evidence.truth.column_names.index("campaign")
-    other = pa.array(["another"] * evidence.truth.num_rows)
-    changed = replace(evidence, truth=evidence.truth.set_column(place, "campaign", other))
-    before, after = hashes(evidence), hashes(changed)
+def test_a_campaign_called_otherwise_changes_the_truth_for_the_split_follows_it(dataset):
+    place = dataset.truth.column_names.index("campaign")
+    other = pa.array(["another"] * dataset.truth.num_rows)
+    changed = replace(dataset, truth=dataset.truth.set_column(place, "campaign", other))
+    before, after = hashes(dataset), hashes(changed)
     assert {one for one in before if before[one] != after[one]} == {"truth"}
 
 
-def test_without_a_truth_the_rest_is_recorded_alike(evidence):
-    before, after = hashes(evidence), hashes(replace(evidence, truth=None))
+def test_without_a_truth_the_rest_is_recorded_alike(dataset):
+    before, after = hashes(dataset), hashes(replace(dataset, truth=None))
     assert after == {name: one for name, one in before.items() if name != "truth"}
 
 

@@ -93,7 +93,7 @@ def _campaigns(
 ) -> pa.Table:
     """The outbound register: whose calls a number makes, for whom, about what, and when. Some register a lie.
 
-    Which rows there are decides how a study is split (`evidence.campaigns_of`), so hours are drawn apart from them.
+    Which rows there are decides how a study is split (`dataset.campaigns_of`), so hours are drawn apart from them.
     """
     bad = numbers["campaign"] >= 0
     share = np.where(bad, table["nuisance_registered_share"], table["registered_share"])

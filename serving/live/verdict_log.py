@@ -28,7 +28,7 @@ CASES = "cases"
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class VerdictRecord:
     """A verdict other than "pass", with all that it came from, as of the moment of the call.
 
     Whom the call was for is no part of it: no question about a caller needs it (`features/keys/callee_keys.py`).
@@ -65,9 +65,9 @@ class Position:
     offset: int = 0
 
 
-def evidence(verdict: Verdict, call: KeyedCall, vector: Sequence[float], scorer: Scorer) -> Evidence:
+def verdict_record(verdict: Verdict, call: KeyedCall, vector: Sequence[float], scorer: Scorer) -> VerdictRecord:
     """The evidence of a verdict that `scorer` gave on a call by a vector."""
-    return Evidence(
+    return VerdictRecord(
         case=verdict.case,
         at=call.start,
         caller=call.caller,
@@ -107,28 +107,28 @@ def floats(text: str) -> list[float]:
     return list(struct.unpack(f"<{len(data) // 8}d", data))
 
 
-def evidence_to_line(found: Evidence) -> bytes:
+def record_to_line(found: VerdictRecord) -> bytes:
     """One line of JSON; what is not a number is null."""
-    plain = {name: getattr(found, name) for name in Evidence.__slots__}
+    plain = {name: getattr(found, name) for name in VerdictRecord.__slots__}
     return json.dumps(finite(plain), separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def evidence_from_line(line: bytes) -> Evidence | None:
+def record_from_line(line: bytes) -> VerdictRecord | None:
     """What a line tells; None if it is none of ours."""
     try:
-        found = Evidence(**json.loads(line))
+        found = VerdictRecord(**json.loads(line))
         floats(found.vector)
     except (ValueError, TypeError):
         return None
     return found
 
 
-def follow(folder: Path, after: Position, most: int) -> tuple[list[Evidence], Position]:
+def follow(folder: Path, after: Position, most: int) -> tuple[list[VerdictRecord], Position]:
     """At most about `most` verdicts that were written after a position, and the position up to which they reach.
 
     A line that is not whole yet is left for the next time; in a file that is not written any more it is passed over.
     """
-    found: list[Evidence] = []
+    found: list[VerdictRecord] = []
     there = [number for number in numbers(folder, CASES) if number >= after.number]
     for place, number in enumerate(there):
         offset = after.offset if number == after.number else 0
@@ -137,7 +137,7 @@ def follow(folder: Path, after: Position, most: int) -> tuple[list[Evidence], Po
             while len(found) < most and (piece := file.readline(LONGEST)).endswith(b"\n"):
                 offset = file.tell()
                 line = opened(piece)
-                one = None if line is None else evidence_from_line(line)
+                one = None if line is None else record_from_line(line)
                 if one is not None:
                     found.append(one)
         after = Position(number, offset)
