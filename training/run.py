@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
     from callsieve.training.data.dataset import Dataset
     from callsieve.training.reports.pictures import Picture
 
@@ -72,7 +72,7 @@ def study(
     gates: Gates | None = None,
     audit: str | Path | None = None,
     made_by: str = "callsieve.training.study",
-    progress: Tell | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, judge, sign, score the last day as it would be served, report, and record.
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from callsieve.features.catalogue import NAMES, catalogue_hash, chosen
 from callsieve.features.codegen.feature_program import KINDS
 from callsieve.features.files.atomic import alone, whole
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.keyed_table import BATCH_ROWS, check_names, checked, reading
 from callsieve.features.records import KEYED_COLUMNS
 
@@ -32,7 +33,6 @@ MANIFEST = "_manifest.json"
 GIB = 1 << 30
 TAIL = 1 << 20
 MOST_ROWS, MOST_SHARDS = 1 << 19, 1 << 16  # rows that are read at once
-Progress = Callable[[str, float], None]
 Task = Callable[[], None]
 
 # How much work a call is in each stage; the others count 1.
@@ -77,10 +77,6 @@ def write_shards(
         "shards": plan.shards,
         "catalogue": catalogue_hash(),
     }
-
-
-def silent(_what: str, _part: float) -> None:
-    """Nobody wants to know."""
 
 
 def half_of_memory() -> int:

@@ -33,7 +33,7 @@ __all__ = ["Layout", "ReadResult", "layout", "read_calls", "write_table"]
 
 BATCH_ROWS = 1 << 17
 DAY = 86400.0
-Progress = Callable[[int, int], None]
+RowProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def read_calls(
     key: Key | None = None,
     strict: bool = False,
     latest: float | None = None,
-    progress: Progress | None = None,
+    progress: RowProgress | None = None,
 ) -> ReadResult:
     """Call records of a Parquet or CSV file, plain or gzip, told by its first bytes.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callsieve.features.files.folders import check_apart
-from callsieve.features.files.progress import Tell
+from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.online.history import History
@@ -36,7 +36,7 @@ def fill(
     numbers: int,
     quarantine: Path | None,
     strict: bool,
-    progress: Tell,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Take in records of the last days, and write what is then known into a folder from which a service goes on.
 
@@ -79,7 +79,7 @@ def fill(
     }
 
 
-def taken_in(calls: pa.Table, history: History, progress: Tell) -> History:
+def taken_in(calls: pa.Table, history: History, progress: Progress) -> History:
     """The history, with these calls in order of start."""
     for done, call in enumerate(keyed_calls(calls)):
         history.observe(call)

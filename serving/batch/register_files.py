@@ -31,7 +31,7 @@ from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, SPAN, Registers,
 from .number_ranges import covered
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
     from callsieve.features.keys.tokens import Key
 
 MISSING_VALUE = "missing_value"
@@ -59,7 +59,7 @@ class ReadRegisters:
 
 def read_registers(
     folder: Path, key: Key, *, quarantine: Path | None = None, strict: bool = False, zone: str = "Asia/Shanghai",
-    tell: Tell = silent,
+    tell: Progress = silent,
 ) -> ReadRegisters:  # fmt: skip
     """Read and key every register of a folder.
 

@@ -20,7 +20,7 @@ from callsieve.features.complaints import complaint_vectors
 from callsieve.features.files.atomic import alone
 from callsieve.features.files.dates import unix_now
 from callsieve.features.files.folders import check_apart
-from callsieve.features.files.progress import Tell
+from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import codes
 from callsieve.features.keys.callee_keys import Callees
 from callsieve.features.keys.tokens import ENVIRONMENT
@@ -160,7 +160,7 @@ def score_file(
     quarantine: Path | None,
     strict: bool,
     threads: int,
-    progress: Tell,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Counts of a scored file by action, for calls and callers; the verdict of each call goes to `out`."""
     check_apart(path, reports, key, out, quarantine)
@@ -204,7 +204,7 @@ def write_vectors(
     quarantine: Path | None = None,
     strict: bool = False,
     threads: int = 0,
-    progress: Tell,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Write the vectors of a file of calls into a folder, in shards; begun and killed, it goes on where it was.
 

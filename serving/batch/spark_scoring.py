@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.features.files.dates import unix_now
-from callsieve.features.files.progress import Tell
+from callsieve.features.files.progress import Progress
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.keys.callee_keys import Callees
 from callsieve.features.keys.tokens import read_key
@@ -38,7 +38,7 @@ VERDICT = (
 )
 
 
-def write_vectors(calls: Path, layout: str, out: Path, *, threads: int, progress: Tell) -> dict[str, Any]:
+def write_vectors(calls: Path, layout: str, out: Path, *, threads: int, progress: Progress) -> dict[str, Any]:
     """Write the vectors of keyed calls: start, caller, callee and one column a feature.
 
     Raises: ValueError: for any other layout, for faults of the calls, and if the folder is there already.
@@ -68,7 +68,7 @@ def score(
     out: Path | None,
     callees: Path | None,
     threads: int,
-    progress: Tell,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Counts of scored calls by action, for calls and callers; the verdict of each call goes to `out`.
 

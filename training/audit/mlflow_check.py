@@ -16,7 +16,7 @@ from callsieve.training.tracking import mlflow_read, mlflow_write
 from .fault import Fault
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 MOVES = ("promotion", "rollback")
 ALIASES = (mlflow_write.ALIAS, mlflow_write.CHAMPION)  # that the project moves
@@ -26,7 +26,7 @@ SHOWN = 60
 Told = Sequence[tuple[Entry, Mapping[str, Any]]]
 
 
-def store_faults(uri: str, entries: Sequence[Entry], told: Told, tell: Tell = silent) -> list[Fault]:
+def store_faults(uri: str, entries: Sequence[Entry], told: Told, tell: Progress = silent) -> list[Fault]:
     """Everything in the store that is not as it was logged.
 
     Args:

@@ -27,7 +27,7 @@ from .mlflow_check import MOVES
 from .verify import verify
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def promote(
     *,
     data: Path | None,
     threads: int = 0,
-    tell: Tell = silent,
+    tell: Progress = silent,
 ) -> dict[str, Any]:
     """Make a run's model the champion.
 
@@ -168,7 +168,7 @@ def against_champion(
     key: Ed25519PrivateKey,
     data: Path | None,
     threads: int,
-    tell: Tell,
+    tell: Progress,
 ) -> dict[str, Any]:
     """The comparison; it looks at the test fold, and the log says so.
 
@@ -197,7 +197,7 @@ def against_champion(
     return told
 
 
-def rollback(place: Place, why: str, key: Ed25519PrivateKey, tell: Tell = silent) -> dict[str, Any]:
+def rollback(place: Place, why: str, key: Ed25519PrivateKey, tell: Progress = silent) -> dict[str, Any]:
     """Make the champion before the present one the champion again: it was approved once.
 
     Returns: what was logged; if a rollback was logged and cut off before the alias moved, what was then.
@@ -256,7 +256,7 @@ def moving(log: Path) -> Iterator[None]:
         yield
 
 
-def require_sound(place: Place, tell: Tell) -> None:
+def require_sound(place: Place, tell: Progress) -> None:
     """Raise `ValueError` that names the first fault, if the log or the store was bent."""
     faults = verify(place.log, uri=place.uri, tell=tell).faults
     if faults:

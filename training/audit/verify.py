@@ -31,7 +31,7 @@ from .fault import Fault
 from .mlflow_check import poor, store_faults
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def verify(
     trust: Path | None = None,
     heads: Sequence[Path] = (),
     run_folder: Path | None = None,
-    tell: Tell = silent,
+    tell: Progress = silent,
 ) -> Verified:
     """Check the log of a folder and, with `uri`, the MLflow store whose runs it tells of; with `run_folder` the copies
     in the folder of one of them, too.

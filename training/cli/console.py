@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress,
     ProgressColumn,
     SpinnerColumn,
     Task,
@@ -22,10 +21,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import (
+    Progress as ProgressBar,
+)
 from rich.table import Table
 from rich.text import Text
 
-from callsieve.features.files.progress import Tell
+from callsieve.features.files.progress import Progress
 
 LONGEST_WORD = 16
 FILE_WIDTH = 160  # what goes into a file has no width of its own
@@ -44,7 +46,7 @@ class RateColumn(ProgressColumn):
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Tell]:
+def progress(title: str) -> Iterator[Progress]:
     """A bar with rate and time left on the error stream while it is a terminal; nothing otherwise."""
     columns = (
         SpinnerColumn(),
@@ -56,7 +58,7 @@ def progress(title: str) -> Iterator[Tell]:
         TimeRemainingColumn(),
     )
     with (
-        Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar,
+        ProgressBar(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar,
         remembered_interrupt() as interrupted,
     ):
         task = bar.add_task(title, total=1.0)

@@ -1,7 +1,7 @@
 """Files of reports -> keyed reports; a bad row goes to quarantine with its reason, and nobody's number is kept.
 
-A layout of `complaint_files.toml` says how a file is written. Oddities are kept apart by name: a row without a number, a
-number that is none, a day in the future or long before the report, a word that the layout does not know, a row that
+A layout of `complaint_files.toml` says how a file is written. Oddities are kept apart by name: a row without a number,
+a number that is none, a day in the future or long before the report, a word that the layout does not know, a row that
 stands there twice. Where a file counts reports by day and number instead of telling them one by one, there is no
 reporter, and such counts feed `churn`, not labels.
 """
@@ -41,7 +41,7 @@ from callsieve.features.reading.quarantine import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
     from callsieve.features.keys.tokens import Key
 
     Array = npt.NDArray[Any]
@@ -125,7 +125,7 @@ def read_complaint_file(
     published: pd.Timestamp | None = None,
     quarantine: Path | None = None,
     strict: bool = False,
-    tell: Tell = silent,
+    tell: Progress = silent,
 ) -> ReadComplaints:
     """Read a file of reports, text (plain or gzip) or Parquet, and key it at once.
 
@@ -156,7 +156,7 @@ def read_complaint_file(
 
 
 def _cells(
-    path: Path, layout: ComplaintLayout, tell: Tell
+    path: Path, layout: ComplaintLayout, tell: Progress
 ) -> tuple[pd.DataFrame, Array, list[BrokenLine], dict[str, tuple[str, ...]]]:
     """Cells of the wanted columns, the numbers of their rows, broken lines, and what the columns stand for."""
     found: dict[str, tuple[str, ...]] = {}

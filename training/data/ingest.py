@@ -21,7 +21,7 @@ from .complaint_files import ReadComplaints, layout_named, read_complaint_file
 from .list_reach import churn, weekdays
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 
 def ingest(
@@ -33,9 +33,9 @@ def ingest(
     out: Path | None = None,
     quarantine: Path | None = None,
     strict: bool = False,
-    tell: Tell = silent,
+    tell: Progress = silent,
 ) -> dict[str, Any]:
-    """Read a file of reports in a layout of `complaint_files.toml`, and write it with the columns of `dataset.COMPLAINTS`.
+    """Reads a file of complaints in a layout of `complaint_files.toml`; writes it with the columns of `COMPLAINTS`.
 
     Its folder must be declared for statistics (`purposes.py`).
 

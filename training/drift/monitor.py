@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
     from callsieve.serving.bundle.bundle import Bundle
     from callsieve.serving.bundle.card import Band
 
@@ -222,7 +222,7 @@ def monitor(
     trust: Path | None,
     ledger: Ledger | None,
     threads: int,
-    progress: Tell,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Compare one day of a folder of calls with the reference of a model.
 

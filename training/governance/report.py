@@ -24,7 +24,7 @@ from .shared_victims import groups
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
     Array = npt.NDArray[Any]
 
@@ -77,7 +77,7 @@ def govern(
     until: str | None = None,
     days: int = 7,
     least: Mapping[str, int] = LEAST,
-    progress: Tell,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Write the report of some days: `report.html` and `cells.parquet`; what it shows is added to the releases.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callsieve.features.files.progress import Tell
+from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import codes
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.bundle.card import Band
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def assess(
-    bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Tell, ledger: Ledger | None
+    bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Progress, ledger: Ledger | None
 ) -> dict[str, Any]:
     """The figures of a bundle on the calls of a folder; the first 7 days only fill the windows.
 

@@ -41,7 +41,7 @@ from callsieve.training.model.train import Settings, places, scored
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
     from callsieve.serving.bundle.bundle import Bundle
     from callsieve.training.data.dataset import Dataset
 
@@ -73,7 +73,7 @@ class Callers:
     group: Array
 
 
-def membership(bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Tell) -> dict[str, Any]:
+def membership(bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Progress) -> dict[str, Any]:
     """Attack a bundle with the calls that it was trained on.
 
     Args:

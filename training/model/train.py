@@ -38,7 +38,7 @@ from .split import Plan
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
     Array = npt.NDArray[Any]
 
@@ -112,7 +112,7 @@ class Fitted:
     fingerprint: str
 
 
-def train(dataset: Dataset, settings: Settings, progress: Tell | None = None) -> Trained:
+def train(dataset: Dataset, settings: Settings, progress: Progress | None = None) -> Trained:
     """Fit, calibrate, choose thresholds and certify them.
 
     Args:
@@ -165,7 +165,7 @@ def train(dataset: Dataset, settings: Settings, progress: Tell | None = None) ->
     )  # fmt: skip
 
 
-def fitted(dataset: Dataset, settings: Settings, sides: Sides, learnt: Mapping[str, Learnt], tell: Tell) -> Fitted:
+def fitted(dataset: Dataset, settings: Settings, sides: Sides, learnt: Mapping[str, Learnt], tell: Progress) -> Fitted:
     """The models; of the vectors that they learnt from nothing is left in memory."""
     X = learnt_vectors(dataset, settings.features, settings.threads, learnt)  # noqa: N806
     side = build(X, [*learnt.values()], dataset.calls, sides.group, sides.caller)

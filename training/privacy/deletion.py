@@ -19,7 +19,7 @@ from . import expiry, subject, verdict_files
 from .remaining import clearances, delete_from_evidence, staying
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 
 def run_all(
@@ -32,7 +32,7 @@ def run_all(
     now: int,
     verdicts: Sequence[Path] = (),
     registers: Sequence[Path] = (),
-    tell: Tell = silent,
+    tell: Progress = silent,
 ) -> dict[str, Any]:
     """Erase what is past its time, and enter the proof in the log.
 
@@ -73,7 +73,7 @@ def delete_everywhere(
     verdicts: Sequence[Path] = (),
     registers: Sequence[Path] = (),
     callees: Callees | None = None,
-    tell: Tell = silent,
+    tell: Progress = silent,
 ) -> dict[str, Any]:
     """Delete a person's rows, and enter in the log that it was done; not whose.
 
@@ -106,7 +106,7 @@ def delete_everywhere(
     return report | {"entry": append(log, "deletion", report | fingerprints, key)}
 
 
-def calls_fingerprint(data: Path | None, tell: Tell = silent) -> str:
+def calls_fingerprint(data: Path | None, tell: Progress = silent) -> str:
     """Of the calls of a folder, as a training reads them; "" if there are none."""
     if data is None or not (data / "calls.parquet").exists():
         return ""
@@ -116,7 +116,7 @@ def calls_fingerprint(data: Path | None, tell: Tell = silent) -> str:
     return found
 
 
-def _steps(tell: Tell, data: Path | None, verdicts: Sequence[Path]) -> dict[str, Tell]:
+def _steps(tell: Progress, data: Path | None, verdicts: Sequence[Path]) -> dict[str, Progress]:
     """What takes its time: the fingerprint of the calls before and after, and files that are gone through."""
     calls, tables = (0, 0) if data is None else (size_of(data / "calls.parquet"), size_of(data))
     sizes = {"before": calls, "tables": tables, "verdicts": sum(map(size_of, verdicts)), "after": calls}

@@ -25,7 +25,7 @@ from callsieve.serving.live.verdict_log import CASES
 from .rewriting import Rewritten, rewrite
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 FOLLOWED = "call"  # the column by which rows go with their call
 NUMBERS = "number"
@@ -33,7 +33,7 @@ JOURNALS = {CASES: "journals", REPORTS: "journals", ACCESSES: "accesses", CASE_A
 """Kinds of files in a scorer's state, and the rule of each."""
 
 
-def run(folder: Path, rules: Retention, now: int, tell: Tell = silent) -> dict[str, Any]:
+def run(folder: Path, rules: Retention, now: int, tell: Progress = silent) -> dict[str, Any]:
     """Erase what is past its time from the tables of a folder.
 
     Returns: by file: rows before and after, how many are past their time now (0, counted anew in the file as it then
@@ -64,7 +64,7 @@ def erased(done: Rewritten, left: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def follow(path: Path, leading: Path, tell: Tell = silent) -> Rewritten:
+def follow(path: Path, leading: Path, tell: Progress = silent) -> Rewritten:
     """Take out of a table the rows whose call, or whose number, no row of the leading one has any more."""
     names = pq.read_schema(path).names
     if FOLLOWED in names and FOLLOWED in pq.read_schema(leading).names:

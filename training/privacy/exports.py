@@ -25,10 +25,10 @@ from callsieve.training.log.gates import Gates
 from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, enter, of_tokens
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 
-def chosen(folder: Path, first: str, last: str, tell: Tell = silent) -> pa.Table:
+def chosen(folder: Path, first: str, last: str, tell: Progress = silent) -> pa.Table:
     """Keyed calls of a folder from a UTC day to another one, as far as they may still be read.
 
     Raises:
@@ -42,7 +42,7 @@ def chosen(folder: Path, first: str, last: str, tell: Tell = silent) -> pa.Table
     return calls.filter(pc.and_(pc.greater_equal(start, begin), pc.less(start, end + DAY)))
 
 
-def export_act(calls: pa.Table, purpose: str, person: str, tell: Tell = silent) -> Act:
+def export_act(calls: pa.Table, purpose: str, person: str, tell: Progress = silent) -> Act:
     """What somebody who exports these calls does."""
     tell("fingerprint", 0.5)
     act = Act(EXPORT, fingerprint(calls), calls.num_rows, purpose, person)

@@ -36,12 +36,12 @@ from .deletion import calls_fingerprint
 from .rewriting import rewrite
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 
 def rekey_everything(
     keys: Rekeying, folders: Sequence[Path], state: Path | None, store: str | None, log: Path, key: Ed25519PrivateKey,
-    tell: Tell = silent,
+    tell: Progress = silent,
 ) -> dict[str, Any]:  # fmt: skip
     """Key everything anew that is named, and enter in the log that it was done; what, and the log's entry.
 
@@ -73,7 +73,7 @@ def rekey_everything(
     return facts | {"entry": entry}
 
 
-def rekey_folder(folder: Path, keys: Rekeying, tell: Tell = silent) -> dict[str, int]:
+def rekey_folder(folder: Path, keys: Rekeying, tell: Progress = silent) -> dict[str, int]:
     """Key the tables of a folder anew, and registers as `serving.registers` reads them; how many rows each has."""
     counts = {}
     for where, told in by_size(tell, [*sorted(folder.glob("*.parquet")), *sorted(folder.glob("*.jsonl"))]).items():

@@ -20,7 +20,7 @@ from callsieve.features.files.progress import silent
 from callsieve.features.intake.text_columns import only_used
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 BATCH_ROWS = 1 << 17
 
@@ -35,7 +35,7 @@ class Rewritten:
     sha256_after: str
 
 
-def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Tell = silent) -> Rewritten:
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Progress = silent) -> Rewritten:
     """Put every batch of a file through `change`; a file of which no row changes is left as it is."""
     before, part = sha256(path), path.with_name(f".{path.name}.new")
     rows, kept, same = 0, 0, True

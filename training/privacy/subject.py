@@ -31,19 +31,19 @@ from .expiry import FOLLOWED, follow
 from .rewriting import rewrite
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 COLUMNS = ("caller", "callee", "number", "reporter", "network_caller")
 
 
-def find(folder: Path, token: str, rules: Retention, now: int, tell: Tell = silent) -> dict[str, dict[str, int]]:
+def find(folder: Path, token: str, rules: Retention, now: int, tell: Progress = silent) -> dict[str, dict[str, int]]:
     """Rows of a person by file: how many, and how many of them must be kept for now."""
     tables = dict(_tables(folder, rules))
     inside = by_size(tell, tables)
     return {path.name: _count(path, [token], rule, now, inside[path]) for path, rule in tables.items()}
 
 
-def delete(folder: Path, token: str, rules: Retention, now: int, tell: Tell = silent) -> dict[str, dict[str, Any]]:
+def delete(folder: Path, token: str, rules: Retention, now: int, tell: Progress = silent) -> dict[str, dict[str, Any]]:
     """Delete a person's rows, and exclude the number from every later training.
 
     Returns: by file: rows found, deleted and kept, and its SHA-256 before and after.
@@ -64,7 +64,7 @@ def delete(folder: Path, token: str, rules: Retention, now: int, tell: Tell = si
     return report
 
 
-def delete_from(path: Path, tokens: Sequence[str], rule: Kept, now: int, tell: Tell = silent) -> dict[str, Any]:
+def delete_from(path: Path, tokens: Sequence[str], rule: Kept, now: int, tell: Progress = silent) -> dict[str, Any]:
     """Delete from one table the rows that name a person by one of its tokens; what `delete` tells of a file."""
     inside = steps(tell, {"count": 1, "rewrite": 2})
     found = _count(path, tokens, rule, now, inside["count"])
@@ -119,7 +119,7 @@ def _tables(folder: Path, rules: Retention) -> Iterator[tuple[Path, Kept]]:
             yield path, rules.of(path.stem)
 
 
-def _count(path: Path, tokens: Sequence[str], kept: Kept, now: int, tell: Tell) -> dict[str, int]:
+def _count(path: Path, tokens: Sequence[str], kept: Kept, now: int, tell: Progress) -> dict[str, int]:
     found = held = seen = 0
     with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches():

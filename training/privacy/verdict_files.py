@@ -29,12 +29,12 @@ from . import expiry, subject
 from .rewriting import Rewritten, rewrite
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 VERDICTS, REGISTER = "verdicts", "register_"
 
 
-def erase_verdicts(path: Path, rules: Retention, now: int, tell: Tell = silent) -> dict[str, Any]:
+def erase_verdicts(path: Path, rules: Retention, now: int, tell: Progress = silent) -> dict[str, Any]:
     """Take out of a file of verdicts what is past its time; as a file's part of `expiry.run`."""
     kept = rules.of(VERDICTS)
     done = rewrite(path, partial(still, kept, now), tell)
@@ -42,7 +42,7 @@ def erase_verdicts(path: Path, rules: Retention, now: int, tell: Tell = silent) 
 
 
 def delete_from_verdicts(
-    path: Path, token: str, callees: Callees | None, rules: Retention, now: int, tell: Tell = silent
+    path: Path, token: str, callees: Callees | None, rules: Retention, now: int, tell: Progress = silent
 ) -> dict[str, Any]:
     """Take a person's calls, and calls for it, out of a file of verdicts; as a file's part of `subject.delete`.
 

@@ -25,7 +25,7 @@ from .stress import interval
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
     Array = npt.NDArray[Any]
 
@@ -38,7 +38,7 @@ MEASURES = ("auc", "macro_f1", "macro_recall", "g_mean")
 
 
 def benchmark(
-    data: Path, *, seeds: Sequence[int] = SEEDS, threads: int = 0, progress: Tell | None = None
+    data: Path, *, seeds: Sequence[int] = SEEDS, threads: int = 0, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Train on both tables, once for each seed, which also moves the split.
 

@@ -30,7 +30,7 @@ from .rolling import part, stretch
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
     from callsieve.training.log.test_looks import Ledger
     from callsieve.training.model.train import Settings
 
@@ -66,7 +66,7 @@ def decay(
     periods: int,
     days: int = 7,
     ledger: Ledger,
-    progress: Tell | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train on the first days, then judge each period after them, with and without training anew.
 
@@ -116,7 +116,7 @@ def decay(
 
 def trained_on(
     dataset: Dataset, settings: Settings, group: Array, span: tuple[int, int], ledger: Ledger,
-    progress: Tell | None,
+    progress: Progress | None,
 ) -> Model:  # fmt: skip
     """A model of the calls of a stretch, and of which groups it learnt."""
     some = stretch(dataset, *span)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from callsieve.features.files.progress import Tell
+from callsieve.features.files.progress import Progress
 from callsieve.serving.batch.complaint_rows import COMPLAINTS, frame
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.model.allocators import give_back
@@ -17,7 +17,7 @@ from callsieve.training.world.world import World
 from .simulated import new_key, simulated
 
 
-def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Tell) -> dict[str, Any]:
+def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Progress) -> dict[str, Any]:
     """World, features, training, certificate, signed bundle, verdicts and report in one folder."""
     told = told_of(folder, size, seed, lambda what, part: progress(what, 0.15 * part))
     give_back()
@@ -28,7 +28,7 @@ def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Tell
     )  # fmt: skip
 
 
-def told_of(folder: Path, size: str, seed: int, progress: Tell) -> Dataset:
+def told_of(folder: Path, size: str, seed: int, progress: Progress) -> Dataset:
     """What a training may see of a new world, which is written to `folder` with its key; the rest of it is let go."""
     world = simulated(size, seed, None, new_key(folder / "number.key"), progress)
     write_world(world, folder / "world")

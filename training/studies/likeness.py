@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from callsieve.features.files.folders import write_whole
-from callsieve.features.files.progress import Tell, steps
+from callsieve.features.files.progress import Progress, steps
 from callsieve.training.cli.console import say, show_table
 from callsieve.training.reports.pictures import BLUE, INK, RC, VERMILLION, blank, legend, named_rows, svg
 from callsieve.training.world import load_scenario, simulate
@@ -22,7 +22,7 @@ FARTHEST = 4.0  # limits; what is farther off is drawn there
 
 
 def compare(
-    data: Path, *, size: str, seed: int, scenario: Path | None, threads: int, out: Path | None, progress: Tell
+    data: Path, *, size: str, seed: int, scenario: Path | None, threads: int, out: Path | None, progress: Progress
 ) -> dict[str, Any]:
     """Simulate a world and compare it with the real data in a folder; write table and picture to `out` if given."""
     require_real(data)  # before a world is made in vain

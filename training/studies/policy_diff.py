@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from callsieve.features.files.progress import Tell
+from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import words
 from callsieve.serving.batch.call_files import read_any
 from callsieve.serving.batch.complaint_rows import parquet_table, read_complaints
@@ -43,7 +43,7 @@ def difference(
     reports: Path | None,
     ledger: Ledger | None,
     threads: int,
-    progress: Tell,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Score calls once and decide on them by two policies.
 

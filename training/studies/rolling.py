@@ -27,7 +27,7 @@ from callsieve.training.model.train import Settings, train
 from callsieve.training.tracking.record import flat
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 LEAST = 3
 
@@ -66,7 +66,7 @@ def rolling(
     count: int,
     step_days: int,
     ledger: Ledger,
-    progress: Tell | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train and judge from each origin.
 
@@ -102,7 +102,7 @@ def rolling(
     return {"origins": told, "spread": {name: spread([one["headline"].get(name) for one in told]) for name in names}}
 
 
-def part(progress: Tell | None, place: int, count: int) -> Tell | None:
+def part(progress: Progress | None, place: int, count: int) -> Progress | None:
     """Progress of one of several trainings."""
     if progress is None:
         return None

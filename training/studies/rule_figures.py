@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from callsieve.features.files.progress import Tell
+from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import codes, words
 from callsieve.serving.batch.complaint_rows import parquet_table, read_complaints
@@ -85,7 +85,7 @@ def rule_figures(
     registers: Path | None,
     ledger: Ledger | None,
     threads: int,
-    progress: Tell,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Each rule on the calls of a world after its first 7 days, which only fill the windows.
 

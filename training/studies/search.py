@@ -49,7 +49,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
     from callsieve.training.data.dataset import Dataset
     from callsieve.training.model.train import Settings
 
@@ -97,7 +97,7 @@ def search(
     minutes: float,
     uri: str,
     source: str,
-    progress: Tell | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Try parameters until `trials` are done or the time is over, those of an earlier part of the search counted.
 

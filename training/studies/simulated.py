@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from callsieve.features.files.progress import Tell, steps
+from callsieve.features.files.progress import Progress, steps
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key, read_key
 from callsieve.training.world.basis.scenario import load_scenario
@@ -19,7 +19,7 @@ KEY_EPOCH = "e1"
 
 
 def simulate_to(
-    folder: Path, *, size: str, seed: int, scenario: Path | None, key: Path | None, progress: Tell
+    folder: Path, *, size: str, seed: int, scenario: Path | None, key: Path | None, progress: Progress
 ) -> dict[str, Any]:
     """Simulate a world and write it keyed; a new key is written beside the folder if none is given."""
     inside = steps(progress, {"settle": 0.6, "write": 0.4})
@@ -41,7 +41,7 @@ def simulate_to(
     }
 
 
-def simulated(size: str, seed: int, scenario: Path | None, key: Key, progress: Tell) -> World:
+def simulated(size: str, seed: int, scenario: Path | None, key: Key, progress: Progress) -> World:
     """A keyed world."""
     world = simulate(load_scenario(scenario), seed, size, progress)
     return keyed_world(world, Intake(key))

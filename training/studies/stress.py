@@ -34,7 +34,7 @@ from .simulated import KEY_EPOCH, simulated
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
     from callsieve.training.data.dataset import Dataset
     from callsieve.training.log.test_looks import Ledger
     from callsieve.training.model.train import Settings
@@ -87,7 +87,7 @@ def stress(
     *,
     count: int,
     faults: Sequence[str] = tuple(FAULTS),
-    progress: Tell | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train on each world clean and with each fault.
 

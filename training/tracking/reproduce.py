@@ -22,7 +22,7 @@ from . import mlflow_read
 from .record import DATASETS, SETTINGS, VERSIONS, datasets, read_record, settings_of
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Replayed:
 
 
 def replay(
-    run: str, data: Path | None = None, *, uri: str | None = None, threads: int = 0, progress: Tell | None = None
+    run: str, data: Path | None = None, *, uri: str | None = None, threads: int = 0, progress: Progress | None = None
 ) -> Replayed:
     """Train once more as the record says, and compare.
 
@@ -62,7 +62,7 @@ def replay(
         return replay_folder(mlflow_read.download(uri, run, Path(folder)), data, threads, progress)
 
 
-def replay_folder(folder: Path, data: Path | None, threads: int, progress: Tell | None) -> Replayed:
+def replay_folder(folder: Path, data: Path | None, threads: int, progress: Progress | None) -> Replayed:
     """Replay a run whose `bundle/` and `record/` lie in a folder."""
     settings = settings_of(read_record(folder, SETTINGS), threads)
     recorded = read_record(folder, DATASETS)

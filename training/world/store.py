@@ -23,7 +23,7 @@ from callsieve.training.world.tables.registers import REGISTERS
 from .world import Settled, World
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
     from callsieve.features.intake.intake import Intake
     from callsieve.features.keys.tokens import Use
 
@@ -84,7 +84,7 @@ def write_world(world: World, folder: Path) -> None:
     _write_facts(world.facts, folder)
 
 
-def write_settled(settled: Settled, intake: Intake, folder: Path, progress: Tell | None = None) -> int:
+def write_settled(settled: Settled, intake: Intake, folder: Path, progress: Progress | None = None) -> int:
     """Key and write a world part by part, so that its calls are never in memory at once; returns how many rows."""
     rows = 0
     with _files(folder) as write:

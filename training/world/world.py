@@ -29,7 +29,7 @@ from callsieve.training.world.tables.registers import registers
 from .tables import arrow_tables
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Tell
+    from callsieve.features.files.progress import Progress
 
 Population = Callable[[int, int, Surroundings], Plan]
 
@@ -94,7 +94,7 @@ def _trade(name: str, seed: int, _ordinary: int, world: Surroundings) -> Plan:
     return trade(world.scenario, seed, name, world.society, world.days, world.numbers, world.relays)
 
 
-def simulate(scenario: Scenario, seed: int, size: str, progress: Tell | None = None) -> World:
+def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None = None) -> World:
     """Simulate a world. The same scenario, seed and size give the same tables.
 
     `progress` is told what comes next, and the part that is done, 0 to 1.
@@ -122,7 +122,7 @@ def simulate(scenario: Scenario, seed: int, size: str, progress: Tell | None = N
     return world
 
 
-def settled_world(scenario: Scenario, seed: int, size: str, progress: Tell | None = None) -> Settled:
+def settled_world(scenario: Scenario, seed: int, size: str, progress: Progress | None = None) -> Settled:
     """The same world, its calls not yet tables: for worlds that are written part by part."""
     sizes = scenario.table("sizes")
     if size not in sizes:
@@ -157,13 +157,15 @@ def settled_world(scenario: Scenario, seed: int, size: str, progress: Tell | Non
     )  # fmt: skip
 
 
-def _planned(scenario: Scenario, seed: int, society: Society, numbers: Directory, days: Calendar, tell: Tell) -> Plan:
+def _planned(
+    scenario: Scenario, seed: int, society: Society, numbers: Directory, days: Calendar, progress: Progress
+) -> Plan:
     """What everybody would do: ordinary people first, then each population."""
     plans = [ordinary_calls(scenario, seed, society, days, numbers)]
     relays = relay_numbers(scenario, seed, society.subscribers, numbers)
     around = Surroundings(scenario, society, days, numbers, trade_lists(scenario, seed, society), relays)
     populations, ordinary = _populations(scenario), len(plans[0])
     for place, (name, calls_of) in enumerate(populations.items()):
-        tell(name, 0.45 + 0.25 * place / len(populations))
+        progress(name, 0.45 + 0.25 * place / len(populations))
         plans.append(calls_of(seed, ordinary, around))
     return join(plans)
