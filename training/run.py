@@ -32,8 +32,8 @@ from callsieve.training.judging.judge import judge, metrics
 from callsieve.training.judging.leak_probes import check
 from callsieve.training.log.audit_log import append
 from callsieve.training.log.gates import Gates, shipped_gates
+from callsieve.training.log.looks import Ledger
 from callsieve.training.log.run_paths import place_of
-from callsieve.training.log.test_looks import Ledger
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.call_choice import of_last_day
 from callsieve.training.model.provenance import commit

@@ -80,7 +80,7 @@ def monitor(
     """Compare a day of calls with those that a model was trained on; exit code 1 if something is out of the usual."""
     from callsieve.training.drift.monitor import date_of
     from callsieve.training.drift.monitor import monitor as watch
-    from callsieve.training.log.test_looks import ledger_beside
+    from callsieve.training.log.looks import ledger_beside
 
     from . import console, present
 

@@ -149,7 +149,7 @@ def evaluate(
 ) -> None:
     """Judge a signed bundle on calls that it was not trained on; the look is counted in the audit log."""
     from callsieve.training.judging.assess import assess
-    from callsieve.training.log.test_looks import ledger_beside
+    from callsieve.training.log.looks import ledger_beside
 
     from . import console, present
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from callsieve.serving.bundle.signing import SIGNER
 from callsieve.training.judging.detection import QUANTILES, SOON
-from callsieve.training.log.test_looks import in_words
+from callsieve.training.log.looks import in_words
 from callsieve.training.reports.run_page import NOT_MEASURED, share, until
 
 from .console import say, show_table

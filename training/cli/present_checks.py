@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from callsieve.training.log.test_looks import in_words
+from callsieve.training.log.looks import in_words
 from callsieve.training.studies.rule_figures import _interval, _plain
 
 from .console import say, show_table

@@ -66,7 +66,7 @@ def rules(
     json: Json = False,
 ) -> None:
     """Judge each rule by the truth: calls hit, precision, recall, and which innocent callers it hits."""
-    from callsieve.training.log.test_looks import ledger_beside
+    from callsieve.training.log.looks import ledger_beside
     from callsieve.training.studies import rule_figures
 
     from . import console, present_checks
@@ -110,7 +110,7 @@ def diff(
     json: Json = False,
 ) -> None:
     """A dry run: how many calls of which slice change fate under another policy, from what to what."""
-    from callsieve.training.log.test_looks import ledger_beside
+    from callsieve.training.log.looks import ledger_beside
     from callsieve.training.studies import policy_diff
 
     from . import console, present_checks

@@ -12,7 +12,7 @@ import typer
 from .options import FeatureNames, Json, Seed, Threads
 
 if TYPE_CHECKING:
-    from callsieve.training.log.test_looks import Ledger
+    from callsieve.training.log.looks import Ledger
 
 commands = typer.Typer()
 
@@ -202,8 +202,8 @@ def whole_numbers(text: str) -> list[int]:
 def ledger_in(folder: Path, gates: Path | None, audit: Path | None, signing_key: Path | None) -> Ledger:
     """The audit log of a study: in its folder, signed by a key of its own, unless told otherwise."""
     from callsieve.training.log.gates import read_gates
+    from callsieve.training.log.looks import Ledger
     from callsieve.training.log.run_paths import log_of
-    from callsieve.training.log.test_looks import Ledger
     from callsieve.training.run import signer
 
     return Ledger(log_of(folder, audit), signer(folder, signing_key), read_gates(gates))

@@ -22,7 +22,7 @@ from callsieve.serving.batch.score import open_scorer, score_calls
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.feeds import of_all
-from callsieve.training.log.test_looks import Ledger, certified_on, counted
+from callsieve.training.log.looks import Ledger, certified_on, counted
 from callsieve.training.model.bands import spoken_of
 from callsieve.training.model.call_choice import spans
 from callsieve.training.model.split import WINDOW_DAYS, judged_span

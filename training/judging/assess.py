@@ -13,7 +13,7 @@ from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import Dataset, judged, read_dataset
 from callsieve.training.data.feeds import complete
 from callsieve.training.data.label_policy import read_label_policy
-from callsieve.training.log.test_looks import Ledger, counted
+from callsieve.training.log.looks import Ledger, counted
 from callsieve.training.model.bands import TARGETS, spoken_of
 from callsieve.training.model.call_choice import born_after
 from callsieve.training.model.certify import certificate, choose_threshold

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from callsieve.features.files.progress import Progress
-    from callsieve.training.log.test_looks import Ledger
+    from callsieve.training.log.looks import Ledger
     from callsieve.training.model.train import Settings
 
     Array = npt.NDArray[Any]

@@ -19,7 +19,7 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 from callsieve.training.data.dataset import of_calls
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.log.test_looks import Ledger, counted
+from callsieve.training.log.looks import Ledger, counted
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -21,7 +21,7 @@ from callsieve.training.data.dataset import Dataset, as_known
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.judging.judge import brief
 from callsieve.training.judging.leak_probes import check
-from callsieve.training.log.test_looks import Ledger
+from callsieve.training.log.looks import Ledger
 from callsieve.training.model.split import plan_of
 from callsieve.training.model.train import Settings, train
 from callsieve.training.tracking.record import flat

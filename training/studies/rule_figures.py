@@ -29,7 +29,7 @@ from callsieve.serving.rules.rules import ACTING
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import of_calls
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.log.test_looks import Ledger, counted
+from callsieve.training.log.looks import Ledger, counted
 from callsieve.training.model.bands import spoken_of
 from callsieve.training.model.certify import upper_bound
 from callsieve.training.model.split import judged_span

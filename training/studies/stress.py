@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from callsieve.features.files.progress import Progress
     from callsieve.training.data.dataset import Dataset
-    from callsieve.training.log.test_looks import Ledger
+    from callsieve.training.log.looks import Ledger
     from callsieve.training.model.train import Settings
 
     Array = npt.NDArray[Any]

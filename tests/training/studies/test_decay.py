@@ -11,7 +11,7 @@ from callsieve.training.data.dataset import campaigns_of
 from callsieve.training.data.feeds import complete
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.gates import shipped_gates
-from callsieve.training.log.test_looks import Ledger
+from callsieve.training.log.looks import Ledger
 from callsieve.training.model.split import groups
 from callsieve.training.model.train import Settings
 from callsieve.training.studies.decay import area, caught, decay, period_of

@@ -14,7 +14,7 @@ from callsieve.training.data.noise import TARGETS, with_collusion, with_flips, w
 from callsieve.training.judging.metrics import at_target
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.gates import shipped_gates
-from callsieve.training.log.test_looks import Ledger
+from callsieve.training.log.looks import Ledger
 from callsieve.training.model.split import plan
 from callsieve.training.model.train import Settings
 from callsieve.training.studies import stress as stressed

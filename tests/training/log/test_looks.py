@@ -9,7 +9,7 @@ import pytest
 
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.gates import shipped_gates
-from callsieve.training.log.test_looks import Ledger, certified_on, counted, in_words, ledger_beside
+from callsieve.training.log.looks import Ledger, certified_on, counted, in_words, ledger_beside
 from tests.support import small_bundle as small
 
 DATA = "ab" * 32
