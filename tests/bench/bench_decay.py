@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 from callsieve.features.keys.tokens import Key
-from callsieve.training.cli.console import progress
-from callsieve.training.cli.studies import ledger_in
+from callsieve.serving.cli.console import progress
+from callsieve.training.cli.study import ledger_in
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.model.train import Settings
 from callsieve.training.studies.decay import decay

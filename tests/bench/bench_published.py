@@ -2,7 +2,7 @@
 
 python tests/bench/bench_published.py PURPOSE FILE COMMAND ...   # {} among its words is the copied file
 
-FILE may be a folder.
+FILE may be a folder. COMMAND is one of `callsieve`, or the path of a script.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def main() -> int:
         declare = (*CALLSIEVE, "dataset", "declare", place, "--purpose", given.purpose, *DECLARED)
         subprocess.run(declare, check=True, stdout=subprocess.DEVNULL)
         words = [word.format(copied) for word in given.command]
-        return subprocess.run([*CALLSIEVE, *words], check=False).returncode
+        first = (sys.executable,) if words[0].endswith(".py") else CALLSIEVE
+        return subprocess.run([*first, *words], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The `callsieve` command: options, tables for the terminal, one file for each group of commands.
+"""The `callsieve` command: the tree of commands, and one file for each group.
 
-Imports everything; nothing imports it. Start with `main`.
+Imports every package; no package imports it. Start with `main`.
 """

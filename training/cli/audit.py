@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Bundle, Json, LooksIn, LooksKey, Threads, Trust
+from callsieve.serving.cli.options import Bundle, Json, LooksIn, LooksKey, Threads, Trust
 
 commands = typer.Typer()
 audit = typer.Typer(no_args_is_help=True, help="The tamper-evident log of runs, promotions and accesses.")
@@ -45,9 +45,8 @@ def replay(
     json: Json = False,
 ) -> None:
     """Make a run's dataset and model again from its record, and compare them byte for byte."""
+    from callsieve.serving.cli import console
     from callsieve.training.tracking.reproduce import replay as make_again
-
-    from . import console
 
     with console.progress("replay") as tell:
         result = make_again(run, data, uri=tracking_uri, threads=threads, progress=tell)
@@ -78,18 +77,19 @@ def monitor(
     json: Json = False,
 ) -> None:
     """Compare a day of calls with those that a model was trained on; exit code 1 if something is out of the usual."""
+    from callsieve.serving.cli import console
     from callsieve.training.drift.monitor import date_of
     from callsieve.training.drift.monitor import monitor as watch
     from callsieve.training.log.looks import ledger_beside
 
-    from . import console, present
+    from .tables import runs
 
     with console.progress("monitor") as tell:
         result = watch(
             bundle, data, date_of(day), reference=reference, trust=trust,
             ledger=ledger_beside(bundle, audit, signing_key), threads=threads, progress=tell,
         )  # fmt: skip
-    console.emit_json(result) if json else present.monitored(result)
+    console.emit_json(result) if json else runs.monitored(result)
     if result["alarm"]:
         sys.exit(1)
 
@@ -106,10 +106,9 @@ def approve(
 ) -> None:
     """Say with one's key that a run's model may become the champion; shows how its gates went."""
     from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.serving.cli import console
     from callsieve.training.audit import promote as steps
     from callsieve.training.log.run_paths import place_of
-
-    from . import console
 
     facts = steps.approve(place_of(folder, log, tracking_uri), run, read_signing_key(key), out)
     if json:
@@ -126,8 +125,7 @@ def approver_key(
 ) -> None:
     """Make an approver's key, and print the line that names its holder in a gates file."""
     from callsieve.serving.bundle.signing import generate_signing_key, read_public_key
-
-    from . import console
+    from callsieve.serving.cli import console
 
     public = key.with_suffix(".pub")
     name = generate_signing_key(key, public)
@@ -150,10 +148,9 @@ def promote(
     json: Json = False,
 ) -> None:
     """Make a run's model the champion, if gates, approvals and the comparison with the champion allow it."""
+    from callsieve.serving.cli import console
     from callsieve.training.audit import promote as steps
     from callsieve.training.log.run_paths import log_key, place_of
-
-    from . import console
 
     place, key = place_of(folder, log, tracking_uri), log_key(folder, signing_key)
     with console.progress("promote") as tell:
@@ -171,10 +168,9 @@ def rollback(
     json: Json = False,
 ) -> None:
     """Make the champion before the present one the champion again."""
+    from callsieve.serving.cli import console
     from callsieve.training.audit import promote as steps
     from callsieve.training.log.run_paths import log_key, place_of
-
-    from . import console
 
     place, key = place_of(folder, log, tracking_uri), log_key(folder, signing_key)
     with console.progress("rollback") as tell:
@@ -193,10 +189,9 @@ def verify(
 ) -> None:
     """Find what was edited, removed, reordered or cut off in the log, and edited in MLflow or in the run's folder; each
     by name."""
+    from callsieve.serving.cli import console
     from callsieve.training.audit.verify import verify as check
     from callsieve.training.log.run_paths import place_of
-
-    from . import console
 
     place = place_of(folder, log, tracking_uri)
     with console.progress("audit verify") as tell:
@@ -215,10 +210,9 @@ def verify(
 @audit.command("log")
 def show_log(folder: Folder = RUN, log: Log = None, json: Json = False) -> None:
     """List the entries."""
+    from callsieve.serving.cli import console
     from callsieve.training.log.audit_log import read
     from callsieve.training.log.run_paths import log_of
-
-    from . import console
 
     entries = read(log_of(folder, log))
     if json:
@@ -240,10 +234,9 @@ def note(
     json: Json = False,
 ) -> None:
     """Enter an access, or a change of a policy or a threshold."""
+    from callsieve.serving.cli import console
     from callsieve.training.log.audit_log import note as enter
     from callsieve.training.log.run_paths import log_key, log_of
-
-    from . import console
 
     entry = enter(log_of(folder, log), kind.value, what, why, file, log_key(folder, signing_key))
     console.emit_json({"entry": entry}) if json else console.say(f"entry {entry}: {kind.value}")
@@ -259,10 +252,9 @@ def erase(
     json: Json = False,
 ) -> None:
     """Erase what an entry says; that it stood there, and that it was erased, stays."""
+    from callsieve.serving.cli import console
     from callsieve.training.log.audit_log import erase as remove
     from callsieve.training.log.run_paths import log_key, log_of
-
-    from . import console
 
     told = remove(log_of(folder, log), entry, why, log_key(folder, signing_key))
     console.emit_json({"entry": told, "erased": entry}) if json else console.say(f"entry {entry}: erased, entry {told}")
@@ -277,10 +269,9 @@ def prove(
     json: Json = False,
 ) -> None:
     """Print the proof (RFC 6962) that an entry is in the log, and that the log grew from an older head."""
+    from callsieve.serving.cli import console
     from callsieve.training.log.audit_log import proof
     from callsieve.training.log.run_paths import log_of
-
-    from . import console
 
     del json  # a proof has no other form
     console.emit_json(proof(log_of(folder, log), entry, since))
@@ -296,10 +287,9 @@ def write_page(
     json: Json = False,
 ) -> None:
     """Write the audit report of a run: one page, without a network, for a reader who knows no code."""
+    from callsieve.serving.cli import console
     from callsieve.training.audit.page import write_page as write
     from callsieve.training.log.run_paths import place_of
-
-    from . import console
 
     write(place_of(folder, log, tracking_uri), run, out)
     console.emit_json({"page": str(out)}) if json else console.say(f"{out}: written")

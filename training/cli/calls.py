@@ -1,4 +1,4 @@
-"""Commands of calls: simulated, read, made into vectors, scored, compared with real ones. Thin."""
+"""Commands of calls: simulated, read, made into vectors, scored. Thin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import (
+from callsieve.serving.cli.options import (
     KEYED,
     OF_ROWS,
     Bundle,
@@ -42,9 +42,8 @@ def simulate(
     json: Json = False,
 ) -> None:
     """Simulate calls with a known truth, and write them keyed: calls, truth, numbers, reports, findings."""
+    from callsieve.serving.cli import console
     from callsieve.training.studies.simulated import simulate_to
-
-    from . import console
 
     with console.progress("simulate") as tell:
         facts = simulate_to(console.new_folder(out), size=size, seed=seed, scenario=scenario, key=key, progress=tell)
@@ -73,9 +72,8 @@ def features(
 ) -> None:
     """Turn call records into feature vectors, one row a call, as of the moment it rings."""
     from callsieve.serving.batch.score import bytes_in, names_in, write_vectors
-
-    from . import console
-    from .config import refuse_unused
+    from callsieve.serving.cli import console
+    from callsieve.serving.cli.command_tree import refuse_unused
 
     if layout == KEYED:
         refuse_unused(context, ("key", *OF_ROWS), "--layout keyed")
@@ -98,8 +96,7 @@ def features(
 def catalogue(json: Json = False) -> None:
     """Print every feature with its meaning; --json adds definitions from which it can be recomputed."""
     from callsieve.features.catalogue import DEFINED, FEATURES, catalogue_hash
-
-    from . import console
+    from callsieve.serving.cli import console
 
     if json:
         console.emit_json({"hash": catalogue_hash(), "features": [one.definition for one in DEFINED.values()]})
@@ -123,10 +120,9 @@ def reports(
     json: Json = False,
 ) -> None:
     """Read a file of reports, key its numbers, put bad rows apart, and say how far a list of its numbers reaches."""
+    from callsieve.serving.cli import console
+    from callsieve.training.cli.tables.checks import show_complaints
     from callsieve.training.data.ingest import ingest
-
-    from . import console
-    from .present_checks import show_complaints
 
     with console.progress("reports") as tell:
         facts = ingest(
@@ -158,9 +154,10 @@ def score(
 ) -> None:
     """Score a file of call records: what would have happened to each call as it rang."""
     from callsieve.serving.batch.score import score_file
+    from callsieve.serving.cli import console
+    from callsieve.serving.cli.command_tree import refuse_unused
 
-    from . import console, present
-    from .config import refuse_unused
+    from .tables import runs
 
     if layout == KEYED:
         # Registers as offices write them are keyed with it.
@@ -189,27 +186,4 @@ def score(
                 reports=reports, registers=registers, quarantine=quarantine, strict=strict, threads=threads,
                 progress=tell,
             )  # fmt: skip
-    console.emit_json(result) if json else present.scored(result)
-
-
-@commands.command()
-def realism(
-    data: Annotated[Path, typer.Option(help="Folder with the real data sets.")] = Path("../shared/data"),
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for realism.json and realism.svg.")] = None,
-    size: Annotated[str, typer.Option(help="tiny, small, town, city or comparison.")] = "comparison",
-    seed: Seed = 1,
-    scenario: Annotated[Path | None, typer.Option(help="TOML file that overrides the default scenario.")] = None,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
-    """Compare the simulated world with real records, statistic by statistic, and by a model trained on it alone."""
-    from callsieve.training.studies import likeness
-
-    from . import console
-
-    folder = None if out is None else console.new_folder(out)
-    with console.progress("realism") as tell:
-        figures = likeness.compare(
-            data, size=size, seed=seed, scenario=scenario, threads=threads, out=folder, progress=tell
-        )
-    console.emit_json(figures) if json else likeness.show(figures)
+    console.emit_json(result) if json else runs.scored(result)

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from callsieve.features.files.dates import unix_now
-
-from .options import Json, Trust
+from callsieve.serving.cli.options import Json, Trust
 
 if TYPE_CHECKING:
     from callsieve.serving.cases.store import CaseStore
@@ -51,7 +50,7 @@ def show_queue(
     """List open appeals in the order in which a person should look at them, those that belong together in one line."""
     from dataclasses import asdict
 
-    from . import console
+    from callsieve.serving.cli import console
 
     with _opened(store, state, rules) as opened:
         waiting = opened.waiting(unix_now())
@@ -71,9 +70,8 @@ def show_queue(
 @case.command()
 def show(case_id: Id, store: Store = SQLITE, state: States = None, rules: RulesFile = None, json: Json = False) -> None:
     """Show what a verdict was made of, as it was then, and what became of it."""
+    from callsieve.serving.cli import console
     from callsieve.serving.live.verdict_log import floats
-
-    from . import console
 
     with _opened(store, state, rules) as opened:
         found = opened.find(case_id, unix_now())
@@ -104,7 +102,7 @@ def appeal(
     json: Json = False,
 ) -> None:
     """Take an appeal; whoever takes it has made sure that it comes from whom the number belongs to."""
-    from . import console
+    from callsieve.serving.cli import console
 
     with _opened(store, state, rules) as opened:
         told = opened.appeal(case_id, ground, words, unix_now())
@@ -128,7 +126,7 @@ def decide(
     json: Json = False,
 ) -> None:
     """Enter what a person decided on an appeal; a scorer whose folder is named passes the caller at once."""
-    from . import console
+    from callsieve.serving.cli import console
 
     with _opened(store, state, rules) as opened:
         told = opened.decide(case_id, outcome, person, why, unix_now())
@@ -156,7 +154,7 @@ def relist(
     json: Json = False,
 ) -> None:
     """End the unlisting of a case's caller: from now on its calls are judged again."""
-    from . import console
+    from callsieve.serving.cli import console
 
     with _opened(store, state, rules) as opened:
         opened.relist(case_id, person, why, unix_now())
@@ -176,8 +174,7 @@ def notice(
 ) -> None:
     """Print what the caller is told: what happened, why, what can be done, and what a person decided."""
     from callsieve.serving.cases.notice import notice as written
-
-    from . import console
+    from callsieve.serving.cli import console
 
     with _opened(store, state, rules) as opened:
         found = opened.find(case_id, unix_now())
@@ -202,8 +199,7 @@ def replay(
     from callsieve.serving import Scorer, read_policy, read_public_key
     from callsieve.serving.bundle.signing import signer_of
     from callsieve.serving.cases.rescore import rescore
-
-    from . import console
+    from callsieve.serving.cli import console
 
     signer = read_public_key(signer_of(bundle, trust))
     scorer = Scorer.load(bundle, trusted=[signer], policy=read_policy(policy))
@@ -275,9 +271,8 @@ def exclusions(
     json: Json = False,
 ) -> None:
     """Write who is not to be learnt from again, and that judging holds them benign, each as known from its day on."""
+    from callsieve.serving.cli import console
     from callsieve.training.data.exclusions import write_cleared
-
-    from . import console
 
     with _opened(store, None, rules) as opened:
         facts = write_cleared(opened.cleared(), out)

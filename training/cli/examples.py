@@ -5,7 +5,7 @@
 
 PANELS = {
     "Begin": ("demo", "simulate", "catalogue"),
-    "Train and judge": ("train", "evaluate", "search", "roll", "decay", "stress", "benchmark", "realism", "membership"),
+    "Train and judge": ("train", "evaluate", "search", "roll", "decay", "stress", "membership"),
     "Score calls": ("features", "score", "fill", "serve", "agi", "verify", "api-key", "export", "token-list", "listed"),
     "Approve, replay, prove": (
         "approve",
@@ -34,13 +34,11 @@ EXAMPLES = {
     "search": "--data world --minutes 30 --out search",
     "decay": "--data world --weeks 8 --out decay",
     "stress": "--size small --seeds 1,2,3 --out stress",
-    "benchmark": "--data tables --out benchmark",
     "reports": "reports.csv --layout 12321 --key number.key --out reports.parquet",
     "evaluate": "--bundle run/bundle --data world",
     "verify": "run/bundle --key signer.pub",
     "fill": "--calls Master.csv --layout asterisk --key number.key --state state",
     "score": "--bundle run/bundle --calls Master.csv --layout asterisk --out verdicts.parquet",
-    "realism": "--data data --out realism",
     "serve": "--bundle run/bundle --key number.key --keys api.keys --state state",
     "api-key": "--keys api.keys --name proxy --scopes score,report",
     "replay": "run --data world",

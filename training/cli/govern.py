@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Bundle, Json, Threads, Trust
+from callsieve.serving.cli.options import Bundle, Json, Threads, Trust
 
 commands = typer.Typer()
 
@@ -32,9 +32,8 @@ def report(
     json: Json = False,
 ) -> None:
     """Report to those who govern: by connecting party, trunk and trade, and no small group can be reckoned."""
+    from callsieve.serving.cli import console
     from callsieve.training.governance.report import govern
-
-    from . import console
 
     with console.progress("report") as tell:
         facts = govern(
@@ -55,9 +54,8 @@ def traceability(
     json: Json = False,
 ) -> None:
     """Show what the project answers to, with the files and tests that answer; exit code 1 if a row has none."""
+    from callsieve.serving.cli import console
     from callsieve.training.governance.traceability import trace
-
-    from . import console
 
     told = trace(root)
     if json:
@@ -88,9 +86,8 @@ def accesses(
     from dataclasses import asdict
     from datetime import datetime, timedelta
 
+    from callsieve.serving.cli import console
     from callsieve.training.governance.accesses import of_log, of_service, read_usual, totals, unusual
-
-    from . import console
 
     usual = read_usual(rules)
     until = datetime.now(tz=usual.zone).date()
@@ -118,13 +115,14 @@ def membership(
     json: Json = False,
 ) -> None:
     """Attack a model: can its scores tell whose calls it learnt from? Exit code 1 if innocent callers' can."""
+    from callsieve.serving.cli import console
     from callsieve.training.judging import membership as attacked
 
-    from . import console, present_checks
+    from .tables import checks
 
     with console.progress("membership") as tell:
         found = attacked.membership(bundle, data, trust=trust, threads=threads, progress=tell)
-    console.emit_json(found) if json else present_checks.show_membership(found)
+    console.emit_json(found) if json else checks.show_membership(found)
     if found["kinds"]["innocent"]["holds"] is False:
         sys.exit(1)
 
@@ -139,12 +137,13 @@ def compliance(
     json: Json = False,
 ) -> None:
     """The register of processing, and which duties hold; reads only. Exit code 1 if one is broken."""
+    from callsieve.serving.cli import console
     from callsieve.training.governance import compliance as duties
 
-    from . import console, present_checks
+    from .tables import checks
 
     asked = duties.Asked(tuple(data or ()), audit, tuple(state or ()), tuple(key or ()), keys)
     found = duties.report(asked)
-    console.emit_json(found) if json else present_checks.show_duties(found)
+    console.emit_json(found) if json else checks.show_duties(found)
     if not found["holds"]:
         sys.exit(1)

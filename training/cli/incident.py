@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Json
+from callsieve.serving.cli.options import Json
 
 commands = typer.Typer()
 incident = typer.Typer(
@@ -33,9 +33,8 @@ def drill(
     json: Json = False,
 ) -> None:
     """Name affected data sets, keys, epochs and how many people, and fill the notices with their clocks."""
+    from callsieve.serving.cli import console
     from callsieve.training.governance.incident import drill as run
-
-    from . import console
 
     facts = run(record, console.new_folder(out))
     if json:
@@ -70,9 +69,8 @@ def plant(
     """Write a copy of keyed calls with canaries in it, or print raw calls of canaries for who seeds records."""
     from callsieve.features.files.dates import moment_in
     from callsieve.features.keys.tokens import read_key
+    from callsieve.serving.cli import console
     from callsieve.training.governance import decoys
-
-    from . import console
 
     secret, planted = read_key(key, "canaries"), decoys.Planted(dataset, count)
     if calls is not None and store_key is not None and out is not None:
@@ -104,9 +102,8 @@ def search(
 ) -> None:
     """Look for canaries in a list; exit code 1 if there are any."""
     from callsieve.features.keys.tokens import read_key
+    from callsieve.serving.cli import console
     from callsieve.training.governance import decoys
-
-    from . import console
 
     told = decoys.search(file, read_key(key, "canaries"), state, None if store_key is None else read_key(store_key))
     if json:

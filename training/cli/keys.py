@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Json, Log, LogKey
+from callsieve.serving.cli.options import Json, Log, LogKey
 
 commands = typer.Typer()
 key = typer.Typer(no_args_is_help=True, help="Keys of the tokens of numbers, and their epochs.")
@@ -36,8 +36,7 @@ def new(
     """Make a key."""
     from callsieve.features.keys.callee_keys import ONCE
     from callsieve.features.keys.tokens import Key
-
-    from . import console
+    from callsieve.serving.cli import console
 
     if epoch == ONCE:
         console.fail(f"key: the epoch {ONCE} is that of keys which are kept nowhere; expected another name")
@@ -57,8 +56,7 @@ def rotate(
 ) -> None:
     """Make the key of the next epoch; `rekey` then turns the tokens of everything that is kept."""
     from callsieve.features.keys.tokens import read_key
-
-    from . import console
+    from callsieve.serving.cli import console
 
     read_key(old).rotated(epoch).write(path)
     facts = {"key": str(path), "epoch": epoch}
@@ -84,9 +82,8 @@ def rekey(
     from callsieve.features.keys.rotation import Rekeying
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.serving.cli import console
     from callsieve.training.privacy.rekey import rekey_everything
-
-    from . import console
 
     outer = None if callees is None else (read_key(callees[0], "callees"), read_key(callees[1], "callees"))
     keys = Rekeying(read_key(old), read_key(path), outer)
@@ -112,11 +109,10 @@ def destroy(
     """Destroy a key: what is left of its tokens, in whatever copy, is linked to nobody any more."""
     from callsieve.features.keys.tokens import read_any_key
     from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.serving.cli import console
     from callsieve.training.log.audit_log import append
     from callsieve.training.privacy.rekey import destroy as burn
     from callsieve.training.privacy.rekey import left_of
-
-    from . import console
 
     old, log_key = read_any_key(path), read_signing_key(signing_key)
     for folder in data or ():

@@ -13,8 +13,10 @@ from typing import Annotated
 try:
     import typer
 
-    from . import audit, calls, cases, export, figures, govern, incident, keeping, keys, rules, serve, share, studies
-    from .options import Bundle, FeatureNames, Json, LooksIn, LooksKey, Out, Seed, Threads, Trust
+    from callsieve.serving.cli import serve
+    from callsieve.serving.cli.options import Bundle, FeatureNames, Json, LooksIn, LooksKey, Out, Seed, Threads, Trust
+
+    from . import audit, calls, cases, evidence, govern, incident, keys, lists, model, privacy, rules, study
 except ImportError:  # the base install embeds the scorer; the command comes with training
     sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
 
@@ -46,9 +48,9 @@ def _every_command(
 
 
 for more in (
-    calls, serve, audit, cases, keeping, keys, export,
-    rules, govern, share, incident, figures,
-    studies,
+    calls, serve, audit, cases, privacy, keys, model,
+    rules, govern, lists, incident, evidence,
+    study,
 ):  # fmt: skip
     app.add_typer(more.commands)
 
@@ -62,13 +64,14 @@ def demo(
     json: Json = False,
 ) -> None:
     """Simulate a world, train, certify, sign, score the last day, and write report.html."""
+    from callsieve.serving.cli import console
     from callsieve.training.studies.demo import run_demo
 
-    from . import console, present
+    from .tables import runs
 
     with console.progress("demo") as tell:
-        figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=tell)
-    console.emit_json(figures) if json else present.study(figures, out)
+        evidence = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=tell)
+    console.emit_json(evidence) if json else runs.study(evidence, out)
 
 
 OF_CALLS = ("out", "signing_key", "tracking_uri", "label_policy", "gates", "audit", "only", "parameters")
@@ -97,8 +100,10 @@ def train(
     json: Json = False,
 ) -> None:
     """Train on keyed calls, or on a ready-made feature table; judge, certify, sign and record."""
-    from . import console, present
-    from .config import refuse_unused
+    from callsieve.serving.cli import console
+    from callsieve.serving.cli.command_tree import refuse_unused
+
+    from .tables import runs
 
     if data is None and vectors is not None:
         refuse_unused(context, OF_CALLS, "--vectors")
@@ -121,20 +126,21 @@ def train(
             parameters=read_parameters(parameters),
         )  # fmt: skip
         dataset = read_dataset(data)
-        figures = study(
+        evidence = study(
             dataset, settings, console.new_folder(out), source=str(data), signing_key=signing_key,
             tracking_uri=tracking_uri, gates=read_gates(gates), audit=audit, made_by="callsieve train", progress=tell,
         )  # fmt: skip
-    console.emit_json(figures) if json else present.study(figures, out)
+    console.emit_json(evidence) if json else runs.study(evidence, out)
 
 
 def _train_ready_made(vectors: Path, label: str, where: str | None, seed: int, threads: int, json: bool) -> None:
+    from callsieve.serving.cli import console
     from callsieve.training.model.feature_table import read_table, train_ready_made
 
-    from . import console, present
+    from .tables import runs
 
     result = train_ready_made(read_table(vectors, label, where, purpose="training"), seed=seed, threads=threads)
-    console.emit_json(result) if json else present.ready_made(result)
+    console.emit_json(result) if json else runs.ready_made(result)
 
 
 @app.command()
@@ -148,15 +154,16 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Judge a signed bundle on calls that it was not trained on; the look is counted in the audit log."""
+    from callsieve.serving.cli import console
     from callsieve.training.judging.assess import assess
     from callsieve.training.log.looks import ledger_beside
 
-    from . import console, present
+    from .tables import runs
 
     ledger = ledger_beside(bundle, audit, signing_key)
     with console.progress("evaluate") as tell:
-        figures = assess(bundle, data, trust=trust, threads=threads, progress=tell, ledger=ledger)
-    console.emit_json(figures) if json else present.evaluation(figures)
+        evidence = assess(bundle, data, trust=trust, threads=threads, progress=tell, ledger=ledger)
+    console.emit_json(evidence) if json else runs.evaluation(evidence)
 
 
 @app.command()
@@ -170,8 +177,7 @@ def verify(
 ) -> None:
     """Check a bundle as the scorer does before it serves, and say what was checked."""
     from callsieve.serving.bundle.verify import verify as check
-
-    from . import console
+    from callsieve.serving.cli import console
 
     facts = check(bundle, key, told=None if json else console.say)
     console.emit_json(facts) if json else console.say(f"{bundle}: model {facts['model']} is fit to serve")
@@ -179,8 +185,8 @@ def verify(
 
 def main() -> None:
     """Run the command; a fault ends in one line and exit code 1, never in a traceback."""
-    from . import console
-    from .config import configuration, whole
+    from callsieve.serving.cli import console
+    from callsieve.serving.cli.command_tree import configuration, whole
 
     command = whole(app)
     try:
@@ -196,7 +202,7 @@ def main() -> None:
 
 
 def _interrupted() -> int:
-    from . import console
+    from callsieve.serving.cli import console
 
     console.ERR.print("callsieve: interrupted")
     return INTERRUPTED

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import KEYED, Json, KeyFile, LooksIn, LooksKey, RegisterFolder, Threads, Trust
+from callsieve.serving.cli.options import KEYED, Json, KeyFile, LooksIn, LooksKey, RegisterFolder, Threads, Trust
 
 OF_LOOKS = ("audit", "signing_key")
 
@@ -29,9 +29,8 @@ def registers(
     """Read registers, key their numbers and trunks, put bad rows apart, and write what a scorer reads."""
     from callsieve.serving.batch.call_files import key_or_new
     from callsieve.serving.batch.register_files import read_registers, write_registers
+    from callsieve.serving.cli import console
     from callsieve.serving.custody.purposes import carry, in_force
-
-    from . import console
 
     in_force(folder)
     with console.progress("registers") as tell:
@@ -66,11 +65,12 @@ def rules(
     json: Json = False,
 ) -> None:
     """Judge each rule by the truth: calls hit, precision, recall, and which innocent callers it hits."""
+    from callsieve.serving.cli import console
+    from callsieve.serving.cli.command_tree import refuse_unused
     from callsieve.training.log.looks import ledger_beside
     from callsieve.training.studies import rule_figures
 
-    from . import console, present_checks
-    from .config import refuse_unused
+    from .tables import checks
 
     if bundle is None:
         refuse_unused(context, ("trust", *OF_LOOKS), "rules alone, without --bundle")
@@ -86,7 +86,7 @@ def rules(
             threads=threads,
             progress=tell,
         )
-    console.emit_json(found) if json else present_checks.show_rule_figures(found)
+    console.emit_json(found) if json else checks.show_rule_figures(found)
 
 
 @policies.command()
@@ -110,11 +110,12 @@ def diff(
     json: Json = False,
 ) -> None:
     """A dry run: how many calls of which slice change fate under another policy, from what to what."""
+    from callsieve.serving.cli import console
+    from callsieve.serving.cli.command_tree import refuse_unused
     from callsieve.training.log.looks import ledger_beside
     from callsieve.training.studies import policy_diff
 
-    from . import console, present_checks
-    from .config import refuse_unused
+    from .tables import checks
 
     if truth is None:
         refuse_unused(context, OF_LOOKS, "calls alone, without --truth")
@@ -125,4 +126,4 @@ def diff(
             old, new, calls, layout, bundle, trust=trust, key=key, registers=registers, truth=truth, reports=reports,
             ledger=None if truth is None else ledger_beside(bundle, audit, signing_key), threads=threads, progress=tell,
         )  # fmt: skip
-    console.emit_json(told) if json else present_checks.show_policy_diff(told)
+    console.emit_json(told) if json else checks.show_policy_diff(told)

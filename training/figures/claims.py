@@ -103,7 +103,7 @@ SAID_OF_REAL = ("python", "tests/bench/bench_real.py")
 OTHERS_OF_REAL = ("python", "tests/bench/bench_real_seeds.py", DATA, "--out", f"{WORK}/seeds", "--seeds")
 AGEING = ("python", "tests/bench/bench_decay.py")
 STRESS = ("callsieve", "stress", "--json", "--out", f"{WORK}/stress", "--size")
-BENCHMARK = (*PUBLISHED, "evaluation", DATA, "benchmark", "--json", "--data", "{}")
+BENCHMARK = (*PUBLISHED, "evaluation", DATA, "tests/bench/bench_sichuan.py", "--data", "{}")
 OVER_SPLITS = (
     "AUC {auc} ± {auc_sd} over 5 splits, LightGBM as it comes {plain} ± {plain_sd}, with early stopping {stopped} ± "
     "{stopped_sd}"

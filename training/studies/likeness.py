@@ -12,7 +12,6 @@ from matplotlib.ticker import FixedLocator
 
 from callsieve.features.files.folders import write_whole
 from callsieve.features.files.progress import Progress, steps
-from callsieve.training.cli.console import say, show_table
 from callsieve.training.reports.pictures import BLUE, INK, RC, VERMILLION, blank, legend, named_rows, svg
 from callsieve.training.world import load_scenario, simulate
 
@@ -42,35 +41,6 @@ def compare(
         write_whole(out / "realism.json", (json.dumps(figures, indent=2, ensure_ascii=False) + "\n").encode())
         write_whole(out / "realism.svg", picture(found).encode())
     return figures
-
-
-def show(figures: dict[str, Any]) -> None:
-    """The comparison as a table."""
-    rows = [
-        (
-            f"{one['group']}: {one['name']}",
-            _number(one["real"]),
-            _number(one["world"]),
-            _distance(one["kind"], one["distance"]),
-            "yes" if one["within"] else "no",
-        )
-        for one in figures["statistics"]
-    ]
-    world, count = figures["world"], figures["rows"]["real"]
-    title = f"simulated world '{world['size']}', seed {world['seed']}, {world['calls']:,} calls, against real records"
-    show_table(title, ("", "real", "world", "distance", "near"), rows)
-    say(f"{figures['within_share']:.0%} of {len(rows)} statistics are within {MOST_KS} KS or {MOST_RATIO:.0%}")
-    say(f"AUC on {count:,} real subscribers, trained on the world alone: {figures['sim_to_real_auc']:.3f}")
-
-
-def _distance(kind: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f} KS" if kind == "ks" else f"{value:+.0%}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def picture(found: Realism) -> str:

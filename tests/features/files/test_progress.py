@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from callsieve.features.files.progress import by_size, steps
 from callsieve.features.keys.tokens import Key
-from callsieve.training.cli import console
+from callsieve.serving.cli import console
 from tests.support import small_bundle as small
 from tests.training.cli.test_audit import write_key
 

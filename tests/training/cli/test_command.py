@@ -14,8 +14,8 @@ from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.keys.tokens import Key
 from callsieve.features.reading import layouts
+from callsieve.serving.cli import command_tree
 from callsieve.serving.custody.purposes import declare
-from callsieve.training.cli import config
 from callsieve.training.judging import seen_groups
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.studies import demo
@@ -333,7 +333,7 @@ def test_wrong_usage_is_exit_code_2(call):
 
 
 def test_an_interruption_is_exit_code_130(call, monkeypatch):
-    from callsieve.training.cli import console
+    from callsieve.serving.cli import console
 
     def interrupted(_value):
         raise KeyboardInterrupt
@@ -407,5 +407,5 @@ def test_an_interrupt_before_there_is_a_command_is_one_line(call, monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(config, "configuration", interrupted)
+    monkeypatch.setattr(command_tree, "configuration", interrupted)
     assert call("catalogue") == (130, "", "callsieve: interrupted\n")

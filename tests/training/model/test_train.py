@@ -10,7 +10,7 @@ import pytest
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import SIGNER, generate_signing_key, read_public_key, read_signing_key
-from callsieve.training.cli.present import headline
+from callsieve.training.cli.tables.runs import headline
 from callsieve.training.data.dataset import make_dataset as put_together
 from callsieve.training.data.feeds import answered_only, complete
 from callsieve.training.judging import judge as judging

@@ -72,7 +72,7 @@ def test_complaints_concern_nuisance_and_differ_from_draw_to_draw(seen):
     assert len(set(told.number // len(seen.nuisance))) > 5
 
 
-def test_statistics_say_what_is_near(capsys):
+def test_statistics_say_what_is_near():
     near = Statistic("g", "n", "s", 10.0, 12.0, "ratio", 0.2, "x")
     far = Statistic("g", "n", "s", 10.0, 12.0, "ks", 0.2, "x")
     unknown = Statistic("g", "n", "s", 10.0, float("nan"), "ratio", float("nan"), "x")
@@ -81,13 +81,6 @@ def test_statistics_say_what_is_near(capsys):
     json.dumps(unknown.to_json(), allow_nan=False)
     found = Realism((near, far), 0.8, {})
     assert found.within_share == 0.5
-    table = {"group": "g", "name": "n", "real": 1.0, "world": None, "kind": "ks", "distance": None, "within": False}
-    likeness.show(
-        {"statistics": [table], "world": {"size": "tiny", "seed": 1, "calls": 2}, "rows": {"real": 3},
-         "within_share": 0.0, "sim_to_real_auc": 0.5}
-    )  # fmt: skip
-    row = next(line for line in capsys.readouterr().out.splitlines() if "g: n" in line)
-    assert [cell.strip() for cell in row.split("│")[3:6]] == ["-", "-", "no"]  # nothing in the world: no distance
     drawing = likeness.picture(found)
     assert drawing.startswith("<svg")
     assert drawing == likeness.picture(found)
@@ -113,35 +106,35 @@ def test_without_the_real_data_it_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("written", [True, False])
-def test_the_command_tells_the_comparison_and_writes_it_where_asked(call, monkeypatch, tmp_path, written):
+def test_the_comparison_is_written_where_asked(monkeypatch, tmp_path, written):
     near = Statistic("g", "n", "s", 10.0, 12.0, "ratio", 0.2, "x")
     monkeypatch.setattr(likeness, "require_real", lambda _data: None)
     monkeypatch.setattr(likeness, "realism", lambda *_, **_told: Realism((near,), 0.8, {"real": 3}))
     monkeypatch.setattr(likeness, "simulate", lambda *_: small_world())
-    where = ("--out", tmp_path / "out") if written else ()
-    code, out, err = call("realism", "--data", tmp_path, "--size", "tiny", *where)
-    assert (code, err) == (0, "")
-    assert "100% of 1 statistics are within" in out and "on 3 real subscribers" in out
+    figures = compare(tmp_path, tmp_path if written else None)
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["realism.json", "realism.svg"] * written
-    figures = json.loads(call("realism", "--data", tmp_path, "--size", "tiny", "--json")[1])
     assert figures["statistics"] == [near.to_json()] and figures["world"]["calls"] == small_world().calls.num_rows
 
 
+def compare(data, out):
+    return likeness.compare(data, size="tiny", seed=1, scenario=None, threads=1, out=out, progress=lambda *_: None)
+
+
+def test_real_records_are_asked_for_before_a_world_is_made(monkeypatch, tmp_path):
+    monkeypatch.setattr(likeness, "simulate", None)
+    with pytest.raises(ValueError, match=r"expected the real data, without sichuan_march_calls\.parquet"):
+        compare(tmp_path, None)
+
+
 @pytest.mark.skipif(not (DATA / "sichuan_march_calls.parquet").is_file(), reason="the real data are not here")
-def test_a_tiny_world_beside_the_real_data(tmp_path, capsys):
+def test_a_tiny_world_beside_the_real_data(tmp_path):
     data = shutil.copytree(DATA, tmp_path / "data")
     with pytest.raises(ValueError, match="nobody said where these rows are from"):
         realism(small_world(), SHIPPED, data)
     declare(data, "sample of the test", "published", ["statistics"], "2999-12-31")
-    figures = likeness.compare(
-        data, size="tiny", seed=1, scenario=None, threads=1, out=tmp_path, progress=lambda _what, _part: None
-    )
+    figures = compare(data, tmp_path)
     assert 0.5 < figures["sim_to_real_auc"] < 1
     assert len(figures["statistics"]) >= 40
     assert {one["group"] for one in figures["statistics"]} >= {"ordinary subscribers", "nuisance SIMs", "reports"}
     assert json.loads((tmp_path / "realism.json").read_text()) == figures
     assert (tmp_path / "realism.svg").read_text().startswith("<svg")
-    likeness.show(figures)
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"trained on the world alone: {figures['sim_to_real_auc']:.3f}" in said
-    assert f"{figures['within_share']:.0%} of {len(figures['statistics'])} statistics are within" in said

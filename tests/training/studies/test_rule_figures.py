@@ -20,8 +20,8 @@ from callsieve.serving.rules.decisions import BITS
 from callsieve.serving.rules.policy import Policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rules import RULES
-from callsieve.training.cli.present_checks import show_policy_diff as show_difference
-from callsieve.training.cli.present_checks import show_rule_figures
+from callsieve.training.cli.tables.checks import show_policy_diff as show_difference
+from callsieve.training.cli.tables.checks import show_rule_figures
 from callsieve.training.studies.policy_diff import changes
 from callsieve.training.studies.rule_figures import Told, _words, apart, of_rule, regions_of, share
 from tests.support import lite_bundle

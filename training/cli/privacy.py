@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from callsieve.features.files.dates import days_ahead, unix_now
-
-from .options import CalleesKey, Json, Log, LogKey
+from callsieve.serving.cli.options import CalleesKey, Json, Log, LogKey
 
 commands = typer.Typer()
 dataset = typer.Typer(no_args_is_help=True, help="What a folder of calls may be used for.")
@@ -49,9 +48,8 @@ def declare(
     """Say where the rows of a folder come from and what for they may be used; without it, readers refuse its files."""
     from dataclasses import asdict
 
+    from callsieve.serving.cli import console
     from callsieve.serving.custody import purposes
-
-    from . import console
 
     told = asdict(purposes.declare(folder, source, basis, purpose, until))
     console.emit_json(told) if json else console.say(f"{folder}: for {', '.join(told['purposes'])}, until {until}")
@@ -71,9 +69,8 @@ def run_retention(
 ) -> None:
     """Erase what is past its time, and prove it: rows and hashes before and after, in the audit log. Exit code 1 if
     something is left."""
+    from callsieve.serving.cli import console
     from callsieve.training.privacy.deletion import run_all
-
-    from . import console
 
     with console.progress("retention run") as tell:
         report = run_all(
@@ -93,10 +90,9 @@ def run_retention(
 @subject.command("find")
 def find_subject(data: Data, key: NumberKey, rules: Rules = None, json: Json = False) -> None:
     """Count a person's rows by table."""
+    from callsieve.serving.cli import console
     from callsieve.serving.custody.retention import read_retention
     from callsieve.training.privacy.subject import find
-
-    from . import console
 
     token = _token(key)
     with console.progress("subject find") as tell:
@@ -124,9 +120,8 @@ def delete_subject(
     """Delete a person's rows, exclude the number from later trainings, and name the models that learnt from them, and
     what stays, why and until when."""
     from callsieve.serving.batch.output_keys import read_callees
+    from callsieve.serving.cli import console
     from callsieve.training.privacy.deletion import delete_everywhere
-
-    from . import console
 
     token = _token(key)
     with console.progress("subject delete") as tell:
@@ -155,10 +150,9 @@ def ask_export(
     json: Json = False,
 ) -> None:  # fmt: skip
     """Write down which calls somebody wants to export."""
+    from callsieve.serving.cli import console
     from callsieve.training.log.tickets import write_act
     from callsieve.training.privacy import exports
-
-    from . import console
 
     with console.progress("ticket export") as tell:
         act = exports.export_act(exports.chosen(data, first, last, tell), purpose, person, tell)
@@ -174,10 +168,9 @@ def ask_reidentify(
     json: Json = False,
 ) -> None:  # fmt: skip
     """Write down whose tokens somebody wants to know."""
+    from callsieve.serving.cli import console
     from callsieve.training.log.tickets import write_act
     from callsieve.training.privacy import exports
-
-    from . import console
 
     act = exports.reidentify_act(token, purpose, person)
     write_act(act, out)
@@ -195,9 +188,8 @@ def agree(
 ) -> None:
     """Agree to an act with one's key."""
     from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.serving.cli import console
     from callsieve.training.log.tickets import approve, read_act
-
-    from . import console
 
     wanted = read_act(act)
     by = approve(wanted, read_signing_key(key), out, days_ahead(days))
@@ -218,11 +210,10 @@ def export_calls(
     from callsieve.features.files.progress import steps
     from callsieve.serving.batch.output_keys import callees_or_once
     from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.serving.cli import console
     from callsieve.training.log.gates import read_gates
     from callsieve.training.log.tickets import EXPORT, Act, refusals_entered
     from callsieve.training.privacy import exports
-
-    from . import console
 
     log_key, hidden = read_signing_key(signing_key), callees_or_once(callees_key)
     with console.progress("export-calls") as tell:
@@ -246,10 +237,9 @@ def reidentify(
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.batch.output_keys import read_callees
     from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.serving.cli import console
     from callsieve.training.log.gates import read_gates
     from callsieve.training.privacy import exports
-
-    from . import console
 
     act = exports.reidentify_act(token, purpose, person)
     lines = (line.strip() for line in sys.stdin)

@@ -3,7 +3,8 @@
 import pytest
 from rich.console import Console
 
-from callsieve.training.cli import console, present
+from callsieve.serving.cli import console
+from callsieve.training.cli.tables import runs
 
 
 @pytest.fixture(autouse=True)
@@ -13,7 +14,7 @@ def wide(monkeypatch):
 
 def test_the_headline_of_a_run_and_where_to_look_next(run, capsys):
     folder, figures = run
-    present.study(figures, folder)
+    runs.study(figures, folder)
     out = capsys.readouterr().out
     head, last = figures["headline"]["model"], figures["last_day"]
     assert f"{head['false_calls']} of {head['benign_calls']:,}" in out
@@ -26,7 +27,7 @@ def test_the_headline_of_a_run_and_where_to_look_next(run, capsys):
 
 def test_groups_that_cannot_be_told_apart_are_said_to_be(run, capsys):
     _, figures = run
-    present.evaluation(figures | {"unseen": None, "seen_told_by": "nobody knows", "fold": None, "touches": None})
+    runs.evaluation(figures | {"unseen": None, "seen_told_by": "nobody knows", "fold": None, "touches": None})
     out = capsys.readouterr().out
     assert "groups that the model learnt from and others: nobody knows" in out
     assert "this look at the calls was not counted" in out
@@ -37,7 +38,7 @@ def test_known_groups_are_told_apart_and_a_dash_where_nobody_knows_them(run, cap
     (known,) = (one for one in figures["attacks"] if one["known_group"]["numbers"])
     unknown = known | {"known_group": known["known_group"] | dict.fromkeys(("numbers", "calls", "found"))}
     for told, cells in ((known, ["1", "100.0%"]), (unknown, ["–", "–", "–"])):
-        present.attacks([told], "of any group")
+        runs.attacks([told], "of any group")
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].endswith("numbers of any group")
         (begin,) = (i for i, line in enumerate(lines) if "of groups that it learnt from" in line)
@@ -51,7 +52,7 @@ def test_scored_calls(capsys):
         "rules": {"ring_once": 7}, "quarantined": {"not_a_number": 1234}, "stale": True, "valid_until": "2026-04-01",
         "filling": 1100, "no_threshold": {"unknown": 1050},
     }  # fmt: skip
-    present.scored(told)
+    runs.scored(told)
     out = capsys.readouterr().out
     assert "1,200 calls scored by model m1" in out and "ring once" in out
     assert "put apart: 1,234 rows, not_a_number" in out
@@ -59,7 +60,7 @@ def test_scored_calls(capsys):
     assert "bands say nothing of 1,100 calls: too little is known of the week before them" in out
     assert "nothing is said of 1,050 calls: the model has no threshold for numbers of the kind 'unknown'" in out
     nothing = {"rules": {}, "quarantined": {}, "stale": False, "filling": 0, "no_threshold": {}}
-    present.scored(told | nothing)
+    runs.scored(told | nothing)
     assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 6  # nothing of what is not there
 
 
@@ -69,7 +70,7 @@ def test_a_ready_made_table(capsys):
         "test": measures, "published": {"a paper": measures | {"auc": 0.5}}, "left_out": ["phone_no_m", "city"],
         "rows": {"all": 6106, "train": 4000, "valid": 1000, "test": 1106}, "features": 42,
     }  # fmt: skip
-    present.ready_made(told)
+    runs.ready_made(told)
     out = capsys.readouterr().out
     assert "6,106 rows (4,000 / 1,000 / 1,106), 42 features" in out and "0.8123" in out and "a paper" in out
     assert "left out, not numeric or an identifier: phone_no_m, city" in out
@@ -100,17 +101,17 @@ def test_a_day_out_of_the_usual(capsys):
         "certificate": {"at_risk": ["too many"], "of_these_flagged": 0, "calls_of_callers_found_benign": 5},
         "days_before": 3, "days_wanted": 28,
     }  # fmt: skip
-    present.monitored(told)
+    runs.monitored(told)
     out = capsys.readouterr().out
     assert "calls: 1 ALARM\n" in out and "+12.0" in out
     assert "the day looks more like a weekend: a holiday?" in out and "certificate at risk: too many" in out
     assert "3 days of calls before the day" in out
-    present.monitored(told | {"kind": "weekend", "resembles": "weekday", "shifts": [shift, shift]})
+    runs.monitored(told | {"kind": "weekend", "resembles": "weekday", "shifts": [shift, shift]})
     out = capsys.readouterr().out
     assert "calls: 2 ALARMS\n" in out
     assert "the day looks more like a weekday: a weekend on which people worked?" in out
     quiet = told | {"shifts": [shift | {"alarm": False}], "certificate": told["certificate"] | {"at_risk": []}}
-    present.monitored(quiet | {"days_before": 28})
+    runs.monitored(quiet | {"days_before": 28})
     out = capsys.readouterr().out
     assert "no alarm; what is farthest from usual" in out and "0 of 5 calls of callers found benign were flagged" in out
 

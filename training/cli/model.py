@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, Trust
+from callsieve.serving.cli.options import Json, Trust
 
 commands = typer.Typer()
 
@@ -22,8 +22,7 @@ def export(
 ) -> None:
     """Write a verified bundle as an MLflow model, or as ONNX with its numeric difference told."""
     from callsieve.serving.bundle.signing import signer_of
-
-    from . import console
+    from callsieve.serving.cli import console
 
     if mlflow is not None and onnx is None:
         _to_mlflow(bundle, mlflow, signer_of(bundle, trust), json)
@@ -34,9 +33,8 @@ def export(
 
 
 def _to_mlflow(bundle: Path, folder: Path, signer: Path, json: bool) -> None:
+    from callsieve.serving.cli import console
     from callsieve.training.tracking.mlflow_model import TRUST, save_model
-
-    from . import console
 
     save_model(bundle, folder, signer=signer)
     next_step = f"{TRUST}={signer} mlflow models serve -m {folder} --env-manager local"
@@ -44,9 +42,8 @@ def _to_mlflow(bundle: Path, folder: Path, signer: Path, json: bool) -> None:
 
 
 def _to_onnx(bundle: Path, file: Path, signer: Path, json: bool) -> None:
+    from callsieve.serving.cli import console
     from callsieve.training.tracking.onnx_export import export as write
-
-    from . import console
 
     found = write(bundle, file, signer=signer)
     if json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Json
+from callsieve.serving.cli.options import Json
 
 if TYPE_CHECKING:
     from callsieve.training.figures.page import Row
@@ -34,10 +34,9 @@ def evidence(
     """Run every figure that the texts state again, write EVIDENCE.md, and bring the texts up to date."""
     import tempfile
 
+    from callsieve.serving.cli import console
     from callsieve.training.figures.claims import CLAIMS
     from callsieve.training.figures.page import PAGE, outdated, run, update_texts, write_page
-
-    from . import console
 
     unknown = set(only or ()) - {claim.name for claim in CLAIMS}
     if unknown:
@@ -68,9 +67,8 @@ def evidence(
 
 
 def _show(rows: Sequence[Row], changed: Sequence[str], skipped: Sequence[str], outdated: Sequence[str]) -> None:
+    from callsieve.serving.cli import console
     from callsieve.training.figures.page import PAGE
-
-    from . import console
 
     for row in rows:
         console.say(f"{row.claim}: {row.said}{f' ({row.interval})' if row.interval else ''}, {row.took}")

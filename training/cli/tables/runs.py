@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.serving.bundle.signing import SIGNER
+from callsieve.serving.cli.console import say, show_table
 from callsieve.training.judging.detection import QUANTILES, SOON
 from callsieve.training.log.looks import in_words
 from callsieve.training.reports.run_page import NOT_MEASURED, share, until
-
-from .console import say, show_table
 
 NONE = "–"  # there was nothing to measure
 SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from callsieve.training.cli import console
-from callsieve.training.cli.config import FILE, commands, configuration, options, whole
+from callsieve.serving.cli import console
+from callsieve.serving.cli.command_tree import FILE, commands, configuration, options, whole
 from callsieve.training.cli.examples import EXAMPLES, PANELS
 from callsieve.training.cli.main import app, main
 

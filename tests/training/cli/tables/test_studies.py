@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from callsieve.training.cli import present_studies
+from callsieve.training.cli.tables import studies
 
 RATE = {"call": {"rate": 0.375, "low": 0.25, "high": 0.5}}
 MEANS = {"mean": 0.375, "low": 0.25, "high": 0.5}
@@ -18,7 +18,7 @@ def said(capsys):
 
 def test_the_spread_over_origins(said):
     told = {"mean": 0.25, "sd": None, "least": 0.125, "most": 0.5}
-    present_studies.rolling({"origins": [1, 2, 3], "spread": {"catch": told}})
+    studies.rolling({"origins": [1, 2, 3], "spread": {"catch": told}})
     assert "headline from 3 origins" in (text := said())
     assert "│ catch │ 0.25 │ unknown │ 0.125 │ 0.5 │" in text
 
@@ -30,7 +30,7 @@ def test_what_a_search_found(said):
         "figures": {"log-loss": 0.0625},
         "parameters": {"num_leaves": 31},
     }
-    present_studies.searched(found, Path("search"))
+    studies.searched(found, Path("search"))
     assert "7 trials on the training side alone" in (text := said())
     assert "│ log-loss │ 0.125 │ 0.0625 │" in text and "num_leaves" in text
     assert "callsieve train --parameters search/parameters.toml" in text
@@ -41,7 +41,7 @@ def test_how_a_model_ages(said):
     areas = {"once": 0.5, "anew": None}
     periods = [{"days_after_training": (7, 14), "once": way, "anew": way | {"false_calls": 4}}]
     whole = {"train_days": 35, "periods": periods, "area_under_time": areas, "area_at_target": areas}
-    present_studies.decay(whole, Path("decay"))
+    studies.decay(whole, Path("decay"))
     text = said()
     assert "area under time, at 1 in 10,000: once 50.0%, anew not measured" in text
     assert "trained on 35 days" in text and "decay/decay.svg" in text
@@ -52,8 +52,8 @@ def test_how_faults_of_labels_weigh(said):
         "fault": "flips", "certified": 2, "worlds": 3, "false_calls": 1, "benign_calls": 1_000, "catch": MEANS,
         "change": NOTHING, "catch_at_target": MEANS | {"low": None}, "change_at_target": NOTHING, "auc": NOTHING,
     }  # fmt: skip
-    present_studies.stress({"faults": [fault]}, Path("stress"))
+    studies.stress({"faults": [fault]}, Path("stress"))
     assert "each training: stress/stress.json" in said()
-    assert present_studies.middle(MEANS) == "37.5% (25.0% - 50.0%)"
-    assert present_studies.middle(MEANS | {"low": None}) == "37.5%"
-    assert present_studies.middle(NOTHING) == "not measured"
+    assert studies.middle(MEANS) == "37.5% (25.0% - 50.0%)"
+    assert studies.middle(MEANS | {"low": None}) == "37.5%"
+    assert studies.middle(NOTHING) == "not measured"

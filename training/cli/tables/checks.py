@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from callsieve.serving.cli.console import say, show_table
 from callsieve.training.log.looks import in_words
 from callsieve.training.studies.rule_figures import _interval, _plain
-
-from .console import say, show_table
 
 
 def show_complaints(told: dict[str, Any]) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from callsieve.serving.cli.console import say, show_facts, show_table
+from callsieve.training.cli.tables.runs import rate
 from callsieve.training.reports.run_page import NOT_MEASURED, share
-
-from .console import say, show_facts, show_table
-from .present import rate
 
 
 def rolling(result: Mapping[str, Any]) -> None:
@@ -69,22 +68,3 @@ def middle(value: Mapping[str, Any]) -> str:
     if value["mean"] is None:
         return NOT_MEASURED
     return f"{value['mean']:.1%}" + ("" if value["low"] is None else f" ({value['low']:.1%} - {value['high']:.1%})")
-
-
-def benchmark(result: Mapping[str, Any]) -> None:
-    """Each table with its models, then what is wrong with the data."""
-    for name, told in result["tables"].items():
-        rows = [
-            (who, *(f"{one[key]['mean']:.4f} ± {one[key]['sd']:.4f}" for key in one))
-            for who, one in told["models"].items()
-        ]
-        rows += [(who, *(f"{one[key]:.4f}" for key in one)) for who, one in told["published"].items()]
-        kept = f", {told['where']}" if told["where"] else ""
-        title = f"{name}{kept}: {told['rows']:,} rows, {told['features']} features, {len(result['seeds'])} splits"
-        show_table(title, ("on the test rows", "AUC", "macro F1", "macro recall", "G-mean"), rows)
-        for who, ahead in told["auc_ahead_of"].items():
-            ends = "" if ahead["low"] is None else f" ({ahead['low']:+.4f} to {ahead['high']:+.4f})"
-            say(f"AUC ahead of {who}: {ahead['mean']:+.4f}{ends}")
-    for one in result["flaws"]:
-        shown = ", ".join(f"{value:,.3f}" for value in one["figures"])
-        say(f"flaw of the data: {one['flaw']}; {one['shown_by']}: {shown}; {one['so']}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Json
+from callsieve.serving.cli.options import Json
 
 commands = typer.Typer()
 share = typer.Typer(no_args_is_help=True, help="Share nuisance numbers with handsets and other operators, as tokens.")
@@ -45,10 +45,9 @@ def share_list(
     """Make a signed, expiring list of numbers that were certified or confirmed, and not taken off since."""
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.serving.cli import console
     from callsieve.serving.lists.token_list import make
     from callsieve.training.governance.sharing import choose, only, read_excluded
-
-    from . import console
 
     chosen = choose(verdicts, findings, excluded=read_excluded(exclude))
     sharing = read_key(key, "sharing")
@@ -72,10 +71,9 @@ def buckets(
     """Cut a list into buckets: who looks a number up says only that it is one of many."""
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.serving.cli import console
     from callsieve.serving.lists.lookup import publish
     from callsieve.serving.lists.token_list import TokenList
-
-    from . import console
 
     signer = read_signing_key(signing_key)
     held = TokenList.open(tokens, read_key(key, "sharing"), [signer.public_key()])
@@ -103,9 +101,8 @@ def token_list(
     """Make a signed, expiring list of nuisance numbers that a handset can hold: keyed tokens, no number."""
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.serving.cli import console
     from callsieve.serving.lists.token_list import make
-
-    from . import console
 
     lines = numbers.read_text(encoding="utf-8").splitlines()
     facts = make(
@@ -126,9 +123,8 @@ def listed(
     """Look up numbers, one on each line of standard input: "yes" or "no" for each, in order."""
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.bundle.signing import read_public_key, signer_of
+    from callsieve.serving.cli import console
     from callsieve.serving.lists.token_list import TokenList
-
-    from . import console
 
     signer = read_public_key(signer_of(tokens, trust))
     held = TokenList.open(tokens, read_key(key, "sharing"), [signer], minimum_epoch=minimum_epoch)

@@ -15,9 +15,8 @@ from typing import Any
 import typer
 
 from callsieve.features.files.toml_file import read_toml
-
-from .console import fail
-from .examples import EXAMPLES, PANELS
+from callsieve.serving.cli.console import fail
+from callsieve.training.cli.examples import EXAMPLES, PANELS
 
 FILE, VARIABLE = "callsieve.toml", "CALLSIEVE_CONFIG"
 

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import KEYED, OF_ROWS, Bundle, Json, LayoutName, PolicyFile, QuarantineFile, RegisterFolder, Strict, Trust
+from callsieve.serving.cli.options import (
+    KEYED,
+    OF_ROWS,
+    Bundle,
+    Json,
+    LayoutName,
+    PolicyFile,
+    QuarantineFile,
+    RegisterFolder,
+    Strict,
+    Trust,
+)
 
 if TYPE_CHECKING:
     from callsieve.serving import Swap
@@ -60,9 +71,8 @@ def fill(
 ) -> None:
     """Take in records of the days before a service begins, so that its bands speak at once."""
     from callsieve.serving.batch.fill_memory import fill as take_in
-
-    from . import console
-    from .config import refuse_unused
+    from callsieve.serving.cli import console
+    from callsieve.serving.cli.command_tree import refuse_unused
 
     if layout == KEYED:
         refuse_unused(context, OF_ROWS, "--layout keyed")
@@ -122,9 +132,8 @@ def api_key(
     json: Json = False,
 ) -> None:
     """Make a key for a client of the service, and print it: it is kept nowhere."""
+    from callsieve.serving.cli import console
     from callsieve.serving.http.api_keys import add_key
-
-    from . import console
 
     made = add_key(keys, name, scopes.split(","), rate)
     console.emit_json({"name": name, "key": made}) if json else console.say(made)

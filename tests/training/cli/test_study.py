@@ -7,19 +7,7 @@ import pytest
 from callsieve.features.catalogue import NAMES
 from callsieve.features.catalogue.lite import LITE
 from callsieve.serving.batch.score import names_in
-from callsieve.training.studies import benchmark, decay, decay_picture, likeness, rolling, search, stress
-from tests.training.studies.test_benchmark import folder  # noqa: F401 - a fixture
-
-
-def test_benchmark_in_words_and_as_json(call, folder, tmp_path, monkeypatch):  # noqa: F811
-    code, out, _ = call("benchmark", "--data", folder, "--seeds", "3", "--threads", 1, "--out", tmp_path / "b.json")
-    assert code == 0
-    assert "AUC ahead of LightGBM as it comes, 100 trees" in out and "flaw of the data: " in out
-    assert json.loads((tmp_path / "b.json").read_text())["seeds"] == [3]
-    monkeypatch.setattr(benchmark, "benchmark", lambda *_, **asked: {"seeds": asked["seeds"]})
-    monkeypatch.chdir(tmp_path)
-    assert json.loads(call("benchmark", "--data", folder, "--seeds", "4", "--json")[1]) == {"seeds": [4]}
-    assert [path.name for path in tmp_path.iterdir()] == ["b.json"]  # nothing is kept unasked
+from callsieve.training.studies import decay, decay_picture, rolling, search, stress
 
 
 @pytest.mark.parametrize(
@@ -83,19 +71,11 @@ def test_a_fault_is_one_line(call, world_folder, tmp_path, words, says):
     assert says in err and err.count("\n") == 1
 
 
-def test_realism_asks_for_real_records_before_it_makes_a_world(call, tmp_path, monkeypatch):
-    monkeypatch.setattr(likeness, "simulate", None)
-    code, _, err = call("realism", "--data", tmp_path)
-    assert (code, err.count("\n")) == (1, 1)
-    assert "expected the real data, without sichuan_march_calls.parquet" in err
-
-
 def test_seeds_that_are_none_are_one_line(call, tmp_path):
     code, _, err = call("stress", "--seeds", "1,two", "--out", tmp_path / "out")
     assert (code, err) == (1, "callsieve: seeds: expected whole numbers with commas between, got '1,two'\n")
-    for command in ("stress", "benchmark"):
-        code, _, err = call(command, "--seeds", "11,2,11", "--out", tmp_path / command)
-        assert (code, err) == (1, "callsieve: seeds: expected each once, got '11,2,11'\n")
+    code, _, err = call("stress", "--seeds", "11,2,11", "--out", tmp_path / "out")
+    assert (code, err) == (1, "callsieve: seeds: expected each once, got '11,2,11'\n")
 
 
 def test_lite_is_ten_features_of_the_catalogue():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import FeatureNames, Json, Seed, Threads
+from callsieve.serving.cli.options import FeatureNames, Json, Seed, Threads
 
 if TYPE_CHECKING:
     from callsieve.training.log.looks import Ledger
@@ -45,12 +45,13 @@ def roll(
     json: Json = False,
 ) -> None:
     """Train and judge anew from several starts, and say how the headline spreads."""
+    from callsieve.serving.cli import console
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.model.train import Settings
     from callsieve.training.studies.rolling import rolling
 
-    from . import console, present_studies
+    from .tables import studies
 
     folder = console.new_folder(out)
     with console.progress("roll") as tell:
@@ -60,7 +61,7 @@ def roll(
             ledger=ledger_in(folder, gates, audit, signing_key), progress=tell,
         )  # fmt: skip
     keep(folder / "roll.json", result)
-    console.emit_json(result) if json else present_studies.rolling(result)
+    console.emit_json(result) if json else studies.rolling(result)
 
 
 @commands.command()
@@ -81,13 +82,14 @@ def search(
 ) -> None:
     """Search for the parameters of the fit on the training side alone; train --parameters takes what is found."""
     from callsieve.serving.batch.score import names_in
+    from callsieve.serving.cli import console
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.log.run_paths import store_of
     from callsieve.training.model.train import Settings
     from callsieve.training.studies.search import search as look
 
-    from . import console, present_studies
+    from .tables import studies
 
     with console.progress("search") as tell:
         settings = Settings(
@@ -97,7 +99,7 @@ def search(
             read_dataset(data), settings, out, trials=trials, minutes=minutes,
             uri=tracking_uri or store_of(out), source=str(data), progress=tell,
         )  # fmt: skip
-    console.emit_json(result) if json else present_studies.searched(result, out)
+    console.emit_json(result) if json else studies.searched(result, out)
 
 
 @commands.command()
@@ -117,13 +119,14 @@ def decay(
 ) -> None:
     """Train once and judge week after week, beside a model that is trained anew each week; decay.json, decay.svg."""
     from callsieve.features.files.folders import write_whole
+    from callsieve.serving.cli import console
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.model.train import Settings
     from callsieve.training.studies.decay import decay as age
     from callsieve.training.studies.decay_picture import picture
 
-    from . import console, present_studies
+    from .tables import studies
 
     folder = console.new_folder(out)
     with console.progress("decay") as tell:
@@ -134,7 +137,7 @@ def decay(
         )  # fmt: skip
     keep(folder / "decay.json", result)
     write_whole(folder / "decay.svg", picture(result).encode())
-    console.emit_json(result) if json else present_studies.decay(result, folder)
+    console.emit_json(result) if json else studies.decay(result, folder)
 
 
 @commands.command()
@@ -151,12 +154,13 @@ def stress(
     json: Json = False,
 ) -> None:
     """Train on worlds whose labels are flipped, whose reporters collude or are silent, beside the clean ones."""
+    from callsieve.serving.cli import console
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.model.train import Settings
     from callsieve.training.studies.stress import stress as strain
     from callsieve.training.studies.stress import worlds
 
-    from . import console, present_studies
+    from .tables import studies
 
     chosen = whole_numbers(seeds)
     folder = console.new_folder(out)
@@ -165,27 +169,7 @@ def stress(
         ledger = ledger_in(folder, gates, audit, signing_key)
         result = strain(worlds(size, chosen, scenario), settings, ledger, progress=tell, count=len(chosen))
     keep(folder / "stress.json", result)
-    console.emit_json(result) if json else present_studies.stress(result, folder)
-
-
-@commands.command()
-def benchmark(
-    data: Annotated[Path, typer.Option(help="Folder with the two Sichuan tables.")] = Path("../shared/data"),
-    seeds: Annotated[str, typer.Option(help="Seeds of model and split, with commas between.")] = "0,1,2,3,4",
-    out: Annotated[Path | None, typer.Option("--out", help="File for the figures (JSON).")] = None,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
-    """Train on the Sichuan tables, on several splits, beside plain LightGBM and the flaws of the data."""
-    from callsieve.training.studies.benchmark import benchmark as measure
-
-    from . import console, present_studies
-
-    with console.progress("benchmark") as tell:
-        result = measure(data, seeds=whole_numbers(seeds), threads=threads, progress=tell)
-    if out is not None:
-        keep(out, result)
-    console.emit_json(result) if json else present_studies.benchmark(result)
+    console.emit_json(result) if json else studies.stress(result, folder)
 
 
 def whole_numbers(text: str) -> list[int]:
