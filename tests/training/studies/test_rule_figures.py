@@ -25,7 +25,8 @@ from callsieve.training.cli.tables.checks import show_rule_figures
 from callsieve.training.studies.policy_diff import changes
 from callsieve.training.studies.rule_figures import Told, _words, apart, of_rule, regions_of, share
 from tests.support import lite_bundle
-from tests.system.test_layers import MODULES, ROOT, everywhere, imported, name_of
+from tests.support.imports import MODULES, everywhere, file_of, imported, name_of
+from tests.support.paths import ROOT
 
 # What makes and judges a model.
 OF_THE_MODEL = (
@@ -169,12 +170,6 @@ def test_the_model_and_the_rules_are_told_apart(told, world_folder, run, tmp_pat
 def test_calls_that_nobody_listed_are_of_no_region():
     calls = pa.table({"caller": ["a", "b"]})
     assert regions_of(calls, None).tolist() == regions_of(calls, Registers({})).tolist() == ["", ""]
-
-
-def file_of(module):
-    """The file of a module of this project."""
-    path = ROOT.joinpath(*module.split(".")[1:])
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def test_what_makes_and_judges_a_model_knows_no_rule():

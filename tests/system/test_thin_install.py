@@ -1,0 +1,140 @@
+"""The thin install is thin: what importing, scoring and serving load, and what a missing package is called."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import real_bundle
+from tests.support.imports import FILES, at_import, imported, name_of
+from tests.support.paths import ROOT
+
+HEAVY = {
+    "lightgbm", "matplotlib", "mlflow", "numba", "onnx", "onnxruntime", "pandas", "pandera", "pyarrow", "pyspark",
+    "rich", "scipy", "sklearn", "sqlalchemy", "typer",
+}  # fmt: skip
+# What the service over HTTP is made of.
+WEB = {"anyio", "msgspec", "prometheus_client", "starlette", "uvicorn"}
+# What a file or folder outside training may import as it is imported, beside the standard library, NumPy and callsieve.
+MAY_IMPORT = {
+    "features/intake/numbers.py": {"phonenumbers"},
+    "features/intake/text_columns.py": {"pyarrow"},
+    "features/files/dates.py": {"pandas"},
+    "serving": {"cryptography"},
+    "serving/custody/expiry.py": {"pyarrow"},
+    "serving/http": WEB,
+    "serving/cases": WEB | {"sqlalchemy"},
+    "serving/batch": {"pandas", "pyarrow"},
+    "serving/cli": {"typer"},
+}
+
+LIGHT = [path for path in FILES if path.relative_to(ROOT).parts[0] != "training"]
+
+SCORE_ONE_CALL = """
+import sys
+from pathlib import Path
+from callsieve.features import Call, History, Intake, Key
+from callsieve.serving import Scorer, read_public_key
+folder = Path(sys.argv[1])
+intake, history = Intake(Key("e1", bytes(32))), History()
+scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / "signer.pub")])
+call = intake(Call(1772500000.0, "13800138000", "13900139000", 5.0, 7.0, "answered"))
+history.observe(call)
+next_call = intake(Call(1772500100.0, "13800138000", "13900139001"))
+verdict = scorer.score(history, next_call)
+assert verdict.status == "filling", verdict  # of a history that has just begun
+"""
+EXPLAIN_IT = """
+verdict = scorer.explain(history, next_call)
+assert verdict.status == "filling" and verdict.reasons, verdict
+"""
+
+
+def loaded_by(code, *arguments):
+    """Top-level packages in memory after a fresh interpreter ran the code."""
+    code += "\nimport sys\nprint('loaded:', *sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("loaded:")[2].split())
+
+
+@pytest.mark.parametrize("package", ["callsieve.features", "callsieve.serving", "callsieve.training"])
+def test_importing_is_light(package):
+    loaded = loaded_by(f"import {package}")
+    assert "callsieve" in loaded
+    assert not (HEAVY | WEB) & loaded
+
+
+def test_scoring_is_light(tmp_path):
+    from callsieve.serving.bundle.signing import write_public_key
+    from tests.support import small_bundle as small
+
+    real_bundle.write(tmp_path / "bundle")
+    write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
+    loaded = loaded_by(SCORE_ONE_CALL, str(tmp_path))
+    assert "callsieve" in loaded
+    # NumPy takes as long to import as all else together: only reasons and tables may ask for it.
+    assert not (HEAVY | WEB | {"numpy"}) & loaded
+    loaded = loaded_by(SCORE_ONE_CALL + EXPLAIN_IT, str(tmp_path))
+    assert "numpy" in loaded
+    assert not (HEAVY | WEB) & loaded
+
+
+def test_the_service_is_light():
+    loaded = loaded_by("import callsieve.serving.http.server")
+    assert loaded >= WEB
+    assert not HEAVY & loaded
+
+
+MISSING = """
+import importlib, sys
+for name, package in (argument.split("=") for argument in sys.argv[1:]):
+    sys.modules[package] = None
+    try:
+        importlib.import_module(f"callsieve.{name}")
+    except (ImportError, SystemExit) as error:
+        print(name, error)
+    del sys.modules[package]
+"""
+EXTRAS = {
+    "serving.http.schema=msgspec": "serve",
+    "serving.http.metrics=prometheus_client": "serve",
+    "serving.http.server=uvicorn": "serve",
+    "serving.http.app=starlette": "serve",
+    "serving.cases.store=sqlalchemy": "cases",
+    "training.tracking.mlflow_write=mlflow": "train",
+    "training.tracking.mlflow_read=mlflow": "train",
+    "training.studies.search=optuna": "train",
+    "training.tracking.onnx_export=onnxruntime": "onnx",
+    "training.cli.main=typer": "train",
+}
+
+
+def test_without_its_package_a_file_names_the_extra_that_brings_it():
+    done = subprocess.run([sys.executable, "-c", MISSING, *EXTRAS], capture_output=True, text=True, check=True)
+    messages = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert messages.keys() == {name.partition("=")[0] for name in EXTRAS}
+    for name, extra in EXTRAS.items():
+        assert f"pip install 'callsieve[{extra}]'" in messages[name.partition("=")[0]], name
+
+
+@pytest.mark.parametrize("path", LIGHT, ids=name_of)
+def test_a_light_module_names_nothing_heavy_at_import(path):
+    here = path.relative_to(ROOT)
+    allowed = {"callsieve", "numpy", *sys.stdlib_module_names}
+    for place in (here, *here.parents):
+        allowed |= MAY_IMPORT.get(place.as_posix(), set())
+    assert {name.partition(".")[0] for name in imported(path, at_import(path))} <= allowed
+
+
+@pytest.mark.parametrize(("variable", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_of_training_sleep_while_they_wait_unless_the_user_sets_it(variable, policy):
+    code = "import os, sys, callsieve.training; print(os.environ['OMP_WAIT_POLICY'], 'lightgbm' in sys.modules)"
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=others | variable, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [policy, "False"]  # LightGBM reads it as it is loaded
