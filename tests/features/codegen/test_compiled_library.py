@@ -31,7 +31,7 @@ def test_it_was_built_of_these_sources():
 
 def test_one_of_other_sources_is_left_alone(monkeypatch):
     compiled_library.library.cache_clear()
-    monkeypatch.setattr(compiled_library.engine, "version", lambda: "another")
+    monkeypatch.setattr(compiled_library.assemble, "version", lambda: "another")
     assert compiled_library.library() is None
     compiled_library.library.cache_clear()
 
