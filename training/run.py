@@ -109,7 +109,7 @@ def study(
     figures["gates"] = tests
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
     figures["last_day"] = last_day(scorer, trained)
-    calls = Stretch(dataset.calls, trained.feed, trained.raw, dataset.reports, trained.card.thresholds)
+    calls = Stretch(dataset.calls, trained.feed, trained.raw, dataset.complaints, trained.card.thresholds)
     figures["drift"] = since_last(place, calls)
     figures["next"] = [
         f"mlflow ui --backend-store-uri {place.uri}",

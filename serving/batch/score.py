@@ -54,19 +54,19 @@ SCORING, VECTORS = "scoring", "training"  # purposes: vectors are what models ar
 
 
 def score_calls(
-    scorer: Scorer, calls: pa.Table, reports: pd.DataFrame | None = None, *, threads: int = 0
+    scorer: Scorer, calls: pa.Table, complaints: pd.DataFrame | None = None, *, threads: int = 0
 ) -> tuple[Scores, Array]:
     """Scores of keyed calls by model and rules, and their vectors.
 
-    With `reports` (columns of `evidence.COMPLAINTS`) if the model asks for them; with the scorer's registers, if any.
+    With `complaints` (columns of COMPLAINTS) if the model asks for them; with the scorer's registers, if any.
 
     Raises: ValueError: if the model has features of reports, and there are none.
     """
     rows = vectors(calls, threads=threads or None)
     if scorer.features != NAMES:
-        if reports is None:
-            raise ValueError("the model has features of reports: expected --reports FILE")
-        rows = np.hstack([rows, complaint_vectors(calls, complaint_table(calls, reports))])
+        if complaints is None:
+            raise ValueError("the model has features of reports: expected --complaints FILE")
+        rows = np.hstack([rows, complaint_vectors(calls, complaint_table(calls, complaints))])
     return judged_table(scorer, calls, rows, threads), rows
 
 
@@ -155,7 +155,7 @@ def score_file(
     key: Path | None,
     out: Path | None,
     callees: Path | None = None,
-    reports: Path | None = None,
+    complaints: Path | None = None,
     registers: Path | None = None,
     quarantine: Path | None,
     strict: bool,
@@ -163,7 +163,7 @@ def score_file(
     progress: Progress,
 ) -> dict[str, Any]:
     """Counts of a scored file by action, for calls and callers; the verdict of each call goes to `out`."""
-    check_apart(path, reports, key, out, quarantine)
+    check_apart(path, complaints, key, out, quarantine)
     scorer = open_scorer(bundle, trust, policy, open_registers(registers, key, SCORING))
     hidden = callees_or_once(callees)
     read = read_any(
@@ -173,7 +173,7 @@ def score_file(
     if read.calls.num_rows == 0:
         raise ValueError(f"{path}: no call to score; {read.put_apart}")
     progress("score", 0.5)
-    told = None if reports is None else read_complaints(reports)
+    told = None if complaints is None else read_complaints(complaints)
     scores, rows = score_calls(scorer, read.calls, told, threads=threads)
     if out is not None:
         write_table(verdict_table(scores, read.calls, hidden), out)

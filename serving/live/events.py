@@ -12,7 +12,7 @@ from callsieve.features.records import KEYED_COLUMNS, KeyedCall
 
 from .journal import Found, read
 
-CALLS, REPORTS = "calls", "reports"
+CALLS, REPORTS = "calls", "complaints"
 """Names of the files that hold them."""
 
 _MAY_BE_NONE = {"ring", "talk", "recorded", "trunk", "operator", "device", "place"}

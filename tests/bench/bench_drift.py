@@ -65,7 +65,7 @@ class Case(NamedTuple):
     what: str
     on: int
     calls: pa.Table
-    reports: pd.DataFrame | None = None
+    complaints: pd.DataFrame | None = None
     kind: str = SHIFT
 
 
@@ -91,10 +91,10 @@ class Study:
         self.first = int(self.base.calls["day"][0].as_py())
         self.on = self.first + TRAINED + 1 + seed % 5  # the shifted day: another one of the week for each seed
         known = of_world(self.base)
-        self.reports = known.reports
+        self.complaints = known.complaints
         calls = between(self.base.calls, self.first, self.first + TRAINED)
         end = pd.Timestamp(int(calls["start"][-1].as_py()), unit="ms", tz="UTC")
-        kept = [table[table["known_at"] <= end] for table in (known.reports, known.findings)]
+        kept = [table[table["known_at"] <= end] for table in (known.complaints, known.findings)]
         known_then = make_dataset(calls, *kept, self.base.truth.slice(0, calls.num_rows))
         trained = train(known_then, Settings(seed=seed, threads=THREADS))
         self.model, self.bands = Booster(trained.models["model"]), trained.card.thresholds
@@ -111,7 +111,7 @@ class Study:
         watched = {day: span for day, span in spans(told).items() if begin <= (day - EPOCH).days < end}
         for span in watched.values() if scored else ():
             raw[span] = self.model.predict_raw(np.ascontiguousarray(rows[span]), threads=THREADS)
-        stretch = Stretch(told, of_all(rows), raw, self.reports if reports is None else reports, self.bands)
+        stretch = Stretch(told, of_all(rows), raw, self.complaints if reports is None else reports, self.bands)
         cuts = self.reference.cuts
         return [day_of(day, span, stretch, cuts) for day, span in watched.items()]
 
@@ -127,7 +127,7 @@ class Study:
             yield self.row(NORMAL, f"{day.date:%Y-%m-%d %a}", day)
         for case in cases:
             scored = not case.what.startswith("feed")
-            (day,) = self.days(case.calls, case.on, case.on + 1, case.reports, scored=scored)
+            (day,) = self.days(case.calls, case.on, case.on + 1, case.complaints, scored=scored)
             yield self.row(case.kind, case.what, day)
 
     def row(self, kind, what, day):
@@ -145,10 +145,10 @@ def catalogue(study):
     yield from attacks(study, before)
     for name, change in feed_faults.FEEDS.items():
         yield Case(f"feed: {name}", study.on, change(before, study.on))
-    late = study.reports.copy()
+    late = study.complaints.copy()
     late["known_at"] += pd.Timedelta(days=3)
     yield Case("feed: reports come three days late", study.on, before, late)
-    yield Case("feed: no reports", study.on, before, study.reports.iloc[:0])
+    yield Case("feed: no reports", study.on, before, study.complaints.iloc[:0])
 
 
 def policy(shocked, trade, first, on):
@@ -168,7 +168,7 @@ def policy(shocked, trade, first, on):
         f"policy: call centres are cut off, {trade}, {its[day < on].mean():.1%} of calls"
         f" (all nuisance {nuisance[day < on].mean():.1%}), {truth.z:+.1f} by the truth"
     )
-    return Case(what, on, shocked.calls, of_world(shocked).reports, SHIFT if truth.alarm else NOT_VISIBLE)
+    return Case(what, on, shocked.calls, of_world(shocked).complaints, SHIFT if truth.alarm else NOT_VISIBLE)
 
 
 def attacks(study, before):

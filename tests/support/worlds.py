@@ -16,7 +16,7 @@ OUTFITS = {name: SHIPPED.table(f"outfits.{name}") for name in SHIPPED.table("out
 NUISANCE = {name for name, outfit in OUTFITS.items() if outfit["nuisance"]}
 # Who shows another's number, or lets a platform call: its calls are not those of a number of its own.
 MASKED = {"relay_callback", "spoofed_service", "spoofed_subscriber"}
-TABLES = ("calls", "truth", "numbers", "reports", "findings")
+TABLES = ("calls", "truth", "numbers", "complaints", "findings")
 HOUR = 3_600_000
 DAY = 24 * HOUR
 CLEAN = "[records]\nduplicate_share = 0.0\nring_missing_share = 0.0\n"

@@ -65,7 +65,7 @@ def replay(
 @commands.command()
 def monitor(
     bundle: Bundle,
-    data: Annotated[Path, typer.Option(help="Folder of calls, reports and findings, of 28 days before too.")],
+    data: Annotated[Path, typer.Option(help="Folder of calls, complaints and findings, of 28 days before too.")],
     day: Annotated[str | None, typer.Option(help="Local date, such as 2026-03-01; by default the last one.")] = None,
     reference: Annotated[
         Path | None, typer.Option(help="What was usual; by default record/reference.json beside the bundle.")

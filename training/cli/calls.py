@@ -108,18 +108,18 @@ def catalogue(json: Json = False) -> None:
 
 @commands.command()
 def reports(
-    file: Annotated[Path, typer.Argument(help="File of reports: text, plain or gzip, or Parquet.")],
+    file: Annotated[Path, typer.Argument(help="File of complaints: text, plain or gzip, or Parquet.")],
     layout: Annotated[str, typer.Option(help="callsieve, 12321, ftc or ftc-counts.")] = "callsieve",
     published: Annotated[
         str | None, typer.Option(help="Day on which the file came out: nothing in it was known before.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the keyed reports.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the keyed complaints.")] = None,
     key: KeyFile = None,
     quarantine: QuarantineFile = None,
     strict: Strict = False,
     json: Json = False,
 ) -> None:
-    """Read a file of reports, key its numbers, put bad rows apart, and say how far a list of its numbers reaches."""
+    """Read a file of complaints, key its numbers, put bad rows apart, and say how far a list of its numbers reaches."""
     from callsieve.serving.cli import console
     from callsieve.training.cli.tables.checks import show_complaints
     from callsieve.training.data.ingest import ingest
@@ -142,8 +142,8 @@ def score(
     key: KeyFile = None,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the verdict of each call.")] = None,
     callees_key: CalleesKey = None,
-    reports: Annotated[
-        Path | None, typer.Option(help="Reports (Parquet, as for training), for a model that has features of them.")
+    complaints: Annotated[
+        Path | None, typer.Option(help="Complaints (Parquet, as for training), for a model that has features of them.")
     ] = None,
     registers: RegisterFolder = None,
     quarantine: QuarantineFile = None,
@@ -163,7 +163,7 @@ def score(
         # Registers as offices write them are keyed with it.
         refuse_unused(context, OF_ROWS if registers else ("key", *OF_ROWS), "--layout keyed")
     if engine is Engine.SPARK:
-        refuse_unused(context, ("reports",), "--engine spark")
+        refuse_unused(context, ("complaints",), "--engine spark")
     if out is None:
         refuse_unused(context, ("callees_key",), "counts alone, without --out")
     with console.progress("score") as tell:
@@ -183,7 +183,7 @@ def score(
         else:
             result = score_file(
                 bundle, calls, layout, trust=trust, policy=policy, key=key, out=out, callees=callees_key,
-                reports=reports, registers=registers, quarantine=quarantine, strict=strict, threads=threads,
+                complaints=complaints, registers=registers, quarantine=quarantine, strict=strict, threads=threads,
                 progress=tell,
             )  # fmt: skip
     console.emit_json(result) if json else runs.scored(result)

@@ -34,7 +34,7 @@ EXAMPLES = {
     "search": "--data world --minutes 30 --out search",
     "decay": "--data world --weeks 8 --out decay",
     "stress": "--size small --seeds 1,2,3 --out stress",
-    "reports": "reports.csv --layout 12321 --key number.key --out reports.parquet",
+    "reports": "complaints.csv --layout 12321 --key number.key --out complaints.parquet",
     "evaluate": "--bundle run/bundle --data world",
     "verify": "run/bundle --key signer.pub",
     "fill": "--calls Master.csv --layout asterisk --key number.key --state state",

@@ -16,7 +16,7 @@ commands = typer.Typer()
 @commands.command()
 def report(
     data: Annotated[
-        Path, typer.Option(help="Folder with keyed calls, reports and registers, declared for statistics.")
+        Path, typer.Option(help="Folder with keyed calls, complaints and registers, declared for statistics.")
     ],
     out: Annotated[Path, typer.Option(help="New or empty folder for report.html and cells.parquet.")],
     releases: Annotated[Path, typer.Option(help="Folder of earlier releases; this one is added.")],

@@ -81,7 +81,7 @@ OF_VECTORS = ("label", "where")
 @app.command()
 def train(
     context: typer.Context,
-    data: Annotated[Path | None, typer.Option(help="Folder with calls, reports and findings (Parquet).")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with calls, complaints and findings (Parquet).")] = None,
     out: Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")] = Path("callsieve-run"),
     vectors: Annotated[Path | None, typer.Option(help="A ready-made feature table instead of calls.")] = None,
     label: Annotated[str, typer.Option(help="With --vectors: the column of 0 and 1.")] = "label",
@@ -146,7 +146,7 @@ def _train_ready_made(vectors: Path, label: str, where: str | None, seed: int, t
 @app.command()
 def evaluate(
     bundle: Bundle,
-    data: Annotated[Path, typer.Option(help="Folder with calls, reports, findings and, where known, truth.")],
+    data: Annotated[Path, typer.Option(help="Folder with calls, complaints, findings and, where known, truth.")],
     trust: Trust = None,
     audit: LooksIn = None,
     signing_key: LooksKey = None,

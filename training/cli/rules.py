@@ -103,7 +103,7 @@ def diff(
     truth: Annotated[
         Path | None, typer.Option(help="truth.parquet of these calls, for slices of what they were.")
     ] = None,
-    reports: Annotated[Path | None, typer.Option(help="Reports, for a model that has features of them.")] = None,
+    complaints: Annotated[Path | None, typer.Option(help="Complaints, for a model that has features of them.")] = None,
     audit: LooksIn = None,
     signing_key: LooksKey = None,
     threads: Threads = 0,
@@ -123,7 +123,18 @@ def diff(
         refuse_unused(context, ("key",), "--layout keyed")
     with console.progress("policy diff") as tell:
         told = policy_diff.difference(
-            old, new, calls, layout, bundle, trust=trust, key=key, registers=registers, truth=truth, reports=reports,
-            ledger=None if truth is None else ledger_beside(bundle, audit, signing_key), threads=threads, progress=tell,
-        )  # fmt: skip
+            old,
+            new,
+            calls,
+            layout,
+            bundle,
+            trust=trust,
+            key=key,
+            registers=registers,
+            truth=truth,
+            complaints=complaints,
+            ledger=None if truth is None else ledger_beside(bundle, audit, signing_key),
+            threads=threads,
+            progress=tell,
+        )
     console.emit_json(told) if json else checks.show_policy_diff(told)

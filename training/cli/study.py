@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
-Data = Annotated[Path, typer.Option(help="Folder with calls, reports and findings (Parquet).")]
+Data = Annotated[Path, typer.Option(help="Folder with calls, complaints and findings (Parquet).")]
 Labels = Annotated[Path | None, typer.Option("--label-policy", help="Label policy; the shipped one by default.")]
 GatesFile = Annotated[Path | None, typer.Option("--gates", help="Gates of the runs; the shipped ones by default.")]
 Log = Annotated[

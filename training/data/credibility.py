@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .dataset import Dataset
-    from .label_policy import ReportRules
+    from .label_policy import ComplaintRules
 
     Array = npt.NDArray[Any]
 
 COMPLAINT = "complaint"
 
 
-def voices(dataset: Dataset, cutoff: pd.Timestamp, rules: ReportRules) -> pd.DataFrame:
+def voices(dataset: Dataset, cutoff: pd.Timestamp, rules: ComplaintRules) -> pd.DataFrame:
     """One row for each person and number of whom a report was known at the cutoff: their last best-founded word.
 
     Returns: reporter, number, at, known_at, category, mode, `against` (bool), `weight` and `callees` (how many people
         the number had called).
     """
-    reports = of_holders(dataset.reports[dataset.reports["known_at"] <= cutoff], "at", dataset.recycled, cutoff)
+    reports = of_holders(dataset.complaints[dataset.complaints["known_at"] <= cutoff], "at", dataset.recycled, cutoff)
     moment = int(cutoff.timestamp() * 1000)
     rung = dataset.calls.filter(pc.less(dataset.calls["start"], moment))
     calls = calls_of(rung, reports["number"], moment)
@@ -116,7 +116,7 @@ def among(column: pa.ChunkedArray, words: pd.Series[str]) -> pa.Array:
     return wanted.take(held.indices)
 
 
-def grounds(reports: pd.DataFrame, calls: pd.DataFrame, rung: pa.Table, rules: ReportRules) -> Array:
+def grounds(reports: pd.DataFrame, calls: pd.DataFrame, rung: pa.Table, rules: ComplaintRules) -> Array:
     """1 where a call stands behind a report, `unfounded` where one should and does not, `untold` if it cannot be said.
 
     Of people to whom the records hold no call at all, and of reports from before they begin, nothing can be said.
@@ -140,7 +140,7 @@ def grounds(reports: pd.DataFrame, calls: pd.DataFrame, rung: pa.Table, rules: R
     return np.where(founded, 1.0, np.where(told, rules.unfounded, rules.untold))
 
 
-def trust(told: pd.DataFrame, findings: pd.DataFrame, rules: ReportRules) -> Array:
+def trust(told: pd.DataFrame, findings: pd.DataFrame, rules: ComplaintRules) -> Array:
     """How likely each voice is right, by how often findings that came after its owner's words bore them out."""
     last = findings.sort_values("known_at", kind="stable").drop_duplicates("number", keep="last").set_index("number")
     truth, since = (looked_up(last[name], told["number"]) for name in ("nuisance", "known_at"))
@@ -152,7 +152,7 @@ def trust(told: pd.DataFrame, findings: pd.DataFrame, rules: ReportRules) -> Arr
     return ((rules.prior_right + history["right"]) / (prior + history["judged"])).to_numpy()
 
 
-def company(told: pd.DataFrame, rules: ReportRules) -> Array:
+def company(told: pd.DataFrame, rules: ComplaintRules) -> Array:
     """For each voice, how many speak with it about the same number as one: people who name numbers together."""
     numbers, reporters = pd.factorize(told["number"])[0], pd.factorize(told["reporter"])[0]
     named = np.bincount(reporters, minlength=1)
@@ -169,7 +169,7 @@ def company(told: pd.DataFrame, rules: ReportRules) -> Array:
     return told.groupby([numbers, ring, told["against"].to_numpy()])["reporter"].transform("size").to_numpy()
 
 
-def unhurried(told: pd.DataFrame, rules: ReportRules) -> Array:
+def unhurried(told: pd.DataFrame, rules: ComplaintRules) -> Array:
     """What part of each voice is left after bursts are cut to what the called people of a number can say."""
     weight, callees = told["weight"].to_numpy(dtype=float), told["callees"].to_numpy(dtype=float)
     side = pd.factorize(told["number"])[0] * 2 + told["against"].to_numpy(dtype=np.int64)

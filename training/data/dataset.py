@@ -71,12 +71,12 @@ class Dataset:
 
     >>> from pathlib import Path
     >>> from callsieve.training import read_evidence
-    >>> read_evidence(Path("world")).reports.columns[:3].tolist()
+    >>> read_evidence(Path("world")).complaints.columns[:3].tolist()
     ['reporter', 'number', 'at']
     """
 
     calls: pa.Table
-    reports: pd.DataFrame
+    complaints: pd.DataFrame
     findings: pd.DataFrame
     recycled: pd.DataFrame
     lists: pd.DataFrame
@@ -103,7 +103,7 @@ class Judged:
 
 def make_dataset(
     calls: pa.Table,
-    reports: pd.DataFrame,
+    complaints: pd.DataFrame,
     findings: pd.DataFrame,
     truth: pa.Table | None = None,
     *,
@@ -116,7 +116,7 @@ def make_dataset(
 
     Args:
         calls: keyed calls, sorted by `start`.
-        reports, findings: columns of REPORTS, FINDINGS.
+        complaints, findings: columns of COMPLAINTS, FINDINGS.
         recycled, lists, campaigns, exclusions: columns of RECYCLED, LISTS, CAMPAIGNS, EXCLUSIONS; empty if not given.
         truth: one row a call in the same order, columns TRUTH_COLUMNS and, if known, campaign; judging reads
             it, and the split its campaigns, never fitting.
@@ -132,11 +132,11 @@ def make_dataset(
         frame(schema.empty_table(), schema, "register") if told is None else told
         for told, schema in ((recycled, RECYCLED), (lists, LISTS), (campaigns, CAMPAIGNS), (exclusions, EXCLUSIONS))
     )
-    return Dataset(calls, reports, findings, moved, listed, known, excluded, truth, fingerprint(calls))
+    return Dataset(calls, complaints, findings, moved, listed, known, excluded, truth, fingerprint(calls))
 
 
 def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
-    """Read `calls.parquet`, `reports.parquet`, `findings.parquet`, and, as far as they are there, `lists.parquet`,
+    """Read `calls.parquet`, `complaints.parquet`, `findings.parquet`, and, as far as they are there, `lists.parquet`,
     `truth.parquet`, `exclusions.parquet`, `register_recycled.parquet` and `register_campaigns.parquet`.
 
     Rows past their time by the shipped rules of retention are not read, unless the calls are simulated.
@@ -162,7 +162,7 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
 
     return make_dataset(
         calls,
-        frame(kept(parquet_table(folder / "reports.parquet"), "reports"), COMPLAINTS, "reports.parquet"),
+        frame(kept(parquet_table(folder / "complaints.parquet"), "complaints"), COMPLAINTS, "complaints.parquet"),
         frame(kept(parquet_table(folder / "findings.parquet"), "findings"), FINDINGS, "findings.parquet"),
         of_calls(parquet_table(truth), calls) if truth.exists() else None,
         recycled=beside("register_recycled", RECYCLED),
@@ -189,7 +189,7 @@ def of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:
 
 def as_known(dataset: Dataset, when: pd.Timestamp) -> Dataset:
     """The dataset with reports, findings, changes of hands and lists as far as they were known at a moment."""
-    told = {name: getattr(dataset, name) for name in ("reports", "findings", "recycled", "lists")}
+    told = {name: getattr(dataset, name) for name in ("complaints", "findings", "recycled", "lists")}
     known: dict[str, Any] = {name: frame[frame["known_at"] <= when] for name, frame in told.items()}
     return replace(dataset, **known)
 

@@ -103,7 +103,7 @@ def feed_of(name: str, dataset: Dataset, told: Array, rows: Array, features: tup
     asked = np.searchsorted(told, rows)
     X = vectors(calls, rows=asked, threads=threads or None)  # noqa: N806
     if columns_for(features) != NAMES:
-        reported = complaint_vectors(calls, complaint_table(dataset.calls, dataset.reports))
+        reported = complaint_vectors(calls, complaint_table(dataset.calls, dataset.complaints))
         X = np.hstack([X, reported[asked]])  # noqa: N806
     return Feed(name, told, rows, X)
 

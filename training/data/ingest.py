@@ -85,7 +85,7 @@ def facts(read: ReadComplaints, zone: str) -> dict[str, Any]:
     words = {name: table[name].value_counts().to_dict() for name in ("category", "mode") if name in table}
     return {
         "rows": len(table) + sum(read.quarantined.values()),
-        "reports": int(count.sum()),
+        "complaints": int(count.sum()),
         "quarantined": dict(read.quarantined),
         "day_only": read.day_only,
         "resubmitted": read.resubmitted,

@@ -21,7 +21,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportRules:
+class ComplaintRules:
     """How much a report weighs, and what weight makes a label; the shipped file says what each value means."""
 
     against: tuple[str, ...]
@@ -51,7 +51,7 @@ class LabelPolicy:
     effective: date
     finding_confidence: float
     lists: Mapping[str, Listed]
-    reports: ReportRules
+    complaints: ComplaintRules
     unreported_confidence: float
     unreported_most_calls: int
 
@@ -62,7 +62,7 @@ class LabelPolicy:
             "effective": self.effective.isoformat(),
             "findings": {"confidence": self.finding_confidence},
             "lists": {name: asdict(listed) for name, listed in self.lists.items()},
-            "reports": asdict(self.reports) | {"against": list(self.reports.against)},
+            "complaints": asdict(self.complaints) | {"against": list(self.complaints.against)},
             "unreported": {
                 "confidence": self.unreported_confidence,
                 "most_calls_in_a_day": self.unreported_most_calls,
@@ -91,14 +91,14 @@ def policy_of(table: Mapping[str, Any]) -> LabelPolicy:
         AttributeError, KeyError, TypeError, ValueError: if a value is missing, unknown, of another type or out of
             its range.
     """
-    rules = dict(table["reports"])
+    rules = dict(table["complaints"])
     words = tuple(str(word) for word in rules.pop("against"))
     policy = LabelPolicy(
         version=str(table["version"]),
         effective=date.fromisoformat(str(table["effective"])),
         finding_confidence=float(table["findings"]["confidence"]),
         lists={name: _listed(name, of) for name, of in table["lists"].items()},
-        reports=ReportRules(words, **{name: float(value) for name, value in rules.items()}),  # type: ignore[arg-type]
+        complaints=ComplaintRules(words, **{name: float(value) for name, value in rules.items()}),  # type: ignore[arg-type]
         unreported_confidence=float(table["unreported"]["confidence"]),
         unreported_most_calls=int(table["unreported"]["most_calls_in_a_day"]),
     )
@@ -113,14 +113,14 @@ def _listed(name: str, told: Mapping[str, Any]) -> Listed:
 
 
 def _check(policy: LabelPolicy) -> None:
-    rules = policy.reports
+    rules = policy.complaints
     negative = [name for name, value in asdict(rules).items() if name != "against" and not value >= 0]
     if negative:
-        raise ValueError(f"reports.{negative[0]}: expected 0 or more")
+        raise ValueError(f"complaints.{negative[0]}: expected 0 or more")
     if not 0.5 < rules.minimum_share <= 1:
-        raise ValueError("reports.minimum_share: expected more than 0.5, at most 1")
+        raise ValueError("complaints.minimum_share: expected more than 0.5, at most 1")
     if not (rules.half_life_days and rules.burst_hours and rules.prior_right + rules.prior_wrong):
-        raise ValueError("reports: half_life_days, burst_hours and prior_right + prior_wrong: expected more than 0")
+        raise ValueError("complaints: half_life_days, burst_hours and prior_right + prior_wrong: expected more than 0")
     sure = [policy.finding_confidence, policy.unreported_confidence, *(of.confidence for of in policy.lists.values())]
     if not all(0 <= value <= 1 for value in sure):
         raise ValueError("confidence: expected 0 to 1")

@@ -28,13 +28,13 @@ def label_numbers(dataset: Dataset, cutoff: pd.Timestamp, policy: LabelPolicy) -
     """What each number is held to be at `cutoff`, by what was known then.
 
     Returns: one row a number, columns COLUMNS. A number of which people spoke without enough weight on one side has no
-        row, nor has a busy number of which nobody spoke. The source of a label by reports is "reports" if they speak
-        against the number, and "votes" if they speak for it.
+        row, nor has a busy number of which nobody spoke. The source of a label by complaints is "complaints" if they
+        speak against the number, and "votes" if they speak for it.
     """
     findings = dataset.findings[dataset.findings["known_at"] <= cutoff]
     # Who holds a number now was not checked before.
     findings = of_holders(findings, "known_at", dataset.recycled, cutoff)
-    told = voices(dataset, cutoff, policy.reports)
+    told = voices(dataset, cutoff, policy.complaints)
     found = _from_findings(findings, policy)
     listed = _without(_from_lists(dataset.lists, cutoff, policy), found)
     reported = _without(_from_voices(told, policy), found, listed)
@@ -91,7 +91,7 @@ def _from_lists(lists: pd.DataFrame, cutoff: pd.Timestamp, policy: LabelPolicy) 
 
 def _from_voices(told: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
     """What the voices about a number weigh on each side, and the side that has enough of it."""
-    rules = policy.reports
+    rules = policy.complaints
     heard = told[told["weight"] > 0]
     heard = heard.assign(weight_against=heard["weight"].where(heard["against"], 0.0))
     of = heard.groupby("number", observed=True)
@@ -109,7 +109,7 @@ def _from_voices(told: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
         nuisance[enough],
         chosen["since"],
         chosen["known"],
-        nuisance[enough].map({True: "reports", False: "votes"}),
+        nuisance[enough].map({True: "complaints", False: "votes"}),
         side[enough] / (chosen["total"] + rules.doubt),
     )
 

@@ -58,7 +58,7 @@ def with_collusion(dataset: Dataset, share: float, cutoff: pd.Timestamp, seed: i
     """
     if dataset.truth is None:
         raise ValueError("collusion: expected a truth: without it nobody knows which numbers are innocent")
-    reporters = np.sort(dataset.reports["reporter"].unique().astype(str))
+    reporters = np.sort(dataset.complaints["reporter"].unique().astype(str))
     if not len(reporters):
         raise ValueError("collusion: expected reports, got none")
     count = max(1, round(share * len(reporters)))
@@ -80,8 +80,8 @@ def with_collusion(dataset: Dataset, share: float, cutoff: pd.Timestamp, seed: i
     lies = pd.concat(said, ignore_index=True)
     lies["at"] = lies["at"].dt.tz_localize("UTC") if lies["at"].dt.tz is None else lies["at"]
     lies["known_at"] = lies["at"]
-    kinds = {name: dataset.reports[name].dtype for name in ("at", "known_at", "number", "reporter", "category")}
-    return replace(dataset, reports=pd.concat([dataset.reports, lies.astype(kinds)], ignore_index=True))
+    kinds = {name: dataset.complaints[name].dtype for name in ("at", "known_at", "number", "reporter", "category")}
+    return replace(dataset, complaints=pd.concat([dataset.complaints, lies.astype(kinds)], ignore_index=True))
 
 
 def calls_before(dataset: Dataset, moment: pd.Timestamp) -> pd.DataFrame:
@@ -98,4 +98,4 @@ def calls_before(dataset: Dataset, moment: pd.Timestamp) -> pd.DataFrame:
 
 def without_reports(dataset: Dataset) -> Dataset:
     """The dataset as if nobody had ever reported anything."""
-    return replace(dataset, reports=dataset.reports.iloc[:0])
+    return replace(dataset, complaints=dataset.complaints.iloc[:0])

@@ -66,7 +66,7 @@ class Stretch:
     calls: pa.Table
     vectors: Feed
     raw: Array
-    reports: pd.DataFrame
+    complaints: pd.DataFrame
     bands: Sequence[Band]
 
 
@@ -91,7 +91,7 @@ def cuts_of(stretch: Stretch, days: Mapping[date, slice]) -> dict[str, tuple[flo
     found = {name: quantiles(column) for name, column in columns(stretch, rows) if name not in LEVELS}
     first, last = min(days.values(), key=lambda span: span.start), max(days.values(), key=lambda span: span.start)
     begin, end = (stretch.calls["start"][row].as_py() for row in (first.start, last.stop - 1))
-    return found | {DELAY: quantiles(report_delays(stretch.reports, begin, end))}
+    return found | {DELAY: quantiles(report_delays(stretch.complaints, begin, end))}
 
 
 def quantiles(values: Array) -> tuple[float, ...]:
@@ -114,7 +114,7 @@ def day_of(day: date, span: slice, stretch: Stretch, cuts: Cuts) -> Day:
     calls = stretch.calls.slice(span.start, span.stop - span.start)
     counts |= marks_of(calls) | told_of(stretch, sample(day, span))
     begin = midnight(day, calls)
-    delays = report_delays(stretch.reports, begin, begin + DAY)
+    delays = report_delays(stretch.complaints, begin, begin + DAY)
     if len(delays):
         counts[DELAY] = histogram(delays, cuts[DELAY])
     return Day(day, calls.num_rows, counts, amounts(calls, len(delays)))

@@ -247,7 +247,7 @@ def monitor(
     progress("features", 0.1)
     # What came in after the day is not known yet.
     end = midnight(chosen, calls.slice(spans(calls)[chosen].start)) + DAY
-    reports, findings = (table[table["known_at"] < moment(end)] for table in (dataset.reports, dataset.findings))
+    reports, findings = (table[table["known_at"] < moment(end)] for table in (dataset.complaints, dataset.findings))
     scores, rows = score_calls(scorer, calls, reports, threads=threads)
     progress("compare", 0.9)
     stretch = Stretch(calls, of_all(rows), scores.raw, reports, scorer.bundle.thresholds)

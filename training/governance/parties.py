@@ -53,16 +53,16 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Keyed calls in order of start, registers by name, reports, and what was decided on each call if that is known."""
+    """Keyed calls in order of start, registers by name, complaints, and the decision on each call if it is known."""
 
     calls: pa.Table
     registers: Mapping[str, pd.DataFrame]
-    reports: pd.DataFrame
+    complaints: pd.DataFrame
     action: Array | None
 
 
 def read_ledger(folder: Path, verdicts: Path | None = None) -> Ledger:
-    """Read the calls of a folder with its registers and reports; those that are not there are empty.
+    """Read the calls of a folder with its registers and complaints; those that are not there are empty.
 
     Calls past their time are not read, unless they are simulated.
 
@@ -87,8 +87,8 @@ def read_ledger(folder: Path, verdicts: Path | None = None) -> Ledger:
         else _table(folder / f"register_{name}.parquet", wanted, rules)
         for name, wanted in REGISTERS.items()
     }
-    reports = _table(folder / "reports.parquet", ("number", "reporter", "at", "known_at"), rules)
-    return Ledger(calls, registers, reports, action)
+    complaints = _table(folder / "complaints.parquet", ("number", "reporter", "at", "known_at"), rules)
+    return Ledger(calls, registers, complaints, action)
 
 
 def _of_lines(register: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> pd.DataFrame:

@@ -198,7 +198,7 @@ def _victims(ledger: Ledger, inside: Array, last: int) -> Column:
     """Groups of reported callers that share whom they call."""
     caller, callee = dictionary(ledger.calls, "caller"), dictionary(ledger.calls, "callee")
     moment = pd.Timestamp(EPOCH + timedelta(days=last), tz="UTC")
-    reported = set(ledger.reports["number"][ledger.reports["known_at"] <= moment])
+    reported = set(ledger.complaints["number"][ledger.complaints["known_at"] <= moment])
     suspect = np.array([label in reported for label in caller.labels] + [False])[caller.codes]
     group, many = groups(caller.codes, callee.codes, inside & suspect)
     return Column(group, [f"group {i + 1}" for i in range(many)])
@@ -284,7 +284,7 @@ def _until(ledger: Ledger, until: str | None) -> int:
 
 def _of_days(ledger: Ledger, inside: Array) -> Ledger:
     action = None if ledger.action is None else ledger.action[inside]
-    return Ledger(ledger.calls.filter(pa.array(inside)), ledger.registers, ledger.reports, action)
+    return Ledger(ledger.calls.filter(pa.array(inside)), ledger.registers, ledger.complaints, action)
 
 
 def _overlapping(periods: set[str], others: set[str]) -> set[str]:

@@ -126,7 +126,7 @@ def reported_before(dataset: Dataset, caller: Array, rows: Array) -> Array:
     Args:
         caller: code of each call's caller, in order of first appearance.
     """
-    told = dataset.reports
+    told = dataset.complaints
     names = pc.unique(pc.dictionary_decode(dataset.calls["caller"].combine_chunks()))
     code = pd.Index(names.to_pylist()).get_indexer(told["number"].astype(str))
     known = milliseconds(told["known_at"]).to_numpy()[code >= 0]

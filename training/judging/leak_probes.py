@@ -114,7 +114,7 @@ def vectors_again(t: Trained, moment: int) -> tuple[Array, Array]:
     near, places = neighbours(known.calls, rows)
     again = vectors(near, threads=t.settings.threads or None)[places]
     if columns_for(t.settings.features) != NAMES:
-        told = complaint_vectors(known.calls.take(rows), complaint_table(known.calls, known.reports))
+        told = complaint_vectors(known.calls.take(rows), complaint_table(known.calls, known.complaints))
         again = np.hstack([again, told])
     return rows, again
 

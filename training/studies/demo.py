@@ -45,7 +45,7 @@ def of_world(world: World) -> Dataset:
     """
     return make_dataset(
         world.calls,
-        frame(world.reports, COMPLAINTS, "reports"),
+        frame(world.complaints, COMPLAINTS, "complaints"),
         frame(world.findings, FINDINGS, "findings"),
         world.truth,
         recycled=frame(world.registers["recycled"], RECYCLED, "recycled"),

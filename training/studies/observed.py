@@ -67,8 +67,8 @@ def observe(world: World) -> Observed:
     answered = outcome == "answered"
     unanswered = np.isin(outcome, ["no_answer", "rejected", "busy"])
     guilty = _array(world.truth, "nuisance")[kept]
-    behind = world.reports["call"].fill_null(-1).to_numpy()
-    known, is_mark = behind >= 0, _words(world.reports, "channel") == "mark"
+    behind = world.complaints["call"].fill_null(-1).to_numpy()
+    known, is_mark = behind >= 0, _words(world.complaints, "channel") == "mark"
     of_people = np.isin(slices, [*PEOPLE, "elsewhere"])
 
     def per(name: str, default: Any) -> NDArray[Any]:
@@ -174,7 +174,7 @@ class Complaints:
 
 def complaints(seen: Observed, scenario: Scenario) -> Complaints:
     """Complaints drawn anew, many times over: a world has so few that a share of them would mean nothing."""
-    table = scenario.table("reports")
+    table = scenario.table("complaints")
     rows = np.flatnonzero(seen.guilty)
     start, caller, callee, outcome = (each[rows] for each in (seen.start, seen.caller, seen.callee, seen.outcome))
     nothing, released = np.zeros(len(rows), dtype=np.int32), np.zeros(len(rows), dtype=np.int8)

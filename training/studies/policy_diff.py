@@ -40,7 +40,7 @@ def difference(
     key: Path | None,
     registers: Path | None,
     truth: Path | None,
-    reports: Path | None,
+    complaints: Path | None,
     ledger: Ledger | None,
     threads: int,
     progress: Progress,
@@ -69,7 +69,7 @@ def difference(
         touched = counted(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")
     progress("score", 0.4)
     before, rows = score_calls(
-        scorer, read.calls, None if reports is None else read_complaints(reports), threads=threads
+        scorer, read.calls, None if complaints is None else read_complaints(complaints), threads=threads
     )
     after = judged_table(other, read.calls, rows, threads)
     slices = {"number_class": words(read.calls["caller_class"])}

@@ -109,9 +109,9 @@ def rule_figures(
     else:
         scorer = open_scorer(bundle, trust, policy)
         touched = counted(ledger, scorer.bundle, fingerprint(calls), judged_span(calls), "rules")
-        reports = data / "reports.parquet"
+        complaints = data / "complaints.parquet"
         scores, rows = score_calls(
-            scorer, calls, read_complaints(reports) if reports.exists() else None, threads=threads
+            scorer, calls, read_complaints(complaints) if complaints.exists() else None, threads=threads
         )
         raw, columns = scores.raw[judged], looked_at(rows)
     progress("rules", 0.7)

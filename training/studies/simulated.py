@@ -35,7 +35,7 @@ def simulate_to(
     return {
         "calls": calls,
         "numbers": world.numbers.num_rows,
-        "reports": world.reports.num_rows,
+        "complaints": world.complaints.num_rows,
         "findings": world.findings.num_rows,
         **world.facts,
     }

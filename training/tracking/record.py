@@ -74,8 +74,14 @@ def datasets(trained: Trained, source: str) -> dict[str, dict[str, Any]]:
 
 def tables(dataset: Dataset) -> Iterable[tuple[str, pa.Table, str]]:
     """Everything beside the calls that a model or its split comes from, in one form, whatever it was read from."""
-    said = {"reports": COMPLAINTS, "findings": FINDINGS, "recycled": RECYCLED, "lists": LISTS, "campaigns": CAMPAIGNS,
-            "exclusions": EXCLUSIONS}  # fmt: skip
+    said = {
+        "complaints": COMPLAINTS,
+        "findings": FINDINGS,
+        "recycled": RECYCLED,
+        "lists": LISTS,
+        "campaigns": CAMPAIGNS,
+        "exclusions": EXCLUSIONS,
+    }
     for name, schema in said.items():
         frame = getattr(dataset, name)
         kept = [field for field in schema if field.name in frame]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from callsieve.features.intake.intake import Intake
     from callsieve.features.keys.tokens import Use
 
-TABLES = ("calls", "truth", "numbers", "reports", "findings")
+TABLES = ("calls", "truth", "numbers", "complaints", "findings")
 FACTS = "world.json"
 REGISTER = "register_"  # how the file of a register begins
 # Columns that hold what must be keyed, and what it is.
@@ -52,7 +52,7 @@ def keyed_world(world: World, intake: Intake) -> World:
 def _beside(world: World | Settled, intake: Intake) -> dict[str, Any]:
     return {
         "numbers": _keyed(world.numbers, intake),
-        "reports": _keyed(world.reports, intake),
+        "complaints": _keyed(world.complaints, intake),
         "findings": _keyed(world.findings, intake),
         "registers": {name: _keyed(table, intake) for name, table in world.registers.items()},
     }
@@ -80,7 +80,9 @@ def write_world(world: World, folder: Path) -> None:
     with _files(folder) as write:
         write("calls", world.calls)
         write("truth", world.truth)
-        _write_beside(write, {name: getattr(world, name) for name in ("numbers", "reports", "findings", "registers")})
+        _write_beside(
+            write, {name: getattr(world, name) for name in ("numbers", "complaints", "findings", "registers")}
+        )
     _write_facts(world.facts, folder)
 
 
@@ -100,7 +102,7 @@ def write_settled(settled: Settled, intake: Intake, folder: Path, progress: Prog
 
 
 def _write_beside(write: Write, beside: dict[str, Any]) -> None:
-    for name in ("numbers", "reports", "findings"):
+    for name in ("numbers", "complaints", "findings"):
         write(name, beside[name])
     for name, table in beside["registers"].items():
         write(f"{REGISTER}{name}", table)

@@ -50,7 +50,7 @@ class World:
     calls: pa.Table
     truth: pa.Table
     numbers: pa.Table
-    reports: pa.Table
+    complaints: pa.Table
     findings: pa.Table
     registers: dict[str, pa.Table]
     facts: dict[str, str]
@@ -67,7 +67,7 @@ class Settled:
     strings: pa.Array
     days: Calendar
     numbers: pa.Table
-    reports: pa.Table
+    complaints: pa.Table
     findings: pa.Table
     registers: dict[str, pa.Table]
     facts: dict[str, str]
@@ -113,7 +113,7 @@ def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None
         calls=pa.concat_tables(calls),
         truth=pa.concat_tables(truth),
         numbers=settled.numbers,
-        reports=settled.reports,
+        complaints=settled.complaints,
         findings=settled.findings,
         registers=settled.registers,
         facts=settled.facts,
@@ -150,7 +150,7 @@ def settled_world(scenario: Scenario, seed: int, size: str, progress: Progress |
     return Settled(
         scenario, seed, plan, numbers, strings, days,
         numbers=arrow_tables.numbers_table(plan, numbers, strings, days),
-        reports=arrow_tables.reports_table(known, strings),
+        complaints=arrow_tables.reports_table(known, strings),
         findings=arrow_tables.findings_table(found, numbers, strings),
         registers=registers(scenario, seed, society, numbers, plan, strings, days),
         facts=facts,

@@ -104,15 +104,15 @@ def test_histories_go_on_under_the_new_key(tmp_path):
     reports = pa.table(
         {"number": old["caller"].cast(pa.string()), "known_at": old["start"], "note": ["n"] * old.num_rows}
     )
-    pq.write_table(reports, tmp_path / "reports.parquet")
+    pq.write_table(reports, tmp_path / "complaints.parquet")
     listed = [{"number": token, "business": "parcels"} for token in old["caller"].to_pylist()[:5]]
     (tmp_path / "campaigns.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in listed))
     for _ in range(2):  # the second time there is nothing left to do
         assert rekey_folder(tmp_path, Rekeying(OLD, NEW)) == {
-            "calls.parquet": len(made), "reports.parquet": len(made), "campaigns.jsonl": 5}  # fmt: skip
+            "calls.parquet": len(made), "complaints.parquet": len(made), "campaigns.jsonl": 5}  # fmt: skip
         new = read_keyed(tmp_path / "calls.parquet")
         assert new.to_pylist() == Intake(NEW).table(raw(made)).to_pylist()
-        assert pq.read_table(tmp_path / "reports.parquet")["number"].to_pylist() == new["caller"].to_pylist()
+        assert pq.read_table(tmp_path / "complaints.parquet")["number"].to_pylist() == new["caller"].to_pylist()
         rows = [json.loads(line) for line in (tmp_path / "campaigns.jsonl").read_text().splitlines()]
         assert [row["number"] for row in rows] == new["caller"].to_pylist()[:5]
         assert left_of(tmp_path, "e1") == 0 and left_of(tmp_path, "e2") == 3

@@ -116,20 +116,20 @@ def test_a_declaration_is_read_strictly(old, new, tmp_path):
 
 def test_a_table_of_statistics_is_checked(tmp_path):
     names = ("number", "reporter")
-    read = lambda: parties._table(tmp_path / "reports.parquet", names, None)
+    read = lambda: parties._table(tmp_path / "complaints.parquet", names, None)
     for table, words in (
-        (pa.table({"number": ["e1.a"]}), "reports.parquet: column 'reporter' is missing"),
+        (pa.table({"number": ["e1.a"]}), "complaints.parquet: column 'reporter' is missing"),
         (pa.table({"number": ["13800138000"], "reporter": ["e1.a"]}), "holds another text, expected keyed tokens"),
     ):
-        pq.write_table(table, tmp_path / "reports.parquet")
+        pq.write_table(table, tmp_path / "complaints.parquet")
         with pytest.raises(ValueError, match=words) as told:
             read()
         assert "13800138000" not in str(told.value)
-    written(tmp_path, "reports.parquet", "no table")
+    written(tmp_path, "complaints.parquet", "no table")
     with pytest.raises(ValueError, match="broken Parquet file"):
         read()
     with pytest.raises(ValueError, match="expected verdicts, as `callsieve score --out` writes them"):
-        parties._actions(tmp_path / "reports.parquet", pa.table({}))
+        parties._actions(tmp_path / "complaints.parquet", pa.table({}))
 
 
 @pytest.mark.parametrize(

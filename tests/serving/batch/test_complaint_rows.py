@@ -53,9 +53,9 @@ def test_a_model_with_other_features_is_trained_scored_and_served(with_reports, 
     scorer = Scorer.load(tmp_path / "bundle", trusted=[key.public_key()])
     assert scorer.features == NAMES + COMPLAINT_NAMES
     assert scorer.bundle.features == with_reports.settings.features
-    with pytest.raises(ValueError, match="--reports"):
+    with pytest.raises(ValueError, match="--complaints"):
         score_calls(scorer, evidence.calls)
-    scores, rows = score_calls(scorer, evidence.calls, evidence.reports, threads=1)
+    scores, rows = score_calls(scorer, evidence.calls, evidence.complaints, threads=1)
     later = ~np.isnan(with_reports.raw) & (with_reports.start >= with_reports.plan.certify[0])
     np.testing.assert_array_equal(scores.raw[later], with_reports.raw[later])
     assert (rows[:, len(NAMES)] > 0).any()
@@ -70,7 +70,7 @@ def online(scorer, evidence):
     *earlier, last = keyed_calls(near)
     for call in earlier:
         history.observe(call)
-    for row in complaint_table(evidence.calls, evidence.reports).to_pylist():
+    for row in complaint_table(evidence.calls, evidence.complaints).to_pylist():
         if row["known"] < last.start:
             history.report(Complaint(**row))
     return scorer.score(history, last).raw
@@ -88,7 +88,7 @@ def test_reports_that_become_known_later_change_no_vector(evidence):
     start = evidence.calls["start"].to_numpy()
     middle = start[len(start) // 2]
     now = pd.Timestamp(middle, unit="ms", tz="UTC")
-    earlier = dataclasses.replace(evidence, reports=evidence.reports[evidence.reports["known_at"] < now])
+    earlier = dataclasses.replace(evidence, complaints=evidence.complaints[evidence.complaints["known_at"] < now])
     known = start <= middle
     one, other = (complete(told, COMPLAINT_NAMES, 1).X[known] for told in (evidence, earlier))
     np.testing.assert_array_equal(one, other)

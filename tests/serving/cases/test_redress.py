@@ -126,7 +126,7 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
     assert write_cleared(store.cleared(), tmp_path) == {"excluded": 1, "findings": 1}
     assert write_cleared(store.cleared(), tmp_path) == {"excluded": 0, "findings": 0}
     store.close()
-    for name in ("calls.parquet", "reports.parquet", "truth.parquet", "world.json"):
+    for name in ("calls.parquet", "complaints.parquet", "truth.parquet", "world.json"):
         (tmp_path / name).symlink_to(world_folder / name)
     again = read_dataset(tmp_path)
     before, after = (pd.Timestamp(now + moment, unit="ms", tz="UTC") for moment in (0, 1))

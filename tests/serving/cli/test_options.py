@@ -151,7 +151,7 @@ def test_options_are_named_in_the_file_as_on_the_command_line(tmp_path, monkeypa
         ("features --layout keyed --out o --engine spark --features lite --memory 2GiB", "--features, --memory"),
         ("score --layout keyed --bundle b --quarantine q --key k", "--key, --quarantine"),
         ("score --layout keyed --bundle b --registers r --strict --key k", "--strict"),
-        ("score --layout keyed --bundle b --engine spark --reports r", "--reports"),
+        ("score --layout keyed --bundle b --engine spark --complaints r", "--complaints"),
         ("score --bundle b --callees-key k", "--callees-key"),
         ("fill --layout keyed --key k --state s --strict", "--strict"),
         ("policy diff old.toml new.toml --layout keyed --bundle b --key k", "--key"),

@@ -61,7 +61,7 @@ def test_the_page_tells_what_a_reviewer_asks(told, text, run):
     for one in figures["slices"]:
         named = f"{one['slice'].replace('_', ' ')} {one['calls']:,}"
         assert (named in seen) is not (one["nuisance"] or one["certified"])
-    for name in ("calls", "reports", "findings", "truth", "vectors", "labelled train"):
+    for name in ("calls", "complaints", "findings", "truth", "vectors", "labelled train"):
         assert re.search(rf"{name} [\d,]+ (training|evaluation) [0-9a-f]{{16}}…", seen)
 
 

@@ -40,7 +40,7 @@ def test_simulate_writes_a_keyed_world_and_its_key(told, tmp_path):
     assert facts["calls"] == calls.num_rows
     assert (facts["size"], facts["seed"]) == ("tiny", "2")
     assert (tmp_path / "world.key").stat().st_mode & 0o777 == 0o600
-    assert {path.name for path in (tmp_path / "world").iterdir()} >= {"truth.parquet", "reports.parquet"}
+    assert {path.name for path in (tmp_path / "world").iterdir()} >= {"truth.parquet", "complaints.parquet"}
 
 
 def test_features_of_keyed_calls(told, world_folder, world, tmp_path):
@@ -264,7 +264,9 @@ def faults(world_folder, run, tmp_path):
     (tmp_path / "text.txt").write_text("not a key")
     partial = tmp_path / "partial"
     shutil.copytree(world_folder, partial)
-    pq.write_table(pq.read_table(partial / "reports.parquet").drop_columns("category"), partial / "reports.parquet")
+    pq.write_table(
+        pq.read_table(partial / "complaints.parquet").drop_columns("category"), partial / "complaints.parquet"
+    )
     lonely = tmp_path / "lonely" / "bundle"
     lonely.mkdir(parents=True)
     score = ("score", "--bundle", bundle, "--calls", calls)
@@ -278,7 +280,7 @@ def faults(world_folder, run, tmp_path):
         "no scenario file": (("simulate", "--out", tmp_path / "t", "--scenario", nowhere), str(nowhere)),
         "no data": (("train", "--data", nowhere, "--out", tmp_path / "u"), "calls.parquet"),
         "empty data": (("train", "--data", empty, "--out", tmp_path / "u2"), "calls.parquet"),
-        "reports without a column": (("train", "--data", partial, "--out", tmp_path / "u3"), "reports.parquet"),
+        "reports without a column": (("train", "--data", partial, "--out", tmp_path / "u3"), "complaints.parquet"),
         "no label policy": (("train", "--data", world_folder, "--label-policy", nowhere), str(nowhere)),
         "no vectors": (("train", "--vectors", nowhere), "not found"),
         "no calls": (("score", "--bundle", bundle, "--calls", nowhere, "--layout", "keyed"), "nowhere"),
@@ -294,7 +296,7 @@ def faults(world_folder, run, tmp_path):
         "not a key file": ((*score, "--key", tmp_path / "text.txt"), "text.txt"),
         "no policy": ((*score, "--layout", "keyed", "--policy", nowhere), str(nowhere)),
         "a file for vectors": (
-            ("features", "--calls", calls, "--layout", "keyed", "--out", world_folder / "reports.parquet"),
+            ("features", "--calls", calls, "--layout", "keyed", "--out", world_folder / "complaints.parquet"),
             "new or empty folder",
         ),
         "no such size": (("features", "--calls", calls, "--out", nowhere, "--memory", "4"), "4GiB"),

@@ -153,9 +153,9 @@ def test_the_project_s_own_schema_as_text_and_as_parquet(tmp_path):
             "channel": ["mark", "complaint"],
         }
     )
-    frame.to_parquet(tmp_path / "reports.parquet")
+    frame.to_parquet(tmp_path / "complaints.parquet")
     frame.to_csv(tmp_path / "own.csv", index=False)
-    one, other = (read_complaint_file(tmp_path / name, "callsieve", KEY) for name in ("reports.parquet", "own.csv"))
+    one, other = (read_complaint_file(tmp_path / name, "callsieve", KEY) for name in ("complaints.parquet", "own.csv"))
     pd.testing.assert_frame_equal(one.table, other.table, check_dtype=False, check_categorical=False)
     assert not one.quarantined
     assert one.table["number"][1] == frame["number"][1]  # a token already
@@ -165,8 +165,8 @@ def test_the_project_s_own_schema_as_text_and_as_parquet(tmp_path):
 
 def test_reports_that_were_written_keyed_are_read_again(world_folder):
     """Their texts are dictionaries, and no cell of theirs is empty text."""
-    before = pq.read_table(world_folder / "reports.parquet")
-    read = read_complaint_file(world_folder / "reports.parquet", "callsieve", KEY)
+    before = pq.read_table(world_folder / "complaints.parquet")
+    read = read_complaint_file(world_folder / "complaints.parquet", "callsieve", KEY)
     assert len(read.table) + sum(read.quarantined.values()) == before.num_rows
     assert set(read.quarantined) <= {"duplicate"}
     assert set(read.table["number"]) <= set(before["number"].to_pylist())
@@ -194,7 +194,7 @@ def test_errors_of_whole_files_are_one_line(tmp_path):
 
 @pytest.mark.source("L2", by="training/data/complaint_files.py")
 def test_layouts_speak_the_words_of_the_policy():
-    against = set(read_label_policy().reports.against)
+    against = set(read_label_policy().complaints.against)
     for name, layout in layouts().items():
         assert set((layout.category or {}).values()) <= against, name
 

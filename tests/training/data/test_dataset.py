@@ -45,7 +45,7 @@ def test_columns_of_a_table_are_checked():
 
 
 def test_calls_and_truth_must_be_of_each_other(dataset):
-    frames = dataset.reports, dataset.findings
+    frames = dataset.complaints, dataset.findings
     with pytest.raises(ValueError, match="calls: expected rows in order of start"):
         made.make_dataset(dataset.calls.take(pa.array([5, 0])), *frames)
     with pytest.raises(ValueError, match=r"truth: expected one row a call, \d+ in all, got 3"):
@@ -70,14 +70,14 @@ def test_a_folder_may_be_named_by_a_text(world_folder, dataset):
 def test_a_file_that_is_none_is_refused_in_one_line(world_folder, tmp_path):
     for path in world_folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "reports.parquet").write_bytes(b"no table")
-    with pytest.raises(ValueError, match=r"reports\.parquet: expected a Parquet table"):
+    (tmp_path / "complaints.parquet").write_bytes(b"no table")
+    with pytest.raises(ValueError, match=r"complaints\.parquet: expected a Parquet table"):
         read_dataset(tmp_path)
-    (tmp_path / "reports.parquet").unlink()
-    with pytest.raises(ValueError, match=r"^\S+reports\.parquet: not found; expected a Parquet table$"):
+    (tmp_path / "complaints.parquet").unlink()
+    with pytest.raises(ValueError, match=r"^\S+complaints\.parquet: not found; expected a Parquet table$"):
         read_dataset(tmp_path)
-    pq.write_table(pa.table({"at": [1]}), tmp_path / "reports.parquet")
-    with pytest.raises(ValueError, match=r"reports\.parquet: column \w+: expected .*, it is missing"):
+    pq.write_table(pa.table({"at": [1]}), tmp_path / "complaints.parquet")
+    with pytest.raises(ValueError, match=r"complaints\.parquet: column \w+: expected .*, it is missing"):
         read_dataset(tmp_path)
 
 

@@ -17,7 +17,7 @@ def test_the_policy_goes_through_json_unchanged():
     told = json.loads(json.dumps(policy.to_json()))
     assert policy_of(told) == policy
     assert told | {"effective": policy.effective} == tomllib.loads(SHIPPED)
-    assert "courier" not in told["reports"]["against"]
+    assert "courier" not in told["complaints"]["against"]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_the_policy_goes_through_json_unchanged():
         SHIPPED.replace("minimum_share = 0.6", "minimum_share = 0.5"),
         SHIPPED.replace("confidence = 0.7", "confidence = 1.7"),
         SHIPPED.replace("nuisance = false", 'nuisance = "false"', 1),
-        'version = "1"\neffective = 2026-01-01\nlists = "none"\nfindings.confidence = 1.0\nreports.against = []\n',
+        'version = "1"\neffective = 2026-01-01\nlists = "none"\nfindings.confidence = 1.0\ncomplaints.against = []\n',
     ],
 )
 def test_a_bad_policy_file_is_one_line(tmp_path, text):

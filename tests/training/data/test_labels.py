@@ -17,7 +17,7 @@ from tests.support.strategies import A_CALL, table
 
 DAY = 86_400_000
 POLICY = read_label_policy()
-RULES = POLICY.reports
+RULES = POLICY.complaints
 CUTOFF = 20
 
 
@@ -81,7 +81,7 @@ def test_people_who_were_called_make_a_label_and_people_who_were_not_make_none()
     said = [told("dialler", person, 18.1) for person in victims]
     false = [told("hospital", person, 18.1) for person in accomplices]
     labels = label([*called("dialler", CROWD, 18), *called("hospital", victims, 18)], [*said, *false])
-    assert labels.loc["dialler", ["nuisance", "source"]].tolist() == [True, "reports"]
+    assert labels.loc["dialler", ["nuisance", "source"]].tolist() == [True, "complaints"]
     assert "hospital" not in labels.index  # accused, so nobody's word for benign either
     assert "dialler" not in label(called("dialler", CROWD, 18), said[:1]).index
 
@@ -105,8 +105,8 @@ def test_people_of_other_networks_count_a_little():
     strangers = [told("a", f"stranger {i}", 18.1) for i in range(9)]
     busy = called("a", CROWD, 18)
     assert "a" not in label(busy, strangers[:4]).index
-    few = replace(POLICY, reports=replace(RULES, burst_voices=9.0))
-    assert label(busy, strangers, policy=few).loc["a", "source"] == "reports"
+    few = replace(POLICY, complaints=replace(RULES, burst_voices=9.0))
+    assert label(busy, strangers, policy=few).loc["a", "source"] == "complaints"
 
 
 def test_old_reports_fade():
@@ -116,14 +116,14 @@ def test_old_reports_fade():
     assert "a" not in label(calls, said, cutoff=20 + 2 * RULES.half_life_days).index
 
 
-@pytest.mark.parametrize("known, source", [(19, "unreported"), (21, "reports")])
+@pytest.mark.parametrize("known, source", [(19, "unreported"), (21, "complaints")])
 def test_reports_and_findings_of_the_last_holder_do_not_count(known, source):
     """But only as far as the change of hands was known."""
     moved = [{"number": name, "valid_from": 15, "known_at": known} for name in "ab"]
     said = [told("a", person, 14.1) for person in CROWD[:4]]
     calls = called("a", CROWD, 14) + called("b", CROWD, 14)
     labels = label(calls, said, [{"number": "b", "nuisance": True, "known_at": 14.5}], moved)
-    assert labels["source"].loc[["a", "b"]].tolist() == [source, source.replace("reports", "finding")]
+    assert labels["source"].loc[["a", "b"]].tolist() == [source, source.replace("complaints", "finding")]
     assert pd.isna(labels.loc["a", "held_since"]) is (known > CUTOFF)
     later = [told("a", person, 16.1) for person in CROWD[:4]]
     assert label(called("a", CROWD, 16), later, recycled=moved).loc["a", "nuisance"]
@@ -137,14 +137,14 @@ def test_later_findings_make_a_reporter_more_or_less_credible():
     calls += [one for i, number in enumerate(innocents) for one in called(number, CROWD, 3 + 0.6 * i)]
     findings = [{"number": number, "nuisance": False, "known_at": 12.0} for number in innocents]
     # As company, the liars would be one voice anyway: here that is switched off.
-    alone = replace(POLICY, reports=replace(RULES, alike_share=2.0))
+    alone = replace(POLICY, complaints=replace(RULES, alike_share=2.0))
     said = [told("a", one, 18.1) for one in liars] + [told("b", one, 18.1) for one in honest]
     labels = label(calls, [*history, *said], findings, policy=alone)
-    assert labels.loc["b", "source"] == "reports"
+    assert labels.loc["b", "source"] == "complaints"
     assert "a" not in labels.index
     # A finding that came before the words does not judge them.
     before = [{"number": number, "nuisance": False, "known_at": 2.0} for number in innocents]
-    assert label(calls, [*history, *said], before, policy=alone).loc["a", "source"] == "reports"
+    assert label(calls, [*history, *said], before, policy=alone).loc["a", "source"] == "complaints"
 
 
 @pytest.mark.parametrize("nuisance", [True, False])
@@ -172,7 +172,7 @@ def test_people_who_name_the_same_numbers_are_one_voice():
 
 def test_a_burst_counts_as_much_as_the_called_people_can_say():
     """Of twenty people called, nineteen within the hour: that is an agreement."""
-    strict = replace(POLICY, reports=replace(RULES, burst_voices=1.0, burst_share=0.05))
+    strict = replace(POLICY, complaints=replace(RULES, burst_voices=1.0, burst_share=0.05))
     said = [told("a", person, 18.1) for person in CROWD[:19]]
     spread = [told("a", person, 12.1 + 0.4 * i) for i, person in enumerate(CROWD[:19])]
     calls = called("a", CROWD[:20], 18)

@@ -214,7 +214,7 @@ def test_a_reference_of_another_format_is_refused(tmp_path):
 def stretch(dataset, run):
     bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
     rows = vectors(dataset.calls)
-    return Stretch(dataset.calls, of_all(rows), bundle.model.predict_raw(rows), dataset.reports, bundle.thresholds)
+    return Stretch(dataset.calls, of_all(rows), bundle.model.predict_raw(rows), dataset.complaints, bundle.thresholds)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +253,7 @@ def test_a_broken_feed_is_found_on_its_first_day(feed, known, stretch):
     last = sorted(whole_days(stretch.calls))[-1]
     on = int(stretch.calls["day"].to_numpy()[spans(stretch.calls)[last].start])
     calls = feed_faults.FEEDS[feed](stretch.calls, on)
-    broken = Stretch(calls, of_all(vectors(calls)), np.full(calls.num_rows, np.nan), stretch.reports, ())
+    broken = Stretch(calls, of_all(vectors(calls)), np.full(calls.num_rows, np.nan), stretch.complaints, ())
     for day, alarm in ((last - timedelta(days=1), False), (last, True)):
         found = compare(known, day_of(day, spans(calls)[day], broken, known.cuts))
         assert any(shift.alarm for shift in found) is alarm, [one for one in found if one.alarm]

@@ -41,7 +41,7 @@ def test_the_register_of_processing_is_read_from_what_is_there(folder, log, told
     assert hashes(folder, log) == before, "an auditor changes nothing"
     [row] = found["processing"]
     assert row["declared"]["purposes"] == ["training", "export"] and row["declared"]["basis"] == "contract"
-    assert row["kept_days"]["calls"] == 60 and row["kept_days"]["reports"] == 400 and "truth" not in row["kept_days"]
+    assert row["kept_days"]["calls"] == 60 and row["kept_days"]["complaints"] == 400 and "truth" not in row["kept_days"]
     assert row["given"] == [{"person": "operations", "act": EXPORT, "purpose": "court order", "count": 700}]
     assert found["holds"] and {one["holds"] for one in found["duties"]} == {True}
 

@@ -154,7 +154,9 @@ def test_industries_have_their_regulators(world_folder):
         }
     )
     register["valid_to"] = pd.to_datetime(register["valid_to"], utc=True)
-    found = columns(type(ledger)(ledger.calls, dict(ledger.registers) | {"campaigns": register}, ledger.reports, None))
+    found = columns(
+        type(ledger)(ledger.calls, dict(ledger.registers) | {"campaigns": register}, ledger.complaints, None)
+    )
     told = {
         (found["industry"].labels[i], found["regulator"].labels[r])
         for i, r in zip(found["industry"].codes, found["regulator"].codes, strict=True)
@@ -328,9 +330,9 @@ def test_what_is_past_its_time_is_not_counted(bulk, world_folder, tmp_path):
     late = start + (round(time.time() * 1000) - 10 * 86_400_000 - start.min())
     half = pa.array(np.where(np.arange(len(start)) % 2, late, start))
     pq.write_table(bulk.calls.set_column(0, "start", half), tmp_path / "calls.parquet")
-    shutil.copy(world_folder / "reports.parquet", tmp_path / "reports.parquet")
+    shutil.copy(world_folder / "complaints.parquet", tmp_path / "complaints.parquet")
     ledger = read_ledger(tmp_path)
-    assert ledger.calls.num_rows == len(start) // 2 and not len(ledger.reports)
+    assert ledger.calls.num_rows == len(start) // 2 and not len(ledger.complaints)
 
 
 def test_registers_as_the_command_writes_them_and_blocks_of_numbers(bulk, tmp_path):

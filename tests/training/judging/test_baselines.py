@@ -32,7 +32,7 @@ def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, b
 
 
 def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trained, by_baselines):
-    reports = trained.dataset.reports
+    reports = trained.dataset.complaints
     told = np.flatnonzero(by_baselines["reputation list"] > 0)
     none = np.flatnonzero(by_baselines["reputation list"] == 0)
     assert len(told)

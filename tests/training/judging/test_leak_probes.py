@@ -59,9 +59,9 @@ def test_what_is_known_before_a_moment(dataset):
     known = known_before(dataset, moment)
     assert known.calls["start"].to_numpy().max() < moment
     when = pd.Timestamp(moment, unit="ms", tz="UTC")
-    for frame in (known.reports, known.findings, known.recycled):
+    for frame in (known.complaints, known.findings, known.recycled):
         assert (frame["known_at"] <= when).all()
-    assert 0 < len(known.reports) < len(dataset.reports)
+    assert 0 < len(known.complaints) < len(dataset.complaints)
     # Calls in the air: another outcome, and none of the others changed.
     was, now = (table.slice(0, known.calls.num_rows).to_pylist() for table in (dataset.calls, known.calls))
     changed = [i for i in range(len(was)) if was[i] != now[i]]

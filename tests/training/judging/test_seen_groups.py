@@ -24,7 +24,7 @@ def card(run):
 def some(whole, rows):
     """The dataset of some of the calls."""
     return put_together(
-        whole.calls.filter(rows), whole.reports, whole.findings, whole.truth.filter(rows), campaigns=whole.campaigns
+        whole.calls.filter(rows), whole.complaints, whole.findings, whole.truth.filter(rows), campaigns=whole.campaigns
     )
 
 

@@ -95,9 +95,9 @@ def test_the_bundle_says_what_it_was_made_of(bundle, run, dataset):
 
 def test_the_data_decide_the_fingerprint(dataset):
     calls = dataset.calls
-    other = put_together(calls.slice(0, calls.num_rows - 1), dataset.reports, dataset.findings)
+    other = put_together(calls.slice(0, calls.num_rows - 1), dataset.complaints, dataset.findings)
     assert other.fingerprint != dataset.fingerprint
-    assert put_together(calls, dataset.reports, dataset.findings).fingerprint == dataset.fingerprint
+    assert put_together(calls, dataset.complaints, dataset.findings).fingerprint == dataset.fingerprint
 
 
 def test_the_figures_tell_nuisance_from_benign(run):
@@ -146,7 +146,7 @@ def same(one, other):
 
 def test_reports_and_findings_of_later_change_nothing(trained, dataset):
     cutoff = pd.Timestamp(trained.plan.label_cutoff, unit="ms", tz="UTC")
-    lies = {"reports": dataset.reports.copy(), "findings": dataset.findings.copy()}
+    lies = {"complaints": dataset.complaints.copy(), "findings": dataset.findings.copy()}
     for table in lies.values():
         late = table["known_at"] > cutoff
         assert late.any()
@@ -226,7 +226,7 @@ def test_a_key_of_ones_own_signs_and_stays_where_it_is(tmp_path):
 
 def test_without_labels_of_both_kinds_there_is_nothing_to_learn(dataset):
     none = dataset.findings.iloc[:0]
-    quiet = dataclasses.replace(dataset, reports=dataset.reports.iloc[:0], findings=none)
+    quiet = dataclasses.replace(dataset, complaints=dataset.complaints.iloc[:0], findings=none)
     with pytest.raises(
         ValueError, match=r"fold 'train': expected labelled benign and nuisance calls, got [0-9]+ and 0"
     ):

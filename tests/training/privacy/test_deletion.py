@@ -44,7 +44,7 @@ from tests.training.cli.test_audit import write_key
 
 NOW = round(time.time() * 1000)
 RULES = read_retention()
-TABLES = ("calls", "truth", "reports", "findings", "register_recycled", "register_consents")
+TABLES = ("calls", "truth", "complaints", "findings", "register_recycled", "register_consents")
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_due_rows_are_those_older_than_the_ceiling(days, ceiling):
 
 
 def test_a_table_that_nobody_ruled_on_stops_the_run(folder, log, call):
-    shutil.copyfile(folder / "reports.parquet", folder / "secrets.parquet")
+    shutil.copyfile(folder / "complaints.parquet", folder / "secrets.parquet")
     before = (folder / "calls.parquet").read_bytes()
     code, out, err = call("retention", "run", "--data", folder, *keys_of(log))
     assert (code, out) == (1, "")
@@ -334,7 +334,7 @@ def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folde
     newest.write_bytes(newest.read_bytes() + sealed(record_to_line(found(4, person, at=old)))[:-20])  # torn by a kill
     before = newest.read_bytes()
     (state / "forget").mkdir()
-    left = [folder / "calls.parquet.part", folder / ".reports.parquet.new", state / ".unlisted.0123abcd",
+    left = [folder / "calls.parquet.part", folder / ".complaints.parquet.new", state / ".unlisted.0123abcd",
             state / "forget" / ".0123456789abcdef.0123abcd"]  # fmt: skip
     for path in left:  # by writers that were killed
         path.write_text(person)

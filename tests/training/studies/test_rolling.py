@@ -45,8 +45,8 @@ def test_a_stretch_holds_what_was_called_and_known_in_it(dataset):
     assert begin <= kept.min() <= kept.max() < end
     assert len(kept) == ((start >= begin) & (start < end)).sum()
     assert found.truth["call"].equals(found.calls["call"])
-    assert (found.reports["known_at"] <= pd.Timestamp(end, unit="ms", tz="UTC")).all()
-    assert 0 < len(found.reports) < len(dataset.reports)
+    assert (found.complaints["known_at"] <= pd.Timestamp(end, unit="ms", tz="UTC")).all()
+    assert 0 < len(found.complaints) < len(dataset.complaints)
     assert found.fingerprint != dataset.fingerprint
 
 

@@ -121,7 +121,7 @@ def test_nothing_after_the_label_cutoff_is_seen(dataset):
     late = (findings["known_at"].astype("int64") // 10**6 >= folds.label_cutoff).to_numpy()
     findings.loc[late, "nuisance"] = ~findings.loc[late, "nuisance"]
     assert learning_side(replace(dataset, calls=other, findings=findings, truth=dataset.truth), QUICK).name == side.name
-    assert learning_side(replace(dataset, reports=dataset.reports.iloc[:0]), QUICK).name != side.name
+    assert learning_side(replace(dataset, complaints=dataset.complaints.iloc[:0]), QUICK).name != side.name
 
 
 def test_nuisance_of_one_group_cannot_be_searched(dataset, monkeypatch):

@@ -48,8 +48,8 @@ def test_so_many_labels_are_the_other_way_round(dataset, cutoff, share):
 
 def test_the_ring_is_of_that_share_and_names_numbers_of_both_kinds(dataset, cutoff):
     told = with_collusion(dataset, 0.1, cutoff, seed=1)
-    more = told.reports.iloc[len(dataset.reports) :]
-    assert more["reporter"].nunique() == round(0.1 * dataset.reports["reporter"].nunique())
+    more = told.complaints.iloc[len(dataset.complaints) :]
+    assert more["reporter"].nunique() == round(0.1 * dataset.complaints["reporter"].nunique())
     assert (more["known_at"] < cutoff).all()
     numbers = dataset.calls["caller"].cast("string").to_pandas()
     nuisance = set(numbers[dataset.truth["nuisance"].to_numpy(zero_copy_only=False)])
@@ -57,7 +57,7 @@ def test_the_ring_is_of_that_share_and_names_numbers_of_both_kinds(dataset, cuto
         named = set(more.loc[more["category"] == word, "number"])
         assert 0 < len(named) <= TARGETS
         assert {number in nuisance for number in named} == {wanted}
-    assert told.reports.dtypes.equals(dataset.reports.dtypes)
+    assert told.complaints.dtypes.equals(dataset.complaints.dtypes)
     with pytest.raises(ValueError, match="expected a truth"):
         with_collusion(replace(dataset, truth=None), 0.1, cutoff, seed=1)
     with pytest.raises(ValueError, match="expected reports"):

@@ -21,7 +21,7 @@ from callsieve.training.tracking.reproduce import different, replay
 from tests.support import lite_bundle
 
 DATASETS = {
-    "calls", "reports", "findings", "recycled", "lists", "campaigns", "exclusions", "truth", "vectors",
+    "calls", "complaints", "findings", "recycled", "lists", "campaigns", "exclusions", "truth", "vectors",
     "labelled train",
 }  # fmt: skip
 

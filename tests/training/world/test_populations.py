@@ -251,7 +251,7 @@ def test_some_subscribers_share_a_device(town):
 
 
 def test_complaints_and_marks_concern_real_calls_and_arrive_later(town):
-    reports, calls = town.reports, town.calls
+    reports, calls = town.complaints, town.calls
     real = reports.filter(reports["call"].is_valid())
     call = real["call"].to_numpy()
     assert len(call) > 50
@@ -266,7 +266,7 @@ def test_complaints_and_marks_concern_real_calls_and_arrive_later(town):
 
 
 def test_reports_are_rare_and_a_fifth_of_the_marks_are_mistaken(town):
-    truth, reports = town.truth["nuisance"].to_numpy(), town.reports
+    truth, reports = town.truth["nuisance"].to_numpy(), town.complaints
     real = reports.filter(reports["call"].is_valid())
     call, channel = real["call"].to_numpy(), words(real, "channel")
     slices = words(town.truth, "slice")[call[channel == "mark"]]
@@ -281,7 +281,7 @@ def test_reports_are_rare_and_a_fifth_of_the_marks_are_mistaken(town):
 
 
 def test_people_report_and_the_elderly_hardly_do(village):
-    real = village.reports.filter(village.reports["call"].is_valid())
+    real = village.complaints.filter(village.complaints["call"].is_valid())
     slice_of = dict(zip(words(village.numbers, "number"), words(village.numbers, "slice"), strict=True))
     reporters = np.array([slice_of[number] for number in words(real, "reporter")])
     assert len(reporters) > 200
@@ -293,7 +293,7 @@ def test_people_report_and_the_elderly_hardly_do(village):
 
 
 def test_a_hospital_is_accused_and_recycled_numbers_inherit_marks(town):
-    reports = town.reports
+    reports = town.complaints
     false = reports.filter(reports["call"].is_null())
     slice_of = dict(zip(words(town.numbers, "number"), words(town.numbers, "slice"), strict=True))
     before = moments(false, "known_at") < int(town.facts["start"])

@@ -262,7 +262,7 @@ def test_progress_runs_to_the_end():
 def test_keyed_world_goes_to_disk_without_a_number(world, tmp_path):
     keyed = keyed_world(world, Intake(Key("e1", bytes(range(32)))))
     assert keyed.calls.column_names == [*KEYED_COLUMNS, "call"]
-    behind_a_call = keyed.reports.filter(keyed.reports["call"].is_valid())
+    behind_a_call = keyed.complaints.filter(keyed.complaints["call"].is_valid())
     assert set(words(behind_a_call, "number")) <= set(words(keyed.calls, "caller"))
     assert set(words(keyed.findings, "number")) <= set(words(keyed.numbers, "number"))
     write_world(keyed, tmp_path / "world")

@@ -13,15 +13,15 @@ from callsieve.training.studies.rule_figures import _interval, _plain
 
 def show_complaints(told: dict[str, Any]) -> None:
     """The figures for a person."""
-    plain = ("rows", "reports", "day_only", "resubmitted", "first", "last")
+    plain = ("rows", "complaints", "day_only", "resubmitted", "first", "last")
     rows = [(name.replace("_", " "), str(told[name])) for name in plain]
     rows += [(f"quarantined: {reason.replace('_', ' ')}", str(found)) for reason, found in told["quarantined"].items()]
-    rows += [(f"reports a {name.replace('_', ' ')}", f"{mean:.0f}") for name, mean in told["a_day"].items()]
+    rows += [(f"complaints a {name.replace('_', ' ')}", f"{mean:.0f}") for name, mean in told["a_day"].items()]
     for name, share in told["churn"]["shares"].items():
         window, least = name.split("_")
         title = f"number had {least} or more in the last {window.removesuffix('d')} days"
         rows.append((title, "unknown, records too short" if share is None else f"{share:.1%}"))
-    show_table("reports", ("what", "how many"), rows)
+    show_table("complaints", ("what", "how many"), rows)
 
 
 def show_duties(found: Mapping[str, Any]) -> None:

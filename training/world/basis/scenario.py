@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 T = TypeVar("T")
-SHIPPED = ("default.toml", "benign.toml", "nuisance.toml", "attacks.toml", "reports.toml")
+SHIPPED = ("default.toml", "benign.toml", "nuisance.toml", "attacks.toml", "complaints.toml")
 NAMED = ("crackdown", "rare", "spring_festival")  # scenarios that can be asked for by name
 ALIKE = ("work", "outfits")  # tables whose members may be like one another
 WEIGHTS = ("pool", "content")

@@ -46,10 +46,10 @@ class Reports:
 def reports(scenario: Scenario, seed: int, society: Society, numbers: Directory, plan: Plan, days: Calendar) -> Reports:
     """Everything that is reported about the numbers of a plan."""
     rng = stream(seed, "reports")
-    table = scenario.table("reports")
+    table = scenario.table("complaints")
     people = np.arange(len(numbers)) < society.subscribers
     zeal = zeal_of(rng, table, people, np.isin(np.arange(len(numbers)), society.members("elderly")))
-    complaints = reported_calls(rng, table["complaints"], zeal, plan)
+    complaints = reported_calls(rng, table["office"], zeal, plan)
     marks = reported_calls(rng, table["marks"], zeal, plan)
     benign = _innocent(rng, table, numbers, plan, zeal, len(marks))
     told = _about_calls(rng, table, numbers, plan, (complaints, marks, benign))

@@ -33,7 +33,7 @@ PUBLIC = ("government", "hospital")  # slices whose numbers must not be blocked
 def registers(
     scenario: Scenario, seed: int, society: Society, numbers: Directory, plan: Plan, strings: pa.Array, days: Calendar
 ) -> dict[str, pa.Table]:
-    """The tables REGISTERS. Errors and lags: `registers` in `reports.toml`."""
+    """The tables REGISTERS. Errors and lags: `registers` in `complaints.toml`."""
     table = scenario.table("registers")
     rng = {name: stream(seed, f"register {name}") for name in REGISTERS}
     firms = np.flatnonzero((numbers["outfit"] >= 0) & (numbers["trunk"] >= 0))

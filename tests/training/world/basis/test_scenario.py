@@ -64,10 +64,10 @@ def test_a_population_switched_off_disturbs_no_other():
 def test_everything_can_be_switched_off():
     off = "".join(f"[outfits.{name}]\ncalls_per_1000 = 0.0\n" for name in OUTFITS)
     off += "".join(f"[people.kinds.{name}]\nshare = 0.0\nleast = 0\n" for name in SHIPPED.table("people.kinds"))
-    world = simulate(scenario_of(f"{off}[sizes.tiny]\ndays = 4\n[reports.malicious]\nvictims = 0\n"), 1, "tiny")
+    world = simulate(scenario_of(f"{off}[sizes.tiny]\ndays = 4\n[complaints.malicious]\nvictims = 0\n"), 1, "tiny")
     assert set(words(world.truth, "slice")) == {"ordinary", "elsewhere"}
     assert not world.truth["nuisance"].to_numpy().any()
-    assert world.reports.num_rows == 0
+    assert world.complaints.num_rows == 0
 
 
 @pytest.mark.parametrize("mode", ["human", "recording", "one_ring", "bombing"])
