@@ -42,59 +42,59 @@ def test_a_report_is_about_the_last_call_to_the_reporter():
 
 
 @pytest.fixture(scope="module")
-def with_reports(evidence):
+def with_complaints(dataset):
     features = (*(name for name in NAMES if not name.startswith("device_")), *COMPLAINT_NAMES)
-    return train(evidence, Settings(threads=1, features=features, parameters={"rounds": 20}))
+    return train(dataset, Settings(threads=1, features=features, parameters={"rounds": 20}))
 
 
-def test_a_model_with_other_features_is_trained_scored_and_served(with_reports, evidence, tmp_path):
+def test_a_model_with_other_features_is_trained_scored_and_served(with_complaints, dataset, tmp_path):
     key = Ed25519PrivateKey.generate()
-    write_bundle(with_reports, tmp_path / "bundle", key)
+    write_bundle(with_complaints, tmp_path / "bundle", key)
     scorer = Scorer.load(tmp_path / "bundle", trusted=[key.public_key()])
     assert scorer.features == NAMES + COMPLAINT_NAMES
-    assert scorer.bundle.features == with_reports.settings.features
+    assert scorer.bundle.features == with_complaints.settings.features
     with pytest.raises(ValueError, match="--complaints"):
-        score_calls(scorer, evidence.calls)
-    scores, rows = score_calls(scorer, evidence.calls, evidence.complaints, threads=1)
-    later = ~np.isnan(with_reports.raw) & (with_reports.start >= with_reports.plan.certify[0])
-    np.testing.assert_array_equal(scores.raw[later], with_reports.raw[later])
+        score_calls(scorer, dataset.calls)
+    scores, rows = score_calls(scorer, dataset.calls, dataset.complaints, threads=1)
+    later = ~np.isnan(with_complaints.raw) & (with_complaints.start >= with_complaints.plan.certify[0])
+    np.testing.assert_array_equal(scores.raw[later], with_complaints.raw[later])
     assert (rows[:, len(NAMES)] > 0).any()
-    assert online(scorer, evidence) == scores.raw[-1]
+    assert online(scorer, dataset) == scores.raw[-1]
 
 
-def online(scorer, evidence):
+def online(scorer, dataset):
     """The raw score of the last call, by a stream of the calls that share a key with it, and of all reports before."""
     history = History(scorer.features, calls=200_000, numbers=20_000)
-    near, _ = neighbours(evidence.calls, np.array([evidence.calls.num_rows - 1]))
-    assert 100 < near.num_rows < evidence.calls.num_rows / 4
+    near, _ = neighbours(dataset.calls, np.array([dataset.calls.num_rows - 1]))
+    assert 100 < near.num_rows < dataset.calls.num_rows / 4
     *earlier, last = keyed_calls(near)
     for call in earlier:
         history.observe(call)
-    for row in complaint_table(evidence.calls, evidence.complaints).to_pylist():
+    for row in complaint_table(dataset.calls, dataset.complaints).to_pylist():
         if row["known"] < last.start:
             history.report(Complaint(**row))
     return scorer.score(history, last).raw
 
 
-def test_vectors_with_reports_are_made_again_without_the_future(with_reports):
-    again = vectors_again(with_reports, with_reports.plan.train[0] + DAY)
+def test_vectors_with_complaints_are_made_again_without_the_future(with_complaints):
+    again = vectors_again(with_complaints, with_complaints.plan.train[0] + DAY)
     columns = [(*NAMES, *COMPLAINT_NAMES).index(name) for name in COMPLAINT_NAMES]
-    held = with_reports.feed.at(again[0])
+    held = with_complaints.feed.at(again[0])
     np.testing.assert_array_equal(again[1][:, columns], held[:, columns])
     assert again[1].shape == held.shape
 
 
-def test_reports_that_become_known_later_change_no_vector(evidence):
-    start = evidence.calls["start"].to_numpy()
+def test_reports_that_become_known_later_change_no_vector(dataset):
+    start = dataset.calls["start"].to_numpy()
     middle = start[len(start) // 2]
     now = pd.Timestamp(middle, unit="ms", tz="UTC")
-    earlier = dataclasses.replace(evidence, complaints=evidence.complaints[evidence.complaints["known_at"] < now])
+    earlier = dataclasses.replace(dataset, complaints=dataset.complaints[dataset.complaints["known_at"] < now])
     known = start <= middle
-    one, other = (complete(told, COMPLAINT_NAMES, 1).X[known] for told in (evidence, earlier))
+    one, other = (complete(told, COMPLAINT_NAMES, 1).X[known] for told in (dataset, earlier))
     np.testing.assert_array_equal(one, other)
     assert (one[:, -len(COMPLAINT_NAMES)] > 0).any()
 
 
-def test_an_unknown_feature_is_named(evidence):
+def test_an_unknown_feature_is_named(dataset):
     with pytest.raises(ValueError, match="expected names of the catalogue, got out_dreams"):
-        train(evidence, Settings(features=("out_dreams",)))
+        train(dataset, Settings(features=("out_dreams",)))
