@@ -13,7 +13,7 @@ Examples in this package are run in a folder with what `callsieve train` or `cal
 `signer.pub` and `number.key`.
 """
 
-from .bundle.bundle import Bundle, Refused
+from .bundle.bundle import Bundle, BundleError
 from .bundle.signing import read_public_key
 from .live.cleared_callers import Cleared, Unlisted
 from .live.swap import Swap
@@ -26,11 +26,11 @@ from .scorer.verdict import Scores, Verdict
 
 __all__ = [
     "Bundle",
+    "BundleError",
     "Cleared",
     "Fact",
     "Policy",
     "Reason",
-    "Refused",
     "Registers",
     "Scorer",
     "Scores",

@@ -17,8 +17,8 @@ from callsieve.features.keys.callee_keys import ONCE
 from callsieve.features.keys.tokens import ENVIRONMENT, Key, key_from_environment, read_key
 from callsieve.features.reading.call_files import read_calls
 from callsieve.features.reading.layouts import layout
-from callsieve.serving.custody.expiry import still_kept
-from callsieve.serving.custody.purposes import allowed
+from callsieve.serving.custody.expiry import expiry_filter
+from callsieve.serving.custody.purposes import require_purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ def read_any(
     Args:
         purpose: for which the file's folder must have been declared (`serving/custody/purposes.py`).
     """
-    told = allowed(path, purpose)
+    told = require_purpose(path, purpose)
     if layout_name == "keyed":
-        return Keyed(still_kept(told)(read_keyed(path).sort_by("start"), "calls"), {})
+        return Keyed(expiry_filter(told)(read_keyed(path).sort_by("start"), "calls"), {})
     found = layout(layout_name)
     secret = key_or_new(key)
     read = read_calls(path, found, quarantine=quarantine, key=secret, strict=strict, progress=progress)

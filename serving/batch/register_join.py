@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from callsieve.features.intake.text_columns import coded
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.serving.rules.register_lookup import Registered, Terms
+from callsieve.serving.rules.register_lookup import RegisterFacts, Terms
 from callsieve.serving.rules.registers import ANY, BETWEEN, INDEXES, Registers
-from callsieve.serving.rules.timeline import NOTHING
+from callsieve.serving.rules.timeline import NO_ROW
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -52,16 +52,16 @@ class Joins:
             at: Unix ms of each call.
             keys: each a column, or a tuple of the columns that make it; the first that has a row in effect counts.
         """
-        found = np.full(len(at), NOTHING)
+        found = np.full(len(at), NO_ROW)
         for key in keys:
             place = self._of_key(name, at, *(key if isinstance(key, tuple) else (key,)))
-            better = (found < 0) & ((place >= 0) | (found == NOTHING))
+            better = (found < 0) & ((place >= 0) | (found == NO_ROW))
             found = np.where(better, place, found)
         return found
 
     def _of_key(self, name: str, at: Array, *columns: pa.DictionaryArray) -> Array:
         """For each call the answer of its key's steps at its start."""
-        index, found = self._indexes[name], np.full(len(at), NOTHING)
+        index, found = self._indexes[name], np.full(len(at), NO_ROW)
         code, known = np.zeros(len(at), dtype=np.int64), np.ones(len(at), dtype=bool)
         for column, words in zip(columns, index.parts, strict=True):
             places = pc.index_in(column.dictionary, value_set=words).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -76,7 +76,7 @@ class Joins:
         rows, key = (values[np.argsort(at[rows], kind="stable")] for values in (rows, key))
         left = pd.DataFrame({"at": at[rows], "key": key})
         joined = pd.merge_asof(left, index.steps, left_on="at", right_on="moment", by="key")["answer"]
-        found[rows] = joined.fillna(NOTHING).to_numpy(dtype=np.int64)
+        found[rows] = joined.fillna(NO_ROW).to_numpy(dtype=np.int64)
         return found
 
 
@@ -94,7 +94,7 @@ class AsOf:
         self._principal, self._principals = _factors(registers, "campaigns", "principal")
         self._use, self._uses = _factors(registers, "trunks", "declared_use")
 
-    def parts(self, calls: pa.Table) -> Iterator[tuple[slice, Registered]]:
+    def parts(self, calls: pa.Table) -> Iterator[tuple[slice, RegisterFacts]]:
         """What is registered of each call: parts of the table and arrays of float64, one value a call.
 
         Args:
@@ -104,9 +104,9 @@ class AsOf:
             part = slice(begin, min(begin + PART_ROWS, calls.num_rows))
             yield part, self.registered(calls.select(COLUMNS).slice(begin, PART_ROWS))
 
-    def registered(self, calls: pa.Table) -> Registered:
+    def registered(self, calls: pa.Table) -> RegisterFacts:
         """The same of a table that is small enough to be joined at once."""
-        found, at = Registered(), calls["start"].to_numpy()
+        found, at = RegisterFacts(), calls["start"].to_numpy()
         tables = self._registers.tables
         if "campaigns" in tables:
             self._campaigns(calls, at, found)
@@ -114,7 +114,7 @@ class AsOf:
             self._trunks(calls, at, found)
         if "number_resources" in tables:
             place = self._joined("number_resources", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
-            found.lapsed = np.where(place == NOTHING, np.nan, place < 0)
+            found.lapsed = np.where(place == NO_ROW, np.nan, place < 0)
         if "subscribers" in tables:
             place = self._joined("subscribers", at, column_of(calls, "caller"))
             found.calls_per_day = self._values("subscribers", "calls_per_day", place)
@@ -127,7 +127,7 @@ class AsOf:
             )
         return found
 
-    def _campaigns(self, calls: pa.Table, at: Array, found: Registered) -> None:
+    def _campaigns(self, calls: pa.Table, at: Array, found: RegisterFacts) -> None:
         place = self._joined("campaigns", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
         known = place >= 0
         found.campaign = known.astype(float)
@@ -154,7 +154,7 @@ class AsOf:
             found.accepts = np.where(known, accepts == 1, np.nan)
             found.rejects = np.where(known, accepts == 0, np.nan)
 
-    def _trunks(self, calls: pa.Table, at: Array, found: Registered) -> None:
+    def _trunks(self, calls: pa.Table, at: Array, found: RegisterFacts) -> None:
         trunk = column_of(calls, "trunk")
         told = np.asarray(pc.is_valid(trunk))
         place = self._joined("trunks", at, trunk)

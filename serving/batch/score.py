@@ -28,13 +28,13 @@ from callsieve.features.offline.shards import begun, note, write_shards
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.coverage import days_of, filled_rows
 from callsieve.features.reading.call_files import write_table
-from callsieve.serving.bundle.signing import read_public_key, signer_of
-from callsieve.serving.custody.expiry import due_in
-from callsieve.serving.custody.purposes import allowed
+from callsieve.serving.bundle.signing import read_public_key, signer_path
+from callsieve.serving.custody.expiry import count_expired
+from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import read_retention
-from callsieve.serving.rules.decisions import BITS, looked_at
 from callsieve.serving.rules.policy import ACTIONS, read_policy
 from callsieve.serving.rules.registers import Registers
+from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
@@ -72,7 +72,7 @@ def score_calls(
 
 def judged_table(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) -> Scores:
     """What is said about calls whose vectors are known: by model and rules, and by what called persons do not want."""
-    met = met_of(calls, looked_at(rows), scorer.registers, scorer.policy.terms)
+    met = met_of(calls, rule_columns(rows), scorer.registers, scorer.policy.terms)
     filled = filled_of(calls, scorer.policy.history_days)
     scores = scorer.score_table(rows, met, filled=filled, threads=threads or 2)
     return with_wishes(scorer, calls, rows, scores, filled)
@@ -124,7 +124,7 @@ def open_scorer(
     bundle: Path, trust: Path | None, policy: Path | None = None, registers: Registers | None = None
 ) -> Scorer:
     """The scorer of a bundle that the key which is trusted has signed, or by default the one beside it."""
-    signer = read_public_key(signer_of(bundle, trust))
+    signer = read_public_key(signer_path(bundle, trust))
     return Scorer.load(bundle, trusted=[signer], policy=read_policy(policy), registers=registers)
 
 
@@ -136,7 +136,7 @@ def open_registers(folder: Path | None, key: Path | None, purpose: str) -> Regis
     """
     if folder is None:
         return None
-    told = allowed(folder, purpose)
+    told = require_purpose(folder, purpose)
     secret = key_or_new(key)
     registers = read_registers(folder, secret).registers
     fresh = key is None and ENVIRONMENT not in os.environ
@@ -211,7 +211,7 @@ def write_vectors(
     Column `row` is a row of the file if that is keyed, else of `_calls.parquet`: its keyed calls, kept in the folder.
     """
     check_apart(path, key, quarantine)
-    told = allowed(path, VECTORS)
+    told = require_purpose(path, VECTORS)
     calls, quarantined = path, 0
     if layout_name != "keyed":
         asked = intake_of(path, layout_name, key) | {"quarantine": str(quarantine), "strict": strict}
@@ -228,7 +228,7 @@ def write_vectors(
                 noted = asked | {"quarantined": sum(read.quarantined.values())}
                 note(out / "_intake.json", noted)
         quarantined = noted["quarantined"]
-    elif not told.simulated and (due := due_in(path, read_retention().of("calls"), unix_now())):
+    elif not told.simulated and (due := count_expired(path, read_retention().of("calls"), unix_now())):
         raise ValueError(f"{path}: {due} calls are past their time; see callsieve retention run")
     facts = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
     return {**facts, "quarantined": quarantined, "purpose": VECTORS, "out": str(out)}

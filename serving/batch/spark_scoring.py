@@ -18,10 +18,10 @@ from callsieve.features.keys.callee_keys import Callees
 from callsieve.features.keys.tokens import read_key
 from callsieve.features.offline import spark
 from callsieve.features.online.coverage import filled_rows
-from callsieve.serving.custody.purposes import allowed
+from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import read_retention
-from callsieve.serving.rules.decisions import BITS, looked_at
 from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.scorer import Scorer
 
 from .output_keys import outgoing, read_callees
@@ -156,7 +156,9 @@ def in_time(calls: Path, purpose: str) -> Callable[[Any], Any]:
 
     Raises: ValueError: if the folder of the calls is not declared for the purpose.
     """
-    if allowed(calls.parent, purpose).simulated:  # a folder of Parquet files is one table, and holds nothing else
+    if require_purpose(
+        calls.parent, purpose
+    ).simulated:  # a folder of Parquet files is one table, and holds nothing else
         return lambda frame: frame
     oldest = unix_now() - read_retention().of("calls").ceiling
     return lambda frame: frame.filter(f"start >= {oldest}")
@@ -185,7 +187,7 @@ def verdicts(
     scorer = _loaded(bundle, trust, policy)
     if scorer.bundle.model_id != model:
         raise ValueError(f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced meanwhile")
-    met = met_of(identity, looked_at(rows), None, scorer.policy.terms)
+    met = met_of(identity, rule_columns(rows), None, scorer.policy.terms)
     filled = filled_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
     scores = scorer.score_table(rows, met, filled=filled, threads=1)
     if callees is not None:

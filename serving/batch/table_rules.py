@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.offline.table import vectors
-from callsieve.serving.rules.decisions import BITS, actions, met_rules, names_of
-from callsieve.serving.rules.preferences import RULE, unwanted
-from callsieve.serving.rules.register_lookup import Registered, Terms
+from callsieve.serving.rules.preferences import PREFERENCE_RULE, rejected_categories
+from callsieve.serving.rules.register_lookup import RegisterFacts, Terms
 from callsieve.serving.rules.registers import Registers
-from callsieve.serving.rules.situation import FROM_VECTOR, PLACES
+from callsieve.serving.rules.rule_bits import BITS, rule_bits, rule_names, table_actions
+from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, VECTOR_FEATURES
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 def rule_vectors(calls: pa.Table, threads: int) -> dict[int, Array]:
     """The few columns of vectors that rules look at, by their places in the catalogue."""
-    rows = vectors(calls, features=tuple(FROM_VECTOR.values()), threads=threads or None)
-    return {place: rows[:, i] for i, (_, place) in enumerate(PLACES)}
+    rows = vectors(calls, features=tuple(VECTOR_FEATURES.values()), threads=threads or None)
+    return {place: rows[:, i] for i, (_, place) in enumerate(VECTOR_COLUMNS)}
 
 
 def met_of(calls: pa.Table, columns: Mapping[int, Array], registers: Registers | None, terms: Terms) -> Array:
@@ -44,7 +44,7 @@ def met_of(calls: pa.Table, columns: Mapping[int, Array], registers: Registers |
     met = np.zeros(calls.num_rows, dtype=np.int64)
     for part, registered in _parts(calls, registers, terms):
         some = {place: column[part] for place, column in columns.items()}
-        met[part] = met_rules(some, registered, terms, _own_number(calls.slice(part.start, PART_ROWS)))
+        met[part] = rule_bits(some, registered, terms, _own_number(calls.slice(part.start, PART_ROWS)))
     return met
 
 
@@ -66,19 +66,19 @@ def with_wishes(scorer: Scorer, calls: pa.Table, known: Array, scores: Scores, f
     who, when = calls["callee"].take(pa.array(rows)).cast(pa.string()).to_pylist(), calls["start"].to_numpy()[rows]
     met = scores.rules.copy()
     for row, callee, at, content in zip(rows, who, when.tolist(), scorer.likely(known[rows]), strict=True):
-        if content is not None and unwanted(registers, callee, at, (content,)):
-            met[row] |= BITS[RULE]
-    return replace(scores, rules=met, action=actions(scorer.policy, scores.banded, met))
+        if content is not None and rejected_categories(registers, callee, at, (content,)):
+            met[row] |= BITS[PREFERENCE_RULE]
+    return replace(scores, rules=met, action=table_actions(scorer.policy, scores.banded, met))
 
 
 def rule_column(met: Array) -> pa.DictionaryArray:
     """The rules of each call by name, commas between."""
     bits, which = np.unique(met, return_inverse=True)
-    words = [",".join(names_of(each)) for each in bits.tolist()]
+    words = [",".join(rule_names(each)) for each in bits.tolist()]
     return pa.DictionaryArray.from_arrays(pa.array(which.astype(np.int32)), pa.array(words, pa.string()))
 
 
-def _parts(calls: pa.Table, registers: Registers | None, terms: Terms) -> Iterator[tuple[slice, Registered | None]]:
+def _parts(calls: pa.Table, registers: Registers | None, terms: Terms) -> Iterator[tuple[slice, RegisterFacts | None]]:
     if registers is not None:
         yield from AsOf(registers, terms).parts(calls)
         return

@@ -26,11 +26,11 @@ from callsieve.features.dataclass import dataclass
 from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, as_whole, decode, encode
 
 from .booster import Booster
-from .card import FORMAT, OPTIONAL_MODELS, Card, Golden
-from .card_file import from_json, to_json
 from .explainer import Explainer
+from .metadata import FORMAT, OPTIONAL_MODELS, BundleMetadata, GoldenVectors
+from .metadata_file import metadata_from_json, metadata_to_json
 from .model_text import MAX_CHARS, check_structure
-from .signing import check_keys, sign, verify
+from .signing import check_keys, sign, verify_signature
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -47,7 +47,7 @@ def _unheard(_line: str) -> None:
     """Nobody asked what was checked."""
 
 
-class Refused(ValueError):  # noqa: N818 - it names what happened to the bundle
+class BundleError(ValueError):
     """A bundle that must not serve: one line that says which file and which rule.
 
     >>> from callsieve.serving import Scorer
@@ -59,7 +59,7 @@ class Refused(ValueError):  # noqa: N818 - it names what happened to the bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle(Card):
+class Bundle(BundleMetadata):
     """A verified card with its models, ready to score.
 
     `contributions` explain `model`. `model_id` is the first 12 hex digits of the SHA-256 of MANIFEST.json; `signed_by`
@@ -80,7 +80,7 @@ class Bundle(Card):
 
 
 def save(
-    card: Card,
+    card: BundleMetadata,
     models: Mapping[str, str],
     golden_rows: Sequence[Sequence[float]],
     folder: Path | str,
@@ -111,7 +111,7 @@ def save(
     boosters = _open_models(card, texts)[0]
     with _refusing(CARD):
         scores = {name: tuple(booster.predict_few(rows)) for name, booster in boosters.items()}
-        card_bytes = to_json(replace(card, golden=Golden(rows, scores)))
+        card_bytes = metadata_to_json(replace(card, golden=GoldenVectors(rows, scores)))
     files = {CARD: card_bytes} | {_MODEL_FILES[name]: text for name, text in texts.items()}
     listed = {name: {"sha256": _sha256(data), "size": len(data)} for name, data in files.items()}
     manifest = encode({"kind": _KIND, "format": FORMAT, "files": listed})
@@ -164,7 +164,7 @@ def load(
     if expected_catalogue is not None:
         told(f"catalogue: the model's {len(card.features)} features are computed as when it was trained")
     return Bundle(
-        **{name: getattr(card, name) for name in Card.__slots__},
+        **{name: getattr(card, name) for name in BundleMetadata.__slots__},
         model_id=_model_id(manifest),
         signed_by=signed_by,
         model=boosters["model"],
@@ -179,7 +179,7 @@ def _signed_files(
 ) -> tuple[str, dict[str, tuple[str, int]]]:
     """The signer's key id; SHA-256 and size by file name. Nothing is parsed before the signature fits."""
     with _refusing(SIGNATURE):
-        signed_by = verify(manifest, signature, trusted)
+        signed_by = verify_signature(manifest, signature, trusted)
     with _refusing(MANIFEST):
         value = as_fields(decode(manifest), "manifest", ("kind", "format", "files"))
         if value["kind"] != _KIND:
@@ -201,14 +201,14 @@ def _entry(name: str, value: Any) -> tuple[str, int]:
 
 def _open(
     files: Mapping[str, bytes], listed: Mapping[str, tuple[str, int]], told: Callable[[str], object] = _unheard
-) -> tuple[Card, dict[str, Booster], Explainer]:
+) -> tuple[BundleMetadata, dict[str, Booster], Explainer]:
     """Everything after the signature, on bytes in memory."""
     for name, (digest, size) in listed.items():
         if len(files[name]) != size or _sha256(files[name]) != digest:
-            raise Refused(f"{name}: must have the size and SHA-256 of {MANIFEST}")
+            raise BundleError(f"{name}: must have the size and SHA-256 of {MANIFEST}")
     told(f"files: {', '.join(sorted(listed))}: SHA-256 and size as signed, and no other file")
     with _refusing(CARD):
-        card = from_json(files[CARD])
+        card = metadata_from_json(files[CARD])
     told(f"card: {CARD} keeps every rule of format {card.format}")
     texts = {name: files[file] for name, file in _MODEL_FILES.items() if file in files}
     boosters, contributions = _open_models(card, texts, told)
@@ -220,11 +220,11 @@ def _open(
 
 
 def _open_models(
-    card: Card, texts: Mapping[str, bytes], told: Callable[[str], object] = _unheard
+    card: BundleMetadata, texts: Mapping[str, bytes], told: Callable[[str], object] = _unheard
 ) -> tuple[dict[str, Booster], Explainer]:
     wanted = {"model", *card.classes}
     if texts.keys() != wanted:
-        raise Refused(f"{CARD}: classes need the models {sorted(wanted)}, got {sorted(texts)}")
+        raise BundleError(f"{CARD}: classes need the models {sorted(wanted)}, got {sorted(texts)}")
     boosters, trees = {}, {}
     for name, data in texts.items():
         with _refusing(_MODEL_FILES[name]):
@@ -238,7 +238,7 @@ def _open_models(
         return boosters, Explainer(trees["model"], len(card.features))
 
 
-def _check_golden(booster: Booster, golden: Golden, name: str) -> None:
+def _check_golden(booster: Booster, golden: GoldenVectors, name: str) -> None:
     wanted = golden.scores[name]
     got = booster.predict_few(golden.rows)
     single = wanted if booster.classes > 1 else tuple((booster.predict_one(row),) for row in golden.rows)
@@ -304,7 +304,7 @@ def _refusing(what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise Refused(f"{what}: missing") from None
+        raise BundleError(f"{what}: missing") from None
     except (ValueError, OSError, MemoryError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
-        raise Refused(f"{what}: {' '.join((said or repr(error)).split())[:400]}") from None
+        raise BundleError(f"{what}: {' '.join((said or repr(error)).split())[:400]}") from None

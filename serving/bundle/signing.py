@@ -103,7 +103,7 @@ def check_keys(trusted: Iterable[object]) -> None:
             raise TypeError(f"trusted must hold keys, as read_public_key gives them, got {type(key).__name__}")
 
 
-def verify(message: bytes, line: bytes, trusted: Iterable[Ed25519PublicKey]) -> str:
+def verify_signature(message: bytes, line: bytes, trusted: Iterable[Ed25519PublicKey]) -> str:
     """The id of the trusted key that signed the message; `ValueError` if none of them did."""
     match = _LINE.fullmatch(line)
     if not match:
@@ -128,7 +128,7 @@ def _create(path: Path | str, data: bytes, mode: int) -> None:
         file.write(data)
 
 
-def signer_of(signed: Path, trust: Path | None) -> Path:
+def signer_path(signed: Path, trust: Path | None) -> Path:
     """The file of the public key that must have signed a bundle or a list: without one to trust, that beside it.
 
     The one beside it proves no more than that it is whole: fit for one's own runs only.

@@ -38,7 +38,7 @@ from callsieve.serving.http.endpoint import (
     unnoted,
 )
 
-from .feed import publish, take_in
+from .feed import import_verdicts, publish_cleared
 from .notice import LANGUAGES, notice
 from .store import CaseError, CaseStore
 
@@ -94,8 +94,8 @@ class CaseService:
     def look(self) -> None:
         """Take in what scorers wrote down, and have them know who is unlisted."""
         for folder in self.folders:
-            take_in(self.store, folder)
-            publish(self.store, folder, self.clock())
+            import_verdicts(self.store, folder)
+            publish_cleared(self.store, folder, self.clock())
 
     def told(self, case: str) -> dict[str, Any]:
         """What a desk may know of a case."""

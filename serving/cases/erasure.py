@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .store import CaseStore
-from .tables import OPEN, appeals, cases, unlistings, voices
+from .tables import OPEN, appeals, cases, clearances, decisions
 from .tables import store as store_table
 
 
@@ -20,12 +20,12 @@ def erase_before(store: CaseStore, moment: int) -> dict[str, int]:
         busy = sa.select(appeals.c.case).where(appeals.c.state == OPEN)
         counts = _erase(connection, sa.and_(cases.c.at < moment, cases.c.case.not_in(busy)))
         over = sa.and_(
-            unlistings.c.since < moment, sa.func.coalesce(unlistings.c.ended_at, unlistings.c.until) < moment
+            clearances.c.since < moment, sa.func.coalesce(clearances.c.ended_at, clearances.c.until) < moment
         )
-        gone = connection.execute(unlistings.delete().where(over)).rowcount
+        gone = connection.execute(clearances.delete().where(over)).rowcount
         if gone:  # scorers' files of cleared callers hold them, too, until they are written anew
             connection.execute(store_table.update().values(generation=store_table.c.generation + 1))
-        return counts | {"unlistings": gone}
+        return counts | {"clearances": gone}
 
 
 def count_before(store: CaseStore, moment: int) -> int:
@@ -56,7 +56,7 @@ def _erase(connection: sa.Connection, which: sa.ColumnElement[bool]) -> dict[str
     gone = sa.select(cases.c.case).where(which)
     theirs = sa.select(appeals.c.appeal).where(appeals.c.case.in_(gone))
     return {
-        "decisions": connection.execute(voices.delete().where(voices.c.appeal.in_(theirs))).rowcount,
+        "decisions": connection.execute(decisions.delete().where(decisions.c.appeal.in_(theirs))).rowcount,
         "appeals": connection.execute(appeals.delete().where(appeals.c.case.in_(gone))).rowcount,
         "cases": connection.execute(cases.delete().where(which)).rowcount,
     }

@@ -22,12 +22,12 @@ from callsieve.serving.live.cleared_callers import FILE, generation_of, write_un
 from callsieve.serving.live.verdict_log import Position, VerdictRecord, drop, follow
 
 from .store import CaseStore
-from .tables import cases, followed
+from .tables import cases, log_positions
 
 AT_ONCE = 500  # verdicts of one transaction
 
 
-def take_in(store: CaseStore, folder: Path) -> int:
+def import_verdicts(store: CaseStore, folder: Path) -> int:
     """Read what the scorer that lives in `folder` wrote down since the last time; how many verdicts there were.
 
     Files that were read to their end and are not written any more are deleted: their verdicts are in the store.
@@ -36,20 +36,20 @@ def take_in(store: CaseStore, folder: Path) -> int:
     while True:
         with store.writing() as connection:
             known = connection.execute(
-                sa.select(followed.c.number, followed.c.offset).where(followed.c.source == source)
+                sa.select(log_positions.c.number, log_positions.c.offset).where(log_positions.c.source == source)
             ).one_or_none()
             found, reached = follow(folder, Position(*known) if known else Position(), AT_ONCE)
             _insert(connection, cases, [_row(one) for one in found])
             place = {"source": source, "number": reached.number, "offset": reached.offset}
-            _insert(connection, followed, [place])
-            connection.execute(followed.update().where(followed.c.source == source).values(place))
+            _insert(connection, log_positions, [place])
+            connection.execute(log_positions.update().where(log_positions.c.source == source).values(place))
         drop(folder, reached)
         count += len(found)
         if len(found) < AT_ONCE:
             return count
 
 
-def publish(store: CaseStore, folder: Path, now: int) -> bool:
+def publish_cleared(store: CaseStore, folder: Path, now: int) -> bool:
     """Have the scorer that lives in `folder` know who is unlisted; whether it had to be told."""
     with _alone(folder):
         generation, until = store.unlisted(now)

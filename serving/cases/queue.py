@@ -8,25 +8,27 @@ from typing import Any
 import sqlalchemy as sa
 
 from .case_rules import CaseRules
-from .review_order import Waiting, queue, together
-from .tables import OPEN, OVERTURNED, appeals, cases, voices
+from .review_order import QueuedAppeal, group_appeals, order_appeals
+from .tables import OPEN, OVERTURNED, appeals, cases, decisions
 
 
-def waiting(connection: sa.Connection, rules: CaseRules, now: int) -> list[Waiting]:
+def open_appeals(connection: sa.Connection, rules: CaseRules, now: int) -> list[QueuedAppeal]:
     """The open appeals, in the order in which a person should look at them."""
     first = connection.execute(sa.select(sa.func.min(appeals.c.at)).where(appeals.c.state == OPEN)).scalar()
     if first is None:
         return []
-    return queue(_burst(connection, first, rules), _harm(connection, rules, now), _heard(connection), rules, now)
+    return order_appeals(
+        _burst(connection, first, rules), _harm(connection, rules, now), _heard(connection), rules, now
+    )
 
 
-def members(connection: sa.Connection, told: Mapping[str, Any], rules: CaseRules) -> int:
+def group_size(connection: sa.Connection, told: Mapping[str, Any], rules: CaseRules) -> int:
     """How many appeals belong together with this one."""
-    groups = together(_burst(connection, told["at"] - rules.together, rules), rules)
+    groups = group_appeals(_burst(connection, told["at"] - rules.together, rules), rules)
     return list(groups.values()).count(groups[told["appeal"]])
 
 
-def heard(connection: sa.Connection, appeal: int) -> int:
+def votes_to_overturn(connection: sa.Connection, appeal: int) -> int:
     """How many persons have spoken for overturning an appeal."""
     return _heard(connection).get(appeal, 0)
 
@@ -39,7 +41,11 @@ def _burst(connection: sa.Connection, first: int, rules: CaseRules) -> list[dict
 
 
 def _heard(connection: sa.Connection) -> dict[int, int]:
-    count = sa.select(voices.c.appeal, sa.func.count()).where(voices.c.outcome == OVERTURNED).group_by(voices.c.appeal)
+    count = (
+        sa.select(decisions.c.appeal, sa.func.count())
+        .where(decisions.c.outcome == OVERTURNED)
+        .group_by(decisions.c.appeal)
+    )
     return {row[0]: row[1] for row in connection.execute(count)}
 
 

@@ -15,14 +15,14 @@ from callsieve.serving.scorer.verdict import FILLING
 
 
 @dataclass(frozen=True, slots=True)
-class Rescored:
+class RescoreResult:
     """What came out equal, and what did not, each with what was then and what is now."""
 
     equal: tuple[str, ...]
     differences: tuple[str, ...]
 
 
-def rescore(found: VerdictRecord, scorer: Scorer) -> Rescored:
+def rescore(found: VerdictRecord, scorer: Scorer) -> RescoreResult:
     """Judge the vector of a case once more by a bundle and a policy.
 
     Rules that were met are facts about the call, kept as they were found; they are not looked up again.
@@ -43,7 +43,7 @@ def rescore(found: VerdictRecord, scorer: Scorer) -> Rescored:
     }
     then = {name: getattr(found, name) for name in now}
     equal = tuple(name for name in now if then[name] == now[name])
-    return Rescored(
+    return RescoreResult(
         equal, tuple(f"{name}: {_short(then[name])}, now {_short(now[name])}" for name in now if name not in equal)
     )
 

@@ -16,7 +16,7 @@ from .case_rules import CaseRules
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueuedAppeal:
     """An open appeal, and where it stands.
 
     `harm`: the caller's verdicts of the last days, weighed by what was done and by how unsure the model was; `group`:
@@ -36,9 +36,9 @@ class Waiting:
     voices: int
 
 
-def queue(
+def order_appeals(
     burst: Sequence[Mapping[str, Any]], harm: Mapping[str, float], heard: Mapping[int, int], rules: CaseRules, now: int
-) -> list[Waiting]:
+) -> list[QueuedAppeal]:
     """The open appeals, in the order in which a person should look at them.
 
     Groups with an overdue member come first, then those whose most harmful member does more harm.
@@ -48,15 +48,15 @@ def queue(
         harm: of each caller.
         heard: how many persons have spoken for overturning each appeal.
     """
-    groups = together(burst, rules)
+    groups = group_appeals(burst, rules)
     sizes: dict[int, int] = {}
     for group in groups.values():
         sizes[group] = sizes.get(group, 0) + 1
     waiting = [
-        Waiting(
+        QueuedAppeal(
             appeal=one["appeal"], case=one["case"], at=one["at"], due=one["due"], overdue=now > one["due"],
             harm=harm.get(one["caller"], 0.0), group=groups[one["appeal"]], members=sizes[groups[one["appeal"]]],
-            needs=needed(sizes[groups[one["appeal"]]], rules), voices=heard.get(one["appeal"], 0),
+            needs=votes_needed(sizes[groups[one["appeal"]]], rules), voices=heard.get(one["appeal"], 0),
         )
         for one in burst if one["state"] == "open"
     ]  # fmt: skip
@@ -69,12 +69,12 @@ def queue(
     )
 
 
-def needed(members: int, rules: CaseRules) -> int:
+def votes_needed(members: int, rules: CaseRules) -> int:
     """Persons who must agree before an appeal of such a group is overturned."""
     return rules.persons if members >= rules.crowd else 1
 
 
-def together(burst: Iterable[Mapping[str, Any]], rules: CaseRules) -> dict[int, int]:
+def group_appeals(burst: Iterable[Mapping[str, Any]], rules: CaseRules) -> dict[int, int]:
     """The group of each appeal, named by its first member: those that share a link and come soon after each other."""
     ordered = sorted(burst, key=lambda one: (one["at"], one["appeal"]))
     parent = {one["appeal"]: one["appeal"] for one in ordered}

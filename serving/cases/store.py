@@ -7,8 +7,8 @@
     publish(store, folder, now)  # the running scorer passes the caller
 
 Safe between processes and threads, whichever database holds it. What a person decided is one transaction: a process
-that is killed has decided or has not. `publish` writes nothing but what the store says, so doing it again mends what a
-crash left undone.
+that is killed has decided or has not. `publish_cleared` writes nothing but what the store says, so doing it again
+mends what a crash left undone.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from callsieve.serving.live.verdict_log import VerdictRecord
 
 from . import queue
 from .case_rules import CaseRules, read_case_rules
-from .review_order import Waiting, needed
-from .tables import FORMAT, OPEN, OUTCOMES, OVERTURNED, UPHELD, appeals, cases, metadata, store, unlistings, voices
+from .review_order import QueuedAppeal, votes_needed
+from .tables import FORMAT, OPEN, OUTCOMES, OVERTURNED, UPHELD, appeals, cases, clearances, decisions, metadata, store
 
 WORDS, WHY = 500, 1000  # characters
 DatabaseError = SQLAlchemyError
@@ -129,7 +129,7 @@ class CaseStore:
             ).mappings()
             known = [dict(one) for one in told]
             for one in known:
-                said = sa.select(voices).where(voices.c.appeal == one["appeal"]).order_by(voices.c.decision)
+                said = sa.select(decisions).where(decisions.c.appeal == one["appeal"]).order_by(decisions.c.decision)
                 one["decisions"] = [dict(voice) for voice in connection.execute(said).mappings()]
         return Case(_evidence(found), tuple(known))
 
@@ -182,11 +182,11 @@ class CaseStore:
             told = dict(connection.execute(sa.select(appeals).where(mine)).mappings().one())
             spoken = {"appeal": told["appeal"], "person": person, "at": now, "outcome": outcome, "why": why}
             try:
-                connection.execute(voices.insert().values(spoken))
+                connection.execute(decisions.insert().values(spoken))
             except IntegrityError:
                 raise CaseError(f"case {case}: {person} has decided already; another person must agree") from None
-            told["needs"] = needed(queue.members(connection, told, self.rules), self.rules)
-            if outcome == UPHELD or queue.heard(connection, told["appeal"]) >= told["needs"]:
+            told["needs"] = votes_needed(queue.group_size(connection, told, self.rules), self.rules)
+            if outcome == UPHELD or queue.votes_to_overturn(connection, told["appeal"]) >= told["needs"]:
                 told["state"] = outcome
             connection.execute(
                 appeals.update().where(appeals.c.appeal == told["appeal"]).values(
@@ -206,17 +206,17 @@ class CaseStore:
         with self.writing() as connection:
             caller = self._row(connection, case, now)["caller"]
             ended = connection.execute(
-                unlistings.update().where(unlistings.c.caller == caller, *_in_force(now)).values(
+                clearances.update().where(clearances.c.caller == caller, *_in_force(now)).values(
                     ended_at=now, ended_by=person, ended_why=why)
             )  # fmt: skip
             if not ended.rowcount:
                 raise CaseError(f"case {case}: its caller is not unlisted")
             connection.execute(store.update().values(generation=store.c.generation + 1))
 
-    def waiting(self, now: int) -> list[Waiting]:
-        """The open appeals, in the order in which a person should look at them (`appeals.queue`)."""
+    def waiting(self, now: int) -> list[QueuedAppeal]:
+        """The open appeals, in the order in which a person should look at them (`appeals.order_appeals`)."""
         with self.reading() as connection:
-            return queue.waiting(connection, self.rules, now)
+            return queue.open_appeals(connection, self.rules, now)
 
     def unlisted(self, now: int) -> tuple[int, dict[str, int]]:
         """The store's generation, and until when each caller passes that persons have cleared."""
@@ -228,7 +228,7 @@ class CaseStore:
     def cleared(self) -> list[dict[str, Any]]:
         """Every unlisting there was, oldest first: who must not be learnt from, and since when that is known."""
         with self.reading() as connection:
-            return [dict(row) for row in connection.execute(sa.select(unlistings).order_by("since")).mappings()]
+            return [dict(row) for row in connection.execute(sa.select(clearances).order_by("since")).mappings()]
 
     def _prepare(self) -> None:
         with self.writing() as connection:
@@ -254,14 +254,14 @@ class CaseStore:
         return dict(found)
 
     def _closed(self, connection: sa.Connection, case: str) -> str:
-        last = sa.select(voices.c.person, voices.c.outcome).select_from(voices.join(appeals)).where(
-            appeals.c.case == case).order_by(voices.c.decision.desc()).limit(1)  # fmt: skip
+        last = sa.select(decisions.c.person, decisions.c.outcome).select_from(decisions.join(appeals)).where(
+            appeals.c.case == case).order_by(decisions.c.decision.desc()).limit(1)  # fmt: skip
         found = connection.execute(last).one_or_none()
         return f"; {found.person} decided: {found.outcome}" if found else ""
 
     def _unlist(self, connection: sa.Connection, told: Mapping[str, Any], now: int) -> None:
         row = {"caller": told["caller"], "appeal": told["appeal"], "since": now, "until": now + self.rules.unlisted}
-        connection.execute(unlistings.insert().values(row))
+        connection.execute(clearances.insert().values(row))
         connection.execute(store.update().values(generation=store.c.generation + 1))
 
 
@@ -287,12 +287,12 @@ def without_numbers(name: str, words: str, most: int, least: int) -> None:
 
 
 def _in_force(now: int) -> tuple[Any, ...]:
-    return unlistings.c.ended_at.is_(None), unlistings.c.until > now
+    return clearances.c.ended_at.is_(None), clearances.c.until > now
 
 
 def _cleared_now(connection: sa.Connection, now: int) -> dict[str, int]:
-    asked = sa.select(unlistings.c.caller, sa.func.max(unlistings.c.until)).where(*_in_force(now)).group_by(
-        unlistings.c.caller)  # fmt: skip
+    asked = sa.select(clearances.c.caller, sa.func.max(clearances.c.until)).where(*_in_force(now)).group_by(
+        clearances.c.caller)  # fmt: skip
     return {row[0]: row[1] for row in connection.execute(asked)}
 
 

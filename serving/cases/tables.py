@@ -85,7 +85,7 @@ appeals = Table(
     ),
 )  # fmt: skip
 
-voices = Table(
+decisions = Table(
     "callsieve_decisions",
     metadata,
     Column("decision", Integer, primary_key=True, autoincrement=True),
@@ -98,7 +98,7 @@ voices = Table(
     CheckConstraint("outcome in ('upheld', 'overturned')"),
 )
 
-unlistings = Table(
+clearances = Table(
     "callsieve_unlistings",
     metadata,
     Column("unlisting", Integer, primary_key=True, autoincrement=True),
@@ -111,7 +111,7 @@ unlistings = Table(
     Column("ended_why", String(1000)),
 )
 
-followed = Table(
+log_positions = Table(
     "callsieve_followed",
     metadata,
     Column("source", String(64), primary_key=True),  # of a scorer's folder

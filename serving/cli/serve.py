@@ -142,10 +142,10 @@ def api_key(
 def judge_of(bundle: Path, state: Path, trust: Path | None, policy: Path | None, registers: Path | None) -> Swap:
     """What will judge calls, before it has loaded the bundle; the folder of the state is made if there is none."""
     from callsieve.serving import Swap, Unlisted, read_policy, read_public_key
-    from callsieve.serving.bundle.signing import signer_of
+    from callsieve.serving.bundle.signing import signer_path
     from callsieve.serving.live.cleared_callers import FILE
 
-    signer = read_public_key(signer_of(bundle, trust))
+    signer = read_public_key(signer_path(bundle, trust))
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Swap(
         trusted=[signer],

@@ -14,20 +14,20 @@ import pyarrow.parquet as pq
 
 from callsieve.features.files.dates import unix_now
 
-from .purposes import Declared
-from .retention import Kept, read_retention
+from .purposes import Declaration
+from .retention import RetentionRule, read_retention
 
 
-def is_due(table: pa.Table, kept: Kept, now: int) -> pa.ChunkedArray:
+def is_expired(table: pa.Table, kept: RetentionRule, now: int) -> pa.ChunkedArray:
     """Which rows are past their time.
 
     Args:
         now: Unix ms.
     """
-    return pc.fill_null(pc.less(moments(table, kept), now - kept.ceiling), False)
+    return pc.fill_null(pc.less(row_moments(table, kept), now - kept.ceiling), False)
 
 
-def moments(table: pa.Table, kept: Kept) -> pa.ChunkedArray:
+def row_moments(table: pa.Table, kept: RetentionRule) -> pa.ChunkedArray:
     """The moment of each row in Unix ms; null where there is none.
 
     Raises:
@@ -43,7 +43,7 @@ def moments(table: pa.Table, kept: Kept) -> pa.ChunkedArray:
     return moment
 
 
-def still_kept(told: Declared) -> Callable[[pa.Table, str], pa.Table]:
+def expiry_filter(told: Declaration) -> Callable[[pa.Table, str], pa.Table]:
     """What lets through the rows of a table (and its name) that may still be read; of a simulated world, all.
 
     It raises `ValueError` where no call is left.
@@ -53,7 +53,7 @@ def still_kept(told: Declared) -> Callable[[pa.Table, str], pa.Table]:
     rules, now = read_retention(), unix_now()
 
     def kept(table: pa.Table, name: str) -> pa.Table:
-        left = still(rules.of(name), now, table)
+        left = unexpired_rows(rules.of(name), now, table)
         if table.num_rows and not left.num_rows and name == "calls":
             raise ValueError(f"calls: all {table.num_rows} rows are past their time by retention {rules.version}")
         return left
@@ -61,17 +61,17 @@ def still_kept(told: Declared) -> Callable[[pa.Table, str], pa.Table]:
     return kept
 
 
-def still(kept: Kept, now: int, table: pa.Table) -> pa.Table:
+def unexpired_rows(kept: RetentionRule, now: int, table: pa.Table) -> pa.Table:
     """The rows that a rule still keeps."""
-    return table.filter(pc.invert(is_due(table, kept, now)))
+    return table.filter(pc.invert(is_expired(table, kept, now)))
 
 
-def due_in(path: Path, kept: Kept, now: int) -> int:
+def count_expired(path: Path, kept: RetentionRule, now: int) -> int:
     """How many rows of a file are past their time."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
         tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(columns=_moments(file, kept)))
-        return sum(pc.sum(is_due(table, kept, now)).as_py() or 0 for table in tables)
+        return sum(pc.sum(is_expired(table, kept, now)).as_py() or 0 for table in tables)
 
 
-def _moments(file: pq.ParquetFile, kept: Kept) -> Sequence[str]:
+def _moments(file: pq.ParquetFile, kept: RetentionRule) -> Sequence[str]:
     return [kept.moment] if kept.moment in file.schema_arrow.names else file.schema_arrow.names[:1]

@@ -21,7 +21,7 @@ _KIND = "callsieve dataset"
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class Declaration:
     """What is said of a folder."""
 
     source: str
@@ -32,14 +32,14 @@ class Declared:
     simulated: bool = False
 
 
-def declare(folder: Path, source: str, basis: str, purposes: Iterable[str], until: str) -> Declared:
+def declare(folder: Path, source: str, basis: str, purposes: Iterable[str], until: str) -> Declaration:
     """Say of a folder what it may be used for.
 
     Raises:
         FileExistsError: if something was said already; a purpose that comes later is a new data set, or a new decision.
         ValueError: for a purpose or a day that is none.
     """
-    told = Declared(source, basis, tuple(purposes), until, datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    told = Declaration(source, basis, tuple(purposes), until, datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     _check(told)
     plain = asdict(told) | {"kind": _KIND, "purposes": list(told.purposes)}
     del plain["simulated"]
@@ -51,7 +51,7 @@ def declare(folder: Path, source: str, basis: str, purposes: Iterable[str], unti
     return told
 
 
-def allowed(path: Path, purpose: str) -> Declared:
+def require_purpose(path: Path, purpose: str) -> Declaration:
     """What is said of a folder, or of the folder that a file is in, if it may be used for this.
 
     Raises:
@@ -59,13 +59,13 @@ def allowed(path: Path, purpose: str) -> Declared:
     """
     if purpose not in PURPOSES:
         raise ValueError(f"purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
-    told = in_force(path)
+    told = current_declaration(path)
     if not told.simulated and purpose not in told.purposes:
         raise ValueError(f"{_folder(path)}: declared for {', '.join(told.purposes)}, not for {purpose}")
     return told
 
 
-def in_force(path: Path) -> Declared:
+def current_declaration(path: Path) -> Declaration:
     """What is said of a folder, or of the folder that a file is in, while its time is not over.
 
     Raises:
@@ -74,7 +74,7 @@ def in_force(path: Path) -> Declared:
     if not path.exists():
         raise ValueError(f"{path}: not found")
     folder = _folder(path)
-    told = told_of(folder)
+    told = read_declaration(folder)
     if told is None:
         raise ValueError(
             f"{folder}: nobody said where these rows are from and what they may be used for: expected {FILE}; "
@@ -85,13 +85,13 @@ def in_force(path: Path) -> Declared:
     return told
 
 
-def carry(folder: Path, out: Path) -> None:
+def copy_declaration(folder: Path, out: Path) -> None:
     """What is said of a folder holds for what is made of it: write it down there, too.
 
     Raises:
-        ValueError: as of `in_force`.
+        ValueError: as of `current_declaration`.
     """
-    name = SIMULATED if in_force(folder).simulated else FILE
+    name = SIMULATED if current_declaration(folder).simulated else FILE
     write_whole(out / name, (folder / name).read_bytes())
 
 
@@ -99,18 +99,18 @@ def _folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def told_of(folder: Path) -> Declared | None:
+def read_declaration(folder: Path) -> Declaration | None:
     """What is said of a folder, its time over or not; None if nothing is.
 
     Raises:
         ValueError: if it cannot be read.
     """
     if (folder / SIMULATED).exists():
-        return Declared("simulated", "none needed", PURPOSES, "", "", simulated=True)
+        return Declaration("simulated", "none needed", PURPOSES, "", "", simulated=True)
     return _read(folder / FILE) if (folder / FILE).exists() else None
 
 
-def _read(path: Path) -> Declared:
+def _read(path: Path) -> Declaration:
     try:
         names = ("kind", "source", "basis", "purposes", "until", "declared")
         value = as_fields(decode(path.read_bytes()), "dataset", names)
@@ -118,14 +118,14 @@ def _read(path: Path) -> Declared:
             raise ValueError(f"kind must be {_KIND!r}")
         purposes = [as_text(word, "purposes") for word in as_list(value["purposes"], "purposes", 1, len(PURPOSES))]
         source, basis, until, at = (as_text(value[name], name) for name in ("source", "basis", "until", "declared"))
-        told = Declared(source, basis, tuple(purposes), until, at)
+        told = Declaration(source, basis, tuple(purposes), until, at)
         _check(told)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return told
 
 
-def _check(told: Declared) -> None:
+def _check(told: Declaration) -> None:
     for name in ("source", "basis"):
         as_text(getattr(told, name), name)
     if not _is_day(told.until):

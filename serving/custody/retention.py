@@ -14,7 +14,7 @@ from callsieve.features.files.toml_file import read_toml
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RetentionRule:
     """How long rows of a table are kept: milliseconds since `moment`, or as long as the table that they follow.
 
     A row whose moment is not known (a register's entry that has no end yet) is kept.
@@ -31,9 +31,9 @@ class Retention:
     """The tables of `retention.toml` by name."""
 
     version: str
-    tables: Mapping[str, Kept]
+    tables: Mapping[str, RetentionRule]
 
-    def of(self, table: str) -> Kept:
+    def of(self, table: str) -> RetentionRule:
         """The rule of a table.
 
         Raises:
@@ -63,12 +63,12 @@ def read_retention(path: str | Path | None = None) -> Retention:
     return Retention(version, tables)
 
 
-def _kept(rule: Any, table: str) -> Kept:
+def _kept(rule: Any, table: str) -> RetentionRule:
     if "follows" in as_mapping(rule, table):
-        return Kept("", 0, 0, as_text(as_fields(rule, table, ("follows",))["follows"], f"{table}: follows"))
+        return RetentionRule("", 0, 0, as_text(as_fields(rule, table, ("follows",))["follows"], f"{table}: follows"))
     told = as_fields(rule, table, ("moment", "floor", "ceiling"))
     floor = round(DAY * as_number(told["floor"], f"{table}: floor", 0, 40_000))
     ceiling = round(DAY * as_number(told["ceiling"], f"{table}: ceiling", 0.01, 40_000))
     if ceiling < floor:
         raise ValueError(f"{table}: ceiling must not be below floor")
-    return Kept(as_text(told["moment"], f"{table}: moment"), floor, ceiling)
+    return RetentionRule(as_text(told["moment"], f"{table}: moment"), floor, ceiling)

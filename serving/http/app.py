@@ -35,7 +35,7 @@ try:
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
-from callsieve.serving.bundle.bundle import Refused
+from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.live.live import Ahead, Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.scorer.verdict import Verdict
@@ -112,7 +112,7 @@ class Service:
     def _start(self) -> None:
         try:
             self.judge.load(self.bundle)
-        except (Refused, ValueError, OSError) as error:
+        except (BundleError, ValueError, OSError) as error:
             _LOG.error("bundle refused, calls pass: %s", error)
         try:
             self.live = self._begin()
@@ -232,7 +232,7 @@ async def _reload(service: Service, _scope: Scope, _receive: Receive) -> schema.
     load = service.judge.load
     try:
         scorer = await beside(load, service.bundle, seconds=LOAD_SECONDS, places=service.loading)
-    except (Refused, ValueError, OSError) as error:
+    except (BundleError, ValueError, OSError) as error:
         raise Turned(409, f"refused, the last good bundle stays: {error}") from None
     return schema.Reloaded(scorer.bundle.model_id, scorer.bundle.epoch)
 

@@ -27,9 +27,9 @@ from callsieve.features.files.folders import write_whole
 from callsieve.features.files.strict_json import as_fields, as_list, as_text, as_whole, decode
 from callsieve.features.intake.numbers import parse
 from callsieve.features.keys.tokens import Key
-from callsieve.serving.bundle.signing import sign, verify
+from callsieve.serving.bundle.signing import sign, verify_signature
 
-from .token_list import MAX_WIDTH, TokenList, Unfit, token_of
+from .token_list import MAX_WIDTH, TokenList, TokenListError, number_token
 
 INDEX = "index"
 KIND, FORMAT = "callsieve buckets", 1
@@ -83,7 +83,7 @@ class Lookup:
         """
         try:
             head, _, signature = index.partition(b"\n")
-            verify(head + b"\n", signature, trusted)
+            verify_signature(head + b"\n", signature, trusted)
             said = as_fields(decode(head), "index", _FIELDS)
             if said["kind"] != KIND or said["format"] != FORMAT or said["key"] != key.epoch:
                 raise ValueError(f"expected {KIND} of format {FORMAT} and sharing key {key.epoch}")
@@ -95,7 +95,7 @@ class Lookup:
                 raise ValueError("valid_until must be a UTC moment")
             return cls(key, epoch, until, bits, as_whole(said["width"], "width", 1, MAX_WIDTH), hashes)
         except ValueError as error:
-            raise Unfit(f"index: {error}") from None
+            raise TokenListError(f"index: {error}") from None
 
     def name(self, number: str) -> str | None:
         """The bucket to fetch for a number as written; None if it is no number."""
@@ -113,12 +113,12 @@ class Lookup:
         if token is None or moment >= until:
             return False
         if sha256(bucket).hexdigest() != self.hashes[_place(token, self.bits)]:
-            raise Unfit("bucket: not the one that was signed")
+            raise TokenListError("bucket: not the one that was signed")
         cut = token[: self.width]
         return any(bucket[i : i + self.width] == cut for i in range(0, len(bucket), self.width))
 
     def _token(self, number: str) -> bytes | None:
-        return token_of(self.key, parse(number, datetime.now(UTC).date()), MAX_WIDTH)
+        return number_token(self.key, parse(number, datetime.now(UTC).date()), MAX_WIDTH)
 
 
 def _buckets(held: TokenList, bits: int) -> Iterable[bytes]:

@@ -35,7 +35,7 @@ from callsieve.features.files.folders import write_whole
 from callsieve.features.files.strict_json import as_fields, as_text, as_whole, decode
 from callsieve.features.intake.numbers import Number, parse
 from callsieve.features.keys.tokens import Key, bytes_of
-from callsieve.serving.bundle.signing import sign, verify
+from callsieve.serving.bundle.signing import sign, verify_signature
 from callsieve.serving.rules.rules import PROTECTED
 
 KIND, FORMAT = "callsieve token list", 1
@@ -48,7 +48,7 @@ MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 _DIGIT = re.compile("[0-9]")
 
 
-class Unfit(ValueError):  # noqa: N818 - it names what is wrong with the list
+class TokenListError(ValueError):
     """A list that must not be used: one line that says why."""
 
 
@@ -81,15 +81,15 @@ class TokenList:
         try:
             return cls._read(path, key, trusted, minimum_epoch)
         except OSError as error:
-            raise Unfit(f"{path}: {error.strerror}") from None
+            raise TokenListError(f"{path}: {error.strerror}") from None
         except ValueError as error:
-            raise Unfit(f"{path}: {error}") from None
+            raise TokenListError(f"{path}: {error}") from None
 
     @classmethod
     def _read(cls, path: Path, key: Key, trusted: Iterable[Ed25519PublicKey], minimum_epoch: int) -> TokenList:
         with path.open("rb") as file:
             head, signature = file.readline(_HEAD), file.readline(_HEAD)
-            signed_by = verify(head, signature, trusted)
+            signed_by = verify_signature(head, signature, trusted)
             said = _said(head)
             data = file.read(MAX_BYTES)
         width, tokens = said["width"], said["tokens"]
@@ -106,7 +106,7 @@ class TokenList:
         """Whether a number as written is listed; never, once the list is past its time. `now`: Unix seconds."""
         if (time.time() if now is None else now) >= datetime.fromisoformat(self.valid_until).timestamp():
             return False
-        token = token_of(self.key, parse(number, datetime.now(UTC).date()), self.width)
+        token = number_token(self.key, parse(number, datetime.now(UTC).date()), self.width)
         if token is None:
             return False
         place = bisect_left(range(self.tokens), token, key=self._at)
@@ -116,7 +116,7 @@ class TokenList:
         return self.data[place * self.width : (place + 1) * self.width]
 
 
-def make(
+def write_token_list(
     path: Path,
     numbers: Iterable[str],
     key: Key,
@@ -147,7 +147,7 @@ def make(
     whole: set[bytes] = set()
     for written in numbers:
         number = parse(written, today.date())
-        token = token_of(key, number, MAX_WIDTH)
+        token = number_token(key, number, MAX_WIDTH)
         if token is None or number.kind in PROTECTED:
             left["unreadable" if token is None else "protected"] += 1
             continue
@@ -172,7 +172,7 @@ def rate_of(tokens: int, width: int) -> float:
     return min(tokens / float(256**width), 1.0)
 
 
-def token_of(key: Key, number: Number, width: int) -> bytes | None:
+def number_token(key: Key, number: Number, width: int) -> bytes | None:
     """The first bytes of a number's token; None if it is no number."""
     if not _DIGIT.search(number.canonical):
         return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from callsieve.features.files.folders import write_whole
 from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
-from callsieve.serving.bundle.bundle import Refused
+from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.rules.policy import Policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.scorer.scorer import Scorer
@@ -115,7 +115,7 @@ class Swap:
                 scorer.bundle.contributions.prepare()  # no call waits for it
                 self._keep(scorer.bundle.epoch)
             except Exception as error:
-                self.refusal = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+                self.refusal = str(error) if isinstance(error, BundleError) else f"{type(error).__name__}: {error}"
                 raise
             self._epoch = scorer.bundle.epoch
             self._scorer, self.refusal = scorer, None
@@ -151,10 +151,10 @@ def registers_in_time(folder: str | Path) -> Registers:
         ValueError: if nobody said that the folder may be used for scoring (`purposes.py`), or it holds no register.
     """
     # Whoever has no registers needs none of these.
-    from callsieve.serving.custody.purposes import allowed
+    from callsieve.serving.custody.purposes import require_purpose
     from callsieve.serving.custody.retention import read_retention
 
-    allowed(Path(folder), "scoring")
+    require_purpose(Path(folder), "scoring")
     return Registers.read(folder).in_time(read_retention(), round(time.time() * 1000))
 
 

@@ -14,13 +14,13 @@ from callsieve.features.dataclass import dataclass, field
 from callsieve.features.files.toml_file import read_toml
 from callsieve.features.online.coverage import WEEK
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.metadata import Band
 
 from .register_lookup import Terms
-from .rules import ACTING, BY_NAME, NETWORK, PREDICTED, PROTECTED
+from .rules import ACTION_RULES, NETWORK, PREDICTED, PROTECTED, RULE_BY_NAME
 
 ACTIONS = ("pass", "label", "screen", "block")
-MOST_DAYS = 28  # what the longest memory of a feature asks for
+MAX_HISTORY_DAYS = 28  # what the longest memory of a feature asks for
 _TABLES = ("bands", "rules", "terms")
 
 
@@ -53,7 +53,7 @@ class Policy:
     def of_rule(self, name: str) -> str:
         """The action of a rule; at most a label where it rests on a guess."""
         action = self._possible(self.rules.get(name, "pass"))
-        return _at_most("label", action) if BY_NAME[name].kind == PREDICTED else action
+        return _at_most("label", action) if RULE_BY_NAME[name].kind == PREDICTED else action
 
     def _possible(self, action: str) -> str:
         return "label" if action == "block" and not self.appeal else action
@@ -82,17 +82,17 @@ def read_policy(path: str | Path | None = None) -> Policy:
         for each, action in actions.items():
             if action not in ACTIONS:
                 raise ValueError(f"{name}: {kind} {each}: expected one of {', '.join(ACTIONS)}, got {action!r}")
-    unknown = sorted(rules.keys() - set(ACTING))
+    unknown = sorted(rules.keys() - set(ACTION_RULES))
     if unknown:
-        raise ValueError(f"{name}: rule {unknown[0]}: not known, expected one of {', '.join(ACTING)}")
+        raise ValueError(f"{name}: rule {unknown[0]}: not known, expected one of {', '.join(ACTION_RULES)}")
     for each in sorted(rules):
-        if BY_NAME[each].kind == PREDICTED and rules[each] not in ("pass", "label"):
+        if RULE_BY_NAME[each].kind == PREDICTED and rules[each] not in ("pass", "label"):
             raise ValueError(f"{name}: rule {each} rests on a guess: expected pass or label, got {rules[each]!r}")
     if not isinstance(appeal, str):
         raise ValueError(f"{name}: appeal: expected a text that says where one appeals, got {appeal!r}")
     days = table.get("history_days", WEEK)
-    if type(days) is not int or not 0 <= days <= MOST_DAYS:
-        raise ValueError(f"{name}: history_days: expected a whole number from 0 to {MOST_DAYS}, got {days!r}")
+    if type(days) is not int or not 0 <= days <= MAX_HISTORY_DAYS:
+        raise ValueError(f"{name}: history_days: expected a whole number from 0 to {MAX_HISTORY_DAYS}, got {days!r}")
     try:
         terms = _terms(table.get("terms", {}))
     except ValueError as error:
@@ -100,7 +100,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
     return Policy(table["version"], bands, rules, appeal.strip(), table.get("accepted", "block"), terms, days)
 
 
-def decide(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> tuple[str, str]:
+def band_action(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> tuple[str, str]:
     """The strongest action that the reached bands allow, and the highest of them. `stratum`: as `strata.stratum_of`.
 
     >>> decide(Policy("1", {}), (), 3.0, "mobile")
@@ -109,11 +109,11 @@ def decide(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> t
     reached = [band for band in bands if raw >= band.threshold_for(stratum)]
     if not reached:
         return "pass", ""
-    actions = [allowed(policy.of_band(band.name), band, stratum) for band in reached]
+    actions = [certified_action(policy.of_band(band.name), band, stratum) for band in reached]
     return max(actions, key=ACTIONS.index), reached[0].name
 
 
-def allowed(action: str, band: Band, stratum: str) -> str:
+def certified_action(action: str, band: Band, stratum: str) -> str:
     """The action, or the gentler one that the band's certificates allow."""
     if stratum in PROTECTED:
         return "pass"
@@ -123,11 +123,11 @@ def allowed(action: str, band: Band, stratum: str) -> str:
     return action
 
 
-def outcome(policy: Policy, banded: str, hits: Collection[str]) -> str:
+def final_action(policy: Policy, banded: str, hits: Collection[str]) -> str:
     """What is done with a call: the stronger of what its bands and its rules lead to.
 
     Args:
-        banded: the action that `decide` gives.
+        banded: the action that `band_action` gives.
         hits: names of the rules that the call meets.
 
     >>> outcome(Policy("1", {}, {"ring_once": "screen"}), "label", {"ring_once"})
@@ -137,7 +137,7 @@ def outcome(policy: Policy, banded: str, hits: Collection[str]) -> str:
         return banded
     if "protected_caller" in hits:
         # Whoever shows the number of the police need not be the police: say so, but never block.
-        seen = [policy.of_rule(name) for name in hits if BY_NAME[name].kind == NETWORK]
+        seen = [policy.of_rule(name) for name in hits if RULE_BY_NAME[name].kind == NETWORK]
         return _at_most("label", _strongest(["pass", *seen]))
     if "accepted_category" in hits:
         banded = _at_most(policy.accepted, banded)

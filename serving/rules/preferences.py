@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 
 from .registers import ANY, BETWEEN, Registers
 
-RULE = "against_predicted_preference"
+PREFERENCE_RULE = "against_predicted_preference"
 
 
-def unwanted(registers: Registers | None, callee: str, at: int, categories: Iterable[str]) -> dict[str, int]:
+def rejected_categories(registers: Registers | None, callee: str, at: int, categories: Iterable[str]) -> dict[str, int]:
     """The categories that a called person rejects at a moment, each with the place of the row that says so."""
     if registers is None or "preferences" not in registers.tables:
         return {}
@@ -28,7 +28,7 @@ def unwanted(registers: Registers | None, callee: str, at: int, categories: Iter
     return found
 
 
-def surely(raw: Sequence[float], classes: Sequence[str], share: float) -> str | None:
+def confident_class(raw: Sequence[float], classes: Sequence[str], share: float) -> str | None:
     """The class of a model's raw scores whose share (softmax) is at least so large, if there is one.
 
     >>> surely([3.0, 0.0, 0.0], ("loans", "fraud", "other"), 0.9), surely([1.0, 0.0], ("loans", "fraud"), 0.9)

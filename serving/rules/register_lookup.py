@@ -10,7 +10,7 @@ from callsieve.features.dataclass import dataclass, field
 from callsieve.features.records import NUMBER_CLASSES, KeyedCall
 
 from .registers import ANY, BETWEEN, INDEXES, Registers
-from .timeline import NOTHING
+from .timeline import NO_ROW
 
 _NAN = math.nan
 
@@ -35,7 +35,7 @@ class Terms:
 
 
 @dataclass(slots=True, kw_only=True)
-class Registered:
+class RegisterFacts:
     """1 for yes, 0 for no, or a value; NaN where nothing is known, which is never a "no". Of a table: arrays of them.
 
     `campaign`: the number is in the outbound register; `marketing`, `hour_from`, `hour_to`: of that campaign;
@@ -65,17 +65,17 @@ class Registered:
     rows: dict[str, int] = field(default_factory=dict)
 
 
-def look_up(registers: Registers, call: KeyedCall, terms: Terms) -> Registered:
+def look_up(registers: Registers, call: KeyedCall, terms: Terms) -> RegisterFacts:
     """What is registered of a call, as of its start."""
-    found, tables = Registered(), registers.tables
+    found, tables = RegisterFacts(), registers.tables
     if "campaigns" in tables:
         _campaign(registers, call, terms, found)
     if "trunks" in tables and call.trunk is not None:
         _trunk(registers, call, terms, found)
     if "number_resources" in tables:
         place = registers.in_effect("number_resources", call.start, call.caller, call.caller_block)
-        found.lapsed = _NAN if place == NOTHING else float(place < 0)
-        if place != NOTHING:
+        found.lapsed = _NAN if place == NO_ROW else float(place < 0)
+        if place != NO_ROW:
             found.rows["number_resources"] = place if place >= 0 else ~place
     if "subscribers" in tables and _has(registers, found, "subscribers", call.start, call.caller):
         limit = registers.columns["subscribers"]["calls_per_day"][found.rows["subscribers"]]
@@ -90,7 +90,7 @@ def look_up(registers: Registers, call: KeyedCall, terms: Terms) -> Registered:
     return found
 
 
-def _has(registers: Registers, found: Registered, index: str, at: int, *keys: str) -> float:
+def _has(registers: Registers, found: RegisterFacts, index: str, at: int, *keys: str) -> float:
     """1 if a row is in effect, which is noted, else 0."""
     place = registers.in_effect(index, at, *keys)
     if place < 0:
@@ -99,7 +99,7 @@ def _has(registers: Registers, found: Registered, index: str, at: int, *keys: st
     return 1.0
 
 
-def _campaign(registers: Registers, call: KeyedCall, terms: Terms, found: Registered) -> None:
+def _campaign(registers: Registers, call: KeyedCall, terms: Terms, found: RegisterFacts) -> None:
     found.campaign = _has(registers, found, "campaigns", call.start, call.caller, call.caller_block)
     if not found.campaign:
         return
@@ -119,7 +119,7 @@ def _campaign(registers: Registers, call: KeyedCall, terms: Terms, found: Regist
         found.accepts, found.rejects = float(accepts), float(said and not accepts)
 
 
-def _trunk(registers: Registers, call: KeyedCall, terms: Terms, found: Registered) -> None:
+def _trunk(registers: Registers, call: KeyedCall, terms: Terms, found: RegisterFacts) -> None:
     assert call.trunk is not None  # noqa: S101 - whoever calls has looked
     found.trunk_listed = _has(registers, found, "trunks", call.start, call.trunk)
     if not found.trunk_listed:

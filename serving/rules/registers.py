@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from callsieve.features.files.strict_json import decode
 from callsieve.features.keys.tokens import is_token, letters_of
 
-from .timeline import NEVER, NOTHING, Span, Steps, as_of, timelines
+from .timeline import NEVER, NO_ROW, Span, StepFunction, as_of, timelines
 
 if TYPE_CHECKING:
     from callsieve.serving.custody.retention import Retention
@@ -117,7 +117,7 @@ class Registers:
         return any(token is not None and token.startswith(f"{epoch}.") for token in tokens)
 
     @cached_property
-    def indexes(self) -> dict[str, Mapping[str, Steps]]:
+    def indexes(self) -> dict[str, Mapping[str, StepFunction]]:
         """Of each index whose table is there: the steps of each key."""
         return {
             name: timelines(self._keys(table, parts), self._spans(table))
@@ -130,12 +130,12 @@ class Registers:
 
         Raises: KeyError: if the table of the index is not there.
         """
-        known, ended = self.indexes[index], NOTHING
+        known, ended = self.indexes[index], NO_ROW
         for key in keys:
             place = as_of(known.get(key), at)
             if place >= 0:
                 return place
-            ended = place if ended == NOTHING else ended
+            ended = place if ended == NO_ROW else ended
         return ended
 
     def entry(self, table: str, place: int) -> tuple[str, str, str]:

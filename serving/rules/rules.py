@@ -16,7 +16,7 @@ from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, UNK
 
 from .register_lookup import Terms
 from .registers import Registers
-from .situation import Situation
+from .rule_input import RuleInput
 
 PROTECTED = ("emergency", "public_service")
 DOMESTIC = tuple(word for word in NUMBER_CLASSES if word not in ("foreign", "irregular", "withheld", "unknown"))
@@ -66,7 +66,7 @@ class Rule:
 
     name: str
     kind: str
-    when: Callable[[Situation, Terms], Any]
+    when: Callable[[RuleInput, Terms], Any]
     value: str
     limit: str
     register: str
@@ -225,30 +225,30 @@ RULES: tuple[Rule, ...] = (
         "该来电疑似被叫用户已设置不接听的类别。",
     ),
 )  # fmt: skip
-BY_NAME = {rule.name: rule for rule in RULES}
-ACTING = tuple(rule.name for rule in RULES if rule.kind != GUARD)
+RULE_BY_NAME = {rule.name: rule for rule in RULES}
+ACTION_RULES = tuple(rule.name for rule in RULES if rule.kind != GUARD)
 
 
 # Without registers nothing that they say is known, and no rule of theirs holds.
 UNREGISTERED = tuple(rule for rule in RULES if rule.kind != REGISTER and rule.register != "preferences")
 
 
-def hits(found: Situation, terms: Terms, rules: tuple[Rule, ...] = RULES) -> tuple[Rule, ...]:
+def matching_rules(found: RuleInput, terms: Terms, rules: tuple[Rule, ...] = RULES) -> tuple[Rule, ...]:
     """Which of the rules one call meets, in order."""
     return tuple([rule for rule in rules if rule.when(found, terms)])
 
 
 def facts(
-    found: Situation, terms: Terms, registers: Registers | None, rules: tuple[Rule, ...] | None = None
+    found: RuleInput, terms: Terms, registers: Registers | None, rules: tuple[Rule, ...] | None = None
 ) -> tuple[Fact, ...]:
     """The same with their evidence; `rules` are those that may hold, if it is known."""
     if rules is None:
         rules = UNREGISTERED if registers is None else RULES
-    return tuple([_fact(rule, found, terms, registers) for rule in hits(found, terms, rules)])
+    return tuple([_fact(rule, found, terms, registers) for rule in matching_rules(found, terms, rules)])
 
 
 @lru_cache(maxsize=1 << 12)
-def possible(
+def candidate_rules(
     attestation: int, route: int, caller_class: int, callee_class: int, presented_differs: int, own_number: bool
 ) -> tuple[Rule, ...]:
     """The rules that calls with these facts of a `KeyedCall` may meet where there are no registers, in order.
@@ -257,12 +257,12 @@ def possible(
     alike in them: nearly all of those rules need not be looked at again.
     """
     shown = (attestation, route, caller_class, callee_class, presented_differs)
-    found = Situation(*(math.nan if value == UNKNOWN else float(value) for value in shown))
+    found = RuleInput(*(math.nan if value == UNKNOWN else float(value) for value in shown))
     found.own_number = float(own_number)
     return tuple(rule for rule in UNREGISTERED if rule.kind == BEHAVIOUR or rule.when(found, Terms()))
 
 
-def _fact(rule: Rule, found: Situation, terms: Terms, registers: Registers | None) -> Fact:
+def _fact(rule: Rule, found: RuleInput, terms: Terms, registers: Registers | None) -> Fact:
     value, limit = (_looked_up(name, found, terms) for name in (rule.value, rule.limit))
     entry, valid_from, known_at = "", "", ""
     place = found.rows.get(rule.register, -1)
@@ -274,7 +274,7 @@ def _fact(rule: Rule, found: Situation, terms: Terms, registers: Registers | Non
     return Fact(rule.name, en, zh, value, limit, table if entry else "", entry, valid_from, known_at)
 
 
-def _looked_up(name: str, found: Situation, terms: Terms) -> float:
+def _looked_up(name: str, found: RuleInput, terms: Terms) -> float:
     if not name:
         return math.nan
     return float(getattr(found, name, math.nan) if hasattr(found, name) else getattr(terms, name))

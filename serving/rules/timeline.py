@@ -5,7 +5,8 @@ those with the same key and `valid_from`, the one known last takes the place of 
 given an end. Of the rows of a key that hold at one moment the one with the latest `valid_from` counts.
 
 Questions are always about "now, as known now", so a key's rows come down to a step function of one time: at each of a
-few moments the answer changes. `steps` makes it; a look-up online is a bisection, an as-of join offline a `merge_asof`.
+few moments the answer changes. `step_function` makes it; a look-up online is a bisection, an as-of join offline
+a `merge_asof`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 NEVER = 1 << 62
-NOTHING = -NEVER
+NO_ROW = -NEVER
 
 
 class Span(NamedTuple):
@@ -27,10 +28,10 @@ class Span(NamedTuple):
     known_at: int
 
 
-Steps = tuple[tuple[int, ...], tuple[int, ...]]
+StepFunction = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def steps(rows: Iterable[tuple[int, Span]]) -> Steps:
+def step_function(rows: Iterable[tuple[int, Span]]) -> StepFunction:
     """The moments at which the answer changes, and the answer from each of them on.
 
     An answer is the place of the row in effect; where none is but some were, `~place` of the one that counted last by
@@ -60,29 +61,29 @@ def steps(rows: Iterable[tuple[int, Span]]) -> Steps:
             latest = max(latest, span.valid_from)
         while holding and newest[-holding[0]][1].valid_to <= moment:
             heappop(holding)
-        answer = newest[-holding[0]][0] if holding else ~newest[latest][0] if taken else NOTHING
-        if answer != (found[-1][1] if found else NOTHING):
+        answer = newest[-holding[0]][0] if holding else ~newest[latest][0] if taken else NO_ROW
+        if answer != (found[-1][1] if found else NO_ROW):
             found.append((moment, answer))
     return tuple(moment for moment, _ in found), tuple(answer for _, answer in found)
 
 
-def as_of(known: Steps | None, at: int) -> int:
+def as_of(known: StepFunction | None, at: int) -> int:
     """The answer at a moment."""
     if known is None:
-        return NOTHING
+        return NO_ROW
     place = bisect_right(known[0], at) - 1
-    return known[1][place] if place >= 0 else NOTHING
+    return known[1][place] if place >= 0 else NO_ROW
 
 
-def timelines(keys: Iterable[str], spans: Iterable[Span]) -> Mapping[str, Steps]:
+def timelines(keys: Iterable[str], spans: Iterable[Span]) -> Mapping[str, StepFunction]:
     """The steps of each key of a register, whose rows come in order of their places."""
     grouped: dict[str, list[tuple[int, Span]]] = {}
     for place, (key, span) in enumerate(zip(keys, spans, strict=True)):
         grouped.setdefault(key, []).append((place, span))
-    return {key: steps(rows) for key, rows in grouped.items()}
+    return {key: step_function(rows) for key, rows in grouped.items()}
 
 
-def _of_one(place: int, span: Span) -> Steps:
+def _of_one(place: int, span: Span) -> StepFunction:
     begin = max(span.valid_from, span.known_at + 1)
     if span.valid_to <= begin:
         return (begin,), (~place,)

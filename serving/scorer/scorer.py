@@ -14,13 +14,13 @@ from callsieve.features.catalogue import catalogue_hash, columns_for
 from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
 from callsieve.serving.bundle.booster import Booster
-from callsieve.serving.bundle.bundle import Bundle, Refused, load
-from callsieve.serving.rules.policy import ACTIONS, Policy, allowed, decide, outcome, read_policy
-from callsieve.serving.rules.preferences import surely, unwanted
+from callsieve.serving.bundle.bundle import Bundle, BundleError, load
+from callsieve.serving.rules.policy import ACTIONS, Policy, band_action, certified_action, final_action, read_policy
+from callsieve.serving.rules.preferences import confident_class, rejected_categories
 from callsieve.serving.rules.register_lookup import look_up
 from callsieve.serving.rules.registers import Registers
-from callsieve.serving.rules.rules import BEHAVIOUR, BY_NAME, PREDICTED, Fact, facts, possible
-from callsieve.serving.rules.situation import Situation, situation
+from callsieve.serving.rules.rule_input import RuleInput, rule_input
+from callsieve.serving.rules.rules import BEHAVIOUR, PREDICTED, RULE_BY_NAME, Fact, candidate_rules, facts
 from callsieve.serving.rules.strata import STRATA, strata_of, stratum_of
 
 from .reasons import Reason, reasons
@@ -55,7 +55,7 @@ class Scorer:
         self.features = columns_for(bundle.features)
         unknown = [name for name in bundle.features if name not in self.features]
         if unknown:
-            raise Refused(f"bundle needs features that this version does not compute: {', '.join(unknown[:3])}")
+            raise BundleError(f"bundle needs features that this version does not compute: {', '.join(unknown[:3])}")
         odd = policy.bands.keys() - {band.name for band in bundle.thresholds}
         if odd:
             raise ValueError(f"policy names bands that the bundle does not have: {', '.join(sorted(odd))}")
@@ -118,7 +118,7 @@ class Scorer:
             vectors: float64 (n, len(self.features)), as from `features.table.vectors`, and after them those of
                 `features.reports.report_vectors` if the model has such features; a row with an infinite value passes
                 with a NaN score.
-            met: the rules that each row meets, as from `ruled.met_rules`; by default as far as the vectors tell.
+            met: the rules that each row meets, as from `ruled.rule_bits`; by default as far as the vectors tell.
             filled: of which rows enough was known of the week before, as from `features.filled.filled_rows`: of others
                 no band says anything; by default of all.
         Raises:
@@ -126,7 +126,7 @@ class Scorer:
         """
         import numpy as np  # a single call needs none of these: they take longer to import than a first verdict takes
 
-        from callsieve.serving.rules.decisions import actions, looked_at, met_rules
+        from callsieve.serving.rules.rule_bits import rule_bits, rule_columns, table_actions
 
         if vectors.ndim != 2 or vectors.shape[1] != len(self.features):
             raise ValueError(f"vectors: expected (n, {len(self.features)}), got {vectors.shape}")
@@ -137,12 +137,12 @@ class Scorer:
             raw[sound] = self.bundle.model.predict_raw(rows[sound], threads=threads)
         score = np.full(len(rows), np.nan)
         score[sound] = self.bundle.calibration.probabilities(raw[sound])
-        met = met_rules(looked_at(vectors), None, self.policy.terms) if met is None else met
+        met = rule_bits(rule_columns(vectors), None, self.policy.terms) if met is None else met
         met = np.where(sound, met, 0)  # of a broken row nothing is true
         banded = self._banded(raw, strata_of(vectors))
         if filled is not None:
             banded[~filled] = ACTIONS.index("pass")
-        return Scores(raw, score, actions(self.policy, banded, met), banded, met)
+        return Scores(raw, score, table_actions(self.policy, banded, met), banded, met)
 
     def _banded(self, raw: npt.NDArray[np.float64], stratum: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
         import numpy as np
@@ -152,7 +152,7 @@ class Scorer:
             reached = raw >= band.threshold
             for code in np.unique(stratum[reached]):
                 name = STRATA[code]
-                word = allowed(self.policy.of_band(band.name), band, name)
+                word = certified_action(self.policy.of_band(band.name), band, name)
                 rows = (raw >= band.threshold_for(name)) & (stratum == code)
                 action[rows] = np.maximum(action[rows], ACTIONS.index(word))
         return action
@@ -184,7 +184,7 @@ class Scorer:
             filled: whether enough was known of the week before the call for bands to say anything.
         """
         try:
-            told = facts(situation(vector), self.policy.terms, None) if told is None else told
+            told = facts(rule_input(vector), self.policy.terms, None) if told is None else told
             return self._verdict(vector, start, case="", explain=always, told=told, filled=filled)
         except Exception as error:
             return self._unscored("", f"no score: {type(error).__name__}")
@@ -194,8 +194,8 @@ class Scorer:
 
         Neither the model nor how the number behaves counts; what the network saw and what registers say does.
         """
-        kept = [fact.rule for fact in verdict.rules if BY_NAME[fact.rule].kind not in (BEHAVIOUR, PREDICTED)]
-        return outcome(self.policy, "pass", kept)
+        kept = [fact.rule for fact in verdict.rules if RULE_BY_NAME[fact.rule].kind not in (BEHAVIOUR, PREDICTED)]
+        return final_action(self.policy, "pass", kept)
 
     def likely(self, vectors: npt.NDArray[np.float64], *, threads: int = 1) -> list[str | None]:
         """What each call is about, of the classes of contents; None where the model is not sure enough, or is none.
@@ -209,11 +209,11 @@ class Scorer:
         return [self._surely(row) for row in raw.tolist()]
 
     def _surely(self, raw: Sequence[float]) -> str | None:
-        return surely(raw, self.bundle.classes["content"], self.policy.terms.content_share)
+        return confident_class(raw, self.bundle.classes["content"], self.policy.terms.content_share)
 
     def reached(self, raw: float, stratum: str) -> bool:
         """Whether a score reaches any band that says something of this stratum."""
-        return decide(self.policy, self.bundle.thresholds, raw, stratum)[1] != ""
+        return band_action(self.policy, self.bundle.thresholds, raw, stratum)[1] != ""
 
     def _judge(self, history: History, call: KeyedCall, *, explain: bool, reasons: bool = True) -> Verdict:
         case = ""
@@ -234,13 +234,13 @@ class Scorer:
     def _facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
         terms, registers, own_number = self.policy.terms, self.registers, call.caller == call.callee
         if registers is not None:
-            return facts(situation(vector, look_up(registers, call, terms), float(own_number)), terms, registers)
+            return facts(rule_input(vector, look_up(registers, call, terms), float(own_number)), terms, registers)
         shown = call.attestation, call.route, call.caller_class, call.callee_class, call.presented_differs
-        return facts(situation(vector, None, float(own_number)), terms, None, possible(*shown, own_number))
+        return facts(rule_input(vector, None, float(own_number)), terms, None, candidate_rules(*shown, own_number))
 
     def _guessed(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
         """That the call is likely of a kind that the called person rejects."""
-        places = unwanted(self.registers, call.callee, call.start, self.bundle.classes.get("content", ()))
+        places = rejected_categories(self.registers, call.callee, call.start, self.bundle.classes.get("content", ()))
         if not places or self.bundle.content is None:
             return ()
         row = self._row(vector)
@@ -249,7 +249,7 @@ class Scorer:
         content = self._surely(self.bundle.content.predict_few([row])[0])
         if content is None or content not in places:
             return ()
-        found = Situation(unwanted=1.0, rows={"preferences": places[content]})
+        found = RuleInput(unwanted=1.0, rows={"preferences": places[content]})
         return facts(found, self.policy.terms, self.registers)
 
     def _verdict(
@@ -273,8 +273,8 @@ class Scorer:
         if not math.isfinite(raw):
             return self._unscored(case, "no score: the model gave none that is finite", told)
         stratum = stratum_of(vector)
-        banded, band = decide(self.policy, self.bundle.thresholds, raw, stratum) if filled else ("pass", "")
-        action = outcome(self.policy, banded, names)
+        banded, band = band_action(self.policy, self.bundle.thresholds, raw, stratum) if filled else ("pass", "")
+        action = final_action(self.policy, banded, names)
         explain = explain or "pass" not in (banded, action)
         return Verdict(
             action=action,
@@ -307,6 +307,6 @@ class Scorer:
         return self.bundle.classes[name][raw.index(max(raw))]
 
     def _unscored(self, case: str, status: str, told: tuple[Fact, ...] = ()) -> Verdict:
-        action = outcome(self.policy, "pass", [fact.rule for fact in told])
+        action = final_action(self.policy, "pass", [fact.rule for fact in told])
         model, until = self.bundle.model_id, self.bundle.valid_until
         return Verdict(action, math.nan, "", None, None, (), status, case, model, until, rules=told)

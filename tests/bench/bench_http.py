@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.metadata import Band
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.bundle.booster import Booster
-from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.judging.judge import judge
 from callsieve.training.judging.leak_probes import check

@@ -40,7 +40,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.online.history import History
 from callsieve.features.records import OUTCOMES, Call, KeyedCall
 from callsieve.serving.bundle.bundle import save
-from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.http.gc_pauses import shorten_pauses

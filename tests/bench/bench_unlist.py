@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from callsieve.serving.cases.case_rules import read_case_rules
-from callsieve.serving.cases.feed import publish, take_in
+from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.store import CaseError, CaseStore
 from tests.support import http_service, real_bundle
 from tests.support.waiting import until
@@ -51,17 +51,17 @@ def measured(folder: Path, rounds: int) -> list[float]:
         blocked = [(one, said["case"]) for one in real_bundle.calls(120) if (said := action(one))["action"] == "block"]
         store, state = CaseStore(f"sqlite:///{folder}/cases.db", unhurried()), folder / "state"
         one, case = blocked[0]
-        until(lambda: take_in(store, state) or known(store, case))
+        until(lambda: import_verdicts(store, state) or known(store, case))
         for _ in range(rounds):
             now = round(time.time() * 1000)
             store.appeal(case, "other", "", now)
             began = time.perf_counter()
             store.decide(case, "overturned", "reviewer-1", "a courier", now)
-            publish(store, state, now)
+            publish_cleared(store, state, now)
             until(lambda: action(one)["action"] == "pass")
             took.append(time.perf_counter() - began)
             store.relist(case, "reviewer-1", "the next round", round(time.time() * 1000))
-            publish(store, state, now)
+            publish_cleared(store, state, now)
             until(lambda: action(one)["action"] == "block")
         store.close()
     return took

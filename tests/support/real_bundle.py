@@ -12,7 +12,7 @@ from callsieve.features.offline.table import vectors
 from callsieve.features.records import CALL_COLUMNS, OUTCOMES, RELEASED_BY, Call
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.bundle import save
-from callsieve.serving.bundle.card import Band, Calibration
+from callsieve.serving.bundle.metadata import Band, Calibration
 from callsieve.serving.rules.registers import Registers, columns_of
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import small_bundle as small

@@ -5,7 +5,7 @@ import time
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.training.log.audit_log import append
 from callsieve.training.log.gates import parse_gates, shipped_gates

@@ -9,7 +9,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.serving.bundle.bundle import save
-from callsieve.serving.bundle.card import Band, Calibration, Card, Certificate
+from callsieve.serving.bundle.metadata import Band, BundleMetadata, Calibration, Certificate
 from callsieve.serving.bundle.signing import sign
 
 FEATURES = ("calls_1h", "answered_24h", "seconds_mean_7d", "class", "route")
@@ -102,7 +102,7 @@ def card(**changes):
         "epoch": 5,
         "classes": {"content": CONTENT},
     }
-    return Card(**{**values, **changes})
+    return BundleMetadata(**{**values, **changes})
 
 
 def golden_rows():

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from callsieve.features.records import Call
-from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.http import wire
 from callsieve.serving.scorer.verdict import Verdict
 from callsieve.serving.telephony import sip, sip_replies

@@ -28,13 +28,13 @@ from callsieve.serving.batch.call_files import read_any
 from callsieve.serving.batch.output_keys import callees_or_once
 from callsieve.serving.batch.score import score_file
 from callsieve.serving.bundle.signing import generate_signing_key, write_public_key
-from callsieve.serving.cases.feed import publish as publish_unlisted
-from callsieve.serving.cases.feed import take_in
+from callsieve.serving.cases.feed import import_verdicts
+from callsieve.serving.cases.feed import publish_cleared as publish_unlisted
 from callsieve.serving.cases.notice import notice
 from callsieve.serving.cases.store import CaseError, CaseStore
 from callsieve.serving.http.access_log import AccessLog
 from callsieve.serving.lists.lookup import publish
-from callsieve.serving.lists.token_list import TokenList, make
+from callsieve.serving.lists.token_list import TokenList, write_token_list
 from callsieve.serving.live.events import Report
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
@@ -433,7 +433,9 @@ def test_lists_and_buckets_hide_numbers(tmp_path, said):
     store, sharing = Key("e1", bytes(range(32))), Key("share1", bytes(range(1, 33)), None, "sharing")
     chosen = {Intake(store).token("number", form) for form in FORMS}
     until = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    facts = make(tmp_path / "list", only(FORMS, chosen, store, sharing), sharing, small.KEY, epoch=1, valid_until=until)
+    facts = write_token_list(
+        tmp_path / "list", only(FORMS, chosen, store, sharing), sharing, small.KEY, epoch=1, valid_until=until
+    )
     assert facts["tokens"] == len(chosen) >= len(WRITTEN)
     held = TokenList.open(tmp_path / "list", sharing, small.TRUSTED)
     told = publish(held, tmp_path / "buckets", small.KEY, least=2)
@@ -486,7 +488,7 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
     accesses.note("desk", "/v1/explain", 403)
     accesses.close()
     store, moment = CaseStore(f"sqlite:///{tmp_path}/cases.db"), round(time.time() * 1000)
-    take_in(store, tmp_path / "state")
+    import_verdicts(store, tmp_path / "state")
     with pytest.raises(CaseError) as caught:
         store.appeal(verdict.case, "delivery", f"call me: {FORMS[0]}", moment)
     store.appeal(verdict.case, "delivery", "I deliver parcels", moment)

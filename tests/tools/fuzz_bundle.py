@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from callsieve.serving.bundle.booster import Booster
-from callsieve.serving.bundle.bundle import Refused, load, save
+from callsieve.serving.bundle.bundle import BundleError, load, save
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.bundle.shapley import Contributions
 from callsieve.serving.bundle.signing import sign
@@ -280,7 +280,7 @@ def outcome(folder, kind, rows):
         compare(data.decode(errors="replace"), 1 if kind == "model.txt" else 3, rows)
     try:
         bundle = load(folder, small.TRUSTED)
-    except Refused as refusal:
+    except BundleError as refusal:
         message = str(refusal)
         if "\n" in message or not 0 < len(message) <= 600:
             raise AssertionError(f"refusal must be one line: {message!r}") from None

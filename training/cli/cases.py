@@ -197,11 +197,11 @@ def replay(
 ) -> None:
     """Judge a case's vector once more and compare bit for bit; exit code 1 if something is not as it was."""
     from callsieve.serving import Scorer, read_policy, read_public_key
-    from callsieve.serving.bundle.signing import signer_of
+    from callsieve.serving.bundle.signing import signer_path
     from callsieve.serving.cases.rescore import rescore
     from callsieve.serving.cli import console
 
-    signer = read_public_key(signer_of(bundle, trust))
+    signer = read_public_key(signer_path(bundle, trust))
     scorer = Scorer.load(bundle, trusted=[signer], policy=read_policy(policy))
     with _opened(store, state, rules) as opened:
         result = rescore(opened.find(case_id, unix_now()).evidence, scorer)
@@ -224,14 +224,14 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
 ) -> None:
     """Beside a running scorer: take in what it wrote down, and have it know several times a second who is unlisted."""
-    from callsieve.serving.cases.feed import publish, take_in
+    from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 
     with _opened(store, state, rules) as opened:
         while not once:
             time.sleep(EVERY)
             for folder in state:
-                take_in(opened, folder)
-                publish(opened, folder, unix_now())
+                import_verdicts(opened, folder)
+                publish_cleared(opened, folder, unix_now())
 
 
 @case.command()
@@ -283,17 +283,17 @@ def exclusions(
 def _opened(url: str, folders: list[Path] | None, rules: Path | None) -> Iterator[CaseStore]:
     """The store, with what the scorers wrote down; when the work is done they know who is unlisted."""
     from callsieve.serving.cases.case_rules import read_case_rules
-    from callsieve.serving.cases.feed import publish, take_in
+    from callsieve.serving.cases.feed import import_verdicts, publish_cleared
     from callsieve.serving.cases.store import CaseError, CaseStore, DatabaseError
     from callsieve.serving.custody.retention import read_retention
 
     store = CaseStore(url, read_case_rules(rules), keep=read_retention().of("cases").ceiling)
     try:
         for folder in folders or ():
-            take_in(store, folder)
+            import_verdicts(store, folder)
         yield store
         for folder in folders or ():
-            publish(store, folder, unix_now())
+            publish_cleared(store, folder, unix_now())
     except DatabaseError as error:
         raise CaseError(f"store of cases: it failed: {type(error).__name__}") from None
     finally:

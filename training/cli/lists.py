@@ -46,14 +46,16 @@ def share_list(
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.bundle.signing import read_signing_key
     from callsieve.serving.cli import console
-    from callsieve.serving.lists.token_list import make
+    from callsieve.serving.lists.token_list import write_token_list
     from callsieve.training.governance.sharing import choose, only, read_excluded
 
     chosen = choose(verdicts, findings, excluded=read_excluded(exclude))
     sharing = read_key(key, "sharing")
     with numbers.open(encoding="utf-8") as lines:
         meant = only((line.strip() for line in lines), chosen.tokens, read_key(store_key), sharing)
-        facts = make(out, meant, sharing, read_signing_key(signing_key), epoch=epoch, valid_until=_after(days))
+        facts = write_token_list(
+            out, meant, sharing, read_signing_key(signing_key), epoch=epoch, valid_until=_after(days)
+        )
     facts |= {name: getattr(chosen, name) for name in ("certified", "confirmed", "cleared", "excluded")}
     facts["not_found"] = len(chosen.tokens) - facts["tokens"] - facts["protected"]
     console.emit_json(facts) if json else console.show_facts(str(out), facts)
@@ -102,10 +104,10 @@ def token_list(
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.bundle.signing import read_signing_key
     from callsieve.serving.cli import console
-    from callsieve.serving.lists.token_list import make
+    from callsieve.serving.lists.token_list import write_token_list
 
     lines = numbers.read_text(encoding="utf-8").splitlines()
-    facts = make(
+    facts = write_token_list(
         out, lines, read_key(key, "sharing"), read_signing_key(signing_key), epoch=epoch, valid_until=_after(days),
         rate=rate,
     )  # fmt: skip
@@ -122,11 +124,11 @@ def listed(
 ) -> None:
     """Look up numbers, one on each line of standard input: "yes" or "no" for each, in order."""
     from callsieve.features.keys.tokens import read_key
-    from callsieve.serving.bundle.signing import read_public_key, signer_of
+    from callsieve.serving.bundle.signing import read_public_key, signer_path
     from callsieve.serving.cli import console
     from callsieve.serving.lists.token_list import TokenList
 
-    signer = read_public_key(signer_of(tokens, trust))
+    signer = read_public_key(signer_path(tokens, trust))
     held = TokenList.open(tokens, read_key(key, "sharing"), [signer], minimum_epoch=minimum_epoch)
     found = (held.lists(line.strip()) for line in sys.stdin)
     if json:

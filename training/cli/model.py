@@ -21,13 +21,13 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a verified bundle as an MLflow model, or as ONNX with its numeric difference told."""
-    from callsieve.serving.bundle.signing import signer_of
+    from callsieve.serving.bundle.signing import signer_path
     from callsieve.serving.cli import console
 
     if mlflow is not None and onnx is None:
-        _to_mlflow(bundle, mlflow, signer_of(bundle, trust), json)
+        _to_mlflow(bundle, mlflow, signer_path(bundle, trust), json)
     elif onnx is not None and mlflow is None:
-        _to_onnx(bundle, onnx, signer_of(bundle, trust), json)
+        _to_onnx(bundle, onnx, signer_path(bundle, trust), json)
     else:
         console.fail("export: expected either --mlflow FOLDER or --onnx FILE", code=2)
 

@@ -30,13 +30,13 @@ def registers(
     from callsieve.serving.batch.call_files import key_or_new
     from callsieve.serving.batch.register_files import read_registers, write_registers
     from callsieve.serving.cli import console
-    from callsieve.serving.custody.purposes import carry, in_force
+    from callsieve.serving.custody.purposes import copy_declaration, current_declaration
 
-    in_force(folder)
+    current_declaration(folder)
     with console.progress("registers") as tell:
         read = read_registers(folder, key_or_new(key), quarantine=quarantine, strict=strict, zone=zone, tell=tell)
     write_registers(read.registers, console.new_folder(out))
-    carry(folder, out)
+    copy_declaration(folder, out)
     told = {name: {"rows": read.taken[name], "quarantined": dict(read.quarantined[name])} for name in read.taken}
     if json:
         console.emit_json(told)

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import coded
 from callsieve.serving.batch.complaint_rows import _MOMENT, COMPLAINTS, frame, parquet_table
-from callsieve.serving.custody.expiry import still_kept
-from callsieve.serving.custody.purposes import allowed
+from callsieve.serving.custody.expiry import expiry_filter
+from callsieve.serving.custody.purposes import require_purpose
 
 from .fingerprint import fingerprint
 from .label_policy import LabelPolicy
@@ -153,7 +153,7 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
     """
     folder = Path(folder)
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
-    kept = still_kept(allowed(folder, purpose))
+    kept = expiry_filter(require_purpose(folder, purpose))
     calls, truth = kept(calls, "calls"), folder / "truth.parquet"
 
     def beside(name: str, schema: pa.Schema) -> pd.DataFrame | None:

@@ -15,7 +15,7 @@ from callsieve.features.files.progress import silent, steps
 from callsieve.features.reading.call_files import write_table
 from callsieve.serving.batch.call_files import key_or_new
 from callsieve.serving.batch.complaint_rows import milliseconds
-from callsieve.serving.custody.purposes import allowed
+from callsieve.serving.custody.purposes import require_purpose
 
 from .complaint_files import ReadComplaints, layout_named, read_complaint_file
 from .list_reach import churn, weekdays
@@ -46,7 +46,7 @@ def ingest(
         ValueError: in one line, if the file, the layout or the day is none, or it is not for statistics.
     """
     check_apart(path, key, out, quarantine)
-    allowed(path, "statistics")
+    require_purpose(path, "statistics")
     zone = layout_named(layout).zone
     when = None if published is None else pd.Timestamp(day_in(published, "--published"), tz=zone).tz_convert("UTC")
     inside = steps(tell, {"read": 4, "write": 1, "figures": 1})

@@ -85,7 +85,7 @@ def read_label_policy(path: Path | None = None) -> LabelPolicy:
 
 
 def policy_of(table: Mapping[str, Any]) -> LabelPolicy:
-    """The policy of parsed TOML or of `LabelPolicy.to_json`.
+    """The policy of parsed TOML or of `LabelPolicy.metadata_to_json`.
 
     Raises:
         AttributeError, KeyError, TypeError, ValueError: if a value is missing, unknown, of another type or out of

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from callsieve.serving.bundle.card import Band
+    from callsieve.serving.bundle.metadata import Band
     from callsieve.training.data.feeds import Feed
 
     Array = npt.NDArray[Any]

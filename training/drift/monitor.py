@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from callsieve.features.files.progress import Progress
     from callsieve.serving.bundle.bundle import Bundle
-    from callsieve.serving.bundle.card import Band
+    from callsieve.serving.bundle.metadata import Band
 
     Array = npt.NDArray[Any]
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from callsieve.features.files.dates import DAY, unix_now
 from callsieve.features.keys.tokens import read_key
-from callsieve.serving.custody.expiry import due_in
-from callsieve.serving.custody.purposes import SIMULATED, allowed, told_of
+from callsieve.serving.custody.expiry import count_expired
+from callsieve.serving.custody.purposes import SIMULATED, read_declaration, require_purpose
 from callsieve.serving.custody.retention import Retention, read_retention
 from callsieve.serving.http.api_keys import read_keys
 from callsieve.training.audit.verify import verify
@@ -76,7 +76,7 @@ def processing(folder: Path, log: Path | None, rules: Retention) -> dict[str, An
     Raises:
         ValueError: if what the folder declares cannot be read.
     """
-    told = told_of(folder)
+    told = read_declaration(folder)
     kept = {
         path.stem: rules.tables[path.stem] for path in sorted(folder.glob("*.parquet")) if path.stem in rules.tables
     }
@@ -104,11 +104,11 @@ def declared(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
     """Each folder says what it is for, and its time is not over."""
     for folder in asked.data:
         try:
-            told = told_of(folder)
+            told = read_declaration(folder)
             if told is None:
                 yield Duty("declared", "L42", False, f"{folder}: nobody said what these calls are for")
                 continue
-            allowed(folder, told.purposes[0])
+            require_purpose(folder, told.purposes[0])
             yield Duty("declared", "L42", True, f"{folder}: for {', '.join(told.purposes)}")
         except ValueError as error:
             yield Duty("declared", "L42", False, str(error))
@@ -122,7 +122,7 @@ def erased(asked: Asked, rules: Retention, now: int) -> Iterator[Duty]:
             continue
         tables = {path: rules.tables.get(path.stem) for path in sorted(folder.glob("*.parquet"))}
         unruled = [path.name for path, rule in tables.items() if rule is None]
-        due = {path.name: due_in(path, rule, now) for path, rule in tables.items() if rule and not rule.follows}
+        due = {path.name: count_expired(path, rule, now) for path, rule in tables.items() if rule and not rule.follows}
         late = [f"{name}: {rows} rows" for name, rows in due.items() if rows]
         problem = "; ".join([*late, *(f"{name}: no rule" for name in unruled)])
         yield Duty("in time", "P5", not problem, f"{folder}: {problem or 'no row is past its time'}")

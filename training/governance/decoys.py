@@ -32,7 +32,7 @@ from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.numberplan import NOT_ASSIGNED, changes, plan
 from callsieve.features.keys.tokens import TOKEN, Key
 from callsieve.features.reading.call_files import write_table
-from callsieve.serving.custody.purposes import allowed
+from callsieve.serving.custody.purposes import require_purpose
 
 KIND, FORMAT = "callsieve canaries", 1
 _LENGTH = 11
@@ -94,7 +94,7 @@ def plant(calls: Path, out: Path, key: Key, store: Key, planted: Planted, state:
     """
     if out.exists():
         raise FileExistsError(f"{out}: exists already; nothing is overwritten")
-    allowed(calls.parent, "export")
+    require_purpose(calls.parent, "export")
     table = read_keyed(calls)
     if not table.num_rows:
         raise ValueError(f"{calls}: expected at least one call")

@@ -21,8 +21,8 @@ from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import plain
 from callsieve.features.keys.tokens import is_token
 from callsieve.serving.batch.register_join import Joins, column_of
-from callsieve.serving.custody.expiry import is_due, still
-from callsieve.serving.custody.purposes import allowed
+from callsieve.serving.custody.expiry import is_expired, unexpired_rows
+from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import Retention, read_retention
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.registers import Registers
@@ -73,11 +73,11 @@ def read_ledger(folder: Path, verdicts: Path | None = None) -> Ledger:
     Raises:
         ValueError: if a file is not what it should be, or the folder serves other purposes.
     """
-    rules = None if allowed(folder, "statistics").simulated else read_retention()
+    rules = None if require_purpose(folder, "statistics").simulated else read_retention()
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
     action = None if verdicts is None else _actions(verdicts, calls)
     if rules is not None:
-        left = pc.invert(is_due(calls, rules.of("calls"), unix_now()))
+        left = pc.invert(is_expired(calls, rules.of("calls"), unix_now()))
         action = None if action is None else action[np.asarray(left)]
         calls = calls.filter(left)
     lines = Registers.read(folder).columns if any((folder / f"{name}.jsonl").is_file() for name in REGISTERS) else {}
@@ -106,7 +106,7 @@ def _table(path: Path, columns: Sequence[str], rules: Retention | None) -> pd.Da
     try:
         table = pq.read_table(path)
         if rules is not None:
-            table = still(rules.of(path.stem), unix_now(), table)
+            table = unexpired_rows(rules.of(path.stem), unix_now(), table)
         if "block" in columns and "block" not in table.column_names:
             table = table.append_column("block", pa.nulls(table.num_rows, pa.string()))
         missing = sorted(set(columns) - set(table.column_names))

@@ -20,7 +20,7 @@ from callsieve.features.intake.text_columns import plain
 from callsieve.features.keys.tokens import Key, is_token
 
 CERTIFIED = ("screen", "block")
-"""Actions that no policy allows unless the band and the caller's class are certified (`policy.allowed`)."""
+"""Actions that no policy allows unless the band and the caller's class are certified (`policy.certified_action`)."""
 LEAST_CALLS, LEAST_CALLEES = 3, 10
 """Of a number that no finding confirms: calls that a certificate stands behind, and people they went to."""
 

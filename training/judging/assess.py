@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import codes
 from callsieve.serving.batch.score import open_scorer
-from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import Dataset, judged, read_dataset
 from callsieve.training.data.feeds import complete

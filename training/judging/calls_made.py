@@ -14,7 +14,7 @@ from .metrics import calibration_table
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from callsieve.serving.bundle.card import Band, Card
+    from callsieve.serving.bundle.metadata import Band, BundleMetadata
 
     from .headline import Scored
 
@@ -71,7 +71,7 @@ def by_calls_made(s: Scored, band: Band) -> list[dict[str, Any]]:
     return told
 
 
-def reliability_by(s: Scored, card: Card) -> list[dict[str, Any]]:
+def reliability_by(s: Scored, card: BundleMetadata) -> list[dict[str, Any]]:
     """Mean probability and share that came true, by stratum and by how many calls the number had made.
 
     Slices are of what is known as a call rings: within one of those that the truth draws, all calls are of one kind.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import Judged
 from callsieve.training.model.bands import spoken_of
 from callsieve.training.model.certify import bound_by_caller, caller_bootstrap, certificate

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_curve
 
 from callsieve.features.catalogue import DEFINED, NAMES
 from callsieve.features.files.dates import DAY
-from callsieve.serving.bundle.card import Band, Card
+from callsieve.serving.bundle.metadata import Band, BundleMetadata
 from callsieve.training.model.bands import Told, bands_of, spoken_of
 from callsieve.training.model.call_choice import choosing, lives_of, rows_of, seen_calls
 from callsieve.training.model.cross_scores import UNSEEN
@@ -107,7 +107,7 @@ def rows_told(t: Trained, scored: Scored) -> dict[str, int]:
     return told
 
 
-def figures(s: Scored, card: Card, rule: Band) -> dict[str, Any]:
+def figures(s: Scored, card: BundleMetadata, rule: Band) -> dict[str, Any]:
     """The figures of a bundle on scored calls, beside those of a rule on calls per hour."""
     band = card.thresholds[0]
     nuisance = s.judged.nuisance
@@ -152,7 +152,7 @@ def ranking_figures(s: Scored) -> dict[str, Any]:
     return told
 
 
-def reliability_figures(s: Scored, card: Card) -> dict[str, Any]:
+def reliability_figures(s: Scored, card: BundleMetadata) -> dict[str, Any]:
     """Probabilities against what came true; calls without a score have none."""
     rows = s.rows & ~np.isnan(s.raw)
     if not rows.any():

@@ -2,7 +2,7 @@
 
 A call is caught (or, if benign, flagged) when its raw score is at or above the threshold. A nuisance call without a
 score (NaN) is one that got through, and is counted so. Columns have one entry per call, shape (n,): `raw` scores, `y`
-(1 nuisance, 0 benign), integer codes of `caller` and `callee`. `to_json` tells the results in JSON's terms.
+(1 nuisance, 0 benign), integer codes of `caller` and `callee`. `metadata_to_json` tells the results in JSON's terms.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from callsieve.training.model.split import FOLDS, caller_classes, fold_of_group,
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from callsieve.serving.bundle.card import Card
+    from callsieve.serving.bundle.metadata import BundleMetadata
 
     Array = npt.NDArray[Any]
 
@@ -40,7 +40,7 @@ class Acquaintance:
     labels_made: int = 0
 
 
-def acquaintance(dataset: Dataset, card: Card) -> Acquaintance:
+def acquaintance(dataset: Dataset, card: BundleMetadata) -> Acquaintance:
     """Which calls are of groups that the model of this card may have learnt from, shape (calls,)."""
     told, start = card.training, dataset.calls["start"].to_numpy()
     if "folds" not in told or not len(start):

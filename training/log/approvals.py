@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from callsieve.features.files.folders import write_new
 from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, decode, encode
-from callsieve.serving.bundle.signing import key_id, sign, verify
+from callsieve.serving.bundle.signing import key_id, sign, verify_signature
 
 KIND = "callsieve approval"
 
@@ -77,7 +77,7 @@ def check(
 def _read(data: bytes, said: Mapping[str, Any], approvers: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
     value = as_fields(decode(data), "approval", ("statement", "signature"))
     told, line = as_mapping(value["statement"], "statement"), as_text(value["signature"], "signature")
-    key = verify(encode(told), line.encode() + b"\n", list(approvers.values()))
+    key = verify_signature(encode(told), line.encode() + b"\n", list(approvers.values()))
     for name, wanted in said.items():
         if told.get(name) != wanted:
             raise ValueError(f"statement: {name} must be {wanted!r}, got {str(told.get(name))[:80]!r}")

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from callsieve.features.files.folders import write_whole
 from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, as_whole, decode
-from callsieve.serving.bundle.signing import key_id, read_public_key, sign, verify, write_public_key
+from callsieve.serving.bundle.signing import key_id, read_public_key, sign, verify_signature, write_public_key
 
 from .merkle import consistency_proof, inclusion_proof, leaf_hash, root
 
@@ -61,7 +61,7 @@ class Head:
 
     def check(self, trusted: Ed25519PublicKey) -> None:
         """Raise `ValueError` unless the trusted key signed this."""
-        verify(self.message(), self.signature.encode() + b"\n", [trusted])
+        verify_signature(self.message(), self.signature.encode() + b"\n", [trusted])
 
 
 @dataclass(frozen=True, slots=True)

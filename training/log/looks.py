@@ -22,7 +22,7 @@ from .gates import Gates, shipped_gates
 from .run_paths import log_key, log_of
 
 if TYPE_CHECKING:
-    from callsieve.serving.bundle.card import Card
+    from callsieve.serving.bundle.metadata import BundleMetadata
 
 Span = tuple[int, int]  # Unix ms, [begin, end)
 _DATA = 16  # hex digits of the fingerprint that name the data
@@ -70,7 +70,7 @@ def ledger_beside(bundle: Path, audit: Path | None, signing_key: Path | None) ->
     return None if missing else Ledger(log, log_key(bundle.parent, signing_key), shipped_gates())
 
 
-def counted(ledger: Ledger | None, card: Card, data: str, span: Span, by: str) -> dict[str, Any]:
+def counted(ledger: Ledger | None, card: BundleMetadata, data: str, span: Span, by: str) -> dict[str, Any]:
     """Count a look at calls by which a finished model is judged; call it before they are scored.
 
     Args:
@@ -90,7 +90,7 @@ def counted(ledger: Ledger | None, card: Card, data: str, span: Span, by: str) -
     return {"fold": None, "touches": None}
 
 
-def certified_on(card: Card, data: str, span: Span) -> bool:
+def certified_on(card: BundleMetadata, data: str, span: Span) -> bool:
     """Whether a stretch of some data has calls that a model was certified on."""
     told = card.training
     if told.get("data") != data or "folds" not in told:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA
 
 from .certify import certificate, choose_threshold, strata, upper_bound
@@ -110,7 +110,7 @@ def spoken_of(raw: Array, stratum: Array, band: Band) -> Array:
     Args:
         raw, stratum: of each call, the latter as `strata_of`; shape (n,).
 
-    >>> from callsieve.serving.bundle.card import Certificate
+    >>> from callsieve.serving.bundle.metadata import Certificate
     >>> band = Band("top", 2.0, Certificate("certify", 9, 0, 0.3, 0.95, 0.3, True), {}, ("iot",), {"fixed": 2.5})
     >>> stratum = np.array([STRATA.index(word) for word in ("mobile", "fixed", "fixed", "iot")])
     >>> spoken_of(np.array([3.0, 3.0, 2.25, 3.0]), stratum, band).round(3).tolist()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import betaincinv
 
-from callsieve.serving.bundle.card import Certificate
+from callsieve.serving.bundle.metadata import Certificate
 
 if TYPE_CHECKING:
     import numpy.typing as npt

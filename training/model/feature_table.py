@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, f1_score, recall_score, roc
 from sklearn.model_selection import train_test_split
 
 from callsieve.serving.bundle.booster import Booster
-from callsieve.serving.custody.purposes import allowed
+from callsieve.serving.custody.purposes import require_purpose
 
 from .fit import Part, fit
 
@@ -55,7 +55,7 @@ def read_table(path: Path, label: str, where: str | None = None, *, purpose: str
     Raises:
         ValueError: in one line, if the file, its purposes, the label or the query does not fit.
     """
-    allowed(path, purpose)
+    require_purpose(path, purpose)
     try:
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:

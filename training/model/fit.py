@@ -18,7 +18,7 @@ from sklearn.model_selection import GroupKFold
 
 from callsieve.features.catalogue.lite import SIGNS
 from callsieve.features.complaints import COMPLAINT_FEATURES
-from callsieve.serving.bundle.card import Calibration
+from callsieve.serving.bundle.metadata import Calibration
 
 from .split import fold_of_group
 

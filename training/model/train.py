@@ -19,7 +19,7 @@ from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash, column
 from callsieve.features.files.progress import silent
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.bundle import save
-from callsieve.serving.bundle.card import Band, Calibration, Card, Golden
+from callsieve.serving.bundle.metadata import Band, BundleMetadata, Calibration, GoldenVectors
 from callsieve.training.data.dataset import Dataset, Judged
 from callsieve.training.data.feeds import Feed, answered_only, complete
 from callsieve.training.data.label_policy import LabelPolicy, read_label_policy
@@ -94,7 +94,7 @@ class Trained:
     raw: Array  # NaN where a call was not scored; where thresholds are chosen, as `crossing.crossed`
     stratum: Array  # of each call, as `Feed.strata`
     models: dict[str, str]
-    card: Card
+    card: BundleMetadata
     golden_rows: Array
     fitted: dict[str, Any]
 
@@ -303,10 +303,10 @@ def make_card(
     bands: tuple[Band, ...],
     classes: dict[str, tuple[str, ...]],
     fitted: dict[str, Any],
-) -> Card:
+) -> BundleMetadata:
     """What the bundle says of itself. Nothing in it depends on the machine or on the time of day."""
     last = datetime.fromtimestamp(folds.certify[1] / 1000, tz=UTC).replace(microsecond=0)
-    return Card(
+    return BundleMetadata(
         features=settings.features,
         categorical={f.name: len(f.levels) for f in FEATURES if f.levels and f.name in settings.features},
         catalogue_hash=catalogue_hash(),
@@ -325,7 +325,7 @@ def make_card(
         valid_from=_utc(last),
         valid_until=_utc(last + timedelta(days=settings.valid_days)),
         epoch=settings.epoch,
-        golden=Golden((), {}),
+        golden=GoldenVectors((), {}),
         classes=classes,
     )
 

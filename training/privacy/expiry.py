@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from callsieve.features.files.atomic import sha256
 from callsieve.features.files.progress import by_size, silent
 from callsieve.features.intake.text_columns import plain
-from callsieve.serving.custody.expiry import due_in, still
+from callsieve.serving.custody.expiry import count_expired, unexpired_rows
 from callsieve.serving.custody.retention import Retention
 from callsieve.serving.http.access_log import ACCESSES, CASE_ACCESSES
 from callsieve.serving.live.events import REPORTS
@@ -50,7 +50,9 @@ def run(folder: Path, rules: Retention, now: int, tell: Progress = silent) -> di
     for name in order:
         path, rule = paths[name], kept[name]
         if not rule.follows:
-            report[path.name] = erased(rewrite(path, partial(still, rule, now), inside[path]), due_in(path, rule, now))
+            report[path.name] = erased(
+                rewrite(path, partial(unexpired_rows, rule, now), inside[path]), count_expired(path, rule, now)
+            )
         elif rule.follows in paths:
             report[path.name] = erased(follow(path, paths[rule.follows], inside[path]), 0)
     return report

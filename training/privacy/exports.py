@@ -18,8 +18,8 @@ from callsieve.features.keys.callee_keys import Callees
 from callsieve.features.keys.tokens import Key, is_token
 from callsieve.features.reading.call_files import write_table
 from callsieve.serving.batch.output_keys import as_written, outgoing
-from callsieve.serving.custody.expiry import still_kept
-from callsieve.serving.custody.purposes import allowed
+from callsieve.serving.custody.expiry import expiry_filter
+from callsieve.serving.custody.purposes import require_purpose
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.gates import Gates
 from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, enter, of_tokens
@@ -34,7 +34,7 @@ def chosen(folder: Path, first: str, last: str, tell: Progress = silent) -> pa.T
     Raises:
         ValueError: if the folder is not declared for export, or a day is none.
     """
-    kept = still_kept(allowed(folder, "export"))
+    kept = expiry_filter(require_purpose(folder, "export"))
     tell("read", 0.0)
     calls = kept(read_keyed(folder / "calls.parquet"), "calls")
     begin, end = ((day_in(text, what) - EPOCH).days * DAY for text, what in ((first, "--first"), (last, "--last")))

@@ -95,15 +95,15 @@ def rekey_cases(url: str, state: Path | None, keys: Rekeying) -> dict[str, int]:
     """
     import sqlalchemy as sa
 
-    from callsieve.serving.cases.feed import take_in
+    from callsieve.serving.cases.feed import import_verdicts
     from callsieve.serving.cases.store import CaseStore
-    from callsieve.serving.cases.tables import appeals, cases, store, unlistings
+    from callsieve.serving.cases.tables import appeals, cases, clearances, store
 
-    columns = {cases: ("caller", "block", "trunk", "device"), appeals: ("caller",), unlistings: ("caller",)}
+    columns = {cases: ("caller", "block", "trunk", "device"), appeals: ("caller",), clearances: ("caller",)}
     kept, counts = CaseStore(url), {}
     try:
         if state is not None:
-            take_in(kept, state)
+            import_verdicts(kept, state)
         with kept.erasing() as connection:
             for table, names in columns.items():
                 for name in names:

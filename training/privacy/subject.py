@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from callsieve.features.files.atomic import drop_unfinished
 from callsieve.features.files.progress import by_size, silent, steps
 from callsieve.features.intake.text_columns import plain
-from callsieve.serving.custody.expiry import moments
-from callsieve.serving.custody.retention import Kept, Retention
+from callsieve.serving.custody.expiry import row_moments
+from callsieve.serving.custody.retention import Retention, RetentionRule
 from callsieve.training.data.dataset import EXCLUSIONS
 from callsieve.training.data.exclusions import DELETED, FILE, add_rows
 from callsieve.training.log.audit_log import payloads
@@ -64,7 +64,9 @@ def delete(folder: Path, token: str, rules: Retention, now: int, tell: Progress 
     return report
 
 
-def delete_from(path: Path, tokens: Sequence[str], rule: Kept, now: int, tell: Progress = silent) -> dict[str, Any]:
+def delete_from(
+    path: Path, tokens: Sequence[str], rule: RetentionRule, now: int, tell: Progress = silent
+) -> dict[str, Any]:
     """Delete from one table the rows that name a person by one of its tokens; what `delete` tells of a file."""
     inside = steps(tell, {"count": 1, "rewrite": 2})
     found = _count(path, tokens, rule, now, inside["count"])
@@ -112,14 +114,14 @@ def _source(dataset: Mapping[str, Any]) -> str:
         return ""
 
 
-def _tables(folder: Path, rules: Retention) -> Iterator[tuple[Path, Kept]]:
+def _tables(folder: Path, rules: Retention) -> Iterator[tuple[Path, RetentionRule]]:
     """Files that can name a person, with their rules."""
     for path in sorted(folder.glob("*.parquet")):
         if path.name != FILE:
             yield path, rules.of(path.stem)
 
 
-def _count(path: Path, tokens: Sequence[str], kept: Kept, now: int, tell: Progress) -> dict[str, int]:
+def _count(path: Path, tokens: Sequence[str], kept: RetentionRule, now: int, tell: Progress) -> dict[str, int]:
     found = held = seen = 0
     with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches():
@@ -132,7 +134,7 @@ def _count(path: Path, tokens: Sequence[str], kept: Kept, now: int, tell: Progre
     return {"rows": found, "kept": held}
 
 
-def _without(tokens: Sequence[str], kept: Kept, now: int, table: pa.Table) -> pa.Table:
+def _without(tokens: Sequence[str], kept: RetentionRule, now: int, table: pa.Table) -> pa.Table:
     return table.filter(pc.invert(pc.and_(_of(table, tokens), pc.invert(_must_stay(table, kept, now)))))
 
 
@@ -146,8 +148,8 @@ def _of(table: pa.Table, tokens: Sequence[str]) -> Any:
     return mine
 
 
-def _must_stay(table: pa.Table, kept: Kept, now: int) -> Any:
+def _must_stay(table: pa.Table, kept: RetentionRule, now: int) -> Any:
     """Which rows are younger than their floor; one without a moment has not even ended."""
     if not kept.floor or kept.follows:
         return pa.array([False] * table.num_rows)
-    return pc.fill_null(pc.greater(moments(table, kept).combine_chunks(), now - kept.floor), True)
+    return pc.fill_null(pc.greater(row_moments(table, kept).combine_chunks(), now - kept.floor), True)

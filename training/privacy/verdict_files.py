@@ -21,8 +21,8 @@ from callsieve.features.files.progress import silent
 from callsieve.features.keys.callee_keys import ONCE, Callees
 from callsieve.serving.batch.output_keys import as_written
 from callsieve.serving.batch.register_files import Row, as_lines, rows_of
-from callsieve.serving.custody.expiry import due_in, still
-from callsieve.serving.custody.retention import Kept, Retention
+from callsieve.serving.custody.expiry import count_expired, unexpired_rows
+from callsieve.serving.custody.retention import Retention, RetentionRule
 from callsieve.serving.rules.registers import Registers
 
 from . import expiry, subject
@@ -37,8 +37,8 @@ VERDICTS, REGISTER = "verdicts", "register_"
 def erase_verdicts(path: Path, rules: Retention, now: int, tell: Progress = silent) -> dict[str, Any]:
     """Take out of a file of verdicts what is past its time; as a file's part of `expiry.run`."""
     kept = rules.of(VERDICTS)
-    done = rewrite(path, partial(still, kept, now), tell)
-    return expiry.erased(done, due_in(path, kept, now))
+    done = rewrite(path, partial(unexpired_rows, kept, now), tell)
+    return expiry.erased(done, count_expired(path, kept, now))
 
 
 def delete_from_verdicts(
@@ -85,7 +85,7 @@ def delete_from_registers(folder: Path, token: str, rules: Retention, now: int) 
     return report
 
 
-def _registers(folder: Path, rules: Retention) -> list[tuple[Path, list[Row], Kept]]:
+def _registers(folder: Path, rules: Retention) -> list[tuple[Path, list[Row], RetentionRule]]:
     """Raises ValueError: if a file is no register, or no rule names one; nothing is changed."""
     read = Registers.read(folder)
     return [(folder / f"{name}.jsonl", rows_of(read, name), rules.of(REGISTER + name)) for name in read.tables]
@@ -97,10 +97,10 @@ def _write(path: Path, rows: list[Row], before: int) -> None:
         write_whole(path, as_lines(rows), path.stat().st_mode & 0o777)
 
 
-def _is_due(row: Row, kept: Kept, now: int) -> bool:
+def _is_due(row: Row, kept: RetentionRule, now: int) -> bool:
     moment = row[kept.moment]
     return moment is not None and moment < now - kept.ceiling
 
 
-def _must_stay(row: Row, kept: Kept, now: int) -> bool:
+def _must_stay(row: Row, kept: RetentionRule, now: int) -> bool:
     return bool(kept.floor) and (row[kept.moment] is None or row[kept.moment] > now - kept.floor)

@@ -16,7 +16,7 @@ import numpy as np
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import codes
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
-from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import Dataset, campaigns_of, judged
 from callsieve.training.data.feeds import Feed, complete
 from callsieve.training.judging.metrics import at_target, catch

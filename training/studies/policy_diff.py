@@ -13,8 +13,8 @@ from callsieve.features.intake.text_columns import words
 from callsieve.serving.batch.call_files import read_any
 from callsieve.serving.batch.complaint_rows import parquet_table, read_complaints
 from callsieve.serving.batch.score import judged_table, open_registers, open_scorer, score_calls
-from callsieve.serving.rules.decisions import BITS
 from callsieve.serving.rules.policy import ACTIONS, read_policy
+from callsieve.serving.rules.rule_bits import BITS
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 from callsieve.training.data.dataset import of_calls

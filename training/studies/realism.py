@@ -18,7 +18,7 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from callsieve.serving.bundle.booster import Booster
-from callsieve.serving.custody.purposes import allowed
+from callsieve.serving.custody.purposes import require_purpose
 from callsieve.training.model.fit import Part, fit
 from callsieve.training.world import Scenario, World
 
@@ -105,7 +105,7 @@ def require_real(data: Path) -> None:
     missing = [name for name in (MARCH, RAW, COMPLAINTS, STUDENTS) if not (data / name).is_file()]
     if missing:
         raise ValueError(f"{data}: expected the real data, without {', '.join(missing)}")
-    allowed(data, "statistics")
+    require_purpose(data, "statistics")
 
 
 def realism(world: World, scenario: Scenario, data: Path, *, seed: int = 0, threads: int = 0) -> Realism:

@@ -20,12 +20,12 @@ from callsieve.serving.batch.complaint_rows import parquet_table, read_complaint
 from callsieve.serving.batch.register_join import Joins, column_of
 from callsieve.serving.batch.score import open_registers, open_scorer, score_calls
 from callsieve.serving.batch.table_rules import met_of, rule_vectors
-from callsieve.serving.custody.expiry import still_kept
-from callsieve.serving.custody.purposes import allowed
-from callsieve.serving.rules.decisions import BITS, actions, looked_at
+from callsieve.serving.custody.expiry import expiry_filter
+from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.rules.policy import Policy, read_policy
 from callsieve.serving.rules.registers import Registers
-from callsieve.serving.rules.rules import ACTING
+from callsieve.serving.rules.rule_bits import BITS, rule_columns, table_actions
+from callsieve.serving.rules.rules import ACTION_RULES
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import of_calls
 from callsieve.training.data.fingerprint import fingerprint
@@ -96,7 +96,7 @@ def rule_figures(
     Raises:
         ValueError: in one line, if a file is not what it must be.
     """
-    kept = still_kept(allowed(data, "evaluation"))
+    kept = expiry_filter(require_purpose(data, "evaluation"))
     calls = kept(read_keyed(data / "calls.parquet").sort_by("start"), "calls")
     truth = of_calls(parquet_table(data / "truth.parquet"), calls)
     asked, chosen = open_registers(registers or data, key, "evaluation"), read_policy(policy)
@@ -113,7 +113,7 @@ def rule_figures(
         scores, rows = score_calls(
             scorer, calls, read_complaints(complaints) if complaints.exists() else None, threads=threads
         )
-        raw, columns = scores.raw[judged], looked_at(rows)
+        raw, columns = scores.raw[judged], rule_columns(rows)
     progress("rules", 0.7)
     met = met_of(calls, columns, asked, chosen.terms)[judged]
     found: dict[str, Any] = {
@@ -188,8 +188,8 @@ def by_region(region: Array, told: Told, banded: Array, met: Array, policy: Poli
 
     `with_rule` by the policy as it is, `without_rule` if it had no rule on regions (the ablation), `by_model` by bands.
     """
-    done = {"with_rule": actions(policy, banded, met), "by_model": banded}
-    done["without_rule"] = actions(policy, banded, met & ~BITS["risk_region"])
+    done = {"with_rule": table_actions(policy, banded, met), "by_model": banded}
+    done["without_rule"] = table_actions(policy, banded, met & ~BITS["risk_region"])
     found: dict[str, Any] = {}
     for name in np.unique(region):
         mine = region == name
@@ -207,7 +207,7 @@ def apart(caught: Array, met: Array, told: Told, policy: Policy) -> dict[str, An
     Told are catches and false ones of the band over all calls, as the certificate is of, and over those that no rule
     decides: which the policy does nothing about by a rule.
     """
-    acting = sum(BITS[name] for name in ACTING if policy.of_rule(name) != "pass")
+    acting = sum(BITS[name] for name in ACTION_RULES if policy.of_rule(name) != "pass")
     ruled = (met & acting) != 0
     told_of = {}
     for name, rows in (("nuisance", told.nuisance), ("benign", ~told.nuisance)):

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.files.strict_json import decode
 from callsieve.serving.bundle.bundle import CARD, MANIFEST, SIGNATURE
-from callsieve.serving.bundle.signing import SIGNER, read_public_key, verify
+from callsieve.serving.bundle.signing import SIGNER, read_public_key, verify_signature
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.model.provenance import versions
 from callsieve.training.model.train import train, write_bundle
@@ -99,7 +99,7 @@ def compare_bundles(folder: Path, made: Path) -> tuple[list[str], list[str]]:
         else:
             differences.append(f"{name}: other bytes")
     try:
-        verify(
+        verify_signature(
             (made / MANIFEST).read_bytes(),
             (recorded / SIGNATURE).read_bytes(),
             [read_public_key(folder / "record" / SIGNER)],

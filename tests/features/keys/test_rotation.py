@@ -20,7 +20,7 @@ from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import PURPOSES, USES, Key, read_key
 from callsieve.features.offline.table import vectors
-from callsieve.serving.cases.feed import publish, take_in
+from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.live.cleared_callers import FILE, STATUS, Unlisted
 from callsieve.serving.live.events import Report, read_reports
@@ -156,13 +156,13 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     rekey = ("key", "rekey", tmp_path / "old.key", tmp_path / "new.key", "--audit", tmp_path / "audit",
              "--signing-key", tmp_path / "signing.key", "--state", state, "--store", url)  # fmt: skip
     live.close()
-    take_in(store, state)
+    import_verdicts(store, state)
     now = round(real_bundle.START * 1000)
     cases = {store.find(one.case, now).evidence.caller: one.case for one in said if one.action != "pass"}
     for case in cases.values():
         store.appeal(case, "other", "", now)
         store.decide(case, "overturned", "reviewer-1", "a courier", now)
-    publish(store, state, now)
+    publish_cleared(store, state, now)
     with subprocess.Popen([sys.executable, "-c", HOLD, state], stdin=-1, stdout=-1) as scorer:
         scorer.stdout.readline()
         code, _, err = call(*rekey)
@@ -174,7 +174,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     assert [payload["what"] for _, payload in payloads(tmp_path / "audit", "key")] == ["keyed anew"]
     assert set(store.unlisted(now)[1]) == set(Rekeying(OLD, NEW).tokens(cases))
     assert {store.find(case, now).evidence.caller for case in cases.values()} == set(store.unlisted(now)[1])
-    assert publish(store, state, now)
+    assert publish_cleared(store, state, now)
     store.close()
     unlisted = Unlisted(state / FILE)
     judge = Swap(

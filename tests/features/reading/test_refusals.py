@@ -15,9 +15,9 @@ from callsieve.features.keys.callee_keys import Callees
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.batch.output_keys import outgoing
 from callsieve.serving.batch.register_files import read_registers
-from callsieve.serving.custody.expiry import moments
-from callsieve.serving.custody.purposes import FILE, PURPOSES, allowed, declare
-from callsieve.serving.custody.retention import Kept
+from callsieve.serving.custody.expiry import row_moments
+from callsieve.serving.custody.purposes import FILE, PURPOSES, declare, require_purpose
+from callsieve.serving.custody.retention import RetentionRule
 from callsieve.training.audit.page import figure, meaning
 from callsieve.training.data import noise
 from callsieve.training.data.complaint_files import layout_named
@@ -57,7 +57,10 @@ REFUSED = {
     "no token": (lambda _: exports.reidentify_act(["13800138000"], "p", "q"), "expected tokens of numbers"),
     "catalogues": (lambda _: compare(of_catalogue("a"), of_catalogue("b"), None, None, None), "one feature catalogue"),
     "layout": (lambda _: layout_named("none"), "layout 'none': expected one of "),
-    "no moment": (lambda _: moments(pa.table({"a": [1]}), Kept("start", 0, 0)), "expected a column 'start', got a"),
+    "no moment": (
+        lambda _: row_moments(pa.table({"a": [1]}), RetentionRule("start", 0, 0)),
+        "expected a column 'start', got a",
+    ),
     "day": (lambda _: day_in("soon", "--first"), "--first: expected a day such as 2026-03-01, got 'soon'"),
     "day of digits": (lambda _: day_in("+86 138 1234 5679", "day"), "day: expected a day such as 2026-03-01, got '+#'"),
     "no zone": (lambda _: moment_in("2026-03-01T00:00:00", "--since"), "--since: expected a moment with its zone"),
@@ -106,12 +109,12 @@ def test_it_is_refused_in_one_line(name, tmp_path):
 )
 def test_a_declaration_is_read_strictly(old, new, tmp_path):
     declare(tmp_path, "switch", "contract", ["scoring"], "2999-12-31")
-    assert allowed(tmp_path, "scoring").source == "switch" and "scoring" in PURPOSES
+    assert require_purpose(tmp_path, "scoring").source == "switch" and "scoring" in PURPOSES
     text = (tmp_path / FILE).read_text()
     assert old in text
     (tmp_path / FILE).write_text(text.replace(old, new))
     with pytest.raises(ValueError, match=re.escape(str(tmp_path / FILE))):
-        allowed(tmp_path, "scoring")
+        require_purpose(tmp_path, "scoring")
 
 
 def test_a_table_of_statistics_is_checked(tmp_path):

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 
 from callsieve.serving.bundle.booster import Booster
-from callsieve.serving.bundle.bundle import Refused, load, save
-from callsieve.serving.bundle.card import Band, Calibration, Golden
-from callsieve.serving.bundle.card_file import from_json, to_json
+from callsieve.serving.bundle.bundle import BundleError, load, save
+from callsieve.serving.bundle.metadata import Band, Calibration, GoldenVectors
+from callsieve.serving.bundle.metadata_file import metadata_from_json, metadata_to_json
 from callsieve.serving.bundle.signing import generate_signing_key, key_id, read_public_key, read_signing_key, sign
 from tests.support import small_bundle as small
 
@@ -39,7 +39,7 @@ def folder(saved, tmp_path):
 
 
 def refusal(folder, trusted=small.TRUSTED, **options):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(BundleError) as caught:
         load(folder, trusted, **options)
     message = str(caught.value)
     assert "\n" not in message
@@ -149,7 +149,7 @@ def test_a_bundle_is_written_whole_or_not_at_all(saved, tmp_path, monkeypatch):
     ],
 )
 def test_saving_refuses_what_loading_would(tmp_path, changes, rule):
-    with pytest.raises(Refused, match=rule):
+    with pytest.raises(BundleError, match=rule):
         small.write(tmp_path / "bundle", **changes)
     assert list(tmp_path.iterdir()) == []
 
@@ -459,7 +459,9 @@ def test_deep_free_values_are_refused():
     for _ in range(20):
         nested = [nested]
     with pytest.raises(ValueError, match="nested more than 12 deep"):
-        from_json(to_json(small.card(training={"deep": nested}, golden=Golden(((0.0,) * 5,), {}))))
+        metadata_from_json(
+            metadata_to_json(small.card(training={"deep": nested}, golden=GoldenVectors(((0.0,) * 5,), {})))
+        )
 
 
 def test_mutants_are_refused_or_score_as_their_arrays_say(saved):
@@ -492,12 +494,12 @@ def test_the_exact_bound_passes_and_a_smaller_one_does_not(benign, false):
     from scipy.stats import beta
 
     exact = float(beta.ppf(0.95, false + 1, benign - false)) if false < benign else 1.0
-    golden = Golden(((0.0,) * 5,), {"model": ((0.0,),), "content": ((0.0, 0.0, 0.0),)})
+    golden = GoldenVectors(((0.0,) * 5,), {"model": ((0.0,),), "content": ((0.0, 0.0, 0.0),)})
 
     def read(bound):
         certificate = small.certificate(benign_calls=benign, false_calls=false, bound=bound, target=1.0)
         band = Band("watch", 0.0, dataclasses.replace(certificate, certified=True))
-        return from_json(to_json(small.card(thresholds=(band,), golden=golden)))
+        return metadata_from_json(metadata_to_json(small.card(thresholds=(band,), golden=golden)))
 
     assert read(exact).thresholds[0].certificate.bound == exact
     with pytest.raises(ValueError, match="at least the exact one"):

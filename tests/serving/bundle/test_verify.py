@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from callsieve.serving.bundle.bundle import Refused
+from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.bundle.signing import key_id, write_public_key
 from callsieve.serving.bundle.verify import verify
 from tests.support import real_bundle
@@ -46,14 +46,14 @@ def test_every_check_is_told_in_order(place):
 
 def test_a_refusal_comes_after_the_checks_that_were_passed(place):
     told = []
-    with pytest.raises(Refused, match=r"^model\.txt: .*left_child"):
+    with pytest.raises(BundleError, match=r"^model\.txt: .*left_child"):
         verify(place / "broken", told=told.append)
     assert [line.partition(":")[0] for line in told] == CHECKS[:3]
 
 
 def test_the_key_must_be_the_signers(place, tmp_path):
     assert verify(place / "bundle", place / "signer.pub")["signed_by"]
-    with pytest.raises(Refused, match="not trusted"):
+    with pytest.raises(BundleError, match="not trusted"):
         verify(place / "bundle", place / "other.pub")
     shutil.copytree(place / "bundle", tmp_path / "bundle")
     with pytest.raises(ValueError, match=r"signer\.pub: no public key; expected --key FILE"):
@@ -62,7 +62,7 @@ def test_the_key_must_be_the_signers(place, tmp_path):
 
 def test_another_catalogue_is_refused(place, tmp_path):
     real_bundle.write(tmp_path / "bundle", catalogue_hash="cd" * 32)
-    with pytest.raises(Refused, match="catalogue_hash must be"):
+    with pytest.raises(BundleError, match="catalogue_hash must be"):
         verify(tmp_path / "bundle", place / "signer.pub")
 
 

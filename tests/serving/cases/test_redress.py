@@ -15,9 +15,9 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.online.history import History
 from callsieve.features.records import Call
 from callsieve.serving.bundle.bundle import load, save
-from callsieve.serving.bundle.card import Card
+from callsieve.serving.bundle.metadata import BundleMetadata
 from callsieve.serving.bundle.signing import read_public_key
-from callsieve.serving.cases.feed import publish, take_in
+from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.live.cleared_callers import (
     FILE,
@@ -31,7 +31,7 @@ from callsieve.serving.live.cleared_callers import (
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import Policy
-from callsieve.serving.rules.rules import BEHAVIOUR, BY_NAME, NETWORK, Fact
+from callsieve.serving.rules.rules import BEHAVIOUR, NETWORK, RULE_BY_NAME, Fact
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Verdict
 from callsieve.training.data.dataset import FINDINGS, read_dataset
@@ -82,7 +82,7 @@ def wrong(run, courier, tmp_path_factory):
     for call in courier[1]:
         raw.append(scorer.score(history, intake(attempt_of(call))).raw)
         history.observe(intake(call))
-    card = Card(**{field.name: getattr(bundle, field.name) for field in fields(Card)})
+    card = BundleMetadata(**{field.name: getattr(bundle, field.name) for field in fields(BundleMetadata)})
     low = replace(bundle.thresholds[0], threshold=min(raw[-10:]) - 1e-9)
     texts = {name: (run[0] / "bundle" / f"{name}.txt").read_text() for name in ("model", *bundle.classes)}
     folder = tmp_path_factory.mktemp("wrong") / "bundle"
@@ -105,12 +105,12 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
     labelled = said[-1]
     assert labelled.action == "label"
     live.cases.flush()
-    take_in(store, state)
+    import_verdicts(store, state)
     # Moments of the world, in which the appeal is made an hour after the call.
     now = round(calls[-2].start * 1000) + 3_600_000
     store.appeal(labelled.case, "delivery", "I bring parcels", now)
     store.decide(labelled.case, "overturned", "reviewer-1", "he brings parcels", now + 1)
-    assert publish(store, state, now + 2)
+    assert publish_cleared(store, state, now + 2)
     keyed_call = Intake(Key("e1", b"k" * 32))(calls[-1])
     until(lambda: unlisted.spare(labelled, keyed_call, "pass").action == "pass")
     passed = live.attempt(attempt_of(calls[-1]))
@@ -258,7 +258,7 @@ def test_facts_hold_for_a_cleared_caller_too_but_not_how_its_number_behaves(wron
     rules = {"ring_once": "screen", "authentication_failed": "block"}
     policy = Policy("1", {"certified": "label"}, rules, "the complaints office", history_days=0)
     scorer = Scorer(load(wrong, small.TRUSTED), policy)
-    assert {BY_NAME[name].kind for name in rules} == {BEHAVIOUR, NETWORK}
+    assert {RULE_BY_NAME[name].kind for name in rules} == {BEHAVIOUR, NETWORK}
     for names, action in (((), "pass"), (("ring_once",), "pass"), (tuple(rules), "block")):
         told = tuple(Fact(name, "", "", float("nan"), float("nan"), "", "", "", "") for name in names)
         assert scorer.action_if_cleared(replace(small_verdict(), rules=told)) == action

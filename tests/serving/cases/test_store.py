@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from callsieve.features.files.dates import DAY, HOUR
 from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.cases.erasure import erase_before, erase_subject
-from callsieve.serving.cases.feed import publish, take_in
+from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.notice import LANGUAGES, notice
-from callsieve.serving.cases.review_order import needed, queue, together
+from callsieve.serving.cases.review_order import group_appeals, order_appeals, votes_needed
 from callsieve.serving.cases.store import CaseError, CaseStore, DatabaseError
 from callsieve.serving.live.cleared_callers import FILE, read_unlisted
 from callsieve.serving.live.journal import Journal, path, sealed
@@ -70,7 +70,7 @@ def fill(store, folder, *told):
     for one in told:
         journal.add(record_to_line(one))
     journal.close()
-    return take_in(store, folder)
+    return import_verdicts(store, folder)
 
 
 BOTH = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
@@ -127,17 +127,17 @@ def test_a_line_that_is_no_evidence_is_none(line):
 def test_each_line_is_taken_in_once_and_torn_ones_wait(store, tmp_path):
     folder = tmp_path / "state"
     assert fill(store, folder, *(found(n) for n in range(1, 1200))) == 1199
-    assert take_in(store, folder) == 0
+    assert import_verdicts(store, folder) == 0
     assert fill(store, folder, found(1), found(2000)) == 2  # a new process, a new file
     assert [each.name for each in sorted(folder.glob("cases-*"))] == ["cases-00000002.log"]
     whole = path(folder, CASES, 2)
     line = whole.read_bytes()
     with whole.open("ab") as file:
         file.write(line[:100])
-    assert take_in(store, folder) == 0
+    assert import_verdicts(store, folder) == 0
     with whole.open("ab") as file:
         file.write(line[100:].partition(b"\n")[0] + b"\n" + b"damaged 00000000\n")
-    assert take_in(store, folder) == 1
+    assert import_verdicts(store, folder) == 1
     assert store.find(f"{1199:016x}", NOW).evidence.caller == "e1.caller1199"
 
 
@@ -174,7 +174,7 @@ def test_appeal_decision_and_unlisting(store, tmp_path):
     until = {"e1.caller1": NOW + 5 + RULES.unlisted}
     assert store.unlisted(NOW + 6) == (1, until)
     assert store.unlisted(NOW + 6 + RULES.unlisted) == (1, {})
-    assert publish(store, folder, NOW + 6) and not publish(store, folder, NOW + 6)
+    assert publish_cleared(store, folder, NOW + 6) and not publish_cleared(store, folder, NOW + 6)
     assert read_unlisted(folder / FILE) == until
     with pytest.raises(CaseError, match="unlisted already"):
         store.appeal(case, "other", "", NOW + 10)
@@ -187,7 +187,7 @@ def test_appeal_decision_and_unlisting(store, tmp_path):
     assert [(one["caller"], one["since"]) for one in store.cleared()] == [("e1.caller1", NOW + 5)]
     store.relist(case, "reviewer-2", "the number was sold", NOW + 20)
     assert store.unlisted(NOW + 21) == (2, {})
-    assert publish(store, folder, NOW + 21)
+    assert publish_cleared(store, folder, NOW + 21)
     assert read_unlisted(folder / FILE) == {}
     with pytest.raises(CaseError, match="not unlisted"):
         store.relist(case, "reviewer-2", "again", NOW + 22)
@@ -321,7 +321,7 @@ def test_a_decider_that_is_killed_has_decided_or_has_not(store, url, tmp_path):
     assert sorted(until) == sorted(overturned)
     assert generation == len(overturned)
     # The scorer was told of none of them; whoever comes next tells it of all.
-    assert publish(again, tmp_path / "state", NOW)
+    assert publish_cleared(again, tmp_path / "state", NOW)
     assert read_unlisted(tmp_path / "state" / FILE) == until
     again.close()
 
@@ -409,7 +409,7 @@ def test_together_is_the_closure_of_pairs(drawn):
                     least = min(group[one["appeal"]], group[other["appeal"]])
                     changed |= {group[one["appeal"]], group[other["appeal"]]} != {least}
                     group[one["appeal"]] = group[other["appeal"]] = least
-    groups = together(rows, RULES)
+    groups = group_appeals(rows, RULES)
     assert {frozenset(n for n in group if group[n] == of) for of in group.values()} == {
         frozenset(n for n in groups if groups[n] == of) for of in groups.values()
     }
@@ -419,9 +419,9 @@ def test_who_waits_too_long_comes_first():
     rows = [
         appeal_row(n, NOW + n, block=f"b{n}", case=f"c{n}", caller=f"n{n}", due=NOW + 100 * (3 - n)) for n in range(3)
     ]
-    order = [one.appeal for one in queue(rows, {"n0": 1.0, "n1": 5.0, "n2": 3.0}, {}, RULES, NOW + 150)]
+    order = [one.appeal for one in order_appeals(rows, {"n0": 1.0, "n1": 5.0, "n2": 3.0}, {}, RULES, NOW + 150)]
     assert order == [2, 1, 0]  # overdue; then by harm
-    assert [needed(n, RULES) for n in (1, RULES.crowd - 1, RULES.crowd)] == [1, 1, RULES.persons]
+    assert [votes_needed(n, RULES) for n in (1, RULES.crowd - 1, RULES.crowd)] == [1, 1, RULES.persons]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.bundle.signing import sign
-from callsieve.serving.lists.token_list import TokenList, Unfit, make
+from callsieve.serving.lists.token_list import TokenList, TokenListError, write_token_list
 from tests.support import small_bundle as small
 
 SHARED = Key("share1", bytes(range(40)))
@@ -27,7 +27,7 @@ def mobiles(count, first=0):
 
 def made(path, numbers, **changed):
     given = {"epoch": 3, "valid_until": UNTIL} | changed
-    return make(path, numbers, SHARED, small.KEY, **given)
+    return write_token_list(path, numbers, SHARED, small.KEY, **given)
 
 
 def opened(path, key=SHARED, **more):
@@ -105,13 +105,13 @@ def test_an_empty_list_lists_nothing(tmp_path):
 
 def test_withdrawn_lists_and_other_keys_are_refused(listed, tmp_path):
     assert opened(listed, minimum_epoch=3).epoch == 3
-    with pytest.raises(Unfit, match="epoch must be at least 4, got 3"):
+    with pytest.raises(TokenListError, match="epoch must be at least 4, got 3"):
         opened(listed, minimum_epoch=4)
-    with pytest.raises(Unfit, match="not trusted"):
+    with pytest.raises(TokenListError, match="not trusted"):
         TokenList.open(listed, SHARED, [small.OTHER_KEY.public_key()])
-    with pytest.raises(Unfit, match="sharing key share1, got share2"):
+    with pytest.raises(TokenListError, match="sharing key share1, got share2"):
         opened(listed, Key("share2", SHARED.secret))
-    with pytest.raises(Unfit, match="No such file"):
+    with pytest.raises(TokenListError, match="No such file"):
         opened(tmp_path / "none")
     # A key of the same name and another secret lists others: nothing in the file gives the secret away.
     assert not opened(listed, OTHER).lists("13800000000")
@@ -134,7 +134,7 @@ def test_no_other_length_gets_through(listed, change):
 def _refused(listed, data):
     changed = listed.with_name("changed")
     changed.write_bytes(data)
-    with pytest.raises(Unfit) as told:
+    with pytest.raises(TokenListError) as told:
         opened(changed)
     assert "\n" not in str(told.value)
 

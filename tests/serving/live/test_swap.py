@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from callsieve.features.online.history import History
-from callsieve.serving.bundle.bundle import Refused
+from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import Policy
 from callsieve.serving.scorer import scorer as scorer_module
@@ -60,7 +60,7 @@ def test_a_good_bundle_serves(swap, bundles, calls):
 def test_a_refused_bundle_leaves_the_last_good_one(swap, bundles):
     good = swap.load(bundles / "6")
     for folder, rule in (("broken", "SHA-256"), ("nowhere", "missing"), ("5", "epoch must be at least 6, got 5")):
-        with pytest.raises(Refused, match=rule):
+        with pytest.raises(BundleError, match=rule):
             swap.load(bundles / folder)
         assert swap.scorer is good
         assert swap.ready
@@ -74,7 +74,7 @@ def test_not_ready_until_the_golden_scores_are_given(swap, bundles, monkeypatch)
         raise ValueError("golden vector 0 must give 1, got 2 and 2")
 
     monkeypatch.setattr("callsieve.serving.bundle.bundle._check_golden", other)
-    with pytest.raises(Refused, match=r"model\.txt: golden vector 0"):
+    with pytest.raises(BundleError, match=r"model\.txt: golden vector 0"):
         swap.load(bundles / "5")
     assert not swap.ready
 
@@ -87,7 +87,7 @@ def test_the_same_epoch_again_is_no_way_back(swap, bundles):
 
 def test_an_epoch_that_is_asked_for(bundles):
     swap = Swap(trusted=small.TRUSTED, minimum_epoch=6)
-    with pytest.raises(Refused, match="epoch must be at least 6, got 5"):
+    with pytest.raises(BundleError, match="epoch must be at least 6, got 5"):
         swap.load(bundles / "5")
     assert not swap.ready
 
@@ -100,14 +100,14 @@ def test_a_restart_is_no_way_back(bundles, tmp_path):
     restarted().load(bundles / "7")
     assert (tmp_path / "epoch").read_text() == "7\n"
     assert restarted().epoch == 7
-    with pytest.raises(Refused, match="epoch must be at least 7, got 6"):
+    with pytest.raises(BundleError, match="epoch must be at least 7, got 6"):
         restarted().load(bundles / "6")
     assert [path.name for path in tmp_path.iterdir()] == ["epoch"]
 
 
 def test_a_bundle_that_fails_leaves_no_epoch_behind(bundles, tmp_path):
     swap = Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch")
-    with pytest.raises(Refused):
+    with pytest.raises(BundleError):
         swap.load(bundles / "broken")
     assert not (tmp_path / "epoch").exists()
     assert swap.epoch == 0

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsieve.serving.bundle.card import Band
-from callsieve.serving.rules.policy import ACTIONS, Policy, allowed, decide, outcome, read_policy
+from callsieve.serving.bundle.metadata import Band
+from callsieve.serving.rules.policy import ACTIONS, Policy, band_action, certified_action, final_action, read_policy
 from callsieve.serving.rules.register_lookup import Terms
-from callsieve.serving.rules.rules import ACTING, PROTECTED
+from callsieve.serving.rules.rules import ACTION_RULES, PROTECTED
 from callsieve.serving.rules.strata import STRATA
 from tests.support import small_bundle as small
 
@@ -55,21 +55,21 @@ def band(whole, own, threshold=1.0, name="certified"):
     [(SOUND, SOUND, None), (SOUND, LOOSE, "label"), (SOUND, None, "label"), (LOOSE, SOUND, "label")],
 )
 def test_strong_actions_need_both_certificates(action, whole, own, wanted):
-    assert allowed(action, band(whole, own), "mobile") == (wanted or action)
-    assert allowed(action, band(whole, own), "fixed") == "label"  # nothing is known of that class
+    assert certified_action(action, band(whole, own), "mobile") == (wanted or action)
+    assert certified_action(action, band(whole, own), "fixed") == "label"  # nothing is known of that class
 
 
 @pytest.mark.parametrize("action", ["pass", "label"])
 @pytest.mark.parametrize("own", [SOUND, LOOSE, None])
 def test_gentle_actions_need_none(action, own):
-    assert allowed(action, band(LOOSE, own), "mobile") == action
+    assert certified_action(action, band(LOOSE, own), "mobile") == action
 
 
 @pytest.mark.parametrize("stratum", PROTECTED)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_protected_numbers_pass(stratum, action):
     sure = Band("certified", 0.0, SOUND, dict.fromkeys(STRATA, SOUND))
-    assert allowed(action, sure, stratum) == "pass"
+    assert certified_action(action, sure, stratum) == "pass"
 
 
 def test_protected_classes_are_classes_of_numbers():
@@ -93,17 +93,18 @@ def test_protected_classes_are_classes_of_numbers():
 def test_the_strongest_action_of_the_reached_bands_decides(raw, wanted):
     both = (band(SOUND, SOUND, 2.0), band(SOUND, SOUND, 1.0, "watch"))
     assert (
-        decide(Policy("1", {"certified": "block", "watch": "screen"}, appeal="office"), both, raw, "mobile") == wanted
+        band_action(Policy("1", {"certified": "block", "watch": "screen"}, appeal="office"), both, raw, "mobile")
+        == wanted
     )
 
 
 def test_a_band_without_an_action_passes_under_its_name():
-    assert decide(Policy("1", {"watch": "block"}), (band(SOUND, SOUND),), 3.0, "mobile") == ("pass", "certified")
+    assert band_action(Policy("1", {"watch": "block"}), (band(SOUND, SOUND),), 3.0, "mobile") == ("pass", "certified")
 
 
 @given(policies, bands(), st.floats(), st.sampled_from(STRATA))
 def test_never_stronger_than_policy_and_certificates(policy, drawn, raw, stratum):
-    action, name = decide(policy, drawn, raw, stratum)
+    action, name = band_action(policy, drawn, raw, stratum)
     reached = [band for band in drawn if raw >= band.raised.get(stratum, band.threshold) and stratum not in band.silent]
     assert name == (reached[0].name if reached else "")
     wanted = [policy.bands.get(band.name, "pass") for band in reached]
@@ -121,7 +122,9 @@ def test_never_stronger_than_policy_and_certificates(policy, drawn, raw, stratum
 
 def test_a_higher_score_is_never_treated_more_gently():
     bands = (band(LOOSE, SOUND, 2.0), band(SOUND, SOUND, 1.0, "watch"))
-    assert decide(Policy("1", {"certified": "block", "watch": "screen"}, appeal="office"), bands, 2.5, "mobile") == (
+    assert band_action(
+        Policy("1", {"certified": "block", "watch": "screen"}, appeal="office"), bands, 2.5, "mobile"
+    ) == (
         "screen",
         "certified",
     )
@@ -130,7 +133,7 @@ def test_a_higher_score_is_never_treated_more_gently():
 @given(policies, bands(), st.floats(-6, 6), st.sampled_from(STRATA))
 def test_losing_a_certificate_never_strengthens(policy, drawn, raw, stratum):
     poorer = tuple(dataclasses.replace(band, certificate=LOOSE) for band in drawn)
-    before, after = decide(policy, drawn, raw, stratum), decide(policy, poorer, raw, stratum)
+    before, after = band_action(policy, drawn, raw, stratum), band_action(policy, poorer, raw, stratum)
     assert strength(after[0]) <= strength(before[0])
     assert after[1] == before[1]
 
@@ -146,7 +149,7 @@ def test_the_shipped_policy_blocks_nothing():
 def test_the_shipped_policy_labels_at_most_and_says_what_it_goes_by():
     policy = read_policy()
     assert max(map(strength, policy.rules.values())) == strength("label")
-    assert set(policy.rules) == set(ACTING)
+    assert set(policy.rules) == set(ACTION_RULES)
     assert policy.appeal == ""
     assert policy.terms.marketing
     assert policy.terms.uses
@@ -162,8 +165,8 @@ def test_without_an_appeal_nothing_is_blocked():
     wanted = {"bands": {"certified": "block"}, "rules": {"ring_once": "block"}}
     for appeal, action in (("", "label"), ("12321.cn", "block")):
         policy = Policy("1", **wanted, appeal=appeal)
-        assert decide(policy, sure, 3.0, "mobile") == (action, "certified")
-        assert outcome(policy, "pass", ["ring_once"]) == action
+        assert band_action(policy, sure, 3.0, "mobile") == (action, "certified")
+        assert final_action(policy, "pass", ["ring_once"]) == action
 
 
 def test_a_policy_file_is_read(tmp_path):

@@ -14,10 +14,10 @@ from callsieve.serving.batch.score import judged_table
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.verdict_log import verdict_record
-from callsieve.serving.rules.decisions import BITS, names_of
 from callsieve.serving.rules.policy import ACTIONS, Policy, read_policy
-from callsieve.serving.rules.preferences import RULE, surely, unwanted
+from callsieve.serving.rules.preferences import PREFERENCE_RULE, confident_class, rejected_categories
 from callsieve.serving.rules.registers import Registers
+from callsieve.serving.rules.rule_bits import BITS, rule_names
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.real_bundle import load
@@ -25,7 +25,7 @@ from tests.support.real_bundle import load
 SHARE = 0.34
 BANDS = {"certified": "label", "watch": "pass"}
 TERMS = dataclasses.replace(read_policy().terms, content_share=SHARE)
-WISHED = Policy("wished", BANDS, {RULE: "block"}, appeal="office", terms=TERMS, history_days=0)
+WISHED = Policy("wished", BANDS, {PREFERENCE_RULE: "block"}, appeal="office", terms=TERMS, history_days=0)
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +77,13 @@ def test_who_is_warned_is_who_rejects_what_the_model_is_sure_of(judged, register
                 last[category] = accepts  # a later row takes the place of the one before
         rejects = last.get(likely, last.get("any", True)) is False
         meets = likely is not None and rejects and verdict.raw >= lowest and verdict.band != ""
-        assert (RULE in [fact.rule for fact in verdict.rules]) == meets
+        assert (PREFERENCE_RULE in [fact.rule for fact in verdict.rules]) == meets
         # A guess warns; it neither blocks, though the policy says so, nor takes anything away.
         guarded = "protected_caller" in [fact.rule for fact in verdict.rules]
         assert verdict.action == ("label" if meets and not guarded else without.action)
         warned += verdict.action != without.action
         assert (verdict.raw, verdict.band, verdict.score) == (without.raw, without.band, without.score)
-        [fact] = [fact for fact in verdict.rules if fact.rule == RULE] or [None]
+        [fact] = [fact for fact in verdict.rules if fact.rule == PREFERENCE_RULE] or [None]
         assert fact is None or (fact.register == "preferences" and fact.entry)
     assert warned >= 5
 
@@ -95,27 +95,27 @@ def test_nothing_is_guessed_before_enough_is_known(judged, folder, registers):
         found = [fact.rule for fact in patient.score(history, call).rules]
         at_once = [fact.rule for fact in verdict.rules]
         known = history.filled(call.start, 2)
-        assert found == [rule for rule in at_once if known or rule != RULE]
-        left += not known and RULE in at_once
+        assert found == [rule for rule in at_once if known or rule != PREFERENCE_RULE]
+        left += not known and PREFERENCE_RULE in at_once
         guessed.append(tuple(found))
         history.observe(call)
-    assert left and any(RULE in found for found in guessed)
+    assert left and any(PREFERENCE_RULE in found for found in guessed)
     table = real_bundle.keyed_table(real_bundle.calls(200))
     scores = judged_table(patient, table, vectors(table, threads=1), 1)
-    assert [names_of(bits) for bits in scores.rules.tolist()] == guessed
+    assert [rule_names(bits) for bits in scores.rules.tolist()] == guessed
 
 
 def test_the_table_says_the_same(judged, folder, registers):
     scorer, told = judged
     table = real_bundle.keyed_table(real_bundle.calls(200))
     scores = judged_table(scorer, table, vectors(table, threads=1), 1)
-    assert [names_of(bits) for bits in scores.rules.tolist()] == [
+    assert [rule_names(bits) for bits in scores.rules.tolist()] == [
         tuple(fact.rule for fact in verdict.rules) for _, _, verdict, _ in told
     ]
     assert [ACTIONS[i] for i in scores.action] == [verdict.action for _, _, verdict, _ in told]
     unsure = dataclasses.replace(WISHED, terms=dataclasses.replace(TERMS, content_share=1.0))
     none = judged_table(load(folder, unsure, registers), table, vectors(table, threads=1), 1)
-    assert not (none.rules & BITS[RULE]).any()
+    assert not (none.rules & BITS[PREFERENCE_RULE]).any()
 
 
 def test_a_case_is_made_again_and_a_cleared_caller_is_not_warned_of_by_a_guess(judged):
@@ -130,19 +130,19 @@ def test_a_case_is_made_again_and_a_cleared_caller_is_not_warned_of_by_a_guess(j
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=6), st.floats(0.05, 1.0))
 def test_sure_is_the_share_of_a_softmax(raw, share):
     shares = np.exp(raw) / np.exp(raw).sum()
-    found = surely(raw, [str(i) for i in range(len(raw))], share)
+    found = confident_class(raw, [str(i) for i in range(len(raw))], share)
     if abs(shares.max() - share) > 1e-9:
         assert (found is not None) == (shares.max() > share)
     assert found is None or math.isclose(shares[int(found)], shares.max())
 
 
 def test_without_a_register_of_preferences_nothing_is_unwanted():
-    assert unwanted(None, "a", 0, ("loans",)) == {} == unwanted(Registers({}), "a", 0, ("loans",))
+    assert rejected_categories(None, "a", 0, ("loans",)) == {} == rejected_categories(Registers({}), "a", 0, ("loans",))
 
 
 @pytest.mark.parametrize("action", ["screen", "block"])
 def test_a_policy_that_acts_on_a_guess_is_refused(tmp_path, action):
     path = tmp_path / "policy.toml"
-    path.write_text(f'version = "1"\nappeal = "office"\n[bands]\n[rules]\n{RULE} = "{action}"\n')
+    path.write_text(f'version = "1"\nappeal = "office"\n[bands]\n[rules]\n{PREFERENCE_RULE} = "{action}"\n')
     with pytest.raises(ValueError, match="rests on a guess: expected pass or label"):
         read_policy(path)

@@ -20,11 +20,11 @@ from callsieve.serving.batch.number_ranges import covered
 from callsieve.serving.batch.register_files import read_registers, write_registers
 from callsieve.serving.batch.register_join import AsOf
 from callsieve.serving.batch.score import open_registers
-from callsieve.serving.custody.purposes import allowed, declare
+from callsieve.serving.custody.purposes import declare, require_purpose
 from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.rules.register_lookup import Terms, look_up
 from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, Registers, columns_of
-from callsieve.serving.rules.timeline import NEVER, NOTHING, Span, as_of, steps
+from callsieve.serving.rules.timeline import NEVER, NO_ROW, Span, as_of, step_function
 from callsieve.training.cli.main import main
 from tests.support import strategies
 from tests.support.real_bundle import registers_of
@@ -51,24 +51,24 @@ def plainly(rows, at):
     now = sorted((span.valid_from, place) for place, span in stands if span.valid_from <= at < span.valid_to)
     if now:
         return now[-1][1]
-    return ~begun[-1][1] if begun else NOTHING
+    return ~begun[-1][1] if begun else NO_ROW
 
 
 @settings(max_examples=400)
 @given(st.lists(spans, max_size=7), st.integers(-1, 32))
 def test_steps_answer_what_a_look_at_every_row_answers(drawn, at):
     rows = list(enumerate(drawn))
-    assert as_of(steps(rows), at) == plainly(rows, at)
+    assert as_of(step_function(rows), at) == plainly(rows, at)
 
 
 def test_nothing_is_known_at_the_moment_it_becomes_known_nor_holds_at_its_end():
-    told = steps([(0, Span(10, 20, 15))])
-    assert [as_of(told, at) for at in (14, 15, 16, 19, 20, 99)] == [NOTHING, NOTHING, 0, 0, ~0, ~0]
+    told = step_function([(0, Span(10, 20, 15))])
+    assert [as_of(told, at) for at in (14, 15, 16, 19, 20, 99)] == [NO_ROW, NO_ROW, 0, 0, ~0, ~0]
 
 
 def test_an_end_that_becomes_known_later_does_not_change_what_was_known_before():
     open_ended, closed = Span(10, NEVER, 11), Span(10, 20, 50)
-    told = steps([(0, open_ended), (1, closed)])
+    told = step_function([(0, open_ended), (1, closed)])
     assert [as_of(told, at) for at in (12, 30, 50, 51)] == [0, 0, 0, ~1]
 
 
@@ -254,7 +254,7 @@ def test_the_command_writes_what_a_scorer_reads_and_tells_what_was_put_apart(tmp
         main()
     assert json.loads(capsys.readouterr().out) == {"protected": {"rows": 1, "quarantined": {"bad_number": 1}}}
     assert Registers.read(tmp_path / "keyed").columns["protected"]["number"] == [KEY.token("number", "+86" + NUMBER)]
-    assert allowed(tmp_path / "keyed", "scoring") == told
+    assert require_purpose(tmp_path / "keyed", "scoring") == told
     monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words[:3]), str(tmp_path / "again"), *map(str, words[4:6])])
     with pytest.raises(SystemExit, match="0"):
         main()
@@ -307,7 +307,7 @@ def ringing(draw):
 
 
 def oracle(tables, call):
-    """What registers say of a call, row by row: the fields of `Registered` that are known."""
+    """What registers say of a call, row by row: the fields of `RegisterFacts` that are known."""
     at, found = call["start"], {}
     hold = lambda table, fits: [row for row in current(table, fits) if now(row)]
     now = lambda row: row["valid_from"] <= at and (row["valid_to"] is None or at < row["valid_to"])

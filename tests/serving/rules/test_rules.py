@@ -23,25 +23,25 @@ from callsieve.serving.http import wire
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap, registers_in_time
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
-from callsieve.serving.rules.decisions import BITS, actions, looked_at, met_rules, names_of
-from callsieve.serving.rules.policy import ACTIONS, Policy, outcome, read_policy
-from callsieve.serving.rules.register_lookup import Registered, Terms, look_up
+from callsieve.serving.rules.policy import ACTIONS, Policy, final_action, read_policy
+from callsieve.serving.rules.register_lookup import RegisterFacts, Terms, look_up
 from callsieve.serving.rules.registers import Registers
+from callsieve.serving.rules.rule_bits import BITS, rule_bits, rule_columns, rule_names, table_actions
+from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, RuleInput, rule_input
 from callsieve.serving.rules.rules import (
-    ACTING,
-    BY_NAME,
+    ACTION_RULES,
     CLASSES_ZH,
     GUARD,
     NETWORK,
     PREDICTED,
     PROTECTED,
+    RULE_BY_NAME,
     RULES,
     UNREGISTERED,
+    candidate_rules,
     facts,
-    hits,
-    possible,
+    matching_rules,
 )
-from callsieve.serving.rules.situation import PLACES, Situation, situation
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import real_bundle
 from tests.support import small_bundle as small
@@ -49,7 +49,7 @@ from tests.support.real_bundle import load
 
 NAN = math.nan
 TERMS = dataclasses.replace(read_policy().terms, bombing_calls=30.0, ring_once_share=0.5, ring_once_calls=20.0)
-EVERYTHING = dict.fromkeys(ACTING, "block")
+EVERYTHING = dict.fromkeys(ACTION_RULES, "block")
 HARSH = Policy(
     "harsh", {"certified": "block", "watch": "block"}, EVERYTHING, appeal="office", terms=TERMS, history_days=0
 )
@@ -68,7 +68,7 @@ def plain(**changes):
         "caller_class": kind("mobile"), "callee_class": kind("mobile"), "presented_differs": 0.0, "hour": 10.0,
         "calls_24h": 3.0, "one_rings_24h": 0.0, "callee_calls_1h": 1.0, "own_number": 0.0,
     }  # fmt: skip
-    return Situation(**usual | changes)
+    return RuleInput(**usual | changes)
 
 
 HITS = {
@@ -160,32 +160,32 @@ def test_values_are_told_as_people_write_them():
 @pytest.mark.source("L6", "L13", "L15", "L17", "L19", by="serving/rules/rules.py")
 @pytest.mark.parametrize(("name", "changes"), [(name, case) for name, cases in HITS.items() for case in cases])
 def test_a_rule_is_met_and_no_other(name, changes):
-    assert [rule.name for rule in hits(plain(**changes), TERMS)] == [name]
+    assert [rule.name for rule in matching_rules(plain(**changes), TERMS)] == [name]
 
 
 @pytest.mark.parametrize("changes", [{}, *NO_HITS], ids=str)
 def test_no_rule_is_met(changes):
-    assert hits(plain(**changes), TERMS) == ()
+    assert matching_rules(plain(**changes), TERMS) == ()
 
 
 values = st.sampled_from([NAN, 0.0, 1.0, 2.0, 3.0, 9.0, 17.0, 20.0, 200.0])
-situations = st.builds(Situation, **{
-    each.name: values for each in dataclasses.fields(Situation) if each.name != "rows"
+situations = st.builds(RuleInput, **{
+    each.name: values for each in dataclasses.fields(RuleInput) if each.name != "rows"
 })  # fmt: skip
 
 
 @given(st.lists(situations, min_size=1, max_size=5))
 def test_a_table_meets_the_rules_that_its_calls_meet(drawn):
     matrix = np.zeros((len(drawn), len(NAMES)))
-    for name, place in PLACES:
+    for name, place in VECTOR_COLUMNS:
         matrix[:, place] = [getattr(each, name) for each in drawn]
-    fields = [each.name for each in dataclasses.fields(Registered) if each.name != "rows"]
-    registered = Registered(**{name: np.array([getattr(each, name) for each in drawn]) for name in fields})
+    fields = [each.name for each in dataclasses.fields(RegisterFacts) if each.name != "rows"]
+    registered = RegisterFacts(**{name: np.array([getattr(each, name) for each in drawn]) for name in fields})
     own = np.array([each.own_number for each in drawn])
-    met = met_rules(looked_at(matrix), registered, TERMS, own)
+    met = rule_bits(rule_columns(matrix), registered, TERMS, own)
     # What a model takes a call to be about is added to a table apart, see `test_wishes.py`.
-    assert [names_of(bits) for bits in met.tolist()] == [
-        tuple(rule.name for rule in hits(each, TERMS) if rule.kind != PREDICTED) for each in drawn
+    assert [rule_names(bits) for bits in met.tolist()] == [
+        tuple(rule.name for rule in matching_rules(each, TERMS) if rule.kind != PREDICTED) for each in drawn
     ]
 
 
@@ -201,16 +201,18 @@ def test_a_call_meets_no_rule_but_those_that_are_possible_for_its_like(shown, ow
     call = Intake(real_bundle.NUMBER_KEY)(Call(LATE, NUMBER, NUMBER))
     vector = History(calls=1, numbers=2, compiled=False).row(dataclasses.replace(call, **shown))
     for name, value in zip(("calls_24h", "one_rings_24h", "callee_calls_1h"), before, strict=True):
-        vector[dict(PLACES)[name]] = value
-    found = situation(vector, None, float(own))
-    assert hits(found, TERMS, possible(**shown, own_number=own)) == hits(found, TERMS, UNREGISTERED)
+        vector[dict(VECTOR_COLUMNS)[name]] = value
+    found = rule_input(vector, None, float(own))
+    assert matching_rules(found, TERMS, candidate_rules(**shown, own_number=own)) == matching_rules(
+        found, TERMS, UNREGISTERED
+    )
 
 
 # What a policy makes of them
 
-names = st.sets(st.sampled_from(sorted(BY_NAME)))
+names = st.sets(st.sampled_from(sorted(RULE_BY_NAME)))
 policies = st.builds(
-    Policy, st.just("drawn"), st.just({}), st.dictionaries(st.sampled_from(ACTING), st.sampled_from(ACTIONS)),
+    Policy, st.just("drawn"), st.just({}), st.dictionaries(st.sampled_from(ACTION_RULES), st.sampled_from(ACTIONS)),
     appeal=st.sampled_from(["", "office"]), accepted=st.sampled_from(ACTIONS),
 )  # fmt: skip
 banded = st.sampled_from(ACTIONS)
@@ -219,7 +221,7 @@ strength = ACTIONS.index
 
 @given(policies, banded, names)
 def test_the_stronger_of_band_and_rules_is_done_and_guards_come_first(policy, action, met):
-    done = outcome(policy, action, met)
+    done = final_action(policy, action, met)
     wanted = [policy.of_rule(name) for name in met]
     if not policy.appeal:
         assert "block" not in wanted
@@ -227,7 +229,7 @@ def test_the_stronger_of_band_and_rules_is_done_and_guards_come_first(policy, ac
         assert strength(done) <= strength("label")
     if "protected_caller" in met:
         assert strength(done) <= strength("label")
-        seen = [policy.of_rule(name) for name in met if BY_NAME[name].kind == NETWORK]
+        seen = [policy.of_rule(name) for name in met if RULE_BY_NAME[name].kind == NETWORK]
         assert (done == "label") == any(word != "pass" for word in seen)
     else:
         most = strength(policy.accepted) if "accepted_category" in met else 3
@@ -237,16 +239,16 @@ def test_the_stronger_of_band_and_rules_is_done_and_guards_come_first(policy, ac
 
 @given(policies, banded, names)
 def test_a_rule_more_never_makes_an_outcome_milder_unless_it_guards(policy, action, met):
-    acting = {name for name in met if BY_NAME[name].kind != GUARD}
+    acting = {name for name in met if RULE_BY_NAME[name].kind != GUARD}
     for name in acting:
-        assert strength(outcome(policy, action, met)) >= strength(outcome(policy, action, met - {name}))
+        assert strength(final_action(policy, action, met)) >= strength(final_action(policy, action, met - {name}))
 
 
 @given(policies, st.lists(st.tuples(st.sampled_from(range(len(ACTIONS))), names), min_size=1, max_size=6))
 def test_a_table_is_decided_as_its_calls(policy, drawn):
     met = np.array([sum(BITS[name] for name in each) for _, each in drawn])
-    done = actions(policy, np.array([action for action, _ in drawn], dtype=np.int8), met)
-    assert [ACTIONS[i] for i in done] == [outcome(policy, ACTIONS[action], each) for action, each in drawn]
+    done = table_actions(policy, np.array([action for action, _ in drawn], dtype=np.int8), met)
+    assert [ACTIONS[i] for i in done] == [final_action(policy, ACTIONS[action], each) for action, each in drawn]
 
 
 # In the scorer
@@ -313,7 +315,7 @@ def test_rules_change_nothing_that_the_model_says_nor_it_what_they_say(folder, r
     blind = tuple(dataclasses.replace(band, threshold=1e9) for band in scorer.bundle.thresholds)
     deaf = Scorer(dataclasses.replace(scorer.bundle, thresholds=blind), HARSH, registers)
     for one, other in zip(with_rules, replayed(deaf, keyed), strict=True):
-        facts = [fact for fact in one.rules if BY_NAME[fact.rule].kind != PREDICTED]
+        facts = [fact for fact in one.rules if RULE_BY_NAME[fact.rule].kind != PREDICTED]
         assert repr(tuple(facts)) == repr(other.rules)
     assert {fact.rule for verdict in with_rules for fact in verdict.rules} >= {
         "authentication_failed", "irregular_number", "own_number", "withheld_number", "domestic_from_abroad",
@@ -328,7 +330,7 @@ def test_one_by_one_equals_the_table_with_registers(folder, registers, calls):
     table = real_bundle.keyed_table(calls)
     matrix = vectors(table, threads=1)
     scores = judged_table(scorer, table, matrix, 1)
-    assert [names_of(bits) for bits in scores.rules.tolist()] == [
+    assert [rule_names(bits) for bits in scores.rules.tolist()] == [
         tuple(fact.rule for fact in verdict.rules) for verdict in verdicts
     ]
     assert [ACTIONS[i] for i in scores.action] == [verdict.action for verdict in verdicts]

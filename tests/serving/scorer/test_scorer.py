@@ -13,9 +13,9 @@ from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.serving.bundle.bundle import Refused
-from callsieve.serving.bundle.card import Band
-from callsieve.serving.rules.policy import ACTIONS, Policy, decide
+from callsieve.serving.bundle.bundle import BundleError
+from callsieve.serving.bundle.metadata import Band
+from callsieve.serving.rules.policy import ACTIONS, Policy, band_action
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import case_id
 from tests.support import real_bundle
@@ -279,24 +279,26 @@ def test_a_stale_model_still_scores(scorer, calls):
 
 def test_another_catalogue_is_refused(tmp_path):
     real_bundle.write(tmp_path / "other", catalogue_hash="cd" * 32)
-    with pytest.raises(Refused, match=f"catalogue_hash must be {catalogue_hash()}, got {'cd' * 32}"):
+    with pytest.raises(BundleError, match=f"catalogue_hash must be {catalogue_hash()}, got {'cd' * 32}"):
         Scorer.load(tmp_path / "other", trusted=small.TRUSTED)
 
 
 def test_unknown_features_are_refused(tmp_path):
     small.write(tmp_path / "foreign", catalogue_hash=catalogue_hash())
-    with pytest.raises(Refused, match="features that this version does not compute: calls_1h, answered_24h") as caught:
+    with pytest.raises(
+        BundleError, match="features that this version does not compute: calls_1h, answered_24h"
+    ) as caught:
         Scorer.load(tmp_path / "foreign", trusted=small.TRUSTED)
     assert "\n" not in str(caught.value)
 
 
 def test_another_key_is_refused(folder):
-    with pytest.raises(Refused):
+    with pytest.raises(BundleError):
         Scorer.load(folder, trusted=[small.OTHER_KEY.public_key()])
 
 
 def test_the_epoch_of_a_withdrawn_bundle_is_refused(folder):
-    with pytest.raises(Refused, match="epoch must be at least 6, got 5"):
+    with pytest.raises(BundleError, match="epoch must be at least 6, got 5"):
         Scorer.load(folder, trusted=small.TRUSTED, minimum_epoch=6)
 
 
@@ -352,4 +354,4 @@ def test_a_table_decides_as_the_policy_does(scorer, matrix, edges, actions, cert
     for raw, row, action in zip(scores.raw, matrix[:80], scores.action, strict=True):
         kind = NUMBER_CLASSES[int(row[CLASS])]
         line = f"quiet_{kind}" if kind in ("mobile", "resale") and row[CALLS] < 15 else kind
-        assert decide(policy, bands, raw, line)[0] == ACTIONS[action]
+        assert band_action(policy, bands, raw, line)[0] == ACTIONS[action]

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from callsieve.serving.bundle.signing import SIGNING_KEY
 from callsieve.serving.cases.case_rules import read_case_rules
-from callsieve.serving.cases.feed import take_in
+from callsieve.serving.cases.feed import import_verdicts
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.http.protocol import Protocol
@@ -132,7 +132,7 @@ def test_every_verdict_but_pass_has_its_evidence_and_none_else(running, tmp_path
 
     def all_there():
         # A second reader of the same folder: those that the first one deleted were read by it.
-        take_in(store, folder / "state")
+        import_verdicts(store, folder / "state")
         with store.reading() as connection:
             seen.update(row[0] for row in connection.exec_driver_sql('SELECT "case" FROM callsieve_cases'))
         return wanted <= seen

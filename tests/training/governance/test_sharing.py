@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.bundle.signing import generate_signing_key, read_public_key, sign
 from callsieve.serving.lists.lookup import Lookup, publish
-from callsieve.serving.lists.token_list import TokenList, Unfit, make
+from callsieve.serving.lists.token_list import TokenList, TokenListError, write_token_list
 from callsieve.training.governance.sharing import choose, only, read_excluded
 from tests.support import small_bundle as small
 
@@ -131,7 +131,7 @@ def test_numbers_of_the_store_are_found_in_any_writing():
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory):
     path = tmp_path_factory.mktemp("list") / "tokens"
-    make(path, mobiles(3000), SHARED, small.KEY, epoch=4, valid_until=UNTIL)
+    write_token_list(path, mobiles(3000), SHARED, small.KEY, epoch=4, valid_until=UNTIL)
     return TokenList.open(path, SHARED, small.TRUSTED)
 
 
@@ -173,7 +173,7 @@ def test_a_changed_bucket_is_refused(published):
     folder, _ = published
     asked = Lookup.open((folder / "index").read_bytes(), SHARED, small.TRUSTED)
     (number,) = mobiles(1)
-    with pytest.raises(Unfit, match="not the one that was signed"):
+    with pytest.raises(TokenListError, match="not the one that was signed"):
         asked.lists(number, (folder / asked.name(number)).read_bytes() + b"12345")
 
 
@@ -182,7 +182,7 @@ def test_a_changed_bucket_is_refused(published):
 def test_no_changed_byte_of_the_index_gets_through(published, data):
     whole = bytearray((published[0] / "index").read_bytes())
     whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(Unfit):
+    with pytest.raises(TokenListError):
         Lookup.open(bytes(whole), SHARED, small.TRUSTED)
 
 
@@ -196,13 +196,13 @@ def test_no_changed_byte_of_the_index_gets_through(published, data):
 def test_a_signed_index_is_read_strictly(published, name, value):
     said = json.loads((published[0] / "index").read_bytes().partition(b"\n")[0])
     head = json.dumps(said | {name: value}).encode() + b"\n"
-    with pytest.raises(Unfit):
+    with pytest.raises(TokenListError):
         Lookup.open(head + sign(head, small.KEY), SHARED, small.TRUSTED)
 
 
 def test_withdrawn_and_foreign_indices_are_refused(published):
     index = (published[0] / "index").read_bytes()
-    with pytest.raises(Unfit, match="epoch"):
+    with pytest.raises(TokenListError, match="epoch"):
         Lookup.open(index, SHARED, small.TRUSTED, minimum_epoch=5)
-    with pytest.raises(Unfit, match="not trusted"):
+    with pytest.raises(TokenListError, match="not trusted"):
         Lookup.open(index, SHARED, [small.OTHER_KEY.public_key()])

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import Judged
 from callsieve.training.judging.headline import Scored, headline_of
 from callsieve.training.judging.judge import reliability_figures, rule_in_words

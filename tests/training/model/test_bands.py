@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsieve.serving.bundle.card import Band
+from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.model.bands import LOOSER, MARGIN, TARGETS, UNSURE, Told, bands_of, edges_of, spoken_of
 from callsieve.training.model.certify import certificate, upper_bound

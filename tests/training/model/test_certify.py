@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from callsieve.serving.bundle.card import Band, Golden
-from callsieve.serving.bundle.card_file import from_json, to_json
+from callsieve.serving.bundle.metadata import Band, GoldenVectors
+from callsieve.serving.bundle.metadata_file import metadata_from_json, metadata_to_json
 from callsieve.training.model import certify
 from callsieve.training.model.certify import (
     bound_by_caller,
@@ -194,9 +194,9 @@ def test_a_bundle_takes_the_certificates():
     assert [c.certified for c in granted.values()] == [True] * 6 + [False] * 2
     threshold = choose_threshold(np.zeros(10, dtype=np.float32), 1e-4, margin=1.0)
     band = Band("label", threshold, granted["4 of 100000"], granted)
-    golden = Golden(((0.0,) * len(small.FEATURES),), {"model": ((0.5,),)})
+    golden = GoldenVectors(((0.0,) * len(small.FEATURES),), {"model": ((0.5,),)})
     card = small.card(thresholds=(band,), classes={}, golden=golden)
-    assert from_json(to_json(card)).thresholds == (band,)
+    assert metadata_from_json(metadata_to_json(card)).thresholds == (band,)
 
 
 def test_one_dominating_caller_widens_the_interval_beyond_the_exact_bound():

@@ -23,11 +23,11 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.serving.batch.score import VECTORS, write_vectors
 from callsieve.serving.cases.erasure import erase_before, erase_subject
-from callsieve.serving.cases.feed import publish
+from callsieve.serving.cases.feed import publish_cleared
 from callsieve.serving.cases.store import CaseError, CaseStore
-from callsieve.serving.custody.expiry import is_due, still_kept
-from callsieve.serving.custody.purposes import PURPOSES, Declared, allowed, declare
-from callsieve.serving.custody.retention import Kept, read_retention
+from callsieve.serving.custody.expiry import expiry_filter, is_expired
+from callsieve.serving.custody.purposes import PURPOSES, Declaration, declare, require_purpose
+from callsieve.serving.custody.retention import RetentionRule, read_retention
 from callsieve.serving.live.journal import sealed
 from callsieve.serving.live.verdict_log import record_to_line
 from callsieve.training.data.dataset import read_dataset
@@ -87,10 +87,10 @@ def keys_of(log):
 
 @pytest.mark.source("L42", "P4", by="serving/custody/purposes.py")
 def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, world_folder, tmp_path):
-    assert allowed(world_folder, "training").simulated
+    assert require_purpose(world_folder, "training").simulated
     for purpose in PURPOSES:
         if purpose in ("training", "export"):
-            assert not allowed(folder, purpose).simulated
+            assert not require_purpose(folder, purpose).simulated
         else:
             with pytest.raises(ValueError, match=f"declared for training, export, not for {purpose}"):
                 read_dataset(folder, purpose)
@@ -102,12 +102,12 @@ def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, wo
                            ('"until"', '"to"', "missing or unknown")):  # fmt: skip
         (folder / "dataset.json").write_text(text.replace(old, new))
         with pytest.raises(ValueError, match=says):
-            allowed(folder, "training")
+            require_purpose(folder, "training")
     (folder / "dataset.json").unlink()
     with pytest.raises(ValueError, match=r"expected dataset\.json"):
         read_dataset(folder)
     with pytest.raises(ValueError, match="purpose must be one of"):
-        allowed(folder, "curiosity")
+        require_purpose(folder, "curiosity")
     with pytest.raises(ValueError, match="got curiosity"):
         declare(tmp_path, "a", "b", ["curiosity"], "2999-12-31")
 
@@ -153,10 +153,10 @@ def aged(table, by):
 @settings(max_examples=40)
 @given(st.lists(st.one_of(st.none(), st.integers(-200, 200)), max_size=30), st.integers(1, 100))
 def test_due_rows_are_those_older_than_the_ceiling(days, ceiling):
-    kept = Kept("valid_to", 0, ceiling * DAY)
+    kept = RetentionRule("valid_to", 0, ceiling * DAY)
     moments = [None if day is None else NOW - day * DAY for day in days]
     for column in (pa.array(moments, pa.int64()), pa.array(moments, pa.timestamp("ms", "UTC"))):
-        due = is_due(pa.table({"valid_to": column}), kept, NOW).to_pylist()
+        due = is_expired(pa.table({"valid_to": column}), kept, NOW).to_pylist()
         assert due == [day is not None and day > ceiling for day in days]
 
 
@@ -180,9 +180,9 @@ def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
     assert store.find(f"{1:016x}", at).appeals  # a person has not looked yet
     assert set(store.unlisted(at)[1]) == {"e1.caller2"}  # what was decided holds
     late = at + store.rules.unlisted + DAY
-    assert publish(store, state, at) and "e1.caller2" in (state / "unlisted").read_text()
+    assert publish_cleared(store, state, at) and "e1.caller2" in (state / "unlisted").read_text()
     assert erase_before(store, late)["unlistings"] == 1
-    assert publish(store, state, late) and "e1.caller2" not in (state / "unlisted").read_text()
+    assert publish_cleared(store, state, late) and "e1.caller2" not in (state / "unlisted").read_text()
     store.close()
     for number in (7, 8):
         (state / f"cases-{number:08d}.log").write_bytes(b"x")
@@ -360,7 +360,7 @@ def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folde
     # Whom a person has cleared stays cleared, and that is told as well.
     store.appeal(f"{1:016x}", "other", "", NOW)
     store.decide(f"{1:016x}", "overturned", "reviewer-1", "a courier", NOW)
-    publish(store, state, NOW)
+    publish_cleared(store, state, NOW)
     store.close()
     named = {one["where"] for one in asked()["stays"]}
     assert named == {"exclusions.parquet", "cases", f"state/{newest.name}", "unlistings", "state/unlisted"}
@@ -516,13 +516,13 @@ def test_rules_of_retention_are_checked(tmp_path):
 
 def test_a_register_that_knows_no_end_is_never_due():
     table = pa.table({"number": ["a", "b"]})
-    assert is_due(table, Kept("valid_to", 0, DAY), NOW).to_pylist() == [False, False]
+    assert is_expired(table, RetentionRule("valid_to", 0, DAY), NOW).to_pylist() == [False, False]
     with pytest.raises(ValueError, match="expected a column 'start', got number"):
-        is_due(table, Kept("start", 0, DAY), NOW)
+        is_expired(table, RetentionRule("start", 0, DAY), NOW)
 
 
 def test_calls_that_are_all_past_their_time_are_told():
-    kept = still_kept(Declared("switch", "contract", ("training",), "2999-12-31", "2026-01-01"))
+    kept = expiry_filter(Declaration("switch", "contract", ("training",), "2999-12-31", "2026-01-01"))
     with pytest.raises(ValueError, match="calls: all 2 rows are past their time"):
         kept(pa.table({"start": [0, 1]}), "calls")
     assert kept(pa.table({"start": pa.array([], pa.int64())}), "calls").num_rows == 0
@@ -588,4 +588,4 @@ def test_a_deletion_says_which_scorer_forgot(log, call, monkeypatch, tmp_path):
 def test_a_folder_is_declared_by_the_command(told, tmp_path):
     words = ("--source", "switch", "--basis", "contract", "--purpose", "training", "--until", "2999-12-31")
     assert told("dataset", "declare", tmp_path, *words)["purposes"] == ["training"]
-    assert not allowed(tmp_path, "training").simulated
+    assert not require_purpose(tmp_path, "training").simulated

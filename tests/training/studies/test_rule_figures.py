@@ -16,9 +16,9 @@ from scipy.stats import binomtest
 
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.custody.purposes import declare
-from callsieve.serving.rules.decisions import BITS
 from callsieve.serving.rules.policy import Policy
 from callsieve.serving.rules.registers import Registers
+from callsieve.serving.rules.rule_bits import BITS
 from callsieve.serving.rules.rules import RULES
 from callsieve.training.cli.tables.checks import show_policy_diff as show_difference
 from callsieve.training.cli.tables.checks import show_rule_figures

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from callsieve.features.catalogue import NAMES
-from callsieve.serving.bundle.bundle import Refused
+from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.scorer.scorer import Scorer
@@ -102,7 +102,7 @@ def test_nobody_is_trusted_unless_named(folder, tmp_path, monkeypatch):
         loaded(folder)
     write_public_key(small.OTHER_KEY.public_key(), tmp_path / "other.pub")
     monkeypatch.setenv(TRUST, str(tmp_path / "other.pub"))
-    with pytest.raises(Refused, match="not trusted"):
+    with pytest.raises(BundleError, match="not trusted"):
         loaded(folder)
 
 
@@ -121,7 +121,7 @@ def test_a_changed_model_is_refused(tmp_path):
     save_model(tmp_path / "bundle", tmp_path / "served", signer=tmp_path / "signer.pub")
     with (tmp_path / "served" / "bundle" / "model.txt").open("a") as model:
         model.write("\n")
-    with pytest.raises(Refused):
+    with pytest.raises(BundleError):
         loaded(tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_what_is_written(folder, tmp_path):
     with pytest.raises(FileExistsError):
         save_model(folder / "bundle", folder / "served", signer=folder / "signer.pub")
     write_public_key(small.OTHER_KEY.public_key(), tmp_path / "other.pub")
-    with pytest.raises(Refused):
+    with pytest.raises(BundleError):
         save_model(folder / "bundle", tmp_path / "new", signer=tmp_path / "other.pub")
     assert {path.name for path in tmp_path.iterdir()} == {"other.pub"}
 

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from callsieve.serving.bundle.bundle import Refused, load
+from callsieve.serving.bundle.bundle import BundleError, load
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.training.tracking import onnx_export
@@ -136,7 +136,7 @@ def test_nothing_is_overwritten_and_no_bad_bundle_leaves(folder, tmp_path):
     lite_bundle.write(tmp_path)
     with (tmp_path / "bundle" / "model.txt").open("a") as model:
         model.write("\n")
-    with pytest.raises(Refused):
+    with pytest.raises(BundleError):
         export(tmp_path / "bundle", tmp_path / "new.onnx", signer=tmp_path / "signer.pub")
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "signer.pub", "there.onnx"}
 

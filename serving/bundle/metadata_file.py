@@ -1,7 +1,6 @@
 """The file `bundle.json`: a card as JSON, checked field by field.
 
-`to_json` and `from_json` stand side by side; the only byte form accepted is the one that is written, so equal
-cards have equal bytes.
+The only byte form accepted is the one that `metadata_to_json` writes, so equal metadata have equal bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from callsieve.features.files.strict_json import (
     encode,
 )
 
-from .card import FORMAT, OPTIONAL_MODELS, Band, Calibration, Card, Certificate, Golden
+from .metadata import FORMAT, OPTIONAL_MODELS, Band, BundleMetadata, Calibration, Certificate, GoldenVectors
 
 MAX_FEATURES = 4096
 MAX_LEVELS = 1 << 16
@@ -38,7 +37,7 @@ _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 _FEATURE = re.compile(r"[^\s=,\[\]{}\":]{1,128}")
 
 
-def to_json(card: Card) -> bytes:
+def metadata_to_json(card: BundleMetadata) -> bytes:
     """The bytes of `bundle.json`."""
     golden = {
         "rows": [[None if math.isnan(x) else float(x) for x in row] for row in card.golden.rows],
@@ -63,9 +62,9 @@ def to_json(card: Card) -> bytes:
     )
 
 
-def from_json(data: bytes) -> Card:
+def metadata_from_json(data: bytes) -> BundleMetadata:
     """Read `bundle.json`. Raises `ValueError` that names the field and its rule."""
-    value = as_fields(decode(data), "card", tuple(Card.__slots__))
+    value = as_fields(decode(data), "card", tuple(BundleMetadata.__slots__))
     if value["format"] != FORMAT or type(value["format"]) is not int:
         raise ValueError(f"format must be {FORMAT}, got {value['format']!r}")
     features = _features(value["features"])
@@ -77,7 +76,7 @@ def from_json(data: bytes) -> Card:
         raise ValueError("catalogue_hash must be 8 to 128 hex digits")
     for key in ("label_policy", "training"):
         as_free(as_mapping(value[key], key), key)
-    card = Card(
+    card = BundleMetadata(
         features=features,
         categorical=_categorical(value["categorical"], features),
         catalogue_hash=value["catalogue_hash"],
@@ -91,7 +90,7 @@ def from_json(data: bytes) -> Card:
         valid_until=valid_until,
         epoch=as_whole(value["epoch"], "epoch"),
     )
-    if to_json(card) != data:
+    if metadata_to_json(card) != data:
         raise ValueError("must have the form in which it was written: sorted keys, floats as floats")
     return card
 
@@ -241,7 +240,7 @@ def _covers(certificate: Certificate) -> bool:
     return total <= (1 - certificate.confidence) * 1.001
 
 
-def _golden(value: Any, width: int, models: Mapping[str, int]) -> Golden:
+def _golden(value: Any, width: int, models: Mapping[str, int]) -> GoldenVectors:
     item = as_fields(value, "golden", ("rows", "scores"))
     rows = tuple(
         tuple(
@@ -255,7 +254,7 @@ def _golden(value: Any, width: int, models: Mapping[str, int]) -> Golden:
             tuple(_hex(x) for x in as_list(row, "golden: scores", models[name], models[name]))
             for row in as_list(table, "golden: scores", len(rows), len(rows))
         )
-    return Golden(rows, scores)
+    return GoldenVectors(rows, scores)
 
 
 def _hex(value: Any) -> float:

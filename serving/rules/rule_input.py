@@ -13,10 +13,10 @@ from typing import Any
 from callsieve.features.catalogue import NAMES
 from callsieve.features.dataclass import dataclass
 
-from .register_lookup import Registered
+from .register_lookup import RegisterFacts
 
 # From vectors: the first fields of a situation, in their order by the names of the catalogue.
-FROM_VECTOR = {
+VECTOR_FEATURES = {
     "attestation": "call_attestation",
     "route": "call_route",
     "caller_class": "call_caller_class",
@@ -30,7 +30,7 @@ FROM_VECTOR = {
 
 
 @dataclass(slots=True)
-class Situation(Registered):
+class RuleInput(RegisterFacts):
     """A call at ring time.
 
     `attestation`, `route`, `caller_class`, `callee_class` are places in the tuples of `features.records`;
@@ -52,14 +52,14 @@ class Situation(Registered):
     unwanted: Any = math.nan
 
 
-PLACES = tuple((name, NAMES.index(feature)) for name, feature in FROM_VECTOR.items())
-_picked = itemgetter(*(place for _, place in PLACES))
-_REGISTERED = Registered.__slots__
+VECTOR_COLUMNS = tuple((name, NAMES.index(feature)) for name, feature in VECTOR_FEATURES.items())
+_picked = itemgetter(*(place for _, place in VECTOR_COLUMNS))
+_REGISTERED = RegisterFacts.__slots__
 
 
-def situation(columns: Any, registered: Registered | None = None, own_number: Any = math.nan) -> Situation:
+def rule_input(columns: Any, registered: RegisterFacts | None = None, own_number: Any = math.nan) -> RuleInput:
     """A situation from a vector, or from the columns of a matrix of vectors, as the catalogue orders them."""
-    found = Situation(*_picked(columns))
+    found = RuleInput(*_picked(columns))
     found.own_number = own_number
     if registered is not None:
         for name in _REGISTERED:

@@ -92,7 +92,7 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
-class Golden:
+class GoldenVectors:
     """Rows of feature values (NaN: missing) and the raw scores that each model gives for them."""
 
     rows: tuple[tuple[float, ...], ...]
@@ -100,7 +100,7 @@ class Golden:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class BundleMetadata:
     """All that a bundle says beside its models.
 
     `categorical` gives the number of levels of each categorical feature. `classes` names the classes of the
@@ -119,6 +119,6 @@ class Card:
     valid_from: str
     valid_until: str
     epoch: int
-    golden: Golden = field(default_factory=lambda: Golden((), {}))
+    golden: GoldenVectors = field(default_factory=lambda: GoldenVectors((), {}))
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     format: int = FORMAT
