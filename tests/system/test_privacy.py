@@ -42,7 +42,7 @@ from callsieve.serving.rules.policy import read_policy
 from callsieve.training.data.exclusions import write_cleared
 from callsieve.training.governance.decoys import Planted, remember, search
 from callsieve.training.governance.incident import drill
-from callsieve.training.governance.report import govern
+from callsieve.training.governance.report import write_report
 from callsieve.training.governance.sharing import only, read_excluded
 from callsieve.training.privacy.exports import chosen, export, export_act
 from callsieve.training.studies import demo
@@ -402,8 +402,8 @@ def keyed_folder(folder):
 
 def report_of(data, out):
     out.mkdir()
-    return govern(
-        data, out, out / "releases", until="2026-03-04", days=1, least={"callee": 1, "caller": 1},
+    return write_report(
+        data, out, until="2026-03-04", days=1, least={"callee": 1, "caller": 1},
         progress=lambda what, part: logging.getLogger("told").debug("%s %s", what, part),
     )  # fmt: skip
 
@@ -414,7 +414,7 @@ def test_a_report_hides_numbers_also_where_registers_were_never_keyed(tmp_path, 
     facts = report_of(data, tmp_path / "out")
     assert {"all", "trunk", "industry", "preferences"} <= set(facts["tables"])
     names = {path.name for path in assert_clean((tmp_path / "out").rglob("*"), [*said(), str(facts)])}
-    assert names == {"report.html", "cells.parquet", "0001.json"}
+    assert names == {"report.html", "cells.parquet"}
     spoilt = {"campaigns": ("number", "business"), "trunks": ("trunk",), "preferences": ("callee", "category")}
     for register, columns in spoilt.items():
         path = data / f"register_{register}.parquet"

@@ -87,7 +87,7 @@ EXAMPLES = {
     "registers": "offices --out registers",
     "rules": "--data world",
     "policy diff": "old.toml new.toml --calls calls.parquet --bundle run/bundle",
-    "report": "--data world --releases releases --out report",
+    "report": "--data world --out report",
     "traceability": "--json",
     "share list": f"numbers.txt --store-key number.key --out list --epoch 1 {LIST}",
     "share buckets": f"list --out buckets {LIST}",

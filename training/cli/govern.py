@@ -19,7 +19,6 @@ def report(
         Path, typer.Option(help="Folder with keyed calls, complaints and registers, declared for statistics.")
     ],
     out: Annotated[Path, typer.Option(help="New or empty folder for report.html and cells.parquet.")],
-    releases: Annotated[Path, typer.Option(help="Folder of earlier releases; this one is added.")],
     verdicts: Annotated[
         Path | None, typer.Option(help="What `callsieve score --out` wrote for these calls: adds what was decided.")
     ] = None,
@@ -27,24 +26,29 @@ def report(
         str | None, typer.Option(help="Local date after the last day; by default that of the last call.")
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="How many days; as many before are compared.")] = 7,
-    callees: Annotated[int, typer.Option(min=1, help="People called that a figure must be of, at least.")] = 10,
-    callers: Annotated[int, typer.Option(min=1, help="Calling numbers that a figure must be of, at least.")] = 5,
+    callees: Annotated[int, typer.Option(min=1, help="Minimum of distinct callees in a shown count.")] = 10,
+    callers: Annotated[int, typer.Option(min=1, help="Minimum of distinct callers in a shown count.")] = 5,
     json: Json = False,
 ) -> None:
-    """Report to those who govern: by connecting party, trunk and trade, and no small group can be reckoned."""
+    """Write the governance report: rounded counts of calls by connecting party, trunk, industry and regulator."""
     from callsieve.serving.cli import console
-    from callsieve.training.governance.report import govern
+    from callsieve.training.governance.report import write_report
 
-    with console.progress("report") as tell:
-        facts = govern(
-            data, console.new_folder(out), releases, verdicts=verdicts, until=until, days=days,
-            least={"callee": callees, "caller": callers}, progress=tell,
-        )  # fmt: skip
+    with console.progress("report") as progress:
+        figures = write_report(
+            data,
+            console.new_folder(out),
+            verdicts=verdicts,
+            until=until,
+            days=days,
+            least={"callee": callees, "caller": callers},
+            progress=progress,
+        )
     if json:
-        console.emit_json(facts)
+        console.emit_json(figures)
         return
-    told = [(name, f"{len(rows):,}") for name, rows in facts["tables"].items()]
-    console.show_table(f"release {facts['release']}: rows that can be shown", ("table", "rows"), told)
+    rows = [(name, f"{len(rows):,}") for name, rows in figures["tables"].items()]
+    console.show_table(f"rows shown for {figures['now']}", ("table", "rows"), rows)
     console.say(f"{out / 'report.html'}: written")
 
 

@@ -1,19 +1,15 @@
-"""Counts that give nobody away: which cells of a set of tables may be shown together, and with earlier tables.
+"""Disclosure control: a minimum count and rounding decide which counts of a table a report may show.
 
-A cell counts records (calls) with something in common. A set of records is *small* if fewer callees or fewer callers
-than is asked for take part in it. Small cells are not shown; nor is anything shown from which the count of a small set
-follows by adding and subtracting, in this release or with earlier ones.
+A cell counts the calls (records) of one row of a table. Two rules protect small groups of people:
 
-Take the records that stand in exactly the same shown cells: an *atom*. What follows from the shown counts are the
-combinations of the rows of the matrix cells x atoms. (That counts are not negative adds nothing: each atom has a
-record, so the true counts lie inside of what is allowed, and what equations leave open there stays open.) A set with
-an atom that is not small is not small itself. So only combinations that vanish on all other atoms matter. They are a
-linear space; it falls into parts that share no atom, mostly of few dimensions. A set that follows has 0 or 1 at each
-atom, so in a basis of echelon form it is a sum of basis rows, and all sums are tried. A part of too many dimensions
-counts as one that gives somebody away. While there is such a set, the smallest cell that takes part in it is hidden.
+1. Minimum: a cell is shown only if at least `least` distinct callees and callers take part in its records. A part of a
+   split below the minimum hides the whole split. Where the hidden rows of a table together stay below the minimum, the
+   smallest shown row is hidden as well: a total minus the shown rows would otherwise give them away.
+2. Rounding: every shown count is a multiple of `BASE`, totals included, so that differences below `BASE` cannot be
+   computed from two cells or from two reports.
 
-pycanon was looked at: it measures the anonymity of records, not of tables, and pins versions of its packages other than
-ours. opendp (47 MB) adds noise: a person can make up half of a trunk, so that noise which hides him hides the trunk.
+Limits: a large group that overlaps several tables or reports may be estimated to within the rounding. Reports of
+periods that do not overlap reveal least. For stronger guarantees use tau-argus or differential privacy.
 """
 
 from __future__ import annotations
@@ -24,21 +20,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .deduction import Matrix, distinct
-
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
 
 LEAST = {"callee": 10, "caller": 5}
-"""How many people a cell must hold to be shown."""
-MAX_CELLS = 4000
-_ROW = 5  # splits of a row that are given up rather than the row
+"""Minimum of distinct numbers of each kind in a shown cell."""
+BASE = 5
+"""Shown counts are multiples of this."""
 
 
 class Cell(NamedTuple):
-    """What a count is of: a row of a table in a period, or with `split` the part of that row which is `part`."""
+    """What a count belongs to: a row of a table in a period; with `split`, the part of that row named `part`."""
 
     period: str
     table: str
@@ -49,7 +43,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Cells that share no record: for each record the index of its cell, or -1."""
+    """Cells without common records: for each record the index of its cell, or -1."""
 
     codes: Array
     cells: Sequence[Cell]
@@ -57,86 +51,65 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many records, and of each kind of people at least how many: rounded down to a multiple of what is asked for.
-
-    Counts of people do not add up, but grow from one release to the next: a difference of rounded ones tells of no one.
-    """
+    """Rounded counts of a cell: records to the nearest multiple of BASE, distinct numbers by kind rounded down."""
 
     records: int
     people: Mapping[str, int]
 
 
 def protect(
-    tables: Sequence[Partition],
-    people: Mapping[str, Array],
-    least: Mapping[str, int] = LEAST,
-    earlier: Sequence[Partition] = (),
+    tables: Sequence[Partition], people: Mapping[str, Array], least: Mapping[str, int] = LEAST
 ) -> dict[Cell, Count]:
-    """The cells that may be shown.
+    """Returns the cells that may be shown, with rounded counts.
 
     Args:
-        tables: what one wants to show. A row is hidden with all of its splits, a split with all of its parts.
-        people: for each record who takes part in it, by kind; numbers from 0.
-        least: how many people of each kind a cell must hold; a cell without records may always be shown.
-        earlier: what was shown already, of the same records.
-    Raises:
-        ValueError: if there are more than MAX_CELLS cells.
+        tables: rows of tables, each table before its splits. A hidden row takes its splits with it.
+        people: by kind, the number that takes part in each record, as integers from 0.
+        least: minimum of distinct numbers by kind. A cell without records may always be shown.
     """
-    counted = {cell: count for one in tables for cell, count in counts(one, people, least)}
-    if len(counted) > MAX_CELLS:
-        raise ValueError(f"tables: expected at most {MAX_CELLS} cells, got {len(counted)}: choose fewer rows")
-    shown = {cell for cell, (_, small) in counted.items() if not small}
-    for cell in set(counted) - shown:
-        shown -= _together(cell, shown)
-    size = {cell: count.records for cell, (count, _) in counted.items()}
-    # Each table by itself first: what it gives away alone is found in a small matrix.
-    for name in sorted({cell[:2] for cell in counted}):
-        _hide([one for one in tables if one.cells and one.cells[0][:2] == name], (), people, least, shown, size)
-    _hide(tables, earlier, people, least, shown, size)
-    return {cell: count for cell, (count, _) in counted.items() if cell in shown}
+    shown: dict[Cell, Count] = {}
+    for table in tables:
+        size = len(table.cells)
+        inside = table.codes >= 0
+        records = np.bincount(table.codes[inside], minlength=size)
+        hidden = (records > 0) & ~_reaches(table.codes[inside], _select(people, inside), least, size)
+        if size and table.cells[0].split:
+            splits = {cell[:4] for cell, small in zip(table.cells, hidden, strict=True) if small}
+            hidden = np.array([cell[:4] in splits or _row_of(cell) not in shown for cell in table.cells])
+        else:
+            _hide_remainder(table.codes, records, hidden, people, least)
+        distinct = {kind: _distinct(table.codes[inside], who[inside], size) for kind, who in people.items()}
+        for i in np.flatnonzero(~hidden):
+            numbers = {kind: int(count[i]) // BASE * BASE for kind, count in distinct.items()}
+            shown[table.cells[i]] = Count((int(records[i]) + BASE // 2) // BASE * BASE, numbers)
+    return shown
 
 
-def _hide(
-    tables: Sequence[Partition],
-    earlier: Sequence[Partition],
-    people: Mapping[str, Array],
-    least: Mapping[str, int],
-    shown: set[Cell],
-    size: Mapping[Cell, int],
+def _hide_remainder(
+    codes: Array, records: Array, hidden: Array, people: Mapping[str, Array], least: Mapping[str, int]
 ) -> None:
-    """Take out of what is shown all that gives a small set away, in these tables and with the earlier ones."""
-    matrix = Matrix(tables, earlier, people, least)
-
-    def loss(cell: Cell) -> tuple[int, Cell]:
-        """What goes with a cell: records of its row, which counts more than one split of it."""
-        row = size.get(cell._replace(split="", part=""), size[cell])
-        return row if cell.split else _ROW * row, cell
-
-    while found := list(matrix.revealing(shown)):
-        for guilty in found:
-            shown -= _together(min(guilty, key=loss), shown)
+    """Hides the smallest shown rows, in place, until the hidden rows together reach the minimum."""
+    while hidden.any() and ((records > 0) & ~hidden).any():
+        rest = (codes >= 0) & hidden[codes]
+        if _reaches(np.zeros(rest.sum(), dtype=np.int64), _select(people, rest), least, 1)[0]:
+            return
+        hidden[np.argmin(np.where((records > 0) & ~hidden, records, np.iinfo(np.int64).max))] = True
 
 
-def counts(
-    table: Partition, people: Mapping[str, Array], least: Mapping[str, int]
-) -> list[tuple[Cell, tuple[Count, bool]]]:
-    """The count of each cell, and whether it is small."""
-    many = len(table.cells)
-    inside = table.codes >= 0
-    records = np.bincount(table.codes[inside], minlength=many)
-    held = {kind: distinct(table.codes[inside], who[inside], many) for kind, who in people.items()}
-    small = np.zeros(many, dtype=bool)
-    for kind, number in held.items():
-        small |= (records > 0) & (number < least[kind])
-    rounded = {kind: number // least[kind] * least[kind] for kind, number in held.items()}
-    return [
-        (cell, (Count(int(records[i]), {kind: int(number[i]) for kind, number in rounded.items()}), bool(small[i])))
-        for i, cell in enumerate(table.cells)
-    ]
+def _reaches(codes: Array, people: Mapping[str, Array], least: Mapping[str, int], size: int) -> Array:
+    """Whether each of `size` cells has the minimum of distinct numbers of every kind."""
+    return np.all([_distinct(codes, who, size) >= least[kind] for kind, who in people.items()], axis=0)
 
 
-def _together(cell: Cell, shown: set[Cell]) -> set[Cell]:
-    """What goes when a cell goes: of a row all its splits, of a part all parts of its split."""
-    return {
-        one for one in shown if one[:3] == cell[:3] and (not cell.split or one.split == cell.split)
-    } | {cell}  # fmt: skip
+def _distinct(codes: Array, who: Array, size: int) -> Array:
+    """Distinct numbers of each cell."""
+    numbers = int(who.max(initial=0)) + 1
+    return np.bincount(np.unique(codes.astype(np.int64) * numbers + who) // numbers, minlength=size)
+
+
+def _select(people: Mapping[str, Array], chosen: Array) -> dict[str, Array]:
+    return {kind: who[chosen] for kind, who in people.items()}
+
+
+def _row_of(cell: Cell) -> Cell:
+    return cell._replace(split="", part="")

@@ -1,4 +1,4 @@
-"""The report for those who govern as one page that needs no network, and as a table (Parquet)."""
+"""The governance report as one HTML page that needs no network, and as a table (Parquet)."""
 
 from __future__ import annotations
 
@@ -21,40 +21,44 @@ from .disclosure import Cell, Count
 from .parties import regulators
 
 ACTION_COLOURS = {"pass": "#c9d3da", "label": "#E69F00", "screen": VERMILLION, "block": "#8c2d04"}
-ROWS_DRAWN = 15
+MAX_BARS = 15
 NOT_SHOWN = "–"
 WORDS = {"all": "all calls", "95_call_centre": "95, call centres", "95_service": "95, service numbers"}
 
 
-def write_cells(shown: Mapping[Cell, Count], path: Path) -> None:
-    """Write what is shown as a table: one row a cell; people are told as "at least"."""
-    cells = sorted(shown)
+def write_cells(counts: Mapping[Cell, Count], path: Path) -> None:
+    """Writes the shown cells as a table, one row per cell; counts are rounded as in the report."""
+    cells = sorted(counts)
     columns: dict[str, pa.Array] = {
         name: pa.array([getattr(cell, name) for cell in cells], pa.string()) for name in Cell._fields
     }
-    columns["records"] = pa.array([shown[cell].records for cell in cells], pa.int64())
+    columns["records"] = pa.array([counts[cell].records for cell in cells], pa.int64())
     for kind in ("callee", "caller"):
-        columns[f"{kind}s_at_least"] = pa.array([shown[cell].people.get(kind) for cell in cells], pa.int64())
+        columns[f"{kind}s_at_least"] = pa.array([counts[cell].people.get(kind) for cell in cells], pa.int64())
     write_table(pa.table(columns), path)
 
 
-def write_page(facts: Mapping[str, Any], path: Path) -> None:
-    """Write the page, whole or not at all; the same facts give the same bytes."""
-    write_whole(path, page(facts).encode())
+def write_page(figures: Mapping[str, Any], path: Path) -> None:
+    """Writes the page atomically; equal figures give equal bytes."""
+    write_whole(path, page(figures).encode())
 
 
-def page(facts: Mapping[str, Any]) -> str:
-    """The page as text."""
+def page(figures: Mapping[str, Any]) -> str:
+    """Returns the page as HTML.
+
+    Args:
+        figures: what `report.write_report` returns.
+    """
     pages = environment(__package__)
     pages.filters |= {"named": named, "part": part, "change": change, "days": days}
-    known = any("action" in row["splits"] for rows in facts["tables"].values() for row in rows)
+    actions = any("action" in row["splits"] for rows in figures["tables"].values() for row in rows)
     template = pages.get_template("governance.html")
-    drawn, names = pictures(facts["tables"]), regulators()["regulators"]
-    return template.render(facts, actions=known, pictures=drawn, regulators=names).lstrip()
+    plots, names = pictures(figures["tables"]), regulators()["regulators"]
+    return template.render(figures, actions=actions, pictures=plots, regulators=names).lstrip()
 
 
 def named(row: str) -> str:
-    """A row as a reader sees it: of a token the first letters, which tell it from the others.
+    """Returns the label of a row for readers; a token is shortened to its first eight letters.
 
     >>> named("e1." + "abcdefgh" * 4), named("customer_service")
     ('e1.abcdefgh…', 'customer service')
@@ -66,13 +70,13 @@ def named(row: str) -> str:
 
 
 def part(row: Mapping[str, Any], split: str, word: str = "yes") -> float | None:
-    """The share of a part in a row; None if it is not shown."""
+    """Returns the share of a part in a row; None if it is not shown."""
     parts = row["splits"].get(split)
     return parts.get(word, 0) / row["calls"] if parts and row["calls"] else None
 
 
 def change(row: Mapping[str, Any]) -> str:
-    """How calls changed against the period before.
+    """Returns the change of calls against the period before, in words.
 
     >>> change({"calls": 110, "before": 100}), change({"calls": 3, "before": None}), change({"calls": 30, "before": 10})
     ('+10%', '–', '3.0 times')
@@ -86,7 +90,7 @@ def change(row: Mapping[str, Any]) -> str:
 
 
 def days(period: str) -> str:
-    """A period in words.
+    """Returns a period in words.
 
     >>> days("2025-03-03/2025-03-10")
     '2025-03-03 to 2025-03-09'
@@ -96,22 +100,22 @@ def days(period: str) -> str:
 
 
 def pictures(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Picture]:
-    """Every picture whose figures are shown, by name."""
-    found = {}
+    """Returns the pictures of all tables that have rows to show, by name."""
+    plots = {}
     with mpl.rc_context(RC):
         for name in ("operator", "trunk", "industry", "victims_in_common"):
-            if rows := list(tables.get(name, ()))[:ROWS_DRAWN]:
-                found[name] = Picture(svg(_calls(rows, False)), svg(_calls(rows, True)))
+            if rows := list(tables.get(name, ()))[:MAX_BARS]:
+                plots[name] = Picture(svg(_calls(rows, False)), svg(_calls(rows, True)))
         if rows := [row for row in tables.get("preferences", ()) if part(row, "accepts") is not None]:
-            found["preferences"] = Picture(svg(_wanted(rows, False)), svg(_wanted(rows, True)))
+            plots["preferences"] = Picture(svg(_accepted(rows, False)), svg(_accepted(rows, True)))
         for name in ("operator", "trunk"):
-            if rows := [row for row in tables.get(name, ()) if (part(row, "action", "pass") or 1.0) < 1.0][:ROWS_DRAWN]:
-                found[f"{name}_mix"] = Picture(svg(_mix(rows, False)), svg(_mix(rows, True)))
-    return found
+            if rows := [row for row in tables.get(name, ()) if (part(row, "action", "pass") or 1.0) < 1.0][:MAX_BARS]:
+                plots[f"{name}_mix"] = Picture(svg(_mix(rows, False)), svg(_mix(rows, True)))
+    return plots
 
 
 def _calls(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
-    """Calls of each row, and the mark of the period before."""
+    """Bars of the calls of each row, with a mark at the period before."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     ax.barh(range(len(rows)), [row["calls"] for row in rows], color=BLUE, height=0.6, label="calls")
     past = [(row["before"], y) for y, row in enumerate(rows) if row["before"]]
@@ -127,7 +131,7 @@ def _calls(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
 
 
 def _mix(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
-    """What was decided on the calls of each row, where that is not "pass"."""
+    """Stacked bars of the share of each action other than "pass"."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     left = [0.0] * len(rows)
     for word in ("label", "screen", "block"):
@@ -136,20 +140,20 @@ def _mix(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
         left = [a + b for a, b in zip(left, width, strict=True)]
     ax.set_xlim(0, max(0.01, *left) * 1.05)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.2g}" if x and x < 0.0005 else f"{x:.1%}"))
-    ax.set_xlabel("share of calls that do not simply pass")
+    ax.set_xlabel("share of calls labelled, screened or blocked")
     named_rows(ax, [named(row["row"]) for row in rows])
     legend(ax)
     return figure
 
 
-def _wanted(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
-    """How many people want calls of each category, and how many do not."""
+def _accepted(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
+    """Stacked bars of the people who accept calls of each category, and who do not."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     yes = [row["splits"]["accepts"].get("yes", 0) for row in rows]
     no = [row["splits"]["accepts"].get("no", 0) for row in rows]
-    ax.barh(range(len(rows)), yes, color=BLUE, height=0.6, label="want them")
-    ax.barh(range(len(rows)), no, left=yes, color=GREY, height=0.6, label="do not")
-    ax.set_xlabel("people who said so")
+    ax.barh(range(len(rows)), yes, color=BLUE, height=0.6, label="accept")
+    ax.barh(range(len(rows)), no, left=yes, color=GREY, height=0.6, label="do not accept")
+    ax.set_xlabel("people with a stated preference")
     named_rows(ax, [named(row["row"]) for row in rows])
     legend(ax)
     return figure

@@ -1,4 +1,4 @@
-"""Under what each call counts, for those who govern: who connected it, over which trunk, in what trade, how it went."""
+"""Attributes of each call for the governance report: connecting party, trunk, industry, outcome."""
 
 from __future__ import annotations
 
@@ -52,8 +52,15 @@ class Column(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
-    """Keyed calls in order of start, registers by name, complaints, and the decision on each call if it is known."""
+class ReportData:
+    """Input of the report.
+
+    Attributes:
+        calls: keyed calls, sorted by start.
+        registers: register tables by name.
+        complaints: columns number, reporter, at, known_at.
+        action: for each call the index into ACTIONS, or -1; None without verdicts.
+    """
 
     calls: pa.Table
     registers: Mapping[str, pd.DataFrame]
@@ -61,34 +68,34 @@ class Ledger:
     action: Array | None
 
 
-def read_ledger(folder: Path, verdicts: Path | None = None) -> Ledger:
-    """Read the calls of a folder with its registers and complaints; those that are not there are empty.
+def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
+    """Reads the calls of a folder with its registers and complaints; missing files give empty tables.
 
-    Calls past their time are not read, unless they are simulated.
+    Expired calls are left out, unless the calls are simulated.
 
     Args:
-        folder: declared for statistics; registers are files `register_NAME.parquet`, keyed, or the `NAME.jsonl` that
+        folder: declared for statistics. Registers are keyed files `register_NAME.parquet`, or the `NAME.jsonl` that
             `callsieve registers` writes.
-        verdicts: what `callsieve score --out` wrote for these very calls.
+        verdicts: output of `callsieve score --out` for exactly these calls.
     Raises:
-        ValueError: if a file is not what it should be, or the folder serves other purposes.
+        ValueError: if a file is malformed, or the folder is declared for other purposes.
     """
     rules = None if require_purpose(folder, "statistics").simulated else read_retention()
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
     action = None if verdicts is None else _actions(verdicts, calls)
     if rules is not None:
-        left = pc.invert(is_expired(calls, rules.of("calls"), unix_now()))
-        action = None if action is None else action[np.asarray(left)]
-        calls = calls.filter(left)
+        retained = pc.invert(is_expired(calls, rules.of("calls"), unix_now()))
+        action = None if action is None else action[np.asarray(retained)]
+        calls = calls.filter(retained)
     lines = Registers.read(folder).columns if any((folder / f"{name}.jsonl").is_file() for name in REGISTERS) else {}
     registers = {
-        name: _of_lines(lines[name], wanted)
+        name: _of_lines(lines[name], names)
         if name in lines
-        else _table(folder / f"register_{name}.parquet", wanted, rules)
-        for name, wanted in REGISTERS.items()
+        else _table(folder / f"register_{name}.parquet", names, rules)
+        for name, names in REGISTERS.items()
     }
     complaints = _table(folder / "complaints.parquet", ("number", "reporter", "at", "known_at"), rules)
-    return Ledger(calls, registers, complaints, action)
+    return ReportData(calls, registers, complaints, action)
 
 
 def _of_lines(register: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> pd.DataFrame:
@@ -99,7 +106,7 @@ def _of_lines(register: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> 
 
 
 def _table(path: Path, columns: Sequence[str], rules: Retention | None) -> pd.DataFrame:
-    """A table without the rows that are past their time; nothing if there is no file."""
+    """Reads a table without its expired rows; an empty table if there is no file."""
     if not path.is_file():
         kinds = {name: "datetime64[ms, UTC]" if name in MOMENTS else "str" for name in columns}
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
@@ -121,15 +128,15 @@ def _table(path: Path, columns: Sequence[str], rules: Retention | None) -> pd.Da
 
 def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     for name in frame.columns:
-        sound = is_token if name in TOKENS else is_word if name in WORDS else None
-        if sound is not None and not all(map(sound, frame[name].dropna().unique())):
-            wanted = "keyed tokens" if name in TOKENS else "words without seven digits in a row"
-            raise ValueError(f"{where}: column {name!r} holds another text, expected {wanted}")
+        valid = is_token if name in TOKENS else is_word if name in WORDS else None
+        if valid is not None and not all(map(valid, frame[name].dropna().unique())):
+            expected = "keyed tokens" if name in TOKENS else "words without seven digits in a row"
+            raise ValueError(f"{where}: column {name!r} holds another text, expected {expected}")
     return frame
 
 
 def _actions(path: Path, calls: pa.Table) -> Array:
-    """Index into ACTIONS for each call."""
+    """Returns the index into ACTIONS for each call."""
     try:
         table = pq.read_table(path, columns=["start", "caller", "callee", "action"])
     except (pa.ArrowException, OSError):
@@ -138,16 +145,16 @@ def _actions(path: Path, calls: pa.Table) -> Array:
         table[name].cast(kind).equals(calls[name].cast(kind))
         for name, kind in (("start", pa.int64()), ("caller", pa.string()))
     )
-    # Verdicts name called people by another key: whoever was called twice by one was by the other.
-    same = same and bool(np.array_equal(*(pd.factorize(one["callee"].to_pandas())[0] for one in (table, calls))))
+    # Verdicts name callees by another key than the calls, so only the pattern of equal callees can be compared.
+    same = same and bool(np.array_equal(*(pd.factorize(source["callee"].to_pandas())[0] for source in (table, calls))))
     if not same:
         raise ValueError(f"{path.name}: expected the verdicts of these calls, one a row in the same order")
-    found = pc.index_in(table["action"].cast(pa.string()), pa.array(ACTIONS))
-    return np.asarray(found.fill_null(-1).to_numpy())
+    codes = pc.index_in(table["action"].cast(pa.string()), pa.array(ACTIONS))
+    return np.asarray(codes.fill_null(-1).to_numpy())
 
 
 def is_word(text: object) -> bool:
-    """Whether a text may stand in a report: no telephone number is in it.
+    """Whether a text may be printed in a report: it holds no telephone number.
 
     >>> is_word("customer_service"), is_word("138 1234-5679"), is_word(7)
     (True, False, False)
@@ -155,14 +162,14 @@ def is_word(text: object) -> bool:
     return isinstance(text, str) and not long_digits(text)
 
 
-def columns(ledger: Ledger) -> dict[str, Column]:
-    """What each call counts under, as known when it rang."""
-    calls = ledger.calls
-    joins = _joins(ledger.registers)
-    business = _business(ledger, joins)
+def columns(source: ReportData) -> dict[str, Column]:
+    """Returns the attributes of each call by name, as registers were known when the call rang."""
+    calls = source.calls
+    joins = _joins(source.registers)
+    business = _business(source, joins)
     registered = _yes(business.codes >= 0)
     trunk = dictionary(calls, "trunk")
-    found = {
+    attributes = {
         "all": Column(np.zeros(calls.num_rows, dtype=np.int64), ("all",)),
         "operator": dictionary(calls, "operator"),
         "trunk": trunk,
@@ -172,27 +179,27 @@ def columns(ledger: Ledger) -> dict[str, Column]:
         "answered": _yes(_is(calls, "outcome", "answered")),
         "false_number": _yes(_differs(calls) | _is(calls, "attestation", "failed")),
         "registered": registered,
-        "outside_register": _outside(ledger, joins, trunk),
+        "outside_register": _outside(source, joins, trunk),
     }
-    if ledger.action is not None:
-        found["action"] = Column(ledger.action, ACTIONS)
-    return found
+    if source.action is not None:
+        attributes["action"] = Column(source.action, ACTIONS)
+    return attributes
 
 
 def dictionary(calls: pa.Table, name: str) -> Column:
-    """A column of words or tokens."""
+    """Returns a column of words or tokens as codes and labels."""
     column = calls[name].cast(pa.dictionary(pa.int32(), pa.string())).unify_dictionaries().combine_chunks()
     codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return Column(codes, column.dictionary.to_pylist())
 
 
 def regulators() -> dict[str, Any]:
-    """The reviewed table of industries and their regulators."""
+    """Returns the reviewed table of industries and their regulators."""
     return read_toml(files(__package__).joinpath("regulators.toml"))
 
 
 def in_force(register: pd.DataFrame, moment: pd.Timestamp, key: Sequence[str]) -> pd.DataFrame:
-    """The rows of a register that hold at a moment as known then, the last one of each key."""
+    """Returns the register rows in force at a moment, as known at that moment; the last row of each key."""
     known = register[(register["known_at"] <= moment) & (register["valid_from"] <= moment)]
     last = known.sort_values(["valid_from", "known_at"], kind="stable").drop_duplicates(list(key), keep="last")
     return last[last["valid_to"].isna() | (last["valid_to"] > moment)]
@@ -211,29 +218,30 @@ def _differs(calls: pa.Table) -> Array:
 
 
 def _or(column: Column, other: str) -> Column:
+    """The column with the label `other` in place of -1."""
     return Column(np.where(column.codes < 0, len(column.labels), column.codes), [*column.labels, other])
 
 
-def _business(ledger: Ledger, joins: Joins) -> Column:
-    """The trade that the caller was registered for when the call rang."""
-    business = ledger.registers["campaigns"]["business"]
+def _business(source: ReportData, joins: Joins) -> Column:
+    """The industry that the caller was registered for when the call rang."""
+    business = source.registers["campaigns"]["business"]
     labels = sorted(set(business))
-    rows = _rows(ledger, joins, "campaigns", ("caller",), ("caller_block",))
-    trade = np.array([*(labels.index(word) for word in business), -1], dtype=np.int64)
-    return Column(trade[np.maximum(rows, -1)], labels)
+    rows = _rows(source, joins, "campaigns", ("caller",), ("caller_block",))
+    codes = np.array([*(labels.index(word) for word in business), -1], dtype=np.int64)
+    return Column(codes[np.maximum(rows, -1)], labels)
 
 
 def _regulator(business: Column) -> Column:
-    known = regulators()
-    labels = sorted(known["regulators"])
-    of = [known["industries"].get(word) for word in business.labels]
-    place = np.array([labels.index(name) if name else -1 for name in of] + [-1], dtype=np.int64)
-    return Column(place[business.codes], labels)
+    table = regulators()
+    labels = sorted(table["regulators"])
+    names = [table["industries"].get(word) for word in business.labels]
+    codes = np.array([labels.index(name) if name else -1 for name in names] + [-1], dtype=np.int64)
+    return Column(codes[business.codes], labels)
 
 
-def _outside(ledger: Ledger, joins: Joins, trunk: Column) -> Column:
-    """Whether a call over a trunk showed a number that the register does not name for it; -1 without a trunk."""
-    rows = _rows(ledger, joins, "trunk_numbers", ("trunk", "caller"), ("trunk", "caller_block"))
+def _outside(source: ReportData, joins: Joins, trunk: Column) -> Column:
+    """Whether the caller's number is missing from the register of the call's trunk; -1 without a trunk."""
+    rows = _rows(source, joins, "trunk_numbers", ("trunk", "caller"), ("trunk", "caller_block"))
     return Column(np.where(trunk.codes < 0, -1, (rows >= 0).astype(np.int64)), YES_NO)
 
 
@@ -242,21 +250,20 @@ def _joins(registers: Mapping[str, pd.DataFrame]) -> Joins:
 
 
 def _plain(register: pd.DataFrame) -> dict[str, list[Any]]:
-    """A register as `Registers` holds it."""
-    held = {
+    """A register as lists with None for missing values and moments in Unix ms, as `Registers` expects."""
+    columns = {
         str(name): column.dt.as_unit("ms").astype("int64") if name in MOMENTS else column
         for name, column in register.items()
     }
     return {
         name: [
-            None if missing else value
-            for value, missing in zip(held[name].tolist(), register[name].isna(), strict=True)
+            None if missing else value for value, missing in zip(column.tolist(), register[name].isna(), strict=True)
         ]
-        for name in held
+        for name, column in columns.items()
     }
 
 
-def _rows(ledger: Ledger, joins: Joins, index: str, *keys: tuple[str, ...]) -> Array:
-    """For each call the place of the register's row in effect, below 0 if none is."""
-    columns = [tuple(column_of(ledger.calls, name) for name in key) for key in keys]
-    return joins.in_effect(index, ledger.calls["start"].to_numpy(), *columns)
+def _rows(source: ReportData, joins: Joins, index: str, *keys: tuple[str, ...]) -> Array:
+    """For each call the index of the register row in effect; negative if there is none."""
+    columns = [tuple(column_of(source.calls, name) for name in key) for key in keys]
+    return joins.in_effect(index, source.calls["start"].to_numpy(), *columns)

@@ -21,7 +21,7 @@ from callsieve.serving.custody.retention import RetentionRule
 from callsieve.training.audit.page import figure, meaning
 from callsieve.training.data import noise
 from callsieve.training.data.complaint_files import layout_named
-from callsieve.training.governance import decoys, incident, parties, releases
+from callsieve.training.governance import decoys, incident, parties
 from callsieve.training.governance.affected import Affected, affected
 from callsieve.training.judging.assess import by_acquaintance
 from callsieve.training.judging.compare import compare
@@ -66,7 +66,6 @@ REFUSED = {
     "no zone": (lambda _: moment_in("2026-03-01T00:00:00", "--since"), "--since: expected a moment with its zone"),
     "act": (lambda f: tickets.read_act(written(f, "act", '{"act": 7}')), "act: act must be a printable text"),
     "canaries": (lambda f: decoys.read_state(written(f, "s", '{"kind": 1}')), "that `incident canaries plant` keeps"),
-    "release": (lambda f: releases.read_releases(written(f, "1.json", "{}").parent), "1.json: expected a release"),
     "folder": (lambda f: affected([f / "none"]), "no such folder; expected what left the house"),
     "purpose": (lambda f: declare(f, "switch", "contract", ["fun"], "2030-01-01"), "purposes must be of scoring"),
     "until": (lambda f: declare(f, "switch", "contract", ["scoring"], "20300101"), "until must be a day such as"),
