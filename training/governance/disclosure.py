@@ -79,7 +79,7 @@ def protect(
         else:
             _hide_remainder(table.codes, records, hidden, people, least)
         distinct = {kind: _distinct(table.codes[inside], who[inside], size) for kind, who in people.items()}
-        for i in np.flatnonzero(~hidden):
+        for i in map(int, np.flatnonzero(~hidden)):
             numbers = {kind: int(count[i]) // BASE * BASE for kind, count in distinct.items()}
             shown[table.cells[i]] = Count((int(records[i]) + BASE // 2) // BASE * BASE, numbers)
     return shown
@@ -98,7 +98,7 @@ def _hide_remainder(
 
 def _reaches(codes: Array, people: Mapping[str, Array], least: Mapping[str, int], size: int) -> Array:
     """Whether each of `size` cells has the minimum of distinct numbers of every kind."""
-    return np.all([_distinct(codes, who, size) >= least[kind] for kind, who in people.items()], axis=0)
+    return np.stack([_distinct(codes, who, size) >= least[kind] for kind, who in people.items()]).all(axis=0)
 
 
 def _distinct(codes: Array, who: Array, size: int) -> Array:
