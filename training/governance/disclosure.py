@@ -98,7 +98,8 @@ def _hide_remainder(
 
 def _reaches(codes: Array, people: Mapping[str, Array], least: Mapping[str, int], size: int) -> Array:
     """Whether each of `size` cells has the minimum of distinct numbers of every kind."""
-    return np.stack([_distinct(codes, who, size) >= least[kind] for kind, who in people.items()]).all(axis=0)
+    enough = [_distinct(codes, who, size) >= least[kind] for kind, who in people.items()]
+    return np.asarray(np.all(enough, axis=0))
 
 
 def _distinct(codes: Array, who: Array, size: int) -> Array:

@@ -62,7 +62,7 @@ def same(a, b):
     np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.source("L3", "L14", by="features/catalogue.py")
+@pytest.mark.source("L3", "L14", by="features/catalogue/__init__.py")
 @given(histories(), st.data())
 @settings(max_examples=200)
 def test_offline_equals_oracle_for_every_feature(calls, data):

@@ -154,8 +154,8 @@ def test_what_left_the_house_and_cannot_be_read_is_counted(tmp_path):
     assert [incident._kinds(Affected(), chinese) for chinese in (False, True)] == ["none", "无"]
 
 
-def test_whom_a_model_learnt_from_is_not_known_of_a_card_without_folds(evidence):
-    assert acquaintance(evidence, SimpleNamespace(training={})) == Acquaintance(None, NOT_KNOWN)
+def test_whom_a_model_learnt_from_is_not_known_of_a_card_without_folds(dataset):
+    assert acquaintance(dataset, SimpleNamespace(training={})) == Acquaintance(None, NOT_KNOWN)
     told = by_acquaintance(None, None, Acquaintance(None, NOT_KNOWN))
     assert told == {"seen_told_by": NOT_KNOWN, "seen": None, "unseen": None}
 
