@@ -1,4 +1,4 @@
-"""The March table built anew, against the published row of a subscriber whose records are known, and a naive count."""
+"""The March table against the published row of a subscriber with known records, and against a naive count."""
 
 from collections import Counter, defaultdict
 from statistics import mean, median
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callsieve.training.studies.march import COLUMNS, IN, OUT, Records, march_columns
+from tests.bench.realism.march_table import COLUMNS, IN, OUT, Records, march_columns
 from tests.support.paths import DATA
 
 
@@ -22,18 +22,18 @@ def test_every_column_equals_the_published_one():
     raw = raw[(raw["sample"] == "fake_2") & (start >= "2020-03-01") & (start < "2020-04-01")]
     day = (raw["start_datetime"].dt.normalize() - pd.Timestamp("2020-03-01")).dt.days
     columns = (raw["phone_no_m"], raw["opposite_no_m"], raw["calltype_id"], day, raw["call_dur"])
-    found = march_columns(Records(*(column.to_numpy() for column in columns))).iloc[0]
-    table = pd.read_parquet(DATA / "sichuan_march_calls.parquet")
-    row = table[(table["voc_cnt"] == len(raw)) & (table["call_dur"] == raw["call_dur"].sum())].iloc[0]
+    table = march_columns(Records(*(column.to_numpy() for column in columns))).iloc[0]
+    published = pd.read_parquet(DATA / "sichuan_march_calls.parquet")
+    row = published[(published["voc_cnt"] == len(raw)) & (published["call_dur"] == raw["call_dur"].sum())].iloc[0]
     for name in COLUMNS:
-        assert found[name] == pytest.approx(row[name], rel=1e-9), name
+        assert table[name] == pytest.approx(row[name], rel=1e-9), name
 
 
 def test_columns_equal_a_naive_count():
     rng = np.random.default_rng(4)
     low, high = (0, 0, OUT, 0, 1), (3, 8, IN + 1, 31, 90)
     rows = [tuple(map(int, rng.integers(low, high))) for _ in range(120)]
-    found = march_columns(records(rows))
+    table = march_columns(records(rows))
     for subject in range(3):
         own = [row[1:] for row in rows if row[0] == subject]
         peers, days = Counter(row[0] for row in own), defaultdict(list)
@@ -44,20 +44,20 @@ def test_columns_equal_a_naive_count():
         ]
         out = [row for row in own if row[1] == OUT]
         both = {p for p, kind, _, _ in own if kind == OUT} & {p for p, kind, _, _ in own if kind == IN}
-        told = found.loc[subject]
-        assert told["voc_cnt"] == len(own)
-        assert told["call_type_1_ratio"] == pytest.approx(len(out) / len(own))
-        assert told["user_cnt"] == len(peers)
-        assert told["voc_user_median_cnt"] == median(peers.values())
-        assert told["interactive_call_user_ratio"] == pytest.approx(len(both) / len(peers))
-        assert told["duration_days_mean"] == pytest.approx(mean(spans))
-        assert told["active_days"] == len(days)
-        assert told["max_cnt_inner_day"] == max(map(len, days.values()))
-        assert told["user_max_cnt_inner_day"] == max(len(set(some)) for some in days.values())
-        assert told["initial_call_dur"] == sum(row[3] for row in out)
-        assert told["initiative_call_active_days"] == len({row[2] for row in out})
+        row = table.loc[subject]
+        assert row["voc_cnt"] == len(own)
+        assert row["call_type_1_ratio"] == pytest.approx(len(out) / len(own))
+        assert row["user_cnt"] == len(peers)
+        assert row["voc_user_median_cnt"] == median(peers.values())
+        assert row["interactive_call_user_ratio"] == pytest.approx(len(both) / len(peers))
+        assert row["duration_days_mean"] == pytest.approx(mean(spans))
+        assert row["active_days"] == len(days)
+        assert row["max_cnt_inner_day"] == max(map(len, days.values()))
+        assert row["user_max_cnt_inner_day"] == max(len(set(some)) for some in days.values())
+        assert row["initial_call_dur"] == sum(row[3] for row in out)
+        assert row["initiative_call_active_days"] == len({row[2] for row in out})
 
 
 def test_one_peer_has_no_deviation():
-    found = march_columns(records([(1, 2, OUT, 0, 5), (1, 2, OUT, 0, 5)])).loc[1]
-    assert found["voc_user_std_cnt"] == found["duration_days_std"] == 0
+    table = march_columns(records([(1, 2, OUT, 0, 5), (1, 2, OUT, 0, 5)])).loc[1]
+    assert table["voc_user_std_cnt"] == table["duration_days_std"] == 0

@@ -1,7 +1,7 @@
-"""The simulated world against real records: each statistic, how far the world is from it, and a classifier's test.
+"""Compares a simulated world with real records: statistic by statistic, and by a model trained on the world alone.
 
-Nothing here changes the world. Distributions are compared by the two-sample Kolmogorov-Smirnov distance, published
-figures by their ratio. Fraud numbers are compared with published medians only, never with labelled rows.
+No parameter of the world is fitted here. Distributions are compared by the two-sample Kolmogorov-Smirnov distance,
+published figures by their ratio. Fraud numbers are compared with published medians only, never with labelled rows.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from callsieve.serving.bundle.booster import Booster
-from callsieve.serving.custody.purposes import require_purpose
 from callsieve.training.model.fit import Part, fit
 from callsieve.training.world import Scenario, World
 
-from . import observed
-from .march import COLUMNS, march_columns
+from . import world_arrays as arrays
+from .march_table import COLUMNS, march_columns
+from .world_arrays import WorldArrays
 
 MOST_KS = 0.15
 MOST_RATIO = 0.20
@@ -32,7 +32,7 @@ MARCH = "sichuan_march_calls.parquet"
 RAW = "sichuan_raw_calls_4_subscribers.csv"
 COMPLAINTS = "ftc_complaints_2020H2.parquet"
 STUDENTS = "copenhagen_calls.csv"
-# As for the real table itself, but with deeper patience: the world's classes are easier to tell than the real ones.
+# The parameters of the real table, with fewer rounds: the classes of the world are easier to separate.
 PARAMETERS = {"learning_rate": 0.03, "num_leaves": 15, "min_data_in_leaf": 40, "lambda_l2": 5.0, "rounds": 400}
 
 # What is compared of each subscriber's month: name, column of the table, unit.
@@ -74,11 +74,11 @@ class Statistic:
 
     @property
     def within(self) -> bool:
-        """Whether the world is near enough: 0.15 KS, or 20 %."""
+        """Whether the distance is at most 0.15 KS, or 20 %."""
         return abs(self.distance) <= (MOST_KS if self.kind == "ks" else MOST_RATIO)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; a figure that could not be taken is null."""
+        """Returns plain values; a figure that could not be computed is null."""
         plain = asdict(self) | {"within": self.within}
         return {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -88,7 +88,7 @@ class Statistic:
 
 @dataclass(frozen=True, slots=True)
 class Realism:
-    """All comparisons, and the AUC on real rows of a model that has seen the world alone."""
+    """All statistics, and the AUC on real rows of a model that was trained on the world alone."""
 
     statistics: tuple[Statistic, ...]
     sim_to_real_auc: float
@@ -96,38 +96,37 @@ class Realism:
 
     @property
     def within_share(self) -> float:
-        """Share of the statistics that are near enough."""
-        return sum(one.within for one in self.statistics) / len(self.statistics)
+        """Share of the statistics within their limits."""
+        return sum(statistic.within for statistic in self.statistics) / len(self.statistics)
 
 
 def require_real(data: Path) -> None:
-    """Raise `ValueError` if a file is missing in the folder, or it is not declared for statistics (`purposes.py`)."""
+    """Raises ValueError if a file of the real data is missing in the folder."""
     missing = [name for name in (MARCH, RAW, COMPLAINTS, STUDENTS) if not (data / name).is_file()]
     if missing:
-        raise ValueError(f"{data}: expected the real data, without {', '.join(missing)}")
-    require_purpose(data, "statistics")
+        raise ValueError(f"{data}: expected the real data, missing: {', '.join(missing)}")
 
 
 def realism(world: World, scenario: Scenario, data: Path, *, seed: int = 0, threads: int = 0) -> Realism:
     """Compare a world whose numbers are not keyed, and its scenario's complaints, with the real data in a folder.
 
     Raises:
-        ValueError: as `require_real`.
+        ValueError: if a file of the real data is missing.
     """
     require_real(data)
-    seen = observed.observe(world)
+    simulated = arrays.world_arrays(world)
     rows = pd.read_parquet(data / MARCH).query(f"voc_cnt >= {LEAST_CALLS}")
-    month = march_columns(observed.month_records(seen))
+    month = march_columns(arrays.month_records(simulated))
     month = month[month["voc_cnt"] >= LEAST_CALLS]
-    guilty = seen.nuisance[month.index.to_numpy()]
+    guilty = simulated.nuisance[month.index.to_numpy()]
     statistics = (
         *_ordinary(rows[rows["label"] == 0], month[~guilty]),
         *_fraud(month[guilty]),
-        *_records(seen),
-        *_rhythm(pd.read_csv(data / RAW), seen, month[~guilty]),
-        *_students(pd.read_csv(data / STUDENTS), seen),
-        *_lives(seen),
-        *_complaints(pd.read_parquet(data / COMPLAINTS), seen, observed.complaints(seen, scenario)),
+        *_records(simulated),
+        *_rhythm(pd.read_csv(data / RAW), simulated, month[~guilty]),
+        *_students(pd.read_csv(data / STUDENTS), simulated),
+        *_lives(simulated),
+        *_complaints(pd.read_parquet(data / COMPLAINTS), simulated, arrays.complaints(simulated, scenario)),
     )
     auc = sim_to_real_auc(month, guilty, rows, seed=seed, threads=threads)
     counts = {
@@ -142,11 +141,11 @@ def realism(world: World, scenario: Scenario, data: Path, *, seed: int = 0, thre
 def sim_to_real_auc(
     month: pd.DataFrame, guilty: NDArray[np.bool_], rows: pd.DataFrame, *, seed: int = 0, threads: int = 0
 ) -> float:
-    """AUC on the real rows of LightGBM trained on the world's subscribers; their labels are read only here."""
+    """Returns the AUC on real rows of LightGBM trained on the world's subscribers; real labels are read only here."""
     X = month[list(COLUMNS)].to_numpy()  # noqa: N806
     y = guilty.astype(np.int8)
     outside = np.random.default_rng(seed).random(len(y)) < 0.25
-    # A year of one kind must not drown the other: each kind has the same weight in all.
+    # Nuisance and innocent subscribers have the same total weight.
     weight = np.where(guilty, 0.5 / max(guilty.mean(), 1e-9), 0.5 / max(1 - guilty.mean(), 1e-9))
     inside, checked = (Part(X[side], y[side], weight[side]) for side in (~outside, outside))
     text = fit(inside, checked, COLUMNS, seed=seed, threads=threads, parameters=PARAMETERS)
@@ -155,13 +154,13 @@ def sim_to_real_auc(
 
 
 def _between(group: str, name: str, unit: str, real: Any, world: Any, source: str) -> Statistic:
-    """Two samples: their medians and the KS distance."""
+    """Compares two samples by their KS distance, and gives both medians."""
     distance = float(ks_2samp(real, world).statistic) if len(world) else math.nan
     return Statistic(group, name, unit, float(np.median(real)), _median(world), "ks", distance, source)
 
 
 def _against(group: str, name: str, unit: str, real: float, world: float, source: str) -> Statistic:
-    """A figure of each side, and their ratio."""
+    """Compares two figures by their ratio."""
     return Statistic(group, name, unit, real, world, "ratio", world / real - 1 if real else math.nan, source)
 
 
@@ -183,21 +182,21 @@ def _fraud(month: pd.DataFrame) -> list[Statistic]:
     ]
 
 
-def _records(seen: observed.Observed) -> list[Statistic]:
+def _records(world: WorldArrays) -> list[Statistic]:
     group, source = "records", "Sichuan, 5 M records"
-    talk = seen.talk[seen.answered & seen.ordinary[seen.caller]]
-    found = [
+    talk = world.talk[world.answered & world.ordinary[world.caller]]
+    rows = [
         _against(group, f"talk, quantile {at:.0%}", "s", real, float(np.quantile(talk, at)), source)
         for at, real in TALK.items()
     ]
-    found.append(_against(group, "talk, mean", "s", TALK_MEAN, float(talk.mean()), source))
-    found.append(_against(group, "without a place", "share", NO_PLACE, seen.placeless, source))
-    found.append(_against(group, "duplicates", "share", DUPLICATES, seen.duplicates, source))
-    return found
+    rows.append(_against(group, "talk, mean", "s", TALK_MEAN, float(talk.mean()), source))
+    rows.append(_against(group, "without a place", "share", NO_PLACE, world.placeless, source))
+    rows.append(_against(group, "duplicates", "share", DUPLICATES, world.duplicates, source))
+    return rows
 
 
-def _rhythm(raw: pd.DataFrame, seen: observed.Observed, month: pd.DataFrame) -> list[Statistic]:
-    """Hours and gaps of two ordinary subscribers, and of the world's people who call about as much."""
+def _rhythm(raw: pd.DataFrame, world: WorldArrays, month: pd.DataFrame) -> list[Statistic]:
+    """Compares hours and gaps of two real subscribers with those of simulated people who call about as much."""
     calls = raw[raw["label"] == 0].assign(start=lambda f: pd.to_datetime(f["start_datetime"]))
     calls = calls.sort_values(["phone_no_m", "start"])
     gaps = calls.groupby("phone_no_m")["start"].diff().dt.total_seconds().dropna()
@@ -206,18 +205,18 @@ def _rhythm(raw: pd.DataFrame, seen: observed.Observed, month: pd.DataFrame) -> 
     alike = month.index[month["voc_cnt"].between(0.7 * monthly.min(), 1.4 * monthly.max())].to_numpy()
     source = "Sichuan, 2 subscribers"
     return [
-        _between("rhythm", "gap between calls", "s", gaps, observed.gaps(seen, alike), source),
-        _between("rhythm", "hour of day", "h", hours, observed.hours(seen, alike), source),
+        _between("rhythm", "gap between calls", "s", gaps, arrays.gaps(world, alike), source),
+        _between("rhythm", "hour of day", "h", hours, arrays.hours(world, alike), source),
     ]
 
 
-def _students(calls: pd.DataFrame, seen: observed.Observed) -> list[Statistic]:
+def _students(calls: pd.DataFrame, world: WorldArrays) -> list[Statistic]:
     missed = float((calls["duration"] < 0).mean())
-    return [_against("rhythm", "missed calls among acquaintances", "share", missed, seen.missed, "Copenhagen")]
+    return [_against("rhythm", "missed calls among acquaintances", "share", missed, world.missed, "Copenhagen")]
 
 
-def _lives(seen: observed.Observed) -> list[Statistic]:
-    lives = observed.nuisance_lives(seen)
+def _lives(world: WorldArrays) -> list[Statistic]:
+    lives = arrays.nuisance_lives(world)
     units = {"life": "days", "calls": "calls", "callees": "people", "talk": "s"}
     return [
         _against("nuisance numbers", f"{name}, mean", units[name], real, lives[name], "TouchPal, 2016")
@@ -225,26 +224,26 @@ def _lives(seen: observed.Observed) -> list[Statistic]:
     ]
 
 
-def _complaints(real: pd.DataFrame, seen: observed.Observed, told: observed.Complaints) -> list[Statistic]:
-    """Complaints: how often a number is already known, weekday and weekend, and the caller's area."""
-    group, source = "reports", "FTC, 2020"
+def _complaints(real: pd.DataFrame, world: WorldArrays, complaints: arrays.Complaints) -> list[Statistic]:
+    """Compares complaints: repeats of a number, weekend against weekday, and the caller's area."""
+    group, source = "complaints", "FTC, 2020"
     known = {(7, 1): 0.129, (30, 1): 0.167, (7, 3): 0.065, (30, 3): 0.092}
-    found = [
+    rows = [
         _against(
-            group, f"number had ≥ {least} in {days} days", "share", share, observed.churn(told, days, least), source
+            group, f"number had ≥ {least} in {days} days", "share", share, arrays.churn(complaints, days, least), source
         )
         for (days, least), share in known.items()
     ]
     by_day = real.groupby("day")["complaints"].sum()
     weekend = pd.DatetimeIndex(by_day.index).day_of_week >= 5
     ratio = float(by_day[weekend].mean() / by_day[~weekend].mean())
-    found.append(_against(group, "weekend day over weekday", "ratio", ratio, observed.weekend_ratio(told), source))
+    rows.append(_against(group, "weekend day over weekday", "ratio", ratio, arrays.weekend_ratio(complaints), source))
     known_areas = real.dropna(subset=["number_area", "consumer_area"])
     same = known_areas["number_area"].astype(str) == known_areas["consumer_area"].astype(str)
     local = float(np.average(same, weights=known_areas["complaints"]))
-    found.append(
-        _against(group, "number of the callee's area", "share", local, observed.local_share(seen, told), source)
+    rows.append(
+        _against(group, "number of the callee's area", "share", local, arrays.local_share(world, complaints), source)
     )
-    marks, name = seen.life_service_marks, "marks on couriers, takeaway and taxis"
-    found.append(_against(group, name, "share", LIFE_SERVICE_MARKS, marks, "Dianhuabang, 2022"))
-    return found
+    marks, name = world.life_service_marks, "marks on couriers, takeaway and taxis"
+    rows.append(_against(group, name, "share", LIFE_SERVICE_MARKS, marks, "Dianhuabang, 2022"))
+    return rows
