@@ -247,7 +247,7 @@ def serve(
 ) -> None:
     """As `watch`, and over HTTP: a desk takes appeals (scope appeal), persons decide in their name (scope decide).
 
-    Who asked for what is written into the first of the folders; see the command `accesses`.
+    Who asked for what is written into the access log of the first folder.
     """
     from callsieve.serving.cases.app import CaseService, case_application
     from callsieve.serving.http.access_log import CASE_ACCESSES, AccessLog

@@ -19,7 +19,7 @@ PANELS = {
     ),
     "Rules, registers, reports": ("rules", "registers", "policy", "reports", "report", "share"),
     "People and their data": ("case", "subject", "dataset", "retention", "key", "export-calls", "reidentify", "ticket"),
-    "Oversight": ("accesses", "compliance", "traceability", "incident"),
+    "Oversight": ("compliance", "traceability", "incident"),
 }
 
 LOG = "--audit audit --signing-key log.key"
@@ -67,7 +67,6 @@ EXAMPLES = {
     + LOG,
     "reidentify": f"e1.fnmkcfekdmjenjkjgnbhhbjdeicmmpnp --purpose appeal --person p1 --key number.key {LOG}",
     "dataset declare": "world --source switch --basis contract --purpose training --until 2027-01-31",
-    "accesses": "--audit audit --state state --days 30",
     "compliance": "--data world --audit audit",
     "membership": "--bundle run/bundle --data world",
     "retention run": f"--data world {LOG}",

@@ -75,42 +75,6 @@ def traceability(
 
 
 @commands.command()
-def accesses(
-    audit: Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log.")] = None,
-    state: Annotated[
-        list[Path] | None, typer.Option("--state", help="Folder of live state of a service; once for each.")
-    ] = None,
-    days: Annotated[int, typer.Option(min=1, help="How many local days, up to today.")] = 7,
-    rules: Annotated[
-        Path | None, typer.Option("--rules", help="What is unusual; the shipped rules by default.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Who looked at what, and what of it is out of the usual: refusals, nights, first times, far more than before."""
-    from dataclasses import asdict
-    from datetime import datetime, timedelta
-
-    from callsieve.serving.cli import console
-    from callsieve.training.governance.accesses import of_log, of_service, read_usual, totals, unusual
-
-    usual = read_usual(rules)
-    until = datetime.now(tz=usual.zone).date()
-    since = until - timedelta(days=days - 1)
-    known = [] if audit is None else list(of_log(audit))
-    known += [one for folder in state or () for one in of_service(folder, usual.zone)]
-    found, told = unusual(known, usual, since, until), totals(known, usual.zone, since, until)
-    if json:
-        facts = {"rules": usual.version, "since": since.isoformat(), "until": until.isoformat()}
-        console.emit_json(facts | {"accesses": told, "unusual": [asdict(one) for one in found]})
-        return
-    rows = [(one["who"] or "nobody known", one["what"], f"{one['rows']:,}", f"{one['refused']:,}") for one in told]
-    console.show_table(f"accesses from {since} to {until}", ("who", "what", "rows", "refused"), rows, texts=2)
-    odd = [(one.day, one.who or "nobody known", one.what, one.why, f"{one.rows:,}",
-            "-" if one.usual is None else f"{one.usual:,.0f}", one.detail) for one in found]  # fmt: skip
-    console.show_table("out of the usual", ("day", "who", "what", "why", "rows", "usual a day", "detail"), odd, texts=4)
-
-
-@commands.command()
 def membership(
     bundle: Bundle,
     data: Annotated[Path, typer.Option("--data", help="Folder of the calls that it was trained on.")],
@@ -135,7 +99,6 @@ def membership(
 def compliance(
     data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of calls; once for each.")] = None,
     audit: Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log.")] = None,
-    state: Annotated[list[Path] | None, typer.Option("--state", help="Live state of a service; once for each.")] = None,
     key: Annotated[list[Path] | None, typer.Option("--key", help="Key file of tokens; once for each.")] = None,
     keys: Annotated[Path | None, typer.Option("--keys", help="File of the keys that clients show.")] = None,
     json: Json = False,
@@ -146,7 +109,7 @@ def compliance(
 
     from .tables import checks
 
-    asked = duties.Asked(tuple(data or ()), audit, tuple(state or ()), tuple(key or ()), keys)
+    asked = duties.Asked(tuple(data or ()), audit, tuple(key or ()), keys)
     found = duties.report(asked)
     console.emit_json(found) if json else checks.show_duties(found)
     if not found["holds"]:

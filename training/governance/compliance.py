@@ -25,8 +25,6 @@ from callsieve.training.log.tickets import MOST_WITHOUT, NEEDED, REIDENTIFY
 from callsieve.training.privacy.deletion import calls_fingerprint
 from callsieve.training.privacy.subject import models, states_of
 
-from .accesses import REFUSED, of_log, of_service, read_usual, unusual
-
 HOURS_TO_ERASE = 24
 
 
@@ -46,7 +44,6 @@ class Asked:
 
     data: tuple[Path, ...]
     log: Path | None
-    states: tuple[Path, ...]
     number_keys: tuple[Path, ...]
     api_keys: Path | None
 
@@ -161,22 +158,6 @@ def agreed(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
     yield Duty("agreed by others", "P9", not short, found)
 
 
-def looked_at(asked: Asked, _rules: Retention, now: int) -> Iterator[Duty]:
-    """Accesses are written down; what was out of the usual in seven days is told, and is for a person to judge."""
-    if asked.log is None and not asked.states:
-        yield Duty("accesses written down", "L41", None, "neither an audit log nor a service's state was named")
-        return
-    usual = read_usual()
-    until = datetime.fromtimestamp(now / 1000, usual.zone).date()
-    known = [] if asked.log is None else list(of_log(asked.log))
-    known += [one for state in asked.states for one in of_service(state, usual.zone)]
-    found = unusual(known, usual, until - timedelta(6), until)
-    refused = sum(one.why == REFUSED for one in found)
-    yield Duty(
-        "accesses written down", "L41", True, f"{len(found)} out of the usual in 7 days, {refused} of them refused"
-    )
-
-
 def keys_private(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
     """Keys are their owner's alone, for their purpose, and not beside the data."""
     named: list[tuple[Path, Callable[[Path], object]]] = [(path, read_key) for path in asked.number_keys]
@@ -195,4 +176,4 @@ def keys_private(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
 
 
 Look = Callable[[Asked, Retention, int], Iterator[Duty]]
-DUTIES: Sequence[Look] = (declared, erased, log_sound, agreed, looked_at, keys_private)
+DUTIES: Sequence[Look] = (declared, erased, log_sound, agreed, keys_private)

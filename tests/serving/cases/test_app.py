@@ -6,19 +6,18 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC
 from types import SimpleNamespace
 
 import pytest
 
 from callsieve.serving.cases.app import APPEAL, APPEALS, CASE, DECIDE, EVERY, CaseService, case_application
 from callsieve.serving.cases.store import CaseStore
+from callsieve.serving.http.access_log import read_accesses
 from callsieve.serving.http.api_keys import add_key, read_keys
 from callsieve.serving.http.server import configured
 from callsieve.serving.live.cleared_callers import FILE, read_unlisted
 from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.verdict_log import CASES, record_to_line
-from callsieve.training.governance.accesses import of_service
 from callsieve.training.log.audit_log import payloads
 from tests.serving.cases.test_store import NOW, found
 from tests.support import small_bundle as small
@@ -146,7 +145,7 @@ def test_the_service_of_the_command(tmp_path):
         process.wait(20)
     assert list(read_unlisted(state / FILE)) == ["e1.caller1"]
     assert [told for _, told in payloads(log, "decision")] == [said | {"person": "reviewer-1", "state": "overturned"}]
-    assert {one.who for one in of_service(state, UTC)} == {"desk", "reviewer-1"}
+    assert {access.who for access in read_accesses(state)} == {"desk", "reviewer-1"}
 
 
 def reached(asked, key):

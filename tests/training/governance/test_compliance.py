@@ -57,13 +57,13 @@ def test_accesses_and_deletions_stand_with_the_folder_that_they_are_of(folder, l
     state = calls_fingerprint(other)
     append(log, "deletion", {"calls_before": state, "calls_after": "ab"}, small.KEY)
     append(log, "deletion", {"calls_before": "ab", "calls_after": state}, small.KEY)
-    found = report(Asked((folder, other), log, (), (), None))
+    found = report(Asked((folder, other), log, (), None))
     mine, others = found["processing"]
     assert (mine["given"], mine["deletions"], others["deletions"]) == ([], 0, 2)
     assert others["given"] == [{"person": "me", "act": EXPORT, "purpose": "a sample", "count": 90}]
     beside = {"person": "risk", "act": REIDENTIFY, "purpose": "p", "count": 1}
     assert found["given_beside"] == [beside]
-    alone = report(Asked((folder,), log, (), (), None))
+    alone = report(Asked((folder,), log, (), None))
     assert alone["given_beside"] == [*others["given"], beside], "nothing that was given is left out"
 
 
@@ -71,7 +71,7 @@ def test_each_broken_duty_is_told_and_the_command_fails(folder, log, call, tmp_p
     key = tmp_path / "number.key"
     real_bundle.NUMBER_KEY.write(key)
     append(log, "retention", {"erased": 0}, small.KEY)
-    asked = Asked((folder,), log, (), (key,), None)
+    asked = Asked((folder,), log, (key,), None)
     assert broken(asked) == set()
     # Two days later the last erasure is too old; the rows themselves are not past their time yet.
     late = report(asked, round(time.time() * 1000) + 2 * DAY)
@@ -80,8 +80,8 @@ def test_each_broken_duty_is_told_and_the_command_fails(folder, log, call, tmp_p
     assert broken(asked) == {"keys private"}
     key.chmod(0o600)
     key.rename(folder / "number.key")
-    assert broken(Asked((folder,), log, (), (folder / "number.key",), None)) == {"keys private"}
-    asked = Asked((folder,), log, (), (), None)
+    assert broken(Asked((folder,), log, (folder / "number.key",), None)) == {"keys private"}
+    asked = Asked((folder,), log, (), None)
     refused = {"act": REIDENTIFY, "what": "a", "count": 1, "purpose": "p", "person": "me", "tickets": []}
     append(log, "access", refused | {"refused": "got 0"}, small.KEY)
     assert broken(asked) == set(), "what was refused was not done"
@@ -99,8 +99,8 @@ def test_each_broken_duty_is_told_and_the_command_fails(folder, log, call, tmp_p
     assert broken(asked) >= {"declared", "in time", "log unchanged"}
     code, out, _ = call("compliance", "--data", folder, "--audit", log)
     assert code == 1 and "BROKEN" in out
-    assert {one["holds"] for one in report(Asked((), None, (), (), None))["duties"]} == {None}
-    assert len(DUTIES) == 6
+    assert {one["holds"] for one in report(Asked((), None, (), None))["duties"]} == {None}
+    assert len(DUTIES) == 5
 
 
 @pytest.mark.source("L33", by="serving/http/api_keys.py")
@@ -112,8 +112,8 @@ def test_an_auditor_reads_what_a_service_tells_of_itself_and_can_do_nothing(tmp_
 
 
 def test_calls_that_nobody_declared_break_a_duty_and_simulated_ones_none(tmp_path):
-    assert broken(Asked((tmp_path,), None, (), (), None)) == {"declared"}
+    assert broken(Asked((tmp_path,), None, (), None)) == {"declared"}
     (tmp_path / "world.json").touch()
-    found = report(Asked((tmp_path,), None, (), (), None))["duties"]
+    found = report(Asked((tmp_path,), None, (), None))["duties"]
     [late] = [one for one in found if one["name"] == "in time"]
     assert late["holds"] and late["found"].endswith("simulated, kept as long as one likes")
