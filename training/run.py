@@ -98,10 +98,10 @@ def study(
     place, said = place_of(folder, audit, tracking_uri), gates or shipped_gates()
     tests = register(Ledger(place.log, key, said), dataset, settings)
     trained = train(dataset, settings, progress)
-    canaries = check(trained)
+    leak_probes = check(trained)
     give_back()
     figures = judge(trained)
-    figures["canaries"] = canaries
+    figures["leak_probes"] = leak_probes
     figures["model"]["id"] = write_bundle(trained, folder / "bundle", key)
     figures["catalogue"] = catalogue_hash()
     figures["code"] = code

@@ -40,7 +40,7 @@ from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import read_policy
 from callsieve.training.data.exclusions import write_cleared
-from callsieve.training.governance.decoys import Planted, remember, search
+from callsieve.training.governance.canaries import Canaries, add_to_state, search
 from callsieve.training.governance.incident import drill
 from callsieve.training.governance.report import write_report
 from callsieve.training.governance.sharing import only, read_excluded
@@ -461,7 +461,7 @@ def test_a_drill_and_a_search_hide_numbers(tmp_path, said):
     facts = drill(tmp_path / "record.toml", tmp_path / "out")
     assert len(facts["datasets"]) == 6 and facts["people_at_most"] >= len(WRITTEN)
     state = tmp_path / "found" / "canaries.json"
-    remember(state, Planted("partner", 5))
+    add_to_state(state, Canaries("partner", 5))
     told = search(data / "raw.txt", Key("c1", bytes(32), purpose="canaries"), state)
     assert told["lines"] == len(FORMS)
     files = [*(tmp_path / "out").iterdir(), *(tmp_path / "found").iterdir()]

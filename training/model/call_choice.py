@@ -30,7 +30,7 @@ LAST_HOUR = 23
 SAMPLE = 10_000  # calls of a day that histograms of features and scores are made of; marks of records are of all
 
 CHOSEN_ON = 250_000  # calls at most: more calls of the same callers say little, and their vectors take memory
-CHECKED = 500  # calls of a day whose vectors are computed anew, see `canaries.py`
+CHECKED = 500  # calls of a day whose vectors are computed anew, see `judging/leak_probes.py`
 
 
 def needed(calls: pa.Table, sides: Sides, choose: Array, learnt: Array) -> Array:

@@ -21,7 +21,7 @@ from callsieve.serving.custody.retention import RetentionRule
 from callsieve.training.audit.page import figure, meaning
 from callsieve.training.data import noise
 from callsieve.training.data.complaint_files import layout_named
-from callsieve.training.governance import decoys, incident, parties
+from callsieve.training.governance import canaries, incident, parties
 from callsieve.training.governance.affected import Affected, affected
 from callsieve.training.judging.assess import by_acquaintance
 from callsieve.training.judging.compare import compare
@@ -65,7 +65,7 @@ REFUSED = {
     "day of digits": (lambda _: day_in("+86 138 1234 5679", "day"), "day: expected a day such as 2026-03-01, got '+#'"),
     "no zone": (lambda _: moment_in("2026-03-01T00:00:00", "--since"), "--since: expected a moment with its zone"),
     "act": (lambda f: tickets.read_act(written(f, "act", '{"act": 7}')), "act: act must be a printable text"),
-    "canaries": (lambda f: decoys.read_state(written(f, "s", '{"kind": 1}')), "that `incident canaries plant` keeps"),
+    "canaries": (lambda f: canaries.read_state(written(f, "s", '{"kind": 1}')), "`incident canaries plant` writes"),
     "folder": (lambda f: affected([f / "none"]), "no such folder; expected what left the house"),
     "purpose": (lambda f: declare(f, "switch", "contract", ["fun"], "2030-01-01"), "purposes must be of scoring"),
     "until": (lambda f: declare(f, "switch", "contract", ["scoring"], "20300101"), "until must be a day such as"),
@@ -173,7 +173,7 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(FileExistsError, match="expected a new file; nothing is overwritten"):
         exports.export(None, None, tmp_path, tmp_path / "out", None, tmp_path / "log", [], None, None)
     with pytest.raises(FileExistsError, match="exists already; nothing is overwritten"):
-        decoys.plant(tmp_path, tmp_path / "out", KEY, KEY, None, tmp_path)
+        canaries.plant(tmp_path, tmp_path / "out", KEY, KEY, None, tmp_path)
     assert (tmp_path / "out").read_text() == "mine"
 
 

@@ -1,4 +1,4 @@
-"""A dataset as of a cutoff: leak canaries, the cap on one caller's calls, weights."""
+"""A dataset as of a cutoff: leak checks, the cap on one caller's calls, weights."""
 
 from collections import Counter
 
@@ -62,7 +62,7 @@ def test_rows_labels_weights_and_groups_belong_together(calls):
         assert [None if pd.isna(found) else found for found in words] == [(None, word)[i % 3] for i in labelled]
 
 
-def test_canary_a_call_at_or_after_the_cutoff(calls):
+def test_leak_a_call_at_or_after_the_cutoff(calls):
     for late in (LIMIT, LIMIT + 1, LIMIT + 10**9):
         start = calls["start"].to_numpy().copy()
         start[-1] = late
@@ -73,7 +73,7 @@ def test_canary_a_call_at_or_after_the_cutoff(calls):
         assert built(changed, rows=np.arange(11)).moment.max() < LIMIT
 
 
-def test_canary_a_label_known_after_the_cutoff(calls):
+def test_leak_a_label_known_after_the_cutoff(calls):
     with pytest.raises(ValueError, match="a label became known after the cutoff"):
         built(calls, labels_of(dialler=CUTOFF + pd.Timedelta(milliseconds=1)))
     assert len(built(calls, labels_of(dialler=CUTOFF)).y) == 8

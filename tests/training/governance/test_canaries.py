@@ -1,4 +1,4 @@
-"""Canaries are numbers of nobody, known by a key alone; planted, they change no one else's history, and are found."""
+"""Canary numbers: unassigned, decided by a key, without effect on real histories, and found in leaked lists."""
 
 import gzip
 import json
@@ -18,22 +18,22 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.offline.table import vectors
 from callsieve.features.reading.call_files import layout, read_calls
 from callsieve.serving.custody.purposes import declare
-from callsieve.training.governance.decoys import Planted, canaries, plant, raw_rows, search
+from callsieve.training.governance.canaries import Canaries, canary_numbers, plant, raw_lines, search
 
 KEY, STORE = Key("c1", bytes(range(5, 45)), purpose="canaries"), Key("e1", b"k" * 32)
-PARTNER, OTHER = Planted("partner-a", 20), Planted("partner-b", 20)
+PARTNER, OTHER = Canaries("partner-a", 20), Canaries("partner-b", 20)
 
 
-def test_they_are_numbers_of_nobody_that_a_key_decides():
-    numbers = canaries(KEY, PARTNER)
-    assert len(set(numbers)) == 20 and not set(numbers) & set(canaries(KEY, OTHER))
+def test_canaries_are_unassigned_numbers_that_a_key_decides():
+    numbers = canary_numbers(KEY, PARTNER)
+    assert len(set(numbers)) == 20 and not set(numbers) & set(canary_numbers(KEY, OTHER))
     for year in range(2000, 2030):
         assert {parse(number, date(year, 6, 1)).kind for number in numbers} == {"irregular"}
     assert all(re.fullmatch(r"1\d{10}", number) for number in numbers)
-    assert canaries(KEY, Planted("partner-a", 5)) == numbers[:5]
-    assert not set(numbers) & set(canaries(Key("c1", bytes(range(6, 46)), purpose="canaries"), PARTNER))
+    assert canary_numbers(KEY, Canaries("partner-a", 5)) == numbers[:5]
+    assert not set(numbers) & set(canary_numbers(Key("c1", bytes(range(6, 46)), purpose="canaries"), PARTNER))
     with pytest.raises(ValueError, match="without seven digits in a row"):
-        canaries(KEY, Planted("13812345679", 3))
+        canary_numbers(KEY, Canaries("13812345679", 3))
 
 
 @pytest.fixture(scope="module")
@@ -43,62 +43,62 @@ def planted(world_folder, tmp_path_factory):
     with pytest.raises(ValueError, match="nobody said where these rows are from"):
         plant(folder / "calls.parquet", folder / "x.parquet", KEY, STORE, PARTNER, folder / "canaries.json")
     declare(folder, "made for a test", "none needed", ["export"], "2999-12-31")
-    for one in (PARTNER, OTHER):
-        plant(folder / "calls.parquet", folder / f"{one.dataset}.parquet", KEY, STORE, one, folder / "canaries.json")
+    for copy in (PARTNER, OTHER):
+        plant(folder / "calls.parquet", folder / f"{copy.dataset}.parquet", KEY, STORE, copy, folder / "canaries.json")
     return folder
 
 
-@pytest.mark.source("L29", "L45", by="training/governance/decoys.py")
+@pytest.mark.source("L29", "L45", by="training/governance/canaries.py")
 def test_no_history_of_a_real_number_changes(planted):
     before, after = (read_keyed(planted / name) for name in ("calls.parquet", "partner-a.parquet"))
     assert after.num_rows == before.num_rows + 20 and after["start"].to_pylist() == sorted(after["start"].to_pylist())
     real = pc.less(after["call"], before.num_rows).to_numpy()
     assert after.filter(pa.array(real)).to_pylist() == before.to_pylist()
     np.testing.assert_array_equal(vectors(after, threads=1)[real], vectors(before, threads=1))
-    mine = after.filter(pa.array(~real))
-    callers, callees = (set(mine[name].to_pylist()) for name in ("caller", "callee"))
+    planted_calls = after.filter(pa.array(~real))
+    callers, callees = (set(planted_calls[name].to_pylist()) for name in ("caller", "callee"))
     assert callers == callees and len(callers) == 20
     assert not callers & {*before["caller"].to_pylist(), *before["callee"].to_pylist()}
 
 
-@pytest.mark.source("L29", "L45", by="training/governance/decoys.py")
+@pytest.mark.source("L29", "L45", by="training/governance/canaries.py")
 @pytest.mark.parametrize("form", ["{}", "+86 {}", "0086{}", "name,{},x"])
-def test_they_are_found_in_lists(planted, tmp_path, form):
-    numbers, others = canaries(KEY, PARTNER), [f"138{n:08d}" for n in range(200)]
+def test_canaries_are_found_in_lists(planted, tmp_path, form):
+    numbers, others = canary_numbers(KEY, PARTNER), [f"138{n:08d}" for n in range(200)]
     lines = [form.format(number) for number in [*others[:100], *numbers[:7], *others[100:]]]
     (tmp_path / "list").write_text("\n".join(lines), encoding="utf-8")
     with gzip.open(tmp_path / "list.gz", "wt") as file:
         file.write("\n".join(lines))
     pq.write_table(pa.table({"n": lines}), tmp_path / "list.parquet")
     for name in ("list", "list.gz", "list.parquet"):
-        told = search(tmp_path / name, KEY, planted / "canaries.json")
-        assert told["lines"] == 207
-        assert [(one["dataset"], one["planted"], one["found"]) for one in told["datasets"]] == [
+        result = search(tmp_path / name, KEY, planted / "canaries.json")
+        assert result["lines"] == 207
+        assert [(row["dataset"], row["planted"], row["found"]) for row in result["datasets"]] == [
             ("partner-a", 20, 7),
             ("partner-b", 20, 0),
         ]
-        assert told["datasets"][0]["lines"] == list(range(101, 108))
+        assert result["datasets"][0]["lines"] == list(range(101, 108))
 
 
-def test_their_tokens_are_found_where_the_copy_itself_turns_up(planted):
+def test_tokens_of_canaries_are_found_in_the_copy_itself(planted):
     state = planted / "canaries.json"
-    told = search(planted / "partner-b.parquet", KEY, state, STORE)
-    assert [one["found"] for one in told["datasets"]] == [0, 20]
-    assert [one["found"] for one in search(planted / "calls.parquet", KEY, state, STORE)["datasets"]] == [0, 0]
+    result = search(planted / "partner-b.parquet", KEY, state, STORE)
+    assert [row["found"] for row in result["datasets"]] == [0, 20]
+    assert [row["found"] for row in search(planted / "calls.parquet", KEY, state, STORE)["datasets"]] == [0, 0]
 
 
-def test_numbers_in_other_writings_are_found(planted, tmp_path):
-    number = canaries(KEY, OTHER)[0]
+def test_canaries_in_other_notations_are_found(planted, tmp_path):
+    number = canary_numbers(KEY, OTHER)[0]
     wide = "".join(chr(ord(digit) + 0xFEE0) for digit in number)
     (tmp_path / "list").write_text(
         f"{number[:3]}-{number[3:7]}-{number[7:]}\n{wide}\n{number[:3]} {number[3:]}\n", encoding="utf-8"
     )
-    told = search(tmp_path / "list", KEY, planted / "canaries.json")
-    assert [one["found"] for one in told["datasets"]] == [0, 1]
+    result = search(tmp_path / "list", KEY, planted / "canaries.json")
+    assert [row["found"] for row in result["datasets"]] == [0, 1]
 
 
 def test_no_file_holds_a_canary_and_nothing_is_planted_twice(planted):
-    numbers = [number for one in (PARTNER, OTHER) for number in canaries(KEY, one)]
+    numbers = [number for copy in (PARTNER, OTHER) for number in canary_numbers(KEY, copy)]
     for path in planted.iterdir():
         data = path.read_bytes()
         assert not any(number.encode() in data for number in numbers), path.name
@@ -106,50 +106,55 @@ def test_no_file_holds_a_canary_and_nothing_is_planted_twice(planted):
         plant(planted / "calls.parquet", planted / "new.parquet", KEY, STORE, PARTNER, planted / "canaries.json")
     with pytest.raises(FileExistsError):
         plant(
-            planted / "calls.parquet", planted / "calls.parquet", KEY, STORE, Planted("c", 2), planted / "canaries.json"
+            planted / "calls.parquet",
+            planted / "calls.parquet",
+            KEY,
+            STORE,
+            Canaries("c", 2),
+            planted / "canaries.json",
         )
 
 
-def test_raw_rows_are_read_as_calls(tmp_path):
-    (tmp_path / "calls.csv").write_text("\n".join(raw_rows(KEY, PARTNER, 1767225600, 1767312000)) + "\n")
+def test_raw_lines_are_read_as_calls(tmp_path):
+    (tmp_path / "calls.csv").write_text("\n".join(raw_lines(KEY, PARTNER, 1767225600, 1767312000)) + "\n")
     read = read_calls(tmp_path / "calls.csv", layout("callsieve"))
     assert read.table.num_rows == 20 and not read.quarantined
-    assert set(read.table["caller"].to_pylist()) == set(canaries(KEY, PARTNER))
+    assert set(read.table["caller"].to_pylist()) == set(canary_numbers(KEY, PARTNER))
 
 
-def test_the_commands(call, monkeypatch, planted, tmp_path):
+def test_commands_plant_and_search(call, monkeypatch, planted, tmp_path):
     KEY.write(tmp_path / "canary.key")
     STORE.write(tmp_path / "store.key")
     monkeypatch.chdir(tmp_path)
-    asked = partial(call, "incident", "canaries")
+    run = partial(call, "incident", "canaries")
     copy = ["--calls", planted / "calls.parquet", "--store-key", "store.key", "--out", "copy.parquet"]
-    code, out, _ = asked("plant", "--key", "canary.key", "--dataset", "x", *copy, "--json")
+    code, out, _ = run("plant", "--key", "canary.key", "--dataset", "x", *copy, "--json")
     assert code == 0 and json.loads(out)["rows"] == 6020
-    code, out, _ = asked("search", "copy.parquet", "--key", "canary.key", "--store-key", "store.key")
+    code, out, _ = run("search", "copy.parquet", "--key", "canary.key", "--store-key", "store.key")
     assert code == 1 and "x: 20 of 20 canaries found" in out
-    code, out, _ = asked("search", planted / "calls.parquet", "--key", "canary.key", "--json")
+    code, out, _ = run("search", planted / "calls.parquet", "--key", "canary.key", "--json")
     assert code == 0 and json.loads(out)["datasets"][0]["found"] == 0
-    code, out, _ = asked("plant", "--key", "canary.key", "--dataset", "raw", "--count", 3, "--since",
+    code, out, _ = run("plant", "--key", "canary.key", "--dataset", "raw", "--count", 3, "--since",
                          "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z")  # fmt: skip
     assert code == 0 and len(out.splitlines()) == 4
-    code, out, _ = asked("plant", "--key", "canary.key", "--dataset", "json", "--count", 3, "--since",
+    code, out, _ = run("plant", "--key", "canary.key", "--dataset", "json", "--count", 3, "--since",
                          "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z", "--json")  # fmt: skip
     assert code == 0 and len(json.loads(out)["lines"]) == 4
-    code, _, err = asked("plant", "--key", "canary.key", "--dataset", "raw2", "--since", "2026-03-01T00:00:00Z",
+    code, _, err = run("plant", "--key", "canary.key", "--dataset", "raw2", "--since", "2026-03-01T00:00:00Z",
                          "--until", "2026-03-02")  # fmt: skip
     assert code == 1 and "--until: expected a moment with its zone" in err
-    assert "raw2" not in (tmp_path / "canaries.json").read_text()  # nothing is remembered of what was not printed
-    code, _, err = asked("plant", "--key", "canary.key", "--dataset", "raw2")
+    assert "raw2" not in (tmp_path / "canaries.json").read_text()  # the state lists nothing that was not printed
+    code, _, err = run("plant", "--key", "canary.key", "--dataset", "raw2")
     assert code == 2 and "--store-key" in err
 
 
-def test_calls_without_ids_get_none_and_no_calls_are_no_data_set(planted, tmp_path):
+def test_calls_without_ids_get_none_and_an_empty_table_is_refused(planted, tmp_path):
     table = pq.read_table(planted / "calls.parquet")
     declare(tmp_path, "made for a test", "none needed", ["export"], "2999-12-31")
-    words = (tmp_path / "copy.parquet", KEY, STORE, PARTNER, tmp_path / "canaries.json")
+    arguments = (tmp_path / "copy.parquet", KEY, STORE, PARTNER, tmp_path / "canaries.json")
     pq.write_table(table.slice(0, 0), tmp_path / "calls.parquet")
     with pytest.raises(ValueError, match="expected at least one call"):
-        plant(tmp_path / "calls.parquet", *words)
+        plant(tmp_path / "calls.parquet", *arguments)
     pq.write_table(table.slice(0, 9).drop_columns("call"), tmp_path / "calls.parquet")
-    assert plant(tmp_path / "calls.parquet", *words) == 29
+    assert plant(tmp_path / "calls.parquet", *arguments) == 29
     assert "call" not in pq.read_schema(tmp_path / "copy.parquet").names
