@@ -91,14 +91,14 @@ def service_folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def keys(service_folder):
     """The key of each scope of a service of that folder, whose other files are written too."""
-    return http_service.files(service_folder)
+    return http_service.write_service_files(service_folder)
 
 
 @pytest.fixture(scope="module")
 def running(service_folder, keys):
     """A service in a process of its own, whose state is thrown away; it outlives all that tests ask of it."""
     assert keys
-    with http_service.Process(service_folder) as service:
+    with http_service.ServiceProcess(service_folder) as service:
         yield service
         assert service.process.poll() is None
         assert "Traceback" not in service.said()
@@ -108,7 +108,7 @@ def running(service_folder, keys):
 def judge(service_folder, keys):
     """The bundle of that folder under a policy that blocks."""
     assert keys
-    judge = Swap(trusted=small.TRUSTED, policy=http_service.STRICT)
+    judge = Swap(trusted=small.TRUSTED, policy=http_service.STRICT_POLICY)
     judge.load(service_folder / "bundle")
     return judge
 
@@ -118,9 +118,9 @@ def inside(service_folder, judge, tmp_path):
     """Makes a service in this process."""
 
     def make(**options):
-        told = {"deadline": http_service.PATIENT, **http_service.ROOM, **options}
+        told = {"deadline": http_service.LONG_DEADLINE, **http_service.CAPACITY, **options}
         begin = lambda: Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", **told)
-        return http_service.Inside(service_folder, begin, judge)
+        return http_service.ServiceThread(service_folder, begin, judge)
 
     return make
 

@@ -26,13 +26,13 @@ NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 BY_NAME = {feature.name: feature for feature in FEATURES}
 
 
-DEFINED: dict[str, Feature | ComplaintFeature] = {
+ALL_FEATURES: dict[str, Feature | ComplaintFeature] = {
     **BY_NAME,
     **{feature.name: feature for feature in COMPLAINT_FEATURES},
 }
 
 
-def chosen(names: tuple[str, ...]) -> tuple[Feature, ...]:
+def select_features(names: tuple[str, ...]) -> tuple[Feature, ...]:
     """The features of these names, in the order of the catalogue. Raises ValueError for a name that is not in it."""
     unknown = [name for name in names if name not in BY_NAME]
     if unknown:
@@ -41,7 +41,7 @@ def chosen(names: tuple[str, ...]) -> tuple[Feature, ...]:
     return tuple(feature for name, feature in BY_NAME.items() if name in wanted)
 
 
-def columns_for(names: tuple[str, ...]) -> tuple[str, ...]:
+def vector_columns(names: tuple[str, ...]) -> tuple[str, ...]:
     """The columns of vectors that hold these features: all of FEATURES, then those of reports if one is wanted."""
     return NAMES + COMPLAINT_NAMES if set(names) & set(COMPLAINT_NAMES) else NAMES
 
@@ -53,5 +53,5 @@ def catalogue_hash() -> str:
     >>> len(catalogue_hash())
     64
     """
-    text = json.dumps([feature.definition for feature in DEFINED.values()], sort_keys=True, ensure_ascii=False)
+    text = json.dumps([feature.definition for feature in ALL_FEATURES.values()], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

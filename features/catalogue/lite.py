@@ -20,10 +20,10 @@ the regression that each report shows beside the model.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-SIGNS: Mapping[str, int] = MappingProxyType({
+MONOTONE_SIGNS: Mapping[str, int] = MappingProxyType({
     "out_callee_concentration_24h": -1, "out_gap_variation_7d": 1, "out_answered_share_7d": -1,
     "out_talk_under_10s_share_7d": 1, "out_hung_up_share_7d": -1, "in_calls_balance_24h": -1,
     "in_calls_balance_7d": -1, "number_days_known": -1, "number_active_days": -1, "call_caller_class": 0,
 })  # fmt: skip
 """1: more never lowers a score, all else being equal; -1: more never raises it; 0: a category, not held."""
-LITE = tuple(SIGNS)
+LITE = tuple(MONOTONE_SIGNS)

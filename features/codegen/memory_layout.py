@@ -43,7 +43,7 @@ def sizes(layouts: dict[str, SimpleNamespace], calls: int, keys: int, width: int
         "counts": ("q", call_store.COUNTS),
         "index": ("i", calls),
         "next_call": ("i", calls + 1),
-        "routes": ("i", (calls + 1) * call_store.ROUTE),
+        "routes": ("i", (calls + 1) * call_store.ROUTE_SIZE),
         "route_heads": ("i", calls),
         "next_route": ("i", calls + 1),
         "route_counts": ("q", routes.ROUTE_COUNTS),
@@ -71,7 +71,7 @@ def book_sizes(layout: SimpleNamespace, calls: int, keys: int) -> Sizes:
         "uses": ("i", keys + 1),
         "next_key": ("i", keys + 1),
         "last_key": ("i", keys + 1),
-        "tokens": ("i", (keys + 1) * token_table.QUARTERS),
+        "tokens": ("i", (keys + 1) * token_table.TOKEN_WORDS),
         "named": ("i", keys + 1),
         "prefix": ("i", 1 + token_table.LONGEST_PREFIX),
         "token_heads": ("i", keys),
@@ -79,13 +79,17 @@ def book_sizes(layout: SimpleNamespace, calls: int, keys: int) -> Sizes:
     }
 
 
-def used(layouts: dict[str, SimpleNamespace], memory: Arrays) -> dict[str, Sizes]:
+def used_sizes(layouts: dict[str, SimpleNamespace], memory: Arrays) -> dict[str, Sizes]:
     """As much of it as was ever used, but for tables that can be made anew and for what is written at each call."""
     counts = memory["held"]["counts"]
     keys = int(memory["number"]["counts"][key_store.KEYS])
     found = sizes(layouts, int(counts[call_store.PLACES]), keys, 0)
     waiting, known = int(counts[call_store.WAITING]), int(memory["held"]["route_counts"][routes.LAST_ROUTE])
-    found["held"] |= {"times": ("q", waiting), "nodes": ("i", waiting), "routes": ("i", (known + 1) * call_store.ROUTE)}
+    found["held"] |= {
+        "times": ("q", waiting),
+        "nodes": ("i", waiting),
+        "routes": ("i", (known + 1) * call_store.ROUTE_SIZE),
+    }
     for name in ("index", "next_call", "route_heads", "next_route", "one", "own", "group", "row"):
         del found["held"][name]
     for name in LINES:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from callsieve.features.catalogue import chosen
+from callsieve.features.catalogue import select_features
 from callsieve.features.catalogue.feature import ROLES, Feature
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
 from callsieve.features.kernel import windows
@@ -90,14 +90,14 @@ def settled(found: Found, names: tuple[str, ...], buckets: int) -> Parcels:
     order = in_order(table)
     alone = np.stack((caller, np.full_like(caller, windows.NONE)), axis=1).reshape(-1)
     calls = Packed(records_of(table, caller, callee), order, {"number": alone}, {"number": callers})
-    groups = grouped(NUMBER, calls, chosen(names))
+    groups = grouped(NUMBER, calls, select_features(names))
     first = np.arange(len(order), dtype=np.int32)
     groups.engine.follow_first(groups.offsets, groups.views, calls.records, first)
     yield from to_numbers(table, order)
     # Codes of callers are made different from those of all other buckets. Those of callees need not be: they only
     # tell which records repeat a call, and all of these are here.
     member = caller * np.int64(buckets) + integers(table, "caller_bucket")[0]
-    for role in sorted({feature.role for feature in chosen(names)} & GROUP_COLUMNS.keys()):
+    for role in sorted({feature.role for feature in select_features(names)} & GROUP_COLUMNS.keys()):
         yield from to_group(role, table, order, first, member, callee)
 
 
@@ -133,7 +133,7 @@ def computed(found: Found, names: tuple[str, ...], buckets: int) -> Parcels:
         table = opened(kind.name, found)
         if not table.num_rows:
             continue
-        features = tuple(feature for feature in chosen(names) if feature.role in kind.roles)
+        features = tuple(feature for feature in select_features(names) if feature.role in kind.roles)
         out = replayed(kind, table, features)
         call = integers(table, "call")
         where = call % buckets
@@ -163,7 +163,7 @@ def assembled(found: Found, names: tuple[str, ...]) -> tuple[pa.Table, Array]:
     Returns: a table, and float64 (calls, features) in the order of the catalogue.
     Raises: ValueError: if two calls have the same id.
     """
-    features = chosen(names)
+    features = select_features(names)
     identity = opened("call", found)
     call = integers(identity, "call")
     order = np.argsort(call)

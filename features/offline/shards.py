@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callsieve.features.catalogue import NAMES, catalogue_hash, chosen
+from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
 from callsieve.features.codegen.feature_program import KINDS
 from callsieve.features.files.atomic import alone, whole
 from callsieve.features.files.progress import Progress, silent
@@ -92,22 +92,22 @@ def half_of_memory() -> int:
 
 def planned(calls: Path, folder: Path, names: tuple[str, ...], memory: int, threads: int) -> Plan:
     """The plan that was begun in the folder, or a new one, noted there."""
-    chosen(names)
+    select_features(names)
     if memory < 2 * BASE_BYTES:
         raise ValueError(f"memory: expected {2 * BASE_BYTES:,} bytes or more, got {memory:,}")
     rows = count_rows(calls)
     asked = fingerprint(calls) | {"features": list(names), "catalogue": catalogue_hash()}
-    noted = begun(folder / MANIFEST, asked)
+    noted = read_manifest(folder / MANIFEST, asked)
     if noted is not None:
         return Plan(folder, names, rows, noted["chunk"], noted["shards"])
     each = (memory - BASE_BYTES) // threads
     chunk = min(max(each // CHUNK_BYTES, 1 << 12), MOST_ROWS)
     shards = min(-(-rows * (CALL_BYTES + VALUE_BYTES * len(names)) // each) or 1, MOST_SHARDS)
-    note(folder / MANIFEST, asked | {"rows": rows, "chunk": chunk, "shards": shards})
+    write_manifest(folder / MANIFEST, asked | {"rows": rows, "chunk": chunk, "shards": shards})
     return Plan(folder, names, rows, chunk, shards)
 
 
-def begun(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+def read_manifest(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     """What was noted of this work when it was begun; None if the folder is new or empty.
 
     Raises: ValueError: if it was begun from something else, or the folder holds other files.
@@ -124,7 +124,7 @@ def begun(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     return noted
 
 
-def note(path: Path, facts: dict[str, Any]) -> None:
+def write_manifest(path: Path, facts: dict[str, Any]) -> None:
     """Note what a work is begun from."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as part:

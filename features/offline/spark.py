@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from callsieve.features.catalogue import NAMES, chosen
+from callsieve.features.catalogue import NAMES, select_features
 from callsieve.features.intake.keyed_table import KEYED_OPTIONAL, KEYED_TOKENS, check_names
 from callsieve.features.keys.tokens import TOKEN
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS
@@ -84,7 +84,7 @@ def applied(
     missing = [name for name in KEYED_COLUMNS if name not in calls.columns]
     if missing:
         raise ValueError(f"calls: expected the columns of a keyed table, {', '.join(missing)} missing")
-    names = tuple(feature.name for feature in chosen(features))
+    names = tuple(feature.name for feature in select_features(features))
     if buckets is None:
         buckets = int(str(calls.sparkSession.conf.get(PARTITIONS)))
     if not 1 <= buckets <= MOST_BUCKETS:
@@ -271,6 +271,6 @@ def _sent(parcels: Parcels) -> Iterator[pa.RecordBatch]:
 def _as_columns(names: tuple[str, ...], identity: pa.Table, rows: Array) -> pa.Table:
     import pyarrow as pa
 
-    place = {feature.name: i for i, feature in enumerate(chosen(names))}
+    place = {feature.name: i for i, feature in enumerate(select_features(names))}
     columns = dict(zip(identity.column_names, identity.columns, strict=True))
     return pa.table({**columns, **{name: rows[:, place[name]] for name in names}})

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from callsieve.features.catalogue import chosen
+from callsieve.features.catalogue import select_features
 from callsieve.features.catalogue.feature import ROLES, Feature
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
 from callsieve.features.files.atomic import whole
@@ -63,7 +63,7 @@ class Plan:
 
     def of(self, *roles: str) -> tuple[Feature, ...]:
         """The features that these roles tell."""
-        return tuple(feature for feature in chosen(self.names) if feature.role in roles)
+        return tuple(feature for feature in select_features(self.names) if feature.role in roles)
 
     def files(self, stage: str) -> list[Path]:
         """The files of a stage, one a task."""

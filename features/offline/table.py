@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from callsieve.features.catalogue import FEATURES, NAMES, chosen
+from callsieve.features.catalogue import FEATURES, NAMES, select_features
 from callsieve.features.catalogue.feature import Feature
 from callsieve.features.codegen import compiled_library
 from callsieve.features.codegen.assemble import kernel
@@ -62,7 +62,7 @@ def vectors(
     Returns: float64 (rows, features), in the order of `rows`; NaN where a value is unknown.
     Raises: ValueError: if a column is missing or holds an unknown word, or a feature is not in the catalogue.
     """
-    wanted = chosen(features)
+    wanted = select_features(features)
     threads = threads or os.cpu_count() or 1
     found = packed(calls, threads, groups_of(wanted))
     count = len(found.order)
@@ -84,7 +84,7 @@ def vectors_by_caller(
     the catalogue.
     Raises: ValueError: as `vectors`.
     """
-    wanted = chosen(features)
+    wanted = select_features(features)
     threads = threads or os.cpu_count() or 1
     found = packed(calls, threads, groups_of(wanted))
     numbers = grouped(NUMBER, found, wanted)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-WEEK = 7
-WORKED = 5  # days of a week on which there are calls: an office has none at a weekend
+COVERAGE_DAYS = 7
+BUSY_DAYS_A_WEEK = 5  # days of a week on which there are calls: an office has none at a weekend
 
 
-def is_filled(days: Collection[int], first: int, at: int, wanted: int = WEEK) -> bool:
+def is_covered(days: Collection[int], first: int, at: int, wanted: int = COVERAGE_DAYS) -> bool:
     """Whether records began so many days before a call, and most days since then have some.
 
     Args:
@@ -34,10 +34,10 @@ def is_filled(days: Collection[int], first: int, at: int, wanted: int = WEEK) ->
     """
     day = at // DAY_MS
     known = sum(day - ago in days for ago in range(1, wanted + 1))
-    return not wanted or (first <= day - wanted and known * WEEK >= wanted * WORKED)
+    return not wanted or (first <= day - wanted and known * COVERAGE_DAYS >= wanted * BUSY_DAYS_A_WEEK)
 
 
-class KnownDays:
+class CallDays:
     """The days on which calls began, of a history that takes in calls one by one.
 
     >>> known = KnownDays(range(100, 107))
@@ -59,25 +59,25 @@ class KnownDays:
             self.days.add(day)
             self._asked = None
 
-    def filled(self, at: int, wanted: int = WEEK) -> bool:
-        """`is_filled` of a call at this moment; of a day the answer stays, until another day has calls."""
+    def filled(self, at: int, wanted: int = COVERAGE_DAYS) -> bool:
+        """`is_covered` of a call at this moment; of a day the answer stays, until another day has calls."""
         asked = at // DAY_MS, wanted
         if asked != self._asked:
-            self._asked, self._answer = asked, is_filled(self.days, self._first, at, wanted)
+            self._asked, self._answer = asked, is_covered(self.days, self._first, at, wanted)
         return self._answer
 
 
-def days_of(start: npt.NDArray[np.int64]) -> set[int]:
+def call_days(start: npt.NDArray[np.int64]) -> set[int]:
     """The days on which calls began, `start` in Unix ms."""
     import numpy as np
 
     return set(np.unique(start // DAY_MS).tolist())
 
 
-def filled_rows(start: npt.NDArray[np.int64], days: set[int], wanted: int = WEEK) -> npt.NDArray[np.bool_]:
-    """`is_filled` of each call of a table, from the days of all calls of which its vectors were made."""
+def covered_rows(start: npt.NDArray[np.int64], days: set[int], wanted: int = COVERAGE_DAYS) -> npt.NDArray[np.bool_]:
+    """`is_covered` of each call of a table, from the days of all calls of which its vectors were made."""
     import numpy as np
 
     found, place = np.unique(start // DAY_MS, return_inverse=True)
     first = min(days, default=0)
-    return np.array([is_filled(days, first, day * DAY_MS, wanted) for day in found.tolist()], dtype=np.bool_)[place]
+    return np.array([is_covered(days, first, day * DAY_MS, wanted) for day in found.tolist()], dtype=np.bool_)[place]

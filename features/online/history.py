@@ -11,10 +11,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from callsieve.features.catalogue import NAMES, catalogue_hash, chosen
+from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
 from callsieve.features.codegen.assemble import version
 from callsieve.features.codegen.feature_program import KINDS
-from callsieve.features.codegen.memory_layout import ask_for_large_pages, used
+from callsieve.features.codegen.memory_layout import ask_for_large_pages, used_sizes
 from callsieve.features.complaints import COMPLAINT_NAMES, Complaint, Complaints
 from callsieve.features.kernel import number_state, windows
 from callsieve.features.kernel.windows import DAY_MS, NEVER
@@ -23,7 +23,7 @@ from callsieve.features.stream import call_store, key_store
 
 from . import snapshot
 from .call_facts import attempt_known, check, facts_of, said
-from .coverage import WEEK, KnownDays
+from .coverage import COVERAGE_DAYS, CallDays
 from .driver import driver
 from .token_book import Tokens
 
@@ -69,14 +69,14 @@ class History:
     ) -> None:
         if calls < 1 or numbers < 2:
             raise ValueError(f"calls must be 1 or more and numbers 2 or more, got {calls} and {numbers}")
-        chosen(tuple(name for name in features if name not in COMPLAINT_NAMES))  # refuses unknown ones
+        select_features(tuple(name for name in features if name not in COMPLAINT_NAMES))  # refuses unknown ones
         self._reports = Complaints() if set(features) & set(COMPLAINT_NAMES) else None
         order = [*NAMES, *(COMPLAINT_NAMES if self._reports else ())]
         self._order = None if order == list(features) else [order.index(name) for name in features]
         self._features, self._most_calls, self._most_numbers = features, calls, numbers
         self.dropped = self.evicted = self.refused = 0
         self._moment = NEVER
-        self._known = KnownDays()
+        self._known = CallDays()
         self._gone = NEVER  # start of the last call that was forgotten before its time
         self._driver = driver(calls, numbers, compiled=compiled)
         self._memory = self._driver.memory
@@ -98,7 +98,7 @@ class History:
         """Write all that is known into a file, whole or not at all."""
         from dataclasses import astuple  # it takes long to import, and few histories are saved
 
-        sizes = used(self._driver.layouts, self._memory)
+        sizes = used_sizes(self._driver.layouts, self._memory)
         facts = {
             "kernel": version(),
             "catalogue": catalogue_hash(),
@@ -165,7 +165,7 @@ class History:
         self._moment = facts["moment"]
         # Earlier versions did not write down the days: what they had saved is taken to be filled.
         last = self._moment // DAY_MS
-        self._known = KnownDays(facts.get("days", range(last - WEEK, last + 1)))
+        self._known = CallDays(facts.get("days", range(last - COVERAGE_DAYS, last + 1)))
         self._gone = facts.get("gone", NEVER)
         for report in facts["reports"]:
             self.report(Complaint(*report))
@@ -193,7 +193,7 @@ class History:
         """Numbers held in memory."""
         return len(self._keys[NUMBER])
 
-    def filled(self, at: int, days: int = WEEK) -> bool:
+    def filled(self, at: int, days: int = COVERAGE_DAYS) -> bool:
         """Whether calls of so many days before a moment (Unix ms) are known, and none of them was dropped: else
         everybody seems new."""
         return self._known.filled(at, days) and self._gone < at - days * DAY_MS

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from callsieve.features.keys.tokens import letters_of
-from callsieve.features.stream.token_table import LETTERS, QUARTERS
+from callsieve.features.stream.token_table import LETTERS, TOKEN_WORDS
 
 Function = Callable[..., Any]
 
@@ -49,7 +49,7 @@ class Tokens:
     def texts(self, keys: int) -> list[str]:
         """The token of each of so many keys, from 0 on, "" where there is none."""
         prefix = bytes(self._book["prefix"][1 : 1 + self._book["prefix"][0]].tolist()).decode("utf-8", "surrogatepass")
-        held = array("i", self._book["tokens"][: QUARTERS * keys])
+        held = array("i", self._book["tokens"][: TOKEN_WORDS * keys])
         if sys.byteorder == "little":
             held.byteswap()
         letters, named = letters_of(held.tobytes()), self._book["named"]

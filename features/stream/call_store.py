@@ -19,7 +19,7 @@ LISTS = 3  # attempts and outcomes of calls that go out, attempts of calls that 
 WAITING, NOW, HELD, PLACES, FREE = range(5)
 COUNTS = 5
 CALLER = 0  # the first integer of a route (`routes.py`)
-ROUTE = 10
+ROUTE_SIZE = 10
 
 
 def start_of(call: int, calls: Ints) -> int:
@@ -63,7 +63,7 @@ def linked(node: int) -> int:
 
 def caller_of(place: int, m: Memory) -> int:
     """Whose call it is."""
-    return int(m.routes[m.route[place] * ROUTE + CALLER])
+    return int(m.routes[m.route[place] * ROUTE_SIZE + CALLER])
 
 
 def same_party(outgoing: int, incoming: int, parties: Memory) -> bool:

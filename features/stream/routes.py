@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from callsieve.features.kernel.windows import Ints
 
-from .call_store import CALLER, ROUTE, Memory
+from .call_store import CALLER, ROUTE_SIZE, Memory
 from .hash_chains import bucket, chain, giver, unchain
 from .key_store import Book
 
@@ -41,7 +41,7 @@ def hold_route(caller: int, m: Memory) -> int:
             route = m.next_route[route]
     if route == 0:
         route = new_route(caller, m)
-    m.routes[route * ROUTE + USES] += 1
+    m.routes[route * ROUTE_SIZE + USES] += 1
     return int(route)
 
 
@@ -52,12 +52,12 @@ def mixed_keys(caller: int, keys: Ints, at: int) -> int:
 
 def code_of(route: int, m: Memory) -> int:
     """The same of a route that is held."""
-    return mixed_keys(m.routes[route * ROUTE + CALLER], m.routes, route * ROUTE + KEYS_OF)
+    return mixed_keys(m.routes[route * ROUTE_SIZE + CALLER], m.routes, route * ROUTE_SIZE + KEYS_OF)
 
 
 def is_of(route: int, caller: int, m: Memory) -> bool:
     """Whether it is the route of a caller from the keys in `group`."""
-    own = route * ROUTE
+    own = route * ROUTE_SIZE
     return bool(
         m.routes[own + CALLER] == caller
         and m.routes[own + KEYS_OF] == m.group[0]
@@ -70,12 +70,12 @@ def new_route(caller: int, m: Memory) -> int:
     """A route that was not heard of."""
     route = m.route_counts[FREE_ROUTE]
     if route > 0:
-        m.route_counts[FREE_ROUTE] = m.routes[route * ROUTE + LATER]
+        m.route_counts[FREE_ROUTE] = m.routes[route * ROUTE_SIZE + LATER]
     else:
         route = m.route_counts[LAST_ROUTE] + 1
         m.route_counts[LAST_ROUTE] = route
         share_routes(route, m)
-    own = route * ROUTE
+    own = route * ROUTE_SIZE
     m.routes[own + CALLER] = caller
     m.routes[own + USES] = 0
     for kind in range(GROUPS):
@@ -87,7 +87,7 @@ def new_route(caller: int, m: Memory) -> int:
     first = m.first_route[caller]
     m.routes[own + EARLIER] = 0
     m.routes[own + LATER] = first
-    m.routes[first * ROUTE + EARLIER] = route
+    m.routes[first * ROUTE_SIZE + EARLIER] = route
     m.first_route[caller] = route
     chain(route, bucket(code_of(route, m), m.route_counts[LAST_ROUTE]), m.route_heads, m.next_route)
     return int(route)
@@ -106,7 +106,7 @@ def share_routes(buckets: int, m: Memory) -> None:
 
 def join_group(kind: int, route: int, m: Memory, book: Book) -> None:
     """A new route comes from a block (`kind` 0), a trunk (1) or a device (2)."""
-    own = route * ROUTE
+    own = route * ROUTE_SIZE
     caller = m.routes[own + CALLER]
     key = m.routes[own + KEYS_OF + kind]
     home = caller * GROUPS + kind
@@ -135,14 +135,14 @@ def split_home(kind: int, caller: int, m: Memory, book: Book) -> None:
     number_own_part(caller, book.pairs, group_place_of(member), m)
     route = m.first_route[caller]
     while route > 0:
-        m.routes[route * ROUTE + MEMBERS_OF + kind] = member
+        m.routes[route * ROUTE_SIZE + MEMBERS_OF + kind] = member
         book.pair_uses[member] += 1
-        route = m.routes[route * ROUTE + LATER]
+        route = m.routes[route * ROUTE_SIZE + LATER]
 
 
 def release_route(route: int, m: Memory) -> None:
     """A call of a route is forgotten."""
-    own = route * ROUTE
+    own = route * ROUTE_SIZE
     m.routes[own + USES] -= 1
     if m.routes[own + USES] > 0:
         return
@@ -153,17 +153,17 @@ def release_route(route: int, m: Memory) -> None:
     before = m.routes[own + EARLIER]
     after = m.routes[own + LATER]
     if before > 0:
-        m.routes[before * ROUTE + LATER] = after
+        m.routes[before * ROUTE_SIZE + LATER] = after
     else:
         m.first_route[m.routes[own + CALLER]] = after
-    m.routes[after * ROUTE + EARLIER] = before
+    m.routes[after * ROUTE_SIZE + EARLIER] = before
     m.routes[own + LATER] = m.route_counts[FREE_ROUTE]
     m.route_counts[FREE_ROUTE] = route
 
 
 def leave_group(kind: int, route: int, m: Memory, book: Book) -> None:
     """A route is forgotten."""
-    own = route * ROUTE
+    own = route * ROUTE_SIZE
     if m.routes[own + MEMBERS_OF + kind] > 0:
         group_release_pair(m.routes[own + MEMBERS_OF + kind], book)
     if m.routes[own + KEYS_OF + kind] > 0:
@@ -173,5 +173,5 @@ def leave_group(kind: int, route: int, m: Memory, book: Book) -> None:
 def fill_routes(m: Memory) -> None:
     """Put every route that is used into an empty table."""
     for route in range(1, m.route_counts[LAST_ROUTE] + 1):
-        if m.routes[route * ROUTE + USES] > 0:
+        if m.routes[route * ROUTE_SIZE + USES] > 0:
             chain(route, bucket(code_of(route, m), m.route_counts[LAST_ROUTE]), m.route_heads, m.next_route)

@@ -24,7 +24,7 @@ from .call_store import (
     FREE,
     HELD,
     NOW,
-    ROUTE,
+    ROUTE_SIZE,
     TALK,
     WAITING,
     Memory,
@@ -103,7 +103,7 @@ def fetch_ahead(window: int, line: Line, m: Memory) -> None:
         prefetch(m.pair_of, far)
     middle = after_cursor(window, 2 * STEP, line)
     if middle >= 0:
-        prefetch(m.routes, m.route[middle] * ROUTE)
+        prefetch(m.routes, m.route[middle] * ROUTE_SIZE)
     near = after_cursor(window, STEP, line)
     if near >= 0:
         number_fetch(window, caller_of(near, m), m)
@@ -147,7 +147,7 @@ def count_in_groups(kind: int, place: int, window: int, sign: int, m: Memory) ->
 
     The window of its caller holds it already, or no more.
     """
-    own = m.route[place] * ROUTE
+    own = m.route[place] * ROUTE_SIZE
     left = number_calls_in(window, m.routes[own + CALLER], m)
     block = m.routes[own + KEYS_OF]
     trunk = m.routes[own + KEYS_OF + 1]

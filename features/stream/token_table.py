@@ -14,7 +14,7 @@ from .hash_chains import bucket, chain, giver, unchain
 
 Book = Any
 A, P, POINT = (ord(letter) for letter in "ap.")
-LETTERS, QUARTERS = 32, 4
+LETTERS, TOKEN_WORDS = 32, 4
 LONGEST_PREFIX = 40
 KEYS = 2  # in a book's counts, as in `live.py`
 
@@ -40,8 +40,8 @@ def name_key(key: int, text: Any, length: int, book: Book) -> int:
             book.prefix[1 + i] = text[i]
     if not is_alike(text, length, book):
         return 0
-    for i in range(QUARTERS):
-        book.tokens[QUARTERS * key + i] = quarter(text, length - LETTERS + 8 * i)
+    for i in range(TOKEN_WORDS):
+        book.tokens[TOKEN_WORDS * key + i] = quarter(text, length - LETTERS + 8 * i)
     book.named[key] = 1
     chain(key, bucket(mixed_token(key, book), book.counts[KEYS]), book.token_heads, book.next_token)
     return 1
@@ -87,8 +87,8 @@ def has_letters(text: Any, length: int) -> bool:
 
 def has_token(key: int, text: Any, at: int, book: Book) -> bool:
     """Whether a key has the token whose letters begin there."""
-    for i in range(QUARTERS):  # noqa: SIM110
-        if book.tokens[QUARTERS * key + i] != quarter(text, at + 8 * i):
+    for i in range(TOKEN_WORDS):  # noqa: SIM110
+        if book.tokens[TOKEN_WORDS * key + i] != quarter(text, at + 8 * i):
             return False
     return True
 
@@ -108,4 +108,4 @@ def mixed_text(text: Any, at: int) -> int:
 
 def mixed_token(key: int, book: Book) -> int:
     """The same of a key's token."""
-    return int(book.tokens[QUARTERS * key] << 20 ^ book.tokens[QUARTERS * key + 1])
+    return int(book.tokens[TOKEN_WORDS * key] << 20 ^ book.tokens[TOKEN_WORDS * key + 1])

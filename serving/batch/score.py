@@ -24,9 +24,9 @@ from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import codes
 from callsieve.features.keys.callee_keys import Callees
 from callsieve.features.keys.tokens import ENVIRONMENT
-from callsieve.features.offline.shards import begun, note, write_shards
+from callsieve.features.offline.shards import read_manifest, write_manifest, write_shards
 from callsieve.features.offline.table import vectors
-from callsieve.features.online.coverage import days_of, filled_rows
+from callsieve.features.online.coverage import call_days, covered_rows
 from callsieve.features.reading.call_files import write_table
 from callsieve.serving.bundle.signing import read_public_key, signer_path
 from callsieve.serving.custody.expiry import count_expired
@@ -81,7 +81,7 @@ def judged_table(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) -> 
 def filled_of(calls: pa.Table, days: int) -> Array:
     """Before which calls so many days are known, where their table is all that is known."""
     start = calls["start"].to_numpy()
-    return filled_rows(start, days_of(start), days)
+    return covered_rows(start, call_days(start), days)
 
 
 def counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:
@@ -218,7 +218,7 @@ def write_vectors(
         calls = out / "_calls.parquet"
         # With a new key two at once would write other tokens each, one under the other's hands.
         with alone(out):
-            noted = begun(out / "_intake.json", asked)
+            noted = read_manifest(out / "_intake.json", asked)
             if noted is None:
                 read = read_any(
                     path, layout_name, VECTORS, key=key, quarantine=quarantine, strict=strict,
@@ -226,7 +226,7 @@ def write_vectors(
                 )  # fmt: skip
                 write_table(read.calls, calls)
                 noted = asked | {"quarantined": sum(read.quarantined.values())}
-                note(out / "_intake.json", noted)
+                write_manifest(out / "_intake.json", noted)
         quarantined = noted["quarantined"]
     elif not told.simulated and (due := count_expired(path, read_retention().of("calls"), unix_now())):
         raise ValueError(f"{path}: {due} calls are past their time; see callsieve retention run")

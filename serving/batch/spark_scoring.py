@@ -17,7 +17,7 @@ from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.keys.callee_keys import Callees
 from callsieve.features.keys.tokens import read_key
 from callsieve.features.offline import spark
-from callsieve.features.online.coverage import filled_rows
+from callsieve.features.online.coverage import covered_rows
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.policy import ACTIONS
@@ -188,7 +188,7 @@ def verdicts(
     if scorer.bundle.model_id != model:
         raise ValueError(f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced meanwhile")
     met = met_of(identity, rule_columns(rows), None, scorer.policy.terms)
-    filled = filled_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
+    filled = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
     scores = scorer.score_table(rows, met, filled=filled, threads=1)
     if callees is not None:
         identity = outgoing(identity, _hidden(callees))

@@ -12,7 +12,7 @@ from typing import Any
 
 from callsieve.features.dataclass import dataclass, field
 from callsieve.features.files.toml_file import read_toml
-from callsieve.features.online.coverage import WEEK
+from callsieve.features.online.coverage import COVERAGE_DAYS
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.bundle.metadata import Band
 
@@ -44,7 +44,7 @@ class Policy:
     appeal: str = ""
     accepted: str = "block"
     terms: Terms = field(default_factory=Terms)
-    history_days: int = WEEK
+    history_days: int = COVERAGE_DAYS
 
     def of_band(self, name: str) -> str:
         """The action of a band."""
@@ -90,7 +90,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
             raise ValueError(f"{name}: rule {each} rests on a guess: expected pass or label, got {rules[each]!r}")
     if not isinstance(appeal, str):
         raise ValueError(f"{name}: appeal: expected a text that says where one appeals, got {appeal!r}")
-    days = table.get("history_days", WEEK)
+    days = table.get("history_days", COVERAGE_DAYS)
     if type(days) is not int or not 0 <= days <= MAX_HISTORY_DAYS:
         raise ValueError(f"{name}: history_days: expected a whole number from 0 to {MAX_HISTORY_DAYS}, got {days!r}")
     try:

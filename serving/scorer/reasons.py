@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from callsieve.features.catalogue import DEFINED
+from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.features.catalogue.feature import Feature
 from callsieve.features.complaints import ComplaintFeature
 from callsieve.features.dataclass import dataclass
@@ -41,7 +41,7 @@ def reasons(names: Sequence[str], values: Sequence[float], contributions: Sequen
 
 
 def _reason(name: str, value: float, contribution: float) -> Reason:
-    feature = DEFINED.get(name)
+    feature = ALL_FEATURES.get(name)
     if feature is None:
         text = f"{name}: {value:g}"
         return Reason(name, value, contribution, text, text)

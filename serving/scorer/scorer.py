@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callsieve.features.catalogue import catalogue_hash, columns_for
+from callsieve.features.catalogue import catalogue_hash, vector_columns
 from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
 from callsieve.serving.bundle.booster import Booster
@@ -52,7 +52,7 @@ class Scorer:
     """
 
     def __init__(self, bundle: Bundle, policy: Policy, registers: Registers | None = None) -> None:
-        self.features = columns_for(bundle.features)
+        self.features = vector_columns(bundle.features)
         unknown = [name for name in bundle.features if name not in self.features]
         if unknown:
             raise BundleError(f"bundle needs features that this version does not compute: {', '.join(unknown[:3])}")

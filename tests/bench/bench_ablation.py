@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from callsieve.features.catalogue import NAMES, columns_for
+from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.keys.tokens import Key
 from callsieve.training.data.dataset import Dataset
@@ -104,7 +104,7 @@ def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
     made: dict[tuple[str, ...], Any] = {}
 
     def once(dataset: Dataset, features: tuple[str, ...], *rest: Any) -> Any:
-        columns = columns_for(features)
+        columns = vector_columns(features)
         if columns not in made:
             made[columns] = make(dataset, features, *rest)
         return made[columns]

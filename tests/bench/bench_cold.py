@@ -18,7 +18,7 @@ import numpy as np
 
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline.table import vectors
-from callsieve.features.online.coverage import days_of, filled_rows
+from callsieve.features.online.coverage import call_days, covered_rows
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.model.bands import spoken_of
@@ -48,7 +48,7 @@ def main() -> None:
     raw = scorer.score_table(known, threads=given.threads).raw
     hit = benign & (spoken_of(raw, strata_of(known), band) >= band.threshold)
     start = calls["start"].to_numpy()
-    speaks = filled_rows(start, days_of(start), scorer.policy.history_days)
+    speaks = covered_rows(start, call_days(start), scorer.policy.history_days)
     days = [
         {
             "day": place + 1,

@@ -143,7 +143,7 @@ def catalogue(study):
     yield policy(few, "a few outfits", study.first, study.on)
     before = between(study.base.calls, study.first, study.on + 1)
     yield from attacks(study, before)
-    for name, change in feed_faults.FEEDS.items():
+    for name, change in feed_faults.FEED_FAULTS.items():
         yield Case(f"feed: {name}", study.on, change(before, study.on))
     late = study.complaints.copy()
     late["known_at"] += pd.Timedelta(days=3)
@@ -156,7 +156,7 @@ def policy(shocked, trade, first, on):
 
     If the truth shows less than would be an alarm, the day is like others: there is nothing that a system could see.
     """
-    its = pc.is_in(feed_faults.words(shocked.truth, "slice"), pa.array(list(CUT_OFF))).to_numpy(False)
+    its = pc.is_in(feed_faults.text_column(shocked.truth, "slice"), pa.array(list(CUT_OFF))).to_numpy(False)
     day = shocked.calls["day"].to_numpy()
     figures = [
         Day(EPOCH + timedelta(days=one), 1, {}, {"calls": float(np.log(np.count_nonzero(its & (day == one)) + 1))})
@@ -175,13 +175,13 @@ def attacks(study, before):
     """The calls up to the shifted day, with those of a new attack on that day."""
     common = "".join(f"[outfits.{name}]\ncalls_per_1000 = 120.0\n" for name in ATTACKS)
     attacked = world(study.seed, study.subscribers, study.on - study.first + 2, common)
-    kinds, today = feed_faults.words(attacked.truth, "attack"), between(before, study.on, study.on + 1)
+    kinds, today = feed_faults.text_column(attacked.truth, "attack"), between(before, study.on, study.on + 1)
     for name in ATTACKS:
         others = attacked.calls.filter(pc.fill_null(pc.equal(kinds, name), False))
         others = feed_faults.callers_among(today, between(others, study.on, study.on + 1), ATTACK_SHARE)
         share = others.num_rows / today.num_rows
         if share > ATTACK_SHARE / 2:  # an outfit may have a day off
-            yield Case(f"new attack: {name}, {share:.1%} of calls", study.on, feed_faults.with_more(before, others))
+            yield Case(f"new attack: {name}, {share:.1%} of calls", study.on, feed_faults.merge_calls(before, others))
 
 
 def judged(seed, subscribers):

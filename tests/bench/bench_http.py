@@ -86,7 +86,7 @@ def main() -> None:
 
 def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each server and number of connections."""
-    keys = http_service.files(folder / "service", 'certified = "block"\n', thresholds=THRESHOLDS)
+    keys = http_service.write_service_files(folder / "service", 'certified = "block"\n', thresholds=THRESHOLDS)
     connections = [int(count) for count in options.connections.split(",")]
     rows = []
     port, clock = http_service.free_port(), Clock()
@@ -101,7 +101,7 @@ def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
         empty.wait()
     compiled = "--no-compiled" if options.interpreted else "--compiled"
     given = (compiled, "--deadline", 20, "--calls", 2_000_000, "--numbers", 200_000)
-    with http_service.Process(folder / "service", *given, wrapped=("/usr/bin/taskset", "-c", "0")) as service:
+    with http_service.ServiceProcess(folder / "service", *given, wrapped=("/usr/bin/taskset", "-c", "0")) as service:
         load(folder, service.process.pid, service.port, keys["all"], 16, options.warm, options, clock)
         for count in connections:
             before = service.status(keys["all"])

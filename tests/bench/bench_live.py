@@ -26,12 +26,12 @@ from bench_calls import drawn
 from bench_run import memory
 
 from callsieve.features.catalogue import FEATURES
-from callsieve.features.codegen.memory_layout import used
+from callsieve.features.codegen.memory_layout import used_sizes
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
-from callsieve.features.stream.call_store import ROUTE
-from callsieve.features.stream.token_table import QUARTERS
+from callsieve.features.stream.call_store import ROUTE_SIZE
+from callsieve.features.stream.token_table import TOKEN_WORDS
 
 DAYS = 7
 AT_ONCE = 1000
@@ -41,10 +41,17 @@ OF_KEY = (
 )  # fmt: skip
 # What a snapshot leaves out: like which other array it is used, and how much longer that one is.
 TABLES = {
-    "index": ("route", 1), "next_call": ("route", 1), "route_heads": ("routes", ROUTE), "next_route": ("routes", ROUTE),
-    "heads": ("pair_uses", 1), "next_pair": ("pair_uses", 1), "named": ("uses", 1), "tokens": ("uses", 1 / QUARTERS),
-    "token_heads": ("uses", 1), "next_token": ("uses", 1),
-}  # fmt: skip
+    "index": ("route", 1),
+    "next_call": ("route", 1),
+    "route_heads": ("routes", ROUTE_SIZE),
+    "next_route": ("routes", ROUTE_SIZE),
+    "heads": ("pair_uses", 1),
+    "next_pair": ("pair_uses", 1),
+    "named": ("uses", 1),
+    "tokens": ("uses", 1 / TOKEN_WORDS),
+    "token_heads": ("uses", 1),
+    "next_token": ("uses", 1),
+}
 LARGEST = 16
 PERCENTILES = {"p50_us": 50, "p90_us": 90, "p99_us": 99, "p999_us": 99.9, "max_us": 100}
 
@@ -100,7 +107,7 @@ def fill(history: History, calls: Any, *, asked: bool) -> dict[str, float]:
 def memory_by_owner(history: History, used_mib: float, calls: int, numbers: int) -> dict[str, Any]:
     """Bytes of the arrays in use for each call and each key, those of the largest, and GiB for so many calls."""
     parts: dict[str, int] = {}
-    for name, told in used(history._driver.layouts, history._memory).items():
+    for name, told in used_sizes(history._driver.layouts, history._memory).items():
         parts |= {f"{name}.{each}": size * history._memory[name][each].itemsize for each, (_, size) in told.items()}
         left_out = {each: like for each, like in TABLES.items() if each in history._memory[name]}
         parts |= {f"{name}.{each}": int(4 * told[like][1] / wide) for each, (like, wide) in left_out.items()}

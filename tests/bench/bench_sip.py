@@ -71,20 +71,21 @@ def alone(folder: Path, phones: int, rates: list[int], seconds: float) -> list[d
     (folder / "alone.cfg").write_text(never.replace("if (!t_suspend())", "if (1 == 1)"))
     with kamailio.Kamailio(folder / "alone.cfg", phones, folder, memory=1024) as proxy:
         return [
-            figures(kamailio.calls(proxy.port, folder, int(rate * seconds), rate)) | {"rate": rate} for rate in rates
+            figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate)) | {"rate": rate}
+            for rate in rates
         ]
 
 
 def embedded(folder: Path, site: Path, phones: int, rates: list[int], seconds: float, *, block: bool) -> list[dict]:
     """Rates that calls are placed at, and what became of them; `block`: each is answered by the proxy itself."""
     card = everything_reached() if block else None
-    settings = kamailio.files(folder, site, POLICY, card, report_every=0.1)
+    settings = kamailio.write_proxy_files(folder, site, POLICY, card, report_every=0.1)
     rows = []
     with kamailio.Kamailio("embedded.cfg", phones, folder, settings=settings, memory=1024) as proxy:
         scorer, known = proxy.scorer(), 0
         for rate in rates:
             (began, _), before = used(scorer), lost(proxy.port)
-            row = figures(kamailio.calls(proxy.port, folder, int(rate * seconds), rate))
+            row = figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate))
             ended, resident = used(scorer)
             total, after = scored(proxy), lost(proxy.port)
             row |= {"lost": after[0] - before[0], "lost_proxy": after[1] - before[1], "rate": rate}
@@ -97,8 +98,8 @@ def embedded(folder: Path, site: Path, phones: int, rates: list[int], seconds: f
 
 def embedded_faults(folder: Path, site: Path, phones: int, rate: int, seconds: float) -> dict[str, dict]:
     """The scorer stopped as a whole, a script and a bundle taken up under traffic, and no bundle at all."""
-    settings = kamailio.files(folder, site, POLICY, report_every=0.1)
-    place = lambda: figures(kamailio.calls(proxy.port, folder, int(rate * seconds), rate))
+    settings = kamailio.write_proxy_files(folder, site, POLICY, report_every=0.1)
+    place = lambda: figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate))
     rows = {}
     with kamailio.Kamailio("embedded.cfg", phones, folder, settings=settings, memory=1024) as proxy:
         rows["well"] = place()
@@ -109,7 +110,7 @@ def embedded_faults(folder: Path, site: Path, phones: int, rate: int, seconds: f
 
         def reload() -> None:
             proxy.rpc("app_python.reload")
-            real_bundle.write(folder / "next")
+            real_bundle.write_bundle(folder / "next")
             (folder / "bundle").rename(folder / "old")
             (folder / "next").rename(folder / "bundle")
 
@@ -131,7 +132,7 @@ def beside(folder: Path, phones: int, rates: list[int], seconds: float) -> list[
     with kamailio.Kamailio("http.cfg", phones, folder, memory=1024, SCORER=f'"{service.url}"') as proxy:
         for rate in rates:
             known = len(service.asked)
-            row = figures(kamailio.calls(proxy.port, folder, int(rate * seconds), rate))
+            row = figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate))
             rows.append(row | {"rate": rate, "asked": (len(service.asked) - known) / row["placed"]})
     service.close()
     return rows
@@ -142,7 +143,7 @@ def beside_faults(folder: Path, phones: int, rate: int, seconds: float) -> dict[
     rows = {}
     service = Service(lambda _: verdict("pass"))
     with kamailio.Kamailio("http.cfg", phones, folder, memory=1024, SCORER=f'"{service.url}"') as proxy:
-        place = lambda: figures(kamailio.calls(proxy.port, folder, int(rate * seconds), rate))
+        place = lambda: figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate))
         service.answer = lambda _: time.sleep(3) or verdict("pass")
         rows["hung"] = place()
         service.answer = lambda _: verdict("pass")
@@ -166,7 +167,7 @@ def main() -> None:
     rates, block_rates, http_rates = ([int(rate) for rate in text.split(",")] for text in
                                       (options.rates, options.block_rates, options.http_rates))  # fmt: skip
     site = kamailio.environment()
-    with tempfile.TemporaryDirectory() as root, kamailio.answering() as phones:
+    with tempfile.TemporaryDirectory() as root, kamailio.answering_phone() as phones:
         folders = iter(Path(root) / str(number) for number in range(9))
 
         def folder() -> Path:

@@ -22,7 +22,7 @@ from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.store import CaseError, CaseStore
 from tests.support import http_service, real_bundle
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 
 def main() -> None:
@@ -37,9 +37,9 @@ def main() -> None:
 
 
 def measured(folder: Path, rounds: int) -> list[float]:
-    key = http_service.files(folder, policy='certified = "block"\nwatch = "label"\n')["all"]
+    key = http_service.write_service_files(folder, policy='certified = "block"\nwatch = "label"\n')["all"]
     took = []
-    with http_service.Process(folder) as service:
+    with http_service.ServiceProcess(folder) as service:
 
         def action(call: object) -> dict[str, str]:
             names = ("start", "caller", "callee", "attestation")
@@ -51,18 +51,18 @@ def measured(folder: Path, rounds: int) -> list[float]:
         blocked = [(one, said["case"]) for one in real_bundle.calls(120) if (said := action(one))["action"] == "block"]
         store, state = CaseStore(f"sqlite:///{folder}/cases.db", unhurried()), folder / "state"
         one, case = blocked[0]
-        until(lambda: import_verdicts(store, state) or known(store, case))
+        wait_until(lambda: import_verdicts(store, state) or known(store, case))
         for _ in range(rounds):
             now = round(time.time() * 1000)
             store.appeal(case, "other", "", now)
             began = time.perf_counter()
             store.decide(case, "overturned", "reviewer-1", "a courier", now)
             publish_cleared(store, state, now)
-            until(lambda: action(one)["action"] == "pass")
+            wait_until(lambda: action(one)["action"] == "pass")
             took.append(time.perf_counter() - began)
             store.relist(case, "reviewer-1", "the next round", round(time.time() * 1000))
             publish_cleared(store, state, now)
-            until(lambda: action(one)["action"] == "block")
+            wait_until(lambda: action(one)["action"] == "block")
         store.close()
     return took
 

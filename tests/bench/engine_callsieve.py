@@ -9,7 +9,7 @@ import pyarrow as pa
 from common import NAMES
 
 from callsieve.features.catalogue import NAMES as ALL
-from callsieve.features.catalogue import chosen
+from callsieve.features.catalogue import select_features
 from callsieve.features.offline.table import vectors_by_caller
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -26,4 +26,4 @@ def catalogue(calls: pa.Table, threads: int) -> Columns:
 def columns(calls: pa.Table, names: tuple[str, ...], threads: int) -> Columns:
     """Columns as they lie in memory: nothing is copied that a reader of the matrix would not copy."""
     rows, found = vectors_by_caller(calls, features=names, threads=threads)
-    return {"row": rows} | {feature.name: found[:, i] for i, feature in enumerate(chosen(names))}
+    return {"row": rows} | {feature.name: found[:, i] for i, feature in enumerate(select_features(names))}

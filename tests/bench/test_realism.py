@@ -14,7 +14,7 @@ from tests.bench.realism import world_arrays as arrays
 from tests.bench.realism.comparison import Realism, Statistic, realism, sim_to_real_auc
 from tests.bench.realism.march_table import COLUMNS, OUT, march_columns
 from tests.support.paths import DATA, ROOT
-from tests.support.worlds import DAY, SHIPPED, small_world, words
+from tests.support.worlds import DAY, SHIPPED_SCENARIO, small_world, text_values
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,10 @@ def test_arrays_say_what_the_tables_say(simulated):
     world = small_world()
     assert len(simulated.caller) == world.calls.num_rows
     assert simulated.guilty.tolist() == world.truth["nuisance"].to_pylist()
-    bad = set(words(world.numbers, "number")[words(world.numbers, "nuisance").astype(bool)])
+    bad = set(text_values(world.numbers, "number")[text_values(world.numbers, "nuisance").astype(bool)])
     strings = np.array(world.calls["caller"].combine_chunks().dictionary.to_pylist())
     assert set(strings[simulated.nuisance]) == bad
-    assert (simulated.answered == (words(world.calls, "outcome") == "answered")).all()
+    assert (simulated.answered == (text_values(world.calls, "outcome") == "answered")).all()
 
 
 def test_a_months_records_are_the_answered_calls_of_own_mobiles(simulated):
@@ -70,7 +70,7 @@ def test_churn_by_hand():
 
 
 def test_complaints_concern_nuisance_and_differ_from_draw_to_draw(simulated):
-    complaints = arrays.complaints(simulated, SHIPPED)
+    complaints = arrays.complaints(simulated, SHIPPED_SCENARIO)
     assert len(complaints.call) > 20
     assert simulated.guilty[complaints.call].all()
     assert len(set(complaints.number // len(simulated.nuisance))) > 5
@@ -103,7 +103,7 @@ def test_a_model_of_the_world_alone_ranks_rows_of_another(simulated):
 
 def test_without_the_real_data_it_says_so(tmp_path):
     with pytest.raises(ValueError, match=r"expected the real data, missing: sichuan_march_calls\.parquet"):
-        realism(small_world(), SHIPPED, tmp_path)
+        realism(small_world(), SHIPPED_SCENARIO, tmp_path)
 
 
 SCRIPT = ROOT / "tests" / "bench" / "bench_realism.py"

@@ -19,7 +19,7 @@ from callsieve.features.complaints import (
     complaint_vectors,
 )
 from callsieve.features.online.history import History
-from tests.support.strategies import A_CALL, DAY, single, table
+from tests.support.strategies import DAY, EXAMPLE_CALL, as_keyed_call, as_keyed_table
 
 STEPS = st.sampled_from([0, 0, 1, DAY, 7 * DAY - 1, 7 * DAY, 28 * DAY - 1, 28 * DAY, 28 * DAY + 1])
 GROUPS = {"block": "caller_block", "trunk": "trunk", "device": "device"}
@@ -28,7 +28,7 @@ GROUPS = {"block": "caller_block", "trunk": "trunk", "device": "device"}
 @st.composite
 def reports(draw):
     """Of one person about one number at one moment there is one report, perhaps told twice."""
-    moment, told, groups = A_CALL["start"], [], None
+    moment, told, groups = EXAMPLE_CALL["start"], [], None
     pick = lambda words: draw(st.sampled_from(words))
     for _ in range(draw(st.integers(0, 12))):
         step = draw(STEPS)
@@ -44,10 +44,10 @@ def reports(draw):
 
 @st.composite
 def calls_between(draw):
-    at = A_CALL["start"] + sum(draw(st.lists(STEPS, max_size=6)))
+    at = EXAMPLE_CALL["start"] + sum(draw(st.lists(STEPS, max_size=6)))
     keys = {name: draw(st.sampled_from([None, *told])) for name, told in (("trunk", ["t1", "t2"]), ("device", ["d1"]))}
     return (
-        A_CALL
+        EXAMPLE_CALL
         | {"start": at, "caller": draw(st.sampled_from("abcd")), "caller_block": draw(st.sampled_from("xy"))}
         | keys
     )
@@ -84,7 +84,7 @@ def by_hand(told, call):
 def test_online_and_offline_are_what_is_written_down(told, calls, rng):
     expected = np.array([by_hand(told, call) for call in calls], dtype=float)
     shuffled = rng.sample(told, len(told))
-    found = complaint_vectors(table(calls), as_table(shuffled))
+    found = complaint_vectors(as_keyed_table(calls), as_table(shuffled))
     np.testing.assert_array_equal(found, expected)
     assert found.shape[1] == len(COMPLAINT_FEATURES)
     online = Complaints()
@@ -93,7 +93,7 @@ def test_online_and_offline_are_what_is_written_down(told, calls, rng):
     for call in in_order:
         while waiting and waiting[0].known < call["start"]:
             online.observe(waiting.pop(0))
-        np.testing.assert_array_equal(online.vector(single(call)), by_hand(told, call))
+        np.testing.assert_array_equal(online.vector(as_keyed_call(call)), by_hand(told, call))
 
 
 @given(reports(), calls_between())
@@ -107,8 +107,8 @@ def test_what_becomes_known_later_changes_nothing_and_order_does_not_show(told, 
         shuffled.observe(report)
     earlier = [report for report in near if report.known < call["start"]]
     expected = by_hand(earlier, call)
-    np.testing.assert_array_equal(online.vector(single(call)), expected)
-    np.testing.assert_array_equal(shuffled.vector(single(call)), expected)
+    np.testing.assert_array_equal(online.vector(as_keyed_call(call)), expected)
+    np.testing.assert_array_equal(shuffled.vector(as_keyed_call(call)), expected)
 
 
 def test_memory_is_bounded_and_every_loss_counted():
@@ -116,7 +116,7 @@ def test_memory_is_bounded_and_every_loss_counted():
     for i in range(25):
         told.observe(Complaint(i, f"r{i}", "a", block="x"))
     assert (len(told.held), told.dropped) == (10, 15)
-    assert told.vector(single(A_CALL | {"start": 100}))[1] == 10
+    assert told.vector(as_keyed_call(EXAMPLE_CALL | {"start": 100}))[1] == 10
     told.observe(Complaint(57 * DAY, "r", "a"))
     assert (len(told.held), told.dropped) == (1, 15)
     assert sum(len(times) for times in told._times.values()) == 1
@@ -124,7 +124,7 @@ def test_memory_is_bounded_and_every_loss_counted():
 
 def test_a_missing_column_is_named():
     with pytest.raises(ValueError, match="known, reporter, number, block, trunk, device, trunk missing"):
-        complaint_vectors(table([A_CALL]), as_table([]).drop_columns("trunk"))
+        complaint_vectors(as_keyed_table([EXAMPLE_CALL]), as_table([]).drop_columns("trunk"))
 
 
 def test_definitions_are_told_and_unique():
@@ -135,11 +135,11 @@ def test_definitions_are_told_and_unique():
 
 
 def test_a_history_that_is_asked_for_reports_tells_them():
-    call = single(A_CALL | {"start": A_CALL["start"] + DAY})
+    call = as_keyed_call(EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + DAY})
     history = History(("reported_count_7d", *NAMES, "reported_age"), calls=10, numbers=10)
     plain = History(calls=10, numbers=10)
     for told in (history, plain):
-        told.report(Complaint(A_CALL["start"], "r", "a"))
+        told.report(Complaint(EXAMPLE_CALL["start"], "r", "a"))
     first, *rest, last = history.vector(call)
     assert (first, last) == (1, DAY / 1000)
     np.testing.assert_array_equal(rest, plain.vector(call))

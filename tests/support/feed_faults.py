@@ -5,53 +5,59 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-def words(calls, name):
+def text_column(calls, name):
     column = calls[name].combine_chunks()
     return pc.dictionary_decode(column) if pa.types.is_dictionary(column.type) else column
 
 
-def put(calls, name, values):
+def replace_column(calls, name, values):
     kind = calls.schema.field(name).type
     if pa.types.is_dictionary(kind):
         values = values.cast(kind.value_type).dictionary_encode()
     return calls.set_column(calls.column_names.index(name), name, [values])
 
 
-def some(calls, day, share, seed=7):
+def random_rows_from(calls, day, share, seed=7):
     """Which calls, of those from the day on, chosen by chance."""
     return (calls["day"].to_numpy() >= day) & (np.random.default_rng(seed).random(calls.num_rows) < share)
 
 
-def without(name, share):
-    return lambda calls, day: put(calls, name, pc.if_else(pa.array(some(calls, day, share)), None, words(calls, name)))
+def blank_values(name, share):
+    return lambda calls, day: replace_column(
+        calls, name, pc.if_else(pa.array(random_rows_from(calls, day, share)), None, text_column(calls, name))
+    )
 
 
-def saying(name, word, share):
-    return lambda calls, day: put(calls, name, pc.if_else(pa.array(some(calls, day, share)), word, words(calls, name)))
+def overwrite_values(name, word, share):
+    return lambda calls, day: replace_column(
+        calls, name, pc.if_else(pa.array(random_rows_from(calls, day, share)), word, text_column(calls, name))
+    )
 
 
 def talk_in_seconds(calls, day):
     """Seconds where milliseconds belong."""
     short = pc.divide(calls["talk"].combine_chunks(), 1000)
-    return put(calls, "talk", pc.if_else(pa.array(some(calls, day, 1.0)), short, calls["talk"].combine_chunks()))
+    return replace_column(
+        calls, "talk", pc.if_else(pa.array(random_rows_from(calls, day, 1.0)), short, calls["talk"].combine_chunks())
+    )
 
 
-def lost(share):
-    return lambda calls, day: calls.filter(pa.array(~some(calls, day, share)))
+def lose_records(share):
+    return lambda calls, day: calls.filter(pa.array(~random_rows_from(calls, day, share)))
 
 
 def answered_only(calls, day):
-    answered = pc.equal(words(calls, "outcome"), "answered").to_numpy(zero_copy_only=False)
-    return calls.filter(pa.array(~some(calls, day, 1.0) | answered))
+    answered = pc.equal(text_column(calls, "outcome"), "answered").to_numpy(zero_copy_only=False)
+    return calls.filter(pa.array(~random_rows_from(calls, day, 1.0) | answered))
 
 
 def ends_at_18(calls, day):
-    return calls.filter(pa.array(~(some(calls, day, 1.0) & (calls["hour"].to_numpy() >= 18))))
+    return calls.filter(pa.array(~(random_rows_from(calls, day, 1.0) & (calls["hour"].to_numpy() >= 18))))
 
 
-def twice(share):
+def duplicate_records(share):
     return lambda calls, day: calls.take(
-        np.sort(np.concatenate([np.arange(calls.num_rows), np.flatnonzero(some(calls, day, share))]))
+        np.sort(np.concatenate([np.arange(calls.num_rows), np.flatnonzero(random_rows_from(calls, day, share))]))
     )
 
 
@@ -59,31 +65,35 @@ def late_by_six_hours(calls, day):
     """Records that come six hours after their calls' ends: outcomes are not known in time."""
     length = pc.add(pc.fill_null(calls["ring"], 0), pc.fill_null(calls["talk"], 0)).combine_chunks()
     later = pc.add(pc.add(calls["start"].combine_chunks(), length), 6 * 3_600_000)
-    return put(calls, "recorded", pc.if_else(pa.array(some(calls, day, 1.0)), later, words(calls, "recorded")))
+    return replace_column(
+        calls,
+        "recorded",
+        pc.if_else(pa.array(random_rows_from(calls, day, 1.0)), later, text_column(calls, "recorded")),
+    )
 
 
-FEEDS = {
+FEED_FAULTS = {
     "talk in seconds instead of milliseconds": talk_in_seconds,
-    "half of the records are lost": lost(0.5),
+    "half of the records are lost": lose_records(0.5),
     "answered calls only": answered_only,
     "nothing after 18 h": ends_at_18,
-    "a tenth of the records stand twice": twice(0.1),
+    "a tenth of the records stand twice": duplicate_records(0.1),
     "records come six hours late": late_by_six_hours,
-    "trunks are missing": without("trunk", 1.0),
-    "half of the devices are missing": without("device", 0.5),
-    "a third of the outcomes are unknown": saying("outcome", "unknown", 0.33),
-    "attestation is not passed on": saying("attestation", "unknown", 1.0),
+    "trunks are missing": blank_values("trunk", 1.0),
+    "half of the devices are missing": blank_values("device", 0.5),
+    "a third of the outcomes are unknown": overwrite_values("outcome", "unknown", 0.33),
+    "attestation is not passed on": overwrite_values("attestation", "unknown", 1.0),
 }
 
 
 def callers_among(calls, others, share, seed=7):
     """Calls of some callers among `others`, of as many as make at most this share of the number of `calls`."""
-    caller = words(others, "caller").dictionary_encode().indices.to_numpy()
+    caller = text_column(others, "caller").dictionary_encode().indices.to_numpy()
     order = np.random.default_rng(seed).permutation(caller.max() + 1)
     fits = order[np.cumsum(np.bincount(caller)[order]) <= share * calls.num_rows]
     return others.filter(pa.array(np.isin(caller, fits)))
 
 
-def with_more(calls, others):
+def merge_calls(calls, others):
     """Both tables' calls in order of start."""
     return pa.concat_tables([calls, others.select(calls.column_names)]).unify_dictionaries().sort_by("start")

@@ -17,13 +17,13 @@ from callsieve.serving.http.api_keys import add_key, read_keys
 from callsieve.serving.rules.policy import Policy
 from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 NUMBER = "+8613800138000"
-STRICT = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office", history_days=0)
-PATIENT = 60.0  # seconds of a deadline that no machine misses
+STRICT_POLICY = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office", history_days=0)
+LONG_DEADLINE = 60.0  # seconds of a deadline that no machine misses
 # Of a history: room for it is set aside at once, and a process with more of that than memory cannot begin another.
-ROOM = {"calls": 100_000, "numbers": 10_000}
+CAPACITY = {"calls": 100_000, "numbers": 10_000}
 SCOPES = ("score", "report", "explain", "admin", "audit")
 READY_WITHIN = 60  # seconds
 
@@ -35,10 +35,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def files(folder, policy='certified = "block"\nwatch = "screen"\n', **card):
+def write_service_files(folder, policy='certified = "block"\nwatch = "screen"\n', **card):
     """Bundle, keys and policy of a service; gives the key of each scope, and one that has them all."""
     folder.mkdir(exist_ok=True)
-    real_bundle.write(folder / "bundle", **card)
+    real_bundle.write_bundle(folder / "bundle", **card)
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     real_bundle.NUMBER_KEY.write(folder / "number.key")
     (folder / "policy.toml").write_text(f'version = "test"\nappeal = "office"\nhistory_days = 0\n[bands]\n{policy}')
@@ -46,12 +46,12 @@ def files(folder, policy='certified = "block"\nwatch = "screen"\n', **card):
     return keys | {"all": add_key(folder / "api.keys", "all", SCOPES, rate=1_000_000)}
 
 
-def body(**fields):
+def call_json(**fields):
     """A call as a client asks for it."""
     return json.dumps({"start": real_bundle.START, "caller": NUMBER, "callee": "13900139000"} | fields).encode()
 
 
-class Asked:
+class ServiceClient:
     """Questions to a service that listens at `port`."""
 
     port = 0
@@ -67,11 +67,11 @@ class Asked:
 
     def get(self, path, key=""):
         """Status and body of an answer."""
-        return ask(self, "GET", path, key)
+        return request_once(self, "GET", path, key)
 
     def post(self, path, body=b"", key=""):
         """Status and body of an answer."""
-        return ask(self, "POST", path, key, body)
+        return request_once(self, "POST", path, key, body)
 
     def status(self, key):
         """What the page shows."""
@@ -80,7 +80,7 @@ class Asked:
         return json.loads(body)
 
 
-class Process(Asked):
+class ServiceProcess(ServiceClient):
     """`callsieve serve` on the files of a folder; leaving the block stops it.
 
     `before` runs in the child before it starts: limits, for example. `wrapped` is put before the command.
@@ -135,19 +135,19 @@ class Process(Asked):
         return self.log.read_text(errors="replace")
 
 
-def ask(service, method, path, key, body=None):
+def request_once(service, method, path, key, body=None):
     with contextlib.closing(service.connect()) as connection:
-        return over(connection, method, path, key, body)
+        return send_request(connection, method, path, key, body)
 
 
-def over(connection, method, path, key, body=None):
+def send_request(connection, method, path, key, body=None):
     """Ask on an open connection."""
     connection.request(method, path, body, {"Authorization": f"Bearer {key}", "Content-Type": "application/json"})
     answer = connection.getresponse()
     return answer.status, answer.read()
 
 
-class Inside(Asked):
+class ServiceThread(ServiceClient):
     """The service in a thread of this process; leaving the block stops it. `begin` makes its live state."""
 
     def __init__(self, folder, begin, judge):
@@ -157,7 +157,7 @@ class Inside(Asked):
 
     def __enter__(self):
         self.thread.start()
-        until(lambda: self.server.started and self.service.live, READY_WITHIN)
+        wait_until(lambda: self.server.started and self.service.live, READY_WITHIN)
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
         return self
 

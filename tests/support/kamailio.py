@@ -49,9 +49,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def files(folder, site, policy=None, card=None, redress=REDRESS, **settings):
+def write_proxy_files(folder, site, policy=None, card=None, redress=REDRESS, **settings):
     """Bundle, keys and settings of the embedded scorer in a folder; gives the settings' path."""
-    real_bundle.write(folder / "bundle", **(card or {}))
+    real_bundle.write_bundle(folder / "bundle", **(card or {}))
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     real_bundle.NUMBER_KEY.write(folder / "key")
     lines = {
@@ -147,7 +147,7 @@ class Kamailio:
 
 
 @contextlib.contextmanager
-def answering():
+def answering_phone():
     """SIPp as the phones behind the proxy: it answers every call; gives its port."""
     port = free_port()
     with sipp("-sf", PHONE, "-p", port, "-i", "127.0.0.1", "-nostdin", "-buff_size", 4_000_000):
@@ -167,7 +167,7 @@ def sipp(*arguments, folder=None):
         process.wait()
 
 
-def numbers(folder, count=5000, seed=1):
+def write_numbers(folder, count=5000, seed=1):
     """A file of callers and callees for SIPp."""
     rng = np.random.default_rng(seed)
     # A few callers make half of the calls: these are the ones that get scores worth a look.
@@ -180,7 +180,7 @@ def numbers(folder, count=5000, seed=1):
     return path
 
 
-def calls(port, folder, count, rate, *, seconds=60, limit=20_000):
+def run_calls(port, folder, count, rate, *, seconds=60, limit=20_000):
     """Place calls by SIPp; counts of calls, and waits for the answer in ms.
 
     Returns: dict with placed, completed, failed, blocked, retransmitted, seconds, waits (array of ms).
@@ -189,7 +189,20 @@ def calls(port, folder, count, rate, *, seconds=60, limit=20_000):
         stale.unlink()
     stat = folder / "stat.csv"
     stat.unlink(missing_ok=True)
-    options = ["-sf", CALLER, "-inf", numbers(folder), "-i", "127.0.0.1", "-p", free_port(), "-m", count, "-r", rate]
+    options = [
+        "-sf",
+        CALLER,
+        "-inf",
+        write_numbers(folder),
+        "-i",
+        "127.0.0.1",
+        "-p",
+        free_port(),
+        "-m",
+        count,
+        "-r",
+        rate,
+    ]
     options += ["-l", limit, "-nostdin", "-trace_stat", "-stf", stat, "-fd", 1, "-trace_rtt", "-rtt_freq", 1]
     options += ["-timeout", f"{seconds}s", "-recv_timeout", 10_000, "-buff_size", 4_000_000]
     began = time.monotonic()

@@ -37,7 +37,7 @@ def model():
     return lightgbm.train(fixed | {"deterministic": True}, data, 30).model_to_string()
 
 
-def write(folder):
+def write_bundle(folder):
     """A signed bundle and its signer's key in a folder."""
     card = real_bundle.card(features=LITE, categorical=CATEGORICAL, classes={})
     save(card, {"model": model()}, rows(8, seed=3).tolist(), folder / "bundle", small.KEY)

@@ -15,7 +15,7 @@ OF_OUTCOME = ("ring", "talk", "recorded", "outcome", "released_by")
 MISSED = ("no_answer", "busy", "rejected")
 
 
-def unique(calls):
+def unique_calls(calls):
     """One record for each (start, caller, callee). A call told at its start and again at its end is one call."""
     known = {}
     for call in calls:
@@ -53,7 +53,7 @@ class View:
     """What was known at one moment of the calls that `goes_out` and `comes_in` choose."""
 
     def __init__(self, calls, at, goes_out, comes_in=lambda _: False):
-        calls = unique(calls)
+        calls = unique_calls(calls)
         self.at = at
         attempts = [c for c in calls if attempt_known(c) < at]
         over = [c for c in calls if is_over(c) and outcome_known(c) < at]

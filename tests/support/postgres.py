@@ -33,7 +33,7 @@ def plain_user():
 
 
 @contextmanager
-def cluster():
+def postgres_cluster():
     """The address of a new database, as SQLAlchemy writes it."""
     folder = Path(tempfile.mkdtemp(prefix="callsieve-pg-"))
     user, port, data = plain_user(), free_port(), folder / "data"

@@ -7,7 +7,7 @@ import pytest
 
 
 @contextmanager
-def in_python():
+def interpreted_kernel():
     """Until it ends, `features.table` and `features.buckets` run no machine code; so call them on one thread."""
     from callsieve.features.codegen import assemble
     from callsieve.features.offline import packing, table

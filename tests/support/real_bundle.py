@@ -52,13 +52,13 @@ def calls(n=300, seed=5):
     return made
 
 
-def keyed(made):
+def key_calls(made):
     """The calls, keyed one by one."""
     intake = Intake(NUMBER_KEY)
     return [intake(call) for call in made]
 
 
-def keyed_table(made):
+def key_table(made):
     """The calls, keyed as a table."""
     moment = pa.timestamp("ms", "UTC")
     columns = {name: [getattr(call, name) for call in made] for name in CALL_COLUMNS}
@@ -71,7 +71,7 @@ def keyed_table(made):
     return Intake(NUMBER_KEY).table(pa.table(table))
 
 
-def registers_of(**tables):
+def make_registers(**tables):
     """Registers of rows that hold and are known since 1970 if they say nothing else; what they leave out is unknown."""
     always = {"valid_from": 0, "known_at": 0}
     return Registers({
@@ -107,7 +107,7 @@ def _train(objective, X, y, trees):  # noqa: N803
 
 
 @functools.cache
-def models():
+def model_texts():
     """Texts of a yes-no model and of a model of three contents."""
     known = rows(3000)
     filled = np.nan_to_num(known)
@@ -130,7 +130,7 @@ def models():
 @functools.cache
 def thresholds():
     """Raw scores that a tenth and a half of `calls()` reach."""
-    raw = Booster(models()["model"]).predict_raw(vectors(keyed_table(calls()), threads=1))
+    raw = Booster(model_texts()["model"]).predict_raw(vectors(key_table(calls()), threads=1))
     return tuple(np.quantile(raw, [0.9, 0.5]).tolist())
 
 
@@ -149,11 +149,11 @@ def card(**changes):
     return small.card(**(values | changes))
 
 
-def write(folder, **changes):
+def write_bundle(folder, **changes):
     """A signed bundle; gives its model id."""
-    return save(card(**changes), models(), rows(8, seed=3).tolist(), folder, small.KEY)
+    return save(card(**changes), model_texts(), rows(8, seed=3).tolist(), folder, small.KEY)
 
 
-def load(folder, policy, registers=None):
+def load_scorer(folder, policy, registers=None):
     """The scorer of such a bundle."""
     return Scorer.load(folder, trusted=small.TRUSTED, policy=policy, registers=registers)

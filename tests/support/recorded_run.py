@@ -19,7 +19,7 @@ from tests.support import small_bundle as small
 
 APPROVERS = tuple(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in range(1, 4))
 OFFICES = ("risk", "legal", "operations")
-GOOD = {
+PASSING_METRICS = {
     "auc": 0.97,
     "model_benign_error_bound": 9e-5,
     "model_catch_by_call_low": 0.7,
@@ -42,7 +42,7 @@ def gates(**changes):
     return parse_gates(text.encode(), "gates")
 
 
-def record(place, folder, *, metrics=GOOD, threshold=None, data="0" * 64, judged_by=None):
+def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="0" * 64, judged_by=None):
     """Record one run as a study does: gates, touch, run in MLflow, entry in the log. Its id and version.
 
     `threshold`: raw score from which its model flags a call.
@@ -52,7 +52,7 @@ def record(place, folder, *, metrics=GOOD, threshold=None, data="0" * 64, judged
     entry = append(place.log, "gates", {"sha256": said.sha256, "text": said.data.decode()}, small.KEY)
     append(place.log, "touch", {"fold": FOLD, "gates": said.sha256}, small.KEY)
     bands = real_bundle.card().thresholds if threshold is None else (Band("certified", threshold, small.certificate()),)
-    real_bundle.write(folder / "bundle", epoch=len(list(folder.parent.iterdir())), thresholds=bands)
+    real_bundle.write_bundle(folder / "bundle", epoch=len(list(folder.parent.iterdir())), thresholds=bands)
     (folder / "record").mkdir()
     (folder / "record" / "settings.json").write_text(json.dumps(settings_json(Settings())))
     for beside in (folder, folder / "record"):
@@ -74,6 +74,6 @@ def record(place, folder, *, metrics=GOOD, threshold=None, data="0" * 64, judged
     return figures["tracking"]
 
 
-def place_in(folder):
+def run_paths_in(folder):
     """A log and a SQLite store in a folder."""
     return Place(folder / "audit", store_of(folder))

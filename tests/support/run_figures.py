@@ -52,7 +52,7 @@ def nuisance(name: str, calls: int, rate: float) -> dict[str, Any]:
     }
 
 
-def realistic() -> dict[str, Any]:
+def example_figures() -> dict[str, Any]:
     fpr = [0.0, *(10 ** (x / 10) for x in range(-55, 1))]
     calls = sorted({int(10 ** (x / 20)) for x in range(61)})
     return {

@@ -57,7 +57,7 @@ def _train(objective, y, matrix, trees):
 
 
 @functools.cache
-def yes_no(trees=20):
+def binary_model(trees=20):
     matrix = rows(3000)
     noise = np.random.default_rng(1).normal(size=len(matrix))
     y = (
@@ -72,7 +72,7 @@ def yes_no(trees=20):
 
 
 @functools.cache
-def three_classes(rounds=4):
+def multiclass_model(rounds=4):
     matrix = rows(2000, seed=2)
     return _train(
         {"objective": "multiclass", "num_class": 3},
@@ -109,12 +109,12 @@ def golden_rows():
     return np.vstack([rows(6, seed=3), awkward_rows()]).tolist()
 
 
-def write(folder, **changes):
+def write_bundle(folder, **changes):
     """A whole bundle in `folder`; gives its model id."""
-    return save(card(**changes), {"model": yes_no(), "content": three_classes()}, golden_rows(), folder, KEY)
+    return save(card(**changes), {"model": binary_model(), "content": multiclass_model()}, golden_rows(), folder, KEY)
 
 
-def resign(folder, key=KEY):
+def sign_again(folder, key=KEY):
     """List and sign the files of `folder` as they are now: an attacker who holds the key."""
     manifest = json.loads((folder / "MANIFEST.json").read_bytes())
     for name, entry in manifest["files"].items():

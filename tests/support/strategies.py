@@ -21,7 +21,7 @@ from callsieve.features.records import (
 SECOND = 1000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
-A_CALL = {
+EXAMPLE_CALL = {
     "start": 1_700_000_000_000, "caller": "a", "callee": "b", "ring": 5_000, "talk": 20_000, "recorded": None,
     "outcome": "answered", "released_by": "callee", "hour": 6, "day": 19_676, "caller_class": "mobile",
     "callee_class": "mobile", "same_region": None, "shared_prefix": 3, "step": None, "presented_differs": 0,
@@ -102,7 +102,7 @@ def histories(draw, max_calls=14):
     return calls
 
 
-def busy(n=160, seed=3, gap=9_000_000):
+def busy_calls(n=160, seed=3, gap=9_000_000):
     """A week in which each number does everything: so no feature is unknown in the end. Or weeks, of wider gaps."""
     rng, calls, start = random.Random(seed), [], 1_700_000_000_000
     for i in range(n):
@@ -110,7 +110,7 @@ def busy(n=160, seed=3, gap=9_000_000):
         hour, day = (start // 3_600_000 + 8) % 24, (start + 8 * 3_600_000) // DAY
         outcome = rng.choice(("answered", "answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number"))
         caller, callee = rng.sample(NUMBERS, 2)
-        calls.append(A_CALL | {
+        calls.append(EXAMPLE_CALL | {
             "start": start, "caller": caller, "callee": callee, "hour": hour, "day": day, "outcome": outcome,
             "ring": rng.choice((1_000, 3_999, 9_000)), "talk": rng.randrange(90_000) if outcome == "answered" else 0,
             "released_by": rng.choice(("caller", "callee", "network")), "same_region": rng.choice((0, 1, None)),
@@ -122,7 +122,7 @@ def busy(n=160, seed=3, gap=9_000_000):
     return calls
 
 
-def single(call):
+def as_keyed_call(call):
     """A drawn call as the online engine takes it."""
     coded = dict(call)
     for column, words in KEYED_CATEGORIES.items():
@@ -145,7 +145,7 @@ INTEGERS = {
 }
 
 
-def table(calls):
+def as_keyed_table(calls):
     """Drawn calls as the offline engine takes them."""
     columns = {name: pa.array([c[name] for c in calls], INTEGERS.get(name, pa.string())) for name in KEYED_COLUMNS}
     return pa.table({n: c if n in INTEGERS else c.dictionary_encode() for n, c in columns.items()})

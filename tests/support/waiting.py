@@ -3,7 +3,7 @@
 import time
 
 
-def until(true, seconds=30):
+def wait_until(true, seconds=30):
     """Return when it is true; a test that waits longer than so many seconds fails."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from callsieve.training.world import load_scenario, simulate
 
-SHIPPED = load_scenario()
-TRADES = tuple(SHIPPED.table("work"))
-OUTFITS = {name: SHIPPED.table(f"outfits.{name}") for name in SHIPPED.table("outfits")}
+SHIPPED_SCENARIO = load_scenario()
+TRADES = tuple(SHIPPED_SCENARIO.table("work"))
+OUTFITS = {name: SHIPPED_SCENARIO.table(f"outfits.{name}") for name in SHIPPED_SCENARIO.table("outfits")}
 NUISANCE = {name for name, outfit in OUTFITS.items() if outfit["nuisance"]}
 # Who shows another's number, or lets a platform call: its calls are not those of a number of its own.
 MASKED = {"relay_callback", "spoofed_service", "spoofed_subscriber"}
@@ -30,34 +30,34 @@ def scenario_of(text):
 
 
 @cache
-def clean():
+def clean_scenario():
     """The shipped scenario with each call written down once and whole."""
     return scenario_of(CLEAN)
 
 
 @cache
 def small_world():
-    return simulate(clean(), 1, "tiny")
+    return simulate(clean_scenario(), 1, "tiny")
 
 
 @cache
-def town():
+def town_world():
     """Large enough for shares and rules: some 500,000 calls."""
     return simulate(scenario_of(f"{CLEAN}[sizes.tiny]\nsubscribers = 3000\ndays = 28\n"), 5, "tiny")
 
 
 @cache
-def attacked():
+def attacked_world():
     """A village in which some tricks are common."""
     common = "".join(f"[outfits.{name}]\ncalls_per_1000 = 30.0\n" for name in ("bombing", "warmed_up", "sim_box"))
     return simulate(scenario_of(f"{CLEAN}[sizes.tiny]\nsubscribers = 1500\ndays = 28\n{common}"), 2, "tiny")
 
 
-def codes(table, column):
+def category_codes(table, column):
     return table[column].combine_chunks().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def words(table, column):
+def text_values(table, column):
     if not pa.types.is_dictionary(table[column].type):
         return np.array(table[column].to_pylist(), dtype=object)
     coded = table[column].combine_chunks()
@@ -66,48 +66,48 @@ def words(table, column):
     return found[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
 
-def moments(table, column):
+def timestamps(table, column):
     return table[column].cast(pa.int64()).to_numpy()
 
 
-def ends(calls):
+def end_times(calls):
     length = np.rint((calls["ring"].to_numpy() + calls["talk"].to_numpy()) * 1000).astype(np.int64)
-    return moments(calls, "start") + length
+    return timestamps(calls, "start") + length
 
 
 def carriers(calls):
     """The number whose line a call takes up: the network's where another one is shown."""
-    shown, real = codes(calls, "caller"), codes(calls, "network_caller")
+    shown, real = category_codes(calls, "caller"), category_codes(calls, "network_caller")
     return np.where(real >= 0, real, shown)
 
 
-def once(world):
+def unique_rows(world):
     """The rows of calls, each written down once and whole enough to be reckoned with."""
     return np.flatnonzero(~world.truth["duplicate"].to_numpy())
 
 
-def ledger(world):
+def count_calls(world):
     """Answered and unanswered calls that were made, calls that an existing number was called by, and the others."""
-    rows, known = once(world), np.zeros(len(world.calls["caller"].combine_chunks().dictionary), dtype=bool)
-    known[codes(world.numbers, "number")] = True
-    caller, callee = codes(world.calls, "caller")[rows], codes(world.calls, "callee")[rows]
+    rows, known = unique_rows(world), np.zeros(len(world.calls["caller"].combine_chunks().dictionary), dtype=bool)
+    known[category_codes(world.numbers, "number")] = True
+    caller, callee = category_codes(world.calls, "caller")[rows], category_codes(world.calls, "callee")[rows]
     assert known[caller].all()
-    lost = words(world.calls, "outcome")[rows] == "invalid_number"
+    lost = text_values(world.calls, "outcome")[rows] == "invalid_number"
     assert known[callee[~lost]].all()
     assert (caller != callee).all()
     made, taken = np.bincount(caller, minlength=len(known)), np.bincount(callee[~lost], minlength=len(known))
     return int(made.sum()), int(taken.sum()), int(lost.sum())
 
 
-def calls_within_lives(world):
+def check_calls_within_lifetimes(world):
     """No call of a number before it exists or after it is cut off; a false caller knows nothing of the call."""
     calls, numbers = world.calls, world.numbers
     place = np.full(len(calls["caller"].combine_chunks().dictionary), -1)
-    place[codes(numbers, "number")] = np.arange(numbers.num_rows)
-    rows = np.flatnonzero(words(calls, "outcome") != "invalid_number")
-    born, died = moments(numbers, "active_from"), moments(numbers, "active_to")
-    start, end = moments(calls, "start")[rows], ends(calls)[rows]
-    for number in (carriers(calls)[rows], codes(calls, "callee")[rows]):
+    place[category_codes(numbers, "number")] = np.arange(numbers.num_rows)
+    rows = np.flatnonzero(text_values(calls, "outcome") != "invalid_number")
+    born, died = timestamps(numbers, "active_from"), timestamps(numbers, "active_to")
+    start, end = timestamps(calls, "start")[rows], end_times(calls)[rows]
+    for number in (carriers(calls)[rows], category_codes(calls, "callee")[rows]):
         whose = place[number]
         assert (whose >= 0).all()
         assert (start >= born[whose]).all()
@@ -115,16 +115,16 @@ def calls_within_lives(world):
         assert (end <= died[whose])[died[whose] < int(world.facts["end"])].all()
 
 
-def lines_are_kept(world):
+def check_one_call_per_mobile(world):
     """Mobiles have one line: neither calls made nor calls taken overlap one another. Returns the pairs looked at."""
-    rows = once(world)
+    rows = unique_rows(world)
     calls = world.calls.take(rows)
-    answered = words(calls, "outcome") == "answered"
-    number = np.concatenate((carriers(calls), codes(calls, "callee")[answered]))
-    start = np.concatenate((moments(calls, "start"), moments(calls, "start")[answered]))
-    end = np.concatenate((ends(calls), ends(calls)[answered]))
+    answered = text_values(calls, "outcome") == "answered"
+    number = np.concatenate((carriers(calls), category_codes(calls, "callee")[answered]))
+    start = np.concatenate((timestamps(calls, "start"), timestamps(calls, "start")[answered]))
+    end = np.concatenate((end_times(calls), end_times(calls)[answered]))
     own_mobile = np.zeros(len(calls["caller"].combine_chunks().dictionary), dtype=bool)
-    own_mobile[codes(world.numbers, "number")] = world.numbers["own_mobile"].to_numpy()
+    own_mobile[category_codes(world.numbers, "number")] = world.numbers["own_mobile"].to_numpy()
     kept = own_mobile[number]
     number, start, end = number[kept], start[kept], end[kept]
     order = np.lexsort((start, number))
@@ -163,7 +163,7 @@ calls_per_1000 = 80.0
 """
 
 
-def as_bytes(table):
+def ipc_bytes(table):
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

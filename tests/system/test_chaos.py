@@ -26,8 +26,8 @@ from callsieve.serving.live.swap import Swap
 from tests.serving.live.test_live import attempt_of, begin, events, play, state
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small
-from tests.support.http_service import PATIENT, ROOM, STRICT, over
-from tests.support.waiting import until
+from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY, send_request
+from tests.support.waiting import wait_until
 
 MADE = real_bundle.calls(1500)
 # In a place of its own: a small disk that can be full, or take nothing.
@@ -44,14 +44,14 @@ def folder(tmp_path):
 
 @pytest.fixture
 def keys(folder):
-    return http_service.files(folder)
+    return http_service.write_service_files(folder)
 
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory):
     bundle = tmp_path_factory.mktemp("bundle") / "bundle"
-    real_bundle.write(bundle)
-    judge = Swap(trusted=small.TRUSTED, policy=STRICT)
+    real_bundle.write_bundle(bundle)
+    judge = Swap(trusted=small.TRUSTED, policy=STRICT_POLICY)
     judge.load(bundle)
     return judge
 
@@ -66,7 +66,7 @@ class Placed:
         """Place a call."""
         began = time.monotonic()
         try:
-            code, answer = over(connection, "POST", wire.SCORE, key, wire.call_to_json(attempt_of(call)))
+            code, answer = send_request(connection, "POST", wire.SCORE, key, wire.call_to_json(attempt_of(call)))
             assert code == 200, answer
         except OSError:
             self.unanswered += 1
@@ -98,14 +98,14 @@ def lines(place):
 
 
 def test_killed(folder, keys, judge, tmp_path):
-    with http_service.Process(folder) as service:
+    with http_service.ServiceProcess(folder) as service:
         began = time.monotonic()
         told = placed(service, keys["score"], MADE, seconds=1.6)
         time.sleep(max(0.0, began + 1.6 - time.monotonic()))  # a fast machine answers all of them within a second
         counts = service.status(keys["admin"])["counts"]
         service.kill()
         killed = time.monotonic()
-    with http_service.Process(folder) as again:
+    with http_service.ServiceProcess(folder) as again:
         restored = int(again.status(keys["admin"])["state"]["restored_events"])
         after = placed(again, keys["score"], MADE[-20:])
     safe = sum(moment < killed - 1.0 for moment in told.moments)
@@ -118,7 +118,7 @@ def test_killed(folder, keys, judge, tmp_path):
 
 
 def test_told_to_stop(folder, keys):
-    with http_service.Process(folder) as service:
+    with http_service.ServiceProcess(folder) as service:
         told = placed(service, keys["score"], MADE[:200])
         counts = service.status(keys["admin"])["counts"]
         service.stop()
@@ -135,7 +135,7 @@ def small_disk(folder, keys):
     def make(prepare):
         os.environ |= {"STATE": str(folder / "state"), "SIZE": "128k", "PREPARE": prepare}
         try:
-            return http_service.Process(folder, wrapped=SMALL_DISK)
+            return http_service.ServiceProcess(folder, wrapped=SMALL_DISK)
         finally:
             for name in ("STATE", "SIZE", "PREPARE"):
                 del os.environ[name]
@@ -147,13 +147,13 @@ def test_disk_full(folder, keys, small_disk):
     with small_disk('head -c 100k /dev/zero > "$STATE/ballast"') as service:
         seen = Path(f"/proc/{service.process.pid}/root{folder}/state")
         told = placed(service, keys["score"], MADE[:600])
-        until(lambda: service.status(keys["admin"])["state"]["journal_faults"] > 0)
+        wait_until(lambda: service.status(keys["admin"])["state"]["journal_faults"] > 0)
         assert lines(seen) < 600
         (seen / "ballast").unlink()
         more = placed(service, keys["score"], MADE[600:620])
         # 128 KiB are too few for all, events and cases, of which either may come first: the others wait again, and none
         # is lost while there is room for them in memory.
-        until(lambda: sum(journal.stat().st_size for journal in seen.glob("*.log")) > 64 << 10)
+        wait_until(lambda: sum(journal.stat().st_size for journal in seen.glob("*.log")) > 64 << 10)
         status = service.status(keys["admin"])
         assert status["state"]["journal_lost"] == 0
         assert {verdict.status for verdict in told.verdicts + more.verdicts} == {"ok"}
@@ -163,7 +163,7 @@ def test_disk_full(folder, keys, small_disk):
 def test_disk_that_takes_nothing(keys, small_disk):
     with small_disk('mount -o remount,ro "$STATE"') as service:
         told = placed(service, keys["score"], MADE[:100])
-        until(lambda: service.status(keys["admin"])["state"]["journal_faults"] > 0)
+        wait_until(lambda: service.status(keys["admin"])["state"]["journal_faults"] > 0)
         status = service.status(keys["admin"])
         assert {verdict.status for verdict in told.verdicts} == {"ok"}
         assert service.stop() != 1
@@ -226,7 +226,7 @@ def test_spoilt_journal(folder, keys, judge, spoil):
     else:
         ends = {"torn": b"", "rubbish": os.urandom(500), "zeros": bytes(5000), "huge": b"9" * 3_000_000 + b"\n"}
         where.write_bytes((whole[:-30] if spoil == "torn" else whole) + ends[spoil])
-    with http_service.Process(folder) as again:
+    with http_service.ServiceProcess(folder) as again:
         kept = again.status(keys["admin"])["state"]
         told = placed(again, keys["score"], MADE[100:150])
         counts = again.status(keys["admin"])["counts"]
@@ -239,7 +239,7 @@ def test_spoilt_journal(folder, keys, judge, spoil):
 
 
 def test_spoilt_bundle(folder, keys):
-    with http_service.Process(folder) as service:
+    with http_service.ServiceProcess(folder) as service:
         first = service.status(keys["admin"])["model"]
         answers = []
 
@@ -292,7 +292,7 @@ def bodies():
 
 def test_odd_bodies(folder, keys):
     codes, hung_up = {}, 0
-    with http_service.Process(folder) as service:
+    with http_service.ServiceProcess(folder) as service:
         for odd in bodies():
             for where in (wire.SCORE, wire.OBSERVE):
                 try:
@@ -316,7 +316,7 @@ def test_more_than_it_can_do(folder, keys):
     """Bursts of 400 calls at once: ten times what a deadline of 20 ms has time for."""
     bodies = [wire.call_to_json(attempt_of(call)) for call in MADE[:400]]
     head = f"POST {wire.SCORE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {keys['all']}\r\nContent-Length: "
-    with http_service.Process(folder, "--deadline", 20) as service, contextlib.ExitStack() as stack:
+    with http_service.ServiceProcess(folder, "--deadline", 20) as service, contextlib.ExitStack() as stack:
         placed(service, keys["score"], MADE[400:410])
         waits, told = [], Placed()
         clients = [stack.enter_context(socket.create_connection(("127.0.0.1", service.port))) for _ in bodies]
@@ -353,8 +353,10 @@ def whole_answer(client):
 def test_hung_explanation(folder, keys, judge, tmp_path, monkeypatch):
     monkeypatch.setattr(app, "LONG_SECONDS", 0.3)
     gate = threading.Event()
-    state_of = lambda: Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=PATIENT, **ROOM)
-    with http_service.Inside(folder, state_of, judge) as service:
+    state_of = lambda: Live(
+        judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=LONG_DEADLINE, **CAPACITY
+    )
+    with http_service.ServiceThread(folder, state_of, judge) as service:
         live = service.service.live
         case = wire.verdict_from_json(service.post(wire.SCORE, wire.call_to_json(MADE[0]), keys["score"])[1]).case
         asked = f"{schema.EXPLAIN}?case={case}"
@@ -371,7 +373,7 @@ def test_hung_explanation(folder, keys, judge, tmp_path, monkeypatch):
             each.join()
         assert service.post(schema.RELOAD, b"", keys["admin"])[0] == 200
         gate.set()
-        until(lambda: service.get(asked, keys["explain"])[0] == 200)
+        wait_until(lambda: service.get(asked, keys["explain"])[0] == 200)
         counts = dict(live.counts)
     assert codes == [503] * 6
     assert {verdict.status for verdict in told.verdicts} == {"ok"}
@@ -381,7 +383,9 @@ def test_hung_explanation(folder, keys, judge, tmp_path, monkeypatch):
 
 def test_no_file_descriptors_left(folder, keys):
     few = 64
-    with http_service.Process(folder, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))) as service:
+    with http_service.ServiceProcess(
+        folder, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
+    ) as service:
         told = Placed()
         with contextlib.closing(service.connect()) as connection:
             told.place(connection, keys["score"], MADE[0])
@@ -390,7 +394,7 @@ def test_no_file_descriptors_left(folder, keys):
                 told.place(connection, keys["score"], call)
             for each in idle:
                 each.close()
-        until(lambda: answers(service))
+        wait_until(lambda: answers(service))
         with contextlib.closing(service.connect()) as connection:
             told.place(connection, keys["score"], MADE[100])
         status = service.status(keys["admin"])

@@ -16,7 +16,7 @@ from callsieve.serving.http import protocol, schema, wire
 from callsieve.serving.http.gc_pauses import look_at_young_objects, shorten_pauses
 from tests.serving.http.test_schema import SAID
 from tests.support import http_service, real_bundle
-from tests.support.http_service import NUMBER, body, over
+from tests.support.http_service import NUMBER, call_json, send_request
 
 HEAD = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\nContent-Length: 100\r\n\r\n"
 
@@ -35,14 +35,14 @@ def test_a_slow_client_is_hung_up_on_and_delays_nobody(inside, keys):
             slow.append(socket.create_connection(("127.0.0.1", service.port)))
             slow[-1].sendall(sent.replace(b"%b", keys["score"].encode()))
             slow[-1].settimeout(20)
-        assert service.post(wire.SCORE, body(), keys["score"])[0] == 200
+        assert service.post(wire.SCORE, call_json(), keys["score"])[0] == 200
         for each in slow:
             while each.recv(1000):
                 pass  # it may be told why
             each.close()
         connection = service.connect()
         for _ in range(3):  # one that asks now and then is not slow
-            assert over(connection, "POST", wire.SCORE, keys["score"], body())[0] == 200
+            assert send_request(connection, "POST", wire.SCORE, keys["score"], call_json())[0] == 200
             time.sleep(0.4)
         connection.close()
 
@@ -55,7 +55,7 @@ def test_a_head_without_end_is_cut(inside, keys):
             for _ in range(20_000):
                 client.sendall(b"X-More: " + b"x" * 1000 + b"\r\n")
         client.close()
-        assert service.post(wire.SCORE, body(), keys["score"])[0] == 200
+        assert service.post(wire.SCORE, call_json(), keys["score"])[0] == 200
 
 
 def test_bodies_are_bounded(running, keys):
@@ -74,14 +74,14 @@ def test_bodies_are_bounded(running, keys):
         connection.send(b"1000\r\n" + b" " * 0x1000 + b"\r\n")
     assert connection.getresponse().status == 413
     connection.close()
-    assert running.post(wire.SCORE, body(), keys["score"])[0] == 200
+    assert running.post(wire.SCORE, call_json(), keys["score"])[0] == 200
 
 
 def test_a_key_has_a_rate(tmp_path):
-    http_service.files(tmp_path / "s")
+    http_service.write_service_files(tmp_path / "s")
     slow = http_service.add_key(tmp_path / "s" / "api.keys", "slow", ["score"], rate=3)
-    with http_service.Process(tmp_path / "s") as service:
-        codes = [service.post(wire.SCORE, body(), slow)[0] for _ in range(8)]
+    with http_service.ServiceProcess(tmp_path / "s") as service:
+        codes = [service.post(wire.SCORE, call_json(), slow)[0] for _ in range(8)]
     assert codes[:3] == [200] * 3
     assert 429 in codes
 
@@ -108,7 +108,7 @@ def test_no_number_is_in_an_answer_or_in_the_log(inside, keys, caplog, monkeypat
         monkeypatch.setattr(live, "attempt", fault)
         monkeypatch.setattr(live, "report", fault)
         said = {"reporter": NUMBER, "number": NUMBER, "at": real_bundle.START, "category": "fraud"}
-        failed = [service.post(path, body(), keys["all"]) for path in (wire.SCORE, wire.OBSERVE)]
+        failed = [service.post(path, call_json(), keys["all"]) for path in (wire.SCORE, wire.OBSERVE)]
         failed.append(service.post(schema.REPORT, json.dumps(said).encode(), keys["all"]))
         monkeypatch.undo()
     assert failed == [(500, b'{"error":"the service failed"}')] * 3
@@ -143,10 +143,10 @@ def test_what_requests_leave_is_freed_without_a_look_at_all_objects(inside, keys
         for each in range(20):
             with contextlib.closing(service.connect()) as connection:
                 for path, body in ((wire.SCORE, attempt(each)), (wire.OBSERVE, b'{"x":'), ("/nothing", b"")):
-                    over(connection, "POST", path, keys["all"], body)
+                    send_request(connection, "POST", path, keys["all"], body)
                 for path in (schema.PAGE, schema.STATUS, schema.METRICS, schema.LIVE):
-                    over(connection, "GET", path, keys["all"])
-                over(connection, "GET", schema.STATUS, "wrong")
+                    send_request(connection, "GET", path, keys["all"])
+                send_request(connection, "GET", schema.STATUS, "wrong")
             with socket.create_connection(("127.0.0.1", service.port)) as connection:
                 connection.sendall(b"POST /v1/score HTTP/1.1\r\nContent-Length: 99\r\n\r\n{")  # and hangs up
 

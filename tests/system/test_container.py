@@ -157,7 +157,7 @@ def test_it_runs_as_nobody_special():
     assert options["--port"] in values("EXPOSE", LAST)
 
 
-class Container(http_service.Process):
+class Container(http_service.ServiceProcess):
     """The image's own command line, its paths mapped to a folder of this machine."""
 
     def __init__(self, folder, words, *more):
@@ -172,7 +172,7 @@ class Container(http_service.Process):
 @pytest.fixture
 def words(tmp_path):
     """The command's words after its name, with files in the places that it names."""
-    keys = http_service.files(tmp_path)
+    keys = http_service.write_service_files(tmp_path)
     (tmp_path / "state").mkdir()
     name, *entry = command()
     assert name in PROJECT["project"]["scripts"]

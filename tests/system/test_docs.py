@@ -53,7 +53,7 @@ def test_all_folders_are_walked():
 def left(world_folder, empty_store, tmp_path_factory):
     """What a training leaves, and where an example of one finds a store."""
     folder = tmp_path_factory.mktemp("left")
-    real_bundle.write(folder / "bundle")
+    real_bundle.write_bundle(folder / "bundle")
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     real_bundle.NUMBER_KEY.write(folder / "number.key")
     (folder / "world").symlink_to(world_folder)

@@ -20,7 +20,7 @@ from callsieve.serving.scorer.verdict import Verdict
 from callsieve.serving.telephony import sip, sip_replies
 from tests.support import kamailio, real_bundle
 from tests.support import small_bundle as small
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 REDRESS = sip_replies.Redress(**kamailio.REDRESS)
 MOBILE, FIXED, EMERGENCY = "+8613800138000", "+862887654321", "110"
@@ -49,7 +49,7 @@ def site():
 def bundle(site, tmp_path_factory):
     """Settings of an embedded scorer that looks for new bundles and reports often."""
     folder = tmp_path_factory.mktemp("embedded")
-    return kamailio.files(folder, site, POLICY, everything_reached(), report_every=0.1)
+    return kamailio.write_proxy_files(folder, site, POLICY, everything_reached(), report_every=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def dial():
 
 @pytest.fixture(scope="module")
 def phones():
-    with kamailio.answering() as port:
+    with kamailio.answering_phone() as port:
         yield port
 
 
@@ -203,26 +203,26 @@ def test_embedded_verdicts_become_answers_and_labels(dial, bundle, phone, tmp_pa
 
 def test_an_embedded_scorer_that_hangs_or_reloads_stops_no_call(bundle, phones, tmp_path):
     with kamailio.Kamailio("embedded.cfg", phones, tmp_path, settings=bundle, DEADLINE=100) as proxy:
-        asked = kamailio.calls(proxy.port, tmp_path, 600, 300)
+        asked = kamailio.run_calls(proxy.port, tmp_path, 600, 300)
         assert asked["completed"] == 600
         assert asked["blocked"] > 0  # what a busy machine does not answer in time passes
         os.kill(proxy.scorer(), signal.SIGSTOP)
-        hung = kamailio.calls(proxy.port, tmp_path, 900, 450)
+        hung = kamailio.run_calls(proxy.port, tmp_path, 900, 450)
         os.kill(proxy.scorer(), signal.SIGCONT)
         assert (hung["completed"], hung["failed"], hung["blocked"]) == (900, 0, 0)
         proxy.wait_for(r"missed=[1-9]")  # those that waited were let go on, and are known all the same
         proxy.rpc("app_python.reload")
-        again = kamailio.calls(proxy.port, tmp_path, 300, 300)
+        again = kamailio.run_calls(proxy.port, tmp_path, 300, 300)
         assert (again["completed"], again["failed"]) == (300, 0)
         assert again["blocked"] > 0
 
 
 def test_a_new_bundle_is_taken_up_and_a_broken_one_is_not(dial, site, phone, tmp_path):
-    settings = kamailio.files(tmp_path, site, POLICY, report_every=0.1)
+    settings = kamailio.write_proxy_files(tmp_path, site, POLICY, report_every=0.1)
     with kamailio.Kamailio("embedded.cfg", phone.port, tmp_path, settings=settings, DEADLINE=PATIENT) as proxy:
         caller = dial(proxy.port)
         assert caller.call(MOBILE, "+8613900139000")[1].startswith(b"SIP/2.0 200")
-        real_bundle.write(tmp_path / "next", **everything_reached())
+        real_bundle.write_bundle(tmp_path / "next", **everything_reached())
         shutil.move(tmp_path / "bundle", tmp_path / "old")
         shutil.move(tmp_path / "next", tmp_path / "bundle")
         proxy.wait_for("took up model")
@@ -235,7 +235,7 @@ def test_a_new_bundle_is_taken_up_and_a_broken_one_is_not(dial, site, phone, tmp
 
 
 def test_what_is_known_of_calls_outlives_the_proxy(dial, site, phone, tmp_path):
-    settings = kamailio.files(tmp_path, site, POLICY, report_every=0.1, state=tmp_path / "state")
+    settings = kamailio.write_proxy_files(tmp_path, site, POLICY, report_every=0.1, state=tmp_path / "state")
     for known in (0, 2):
         (folder := tmp_path / f"run-{known}").mkdir()
         with kamailio.Kamailio("embedded.cfg", phone.port, folder, settings=settings, DEADLINE=PATIENT) as proxy:
@@ -243,14 +243,14 @@ def test_what_is_known_of_calls_outlives_the_proxy(dial, site, phone, tmp_path):
             for number in range(2):
                 assert dial(proxy.port).call(MOBILE, f"+861390013900{number + known}")[1].startswith(b"SIP/2.0 200")
             proxy.wait_for("ended=2")
-            until(lambda: any(where.stat().st_size for where in (tmp_path / "state").glob("calls-*")))
+            wait_until(lambda: any(where.stat().st_size for where in (tmp_path / "state").glob("calls-*")))
     assert not [
         where for where in (tmp_path / "state").iterdir() if where.is_file() and b"1390013900" in where.read_bytes()
     ]
 
 
 def test_without_a_bundle_calls_pass(dial, site, phone, tmp_path):
-    settings = kamailio.files(tmp_path, site, POLICY)
+    settings = kamailio.write_proxy_files(tmp_path, site, POLICY)
     shutil.rmtree(tmp_path / "bundle")
     with kamailio.Kamailio("embedded.cfg", phone.port, tmp_path, settings=settings) as proxy:
         caller = dial(proxy.port)
@@ -260,7 +260,7 @@ def test_without_a_bundle_calls_pass(dial, site, phone, tmp_path):
 
 def test_a_blocked_call_is_answered_608_where_the_settings_say_so(dial, site, phone, tmp_path):
     redress = kamailio.REDRESS | {"card": "https://redress.carrier.example/card.jws"}
-    settings = kamailio.files(tmp_path, site, POLICY, everything_reached(), redress, answer="608")
+    settings = kamailio.write_proxy_files(tmp_path, site, POLICY, everything_reached(), redress, answer="608")
     with kamailio.Kamailio("embedded.cfg", phone.port, tmp_path, settings=settings, DEADLINE=PATIENT) as proxy:
         answer = dial(proxy.port).call(MOBILE, "+8613900139000")[1]
     assert answer.startswith(b"SIP/2.0 608 Rejected\r\n")
@@ -325,7 +325,7 @@ def test_the_service_is_told_what_became_of_a_call(dial, service, beside):
     for callee in ("+8613900139000", "+8613900139486", "+8613900139603", "+8613900139607"):
         caller.call(MOBILE, callee)
     observed = lambda: [call for call in service.observed if call.start >= began - 0.001]
-    until(lambda: len(observed()) == 4)
+    wait_until(lambda: len(observed()) == 4)
     found = {call.callee[-3:]: (call.outcome, call.released_by) for call in observed()}
     assert found == {
         "000": ("answered", "caller"),
@@ -370,7 +370,7 @@ def test_a_service_that_is_killed_stops_no_call(phones, tmp_path):
     with kamailio.Kamailio("http.cfg", phones, tmp_path, SCORER=f'"{service.url}"') as proxy:
         killer = threading.Timer(1.0, service.close)
         killer.start()
-        found = kamailio.calls(proxy.port, tmp_path, 600, 300)
+        found = kamailio.run_calls(proxy.port, tmp_path, 600, 300)
         killer.join()
     assert (found["completed"], found["failed"]) == (600, 0)
     assert 0 < len(service.asked) < 600

@@ -12,7 +12,7 @@ from callsieve.training.log.run_paths import Place
 from callsieve.training.tracking import mlflow_read
 from tests.support import recorded_run
 from tests.support import small_bundle as small
-from tests.support.postgres import cluster, mlflow_server
+from tests.support.postgres import mlflow_server, postgres_cluster
 from tests.training.audit.test_promote import approvals
 from tests.training.cli.test_audit import write_key
 
@@ -30,9 +30,9 @@ EDITS = {
 def server(tmp_path_factory):
     """A log beside a server with one promoted run, and the address of its database."""
     folder = tmp_path_factory.mktemp("server")
-    with cluster() as store, mlflow_server(store, folder / "kept") as uri:
+    with postgres_cluster() as store, mlflow_server(store, folder / "kept") as uri:
         place = Place(folder / "audit", uri)
-        run = recorded_run.record(place, folder / "one")
+        run = recorded_run.record_run(place, folder / "one")
         promote(place, run["run"], approvals(place, run["run"], folder / "approvals"), small.KEY, data=None)
         yield place, run, store.replace("+psycopg", ""), folder
 
@@ -43,7 +43,7 @@ def test_a_run_is_recorded_promoted_and_sound(server, tmp_path):
     assert (found.faults, found.runs) == ((), 1)
     assert mlflow_read.registry(place.uri)["aliases"] == {"candidate": "1", "champion": "1"}
     told = MlflowClient(place.uri).get_run(run["run"])
-    assert told.data.metrics == recorded_run.GOOD
+    assert told.data.metrics == recorded_run.PASSING_METRICS
     assert told.info.artifact_uri.startswith("mlflow-artifacts:")
     root = mlflow_read.download(place.uri, run["run"], tmp_path)
     for name in ("bundle/model.txt", "bundle/MANIFEST.sig", "record/settings.json"):

@@ -182,7 +182,7 @@ def assert_clean(paths, texts):
 def given(tmp_path_factory):
     """A folder with a bundle and its public key."""
     folder = tmp_path_factory.mktemp("given")
-    real_bundle.write(folder / "bundle")
+    real_bundle.write_bundle(folder / "bundle")
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     Key("e1", bytes(range(32))).write(folder / "number.key")
     return folder
@@ -472,7 +472,7 @@ def test_a_drill_and_a_search_hide_numbers(tmp_path, said):
 @pytest.mark.source("P8", by="training/privacy/exports.py")
 def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
     """Live state, accesses, store of cases, notice, exclusions, export and log of calls between the planted numbers."""
-    real_bundle.write(tmp_path / "bundle")
+    real_bundle.write_bundle(tmp_path / "bundle")
     (tmp_path / "policy.toml").write_text('version = "1"\n[bands]\n[rules]\nauthentication_failed = "label"\n')
     swap = Swap(trusted=small.TRUSTED, policy=read_policy(tmp_path / "policy.toml"))
     swap.load(tmp_path / "bundle")

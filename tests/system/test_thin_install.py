@@ -72,7 +72,7 @@ def test_scoring_is_light(tmp_path):
     from callsieve.serving.bundle.signing import write_public_key
     from tests.support import small_bundle as small
 
-    real_bundle.write(tmp_path / "bundle")
+    real_bundle.write_bundle(tmp_path / "bundle")
     write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
     loaded = loaded_by(SCORE_ONE_CALL, str(tmp_path))
     assert "callsieve" in loaded

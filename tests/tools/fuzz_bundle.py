@@ -268,7 +268,7 @@ def change(folder, rng):
     if kind == "MANIFEST.json":
         (folder / "MANIFEST.sig").write_bytes(sign(path.read_bytes(), small.KEY))
     elif kind != "MANIFEST.sig":
-        small.resign(folder)
+        small.sign_again(folder)
     return kind
 
 
@@ -356,7 +356,7 @@ def main():
             shutil.copytree(given.bundle, folder)
         else:
             # Small ones, so that most of the time goes into what is mutated.
-            models = {"model": small.yes_no(6), "content": small.three_classes(2)}
+            models = {"model": small.binary_model(6), "content": small.multiclass_model(2)}
             save(small.card(), models, small.golden_rows()[:3], folder, small.KEY)
         whole = {path: path.read_bytes() for path in folder.iterdir()}
         rows = np.vstack([small.rows(5, seed=9), small.awkward_rows()])

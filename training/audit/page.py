@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from callsieve.features.catalogue import DEFINED
+from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.features.files.folders import write_whole
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.log.audit_log import payloads, read
@@ -133,7 +133,7 @@ def moment(text: str) -> str:
 
 def meaning(name: str) -> str:
     """What a statistic is, in words."""
-    return DEFINED[name].en if name in DEFINED else name
+    return ALL_FEATURES[name].en if name in ALL_FEATURES else name
 
 
 def figure(value: float | None) -> str:

@@ -95,13 +95,13 @@ def features(
 @commands.command()
 def catalogue(json: Json = False) -> None:
     """Print every feature with its meaning; --json adds definitions from which it can be recomputed."""
-    from callsieve.features.catalogue import DEFINED, FEATURES, catalogue_hash
+    from callsieve.features.catalogue import ALL_FEATURES, FEATURES, catalogue_hash
     from callsieve.serving.cli import console
 
     if json:
-        console.emit_json({"hash": catalogue_hash(), "features": [one.definition for one in DEFINED.values()]})
+        console.emit_json({"hash": catalogue_hash(), "features": [one.definition for one in ALL_FEATURES.values()]})
         return
-    rows = [(name, one.unit, one.en, one.zh) for name, one in DEFINED.items()]
+    rows = [(name, one.unit, one.en, one.zh) for name, one in ALL_FEATURES.items()]
     title = f"{len(FEATURES)} features, and {len(rows) - len(FEATURES)} of reports that a model has only if asked to"
     console.show_table(title, ("name", "unit", "meaning", "含义"), rows, texts=4)
 

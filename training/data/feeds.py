@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from callsieve.features.catalogue import NAMES, columns_for
+from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.complaints import complaint_vectors
 from callsieve.features.offline.table import vectors
 from callsieve.serving.batch.complaint_rows import complaint_table
@@ -79,7 +79,7 @@ def of_all(X: Array) -> Feed:  # noqa: N803
 
 
 def complete(dataset: Dataset, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
-    """All calls; vectors with `catalogue.columns_for` these features, of `rows` alone if they are given."""
+    """All calls; vectors with `catalogue.vector_columns` these features, of `rows` alone if they are given."""
     told = np.arange(dataset.calls.num_rows)
     return feed_of("complete", dataset, told, told if rows is None else rows, features, threads)
 
@@ -102,7 +102,7 @@ def feed_of(name: str, dataset: Dataset, told: Array, rows: Array, features: tup
     calls = dataset.calls if len(told) == dataset.calls.num_rows else dataset.calls.take(told)
     asked = np.searchsorted(told, rows)
     X = vectors(calls, rows=asked, threads=threads or None)  # noqa: N806
-    if columns_for(features) != NAMES:
+    if vector_columns(features) != NAMES:
         reported = complaint_vectors(calls, complaint_table(dataset.calls, dataset.complaints))
         X = np.hstack([X, reported[asked]])  # noqa: N806
     return Feed(name, told, rows, X)

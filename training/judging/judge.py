@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sklearn.metrics import roc_curve
 
-from callsieve.features.catalogue import DEFINED, NAMES
+from callsieve.features.catalogue import ALL_FEATURES, NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.metadata import Band, BundleMetadata
 from callsieve.training.model.bands import Told, bands_of, spoken_of
@@ -251,7 +251,7 @@ def top_features(model: str, names: Sequence[str], most: int = 12) -> list[dict[
                 gain[int(feature)] = gain.get(int(feature), 0.0) + float(value)
     total = sum(gain.values()) or 1.0
     best = sorted(gain, key=lambda feature: -gain[feature])[:most]
-    return [{"name": names[i], "en": DEFINED[names[i]].en, "share": gain[i] / total} for i in best]
+    return [{"name": names[i], "en": ALL_FEATURES[names[i]].en, "share": gain[i] / total} for i in best]
 
 
 def band_json(band: Band) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sklearn.metrics import roc_auc_score
 
-from callsieve.features.catalogue import NAMES, columns_for
+from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.complaints import complaint_vectors
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import codes
@@ -56,7 +56,7 @@ def check(t: Trained) -> dict[str, Any]:
     Raises:
         LeakError: in one line that names the leak and where it is.
     """
-    names = columns_for(t.settings.features)
+    names = vector_columns(t.settings.features)
     moment = t.plan.train[0] + DAY
     again = vectors_again(t, moment)
     checked = future_features(t.feed, again, names)
@@ -113,7 +113,7 @@ def vectors_again(t: Trained, moment: int) -> tuple[Array, Array]:
     rows = checked_again(known.calls["start"].to_numpy(), t.plan)
     near, places = neighbours(known.calls, rows)
     again = vectors(near, threads=t.settings.threads or None)[places]
-    if columns_for(t.settings.features) != NAMES:
+    if vector_columns(t.settings.features) != NAMES:
         told = complaint_vectors(known.calls.take(rows), complaint_table(known.calls, known.complaints))
         again = np.hstack([again, told])
     return rows, again

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
-from callsieve.features.catalogue.lite import SIGNS
+from callsieve.features.catalogue.lite import MONOTONE_SIGNS
 from callsieve.features.complaints import COMPLAINT_FEATURES
 from callsieve.serving.bundle.metadata import Calibration
 
@@ -199,7 +199,11 @@ def constraints(names: Sequence[str]) -> dict[str, Any]:
     >>> constraints(["reported_count_7d", "call_hour"])
     {'monotone_constraints': [1, 0]}
     """
-    held = SIGNS if set(names) == set(SIGNS) else {one.name: 1 for one in COMPLAINT_FEATURES if one.unit == "people"}
+    held = (
+        MONOTONE_SIGNS
+        if set(names) == set(MONOTONE_SIGNS)
+        else {one.name: 1 for one in COMPLAINT_FEATURES if one.unit == "people"}
+    )
     signs = [held.get(name, 0) for name in names]
     return {"monotone_constraints": signs} if any(signs) else {}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from callsieve.features.catalogue import columns_for
+from callsieve.features.catalogue import vector_columns
 from callsieve.training.data.feeds import FEEDS
 
 from .allocators import give_back
@@ -91,7 +91,7 @@ def learnt_vectors(dataset: Dataset, features: tuple[str, ...], threads: int, le
     Seven digits are enough to grow trees on, at half the memory; a model scores with all of them. No more than one feed
     is held at a time, and none of them while a model is fitted.
     """
-    X = np.empty((sum(len(rows) for rows, _ in learnt.values()), len(columns_for(features))), dtype=np.float32)  # noqa: N806
+    X = np.empty((sum(len(rows) for rows, _ in learnt.values()), len(vector_columns(features))), dtype=np.float32)  # noqa: N806
     begin = 0
     for name, (rows, _) in learnt.items():
         feed = FEEDS[name](dataset, features, threads, rows)

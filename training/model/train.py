@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash, columns_for
+from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash, vector_columns
 from callsieve.features.files.progress import silent
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.bundle import save
@@ -207,7 +207,7 @@ def golden_rows(feed: Feed, certify: Array, columns: list[int]) -> Array:
 
 def places(features: tuple[str, ...]) -> list[int]:
     """Where these features stand in the vectors that hold them."""
-    names = columns_for(features)
+    names = vector_columns(features)
     unknown = [name for name in features if name not in names]
     if unknown:
         raise ValueError(f"features: expected names of the catalogue, got {', '.join(unknown)}")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from callsieve.features.codegen import c_source, compiled_library
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
-from tests.support.strategies import histories, single, table
+from tests.support.strategies import as_keyed_call, as_keyed_table, histories
 
 # As `setup.py` has it, but not optimised: a compiler that may not change anything gives the same values.
 COMPILER = ("cc", "-shared", "-fPIC", "-std=c11", "-O0", "-fwrapv", "-ffp-contract=off")
@@ -137,14 +137,14 @@ def test_the_kernel_is_written_of_these_sources(library):
 @given(calls=histories(max_calls=40))
 @settings(max_examples=6)
 def test_the_kernel_without_the_optimiser_tells_the_same_bits(library, calls):
-    expected = vectors(table(calls), threads=1)
+    expected = vectors(as_keyed_table(calls), threads=1)
     streams = [History(calls=100, numbers=10)]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(compiled_library, "library", lambda: library)
-        assert vectors(table(calls), threads=1).tobytes() == expected.tobytes()
+        assert vectors(as_keyed_table(calls), threads=1).tobytes() == expected.tobytes()
         streams.append(History(calls=100, numbers=10))
     for call in calls:
-        rows = [history.vector(single(call)) for history in streams]
+        rows = [history.vector(as_keyed_call(call)) for history in streams]
         np.testing.assert_array_equal(*rows)
         for history in streams:
-            history.observe(single(call))
+            history.observe(as_keyed_call(call))

@@ -13,7 +13,7 @@ from callsieve.features.catalogue.feature import SUMS_OF
 from callsieve.features.codegen import compiled_library, feature_program
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
-from tests.support.strategies import histories, single, table
+from tests.support.strategies import as_keyed_call, as_keyed_table, histories
 
 LITTLE = {"calls": 12, "numbers": 4}  # little enough to drop and evict
 LARGE = {"calls": 100, "numbers": 10}
@@ -48,9 +48,9 @@ def test_without_one_there_is_none(monkeypatch, tmp_path):
 def test_both_ways_tell_the_same_bits(calls, room):
     ways = [History(**room), History(**room, compiled=False)]
     for call in calls:
-        assert len({bits(history.vector(single(call))) for history in ways}) == 1
+        assert len({bits(history.vector(as_keyed_call(call))) for history in ways}) == 1
         for history in ways:
-            history.observe(single(call))
+            history.observe(as_keyed_call(call))
         assert len({(way.calls, way.numbers, way.dropped, way.evicted, way.refused) for way in ways}) == 1
 
 
@@ -61,11 +61,11 @@ def test_a_snapshot_of_one_way_is_one_of_another(tmp_path_factory, calls):
     for way, other in ((True, False), (False, True)):
         history = History(**LARGE, compiled=way)
         for call in calls[:-1]:
-            history.vector(single(call))
-            history.observe(single(call))
+            history.vector(as_keyed_call(call))
+            history.observe(as_keyed_call(call))
         history.save(path)
         loaded = History.load(path, compiled=other)
-        np.testing.assert_array_equal(loaded.vector(single(calls[-1])), history.vector(single(calls[-1])))
+        np.testing.assert_array_equal(loaded.vector(as_keyed_call(calls[-1])), history.vector(as_keyed_call(calls[-1])))
 
 
 @given(calls=histories(max_calls=40))
@@ -73,9 +73,11 @@ def test_a_snapshot_of_one_way_is_one_of_another(tmp_path_factory, calls):
 def test_a_table_by_c_is_that_by_numba(calls):
     of_callers = tuple(feature.name for feature in FEATURES if feature.role == "caller")
     with pytest.MonkeyPatch.context() as patched:
-        by_c = [vectors(table(calls), features=names, threads=1).tobytes() for names in (NAMES, of_callers)]
+        by_c = [vectors(as_keyed_table(calls), features=names, threads=1).tobytes() for names in (NAMES, of_callers)]
         patched.setattr(compiled_library, "library", lambda: None)
-        by_numba = [vectors(table(calls), features=names, threads=1).tobytes() for names in (NAMES, of_callers)]
+        by_numba = [
+            vectors(as_keyed_table(calls), features=names, threads=1).tobytes() for names in (NAMES, of_callers)
+        ]
     assert by_c == by_numba
 
 

@@ -9,13 +9,13 @@ from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.codegen.assemble import kernel
 from callsieve.features.codegen.feature_program import NUMBER
 from callsieve.features.offline.table import scratch, vectors
-from tests.support.pure_python import in_python
-from tests.support.strategies import busy, histories, table
+from tests.support.pure_python import interpreted_kernel
+from tests.support.strategies import as_keyed_table, busy_calls, histories
 
 
 @pytest.fixture(scope="module")
 def week():
-    calls = table(busy(60, gap=20_000_000))
+    calls = as_keyed_table(busy_calls(60, gap=20_000_000))
     return calls, vectors(calls, threads=1)
 
 
@@ -23,8 +23,8 @@ def week():
 @settings(max_examples=6)
 def test_a_table_as_it_stands_is_that_by_c(calls, rng):
     rows = np.array(rng.sample(range(len(calls)), rng.randint(0, len(calls))), dtype=int)
-    calls = table(calls)
-    with in_python():
+    calls = as_keyed_table(calls)
+    with interpreted_kernel():
         found = vectors(calls, threads=1), vectors(calls, rows=rows, threads=1)
     expected = vectors(calls, threads=1)
     np.testing.assert_array_equal(found[0], expected)
@@ -35,7 +35,7 @@ def test_a_table_as_it_stands_is_that_by_c(calls, rng):
 def test_a_feature_alone_is_its_column_of_all(week, name):
     """Its kernel has no place for what other features need, and no code for it."""
     calls, expected = week
-    with in_python():
+    with interpreted_kernel():
         found = vectors(calls, features=(name,), threads=1)
     np.testing.assert_array_equal(found[:, 0], expected[:, NAMES.index(name)])
 

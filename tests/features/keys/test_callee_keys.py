@@ -80,7 +80,7 @@ def history():
     """Calls in which everybody calls everybody back, keyed in the first epoch."""
     made = real_bundle.calls(200)
     numbers = np.array(real_bundle.CALLERS[:6])
-    table = real_bundle.keyed_table(made)
+    table = real_bundle.key_table(made)
     moved = pc.add(table["start"], NOW - 3_600_000 - pc.max(table["start"]).as_py())
     table = table.set_column(table.column_names.index("start"), "start", moved)
     table = table.set_column(table.column_names.index("recorded"), "recorded", pa.nulls(len(made), pa.int64()))
@@ -106,7 +106,7 @@ def house(history, tmp_path_factory):
     for key, name in ((OLD, "old"), (NEW, "new"), (FIRST, "c1"), (SECOND, "c2")):
         key.write(place / f"{name}.key")
     write_key(small.KEY, place / "signing.key")
-    real_bundle.write(place / "bundle")
+    real_bundle.write_bundle(place / "bundle")
     write_public_key(small.KEY.public_key(), place / "signer.pub")
     return place
 

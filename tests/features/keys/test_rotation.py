@@ -139,7 +139,7 @@ sys.stdin.read()
 
 
 def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
-    real_bundle.write(tmp_path / "bundle")
+    real_bundle.write_bundle(tmp_path / "bundle")
     OLD.write(tmp_path / "old.key")
     NEW.write(tmp_path / "new.key")
     write_key(small.KEY, tmp_path / "signing.key")

@@ -13,8 +13,8 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.offline import buckets
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import KEYED_COLUMNS
-from tests.support.pure_python import in_python
-from tests.support.strategies import A_CALL, busy, histories, table
+from tests.support.pure_python import interpreted_kernel
+from tests.support.strategies import EXAMPLE_CALL, as_keyed_table, busy_calls, histories
 
 
 def opened(parcels, rng):
@@ -50,15 +50,15 @@ def bucketed(calls, count, rng, names=NAMES, pieces=1):
 @given(histories(max_calls=40), st.integers(1, 4), st.integers(1, 3), st.randoms(use_true_random=False))
 @settings(max_examples=100)
 def test_buckets_do_not_show(calls, count, pieces, rng):
-    calls = table(calls)
+    calls = as_keyed_table(calls)
     np.testing.assert_array_equal(bucketed(calls, count, rng, pieces=pieces), vectors(calls, threads=1))
 
 
 def test_the_work_in_buckets_as_it_stands_is_that_by_c():
     """Here every role writes its own part, and nothing is noted."""
-    alone = A_CALL | {"caller_block": "y", "trunk": "u"}
-    calls = table([alone, *busy(60, gap=20_000_000)])
-    with in_python():
+    alone = EXAMPLE_CALL | {"caller_block": "y", "trunk": "u"}
+    calls = as_keyed_table([alone, *busy_calls(60, gap=20_000_000)])
+    with interpreted_kernel():
         found = bucketed(calls, 2, random.Random(1))
     np.testing.assert_array_equal(found, vectors(calls, threads=1))
 

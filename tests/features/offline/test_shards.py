@@ -21,7 +21,7 @@ from callsieve.features.offline.shards import write_shards
 from callsieve.features.offline.stages import Plan
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS
-from tests.support.strategies import histories, table
+from tests.support.strategies import as_keyed_table, histories
 
 KEY = Key("e1", b"k" * 32)
 USES = {"caller": "number", "callee": "number", "caller_block": "block", "trunk": "trunk", "device": "device"}
@@ -34,7 +34,7 @@ def keyed(calls):
     for call in calls:
         named = {n: KEY.token(use, call[n]) if call[n] else None for n, use in USES.items()}
         rows.append(call | {n: f"old-{t}" if t and call[n] == "a" else t for n, t in named.items()})
-    return table(rows)
+    return as_keyed_table(rows)
 
 
 def parts(folder):

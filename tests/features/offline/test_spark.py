@@ -24,7 +24,7 @@ from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.cli.main import main
 from callsieve.training.tracking.mlflow_model import TRUST
-from tests.support.strategies import A_CALL, histories, table
+from tests.support.strategies import EXAMPLE_CALL, as_keyed_table, histories
 from tests.training.tracking.test_mlflow_model import asked, assert_same, folder, wanted  # noqa: F401 - fixtures
 
 
@@ -92,7 +92,7 @@ def drawn_together():
         together.append([renamed(call, turn) for call in calls])
 
     draw()
-    return table([call for calls in together for call in calls])
+    return as_keyed_table([call for calls in together for call in calls])
 
 
 def renamed(call, turn):
@@ -244,7 +244,9 @@ def test_faults_are_one_line(call, world, run, tmp_path):
 
 def test_batches_are_told_and_sent_in_pieces_of_a_bounded_size(monkeypatch):
     """The steps of Spark's processes, in this one: small pieces say what one large one says."""
-    calls = table([A_CALL | {"caller": caller, "start": A_CALL["start"] + n} for n, caller in enumerate("abcdefg")])
+    calls = as_keyed_table(
+        [EXAMPLE_CALL | {"caller": caller, "start": EXAMPLE_CALL["start"] + n} for n, caller in enumerate("abcdefg")]
+    )
     calls = plain(calls).append_column("call", pa.array(range(7)))
     for name in (f"{key}_bucket" for key in KEYS):
         calls = calls.append_column(name, pa.array(range(7), pa.int32()))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.kernel.windows import DAY_MS
-from callsieve.features.online.coverage import days_of, filled_rows, is_filled
+from callsieve.features.online.coverage import call_days, covered_rows, is_covered
 from callsieve.features.online.history import History
 from callsieve.features.records import Call
 from callsieve.serving.batch.score import filled_of, score_calls
@@ -37,17 +37,19 @@ def by_hand(starts, at, wanted):
 def test_enough_is_known_if_most_days_have_calls_and_they_began_before(starts, wanted):
     starts = np.array(sorted(starts))
     expected = [by_hand(starts.tolist(), at, wanted) for at in starts.tolist()]
-    assert filled_rows(starts, days_of(starts), wanted).tolist() == expected
+    assert covered_rows(starts, call_days(starts), wanted).tolist() == expected
     first = int(starts[0]) // DAY_MS
-    assert [is_filled(days_of(starts), first, at, wanted) for at in starts.tolist()] == expected
+    assert [is_covered(call_days(starts), first, at, wanted) for at in starts.tolist()] == expected
 
 
 def test_an_office_that_is_closed_at_weekends_is_known_and_one_that_was_away_is_not():
     worked = [day for day in range(100, 121) if day % 7 < 5]
-    assert is_filled(set(worked), 100, 121 * DAY_MS)
+    assert is_covered(set(worked), 100, 121 * DAY_MS)
     away = {day for day in worked if not 110 <= day < 117}
-    assert not is_filled(away, 100, 117 * DAY_MS) and is_filled(away | {117, 118, 119, 120}, 100, 124 * DAY_MS) is False
-    assert not is_filled(set(), 0, 124 * DAY_MS) and is_filled({100}, 100, 99 * DAY_MS, wanted=0)
+    assert (
+        not is_covered(away, 100, 117 * DAY_MS) and is_covered(away | {117, 118, 119, 120}, 100, 124 * DAY_MS) is False
+    )
+    assert not is_covered(set(), 0, 124 * DAY_MS) and is_covered({100}, 100, 99 * DAY_MS, wanted=0)
 
 
 @given(MOMENTS, MOMENTS)
@@ -95,8 +97,8 @@ def test_a_snapshot_of_an_earlier_version_is_taken_to_be_filled(tmp_path, monkey
 @pytest.fixture(scope="module")
 def scorer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    real_bundle.write(folder)
-    return real_bundle.load(folder, POLICY)
+    real_bundle.write_bundle(folder)
+    return real_bundle.load_scorer(folder, POLICY)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def calls():
 
 
 def test_one_by_one_says_what_a_table_says_and_bands_say_nothing_before(scorer, calls):
-    table, history, intake = real_bundle.keyed_table(calls), History(), Intake(real_bundle.NUMBER_KEY)
+    table, history, intake = real_bundle.key_table(calls), History(), Intake(real_bundle.NUMBER_KEY)
     scores, _ = score_calls(scorer, table, threads=1)
     filled = filled_of(table, POLICY.history_days)
     verdicts = []

@@ -6,9 +6,9 @@ import pytest
 
 from callsieve.features.online.history import History
 from callsieve.features.records import KEYED_COLUMNS
-from tests.support.strategies import A_CALL, single
+from tests.support.strategies import EXAMPLE_CALL, as_keyed_call
 
-GOOD = single(A_CALL)
+GOOD = as_keyed_call(EXAMPLE_CALL)
 MAY_BE_ABSENT = ("ring", "talk", "recorded", "caller_block", "trunk", "operator", "device", "place")
 TEXTS = ("caller", "callee", "caller_block", "trunk", "device")
 NOT_OF_A_CALL = ("operator", "place")  # no feature asks for them

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from callsieve.features.complaints import Complaint
 from callsieve.features.online import snapshot
 from callsieve.features.online.history import History
-from tests.support.strategies import A_CALL, histories, single
+from tests.support.strategies import EXAMPLE_CALL, as_keyed_call, histories
 
 ROOM = {"calls": 12, "numbers": 4}  # little enough to drop and evict
 LARGER = {"calls": 100, "numbers": 10}
@@ -38,15 +38,15 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path_factory, calls, room, at
     chosen = {} if features is None else {"features": features}
     history = History(**room, **chosen, compiled=compiled)
     for call in calls[:at]:
-        history.vector(single(call))
-        history.observe(single(call))
+        history.vector(as_keyed_call(call))
+        history.observe(as_keyed_call(call))
         history.report(Complaint(call["start"], call["callee"], call["caller"], block="x"))
     history.save(str(path))
     loaded = History.load(str(path), compiled=compiled)
     for call in calls[at:]:
-        np.testing.assert_array_equal(loaded.vector(single(call)), history.vector(single(call)))
-        loaded.observe(single(call))
-        history.observe(single(call))
+        np.testing.assert_array_equal(loaded.vector(as_keyed_call(call)), history.vector(as_keyed_call(call)))
+        loaded.observe(as_keyed_call(call))
+        history.observe(as_keyed_call(call))
         assert counters(loaded) == counters(history)
     history.save(path)
     loaded.save(again := path.with_name("again"))
@@ -59,17 +59,17 @@ def test_more_room_and_another_way_to_run(tmp_path_factory, calls):
     path = tmp_path_factory.mktemp("snapshot") / "history"
     history = History(**LARGER)
     for call in calls[:-1]:
-        history.observe(single(call))
+        history.observe(as_keyed_call(call))
     history.save(path)
     loaded = History.load(path, calls=1000, numbers=99, compiled=True)
-    np.testing.assert_array_equal(loaded.vector(single(calls[-1])), history.vector(single(calls[-1])))
+    np.testing.assert_array_equal(loaded.vector(as_keyed_call(calls[-1])), history.vector(as_keyed_call(calls[-1])))
 
 
 @pytest.fixture
 def saved(tmp_path):
     history = History(**ROOM)
     for callee in "bcd":
-        history.observe(single(A_CALL | {"callee": callee}))
+        history.observe(as_keyed_call(EXAMPLE_CALL | {"callee": callee}))
     history.save(tmp_path / "history")
     return tmp_path / "history"
 

@@ -18,9 +18,9 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.feeds import complete
 from callsieve.training.judging.leak_probes import neighbours, vectors_again
 from callsieve.training.model.train import Settings, train, write_bundle
-from tests.support.strategies import A_CALL, table
+from tests.support.strategies import EXAMPLE_CALL, as_keyed_table
 
-AT = pd.Timestamp(A_CALL["start"], unit="ms", tz="UTC")
+AT = pd.Timestamp(EXAMPLE_CALL["start"], unit="ms", tz="UTC")
 
 
 def said(number, reporter, hours):
@@ -31,14 +31,16 @@ def said(number, reporter, hours):
 def test_a_report_is_about_the_last_call_to_the_reporter():
     hour = 3_600_000
     calls = [
-        A_CALL | {"trunk": "t1", "caller_block": "x"},
-        A_CALL | {"start": A_CALL["start"] + hour, "trunk": "t2", "caller_block": "x"},
-        A_CALL | {"start": A_CALL["start"] + 2 * hour, "callee": "c", "trunk": "t3", "caller_block": "x"},
+        EXAMPLE_CALL | {"trunk": "t1", "caller_block": "x"},
+        EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + hour, "trunk": "t2", "caller_block": "x"},
+        EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + 2 * hour, "callee": "c", "trunk": "t3", "caller_block": "x"},
     ]
-    told = complaint_table(table(calls), pd.DataFrame([said("a", "b", 5), said("a", "b", 0.5), said("a", "nobody", 5)]))
+    told = complaint_table(
+        as_keyed_table(calls), pd.DataFrame([said("a", "b", 5), said("a", "b", 0.5), said("a", "nobody", 5)])
+    )
     assert told["trunk"].to_pylist() == ["t1", "t2", None]
     assert told["block"].to_pylist() == ["x", "x", None]
-    assert told["known"].to_pylist()[0] == A_CALL["start"] + 73 * hour - hour // 2
+    assert told["known"].to_pylist()[0] == EXAMPLE_CALL["start"] + 73 * hour - hour // 2
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from callsieve.serving.live.swap import Swap
 from callsieve.serving.scorer.verdict import FILLING
 from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.support.http_service import PATIENT, ROOM, STRICT
+from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +48,13 @@ def words(records, state):
 def test_a_service_that_was_filled_says_what_one_says_that_was_there(told, calls, records, tmp_path):
     value = told(*words(records, tmp_path / "state"), "--held", 5000, "--numbers", 500)
     assert (value["calls"], value["calls_in_memory"], value["dropped"], value["filled"]) == (500, 500, 0, True)
-    real_bundle.write(tmp_path / "bundle")
-    swap = Swap(trusted=small.TRUSTED, policy=replace(STRICT, history_days=7))
+    real_bundle.write_bundle(tmp_path / "bundle")
+    swap = Swap(trusted=small.TRUSTED, policy=replace(STRICT_POLICY, history_days=7))
     swap.load(tmp_path / "bundle")
-    there, intake, scorer = History(**ROOM), Intake(real_bundle.NUMBER_KEY), swap.scorer
+    there, intake, scorer = History(**CAPACITY), Intake(real_bundle.NUMBER_KEY), swap.scorer
     for call in calls[:500]:
         there.observe(intake(call))
-    live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=PATIENT, **ROOM)
+    live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=LONG_DEADLINE, **CAPACITY)
     try:
         attempt = replace(calls[500], ring=None, talk=None, outcome="unknown", released_by="unknown")
         # Which number a caller dialled last is digits: no file holds it.
@@ -69,7 +69,7 @@ def test_a_service_that_was_filled_says_what_one_says_that_was_there(told, calls
 def test_a_folder_that_holds_events_and_records_without_a_call_are_refused(told, call, records, tmp_path):
     told(*words(records, tmp_path / "state"))
     assert told(*words(records, tmp_path / "state"))["calls"] == 500  # made anew: no service learnt anything since
-    live = Live(Swap(trusted=small.TRUSTED), Intake(real_bundle.NUMBER_KEY), tmp_path / "state", **ROOM)
+    live = Live(Swap(trusted=small.TRUSTED), Intake(real_bundle.NUMBER_KEY), tmp_path / "state", **CAPACITY)
     live.end(real_bundle.calls(1)[0])
     live.close()
     code, _, err = call(*words(records, tmp_path / "state"))
@@ -86,10 +86,10 @@ def test_too_few_days_are_told(told, call, calls, tmp_path):
     assert (small_room["calls_in_memory"], small_room["dropped"], small_room["filled"]) == (50, 450, False)
     code, out, _ = call(*words(few, tmp_path / "two"))
     assert code == 0 and "too few days: bands do not speak yet" in out
-    real_bundle.write(tmp_path / "bundle")
-    swap = Swap(trusted=small.TRUSTED, policy=replace(STRICT, history_days=7))
+    real_bundle.write_bundle(tmp_path / "bundle")
+    swap = Swap(trusted=small.TRUSTED, policy=replace(STRICT_POLICY, history_days=7))
     swap.load(tmp_path / "bundle")
-    live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "one", deadline=PATIENT, **ROOM)
+    live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "one", deadline=LONG_DEADLINE, **CAPACITY)
     try:
         last = max(one.start for one in calls if one.start < calls[0].start + 3 * 86_400)
         assert (

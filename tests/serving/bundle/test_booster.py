@@ -20,12 +20,12 @@ from tests.support import small_bundle as small
 
 @pytest.fixture(scope="module")
 def booster():
-    return Booster(small.yes_no())
+    return Booster(small.binary_model())
 
 
 @pytest.fixture(scope="module")
 def oracle():
-    return lightgbm.Booster(model_str=small.yes_no())
+    return lightgbm.Booster(model_str=small.binary_model())
 
 
 MATRIX = np.vstack([small.rows(400, seed=5), small.awkward_rows()])
@@ -41,8 +41,8 @@ def test_scores_equal_lightgbm_bit_for_bit(booster, oracle):
 
 
 def test_scores_of_three_classes_equal_lightgbm():
-    booster = Booster(small.three_classes())
-    expected = lightgbm.Booster(model_str=small.three_classes())
+    booster = Booster(small.multiclass_model())
+    expected = lightgbm.Booster(model_str=small.multiclass_model())
     np.testing.assert_array_equal(booster.predict_raw(MATRIX), expected.predict(MATRIX, raw_score=True))
     with pytest.raises(ValueError, match="one class, got 3"):
         booster.predict_one(MATRIX[0].tolist())
@@ -110,7 +110,7 @@ def test_no_thread_at_all_is_refused(booster):
 
 
 def test_an_answer_of_another_length_and_a_failure_are_value_errors():
-    booster = Booster(small.yes_no())
+    booster = Booster(small.binary_model())
     booster.classes = 2
     with pytest.raises(ValueError, match="LightGBM gave 1 values where 2 were expected"):
         booster.predict_few([[0.0] * 5])
@@ -162,7 +162,9 @@ def peak():
 first = peak()
 print(peak() - first)
 """
-    run = subprocess.run([sys.executable, "-c", code], input=small.yes_no(), capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], input=small.binary_model(), capture_output=True, text=True, check=True
+    )
     assert int(run.stdout) < 4096, "kilobytes that 400 more models left behind"
 
 
@@ -173,21 +175,23 @@ from callsieve.serving.bundle.booster import Booster
 Booster(sys.stdin.read()).predict_one([0.0] * 5)
 print(*sys.modules)
 """
-    run = subprocess.run([sys.executable, "-c", code], input=small.yes_no(), capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], input=small.binary_model(), capture_output=True, text=True, check=True
+    )
     assert not {"lightgbm", "scipy", "pandas", "sklearn"} & set(run.stdout.split())
 
 
 def test_a_freed_model_frees_its_fast_path():
     """Neither handle outlives the model: the collector may take them in any order."""
-    booster = Booster(small.yes_no())
+    booster = Booster(small.binary_model())
     score = booster.predict_one([0.0] * 5)
     del booster
     gc.collect()
-    assert Booster(small.yes_no()).predict_one([0.0] * 5) == score
+    assert Booster(small.binary_model()).predict_one([0.0] * 5) == score
 
 
 def test_a_few_rows_without_numpy_score_as_a_table(booster):
-    for model in (booster, Booster(small.three_classes())):
+    for model in (booster, Booster(small.multiclass_model())):
         expected = model.predict_raw(MATRIX).reshape(len(MATRIX), -1)
         np.testing.assert_array_equal(model.predict_few(MATRIX.tolist()), expected)
         assert model.predict_few([]) == []

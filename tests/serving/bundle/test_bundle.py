@@ -29,7 +29,7 @@ FILES = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "content.txt", "model.t
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "saved"
-    small.write(folder)
+    small.write_bundle(folder)
     return folder
 
 
@@ -52,7 +52,7 @@ def change_text(folder, name, pattern, new):
     text, count = re.subn(pattern, new, (folder / name).read_text(), count=1, flags=re.MULTILINE)
     assert count == 1
     (folder / name).write_text(small.repair_sizes(text))
-    small.resign(folder)
+    small.sign_again(folder)
 
 
 def change_card(folder, change):
@@ -60,7 +60,7 @@ def change_card(folder, change):
     change(value)
     text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False)
     (folder / "bundle.json").write_text(text + "\n")
-    small.resign(folder)
+    small.sign_again(folder)
 
 
 # ------------------------------------------------------------------------------------------- round trip
@@ -81,9 +81,9 @@ def test_what_is_saved_comes_back(saved):
     assert bundle.signed_by == key_id(small.KEY.public_key())
     assert re.fullmatch("[0-9a-f]{12}", bundle.model_id)
     matrix = small.rows(50, seed=8)
-    np.testing.assert_array_equal(bundle.model.predict_raw(matrix), Booster(small.yes_no()).predict_raw(matrix))
+    np.testing.assert_array_equal(bundle.model.predict_raw(matrix), Booster(small.binary_model()).predict_raw(matrix))
     np.testing.assert_array_equal(
-        bundle.content.predict_raw(matrix), Booster(small.three_classes()).predict_raw(matrix)
+        bundle.content.predict_raw(matrix), Booster(small.multiclass_model()).predict_raw(matrix)
     )
     assert bundle.mode is None
 
@@ -92,28 +92,28 @@ def test_golden_vectors_keep_rows_and_scores_bit_for_bit(saved):
     golden = load(saved, small.TRUSTED).golden
     np.testing.assert_array_equal(golden.rows, small.golden_rows())
     assert np.isnan(golden.rows).any()
-    expected = Booster(small.yes_no()).predict_raw(np.array(small.golden_rows()))
+    expected = Booster(small.binary_model()).predict_raw(np.array(small.golden_rows()))
     assert [score for (score,) in golden.scores["model"]] == expected.tolist()
 
 
 def test_equal_input_gives_equal_bytes(saved, tmp_path):
-    model_id = small.write(tmp_path / "again")
+    model_id = small.write_bundle(tmp_path / "again")
     assert sorted(path.name for path in saved.iterdir()) == list(FILES)
     for name in FILES:
         assert (saved / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     assert load(saved, small.TRUSTED).model_id == model_id
-    assert small.write(tmp_path / "other", epoch=6) != model_id
+    assert small.write_bundle(tmp_path / "other", epoch=6) != model_id
 
 
 def test_a_bundle_of_one_model_is_whole(tmp_path):
-    save(small.card(classes={}), {"model": small.yes_no()}, small.golden_rows(), tmp_path / "b", small.KEY)
+    save(small.card(classes={}), {"model": small.binary_model()}, small.golden_rows(), tmp_path / "b", small.KEY)
     assert load(tmp_path / "b", small.TRUSTED).content is None
 
 
 def test_a_model_of_two_classes_is_whole(tmp_path):
     matrix = small.rows(2000, seed=2)
     two = small._train({"objective": "multiclass", "num_class": 2}, (matrix[:, 4] > 0).astype(int), matrix, 4)
-    models, card = {"model": small.yes_no(), "content": two}, small.card(classes={"content": small.CONTENT[:2]})
+    models, card = {"model": small.binary_model(), "content": two}, small.card(classes={"content": small.CONTENT[:2]})
     save(card, models, small.golden_rows(), tmp_path / "two", small.KEY)
     assert load(tmp_path / "two", small.TRUSTED).content.classes == 2
 
@@ -126,14 +126,14 @@ def test_a_call_alone_that_scores_otherwise_than_many_is_refused(folder, monkeyp
 
 def test_a_bundle_is_written_whole_or_not_at_all(saved, tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match="never overwritten"):
-        small.write(saved)
+        small.write_bundle(saved)
 
     def full(_descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        small.write(tmp_path / "bundle")
+        small.write_bundle(tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -150,7 +150,7 @@ def test_a_bundle_is_written_whole_or_not_at_all(saved, tmp_path, monkeypatch):
 )
 def test_saving_refuses_what_loading_would(tmp_path, changes, rule):
     with pytest.raises(BundleError, match=rule):
-        small.write(tmp_path / "bundle", **changes)
+        small.write_bundle(tmp_path / "bundle", **changes)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -212,7 +212,7 @@ def test_only_trusted_keys_open_a_bundle(folder):
     assert "not trusted" in refusal(folder, ())
     assert "not trusted" in refusal(folder, (small.OTHER_KEY.public_key(),))
     load(folder, (small.OTHER_KEY.public_key(), *small.TRUSTED))
-    small.resign(folder, small.OTHER_KEY)
+    small.sign_again(folder, small.OTHER_KEY)
     assert "not trusted" in refusal(folder)
 
 
@@ -443,14 +443,14 @@ def test_a_card_that_breaks_a_rule_is_refused_though_its_signature_fits(folder, 
 def test_json_that_is_not_strict_is_refused(folder, data):
     (folder / "bundle.json").write_bytes(data)
     if data:
-        small.resign(folder)
+        small.sign_again(folder)
     assert "bundle.json" in refusal(folder)
 
 
 def test_a_card_has_one_byte_form(folder):
     data = (folder / "bundle.json").read_bytes()
     (folder / "bundle.json").write_bytes(data.replace(b"\n ", b"\n  ", 1))
-    small.resign(folder)
+    small.sign_again(folder)
     assert "the form in which it was written" in refusal(folder)
 
 

@@ -17,14 +17,14 @@ def check(text, **changes):
 
 def edited(pattern, new, text=None):
     """The model with the first match of a pattern replaced, and tree sizes that fit."""
-    changed, count = re.subn(pattern, new, text or small.yes_no(), count=1)
+    changed, count = re.subn(pattern, new, text or small.binary_model(), count=1)
     assert count == 1
     return small.repair_sizes(changed)
 
 
 def numbers(key, change, tree=0):
     """The model with one array of one tree changed by a function of its list of numbers."""
-    head, *blocks = small.yes_no().split("Tree=")
+    head, *blocks = small.binary_model().split("Tree=")
     line = re.search(rf"^{key}=(.*)$", blocks[tree], re.MULTILINE)
     tokens = line[1].split(" ")
     change(tokens)
@@ -33,20 +33,20 @@ def numbers(key, change, tree=0):
 
 
 def test_a_model_as_written_passes_and_its_arrays_give_its_scores():
-    trees = check(small.yes_no())
+    trees = check(small.binary_model())
     assert len(trees) == 20
     assert any(tree.cat_threshold for tree in trees)
     matrix = np.vstack([small.rows(300, seed=4), small.awkward_rows()])
-    expected = lightgbm.Booster(model_str=small.yes_no()).predict(matrix, raw_score=True)
+    expected = lightgbm.Booster(model_str=small.binary_model()).predict(matrix, raw_score=True)
     np.testing.assert_array_equal(small.evaluate(trees, matrix)[:, 0], expected)
 
 
 def test_a_model_of_three_classes_passes_as_such_only():
-    assert len(check(small.three_classes(), classes=3)) == 12
+    assert len(check(small.multiclass_model(), classes=3)) == 12
     with pytest.raises(ValueError, match="num_class=1"):
-        check(small.three_classes())
+        check(small.multiclass_model())
     with pytest.raises(ValueError, match="num_class=3"):
-        check(small.yes_no(), classes=3)
+        check(small.binary_model(), classes=3)
 
 
 def test_a_tree_of_one_leaf_passes_as_trained_and_as_saved_again():
@@ -122,7 +122,7 @@ def test_a_wild_number_is_refused(key, change, rule):
 
 def test_a_cycle_that_names_every_child_once_is_refused():
     """Two nodes that are each other's child, cut off from the root, keep the children a permutation."""
-    text = small.yes_no()
+    text = small.binary_model()
     tree = check(text)[0]
     children = [*tree.left, *tree.right]
     node = next(c for c in children if c > 0 and max(tree.left[c], tree.right[c]) > 0)
@@ -138,18 +138,18 @@ def test_a_cycle_that_names_every_child_once_is_refused():
 
 
 def test_an_empty_set_is_refused():
-    index = next(i for i, tree in enumerate(check(small.yes_no())) if len(tree.cat_boundaries) > 2)
+    index = next(i for i, tree in enumerate(check(small.binary_model())) if len(tree.cat_boundaries) > 2)
     with pytest.raises(ValueError, match="cat_boundaries must grow"):
         check(numbers("cat_boundaries", set_number(1, 0), index))
 
 
 def test_a_split_by_sets_belongs_to_categorical_features_alone():
     with pytest.raises(ValueError, match="only a categorical feature is split by sets"):
-        check(small.yes_no(), levels={"route": 4})
+        check(small.binary_model(), levels={"route": 4})
     with pytest.raises(ValueError, match="only a categorical feature is split by sets"):
-        check(small.yes_no(), levels={**small.LEVELS, "calls_1h": 9})
+        check(small.binary_model(), levels={**small.LEVELS, "calls_1h": 9})
     with pytest.raises(ValueError, match="a level that the feature does not have"):
-        check(small.yes_no(), levels={**small.LEVELS, "class": 3})
+        check(small.binary_model(), levels={**small.LEVELS, "class": 3})
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_split_by_sets_belongs_to_categorical_features_alone():
     ],
 )
 def test_a_line_out_of_place_is_refused(pattern, new, rule):
-    changed, count = re.subn(pattern, new, small.yes_no(), count=1)
+    changed, count = re.subn(pattern, new, small.binary_model(), count=1)
     assert count == 1
     if not pattern.startswith("tree_sizes"):
         changed = small.repair_sizes(changed)
@@ -192,20 +192,20 @@ def test_a_line_out_of_place_is_refused(pattern, new, rule):
 
 
 def test_tree_sizes_must_be_those_of_the_trees():
-    text = small.yes_no()
+    text = small.binary_model()
     first = int(re.search(r"tree_sizes=(\d+)", text)[1])
     with pytest.raises(ValueError, match="tree 0: must fill its size"):
         check(text.replace(f"tree_sizes={first}", f"tree_sizes={first + 1}", 1))
 
 
 def test_pandas_categories_that_are_their_own_codes_pass():
-    check(small.yes_no().replace("pandas_categorical:null", "pandas_categorical:[[0, 1, 2], [0]]"))
+    check(small.binary_model().replace("pandas_categorical:null", "pandas_categorical:[[0, 1, 2], [0]]"))
 
 
 @pytest.mark.parametrize("left_out", ["\n\nparameters:.*", "parameters:.*(?=pandas)", "\npandas_categorical.*"])
 def test_parameters_and_categories_may_be_missing(left_out):
-    text = re.sub(left_out, "", small.yes_no(), flags=re.DOTALL)
-    assert len(text) < len(small.yes_no())
+    text = re.sub(left_out, "", small.binary_model(), flags=re.DOTALL)
+    assert len(text) < len(small.binary_model())
     matrix = small.rows(20)
     expected = lightgbm.Booster(model_str=text).predict(matrix, raw_score=True)
     np.testing.assert_array_equal(small.evaluate(check(text), matrix)[:, 0], expected)
@@ -215,12 +215,12 @@ def test_a_text_is_bounded():
     with pytest.raises(ValueError, match=f"at most {MAX_CHARS} characters, got {MAX_CHARS + 1}"):
         check("x" * (MAX_CHARS + 1))
     with pytest.raises(ValueError, match=f"text after the trees must have at most {MAX_REST} characters"):
-        check(small.yes_no() + "\n" * MAX_REST)
+        check(small.binary_model() + "\n" * MAX_REST)
 
 
 def chain(nodes):
     """The model of a single tree in which each node hangs from the one before it."""
-    head, rest = small.yes_no().split("Tree=0")[0], small.yes_no().partition("end of trees")[2]
+    head, rest = small.binary_model().split("Tree=0")[0], small.binary_model().partition("end of trees")[2]
     left, right = [*range(1, nodes), -nodes - 1], range(-1, -nodes - 1, -1)
     same = dict.fromkeys(("split_feature", "split_gain", "threshold", "internal_value", "internal_weight"), [0] * nodes)
     lines = {
@@ -245,7 +245,7 @@ def test_a_tree_is_as_deep_as_contributions_have_memory_for():
 @pytest.mark.parametrize("keep", [0, 1, 40, 1000, 5000])
 def test_a_text_cut_short_is_refused(keep):
     with pytest.raises(ValueError, match=r".+"):
-        check(small.yes_no()[:keep])
+        check(small.binary_model()[:keep])
 
 
 @pytest.mark.parametrize("value", ["-1000000", "1e+06", "999999.99999999999", "-1e-300", "0.5e+6", "7"])

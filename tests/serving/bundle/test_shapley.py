@@ -46,8 +46,8 @@ def assert_equal_to_lightgbm(text, contributions, matrix):
 
 
 def test_sets_missing_values_and_zeros():
-    contributions = Contributions(check_structure(small.yes_no(), small.FEATURES), len(small.FEATURES))
-    assert_equal_to_lightgbm(small.yes_no(), contributions, MATRIX)
+    contributions = Contributions(check_structure(small.binary_model(), small.FEATURES), len(small.FEATURES))
+    assert_equal_to_lightgbm(small.binary_model(), contributions, MATRIX)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def chain(depth, width, *, near):
     on, off = [*range(1, depth), -depth - 1], [-1 - i for i in range(depth)]
     left, right = (on, off) if near == "left" else (off, on)
     leaf = [math.sin(i) for i in range(depth + 1)]
-    text = small.yes_no()
+    text = small.binary_model()
     tree = check_structure(text, small.FEATURES)[0]
     return type(tree)(
         feature=[i % width for i in range(depth)],
@@ -225,7 +225,7 @@ def test_there_are_as_many_points_as_the_longest_path_needs(width, goes):
 
 
 def test_trees_of_one_leaf_are_base_alone():
-    stump = check_structure(small.yes_no(), small.FEATURES)[0]
+    stump = check_structure(small.binary_model(), small.FEATURES)[0]
     tree = type(stump)([], "", [], [], [], "0.25", [], [], [], [])
     contributions = Contributions([tree, tree], 3)
     assert contributions([1.0, math.nan, 0.0]).tolist() == [0.0, 0.0, 0.0]
@@ -234,20 +234,22 @@ def test_trees_of_one_leaf_are_base_alone():
 
 @pytest.mark.parametrize("row", [[], [0.0] * 4, [0.0] * 6, [math.inf, 0, 0, 0, 0], [-math.inf] * 5])
 def test_what_is_no_row_is_refused(row):
-    contributions = Contributions(check_structure(small.yes_no(), small.FEATURES), 5)
+    contributions = Contributions(check_structure(small.binary_model(), small.FEATURES), 5)
     with pytest.raises(ValueError, match="row must hold 5 values, finite or NaN"):
         contributions(row)
 
 
 def test_one_row_leaves_nothing_to_the_next():
-    contributions = Contributions(check_structure(small.yes_no(), small.FEATURES), 5)
-    alone = [Contributions(check_structure(small.yes_no(), small.FEATURES), 5)(row).tolist() for row in MATRIX[:20]]
+    contributions = Contributions(check_structure(small.binary_model(), small.FEATURES), 5)
+    alone = [
+        Contributions(check_structure(small.binary_model(), small.FEATURES), 5)(row).tolist() for row in MATRIX[:20]
+    ]
     assert [contributions(row).tolist() for row in MATRIX[:20]] == alone
     assert [contributions(row).tolist() for row in MATRIX[19::-1]] == alone[::-1]
 
 
 def test_threads_share_one_model():
-    contributions = Contributions(check_structure(small.yes_no(), small.FEATURES), 5)
+    contributions = Contributions(check_structure(small.binary_model(), small.FEATURES), 5)
     expected = [contributions(row).tolist() for row in MATRIX]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda i: contributions(MATRIX[i % len(MATRIX)]).tolist(), range(20 * len(MATRIX))))
@@ -256,7 +258,7 @@ def test_threads_share_one_model():
 
 
 def test_trees_that_would_need_too_much_memory_are_refused(monkeypatch):
-    trees = check_structure(small.yes_no(), small.FEATURES)
+    trees = check_structure(small.binary_model(), small.FEATURES)
     monkeypatch.setattr(shapley_plan, "_MOST", 4000)
     with pytest.raises(ValueError, match="so few and so flat that contributions need 4000 floats, got 4080"):
         Contributions(trees, 5)
@@ -271,12 +273,12 @@ Contributions(check_structure(sys.stdin.read(), sys.argv[1:]), 5)([0.0] * 5)
 print(*sys.modules)
 """
     command = [sys.executable, "-c", code, *small.FEATURES]
-    run = subprocess.run(command, input=small.yes_no(), capture_output=True, text=True, check=True)
+    run = subprocess.run(command, input=small.binary_model(), capture_output=True, text=True, check=True)
     assert not {"lightgbm", "scipy", "pandas", "sklearn", "numba"} & set(run.stdout.split())
 
 
 def test_an_explainer_is_made_ready_late_and_explains_alike():
-    trees = check_structure(small.yes_no(), small.FEATURES)
+    trees = check_structure(small.binary_model(), small.FEATURES)
     explainer, expected = Explainer(trees, 5), [Contributions(trees, 5)(row).tolist() for row in MATRIX]
     assert explainer._ready is None
     with ThreadPoolExecutor(8) as pool:
@@ -289,7 +291,7 @@ def test_an_explainer_refuses_at_once_what_would_need_too_much_memory(monkeypatc
     copies = -(-explainer_module.FEW_FEATURES // (2 * shapley_plan.POINTS))
     sets = sum(range(1, copies + 1))
     assert explainer_module.FEW_NODES * copies * (4 * shapley_plan.POINTS + 2 * sets) <= shapley_plan._MOST
-    trees = check_structure(small.yes_no(), small.FEATURES)
+    trees = check_structure(small.binary_model(), small.FEATURES)
     nodes = sum(len(tree.left) for tree in trees)
     monkeypatch.setattr(shapley_plan, "_MOST", 4000)
     for few in ({"FEW_NODES": nodes - 1}, {"FEW_FEATURES": max(len(set(tree.feature)) for tree in trees) - 1}):

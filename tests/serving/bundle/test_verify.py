@@ -21,13 +21,13 @@ COMMAND = [sys.executable, "-m", "callsieve.training", "verify"]
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("bundles")
-    real_bundle.write(place / "bundle")
+    real_bundle.write_bundle(place / "bundle")
     write_public_key(small.KEY.public_key(), place / "signer.pub")
     write_public_key(small.OTHER_KEY.public_key(), place / "other.pub")
     shutil.copytree(place / "bundle", place / "broken")
     text = (place / "broken" / "model.txt").read_text()
     (place / "broken" / "model.txt").write_text(small.repair_sizes(text.replace("left_child=", "left_child=9", 1)))
-    small.resign(place / "broken")
+    small.sign_again(place / "broken")
     return place
 
 
@@ -61,7 +61,7 @@ def test_the_key_must_be_the_signers(place, tmp_path):
 
 
 def test_another_catalogue_is_refused(place, tmp_path):
-    real_bundle.write(tmp_path / "bundle", catalogue_hash="cd" * 32)
+    real_bundle.write_bundle(tmp_path / "bundle", catalogue_hash="cd" * 32)
     with pytest.raises(BundleError, match="catalogue_hash must be"):
         verify(tmp_path / "bundle", place / "signer.pub")
 

@@ -21,8 +21,8 @@ from callsieve.serving.live.verdict_log import CASES, record_to_line
 from callsieve.training.log.audit_log import payloads
 from tests.serving.cases.test_store import NOW, found
 from tests.support import small_bundle as small
-from tests.support.http_service import Asked, free_port
-from tests.support.waiting import until
+from tests.support.http_service import ServiceClient, free_port
+from tests.support.waiting import wait_until
 from tests.training.cli.test_audit import write_key
 
 ID = f"{1:016x}"
@@ -40,8 +40,8 @@ def desk(tmp_path):
     server = configured(case_application(service), "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    asked = Asked()
-    until(lambda: server.started)
+    asked = ServiceClient()
+    wait_until(lambda: server.started)
     asked.port = server.servers[0].sockets[0].getsockname()[1]
     yield SimpleNamespace(keys=keys, state=state, logged=logged, get=asked.get, post=asked.post)
     server.should_exit = True
@@ -54,7 +54,7 @@ def test_an_appeal_over_http(desk):
     journal = Journal(desk.state, CASES)
     journal.add(record_to_line(found(1)))
     journal.close()
-    until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)  # it follows what the scorer writes
+    wait_until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)  # it follows what the scorer writes
     told = json.loads(desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[1])
     assert told["appeals"] == [] and ID in told["notice"]["zh"] and "e1." not in json.dumps(told)
     code, body = desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])
@@ -76,12 +76,12 @@ def test_a_database_that_is_away_is_told_and_looked_at_again(desk, monkeypatch, 
         raise OSError("postgresql://somebody:secret@db")
 
     monkeypatch.setattr(CaseService, "look", away)
-    until(lambda: "scorers are not told: OSError" in caplog.text)
+    wait_until(lambda: "scorers are not told: OSError" in caplog.text)
     time.sleep(4 * EVERY)
     assert caplog.text.count("scorers are not told") == 1  # not with each look
     monkeypatch.undo()
     (desk.state / FILE).unlink(missing_ok=True)
-    until((desk.state / FILE).exists)
+    wait_until((desk.state / FILE).exists)
     assert "secret" not in caplog.text
 
 
@@ -89,7 +89,7 @@ def test_a_decision_is_logged_though_scorers_cannot_be_told(desk, monkeypatch):
     journal = Journal(desk.state, CASES)
     journal.add(record_to_line(found(1)))
     journal.close()
-    until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)
+    wait_until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)
     assert desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])[0] == 200
 
     def away(_service):
@@ -100,7 +100,7 @@ def test_a_decision_is_logged_though_scorers_cannot_be_told(desk, monkeypatch):
     assert desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])[0] == 500
     assert desk.logged == [said | {"person": "reviewer-1", "state": "overturned"}]
     monkeypatch.undo()
-    until(lambda: list(read_unlisted(desk.state / FILE)) == ["e1.caller1"])
+    wait_until(lambda: list(read_unlisted(desk.state / FILE)) == ["e1.caller1"])
 
 
 def test_who_may_ask_what_and_what_is_no_question(desk):
@@ -131,13 +131,13 @@ def test_the_service_of_the_command(tmp_path):
     write_key(small.KEY, tmp_path / "signing.key")
     keys = {name: add_key(tmp_path / "api.keys", name, [scope]) for name, scope in
             {"desk": "appeal", "reviewer-1": "decide"}.items()}  # fmt: skip
-    asked = Asked()
+    asked = ServiceClient()
     asked.port = free_port()
     words = ["--state", state, "--keys", tmp_path / "api.keys", "--store", f"sqlite:///{tmp_path}/cases.db",
              "--audit", log, "--signing-key", tmp_path / "signing.key", "--port", asked.port]  # fmt: skip
     command = [sys.executable, "-m", "callsieve.training", "case", "serve", *map(str, words)]
     with subprocess.Popen(command) as process:
-        until(lambda: reached(asked, keys["desk"]))
+        wait_until(lambda: reached(asked, keys["desk"]))
         said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
         assert asked.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), keys["desk"])[0] == 200
         assert asked.post(DECIDE, json.dumps(said).encode(), keys["reviewer-1"])[0] == 200

@@ -44,7 +44,7 @@ from callsieve.training.model.split import plan
 from callsieve.training.model.train import Settings
 from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 CALLS = 60  # of the courier's last ones
 DAY = 86_400_000
@@ -112,7 +112,7 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
     store.decide(labelled.case, "overturned", "reviewer-1", "he brings parcels", now + 1)
     assert publish_cleared(store, state, now + 2)
     keyed_call = Intake(Key("e1", b"k" * 32))(calls[-1])
-    until(lambda: unlisted.spare(labelled, keyed_call, "pass").action == "pass")
+    wait_until(lambda: unlisted.spare(labelled, keyed_call, "pass").action == "pass")
     passed = live.attempt(attempt_of(calls[-1]))
     assert (passed.action, passed.status) == ("pass", STATUS)
     assert passed.raw >= passed.threshold  # the model has not changed its mind
@@ -269,5 +269,5 @@ def small_verdict():
 
 
 def keyed(caller, **more):
-    call = real_bundle.keyed([Call(0.5, "13800138000", "13900139000")])[0]
+    call = real_bundle.key_calls([Call(0.5, "13800138000", "13900139000")])[0]
     return replace(call, caller=caller, **more)

@@ -37,7 +37,7 @@ from callsieve.serving.live.verdict_log import (
     record_from_line,
     record_to_line,
 )
-from tests.support.postgres import cluster
+from tests.support.postgres import postgres_cluster
 
 RULES = read_case_rules()
 NOW = 1_772_500_000_000
@@ -78,7 +78,7 @@ BOTH = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 
 @pytest.fixture(scope="module")
 def database():
-    with cluster() as url:
+    with postgres_cluster() as url:
         yield url
 
 

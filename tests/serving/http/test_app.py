@@ -12,8 +12,8 @@ from callsieve.serving.live.events import read_reports
 from callsieve.serving.live.live import Live
 from tests.serving.live.test_live import attempt_of, events
 from tests.support import http_service, kamailio, real_bundle
-from tests.support.http_service import NUMBER, PATIENT, ROOM, SCOPES, body, over
-from tests.support.waiting import until
+from tests.support.http_service import CAPACITY, LONG_DEADLINE, NUMBER, SCOPES, call_json, send_request
+from tests.support.waiting import wait_until
 from tests.system.test_kamailio import everything_reached
 
 PATHS = {
@@ -29,19 +29,22 @@ OPEN = (schema.LIVE, schema.READY, schema.OPENAPI, schema.PAGE)
 
 
 def test_events_over_http_give_the_verdicts_of_live(running, keys, judge, tmp_path):
-    live = Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=PATIENT, **ROOM)
+    live = Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=LONG_DEADLINE, **CAPACITY)
     connection = running.connect()
     for kind, call in events(real_bundle.calls(60)):
         if kind:
             live.end(call)
-            assert over(connection, "POST", wire.OBSERVE, keys["score"], wire.call_to_json(call)) == (200, b"{}")
+            assert send_request(connection, "POST", wire.OBSERVE, keys["score"], wire.call_to_json(call)) == (
+                200,
+                b"{}",
+            )
         else:
             asked = wire.call_to_json(attempt_of(call))
-            code, answer = over(connection, "POST", wire.SCORE, keys["score"], asked)
+            code, answer = send_request(connection, "POST", wire.SCORE, keys["score"], asked)
             assert code == 200
             verdict = wire.verdict_from_json(answer)
             assert repr(verdict) == repr(live.attempt(attempt_of(call)))
-            code, answer = over(connection, "GET", f"{schema.EXPLAIN}?case={verdict.case}", keys["explain"])
+            code, answer = send_request(connection, "GET", f"{schema.EXPLAIN}?case={verdict.case}", keys["explain"])
             assert code == 200
             assert repr(wire.verdict_from_json(answer)) == repr(live.explain(verdict.case))
     live.close()
@@ -77,18 +80,18 @@ def test_a_report_is_kept(running, keys, service_folder):
         code, answer = running.post(schema.REPORT, json.dumps(said | odd).encode(), keys["report"])
         assert code == (409 if odd.get("at") else 400)
         assert b"report: " in answer
-    until(lambda: list(read_reports(service_folder / "state")))
+    wait_until(lambda: list(read_reports(service_folder / "state")))
     (kept,) = read_reports(service_folder / "state")
     assert kept["number"] == Intake(real_bundle.NUMBER_KEY).token("number", NUMBER)
     assert (kept["category"], kept["mode"]) == ("fraud", "robot")
 
 
 def test_a_bundle_is_put_in_service_and_a_broken_one_is_not(tmp_path):
-    keys = http_service.files(tmp_path / "s")
-    with http_service.Process(tmp_path / "s") as service:
+    keys = http_service.write_service_files(tmp_path / "s")
+    with http_service.ServiceProcess(tmp_path / "s") as service:
         first = service.status(keys["admin"])["model"]
         (tmp_path / "s" / "bundle").rename(tmp_path / "before")
-        real_bundle.write(tmp_path / "s" / "bundle", epoch=6)
+        real_bundle.write_bundle(tmp_path / "s" / "bundle", epoch=6)
         assert json.loads(service.post(schema.RELOAD, b"", keys["admin"])[1])["epoch"] == 6
         second = service.status(keys["admin"])["model"]
         assert (first["epoch"], second["epoch"]) == (5, 6)
@@ -102,20 +105,20 @@ def test_a_bundle_is_put_in_service_and_a_broken_one_is_not(tmp_path):
 
 
 def test_without_a_bundle_it_lives_and_is_not_ready(tmp_path):
-    keys = http_service.files(tmp_path / "s")
+    keys = http_service.write_service_files(tmp_path / "s")
     (tmp_path / "s" / "bundle").rename(tmp_path / "gone")
-    with http_service.Process(tmp_path / "s", ready=False) as service:
+    with http_service.ServiceProcess(tmp_path / "s", ready=False) as service:
         code, answer = service.get(schema.READY)
         assert code == 503
         assert not json.loads(answer)["ok"]
-        code, answer = service.post(wire.SCORE, body(), keys["score"])
+        code, answer = service.post(wire.SCORE, call_json(), keys["score"])
         assert code == 200
         assert wire.verdict_from_json(answer).action == "pass"
         assert service.status(keys["admin"])["model"] is None
 
 
 def test_a_folder_in_use_ends_the_second_process_in_one_line(running, service_folder):
-    second = http_service.Process(service_folder)
+    second = http_service.ServiceProcess(service_folder)
     assert second.process.wait(30) == 1
     assert "another process serves from this folder" in running.said()
 
@@ -152,15 +155,17 @@ def test_the_page_may_run_its_own_script_and_nothing_else(running):
 
 def test_kamailio_asks_the_service(tmp_path):
     """The route script beside a real service: a block, a label, and what became of the call."""
-    keys = http_service.files(tmp_path / "s", 'certified = "block"\nwatch = "label"\n', **everything_reached())
+    keys = http_service.write_service_files(
+        tmp_path / "s", 'certified = "block"\nwatch = "label"\n', **everything_reached()
+    )
     phone = kamailio.Phone()
-    with http_service.Process(tmp_path / "s") as service:
+    with http_service.ServiceProcess(tmp_path / "s") as service:
         defines = {"SCORER": f'"{service.url}"', "API_KEY": f'"{keys["score"]}"', "DEADLINE": 1000}
         with kamailio.Kamailio("http.cfg", phone.port, tmp_path, **defines) as proxy:
             caller = kamailio.Caller(proxy.port)
             assert caller.call(NUMBER, "+8613900139000")[1].startswith(b"SIP/2.0 603 Network Blocked")
             assert caller.call("+862887654321", "+8613900139000")[1].startswith(b"SIP/2.0 200")
-            until(lambda: service.status(keys["admin"])["counts"]["ends"])
+            wait_until(lambda: service.status(keys["admin"])["counts"]["ends"])
             caller.socket.close()
         status = service.status(keys["admin"])
     phone.close()

@@ -20,7 +20,7 @@ from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import Policy
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 CALL = json.dumps({"start": real_bundle.START, "caller": "+8613800138000", "callee": "13900139000"}).encode()
 HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -33,9 +33,9 @@ def service(service_folder, keys):
     judge = Swap(trusted=small.TRUSTED, policy=Policy("test", {}))
     judge.load(service_folder / "bundle")
     begin = lambda: Live(
-        judge, Intake(real_bundle.NUMBER_KEY), service_folder / "state", deadline=10, **http_service.ROOM
+        judge, Intake(real_bundle.NUMBER_KEY), service_folder / "state", deadline=10, **http_service.CAPACITY
     )
-    with http_service.Inside(service_folder, begin, judge) as service:
+    with http_service.ServiceThread(service_folder, begin, judge) as service:
         yield service
 
 
@@ -143,15 +143,15 @@ def test_a_question_that_waits_for_its_turn_is_heard_whoever_leaves(service, key
     before = service.service.live.counts["attempts"]
     with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         connection.sendall(asking(keys["score"], CALL))
-        until(lambda: held)
+        wait_until(lambda: held)
         ((one, loop),) = held
         if leaves == "server":
             loop.call_soon_threadsafe(one.shutdown)
             assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200")
     if leaves == "client":
-        until(lambda: one not in one.connections)
+        wait_until(lambda: one not in one.connections)
         loop.call_soon_threadsafe(take_turn, one)
-    until(lambda: service.service.live.counts["attempts"] == before + 1)
+    wait_until(lambda: service.service.live.counts["attempts"] == before + 1)
 
 
 def test_what_asks_for_more_than_an_answer_goes_the_long_way(service, keys, at_once):
@@ -181,7 +181,7 @@ def test_who_waits_for_a_long_answer_is_not_hung_up_on(service, keys, monkeypatc
 def test_who_takes_no_answer_is_hung_up_on(service, monkeypatch, last):
     """Also when all is said, and the rest waits to be taken."""
     monkeypatch.setattr(protocol, "PATIENCE", 0.3)
-    until(lambda: not service.server.server_state.connections)
+    wait_until(lambda: not service.server.server_state.connections)
     ended, lost = threading.Event(), protocol.Protocol.connection_lost
     monkeypatch.setattr(protocol.Protocol, "connection_lost", lambda self, why: (lost(self, why), ended.set()))
     with socket.socket() as connection:

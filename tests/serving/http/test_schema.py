@@ -15,13 +15,28 @@ from callsieve.serving.scorer.reasons import Reason
 from callsieve.serving.scorer.verdict import Verdict
 from tests.serving.http.test_wire import calls as drawn_calls
 from tests.serving.http.test_wire import columns, verdicts
-from tests.support.http_service import NUMBER, body
+from tests.support.http_service import NUMBER, call_json
 
 SAID = [
-    b"", b"{", b"[]", NUMBER.encode(), b"\xff" * 50, body(caller=13800138000), body(outcome=NUMBER), body(talk=NUMBER),
-    body(more=NUMBER), body(caller=NUMBER * 50), body(start=-13800138000), body(start=NUMBER), b"[" * 9000,
-    b'"%b"' % NUMBER.encode(), body(attestation=NUMBER), body(ring=True), body(caller=None), gzip.compress(body()),
-]  # fmt: skip
+    b"",
+    b"{",
+    b"[]",
+    NUMBER.encode(),
+    b"\xff" * 50,
+    call_json(caller=13800138000),
+    call_json(outcome=NUMBER),
+    call_json(talk=NUMBER),
+    call_json(more=NUMBER),
+    call_json(caller=NUMBER * 50),
+    call_json(start=-13800138000),
+    call_json(start=NUMBER),
+    b"[" * 9000,
+    b'"%b"' % NUMBER.encode(),
+    call_json(attestation=NUMBER),
+    call_json(ring=True),
+    call_json(caller=None),
+    gzip.compress(call_json()),
+]
 bodies = st.binary(max_size=100) | columns.map(lambda value: json.dumps(value).encode())
 spoilt = st.builds(
     lambda call, name, value: json.dumps(json.loads(wire.call_to_json(call)) | {name: value}).encode(),

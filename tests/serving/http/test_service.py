@@ -18,15 +18,15 @@ from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small
-from tests.support.http_service import PATIENT, ROOM, STRICT, body, over
-from tests.support.waiting import until
+from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY, call_json, send_request
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
 def unstarted(service_folder, judge, keys, tmp_path):
     """A service that nobody has started, and how it is asked: no socket, no loop of its own."""
     assert keys
-    begin = lambda: Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=PATIENT, **ROOM)
+    begin = lambda: Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=LONG_DEADLINE, **CAPACITY)
     service = app.Service(begin, judge, service_folder / "bundle", read_keys(service_folder / "api.keys"))
     application = app.application(service)
 
@@ -50,9 +50,12 @@ def unstarted(service_folder, judge, keys, tmp_path):
 
 
 def test_a_service_that_starts_says_so_and_lets_calls_pass(unstarted, keys):
-    code, verdict = unstarted.asked("POST", wire.SCORE, body(), keys["score"])
+    code, verdict = unstarted.asked("POST", wire.SCORE, call_json(), keys["score"])
     assert (code, verdict["action"], verdict["status"]) == (200, "pass", "no score: the service is starting")
-    assert unstarted.asked("POST", wire.OBSERVE, body(), keys["score"]) == (503, {"error": "the service is starting"})
+    assert unstarted.asked("POST", wire.OBSERVE, call_json(), keys["score"]) == (
+        503,
+        {"error": "the service is starting"},
+    )
     assert unstarted.asked("GET", schema.READY) == (503, {"ok": False, "why": "the service is starting"})
     assert unstarted.asked("GET", schema.OPENAPI) == (200, schema.openapi())
 
@@ -60,7 +63,7 @@ def test_a_service_that_starts_says_so_and_lets_calls_pass(unstarted, keys):
 def test_a_service_without_its_bundle_starts_all_the_same(unstarted, keys, tmp_path, caplog):
     unstarted.judge, unstarted.bundle = Swap(trusted=small.TRUSTED), tmp_path / "nothing"
     unstarted.start()
-    until(lambda: unstarted.live)
+    wait_until(lambda: unstarted.live)
     assert "bundle refused, calls pass: " in caplog.text
     code, answer = unstarted.asked("POST", schema.RELOAD, b"", keys["admin"])
     assert code == 409 and answer["error"].startswith("refused, the last good bundle stays: ")
@@ -68,10 +71,10 @@ def test_a_service_without_its_bundle_starts_all_the_same(unstarted, keys, tmp_p
 
 def test_what_is_late_ahead_or_unknown(unstarted, keys):
     unstarted.live = unstarted._begin()
-    unstarted.beat = time.monotonic() - 2 * PATIENT
-    assert unstarted.asked("POST", wire.SCORE, body(), keys["score"])[1]["action"] == "pass"
+    unstarted.beat = time.monotonic() - 2 * LONG_DEADLINE
+    assert unstarted.asked("POST", wire.SCORE, call_json(), keys["score"])[1]["action"] == "pass"
     assert unstarted.live.counts["shed"] == 1
-    code, answer = unstarted.asked("POST", wire.OBSERVE, body(start=time.time() + 3600), keys["score"])
+    code, answer = unstarted.asked("POST", wire.OBSERVE, call_json(start=time.time() + 3600), keys["score"])
     assert code == 409 and "after now" in answer["error"]
     unknown = unstarted.asked("GET", f"{schema.EXPLAIN}?case={'0' * 16}", key=keys["explain"])
     assert unknown == (404, {"error": "no verdict of this case is remembered"})
@@ -80,7 +83,7 @@ def test_what_is_late_ahead_or_unknown(unstarted, keys):
 def test_a_key_that_asks_too_often_is_told_its_rate(unstarted, tmp_path):
     key = http_service.add_key(tmp_path / "api.keys", "slow", ["score"], rate=1)
     unstarted.keys = read_keys(tmp_path / "api.keys")
-    codes = [unstarted.asked("POST", wire.SCORE, body(), key) for _ in range(2)]
+    codes = [unstarted.asked("POST", wire.SCORE, call_json(), key) for _ in range(2)]
     assert codes[1] == (429, {"error": "more than 1 requests a second"})
 
 
@@ -98,7 +101,7 @@ def test_what_is_slow_or_lost_is_told_and_a_failure_is_raised(service_folder, ke
 
     def run(service):
         service.start()
-        until(lambda: service.live or service.failure)
+        wait_until(lambda: service.live or service.failure)
         service.stop()
 
     monkeypatch.setattr(server, "application", lambda service: service)
@@ -107,7 +110,7 @@ def test_what_is_slow_or_lost_is_told_and_a_failure_is_raised(service_folder, ke
     monkeypatch.setattr("callsieve.features.codegen.compiled_library.library", lambda: None)
     (tmp_path / "state-00000001.snapshot").write_bytes(b"none")
     serve = lambda **more: server.serve(
-        service_folder / "bundle", Swap(trusted=small.TRUSTED, policy=STRICT), real_bundle.NUMBER_KEY,
+        service_folder / "bundle", Swap(trusted=small.TRUSTED, policy=STRICT_POLICY), real_bundle.NUMBER_KEY,
         service_folder / "api.keys", tmp_path, **more,
     )  # fmt: skip
     serve(calls=100, numbers=100)
@@ -121,7 +124,7 @@ def test_a_snapshot_is_made_while_calls_come_in(inside, keys):
         live, connection, codes = service.service.live, service.connect(), []
         deadline = time.monotonic() + 30
         for call in itertools.cycle(real_bundle.calls(300)):
-            codes.append(over(connection, "POST", wire.SCORE, keys["score"], wire.call_to_json(call))[0])
+            codes.append(send_request(connection, "POST", wire.SCORE, keys["score"], wire.call_to_json(call))[0])
             if live.memory.saved != [0, 0]:
                 break
             assert time.monotonic() < deadline
@@ -137,7 +140,7 @@ def test_a_late_loop_sheds_attempts(inside, keys):
         service.server.servers[0].get_loop().call_soon_threadsafe(lambda: (blocked.set(), time.sleep(1.5)))
         blocked.wait(10)
         told = []
-        ask = lambda: told.append(service.post(wire.SCORE, body(), keys["score"]))
+        ask = lambda: told.append(service.post(wire.SCORE, call_json(), keys["score"]))
         asking = [threading.Thread(target=ask) for _ in range(5)]
         for each in asking:
             each.start()

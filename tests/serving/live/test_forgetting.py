@@ -26,8 +26,8 @@ from callsieve.serving.live.upkeep import REST, Upkeep
 from callsieve.training.privacy.rekey import _rekey_state
 from tests.serving.live.test_live import attempt_of, begin, calls, events, play, swap  # noqa: F401 - fixtures
 from tests.support import http_service, real_bundle
-from tests.support.strategies import histories, single
-from tests.support.waiting import until
+from tests.support.strategies import as_keyed_call, histories
+from tests.support.waiting import wait_until
 from tests.training.privacy.test_deletion import folder, keys_of, log  # noqa: F401 - fixtures
 
 ROOM = {"calls": 12, "numbers": 4}  # little enough to drop and evict
@@ -45,16 +45,16 @@ def test_forgetting_is_as_if_the_number_had_been_another_one_before(tmp_path_fac
     """The oracle is a history in which somebody else made those calls."""
     history, other = History(**room), History(**room)
     for each in drawn[:at]:
-        history.observe(single(each))
-        other.observe(single(renamed(each, "a", "somebody")))
+        history.observe(as_keyed_call(each))
+        other.observe(as_keyed_call(renamed(each, "a", "somebody")))
     history.forget("a")
     if at == 7:  # what is saved has no name for it either
         history.save(where := tmp_path_factory.mktemp("saved") / "history")
         history = History.load(where)
     for each in drawn[at:]:
-        np.testing.assert_array_equal(history.vector(single(each)), other.vector(single(each)))
-        history.observe(single(each))
-        other.observe(single(each))
+        np.testing.assert_array_equal(history.vector(as_keyed_call(each)), other.vector(as_keyed_call(each)))
+        history.observe(as_keyed_call(each))
+        other.observe(as_keyed_call(each))
     assert (history.calls, history.dropped) == (other.calls, other.dropped)
 
 
@@ -102,20 +102,20 @@ def test_live_memory_knows_nobody_by_that_name(swap, calls, tmp_path):  # noqa: 
 @pytest.mark.source("P6", by="serving/live/forgetting.py")
 def test_a_running_service_forgets_on_its_disk_too(folder, log, told, tmp_path, monkeypatch):  # noqa: F811
     """A real process, told by `callsieve subject delete`; then killed, and started again."""
-    keys = http_service.files(tmp_path)
+    keys = http_service.write_service_files(tmp_path)
     number, other, now = "13800138000", "13900139000", time.time() - 600
     token = Intake(real_bundle.NUMBER_KEY).token("number", number)
     state = tmp_path / "state"
     delete = ("subject", "delete", "--data", folder, "--key", tmp_path / "number.key", "--why", "asked", *keys_of(log),
               "--state", state)  # fmt: skip
-    with http_service.Process(tmp_path) as service:
+    with http_service.ServiceProcess(tmp_path) as service:
         for n in range(20):
             for caller, callee in ((number, other), (other, number), ("13700137000", other)):
                 body = {"start": now + n, "caller": caller, "callee": callee, "ring": 3.0, "talk": 1.0}
                 assert service.post("/v1/observe", json.dumps(body).encode(), keys["score"])[0] == 200
         report = {"number": number, "reporter": other, "at": now, "category": "loans"}
         assert service.post("/v1/report", json.dumps(report).encode(), keys["report"])[0] == 200
-        until(lambda: token in everything(state))
+        wait_until(lambda: token in everything(state))
         monkeypatch.setattr("sys.stdin", io.StringIO(number))
         seconds = told(*delete)["scorers"]["state"]
         assert 0 <= seconds < 60
@@ -123,11 +123,11 @@ def test_a_running_service_forgets_on_its_disk_too(folder, log, told, tmp_path, 
         assert "13700137000" not in everything(state)
         service.process.kill()
         service.process.wait()
-    with http_service.Process(tmp_path) as service:
+    with http_service.ServiceProcess(tmp_path) as service:
         assert token not in everything(state)
     # No process runs: the same command sees to the files itself.
     body = {"start": now + 50, "caller": number, "callee": other, "ring": 3.0, "talk": 1.0}
-    with http_service.Process(tmp_path) as service:
+    with http_service.ServiceProcess(tmp_path) as service:
         assert service.post("/v1/observe", json.dumps(body).encode(), keys["score"])[0] == 200
     assert token in everything(state)
     monkeypatch.setattr("sys.stdin", io.StringIO(number))
@@ -150,7 +150,7 @@ def test_snapshots_that_are_not_whole_know_nobody_who_was_forgotten(tmp_path, se
         memory = Memory(tmp_path, **LARGER)
         memory.look_after(memory.history.forget)
         ask(tmp_path, call.caller)
-        until(lambda: not requests(tmp_path))
+        wait_until(lambda: not requests(tmp_path))
         memory.close()
     else:
         forget(tmp_path, call.caller)

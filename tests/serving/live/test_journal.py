@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from callsieve.serving.live import journal
 from callsieve.serving.live.journal import Found, Journal, numbers, path, read, sealed, take_up
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 WORDS = st.lists(st.binary(min_size=1, max_size=40).filter(lambda line: b"\n" not in line), max_size=20)
 
@@ -46,7 +46,7 @@ def test_each_process_begins_a_new_file(tmp_path):
 def test_a_line_is_on_disk_before_anybody_asks(tmp_path):
     kept = Journal(tmp_path, "calls")
     kept.add(b"a")
-    until(lambda: found_in(tmp_path)[0] == [b"a"] and not kept._unsynced)
+    wait_until(lambda: found_in(tmp_path)[0] == [b"a"] and not kept._unsynced)
     kept.close()
 
 
@@ -75,9 +75,9 @@ def test_work_beside_the_calls_that_fails_stops_no_writing(tmp_path):
         raise RuntimeError("whatever")
 
     kept = Journal(tmp_path, "calls", after=fails)
-    until(lambda: kept.faults)
+    wait_until(lambda: kept.faults)
     kept.add(b"a")
-    until(lambda: found_in(tmp_path)[0] == [b"a"])
+    wait_until(lambda: found_in(tmp_path)[0] == [b"a"])
     kept.close()
 
 

@@ -31,15 +31,15 @@ from callsieve.serving.live.swap import Swap
 from callsieve.serving.scorer.verdict import FILLING
 from tests.support import real_bundle, strategies
 from tests.support import small_bundle as small
-from tests.support.http_service import NUMBER, PATIENT, ROOM, STRICT
-from tests.support.waiting import until
+from tests.support.http_service import CAPACITY, LONG_DEADLINE, NUMBER, STRICT_POLICY
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
 def swap(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    real_bundle.write(folder)
-    swap = Swap(trusted=small.TRUSTED, policy=STRICT)
+    real_bundle.write_bundle(folder)
+    swap = Swap(trusted=small.TRUSTED, policy=STRICT_POLICY)
     swap.load(folder)
     return swap
 
@@ -57,7 +57,7 @@ def live(swap, tmp_path):
 
 
 def begin(swap, folder, **options):
-    return Live(swap, Intake(real_bundle.NUMBER_KEY), folder, **{"deadline": PATIENT, **ROOM, **options})
+    return Live(swap, Intake(real_bundle.NUMBER_KEY), folder, **{"deadline": LONG_DEADLINE, **CAPACITY, **options})
 
 
 def attempt_of(call):
@@ -97,7 +97,7 @@ def state(live, calls):
 
 def test_events_give_the_verdicts_of_a_table(live, swap, calls):
     verdicts = play(live, events(calls))
-    scores = swap.scorer.score_table(vectors(real_bundle.keyed_table(calls), threads=1))
+    scores = swap.scorer.score_table(vectors(real_bundle.key_table(calls), threads=1))
     assert [verdict.raw for verdict in verdicts] == scores.raw.tolist()
     assert {verdict.action for verdict in verdicts} == {"pass", "label", "block"}
     assert live.counts["attempts"] == len(calls)
@@ -189,7 +189,7 @@ def test_snapshots_are_made_where_nobody_is_told_how_a_process_ended(swap, calls
     try:
         live = begin(swap, tmp_path / "state", journal_bytes=2000)
         play(live, events(calls)[:50])
-        until(lambda: live.memory.saved[0])
+        wait_until(lambda: live.memory.saved[0])
         live.close()
         assert live.memory.saved[1] == 0
     finally:
@@ -199,7 +199,7 @@ def test_snapshots_are_made_where_nobody_is_told_how_a_process_ended(swap, calls
 def test_a_snapshot_is_made_when_the_journal_is_long(swap, calls, tmp_path):
     live = begin(swap, tmp_path / "state", journal_bytes=2000)
     play(live, events(calls))
-    until(lambda: live.memory.saved[0])
+    wait_until(lambda: live.memory.saved[0])
     before = state(live, calls)
     live.close()
     again = begin(swap, tmp_path / "state")
@@ -242,7 +242,7 @@ def test_a_file_of_evidence_that_is_large_is_followed_by_another(swap, calls, tm
     monkeypatch.setattr(live_module, "CASES_BYTES", 1)
     live = begin(swap, tmp_path / "state")
     play(live, events(calls)[:50])
-    until(lambda: live.cases.number != 1)
+    wait_until(lambda: live.cases.number != 1)
     live.close()
 
 
@@ -435,8 +435,8 @@ def test_a_verdict_is_explained_afterwards(live, calls):
 
 
 def test_a_verdict_of_before_a_week_was_known_is_explained_as_it_was(calls, tmp_path):
-    real_bundle.write(tmp_path / "bundle")
-    patient = Swap(trusted=small.TRUSTED, policy=dataclasses.replace(STRICT, history_days=7))
+    real_bundle.write_bundle(tmp_path / "bundle")
+    patient = Swap(trusted=small.TRUSTED, policy=dataclasses.replace(STRICT_POLICY, history_days=7))
     patient.load(tmp_path / "bundle")
     live = begin(patient, tmp_path / "state")
     for verdict in play(live, events(calls)):  # of less than five days
@@ -496,7 +496,7 @@ def test_no_number_is_on_disk(swap, calls, tmp_path):
 
 @given(strategies.histories())
 def test_a_call_is_a_line_and_a_line_a_call(told):
-    for call in map(strategies.single, told):
+    for call in map(strategies.as_keyed_call, told):
         assert call_from_line(call_to_line(call)) == call
     assert call_from_line(call_to_line(call)[:-20].rpartition(b" ")[0]) is None
     assert call_from_line(call_to_line(call).replace(b" ", b" x", 5)) is None

@@ -23,8 +23,8 @@ def bundles(tmp_path_factory):
     """One bundle of each epoch, and one that is broken."""
     place = tmp_path_factory.mktemp("bundles")
     for epoch in EPOCHS:
-        real_bundle.write(place / str(epoch), epoch=epoch)
-    real_bundle.write(place / "broken", epoch=9)
+        real_bundle.write_bundle(place / str(epoch), epoch=epoch)
+    real_bundle.write_bundle(place / "broken", epoch=9)
     text = (place / "broken" / "model.txt").read_bytes()
     (place / "broken" / "model.txt").write_bytes(text.replace(b"leaf_value=", b"leaf_valuf=", 1))
     return place
@@ -32,7 +32,7 @@ def bundles(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def calls():
-    return real_bundle.keyed(real_bundle.calls())[:60]
+    return real_bundle.key_calls(real_bundle.calls())[:60]
 
 
 @pytest.fixture

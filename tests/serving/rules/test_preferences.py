@@ -20,7 +20,7 @@ from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS, rule_names
 from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.support.real_bundle import load
+from tests.support.real_bundle import load_scorer
 
 SHARE = 0.34
 BANDS = {"certified": "label", "watch": "pass"}
@@ -31,26 +31,26 @@ WISHED = Policy("wished", BANDS, {PREFERENCE_RULE: "block"}, appeal="office", te
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    real_bundle.write(folder)
+    real_bundle.write_bundle(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def registers():
     """Each person rejects one content, every fifth all; every seventh accepts it again later."""
-    told, keyed = [], real_bundle.keyed(real_bundle.calls(200))
+    told, keyed = [], real_bundle.key_calls(real_bundle.calls(200))
     for i, callee in enumerate(sorted({call.callee for call in keyed})):
         told.append({"callee": callee, "category": "any" if i % 5 == 0 else small.CONTENT[i % 3], "accepts": False})
         if i % 7 == 0:
             told.append(told[-1] | {"accepts": True, "valid_from": 1, "known_at": 1})
-    return real_bundle.registers_of(preferences=told)
+    return real_bundle.make_registers(preferences=told)
 
 
 @pytest.fixture(scope="module")
 def judged(folder, registers):
     """Calls, their vectors, and verdicts with and without wishes, one by one."""
-    keyed = real_bundle.keyed(real_bundle.calls(200))
-    given_, without = load(folder, WISHED, registers), load(folder, WISHED)
+    keyed = real_bundle.key_calls(real_bundle.calls(200))
+    given_, without = load_scorer(folder, WISHED, registers), load_scorer(folder, WISHED)
     history, told = History(), []
     for call in keyed:
         vector = history.vector(call)
@@ -63,7 +63,7 @@ def judged(folder, registers):
 def test_who_is_warned_is_who_rejects_what_the_model_is_sure_of(judged, registers):
     """The oracle: the texts of the models through LightGBM's own numbers, and the register's rows read plainly."""
     scorer, told = judged
-    content = Booster(real_bundle.models()["content"])
+    content = Booster(real_bundle.model_texts()["content"])
     lowest = min(real_bundle.thresholds())
     columns = registers.columns["preferences"]
     warned = 0
@@ -89,7 +89,7 @@ def test_who_is_warned_is_who_rejects_what_the_model_is_sure_of(judged, register
 
 
 def test_nothing_is_guessed_before_enough_is_known(judged, folder, registers):
-    patient = load(folder, dataclasses.replace(WISHED, history_days=2), registers)
+    patient = load_scorer(folder, dataclasses.replace(WISHED, history_days=2), registers)
     history, guessed, left = History(), [], 0
     for call, _, verdict, _ in judged[1]:
         found = [fact.rule for fact in patient.score(history, call).rules]
@@ -100,21 +100,21 @@ def test_nothing_is_guessed_before_enough_is_known(judged, folder, registers):
         guessed.append(tuple(found))
         history.observe(call)
     assert left and any(PREFERENCE_RULE in found for found in guessed)
-    table = real_bundle.keyed_table(real_bundle.calls(200))
+    table = real_bundle.key_table(real_bundle.calls(200))
     scores = judged_table(patient, table, vectors(table, threads=1), 1)
     assert [rule_names(bits) for bits in scores.rules.tolist()] == guessed
 
 
 def test_the_table_says_the_same(judged, folder, registers):
     scorer, told = judged
-    table = real_bundle.keyed_table(real_bundle.calls(200))
+    table = real_bundle.key_table(real_bundle.calls(200))
     scores = judged_table(scorer, table, vectors(table, threads=1), 1)
     assert [rule_names(bits) for bits in scores.rules.tolist()] == [
         tuple(fact.rule for fact in verdict.rules) for _, _, verdict, _ in told
     ]
     assert [ACTIONS[i] for i in scores.action] == [verdict.action for _, _, verdict, _ in told]
     unsure = dataclasses.replace(WISHED, terms=dataclasses.replace(TERMS, content_share=1.0))
-    none = judged_table(load(folder, unsure, registers), table, vectors(table, threads=1), 1)
+    none = judged_table(load_scorer(folder, unsure, registers), table, vectors(table, threads=1), 1)
     assert not (none.rules & BITS[PREFERENCE_RULE]).any()
 
 

@@ -27,7 +27,7 @@ from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, Registers, colum
 from callsieve.serving.rules.timeline import NEVER, NO_ROW, Span, as_of, step_function
 from callsieve.training.cli.main import main
 from tests.support import strategies
-from tests.support.real_bundle import registers_of
+from tests.support.real_bundle import make_registers
 
 moments = st.integers(0, 30)
 spans = st.builds(Span, moments, moments | st.just(NEVER), moments).filter(
@@ -300,7 +300,7 @@ def tables(draw):
 @st.composite
 def ringing(draw):
     pick = lambda words: draw(st.sampled_from(words))
-    return strategies.A_CALL | {
+    return strategies.EXAMPLE_CALL | {
         "start": draw(st.integers(0, 8)), "caller": pick(NUMBERS), "callee": pick(NUMBERS),
         "caller_block": pick(BLOCKS), "trunk": pick([None, *TRUNKS]), "caller_class": pick(["mobile", "fixed", "400"]),
     }  # fmt: skip
@@ -383,9 +383,9 @@ def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_ta
         for name, rows in drawn_tables.items()
     }
     registers = Registers(columns)
-    joined = AsOf(registers, TERMS).registered(strategies.table(calls))
+    joined = AsOf(registers, TERMS).registered(strategies.as_keyed_table(calls))
     for row, call in enumerate(calls):
-        told = look_up(registers, strategies.single(call), TERMS)
+        told = look_up(registers, strategies.as_keyed_call(call), TERMS)
         assert known_of(told) == oracle(drawn_tables, call)
         assert known_of(joined, row) == known_of(told)
         for table, place in told.rows.items():
@@ -393,8 +393,9 @@ def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_ta
             assert behind["known_at"] < call["start"]
 
 
-CALL = strategies.single(
-    strategies.A_CALL | {"caller": NUMBERS[0], "callee": NUMBERS[1], "caller_block": BLOCKS[0], "trunk": TRUNKS[0]}
+CALL = strategies.as_keyed_call(
+    strategies.EXAMPLE_CALL
+    | {"caller": NUMBERS[0], "callee": NUMBERS[1], "caller_block": BLOCKS[0], "trunk": TRUNKS[0]}
 )
 
 
@@ -404,21 +405,21 @@ def test_what_is_said_of_a_trunk_is_evidenced_by_the_row_that_says_it():
     use = {"trunk": TRUNKS[0], "number": NUMBERS[1], "declared_use": "own use"}
     listing = {"trunk": TRUNKS[0], "number": NUMBERS[0], "declared_use": "any", "valid_from": -5}
     for rows, place in (([use, listing], 0), ([listing, use], 1)):
-        told = look_up(registers_of(trunks=rows), CALL, TERMS)
+        told = look_up(make_registers(trunks=rows), CALL, TERMS)
         assert known_of(told) == {"trunk_listed": 1.0, "on_trunk": 1.0, "use_allows": 1.0}
         assert told.rows == {"trunks": place}
-    assert known_of(look_up(registers_of(trunks=[use]), CALL, TERMS))["on_trunk"] == 0.0
-    strange = look_up(registers_of(trunks=[use | {"declared_use": "loans"}]), CALL, TERMS)
+    assert known_of(look_up(make_registers(trunks=[use]), CALL, TERMS))["on_trunk"] == 0.0
+    strange = look_up(make_registers(trunks=[use | {"declared_use": "loans"}]), CALL, TERMS)
     assert "use_allows" not in known_of(strange)  # the policy says nothing of such a use
-    other = look_up(registers_of(trunks=[use | {"trunk": TRUNKS[1]}]), CALL, TERMS)
+    other = look_up(make_registers(trunks=[use | {"trunk": TRUNKS[1]}]), CALL, TERMS)
     assert known_of(other) == {"trunk_listed": 0.0}
-    assert known_of(look_up(registers_of(trunks=[use]), replace(CALL, trunk=None), TERMS)) == {}
+    assert known_of(look_up(make_registers(trunks=[use]), replace(CALL, trunk=None), TERMS)) == {}
 
 
 @pytest.mark.source("L7", by="serving/rules/register_lookup.py")
 def test_what_is_said_of_numbers_is_evidenced_by_their_rows():
     told = look_up(
-        registers_of(
+        make_registers(
             protected=[{"number": NUMBERS[1]}, {"number": NUMBERS[0]}],
             number_resources=[{"block": BLOCKS[0], "valid_to": 7}],
             subscribers=[{"number": NUMBERS[0], "calls_per_day": 50}],
@@ -431,7 +432,7 @@ def test_what_is_said_of_numbers_is_evidenced_by_their_rows():
         "callee_protected": 1.0, "caller_protected": 1.0, "lapsed": 1.0, "calls_per_day": 50.0, "risk_region": 1.0,
     }  # fmt: skip
     assert told.rows == {"callee": 0, "protected": 1, "number_resources": 0, "subscribers": 0, "risk_regions": 0}
-    nothing = look_up(registers_of(protected=[{"number": "x"}], subscribers=[{"number": "x"}]), CALL, TERMS)
+    nothing = look_up(make_registers(protected=[{"number": "x"}], subscribers=[{"number": "x"}]), CALL, TERMS)
     assert known_of(nothing) == {"callee_protected": 0.0, "caller_protected": 0.0}
     assert nothing.rows == {}
 
@@ -441,7 +442,7 @@ def test_what_a_called_person_said_of_a_campaign_counts_for_its_business_before_
     campaign = {"number": NUMBERS[0], "business": "loans", "principal": "firm", "hour_from": 9, "hour_to": None}
     says = lambda category, accepts: {"callee": NUMBERS[1], "category": category, "accepts": accepts}
     told = look_up(
-        registers_of(
+        make_registers(
             campaigns=[campaign],
             consents=[{"callee": NUMBERS[1], "principal": "firm"}],
             refusals=[{"callee": NUMBERS[1], "industry": "any"}],
@@ -455,11 +456,11 @@ def test_what_a_called_person_said_of_a_campaign_counts_for_its_business_before_
         "rejects": 0.0,
     }  # fmt: skip
     assert told.rows == {"campaigns": 0, "consents": 0, "refusals": 0, "preferences": 1}
-    rejecting = registers_of(campaigns=[campaign], preferences=[says("any", False)])
+    rejecting = make_registers(campaigns=[campaign], preferences=[says("any", False)])
     assert known_of(look_up(rejecting, CALL, TERMS))["rejects"] == 1.0
-    unheard = known_of(look_up(registers_of(campaigns=[campaign]), CALL, TERMS))
+    unheard = known_of(look_up(make_registers(campaigns=[campaign]), CALL, TERMS))
     assert unheard == {"campaign": 1.0, "marketing": 1.0, "hour_from": 9.0}  # no register of what the called say
-    silent = known_of(look_up(registers_of(campaigns=[campaign | {"number": NUMBERS[1]}], consents=[]), CALL, TERMS))
+    silent = known_of(look_up(make_registers(campaigns=[campaign | {"number": NUMBERS[1]}], consents=[]), CALL, TERMS))
     assert silent == {"campaign": 0.0}  # whoever is in no register needs no consent by it
 
 

@@ -45,7 +45,7 @@ from callsieve.serving.rules.rules import (
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.support.real_bundle import load
+from tests.support.real_bundle import load_scorer
 
 NAN = math.nan
 TERMS = dataclasses.replace(read_policy().terms, bombing_calls=30.0, ring_once_share=0.5, ring_once_calls=20.0)
@@ -257,7 +257,7 @@ def test_a_table_is_decided_as_its_calls(policy, drawn):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    real_bundle.write(folder)
+    real_bundle.write_bundle(folder)
     return folder
 
 
@@ -269,7 +269,7 @@ def registers():
     )
     callers, callees = ([token(text) for text in texts] for texts in (real_bundle.CALLERS, real_bundle.CALLEES))
     firm = {"number": callers[0], "business": "loans", "principal": "firm", "hour_from": 9, "hour_to": 10}
-    return real_bundle.registers_of(
+    return real_bundle.make_registers(
         campaigns=[firm, firm | {"number": callers[2], "business": "courier"}],
         number_resources=[{"number": callers[3], "valid_to": 1}],
         subscribers=[{"number": callers[1], "kind": "person", "calls_per_day": 2}],
@@ -304,14 +304,14 @@ def replayed(scorer, calls):
 @pytest.mark.source("L17", by="serving/scorer/scorer.py")
 @pytest.mark.source("L17", by="serving/rules/rules.py")
 def test_rules_change_nothing_that_the_model_says_nor_it_what_they_say(folder, registers, calls):
-    keyed = real_bundle.keyed(calls)
-    with_rules = replayed(load(folder, HARSH, registers), keyed)
-    without = replayed(load(folder, dataclasses.replace(HARSH, rules={}, terms=Terms())), keyed)
+    keyed = real_bundle.key_calls(calls)
+    with_rules = replayed(load_scorer(folder, HARSH, registers), keyed)
+    without = replayed(load_scorer(folder, dataclasses.replace(HARSH, rules={}, terms=Terms())), keyed)
     untouched = ("score", "raw", "band", "threshold", "status", "case", "model", "valid_until")
     for one, other in zip(with_rules, without, strict=True):
         assert repr([getattr(one, name) for name in untouched]) == repr([getattr(other, name) for name in untouched])
     # A model of which every score is the same, and none reached a band: the facts are those.
-    scorer = load(folder, HARSH, registers)
+    scorer = load_scorer(folder, HARSH, registers)
     blind = tuple(dataclasses.replace(band, threshold=1e9) for band in scorer.bundle.thresholds)
     deaf = Scorer(dataclasses.replace(scorer.bundle, thresholds=blind), HARSH, registers)
     for one, other in zip(with_rules, replayed(deaf, keyed), strict=True):
@@ -325,9 +325,9 @@ def test_rules_change_nothing_that_the_model_says_nor_it_what_they_say(folder, r
 
 
 def test_one_by_one_equals_the_table_with_registers(folder, registers, calls):
-    scorer = load(folder, HARSH, registers)
-    verdicts = replayed(scorer, real_bundle.keyed(calls))
-    table = real_bundle.keyed_table(calls)
+    scorer = load_scorer(folder, HARSH, registers)
+    verdicts = replayed(scorer, real_bundle.key_calls(calls))
+    table = real_bundle.key_table(calls)
     matrix = vectors(table, threads=1)
     scores = judged_table(scorer, table, matrix, 1)
     assert [rule_names(bits) for bits in scores.rules.tolist()] == [
@@ -338,11 +338,11 @@ def test_one_by_one_equals_the_table_with_registers(folder, registers, calls):
 
 
 def test_protected_numbers_are_never_blocked_whatever_rules_and_bands_say(folder, registers, calls):
-    scorer = load(folder, HARSH, registers)
+    scorer = load_scorer(folder, HARSH, registers)
     sure = tuple(dataclasses.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
     scorer = Scorer(dataclasses.replace(scorer.bundle, thresholds=sure), HARSH, registers)
     seen = {"protected_caller": 0, "protected_callee": 0}
-    for call, verdict in zip(real_bundle.keyed(calls), replayed(scorer, real_bundle.keyed(calls)), strict=True):
+    for call, verdict in zip(real_bundle.key_calls(calls), replayed(scorer, real_bundle.key_calls(calls)), strict=True):
         met = {fact.rule for fact in verdict.rules}
         for guard in seen.keys() & met:
             seen[guard] += 1
@@ -354,7 +354,7 @@ def test_protected_numbers_are_never_blocked_whatever_rules_and_bands_say(folder
 
 
 def test_evidence_names_the_row_and_since_when_it_is_known(folder, registers):
-    intake, scorer = Intake(real_bundle.NUMBER_KEY), load(folder, HARSH, registers)
+    intake, scorer = Intake(real_bundle.NUMBER_KEY), load_scorer(folder, HARSH, registers)
     call = intake(Call(LATE, real_bundle.CALLERS[0], real_bundle.CALLEES[0]))
     told = {fact.rule: fact for fact in scorer.score(History(), call).rules}
     refusal = told["called_after_refusal"]
@@ -374,7 +374,7 @@ def test_evidence_names_the_row_and_since_when_it_is_known(folder, registers):
 
 @pytest.mark.source("L10", by="serving/rules/rules.py")
 def test_a_contract_is_held_against_what_was_counted(folder, registers):
-    intake, scorer, history = Intake(real_bundle.NUMBER_KEY), load(folder, HARSH, registers), History()
+    intake, scorer, history = Intake(real_bundle.NUMBER_KEY), load_scorer(folder, HARSH, registers), History()
     verdicts = []
     for i in range(3):
         call = intake(Call(real_bundle.START + 60 * i, real_bundle.CALLERS[1], f"1360013{i:04d}", 5.0, 7.0, "answered"))
@@ -388,8 +388,8 @@ def test_a_contract_is_held_against_what_was_counted(folder, registers):
 
 def test_a_case_is_judged_again_with_the_facts_of_then(folder, registers, calls):
     """Whether a rule, a band or both led to the action; the registers are not asked again."""
-    scorer, other, history, met = load(folder, HARSH, registers), load(folder, HARSH), History(), set()
-    for call in real_bundle.keyed(calls):
+    scorer, other, history, met = load_scorer(folder, HARSH, registers), load_scorer(folder, HARSH), History(), set()
+    for call in real_bundle.key_calls(calls):
         vector, verdict = history.vector(call), scorer.score(history, call)
         history.observe(call)
         if verdict.action != "pass":
@@ -409,9 +409,9 @@ class Broken(Registers):
 
 def test_a_broken_register_ends_in_pass_and_a_broken_model_leaves_the_rules(folder, registers):
     call = Intake(real_bundle.NUMBER_KEY)(Call(real_bundle.START, NUMBER, "13900001111", attestation="failed"))
-    verdict = load(folder, HARSH, Broken(registers.columns)).score(History(), call)
+    verdict = load_scorer(folder, HARSH, Broken(registers.columns)).score(History(), call)
     assert (verdict.action, verdict.rules, verdict.status) == ("pass", (), "no score: KeyError")
-    scorer = load(folder, HARSH, registers)
+    scorer = load_scorer(folder, HARSH, registers)
     scorer.bundle = dataclasses.replace(scorer.bundle, model=None)
     verdict = scorer.score(History(), call)
     assert verdict.action == "block"

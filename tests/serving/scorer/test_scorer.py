@@ -20,7 +20,7 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import case_id
 from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.support.http_service import STRICT
+from tests.support.http_service import STRICT_POLICY
 
 CLASS, CALLS = NAMES.index("call_caller_class"), NAMES.index("out_calls_count_7d")
 LINES = (*NUMBER_CLASSES[:3], "quiet_mobile")
@@ -30,23 +30,23 @@ HALF = ("certified", "watch", "none")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    real_bundle.write(folder)
+    real_bundle.write_bundle(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def scorer(folder):
-    return Scorer.load(folder, trusted=small.TRUSTED, policy=STRICT)
+    return Scorer.load(folder, trusted=small.TRUSTED, policy=STRICT_POLICY)
 
 
 @pytest.fixture(scope="module")
 def calls():
-    return real_bundle.keyed(real_bundle.calls())
+    return real_bundle.key_calls(real_bundle.calls())
 
 
 @pytest.fixture(scope="module")
 def matrix():
-    return vectors(real_bundle.keyed_table(real_bundle.calls()), threads=1)
+    return vectors(real_bundle.key_table(real_bundle.calls()), threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def verdicts(scorer, calls):
 def contributions(matrix):
     import lightgbm
 
-    return lightgbm.Booster(model_str=real_bundle.models()["model"]).predict(matrix, pred_contrib=True)
+    return lightgbm.Booster(model_str=real_bundle.model_texts()["model"]).predict(matrix, pred_contrib=True)
 
 
 def replayed(scorer, calls, *, explain=False):
@@ -159,7 +159,7 @@ def test_reasons_carry_the_values(scorer, calls, matrix):
 def test_content_is_that_of_its_model(matrix, verdicts):
     import lightgbm
 
-    chances = lightgbm.Booster(model_str=real_bundle.models()["content"]).predict(matrix)
+    chances = lightgbm.Booster(model_str=real_bundle.model_texts()["content"]).predict(matrix)
     for verdict, row in zip(verdicts, chances, strict=True):
         assert verdict.content in (None, small.CONTENT[int(np.argmax(row))])
 
@@ -278,13 +278,13 @@ def test_a_stale_model_still_scores(scorer, calls):
 
 
 def test_another_catalogue_is_refused(tmp_path):
-    real_bundle.write(tmp_path / "other", catalogue_hash="cd" * 32)
+    real_bundle.write_bundle(tmp_path / "other", catalogue_hash="cd" * 32)
     with pytest.raises(BundleError, match=f"catalogue_hash must be {catalogue_hash()}, got {'cd' * 32}"):
         Scorer.load(tmp_path / "other", trusted=small.TRUSTED)
 
 
 def test_unknown_features_are_refused(tmp_path):
-    small.write(tmp_path / "foreign", catalogue_hash=catalogue_hash())
+    small.write_bundle(tmp_path / "foreign", catalogue_hash=catalogue_hash())
     with pytest.raises(
         BundleError, match="features that this version does not compute: calls_1h, answered_24h"
     ) as caught:
@@ -307,7 +307,7 @@ def test_the_shipped_policy_is_the_default(folder):
 
 
 def test_a_case_is_one_call_of_one_model(scorer, calls, verdicts, tmp_path):
-    real_bundle.write(tmp_path / "next", epoch=6)
+    real_bundle.write_bundle(tmp_path / "next", epoch=6)
     successor = Scorer.load(tmp_path / "next", trusted=small.TRUSTED)
     assert [verdict.case for verdict in verdicts] == [scorer.explain(History(), call).case for call in calls]
     told = [case_id(scorer.bundle.model_id, call.caller, call.callee, call.start) for call in calls]

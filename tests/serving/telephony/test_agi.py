@@ -60,7 +60,7 @@ def head(script="ring", *arguments, caller="13800138000", callee="13900139000", 
 
 @pytest.fixture
 def live(tmp_path):
-    real_bundle.write(tmp_path / "bundle", valid_until="2036-04-01T00:00:00Z")
+    real_bundle.write_bundle(tmp_path / "bundle", valid_until="2036-04-01T00:00:00Z")
     judge = Swap(trusted=small.TRUSTED)
     judge.load(tmp_path / "bundle")
     made = Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=5.0, calls=10_000, numbers=1_000)

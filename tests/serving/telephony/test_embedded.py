@@ -26,7 +26,7 @@ from callsieve.serving.live.verdict_log import Position, follow
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import kamailio as kamailio_files
 from tests.support import real_bundle
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 START = 1_772_500_000
 CALLERS, CALLEE = ("+8613800138000", "+8613800138001", "02887654321"), "+8613900139000"
@@ -45,7 +45,7 @@ def script():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedded")
-    return kamailio_files.files(folder, folder, 'certified = "block"\n').parent
+    return kamailio_files.write_proxy_files(folder, folder, 'certified = "block"\n').parent
 
 
 @pytest.fixture
@@ -137,15 +137,15 @@ def test_messages_that_cannot_be_read_are_counted_and_fill_no_log(script, engine
 
 @pytest.mark.usefixtures("kamailio")
 def test_a_withdrawn_bundle_cannot_be_put_back(script, tmp_path, monkeypatch):
-    kamailio_files.files(tmp_path, tmp_path, card={"epoch": 2})
+    kamailio_files.write_proxy_files(tmp_path, tmp_path, card={"epoch": 2})
     engine = make(script, tmp_path)
     monkeypatch.setattr(script, "LOOK_EVERY", 0.0)
     serving = engine.scorer
     for epoch, settled in ((1, lambda: engine.counts["refused"] == 1), (3, lambda: engine.scorer is not serving)):
         (tmp_path / "bundle").rename(tmp_path / f"before-{epoch}")
-        real_bundle.write(tmp_path / "bundle", epoch=epoch)
+        real_bundle.write_bundle(tmp_path / "bundle", epoch=epoch)
         engine.look()
-        until(settled)
+        wait_until(settled)
     assert engine.scorer.bundle.epoch == 3
     assert engine.counts["refused"] == 1
 
@@ -276,7 +276,7 @@ def test_whoever_asks_is_forgotten_in_memory_and_on_disk(script, folder, tmp_pat
     asked = [engine.intake(Call(start=START + 60, caller=caller, callee=CALLEE)) for caller in CALLERS]
     token = engine.intake.token("number", CALLERS[0])
     request = ask(tmp_path, token)
-    until(lambda: not request.where.exists())
+    wait_until(lambda: not request.where.exists())
     made = [engine.history.row(call)[NAMES.index("out_calls_count_7d")] for call in asked]
     assert made == [0, 1, 1] and list(engine.pending) == ["c1", "c2"]
     assert not [where for where in tmp_path.rglob("*") if where.is_file() and token.encode() in where.read_bytes()]
@@ -368,12 +368,12 @@ def test_no_turn_takes_more_than_a_batch_and_faults_of_missed_calls_are_told(scr
 
 
 def test_counts_are_told_and_a_bundle_that_is_away_changes_nothing(script, kamailio, tmp_path):
-    kamailio_files.files(tmp_path, tmp_path)
+    kamailio_files.write_proxy_files(tmp_path, tmp_path)
     engine = make(script, tmp_path, report_every=0.0)
     serving = engine.scorer
     (tmp_path / "bundle" / "MANIFEST.sig").unlink()
     engine.look()
-    until(lambda: engine.counts["refused"])
+    wait_until(lambda: engine.counts["refused"])
     assert engine.scorer is serving
     assert ("notice", "callsieve: " + " ".join(f"{name}=0" for name in engine.counts) + "\n") in kamailio.lines
 
@@ -408,7 +408,7 @@ def test_a_cleared_caller_passes_from_the_next_call_on(script, folder, tmp_path)
 def test_registers_are_asked_and_evidence_is_kept_as_of_the_service_over_http(script, folder, tmp_path):
     """The oracle is `Live`, the memory of the service over HTTP, on the same calls, policy and registers."""
     number = Intake(real_bundle.NUMBER_KEY).token("number", CALLERS[1])
-    lapsed = real_bundle.registers_of(number_resources=[{"number": number, "valid_to": (START - 86_400) * 1000}])
+    lapsed = real_bundle.make_registers(number_resources=[{"number": number, "valid_to": (START - 86_400) * 1000}])
     (tmp_path / "registers").mkdir()
     write_registers(lapsed, tmp_path / "registers")
     declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31")

@@ -92,8 +92,8 @@ def made(empty_store, tmp_path_factory):
     """A place with two runs, and a copy of its files."""
     folder = tmp_path_factory.mktemp("two")
     shutil.copyfile(empty_store, folder / "mlflow.db")
-    place = recorded_run.place_in(folder)
-    runs = [recorded_run.record(place, folder / name) for name in ("one", "two")]
+    place = recorded_run.run_paths_in(folder)
+    runs = [recorded_run.record_run(place, folder / name) for name in ("one", "two")]
     kept = tmp_path_factory.mktemp("kept")
     for name in ("audit", "artifacts"):
         shutil.copytree(folder / name, kept / name)

@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from callsieve.features.catalogue import DEFINED
+from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.training.audit.page import changes, facts, moment, page
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.run_paths import place_of
@@ -88,7 +88,7 @@ def test_drift_since_the_model_before_is_told_in_words(told):
     figures = told["figures"] | {"drift": drift | {"shifts": [shift]}}
     seen = words(page(told | {"figures": figures}))
     assert "of 160 statistics 1 lie outside what was usual then on at least half of 10 days" in seen
-    assert f"{DEFINED['out_calls_count_1h'].en} below 3 50.0% 25.0% 9" in seen
+    assert f"{ALL_FEATURES['out_calls_count_1h'].en} below 3 50.0% 25.0% 9" in seen
     assert "There is no model before it in this log" in words(page(told))
 
 

@@ -48,12 +48,12 @@ def approvals(place, run, folder, keys=recorded_run.APPROVERS[:2]):
 @pytest.fixture
 def place(empty_store, tmp_path):
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
-    return recorded_run.place_in(tmp_path)
+    return recorded_run.run_paths_in(tmp_path)
 
 
 @pytest.mark.source("L38", by="training/audit/promote.py")
 def test_a_first_champion_needs_gates_and_two_approvals(place, tmp_path):
-    run = recorded_run.record(place, tmp_path / "one")
+    run = recorded_run.record_run(place, tmp_path / "one")
     files = approvals(place, run["run"], tmp_path / "approvals")
     with pytest.raises(ValueError, match="expected 2 by different keys that the gates name, got 1"):
         promote(place, run["run"], files[:1], small.KEY, data=None)
@@ -73,7 +73,7 @@ def test_a_first_champion_needs_gates_and_two_approvals(place, tmp_path):
 
 @pytest.mark.source("L38", by="training/audit/promote.py")
 def test_two_at_once_do_not_use_the_same_approvals(place, tmp_path, monkeypatch):
-    run = recorded_run.record(place, tmp_path / "one")
+    run = recorded_run.record_run(place, tmp_path / "one")
     files = approvals(place, run["run"], tmp_path / "approvals")
     gate, fetch = threading.Barrier(2, timeout=1), promoting.fetch
 
@@ -105,8 +105,10 @@ def test_two_at_once_do_not_use_the_same_approvals(place, tmp_path, monkeypatch)
     ],
 )
 def test_a_gate_that_fails_stops_it(place, tmp_path, metric, value, told):
-    metrics = {name: found for name, found in (recorded_run.GOOD | {metric: value}).items() if found is not None}
-    run = recorded_run.record(place, tmp_path / "one", metrics=metrics)
+    metrics = {
+        name: found for name, found in (recorded_run.PASSING_METRICS | {metric: value}).items() if found is not None
+    }
+    run = recorded_run.record_run(place, tmp_path / "one", metrics=metrics)
     files = approvals(place, run["run"], tmp_path / "approvals")
     with pytest.raises(ValueError, match=f"promote: {told}"):
         promote(place, run["run"], files, small.KEY, data=None)
@@ -115,21 +117,21 @@ def test_a_gate_that_fails_stops_it(place, tmp_path, metric, value, told):
 
 
 def test_a_figure_beyond_all_calls_is_told_with_its_floor(place, tmp_path):
-    metrics = {name: found for name, found in recorded_run.GOOD.items() if name != "model_detection_median"}
-    run = recorded_run.record(place, tmp_path / "one", metrics=metrics | {"model_detection_median_floor": 25.0})
+    metrics = {name: found for name, found in recorded_run.PASSING_METRICS.items() if name != "model_detection_median"}
+    run = recorded_run.record_run(place, tmp_path / "one", metrics=metrics | {"model_detection_median_floor": 25.0})
     assert candidate(place, run["run"]).failed == ["model_detection_median must be at most 10, got more than 25"]
 
 
 def test_a_slice_that_must_be_certified_is_a_gate(place, tmp_path):
     said = recorded_run.gates(**{"certified = []": 'certified = ["courier"]'})
-    run = recorded_run.record(place, tmp_path / "one", judged_by=said)
+    run = recorded_run.record_run(place, tmp_path / "one", judged_by=said)
     assert candidate(place, run["run"]).failed == [
         "slice/benign/courier/certified must be at least 1, got not measured"
     ]
 
 
 def test_a_bent_record_stops_it(place, tmp_path):
-    run = recorded_run.record(place, tmp_path / "one")
+    run = recorded_run.record_run(place, tmp_path / "one")
     files = approvals(place, run["run"], tmp_path / "approvals")
     model = next((tmp_path / "artifacts").rglob("model.txt"))
     model.write_bytes(model.read_bytes().replace(b"tree", b"Tree", 1))
@@ -138,7 +140,7 @@ def test_a_bent_record_stops_it(place, tmp_path):
 
 
 def test_gates_are_those_that_were_logged_before_the_run(place, tmp_path):
-    run = recorded_run.record(place, tmp_path / "one")
+    run = recorded_run.record_run(place, tmp_path / "one")
     entry, told = next(payloads(place.log, "run"))
     late = append(
         place.log, "gates", {"sha256": shipped_gates().sha256, "text": shipped_gates().data.decode()}, small.KEY
@@ -206,7 +208,7 @@ def killed_before_the_alias_moves(monkeypatch, move):
 
 
 def test_a_first_promotion_that_was_cut_off_is_finished_by_the_same_command(place, tmp_path, monkeypatch):
-    run = recorded_run.record(place, tmp_path / "one")
+    run = recorded_run.record_run(place, tmp_path / "one")
     files = approvals(place, run["run"], tmp_path / "approvals")
     killed_before_the_alias_moves(monkeypatch, lambda: promote(place, run["run"], files, small.KEY, data=None))
     assert champion(place) is None
@@ -233,7 +235,7 @@ def test_a_rollback_that_was_cut_off_is_finished_and_no_second_step_back(contest
 
 
 def test_an_alias_that_was_bent_is_not_taken_for_one_that_was_left_behind(place, tmp_path):
-    one, two = (recorded_run.record(place, tmp_path / name) for name in ("one", "two"))
+    one, two = (recorded_run.record_run(place, tmp_path / name) for name in ("one", "two"))
     files = approvals(place, one["run"], tmp_path / "approvals")
     promote(place, one["run"], files, small.KEY, data=None)
     mlflow_write.move_champion(place.uri, two["version"])
@@ -246,9 +248,9 @@ def test_an_alias_that_was_bent_is_not_taken_for_one_that_was_left_behind(place,
 def contest(place, world_folder, dataset, tmp_path):
     """A champion that flags nothing, a challenger that flags everything, and the calls to compare them on."""
     same = {"data": dataset.fingerprint}
-    weak = recorded_run.record(place, tmp_path / "weak", threshold=50.0, **same)
+    weak = recorded_run.record_run(place, tmp_path / "weak", threshold=50.0, **same)
     promote(place, weak["run"], approvals(place, weak["run"], tmp_path / "first"), small.KEY, data=None)
-    strong = recorded_run.record(place, tmp_path / "strong", threshold=-50.0, **same)
+    strong = recorded_run.record_run(place, tmp_path / "strong", threshold=-50.0, **same)
     return place, weak, strong, half_nuisance(world_folder, tmp_path / "calls")
 
 
@@ -283,7 +285,7 @@ def test_the_champion_must_be_beaten_and_can_come_back(contest, dataset, tmp_pat
     assert verify(place.log, uri=place.uri).touches == {recorded_run.FOLD: 3}  # two runs and the comparison
 
     # The other way round it does not win, and nothing moves.
-    again = recorded_run.record(place, tmp_path / "again", threshold=50.0, data=dataset.fingerprint)
+    again = recorded_run.record_run(place, tmp_path / "again", threshold=50.0, data=dataset.fingerprint)
     with pytest.raises(ValueError, match="the challenger does not beat the champion: difference of catch rates -"):
         promote(place, again["run"], approvals(place, again["run"], tmp_path / "third"), small.KEY, data=calls)
     assert champion(place) == strong["version"]
@@ -301,7 +303,7 @@ def test_the_champion_must_be_beaten_and_can_come_back(contest, dataset, tmp_pat
 
 def test_other_calls_than_the_run_s_are_refused(contest, tmp_path):
     place, _, _, calls = contest
-    other = recorded_run.record(place, tmp_path / "other")
+    other = recorded_run.record_run(place, tmp_path / "other")
     with pytest.raises(ValueError, match="expected the calls of the run, 0000000000000000, got"):
         promote(place, other["run"], approvals(place, other["run"], tmp_path / "more"), small.KEY, data=calls)
 

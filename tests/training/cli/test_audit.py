@@ -31,7 +31,7 @@ def folder(empty_store, tmp_path):
 
 
 def test_from_a_run_to_a_champion(call, folder):
-    run = recorded_run.record(recorded_run.place_in(folder), folder / "one")["run"]
+    run = recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")["run"]
     code, out, _ = call("audit", "verify", "--in", folder)
     assert (code, out) == (0, "3 entries, 1 runs compared with MLflow, 0 files in the folder with the log, 0 faults\n")
     files = []
@@ -61,7 +61,7 @@ def test_a_rollback_names_the_champion_again(call, monkeypatch, folder):
 
 
 def test_notes_erasure_and_proof(call, folder):
-    recorded_run.record(recorded_run.place_in(folder), folder / "one")
+    recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")
     policy = folder / "policy.toml"
     policy.write_text('version = "2"\n')
     words = ("--what", "block from band certified", "--why", "decision", "--file", policy, "--in", folder)
@@ -77,7 +77,7 @@ def test_notes_erasure_and_proof(call, folder):
 
 
 def test_faults_are_printed_one_a_line_and_end_in_code_1(call, folder):
-    run = recorded_run.record(recorded_run.place_in(folder), folder / "one")["run"]
+    run = recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")["run"]
     shutil.copy(folder / "audit" / "head.json", folder / "kept.json")
     with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
         database.execute("UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc'")
@@ -134,9 +134,9 @@ def test_what_may_be_added_or_made_anew_in_the_folder_is_no_fault(copied):
 
 
 def test_a_folder_is_held_to_the_run_that_its_files_are_of(call, folder):
-    place = recorded_run.place_in(folder)
+    place = recorded_run.run_paths_in(folder)
     for name in ("one", "two"):
-        recorded_run.record(place, folder / name)
+        recorded_run.record_run(place, folder / name)
     words = ("audit", "verify", "--audit", folder / "audit", "--tracking-uri", place.uri)
     for name in ("one", "two"):
         assert call(*words, "--in", folder / name)[0] == 0

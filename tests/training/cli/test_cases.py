@@ -25,7 +25,7 @@ from callsieve.training.log.audit_log import payloads
 from tests.serving.cases.test_store import fill, found
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 from tests.system.test_privacy import found_in, texts_in
 from tests.training.cli.test_audit import write_key
 
@@ -34,9 +34,9 @@ from tests.training.cli.test_audit import write_key
 def running(tmp_path_factory):
     """A service over HTTP in a process of its own, and the verdicts of the calls that it was told of."""
     folder = tmp_path_factory.mktemp("service")
-    keys = http_service.files(folder, policy='certified = "block"\nwatch = "label"\n')
+    keys = http_service.write_service_files(folder, policy='certified = "block"\nwatch = "label"\n')
     write_key(small.KEY, folder / SIGNING_KEY)
-    with http_service.Process(folder) as service:
+    with http_service.ServiceProcess(folder) as service:
         verdicts = [(one, score(service, one, keys["all"])) for one in real_bundle.calls(120)]
         yield service, folder, keys["all"], verdicts
 
@@ -54,14 +54,14 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
     store = ("--store", f"sqlite:///{folder}/cases.db", "--state", state)
     one, first = next((one, said) for one, said in verdicts if said["action"] == "block")
     case = first["case"]
-    until(lambda: call("case", "show", case, *store)[0] == 0)  # the journal writes four times a second
+    wait_until(lambda: call("case", "show", case, *store)[0] == 0)  # the journal writes four times a second
     shown = told("case", "show", case, *store)
     assert [(r["feature"], r["value"], r["contribution"]) for r in shown["reasons"]] == [
         (r["feature"], r["value"], r["contribution"]) for r in first["reasons"]
     ]
     assert (shown["raw"], shown["score"], shown["model"], shown["policy"]) == (
         first["raw"], first["score"], first["model"], "test")  # fmt: skip
-    assert shown["caller"] == real_bundle.keyed([one])[0].caller
+    assert shown["caller"] == real_bundle.key_calls([one])[0].caller
     again = told("case", "replay", case, "--bundle", folder / "bundle", "--policy", folder / "policy.toml", *store)
     assert again["differences"] == []
     assert {"raw", "score", "reasons", "action", "model"} <= set(again["equal"])
@@ -75,7 +75,7 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
     decision = ("--outcome", "overturned", "--person", "reviewer-1", "--why", "a courier with many doors")
     made = told("case", "decide", case, *decision, *store, "--audit", log)
     assert made["state"] == "overturned"
-    until(lambda: score(service, one, key)["action"] == "pass")
+    wait_until(lambda: score(service, one, key)["action"] == "pass")
     assert score(service, one, key)["status"] == STATUS
     # Nobody else is passed, nor whoever shows that number on another one's line.
     other, said = next((o, s) for o, s in verdicts if s["action"] == "label" and o.caller != one.caller)
@@ -91,7 +91,7 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
     told("case", "relist", case, "--person", "reviewer-2", "--why", "the number was sold", *store[:2], "--audit", log)
     assert score(service, one, key)["action"] == "pass"  # nobody told the scorer
     assert call("case", "watch", "--once", *store)[0] == 0
-    until(lambda: score(service, one, key)["action"] == "block")
+    wait_until(lambda: score(service, one, key)["action"] == "block")
     assert "the number was sold" in call("case", "notice", case, "--language", "en", *store)[1]
     assert [payload["outcome"] for _, payload in payloads(log, "decision")] == ["overturned", "relisted"]
 
@@ -110,7 +110,7 @@ def test_a_ring_that_appeals_at_once_is_passed_by_no_running_scorer(running, tol
                 ring[one.caller] = one, again, found
     assert len(ring) >= read_case_rules().crowd
     for _, _, found in ring.values():
-        until(lambda case=found["case"]: call("case", "show", case, *store)[0] == 0)
+        wait_until(lambda case=found["case"]: call("case", "show", case, *store)[0] == 0)
         told("case", "appeal", found["case"], "--ground", "business", "--words", "we are honest", *store)
     waiting = told("case", "list", *store)["appeals"]
     assert {one["needs"] for one in waiting} == {read_case_rules().persons} and len(waiting) == len(ring)
@@ -137,7 +137,7 @@ def test_every_verdict_but_pass_has_its_evidence_and_none_else(running, tmp_path
             seen.update(row[0] for row in connection.exec_driver_sql('SELECT "case" FROM callsieve_cases'))
         return wanted <= seen
 
-    until(all_there)
+    wait_until(all_there)
     assert not seen & {said["case"] for _, said in verdicts if said["action"] == "pass"}
     # Each of them is made again bit for bit, with the facts that the network saw.
     scorer = Scorer.load(folder / "bundle", trusted=small.TRUSTED, policy=read_policy(folder / "policy.toml"))
@@ -195,7 +195,7 @@ def test_a_case_that_another_bundle_judges_otherwise(call, tmp_path):
     held = CaseStore(store[1], read_case_rules())
     fill(held, tmp_path / "state", found(1))
     held.close()
-    http_service.files(tmp_path / "service")
+    http_service.write_service_files(tmp_path / "service")
     code, out, _ = call("case", "replay", found(1).case, "--bundle", tmp_path / "service" / "bundle", *store)
     assert code == 1 and "differs  catalogue" in out and "differs  model" in out
 
@@ -221,7 +221,7 @@ def test_watching_takes_in_what_a_scorer_writes_and_ends_at_ctrl_c(call, monkeyp
 def test_a_desk_is_served_where_it_was_asked_for(call, monkeypatch, tmp_path):
     served = {}
     monkeypatch.setattr("uvicorn.Server.run", lambda self: served.update(vars(self.config)))
-    http_service.files(tmp_path)
+    http_service.write_service_files(tmp_path)
     keys, state = tmp_path / "api.keys", tmp_path / "state"
     state.mkdir(exist_ok=True)
     at = ("case", "serve", "--state", state, "--keys", keys, "--store", f"sqlite:///{tmp_path}/cases.db", "--port", 7)

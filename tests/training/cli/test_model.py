@@ -20,7 +20,7 @@ from tests.support import http_service, lite_bundle, real_bundle
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("export")
-    lite_bundle.write(place)
+    lite_bundle.write_bundle(place)
     Key("share1", bytes(range(32)), purpose="sharing").write(place / "sharing.key")
     return place
 
@@ -79,7 +79,7 @@ def test_a_list_is_made_and_looked_up(call, folder):
 
 
 def test_asterisk_is_served_until_it_is_stopped(tmp_path):
-    http_service.files(tmp_path / "service", valid_until="2036-04-01T00:00:00Z")
+    http_service.write_service_files(tmp_path / "service", valid_until="2036-04-01T00:00:00Z")
     port, place = http_service.free_port(), tmp_path / "service"
     command = [sys.executable, "-m", "callsieve.training", "agi", "--bundle", place / "bundle", "--port", port]
     command += ["--key", place / "number.key", "--state", place / "state", "--policy", place / "policy.toml"]

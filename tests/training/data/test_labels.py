@@ -13,7 +13,7 @@ from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.training.data.dataset import FINDINGS, LISTS, RECYCLED, make_dataset
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import COLUMNS, busiest_days, label_numbers
-from tests.support.strategies import A_CALL, table
+from tests.support.strategies import EXAMPLE_CALL, as_keyed_table
 
 DAY = 86_400_000
 POLICY = read_label_policy()
@@ -39,14 +39,14 @@ def rows(schema, *given):
 
 def call(caller, callee, day, **more):
     whole = round(day * DAY)
-    return A_CALL | {"caller": caller, "callee": callee, "start": whole, "day": whole // DAY} | more
+    return EXAMPLE_CALL | {"caller": caller, "callee": callee, "start": whole, "day": whole // DAY} | more
 
 
 def calls_of(*some):
     """A keyed table; one call long ago opens the records, and each person was called by somebody in it."""
     people = sorted({one["callee"] for one in some})
     opening = [call("opening", person, 0) for person in ["nobody", *people]]
-    return table(sorted([*opening, *some], key=lambda one: one["start"]))
+    return as_keyed_table(sorted([*opening, *some], key=lambda one: one["start"]))
 
 
 def told(number, reporter, day, category="loans", delay=0.0, **more):
@@ -318,8 +318,8 @@ def test_the_version_stands_in_every_row():
 
 
 def test_nothing_known_is_no_label():
-    given = make_dataset(table([A_CALL]), rows(COMPLAINTS), rows(FINDINGS))
-    labels = label_numbers(given, pd.Timestamp(A_CALL["start"] - 1, unit="ms", tz="UTC"), POLICY)
+    given = make_dataset(as_keyed_table([EXAMPLE_CALL]), rows(COMPLAINTS), rows(FINDINGS))
+    labels = label_numbers(given, pd.Timestamp(EXAMPLE_CALL["start"] - 1, unit="ms", tz="UTC"), POLICY)
     assert labels.empty
     assert tuple(labels.columns) == COLUMNS
 

@@ -252,7 +252,7 @@ def test_the_days_of_a_run_are_usual_by_its_reference(known, stretch):
 def test_a_broken_feed_is_found_on_its_first_day(feed, known, stretch):
     last = sorted(whole_days(stretch.calls))[-1]
     on = int(stretch.calls["day"].to_numpy()[spans(stretch.calls)[last].start])
-    calls = feed_faults.FEEDS[feed](stretch.calls, on)
+    calls = feed_faults.FEED_FAULTS[feed](stretch.calls, on)
     broken = Stretch(calls, of_all(vectors(calls)), np.full(calls.num_rows, np.nan), stretch.complaints, ())
     for day, alarm in ((last - timedelta(days=1), False), (last, True)):
         found = compare(known, day_of(day, spans(calls)[day], broken, known.cuts))

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-from callsieve.features.catalogue.lite import LITE, SIGNS
+from callsieve.features.catalogue.lite import LITE, MONOTONE_SIGNS
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.training.judging.metrics import calibration_table
@@ -268,6 +268,8 @@ def test_a_model_of_the_ten_features_alone_is_held_to_their_signs(names, held, n
     for text in (one, fit(learn, check, names, parameters=QUICK, seed=3, threads=1)):
         rows = np.repeat(rng.normal(size=(20, 1, len(names))), 50, axis=1)
         rows[:, :, place] = np.linspace(-3, 3, 50)
-        steps = SIGNS[name] * np.diff(Booster(text).predict_raw(rows.reshape(1000, -1)).reshape(20, 50), axis=1)
+        steps = MONOTONE_SIGNS[name] * np.diff(
+            Booster(text).predict_raw(rows.reshape(1000, -1)).reshape(20, 50), axis=1
+        )
         assert (steps > 0).any()
         assert (steps < 0).any() != held

@@ -30,7 +30,7 @@ def kept(tmp_path):
     ends = {"none": None, "lately": NOW - 30 * DAY, "year": NOW - 400 * DAY, "ages": NOW - 4000 * DAY}
     mine, other = token("mine"), token("other")
     people = [(who, end) for who in (mine, other) for end in ends.values()]
-    registers = real_bundle.registers_of(
+    registers = real_bundle.make_registers(
         consents=[{"callee": who, "principal": "firm", "valid_to": end} for who, end in people],
         preferences=[{"callee": who, "category": "loans", "accepts": True, "valid_to": end} for who, end in people],
     )
@@ -79,7 +79,7 @@ def test_a_person_is_deleted_everywhere_from_registers_too(kept, log, tmp_path):
 @pytest.mark.source("P5", "P6", by="training/privacy/deletion.py")
 def test_files_of_verdicts_lose_old_calls_and_a_persons(folder, log, told, tmp_path, monkeypatch):  # noqa: F811
     real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
-    mine = real_bundle.keyed(real_bundle.calls(5))[0].caller
+    mine = real_bundle.key_calls(real_bundle.calls(5))[0].caller
     number = real_bundle.calls(5)[0].caller
     ages = np.array([1, 59, 61, 400, 2])
     rows = pa.table({"start": NOW - ages * DAY, "caller": [mine, "e1." + "a" * 32, "e1." + "b" * 32, mine, mine],

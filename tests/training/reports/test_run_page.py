@@ -13,7 +13,7 @@ from markupsafe import escape
 
 from callsieve.training.reports import pictures
 from callsieve.training.reports.run_page import one_in, page, pass_share, write_report
-from tests.support.run_figures import COMMAND, realistic
+from tests.support.run_figures import COMMAND, example_figures
 
 PICTURES = {"errors", "detection", "benign", "nuisance", "reliability", "folds"}
 HOSTILE = """<script>alert("x")</script>'><img src=http://evil.example/x onerror=alert(1)> $\\frac{$ 拒接"""
@@ -48,7 +48,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def whole():
-    return page(realistic())
+    return page(example_figures())
 
 
 @pytest.fixture
@@ -117,10 +117,10 @@ def test_no_network_and_no_script(whole):
 
 
 def test_same_figures_same_bytes(whole, tmp_path):
-    figures = realistic()
+    figures = example_figures()
     write_report(figures, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == whole
-    assert figures == realistic()
+    assert figures == example_figures()
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -133,7 +133,7 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_report(realistic(), path)
+        write_report(example_figures(), path)
     assert path.read_text() == "the last one"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -147,7 +147,7 @@ def places(value, path=()):
 
 
 def test_hostile_text_stays_text():
-    figures = realistic()
+    figures = example_figures()
     for path in places(figures):
         if path[0] != "folds" and path[-1] != "judged_by":
             holder = figures
@@ -165,11 +165,11 @@ def test_hostile_text_stays_text():
     assert any("&lt;script&gt;" in svg for svg in drawn(text))
 
 
-@pytest.mark.parametrize("section", [*realistic(), "all"])
+@pytest.mark.parametrize("section", [*example_figures(), "all"])
 @pytest.mark.parametrize("how", ["missing", "none"])
 @pytest.mark.usefixtures("no_pictures")
 def test_a_missing_section_is_left_out(section, how):
-    figures = realistic()
+    figures = example_figures()
     for name in [section] if section != "all" else list(figures):
         if how == "missing":
             del figures[name]
@@ -196,7 +196,7 @@ def test_a_missing_section_is_left_out(section, how):
 )
 def test_a_picture_without_figures_is_left_out(section, gone, monkeypatch):
     monkeypatch.setattr(pictures, "svg", lambda figure: str(figure.get_size_inches()))
-    figures = realistic()
+    figures = example_figures()
     figures[section] = None
     assert set(pictures.pictures(figures)) == PICTURES - gone
 
@@ -207,7 +207,7 @@ def test_an_interval_that_nobody_has_is_not_drawn(gone, monkeypatch):
     monkeypatch.setattr(pictures, "whisker", lambda *told: drawn.append(told))
     monkeypatch.setattr(pictures, "svg", str)
     monkeypatch.setattr(pictures, "DRAWN", {"errors": pictures.DRAWN["errors"]})
-    figures = realistic()
+    figures = example_figures()
     pictures.pictures(figures)
     whole = len(drawn)
     *path, last = gone
@@ -217,7 +217,7 @@ def test_an_interval_that_nobody_has_is_not_drawn(gone, monkeypatch):
 
 
 def test_a_curve_of_the_model_alone_is_named_alone():
-    figures = realistic()
+    figures = example_figures()
     labels = lambda: pictures.detection_curve(figures, False).axes[0].get_legend_handles_labels()[1]
     both = labels()
     figures["detection_curve"]["rule"] = None
@@ -225,7 +225,7 @@ def test_a_curve_of_the_model_alone_is_named_alone():
 
 
 def test_a_time_line_without_a_last_report_has_no_line_for_it():
-    figures = realistic()
+    figures = example_figures()
     count = lambda: len(pictures.time_line(figures, False).axes[0].lines)
     before = count()
     figures["folds"]["label_cutoff"] = None
@@ -233,7 +233,7 @@ def test_a_time_line_without_a_last_report_has_no_line_for_it():
 
 
 def test_nothing_measured():
-    figures = blanked(realistic())
+    figures = blanked(example_figures())
     text = Page(page(figures)).text
     assert "not measured" in text
     assert "None" not in text and "nan" not in text.split()
@@ -252,7 +252,7 @@ def blanked(value, key=None):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_certified_and_not_look_apart():
-    figures = realistic()
+    figures = example_figures()
     strip = r"Innocent calls let through .*? (● certified|◆ not certified)"
     assert re.search(strip, Page(page(figures)).text)[1] == "● certified"
     figures["headline"]["model"] |= {"certified": False, "bound": 2e-4}
@@ -263,7 +263,7 @@ def test_certified_and_not_look_apart():
 
 @pytest.mark.usefixtures("no_pictures")
 def test_every_kind_of_caller_has_its_row():
-    text = Page(page(realistic())).text
+    text = Page(page(example_figures())).text
     kinds = text[text.index("Every kind of caller") :]
     assert re.search(r"telemarketer 9,214 102 8,384 91\.0% caught", kinds)
     assert re.search(r"courier 31,004 775 6 99\.98% passed", kinds)
@@ -272,7 +272,7 @@ def test_every_kind_of_caller_has_its_row():
 
 @pytest.mark.usefixtures("no_pictures")
 def test_real_calls_are_not_called_simulated():
-    figures = realistic()
+    figures = example_figures()
     figures["data"] |= {"source": "calls of March", "judged_by": "labels"}
     text = Page(page(figures)).text
     assert "Simulated." not in text

@@ -257,7 +257,7 @@ def test_policies_that_do_the_same_are_told_in_one_line(capsys):
 
 
 def test_calls_of_which_none_is_left_are_not_decided_on(call, tmp_path):
-    lite_bundle.write(tmp_path)
+    lite_bundle.write_bundle(tmp_path)
     Key("e1", bytes(range(32))).write(tmp_path / "number.key")
     (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
     (tmp_path / "world.json").touch()

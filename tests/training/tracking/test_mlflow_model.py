@@ -30,7 +30,7 @@ from tests.support.http_service import free_port
 def folder(tmp_path_factory):
     """The lite bundle, its signer's key, and the model that MLflow opens."""
     place = tmp_path_factory.mktemp("flavour")
-    lite_bundle.write(place)
+    lite_bundle.write_bundle(place)
     save_model(place / "bundle", place / "served", signer=place / "signer.pub")
     return place
 
@@ -117,7 +117,7 @@ def test_the_policy_may_be_another(folder, asked, wanted, tmp_path, monkeypatch)
 
 @pytest.mark.usefixtures("trusted")
 def test_a_changed_model_is_refused(tmp_path):
-    lite_bundle.write(tmp_path)
+    lite_bundle.write_bundle(tmp_path)
     save_model(tmp_path / "bundle", tmp_path / "served", signer=tmp_path / "signer.pub")
     with (tmp_path / "served" / "bundle" / "model.txt").open("a") as model:
         model.write("\n")

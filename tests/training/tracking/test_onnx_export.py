@@ -19,7 +19,7 @@ from tests.support import small_bundle as small
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("lite")
-    lite_bundle.write(place)
+    lite_bundle.write_bundle(place)
     return place
 
 
@@ -82,16 +82,16 @@ def test_equal_bundles_give_equal_bytes(folder, exported, tmp_path):
 @pytest.mark.parametrize("trees", [1, 20])
 def test_every_kind_of_split(tmp_path, trees):
     """Against an evaluator that shares no code: missing values, sets of more than a word, a tree of one leaf."""
-    small.write(tmp_path / "bundle")
+    small.write_bundle(tmp_path / "bundle")
     bundle = load(tmp_path / "bundle", small.TRUSTED)
-    forest = check_structure(small.yes_no(trees), small.FEATURES)
+    forest = check_structure(small.binary_model(trees), small.FEATURES)
     rows = np.vstack([small.rows(2000, seed=4), rows_at_thresholds(forest, len(small.FEATURES), 500)])
     raw, _ = scores(as_onnx(bundle, forest).SerializeToString(), rows)
     assert np.abs(raw - small.evaluate(forest, rows)[:, 0]).max() < 1e-12
 
 
 def test_probability_at_and_beyond_the_knots(tmp_path):
-    small.write(tmp_path / "bundle")
+    small.write_bundle(tmp_path / "bundle")
     bundle = load(tmp_path / "bundle", small.TRUSTED)
     for value in (*bundle.calibration.x, -1e6, 1e6, -1.0, 0.3, 2.999):
         leaf = _one_leaf(value)
@@ -101,7 +101,7 @@ def test_probability_at_and_beyond_the_knots(tmp_path):
 
 
 def _one_leaf(value):
-    (tree,) = check_structure(small.yes_no(1), small.FEATURES)
+    (tree,) = check_structure(small.binary_model(1), small.FEATURES)
     empty = {name: [] for name in ("feature", "decision", "left", "right", "node_count")}
     return type(tree)(
         **empty, thresholds="", leaf_values=repr(value), leaf_count=[1], cat_boundaries=[], cat_threshold=[]
@@ -109,9 +109,9 @@ def _one_leaf(value):
 
 
 def test_zeros_as_missing_values_are_refused(tmp_path):
-    small.write(tmp_path / "bundle")
+    small.write_bundle(tmp_path / "bundle")
     bundle = load(tmp_path / "bundle", small.TRUSTED)
-    (tree,) = check_structure(small.yes_no(1), small.FEATURES)
+    (tree,) = check_structure(small.binary_model(1), small.FEATURES)
     tree.decision[0] = 4
     with pytest.raises(ValueError, match="zeros for missing values"):
         as_onnx(bundle, [tree])
@@ -133,7 +133,7 @@ def test_nothing_is_overwritten_and_no_bad_bundle_leaves(folder, tmp_path):
     with pytest.raises(FileExistsError):
         export(folder / "bundle", file, signer=folder / "signer.pub")
     assert file.read_bytes() == b"mine"
-    lite_bundle.write(tmp_path)
+    lite_bundle.write_bundle(tmp_path)
     with (tmp_path / "bundle" / "model.txt").open("a") as model:
         model.write("\n")
     with pytest.raises(BundleError):

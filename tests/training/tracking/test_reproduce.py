@@ -143,7 +143,7 @@ def test_every_dataset_of_a_run_is_in_mlflow(run):
 
 
 def test_files_that_one_bundle_has_alone_are_named(tmp_path):
-    lite_bundle.write(tmp_path)
+    lite_bundle.write_bundle(tmp_path)
     (tmp_path / "record").mkdir()
     shutil.copy(tmp_path / "signer.pub", tmp_path / "record")
     made = shutil.copytree(tmp_path / "bundle", tmp_path / "made")

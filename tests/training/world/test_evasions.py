@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from callsieve.training.world import simulate
-from tests.support.worlds import CLEAN, HOUR, OUTFITS, codes, moments, scenario_of, words
+from tests.support.worlds import CLEAN, HOUR, OUTFITS, category_codes, scenario_of, text_values, timestamps
 
 ATTACKS = {name: outfit["attack"] for name, outfit in OUTFITS.items() if outfit["attack"]}
 OFF = dict.fromkeys(ATTACKS, 0.0)
@@ -26,12 +26,12 @@ def evading():
 
 
 def rows_of(name):
-    return np.flatnonzero(words(evading().truth, "slice") == name)
+    return np.flatnonzero(text_values(evading().truth, "slice") == name)
 
 
 def callers(name):
     rows = rows_of(name)
-    return words(evading().calls, "caller")[rows], words(evading().truth, "campaign")[rows]
+    return text_values(evading().calls, "caller")[rows], text_values(evading().truth, "campaign")[rows]
 
 
 def mobile(number):
@@ -42,7 +42,7 @@ def mobile(number):
 def test_each_is_switched_by_itself(name):
     size = "[sizes.tiny]\nsubscribers = 180\ndays = 6\n[people.kinds.lender]\nleast = 20\n"
     world = simulate(scenario_of(f"{CLEAN}{size}{rates(OFF | {name: 20.0})}"), 3, "tiny")
-    assert set(words(world.truth, "attack")) == {None, ATTACKS[name]}
+    assert set(text_values(world.truth, "attack")) == {None, ATTACKS[name]}
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_fresh_numbers_come_from_one_block_or_from_many(name, fewest, most):
 
 def test_local_numbers_are_of_their_victims_blocks():
     world = evading()
-    people = np.isin(words(world.numbers, "slice"), ["ordinary", "elderly"])
-    home = {number[:7] for number in words(world.numbers, "number")[people]}
+    people = np.isin(text_values(world.numbers, "slice"), ["ordinary", "elderly"])
+    home = {number[:7] for number in text_values(world.numbers, "number")[people]}
     share = {
         name: np.mean([number[:7] in home for number in set(callers(name)[0]) if mobile(number)])
         for name in ("local_numbers", "rotation_across_blocks")
@@ -75,7 +75,7 @@ def test_local_numbers_are_of_their_victims_blocks():
 def pace(name):
     """How irregular the gaps between a number's calls within an hour are: the spread of their logarithms."""
     rows = rows_of(name)
-    number, start = codes(evading().calls, "caller")[rows], moments(evading().calls, "start")[rows]
+    number, start = category_codes(evading().calls, "caller")[rows], timestamps(evading().calls, "start")[rows]
     order = np.lexsort((start, number))
     gap = np.diff(start[order])[np.diff(number[order]) == 0]
     return np.log(gap[(gap > 0) & (gap < HOUR)]).std()
@@ -89,21 +89,21 @@ def test_a_jittered_robot_is_as_irregular_as_a_person():
 def test_low_and_slow_calls_a_few_times_a_day():
     def a_day(name):
         rows = rows_of(name)
-        day = moments(evading().calls, "start")[rows] // (24 * HOUR)
-        return np.median(np.unique(codes(evading().calls, "caller")[rows] << 20 | day, return_counts=True)[1])
+        day = timestamps(evading().calls, "start")[rows] // (24 * HOUR)
+        return np.median(np.unique(category_codes(evading().calls, "caller")[rows] << 20 | day, return_counts=True)[1])
 
     assert a_day("low_and_slow") < a_day("telemarketer") / 2
 
 
 def test_padded_talk_is_longer_and_goes_to_the_same_few_lines():
     calls = evading().calls
-    answered = words(calls, "outcome") == "answered"
-    callee, talk = codes(calls, "callee"), calls["talk"].to_numpy()
+    answered = text_values(calls, "outcome") == "answered"
+    callee, talk = category_codes(calls, "callee"), calls["talk"].to_numpy()
     mean, most = {}, {}
     for name in ("padded_talk", "telemarketer"):
         rows = rows_of(name)[answered[rows_of(name)]]
         spoken = np.bincount(callee[rows], weights=talk[rows])
-        campaigns = len(set(words(evading().truth, "campaign")[rows]))
+        campaigns = len(set(text_values(evading().truth, "campaign")[rows]))
         mean[name] = talk[rows].mean()
         most[name] = np.sort(spoken)[::-1][: 12 * campaigns].sum() / spoken.sum()
     assert mean["padded_talk"] > 1.2 * mean["telemarketer"]
@@ -112,8 +112,8 @@ def test_padded_talk_is_longer_and_goes_to_the_same_few_lines():
 
 def test_a_mimic_talks_and_works_like_a_courier():
     calls = evading().calls
-    answered = words(calls, "outcome") == "answered"
-    talk, hour = calls["talk"].to_numpy(), (moments(calls, "start") // HOUR + 8) % 24
+    answered = text_values(calls, "outcome") == "answered"
+    talk, hour = calls["talk"].to_numpy(), (timestamps(calls, "start") // HOUR + 8) % 24
     told = {name: rows_of(name) for name in ("courier_mimic", "courier")}
     median = {name: np.median(talk[rows[answered[rows]]]) for name, rows in told.items()}
     assert 0.6 < median["courier_mimic"] / median["courier"] < 1.7
@@ -125,9 +125,9 @@ def list_overlap(lists):
     """The largest part of a telemarketing campaign's subscribers whom another one calls, too; lists of 40 people."""
     text = f"[sizes.tiny]\nsubscribers = 3000\ndays = 12\n[lists]\npeople_per_list = 40\nleast = {lists}\n"
     world = simulate(scenario_of(f"{CLEAN}{text}{rates(OFF | {'telemarketer': 150.0})}"), 7, "tiny")
-    ours = set(words(world.numbers, "number")[words(world.numbers, "own_mobile").astype(bool)])
-    told = words(world.truth, "slice") == "telemarketer"
-    campaign, callee = words(world.truth, "campaign")[told], words(world.calls, "callee")[told]
+    ours = set(text_values(world.numbers, "number")[text_values(world.numbers, "own_mobile").astype(bool)])
+    told = text_values(world.truth, "slice") == "telemarketer"
+    campaign, callee = text_values(world.truth, "campaign")[told], text_values(world.calls, "callee")[told]
     people = [ours & set(callee[campaign == one]) for one in set(campaign)]
     on_a_list = [one for one in people if 25 < len(one) <= 50]
     assert len(on_a_list) > 8

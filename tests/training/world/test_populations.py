@@ -13,15 +13,15 @@ from tests.support.worlds import (
     NUISANCE,
     OUTFITS,
     TRADES,
-    attacked,
-    codes,
-    ends,
-    moments,
+    attacked_world,
+    category_codes,
+    end_times,
     scenario_of,
     small_world,
-    words,
+    text_values,
+    timestamps,
 )
-from tests.support.worlds import town as large_world
+from tests.support.worlds import town_world as large_world
 
 
 @pytest.fixture(scope="module")
@@ -36,29 +36,29 @@ def town():
 
 @pytest.fixture(scope="module")
 def village():
-    return attacked()
+    return attacked_world()
 
 
 def calls_of(world, name):
-    return np.flatnonzero(words(world.truth, "slice") == name)
+    return np.flatnonzero(text_values(world.truth, "slice") == name)
 
 
 def test_every_population_is_there(world):
-    slices = set(words(world.truth, "slice"))
+    slices = set(text_values(world.truth, "slice"))
     kinds = {"ordinary", "elderly", "new_number", "recycled", "roamer", "second_card", "elsewhere", "relay"}
     assert slices >= {*kinds, *TRADES, *(set(OUTFITS) - {"lent_card"})}
 
 
 def test_truth_agrees_with_itself(town):
     truth = town.truth
-    nuisance, slices = truth["nuisance"].to_numpy(), words(truth, "slice")
+    nuisance, slices = truth["nuisance"].to_numpy(), text_values(truth, "slice")
     assert set(slices[nuisance]) <= NUISANCE
     assert not set(slices[~nuisance]) & NUISANCE
     for column in ("content", "mode", "campaign"):
-        assert ((words(truth, column) != None) == nuisance).all(), column  # noqa: E711
-    assert set(words(truth, "mode")[nuisance]) == {"human", "recording", "one_ring", "bombing"}
-    bad = dict(zip(words(town.numbers, "number"), words(town.numbers, "nuisance"), strict=True))
-    caller = words(town.calls, "caller")
+        assert ((text_values(truth, column) != None) == nuisance).all(), column  # noqa: E711
+    assert set(text_values(truth, "mode")[nuisance]) == {"human", "recording", "one_ring", "bombing"}
+    bad = dict(zip(text_values(town.numbers, "number"), text_values(town.numbers, "nuisance"), strict=True))
+    caller = text_values(town.calls, "caller")
     by_number = np.array([bad[number] for number in caller])
     assert by_number[nuisance & ~np.isin(slices, list(MASKED))].all()
     assert not by_number[np.isin(slices, ["ordinary", "courier", "hospital", "relay", "bank_risk"]) & ~nuisance].any()
@@ -68,16 +68,16 @@ def test_truth_agrees_with_itself(town):
 def test_each_attack_is_told_in_the_truth(town):
     attacks = {outfit["attack"] for name, outfit in OUTFITS.items() if outfit["attack"]}
     assert len(attacks) >= 15
-    assert set(words(town.truth, "attack")) >= attacks - {"lent_card"}
-    slices, attack = words(town.truth, "slice"), words(town.truth, "attack")
+    assert set(text_values(town.truth, "attack")) >= attacks - {"lent_card"}
+    slices, attack = text_values(town.truth, "slice"), text_values(town.truth, "attack")
     for name in ("telemarketer", "courier"):
         assert set(attack[slices == name]) == {None}
     assert set(attack[slices == "sim_box"]) == {"sim_box"}
 
 
 def test_one_ring_callers_hang_up_at_once(town):
-    rows = words(town.truth, "slice") == "one_ring"
-    missed = words(town.calls, "outcome")[rows] == "no_answer"
+    rows = text_values(town.truth, "slice") == "one_ring"
+    missed = text_values(town.calls, "outcome")[rows] == "no_answer"
     assert missed.mean() > 0.5
     assert (town.calls["ring"].to_numpy()[rows][missed] < 4).mean() > 0.97
 
@@ -85,11 +85,11 @@ def test_one_ring_callers_hang_up_at_once(town):
 @pytest.mark.parametrize("name", ["spoofed_service", "spoofed_subscriber"])
 def test_an_innocent_number_is_shown_and_inherits_no_guilt(town, name):
     rows = calls_of(town, name)
-    shown, real = words(town.calls, "caller")[rows], words(town.calls, "network_caller")[rows]
+    shown, real = text_values(town.calls, "caller")[rows], text_values(town.calls, "network_caller")[rows]
     assert (real != None).all()  # noqa: E711
     assert (shown != real).all()
-    numbers = {number: row for row, number in enumerate(words(town.numbers, "number"))}
-    nuisance, slices = words(town.numbers, "nuisance"), words(town.numbers, "slice")
+    numbers = {number: row for row, number in enumerate(text_values(town.numbers, "number"))}
+    nuisance, slices = text_values(town.numbers, "nuisance"), text_values(town.numbers, "slice")
     known = [numbers[number] for number in shown if number in numbers]
     assert not any(nuisance[row] for row in known if slices[row] != "lender")
     assert all(nuisance[numbers[number]] for number in real)
@@ -98,8 +98,8 @@ def test_an_innocent_number_is_shown_and_inherits_no_guilt(town, name):
 
 
 def test_only_who_spoofs_shows_another_number(town):
-    shows_another = words(town.calls, "network_caller") != None  # noqa: E711
-    spoofs = np.isin(words(town.truth, "slice"), ["spoofed_service", "spoofed_subscriber"])
+    shows_another = text_values(town.calls, "network_caller") != None  # noqa: E711
+    spoofs = np.isin(text_values(town.truth, "slice"), ["spoofed_service", "spoofed_subscriber"])
     assert (shows_another <= spoofs).all(), "their friends' calls show their own"
     assert shows_another.sum() > 0.9 * spoofs.sum()
 
@@ -109,29 +109,33 @@ def test_authentication_fails_by_call_mostly_where_a_number_is_forged(town):
     calls, truth = town.calls, town.truth
     once = ~truth["duplicate"].to_numpy()
     forged = calls["network_caller"].is_valid().to_numpy() & once
-    failed = words(calls, "attestation") == "failed"
+    failed = text_values(calls, "attestation") == "failed"
     share = load_scenario().table("numbering")["attestation"]["forged"]["failed"]
     assert binomtest(int((failed & forged).sum()), int(forged.sum()), share).pvalue > 1e-3
     assert 0 < (failed & ~forged & once).sum() < 3e-4 * once.sum()
-    victims = np.isin(words(calls, "caller"), words(calls, "caller")[failed & ~forged])
+    victims = np.isin(text_values(calls, "caller"), text_values(calls, "caller")[failed & ~forged])
     assert failed[victims & ~forged].mean() < 0.5
-    signed = np.isin(words(calls, "attestation"), ["A", "B", "C"])
+    signed = np.isin(text_values(calls, "attestation"), ["A", "B", "C"])
     assert signed[forged].any(), "a signature is no proof"
 
 
 def test_a_relay_number_is_shared_by_good_and_bad(town):
-    caller, slices = codes(town.calls, "caller"), words(town.truth, "slice")
+    caller, slices = category_codes(town.calls, "caller"), text_values(town.truth, "slice")
     good, bad = set(caller[slices == "relay"]), set(caller[slices == "relay_callback"])
     assert len(good & bad) > 2
-    guilty = dict(zip(codes(town.numbers, "number"), words(town.numbers, "nuisance"), strict=True))
+    guilty = dict(zip(category_codes(town.numbers, "number"), text_values(town.numbers, "nuisance"), strict=True))
     assert not any(guilty[number] for number in good)
     assert len(set(caller[slices == "driver"])) > len(good) / 2
 
 
 def test_every_leg_over_a_relay_has_its_other_leg(town):
     """What goes to a relay number comes out of it two seconds later, if the line there is free."""
-    slices = words(town.truth, "slice")
-    start, caller, callee = moments(town.calls, "start"), codes(town.calls, "caller"), codes(town.calls, "callee")
+    slices = text_values(town.truth, "slice")
+    start, caller, callee = (
+        timestamps(town.calls, "start"),
+        category_codes(town.calls, "caller"),
+        category_codes(town.calls, "callee"),
+    )
     second = set(zip(caller[slices == "relay"], start[slices == "relay"], strict=True))
     first = np.flatnonzero(slices == "driver")
     relays = set(caller[slices == "relay"])
@@ -143,8 +147,8 @@ def test_every_leg_over_a_relay_has_its_other_leg(town):
 @pytest.mark.source("L14", by="training/world/callers/tricks.py")
 def test_a_bombing_hits_one_victim_from_one_block(village):
     rows = calls_of(village, "bombing")
-    callee, start = codes(village.calls, "callee")[rows], moments(village.calls, "start")[rows]
-    caller = words(village.calls, "caller")[rows]
+    callee, start = category_codes(village.calls, "callee")[rows], timestamps(village.calls, "start")[rows]
+    caller = text_values(village.calls, "caller")[rows]
     victim = np.bincount(callee).argmax()
     hit = np.sort(start[callee == victim])
     assert len(hit) > 100
@@ -156,8 +160,8 @@ def test_a_bombing_hits_one_victim_from_one_block(village):
 
 def test_numbers_warm_up_before_they_dial(village):
     rows = calls_of(village, "warmed_up")
-    number, start = codes(village.calls, "caller")[rows], moments(village.calls, "start")[rows]
-    born = dict(zip(codes(village.numbers, "number"), moments(village.numbers, "active_from"), strict=True))
+    number, start = category_codes(village.calls, "caller")[rows], timestamps(village.calls, "start")[rows]
+    born = dict(zip(category_codes(village.numbers, "number"), timestamps(village.numbers, "active_from"), strict=True))
     age = (start - np.array([born[one] for one in number])) / DAY
     fresh = np.array([born[one] > int(village.facts["start"]) for one in number])
     assert fresh.sum() > 50
@@ -171,29 +175,29 @@ def test_a_sim_box_has_many_numbers_on_one_device():
     busy = f"{CLEAN}[sizes.tiny]\nsubscribers = 1500\ndays = 28\n[outfits.sim_box]\ncalls_per_1000 = 250.0\n"
     boxed = simulate(scenario_of(busy), 2, "tiny")
     rows = calls_of(boxed, "sim_box")
-    device, number = words(boxed.calls, "device")[rows], words(boxed.calls, "caller")[rows]
+    device, number = text_values(boxed.calls, "device")[rows], text_values(boxed.calls, "caller")[rows]
     most = max(len(set(number[device == one])) for one in set(device) - {None})
     assert most >= 8
 
 
 def test_foreign_calls_with_a_number_of_this_country(town):
     rows = calls_of(town, "foreign_86")
-    assert set(words(town.calls, "route")[rows]) == {"international"}
-    assert all(len(number) == 11 and number[0] == "1" for number in words(town.calls, "caller")[rows])
+    assert set(text_values(town.calls, "route")[rows]) == {"international"}
+    assert all(len(number) == 11 and number[0] == "1" for number in text_values(town.calls, "caller")[rows])
 
 
 def test_roamers_call_from_abroad_for_a_while(town):
     rows = calls_of(town, "roamer")
-    abroad = words(town.calls, "route")[rows] == "roaming"
+    abroad = text_values(town.calls, "route")[rows] == "roaming"
     assert 0.05 < abroad.mean() < 0.6
-    assert (words(town.calls, "place")[rows][abroad] == None).all()  # noqa: E711
-    assert "roaming" not in set(words(town.calls, "route")[calls_of(town, "ordinary")])
+    assert (text_values(town.calls, "place")[rows][abroad] == None).all()  # noqa: E711
+    assert "roaming" not in set(text_values(town.calls, "route")[calls_of(town, "ordinary")])
 
 
 def test_some_numbers_moved_to_another_operator_with_their_owner(town):
     """A block is one operator's; of 4 % of the numbers that are ported, two in three go to another one."""
-    people = np.isin(words(town.truth, "slice"), ["ordinary", "elderly"])
-    number, operator = words(town.calls, "caller")[people], words(town.calls, "operator")[people]
+    people = np.isin(text_values(town.truth, "slice"), ["ordinary", "elderly"])
+    number, operator = text_values(town.calls, "caller")[people], text_values(town.calls, "operator")[people]
     of = dict(zip(number, operator, strict=True))
     assert all(of[one] == told for one, told in zip(number, operator, strict=True)), "it moved before the world"
     mobile = np.array([one for one in of if len(one) == 11 and one[0] == "1"])
@@ -209,8 +213,8 @@ def test_some_numbers_moved_to_another_operator_with_their_owner(town):
 def test_an_organiser_calls_in_one_burst(town):
     rows = calls_of(town, "organiser")
     number, day = (
-        codes(town.calls, "caller")[rows],
-        (moments(town.calls, "start")[rows] - int(town.facts["start"])) // DAY,
+        category_codes(town.calls, "caller")[rows],
+        (timestamps(town.calls, "start")[rows] - int(town.facts["start"])) // DAY,
     )
     share = []
     for one in set(number):
@@ -220,8 +224,8 @@ def test_an_organiser_calls_in_one_burst(town):
 
 
 def test_lent_cards_have_an_honest_past_and_are_cut_off(town):
-    slices, campaign = words(town.truth, "slice"), words(town.truth, "campaign")
-    number, start = codes(town.calls, "caller"), moments(town.calls, "start")
+    slices, campaign = text_values(town.truth, "slice"), text_values(town.truth, "campaign")
+    number, start = category_codes(town.calls, "caller"), timestamps(town.calls, "start")
     past = 0
     for one in set(number[slices == "lent_card"]):
         lent, honest = start[(number == one) & (campaign != None)], start[(number == one) & (slices == "lender")]  # noqa: E711
@@ -233,18 +237,18 @@ def test_no_trunk_block_or_device_is_a_perfect_label(town):
     """Of what nuisance calls come from, a good part carries honest calls, too; most does not."""
     nuisance = town.truth["nuisance"].to_numpy()
     for column in ("trunk", "device"):
-        things = words(town.calls, column)
+        things = text_values(town.calls, column)
         bad, good = set(things[nuisance]) - {None}, set(things[~nuisance]) - {None}
         assert 0.02 < len(bad & good) / len(bad) < 0.75, column
-    number = words(town.calls, "caller")
+    number = text_values(town.calls, "caller")
     mobile = np.array([text[0] == "1" and len(text) == 11 for text in number])
     bad, good = ({text[:7] for text in number[mobile & side]} for side in (nuisance, ~nuisance))
     assert 0.1 < len(bad & good) / len(bad) < 0.8
 
 
 def test_some_subscribers_share_a_device(town):
-    rows = np.isin(words(town.truth, "slice"), ["ordinary", "elderly"])
-    pairs = set(zip(words(town.calls, "device")[rows], codes(town.calls, "caller")[rows], strict=True))
+    rows = np.isin(text_values(town.truth, "slice"), ["ordinary", "elderly"])
+    pairs = set(zip(text_values(town.calls, "device")[rows], category_codes(town.calls, "caller")[rows], strict=True))
     devices = [device for device, _ in pairs if device is not None]
     shared = len(devices) - len(set(devices))
     assert 0.005 < shared / len(devices) < 0.1
@@ -255,38 +259,38 @@ def test_complaints_and_marks_concern_real_calls_and_arrive_later(town):
     real = reports.filter(reports["call"].is_valid())
     call = real["call"].to_numpy()
     assert len(call) > 50
-    assert (words(calls, "caller")[call] == words(real, "number")).all()
-    assert (words(calls, "callee")[call] == words(real, "reporter")).all()
-    assert (moments(real, "at") >= ends(calls)[call]).all()
-    delay = moments(reports, "known_at") - moments(reports, "at")
+    assert (text_values(calls, "caller")[call] == text_values(real, "number")).all()
+    assert (text_values(calls, "callee")[call] == text_values(real, "reporter")).all()
+    assert (timestamps(real, "at") >= end_times(calls)[call]).all()
+    delay = timestamps(reports, "known_at") - timestamps(reports, "at")
     assert delay.min() >= 0
     assert (delay < 6 * HOUR).any()
     assert delay.max() > 7 * DAY
-    assert (np.diff(moments(reports, "known_at")) >= 0).all()
+    assert (np.diff(timestamps(reports, "known_at")) >= 0).all()
 
 
 def test_reports_are_rare_and_a_fifth_of_the_marks_are_mistaken(town):
     truth, reports = town.truth["nuisance"].to_numpy(), town.complaints
     real = reports.filter(reports["call"].is_valid())
-    call, channel = real["call"].to_numpy(), words(real, "channel")
-    slices = words(town.truth, "slice")[call[channel == "mark"]]
+    call, channel = real["call"].to_numpy(), text_values(real, "channel")
+    slices = text_values(town.truth, "slice")[call[channel == "mark"]]
     assert np.isin(slices, ["courier", "takeaway", "driver", "relay"]).mean() == pytest.approx(0.195, abs=0.03)
     assert 0.15 < 1 - truth[call[channel == "mark"]].mean() < 0.35
     assert truth[call[channel == "complaint"]].all()
     assert len(call) < 0.1 * truth.sum()
-    bad = words(town.numbers, "number")[words(town.numbers, "nuisance").astype(bool)]
-    reported = set(words(reports, "number"))
+    bad = text_values(town.numbers, "number")[text_values(town.numbers, "nuisance").astype(bool)]
+    reported = set(text_values(reports, "number"))
     assert 0.05 < np.mean([number in reported for number in bad]) < 0.8
-    assert {"courier", "not_nuisance", "fraud"} <= set(words(reports, "category"))
+    assert {"courier", "not_nuisance", "fraud"} <= set(text_values(reports, "category"))
 
 
 def test_people_report_and_the_elderly_hardly_do(village):
     real = village.complaints.filter(village.complaints["call"].is_valid())
-    slice_of = dict(zip(words(village.numbers, "number"), words(village.numbers, "slice"), strict=True))
-    reporters = np.array([slice_of[number] for number in words(real, "reporter")])
+    slice_of = dict(zip(text_values(village.numbers, "number"), text_values(village.numbers, "slice"), strict=True))
+    reporters = np.array([slice_of[number] for number in text_values(real, "reporter")])
     assert len(reporters) > 200
     assert not set(reporters) & {*OUTFITS, "relay", "elsewhere"}
-    called = words(village.calls, "callee")[village.truth["nuisance"].to_numpy()]
+    called = text_values(village.calls, "callee")[village.truth["nuisance"].to_numpy()]
     share = np.mean([slice_of.get(number) == "elderly" for number in called])
     assert share > 0.02
     assert np.mean(reporters == "elderly") < share / 2
@@ -295,13 +299,13 @@ def test_people_report_and_the_elderly_hardly_do(village):
 def test_a_hospital_is_accused_and_recycled_numbers_inherit_marks(town):
     reports = town.complaints
     false = reports.filter(reports["call"].is_null())
-    slice_of = dict(zip(words(town.numbers, "number"), words(town.numbers, "slice"), strict=True))
-    before = moments(false, "known_at") < int(town.facts["start"])
-    old = {slice_of.get(number) for number in words(false, "number")[before]}
-    new = words(false, "number")[~before]
+    slice_of = dict(zip(text_values(town.numbers, "number"), text_values(town.numbers, "slice"), strict=True))
+    before = timestamps(false, "known_at") < int(town.facts["start"])
+    old = {slice_of.get(number) for number in text_values(false, "number")[before]}
+    new = text_values(false, "number")[~before]
     assert old - {None} == {"recycled"}
     assert len(set(new)) == 1
     assert slice_of[new[0]] == "hospital"
     assert len(new) == 40
-    at = moments(false, "at")[~before]
+    at = timestamps(false, "at")[~before]
     assert at.max() - at.min() <= 10 * HOUR

@@ -23,20 +23,20 @@ from tests.support.worlds import (
     DAY,
     HOUR,
     TABLES,
-    as_bytes,
-    calls_within_lives,
-    clean,
-    codes,
-    ends,
-    ledger,
-    lines_are_kept,
-    moments,
+    category_codes,
+    check_calls_within_lifetimes,
+    check_one_call_per_mobile,
+    clean_scenario,
+    count_calls,
+    end_times,
+    ipc_bytes,
     scenario_of,
     scenarios,
     small_world,
-    words,
+    text_values,
+    timestamps,
 )
-from tests.support.worlds import town as large_world
+from tests.support.worlds import town_world as large_world
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +52,20 @@ def town():
 def test_same_seed_same_bytes():
     world, again_ = (simulate(load_scenario(), 1, "tiny") for _ in range(2))
     for name in TABLES:
-        assert as_bytes(getattr(world, name)) == as_bytes(getattr(again_, name)), name
+        assert ipc_bytes(getattr(world, name)) == ipc_bytes(getattr(again_, name)), name
     assert world.facts == again_.facts
 
 
 def test_seeds_differ(world):
     other = simulate(load_scenario(), 2, "tiny")
-    assert not np.array_equal(moments(world.calls, "start")[:50], moments(other.calls, "start")[:50])
-    assert set(words(world.calls, "caller")).isdisjoint(words(other.calls, "caller")[:200])
+    assert not np.array_equal(timestamps(world.calls, "start")[:50], timestamps(other.calls, "start")[:50])
+    assert set(text_values(world.calls, "caller")).isdisjoint(text_values(other.calls, "caller")[:200])
 
 
 def test_calls_are_sorted_complete_and_numbered(world):
     calls = world.calls
     assert calls.column_names == [*CALL_COLUMNS, "call"]
-    start = moments(calls, "start")
+    start = timestamps(calls, "start")
     assert (np.diff(start) >= 0).all()
     assert start[0] >= int(world.facts["start"])
     assert start[-1] < int(world.facts["end"])
@@ -77,7 +77,7 @@ def test_calls_are_sorted_complete_and_numbered(world):
 
 def test_talk_and_ring_agree_with_the_outcome(world):
     calls = world.calls
-    outcome, ring, talk = words(calls, "outcome"), calls["ring"].to_numpy(), calls["talk"].to_numpy()
+    outcome, ring, talk = text_values(calls, "outcome"), calls["ring"].to_numpy(), calls["talk"].to_numpy()
     assert set(outcome) <= set(OUTCOMES)
     assert ((talk > 0) == (outcome == "answered")).all()
     assert (ring >= 0).all()
@@ -85,7 +85,7 @@ def test_talk_and_ring_agree_with_the_outcome(world):
     recorded = calls["recorded"].cast(pa.int64()).to_pandas().to_numpy()
     late = ~np.isnan(recorded)
     assert 0.002 < late.mean() < 0.03
-    assert (recorded[late] > ends(calls)[late]).all()
+    assert (recorded[late] > end_times(calls)[late]).all()
 
 
 def test_records_are_written_twice_late_and_with_holes():
@@ -100,41 +100,41 @@ def test_records_are_written_twice_late_and_with_holes():
     assert twice.mean() == pytest.approx(0.1 / 1.1, abs=0.01)
     assert 1 - calls["recorded"].null_count / len(number) == pytest.approx(0.2, abs=0.02)
     assert calls["ring"].null_count / len(number) == pytest.approx(0.3, abs=0.02)
-    assert (words(calls, "released_by") == "unknown").mean() == pytest.approx(0.4, abs=0.02)
-    ours = np.isin(words(world.truth, "slice"), ["ordinary", "elderly"])
+    assert (text_values(calls, "released_by") == "unknown").mean() == pytest.approx(0.4, abs=0.02)
+    ours = np.isin(text_values(world.truth, "slice"), ["ordinary", "elderly"])
     for column in ("place", "device"):
-        assert (words(calls, column)[ours] == None).mean() == pytest.approx(0.5, abs=0.02), column  # noqa: E711
+        assert (text_values(calls, column)[ours] == None).mean() == pytest.approx(0.5, abs=0.02), column  # noqa: E711
 
 
 @settings(max_examples=8)
 @given(seed=st.integers(0, 2**32), text=scenarios())
 def test_whatever_the_scenario_calls_are_possible(seed, text):
     world = simulate(scenario_of(text), seed, "tiny")
-    made, taken, lost = ledger(world)
+    made, taken, lost = count_calls(world)
     assert made == taken + lost, (
         "every call that is made is one that somebody is called by, or a number that is nobody's"
     )
-    calls_within_lives(world)
-    lines_are_kept(world)
+    check_calls_within_lifetimes(world)
+    check_one_call_per_mobile(world)
 
 
 def test_nobody_calls_himself_and_every_call_is_one_of_a_known_number(world):
-    caller = words(world.calls, "caller")
-    assert (caller != words(world.calls, "callee")).all()
-    assert set(caller) <= set(words(world.numbers, "number"))
-    assert len(set(words(world.numbers, "number"))) == world.numbers.num_rows
+    caller = text_values(world.calls, "caller")
+    assert (caller != text_values(world.calls, "callee")).all()
+    assert set(caller) <= set(text_values(world.numbers, "number"))
+    assert len(set(text_values(world.numbers, "number"))) == world.numbers.num_rows
 
 
 def test_no_call_outside_a_numbers_life(town):
-    calls_within_lives(town)
-    born, died = moments(town.numbers, "active_from"), moments(town.numbers, "active_to")
+    check_calls_within_lifetimes(town)
+    born, died = timestamps(town.numbers, "active_from"), timestamps(town.numbers, "active_to")
     assert (born > int(town.facts["start"])).any()
     assert (died < int(town.facts["end"])).any()
 
 
 def test_no_number_carries_more_calls_than_it_has_lines(world):
-    assert lines_are_kept(world) > 10_000
-    assert (words(world.calls, "outcome") == "busy").any()
+    assert check_one_call_per_mobile(world) > 10_000
+    assert (text_values(world.calls, "outcome") == "busy").any()
 
 
 def test_a_voicemail_answers_where_its_owner_does_not():
@@ -142,9 +142,11 @@ def test_a_voicemail_answers_where_its_owner_does_not():
     without, with_ = (simulate(scenario_of(f"{text}{share}\n"), 1, "tiny") for share in (0.0, 1.0))
 
     def waited(world):
-        people = words(world.numbers, "own_mobile").astype(bool) & ~words(world.numbers, "nuisance").astype(bool)
-        ours = np.isin(words(world.calls, "callee"), words(world.numbers, "number")[people])
-        missed = ours & (words(world.calls, "outcome") == "no_answer")
+        people = text_values(world.numbers, "own_mobile").astype(bool) & ~text_values(world.numbers, "nuisance").astype(
+            bool
+        )
+        ours = np.isin(text_values(world.calls, "callee"), text_values(world.numbers, "number")[people])
+        missed = ours & (text_values(world.calls, "outcome") == "no_answer")
         return (world.calls["ring"].to_numpy()[missed] > 20).mean()
 
     assert waited(without) > 0.3
@@ -153,18 +155,18 @@ def test_a_voicemail_answers_where_its_owner_does_not():
 
 def test_a_silent_card_takes_no_call(town):
     """A tenth of the subscribers has no incoming call in a month of the Sichuan set."""
-    answered = words(town.calls, "outcome") == "answered"
-    cards = words(town.numbers, "number")[words(town.numbers, "slice") == "second_card"]
-    called = np.isin(cards, words(town.calls, "callee")[answered])
+    answered = text_values(town.calls, "outcome") == "answered"
+    cards = text_values(town.numbers, "number")[text_values(town.numbers, "slice") == "second_card"]
+    called = np.isin(cards, text_values(town.calls, "callee")[answered])
     assert 0.05 < called.mean() < 0.3
-    assert np.isin(cards, words(town.calls, "callee")).mean() > 0.5, "they are called all the same"
+    assert np.isin(cards, text_values(town.calls, "callee")).mean() > 0.5, "they are called all the same"
 
 
 def test_nuisance_is_rare_and_its_campaigns_come_and_go(town):
     nuisance = town.truth["nuisance"].to_numpy()
     assert 0.02 < nuisance.mean() < 0.2, "in a small world each trick has an outfit at least"
-    campaign = words(town.truth, "campaign")[nuisance]
-    start = moments(town.calls, "start")[nuisance]
+    campaign = text_values(town.truth, "campaign")[nuisance]
+    start = timestamps(town.calls, "start")[nuisance]
     first = {name: start[campaign == name].min() for name in set(campaign)}
     week_before_last = int(town.facts["end"]) - 14 * 24 * HOUR
     unseen = [name for name, moment in first.items() if moment > week_before_last]
@@ -174,8 +176,8 @@ def test_nuisance_is_rare_and_its_campaigns_come_and_go(town):
 
 def test_blocks_are_mostly_apart(town):
     """Some campaigns sit among subscribers, most do not."""
-    numbers = words(town.numbers, "number")
-    nuisance = words(town.numbers, "nuisance").astype(bool)
+    numbers = text_values(town.numbers, "number")
+    nuisance = text_values(town.numbers, "nuisance").astype(bool)
     mobile = np.array([text[0] == "1" and len(text) == 11 for text in numbers])
     innocent = {text[:7] for text in numbers[mobile & ~nuisance]}
     shared = [text[:7] in innocent for text in numbers[mobile & nuisance]]
@@ -187,31 +189,31 @@ def test_blocks_are_mostly_apart(town):
 def test_campaigns_rotate_their_numbers(town):
     """TouchPal, 2016: a nuisance number lives 6.6 days; the world's edges cut some lives short."""
     numbers = town.numbers
-    bad = words(numbers, "nuisance").astype(bool)
-    assert np.unique(words(numbers, "campaign")[bad], return_counts=True)[1].max() >= 4
-    life = (moments(numbers, "active_to") - moments(numbers, "active_from"))[bad] / (24 * HOUR)
+    bad = text_values(numbers, "nuisance").astype(bool)
+    assert np.unique(text_values(numbers, "campaign")[bad], return_counts=True)[1].max() >= 4
+    life = (timestamps(numbers, "active_to") - timestamps(numbers, "active_from"))[bad] / (24 * HOUR)
     assert 3 < life.mean() < 16
 
 
 def test_some_people_call_back(town):
     """A missed call of a nuisance number is sometimes returned, by a call that is nobody's nuisance."""
-    bad = set(words(town.numbers, "number")[words(town.numbers, "nuisance").astype(bool)])
-    returned = np.array([number in bad for number in words(town.calls, "callee")])
+    bad = set(text_values(town.numbers, "number")[text_values(town.numbers, "nuisance").astype(bool)])
+    returned = np.array([number in bad for number in text_values(town.calls, "callee")])
     assert returned.sum() > 20
     assert town.truth["nuisance"].to_numpy()[returned].mean() < 0.05
 
 
 def test_findings_tell_the_truth(town):
-    bad = dict(zip(words(town.numbers, "number"), words(town.numbers, "nuisance"), strict=True))
-    assert [bad[number] for number in words(town.findings, "number")] == town.findings["nuisance"].to_pylist()
+    bad = dict(zip(text_values(town.numbers, "number"), text_values(town.numbers, "nuisance"), strict=True))
+    assert [bad[number] for number in text_values(town.findings, "number")] == town.findings["nuisance"].to_pylist()
     assert 0 < np.mean(town.findings["nuisance"].to_numpy()) < 0.5
-    assert (moments(town.findings, "known_at") > int(town.facts["start"])).all()
+    assert (timestamps(town.findings, "known_at") > int(town.facts["start"])).all()
 
 
 def test_no_rate_threshold_separates(town):
     """Calls of the last hour: a rule that stops 1 in 1,000 benign calls catches less than a third."""
-    caller = codes(town.calls, "caller")
-    start = moments(town.calls, "start") - int(town.facts["start"])
+    caller = category_codes(town.calls, "caller")
+    start = timestamps(town.calls, "start") - int(town.facts["start"])
     nuisance = town.truth["nuisance"].to_numpy()
     key = (caller << 34) + start + HOUR
     order = np.argsort(key, kind="stable")
@@ -224,24 +226,24 @@ def test_no_rate_threshold_separates(town):
 
 def test_look_alikes_overlap_with_telemarketers(town):
     """In volume, in diversity and in talk: the middle half of either reaches into the other's."""
-    slices, caller = words(town.truth, "slice"), codes(town.calls, "caller")
+    slices, caller = text_values(town.truth, "slice"), category_codes(town.calls, "caller")
     alike = ["customer_service", "recruiter", "public_campaign", "hospital", "property_management"]
     of = {"telemarketer": slices == "telemarketer", "look_alike": np.isin(slices, alike)}
     calls_of = {}
     for name, rows in of.items():
-        day = (moments(town.calls, "start")[rows] - int(town.facts["start"])) // (24 * HOUR)
+        day = (timestamps(town.calls, "start")[rows] - int(town.facts["start"])) // (24 * HOUR)
         calls_of[name] = np.unique(caller[rows] * 1000 + day, return_counts=True)[1]
     for one, other in (("telemarketer", "look_alike"), ("look_alike", "telemarketer")):
         low, high = np.quantile(calls_of[one], [0.05, 0.95])
         assert low < np.median(calls_of[other]) < high
-    talk, answered = town.calls["talk"].to_numpy(), words(town.calls, "outcome") == "answered"
+    talk, answered = town.calls["talk"].to_numpy(), text_values(town.calls, "outcome") == "answered"
     median = {name: np.median(talk[answered & (slices == name)]) for name in ("courier", "telemarketer")}
     assert 0.5 < median["courier"] / median["telemarketer"] < 2
 
 
 def test_ordinary_talk_is_like_the_real(town):
     """Quantiles of 5 M real records: 7, 17, 34, 73 and 282 s."""
-    rows = (words(town.truth, "slice") == "ordinary") & (words(town.calls, "outcome") == "answered")
+    rows = (text_values(town.truth, "slice") == "ordinary") & (text_values(town.calls, "outcome") == "answered")
     drawn = np.quantile(town.calls["talk"].to_numpy()[rows], [0.05, 0.25, 0.5, 0.75, 0.95])
     assert (np.abs(np.log(drawn / [7, 17, 34, 73, 282])) < 0.2).all()
 
@@ -263,13 +265,13 @@ def test_keyed_world_goes_to_disk_without_a_number(world, tmp_path):
     keyed = keyed_world(world, Intake(Key("e1", bytes(range(32)))))
     assert keyed.calls.column_names == [*KEYED_COLUMNS, "call"]
     behind_a_call = keyed.complaints.filter(keyed.complaints["call"].is_valid())
-    assert set(words(behind_a_call, "number")) <= set(words(keyed.calls, "caller"))
-    assert set(words(keyed.findings, "number")) <= set(words(keyed.numbers, "number"))
+    assert set(text_values(behind_a_call, "number")) <= set(text_values(keyed.calls, "caller"))
+    assert set(text_values(keyed.findings, "number")) <= set(text_values(keyed.numbers, "number"))
     write_world(keyed, tmp_path / "world")
     again_ = read_world(tmp_path / "world")
     for name in TABLES:
         assert getattr(again_, name).equals(getattr(keyed, name)), name
-        text = as_bytes(getattr(again_, name))
+        text = ipc_bytes(getattr(again_, name))
         for number in world.calls["caller"].combine_chunks().dictionary.to_pylist()[:200]:
             assert number.encode() not in text
     assert again_.facts == world.facts
@@ -303,18 +305,18 @@ def test_registers_are_late_incomplete_and_partly_wrong(town):
     assert set(registers) == set(REGISTERS)
     assert all(table.num_rows > 2 for table in registers.values())
     for table in registers.values():
-        since = moments(table, "valid_from")
-        assert (moments(table, "known_at") >= since).all()
-        assert table.num_rows < 20 or (moments(table, "known_at") > since + DAY).mean() > 0.5
+        since = timestamps(table, "valid_from")
+        assert (timestamps(table, "known_at") >= since).all()
+        assert table.num_rows < 20 or (timestamps(table, "known_at") > since + DAY).mean() > 0.5
     campaigns, slice_of = (
         registers["campaigns"],
-        dict(zip(words(town.numbers, "number"), words(town.numbers, "slice"), strict=True)),
+        dict(zip(text_values(town.numbers, "number"), text_values(town.numbers, "slice"), strict=True)),
     )
-    told = [slice_of.get(number) for number in words(campaigns, "number")]
-    right = np.mean([one == business for one, business in zip(told, words(campaigns, "business"), strict=True)])
+    told = [slice_of.get(number) for number in text_values(campaigns, "number")]
+    right = np.mean([one == business for one, business in zip(told, text_values(campaigns, "business"), strict=True)])
     assert 0.3 < right < 0.999
-    nuisance = dict(zip(words(town.numbers, "number"), words(town.numbers, "nuisance"), strict=True))
-    registered = {number for number in words(campaigns, "number") if nuisance.get(number)}
+    nuisance = dict(zip(text_values(town.numbers, "number"), text_values(town.numbers, "nuisance"), strict=True))
+    registered = {number for number in text_values(campaigns, "number") if nuisance.get(number)}
     assert 0 < len(registered) < 0.4 * sum(nuisance.values()), "some nuisance callers register under a decent business"
 
 
@@ -359,4 +361,4 @@ def test_running_sums_start_anew_in_each_group():
 
 def test_lines_do_not_depend_on_how_many_numbers_are_done_at_once(world, monkeypatch):
     monkeypatch.setattr("callsieve.training.world.callers.lines.NUMBER_BITS", 4)
-    assert as_bytes(simulate(clean(), 1, "tiny").calls) == as_bytes(world.calls)
+    assert ipc_bytes(simulate(clean_scenario(), 1, "tiny").calls) == ipc_bytes(world.calls)

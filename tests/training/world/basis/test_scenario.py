@@ -9,7 +9,17 @@ import pytest
 from callsieve.training.world import load_scenario, simulate
 from callsieve.training.world.basis.draws import stream
 from callsieve.training.world.basis.scenario import NAMED
-from tests.support.worlds import CLEAN, HOUR, OUTFITS, SHIPPED, TRADES, moments, scenario_of, small_world, words
+from tests.support.worlds import (
+    CLEAN,
+    HOUR,
+    OUTFITS,
+    SHIPPED_SCENARIO,
+    TRADES,
+    scenario_of,
+    small_world,
+    text_values,
+    timestamps,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,25 +57,27 @@ def test_a_scenario_overrides():
     assert int(world.facts["end"]) - int(world.facts["start"]) == 9 * 24 * HOUR
     assert scenario.table("sizes.tiny")["subscribers"] == load_scenario().table("sizes.tiny")["subscribers"]
     assert world.facts["scenario"] != load_scenario().fingerprint
-    friends = words(world.truth, "slice") == "elsewhere"
-    assert (words(world.calls, "outcome")[friends] == "answered").mean() < 0.35
+    friends = text_values(world.truth, "slice") == "elsewhere"
+    assert (text_values(world.calls, "outcome")[friends] == "answered").mean() < 0.35
 
 
 def test_a_population_switched_off_disturbs_no_other():
     text = f"{CLEAN}[outfits.low_and_slow]\ncalls_per_1000 = 0.0\n"
     world, without = small_world(), simulate(scenario_of(text), 1, "tiny")
-    assert "low_and_slow" not in set(words(without.truth, "slice"))
+    assert "low_and_slow" not in set(text_values(without.truth, "slice"))
     for name in ("courier", "robot", "fraud_ring"):
-        before = moments(world.calls, "start")[words(world.truth, "slice") == name]
-        after = moments(without.calls, "start")[words(without.truth, "slice") == name]
+        before = timestamps(world.calls, "start")[text_values(world.truth, "slice") == name]
+        after = timestamps(without.calls, "start")[text_values(without.truth, "slice") == name]
         assert len(np.intersect1d(before, after)) > 0.98 * len(before)
 
 
 def test_everything_can_be_switched_off():
     off = "".join(f"[outfits.{name}]\ncalls_per_1000 = 0.0\n" for name in OUTFITS)
-    off += "".join(f"[people.kinds.{name}]\nshare = 0.0\nleast = 0\n" for name in SHIPPED.table("people.kinds"))
+    off += "".join(
+        f"[people.kinds.{name}]\nshare = 0.0\nleast = 0\n" for name in SHIPPED_SCENARIO.table("people.kinds")
+    )
     world = simulate(scenario_of(f"{off}[sizes.tiny]\ndays = 4\n[complaints.malicious]\nvictims = 0\n"), 1, "tiny")
-    assert set(words(world.truth, "slice")) == {"ordinary", "elsewhere"}
+    assert set(text_values(world.truth, "slice")) == {"ordinary", "elsewhere"}
     assert not world.truth["nuisance"].to_numpy().any()
     assert world.complaints.num_rows == 0
 
@@ -79,10 +91,10 @@ def test_every_content_comes_in_every_mode(mode):
         text = ", ".join(f"{key} = {weight}" for key, weight in weights.items())
         scenario = scenario_of(f"{CLEAN}[sizes.tiny]\ndays = 5\n[outfits.{name}]\ncontent = {{ {text} }}\n")
         truth = simulate(scenario, 1, "tiny").truth
-        rows = words(truth, "slice") == name
+        rows = text_values(truth, "slice") == name
         assert rows.any()
-        assert set(words(truth, "content")[rows]) == {content}
-        assert set(words(truth, "mode")[rows]) == {mode}
+        assert set(text_values(truth, "content")[rows]) == {content}
+        assert set(text_values(truth, "mode")[rows]) == {mode}
 
 
 def test_each_population_has_a_stream_of_its_own():
@@ -98,13 +110,15 @@ def test_a_population_is_like_another_but_for_what_it_names():
     assert jittered["pace_sigma"] > robot["pace_sigma"]
     assert jittered["hours"] == robot["hours"]
     assert OUTFITS["bank_risk"]["pool"] == {"service_95": 1.0}, "weights are replaced whole"
-    assert SHIPPED.table("work.driver.manner")["ring"] == SHIPPED.table("work.takeaway.manner")["ring"]
+    assert (
+        SHIPPED_SCENARIO.table("work.driver.manner")["ring"] == SHIPPED_SCENARIO.table("work.takeaway.manner")["ring"]
+    )
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_shipped_scenarios_load_by_their_name(name):
     scenario = load_scenario(Path(name))
-    assert scenario.fingerprint != SHIPPED.fingerprint
+    assert scenario.fingerprint != SHIPPED_SCENARIO.fingerprint
 
 
 def test_an_unknown_file_is_told():
@@ -115,10 +129,10 @@ def test_an_unknown_file_is_told():
 def test_after_a_shock_a_population_calls_less():
     text = f"{CLEAN}[calendar]\nshock_day = 14\n[outfits.robot]\nafter_shock_share = 0.1\ncalls_per_1000 = 120.0\n"
     world = simulate(scenario_of(text), 3, "tiny")
-    day = (moments(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
-    robot = day[words(world.truth, "slice") == "robot"]
+    day = (timestamps(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
+    robot = day[text_values(world.truth, "slice") == "robot"]
     assert (robot < 14).sum() > 4 * (robot >= 14).sum()
-    ordinary = day[words(world.truth, "slice") == "ordinary"]
+    ordinary = day[text_values(world.truth, "slice") == "ordinary"]
     assert 0.7 < (ordinary < 14).sum() / (ordinary >= 14).sum() < 1.4
 
 
@@ -126,10 +140,12 @@ def test_a_crackdown_is_seen_by_those_who_know_the_trade():
     """12321: complaints fell by 53 to 83 %; a day's calls of the trade vary far less than that."""
     file = resources.files("callsieve.training.world.basis").joinpath("crackdown.toml").read_text(encoding="utf-8")
     world = simulate(scenario_of(f"{file}[sizes.tiny]\nsubscribers = 3000\ndays = 24\n"), 1, "tiny")
-    day = (moments(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
+    day = (timestamps(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
     nuisance = world.truth["nuisance"].to_numpy()
     assert 0.1 < nuisance[day < 17].mean() < 0.3  # Hiya, First Orion, TNS
-    trade = np.bincount(day[np.isin(words(world.truth, "slice"), ("robot", "telemarketer", "jittered"))], minlength=24)
+    trade = np.bincount(
+        day[np.isin(text_values(world.truth, "slice"), ("robot", "telemarketer", "jittered"))], minlength=24
+    )
     working = np.flatnonzero(np.arange(24) % 7 < 5)
     before, after = np.log(trade[working[working < 17]]), np.log(trade[working[working >= 17]])
     assert 0.17 < np.exp(after.mean() - before.mean()) < 0.47
@@ -146,7 +162,7 @@ def test_at_the_spring_festival_the_trade_goes_home():
     calls = np.zeros(35)
     for seed in range(1, 5):  # a campaign that begins or ends moves the calls of one village
         world = simulate(told, seed, "tiny")
-        day = (moments(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
+        day = (timestamps(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
         calls += np.bincount(day[world.truth["nuisance"].to_numpy()], minlength=35)
     festival, around = calls[15:22].mean(), np.concatenate((calls[1:15], calls[24:31])).mean()
     assert 0.65 < festival / around < 0.95
