@@ -6,7 +6,7 @@ from callsieve.serving.http import access_log
 from callsieve.serving.http.access_log import ACCESSES, CASE_ACCESSES, AccessLog, read_accesses
 from callsieve.serving.live.journal import numbers
 from tests.support import http_service
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 EXPLAIN = "/v1/explain"
 
@@ -14,14 +14,14 @@ EXPLAIN = "/v1/explain"
 @pytest.mark.source("L41", "P9", by="serving/http/access_log.py")
 def test_a_service_counts_requests_and_refusals_by_key(tmp_path):
     """A service in a process of its own, with files of its own."""
-    keys = http_service.files(tmp_path)
-    with http_service.Process(tmp_path) as service:
+    keys = http_service.write_service_files(tmp_path)
+    with http_service.ServiceProcess(tmp_path) as service:
         assert service.get("/v1/status", keys["admin"])[0] == 200
         for _ in range(3):
             assert service.get(EXPLAIN + "?case=0123456789abcdef", keys["score"])[0] == 403
         assert service.get("/v1/status", "cs_nobody")[0] == 401
         # A running service writes its lines by itself.
-        until(lambda: any(access.who == "admin" for access in read_accesses(tmp_path / "state")))
+        wait_until(lambda: any(access.who == "admin" for access in read_accesses(tmp_path / "state")))
         assert service.get("/v1/status", keys["audit"])[0] == 200
     counts = {(access.who, access.what, access.code): access.count for access in read_accesses(tmp_path / "state")}
     assert counts[("audit", "/v1/status", 200)] == 1  # a stopping service writes its last lines
@@ -43,9 +43,9 @@ def test_a_running_log_writes_its_counts_and_begins_a_new_file_each_day(tmp_path
     monkeypatch.setattr(access_log, "DAY", 0.0)
     log = AccessLog(tmp_path, every=0.0)
     log.note("desk", EXPLAIN, 200)
-    until(lambda: list(read_accesses(tmp_path)))
+    wait_until(lambda: list(read_accesses(tmp_path)))
     first = max(numbers(tmp_path, ACCESSES))
     log.note("desk", EXPLAIN, 404)
-    until(lambda: max(numbers(tmp_path, ACCESSES)) > first)
+    wait_until(lambda: max(numbers(tmp_path, ACCESSES)) > first)
     log.close()
     assert [(access.code, access.count) for access in read_accesses(tmp_path)] == [(200, 1), (404, 1)]
