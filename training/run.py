@@ -26,8 +26,8 @@ from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores, case_id
 from callsieve.training.audit.page import write_first_page
-from callsieve.training.drift.days import Stretch
-from callsieve.training.drift.reference import REFERENCE, measure, write_reference
+from callsieve.training.drift.days import ScoredCalls
+from callsieve.training.drift.reference import REFERENCE, measure_reference, write_reference
 from callsieve.training.judging.judge import judge, metrics
 from callsieve.training.judging.leak_probes import check
 from callsieve.training.log.audit_log import append
@@ -35,9 +35,9 @@ from callsieve.training.log.gates import Gates, shipped_gates
 from callsieve.training.log.looks import Ledger
 from callsieve.training.log.run_paths import place_of
 from callsieve.training.model.allocators import give_back
-from callsieve.training.model.call_choice import of_last_day
+from callsieve.training.model.call_choice import last_day_rows
 from callsieve.training.model.provenance import commit
-from callsieve.training.model.split import plan_of
+from callsieve.training.model.split import fold_plan
 from callsieve.training.model.train import Settings, Trained, train, write_bundle
 from callsieve.training.reports.model_card import write_documents
 from callsieve.training.reports.pictures import pictures
@@ -109,7 +109,7 @@ def study(
     figures["gates"] = tests
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
     figures["last_day"] = last_day(scorer, trained)
-    calls = Stretch(dataset.calls, trained.feed, trained.raw, dataset.complaints, trained.card.thresholds)
+    calls = ScoredCalls(dataset.calls, trained.feed, trained.raw, dataset.complaints, trained.card.thresholds)
     figures["drift"] = since_last(place, calls)
     figures["next"] = [
         f"mlflow ui --backend-store-uri {place.uri}",
@@ -117,7 +117,7 @@ def study(
     ]
     told = datasets(trained, source)
     write_record(folder / "record", settings, told, code, said.data, folder / SIGNER)
-    write_reference(measure(figures["model"]["id"], calls), folder / "record" / REFERENCE)
+    write_reference(measure_reference(figures["model"]["id"], calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
     write_pages(figures, told, folder, drawn)
     figures["tracking"] = track_run(place.uri, folder, figures, settings, told, made_by, began)
@@ -175,7 +175,7 @@ def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:
 
 def register(ledger: Ledger, dataset: Dataset, settings: Settings) -> dict[str, Any]:
     """Log, before anything is trained, by which gates the run will be judged, and that the test fold is looked at."""
-    folds = plan_of(dataset.calls, settings.label_delay_days)
+    folds = fold_plan(dataset.calls, settings.label_delay_days)
     entry = ledger.begin()
     touched = ledger.touch(dataset.fingerprint, folds.certify, "train")
     return {"sha256": ledger.gates.sha256, "entry": entry, **touched}
@@ -197,7 +197,7 @@ def run_payload(uri: str, figures: Mapping[str, Any], bundle: Path) -> dict[str,
 
 def last_day(scorer: Scorer, trained: Trained) -> dict[str, Any]:
     """Verdicts on the last day's calls by the served scorer, with a few cases that were not passed."""
-    rows = of_last_day(trained.start)
+    rows = last_day_rows(trained.start)
     calls = trained.dataset.calls.take(rows)
     scores = scorer.score_table(trained.feed.at(rows), threads=trained.settings.threads or 2)
     day = str(pc.max(calls["day"]).cast("int32").cast("date32"))

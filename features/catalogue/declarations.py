@@ -33,7 +33,7 @@ def windowed(
     source: str,
     role: str = "caller",
 ) -> list[Feature]:
-    """The same measure over several windows. `parts` names part, whole and other, as far as `how` needs them."""
+    """The same measure over several windows. `watched_shares` names part, whole and other, as far as `how` needs them."""
     return [
         Feature(
             role,

@@ -101,7 +101,7 @@ SUMS_OF = {"caller": NUMBER_SUMS, "callee": NUMBER_SUMS, **dict.fromkeys(("block
 class Feature:
     """One feature: what it is, where it comes from, and what it is made of.
 
-    `role` says whose history is read, `subject` how the name begins; `parts` are sums of `window`, or a sum with its
+    `role` says whose history is read, `subject` how the name begins; `watched_shares` are sums of `window`, or a sum with its
     own window ("calls:1h"), things kept beside the windows, places of a pair, or a fact of the call.
 
     >>> from callsieve.features import FEATURES

@@ -22,7 +22,7 @@ from callsieve.serving.custody.purposes import require_purpose
 
 
 @dataclass(frozen=True, slots=True)
-class Keyed:
+class KeyedFile:
     """Keyed calls in order of start, and what was put apart on the way."""
 
     calls: pa.Table
@@ -35,14 +35,14 @@ class Keyed:
         return f"{sum(self.quarantined.values())} rows were put apart" + (f": {reasons}" if reasons else "")
 
 
-def key_or_new(path: Path | None) -> Key:
+def key_or_temporary(path: Path | None) -> Key:
     """The key of a file, or of the environment, or else a new one that dies with the process."""
     if path is not None:
         return read_key(path)
     return key_from_environment() if ENVIRONMENT in os.environ else Key.generate(ONCE)
 
 
-def read_any(
+def read_keyed_file(
     path: Path,
     layout_name: str,
     purpose: str,
@@ -51,7 +51,7 @@ def read_any(
     quarantine: Path | None = None,
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Keyed:
+) -> KeyedFile:
     """Calls of a file in any layout; "keyed" means a table that the intake wrote.
 
     A keyed table is read without rows past their time. Records of others are not kept here: they end by their `until`.
@@ -61,15 +61,15 @@ def read_any(
     """
     told = require_purpose(path, purpose)
     if layout_name == "keyed":
-        return Keyed(expiry_filter(told)(read_keyed(path).sort_by("start"), "calls"), {})
+        return KeyedFile(expiry_filter(told)(read_keyed(path).sort_by("start"), "calls"), {})
     found = layout(layout_name)
-    secret = key_or_new(key)
+    secret = key_or_temporary(key)
     read = read_calls(path, found, quarantine=quarantine, key=secret, strict=strict, progress=progress)
     intake = Intake(secret, zone=found.hours_zone, numbers="codes" if found.numbers == "codes" else "written")
-    return Keyed(intake.table(read.table.sort_by("start")), dict(read.quarantined))
+    return KeyedFile(intake.table(read.table.sort_by("start")), dict(read.quarantined))
 
 
-def intake_of(path: Path, layout_name: str, key: Path | None) -> dict[str, Any]:
+def intake_inputs(path: Path, layout_name: str, key: Path | None) -> dict[str, Any]:
     """What tokens of a file's calls depend on: all of the file and of its layout, and the key, by a token of it."""
     # A new key goes with the run that made it: whoever goes on without one has the tokens of before.
     given = key is not None or ENVIRONMENT in os.environ
@@ -78,5 +78,5 @@ def intake_of(path: Path, layout_name: str, key: Path | None) -> dict[str, Any]:
         "size": path.stat().st_size,
         "text": sha256(path),
         "layout": sha256(Path(layout_name)) if layout_name.endswith(".toml") else layout_name,
-        "key": key_or_new(key).token("number", "callsieve") if given else None,
+        "key": key_or_temporary(key).token("number", "callsieve") if given else None,
     }

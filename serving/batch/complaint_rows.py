@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 
 from callsieve.features.complaints import COMPLAINT_COLUMNS
 
-_MOMENT = pa.timestamp("ms", tz="UTC")
+TIMESTAMP = pa.timestamp("ms", tz="UTC")
 
 COMPLAINTS = pa.schema(
     [
         pa.field("reporter", pa.string(), nullable=False),
         pa.field("number", pa.string(), nullable=False),
-        pa.field("at", _MOMENT, nullable=False),
-        pa.field("known_at", _MOMENT, nullable=False),
+        pa.field("at", TIMESTAMP, nullable=False),
+        pa.field("known_at", TIMESTAMP, nullable=False),
         pa.field("category", pa.string(), nullable=False),
         pa.field("mode", pa.string()),
         pa.field("channel", pa.string()),
@@ -39,7 +39,7 @@ def complaint_table(calls: pa.Table, reports: pd.DataFrame) -> pa.Table:
     """
     told = calls.select(["start", "caller", "callee", *_TEXTS.values()])
     texts = [told[name].cast(pa.string()) for name in told.column_names[1:]]
-    frame = pa.table([told["start"], *texts], names=["start", "number", "reporter", *_TEXTS]).to_pandas()
+    checked_frame = pa.table([told["start"], *texts], names=["start", "number", "reporter", *_TEXTS]).to_pandas()
     asked = pd.DataFrame(
         {
             "number": reports["number"].astype("str"),
@@ -48,7 +48,7 @@ def complaint_table(calls: pa.Table, reports: pd.DataFrame) -> pa.Table:
             "known": milliseconds(reports["known_at"]),
         }
     ).sort_values("at", kind="stable")
-    found = pd.merge_asof(asked, frame, left_on="at", right_on="start", by=["number", "reporter"])
+    found = pd.merge_asof(asked, checked_frame, left_on="at", right_on="start", by=["number", "reporter"])
     found = found.sort_values("known", kind="stable")
     return pa.Table.from_pandas(found[list(COMPLAINT_COLUMNS)], preserve_index=False).replace_schema_metadata()
 
@@ -60,10 +60,10 @@ def milliseconds(moments: pd.Series[pd.Timestamp]) -> pd.Series[int]:
 
 def read_complaints(path: Path) -> pd.DataFrame:
     """Reports of a Parquet file. Raises ValueError: in one line, if it is none."""
-    return frame(parquet_table(path), COMPLAINTS, path.name)
+    return checked_frame(read_parquet(path), COMPLAINTS, path.name)
 
 
-def parquet_table(path: Path) -> pa.Table:
+def read_parquet(path: Path) -> pa.Table:
     """The table of a Parquet file. Raises ValueError: in one line, if it is none, or not there."""
     if not path.exists():
         raise ValueError(f"{path}: not found; expected a Parquet table")
@@ -73,7 +73,7 @@ def parquet_table(path: Path) -> pa.Table:
         raise ValueError(f"{path}: expected a Parquet table, {error}") from error
 
 
-def frame(table: pa.Table, schema: pa.Schema, where: str) -> pd.DataFrame:
+def checked_frame(table: pa.Table, schema: pa.Schema, where: str) -> pd.DataFrame:
     """An Arrow table as pandas, checked: its text as plain objects, columns that the schema does not name left out.
 
     A column that may be null may also be missing.

@@ -15,7 +15,7 @@ from callsieve.serving.live.events import CALLS
 from callsieve.serving.live.journal import numbers as files
 from callsieve.serving.live.snapshots import let_go, own, snapshot, snapshots
 
-from .call_files import read_any
+from .call_files import read_keyed_file
 from .score import SCORING
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ HISTORY_DAYS = 28  # that the longest memory of a feature asks for
 FIRST = 1  # of the files of events that come after the snapshot
 
 
-def fill(
+def fill_state(
     state: Path,
     path: Path,
     layout: str,
@@ -53,7 +53,7 @@ def fill(
     try:
         if set(snapshots(state)) - {FIRST} or files(state, CALLS):
             raise ValueError(f"{state}: holds what a service learnt already; expected a folder without events")
-        read = read_any(
+        read = read_keyed_file(
             path, layout, SCORING, key=key, quarantine=quarantine, strict=strict,
             progress=lambda done, size: progress("read", 0.3 * done / max(size, 1)),
         )  # fmt: skip
@@ -61,7 +61,7 @@ def fill(
             raise ValueError(f"{path}: no call to take in; {read.put_apart}")
         start = read.calls["start"].to_numpy()
         remembered = read.calls.slice(int(start.searchsorted(start[-1] - HISTORY_DAYS * DAY_MS)))
-        history = taken_in(remembered, History(calls=calls, numbers=numbers), progress)
+        history = observe_calls(remembered, History(calls=calls, numbers=numbers), progress)
         history.save(snapshot(state, FIRST))
     finally:
         let_go(held)
@@ -79,7 +79,7 @@ def fill(
     }
 
 
-def taken_in(calls: pa.Table, history: History, progress: Progress) -> History:
+def observe_calls(calls: pa.Table, history: History, progress: Progress) -> History:
     """The history, with these calls in order of start."""
     for done, call in enumerate(keyed_calls(calls)):
         history.observe(call)

@@ -12,7 +12,7 @@ _IN_BLOCKS = frozenset(("mobile", "resale", "satellite", "fixed", "iot"))
 _ON = datetime.date(2100, 1, 1)  # a canonical form and a block do not depend on the day
 
 
-def covered(first: str | None, last: str) -> tuple[list[str], list[str]] | None:
+def split_range(first: str | None, last: str) -> tuple[list[str], list[str]] | None:
     """The numbers that are told one by one, and one number of each block that the range covers whole.
 
     None if the two are not of one country and length, in order, with at most MOST numbers between them.

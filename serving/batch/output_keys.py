@@ -11,17 +11,17 @@ from callsieve.features.keys.callee_keys import ONCE, Callees
 from callsieve.features.keys.tokens import Key, read_key
 
 
-def callees_or_once(path: Path | None) -> Callees:
+def callee_keys_or_temporary(path: Path | None) -> Callees:
     """How called numbers are written: by the key of a file, or else by a new one that dies with the process."""
     return Callees(Key.generate(ONCE, "callees") if path is None else read_key(path, "callees"))
 
 
-def read_callees(path: Path | None) -> Callees | None:
+def read_callee_keys(path: Path | None) -> Callees | None:
     """How called numbers were written; None if no key is given."""
     return None if path is None else Callees(read_key(path, "callees"))
 
 
-def outgoing(calls: pa.Table, callees: Callees) -> pa.Table:
+def with_callee_keys(calls: pa.Table, callees: Callees) -> pa.Table:
     """The table with its column `callee` as others may have it; no other value changes.
 
     Nor is there a word of other calls, of which those were taken.
@@ -36,6 +36,6 @@ def outgoing(calls: pa.Table, callees: Callees) -> pa.Table:
     return calls.set_column(place, "callee", pa.DictionaryArray.from_arrays(held.indices, words).cast(column.type))
 
 
-def as_written(token: str, callees: Callees | None) -> tuple[str, ...]:
+def output_tokens(token: str, callees: Callees | None) -> tuple[str, ...]:
     """Every token that a number's token can stand as in a table: as a caller, and as a called number for others."""
     return (token,) if callees is None else (token, callees.token(token))

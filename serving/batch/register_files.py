@@ -28,7 +28,7 @@ from callsieve.features.reading.layouts import Layout
 from callsieve.features.reading.quarantine import BAD_TIME, BAD_VALUE, END_BEFORE_START, Faults, Quarantine
 from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, SPAN, Registers, columns_of, row_to_line
 
-from .number_ranges import covered
+from .number_ranges import split_range
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -221,7 +221,7 @@ def _spread(
         if last is None:
             odd[row] = (columns["number"][row] is None) == (columns["block"][row] is None)
             continue
-        numbers, blocks = covered(_text(firsts.iloc[row]), last) or ((), ())
+        numbers, blocks = split_range(_text(firsts.iloc[row]), last) or ((), ())
         odd[row] = not (numbers or blocks)
         spread[row] = [(intake.token("number", number), None) for number in numbers]
         spread[row] += [(None, intake.token("block", block)) for block in blocks]

@@ -38,7 +38,7 @@ class _Index:
     steps: pd.DataFrame  # key, moment, answer
 
 
-class Joins:
+class IndexJoins:
     """The indexes of registers made ready to be joined to calls: an answer a call, as of its start."""
 
     def __init__(self, registers: Registers) -> None:
@@ -80,7 +80,7 @@ class Joins:
         return found
 
 
-class AsOf:
+class RegisterJoin:
     """Registers made ready to be joined.
 
     Args:
@@ -89,7 +89,7 @@ class AsOf:
 
     def __init__(self, registers: Registers, terms: Terms) -> None:
         self._registers, self._terms = registers, terms
-        self._joined = Joins(registers).in_effect
+        self._joined = IndexJoins(registers).in_effect
         self._business, self._businesses = _factors(registers, "campaigns", "business")
         self._principal, self._principals = _factors(registers, "campaigns", "principal")
         self._use, self._uses = _factors(registers, "trunks", "declared_use")

@@ -38,11 +38,11 @@ from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
-from .call_files import intake_of, key_or_new, read_any
+from .call_files import intake_inputs, key_or_temporary, read_keyed_file
 from .complaint_rows import complaint_table, read_complaints
-from .output_keys import callees_or_once, outgoing
+from .output_keys import callee_keys_or_temporary, with_callee_keys
 from .register_files import read_registers
-from .table_rules import met_of, rule_column, with_wishes
+from .table_rules import rule_column, rules_met, with_preferences
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -67,18 +67,18 @@ def score_calls(
         if complaints is None:
             raise ValueError("the model has features of reports: expected --complaints FILE")
         rows = np.hstack([rows, complaint_vectors(calls, complaint_table(calls, complaints))])
-    return judged_table(scorer, calls, rows, threads), rows
+    return score_vectors(scorer, calls, rows, threads), rows
 
 
-def judged_table(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) -> Scores:
+def score_vectors(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) -> Scores:
     """What is said about calls whose vectors are known: by model and rules, and by what called persons do not want."""
-    met = met_of(calls, rule_columns(rows), scorer.registers, scorer.policy.terms)
-    filled = filled_of(calls, scorer.policy.history_days)
+    met = rules_met(calls, rule_columns(rows), scorer.registers, scorer.policy.terms)
+    filled = rows_with_history(calls, scorer.policy.history_days)
     scores = scorer.score_table(rows, met, filled=filled, threads=threads or 2)
-    return with_wishes(scorer, calls, rows, scores, filled)
+    return with_preferences(scorer, calls, rows, scores, filled)
 
 
-def filled_of(calls: pa.Table, days: int) -> Array:
+def rows_with_history(calls: pa.Table, days: int) -> Array:
     """Before which calls so many days are known, where their table is all that is known."""
     start = calls["start"].to_numpy()
     return covered_rows(start, call_days(start), days)
@@ -112,7 +112,7 @@ def verdict_table(scores: Scores, calls: pa.Table, callees: Callees) -> pa.Table
     names = ["start", "caller", "callee"]
     return pa.table(
         {
-            **dict(zip(names, outgoing(calls.select(names), callees).columns, strict=True)),
+            **dict(zip(names, with_callee_keys(calls.select(names), callees).columns, strict=True)),
             "score": pa.array(scores.score, from_pandas=True),
             "action": action,
             "rules": rule_column(scores.rules),
@@ -137,7 +137,7 @@ def open_registers(folder: Path | None, key: Path | None, purpose: str) -> Regis
     if folder is None:
         return None
     told = require_purpose(folder, purpose)
-    secret = key_or_new(key)
+    secret = key_or_temporary(key)
     registers = read_registers(folder, secret).registers
     fresh = key is None and ENVIRONMENT not in os.environ
     if fresh and registers.has_epoch(secret.epoch):
@@ -165,8 +165,8 @@ def score_file(
     """Counts of a scored file by action, for calls and callers; the verdict of each call goes to `out`."""
     check_apart(path, complaints, key, out, quarantine)
     scorer = open_scorer(bundle, trust, policy, open_registers(registers, key, SCORING))
-    hidden = callees_or_once(callees)
-    read = read_any(
+    hidden = callee_keys_or_temporary(callees)
+    read = read_keyed_file(
         path, layout_name, SCORING, key=key, quarantine=quarantine, strict=strict,
         progress=lambda done, size: progress("read", 0.4 * done / max(size, 1)),
     )  # fmt: skip
@@ -185,7 +185,7 @@ def score_file(
         "calls": read.calls.num_rows,
         **counts(scores, read.calls),
         "unscored": int(np.isnan(scores.raw).sum()),
-        "filling": int(np.count_nonzero(~filled_of(read.calls, scorer.policy.history_days))),
+        "filling": int(np.count_nonzero(~rows_with_history(read.calls, scorer.policy.history_days))),
         "no_threshold": dict(sorted(Counter(filter(None, scorer.silent(rows))).items())),
         "quarantined": read.quarantined,
         "valid_until": scorer.bundle.valid_until,
@@ -214,13 +214,13 @@ def write_vectors(
     told = require_purpose(path, VECTORS)
     calls, quarantined = path, 0
     if layout_name != "keyed":
-        asked = intake_of(path, layout_name, key) | {"quarantine": str(quarantine), "strict": strict}
+        asked = intake_inputs(path, layout_name, key) | {"quarantine": str(quarantine), "strict": strict}
         calls = out / "_calls.parquet"
         # With a new key two at once would write other tokens each, one under the other's hands.
         with alone(out):
             noted = read_manifest(out / "_intake.json", asked)
             if noted is None:
-                read = read_any(
+                read = read_keyed_file(
                     path, layout_name, VECTORS, key=key, quarantine=quarantine, strict=strict,
                     progress=lambda done, size: progress("intake", 0.3 * done / max(size, 1)),
                 )  # fmt: skip

@@ -24,9 +24,9 @@ from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.scorer import Scorer
 
-from .output_keys import outgoing, read_callees
+from .output_keys import read_callee_keys, with_callee_keys
 from .score import SCORING, VECTORS, by_action, open_scorer
-from .table_rules import met_of, rule_column
+from .table_rules import rule_column, rules_met
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +77,7 @@ def score(
     """
     if out is not None and callees is None:
         raise ValueError("--engine spark: called people are written under a key of their own; expected --callees-key")
-    read_callees(callees)
+    read_callee_keys(callees)
     scorer = open_scorer(bundle, trust, policy)
     if scorer.features != NAMES:
         raise ValueError("--engine spark: expected a model without features of reports")
@@ -187,11 +187,11 @@ def verdicts(
     scorer = _loaded(bundle, trust, policy)
     if scorer.bundle.model_id != model:
         raise ValueError(f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced meanwhile")
-    met = met_of(identity, rule_columns(rows), None, scorer.policy.terms)
+    met = rules_met(identity, rule_columns(rows), None, scorer.policy.terms)
     filled = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
     scores = scorer.score_table(rows, met, filled=filled, threads=1)
     if callees is not None:
-        identity = outgoing(identity, _hidden(callees))
+        identity = with_callee_keys(identity, _hidden(callees))
     return pa.table(
         {
             **{name: identity[name] for name in ("start", "caller", "callee")},

@@ -20,7 +20,7 @@ from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
-from .register_join import PART_ROWS, AsOf
+from .register_join import PART_ROWS, RegisterJoin
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
-def rule_vectors(calls: pa.Table, threads: int) -> dict[int, Array]:
+def compute_rule_columns(calls: pa.Table, threads: int) -> dict[int, Array]:
     """The few columns of vectors that rules look at, by their places in the catalogue."""
     rows = vectors(calls, features=tuple(VECTOR_FEATURES.values()), threads=threads or None)
     return {place: rows[:, i] for i, (_, place) in enumerate(VECTOR_COLUMNS)}
 
 
-def met_of(calls: pa.Table, columns: Mapping[int, Array], registers: Registers | None, terms: Terms) -> Array:
+def rules_met(calls: pa.Table, columns: Mapping[int, Array], registers: Registers | None, terms: Terms) -> Array:
     """Which rules each call meets: int64, one bit a rule, as `serving.ruled.met_rules` has them.
 
     Args:
         calls: keyed calls.
-        columns: as from `rule_vectors` or `serving.ruled.looked_at`, a value a call.
+        columns: as from `compute_rule_columns` or `serving.ruled.looked_at`, a value a call.
     """
     met = np.zeros(calls.num_rows, dtype=np.int64)
     for part, registered in _parts(calls, registers, terms):
@@ -48,7 +48,7 @@ def met_of(calls: pa.Table, columns: Mapping[int, Array], registers: Registers |
     return met
 
 
-def with_wishes(scorer: Scorer, calls: pa.Table, known: Array, scores: Scores, filled: Array) -> Scores:
+def with_preferences(scorer: Scorer, calls: pa.Table, known: Array, scores: Scores, filled: Array) -> Scores:
     """The scores, and what called people do not want where the model of contents is sure, as `Scorer.score` has it.
 
     Args:
@@ -80,7 +80,7 @@ def rule_column(met: Array) -> pa.DictionaryArray:
 
 def _parts(calls: pa.Table, registers: Registers | None, terms: Terms) -> Iterator[tuple[slice, RegisterFacts | None]]:
     if registers is not None:
-        yield from AsOf(registers, terms).parts(calls)
+        yield from RegisterJoin(registers, terms).parts(calls)
         return
     for begin in range(0, calls.num_rows, PART_ROWS):
         yield slice(begin, min(begin + PART_ROWS, calls.num_rows)), None

@@ -70,7 +70,7 @@ def fill(
     json: Json = False,
 ) -> None:
     """Take in records of the days before a service begins, so that its bands speak at once."""
-    from callsieve.serving.batch.fill_memory import fill as take_in
+    from callsieve.serving.batch.fill_memory import fill_state as take_in
     from callsieve.serving.cli import console
     from callsieve.serving.cli.command_tree import refuse_unused
 

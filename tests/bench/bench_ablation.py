@@ -28,7 +28,7 @@ from callsieve.features.keys.tokens import Key
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.judging.judge import brief
 from callsieve.training.model import train as steps
-from callsieve.training.model.call_choice import rows_of
+from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import difference_interval
 from callsieve.training.model.train import Settings, Trained, train
 from callsieve.training.studies.demo import of_world
@@ -115,7 +115,7 @@ def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
 def told(name: str, model: Trained, whole: Trained) -> dict[str, Any]:
     """The figures of a model beside those of the whole one."""
     head = brief(model)["headline"]
-    rows = rows_of("certify", model.plan.certify, model.fold, model.start) & model.judged.known
+    rows = fold_rows("certify", model.plan.certify, model.fold, model.start) & model.judged.known
     return {
         "name": name,
         "features": len(model.settings.features),

@@ -21,7 +21,7 @@ from callsieve.features.offline.table import vectors
 from callsieve.features.online.coverage import call_days, covered_rows
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.rules.strata import strata_of
-from callsieve.training.model.bands import spoken_of
+from callsieve.training.model.bands import aligned_scores
 from callsieve.training.studies.simulated import simulated
 
 UNKNOWN_DAYS = 14
@@ -46,7 +46,7 @@ def main() -> None:
     benign = ~world.truth["nuisance"].to_numpy()[begin:end]
     known = vectors(calls, threads=given.threads)
     raw = scorer.score_table(known, threads=given.threads).raw
-    hit = benign & (spoken_of(raw, strata_of(known), band) >= band.threshold)
+    hit = benign & (aligned_scores(raw, strata_of(known), band) >= band.threshold)
     start = calls["start"].to_numpy()
     speaks = covered_rows(start, call_days(start), scorer.policy.history_days)
     days = [

@@ -36,11 +36,11 @@ from callsieve.features.offline.table import vectors
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.bundle.booster import Booster
 from callsieve.training.data.dataset import make_dataset
-from callsieve.training.data.feeds import of_all
-from callsieve.training.drift.days import EPOCH, Day, Stretch, cuts_of, day_of
+from callsieve.training.data.feeds import feed_of_all
+from callsieve.training.drift.days import EPOCH, Day, ScoredCalls, day_figures, histogram_cuts
 from callsieve.training.drift.monitor import compare
-from callsieve.training.drift.reference import build
-from callsieve.training.model.call_choice import spans, whole_days
+from callsieve.training.drift.reference import build_reference
+from callsieve.training.model.call_choice import day_slices, whole_days
 from callsieve.training.model.split import WINDOW_DAYS
 from callsieve.training.model.train import Settings, train
 from callsieve.training.studies.demo import of_world
@@ -98,22 +98,24 @@ class Study:
         known_then = make_dataset(calls, *kept, self.base.truth.slice(0, calls.num_rows))
         trained = train(known_then, Settings(seed=seed, threads=THREADS))
         self.model, self.bands = Booster(trained.models["model"]), trained.card.thresholds
-        seen = Stretch(calls, trained.feed, trained.raw, kept[0], self.bands)
+        seen = ScoredCalls(calls, trained.feed, trained.raw, kept[0], self.bands)
         days = whole_days(calls)
-        cuts = cuts_of(seen, days)
-        self.reference = build("bench", cuts, [day_of(day, rows, seen, cuts) for day, rows in days.items()])
+        cuts = histogram_cuts(seen, days)
+        self.reference = build_reference(
+            "bench", cuts, [day_figures(day, rows, seen, cuts) for day, rows in days.items()]
+        )
 
     def days(self, calls, begin, end, reports=None, *, scored=True):
         """Figures of each day of [begin, end), with all the history that a feature asks for."""
         told = between(calls, begin - HISTORY_DAYS, end)
         rows = vectors(told)
         raw = np.full(len(rows), np.nan)
-        watched = {day: span for day, span in spans(told).items() if begin <= (day - EPOCH).days < end}
+        watched = {day: span for day, span in day_slices(told).items() if begin <= (day - EPOCH).days < end}
         for span in watched.values() if scored else ():
             raw[span] = self.model.predict_raw(np.ascontiguousarray(rows[span]), threads=THREADS)
-        stretch = Stretch(told, of_all(rows), raw, self.complaints if reports is None else reports, self.bands)
+        stretch = ScoredCalls(told, feed_of_all(rows), raw, self.complaints if reports is None else reports, self.bands)
         cuts = self.reference.cuts
-        return [day_of(day, span, stretch, cuts) for day, span in watched.items()]
+        return [day_figures(day, span, stretch, cuts) for day, span in watched.items()]
 
     def normal(self):
         """The days after the training, week by week, for memory's sake."""
@@ -162,7 +164,7 @@ def policy(shocked, trade, first, on):
         Day(EPOCH + timedelta(days=one), 1, {}, {"calls": float(np.log(np.count_nonzero(its & (day == one)) + 1))})
         for one in (*range(first + WINDOW_DAYS, first + TRAINED), on)
     ]
-    truth = compare(build("truth", {}, figures[:-1]), figures[-1])[0]
+    truth = compare(build_reference("truth", {}, figures[:-1]), figures[-1])[0]
     nuisance = shocked.truth["nuisance"].to_numpy()
     what = (
         f"policy: call centres are cut off, {trade}, {its[day < on].mean():.1%} of calls"

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from bench_calls import drawn
 
 from callsieve.features.intake.keyed_table import keyed_calls
-from callsieve.serving.batch.register_join import COLUMNS, PART_ROWS, AsOf
+from callsieve.serving.batch.register_join import COLUMNS, PART_ROWS, RegisterJoin
 from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.rules.register_lookup import look_up
 from callsieve.serving.rules.registers import Registers, columns_of
@@ -72,7 +72,7 @@ def measured(path: Path, seed: int) -> dict[str, float]:
     file = pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False)
     registers = registers_of(file, np.random.default_rng(seed))
     began = time.perf_counter()
-    joins = AsOf(registers, read_policy().terms)
+    joins = RegisterJoin(registers, read_policy().terms)
     ready = time.perf_counter() - began
     held, began, calls, known = peak(), time.perf_counter(), 0, 0.0
     for batch in file.iter_batches(PART_ROWS, columns=list(COLUMNS)):

@@ -29,9 +29,9 @@ from callsieve.training.data.dataset import Dataset
 from callsieve.training.judging.judge import judge
 from callsieve.training.judging.leak_probes import check
 from callsieve.training.model.allocators import give_back
-from callsieve.training.model.bands import spoken_of
-from callsieve.training.model.call_choice import rows_of
-from callsieve.training.model.train import Settings, Trained, places, train
+from callsieve.training.model.bands import aligned_scores
+from callsieve.training.model.call_choice import fold_rows
+from callsieve.training.model.train import Settings, Trained, feature_columns, train
 from callsieve.training.studies.demo import of_world
 from callsieve.training.studies.simulated import simulated
 
@@ -120,10 +120,12 @@ def figures_of(size: str, seed: int, threads: int, place: Path) -> tuple[dict[st
 
 def keep(trained: Trained, place: Path) -> None:
     """Write down the model and the calls that it is judged on."""
-    rows = np.flatnonzero(rows_of("certify", trained.plan.certify, trained.fold, trained.start) & trained.judged.known)
+    rows = np.flatnonzero(
+        fold_rows("certify", trained.plan.certify, trained.fold, trained.start) & trained.judged.known
+    )
     place.mkdir()
     (place / "model.txt").write_text(trained.models["model"])
-    np.save(place / "vectors.npy", trained.feed.at(rows)[:, places(trained.settings.features)])
+    np.save(place / "vectors.npy", trained.feed.at(rows)[:, feature_columns(trained.settings.features)])
     np.savez(place / "calls.npz", nuisance=trained.judged.nuisance[rows], stratum=trained.stratum[rows])
 
 
@@ -134,7 +136,7 @@ def elsewhere(place: Path, band: Band, others: list[Path]) -> dict[str, Any]:
     for other in others:
         calls = np.load(other / "calls.npz")
         raw = booster.predict_raw(np.load(other / "vectors.npy"), threads=1)
-        flagged.append(spoken_of(raw, calls["stratum"], band) >= band.threshold)
+        flagged.append(aligned_scores(raw, calls["stratum"], band) >= band.threshold)
         guilty.append(calls["nuisance"])
     hit, bad = np.concatenate(flagged), np.concatenate(guilty)
     return {

@@ -1,4 +1,4 @@
-"""Trains on the two Sichuan tables beside plain LightGBM, and measures the flaws of the data. Prints JSON.
+"""Trains on the two Sichuan tables beside plain LightGBM, and classifier_figures the flaws of the data. Prints JSON.
 
 python tests/bench/bench_sichuan.py --data FOLDER [--seeds 0,1,2,3,4] [--threads 0]
 
@@ -22,8 +22,16 @@ from sklearn.metrics import roc_auc_score
 
 from callsieve.features.files.progress import silent
 from callsieve.serving.bundle.booster import Booster
-from callsieve.training.model.feature_table import PARAMETERS, PUBLISHED, SPLIT_SEED, Table, measures, read_table, split
-from callsieve.training.model.fit import Part, fit
+from callsieve.training.model.feature_table import (
+    PARAMETERS,
+    PUBLISHED,
+    SPLIT_SEED,
+    FeatureTable,
+    classifier_figures,
+    read_table,
+    split,
+)
+from callsieve.training.model.fit import FitRows, fit
 from callsieve.training.studies.stress import interval
 
 if TYPE_CHECKING:
@@ -73,20 +81,20 @@ def benchmark(
     return figures
 
 
-def one_split(table: Table, seed: int, threads: int) -> dict[str, dict[str, float]]:
-    """Returns the measures on the test rows of one split, by model."""
+def one_split(table: FeatureTable, seed: int, threads: int) -> dict[str, dict[str, float]]:
+    """Returns the classifier_figures on the test rows of one split, by model."""
     learn, check, test = split(table, SPLIT_SEED + seed)
-    inside, outside = (Part(table.X[rows], table.y[rows]) for rows in (learn, check))
+    inside, outside = (FitRows(table.X[rows], table.y[rows]) for rows in (learn, check))
     text = fit(inside, outside, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
     raw = {
         "callsieve": Booster(text).predict_raw(np.ascontiguousarray(table.X[test])),
         f"LightGBM as it comes, {PLAIN_TREES} trees": plain(inside, None, seed, threads)(table.X[test]),
         "LightGBM as it comes, early stopping": plain(inside, outside, seed, threads)(table.X[test]),
     }
-    return {name: measures(table.y[test], scores) for name, scores in raw.items()}
+    return {name: classifier_figures(table.y[test], scores) for name, scores in raw.items()}
 
 
-def plain(learn: Part, check: Part | None, seed: int, threads: int) -> Callable[[Array], Array]:
+def plain(learn: FitRows, check: FitRows | None, seed: int, threads: int) -> Callable[[Array], Array]:
     """Trains LightGBM with its own defaults, and returns a function that gives raw scores.
 
     With `check`, the number of trees is the one with the least log-loss on those rows.

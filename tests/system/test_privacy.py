@@ -24,8 +24,8 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.tokens import Key
 from callsieve.features.records import Call
-from callsieve.serving.batch.call_files import read_any
-from callsieve.serving.batch.output_keys import callees_or_once
+from callsieve.serving.batch.call_files import read_keyed_file
+from callsieve.serving.batch.output_keys import callee_keys_or_temporary
 from callsieve.serving.batch.score import score_file
 from callsieve.serving.bundle.signing import generate_signing_key, write_public_key
 from callsieve.serving.cases.feed import import_verdicts
@@ -383,7 +383,7 @@ def keyed_folder(folder):
     key = folder.parent / "number.key"
     intake = Intake(Key("e1", bytes(range(32))))
     Key("e1", bytes(range(32))).write(key)
-    pq.write_table(read_any(source, "callsieve", "scoring", key=key).calls, folder / "calls.parquet")
+    pq.write_table(read_keyed_file(source, "callsieve", "scoring", key=key).calls, folder / "calls.parquet")
     source.unlink()
     always = pa.array([FIRST - timedelta(days=9)] * len(FORMS), pa.timestamp("ms", "UTC"))
     time = {"valid_from": always, "valid_to": pa.nulls(len(FORMS), always.type), "known_at": always}
@@ -505,7 +505,7 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
     for purpose, tickets in (("a sample", ()), ("too many", ())):
         act = export_act(calls, purpose, "operations")
         export(
-            calls, act, data, tmp_path / f"{purpose}.parquet", callees_or_once(None), tmp_path / "audit", tickets,
+            calls, act, data, tmp_path / f"{purpose}.parquet", callee_keys_or_temporary(None), tmp_path / "audit", tickets,
             recorded_run.gates(), key,
         )  # fmt: skip
     (tmp_path / "number.key").unlink()

@@ -119,7 +119,7 @@ def delete_subject(
 ) -> None:
     """Delete a person's rows, exclude the number from later trainings, and name the models that learnt from them, and
     what stays, why and until when."""
-    from callsieve.serving.batch.output_keys import read_callees
+    from callsieve.serving.batch.output_keys import read_callee_keys
     from callsieve.serving.cli import console
     from callsieve.training.privacy.deletion import delete_everywhere
 
@@ -127,7 +127,7 @@ def delete_subject(
     with console.progress("subject delete") as tell:
         report = delete_everywhere(
             data, token, why, audit, signing_key, store, state or (), rules, unix_now(), verdicts or (),
-            registers or (), read_callees(callees_key), tell,
+            registers or (), read_callee_keys(callees_key), tell,
         )  # fmt: skip
     if json:
         console.emit_json(report)
@@ -208,14 +208,14 @@ def export_calls(
 ) -> None:  # fmt: skip
     """Export keyed calls; 500 or more only with a ticket. Each export is in the audit log."""
     from callsieve.features.files.progress import steps
-    from callsieve.serving.batch.output_keys import callees_or_once
+    from callsieve.serving.batch.output_keys import callee_keys_or_temporary
     from callsieve.serving.bundle.signing import read_signing_key
     from callsieve.serving.cli import console
     from callsieve.training.log.gates import read_gates
     from callsieve.training.log.tickets import EXPORT, Act, refusals_entered
     from callsieve.training.privacy import exports
 
-    log_key, hidden = read_signing_key(signing_key), callees_or_once(callees_key)
+    log_key, hidden = read_signing_key(signing_key), callee_keys_or_temporary(callees_key)
     with console.progress("export-calls") as tell:
         inside = steps(tell, {"calls": 2, "file": 1})
         with refusals_entered(audit, Act(EXPORT, "", 0, purpose, person), log_key):
@@ -235,7 +235,7 @@ def reidentify(
 ) -> None:  # fmt: skip
     """Print whose tokens these are, of the numbers on standard input; needs two tickets, and is in the audit log."""
     from callsieve.features.keys.tokens import read_key
-    from callsieve.serving.batch.output_keys import read_callees
+    from callsieve.serving.batch.output_keys import read_callee_keys
     from callsieve.serving.bundle.signing import read_signing_key
     from callsieve.serving.cli import console
     from callsieve.training.log.gates import read_gates
@@ -245,7 +245,7 @@ def reidentify(
     lines = (line.strip() for line in sys.stdin)
     given = (
         read_key(key),
-        read_callees(callees_key),
+        read_callee_keys(callees_key),
         audit,
         tickets or (),
         read_gates(gates),

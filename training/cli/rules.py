@@ -27,14 +27,14 @@ def registers(
     json: Json = False,
 ) -> None:
     """Read registers, key their numbers and trunks, put bad rows apart, and write what a scorer reads."""
-    from callsieve.serving.batch.call_files import key_or_new
+    from callsieve.serving.batch.call_files import key_or_temporary
     from callsieve.serving.batch.register_files import read_registers, write_registers
     from callsieve.serving.cli import console
     from callsieve.serving.custody.purposes import copy_declaration, current_declaration
 
     current_declaration(folder)
     with console.progress("registers") as tell:
-        read = read_registers(folder, key_or_new(key), quarantine=quarantine, strict=strict, zone=zone, tell=tell)
+        read = read_registers(folder, key_or_temporary(key), quarantine=quarantine, strict=strict, zone=zone, tell=tell)
     write_registers(read.registers, console.new_folder(out))
     copy_declaration(folder, out)
     told = {name: {"rows": read.taken[name], "quarantined": dict(read.quarantined[name])} for name in read.taken}

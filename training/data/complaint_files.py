@@ -3,7 +3,7 @@
 A layout of `complaint_files.toml` says how a file is written. Oddities are kept apart by name: a row without a number,
 a number that is none, a day in the future or long before the report, a word that the layout does not know, a row that
 stands there twice. Where a file counts reports by day and number instead of telling them one by one, there is no
-reporter, and such counts feed `churn`, not labels.
+reporter, and such counts feed `list_reach`, not labels.
 """
 
 from __future__ import annotations

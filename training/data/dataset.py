@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import coded
-from callsieve.serving.batch.complaint_rows import _MOMENT, COMPLAINTS, frame, parquet_table
+from callsieve.serving.batch.complaint_rows import COMPLAINTS, TIMESTAMP, checked_frame, read_parquet
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import require_purpose
 
@@ -30,23 +30,23 @@ FINDINGS = pa.schema(
     [
         pa.field("number", pa.string(), nullable=False),
         pa.field("nuisance", pa.bool_(), nullable=False),
-        pa.field("known_at", _MOMENT, nullable=False),
+        pa.field("known_at", TIMESTAMP, nullable=False),
     ]
 )
 RECYCLED = pa.schema(
     [
         pa.field("number", pa.string(), nullable=False),
-        pa.field("valid_from", _MOMENT, nullable=False),  # since when another person has it
-        pa.field("known_at", _MOMENT, nullable=False),
+        pa.field("valid_from", TIMESTAMP, nullable=False),  # since when another person has it
+        pa.field("known_at", TIMESTAMP, nullable=False),
     ]
 )
 LISTS = pa.schema(
     [
         pa.field("number", pa.string(), nullable=False),
         pa.field("list", pa.string(), nullable=False),  # its name in the label policy
-        pa.field("valid_from", _MOMENT, nullable=False),
-        pa.field("valid_to", _MOMENT),
-        pa.field("known_at", _MOMENT, nullable=False),
+        pa.field("valid_from", TIMESTAMP, nullable=False),
+        pa.field("valid_to", TIMESTAMP),
+        pa.field("known_at", TIMESTAMP, nullable=False),
     ]
 )
 CAMPAIGNS = pa.schema(
@@ -58,7 +58,7 @@ CAMPAIGNS = pa.schema(
 EXCLUSIONS = pa.schema(
     [
         pa.field("number", pa.string(), nullable=False),
-        pa.field("known_at", _MOMENT, nullable=False),
+        pa.field("known_at", TIMESTAMP, nullable=False),
         pa.field("why", pa.string(), nullable=False),  # unlisted, or deleted
     ]
 )
@@ -87,7 +87,7 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgingLabels:
     """What each call is judged by: whether that is known, whether it was nuisance, its slice and its evasion.
 
     `attack` is a place among `attacks`, or -1: none, or none known.
@@ -129,7 +129,7 @@ def make_dataset(
     if truth is not None and truth.num_rows != calls.num_rows:
         raise ValueError(f"truth: expected one row a call, {calls.num_rows} in all, got {truth.num_rows}")
     moved, listed, known, excluded = (
-        frame(schema.empty_table(), schema, "register") if told is None else told
+        checked_frame(schema.empty_table(), schema, "register") if told is None else told
         for told, schema in ((recycled, RECYCLED), (lists, LISTS), (campaigns, CAMPAIGNS), (exclusions, EXCLUSIONS))
     )
     return Dataset(calls, complaints, findings, moved, listed, known, excluded, truth, fingerprint(calls))
@@ -158,13 +158,15 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
 
     def beside(name: str, schema: pa.Schema) -> pd.DataFrame | None:
         path = folder / f"{name}.parquet"
-        return frame(kept(parquet_table(path), name), schema, path.name) if path.exists() else None
+        return checked_frame(kept(read_parquet(path), name), schema, path.name) if path.exists() else None
 
     return make_dataset(
         calls,
-        frame(kept(parquet_table(folder / "complaints.parquet"), "complaints"), COMPLAINTS, "complaints.parquet"),
-        frame(kept(parquet_table(folder / "findings.parquet"), "findings"), FINDINGS, "findings.parquet"),
-        of_calls(parquet_table(truth), calls) if truth.exists() else None,
+        checked_frame(
+            kept(read_parquet(folder / "complaints.parquet"), "complaints"), COMPLAINTS, "complaints.parquet"
+        ),
+        checked_frame(kept(read_parquet(folder / "findings.parquet"), "findings"), FINDINGS, "findings.parquet"),
+        truth_of_calls(read_parquet(truth), calls) if truth.exists() else None,
         recycled=beside("register_recycled", RECYCLED),
         lists=beside("lists", LISTS),
         campaigns=beside("register_campaigns", CAMPAIGNS),
@@ -172,7 +174,7 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
     )
 
 
-def of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:
+def truth_of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:
     """The truth in the order of the calls, matched by the column `call`.
 
     Raises:
@@ -190,7 +192,9 @@ def of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:
 def as_known(dataset: Dataset, when: pd.Timestamp) -> Dataset:
     """The dataset with reports, findings, changes of hands and lists as far as they were known at a moment."""
     told = {name: getattr(dataset, name) for name in ("complaints", "findings", "recycled", "lists")}
-    known: dict[str, Any] = {name: frame[frame["known_at"] <= when] for name, frame in told.items()}
+    known: dict[str, Any] = {
+        name: checked_frame[checked_frame["known_at"] <= when] for name, checked_frame in told.items()
+    }
     return replace(dataset, **known)
 
 
@@ -207,20 +211,20 @@ def campaigns_of(dataset: Dataset) -> tuple[pa.ChunkedArray, ...]:
     return (pa.chunked_array([principal]), *told)
 
 
-def judged(dataset: Dataset, caller: Array, policy: LabelPolicy) -> Judged:
+def judging_labels(dataset: Dataset, caller: Array, policy: LabelPolicy) -> JudgingLabels:
     """The truth if there is one; else the labels as known when the records end, and the number class as slice."""
     if dataset.truth is not None:
         truth = dataset.truth
         nuisance = np.asarray(truth["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
         words = truth["slice"].combine_chunks()
-        return Judged(np.ones(len(nuisance), dtype=bool), nuisance, _words(words), "truth", *_attacks(truth))
+        return JudgingLabels(np.ones(len(nuisance), dtype=bool), nuisance, _words(words), "truth", *_attacks(truth))
     tokens = dataset.calls["caller"].combine_chunks()
     seen = pd.Series(pc.unique(pc.dictionary_decode(tokens)).to_numpy(zero_copy_only=False))
     end = pd.Timestamp(int(dataset.calls["start"].to_numpy().max()), unit="ms", tz="UTC")
     labels = label_numbers(dataset, end, policy).set_index("number")
     told = labels["nuisance"].reindex(seen.to_numpy())
     # `caller` codes count in order of first appearance, as `unique` does.
-    return Judged(
+    return JudgingLabels(
         told.notna().to_numpy()[caller],
         told.fillna(False).to_numpy(dtype=bool)[caller],
         _words(dataset.calls["caller_class"].combine_chunks()),

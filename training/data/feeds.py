@@ -72,7 +72,7 @@ class Feed:
         return np.asarray(places)
 
 
-def of_all(X: Array) -> Feed:  # noqa: N803
+def feed_of_all(X: Array) -> Feed:  # noqa: N803
     """The vectors of all calls."""
     every = np.arange(len(X))
     return Feed("complete", every, every, X)
@@ -86,12 +86,12 @@ def complete(dataset: Dataset, features: tuple[str, ...], threads: int, rows: Ar
 
 def answered_only(dataset: Dataset, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
     """The answered calls alone; vectors of those among `rows` if they are given."""
-    told = answered(dataset.calls)
+    told = answered_rows(dataset.calls)
     held = told if rows is None else np.intersect1d(rows, told, assume_unique=True)
     return feed_of("answered only", dataset, told, held, features, threads)
 
 
-def answered(calls: pa.Table) -> Array:
+def answered_rows(calls: pa.Table) -> Array:
     """Places of the answered calls."""
     found = pc.equal(pc.dictionary_decode(calls["outcome"].combine_chunks()), "answered")
     return np.flatnonzero(np.asarray(found.fill_null(False)))

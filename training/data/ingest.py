@@ -13,12 +13,12 @@ from callsieve.features.files.dates import DAY, day_in
 from callsieve.features.files.folders import check_apart
 from callsieve.features.files.progress import silent, steps
 from callsieve.features.reading.call_files import write_table
-from callsieve.serving.batch.call_files import key_or_new
+from callsieve.serving.batch.call_files import key_or_temporary
 from callsieve.serving.batch.complaint_rows import milliseconds
 from callsieve.serving.custody.purposes import require_purpose
 
 from .complaint_files import ReadComplaints, layout_named, read_complaint_file
-from .list_reach import churn, weekdays
+from .list_reach import list_reach, weekdays
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -41,7 +41,7 @@ def ingest(
 
     Args:
         published: the day on which the file came out (2021-07-08), in the layout's zone.
-    Returns: rows, what became of them, and `churn`: JSON-able, without a number.
+    Returns: rows, what became of them, and `list_reach`: JSON-able, without a number.
     Raises:
         ValueError: in one line, if the file, the layout or the day is none, or it is not for statistics.
     """
@@ -51,7 +51,7 @@ def ingest(
     when = None if published is None else pd.Timestamp(day_in(published, "--published"), tz=zone).tz_convert("UTC")
     inside = steps(tell, {"read": 4, "write": 1, "figures": 1})
     read = read_complaint_file(
-        path, layout, key_or_new(key), published=when, quarantine=quarantine, strict=strict, tell=inside["read"]
+        path, layout, key_or_temporary(key), published=when, quarantine=quarantine, strict=strict, tell=inside["read"]
     )
     inside["write"]("write", 0.0)
     if out is not None:
@@ -93,5 +93,5 @@ def facts(read: ReadComplaints, zone: str) -> dict[str, Any]:
         "last": str(table["at"].max()) if len(table) else None,
         **{name: {str(word): int(times) for word, times in found.items()} for name, found in words.items()},
         "a_day": weekdays(day, count),
-        "churn": churn(table["number"], day, count),
+        "churn": list_reach(table["number"], day, count),
     }

@@ -16,7 +16,7 @@ WINDOWS = (7, 30, 90)  # days
 LEAST = (1, 3)  # earlier reports
 
 
-def churn(number: pd.Series[Any], day: Array, count: Array) -> dict[str, Any]:
+def list_reach(number: pd.Series[Any], day: Array, count: Array) -> dict[str, Any]:
     """Shares of reports whose number had at least so many reports (LEAST) in so many days (WINDOWS) before their own.
 
     Reports of the same day are not earlier ones. Judged are the days that have the longest window of records before

@@ -96,6 +96,6 @@ def calls_before(dataset: Dataset, moment: pd.Timestamp) -> pd.DataFrame:
     return frame
 
 
-def without_reports(dataset: Dataset) -> Dataset:
+def without_complaints(dataset: Dataset) -> Dataset:
     """The dataset as if nobody had ever reported anything."""
     return replace(dataset, complaints=dataset.complaints.iloc[:0])

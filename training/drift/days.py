@@ -18,8 +18,8 @@ from callsieve.features.intake.text_columns import codes, plain
 from callsieve.features.kernel.windows import HOUR
 from callsieve.features.records import OUTCOMES, RELEASED_BY
 from callsieve.serving.rules.strata import strata_of
-from callsieve.training.model.bands import spoken_of
-from callsieve.training.model.call_choice import sample
+from callsieve.training.model.bands import aligned_scores
+from callsieve.training.model.call_choice import day_sample
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -41,7 +41,7 @@ DELAY = "hours until a report comes in"
 MARK = "record "  # begins the names of marks: of a record that is broken, late, not whole or not what it says
 NO_YES = ("no", "yes")
 YES = NO_YES.index("yes")
-UNSOUGHT = "caller whom nobody called this week"
+NOT_CALLED = "caller whom nobody called this week"
 # They remember 28 days: the longer the records go on, the more they tell, whatever the calls are like.
 LONG_MEMORY = ("number_days_known", "number_active_days", "out_active_days", "out_days_since_last")
 # What is known of a trunk is known of few: one that comes or goes moves them all. Whether it is told is watched.
@@ -57,10 +57,10 @@ LATE = 60_000  # milliseconds
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class ScoredCalls:
     """Keyed calls in order of start, vectors and raw scores (NaN: not scored); reports; the model's bands.
 
-    Vectors and scores are there at least for the `sample` of each whole day.
+    Vectors and scores are there at least for the `day_sample` of each whole day.
     """
 
     calls: pa.Table
@@ -85,9 +85,9 @@ class Day:
         return "weekend" if self.date.weekday() >= SATURDAY else "weekday"
 
 
-def cuts_of(stretch: Stretch, days: Mapping[date, slice]) -> dict[str, tuple[float, ...]]:
+def histogram_cuts(stretch: ScoredCalls, days: Mapping[date, slice]) -> dict[str, tuple[float, ...]]:
     """Where each ordered histogram is cut: at quantiles of the days' calls."""
-    rows = np.concatenate([sample(day, span) for day, span in days.items()])
+    rows = np.concatenate([day_sample(day, span) for day, span in days.items()])
     found = {name: quantiles(column) for name, column in columns(stretch, rows) if name not in LEVELS}
     first, last = min(days.values(), key=lambda span: span.start), max(days.values(), key=lambda span: span.start)
     begin, end = (stretch.calls["start"][row].as_py() for row in (first.start, last.stop - 1))
@@ -104,15 +104,15 @@ def quantiles(values: Array) -> tuple[float, ...]:
     return tuple(cuts[cuts > known.min()].tolist())
 
 
-def day_of(day: date, span: slice, stretch: Stretch, cuts: Cuts) -> Day:
+def day_figures(day: date, span: slice, stretch: ScoredCalls, cuts: Cuts) -> Day:
     """The figures of one day."""
     counts = {
         name: histogram(column, cuts[name] if name in cuts else between(LEVELS[name]))
-        for name, column in columns(stretch, sample(day, span))
+        for name, column in columns(stretch, day_sample(day, span))
         if (name in cuts or name in LEVELS) and (name != SCORE or not np.isnan(column).all())
     }
     calls = stretch.calls.slice(span.start, span.stop - span.start)
-    counts |= marks_of(calls) | told_of(stretch, sample(day, span))
+    counts |= marks_of(calls) | told_of(stretch, day_sample(day, span))
     begin = midnight(day, calls)
     delays = report_delays(stretch.complaints, begin, begin + DAY)
     if len(delays):
@@ -132,7 +132,7 @@ def histogram(values: Array, cuts: Sequence[float]) -> Array:
     return np.asarray(np.bincount(place, minlength=len(cuts) + 2))
 
 
-def columns(stretch: Stretch, rows: Array) -> Iterator[tuple[str, Array]]:
+def columns(stretch: ScoredCalls, rows: Array) -> Iterator[tuple[str, Array]]:
     """What histograms are made of, by name: features, facts of the records, the raw score."""
     told = [name for name, _ in WORDS.values()] + list(LENGTHS.values())
     calls = stretch.calls.select(told).take(rows)
@@ -163,15 +163,15 @@ def marks_of(calls: pa.Table) -> dict[str, Array]:
     return {MARK + name: np.array([calls.num_rows - some, some, 0]) for name, some in found.items()}
 
 
-def told_of(stretch: Stretch, rows: Array) -> dict[str, Array]:
+def told_of(stretch: ScoredCalls, rows: Array) -> dict[str, Array]:
     """How many of a day's sample are not and are by such a caller, and in each band; none is missing."""
     raw = stretch.raw[rows]
     age, callers = (stretch.vectors.values(rows, NAMES.index(name)) for name in ("number_age", "in_callers_count_7d"))
-    found = {"caller new this week": int(np.isnan(age).sum()), UNSOUGHT: int((~(callers > 0)).sum())}
+    found = {"caller new this week": int(np.isnan(age).sum()), NOT_CALLED: int((~(callers > 0)).sum())}
     if not np.isnan(raw).all():
         stratum = strata_of(stretch.vectors.at(rows))
         for band in stretch.bands:
-            held = spoken_of(raw, stratum, band)
+            held = aligned_scores(raw, stratum, band)
             found[f"score in band {band.name}"] = int((held >= band.threshold).sum())
     return {name: np.array([len(rows) - some, some, 0]) for name, some in found.items()}
 

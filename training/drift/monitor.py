@@ -21,14 +21,14 @@ from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.batch.score import open_scorer, score_calls
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.data.dataset import read_dataset
-from callsieve.training.data.feeds import of_all
+from callsieve.training.data.feeds import feed_of_all
 from callsieve.training.log.looks import Ledger, certified_on, counted
-from callsieve.training.model.bands import spoken_of
-from callsieve.training.model.call_choice import spans
+from callsieve.training.model.bands import aligned_scores
+from callsieve.training.model.call_choice import day_slices
 from callsieve.training.model.split import WINDOW_DAYS, judged_span
 
-from .days import LEVELS, MARK, NO_YES, UNSOUGHT, YES, Day, Stretch, day_of, midnight
-from .reference import KINDS, REFERENCE, Reference, chance, ks, log_odds, parts, psi, read_reference, shares
+from .days import LEVELS, MARK, NO_YES, NOT_CALLED, YES, Day, ScoredCalls, day_figures, midnight
+from .reference import KINDS, REFERENCE, Reference, chance, ks, log_odds, psi, read_reference, shares, watched_shares
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -94,14 +94,14 @@ def compare(reference: Reference, day: Day) -> list[Shift]:
 def histogram_shift(reference: Reference, name: str, counts: Array, kind: str) -> Shift:
     """A histogram, by that part of it which lies farthest from what is usual."""
     statistic = reference.histograms[name]
-    some, whole = parts(counts, ordered=name in reference.cuts)
+    some, whole = watched_shares(counts, ordered=name in reference.cuts)
     then, now = expit(np.array(statistic.usual[kind].mean)), some / np.maximum(whole, 1)
     z = statistic.z(log_odds(some, whole), kind, chance(then, whole))
     if name.startswith(MARK):
         plain = statistic.z_of_shares(now, then, whole, kind)
         z = np.where(np.abs(plain) > np.abs(z), plain, z)
     z = np.where(np.abs(now - then) < LEAST_MOVE, 0.0, z)
-    if name == UNSOUGHT:
+    if name == NOT_CALLED:
         z = np.where(np.arange(len(z)) == YES, np.maximum(z, 0.0), 0.0)
     place = int(np.argmax(np.abs(z)))
     usual, seen = usual_shares(reference, name, kind), shares(counts)
@@ -127,7 +127,7 @@ def together(shifts: Sequence[Shift]) -> Shift:
 
 def limit(name: str) -> float:
     """How many deviations of a histogram's part raise an alarm."""
-    if name == UNSOUGHT:
+    if name == NOT_CALLED:
         return ALARM_OF_UNSOUGHT
     if name.startswith(RESTLESS):
         return ALARM_OF_RESTLESS
@@ -155,7 +155,7 @@ def resembles(reference: Reference, day: Day) -> str:
     return min(KINDS, key=lambda kind: apart[kind])
 
 
-def certificate(bundle: Bundle, stretch: Stretch, rows: slice, findings: pd.DataFrame) -> dict[str, Any]:
+def certificate(bundle: Bundle, stretch: ScoredCalls, rows: slice, findings: pd.DataFrame) -> dict[str, Any]:
     """Whether the model's certificate can still be believed: its date, the mix of calls, and what findings say.
 
     Args:
@@ -174,8 +174,8 @@ def certificate(bundle: Bundle, stretch: Stretch, rows: slice, findings: pd.Data
     expected = error / covered if covered else None
     benign, false = found_benign(stretch, rows.stop, findings, band)
     lowest = float(betaincinv(false, benign - false + 1, 1 - CONFIDENCE)) if false else 0.0
-    until = datetime.fromisoformat(bundle.valid_until)
-    ended = stretch.calls["start"][rows.stop - 1].as_py() >= until.timestamp() * 1000
+    calls_until = datetime.fromisoformat(bundle.valid_until)
+    ended = stretch.calls["start"][rows.stop - 1].as_py() >= calls_until.timestamp() * 1000
     reasons = [
         *(["the model was never certified"] if not told.certified else []),
         *([f"it is valid until {bundle.valid_until}"] if ended else []),
@@ -197,7 +197,7 @@ def certificate(bundle: Bundle, stretch: Stretch, rows: slice, findings: pd.Data
     }
 
 
-def found_benign(stretch: Stretch, end: int, findings: pd.DataFrame, band: Band) -> tuple[int, int]:
+def found_benign(stretch: ScoredCalls, end: int, findings: pd.DataFrame, band: Band) -> tuple[int, int]:
     """Calls up to the day's end of callers who were found benign, and those of them that were flagged."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -209,7 +209,7 @@ def found_benign(stretch: Stretch, end: int, findings: pd.DataFrame, band: Band)
     # The first days only fill the windows.
     start = calls["start"].to_numpy()
     benign &= start >= start[0] + WINDOW_DAYS * DAY
-    held = spoken_of(stretch.raw[:end], stretch.vectors.strata(stretch.calls.num_rows)[:end], band)
+    held = aligned_scores(stretch.raw[:end], stretch.vectors.strata(stretch.calls.num_rows)[:end], band)
     return int(benign.sum()), int((held[benign] >= band.threshold).sum())
 
 
@@ -240,19 +240,19 @@ def monitor(
     if known.model != scorer.bundle.model_id:
         raise ValueError(f"reference: expected that of model {scorer.bundle.model_id}, got that of {known.model}")
     dataset = read_dataset(data, "monitoring")
-    calls, chosen = until(dataset.calls, day)
+    calls, chosen = calls_until(dataset.calls, day)
     touched: dict[str, Any] = {}
     if certified_on(scorer.bundle, dataset.fingerprint, judged_span(calls)):
         touched = counted(ledger, scorer.bundle, dataset.fingerprint, judged_span(calls), "monitor")
     progress("features", 0.1)
     # What came in after the day is not known yet.
-    end = midnight(chosen, calls.slice(spans(calls)[chosen].start)) + DAY
+    end = midnight(chosen, calls.slice(day_slices(calls)[chosen].start)) + DAY
     reports, findings = (table[table["known_at"] < moment(end)] for table in (dataset.complaints, dataset.findings))
     scores, rows = score_calls(scorer, calls, reports, threads=threads)
     progress("compare", 0.9)
-    stretch = Stretch(calls, of_all(rows), scores.raw, reports, scorer.bundle.thresholds)
-    span = spans(calls)[chosen]
-    figures = day_of(chosen, span, stretch, known.cuts)
+    stretch = ScoredCalls(calls, feed_of_all(rows), scores.raw, reports, scorer.bundle.thresholds)
+    span = day_slices(calls)[chosen]
+    figures = day_figures(chosen, span, stretch, known.cuts)
     shifts = compare(known, figures)
     return {
         "day": str(chosen),
@@ -261,7 +261,7 @@ def monitor(
         "model": known.model,
         "reference": [known.first, known.last],
         "calls": figures.calls,
-        "days_before": (chosen - min(spans(calls))).days,
+        "days_before": (chosen - min(day_slices(calls))).days,
         "days_wanted": HISTORY_DAYS,
         "alarm": any(shift.alarm for shift in shifts),
         "shifts": [asdict(shift) for shift in shifts],
@@ -270,13 +270,13 @@ def monitor(
     }
 
 
-def until(calls: pa.Table, day: date | None) -> tuple[pa.Table, date]:
+def calls_until(calls: pa.Table, day: date | None) -> tuple[pa.Table, date]:
     """The calls of a day and of HISTORY_DAYS before it, and the day.
 
     Raises:
         ValueError: if there is no call on the day, or none so far back that its windows are full.
     """
-    found = spans(calls)
+    found = day_slices(calls)
     chosen = day or max(found)
     if chosen not in found:
         raise ValueError(f"{chosen}: expected a day of the calls, {min(found)} to {max(found)}")

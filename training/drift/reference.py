@@ -19,7 +19,7 @@ from scipy.special import ndtri, stdtr
 from callsieve.features.files.folders import write_whole
 from callsieve.training.model.call_choice import whole_days
 
-from .days import Cuts, Day, Stretch, cuts_of, day_of
+from .days import Cuts, Day, ScoredCalls, day_figures, histogram_cuts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -51,7 +51,8 @@ class Usual:
 class Statistic:
     """What was usual by kind of day; how far days lay from it, by part (standard deviation, all kinds together).
 
-    The parts of a histogram are log-odds of shares, see `parts`; an amount has one part, as `days` gives it. `swing` is
+    The parts of a histogram are log-odds of shares, see `watched_shares`;
+    an amount has one, as `days` has it. `swing` is
     the spread of the shares themselves; an amount has none.
     """
 
@@ -97,7 +98,7 @@ class Reference:
     amounts: Mapping[str, Statistic]
 
 
-def measure(model: str, stretch: Stretch) -> Reference:
+def measure_reference(model: str, stretch: ScoredCalls) -> Reference:
     """The reference of a stretch of calls, by its whole days.
 
     Raises:
@@ -105,11 +106,11 @@ def measure(model: str, stretch: Stretch) -> Reference:
     """
     days = whole_days(stretch.calls)
     enough(len(days))
-    cuts = cuts_of(stretch, days)
-    return build(model, cuts, [day_of(day, rows, stretch, cuts) for day, rows in days.items()])
+    cuts = histogram_cuts(stretch, days)
+    return build_reference(model, cuts, [day_figures(day, rows, stretch, cuts) for day, rows in days.items()])
 
 
-def build(model: str, cuts: Cuts, days: Sequence[Day]) -> Reference:
+def build_reference(model: str, cuts: Cuts, days: Sequence[Day]) -> Reference:
     """The reference of some days.
 
     Raises:
@@ -137,7 +138,7 @@ def enough(days: int) -> None:
 
 def histogram(days: Sequence[Day], name: str, *, ordered: bool) -> Statistic | None:
     """What was usual of a histogram; None if too few days have it."""
-    some = [parts(day.counts[name], ordered=ordered) for day in days]
+    some = [watched_shares(day.counts[name], ordered=ordered) for day in days]
     kinds = [day.kind for day in days]
     found = statistic(kinds, [log_odds(*one) for one in some])
     plain = statistic(kinds, [share / np.maximum(whole, 1) for share, whole in some])
@@ -172,7 +173,7 @@ def statistic(kinds: Sequence[str], values: Sequence[Array]) -> Statistic | None
     return Statistic(tuple(spread.tolist()), freedom, usual)
 
 
-def parts(counts: Array, *, ordered: bool) -> tuple[Array, Array]:
+def watched_shares(counts: Array, *, ordered: bool) -> tuple[Array, Array]:
     """What is watched of a histogram: how many calls are in each part, and of how many.
 
     Of an ordered one the parts are all below each cut, and all that is missing: a value that moves from one narrow bin
@@ -216,8 +217,8 @@ def ks(one: Array, other: Array) -> float:
     >>> round(ks(np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.6, 0.2])), 4)
     0.375
     """
-    parts = [np.cumsum(each[:-1] / max(each[:-1].sum(), 1e-12)) for each in (one, other)]
-    return float(np.abs(parts[0] - parts[1]).max())
+    watched_shares = [np.cumsum(each[:-1] / max(each[:-1].sum(), 1e-12)) for each in (one, other)]
+    return float(np.abs(watched_shares[0] - watched_shares[1]).max())
 
 
 def write_reference(reference: Reference, path: Path) -> None:

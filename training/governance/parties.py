@@ -20,7 +20,7 @@ from callsieve.features.files.toml_file import read_toml
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import plain
 from callsieve.features.keys.tokens import is_token
-from callsieve.serving.batch.register_join import Joins, column_of
+from callsieve.serving.batch.register_join import IndexJoins, column_of
 from callsieve.serving.custody.expiry import is_expired, unexpired_rows
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import Retention, read_retention
@@ -222,7 +222,7 @@ def _or(column: Column, other: str) -> Column:
     return Column(np.where(column.codes < 0, len(column.labels), column.codes), [*column.labels, other])
 
 
-def _business(source: ReportData, joins: Joins) -> Column:
+def _business(source: ReportData, joins: IndexJoins) -> Column:
     """The industry that the caller was registered for when the call rang."""
     business = source.registers["campaigns"]["business"]
     labels = sorted(set(business))
@@ -239,14 +239,14 @@ def _regulator(business: Column) -> Column:
     return Column(codes[business.codes], labels)
 
 
-def _outside(source: ReportData, joins: Joins, trunk: Column) -> Column:
+def _outside(source: ReportData, joins: IndexJoins, trunk: Column) -> Column:
     """Whether the caller's number is missing from the register of the call's trunk; -1 without a trunk."""
     rows = _rows(source, joins, "trunk_numbers", ("trunk", "caller"), ("trunk", "caller_block"))
     return Column(np.where(trunk.codes < 0, -1, (rows >= 0).astype(np.int64)), YES_NO)
 
 
-def _joins(registers: Mapping[str, pd.DataFrame]) -> Joins:
-    return Joins(Registers({name: _plain(registers[name]) for name in ("campaigns", "trunks")}))
+def _joins(registers: Mapping[str, pd.DataFrame]) -> IndexJoins:
+    return IndexJoins(Registers({name: _plain(registers[name]) for name in ("campaigns", "trunks")}))
 
 
 def _plain(register: pd.DataFrame) -> dict[str, list[Any]]:
@@ -263,7 +263,7 @@ def _plain(register: pd.DataFrame) -> dict[str, list[Any]]:
     }
 
 
-def _rows(source: ReportData, joins: Joins, index: str, *keys: tuple[str, ...]) -> Array:
+def _rows(source: ReportData, joins: IndexJoins, index: str, *keys: tuple[str, ...]) -> Array:
     """For each call the index of the register row in effect; negative if there is none."""
     columns = [tuple(column_of(source.calls, name) for name in key) for key in keys]
     return joins.in_effect(index, source.calls["start"].to_numpy(), *columns)

@@ -10,12 +10,12 @@ from callsieve.features.intake.text_columns import codes
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import strata_of
-from callsieve.training.data.dataset import Dataset, judged, read_dataset
+from callsieve.training.data.dataset import Dataset, judging_labels, read_dataset
 from callsieve.training.data.feeds import complete
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.log.looks import Ledger, counted
-from callsieve.training.model.bands import TARGETS, spoken_of
-from callsieve.training.model.call_choice import born_after
+from callsieve.training.model.bands import TARGETS, aligned_scores
+from callsieve.training.model.call_choice import calls_of_new_callers
 from callsieve.training.model.certify import certificate, choose_threshold
 from callsieve.training.model.split import judged_span
 
@@ -71,7 +71,7 @@ def by_acquaintance(scored: Scored, band: Band, known: Acquaintance) -> dict[str
     told: dict[str, Any] = {"seen_told_by": known.told_by, "seen": None, "unseen": None}
     if known.seen is None:
         return told
-    raw = spoken_of(scored.raw, scored.stratum, band)
+    raw = aligned_scores(scored.raw, scored.stratum, band)
     for name, rows in (("seen", scored.rows & known.seen), ("unseen", scored.rows & ~known.seen)):
         found = certificate("these calls", raw[rows & ~scored.judged.nuisance], band.threshold, TARGETS[0][1])
         told[name] = {
@@ -89,10 +89,10 @@ def scored_calls(dataset: Dataset, X: Array, raw: Array, acquainted: Acquaintanc
     after the labels of the training, in groups that it may have learnt from."""
     start = dataset.calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(dataset.calls["caller"]), codes(dataset.calls["callee"])
-    known = judged(dataset, caller, read_label_policy())
+    known = judging_labels(dataset, caller, read_label_policy())
     begin = judged_span(dataset.calls)[0]
-    lives = born_after(begin, known, caller, start)
-    newer = born_after(max(begin, acquainted.labels_made), known, caller, start)
+    lives = calls_of_new_callers(begin, known, caller, start)
+    newer = calls_of_new_callers(max(begin, acquainted.labels_made), known, caller, start)
     return Scored(
         X[:, RULE],
         raw,

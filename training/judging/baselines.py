@@ -27,13 +27,13 @@ from callsieve.features.files.dates import DAY
 from callsieve.serving.batch.complaint_rows import milliseconds
 from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.data.feeds import Feed
-from callsieve.training.model.call_choice import choosing
-from callsieve.training.model.cross_scores import UNSEEN, crossed
-from callsieve.training.model.fit import Part
-from callsieve.training.model.folds import labels_of, learnt_rows
-from callsieve.training.model.matrix import build, learnt_vectors
+from callsieve.training.model.call_choice import threshold_calls
+from callsieve.training.model.cross_scores import NO_CV_FOLD, out_of_fold_scores
+from callsieve.training.model.fit import FitRows
+from callsieve.training.model.folds import training_labels, training_rows
+from callsieve.training.model.matrix import build_matrix, training_vectors
 from callsieve.training.model.split import groups
-from callsieve.training.model.train import Trained, places
+from callsieve.training.model.train import Trained, feature_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -64,8 +64,8 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
     """
     side = learning_side(t)
     rows = t.feed.rows
-    choose = choosing(t.plan, t.fold, t.start, t.settings.seed)
-    judged = (t.start >= t.plan.label_cutoff) & (t.part == UNSEEN)
+    choose = threshold_calls(t.plan, t.fold, t.start, t.settings.seed)
+    judged = (t.start >= t.plan.label_cutoff) & (t.part == NO_CV_FOLD)
     unseen = rows[(choose | judged)[rows]]
     fitted = {"logistic regression": t.settings.features, "number class": (CLASS,)}
     raw = {name: of_regression(t, side, features, choose, unseen) for name, features in fitted.items()}
@@ -98,7 +98,9 @@ def farthest(columns: Mapping[str, Array], innocent: Array, rows: Array) -> Arra
     return found
 
 
-def of_regression(t: Trained, side: tuple[Part, Array], features: Sequence[str], choose: Array, unseen: Array) -> Array:
+def of_regression(
+    t: Trained, side: tuple[FitRows, Array], features: Sequence[str], choose: Array, unseen: Array
+) -> Array:
     """Log-odds of the `unseen` calls: of those to choose thresholds on by a fit without their part of the groups.
 
     Args:
@@ -110,14 +112,14 @@ def of_regression(t: Trained, side: tuple[Part, Array], features: Sequence[str],
         some = (
             learn
             if kept.all()
-            else Part(learn.X[kept], learn.y[kept], None if learn.weight is None else learn.weight[kept])
+            else FitRows(learn.X[kept], learn.y[kept], None if learn.weight is None else learn.weight[kept])
         )
         return log_odds(logistic(some, features), t.feed, unseen[asked[unseen]], len(t.start))
 
     parts = range(t.fitted["parts"]) if t.fitted["parts"] > 1 else ()
     by_part = [told(part != one, choose & (t.part == one)) for one in parts]
     every = told(part >= 0, np.ones(len(t.start), dtype=bool))
-    return crossed(every, by_part, [(one,) for one in parts], t.part, choose) if by_part else every
+    return out_of_fold_scores(every, by_part, [(one,) for one in parts], t.part, choose) if by_part else every
 
 
 def reported_before(dataset: Dataset, caller: Array, rows: Array) -> Array:
@@ -138,21 +140,21 @@ def reported_before(dataset: Dataset, caller: Array, rows: Array) -> Array:
     return np.asarray(np.searchsorted(keys, at) - np.searchsorted(keys, at - LISTED), dtype=float)
 
 
-def learning_side(t: Trained) -> tuple[Part, Array]:
+def learning_side(t: Trained) -> tuple[FitRows, Array]:
     """The labelled calls that the model was fitted on, of the complete feed, and the part of each call's group."""
     calls = t.dataset.calls
-    labels = labels_of(t.dataset, t.settings, t.plan)
-    rows, told = learnt_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
+    labels = training_labels(t.dataset, t.settings, t.plan)
+    rows, told = training_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
     some = np.sort(np.random.default_rng(t.settings.seed).permutation(len(rows))[:LEARNT_AT_MOST])
     learnt = (rows[some], told.iloc[some])
-    X = learnt_vectors(t.dataset, t.settings.features, t.settings.threads, {t.feed.name: learnt})  # noqa: N806
-    side = build(X, [learnt], calls, groups(calls, campaigns_of(t.dataset)), t.caller)
-    return Part(side.X, side.y, side.weight), t.part[learnt[0]]
+    X = training_vectors(t.dataset, t.settings.features, t.settings.threads, {t.feed.name: learnt})  # noqa: N806
+    side = build_matrix(X, [learnt], calls, groups(calls, campaigns_of(t.dataset)), t.caller)
+    return FitRows(side.X, side.y, side.weight), t.part[learnt[0]]
 
 
-def logistic(learn: Part, features: Sequence[str]) -> Pipeline:
+def logistic(learn: FitRows, features: Sequence[str]) -> Pipeline:
     """Logistic regression on logarithms, with a column for "not known" and one for each level of a category."""
-    at = dict(zip(features, places(tuple(features)), strict=True))
+    at = dict(zip(features, feature_columns(tuple(features)), strict=True))
     numbers = make_pipeline(  # each step works in place: the learning side is large
         FunctionTransformer(_logarithm),
         SimpleImputer(add_indicator=True, keep_empty_features=True, copy=False),

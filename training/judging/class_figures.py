@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from callsieve.serving.bundle.booster import Booster
 from callsieve.training.model.certify import caller_bootstrap
-from callsieve.training.model.train import Trained, only, places
+from callsieve.training.model.train import Trained, feature_columns, select_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,7 +45,7 @@ def of_kind(t: Trained, truth: pa.Table, kind: str, bad: Array) -> dict[str, Any
     if not named:
         return None
     rows, true = np.array(list(named)), np.array(list(named.values()))
-    vectors = np.ascontiguousarray(only(t.feed.at(rows), places(t.settings.features)))
+    vectors = np.ascontiguousarray(select_columns(t.feed.at(rows), feature_columns(t.settings.features)))
     shares = softmax(Booster(t.models[kind]).predict_raw(vectors), axis=1)
     words = np.array(t.card.classes[kind])
     right, sure = words[shares.argmax(axis=1)] == true, shares.max(axis=1) >= SURE

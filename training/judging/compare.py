@@ -10,14 +10,14 @@ import numpy as np
 from callsieve.features.intake.text_columns import codes
 from callsieve.serving.bundle.bundle import Bundle
 from callsieve.serving.rules.strata import strata_of
-from callsieve.training.data.dataset import Dataset, campaigns_of, judged
+from callsieve.training.data.dataset import Dataset, campaigns_of, judging_labels
 from callsieve.training.data.feeds import complete
 from callsieve.training.log.gates import Gates
-from callsieve.training.model.bands import spoken_of
-from callsieve.training.model.call_choice import rows_of
+from callsieve.training.model.bands import aligned_scores
+from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import difference_interval
-from callsieve.training.model.split import caller_classes, fold_of_group, groups, plan_of
-from callsieve.training.model.train import Settings, places
+from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, groups
+from callsieve.training.model.train import Settings, feature_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -72,19 +72,19 @@ def certifying(dataset: Dataset, settings: Settings, features: tuple[str, ...]) 
     """Vectors that hold these features, nuisance and caller of the judged calls of the certifying fold."""
     calls = dataset.calls
     start, (caller, _) = calls["start"].to_numpy(), codes(calls["caller"])
-    folds = plan_of(calls, settings.label_delay_days)
+    folds = fold_plan(calls, settings.label_delay_days)
     fold = fold_of_group(groups(calls, campaigns_of(dataset)), caller_classes(calls), settings.seed)
-    known = judged(dataset, caller, settings.label_policy)
-    rows = np.flatnonzero(rows_of("certify", folds.certify, fold, start) & known.known)
+    known = judging_labels(dataset, caller, settings.label_policy)
+    rows = np.flatnonzero(fold_rows("certify", folds.certify, fold, start) & known.known)
     return complete(dataset, features, settings.threads, rows).X, known.nuisance[rows], caller[rows]
 
 
 def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803
     """Which calls reach a model's certified threshold."""
-    rows = np.ascontiguousarray(X[:, places(bundle.features)])
+    rows = np.ascontiguousarray(X[:, feature_columns(bundle.features)])
     raw = bundle.model.predict_raw(rows, threads=threads or 2)
     band = bundle.thresholds[0]
-    return np.asarray(spoken_of(raw, strata_of(X), band) >= band.threshold)
+    return np.asarray(aligned_scores(raw, strata_of(X), band) >= band.threshold)
 
 
 def paired(one: Array, other: Array, nuisance: Array, caller: Array, gates: Gates, seed: int) -> Comparison:

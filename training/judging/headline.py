@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from callsieve.serving.bundle.metadata import Band
-from callsieve.training.data.dataset import Judged
-from callsieve.training.model.bands import spoken_of
+from callsieve.training.data.dataset import JudgingLabels
+from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import bound_by_caller, caller_bootstrap, certificate
 
 from .detection import OF_QUANTILES, calls_to_detection
@@ -33,7 +33,7 @@ class Scored:
     rule: Array  # calls of the last hour
     raw: Array
     stratum: Array  # as `strata_of`
-    judged: Judged
+    judged: JudgingLabels
     caller: Array
     callee: Array
     start: Array
@@ -45,7 +45,7 @@ class Scored:
 
 def headline_of(s: Scored, raw: Array, band: Band) -> dict[str, Any]:
     """Benign pass with its bound, catch rate, and calls until detected."""
-    held = spoken_of(raw, s.stratum, band)
+    held = aligned_scores(raw, s.stratum, band)
     benign = s.rows & ~s.judged.nuisance
     found = certificate(band.certificate.fold, held[benign], band.threshold, band.certificate.target)
     return {

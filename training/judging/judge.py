@@ -17,11 +17,11 @@ from sklearn.metrics import roc_curve
 from callsieve.features.catalogue import ALL_FEATURES, NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.metadata import Band, BundleMetadata
-from callsieve.training.model.bands import Told, bands_of, spoken_of
-from callsieve.training.model.call_choice import choosing, lives_of, rows_of, seen_calls
-from callsieve.training.model.cross_scores import UNSEEN
-from callsieve.training.model.train import Trained, places
-from callsieve.training.model.train import scored as scores_of
+from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of
+from callsieve.training.model.call_choice import calls_of_seen_groups, fold_rows, lifetime_calls, threshold_calls
+from callsieve.training.model.cross_scores import NO_CV_FOLD
+from callsieve.training.model.train import Trained, feature_columns
+from callsieve.training.model.train import score_rows as scores_of
 
 from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
@@ -43,7 +43,7 @@ CURVE_POINTS = 200
 def judge(t: Trained) -> dict[str, Any]:
     """All figures of a trained model, JSON-able: infinities are None."""
     scored = scored_of(t)
-    seen = seen_calls(t.plan, t.part != UNSEEN, t.start, t.judged)
+    seen = calls_of_seen_groups(t.plan, t.part != NO_CV_FOLD, t.start, t.judged)
     band = t.card.thresholds[0]
     told = figures(scored, t.card, band_of(t, scored.rule))
     return {
@@ -65,10 +65,10 @@ def judge(t: Trained) -> dict[str, Any]:
         "bands": [band_json(b) for b in t.card.thresholds],
         "seen": {
             "calls": int(seen.sum()),
-            "catch": catch_of(scored, spoken_of(t.raw, t.stratum, band), band.threshold, seen),
+            "catch": catch_of(scored, aligned_scores(t.raw, t.stratum, band), band.threshold, seen),
         },
         "unseen": {"calls": int(scored.rows.sum()), "catch": told["headline"]["model"]["catch"]},
-        "kinds": kind_figures(t, scored.rows & (spoken_of(t.raw, t.stratum, band) >= band.threshold)),
+        "kinds": kind_figures(t, scored.rows & (aligned_scores(t.raw, t.stratum, band) >= band.threshold)),
         "baselines": {name: headline_of(scored, raw, band_of(t, raw)) for name, raw in baseline_scores(t).items()},
         **told,
     }
@@ -76,8 +76,8 @@ def judge(t: Trained) -> dict[str, Any]:
 
 def scored_of(t: Trained) -> Scored:
     """The scored calls of a training: the headline is of its certifying fold."""
-    certify = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
-    lives, known_lives = lives_of(t.plan, t.part != UNSEEN, t.start, t.judged, t.caller)
+    certify = fold_rows("certify", t.plan.certify, t.fold, t.start) & t.judged.known
+    lives, known_lives = lifetime_calls(t.plan, t.part != NO_CV_FOLD, t.start, t.judged, t.caller)
     rule = t.feed.column(RULE, len(t.start))
     return Scored(
         rule, served(t, known_lives), t.stratum, t.judged, t.caller, t.callee, t.start, certify, lives,
@@ -87,7 +87,7 @@ def scored_of(t: Trained) -> Scored:
 
 def served(t: Trained, rows: Array) -> Array:
     """Raw scores, those of `rows` by the whole model: where thresholds are chosen, members spoke that knew less."""
-    again = scores_of(t.models["model"], t.feed, rows, places(t.settings.features), t.settings.threads)
+    again = scores_of(t.models["model"], t.feed, rows, feature_columns(t.settings.features), t.settings.threads)
     return np.where(rows, again, t.raw)
 
 
@@ -112,7 +112,7 @@ def figures(s: Scored, card: BundleMetadata, rule: Band) -> dict[str, Any]:
     band = card.thresholds[0]
     nuisance = s.judged.nuisance
     model = headline_of(s, s.raw, band)
-    held = replace(s, raw=spoken_of(s.raw, s.stratum, band))
+    held = replace(s, raw=aligned_scores(s.raw, s.stratum, band))
     return {
         "headline": {
             "model": model,
@@ -186,9 +186,9 @@ def _plain(column: pa.ChunkedArray) -> list[pa.Array]:
 def band_of(t: Trained, values: Array) -> Band:
     """The band of other scores than the model's, held to the same benign error on the same folds; no guard is added."""
     benign = ~t.judged.nuisance & t.judged.known
-    choose = choosing(t.plan, t.fold, t.start, t.settings.seed) & benign
-    certify = rows_of("certify", t.plan.certify, t.fold, t.start) & benign
-    return bands_of((Told(values, t.stratum),), choose, certify, 0.0)[0]
+    choose = threshold_calls(t.plan, t.fold, t.start, t.settings.seed) & benign
+    certify = fold_rows("certify", t.plan.certify, t.fold, t.start) & benign
+    return bands_of((FeedScores(values, t.stratum),), choose, certify, 0.0)[0]
 
 
 def slice_figures(s: Scored, band: Band) -> list[dict[str, Any]]:
@@ -221,7 +221,7 @@ def detection_curve(s: Scored, band: Band, rule: Band) -> dict[str, list[float]]
     return {
         "calls": [int(n) for n in calls],
         "model": found_by(s.raw[s.lives], band.threshold, s, calls),
-        "rule": found_by(spoken_of(s.rule, s.stratum, rule)[s.lives], rule.threshold, s, calls),
+        "rule": found_by(aligned_scores(s.rule, s.stratum, rule)[s.lives], rule.threshold, s, calls),
     }
 
 
@@ -235,8 +235,8 @@ def curve(raw: Array, nuisance: Array, rows: Array) -> list[list[float]]:
     """False-positive rate and catch rate, thinned to some hundred points that suit a logarithmic axis."""
     fpr, tpr, _ = roc_curve(nuisance[rows], raw[rows])
     wanted = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, CURVE_POINTS)])
-    places = np.unique(np.searchsorted(fpr, wanted, side="right") - 1)
-    return [[float(fpr[i]), float(tpr[i])] for i in places]
+    feature_columns = np.unique(np.searchsorted(fpr, wanted, side="right") - 1)
+    return [[float(fpr[i]), float(tpr[i])] for i in feature_columns]
 
 
 def top_features(model: str, names: Sequence[str], most: int = 12) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.training.data.credibility import among
 from callsieve.training.data.dataset import Dataset, as_known, campaigns_of
 from callsieve.training.data.labels import label_numbers
-from callsieve.training.model.call_choice import checked_again
+from callsieve.training.model.call_choice import recomputed_rows
 from callsieve.training.model.split import LINKS
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def made_up(calls: pa.Table, moment: int) -> pa.Table:
 def vectors_again(t: Trained, moment: int) -> tuple[Array, Array]:
     """Rows of calls of the day before a moment, and their vectors from what was known before it."""
     known = known_before(t.dataset, moment)
-    rows = checked_again(known.calls["start"].to_numpy(), t.plan)
+    rows = recomputed_rows(known.calls["start"].to_numpy(), t.plan)
     near, places = neighbours(known.calls, rows)
     again = vectors(near, threads=t.settings.threads or None)[places]
     if vector_columns(t.settings.features) != NAMES:

@@ -32,11 +32,11 @@ from callsieve.serving.batch.score import open_scorer
 from callsieve.training.data.dataset import campaigns_of, read_dataset
 from callsieve.training.data.feeds import complete
 from callsieve.training.data.label_policy import policy_of
-from callsieve.training.model.call_choice import rows_of
-from callsieve.training.model.folds import labels_of
-from callsieve.training.model.matrix import labelled
-from callsieve.training.model.split import caller_classes, fold_of_group, groups, plan_of
-from callsieve.training.model.train import Settings, places, scored
+from callsieve.training.model.call_choice import fold_rows
+from callsieve.training.model.folds import training_labels
+from callsieve.training.model.matrix import labelled_rows
+from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, groups
+from callsieve.training.model.train import Settings, feature_columns, score_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -95,7 +95,7 @@ def membership(bundle: Path, data: Path, *, trust: Path | None, threads: int, pr
     feed = complete(dataset, model.features, threads, np.sort(rows))
     every = np.ones(dataset.calls.num_rows, dtype=bool)
     text = (bundle / "model.txt").read_text(encoding="utf-8")
-    raw = scored(text, feed, every, places(model.features), threads)[rows]
+    raw = score_rows(text, feed, every, feature_columns(model.features), threads)[rows]
     progress("attack", 0.8)
     callers = by_caller(raw, labels["nuisance"].to_numpy(dtype=bool), member, caller[rows], group[rows])
     return {"model": model.model_id, "most_auc": MOST_AUC, "smallest_leaf": smallest_leaf(text),
@@ -107,16 +107,16 @@ def asked(dataset: Dataset, model: Bundle) -> tuple[Array, pd.DataFrame, Array, 
     calls, told = dataset.calls, model.training
     settings = Settings(seed=told["seed"], label_policy=policy_of(model.label_policy), **told["settings"])
     start, caller = calls["start"].to_numpy(), codes(calls["caller"])[0]
-    folds = plan_of(calls, settings.label_delay_days)
+    folds = fold_plan(calls, settings.label_delay_days)
     group = groups(calls, campaigns_of(dataset))
     fold = fold_of_group(group, caller_classes(calls), settings.seed)
-    labels = labels_of(dataset, settings, folds)
+    labels = training_labels(dataset, settings, folds)
     found = [
-        labelled(
+        labelled_rows(
             calls, caller, np.flatnonzero(rows), labels, seed=settings.seed,
             cutoff=pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC"), calls_per_number=settings.calls_per_number,
         )
-        for rows in (rows_of(side, folds.train, fold, start) for side in ("train", "certify"))
+        for rows in (fold_rows(side, folds.train, fold, start) for side in ("train", "certify"))
     ]  # fmt: skip
     rows = np.concatenate([each for each, _ in found])
     member = np.arange(len(rows)) < len(found[0][0])

@@ -29,24 +29,24 @@ MARGIN = 0.7
 GUARD = 0.25
 # What is added beside for lines with too few innocent calls to be held to the target. With a margin of 1, no guard and
 # without it 4 of these 10 certified.
-UNSURE = 2.0
+FEW_CALLS_GUARD = 2.0
 # Lines with enough innocent calls for this many times the target stand by themselves, where others with few stand
 # together. On these 10 worlds as many certified with it, 49 % of calls were caught instead of 46, and 7.6 in 10,000
 # innocent calls flagged elsewhere instead of 7.5; with every line by itself 52 % and 9.4.
-LOOSER = 10
+OWN_THRESHOLD_FACTOR = 10
 # Resold numbers stand together with the other mobile ones; their certificate is their own.
 TOGETHER = {"resale": "mobile", "quiet_resale": "quiet_mobile"}
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FeedScores:
     """What a feed tells of all calls: raw scores, NaN where a call was not scored, and places among STRATA."""
 
     raw: Array
     stratum: Array
 
 
-def bands_of(by_feed: Sequence[Told], choose: Array, certify: Array, guard: float) -> tuple[Band, ...]:
+def bands_of(by_feed: Sequence[FeedScores], choose: Array, certify: Array, guard: float) -> tuple[Band, ...]:
     """The bands of TARGETS, highest first.
 
     Args:
@@ -57,21 +57,21 @@ def bands_of(by_feed: Sequence[Told], choose: Array, certify: Array, guard: floa
     bands: list[Band] = []
     first = by_feed[0]
     for name, target in TARGETS:
-        edges = edges_of(by_feed, choose, target, guard)
+        edges = stratum_thresholds(by_feed, choose, target, guard)
         if bands:  # a band begins where the one above it does, or below
             edges = {word: min(edge, bands[-1].threshold_for(word)) for word, edge in edges.items()}
         threshold = min(edges.values())
         silent = tuple(word for word in STRATA if word not in edges)
         raised = {word: edge for word, edge in edges.items() if edge > threshold}
         unproven = Band(name, threshold, certificate("certify", np.empty(0), threshold, target), {}, silent, raised)
-        held = spoken_of(first.raw, first.stratum, unproven)[certify]
+        held = aligned_scores(first.raw, first.stratum, unproven)[certify]
         words = np.array(STRATA)[first.stratum[certify]]
         proof = certificate("certify", held, threshold, target)
         bands.append(replace(unproven, certificate=proof, strata=strata("certify", held, threshold, target, words)))
     return tuple(bands)
 
 
-def edges_of(by_feed: Sequence[Told], choose: Array, target: float, guard: float) -> dict[str, float]:
+def stratum_thresholds(by_feed: Sequence[FeedScores], choose: Array, target: float, guard: float) -> dict[str, float]:
     """The threshold of each stratum, on every feed; none of those of which no innocent call is there.
 
     A few surveys, alarms and bank lines look like nuisance to a model that saw none of them. One threshold over all
@@ -99,12 +99,12 @@ def edges_of(by_feed: Sequence[Told], choose: Array, target: float, guard: float
     if not edges:
         edges = dict.fromkeys(few, edge(few)) if few else {}
     else:
-        highest, alone = max(edges.values()), held_to(LOOSER * target)
-        edges |= {word: max(edge([word] if word in alone else few), highest) + UNSURE for word in few}
+        highest, alone = max(edges.values()), held_to(OWN_THRESHOLD_FACTOR * target)
+        edges |= {word: max(edge([word] if word in alone else few), highest) + FEW_CALLS_GUARD for word in few}
     return edges | {word: edges[other] for word, other in TOGETHER.items() if other in edges}
 
 
-def spoken_of(raw: Array, stratum: Array, band: Band) -> Array:
+def aligned_scores(raw: Array, stratum: Array, band: Band) -> Array:
     """Raw scores to be held against the one threshold of a band, whatever the stratum.
 
     Args:

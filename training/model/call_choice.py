@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from callsieve.training.data.dataset import Judged
+    from callsieve.training.data.dataset import JudgingLabels
 
-    from .folds import Sides
+    from .folds import CallFolds
 
     Array = npt.NDArray[Any]
 
@@ -33,66 +33,68 @@ CHOSEN_ON = 250_000  # calls at most: more calls of the same callers say little,
 CHECKED = 500  # calls of a day whose vectors are computed anew, see `judging/leak_probes.py`
 
 
-def needed(calls: pa.Table, sides: Sides, choose: Array, learnt: Array) -> Array:
+def needed_calls(calls: pa.Table, sides: CallFolds, choose: Array, learnt: Array) -> Array:
     """Which of all calls a training looks at beside those that it learns from.
 
     Args:
-        choose: bool, of each call; as from `choosing`.
+        choose: bool, of each call; as from `threshold_calls`.
         learnt: bool, whether a call's group is among those that are learnt from.
     """
     start, plan, judged = sides.start, sides.plan, sides.judged
-    asked = choose | rows_of("certify", plan.certify, sides.fold, start)
-    asked |= seen_calls(plan, learnt, start, judged) & judged.nuisance
-    asked |= born_after(plan.label_cutoff, judged, sides.caller, start)
-    asked[of_last_day(start)] = True
-    asked[checked_again(start, plan)] = True
+    asked = choose | fold_rows("certify", plan.certify, sides.fold, start)
+    asked |= calls_of_seen_groups(plan, learnt, start, judged) & judged.nuisance
+    asked |= calls_of_new_callers(plan.label_cutoff, judged, sides.caller, start)
+    asked[last_day_rows(start)] = True
+    asked[recomputed_rows(start, plan)] = True
     for day, span in whole_days(calls).items():
-        asked[sample(day, span)] = True
+        asked[day_sample(day, span)] = True
     return asked
 
 
-def rows_of(fold_name: str, span: tuple[int, int], fold: Array, start: Array) -> Array:
+def fold_rows(fold_name: str, span: tuple[int, int], fold: Array, start: Array) -> Array:
     """Which calls are of the groups of a fold, in a stretch of time."""
     found: Array = (fold == FOLDS.index(fold_name)) & (start >= span[0]) & (start < span[1])
     return found
 
 
-def choosing(plan: Plan, fold: Array, start: Array, seed: int) -> Array:
+def threshold_calls(plan: Plan, fold: Array, start: Array, seed: int) -> Array:
     """Which calls thresholds are chosen on: of the groups that are learnt from, later; CHOSEN_ON of them by lot."""
-    rows = np.flatnonzero(rows_of("train", plan.choose, fold, start))
+    rows = np.flatnonzero(fold_rows("train", plan.choose, fold, start))
     found = np.zeros(len(start), dtype=bool)
     found[np.random.default_rng(seed).permutation(rows)[:CHOSEN_ON]] = True
     return found
 
 
-def seen_calls(plan: Plan, learnt: Array, start: Array, judged: Judged) -> Array:
+def calls_of_seen_groups(plan: Plan, learnt: Array, start: Array, judged: JudgingLabels) -> Array:
     """Calls of the certifying stretch whose groups were learnt from."""
     return np.asarray(learnt & (start >= plan.certify[0]) & judged.known)
 
 
-def lives_of(plan: Plan, learnt: Array, start: Array, judged: Judged, caller: Array) -> tuple[Array, Array]:
+def lifetime_calls(
+    plan: Plan, learnt: Array, start: Array, judged: JudgingLabels, caller: Array
+) -> tuple[Array, Array]:
     """All calls of nuisance numbers that began after the labels were made: of groups that were not learnt from, and of
     groups that were.
 
     Groups of every fold: whoever came later was not there to be learnt from, and thresholds look at innocent calls.
     """
-    born = born_after(plan.label_cutoff, judged, caller, start)
+    born = calls_of_new_callers(plan.label_cutoff, judged, caller, start)
     return np.asarray(born & ~learnt), np.asarray(born & learnt)
 
 
-def born_after(moment: int, judged: Judged, caller: Array, start: Array) -> Array:
+def calls_of_new_callers(moment: int, judged: JudgingLabels, caller: Array, start: Array) -> Array:
     """Calls of nuisance numbers whose first call came at or after `moment`."""
     first = np.full(int(caller.max()) + 1, np.iinfo(np.int64).max)
     np.minimum.at(first, caller, start)
     return np.asarray(judged.known & judged.nuisance & (first[caller] >= moment))
 
 
-def of_last_day(start: Array) -> Array:
+def last_day_rows(start: Array) -> Array:
     """Places of the calls of the last 24 hours."""
     return np.flatnonzero(start >= start.max() - DAY)
 
 
-def checked_again(start: Array, plan: Plan) -> Array:
+def recomputed_rows(start: Array, plan: Plan) -> Array:
     """Places of some calls of the first day of training, whose vectors are computed anew from what was known then."""
     rows = np.flatnonzero((start >= plan.train[0]) & (start < plan.train[0] + DAY))
     return rows[:: max(1, len(rows) // CHECKED)]
@@ -100,7 +102,7 @@ def checked_again(start: Array, plan: Plan) -> Array:
 
 def whole_days(calls: pa.Table) -> dict[date, slice]:
     """The days with a full window before them; the last one only if its calls go on into its last hour."""
-    found = spans(calls)
+    found = day_slices(calls)
     first = min(found)
     whole = {day: rows for day, rows in found.items() if (day - first).days >= WINDOW_DAYS}
     if whole and calls["hour"][-1].as_py() < LAST_HOUR:
@@ -108,7 +110,7 @@ def whole_days(calls: pa.Table) -> dict[date, slice]:
     return whole
 
 
-def sample(day: date, rows: slice) -> Array:
+def day_sample(day: date, rows: slice) -> Array:
     """Rows of a day that its histograms are made of: the same ones whenever it is asked."""
     size = rows.stop - rows.start
     if size <= SAMPLE:
@@ -117,7 +119,7 @@ def sample(day: date, rows: slice) -> Array:
     return np.asarray(np.sort(drawn) + rows.start)
 
 
-def spans(calls: pa.Table) -> dict[date, slice]:
+def day_slices(calls: pa.Table) -> dict[date, slice]:
     """The rows of each local day.
 
     Raises:

@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-UNSEEN = -1  # the part of a group that no member learnt from
+NO_CV_FOLD = -1  # the part of a group that no member learnt from
 
 
-def part_of_calls(learnt: Array, part: Array, group: Array) -> Array:
+def cv_fold_of_calls(learnt: Array, part: Array, group: Array) -> Array:
     """The part of each call's group, UNSEEN where none of its calls was learnt from. Shape (all calls,).
 
     Args:
-        learnt, part: group and part of each row that was learnt from, as from `fit.parts_of`.
+        learnt, part: group and part of each row that was learnt from, as from `fit.cv_folds`.
         group: of each call.
 
     >>> part_of_calls(np.array([4, 4, 2]), np.array([1, 1, 0]), np.array([0, 2, 4, 4])).tolist()
     [-1, 0, 1, 1]
     """
-    parts = np.full(int(group.max(initial=-1)) + 1, UNSEEN)
+    parts = np.full(int(group.max(initial=-1)) + 1, NO_CV_FOLD)
     parts[learnt] = part
     return np.asarray(parts[group])
 
 
-def crossed(
+def out_of_fold_scores(
     raw: Array, by_member: Sequence[Array], missed: Sequence[tuple[int, ...]], part: Array, choose: Array
 ) -> Array:
     """The scores, those of calls to choose thresholds on by the members that learnt nothing of their groups.
@@ -48,7 +48,7 @@ def crossed(
         raw: by all members together, over all calls.
         by_member: scores by each, over all calls, at least where `choose` and a part that it missed are.
         missed: the parts that each missed.
-        part: as from `part_of_calls`.
+        part: as from `cv_fold_of_calls`.
         choose: bool, of each call.
     """
     if len(by_member) == 1:

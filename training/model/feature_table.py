@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.custody.purposes import require_purpose
 
-from .fit import Part, fit
+from .fit import FitRows, fit
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,7 +37,7 @@ SICHUAN_COLUMNS = {"opposite_count", "phone2opposite_mean", "voc_hour_mode", "mo
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class FeatureTable:
     """A feature table: values, labels, and which columns were left out."""
 
     X: Array
@@ -46,7 +46,7 @@ class Table:
     left_out: tuple[str, ...]
 
 
-def read_table(path: Path, label: str, where: str | None = None, *, purpose: str) -> Table:
+def read_table(path: Path, label: str, where: str | None = None, *, purpose: str) -> FeatureTable:
     """Read Parquet or CSV from a folder that is declared for a purpose (`purposes.py`).
 
     Args:
@@ -74,7 +74,7 @@ def read_table(path: Path, label: str, where: str | None = None, *, purpose: str
     names = [name for name in numeric if not is_identifier(numeric[name])]
     left_out = tuple(str(name) for name in frame if name not in names)
     X = numeric[names].to_numpy(dtype=float)  # noqa: N806
-    return Table(X, y.to_numpy(dtype=np.int8), tuple(map(str, names)), left_out)
+    return FeatureTable(X, y.to_numpy(dtype=np.int8), tuple(map(str, names)), left_out)
 
 
 def is_identifier(column: pd.Series) -> bool:
@@ -82,10 +82,10 @@ def is_identifier(column: pd.Series) -> bool:
     return pd.api.types.is_integer_dtype(column) and column.is_unique and len(column) > 1
 
 
-def train_ready_made(table: Table, *, seed: int = 0, threads: int = 0) -> dict[str, Any]:
+def train_ready_made(table: FeatureTable, *, seed: int = 0, threads: int = 0) -> dict[str, Any]:
     """Fit on 60 %, stop on 20 %, and judge on the last 20 %."""
     learn, check, test = split(table, SPLIT_SEED)
-    inside, outside = (Part(table.X[rows], table.y[rows]) for rows in (learn, check))
+    inside, outside = (FitRows(table.X[rows], table.y[rows]) for rows in (learn, check))
     text = fit(inside, outside, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
     raw = Booster(text).predict_raw(np.ascontiguousarray(table.X[test]))
     return {
@@ -94,20 +94,20 @@ def train_ready_made(table: Table, *, seed: int = 0, threads: int = 0) -> dict[s
         "features": len(table.names),
         "left_out": list(table.left_out),
         "trees": text.count("\nTree="),
-        "test": measures(table.y[test], raw),
+        "test": classifier_figures(table.y[test], raw),
         "published": PUBLISHED if set(table.names) >= SICHUAN_COLUMNS else {},
         "model": text,
     }
 
 
-def split(table: Table, state: int) -> tuple[Array, Array, Array]:
+def split(table: FeatureTable, state: int) -> tuple[Array, Array, Array]:
     """The rows to fit on, to stop on and to judge on: 60, 20 and 20 %."""
     rest, test = train_test_split(np.arange(len(table.y)), test_size=0.2, stratify=table.y, random_state=state)
     learn, check = train_test_split(rest, test_size=0.25, stratify=table.y[rest], random_state=state)
     return learn, check, test
 
 
-def measures(y: Array, raw: Array) -> dict[str, float]:
+def classifier_figures(y: Array, raw: Array) -> dict[str, float]:
     """AUC and average precision, and the macro measures at probability 1/2 (raw score 0)."""
     said = (raw >= 0).astype(int)
     recalls = recall_score(y, said, average=None)

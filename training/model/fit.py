@@ -34,7 +34,7 @@ LEAST_OF_A_LEAF, LEAVES_AT_MOST = 100, 400
 # LightGBM guesses by weight how many calls a split leaves on a side, and may be wrong by two orders. A call weighs at
 # most a quarter (p times 1 - p): so much weight is that of at least ten.
 LEAST_WEIGHT_OF_A_LEAF = 2.5
-PARTS = 5  # of the groups; each pair of them is missed by one of the models whose mean is the model
+CV_FOLDS = 5  # of the groups; each pair of them is missed by one of the models whose mean is the model
 FOLDS = 5  # for comparing the two calibrations
 LEAF_VALUES = re.compile(r"(?<=\n)(leaf_value=)([^\n]*)")
 PARAMETERS: Mapping[str, Any] = {
@@ -51,7 +51,7 @@ PARAMETERS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FitRows:
     """Rows of one side of a fit."""
 
     X: Array
@@ -60,8 +60,8 @@ class Part:
 
 
 def fit(
-    train: Part,
-    valid: Part,
+    train: FitRows,
+    valid: FitRows,
     names: Sequence[str],
     *,
     categorical: Sequence[str] = (),
@@ -79,7 +79,7 @@ def fit(
         threads: 0 means all cores; the model does not depend on it.
         progress: called with trees done and trees at most.
     """
-    settings = settings_of(len(train.y), classes=classes, seed=seed, threads=threads, parameters=parameters)
+    settings = lightgbm_parameters(len(train.y), classes=classes, seed=seed, threads=threads, parameters=parameters)
     settings |= constraints(names) if classes == 1 else {}
     shared = {"feature_name": list(names), "categorical_feature": list(categorical) or "auto"}
     data = lgb.Dataset(train.X, train.y, weight=train.weight, params=without_stop(settings), **shared)
@@ -87,8 +87,8 @@ def fit(
     return grown(data, judge, settings, progress)
 
 
-def members_of(
-    learn: Part,
+def fit_members(
+    learn: FitRows,
     part: Array,
     names: Sequence[str],
     *,
@@ -104,17 +104,17 @@ def members_of(
     that none has seen: cross-validated committees (Parmanto, Munro and Doyle 1996).
 
     Args:
-        part: of each row, as from `parts_of`; `missed_by_member` tells which of them each member misses.
+        part: of each row, as from `cv_folds`; `held_out_folds` tells which of them each member misses.
         names, categorical, threads: as of `fit`.
         progress: told the share that is done.
     """
-    settings = settings_of(len(learn.y), classes=1, seed=seed, threads=threads, parameters=parameters)
+    settings = lightgbm_parameters(len(learn.y), classes=1, seed=seed, threads=threads, parameters=parameters)
     settings |= constraints(names)
     data = lgb.Dataset(
         learn.X, learn.y, weight=learn.weight, params=without_stop(settings), feature_name=list(names),
         categorical_feature=list(categorical) or "auto", free_raw_data=False,
     ).construct()  # fmt: skip
-    missed = [np.isin(part, own) for own in missed_by_member(int(part.max(initial=0)) + 1)]
+    missed = [np.isin(part, own) for own in held_out_folds(int(part.max(initial=0)) + 1)]
     sides, members = [(~own, own) for own in missed], len(missed)
     if members == 1:  # no rows are left to stop it: it has no more than the least of trees
         sides, settings["rounds"] = [(part == 0, part == 0)], min(settings["rounds"], MINIMUM_TREES)
@@ -130,7 +130,7 @@ def members_of(
     return texts
 
 
-def missed_by_member(parts: int) -> list[tuple[int, ...]]:
+def held_out_folds(parts: int) -> list[tuple[int, ...]]:
     """The parts that each member misses: a pair of them, so that several members speak of each part unseen.
 
     The mean of several, as the model is one, errs less far than a single member does. Of few parts each misses one: a
@@ -139,16 +139,16 @@ def missed_by_member(parts: int) -> list[tuple[int, ...]]:
     >>> missed_by_member(3), len(missed_by_member(5))
     ([(0,), (1,), (2,)], 10)
     """
-    return list(combinations(range(parts), 2 if parts == PARTS else 1))
+    return list(combinations(range(parts), 2 if parts == CV_FOLDS else 1))
 
 
-def parts_of(group: Array, y: Array, seed: int) -> Array:
+def cv_folds(group: Array, y: Array, seed: int) -> Array:
     """Part of each row, 0 to PARTS - 1: those of a group stay together, groups of either label are dealt evenly.
 
     Fewer parts where one would have all groups of a label: the model without it would know the other label alone.
     """
     codes = np.unique(group, return_inverse=True)[1]
-    most = min(PARTS, *(len(np.unique(codes[y == label])) for label in (0, 1)))
+    most = min(CV_FOLDS, *(len(np.unique(codes[y == label])) for label in (0, 1)))
     for count in range(most, 1, -1):
         part = fold_of_group(codes, y.astype(np.int64), seed, (1 / count,) * count)
         if len(np.unique(part)) == count and all(len(np.unique(part[y == label])) > 1 for label in (0, 1)):
@@ -156,7 +156,7 @@ def parts_of(group: Array, y: Array, seed: int) -> Array:
     return np.zeros(len(y), dtype=np.int64)
 
 
-def mean_of(texts: Sequence[str]) -> str:
+def mean_model(texts: Sequence[str]) -> str:
     """One model whose raw score is the mean of those of several yes-no models of the same columns."""
     header, _, _ = texts[0].partition("\nTree=0\n")
     ends = "\nend of trees\n"
@@ -173,11 +173,11 @@ def divided(found: re.Match[str], by: int) -> str:
     return found[1] + " ".join(repr(float(value) / by) for value in found[2].split())
 
 
-def settings_of(
+def lightgbm_parameters(
     rows: int, *, classes: int, seed: int, threads: int, parameters: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """What LightGBM is told, with `rounds` and `patience` for `grown`. Args: rows: that are learnt from."""
-    least = {"min_data_in_leaf": least_of_a_leaf(rows), "min_sum_hessian_in_leaf": LEAST_WEIGHT_OF_A_LEAF}
+    least = {"min_data_in_leaf": min_leaf_rows(rows), "min_sum_hessian_in_leaf": LEAST_WEIGHT_OF_A_LEAF}
     settings = least | dict(PARAMETERS) | dict(parameters or {})
     settings |= {
         "objective": "binary" if classes == 1 else "multiclass",
@@ -230,7 +230,7 @@ def grown(
     return without_machine(booster.model_to_string(num_iteration=trees))
 
 
-def least_of_a_leaf(rows: int) -> int:
+def min_leaf_rows(rows: int) -> int:
     """Calls that a leaf must hold: calls of one caller are alike, and a leaf of a few callers tells of them alone."""
     return max(LEAST_OF_A_LEAF, rows // LEAVES_AT_MOST)
 

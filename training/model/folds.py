@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from callsieve.features.intake.text_columns import codes
-from callsieve.training.data.dataset import Dataset, Judged, campaigns_of, judged
+from callsieve.training.data.dataset import Dataset, JudgingLabels, campaigns_of, judging_labels
 from callsieve.training.data.exclusions import labels_to_learn
-from callsieve.training.data.feeds import answered
+from callsieve.training.data.feeds import answered_rows
 
-from .call_choice import choosing, rows_of
-from .matrix import Learnt, labelled
-from .split import Plan, caller_classes, fold_of_group, groups, plan_of
+from .call_choice import fold_rows, threshold_calls
+from .matrix import LabelledRows, labelled_rows
+from .split import Plan, caller_classes, fold_of_group, fold_plan, groups
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class CallFolds:
     """Who made each call, when, and on which side of a training it stands: arrays over all calls."""
 
     plan: Plan
@@ -37,45 +37,47 @@ class Sides:
     group: Array
     kind: Array  # class of the caller, as `split.caller_classes`
     fold: Array
-    judged: Judged
+    judged: JudgingLabels
 
     def choose(self, seed: int) -> Array:
         """Calls that thresholds are chosen on."""
-        return choosing(self.plan, self.fold, self.start, seed) & self.judged.known
+        return threshold_calls(self.plan, self.fold, self.start, seed) & self.judged.known
 
     def certify(self) -> Array:
         """Calls that certificates are of."""
-        return rows_of("certify", self.plan.certify, self.fold, self.start) & self.judged.known
+        return fold_rows("certify", self.plan.certify, self.fold, self.start) & self.judged.known
 
 
-def sides_of(dataset: Dataset, settings: Settings) -> Sides:
+def assign_folds(dataset: Dataset, settings: Settings) -> CallFolds:
     """The calls of a training, dealt into folds."""
     calls = dataset.calls
     start = calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
-    folds = plan_of(calls, settings.label_delay_days)
+    folds = fold_plan(calls, settings.label_delay_days)
     group, kind = groups(calls, campaigns_of(dataset)), caller_classes(calls)
     fold = fold_of_group(group, kind, settings.seed)
-    known = judged(dataset, caller, settings.label_policy)
-    return Sides(folds, start, caller, callee, group, kind, fold, known)
+    known = judging_labels(dataset, caller, settings.label_policy)
+    return CallFolds(folds, start, caller, callee, group, kind, fold, known)
 
 
-def learnt_by_feed(dataset: Dataset, settings: Settings, caller: Array, fold: Array, folds: Plan) -> dict[str, Learnt]:
+def training_rows_by_feed(
+    dataset: Dataset, settings: Settings, caller: Array, fold: Array, folds: Plan
+) -> dict[str, LabelledRows]:
     """Calls that are learnt from and their labels, as each feed tells of them."""
-    labels = labels_of(dataset, settings, folds)
-    feeds = {"complete": np.arange(len(caller)), "answered only": answered(dataset.calls)}
+    labels = training_labels(dataset, settings, folds)
+    feeds = {"complete": np.arange(len(caller)), "answered only": answered_rows(dataset.calls)}
     return {
-        name: learnt_rows(dataset.calls, labels, settings, told, caller, fold, folds) for name, told in feeds.items()
+        name: training_rows(dataset.calls, labels, settings, told, caller, fold, folds) for name, told in feeds.items()
     }
 
 
-def labels_of(dataset: Dataset, settings: Settings, folds: Plan) -> pd.DataFrame:
+def training_labels(dataset: Dataset, settings: Settings, folds: Plan) -> pd.DataFrame:
     """What each number was held to be when the labels were made."""
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
     return labels_to_learn(dataset, cutoff, settings.label_policy)
 
 
-def learnt_rows(
+def training_rows(
     calls: pa.Table, labels: pd.DataFrame, settings: Settings, told: Array, caller: Array, fold: Array, folds: Plan
 ) -> tuple[Array, pd.DataFrame]:
     """Calls that are learnt from, of a feed, and their labels.
@@ -85,7 +87,7 @@ def learnt_rows(
     """
     start = calls["start"].to_numpy()[told]
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
-    return labelled(
-        calls, caller, told[rows_of("train", folds.train, fold[told], start)], labels,
+    return labelled_rows(
+        calls, caller, told[fold_rows("train", folds.train, fold[told], start)], labels,
         cutoff=cutoff, calls_per_number=settings.calls_per_number, seed=settings.seed,
     )  # fmt: skip

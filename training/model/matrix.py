@@ -30,7 +30,7 @@ _BLOCK = 1 << 24  # bytes that are hashed at a time
 
 
 # Places of the calls of a feed that are learnt from, and their labels.
-Learnt = tuple["Array", pd.DataFrame]
+LabelledRows = tuple["Array", pd.DataFrame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Matrix:
     mode: Array
 
 
-def labelled(
+def labelled_rows(
     calls: pa.Table,
     caller: Array,
     rows: Array,
@@ -85,7 +85,9 @@ def labelled(
     return kept[known], told[known]
 
 
-def learnt_vectors(dataset: Dataset, features: tuple[str, ...], threads: int, learnt: Mapping[str, Learnt]) -> Array:
+def training_vectors(
+    dataset: Dataset, features: tuple[str, ...], threads: int, learnt: Mapping[str, LabelledRows]
+) -> Array:
     """The vectors of the calls that are learnt from, feed after feed; shape (calls, columns_for(features)).
 
     Seven digits are enough to grow trees on, at half the memory; a model scores with all of them. No more than one feed
@@ -104,12 +106,12 @@ def learnt_vectors(dataset: Dataset, features: tuple[str, ...], threads: int, le
     return X
 
 
-def build(X: Array, learnt: Sequence[Learnt], calls: pa.Table, group: Array, caller: Array) -> Matrix:  # noqa: N803
+def build_matrix(X: Array, learnt: Sequence[LabelledRows], calls: pa.Table, group: Array, caller: Array) -> Matrix:  # noqa: N803
     """What a model is fitted on. A call's weight is the confidence of its label: one dialler cannot outweigh a town.
 
     Args:
-        X: as from `learnt_vectors`.
-        learnt: of each feed these calls and their labels, as from `labelled`.
+        X: as from `training_vectors`.
+        learnt: of each feed these calls and their labels, as from `labelled_rows`.
         group, caller: of each call of the table.
     """
     rows = np.concatenate([some for some, _ in learnt])

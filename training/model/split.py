@@ -71,7 +71,7 @@ def plan(first: int, last: int, *, label_delay_days: int = 3) -> Plan:
     )
 
 
-def plan_of(calls: pa.Table, label_delay_days: int) -> Plan:
+def fold_plan(calls: pa.Table, label_delay_days: int) -> Plan:
     """The same of a table of calls."""
     start = calls["start"].to_numpy()
     if not len(start):

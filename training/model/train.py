@@ -20,18 +20,18 @@ from callsieve.features.files.progress import silent
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.metadata import Band, BundleMetadata, Calibration, GoldenVectors
-from callsieve.training.data.dataset import Dataset, Judged
+from callsieve.training.data.dataset import Dataset, JudgingLabels
 from callsieve.training.data.feeds import Feed, answered_only, complete
 from callsieve.training.data.label_policy import LabelPolicy, read_label_policy
 
 from .allocators import give_back
-from .bands import GUARD, TARGETS, Told, bands_of, spoken_of
-from .call_choice import needed
+from .bands import GUARD, TARGETS, FeedScores, aligned_scores, bands_of
+from .call_choice import needed_calls
 from .certify import certificate
-from .cross_scores import crossed, part_of_calls
-from .fit import Part, calibrate, fit, mean_of, members_of, missed_by_member, parts_of
-from .folds import Sides, learnt_by_feed, sides_of
-from .matrix import Learnt, Matrix, build, fingerprint, learnt_vectors
+from .cross_scores import cv_fold_of_calls, out_of_fold_scores
+from .fit import FitRows, calibrate, cv_folds, fit, fit_members, held_out_folds, mean_model
+from .folds import CallFolds, assign_folds, training_rows_by_feed
+from .matrix import LabelledRows, Matrix, build_matrix, fingerprint, training_vectors
 from .provenance import source_hash, versions
 from .split import Plan
 
@@ -86,12 +86,12 @@ class Trained:
     feed: Feed  # the complete one
     plan: Plan
     fold: Array
-    part: Array  # of each call's group among those that members learnt from, as `crossing.part_of_calls`
+    part: Array  # of each call's group among those that members learnt from, as `crossing.cv_fold_of_calls`
     caller: Array
     callee: Array
     start: Array
-    judged: Judged
-    raw: Array  # NaN where a call was not scored; where thresholds are chosen, as `crossing.crossed`
+    judged: JudgingLabels
+    raw: Array  # NaN where a call was not scored; where thresholds are chosen, as `crossing.out_of_fold_scores`
     stratum: Array  # of each call, as `Feed.strata`
     models: dict[str, str]
     card: BundleMetadata
@@ -107,7 +107,7 @@ class Fitted:
     missed: list[tuple[int, ...]]  # the parts that each did not learn from
     models: dict[str, str]
     classes: dict[str, tuple[str, ...]]
-    part: Array  # of each call's group, as `crossing.part_of_calls`
+    part: Array  # of each call's group, as `crossing.cv_fold_of_calls`
     rows: int
     fingerprint: str
 
@@ -123,11 +123,11 @@ def train(dataset: Dataset, settings: Settings, progress: Progress | None = None
     tell = progress or silent
     source_hash()  # of the files that this process has read, and not of what they are changed to meanwhile
     tell("labels", 0.0)
-    sides = sides_of(dataset, settings)
-    learnt = learnt_by_feed(dataset, settings, sides.caller, sides.fold, sides.plan)
+    sides = assign_folds(dataset, settings)
+    learnt = training_rows_by_feed(dataset, settings, sides.caller, sides.fold, sides.plan)
     choose, certify = sides.choose(settings.seed), sides.certify()
     of_learnt = np.isin(sides.group, sides.group[np.concatenate([rows for rows, _ in learnt.values()])])
-    looked_at = needed(dataset.calls, sides, choose, of_learnt)
+    looked_at = needed_calls(dataset.calls, sides, choose, of_learnt)
     give_back()
     tell("features", 0.05)
     found = fitted(dataset, settings, sides, learnt, tell)
@@ -136,7 +136,7 @@ def train(dataset: Dataset, settings: Settings, progress: Progress | None = None
     whole = complete(dataset, settings.features, settings.threads, np.flatnonzero(looked_at))
     tell("score", 0.75)
     told_whole, told_poorer = (
-        Told(scored_by_others(found, sides, feed, choose, settings), feed.strata(len(sides.start)))
+        FeedScores(scored_by_others(found, sides, feed, choose, settings), feed.strata(len(sides.start)))
         for feed in (whole, poorer)
     )
     raw = told_whole.raw
@@ -157,7 +157,7 @@ def train(dataset: Dataset, settings: Settings, progress: Progress | None = None
         "answered_only": on_poorer_feed(told_poorer, sides, certify, bands[0]),
     }
     card = make_card(dataset, settings, sides.plan, calibration, bands, found.classes, told)
-    golden = golden_rows(whole, certify, places(settings.features))
+    golden = golden_rows(whole, certify, feature_columns(settings.features))
     tell("certify", 1.0)
     return Trained(
         dataset, settings, whole, sides.plan, sides.fold, found.part, sides.caller, sides.callee, sides.start,
@@ -165,36 +165,38 @@ def train(dataset: Dataset, settings: Settings, progress: Progress | None = None
     )  # fmt: skip
 
 
-def fitted(dataset: Dataset, settings: Settings, sides: Sides, learnt: Mapping[str, Learnt], tell: Progress) -> Fitted:
+def fitted(
+    dataset: Dataset, settings: Settings, sides: CallFolds, learnt: Mapping[str, LabelledRows], tell: Progress
+) -> Fitted:
     """The models; of the vectors that they learnt from nothing is left in memory."""
-    X = learnt_vectors(dataset, settings.features, settings.threads, learnt)  # noqa: N806
-    side = build(X, [*learnt.values()], dataset.calls, sides.group, sides.caller)
+    X = training_vectors(dataset, settings.features, settings.threads, learnt)  # noqa: N806
+    side = build_matrix(X, [*learnt.values()], dataset.calls, sides.group, sides.caller)
     require_both("train", side.y)
     tell("fit", 0.2)
-    part = parts_of(side.group, side.y, settings.seed)
+    part = cv_folds(side.group, side.y, settings.seed)
     members, models, classes = fit_models(side, part, settings, lambda done: tell("fit", 0.2 + 0.4 * done))
-    of_calls = part_of_calls(side.group, part, sides.group)
-    missed = missed_by_member(int(part.max(initial=0)) + 1)
+    of_calls = cv_fold_of_calls(side.group, part, sides.group)
+    missed = held_out_folds(int(part.max(initial=0)) + 1)
     found = Fitted(members, missed, models, classes, of_calls, len(side.y), fingerprint(side))
     del X, side
     give_back()
     return found
 
 
-def scored_by_others(found: Fitted, sides: Sides, feed: Feed, choose: Array, settings: Settings) -> Array:
+def scored_by_others(found: Fitted, sides: CallFolds, feed: Feed, choose: Array, settings: Settings) -> Array:
     """Raw scores over all calls, where thresholds are chosen by members that did not see a call's group."""
-    columns, threads = places(settings.features), settings.threads
-    every = scored(found.models["model"], feed, sides.start >= sides.plan.label_cutoff, columns, threads)
+    columns, threads = feature_columns(settings.features), settings.threads
+    every = score_rows(found.models["model"], feed, sides.start >= sides.plan.label_cutoff, columns, threads)
     by_member = [
-        scored(text, feed, choose & np.isin(found.part, parts), columns, threads)
+        score_rows(text, feed, choose & np.isin(found.part, parts), columns, threads)
         for text, parts in zip(found.members, found.missed, strict=True)
     ]
-    return crossed(every, by_member, found.missed, found.part, choose)
+    return out_of_fold_scores(every, by_member, found.missed, found.part, choose)
 
 
-def on_poorer_feed(feed: Told, sides: Sides, certify: Array, band: Band) -> dict[str, Any]:
+def on_poorer_feed(feed: FeedScores, sides: CallFolds, certify: Array, band: Band) -> dict[str, Any]:
     """The certificate of a band where only answered calls are known, and what it catches there."""
-    held = spoken_of(feed.raw, feed.stratum, band)
+    held = aligned_scores(feed.raw, feed.stratum, band)
     proof = certificate("certify", held[certify & ~sides.judged.nuisance], band.threshold, TARGETS[0][1])
     return asdict(proof) | {"catch": share_of(held[certify & sides.judged.nuisance], band.threshold)}
 
@@ -205,7 +207,7 @@ def golden_rows(feed: Feed, certify: Array, columns: list[int]) -> Array:
     return feed.at(shown[:: max(1, len(shown) // GOLDEN_ROWS)][:GOLDEN_ROWS])[:, columns]
 
 
-def places(features: tuple[str, ...]) -> list[int]:
+def feature_columns(features: tuple[str, ...]) -> list[int]:
     """Where these features stand in the vectors that hold them."""
     names = vector_columns(features)
     unknown = [name for name in features if name not in names]
@@ -214,13 +216,15 @@ def places(features: tuple[str, ...]) -> list[int]:
     return [names.index(name) for name in features]
 
 
-def scored(model: str, feed: Feed, later: Array, columns: list[int], threads: int) -> Array:
+def score_rows(model: str, feed: Feed, later: Array, columns: list[int], threads: int) -> Array:
     """Raw scores over all calls: of those that come `later` and whose vectors the feed holds; NaN for the others."""
     raw = np.full(len(later), np.nan)
     booster, rows = Booster(model), feed.rows[later[feed.rows]]
     for begin in range(0, len(rows), SCORED_AT_ONCE):
         some = rows[begin : begin + SCORED_AT_ONCE]
-        raw[some] = booster.predict_raw(np.ascontiguousarray(only(feed.at(some), columns)), threads=threads or 2)
+        raw[some] = booster.predict_raw(
+            np.ascontiguousarray(select_columns(feed.at(some), columns)), threads=threads or 2
+        )
     return raw
 
 
@@ -252,18 +256,18 @@ def fit_models(
     """Members of the risk model; it and the models of content and mode where enough of each class is known; classes.
 
     Args:
-        part: of each row, as from `parts_of`.
+        part: of each row, as from `cv_folds`.
     """
-    names, columns = settings.features, places(settings.features)
+    names, columns = settings.features, feature_columns(settings.features)
     fixed: dict[str, Any] = {
         "categorical": [feature.name for feature in FEATURES if feature.levels and feature.name in names],
         "seed": settings.seed,
         "threads": settings.threads,
         "parameters": settings.parameters,
     }
-    learn = Part(only(side.X, columns), side.y, side.weight)
-    members = members_of(learn, part, names, progress=lambda share: tell(0.8 * share), **fixed)
-    models = {"model": mean_of(members)}
+    learn = FitRows(select_columns(side.X, columns), side.y, side.weight)
+    members = fit_members(learn, part, names, progress=lambda share: tell(0.8 * share), **fixed)
+    models = {"model": mean_model(members)}
     classes: dict[str, tuple[str, ...]] = {}
     held = part == 0
     for name in ("content", "mode"):
@@ -276,7 +280,7 @@ def fit_models(
     return members, models, classes
 
 
-def only(X: Array, columns: list[int]) -> Array:  # noqa: N803
+def select_columns(X: Array, columns: list[int]) -> Array:  # noqa: N803
     """These columns of X; X itself if they are all there are: it may be large."""
     return X if columns == list(range(X.shape[1])) else X[:, columns]
 
@@ -288,11 +292,11 @@ def class_words(learn: Array, check: Array) -> tuple[str, ...]:
     return tuple(sorted(str(word) for word in counts[counts >= LEAST_OF_A_CLASS].index if word in other))
 
 
-def class_part(side: Matrix, rows: Array, columns: list[int], told: Array, words: tuple[str, ...]) -> Part:
+def class_part(side: Matrix, rows: Array, columns: list[int], told: Array, words: tuple[str, ...]) -> FitRows:
     """Those of the rows (bool) whose class, as told of each, is one of `words`."""
     code = pd.Index(words).get_indexer(pd.Index(told))
     kept = rows & (code >= 0)
-    return Part(side.X[kept][:, columns], code[kept].astype(np.int64), side.weight[kept])
+    return FitRows(side.X[kept][:, columns], code[kept].astype(np.int64), side.weight[kept])
 
 
 def make_card(

@@ -17,7 +17,7 @@ from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.callee_keys import Callees
 from callsieve.features.keys.tokens import Key, is_token
 from callsieve.features.reading.call_files import write_table
-from callsieve.serving.batch.output_keys import as_written, outgoing
+from callsieve.serving.batch.output_keys import output_tokens, with_callee_keys
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.training.data.fingerprint import fingerprint
@@ -72,7 +72,7 @@ def export(
     if out.exists():
         raise FileExistsError(f"{out}: expected a new file; nothing is overwritten")
     entry = enter(log, act, tickets, gates, key, str(folder))
-    write_table(outgoing(calls, callees), out)
+    write_table(with_callee_keys(calls, callees), out)
     return entry
 
 
@@ -110,6 +110,6 @@ def reidentify(
     return (
         (token, text)
         for text in candidates
-        for token in as_written(intake.token("number", text) or "", callees)
+        for token in output_tokens(intake.token("number", text) or "", callees)
         if token in wanted
     )

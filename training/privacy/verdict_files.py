@@ -19,7 +19,7 @@ from callsieve.features.files.atomic import drop_unfinished, sha256
 from callsieve.features.files.folders import write_whole
 from callsieve.features.files.progress import silent
 from callsieve.features.keys.callee_keys import ONCE, Callees
-from callsieve.serving.batch.output_keys import as_written
+from callsieve.serving.batch.output_keys import output_tokens
 from callsieve.serving.batch.register_files import Row, as_lines, rows_of
 from callsieve.serving.custody.expiry import count_expired, unexpired_rows
 from callsieve.serving.custody.retention import Retention, RetentionRule
@@ -50,12 +50,12 @@ def delete_from_verdicts(
         ValueError: if the file's called people stand under another key than `callees`; nothing is deleted.
     """
     words = pc.unique(pq.read_table(path, columns=["callee"])["callee"].cast(pa.string())).to_pylist()
-    known = {ONCE, *(one.partition(".")[0] for one in as_written(token, callees))}
+    known = {ONCE, *(one.partition(".")[0] for one in output_tokens(token, callees))}
     strange = sorted({word.partition(".")[0] for word in words if word} - known)
     if strange:
         raise ValueError(f"{path.name}: called people stand under key {strange[0]}: expected --callees-key with it")
     drop_unfinished(path.parent, escape(path.name))
-    return subject.delete_from(path, as_written(token, callees), rules.of(VERDICTS), now, tell)
+    return subject.delete_from(path, output_tokens(token, callees), rules.of(VERDICTS), now, tell)
 
 
 def erase_registers(folder: Path, rules: Retention, now: int) -> dict[str, dict[str, Any]]:

@@ -17,13 +17,13 @@ from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import codes
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.bundle.metadata import Band
-from callsieve.training.data.dataset import Dataset, campaigns_of, judged
+from callsieve.training.data.dataset import Dataset, campaigns_of, judging_labels
 from callsieve.training.data.feeds import Feed, complete
 from callsieve.training.judging.metrics import at_target, catch
-from callsieve.training.model.bands import TARGETS, spoken_of
+from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.certify import upper_bound
-from callsieve.training.model.split import FOLDS, groups, plan_of
-from callsieve.training.model.train import Trained, places, scored, train
+from callsieve.training.model.split import FOLDS, fold_plan, groups
+from callsieve.training.model.train import Trained, feature_columns, score_rows, train
 
 from .rolling import part, stretch
 
@@ -120,7 +120,7 @@ def trained_on(
 ) -> Model:  # fmt: skip
     """A model of the calls of a stretch, and of which groups it learnt."""
     some = stretch(dataset, *span)
-    folds = plan_of(some.calls, settings.label_delay_days)
+    folds = fold_plan(some.calls, settings.label_delay_days)
     ledger.touch(dataset.fingerprint, folds.certify, "decay")
     t = train(some, settings, progress)
     whole = dataset.calls["start"].to_numpy()
@@ -149,10 +149,10 @@ def figures(period: Period, model: Model, settings: Settings) -> dict[str, Any]:
     these at the threshold that flags 1 in 10,000 of the innocent calls."""
     calls = period.dataset.calls
     (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
-    known = judged(period.dataset, caller, settings.label_policy)
+    known = judging_labels(period.dataset, caller, settings.label_policy)
     inside = calls["start"].to_numpy() >= period.begin
-    raw = scored(model.text, period.feed, inside, places(settings.features), settings.threads)
-    held = spoken_of(raw, period.feed.strata(len(raw)), model.band)
+    raw = score_rows(model.text, period.feed, inside, feature_columns(settings.features), settings.threads)
+    held = aligned_scores(raw, period.feed.strata(len(raw)), model.band)
     benign, bad = inside & known.known & ~known.nuisance, inside & known.known & known.nuisance
     unseen = bad & ~np.isin(period.group, model.learnt)
     false = int((held[benign] >= model.band.threshold).sum())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.features.files.progress import Progress
-from callsieve.serving.batch.complaint_rows import COMPLAINTS, frame
+from callsieve.serving.batch.complaint_rows import COMPLAINTS, checked_frame
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.train import Settings
@@ -45,9 +45,9 @@ def of_world(world: World) -> Dataset:
     """
     return make_dataset(
         world.calls,
-        frame(world.complaints, COMPLAINTS, "complaints"),
-        frame(world.findings, FINDINGS, "findings"),
+        checked_frame(world.complaints, COMPLAINTS, "complaints"),
+        checked_frame(world.findings, FINDINGS, "findings"),
         world.truth,
-        recycled=frame(world.registers["recycled"], RECYCLED, "recycled"),
-        campaigns=frame(world.registers["campaigns"], CAMPAIGNS, "campaigns"),
+        recycled=checked_frame(world.registers["recycled"], RECYCLED, "recycled"),
+        campaigns=checked_frame(world.registers["campaigns"], CAMPAIGNS, "campaigns"),
     )

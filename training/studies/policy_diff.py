@@ -10,14 +10,14 @@ import pandas as pd
 
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import words
-from callsieve.serving.batch.call_files import read_any
-from callsieve.serving.batch.complaint_rows import parquet_table, read_complaints
-from callsieve.serving.batch.score import judged_table, open_registers, open_scorer, score_calls
+from callsieve.serving.batch.call_files import read_keyed_file
+from callsieve.serving.batch.complaint_rows import read_complaints, read_parquet
+from callsieve.serving.batch.score import open_registers, open_scorer, score_calls, score_vectors
 from callsieve.serving.rules.policy import ACTIONS, read_policy
 from callsieve.serving.rules.rule_bits import BITS
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
-from callsieve.training.data.dataset import of_calls
+from callsieve.training.data.dataset import truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.looks import Ledger, counted
 
@@ -57,7 +57,7 @@ def difference(
     """
     scorer = open_scorer(bundle, trust, old, open_registers(registers, key, EVALUATION))
     other = Scorer(scorer.bundle, read_policy(new), scorer.registers)
-    read = read_any(
+    read = read_keyed_file(
         path, layout, EVALUATION, key=key, progress=lambda done, size: progress("read", 0.3 * done / max(size, 1))
     )
     if read.calls.num_rows == 0:
@@ -71,10 +71,10 @@ def difference(
     before, rows = score_calls(
         scorer, read.calls, None if complaints is None else read_complaints(complaints), threads=threads
     )
-    after = judged_table(other, read.calls, rows, threads)
+    after = score_vectors(other, read.calls, rows, threads)
     slices = {"number_class": words(read.calls["caller_class"])}
     if truth is not None:
-        told = of_calls(parquet_table(truth), read.calls)
+        told = truth_of_calls(read_parquet(truth), read.calls)
         nuisance = np.asarray(told["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
         slices["truth"] = np.char.add(np.where(nuisance, "nuisance: ", "benign: "), words(told["slice"]))
     return {

@@ -22,7 +22,7 @@ from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.judging.judge import brief
 from callsieve.training.judging.leak_probes import check
 from callsieve.training.log.looks import Ledger
-from callsieve.training.model.split import plan_of
+from callsieve.training.model.split import fold_plan
 from callsieve.training.model.train import Settings, train
 from callsieve.training.tracking.record import flat
 
@@ -84,7 +84,7 @@ def rolling(
     ledger.begin()
     for place, (begin, end) in enumerate(spans):
         part_of = stretch(dataset, begin, end)
-        folds = plan_of(part_of.calls, settings.label_delay_days)
+        folds = fold_plan(part_of.calls, settings.label_delay_days)
         touched = ledger.touch(dataset.fingerprint, folds.certify, "roll")
         trained = train(part_of, settings, part(progress, place, count))
         check(trained)

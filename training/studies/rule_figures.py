@@ -16,10 +16,10 @@ import pyarrow as pa
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import codes, words
-from callsieve.serving.batch.complaint_rows import parquet_table, read_complaints
-from callsieve.serving.batch.register_join import Joins, column_of
+from callsieve.serving.batch.complaint_rows import read_complaints, read_parquet
+from callsieve.serving.batch.register_join import IndexJoins, column_of
 from callsieve.serving.batch.score import open_registers, open_scorer, score_calls
-from callsieve.serving.batch.table_rules import met_of, rule_vectors
+from callsieve.serving.batch.table_rules import compute_rule_columns, rules_met
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.rules.policy import Policy, read_policy
@@ -27,10 +27,10 @@ from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS, rule_columns, table_actions
 from callsieve.serving.rules.rules import ACTION_RULES
 from callsieve.serving.rules.strata import strata_of
-from callsieve.training.data.dataset import of_calls
+from callsieve.training.data.dataset import truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.looks import Ledger, counted
-from callsieve.training.model.bands import spoken_of
+from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import upper_bound
 from callsieve.training.model.split import judged_span
 
@@ -98,14 +98,14 @@ def rule_figures(
     """
     kept = expiry_filter(require_purpose(data, "evaluation"))
     calls = kept(read_keyed(data / "calls.parquet").sort_by("start"), "calls")
-    truth = of_calls(parquet_table(data / "truth.parquet"), calls)
+    truth = truth_of_calls(read_parquet(data / "truth.parquet"), calls)
     asked, chosen = open_registers(registers or data, key, "evaluation"), read_policy(policy)
     judged = _judged_rows(calls)
     told = _told(calls, truth, judged)
     progress("vectors", 0.2)
     raw = None
     if bundle is None:
-        columns = rule_vectors(calls, threads)
+        columns = compute_rule_columns(calls, threads)
     else:
         scorer = open_scorer(bundle, trust, policy)
         touched = counted(ledger, scorer.bundle, fingerprint(calls), judged_span(calls), "rules")
@@ -115,7 +115,7 @@ def rule_figures(
         )
         raw, columns = scores.raw[judged], rule_columns(rows)
     progress("rules", 0.7)
-    met = met_of(calls, columns, asked, chosen.terms)[judged]
+    met = rules_met(calls, columns, asked, chosen.terms)[judged]
     found: dict[str, Any] = {
         "data": str(data),
         "policy": chosen.version,
@@ -130,7 +130,7 @@ def rule_figures(
         band = scorer.bundle.thresholds[0]
         found["model"] = {"id": scorer.bundle.model_id, "band": band.name, "certificate": asdict(band.certificate)}
         found["model"] |= touched
-        held = spoken_of(raw, strata_of(rows[judged]), band)
+        held = aligned_scores(raw, strata_of(rows[judged]), band)
         found["model"] |= apart(held >= band.threshold, met, told, chosen)
     return found
 
@@ -178,7 +178,7 @@ def regions_of(calls: pa.Table, registers: Registers | None) -> Array:
     if registers is None or "risk_regions" not in registers.tables:
         return np.full(calls.num_rows, "")
     keys = (column_of(calls, "caller"), column_of(calls, "caller_block"))
-    place = Joins(registers).in_effect("risk_regions", calls["start"].to_numpy(), *keys)
+    place = IndexJoins(registers).in_effect("risk_regions", calls["start"].to_numpy(), *keys)
     names = np.array([*registers.columns["risk_regions"]["region"], ""])
     return np.asarray(names[np.maximum(place, -1)])
 

@@ -31,12 +31,12 @@ from callsieve.features.files.progress import silent
 from callsieve.features.intake.text_columns import codes
 from callsieve.serving.bundle.booster import Booster
 from callsieve.training.data.dataset import campaigns_of
-from callsieve.training.model.fit import PARAMETERS, Part, fit, least_of_a_leaf
-from callsieve.training.model.folds import learnt_by_feed
-from callsieve.training.model.matrix import Matrix, build, fingerprint, learnt_vectors
+from callsieve.training.model.fit import PARAMETERS, FitRows, fit, min_leaf_rows
+from callsieve.training.model.folds import training_rows_by_feed
+from callsieve.training.model.matrix import Matrix, build_matrix, fingerprint, training_vectors
 from callsieve.training.model.parameters import write_parameters
-from callsieve.training.model.split import caller_classes, fold_of_group, groups, plan_of
-from callsieve.training.model.train import only, places, require_both
+from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, groups
+from callsieve.training.model.train import feature_columns, require_both, select_columns
 from callsieve.training.tracking import mlflow_write
 
 try:
@@ -120,7 +120,7 @@ def search(
         {"data": dataset.fingerprint, "source": source, "seed": settings.seed, "rows": rows, "parts": PARTS},
     )  # fmt: skip
     # Tried first, so that what is found is no worse than what is shipped.
-    shipped = {"min_data_in_leaf": least_of_a_leaf(rows)} | dict(PARAMETERS) | settings.parameters
+    shipped = {"min_data_in_leaf": min_leaf_rows(rows)} | dict(PARAMETERS) | settings.parameters
     while (done := finished(study)) < trials and (done == 0 or time.monotonic() - began < 60 * minutes):
         tell(f"trial {done + 1} of at most {trials}", max(done / trials, (time.monotonic() - began) / (60 * minutes)))
         # Each trial draws anew: a search that goes on proposes what it would have proposed without the break.
@@ -156,7 +156,7 @@ def learning_side(dataset: Dataset, settings: Settings) -> Searched:
     are left out, and the truth with them.
     """
     start = dataset.calls["start"].to_numpy()
-    folds = plan_of(dataset.calls, settings.label_delay_days)
+    folds = fold_plan(dataset.calls, settings.label_delay_days)
     group = groups(dataset.calls, campaigns_of(dataset))
     fold = fold_of_group(group, caller_classes(dataset.calls), settings.seed)
     caller, _ = codes(dataset.calls["caller"])
@@ -165,9 +165,9 @@ def learning_side(dataset: Dataset, settings: Settings) -> Searched:
         dataset, calls=dataset.calls.filter(pc.less(dataset.calls["start"], folds.label_cutoff)), truth=None
     )
     group, fold, caller = group[early], fold[early], caller[early]
-    learnt = learnt_by_feed(so_far, settings, caller, fold, folds)
-    X = learnt_vectors(so_far, settings.features, settings.threads, learnt)  # noqa: N806
-    side = build(X, [*learnt.values()], so_far.calls, group, caller)
+    learnt = training_rows_by_feed(so_far, settings, caller, fold, folds)
+    X = training_vectors(so_far, settings.features, settings.threads, learnt)  # noqa: N806
+    side = build_matrix(X, [*learnt.values()], so_far.calls, group, caller)
     require_both("train", side.y)
     count = len(np.unique(side.group[side.y == 1]))
     if count < 2:
@@ -177,7 +177,7 @@ def learning_side(dataset: Dataset, settings: Settings) -> Searched:
     categorical = tuple(one.name for one in FEATURES if one.levels and one.name in settings.features)
     what = {"side": fingerprint(side), "features": settings.features, "seed": settings.seed, "parts": PARTS}
     name = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
-    return Searched(side, places(settings.features), settings.features, categorical, split, f"search {name}")
+    return Searched(side, feature_columns(settings.features), settings.features, categorical, split, f"search {name}")
 
 
 def open_study(path: Path, name: str) -> optuna.Study:
@@ -222,7 +222,8 @@ def judged(told: Searched, parameters: Mapping[str, Any], settings: Settings) ->
             "min_data_in_leaf": max(20, round(parameters["min_data_in_leaf"] * len(inside) / len(side.y)))
         }
         learn, check = (
-            Part(only(side.X[rows], told.columns), side.y[rows], side.weight[rows]) for rows in (inside, outside)
+            FitRows(select_columns(side.X[rows], told.columns), side.y[rows], side.weight[rows])
+            for rows in (inside, outside)
         )
         text = fit(
             learn, check, told.features, categorical=told.categorical, seed=settings.seed, threads=settings.threads,

@@ -19,13 +19,13 @@ from scipy.stats import t
 from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.files.progress import silent
 from callsieve.features.keys.tokens import Key
-from callsieve.training.data.noise import with_collusion, with_flips, without_reports
+from callsieve.training.data.noise import with_collusion, with_flips, without_complaints
 from callsieve.training.judging.judge import brief
 from callsieve.training.judging.metrics import at_target
-from callsieve.training.model.bands import TARGETS, spoken_of
-from callsieve.training.model.call_choice import rows_of
+from callsieve.training.model.bands import TARGETS, aligned_scores
+from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import difference_interval
-from callsieve.training.model.split import plan_of
+from callsieve.training.model.split import fold_plan
 from callsieve.training.model.train import Trained, train
 
 from .demo import of_world
@@ -59,7 +59,7 @@ FAULTS: Mapping[str, Change] = {
     f"{RING:.0%} of reporters collude": lambda told, settings, cutoff, seed: (
         with_collusion(told, RING, cutoff, seed), settings
     ),
-    "no reports": lambda told, settings, _cutoff, _seed: (without_reports(told), settings),
+    "no reports": lambda told, settings, _cutoff, _seed: (without_complaints(told), settings),
     "features of reports too": lambda told, settings, _cutoff, _seed: (
         told,
         replace(settings, features=(*settings.features, *(n for n in COMPLAINT_NAMES if n not in settings.features))),
@@ -140,7 +140,7 @@ def one_training(
     dataset: Dataset, settings: Settings, name: str, seed: int, ledger: Ledger
 ) -> tuple[dict[str, Any], Flags]:
     """The figures of a training with one fault, and what it flagged."""
-    folds = plan_of(dataset.calls, settings.label_delay_days)
+    folds = fold_plan(dataset.calls, settings.label_delay_days)
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
     ledger.touch(dataset.fingerprint, folds.certify, "stress")
     trained = train(*FAULTS[name](dataset, settings, cutoff, seed))
@@ -156,9 +156,9 @@ def one_training(
 def flags_of(t: Trained) -> Flags:
     """The judged nuisance calls of the certifying fold."""
     target, band = TARGETS[0][1], t.card.thresholds[0]
-    judged = rows_of("certify", t.plan.certify, t.fold, t.start) & t.judged.known
+    judged = fold_rows("certify", t.plan.certify, t.fold, t.start) & t.judged.known
     rows, benign = judged & t.judged.nuisance, judged & ~t.judged.nuisance
-    held = spoken_of(t.raw, t.stratum, band)
+    held = aligned_scores(t.raw, t.stratum, band)
     return Flags(held[rows] >= band.threshold, t.raw[rows] >= at_target(t.raw[benign], target), t.caller[rows])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from callsieve.training.drift.days import Stretch, day_of
+from callsieve.training.drift.days import ScoredCalls, day_figures
 from callsieve.training.drift.monitor import Shift, compare
 from callsieve.training.drift.reference import REFERENCE, Reference, read_reference
 from callsieve.training.log.audit_log import payloads
@@ -21,7 +21,7 @@ from . import mlflow_read
 SHOWN = 12
 
 
-def since_last(place: Place, stretch: Stretch) -> dict[str, Any] | None:
+def since_last(place: Place, stretch: ScoredCalls) -> dict[str, Any] | None:
     """What is otherwise on at least half of the days than it was for the run before; None without such a run.
 
     Scores are left out: they are of two models.
@@ -34,7 +34,7 @@ def since_last(place: Place, stretch: Stretch) -> dict[str, Any] | None:
     days = whole_days(unscored.calls)
     by_name: dict[str, list[Shift]] = {}
     for day, rows in days.items():
-        for shift in compare(known, day_of(day, rows, unscored, known.cuts)):
+        for shift in compare(known, day_figures(day, rows, unscored, known.cuts)):
             if shift.measure == "together":
                 continue  # of a day, not of a statistic
             by_name.setdefault(shift.name, []).append(shift)

@@ -27,7 +27,7 @@ from callsieve.serving.bundle.signing import SIGNER
 from callsieve.training.data.dataset import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, TRUTH_COLUMNS, Dataset
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.data.label_policy import policy_of
-from callsieve.training.model.fit import settings_of as settings_of_fit
+from callsieve.training.model.fit import lightgbm_parameters as settings_of_fit
 from callsieve.training.model.matrix import array_hash
 from callsieve.training.model.provenance import source_hash, versions
 from callsieve.training.model.train import Settings, Trained

@@ -18,7 +18,7 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from callsieve.serving.bundle.booster import Booster
-from callsieve.training.model.fit import Part, fit
+from callsieve.training.model.fit import FitRows, fit
 from callsieve.training.world import Scenario, World
 
 from . import world_arrays as arrays
@@ -147,7 +147,7 @@ def sim_to_real_auc(
     outside = np.random.default_rng(seed).random(len(y)) < 0.25
     # Nuisance and innocent subscribers have the same total weight.
     weight = np.where(guilty, 0.5 / max(guilty.mean(), 1e-9), 0.5 / max(1 - guilty.mean(), 1e-9))
-    inside, checked = (Part(X[side], y[side], weight[side]) for side in (~outside, outside))
+    inside, checked = (FitRows(X[side], y[side], weight[side]) for side in (~outside, outside))
     text = fit(inside, checked, COLUMNS, seed=seed, threads=threads, parameters=PARAMETERS)
     raw = Booster(text).predict_raw(np.ascontiguousarray(rows[list(COLUMNS)].to_numpy(dtype=float)))
     return float(roc_auc_score(rows["label"], raw))

@@ -21,7 +21,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.callee_keys import ONCE, Callees
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import Key
-from callsieve.serving.batch.output_keys import outgoing
+from callsieve.serving.batch.output_keys import with_callee_keys
 from callsieve.serving.batch.score import score_file
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare
@@ -59,7 +59,7 @@ def test_both_keys_turn_at_once(texts):
 
 def test_of_calls_that_were_left_out_not_even_a_word_leaves():
     held = [pa.array(OLD.tokens("number", texts)).dictionary_encode() for texts in (["a", "b"], ["c", "d"])]
-    left = outgoing(pa.table(held, names=SIDES).slice(1), Callees(FIRST))
+    left = with_callee_keys(pa.table(held, names=SIDES).slice(1), Callees(FIRST))
     assert [left[name].chunk(0).dictionary.to_pylist() for name in SIDES] == [left[name].to_pylist() for name in SIDES]
 
 
@@ -162,7 +162,7 @@ def test_rotation_turns_what_was_written_and_a_destroyed_key_erases_the_called(s
     told("key", "rekey", tmp_path / "old.key", tmp_path / "new.key", *log, "--data", data, "--callee-keys",
          tmp_path / "c1.key", tmp_path / "c2.key")  # fmt: skip
     calls, verdicts = (pq.read_table(data / name) for name in ("calls.parquet", "verdicts.parquet"))
-    wanted = outgoing(calls.sort_by("start"), Callees(SECOND))["callee"].cast(pa.string())
+    wanted = with_callee_keys(calls.sort_by("start"), Callees(SECOND))["callee"].cast(pa.string())
     assert verdicts["callee"].cast(pa.string()).to_pylist() == wanted.to_pylist()
     assert left_of(data, "e1") == left_of(data, "c1") == 0
     for name in ("old", "c1"):

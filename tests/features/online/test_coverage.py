@@ -12,7 +12,7 @@ from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.online.coverage import call_days, covered_rows, is_covered
 from callsieve.features.online.history import History
 from callsieve.features.records import Call
-from callsieve.serving.batch.score import filled_of, score_calls
+from callsieve.serving.batch.score import rows_with_history, score_calls
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
 from callsieve.serving.rules.policy import ACTIONS, Policy
@@ -112,7 +112,7 @@ def calls():
 def test_one_by_one_says_what_a_table_says_and_bands_say_nothing_before(scorer, calls):
     table, history, intake = real_bundle.key_table(calls), History(), Intake(real_bundle.NUMBER_KEY)
     scores, _ = score_calls(scorer, table, threads=1)
-    filled = filled_of(table, POLICY.history_days)
+    filled = rows_with_history(table, POLICY.history_days)
     verdicts = []
     for call in calls:
         keyed = intake(call)

@@ -13,7 +13,7 @@ from callsieve.features.files.dates import day_in, moment_in
 from callsieve.features.intake import numberplan
 from callsieve.features.keys.callee_keys import Callees
 from callsieve.features.keys.tokens import Key
-from callsieve.serving.batch.output_keys import outgoing
+from callsieve.serving.batch.output_keys import with_callee_keys
 from callsieve.serving.batch.register_files import read_registers
 from callsieve.serving.custody.expiry import row_moments
 from callsieve.serving.custody.purposes import FILE, PURPOSES, declare, require_purpose
@@ -50,7 +50,7 @@ def of_catalogue(name):
 
 
 REFUSED = {
-    "no day": (lambda _: call_choice.spans(CALLS), "calls: expected some, got none"),
+    "no day": (lambda _: call_choice.day_slices(CALLS), "calls: expected some, got none"),
     "nothing to draw": (lambda _: choose(np.random.default_rng(1), {}, 1), "weights must have a positive sum"),
     "all labels": (lambda _: noise.with_flips(None, 1.0, None, None, 1), "expected more than 0, less than 1, got 1.0"),
     "no bin": (lambda _: calibration_table([0.5], [True], bins=0), "bins must be 1 or more, got 0"),
@@ -179,4 +179,4 @@ def test_nothing_is_overwritten(tmp_path):
 
 def test_a_table_of_no_calls_has_no_called_people():
     none = pa.table({"callee": pa.chunked_array([], pa.dictionary(pa.int32(), pa.string()))})
-    assert outgoing(none, Callees(Key("c1", b"c" * 32, purpose="callees"))).equals(none)
+    assert with_callee_keys(none, Callees(Key("c1", b"c" * 32, purpose="callees"))).equals(none)

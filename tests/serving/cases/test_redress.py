@@ -38,8 +38,8 @@ from callsieve.training.data.dataset import FINDINGS, read_dataset
 from callsieve.training.data.exclusions import add_rows, labels_to_learn, write_cleared
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import label_numbers
-from callsieve.training.model.folds import labels_of, learnt_rows
-from callsieve.training.model.matrix import labelled
+from callsieve.training.model.folds import training_labels, training_rows
+from callsieve.training.model.matrix import labelled_rows
 from callsieve.training.model.split import plan
 from callsieve.training.model.train import Settings
 from tests.support import real_bundle
@@ -102,17 +102,17 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
     for call in calls[:-1]:
         said.append(live.attempt(attempt_of(call)))
         live.end(call)
-    labelled = said[-1]
-    assert labelled.action == "label"
+    labelled_rows = said[-1]
+    assert labelled_rows.action == "label"
     live.cases.flush()
     import_verdicts(store, state)
     # Moments of the world, in which the appeal is made an hour after the call.
     now = round(calls[-2].start * 1000) + 3_600_000
-    store.appeal(labelled.case, "delivery", "I bring parcels", now)
-    store.decide(labelled.case, "overturned", "reviewer-1", "he brings parcels", now + 1)
+    store.appeal(labelled_rows.case, "delivery", "I bring parcels", now)
+    store.decide(labelled_rows.case, "overturned", "reviewer-1", "he brings parcels", now + 1)
     assert publish_cleared(store, state, now + 2)
     keyed_call = Intake(Key("e1", b"k" * 32))(calls[-1])
-    wait_until(lambda: unlisted.spare(labelled, keyed_call, "pass").action == "pass")
+    wait_until(lambda: unlisted.spare(labelled_rows, keyed_call, "pass").action == "pass")
     passed = live.attempt(attempt_of(calls[-1]))
     assert (passed.action, passed.status) == ("pass", STATUS)
     assert passed.raw >= passed.threshold  # the model has not changed its mind
@@ -147,7 +147,7 @@ def learnt(evidence, labels, cutoff):
     calls = evidence.calls
     caller, _ = codes(calls["caller"])
     rows = np.flatnonzero(calls["start"].to_numpy() < cutoff.timestamp() * 1000)
-    taken, _ = labelled(calls, caller, rows, labels, cutoff=cutoff, calls_per_number=5, seed=1)
+    taken, _ = labelled_rows(calls, caller, rows, labels, cutoff=cutoff, calls_per_number=5, seed=1)
     names = np.array(calls["caller"].cast(pa.string()).to_pylist())
     first = {code: names[place] for place, code in reversed(list(enumerate(caller.tolist())))}
     return {first[code] for code in np.unique(caller[taken]).tolist()}
@@ -162,8 +162,8 @@ def test_training_itself_leaves_them_out(evidence):
     every = np.arange(len(start))
 
     def side(excluded):
-        labels = labels_of(replace(evidence, exclusions=excluded), setting, folds)
-        return caller[learnt_rows(calls, labels, setting, every, caller, caller % 2, folds)[0]]
+        labels = training_labels(replace(evidence, exclusions=excluded), setting, folds)
+        return caller[training_rows(calls, labels, setting, every, caller, caller % 2, folds)[0]]
 
     before = side(evidence.exclusions)
     most = np.bincount(before).argmax()

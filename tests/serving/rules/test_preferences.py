@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
-from callsieve.serving.batch.score import judged_table
+from callsieve.serving.batch.score import score_vectors
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.verdict_log import verdict_record
@@ -101,20 +101,20 @@ def test_nothing_is_guessed_before_enough_is_known(judged, folder, registers):
         history.observe(call)
     assert left and any(PREFERENCE_RULE in found for found in guessed)
     table = real_bundle.key_table(real_bundle.calls(200))
-    scores = judged_table(patient, table, vectors(table, threads=1), 1)
+    scores = score_vectors(patient, table, vectors(table, threads=1), 1)
     assert [rule_names(bits) for bits in scores.rules.tolist()] == guessed
 
 
 def test_the_table_says_the_same(judged, folder, registers):
     scorer, told = judged
     table = real_bundle.key_table(real_bundle.calls(200))
-    scores = judged_table(scorer, table, vectors(table, threads=1), 1)
+    scores = score_vectors(scorer, table, vectors(table, threads=1), 1)
     assert [rule_names(bits) for bits in scores.rules.tolist()] == [
         tuple(fact.rule for fact in verdict.rules) for _, _, verdict, _ in told
     ]
     assert [ACTIONS[i] for i in scores.action] == [verdict.action for _, _, verdict, _ in told]
     unsure = dataclasses.replace(WISHED, terms=dataclasses.replace(TERMS, content_share=1.0))
-    none = judged_table(load_scorer(folder, unsure, registers), table, vectors(table, threads=1), 1)
+    none = score_vectors(load_scorer(folder, unsure, registers), table, vectors(table, threads=1), 1)
     assert not (none.rules & BITS[PREFERENCE_RULE]).any()
 
 

@@ -16,9 +16,9 @@ from callsieve.features.intake import keyed_table
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.numbers import parse
 from callsieve.features.keys.tokens import ENVIRONMENT, Key
-from callsieve.serving.batch.number_ranges import covered
+from callsieve.serving.batch.number_ranges import split_range
 from callsieve.serving.batch.register_files import read_registers, write_registers
-from callsieve.serving.batch.register_join import AsOf
+from callsieve.serving.batch.register_join import RegisterJoin
 from callsieve.serving.batch.score import open_registers
 from callsieve.serving.custody.purposes import declare, require_purpose
 from callsieve.serving.rules.policy import read_policy
@@ -196,7 +196,7 @@ mobiles = st.integers(13_800_130_000, 13_800_175_000)
 @given(mobiles, mobiles)
 def test_a_range_is_its_numbers_each_once(one, other):
     low, high = sorted((one, other))
-    numbers, blocks = covered(str(low), f"+86{high}")
+    numbers, blocks = split_range(str(low), f"+86{high}")
     told = {int(number.removeprefix("+86")) for number in numbers}
     assert len(told) == len(numbers) < 20_000
     for block in blocks:
@@ -211,13 +211,13 @@ def test_a_range_is_its_numbers_each_once(one, other):
 
 
 def test_a_range_of_numbers_that_lie_in_no_block_is_told_one_by_one():
-    assert covered("95588", "95590") == (["95588", "95589", "95590"], [])
+    assert split_range("95588", "95590") == (["95588", "95589", "95590"], [])
 
 
 @pytest.mark.parametrize("pair", [("13800138002", "13800138001"), ("13800138000", "0288765"), ("x", "y"), ("", ""),
                                   ("13800138000", "18900138000")])  # fmt: skip
 def test_what_is_no_range_covers_nothing(pair):
-    assert covered(*pair) is None
+    assert split_range(*pair) is None
 
 
 def test_a_range_in_a_file_becomes_blocks_and_numbers(tmp_path):
@@ -383,7 +383,7 @@ def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_ta
         for name, rows in drawn_tables.items()
     }
     registers = Registers(columns)
-    joined = AsOf(registers, TERMS).registered(strategies.as_keyed_table(calls))
+    joined = RegisterJoin(registers, TERMS).registered(strategies.as_keyed_table(calls))
     for row, call in enumerate(calls):
         told = look_up(registers, strategies.as_keyed_call(call), TERMS)
         assert known_of(told) == oracle(drawn_tables, call)
@@ -466,7 +466,7 @@ def test_what_a_called_person_said_of_a_campaign_counts_for_its_business_before_
 
 @pytest.mark.source("L7", by="serving/batch/register_join.py")
 def test_parts_of_a_table_are_joined_as_the_whole(world, world_folder, monkeypatch):
-    joins, calls = AsOf(read_registers(world_folder, KEY).registers, TERMS), world.calls.slice(0, 30_000)
+    joins, calls = RegisterJoin(read_registers(world_folder, KEY).registers, TERMS), world.calls.slice(0, 30_000)
     whole = joins.registered(calls)
     monkeypatch.setattr("callsieve.serving.batch.register_join.PART_ROWS", 12_001)
     for field in fields(whole):
@@ -481,7 +481,7 @@ def test_calls_of_a_world_are_looked_up_one_by_one_as_they_are_joined(world, wor
     registers = read_registers(world_folder, KEY).registers
     terms = read_policy().terms
     some = world.calls.take(list(range(0, world.calls.num_rows, 40)))
-    joined, known = AsOf(registers, terms).registered(some), 0
+    joined, known = RegisterJoin(registers, terms).registered(some), 0
     for row, call in enumerate(keyed_table.keyed_calls(some)):
         told = known_of(look_up(registers, call, terms))
         assert told == known_of(joined, row)
@@ -499,7 +499,7 @@ def test_what_became_known_later_changes_nothing(world, world_folder):
         rows = [row for row, known in enumerate(columns["known_at"]) if known < last]
         kept[name] = {column: [values[row] for row in rows] for column, values in columns.items()}
     assert sum(len(each["known_at"]) for each in kept.values()) < registers.rows
-    before, after = (AsOf(each, TERMS).registered(world.calls) for each in (Registers(kept), registers))
+    before, after = (RegisterJoin(each, TERMS).registered(world.calls) for each in (Registers(kept), registers))
     for field in fields(before):
         if field.name != "rows":
             np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))

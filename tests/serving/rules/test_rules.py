@@ -16,7 +16,7 @@ from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, Call
 from callsieve.serving.batch.register_files import write_registers
-from callsieve.serving.batch.score import judged_table
+from callsieve.serving.batch.score import score_vectors
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.http import wire
@@ -329,7 +329,7 @@ def test_one_by_one_equals_the_table_with_registers(folder, registers, calls):
     verdicts = replayed(scorer, real_bundle.key_calls(calls))
     table = real_bundle.key_table(calls)
     matrix = vectors(table, threads=1)
-    scores = judged_table(scorer, table, matrix, 1)
+    scores = score_vectors(scorer, table, matrix, 1)
     assert [rule_names(bits) for bits in scores.rules.tolist()] == [
         tuple(fact.rule for fact in verdict.rules) for verdict in verdicts
     ]

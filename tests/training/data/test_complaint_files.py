@@ -24,7 +24,7 @@ from callsieve.training.cli.tables.checks import show_complaints
 from callsieve.training.data.complaint_files import layouts, read_complaint_file
 from callsieve.training.data.ingest import as_written, ingest
 from callsieve.training.data.label_policy import read_label_policy
-from callsieve.training.data.list_reach import churn
+from callsieve.training.data.list_reach import list_reach
 from tests.support.paths import DATA
 
 KEY = Key("e1", b"k" * 32)
@@ -203,7 +203,7 @@ def test_layouts_speak_the_words_of_the_policy():
 def test_churn_against_a_plain_count(rows):
     number = pd.Series([f"n{row[0]}" for row in rows], dtype=object)
     day, count = (np.array([row[i] for row in rows], dtype=np.int64) for i in (1, 2))
-    found = churn(number, day, count)
+    found = list_reach(number, day, count)
     begin = min((row[1] for row in rows), default=0)
     judged = [row for row in rows if row[1] - begin >= 90]
     assert found["judged"] == sum(row[2] for row in judged)

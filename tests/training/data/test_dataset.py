@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from callsieve.serving.batch.complaint_rows import COMPLAINTS, frame
+from callsieve.serving.batch.complaint_rows import COMPLAINTS, checked_frame
 from callsieve.training.data import dataset as made
-from callsieve.training.data.dataset import judged, of_calls, read_dataset
+from callsieve.training.data.dataset import judging_labels, read_dataset, truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.data.label_policy import read_label_policy
 
@@ -28,8 +28,8 @@ def report(**changes):
 
 
 def test_columns_of_a_table_are_checked():
-    assert len(frame(report(), COMPLAINTS, "f")) == 1
-    assert "mode" not in frame(report(mode=None), COMPLAINTS, "f")
+    assert len(checked_frame(report(), COMPLAINTS, "f")) == 1
+    assert "mode" not in checked_frame(report(mode=None), COMPLAINTS, "f")
     for table, words in (
         (report(number=None), "f: column number: expected string, it is missing"),
         (report(number=[None]), "f: column number: expected no missing value"),
@@ -40,7 +40,7 @@ def test_columns_of_a_table_are_checked():
         ),
     ):
         with pytest.raises(ValueError, match=re.escape(words)) as told:
-            frame(table, COMPLAINTS, "f")
+            checked_frame(table, COMPLAINTS, "f")
         assert "\n" not in str(told.value) and "e1.a" not in str(told.value)
 
 
@@ -56,11 +56,11 @@ def test_truth_is_matched_by_call():
     calls = pa.table({"call": [7, 9, 8]})
     names = [name for name in made.TRUTH_COLUMNS if name != "call"]
     truth = pa.table({name: ["9", "8", "7"] for name in names} | {"call": [9, 8, 7]})
-    assert of_calls(truth, calls)[names[0]].to_pylist() == ["7", "9", "8"]
+    assert truth_of_calls(truth, calls)[names[0]].to_pylist() == ["7", "9", "8"]
     with pytest.raises(ValueError, match="truth: expected the columns"):
-        of_calls(truth.drop_columns([names[0]]), calls)
+        truth_of_calls(truth.drop_columns([names[0]]), calls)
     with pytest.raises(ValueError, match="truth: expected a row for every call, 1 calls have none"):
-        of_calls(truth.slice(0, 2), calls)
+        truth_of_calls(truth.slice(0, 2), calls)
 
 
 def test_a_folder_may_be_named_by_a_text(world_folder, dataset):
@@ -86,7 +86,7 @@ def test_without_the_truth_labels_judge(dataset):
     caller = dataset.calls["caller"].combine_chunks().indices.to_numpy()
     order = np.unique(caller, return_index=True)[1]
     caller = np.argsort(np.argsort(order))[np.searchsorted(np.unique(caller), caller)]  # by first appearance
-    told = judged(blind, caller, read_label_policy(None))
+    told = judging_labels(blind, caller, read_label_policy(None))
     assert told.source == "labels" and set(told.attack) == {-1}
     assert 0 < told.known.sum() < len(caller)
     assert not told.nuisance[~told.known].any() and told.nuisance.any()

@@ -16,12 +16,30 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import read_public_key
-from callsieve.training.data.feeds import of_all
-from callsieve.training.drift.days import MONITORED, UNSOUGHT, Day, Stretch, cuts_of, day_of, histogram, quantiles
-from callsieve.training.drift.monitor import certificate, compare, date_of, limit, resembles, until
-from callsieve.training.drift.reference import build, ks, measure, parts, psi, read_reference, shares, write_reference
+from callsieve.training.data.feeds import feed_of_all
+from callsieve.training.drift.days import (
+    MONITORED,
+    NOT_CALLED,
+    Day,
+    ScoredCalls,
+    day_figures,
+    histogram,
+    histogram_cuts,
+    quantiles,
+)
+from callsieve.training.drift.monitor import calls_until, certificate, compare, date_of, limit, resembles
+from callsieve.training.drift.reference import (
+    build_reference,
+    ks,
+    measure_reference,
+    psi,
+    read_reference,
+    shares,
+    watched_shares,
+    write_reference,
+)
 from callsieve.training.log.run_paths import place_of
-from callsieve.training.model.call_choice import SAMPLE, sample, spans, whole_days
+from callsieve.training.model.call_choice import SAMPLE, day_sample, day_slices, whole_days
 from callsieve.training.tracking.lineage import since_last
 from tests.support import feed_faults
 
@@ -37,7 +55,7 @@ def test_a_histogram_counts_every_value_once(values, cuts):
     edges = [-np.inf, *cuts, np.inf]
     expected = [sum(low <= one < high for one in known) for low, high in itertools.pairwise(edges)]
     assert counts.tolist() == [*expected, len(values) - len(known)]
-    below, whole = parts(counts, ordered=True)
+    below, whole = watched_shares(counts, ordered=True)
     assert below.tolist() == [*(sum(one < cut for one in known) for cut in cuts), len(values) - len(known)]
     assert (whole == len(values)).all()
 
@@ -78,7 +96,7 @@ def drawn_days(rng, days, weekend_share=0.5, shift=0.0):
 
 
 def drawn(days=28, seed=0):
-    return build("m", {"x": (-1.0, 0.0, 1.0)}, list(drawn_days(np.random.default_rng(seed), days)))
+    return build_reference("m", {"x": (-1.0, 0.0, 1.0)}, list(drawn_days(np.random.default_rng(seed), days)))
 
 
 def test_usual_days_raise_no_alarm_weekends_included():
@@ -121,7 +139,7 @@ def test_a_mark_that_a_few_records_have_is_found_when_many_do():
 
     def found(name, some):
         day = replace(next(days(1, name, 0)), counts={name: np.array([9000 - some, some, 0])})
-        return compare(build("m", {}, list(days(28, name, 100))), day)[0]
+        return compare(build_reference("m", {}, list(days(28, name, 100))), day)[0]
 
     assert found("record shows another number", 600).alarm and found("record shows another number", 600).z > 7
     assert not found("record shows another number", 200).alarm  # fewer than are of account
@@ -141,7 +159,7 @@ def test_a_policy_shock_is_seen_where_the_trade_is_many_callers():
 
     def alarms(callers, working):
         for _ in range(20):
-            known = build("m", {}, list(days(28, callers)))
+            known = build_reference("m", {}, list(days(28, callers)))
             yield any(shift.alarm for shift in compare(known, next(days(1, callers, working))))
 
     assert not any(alarms(400, 1.0)) and all(alarms(400, 1 / 3))
@@ -156,7 +174,7 @@ def test_many_that_move_a_little_raise_an_alarm_together():
         for day in drawn_days(rng, count):
             yield replace(day, amounts={f"a{i}": 5 + 0.1 * rng.normal() + 0.1 * by for i in range(20)})
 
-    known = build("m", {"x": (-1.0, 0.0, 1.0)}, list(days(60, 0.0)))
+    known = build_reference("m", {"x": (-1.0, 0.0, 1.0)}, list(days(60, 0.0)))
     quiet = [one for day in days(300, 0.0) for one in compare(known, day) if one.measure == "together"]
     assert len(quiet) == 300 and not any(one.alarm for one in quiet)
     moved = compare(known, next(days(1, 6.0)))
@@ -174,7 +192,7 @@ def test_deviations_are_those_of_one_more_day():
     spread, same = (sum(one * one for one in left) / 28) ** 0.5, by_kind["weekday"]
     day = replace(next(day for day in days if day.kind == "weekday"), amounts={"calls": 9.2})
     student = (9.2 - np.mean(same)) / (spread * (1 + 1 / len(same)) ** 0.5)
-    found = next(one.z for one in compare(build("m", {}, days), day) if one.name == "calls")
+    found = next(one.z for one in compare(build_reference("m", {}, days), day) if one.name == "calls")
     assert found == pytest.approx(stats.norm.isf(stats.t.sf(student, 28)))
 
 
@@ -188,8 +206,8 @@ def test_few_days_raise_fewer_alarms_than_many():
 def test_a_reference_needs_days_and_of_one_kind_it_makes_do():
     rng = np.random.default_rng(6)
     with pytest.raises(ValueError, match="expected at least 5 whole days, got 4"):
-        build("m", {"x": (0.0,)}, list(drawn_days(rng, 4)))
-    weekdays = build("m", {"x": (-1.0, 0.0, 1.0)}, list(drawn_days(rng, 5)))
+        build_reference("m", {"x": (0.0,)}, list(drawn_days(rng, 4)))
+    weekdays = build_reference("m", {"x": (-1.0, 0.0, 1.0)}, list(drawn_days(rng, 5)))
     usual = weekdays.amounts["calls"].usual
     assert usual["weekend"] == usual["weekday"] and usual["weekday"].days == 5
 
@@ -197,7 +215,7 @@ def test_a_reference_needs_days_and_of_one_kind_it_makes_do():
 def test_what_few_days_have_is_in_no_reference():
     first, *others = drawn_days(np.random.default_rng(6), 5)
     some = replace(first, counts=first.counts | {"rare": np.array([1, 2])}, amounts=first.amounts | {"rare": 1.0})
-    made = build("m", {"x": (-1.0, 0.0, 1.0)}, [some, *others])
+    made = build_reference("m", {"x": (-1.0, 0.0, 1.0)}, [some, *others])
     assert "rare" not in made.histograms.keys() | made.amounts.keys() and "calls" in made.amounts
 
 
@@ -214,7 +232,9 @@ def test_a_reference_of_another_format_is_refused(tmp_path):
 def stretch(dataset, run):
     bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
     rows = vectors(dataset.calls)
-    return Stretch(dataset.calls, of_all(rows), bundle.model.predict_raw(rows), dataset.complaints, bundle.thresholds)
+    return ScoredCalls(
+        dataset.calls, feed_of_all(rows), bundle.model.predict_raw(rows), dataset.complaints, bundle.thresholds
+    )
 
 
 @pytest.fixture(scope="module")
@@ -237,10 +257,10 @@ def test_the_reference_of_a_run_comes_back_and_holds_no_row(run, known, stretch,
 
 def test_the_days_of_a_run_are_usual_by_its_reference(known, stretch):
     days = whole_days(stretch.calls)
-    assert str(min(days)) == known.first and (min(days) - min(spans(stretch.calls))).days == 7
-    far = [shift for day, rows in days.items() for shift in compare(known, day_of(day, rows, stretch, known.cuts))]
+    assert str(min(days)) == known.first and (min(days) - min(day_slices(stretch.calls))).days == 7
+    far = [shift for day, rows in days.items() for shift in compare(known, day_figures(day, rows, stretch, known.cuts))]
     assert not [shift for shift in far if shift.alarm]
-    assert cuts_of(stretch, days)["out_calls_count_24h"] == known.cuts["out_calls_count_24h"]
+    assert histogram_cuts(stretch, days)["out_calls_count_24h"] == known.cuts["out_calls_count_24h"]
 
 
 @pytest.mark.source("L4", by="training/drift/monitor.py")
@@ -251,17 +271,17 @@ def test_the_days_of_a_run_are_usual_by_its_reference(known, stretch):
 )  # fmt: skip
 def test_a_broken_feed_is_found_on_its_first_day(feed, known, stretch):
     last = sorted(whole_days(stretch.calls))[-1]
-    on = int(stretch.calls["day"].to_numpy()[spans(stretch.calls)[last].start])
+    on = int(stretch.calls["day"].to_numpy()[day_slices(stretch.calls)[last].start])
     calls = feed_faults.FEED_FAULTS[feed](stretch.calls, on)
-    broken = Stretch(calls, of_all(vectors(calls)), np.full(calls.num_rows, np.nan), stretch.complaints, ())
+    broken = ScoredCalls(calls, feed_of_all(vectors(calls)), np.full(calls.num_rows, np.nan), stretch.complaints, ())
     for day, alarm in ((last - timedelta(days=1), False), (last, True)):
-        found = compare(known, day_of(day, spans(calls)[day], broken, known.cuts))
+        found = compare(known, day_figures(day, day_slices(calls)[day], broken, known.cuts))
         assert any(shift.alarm for shift in found) is alarm, [one for one in found if one.alarm]
 
 
 def test_what_the_certificate_rests_on(run, stretch, dataset):
     bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
-    span = spans(stretch.calls)[max(spans(stretch.calls))]
+    span = day_slices(stretch.calls)[max(day_slices(stretch.calls))]
     findings = dataset.findings.iloc[:0]
     told = certificate(bundle, stretch, span, findings)
     assert told["at_risk"] == ["the model was never certified"]  # the tiny world has too few calls
@@ -281,7 +301,7 @@ def test_a_run_is_compared_with_the_one_before_it(run, stretch, tmp_path):
     assert (same["model"], same["moved"], same["shifts"]) == (run[1]["model"]["id"], 0, [])
     rows = stretch.vectors.X.copy()
     rows[:, NAMES.index("out_calls_count_24h")] += 1000
-    other = since_last(place, replace(stretch, vectors=of_all(rows)))
+    other = since_last(place, replace(stretch, vectors=feed_of_all(rows)))
     assert [one["name"] for one in other["shifts"]] == ["out_calls_count_24h"]
     assert other["shifts"][0]["now"] < 0.01 and 2 * other["shifts"][0]["days"] >= other["days"]
     assert since_last(place_of(tmp_path, None, None), stretch) is None
@@ -289,19 +309,19 @@ def test_a_run_is_compared_with_the_one_before_it(run, stretch, tmp_path):
 
 
 def test_measure_needs_whole_days(stretch):
-    few = of_all(stretch.vectors.X[:100])
+    few = feed_of_all(stretch.vectors.X[:100])
     short = replace(stretch, calls=stretch.calls.slice(0, 100), vectors=few, raw=stretch.raw[:100])
     with pytest.raises(ValueError, match="expected at least 5 whole days, got 0"):
-        measure("m", short)
+        measure_reference("m", short)
 
 
 def test_which_day_and_how_far_back(stretch):
-    calls, last = until(stretch.calls, None)
-    assert last == max(spans(stretch.calls)) and calls.num_rows == stretch.calls.num_rows
+    calls, last = calls_until(stretch.calls, None)
+    assert last == max(day_slices(stretch.calls)) and calls.num_rows == stretch.calls.num_rows
     with pytest.raises(ValueError, match=r"expected calls of at least 7 days before it, from 2025-03-03 on"):
-        until(stretch.calls, MONDAY + timedelta(days=3))
+        calls_until(stretch.calls, MONDAY + timedelta(days=3))
     with pytest.raises(ValueError, match="expected a day of the calls"):
-        until(stretch.calls, date(2020, 1, 1))
+        calls_until(stretch.calls, date(2020, 1, 1))
     with pytest.raises(ValueError, match="day: expected a date such as 2026-03-01, got 'soon'"):
         date_of("soon")
 
@@ -332,20 +352,20 @@ def test_an_alarm_ends_in_code_1(call, monkeypatch, alarm):
 
 def test_of_a_large_day_the_same_calls_are_looked_at_whenever_it_is_asked():
     day, rows = date(2025, 3, 3), slice(100, 100 + 2 * SAMPLE)
-    found = sample(day, rows)
+    found = day_sample(day, rows)
     assert len(found) == len(set(found.tolist())) == SAMPLE and found.tolist() == sorted(found.tolist())
     assert rows.start <= found[0] and found[-1] < rows.stop
-    np.testing.assert_array_equal(found, sample(day, rows))
-    assert (found != sample(day + timedelta(1), rows)).any()
-    assert sample(day, slice(3, 5)).tolist() == [3, 4]
+    np.testing.assert_array_equal(found, day_sample(day, rows))
+    assert (found != day_sample(day + timedelta(1), rows)).any()
+    assert day_sample(day, slice(3, 5)).tolist() == [3, 4]
 
 
 def test_more_callers_whom_nobody_calls_are_an_alarm_and_fewer_are_none():
     def day(n, unsought):
-        return Day(MONDAY + timedelta(days=n), 9000, {UNSOUGHT: np.array([9000 - unsought, unsought, 0])}, {})
+        return Day(MONDAY + timedelta(days=n), 9000, {NOT_CALLED: np.array([9000 - unsought, unsought, 0])}, {})
 
     rng = np.random.default_rng(4)
-    known = build("m", {}, [day(n, int(900 + 200 * rng.random())) for n in range(28)])
+    known = build_reference("m", {}, [day(n, int(900 + 200 * rng.random())) for n in range(28)])
     [more], [fewer], [usual] = (compare(known, day(28, some)) for some in (1800, 0, 1000))
     assert more.alarm and (more.part, more.then, more.now) == ("yes", pytest.approx(1 / 9, rel=0.05), 0.2)
     assert (fewer.alarm, fewer.z, usual.alarm) == (False, 0.0, False)
@@ -358,10 +378,10 @@ def test_a_caller_whom_nobody_called_is_told_by_the_seven_days_before_each_call(
     calls["known"] = calls["recorded"].where(calls["recorded"] > over, calls["start"])
     called = dict(list(calls.groupby(calls["callee"].astype(str))))
     none = 0
-    for one in calls.iloc[sample(day, rows)].itertuples():
+    for one in calls.iloc[day_sample(day, rows)].itertuples():
         mine = called.get(str(one.caller), calls.iloc[:0])
         none += not ((mine["start"] >= one.start - 7 * 86_400_000) & (mine["known"] < one.start)).any()
-    counts = day_of(day, rows, stretch, known.cuts).counts[UNSOUGHT]
+    counts = day_figures(day, rows, stretch, known.cuts).counts[NOT_CALLED]
     assert 0 < none < counts.sum() and counts.tolist() == [counts.sum() - none, none, 0]
 
 

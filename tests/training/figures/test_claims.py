@@ -42,7 +42,7 @@ WORD = re.compile(
     re.IGNORECASE,
 )
 HELD = {
-    r"mean of ten|two fifths": lambda: (len(fit.missed_by_member(fit.PARTS)), fit.PARTS) == (10, 5),
+    r"mean of ten|two fifths": lambda: (len(fit.held_out_folds(fit.CV_FOLDS)), fit.CV_FOLDS) == (10, 5),
     r"five others|of the five": lambda: len(WORLDS) == 5,
     r"six histories": lambda: len({*ROLES, "call"}) == 6,
     r"ten features": lambda: len(LITE) == 10,

@@ -9,13 +9,13 @@ from sklearn.metrics import roc_auc_score
 
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.training.data.feeds import of_all
+from callsieve.training.data.feeds import feed_of_all
 from callsieve.training.judging import baselines
 from callsieve.training.judging.baselines import COUNTERS, learning_side, log_odds, logistic
 from callsieve.training.judging.judge import scored_of
-from callsieve.training.model.call_choice import rows_of
-from callsieve.training.model.cross_scores import UNSEEN
-from callsieve.training.model.fit import Part
+from callsieve.training.model.call_choice import fold_rows
+from callsieve.training.model.cross_scores import NO_CV_FOLD
+from callsieve.training.model.fit import FitRows
 
 CALLER_CLASS = "call_caller_class"
 CLASS = NAMES.index(CALLER_CLASS)
@@ -26,7 +26,7 @@ def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, b
     later = trained.start >= trained.plan.label_cutoff
     for raw in by_baselines.values():
         judged = np.isin(np.arange(len(later)), trained.feed.rows)
-        asked = rows_of("train", trained.plan.choose, trained.fold, trained.start) | (trained.part == UNSEEN)
+        asked = fold_rows("train", trained.plan.choose, trained.fold, trained.start) | (trained.part == NO_CV_FOLD)
         assert (~np.isnan(raw) == (judged & later & asked)).all()
         assert not np.isnan(raw[scored_of(trained).lives]).any()
 
@@ -46,7 +46,7 @@ def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trai
 def test_a_threshold_of_the_five_counters_is_one_for_each_that_as_many_innocent_calls_reach(trained, by_baselines):
     raw, count = by_baselines["five counters"], len(trained.start)
     told = np.flatnonzero(~np.isnan(raw))
-    choose = rows_of("train", trained.plan.choose, trained.fold, trained.start)
+    choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)
     innocent = choose & ~trained.judged.nuisance & trained.judged.known
     columns = {name: sign * trained.feed.column(NAMES.index(name), count) for name, sign in COUNTERS.items()}
     known = {name: values[innocent & ~np.isnan(values)] for name, values in columns.items()}
@@ -59,17 +59,17 @@ def test_a_threshold_of_the_five_counters_is_one_for_each_that_as_many_innocent_
 def test_the_class_alone_knows_nothing_else(trained, by_baselines):
     """One score a class: one of all groups, and of each part where thresholds are chosen one that did not see it."""
     told = np.flatnonzero(~np.isnan(by_baselines["number class"]))
-    choose = rows_of("train", trained.plan.choose, trained.fold, trained.start)[told]
-    fits = np.where(choose, trained.part[told], UNSEEN)
+    choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)[told]
+    fits = np.where(choose, trained.part[told], NO_CV_FOLD)
     levels, raw = trained.feed.values(told, CLASS), by_baselines["number class"][told]
     found = {
         (level, fit): set(raw[(levels == level) & (fits == fit)])
         for level in set(levels[~np.isnan(levels)])
-        for fit in range(UNSEEN, trained.fitted["parts"])
+        for fit in range(NO_CV_FOLD, trained.fitted["parts"])
     }
     assert all(len(each) <= 1 for each in found.values())
     mobile = NUMBER_CLASSES.index("mobile")
-    assert len(set.union(*(found[mobile, fit] for fit in range(UNSEEN, trained.fitted["parts"])))) > 1
+    assert len(set.union(*(found[mobile, fit] for fit in range(NO_CV_FOLD, trained.fitted["parts"])))) > 1
 
 
 def test_the_class_alone_ranks_classes_by_their_share_of_nuisance():
@@ -77,7 +77,7 @@ def test_the_class_alone_ranks_classes_by_their_share_of_nuisance():
     X = np.zeros((3000, len(NAMES)))  # noqa: N806
     X[:, CLASS] = rng.integers(0, 3, 3000)
     y = (rng.random(3000) < np.array([0.5, 0.1, 0.3])[X[:, CLASS].astype(int)]).astype(np.int8)
-    raw = log_odds(logistic(Part(X, y, np.ones(3000)), (CALLER_CLASS,)), of_all(X), np.arange(3000), 3000)
+    raw = log_odds(logistic(FitRows(X, y, np.ones(3000)), (CALLER_CLASS,)), feed_of_all(X), np.arange(3000), 3000)
     for level in range(3):
         rows = X[:, CLASS] == level
         assert raw[rows] == pytest.approx(np.log(y[rows].mean() / (1 - y[rows].mean())), abs=0.1)
@@ -93,10 +93,10 @@ def test_regression_finds_what_is_linear_and_what_is_missing():
     law = 1.5 * np.log1p(X[:, plain]) - 2.0 * (X[:, CLASS] == 1) + 1.0 * np.isnan(X[:, other]) - 2.0
     y = (rng.random(6000) < 1 / (1 + np.exp(-law))).astype(np.int8)
 
-    model = logistic(Part(X, y, np.ones(6000)), (NAMES[plain], NAMES[other], CALLER_CLASS))
-    found = log_odds(model, of_all(X), np.arange(6000), 6000)
+    model = logistic(FitRows(X, y, np.ones(6000)), (NAMES[plain], NAMES[other], CALLER_CLASS))
+    found = log_odds(model, feed_of_all(X), np.arange(6000), 6000)
     assert np.abs(found - law).mean() < 0.15
-    assert np.isnan(log_odds(model, of_all(X), np.array([7]), 6000)[[6, 8]]).all()
+    assert np.isnan(log_odds(model, feed_of_all(X), np.array([7]), 6000)[[6, 8]]).all()
 
 
 def test_they_learn_from_labels_as_known_then(trained):
@@ -104,7 +104,7 @@ def test_they_learn_from_labels_as_known_then(trained):
     learn, _ = learning_side(trained)
     turned = dataclasses.replace(learn, y=(1 - learn.y).astype(np.int8))
     every = np.arange(len(learn.y))
-    one, other = (log_odds(logistic(side, NAMES), of_all(learn.X), every, len(every)) for side in (learn, turned))
+    one, other = (log_odds(logistic(side, NAMES), feed_of_all(learn.X), every, len(every)) for side in (learn, turned))
     assert roc_auc_score(learn.y, one) > 0.9
     assert roc_auc_score(learn.y, other) < 0.1
 

@@ -11,21 +11,21 @@ import pytest
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.rules.policy import read_policy
 from callsieve.training.judging.class_figures import SURE, kind_figures
-from callsieve.training.model.fit import Part, fit
-from callsieve.training.model.train import places
+from callsieve.training.model.fit import FitRows, fit
+from callsieve.training.model.train import feature_columns
 
 
 @pytest.fixture(scope="module")
 def told(trained):
     """That training with models of content and mode, for which its labels are too few; content lacks a class."""
     some = trained.feed.rows[trained.judged.nuisance[trained.feed.rows]]
-    vectors = trained.feed.at(some)[:, places(trained.settings.features)]
+    vectors = trained.feed.at(some)[:, feature_columns(trained.settings.features)]
     models, classes = dict(trained.models), {}
     for kind, first in (("content", 1), ("mode", 0)):
         true = np.array(trained.dataset.truth[kind].take(some).to_pylist())
         words = np.unique(true)[first:]
         code = np.searchsorted(words, true).clip(max=len(words) - 1)
-        part = Part(vectors[::2], code[::2])
+        part = FitRows(vectors[::2], code[::2])
         models[kind] = fit(part, part, trained.settings.features, classes=len(words), parameters={"rounds": 5})
         classes[kind] = tuple(words.tolist())
     return dataclasses.replace(trained, models=models, card=dataclasses.replace(trained.card, classes=classes))
@@ -35,7 +35,7 @@ def by_hand(t, kind, rows):
     """Whether each call's likeliest class is the true one, and its share: call by call."""
     booster, words = Booster(t.models[kind]), t.card.classes[kind]
     for row in rows:
-        (raw,) = booster.predict_few([t.feed.at(np.array([row]))[0, places(t.settings.features)]])
+        (raw,) = booster.predict_few([t.feed.at(np.array([row]))[0, feature_columns(t.settings.features)]])
         shares = [math.exp(value) for value in raw]
         best = shares.index(max(shares))
         yield words[best] == t.dataset.truth[kind][int(row)].as_py(), shares[best] / sum(shares)

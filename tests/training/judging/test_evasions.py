@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsieve.training.data.dataset import Judged
+from callsieve.training.data.dataset import JudgingLabels
 from callsieve.training.judging.calls_made import BUCKETS, by_calls_made, nth_call, reliability_by
 from callsieve.training.judging.evasions import PLAIN, attack_figures, mean
 from callsieve.training.judging.headline import Scored
-from callsieve.training.model.call_choice import lives_of
+from callsieve.training.model.call_choice import lifetime_calls
 from callsieve.training.model.certify import upper_bound
 from callsieve.training.model.split import Plan
 from callsieve.training.tracking.record import slice_metrics
@@ -30,7 +30,7 @@ def scored(calls, attack_of, nuisance_of=lambda _: True):
     caller, callee, start, raw = (np.array(column) for column in zip(*calls, strict=True))
     bad = np.array([nuisance_of(one) for one in caller.tolist()])
     attack = np.array([attack_of(one) for one in caller.tolist()], dtype=np.int16)
-    judged = Judged(
+    judged = JudgingLabels(
         np.ones(len(raw), dtype=bool), bad, np.full(len(raw), "kind"), "truth", attack, ("hiding", "rotating")
     )
     every = np.ones(len(raw), dtype=bool)
@@ -124,9 +124,9 @@ def test_lives_of_known_groups_are_of_numbers_that_came_later_in_groups_that_wer
     start = np.array([begun, late, cutoff, late, late, late])
     learnt = np.array([True, True, True, True, False, True])  # caller 2 is of a group of its own
     bad = np.array([True, True, True, True, True, False])  # caller 3 is innocent
-    judged = Judged(np.ones(6, dtype=bool), bad, np.full(6, "kind"), "truth", np.full(6, -1))
+    judged = JudgingLabels(np.ones(6, dtype=bool), bad, np.full(6, "kind"), "truth", np.full(6, -1))
     plan = Plan((0, 5), (12, 15), (15, 30), cutoff)
-    lives, known_lives = lives_of(plan, learnt, start, judged, caller)
+    lives, known_lives = lifetime_calls(plan, learnt, start, judged, caller)
     assert set(caller[lives]) == {2} and set(caller[known_lives]) == {1}
     assert known_lives.sum() == 2
 

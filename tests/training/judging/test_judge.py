@@ -7,7 +7,7 @@ import numpy as np
 
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.bundle.metadata import Band
-from callsieve.training.data.dataset import Judged
+from callsieve.training.data.dataset import JudgingLabels
 from callsieve.training.judging.headline import Scored, headline_of
 from callsieve.training.judging.judge import reliability_figures, rule_in_words
 from callsieve.training.model.certify import certificate
@@ -25,7 +25,7 @@ def test_the_catch_in_hindsight_is_of_the_order_of_raw_scores_alone():
     nuisance = np.arange(len(raw)) >= BENIGN
     rows = np.arange(len(raw)) < BENIGN + BAD  # the last call is not judged
     every, nobody = np.ones(len(raw), dtype=bool), np.zeros(len(raw), dtype=bool)
-    told = Judged(every, nuisance, np.full(len(raw), "any"), "truth", np.full(len(raw), -1))
+    told = JudgingLabels(every, nuisance, np.full(len(raw), "any"), "truth", np.full(len(raw), -1))
     caller = np.arange(len(raw))
     judged = Scored(raw, raw, kind, told, caller, caller, caller, rows, nobody, 0)
     proof = certificate("certify", innocent, 2.0, TARGET)

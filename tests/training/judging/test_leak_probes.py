@@ -9,7 +9,7 @@ import pytest
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.files.dates import DAY
-from callsieve.training.data.feeds import of_all
+from callsieve.training.data.feeds import feed_of_all
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.judging import leak_probes
 from callsieve.training.judging.leak_probes import (
@@ -118,9 +118,9 @@ def test_a_feature_that_is_the_label_is_found():
     values[:, 1] += nuisance
     rows = np.ones(1000, dtype=bool)
     names = ("noise", "good", "other")
-    best = tells_all(of_all(values), nuisance, caller, rows, names)
+    best = tells_all(feed_of_all(values), nuisance, caller, rows, names)
     assert best["name"] == "good"
     for planted in (nuisance.astype(float), -1.0 * nuisance, np.where(nuisance, np.nan, 5.0)):
         with pytest.raises(LeakError, match="feature other: alone it ranks callers with AUC 1"):
-            tells_all(of_all(np.column_stack([values[:, :2], planted])), nuisance, caller, rows, names)
-    assert tells_all(of_all(values), nuisance, caller, caller < 20, names) is None  # too few to say so
+            tells_all(feed_of_all(np.column_stack([values[:, :2], planted])), nuisance, caller, rows, names)
+    assert tells_all(feed_of_all(values), nuisance, caller, caller < 20, names) is None  # too few to say so

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA
-from callsieve.training.model.bands import LOOSER, MARGIN, TARGETS, UNSURE, Told, bands_of, edges_of, spoken_of
+from callsieve.training.model.bands import (
+    FEW_CALLS_GUARD,
+    MARGIN,
+    OWN_THRESHOLD_FACTOR,
+    TARGETS,
+    FeedScores,
+    aligned_scores,
+    bands_of,
+    stratum_thresholds,
+)
 from callsieve.training.model.certify import certificate, upper_bound
 
 MOBILE, RESALE, FIXED, IOT, STILL = map(STRATA.index, ("mobile", "resale", "fixed", "iot", "quiet_mobile"))
@@ -24,13 +33,13 @@ def scores(**counts):
 
 
 def edges(raw, kind, guard=0.0):
-    return edges_of([Told(raw, kind)], np.ones(len(raw), dtype=bool), TARGET, guard)
+    return stratum_thresholds([FeedScores(raw, kind)], np.ones(len(raw), dtype=bool), TARGET, guard)
 
 
 def test_a_few_lines_that_look_like_nuisance_do_not_set_the_threshold_of_the_others():
     raw, kind = scores(mobile=ENOUGH, fixed=200)
     found = edges(raw, kind)
-    assert found["mobile"] < 5 and found["fixed"] == np.nextafter(raw[kind == FIXED].max(), np.inf) + UNSURE
+    assert found["mobile"] < 5 and found["fixed"] == np.nextafter(raw[kind == FIXED].max(), np.inf) + FEW_CALLS_GUARD
     assert upper_bound(int((raw[kind == MOBILE] >= found["mobile"]).sum()), ENOUGH) <= MARGIN * TARGET
 
 
@@ -38,16 +47,16 @@ def test_of_few_innocent_calls_little_is_known():
     raw, kind = scores(mobile=ENOUGH, iot=20)
     raw[kind == IOT] = -9.0
     found = edges(raw, kind)
-    assert found["iot"] == found["mobile"] + UNSURE
+    assert found["iot"] == found["mobile"] + FEW_CALLS_GUARD
 
 
 def test_lines_with_enough_calls_for_a_looser_target_stand_by_themselves():
-    some = next(n for n in range(1, ENOUGH) if upper_bound(0, n) <= MARGIN * TARGET * LOOSER)
+    some = next(n for n in range(1, ENOUGH) if upper_bound(0, n) <= MARGIN * TARGET * OWN_THRESHOLD_FACTOR)
     for calls, alone in ((some, True), (some - 1, False)):
         raw, kind = scores(mobile=ENOUGH, fixed=calls, iot=20)
         raw[kind == IOT] = 30.0
         found = edges(raw, kind)
-        fixed, iot = (np.nextafter(raw[kind == one].max(), np.inf) + UNSURE for one in (FIXED, IOT))
+        fixed, iot = (np.nextafter(raw[kind == one].max(), np.inf) + FEW_CALLS_GUARD for one in (FIXED, IOT))
         assert found["iot"] == iot
         assert found["fixed"] == (fixed if alone else iot)
 
@@ -79,8 +88,8 @@ def test_mobile_numbers_that_call_little_are_not_held_to_the_threshold_of_those_
 def test_a_call_whose_stratum_is_another_on_a_poorer_feed_is_held_to_that_one():
     raw, kind = scores(mobile=ENOUGH, quiet_mobile=ENOUGH)
     every = np.ones(len(raw), dtype=bool)
-    poorer = Told(np.where(kind == MOBILE, raw + 5, np.nan), np.full(len(kind), STILL))
-    found = edges_of([Told(raw, kind), poorer], every, TARGET, 0.0)
+    poorer = FeedScores(np.where(kind == MOBILE, raw + 5, np.nan), np.full(len(kind), STILL))
+    found = stratum_thresholds([FeedScores(raw, kind), poorer], every, TARGET, 0.0)
     assert found["mobile"] == edges(raw, kind)["mobile"]
     assert found["quiet_mobile"] > edges(raw, kind)["quiet_mobile"] + 3
 
@@ -95,8 +104,8 @@ def test_a_poorer_feed_raises_the_threshold_and_a_guard_is_added():
     every = np.ones(len(raw), dtype=bool)
     alone = edges(raw, kind)["mobile"]
     poorer = np.where((np.arange(len(raw)) % 2 == 1) & (kind == MOBILE), raw + 3, np.nan)
-    both = edges_of([Told(raw, kind), Told(poorer, kind)], every, TARGET, 0.0)
-    assert both["mobile"] == edges_of([Told(poorer, kind)], every, TARGET, 0.0)["mobile"] > alone + 2
+    both = stratum_thresholds([FeedScores(raw, kind), FeedScores(poorer, kind)], every, TARGET, 0.0)
+    assert both["mobile"] == stratum_thresholds([FeedScores(poorer, kind)], every, TARGET, 0.0)["mobile"] > alone + 2
     assert edges(raw, kind, guard=1.5)["mobile"] == pytest.approx(alone + 1.5)
 
 
@@ -106,7 +115,7 @@ def test_bands_fall_in_every_stratum_and_their_certificates_count_what_is_flagge
     raw = rng.normal(size=len(kind)) + np.where(kind == FIXED, 1.0, 0.0)
     raw[kind == IOT] = np.nan
     half = np.arange(len(kind)) % 2 == 0
-    high, low = bands_of([Told(raw, kind)], half, ~half, 0.0)
+    high, low = bands_of([FeedScores(raw, kind)], half, ~half, 0.0)
     assert [(band.name, band.certificate.target) for band in (high, low)] == list(TARGETS)
     assert all(high.threshold_for(word) >= low.threshold_for(word) for word in STRATA)
     assert high.threshold_for("fixed") > high.threshold_for("mobile") == high.threshold_for("resale")
@@ -130,6 +139,6 @@ def test_one_threshold_on_what_is_spoken_of_is_that_of_each_stratum(raw, thresho
     band = Band("top", threshold, NOTHING, {}, tuple(silent), raised)
     edge = band.threshold_for(STRATA[kind])
     raw = edge if at_edge and np.isfinite(edge) else raw
-    held = spoken_of(np.array([raw]), np.array([kind]), band)
+    held = aligned_scores(np.array([raw]), np.array([kind]), band)
     assert (held >= threshold).tolist() == [bool(raw >= edge)]
     assert np.isnan(held[0]) == np.isnan(raw)

@@ -9,32 +9,32 @@ from callsieve.training.data.dataset import campaigns_of
 from callsieve.training.judging.judge import scored_of
 from callsieve.training.model import call_choice
 from callsieve.training.model import train as steps
-from callsieve.training.model.call_choice import choosing, rows_of
-from callsieve.training.model.cross_scores import UNSEEN, crossed, part_of_calls
-from callsieve.training.model.fit import Part, mean_of, members_of
+from callsieve.training.model.call_choice import fold_rows, threshold_calls
+from callsieve.training.model.cross_scores import NO_CV_FOLD, cv_fold_of_calls, out_of_fold_scores
+from callsieve.training.model.fit import FitRows, fit_members, mean_model
 from callsieve.training.model.split import FOLDS, LINKS
-from callsieve.training.model.train import Settings, places, train
+from callsieve.training.model.train import Settings, feature_columns, train
 
 
 def test_each_call_is_told_by_the_members_that_did_not_learn_its_group():
     raw, choose = np.arange(6.0), np.array([1, 1, 1, 1, 0, 0], dtype=bool)
-    part = np.array([0, 1, UNSEEN, 0, 0, 1])
-    told = crossed(raw, [np.full(6, 10.0), np.full(6, 20.0)], [(0,), (1,)], part, choose)
+    part = np.array([0, 1, NO_CV_FOLD, 0, 0, 1])
+    told = out_of_fold_scores(raw, [np.full(6, 10.0), np.full(6, 20.0)], [(0,), (1,)], part, choose)
     assert told.tolist() == [10.0, 20.0, 2.0, 10.0, 4.0, 5.0]
     assert raw.tolist() == [0, 1, 2, 3, 4, 5]
-    assert crossed(raw, [np.full(6, 10.0)], [(0,)], part, choose).tolist() == raw.tolist()
+    assert out_of_fold_scores(raw, [np.full(6, 10.0)], [(0,)], part, choose).tolist() == raw.tolist()
 
 
 def test_where_several_members_did_not_learn_a_group_their_mean_tells():
     part, every = np.array([0, 1, 2]), np.ones(3, dtype=bool)
     by_member = [np.full(3, 1.0), np.full(3, 2.0), np.full(3, 6.0)]
-    told = crossed(np.zeros(3), by_member, [(0, 1), (0, 2), (1, 2)], part, every)
+    told = out_of_fold_scores(np.zeros(3), by_member, [(0, 1), (0, 2), (1, 2)], part, every)
     assert told.tolist() == [1.5, 3.5, 4.0]
 
 
 def test_a_group_has_one_part_and_one_that_was_not_learnt_has_none():
     group = np.array([3, 0, 3, 1, 5])
-    assert part_of_calls(np.array([3, 1]), np.array([2, 0]), group).tolist() == [2, UNSEEN, 2, 0, UNSEEN]
+    assert cv_fold_of_calls(np.array([3, 1]), np.array([2, 0]), group).tolist() == [2, NO_CV_FOLD, 2, 0, NO_CV_FOLD]
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +44,20 @@ def kept(dataset):
 
     def members(learn, part, names, **told):
         seen["learn"], seen["part"] = learn, part
-        seen["members"] = members_of(learn, part, names, **told)
+        seen["members"] = fit_members(learn, part, names, **told)
         return seen["members"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "members_of", members)
+        patch.setattr(steps, "fit_members", members)
         return train(dataset, Settings(threads=1, parameters={"rounds": 20})), seen
 
 
 def test_thresholds_are_chosen_on_scores_of_groups_unseen_and_certified_by_all_members(kept):
     trained, seen = kept
-    vectors = trained.feed.X[:, places(trained.settings.features)]
+    vectors = trained.feed.X[:, feature_columns(trained.settings.features)]
     place = np.full(len(trained.start), -1)
     place[trained.feed.rows] = np.arange(len(trained.feed.rows))
-    choose = rows_of("train", trained.plan.choose, trained.fold, trained.start)
+    choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)
     pairs = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4))
     for part in range(5):
         own = np.flatnonzero(choose & (trained.part == part))
@@ -65,7 +65,7 @@ def test_thresholds_are_chosen_on_scores_of_groups_unseen_and_certified_by_all_m
         unseen = [text for text, missed in zip(seen["members"], pairs, strict=True) if part in missed]
         told = np.mean([Booster(text).predict_raw(vectors[place[own]]) for text in unseen], axis=0)
         np.testing.assert_allclose(trained.raw[own], told, rtol=0, atol=1e-12)
-    certify = np.flatnonzero(rows_of("certify", trained.plan.certify, trained.fold, trained.start))
+    certify = np.flatnonzero(fold_rows("certify", trained.plan.certify, trained.fold, trained.start))
     whole = Booster(trained.models["model"]).predict_raw(vectors[place[certify]])
     np.testing.assert_array_equal(trained.raw[certify], whole)
 
@@ -74,21 +74,21 @@ def test_a_member_is_the_same_whatever_its_own_part_says_of_itself_but_where_it_
     """Labels turned about in one part change every member but those that did not learn from it."""
     _, seen = kept
     learn, part = seen["learn"], seen["part"]
-    turned = Part(learn.X, np.where(part == 0, 1 - learn.y, learn.y).astype(np.int8), learn.weight)
+    turned = FitRows(learn.X, np.where(part == 0, 1 - learn.y, learn.y).astype(np.int8), learn.weight)
     names = [f"f{i}" for i in range(learn.X.shape[1])]
     quick = {"rounds": 10, "patience": 10}
-    one, other = (members_of(side, part, names, threads=1, parameters=quick) for side in (learn, turned))
+    one, other = (fit_members(side, part, names, threads=1, parameters=quick) for side in (learn, turned))
     first = [[text.partition("\nTree=1\n")[0] for text in texts] for texts in (one, other)]
     assert first[0][:4] == first[1][:4]
-    assert all(mean_of([a]) != mean_of([b]) for a, b in zip(one[4:], other[4:], strict=True))
+    assert all(mean_model([a]) != mean_model([b]) for a, b in zip(one[4:], other[4:], strict=True))
 
 
 def test_thresholds_are_chosen_on_some_calls_where_there_are_many(kept, monkeypatch):
     trained, _ = kept
-    every = choosing(trained.plan, trained.fold, trained.start, 0)
-    assert (every == rows_of("train", trained.plan.choose, trained.fold, trained.start)).all()
+    every = threshold_calls(trained.plan, trained.fold, trained.start, 0)
+    assert (every == fold_rows("train", trained.plan.choose, trained.fold, trained.start)).all()
     monkeypatch.setattr(call_choice, "CHOSEN_ON", 500)
-    drawn = [choosing(trained.plan, trained.fold, trained.start, seed) for seed in (0, 0, 1)]
+    drawn = [threshold_calls(trained.plan, trained.fold, trained.start, seed) for seed in (0, 0, 1)]
     assert all(one.sum() == 500 and (one <= every).all() for one in drawn)
     assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
 
@@ -100,7 +100,7 @@ def test_lives_are_of_callers_who_share_nothing_with_those_that_were_learnt_from
     told = pd.DataFrame({"caller": trained.caller})
     links = [trained.dataset.calls[name].to_pandas() for name in LINKS]
     links += [campaign.to_pandas() for campaign in campaigns_of(trained.dataset)]
-    reached = set(trained.caller[trained.part != UNSEEN])
+    reached = set(trained.caller[trained.part != NO_CV_FOLD])
     while True:
         inside = told["caller"].isin(reached)
         touched = np.logical_or.reduce([link.isin(set(link[inside].dropna())).to_numpy() for link in links])
@@ -119,7 +119,7 @@ def test_lives_are_of_callers_who_share_nothing_with_those_that_were_learnt_from
     # Those of known groups likewise; no member that did not see such a group speaks for the model.
     assert judged.known_lives.any() and not (judged.lives & judged.known_lives).any()
     assert set(trained.caller[judged.known_lives]) <= reached
-    later = places(trained.settings.features)
+    later = feature_columns(trained.settings.features)
     alone = Booster(trained.models["model"]).predict_raw(trained.feed.at(np.flatnonzero(judged.known_lives))[:, later])
     assert (judged.raw[judged.known_lives] == alone).all()
     assert (trained.raw[judged.known_lives] != alone).any()

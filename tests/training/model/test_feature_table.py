@@ -10,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.custody.purposes import declare
-from callsieve.training.model.feature_table import PUBLISHED, measures, read_table, train_ready_made
+from callsieve.training.model.feature_table import PUBLISHED, classifier_figures, read_table, train_ready_made
 from tests.support.paths import DATA
 
 read = partial(read_table, purpose="training")
@@ -124,7 +124,7 @@ def test_measures_are_what_they_are_called():
     rng = np.random.default_rng(1)
     y = rng.integers(0, 2, 400)
     raw = np.round(rng.normal(size=400) + y, 1)
-    found = measures(y, raw)
+    found = classifier_figures(y, raw)
     above, below = raw[y == 1][:, None], raw[y == 0][None, :]
     assert found["auc"] == pytest.approx((above > below).mean() + (above == below).mean() / 2)
     assert found["auc"] == pytest.approx(roc_auc_score(y, raw))

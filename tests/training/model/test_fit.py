@@ -12,7 +12,16 @@ from callsieve.features.catalogue.lite import LITE, MONOTONE_SIGNS
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.training.judging.metrics import calibration_table
-from callsieve.training.model.fit import MINIMUM_TREES, PARTS, Part, calibrate, fit, mean_of, members_of, parts_of
+from callsieve.training.model.fit import (
+    CV_FOLDS,
+    MINIMUM_TREES,
+    FitRows,
+    calibrate,
+    cv_folds,
+    fit,
+    fit_members,
+    mean_model,
+)
 
 NAMES = ("steep", "flat", "kind", "noise")
 LEVELS = {"kind": 5}
@@ -28,8 +37,8 @@ def drawn(rows, seed, classes=1):
     values[rng.random((rows, 4)) < 0.1] = np.nan
     score = np.nan_to_num(2 * values[:, 0]) + np.nan_to_num(values[:, 1]) + (values[:, 2] == 3)
     if classes > 1:
-        return Part(values, np.digitize(score + rng.normal(size=rows), [-1.0, 1.0]))
-    return Part(values, (rng.random(rows) < expit(score)).astype(int), rng.choice([0.7, 0.9, 1.0], rows))
+        return FitRows(values, np.digitize(score + rng.normal(size=rows), [-1.0, 1.0]))
+    return FitRows(values, (rng.random(rows) < expit(score)).astype(int), rng.choice([0.7, 0.9, 1.0], rows))
 
 
 def fitted(classes=1, **changed):
@@ -65,7 +74,7 @@ def test_a_bundle_accepts_a_split_of_missing_from_known():
     values = rng.normal(size=(2000, 1))
     y = rng.integers(0, 2, 2000)
     values[(y == 1) & (rng.random(2000) < 0.8)] = np.nan
-    part = Part(values, y)
+    part = FitRows(values, y)
     text = fit(part, part, ["x"], parameters=QUICK | {"num_leaves": 2})
     assert re.search(r"^threshold=inf$", text, re.MULTILINE)
     check_structure(text, ["x"], classes=1, levels={})
@@ -78,7 +87,7 @@ def test_a_bundle_accepts_a_split_of_missing_from_known():
 def test_a_model_has_a_minimum_of_trees():
     """Labels that no feature tells: the best log-loss comes early, and is not trusted."""
     rng = np.random.default_rng(1)
-    noise = [Part(rng.normal(size=(2000, 4)), rng.integers(0, 2, 2000)) for _ in range(2)]
+    noise = [FitRows(rng.normal(size=(2000, 4)), rng.integers(0, 2, 2000)) for _ in range(2)]
     text = fit(*noise, NAMES, parameters={"rounds": 200, "num_leaves": 7})
     assert text.count("\nTree=") == MINIMUM_TREES
     few = fit(*noise, NAMES, parameters={"rounds": 9, "num_leaves": 7})
@@ -109,7 +118,7 @@ def members(side, part):
     pairs = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4))
     for member, (one, other) in enumerate(pairs):
         missed = (part == one) | (part == other)
-        inside, outside = (Part(side.X[rows], side.y[rows], side.weight[rows]) for rows in (~missed, missed))
+        inside, outside = (FitRows(side.X[rows], side.y[rows], side.weight[rows]) for rows in (~missed, missed))
         yield fit(inside, outside, NAMES, categorical=("kind",), seed=3 + member, threads=1, parameters=QUICK)
 
 
@@ -117,12 +126,12 @@ def test_a_mean_scores_as_its_members_on_average():
     texts = [fitted(seed=seed) for seed in (1, 2, 3)]
     values = drawn(500, 9).X
     each = [lgb.Booster(model_str=text).predict(values, raw_score=True) for text in texts]
-    whole = mean_of(texts)
+    whole = mean_model(texts)
     np.testing.assert_allclose(Booster(whole).predict_raw(values), np.mean(each, axis=0), rtol=0, atol=1e-12)
     check_structure(whole, NAMES, classes=1, levels=LEVELS)
     assert whole.count("\nTree=") == sum(text.count("\nTree=") for text in texts)
     one, itself = (
-        lgb.Booster(model_str=text).predict(values, raw_score=True) for text in (mean_of(texts[:1]), texts[0])
+        lgb.Booster(model_str=text).predict(values, raw_score=True) for text in (mean_model(texts[:1]), texts[0])
     )
     np.testing.assert_array_equal(one, itself)
 
@@ -130,10 +139,10 @@ def test_a_mean_scores_as_its_members_on_average():
 def test_each_member_learns_from_the_parts_that_do_not_stop_it():
     side, group = drawn(3000, 1), np.arange(3000) % 200
     side.X[:, [0, 1, 3]] = np.clip(np.round(side.X[:, [0, 1, 3]]), -2, 2)  # the same bins, whichever rows make them
-    part = parts_of(group, side.y, 3)
+    part = cv_folds(group, side.y, 3)
     told = {"categorical": ("kind",), "seed": 3, "parameters": QUICK}
-    text = mean_of(members_of(side, part, NAMES, threads=1, **told))
-    assert text == mean_of(members_of(side, part, NAMES, threads=2, **told))
+    text = mean_model(fit_members(side, part, NAMES, threads=1, **told))
+    assert text == mean_model(fit_members(side, part, NAMES, threads=2, **told))
     alone = [lgb.Booster(model_str=one).predict(side.X, raw_score=True) for one in members(side, part)]
     np.testing.assert_allclose(Booster(text).predict_raw(side.X), np.mean(alone, axis=0), rtol=0, atol=1e-9)
 
@@ -143,9 +152,9 @@ def test_more_reports_never_lower_a_score():
     rng = np.random.default_rng(7)
     values = np.column_stack([rng.integers(0, 9, 4000), rng.random(4000)]).astype(float)
     y = (rng.random(4000) < expit(3 * values[:, 1] - 0.5 * values[:, 0])).astype(int)
-    side, part = Part(values, y, np.ones(4000)), np.arange(4000) % 5
+    side, part = FitRows(values, y, np.ones(4000)), np.arange(4000) % 5
     for names, falls in ((("reported_count_28d", "call_hour"), False), (("call_weekday", "call_hour"), True)):
-        model = Booster(mean_of(members_of(side, part, names, parameters=QUICK)))
+        model = Booster(mean_model(fit_members(side, part, names, parameters=QUICK)))
         scores = [
             model.predict_raw(np.column_stack([np.full(50, float(count)), np.linspace(0, 1, 50)])) for count in range(9)
         ]
@@ -156,11 +165,13 @@ def test_parts_keep_groups_whole_and_deal_either_label_evenly():
     rng = np.random.default_rng(5)
     group = rng.integers(0, 400, 6000)
     y = (group % 10 == 0).astype(int)
-    part = parts_of(group, y, 1)
+    part = cv_folds(group, y, 1)
     assert all(len(set(part[group == one])) == 1 for one in range(400))
     for label in (0, 1):
-        dealt = np.bincount([part[group == one][0] for one in range(400) if (one % 10 == 0) == label], minlength=PARTS)
-        assert np.ptp(dealt) <= 3 and len(dealt) == PARTS
+        dealt = np.bincount(
+            [part[group == one][0] for one in range(400) if (one % 10 == 0) == label], minlength=CV_FOLDS
+        )
+        assert np.ptp(dealt) <= 3 and len(dealt) == CV_FOLDS
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 7])
@@ -168,7 +179,7 @@ def test_no_member_learns_from_one_label_alone(groups):
     group = np.repeat(np.arange(40), 5)
     y = (group < groups).astype(int)
     for seed in range(60):
-        part = parts_of(group, y, seed)
+        part = cv_folds(group, y, seed)
         if groups == 1:
             assert set(part) == {0}
         else:
@@ -177,7 +188,7 @@ def test_no_member_learns_from_one_label_alone(groups):
 
 def test_a_model_of_one_nuisance_group_has_the_least_of_trees():
     side = drawn(45, 1)
-    (text,) = members_of(
+    (text,) = fit_members(
         side, np.zeros(45, dtype=int), NAMES, parameters={"rounds": 200, "num_leaves": 4, "min_data_in_leaf": 5}
     )
     assert text.count("\nTree=") == MINIMUM_TREES
@@ -263,8 +274,8 @@ def test_a_model_of_the_ten_features_alone_is_held_to_their_signs(names, held, n
     rng = np.random.default_rng(4)
     values, place = rng.normal(size=(3000, len(names))), names.index(name)
     label = (rng.random(3000) < expit(3 * np.sin(2 * values[:, place]))).astype(int)
-    learn, check = Part(values[:2000], label[:2000]), Part(values[2000:], label[2000:])
-    (one,) = set(members_of(learn, np.zeros(2000, dtype=np.int64), names, parameters=QUICK, seed=3, threads=1))
+    learn, check = FitRows(values[:2000], label[:2000]), FitRows(values[2000:], label[2000:])
+    (one,) = set(fit_members(learn, np.zeros(2000, dtype=np.int64), names, parameters=QUICK, seed=3, threads=1))
     for text in (one, fit(learn, check, names, parameters=QUICK, seed=3, threads=1)):
         rows = np.repeat(rng.normal(size=(20, 1, len(names))), 50, axis=1)
         rows[:, :, place] = np.linspace(-3, 3, 50)

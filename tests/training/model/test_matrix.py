@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsieve.training.model.matrix import build, labelled, sample
+from callsieve.training.model.matrix import build_matrix, labelled_rows, sample
 
 CUTOFF = pd.Timestamp("2025-03-17", tz="UTC")
 LIMIT = int(CUTOFF.timestamp() * 1000)
@@ -45,21 +45,21 @@ def built(calls, labels=None, **changed):
     told = {"cutoff": CUTOFF, "calls_per_number": 100, "seed": 0} | changed
     vectors = np.column_stack([rows, rows**2]).astype(float)
     chosen = told.pop("rows", rows)
-    kept, found = labelled(calls, rows % 3, chosen, labels_of() if labels is None else labels, **told)
-    return build(vectors[kept], [(kept, found)], calls, rows // 6, rows % 3)
+    kept, found = labelled_rows(calls, rows % 3, chosen, labels_of() if labels is None else labels, **told)
+    return build_matrix(vectors[kept], [(kept, found)], calls, rows // 6, rows % 3)
 
 
 def test_rows_labels_weights_and_groups_belong_together(calls):
     data = built(calls)
-    labelled = [i for i in range(12) if i % 3 < 2]
-    assert data.X[:, 0].tolist() == labelled  # in order, without the unlabelled number
-    assert data.y.tolist() == [i % 3 for i in labelled]
-    assert data.weight.tolist() == [(0.7, 0.9)[i % 3] for i in labelled]
-    assert data.moment.tolist() == calls["start"].to_numpy()[labelled].tolist()
-    assert data.caller.tolist() == [i % 3 for i in labelled]
-    assert data.group.tolist() == [i // 6 for i in labelled]
+    labelled_rows = [i for i in range(12) if i % 3 < 2]
+    assert data.X[:, 0].tolist() == labelled_rows  # in order, without the unlabelled number
+    assert data.y.tolist() == [i % 3 for i in labelled_rows]
+    assert data.weight.tolist() == [(0.7, 0.9)[i % 3] for i in labelled_rows]
+    assert data.moment.tolist() == calls["start"].to_numpy()[labelled_rows].tolist()
+    assert data.caller.tolist() == [i % 3 for i in labelled_rows]
+    assert data.group.tolist() == [i // 6 for i in labelled_rows]
     for words, word in ((data.content, "loans"), (data.mode, "robot")):
-        assert [None if pd.isna(found) else found for found in words] == [(None, word)[i % 3] for i in labelled]
+        assert [None if pd.isna(found) else found for found in words] == [(None, word)[i % 3] for i in labelled_rows]
 
 
 def test_leak_a_call_at_or_after_the_cutoff(calls):

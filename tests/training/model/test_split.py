@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import codes
-from callsieve.training.model.split import FOLDS, LINKS, SHARES, WINDOW_DAYS, fold_of_group, groups, plan, plan_of
+from callsieve.training.model.split import FOLDS, LINKS, SHARES, WINDOW_DAYS, fold_of_group, fold_plan, groups, plan
 
 # Few values, so that chains of callers arise; a caller may have several blocks, trunks and devices.
 drawn_calls = st.lists(
@@ -145,7 +145,7 @@ def test_too_few_days_are_refused_in_one_line(first, days, rest, delay):
 
 def test_no_call_is_told_as_such():
     with pytest.raises(ValueError, match=r"^calls: expected some, got none$"):
-        plan_of(pa.table({"start": pa.array([], pa.int64())}), 3)
+        fold_plan(pa.table({"start": pa.array([], pa.int64())}), 3)
 
 
 @given(st.lists(st.none() | st.sampled_from("abc"), max_size=12))

@@ -15,10 +15,10 @@ from callsieve.training.data.dataset import make_dataset as put_together
 from callsieve.training.data.feeds import answered_only, complete
 from callsieve.training.judging import judge as judging
 from callsieve.training.judging.judge import judge, metrics
-from callsieve.training.model.call_choice import rows_of
-from callsieve.training.model.fit import parts_of
-from callsieve.training.model.folds import labels_of, learnt_rows
-from callsieve.training.model.matrix import Matrix, build, learnt_vectors
+from callsieve.training.model.call_choice import fold_rows
+from callsieve.training.model.fit import cv_folds
+from callsieve.training.model.folds import training_labels, training_rows
+from callsieve.training.model.matrix import Matrix, build_matrix, training_vectors
 from callsieve.training.model.provenance import source_hash
 from callsieve.training.model.train import (
     LEAST_OF_A_CLASS,
@@ -124,7 +124,7 @@ def test_no_caller_block_trunk_or_device_is_in_two_folds(trained):
 def test_folds_go_forward_in_time(trained):
     start, plan = trained.start, trained.plan
     folds = {"train": "train", "choose": "train", "certify": "certify"}
-    rows = {name: rows_of(fold, getattr(plan, name), trained.fold, start) for name, fold in folds.items()}
+    rows = {name: fold_rows(fold, getattr(plan, name), trained.fold, start) for name, fold in folds.items()}
     assert start[rows["train"]].max() < plan.label_cutoff < start[rows["choose"]].min()
     assert start[rows["choose"]].max() < start[rows["certify"]].min()
 
@@ -133,10 +133,10 @@ def side_of(dataset, t, calls=None):
     """What is fitted; `calls` are the first calls, where not all are there yet."""
     known = slice(calls)
     caller, fold, told = t.caller[known], t.fold[known], t.feed.told[known]
-    labels = labels_of(dataset, t.settings, t.plan)
-    learnt = learnt_rows(dataset.calls, labels, t.settings, told, caller, fold, t.plan)
-    X = learnt_vectors(dataset, t.settings.features, 1, {"complete": learnt})  # noqa: N806
-    return build(X, [learnt], dataset.calls, caller, caller)
+    labels = training_labels(dataset, t.settings, t.plan)
+    learnt = training_rows(dataset.calls, labels, t.settings, told, caller, fold, t.plan)
+    X = training_vectors(dataset, t.settings.features, 1, {"complete": learnt})  # noqa: N806
+    return build_matrix(X, [learnt], dataset.calls, caller, caller)
 
 
 def same(one, other):
@@ -178,7 +178,7 @@ def test_a_poorer_feed_knows_answered_calls_only(trained, dataset):
 def test_what_is_learnt_from_has_the_vectors_of_its_feed(dataset):
     told = {"complete": complete(dataset, NAMES, 1), "answered only": answered_only(dataset, NAMES, 1)}
     rows = {name: feed.told[:: len(feed.told) // 50] for name, feed in told.items()}
-    found = learnt_vectors(dataset, NAMES, 2, {name: (some, None) for name, some in rows.items()})
+    found = training_vectors(dataset, NAMES, 2, {name: (some, None) for name, some in rows.items()})
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.vstack([told[name].at(some) for name, some in rows.items()]).astype("f4"))
 
@@ -192,7 +192,7 @@ def test_the_truth_is_never_learnt_from(trained, dataset):
 @pytest.mark.parametrize("nuisance", [False, True])
 def test_what_was_not_measured_is_none(trained, nuisance, capsys):
     """A certifying fold of one kind of call: figures are None, nothing is certified, and report and table say so."""
-    certify = rows_of("certify", trained.plan.certify, trained.fold, trained.start)
+    certify = fold_rows("certify", trained.plan.certify, trained.fold, trained.start)
     truth = np.where(certify, nuisance, trained.judged.nuisance)
     if not nuisance:
         truth[:] = False
@@ -289,7 +289,7 @@ def test_contents_known_often_enough_get_a_model_of_their_own(trained, tmp_path)
     learn = side(3600, 1, [None, "loans", "fraud", "loans"])
     check = side(600, 2, [None, "fraud", "loans"])
     quick = Settings(threads=1, parameters={"rounds": 40})
-    part = parts_of(learn.group, learn.y, 0)
+    part = cv_folds(learn.group, learn.y, 0)
     members, models, classes = fit_models(learn, part, quick, lambda _part: None)
     assert classes == {"content": ("fraud", "loans")}  # of modes nothing is known
     assert {name: text.count("\nTree=") for name, text in models.items()} == {"model": 400, "content": 80}

@@ -10,7 +10,7 @@ from scipy.stats import ttest_1samp
 
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import label_numbers
-from callsieve.training.data.noise import TARGETS, with_collusion, with_flips, without_reports
+from callsieve.training.data.noise import TARGETS, with_collusion, with_flips, without_complaints
 from callsieve.training.judging.metrics import at_target
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.gates import shipped_gates
@@ -61,7 +61,7 @@ def test_the_ring_is_of_that_share_and_names_numbers_of_both_kinds(dataset, cuto
     with pytest.raises(ValueError, match="expected a truth"):
         with_collusion(replace(dataset, truth=None), 0.1, cutoff, seed=1)
     with pytest.raises(ValueError, match="expected reports"):
-        with_collusion(without_reports(dataset), 0.1, cutoff, seed=1)
+        with_collusion(without_complaints(dataset), 0.1, cutoff, seed=1)
 
 
 def test_a_difference_is_of_pairs():
