@@ -1,4 +1,4 @@
-"""Trains on the two Sichuan tables beside plain LightGBM, and classifier_figures the flaws of the data. Prints JSON.
+"""Trains on the two Sichuan tables beside plain LightGBM, and measures the flaws of the data. Prints JSON.
 
 python tests/bench/bench_sichuan.py --data FOLDER [--seeds 0,1,2,3,4] [--threads 0]
 
@@ -82,7 +82,7 @@ def benchmark(
 
 
 def one_split(table: FeatureTable, seed: int, threads: int) -> dict[str, dict[str, float]]:
-    """Returns the classifier_figures on the test rows of one split, by model."""
+    """Returns the figures on the test rows of one split, by model."""
     learn, check, test = split(table, SPLIT_SEED + seed)
     inside, outside = (FitRows(table.X[rows], table.y[rows]) for rows in (learn, check))
     text = fit(inside, outside, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
