@@ -15,7 +15,7 @@ Examples in this package are run in a folder with what `callsieve train` or `cal
 
 from .bundle.bundle import Bundle, BundleError
 from .bundle.signing import read_public_key
-from .live.cleared_callers import Cleared, Unlisted
+from .live.cleared_callers import ClearedCallers, WatchedClearedCallers
 from .live.swap import Swap
 from .rules.policy import Policy, read_policy
 from .rules.registers import Registers
@@ -27,7 +27,7 @@ from .scorer.verdict import Scores, Verdict
 __all__ = [
     "Bundle",
     "BundleError",
-    "Cleared",
+    "ClearedCallers",
     "Fact",
     "Policy",
     "Reason",
@@ -35,8 +35,8 @@ __all__ = [
     "Scorer",
     "Scores",
     "Swap",
-    "Unlisted",
     "Verdict",
+    "WatchedClearedCallers",
     "read_policy",
     "read_public_key",
 ]

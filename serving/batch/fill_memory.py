@@ -12,8 +12,8 @@ from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.online.history import History
 from callsieve.serving.live.events import CALLS
-from callsieve.serving.live.journal import numbers as files
-from callsieve.serving.live.snapshots import let_go, own, snapshot, snapshots
+from callsieve.serving.live.journal import file_numbers as files
+from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, snapshot_path, unlock_folder
 
 from .call_files import read_keyed_file
 from .score import SCORING
@@ -49,9 +49,9 @@ def fill_state(
     """
     check_apart(path, key, quarantine)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    held = own(state)
+    held = lock_folder(state)
     try:
-        if set(snapshots(state)) - {FIRST} or files(state, CALLS):
+        if set(snapshot_numbers(state)) - {FIRST} or files(state, CALLS):
             raise ValueError(f"{state}: holds what a service learnt already; expected a folder without events")
         read = read_keyed_file(
             path, layout, SCORING, key=key, quarantine=quarantine, strict=strict,
@@ -62,9 +62,9 @@ def fill_state(
         start = read.calls["start"].to_numpy()
         remembered = read.calls.slice(int(start.searchsorted(start[-1] - HISTORY_DAYS * DAY_MS)))
         history = observe_calls(remembered, History(calls=calls, numbers=numbers), progress)
-        history.save(snapshot(state, FIRST))
+        history.save(snapshot_path(state, FIRST))
     finally:
-        let_go(held)
+        unlock_folder(held)
     return {
         "calls": remembered.num_rows,
         "calls_in_memory": history.calls,

@@ -24,18 +24,18 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from callsieve.serving.http.api_keys import Keys
+from callsieve.serving.http.api_keys import ApiKeys
 from callsieve.serving.http.endpoint import (
     JSON,
     Endpoint,
-    Noted,
+    HTTPError,
+    LogAccess,
     Receive,
     Scope,
-    Turned,
-    beside,
-    body_of,
-    refused,
-    unnoted,
+    http_exception_response,
+    in_thread,
+    no_access_log,
+    read_body,
 )
 
 from .feed import import_verdicts, publish_cleared
@@ -80,10 +80,10 @@ class CaseService:
         self,
         store: CaseStore,
         folders: Sequence[Path],
-        keys: Keys,
+        keys: ApiKeys,
         clock: Callable[[], int],
         decided: Callable[[Mapping[str, Any]], object] = lambda _said: None,
-        noted: Noted = unnoted,
+        noted: LogAccess = no_access_log,
         stopped: Callable[[], object] = lambda: None,
     ) -> None:
         self.store, self.folders, self.keys, self.clock = store, tuple(folders), keys, clock
@@ -141,7 +141,7 @@ def case_application(service: CaseService) -> Starlette:
             route(APPEALS, "GET", "decide", _queue),
             route(DECIDE, "POST", "decide", _decide),
         ],
-        exception_handlers={HTTPException: refused},
+        exception_handlers={HTTPException: http_exception_response},
         lifespan=partial(_lifespan, service),
     )
 
@@ -173,7 +173,7 @@ async def _show(service: CaseService, scope: Scope, _receive: Receive) -> dict[s
 
 
 async def _appeal(service: CaseService, _scope: Scope, receive: Receive) -> dict[str, Any]:
-    return await _done(service, service.appeal, _read(await body_of(receive), AppealIn))
+    return await _done(service, service.appeal, _read(await read_body(receive), AppealIn))
 
 
 async def _queue(service: CaseService, _scope: Scope, _receive: Receive) -> dict[str, Any]:
@@ -181,7 +181,7 @@ async def _queue(service: CaseService, _scope: Scope, _receive: Receive) -> dict
 
 
 async def _decide(service: CaseService, scope: Scope, receive: Receive) -> dict[str, Any]:
-    said = _read(await body_of(receive), DecisionIn)
+    said = _read(await read_body(receive), DecisionIn)
     return await _done(service, service.decide, (said, scope["holder"]))
 
 
@@ -190,11 +190,11 @@ def _read(body: bytes, kind: type[Any]) -> Any:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         names = ", ".join(kind.__struct_fields__)
-        raise Turned(400, f"expected a JSON object of texts: {names}") from None
+        raise HTTPError(400, f"expected a JSON object of texts: {names}") from None
 
 
 async def _done(service: CaseService, work: Callable[[Any], dict[str, Any]], given: object) -> dict[str, Any]:
     try:
-        return await beside(work, given, seconds=SECONDS, places=service.places)
+        return await in_thread(work, given, seconds=SECONDS, places=service.places)
     except CaseError as error:
-        raise Turned(409, str(error)) from None
+        raise HTTPError(409, str(error)) from None

@@ -18,8 +18,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from callsieve.features.files.folders import write_whole
 from callsieve.features.files.ownership import OWN
 from callsieve.features.keys.tokens import bytes_of
-from callsieve.serving.live.cleared_callers import FILE, generation_of, write_unlisted
-from callsieve.serving.live.verdict_log import Position, VerdictRecord, drop, follow
+from callsieve.serving.live.cleared_callers import FILE, generation_of, write_cleared
+from callsieve.serving.live.verdict_log import Position, VerdictRecord, delete_before, read_after
 
 from .store import CaseStore
 from .tables import cases, log_positions
@@ -38,12 +38,12 @@ def import_verdicts(store: CaseStore, folder: Path) -> int:
             known = connection.execute(
                 sa.select(log_positions.c.number, log_positions.c.offset).where(log_positions.c.source == source)
             ).one_or_none()
-            found, reached = follow(folder, Position(*known) if known else Position(), AT_ONCE)
+            found, reached = read_after(folder, Position(*known) if known else Position(), AT_ONCE)
             _insert(connection, cases, [_row(one) for one in found])
             place = {"source": source, "number": reached.number, "offset": reached.offset}
             _insert(connection, log_positions, [place])
             connection.execute(log_positions.update().where(log_positions.c.source == source).values(place))
-        drop(folder, reached)
+        delete_before(folder, reached)
         count += len(found)
         if len(found) < AT_ONCE:
             return count
@@ -55,7 +55,7 @@ def publish_cleared(store: CaseStore, folder: Path, now: int) -> bool:
         generation, until = store.unlisted(now)
         if generation_of(folder / FILE) == generation:
             return False
-        write_unlisted(folder / FILE, until, generation)
+        write_cleared(folder / FILE, until, generation)
     return True
 
 

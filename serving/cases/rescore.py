@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from callsieve.features.files.strict_json import finite
-from callsieve.serving.live.verdict_log import VerdictRecord, floats, letters
+from callsieve.serving.live.verdict_log import VerdictRecord, floats_to_letters, letters_to_floats
 from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import FILLING
@@ -28,12 +28,14 @@ def rescore(found: VerdictRecord, scorer: Scorer) -> RescoreResult:
     Rules that were met are facts about the call, kept as they were found; they are not looked up again.
     """
     told = tuple(map(_fact, found.rules))
-    again = scorer.explain_row(floats(found.vector), found.at, told, always=False, filled=found.status != FILLING)
+    again = scorer.explain_row(
+        letters_to_floats(found.vector), found.at, told, always=False, filled=found.status != FILLING
+    )
     now = {
         "model": again.model,
         "catalogue": scorer.bundle.catalogue_hash,
         "policy": scorer.policy.version,
-        "raw": letters([again.raw]),
+        "raw": floats_to_letters([again.raw]),
         "score": finite(again.score),
         "band": again.band,
         "action": again.action,

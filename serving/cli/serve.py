@@ -141,7 +141,7 @@ def api_key(
 
 def judge_of(bundle: Path, state: Path, trust: Path | None, policy: Path | None, registers: Path | None) -> Swap:
     """What will judge calls, before it has loaded the bundle; the folder of the state is made if there is none."""
-    from callsieve.serving import Swap, Unlisted, read_policy, read_public_key
+    from callsieve.serving import Swap, WatchedClearedCallers, read_policy, read_public_key
     from callsieve.serving.bundle.signing import signer_path
     from callsieve.serving.live.cleared_callers import FILE
 
@@ -152,5 +152,5 @@ def judge_of(bundle: Path, state: Path, trust: Path | None, policy: Path | None,
         policy=read_policy(policy),
         registers=registers,
         epoch_file=state / "epoch",
-        unlisted=Unlisted(state / FILE),
+        unlisted=WatchedClearedCallers(state / FILE),
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from callsieve.serving.live.journal import Found, Journal, read
+from callsieve.serving.live.journal import Journal, ReadCounts, read_journal
 
 ACCESSES, CASE_ACCESSES = "accesses", "case-accesses"
 """Names of the files that hold the lines: of a scorer, and of the service of cases that may stand beside it."""
@@ -24,7 +24,7 @@ DAY = 86_400.0  # seconds until a new file, so that files can be erased when the
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Access:
     """How often somebody was given one answer: `at` is Unix ms, `who` "" for a key that nobody holds."""
 
     at: int
@@ -74,8 +74,8 @@ class AccessLog:
             self._journal.add(json.dumps(line, separators=(",", ":")).encode())
 
 
-def read_accesses(folder: Path) -> Iterator[Asked]:
+def read_accesses(folder: Path) -> Iterator[Access]:
     """What was written in a folder; damaged lines are passed over."""
     for name in (ACCESSES, CASE_ACCESSES):
-        for line in read(folder, name, 0, Found()):
-            yield Asked(**json.loads(line))
+        for line in read_journal(folder, name, 0, ReadCounts()):
+            yield Access(**json.loads(line))

@@ -21,7 +21,7 @@ _LINE = re.compile(
 )
 
 
-class Holder:
+class KeyHolder:
     """Who holds a key: a name, scopes, and what is left of `rate` requests a second."""
 
     def __init__(self, name: str, scopes: frozenset[str], rate: int) -> None:
@@ -39,13 +39,13 @@ class Holder:
         return True
 
 
-class Keys:
+class ApiKeys:
     """The keys of a file."""
 
-    def __init__(self, holders: Iterable[tuple[bytes, Holder]]) -> None:
+    def __init__(self, holders: Iterable[tuple[bytes, KeyHolder]]) -> None:
         self._holders = tuple(holders)
 
-    def holder(self, authorization: bytes) -> Holder | None:
+    def holder(self, authorization: bytes) -> KeyHolder | None:
         """Who holds the key of an `Authorization` header; None if nobody does. Takes as long for any key."""
         kind, _, key = authorization.partition(b" ")
         if kind.lower() != b"bearer":
@@ -57,7 +57,7 @@ class Keys:
         return found
 
 
-def read_keys(path: Path) -> Keys:
+def read_keys(path: Path) -> ApiKeys:
     """Read a file of keys: a line each with name, scopes, requests a second, and the key's SHA-256.
 
     Raises:
@@ -73,10 +73,10 @@ def read_keys(path: Path) -> Keys:
         if match is None or not scopes <= set(SCOPES):
             # The line is not shown: it could hold a key.
             raise ValueError(f"{path}, line {number}: expected NAME SCOPES RATE SHA256, scopes of {', '.join(SCOPES)}")
-        holders.append((bytes.fromhex(match["hash"]), Holder(match["name"], scopes, int(match["rate"]))))
+        holders.append((bytes.fromhex(match["hash"]), KeyHolder(match["name"], scopes, int(match["rate"]))))
     if not holders:
         raise ValueError(f"{path} holds no key: expected lines of NAME SCOPES RATE SHA256")
-    return Keys(holders)
+    return ApiKeys(holders)
 
 
 def add_key(path: Path, name: str, scopes: Iterable[str], rate: int = RATE) -> str:

@@ -36,13 +36,26 @@ except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
 from callsieve.serving.bundle.bundle import BundleError
-from callsieve.serving.live.live import Ahead, Live
+from callsieve.serving.live.live import FutureEventError, Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.scorer.verdict import Verdict
 
 from . import schema
-from .api_keys import Keys
-from .endpoint import JSON, AtOnce, Endpoint, Noted, Receive, Scope, Send, Turned, beside, body_of, refused, unnoted
+from .api_keys import ApiKeys
+from .endpoint import (
+    JSON,
+    AtOnce,
+    Endpoint,
+    HTTPError,
+    LogAccess,
+    Receive,
+    Scope,
+    Send,
+    http_exception_response,
+    in_thread,
+    no_access_log,
+    read_body,
+)
 from .metrics import metrics, status
 from .request_queue import Turns
 from .wire import OBSERVE, SCORE
@@ -74,7 +87,7 @@ class Service:
         stopped: called when no more will come: uvicorn then ends the process by the signal that it got.
     """
 
-    def __init__(self, begin: Callable[[], Live], judge: Swap, bundle: Path, keys: Keys) -> None:
+    def __init__(self, begin: Callable[[], Live], judge: Swap, bundle: Path, keys: ApiKeys) -> None:
         self.judge, self.bundle, self.keys = judge, bundle, keys
         self.live: Live | None = None
         self.failure: Exception | None = None
@@ -83,7 +96,7 @@ class Service:
         self.explaining, self.loading = anyio.CapacityLimiter(EXPLAINING), anyio.CapacityLimiter(1)
         self._begin = begin
         self.ended: Callable[[], object] = lambda: None
-        self.noted: Noted = unnoted
+        self.noted: LogAccess = no_access_log
         self.stopped: Callable[[], object] = lambda: None
 
     @property
@@ -104,9 +117,9 @@ class Service:
         self.stopped()
 
     def known(self) -> Live:
-        """The live state. Raises: Turned: while there is none."""
+        """The live state. Raises: HTTPError: while there is none."""
         if self.live is None:
-            raise Turned(503, _STARTING)
+            raise HTTPError(503, _STARTING)
         return self.live
 
     def _start(self) -> None:
@@ -176,7 +189,7 @@ def application(service: Service) -> Application:
             Route(schema.OPENAPI, show_document),
             Route(schema.PAGE, show_page),
         ],
-        exception_handlers={HTTPException: refused},
+        exception_handlers={HTTPException: http_exception_response},
         lifespan=partial(_lifespan, service),
     )
 
@@ -213,7 +226,7 @@ def _observe(service: Service, body: bytes, _since: float) -> schema.Nothing:
 
 
 async def _report(service: Service, _scope: Scope, receive: Receive) -> schema.Nothing:
-    body = await body_of(receive)
+    body = await read_body(receive)
     _read(service.known().report, _read(schema.read_report, body))
     return schema.Nothing()
 
@@ -221,19 +234,19 @@ async def _report(service: Service, _scope: Scope, receive: Receive) -> schema.N
 async def _explain(service: Service, scope: Scope, _receive: Receive) -> Verdict:
     asked = parse_qs(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True)
     if asked.keys() != {"case"} or not _CASE.fullmatch(case := ",".join(asked["case"])):
-        raise Turned(400, "expected ?case= with 16 digits of 0-9 a-f, as a verdict has them")
-    verdict = await beside(service.known().explain, case, seconds=LONG_SECONDS, places=service.explaining)
+        raise HTTPError(400, "expected ?case= with 16 digits of 0-9 a-f, as a verdict has them")
+    verdict = await in_thread(service.known().explain, case, seconds=LONG_SECONDS, places=service.explaining)
     if verdict is None:
-        raise Turned(404, "no verdict of this case is remembered")
+        raise HTTPError(404, "no verdict of this case is remembered")
     return verdict
 
 
 async def _reload(service: Service, _scope: Scope, _receive: Receive) -> schema.Reloaded:
     load = service.judge.load
     try:
-        scorer = await beside(load, service.bundle, seconds=LOAD_SECONDS, places=service.loading)
+        scorer = await in_thread(load, service.bundle, seconds=LOAD_SECONDS, places=service.loading)
     except (BundleError, ValueError, OSError) as error:
-        raise Turned(409, f"refused, the last good bundle stays: {error}") from None
+        raise HTTPError(409, f"refused, the last good bundle stays: {error}") from None
     return schema.Reloaded(scorer.bundle.model_id, scorer.bundle.epoch)
 
 
@@ -250,10 +263,10 @@ def _read(work: Callable[[Any], _T], given: object) -> _T:
     """Turns a request away for what `work` says is wrong with it."""
     try:
         return work(given)
-    except Ahead as error:
-        raise Turned(409, str(error)) from None
+    except FutureEventError as error:
+        raise HTTPError(409, str(error)) from None
     except (ValueError, OverflowError) as error:
-        raise Turned(400, str(error)) from None
+        raise HTTPError(400, str(error)) from None
 
 
 def _policy(page: str) -> str:

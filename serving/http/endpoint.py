@@ -17,7 +17,7 @@ except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
 from . import schema
-from .api_keys import Keys
+from .api_keys import ApiKeys
 from .wire import MAX_BODY
 
 _LOG = logging.getLogger("callsieve.serving")
@@ -28,17 +28,17 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Work = Callable[[Scope, Receive], Awaitable[Any]]
-Noted = Callable[[str, str, int], object]  # who holds the key, the path, the status of the answer
+LogAccess = Callable[[str, str, int], object]  # who holds the key, the path, the status of the answer
 Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
 _T = TypeVar("_T")
 
 
-def unnoted(_who: str, _what: str, _code: int) -> None:
+def no_access_log(_who: str, _what: str, _code: int) -> None:
     """Of a service that keeps no log of accesses."""
 
 
-class Turned(Exception):  # noqa: N818 - it names what happened to the request
+class HTTPError(Exception):
     """A request that is turned away: a status, and one line that shows nothing of it."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -49,9 +49,9 @@ class Turned(Exception):  # noqa: N818 - it names what happened to the request
 class Guarded(Protocol):
     """What an endpoint asks of its service."""
 
-    keys: Keys
+    keys: ApiKeys
     answers: Counter[int]
-    noted: Noted
+    noted: LogAccess
 
 
 class Endpoint:
@@ -85,12 +85,12 @@ class Endpoint:
     def _admit(self, scope: Scope) -> None:
         holder = self._service.keys.holder(_authorization(scope))
         if holder is None:
-            raise Turned(401, "expected a known key: Authorization: Bearer KEY")
+            raise HTTPError(401, "expected a known key: Authorization: Bearer KEY")
         scope["holder"] = holder.name
         if self._any_of.isdisjoint(holder.scopes):
-            raise Turned(403, f"the key lacks the scope {self._rights.replace(',', ' or ')}")
+            raise HTTPError(403, f"the key lacks the scope {self._rights.replace(',', ' or ')}")
         if not holder.spend():
-            raise Turned(429, f"more than {holder.rate} requests a second")
+            raise HTTPError(429, f"more than {holder.rate} requests a second")
 
 
 class Timed(Guarded, Protocol):
@@ -108,7 +108,7 @@ class AtOnce(Endpoint):
         self._timed, self._of_body = service, work
 
     async def _read(self, _scope: Scope, receive: Receive) -> Any:
-        return self._of_body(await body_of(receive), self.beat)
+        return self._of_body(await read_body(receive), self.beat)
 
     @property
     def beat(self) -> float:
@@ -131,7 +131,7 @@ _HEADERS = {401: [(b"www-authenticate", b"Bearer"), CLOSE], 413: [CLOSE], 429: [
 
 
 def _fault(error: Exception) -> Answer:
-    if isinstance(error, Turned):
+    if isinstance(error, HTTPError):
         code, body = error.code, _encode(schema.Fault(str(error)))
     else:
         # The error's text could hold what the request held; its kind cannot.
@@ -141,29 +141,29 @@ def _fault(error: Exception) -> Answer:
     return code, [*told, *_HEADERS.get(code, ())], body
 
 
-async def refused(_request: Request, error: Exception) -> Response:
+async def http_exception_response(_request: Request, error: Exception) -> Response:
     """The answer to a request that no endpoint is there for."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as it is registered
     body = _encode(schema.Fault(error.detail))
     return Response(body, error.status_code, error.headers, media_type="application/json")
 
 
-async def beside(work: Callable[[Any], _T], given: object, *, seconds: float, places: anyio.CapacityLimiter) -> _T:
+async def in_thread(work: Callable[[Any], _T], given: object, *, seconds: float, places: anyio.CapacityLimiter) -> _T:
     """Work in a thread of its own. One that hangs is left alone, and holds one of a few places."""
     try:
         with anyio.fail_after(seconds):
             return await anyio.to_thread.run_sync(work, given, abandon_on_cancel=True, limiter=places)
     except TimeoutError:
-        raise Turned(503, f"not done within {seconds:g} seconds") from None
+        raise HTTPError(503, f"not done within {seconds:g} seconds") from None
 
 
-async def body_of(receive: Receive) -> bytes:
+async def read_body(receive: Receive) -> bytes:
     """A request's body, which must be short. (`protocol.Protocol` hangs up on clients that take long over it.)"""
     whole: bytes = b""
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            raise Turned(400, "the request broke off")
+            raise HTTPError(400, "the request broke off")
         whole = _short(whole + message.get("body", b""))
         if not message.get("more_body", False):
             return whole
@@ -171,7 +171,7 @@ async def body_of(receive: Receive) -> bytes:
 
 def _short(body: bytes) -> bytes:
     if len(body) > MAX_BODY:
-        raise Turned(413, f"a body must have at most {MAX_BODY} bytes")
+        raise HTTPError(413, f"a body must have at most {MAX_BODY} bytes")
     return body
 
 

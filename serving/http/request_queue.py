@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-from .gc_pauses import look_at_young_objects
+from callsieve.serving.live.gc_pauses import look_at_young_objects
 
 FEW = 4  # answers between two looks at the sockets
 

@@ -13,7 +13,7 @@ except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES, Call
-from callsieve.serving.live.events import Report
+from callsieve.serving.live.events import Complaint
 from callsieve.serving.rules.policy import ACTIONS
 
 from .wire import MAX_BODY, MAX_FIELD, OBSERVE, SCORE, call_from_json
@@ -159,7 +159,7 @@ def _printable(body: bytes, fields: dict[str, Any]) -> bool:
     return all(value.isprintable() for value in fields.values() if type(value) is str)
 
 
-def read_report(body: bytes) -> Report:
+def read_report(body: bytes) -> Complaint:
     """The report in a request's body.
 
     Raises:
@@ -173,7 +173,7 @@ def read_report(body: bytes) -> Report:
         ) from None
     if not (report.reporter.isprintable() and report.number.isprintable()):
         raise ValueError("report: reporter and number must be printable texts")
-    return Report(report.reporter, report.number, report.at, report.category, report.mode)
+    return Complaint(report.reporter, report.number, report.at, report.category, report.mode)
 
 
 def openapi() -> dict[str, Any]:

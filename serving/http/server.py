@@ -16,13 +16,13 @@ from callsieve.features.intake.intake import CACHED, Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.history import History
 from callsieve.features.records import Call
+from callsieve.serving.live.gc_pauses import shorten_pauses
 from callsieve.serving.live.live import DEADLINE, Live
 from callsieve.serving.live.swap import Swap
 
 from .access_log import AccessLog
 from .api_keys import read_keys
 from .app import Service, application
-from .gc_pauses import shorten_pauses
 from .protocol import Protocol
 
 IDLE = 65  # seconds that a connection is kept without a request

@@ -9,17 +9,17 @@ from callsieve.features.intake.bounded_dict import Kept
 from callsieve.features.intake.intake import Intake, category, duration, milliseconds
 from callsieve.features.records import Call, KeyedCall
 
-MOST = 200_000  # calls that are remembered; one of those that began first is forgotten first
+MAX_CALLS = 200_000  # calls that are remembered; one of those that began first is forgotten first
 
 
-class Air:
+class CallsInProgress:
     """What is known of calls in the air. Keyed again, a call would follow itself in what its caller dialled."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
         # By numbers as written; those of an earlier process by tokens.
-        self._begun: Kept[tuple[str, str, float], KeyedCall] = Kept(MOST, hash)
-        self._left: Kept[tuple[str, str, int], KeyedCall] = Kept(MOST, hash)
+        self._begun: Kept[tuple[str, str, float], KeyedCall] = Kept(MAX_CALLS, hash)
+        self._left: Kept[tuple[str, str, int], KeyedCall] = Kept(MAX_CALLS, hash)
 
     def known(self, call: Call) -> KeyedCall | None:
         """A call as it was keyed when it began; None if it is not in the air."""

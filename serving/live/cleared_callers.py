@@ -28,7 +28,7 @@ _NEVER = (0, 0, 0, 0)  # nothing was seen of the file yet
 _FAILED = ATTESTATIONS.index("failed")
 
 
-class Cleared:
+class ClearedCallers:
     """The callers of a file, as it was when it was looked at last. Asking never waits and never raises.
 
     Attributes:
@@ -36,7 +36,7 @@ class Cleared:
         faults: times that the file could not be taken.
 
     >>> from pathlib import Path
-    >>> cleared = Cleared(Path("state/unlisted"))  # what `callsieve case decide` writes; none yet
+    >>> cleared = ClearedCallers(Path("state/unlisted"))  # what `callsieve case decide` writes; none yet
     >>> cleared.spared, cleared.faults
     (0, 0)
     """
@@ -80,7 +80,7 @@ class Cleared:
         if seen == self._seen:
             return
         try:
-            self._until = read_unlisted(self._path)
+            self._until = read_cleared(self._path)
         except ValueError:
             self.faults += 1
         except OSError:  # nothing is known of what it says: it is asked again
@@ -89,12 +89,12 @@ class Cleared:
         self._seen = seen
 
 
-class Unlisted(Cleared):
+class WatchedClearedCallers(ClearedCallers):
     """The callers of a file, kept up to date by a thread of its own.
 
     >>> from pathlib import Path
     >>> from callsieve.serving import Swap, read_public_key
-    >>> unlisted = Unlisted(Path("state/unlisted"))  # may be written later
+    >>> unlisted = WatchedClearedCallers(Path("state/unlisted"))  # may be written later
     >>> swap = Swap(trusted=[read_public_key("signer.pub")], unlisted=unlisted)
     >>> unlisted.close()
     """
@@ -116,7 +116,7 @@ class Unlisted(Cleared):
             self.look()
 
 
-def write_unlisted(path: Path, until: Mapping[str, int], generation: int) -> None:
+def write_cleared(path: Path, until: Mapping[str, int], generation: int) -> None:
     """Put the file in place, whole or not at all, its owner's alone.
 
     Args:
@@ -128,7 +128,7 @@ def write_unlisted(path: Path, until: Mapping[str, int], generation: int) -> Non
     write_whole(path, ("\n".join(lines) + "\n").encode(), OWN)
 
 
-def read_unlisted(path: Path) -> dict[str, int]:
+def read_cleared(path: Path) -> dict[str, int]:
     """Until when each caller passes.
 
     Raises:

@@ -10,9 +10,9 @@ from typing import Any
 
 from callsieve.features.records import KEYED_COLUMNS, KeyedCall
 
-from .journal import Found, read
+from .journal import ReadCounts, read_journal
 
-CALLS, REPORTS = "calls", "complaints"
+CALLS, COMPLAINTS = "calls", "complaints"
 """Names of the files that hold them."""
 
 _MAY_BE_NONE = {"ring", "talk", "recorded", "trunk", "operator", "device", "place"}
@@ -22,7 +22,7 @@ _LONGEST = 256  # characters of a number as written
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Complaint:
     """What a called person says of a number, both as written. `at` is Unix seconds.
 
     Raises: ValueError: in one line without a number, for a category or mode that is no word of a-z and _.
@@ -74,16 +74,16 @@ def _field(name: str, part: str) -> Any:
     return part if name in _TOKENS else int(part)
 
 
-def report_to_line(report: Report, reporter: str, number: str, known_at: int) -> bytes:
+def complaint_to_line(report: Complaint, reporter: str, number: str, known_at: int) -> bytes:
     """A report with the tokens of both numbers; `known_at` in Unix milliseconds."""
     at = round(report.at * 1000)
     return f"{reporter} {number} {at} {known_at} {report.category} {report.mode or '-'}".encode()
 
 
-def read_reports(folder: Path) -> Iterator[dict[str, Any]]:
+def read_complaints(folder: Path) -> Iterator[dict[str, Any]]:
     """All reports in a folder of live state, as rows of the table that training reads: reporter and number as tokens,
     `at` and `known_at` in Unix milliseconds, category, mode."""
-    for line in read(folder, REPORTS, 0, Found()):
+    for line in read_journal(folder, COMPLAINTS, 0, ReadCounts()):
         reporter, number, at, known_at, category, mode = line.decode().split(" ")
         yield {
             "reporter": reporter,

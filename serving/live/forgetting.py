@@ -1,14 +1,14 @@
-"""People whose deletion was asked for: a scorer forgets them in memory and on its disk, while it serves.
+"""Deletion of a person from a scorer's memory and disk while it serves.
 
-`ask` leaves a request in the folder of a scorer's live state; the process that serves from it looks several times a
-second. Its memory forgets at once (`Live.forget`): who comes back is a new number. Its disk follows as soon as a
-snapshot of the new memory has taken the place of the old events; then the request is gone, and with it the last token
-(and snapshots that were refused, whole: nobody can be taken out of them).
-A request outlives a crash. A state that no process serves from is seen to by `forget_on_disk`.
+`request_forgetting` leaves a request in the folder of a scorer's live state. The process that serves from it looks for
+requests several times a second. Its memory forgets at once (`Live.forget`): the same caller is a new number from then
+on. Its disk follows as soon as a snapshot of the new memory replaces the old events. Then the request is deleted, and
+with it the last copy of the token. Refused snapshots are deleted whole: no caller can be removed from them. A request
+survives a crash. `forget_on_disk` treats a state that no process serves from.
 
-What stays: that somebody called, in the windows of those who were called, under no name, until those windows have moved
-on (eight days); and the evidence of verdicts, which is kept for appeals (`retention.toml`, cases): of it
-`callsieve subject delete` overwrites what need not be kept, and tells the rest.
+What stays: the windows of called numbers still count the calls, without a name, until the windows have moved on (eight
+days). Verdict records stay, too: they are needed for appeals (`retention.toml`, cases). `callsieve subject delete`
+overwrites those that need not be kept, and lists the rest.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from callsieve.features.files.ownership import OWN
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.online.history import History
 
-from .events import CALLS, REPORTS
-from .journal import numbers, path
-from .snapshots import drop_unreadable, let_go, own, snapshot, snapshots
+from .events import CALLS, COMPLAINTS
+from .journal import file_numbers, file_path
+from .snapshots import delete_unreadable, lock_folder, snapshot_numbers, snapshot_path, unlock_folder
 
-FOLDER = "forget"
+REQUESTS = "forget"
 PATIENCE, EVERY = 60.0, 0.1  # seconds for a process to forget, and between two looks
 
 
@@ -41,7 +41,7 @@ class Request(NamedTuple):
     where: Path
 
 
-def ask(state: Path, token: str) -> Request:
+def request_forgetting(state: Path, token: str) -> Request:
     """Leave a request.
 
     Raises:
@@ -49,17 +49,17 @@ def ask(state: Path, token: str) -> Request:
     """
     if not is_token(token):
         raise ValueError("forget: expected the token of a number")
-    folder = state / FOLDER
+    folder = state / REQUESTS
     folder.mkdir(mode=0o700, exist_ok=True)
     request = Request(token, folder / hashlib.sha256(token.encode()).hexdigest()[:16])
     write_whole(request.where, token.encode(), OWN)
     return request
 
 
-def requests(state: Path) -> list[Request]:
+def pending_requests(state: Path) -> list[Request]:
     """What is asked for; files that are none of ours are passed over."""
     found = []
-    for where in sorted((state / FOLDER).glob("[0-9a-f]*")):
+    for where in sorted((state / REQUESTS).glob("[0-9a-f]*")):
         with contextlib.suppress(OSError):
             token = where.read_bytes().decode("ascii", "replace")
             if is_token(token):
@@ -74,10 +74,10 @@ def forget(state: Path, token: str, patience: float = PATIENCE) -> float:
         ValueError: if the process that serves from it does not within its time; the request stays.
     """
     began = time.monotonic()
-    request = ask(state, token)
+    request = request_forgetting(state, token)
     while request.where.exists():
         try:
-            held = own(state)
+            held = lock_folder(state)
         except ValueError:  # a process serves from it
             if time.monotonic() > began + patience:
                 raise ValueError(f"{state}: asked to forget a number; not done within {patience:g} seconds") from None
@@ -85,25 +85,25 @@ def forget(state: Path, token: str, patience: float = PATIENCE) -> float:
             continue
         try:
             forget_on_disk(state, token)
-            done([request])
+            remove_requests([request])
         finally:
-            let_go(held)
+            unlock_folder(held)
     return time.monotonic() - began
 
 
 def forget_on_disk(state: Path, token: str) -> None:
     """Forget a person in the files of a state that the caller owns."""
-    for number in snapshots(state):
-        history = History.load(snapshot(state, number))
+    for number in snapshot_numbers(state):
+        history = History.load(snapshot_path(state, number))
         history.forget(token)
-        history.save(snapshot(state, number))
-    for kind in (CALLS, REPORTS):
-        for number in numbers(state, kind):
-            blank(path(state, kind, number), token)
-    drop_unreadable(state)
+        history.save(snapshot_path(state, number))
+    for kind in (CALLS, COMPLAINTS):
+        for number in file_numbers(state, kind):
+            blank_lines(file_path(state, kind, number), token)
+    delete_unreadable(state)
 
 
-def blank(where: Path, token: str, must_stay: Callable[[bytes], bool] = lambda _line: False) -> int:
+def blank_lines(where: Path, token: str, must_stay: Callable[[bytes], bool] = lambda _line: False) -> int:
     """Overwrite the lines of a journal's file that name a token and need not stay; how many. Readers pass them over."""
     named, lines = token.encode(), 0
     with where.open("r+b") as file:
@@ -117,7 +117,7 @@ def blank(where: Path, token: str, must_stay: Callable[[bytes], bool] = lambda _
     return lines
 
 
-def done(asked: Sequence[Request]) -> None:
+def remove_requests(asked: Sequence[Request]) -> None:
     """Whoever was to be forgotten is."""
     for request in asked:
         request.where.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ one. Lines are handed over in memory; a thread of the journal's own writes them 
 to keep them (fsync) at most once a second, so no call ever waits for a disk. What this promises: a killed process loses
 the lines of the last `EVERY` seconds, a machine that loses power those of the last `EVERY` + `SYNC`, and `close` none.
 
-While the disk takes nothing, `MOST` lines wait; after that the newest are given up, counted in `lost`.
+While the disk takes nothing, `MAX_WAITING` lines wait; after that the newest are given up, counted in `lost`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from typing import BinaryIO
 from callsieve.features.files.ownership import OWN
 
 EVERY, SYNC = 0.25, 1.0  # seconds between two writes, and at least between two fsyncs
-MOST, AT_ONCE = 100_000, 1_000  # lines that wait for a disk, and lines of one write
-LONGEST = 1 << 14  # bytes of a line: what is longer was never one of ours
+MAX_WAITING, BATCH = 100_000, 1_000  # lines that wait for a disk, and lines of one write
+MAX_LINE = 1 << 14  # bytes of a line: what is longer was never one of ours
 _CRC = 10  # a space, eight digits, the line end
 
 
 @dataclass(slots=True)
-class Found:
+class ReadCounts:
     """What was read back: whole lines, damaged ones, bytes of torn ends, files that are unread."""
 
     lines: int = 0
@@ -66,7 +66,7 @@ class Journal:
         self.written = 0
         self.synced = time.monotonic()
         self._folder, self._name, self._after = folder, name, after
-        self.number = max(least, 1 + max(numbers(folder, name), default=0))
+        self.number = max(least, 1 + max(file_numbers(folder, name), default=0))
         self._waiting: deque[bytes] = deque()
         self._file: int | None = None
         self._good = 0
@@ -78,7 +78,7 @@ class Journal:
 
     def add(self, line: bytes) -> None:
         """Hand over a line (without its end); it is on disk within moments. Never raises, never waits for the disk."""
-        if len(self._waiting) < MOST:
+        if len(self._waiting) < MAX_WAITING:
             self._waiting.append(line)
         else:
             self.lost += 1
@@ -99,9 +99,9 @@ class Journal:
 
     def drop(self, before: int) -> None:
         """Delete the files with smaller numbers."""
-        for number in numbers(self._folder, self._name):
+        for number in file_numbers(self._folder, self._name):
             if number < before:
-                path(self._folder, self._name, number).unlink(missing_ok=True)
+                file_path(self._folder, self._name, number).unlink(missing_ok=True)
 
     def flush(self) -> None:
         """Write and fsync now."""
@@ -134,8 +134,8 @@ class Journal:
     def _write(self) -> None:
         """Write what waits. A disk that refuses changes nothing but a count: it is asked again the next time."""
         while self._waiting:
-            lines = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
-            taken = self._append([sealed(line) for line in lines])
+            lines = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
+            taken = self._append([seal(line) for line in lines])
             if taken < len(lines):
                 self.faults += 1
                 self._waiting.extendleft(reversed(lines[taken:]))
@@ -159,7 +159,7 @@ class Journal:
         return taken
 
     def _open(self) -> int:
-        where = path(self._folder, self._name, self.number)
+        where = file_path(self._folder, self._name, self.number)
         file = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, OWN)
         self._file, self._good = file, os.fstat(file).st_size
         folder = os.open(self._folder, os.O_RDONLY)
@@ -190,33 +190,33 @@ class Journal:
         self._file = None
 
 
-def read(folder: Path, name: str, first: int, found: Found) -> Iterator[bytes]:
+def read_journal(folder: Path, name: str, first: int, found: ReadCounts) -> Iterator[bytes]:
     """The whole lines of all files from number `first` on, in order; a process may be writing to them."""
-    for number in numbers(folder, name):
+    for number in file_numbers(folder, name):
         if number >= first:
             try:
-                with path(folder, name, number).open("rb") as file:
-                    yield from lines_of(file, found)
+                with file_path(folder, name, number).open("rb") as file:
+                    yield from read_lines(file, found)
             except OSError:
                 found.unread += 1
 
 
-def take_up(folder: Path, name: str, first: int, found: Found) -> Iterator[bytes]:
-    """As `read`, and torn ends are cut off where the disk allows it: only for whoever holds the folder, for another
-    process's line that is just being written would be cut as well."""
-    yield from read(folder, name, first, found)
-    for number in numbers(folder, name):
+def recover(folder: Path, name: str, first: int, found: ReadCounts) -> Iterator[bytes]:
+    """Like `read_journal`, and torn ends are cut off where the disk allows it: only for the process that holds the
+    folder, for another process's line that is just being written would be cut as well."""
+    yield from read_journal(folder, name, first, found)
+    for number in file_numbers(folder, name):
         if number >= first:
-            _cut(path(folder, name, number))
+            _cut(file_path(folder, name, number))
 
 
-def lines_of(file: BinaryIO, found: Found) -> Iterator[bytes]:
+def read_lines(file: BinaryIO, found: ReadCounts) -> Iterator[bytes]:
     """The whole lines of one file."""
-    while piece := file.readline(LONGEST):
+    while piece := file.readline(MAX_LINE):
         if not piece.endswith(b"\n"):
             found.torn += len(piece)
             continue
-        line = opened(piece)
+        line = unseal(piece)
         if line is None:
             found.damaged += 1
         else:
@@ -224,12 +224,12 @@ def lines_of(file: BinaryIO, found: Found) -> Iterator[bytes]:
             yield line
 
 
-def sealed(line: bytes) -> bytes:
+def seal(line: bytes) -> bytes:
     """A line as it stands in a file: its CRC-32 and its end with it."""
     return b"%b %08x\n" % (line, zlib.crc32(line))
 
 
-def opened(piece: bytes) -> bytes | None:
+def unseal(piece: bytes) -> bytes | None:
     """The line of what stands in a file up to a line end; None if it is damaged."""
     line = piece[:-_CRC]
     return line if piece[-_CRC:] == b" %08x\n" % zlib.crc32(line) else None
@@ -240,7 +240,7 @@ def _cut(where: Path) -> None:
     with contextlib.suppress(OSError), where.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         while size > 0:
-            begin = max(size - LONGEST, 0)
+            begin = max(size - MAX_LINE, 0)
             file.seek(begin)
             end = file.read(size - begin).rfind(b"\n")
             if end >= 0:
@@ -251,12 +251,12 @@ def _cut(where: Path) -> None:
             file.truncate(size)
 
 
-def numbers(folder: Path, name: str) -> list[int]:
+def file_numbers(folder: Path, name: str) -> list[int]:
     """Numbers of the files that are there, in order."""
     found = [where.name[len(name) + 1 : -4] for where in folder.glob(f"{name}-*.log")]
     return sorted(int(each) for each in found if each.isdecimal())
 
 
-def path(folder: Path, name: str, number: int) -> Path:
+def file_path(folder: Path, name: str, number: int) -> Path:
     """Where a file of this number lies."""
     return folder / f"{name}-{number:08d}.log"

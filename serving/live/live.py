@@ -27,13 +27,13 @@ from callsieve.features.records import Call, KeyedCall
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import FILLING, Verdict
 
-from .calls_in_progress import Air
+from .calls_in_progress import CallsInProgress
 from .clock import Clock
-from .events import Report, report_to_line
+from .events import Complaint, complaint_to_line
 from .journal import Journal
 from .memory import JOURNAL_BYTES, Memory
 from .swap import Swap
-from .verdict_log import CASES, record_to_line, verdict_record
+from .verdict_log import VERDICTS, record_to_line, verdict_record
 
 DEADLINE = 0.020  # seconds
 AHEAD = 60.0  # seconds after now at which a call may start or end
@@ -42,11 +42,11 @@ LONGEST = 256  # characters of a text of a call
 BETWEEN = 1e-4  # seconds between two steps of forgetting: calls that wait come first
 CASES_BYTES = 64 << 20  # of evidence in one file
 BOUNDS = (50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 1.0)  # seconds
-COUNTED = ("attempts", "ends", "reports", "shed", "late", "ahead", "faults", "repeats")
+COUNTERS = ("attempts", "ends", "reports", "shed", "late", "ahead", "faults", "repeats")
 _TEXTS = ("caller", "callee", "network_caller", "trunk", "operator", "device", "place")
 
 
-class Ahead(ValueError):  # noqa: N818 - it names what is wrong with the event
+class FutureEventError(ValueError):
     """An event that lies after now, by this machine's clock."""
 
 
@@ -93,13 +93,13 @@ class Live:
         if not 0 < deadline < math.inf:
             raise ValueError(f"deadline must be above 0 and finite, got {deadline} seconds")
         self.judge, self.deadline = judge, deadline
-        self.counts = dict.fromkeys(COUNTED, 0)
+        self.counts = dict.fromkeys(COUNTERS, 0)
         self.actions: Counter[str] = Counter()
         self.latency, self.seconds = [0] * (len(BOUNDS) + 1), 0.0
         self.told: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()
         self._intake, self._clock = intake, Clock()
-        self._air = Air(intake)
+        self._air = CallsInProgress(intake)
         self._recent: OrderedDict[str, tuple[Scorer, array[float], KeyedCall, Verdict]] = OrderedDict()
         self.memory = Memory(
             folder, left=self._air.note_left, calls=calls, numbers=numbers, compiled=compiled,
@@ -109,7 +109,7 @@ class Live:
         self.memory.look_after(self.forget)
         self._turned = 0
         self._begun = False  # a journal's thread may run before its name is known here
-        self.cases = Journal(folder, CASES, after=self._turn_if_large)
+        self.cases = Journal(folder, VERDICTS, after=self._turn_if_large)
         self._begun = True
 
     def attempt(self, call: Call, arrived: float | None = None) -> Verdict:
@@ -149,7 +149,7 @@ class Live:
         """
         with self._lock:
             if self._is_ahead(call):
-                raise Ahead("call: expected one that does not start or end after now")
+                raise FutureEventError("call: expected one that does not start or end after now")
             try:
                 self._keep(call, self._air.keyed(_checked(call)))
             except Exception:
@@ -157,7 +157,7 @@ class Live:
                 raise
             self.counts["ends"] += 1
 
-    def report(self, report: Report) -> None:
+    def report(self, report: Complaint) -> None:
         """Keep what a called person says; `events.read_complaints` gives it back, for labels.
 
         Raises:
@@ -166,10 +166,10 @@ class Live:
         now = self._clock.now()
         if not 0 <= report.at <= now + AHEAD:
             self.counts["ahead"] += 1
-            raise Ahead("report: expected `at` in seconds since 1970, and not after now")
+            raise FutureEventError("report: expected `at` in seconds since 1970, and not after now")
         with self._lock:
             reporter, number = (self._intake.token("number", text) for text in (report.reporter, report.number))
-        self.memory.reports.add(report_to_line(report, str(reporter), str(number), round(now * 1000)))
+        self.memory.reports.add(complaint_to_line(report, str(reporter), str(number), round(now * 1000)))
         self.counts["reports"] += 1
 
     def explain(self, case: str) -> Verdict | None:

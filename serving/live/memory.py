@@ -17,15 +17,15 @@ from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
 
 from .calls_in_progress import is_over
-from .events import CALLS, REPORTS, call_from_line, call_to_line
-from .journal import Found, Journal, take_up
-from .snapshots import let_go, own, save_in_a_copy, snapshot, snapshots
+from .events import CALLS, COMPLAINTS, call_from_line, call_to_line
+from .journal import Journal, ReadCounts, recover
+from .snapshots import lock_folder, save_in_child, snapshot_numbers, snapshot_path, unlock_folder
 from .upkeep import Upkeep
 
 JOURNAL_BYTES = 256 << 20  # of events, until a snapshot takes their place
 
 
-class Recalling(History):
+class RecordingHistory(History):
     """A history that remembers the row it gave last."""
 
     last: array[float] | None = None
@@ -68,21 +68,21 @@ class Memory:
             ValueError: if another process has the folder.
             OSError: if it cannot be read.
         """
-        self.lock, self.found = threading.Lock(), Found()
+        self.lock, self.found = threading.Lock(), ReadCounts()
         self.refusal: str | None = None
         self.saved = [0, 0]
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._own = own(folder)
+        self._own = lock_folder(folder)
         try:
             self._restore(left, calls, numbers, compiled=compiled)
         except BaseException:
-            let_go(self._own)
+            unlock_folder(self._own)
             raise
         self._most, self._upkeep = journal_bytes, cast("Upkeep | None", None)
         # A snapshot can outlive all files before it, and is read with those from its own number on.
-        self.journal = Journal(folder, CALLS, least=max(snapshots(folder), default=1), after=self._look)
-        self.reports = Journal(folder, REPORTS)
+        self.journal = Journal(folder, CALLS, least=max(snapshot_numbers(folder), default=1), after=self._look)
+        self.reports = Journal(folder, COMPLAINTS)
 
     def look_after(self, forget: Callable[[str], object]) -> None:
         """Have snapshots taken when they are due, and whoever asks be forgotten, by a thread beside the calls.
@@ -114,20 +114,22 @@ class Memory:
         self.reports.close()
         if self._upkeep is not None:
             self._upkeep.close()
-        let_go(self._own)
+        unlock_folder(self._own)
 
     def _restore(self, left: Callable[[KeyedCall], object], calls: int, numbers: int, *, compiled: bool) -> None:
-        first = max(snapshots(self._folder), default=0)
-        self.history = Recalling(calls=calls, numbers=numbers, compiled=compiled)
+        first = max(snapshot_numbers(self._folder), default=0)
+        self.history = RecordingHistory(calls=calls, numbers=numbers, compiled=compiled)
         if first:
-            where = snapshot(self._folder, first)
+            where = snapshot_path(self._folder, first)
             try:
-                self.history = cast(Recalling, Recalling.load(where, calls=calls, numbers=numbers, compiled=compiled))
+                self.history = cast(
+                    RecordingHistory, RecordingHistory.load(where, calls=calls, numbers=numbers, compiled=compiled)
+                )
             except (ValueError, OSError) as error:
                 self.refusal = str(error)
                 with contextlib.suppress(OSError):
                     where.rename(where.with_suffix(".refused"))
-        for line in take_up(self._folder, CALLS, first, self.found):
+        for line in recover(self._folder, CALLS, first, self.found):
             call = call_from_line(line)
             if call is None:
                 self.found.damaged += 1
@@ -144,7 +146,7 @@ class Memory:
 
     def _copied(self, where: Path) -> int:
         with self.lock:
-            return save_in_a_copy(self.history, where)
+            return save_in_child(self.history, where)
 
     def _look(self) -> None:
         """In the journal's thread."""

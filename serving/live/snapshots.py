@@ -14,7 +14,7 @@ from callsieve.features.files.ownership import OWN
 from callsieve.features.online.history import History
 
 
-def own(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
     """Hold the folder for this process, until the file is closed; None on a disk that takes nothing: calls go on.
 
     A copy of the process does not hold it.
@@ -31,44 +31,44 @@ def own(folder: Path) -> int | None:
     except OSError:
         os.close(file)
         raise ValueError(f"{folder}: another process serves from this folder; expected one at a time") from None
-    for where in unfinished(folder):
+    for where in partial_snapshots(folder):
         with contextlib.suppress(OSError):
             where.unlink()
     return file
 
 
-def let_go(file: int | None) -> None:
+def unlock_folder(file: int | None) -> None:
     """The folder is free."""
     if file is not None:
         os.close(file)
 
 
-def snapshot(folder: Path, number: int) -> Path:
+def snapshot_path(folder: Path, number: int) -> Path:
     """The snapshot that holds all events of files before a number."""
     return folder / f"state-{number:08d}.snapshot"
 
 
-def snapshots(folder: Path) -> list[int]:
+def snapshot_numbers(folder: Path) -> list[int]:
     """Numbers of the snapshots that are there."""
     found = [where.name[6:-9] for where in folder.glob("state-*.snapshot")]
     return [int(each) for each in found if each.isdecimal()]
 
 
-def drop_unreadable(folder: Path) -> None:
+def delete_unreadable(folder: Path) -> None:
     """Delete snapshots that nobody reads, the refused ones and the unfinished: nobody can be forgotten in one.
 
     Raises: OSError: if one is left.
     """
-    for where in (*folder.glob("state-*.refused"), *unfinished(folder)):
+    for where in (*folder.glob("state-*.refused"), *partial_snapshots(folder)):
         where.unlink(missing_ok=True)
 
 
-def unfinished(folder: Path) -> list[Path]:
+def partial_snapshots(folder: Path) -> list[Path]:
     """What copies of a process left that were killed as they wrote; nobody would overwrite it."""
     return list(folder.glob("state-*.snapshot.part"))
 
 
-def save_in_a_copy(history: History, where: Path) -> int:
+def save_in_child(history: History, where: Path) -> int:
     """Have a copy of this process write a snapshot of the memory as it is now; gives the copy's process id.
 
     Its exit status is 0 if the snapshot is there.

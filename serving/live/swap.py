@@ -18,7 +18,7 @@ from callsieve.serving.rules.registers import Registers
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Verdict
 
-from .cleared_callers import Unlisted
+from .cleared_callers import WatchedClearedCallers
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -58,7 +58,7 @@ class Swap:
         registers: str | Path | None = None,
         minimum_epoch: int = 0,
         epoch_file: str | Path | None = None,
-        unlisted: Unlisted | None = None,
+        unlisted: WatchedClearedCallers | None = None,
     ) -> None:
         """Put nothing in service yet.
 
@@ -104,7 +104,7 @@ class Swap:
         """
         with self._loading:
             try:
-                registers = None if self._registers is None else registers_in_time(self._registers)
+                registers = None if self._registers is None else current_registers(self._registers)
                 scorer = Scorer.load(
                     folder,
                     trusted=self._trusted,
@@ -144,7 +144,7 @@ class Swap:
         self._kept = epoch
 
 
-def registers_in_time(folder: str | Path) -> Registers:
+def current_registers(folder: str | Path) -> Registers:
     """The registers of a folder, without rows that are past their time.
 
     Raises:

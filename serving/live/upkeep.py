@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .events import CALLS, REPORTS
-from .forgetting import Request, blank, done, requests
-from .journal import Journal, numbers, path
-from .snapshots import drop_unreadable, snapshot, snapshots
+from .events import CALLS, COMPLAINTS
+from .forgetting import Request, blank_lines, pending_requests, remove_requests
+from .journal import Journal, file_numbers, file_path
+from .snapshots import delete_unreadable, snapshot_numbers, snapshot_path
 
 REST = 10.0  # seconds until what failed is tried again: calls wait while the process is copied
 
@@ -45,7 +45,7 @@ class Upkeep:
         self._forgotten: list[Request] = []  # in memory, and on disk when the next snapshot is there
         self._rested = 0.0  # `time.monotonic()` from which on requests are looked at
         # What earlier processes left counts as well.
-        self._since = -sum(path(folder, CALLS, number).stat().st_size for number in numbers(folder, CALLS))
+        self._since = -sum(file_path(folder, CALLS, number).stat().st_size for number in file_numbers(folder, CALLS))
 
     def look(self) -> None:
         """Snapshots when they are due, or somebody is to be forgotten."""
@@ -53,7 +53,7 @@ class Upkeep:
             status = self._ended(os.WNOHANG)
             if status is not None:
                 self._reap(status)
-        elif time.monotonic() >= self._rested and (asked := requests(self._folder)):
+        elif time.monotonic() >= self._rested and (asked := pending_requests(self._folder)):
             self._forget_on_disk(asked)
         elif self._journal.written - self._since > self._most:
             self._since = self._journal.written
@@ -62,7 +62,7 @@ class Upkeep:
     def save(self) -> None:
         """Begin a snapshot. Raises: OSError: if there can be no process for it."""
         number = self._journal.turn()
-        self._child = self._copied(snapshot(self._folder, number)), number
+        self._child = self._copied(snapshot_path(self._folder, number)), number
 
     def close(self) -> None:
         """Wait for a snapshot that is not whole yet."""
@@ -75,9 +75,9 @@ class Upkeep:
             self._forget(request.token)
         last = self._reports.turn()
         with contextlib.suppress(OSError):
-            for number in numbers(self._folder, REPORTS):
+            for number in file_numbers(self._folder, COMPLAINTS):
                 for request in asked if number < last else ():
-                    blank(path(self._folder, REPORTS, number), request.token)
+                    blank_lines(file_path(self._folder, COMPLAINTS, number), request.token)
             self._forgotten = asked
         self._try_to_save()
 
@@ -99,7 +99,7 @@ class Upkeep:
             found, status = os.waitpid(process, options)
         except ChildProcessError:
             # Where SIGCHLD is ignored, as it may be by whoever began this process, none is told how its children ended.
-            return 0 if snapshot(self._folder, number).exists() else 1
+            return 0 if snapshot_path(self._folder, number).exists() else 1
         return status if found else None
 
     def _reap(self, status: int) -> None:
@@ -111,10 +111,10 @@ class Upkeep:
             self.saved[0] += 1
             with contextlib.suppress(OSError):
                 self._journal.drop(number)
-                for old in snapshots(self._folder):
+                for old in snapshot_numbers(self._folder):
                     if old < number:
-                        snapshot(self._folder, old).unlink()
+                        snapshot_path(self._folder, old).unlink()
                 if self._forgotten:
-                    drop_unreadable(self._folder)
-                done(self._forgotten)
+                    delete_unreadable(self._folder)
+                remove_requests(self._forgotten)
         self._forgotten = []

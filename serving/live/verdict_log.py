@@ -21,9 +21,9 @@ from callsieve.features.records import KeyedCall
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Verdict
 
-from .journal import LONGEST, numbers, opened, path
+from .journal import MAX_LINE, file_numbers, file_path, unseal
 
-CASES = "cases"
+VERDICTS = "cases"
 """Name of the files that hold the lines."""
 
 
@@ -81,16 +81,16 @@ def verdict_record(verdict: Verdict, call: KeyedCall, vector: Sequence[float], s
         band=verdict.band,
         status=verdict.status,
         score=verdict.score if math.isfinite(verdict.score) else None,
-        raw=letters([verdict.raw]),
+        raw=floats_to_letters([verdict.raw]),
         content=verdict.content,
         mode=verdict.mode,
         reasons=[_plain(reason) for reason in verdict.reasons],
         rules=[_plain(rule) for rule in getattr(verdict, "rules", ())],
-        vector=letters(vector),
+        vector=floats_to_letters(vector),
     )
 
 
-def letters(values: Sequence[float]) -> str:
+def floats_to_letters(values: Sequence[float]) -> str:
     """float64 values as letters, bit for bit.
 
     >>> floats(letters([0.1, float("inf")]))
@@ -99,8 +99,8 @@ def letters(values: Sequence[float]) -> str:
     return letters_of(struct.pack(f"<{len(values)}d", *values))
 
 
-def floats(text: str) -> list[float]:
-    """The values that `letters` wrote. Raises ValueError: if it did not."""
+def letters_to_floats(text: str) -> list[float]:
+    """The values that `floats_to_letters` wrote. Raises ValueError: if it did not."""
     data = bytes_of(text)
     if len(data) % 8:
         raise ValueError("a vector must have 8 bytes a value")
@@ -117,26 +117,26 @@ def record_from_line(line: bytes) -> VerdictRecord | None:
     """What a line tells; None if it is none of ours."""
     try:
         found = VerdictRecord(**json.loads(line))
-        floats(found.vector)
+        letters_to_floats(found.vector)
     except (ValueError, TypeError):
         return None
     return found
 
 
-def follow(folder: Path, after: Position, most: int) -> tuple[list[VerdictRecord], Position]:
+def read_after(folder: Path, after: Position, most: int) -> tuple[list[VerdictRecord], Position]:
     """At most about `most` verdicts that were written after a position, and the position up to which they reach.
 
     A line that is not whole yet is left for the next time; in a file that is not written any more it is passed over.
     """
     found: list[VerdictRecord] = []
-    there = [number for number in numbers(folder, CASES) if number >= after.number]
+    there = [number for number in file_numbers(folder, VERDICTS) if number >= after.number]
     for place, number in enumerate(there):
         offset = after.offset if number == after.number else 0
-        with path(folder, CASES, number).open("rb") as file:
+        with file_path(folder, VERDICTS, number).open("rb") as file:
             file.seek(offset)
-            while len(found) < most and (piece := file.readline(LONGEST)).endswith(b"\n"):
+            while len(found) < most and (piece := file.readline(MAX_LINE)).endswith(b"\n"):
                 offset = file.tell()
-                line = opened(piece)
+                line = unseal(piece)
                 one = None if line is None else record_from_line(line)
                 if one is not None:
                     found.append(one)
@@ -146,11 +146,11 @@ def follow(folder: Path, after: Position, most: int) -> tuple[list[VerdictRecord
     return found, after
 
 
-def drop(folder: Path, before: Position) -> None:
+def delete_before(folder: Path, before: Position) -> None:
     """Delete the files that were followed to their end: those before the one of the position."""
-    for number in numbers(folder, CASES):
+    for number in file_numbers(folder, VERDICTS):
         if number < before.number:
-            path(folder, CASES, number).unlink(missing_ok=True)
+            file_path(folder, VERDICTS, number).unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

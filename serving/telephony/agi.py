@@ -76,7 +76,7 @@ class Agi:
             return self._end(said)
         if script != "ring":
             raise ValueError("expected the script ring or end")
-        call = call_of(said)
+        call = call_from_request(said)
         verdict = self._live.attempt(call)
         self._pending[said["uniqueid"]] = call
         if len(self._pending) > PENDING:
@@ -91,7 +91,7 @@ class Agi:
         call = self._pending.pop(said["uniqueid"], None)
         if call is None:
             return "unknown"
-        self._live.end(over(call, *(said.get(f"arg_{i}", "") for i in range(1, 5))))
+        self._live.end(ended_call(call, *(said.get(f"arg_{i}", "") for i in range(1, 5))))
         return "end"
 
 
@@ -104,7 +104,7 @@ async def serve(live: Live, host: str = "127.0.0.1", port: int = PORT) -> None:
         await stop.wait()
 
 
-def call_of(said: dict[str, str]) -> Call:
+def call_from_request(said: dict[str, str]) -> Call:
     """The call that a head tells of, as it rings. Its start is that of the channel, in whole seconds.
 
     Raises: KeyError, ValueError: if a line that it needs is not there.
@@ -120,7 +120,7 @@ def call_of(said: dict[str, str]) -> Call:
     )
 
 
-def over(call: Call, dialled: str, answered: str, status: str, cause: str) -> Call:
+def ended_call(call: Call, dialled: str, answered: str, status: str, cause: str) -> Call:
     """The call as it is known when it is over: seconds from dialling, seconds from the answer, how, and Q.850's why."""
     talk = _seconds(answered)
     outcome = OUTCOMES.get(status, "unknown")

@@ -43,7 +43,7 @@ from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.bundle.signing import write_public_key
-from callsieve.serving.http.gc_pauses import shorten_pauses
+from callsieve.serving.live.gc_pauses import shorten_pauses
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import Policy

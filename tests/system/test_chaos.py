@@ -20,7 +20,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.serving.http import app, schema, wire
 from callsieve.serving.live.clock import SETTLED
 from callsieve.serving.live.events import CALLS
-from callsieve.serving.live.journal import Found, path, read
+from callsieve.serving.live.journal import ReadCounts, file_path, read_journal
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from tests.serving.live.test_live import attempt_of, begin, events, play, state
@@ -94,7 +94,7 @@ def placed(service, key, calls, seconds=None):
 
 
 def lines(place):
-    return sum(1 for _ in read(place, CALLS, 0, Found()))
+    return sum(1 for _ in read_journal(place, CALLS, 0, ReadCounts()))
 
 
 def test_killed(folder, keys, judge, tmp_path):
@@ -218,7 +218,7 @@ def test_spoilt_journal(folder, keys, judge, spoil):
     before = begin(judge, folder / "state")
     play(before, [(0, call) for call in MADE[:100]])
     before.close()
-    where = path(folder / "state", CALLS, 1)
+    where = file_path(folder / "state", CALLS, 1)
     whole = where.read_bytes()
     if spoil == "flipped":
         middle = whole.index(b"\n", len(whole) // 2) + 20

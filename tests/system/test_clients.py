@@ -13,7 +13,7 @@ from collections import deque
 import pytest
 
 from callsieve.serving.http import protocol, schema, wire
-from callsieve.serving.http.gc_pauses import look_at_young_objects, shorten_pauses
+from callsieve.serving.live.gc_pauses import look_at_young_objects, shorten_pauses
 from tests.serving.http.test_schema import SAID
 from tests.support import http_service, real_bundle
 from tests.support.http_service import NUMBER, call_json, send_request

@@ -35,7 +35,7 @@ from callsieve.serving.cases.store import CaseError, CaseStore
 from callsieve.serving.http.access_log import AccessLog
 from callsieve.serving.lists.lookup import publish
 from callsieve.serving.lists.token_list import TokenList, write_token_list
-from callsieve.serving.live.events import Report
+from callsieve.serving.live.events import Complaint
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import read_policy
@@ -481,7 +481,7 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
     now = time.time() - 60
     for n, (caller, callee) in enumerate(pairwise(FORMS)):
         verdict = live.attempt(Call(now + n / 10, caller, callee, attestation="failed"))
-        live.report(Report(callee, caller, now, "loans"))
+        live.report(Complaint(callee, caller, now, "loans"))
         assert verdict.action == "label"
     live.close()
     accesses = AccessLog(tmp_path / "state")

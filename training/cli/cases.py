@@ -71,14 +71,14 @@ def show_queue(
 def show(case_id: Id, store: Store = SQLITE, state: States = None, rules: RulesFile = None, json: Json = False) -> None:
     """Show what a verdict was made of, as it was then, and what became of it."""
     from callsieve.serving.cli import console
-    from callsieve.serving.live.verdict_log import floats
+    from callsieve.serving.live.verdict_log import letters_to_floats
 
     with _opened(store, state, rules) as opened:
         found = opened.find(case_id, unix_now())
     told = {name: getattr(found.evidence, name) for name in found.evidence.__slots__ if name not in ("raw", "vector")}
-    told |= {"raw": _shown(floats(found.evidence.raw)[0]), "appeals": list(found.appeals)}
+    told |= {"raw": _shown(letters_to_floats(found.evidence.raw)[0]), "appeals": list(found.appeals)}
     if json:
-        console.emit_json(told | {"vector": [_shown(value) for value in floats(found.evidence.vector)]})
+        console.emit_json(told | {"vector": [_shown(value) for value in letters_to_floats(found.evidence.vector)]})
         return
     console.say(f"case {case_id}: {told['action']}, call of {_moment(found.evidence.at)}")
     for name in ("score", "raw", "band", "status", "model", "policy", "content", "mode", "caller"):

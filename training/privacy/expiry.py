@@ -17,10 +17,10 @@ from callsieve.features.intake.text_columns import plain
 from callsieve.serving.custody.expiry import count_expired, unexpired_rows
 from callsieve.serving.custody.retention import Retention
 from callsieve.serving.http.access_log import ACCESSES, CASE_ACCESSES
-from callsieve.serving.live.events import REPORTS
-from callsieve.serving.live.journal import numbers
-from callsieve.serving.live.journal import path as journal_path
-from callsieve.serving.live.verdict_log import CASES
+from callsieve.serving.live.events import COMPLAINTS
+from callsieve.serving.live.journal import file_numbers
+from callsieve.serving.live.journal import file_path as journal_path
+from callsieve.serving.live.verdict_log import VERDICTS
 
 from .rewriting import Rewritten, rewrite
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FOLLOWED = "call"  # the column by which rows go with their call
 NUMBERS = "number"
-JOURNALS = {CASES: "journals", REPORTS: "journals", ACCESSES: "accesses", CASE_ACCESSES: "accesses"}
+JOURNALS = {VERDICTS: "journals", COMPLAINTS: "journals", ACCESSES: "accesses", CASE_ACCESSES: "accesses"}
 """Kinds of files in a scorer's state, and the rule of each."""
 
 
@@ -85,7 +85,7 @@ def journals(state: Path, rules: Retention, now: int) -> dict[str, Any]:
     """Delete files of a scorer's state that are past their time; the newest of each kind may still be written."""
     report: dict[str, Any] = {}
     for kind, table in JOURNALS.items():
-        for number in numbers(state, kind)[:-1]:
+        for number in file_numbers(state, kind)[:-1]:
             where = journal_path(state, kind, number)
             if where.stat().st_mtime * 1000 < now - rules.of(table).ceiling:
                 report[where.name] = {"bytes": where.stat().st_size, "sha256_before": sha256(where)}

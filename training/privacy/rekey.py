@@ -25,11 +25,11 @@ from callsieve.features.intake.text_columns import coded
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.snapshot import replace_tokens
-from callsieve.serving.live.events import CALLS, REPORTS
-from callsieve.serving.live.forgetting import ask, done, requests
-from callsieve.serving.live.journal import Found, lines_of, numbers, path, sealed
-from callsieve.serving.live.snapshots import let_go, own, snapshot, snapshots
-from callsieve.serving.live.verdict_log import CASES
+from callsieve.serving.live.events import CALLS, COMPLAINTS
+from callsieve.serving.live.forgetting import pending_requests, remove_requests, request_forgetting
+from callsieve.serving.live.journal import ReadCounts, file_numbers, file_path, read_lines, seal
+from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, snapshot_path, unlock_folder
+from callsieve.serving.live.verdict_log import VERDICTS
 from callsieve.training.log.audit_log import append
 
 from .deletion import calls_fingerprint
@@ -50,7 +50,7 @@ def rekey_everything(
     """
     keyed: dict[str, int] = {}
     changes: list[dict[str, str]] = []
-    held = None if state is None else own(state)  # before anything is changed: no scorer may run on it
+    held = None if state is None else lock_folder(state)  # before anything is changed: no scorer may run on it
     try:
         for folder, told in by_size(tell, folders).items():
             calls = size_of(folder / "calls.parquet")
@@ -64,7 +64,7 @@ def rekey_everything(
         if state is not None:
             keyed |= {f"{state.name}/{name}": lines for name, lines in _rekey_state(state, keys).items()}
     finally:
-        let_go(held)
+        unlock_folder(held)
     facts = {"what": "keyed anew", "from": keys.old, "to": keys.new, "keyed": keyed}
     entry = append(log, "key", facts, key)
     for change in changes:
@@ -122,13 +122,15 @@ def rekey_cases(url: str, state: Path | None, keys: Rekeying) -> dict[str, int]:
 
 def _rekey_state(state: Path, keys: Rekeying) -> dict[str, int]:
     """Key the files of a scorer's live state anew; how many lines each has."""
-    for number in snapshots(state):
-        replace_tokens(snapshot(state, number), keys.tokens)
-    for request in requests(state):
-        ask(state, keys.token(request.token))
+    for number in snapshot_numbers(state):
+        replace_tokens(snapshot_path(state, number), keys.tokens)
+    for request in pending_requests(state):
+        request_forgetting(state, keys.token(request.token))
         if keys.token(request.token) != request.token:
-            done([request])
-    files = [path(state, kind, number) for kind in (CALLS, REPORTS, CASES) for number in numbers(state, kind)]
+            remove_requests([request])
+    files = [
+        file_path(state, kind, number) for kind in (CALLS, COMPLAINTS, VERDICTS) for number in file_numbers(state, kind)
+    ]
     return {where.name: _rewrite_lines(where, keys) for where in files}
 
 
@@ -175,8 +177,8 @@ def _turned(keys: Rekeying, table: pa.Table) -> pa.Table:
 
 def _rewrite_lines(where: Path, keys: Rekeying) -> int:
     with where.open("rb") as file:
-        turned = [keys.line(line) for line in lines_of(file, Found())]
-    write_whole(where, b"".join(map(sealed, turned)), OWN)
+        turned = [keys.line(line) for line in read_lines(file, ReadCounts())]
+    write_whole(where, b"".join(map(seal, turned)), OWN)
     return len(turned)
 
 

@@ -11,12 +11,12 @@ from typing import Any
 from callsieve.features.files.atomic import drop_unfinished
 from callsieve.serving.custody.retention import Retention
 from callsieve.serving.live.cleared_callers import FILE as UNLISTED
-from callsieve.serving.live.cleared_callers import read_unlisted
-from callsieve.serving.live.forgetting import FOLDER as FORGET
-from callsieve.serving.live.forgetting import blank
-from callsieve.serving.live.journal import numbers, opened
-from callsieve.serving.live.journal import path as journal_path
-from callsieve.serving.live.verdict_log import CASES, record_from_line
+from callsieve.serving.live.cleared_callers import read_cleared
+from callsieve.serving.live.forgetting import REQUESTS as FORGET
+from callsieve.serving.live.forgetting import blank_lines
+from callsieve.serving.live.journal import file_numbers, unseal
+from callsieve.serving.live.journal import file_path as journal_path
+from callsieve.serving.live.verdict_log import VERDICTS, record_from_line
 from callsieve.training.data.exclusions import FILE as EXCLUSIONS
 
 EVIDENCE = "evidence of verdicts, kept for appeals"
@@ -31,19 +31,19 @@ def delete_from_evidence(state: Path, token: str, rules: Retention, now: int) ->
     """
     drop_unfinished(state, UNLISTED)
     drop_unfinished(state / FORGET, "*")  # requests that were never whole, so nobody acts on them
-    floor, report = rules.of(CASES).floor, {}
-    for number in numbers(state, CASES):
-        where, young = journal_path(state, CASES, number), list[int]()
+    floor, report = rules.of(VERDICTS).floor, {}
+    for number in file_numbers(state, VERDICTS):
+        where, young = journal_path(state, VERDICTS, number), list[int]()
 
         def must_stay(line: bytes, young: list[int] = young) -> bool:
-            found = record_from_line(opened(line) or b"")
+            found = record_from_line(unseal(line) or b"")
             if found is None or found.at < now - floor:
                 return False
             young.append(found.at)
             return True
 
         with contextlib.suppress(FileNotFoundError):  # whoever keeps the store has read it to its end
-            deleted = blank(where, token, must_stay)
+            deleted = blank_lines(where, token, must_stay)
             if deleted or young:
                 report[where.name] = {"rows": deleted + len(young), "deleted": deleted, "kept": len(young),
                                       "newest": max(young, default=None)}  # fmt: skip
@@ -65,7 +65,7 @@ def staying(
     told = [_told(EXCLUSIONS, 1, "so that nothing more is learnt from this number", forever)]
     for name, one in files.items():
         if one.get("kept") and "newest" in one:
-            end = one["newest"] + rules.of(CASES).floor
+            end = one["newest"] + rules.of(VERDICTS).floor
             told.append(_told(name, one["kept"], *((EVIDENCE, end) if end > now else (WAITING, None))))
         elif one.get("kept"):
             told.append(_told(name, one["kept"], "the rules of retention say so", None))
@@ -76,7 +76,7 @@ def clearances(states: Sequence[Path], token: str) -> Iterator[tuple[str, int]]:
     """Scorers' files of cleared callers that name a person, each with the moment until which."""
     for state in states:
         with contextlib.suppress(ValueError, OSError):
-            until = read_unlisted(state / UNLISTED).get(token)
+            until = read_cleared(state / UNLISTED).get(token)
             if until is not None:
                 yield f"{state.name}/{UNLISTED}", until
 

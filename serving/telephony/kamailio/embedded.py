@@ -72,9 +72,9 @@ class Engine:
         self.intake = features.Intake(features.read_key(settings["key"]), settings.get("zone", "Asia/Shanghai"))
         self.trusted = [serving.read_public_key(settings["signer"])]
         self.policy = serving.read_policy(settings.get("policy"))
-        self.cleared = serving.Cleared(Path(settings["unlisted"])) if "unlisted" in settings else None
+        self.cleared = serving.ClearedCallers(Path(settings["unlisted"])) if "unlisted" in settings else None
         self.registers, self.open = settings.get("registers"), serving.Scorer.load
-        self.read_registers = importlib.import_module("callsieve.serving.live.swap").registers_in_time
+        self.read_registers = importlib.import_module("callsieve.serving.live.swap").current_registers
         self.caselog = importlib.import_module("callsieve.serving.live.verdict_log")
         self.pending: OrderedDict[str, Pending] = OrderedDict()
         self.counts = dict.fromkeys(COUNTED, 0)
@@ -90,10 +90,10 @@ class Engine:
             state = Path(settings["state"])
             self.memory = memory = kept.Memory(state, **room)
             self.history, self.lock = memory.history, memory.lock
-            self.cases = importlib.import_module("callsieve.serving.live.journal").Journal(state, self.caselog.CASES)
+            self.cases = importlib.import_module("callsieve.serving.live.journal").Journal(state, self.caselog.VERDICTS)
             memory.look_after(self.forget)
         else:
-            self.history, self.lock = kept.Recalling(**room), threading.Lock()
+            self.history, self.lock = kept.RecordingHistory(**room), threading.Lock()
 
     def _answer(self, name: str) -> Callable[[str], Reply]:
         """Case id -> what a blocked call is answered. Found now: a call would be the wrong moment to find a fault."""
@@ -108,8 +108,8 @@ class Engine:
         """As `Live` does: what a verdict was made of, unless the call passes. Never raises."""
         if self.cases is not None and verdict.action != "pass" and self.history.last is not None:
             with contextlib.suppress(Exception):
-                found = self.caselog.evidence(verdict, keyed, self.history.last, scorer)
-                self.cases.add(self.caselog.evidence_to_line(found))
+                found = self.caselog.verdict_record(verdict, keyed, self.history.last, scorer)
+                self.cases.add(self.caselog.record_to_line(found))
 
     def _warm(self, features: Any) -> None:
         """Have all tables read before the first call, on an intake and a history of their own."""
@@ -379,7 +379,7 @@ def _first() -> Engine | None:
         _KEPT["failed"] = time.monotonic()
         _log("err", f"not loaded, calls pass: {error}")
         return None
-    importlib.import_module("callsieve.serving.http.gc_pauses").shorten_pauses()
+    importlib.import_module("callsieve.serving.live.gc_pauses").shorten_pauses()
     if engine.memory is not None and engine.memory.refusal:
         _log("err", f"what was kept of calls cannot be read: {engine.memory.refusal}")
     _log("info", f"serving model {engine.scorer.bundle.model_id}, {engine.history.calls} calls are known of earlier")

@@ -22,8 +22,8 @@ from callsieve.features.keys.tokens import PURPOSES, USES, Key, read_key
 from callsieve.features.offline.table import vectors
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.store import CaseStore
-from callsieve.serving.live.cleared_callers import FILE, STATUS, Unlisted
-from callsieve.serving.live.events import Report, read_reports
+from callsieve.serving.live.cleared_callers import FILE, STATUS, WatchedClearedCallers
+from callsieve.serving.live.events import Complaint, read_complaints
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import Policy
@@ -131,8 +131,8 @@ def raw(made):
 HOLD = """
 import sys
 from pathlib import Path
-from callsieve.serving.live.snapshots import own
-held = own(Path(sys.argv[1]))
+from callsieve.serving.live.snapshots import lock_folder
+held = lock_folder(Path(sys.argv[1]))
 print(flush=True)
 sys.stdin.read()
 """
@@ -151,7 +151,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     said = play(live, happened[:150])
     play(other, happened[:150])
     live.memory.save()
-    live.report(Report("13900139000", "13800138000", real_bundle.START, "loans"))
+    live.report(Complaint("13900139000", "13800138000", real_bundle.START, "loans"))
     store = CaseStore(url)
     rekey = ("key", "rekey", tmp_path / "old.key", tmp_path / "new.key", "--audit", tmp_path / "audit",
              "--signing-key", tmp_path / "signing.key", "--state", state, "--store", url)  # fmt: skip
@@ -176,7 +176,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     assert {store.find(case, now).evidence.caller for case in cases.values()} == set(store.unlisted(now)[1])
     assert publish_cleared(store, state, now)
     store.close()
-    unlisted = Unlisted(state / FILE)
+    unlisted = WatchedClearedCallers(state / FILE)
     judge = Swap(
         trusted=small.TRUSTED,
         policy=AT_ONCE,
@@ -191,7 +191,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     assert same >= len(wanted) - len(real_bundle.CALLERS)
     spared = [one.raw for one in verdicts if one.status == STATUS]
     assert 0 < len(spared) == unlisted.spared
-    assert [row["number"] for row in read_reports(state)] == [NEW.token("number", "+8613800138000")]
+    assert [row["number"] for row in read_complaints(state)] == [NEW.token("number", "+8613800138000")]
     again.close()
     other.close()
     unlisted.close()

@@ -15,9 +15,9 @@ from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.http.access_log import read_accesses
 from callsieve.serving.http.api_keys import add_key, read_keys
 from callsieve.serving.http.server import configured
-from callsieve.serving.live.cleared_callers import FILE, read_unlisted
+from callsieve.serving.live.cleared_callers import FILE, read_cleared
 from callsieve.serving.live.journal import Journal
-from callsieve.serving.live.verdict_log import CASES, record_to_line
+from callsieve.serving.live.verdict_log import VERDICTS, record_to_line
 from callsieve.training.log.audit_log import payloads
 from tests.serving.cases.test_store import NOW, found
 from tests.support import small_bundle as small
@@ -51,7 +51,7 @@ def desk(tmp_path):
 
 
 def test_an_appeal_over_http(desk):
-    journal = Journal(desk.state, CASES)
+    journal = Journal(desk.state, VERDICTS)
     journal.add(record_to_line(found(1)))
     journal.close()
     wait_until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)  # it follows what the scorer writes
@@ -61,11 +61,11 @@ def test_an_appeal_over_http(desk):
     assert (code, json.loads(body)["state"]) == (200, "open")
     code, body = desk.get(APPEALS, desk.keys["reviewer-1"])
     assert [one["case"] for one in json.loads(body)["appeals"]] == [ID]
-    assert read_unlisted(desk.state / FILE) == {}
+    assert read_cleared(desk.state / FILE) == {}
     said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
     code, body = desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])
     assert (code, json.loads(body)) == (200, {"case": ID, "state": "overturned", "needs": 1})
-    assert list(read_unlisted(desk.state / FILE)) == ["e1.caller1"]  # before the answer went out
+    assert list(read_cleared(desk.state / FILE)) == ["e1.caller1"]  # before the answer went out
     assert desk.logged == [said | {"person": "reviewer-1", "state": "overturned"}]
     code, body = desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])
     assert code == 409 and "reviewer-1 decided: overturned" in json.loads(body)["error"]
@@ -86,7 +86,7 @@ def test_a_database_that_is_away_is_told_and_looked_at_again(desk, monkeypatch, 
 
 
 def test_a_decision_is_logged_though_scorers_cannot_be_told(desk, monkeypatch):
-    journal = Journal(desk.state, CASES)
+    journal = Journal(desk.state, VERDICTS)
     journal.add(record_to_line(found(1)))
     journal.close()
     wait_until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)
@@ -100,7 +100,7 @@ def test_a_decision_is_logged_though_scorers_cannot_be_told(desk, monkeypatch):
     assert desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])[0] == 500
     assert desk.logged == [said | {"person": "reviewer-1", "state": "overturned"}]
     monkeypatch.undo()
-    wait_until(lambda: list(read_unlisted(desk.state / FILE)) == ["e1.caller1"])
+    wait_until(lambda: list(read_cleared(desk.state / FILE)) == ["e1.caller1"])
 
 
 def test_who_may_ask_what_and_what_is_no_question(desk):
@@ -125,7 +125,7 @@ def test_the_service_of_the_command(tmp_path):
     """A process of its own: it follows a scorer, takes appeals and decisions, and writes down who asked and decided."""
     state, log = tmp_path / "state", tmp_path / "audit"
     state.mkdir()
-    journal = Journal(state, CASES)
+    journal = Journal(state, VERDICTS)
     journal.add(record_to_line(found(1, at=round(time.time() * 1000))))
     journal.close()
     write_key(small.KEY, tmp_path / "signing.key")
@@ -143,7 +143,7 @@ def test_the_service_of_the_command(tmp_path):
         assert asked.post(DECIDE, json.dumps(said).encode(), keys["reviewer-1"])[0] == 200
         process.terminate()
         process.wait(20)
-    assert list(read_unlisted(state / FILE)) == ["e1.caller1"]
+    assert list(read_cleared(state / FILE)) == ["e1.caller1"]
     assert [told for _, told in payloads(log, "decision")] == [said | {"person": "reviewer-1", "state": "overturned"}]
     assert {access.who for access in read_accesses(state)} == {"desk", "reviewer-1"}
 

@@ -22,11 +22,11 @@ from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.live.cleared_callers import (
     FILE,
     STATUS,
-    Cleared,
-    Unlisted,
+    ClearedCallers,
+    WatchedClearedCallers,
     generation_of,
-    read_unlisted,
-    write_unlisted,
+    read_cleared,
+    write_cleared,
 )
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
@@ -35,7 +35,8 @@ from callsieve.serving.rules.rules import BEHAVIOUR, NETWORK, RULE_BY_NAME, Fact
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Verdict
 from callsieve.training.data.dataset import FINDINGS, read_dataset
-from callsieve.training.data.exclusions import add_rows, labels_to_learn, write_cleared
+from callsieve.training.data.exclusions import add_rows, labels_to_learn
+from callsieve.training.data.exclusions import write_cleared as write_exclusions
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.model.folds import training_labels, training_rows
@@ -94,7 +95,7 @@ def wrong(run, courier, tmp_path_factory):
 def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, world_folder, tmp_path):
     token, calls = courier
     store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"
-    unlisted = Unlisted(state / FILE)
+    unlisted = WatchedClearedCallers(state / FILE)
     judge = Swap(trusted=small.TRUSTED, policy=Policy("1", {"certified": "label"}, history_days=0), unlisted=unlisted)
     judge.load(wrong)
     live = Live(judge, Intake(Key("e1", b"k" * 32)), state, deadline=60.0)
@@ -123,8 +124,8 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
     pq.write_table(pq.read_table(world_folder / "findings.parquet"), tmp_path / "findings.parquet")
     wrongly = {"number": token, "nuisance": True, "known_at": pd.Timestamp(now - DAY, unit="ms", tz="UTC")}
     assert add_rows(tmp_path / "findings.parquet", FINDINGS, [wrongly]) == 1
-    assert write_cleared(store.cleared(), tmp_path) == {"excluded": 1, "findings": 1}
-    assert write_cleared(store.cleared(), tmp_path) == {"excluded": 0, "findings": 0}
+    assert write_exclusions(store.cleared(), tmp_path) == {"excluded": 1, "findings": 1}
+    assert write_exclusions(store.cleared(), tmp_path) == {"excluded": 0, "findings": 0}
     store.close()
     for name in ("calls.parquet", "complaints.parquet", "truth.parquet", "world.json"):
         (tmp_path / name).symlink_to(world_folder / name)
@@ -177,8 +178,8 @@ def test_training_itself_leaves_them_out(evidence):
 
 def test_a_file_of_unlisted_callers_that_is_not_sound_changes_nothing(tmp_path):
     path = tmp_path / FILE
-    write_unlisted(path, {"e1.a": 2_000_000_000_000}, 1)
-    unlisted = Unlisted(path, every=60.0)
+    write_cleared(path, {"e1.a": 2_000_000_000_000}, 1)
+    unlisted = WatchedClearedCallers(path, every=60.0)
     verdict = small_verdict()
     call = keyed("e1.a")
     assert unlisted.spare(verdict, call, "pass").action == "pass"
@@ -195,23 +196,23 @@ def test_a_file_of_unlisted_callers_that_is_not_sound_changes_nothing(tmp_path):
     path.unlink()
     unlisted.look()
     assert unlisted.spare(verdict, call, "pass").action == "pass"
-    write_unlisted(path, {}, 2)
+    write_cleared(path, {}, 2)
     unlisted.look()
     assert unlisted.spare(verdict, call, "pass") is verdict
     unlisted.close()
 
 
 def test_a_file_is_taken_once_its_fault_is_mended(tmp_path, monkeypatch):
-    cleared, path = Cleared(tmp_path / FILE), tmp_path / FILE
+    cleared, path = ClearedCallers(tmp_path / FILE), tmp_path / FILE
     spared = lambda: cleared.spare(small_verdict(), keyed("e1.a"), "pass").action == "pass"
-    write_unlisted(path, {"e1.a": 2_000_000_000_000}, 1)
+    write_cleared(path, {"e1.a": 2_000_000_000_000}, 1)
     path.chmod(0o660)
     cleared.look()
     assert (cleared.faults, spared()) == (1, False)
     path.chmod(0o600)  # what it says is as before
     cleared.look()
     assert (cleared.faults, spared()) == (1, True)
-    write_unlisted(path, {}, 2)
+    write_cleared(path, {}, 2)
     with monkeypatch.context() as patched:
         patched.setattr("pathlib.Path.open", refused)
         cleared.look()
@@ -226,24 +227,24 @@ def refused(*_given, **_named):
 
 def test_a_file_without_a_generation_is_told_in_one_line_and_written_anew(tmp_path):
     path = tmp_path / FILE
-    write_unlisted(path, {"e1.a": 1000}, 3)
+    write_cleared(path, {"e1.a": 1000}, 3)
     assert generation_of(path) == 3
     whole = path.read_bytes()
     for told in (b"null", b'"3"', b"[]", b"Infinity", b"1.5"):
         path.write_bytes(whole.replace(b'"generation": 3', b'"generation": ' + told))
         with pytest.raises(ValueError, match=r"generation: expected a whole number, got [^\n]*$"):
-            read_unlisted(path)
+            read_cleared(path)
         assert generation_of(path) == -1  # no store's: whoever publishes next writes the file
 
 
 def test_a_file_that_cannot_be_looked_at_is_a_fault_and_a_missing_one_is_none(tmp_path):
     (tmp_path / "file").touch()
-    assert [Cleared(tmp_path / name / FILE).faults for name in ("nothing", "file")] == [0, 1]
+    assert [ClearedCallers(tmp_path / name / FILE).faults for name in ("nothing", "file")] == [0, 1]
 
 
 def test_only_calls_of_its_own_are_spared_and_only_in_time(tmp_path):
-    write_unlisted(tmp_path / FILE, {"e1.a": 1000}, 1)
-    unlisted = Unlisted(tmp_path / FILE, every=60.0)
+    write_cleared(tmp_path / FILE, {"e1.a": 1000}, 1)
+    unlisted = WatchedClearedCallers(tmp_path / FILE, every=60.0)
     verdict = small_verdict()
     assert unlisted.spare(verdict, keyed("e1.a", start=999), "pass").status == STATUS
     for call in (keyed("e1.a", start=1000), keyed("e1.b"), keyed("e1.a", presented_differs=1),

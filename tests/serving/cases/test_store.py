@@ -25,15 +25,15 @@ from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.notice import LANGUAGES, notice
 from callsieve.serving.cases.review_order import group_appeals, order_appeals, votes_needed
 from callsieve.serving.cases.store import CaseError, CaseStore, DatabaseError
-from callsieve.serving.live.cleared_callers import FILE, read_unlisted
-from callsieve.serving.live.journal import Journal, path, sealed
+from callsieve.serving.live.cleared_callers import FILE, read_cleared
+from callsieve.serving.live.journal import Journal, file_path, seal
 from callsieve.serving.live.verdict_log import (
-    CASES,
+    VERDICTS,
     Position,
     VerdictRecord,
-    floats,
-    follow,
-    letters,
+    floats_to_letters,
+    letters_to_floats,
+    read_after,
     record_from_line,
     record_to_line,
 )
@@ -56,9 +56,9 @@ def found(n=1, caller=None, **more):
     whole = {
         "case": f"{n:016x}", "at": NOW - HOUR, "caller": caller or f"e1.caller{n}",
         "block": f"e1.block{n}", "trunk": None, "device": None, "model": "m" * 12, "catalogue": "c" * 64, "policy": "1",
-        "action": "label", "band": "certified", "status": "ok", "score": 0.9, "raw": letters([0.1 + 0.2]),
+        "action": "label", "band": "certified", "status": "ok", "score": 0.9, "raw": floats_to_letters([0.1 + 0.2]),
         "content": None, "mode": "robot", "reasons": [reason], "rules": [],
-        "vector": letters([0.1, float("nan"), -0.0, float("inf")]),
+        "vector": floats_to_letters([0.1, float("nan"), -0.0, float("inf")]),
     }  # fmt: skip
     return VerdictRecord(**whole | more)
 
@@ -66,7 +66,7 @@ def found(n=1, caller=None, **more):
 def fill(store, folder, *told):
     """Have the store take in what a scorer wrote down."""
     folder.mkdir(exist_ok=True)
-    journal = Journal(folder, CASES)
+    journal = Journal(folder, VERDICTS)
     for one in told:
         journal.add(record_to_line(one))
     journal.close()
@@ -110,14 +110,16 @@ def test_evidence_comes_back_bit_for_bit(store, tmp_path):
     assert fill(store, tmp_path / "state", told) == 1
     kept = store.find(told.case, NOW).evidence
     assert kept == told
-    assert letters(floats(kept.vector)) == told.vector
+    assert floats_to_letters(letters_to_floats(kept.vector)) == told.vector
     with pytest.raises(CaseError, match="not known"):
         store.find("f" * 16, NOW)
     with pytest.raises(CaseError, match="16 digits"):
         store.find("13800138000", NOW)
 
 
-@pytest.mark.parametrize("line", [b"{", b"[]", b"1", b"{}", record_to_line(found(vector=letters([0.0] * 3)[:-4]))])
+@pytest.mark.parametrize(
+    "line", [b"{", b"[]", b"1", b"{}", record_to_line(found(vector=floats_to_letters([0.0] * 3)[:-4]))]
+)
 def test_a_line_that_is_no_evidence_is_none(line):
     assert record_from_line(record_to_line(found())) == found()
     assert record_from_line(line) is None
@@ -130,7 +132,7 @@ def test_each_line_is_taken_in_once_and_torn_ones_wait(store, tmp_path):
     assert import_verdicts(store, folder) == 0
     assert fill(store, folder, found(1), found(2000)) == 2  # a new process, a new file
     assert [each.name for each in sorted(folder.glob("cases-*"))] == ["cases-00000002.log"]
-    whole = path(folder, CASES, 2)
+    whole = file_path(folder, VERDICTS, 2)
     line = whole.read_bytes()
     with whole.open("ab") as file:
         file.write(line[:100])
@@ -150,11 +152,11 @@ def test_a_follower_sees_every_line_in_order(sizes, most):
             lines = []
             for _ in range(size):
                 number += 1
-                lines.append(sealed(record_to_line(found(number))))
-            path(folder, CASES, place + 1).write_bytes(b"".join(lines) + b"torn")
+                lines.append(seal(record_to_line(found(number))))
+            file_path(folder, VERDICTS, place + 1).write_bytes(b"".join(lines) + b"torn")
         seen, position = [], Position()
         for _ in range(2 * number + len(sizes) + 2):
-            some, position = follow(folder, position, most)
+            some, position = read_after(folder, position, most)
             seen += [int(one.case, 16) for one in some]
         assert seen == list(range(1, number + 1))
 
@@ -175,7 +177,7 @@ def test_appeal_decision_and_unlisting(store, tmp_path):
     assert store.unlisted(NOW + 6) == (1, until)
     assert store.unlisted(NOW + 6 + RULES.unlisted) == (1, {})
     assert publish_cleared(store, folder, NOW + 6) and not publish_cleared(store, folder, NOW + 6)
-    assert read_unlisted(folder / FILE) == until
+    assert read_cleared(folder / FILE) == until
     with pytest.raises(CaseError, match="unlisted already"):
         store.appeal(case, "other", "", NOW + 10)
     with pytest.raises(CaseError, match="no open appeal; reviewer-1 decided: overturned"):
@@ -188,7 +190,7 @@ def test_appeal_decision_and_unlisting(store, tmp_path):
     store.relist(case, "reviewer-2", "the number was sold", NOW + 20)
     assert store.unlisted(NOW + 21) == (2, {})
     assert publish_cleared(store, folder, NOW + 21)
-    assert read_unlisted(folder / FILE) == {}
+    assert read_cleared(folder / FILE) == {}
     with pytest.raises(CaseError, match="not unlisted"):
         store.relist(case, "reviewer-2", "again", NOW + 22)
 
@@ -322,7 +324,7 @@ def test_a_decider_that_is_killed_has_decided_or_has_not(store, url, tmp_path):
     assert generation == len(overturned)
     # The scorer was told of none of them; whoever comes next tells it of all.
     assert publish_cleared(again, tmp_path / "state", NOW)
-    assert read_unlisted(tmp_path / "state" / FILE) == until
+    assert read_cleared(tmp_path / "state" / FILE) == until
     again.close()
 
 

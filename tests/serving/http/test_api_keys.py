@@ -6,7 +6,7 @@ import time
 import pytest
 
 from callsieve.serving.http import api_keys
-from callsieve.serving.http.api_keys import Holder, add_key, read_keys
+from callsieve.serving.http.api_keys import KeyHolder, add_key, read_keys
 
 
 def bearer(key):
@@ -94,7 +94,7 @@ def test_a_key_needs_a_name_scopes_and_a_rate(path, name, scopes, rate):
 def test_a_rate_is_kept(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(api_keys.time, "monotonic", lambda: now[0])
-    holder = Holder("proxy", frozenset(), 10)
+    holder = KeyHolder("proxy", frozenset(), 10)
     assert sum(holder.spend() for _ in range(25)) == 10
     now[0] += 0.5
     assert sum(holder.spend() for _ in range(25)) == 5

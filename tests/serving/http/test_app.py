@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from callsieve.features.intake.intake import Intake
 from callsieve.serving.http import app, schema, wire
-from callsieve.serving.live.events import read_reports
+from callsieve.serving.live.events import read_complaints
 from callsieve.serving.live.live import Live
 from tests.serving.live.test_live import attempt_of, events
 from tests.support import http_service, kamailio, real_bundle
@@ -80,8 +80,8 @@ def test_a_report_is_kept(running, keys, service_folder):
         code, answer = running.post(schema.REPORT, json.dumps(said | odd).encode(), keys["report"])
         assert code == (409 if odd.get("at") else 400)
         assert b"report: " in answer
-    wait_until(lambda: list(read_reports(service_folder / "state")))
-    (kept,) = read_reports(service_folder / "state")
+    wait_until(lambda: list(read_complaints(service_folder / "state")))
+    (kept,) = read_complaints(service_folder / "state")
     assert kept["number"] == Intake(real_bundle.NUMBER_KEY).token("number", NUMBER)
     assert (kept["category"], kept["mode"]) == ("fraud", "robot")
 

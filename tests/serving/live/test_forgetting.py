@@ -17,11 +17,11 @@ from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.online.history import History
 from callsieve.features.records import Call
 from callsieve.serving.live import forgetting
-from callsieve.serving.live.events import CALLS, REPORTS
-from callsieve.serving.live.forgetting import FOLDER, ask, blank, forget, requests
-from callsieve.serving.live.journal import Found, Journal, path, read
+from callsieve.serving.live.events import CALLS, COMPLAINTS
+from callsieve.serving.live.forgetting import REQUESTS, blank_lines, forget, pending_requests, request_forgetting
+from callsieve.serving.live.journal import Journal, ReadCounts, file_path, read_journal
 from callsieve.serving.live.memory import Memory
-from callsieve.serving.live.snapshots import snapshot
+from callsieve.serving.live.snapshots import snapshot_path
 from callsieve.serving.live.upkeep import REST, Upkeep
 from callsieve.training.privacy.rekey import _rekey_state
 from tests.serving.live.test_live import attempt_of, begin, calls, events, play, swap  # noqa: F401 - fixtures
@@ -119,7 +119,7 @@ def test_a_running_service_forgets_on_its_disk_too(folder, log, told, tmp_path, 
         monkeypatch.setattr("sys.stdin", io.StringIO(number))
         seconds = told(*delete)["scorers"]["state"]
         assert 0 <= seconds < 60
-        assert token not in everything(state) and not list((state / FOLDER).iterdir())
+        assert token not in everything(state) and not list((state / REQUESTS).iterdir())
         assert "13700137000" not in everything(state)
         service.process.kill()
         service.process.wait()
@@ -142,15 +142,15 @@ def test_snapshots_that_are_not_whole_know_nobody_who_was_forgotten(tmp_path, se
     call = Intake(real_bundle.NUMBER_KEY)(Call(1.0, "13800138000", "13900139000", ring=1.0, talk=1.0))
     history = History(**LARGER)
     history.observe(call)
-    history.save(snapshot(tmp_path, 3))
-    kept = snapshot(tmp_path, 3).read_bytes()
+    history.save(snapshot_path(tmp_path, 3))
+    kept = snapshot_path(tmp_path, 3).read_bytes()
     (tmp_path / "state-00000002.snapshot.part").write_bytes(kept[:-9])
     (tmp_path / "state-00000001.refused").write_bytes(kept[:-9])
     if serving:
         memory = Memory(tmp_path, **LARGER)
         memory.look_after(memory.history.forget)
-        ask(tmp_path, call.caller)
-        wait_until(lambda: not requests(tmp_path))
+        request_forgetting(tmp_path, call.caller)
+        wait_until(lambda: not pending_requests(tmp_path))
         memory.close()
     else:
         forget(tmp_path, call.caller)
@@ -176,29 +176,29 @@ def test_snapshots_that_nobody_reads_keep_nobody(swap, tmp_path, running):  # no
 
 
 def test_blanked_lines_are_passed_over_and_all_others_stay_where_they_are(tmp_path):
-    token, journal = real_bundle.NUMBER_KEY.token("number", "x"), Journal(tmp_path, REPORTS)
+    token, journal = real_bundle.NUMBER_KEY.token("number", "x"), Journal(tmp_path, COMPLAINTS)
     lines = [b'{"number":"%b","n":%d}' % ((token if n % 3 else "other").encode(), n) for n in range(9)]
     for line in lines:
         journal.add(line)
     journal.close()
-    where = path(tmp_path, REPORTS, 1)
+    where = file_path(tmp_path, COMPLAINTS, 1)
     size = where.stat().st_size
-    assert blank(where, token) == 6 and where.stat().st_size == size
-    assert list(read(tmp_path, REPORTS, 0, Found())) == [lines[0], lines[3], lines[6]]
+    assert blank_lines(where, token) == 6 and where.stat().st_size == size
+    assert list(read_journal(tmp_path, COMPLAINTS, 0, ReadCounts())) == [lines[0], lines[3], lines[6]]
 
 
 def test_a_request_is_a_token_and_waits_for_its_process(swap, tmp_path):  # noqa: F811
     token = real_bundle.NUMBER_KEY.token("number", "x")
     with pytest.raises(ValueError, match="expected the token"):
-        ask(tmp_path, "13800138000")
-    assert requests(tmp_path) == []
-    assert ask(tmp_path, token) == requests(tmp_path)[0] == ask(tmp_path, token)
-    (tmp_path / FOLDER / "0123").write_text("no token")
-    assert len(requests(tmp_path)) == 1
+        request_forgetting(tmp_path, "13800138000")
+    assert pending_requests(tmp_path) == []
+    assert request_forgetting(tmp_path, token) == pending_requests(tmp_path)[0] == request_forgetting(tmp_path, token)
+    (tmp_path / REQUESTS / "0123").write_text("no token")
+    assert len(pending_requests(tmp_path)) == 1
     live = begin(swap, tmp_path)
     try:
         assert forget(tmp_path, token) < 60
-        assert requests(tmp_path) == []
+        assert pending_requests(tmp_path) == []
     finally:
         live.close()
 
@@ -207,10 +207,10 @@ def test_whoever_waits_longer_than_he_said_is_told_and_the_request_stays(tmp_pat
     def held(_):
         raise ValueError("another process serves from this folder")
 
-    monkeypatch.setattr(forgetting, "own", held)
+    monkeypatch.setattr(forgetting, "lock_folder", held)
     with pytest.raises(ValueError, match="not done within 0 seconds"):
         forget(tmp_path, real_bundle.NUMBER_KEY.token("number", "x"), patience=0.0)
-    assert len(requests(tmp_path)) == 1
+    assert len(pending_requests(tmp_path)) == 1
 
 
 def test_without_a_process_for_a_snapshot_the_request_stays_and_is_tried_again(tmp_path, monkeypatch):
@@ -221,19 +221,23 @@ def test_without_a_process_for_a_snapshot_the_request_stays_and_is_tried_again(t
             raise OSError("no process")
         return os.posix_spawnp("touch", ["touch", where], os.environ)
 
-    journals = [Journal(tmp_path, name) for name in (CALLS, REPORTS)]
+    journals = [Journal(tmp_path, name) for name in (CALLS, COMPLAINTS)]
     upkeep = Upkeep(tmp_path, *journals, 1 << 20, copied=copied, forget=forgotten.append)
-    ask(tmp_path, token)
+    request_forgetting(tmp_path, token)
     upkeep.look()
-    assert (upkeep.saved, forgotten, len(requests(tmp_path))) == ([0, 1], [token], 1)
+    assert (upkeep.saved, forgotten, len(pending_requests(tmp_path))) == ([0, 1], [token], 1)
     able.append(True)
     upkeep.look()
-    assert (upkeep.saved, forgotten, len(requests(tmp_path))) == ([0, 1], [token], 1)  # not at once: calls would wait
+    assert (upkeep.saved, forgotten, len(pending_requests(tmp_path))) == (
+        [0, 1],
+        [token],
+        1,
+    )  # not at once: calls would wait
     later = time.monotonic() + REST
     monkeypatch.setattr("time.monotonic", lambda: later)
     upkeep.look()
     upkeep.close()
-    assert (upkeep.saved, forgotten, requests(tmp_path)) == ([1, 1], [token, token], [])
+    assert (upkeep.saved, forgotten, pending_requests(tmp_path)) == ([1, 1], [token, token], [])
     for journal in journals:
         journal.close()
 
@@ -241,7 +245,7 @@ def test_without_a_process_for_a_snapshot_the_request_stays_and_is_tried_again(t
 def test_a_request_outlives_a_rotation_of_keys(tmp_path):
     old = real_bundle.NUMBER_KEY.rotated("e2")
     new = old.rotated("e3")
-    ask(tmp_path, old.token("number", "x"))
+    request_forgetting(tmp_path, old.token("number", "x"))
     for _ in range(2):  # keyed anew already, it stays as it is
         _rekey_state(tmp_path, Rekeying(old, new))
-        assert [one.token for one in requests(tmp_path)] == [new.token("number", "x")]
+        assert [one.token for one in pending_requests(tmp_path)] == [new.token("number", "x")]

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callsieve.serving.live import journal
-from callsieve.serving.live.journal import Found, Journal, numbers, path, read, sealed, take_up
+from callsieve.serving.live.journal import Journal, ReadCounts, file_numbers, file_path, read_journal, recover, seal
 from tests.support.waiting import wait_until
 
 WORDS = st.lists(st.binary(min_size=1, max_size=40).filter(lambda line: b"\n" not in line), max_size=20)
 
 
-def found_in(folder, first=0, by=read):
-    found = Found()
+def found_in(folder, first=0, by=read_journal):
+    found = ReadCounts()
     return list(by(folder, "calls", first, found)), found
 
 
@@ -32,13 +32,13 @@ def written(folder, lines):
 def test_lines_are_read_as_they_were_written(tmp_path_factory, lines):
     folder = tmp_path_factory.mktemp("journal")
     written(folder, lines)
-    assert found_in(folder) == (lines, Found(lines=len(lines)))
+    assert found_in(folder) == (lines, ReadCounts(lines=len(lines)))
 
 
 def test_each_process_begins_a_new_file(tmp_path):
     for line in (b"a", b"b", b"c"):
         written(tmp_path, [line])
-    assert numbers(tmp_path, "calls") == [1, 2, 3]
+    assert file_numbers(tmp_path, "calls") == [1, 2, 3]
     assert found_in(tmp_path)[0] == [b"a", b"b", b"c"]
     assert found_in(tmp_path, 2)[0] == [b"b", b"c"]
 
@@ -57,13 +57,13 @@ def test_the_journal_turns_and_drops(tmp_path):
     kept.add(b"b")
     kept.flush()
     kept.drop(2)
-    assert numbers(tmp_path, "calls") == [2]
+    assert file_numbers(tmp_path, "calls") == [2]
     kept.close()
     assert found_in(tmp_path)[0] == [b"b"]
 
 
 def test_a_file_never_has_a_lower_number_than_the_least(tmp_path):
-    path(tmp_path, "calls", 3).touch()
+    file_path(tmp_path, "calls", 3).touch()
     for least, number in ((2, 4), (4, 4), (9, 9)):
         kept = Journal(tmp_path, "calls", least=least)
         assert kept.number == number
@@ -86,28 +86,28 @@ def test_a_torn_end_is_cut_and_counted(tmp_path_factory, cut, rubbish):
     folder = tmp_path_factory.mktemp("journal")
     lines = [b"first", b"second", b"third"]
     written(folder, lines)
-    where = path(folder, "calls", 1)
+    where = file_path(folder, "calls", 1)
     whole = where.read_bytes()
     torn = whole[: max(len(whole) - cut, 0)] + rubbish.replace(b"\n", b"")
     where.write_bytes(torn)
-    told, found = found_in(folder, by=take_up)
+    told, found = found_in(folder, by=recover)
     assert told == lines[: len(told)]
     assert found.lines == len(told)
     left = torn[len(b"".join(b"%b %08x\n" % (line, zlib.crc32(line)) for line in told)) :]
     if b"\n" not in left:
         assert found.torn == len(left)
         assert where.read_bytes() == torn[: len(torn) - len(left)]
-    assert found_in(folder, by=take_up)[0] == told
-    assert found_in(folder, by=take_up)[1].torn == 0
+    assert found_in(folder, by=recover)[0] == told
+    assert found_in(folder, by=recover)[1].torn == 0
 
 
 def test_a_reader_leaves_what_another_process_is_writing(tmp_path):
-    begun, rest = sealed(b"second")[:5], sealed(b"second")[5:]
-    with path(tmp_path, "calls", 1).open("ab", buffering=0) as file:
-        file.write(sealed(b"first") + begun)
-        assert list(read(tmp_path, "calls", 0, Found())) == [b"first"]
+    begun, rest = seal(b"second")[:5], seal(b"second")[5:]
+    with file_path(tmp_path, "calls", 1).open("ab", buffering=0) as file:
+        file.write(seal(b"first") + begun)
+        assert list(read_journal(tmp_path, "calls", 0, ReadCounts())) == [b"first"]
         file.write(rest)
-    assert list(read(tmp_path, "calls", 0, Found())) == [b"first", b"second"]
+    assert list(read_journal(tmp_path, "calls", 0, ReadCounts())) == [b"first", b"second"]
 
 
 @given(st.data())
@@ -115,7 +115,7 @@ def test_a_damaged_line_is_left_out_and_counted(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("journal")
     lines = [b"line %d" % number for number in range(5)]
     written(folder, lines)
-    where = path(folder, "calls", 1)
+    where = file_path(folder, "calls", 1)
     whole = bytearray(where.read_bytes())
     place = data.draw(st.integers(0, len(whole) - 2).filter(lambda at: whole[at] != 10))
     whole[place] ^= data.draw(st.sampled_from([1, 2, 4, 128]))
@@ -127,11 +127,11 @@ def test_a_damaged_line_is_left_out_and_counted(tmp_path_factory, data):
 
 
 def test_what_is_no_journal_takes_no_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "LONGEST", 64)
-    path(tmp_path, "calls", 1).write_bytes(b"\0" * 1000)
-    assert found_in(tmp_path, by=take_up) == ([], Found(torn=1000))
-    assert path(tmp_path, "calls", 1).read_bytes() == b""
-    path(tmp_path, "calls", 2).mkdir()
+    monkeypatch.setattr(journal, "MAX_LINE", 64)
+    file_path(tmp_path, "calls", 1).write_bytes(b"\0" * 1000)
+    assert found_in(tmp_path, by=recover) == ([], ReadCounts(torn=1000))
+    assert file_path(tmp_path, "calls", 1).read_bytes() == b""
+    file_path(tmp_path, "calls", 2).mkdir()
     assert found_in(tmp_path)[1].unread == 1
 
 
@@ -166,7 +166,7 @@ def test_what_a_full_disk_refused_is_written_later(tmp_path, monkeypatch, half):
         kept.add(line)
     kept.flush()
     assert kept.faults == 1
-    assert found_in(tmp_path) == ((lines[:4], Found(lines=4)) if half else ([], Found()))
+    assert found_in(tmp_path) == ((lines[:4], ReadCounts(lines=4)) if half else ([], ReadCounts()))
     disk.refuses = False
     kept.flush()
     kept.close()
@@ -193,7 +193,7 @@ def test_a_disk_that_keeps_nothing_is_counted_and_asked_again(tmp_path, monkeypa
 
 
 def test_no_more_lines_wait_than_there_is_room_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "MOST", 5)
+    monkeypatch.setattr(journal, "MAX_WAITING", 5)
     monkeypatch.setattr(journal.os, "write", Refusing())
     kept = Journal(tmp_path, "calls")
     for number in range(12):

@@ -23,10 +23,10 @@ from callsieve.serving.live import calls_in_progress, upkeep
 from callsieve.serving.live import live as live_module
 from callsieve.serving.live import memory as memory_module
 from callsieve.serving.live.clock import SETTLED, Clock
-from callsieve.serving.live.events import CALLS, Report, call_from_line, call_to_line, read_reports
+from callsieve.serving.live.events import CALLS, Complaint, call_from_line, call_to_line, read_complaints
 from callsieve.serving.live.journal import Journal
-from callsieve.serving.live.live import COUNTED, Ahead, Live
-from callsieve.serving.live.snapshots import let_go, own, snapshots
+from callsieve.serving.live.live import COUNTERS, FutureEventError, Live
+from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, unlock_folder
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.scorer.verdict import FILLING
 from tests.support import real_bundle, strategies
@@ -103,7 +103,7 @@ def test_events_give_the_verdicts_of_a_table(live, swap, calls):
     assert live.counts["attempts"] == len(calls)
     assert live.counts["ends"] == sum(call.ring is not None for call in calls)
     assert sum(live.actions.values()) == sum(live.latency) == len(calls)
-    assert {name for name in COUNTED if live.counts[name]} == {"attempts", "ends"}
+    assert {name for name in COUNTERS if live.counts[name]} == {"attempts", "ends"}
     assert set(live.told) <= set(NAMES)
     assert sum(live.told.values()) == sum(len(v.reasons) for v in verdicts if v.action != "pass")
 
@@ -162,7 +162,7 @@ def test_a_snapshot_takes_the_place_of_events(swap, calls, tmp_path):
     assert state(again, calls) == before
     again.memory.save()
     again.close()
-    assert snapshots(folder) == [4]  # the one before is gone
+    assert snapshot_numbers(folder) == [4]  # the one before is gone
 
 
 def test_what_comes_after_a_snapshot_is_known_again_though_no_event_followed_before_a_restart(swap, calls, tmp_path):
@@ -181,7 +181,7 @@ def test_what_comes_after_a_snapshot_is_known_again_though_no_event_followed_bef
     assert state(third, calls) == before
     third.memory.save()
     third.close()
-    assert third.memory.saved == [1, 0] and len(snapshots(folder)) == 1  # the older one would be believed
+    assert third.memory.saved == [1, 0] and len(snapshot_numbers(folder)) == 1  # the older one would be believed
 
 
 def test_snapshots_are_made_where_nobody_is_told_how_a_process_ended(swap, calls, tmp_path):
@@ -227,7 +227,7 @@ def test_a_broken_snapshot_is_refused_and_events_since_are_kept(swap, calls, tmp
 def test_a_snapshot_that_fails_changes_nothing(swap, calls, tmp_path, monkeypatch):
     live = begin(swap, tmp_path / "state")
     play(live, events(calls)[:50])
-    monkeypatch.setattr(upkeep, "snapshot", lambda folder, number: folder / "nowhere" / str(number))
+    monkeypatch.setattr(upkeep, "snapshot_path", lambda folder, number: folder / "nowhere" / str(number))
     live.memory.save()
     monkeypatch.undo()
     before = state(live, calls)
@@ -394,12 +394,12 @@ def test_a_journal_that_runs_before_the_state_is_whole_does_nothing_yet(swap, tm
     monkeypatch.setattr(live_module, "Journal", Hasty)
     monkeypatch.setattr(memory_module, "Journal", Hasty)
     live = begin(swap, tmp_path / "state", journal_bytes=-1)  # a snapshot would be due at once
-    assert live.memory.saved == [0, 0] and not list(snapshots(tmp_path / "state"))
+    assert live.memory.saved == [0, 0] and not list(snapshot_numbers(tmp_path / "state"))
     live.close()
 
 
 def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
-    monkeypatch.setattr(calls_in_progress, "MOST", 10)
+    monkeypatch.setattr(calls_in_progress, "MAX_CALLS", 10)
     monkeypatch.setattr(live_module, "RECENT", 5)
     live = begin(swap, tmp_path / "state", calls=20, numbers=12)
     for call in calls:
@@ -454,11 +454,11 @@ def test_without_a_model_calls_pass_and_are_known(calls, tmp_path):
 
 
 def test_reports_are_kept_keyed(live, tmp_path):
-    live.report(Report("13900139000", NUMBER, real_bundle.START, "fraud", "robot"))
-    live.report(Report("13900139000", "02887654321", real_bundle.START + 1, "not_nuisance"))
+    live.report(Complaint("13900139000", NUMBER, real_bundle.START, "fraud", "robot"))
+    live.report(Complaint("13900139000", "02887654321", real_bundle.START + 1, "not_nuisance"))
     live.memory.reports.flush()
     intake = Intake(real_bundle.NUMBER_KEY)
-    first, second = read_reports(tmp_path / "state")
+    first, second = read_complaints(tmp_path / "state")
     assert first["number"] == intake.token("number", NUMBER)
     assert first["reporter"] == second["reporter"] == intake.token("number", "13900139000")
     assert (first["category"], first["mode"], second["mode"]) == ("fraud", "robot", None)
@@ -467,10 +467,10 @@ def test_reports_are_kept_keyed(live, tmp_path):
 
 def test_a_report_of_the_future_is_not_kept(live, tmp_path):
     for at in (time.time() + 3600, -1.0):
-        with pytest.raises(Ahead, match="not after now"):
-            live.report(Report("13900139000", NUMBER, at, "fraud"))
+        with pytest.raises(FutureEventError, match="not after now"):
+            live.report(Complaint("13900139000", NUMBER, at, "fraud"))
     live.memory.reports.flush()
-    assert (live.counts["ahead"], live.counts["reports"], list(read_reports(tmp_path / "state"))) == (2, 0, [])
+    assert (live.counts["ahead"], live.counts["reports"], list(read_complaints(tmp_path / "state"))) == (2, 0, [])
 
 
 @pytest.mark.parametrize(
@@ -478,7 +478,7 @@ def test_a_report_of_the_future_is_not_kept(live, tmp_path):
 )
 def test_a_report_that_is_none_is_refused(odd):
     with pytest.raises(ValueError, match="report: ") as error:
-        Report(**({"reporter": NUMBER, "number": NUMBER, "at": 1.0, "category": "fraud"} | odd))
+        Complaint(**({"reporter": NUMBER, "number": NUMBER, "at": 1.0, "category": "fraud"} | odd))
     assert not re.search(r"\d{7}", str(error.value))
 
 
@@ -486,7 +486,7 @@ def test_a_report_that_is_none_is_refused(odd):
 def test_no_number_is_on_disk(swap, calls, tmp_path):
     live = begin(swap, tmp_path / "state")
     play(live, events(calls))
-    live.report(Report("13900139000", NUMBER, real_bundle.START, "fraud"))
+    live.report(Complaint("13900139000", NUMBER, real_bundle.START, "fraud"))
     live.memory.save()
     live.close()
     written = b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir())
@@ -504,9 +504,8 @@ def test_a_call_is_a_line_and_a_line_a_call(told):
 
 
 def test_a_folder_belongs_to_one_process(live, tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from callsieve.serving.live.snapshots import own; own(Path(sys.argv[1]))"
-    )
+    code = "import sys; from pathlib import Path; from callsieve.serving.live.snapshots import lock_folder;"
+    code += "lock_folder(Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "state"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "another process serves from this folder" in done.stderr
@@ -515,7 +514,7 @@ def test_a_folder_belongs_to_one_process(live, tmp_path):
 
 def test_a_folder_that_cannot_be_taken_up_is_let_go(swap, tmp_path, monkeypatch):
     held = []
-    monkeypatch.setattr(memory_module, "own", lambda folder: held.append(own(folder)) or held[-1])
+    monkeypatch.setattr(memory_module, "lock_folder", lambda folder: held.append(lock_folder(folder)) or held[-1])
     with pytest.raises(ValueError, match="calls must be 1 or more"):
         begin(swap, tmp_path, calls=0)
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -523,8 +522,8 @@ def test_a_folder_that_cannot_be_taken_up_is_let_go(swap, tmp_path, monkeypatch)
 
 
 def test_a_disk_that_takes_no_lock_stops_nobody(tmp_path):
-    assert own(tmp_path / "nowhere") is None
-    let_go(None)
+    assert lock_folder(tmp_path / "nowhere") is None
+    unlock_folder(None)
 
 
 WORKERS = ("http://127.0.0.1:8080", "http://127.0.0.1:8081")

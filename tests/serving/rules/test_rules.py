@@ -21,7 +21,7 @@ from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.http import wire
 from callsieve.serving.live.live import Live
-from callsieve.serving.live.swap import Swap, registers_in_time
+from callsieve.serving.live.swap import Swap, current_registers
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
 from callsieve.serving.rules.policy import ACTIONS, Policy, final_action, read_policy
 from callsieve.serving.rules.register_lookup import RegisterFacts, Terms, look_up
@@ -424,7 +424,7 @@ def test_rules_go_through_the_live_service_and_over_the_wire(folder, registers, 
     (tmp_path / "registers").mkdir()
     write_registers(registers, tmp_path / "registers")
     with pytest.raises(ValueError, match="nobody said where these rows are from"):
-        registers_in_time(tmp_path / "registers")
+        current_registers(tmp_path / "registers")
     declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31")
     swap = Swap(trusted=small.TRUSTED, policy=HARSH, registers=tmp_path / "registers")
     swap.load(folder)

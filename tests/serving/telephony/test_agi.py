@@ -16,7 +16,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.serving import Swap
 from callsieve.serving.live.live import Live
 from callsieve.serving.telephony import agi as module
-from callsieve.serving.telephony.agi import LINE, OPEN, Agi, call_of, over, serve
+from callsieve.serving.telephony.agi import LINE, OPEN, Agi, call_from_request, ended_call, serve
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 
@@ -115,21 +115,21 @@ def test_a_call_is_judged_and_known_when_it_is_over(live):
 
 def test_what_is_taken_from_a_head():
     said = dict(line.removeprefix("agi_").split(": ", 1) for line in head(moment=1772500000).decode().split("\n")[:-2])
-    call = call_of(said)
+    call = call_from_request(said)
     assert (call.start, call.caller, call.callee, call.trunk) == (
         1772500000.0, "13800138000", "13900139000", "PJSIP/carrier",
     )  # fmt: skip
-    assert call_of(said | {"dnid": "unknown", "extension": "95588"}).callee == "95588"
-    assert call_of(said | {"uniqueid": "pbx-1-1772500001.7"}).start == 1772500001.0
-    assert abs(call_of(said | {"uniqueid": "odd"}).start - time.time()) < 2
+    assert call_from_request(said | {"dnid": "unknown", "extension": "95588"}).callee == "95588"
+    assert call_from_request(said | {"uniqueid": "pbx-1-1772500001.7"}).start == 1772500001.0
+    assert abs(call_from_request(said | {"uniqueid": "odd"}).start - time.time()) < 2
     for shown in ("35", "67", "32", "64"):
-        assert call_of(said | {"callingpres": shown}).caller == ""
-    done = over(call, "31", "12", "ANSWER", "16")
+        assert call_from_request(said | {"callingpres": shown}).caller == ""
+    done = ended_call(call, "31", "12", "ANSWER", "16")
     assert (done.ring, done.talk, done.outcome) == (19.0, 12.0, "answered")
-    assert over(call, "30", "", "NOANSWER", "").outcome == "no_answer"
-    assert over(call, "2", "0", "CHANUNAVAIL", "1").outcome == "invalid_number"
-    assert over(call, "5", "0", "BUSY", "21").outcome == "rejected"
-    odd = over(call, "-1", "9" * 99, "½", "x")
+    assert ended_call(call, "30", "", "NOANSWER", "").outcome == "no_answer"
+    assert ended_call(call, "2", "0", "CHANUNAVAIL", "1").outcome == "invalid_number"
+    assert ended_call(call, "5", "0", "BUSY", "21").outcome == "rejected"
+    odd = ended_call(call, "-1", "9" * 99, "½", "x")
     assert (odd.ring, odd.talk, odd.outcome) == (0.0, 0.0, "unknown")
 
 

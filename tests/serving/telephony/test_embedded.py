@@ -17,12 +17,12 @@ from callsieve.features.records import Call
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare
-from callsieve.serving.live.cleared_callers import FILE, STATUS, write_unlisted
-from callsieve.serving.live.forgetting import ask
+from callsieve.serving.live.cleared_callers import FILE, STATUS, write_cleared
+from callsieve.serving.live.forgetting import request_forgetting
 from callsieve.serving.live.live import Live
-from callsieve.serving.live.snapshots import snapshot
+from callsieve.serving.live.snapshots import snapshot_path
 from callsieve.serving.live.swap import Swap
-from callsieve.serving.live.verdict_log import Position, follow
+from callsieve.serving.live.verdict_log import Position, read_after
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import kamailio as kamailio_files
 from tests.support import real_bundle
@@ -257,8 +257,8 @@ def test_a_process_that_comes_back_knows_what_the_one_before_knew(script, folder
 
 
 def test_two_processes_do_not_share_a_state(script, folder, tmp_path):
-    code = "import sys; from pathlib import Path; from callsieve.serving.live.snapshots import own;"
-    code += "own(Path(sys.argv[1]));"
+    code = "import sys; from pathlib import Path; from callsieve.serving.live.snapshots import lock_folder;"
+    code += "lock_folder(Path(sys.argv[1]));"
     code += "print(flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, tmp_path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
@@ -275,7 +275,7 @@ def test_whoever_asks_is_forgotten_in_memory_and_on_disk(script, folder, tmp_pat
         place(engine, f"c{number}", caller, START + number)
     asked = [engine.intake(Call(start=START + 60, caller=caller, callee=CALLEE)) for caller in CALLERS]
     token = engine.intake.token("number", CALLERS[0])
-    request = ask(tmp_path, token)
+    request = request_forgetting(tmp_path, token)
     wait_until(lambda: not request.where.exists())
     made = [engine.history.row(call)[NAMES.index("out_calls_count_7d")] for call in asked]
     assert made == [0, 1, 1] and list(engine.pending) == ["c1", "c2"]
@@ -288,7 +288,7 @@ def test_it_begins_with_what_was_filled_and_with_nothing_where_that_is_broken(
     intake, known = Intake(real_bundle.NUMBER_KEY), History()
     for call in real_bundle.calls(200):
         known.observe(intake(call))
-    known.save(snapshot(tmp_path, 1))
+    known.save(snapshot_path(tmp_path, 1))
     last = real_bundle.calls(200)[-1].start
     filled, fresh = make(script, folder, state=str(tmp_path)), make(script, folder)
     assert (filled.history.calls, fresh.history.calls) == (200, 0)
@@ -297,7 +297,7 @@ def test_it_begins_with_what_was_filled_and_with_nothing_where_that_is_broken(
     assert filled.history.calls == 201
     broken = tmp_path / "broken"
     broken.mkdir()
-    snapshot(broken, 1).write_bytes(b"not a snapshot")
+    snapshot_path(broken, 1).write_bytes(b"not a snapshot")
     settings = tomllib.loads((folder / "settings.toml").read_text())
     lines = [f'{name} = "{value}"' for name, value in (settings | {"state": broken}).items() if name != "redress"]
     (tmp_path / "settings.toml").write_text("\n".join([*lines, "[redress]", 'url = "https://redress.example"']))
@@ -399,7 +399,7 @@ def test_a_cleared_caller_passes_from_the_next_call_on(script, folder, tmp_path)
     engine.scorer = Scorer(dataclasses.replace(engine.scorer.bundle, thresholds=(low,)), engine.policy)
     assert place(engine, "1", CALLERS[0], START).action == "block"
     token = engine.intake.token("number", CALLERS[0])
-    write_unlisted(where, {token: (START + 100) * 1000}, 1)
+    write_cleared(where, {token: (START + 100) * 1000}, 1)
     assert place(engine, "2", CALLERS[0], START + 1).status == STATUS
     assert place(engine, "3", CALLERS[1], START + 1).action == "block"
     assert place(engine, "4", CALLERS[0], START + 100).action == "block"  # its time is over
@@ -426,7 +426,7 @@ def test_registers_are_asked_and_evidence_is_kept_as_of_the_service_over_http(sc
         assert [fact.rule for fact in said.rules] == [fact.rule for fact in other.rules]
     engine.cases.close()
     live.close()
-    kept, beside = (follow(tmp_path / name, Position(), 100)[0] for name in ("in", "beside"))
+    kept, beside = (read_after(tmp_path / name, Position(), 100)[0] for name in ("in", "beside"))
     assert len(kept) == len(beside) == 2
     assert [one.rules for one in kept] == [one.rules for one in beside] and kept[0].case == beside[0].case
     assert kept[0].rules[0]["register"] == "number_resources"

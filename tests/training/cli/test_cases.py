@@ -15,9 +15,9 @@ from callsieve.serving.cases.feed import import_verdicts
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.http.protocol import Protocol
-from callsieve.serving.live.cleared_callers import EVERY, FILE, STATUS, read_unlisted
+from callsieve.serving.live.cleared_callers import EVERY, FILE, STATUS, read_cleared
 from callsieve.serving.live.journal import Journal
-from callsieve.serving.live.verdict_log import CASES, letters, record_to_line
+from callsieve.serving.live.verdict_log import VERDICTS, floats_to_letters, record_to_line
 from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.cli import cases
@@ -144,7 +144,7 @@ def test_every_verdict_but_pass_has_its_evidence_and_none_else(running, tmp_path
     found = [store.find(case, 0).evidence for case in seen]
     assert {rescore(one, scorer).differences for one in found} == {()}
     assert any(one.rules for one in found)
-    altered = replace(found[0], raw=letters([1.0]), policy="another")
+    altered = replace(found[0], raw=floats_to_letters([1.0]), policy="another")
     assert [line.partition(":")[0] for line in rescore(altered, scorer).differences] == ["policy", "raw"]
     store.close()
 
@@ -203,7 +203,7 @@ def test_a_case_that_another_bundle_judges_otherwise(call, tmp_path):
 def test_watching_takes_in_what_a_scorer_writes_and_ends_at_ctrl_c(call, monkeypatch, tmp_path):
     state, store = tmp_path / "state", ("--store", f"sqlite:///{tmp_path}/cases.db")
     state.mkdir()
-    journal, rounds = Journal(state, CASES), []
+    journal, rounds = Journal(state, VERDICTS), []
 
     def meanwhile(_seconds):
         if rounds:
@@ -214,7 +214,7 @@ def test_watching_takes_in_what_a_scorer_writes_and_ends_at_ctrl_c(call, monkeyp
 
     monkeypatch.setattr(cases, "time", SimpleNamespace(sleep=meanwhile, time=time.time))
     assert call("case", "watch", "--state", state, *store)[0] == 130
-    assert len(rounds) == 1 and read_unlisted(state / FILE) == {}
+    assert len(rounds) == 1 and read_cleared(state / FILE) == {}
     assert call("case", "notice", found(1).case, *store)[0] == 0
 
 

@@ -28,7 +28,7 @@ from callsieve.serving.cases.store import CaseError, CaseStore
 from callsieve.serving.custody.expiry import expiry_filter, is_expired
 from callsieve.serving.custody.purposes import PURPOSES, Declaration, declare, require_purpose
 from callsieve.serving.custody.retention import RetentionRule, read_retention
-from callsieve.serving.live.journal import sealed
+from callsieve.serving.live.journal import seal
 from callsieve.serving.live.verdict_log import record_to_line
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.exclusions import FILE as EXCLUSIONS_FILE
@@ -331,7 +331,7 @@ def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folde
     store = CaseStore(url)
     fill(store, state, found(1, person, at=young), found(2, person, at=old), found(3, at=old))
     newest = max(state.glob("cases-*.log"))
-    newest.write_bytes(newest.read_bytes() + sealed(record_to_line(found(4, person, at=old)))[:-20])  # torn by a kill
+    newest.write_bytes(newest.read_bytes() + seal(record_to_line(found(4, person, at=old)))[:-20])  # torn by a kill
     before = newest.read_bytes()
     (state / "forget").mkdir()
     left = [folder / "calls.parquet.part", folder / ".complaints.parquet.new", state / ".unlisted.0123abcd",

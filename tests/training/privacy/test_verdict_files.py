@@ -12,7 +12,7 @@ import pytest
 from callsieve.features.files.dates import DAY
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.custody.purposes import declare
-from callsieve.serving.live.swap import registers_in_time
+from callsieve.serving.live.swap import current_registers
 from callsieve.serving.rules.registers import Registers
 from callsieve.training.privacy.deletion import delete_everywhere
 from callsieve.training.privacy.verdict_files import delete_from_registers, erase_registers
@@ -44,7 +44,7 @@ def kept(tmp_path):
 def test_lines_past_their_time_are_unreadable_at_once_and_erased_by_the_run(kept, log, told):  # noqa: F811
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
     # A service reads consents of less than 1,095 days, preferences of less than 60, of both people.
-    seen = registers_in_time(kept)
+    seen = current_registers(kept)
     assert {name: len(columns["callee"]) for name, columns in seen.columns.items()} == {"consents": 6, "preferences": 4}
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
     report = told("retention", "run", *keys_of(log), "--registers", kept)["files"]
