@@ -28,12 +28,10 @@ from callsieve.serving.batch.call_files import read_keyed_file
 from callsieve.serving.batch.output_keys import callee_keys_or_temporary
 from callsieve.serving.batch.score import score_file
 from callsieve.serving.bundle.signing import generate_signing_key, write_public_key
-from callsieve.serving.cases.feed import import_verdicts
-from callsieve.serving.cases.feed import publish_cleared as publish_unlisted
+from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.notice import notice
 from callsieve.serving.cases.store import CaseError, CaseStore
 from callsieve.serving.http.access_log import AccessLog
-from callsieve.serving.lists.lookup import publish
 from callsieve.serving.lists.token_list import TokenList, write_token_list
 from callsieve.serving.live.events import Complaint
 from callsieve.serving.live.live import Live
@@ -429,7 +427,7 @@ def test_a_report_hides_numbers_also_where_registers_were_never_keyed(tmp_path, 
 
 
 @pytest.mark.source("P8", by="training/governance/sharing.py")
-def test_lists_and_buckets_hide_numbers(tmp_path, said):
+def test_token_lists_hide_numbers(tmp_path, said):
     store, sharing = Key("e1", bytes(range(32))), Key("share1", bytes(range(1, 33)), None, "sharing")
     chosen = {Intake(store).token("number", form) for form in FORMS}
     until = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -437,14 +435,13 @@ def test_lists_and_buckets_hide_numbers(tmp_path, said):
         tmp_path / "list", only(FORMS, chosen, store, sharing), sharing, small.KEY, epoch=1, valid_until=until
     )
     assert facts["tokens"] == len(chosen) >= len(WRITTEN)
-    held = TokenList.open(tmp_path / "list", sharing, small.TRUSTED)
-    told = publish(held, tmp_path / "buckets", small.KEY, least=2)
+    token_list = TokenList.open(tmp_path / "list", sharing, small.TRUSTED)
     (tmp_path / "off").write_text("\n".join(FORMS), encoding="utf-8")
     with pytest.raises(ValueError, match="expected a token") as caught:
         read_excluded(tmp_path / "off")
     (tmp_path / "off").unlink()
-    paths = assert_clean(tmp_path.rglob("*"), [*said(), str(facts), str(told), str(caught.value), repr(held.key)])
-    assert len(paths) >= 3
+    paths = assert_clean(tmp_path.rglob("*"), [*said(), str(facts), str(caught.value), repr(token_list.key)])
+    assert len(paths) == 1
 
 
 @pytest.mark.source("P8", by="training/governance/affected.py")
@@ -493,7 +490,7 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
         store.appeal(verdict.case, "delivery", f"call me: {FORMS[0]}", moment)
     store.appeal(verdict.case, "delivery", "I deliver parcels", moment)
     store.decide(verdict.case, "overturned", "anna", "a courier", moment)
-    publish_unlisted(store, tmp_path / "state", moment)
+    publish_cleared(store, tmp_path / "state", moment)
     found = store.find(verdict.case, moment)
     texts = [notice(found, store.rules, language) for language in ("en", "zh")]
     write_cleared(store.cleared(), data)

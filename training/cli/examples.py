@@ -89,7 +89,6 @@ EXAMPLES = {
     "report": "--data world --out report",
     "traceability": "--json",
     "share list": f"numbers.txt --store-key number.key --out list --epoch 1 {LIST}",
-    "share buckets": f"list --out buckets {LIST}",
     "incident drill": "--record incident.toml --out drill",
     "incident canaries plant": "--key canary.key --dataset march",
     "incident canaries search": "found.txt --key canary.key",

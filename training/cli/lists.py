@@ -1,4 +1,4 @@
-"""Commands that share what is known of nuisance numbers, as tokens: a list, and buckets of it. Thin."""
+"""Commands that make and read signed lists of nuisance numbers, as tokens. Thin."""
 
 from __future__ import annotations
 
@@ -59,34 +59,6 @@ def share_list(
     facts |= {name: getattr(chosen, name) for name in ("certified", "confirmed", "cleared", "excluded")}
     facts["not_found"] = len(chosen.tokens) - facts["tokens"] - facts["protected"]
     console.emit_json(facts) if json else console.show_facts(str(out), facts)
-
-
-@share.command()
-def buckets(
-    tokens: Annotated[Path, typer.Argument(help="A list that `share list` or `token-list` made.")],
-    out: Annotated[Path, typer.Option(help="New or empty folder for the buckets; any web server serves it.")],
-    key: SharingKey,
-    signing_key: SigningKey,
-    least: Annotated[int, typer.Option(min=1, help="Listed numbers in each bucket.")] = 10,
-    json: Json = False,
-) -> None:
-    """Cut a list into buckets: who looks a number up says only that it is one of many."""
-    from callsieve.features.keys.tokens import read_key
-    from callsieve.serving.bundle.signing import read_signing_key
-    from callsieve.serving.cli import console
-    from callsieve.serving.lists.lookup import publish
-    from callsieve.serving.lists.token_list import TokenList
-
-    signer = read_signing_key(signing_key)
-    held = TokenList.open(tokens, read_key(key, "sharing"), [signer.public_key()])
-    facts = publish(held, console.new_folder(out), signer, least=least)
-    if json:
-        console.emit_json(facts)
-    else:
-        console.say(
-            f"{out}: {facts['buckets']:,} buckets of at least {facts['smallest']:,} listed numbers; "
-            f"{facts['alike']:,} mobile numbers ask for the same one"
-        )
 
 
 @commands.command()

@@ -220,7 +220,7 @@ WITHOUT_PROGRESS = {
     "audit prove", "case appeal", "case decide", "case exclusions", "case list", "case notice",
     "case relist", "case replay", "case serve", "case show", "case watch", "catalogue", "compliance", "dataset declare",
     "export", "incident canaries plant", "incident canaries search", "incident drill", "key destroy", "key new",
-    "key rotate", "listed", "reidentify", "serve", "share buckets", "share list", "ticket agree",
+    "key rotate", "listed", "reidentify", "serve", "share list", "ticket agree",
     "ticket reidentify", "token-list", "traceability", "verify",
 }  # fmt: skip
 

@@ -1,19 +1,15 @@
-"""Only what was certified or confirmed is shared, under another key; who looks a number up does not say which."""
+"""Only certified or confirmed numbers are shared, under a key of their own."""
 
 import json
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from callsieve.features.keys.tokens import Key
-from callsieve.serving.bundle.signing import generate_signing_key, read_public_key, sign
-from callsieve.serving.lists.lookup import Lookup, publish
-from callsieve.serving.lists.token_list import TokenList, TokenListError, write_token_list
+from callsieve.serving.bundle.signing import generate_signing_key, read_public_key
+from callsieve.serving.lists.token_list import TokenList
 from callsieve.training.governance.sharing import choose, only, read_excluded
-from tests.support import small_bundle as small
 
 STORE, SHARED = Key("e1", bytes(range(32))), Key("share1", bytes(range(40)), purpose="sharing")
 UNTIL = (datetime.now(UTC) + timedelta(days=7)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -89,12 +85,6 @@ def test_a_list_of_what_was_chosen_is_under_the_sharing_key(call, tmp_path, monk
     asked[asked.index("sharing.key")] = "store.key"
     code, _, said = call("share", *asked[:3], "again", *asked[4:])
     assert code == 1 and "holds a key for records, expected one for sharing" in said
-    code, _, said = call("share", "buckets", "tokens", "--out", "folder", *keys)
-    assert code == 1 and "must hold at least 10 numbers, got a list of 2" in said
-    code, out, _ = call("share", "buckets", "tokens", "--out", "folder", *keys, "--least", "2")
-    assert code == 0 and "1 buckets of at least 2 listed numbers" in out
-    code, out, _ = call("share", "buckets", "tokens", "--out", "folder2", *keys, "--least", "2", "--json")
-    assert code == 0 and (json.loads(out)["buckets"], json.loads(out)["smallest"]) == (1, 2)
 
 
 def test_a_line_that_is_no_token_is_not_shown(tmp_path):
@@ -126,83 +116,3 @@ def test_numbers_of_the_store_are_found_in_any_writing():
     assert list(only(["+86 138-0000-0000", "13800000001", "x"], {token("certified")}, STORE, SHARED)) == [
         "+86 138-0000-0000"
     ]
-
-
-@pytest.fixture(scope="module")
-def listed(tmp_path_factory):
-    path = tmp_path_factory.mktemp("list") / "tokens"
-    write_token_list(path, mobiles(3000), SHARED, small.KEY, epoch=4, valid_until=UNTIL)
-    return TokenList.open(path, SHARED, small.TRUSTED)
-
-
-@pytest.fixture(scope="module")
-def published(listed, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("buckets")
-    return folder, publish(listed, folder, small.KEY, least=10)
-
-
-@pytest.mark.source("P10", "L18", by="serving/lists/lookup.py")
-def test_who_asks_says_only_that_it_is_one_of_many(listed, published):
-    folder, told = published
-    asked = Lookup.open((folder / "index").read_bytes(), SHARED, small.TRUSTED)
-    sizes = [path.stat().st_size // listed.width for path in folder.glob("bucket-*")]
-    assert len(sizes) == told["buckets"] == 2 ** told["bits"] >= 64
-    assert min(sizes) == told["smallest"] >= 10 and sum(sizes) == listed.tokens
-    for number in [*mobiles(300), *mobiles(300, first=50_000_000)]:
-        bucket = (folder / asked.name(number)).read_bytes()
-        assert asked.lists(number, bucket) == listed.lists(number) == (number < "13850000000")
-    assert asked.name("anonymous") is None and not asked.lists("anonymous", b"")
-    assert told["alike"] > 1_000_000
-
-
-def test_a_bucket_holds_one_number_at_least(listed, tmp_path):
-    with pytest.raises(ValueError, match="least must be 1 or more, got 0"):
-        publish(listed, tmp_path / "buckets", small.KEY, least=0)
-    assert not any(tmp_path.iterdir())
-
-
-def test_nothing_is_listed_after_its_time(published):
-    folder, _ = published
-    asked = Lookup.open((folder / "index").read_bytes(), SHARED, small.TRUSTED)
-    (number,) = mobiles(1)
-    bucket, end = (folder / asked.name(number)).read_bytes(), datetime.fromisoformat(UNTIL).timestamp()
-    assert asked.lists(number, bucket, end - 1) and not asked.lists(number, bucket, end)
-
-
-def test_a_changed_bucket_is_refused(published):
-    folder, _ = published
-    asked = Lookup.open((folder / "index").read_bytes(), SHARED, small.TRUSTED)
-    (number,) = mobiles(1)
-    with pytest.raises(TokenListError, match="not the one that was signed"):
-        asked.lists(number, (folder / asked.name(number)).read_bytes() + b"12345")
-
-
-@settings(max_examples=60)
-@given(data=st.data())
-def test_no_changed_byte_of_the_index_gets_through(published, data):
-    whole = bytearray((published[0] / "index").read_bytes())
-    whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(TokenListError):
-        Lookup.open(bytes(whole), SHARED, small.TRUSTED)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("bits", 17), ("bits", 1), ("width", 0), ("kind", "x"), ("epoch", -1), ("key", "share2")),
-        *(("valid_until", "soon"), ("valid_until", "2027-01-01")),
-    ],
-)
-def test_a_signed_index_is_read_strictly(published, name, value):
-    said = json.loads((published[0] / "index").read_bytes().partition(b"\n")[0])
-    head = json.dumps(said | {name: value}).encode() + b"\n"
-    with pytest.raises(TokenListError):
-        Lookup.open(head + sign(head, small.KEY), SHARED, small.TRUSTED)
-
-
-def test_withdrawn_and_foreign_indices_are_refused(published):
-    index = (published[0] / "index").read_bytes()
-    with pytest.raises(TokenListError, match="epoch"):
-        Lookup.open(index, SHARED, small.TRUSTED, minimum_epoch=5)
-    with pytest.raises(TokenListError, match="not trusted"):
-        Lookup.open(index, SHARED, [small.OTHER_KEY.public_key()])

@@ -36,7 +36,7 @@ OF_THE_MODEL = (
 )
 OF_RULES = {
     f"callsieve.serving.rules.{name}"
-    for name in ("rules", "decisions", "registers", "register_lookup", "situation", "preferences")
+    for name in ("rules", "rule_bits", "registers", "register_lookup", "rule_input", "preferences")
 }
 EAGER = """version = "eager"
 appeal = "office"
