@@ -74,7 +74,7 @@ def score_vectors(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) ->
     """What is said about calls whose vectors are known: by model and rules, and by what called persons do not want."""
     met = rules_met(calls, rule_columns(rows), scorer.registers, scorer.policy.terms)
     filled = rows_with_history(calls, scorer.policy.history_days)
-    scores = scorer.score_table(rows, met, filled=filled, threads=threads or 2)
+    scores = scorer.score_table(rows, met, covered=filled, threads=threads or 2)
     return with_preferences(scorer, calls, rows, scores, filled)
 
 
@@ -92,11 +92,11 @@ def counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:
     caller, callers = codes(calls["caller"])
     strongest = np.zeros(callers, dtype=np.int8)
     np.maximum.at(strongest, caller, scores.action)
-    met = {name: int(np.count_nonzero(scores.rules & bit)) for name, bit in BITS.items()}
+    met = {name: int(np.count_nonzero(scores.rule_bits & bit)) for name, bit in BITS.items()}
     return {
         "actions": by_action(Counter(scores.action.tolist())),
         "callers": by_action(Counter(strongest.tolist())),
-        "bands": by_action(Counter(scores.banded.tolist())),
+        "bands": by_action(Counter(scores.band_action.tolist())),
         "rules": {name: calls for name, calls in met.items() if calls},
     }
 
@@ -115,7 +115,7 @@ def verdict_table(scores: Scores, calls: pa.Table, callees: Callees) -> pa.Table
             **dict(zip(names, with_callee_keys(calls.select(names), callees).columns, strict=True)),
             "score": pa.array(scores.score, from_pandas=True),
             "action": action,
-            "rules": rule_column(scores.rules),
+            "rules": rule_column(scores.rule_bits),
         }
     )
 
@@ -186,7 +186,7 @@ def score_file(
         **counts(scores, read.calls),
         "unscored": int(np.isnan(scores.raw).sum()),
         "filling": int(np.count_nonzero(~rows_with_history(read.calls, scorer.policy.history_days))),
-        "no_threshold": dict(sorted(Counter(filter(None, scorer.silent(rows))).items())),
+        "no_threshold": dict(sorted(Counter(filter(None, scorer.abstaining_strata(rows))).items())),
         "quarantined": read.quarantined,
         "valid_until": scorer.bundle.valid_until,
         "stale": last > datetime.fromisoformat(scorer.bundle.valid_until).timestamp(),

@@ -189,7 +189,7 @@ def verdicts(
         raise ValueError(f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced meanwhile")
     met = rules_met(identity, rule_columns(rows), None, scorer.policy.terms)
     filled = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
-    scores = scorer.score_table(rows, met, filled=filled, threads=1)
+    scores = scorer.score_table(rows, met, covered=filled, threads=1)
     if callees is not None:
         identity = with_callee_keys(identity, _hidden(callees))
     return pa.table(
@@ -197,10 +197,10 @@ def verdicts(
             **{name: identity[name] for name in ("start", "caller", "callee")},
             "score": pa.array(scores.score, from_pandas=True),
             "action": scores.action,
-            "rules": rule_column(scores.rules).cast(pa.string()),
-            "banded": scores.banded,
-            "met": scores.rules,
-            "silent": pa.array(scorer.silent(rows), pa.string()),
+            "rules": rule_column(scores.rule_bits).cast(pa.string()),
+            "banded": scores.band_action,
+            "met": scores.rule_bits,
+            "silent": pa.array(scorer.abstaining_strata(rows), pa.string()),
             "filled": filled,
         }
     )

@@ -14,7 +14,7 @@ from callsieve.features.offline.table import vectors
 from callsieve.serving.rules.preferences import PREFERENCE_RULE, rejected_categories
 from callsieve.serving.rules.register_lookup import RegisterFacts, Terms
 from callsieve.serving.rules.registers import Registers
-from callsieve.serving.rules.rule_bits import BITS, rule_bits, rule_names, table_actions
+from callsieve.serving.rules.rule_bits import BITS, matching_bits, rule_names, table_actions
 from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, VECTOR_FEATURES
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.scorer import Scorer
@@ -35,16 +35,16 @@ def compute_rule_columns(calls: pa.Table, threads: int) -> dict[int, Array]:
 
 
 def rules_met(calls: pa.Table, columns: Mapping[int, Array], registers: Registers | None, terms: Terms) -> Array:
-    """Which rules each call meets: int64, one bit a rule, as `serving.ruled.met_rules` has them.
+    """Which rules each call meets: int64, one bit a rule, as `rule_bits.matching_bits` has them.
 
     Args:
         calls: keyed calls.
-        columns: as from `compute_rule_columns` or `serving.ruled.looked_at`, a value a call.
+        columns: as from `compute_rule_columns` or `rule_bits.rule_columns`, a value a call.
     """
     met = np.zeros(calls.num_rows, dtype=np.int64)
     for part, registered in _parts(calls, registers, terms):
         some = {place: column[part] for place, column in columns.items()}
-        met[part] = rule_bits(some, registered, terms, _own_number(calls.slice(part.start, PART_ROWS)))
+        met[part] = matching_bits(some, registered, terms, _own_number(calls.slice(part.start, PART_ROWS)))
     return met
 
 
@@ -61,14 +61,14 @@ def with_preferences(scorer: Scorer, calls: pa.Table, known: Array, scores: Scor
     lowest = min(band.threshold for band in scorer.bundle.thresholds)
     near = np.flatnonzero((scores.raw >= lowest) & filled)
     stratum = strata_of(known[near])
-    reached = [scorer.reached(raw, STRATA[code]) for raw, code in zip(scores.raw[near], stratum, strict=True)]
+    reached = [scorer.reaches_band(raw, STRATA[code]) for raw, code in zip(scores.raw[near], stratum, strict=True)]
     rows = near[np.array(reached, dtype=bool)]
     who, when = calls["callee"].take(pa.array(rows)).cast(pa.string()).to_pylist(), calls["start"].to_numpy()[rows]
-    met = scores.rules.copy()
-    for row, callee, at, content in zip(rows, who, when.tolist(), scorer.likely(known[rows]), strict=True):
+    met = scores.rule_bits.copy()
+    for row, callee, at, content in zip(rows, who, when.tolist(), scorer.content_classes(known[rows]), strict=True):
         if content is not None and rejected_categories(registers, callee, at, (content,)):
             met[row] |= BITS[PREFERENCE_RULE]
-    return replace(scores, rules=met, action=table_actions(scorer.policy, scores.banded, met))
+    return replace(scores, rule_bits=met, action=table_actions(scorer.policy, scores.band_action, met))
 
 
 def rule_column(met: Array) -> pa.DictionaryArray:

@@ -1,4 +1,4 @@
-"""A model on disk: save, sign, verify, open, predict, and explain by exact contributions.
+"""A trained model on disk: save, sign, verify, open, predict, and explain by exact contributions.
 
-Imports `features` only. Start with `bundle`.
+May import `features` only. Start with `bundle`.
 """

@@ -1,4 +1,7 @@
-"""What a bundle says about its model. `cardfile.py` writes and reads it."""
+"""The metadata of a bundle (`bundle.json`): features, calibration, bands with certificates, golden vectors, validity.
+
+This is not the model card for people, which `training/reports` writes. `metadata_file.py` reads and writes the file.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,11 @@ OPTIONAL_MODELS = ("content", "mode")
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Piecewise linear map from raw score to probability: constant outside the knots.
+    """Piecewise linear map from raw score to probability, constant outside the knots.
+
+    Attributes:
+        x: raw scores of the knots, ascending.
+        y: probabilities at the knots.
 
     >>> Calibration((-1.0, 1.0), (0.2, 0.6)).probability(0.5)
     0.5
@@ -29,7 +36,7 @@ class Calibration:
     y: tuple[float, ...]
 
     def probability(self, raw: float) -> float:
-        """Probability of one raw score, equal bit for bit to `probabilities`."""
+        """Returns the probability of one raw score, equal bit for bit to `probabilities`."""
         x, y = self.x, self.y
         if raw >= x[-1]:
             return y[-1]
@@ -39,8 +46,8 @@ class Calibration:
         return y[j] + (y[j + 1] - y[j]) / (x[j + 1] - x[j]) * (raw - x[j])
 
     def probabilities(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probabilities of raw scores, shape (n,)."""
-        import numpy as np  # for tables alone
+        """Returns the probabilities of raw scores, both of shape (n,)."""
+        import numpy as np  # a single call needs no NumPy
 
         x, y = np.array(self.x), np.array(self.y)
         j = np.clip(np.searchsorted(x, raw, "right") - 1, 0, len(x) - 2)
@@ -50,10 +57,16 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a threshold is worth on a fold it was not chosen on.
+    """The false positive rate of a threshold, measured on a fold that did not choose the threshold.
 
-    `bound` is the exact one-sided upper bound (Clopper-Pearson) of the rate of false calls among benign ones,
-    at `confidence`; `certified` says that it is at most `target`.
+    Attributes:
+        fold: name of the fold.
+        benign_calls: innocent calls in the fold.
+        false_calls: innocent calls that reach the threshold.
+        bound: exact one-sided upper bound of the false positive rate (Clopper-Pearson), at `confidence`.
+        confidence: confidence level of the bound.
+        target: the highest false positive rate that is allowed.
+        certified: whether `bound` is at most `target`.
     """
 
     fold: str
@@ -67,33 +80,43 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Scores from `threshold` (raw score) on; its certificate over all calls and per observable stratum.
+    """A score interval that begins at a certified threshold or at a looser "watch" threshold.
 
-    In a stratum of `raised` it begins at the raw score that is given there, above `threshold`. Of calls of a `silent`
-    stratum it says nothing, whatever their score: no innocent ones were there to hold a threshold to. Strata are those
-    of `strata.py`.
+    Attributes:
+        name: name of the band, such as "certified" or "watch".
+        threshold: the raw score (log-odds) at which the band begins.
+        certificate: the certificate over all calls.
+        strata: the certificate of each stratum (`rules/strata.py`).
+        abstains: strata for which the band abstains at every score, because no innocent calls were there to calibrate
+            a threshold on. The file calls this field "silent".
+        raised: for some strata, a stricter threshold than `threshold`.
     """
 
     name: str
     threshold: float
     certificate: Certificate
     strata: Mapping[str, Certificate] = field(default_factory=dict)
-    silent: tuple[str, ...] = ()
+    abstains: tuple[str, ...] = ()
     raised: Mapping[str, float] = field(default_factory=dict)
 
     def threshold_for(self, stratum: str) -> float:
-        """The least raw score that reaches the band, of a call of this stratum.
+        """Returns the lowest raw score that reaches the band for a call of this stratum; infinity if it abstains.
 
         >>> band = Band("top", 2.0, Certificate("certify", 9, 0, 0.3, 0.95, 0.3, True), {}, ("iot",), {"fixed": 2.5})
-        >>> [band.threshold_for(word) for word in ("mobile", "fixed", "iot")]
+        >>> [band.threshold_for(stratum) for stratum in ("mobile", "fixed", "iot")]
         [2.0, 2.5, inf]
         """
-        return math.inf if stratum in self.silent else self.raised.get(stratum, self.threshold)
+        return math.inf if stratum in self.abstains else self.raised.get(stratum, self.threshold)
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenVectors:
-    """Rows of feature values (NaN: missing) and the raw scores that each model gives for them."""
+    """Stored rows of features and the raw scores that the models must reproduce when the bundle is opened.
+
+    Attributes:
+        rows: F values each; NaN is a missing value.
+        scores: for each model, the raw scores of each row, one a class.
+    """
 
     rows: tuple[tuple[float, ...], ...]
     scores: Mapping[str, tuple[tuple[float, ...], ...]]
@@ -101,12 +124,20 @@ class GoldenVectors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleMetadata:
-    """All that a bundle says beside its models.
+    """Everything in a bundle except the models.
 
-    `categorical` gives the number of levels of each categorical feature. `classes` names the classes of the
-    optional models "content" and "mode". `thresholds` run from the highest to the lowest. `valid_from` and
-    `valid_until` are UTC moments such as "2026-03-01T00:00:00Z". `label_policy` and `training` are free JSON
-    objects. `golden` is filled when the bundle is saved.
+    Attributes:
+        features: names of the model's features, in order.
+        categorical: number of levels of each categorical feature.
+        catalogue_hash: hash of the feature catalogue that the model was trained with.
+        calibration: map from raw score to probability.
+        thresholds: the bands, from the highest threshold to the lowest.
+        label_policy, training: free JSON objects.
+        valid_from, valid_until: UTC moments such as "2026-03-01T00:00:00Z".
+        epoch: grows with each released bundle; a scorer can refuse earlier epochs.
+        golden: the golden vectors; `bundle.save` fills them in.
+        classes: class names of the optional models "content" and "mode".
+        format: version of the file format.
     """
 
     features: tuple[str, ...]

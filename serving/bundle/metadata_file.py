@@ -1,6 +1,6 @@
-"""The file `bundle.json`: a card as JSON, checked field by field.
+"""Reads and writes the metadata file of a bundle (`bundle.json`), with a check of every field.
 
-The only byte form accepted is the one that `metadata_to_json` writes, so equal metadata have equal bytes.
+`metadata_from_json` accepts only the bytes that `metadata_to_json` writes, so equal metadata have equal bytes.
 """
 
 from __future__ import annotations
@@ -29,54 +29,62 @@ from .metadata import FORMAT, OPTIONAL_MODELS, Band, BundleMetadata, Calibration
 MAX_FEATURES = 4096
 MAX_LEVELS = 1 << 16
 MAX_KNOTS = 10_000
-MAX_GOLDEN = 1000
-MAX_BENIGN = 10**10
+MAX_GOLDEN_ROWS = 1000
+MAX_CALLS = 10**10
+# The keys of a band in the file. `Band.abstains` has the key "silent".
+_BAND_FIELDS = ("name", "threshold", "certificate", "strata", "silent", "raised")
 _HASH = re.compile(r"[0-9a-f]{8,128}")
-_MOMENT = "%Y-%m-%dT%H:%M:%SZ"
-# What LightGBM refuses in a name, or what its text would split.
+_UTC_MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+# Excludes what LightGBM refuses in a name and what its text format uses as a separator.
 _FEATURE = re.compile(r"[^\s=,\[\]{}\":]{1,128}")
 
 
-def metadata_to_json(card: BundleMetadata) -> bytes:
-    """The bytes of `bundle.json`."""
+def metadata_to_json(metadata: BundleMetadata) -> bytes:
+    """Returns the bytes of `bundle.json`."""
     golden = {
-        "rows": [[None if math.isnan(x) else float(x) for x in row] for row in card.golden.rows],
-        "scores": {name: [[float(x).hex() for x in row] for row in rows] for name, rows in card.golden.scores.items()},
+        "rows": [[None if math.isnan(x) else float(x) for x in row] for row in metadata.golden.rows],
+        "scores": {
+            name: [[float(x).hex() for x in row] for row in rows] for name, rows in metadata.golden.scores.items()
+        },
     }
     return encode(
         {
-            "format": card.format,
-            "features": list(card.features),
-            "categorical": dict(card.categorical),
-            "catalogue_hash": card.catalogue_hash,
-            "calibration": {"x": list(card.calibration.x), "y": list(card.calibration.y)},
-            "thresholds": [_band_json(band) for band in card.thresholds],
-            "classes": {name: list(classes) for name, classes in card.classes.items()},
-            "label_policy": dict(card.label_policy),
-            "training": dict(card.training),
+            "format": metadata.format,
+            "features": list(metadata.features),
+            "categorical": dict(metadata.categorical),
+            "catalogue_hash": metadata.catalogue_hash,
+            "calibration": {"x": list(metadata.calibration.x), "y": list(metadata.calibration.y)},
+            "thresholds": [_band_json(band) for band in metadata.thresholds],
+            "classes": {name: list(classes) for name, classes in metadata.classes.items()},
+            "label_policy": dict(metadata.label_policy),
+            "training": dict(metadata.training),
             "golden": golden,
-            "valid_from": card.valid_from,
-            "valid_until": card.valid_until,
-            "epoch": card.epoch,
+            "valid_from": metadata.valid_from,
+            "valid_until": metadata.valid_until,
+            "epoch": metadata.epoch,
         }
     )
 
 
 def metadata_from_json(data: bytes) -> BundleMetadata:
-    """Read `bundle.json`. Raises `ValueError` that names the field and its rule."""
-    value = as_fields(decode(data), "card", tuple(BundleMetadata.__slots__))
+    """Reads the bytes of `bundle.json`.
+
+    Raises:
+        ValueError: in one line, which names the field and its rule.
+    """
+    value = as_fields(decode(data), "metadata", tuple(BundleMetadata.__slots__))
     if value["format"] != FORMAT or type(value["format"]) is not int:
         raise ValueError(f"format must be {FORMAT}, got {value['format']!r}")
     features = _features(value["features"])
     classes = _classes(value["classes"])
-    valid_from, valid_until = (_moment(value[key], key) for key in ("valid_from", "valid_until"))
+    valid_from, valid_until = (_utc_moment(value[key], key) for key in ("valid_from", "valid_until"))
     if valid_from >= valid_until:
         raise ValueError(f"valid_until must come after valid_from, got {valid_until}")
     if not isinstance(value["catalogue_hash"], str) or not _HASH.fullmatch(value["catalogue_hash"]):
         raise ValueError("catalogue_hash must be 8 to 128 hex digits")
     for key in ("label_policy", "training"):
         as_free(as_mapping(value[key], key), key)
-    card = BundleMetadata(
+    metadata = BundleMetadata(
         features=features,
         categorical=_categorical(value["categorical"], features),
         catalogue_hash=value["catalogue_hash"],
@@ -90,9 +98,9 @@ def metadata_from_json(data: bytes) -> BundleMetadata:
         valid_until=valid_until,
         epoch=as_whole(value["epoch"], "epoch"),
     )
-    if metadata_to_json(card) != data:
-        raise ValueError("must have the form in which it was written: sorted keys, floats as floats")
-    return card
+    if metadata_to_json(metadata) != data:
+        raise ValueError("must have the form in which `callsieve` writes it: sorted keys, floats as floats")
+    return metadata
 
 
 def _band_json(band: Band) -> dict[str, Any]:
@@ -103,7 +111,7 @@ def _band_json(band: Band) -> dict[str, Any]:
         "threshold": band.threshold,
         "certificate": certificate,
         "strata": strata,
-        "silent": list(band.silent),
+        "silent": list(band.abstains),
         "raised": dict(band.raised),
     }
 
@@ -112,14 +120,14 @@ def _certificate_json(certificate: Certificate) -> dict[str, Any]:
     return {name: getattr(certificate, name) for name in Certificate.__slots__}
 
 
-def _moment(value: Any, where: str) -> str:
+def _utc_moment(value: Any, where: str) -> str:
     try:
         moment = datetime.fromisoformat(as_text(value, where))
     except ValueError:
         moment = None
-    if moment is None or moment.strftime(_MOMENT) != value:
+    if moment is None or moment.strftime(_UTC_MOMENT) != value:
         raise ValueError(f"{where} must be a moment such as 2026-03-01T00:00:00Z")
-    return moment.strftime(_MOMENT)
+    return moment.strftime(_UTC_MOMENT)
 
 
 def _features(value: Any) -> tuple[str, ...]:
@@ -160,40 +168,37 @@ def _calibration(value: Any) -> Calibration:
     )
     if len(x) != len(y):
         raise ValueError(f"calibration: x and y must be of one length, got {len(x)} and {len(y)}")
-    # Knots that all but touch would give an infinite slope.
+    # Two knots that nearly coincide would give an infinite slope.
     if any(
         b <= a or not math.isfinite((d - c) / (b - a)) for (a, b), (c, d) in zip(pairwise(x), pairwise(y), strict=True)
     ):
-        raise ValueError("calibration: x must grow")
+        raise ValueError("calibration: x must ascend, with finite slopes between the knots")
     if any(b < a for a, b in pairwise(y)) or y[0] < 0 or y[-1] > 1:
-        raise ValueError("calibration: y must not fall, and lie in 0..1")
+        raise ValueError("calibration: y must not descend, and must lie in 0..1")
     return Calibration(x, y)
 
 
 def _bands(value: Any) -> tuple[Band, ...]:
     bands = []
     for item in as_list(value, "thresholds", 1, 100):
-        band = as_fields(item, "thresholds", Band.__slots__)
+        band = as_fields(item, "thresholds", _BAND_FIELDS)
         strata = {
             as_text(name, "strata"): _certificate(certificate, f"stratum {name!r}")
             for name, certificate in as_mapping(band["strata"], "strata").items()
         }
-        name, threshold = (
-            as_text(band["name"], "thresholds: name"),
-            as_number(band["threshold"], "threshold"),
-        )
-        silent = tuple(as_text(word, "silent") for word in as_list(band["silent"], "silent", 0, 100))
+        name, threshold = as_text(band["name"], "thresholds: name"), as_number(band["threshold"], "threshold")
+        abstains = tuple(as_text(stratum, "silent") for stratum in as_list(band["silent"], "silent", 0, 100))
         raised = {
-            as_text(word, "raised"): as_number(edge, f"raised: {word}", threshold)
-            for word, edge in as_mapping(band["raised"], "raised").items()
+            as_text(stratum, "raised"): as_number(raw, f"raised: {stratum}", threshold)
+            for stratum, raw in as_mapping(band["raised"], "raised").items()
         }
         certificate = _certificate(band["certificate"], f"band {name!r}")
-        bands.append(Band(name, threshold, certificate, strata, silent, raised))
+        bands.append(Band(name, threshold, certificate, strata, abstains, raised))
     if len({band.name for band in bands}) != len(bands):
         raise ValueError("thresholds: names must differ")
-    words = {word for band in bands for word in (*band.silent, *band.raised)}
+    own = {stratum for band in bands for stratum in (*band.abstains, *band.raised)}
     if any(low.threshold > high.threshold for high, low in pairwise(bands)) or any(
-        low.threshold_for(word) > high.threshold_for(word) for high, low in pairwise(bands) for word in words
+        low.threshold_for(stratum) > high.threshold_for(stratum) for high, low in pairwise(bands) for stratum in own
     ):
         raise ValueError("thresholds: must run from the highest to the lowest")
     return tuple(bands)
@@ -203,8 +208,8 @@ def _certificate(value: Any, where: str) -> Certificate:
     item = as_fields(value, where, Certificate.__slots__)
     certificate = Certificate(
         fold=as_text(item["fold"], f"{where}: fold"),
-        benign_calls=as_whole(item["benign_calls"], f"{where}: benign_calls", 0, MAX_BENIGN),
-        false_calls=as_whole(item["false_calls"], f"{where}: false_calls", 0, MAX_BENIGN),
+        benign_calls=as_whole(item["benign_calls"], f"{where}: benign_calls", 0, MAX_CALLS),
+        false_calls=as_whole(item["false_calls"], f"{where}: false_calls", 0, MAX_CALLS),
         bound=as_number(item["bound"], f"{where}: bound", 0, 1),
         confidence=as_number(item["confidence"], f"{where}: confidence", 0.5, 0.999999),
         target=as_number(item["target"], f"{where}: target", 0, 1),
@@ -213,16 +218,16 @@ def _certificate(value: Any, where: str) -> Certificate:
     if certificate.false_calls > certificate.benign_calls:
         raise ValueError(f"{where}: false_calls must be at most benign_calls")
     if certificate.certified is not (certificate.bound <= certificate.target):
-        raise ValueError(f"{where}: certified must say whether bound is at most target")
+        raise ValueError(f"{where}: certified must be true exactly if bound is at most target")
     if certificate.certified and not _covers(certificate):
-        raise ValueError(f"{where}: bound must be at least the exact one for its counts")
+        raise ValueError(f"{where}: bound must be at least the exact bound of its counts")
     return certificate
 
 
 def _covers(certificate: Certificate) -> bool:
-    """Whether so few false calls are as unlikely at `bound` as `confidence` says (to 0.1 %, for rounding).
+    """Whether `bound` is at least the exact upper bound for the counts, up to 0.1 % of rounding.
 
-    Clopper and Pearson 1934: the exact upper bound p solves P(X <= k | n, p) = 1 - confidence.
+    The exact upper bound p (Clopper and Pearson 1934) solves P(X <= k | n, p) = 1 - confidence.
     """
     k, n, p = certificate.false_calls, certificate.benign_calls, certificate.bound
     if p == 1:
@@ -231,7 +236,7 @@ def _covers(certificate: Certificate) -> bool:
         return False
     choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
     term = total = math.exp(choose + k * math.log(p) + (n - k) * math.log1p(-p))
-    # Below the mean the terms fall, faster than a geometric series: the sum ends after a few of them.
+    # Below the mean the terms fall faster than a geometric series, so few of them matter.
     for i in range(k, 0, -1):
         term *= i / (n - i + 1) * (1 - p) / p
         total += term
@@ -246,7 +251,7 @@ def _golden(value: Any, width: int, models: Mapping[str, int]) -> GoldenVectors:
         tuple(
             math.nan if x is None else as_number(x, "golden: rows") for x in as_list(row, "golden: rows", width, width)
         )
-        for row in as_list(item["rows"], "golden: rows", 1, MAX_GOLDEN)
+        for row in as_list(item["rows"], "golden: rows", 1, MAX_GOLDEN_ROWS)
     )
     scores = {}
     for name, table in as_fields(item["scores"], "golden: scores", tuple(models)).items():

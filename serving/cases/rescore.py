@@ -29,7 +29,7 @@ def rescore(found: VerdictRecord, scorer: Scorer) -> RescoreResult:
     """
     told = tuple(map(_fact, found.rules))
     again = scorer.explain_row(
-        letters_to_floats(found.vector), found.at, told, always=False, filled=found.status != FILLING
+        letters_to_floats(found.vector), found.at, told, always=False, covered=found.status != FILLING
     )
     now = {
         "model": again.model,

@@ -178,7 +178,7 @@ class Live:
         if kept is None:
             return None
         scorer, row, call, given = kept
-        again = scorer.explain_row(row.tolist(), call.start, filled=given.status != FILLING)
+        again = scorer.explain_row(row.tolist(), call.start, covered=given.status != FILLING)
         # What registers said then is not looked up again: they may say something else by now.
         return replace(again, case=case, action=given.action, status=given.status, rules=given.rules)
 

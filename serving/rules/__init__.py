@@ -1,4 +1,4 @@
-"""Facts before the model, the registers they rest on, and the policy that turns facts and scores into an action.
+"""Rules and policy: the facts that need no model, the registers they rest on, and the action that facts and bands give.
 
-Imports `bundle`, `custody`. Start with `rules`, then `policy`.
+May import `features`, `serving.bundle` and `serving.custody`. Start with `rules`, then `policy`.
 """

@@ -1,7 +1,8 @@
-"""From rules and certified bands to an action, by one reviewed file.
+"""The policy: turns the facts of a call and the bands that its score reached into an action, by one reviewed file.
 
-The model's score is what it is; a rule adds a fact beside it, and the stronger of what the file allows for the two is
-done. Calls to and from protected numbers are never blocked, whatever rules, bands and file say.
+A band is a score interval that begins at a threshold: "certified" has a certified false positive rate, "watch" has a
+looser one. Rules do not change the score. The policy takes the stronger action of rules and bands. Calls from and to
+protected numbers are never blocked, whatever the rules, bands and file say.
 """
 
 from __future__ import annotations
@@ -20,17 +21,24 @@ from .register_lookup import Terms
 from .rules import ACTION_RULES, NETWORK, PREDICTED, PROTECTED, RULE_BY_NAME
 
 ACTIONS = ("pass", "label", "screen", "block")
-MAX_HISTORY_DAYS = 28  # what the longest memory of a feature asks for
-_TABLES = ("bands", "rules", "terms")
+"""All actions, from the weakest to the strongest."""
+MAX_HISTORY_DAYS = 28  # the longest window of a feature
+_KEYS = {"version", "appeal", "accepted", "history_days", "bands", "rules", "terms"}
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy file: the action of each band and of each rule, and what rules go by.
+    """A policy file.
 
-    `appeal` says where a caller whose call was blocked turns to; without it nothing is blocked. `accepted` is the
-    strongest action that bands lead to where the called person accepts calls of the caller's registered business.
-    `history_days` is how many days of history the model needs before it scores (`features/online/coverage.py`).
+    Attributes:
+        version: version of the file.
+        bands: action of each band.
+        rules: action of each rule.
+        appeal: where a person appeals against a block; without it nothing is blocked.
+        accepted: the strongest action of the bands if the called person accepts calls of the caller's business.
+        terms: the limits that rule conditions use.
+        history_days: days of history before the bands apply; until then every band abstains
+            (`features/online/coverage.py`).
 
     >>> Policy("mine", {"certified": "block"}).of_band("certified")
     'label'
@@ -47,23 +55,23 @@ class Policy:
     history_days: int = COVERAGE_DAYS
 
     def of_band(self, name: str) -> str:
-        """The action of a band."""
-        return self._possible(self.bands.get(name, "pass"))
+        """Returns the action of a band; "pass" if the file does not name it."""
+        return self._limit_block(self.bands.get(name, "pass"))
 
     def of_rule(self, name: str) -> str:
-        """The action of a rule; at most a label where it rests on a guess."""
-        action = self._possible(self.rules.get(name, "pass"))
+        """Returns the action of a rule; at most "label" for a rule that rests on a prediction."""
+        action = self._limit_block(self.rules.get(name, "pass"))
         return _at_most("label", action) if RULE_BY_NAME[name].kind == PREDICTED else action
 
-    def _possible(self, action: str) -> str:
+    def _limit_block(self, action: str) -> str:
         return "label" if action == "block" and not self.appeal else action
 
 
 def read_policy(path: str | Path | None = None) -> Policy:
-    """Read a policy file; the one that comes with the package if no path is given.
+    """Reads a policy file; the shipped file if no path is given.
 
     Raises:
-        ValueError: in one line, if the file is not a policy.
+        ValueError: in one line, if the file is not a valid policy.
 
     >>> read_policy().of_band("certified")
     'label'
@@ -71,23 +79,13 @@ def read_policy(path: str | Path | None = None) -> Policy:
     name = str(path or "the shipped policy")
     table = read_toml(Path(path or Path(__file__).with_name("policy.toml")), name)
     bands = table.get("bands")
-    known = {"version", "appeal", "accepted", "history_days", *_TABLES}
-    if not table.keys() <= known or not isinstance(table.get("version"), str) or not isinstance(bands, dict):
+    if not table.keys() <= _KEYS or not isinstance(table.get("version"), str) or not isinstance(bands, dict):
         raise ValueError(f"{name}: expected a text `version` and a table `bands`, got {', '.join(sorted(table))}")
     for table_name in ("rules", "terms"):
         if not isinstance(table.get(table_name, {}), dict):
             raise ValueError(f"{name}: {table_name}: expected a table")
-    rules, appeal = table.get("rules", {}), table.get("appeal", "")
-    for kind, actions in (("band", bands), ("rule", rules), ("", {"accepted": table.get("accepted", "block")})):
-        for each, action in actions.items():
-            if action not in ACTIONS:
-                raise ValueError(f"{name}: {kind} {each}: expected one of {', '.join(ACTIONS)}, got {action!r}")
-    unknown = sorted(rules.keys() - set(ACTION_RULES))
-    if unknown:
-        raise ValueError(f"{name}: rule {unknown[0]}: not known, expected one of {', '.join(ACTION_RULES)}")
-    for each in sorted(rules):
-        if RULE_BY_NAME[each].kind == PREDICTED and rules[each] not in ("pass", "label"):
-            raise ValueError(f"{name}: rule {each} rests on a guess: expected pass or label, got {rules[each]!r}")
+    rules, appeal, accepted = table.get("rules", {}), table.get("appeal", ""), table.get("accepted", "block")
+    _check_actions(name, bands, rules, accepted)
     if not isinstance(appeal, str):
         raise ValueError(f"{name}: appeal: expected a text that says where one appeals, got {appeal!r}")
     days = table.get("history_days", COVERAGE_DAYS)
@@ -97,52 +95,71 @@ def read_policy(path: str | Path | None = None) -> Policy:
         terms = _terms(table.get("terms", {}))
     except ValueError as error:
         raise ValueError(f"{name}: terms: {error}") from None
-    return Policy(table["version"], bands, rules, appeal.strip(), table.get("accepted", "block"), terms, days)
+    return Policy(table["version"], bands, rules, appeal.strip(), accepted, terms, days)
+
+
+def _check_actions(name: str, bands: Mapping[str, Any], rules: Mapping[str, Any], accepted: Any) -> None:
+    for kind, actions in (("band", bands), ("rule", rules), ("", {"accepted": accepted})):
+        for key, action in actions.items():
+            if action not in ACTIONS:
+                raise ValueError(f"{name}: {kind} {key}: expected one of {', '.join(ACTIONS)}, got {action!r}")
+    unknown = sorted(rules.keys() - set(ACTION_RULES))
+    if unknown:
+        raise ValueError(f"{name}: rule {unknown[0]}: unknown rule, expected one of {', '.join(ACTION_RULES)}")
+    for key in sorted(rules):
+        if RULE_BY_NAME[key].kind == PREDICTED and rules[key] not in ("pass", "label"):
+            raise ValueError(f"{name}: rule {key} rests on a prediction: expected pass or label, got {rules[key]!r}")
 
 
 def band_action(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> tuple[str, str]:
-    """The strongest action that the reached bands allow, and the highest of them. `stratum`: as `strata.stratum_of`.
+    """Returns the strongest action that the reached bands allow, and the name of the highest reached band.
 
-    >>> decide(Policy("1", {}), (), 3.0, "mobile")
+    Args:
+        policy: the policy.
+        bands: the bands of the bundle, from the highest threshold to the lowest.
+        raw: raw score in log-odds.
+        stratum: what `strata.stratum_of` returns.
+
+    >>> band_action(Policy("1", {}), (), 3.0, "mobile")
     ('pass', '')
     """
     reached = [band for band in bands if raw >= band.threshold_for(stratum)]
     if not reached:
         return "pass", ""
     actions = [certified_action(policy.of_band(band.name), band, stratum) for band in reached]
-    return max(actions, key=ACTIONS.index), reached[0].name
+    return _strongest(actions), reached[0].name
 
 
 def certified_action(action: str, band: Band, stratum: str) -> str:
-    """The action, or the gentler one that the band's certificates allow."""
+    """Returns the action of a band, or the weaker action that the band's certificates allow for the stratum."""
     if stratum in PROTECTED:
         return "pass"
-    own = band.strata.get(stratum)
-    if action in ("screen", "block") and not (band.certificate.certified and own is not None and own.certified):
-        return "label"
-    return action
+    certificate = band.strata.get(stratum)
+    certified = band.certificate.certified and certificate is not None and certificate.certified
+    return _at_most("label", action) if not certified else action
 
 
-def final_action(policy: Policy, banded: str, hits: Collection[str]) -> str:
-    """What is done with a call: the stronger of what its bands and its rules lead to.
+def final_action(policy: Policy, by_band: str, rules: Collection[str]) -> str:
+    """Returns the final action: the stronger action of the bands and of the rules that the call meets.
 
     Args:
-        banded: the action that `band_action` gives.
-        hits: names of the rules that the call meets.
+        policy: the policy.
+        by_band: what `band_action` returns.
+        rules: names of the rules that the call meets.
 
-    >>> outcome(Policy("1", {}, {"ring_once": "screen"}), "label", {"ring_once"})
+    >>> final_action(Policy("1", {}, {"ring_once": "screen"}), "label", {"ring_once"})
     'screen'
     """
-    if not hits:
-        return banded
-    if "protected_caller" in hits:
-        # Whoever shows the number of the police need not be the police: say so, but never block.
-        seen = [policy.of_rule(name) for name in hits if RULE_BY_NAME[name].kind == NETWORK]
-        return _at_most("label", _strongest(["pass", *seen]))
-    if "accepted_category" in hits:
-        banded = _at_most(policy.accepted, banded)
-    done = _strongest([banded, *(policy.of_rule(name) for name in hits)])
-    return _at_most("label", done) if "protected_callee" in hits else done
+    if not rules:
+        return by_band
+    if "protected_caller" in rules:
+        # A protected number may be forged: the network's facts may label the call, and nothing may block it.
+        network = [policy.of_rule(name) for name in rules if RULE_BY_NAME[name].kind == NETWORK]
+        return _at_most("label", _strongest(["pass", *network]))
+    if "accepted_category" in rules:
+        by_band = _at_most(policy.accepted, by_band)
+    action = _strongest([by_band, *(policy.of_rule(name) for name in rules)])
+    return _at_most("label", action) if "protected_callee" in rules else action
 
 
 def _strongest(actions: Sequence[str]) -> str:
@@ -156,29 +173,29 @@ def _at_most(limit: str, action: str) -> str:
 def _terms(table: Mapping[str, Any]) -> Terms:
     unknown = sorted(table.keys() - _TERMS.keys())
     if unknown:
-        raise ValueError(f"{unknown[0]} is not known, expected {', '.join(_TERMS)}")
+        raise ValueError(f"{unknown[0]}: unknown term, expected one of {', '.join(_TERMS)}")
     return Terms(**{name: _TERMS[name](value, name) for name, value in table.items()})
 
 
-def _number(most: float) -> Callable[[Any, str], float]:
+def _number(highest: float) -> Callable[[Any, str], float]:
     def read(value: Any, name: str) -> float:
-        if type(value) not in (int, float) or not 0 < value <= most:
-            raise ValueError(f"{name}: expected a number above 0 and at most {most:g}, got {value!r}")
+        if type(value) not in (int, float) or not 0 < value <= highest:
+            raise ValueError(f"{name}: expected a number above 0 and at most {highest:g}, got {value!r}")
         return float(value)
 
     return read
 
 
-def _words(value: Any, name: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(word, str) and word for word in value):
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         raise ValueError(f"{name}: expected a list of texts, got {value!r}")
     return tuple(value)
 
 
 def _classes(value: Any, name: str) -> tuple[str, ...]:
-    odd = [word for word in _words(value, name) if word not in NUMBER_CLASSES]
-    if odd:
-        raise ValueError(f"{name}: {odd[0]!r} is no class of numbers, expected {', '.join(NUMBER_CLASSES)}")
+    unknown = [text for text in _texts(value, name) if text not in NUMBER_CLASSES]
+    if unknown:
+        raise ValueError(f"{name}: {unknown[0]!r} is not a number class, expected one of {', '.join(NUMBER_CLASSES)}")
     return tuple(value)
 
 
@@ -193,7 +210,7 @@ _TERMS: dict[str, Callable[[Any, str], Any]] = {
     "ring_once_calls": _number(1e6),
     "bombing_calls": _number(1e6),
     "content_share": _number(1.0),
-    "marketing": _words,
+    "marketing": _texts,
     "must_register": _classes,
     "uses": _uses,
 }

@@ -1,8 +1,9 @@
-"""What called people do not want, held against what a call is likely about: a threshold of their own per category.
+"""Preferences of called people against the predicted content of a call: one content threshold for every category.
 
-A caller that is registered for a business is judged by that (`rules.py`, against_preference). Most nuisance is
-registered for nothing; there the model of contents says what a call that reached a band is likely about, and counts
-only where it gives one class at least the share that the policy asks for. It is a guess: it warns and never blocks.
+A caller that is registered for a business is judged by that business (rule `against_preference`). Most nuisance
+callers are registered for nothing. For them the content model predicts what a call that reached a band is about. The
+prediction counts only if one class has at least the probability `content_share` of the policy. It can label a call,
+but never block it.
 """
 
 from __future__ import annotations
@@ -16,24 +17,32 @@ PREFERENCE_RULE = "against_predicted_preference"
 
 
 def rejected_categories(registers: Registers | None, callee: str, at: int, categories: Iterable[str]) -> dict[str, int]:
-    """The categories that a called person rejects at a moment, each with the place of the row that says so."""
+    """Returns the categories that a called person rejects, each with the index of the preference's row.
+
+    Args:
+        registers: the registers; without a table of preferences nothing is rejected.
+        callee: token of the called number.
+        at: Unix ms.
+        categories: the categories to look up.
+    """
     if registers is None or "preferences" not in registers.tables:
         return {}
-    accepts, found = registers.columns["preferences"]["accepts"], {}
+    accepts, rejected = registers.columns["preferences"]["accepts"], {}
     for category in categories:
-        keys = (callee + BETWEEN + category, callee + BETWEEN + ANY)
-        place = registers.in_effect("preferences", at, *keys)
-        if place >= 0 and not accepts[place]:
-            found[category] = place
-    return found
+        row = registers.in_effect("preferences", at, callee + BETWEEN + category, callee + BETWEEN + ANY)
+        if row >= 0 and not accepts[row]:
+            rejected[category] = row
+    return rejected
 
 
 def confident_class(raw: Sequence[float], classes: Sequence[str], share: float) -> str | None:
-    """The class of a model's raw scores whose share (softmax) is at least so large, if there is one.
+    """Returns the class with the highest raw score if its probability (softmax) is at least `share`, else None.
 
-    >>> surely([3.0, 0.0, 0.0], ("loans", "fraud", "other"), 0.9), surely([1.0, 0.0], ("loans", "fraud"), 0.9)
-    ('loans', None)
+    >>> confident_class([3.0, 0.0, 0.0], ("loans", "fraud", "other"), 0.9)
+    'loans'
+    >>> confident_class([1.0, 0.0], ("loans", "fraud"), 0.9) is None
+    True
     """
-    most = max(raw)
-    total = sum(math.exp(value - most) for value in raw)
-    return classes[list(raw).index(most)] if share * total <= 1.0 else None
+    highest = max(raw)
+    total = sum(math.exp(value - highest) for value in raw)
+    return classes[list(raw).index(highest)] if share * total <= 1.0 else None

@@ -1,4 +1,4 @@
-"""What registers say of a call at ring time, as numbers: what a rule can compare."""
+"""Register facts: what the registers say of one call at ring time, as numbers that rule conditions compare."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ _NAN = math.nan
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What rules go by that is no fact but a choice; all of it stands in the policy file.
+    """The limits that rule conditions use: choices of the operator, all of them from the policy file.
 
-    `content_share`: how sure a model of contents must be before a called person's wish counts by its guess.
-    `ring_once_share` of at least `ring_once_calls` calls in 24 hours; `bombing_calls` to one mobile number in an hour;
-    the `marketing` businesses that need a consent; the classes of numbers that `must_register` before they call; for
-    each declared use of a trunk the classes of numbers that fit it (a use that is not there says nothing).
+    Attributes:
+        ring_once_share: share of calls dropped after one ring from which rule `ring_once` holds, 0 to 1.
+        ring_once_calls: calls in 24 hours from which rule `ring_once` holds.
+        bombing_calls: calls to one mobile number in one hour from which rule `call_bombing` holds.
+        content_share: probability from which the content model counts against a called person's preferences, 0 to 1.
+        marketing: businesses that need the called person's consent.
+        must_register: number classes that must be registered before they call out.
+        uses: the number classes that fit each declared use of a trunk; a use that is not listed allows no conclusion.
     """
 
     ring_once_share: float = 0.5
@@ -36,14 +40,23 @@ class Terms:
 
 @dataclass(slots=True, kw_only=True)
 class RegisterFacts:
-    """1 for yes, 0 for no, or a value; NaN where nothing is known, which is never a "no". Of a table: arrays of them.
+    """What the registers say of a call: 1 for yes, 0 for no, or a value; arrays for a table of calls.
 
-    `campaign`: the number is in the outbound register; `marketing`, `hour_from`, `hour_to`: of that campaign;
-    `consent`, `refused`, `rejects`, `accepts`: what the callee said of its principal or its business.
-    `trunk_listed`: there is a list of the trunk's numbers, and `on_trunk`: the caller is on it; `use_allows`: its class
-    fits the trunk's declared use. `lapsed`: its registration has ended. `calls_per_day`: what its contract allows.
-    `risk_region`: the caller's number is of a region that is listed as one.
-    `rows`: the places of the rows behind it, by table ("callee": of a protected called number); of single calls only.
+    NaN means unknown, which is never "no".
+
+    Attributes:
+        campaign: the caller's number is in the outbound register.
+        marketing, hour_from, hour_to: the campaign's business needs consent; the campaign's registered hours.
+        consent: the called person consented to calls of the campaign's principal.
+        refused, rejects, accepts: the called person refused, rejects or accepts calls of the campaign's business.
+        trunk_listed, on_trunk: the register lists the trunk's numbers; the caller is among them.
+        use_allows: the caller's number class fits the trunk's declared use.
+        lapsed: the registration of the caller's number has ended.
+        calls_per_day: calls a day that the caller's contract allows.
+        caller_protected, callee_protected: the number is registered as protected.
+        risk_region: the caller's number belongs to a listed risk region.
+        rows: index of the register row behind a fact, by table; "callee" for a protected called number. Single calls
+            only.
     """
 
     campaign: Any = _NAN
@@ -66,68 +79,67 @@ class RegisterFacts:
 
 
 def look_up(registers: Registers, call: KeyedCall, terms: Terms) -> RegisterFacts:
-    """What is registered of a call, as of its start."""
-    found, tables = RegisterFacts(), registers.tables
+    """Returns what the registers say of a call, as known at the call's start."""
+    result, tables = RegisterFacts(), registers.tables
     if "campaigns" in tables:
-        _campaign(registers, call, terms, found)
+        _add_campaign(registers, call, terms, result)
     if "trunks" in tables and call.trunk is not None:
-        _trunk(registers, call, terms, found)
+        _add_trunk(registers, call, call.trunk, terms, result)
     if "number_resources" in tables:
-        place = registers.in_effect("number_resources", call.start, call.caller, call.caller_block)
-        found.lapsed = _NAN if place == NO_ROW else float(place < 0)
-        if place != NO_ROW:
-            found.rows["number_resources"] = place if place >= 0 else ~place
-    if "subscribers" in tables and _has(registers, found, "subscribers", call.start, call.caller):
-        limit = registers.columns["subscribers"]["calls_per_day"][found.rows["subscribers"]]
-        found.calls_per_day = _NAN if limit is None else float(limit)
+        row = registers.in_effect("number_resources", call.start, call.caller, call.caller_block)
+        result.lapsed = _NAN if row == NO_ROW else float(row < 0)
+        if row != NO_ROW:
+            result.rows["number_resources"] = row if row >= 0 else ~row
+    if "subscribers" in tables and _find(registers, result, "subscribers", call.start, call.caller):
+        limit = registers.columns["subscribers"]["calls_per_day"][result.rows["subscribers"]]
+        result.calls_per_day = _NAN if limit is None else float(limit)
     if "protected" in tables:
-        found.callee_protected = _has(registers, found, "protected", call.start, call.callee)
-        if found.callee_protected:
-            found.rows["callee"] = found.rows.pop("protected")
-        found.caller_protected = _has(registers, found, "protected", call.start, call.caller)
+        result.callee_protected = _find(registers, result, "protected", call.start, call.callee)
+        if result.callee_protected:
+            result.rows["callee"] = result.rows.pop("protected")
+        result.caller_protected = _find(registers, result, "protected", call.start, call.caller)
     if "risk_regions" in tables:
-        found.risk_region = _has(registers, found, "risk_regions", call.start, call.caller, call.caller_block)
-    return found
+        result.risk_region = _find(registers, result, "risk_regions", call.start, call.caller, call.caller_block)
+    return result
 
 
-def _has(registers: Registers, found: RegisterFacts, index: str, at: int, *keys: str) -> float:
-    """1 if a row is in effect, which is noted, else 0."""
-    place = registers.in_effect(index, at, *keys)
-    if place < 0:
+def _find(registers: Registers, result: RegisterFacts, index: str, at: int, *keys: str) -> float:
+    """Returns 1 if a row of the first matching key is in effect, and stores the row's index in `result`; else 0."""
+    row = registers.in_effect(index, at, *keys)
+    if row < 0:
         return 0.0
-    found.rows[INDEXES[index][0]] = place
+    result.rows[INDEXES[index][0]] = row
     return 1.0
 
 
-def _campaign(registers: Registers, call: KeyedCall, terms: Terms, found: RegisterFacts) -> None:
-    found.campaign = _has(registers, found, "campaigns", call.start, call.caller, call.caller_block)
-    if not found.campaign:
+def _add_campaign(registers: Registers, call: KeyedCall, terms: Terms, result: RegisterFacts) -> None:
+    result.campaign = _find(registers, result, "campaigns", call.start, call.caller, call.caller_block)
+    if not result.campaign:
         return
-    campaigns, place = registers.columns["campaigns"], found.rows["campaigns"]
-    business, hours = campaigns["business"][place], (campaigns["hour_from"][place], campaigns["hour_to"][place])
-    found.hour_from, found.hour_to = (_NAN if hour is None else float(hour) for hour in hours)
-    found.marketing = float(business in terms.marketing)
-    about = (call.callee + BETWEEN + business, call.callee + BETWEEN + ANY)
+    campaigns, row = registers.columns["campaigns"], result.rows["campaigns"]
+    business, hours = campaigns["business"][row], (campaigns["hour_from"][row], campaigns["hour_to"][row])
+    result.hour_from, result.hour_to = (_NAN if hour is None else float(hour) for hour in hours)
+    result.marketing = float(business in terms.marketing)
+    business_keys = (call.callee + BETWEEN + business, call.callee + BETWEEN + ANY)
     if "consents" in registers.tables:
-        principal = campaigns["principal"][place]
-        found.consent = _has(registers, found, "consents", call.start, call.callee + BETWEEN + principal)
+        principal = campaigns["principal"][row]
+        result.consent = _find(registers, result, "consents", call.start, call.callee + BETWEEN + principal)
     if "refusals" in registers.tables:
-        found.refused = _has(registers, found, "refusals", call.start, *about)
+        result.refused = _find(registers, result, "refusals", call.start, *business_keys)
     if "preferences" in registers.tables:
-        said = _has(registers, found, "preferences", call.start, *about)
-        accepts = said and bool(registers.columns["preferences"]["accepts"][found.rows["preferences"]])
-        found.accepts, found.rejects = float(accepts), float(said and not accepts)
+        has_preference = _find(registers, result, "preferences", call.start, *business_keys)
+        accepts = has_preference and bool(registers.columns["preferences"]["accepts"][result.rows["preferences"]])
+        result.accepts, result.rejects = float(accepts), float(has_preference and not accepts)
 
 
-def _trunk(registers: Registers, call: KeyedCall, terms: Terms, found: RegisterFacts) -> None:
-    assert call.trunk is not None  # noqa: S101 - whoever calls has looked
-    found.trunk_listed = _has(registers, found, "trunks", call.start, call.trunk)
-    if not found.trunk_listed:
+def _add_trunk(registers: Registers, call: KeyedCall, trunk: str, terms: Terms, result: RegisterFacts) -> None:
+    result.trunk_listed = _find(registers, result, "trunks", call.start, trunk)
+    if not result.trunk_listed:
         return
-    of_trunk = found.rows["trunks"]
-    classes = terms.uses.get(registers.columns["trunks"]["declared_use"][of_trunk])
-    found.use_allows = _NAN if classes is None else float(NUMBER_CLASSES[call.caller_class] in classes)
-    keys = (call.trunk + BETWEEN + call.caller, call.trunk + BETWEEN + call.caller_block)
-    found.on_trunk = _has(registers, found, "trunk_numbers", call.start, *keys)
-    # The use is the trunk's, whichever of its rows says so: the evidence is the row that was read.
-    found.rows["trunks"] = of_trunk
+    use_row = result.rows["trunks"]
+    classes = terms.uses.get(registers.columns["trunks"]["declared_use"][use_row])
+    result.use_allows = _NAN if classes is None else float(NUMBER_CLASSES[call.caller_class] in classes)
+    keys = (trunk + BETWEEN + call.caller, trunk + BETWEEN + call.caller_block)
+    result.on_trunk = _find(registers, result, "trunk_numbers", call.start, *keys)
+    # `trunks` and `trunk_numbers` share a table. The fact about the use rests on the row that was read for the use.
+    result.rows["trunks"] = use_row

@@ -1,7 +1,7 @@
-"""Registers in memory: what offices and people have said of numbers and trunks, as far as it was known at a moment.
+"""Registers in memory: what authorities and people have stated about numbers and trunks, as known at a moment.
 
-`registers = Registers.read(folder)` takes the files that `callsieve registers` writes, `NAME.jsonl`: keyed tokens, no
-number. `registered.py` says what they mean for a call.
+`Registers.read(folder)` reads the files that `callsieve registers` writes, `NAME.jsonl`. They contain keyed tokens and
+no phone number. `register_lookup.py` turns the rows into facts of a call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from callsieve.serving.custody.retention import Retention
 
 SPAN = {"valid_from": "moment", "valid_to": "moment", "known_at": "moment"}
-# What each column holds: the token of a "number", "block" or "trunk", a "text", a "flag", an "hour" (0-24), a "count".
+# The kind of each column: the token of a "number", "block" or "trunk", a "text", a "flag", an "hour" (0-24), a "count".
 SCHEMA: dict[str, dict[str, str]] = {
     "campaigns": {
         "number": "number", "block": "block", "business": "text", "principal": "text", "outsourced": "flag",
@@ -40,10 +40,10 @@ SCHEMA: dict[str, dict[str, str]] = {
     "recycled": {"number": "number"},
     "risk_regions": {"number": "number", "block": "block", "region": "text"},
 }  # fmt: skip
-# Of these a row may lack any; where a table has `block`, a row has either a number or a block.
+# Columns that may be null. In a table with `block`, a row has either a number or a block.
 OPTIONAL = frozenset(("valid_to", "block", "hour_from", "hour_to", "outsourced", "calls_per_day", "holder"))
 NUMBER_OR_BLOCK = "number or block"
-# By what a register is asked: its table, and the columns that make the key.
+# The table and the key columns of each index.
 INDEXES: dict[str, tuple[str, tuple[str, ...]]] = {
     "campaigns": ("campaigns", (NUMBER_OR_BLOCK,)),
     "trunks": ("trunks", ("trunk",)),
@@ -57,12 +57,16 @@ INDEXES: dict[str, tuple[str, tuple[str, ...]]] = {
     "risk_regions": ("risk_regions", (NUMBER_OR_BLOCK,)),
 }
 ANY = "any"  # an industry or a category that stands for all
-BETWEEN = "\x1f"  # parts of a key
-_LONGEST = 64
+BETWEEN = "\x1f"  # separates the parts of a key
+_MAX_TEXT = 64  # characters
 
 
 class Registers:
-    """Tables of keyed rows, by the names and columns of SCHEMA; moments are Unix milliseconds.
+    """Tables of keyed rows, with the names and columns of SCHEMA. Moments are Unix ms.
+
+    Attributes:
+        columns: the columns of each table, by name; all columns of a table have equal length.
+        tables: names of the tables.
 
     >>> Registers({}).tables
     ()
@@ -74,39 +78,43 @@ class Registers:
 
     @classmethod
     def read(cls, folder: str | Path) -> Registers:
-        """The registers of a folder, `NAME.jsonl` each.
+        """Reads the registers of a folder, one file `NAME.jsonl` for each table.
 
         Raises:
-            ValueError: in one line, if a file is no register or the folder holds none.
+            ValueError: in one line, if a file is not a valid register or the folder has none.
         """
-        found = {name: _read(Path(folder) / f"{name}.jsonl", name) for name in SCHEMA
-                 if (Path(folder) / f"{name}.jsonl").is_file()}  # fmt: skip
-        if not found:
-            raise ValueError(f"{folder}: holds no register, expected files such as campaigns.jsonl")
-        return cls(found)
+        paths = {name: Path(folder) / f"{name}.jsonl" for name in SCHEMA}
+        columns = {name: _read(path, name) for name, path in paths.items() if path.is_file()}
+        if not columns:
+            raise ValueError(
+                f"{folder}: has no register, expected files such as campaigns.jsonl; see `callsieve registers`"
+            )
+        return cls(columns)
 
     def in_time(self, rules: Retention, now: int) -> Registers:
-        """The rows that may still be read.
+        """Returns the registers without rows that are past their retention time.
 
         Args:
+            rules: how long rows are kept.
             now: Unix ms.
+
         Raises:
-            ValueError: if no rule names a table.
+            ValueError: if a table has no retention rule.
         """
         kept: dict[str, dict[str, list[Any]]] = {}
         for table, columns in self.columns.items():
             rule = rules.of(f"register_{table}")
-            left = [moment is None or moment >= now - rule.ceiling for moment in columns[rule.moment]]
-            kept[table] = {name: list(compress(column, left)) for name, column in columns.items()}
+            in_time = [moment is None or moment >= now - rule.ceiling for moment in columns[rule.moment]]
+            kept[table] = {name: list(compress(column, in_time)) for name, column in columns.items()}
         return Registers(kept)
 
     @property
     def rows(self) -> int:
-        """Rows of all tables."""
+        """Number of rows in all tables."""
         return sum(len(next(iter(columns.values()))) for columns in self.columns.values())
 
     def has_epoch(self, epoch: str) -> bool:
-        """Whether any token is of a key's epoch."""
+        """Whether any token belongs to the key epoch."""
         tokens = (
             token
             for table, columns in self.columns.items()
@@ -118,7 +126,7 @@ class Registers:
 
     @cached_property
     def indexes(self) -> dict[str, Mapping[str, StepFunction]]:
-        """Of each index whose table is there: the steps of each key."""
+        """The step function of each key, for each index whose table is present."""
         return {
             name: timelines(self._keys(table, parts), self._spans(table))
             for name, (table, parts) in INDEXES.items()
@@ -126,28 +134,39 @@ class Registers:
         }
 
     def in_effect(self, index: str, at: int, *keys: str) -> int:
-        """Place of the row in effect of the first key that has one; else `~place` of one that has ended, or NOTHING.
+        """Returns the index of the row in effect of the first key that has one.
 
-        Raises: KeyError: if the table of the index is not there.
+        Without such a row, returns `~index` of a row that has ended, or NO_ROW.
+
+        Args:
+            index: name of an index of INDEXES.
+            at: Unix ms.
+            keys: the keys to look up, in order of precedence.
+
+        Raises:
+            KeyError: if the table of the index is missing.
         """
-        known, ended = self.indexes[index], NO_ROW
+        steps, ended = self.indexes[index], NO_ROW
         for key in keys:
-            place = as_of(known.get(key), at)
-            if place >= 0:
-                return place
-            ended = place if ended == NO_ROW else ended
+            row = as_of(steps.get(key), at)
+            if row >= 0:
+                return row
+            ended = row if ended == NO_ROW else ended
         return ended
 
-    def entry(self, table: str, place: int) -> tuple[str, str, str]:
-        """A row for evidence: its name (letters, wherever the row stands), since when it holds and is known."""
-        row = {name: column[place] for name, column in self.columns[table].items()}
+    def entry(self, table: str, index: int) -> tuple[str, str, str]:
+        """Returns a row's name, the start of its validity, and the moment since when it is known (both UTC).
+
+        The name is a digest of the row in letters, so it does not depend on the row's position.
+        """
+        row = {name: column[index] for name, column in self.columns[table].items()}
         digest = hashlib.sha256(json.dumps([table, row], sort_keys=True, ensure_ascii=False).encode()).digest()
-        return letters_of(digest[:8]), _written(row["valid_from"]), _written(row["known_at"])
+        return letters_of(digest[:8]), _utc_text(row["valid_from"]), _utc_text(row["known_at"])
 
     def _keys(self, table: str, parts: tuple[str, ...]) -> Iterator[str]:
         columns = self.columns[table]
-        told = [_either(columns) if part == NUMBER_OR_BLOCK else columns[part] for part in parts]
-        return map(BETWEEN.join, zip(*told, strict=True))
+        key_columns = [_number_or_block(columns) if part == NUMBER_OR_BLOCK else columns[part] for part in parts]
+        return map(BETWEEN.join, zip(*key_columns, strict=True))
 
     def _spans(self, table: str) -> Iterator[Span]:
         columns = self.columns[table]
@@ -155,28 +174,31 @@ class Registers:
         return map(Span, columns["valid_from"], ends, columns["known_at"])
 
 
-def _either(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+def _number_or_block(columns: Mapping[str, Sequence[Any]]) -> list[str]:
     numbers, blocks = columns["number"], columns.get("block") or [None] * len(columns["number"])
     return [number if number is not None else block for number, block in zip(numbers, blocks, strict=True)]
 
 
-def _written(moment: int) -> str:
+def _utc_text(moment: int) -> str:
     return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def columns_of(table: str) -> dict[str, str]:
-    """Columns of a table and what they hold, those of time among them."""
+    """Returns the columns of a table with their kinds, columns of time included."""
     return SCHEMA[table] | SPAN
 
 
 def row_to_line(row: Mapping[str, Any]) -> str:
-    """A keyed row as a line of a file: moments are written out, so that no run of digits looks like a number."""
-    told = {name: _moment(value) if name in SPAN and value is not None else value for name, value in row.items()}
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+    """Returns a keyed row as one line of JSON.
+
+    Moments are written as dates, so that no run of digits looks like a phone number.
+    """
+    plain = {name: _iso(value) if name in SPAN and value is not None else value for name, value in row.items()}
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
 
-def _moment(value: int) -> str:
-    return datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="milliseconds")
+def _iso(moment: int) -> str:
+    return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def _read(path: Path, table: str) -> dict[str, list[Any]]:
@@ -196,7 +218,7 @@ def _row(line: bytes, names: Sequence[str]) -> dict[str, Any]:
     try:
         row = decode(line)
     except ValueError:
-        row = None  # what the decoder says could quote the line
+        row = None  # the decoder's message may quote the line, and with it a phone number
     if not isinstance(row, dict) or row.keys() != set(names):
         raise ValueError(f"a JSON object with the keys {', '.join(names)}")
     return row
@@ -207,25 +229,25 @@ def _value(value: Any, name: str, kind: str) -> Any:
         return None
     if kind == "moment":
         return _milliseconds(value, name)
-    sound = _SOUND.get(kind, lambda value: isinstance(value, str) and is_token(value))
-    if not sound(value):
+    is_valid = _IS_VALID.get(kind, lambda value: isinstance(value, str) and is_token(value))
+    if not is_valid(value):
         raise ValueError(f"{name} to be {'a token' if kind in ('number', 'block', 'trunk') else f'a {kind}'}")
     return value
 
 
-def _milliseconds(written: Any, name: str) -> int:
+def _milliseconds(text: Any, name: str) -> int:
     try:
-        moment = datetime.fromisoformat(written)
+        moment = datetime.fromisoformat(text)
     except (TypeError, ValueError):
-        moment = None  # the error quotes what stood there
+        moment = None  # the parser's message quotes the text
     if moment is None or moment.tzinfo is None:
         raise ValueError(f"{name} to be a moment such as 2026-03-01T00:00:00.000+00:00")
     return round(moment.timestamp() * 1000)
 
 
-_SOUND: dict[str, Callable[[Any], bool]] = {
+_IS_VALID: dict[str, Callable[[Any], bool]] = {
     "flag": lambda value: isinstance(value, bool),
     "hour": lambda value: type(value) is int and 0 <= value <= 24,
     "count": lambda value: type(value) is int and value >= 0,
-    "text": lambda value: isinstance(value, str) and 0 < len(value) <= _LONGEST,
+    "text": lambda value: isinstance(value, str) and 0 < len(value) <= _MAX_TEXT,
 }

@@ -1,4 +1,7 @@
-"""Rules and policy over a table of calls at once: the same conditions, and the same decision, as for a single call."""
+"""Rules and policy for a table of calls: one int64 a call, in which each bit stands for a rule that the call meets.
+
+The conditions and the policy are those of a single call (`rules.py`, `policy.py`), applied to arrays.
+"""
 
 from __future__ import annotations
 
@@ -21,45 +24,45 @@ BITS = {rule.name: 1 << i for i, rule in enumerate(RULES)}
 
 
 def rule_columns(vectors: Array) -> dict[int, Array]:
-    """The columns that rules look at, by their places in the catalogue.
+    """Returns the columns that rules read, by their index in the catalogue.
 
     Args:
-        vectors: float64 (n, features), as the catalogue orders them; further columns may follow.
+        vectors: float64 of shape (n, F), in the order of the catalogue; further columns are ignored.
     """
-    return {place: vectors[:, place] for _, place in VECTOR_COLUMNS}
+    return {column: vectors[:, column] for _, column in VECTOR_COLUMNS}
 
 
-def rule_bits(
+def matching_bits(
     columns: Mapping[int, Array], registered: RegisterFacts | None, terms: Terms, own_number: Any = np.nan
 ) -> Array:
-    """Which rules each call meets: int64, one bit a rule in the order of RULES.
+    """Returns the rules that each of n calls meets: int64 of shape (n,), one bit a rule in the order of RULES.
 
     Args:
-        columns: as from `rule_columns`, of shape (n,).
-        registered: arrays of n values.
-        own_number: 1 where a call's two numbers are one, of shape (n,) if it is known.
+        columns: what `rule_columns` returns, arrays of shape (n,).
+        registered: what the registers say of the calls, arrays of shape (n,); None without registers.
+        terms: the thresholds of the policy file.
+        own_number: 1 where a call shows the called number as the caller, shape (n,); NaN if unknown.
     """
-    found, met = (
-        rule_input(columns, registered, own_number),
-        np.zeros(len(columns[VECTOR_COLUMNS[0][1]]), dtype=np.int64),
-    )
+    calls = rule_input(columns, registered, own_number)
+    bits = np.zeros(len(columns[VECTOR_COLUMNS[0][1]]), dtype=np.int64)
     for rule in RULES:
-        met |= np.where(np.broadcast_to(rule.when(found, terms), met.shape), BITS[rule.name], 0)
-    return met
+        bits |= np.where(np.broadcast_to(rule.when(calls, terms), bits.shape), BITS[rule.name], 0)
+    return bits
 
 
-def rule_names(met: int) -> tuple[str, ...]:
-    """The rules of one call's bits."""
-    return tuple(name for name, bit in BITS.items() if met & bit)
+def rule_names(bits: int) -> tuple[str, ...]:
+    """Returns the names of the rules whose bits are set."""
+    return tuple(name for name, bit in BITS.items() if bits & bit)
 
 
-def table_actions(policy: Policy, banded: Array, met: Array) -> Array:
-    """What is done with each call, by `policy.final_action`: places in ACTIONS, int8.
+def table_actions(policy: Policy, by_band: Array, bits: Array) -> Array:
+    """Returns the final action of each call: int8 of shape (n,), indexes of ACTIONS.
 
     Args:
-        banded: the action by the bands alone, as a place in ACTIONS.
-        met: as from `rule_bits`.
+        policy: the policy.
+        by_band: the action that the bands alone lead to, as indexes of ACTIONS, shape (n,).
+        bits: what `matching_bits` returns, shape (n,).
     """
-    both, which = np.unique(np.column_stack([banded.astype(np.int64), met]), axis=0, return_inverse=True)
-    done = [ACTIONS.index(final_action(policy, ACTIONS[action], rule_names(bits))) for action, bits in both.tolist()]
-    return np.array(done, dtype=np.int8)[which.reshape(-1)]
+    pairs, pair_of = np.unique(np.column_stack([by_band.astype(np.int64), bits]), axis=0, return_inverse=True)
+    final = [ACTIONS.index(final_action(policy, ACTIONS[action], rule_names(row))) for action, row in pairs.tolist()]
+    return np.array(final, dtype=np.int8)[pair_of.reshape(-1)]

@@ -1,7 +1,7 @@
-"""What rules look at: facts of a call and of its history, and what registers say of it, by names.
+"""The input of rule conditions: facts of a call, of its history and of the registers, as numbers with names.
 
-All are numbers, NaN where unknown: of one call floats, of a table of calls arrays, so that a condition is written once
-for both.
+A value is a float for one call and an array for a table of calls, so each condition is written once for both. NaN
+stands for "unknown".
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from callsieve.features.dataclass import dataclass
 
 from .register_lookup import RegisterFacts
 
-# From vectors: the first fields of a situation, in their order by the names of the catalogue.
 VECTOR_FEATURES = {
     "attestation": "call_attestation",
     "route": "call_route",
@@ -27,16 +26,23 @@ VECTOR_FEATURES = {
     "one_rings_24h": "out_one_rings_share_24h",
     "callee_calls_1h": "callee_calls_count_1h",
 }
+"""The feature behind each of the first fields of `RuleInput`, in the order of the fields."""
 
 
 @dataclass(slots=True)
 class RuleInput(RegisterFacts):
-    """A call at ring time.
+    """What the conditions of rules read of a call at ring time.
 
-    `attestation`, `route`, `caller_class`, `callee_class` are places in the tuples of `features.records`;
-    `presented_differs` and `own_number` (it calls itself) 1 or 0; `calls_24h` and `one_rings_24h` (a share) are of the
-    caller, `callee_calls_1h` of the called number; `unwanted` is 1 where a model is sure that the call is of a kind
-    that the called person rejects (`wishes.py`), and is looked up apart from all else.
+    Attributes:
+        attestation, route, caller_class, callee_class: indexes of the tuples in `features.records`.
+        presented_differs: 1 if the network knows the caller by another number than the one shown, else 0.
+        hour: local hour of the call.
+        calls_24h: calls of the caller in 24 hours.
+        one_rings_24h: share of those calls that the caller dropped after one ring, 0 to 1.
+        callee_calls_1h: calls to the called number in one hour.
+        own_number: 1 if the caller shows the called number itself, else 0.
+        unwanted: 1 if the content model is sure that the called person rejects this kind of call
+            (`preferences.py`). It is set apart from the other fields, after a call has reached a band.
     """
 
     attestation: Any = math.nan
@@ -53,15 +59,21 @@ class RuleInput(RegisterFacts):
 
 
 VECTOR_COLUMNS = tuple((name, NAMES.index(feature)) for name, feature in VECTOR_FEATURES.items())
-_picked = itemgetter(*(place for _, place in VECTOR_COLUMNS))
-_REGISTERED = RegisterFacts.__slots__
+_pick = itemgetter(*(column for _, column in VECTOR_COLUMNS))
+_REGISTER_FIELDS = RegisterFacts.__slots__
 
 
 def rule_input(columns: Any, registered: RegisterFacts | None = None, own_number: Any = math.nan) -> RuleInput:
-    """A situation from a vector, or from the columns of a matrix of vectors, as the catalogue orders them."""
-    found = RuleInput(*_picked(columns))
-    found.own_number = own_number
+    """Builds the input of rule conditions.
+
+    Args:
+        columns: a vector, or columns of vectors by their index in the catalogue.
+        registered: what the registers say; None without registers.
+        own_number: see `RuleInput`.
+    """
+    result = RuleInput(*_pick(columns))
+    result.own_number = own_number
     if registered is not None:
-        for name in _REGISTERED:
-            setattr(found, name, getattr(registered, name))
-    return found
+        for name in _REGISTER_FIELDS:
+            setattr(result, name, getattr(registered, name))
+    return result

@@ -1,7 +1,7 @@
-"""Rules before the model: facts that need no score. Each says in plain words what it is and on what it rests.
+"""Rules: facts of a call that need no score. A fact says in plain words what holds and what it rests on.
 
-A rule's condition is written once, for a single call (floats) and for a table of calls (arrays); a comparison with NaN,
-which stands for "not known", is never true. What a hit leads to is for the policy to say.
+A rule's condition is written once, for one call (floats) and for a table of calls (arrays). A comparison with NaN,
+which stands for "unknown", is never true. The policy decides which action a rule leads to (`policy.py`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .registers import Registers
 from .rule_input import RuleInput
 
 PROTECTED = ("emergency", "public_service")
-DOMESTIC = tuple(word for word in NUMBER_CLASSES if word not in ("foreign", "irregular", "withheld", "unknown"))
-NO_CALLER = ("irregular", "106", "800")  # forms that no caller has: no number at all, a text port, a toll-free number
+DOMESTIC = tuple(name for name in NUMBER_CLASSES if name not in ("foreign", "irregular", "withheld", "unknown"))
+NO_CALLER = ("irregular", "106", "800")  # never a calling number: not a number, a text-message port, a toll-free number
 PERSONAL = ("mobile", "resale")
-# On what a rule rests: what the network saw, what a register says, how the number behaves, what a model takes the call
-# to be about; or it guards a call.
+# What a rule rests on: facts of the network, a register, the behaviour of the number, or a model's prediction. A guard
+# leads to no action; it limits the action of the other rules and of the bands.
 NETWORK, REGISTER, BEHAVIOUR, PREDICTED, GUARD = "network", "register", "behaviour", "predicted", "guard"
 # In the order of NUMBER_CLASSES.
 CLASSES_ZH = (
@@ -35,10 +35,14 @@ CLASSES_ZH = (
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A rule that a call meets, and the evidence.
+    """A rule that a call meets, with the values and the register row behind it.
 
-    `value` is what was found and `limit` what it was held against, NaN where there is no number to tell. `entry` names
-    the row of `register` behind it, which holds since `valid_from` and is known since `known_at` (UTC); "" if none is.
+    Attributes:
+        rule: name of the rule.
+        en, zh: the fact as a sentence, in English and Chinese.
+        value, limit: the value of the call and the limit that it was compared with; NaN if the rule has none.
+        register, entry: the register and the name of the row behind the fact; "" if the fact rests on no row.
+        valid_from, known_at: start of the row's validity, and since when it is known (both UTC); "" without a row.
 
     >>> from callsieve.features import Call, History, Intake, Key
     >>> from callsieve.serving import Scorer, read_public_key
@@ -62,7 +66,16 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule. `value` and `limit` name a field of a situation or of the terms; `register` a table, "" for none."""
+    """A rule: a named condition and its sentences.
+
+    Attributes:
+        name: name of the rule in the policy file.
+        kind: NETWORK, REGISTER, BEHAVIOUR, PREDICTED or GUARD.
+        when: the condition.
+        value, limit: names of the fields of `RuleInput` or `Terms` that the sentences show; "" for none.
+        register: the register whose row the fact names; "" for none.
+        en, zh: the sentence in English and Chinese, with places for `value` and `limit`.
+    """
 
     name: str
     kind: str
@@ -75,19 +88,19 @@ class Rule:
 
 
 def _among(value: Any, codes: frozenset[float]) -> Any:
-    """Whether a class of numbers is one of some; of none, none is."""
+    """Whether a number class is one of `codes`; elementwise for an array."""
     try:
         return value in codes
     except TypeError:
-        import numpy as np  # a table of calls; one call needs no NumPy
+        import numpy as np  # only for a table of calls
 
         return np.isin(value, list(codes))
 
 
 @cache
-def _codes(words: tuple[str, ...]) -> frozenset[float]:
-    """Classes of numbers by their places."""
-    return frozenset(float(NUMBER_CLASSES.index(word)) for word in words)
+def _codes(classes: tuple[str, ...]) -> frozenset[float]:
+    """The indexes of number classes."""
+    return frozenset(float(NUMBER_CLASSES.index(name)) for name in classes)
 
 
 _PROTECTED, _DOMESTIC, _NO_CALLER, _PERSONAL = map(_codes, (PROTECTED, DOMESTIC, NO_CALLER, PERSONAL))
@@ -95,196 +108,212 @@ _WITHHELD = _codes(("withheld",))
 
 
 def _outside(hour: Any, begin: Any, end: Any) -> Any:
-    """Hours that run over midnight are those from `begin` on, and those before `end`."""
-    over = begin > end
-    return ((begin <= end) & ((hour < begin) | (hour >= end))) | (over & (hour < begin) & (hour >= end))
+    """Whether an hour lies outside registered hours, which may run over midnight (`begin` after `end`)."""
+    over_midnight = begin > end
+    return ((begin <= end) & ((hour < begin) | (hour >= end))) | (over_midnight & (hour < begin) & (hour >= end))
 
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        "authentication_failed", NETWORK, lambda s, _: s.attestation == ATTESTATIONS.index("failed"), "", "", "",
+        "authentication_failed", NETWORK, lambda call, _: call.attestation == ATTESTATIONS.index("failed"), "", "", "",
         "The network could not verify the calling number: authentication failed.",
         "网络未能核实主叫号码:鉴权失败。",
     ),
     Rule(
-        "irregular_number", NETWORK, lambda s, _: _among(s.caller_class, _NO_CALLER),
+        "irregular_number", NETWORK, lambda call, _: _among(call.caller_class, _NO_CALLER),
         "caller_class", "", "",
         "The calling number has a form that no caller may show ({value}).",
         "主叫号码不符合规范,不得作为主叫({value})。",
     ),
     Rule(
-        "own_number", NETWORK, lambda s, _: s.own_number == 1, "", "", "",
+        "own_number", NETWORK, lambda call, _: call.own_number == 1, "", "", "",
         "The caller shows the called person's own number.",
         "来电显示的是被叫用户自己的号码。",
     ),
     Rule(
-        "withheld_number", NETWORK, lambda s, _: _among(s.caller_class, _WITHHELD), "", "", "",
+        "withheld_number", NETWORK, lambda call, _: _among(call.caller_class, _WITHHELD), "", "", "",
         "The caller shows no number.",
         "主叫未显示号码。",
     ),
     Rule(
         "domestic_from_abroad", NETWORK,
-        lambda s, _: (s.route == ROUTES.index("international"))
-        & _among(s.caller_class, _DOMESTIC),
+        lambda call, _: (call.route == ROUTES.index("international")) & _among(call.caller_class, _DOMESTIC),
         "caller_class", "", "",
         "A domestic number ({value}) came in over an international line, and is not roaming.",
         "境外来话显示境内号码({value}),且并非漫游。",
     ),
     Rule(
-        "shown_number_differs", NETWORK, lambda s, _: s.presented_differs == 1, "", "", "",
+        "shown_number_differs", NETWORK, lambda call, _: call.presented_differs == 1, "", "", "",
         "The number shown is not the number that the network knows the caller by.",
         "显示的号码与网络识别的主叫号码不一致。",
     ),
     Rule(
-        "outside_trunk_ranges", REGISTER, lambda s, _: (s.trunk_listed == 1) & (s.on_trunk == 0), "", "", "trunks",
+        "outside_trunk_ranges", REGISTER, lambda call, _: (call.trunk_listed == 1) & (call.on_trunk == 0),
+        "", "", "trunks",
         "The trunk that the call came over is not registered for this number.",
         "该号码不在所经中继登记的号码范围内。",
     ),
     Rule(
-        "class_against_use", REGISTER, lambda s, _: s.use_allows == 0, "caller_class", "", "trunks",
+        "class_against_use", REGISTER, lambda call, _: call.use_allows == 0, "caller_class", "", "trunks",
         "The kind of number ({value}) does not fit the use that was declared for the trunk.",
         "号码类型({value})与中继登记的用途不符。",
     ),
     Rule(
-        "lapsed_number", REGISTER, lambda s, _: s.lapsed == 1, "", "", "number_resources",
+        "lapsed_number", REGISTER, lambda call, _: call.lapsed == 1, "", "", "number_resources",
         "The registration of this number has ended.",
         "该号码的登记已到期。",
     ),
     Rule(
         "unregistered_number", REGISTER,
-        lambda s, t: _among(s.caller_class, _codes(t.must_register)) & (s.campaign == 0),
+        lambda call, terms: _among(call.caller_class, _codes(terms.must_register)) & (call.campaign == 0),
         "caller_class", "", "",
         "Numbers of this kind ({value}) are to be registered before they call out; this one is not.",
         "此类号码({value})外呼须先登记,该号码未登记。",
     ),
     Rule(
-        "contract_frequency", REGISTER, lambda s, _: s.calls_24h >= s.calls_per_day,
+        "contract_frequency", REGISTER, lambda call, _: call.calls_24h >= call.calls_per_day,
         "calls_24h", "calls_per_day", "subscribers",
         "This number made {value} calls in the last 24 hours; its contract allows {limit}.",
         "该号码过去24小时已拨出{value}次,合同约定上限为{limit}次。",
     ),
     Rule(
-        "outside_hours", REGISTER, lambda s, _: _outside(s.hour, s.hour_from, s.hour_to), "hour", "", "campaigns",
+        "outside_hours", REGISTER, lambda call, _: _outside(call.hour, call.hour_from, call.hour_to),
+        "hour", "", "campaigns",
         "The call comes at {value}, outside the hours registered for this campaign.",
         "来电时间{value},不在该业务登记的外呼时段内。",
     ),
     Rule(
-        "called_after_refusal", REGISTER, lambda s, _: s.refused == 1, "", "", "refusals",
+        "called_after_refusal", REGISTER, lambda call, _: call.refused == 1, "", "", "refusals",
         "The called person has refused calls of this business.",
         "被叫用户已拒绝此类业务的来电。",
     ),
     Rule(
-        "no_consent", REGISTER, lambda s, _: (s.marketing == 1) & (s.consent == 0), "", "", "campaigns",
+        "no_consent", REGISTER, lambda call, _: (call.marketing == 1) & (call.consent == 0), "", "", "campaigns",
         "A registered marketing call, and no consent of the called person to this firm is known.",
         "已登记的营销外呼,但未见被叫用户对该企业的同意记录。",
     ),
     Rule(
-        "against_preference", REGISTER, lambda s, _: s.rejects == 1, "", "", "preferences",
+        "against_preference", REGISTER, lambda call, _: call.rejects == 1, "", "", "preferences",
         "The called person told the operator that calls of this kind are not wanted.",
         "被叫用户已设置不接听此类来电。",
     ),
     Rule(
-        "risk_region", REGISTER, lambda s, _: s.risk_region == 1, "", "", "risk_regions",
+        "risk_region", REGISTER, lambda call, _: call.risk_region == 1, "", "", "risk_regions",
         "The calling number is of a region for which stricter rules are in force.",
         "主叫号码属于从严管理的重点地区。",
     ),
     Rule(
         "ring_once", BEHAVIOUR,
-        lambda s, t: (s.one_rings_24h >= t.ring_once_share) & (s.calls_24h >= t.ring_once_calls),
+        lambda call, terms: (call.one_rings_24h >= terms.ring_once_share) & (call.calls_24h >= terms.ring_once_calls),
         "one_rings_24h", "ring_once_share", "",
         "{value} of this number's calls of the last 24 hours were dropped after one ring (limit {limit}).",
         "该号码过去24小时有{value}的呼叫响一声即挂断(界限{limit})。",
     ),
     Rule(
         "call_bombing", BEHAVIOUR,
-        lambda s, t: (s.callee_calls_1h >= t.bombing_calls) & _among(s.callee_class, _PERSONAL),
+        lambda call, terms: (call.callee_calls_1h >= terms.bombing_calls) & _among(call.callee_class, _PERSONAL),
         "callee_calls_1h", "bombing_calls", "",
         "The called person's number was called {value} times in the last hour (limit {limit}).",
         "被叫用户过去1小时内接到{value}次来电(界限{limit})。",
     ),
     Rule(
-        "protected_caller", GUARD, lambda s, _: _among(s.caller_class, _PROTECTED) | (s.caller_protected == 1),
+        "protected_caller", GUARD, lambda call, _: _among(call.caller_class, _PROTECTED) | (call.caller_protected == 1),
         "", "", "protected",
         "An emergency, public-service or registered protected number calls: it is never blocked.",
         "主叫为紧急、公共服务或受保护号码,任何情况下不得拦截。",
     ),
     Rule(
-        "protected_callee", GUARD, lambda s, _: _among(s.callee_class, _PROTECTED) | (s.callee_protected == 1),
+        "protected_callee", GUARD, lambda call, _: _among(call.callee_class, _PROTECTED) | (call.callee_protected == 1),
         "", "", "callee",
         "An emergency, public-service or registered protected number is called: calls to it are never blocked.",
         "被叫为紧急、公共服务或受保护号码,呼叫一律不得拦截。",
     ),
     Rule(
-        "accepted_category", GUARD, lambda s, _: s.accepts == 1, "", "", "preferences",
+        "accepted_category", GUARD, lambda call, _: call.accepts == 1, "", "", "preferences",
         "The called person told the operator that calls of this kind are welcome.",
         "被叫用户已设置接受此类来电。",
     ),
     Rule(
-        "against_predicted_preference", PREDICTED, lambda s, _: s.unwanted == 1, "", "", "preferences",
+        "against_predicted_preference", PREDICTED, lambda call, _: call.unwanted == 1, "", "", "preferences",
         "The call looks like one of a kind that the called person told the operator is not wanted.",
         "该来电疑似被叫用户已设置不接听的类别。",
     ),
 )  # fmt: skip
 RULE_BY_NAME = {rule.name: rule for rule in RULES}
 ACTION_RULES = tuple(rule.name for rule in RULES if rule.kind != GUARD)
-
-
-# Without registers nothing that they say is known, and no rule of theirs holds.
 UNREGISTERED = tuple(rule for rule in RULES if rule.kind != REGISTER and rule.register != "preferences")
+"""The rules that can hold without registers."""
 
 
-def matching_rules(found: RuleInput, terms: Terms, rules: tuple[Rule, ...] = RULES) -> tuple[Rule, ...]:
-    """Which of the rules one call meets, in order."""
-    return tuple([rule for rule in rules if rule.when(found, terms)])
+def matching_rules(call: RuleInput, terms: Terms, rules: tuple[Rule, ...] = RULES) -> tuple[Rule, ...]:
+    """Returns the rules that one call meets, in the order of `rules`."""
+    return tuple([rule for rule in rules if rule.when(call, terms)])
 
 
-def facts(
-    found: RuleInput, terms: Terms, registers: Registers | None, rules: tuple[Rule, ...] | None = None
+def collect_facts(
+    call: RuleInput, terms: Terms, registers: Registers | None, rules: tuple[Rule, ...] | None = None
 ) -> tuple[Fact, ...]:
-    """The same with their evidence; `rules` are those that may hold, if it is known."""
+    """Returns the facts of one call, in the order of RULES.
+
+    Args:
+        call: the input of the conditions.
+        terms: the limits of the policy file.
+        registers: the registers that `call` was looked up in; None without registers.
+        rules: the rules to test; by default all rules that can hold.
+    """
     if rules is None:
         rules = UNREGISTERED if registers is None else RULES
-    return tuple([_fact(rule, found, terms, registers) for rule in matching_rules(found, terms, rules)])
+    return tuple([_fact(rule, call, terms, registers) for rule in matching_rules(call, terms, rules)])
 
 
 @lru_cache(maxsize=1 << 12)
 def candidate_rules(
     attestation: int, route: int, caller_class: int, callee_class: int, presented_differs: int, own_number: bool
 ) -> tuple[Rule, ...]:
-    """The rules that calls with these facts of a `KeyedCall` may meet where there are no registers, in order.
+    """Returns the rules that a call with these fields of `KeyedCall` may meet without registers, in order.
 
-    Whether a rule of behaviour holds is for the history to say. All others go by these facts alone, and calls are much
-    alike in them: nearly all of those rules need not be looked at again.
+    Rules of behaviour stay candidates, because they depend on the history. All other rules depend on these fields
+    alone. Few combinations of the fields occur, so the cache spares most calls nearly all of the conditions.
     """
-    shown = (attestation, route, caller_class, callee_class, presented_differs)
-    found = RuleInput(*(math.nan if value == UNKNOWN else float(value) for value in shown))
-    found.own_number = float(own_number)
-    return tuple(rule for rule in UNREGISTERED if rule.kind == BEHAVIOUR or rule.when(found, Terms()))
+    fields = (attestation, route, caller_class, callee_class, presented_differs)
+    call = RuleInput(*(math.nan if value == UNKNOWN else float(value) for value in fields))
+    call.own_number = float(own_number)
+    return tuple(rule for rule in UNREGISTERED if rule.kind == BEHAVIOUR or rule.when(call, Terms()))
 
 
-def _fact(rule: Rule, found: RuleInput, terms: Terms, registers: Registers | None) -> Fact:
-    value, limit = (_looked_up(name, found, terms) for name in (rule.value, rule.limit))
+def _fact(rule: Rule, call: RuleInput, terms: Terms, registers: Registers | None) -> Fact:
+    value, limit = (_field(name, call, terms) for name in (rule.value, rule.limit))
     entry, valid_from, known_at = "", "", ""
-    place = found.rows.get(rule.register, -1)
+    row = call.rows.get(rule.register, -1)
     table = "protected" if rule.register == "callee" else rule.register
-    if registers is not None and place >= 0:
-        entry, valid_from, known_at = registers.entry(table, place)
-    en = rule.en.format(value=_shown(rule.value, value), limit=_shown(rule.limit, limit))
-    zh = rule.zh.format(value=_shown(rule.value, value, CLASSES_ZH), limit=_shown(rule.limit, limit))
-    return Fact(rule.name, en, zh, value, limit, table if entry else "", entry, valid_from, known_at)
+    if registers is not None and row >= 0:
+        entry, valid_from, known_at = registers.entry(table, row)
+    return Fact(
+        rule=rule.name,
+        en=rule.en.format(value=_format_value(rule.value, value), limit=_format_value(rule.limit, limit)),
+        zh=rule.zh.format(value=_format_value(rule.value, value, CLASSES_ZH), limit=_format_value(rule.limit, limit)),
+        value=value,
+        limit=limit,
+        register=table if entry else "",
+        entry=entry,
+        valid_from=valid_from,
+        known_at=known_at,
+    )
 
 
-def _looked_up(name: str, found: RuleInput, terms: Terms) -> float:
+def _field(name: str, call: RuleInput, terms: Terms) -> float:
     if not name:
         return math.nan
-    return float(getattr(found, name, math.nan) if hasattr(found, name) else getattr(terms, name))
+    return float(getattr(call, name) if hasattr(call, name) else getattr(terms, name))
 
 
-def _shown(name: str, value: float, classes: tuple[str, ...] = NUMBER_CLASSES) -> str:
-    """A value as people write it.
+def _format_value(name: str, value: float, classes: tuple[str, ...] = NUMBER_CLASSES) -> str:
+    """Formats a value for people.
 
-    >>> _shown("caller_class", 4.0), _shown("one_rings_24h", 0.75), _shown("calls_24h", 1234.0), _shown("hour", 8.0)
-    ('fixed', '75%', '1,234', '08:00')
+    >>> _format_value("caller_class", 4.0), _format_value("one_rings_24h", 0.75)
+    ('fixed', '75%')
+    >>> _format_value("calls_24h", 1234.0), _format_value("hour", 8.0)
+    ('1,234', '08:00')
     """
     if math.isnan(value):
         return ""

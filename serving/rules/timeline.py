@@ -1,12 +1,11 @@
-"""Rows of a register as of a moment: what held then, as far as it was known before.
+"""Register rows over time: which row of a key was in effect at a moment, as known at that moment.
 
-A row holds from `valid_from` until `valid_to`, that moment not included, and counts at moments after `known_at`. Of
-those with the same key and `valid_from`, the one known last takes the place of the others: so is a row corrected, or
-given an end. Of the rows of a key that hold at one moment the one with the latest `valid_from` counts.
+A row is in effect from `valid_from` until just before `valid_to`. It counts only after `known_at`. Several rows of one
+key may have the same `valid_from`: the row that became known last replaces the others. This is how a row is corrected
+or ended. If several rows of a key are in effect, the row with the latest `valid_from` counts.
 
-Questions are always about "now, as known now", so a key's rows come down to a step function of one time: at each of a
-few moments the answer changes. `step_function` makes it; a look-up online is a bisection, an as-of join offline
-a `merge_asof`.
+A question always asks for "now, as known now". So the rows of a key reduce to a step function of one time, which
+`step_function` builds. A look-up online is a bisection; an as-of join offline is a `merge_asof`.
 """
 
 from __future__ import annotations
@@ -18,10 +17,11 @@ from typing import NamedTuple
 
 NEVER = 1 << 62
 NO_ROW = -NEVER
+"""Answer before any row of the key is known."""
 
 
 class Span(NamedTuple):
-    """When a row holds, and since when it is known: Unix milliseconds; `valid_to` is NEVER for no end known."""
+    """When a row is in effect, and since when it is known: Unix ms. `valid_to` is NEVER without a known end."""
 
     valid_from: int
     valid_to: int
@@ -29,62 +29,69 @@ class Span(NamedTuple):
 
 
 StepFunction = tuple[tuple[int, ...], tuple[int, ...]]
+"""The moments (Unix ms) at which the answer changes, and the answer from each moment on."""
 
 
 def step_function(rows: Iterable[tuple[int, Span]]) -> StepFunction:
-    """The moments at which the answer changes, and the answer from each of them on.
+    """Builds the step function of one key.
 
-    An answer is the place of the row in effect; where none is but some were, `~place` of the one that counted last by
-    its `valid_from`; NOTHING before any is known.
+    An answer is the index of the row in effect. If no row is in effect but one was, the answer is `~index` of the row
+    with the latest `valid_from`. Before any row is known, the answer is NO_ROW.
 
     Args:
-        rows: of one key, each with its place in the register; a place is a name and orders nothing but equal rows.
+        rows: the rows of the key, each with its index in the register. Indexes order only rows with equal spans.
 
-    >>> steps([(7, Span(10, 20, 5))])
+    >>> step_function([(7, Span(10, 20, 5))])
     ((10, 20), (7, -8))
     """
-    told = list(rows)
-    if len(told) == 1:
-        return _of_one(*told[0])
-    entries = sorted((max(span.known_at + 1, span.valid_from), span.known_at, place, span) for place, span in told)
-    moments = sorted({moment for entry in entries for moment in (entry[0], entry[3].valid_to) if moment < NEVER})
-    newest: dict[int, tuple[int, Span]] = {}
-    holding: list[int] = []  # a heap of the negative `valid_from` of rows in effect, ended ones among them
-    found: list[tuple[int, int]] = []
+    rows = list(rows)
+    if len(rows) == 1:
+        return _single_row(*rows[0])
+    pending = sorted((max(span.known_at + 1, span.valid_from), span.known_at, index, span) for index, span in rows)
+    moments = sorted({moment for entry in pending for moment in (entry[0], entry[3].valid_to) if moment < NEVER})
+    newest: dict[int, tuple[int, Span]] = {}  # by valid_from: the row that became known last
+    in_effect: list[int] = []  # heap of negative `valid_from`; may still contain rows that have ended
+    steps: list[tuple[int, int]] = []
     latest, taken = -NEVER, 0
     for moment in moments:
-        while taken < len(entries) and entries[taken][0] <= moment:
-            _, _, place, span = entries[taken]
+        while taken < len(pending) and pending[taken][0] <= moment:
+            _, _, index, span = pending[taken]
             taken += 1
-            newest[span.valid_from] = place, span  # of one beginning they come as they were known
-            heappush(holding, -span.valid_from)
+            newest[span.valid_from] = index, span  # rows with equal `valid_from` come in the order of `known_at`
+            heappush(in_effect, -span.valid_from)
             latest = max(latest, span.valid_from)
-        while holding and newest[-holding[0]][1].valid_to <= moment:
-            heappop(holding)
-        answer = newest[-holding[0]][0] if holding else ~newest[latest][0] if taken else NO_ROW
-        if answer != (found[-1][1] if found else NO_ROW):
-            found.append((moment, answer))
-    return tuple(moment for moment, _ in found), tuple(answer for _, answer in found)
+        while in_effect and newest[-in_effect[0]][1].valid_to <= moment:
+            heappop(in_effect)
+        answer = newest[-in_effect[0]][0] if in_effect else ~newest[latest][0] if taken else NO_ROW
+        if answer != (steps[-1][1] if steps else NO_ROW):
+            steps.append((moment, answer))
+    return tuple(moment for moment, _ in steps), tuple(answer for _, answer in steps)
 
 
-def as_of(known: StepFunction | None, at: int) -> int:
-    """The answer at a moment."""
-    if known is None:
+def as_of(steps: StepFunction | None, at: int) -> int:
+    """Returns the answer of a step function at a moment (Unix ms); NO_ROW for a key without rows."""
+    if steps is None:
         return NO_ROW
-    place = bisect_right(known[0], at) - 1
-    return known[1][place] if place >= 0 else NO_ROW
+    moments, answers = steps
+    index = bisect_right(moments, at) - 1
+    return answers[index] if index >= 0 else NO_ROW
 
 
 def timelines(keys: Iterable[str], spans: Iterable[Span]) -> Mapping[str, StepFunction]:
-    """The steps of each key of a register, whose rows come in order of their places."""
+    """Returns the step function of each key.
+
+    Args:
+        keys: the key of each row of a register, in order.
+        spans: the span of each row, in the same order.
+    """
     grouped: dict[str, list[tuple[int, Span]]] = {}
-    for place, (key, span) in enumerate(zip(keys, spans, strict=True)):
-        grouped.setdefault(key, []).append((place, span))
+    for index, (key, span) in enumerate(zip(keys, spans, strict=True)):
+        grouped.setdefault(key, []).append((index, span))
     return {key: step_function(rows) for key, rows in grouped.items()}
 
 
-def _of_one(place: int, span: Span) -> StepFunction:
+def _single_row(index: int, span: Span) -> StepFunction:
     begin = max(span.valid_from, span.known_at + 1)
     if span.valid_to <= begin:
-        return (begin,), (~place,)
-    return ((begin, span.valid_to), (place, ~place)) if span.valid_to < NEVER else ((begin,), (place,))
+        return (begin,), (~index,)
+    return ((begin, span.valid_to), (index, ~index)) if span.valid_to < NEVER else ((begin,), (index,))

@@ -1,4 +1,4 @@
 """The thin scorer: a history and a call go in, a verdict with reasons comes out.
 
-Imports `bundle`, `rules`. Start with `scorer`.
+May import `features`, `serving.bundle` and `serving.rules`. Start with `scorer.Scorer`.
 """

@@ -1,7 +1,7 @@
-"""Why a call got its score: exact additive contributions as plain sentences, English and Chinese.
+"""Reasons of a score: the strongest contributions as plain sentences, in English and Chinese.
 
-Contributions (`shapley.py`) and the base value add up to the raw score; each reason names one of them with the value
-behind it.
+The contributions of all features (`bundle/shapley.py`) and the base value add up to the raw score. A reason names one
+contribution and the value of its feature.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from callsieve.features.catalogue.feature import Feature
 from callsieve.features.complaints import ComplaintFeature
 from callsieve.features.dataclass import dataclass
 
-_SHOWN = 4
+_MAX_REASONS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One feature's part in a raw score (log-odds), with its value and what to tell a person.
+    """The contribution of one feature to a raw score (log-odds), with the feature's value and a sentence.
 
-    >>> from callsieve.serving.scorer.reasons import reasons
-    >>> (reason,) = reasons(["out_calls_count_1h", "call_hour"], [87.0, 10.0], [1.5, -0.25])
+    `en` and `zh` are the sentence in English and Chinese. `value` is NaN if it is unknown.
+
+    >>> from callsieve.serving.scorer.reasons import strongest_reasons
+    >>> (reason,) = strongest_reasons(["out_calls_count_1h", "call_hour"], [87.0, 10.0], [1.5, -0.25])
     >>> reason.contribution, reason.en
     (1.5, 'calls made in the last hour: 87')
     """
@@ -34,10 +36,18 @@ class Reason:
     zh: str
 
 
-def reasons(names: Sequence[str], values: Sequence[float], contributions: Sequence[float]) -> tuple[Reason, ...]:
-    """The features that raised the score most, strongest first."""
+def strongest_reasons(
+    names: Sequence[str], values: Sequence[float], contributions: Sequence[float]
+) -> tuple[Reason, ...]:
+    """Returns at most four features that raised the score, strongest first.
+
+    Args:
+        names: feature names.
+        values: the call's value of each feature.
+        contributions: the contribution of each feature, in log-odds.
+    """
     order = sorted(range(len(names)), key=contributions.__getitem__, reverse=True)
-    return tuple(_reason(names[i], values[i], contributions[i]) for i in order[:_SHOWN] if contributions[i] > 0)
+    return tuple(_reason(names[i], values[i], contributions[i]) for i in order[:_MAX_REASONS] if contributions[i] > 0)
 
 
 def _reason(name: str, value: float, contribution: float) -> Reason:
@@ -45,33 +55,33 @@ def _reason(name: str, value: float, contribution: float) -> Reason:
     if feature is None:
         text = f"{name}: {value:g}"
         return Reason(name, value, contribution, text, text)
-    en, zh = _shown(feature, value)
+    en, zh = _format_value(feature, value)
     return Reason(name, value, contribution, f"{feature.en}: {en}", f"{feature.zh}:{zh}")
 
 
-def _shown(feature: Feature | ComplaintFeature, value: float) -> tuple[str, str]:
-    """A value as people write it.
+def _format_value(feature: Feature | ComplaintFeature, value: float) -> tuple[str, str]:
+    """Formats a value for people, in English and Chinese.
 
-    >>> _shown(DEFINED["out_answered_share_24h"], 0.25)
+    >>> _format_value(DEFINED["out_answered_share_24h"], 0.25)
     ('25%', '25%')
     """
     if math.isnan(value):
         return "not known", "未知"
     if feature.levels:
-        word = feature.levels[int(value)].replace("_", " ") if 0 <= value < len(feature.levels) else f"{value:g}"
-        return word, word
+        level = feature.levels[int(value)].replace("_", " ") if 0 <= value < len(feature.levels) else f"{value:g}"
+        return level, level
     if feature.unit == "yes/no":
         return ("yes", "是") if value else ("no", "否")
     if feature.unit == "share":
         return f"{value:,.0%}", f"{value:,.0%}"
     if feature.unit == "seconds":
-        return _duration(value)
-    # Nobody reads 1.235e+04 calls; the commas also keep a long count from looking like a telephone number.
+        return _format_duration(value)
+    # 12,345 reads better than 1.235e+04. The commas also keep a long count from looking like a telephone number.
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return text, text
 
 
-def _duration(seconds: float) -> tuple[str, str]:
+def _format_duration(seconds: float) -> tuple[str, str]:
     for size, en, zh in ((86_400, "days", "天"), (3_600, "hours", "小时"), (60, "minutes", "分钟")):
         if seconds >= 2 * size:
             return f"{seconds / size:,.1f} {en}", f"{seconds / size:,.1f}{zh}"

@@ -1,4 +1,8 @@
-"""The scorer: a call and the history before it, to a verdict. Whatever happens, there is a verdict."""
+"""The scorer: turns one call and the history before it into a verdict. Scoring never raises.
+
+The order of one verdict: the vector of the call, the facts of the rules, the model's raw score, the band that the
+score reaches, and the action that the policy allows for facts and band together.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,10 @@ from callsieve.serving.rules.preferences import confident_class, rejected_catego
 from callsieve.serving.rules.register_lookup import look_up
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_input import RuleInput, rule_input
-from callsieve.serving.rules.rules import BEHAVIOUR, PREDICTED, RULE_BY_NAME, Fact, candidate_rules, facts
+from callsieve.serving.rules.rules import BEHAVIOUR, PREDICTED, RULE_BY_NAME, Fact, candidate_rules, collect_facts
 from callsieve.serving.rules.strata import STRATA, strata_of, stratum_of
 
-from .reasons import Reason, reasons
+from .reasons import Reason, strongest_reasons
 from .verdict import FILLING, Scores, Verdict, case_id
 
 if TYPE_CHECKING:
@@ -33,43 +37,58 @@ if TYPE_CHECKING:
 
 
 class Scorer:
-    """A verified bundle and a policy, ready to judge calls. Immutable; to change the model make another scorer.
+    """A verified bundle and a policy, ready to score calls. Immutable: a new model needs a new scorer.
 
-    `features` are the names that its vectors hold, in their order: what `History` is to be made with.
-    `registers`, if there are any, are asked about each call.
+    Attributes:
+        features: names of the columns of a vector, in order; pass them to `History`.
+        bundle: the verified bundle.
+        policy: the policy that turns facts and bands into actions.
+        registers: the registers to look calls up in, or None.
 
     >>> from callsieve.features import Call, History, Intake, read_key
     >>> from callsieve.serving import read_public_key
     >>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
     >>> intake, history = Intake(read_key("number.key")), History(scorer.features)
-    >>> for second in range(30):  # half a minute of calls, each to another person, none taken
+    >>> for second in range(30):  # half a minute of calls, each to another number, all unanswered
     ...     callee = f"136{second:08}"
     ...     call = intake(Call(1772500000.0 + second, "02887654321", callee, 1.0, 0.0, "no_answer"))
     ...     verdict = scorer.explain(history, call)
     ...     history.observe(call)
-    >>> verdict.status, len(verdict.reasons) > 0  # nobody knows what was before these calls
+    >>> verdict.status, len(verdict.reasons) > 0  # the history is shorter than the policy's `history_days`
     ('filling', True)
     """
 
     def __init__(self, bundle: Bundle, policy: Policy, registers: Registers | None = None) -> None:
+        """Checks that this version computes the bundle's features and that the bundle has the policy's bands.
+
+        Raises:
+            BundleError: if the bundle needs a feature that this version does not compute.
+            ValueError: if the policy names a band that the bundle does not have.
+        """
         self.features = vector_columns(bundle.features)
-        unknown = [name for name in bundle.features if name not in self.features]
+        missing = [name for name in bundle.features if name not in self.features]
+        if missing:
+            raise BundleError(
+                f"bundle needs features that this version does not compute: {', '.join(missing[:3])}; "
+                "train a new bundle with this version"
+            )
+        names = [band.name for band in bundle.thresholds]
+        unknown = policy.bands.keys() - set(names)
         if unknown:
-            raise BundleError(f"bundle needs features that this version does not compute: {', '.join(unknown[:3])}")
-        odd = policy.bands.keys() - {band.name for band in bundle.thresholds}
-        if odd:
-            raise ValueError(f"policy names bands that the bundle does not have: {', '.join(sorted(odd))}")
-        self.bundle = bundle
-        self.policy, self.registers = policy, registers
+            raise ValueError(
+                f"policy {policy.version}: bands: the bundle has no band {', '.join(sorted(unknown))}; "
+                f"expected {', '.join(names)}"
+            )
+        self.bundle, self.policy, self.registers = bundle, policy, registers
         if registers is not None:
-            _ = registers.indexes  # made now, so that no call waits for it
-        place = {name: column for column, name in enumerate(self.features)}
-        self._columns = [place[name] for name in bundle.features]
-        # The last place twice: of one place alone it would give no tuple.
-        self._picked = itemgetter(*self._columns, self._columns[-1])
-        self._as_they_come = self._columns == list(range(len(self.features)))
+            _ = registers.indexes  # built here, so that the first call does not wait for it
+        column_of = {name: column for column, name in enumerate(self.features)}
+        self._columns = [column_of[name] for name in bundle.features]
+        # The last column twice: an itemgetter of one column would not return a tuple.
+        self._pick = itemgetter(*self._columns, self._columns[-1])
+        self._in_order = self._columns == list(range(len(self.features)))
         self._bands = {band.name: band for band in bundle.thresholds}
-        self._until = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
+        self._valid_until_ms = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
 
     @classmethod
     def load(
@@ -81,70 +100,239 @@ class Scorer:
         registers: Registers | None = None,
         minimum_epoch: int = 0,
     ) -> Scorer:
-        """Open a signed bundle.
+        """Opens a signed bundle and returns a scorer.
 
-        Its first reasons take some 60 ms more than others, for a host that wants none waits for nothing;
-        `scorer.bundle.contributions.prepare()` takes that time beforehand.
+        The first verdict with reasons takes about 60 ms longer than later ones. Call
+        `scorer.bundle.contributions.prepare()` at start-up to spend that time before the first call.
+
+        Args:
+            folder: the bundle.
+            trusted: public keys; one of them must have signed the bundle.
+            policy: the shipped policy if None.
+            registers: registers to look calls up in.
+            minimum_epoch: bundles of an earlier epoch are refused, so that a withdrawn bundle cannot come back.
 
         Raises:
-            Refused: in one line, if the bundle is not whole, not signed by a trusted key, or not of this catalogue.
+            BundleError: in one line, if the bundle is damaged, not signed by a trusted key, or made for another
+                feature catalogue.
         """
         bundle = load(folder, trusted, minimum_epoch=minimum_epoch, expected_catalogue=catalogue_hash())
         return cls(bundle, policy or read_policy(), registers)
 
     def score(self, history: History, call: KeyedCall, *, reasons: bool = True) -> Verdict:
-        """The verdict at ring time, from what `history` knew before the call. Never raises.
+        """Returns the verdict at ring time, from the history before the call. Never raises.
 
         Args:
-            reasons: give them where the call does not just pass; without them such a verdict takes half the time.
+            history: the events before the call; it is not changed.
+            call: the call, as `Intake` returns it.
+            reasons: give reasons where neither the bands nor the whole policy lead to "pass". Such a verdict takes half
+                the time without reasons.
         """
-        return self._judge(history, call, explain=False, reasons=reasons)
+        return self._score(history, call, explain=False, reasons=reasons)
 
     def explain(self, history: History, call: KeyedCall) -> Verdict:
-        """Like `score`, with reasons also for a call that passes."""
-        return self._judge(history, call, explain=True)
+        """Returns the verdict at ring time, with reasons for every action, "pass" included. Never raises."""
+        return self._score(history, call, explain=True, reasons=True)
+
+    def explain_row(
+        self,
+        vector: Sequence[float],
+        start: int = 0,
+        facts: tuple[Fact, ...] | None = None,
+        *,
+        always: bool = True,
+        covered: bool = True,
+    ) -> Verdict:
+        """Returns the verdict on one row of a table, with reasons. Never raises.
+
+        Args:
+            vector: F values, in the order of `features`.
+            start: start of the call, Unix ms.
+            facts: the facts of the call at ring time; by default those that follow from the vector alone.
+            always: give reasons for every action; otherwise only where `score` gives them.
+            covered: whether the history reached back far enough; otherwise every band abstains.
+        """
+        try:
+            if facts is None:
+                facts = collect_facts(rule_input(vector), self.policy.terms, None)
+            return self._verdict(vector, start, facts, case="", explain=always, reasons=True, covered=covered)
+        except Exception as error:
+            return self._unscored("", f"no score: {type(error).__name__}")
 
     def score_table(
         self,
         vectors: npt.NDArray[np.float64],
-        met: npt.NDArray[np.int64] | None = None,
+        rule_bits: npt.NDArray[np.int64] | None = None,
         *,
-        filled: npt.NDArray[np.bool_] | None = None,
+        covered: npt.NDArray[np.bool_] | None = None,
         threads: int = 1,
     ) -> Scores:
-        """Scores and actions of many calls.
+        """Scores many calls at once.
 
         Args:
-            vectors: float64 (n, len(self.features)), as from `features.table.vectors`, and after them those of
-                `features.reports.report_vectors` if the model has such features; a row with an infinite value passes
-                with a NaN score.
-            met: the rules that each row meets, as from `ruled.rule_bits`; by default as far as the vectors tell.
-            filled: of which rows enough was known of the week before, as from `features.filled.filled_rows`: of others
-                no band says anything; by default of all.
-        Raises:
-            ValueError: if the width is another one.
-        """
-        import numpy as np  # a single call needs none of these: they take longer to import than a first verdict takes
+            vectors: float64 of shape (n, F), in the order of `features`. A row with an infinite value passes with a
+                NaN score.
+            rule_bits: the rules that each row meets, as `rule_bits.matching_bits` returns them, shape (n,); by default
+                the rules that follow from the vectors alone.
+            covered: whether the history of each row reached back far enough, shape (n,); every band abstains for the
+                other rows. By default all rows are covered.
+            threads: threads of the model.
 
-        from callsieve.serving.rules.rule_bits import rule_bits, rule_columns, table_actions
+        Raises:
+            ValueError: if `vectors` has another shape.
+        """
+        import numpy as np  # a single call needs no NumPy, and importing it takes longer than a first verdict
+
+        from callsieve.serving.rules.rule_bits import matching_bits, rule_columns, table_actions
 
         if vectors.ndim != 2 or vectors.shape[1] != len(self.features):
             raise ValueError(f"vectors: expected (n, {len(self.features)}), got {vectors.shape}")
         rows = np.ascontiguousarray(vectors[:, self._columns])
-        sound = ~np.isinf(rows).any(axis=1)
+        finite = ~np.isinf(rows).any(axis=1)
         raw = np.full(len(rows), np.nan)
-        if sound.any():
-            raw[sound] = self.bundle.model.predict_raw(rows[sound], threads=threads)
+        if finite.any():
+            raw[finite] = self.bundle.model.predict_raw(rows[finite], threads=threads)
         score = np.full(len(rows), np.nan)
-        score[sound] = self.bundle.calibration.probabilities(raw[sound])
-        met = rule_bits(rule_columns(vectors), None, self.policy.terms) if met is None else met
-        met = np.where(sound, met, 0)  # of a broken row nothing is true
-        banded = self._banded(raw, strata_of(vectors))
-        if filled is not None:
-            banded[~filled] = ACTIONS.index("pass")
-        return Scores(raw, score, table_actions(self.policy, banded, met), banded, met)
+        score[finite] = self.bundle.calibration.probabilities(raw[finite])
+        if rule_bits is None:
+            rule_bits = matching_bits(rule_columns(vectors), None, self.policy.terms)
+        rule_bits = np.where(finite, rule_bits, 0)  # no rule holds for a row with an infinite value
+        by_band = self._band_actions(raw, strata_of(vectors))
+        if covered is not None:
+            by_band[~covered] = ACTIONS.index("pass")
+        return Scores(raw, score, table_actions(self.policy, by_band, rule_bits), by_band, rule_bits)
 
-    def _banded(self, raw: npt.NDArray[np.float64], stratum: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+    def abstaining_strata(self, vectors: npt.NDArray[np.float64]) -> list[str | None]:
+        """Returns the stratum of each call for which every band abstains, and None for the other calls.
+
+        Args:
+            vectors: as for `score_table`.
+        """
+        without_band = {name for name in STRATA if all(name in band.abstains for band in self.bundle.thresholds)}
+        strata = (STRATA[code] for code in strata_of(vectors).tolist())
+        return [name if name in without_band else None for name in strata]
+
+    def content_classes(self, vectors: npt.NDArray[np.float64], *, threads: int = 1) -> list[str | None]:
+        """Returns the likely content of each call, or None where the content model is not sure enough or is missing.
+
+        Args:
+            vectors: as for `score_table`, of calls that reach a band.
+            threads: threads of the model.
+        """
+        if self.bundle.content is None or not len(vectors):
+            return [None] * len(vectors)
+        raw = self.bundle.content.predict_raw(vectors[:, self._columns], threads=threads)
+        return [self._confident_class(row) for row in raw.tolist()]
+
+    def reaches_band(self, raw: float, stratum: str) -> bool:
+        """Whether a raw score reaches any band that does not abstain for the stratum."""
+        return band_action(self.policy, self.bundle.thresholds, raw, stratum)[1] != ""
+
+    def action_if_cleared(self, verdict: Verdict) -> str:
+        """Returns the action for a caller whom a person has cleared on appeal.
+
+        It follows from facts of the network and of registers alone. The model and the number's behaviour do not count.
+        """
+        names = [fact.rule for fact in verdict.rules if RULE_BY_NAME[fact.rule].kind not in (BEHAVIOUR, PREDICTED)]
+        return final_action(self.policy, "pass", names)
+
+    def _score(self, history: History, call: KeyedCall, *, explain: bool, reasons: bool) -> Verdict:
+        case = ""
+        try:
+            case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
+            vector = history.row(call)
+            facts = self._facts(vector, call)
+            covered = history.filled(call.start, self.policy.history_days)
+            if covered and self.registers is not None:
+                with contextlib.suppress(Exception):  # facts of rules stay valid when a model fails
+                    facts += self._predicted_facts(vector, call)
+            return self._verdict(
+                vector, call.start, facts, case=case, explain=explain, reasons=reasons, covered=covered
+            )
+        except Exception as error:
+            return self._unscored(case, f"no score: {type(error).__name__}")
+
+    def _facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
+        """The facts that need no model."""
+        terms, registers, own_number = self.policy.terms, self.registers, call.caller == call.callee
+        if registers is not None:
+            registered = look_up(registers, call, terms)
+            return collect_facts(rule_input(vector, registered, float(own_number)), terms, registers)
+        rules = candidate_rules(
+            call.attestation, call.route, call.caller_class, call.callee_class, call.presented_differs, own_number
+        )
+        return collect_facts(rule_input(vector, None, float(own_number)), terms, None, rules)
+
+    def _predicted_facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
+        """The fact that the call is likely of a category that the called person rejects, if it is."""
+        row_of = rejected_categories(self.registers, call.callee, call.start, self.bundle.classes.get("content", ()))
+        if not row_of or self.bundle.content is None:
+            return ()
+        row = self._model_row(vector)
+        if not self.reaches_band(self.bundle.model.predict_one(row), stratum_of(vector)):
+            return ()
+        content = self._confident_class(self.bundle.content.predict_few([row])[0])
+        if content is None or content not in row_of:
+            return ()
+        predicted = RuleInput(unwanted=1.0, rows={"preferences": row_of[content]})
+        return collect_facts(predicted, self.policy.terms, self.registers)
+
+    def _verdict(
+        self,
+        vector: Sequence[float],
+        start: int,
+        facts: tuple[Fact, ...],
+        *,
+        case: str,
+        explain: bool,
+        reasons: bool,
+        covered: bool,
+    ) -> Verdict:
+        """Scores the vector. Facts keep their action when the model fails."""
+        try:
+            row = self._model_row(vector)
+            raw = self.bundle.model.predict_one(row)
+        except Exception as error:
+            return self._unscored(case, f"no score: {type(error).__name__}", facts)
+        if not math.isfinite(raw):
+            return self._unscored(case, "no score: the model's raw score is not finite", facts)
+        stratum = stratum_of(vector)
+        by_band, band = band_action(self.policy, self.bundle.thresholds, raw, stratum) if covered else ("pass", "")
+        action = final_action(self.policy, by_band, [fact.rule for fact in facts])
+        explain = explain or "pass" not in (by_band, action)
+        return Verdict(
+            action=action,
+            score=self.bundle.calibration.probability(raw),
+            band=band,
+            content=self._class_of("content", row) if explain else None,
+            mode=self._class_of("mode", row) if explain else None,
+            reasons=self._reasons(row) if explain and reasons else (),
+            status=FILLING if not covered else "stale" if start > self._valid_until_ms else "ok",
+            case=case,
+            model=self.bundle.model_id,
+            valid_until=self.bundle.valid_until,
+            raw=raw,
+            threshold=self._bands[band].threshold_for(stratum) if band else math.nan,
+            rules=facts,
+        )
+
+    def _unscored(self, case: str, status: str, facts: tuple[Fact, ...] = ()) -> Verdict:
+        return Verdict(
+            action=final_action(self.policy, "pass", [fact.rule for fact in facts]),
+            score=math.nan,
+            band="",
+            content=None,
+            mode=None,
+            reasons=(),
+            status=status,
+            case=case,
+            model=self.bundle.model_id,
+            valid_until=self.bundle.valid_until,
+            rules=facts,
+        )
+
+    def _band_actions(self, raw: npt.NDArray[np.float64], stratum: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+        """The strongest action of the bands that each row reaches, as an index of ACTIONS."""
         import numpy as np
 
         action = np.zeros(len(raw), dtype=np.int8)
@@ -152,161 +340,24 @@ class Scorer:
             reached = raw >= band.threshold
             for code in np.unique(stratum[reached]):
                 name = STRATA[code]
-                word = certified_action(self.policy.of_band(band.name), band, name)
+                allowed = certified_action(self.policy.of_band(band.name), band, name)
                 rows = (raw >= band.threshold_for(name)) & (stratum == code)
-                action[rows] = np.maximum(action[rows], ACTIONS.index(word))
+                action[rows] = np.maximum(action[rows], ACTIONS.index(allowed))
         return action
 
-    def silent(self, vectors: npt.NDArray[np.float64]) -> list[str | None]:
-        """The stratum of each call of which no band says anything, whatever its score; None where one may.
+    def _model_row(self, vector: Sequence[float]) -> Sequence[float]:
+        """The columns of the vector that the model takes, in the model's order."""
+        return vector if self._in_order else self._pick(vector)[:-1]
 
-        Args:
-            vectors: as for `score_table`.
-        """
-        mute = {name for name in STRATA if all(name in band.silent for band in self.bundle.thresholds)}
-        return [name if (name := STRATA[code]) in mute else None for code in strata_of(vectors).tolist()]
+    def _reasons(self, row: Sequence[float]) -> tuple[Reason, ...]:
+        return strongest_reasons(self.bundle.features, row, self.bundle.contributions(row))
 
-    def explain_row(
-        self,
-        vector: Sequence[float],
-        start: int = 0,
-        told: tuple[Fact, ...] | None = None,
-        *,
-        always: bool = True,
-        filled: bool = True,
-    ) -> Verdict:
-        """The verdict on a row of a table, with reasons. Never raises.
-
-        Args:
-            start: of the call, Unix milliseconds.
-            told: the facts that were found when it rang; by default those that the row shows.
-            always: with reasons also where bands lead to nothing; else only where `score` gives them.
-            filled: whether enough was known of the week before the call for bands to say anything.
-        """
-        try:
-            told = facts(rule_input(vector), self.policy.terms, None) if told is None else told
-            return self._verdict(vector, start, case="", explain=always, told=told, filled=filled)
-        except Exception as error:
-            return self._unscored("", f"no score: {type(error).__name__}")
-
-    def action_if_cleared(self, verdict: Verdict) -> str:
-        """What is done with the call of a caller whom a person has cleared.
-
-        Neither the model nor how the number behaves counts; what the network saw and what registers say does.
-        """
-        kept = [fact.rule for fact in verdict.rules if RULE_BY_NAME[fact.rule].kind not in (BEHAVIOUR, PREDICTED)]
-        return final_action(self.policy, "pass", kept)
-
-    def likely(self, vectors: npt.NDArray[np.float64], *, threads: int = 1) -> list[str | None]:
-        """What each call is about, of the classes of contents; None where the model is not sure enough, or is none.
-
-        Args:
-            vectors: as for `score_table`, of calls that reached a band.
-        """
-        if self.bundle.content is None or not len(vectors):
-            return [None] * len(vectors)
-        raw = self.bundle.content.predict_raw(vectors[:, self._columns], threads=threads)
-        return [self._surely(row) for row in raw.tolist()]
-
-    def _surely(self, raw: Sequence[float]) -> str | None:
-        return confident_class(raw, self.bundle.classes["content"], self.policy.terms.content_share)
-
-    def reached(self, raw: float, stratum: str) -> bool:
-        """Whether a score reaches any band that says something of this stratum."""
-        return band_action(self.policy, self.bundle.thresholds, raw, stratum)[1] != ""
-
-    def _judge(self, history: History, call: KeyedCall, *, explain: bool, reasons: bool = True) -> Verdict:
-        case = ""
-        try:
-            case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
-            vector = history.row(call)
-            told = self._facts(vector, call)
-            filled = history.filled(call.start, self.policy.history_days)
-            if filled and self.registers is not None:
-                with contextlib.suppress(Exception):  # what rules say stands, also where a model fails
-                    told += self._guessed(vector, call)
-            return self._verdict(
-                vector, call.start, case=case, explain=explain, told=told, reasons=reasons, filled=filled
-            )
-        except Exception as error:
-            return self._unscored(case, f"no score: {type(error).__name__}")
-
-    def _facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
-        terms, registers, own_number = self.policy.terms, self.registers, call.caller == call.callee
-        if registers is not None:
-            return facts(rule_input(vector, look_up(registers, call, terms), float(own_number)), terms, registers)
-        shown = call.attestation, call.route, call.caller_class, call.callee_class, call.presented_differs
-        return facts(rule_input(vector, None, float(own_number)), terms, None, candidate_rules(*shown, own_number))
-
-    def _guessed(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
-        """That the call is likely of a kind that the called person rejects."""
-        places = rejected_categories(self.registers, call.callee, call.start, self.bundle.classes.get("content", ()))
-        if not places or self.bundle.content is None:
-            return ()
-        row = self._row(vector)
-        if not self.reached(self.bundle.model.predict_one(row), stratum_of(vector)):
-            return ()
-        content = self._surely(self.bundle.content.predict_few([row])[0])
-        if content is None or content not in places:
-            return ()
-        found = RuleInput(unwanted=1.0, rows={"preferences": places[content]})
-        return facts(found, self.policy.terms, self.registers)
-
-    def _verdict(
-        self,
-        vector: Sequence[float],
-        start: int,
-        *,
-        case: str,
-        explain: bool,
-        told: tuple[Fact, ...],
-        reasons: bool = True,
-        filled: bool = True,
-    ) -> Verdict:
-        """Rules first: what they say stands, also where the model fails."""
-        names = [fact.rule for fact in told]
-        try:
-            row = self._row(vector)
-            raw = self.bundle.model.predict_one(row)
-        except Exception as error:
-            return self._unscored(case, f"no score: {type(error).__name__}", told)
-        if not math.isfinite(raw):
-            return self._unscored(case, "no score: the model gave none that is finite", told)
-        stratum = stratum_of(vector)
-        banded, band = band_action(self.policy, self.bundle.thresholds, raw, stratum) if filled else ("pass", "")
-        action = final_action(self.policy, banded, names)
-        explain = explain or "pass" not in (banded, action)
-        return Verdict(
-            action=action,
-            score=self.bundle.calibration.probability(raw),
-            band=band,
-            content=self._kind("content", row) if explain else None,
-            mode=self._kind("mode", row) if explain else None,
-            reasons=self._why(row) if explain and reasons else (),
-            status=FILLING if not filled else "stale" if start > self._until else "ok",
-            case=case,
-            model=self.bundle.model_id,
-            valid_until=self.bundle.valid_until,
-            raw=raw,
-            threshold=self._bands[band].threshold_for(stratum) if band else math.nan,
-            rules=told,
-        )
-
-    def _row(self, vector: Sequence[float]) -> Sequence[float]:
-        """What the model takes of a vector."""
-        return vector if self._as_they_come else self._picked(vector)[:-1]
-
-    def _why(self, row: Sequence[float]) -> tuple[Reason, ...]:
-        return reasons(self.bundle.features, row, self.bundle.contributions(row))
-
-    def _kind(self, name: str, row: Sequence[float]) -> str | None:
+    def _class_of(self, name: str, row: Sequence[float]) -> str | None:
         model: Booster | None = getattr(self.bundle, name)
         if model is None:
             return None
         (raw,) = model.predict_few([row])
         return self.bundle.classes[name][raw.index(max(raw))]
 
-    def _unscored(self, case: str, status: str, told: tuple[Fact, ...] = ()) -> Verdict:
-        action = final_action(self.policy, "pass", [fact.rule for fact in told])
-        model, until = self.bundle.model_id, self.bundle.valid_until
-        return Verdict(action, math.nan, "", None, None, (), status, case, model, until, rules=told)
+    def _confident_class(self, raw: Sequence[float]) -> str | None:
+        return confident_class(raw, self.bundle.classes["content"], self.policy.terms.content_share)

@@ -1,4 +1,4 @@
-"""What is said about a call, and about a table of calls."""
+"""Verdicts: the result of scoring one call, and the results of scoring a table of calls."""
 
 from __future__ import annotations
 
@@ -16,18 +16,30 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 FILLING = "filling"
+"""Status of a verdict without a band, because the history does not reach back far enough yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is said about one call.
+    """The result of scoring one call.
 
-    `score` is the calibrated probability of a nuisance call and `raw` the model's own score (log-odds), NaN if there
-    is none. `band` names the certified band that the raw score reached, if any, and `threshold` is where that band
-    begins, else NaN. `status` is "ok", "stale" (the model is past its `valid_until`), "filling" (too little is known of
-    the week before the call, or there was no room to keep it: no band says anything), or why there is no score; in the
-    last two the action is that of the rules. `case` leads back to the evidence. `rules` are the facts that hold of the
-    call, whatever the model says of it; neither changes the other.
+    Attributes:
+        action: "pass", "label", "screen" or "block".
+        score: calibrated probability that the call is a nuisance call; NaN without a score.
+        band: the highest band that the raw score reached; "" for none. A band is a score interval that begins at a
+            certified threshold or at the looser "watch" threshold.
+        content: the likely kind of nuisance, or None.
+        mode: who or what is calling, or None.
+        reasons: the strongest contributions to the raw score.
+        status: "ok"; "stale" (after `valid_until`); "filling" (the history is shorter than the policy's
+            `history_days`, or had no room for all calls, so every band abstains); or why there is no score. With
+            "filling" and without a score, the action follows from the rules alone.
+        case: identifies the call for an appeal; the verdict log stores the record of the verdict under it.
+        model: identifies the bundle.
+        valid_until: the end of the bundle's validity, UTC.
+        raw: the model's own score in log-odds; NaN without a score.
+        threshold: the raw score at which the reached band begins; NaN without a band.
+        rules: the facts that hold for the call. Facts and score do not change each other.
 
     >>> from callsieve.features import Call, History, Intake, Key
     >>> from callsieve.serving import Scorer, read_public_key
@@ -55,27 +67,40 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What is said about each row of a table; arrays of equal length. `action` indexes `policy.ACTIONS`.
+    """The results of scoring n calls: arrays of shape (n,).
 
-    `banded` is the action by the bands alone. Bit i of `rules` says that the row meets `rules.RULES[i]`.
+    Attributes:
+        raw: raw scores in log-odds; NaN without a score.
+        score: calibrated probabilities; NaN without a score.
+        action: indexes of `policy.ACTIONS`.
+        band_action: the action that the bands alone lead to, as indexes of `policy.ACTIONS`.
+        rule_bits: bit i is set if the call meets `rules.RULES[i]`.
 
     >>> import numpy as np
     >>> from callsieve.serving import Scorer, read_public_key
     >>> from callsieve.serving.rules.policy import ACTIONS
     >>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
-    >>> found = scorer.score_table(np.full((2, len(scorer.features)), np.nan))
-    >>> found.score.shape, [ACTIONS[i] for i in found.action]
+    >>> scores = scorer.score_table(np.full((2, len(scorer.features)), np.nan))
+    >>> scores.score.shape, [ACTIONS[i] for i in scores.action]
     ((2,), ['pass', 'pass'])
     """
 
     raw: npt.NDArray[np.float64]
     score: npt.NDArray[np.float64]
     action: npt.NDArray[np.int8]
-    banded: npt.NDArray[np.int8]
-    rules: npt.NDArray[np.int64]
+    band_action: npt.NDArray[np.int8]
+    rule_bits: npt.NDArray[np.int64]
 
 
 def case_id(model: str, caller: str, callee: str, start: int) -> str:
-    """The same call judged by the same model is the same case: 16 hex digits, from which nothing can be read back."""
+    """Returns 16 hex digits that identify a call scored by a model.
+
+    The same call and model give the same id. No token can be read back from it.
+
+    Args:
+        model: the model id of the bundle.
+        caller, callee: tokens.
+        start: Unix ms.
+    """
     identity = f"{model} {caller} {callee} {start}"
     return hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]

@@ -67,7 +67,7 @@ def judged(scorer: Scorer, path: Path, source: str, threads: int) -> tuple[pa.Ta
     intake = Intake(KEY, zone=found.hours_zone, numbers="codes")
     calls = intake.table(read_calls(path, found).table.sort_by("start"))
     scores, rows = score_calls(scorer, calls, threads=threads)
-    return calls, scores.action > ACTIONS.index("pass"), scorer.silent(rows)
+    return calls, scores.action > ACTIONS.index("pass"), scorer.abstaining_strata(rows)
 
 
 def subscribers(path: Path) -> dict[str, str]:

@@ -260,7 +260,7 @@ def band_json(band: Band) -> dict[str, Any]:
         "name": band.name,
         "target": band.certificate.target,
         "threshold": band.threshold,
-        "silent": list(band.silent),
+        "silent": list(band.abstains),
         "raised": dict(band.raised),
         "certificate": to_json(band.certificate),
         "strata": to_json(band.strata),

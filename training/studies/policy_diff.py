@@ -99,7 +99,7 @@ def changes(before: Scores, after: Scores, caller: Array, slices: dict[str, Arra
             **{name: told[moved] for name, told in slices.items()},
         }
     )
-    met = before.rules[moved] | after.rules[moved]
+    met = before.rule_bits[moved] | after.rule_bits[moved]
     rules = {name: int(np.count_nonzero(met & bit)) for name, bit in BITS.items()}
     return {
         "changed": len(moved),

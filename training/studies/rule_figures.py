@@ -124,7 +124,7 @@ def rule_figures(
         "nuisance": int(told.nuisance.sum()),
         "rules": {name: of_rule(met & bit != 0, told) for name, bit in BITS.items()},
     }
-    banded = np.zeros(len(judged), dtype=np.int8) if raw is None else scores.banded[judged]
+    banded = np.zeros(len(judged), dtype=np.int8) if raw is None else scores.band_action[judged]
     found["regions"] = by_region(regions_of(calls, asked)[judged], told, banded, met, chosen)
     if raw is not None:
         band = scorer.bundle.thresholds[0]

@@ -254,7 +254,7 @@ def _said(bundle: Bundle) -> dict[str, Any]:
         "catalogue_hash": bundle.catalogue_hash,
         "features": list(bundle.features),
         "bands": {band.name: band.threshold for band in bundle.thresholds},
-        "silent": {band.name: list(band.silent) for band in bundle.thresholds},
+        "silent": {band.name: list(band.abstains) for band in bundle.thresholds},
         "raised": {band.name: dict(band.raised) for band in bundle.thresholds},
         "strata": {name: {"of": of, "fewer calls in 7 days than": BUSY} for of, name in QUIET.items()},
     }

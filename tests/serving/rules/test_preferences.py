@@ -102,20 +102,20 @@ def test_nothing_is_guessed_before_enough_is_known(judged, folder, registers):
     assert left and any(PREFERENCE_RULE in found for found in guessed)
     table = real_bundle.key_table(real_bundle.calls(200))
     scores = score_vectors(patient, table, vectors(table, threads=1), 1)
-    assert [rule_names(bits) for bits in scores.rules.tolist()] == guessed
+    assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == guessed
 
 
 def test_the_table_says_the_same(judged, folder, registers):
     scorer, told = judged
     table = real_bundle.key_table(real_bundle.calls(200))
     scores = score_vectors(scorer, table, vectors(table, threads=1), 1)
-    assert [rule_names(bits) for bits in scores.rules.tolist()] == [
+    assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == [
         tuple(fact.rule for fact in verdict.rules) for _, _, verdict, _ in told
     ]
     assert [ACTIONS[i] for i in scores.action] == [verdict.action for _, _, verdict, _ in told]
     unsure = dataclasses.replace(WISHED, terms=dataclasses.replace(TERMS, content_share=1.0))
     none = score_vectors(load_scorer(folder, unsure, registers), table, vectors(table, threads=1), 1)
-    assert not (none.rules & BITS[PREFERENCE_RULE]).any()
+    assert not (none.rule_bits & BITS[PREFERENCE_RULE]).any()
 
 
 def test_a_case_is_made_again_and_a_cleared_caller_is_not_warned_of_by_a_guess(judged):
@@ -144,5 +144,5 @@ def test_without_a_register_of_preferences_nothing_is_unwanted():
 def test_a_policy_that_acts_on_a_guess_is_refused(tmp_path, action):
     path = tmp_path / "policy.toml"
     path.write_text(f'version = "1"\nappeal = "office"\n[bands]\n[rules]\n{PREFERENCE_RULE} = "{action}"\n')
-    with pytest.raises(ValueError, match="rests on a guess: expected pass or label"):
+    with pytest.raises(ValueError, match="rests on a prediction: expected pass or label"):
         read_policy(path)

@@ -185,7 +185,7 @@ def test_files_of_a_scorer_are_checked_line_by_line(world_folder, tmp_path):
         with pytest.raises(ValueError, match=rf"protected\.jsonl line 2: expected {told}") as caught:
             Registers.read(tmp_path)
         assert not re.search(r"\d{7}|\n", str(caught.value))
-    with pytest.raises(ValueError, match="holds no register"):
+    with pytest.raises(ValueError, match="has no register"):
         Registers.read(tmp_path.parent)
 
 

@@ -26,7 +26,7 @@ from callsieve.serving.live.verdict_log import record_from_line, record_to_line,
 from callsieve.serving.rules.policy import ACTIONS, Policy, final_action, read_policy
 from callsieve.serving.rules.register_lookup import RegisterFacts, Terms, look_up
 from callsieve.serving.rules.registers import Registers
-from callsieve.serving.rules.rule_bits import BITS, rule_bits, rule_columns, rule_names, table_actions
+from callsieve.serving.rules.rule_bits import BITS, matching_bits, rule_columns, rule_names, table_actions
 from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, RuleInput, rule_input
 from callsieve.serving.rules.rules import (
     ACTION_RULES,
@@ -39,7 +39,7 @@ from callsieve.serving.rules.rules import (
     RULES,
     UNREGISTERED,
     candidate_rules,
-    facts,
+    collect_facts,
     matching_rules,
 )
 from callsieve.serving.scorer.scorer import Scorer
@@ -153,7 +153,7 @@ def test_without_registers_the_rules_that_need_none_are_looked_at():
 
 
 def test_values_are_told_as_people_write_them():
-    (fact,) = facts(plain(one_rings_24h=0.75, calls_24h=1000.0), TERMS, None)
+    (fact,) = collect_facts(plain(one_rings_24h=0.75, calls_24h=1000.0), TERMS, None)
     assert (fact.rule, fact.value) == ("ring_once", 0.75) and fact.en.startswith("75% of this number's calls")
 
 
@@ -182,7 +182,7 @@ def test_a_table_meets_the_rules_that_its_calls_meet(drawn):
     fields = [each.name for each in dataclasses.fields(RegisterFacts) if each.name != "rows"]
     registered = RegisterFacts(**{name: np.array([getattr(each, name) for each in drawn]) for name in fields})
     own = np.array([each.own_number for each in drawn])
-    met = rule_bits(rule_columns(matrix), registered, TERMS, own)
+    met = matching_bits(rule_columns(matrix), registered, TERMS, own)
     # What a model takes a call to be about is added to a table apart, see `test_wishes.py`.
     assert [rule_names(bits) for bits in met.tolist()] == [
         tuple(rule.name for rule in matching_rules(each, TERMS) if rule.kind != PREDICTED) for each in drawn
@@ -330,7 +330,7 @@ def test_one_by_one_equals_the_table_with_registers(folder, registers, calls):
     table = real_bundle.key_table(calls)
     matrix = vectors(table, threads=1)
     scores = score_vectors(scorer, table, matrix, 1)
-    assert [rule_names(bits) for bits in scores.rules.tolist()] == [
+    assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == [
         tuple(fact.rule for fact in verdict.rules) for verdict in verdicts
     ]
     assert [ACTIONS[i] for i in scores.action] == [verdict.action for verdict in verdicts]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callsieve.features.catalogue import FEATURES, NAMES
-from callsieve.serving.scorer.reasons import reasons
+from callsieve.serving.scorer.reasons import strongest_reasons
 
 BY_NAME = {feature.name: feature for feature in FEATURES}
 CATEGORIES = [feature for feature in FEATURES if feature.levels]
@@ -17,7 +17,7 @@ LONG = re.compile(r"\d{7,}")
 
 def told(name, value):
     """English and Chinese text of the value alone."""
-    (reason,) = reasons([name], [value], [1.0])
+    (reason,) = strongest_reasons([name], [value], [1.0])
     if name not in BY_NAME:
         return reason.en, reason.zh
     before_en, before_zh = f"{BY_NAME[name].en}: ", BY_NAME[name].zh + ":"
@@ -79,7 +79,7 @@ def test_a_feature_of_no_catalogue_is_told_by_name():
 )
 def test_the_strongest_first_and_only_what_raised_the_score(rows):
     names, values, parts = zip(*rows, strict=True) if rows else ((), (), ())
-    found = reasons(names, values, parts)
+    found = strongest_reasons(names, values, parts)
     assert [reason.contribution for reason in found] == sorted((part for part in parts if part > 0), reverse=True)[:4]
     for reason in found:
         place = names.index(reason.feature)

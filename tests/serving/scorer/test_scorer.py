@@ -218,7 +218,7 @@ def test_a_vector_that_cannot_be_scored_passes(scorer, calls, vector):
 def test_a_raw_score_that_is_not_finite_passes(scorer, calls, monkeypatch):
     for raw in (math.inf, math.nan):
         monkeypatch.setattr(type(scorer.bundle.model), "predict_one", lambda *_, raw=raw: raw)
-        assert_unscored(scorer, scorer.score(History(), calls[0]), "none that is finite")
+        assert_unscored(scorer, scorer.score(History(), calls[0]), "is not finite")
 
 
 def assert_unscored(scorer, verdict, why=""):
@@ -259,7 +259,7 @@ def test_an_unheard_of_class_has_no_certificate(scorer, matrix, odd):
 def test_no_row_no_score(scorer):
     scores = scorer.score_table(np.empty((0, len(NAMES))))
     assert (len(scores.raw), len(scores.score), len(scores.action)) == (0, 0, 0)
-    assert scorer.likely(np.empty((0, len(NAMES)))) == []
+    assert scorer.content_classes(np.empty((0, len(NAMES)))) == []
 
 
 @pytest.mark.parametrize("shape", [(4, len(NAMES) - 1), (4, len(NAMES) + 1), (len(NAMES),), (1, 2, len(NAMES))])

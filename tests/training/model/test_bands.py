@@ -119,7 +119,7 @@ def test_bands_fall_in_every_stratum_and_their_certificates_count_what_is_flagge
     assert [(band.name, band.certificate.target) for band in (high, low)] == list(TARGETS)
     assert all(high.threshold_for(word) >= low.threshold_for(word) for word in STRATA)
     assert high.threshold_for("fixed") > high.threshold_for("mobile") == high.threshold_for("resale")
-    assert set(high.silent) == set(STRATA) - {"mobile", "resale", "fixed"}
+    assert set(high.abstains) == set(STRATA) - {"mobile", "resale", "fixed"}
     for band in (high, low):
         edge = np.array([band.threshold_for(word) for word in STRATA])[kind]
         assert band.certificate.false_calls == ((raw >= edge) & ~half).sum() > 0
