@@ -1,6 +1,7 @@
-"""FEATURES: the list of features. The engines, the documents, reasons, audit and the bundle check read it.
+"""The list of features. Engines, documents, reasons, the audit page and the bundle check read it.
 
-Those of reports (`reports.py`) are apart, for no model has them unless it is asked to.
+Imports `complaints`, `kernel`, `records`. Start with `declarations`, then `feature`.
+`FEATURES` leaves out the complaint features: a model gets them only if its settings ask for them.
 
 >>> FEATURES[0].name, FEATURES[0].unit, FEATURES[0].en
 ('out_calls_count_1h', 'calls', 'calls made in the last hour')
@@ -25,7 +26,6 @@ FEATURES: tuple[Feature, ...] = tuple(
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 BY_NAME = {feature.name: feature for feature in FEATURES}
 
-
 ALL_FEATURES: dict[str, Feature | ComplaintFeature] = {
     **BY_NAME,
     **{feature.name: feature for feature in COMPLAINT_FEATURES},
@@ -33,7 +33,11 @@ ALL_FEATURES: dict[str, Feature | ComplaintFeature] = {
 
 
 def select_features(names: tuple[str, ...]) -> tuple[Feature, ...]:
-    """The features of these names, in the order of the catalogue. Raises ValueError for a name that is not in it."""
+    """Returns the features with these names, in catalogue order.
+
+    Raises:
+        ValueError: if a name is not in the catalogue.
+    """
     unknown = [name for name in names if name not in BY_NAME]
     if unknown:
         raise ValueError(f"features: expected names of the catalogue, got {', '.join(unknown)}")
@@ -42,13 +46,16 @@ def select_features(names: tuple[str, ...]) -> tuple[Feature, ...]:
 
 
 def vector_columns(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns of vectors that hold these features: all of FEATURES, then those of reports if one is wanted."""
+    """Returns the columns of the vectors that contain these features.
+
+    They are all of `NAMES`, followed by `COMPLAINT_NAMES` if `names` contains a complaint feature.
+    """
     return NAMES + COMPLAINT_NAMES if set(names) & set(COMPLAINT_NAMES) else NAMES
 
 
 @cache
 def catalogue_hash() -> str:
-    """SHA-256 over all definitions: two engines with the same hash compute the same features.
+    """Returns the SHA-256 of all definitions: two engines with the same hash compute the same features.
 
     >>> len(catalogue_hash())
     64

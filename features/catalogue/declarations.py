@@ -1,8 +1,8 @@
-"""The rows of the catalogue: each measure, its parts, its windows, in English and Chinese, with its source.
+"""Declarations of all features: measure, parts, windows, unit, English and Chinese text, source.
 
-Sources name the evidence: TRAI (Indian regulator, 2025), BUPT (CN108833720B), TY (Toyoda and Sasase 2015), Airtel,
-Truecaller, Hiya, First Orion, PhoneBlock, OpenSIPS `fraud_detection`, the 13-ministry plan of 2018, and figures measured on
-the Sichuan set (AUC of the column alone).
+A new feature is a new row here. `source` names the evidence for a feature: TRAI (Indian regulator, 2025), BUPT
+(CN108833720B), TY (Toyoda and Sasase 2015), Airtel, Truecaller, Hiya, First Orion, PhoneBlock, OpenSIPS
+`fraud_detection`, the plan of 13 Chinese ministries of 2018, or the AUC of the column alone on the Sichuan data set.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ H, D, W = range(3)
 ALL = (H, D, W)
 WINDOW_EN = ("hour", "24 hours", "7 days")
 WINDOW_ZH = ("1小时", "24小时", "7天")
-# Group, English, Chinese; what a group says of a number that was never seen before.
+# Role, English, Chinese. Group features also cover callers without any history of their own.
 GROUPS = (
     ("block", "the caller's number block", "同号段"),
     ("trunk", "the same trunk", "同中继"),
@@ -33,7 +33,17 @@ def windowed(
     source: str,
     role: str = "caller",
 ) -> list[Feature]:
-    """The same measure over several windows. `watched_shares` names part, whole and other, as far as `how` needs them."""
+    """Declares one measure over several windows, one feature a window.
+
+    Args:
+        subject, measure: the beginning of the name.
+        how: aggregate, a key of `feature.FORMULAS`.
+        parts: the sums that the formula calls part, whole and other, as far as it uses them, separated by spaces.
+        windows: indices into `WINDOWS`.
+        en, zh: texts with `{}` for the window.
+        source: the evidence for the feature.
+        role: whose history is read, one of `feature.ROLES`.
+    """
     return [
         Feature(
             role,
@@ -54,26 +64,26 @@ def windowed(
 def single(
     subject: str, measure: str, how: str, parts: str, unit: str, en: str, zh: str, source: str, role: str = "caller"
 ) -> list[Feature]:
-    """A feature without a window of its own."""
+    """Declares a feature without a window; the arguments are explained in `windowed`."""
     return [Feature(role, subject, measure, how, None, unit, en, zh, source, tuple(parts.split()))]
 
 
 def fact(name: str, unit: str, en: str, zh: str, source: str) -> list[Feature]:
-    """A fact of the call itself."""
+    """Declares a feature that is a fact of the call itself."""
     return [Feature("caller", "call", name, "fact", None, unit, en, zh, source, (name,), CALL_FACTS[name])]
 
 
 def callee(
     measure: str, how: str, parts: str, windows: tuple[int, ...], unit: str, en: str, zh: str, source: str
 ) -> list[Feature]:
-    """What the called number has been through lately."""
+    """Declares features of the history of the called number."""
     return windowed("callee", measure, how, parts, windows, unit, en, zh, source, "callee")
 
 
 def neighbours(
     measure: str, how: str, parts: str, windows: tuple[int, ...], unit: str, en: str, zh: str, source: str
 ) -> list[list[Feature]]:
-    """What the other numbers of the block, of the trunk and of the device do."""
+    """Declares a measure of the other numbers in the same block, on the same trunk and on the same device."""
     return [
         windowed(role, measure, how, parts, windows, unit, f"{en} ({whose})", f"{whose_zh}{zh}", source, role)
         for role, whose, whose_zh in GROUPS

@@ -1,7 +1,7 @@
-"""What a feature is: whose history, what is measured, how it is aggregated, over which window.
+"""Definition of a feature: whose history, what is measured, how it is aggregated, over which window.
 
-Names are computed from that. The formulas here are both the definition that is printed and the code that runs:
-`program.py` puts them into the kernel as they stand.
+The name of a feature is computed from these. A formula here is both the published definition and the code that runs:
+`codegen/feature_program.py` inserts the formulas into the kernel unchanged.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel import windows as w
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, STEPS
 
-from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_PLACES, REGIONS
+from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_FIELDS, STATE_REGIONS
 
-# How a value is made of the feature's parts (called part, whole, other): the kernel runs these lines as they stand.
+# Aggregate -> formula over the feature's parts (part, whole, other). The kernel executes these lines unchanged.
 FORMULAS = {
     "count": "float(part)",
     "share": "(part + 0.5) / (whole + 1.0) + (0.0 if whole else nan)",
@@ -46,8 +46,8 @@ FORMULAS = {
     "surge": "part / (decayed(state, whole, other) + 1.0)",
     "fact": "float(part) if part >= 0 else nan",
 }
-# How an aggregate is called in a feature's name, where that differs.
-LABELS = {
+# Aggregate -> its word in a feature's name, where the two differ.
+AGGREGATE_LABELS = {
     "rest_share": "share",
     "rest_count": "count",
     "peak_share_of_hours": "peak_share",
@@ -61,7 +61,8 @@ LABELS = {
     **dict.fromkeys(("age", "since", "occupancy", "surge", "fact"), ""),
     **dict.fromkeys(("days", "days_either", "days_since_first", "days_since_last"), ""),
 }
-WORDS = {
+# Functions of formulas, explained. These texts are part of the catalogue hash.
+FUNCTION_MEANINGS = {
     "spread": "population standard deviation: sqrt(whole * part - other^2) / whole / 10; unknown if whole = 0",
     "peak": "the fullest bin",
     "entropy": "-sum(p * log2(p)) over the bins, in bits: "
@@ -77,7 +78,7 @@ WORDS = {
     "decayed": "sum of 2^(-days ago / 14) over events of this fortnight and the three before",
 }
 
-# Facts of the call itself: name -> levels of a category, or () for a number.
+# Fact of the call itself -> levels of a category, or () for a number.
 CALL_FACTS: dict[str, tuple[str, ...]] = {
     "caller_class": NUMBER_CLASSES,
     "callee_class": NUMBER_CLASSES,
@@ -90,19 +91,25 @@ CALL_FACTS: dict[str, tuple[str, ...]] = {
     "shared_prefix": (),
     "presented_differs": (),
 }
-# Whose history a feature reads. A vector holds their features in this order.
+# Whose history a feature reads. A vector lists the features in this order of roles.
 ROLES = ("caller", "callee", "block", "trunk", "device")
-# What calls that come in have a part in, beside sums of their own: the local day moves on with any call.
-OF_CALLS_IN = frozenset(("mutual_callees", "returned", "in_days", "out_days", "call_ring", "pair_in_7d"))
-SUMS_OF = {"caller": NUMBER_SUMS, "callee": NUMBER_SUMS, **dict.fromkeys(("block", "trunk", "device"), GROUP_SUMS)}
+# Parts that incoming calls change without being sums of incoming events (any call moves the local day).
+INCOMING_PARTS = frozenset(("mutual_callees", "returned", "in_days", "out_days", "call_ring", "pair_in_7d"))
+SUMS_BY_ROLE = {"caller": NUMBER_SUMS, "callee": NUMBER_SUMS, **dict.fromkeys(("block", "trunk", "device"), GROUP_SUMS)}
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One feature: what it is, where it comes from, and what it is made of.
+    """One feature: what it is, where it comes from, and what it is computed from.
 
-    `role` says whose history is read, `subject` how the name begins; `watched_shares` are sums of `window`, or a sum with its
-    own window ("calls:1h"), things kept beside the windows, places of a pair, or a fact of the call.
+    Attributes:
+        role: whose history is read, one of `ROLES`.
+        subject, measure: the beginning of the name.
+        how: aggregate, a key of `FORMULAS`.
+        window: index into `windows.WINDOWS`, or None.
+        parts: arguments of the formula. Each is a sum over `window`, a sum with its own window ("calls:1h"), a region of
+            the state outside the windows, a field of a pair, or a fact of the call.
+        levels: the levels of a category, or () for a number.
 
     >>> from callsieve.features import FEATURES
     >>> share = next(feature for feature in FEATURES if feature.name == "out_answered_share_24h")
@@ -124,39 +131,41 @@ class Feature:
 
     @property
     def name(self) -> str:
-        """Subject, measure, aggregate and window, as far as each says something.
+        """Subject, measure, aggregate and window, without the empty ones.
 
         >>> Feature("caller", "out", "calls", "count", 0, "calls", "", "", "", ("calls",)).name
         'out_calls_count_1h'
         """
         window = "" if self.window is None else w.WINDOW_NAMES[self.window]
-        return "_".join(word for word in (self.subject, self.measure, LABELS.get(self.how, self.how), window) if word)
+        return "_".join(
+            word for word in (self.subject, self.measure, AGGREGATE_LABELS.get(self.how, self.how), window) if word
+        )
 
     @property
     def sums(self) -> tuple[tuple[str, int] | None, ...]:
-        """For each part the sum and the window that it is; None for a part that is no sum."""
+        """For each part, the name and window index of its sum; None for a part that is not a sum."""
         return tuple(self._sum(part) for part in self.parts)
 
     def _sum(self, part: str) -> tuple[str, int] | None:
         name, _, window = part.partition(":")
-        if name not in SUMS_OF[self.role] or (self.window is None and not window):
+        if name not in SUMS_BY_ROLE[self.role] or (self.window is None and not window):
             return None
         return name, w.WINDOW_NAMES.index(window) if window else self.window or 0
 
     @property
-    def reads_in(self) -> bool:
-        """Whether calls that come in to the number have a part in it.
+    def reads_incoming(self) -> bool:
+        """Whether incoming calls of the number can change the value.
 
-        >>> Feature("caller", "out", "calls", "count", 0, "calls", "", "", "", ("calls",)).reads_in
+        >>> Feature("caller", "out", "calls", "count", 0, "calls", "", "", "", ("calls",)).reads_incoming
         False
         """
-        sums, parts = SUMS_OF[self.role], {part.partition(":")[0] for part in self.parts}
-        of_in = OF_CALLS_IN | {name for name, total in sums.items() if total.events.startswith("in_")}
-        return self.role == "callee" or self.how == "age" or not parts.isdisjoint(of_in)
+        sums, parts = SUMS_BY_ROLE[self.role], {part.partition(":")[0] for part in self.parts}
+        changed = INCOMING_PARTS | {name for name, total in sums.items() if total.events.startswith("in_")}
+        return self.role == "callee" or self.how == "age" or not parts.isdisjoint(changed)
 
     @property
     def definition(self) -> dict[str, Any]:
-        """Enough to recompute the feature from raw calls; plain JSON values."""
+        """The definition as plain JSON values, sufficient to recompute the feature from raw calls."""
         roles = ("part", "whole", "other")
         formula = FORMULAS[self.how]
         return {
@@ -177,15 +186,15 @@ class Feature:
         }
 
     def _described(self, part: str) -> dict[str, Any] | str:
-        found = self._sum(part)
-        if found:
-            total = SUMS_OF[self.role][found[0]]
-            window = w.WINDOWS[found[1]] // 1000
+        entry = self._sum(part)
+        if entry:
+            total = SUMS_BY_ROLE[self.role][entry[0]]
+            window = w.WINDOWS[entry[1]] // 1000
             return {"events": total.events, "where": total.where, "adds": total.adds, "window_seconds": window}
-        return {**REGIONS, **PAIR_PLACES}.get(part, (0, part))[1]
+        return {**STATE_REGIONS, **PAIR_FIELDS}.get(part, (0, part))[1]
 
 
 @cache
 def _terms(formula: str) -> dict[str, str]:
-    """What the words of a formula mean."""
-    return {word: meaning for word, meaning in WORDS.items() if word + "(" in formula}
+    """Returns the functions that a formula calls, with their meanings."""
+    return {name: meaning for name, meaning in FUNCTION_MEANINGS.items() if name + "(" in formula}

@@ -1,7 +1,8 @@
-"""What a history adds up: for each sum of a window which events count, and what each of them adds.
+"""Sums over a window: which events count, and what each of them adds.
 
-`where` and `adds` say it in words, for anyone who recomputes a feature from raw calls; `code` says it to the kernel
-in terms of `windows.py`. A sum without code is kept by hand in `number.py` or `group.py`. A new sum is a row here.
+`where` and `adds` are the definition in words, for readers who recompute a feature from raw calls. `code` is the same
+for the kernel, in terms of `kernel/windows.py`. A sum without `code` is maintained by hand in `kernel/number_state.py`
+or `kernel/group_state.py`. A new sum is a new row here. All texts are part of the catalogue hash.
 """
 
 from __future__ import annotations
@@ -21,32 +22,40 @@ from callsieve.features.records import OUTCOMES
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """A sum of a window: its events, which of them count, what they add; `given` is a condition on its code."""
+    """A sum over a window.
+
+    Attributes:
+        events: the stream of events that it counts.
+        where: which events count, in words.
+        adds: what each event adds, in words.
+        code: the amount as an expression of the kernel, or "" if the sum is maintained by hand.
+        condition: the condition on `code`, as an expression of the kernel.
+    """
 
     events: str
     where: str
     adds: str
     code: str = ""
-    given: str = ""
+    condition: str = ""
 
     @property
     def places(self) -> int:
-        """How many integers of 32 bits hold it: a count has room in one."""
+        """How many 32-bit integers the sum takes: a count fits into one."""
         return 1 if self.adds == "1" or self.adds.startswith("distinct") else 2
 
 
 ANSWERED = "outcome == 0"
-# A call that was stopped on the way has no outcome of its own: what became of it says what we did, not who calls.
-CAME_THROUGH = f"outcome != {OUTCOMES.index('blocked')}"
+# The outcome of a blocked call shows what the operator did, not how the caller behaves.
+NOT_BLOCKED = f"outcome != {OUTCOMES.index('blocked')}"
 
 
 def flag(bit: int) -> str:
-    """A bit of the packed facts, as code."""
+    """Returns the expression that reads one bit of the packed facts."""
     return f"facts >> {bit} & 1"
 
 
 def outcome_sums(events: str, names: tuple[str, ...]) -> dict[str, Sum]:
-    """Counts of single outcomes."""
+    """Returns counts of single outcomes."""
     return {name: Sum(events, f"outcome is {name}", "1", "1", f"outcome == {OUTCOMES.index(name)}") for name in names}
 
 
@@ -63,7 +72,7 @@ NUMBER_SUMS: dict[str, Sum] = {
     "near_calls": Sum("out_attempts", "callee within 10 numbers or in the same block as the last one dialled", "1", flag(w.NEAR)),
     "local_calls": Sum("out_attempts", "caller and callee in the same region", "1", flag(w.LOCAL)),
     "region_known": Sum("out_attempts", "both regions known", "1", flag(w.LOCAL_KNOWN)),
-    "ended": Sum("out_outcomes", "not blocked", "1", "1", CAME_THROUGH),
+    "ended": Sum("out_outcomes", "not blocked", "1", "1", NOT_BLOCKED),
     **outcome_sums("out_outcomes", ("answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number")),
     "missed": Sum("out_outcomes", "outcome is no_answer, busy or rejected", "1", "1", "0 < outcome < 4"),
     "returned": Sum("out_outcomes", "outcome is no_answer, busy or rejected, and the callee called the number after its end and within an hour", "1"),
@@ -72,13 +81,13 @@ NUMBER_SUMS: dict[str, Sum] = {
     "talk_squares": Sum("out_outcomes", "answered", "whole tenths of a second of talk, squared", "(talk // 100) * (talk // 100)", ANSWERED),
     "talk_under_10s": Sum("out_outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
     "talk_under_30s": Sum("out_outcomes", "answered and talk under 30 s", "1", "talk < 30_000", ANSWERED),
-    "ring": Sum("out_outcomes", "not blocked", "ring in milliseconds", "ring", CAME_THROUGH),
-    "one_rings": Sum("out_outcomes", "neither answered nor blocked, released by the caller after at most 4 s", "1", flag(w.ONE_RING), CAME_THROUGH),
+    "ring": Sum("out_outcomes", "not blocked", "ring in milliseconds", "ring", NOT_BLOCKED),
+    "one_rings": Sum("out_outcomes", "neither answered nor blocked, released by the caller after at most 4 s", "1", flag(w.ONE_RING), NOT_BLOCKED),
     "hung_up": Sum("out_outcomes", "answered and released by the caller", "1", flag(w.HUNG_UP), ANSWERED),
     "release_known": Sum("out_outcomes", "answered and it is known who released", "1", flag(w.HUNG_KNOWN), ANSWERED),
     "in_calls": Sum("in_attempts", "all", "1", "1"),
     "in_callers": Sum("in_attempts", "all", "distinct caller"),
-    "in_ended": Sum("in_outcomes", "not blocked", "1", "1", CAME_THROUGH),
+    "in_ended": Sum("in_outcomes", "not blocked", "1", "1", NOT_BLOCKED),
     "in_answered": Sum("in_outcomes", "answered", "1", "1", ANSWERED),
     "in_talk": Sum("in_outcomes", "answered", "talk in milliseconds", "talk", ANSWERED),
     "in_talk_under_10s": Sum("in_outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
@@ -87,14 +96,14 @@ NUMBER_SUMS: dict[str, Sum] = {
 GROUP_SUMS: dict[str, Sum] = {
     "calls": Sum("attempts", "all", "1", "1"),
     "members": Sum("attempts", "all", "distinct caller"),
-    "ended": Sum("outcomes", "not blocked", "1", "1", CAME_THROUGH),
+    "ended": Sum("outcomes", "not blocked", "1", "1", NOT_BLOCKED),
     **outcome_sums("outcomes", ("answered", "invalid_number")),
     "talk_under_10s": Sum("outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
-    "one_rings": Sum("outcomes", "neither answered nor blocked, released by the caller after at most 4 s", "1", flag(w.ONE_RING), CAME_THROUGH),
+    "one_rings": Sum("outcomes", "neither answered nor blocked, released by the caller after at most 4 s", "1", flag(w.ONE_RING), NOT_BLOCKED),
 }  # fmt: skip
 
-# What a number keeps beside its windows: in how many places of 32 bits, and what it is.
-REGIONS: dict[str, tuple[int, str]] = {
+# State of a number outside the windows: name -> (32-bit integers, meaning).
+STATE_REGIONS: dict[str, tuple[int, str]] = {
     "in_air": (1, "out attempts of the last 24 hours whose outcome is not known"),
     "hours": (24, "out attempts of the last 7 days by local hour of day"),
     "hour_logs": (2, "sum over the hours of the day of k * log2(k), k the out attempts of the last 7 days in it"),
@@ -107,8 +116,8 @@ REGIONS: dict[str, tuple[int, str]] = {
     "call_ring": (8, "out attempts by fortnight of local days since 1970"),
 }
 
-# What is kept of a pair (number, other number).
-PAIR_PLACES: dict[str, tuple[int, str]] = {
+# Counters of a pair (number, other number): name -> (offset, meaning).
+PAIR_FIELDS: dict[str, tuple[int, str]] = {
     "pair_out_1h": (PAIR_OUT, "attempts of the last hour from the number to the other"),
     "pair_out_7d": (PAIR_OUT + 2, "attempts of the last 7 days from the number to the other"),
     "pair_in_7d": (PAIR_IN + 2, "attempts of the last 7 days from the other to the number"),

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from types import ModuleType
 
 from callsieve.features.catalogue.feature import CALL_FACTS, FORMULAS, Feature
-from callsieve.features.catalogue.sums import GROUP_SUMS, NUMBER_SUMS, PAIR_PLACES, REGIONS, Sum
+from callsieve.features.catalogue.sums import GROUP_SUMS, NUMBER_SUMS, PAIR_FIELDS, STATE_REGIONS, Sum
 from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel import group_state, number_state, windows
 from callsieve.features.kernel.windows import FACT_BITS
@@ -79,7 +79,7 @@ def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
     """Where everything stands: places of regions from the base of a state, slots of sums, and the sizes."""
     features = list(features)
     needed = {found[0] for feature in features for found in feature.sums if found}
-    kept = {part for feature in features for part in feature.parts if part in REGIONS}
+    kept = {part for feature in features for part in feature.parts if part in STATE_REGIONS}
     if kept & {"out_days", "in_days", "call_ring"}:
         kept.add("day")
     if "hour_logs" in kept:
@@ -89,7 +89,7 @@ def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
     places: dict[str, int] = {}
     ends = windows.CLOCK_PLACES if kind.clock else 0
     free = ends + windows.END_PLACES * kind.lists
-    for region, (size, _) in REGIONS.items():
+    for region, (size, _) in STATE_REGIONS.items():
         places[region] = free if region in kept else windows.NONE
         free += size if region in kept else 0
     slots = 0
@@ -103,7 +103,7 @@ def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
         "lists": kind.lists,
         "streams": len(kind.streams),
         "read": 2
-        if kind.module is number_state and not any(feature.reads_in for feature in features)
+        if kind.module is number_state and not any(feature.reads_incoming for feature in features)
         else len(kind.streams),
         "shift": len(kind.streams) // 2,
         "sums": free,
@@ -122,7 +122,7 @@ def addition(kind: Kind, stream: str, places: dict[str, int]) -> str:
             amount = "sign" if total.code == "1" else f"sign * ({total.code})"
             place = f"at + {places[name]}"
             line = f"sums[{place}] += {amount}" if total.places == 1 else f"grow(sums, {place}, {amount})"
-            lines.setdefault(total.given, []).append(line)
+            lines.setdefault(total.condition, []).append(line)
     body = [f"    {line}" for line in lines.pop("", [])]
     for given, inside in lines.items():
         body += [f"    if {given}:", *(f"        {line}" for line in inside)]
@@ -179,12 +179,12 @@ def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[
         if found:
             variable, code = sum_of(kind, found, places)
         elif name in ("in_air", "hour_logs", "day", "out_days", "in_days"):
-            variable, code = name, kept(REGIONS[name][0], places[name])
-        elif name in REGIONS:
+            variable, code = name, kept(STATE_REGIONS[name][0], places[name])
+        elif name in STATE_REGIONS:
             terms[word] = f"base + {places[name]}"
             continue
-        elif name in PAIR_PLACES:
-            variable, code = name, f"pairs[pair ^ {PAIR_PLACES[name][0]}]"
+        elif name in PAIR_FIELDS:
+            variable, code = name, f"pairs[pair ^ {PAIR_FIELDS[name][0]}]"
         else:
             variable, code = name, f"(facts >> {FACT_BITS * list(CALL_FACTS).index(name)} & {(1 << FACT_BITS) - 1}) - 1"
         variables[variable] = code

@@ -151,7 +151,7 @@ def grouped(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Grouped
     """The calls of a kind of history by key; of a number those that go out alone, if features ask for no others."""
     engine = table_kernel(kind, features)
     owners = calls.owners[kind.name]
-    if kind is NUMBER and not any(feature.reads_in for feature in features):
+    if kind is NUMBER and not any(feature.reads_incoming for feature in features):
         owners = np.ascontiguousarray(owners[::2])
     offsets = np.zeros(calls.keys[kind.name] + 1, dtype=np.int64)
     views = np.empty(np.count_nonzero(owners >= 0), dtype=np.int64)

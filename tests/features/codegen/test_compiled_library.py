@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callsieve.features.catalogue import FEATURES, NAMES
-from callsieve.features.catalogue.feature import SUMS_OF
+from callsieve.features.catalogue.feature import SUMS_BY_ROLE
 from callsieve.features.codegen import compiled_library, feature_program
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
@@ -84,7 +84,7 @@ def test_a_table_by_c_is_that_by_numba(calls):
 def test_what_others_than_the_caller_tell_fits_into_a_note():
     """Sums that count calls or numbers have room in 32 bits; there would be none for times, or for what is no sum."""
     told = [feature for feature in FEATURES if feature.role != "caller"]
-    counted = {SUMS_OF[feature.role][name].adds for feature in told for name, _ in feature.sums}
+    counted = {SUMS_BY_ROLE[feature.role][name].adds for feature in told for name, _ in feature.sums}
     assert counted == {"1", "distinct caller", "distinct callee"}
     odd = replace(told[0], parts=("day",))
     with pytest.raises(ValueError, match="callee: its features are of sums alone"):
