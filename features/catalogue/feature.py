@@ -102,19 +102,19 @@ SUMS_BY_ROLE = {"caller": NUMBER_SUMS, "callee": NUMBER_SUMS, **dict.fromkeys(("
 class Feature:
     """One feature: what it is, where it comes from, and what it is computed from.
 
-    Attributes:
-        role: whose history is read, one of `ROLES`.
-        subject, measure: the beginning of the name.
-        how: aggregate, a key of `FORMULAS`.
-        window: index into `windows.WINDOWS`, or None.
-        parts: arguments of the formula. Each is a sum over `window`, a sum with its own window ("calls:1h"), a region of
-            the state outside the windows, a field of a pair, or a fact of the call.
-        levels: the levels of a category, or () for a number.
+        Attributes:
+            role: whose history is read, one of `ROLES`.
+            subject, measure: the beginning of the name.
+            how: aggregate, a key of `FORMULAS`.
+            window: index into `windows.WINDOWS`, or None.
+    # Parts that incoming calls change without being sums of incoming events (any call moves the local day).
+                the state outside the windows, a field of a pair, or a fact of the call.
+            levels: the levels of a category, or () for a number.
 
-    >>> from callsieve.features import FEATURES
-    >>> share = next(feature for feature in FEATURES if feature.name == "out_answered_share_24h")
-    >>> share.role, share.unit, share.definition["formula"]
-    ('caller', 'share', '(part + 0.5) / (whole + 1.0) + (0.0 if whole else nan)')
+        >>> from callsieve.features import FEATURES
+        >>> share = next(feature for feature in FEATURES if feature.name == "out_answered_share_24h")
+        >>> share.role, share.unit, share.definition["formula"]
+        ('caller', 'share', '(part + 0.5) / (whole + 1.0) + (0.0 if whole else nan)')
     """
 
     role: str

@@ -1,4 +1,4 @@
-"""One history in memory: observe a call, ask for its vector, save and load.
+"""The online engine: one history in memory that observes calls and returns the vector of a call at ring time.
 
 Imports `catalogue`, `codegen`, `files`, `keys`, `kernel`, `stream`. Start with `history`.
 """

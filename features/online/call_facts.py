@@ -1,4 +1,4 @@
-"""What the kernel is told of one call: whole numbers within bounds, and its facts packed into some of them."""
+"""Arguments of the kernel for one call: integers within bounds, with the facts packed into one of them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,29 @@ from operator import attrgetter
 from callsieve.features.kernel.windows import FACT_BITS
 from callsieve.features.records import KeyedCall
 
-# What the kernel takes as whole numbers, and wraps if it is too long: times and a day, and categories.
+# Ranges of the kernel's integers: 64 bits for times and the day, 8 bits for categories. C would wrap silently.
 _packed = struct.Struct("6q11b").pack
 _facts = attrgetter(
-    "day", "hour", "outcome", "released_by", "caller_class", "callee_class", "same_region", "shared_prefix", "step",
-    "presented_differs", "attestation", "route",
-)  # fmt: skip
+    "day",
+    "hour",
+    "outcome",
+    "released_by",
+    "caller_class",
+    "callee_class",
+    "same_region",
+    "shared_prefix",
+    "step",
+    "presented_differs",
+    "attestation",
+    "route",
+)
 
 
 def facts_of(call: KeyedCall) -> int:
-    """Facts of the call itself, in the order of `feature.CALL_FACTS`, as one integer: each one more than its value."""
+    """Packs the facts of a call into one integer, in the order of `feature.CALL_FACTS`.
+
+    Each fact takes `FACT_BITS` bits and is stored as its value plus one, so that 0 means unknown.
+    """
     bits, weekday = FACT_BITS, (call.day + 3) % 7  # 1970-01-01 was a Thursday
     return (
         call.caller_class + 1
@@ -34,18 +47,22 @@ def facts_of(call: KeyedCall) -> int:
 
 
 def check(call: KeyedCall) -> None:
-    """Raises: AttributeError, TypeError, struct.error: for what is no whole number, or one beyond its bounds."""
+    """Checks that all arguments of the kernel are integers within its bounds.
+
+    Raises:
+        AttributeError, TypeError, struct.error: if one is not.
+    """
     ring, talk = call.ring or 0, call.talk or 0
     _packed(call.start, call.start + ring + talk, ring, talk, call.recorded or 0, *_facts(call))
 
 
-def said(call: KeyedCall) -> tuple[int, int, int, int, int, int, int]:
-    """What `windows.pack` makes the facts of a call's events of."""
+def event_arguments(call: KeyedCall) -> tuple[int, int, int, int, int, int, int]:
+    """Returns the arguments of `windows.pack` for a call, in its order."""
     ring = call.ring or 0
     return call.outcome, call.released_by, call.hour, call.day, call.step, call.same_region, ring
 
 
 def attempt_known(call: KeyedCall) -> int:
-    """When the attempt became known: at its start, unless the whole record came late."""
-    over = call.start if call.ring is None or call.talk is None else call.start + call.ring + call.talk
-    return call.start if call.recorded is None or call.recorded <= over else call.recorded
+    """Returns when the attempt became known (Unix ms): the call's start, or `recorded` if the record came late."""
+    end = call.start if call.ring is None or call.talk is None else call.start + call.ring + call.talk
+    return call.start if call.recorded is None or call.recorded <= end else call.recorded

@@ -1,7 +1,7 @@
-"""Whether what is known reaches back over the widest window.
+"""Whether a history reaches back far enough to judge a call.
 
-A history that has just begun, or that was away, takes everybody for new: whoever made eight calls today seems to have
-begun with them. What a model says of such vectors was certified by nobody.
+To a history that has just started, or that has a gap, every caller looks new: eight calls of today seem to be the first
+eight calls ever. The certificate of a model does not apply to such vectors, so the scorer abstains.
 """
 
 from __future__ import annotations
@@ -15,69 +15,81 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-COVERAGE_DAYS = 7
-BUSY_DAYS_A_WEEK = 5  # days of a week on which there are calls: an office has none at a weekend
+COVERAGE_DAYS = 7  # the widest window
+BUSY_DAYS_A_WEEK = 5  # an office has no calls at the weekend
 
 
 def is_covered(days: Collection[int], first: int, at: int, wanted: int = COVERAGE_DAYS) -> bool:
-    """Whether records began so many days before a call, and most days since then have some.
+    """Returns whether records began `wanted` days before a call, and most days since then have calls.
 
     Args:
-        days: since 1970 (UTC), on which any call is known to have begun. `first` is the least of them.
+        days: days with calls, in days since 1970 (UTC).
+        first: the earliest of them.
         at: the call's start (Unix ms).
-        wanted: how many days; 0 asks for nothing.
+        wanted: required days; 0 is always covered.
 
-    >>> [is_filled(set(range(100, last)), 100, 107 * DAY_MS) for last in (104, 105, 107)]
+    >>> [is_covered(set(range(100, last)), 100, 107 * DAY_MS) for last in (104, 105, 107)]
     [False, True, True]
-    >>> is_filled(set(range(100, 106)), 100, 106 * DAY_MS), is_filled(set(), 0, 0, wanted=0)
+    >>> is_covered(set(range(100, 106)), 100, 106 * DAY_MS), is_covered(set(), 0, 0, wanted=0)
     (False, True)
     """
     day = at // DAY_MS
-    known = sum(day - ago in days for ago in range(1, wanted + 1))
-    return not wanted or (first <= day - wanted and known * COVERAGE_DAYS >= wanted * BUSY_DAYS_A_WEEK)
+    busy = sum(day - ago in days for ago in range(1, wanted + 1))
+    return not wanted or (first <= day - wanted and busy * COVERAGE_DAYS >= wanted * BUSY_DAYS_A_WEEK)
 
 
 class CallDays:
-    """The days on which calls began, of a history that takes in calls one by one.
+    """The days with calls of a history that observes calls one by one.
 
-    >>> known = KnownDays(range(100, 107))
-    >>> known.filled(107 * DAY_MS), known.filled(109 * DAY_MS), known.filled(110 * DAY_MS)
+    >>> days = CallDays(range(100, 107))
+    >>> days.covers(107 * DAY_MS), days.covers(109 * DAY_MS), days.covers(110 * DAY_MS)
     (True, True, False)
     """
 
     def __init__(self, days: Iterable[int] = ()) -> None:
         self.days = set(days)
         self._first = min(self.days, default=0)
-        self._asked: tuple[int, int] | None = None
-        self._answer = False
+        self._cached_query: tuple[int, int] | None = None
+        self._cached_answer = False
 
     def note(self, start: int) -> None:
-        """A call began (Unix ms)."""
+        """Adds the day of a call that started at `start` (Unix ms)."""
         day = start // DAY_MS
         if day not in self.days:
             self._first = min(self._first, day) if self.days else day
             self.days.add(day)
-            self._asked = None
+            self._cached_query = None
 
-    def filled(self, at: int, wanted: int = COVERAGE_DAYS) -> bool:
-        """`is_covered` of a call at this moment; of a day the answer stays, until another day has calls."""
-        asked = at // DAY_MS, wanted
-        if asked != self._asked:
-            self._asked, self._answer = asked, is_covered(self.days, self._first, at, wanted)
-        return self._answer
+    def covers(self, at: int, wanted: int = COVERAGE_DAYS) -> bool:
+        """Returns `is_covered` for a call at `at` (Unix ms).
+
+        The last answer is cached until a call arrives on a new day.
+        """
+        query = at // DAY_MS, wanted
+        if query != self._cached_query:
+            self._cached_query, self._cached_answer = query, is_covered(self.days, self._first, at, wanted)
+        return self._cached_answer
 
 
 def call_days(start: npt.NDArray[np.int64]) -> set[int]:
-    """The days on which calls began, `start` in Unix ms."""
+    """Returns the days on which calls started, for an array of start times (Unix ms)."""
     import numpy as np
 
     return set(np.unique(start // DAY_MS).tolist())
 
 
 def covered_rows(start: npt.NDArray[np.int64], days: set[int], wanted: int = COVERAGE_DAYS) -> npt.NDArray[np.bool_]:
-    """`is_covered` of each call of a table, from the days of all calls of which its vectors were made."""
+    """Returns `is_covered` for each call of a table.
+
+    Args:
+        start: start times (Unix ms), shape (calls,).
+        days: days with calls, of all calls that the vectors were computed from.
+        wanted: required days.
+    """
     import numpy as np
 
-    found, place = np.unique(start // DAY_MS, return_inverse=True)
+    unique_days, inverse = np.unique(start // DAY_MS, return_inverse=True)
     first = min(days, default=0)
-    return np.array([is_covered(days, first, day * DAY_MS, wanted) for day in found.tolist()], dtype=np.bool_)[place]
+    return np.array([is_covered(days, first, day * DAY_MS, wanted) for day in unique_days.tolist()], dtype=np.bool_)[
+        inverse
+    ]

@@ -1,4 +1,4 @@
-"""The kernel of a stream bound to the memory of one history: as C where that was built, or as it stands."""
+"""The stream kernel bound to the memory of one history: compiled C where it was built, else interpreted Python."""
 
 from __future__ import annotations
 
@@ -17,43 +17,52 @@ from callsieve.features.kernel import windows
 
 @dataclass(frozen=True)
 class Driver:
-    """Functions of `stream.py`, `routes.py` and `live.py` that know their memory, and the memory, by part and name.
+    """Functions of the stream kernel that know their memory.
 
-    Those of a kind of history stand under its name. `group` of what is held takes a call's keys of block, trunk and
-    device before `vector` and `keep`, `row` is what `vector` writes.
+    Attributes:
+        compiled: whether the functions are C.
+        layouts: constants of the state's layout, by kind of history.
+        memory: arrays by part and name.
+        vector: writes `memory["held"]["row"]`. Before `vector` and `keep`, `memory["held"]["group"]` must contain the
+            call's keys of block, trunk and device.
+        new_key, free_key, fill_pairs, key_of_token, name_key, unname_key: one function for each kind of history.
     """
 
     compiled: bool
     layouts: dict[str, SimpleNamespace]
     memory: Arrays
-    vector: Callable[..., object]  # at, day, caller, callee, facts
-    keep: Callable[..., int]  # start, known, caller, callee, and what `windows.pack` takes
-    end: Callable[..., object]  # place, moment, talk, known, and the same
-    find: Callable[..., int]  # start, caller, callee
-    advance: Callable[..., object]  # at
+    vector: Callable[..., object]  # (at, day, caller, callee, facts)
+    keep: Callable[..., int]  # (start, known, caller, callee, *arguments of windows.pack)
+    end: Callable[..., object]  # (place, moment, talk, known, *arguments of windows.pack)
+    find: Callable[..., int]  # (start, caller, callee)
+    advance: Callable[..., object]  # (at)
     oldest: Callable[[], int]
-    drop: Callable[..., object]  # place
+    drop: Callable[..., object]  # (place)
     fill_index: Callable[[], object]
     fill_routes: Callable[[], object]
     new_key: dict[str, Callable[[], int]]
     free_key: dict[str, Callable[..., object]]
     fill_pairs: dict[str, Callable[[], object]]
-    key_of_token: dict[str, Callable[..., int]]  # text, length
-    name_key: dict[str, Callable[..., int]]  # key, text, length
-    unname_key: dict[str, Callable[..., object]]  # key
+    key_of_token: dict[str, Callable[..., int]]  # (text, length)
+    name_key: dict[str, Callable[..., int]]  # (key, text, length)
+    unname_key: dict[str, Callable[..., object]]  # (key)
 
 
 def driver(calls: int, numbers: int, *, compiled: bool) -> Driver:
-    """A driver of the whole catalogue with room for so many calls and numbers; as C if that shall be and was built."""
+    """Returns a driver of the whole catalogue with room for `calls` calls and `numbers` numbers.
+
+    `compiled` requests C; without the built library the kernel is interpreted.
+    """
     library = compiled_library.library() if compiled else None
-    of_number, of_group = (SimpleNamespace(**told[0]) for told in live_declared().values())
+    of_number, of_group = (SimpleNamespace(**constants) for constants, _ in live_declared().values())
     layouts = {kind.name: of_number if kind.name == "number" else of_group for kind in KINDS}
-    memory = {part: rooms(told) for part, told in sizes(layouts, calls, numbers, len(FEATURES)).items()}
+    memory = {part: rooms(arrays) for part, arrays in sizes(layouts, calls, numbers, len(FEATURES)).items()}
     bound = _bound if library is None else library.bound
     return Driver(library is not None, layouts, memory, **bound(memory))
 
 
 def _bound(memory: Arrays) -> dict[str, Any]:
+    """Binds the interpreted kernel to the memory, and clears it."""
     kernel = stream_kernel()
     of_group, of_number = kernel.of["group"], kernel.of["number"]
     books = {name: SimpleNamespace(**memory[name]) for name in (kind.name for kind in KINDS)}
@@ -72,5 +81,5 @@ def _bound(memory: Arrays) -> dict[str, Any]:
 
 
 def _with(function: Any, memory: Any) -> Any:
-    """A function that is given the rest of its arguments before its memory."""
-    return lambda *given: function(*given, memory)
+    """Returns a function that appends `memory` to the arguments."""
+    return lambda *arguments: function(*arguments, memory)

@@ -1,6 +1,6 @@
-"""Online: a stream of calls, and the vector of a call at ring time.
+"""The online engine: observes a stream of calls and returns the vector of a call at ring time.
 
-The same kernel as `table.py`. Nothing here needs more than the standard library.
+It runs the same kernel as `offline/table.py` and needs only the standard library.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from callsieve.features.records import GROUP_COLUMNS, KeyedCall
 from callsieve.features.stream import call_store, key_store
 
 from . import snapshot
-from .call_facts import attempt_known, check, facts_of, said
+from .call_facts import attempt_known, check, event_arguments, facts_of
 from .coverage import COVERAGE_DAYS, CallDays
 from .driver import driver
-from .token_book import Tokens
+from .token_book import TokenBook
 
-LONGEST = (1 << 31) - 1  # ms
-MANY = 50_000  # numbers: from there on, memory is taken in large pages
+MAX_DURATION = (1 << 31) - 1  # of a call, in ms: 24 days
+LARGE_PAGES_FROM = 50_000  # numbers; a larger history asks for large pages
 COUNTERS = ("dropped", "evicted", "refused")
-DAYS_REMEMBERED = 4 * number_state.FORTNIGHT
+MEMORY_DAYS = 4 * number_state.FORTNIGHT
 NUMBER, GROUPS = KINDS[0].name, tuple(kind.name for kind in KINDS[1:])
 
 
 class History:
-    """What is known of every number, block, trunk and device, as of now.
+    """The history of all numbers, blocks, trunks and devices up to now.
 
-    `vector` answers for the moment a call starts; `observe` takes in a call when it begins, when it ended, or whole,
-    in any order, and twice if it must be. Moments may come out of order, but windows never move back: a vector asked
-    for an earlier moment than the last one is that of the last one. Not thread-safe.
+    `vector` answers for the moment a call starts. `observe` takes a call at its start, at its end, or complete; in any
+    order, and repeatedly. Windows never move back: a vector for an earlier moment than the latest one is computed at
+    the latest one. Not thread-safe.
 
     Args:
-        features: names from the catalogue, in the order of the vector. Those of `reports.COMPLAINT_NAMES` too, if they
-            are wanted.
-        calls: calls held at most. When there is no room, the oldest is forgotten before its time, counted in `dropped`.
-        numbers: numbers held at most. When there is no room, the one that is longest without a call goes, and is
-            counted in `evicted` if anything was still known of it.
-        compiled: run the kernel as C, if that was built with the package; else it runs as it stands, in Python, many
-            times slower. The vectors are the same, bit for bit.
-    Raises: ValueError: if a feature is not in the catalogue or there is no room at all.
+        features: names from the catalogue, in the order of the vector, and names from `COMPLAINT_NAMES`.
+        calls: capacity in calls. A full history drops the oldest call and counts it in `dropped`.
+        numbers: capacity in numbers. A full history evicts the number that has been without calls longest. It counts
+            the eviction in `evicted` if the number had calls within the days that features remember.
+        compiled: whether to run the kernel as C, if the package was built with it. Interpreted Python is many times
+            slower and returns the same vectors bit for bit.
+    Raises:
+        ValueError: if a feature is not in the catalogue, or a capacity is too small.
 
     >>> from callsieve.features import Call, Intake, Key
     >>> history, intake = History(["out_calls_count_1h"], calls=1000, numbers=100), Intake(Key("e1", bytes(32)))
@@ -69,20 +69,20 @@ class History:
     ) -> None:
         if calls < 1 or numbers < 2:
             raise ValueError(f"calls must be 1 or more and numbers 2 or more, got {calls} and {numbers}")
-        select_features(tuple(name for name in features if name not in COMPLAINT_NAMES))  # refuses unknown ones
-        self._reports = Complaints() if set(features) & set(COMPLAINT_NAMES) else None
-        order = [*NAMES, *(COMPLAINT_NAMES if self._reports else ())]
+        select_features(tuple(name for name in features if name not in COMPLAINT_NAMES))  # raises for unknown names
+        self._complaints = Complaints() if set(features) & set(COMPLAINT_NAMES) else None
+        order = [*NAMES, *(COMPLAINT_NAMES if self._complaints else ())]
         self._order = None if order == list(features) else [order.index(name) for name in features]
-        self._features, self._most_calls, self._most_numbers = features, calls, numbers
+        self._features, self._max_calls, self._max_numbers = features, calls, numbers
         self.dropped = self.evicted = self.refused = 0
-        self._moment = NEVER
-        self._known = CallDays()
-        self._gone = NEVER  # start of the last call that was forgotten before its time
+        self._last_start = NEVER
+        self._call_days = CallDays()
+        self._dropped_until = NEVER  # latest start of a dropped call
         self._driver = driver(calls, numbers, compiled=compiled)
         self._memory = self._driver.memory
         self._calls, self._counts = self._memory["held"]["calls"], self._memory["held"]["counts"]
         self._keys = {
-            kind.name: Tokens(
+            kind.name: TokenBook(
                 self._memory[kind.name],
                 self._driver.key_of_token[kind.name],
                 self._driver.name_key[kind.name],
@@ -91,88 +91,102 @@ class History:
             for kind in KINDS
         }
         self._groups = [(i, name, attrgetter(GROUP_COLUMNS[name])) for i, name in enumerate(GROUPS)]
-        self._asked: KeyedCall | None = None
-        self._found = (0, 0)
+        self._cached_call: KeyedCall | None = None
+        self._cached_keys = (0, 0)
 
     def save(self, path: str | Path) -> None:
-        """Write all that is known into a file, whole or not at all."""
-        from dataclasses import astuple  # it takes long to import, and few histories are saved
+        """Writes the history to a file, atomically."""
+        from dataclasses import astuple  # slow to import, and rarely needed
 
         sizes = used_sizes(self._driver.layouts, self._memory)
         facts = {
             "kernel": version(),
             "catalogue": catalogue_hash(),
             "features": self._features,
-            "calls": self._most_calls,
-            "numbers": self._most_numbers,
-            "moment": self._moment,
-            "days": sorted(self._known.days),
-            "gone": self._gone,
+            "calls": self._max_calls,
+            "numbers": self._max_numbers,
+            "moment": self._last_start,
+            "days": sorted(self._call_days.days),
+            "gone": self._dropped_until,
             "counters": {name: getattr(self, name) for name in COUNTERS},
-            "reports": [astuple(report) for report in self._reports.held] if self._reports else [],
-            "sizes": {part: {name: size for name, (_, size) in told.items()} for part, told in sizes.items()},
+            "reports": [astuple(complaint) for complaint in self._complaints.held] if self._complaints else [],
+            "sizes": {
+                part: {name: size for name, (_, size) in part_sizes.items()} for part, part_sizes in sizes.items()
+            },
         }
         tokens = {kind: keys.texts(sizes[kind]["uses"][1]) for kind, keys in self._keys.items()}
-        arrays = (self._memory[part][name][:size] for part, told in sizes.items() for name, (_, size) in told.items())
+        arrays = (
+            self._memory[part][name][:size]
+            for part, part_sizes in sizes.items()
+            for name, (_, size) in part_sizes.items()
+        )
         snapshot.write(Path(path), facts, tokens, arrays)
 
     @classmethod
     def load(
         cls, path: str | Path, *, calls: int | None = None, numbers: int | None = None, compiled: bool = True
     ) -> History:
-        """A history as it was saved.
+        """Returns the history that `save` wrote.
 
         Args:
-            calls: calls held at most, as before by default; never fewer than are there.
-            numbers: the same for numbers.
+            path: the file.
+            calls: capacity in calls; by default the saved one. It must not be below the calls in the file.
+            numbers: capacity in numbers, likewise.
+            compiled: whether to run the kernel as C.
         Raises:
-            ValueError: if the file is not whole, is of another version, or has not enough room.
+            ValueError: if the file is incomplete, was written by another version, or exceeds the capacity.
             OSError: if it cannot be read.
         """
         try:
             return cls._read(path, calls, numbers, compiled)
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
-            # Whole, but with other facts than `save` writes: a fault of whoever wrote it.
-            raise ValueError(f"{path}: expected the facts of a history, {type(error).__name__}") from None
+            # The checksum is right, but the facts are not those that `save` writes.
+            raise ValueError(
+                f"{path}: expected the facts of a history, got others ({type(error).__name__}); save it again"
+            ) from None
 
     @classmethod
     def _read(cls, path: str | Path, calls: int | None, numbers: int | None, compiled: bool) -> History:
-        file, facts, tokens = snapshot.opened(Path(path))
+        file, facts, tokens = snapshot.open_snapshot(Path(path))
         with file:
             if (facts["kernel"], facts["catalogue"]) != (version(), catalogue_hash()):
-                raise ValueError(f"{path}: written by another version; expected one of this version's snapshots")
-            found = cls(
+                raise ValueError(
+                    f"{path}: written by another version; expected a snapshot of this version: fill a new history"
+                )
+            history = cls(
                 tuple(facts["features"]),
                 calls=facts["calls"] if calls is None else calls,
                 numbers=facts["numbers"] if numbers is None else numbers,
                 compiled=compiled,
             )
-            if len(tokens[NUMBER]) > MANY:
-                found._ask_for_large_pages()
+            if len(tokens[NUMBER]) > LARGE_PAGES_FROM:
+                history._ask_for_large_pages()
             for part, sizes in facts["sizes"].items():
                 for name, size in sizes.items():
-                    if size > len(found._memory[part][name]):
-                        raise ValueError(f"{path}: holds more calls or numbers than there shall be room for")
-                    file.readinto(found._memory[part][name][:size].cast("B"))  # type: ignore[attr-defined]
-        found._take_over(facts, tokens)
-        return found
+                    if size > len(history._memory[part][name]):
+                        raise ValueError(
+                            f"{path}: contains more calls or numbers than the requested room; ask for more"
+                        )
+                    file.readinto(history._memory[part][name][:size].cast("B"))  # type: ignore[attr-defined]
+        history._restore(facts, tokens)
+        return history
 
     def _ask_for_large_pages(self) -> None:
         ask_for_large_pages(array for part in self._memory.values() for array in part.values())
 
-    def _take_over(self, facts: dict[str, Any], tokens: dict[str, list[str]]) -> None:
-        """What is not in the arrays, or follows from them."""
-        self._moment = facts["moment"]
-        # Earlier versions did not write down the days: what they had saved is taken to be filled.
-        last = self._moment // DAY_MS
-        self._known = CallDays(facts.get("days", range(last - COVERAGE_DAYS, last + 1)))
-        self._gone = facts.get("gone", NEVER)
-        for report in facts["reports"]:
-            self.report(Complaint(*report))
+    def _restore(self, facts: dict[str, Any], tokens: dict[str, list[str]]) -> None:
+        """Restores what is not in the arrays, and rebuilds the hash tables."""
+        self._last_start = facts["moment"]
+        # Earlier versions did not save the days: their snapshots count as covered.
+        last = self._last_start // DAY_MS
+        self._call_days = CallDays(facts.get("days", range(last - COVERAGE_DAYS, last + 1)))
+        self._dropped_until = facts.get("gone", NEVER)
+        for fields in facts["reports"]:
+            self.observe_complaint(Complaint(*fields))
         for name, count in facts["counters"].items():
             setattr(self, name, count)
-        for kind, told in tokens.items():
-            for key, token in enumerate(told):
+        for kind, texts in tokens.items():
+            for key, token in enumerate(texts):
                 if token:
                     self._keys[kind].add(token, key)
         for fill in (*self._driver.fill_pairs.values(), self._driver.fill_routes, self._driver.fill_index):
@@ -185,113 +199,118 @@ class History:
 
     @property
     def calls(self) -> int:
-        """Calls held in memory."""
+        """Number of calls in memory."""
         return int(self._counts[call_store.HELD])
 
     @property
     def numbers(self) -> int:
-        """Numbers held in memory."""
+        """Number of numbers in memory."""
         return len(self._keys[NUMBER])
 
-    def filled(self, at: int, days: int = COVERAGE_DAYS) -> bool:
-        """Whether calls of so many days before a moment (Unix ms) are known, and none of them was dropped: else
-        everybody seems new."""
-        return self._known.filled(at, days) and self._gone < at - days * DAY_MS
+    def covers(self, at: int, days: int = COVERAGE_DAYS) -> bool:
+        """Returns whether the history reaches back `days` days before a moment (Unix ms), and dropped no call of them.
+
+        Without coverage every caller seems new, see `coverage.py`.
+        """
+        return self._call_days.covers(at, days) and self._dropped_until < at - days * DAY_MS
 
     def vector(self, call: KeyedCall) -> list[float]:
-        """Feature values of `call` at its start, in the order of the features; NaN where unknown."""
+        """Returns the feature values of `call` at its start, in the order of `features`; NaN where unknown."""
         return self.row(call).tolist()
 
     def row(self, call: KeyedCall) -> array[float]:
-        """The same as doubles side by side, which a model takes as they are."""
+        """Returns the vector as a contiguous `array('d')`, which a model reads without a copy."""
         caller, callee = self._parties(call)
         driver = self._driver
         driver.vector(call.start, call.day, caller, callee, facts_of(call))
         row = array("d", self._memory["held"]["row"].tobytes())
-        if self._reports:
-            row.extend(self._reports.vector(call))
+        if self._complaints:
+            row.extend(self._complaints.vector(call))
         return row if self._order is None else array("d", [row[i] for i in self._order])
 
     def observe(self, call: KeyedCall) -> None:
-        """Take in a call. One that is not over (`ring` or `talk` is None) is an attempt; its end may come later.
+        """Takes a call. A call without `ring` or `talk` is an attempt; its end may follow later.
 
-        One that has no place is counted in `refused`, as is one of more than 24 days.
+        A call that finds no room, or that lasts longer than 24 days, is counted in `refused`.
 
         Raises:
-            ValueError: for what no intake makes: a fact that is not there, no whole number, or beyond its bounds.
+            ValueError: if a field is missing, is not an integer, or is out of bounds, which no intake produces.
         """
         caller, callee = self._parties(call)
-        if (call.ring or 0) + (call.talk or 0) > LONGEST:
+        if (call.ring or 0) + (call.talk or 0) > MAX_DURATION:
             self.refused += 1
             return
         place = self._driver.find(call.start, caller, callee) if caller and callee else windows.NONE
-        over = call.ring is not None and call.talk is not None
+        is_over = call.ring is not None and call.talk is not None
         if place < 0:
-            place = self._keep(call)
+            place = self._store_call(call)
             if place < 0:
                 self.refused += 1
                 return
-            self._known.note(call.start)
-        elif not over or self._calls[place * call_store.FIELDS + call_store.DURATION] >= 0:
+            self._call_days.note(call.start)
+        elif not is_over or self._calls[place * call_store.FIELDS + call_store.DURATION] >= 0:
             return  # a repeat
-        if over:
+        if is_over:
             ring, talk = call.ring or 0, call.talk or 0
             moment = call.start + ring + talk
-            self._driver.end(place, moment, talk, max(moment, call.recorded or moment), *said(call))
+            self._driver.end(place, moment, talk, max(moment, call.recorded or moment), *event_arguments(call))
 
     def advance(self, at: int) -> None:
-        """Let in what became known before a moment, as a vector of a call that starts then would."""
+        """Moves all windows to a moment (Unix ms), as a vector for a call at that moment would."""
         self._driver.advance(at)
 
     def _parties(self, call: KeyedCall) -> tuple[int, int]:
-        """The keys of caller and callee; those of block, trunk and device go to `group`. 0 is nobody's, NONE of none.
+        """Returns the keys of caller and callee, and writes those of block, trunk and device into `group`.
 
-        A call is mostly taken in right after it was asked about: its keys are still there then.
+        0 means a token without a key, NONE means that the call has no such token. The keys of the last call are
+        cached: a call is usually observed right after its vector was computed.
         """
-        if call is self._asked:
-            return self._found
+        if call is self._cached_call:
+            return self._cached_keys
         key, group = self._keys[NUMBER].key, self._memory["held"]["group"]
-        self._asked = None
+        self._cached_call = None
         try:
             check(call)
             for i, name, token_of in self._groups:
                 token = token_of(call)
                 group[i] = windows.NONE if token is None else self._keys[name].key(token)
-            self._found = key(call.caller), key(call.callee)
-        except (AttributeError, TypeError, struct.error):  # none of their messages: they could show a number
-            raise ValueError("call: expected texts, and whole numbers within bounds, as an intake gives them") from None
-        self._asked = call
-        return self._found
+            self._cached_keys = key(call.caller), key(call.callee)
+        except (AttributeError, TypeError, struct.error):  # their messages could show a number
+            raise ValueError(
+                "call: expected texts, and whole numbers within bounds, as an intake returns them"
+            ) from None
+        self._cached_call = call
+        return self._cached_keys
 
-    def report(self, report: Complaint) -> None:
-        """Take in what a person said of a number; kept only if a feature asks for it."""
-        if self._reports:
-            self._reports.observe(report)
+    def observe_complaint(self, complaint: Complaint) -> None:
+        """Takes a complaint about a number; ignored if no feature asks for complaints."""
+        if self._complaints:
+            self._complaints.observe(complaint)
 
     def forget(self, token: str) -> None:
-        """Know a number no more: who has it is new from now on.
+        """Forgets a number: from now on it is a new one.
 
-        Its calls stay in the windows of those whom it called or who called it, under no name, until they leave them.
+        Its calls stay, without a name, in the windows of the other parties until they expire.
         """
-        self._asked = None
+        self._cached_call = None
         keys = self._keys[NUMBER]
         keys.remove(keys.key(token))
-        if self._reports:
-            told, self._reports = self._reports.held, Complaints()
-            for report in told:
-                if token not in (report.number, report.reporter):
-                    self._reports.observe(report)
+        if self._complaints:
+            complaints, self._complaints = self._complaints.held, Complaints()
+            for complaint in complaints:
+                if token not in (complaint.number, complaint.reporter):
+                    self._complaints.observe(complaint)
 
-    def _keep(self, call: KeyedCall) -> int:
-        """Give a new call a place; NONE if there is no room."""
-        while self._counts[call_store.HELD] >= self._most_calls:
-            if not self._drop():
+    def _store_call(self, call: KeyedCall) -> int:
+        """Stores a new call; returns its place, or NONE if there is no room."""
+        while self._counts[call_store.HELD] >= self._max_calls:
+            if not self._drop_oldest():
                 return windows.NONE
-        self._moment = max(self._moment, call.start)
+        self._last_start = max(self._last_start, call.start)
         caller, callee = self._parties(call)
         if not caller:
             caller = self._key(NUMBER, call.caller)
-            callee = self._keys[NUMBER].key(call.callee)  # it may have had to make room
+            callee = self._keys[NUMBER].key(call.callee)  # the eviction may have freed it
         callee = callee or self._key(NUMBER, call.callee, spare=caller)
         if not caller or not callee:
             return windows.NONE
@@ -299,25 +318,30 @@ class History:
         for i, name, token_of in self._groups:
             if group[i] == 0:
                 group[i] = self._key(name, token_of(call))
-        self._found = caller, callee
-        return int(self._driver.keep(call.start, attempt_known(call), caller, callee, *said(call)))
+        self._cached_keys = caller, callee
+        return int(self._driver.keep(call.start, attempt_known(call), caller, callee, *event_arguments(call)))
 
-    def _drop(self) -> bool:
-        """Forget the oldest call, if it must be before its time; false if there is none that can go."""
+    def _drop_oldest(self) -> bool:
+        """Drops the oldest call before it expires; returns False if there is none to drop."""
         before = self.calls
-        self._driver.advance(self._moment)
+        self._driver.advance(self._last_start)
         if self.calls < before:
             return True
         place = int(self._driver.oldest())
         if place < 0:
             return False
         self.dropped += 1
-        self._gone = max(self._gone, windows.wide(self._calls, place * call_store.FIELDS + call_store.START))
+        self._dropped_until = max(
+            self._dropped_until, windows.wide(self._calls, place * call_store.FIELDS + call_store.START)
+        )
         self._driver.drop(place)
         return True
 
     def _key(self, kind: str, token: str, spare: int = 0) -> int:
-        """The key of a token; 0 if there is no room. A new one may take the place of an idle one other than `spare`."""
+        """Returns the key of a token, or 0 if there is no room.
+
+        A new key may take the place of an idle one, but not of `spare`.
+        """
         keys = self._keys[kind]
         key = keys.key(token)
         if key:
@@ -326,19 +350,19 @@ class History:
             idle = int(self._memory[kind]["counts"][key_store.IDLE_FIRST])
             if idle and idle != spare:
                 self._evict(kind, idle)
-            elif not self._drop():
+            elif not self._drop_oldest():
                 return 0
         keys.add(token, key)
-        if key == MANY and kind == NUMBER:
+        if key == LARGE_PAGES_FROM and kind == NUMBER:
             self._ask_for_large_pages()
         return key
 
     def _evict(self, kind: str, key: int) -> None:
-        """Forget a key that has no call."""
-        self._asked = None
+        """Evicts a key that has no call."""
+        self._cached_call = None
         self._keys[kind].remove(key)
         if kind == NUMBER:
             layout = self._driver.layouts[kind]
             last = self._memory[kind]["state"][key * layout.STATE + layout.DAY]
-            self.evicted += int(last > self._moment // DAY_MS - DAYS_REMEMBERED)
+            self.evicted += int(last > self._last_start // DAY_MS - MEMORY_DAYS)
         self._driver.free_key[kind](key)

@@ -1,7 +1,7 @@
-"""A history on disk: a line of facts, the tokens, the arrays as they are, and a checksum over all of it.
+"""A history on disk: a line of facts, a line of tokens, the raw arrays, and a SHA-256 checksum over all of it.
 
-The arrays hold places in each other, so a snapshot is trusted as the program is: a file that others may write is
-refused.
+The arrays contain indices into each other, so a snapshot is trusted like program code. A file that other users may
+write is refused.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ FORMAT = f"callsieve history 1, {sys.byteorder}-endian"
 
 
 def write(path: Path, facts: dict[str, Any], tokens: dict[str, list[str]], arrays: Iterable[Any]) -> None:
-    """Write a snapshot, whole or not at all; only its owner may read it."""
+    """Writes a snapshot atomically; only its owner may read it."""
     digest = hashlib.sha256()
     with whole(path) as part:
-        part.unlink(missing_ok=True)  # of a process that was killed
+        part.unlink(missing_ok=True)  # left by a killed process
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN), "wb") as file:
             for piece in chain((line({"format": FORMAT} | facts), line(tokens)), arrays):
                 digest.update(piece)
@@ -43,27 +43,28 @@ def write(path: Path, facts: dict[str, Any], tokens: dict[str, list[str]], array
 
 
 def replace_tokens(path: Path, change: Callable[[list[str]], list[str]]) -> None:
-    """Write a snapshot anew with other tokens in the place of its own, whole or not at all.
+    """Rewrites a snapshot atomically with other tokens.
 
     Args:
-        change: gives the new token of each token, in the same order.
+        path: the snapshot.
+        change: returns the new tokens for a list of tokens, in the same order.
     """
-    file, facts, tokens = opened(path)
+    file, facts, tokens = open_snapshot(path)
     with file:
         arrays = file.read()[:-DIGEST]
     write(path, facts, {name: change(texts) for name, texts in tokens.items()}, [arrays])
 
 
-def line(plain: Any) -> bytes:
-    """One line of JSON."""
-    return json.dumps(plain, separators=(",", ":")).encode() + b"\n"
+def line(value: Any) -> bytes:
+    """Returns one line of JSON."""
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
-def opened(path: Path) -> tuple[BinaryIO, dict[str, Any], dict[str, list[str]]]:
-    """An open snapshot, at its first array, and the facts and tokens before it.
+def open_snapshot(path: Path) -> tuple[BinaryIO, dict[str, Any], dict[str, list[str]]]:
+    """Opens a snapshot and reads its facts and tokens; the file is positioned at the first array.
 
     Raises:
-        ValueError: if it is not whole, was not written here, or others may write it.
+        ValueError: if it is incomplete, has another format, or other users may write it.
         OSError: if it cannot be read.
     """
     file = path.open("rb")
@@ -80,24 +81,24 @@ def opened(path: Path) -> tuple[BinaryIO, dict[str, Any], dict[str, list[str]]]:
 
 def _object(text: bytes, path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a snapshot, a line of it is no JSON object")
-    return found
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected a snapshot, but one of its first two lines is not a JSON object")
+    return value
 
 
 def check(file: BinaryIO, path: Path) -> None:
-    """Raise ValueError unless the file is its owner's alone to write, and whole."""
-    found = os.fstat(file.fileno())
-    if not ours_alone(found):
-        raise ValueError(f"{path}: expected a snapshot that belongs to this user and that nobody else may write")
-    digest, left = hashlib.sha256(), found.st_size - DIGEST
-    while left > 0:
-        piece = file.read(min(left, CHUNK))
+    """Raises ValueError unless the file is complete and only its owner may write it."""
+    status = os.fstat(file.fileno())
+    if not ours_alone(status):
+        raise ValueError(f"{path}: expected a snapshot that this user owns and nobody else may write; run chmod go-w")
+    digest, remaining = hashlib.sha256(), status.st_size - DIGEST
+    while remaining > 0:
+        piece = file.read(min(remaining, CHUNK))
         digest.update(piece)
-        left -= len(piece) or left
-    if left < 0 or file.read(DIGEST) != digest.digest():
-        raise ValueError(f"{path}: expected a whole snapshot, its checksum is wrong")
+        remaining -= len(piece) or remaining
+    if remaining < 0 or file.read(DIGEST) != digest.digest():
+        raise ValueError(f"{path}: expected a complete snapshot, but its checksum is wrong; restore it from a copy")
     file.seek(0)

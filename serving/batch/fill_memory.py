@@ -73,7 +73,7 @@ def fill_state(
         "evicted": history.evicted,
         "first": moment(int(remembered["start"][0].as_py())),
         "last": moment(int(start[-1])),
-        "filled": history.filled(int(start[-1]) + DAY_MS),
+        "filled": history.covers(int(start[-1]) + DAY_MS),
         "quarantined": read.quarantined,
         "state": str(state),
     }

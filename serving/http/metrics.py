@@ -80,7 +80,7 @@ _STATE = {
 
 def _state(live: Live) -> dict[str, float]:
     history, journal, scorer = live.memory.history, live.memory.journal, live.judge.scorer
-    filled = scorer is not None and history.filled(int(1000 * time.time()), scorer.policy.history_days)
+    filled = scorer is not None and history.covers(int(1000 * time.time()), scorer.policy.history_days)
     values = (
         history.calls, history.numbers, history.dropped, history.evicted, history.refused, float(filled),
         journal.lost + live.memory.reports.lost, journal.faults + live.memory.reports.faults, journal.age,

@@ -242,7 +242,7 @@ class Scorer:
             case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
             vector = history.row(call)
             facts = self._facts(vector, call)
-            covered = history.filled(call.start, self.policy.history_days)
+            covered = history.covers(call.start, self.policy.history_days)
             if covered and self.registers is not None:
                 with contextlib.suppress(Exception):  # facts of rules stay valid when a model fails
                     facts += self._predicted_facts(vector, call)

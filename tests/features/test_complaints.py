@@ -139,7 +139,7 @@ def test_a_history_that_is_asked_for_reports_tells_them():
     history = History(("reported_count_7d", *NAMES, "reported_age"), calls=10, numbers=10)
     plain = History(calls=10, numbers=10)
     for told in (history, plain):
-        told.report(Complaint(EXAMPLE_CALL["start"], "r", "a"))
+        told.observe_complaint(Complaint(EXAMPLE_CALL["start"], "r", "a"))
     first, *rest, last = history.vector(call)
     assert (first, last) == (1, DAY / 1000)
     np.testing.assert_array_equal(rest, plain.vector(call))

@@ -1,4 +1,4 @@
-"""A history that was saved and loaded is the one that it was."""
+"""A history that was saved and loaded behaves like the original."""
 
 import hashlib
 import json
@@ -15,8 +15,8 @@ from callsieve.features.online import snapshot
 from callsieve.features.online.history import History
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_call, histories
 
-ROOM = {"calls": 12, "numbers": 4}  # little enough to drop and evict
-LARGER = {"calls": 100, "numbers": 10}
+SMALL = {"calls": 12, "numbers": 4}  # small enough to drop calls and evict numbers
+LARGE = {"calls": 100, "numbers": 10}
 
 
 def counters(history):
@@ -26,21 +26,21 @@ def counters(history):
 @pytest.mark.parametrize("compiled", [False, True])
 @given(
     calls=histories(max_calls=30),
-    room=st.sampled_from([ROOM, LARGER]),
+    room=st.sampled_from([SMALL, LARGE]),
     at=st.integers(0, 40),
     features=st.sampled_from(
         [None, ("out_calls_count_7d",), ("trunk_calls_count_24h", "number_age"), ("reported_age", "out_calls_count_1h")]
     ),
 )
 @settings(max_examples=50)
-def test_it_goes_on_as_if_nothing_had_happened(tmp_path_factory, calls, room, at, features, compiled):
+def test_a_loaded_history_continues_like_the_original(tmp_path_factory, calls, room, at, features, compiled):
     path = tmp_path_factory.mktemp("snapshot") / "history"
-    chosen = {} if features is None else {"features": features}
-    history = History(**room, **chosen, compiled=compiled)
+    options = {} if features is None else {"features": features}
+    history = History(**room, **options, compiled=compiled)
     for call in calls[:at]:
         history.vector(as_keyed_call(call))
         history.observe(as_keyed_call(call))
-        history.report(Complaint(call["start"], call["callee"], call["caller"], block="x"))
+        history.observe_complaint(Complaint(call["start"], call["callee"], call["caller"], block="x"))
     history.save(str(path))
     loaded = History.load(str(path), compiled=compiled)
     for call in calls[at:]:
@@ -55,9 +55,9 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path_factory, calls, room, at
 
 @given(calls=histories(max_calls=20))
 @settings(max_examples=20)
-def test_more_room_and_another_way_to_run(tmp_path_factory, calls):
+def test_load_with_a_larger_capacity_and_compiled(tmp_path_factory, calls):
     path = tmp_path_factory.mktemp("snapshot") / "history"
-    history = History(**LARGER)
+    history = History(**LARGE)
     for call in calls[:-1]:
         history.observe(as_keyed_call(call))
     history.save(path)
@@ -67,14 +67,14 @@ def test_more_room_and_another_way_to_run(tmp_path_factory, calls):
 
 @pytest.fixture
 def saved(tmp_path):
-    history = History(**ROOM)
+    history = History(**SMALL)
     for callee in "bcd":
         history.observe(as_keyed_call(EXAMPLE_CALL | {"callee": callee}))
     history.save(tmp_path / "history")
     return tmp_path / "history"
 
 
-def test_a_changed_or_cut_file_is_refused(saved):
+def test_a_modified_or_truncated_file_is_refused(saved):
     whole = saved.read_bytes()
     for place in (0, 5, len(whole) // 2, len(whole) - 1):
         saved.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
@@ -91,7 +91,7 @@ def test_a_file_that_others_may_write_is_refused(saved):
         History.load(saved)
 
 
-def test_a_file_of_another_version_is_refused(saved, monkeypatch):
+def test_a_snapshot_of_another_version_is_refused(saved, monkeypatch):
     monkeypatch.setattr("callsieve.features.online.history.version", lambda: "another")
     with pytest.raises(ValueError, match="another version"):
         History.load(saved)
@@ -100,28 +100,28 @@ def test_a_file_of_another_version_is_refused(saved, monkeypatch):
         History.load(saved)
 
 
-def test_too_little_room_is_refused(saved):
+def test_a_capacity_below_the_content_is_refused(saved):
     with pytest.raises(ValueError, match="room"):
         History.load(saved, numbers=2)
 
 
-def test_a_failed_write_leaves_the_last_snapshot(saved):
+def test_a_failed_write_keeps_the_previous_snapshot(saved):
     whole = saved.read_bytes()
-    limited = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (100, 100));"
-    code = f"{limited} import pathlib, callsieve.features as f; f.History().save(pathlib.Path({str(saved)!r}))"
+    limit = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (100, 100));"
+    code = f"{limit} import pathlib, callsieve.features as f; f.History().save(pathlib.Path({str(saved)!r}))"
     assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, check=False).returncode != 0
     assert saved.read_bytes() == whole
-    assert list(saved.parent.iterdir()) == [saved]  # what was written fills a full disk no further
-    (saved.parent / "history.part").write_bytes(b"of a process that was killed")
-    History(**ROOM).save(saved)
+    assert list(saved.parent.iterdir()) == [saved]  # the partial file is removed
+    (saved.parent / "history.part").write_bytes(b"left by a killed process")
+    History(**SMALL).save(saved)
     assert saved.stat().st_mode & 0o777 == 0o600
     assert list(saved.parent.iterdir()) == [saved]
 
 
-def rewritten(path, changed):
-    """A whole snapshot with other facts or tokens."""
+def rewrite(path, change):
+    """Rewrites a complete snapshot with other facts or tokens, and a right checksum."""
     facts, tokens, rest = path.read_bytes()[: -snapshot.DIGEST].split(b"\n", 2)
-    text = b"\n".join((*changed(facts, tokens), rest))
+    text = b"\n".join((*change(facts, tokens), rest))
     path.write_bytes(text + hashlib.sha256(text).digest())
 
 
@@ -140,7 +140,7 @@ FACTS = ("kernel", "catalogue", "features", "calls", "numbers", "moment", "count
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "change",
     [
         *(pytest.param(facts_without(name), id=f"no {name}") for name in FACTS),
         *(pytest.param(facts_with(**{name: [1]}), id=f"other {name}") for name in FACTS),
@@ -156,14 +156,14 @@ FACTS = ("kernel", "catalogue", "features", "calls", "numbers", "moment", "count
         pytest.param(lambda facts, _: (facts, b'{"number": 3}'), id="tokens that are none"),
     ],
 )
-def test_a_whole_file_with_other_facts_is_refused_in_one_line(saved, changed):
-    rewritten(saved, changed)
+def test_a_complete_file_with_invalid_facts_is_refused_in_one_line(saved, change):
+    rewrite(saved, change)
     with pytest.raises(ValueError) as caught:
         History.load(saved)
     message = str(caught.value)
     assert message.startswith(str(saved)) and "\n" not in message and "1380013" not in message
 
 
-def test_a_file_that_is_written_anew_is_the_same(saved):
-    rewritten(saved, lambda facts, tokens: (facts, tokens))
+def test_an_unchanged_rewrite_loads(saved):
+    rewrite(saved, lambda facts, tokens: (facts, tokens))
     assert History.load(saved).calls == 3

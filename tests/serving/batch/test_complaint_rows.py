@@ -74,7 +74,7 @@ def online(scorer, dataset):
         history.observe(call)
     for row in complaint_table(dataset.calls, dataset.complaints).to_pylist():
         if row["known"] < last.start:
-            history.report(Complaint(**row))
+            history.observe_complaint(Complaint(**row))
     return scorer.score(history, last).raw
 
 

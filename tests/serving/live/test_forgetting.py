@@ -61,9 +61,9 @@ def test_forgetting_is_as_if_the_number_had_been_another_one_before(tmp_path_fac
 def test_reports_by_and_about_a_number_are_forgotten():
     history = History(features=("reported_age",), **LARGER)
     for number, reporter in (("a", "b"), ("b", "a"), ("c", "b")):
-        history.report(Complaint(1, reporter, number, block="x"))
+        history.observe_complaint(Complaint(1, reporter, number, block="x"))
     history.forget("a")
-    assert [(one.number, one.reporter) for one in history._reports.held] == [("c", "b")]
+    assert [(one.number, one.reporter) for one in history._complaints.held] == [("c", "b")]
 
 
 def test_what_somebody_dialled_and_that_he_was_dialled_is_forgotten():

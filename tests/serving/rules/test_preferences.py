@@ -94,7 +94,7 @@ def test_nothing_is_guessed_before_enough_is_known(judged, folder, registers):
     for call, _, verdict, _ in judged[1]:
         found = [fact.rule for fact in patient.score(history, call).rules]
         at_once = [fact.rule for fact in verdict.rules]
-        known = history.filled(call.start, 2)
+        known = history.covers(call.start, 2)
         assert found == [rule for rule in at_once if known or rule != PREFERENCE_RULE]
         left += not known and PREFERENCE_RULE in at_once
         guessed.append(tuple(found))

@@ -292,7 +292,7 @@ def test_it_begins_with_what_was_filled_and_with_nothing_where_that_is_broken(
     last = real_bundle.calls(200)[-1].start
     filled, fresh = make(script, folder, state=str(tmp_path)), make(script, folder)
     assert (filled.history.calls, fresh.history.calls) == (200, 0)
-    assert filled.history.filled(int(1000 * last), 2) and not fresh.history.filled(int(1000 * last), 2)
+    assert filled.history.covers(int(1000 * last), 2) and not fresh.history.covers(int(1000 * last), 2)
     place(filled, "a", CALLERS[0], last + 60)
     assert filled.history.calls == 201
     broken = tmp_path / "broken"
