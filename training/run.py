@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from callsieve.features.catalogue import catalogue_hash
-from callsieve.serving.batch.score import counts
+from callsieve.serving.batch.verdict_counts import verdict_counts
 from callsieve.serving.bundle.bundle import MANIFEST
 from callsieve.serving.bundle.signing import (
     SIGNER,
@@ -204,7 +204,7 @@ def last_day(scorer: Scorer, trained: Trained) -> dict[str, Any]:
     return {
         "date": day,
         "calls": len(rows),
-        **counts(scores, calls),
+        **verdict_counts(scores, calls),
         "examples": examples(scorer, scores, trained, rows),
     }
 

@@ -1,4 +1,4 @@
-"""Scores a file, or a table on Spark, as the scorer would have scored each call live; needs the train extra.
+"""Scores a file of calls, or a table on Spark, exactly as the scorer would have scored each call live.
 
-Imports `bundle`, `custody`, `live`, `rules`, `scorer`. Start with `score`.
+Needs the train extra. Imports `features`, `bundle`, `custody`, `live`, `rules` and `scorer`. Start with `score`.
 """

@@ -1,4 +1,4 @@
-"""Reads a file of call records in any layout, keyed for a purpose that the folder's declaration allows."""
+"""Reads a file of call records in any layout and keys it, for a purpose that the folder's declaration permits."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from callsieve.serving.custody.purposes import require_purpose
 
 @dataclass(frozen=True, slots=True)
 class KeyedFile:
-    """Keyed calls in order of start, and what was put apart on the way."""
+    """Keyed calls in order of start, and the number of quarantined rows by reason."""
 
     calls: pa.Table
     quarantined: dict[str, int]
 
     @property
-    def put_apart(self) -> str:
-        """How many rows were put apart, and why."""
+    def quarantine_summary(self) -> str:
+        """The number of quarantined rows and their reasons, as text for messages."""
         reasons = ", ".join(f"{reason} {count}" for reason, count in self.quarantined.items())
-        return f"{sum(self.quarantined.values())} rows were put apart" + (f": {reasons}" if reasons else "")
+        return f"{sum(self.quarantined.values())} rows were quarantined" + (f": {reasons}" if reasons else "")
 
 
 def key_or_temporary(path: Path | None) -> Key:
-    """The key of a file, or of the environment, or else a new one that dies with the process."""
+    """Reads the key of a file, else of the environment; else makes a temporary key that ends with the process."""
     if path is not None:
         return read_key(path)
     return key_from_environment() if ENVIRONMENT in os.environ else Key.generate(ONCE)
@@ -52,31 +52,34 @@ def read_keyed_file(
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> KeyedFile:
-    """Calls of a file in any layout; "keyed" means a table that the intake wrote.
+    """Reads the calls of a file in any layout; layout "keyed" is a table that the intake wrote.
 
-    A keyed table is read without rows past their time. Records of others are not kept here: they end by their `until`.
+    Expired rows of a keyed table are left out. Unkeyed records of other systems do not expire here: their declaration
+    ends on its day `until`.
 
     Args:
-        purpose: for which the file's folder must have been declared (`serving/custody/purposes.py`).
+        purpose: what the calls are used for; the folder must be declared for it (`serving/custody/purposes.py`).
     """
-    told = require_purpose(path, purpose)
+    declaration = require_purpose(path, purpose)
     if layout_name == "keyed":
-        return KeyedFile(expiry_filter(told)(read_keyed(path).sort_by("start"), "calls"), {})
-    found = layout(layout_name)
-    secret = key_or_temporary(key)
-    read = read_calls(path, found, quarantine=quarantine, key=secret, strict=strict, progress=progress)
-    intake = Intake(secret, zone=found.hours_zone, numbers="codes" if found.numbers == "codes" else "written")
+        return KeyedFile(expiry_filter(declaration)(read_keyed(path).sort_by("start"), "calls"), {})
+    file_layout = layout(layout_name)
+    number_key = key_or_temporary(key)
+    read = read_calls(path, file_layout, quarantine=quarantine, key=number_key, strict=strict, progress=progress)
+    intake = Intake(
+        number_key, zone=file_layout.hours_zone, numbers="codes" if file_layout.numbers == "codes" else "written"
+    )
     return KeyedFile(intake.table(read.table.sort_by("start")), dict(read.quarantined))
 
 
 def intake_inputs(path: Path, layout_name: str, key: Path | None) -> dict[str, Any]:
-    """What tokens of a file's calls depend on: all of the file and of its layout, and the key, by a token of it."""
-    # A new key goes with the run that made it: whoever goes on without one has the tokens of before.
-    given = key is not None or ENVIRONMENT in os.environ
+    """Returns everything that decides the tokens of a file's calls: the file, its layout, and a token of the key."""
+    # A temporary key is not compared: a resumed run reuses the tokens that the first process wrote.
+    lasting = key is not None or ENVIRONMENT in os.environ
     return {
-        # All of it: the end of a text says nothing of what stands before it, as that of a Parquet file does.
+        # The whole file is hashed: unlike a Parquet footer, the end of a text file does not identify its content.
         "size": path.stat().st_size,
         "text": sha256(path),
         "layout": sha256(Path(layout_name)) if layout_name.endswith(".toml") else layout_name,
-        "key": key_or_temporary(key).token("number", "callsieve") if given else None,
+        "key": key_or_temporary(key).token("number", "callsieve") if lasting else None,
     }

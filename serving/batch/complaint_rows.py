@@ -1,4 +1,4 @@
-"""Reports as the features of reports take them: with the block, trunk and device of the call that each is about."""
+"""Reads complaints and matches each to the call that it is about, as the complaint features need them."""
 
 from __future__ import annotations
 
@@ -24,47 +24,48 @@ COMPLAINTS = pa.schema(
     ]
 )
 
-_TEXTS = {"block": "caller_block", "trunk": "trunk", "device": "device"}
+_CALL_COLUMNS = {"block": "caller_block", "trunk": "trunk", "device": "device"}
 
 
-def complaint_table(calls: pa.Table, reports: pd.DataFrame) -> pa.Table:
-    """Columns `features.reports.REPORT_COLUMNS`, in order of when the reports became known.
+def complaint_table(calls: pa.Table, complaints: pd.DataFrame) -> pa.Table:
+    """Returns the columns `features.complaints.COMPLAINT_COLUMNS`, in order of the moment each complaint became known.
 
-    A report is about the last call from the number to its reporter up to the moment that it names; of one that fits no
-    call, block, trunk and device are null. That call rang before it was reported, so nothing of it is the future.
+    A complaint is about the last call from its number to its reporter up to the moment that it names. Block, trunk and
+    device are null if no call matches. The matched call precedes the complaint, so no later fact enters.
 
     Args:
         calls: keyed calls, sorted by `start`.
-        reports: columns of `evidence.COMPLAINTS`.
+        complaints: columns of COMPLAINTS.
     """
-    told = calls.select(["start", "caller", "callee", *_TEXTS.values()])
-    texts = [told[name].cast(pa.string()) for name in told.column_names[1:]]
-    checked_frame = pa.table([told["start"], *texts], names=["start", "number", "reporter", *_TEXTS]).to_pandas()
-    asked = pd.DataFrame(
+    selected = calls.select(["start", "caller", "callee", *_CALL_COLUMNS.values()])
+    texts = [selected[name].cast(pa.string()) for name in selected.column_names[1:]]
+    names = ["start", "number", "reporter", *_CALL_COLUMNS]
+    call_frame = pa.table([selected["start"], *texts], names=names).to_pandas()
+    complaint_frame = pd.DataFrame(
         {
-            "number": reports["number"].astype("str"),
-            "reporter": reports["reporter"].astype("str"),
-            "at": milliseconds(reports["at"]),
-            "known": milliseconds(reports["known_at"]),
+            "number": complaints["number"].astype("str"),
+            "reporter": complaints["reporter"].astype("str"),
+            "at": milliseconds(complaints["at"]),
+            "known": milliseconds(complaints["known_at"]),
         }
     ).sort_values("at", kind="stable")
-    found = pd.merge_asof(asked, checked_frame, left_on="at", right_on="start", by=["number", "reporter"])
-    found = found.sort_values("known", kind="stable")
-    return pa.Table.from_pandas(found[list(COMPLAINT_COLUMNS)], preserve_index=False).replace_schema_metadata()
+    matched = pd.merge_asof(complaint_frame, call_frame, left_on="at", right_on="start", by=["number", "reporter"])
+    matched = matched.sort_values("known", kind="stable")
+    return pa.Table.from_pandas(matched[list(COMPLAINT_COLUMNS)], preserve_index=False).replace_schema_metadata()
 
 
 def milliseconds(moments: pd.Series[pd.Timestamp]) -> pd.Series[int]:
-    """Unix milliseconds of moments."""
+    """Returns moments as Unix milliseconds."""
     return moments.dt.tz_convert("UTC").dt.as_unit("ms").astype("int64")
 
 
 def read_complaints(path: Path) -> pd.DataFrame:
-    """Reports of a Parquet file. Raises ValueError: in one line, if it is none."""
+    """Reads the complaints of a Parquet file. Raises ValueError, in one line, if a column breaks its rule."""
     return checked_frame(read_parquet(path), COMPLAINTS, path.name)
 
 
 def read_parquet(path: Path) -> pa.Table:
-    """The table of a Parquet file. Raises ValueError: in one line, if it is none, or not there."""
+    """Reads a Parquet file. Raises ValueError, in one line, if the file is missing or not Parquet."""
     if not path.exists():
         raise ValueError(f"{path}: not found; expected a Parquet table")
     try:
@@ -74,12 +75,14 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 def checked_frame(table: pa.Table, schema: pa.Schema, where: str) -> pd.DataFrame:
-    """An Arrow table as pandas, checked: its text as plain objects, columns that the schema does not name left out.
+    """Checks an Arrow table against a schema and returns it as pandas, with text as plain objects.
 
-    A column that may be null may also be missing.
+    Columns outside the schema are dropped. A nullable column may be missing.
 
+    Args:
+        where: name of the table in error messages.
     Raises:
-        ValueError: in one line that says which column breaks which rule; no value is shown.
+        ValueError: in one line that names the column and the broken rule; no value is shown.
     """
     columns = {}
     for field in schema:
@@ -94,7 +97,7 @@ def checked_frame(table: pa.Table, schema: pa.Schema, where: str) -> pd.DataFram
             raise ValueError(f"{where}: column {field.name}: expected {field.type}, got {got}") from None
         if columns[field.name].null_count and not field.nullable:
             raise ValueError(f"{where}: column {field.name}: expected no missing value")
-    found: pd.DataFrame = pa.table(columns).to_pandas()
-    if "at" in found and (found["known_at"] < found["at"]).any():
+    frame: pd.DataFrame = pa.table(columns).to_pandas()
+    if "at" in frame and (frame["known_at"] < frame["at"]).any():
         raise ValueError(f"{where}: column known_at: expected no moment before `at`")
-    return found
+    return frame

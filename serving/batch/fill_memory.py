@@ -1,4 +1,7 @@
-"""Fills a scorer's memory from call records, so that it does not start empty (`features/online/coverage.py`)."""
+"""Warms up a service: fills the history of a scorer from call records, so that it does not start empty.
+
+`features/online/coverage.py` decides when a history reaches back far enough to score.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.online.history import History
 from callsieve.serving.live.events import CALLS
-from callsieve.serving.live.journal import file_numbers as files
+from callsieve.serving.live.journal import file_numbers
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, snapshot_path, unlock_folder
 
 from .call_files import read_keyed_file
@@ -21,9 +24,9 @@ from .score import SCORING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-HISTORY_DAYS = 28  # that the longest memory of a feature asks for
+HISTORY_DAYS = 28  # the longest memory of any feature
 
-FIRST = 1  # of the files of events that come after the snapshot
+FIRST = 1  # number of the snapshot, and of the first journal that follows it
 
 
 def fill_state(
@@ -38,41 +41,46 @@ def fill_state(
     strict: bool,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Take in records of the last days, and write what is then known into a folder from which a service goes on.
+    """Reads the records of the last HISTORY_DAYS and writes a snapshot that a service starts from.
 
     Args:
-        state: folder without events as yet; what was filled before is made anew.
-        calls, numbers: held at most, as for `History`.
-    Returns: counts, the first and the last moment, and whether bands will speak on the day after the last one.
+        state: folder without events of a service; an earlier snapshot of this function is replaced.
+        calls, numbers: capacity of the history, as for `History`.
+    Returns: counts, the first and the last moment, and whether the history is covered on the day after the last one.
     Raises:
-        ValueError: in one line, if the folder holds what a service learnt, another process has it, or there is no call.
+        ValueError: in one line, if the folder holds events of a service, another process owns it, or there is no call.
     """
     check_apart(path, key, quarantine)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    held = lock_folder(state)
+    lock = lock_folder(state)
     try:
-        if set(snapshot_numbers(state)) - {FIRST} or files(state, CALLS):
-            raise ValueError(f"{state}: holds what a service learnt already; expected a folder without events")
+        if set(snapshot_numbers(state)) - {FIRST} or file_numbers(state, CALLS):
+            raise ValueError(f"{state}: holds events of a service already; expected a folder without events")
         read = read_keyed_file(
-            path, layout, SCORING, key=key, quarantine=quarantine, strict=strict,
+            path,
+            layout,
+            SCORING,
+            key=key,
+            quarantine=quarantine,
+            strict=strict,
             progress=lambda done, size: progress("read", 0.3 * done / max(size, 1)),
-        )  # fmt: skip
+        )
         if not read.calls.num_rows:
-            raise ValueError(f"{path}: no call to take in; {read.put_apart}")
+            raise ValueError(f"{path}: no call to read; {read.quarantine_summary}")
         start = read.calls["start"].to_numpy()
-        remembered = read.calls.slice(int(start.searchsorted(start[-1] - HISTORY_DAYS * DAY_MS)))
-        history = observe_calls(remembered, History(calls=calls, numbers=numbers), progress)
+        recent = read.calls.slice(int(start.searchsorted(start[-1] - HISTORY_DAYS * DAY_MS)))
+        history = observe_calls(recent, History(calls=calls, numbers=numbers), progress)
         history.save(snapshot_path(state, FIRST))
     finally:
-        unlock_folder(held)
+        unlock_folder(lock)
     return {
-        "calls": remembered.num_rows,
+        "calls": recent.num_rows,
         "calls_in_memory": history.calls,
         "numbers_in_memory": history.numbers,
         "dropped": history.dropped,
         "evicted": history.evicted,
-        "first": moment(int(remembered["start"][0].as_py())),
-        "last": moment(int(start[-1])),
+        "first": iso_time(int(recent["start"][0].as_py())),
+        "last": iso_time(int(start[-1])),
         "filled": history.covers(int(start[-1]) + DAY_MS),
         "quarantined": read.quarantined,
         "state": str(state),
@@ -80,7 +88,7 @@ def fill_state(
 
 
 def observe_calls(calls: pa.Table, history: History, progress: Progress) -> History:
-    """The history, with these calls in order of start."""
+    """Adds calls to a history in order of start; returns the history."""
     for done, call in enumerate(keyed_calls(calls)):
         history.observe(call)
         if done % 10_000 == 0:
@@ -88,6 +96,6 @@ def observe_calls(calls: pa.Table, history: History, progress: Progress) -> Hist
     return history
 
 
-def moment(milliseconds: int) -> str:
-    """Unix ms as text."""
+def iso_time(milliseconds: int) -> str:
+    """Formats Unix milliseconds as ISO 8601 in UTC."""
     return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

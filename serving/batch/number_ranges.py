@@ -1,4 +1,4 @@
-"""A range of numbers as whole blocks and what is left over at its ends."""
+"""Splits a range of numbers into whole blocks of ten thousand and the single numbers at both ends."""
 
 from __future__ import annotations
 
@@ -6,37 +6,39 @@ import datetime
 
 from callsieve.features.intake.numbers import parse, significant
 
-MOST = 1_000_000  # numbers of one range
+MAX_NUMBERS = 1_000_000  # in one range
 _BLOCK = 10_000
-_IN_BLOCKS = frozenset(("mobile", "resale", "satellite", "fixed", "iot"))
-_ON = datetime.date(2100, 1, 1)  # a canonical form and a block do not depend on the day
+_BLOCK_CLASSES = frozenset(("mobile", "resale", "satellite", "fixed", "iot"))
+_DAY = datetime.date(2100, 1, 1)  # canonical form and block of a number do not depend on the day
 
 
 def split_range(first: str | None, last: str) -> tuple[list[str], list[str]] | None:
-    """The numbers that are told one by one, and one number of each block that the range covers whole.
+    """Returns the single numbers of a range, and one number of each block that lies wholly inside it.
 
-    None if the two are not of one country and length, in order, with at most MOST numbers between them.
+    Returns None unless both ends have the same country and length, are in order, and span at most MAX_NUMBERS.
 
-    >>> covered("13800138000", "13800138002")
+    >>> split_range("13800138000", "13800138002")
     (['+8613800138000', '+8613800138001', '+8613800138002'], [])
-    >>> covered("13800139999", "13800150000")
+    >>> split_range("13800139999", "13800150000")
     (['+8613800139999', '+8613800150000'], ['+8613800140000'])
     """
-    one, other = parse(first, _ON), parse(last, _ON)
-    (country, begin), (of, end) = significant(one), significant(other)
-    lead = one.canonical.removesuffix(begin)
-    if not begin or country != of or len(begin) != len(end) or lead != other.canonical.removesuffix(end):
+    first_number, last_number = parse(first, _DAY), parse(last, _DAY)
+    (country, first_digits), (last_country, last_digits) = significant(first_number), significant(last_number)
+    prefix = first_number.canonical.removesuffix(first_digits)
+    if not first_digits or country != last_country or len(first_digits) != len(last_digits):
         return None
-    low, high, width = int(begin), int(end), len(begin)
-    if not low <= high < low + MOST:
+    if prefix != last_number.canonical.removesuffix(last_digits):
+        return None
+    low, high, width = int(first_digits), int(last_digits), len(first_digits)
+    if not low <= high < low + MAX_NUMBERS:
         return None
 
-    def written(number: int) -> str:
-        return f"{lead}{number:0{width}d}"
+    def canonical(number: int) -> str:
+        return f"{prefix}{number:0{width}d}"
 
-    in_blocks = {one.kind, other.kind} <= _IN_BLOCKS
-    whole = range(-(-low // _BLOCK), (high + 1) // _BLOCK) if in_blocks else range(0)
-    if not whole:
-        return [written(number) for number in range(low, high + 1)], []
-    ends = (*range(low, whole.start * _BLOCK), *range(whole.stop * _BLOCK, high + 1))
-    return [written(number) for number in ends], [written(block * _BLOCK) for block in whole]
+    has_blocks = {first_number.kind, last_number.kind} <= _BLOCK_CLASSES
+    blocks = range(-(-low // _BLOCK), (high + 1) // _BLOCK) if has_blocks else range(0)
+    if not blocks:
+        return [canonical(number) for number in range(low, high + 1)], []
+    ends = (*range(low, blocks.start * _BLOCK), *range(blocks.stop * _BLOCK, high + 1))
+    return [canonical(number) for number in ends], [canonical(block * _BLOCK) for block in blocks]

@@ -1,4 +1,4 @@
-"""Tables of calls that leave the house: called numbers get a key of their own (`features/keys/callee_keys.py`)."""
+"""Rewrites called numbers under a key of their own in every table that leaves (`features/keys/callee_keys.py`)."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from callsieve.features.keys.tokens import Key, read_key
 
 
 def callee_keys_or_temporary(path: Path | None) -> Callees:
-    """How called numbers are written: by the key of a file, or else by a new one that dies with the process."""
+    """Reads the callee key of a file; without one, makes a temporary key that ends with the process."""
     return Callees(Key.generate(ONCE, "callees") if path is None else read_key(path, "callees"))
 
 
 def read_callee_keys(path: Path | None) -> Callees | None:
-    """How called numbers were written; None if no key is given."""
+    """Reads the callee key of a file; None without one."""
     return None if path is None else Callees(read_key(path, "callees"))
 
 
 def with_callee_keys(calls: pa.Table, callees: Callees) -> pa.Table:
-    """The table with its column `callee` as others may have it; no other value changes.
+    """Returns the table with its column `callee` under the callee key; no other value changes.
 
-    Nor is there a word of other calls, of which those were taken.
+    Dictionaries are cut to the words in use, so a table that was cut out of another carries none of its tokens.
 
-    Raises: ValueError: if it holds anything but keyed tokens.
+    Raises:
+        ValueError: if the column holds anything but keyed tokens.
     """
     calls = only_used(calls)
     place = calls.schema.get_field_index("callee")
     column = calls["callee"].unify_dictionaries().combine_chunks()
-    held = coded(column)
-    words = pa.array(callees.tokens(held.dictionary.to_pylist()), pa.string())
-    return calls.set_column(place, "callee", pa.DictionaryArray.from_arrays(held.indices, words).cast(column.type))
+    encoded = coded(column)
+    tokens = pa.array(callees.tokens(encoded.dictionary.to_pylist()), pa.string())
+    return calls.set_column(place, "callee", pa.DictionaryArray.from_arrays(encoded.indices, tokens).cast(column.type))
 
 
 def output_tokens(token: str, callees: Callees | None) -> tuple[str, ...]:
-    """Every token that a number's token can stand as in a table: as a caller, and as a called number for others."""
+    """Returns every token by which a table may name a number: as a caller, and as a called number under its own key."""
     return (token,) if callees is None else (token, callees.token(token))

@@ -1,6 +1,6 @@
-"""Calls joined to registers as of the moment that each call rings, by pandas' `merge_asof`, a million calls at a time.
+"""Joins calls to registers as of each call's start, by pandas' `merge_asof`, a million calls at a time.
 
-The answers are those of `serving.registered.look_up`, call by call. Memory holds the registers and a part of the calls.
+The results equal `rules.register_lookup.look_up` for each call. Memory holds the registers and one part of the calls.
 """
 
 from __future__ import annotations
@@ -31,60 +31,60 @@ COLUMNS = ("start", "caller", "callee", "caller_block", "trunk", "caller_class")
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """The steps of all keys of an index, in order of their moments; a key is a place in `combined`."""
+    """The steps of all keys of an index, in order of time; a key is a position in `combined`."""
 
-    parts: tuple[pa.Array, ...]  # the words of each part of a key
-    combined: Array  # sorted: the places of a key's words as one number
+    words: tuple[pa.Array, ...]  # distinct words of each component of a key
+    combined: Array  # sorted: the word codes of a key as one number
     steps: pd.DataFrame  # key, moment, answer
 
 
 class IndexJoins:
-    """The indexes of registers made ready to be joined to calls: an answer a call, as of its start."""
+    """The indexes of registers, ready to be joined to calls as of their starts."""
 
     def __init__(self, registers: Registers) -> None:
         self._indexes = {name: _index(registers, name) for name in registers.indexes}
 
     def in_effect(self, name: str, at: Array, *keys: Any) -> Array:
-        """`Registers.in_effect` of each call: the place of a row, `~place` of one that has ended, or NOTHING.
+        """Returns `Registers.in_effect` for each call: a row's place, `~place` of an ended row, or NO_ROW.
 
         Args:
-            name: of an index.
-            at: Unix ms of each call.
-            keys: each a column, or a tuple of the columns that make it; the first that has a row in effect counts.
+            name: name of the index.
+            at: Unix ms of each call, shape (calls,).
+            keys: columns, or tuples of columns that make one key; the first key with a row in effect wins.
         """
-        found = np.full(len(at), NO_ROW)
+        result = np.full(len(at), NO_ROW)
         for key in keys:
-            place = self._of_key(name, at, *(key if isinstance(key, tuple) else (key,)))
-            better = (found < 0) & ((place >= 0) | (found == NO_ROW))
-            found = np.where(better, place, found)
-        return found
+            place = self._look_up(name, at, *(key if isinstance(key, tuple) else (key,)))
+            better = (result < 0) & ((place >= 0) | (result == NO_ROW))
+            result = np.where(better, place, result)
+        return result
 
-    def _of_key(self, name: str, at: Array, *columns: pa.DictionaryArray) -> Array:
-        """For each call the answer of its key's steps at its start."""
-        index, found = self._indexes[name], np.full(len(at), NO_ROW)
+    def _look_up(self, name: str, at: Array, *columns: pa.DictionaryArray) -> Array:
+        """Returns the answer of each call's key at its start, NO_ROW for an unknown key."""
+        index, result = self._indexes[name], np.full(len(at), NO_ROW)
         code, known = np.zeros(len(at), dtype=np.int64), np.ones(len(at), dtype=bool)
-        for column, words in zip(columns, index.parts, strict=True):
+        for column, words in zip(columns, index.words, strict=True):
             places = pc.index_in(column.dictionary, value_set=words).fill_null(-1).to_numpy(zero_copy_only=False)
-            of_call = np.append(places, -1)[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
-            known &= of_call >= 0
-            code = code * len(words) + of_call
+            word = np.append(places, -1)[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+            known &= word >= 0
+            code = code * len(words) + word
         rows = np.flatnonzero(known)
         key = np.searchsorted(index.combined, code[rows])
-        there = key < len(index.combined)
-        there[there] = index.combined[key[there]] == code[rows][there]
-        rows, key = rows[there], key[there]
+        listed = key < len(index.combined)
+        listed[listed] = index.combined[key[listed]] == code[rows][listed]
+        rows, key = rows[listed], key[listed]
         rows, key = (values[np.argsort(at[rows], kind="stable")] for values in (rows, key))
         left = pd.DataFrame({"at": at[rows], "key": key})
         joined = pd.merge_asof(left, index.steps, left_on="at", right_on="moment", by="key")["answer"]
-        found[rows] = joined.fillna(NO_ROW).to_numpy(dtype=np.int64)
-        return found
+        result[rows] = joined.fillna(NO_ROW).to_numpy(dtype=np.int64)
+        return result
 
 
 class RegisterJoin:
-    """Registers made ready to be joined.
+    """Looks up what registers hold of each call of a table.
 
     Args:
-        terms: what businesses are marketing, and which classes of numbers fit a declared use.
+        terms: which businesses are marketing, and which number classes fit a declared use.
     """
 
     def __init__(self, registers: Registers, terms: Terms) -> None:
@@ -95,7 +95,7 @@ class RegisterJoin:
         self._use, self._uses = _factors(registers, "trunks", "declared_use")
 
     def parts(self, calls: pa.Table) -> Iterator[tuple[slice, RegisterFacts]]:
-        """What is registered of each call: parts of the table and arrays of float64, one value a call.
+        """Yields slices of the table with the register facts of their calls, float64 arrays with one value a call.
 
         Args:
             calls: keyed calls, at least COLUMNS, in any order.
@@ -105,75 +105,76 @@ class RegisterJoin:
             yield part, self.registered(calls.select(COLUMNS).slice(begin, PART_ROWS))
 
     def registered(self, calls: pa.Table) -> RegisterFacts:
-        """The same of a table that is small enough to be joined at once."""
-        found, at = RegisterFacts(), calls["start"].to_numpy()
+        """Returns the register facts of a table that is small enough to be joined at once."""
+        facts, at = RegisterFacts(), calls["start"].to_numpy()
         tables = self._registers.tables
         if "campaigns" in tables:
-            self._campaigns(calls, at, found)
+            self._campaigns(calls, at, facts)
         if "trunks" in tables:
-            self._trunks(calls, at, found)
+            self._trunks(calls, at, facts)
         if "number_resources" in tables:
             place = self._joined("number_resources", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
-            found.lapsed = np.where(place == NO_ROW, np.nan, place < 0)
+            facts.lapsed = np.where(place == NO_ROW, np.nan, place < 0)
         if "subscribers" in tables:
             place = self._joined("subscribers", at, column_of(calls, "caller"))
-            found.calls_per_day = self._values("subscribers", "calls_per_day", place)
+            facts.calls_per_day = self._values("subscribers", "calls_per_day", place)
         if "protected" in tables:
-            found.callee_protected = _yes(self._joined("protected", at, column_of(calls, "callee")))
-            found.caller_protected = _yes(self._joined("protected", at, column_of(calls, "caller")))
+            facts.callee_protected = _yes(self._joined("protected", at, column_of(calls, "callee")))
+            facts.caller_protected = _yes(self._joined("protected", at, column_of(calls, "caller")))
         if "risk_regions" in tables:
-            found.risk_region = _yes(
+            facts.risk_region = _yes(
                 self._joined("risk_regions", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
             )
-        return found
+        return facts
 
-    def _campaigns(self, calls: pa.Table, at: Array, found: RegisterFacts) -> None:
+    def _campaigns(self, calls: pa.Table, at: Array, facts: RegisterFacts) -> None:
         place = self._joined("campaigns", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
         known = place >= 0
-        found.campaign = known.astype(float)
-        found.hour_from = self._values("campaigns", "hour_from", place)
-        found.hour_to = self._values("campaigns", "hour_to", place)
+        facts.campaign = known.astype(float)
+        facts.hour_from = self._values("campaigns", "hour_from", place)
+        facts.hour_to = self._values("campaigns", "hour_to", place)
         marketing = np.array([word in self._terms.marketing for word in self._businesses] + [False])
-        found.marketing = np.where(known, _taken(marketing, self._business, place), np.nan)
+        facts.marketing = np.where(known, _taken(marketing, self._business, place), np.nan)
         callee, tables = column_of(calls, "callee"), self._registers.tables
 
-        def told(codes: Array, words: list[str]) -> pa.DictionaryArray:
-            of_call = np.where(known, codes[np.where(known, place, 0)] if len(codes) else 0, 0).astype(np.int32)
-            return pa.DictionaryArray.from_arrays(pa.array(of_call, mask=~known), pa.array(words, pa.string()))
+        def campaign_words(codes: Array, words: list[str]) -> pa.DictionaryArray:
+            code = np.where(known, codes[np.where(known, place, 0)] if len(codes) else 0, 0).astype(np.int32)
+            return pa.DictionaryArray.from_arrays(pa.array(code, mask=~known), pa.array(words, pa.string()))
 
-        business, any_of_them = told(self._business, self._businesses), told(np.zeros_like(self._business), [ANY])
+        business = campaign_words(self._business, self._businesses)
+        any_business = campaign_words(np.zeros_like(self._business), [ANY])
         if "consents" in tables:
-            principal = told(self._principal, self._principals)
-            found.consent = np.where(known, _yes(self._joined("consents", at, (callee, principal))), np.nan)
+            principal = campaign_words(self._principal, self._principals)
+            facts.consent = np.where(known, _yes(self._joined("consents", at, (callee, principal))), np.nan)
         if "refusals" in tables:
-            said = self._joined("refusals", at, (callee, business), (callee, any_of_them))
-            found.refused = np.where(known, _yes(said), np.nan)
+            row = self._joined("refusals", at, (callee, business), (callee, any_business))
+            facts.refused = np.where(known, _yes(row), np.nan)
         if "preferences" in tables:
-            said = self._joined("preferences", at, (callee, business), (callee, any_of_them))
-            accepts = self._values("preferences", "accepts", said)
-            found.accepts = np.where(known, accepts == 1, np.nan)
-            found.rejects = np.where(known, accepts == 0, np.nan)
+            row = self._joined("preferences", at, (callee, business), (callee, any_business))
+            accepts = self._values("preferences", "accepts", row)
+            facts.accepts = np.where(known, accepts == 1, np.nan)
+            facts.rejects = np.where(known, accepts == 0, np.nan)
 
-    def _trunks(self, calls: pa.Table, at: Array, found: RegisterFacts) -> None:
+    def _trunks(self, calls: pa.Table, at: Array, facts: RegisterFacts) -> None:
         trunk = column_of(calls, "trunk")
-        told = np.asarray(pc.is_valid(trunk))
+        has_trunk = np.asarray(pc.is_valid(trunk))
         place = self._joined("trunks", at, trunk)
-        listed = told & (place >= 0)
-        found.trunk_listed = np.where(told, listed, np.nan)
-        on = self._joined(
+        listed = has_trunk & (place >= 0)
+        facts.trunk_listed = np.where(has_trunk, listed, np.nan)
+        on_trunk = self._joined(
             "trunk_numbers", at, (trunk, column_of(calls, "caller")), (trunk, column_of(calls, "caller_block"))
         )
-        found.on_trunk = np.where(listed, on >= 0, np.nan)
+        facts.on_trunk = np.where(listed, on_trunk >= 0, np.nan)
         fits = np.full((len(self._uses) + 1, len(NUMBER_CLASSES)), np.nan)
         for row, declared in enumerate(self._uses):
             classes = self._terms.uses.get(declared)
             if classes is not None:
                 fits[row] = [word in classes for word in NUMBER_CLASSES]
         use = np.where(listed, self._use[np.where(listed, place, 0)] if len(self._use) else 0, len(self._uses))
-        found.use_allows = fits[use, _classes(calls)]
+        facts.use_allows = fits[use, _classes(calls)]
 
     def _values(self, table: str, name: str, place: Array) -> Array:
-        """A column's values of the rows in effect, NaN elsewhere."""
+        """Returns a column's values of the rows in effect, NaN elsewhere."""
         values = np.array([np.nan if value is None else float(value) for value in self._registers.columns[table][name]])
         return np.where(place >= 0, np.append(values, np.nan)[np.where(place >= 0, place, -1)], np.nan)
 
@@ -182,10 +183,10 @@ def _index(registers: Registers, name: str) -> _Index:
     known = registers.indexes[name]
     width = len(INDEXES[name][1])
     split = [key.split(BETWEEN) for key in known]
-    parts, code = [], np.zeros(len(split), dtype=np.int64)
+    key_words, code = [], np.zeros(len(split), dtype=np.int64)
     for i in range(width):
         codes, words = pd.factorize(np.array([key[i] for key in split], dtype=object))
-        parts.append(pa.array(words, pa.string()))
+        key_words.append(pa.array(words, pa.string()))
         code = code * len(words) + codes
     order = np.argsort(code)
     key_of = np.empty(len(order), dtype=np.int64)
@@ -198,7 +199,7 @@ def _index(registers: Registers, name: str) -> _Index:
             "answer": np.array([answer for _, answers in known.values() for answer in answers], dtype=np.int64),
         }
     )
-    return _Index(tuple(parts), code[order], steps.sort_values("moment", kind="stable", ignore_index=True))
+    return _Index(tuple(key_words), code[order], steps.sort_values("moment", kind="stable", ignore_index=True))
 
 
 def _factors(registers: Registers, table: str, name: str) -> tuple[Array, list[str]]:
@@ -209,7 +210,7 @@ def _factors(registers: Registers, table: str, name: str) -> tuple[Array, list[s
 
 
 def column_of(calls: pa.Table, name: str) -> pa.DictionaryArray:
-    """A column of tokens or words as one dictionary array."""
+    """Returns a column of tokens or words as one dictionary array."""
     return coded(calls[name].unify_dictionaries().combine_chunks())
 
 

@@ -1,4 +1,4 @@
-"""`callsieve features` and `callsieve score` on Spark: keyed calls in Parquet, to a folder of Parquet files."""
+"""Runs `callsieve features` and `callsieve score` on Spark: keyed calls in Parquet to a folder of Parquet files."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.scorer import Scorer
 
 from .output_keys import read_callee_keys, with_callee_keys
-from .score import SCORING, VECTORS, by_action, open_scorer
+from .score import SCORING, open_scorer
 from .table_rules import rule_column, rules_met
+from .vector_files import TRAINING
+from .verdict_counts import by_action
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,21 +41,22 @@ VERDICT = (
 
 
 def write_vectors(calls: Path, layout: str, out: Path, *, threads: int, progress: Progress) -> dict[str, Any]:
-    """Write the vectors of keyed calls: start, caller, callee and one column a feature.
+    """Writes the vectors of keyed calls: start, caller, callee and one column a feature.
 
-    Raises: ValueError: for any other layout, for faults of the calls, and if the folder is there already.
+    Raises:
+        ValueError: in one line, for a layout that is not keyed, faults of the calls, or an existing output folder.
     """
-    session = started(calls, layout, out, threads)
-    kept = in_time(calls, VECTORS)
+    session = start_session(calls, layout, out, threads)
+    drop_expired = expired_rows_filter(calls, TRAINING)
     progress("vectors", 0.1)
-    found = spark.vectors(kept(spark.read_keyed(session, str(calls))))
-    spark.write(found.drop("call"), str(out))
+    vectors = spark.vectors(drop_expired(spark.read_keyed(session, str(calls))))
+    spark.write(vectors.drop("call"), str(out))
     return {
         "calls": session.read.parquet(str(out)).count(),
         "features": len(NAMES),
         "catalogue": catalogue_hash(),
         "quarantined": 0,
-        "purpose": VECTORS,
+        "purpose": TRAINING,
         "out": str(out),
     }
 
@@ -70,104 +73,111 @@ def score(
     threads: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Counts of scored calls by action, for calls and callers; the verdict of each call goes to `out`.
+    """Scores keyed calls and writes the verdict of each call to `out`; returns counts, as `score.score_file` does.
 
-    The bundle is read by every process of Spark, so `bundle`, `trust`, `policy` and `callees` must be where all of them
-    find it. A key that dies with the process, as `callsieve score` may make one, they could not share.
+    Every Spark worker reads the bundle itself, so `bundle`, `trust`, `policy` and `callees` must be paths that all
+    workers reach. Workers cannot share a temporary callee key.
+
+    Raises:
+        ValueError: in one line, for faults of the files, a model with complaint features, or a missing callee key.
     """
     if out is not None and callees is None:
-        raise ValueError("--engine spark: called people are written under a key of their own; expected --callees-key")
+        raise ValueError("--engine spark: called numbers are written under their own key; expected --callees-key")
     read_callee_keys(callees)
     scorer = open_scorer(bundle, trust, policy)
     if scorer.features != NAMES:
-        raise ValueError("--engine spark: expected a model without features of reports")
-    session = started(calls, layout, out, threads)
-    kept = in_time(calls, SCORING)
+        raise ValueError("--engine spark: expected a model without complaint features; use --engine table")
+    session = start_session(calls, layout, out, threads)
+    drop_expired = expired_rows_filter(calls, SCORING)
     progress("score", 0.1)
-    frame = kept(spark.read_keyed(session, str(calls)))
-    judge = partial(
-        verdicts, bundle.absolute(), _absolute(trust), _absolute(policy), _absolute(callees), scorer.bundle.model_id,
-        days_of(frame),
-    )  # fmt: skip
-    found = spark.applied(frame, judge, VERDICT).persist()
-    facts = counted(found)
-    if not facts["calls"]:
+    frame = drop_expired(spark.read_keyed(session, str(calls)))
+    score_part = partial(
+        verdicts,
+        bundle.absolute(),
+        _absolute(trust),
+        _absolute(policy),
+        _absolute(callees),
+        scorer.bundle.model_id,
+        days_with_calls(frame),
+    )
+    scored = spark.applied(frame, score_part, VERDICT).persist()
+    figures = verdict_figures(scored)
+    if not figures["calls"]:
         raise ValueError(f"{calls}: no call to score")
     if out is not None:
         words = ", ".join(f"'{word}'" for word in ACTIONS)
-        spark.write(
-            found.selectExpr("start", "caller", "callee", "score", f"array({words})[action] action", "rules"), str(out)
-        )
-    found.unpersist()
-    last = datetime.fromtimestamp(facts.pop("last") / 1000, UTC)
+        columns = ("start", "caller", "callee", "score", f"array({words})[action] action", "rules")
+        spark.write(scored.selectExpr(*columns), str(out))
+    scored.unpersist()
+    last = datetime.fromtimestamp(figures.pop("last") / 1000, UTC)
     return {
         "model": scorer.bundle.model_id,
         "policy": scorer.policy.version,
         "purpose": SCORING,
-        **facts,
+        **figures,
         "quarantined": {},
         "valid_until": scorer.bundle.valid_until,
         "stale": last > datetime.fromisoformat(scorer.bundle.valid_until),
     }
 
 
-def days_of(frame: Any) -> frozenset[int]:
-    """The days since 1970 (UTC) on which calls of a frame began."""
+def days_with_calls(frame: Any) -> frozenset[int]:
+    """Returns the days since 1970 (UTC) on which a call of the frame starts."""
     with spark.plainly():
         rows = frame.selectExpr(f"start div {DAY_MS} day").distinct().collect()
     return frozenset(row["day"] for row in rows)
 
 
-def counted(found: Any) -> dict[str, Any]:
-    """The figures of a frame of verdicts, and the start of its last call."""
+def verdict_figures(scored: Any) -> dict[str, Any]:
+    """Counts a frame of verdicts as `verdict_counts` does; `last` is the start of the last call."""
 
-    def by(frame: Any, column: str) -> dict[Any, int]:
+    def count_by(frame: Any, column: str) -> dict[Any, int]:
         return dict(frame.groupBy(column).count().collect())
 
     with spark.plainly():
-        totals = found.selectExpr("count(*) calls", "count(*) - count(score) unscored", "max(start) last").first()
-        strongest = found.groupBy("caller").agg({"action": "max"}).toDF("caller", "action")
+        totals = scored.selectExpr("count(*) calls", "count(*) - count(score) unscored", "max(start) last").first()
+        strongest = scored.groupBy("caller").agg({"action": "max"}).toDF("caller", "action")
         return {
             "calls": totals["calls"],
-            "actions": by_action(by(found, "action")),
-            "callers": by_action(by(strongest, "action")),
-            "bands": by_action(by(found, "banded")),
-            "rules": by_rule(by(found, "met")),
+            "actions": by_action(count_by(scored, "action")),
+            "callers": by_action(count_by(strongest, "action")),
+            "bands": by_action(count_by(scored, "banded")),
+            "rules": by_rule(count_by(scored, "met")),
             "unscored": totals["unscored"],
-            "filling": found.filter("not filled").count(),
-            "no_threshold": dict(sorted(by(found.filter("silent is not null"), "silent").items())),
+            "filling": scored.filter("not filled").count(),
+            "no_threshold": dict(sorted(count_by(scored.filter("silent is not null"), "silent").items())),
             "last": totals["last"],
         }
 
 
-def started(calls: Path, layout: str, out: Path | None, threads: int) -> Any:
-    """A session, once it is clear that it would not be started in vain."""
+def start_session(calls: Path, layout: str, out: Path | None, threads: int) -> Any:
+    """Starts a Spark session, after the checks that need none: starting Spark takes seconds."""
     if layout != "keyed":
         raise ValueError(f"--engine spark: expected --layout keyed, a table that the intake wrote, got {layout!r}")
     if not calls.exists():
         raise ValueError(f"{calls}: not found; expected keyed calls in Parquet, a file or a folder of files")
     if out is not None and out.exists():
-        raise ValueError(f"{out}: is there already; expected the name of a new folder")
+        raise ValueError(f"{out}: exists already; expected the name of a new folder")
     return spark.session(threads)
 
 
-def in_time(calls: Path, purpose: str) -> Callable[[Any], Any]:
-    """What lets through the rows of a frame that may still be read.
+def expired_rows_filter(calls: Path, purpose: str) -> Callable[[Any], Any]:
+    """Returns a function that drops the expired rows of a frame.
 
-    Raises: ValueError: if the folder of the calls is not declared for the purpose.
+    Raises:
+        ValueError: in one line, if the folder of the calls is not declared for the purpose.
     """
-    if require_purpose(
-        calls.parent, purpose
-    ).simulated:  # a folder of Parquet files is one table, and holds nothing else
+    # A folder of Parquet files is one table and holds nothing else, so the declaration lies beside it.
+    if require_purpose(calls.parent, purpose).simulated:
         return lambda frame: frame
     oldest = unix_now() - read_retention().of("calls").ceiling
     return lambda frame: frame.filter(f"start >= {oldest}")
 
 
 def by_rule(counts: dict[int, int]) -> dict[str, int]:
-    """How many calls meet each rule, of those that some call meets."""
-    met = {name: sum(calls for bits, calls in counts.items() if bits & bit) for name, bit in BITS.items()}
-    return {name: calls for name, calls in met.items() if calls}
+    """Counts the calls that meet each rule, from counts of rule bits; a rule without a call is left out."""
+    by_name = {name: sum(calls for bits, calls in counts.items() if bits & bit) for name, bit in BITS.items()}
+    return {name: calls for name, calls in by_name.items() if calls}
 
 
 def verdicts(
@@ -180,18 +190,23 @@ def verdicts(
     identity: pa.Table,
     rows: npt.NDArray[np.float64],
 ) -> pa.Table:
-    """What is said about some calls, in a process of Spark.
+    """Scores some calls in a Spark worker.
 
-    Raises: ValueError: if the bundle is no longer the one with which the work began.
+    Args:
+        days: days since 1970 on which the whole data set has calls.
+        identity: keyed columns of the calls. `rows`: their vectors, shape (calls, features).
+    Returns: a table with the columns of VERDICT.
+    Raises:
+        ValueError: if the bundle was replaced since the run began.
     """
     scorer = _loaded(bundle, trust, policy)
     if scorer.bundle.model_id != model:
         raise ValueError(f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced meanwhile")
     met = rules_met(identity, rule_columns(rows), None, scorer.policy.terms)
-    filled = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
-    scores = scorer.score_table(rows, met, covered=filled, threads=1)
+    covered = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
+    scores = scorer.score_table(rows, met, covered=covered, threads=1)
     if callees is not None:
-        identity = with_callee_keys(identity, _hidden(callees))
+        identity = with_callee_keys(identity, _callee_keys(callees))
     return pa.table(
         {
             **{name: identity[name] for name in ("start", "caller", "callee")},
@@ -201,20 +216,20 @@ def verdicts(
             "banded": scores.band_action,
             "met": scores.rule_bits,
             "silent": pa.array(scorer.abstaining_strata(rows), pa.string()),
-            "filled": filled,
+            "filled": covered,
         }
     )
 
 
 @cache
 def _loaded(bundle: Path, trust: Path | None, policy: Path | None) -> Scorer:
-    """The scorer of this process: the bundle is checked once in each."""
+    """The scorer of this worker process: each process checks the bundle once."""
     return open_scorer(bundle, trust, policy)
 
 
 @cache
-def _hidden(callees: Path) -> Callees:
-    """How this process writes called people."""
+def _callee_keys(callees: Path) -> Callees:
+    """The callee key of this worker process."""
     return Callees(read_key(callees, "callees"))
 
 

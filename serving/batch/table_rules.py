@@ -1,4 +1,4 @@
-"""The rules that each call of a table meets, with what registers say of it, a part of the calls at a time."""
+"""Evaluates the rules on a table of calls, part by part, with the facts that registers hold of each call."""
 
 from __future__ import annotations
 
@@ -29,53 +29,61 @@ if TYPE_CHECKING:
 
 
 def compute_rule_columns(calls: pa.Table, threads: int) -> dict[int, Array]:
-    """The few columns of vectors that rules look at, by their places in the catalogue."""
+    """Computes the few vector columns that rules read, by their places in the catalogue; each of shape (calls,)."""
     rows = vectors(calls, features=tuple(VECTOR_FEATURES.values()), threads=threads or None)
     return {place: rows[:, i] for i, (_, place) in enumerate(VECTOR_COLUMNS)}
 
 
 def rules_met(calls: pa.Table, columns: Mapping[int, Array], registers: Registers | None, terms: Terms) -> Array:
-    """Which rules each call meets: int64, one bit a rule, as `rule_bits.matching_bits` has them.
+    """Returns which rules each call meets: int64 of shape (calls,), one bit a rule (`rules.rule_bits.BITS`).
 
     Args:
         calls: keyed calls.
-        columns: as from `compute_rule_columns` or `rule_bits.rule_columns`, a value a call.
+        columns: as from `compute_rule_columns` or `rules.rule_bits.rule_columns`, one value a call.
     """
     met = np.zeros(calls.num_rows, dtype=np.int64)
-    for part, registered in _parts(calls, registers, terms):
-        some = {place: column[part] for place, column in columns.items()}
-        met[part] = matching_bits(some, registered, terms, _own_number(calls.slice(part.start, PART_ROWS)))
+    for part, facts in _parts(calls, registers, terms):
+        part_columns = {place: column[part] for place, column in columns.items()}
+        met[part] = matching_bits(part_columns, facts, terms, _calls_itself(calls.slice(part.start, PART_ROWS)))
     return met
 
 
-def with_preferences(scorer: Scorer, calls: pa.Table, known: Array, scores: Scores, filled: Array) -> Scores:
-    """The scores, and what called people do not want where the model of contents is sure, as `Scorer.score` has it.
+def with_preferences(scorer: Scorer, calls: pa.Table, rows: Array, scores: Scores, covered: Array) -> Scores:
+    """Adds the preference rule where the model of contents is sure what an unwanted call is about.
+
+    Works like the scorer on single calls. Only calls that reach a band are looked at: elsewhere the rule is not read.
 
     Args:
         calls: keyed calls, at least start and callee.
-        known, scores, filled: vectors and scores of these calls, and whether bands say anything of them.
+        rows, scores: vectors and scores of these calls.
+        covered: whether history reaches back far enough before each call for bands to apply; bool, shape (calls,).
     """
     categories, registers = scorer.bundle.classes.get("content", ()), scorer.registers
     if registers is None or "preferences" not in registers.tables or not categories:
         return scores
     lowest = min(band.threshold for band in scorer.bundle.thresholds)
-    near = np.flatnonzero((scores.raw >= lowest) & filled)
-    stratum = strata_of(known[near])
-    reached = [scorer.reaches_band(raw, STRATA[code]) for raw, code in zip(scores.raw[near], stratum, strict=True)]
-    rows = near[np.array(reached, dtype=bool)]
-    who, when = calls["callee"].take(pa.array(rows)).cast(pa.string()).to_pylist(), calls["start"].to_numpy()[rows]
+    candidates = np.flatnonzero((scores.raw >= lowest) & covered)
+    stratum = strata_of(rows[candidates])
+    reached = [
+        scorer.reaches_band(raw, STRATA[code]) for raw, code in zip(scores.raw[candidates], stratum, strict=True)
+    ]
+    places = candidates[np.array(reached, dtype=bool)]
+    callees = calls["callee"].take(pa.array(places)).cast(pa.string()).to_pylist()
+    starts = calls["start"].to_numpy()[places].tolist()
     met = scores.rule_bits.copy()
-    for row, callee, at, content in zip(rows, who, when.tolist(), scorer.content_classes(known[rows]), strict=True):
-        if content is not None and rejected_categories(registers, callee, at, (content,)):
-            met[row] |= BITS[PREFERENCE_RULE]
+    for place, callee, start, content in zip(
+        places, callees, starts, scorer.content_classes(rows[places]), strict=True
+    ):
+        if content is not None and rejected_categories(registers, callee, start, (content,)):
+            met[place] |= BITS[PREFERENCE_RULE]
     return replace(scores, rule_bits=met, action=table_actions(scorer.policy, scores.band_action, met))
 
 
 def rule_column(met: Array) -> pa.DictionaryArray:
-    """The rules of each call by name, commas between."""
-    bits, which = np.unique(met, return_inverse=True)
-    words = [",".join(rule_names(each)) for each in bits.tolist()]
-    return pa.DictionaryArray.from_arrays(pa.array(which.astype(np.int32)), pa.array(words, pa.string()))
+    """Returns the names of the rules that each call meets, with commas between."""
+    bits, codes = np.unique(met, return_inverse=True)
+    words = [",".join(rule_names(value)) for value in bits.tolist()]
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(words, pa.string()))
 
 
 def _parts(calls: pa.Table, registers: Registers | None, terms: Terms) -> Iterator[tuple[slice, RegisterFacts | None]]:
@@ -86,6 +94,7 @@ def _parts(calls: pa.Table, registers: Registers | None, terms: Terms) -> Iterat
         yield slice(begin, min(begin + PART_ROWS, calls.num_rows)), None
 
 
-def _own_number(calls: pa.Table) -> Array:
+def _calls_itself(calls: pa.Table) -> Array:
+    """Returns 1.0 where caller and callee are the same number."""
     same = pc.equal(calls["caller"].cast(pa.string()), calls["callee"].cast(pa.string()))
     return np.asarray(same.to_numpy(), dtype=float)

@@ -71,7 +71,8 @@ def features(
     json: Json = False,
 ) -> None:
     """Turn call records into feature vectors, one row a call, as of the moment it rings."""
-    from callsieve.serving.batch.score import bytes_in, names_in, write_vectors
+    from callsieve.serving.batch.memory_size import parse_bytes
+    from callsieve.serving.batch.vector_files import feature_names, write_vectors
     from callsieve.serving.cli import console
     from callsieve.serving.cli.command_tree import refuse_unused
 
@@ -86,9 +87,17 @@ def features(
             facts = spark_scoring.write_vectors(calls, layout, out, threads=threads, progress=tell)
         else:
             facts = write_vectors(
-                calls, layout, out, names=names_in(only), memory=bytes_in(memory), key=key, quarantine=quarantine,
-                strict=strict, threads=threads, progress=tell,
-            )  # fmt: skip
+                calls,
+                layout,
+                out,
+                names=feature_names(only),
+                memory=parse_bytes(memory),
+                key=key,
+                quarantine=quarantine,
+                strict=strict,
+                threads=threads,
+                progress=tell,
+            )
     console.emit_json(facts) if json else console.show_facts("features", facts)
 
 

@@ -112,7 +112,7 @@ def train(
     if data is None or vectors is not None:
         console.fail("train: expected either --data FOLDER or --vectors FILE", code=2)
     refuse_unused(context, OF_VECTORS, "--data")
-    from callsieve.serving.batch.score import names_in
+    from callsieve.serving.batch.vector_files import feature_names
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.log.gates import read_gates
@@ -122,7 +122,7 @@ def train(
 
     with console.progress("train") as tell:
         settings = Settings(
-            seed=seed, threads=threads, features=names_in(only), label_policy=read_label_policy(label_policy),
+            seed=seed, threads=threads, features=feature_names(only), label_policy=read_label_policy(label_policy),
             parameters=read_parameters(parameters),
         )  # fmt: skip
         dataset = read_dataset(data)

@@ -34,16 +34,18 @@ def registers(
 
     current_declaration(folder)
     with console.progress("registers") as tell:
-        read = read_registers(folder, key_or_temporary(key), quarantine=quarantine, strict=strict, zone=zone, tell=tell)
+        read = read_registers(
+            folder, key_or_temporary(key), quarantine=quarantine, strict=strict, zone=zone, progress=tell
+        )
     write_registers(read.registers, console.new_folder(out))
     copy_declaration(folder, out)
-    told = {name: {"rows": read.taken[name], "quarantined": dict(read.quarantined[name])} for name in read.taken}
+    told = {name: {"rows": read.accepted[name], "quarantined": dict(read.quarantined[name])} for name in read.accepted}
     if json:
         console.emit_json(told)
         return
     rows = [
-        (name, f"{read.taken[name]:,}", ", ".join(f"{why} {count}" for why, count in read.quarantined[name].items()))
-        for name in read.taken
+        (name, f"{read.accepted[name]:,}", ", ".join(f"{why} {count}" for why, count in read.quarantined[name].items()))
+        for name in read.accepted
     ]
     console.show_table("registers", ("register", "rows", "put apart"), rows)
 

@@ -81,7 +81,7 @@ def search(
     json: Json = False,
 ) -> None:
     """Search for the parameters of the fit on the training side alone; train --parameters takes what is found."""
-    from callsieve.serving.batch.score import names_in
+    from callsieve.serving.batch.vector_files import feature_names
     from callsieve.serving.cli import console
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
@@ -93,7 +93,7 @@ def search(
 
     with console.progress("search") as tell:
         settings = Settings(
-            seed=seed, threads=threads, features=names_in(only), label_policy=read_label_policy(label_policy)
+            seed=seed, threads=threads, features=feature_names(only), label_policy=read_label_policy(label_policy)
         )
         result = look(
             read_dataset(data), settings, out, trials=trials, minutes=minutes,

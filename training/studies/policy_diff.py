@@ -61,7 +61,7 @@ def difference(
         path, layout, EVALUATION, key=key, progress=lambda done, size: progress("read", 0.3 * done / max(size, 1))
     )
     if read.calls.num_rows == 0:
-        raise ValueError(f"{path}: no call to decide on; {read.put_apart}")
+        raise ValueError(f"{path}: no call to decide on; {read.quarantine_summary}")
     touched: dict[str, Any] = {}
     if truth is not None:
         start = read.calls["start"].to_numpy()

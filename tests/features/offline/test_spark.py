@@ -319,13 +319,13 @@ def test_spark_asks_for_a_key_of_the_called_and_for_a_model_without_reports(monk
     calls, bundle = tmp_path / "calls.parquet", tmp_path / "bundle"
     with pytest.raises(ValueError, match="expected --callees-key"):
         spark_scoring.score(bundle, calls, "keyed", out=tmp_path / "out", callees=None, **options)
-    with pytest.raises(ValueError, match="expected a model without features of reports"):
+    with pytest.raises(ValueError, match="expected a model without complaint features"):
         spark_scoring.score(bundle, calls, "keyed", out=None, callees=None, **options)
 
 
 def test_spark_reads_no_call_that_is_past_its_time(tmp_path):
     declare(tmp_path, "switch", "contract", ["scoring"], "2999-12-31")
-    kept = spark_scoring.in_time(tmp_path / "calls.parquet", "scoring")
+    kept = spark_scoring.expired_rows_filter(tmp_path / "calls.parquet", "scoring")
     said = []
     kept(SimpleNamespace(filter=said.append))
     days = (time.time() - int(said[0].removeprefix("start >= ")) / 1000) / 86_400

@@ -1,4 +1,4 @@
-"""Models that learn from earlier reports, and the reports that they are told."""
+"""Models with complaint features, and the complaints that these features are computed from."""
 
 import dataclasses
 
@@ -21,35 +21,37 @@ from callsieve.training.model.train import Settings, train, write_bundle
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_table
 
 AT = pd.Timestamp(EXAMPLE_CALL["start"], unit="ms", tz="UTC")
+HOUR_MS = 3_600_000
 
 
-def said(number, reporter, hours):
+def complaint(number, reporter, hours):
+    """A complaint about a moment `hours` after EXAMPLE_CALL, known three days later."""
     at = AT + pd.Timedelta(hours=hours)
     return {"number": number, "reporter": reporter, "at": at, "known_at": at + pd.Timedelta(days=3), "category": "loan"}
 
 
-def test_a_report_is_about_the_last_call_to_the_reporter():
-    hour = 3_600_000
+def test_a_complaint_is_about_the_last_call_to_its_reporter():
     calls = [
         EXAMPLE_CALL | {"trunk": "t1", "caller_block": "x"},
-        EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + hour, "trunk": "t2", "caller_block": "x"},
-        EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + 2 * hour, "callee": "c", "trunk": "t3", "caller_block": "x"},
+        EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + HOUR_MS, "trunk": "t2", "caller_block": "x"},
+        EXAMPLE_CALL
+        | {"start": EXAMPLE_CALL["start"] + 2 * HOUR_MS, "callee": "c", "trunk": "t3", "caller_block": "x"},
     ]
-    told = complaint_table(
-        as_keyed_table(calls), pd.DataFrame([said("a", "b", 5), said("a", "b", 0.5), said("a", "nobody", 5)])
-    )
-    assert told["trunk"].to_pylist() == ["t1", "t2", None]
-    assert told["block"].to_pylist() == ["x", "x", None]
-    assert told["known"].to_pylist()[0] == EXAMPLE_CALL["start"] + 73 * hour - hour // 2
+    complaints = pd.DataFrame([complaint("a", "b", 5), complaint("a", "b", 0.5), complaint("a", "nobody", 5)])
+    rows = complaint_table(as_keyed_table(calls), complaints)
+    assert rows["trunk"].to_pylist() == ["t1", "t2", None]
+    assert rows["block"].to_pylist() == ["x", "x", None]
+    assert rows["known"].to_pylist()[0] == EXAMPLE_CALL["start"] + 73 * HOUR_MS - HOUR_MS // 2
 
 
 @pytest.fixture(scope="module")
 def with_complaints(dataset):
+    """A small training with the complaint features and without those of devices."""
     features = (*(name for name in NAMES if not name.startswith("device_")), *COMPLAINT_NAMES)
     return train(dataset, Settings(threads=1, features=features, parameters={"rounds": 20}))
 
 
-def test_a_model_with_other_features_is_trained_scored_and_served(with_complaints, dataset, tmp_path):
+def test_a_model_with_complaint_features_is_trained_scored_and_served(with_complaints, dataset, tmp_path):
     key = Ed25519PrivateKey.generate()
     write_bundle(with_complaints, tmp_path / "bundle", key)
     scorer = Scorer.load(tmp_path / "bundle", trusted=[key.public_key()])
@@ -58,14 +60,14 @@ def test_a_model_with_other_features_is_trained_scored_and_served(with_complaint
     with pytest.raises(ValueError, match="--complaints"):
         score_calls(scorer, dataset.calls)
     scores, rows = score_calls(scorer, dataset.calls, dataset.complaints, threads=1)
-    later = ~np.isnan(with_complaints.raw) & (with_complaints.start >= with_complaints.plan.certify[0])
-    np.testing.assert_array_equal(scores.raw[later], with_complaints.raw[later])
+    certified = ~np.isnan(with_complaints.raw) & (with_complaints.start >= with_complaints.plan.certify[0])
+    np.testing.assert_array_equal(scores.raw[certified], with_complaints.raw[certified])
     assert (rows[:, len(NAMES)] > 0).any()
-    assert online(scorer, dataset) == scores.raw[-1]
+    assert last_score_online(scorer, dataset) == scores.raw[-1]
 
 
-def online(scorer, dataset):
-    """The raw score of the last call, by a stream of the calls that share a key with it, and of all reports before."""
+def last_score_online(scorer, dataset):
+    """The raw score of the last call by a history of the calls that share a key with it, and all earlier complaints."""
     history = History(scorer.features, calls=200_000, numbers=20_000)
     near, _ = neighbours(dataset.calls, np.array([dataset.calls.num_rows - 1]))
     assert 100 < near.num_rows < dataset.calls.num_rows / 4
@@ -78,23 +80,23 @@ def online(scorer, dataset):
     return scorer.score(history, last).raw
 
 
-def test_vectors_with_complaints_are_made_again_without_the_future(with_complaints):
-    again = vectors_again(with_complaints, with_complaints.plan.train[0] + DAY)
+def test_recomputed_vectors_with_complaints_hold_nothing_of_the_future(with_complaints):
+    rows, again = vectors_again(with_complaints, with_complaints.plan.train[0] + DAY)[:2]
     columns = [(*NAMES, *COMPLAINT_NAMES).index(name) for name in COMPLAINT_NAMES]
-    held = with_complaints.feed.at(again[0])
-    np.testing.assert_array_equal(again[1][:, columns], held[:, columns])
-    assert again[1].shape == held.shape
+    trained = with_complaints.feed.at(rows)
+    np.testing.assert_array_equal(again[:, columns], trained[:, columns])
+    assert again.shape == trained.shape
 
 
-def test_reports_that_become_known_later_change_no_vector(dataset):
+def test_complaints_that_become_known_later_change_no_vector(dataset):
     start = dataset.calls["start"].to_numpy()
     middle = start[len(start) // 2]
     now = pd.Timestamp(middle, unit="ms", tz="UTC")
     earlier = dataclasses.replace(dataset, complaints=dataset.complaints[dataset.complaints["known_at"] < now])
     known = start <= middle
-    one, other = (complete(told, COMPLAINT_NAMES, 1).X[known] for told in (dataset, earlier))
-    np.testing.assert_array_equal(one, other)
-    assert (one[:, -len(COMPLAINT_NAMES)] > 0).any()
+    with_all, with_earlier = (complete(data, COMPLAINT_NAMES, 1).X[known] for data in (dataset, earlier))
+    np.testing.assert_array_equal(with_all, with_earlier)
+    assert (with_all[:, -len(COMPLAINT_NAMES)] > 0).any()
 
 
 def test_an_unknown_feature_is_named(dataset):

@@ -99,7 +99,7 @@ def test_a_register_as_an_office_writes_it_is_read_and_keyed_as_calls_are(tmp_pa
     assert found["valid_from"] == [local("2025-03-03"), local("2025-03-03 08:00")]
     assert found["valid_to"] == [None, local("2025-04-01")]
     assert found["known_at"][0] == int(pd.Timestamp("2025-03-04T09:30:00Z").timestamp() * 1000)
-    assert (read.taken, read.quarantined) == ({"campaigns": 2}, {"campaigns": {}})
+    assert (read.accepted, read.quarantined) == ({"campaigns": 2}, {"campaigns": {}})
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_bad_row_is_put_apart_with_its_reason_and_shows_no_number(tmp_path, ro
     write(tmp_path, "subscribers.csv", f"number,kind,calls_per_day,valid_from,valid_to,known_at\n{good}\n{row}\n")
     read = read_registers(tmp_path, KEY, quarantine=tmp_path / "apart")
     assert read.quarantined == {"subscribers": {reason: 1}}
-    assert read.taken == {"subscribers": 1}
+    assert read.accepted == {"subscribers": 1}
     kept = (tmp_path / "apart" / "subscribers.jsonl").read_text(encoding="utf-8")
     assert json.loads(kept)["row"] == 2
     assert json.loads(kept)["reason"] == reason
@@ -155,8 +155,8 @@ def test_what_is_no_register_is_refused_in_one_line(tmp_path, name, text, told):
 
 def test_the_registers_of_a_world_come_back_from_the_files_that_a_scorer_reads(world_folder, tmp_path):
     read = read_registers(world_folder, KEY)
-    assert set(read.taken) == set(SCHEMA)
-    assert all(read.taken.values())
+    assert set(read.accepted) == set(SCHEMA)
+    assert all(read.accepted.values())
     assert not any(read.quarantined.values())
     write_registers(read.registers, tmp_path)
     again = Registers.read(tmp_path)

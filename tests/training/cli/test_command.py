@@ -237,7 +237,7 @@ def test_a_file_without_a_sound_call_is_not_scored(call, run, tmp_path):
     code, out, err = call(
         "score", "--bundle", run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"
     )
-    assert (code, out) == (1, "") and "no call to score; 1 rows were put apart: bad_time 1" in err
+    assert (code, out) == (1, "") and "no call to score; 1 rows were quarantined: bad_time 1" in err
 
 
 def test_train_on_vectors(told, call, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.catalogue.lite import LITE
-from callsieve.serving.batch.score import names_in
+from callsieve.serving.batch.vector_files import feature_names
 from callsieve.training.studies import decay, decay_picture, rolling, search, stress
 
 
@@ -79,6 +79,6 @@ def test_seeds_that_are_none_are_one_line(call, tmp_path):
 
 
 def test_lite_is_ten_features_of_the_catalogue():
-    assert names_in("lite") == LITE
-    assert names_in(",".join(NAMES)) == NAMES  # longer than the name of a file may be
+    assert feature_names("lite") == LITE
+    assert feature_names(",".join(NAMES)) == NAMES  # longer than the name of a file may be
     assert len(set(LITE)) == 10 and set(LITE) <= set(NAMES)

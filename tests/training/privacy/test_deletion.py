@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.serving.batch.score import VECTORS, write_vectors
+from callsieve.serving.batch.vector_files import TRAINING, write_vectors
 from callsieve.serving.cases.erasure import erase_before, erase_subject
 from callsieve.serving.cases.feed import publish_cleared
 from callsieve.serving.cases.store import CaseError, CaseStore
@@ -529,7 +529,7 @@ def test_calls_that_are_all_past_their_time_are_told():
 
 
 def test_calls_past_their_time_get_no_vectors(tmp_path):
-    declare(tmp_path, "switch", "contract", [VECTORS], "2999-12-31")
+    declare(tmp_path, "switch", "contract", [TRAINING], "2999-12-31")
     pq.write_table(pa.table({"start": pa.array([0, 1], pa.int64())}), tmp_path / "calls.parquet")
     with pytest.raises(ValueError, match="2 calls are past their time; see callsieve retention run"):
         write_vectors(tmp_path / "calls.parquet", "keyed", tmp_path / "out", progress=lambda *_: None)

@@ -265,7 +265,7 @@ def test_calls_of_which_none_is_left_are_not_decided_on(call, tmp_path):
     policies = (tmp_path / "none.toml", tmp_path / "none.toml")
     given = ("--calls", tmp_path / "calls.txt", "--key", tmp_path / "number.key", "--bundle", tmp_path / "bundle")
     code, _, said = call("policy", "diff", *policies, *given)
-    assert code == 1 and "no call to decide on; 1 rows were put apart" in said
+    assert code == 1 and "no call to decide on; 1 rows were quarantined" in said
 
 
 def test_model_and_rules_apart_are_told_to_a_person(capsys):

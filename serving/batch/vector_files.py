@@ -1,0 +1,95 @@
+"""Writes the feature vectors of a file of calls, in shards, for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from callsieve.features.catalogue import NAMES
+from callsieve.features.catalogue.lite import LITE
+from callsieve.features.files.atomic import alone
+from callsieve.features.files.dates import unix_now
+from callsieve.features.files.folders import check_apart
+from callsieve.features.files.progress import Progress
+from callsieve.features.offline.shards import read_manifest, write_manifest, write_shards
+from callsieve.features.reading.call_files import write_table
+from callsieve.serving.custody.expiry import count_expired
+from callsieve.serving.custody.purposes import require_purpose
+from callsieve.serving.custody.retention import read_retention
+
+from .call_files import intake_inputs, read_keyed_file
+
+TRAINING = "training"  # the purpose that vectors are declared for
+
+
+def write_vectors(
+    path: Path,
+    layout_name: str,
+    out: Path,
+    *,
+    names: tuple[str, ...] = NAMES,
+    memory: int | None = None,
+    key: Path | None = None,
+    quarantine: Path | None = None,
+    strict: bool = False,
+    threads: int = 0,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Writes the vectors of a file of calls into a folder, in shards; resumes an unfinished run in that folder.
+
+    Column `row` counts rows of the file if the file is keyed. Otherwise it counts rows of `_calls.parquet`, the keyed
+    calls that this function writes into the folder.
+
+    Args:
+        names: features to write.
+        memory: bytes to use at most; None for the default of `write_shards`.
+    Returns: counts, the purpose and the folder; JSON-able.
+    Raises:
+        ValueError: in one line, for faults of the calls, a missing declaration, or expired calls in a keyed file.
+    """
+    check_apart(path, key, quarantine)
+    declaration = require_purpose(path, TRAINING)
+    calls, quarantined = path, 0
+    if layout_name != "keyed":
+        inputs = intake_inputs(path, layout_name, key) | {"quarantine": str(quarantine), "strict": strict}
+        calls = out / "_calls.parquet"
+        # Two processes with temporary keys would overwrite each other's tokens, so only one may key the calls.
+        with alone(out):
+            manifest = read_manifest(out / "_intake.json", inputs)
+            if manifest is None:
+                read = read_keyed_file(
+                    path,
+                    layout_name,
+                    TRAINING,
+                    key=key,
+                    quarantine=quarantine,
+                    strict=strict,
+                    progress=lambda done, size: progress("intake", 0.3 * done / max(size, 1)),
+                )
+                write_table(read.calls, calls)
+                manifest = inputs | {"quarantined": sum(read.quarantined.values())}
+                write_manifest(out / "_intake.json", manifest)
+        quarantined = manifest["quarantined"]
+    elif not declaration.simulated and (expired := count_expired(path, read_retention().of("calls"), unix_now())):
+        raise ValueError(f"{path}: {expired} calls are past their time; see callsieve retention run")
+    figures = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
+    return {**figures, "quarantined": quarantined, "purpose": TRAINING, "out": str(out)}
+
+
+def feature_names(text: str | None) -> tuple[str, ...]:
+    """Returns the feature names of the option `--features`.
+
+    Args:
+        text: names with commas between, or the path of a file with one name a line, or "lite"; None means all.
+
+    >>> feature_names("call_hour, call_step")
+    ('call_hour', 'call_step')
+    """
+    if text is None:
+        return NAMES
+    if text == "lite":
+        return LITE
+    # A list of names may be longer than a path can be, so a text with a comma is never looked up as a file.
+    is_file = "," not in text and Path(text).is_file()
+    words = Path(text).read_text(encoding="utf-8").split() if is_file else text.split(",")
+    return tuple(dict.fromkeys(word.strip() for word in words))

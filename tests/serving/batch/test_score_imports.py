@@ -1,0 +1,37 @@
+"""Scoring a file loads no module of training."""
+
+import subprocess
+import sys
+
+from callsieve.serving.bundle.signing import write_public_key
+from tests.support import real_bundle
+from tests.support import small_bundle as small
+from tests.support.record_files import write_records
+
+PROGRAM = """
+import sys
+from pathlib import Path
+
+from callsieve.serving.batch.score import score_file
+
+bundle, calls, trust, out = map(Path, sys.argv[1:])
+figures = score_file(
+    bundle, calls, "callsieve", trust=trust, policy=None, key=None, out=out, quarantine=None, strict=False, threads=1,
+    progress=lambda step, share: None,
+)
+assert figures["calls"] == 50 and out.exists(), figures
+loaded = [name for name in sys.modules if name.startswith("callsieve.training")]
+assert not loaded, loaded
+"""
+
+
+def test_scoring_a_file_loads_no_module_of_training(tmp_path):
+    finished_calls = [call for call in real_bundle.calls(100) if call.ring is not None]
+    records = write_records(finished_calls[:50], tmp_path / "records")
+    real_bundle.write_bundle(tmp_path / "bundle")
+    write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
+    paths = (tmp_path / "bundle", records / "calls.csv", tmp_path / "signer.pub", tmp_path / "verdicts.parquet")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, paths)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
