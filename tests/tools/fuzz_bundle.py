@@ -318,7 +318,7 @@ def options():
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=int, default=0)
-    parser.add_argument("--bundle", type=Path, help="a bundle that smallmodels.write has written; made if not given")
+    parser.add_argument("--bundle", type=Path, help="a bundle that small_bundle.write has written; made if not given")
     return parser.parse_args()
 
 

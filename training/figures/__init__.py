@@ -1,4 +1,4 @@
-"""The command `callsieve evidence`: each stated figure, its command and its last result.
+"""The command `callsieve evidence`: every stated figure with its command and its last result.
 
 Imports `judging`, `model`, `reports`. Start with `claims`.
 """
