@@ -25,7 +25,7 @@ def days_ahead(days: float) -> float:
         ValueError: in one line, if it would never be, or for longer than anybody can mean.
     """
     if not 0 < days <= MOST_DAYS:
-        raise ValueError(f"--days: expected more than 0 and at most {MOST_DAYS:,}, got {days:g}")
+        raise ValueError(f"--valid-days: expected more than 0 and at most {MOST_DAYS:,}, got {days:g}")
     return days
 
 

@@ -71,7 +71,7 @@ def write_vectors(
                 write_manifest(out / "_intake.json", manifest)
         quarantined = manifest["quarantined"]
     elif not declaration.simulated and (expired := count_expired(path, read_retention().of("calls"), unix_now())):
-        raise ValueError(f"{path}: {expired} calls are past their time; see callsieve retention run")
+        raise ValueError(f"{path}: {expired} calls are past their time; see callsieve privacy retention")
     figures = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
     return {**figures, "quarantined": quarantined, "purpose": TRAINING, "out": str(out)}
 

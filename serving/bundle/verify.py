@@ -30,7 +30,7 @@ def verify(folder: Path, key: Path | None = None, *, told: Callable[[str], objec
     """
     public = key or folder.parent / "signer.pub"
     if not public.is_file():
-        raise ValueError(f"{public}: no public key; expected --key FILE with the key that signed the bundle")
+        raise ValueError(f"{public}: no public key; expected --trust FILE with the key that signed the bundle")
     checks: list[str] = []
 
     def passed(line: str) -> None:

@@ -1,104 +1,176 @@
-"""What holds for every command: its example, its variables, and what a configuration file says of it.
+"""A tree of commands that are loaded when they are used.
 
-An option goes before its variable, a variable before the file, the file before the default. The variable of
-`callsieve score --bundle` is CALLSIEVE_SCORE_BUNDLE; in the file, which is callsieve.toml of the present folder or what
-CALLSIEVE_CONFIG names, the same is `bundle` in the table `[score]`; for `audit verify` the table is `[audit.verify]`.
+A table names the module and the function of each command, so `callsieve serve` loads no module of training, and
+`callsieve --help` loads neither pandas nor MLflow. A function is the whole declaration: its parameters are the options,
+its docstring is the help and ends with an example.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import wraps
+from importlib import import_module
+from typing import Any, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
-from callsieve.features.files.toml_file import read_toml
-from callsieve.serving.cli.console import fail
-from callsieve.training.cli.examples import EXAMPLES, PANELS
+from . import console
+from .configuration import add_variables, configuration
 
-FILE, VARIABLE = "callsieve.toml", "CALLSIEVE_CONFIG"
+INTERRUPTED = 130
+PACKAGE = "callsieve"
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+EXTRAS = {
+    "httptools": "serve", "msgspec": "serve", "prometheus_client": "serve", "starlette": "serve", "uvicorn": "serve",
+    "sqlalchemy": "cases", "pyspark": "spark", "onnx": "onnx", "onnxruntime": "onnx", "psycopg": "postgres",
+}  # fmt: skip
+"""The extra that installs a module; every other module comes with the extra `train`."""
 
 
-def whole(app: typer.Typer) -> Any:
-    """The command with headings and examples in its helps, and a variable for each option."""
-    command: Any = typer.main.get_command(app)
-    for panel, names in PANELS.items():
-        for name in names:
-            command.commands[name].rich_help_panel = panel
-    for name, one in commands(command):
-        one.epilog = f"Example: callsieve {name} {EXAMPLES[name]}"
-        for option in options(one).values():
-            variable = "_".join(("callsieve", *name.split(), long_name(option))).replace("-", "_").upper()
-            known = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
-            option.show_envvar = bool(known)
-            option.envvar = [variable, *known]
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A command with commands of its own.
+
+    Attributes:
+        help: one line for the list of commands.
+        rows: for each name `package.module:function`, or a group.
+    """
+
+    help: str
+    rows: Mapping[str, str | Group]
+
+
+class CommandGroup(TyperGroup):
+    """A group that builds a command when it is asked for it."""
+
+    path = ""
+    rows: Mapping[str, str | Group] = {}
+    panels: Mapping[str, str] = {}
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Returns the names in the order of the table."""
+        del ctx
+        return list(self.rows)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Returns the command of this name, or None; loads its module the first time."""
+        del ctx
+        if cmd_name in self.rows and cmd_name not in self.commands:
+            command: Any = _command(self.rows[cmd_name], f"{self.path} {cmd_name}".strip(), cmd_name)
+            command.rich_help_panel = self.panels.get(cmd_name)
+            self.commands[cmd_name] = command
+        return self.commands.get(cmd_name)
+
+
+def tree(app: typer.Typer, panels: Mapping[str, Mapping[str, str | Group]]) -> Any:
+    """Returns the root of a tree.
+
+    Args:
+        app: settings and options of the root; its `cls` is `CommandGroup`.
+        panels: for each heading of the help the rows below it.
+    """
+    root: Any = typer.main.get_command(app)
+    root.rows = {name: row for rows in panels.values() for name, row in rows.items()}
+    root.panels = {name: panel for panel, rows in panels.items() for name in rows}
+    return root
+
+
+def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields each command that does something, with its words; loads all of them."""
+    if not isinstance(command, CommandGroup):
+        yield path, command
+        return
+    for name in command.rows:
+        yield from commands(command.get_command(None, name), f"{path} {name}".strip())
+
+
+def _command(row: str | Group, path: str, name: str) -> Any:
+    if isinstance(row, Group):
+        group: Any = typer.main.get_command(_app(row.help, _no_options))
+        group.name, group.path, group.rows = name, path, row.rows
+        return group
+    module, _, function = row.partition(":")
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(name, context_settings=CONTEXT)(expanded(getattr(import_module(f"{PACKAGE}.{module}"), function)))
+    command = typer.main.get_command(app)
+    add_variables(command, path)
     return command
 
 
-def commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The commands that do something, by their names of one or more words."""
-    for word, one in getattr(command, "commands", {}).items():
-        yield from commands(one, f"{name} {word}".strip())
-    if not getattr(command, "commands", None):
-        yield name, command
+def _app(text: str, options: Callable[..., None]) -> typer.Typer:
+    app = typer.Typer(
+        cls=CommandGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+        context_settings=CONTEXT, help=text,
+    )  # fmt: skip
+    app.callback()(options)
+    return app
 
 
-def options(command: Any) -> dict[str, Any]:
-    """The options of a command, by their long names without dashes; without --help, which is nobody's setting."""
-    return {long_name(one): one for one in command.params if one.param_type_name == "option" and one.name != "help"}
+def _no_options() -> None:
+    """A group has no options of its own."""
 
 
-def long_name(option: Any) -> str:
-    """The name of an option without dashes."""
-    return str(max(option.opts, key=len)).lstrip("-")
+def expanded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function whose parameters are those of `function`, with each dataclass replaced by its fields.
 
-
-def refuse_unused(context: typer.Context, names: Iterable[str], source: str) -> None:
-    """End with exit code 2 if one of these options stands on the command line, where it would change nothing.
-
-    Variables and files may name it: they speak of many runs.
-
-    Args:
-        names: of options in the code.
-        source: the option with which they are not used.
+    Commands share options in this way: a dataclass declares them once, and arrives at the function as one value.
     """
-    known = {one.name: f"--{long_name(one)}" for one in options(context.command).values()}
-    sources = {name: context.get_parameter_source(name) for name in names}
-    typed = [known[name] for name, of in sources.items() if of is not None and of.name == "COMMANDLINE"]
-    if typed:
-        fail(f"{context.command.name}: {', '.join(typed)}: not used with {source}; expected none of it", code=2)
-
-
-def configuration(command: Any) -> dict[str, Any]:
-    """What the file says, as the command takes its defaults; empty without a file.
-
-    Raises:
-        ValueError: in one line, for a file that is no TOML, or a command or option that there is not.
-        OSError: if the file that the variable names cannot be read.
-    """
-    named = os.environ.get(VARIABLE)
-    path = Path(named or FILE)
-    if not named and not path.is_file():
-        return {}
-    return defaults(command, read_toml(path), str(path), "")
-
-
-def defaults(command: Any, told: Mapping[str, Any], path: str, name: str) -> dict[str, Any]:
-    """A table of the file, with options by the names that their values have in the code."""
-    known = getattr(command, "commands", None) or options(command)
-    found: dict[str, Any] = {}
-    for word, value in told.items():
-        place = f"{name}.{word}".lstrip(".")
-        if word not in known:
-            raise ValueError(f"{path}: {place}: expected one of {', '.join(sorted(known))}")
-        if getattr(command, "commands", None):
-            if not isinstance(value, dict):
-                raise ValueError(f"{path}: {place}: expected a table of options")
-            found[word] = defaults(known[word], value, path, place)
-        elif isinstance(value, dict):
-            raise ValueError(f"{path}: {place}: expected a value, got a table")
+    kinds = get_type_hints(function, include_extras=True)
+    shared: dict[str, Any] = {name: kind for name, kind in kinds.items() if is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in shared:
+            parameters += _fields(shared[parameter.name])
         else:
-            found[known[word].name] = value
-    return found
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kinds[parameter.name]))
+
+    @wraps(function)
+    def call(**values: Any) -> Any:
+        for name, kind in shared.items():
+            values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+        return function(**values)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+def _fields(kind: Any) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    for field in fields(kind):
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        yield inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
+        )
+
+
+def run(root: Any) -> None:
+    """Run the command line; a fault ends in one line and exit code 1, never in a traceback."""
+    try:
+        root(default_map=configuration(root))
+    except ModuleNotFoundError as error:
+        console.fail(_missing(error))
+    except (ValueError, OSError, ImportError) as error:
+        console.fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(_interrupted())
+    except SystemExit as end:  # Typer turns Ctrl-C into this exit code without a message
+        if end.code == INTERRUPTED:
+            _interrupted()
+        raise
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    module = (error.name or "").partition(".")[0]
+    if module in ("", PACKAGE):
+        return str(error)
+    return f"the package {module} is not installed: pip install '{PACKAGE}[{EXTRAS.get(module, 'train')}]'"
+
+
+def _interrupted() -> int:
+    console.ERR.print("callsieve: interrupted")
+    return INTERRUPTED

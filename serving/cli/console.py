@@ -1,4 +1,4 @@
-"""What the command says to a person, and what to a machine."""
+"""Output of commands: text, tables and progress for a person, JSON for a program."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from rich.text import Text
 from callsieve.features.files.progress import Progress
 
 LONGEST_WORD = 16
-FILE_WIDTH = 160  # what goes into a file has no width of its own
+FILE_WIDTH = 160  # columns, where standard output is a file
 OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class RateColumn(ProgressColumn):
-    """How much of the whole is done a minute, over all the time so far: steps of a run are of unlike sizes."""
+    """The share done per minute, averaged over the whole time, because the steps of a run differ in size."""
 
     def render(self, task: Task) -> Text:
-        """Nothing before the first step is done."""
+        """Returns the rate; empty before the first step is done."""
         if not task.elapsed or not task.completed:
             return Text()
         return Text(f"{60 * 100 * task.completed / task.elapsed:.0f} %/min", style="progress.data.speed")
@@ -47,7 +47,7 @@ class RateColumn(ProgressColumn):
 
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
-    """A bar with rate and time left on the error stream while it is a terminal; nothing otherwise."""
+    """Show a bar with rate and time left on standard error if that is a terminal; yields its callback."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description:<28}"),
@@ -71,14 +71,14 @@ def progress(title: str) -> Iterator[Progress]:
         try:
             yield tell
         except Exception as error:
-            if interrupted():  # in the middle of an import, say, it becomes a fault of what was imported
+            if interrupted():  # Ctrl-C in the middle of an import becomes an ImportError
                 raise KeyboardInterrupt from error
             raise
 
 
 @contextmanager
 def remembered_interrupt() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed, also where Python throws the exception away, as in `__del__`."""
+    """Yields a function that tells whether Ctrl-C was pressed, even where Python drops the exception (`__del__`)."""
     pressed: list[int] = []
 
     def press(number: int, _frame: object) -> None:
@@ -93,24 +93,28 @@ def remembered_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on standard output."""
+    """Print one JSON object on standard output."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def say(text: str) -> None:
-    """One line for a person."""
+    """Print one line."""
     OUT.print(text, markup=False)
 
 
 def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
-    """A small table for a person; the first columns are `texts`, the others figures."""
+    """Print a table.
+
+    Args:
+        texts: how many columns are text, aligned left; the others are figures, aligned right.
+    """
     if not rows:
         say(f"{title}: none")
         return
     table = Table(title=title, title_justify="left", title_style="bold")
     longest = max((len(word) for row in rows for word in row[0].split()), default=0)
     for i, name in enumerate(head):
-        # On a narrow screen figures go on in another line, none is cut off, and no name is broken within a word.
+        # On a narrow screen figures wrap and are never cut, and names wrap between words.
         least = min(longest, LONGEST_WORD) if i == 0 else None
         table.add_column(name, justify="left" if i < texts else "right", overflow="fold", min_width=least)
     for row in rows:
@@ -119,22 +123,36 @@ def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], t
 
 
 def show_facts(title: str, values: Mapping[str, Any]) -> None:
-    """Names and values, one a line."""
+    """Print names and values, one pair a line."""
     shown = ((name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in values.items())
     show_table(title, ("", ""), list(shown))
 
 
+def say_quarantined(counts: Mapping[str, int]) -> None:
+    """Print how many rows were quarantined, one line for each reason."""
+    for reason, count in counts.items():
+        say(f"quarantined: {count:,} rows, {reason}")
+
+
+def say_equality(equal: Sequence[str], differences: Sequence[str]) -> None:
+    """Print what a replay reproduced and what differs, one item a line."""
+    for name in equal:
+        say(f"equal    {name}")
+    for name in differences:
+        say(f"differs  {name}")
+
+
 def fail(message: str, code: int = 1) -> NoReturn:
-    """One line on the error stream, then an exit code: 1 for a fault, 2 for words that say too little or too much."""
+    """Print one line on standard error and exit: code 1 for a fault, 2 for wrong usage."""
     ERR.print(f"callsieve: {' '.join(message.split())}", markup=False, style="red")
     raise SystemExit(code)
 
 
 def new_folder(path: Path) -> Path:
-    """A folder that this run may fill.
+    """Create a folder if it is missing, and return it.
 
     Raises:
-        ValueError: if there is something in it already; a run never overwrites another one's files.
+        ValueError: if it is not empty; no command overwrites the files of another run.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path}: expected a new or empty folder; nothing is overwritten")

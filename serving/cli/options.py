@@ -1,61 +1,95 @@
-"""Options that stand in more than one command."""
+"""Options that several commands share: a type for one option, a dataclass for options that go together.
+
+`command_tree.expanded` turns a parameter of a dataclass into one option for each field.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
-Threads = Annotated[int, typer.Option(min=0, help="Cores to use; 0 means all. No result depends on it.")]
+Threads = Annotated[int, typer.Option(min=0, help="Cores to use; 0 means all. Results do not depend on it.")]
+Size = Annotated[str, typer.Option(help="Size of the simulated world: tiny, small, town, city.")]
+Scenario = Annotated[Path | None, typer.Option(help="TOML file that overrides parts of the default scenario.")]
 Out = Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")]
+Data = Annotated[Path, typer.Option("--data", help="Folder with calls, complaints and findings (Parquet).")]
+Calls = Annotated[Path, typer.Option("--calls", help="File or folder of call records.")]
 Bundle = Annotated[Path, typer.Option("--bundle", help="Folder of a signed bundle.")]
 Trust = Annotated[
     Path | None,
-    typer.Option("--trust", help="Public key (PEM) that signed the bundle; by default signer.pub beside the bundle."),
+    typer.Option("--trust", help="Public key (PEM) of the signer; by default signer.pub beside the bundle."),
 ]
+NumberKey = Annotated[Path, typer.Option("--key", help="Key file for the tokens of numbers.")]
 KeyFile = Annotated[
     Path | None,
     typer.Option("--key", help="Key file for the tokens of numbers; by default CALLSIEVE_KEY, else a new key."),
 ]
 CalleesKey = Annotated[
     Path | None,
-    typer.Option("--callees-key", help="Key file of called numbers in what is written for others; else a new key."),
+    typer.Option("--callees-key", help="Key file for the called numbers in files for others; by default a new key."),
 ]
-PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy file; the shipped one by default.")]
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy file; by default the shipped policy.")]
 RegisterFolder = Annotated[
-    Path | None, typer.Option("--registers", help="Folder of registers; see the command `registers`.")
+    Path | None, typer.Option("--registers", help="Folder that `callsieve ingest registers` wrote.")
 ]
 LayoutName = Annotated[
     str,
     typer.Option("--layout", help="callsieve, asterisk, sichuan, plain, copenhagen, reality, keyed, or a TOML file."),
 ]
-KEYED = "keyed"
-OF_ROWS = ("quarantine", "strict")  # of bad rows: a table that the intake wrote is taken or refused as a whole
-Log = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
-LogKey = Annotated[Path, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
-LooksIn = Annotated[
-    Path | None,
-    typer.Option("--audit", help="Folder of the audit log that counts this look; by default audit/ beside the bundle."),
-]
-LooksKey = Annotated[
-    Path | None,
-    typer.Option("--signing-key", help="Key (PEM) that signs that log; by default signing.key beside the bundle."),
-]
 FeatureNames = Annotated[
     str | None,
     typer.Option(
-        "--features", help="Names with commas between, a file with one a line, or lite; all but reports by default."
+        "--features",
+        help="Names separated by commas, a file with one name a line, or lite; by default all but complaint features.",
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Fail on the first bad row instead of putting it apart.")]
+ComplaintFile = Annotated[
+    Path | None,
+    typer.Option("--complaints", help="Keyed complaints (Parquet), for a model with complaint features."),
+]
+LabelPolicyFile = Annotated[
+    Path | None, typer.Option("--label-policy", help="Label policy; by default the shipped policy.")
+]
+GatesFile = Annotated[Path | None, typer.Option("--gates", help="Gates file; by default the shipped gates.")]
+TrackingUri = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow store; by default a SQLite file in the folder of the run.")
+]
+StateFolder = Annotated[Path, typer.Option("--state", help="Folder of the service's live state.")]
+StateFolders = Annotated[
+    list[Path] | None, typer.Option("--state", help="Folder of a service's live state; repeat for several.")
+]
+ApiKeys = Annotated[Path, typer.Option("--keys", help="File of API keys; see `callsieve live api-key`.")]
+CaseStoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store", envvar="CALLSIEVE_CASES", help="Case store: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
+    ),
+]
+Zone = Annotated[str, typer.Option("--zone", help="Time zone of hours and days.")]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")]
+MaxCalls = Annotated[
+    int, typer.Option("--max-calls", help="Calls to keep in memory; must hold a week for bands to apply.")
+]
+MaxNumbers = Annotated[int, typer.Option("--max-numbers", help="Numbers to keep in memory.")]
+ValidDays = Annotated[float, typer.Option("--valid-days", help="Days until it expires.")]
+Why = Annotated[str, typer.Option("--why", help="Reason, for the audit log.")]
+LogFolder = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
+SigningKey = Annotated[Path, typer.Option("--signing-key", help="Ed25519 key (PEM) that signs.")]
+
+KEYED = "keyed"
+ROW_OPTIONS = ("quarantine", "strict")
+"""Options about invalid rows; a keyed table has none, because it is accepted or refused as a whole."""
 
 
 class Engine(StrEnum):
-    """What computes the vectors."""
+    """The implementation that computes vectors."""
 
     TABLE = "table"
     SPARK = "spark"
@@ -63,9 +97,76 @@ class Engine(StrEnum):
 
 EngineName = Annotated[
     Engine,
-    typer.Option("--engine", help="spark: of keyed calls in Parquet, to a new folder, with Spark's own settings."),
+    typer.Option("--engine", help="table, or spark: keyed calls in Parquet, to a new folder, with Spark's settings."),
 ]
-QuarantineFile = Annotated[
-    Path | None,
-    typer.Option("--quarantine", help="Where bad rows go, with their reasons (JSON lines)."),
-]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowOptions:
+    """Where invalid rows go."""
+
+    quarantine: Annotated[
+        Path | None, typer.Option("--quarantine", help="File for invalid rows, with their reasons (JSON lines).")
+    ] = None
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on the first invalid row instead of quarantining it.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScorerOptions:
+    """What a service judges calls with, and where it keeps its state."""
+
+    bundle: Bundle
+    key: NumberKey
+    state: StateFolder
+    trust: Trust = None
+    policy: PolicyFile = None
+    registers: RegisterFolder = None
+    zone: Zone = "Asia/Shanghai"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LookOptions:
+    """The audit log that counts a look at the test set of a bundle."""
+
+    audit: Annotated[
+        Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ beside the bundle.")
+    ] = None
+    signing_key: Annotated[
+        Path | None,
+        typer.Option("--signing-key", help="Key (PEM) that signs the log; by default signing.key beside the bundle."),
+    ] = None
+
+
+LOOK_OPTIONS = ("audit", "signing_key")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """A run's folder, its audit log and its MLflow store."""
+
+    path: Annotated[Path, typer.Option("--in", help="Folder of a run: its audit log, store and key.")] = Path(
+        "callsieve-run"
+    )
+    audit: Annotated[
+        Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ in the run's folder.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogOptions:
+    """The audit log that records an act on personal data, and the key that signs it."""
+
+    audit: LogFolder
+    signing_key: SigningKey
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogKeyOption:
+    """The key that signs the audit log of a run."""
+
+    signing_key: Annotated[
+        Path | None,
+        typer.Option("--signing-key", help="Key (PEM) that signs the log; by default signing.key of the run."),
+    ] = None

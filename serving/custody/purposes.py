@@ -78,7 +78,7 @@ def current_declaration(path: Path) -> Declaration:
     if told is None:
         raise ValueError(
             f"{folder}: nobody said where these rows are from and what they may be used for: expected {FILE}; "
-            "see callsieve dataset declare"
+            "see callsieve privacy declare"
         )
     if not told.simulated and told.until < datetime.now(tz=UTC).date().isoformat():
         raise ValueError(f"{folder}: was to be used until {told.until}; erase it, or declare it anew with a new basis")

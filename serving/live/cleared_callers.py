@@ -36,7 +36,7 @@ class ClearedCallers:
         faults: times that the file could not be taken.
 
     >>> from pathlib import Path
-    >>> cleared = ClearedCallers(Path("state/unlisted"))  # what `callsieve case decide` writes; none yet
+    >>> cleared = ClearedCallers(Path("state/unlisted"))  # what `callsieve cases decide` writes; none yet
     >>> cleared.spared, cleared.faults
     (0, 0)
     """

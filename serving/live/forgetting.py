@@ -7,7 +7,7 @@ with it the last copy of the token. Refused snapshots are deleted whole: no call
 survives a crash. `forget_on_disk` treats a state that no process serves from.
 
 What stays: the windows of called numbers still count the calls, without a name, until the windows have moved on (eight
-days). Verdict records stay, too: they are needed for appeals (`retention.toml`, cases). `callsieve subject delete`
+days). Verdict records stay, too: they are needed for appeals (`retention.toml`, cases). `callsieve privacy delete`
 overwrites those that need not be kept, and lists the rest.
 """
 

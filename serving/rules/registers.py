@@ -1,7 +1,7 @@
 """Registers in memory: what authorities and people have stated about numbers and trunks, as known at a moment.
 
-`Registers.read(folder)` reads the files that `callsieve registers` writes, `NAME.jsonl`. They contain keyed tokens and
-no phone number. `register_lookup.py` turns the rows into facts of a call.
+`Registers.read(folder)` reads the files that `callsieve ingest registers` writes, `NAME.jsonl`. They contain keyed
+tokens and no phone number. `register_lookup.py` turns the rows into facts of a call.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Registers:
         columns = {name: _read(path, name) for name, path in paths.items() if path.is_file()}
         if not columns:
             raise ValueError(
-                f"{folder}: has no register, expected files such as campaigns.jsonl; see `callsieve registers`"
+                f"{folder}: has no register, expected files such as campaigns.jsonl; see `callsieve ingest registers`"
             )
         return cls(columns)
 

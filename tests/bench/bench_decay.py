@@ -2,8 +2,8 @@
 
 python tests/bench/bench_decay.py [--seed 457] [--size small] [--train-days 35] [--weeks 8] [--days 7] [--threads 2]
 
-The world is made as long as the study needs, and nothing is chosen by its figures. Prints JSON, as `callsieve decay`
-does.
+The world is made as long as the study needs, and nothing is chosen by its figures. Prints JSON, as
+`callsieve study decay` does.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
             train_days=given.train_days,
             periods=given.weeks,
             days=given.days,
-            ledger=ledger_in(Path(folder), None, None, None),
+            ledger=ledger_in(Path(folder)),
             progress=tell,
         )
     print(json.dumps(told))

@@ -1,4 +1,4 @@
-"""Drift found and false alarms of `callsieve monitor` on simulated worlds.
+"""Drift found and false alarms of `callsieve model monitor` on simulated worlds.
 
 python tests/bench/bench_drift.py --seeds 510 511 [--subscribers 12000] [--out FILE]
 

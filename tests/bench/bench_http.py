@@ -100,7 +100,7 @@ def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
         empty.terminate()
         empty.wait()
     compiled = "--no-compiled" if options.interpreted else "--compiled"
-    given = (compiled, "--deadline", 20, "--calls", 2_000_000, "--numbers", 200_000)
+    given = (compiled, "--deadline", 20, "--max-calls", 2_000_000, "--max-numbers", 200_000)
     with http_service.ServiceProcess(folder / "service", *given, wrapped=("/usr/bin/taskset", "-c", "0")) as service:
         load(folder, service.process.pid, service.port, keys["all"], 16, options.warm, options, clock)
         for count in connections:

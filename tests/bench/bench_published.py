@@ -30,7 +30,7 @@ def main() -> int:
         (shutil.copytree if given.data.is_dir() else shutil.copy)(given.data, copied)
         copied.chmod(0o700)  # what is copied may be nobody's to write
         place = copied if copied.is_dir() else folder
-        declare = (*CALLSIEVE, "dataset", "declare", place, "--purpose", given.purpose, *DECLARED)
+        declare = (*CALLSIEVE, "privacy", "declare", place, "--purpose", given.purpose, *DECLARED)
         subprocess.run(declare, check=True, stdout=subprocess.DEVNULL)
         words = [word.format(copied) for word in given.command]
         first = (sys.executable,) if words[0].endswith(".py") else CALLSIEVE

@@ -93,7 +93,17 @@ class ServiceProcess(ServiceClient):
         named = {"bundle": "bundle", "key": "number.key", "keys": "api.keys", "state": "state", "policy": "policy.toml"}
         command += [part for name, path in named.items() for part in (f"--{name}", folder / path)]
         # A deadline that a busy machine keeps, and no wait for a compiler, unless the test says otherwise.
-        command += ["--port", self.port, "--deadline", 5000, "--no-compiled", "--calls", 50_000, "--numbers", 5_000]
+        command += [
+            "--port",
+            self.port,
+            "--deadline",
+            5000,
+            "--no-compiled",
+            "--max-calls",
+            50_000,
+            "--max-numbers",
+            5_000,
+        ]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*map(str, command), *map(str, options)],

@@ -187,7 +187,7 @@ def test_the_command_serves_with_what_is_installed_and_writes_only_to_the_state(
     check = json.loads(check.partition("CMD ")[2])
     assert check[0] == "python"
     # Not on every address of this machine, and not for longer than a slow machine needs: what is added wins.
-    with Container(tmp_path, words, "--host", "127.0.0.1", "--deadline", "5000", "--calls", "1000") as service:
+    with Container(tmp_path, words, "--host", "127.0.0.1", "--deadline", "5000", "--max-calls", "1000") as service:
         probe = [sys.executable, *(word.replace(":8080/", f":{service.port}/") for word in check[1:])]
         proxied = {"http_proxy": "http://127.0.0.1:9", "PATH": ""}
         assert subprocess.run(probe, env=proxied, check=False, capture_output=True).returncode == 0

@@ -502,8 +502,8 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
     for purpose, tickets in (("a sample", ()), ("too many", ())):
         act = export_act(calls, purpose, "operations")
         export(
-            calls, act, data, tmp_path / f"{purpose}.parquet", callee_keys_or_temporary(None), tmp_path / "audit", tickets,
-            recorded_run.gates(), key,
+            calls, act, data, tmp_path / f"{purpose}.parquet", callee_keys_or_temporary(None), tmp_path / "audit",
+            tickets, recorded_run.gates(), key,
         )  # fmt: skip
     (tmp_path / "number.key").unlink()
     paths = assert_clean(tmp_path.rglob("*"), [*said(), *texts, str(caught.value), str(found)])
@@ -521,8 +521,8 @@ def test_what_a_kill_leaves_hides_numbers(tmp_path):
         key.write(tmp_path / f"{name}.key")
     generate_signing_key(tmp_path / "list.key", tmp_path / "list.pub")
     os.mkfifo(tmp_path / "numbers")
-    given = ["share", "list", "numbers", "--out", "out/list", "--store-key", "store.key", "--key", "sharing.key",
-             "--signing-key", "list.key", "--epoch", "1"]  # fmt: skip
+    given = ["govern", "token-list", "share", "numbers", "--out", "out/list", "--store-key", "store.key",
+             "--key", "sharing.key", "--signing-key", "list.key", "--list-epoch", "1"]  # fmt: skip
     (tmp_path / "out").mkdir()
     with (tmp_path / "log").open("wb") as log:
         command = [sys.executable, "-m", "callsieve.training", *given]

@@ -1,4 +1,4 @@
-"""Commands of cases: from a case id to its evidence, an appeal, a decision, a notice. Thin."""
+"""The commands of cases: from a case id to its evidence, an appeal, a decision and a notice."""
 
 from __future__ import annotations
 
@@ -7,311 +7,321 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from callsieve.features.files.dates import unix_now
-from callsieve.serving.cli.options import Json, Trust
+from callsieve.serving.cli import console
+from callsieve.serving.cli.options import ApiKeys, Bundle, Host, Json, PolicyFile, Port, StateFolders, Trust, Zone
 
 if TYPE_CHECKING:
     from callsieve.serving.cases.store import CaseStore
 
-commands = typer.Typer()
-case = typer.Typer(no_args_is_help=True, help="Verdicts that persons appeal against: evidence, decision, unlisting.")
-commands.add_typer(case, name="case")
+INTERVAL = 0.2  # seconds between two rounds of `watch`
 
-Id = Annotated[str, typer.Argument(metavar="CASE", help="16 digits of 0-9 a-f, as the verdict has them.")]
-Store = Annotated[
+CaseId = Annotated[str, typer.Argument(metavar="CASE", help="Id of the case: 16 hex digits, as in the verdict.")]
+Person = Annotated[str, typer.Option("--person", help="Who decides: a name of a-z 0-9 _ . - for the audit log.")]
+Reason = Annotated[str, typer.Option("--why", help="Reason; the notice shows it to the caller.")]
+RulesFile = Annotated[Path | None, typer.Option("--rules", help="Rules of cases; by default the shipped cases.toml.")]
+StoreUrl = Annotated[
     str,
-    typer.Option("--store", envvar="CALLSIEVE_CASES", help="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."),
+    typer.Option(
+        "--store", envvar="CALLSIEVE_CASES", help="Case store: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
+    ),
 ]
-States = Annotated[
-    list[Path] | None, typer.Option("--state", help="Folder of live state of a scorer on this machine; once for each.")
-]
-RulesFile = Annotated[Path | None, typer.Option("--rules", help="Rules of cases; the shipped cases.toml by default.")]
-Person = Annotated[str, typer.Option(help="Who decides: a name of a-z 0-9 _ . - as the audit log shall show it.")]
-Why = Annotated[str, typer.Option(help="The reason; the notice shows it to the caller.")]
-Log = Annotated[Path | None, typer.Option("--audit", help="Folder of an audit log that shall hold the decision.")]
-LogKey = Annotated[Path | None, typer.Option("--signing-key", help="Key (PEM) that signs the log.")]
-SQLITE = "sqlite:///cases.db"
-EVERY = 0.2  # seconds between two looks of `watch`
 
 
-@case.command("list")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Office:
+    """The case store, the services whose verdicts it takes in, and the rules."""
+
+    store: StoreUrl = "sqlite:///cases.db"
+    state: StateFolders = None
+    rules: RulesFile = None
+
+    @contextmanager
+    def opened(self) -> Iterator[CaseStore]:
+        """Open the store with the new verdicts of the services; afterwards publish the cleared callers to them."""
+        from callsieve.serving.cases.case_rules import read_case_rules
+        from callsieve.serving.cases.feed import import_verdicts, publish_cleared
+        from callsieve.serving.cases.store import CaseError, CaseStore, DatabaseError
+        from callsieve.serving.custody.retention import read_retention
+
+        folders = self.state or ()
+        store = CaseStore(self.store, read_case_rules(self.rules), keep=read_retention().of("cases").ceiling)
+        try:
+            for folder in folders:
+                import_verdicts(store, folder)
+            yield store
+            for folder in folders:
+                publish_cleared(store, folder, unix_now())
+        except DatabaseError as error:
+            raise CaseError(f"case store: the database failed: {type(error).__name__}") from None
+        finally:
+            store.close()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecisionLog:
+    """The audit log that records decisions; no log by default."""
+
+    audit: Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log that records decisions.")] = (
+        None
+    )
+    signing_key: Annotated[
+        Path | None, typer.Option("--signing-key", help="Key (PEM) that signs the log; by default beside the log.")
+    ] = None
+
+    def append(self, payload: dict[str, Any]) -> int | None:
+        """Enter a decision; returns the index of the entry, or None without a log."""
+        if self.audit is None:
+            return None
+        from callsieve.training.log.audit_log import append
+        from callsieve.training.log.run_paths import log_key
+
+        return append(self.audit, "decision", payload, log_key(self.audit.parent, self.signing_key))
+
+
 def show_queue(
-    group: Annotated[int | None, typer.Option(help="Show all appeals of this group; by default one of each.")] = None,
-    store: Store = SQLITE,
-    state: States = None,
-    rules: RulesFile = None,
+    office: Office,
+    group: Annotated[
+        int | None, typer.Option(help="Group whose appeals are all shown; by default one of each group.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """List open appeals in the order in which a person should look at them, those that belong together in one line."""
+    """List open appeals in the order of review, one line for appeals that belong together.
+
+    Example: callsieve cases list --store sqlite:///cases.db
+    """
     from dataclasses import asdict
 
-    from callsieve.serving.cli import console
-
-    with _opened(store, state, rules) as opened:
-        waiting = opened.waiting(unix_now())
+    with office.opened() as store:
+        waiting = store.waiting(unix_now())
     if json:
-        console.emit_json({"appeals": [asdict(one) for one in waiting]})
+        console.emit_json({"appeals": [asdict(appeal) for appeal in waiting]})
         return
-    first = {one.group: one for one in reversed(waiting)}
-    shown = [one for one in waiting if (first[one.group] is one if group is None else one.group == group)]
+    first = {appeal.group: appeal for appeal in reversed(waiting)}
+    shown = [a for a in waiting if (first[a.group] is a if group is None else a.group == group)]
     rows = [
-        (one.case, _moment(one.due) + (" overdue" if one.overdue else ""), f"{one.harm:.1f}", str(one.group),
-         str(one.members), f"{one.voices} of {one.needs}") for one in shown
-    ]  # fmt: skip
-    head = ("case", "answer until", "harm", "group", "in it", "agreed")
+        (
+            appeal.case,
+            _moment(appeal.due) + (" overdue" if appeal.overdue else ""),
+            f"{appeal.harm:.1f}",
+            str(appeal.group),
+            str(appeal.members),
+            f"{appeal.voices} of {appeal.needs}",
+        )
+        for appeal in shown
+    ]
+    head = ("case", "answer until", "harm", "group", "appeals in group", "reviewers agreed")
     console.show_table(f"{len(waiting)} open appeals in {len(first)} groups", head, rows)
 
 
-@case.command()
-def show(case_id: Id, store: Store = SQLITE, state: States = None, rules: RulesFile = None, json: Json = False) -> None:
-    """Show what a verdict was made of, as it was then, and what became of it."""
-    from callsieve.serving.cli import console
+def show(case_id: CaseId, office: Office, json: Json = False) -> None:
+    """Show the evidence of a verdict: model, policy, reasons, and the appeals against it.
+
+    Example: callsieve cases show 0123456789abcdef --store sqlite:///cases.db
+    """
     from callsieve.serving.live.verdict_log import letters_to_floats
 
-    with _opened(store, state, rules) as opened:
-        found = opened.find(case_id, unix_now())
-    told = {name: getattr(found.evidence, name) for name in found.evidence.__slots__ if name not in ("raw", "vector")}
-    told |= {"raw": _shown(letters_to_floats(found.evidence.raw)[0]), "appeals": list(found.appeals)}
+    with office.opened() as store:
+        case = store.find(case_id, unix_now())
+    record = case.evidence
+    facts = {name: getattr(record, name) for name in record.__slots__ if name not in ("raw", "vector")}
+    facts |= {"raw": _finite(letters_to_floats(record.raw)[0]), "appeals": list(case.appeals)}
     if json:
-        console.emit_json(told | {"vector": [_shown(value) for value in letters_to_floats(found.evidence.vector)]})
+        console.emit_json(facts | {"vector": [_finite(value) for value in letters_to_floats(record.vector)]})
         return
-    console.say(f"case {case_id}: {told['action']}, call of {_moment(found.evidence.at)}")
+    console.say(f"case {case_id}: {facts['action']}, call of {_moment(record.at)}")
     for name in ("score", "raw", "band", "status", "model", "policy", "content", "mode", "caller"):
-        console.say(f"{name:<9}{told[name]}")
-    for fact in (*found.evidence.rules, *found.evidence.reasons):
-        console.say(f"because  {fact.get('en', fact) if isinstance(fact, dict) else fact}")
-    for appeal in found.appeals:
+        console.say(f"{name:<9}{facts[name]}")
+    for reason in (*record.rules, *record.reasons):
+        console.say(f"because  {reason.get('en', reason) if isinstance(reason, dict) else reason}")
+    for appeal in case.appeals:
         console.say(f"appeal {appeal['appeal']} of {_moment(appeal['at'])}: {appeal['state']} ({appeal['ground']})")
-        for said in appeal["decisions"]:
-            console.say(f"  {_moment(said['at'])} {said['person']}: {said['outcome']}: {said['why']}")
+        for step in appeal["decisions"]:
+            console.say(f"  {_moment(step['at'])} {step['person']}: {step['outcome']}: {step['why']}")
 
 
-@case.command()
 def appeal(
-    case_id: Id,
-    ground: Annotated[str, typer.Option(help="What the caller says of itself: a word of the rules.")] = "other",
-    words: Annotated[str, typer.Option(help="In its own words, without a telephone number.")] = "",
-    store: Store = SQLITE,
-    state: States = None,
-    rules: RulesFile = None,
+    case_id: CaseId,
+    office: Office,
+    ground: Annotated[str, typer.Option(help="Ground of the appeal: a word of the rules.")] = "other",
+    words: Annotated[str, typer.Option(help="The caller's own words, without a telephone number.")] = "",
     json: Json = False,
 ) -> None:
-    """Take an appeal; whoever takes it has made sure that it comes from whom the number belongs to."""
-    from callsieve.serving.cli import console
+    """Record an appeal; verify first that it comes from the owner of the number.
 
-    with _opened(store, state, rules) as opened:
-        told = opened.appeal(case_id, ground, words, unix_now())
-    shown = {name: told[name] for name in ("appeal", "case", "at", "due", "state")}
-    console.emit_json(shown) if json else console.say(f"appeal {told['appeal']}: answer until {_moment(told['due'])}")
+    Example: callsieve cases appeal 0123456789abcdef --store sqlite:///cases.db
+    """
+    with office.opened() as store:
+        entry = store.appeal(case_id, ground, words, unix_now())
+    facts = {name: entry[name] for name in ("appeal", "case", "at", "due", "state")}
+    console.emit_json(facts) if json else console.say(f"appeal {entry['appeal']}: answer until {_moment(entry['due'])}")
 
 
-@case.command()
 def decide(
-    case_id: Id,
+    case_id: CaseId,
     outcome: Annotated[
-        str, typer.Option(help="upheld: the verdict stands; overturned: its caller passes from now on.")
+        str, typer.Option(help="upheld: the verdict stays; overturned: calls of this caller pass from now on.")
     ],
     person: Person,
-    why: Why,
-    store: Store = SQLITE,
-    state: States = None,
-    rules: RulesFile = None,
-    audit: Log = None,
-    signing_key: LogKey = None,
+    why: Reason,
+    office: Office,
+    log: DecisionLog,
     json: Json = False,
 ) -> None:
-    """Enter what a person decided on an appeal; a scorer whose folder is named passes the caller at once."""
-    from callsieve.serving.cli import console
+    """Record a decision on an appeal; the services of --state pass a cleared caller at once.
 
-    with _opened(store, state, rules) as opened:
-        told = opened.decide(case_id, outcome, person, why, unix_now())
-        entry = _log(audit, signing_key, {"case": case_id, "outcome": outcome, "person": person, "why": why,
-                                          "state": told["state"]})  # fmt: skip
-    shown = {name: told[name] for name in ("appeal", "case", "state", "needs")}
+    Example: callsieve cases decide 0123456789abcdef --outcome overturned --person p1 --why 'a hospital'
+    """
+    with office.opened() as store:
+        appeal = store.decide(case_id, outcome, person, why, unix_now())
+        state = appeal["state"]
+        entry = log.append({"case": case_id, "outcome": outcome, "person": person, "why": why, "state": state})
     if json:
-        console.emit_json(shown | ({"entry": entry} if entry is not None else {}))
-    elif told["state"] == "open":
-        console.say(f"appeal {told['appeal']}: {told['needs']} persons must agree, for it came with others; still open")
+        facts = {name: appeal[name] for name in ("appeal", "case", "state", "needs")}
+        console.emit_json(facts | ({"entry": entry} if entry is not None else {}))
+    elif state == "open":
+        console.say(f"appeal {appeal['appeal']}: still open; {appeal['needs']} reviewers must agree on this group")
     else:
-        console.say(f"appeal {told['appeal']}: {told['state']}")
+        console.say(f"appeal {appeal['appeal']}: {state}")
 
 
-@case.command()
-def relist(
-    case_id: Id,
-    person: Person,
-    why: Why,
-    store: Store = SQLITE,
-    state: States = None,
-    rules: RulesFile = None,
-    audit: Log = None,
-    signing_key: LogKey = None,
-    json: Json = False,
-) -> None:
-    """End the unlisting of a case's caller: from now on its calls are judged again."""
-    from callsieve.serving.cli import console
+def relist(case_id: CaseId, person: Person, why: Reason, office: Office, log: DecisionLog, json: Json = False) -> None:
+    """End the clearance of a caller: its calls are judged again.
 
-    with _opened(store, state, rules) as opened:
-        opened.relist(case_id, person, why, unix_now())
-        _log(audit, signing_key, {"case": case_id, "outcome": "relisted", "person": person, "why": why})
+    Example: callsieve cases relist 0123456789abcdef --person p1 --why 'new complaints'
+    """
+    with office.opened() as store:
+        store.relist(case_id, person, why, unix_now())
+        log.append({"case": case_id, "outcome": "relisted", "person": person, "why": why})
     console.emit_json({"case": case_id, "relisted": True}) if json else console.say(f"case {case_id}: relisted")
 
 
-@case.command()
 def notice(
-    case_id: Id,
+    case_id: CaseId,
+    office: Office,
     language: Annotated[str, typer.Option(help="en or zh.")] = "zh",
-    zone: Annotated[str, typer.Option(help="Time zone of the moments in it.")] = "Asia/Shanghai",
-    store: Store = SQLITE,
-    state: States = None,
-    rules: RulesFile = None,
+    zone: Zone = "Asia/Shanghai",
     json: Json = False,
 ) -> None:
-    """Print what the caller is told: what happened, why, what can be done, and what a person decided."""
-    from callsieve.serving.cases.notice import notice as written
-    from callsieve.serving.cli import console
+    """Print the notice to the caller: the verdict, its reasons, the ways to appeal, and the decision.
 
-    with _opened(store, state, rules) as opened:
-        found = opened.find(case_id, unix_now())
-        ended = [one for one in opened.cleared() if one["caller"] == found.evidence.caller]
-        last = ended[-1] if ended and ended[-1]["ended_at"] is not None else None
-        text = written(found, opened.rules, language, zone, last)
+    Example: callsieve cases notice 0123456789abcdef --language en
+    """
+    from callsieve.serving.cases.notice import notice as written
+
+    with office.opened() as store:
+        case = store.find(case_id, unix_now())
+        clearances = [row for row in store.cleared() if row["caller"] == case.evidence.caller]
+        last = clearances[-1] if clearances and clearances[-1]["ended_at"] is not None else None
+        text = written(case, store.rules, language, zone, last)
     console.emit_json({"case": case_id, "language": language, "notice": text}) if json else typer.echo(text, nl=False)
 
 
-@case.command()
 def replay(
-    case_id: Id,
-    bundle: Annotated[Path, typer.Option("--bundle", help="Folder of the bundle that gave the verdict.")],
+    case_id: CaseId,
+    bundle: Bundle,
+    office: Office,
     trust: Trust = None,
-    policy: Annotated[Path | None, typer.Option("--policy", help="Policy of then; the shipped one by default.")] = None,
-    store: Store = SQLITE,
-    state: States = None,
-    rules: RulesFile = None,
+    policy: PolicyFile = None,
     json: Json = False,
 ) -> None:
-    """Judge a case's vector once more and compare bit for bit; exit code 1 if something is not as it was."""
+    """Judge the stored vector of a case again and compare bit for bit; exit code 1 if something differs.
+
+    Example: callsieve cases replay 0123456789abcdef --bundle run/bundle --store sqlite:///cases.db
+    """
     from callsieve.serving import Scorer, read_policy, read_public_key
     from callsieve.serving.bundle.signing import signer_path
     from callsieve.serving.cases.rescore import rescore
-    from callsieve.serving.cli import console
 
     signer = read_public_key(signer_path(bundle, trust))
     scorer = Scorer.load(bundle, trusted=[signer], policy=read_policy(policy))
-    with _opened(store, state, rules) as opened:
-        result = rescore(opened.find(case_id, unix_now()).evidence, scorer)
+    with office.opened() as store:
+        result = rescore(store.find(case_id, unix_now()).evidence, scorer)
     if json:
         console.emit_json({"equal": list(result.equal), "differences": list(result.differences)})
     else:
-        for name in result.equal:
-            console.say(f"equal    {name}")
-        for line in result.differences:
-            console.say(f"differs  {line}")
+        console.say_equality(result.equal, result.differences)
     if result.differences:
         sys.exit(1)
 
 
-@case.command()
 def watch(
-    state: Annotated[list[Path], typer.Option("--state", help="Folder of live state of a scorer; once for each.")],
-    store: Store = SQLITE,
-    rules: RulesFile = None,
-    once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
+    office: Office, once: Annotated[bool, typer.Option("--once", help="Run one round and exit.")] = False
 ) -> None:
-    """Beside a running scorer: take in what it wrote down, and have it know several times a second who is unlisted."""
+    """Take in the verdicts of running services and publish cleared callers to them, five times a second.
+
+    Example: callsieve cases watch --state state --store sqlite:///cases.db
+    """
     from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 
-    with _opened(store, state, rules) as opened:
+    folders = _folders(office, "watch")
+    with office.opened() as store:
         while not once:
-            time.sleep(EVERY)
-            for folder in state:
-                import_verdicts(opened, folder)
-                publish_cleared(opened, folder, unix_now())
+            time.sleep(INTERVAL)
+            for folder in folders:
+                import_verdicts(store, folder)
+                publish_cleared(store, folder, unix_now())
 
 
-@case.command()
-def serve(
-    state: Annotated[list[Path], typer.Option("--state", help="Folder of live state of a scorer; once for each.")],
-    keys: Annotated[Path, typer.Option("--keys", help="File of the keys that clients show; see api-key.")],
-    store: Store = SQLITE,
-    rules: RulesFile = None,
-    audit: Log = None,
-    signing_key: LogKey = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8081,
-) -> None:
-    """As `watch`, and over HTTP: a desk takes appeals (scope appeal), persons decide in their name (scope decide).
+def serve(office: Office, keys: ApiKeys, log: DecisionLog, host: Host = "127.0.0.1", port: Port = 8081) -> None:
+    """Do the work of `watch`, and take appeals (scope appeal) and decisions (scope decide) over HTTP.
 
-    Who asked for what is written into the access log of the first folder.
+    The access log is in the first --state folder.
+
+    Example: callsieve cases serve --state state --keys api.keys --store sqlite:///cases.db
     """
     from callsieve.serving.cases.app import CaseService, case_application
     from callsieve.serving.http.access_log import CASE_ACCESSES, AccessLog
     from callsieve.serving.http.api_keys import read_keys
     from callsieve.serving.http.server import configured
 
-    with _opened(store, state, rules) as opened:
-        log = AccessLog(state[0], CASE_ACCESSES)
+    folders = _folders(office, "serve")
+    with office.opened() as store:
+        accesses = AccessLog(folders[0], CASE_ACCESSES)
         service = CaseService(
-            opened, state, read_keys(keys), unix_now, lambda said: _log(audit, signing_key, dict(said)), log.note,
-            log.close,
-        )  # fmt: skip
+            store,
+            folders,
+            read_keys(keys),
+            unix_now,
+            lambda payload: log.append(dict(payload)),
+            accesses.note,
+            accesses.close,
+        )
         configured(case_application(service), host, port).run()
 
 
-@case.command()
 def exclusions(
-    out: Annotated[Path, typer.Option(help="Folder of calls for training; gets exclusions.parquet.")],
-    store: Store = SQLITE,
+    out: Annotated[Path, typer.Option("--out", help="Folder of calls for training; gets exclusions.parquet.")],
+    store: StoreUrl = "sqlite:///cases.db",
     rules: RulesFile = None,
     json: Json = False,
 ) -> None:
-    """Write who is not to be learnt from again, and that judging holds them benign, each as known from its day on."""
-    from callsieve.serving.cli import console
+    """Write the cleared callers that training excludes and judging counts as benign, each from its day on.
+
+    Example: callsieve cases exclusions --out world --store sqlite:///cases.db
+    """
     from callsieve.training.data.exclusions import write_cleared
 
-    with _opened(store, None, rules) as opened:
+    with Office(store=store, rules=rules).opened() as opened:
         facts = write_cleared(opened.cleared(), out)
     console.emit_json(facts) if json else console.say(f"{out}: {facts['excluded']} numbers excluded from training")
 
 
-@contextmanager
-def _opened(url: str, folders: list[Path] | None, rules: Path | None) -> Iterator[CaseStore]:
-    """The store, with what the scorers wrote down; when the work is done they know who is unlisted."""
-    from callsieve.serving.cases.case_rules import read_case_rules
-    from callsieve.serving.cases.feed import import_verdicts, publish_cleared
-    from callsieve.serving.cases.store import CaseError, CaseStore, DatabaseError
-    from callsieve.serving.custody.retention import read_retention
-
-    store = CaseStore(url, read_case_rules(rules), keep=read_retention().of("cases").ceiling)
-    try:
-        for folder in folders or ():
-            import_verdicts(store, folder)
-        yield store
-        for folder in folders or ():
-            publish_cleared(store, folder, unix_now())
-    except DatabaseError as error:
-        raise CaseError(f"store of cases: it failed: {type(error).__name__}") from None
-    finally:
-        store.close()
-
-
-def _log(folder: Path | None, key: Path | None, payload: dict[str, Any]) -> int | None:
-    if folder is None:
-        return None
-    from callsieve.training.log.audit_log import append
-    from callsieve.training.log.run_paths import log_key
-
-    return append(folder, "decision", payload, log_key(folder.parent, key))
+def _folders(office: Office, command: str) -> list[Path]:
+    if not office.state:
+        console.fail(f"cases {command}: expected --state FOLDER", code=2)
+    return office.state
 
 
 def _moment(milliseconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(milliseconds / 1000))
 
 
-def _shown(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None

@@ -9,15 +9,13 @@ from typing import Annotated
 
 import typer
 
+from callsieve.serving.cli import console
 from callsieve.serving.cli.options import Json
 
-commands = typer.Typer()
 
-
-@commands.command()
 def evidence(
     root: Annotated[Path, typer.Option(help="The project's folder, with its README.")] = Path(),
-    only: Annotated[list[str] | None, typer.Option(help="Claims to run, by name; all by default.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Name of a claim to run; by default all claims.")] = None,
     quick: Annotated[
         bool,
         typer.Option(
@@ -27,10 +25,12 @@ def evidence(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Run the command of every stated figure again and write EVIDENCE.md."""
+    """Run the command of every stated figure again, and write EVIDENCE.md.
+
+    Example: callsieve evidence --only demo
+    """
     import tempfile
 
-    from callsieve.serving.cli import console
     from callsieve.training.figures.claims import CLAIMS
     from callsieve.training.figures.page import PAGE, outdated, run, write_page
 

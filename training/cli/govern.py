@@ -1,4 +1,4 @@
-"""Commands for those who govern: reports, incidents, sharing, and what answers to what. Thin: each has its module."""
+"""The commands of `govern`: report, compliance, traceability, and those of `govern incident`."""
 
 from __future__ import annotations
 
@@ -8,33 +8,39 @@ from typing import Annotated
 
 import typer
 
-from callsieve.serving.cli.options import Bundle, Json, Threads, Trust
+from callsieve.serving.cli import console
+from callsieve.serving.cli.options import Data, Json, Out
 
-commands = typer.Typer()
+CanaryKey = Annotated[
+    Path, typer.Option("--key", help="Key file (purpose canaries) from which the canary numbers follow.")
+]
+State = Annotated[Path, typer.Option("--planted", help="File that lists the datasets with canaries; it has no number.")]
+StoreKey = Annotated[
+    Path | None, typer.Option("--store-key", help="Key file for the tokens of numbers in the stored data.")
+]
 
 
-@commands.command()
 def report(
-    data: Annotated[
-        Path, typer.Option(help="Folder with keyed calls, complaints and registers, declared for statistics.")
-    ],
-    out: Annotated[Path, typer.Option(help="New or empty folder for report.html and cells.parquet.")],
+    data: Data,
+    out: Out,
     verdicts: Annotated[
-        Path | None, typer.Option(help="What `callsieve score --out` wrote for these calls: adds what was decided.")
+        Path | None, typer.Option("--verdicts", help="File that `callsieve score --out` wrote for these calls.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="Local date after the last day; by default that of the last call.")
+        str | None, typer.Option(help="Local date after the last day; by default after the last call.")
     ] = None,
-    days: Annotated[int, typer.Option(min=1, help="How many days; as many before are compared.")] = 7,
-    callees: Annotated[int, typer.Option(min=1, help="Minimum of distinct callees in a shown count.")] = 10,
-    callers: Annotated[int, typer.Option(min=1, help="Minimum of distinct callers in a shown count.")] = 5,
+    days: Annotated[int, typer.Option(min=1, help="Number of days; compared with as many days before.")] = 7,
+    callees: Annotated[int, typer.Option(min=1, help="Fewest distinct called numbers behind a count.")] = 10,
+    callers: Annotated[int, typer.Option(min=1, help="Fewest distinct callers behind a count.")] = 5,
     json: Json = False,
 ) -> None:
-    """Write the governance report: rounded counts of calls by connecting party, trunk, industry and regulator."""
-    from callsieve.serving.cli import console
+    """Write the governance report: rounded counts of calls by connecting party, trunk, industry and regulator.
+
+    Example: callsieve govern report --data world --out report
+    """
     from callsieve.training.governance.report import write_report
 
-    with console.progress("report") as progress:
+    with console.progress("govern report") as tell:
         figures = write_report(
             data,
             console.new_folder(out),
@@ -42,75 +48,151 @@ def report(
             until=until,
             days=days,
             least={"callee": callees, "caller": callers},
-            progress=progress,
+            progress=tell,
         )
     if json:
         console.emit_json(figures)
         return
-    rows = [(name, f"{len(rows):,}") for name, rows in figures["tables"].items()]
+    rows = [(name, f"{len(table):,}") for name, table in figures["tables"].items()]
     console.show_table(f"rows shown for {figures['now']}", ("table", "rows"), rows)
     console.say(f"{out / 'report.html'}: written")
 
 
-@commands.command()
-def traceability(
-    root: Annotated[Path, typer.Option(help="The project's source tree, with its tests.")] = Path(),
-    json: Json = False,
-) -> None:
-    """Show what the project answers to, with the files and tests that answer; exit code 1 if a row has none."""
-    from callsieve.serving.cli import console
-    from callsieve.training.governance.traceability import trace
-
-    told = trace(root)
-    if json:
-        console.emit_json(told)
-    else:
-        for one in told["rows"]:
-            console.say(f"{one['row']:<4} {one['asks']}")
-            for line in (one.get("out") or ", ".join(one["files"]) or "OPEN", *one["tests"]):
-                console.say(f"     {line}")
-        console.say(f"{len(told['rows'])} rows, {len(told['open'])} open: {', '.join(told['open']) or 'none'}")
-    if told["open"]:
-        sys.exit(1)
-
-
-@commands.command()
-def membership(
-    bundle: Bundle,
-    data: Annotated[Path, typer.Option("--data", help="Folder of the calls that it was trained on.")],
-    trust: Trust = None,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
-    """Attack a model: can its scores tell whose calls it learnt from? Exit code 1 if innocent callers' can."""
-    from callsieve.serving.cli import console
-    from callsieve.training.judging import membership as attacked
-
-    from .tables import checks
-
-    with console.progress("membership") as tell:
-        found = attacked.membership(bundle, data, trust=trust, threads=threads, progress=tell)
-    console.emit_json(found) if json else checks.show_membership(found)
-    if found["kinds"]["innocent"]["holds"] is False:
-        sys.exit(1)
-
-
-@commands.command()
 def compliance(
-    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of calls; once for each.")] = None,
+    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of calls; repeat for several.")] = None,
     audit: Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log.")] = None,
-    key: Annotated[list[Path] | None, typer.Option("--key", help="Key file of tokens; once for each.")] = None,
-    keys: Annotated[Path | None, typer.Option("--keys", help="File of the keys that clients show.")] = None,
+    key: Annotated[
+        list[Path] | None, typer.Option("--key", help="Key file for the tokens of numbers; repeat for several.")
+    ] = None,
+    keys: Annotated[Path | None, typer.Option("--keys", help="File of API keys; see `callsieve live api-key`.")] = None,
     json: Json = False,
 ) -> None:
-    """The register of processing, and which duties hold; reads only. Exit code 1 if one is broken."""
-    from callsieve.serving.cli import console
+    """Print the register of processing and which duties are met; exit code 1 if one is broken. Writes nothing.
+
+    Example: callsieve govern compliance --data world --audit audit
+    """
     from callsieve.training.governance import compliance as duties
 
     from .tables import checks
 
-    asked = duties.Asked(tuple(data or ()), audit, tuple(key or ()), keys)
-    found = duties.report(asked)
-    console.emit_json(found) if json else checks.show_duties(found)
-    if not found["holds"]:
+    result = duties.report(duties.Asked(tuple(data or ()), audit, tuple(key or ()), keys))
+    console.emit_json(result) if json else checks.duties(result)
+    if not result["holds"]:
+        sys.exit(1)
+
+
+def traceability(
+    root: Annotated[Path, typer.Option(help="The project's source tree, with its tests.")] = Path(),
+    json: Json = False,
+) -> None:
+    """List each requirement with the files and tests that answer it; exit code 1 if one has none.
+
+    Example: callsieve govern traceability --json
+    """
+    from callsieve.training.governance.traceability import trace
+
+    result = trace(root)
+    if json:
+        console.emit_json(result)
+    else:
+        for row in result["rows"]:
+            console.say(f"{row['row']:<4} {row['asks']}")
+            for line in (row.get("out") or ", ".join(row["files"]) or "OPEN", *row["tests"]):
+                console.say(f"     {line}")
+        console.say(f"{len(result['rows'])} rows, {len(result['open'])} open: {', '.join(result['open']) or 'none'}")
+    if result["open"]:
+        sys.exit(1)
+
+
+def drill(
+    record: Annotated[
+        Path, typer.Option(help="What happened (TOML); see training/governance/incident.toml for the form.")
+    ],
+    out: Out,
+    json: Json = False,
+) -> None:
+    """Write incident.json and the notices: affected datasets, keys, epochs, number of people, and deadlines.
+
+    Example: callsieve govern incident drill --record incident.toml --out drill
+    """
+    from callsieve.training.governance.incident import drill as run
+
+    facts = run(record, console.new_folder(out))
+    if json:
+        console.emit_json(facts)
+        return
+    epochs = ", ".join(sorted(facts["epochs"])) or "none"
+    console.say(f"{len(facts['datasets'])} datasets, {facts['call_records']:,} call records")
+    console.say(f"at most {facts['people_at_most']:,} people; epochs {epochs}")
+    for name, moment in facts["clocks"].items():
+        console.say(f"{moment}  {name}")
+    for epoch in facts["readable_epochs"]:
+        console.say(f"the key of epoch {epoch} leaked, too: its tokens can be turned into numbers")
+
+
+def plant(
+    key: CanaryKey,
+    dataset: Annotated[str, typer.Option(help="Name of the copy; each recipient gets a copy of its own.")],
+    calls: Annotated[
+        Path | None, typer.Option("--calls", help="Keyed calls (Parquet); by default raw lines are printed.")
+    ] = None,
+    store_key: StoreKey = None,
+    out: Annotated[Path | None, typer.Option("--out", help="With --calls: new file for the copy.")] = None,
+    state: State = Path("canaries.json"),
+    count: Annotated[int, typer.Option(min=1, help="Number of canaries.")] = 20,
+    since: Annotated[
+        str | None, typer.Option(help="Without --calls: first moment, such as 2026-03-01T00:00:00Z.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Without --calls: last moment.")] = None,
+    json: Json = False,
+) -> None:
+    """Write a copy of keyed calls with canary numbers in it, or print raw calls of canaries.
+
+    Example: callsieve govern incident plant-canaries --key canary.key --dataset march
+    """
+    from callsieve.features.files.dates import moment_in
+    from callsieve.features.keys.tokens import read_key
+    from callsieve.training.governance import canaries
+
+    secret, planted = read_key(key, "canaries"), canaries.Canaries(dataset, count)
+    if calls is not None and store_key is not None and out is not None:
+        rows = canaries.plant(calls, out, secret, read_key(store_key), planted, state)
+        facts = {"dataset": dataset, "canaries": count, "rows": rows}
+        text = f"{out}: {rows:,} calls, {count} canaries of {dataset} among them"
+        console.emit_json(facts) if json else console.say(text)
+        return
+    if calls is not None or since is None or until is None:
+        console.fail("plant-canaries: expected --calls with --store-key and --out, or --since and --until", code=2)
+    first, last = moment_in(since, "--since").timestamp(), moment_in(until, "--until").timestamp()
+    canaries.add_to_state(state, planted)
+    lines = canaries.raw_lines(secret, planted, first, last)
+    if json:
+        console.emit_json({"dataset": dataset, "canaries": count, "lines": list(lines)})
+        return
+    for line in lines:
+        typer.echo(line)
+
+
+def search(
+    file: Annotated[Path, typer.Argument(help="List from outside: text, plain or gzip, or Parquet.")],
+    key: CanaryKey,
+    state: State = Path("canaries.json"),
+    store_key: StoreKey = None,
+    json: Json = False,
+) -> None:
+    """Search a list for canaries, and name the dataset that leaked; exit code 1 if there are any.
+
+    Example: callsieve govern incident search-canaries list.txt --key canary.key
+    """
+    from callsieve.features.keys.tokens import read_key
+    from callsieve.training.governance import canaries
+
+    result = canaries.search(file, read_key(key, "canaries"), state, None if store_key is None else read_key(store_key))
+    if json:
+        console.emit_json(result)
+    else:
+        for row in result["datasets"]:
+            console.say(f"{row['dataset']}: {row['found']} of {row['planted']} canaries found")
+        console.say(f"{result['lines']:,} lines read")
+    if any(row["found"] for row in result["datasets"]):
         sys.exit(1)

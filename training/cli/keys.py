@@ -1,4 +1,4 @@
-"""Commands of keys: new ones, the next epoch, everything keyed anew, an epoch destroyed. Thin."""
+"""The commands `privacy key new`, `rotate`, `rekey` and `destroy`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from callsieve.serving.cli.options import Json, Log, LogKey
-
-commands = typer.Typer()
-key = typer.Typer(no_args_is_help=True, help="Keys of the tokens of numbers, and their epochs.")
-commands.add_typer(key, name="key")
+from callsieve.serving.cli import console
+from callsieve.serving.cli.options import CaseStoreUrl, Json, LogOptions, Why
 
 
 class Purpose(StrEnum):
-    """What a key is for."""
+    """The tokens that a key makes."""
 
     RECORDS = "records"
     CALLEES = "callees"
@@ -24,101 +21,109 @@ class Purpose(StrEnum):
     CANARIES = "canaries"
 
 
-@key.command()
 def new(
-    path: Annotated[Path, typer.Argument(help="New file, which only its owner may read.")],
-    epoch: Annotated[str, typer.Option(help="Name of the epoch; it stands before each token.")],
+    path: Annotated[Path, typer.Argument(help="New key file, readable by its owner only.")],
+    epoch: Annotated[str, typer.Option(help="Name of the epoch; each token begins with it.")],
     purpose: Annotated[
-        Purpose, typer.Option(help="What for; a key is refused for any other purpose.")
+        Purpose, typer.Option(help="Tokens that it makes; the key is refused for any other purpose.")
     ] = Purpose.RECORDS,
     json: Json = False,
 ) -> None:
-    """Make a key."""
+    """Make a key.
+
+    Example: callsieve privacy key new number.key --epoch e1
+    """
     from callsieve.features.keys.callee_keys import ONCE
     from callsieve.features.keys.tokens import Key
-    from callsieve.serving.cli import console
 
     if epoch == ONCE:
-        console.fail(f"key: the epoch {ONCE} is that of keys which are kept nowhere; expected another name")
+        console.fail(f"privacy key new: --epoch {ONCE}: reserved for keys that are never stored; use another name")
     Key.generate(epoch, purpose.value).write(path)
     facts = {"key": str(path), "epoch": epoch, "purpose": purpose.value}
-    console.emit_json(facts) if json else console.say(
-        f"{path}: key {epoch} for {purpose.value}; keep it apart from the data"
-    )
+    text = f"{path}: key {epoch} for {purpose.value}; store it apart from the data"
+    console.emit_json(facts) if json else console.say(text)
 
 
-@key.command()
 def rotate(
-    old: Annotated[Path, typer.Argument(help="Key file of the present epoch.")],
-    path: Annotated[Path, typer.Argument(help="New file for the key of the next one.")],
+    old: Annotated[Path, typer.Argument(help="Key file of the current epoch.")],
+    path: Annotated[Path, typer.Argument(help="New key file for the next epoch.")],
     epoch: Annotated[str, typer.Option(help="Name of the next epoch.")],
     json: Json = False,
 ) -> None:
-    """Make the key of the next epoch; `rekey` then turns the tokens of everything that is kept."""
+    """Make the key of the next epoch; `rekey` then converts all stored tokens.
+
+    Example: callsieve privacy key rotate number.key next.key --epoch e2
+    """
     from callsieve.features.keys.tokens import read_key
-    from callsieve.serving.cli import console
 
     read_key(old).rotated(epoch).write(path)
     facts = {"key": str(path), "epoch": epoch}
-    console.emit_json(facts) if json else console.say(f"{path}: key {epoch}; next: callsieve key rekey")
+    console.emit_json(facts) if json else console.say(f"{path}: key {epoch}; next: callsieve privacy key rekey")
 
 
-@key.command()
 def rekey(
     old: Annotated[Path, typer.Argument(help="Key file of the old epoch.")],
-    path: Annotated[Path, typer.Argument(help="Key file of the new one.")],
-    audit: Log,
-    signing_key: LogKey,
-    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of keyed tables; once for each.")] = None,
-    state: Annotated[Path | None, typer.Option("--state", help="Live state of a scorer that is stopped.")] = None,
-    store: Annotated[str | None, typer.Option("--store", help="Address of the store of cases.")] = None,
+    path: Annotated[Path, typer.Argument(help="Key file of the new epoch.")],
+    log: LogOptions,
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", help="Folder of keyed tables; repeat for several.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", help="Folder of a service's live state; stop the service first.")
+    ] = None,
+    store: CaseStoreUrl = None,
     callees: Annotated[
         tuple[Path, Path] | None,
-        typer.Option("--callee-keys", help="Old and new key of called numbers in verdicts and exports among the data."),
+        typer.Option("--callee-keys", help="Old and new key of the called numbers in verdicts and exports."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Turn every token of the old epoch into that of the new one: histories go on, and no table of pairs is written."""
+    """Convert all tokens of the old epoch into tokens of the new epoch, and write no table of pairs.
+
+    Example: callsieve privacy key rekey number.key next.key --data world --audit audit --signing-key log.key
+    """
     from callsieve.features.keys.rotation import Rekeying
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.bundle.signing import read_signing_key
-    from callsieve.serving.cli import console
     from callsieve.training.privacy.rekey import rekey_everything
 
     outer = None if callees is None else (read_key(callees[0], "callees"), read_key(callees[1], "callees"))
     keys = Rekeying(read_key(old), read_key(path), outer)
-    with console.progress("key rekey") as tell:
-        facts = rekey_everything(keys, data or [], state, store, audit, read_signing_key(signing_key), tell)
+    with console.progress("privacy key rekey") as tell:
+        log_key = read_signing_key(log.signing_key)
+        facts = rekey_everything(keys, data or [], state, store, log.audit, log_key, tell)
     if json:
         console.emit_json(facts)
-    else:
-        for name, rows in facts["keyed"].items():
-            console.say(f"{name}: {rows}")
-        console.say(f"epoch {keys.old} is now {keys.new}; entry {facts['entry']} of the audit log")
+        return
+    for name, rows in facts["keyed"].items():
+        console.say(f"{name}: {rows}")
+    console.say(f"epoch {keys.old} is now {keys.new}; entry {facts['entry']} of the audit log")
 
 
-@key.command()
 def destroy(
     path: Annotated[Path, typer.Argument(help="Key file of the epoch that ends.")],
-    why: Annotated[str, typer.Option(help="Reason, for the log.")],
-    audit: Log,
-    signing_key: LogKey,
-    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder that must hold none of its tokens.")] = None,
+    why: Why,
+    log: LogOptions,
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", help="Folder that must have none of its tokens; repeat for several.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Destroy a key: what is left of its tokens, in whatever copy, is linked to nobody any more."""
+    """Destroy a key, so that no copy of its tokens can be linked to a number.
+
+    Example: callsieve privacy key destroy number.key --why 'end of the epoch' --audit audit --signing-key log.key
+    """
     from callsieve.features.keys.tokens import read_any_key
     from callsieve.serving.bundle.signing import read_signing_key
-    from callsieve.serving.cli import console
     from callsieve.training.log.audit_log import append
-    from callsieve.training.privacy.rekey import destroy as burn
+    from callsieve.training.privacy.rekey import destroy as remove
     from callsieve.training.privacy.rekey import left_of
 
-    old, log_key = read_any_key(path), read_signing_key(signing_key)
+    old, log_key = read_any_key(path), read_signing_key(log.signing_key)
     for folder in data or ():
-        if found := left_of(folder, old.epoch):
-            console.fail(f"{folder}: {found} files hold tokens of epoch {old.epoch}: key them anew first")
-    burn(path, old)
+        if count := left_of(folder, old.epoch):
+            console.fail(f"{folder}: {count} files have tokens of epoch {old.epoch}: run privacy key rekey first")
+    remove(path, old)
     facts: dict[str, Any] = {"what": "destroyed", "epoch": old.epoch, "purpose": old.purpose, "why": why}
-    entry = append(audit, "key", facts, log_key)
+    entry = append(log.audit, "key", facts, log_key)
     console.emit_json(facts | {"entry": entry}) if json else console.say(f"epoch {old.epoch} is destroyed")

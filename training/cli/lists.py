@@ -1,4 +1,4 @@
-"""Commands that make and read signed lists of nuisance numbers, as tokens. Thin."""
+"""The commands of `govern token-list`: make, lookup, share."""
 
 from __future__ import annotations
 
@@ -8,110 +8,123 @@ from typing import Annotated
 
 import typer
 
-from callsieve.serving.cli.options import Json
-
-commands = typer.Typer()
-share = typer.Typer(no_args_is_help=True, help="Share nuisance numbers with handsets and other operators, as tokens.")
-commands.add_typer(share, name="share")
+from callsieve.serving.cli import console
+from callsieve.serving.cli.options import Json, SigningKey, ValidDays
 
 SharingKey = Annotated[
-    Path, typer.Option("--key", help="Key file of the tokens that are shared; never the key of stored tokens.")
+    Path,
+    typer.Option("--key", help="Key file (purpose sharing) for the tokens of the list; never the stored tokens' key."),
 ]
-SigningKey = Annotated[Path, typer.Option(help="Ed25519 key (PEM) that signs.")]
+ListFile = Annotated[Path, typer.Argument(help="List that `make` or `share` wrote.")]
+NewList = Annotated[Path, typer.Option("--out", help="New file for the list.")]
+ListEpoch = Annotated[int, typer.Option("--list-epoch", help="Number of the list; readers refuse an earlier list.")]
 Trust = Annotated[
     Path | None,
-    typer.Option("--trust", help="Public key (PEM) that must have signed; by default signer.pub beside the file."),
+    typer.Option("--trust", help="Public key (PEM) of the signer; by default signer.pub beside the list."),
 ]
 
 
-@share.command("list")
-def share_list(
-    numbers: Annotated[
-        Path, typer.Argument(help="Text file of all numbers that may be meant, as written, one a line.")
-    ],
-    out: Annotated[Path, typer.Option(help="New file for the list.")],
-    store_key: Annotated[Path, typer.Option(help="Key file of the tokens in verdicts and findings.")],
+def make(
+    numbers: Annotated[Path, typer.Argument(help="Text file with one number a line.")],
+    out: NewList,
     key: SharingKey,
     signing_key: SigningKey,
-    epoch: Annotated[int, typer.Option(help="Grows with each list: an earlier one is no longer taken.")],
-    verdicts: Annotated[Path | None, typer.Option(help="What `callsieve score --out` wrote.")] = None,
-    findings: Annotated[Path | None, typer.Option(help="Findings (Parquet): number, nuisance, known_at.")] = None,
-    exclude: Annotated[
-        Path | None, typer.Option(help="Numbers that were taken off: tokens, one a line, or exclusions.parquet.")
-    ] = None,
-    days: Annotated[float, typer.Option(help="How long it may be used.")] = 7.0,
+    list_epoch: ListEpoch,
+    valid_days: ValidDays = 7.0,
+    rate: Annotated[
+        float, typer.Option("--false-positive-rate", help="Highest false positive rate of unlisted numbers.")
+    ] = 1e-6,
     json: Json = False,
 ) -> None:
-    """Make a signed, expiring list of numbers that were certified or confirmed, and not taken off since."""
+    """Make a signed, expiring list of nuisance numbers for handsets; it has tokens and no number.
+
+    Example: callsieve govern token-list make numbers.txt --out list --list-epoch 1 --key sharing.key
+    --signing-key signing.key
+    """
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.bundle.signing import read_signing_key
-    from callsieve.serving.cli import console
-    from callsieve.serving.lists.token_list import write_token_list
+    from callsieve.serving.lists.token_list import write_token_list as write
+
+    lines = numbers.read_text(encoding="utf-8").splitlines()
+    facts = write(
+        out,
+        lines,
+        read_key(key, "sharing"),
+        read_signing_key(signing_key),
+        epoch=list_epoch,
+        valid_until=_after(valid_days),
+        rate=rate,
+    )
+    console.emit_json(facts) if json else console.show_facts(str(out), facts)
+
+
+def lookup(
+    tokens: ListFile,
+    key: SharingKey,
+    trust: Trust = None,
+    minimum_epoch: Annotated[int, typer.Option("--minimum-epoch", help="Number of the earliest list to accept.")] = 0,
+    json: Json = False,
+) -> None:
+    """Print yes or no for each number on standard input, one a line.
+
+    Example: callsieve govern token-list lookup list --key sharing.key
+    """
+    from callsieve.features.keys.tokens import read_key
+    from callsieve.serving.bundle.signing import read_public_key, signer_path
+    from callsieve.serving.lists.token_list import TokenList
+
+    signer = read_public_key(signer_path(tokens, trust))
+    listed = TokenList.open(tokens, read_key(key, "sharing"), [signer], minimum_epoch=minimum_epoch)
+    answers = (listed.lists(line.strip()) for line in sys.stdin)
+    if json:
+        console.emit_json({"listed": list(answers)})
+        return
+    for answer in answers:
+        typer.echo("yes" if answer else "no")
+
+
+def share(
+    numbers: Annotated[Path, typer.Argument(help="Text file with one candidate number a line.")],
+    out: NewList,
+    store_key: Annotated[Path, typer.Option("--store-key", help="Key file for the tokens in verdicts and findings.")],
+    key: SharingKey,
+    signing_key: SigningKey,
+    list_epoch: ListEpoch,
+    verdicts: Annotated[
+        Path | None, typer.Option("--verdicts", help="File that `callsieve score --out` wrote.")
+    ] = None,
+    findings: Annotated[
+        Path | None, typer.Option("--findings", help="Findings (Parquet): number, nuisance, known_at.")
+    ] = None,
+    exclude: Annotated[
+        Path | None, typer.Option("--exclude", help="Cleared numbers: tokens, one a line, or exclusions.parquet.")
+    ] = None,
+    valid_days: ValidDays = 7.0,
+    json: Json = False,
+) -> None:
+    """Make a signed, expiring list of the numbers that were certified or confirmed, and not cleared since.
+
+    Example: callsieve govern token-list share numbers.txt --store-key number.key --out list --list-epoch 1
+    --key sharing.key --signing-key signing.key
+    """
+    from callsieve.features.keys.tokens import read_key
+    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.serving.lists.token_list import write_token_list as write
     from callsieve.training.governance.sharing import choose, only, read_excluded
 
     chosen = choose(verdicts, findings, excluded=read_excluded(exclude))
     sharing = read_key(key, "sharing")
     with numbers.open(encoding="utf-8") as lines:
-        meant = only((line.strip() for line in lines), chosen.tokens, read_key(store_key), sharing)
-        facts = write_token_list(
-            out, meant, sharing, read_signing_key(signing_key), epoch=epoch, valid_until=_after(days)
-        )
+        listed = only((line.strip() for line in lines), chosen.tokens, read_key(store_key), sharing)
+        signer = read_signing_key(signing_key)
+        facts = write(out, listed, sharing, signer, epoch=list_epoch, valid_until=_after(valid_days))
     facts |= {name: getattr(chosen, name) for name in ("certified", "confirmed", "cleared", "excluded")}
     facts["not_found"] = len(chosen.tokens) - facts["tokens"] - facts["protected"]
     console.emit_json(facts) if json else console.show_facts(str(out), facts)
 
 
-@commands.command()
-def token_list(
-    numbers: Annotated[Path, typer.Argument(help="Text file: a number as written on each line.")],
-    out: Annotated[Path, typer.Option(help="New file for the list.")],
-    key: SharingKey,
-    signing_key: SigningKey,
-    epoch: Annotated[int, typer.Option(help="Grows with each list: an earlier one is no longer taken.")],
-    days: Annotated[float, typer.Option(help="How long it may be used.")] = 7.0,
-    rate: Annotated[float, typer.Option(help="False positives at most, of numbers that are not listed.")] = 1e-6,
-    json: Json = False,
-) -> None:
-    """Make a signed, expiring list of nuisance numbers that a handset can hold: keyed tokens, no number."""
-    from callsieve.features.keys.tokens import read_key
-    from callsieve.serving.bundle.signing import read_signing_key
-    from callsieve.serving.cli import console
-    from callsieve.serving.lists.token_list import write_token_list
-
-    lines = numbers.read_text(encoding="utf-8").splitlines()
-    facts = write_token_list(
-        out, lines, read_key(key, "sharing"), read_signing_key(signing_key), epoch=epoch, valid_until=_after(days),
-        rate=rate,
-    )  # fmt: skip
-    console.emit_json(facts) if json else console.show_facts(str(out), facts)
-
-
-@commands.command()
-def listed(
-    tokens: Annotated[Path, typer.Argument(help="A list that token-list made.")],
-    key: SharingKey,
-    trust: Trust = None,
-    minimum_epoch: Annotated[int, typer.Option(help="Earlier lists are refused.")] = 0,
-    json: Json = False,
-) -> None:
-    """Look up numbers, one on each line of standard input: "yes" or "no" for each, in order."""
-    from callsieve.features.keys.tokens import read_key
-    from callsieve.serving.bundle.signing import read_public_key, signer_path
-    from callsieve.serving.cli import console
-    from callsieve.serving.lists.token_list import TokenList
-
-    signer = read_public_key(signer_path(tokens, trust))
-    held = TokenList.open(tokens, read_key(key, "sharing"), [signer], minimum_epoch=minimum_epoch)
-    found = (held.lists(line.strip()) for line in sys.stdin)
-    if json:
-        console.emit_json({"listed": list(found)})
-        return
-    for one in found:
-        typer.echo("yes" if one else "no")
-
-
 def _after(days: float) -> str:
-    """The moment so many days from now, as a list tells it. Raises ValueError: if it is not to come."""
+    """Returns the moment this many days from now, in the form of a list. Raises ValueError: if `days` is not valid."""
     from datetime import UTC, datetime, timedelta
 
     from callsieve.features.files.dates import days_ahead

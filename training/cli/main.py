@@ -1,208 +1,187 @@
-"""The `callsieve` command: thin subcommands. Every step lives in its own module and is imported when it is needed.
+"""The `callsieve` command: the table of its commands.
 
-Exit codes: 0 success, 1 a fault told in one line, 2 wrong usage, 130 interrupted.
+Exit codes: 0 success, 1 a fault (one line on standard error) or a check that fails, 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated
 
 try:
     import typer
 
-    from callsieve.serving.cli import serve
-    from callsieve.serving.cli.options import Bundle, FeatureNames, Json, LooksIn, LooksKey, Out, Seed, Threads, Trust
+    from callsieve.serving.cli.command_tree import CONTEXT, CommandGroup, Group, run, tree
+except ModuleNotFoundError as error:  # the base install embeds the scorer and has no command
+    if error.name not in ("rich", "typer"):
+        raise
+    sys.exit("callsieve: the command needs rich and typer: pip install 'callsieve[train]', or [serve], or [cases]")
 
-    from . import audit, calls, cases, evidence, govern, incident, keys, lists, model, privacy, rules, study
-except ImportError:  # the base install embeds the scorer; the command comes with training
-    sys.exit("callsieve: the command needs the training packages: pip install 'callsieve[train]'")
-
-INTERRUPTED = 130
+RETRAIN = "Retrain: call records become a signed model"
+EMBED = "Embed: the model judges calls"
+AUDIT = "Audit: hold the model and its use to account"
+TABLE: dict[str, dict[str, str | Group]] = {
+    RETRAIN: {
+        "demo": "training.cli.train:demo",
+        "simulate": "training.cli.train:simulate",
+        "ingest": Group(
+            "Read complaints and registers; invalid rows go to the quarantine file.",
+            {"complaints": "training.cli.ingest:complaints", "registers": "training.cli.ingest:registers"},
+        ),
+        "features": "training.cli.calls:features",
+        "train": "training.cli.train:train",
+        "evaluate": "training.cli.train:evaluate",
+        "study": Group(
+            "Compare trainings, rules and policies: searches, ageing, label faults.",
+            {
+                "search": "training.cli.study:search",
+                "roll": "training.cli.study:roll",
+                "decay": "training.cli.study:decay",
+                "stress": "training.cli.study:stress",
+                "membership": "training.cli.compare:membership",
+                "rules": "training.cli.compare:rules",
+                "policies": "training.cli.compare:policies",
+            },
+        ),
+    },
+    EMBED: {
+        "score": "training.cli.calls:score",
+        "serve": "serving.cli.serve:serve",
+        "live": Group(
+            "Prepare a service, or answer Asterisk.",
+            {
+                "fill": "serving.cli.live:fill",
+                "agi": "serving.cli.live:agi",
+                "api-key": "serving.cli.live:api_key",
+            },
+        ),
+        "cases": Group(
+            "Answer appeals against verdicts: explain, decide, notify, clear the caller.",
+            {
+                "list": "training.cli.cases:show_queue",
+                "show": "training.cli.cases:show",
+                "appeal": "training.cli.cases:appeal",
+                "decide": "training.cli.cases:decide",
+                "relist": "training.cli.cases:relist",
+                "notice": "training.cli.cases:notice",
+                "replay": "training.cli.cases:replay",
+                "watch": "training.cli.cases:watch",
+                "serve": "training.cli.cases:serve",
+                "exclusions": "training.cli.cases:exclusions",
+            },
+        ),
+    },
+    AUDIT: {
+        "model": Group(
+            "Verify, export, monitor, approve and promote a model.",
+            {
+                "verify": "serving.cli.serve:verify",
+                "export": "training.cli.model:export",
+                "monitor": "training.cli.model:monitor",
+                "approve": "training.cli.model:approve",
+                "approver-key": "training.cli.model:approver_key",
+                "promote": "training.cli.model:promote",
+                "rollback": "training.cli.model:rollback",
+                "replay": "training.cli.model:replay",
+            },
+        ),
+        "audit": Group(
+            "Verify and read the signed log of trainings, promotions and accesses.",
+            {
+                "verify": "training.cli.audit:verify",
+                "log": "training.cli.audit:log",
+                "note": "training.cli.audit:note",
+                "erase": "training.cli.audit:erase",
+                "prove": "training.cli.audit:prove",
+                "page": "training.cli.audit:page",
+            },
+        ),
+        "privacy": Group(
+            "Declare, find, delete, export and rekey personal data.",
+            {
+                "declare": "training.cli.privacy:declare",
+                "retention": "training.cli.privacy:retention",
+                "find": "training.cli.privacy:find",
+                "delete": "training.cli.privacy:delete",
+                "export": "training.cli.disclosure:export",
+                "reidentify": "training.cli.disclosure:reidentify",
+                "ticket": Group(
+                    "Request and grant the second person's agreement to an export.",
+                    {
+                        "export": "training.cli.disclosure:ticket_export",
+                        "reidentify": "training.cli.disclosure:ticket_reidentify",
+                        "agree": "training.cli.disclosure:agree",
+                    },
+                ),
+                "key": Group(
+                    "Make, rotate and destroy the keys that turn numbers into tokens.",
+                    {
+                        "new": "training.cli.keys:new",
+                        "rotate": "training.cli.keys:rotate",
+                        "rekey": "training.cli.keys:rekey",
+                        "destroy": "training.cli.keys:destroy",
+                    },
+                ),
+            },
+        ),
+        "govern": Group(
+            "Report to regulators, handle incidents, share lists of nuisance numbers.",
+            {
+                "report": "training.cli.govern:report",
+                "compliance": "training.cli.govern:compliance",
+                "traceability": "training.cli.govern:traceability",
+                "incident": Group(
+                    "Name who is affected, and trace a leaked list.",
+                    {
+                        "drill": "training.cli.govern:drill",
+                        "plant-canaries": "training.cli.govern:plant",
+                        "search-canaries": "training.cli.govern:search",
+                    },
+                ),
+                "token-list": Group(
+                    "Publish and read signed lists of nuisance numbers as tokens.",
+                    {
+                        "make": "training.cli.lists:make",
+                        "lookup": "training.cli.lists:lookup",
+                        "share": "training.cli.lists:share",
+                    },
+                ),
+            },
+        ),
+        "evidence": "training.cli.evidence:evidence",
+    },
+}
 
 app = typer.Typer(
+    cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Nuisance-call classifier that its users can retrain, embed and hold to account.",
-    epilog="Example: callsieve demo --size tiny --seed 11. Exit codes: 0 done; 1 a fault, or a check says no; "
-    "2 wrong usage; 130 interrupted. Options may also stand in callsieve.toml or in CALLSIEVE_COMMAND_OPTION.",
+    context_settings=CONTEXT,
+    help="Train a nuisance-call classifier on your own call records, embed it, and audit it.",
+    epilog="Start with: callsieve demo --size tiny --seed 11. Exit codes: 0 success; 1 a fault or a failed check; "
+    "2 wrong usage; 130 interrupted. callsieve.toml and CALLSIEVE_COMMAND_OPTION set options, too.",
 )
 
 
-def _tell_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"callsieve {version('callsieve')}")
         raise typer.Exit
 
 
 @app.callback()
-def _every_command(
+def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version, and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    del version  # its callback has done it
+    del version  # its callback has printed it
 
 
-for more in (
-    calls, serve, audit, cases, privacy, keys, model,
-    rules, govern, lists, incident, evidence,
-    study,
-):  # fmt: skip
-    app.add_typer(more.commands)
-
-
-@app.command()
-def demo(
-    out: Out = Path("callsieve-demo"),
-    size: Annotated[str, typer.Option(help="Size of the simulated world: tiny, small, town, city.")] = "small",
-    seed: Seed = 1,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
-    """Simulate a world, train, certify, sign, score the last day, and write report.html."""
-    from callsieve.serving.cli import console
-    from callsieve.training.studies.demo import run_demo
-
-    from .tables import runs
-
-    with console.progress("demo") as tell:
-        evidence = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=tell)
-    console.emit_json(evidence) if json else runs.study(evidence, out)
-
-
-OF_CALLS = ("out", "signing_key", "tracking_uri", "label_policy", "gates", "audit", "only", "parameters")
-OF_VECTORS = ("label", "where")
-
-
-@app.command()
-def train(
-    context: typer.Context,
-    data: Annotated[Path | None, typer.Option(help="Folder with calls, complaints and findings (Parquet).")] = None,
-    out: Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")] = Path("callsieve-run"),
-    vectors: Annotated[Path | None, typer.Option(help="A ready-made feature table instead of calls.")] = None,
-    label: Annotated[str, typer.Option(help="With --vectors: the column of 0 and 1.")] = "label",
-    where: Annotated[str | None, typer.Option(help="With --vectors: keep rows, e.g. 'voc_cnt >= 5'.")] = None,
-    signing_key: Annotated[Path | None, typer.Option(help="Ed25519 key (PEM); a new one by default.")] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; by default SQLite in --out.")] = None,
-    label_policy: Annotated[Path | None, typer.Option(help="Label policy; the shipped one by default.")] = None,
-    gates: Annotated[Path | None, typer.Option(help="What the model must show; the shipped gates by default.")] = None,
-    audit: Annotated[Path | None, typer.Option(help="Folder of the audit log; by default audit/ in --out.")] = None,
-    only: FeatureNames = None,
-    parameters: Annotated[
-        Path | None, typer.Option(help="Parameters of the fit (TOML), as `callsieve search` writes them.")
-    ] = None,
-    seed: Seed = 0,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
-    """Train on keyed calls, or on a ready-made feature table; judge, certify, sign and record."""
-    from callsieve.serving.cli import console
-    from callsieve.serving.cli.command_tree import refuse_unused
-
-    from .tables import runs
-
-    if data is None and vectors is not None:
-        refuse_unused(context, OF_CALLS, "--vectors")
-        _train_ready_made(vectors, label, where, seed, threads, json)
-        return
-    if data is None or vectors is not None:
-        console.fail("train: expected either --data FOLDER or --vectors FILE", code=2)
-    refuse_unused(context, OF_VECTORS, "--data")
-    from callsieve.serving.batch.vector_files import feature_names
-    from callsieve.training.data.dataset import read_dataset
-    from callsieve.training.data.label_policy import read_label_policy
-    from callsieve.training.log.gates import read_gates
-    from callsieve.training.model.parameters import read_parameters
-    from callsieve.training.model.train import Settings
-    from callsieve.training.run import study
-
-    with console.progress("train") as tell:
-        settings = Settings(
-            seed=seed, threads=threads, features=feature_names(only), label_policy=read_label_policy(label_policy),
-            parameters=read_parameters(parameters),
-        )  # fmt: skip
-        dataset = read_dataset(data)
-        evidence = study(
-            dataset, settings, console.new_folder(out), source=str(data), signing_key=signing_key,
-            tracking_uri=tracking_uri, gates=read_gates(gates), audit=audit, made_by="callsieve train", progress=tell,
-        )  # fmt: skip
-    console.emit_json(evidence) if json else runs.study(evidence, out)
-
-
-def _train_ready_made(vectors: Path, label: str, where: str | None, seed: int, threads: int, json: bool) -> None:
-    from callsieve.serving.cli import console
-    from callsieve.training.model.feature_table import read_table, train_ready_made
-
-    from .tables import runs
-
-    result = train_ready_made(read_table(vectors, label, where, purpose="training"), seed=seed, threads=threads)
-    console.emit_json(result) if json else runs.ready_made(result)
-
-
-@app.command()
-def evaluate(
-    bundle: Bundle,
-    data: Annotated[Path, typer.Option(help="Folder with calls, complaints, findings and, where known, truth.")],
-    trust: Trust = None,
-    audit: LooksIn = None,
-    signing_key: LooksKey = None,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
-    """Judge a signed bundle on calls that it was not trained on; the look is counted in the audit log."""
-    from callsieve.serving.cli import console
-    from callsieve.training.judging.assess import assess
-    from callsieve.training.log.looks import ledger_beside
-
-    from .tables import runs
-
-    ledger = ledger_beside(bundle, audit, signing_key)
-    with console.progress("evaluate") as tell:
-        evidence = assess(bundle, data, trust=trust, threads=threads, progress=tell, ledger=ledger)
-    console.emit_json(evidence) if json else runs.evaluation(evidence)
-
-
-@app.command()
-def verify(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a signed bundle.")],
-    key: Annotated[
-        Path | None,
-        typer.Option("--key", help="Public key (PEM) that must have signed it; by default signer.pub beside it."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Check a bundle as the scorer does before it serves, and say what was checked."""
-    from callsieve.serving.bundle.verify import verify as check
-    from callsieve.serving.cli import console
-
-    facts = check(bundle, key, told=None if json else console.say)
-    console.emit_json(facts) if json else console.say(f"{bundle}: model {facts['model']} is fit to serve")
+ROOT = tree(app, TABLE)
 
 
 def main() -> None:
-    """Run the command; a fault ends in one line and exit code 1, never in a traceback."""
-    from callsieve.serving.cli import console
-    from callsieve.serving.cli.command_tree import configuration, whole
-
-    command = whole(app)
-    try:
-        command(default_map=configuration(command))
-    except (ValueError, OSError, ImportError) as error:
-        console.fail(str(error))
-    except KeyboardInterrupt:
-        sys.exit(_interrupted())
-    except SystemExit as done:  # Typer makes one of Ctrl-C, and says nothing
-        if done.code == INTERRUPTED:
-            _interrupted()
-        raise
-
-
-def _interrupted() -> int:
-    from callsieve.serving.cli import console
-
-    console.ERR.print("callsieve: interrupted")
-    return INTERRUPTED
+    """Run `callsieve` with the words of the command line."""
+    run(ROOT)

@@ -1,61 +1,218 @@
-"""The command that carries a model elsewhere: into MLflow, onto handsets. Thin: each step has its module."""
+"""The commands of a model after its training: export, monitor, approve, promote, rollback, replay."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from callsieve.serving.cli.options import Json, Trust
+from callsieve.serving.cli import console
+from callsieve.serving.cli.options import (
+    Bundle,
+    Json,
+    LogKeyOption,
+    LookOptions,
+    RunOptions,
+    SigningKey,
+    Threads,
+    TrackingUri,
+    Trust,
+    Why,
+)
 
-commands = typer.Typer()
+if TYPE_CHECKING:
+    from callsieve.training.log.run_paths import Place
+
+Run = Annotated[str, typer.Argument(help="Id of the run in MLflow, or of its model.")]
 
 
-@commands.command()
 def export(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a signed bundle.")],
+    bundle: Bundle,
     mlflow: Annotated[Path | None, typer.Option(help="New folder, for `mlflow models serve` and Spark.")] = None,
-    onnx: Annotated[Path | None, typer.Option(help="New file, for a handset: of the yes-no model alone.")] = None,
+    onnx: Annotated[Path | None, typer.Option(help="New file, for a handset; holds the yes-no model only.")] = None,
     trust: Trust = None,
     json: Json = False,
 ) -> None:
-    """Write a verified bundle as an MLflow model, or as ONNX with its numeric difference told."""
+    """Export a verified bundle as an MLflow model, or as ONNX with its largest numeric differences.
+
+    Example: callsieve model export --bundle run/bundle --onnx model.onnx
+    """
     from callsieve.serving.bundle.signing import signer_path
-    from callsieve.serving.cli import console
 
-    if mlflow is not None and onnx is None:
-        _to_mlflow(bundle, mlflow, signer_path(bundle, trust), json)
-    elif onnx is not None and mlflow is None:
-        _to_onnx(bundle, onnx, signer_path(bundle, trust), json)
-    else:
-        console.fail("export: expected either --mlflow FOLDER or --onnx FILE", code=2)
+    from .tables import runs
+
+    if (mlflow is None) == (onnx is None):
+        console.fail("model export: expected either --mlflow FOLDER or --onnx FILE", code=2)
+    signer = signer_path(bundle, trust)
+    if mlflow is not None:
+        _to_mlflow(bundle, mlflow, signer, json=json)
+    elif onnx is not None:
+        from callsieve.training.tracking.onnx_export import export as write
+
+        facts = write(bundle, onnx, signer=signer)
+        console.emit_json(facts) if json else runs.onnx(facts, onnx)
 
 
-def _to_mlflow(bundle: Path, folder: Path, signer: Path, json: bool) -> None:
-    from callsieve.serving.cli import console
+def _to_mlflow(bundle: Path, folder: Path, signer: Path, *, json: bool) -> None:
     from callsieve.training.tracking.mlflow_model import TRUST, save_model
 
     save_model(bundle, folder, signer=signer)
-    next_step = f"{TRUST}={signer} mlflow models serve -m {folder} --env-manager local"
-    console.emit_json({"mlflow": str(folder)}) if json else console.say(f"{folder}: written\nnext     {next_step}")
-
-
-def _to_onnx(bundle: Path, file: Path, signer: Path, json: bool) -> None:
-    from callsieve.serving.cli import console
-    from callsieve.training.tracking.onnx_export import export as write
-
-    found = write(bundle, file, signer=signer)
     if json:
-        console.emit_json(found)
-        return
-    console.say(f"{file}: model {found['model']}, {len(found['features'])} features, {found['bytes']:,} bytes")
-    rows = [
-        (
-            name, f"{told['rows']:,}", f"{told['raw']:.1e}", f"{told['probability']:.1e}", str(told["bands"]),
-            f"{told['float32_raw']:.1e}", str(told["float32_bands"]),
+        console.emit_json({"mlflow": str(folder)})
+    else:
+        console.say(f"{folder}: written")
+        console.say(f"next     {TRUST}={signer} mlflow models serve -m {folder} --env-manager local")
+
+
+def monitor(
+    bundle: Bundle,
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder with calls, complaints and findings of the day and 28 days before.")
+    ],
+    look: LookOptions,
+    day: Annotated[str | None, typer.Option(help="Local date, such as 2026-03-01; by default the last day.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Reference figures; by default record/reference.json beside the bundle.")
+    ] = None,
+    trust: Trust = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Compare a day of calls with the training; exit code 1 if a statistic drifted.
+
+    Example: callsieve model monitor --bundle run/bundle --data today
+    """
+    from callsieve.training.drift.monitor import date_of
+    from callsieve.training.drift.monitor import monitor as compare
+    from callsieve.training.log.looks import ledger_beside
+
+    from .tables import runs
+
+    with console.progress("model monitor") as tell:
+        result = compare(
+            bundle,
+            data,
+            date_of(day),
+            reference=reference,
+            trust=trust,
+            ledger=ledger_beside(bundle, look.audit, look.signing_key),
+            threads=threads,
+            progress=tell,
         )
-        for name in ("golden", "thresholds") for told in [found[name]]
-    ]  # fmt: skip
-    head = ("rows", "number", "raw score", "probability", "other bands", "raw, from float32", "other bands")
-    console.show_table("largest differences from the bundle", head, rows)
+    console.emit_json(result) if json else runs.monitored(result)
+    if result["alarm"]:
+        sys.exit(1)
+
+
+def approve(
+    run: Run,
+    signing_key: SigningKey,
+    out: Annotated[Path, typer.Option("--out", help="New file for the approval.")],
+    folder: RunOptions,
+    tracking_uri: TrackingUri = None,
+    json: Json = False,
+) -> None:
+    """Sign an approval of a run's model, and print how its gates went; the gates name the approvers' keys.
+
+    Example: callsieve model approve a1b2c3 --signing-key risk.key --out risk.json
+    """
+    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.audit import promote as steps
+
+    facts = steps.approve(_place(folder, tracking_uri), run, read_signing_key(signing_key), out)
+    if json:
+        console.emit_json(facts)
+        return
+    for gate in facts["gates"]:
+        console.say(f"{'passed' if gate['passed'] else 'FAILED'}  {steps.in_words(gate)}")
+    console.say(f"{out}: model {facts['statement']['model']} approved by key {facts['key']}")
+
+
+def approver_key(
+    key: Annotated[Path, typer.Argument(help="New file for the private key (PEM).")], json: Json = False
+) -> None:
+    """Make an approver's key, and print the line that names its owner in a gates file.
+
+    Example: callsieve model approver-key risk.key
+    """
+    from callsieve.serving.bundle.signing import generate_signing_key, read_public_key
+
+    public = key.with_suffix(".pub")
+    name = generate_signing_key(key, public)
+    line = read_public_key(public).public_bytes_raw().hex()
+    console.emit_json({"key": name, "public": line}) if json else console.say(f'"{key.stem}" = "{line}"  # key {name}')
+
+
+def promote(
+    run: Run,
+    approval: Annotated[list[Path], typer.Option(help="File of an approval; repeat for several.")],
+    folder: RunOptions,
+    log_key: LogKeyOption,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of the run's calls; the run must beat the champion on them.")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Make a run's model the champion, if gates, approvals and the comparison with the champion allow it.
+
+    Example: callsieve model promote a1b2c3 --approval risk.json --approval legal.json
+    """
+    from callsieve.training.audit import promote as steps
+    from callsieve.training.log.run_paths import log_key as key_of
+
+    place, key = _place(folder, tracking_uri), key_of(folder.path, log_key.signing_key)
+    with console.progress("model promote") as tell:
+        facts = steps.promote(place, run, approval, key, data=data, threads=threads, tell=tell)
+    console.emit_json(facts) if json else console.say(f"model {facts['model']}, version {facts['version']}: champion")
+
+
+def rollback(
+    why: Why, folder: RunOptions, log_key: LogKeyOption, tracking_uri: TrackingUri = None, json: Json = False
+) -> None:
+    """Make the previous champion the champion again.
+
+    Example: callsieve model rollback --why 'complaints of a hospital'
+    """
+    from callsieve.training.audit import promote as steps
+    from callsieve.training.log.run_paths import log_key as key_of
+
+    place, key = _place(folder, tracking_uri), key_of(folder.path, log_key.signing_key)
+    with console.progress("model rollback") as tell:
+        facts = steps.rollback(place, why, key, tell)
+    console.emit_json(facts) if json else console.say(f"model {facts['model']}, version {facts['version']}: champion")
+
+
+def replay(
+    run: Annotated[str, typer.Argument(help="Folder of a run, or with --tracking-uri its id in MLflow.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of the calls; by default the folder that the record names.")
+    ] = None,
+    tracking_uri: Annotated[str | None, typer.Option("--tracking-uri", help="MLflow store that holds the run.")] = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Train a run again from its record and compare byte for byte; exit code 1 if something differs.
+
+    Example: callsieve model replay run --data world
+    """
+    from callsieve.training.tracking.reproduce import replay as reproduce
+
+    with console.progress("model replay") as tell:
+        result = reproduce(run, data, uri=tracking_uri, threads=threads, progress=tell)
+    if json:
+        console.emit_json(result.to_json())
+    else:
+        console.say_equality(result.equal, result.differences)
+        console.say(f"model {result.model}: {'not ' if result.differences else ''}reproduced byte for byte")
+    if result.differences:
+        sys.exit(1)
+
+
+def _place(folder: RunOptions, tracking_uri: str | None) -> Place:
+    from callsieve.training.log.run_paths import place_of
+
+    return place_of(folder.path, folder.audit, tracking_uri)

@@ -1,51 +1,101 @@
-"""Commands that train several models to learn something of training. Thin: each study has its own module."""
+"""The commands `study search`, `study roll`, `study decay` and `study stress`: each trains several models."""
 
 from __future__ import annotations
 
 import json as jsons
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from callsieve.serving.cli.options import FeatureNames, Json, Seed, Threads
+from callsieve.serving.cli import console
+from callsieve.serving.cli.options import (
+    Data,
+    FeatureNames,
+    GatesFile,
+    Json,
+    LabelPolicyFile,
+    Out,
+    Scenario,
+    Seed,
+    Size,
+    Threads,
+    TrackingUri,
+)
 
 if TYPE_CHECKING:
     from callsieve.training.log.looks import Ledger
 
-commands = typer.Typer()
 
-Data = Annotated[Path, typer.Option(help="Folder with calls, complaints and findings (Parquet).")]
-Labels = Annotated[Path | None, typer.Option("--label-policy", help="Label policy; the shipped one by default.")]
-GatesFile = Annotated[Path | None, typer.Option("--gates", help="Gates of the runs; the shipped ones by default.")]
-Log = Annotated[
-    Path | None,
-    typer.Option(
-        "--audit", help="Folder of the audit log, where each look at judging calls is counted; else in --out."
-    ),
-]
-LogKey = Annotated[
-    Path | None, typer.Option("--signing-key", help="Key (PEM) that signs the log; a new one in --out by default.")
-]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerOptions:
+    """The audit log that counts the looks of a study at test sets."""
+
+    gates: GatesFile = None
+    audit: Annotated[
+        Path | None, typer.Option("--audit", help="Folder of the audit log that counts looks; by default in --out.")
+    ] = None
+    signing_key: Annotated[
+        Path | None, typer.Option("--signing-key", help="Key (PEM) that signs the log; by default a new key in --out.")
+    ] = None
 
 
-@commands.command()
-def roll(
+def search(
     data: Data,
-    out: Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")] = Path("callsieve-roll"),
-    origins: Annotated[int, typer.Option(help="How many starts, 3 or more.")] = 3,
-    step: Annotated[int, typer.Option(help="Days between two starts.")] = 3,
-    label_policy: Labels = None,
-    gates: GatesFile = None,
-    audit: Log = None,
-    signing_key: LogKey = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Folder for search.db and parameters.toml; an unfinished search in it is resumed."),
+    ] = Path("callsieve-search"),
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all, including those of a resumed search.")] = 60,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Time in which trials start; at least one runs.")] = 30.0,
+    only: FeatureNames = None,
+    label_policy: LabelPolicyFile = None,
+    tracking_uri: TrackingUri = None,
     seed: Seed = 0,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Train and judge anew from several starts, and say how the headline spreads."""
-    from callsieve.serving.cli import console
+    """Search for better parameters of the fit on the training set; `train --parameters` uses them.
+
+    Example: callsieve study search --data world --minutes 30 --out search
+    """
+    from callsieve.serving.batch.vector_files import feature_names
+    from callsieve.training.data.dataset import read_dataset
+    from callsieve.training.data.label_policy import read_label_policy
+    from callsieve.training.log.run_paths import store_of
+    from callsieve.training.model.train import Settings
+    from callsieve.training.studies.search import search as run
+
+    from .tables import studies
+
+    with console.progress("study search") as tell:
+        settings = Settings(
+            seed=seed, threads=threads, features=feature_names(only), label_policy=read_label_policy(label_policy)
+        )
+        uri = tracking_uri or store_of(out)
+        result = run(
+            read_dataset(data), settings, out, trials=trials, minutes=minutes, uri=uri, source=str(data), progress=tell
+        )
+    console.emit_json(result) if json else studies.searched(result, out)
+
+
+def roll(
+    data: Data,
+    ledger: LedgerOptions,
+    out: Out = Path("callsieve-roll"),
+    origins: Annotated[int, typer.Option(help="Number of starts, 3 or more.")] = 3,
+    step: Annotated[int, typer.Option(help="Days between two starts.")] = 3,
+    label_policy: LabelPolicyFile = None,
+    seed: Seed = 0,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Train and judge from several starts, and show how the headline figures spread.
+
+    Example: callsieve study roll --data world --origins 3 --step 3
+    """
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.model.train import Settings
@@ -54,147 +104,107 @@ def roll(
     from .tables import studies
 
     folder = console.new_folder(out)
-    with console.progress("roll") as tell:
+    with console.progress("study roll") as tell:
         settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
-        result = rolling(
-            read_dataset(data), settings, count=origins, step_days=step,
-            ledger=ledger_in(folder, gates, audit, signing_key), progress=tell,
-        )  # fmt: skip
-    keep(folder / "roll.json", result)
+        counted = ledger_in(folder, ledger)
+        result = rolling(read_dataset(data), settings, count=origins, step_days=step, ledger=counted, progress=tell)
+    save(folder / "roll.json", result)
     console.emit_json(result) if json else studies.rolling(result)
 
 
-@commands.command()
-def search(
-    data: Data,
-    out: Annotated[
-        Path,
-        typer.Option("--out", help="Folder for search.db and parameters.toml; a search begun there is gone on with."),
-    ] = Path("callsieve-search"),
-    trials: Annotated[int, typer.Option(min=1, help="Trials in all, those of an earlier part counted.")] = 60,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Time to begin trials in; one is always made.")] = 30.0,
-    only: FeatureNames = None,
-    label_policy: Labels = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; by default SQLite in --out.")] = None,
-    seed: Seed = 0,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
-    """Search for the parameters of the fit on the training side alone; train --parameters takes what is found."""
-    from callsieve.serving.batch.vector_files import feature_names
-    from callsieve.serving.cli import console
-    from callsieve.training.data.dataset import read_dataset
-    from callsieve.training.data.label_policy import read_label_policy
-    from callsieve.training.log.run_paths import store_of
-    from callsieve.training.model.train import Settings
-    from callsieve.training.studies.search import search as look
-
-    from .tables import studies
-
-    with console.progress("search") as tell:
-        settings = Settings(
-            seed=seed, threads=threads, features=feature_names(only), label_policy=read_label_policy(label_policy)
-        )
-        result = look(
-            read_dataset(data), settings, out, trials=trials, minutes=minutes,
-            uri=tracking_uri or store_of(out), source=str(data), progress=tell,
-        )  # fmt: skip
-    console.emit_json(result) if json else studies.searched(result, out)
-
-
-@commands.command()
 def decay(
     data: Data,
-    out: Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")] = Path("callsieve-decay"),
-    train_days: Annotated[int, typer.Option(min=21, help="Days of calls that a training gets.")] = 35,
+    ledger: LedgerOptions,
+    out: Out = Path("callsieve-decay"),
+    train_days: Annotated[int, typer.Option(min=21, help="Days of calls for each training.")] = 35,
     weeks: Annotated[int, typer.Option(min=2, help="Periods after the first training.")] = 8,
-    days: Annotated[int, typer.Option(min=1, help="Days of such a period.")] = 7,
-    label_policy: Labels = None,
-    gates: GatesFile = None,
-    audit: Log = None,
-    signing_key: LogKey = None,
+    days: Annotated[int, typer.Option(min=1, help="Days of a period.")] = 7,
+    label_policy: LabelPolicyFile = None,
     seed: Seed = 0,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Train once and judge week after week, beside a model that is trained anew each week; decay.json, decay.svg."""
+    """Compare a model that ages with one that is retrained every week; writes decay.json and decay.svg.
+
+    Example: callsieve study decay --data world --weeks 8 --out decay
+    """
     from callsieve.features.files.folders import write_whole
-    from callsieve.serving.cli import console
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.model.train import Settings
-    from callsieve.training.studies.decay import decay as age
+    from callsieve.training.studies.decay import decay as run
     from callsieve.training.studies.decay_picture import picture
 
     from .tables import studies
 
     folder = console.new_folder(out)
-    with console.progress("decay") as tell:
+    with console.progress("study decay") as tell:
         settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
-        result = age(
-            read_dataset(data), settings, train_days=train_days, periods=weeks, days=days,
-            ledger=ledger_in(folder, gates, audit, signing_key), progress=tell,
-        )  # fmt: skip
-    keep(folder / "decay.json", result)
+        counted = ledger_in(folder, ledger)
+        result = run(
+            read_dataset(data), settings, train_days=train_days, periods=weeks, days=days, ledger=counted, progress=tell
+        )
+    save(folder / "decay.json", result)
     write_whole(folder / "decay.svg", picture(result).encode())
     console.emit_json(result) if json else studies.decay(result, folder)
 
 
-@commands.command()
 def stress(
-    out: Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")] = Path("callsieve-stress"),
-    size: Annotated[str, typer.Option(help="Size of the simulated worlds: tiny, small, town, city.")] = "small",
-    seeds: Annotated[str, typer.Option(help="Seeds of the worlds, with commas between.")] = "1,2,3",
-    scenario: Annotated[Path | None, typer.Option(help="TOML file that overrides the default scenario.")] = None,
-    label_policy: Labels = None,
-    gates: GatesFile = None,
-    audit: Log = None,
-    signing_key: LogKey = None,
+    ledger: LedgerOptions,
+    out: Out = Path("callsieve-stress"),
+    size: Size = "small",
+    seeds: Annotated[str, typer.Option(help="Seeds of the worlds, separated by commas.")] = "1,2,3",
+    scenario: Scenario = None,
+    label_policy: LabelPolicyFile = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Train on worlds whose labels are flipped, whose reporters collude or are silent, beside the clean ones."""
-    from callsieve.serving.cli import console
+    """Train on simulated worlds with flipped labels, colluding complainants or no complaints.
+
+    Example: callsieve study stress --size small --seeds 1,2,3 --out stress
+    """
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.model.train import Settings
-    from callsieve.training.studies.stress import stress as strain
+    from callsieve.training.studies.stress import stress as run
     from callsieve.training.studies.stress import worlds
 
     from .tables import studies
 
     chosen = whole_numbers(seeds)
     folder = console.new_folder(out)
-    with console.progress("stress") as tell:
+    with console.progress("study stress") as tell:
         settings = Settings(threads=threads, label_policy=read_label_policy(label_policy))
-        ledger = ledger_in(folder, gates, audit, signing_key)
-        result = strain(worlds(size, chosen, scenario), settings, ledger, progress=tell, count=len(chosen))
-    keep(folder / "stress.json", result)
+        counted = ledger_in(folder, ledger)
+        result = run(worlds(size, chosen, scenario), settings, counted, progress=tell, count=len(chosen))
+    save(folder / "stress.json", result)
     console.emit_json(result) if json else studies.stress(result, folder)
 
 
 def whole_numbers(text: str) -> list[int]:
-    """Seeds as a person writes them. Raises ValueError: in one line, if they are none, or one stands there twice."""
+    """Returns the seeds in a text. Raises ValueError: if they are not different whole numbers."""
     try:
-        found = [int(word) for word in text.split(",")]
+        seeds = [int(word) for word in text.split(",")]
     except ValueError:
-        raise ValueError(f"seeds: expected whole numbers with commas between, got {text[:40]!r}") from None
-    if len(set(found)) < len(found):  # the same twice would make intervals narrow
-        raise ValueError(f"seeds: expected each once, got {text[:40]!r}")
-    return found
+        raise ValueError(f"seeds: expected whole numbers separated by commas, got {text[:40]!r}") from None
+    if len(set(seeds)) < len(seeds):  # a repeated world would make the intervals too narrow
+        raise ValueError(f"seeds: expected different seeds, got {text[:40]!r}")
+    return seeds
 
 
-def ledger_in(folder: Path, gates: Path | None, audit: Path | None, signing_key: Path | None) -> Ledger:
-    """The audit log of a study: in its folder, signed by a key of its own, unless told otherwise."""
+def ledger_in(folder: Path, options: LedgerOptions | None = None) -> Ledger:
+    """Returns the ledger of a study; by default in its folder, signed with a key of its own."""
     from callsieve.training.log.gates import read_gates
     from callsieve.training.log.looks import Ledger
     from callsieve.training.log.run_paths import log_of
     from callsieve.training.run import signer
 
-    return Ledger(log_of(folder, audit), signer(folder, signing_key), read_gates(gates))
+    options = options or LedgerOptions()
+    key = signer(folder, options.signing_key)
+    return Ledger(log_of(folder, options.audit), key, read_gates(options.gates))
 
 
-def keep(path: Path, result: Mapping[str, Any]) -> None:
-    """The figures of a study as a file."""
+def save(path: Path, result: Mapping[str, Any]) -> None:
+    """Write the figures of a study as JSON."""
     from callsieve.features.files.folders import write_whole
 
     write_whole(path, (jsons.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode())

@@ -1,4 +1,4 @@
-"""What days of calls looked like when a model was trained: the yardstick of `callsieve monitor`.
+"""What days of calls looked like when a model was trained: the yardstick of `callsieve model monitor`.
 
 For each statistic the reference keeps what its days had in common, and how far they lay from it: a day is judged by
 what days are like, not by a rule of thumb. Weekdays and weekends are apart. No row of a person is kept: of a feature

@@ -26,7 +26,7 @@ WORLDS = ("449", "450", "451", "452", "453")
 SEEDS = "python tests/bench/bench_seeds.py --json --seeds"
 PUBLISHED = "python tests/bench/bench_published.py"
 REAL_SEEDS = f"python tests/bench/bench_real_seeds.py {DATA} --out {WORK}/seeds --seeds"
-STRESS = f"callsieve stress --json --out {WORK}/stress --size"
+STRESS = f"callsieve study stress --json --out {WORK}/stress --size"
 SICHUAN = f"{PUBLISHED} evaluation {DATA} tests/bench/bench_sichuan.py --data {{}}"
 MEASURED = ("seconds", "peak_gib")  # of a world: these depend on the machine
 
@@ -72,7 +72,7 @@ def _ageing_part(output: Output) -> Any:
 CLAIMS = (
     Claim(
         "catalogue",
-        "callsieve catalogue --json",
+        "callsieve features --list --json",
         statements.catalogue,
         lambda output: output["hash"],
     ),

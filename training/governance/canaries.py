@@ -83,7 +83,7 @@ def canary_numbers(key: Key, canaries: Canaries) -> list[str]:
 def plant(calls: Path, out: Path, key: Key, store: Key, canaries: Canaries, state: Path) -> int:
     """Writes a copy of keyed calls with one planted call for each canary; returns its number of rows.
 
-    The copy leaves the house like any other data set: through `callsieve export-calls`.
+    The copy leaves the house like any other data set: through `callsieve privacy export`.
 
     Args:
         key: decides the canaries.

@@ -75,7 +75,7 @@ def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
 
     Args:
         folder: declared for statistics. Registers are keyed files `register_NAME.parquet`, or the `NAME.jsonl` that
-            `callsieve registers` writes.
+            `callsieve ingest registers` writes.
         verdicts: output of `callsieve score --out` for exactly these calls.
     Raises:
         ValueError: if a file is malformed, or the folder is declared for other purposes.

@@ -94,7 +94,7 @@ def _agreed(log: Path, act: Act, tickets: Sequence[Path], gates: Gates) -> list[
     if needed and len(tickets) < needed:
         raise ValueError(
             f"{act.act}: {act.count} rows: expected {needed} tickets by different keys that the gates name, "
-            f"got {len(tickets)}; see callsieve ticket"
+            f"got {len(tickets)}; see callsieve privacy ticket"
         )
     found = check_approvals(tickets, _statement(act), gates.approvers, needed, signer="") if needed else []
     now = datetime.now(tz=UTC).strftime(_MOMENT)

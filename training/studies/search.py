@@ -116,7 +116,7 @@ def search(
     study = open_study(folder / STORE, told.name)
     rows = len(told.side.y)
     parent = mlflow_write.begin_search(
-        uri, folder / "artifacts", told.name, "callsieve search", begun,
+        uri, folder / "artifacts", told.name, "callsieve study search", begun,
         {"data": dataset.fingerprint, "source": source, "seed": settings.seed, "rows": rows, "parts": PARTS},
     )  # fmt: skip
     # Tried first, so that what is found is no worse than what is shipped.

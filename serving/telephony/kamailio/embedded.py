@@ -86,7 +86,7 @@ class Engine:
         self.memory: Memory | None = None
         self.cases: Journal | None = None
         if "state" in settings:
-            # What an earlier process, or `callsieve fill`, left; and where the evidence of verdicts goes.
+            # What an earlier process, or `callsieve live fill`, left; and where the evidence of verdicts goes.
             state = Path(settings["state"])
             self.memory = memory = kept.Memory(state, **room)
             self.history, self.lock = memory.history, memory.lock

@@ -82,14 +82,14 @@ def test_commands_of_keeping_tell_their_progress(heard, data, told, tmp_path, mo
     log = ("--audit", tmp_path / "audit", "--signing-key", tmp_path / "signing.key")
     person = ("--data", data, "--key", tmp_path / "e1.key")
     for words in (
-        ("registers", data, "--out", tmp_path / "registers", "--key", tmp_path / "e1.key"),
-        ("reports", data / "said.csv", "--out", tmp_path / "said.parquet"),
-        ("ticket", "export", "--data", data, *DAY, "--out", tmp_path / "act.json"),
-        ("export-calls", "--data", data, *DAY, "--out", tmp_path / "calls.parquet", *log),
-        ("subject", "find", *person),
-        ("subject", "delete", *person, "--why", "asked", *log),
-        ("key", "rekey", tmp_path / "e1.key", tmp_path / "e2.key", "--data", data, *log),
-        ("retention", "run", "--data", data, *log),
+        ("ingest", "registers", data, "--out", tmp_path / "registers", "--key", tmp_path / "e1.key"),
+        ("ingest", "complaints", data / "said.csv", "--out", tmp_path / "said.parquet"),
+        ("privacy", "ticket", "export", "--data", data, *DAY, "--out", tmp_path / "act.json"),
+        ("privacy", "export", "--data", data, *DAY, "--out", tmp_path / "calls.parquet", *log),
+        ("privacy", "find", *person),
+        ("privacy", "delete", *person, "--why", "asked", *log),
+        ("privacy", "key", "rekey", tmp_path / "e1.key", tmp_path / "e2.key", "--data", data, *log),
+        ("privacy", "retention", "--data", data, *log),
     ):
         monkeypatch.setattr("sys.stdin", io.StringIO("13812345678\n"))
         told(*words)

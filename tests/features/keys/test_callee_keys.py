@@ -125,7 +125,7 @@ def test_verdicts_and_exports_are_joined_with_no_history_on_who_was_called(score
     moments = pc.min_max(history["start"]).as_py().values()
     days = [datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d") for at in moments]
     out = scored / "kept" / "export.parquet"
-    told("export-calls", "--data", scored / "data", "--first", days[0], "--last", days[1], "--purpose", "a sample",
+    told("privacy", "export", "--data", scored / "data", "--first", days[0], "--last", days[1], "--purpose", "a sample",
          "--person", "me", *log_of(scored), "--out", out, "--callees-key", scored / "c1.key")  # fmt: skip
     known = tokens_of(history, "caller", "callee")
     assert tokens_of(history, "caller") == tokens_of(history, "callee")  # in the history a call back shows
@@ -209,13 +209,18 @@ def test_whose_a_called_token_is_needs_both_keys(scored, tmp_path, monkeypatch, 
         # An act is good once, and two of one second with the same words are one.
         asked = (token, "--purpose", f"court order {len(more)}", "--person", "risk")
         act = tmp_path / f"act{len(more)}.json"
-        assert call("ticket", "reidentify", *asked, "--out", act)[0] == 0
+        assert call("privacy", "ticket", "reidentify", *asked, "--out", act)[0] == 0
         tickets = []
         for place in (1, 2):
             tickets += ["--ticket", tmp_path / f"{place}-{len(more)}.json"]
-            assert call("ticket", "agree", act, "--key", tmp_path / f"{place}.key", "--out", tickets[-1])[0] == 0
+            assert (
+                call(
+                    "privacy", "ticket", "agree", act, "--signing-key", tmp_path / f"{place}.key", "--out", tickets[-1]
+                )[0]
+                == 0
+            )
         monkeypatch.setattr("sys.stdin", io.StringIO(f"13800138009\n{number}\n"))
-        code, out, _ = call("reidentify", *asked, "--key", scored / "old.key", *log_of(tmp_path), "--gates",
+        code, out, _ = call("privacy", "reidentify", *asked, "--key", scored / "old.key", *log_of(tmp_path), "--gates",
                             tmp_path / "gates.toml", *tickets, *more, "--json")  # fmt: skip
         found += [(code, json.loads(out))]
     assert found == [(0, {"numbers": []}), (0, {"numbers": [{"token": token, "number": number}]})]

@@ -1,4 +1,4 @@
-"""`callsieve fill`: a service warmed up with records scores like a service that saw these calls live."""
+"""`callsieve live fill`: a service warmed up with records scores like a service that saw these calls live."""
 
 from dataclasses import replace
 
@@ -39,11 +39,11 @@ def swap(tmp_path):
 
 
 def fill_command(records, state):
-    return ("fill", "--calls", records / "calls.csv", "--key", records / "number.key", "--state", state)
+    return ("live", "fill", "--calls", records / "calls.csv", "--key", records / "number.key", "--state", state)
 
 
 def test_a_warmed_up_service_scores_like_one_that_saw_the_calls(told, calls, records, swap, tmp_path):
-    figures = told(*fill_command(records, tmp_path / "state"), "--held", 5000, "--numbers", 500)
+    figures = told(*fill_command(records, tmp_path / "state"), "--max-calls", 5000, "--max-numbers", 500)
     assert (figures["calls"], figures["calls_in_memory"], figures["dropped"], figures["filled"]) == (500, 500, 0, True)
     history, intake = History(**CAPACITY), Intake(real_bundle.NUMBER_KEY)
     for call in calls[:500]:
@@ -78,10 +78,10 @@ def test_too_few_days_are_reported_and_the_service_abstains(told, call, calls, s
     few = write_records(first_days, tmp_path / "few")
     assert told(*fill_command(few, tmp_path / "one"))["filled"] is False
     many = write_records(calls[:500], tmp_path / "many")
-    bounded = told(*fill_command(many, tmp_path / "three"), "--held", 50)
+    bounded = told(*fill_command(many, tmp_path / "three"), "--max-calls", 50)
     assert (bounded["calls_in_memory"], bounded["dropped"], bounded["filled"]) == (50, 450, False)
     code, out, _ = call(*fill_command(few, tmp_path / "two"))
-    assert code == 0 and "too few days: bands do not speak yet" in out
+    assert code == 0 and "too few days: bands do not apply yet" in out
     live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "one", deadline=LONG_DEADLINE, **CAPACITY)
     try:
         after = max(record.start for record in first_days) + 60

@@ -15,7 +15,7 @@ from tests.support import small_bundle as small
 
 CHECKS = ["signature", "files", "card", "structure", "structure", "golden vectors", "golden vectors"]
 CHECKS += ["epoch", "catalogue", "validity"]
-COMMAND = [sys.executable, "-m", "callsieve.training", "verify"]
+COMMAND = [sys.executable, "-m", "callsieve.training", "model", "verify", "--bundle"]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_key_must_be_the_signers(place, tmp_path):
     with pytest.raises(BundleError, match="not trusted"):
         verify(place / "bundle", place / "other.pub")
     shutil.copytree(place / "bundle", tmp_path / "bundle")
-    with pytest.raises(ValueError, match=r"signer\.pub: no public key; expected --key FILE"):
+    with pytest.raises(ValueError, match=r"signer\.pub: no public key; expected --trust FILE"):
         verify(tmp_path / "bundle")
 
 
@@ -79,7 +79,7 @@ def test_the_command_for_people(place):
 
 
 def test_the_command_for_machines(place):
-    done = run(place / "bundle", "--key", place / "signer.pub", "--json")
+    done = run(place / "bundle", "--trust", place / "signer.pub", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.partition(":")[0] for line in json.loads(done.stdout)["checks"]] == CHECKS
 
@@ -96,7 +96,7 @@ def test_the_command_refuses_in_one_line(place):
 def test_the_command_does_not_import_lightgbm(place):
     code = """
 import sys
-sys.argv = ["callsieve", "verify", sys.argv[1], "--json"]
+sys.argv = ["callsieve", "model", "verify", "--bundle", sys.argv[1], "--json"]
 from callsieve.training.cli.main import main
 try:
     main()

@@ -135,7 +135,7 @@ def test_the_service_of_the_command(tmp_path):
     asked.port = free_port()
     words = ["--state", state, "--keys", tmp_path / "api.keys", "--store", f"sqlite:///{tmp_path}/cases.db",
              "--audit", log, "--signing-key", tmp_path / "signing.key", "--port", asked.port]  # fmt: skip
-    command = [sys.executable, "-m", "callsieve.training", "case", "serve", *map(str, words)]
+    command = [sys.executable, "-m", "callsieve.training", "cases", "serve", *map(str, words)]
     with subprocess.Popen(command) as process:
         wait_until(lambda: reached(asked, keys["desk"]))
         said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}

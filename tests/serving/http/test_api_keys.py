@@ -104,7 +104,9 @@ def test_a_rate_is_kept(monkeypatch):
 
 
 def test_the_command_makes_a_key(path, call):
-    code, key, _ = call("api-key", "--keys", path, "--name", "proxy", "--scopes", "score,report", "--rate", "50")
+    code, key, _ = call(
+        "live", "api-key", "--keys", path, "--name", "proxy", "--scopes", "score,report", "--rate", "50"
+    )
     assert code == 0
     holder = read_keys(path).holder(bearer(key.strip()))
     assert (holder.name, holder.scopes, holder.rate) == ("proxy", {"score", "report"}, 50)

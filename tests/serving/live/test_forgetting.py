@@ -101,12 +101,12 @@ def test_live_memory_knows_nobody_by_that_name(swap, calls, tmp_path):  # noqa: 
 
 @pytest.mark.source("P6", by="serving/live/forgetting.py")
 def test_a_running_service_forgets_on_its_disk_too(folder, log, told, tmp_path, monkeypatch):  # noqa: F811
-    """A real process, told by `callsieve subject delete`; then killed, and started again."""
+    """A real process, told by `callsieve privacy delete`; then killed, and started again."""
     keys = http_service.write_service_files(tmp_path)
     number, other, now = "13800138000", "13900139000", time.time() - 600
     token = Intake(real_bundle.NUMBER_KEY).token("number", number)
     state = tmp_path / "state"
-    delete = ("subject", "delete", "--data", folder, "--key", tmp_path / "number.key", "--why", "asked", *keys_of(log),
+    delete = ("privacy", "delete", "--data", folder, "--key", tmp_path / "number.key", "--why", "asked", *keys_of(log),
               "--state", state)  # fmt: skip
     with http_service.ServiceProcess(tmp_path) as service:
         for n in range(20):

@@ -244,7 +244,7 @@ def test_the_command_writes_what_a_scorer_reads_and_tells_what_was_put_apart(tmp
     )
     with pytest.raises(ValueError, match="unknown time zone 'Mars/Olympus'"):
         read_registers(folder, KEY, zone="Mars/Olympus")
-    words = ["registers", folder, "--out", tmp_path / "keyed", "--key", tmp_path / "key", "--json"]
+    words = ["ingest", "registers", folder, "--out", tmp_path / "keyed", "--key", tmp_path / "key", "--json"]
     monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words)])
     with pytest.raises(SystemExit, match="1"):
         main()
@@ -255,7 +255,7 @@ def test_the_command_writes_what_a_scorer_reads_and_tells_what_was_put_apart(tmp
     assert json.loads(capsys.readouterr().out) == {"protected": {"rows": 1, "quarantined": {"bad_number": 1}}}
     assert Registers.read(tmp_path / "keyed").columns["protected"]["number"] == [KEY.token("number", "+86" + NUMBER)]
     assert require_purpose(tmp_path / "keyed", "scoring") == told
-    monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words[:3]), str(tmp_path / "again"), *map(str, words[4:6])])
+    monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words[:4]), str(tmp_path / "again"), *map(str, words[5:7])])
     with pytest.raises(SystemExit, match="0"):
         main()
     cells = [cell.strip() for cell in capsys.readouterr().out.replace("\n", "│").split("│")]

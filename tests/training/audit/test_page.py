@@ -46,7 +46,7 @@ def test_the_page_tells_what_a_reviewer_asks(told, text, run):
         "of callers unseen in training, lower end of the 95 % interval: must be at least 0.55, got",
         "The certifying calls were looked at 1 time up to this run",
         "It was never promoted", "There is no run before it in this log",
-        f"callsieve replay {figures['tracking']['run']}",
+        f"callsieve model replay {figures['tracking']['run']}",
     ):  # fmt: skip
         assert said in seen
     assert not re.search(r"[a-z]\.[A-Z]", seen)  # a sentence that runs into the next

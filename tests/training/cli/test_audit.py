@@ -37,18 +37,22 @@ def test_from_a_run_to_a_champion(call, folder):
     files = []
     for i, approver in enumerate(recorded_run.APPROVERS[:2]):
         key = write_key(approver, folder / f"{i}.key")
-        code, out, _ = call("approve", run, "--key", key, "--out", folder / f"{i}.json", "--in", folder)
+        code, out, _ = call(
+            "model", "approve", run, "--signing-key", key, "--out", folder / f"{i}.json", "--in", folder
+        )
         assert code == 0
         assert "passed  model_benign_error_bound must be at most 0.0001, got 9e-05" in out
         files += ["--approval", folder / f"{i}.json"]
-    code, out, _ = call("approve", run, "--key", key, "--out", folder / "again.json", "--in", folder, "--json")
+    code, out, _ = call(
+        "model", "approve", run, "--signing-key", key, "--out", folder / "again.json", "--in", folder, "--json"
+    )
     signed = json.loads((folder / "again.json").read_text())["statement"]
     assert json.loads(out)["statement"] == {name: word for name, word in signed.items() if name != "at"}
-    code, _, err = call("promote", run, *files[:2], "--in", folder)
+    code, _, err = call("model", "promote", run, *files[:2], "--in", folder)
     assert (code, err) == (1, "callsieve: approvals: expected 2 by different keys that the gates name, got 1\n")
-    code, out, _ = call("promote", run, *files, "--in", folder)
+    code, out, _ = call("model", "promote", run, *files, "--in", folder)
     assert (code, out) == (0, "model one, version 1: champion\n")
-    code, _, err = call("rollback", "--why", "complaints", "--in", folder)
+    code, _, err = call("model", "rollback", "--why", "complaints", "--in", folder)
     assert code == 1 and "expected a champion before the present one" in err
     code, out, _ = call("audit", "log", "--in", folder, "--json")
     assert [one["kind"] for one in json.loads(out)["entries"]] == ["gates", "touch", "run", "promotion"]
@@ -57,7 +61,10 @@ def test_from_a_run_to_a_champion(call, folder):
 def test_a_rollback_names_the_champion_again(call, monkeypatch, folder):
     facts = {"model": "one", "version": "1"}
     monkeypatch.setattr("callsieve.training.audit.promote.rollback", lambda _place, _why, _key, _tell: facts)
-    assert call("rollback", "--why", "complaints", "--in", folder)[:2] == (0, "model one, version 1: champion\n")
+    assert call("model", "rollback", "--why", "complaints", "--in", folder)[:2] == (
+        0,
+        "model one, version 1: champion\n",
+    )
 
 
 def test_notes_erasure_and_proof(call, folder):
@@ -71,7 +78,7 @@ def test_notes_erasure_and_proof(call, folder):
     assert call("audit", "erase", 4, "--why", "asked for", "--in", folder)[:2] == (0, "entry 4: erased, entry 5\n")
     code, out, _ = call("audit", "verify", "--in", folder, "--json")
     assert code == 0 and json.loads(out)["erased"] == [4] and json.loads(out)["sound"]
-    code, out, _ = call("audit", "prove", 3, "--since", 2, "--in", folder)
+    code, out, _ = call("audit", "prove", 3, "--since-size", 2, "--in", folder)
     assert code == 0 and set(json.loads(out)) == {"entry", "inclusion", "leaf", "head", "since", "consistency"}
     assert "entry" in call("audit", "log", "--in", folder)[1]
 
@@ -146,33 +153,33 @@ def test_a_folder_is_held_to_the_run_that_its_files_are_of(call, folder):
 
 
 def test_an_approver_key(call, folder):
-    code, out, _ = call("approver-key", folder / "mine.key")
+    code, out, _ = call("model", "approver-key", folder / "mine.key")
     public = read_signing_key(folder / "mine.key").public_key().public_bytes_raw().hex()
     assert code == 0 and out.startswith(f'"mine" = "{public}"  # key ')
-    code, _, err = call("approver-key", folder / "mine.key")
+    code, _, err = call("model", "approver-key", folder / "mine.key")
     assert code == 1 and err.count("\n") == 1
 
 
 def test_replay_says_what_it_lacks(call):
-    code, out, err = call("replay", "0" * 32)
+    code, out, err = call("model", "replay", "0" * 32)
     assert (code, out) == (1, "")
     assert err.startswith("callsieve: ") and err.count("\n") == 1
 
 
 def test_replay_of_a_folder(call, run, world_folder):
-    code, out, _ = call("replay", run[0], "--data", world_folder)
+    code, out, _ = call("model", "replay", run[0], "--data", world_folder)
     assert code == 0
-    assert out.splitlines()[-1] == f"model {run[1]['model']['id']}: made again byte for byte"
+    assert out.splitlines()[-1] == f"model {run[1]['model']['id']}: reproduced byte for byte"
     assert "equal    model.txt" in out
 
 
 def test_a_replay_that_differs_ends_in_code_1(call, monkeypatch):
     found = Replayed("one", ("model.txt",), ("dataset truth",))
     monkeypatch.setattr("callsieve.training.tracking.reproduce.replay", lambda *_, **_more: found)
-    code, out, _ = call("replay", "run")
+    code, out, _ = call("model", "replay", "run")
     assert (code, out.splitlines()) == (
-        1, ["equal    model.txt", "differs  dataset truth", "model one: not made again byte for byte"])  # fmt: skip
-    code, out, _ = call("replay", "run", "--json")
+        1, ["equal    model.txt", "differs  dataset truth", "model one: not reproduced byte for byte"])  # fmt: skip
+    code, out, _ = call("model", "replay", "run", "--json")
     assert (code, json.loads(out)) == (1, found.to_json())
 
 

@@ -54,26 +54,26 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
     store = ("--store", f"sqlite:///{folder}/cases.db", "--state", state)
     one, first = next((one, said) for one, said in verdicts if said["action"] == "block")
     case = first["case"]
-    wait_until(lambda: call("case", "show", case, *store)[0] == 0)  # the journal writes four times a second
-    shown = told("case", "show", case, *store)
+    wait_until(lambda: call("cases", "show", case, *store)[0] == 0)  # the journal writes four times a second
+    shown = told("cases", "show", case, *store)
     assert [(r["feature"], r["value"], r["contribution"]) for r in shown["reasons"]] == [
         (r["feature"], r["value"], r["contribution"]) for r in first["reasons"]
     ]
     assert (shown["raw"], shown["score"], shown["model"], shown["policy"]) == (
         first["raw"], first["score"], first["model"], "test")  # fmt: skip
     assert shown["caller"] == real_bundle.key_calls([one])[0].caller
-    again = told("case", "replay", case, "--bundle", folder / "bundle", "--policy", folder / "policy.toml", *store)
+    again = told("cases", "replay", case, "--bundle", folder / "bundle", "--policy", folder / "policy.toml", *store)
     assert again["differences"] == []
     assert {"raw", "score", "reasons", "action", "model"} <= set(again["equal"])
-    assert "upheld" not in call("case", "notice", case, "--language", "en", *store)[1]
+    assert "upheld" not in call("cases", "notice", case, "--language", "en", *store)[1]
 
-    asked = told("case", "appeal", case, "--ground", "delivery", "--words", "I bring parcels", *store)
+    asked = told("cases", "appeal", case, "--ground", "delivery", "--words", "I bring parcels", *store)
     assert asked["due"] - asked["at"] == 24 * 3_600_000
-    assert [one["case"] for one in told("case", "list", *store)["appeals"]] == [case]
-    assert "1 open appeals in 1 groups" in call("case", "list", *store)[1]
+    assert [one["case"] for one in told("cases", "list", *store)["appeals"]] == [case]
+    assert "1 open appeals in 1 groups" in call("cases", "list", *store)[1]
     assert score(service, one, key)["action"] == "block"  # an appeal changes nothing
     decision = ("--outcome", "overturned", "--person", "reviewer-1", "--why", "a courier with many doors")
-    made = told("case", "decide", case, *decision, *store, "--audit", log)
+    made = told("cases", "decide", case, *decision, *store, "--audit", log)
     assert made["state"] == "overturned"
     wait_until(lambda: score(service, one, key)["action"] == "pass")
     assert score(service, one, key)["status"] == STATUS
@@ -81,18 +81,18 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
     other, said = next((o, s) for o, s in verdicts if s["action"] == "label" and o.caller != one.caller)
     assert (score(service, other, key)["case"], score(service, other, key)["status"]) == (said["case"], "ok")
     assert score(service, one, key, network_caller="13900139000", start=one.start + 0.001)["action"] != "pass"
-    text = call("case", "notice", case, "--language", "zh", *store)[1]
-    assert told("case", "notice", case, "--language", "zh", *store) == {"case": case, "language": "zh", "notice": text}
+    text = call("cases", "notice", case, "--language", "zh", *store)[1]
+    assert told("cases", "notice", case, "--language", "zh", *store) == {"case": case, "language": "zh", "notice": text}
     assert "您的电话恢复正常" in text and "a courier with many doors" in text
     [(_, payload)] = list(payloads(log, "decision"))
     assert payload == {"case": case, "outcome": "overturned", "person": "reviewer-1",
                        "why": "a courier with many doors", "state": "overturned"}  # fmt: skip
-    assert told("case", "exclusions", "--out", tmp_path, *store[:2]) == {"excluded": 1, "findings": 1}
-    told("case", "relist", case, "--person", "reviewer-2", "--why", "the number was sold", *store[:2], "--audit", log)
+    assert told("cases", "exclusions", "--out", tmp_path, *store[:2]) == {"excluded": 1, "findings": 1}
+    told("cases", "relist", case, "--person", "reviewer-2", "--why", "the number was sold", *store[:2], "--audit", log)
     assert score(service, one, key)["action"] == "pass"  # nobody told the scorer
-    assert call("case", "watch", "--once", *store)[0] == 0
+    assert call("cases", "watch", "--once", *store)[0] == 0
     wait_until(lambda: score(service, one, key)["action"] == "block")
-    assert "the number was sold" in call("case", "notice", case, "--language", "en", *store)[1]
+    assert "the number was sold" in call("cases", "notice", case, "--language", "en", *store)[1]
     assert [payload["outcome"] for _, payload in payloads(log, "decision")] == ["overturned", "relisted"]
 
 
@@ -110,14 +110,14 @@ def test_a_ring_that_appeals_at_once_is_passed_by_no_running_scorer(running, tol
                 ring[one.caller] = one, again, found
     assert len(ring) >= read_case_rules().crowd
     for _, _, found in ring.values():
-        wait_until(lambda case=found["case"]: call("case", "show", case, *store)[0] == 0)
-        told("case", "appeal", found["case"], "--ground", "business", "--words", "we are honest", *store)
-    waiting = told("case", "list", *store)["appeals"]
+        wait_until(lambda case=found["case"]: call("cases", "show", case, *store)[0] == 0)
+        told("cases", "appeal", found["case"], "--ground", "business", "--words", "we are honest", *store)
+    waiting = told("cases", "list", *store)["appeals"]
     assert {one["needs"] for one in waiting} == {read_case_rules().persons} and len(waiting) == len(ring)
     decided = ("--outcome", "overturned", "--person", "tired", "--why", "looks fine")
     for _, _, found in ring.values():
-        assert told("case", "decide", found["case"], *decided, *store, "--audit", folder / "audit")["state"] == "open"
-    assert call("case", "watch", "--once", *store)[0] == 0
+        assert told("cases", "decide", found["case"], *decided, *store, "--audit", folder / "audit")["state"] == "open"
+    assert call("cases", "watch", "--once", *store)[0] == 0
     time.sleep(5 * EVERY)  # the scorer has looked at the file of cleared callers, if there is a new one
     for one, again, found in ring.values():
         now = score(service, one, key, **again)
@@ -160,7 +160,7 @@ def test_faults_are_one_line(call, tmp_path):
         (("notice", "f" * 16, "--language", "fr"), "not known"),
         (("list", "--rules", tmp_path / "none.toml"), "none.toml"),
     ):
-        code, out, err = call("case", *words, *store)
+        code, out, err = call("cases", *words, *store)
         assert (code, out) == (1, "")
         assert said in err and err.count("\n") == 1 and "13800138000" not in err
 
@@ -170,8 +170,8 @@ def test_a_store_that_fails_is_told_in_one_line(call, monkeypatch, tmp_path):
         raise OperationalError("SELECT secret", {}, OSError("disk"))
 
     monkeypatch.setattr(CaseStore, "find", gone)
-    code, out, err = call("case", "show", "1" * 16, "--store", f"sqlite:///{tmp_path}/cases.db")
-    assert (code, out, err) == (1, "", "callsieve: store of cases: it failed: OperationalError\n")
+    code, out, err = call("cases", "show", "1" * 16, "--store", f"sqlite:///{tmp_path}/cases.db")
+    assert (code, out, err) == (1, "", "callsieve: case store: the database failed: OperationalError\n")
 
 
 def test_what_a_person_reads_of_a_decision(call, tmp_path):
@@ -181,12 +181,12 @@ def test_what_a_person_reads_of_a_decision(call, tmp_path):
     fill(held, tmp_path / "state", found(99), *ring)
     held.close()
     for one in (found(99), *ring):
-        assert call("case", "appeal", one.case, "--ground", "business", *store)[0] == 0
+        assert call("cases", "appeal", one.case, "--ground", "business", *store)[0] == 0
     said = ("--outcome", "upheld", "--person", "reviewer-1", "--why", "asked them", *store)
-    assert call("case", "decide", found(99).case, *said)[1] == "appeal 1: upheld\n"
-    told = call("case", "decide", ring[0].case, "--outcome", "overturned", *said[2:])[1]
-    assert "persons must agree, for it came with others; still open" in told
-    again = call("case", "relist", found(99).case, "--person", "reviewer-1", "--why", "sold", *store)
+    assert call("cases", "decide", found(99).case, *said)[1] == "appeal 1: upheld\n"
+    told = call("cases", "decide", ring[0].case, "--outcome", "overturned", *said[2:])[1]
+    assert "still open; 2 reviewers must agree on this group" in told
+    again = call("cases", "relist", found(99).case, "--person", "reviewer-1", "--why", "sold", *store)
     assert again[0] == 1 and again[2].count("\n") == 1  # who was never cleared is not judged again
 
 
@@ -196,7 +196,7 @@ def test_a_case_that_another_bundle_judges_otherwise(call, tmp_path):
     fill(held, tmp_path / "state", found(1))
     held.close()
     http_service.write_service_files(tmp_path / "service")
-    code, out, _ = call("case", "replay", found(1).case, "--bundle", tmp_path / "service" / "bundle", *store)
+    code, out, _ = call("cases", "replay", found(1).case, "--bundle", tmp_path / "service" / "bundle", *store)
     assert code == 1 and "differs  catalogue" in out and "differs  model" in out
 
 
@@ -213,9 +213,9 @@ def test_watching_takes_in_what_a_scorer_writes_and_ends_at_ctrl_c(call, monkeyp
         journal.flush()
 
     monkeypatch.setattr(cases, "time", SimpleNamespace(sleep=meanwhile, time=time.time))
-    assert call("case", "watch", "--state", state, *store)[0] == 130
+    assert call("cases", "watch", "--state", state, *store)[0] == 130
     assert len(rounds) == 1 and read_cleared(state / FILE) == {}
-    assert call("case", "notice", found(1).case, *store)[0] == 0
+    assert call("cases", "notice", found(1).case, *store)[0] == 0
 
 
 def test_a_desk_is_served_where_it_was_asked_for(call, monkeypatch, tmp_path):
@@ -224,7 +224,7 @@ def test_a_desk_is_served_where_it_was_asked_for(call, monkeypatch, tmp_path):
     http_service.write_service_files(tmp_path)
     keys, state = tmp_path / "api.keys", tmp_path / "state"
     state.mkdir(exist_ok=True)
-    at = ("case", "serve", "--state", state, "--keys", keys, "--store", f"sqlite:///{tmp_path}/cases.db", "--port", 7)
+    at = ("cases", "serve", "--state", state, "--keys", keys, "--store", f"sqlite:///{tmp_path}/cases.db", "--port", 7)
     code, _, err = call(*at)
     assert code == 0, err
     assert (served["host"], served["port"], served["access_log"]) == ("127.0.0.1", 7, False)

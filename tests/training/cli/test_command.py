@@ -24,12 +24,12 @@ ACTIONS = {"pass", "label", "screen", "block"}
 
 
 def test_catalogue(told, call):
-    value = told("catalogue")
+    value = told("features", "--list")
     assert value["hash"] == catalogue_hash()
     assert [feature["name"] for feature in value["features"]] == [*NAMES, *COMPLAINT_NAMES]
     assert len(NAMES) >= 60
     assert all(len(feature) > 3 for feature in value["features"])
-    code, out, _ = call("catalogue")
+    code, out, _ = call("features", "--list")
     assert code == 0
     assert f"{len(FEATURES)} features" in out
 
@@ -89,11 +89,11 @@ def test_evaluate(told, call, world_folder, run, tmp_path):
     assert sum(known.values()) > 0
     code, out, _ = call("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder, *words)
     assert code == 0
-    assert "that came after the training, of groups that it learnt from" in out
-    assert "it has not" in out
+    assert "numbers that first called after the training, of groups seen in training" in out
+    assert "caller's group seen in training" in out
     assert "certified at 1 in 10,000" in out
-    assert "what an evasion buys before its number is found" in out
-    assert "by how many calls the number had made" in out
+    assert "evasions: calls before detection" in out
+    assert "by the number of earlier calls" in out
 
 
 def test_score_counts_calls_and_callers(told, call, world_folder, world, run, tmp_path):
@@ -132,10 +132,10 @@ OVER = {
     "bad rows over the calls": ("score", "calls.csv", ("--quarantine", "./calls.csv")),
     "both in one file": ("score", "calls.csv", ("--out", "new", "--quarantine", "new")),
     "bad rows of vectors over the calls": ("features", "calls.csv", ("--out", "new", "--quarantine", "calls.csv")),
-    "bad rows over the calls of a memory": ("fill", "calls.csv", ("--state", "new", "--quarantine", "calls.csv")),
-    "reports over the reports": ("reports", "reports.csv", ("--out", "reports.csv")),
-    "bad reports over the reports": ("reports", "reports.csv", ("--quarantine", "reports.csv")),
-    "bad rows over the registers": ("registers", ".", ("--out", "new", "--quarantine", ".")),
+    "bad rows over the calls of a memory": ("live fill", "calls.csv", ("--state", "new", "--quarantine", "calls.csv")),
+    "reports over the reports": ("ingest complaints", "reports.csv", ("--out", "reports.csv")),
+    "bad reports over the reports": ("ingest complaints", "reports.csv", ("--quarantine", "reports.csv")),
+    "bad rows over the registers": ("ingest registers", ".", ("--out", "new", "--quarantine", ".")),
 }
 
 
@@ -147,10 +147,10 @@ def test_nothing_is_written_over_what_is_read(call, run, tmp_path, monkeypatch, 
     declare(tmp_path, "switch of the test", "contract", ["scoring", "training", "statistics"], "2999-12-31")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.chdir(tmp_path)
-    words = [source] if command in ("reports", "registers") else ["--calls", source, "--layout", "plain"]
+    words = [source] if command.startswith("ingest") else ["--calls", source, "--layout", "plain"]
     words += ["--bundle", run[0] / "bundle"] if command == "score" else []
-    words += ["--key", Path("some.key")] if command == "fill" else []
-    code, _, err = call(command, *words, *options)
+    words += ["--key", Path("some.key")] if command == "live fill" else []
+    code, _, err = call(*command.split(), *words, *options)
     assert code == 1 and "expected a place of its own" in err
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -167,7 +167,7 @@ def test_score_says_of_whose_calls_nothing_is_said(told, call, run, tmp_path):
     assert (value["calls"], value["unscored"], value["no_threshold"]) == (2, 0, {"unknown": 1})
     code, out, _ = call("score", *words)
     assert code == 0
-    assert "nothing is said of 1 calls: the model has no threshold for numbers of the kind 'unknown'" in out
+    assert "1 calls were not scored: the model has no threshold for the number class 'unknown'" in out
 
 
 def test_features_of_records_as_they_are_written_go_on_where_they_were(told, call, tmp_path):
@@ -324,7 +324,7 @@ def test_wrong_usage_is_exit_code_2(call):
         ["simulate"],
         ["score", "--bundle"],
         ["nothing"],
-        ["catalogue", "--nothing"],
+        ["features", "--list", "--nothing"],
         ["demo", "--seed", "x"],
         ["demo", "--seed", "-1"],
         ["features", "--calls", "calls.csv", "--out", "vectors", "--threads", "-1"],
@@ -341,7 +341,7 @@ def test_an_interruption_is_exit_code_130(call, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(console, "emit_json", interrupted)
-    code, out, err = call("catalogue", "--json")
+    code, out, err = call("features", "--list", "--json")
     assert (code, out, err) == (130, "", "callsieve: interrupted\n")
 
 
@@ -364,7 +364,7 @@ def test_a_world_that_is_not_made_leaves_no_key_in_the_way(given, call, monkeypa
 
 def test_the_installed_command():
     command = Path(sys.executable).with_name("callsieve")
-    done = subprocess.run([command, "catalogue", "--json"], capture_output=True, text=True, check=False)
+    done = subprocess.run([command, "features", "--list", "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert json.loads(done.stdout)["hash"] == catalogue_hash()
     words = [command, "score", "--bundle", "nowhere", "--calls", "nothing.csv"]
@@ -385,10 +385,10 @@ def test_an_option_that_train_would_not_use_is_refused(call, world_folder, tmp_p
     table = tmp_path / "table.csv"
     code, out, err = call("train", "--vectors", table, "--out", tmp_path / "run", "--gates", "g.toml", "--audit", "log")
     assert (code, out) == (2, "") and not (tmp_path / "run").exists()
-    assert err == "callsieve: train: --out, --gates, --audit: not used with --vectors; expected none of it\n"
+    assert err == "callsieve: train: --out, --gates, --audit: not used with --vectors; leave it out\n"
     code, out, err = call("train", "--data", world_folder, "--where", "b < 2")
     assert (code, out) == (2, "")
-    assert err == "callsieve: train: --where: not used with --data; expected none of it\n"
+    assert err == "callsieve: train: --where: not used with --data; leave it out\n"
     # A variable stands for all runs of a machine, those without a use for it too.
     monkeypatch.setenv("CALLSIEVE_TRAIN_AUDIT", "log")
     code, _, err = call("train", "--vectors", table)
@@ -410,4 +410,4 @@ def test_an_interrupt_before_there_is_a_command_is_one_line(call, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command_tree, "configuration", interrupted)
-    assert call("catalogue") == (130, "", "callsieve: interrupted\n")
+    assert call("features", "--list") == (130, "", "callsieve: interrupted\n")

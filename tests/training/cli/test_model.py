@@ -26,17 +26,17 @@ def folder(tmp_path_factory):
 
 
 def test_export_as_onnx(call, folder):
-    code, out, err = call("export", folder / "bundle", "--onnx", folder / "lite.onnx", "--json")
+    code, out, err = call("model", "export", "--bundle", folder / "bundle", "--onnx", folder / "lite.onnx", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["thresholds"]["raw"] < 1e-12
     onnx.checker.check_model(str(folder / "lite.onnx"))
-    code, out, _ = call("export", folder / "bundle", "--onnx", folder / "again.onnx")
+    code, out, _ = call("model", "export", "--bundle", folder / "bundle", "--onnx", folder / "again.onnx")
     assert code == 0
     assert "10 features" in out
 
 
 def test_export_as_an_mlflow_model(call, folder):
-    code, out, err = call("export", folder / "bundle", "--mlflow", folder / "served")
+    code, out, err = call("model", "export", "--bundle", folder / "bundle", "--mlflow", folder / "served")
     assert (code, err) == (0, "")
     assert "mlflow models serve" in out
     assert (folder / "served" / "MLmodel").is_file()
@@ -44,30 +44,41 @@ def test_export_as_an_mlflow_model(call, folder):
 
 @pytest.mark.parametrize("options", [(), ("--mlflow", "a", "--onnx", "b")])
 def test_export_to_one_place(call, folder, options):
-    code, _, err = call("export", folder / "bundle", *options)
+    code, _, err = call("model", "export", "--bundle", folder / "bundle", *options)
     assert code == 2
-    assert err.strip() == "callsieve: export: expected either --mlflow FOLDER or --onnx FILE"
+    assert err.strip() == "callsieve: model export: expected either --mlflow FOLDER or --onnx FILE"
 
 
 def test_a_list_is_made_and_looked_up(call, folder):
     generate_signing_key(folder / "list.key", folder / "list.pub")
     (folder / "numbers.txt").write_text("13812345679\n+86 139 0000 0000\n110\n\n")
-    made = ("--key", folder / "sharing.key", "--signing-key", folder / "list.key", "--epoch", 4)
-    code, out, err = call("token-list", folder / "numbers.txt", "--out", folder / "list", *made, "--json")
+    made = ("--key", folder / "sharing.key", "--signing-key", folder / "list.key", "--list-epoch", 4)
+    code, out, err = call(
+        "govern", "token-list", "make", folder / "numbers.txt", "--out", folder / "list", *made, "--json"
+    )
     assert (code, err) == (0, "")
     facts = json.loads(out)
     assert (facts["tokens"], facts["protected"], facts["unreadable"], facts["epoch"]) == (2, 1, 1, 4)
     again = [word for word in made if word != "--json"]
-    code, out, _ = call("token-list", folder / "numbers.txt", "--out", folder / "again", *again)
+    code, out, _ = call("govern", "token-list", "make", folder / "numbers.txt", "--out", folder / "again", *again)
     cells = [cell.strip() for cell in out.split("│")]
     assert code == 0 and [cells[cells.index(name) + 1] for name in ("tokens", "epoch")] == ["2", "4"]
     assert b"1234" not in (folder / "list").read_bytes().partition(b"\n")[0]
     for days in ("inf", "nan", "-5", "0", "1e300"):
-        words = ("--out", folder / "never", *made, f"--days={days}")
-        code, out, err = call("token-list", folder / "numbers.txt", *words)
+        words = ("--out", folder / "never", *made, f"--valid-days={days}")
+        code, out, err = call("govern", "token-list", "make", folder / "numbers.txt", *words)
         assert (code, out) == (1, "") and not (folder / "never").exists()
-        assert err.startswith("callsieve: --days: expected more than 0 and at most 36,500, got ")
-    look_up = ("listed", folder / "list", "--key", folder / "sharing.key", "--trust", folder / "list.pub")
+        assert err.startswith("callsieve: --valid-days: expected more than 0 and at most 36,500, got ")
+    look_up = (
+        "govern",
+        "token-list",
+        "lookup",
+        folder / "list",
+        "--key",
+        folder / "sharing.key",
+        "--trust",
+        folder / "list.pub",
+    )
     code, out, err = call(*look_up, stdin="0086 138 1234 5679\n13812345670\n13900000000\n110\n")
     assert (code, out.split(), err) == (0, ["yes", "no", "yes", "no"], "")
     code, out, err = call(*look_up, "--json", stdin="13812345679\n110\n")
@@ -81,7 +92,7 @@ def test_a_list_is_made_and_looked_up(call, folder):
 def test_asterisk_is_served_until_it_is_stopped(tmp_path):
     http_service.write_service_files(tmp_path / "service", valid_until="2036-04-01T00:00:00Z")
     port, place = http_service.free_port(), tmp_path / "service"
-    command = [sys.executable, "-m", "callsieve.training", "agi", "--bundle", place / "bundle", "--port", port]
+    command = [sys.executable, "-m", "callsieve.training", "live", "agi", "--bundle", place / "bundle", "--port", port]
     command += ["--key", place / "number.key", "--state", place / "state", "--policy", place / "policy.toml"]
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen([*map(str, command)], stdout=log, stderr=log)

@@ -31,7 +31,7 @@ def test_a_study_gets_what_was_asked_and_its_answer_is_kept(
     monkeypatch.setattr(study, study.__name__.rpartition(".")[2], made)
     monkeypatch.setattr(decay_picture, "picture", lambda found: f"<svg>{found['a']}</svg>")
     out = tmp_path / "out"
-    code, said, _ = call(name, "--data", world_folder, *words, "--out", out, "--json")
+    code, said, _ = call("study", name, "--data", world_folder, *words, "--out", out, "--json")
     assert (code, json.loads(said)) == (0, {"a": 1})
     assert told.items() <= asked.items()
     if name != "search":  # which keeps its own
@@ -48,7 +48,7 @@ def test_stress_is_told_of_each_world(call, tmp_path, monkeypatch):
     monkeypatch.setattr(stress, "stress", strain)
     monkeypatch.setattr(stress, "worlds", lambda size, seeds, scenario: [(seed, (size, scenario)) for seed in seeds])
     out = tmp_path / "out"
-    code, said, _ = call("stress", "--size", "tiny", "--seeds", "5,6", "--threads", 1, "--out", out, "--json")
+    code, said, _ = call("study", "stress", "--size", "tiny", "--seeds", "5,6", "--threads", 1, "--out", out, "--json")
     assert (code, json.loads(said)) == (0, {"worlds": [5, 6], "threads": 1, "count": 2})
     assert json.loads((out / "stress.json").read_text()) == json.loads(said)
 
@@ -56,9 +56,9 @@ def test_stress_is_told_of_each_world(call, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("decay", "--train-days", 25, "--weeks", 8), "expected 2 periods or more and 81 days of calls"),
-        (("roll", "--origins", 2), "origins: expected 3 or more"),
-        (("search", "--features", "nothing"), "nothing"),
+        (("study", "decay", "--train-days", 25, "--weeks", 8), "expected 2 periods or more and 81 days of calls"),
+        (("study", "roll", "--origins", 2), "origins: expected 3 or more"),
+        (("study", "search", "--features", "nothing"), "nothing"),
         (("train", "--parameters", "{bad}"), "expected parameters among num_leaves"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
@@ -72,10 +72,10 @@ def test_a_fault_is_one_line(call, world_folder, tmp_path, words, says):
 
 
 def test_seeds_that_are_none_are_one_line(call, tmp_path):
-    code, _, err = call("stress", "--seeds", "1,two", "--out", tmp_path / "out")
-    assert (code, err) == (1, "callsieve: seeds: expected whole numbers with commas between, got '1,two'\n")
-    code, _, err = call("stress", "--seeds", "11,2,11", "--out", tmp_path / "out")
-    assert (code, err) == (1, "callsieve: seeds: expected each once, got '11,2,11'\n")
+    code, _, err = call("study", "stress", "--seeds", "1,two", "--out", tmp_path / "out")
+    assert (code, err) == (1, "callsieve: seeds: expected whole numbers separated by commas, got '1,two'\n")
+    code, _, err = call("study", "stress", "--seeds", "11,2,11", "--out", tmp_path / "out")
+    assert (code, err) == (1, "callsieve: seeds: expected different seeds, got '11,2,11'\n")
 
 
 def test_lite_is_ten_features_of_the_catalogue():

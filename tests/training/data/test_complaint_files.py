@@ -20,7 +20,7 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.records import Call
 from callsieve.serving.batch.complaint_rows import read_complaints
 from callsieve.serving.custody.purposes import declare
-from callsieve.training.cli.tables.checks import show_complaints
+from callsieve.training.cli.tables import checks
 from callsieve.training.data.complaint_files import layouts, read_complaint_file
 from callsieve.training.data.ingest import as_written, ingest
 from callsieve.training.data.label_policy import read_label_policy
@@ -255,7 +255,7 @@ def test_the_reach_of_a_list_is_what_was_published(tmp_path, capsys):
     assert not facts["quarantined"]
     published = {"7d_1": 0.129, "30d_1": 0.167, "90d_1": 0.192, "7d_3": 0.065, "30d_3": 0.092, "90d_3": 0.108}
     assert facts["churn"]["shares"] == pytest.approx(published, abs=0.005)
-    show_complaints(facts)
+    checks.complaints(facts)
     assert f"in the last 90 days │ {facts['churn']['shares']['90d_1']:.1%}" in " ".join(capsys.readouterr().out.split())
     assert 11_000 < facts["a_day"]["weekday"] < 13_000
     assert 2_500 < facts["a_day"]["weekend_day"] < 4_700

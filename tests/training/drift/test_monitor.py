@@ -329,24 +329,24 @@ def test_which_day_and_how_far_back(stretch):
 def test_the_command(call, run, world_folder, known, tmp_path):
     words = ("--bundle", run[0] / "bundle", "--data", world_folder)
     words += ("--audit", tmp_path / "audit", "--signing-key", run[0] / "signing.key")
-    code, out, _ = call("monitor", *words, "--json")
+    code, out, _ = call("model", "monitor", *words, "--json")
     told = json.loads(out)
     assert (code == 1) is told["alarm"] is any(one["alarm"] for one in told["shifts"])
     assert told["model"] == run[1]["model"]["id"] and len(told["shifts"]) > 150
-    code, out, _ = call("monitor", *words)
+    code, out, _ = call("model", "monitor", *words)
     assert told["day"] in out and "certificate at risk: the model was never certified" in out
     write_reference(replace(known, model="another"), tmp_path / "other.json")
-    code, out, err = call("monitor", *words, "--reference", tmp_path / "other.json")
+    code, out, err = call("model", "monitor", *words, "--reference", tmp_path / "other.json")
     assert (code, out) == (1, "") and "got that of another" in err and err.count("\n") == 1
     (tmp_path / "other.json").write_text(json.dumps(asdict(known)))
-    code, _, err = call("monitor", *words, "--reference", tmp_path / "other.json")
+    code, _, err = call("model", "monitor", *words, "--reference", tmp_path / "other.json")
     assert code == 1 and "expected the reference of a run" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("alarm", [False, True])
 def test_an_alarm_ends_in_code_1(call, monkeypatch, alarm):
     monkeypatch.setattr("callsieve.training.drift.monitor.monitor", lambda *_, **_more: {"alarm": alarm})
-    code, out, _ = call("monitor", "--bundle", "b", "--data", "d", "--json")
+    code, out, _ = call("model", "monitor", "--bundle", "b", "--data", "d", "--json")
     assert (code, json.loads(out)) == (int(alarm), {"alarm": alarm})
 
 

@@ -70,7 +70,7 @@ def test_the_gates_ask_for_what_the_readme_states():
 
 CLAIM = Claim(
     "catalogue",
-    "callsieve catalogue --json",
+    "callsieve features --list --json",
     lambda output: [Statement(f"{len(output['features'])} features", "1-2")],
     lambda output: output["hash"],
 )
@@ -82,7 +82,7 @@ def test_a_run_writes_the_page_and_rows_that_were_not_run_again_stay(tmp_path):
     assert rows[0].statement == f"{len(NAMES) + len(COMPLAINT_NAMES)} features"
     write_page(rows, path)
     text = path.read_text()
-    assert f"| catalogue | {rows[0].statement} | 1-2 | `callsieve catalogue --json` |" in text
+    assert f"| catalogue | {rows[0].statement} | 1-2 | `callsieve features --list --json` |" in text
     assert "Not run yet: base install, demo, " in text
     write_page([], path)
     assert path.read_text() == text
@@ -130,7 +130,7 @@ def test_ids_that_each_run_draws_anew_are_not_hashed():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"command": "callsieve verify nowhere --json"}, r"^catalogue: exit code 1: callsieve: "),
+        ({"command": "callsieve model verify nowhere --json"}, r"^catalogue: exit code 1: callsieve: "),
         ({"command": "python -c print('done')"}, r"^catalogue: expected JSON on standard output, got 'done\\n'$"),
         ({"statements": lambda output: output["x"]}, r"^catalogue: the output lacks a figure: KeyError\('x'\)$"),
     ],
@@ -152,7 +152,7 @@ def project(tmp_path, monkeypatch):
 
 
 def test_the_command_writes_the_page_and_a_quick_run_finds_it_outdated(call, told, project):
-    features = len(told("catalogue")["features"])
+    features = len(told("features", "--list")["features"])
     code, out, _ = call("evidence", "--root", project)
     assert code == 0
     assert f"catalogue: {features} features (1-2)" in out and "worlds: not run, its data set is missing" in out

@@ -126,25 +126,25 @@ def test_commands_plant_and_search(call, monkeypatch, planted, tmp_path):
     KEY.write(tmp_path / "canary.key")
     STORE.write(tmp_path / "store.key")
     monkeypatch.chdir(tmp_path)
-    run = partial(call, "incident", "canaries")
+    run = partial(call, "govern", "incident")
     copy = ["--calls", planted / "calls.parquet", "--store-key", "store.key", "--out", "copy.parquet"]
-    code, out, _ = run("plant", "--key", "canary.key", "--dataset", "x", *copy, "--json")
+    code, out, _ = run("plant-canaries", "--key", "canary.key", "--dataset", "x", *copy, "--json")
     assert code == 0 and json.loads(out)["rows"] == 6020
-    code, out, _ = run("search", "copy.parquet", "--key", "canary.key", "--store-key", "store.key")
+    code, out, _ = run("search-canaries", "copy.parquet", "--key", "canary.key", "--store-key", "store.key")
     assert code == 1 and "x: 20 of 20 canaries found" in out
-    code, out, _ = run("search", planted / "calls.parquet", "--key", "canary.key", "--json")
+    code, out, _ = run("search-canaries", planted / "calls.parquet", "--key", "canary.key", "--json")
     assert code == 0 and json.loads(out)["datasets"][0]["found"] == 0
-    code, out, _ = run("plant", "--key", "canary.key", "--dataset", "raw", "--count", 3, "--since",
+    code, out, _ = run("plant-canaries", "--key", "canary.key", "--dataset", "raw", "--count", 3, "--since",
                          "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z")  # fmt: skip
     assert code == 0 and len(out.splitlines()) == 4
-    code, out, _ = run("plant", "--key", "canary.key", "--dataset", "json", "--count", 3, "--since",
+    code, out, _ = run("plant-canaries", "--key", "canary.key", "--dataset", "json", "--count", 3, "--since",
                          "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z", "--json")  # fmt: skip
     assert code == 0 and len(json.loads(out)["lines"]) == 4
-    code, _, err = run("plant", "--key", "canary.key", "--dataset", "raw2", "--since", "2026-03-01T00:00:00Z",
+    code, _, err = run("plant-canaries", "--key", "canary.key", "--dataset", "raw2", "--since", "2026-03-01T00:00:00Z",
                          "--until", "2026-03-02")  # fmt: skip
     assert code == 1 and "--until: expected a moment with its zone" in err
     assert "raw2" not in (tmp_path / "canaries.json").read_text()  # the state lists nothing that was not printed
-    code, _, err = run("plant", "--key", "canary.key", "--dataset", "raw2")
+    code, _, err = run("plant-canaries", "--key", "canary.key", "--dataset", "raw2")
     assert code == 2 and "--store-key" in err
 
 

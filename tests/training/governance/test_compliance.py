@@ -36,7 +36,7 @@ def test_the_register_of_processing_is_read_from_what_is_there(folder, log, told
     append(log, "access", {"act": EXPORT, "what": "a", "count": 700, "purpose": "court order", "person": "operations",
                            "tickets": [ticket], "source": str(folder)}, small.KEY)  # fmt: skip
     before = hashes(folder, log)
-    words = ("compliance", "--data", folder, "--audit", log, "--key", tmp_path / "number.key")
+    words = ("govern", "compliance", "--data", folder, "--audit", log, "--key", tmp_path / "number.key")
     found = told(*words)
     assert hashes(folder, log) == before, "an auditor changes nothing"
     [row] = found["processing"]
@@ -51,7 +51,7 @@ def test_accesses_and_deletions_stand_with_the_folder_that_they_are_of(folder, l
     rewrite(other / "calls.parquet", lambda table: table.slice(0, 90))
     first, last = days_of(other)
     words = ("--first", first, "--last", last, "--purpose", "a sample", "--person", "me", *keys_of(log))
-    assert call("export-calls", "--data", other, *words, "--out", tmp_path / "out.parquet")[0] == 0
+    assert call("privacy", "export", "--data", other, *words, "--out", tmp_path / "out.parquet")[0] == 0
     append(log, "access", {"act": REIDENTIFY, "what": "a", "count": 1, "purpose": "p", "person": "risk",
                            "tickets": [{"key": "k1"}, {"key": "k2"}]}, small.KEY)  # fmt: skip
     state = calls_fingerprint(other)
@@ -97,7 +97,7 @@ def test_each_broken_duty_is_told_and_the_command_fails(folder, log, call, tmp_p
     lines = (log / LOG).read_bytes()
     (log / LOG).write_bytes(lines.replace(b'"kind":"retention"', b'"kind":"erasure"', 1))
     assert broken(asked) >= {"declared", "in time", "log unchanged"}
-    code, out, _ = call("compliance", "--data", folder, "--audit", log)
+    code, out, _ = call("govern", "compliance", "--data", folder, "--audit", log)
     assert code == 1 and "BROKEN" in out
     assert {one["holds"] for one in report(Asked((), None, (), None))["duties"]} == {None}
     assert len(DUTIES) == 5

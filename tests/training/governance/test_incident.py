@@ -123,13 +123,15 @@ def test_a_record_that_is_not_whole_is_refused_in_one_line(tmp_path, old, new, m
 
 
 def test_the_command(place, call, tmp_path):
-    code, out, err = call("incident", "drill", "--record", place[0] / "record.toml", "--out", tmp_path / "out")
+    code, out, err = call(
+        "govern", "incident", "drill", "--record", place[0] / "record.toml", "--out", tmp_path / "out"
+    )
     assert (code, err) == (0, "")
-    assert "2026-03-02T10:30:00+08:00  regulator_1h" in out and "the key of epoch e1 is among it" in out
+    assert "2026-03-02T10:30:00+08:00  regulator_1h" in out and "the key of epoch e1 leaked, too" in out
     assert json.loads((tmp_path / "out" / "incident.json").read_text(encoding="utf-8")) == place[1]
 
 
 def test_the_facts_of_a_drill_as_json(told, monkeypatch, tmp_path):
     names = lambda record, out: {"record": record.name, "out": out.name}
     monkeypatch.setattr("callsieve.training.governance.incident.drill", names)
-    assert told("incident", "drill", "--record", "r", "--out", tmp_path / "o") == {"record": "r", "out": "o"}
+    assert told("govern", "incident", "drill", "--record", "r", "--out", tmp_path / "o") == {"record": "r", "out": "o"}

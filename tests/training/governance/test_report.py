@@ -63,10 +63,10 @@ def made(world_folder, verdicts, tmp_path_factory):
 
 
 def command(*options):
-    """Exit code and standard output of `callsieve report --json`."""
+    """Exit code and standard output of `callsieve govern report --json`."""
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", ["callsieve", "report", *map(str, options), "--json"])
+        patch.setattr(sys, "argv", ["callsieve", "govern", "report", *map(str, options), "--json"])
         main()
     return ended.value.code or 0, output.getvalue()
 
@@ -386,6 +386,6 @@ def test_without_calls_and_preferences_there_is_nothing_to_show(monkeypatch, tmp
 def test_the_command_prints_how_many_rows_are_shown(call, monkeypatch, tmp_path):
     figures = {"now": period_of(0, 2), "tables": {"trunk": [{}, {}]}}
     monkeypatch.setattr(report, "write_report", lambda *_, **_more: figures)
-    code, out, _ = call("report", "--data", tmp_path, "--out", tmp_path / "out")
+    code, out, _ = call("govern", "report", "--data", tmp_path, "--out", tmp_path / "out")
     assert code == 0 and period_of(0, 2) in out and re.search(r"trunk +│ +2 ", out)
     assert out.replace("\n", "").endswith("report.html: written")

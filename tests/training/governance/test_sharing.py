@@ -70,20 +70,21 @@ def test_a_list_of_what_was_chosen_is_under_the_sharing_key(call, tmp_path, monk
     keys = ["--key", "sharing.key", "--signing-key", "list.key"]
     monkeypatch.chdir(tmp_path)
 
-    asked = ["list", "numbers", "--out", "tokens", "--store-key", "store.key", *keys, "--epoch", "3", "--verdicts",
-             "verdicts.parquet", "--findings", "findings.parquet", "--exclude", "off", "--json"]  # fmt: skip
-    code, out, _ = call("share", *asked)
+    asked = ["share", "numbers", "--out", "tokens", "--store-key", "store.key", *keys, "--list-epoch", "3",
+             "--verdicts", "verdicts.parquet", "--findings", "findings.parquet", "--exclude", "off",
+             "--json"]  # fmt: skip
+    code, out, _ = call("govern", "token-list", *asked)
     facts = json.loads(out)
     assert code == 0 and facts["tokens"] == 2 and facts["excluded"] == 1 and facts["not_found"] == 0
     held = TokenList.open(tmp_path / "tokens", SHARED, [read_public_key(tmp_path / "list.pub")])
     assert {name for name, number in NUMBERS.items() if held.lists(number)} == {"certified", "confirmed"}
     assert b"e1." not in (tmp_path / "tokens").read_bytes()
-    code, out, _ = call("share", *asked[:2], "--out", "plain", *asked[4:-1])
+    code, out, _ = call("govern", "token-list", *asked[:2], "--out", "plain", *asked[4:-1])
     cells = [cell.strip() for cell in out.split("│")]
     assert {name: cells[cells.index(name) + 1] for name in ("tokens", "excluded", "not_found")} == {
         "tokens": "2", "excluded": "1", "not_found": "0"}  # fmt: skip
     asked[asked.index("sharing.key")] = "store.key"
-    code, _, said = call("share", *asked[:3], "again", *asked[4:])
+    code, _, said = call("govern", "token-list", *asked[:3], "again", *asked[4:])
     assert code == 1 and "holds a key for records, expected one for sharing" in said
 
 

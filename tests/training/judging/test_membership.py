@@ -76,7 +76,7 @@ def test_an_interval_is_of_groups_and_wider_where_these_are_few():
 @pytest.mark.source("P11", by="training/judging/membership.py")
 def test_a_trained_bundle_is_attacked_with_the_calls_it_learnt_from(run, world_folder, call, tmp_path):
     bundle = run[0] / "bundle"
-    code, out, _ = call("membership", "--bundle", bundle, "--data", world_folder, "--json")
+    code, out, _ = call("study", "membership", "--bundle", bundle, "--data", world_folder, "--json")
     found = json.loads(out)
     model = open_scorer(bundle, None).bundle
     assert found["model"] == run[1]["model"]["id"] == model.model_id and found["most_auc"] == MOST_AUC
@@ -88,7 +88,7 @@ def test_a_trained_bundle_is_attacked_with_the_calls_it_learnt_from(run, world_f
     assert smallest_leaf((bundle / "model.txt").read_text()) >= 10
     for each in world_folder.glob("*.parquet"):
         (tmp_path / each.name).symlink_to(each)
-    code, _, said = call("membership", "--bundle", bundle, "--data", tmp_path)
+    code, _, said = call("study", "membership", "--bundle", bundle, "--data", tmp_path)
     assert code == 1 and "expected dataset.json" in said
 
 
@@ -119,7 +119,7 @@ def test_innocent_callers_that_can_be_told_end_in_code_1(call, monkeypatch, hold
     innocent = {"members": 1200, "others": 30, "loss": guessed, "learned": None, "holds": holds}
     found = {"model": "m1", "kinds": {"innocent": innocent}, "most_auc": MOST_AUC, "smallest_leaf": 1000}
     monkeypatch.setattr(membership, "membership", lambda *_, **_more: found)
-    code, out, _ = call("membership", "--bundle", "b", "--data", "d")
+    code, out, _ = call("study", "membership", "--bundle", "b", "--data", "d")
     (row,) = (line for line in out.splitlines() if "innocent" in line)
     says = {True: "yes", False: "no", None: "too few"}[holds]
     told = ["innocent", "1,200", "30", "0.500 (0.450-0.550)", "-", says]

@@ -123,12 +123,12 @@ def test_evaluate_counts_beside_the_bundle_and_refuses_its_own_calls_where_it_ca
 
 def test_rules_beside_a_model_and_policies_beside_the_truth_are_looks_too(folder, world_folder, told, call, tmp_path):
     before, bundle = by(folder), ("--bundle", folder / "bundle")
-    assert "model" not in told("rules", "--data", world_folder)
+    assert "model" not in told("study", "rules", "--data", world_folder)
     assert by(folder) == before
-    found = told("rules", "--data", world_folder, *bundle)
+    found = told("study", "rules", "--data", world_folder, *bundle)
     assert (found["model"]["touches"], by(folder)) == (len(before) + 1, [*before, "rules"])
     (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
-    policies = ("policy", "diff", tmp_path / "none.toml", tmp_path / "none.toml", "--layout", "keyed")
+    policies = ("study", "policies", tmp_path / "none.toml", tmp_path / "none.toml", "--layout", "keyed")
     policies += ("--calls", world_folder / "calls.parquet", *bundle)
     truth = ("--truth", world_folder / "truth.parquet")
     assert "touches" not in told(*policies)
@@ -137,17 +137,17 @@ def test_rules_beside_a_model_and_policies_beside_the_truth_are_looks_too(folder
     code, out, _ = call(*policies, *truth)
     assert code == 0 and f"look {len(before) + 3} at these calls" in out
     shutil.rmtree(folder / "audit")
-    for words in (("rules", "--data", world_folder, *bundle), (*policies, *truth)):
+    for words in (("study", "rules", "--data", world_folder, *bundle), (*policies, *truth)):
         code, out, err = call(*words)
         assert (code, out) == (1, "") and "--audit FOLDER" in err and err.count("\n") == 1
     # An option that would count nothing is no silent promise.
-    for words in (("rules", "--data", world_folder), policies):
+    for words in (("study", "rules", "--data", world_folder), policies):
         code, _, err = call(*words, "--audit", tmp_path / "log")
         assert code == 2 and "--audit: not used with" in err
 
 
 def test_monitoring_is_a_look_only_at_calls_of_the_certificate(folder, world_folder, others, call):
-    before, words = by(folder), ("monitor", "--bundle", folder / "bundle", "--data")
+    before, words = by(folder), ("model", "monitor", "--bundle", folder / "bundle", "--data")
     _, out, _ = call(*words, world_folder)
     assert f"look {len(before) + 1} at these calls" in out and by(folder) == [*before, "monitor"]
     shutil.rmtree(folder / "audit")

@@ -127,7 +127,7 @@ def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder,
     assert seen.calls["start"].to_numpy().min() >= NOW - RULES.of("calls").ceiling
     assert all((folder / f"{name}.parquet").read_bytes() == data for name, data in before.items())
 
-    report = told("retention", "run", "--data", folder, *keys_of(log))
+    report = told("privacy", "retention", "--data", folder, *keys_of(log))
     assert (report["erased"], report["left"]) == (2 * expired, 0)  # a call, and its truth
     for name in ("calls", "truth"):
         one = report["files"][f"{name}.parquet"]
@@ -137,7 +137,7 @@ def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder,
     assert payload["files"] == report["files"] and payload["calls_before"] != payload["calls_after"]
     after = read_dataset(folder)
     assert after.fingerprint == seen.fingerprint == payload["calls_after"]
-    again = told("retention", "run", "--data", folder, *keys_of(log))
+    again = told("privacy", "retention", "--data", folder, *keys_of(log))
     assert again["erased"] == 0
     assert all(one["sha256_before"] == one["sha256_after"] for one in again["files"].values())
 
@@ -163,7 +163,7 @@ def test_due_rows_are_those_older_than_the_ceiling(days, ceiling):
 def test_a_table_that_nobody_ruled_on_stops_the_run(folder, log, call):
     shutil.copyfile(folder / "complaints.parquet", folder / "secrets.parquet")
     before = (folder / "calls.parquet").read_bytes()
-    code, out, err = call("retention", "run", "--data", folder, *keys_of(log))
+    code, out, err = call("privacy", "retention", "--data", folder, *keys_of(log))
     assert (code, out) == (1, "")
     assert "expected a rule for the table 'secrets'" in err
     assert (folder / "calls.parquet").read_bytes() == before
@@ -213,7 +213,7 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call
 
     def asked(*words):
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
-        return told("subject", *words, "--data", folder, "--key", key)
+        return told("privacy", *words, "--data", folder, "--key", key)
 
     counts = asked("find")["files"]
     assert {name: counts[f"{name}.parquet"]["rows"] for name in TABLES} == {n: len(rows) for n, rows in mine.items()}
@@ -251,7 +251,7 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call
     now = fingerprint(read_keyed(folder / "calls.parquet").sort_by("start"))
     assert [one["model"] for one in subject.models(log, "elsewhere", now)] == ["m1"]
     assert asked("find")["files"]["calls.parquet"]["rows"] == 0
-    words = ("subject", "delete", "--data", folder, "--key", key, "--why", "again", *keys_of(log))
+    words = ("privacy", "delete", "--data", folder, "--key", key, "--why", "again", *keys_of(log))
     code, out, _ = call(*words, stdin=f"{number}\n")
     assert code == 0 and "model m1, run r1: trained on the same calls" in out and "of the audit log" in out
     code, _, err = call(*words, stdin="\n")
@@ -298,12 +298,12 @@ def test_the_store_of_cases_is_kept_like_the_files(folder, log, told, tmp_path, 
          found(4, at=settled))  # fmt: skip
     store.appeal(f"{1:016x}", "other", "", past)
     store.close()
-    report = told("retention", "run", "--data", folder, "--store", url, *keys_of(log))["files"]["cases"]
+    report = told("privacy", "retention", "--data", folder, "--store", url, *keys_of(log))["files"]["cases"]
     assert {name: report[name] for name in ("erased", "waiting", "past_their_time")} == {
         "erased": 1, "waiting": 1, "past_their_time": 0}  # fmt: skip
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
     asked = ("--data", folder, "--key", key, "--why", "asked for it", "--store", url, *keys_of(log))
-    gone = told("subject", "delete", *asked)["files"]["cases"]
+    gone = told("privacy", "delete", *asked)["files"]["cases"]
     assert (gone["rows"], gone["cases"], gone["kept"]) == (1, 1, 0)
     store = CaseStore(url)
     for n in (1, 4):
@@ -344,7 +344,7 @@ def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folde
     def asked():
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
         words = ("--data", folder, "--key", key, "--why", "asked", "--store", url, "--state", state, *keys_of(log))
-        return told("subject", "delete", *words)
+        return told("privacy", "delete", *words)
 
     report = asked()
     stays = {one["where"]: (one["rows"], one["until"]) for one in report["stays"]}
@@ -392,20 +392,27 @@ def test_five_hundred_records_leave_only_with_a_ticket(folder, log, call, told, 
     first, last = days_of(folder)
     gates, out, act, ticket = gates_file(log), tmp_path / "out.parquet", tmp_path / "act.json", tmp_path / "ticket.json"
     asked = ("--data", folder, "--first", first, "--last", last, "--purpose", "court order 7", "--person", "operations")
-    words = ("export-calls", *asked, "--out", out, *keys_of(log), "--gates", gates)
+    words = ("privacy", "export", *asked, "--out", out, *keys_of(log), "--gates", gates)
     code, _, err = call(*words)
     assert code == 1 and "expected 1 tickets by different keys that the gates name, got 0" in err
     [(_, refusal)] = payloads(log, "access")
     assert (refusal["person"], refusal["purpose"], refusal["tickets"]) == ("operations", "court order 7", [])
     assert refusal["count"] == read_keyed(folder / "calls.parquet").num_rows and "got 0" in refusal["refused"]
     assert not out.exists()
-    assert call("ticket", "export", *asked, "--out", act)[0] == 0
-    assert call("ticket", "agree", act, "--key", tmp_path / "signing.key", "--out", tmp_path / "own.json")[0] == 0
+    assert call("privacy", "ticket", "export", *asked, "--out", act)[0] == 0
+    assert (
+        call(
+            "privacy", "ticket", "agree", act, "--signing-key", tmp_path / "signing.key", "--out", tmp_path / "own.json"
+        )[0]
+        == 0
+    )
     code, _, err = call(*words, "--ticket", tmp_path / "own.json")  # of somebody whom the gates do not name
     assert code == 1 and not out.exists()
-    code, _, err = call("ticket", "agree", act, "--key", tmp_path / "0.key", "--out", ticket, "--days", "inf")
-    assert (code, err) == (1, "callsieve: --days: expected more than 0 and at most 36,500, got inf\n")
-    assert call("ticket", "agree", act, "--key", tmp_path / "0.key", "--out", ticket)[0] == 0
+    code, _, err = call(
+        "privacy", "ticket", "agree", act, "--signing-key", tmp_path / "0.key", "--out", ticket, "--valid-days", "inf"
+    )
+    assert (code, err) == (1, "callsieve: --valid-days: expected more than 0 and at most 36,500, got inf\n")
+    assert call("privacy", "ticket", "agree", act, "--signing-key", tmp_path / "0.key", "--out", ticket)[0] == 0
     facts = told(*words, "--ticket", ticket)
     assert pq.read_table(out).num_rows == facts["rows"] == read_keyed(folder / "calls.parquet").num_rows
     [payload] = given(log)
@@ -425,7 +432,7 @@ def test_five_hundred_records_leave_only_with_a_ticket(folder, log, call, told, 
 def test_many_small_exports_are_a_large_one(folder, log, call, tmp_path):
     rewrite(folder / "calls.parquet", lambda table: table.slice(0, 300))
     first, last = days_of(folder)
-    words = ("export-calls", "--data", folder, "--first", first, "--last", last, "--purpose", "a sample",
+    words = ("privacy", "export", "--data", folder, "--first", first, "--last", last, "--purpose", "a sample",
              "--person", "me", *keys_of(log), "--out")  # fmt: skip
     assert call(*words, tmp_path / "1.parquet")[0] == 0
     exported = pq.read_table(tmp_path / "1.parquet").to_pylist()  # and no word of a call that was not
@@ -444,11 +451,20 @@ def test_reidentification_needs_two_others_and_is_logged(log, call, tmp_path, mo
     token = Intake(real_bundle.NUMBER_KEY).token("number", number)
     gates, act = gates_file(log), tmp_path / "act.json"
     asked = (token, "--purpose", "court order 8", "--person", "risk")
-    words = ("reidentify", *asked, "--key", tmp_path / "number.key", *keys_of(log), "--gates", gates)
-    assert call("ticket", "reidentify", *asked, "--out", act)[0] == 0
+    words = ("privacy", "reidentify", *asked, "--key", tmp_path / "number.key", *keys_of(log), "--gates", gates)
+    assert call("privacy", "ticket", "reidentify", *asked, "--out", act)[0] == 0
     for place in range(3):
         assert (
-            call("ticket", "agree", act, "--key", tmp_path / f"{place}.key", "--out", tmp_path / f"{place}.json")[0]
+            call(
+                "privacy",
+                "ticket",
+                "agree",
+                act,
+                "--signing-key",
+                tmp_path / f"{place}.key",
+                "--out",
+                tmp_path / f"{place}.json",
+            )[0]
             == 0
         )
     tickets = [("--ticket", tmp_path / f"{place}.json") for place in range(3)]
@@ -531,7 +547,7 @@ def test_calls_that_are_all_past_their_time_are_told():
 def test_calls_past_their_time_get_no_vectors(tmp_path):
     declare(tmp_path, "switch", "contract", [TRAINING], "2999-12-31")
     pq.write_table(pa.table({"start": pa.array([0, 1], pa.int64())}), tmp_path / "calls.parquet")
-    with pytest.raises(ValueError, match="2 calls are past their time; see callsieve retention run"):
+    with pytest.raises(ValueError, match="2 calls are past their time; see callsieve privacy retention"):
         write_vectors(tmp_path / "calls.parquet", "keyed", tmp_path / "out", progress=lambda *_: None)
 
 
@@ -558,14 +574,14 @@ def test_the_run_erases_old_files_of_a_scorer(log, told, tmp_path):
     for number in (7, 8):
         (state / f"cases-{number:08d}.log").write_bytes(b"x")
     os.utime(state / "cases-00000007.log", (0, 0))
-    told("retention", "run", "--state", state, *keys_of(log))
+    told("privacy", "retention", "--state", state, *keys_of(log))
     assert [path.name for path in state.iterdir()] == ["cases-00000008.log"]
 
 
 def test_a_run_that_leaves_rows_ends_in_code_1(log, call, monkeypatch):
     files = {"calls.parquet": {"erased": 5, "past_their_time": 2}, "cases-00000007.log": {"bytes": 1}}
     monkeypatch.setattr(deletion, "run_all", lambda *_: {"files": files, "entry": 3, "left": 2})
-    code, out, _ = call("retention", "run", *keys_of(log))
+    code, out, _ = call("privacy", "retention", *keys_of(log))
     assert code == 1 and out.endswith("entry 3 of the audit log\n")
     rows = [[word.strip() for word in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
     assert rows == [["calls.parquet", "5", "2"], ["cases-00000007.log", "file", "0"]]
@@ -577,7 +593,7 @@ def test_a_deletion_says_which_scorer_forgot(log, call, monkeypatch, tmp_path):
     report = {"files": {}, "models": [], "scorers": {"a": 0.25}, "stays": [stays], "entry": 4}
     monkeypatch.setattr(deletion, "delete_everywhere", lambda *_: report)
     words = ("--data", tmp_path, "--key", tmp_path / "number.key", "--why", "asked", *keys_of(log))
-    code, out, _ = call("subject", "delete", *words, stdin="13912345678\n")
+    code, out, _ = call("privacy", "delete", *words, stdin="13912345678\n")
     assert code == 0 and out.endswith(
         "scorer a: forgot the number within 0.2 s\n"
         "stays    exclusions.parquet: 1 rows: so it is, until 2036-01-01\n"
@@ -587,5 +603,5 @@ def test_a_deletion_says_which_scorer_forgot(log, call, monkeypatch, tmp_path):
 
 def test_a_folder_is_declared_by_the_command(told, tmp_path):
     words = ("--source", "switch", "--basis", "contract", "--purpose", "training", "--until", "2999-12-31")
-    assert told("dataset", "declare", tmp_path, *words)["purposes"] == ["training"]
+    assert told("privacy", "declare", tmp_path, *words)["purposes"] == ["training"]
     assert not require_purpose(tmp_path, "training").simulated

@@ -20,8 +20,7 @@ from callsieve.serving.rules.policy import Policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS
 from callsieve.serving.rules.rules import RULES
-from callsieve.training.cli.tables.checks import show_policy_diff as show_difference
-from callsieve.training.cli.tables.checks import show_rule_figures
+from callsieve.training.cli.tables import checks
 from callsieve.training.studies.policy_diff import changes
 from callsieve.training.studies.rule_figures import Told, _words, apart, of_rule, regions_of, share
 from tests.support import lite_bundle
@@ -70,7 +69,7 @@ def test_intervals_are_exact(part, more):
 
 @pytest.mark.source("L19", by="training/studies/rule_figures.py")
 def test_rules_are_counted_against_the_truth(told, world_folder, judged, capsys):
-    found, hits = told("rules", "--data", world_folder), 0
+    found, hits = told("study", "rules", "--data", world_folder), 0
     assert (found["calls"], found["nuisance"]) == (len(judged), int(judged["nuisance"].sum()))
     assert set(found["rules"]) == {rule.name for rule in RULES}
     abroad = (judged["route"] == "international") & ~judged["caller_class"].isin(["foreign", "irregular", "withheld"])
@@ -88,7 +87,7 @@ def test_rules_are_counted_against_the_truth(told, world_folder, judged, capsys)
         innocent = seen[~seen["nuisance"]]["slice"].value_counts()
         assert {name: each["part"] for name, each in rule["benign_slices"].items()} == innocent[innocent > 0].to_dict()
     assert hits > 100
-    show_rule_figures(found)
+    checks.rule_figures(found)
     said = " ".join(capsys.readouterr().out.split())
     for name, rule in found["rules"].items():
         assert f"{name.replace('_', ' ')} │ {rule['calls']:,}" in said.replace("┃", "│"), name
@@ -97,11 +96,11 @@ def test_rules_are_counted_against_the_truth(told, world_folder, judged, capsys)
 @pytest.mark.source("L11", by="training/studies/rule_figures.py")
 def test_a_listed_region_is_audited_by_its_innocent_callers(told, world, judged, world_folder, tmp_path, capsys):
     """A plain count: who of the region is innocent, and whose calls a stricter rule would not pass, and when."""
-    assert told("rules", "--data", world_folder)["regions"]["listed area"]["with_rule"]["part"] == 0
+    assert told("study", "rules", "--data", world_folder)["regions"]["listed area"]["with_rule"]["part"] == 0
     strict = tmp_path / "strict.toml"
     strict.write_text('version = "strict"\n[bands]\n[rules]\nrisk_region = "screen"\nring_once = "label"\n')
-    shown = told("rules", "--data", world_folder, "--policy", strict)
-    show_rule_figures(shown)
+    shown = told("study", "rules", "--data", world_folder, "--policy", strict)
+    checks.rule_figures(shown)
     found, said = shown["regions"], capsys.readouterr().out
     assert re.search(rf"listed area +│ +{found['listed area']['callers']} ", said)
     assert re.search(rf"all others +│ +{found['']['callers']} ", said)
@@ -124,7 +123,7 @@ def test_a_listed_region_is_audited_by_its_innocent_callers(told, world, judged,
     middle = judged["start"].median()
     table["valid_to"] = pd.Timestamp(int(middle), unit="ms", tz="UTC")
     table.to_parquet(folder / "register_risk_regions.parquet")
-    ended = told("rules", "--data", folder, "--policy", strict)["regions"]["listed area"]
+    ended = told("study", "rules", "--data", folder, "--policy", strict)["regions"]["listed area"]
     assert ended["with_rule"]["part"] == int((mine["start"] < int(middle)).sum()) < len(mine)
 
 
@@ -132,10 +131,10 @@ def test_a_listed_region_is_audited_by_its_innocent_callers(told, world, judged,
 def test_calls_that_are_not_for_evaluation_are_not_judged(call, world_folder, tmp_path):
     for each in world_folder.glob("*.parquet"):
         (tmp_path / each.name).symlink_to(each)
-    code, _, said = call("rules", "--data", tmp_path)
+    code, _, said = call("study", "rules", "--data", tmp_path)
     assert code == 1 and "expected dataset.json" in said
     declare(tmp_path, "switch", "contract", ["training"], "2999-12-31")
-    code, _, said = call("rules", "--data", tmp_path)
+    code, _, said = call("study", "rules", "--data", tmp_path)
     assert code == 1 and "declared for training, not for evaluation" in said
 
 
@@ -143,7 +142,7 @@ def test_the_model_and_the_rules_are_told_apart(told, world_folder, run, tmp_pat
     (tmp_path / "eager.toml").write_text(EAGER)
     looks = ("--audit", tmp_path / "audit", "--signing-key", run[0] / "signing.key")
     bundle = ("--bundle", run[0] / "bundle", *looks)
-    plain, eager = (told("rules", "--data", world_folder, *bundle, *more) for more in
+    plain, eager = (told("study", "rules", "--data", world_folder, *bundle, *more) for more in
                     ((), ("--policy", tmp_path / "eager.toml")))  # fmt: skip
     card = json.loads((run[0] / "bundle" / "bundle.json").read_text())
     for found in (plain, eager):
@@ -157,7 +156,7 @@ def test_the_model_and_the_rules_are_told_apart(told, world_folder, run, tmp_pat
     for name in ("catch", "false", "certificate"):
         assert plain["model"][name] == eager["model"][name]
     assert plain["model"]["nuisance"] != eager["model"]["nuisance"]
-    show_rule_figures(eager)
+    checks.rule_figures(eager)
     said = capsys.readouterr().out
     model = eager["model"]
     for kind in ("nuisance", "benign"):
@@ -219,7 +218,7 @@ def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_pa
         out = tmp_path / f"{name}.parquet"
         told("score", *common, "--policy", tmp_path / f"{name}.toml", "--out", out)
         decided[name] = pq.read_table(out).to_pandas()
-    found = told("policy", "diff", tmp_path / "none.toml", tmp_path / "eager.toml", *common, "--truth",
+    found = told("study", "policies", tmp_path / "none.toml", tmp_path / "eager.toml", *common, "--truth",
                  world_folder / "truth.parquet", "--audit", tmp_path / "audit", "--signing-key",
                  run[0] / "signing.key")  # fmt: skip
     assert (found["old"], found["new"]) == ("none", "eager")
@@ -239,9 +238,9 @@ def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_pa
             key: int(count) for key, count in moved.groupby(names).size().items()
         }
     assert {row["to"] for row in found["actions"]} >= {"label", "block"}
-    show_difference(found)
+    checks.policy_diff(found)
     assert f"none -> eager: {len(moved):,} of {len(both):,} calls change fate" in capsys.readouterr().out
-    back = told("policy", "diff", tmp_path / "eager.toml", tmp_path / "none.toml", *common)
+    back = told("study", "policies", tmp_path / "eager.toml", tmp_path / "none.toml", *common)
     assert {(row["to"], row["from"], row["calls"]) for row in back["actions"]} == {
         (row["from"], row["to"], row["calls"]) for row in found["actions"]
     }
@@ -252,7 +251,7 @@ def test_policies_that_do_the_same_are_told_in_one_line(capsys):
     same = SimpleNamespace(action=np.array([0, 2, 3]), rules=np.array([0, 1, 1]))
     found = changes(same, same, np.array(["a", "b", "c"]), {})
     assert found == {"changed": 0, "actions": [], "slices": {}, "rules": {}}
-    show_difference({"old": "1", "new": "2", "calls": 3} | found)
+    checks.policy_diff({"old": "1", "new": "2", "calls": 3} | found)
     assert capsys.readouterr().out == "policy 1 -> 2: 0 of 3 calls change fate\n"
 
 
@@ -264,7 +263,7 @@ def test_calls_of_which_none_is_left_are_not_decided_on(call, tmp_path):
     (tmp_path / "calls.txt").write_text("start,caller,callee\nsoon,13800138000,13800138001\n")
     policies = (tmp_path / "none.toml", tmp_path / "none.toml")
     given = ("--calls", tmp_path / "calls.txt", "--key", tmp_path / "number.key", "--bundle", tmp_path / "bundle")
-    code, _, said = call("policy", "diff", *policies, *given)
+    code, _, said = call("study", "policies", *policies, *given)
     assert code == 1 and "no call to decide on; 1 rows were quarantined" in said
 
 
@@ -278,7 +277,7 @@ def test_model_and_rules_apart_are_told_to_a_person(capsys):
                     "by_model": part(0, 0)}}  # fmt: skip
     rules = {"ring_once": {"calls": 5, "precision": part(1, 5), "caller_precision": part(0, 0), "recall": part(1, 2),
                            "benign_slices": {"courier": part(1, 4)}}}  # fmt: skip
-    show_rule_figures({"calls": 9, "nuisance": 3, "registers": 0, "rules": rules, "regions": regions, "model": model})
+    checks.rule_figures({"calls": 9, "nuisance": 3, "registers": 0, "rules": rules, "regions": regions, "model": model})
     said = " ".join(capsys.readouterr().out.split())
     assert "courier, 25.0% of it" in said and "innocent calls by listed region" not in said
     assert "benign │ 3 │ 2 │ 1 │ 1,234" in said

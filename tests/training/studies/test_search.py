@@ -93,7 +93,7 @@ def test_trials_are_runs_nested_in_the_run_of_the_search(searched):
     told = mlflow_read.snapshot(store_of(folder), last["run"])
     assert told["run"]["status"] == "FINISHED"
     assert rows(folder / "mlflow.db", "select distinct value from tags where key = 'mlflow.source.name'") == [
-        ("callsieve search",)
+        ("callsieve study search",)
     ]
     assert all(end - start > 0 for start, end in rows(folder / "mlflow.db", "select start_time, end_time from runs"))
     assert told["metric"]["best_log_loss"] == last["figures"]["log_loss"]

@@ -1,4 +1,4 @@
-"""Figures as short tables for a person at a terminal."""
+"""A training, an evaluation, scored calls, a monitored day and an export as tables."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.serving.bundle.signing import SIGNER
-from callsieve.serving.cli.console import say, show_table
+from callsieve.serving.cli.console import say, say_quarantined, show_table
 from callsieve.training.judging.detection import QUANTILES, SOON
 from callsieve.training.log.looks import in_words
 from callsieve.training.reports.run_page import NOT_MEASURED, share, until
 
-NONE = "–"  # there was nothing to measure
+NONE = "–"  # nothing was measured
 SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 
 
 def study(figures: Mapping[str, Any], folder: Path) -> None:
-    """The headline of a training run, and where to look next."""
-    headline(figures, "that came after the training, of groups that it did not learn from")
+    """Print the headline of a training, the verdicts of its last day, and the next commands."""
+    headline(figures, "of numbers that first called after the training, of groups unseen in training")
     last = figures["last_day"]
     rows = [(word, f"{last['actions'][word]:,}", f"{last['callers'][word]:,}") for word in last["actions"]]
     show_table(f"verdicts on {last['date']}", ("action", "calls", "callers"), rows)
@@ -28,178 +28,209 @@ def study(figures: Mapping[str, Any], folder: Path) -> None:
         say(f"next     {command}")
 
 
-def headline(figures: Mapping[str, Any], new: str) -> None:
-    """Benign pass with its bound, catch rate and calls to detection, beside the rule on calls per hour.
+def headline(figures: Mapping[str, Any], numbers: str) -> None:
+    """Print false positives with their bound, catch rates and calls to detection, beside the best fixed rule.
 
     Args:
-        new: of which numbers calls until found are told.
+        numbers: the numbers whose calls to detection are counted, in words.
     """
     both = figures["headline"]["model"], figures["headline"]["rule"]
-    error = ("innocent calls flagged", *(f"{one['false_calls']} of {one['benign_calls']:,}" for one in both))
+    detections = [side["detection"] for side in both]
     rows = [
-        error,
-        ("benign pass, at least (95 %)", *(f"{1 - one['bound']:.4%}" for one in both)),
-        ("same, if a caller's calls are alike", *(f"{1 - one['bound_by_caller']:.2%}" for one in both)),
-        ("certified at 1 in 10,000", *(certified(one) for one in both)),
-        *((f"nuisance caught, by {word}", *(rate(one["catch"][word]) for one in both)) for word in both[0]["catch"]),
-        ("numbers ever found", *(share(one["detection"]["detected_share"]) for one in both)),
-        (f"found within {SOON} calls", *(rate(soon(one["detection"])) for one in both)),
-        *((f"calls until found, {word}", *(until(one["detection"], word) for one in both)) for word in QUANTILES),
-        ("lifetime calls stopped", *(share(one["detection"]["stopped_share"]) for one in both)),
-    ]  # fmt: skip
-    title = (
-        f"{figures['data']['calls']:,} calls; judged on {figures['data']['judged_on']} ({figures['data']['source']})"
-    )
+        ("innocent calls flagged", *(f"{side['false_calls']} of {side['benign_calls']:,}" for side in both)),
+        ("innocent calls passed, at least (95 %)", *(f"{1 - side['bound']:.4%}" for side in both)),
+        ("at least, by caller (95 %)", *(f"{1 - side['bound_by_caller']:.2%}" for side in both)),
+        ("certified at 1 in 10,000", *(certified(side) for side in both)),
+        *((f"nuisance caught, by {word}", *(rate(side["catch"][word]) for side in both)) for word in both[0]["catch"]),
+        ("numbers detected", *(share(detection["detected_share"]) for detection in detections)),
+        (f"detected within {SOON} calls", *(rate(soon(detection)) for detection in detections)),
+        *(
+            (f"calls until detection, {word}", *(until(detection, word) for detection in detections))
+            for word in QUANTILES
+        ),
+        ("lifetime calls stopped", *(share(detection["stopped_share"]) for detection in detections)),
+    ]
+    data = figures["data"]
+    title = f"{data['calls']:,} calls; judged on {data['judged_on']} ({data['source']})"
     show_table(title, ("", "callsieve", both[1]["rule"]), rows)
     if figures["attacks"]:
         buckets(figures["buckets"])
-        attacks(figures["attacks"], new)
+        attacks(figures["attacks"], numbers)
 
 
 def evaluation(figures: Mapping[str, Any]) -> None:
-    """The headline of a bundle on other calls, and what it is worth on callers that it did not learn from."""
-    headline(figures, "that came after the first 7 days, of any group")
+    """Print the headline of a bundle on other calls, and apart for callers of unseen groups."""
+    headline(figures, "of numbers that first called after the first 7 days, of any group")
     say(in_words(figures))
     if figures["unseen"] is None:
-        say(f"groups that the model learnt from and others: {figures['seen_told_by']}")
+        say(f"groups seen and unseen in training: {figures['seen_told_by']}")
         return
     rows = [
-        (name, f"{one['calls']:,}", f"{one['false_calls']} of {one['benign_calls']:,}", rate(one["catch"]["call"]))
-        for name, one in (("it may have", figures["seen"]), ("it has not", figures["unseen"]))
+        (
+            name,
+            f"{side['calls']:,}",
+            f"{side['false_calls']} of {side['benign_calls']:,}",
+            rate(side["catch"]["call"]),
+        )
+        for name, side in (("possibly", figures["seen"]), ("no", figures["unseen"]))
     ]
-    title = f"whether the model learnt from the caller's group, by {figures['seen_told_by']}"
+    title = f"caller's group seen in training, by {figures['seen_told_by']}"
     show_table(title, ("", "calls", "innocent flagged", "nuisance caught, by call"), rows)
 
 
-def buckets(told: Sequence[Mapping[str, Any]]) -> None:
-    """Catch and error by how many calls a number had made."""
+def buckets(figures: Sequence[Mapping[str, Any]]) -> None:
+    """Print catch rate and false positives by the number of earlier calls of the caller."""
     rows = [
-        (one["bucket"], f"{one['calls']:,} of {one['callers']:,}",
-         rate({**one, "rate": one["catch"]}) if one["calls"] else NONE,
-         f"{one['false_calls']:,} of {one['benign_calls']:,}")
-        for one in told
-    ]  # fmt: skip
+        (
+            bucket["bucket"],
+            f"{bucket['calls']:,} of {bucket['callers']:,}",
+            rate({**bucket, "rate": bucket["catch"]}) if bucket["calls"] else NONE,
+            f"{bucket['false_calls']:,} of {bucket['benign_calls']:,}",
+        )
+        for bucket in figures
+    ]
     head = ("", "nuisance calls of numbers", "caught", "innocent flagged")
-    show_table("by how many calls the number had made", head, rows)
+    show_table("by the number of earlier calls", head, rows)
 
 
-def attacks(told: Sequence[Mapping[str, Any]], new: str) -> None:
-    """What each evasion buys: the calls that get through before a number is found, and apart, of known groups."""
+def attacks(figures: Sequence[Mapping[str, Any]], numbers: str) -> None:
+    """Print the calls that each evasion gets through before detection, and apart for groups seen in training."""
     rows = [
-        (one["attack"].replace("_", " "), f"{one['judged_calls']:,}",
-         rate(one["caught"]) if one["judged_calls"] else NONE, f"{one['numbers']:,}",
-         *(until(one["detection"], word) if one["numbers"] else NONE for word in QUANTILES),
-         mean(one["calls_through_a_number"]), mean(one["people_reached_by_a_number"]))
-        for one in told
-    ]  # fmt: skip
-    head = ("evasion", "calls", "caught", "new numbers", "calls until found", "for 9 in 10", "calls through a number",
-            "people reached")  # fmt: skip
-    show_table(f"what an evasion buys before its number is found: numbers {new}", head, rows)
+        (
+            attack["attack"].replace("_", " "),
+            f"{attack['judged_calls']:,}",
+            rate(attack["caught"]) if attack["judged_calls"] else NONE,
+            f"{attack['numbers']:,}",
+            *(until(attack["detection"], word) if attack["numbers"] else NONE for word in QUANTILES),
+            mean(attack["calls_through_a_number"]),
+            mean(attack["people_reached_by_a_number"]),
+        )
+        for attack in figures
+    ]
+    detection = ("new numbers", "calls until detection", "for 9 in 10", "calls through a number", "people reached")
+    show_table(f"evasions: calls before detection, {numbers}", ("evasion", "calls", "caught", *detection), rows)
     show_table(
-        "the same of numbers that came after the training, of groups that it learnt from",
-        ("evasion", "new numbers", "found", "calls through a number"),
-        [(one["attack"].replace("_", " "), *known_group(one["known_group"])) for one in told],
+        "evasions: numbers that first called after the training, of groups seen in training",
+        ("evasion", "new numbers", "detected", "calls through a number"),
+        [(attack["attack"].replace("_", " "), *known_group(attack["known_group"])) for attack in figures],
     )
 
 
-def known_group(told: Mapping[str, Any]) -> tuple[str, ...]:
-    """Numbers of groups that were learnt from, the share found, calls through one; dashes where nobody knows which."""
-    if not told["numbers"]:
-        return (NONE if told["numbers"] is None else "0", NONE, NONE)
-    return (f"{told['numbers']:,}", share(told["found"]), mean(told["calls_through_a_number"]))
+def known_group(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the cells for numbers of groups seen in training; dashes where these groups are unknown."""
+    if not figures["numbers"]:
+        return (NONE if figures["numbers"] is None else "0", NONE, NONE)
+    return (f"{figures['numbers']:,}", share(figures["found"]), mean(figures["calls_through_a_number"]))
 
 
 def mean(value: Mapping[str, Any]) -> str:
-    """A mean with its interval, where there is one."""
+    """Returns a mean with its interval, if it has one."""
     if value["mean"] is None:
         return NONE
     return f"{value['mean']:.0f}" + ("" if value["low"] is None else f" ({value['low']:.0f} - {value['high']:.0f})")
 
 
-def certified(one: Mapping[str, Any]) -> str:
-    """Whether, and if so, whether it is worth anything."""
-    if one["certified"] and one["catch"]["call"]["rate"] == 0:
-        return "yes, but empty: it flags nothing"
-    return "yes" if one["certified"] else "no"
+def certified(side: Mapping[str, Any]) -> str:
+    """Returns whether the threshold is certified, and whether it flags anything at all."""
+    if side["certified"] and side["catch"]["call"]["rate"] == 0:
+        return "yes, but it flags nothing"
+    return "yes" if side["certified"] else "no"
 
 
 def rate(value: Mapping[str, Any]) -> str:
-    """A rate with its interval."""
+    """Returns a rate with its interval."""
     if value["rate"] is None:
         return NOT_MEASURED
     return f"{value['rate']:.1%} ({value['low']:.1%} - {value['high']:.1%})"
 
 
 def soon(detection: Mapping[str, Any]) -> dict[str, Any]:
-    """The share of numbers found within their first SOON calls, as a rate with its interval."""
+    """Returns the share of numbers detected within their first SOON calls, in the form of a rate."""
     return {"rate": detection["soon_share"], "low": detection["soon_low"], "high": detection["soon_high"]}
 
 
 def scored(result: Mapping[str, Any]) -> None:
-    """Counts of a scored file by action."""
+    """Print the verdicts of a scored file by action, and the calls without a verdict."""
     rows = [(word, f"{n:,}", f"{result['callers'][word]:,}") for word, n in result["actions"].items()]
     show_table(f"{result['calls']:,} calls scored by model {result['model']}", ("action", "calls", "callers"), rows)
     if result.get("rules"):
-        met = [(name.replace("_", " "), f"{calls:,}") for name, calls in result["rules"].items()]
-        show_table("calls that meet a rule, whatever the model says", ("rule", "calls"), met)
+        rules = [(name.replace("_", " "), f"{calls:,}") for name, calls in result["rules"].items()]
+        show_table("calls that meet a rule, whatever the model's score", ("rule", "calls"), rules)
     if result["filling"]:
-        say(f"bands say nothing of {result['filling']:,} calls: too little is known of the week before them")
+        say(f"{result['filling']:,} calls were not scored: less than 7 days of history")
     for stratum, count in result["no_threshold"].items():
-        say(f"nothing is said of {count:,} calls: the model has no threshold for numbers of the kind {stratum!r}")
-    for reason, count in result["quarantined"].items():
-        say(f"put apart: {count:,} rows, {reason}")
+        say(f"{count:,} calls were not scored: the model has no threshold for the number class {stratum!r}")
+    say_quarantined(result["quarantined"])
     if result["stale"]:
         say(f"the model is past its valid-until date, {result['valid_until']}")
 
 
 def monitored(result: Mapping[str, Any]) -> None:
-    """What of a day is out of the usual, or else what is nearest to it; and whether the certificate still holds."""
-    alarms = [one for one in result["shifts"] if one["alarm"]]
+    """Print the drifted statistics of a day, or else the nearest to it; and the state of the certificate."""
+    alarms = [shift for shift in result["shifts"] if shift["alarm"]]
     rows = [
-        (one["name"], one["part"],
-         *(amount(one, word) for word in ("then", "now")),
-         *("" if one[word] is None else f"{one[word]:.3f}" for word in ("psi", "ks")), f"{one['z']:+.1f}")
-        for one in (alarms[:SHIFTS_SHOWN] or result["shifts"][:NEAREST_SHOWN])
-    ]  # fmt: skip
-    what = (
-        f"{len(alarms)} {'ALARM' if len(alarms) == 1 else 'ALARMS'}"
-        if alarms
-        else "no alarm; what is farthest from usual"
-    )
+        (
+            shift["name"],
+            shift["part"],
+            *(amount(shift, word) for word in ("then", "now")),
+            *("" if shift[word] is None else f"{shift[word]:.3f}" for word in ("psi", "ks")),
+            f"{shift['z']:+.1f}",
+        )
+        for shift in (alarms[:SHIFTS_SHOWN] or result["shifts"][:NEAREST_SHOWN])
+    ]
+    what = f"{len(alarms)} {'ALARM' if len(alarms) == 1 else 'ALARMS'}" if alarms else "no alarm; largest differences"
     title = f"{result['day']} ({result['kind']}), {result['calls']:,} calls: {what}"
-    show_table(title, ("statistic", "part", "usual", "that day", "PSI", "KS", "deviations"), rows, texts=2)
+    show_table(title, ("statistic", "part", "reference", "that day", "PSI", "KS", "deviations"), rows, texts=2)
     if alarms and result["resembles"] != result["kind"]:
-        # Before and after long holidays people work on weekends.
-        why = "a holiday?" if result["kind"] == "weekday" else "a weekend on which people worked?"
+        # Around long holidays, weekends are working days.
+        why = "a holiday?" if result["kind"] == "weekday" else "a working weekend?"
         say(f"the day looks more like a {result['resembles']}: {why}")
-    told = result["certificate"]
-    for reason in told["at_risk"]:
+    certificate = result["certificate"]
+    for reason in certificate["at_risk"]:
         say(f"certificate at risk: {reason}")
-    if not told["at_risk"]:
-        say(f"certificate: nothing speaks against it; {told['of_these_flagged']:,} of "
-            f"{told['calls_of_callers_found_benign']:,} calls of callers found benign were flagged")  # fmt: skip
+    if not certificate["at_risk"]:
+        flagged, calls = certificate["of_these_flagged"], certificate["calls_of_callers_found_benign"]
+        say(f"certificate not at risk: {flagged:,} of {calls:,} calls of callers found benign were flagged")
     if result["days_before"] < result["days_wanted"]:
-        say(f"scores are not quite like those of a service: {result['days_before']} days of calls before the day, "
-            f"{result['days_wanted']} are remembered")  # fmt: skip
+        have, need = result["days_before"], result["days_wanted"]
+        say(f"scores differ from those of a service: {have} days of history before the day, a service has {need}")
     if "touches" in result:
         say(in_words(result))
 
 
-def amount(one: Mapping[str, Any], word: str) -> str:
-    """What a statistic of a day was, or is usually: a share or an amount; several together are neither."""
-    if one["measure"] == "together":
+def amount(shift: Mapping[str, Any], word: str) -> str:
+    """Returns a statistic of the day or of the reference: a share, an amount, or nothing for a joint statistic."""
+    if shift["measure"] == "together":
         return ""
-    return f"{one[word]:.1%}" if one["measure"] == "histogram" else f"{one[word]:,.0f}"
+    return f"{shift[word]:.1%}" if shift["measure"] == "histogram" else f"{shift[word]:,.0f}"
 
 
-def ready_made(result: Mapping[str, Any]) -> None:
-    """Measures on the test rows, beside published ones where there are any."""
+def feature_table(result: Mapping[str, Any]) -> None:
+    """Print the measures of a model of a feature table, beside published ones where there are any."""
     names = ("auc", "macro_f1", "macro_recall", "g_mean")
     rows = [("callsieve", *(f"{result['test'][name]:.4f}" for name in names))]
-    rows += [(who, *(f"{told[name]:.4f}" for name in names)) for who, told in result["published"].items()]
+    rows += [(who, *(f"{values[name]:.4f}" for name in names)) for who, values in result["published"].items()]
     sizes = result["rows"]
     parts = " / ".join(f"{sizes[side]:,}" for side in ("train", "valid", "test"))
     title = f"{sizes['all']:,} rows ({parts}), {result['features']} features"
-    show_table(title, ("on the test rows", "AUC", "macro F1", "macro recall", "G-mean"), rows)
+    show_table(title, ("test set", "AUC", "macro F1", "macro recall", "G-mean"), rows)
     if result["left_out"]:
-        say(f"left out, not numeric or an identifier: {', '.join(result['left_out'])}")
+        say(f"columns not used, not numeric or an identifier: {', '.join(result['left_out'])}")
+
+
+def onnx(facts: Mapping[str, Any], file: Path) -> None:
+    """Print the size of an exported model and its largest differences from the bundle."""
+    say(f"{file}: model {facts['model']}, {len(facts['features'])} features, {facts['bytes']:,} bytes")
+    rows = [
+        (
+            name,
+            f"{facts[name]['rows']:,}",
+            *(f"{facts[name][part]:.1e}" for part in ("raw", "probability")),
+            str(facts[name]["bands"]),
+            f"{facts[name]['float32_raw']:.1e}",
+            str(facts[name]["float32_bands"]),
+        )
+        for name in ("golden", "thresholds")
+    ]
+    head = ("rows", "number", "raw score", "probability", "other bands", "raw, from float32", "other bands")
+    show_table("largest differences from the bundle", head, rows)

@@ -29,7 +29,7 @@ def test_groups_that_cannot_be_told_apart_are_said_to_be(run, capsys):
     _, figures = run
     runs.evaluation(figures | {"unseen": None, "seen_told_by": "nobody knows", "fold": None, "touches": None})
     out = capsys.readouterr().out
-    assert "groups that the model learnt from and others: nobody knows" in out
+    assert "groups seen and unseen in training: nobody knows" in out
     assert "this look at the calls was not counted" in out
 
 
@@ -40,8 +40,8 @@ def test_known_groups_are_told_apart_and_a_dash_where_nobody_knows_them(run, cap
     for told, cells in ((known, ["1", "100.0%"]), (unknown, ["–", "–", "–"])):
         runs.attacks([told], "of any group")
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0].endswith("numbers of any group")
-        (begin,) = (i for i, line in enumerate(lines) if "of groups that it learnt from" in line)
+        assert lines[0].endswith("calls before detection, of any group")
+        (begin,) = (i for i, line in enumerate(lines) if "of groups seen in training" in line)
         (row,) = (line for line in lines[begin:] if known["attack"].replace("_", " ") in line)
         assert [cell.strip() for cell in row.split("│")[2:-1]][: len(cells)] == cells
 
@@ -55,10 +55,10 @@ def test_scored_calls(capsys):
     runs.scored(told)
     out = capsys.readouterr().out
     assert "1,200 calls scored by model m1" in out and "ring once" in out
-    assert "put apart: 1,234 rows, not_a_number" in out
+    assert "quarantined: 1,234 rows, not_a_number" in out
     assert "the model is past its valid-until date, 2026-04-01" in out
-    assert "bands say nothing of 1,100 calls: too little is known of the week before them" in out
-    assert "nothing is said of 1,050 calls: the model has no threshold for numbers of the kind 'unknown'" in out
+    assert "1,100 calls were not scored: less than 7 days of history" in out
+    assert "1,050 calls were not scored: the model has no threshold for the number class 'unknown'" in out
     nothing = {"rules": {}, "quarantined": {}, "stale": False, "filling": 0, "no_threshold": {}}
     runs.scored(told | nothing)
     assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 6  # nothing of what is not there
@@ -70,10 +70,10 @@ def test_a_ready_made_table(capsys):
         "test": measures, "published": {"a paper": measures | {"auc": 0.5}}, "left_out": ["phone_no_m", "city"],
         "rows": {"all": 6106, "train": 4000, "valid": 1000, "test": 1106}, "features": 42,
     }  # fmt: skip
-    runs.ready_made(told)
+    runs.feature_table(told)
     out = capsys.readouterr().out
     assert "6,106 rows (4,000 / 1,000 / 1,106), 42 features" in out and "0.8123" in out and "a paper" in out
-    assert "left out, not numeric or an identifier: phone_no_m, city" in out
+    assert "columns not used, not numeric or an identifier: phone_no_m, city" in out
 
 
 def test_a_narrow_screen_cuts_no_figure_off(capsys, monkeypatch):
@@ -105,15 +105,15 @@ def test_a_day_out_of_the_usual(capsys):
     out = capsys.readouterr().out
     assert "calls: 1 ALARM\n" in out and "+12.0" in out
     assert "the day looks more like a weekend: a holiday?" in out and "certificate at risk: too many" in out
-    assert "3 days of calls before the day" in out
+    assert "3 days of history before the day" in out
     runs.monitored(told | {"kind": "weekend", "resembles": "weekday", "shifts": [shift, shift]})
     out = capsys.readouterr().out
     assert "calls: 2 ALARMS\n" in out
-    assert "the day looks more like a weekday: a weekend on which people worked?" in out
+    assert "the day looks more like a weekday: a working weekend?" in out
     quiet = told | {"shifts": [shift | {"alarm": False}], "certificate": told["certificate"] | {"at_risk": []}}
     runs.monitored(quiet | {"days_before": 28})
     out = capsys.readouterr().out
-    assert "no alarm; what is farthest from usual" in out and "0 of 5 calls of callers found benign were flagged" in out
+    assert "no alarm; largest differences" in out and "0 of 5 calls of callers found benign were flagged" in out
 
 
 def test_a_table_without_a_row_is_one_line(capsys):

@@ -31,7 +31,7 @@ def test_what_a_search_found(said):
         "parameters": {"num_leaves": 31},
     }
     studies.searched(found, Path("search"))
-    assert "7 trials on the training side alone" in (text := said())
+    assert "7 trials on the training set" in (text := said())
     assert "│ log-loss │ 0.125 │ 0.0625 │" in text and "num_leaves" in text
     assert "callsieve train --parameters search/parameters.toml" in text
 
@@ -54,6 +54,6 @@ def test_how_faults_of_labels_weigh(said):
     }  # fmt: skip
     studies.stress({"faults": [fault]}, Path("stress"))
     assert "each training: stress/stress.json" in said()
-    assert studies.middle(MEANS) == "37.5% (25.0% - 50.0%)"
-    assert studies.middle(MEANS | {"low": None}) == "37.5%"
-    assert studies.middle(NOTHING) == "not measured"
+    assert studies.mean_rate(MEANS) == "37.5% (25.0% - 50.0%)"
+    assert studies.mean_rate(MEANS | {"low": None}) == "37.5%"
+    assert studies.mean_rate(NOTHING) == "not measured"

@@ -1,4 +1,4 @@
-"""All commands alike: examples that can be typed, JSON, one kind of value for each option, and whose word counts."""
+"""All commands alike: examples that run, JSON, one kind of value for each option, and the order of defaults."""
 
 import inspect
 import io
@@ -17,45 +17,85 @@ import pytest
 from rich.console import Console
 
 from callsieve.serving.cli import console
-from callsieve.serving.cli.command_tree import FILE, commands, configuration, options, whole
-from callsieve.training.cli.examples import EXAMPLES, PANELS
-from callsieve.training.cli.main import app, main
+from callsieve.serving.cli.command_tree import EXTRAS, commands
+from callsieve.serving.cli.configuration import FILE, configuration, options
+from callsieve.training.cli.main import ROOT as COMMAND
+from callsieve.training.cli.main import TABLE, main
 
-COMMAND = whole(app)
 ALL = dict(commands(COMMAND))
-UNTIL_STOPPED = {"serve", "case serve", "case watch", "agi"}  # what they have to say is asked of them, or in their logs
-# Options whose name is said of two kinds of things: of calls as a file and as a number that fits, and so on.
-# In some commands several files may be given, elsewhere one.
-TWO_KINDS = {"calls", "data", "days", "epoch", "key", "purpose", "rate", "registers", "since", "state", "verdicts"}
+EXAMPLE = re.compile(r"Example: callsieve (.*)\Z", re.DOTALL)
+# Commands that run until they are stopped answer over the network, or write to their logs.
+UNTIL_STOPPED = {"serve", "cases serve", "cases watch", "live agi"}
+# Options that some commands take once and others several times; and two enumerations of purposes.
+SEVERAL = {"data", "key", "purpose", "registers", "state", "verdicts"}
 
 
-@pytest.mark.parametrize("name", ["serve", "case serve", "agi"])
+def example(name):
+    """The words after the command's name in its example."""
+    words, path = shlex.split(EXAMPLE.search(ALL[name].help)[1]), name.split()
+    assert words[: len(path)] == path, name
+    return words[len(path) :]
+
+
+@pytest.mark.parametrize("name", ["serve", "cases serve", "live agi"])
 def test_a_port_is_one_that_there_is(name):
-    """A larger one was taken for another: the service listened where nobody looked."""
-    words = [*shlex.split(EXAMPLES[name]), "--port", "65536"]
+    """A larger number was reduced to 16 bits, and the service listened on another port."""
+    words = [*example(name), "--port", "65536"]
     with pytest.raises(Exception, match="65535"):
         ALL[name].make_context(name, words, help_option_names=["-h", "--help"])
 
 
 def test_every_command_has_an_example_that_can_be_typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert EXAMPLES.keys() == ALL.keys()
     for name, command in ALL.items():
-        words = shlex.split(EXAMPLES[name])
-        # Which words ask for help is kept from the first time on.
-        with command.make_context(name, words, help_option_names=["-h", "--help"]) as context:
+        with command.make_context(name, example(name), help_option_names=["-h", "--help"]) as context:
             assert context.args == [], name
-        assert f"callsieve {name} {EXAMPLES[name]}" in command.epilog
 
 
-def test_every_command_stands_under_one_heading(typed):
-    listed = [name for names in PANELS.values() for name in names]
-    assert sorted(listed) == sorted({name.partition(" ")[0] for name in ALL})
+def test_at_most_16_commands_stand_under_three_headings(typed):
+    names = [name for rows in TABLE.values() for name in rows]
+    assert len(TABLE) == 3 and len(names) <= 16
+    assert sorted(names) == sorted({name.partition(" ")[0] for name in ALL})
     code, out, _ = typed("--help")
     assert code == 0
-    assert all(panel in out for panel in PANELS)
-    assert "Commands" not in out
+    assert all(heading in out for heading in TABLE) and all(f"│ {name} " in out for name in names)
+    assert "─ Commands ─" not in out
     assert "Exit codes: 0" in out
+
+
+LIGHT = """
+import sys
+sys.argv = ["callsieve", *sys.argv[1:]]
+from callsieve.training.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print("loaded:", *sorted({name.partition(".")[0] for name in sys.modules}))
+print("modules:", *sorted(name for name in sys.modules if ".cli." in name))
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["serve", "--help"], ["model", "verify", "--help"], ["cases", "--help"]])
+def test_help_loads_no_package_that_the_command_needs(words):
+    done = subprocess.run([sys.executable, "-c", LIGHT, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.rpartition("loaded:")[2].split())
+    assert not loaded & {"pandas", "mlflow", "sqlalchemy", "uvicorn", "starlette", "pyarrow", "sklearn", "matplotlib"}
+    if words[0] == "serve":
+        assert "callsieve.training.cli.train" not in loaded
+
+
+@pytest.mark.parametrize(("module", "extra"), [("pandas", "train"), ("uvicorn", "serve"), ("sqlalchemy", "cases")])
+def test_a_missing_package_is_one_line_that_names_its_extra(module, extra, call, monkeypatch):
+    def missing(_):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr("callsieve.serving.bundle.verify.verify", lambda *_, **_more: missing(module))
+    code, out, err = call("model", "verify", "--bundle", "bundle")
+    assert (code, out) == (1, "")
+    assert err == f"callsieve: the package {module} is not installed: pip install 'callsieve[{extra}]'\n"
+    assert EXTRAS.get(module, "train") == extra
 
 
 def test_every_command_can_answer_in_json():
@@ -67,7 +107,7 @@ def test_an_option_is_of_one_kind_wherever_it_stands():
     for command in ALL.values():
         for word, option in options(command).items():
             kinds.setdefault(word, set()).add(type_of(option))
-    assert {word for word, found in kinds.items() if len(found) > 1} == TWO_KINDS
+    assert {word for word, found in kinds.items() if len(found) > 1} == SEVERAL
 
 
 def type_of(option):
@@ -115,7 +155,7 @@ def test_an_option_before_a_variable_before_the_file_before_the_default(seed, tm
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("seed = 1", "seed: expected one of agi"),
+        ("seed = 1", "seed: expected one of audit, cases"),
         ("[simulate]\nsead = 1", "simulate.sead: expected one of json, key, out, scenario, seed, size"),
         ("[audit]\nverify = 1", "audit.verify: expected a table of options"),
         ("[train.seed]\nx = 1", "train.seed: expected a value, got a table"),
@@ -129,7 +169,7 @@ def test_a_file_that_says_what_there_is_not_is_refused_in_one_line(text, says, t
     with pytest.raises(ValueError) as error:
         configuration(COMMAND)
     assert str(error.value).startswith(str(tmp_path / "wrong.toml")) and says in str(error.value)
-    monkeypatch.setattr(sys, "argv", ["callsieve", "catalogue"])
+    monkeypatch.setattr(sys, "argv", ["callsieve", "features", "--list"])
     with pytest.raises(SystemExit, match="1"):
         main()
     assert capsys.readouterr().err.count("\n") == 1
@@ -153,15 +193,15 @@ def test_options_are_named_in_the_file_as_on_the_command_line(tmp_path, monkeypa
         ("score --layout keyed --bundle b --registers r --strict --key k", "--strict"),
         ("score --layout keyed --bundle b --engine spark --complaints r", "--complaints"),
         ("score --bundle b --callees-key k", "--callees-key"),
-        ("fill --layout keyed --key k --state s --strict", "--strict"),
-        ("policy diff old.toml new.toml --layout keyed --bundle b --key k", "--key"),
-        ("rules --data w --trust signer.pub --audit log", "--trust, --audit"),
+        ("live fill --layout keyed --key k --state s --strict", "--strict"),
+        ("study policies old.toml new.toml --layout keyed --bundle b --key k", "--key"),
+        ("study rules --data w --trust signer.pub --audit log", "--trust, --audit"),
     ],
 )
 def test_what_would_change_nothing_is_refused(words, unused, call, tmp_path, monkeypatch):
     """Nobody thinks that bad rows were put apart where none was looked for."""
     monkeypatch.chdir(tmp_path)
-    code, out, err = call(*words.split(), *(() if words.startswith("rules") else ("--calls", "calls.parquet")))
+    code, out, err = call(*words.split(), *(() if words.startswith("study rules") else ("--calls", "calls.parquet")))
     assert (code, out, err.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
     assert f": {unused}: not used with " in err
 
@@ -216,12 +256,14 @@ def test_progress_tells_the_rate_and_the_time_left(monkeypatch):
 
 # What answers at once, runs until it is stopped, or goes through one file or store, line by line.
 WITHOUT_PROGRESS = {
-    "agi", "api-key", "approve", "approver-key", "audit erase", "audit log", "audit note", "audit page",
-    "audit prove", "case appeal", "case decide", "case exclusions", "case list", "case notice",
-    "case relist", "case replay", "case serve", "case show", "case watch", "catalogue", "compliance", "dataset declare",
-    "export", "incident canaries plant", "incident canaries search", "incident drill", "key destroy", "key new",
-    "key rotate", "listed", "reidentify", "serve", "share list", "ticket agree",
-    "ticket reidentify", "token-list", "traceability", "verify",
+    "audit erase", "audit log", "audit note", "audit page", "audit prove", "cases appeal",
+    "cases decide", "cases exclusions", "cases list", "cases notice", "cases relist", "cases replay", "cases serve",
+    "cases show", "cases watch", "govern compliance", "govern incident drill", "govern incident plant-canaries",
+    "govern incident search-canaries", "govern token-list lookup",
+    "govern token-list make", "govern token-list share", "govern traceability", "live agi", "live api-key",
+    "model approve", "model approver-key", "model export", "model verify", "privacy declare", "privacy key destroy",
+    "privacy key new", "privacy key rotate", "privacy reidentify", "privacy ticket agree",
+    "privacy ticket reidentify", "serve",
 }  # fmt: skip
 
 

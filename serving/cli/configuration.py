@@ -1,0 +1,98 @@
+"""Defaults of options from environment variables and from a configuration file.
+
+An option goes before its variable, a variable before the file, the file before the default. The variable of
+`callsieve score --bundle` is CALLSIEVE_SCORE_BUNDLE. The file is callsieve.toml in the current folder, or the file that
+CALLSIEVE_CONFIG names; there the same option is `bundle` in the table `[score]`. For `audit verify` the table is
+`[audit.verify]`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from callsieve.features.files.toml_file import read_toml
+
+from .console import fail
+
+FILE, VARIABLE = "callsieve.toml", "CALLSIEVE_CONFIG"
+
+
+def options(command: Any) -> dict[str, Any]:
+    """Returns the options of a command by their long names without dashes; --help is left out."""
+    listed = [option for option in command.params if option.param_type_name == "option" and option.name != "help"]
+    return {long_name(option): option for option in listed}
+
+
+def long_name(option: Any) -> str:
+    """Returns the long name of an option without dashes."""
+    return str(max(option.opts, key=len)).lstrip("-")
+
+
+def add_variables(command: Any, path: str) -> None:
+    """Give each option of a command its environment variable, after the one that it declares itself.
+
+    Args:
+        path: words of the command, such as `audit verify`.
+    """
+    for option in options(command).values():
+        variable = "_".join(("callsieve", *path.split(), long_name(option))).replace("-", "_").upper()
+        declared = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+        option.show_envvar = bool(declared)
+        option.envvar = [variable, *declared]
+
+
+def refuse_unused(context: typer.Context, names: Iterable[str], condition: str) -> None:
+    """End with exit code 2 if one of these options is on the command line, where it would change nothing.
+
+    Variables and the file may set it, because they serve many commands.
+
+    Args:
+        names: names of parameters in the code.
+        condition: the option, or the lack of one, that leaves these options unused.
+    """
+    words = {option.name: f"--{long_name(option)}" for option in options(context.command).values()}
+    sources = {name: context.get_parameter_source(name) for name in names}
+    typed = [words[name] for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if typed:
+        fail(f"{context.command.name}: {', '.join(typed)}: not used with {condition}; leave it out", code=2)
+
+
+def configuration(root: Any) -> dict[str, Any]:
+    """Returns the defaults that the configuration file sets, in the form of click's `default_map`.
+
+    Without a file it returns an empty dict.
+
+    Raises:
+        ValueError: if the file is not TOML, or names a command or an option that does not exist.
+        OSError: if the file that the variable names cannot be read.
+    """
+    named = os.environ.get(VARIABLE)
+    path = Path(named or FILE)
+    if not named and not path.is_file():
+        return {}
+    return _defaults(root, read_toml(path), str(path), "")
+
+
+def _defaults(command: Any, table: Mapping[str, Any], path: str, place: str) -> dict[str, Any]:
+    """Returns the defaults of one table of the file, under the names that parameters have in the code."""
+    group = hasattr(command, "list_commands")
+    names = command.list_commands(None) if group else options(command)
+    defaults: dict[str, Any] = {}
+    for word, value in table.items():
+        here = f"{place}.{word}".lstrip(".")
+        if word not in names:
+            raise ValueError(f"{path}: {here}: expected one of {', '.join(sorted(names))}")
+        if group:
+            if not isinstance(value, dict):
+                raise ValueError(f"{path}: {here}: expected a table of options")
+            defaults[word] = _defaults(command.get_command(None, word), value, path, here)
+        elif isinstance(value, dict):
+            raise ValueError(f"{path}: {here}: expected a value, got a table")
+        else:
+            defaults[names[word].name] = value
+    return defaults

@@ -1,0 +1,136 @@
+"""The commands `study membership`, `study rules` and `study policies`: each judges a model, rules or a policy."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from callsieve.serving.cli import console
+from callsieve.serving.cli.configuration import refuse_unused
+from callsieve.serving.cli.options import (
+    KEYED,
+    LOOK_OPTIONS,
+    Bundle,
+    Calls,
+    ComplaintFile,
+    Data,
+    Json,
+    KeyFile,
+    LayoutName,
+    LookOptions,
+    PolicyFile,
+    RegisterFolder,
+    Threads,
+    Trust,
+)
+
+
+def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads = 0, json: Json = False) -> None:
+    """Measure whether scores reveal whose calls a model learnt from; exit code 1 if those of innocent callers do.
+
+    Example: callsieve study membership --bundle run/bundle --data world
+    """
+    from callsieve.training.judging import membership as attack
+
+    from .tables import checks
+
+    with console.progress("study membership") as tell:
+        figures = attack.membership(bundle, data, trust=trust, threads=threads, progress=tell)
+    console.emit_json(figures) if json else checks.membership(figures)
+    if figures["kinds"]["innocent"]["holds"] is False:
+        sys.exit(1)
+
+
+def rules(
+    context: typer.Context,
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder with calls, registers and truth, as `callsieve simulate` writes it.")
+    ],
+    look: LookOptions,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Signed bundle, to compare its certified band with the rules.")
+    ] = None,
+    trust: Trust = None,
+    policy: PolicyFile = None,
+    key: KeyFile = None,
+    registers: RegisterFolder = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Measure precision and recall of each rule, and the innocent callers that it hits.
+
+    Example: callsieve study rules --data world
+    """
+    from callsieve.training.log.looks import ledger_beside
+    from callsieve.training.studies import rule_figures
+
+    from .tables import checks
+
+    if bundle is None:
+        refuse_unused(context, ("trust", *LOOK_OPTIONS), "rules alone, without --bundle")
+    with console.progress("study rules") as tell:
+        figures = rule_figures.rule_figures(
+            data,
+            bundle=bundle,
+            trust=trust,
+            policy=policy,
+            key=key,
+            registers=registers,
+            ledger=None if bundle is None else ledger_beside(bundle, look.audit, look.signing_key),
+            threads=threads,
+            progress=tell,
+        )
+    console.emit_json(figures) if json else checks.rule_figures(figures)
+
+
+def policies(
+    context: typer.Context,
+    old: Annotated[Path, typer.Argument(help="Policy file in service.")],
+    new: Annotated[Path, typer.Argument(help="Policy file under review.")],
+    calls: Calls,
+    bundle: Bundle,
+    look: LookOptions,
+    layout: LayoutName = "callsieve",
+    trust: Trust = None,
+    key: KeyFile = None,
+    registers: RegisterFolder = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="truth.parquet of these calls, for slices by what they were.")
+    ] = None,
+    complaints: ComplaintFile = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Compare two policies on the same calls: how many calls of which slice change from which action to which.
+
+    Example: callsieve study policies old.toml new.toml --calls calls.parquet --bundle run/bundle
+    """
+    from callsieve.training.log.looks import ledger_beside
+    from callsieve.training.studies import policy_diff
+
+    from .tables import checks
+
+    if truth is None:
+        refuse_unused(context, LOOK_OPTIONS, "calls alone, without --truth")
+    if layout == KEYED and registers is None:
+        refuse_unused(context, ("key",), "--layout keyed")
+    with console.progress("study policies") as tell:
+        figures = policy_diff.difference(
+            old,
+            new,
+            calls,
+            layout,
+            bundle,
+            trust=trust,
+            key=key,
+            registers=registers,
+            truth=truth,
+            complaints=complaints,
+            ledger=None if truth is None else ledger_beside(bundle, look.audit, look.signing_key),
+            threads=threads,
+            progress=tell,
+        )
+    console.emit_json(figures) if json else checks.policy_diff(figures)

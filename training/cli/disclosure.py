@@ -1,0 +1,181 @@
+"""The commands that hand personal data out: export and reidentify, and the tickets that they need."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from callsieve.features.files.dates import days_ahead
+from callsieve.serving.cli import console
+from callsieve.serving.cli.options import (
+    CalleesKey,
+    Data,
+    GatesFile,
+    Json,
+    LogOptions,
+    NumberKey,
+    SigningKey,
+    ValidDays,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """Who asks, and for which purpose."""
+
+    purpose: Annotated[str, typer.Option("--purpose", help="Purpose, for the audit log.")]
+    person: Annotated[str, typer.Option("--person", help="Who asks, for the audit log.")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """The days of the calls."""
+
+    first: Annotated[str, typer.Option("--first", help="First UTC day, such as 2026-03-01.")]
+    last: Annotated[str, typer.Option("--last", help="Last UTC day.")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Permission:
+    """The tickets that permit an act, and the gates that name who may agree."""
+
+    gates: GatesFile = None
+    ticket: Annotated[list[Path] | None, typer.Option("--ticket", help="File of a ticket; repeat for several.")] = None
+
+
+Tokens = Annotated[list[str], typer.Argument(metavar="TOKEN...", help="Tokens of numbers.")]
+ActFile = Annotated[Path, typer.Option("--out", help="New file for the people who are asked to agree.")]
+
+
+def export(
+    data: Data,
+    span: Span,
+    request: Request,
+    out: Annotated[Path, typer.Option("--out", help="New Parquet file for the calls.")],
+    log: LogOptions,
+    permission: Permission,
+    callees_key: CalleesKey = None,
+    json: Json = False,
+) -> None:
+    """Export keyed calls and enter it in the audit log; 500 calls or more need a ticket.
+
+    Example: callsieve privacy export --data world --first 2026-03-01 --last 2026-03-02 --purpose study --person p1
+    --out calls.parquet --audit audit --signing-key log.key
+    """
+    from callsieve.features.files.progress import steps
+    from callsieve.serving.batch.output_keys import callee_keys_or_temporary
+    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.log.gates import read_gates
+    from callsieve.training.log.tickets import EXPORT, Act, refusals_entered
+    from callsieve.training.privacy import exports
+
+    log_key, hidden = read_signing_key(log.signing_key), callee_keys_or_temporary(callees_key)
+    with console.progress("privacy export") as tell:
+        inside = steps(tell, {"calls": 2, "file": 1})
+        with refusals_entered(log.audit, Act(EXPORT, "", 0, request.purpose, request.person), log_key):
+            calls = exports.chosen(data, span.first, span.last, inside["calls"])
+        act = exports.export_act(calls, request.purpose, request.person, inside["calls"])
+        gates = read_gates(permission.gates)
+        entry = exports.export(calls, act, data, out, hidden, log.audit, permission.ticket or (), gates, log_key)
+        inside["file"]("write", 1.0)
+    facts: dict[str, Any] = {"rows": act.count, "sha256": act.what, "entry": entry}
+    console.emit_json(facts) if json else console.say(f"{out}: {act.count} calls; entry {entry} of the audit log")
+
+
+def reidentify(
+    token: Tokens,
+    request: Request,
+    key: NumberKey,
+    log: LogOptions,
+    permission: Permission,
+    callees_key: CalleesKey = None,
+    json: Json = False,
+) -> None:
+    """Print which numbers on standard input have these tokens; needs two tickets, and enters the audit log.
+
+    Example: callsieve privacy reidentify e1.fnmkcfekdmjenjkjgnbhhbjdeicmmpnp --purpose appeal --person p1
+    --key number.key --audit audit --signing-key log.key
+    """
+    from callsieve.features.keys.tokens import read_key
+    from callsieve.serving.batch.output_keys import read_callee_keys
+    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.log.gates import read_gates
+    from callsieve.training.privacy import exports
+
+    act = exports.reidentify_act(token, request.purpose, request.person)
+    numbers = exports.reidentify(
+        token,
+        (line.strip() for line in sys.stdin),
+        act,
+        read_key(key),
+        read_callee_keys(callees_key),
+        log.audit,
+        permission.ticket or (),
+        read_gates(permission.gates),
+        read_signing_key(log.signing_key),
+    )
+    if json:
+        console.emit_json({"numbers": [{"token": name, "number": number} for name, number in numbers]})
+        return
+    for name, number in numbers:
+        typer.echo(f"{name}\t{number}")
+
+
+def ticket_export(data: Data, span: Span, request: Request, out: ActFile, json: Json = False) -> None:
+    """Request an export: write down the calls for the people who are asked to agree.
+
+    Example: callsieve privacy ticket export --data world --first 2026-03-01 --last 2026-03-02 --purpose study
+    --person p1 --out act.json
+    """
+    from callsieve.training.log.tickets import write_act
+    from callsieve.training.privacy import exports
+
+    with console.progress("privacy ticket export") as tell:
+        calls = exports.chosen(data, span.first, span.last, tell)
+        act = exports.export_act(calls, request.purpose, request.person, tell)
+    write_act(act, out)
+    facts = {"act": act.act, "rows": act.count, "out": str(out)}
+    console.emit_json(facts) if json else console.say(f"{out}: {act.act}, {act.count} rows")
+
+
+def ticket_reidentify(token: Tokens, request: Request, out: ActFile, json: Json = False) -> None:
+    """Request a reidentification: write down the tokens for the people who are asked to agree.
+
+    Example: callsieve privacy ticket reidentify e1.fnmkcfekdmjenjkjgnbhhbjdeicmmpnp --purpose appeal --person p1
+    --out act.json
+    """
+    from callsieve.training.log.tickets import write_act
+    from callsieve.training.privacy import exports
+
+    act = exports.reidentify_act(token, request.purpose, request.person)
+    write_act(act, out)
+    facts = {"act": act.act, "tokens": act.count, "out": str(out)}
+    console.emit_json(facts) if json else console.say(f"{out}: {act.act}, {act.count} tokens")
+
+
+def agree(
+    act: Annotated[Path, typer.Argument(help="File that `ticket export` or `ticket reidentify` wrote.")],
+    signing_key: SigningKey,
+    out: Annotated[Path, typer.Option("--out", help="New file for the ticket.")],
+    valid_days: ValidDays = 7.0,
+    json: Json = False,
+) -> None:
+    """Sign the agreement to a request; the gates name the keys of those who may agree.
+
+    Example: callsieve privacy ticket agree act.json --signing-key risk.key --out ticket.json
+    """
+    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.log.tickets import approve, read_act
+
+    request = read_act(act)
+    signer = approve(request, read_signing_key(signing_key), out, days_ahead(valid_days))
+    if json:
+        facts = {"key": signer, "act": request.act, "rows": request.count, "person": request.person}
+        console.emit_json(facts | {"purpose": request.purpose, "out": str(out)})
+    else:
+        what = f"{request.act}, {request.count} rows, for {request.person}: {request.purpose}"
+        console.say(f"{out}: key {signer} agrees to {what}")

@@ -1,0 +1,164 @@
+"""The commands `demo`, `simulate`, `train` and `evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from callsieve.serving.cli import console
+from callsieve.serving.cli.configuration import refuse_unused
+from callsieve.serving.cli.options import (
+    Bundle,
+    Data,
+    FeatureNames,
+    GatesFile,
+    Json,
+    LabelPolicyFile,
+    LookOptions,
+    Out,
+    Scenario,
+    Seed,
+    Size,
+    Threads,
+    TrackingUri,
+    Trust,
+)
+
+CALL_OPTIONS = ("out", "signing_key", "tracking_uri", "label_policy", "gates", "audit", "only", "parameters")
+VECTOR_OPTIONS = ("label", "where")
+
+
+def demo(
+    out: Out = Path("callsieve-demo"), size: Size = "small", seed: Seed = 1, threads: Threads = 0, json: Json = False
+) -> None:
+    """Simulate a world, train, certify and sign a model, score the last day, and write report.html.
+
+    Example: callsieve demo --size tiny --seed 11
+    """
+    from callsieve.training.studies.demo import run_demo
+
+    from .tables import runs
+
+    with console.progress("demo") as tell:
+        figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=tell)
+    console.emit_json(figures) if json else runs.study(figures, out)
+
+
+def simulate(
+    out: Out,
+    size: Size = "small",
+    seed: Seed = 1,
+    scenario: Scenario = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", help="Key file for the tokens of numbers; by default a new key beside --out."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a simulated world with a known truth: keyed calls, truth, numbers, complaints, findings.
+
+    Example: callsieve simulate --out world --size tiny
+    """
+    from callsieve.training.studies.simulated import simulate_to
+
+    with console.progress("simulate") as tell:
+        facts = simulate_to(console.new_folder(out), size=size, seed=seed, scenario=scenario, key=key, progress=tell)
+    console.emit_json(facts) if json else console.show_facts("simulated world", facts)
+
+
+def train(
+    context: typer.Context,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with calls, complaints and findings (Parquet).")
+    ] = None,
+    out: Out = Path("callsieve-run"),
+    vectors: Annotated[Path | None, typer.Option(help="A feature table instead of calls.")] = None,
+    label: Annotated[str, typer.Option(help="With --vectors: the column of 0 and 1.")] = "label",
+    where: Annotated[str | None, typer.Option(help="With --vectors: rows to keep, e.g. 'voc_cnt >= 5'.")] = None,
+    signing_key: Annotated[
+        Path | None, typer.Option(help="Ed25519 key (PEM) that signs; by default a new key.")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    label_policy: LabelPolicyFile = None,
+    gates: GatesFile = None,
+    audit: Annotated[Path | None, typer.Option(help="Folder of the audit log; by default audit/ in --out.")] = None,
+    only: FeatureNames = None,
+    parameters: Annotated[
+        Path | None, typer.Option(help="Parameters of the fit (TOML), as `callsieve study search` writes them.")
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Train, judge, certify and sign a model on keyed calls; or train on a feature table.
+
+    Example: callsieve train --data world --out run
+    """
+    if data is None and vectors is not None:
+        refuse_unused(context, CALL_OPTIONS, "--vectors")
+        _train_on_table(vectors, label, where, seed, threads, json)
+        return
+    if data is None or vectors is not None:
+        console.fail("train: expected either --data FOLDER or --vectors FILE", code=2)
+    refuse_unused(context, VECTOR_OPTIONS, "--data")
+    from callsieve.serving.batch.vector_files import feature_names
+    from callsieve.training.data.dataset import read_dataset
+    from callsieve.training.data.label_policy import read_label_policy
+    from callsieve.training.log.gates import read_gates
+    from callsieve.training.model.parameters import read_parameters
+    from callsieve.training.model.train import Settings
+    from callsieve.training.run import study
+
+    from .tables import runs
+
+    with console.progress("train") as tell:
+        settings = Settings(
+            seed=seed,
+            threads=threads,
+            features=feature_names(only),
+            label_policy=read_label_policy(label_policy),
+            parameters=read_parameters(parameters),
+        )
+        dataset = read_dataset(data)
+        figures = study(
+            dataset,
+            settings,
+            console.new_folder(out),
+            source=str(data),
+            signing_key=signing_key,
+            tracking_uri=tracking_uri,
+            gates=read_gates(gates),
+            audit=audit,
+            made_by="callsieve train",
+            progress=tell,
+        )
+    console.emit_json(figures) if json else runs.study(figures, out)
+
+
+def _train_on_table(vectors: Path, label: str, where: str | None, seed: int, threads: int, json: bool) -> None:
+    from callsieve.training.model.feature_table import read_table, train_ready_made
+
+    from .tables import runs
+
+    figures = train_ready_made(read_table(vectors, label, where, purpose="training"), seed=seed, threads=threads)
+    console.emit_json(figures) if json else runs.feature_table(figures)
+
+
+def evaluate(
+    bundle: Bundle, data: Data, look: LookOptions, trust: Trust = None, threads: Threads = 0, json: Json = False
+) -> None:
+    """Judge a signed bundle on other calls with known truth; the audit log counts the look.
+
+    Example: callsieve evaluate --bundle run/bundle --data world
+    """
+    from callsieve.training.judging.assess import assess
+    from callsieve.training.log.looks import ledger_beside
+
+    from .tables import runs
+
+    ledger = ledger_beside(bundle, look.audit, look.signing_key)
+    with console.progress("evaluate") as tell:
+        figures = assess(bundle, data, trust=trust, threads=threads, progress=tell, ledger=ledger)
+    console.emit_json(figures) if json else runs.evaluation(figures)
