@@ -72,8 +72,8 @@ class CaseService:
         folders: live states of scorers on this machine.
         clock: Unix ms.
         decided: told each decision, for a log.
-        noted: told each answer, for a log of accesses.
-        stopped: called when no more will come: uvicorn then ends the process by the signal that it got.
+        log_access: called for each answer.
+        on_stop: called when no more requests will come: uvicorn then ends the process by the signal that it got.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class CaseService:
         keys: ApiKeys,
         clock: Callable[[], int],
         decided: Callable[[Mapping[str, Any]], object] = lambda _said: None,
-        noted: LogAccess = no_access_log,
-        stopped: Callable[[], object] = lambda: None,
+        log_access: LogAccess = no_access_log,
+        on_stop: Callable[[], object] = lambda: None,
     ) -> None:
         self.store, self.folders, self.keys, self.clock = store, tuple(folders), keys, clock
-        self.decided, self.noted, self.stopped = decided, noted, stopped
+        self.decided, self.log_access, self.on_stop = decided, log_access, on_stop
         self.answers: Counter[int] = Counter()
         self.places = anyio.CapacityLimiter(AT_ONCE)
 
@@ -151,7 +151,7 @@ async def _lifespan(service: CaseService, _app: Starlette) -> AsyncIterator[None
     looking = asyncio.create_task(_keep_looking(service))
     yield
     looking.cancel()
-    service.stopped()
+    service.on_stop()
 
 
 async def _keep_looking(service: CaseService) -> None:
@@ -195,6 +195,6 @@ def _read(body: bytes, kind: type[Any]) -> Any:
 
 async def _done(service: CaseService, work: Callable[[Any], dict[str, Any]], given: object) -> dict[str, Any]:
     try:
-        return await in_thread(work, given, seconds=SECONDS, places=service.places)
+        return await in_thread(work, given, seconds=SECONDS, limit=service.places)
     except CaseError as error:
         raise HTTPError(409, str(error)) from None

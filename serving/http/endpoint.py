@@ -1,7 +1,8 @@
-"""An endpoint of a service over HTTP: who may ask, how much, what is turned away, and what a fault shows."""
+"""One path of an HTTP service: API key, scope, rate, body limit, and answers that never show what the client sent."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -16,30 +17,38 @@ try:
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
-from . import schema
-from .api_keys import ApiKeys
-from .wire import MAX_BODY
+from callsieve.serving.live.gc_pauses import look_at_young_objects
 
-_LOG = logging.getLogger("callsieve.serving")
+from .api_keys import ApiKeys
+from .schema import MAX_BODY, Fault
+
+BODY_SECONDS = 10.0  # for a request's body to arrive
 JSON = "application/json"
+_LOG = logging.getLogger("callsieve.serving")
 _encode = msgspec.json.Encoder().encode
+# A client whose body is not read to its end must not be read further.
+_CLOSE = (b"connection", b"close")
+_HEADERS = {
+    401: [(b"www-authenticate", b"Bearer"), _CLOSE],
+    408: [_CLOSE],
+    413: [_CLOSE],
+    429: [(b"retry-after", b"1")],
+}
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Work = Callable[[Scope, Receive], Awaitable[Any]]
-LogAccess = Callable[[str, str, int], object]  # who holds the key, the path, the status of the answer
-Headers = list[tuple[bytes, bytes]]
-Answer = tuple[int, Headers, bytes]
+Handler = Callable[[Scope, Receive], Awaitable[Any]]
+LogAccess = Callable[[str, str, int], object]  # name of the key, path, status code
 _T = TypeVar("_T")
 
 
-def no_access_log(_who: str, _what: str, _code: int) -> None:
-    """Of a service that keeps no log of accesses."""
+def no_access_log(_name: str, _path: str, _code: int) -> None:
+    """Log nothing: for a service without an access log."""
 
 
 class HTTPError(Exception):
-    """A request that is turned away: a status, and one line that shows nothing of it."""
+    """A refused request: a status code, and one line that shows nothing of the request."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -47,137 +56,95 @@ class HTTPError(Exception):
 
 
 class Guarded(Protocol):
-    """What an endpoint asks of its service."""
+    """What an endpoint needs of its service."""
 
     keys: ApiKeys
     answers: Counter[int]
-    noted: LogAccess
+    log_access: LogAccess
 
 
 class Endpoint:
-    """One path: key, scope and rate are checked, and `work` gives the answer. No fault shows what was sent."""
+    """An ASGI application for one path: checks the API key, its scope and its rate, and sends the handler's result."""
 
-    def __init__(self, service: Guarded, rights: str, work: Work, kind: str) -> None:
-        """Args: rights: scopes with commas between, any of which will do."""
-        self._service, self._rights, self._work, self._kind = service, rights, work, kind.encode()
-        self._any_of = frozenset(rights.split(","))
+    def __init__(self, service: Guarded, scopes: str, handler: Handler, media_type: str = JSON) -> None:
+        """Args:
+        scopes: separated by commas; a key needs one of them.
+        handler: returns bytes, or a value that is sent as JSON. It raises `HTTPError` to refuse a request.
+        """
+        self._service, self._handler, self._media_type = service, handler, media_type
+        self._scopes = scopes.split(",")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI wants it."""
+        """Answer one request."""
         try:
             self._admit(scope)
-            answer = self._answer(await self._work(scope, receive))
+            result = await self._handler(scope, receive)
+            code, body = 200, result if isinstance(result, bytes) else _encode(result)
+        except HTTPError as error:
+            code, body = error.code, _encode(Fault(str(error)))
         except Exception as error:
-            answer = _fault(error)
-        code, headers, body = self._note(scope, answer)
-        await send({"type": "http.response.start", "status": code, "headers": headers})
+            # The error's text could contain a number from the request; its class cannot.
+            _LOG.error("a request failed: %s", type(error).__name__)
+            code, body = 500, b'{"error":"the service failed"}'
+        media_type = self._media_type if code == 200 else JSON
+        headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]
+        self._service.answers[code] += 1
+        self._service.log_access(scope.get("holder", ""), scope["path"], code)
+        await send({"type": "http.response.start", "status": code, "headers": [*headers, *_HEADERS.get(code, ())]})
         await send({"type": "http.response.body", "body": body})
-
-    def _answer(self, found: Any) -> Answer:
-        body = found if isinstance(found, bytes) else _encode(found)
-        return 200, [(b"content-type", self._kind), (b"content-length", b"%d" % len(body))], body
-
-    def _note(self, scope: Scope, answer: Answer) -> Answer:
-        self._service.answers[answer[0]] += 1
-        self._service.noted(scope.get("holder", ""), scope["path"], answer[0])
-        return answer
+        look_at_young_objects()
 
     def _admit(self, scope: Scope) -> None:
         holder = self._service.keys.holder(_authorization(scope))
         if holder is None:
             raise HTTPError(401, "expected a known key: Authorization: Bearer KEY")
         scope["holder"] = holder.name
-        if self._any_of.isdisjoint(holder.scopes):
-            raise HTTPError(403, f"the key lacks the scope {self._rights.replace(',', ' or ')}")
+        if holder.scopes.isdisjoint(self._scopes):
+            raise HTTPError(403, f"the key lacks the scope {' or '.join(self._scopes)}")
         if not holder.spend():
             raise HTTPError(429, f"more than {holder.rate} requests a second")
 
 
-class Timed(Guarded, Protocol):
-    """What one that answers at once asks of its service too: `time.monotonic()` when its loop last came round."""
-
-    beat: float
-
-
-class AtOnce(Endpoint):
-    """One that waits for nothing but the body."""
-
-    def __init__(self, service: Timed, rights: str, work: Callable[[bytes, float], Any], kind: str) -> None:
-        """Args: work: gives the answer to a body, told since when it may have waited."""
-        super().__init__(service, rights, self._read, kind)
-        self._timed, self._of_body = service, work
-
-    async def _read(self, _scope: Scope, receive: Receive) -> Any:
-        return self._of_body(await read_body(receive), self.beat)
-
-    @property
-    def beat(self) -> float:
-        """Since when what comes in now may have waited."""
-        return self._timed.beat
-
-    def answer(self, scope: Scope, body: bytes, since: float) -> Answer:
-        """The same as from `__call__`, for a server that has the whole body: status, headers, body."""
-        try:
-            self._admit(scope)
-            answer = self._answer(self._of_body(_short(body), since))
-        except Exception as error:
-            answer = _fault(error)
-        return self._note(scope, answer)
-
-
-# A client whose body is not read to its end is not heard any more.
-CLOSE = (b"connection", b"close")
-_HEADERS = {401: [(b"www-authenticate", b"Bearer"), CLOSE], 413: [CLOSE], 429: [(b"retry-after", b"1")]}
-
-
-def _fault(error: Exception) -> Answer:
-    if isinstance(error, HTTPError):
-        code, body = error.code, _encode(schema.Fault(str(error)))
-    else:
-        # The error's text could hold what the request held; its kind cannot.
-        _LOG.error("a request failed: %s", type(error).__name__)
-        code, body = 500, b'{"error":"the service failed"}'
-    told = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))]
-    return code, [*told, *_HEADERS.get(code, ())], body
-
-
 async def http_exception_response(_request: Request, error: Exception) -> Response:
-    """The answer to a request that no endpoint is there for."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - as it is registered
-    body = _encode(schema.Fault(error.detail))
-    return Response(body, error.status_code, error.headers, media_type="application/json")
+    """The answer to a request for an unknown path or method, as Starlette reports it."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    body = _encode(Fault(error.detail))
+    return Response(body, error.status_code, error.headers, media_type=JSON)
 
 
-async def in_thread(work: Callable[[Any], _T], given: object, *, seconds: float, places: anyio.CapacityLimiter) -> _T:
-    """Work in a thread of its own. One that hangs is left alone, and holds one of a few places."""
+async def in_thread(work: Callable[[Any], _T], argument: object, *, seconds: float, limit: anyio.CapacityLimiter) -> _T:
+    """Run `work(argument)` in a thread. One that hangs is abandoned, and occupies one of the limiter's slots.
+
+    Raises: HTTPError: 503 after `seconds`.
+    """
     try:
         with anyio.fail_after(seconds):
-            return await anyio.to_thread.run_sync(work, given, abandon_on_cancel=True, limiter=places)
+            return await anyio.to_thread.run_sync(work, argument, abandon_on_cancel=True, limiter=limit)
     except TimeoutError:
         raise HTTPError(503, f"not done within {seconds:g} seconds") from None
 
 
 async def read_body(receive: Receive) -> bytes:
-    """A request's body, which must be short. (`protocol.Protocol` hangs up on clients that take long over it.)"""
-    whole: bytes = b""
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise HTTPError(400, "the request broke off")
-        whole = _short(whole + message.get("body", b""))
-        if not message.get("more_body", False):
-            return whole
+    """The body of a request, at most MAX_BODY bytes that arrive within BODY_SECONDS.
 
-
-def _short(body: bytes) -> bytes:
-    if len(body) > MAX_BODY:
-        raise HTTPError(413, f"a body must have at most {MAX_BODY} bytes")
-    return body
+    Raises: HTTPError: 400 for a request that breaks off, 408 for a slow one, 413 for a long one.
+    """
+    body: bytes = b""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise HTTPError(400, "the request broke off")
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY:
+                    raise HTTPError(413, f"a body must have at most {MAX_BODY} bytes")
+                if not message.get("more_body", False):
+                    return body
+    except TimeoutError:
+        raise HTTPError(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
 
 
 def _authorization(scope: Scope) -> bytes:
-    headers: Headers = scope["headers"]
-    for name, value in headers:
-        if name == b"authorization":
-            return value
-    return b""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    return next((value for name, value in headers if name == b"authorization"), b"")

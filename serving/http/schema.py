@@ -1,7 +1,4 @@
-"""What goes over HTTP as types: a quick reader of calls, and the OpenAPI document.
-
-`wire.py` says what is a call. What the reader here takes, it reads as `wire.call_from_json` does; the rest goes there.
-"""
+"""The JSON of the HTTP service as types: the reader of calls and complaints, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -12,24 +9,38 @@ try:
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
-from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES, Call
+from callsieve.features.files.strict_json import decode
+from callsieve.features.records import (
+    ATTESTATIONS,
+    CALL_COLUMNS,
+    NUMBER_CLASSES,
+    OUTCOMES,
+    RELEASED_BY,
+    ROUTES,
+    Call,
+)
 from callsieve.serving.live.events import Complaint
 from callsieve.serving.rules.policy import ACTIONS
 
-from .wire import MAX_BODY, MAX_FIELD, OBSERVE, SCORE, call_from_json
-
 VERSION = "1.1.0"
-REPORT, EXPLAIN, STATUS, RELOAD = "/v1/report", "/v1/explain", "/v1/status", "/v1/reload"
-METRICS, LIVE, READY, OPENAPI, PAGE = "/metrics", "/health/live", "/health/ready", "/openapi.json", "/"
+SCORE, OBSERVE, REPORT, EXPLAIN = "/v1/score", "/v1/observe", "/v1/report", "/v1/explain"
+STATUS, RELOAD, METRICS = "/v1/status", "/v1/reload", "/metrics"
+LIVE, READY, OPENAPI, PAGE = "/health/live", "/health/ready", "/openapi.json", "/"
+MAX_BODY = 16_384  # bytes
+MAX_FIELD = 256  # characters
+_LATEST = 253_402_300_799  # 9999-12-31, Unix seconds
 
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_FIELD, description="Printable characters only.")]
 _Number = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_FIELD, description="Printable characters only.")]
-_Seconds = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=_LATEST)]
 _Word = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z_]{0,39}$")]
 
 
 class CallIn(msgspec.Struct, forbid_unknown_fields=True):
-    """A call, the fields of `features.records.Call`: times in Unix seconds, `ring` and `talk` in seconds."""
+    """A call, the fields of `features.records.Call`: times in Unix seconds, `ring` and `talk` in seconds.
+
+    A field that is unknown may be null or left out.
+    """
 
     start: _Seconds
     caller: _Text
@@ -51,8 +62,8 @@ class CallIn(msgspec.Struct, forbid_unknown_fields=True):
     callee_class: Literal[NUMBER_CLASSES] | None = None  # type: ignore[valid-type]
 
 
-class ReportIn(msgspec.Struct, forbid_unknown_fields=True):
-    """What a called person says of a number. `at` is Unix seconds, not after now."""
+class ComplaintIn(msgspec.Struct, forbid_unknown_fields=True):
+    """A complaint of a called person about a number. `at` is Unix seconds, not in the future."""
 
     reporter: _Number
     number: _Number
@@ -62,7 +73,7 @@ class ReportIn(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ReasonOut(msgspec.Struct):
-    """A feature's part in the raw score (log-odds), its value, and what to tell a person."""
+    """A feature's contribution to the raw score (log-odds), its value, and its explanation in two languages."""
 
     feature: str
     value: float | None
@@ -72,7 +83,7 @@ class ReasonOut(msgspec.Struct):
 
 
 class FactOut(msgspec.Struct):
-    """A rule that the call meets, what was found and held against which limit, and the row of a register behind it."""
+    """A rule that the call meets: the measured value, the limit, and the register row behind it."""
 
     rule: str
     en: str
@@ -86,9 +97,9 @@ class FactOut(msgspec.Struct):
 
 
 class VerdictOut(msgspec.Struct):
-    """What is said about a call. `status` is "ok", "stale", "filling" or why there is no score.
+    """A verdict. `status` is "ok", "stale", "filling", or the reason why there is no score.
 
-    In the last two only `rules` can act.
+    In the last two cases only `rules` can lead to an action.
     """
 
     action: Literal[ACTIONS]  # type: ignore[valid-type]
@@ -107,17 +118,17 @@ class VerdictOut(msgspec.Struct):
 
 
 class Fault(msgspec.Struct):
-    """Why a request was refused, in one line; what was sent is not shown."""
+    """Why a request was refused, in one line that shows nothing of the request."""
 
     error: str
 
 
 class Nothing(msgspec.Struct):
-    """Taken in."""
+    """An empty object: the event was accepted."""
 
 
 class Health(msgspec.Struct):
-    """Whether the service is up to its work, and if not, why."""
+    """Whether the service works, and if not, why."""
 
     ok: bool
     why: str
@@ -130,81 +141,106 @@ class Reloaded(msgspec.Struct):
     epoch: int
 
 
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "outcome": OUTCOMES, "released_by": RELEASED_BY, "attestation": ATTESTATIONS, "route": ROUTES,
+    "caller_class": NUMBER_CLASSES, "callee_class": NUMBER_CLASSES,
+}  # fmt: skip
+
+
 def read_call(body: bytes) -> Call:
-    """The call in a request's body, as `wire.call_from_json` reads it.
+    """The call in a request's body.
 
     Raises:
-        ValueError: in one line, naming the field and never its value.
+        ValueError: in one line that names the field and never shows its value, which may be a number.
     """
     try:
-        fields = msgspec.json.decode(body)
+        return _call(body)
+    except ValueError as error:
+        raise ValueError(f"call: {error}") from None
+
+
+def _call(body: bytes) -> Call:
+    if len(body) > MAX_BODY:
+        raise ValueError(f"a body must have at most {MAX_BODY} bytes, got {len(body)}")
+    try:
+        fields = decode(body)
+    except ValueError:
+        # The decoder's message may quote the body.
+        raise ValueError("a body must be one JSON object of finite numbers in UTF-8, without repeated keys") from None
+    if not isinstance(fields, dict):
+        raise ValueError("a body must be an object")
+    if not fields.keys() <= set(CALL_COLUMNS):
+        raise ValueError(f"fields must be among {', '.join(CALL_COLUMNS)}")
+    if missing := [name for name in ("start", "caller", "callee") if fields.get(name) is None]:
+        raise ValueError(f"missing: {', '.join(missing)}")
+    try:
         call = msgspec.convert(fields, CallIn)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return call_from_json(body)
-    # The decoder takes a key that is there twice; and the last rule of a text no schema can say.
-    if len(body) > MAX_BODY or body.count(b'":') != len(fields) or not _printable(body, fields):
-        return call_from_json(body)
-    return Call(
-        call.start, call.caller, call.callee, call.ring, call.talk, call.outcome or "unknown",
-        call.released_by or "unknown", call.recorded, call.network_caller, call.attestation or "unknown",
-        call.route or "unknown", call.trunk, call.operator, call.device, call.place, call.cause,
-        call.caller_class or "unknown", call.callee_class or "unknown",
-    )  # fmt: skip
+    except msgspec.ValidationError as error:
+        # The text ends in "at `$.field`", and may quote the value before that.
+        name = str(error).rpartition("$.")[2].rstrip("`")
+        raise ValueError(f"{name} must be {_expected(name)}") from None
+    known = {name: value for name in CALL_COLUMNS if (value := getattr(call, name)) is not None}
+    for name, value in known.items():
+        if isinstance(value, str) and not value.isprintable():
+            raise ValueError(f"{name} must be {_expected(name)}")
+    return Call(**known)
 
 
-def _printable(body: bytes, fields: dict[str, Any]) -> bool:
-    # JSON has control characters as escapes alone: what is ASCII without one is printable but for the last character.
-    if body.isascii() and b"\\" not in body and b"\x7f" not in body:
-        return True
-    return all(value.isprintable() for value in fields.values() if type(value) is str)
+def _expected(name: str) -> str:
+    if name in ("start", "ring", "talk", "recorded"):
+        return "a number of seconds, 0 or more and before the year 10000"
+    if name in _CHOICES:
+        return f"one of {', '.join(_CHOICES[name])}"
+    return f"a printable text of at most {MAX_FIELD} characters"
 
 
-def read_report(body: bytes) -> Complaint:
-    """The report in a request's body.
+def read_complaint(body: bytes) -> Complaint:
+    """The complaint in a request's body.
 
     Raises:
-        ValueError: in one line, naming the fields and never a value.
+        ValueError: in one line that names the fields and never shows a value.
     """
     try:
-        report = msgspec.json.decode(body, type=ReportIn)
+        complaint = msgspec.json.decode(body, type=ComplaintIn)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ValueError(
-            "report: expected a JSON object with reporter, number, at, category and, if known, mode"
+            "complaint: expected a JSON object with reporter, number, at, category and, if known, mode"
         ) from None
-    if not (report.reporter.isprintable() and report.number.isprintable()):
-        raise ValueError("report: reporter and number must be printable texts")
-    return Complaint(report.reporter, report.number, report.at, report.category, report.mode)
+    if not (complaint.reporter.isprintable() and complaint.number.isprintable()):
+        raise ValueError("complaint: reporter and number must be printable texts")
+    return Complaint(complaint.reporter, complaint.number, complaint.at, complaint.category, complaint.mode)
 
 
 def openapi() -> dict[str, Any]:
     """The OpenAPI document of the service."""
-    kinds = (CallIn, ReportIn, VerdictOut, Fault, Nothing, Health, Reloaded)
-    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    ref: dict[type, dict[str, Any]] = dict(zip(kinds, schemas, strict=True))
+    types = (CallIn, ComplaintIn, VerdictOut, Fault, Nothing, Health, Reloaded)
+    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    ref: dict[type, dict[str, Any]] = dict(zip(types, schemas, strict=True))
 
-    def post(summary: str, scope: str, body: type | None, answer: type, *more: int) -> dict[str, Any]:
-        operation = _operation(summary, scope, ref[answer], ref[Fault], (400, 413, *more) if body else more)
+    def post(summary: str, scope: str, body: type | None, result: type, *codes: int) -> dict[str, Any]:
+        operation = _operation(summary, scope, ref[result], ref[Fault], (400, 408, 413, *codes) if body else codes)
         if body:
             content = {"application/json": {"schema": ref[body]}}
             operation["requestBody"] = {"required": True, "content": content}
         return {"post": operation}
 
     case = {"name": "case", "in": "query", "required": True, "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"}}
-    explain = _operation("A recent verdict once more, with its reasons", "explain", ref[VerdictOut], ref[Fault],
-                         (400, 404, 503))  # fmt: skip
-    status = _operation("What the page shows", "admin,audit", {"type": "object"}, ref[Fault], ())
+    explain = _operation(
+        "A recent verdict again, with its reasons", "explain", ref[VerdictOut], ref[Fault], (400, 404, 503)
+    )
+    status = _operation("What the operator's page shows", "admin,audit", {"type": "object"}, ref[Fault], ())
     return {
         "openapi": "3.1.0",
         "info": {"title": "callsieve", "version": VERSION, "description": "Verdicts on calls as they ring."},
         "paths": {
-            SCORE: post("The verdict on a call at ring time; the call is then known", "score", CallIn, VerdictOut),
-            OBSERVE: post("What became of a call", "score", CallIn, Nothing, 409, 503),
-            REPORT: post("What a called person says of a number", "report", ReportIn, Nothing, 409, 503),
+            SCORE: post("The verdict on a call at ring time; records the call", "score", CallIn, VerdictOut),
+            OBSERVE: post("Record how a call went on or ended", "score", CallIn, Nothing, 409, 503),
+            REPORT: post("Record a complaint about a number", "report", ComplaintIn, Nothing, 409, 503),
             EXPLAIN: {"get": explain | {"parameters": [case]}},
             STATUS: {"get": status},
-            RELOAD: post("Put the bundle on disk in service", "admin", None, Reloaded, 409, 503),
-            LIVE: {"get": _open("The process is there", ref[Health], ())},
-            READY: {"get": _open("Calls are judged", ref[Health], (503,))},
+            RELOAD: post("Load the bundle on disk and put it in service", "admin", None, Reloaded, 409, 503),
+            LIVE: {"get": _open("Whether the process runs", ref[Health], ())},
+            READY: {"get": _open("Whether calls are scored", ref[Health], (503,))},
         },
         "components": {
             "schemas": components,
@@ -214,19 +250,18 @@ def openapi() -> dict[str, Any]:
 
 
 def _operation(
-    summary: str, scope: str, answer: dict[str, Any], fault: dict[str, Any], more: tuple[int, ...]
+    summary: str, scope: str, result: dict[str, Any], fault: dict[str, Any], codes: tuple[int, ...]
 ) -> dict[str, Any]:
-    operation = _open(summary, answer, ())
-    refusals = {str(code): _answer(fault, "Refused") for code in sorted({401, 403, 429, *more})}
-    operation["responses"] |= refusals
-    either = " or ".join(f"`{one}`" for one in scope.split(","))
-    return operation | {"security": [{"key": []}], "description": f"Needs a key with scope {either}."}
+    operation = _open(summary, result, ())
+    operation["responses"] |= {str(code): _response(fault, "Refused") for code in sorted({401, 403, 429, *codes})}
+    scopes = " or ".join(f"`{name}`" for name in scope.split(","))
+    return operation | {"security": [{"key": []}], "description": f"Needs a key with scope {scopes}."}
 
 
-def _open(summary: str, answer: dict[str, Any], more: tuple[int, ...]) -> dict[str, Any]:
-    answers = {str(code): _answer(answer, "Not now") for code in more}
-    return {"summary": summary, "responses": {"200": _answer(answer, "Done")} | answers}
+def _open(summary: str, result: dict[str, Any], codes: tuple[int, ...]) -> dict[str, Any]:
+    other = {str(code): _response(result, "Not now") for code in codes}
+    return {"summary": summary, "responses": {"200": _response(result, "Done")} | other}
 
 
-def _answer(schema: dict[str, Any], description: str) -> dict[str, Any]:
+def _response(schema: dict[str, Any], description: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}

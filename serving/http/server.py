@@ -1,4 +1,10 @@
-"""The service as a process: uvicorn, one worker, one event loop. On SIGTERM it stops, with nothing lost."""
+"""The service as a process: stock uvicorn, one worker, one event loop. On SIGTERM it stops and loses nothing.
+
+What uvicorn and `endpoint.py` bound: a request's head (by h11), its body (size and time), idle connections
+between requests, and requests at once. Not bounded: a client that opens a connection and sends nothing, sends its head
+slowly, or does not read its answer. The service listens on the loopback interface by default; a reverse proxy in front
+of it must bound those.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +29,11 @@ from callsieve.serving.live.swap import Swap
 from .access_log import AccessLog
 from .api_keys import read_keys
 from .app import Service, application
-from .protocol import Protocol
 
-IDLE = 65  # seconds that a connection is kept without a request
-CONNECTIONS = 1024
+IDLE = 65  # seconds until a connection without a request is closed
+MAX_CONNECTIONS = 1024
+MAX_HEAD = 16_384  # bytes of a request's first line and headers
+REPEAT = 60.0  # seconds between two log lines with the same text
 _LOG = logging.getLogger("callsieve.serving")
 
 
@@ -50,49 +57,81 @@ def serve(
     Args:
         bundle: folder of the signed bundle; `judge` puts it in service.
         key: of the tokens of numbers.
-        keys: file of the keys that clients show (`access.add_key`).
-        state: folder of what must outlive the process.
+        keys: file of the API keys (`api_keys.add_key`).
+        state: folder of the live state.
+        deadline: seconds from a request's arrival to its verdict.
+        calls, numbers: most that the history holds.
         compiled: run the kernel of the history as C, if that was built.
 
     Raises:
-        ValueError: if a file is not what it must be, or another process serves from `state`.
-        OSError: if one cannot be read, or the port cannot be had.
+        ValueError: if a file is invalid, or another process serves from `state`.
+        OSError: if a file cannot be read, or the port cannot be opened.
     """
 
-    def begin() -> Live:
-        room = {"calls": calls, "numbers": numbers}
+    def open_live() -> Live:
         intake = Intake(key, zone, cached=max(numbers, CACHED))
-        live = Live(judge, intake, state, deadline=deadline, compiled=compiled, **room)
+        live = Live(judge, intake, state, deadline=deadline, compiled=compiled, calls=calls, numbers=numbers)
         if compiled and not live.memory.history.compiled:
-            _LOG.warning("the kernel was not built as C: the history is interpreted, some twenty times slower")
+            _LOG.warning("the kernel was not built as C: the history is interpreted, about twenty times slower")
         if live.memory.refusal is not None:
-            _LOG.error("what was known before is lost: %s", live.memory.refusal)
-        _warm(judge)
+            _LOG.error("the state of earlier processes is lost: %s", live.memory.refusal)
+        _warm_up(judge)
         shorten_pauses()
         return live
 
-    service = Service(begin, judge, bundle, read_keys(keys))
-    accesses = AccessLog(state)
-    service.noted, service.stopped = accesses.note, accesses.close
+    service = Service(open_live, judge, bundle, read_keys(keys))
+    access_log = AccessLog(state)
+    service.log_access, service.on_stop = access_log.note, access_log.close
     server = configured(application(service), host, port)
-    service.ended = lambda: setattr(server, "should_exit", True)
+    service.on_failure = lambda: setattr(server, "should_exit", True)
     server.run()
     if service.failure is not None:
         raise service.failure
 
 
-def _warm(judge: Swap) -> None:
-    """Have all tables read before the first call, by one that nobody keeps."""
+def _warm_up(judge: Swap) -> None:
+    """Load every table before the first call, by scoring a call against a history that is thrown away."""
     call = Intake(Key.generate("warm"))(Call(time.time(), "110", "110"))
     judge.explain(History(calls=1, numbers=2), call)
 
 
+class RepeatFilter(logging.Filter):
+    """Passes each warning once a minute: clients without a key can cause uvicorn's warnings as often as they like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log a record."""
+        if record.levelno != logging.WARNING:
+            return True
+        now = time.monotonic()
+        if now < self._next.get(record.msg, now):
+            return False
+        self._next[record.msg] = now + REPEAT
+        return True
+
+
+_REPEATS = RepeatFilter()
+
+
 def configured(app: Any, host: str, port: int) -> uvicorn.Server:
-    """The server of an ASGI application, not running yet."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            app, host, port, http=Protocol, ws="none", access_log=False, proxy_headers=False,
-            server_header=False, log_level="warning", limit_concurrency=CONNECTIONS, timeout_keep_alive=IDLE,
-            timeout_graceful_shutdown=5,
-        )
-    )  # fmt: skip
+    """A uvicorn server for an ASGI application, not started yet."""
+    config = uvicorn.Config(
+        app,
+        host,
+        port,
+        http="h11",  # httptools is faster, and reads a head of any size into memory
+        ws="none",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        log_level="warning",
+        limit_concurrency=MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEAD,
+        timeout_keep_alive=IDLE,
+        timeout_graceful_shutdown=5,
+    )
+    logging.getLogger("uvicorn.error").addFilter(_REPEATS)  # adding it twice has no effect
+    return uvicorn.Server(config)

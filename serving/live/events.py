@@ -40,9 +40,9 @@ class Complaint:
     def __post_init__(self) -> None:
         for name in ("category", "mode"):
             if (word := getattr(self, name)) is not None and not _WORD.fullmatch(word):
-                raise ValueError(f"report: {name} must be a word of a-z and _, at most 40 letters")
+                raise ValueError(f"complaint: {name} must be a word of a-z and _, at most 40 letters")
         if not 0 < len(self.number) <= _LONGEST or not 0 < len(self.reporter) <= _LONGEST:
-            raise ValueError(f"report: reporter and number must have 1 to {_LONGEST} characters")
+            raise ValueError(f"complaint: reporter and number must have 1 to {_LONGEST} characters")
 
 
 def call_to_line(call: KeyedCall) -> bytes:

@@ -166,7 +166,7 @@ class Live:
         now = self._clock.now()
         if not 0 <= report.at <= now + AHEAD:
             self.counts["ahead"] += 1
-            raise FutureEventError("report: expected `at` in seconds since 1970, and not after now")
+            raise FutureEventError("complaint: expected `at` in seconds since 1970, and not after now")
         with self._lock:
             reporter, number = (self._intake.token("number", text) for text in (report.reporter, report.number))
         self.memory.reports.add(complaint_to_line(report, str(reporter), str(number), round(now * 1000)))

@@ -47,7 +47,6 @@ import sys
 from starlette.applications import Starlette
 from starlette.routing import Route
 import uvicorn
-from callsieve.serving.http.protocol import Protocol
 class Empty:
     async def __call__(self, scope, receive, send):
         while (await receive()).get("more_body"):
@@ -55,7 +54,7 @@ class Empty:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"{}"})
 app = Starlette(routes=[Route("/v1/score", Empty(), methods=["POST"])])
-options = {"http": Protocol, "ws": "none", "access_log": False, "log_level": "warning"}
+options = {"http": "h11", "ws": "none", "access_log": False, "log_level": "warning"}
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), **options)
 """
 

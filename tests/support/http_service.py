@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import math
 import os
 import signal
 import socket
@@ -10,11 +11,15 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict, fields
 
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.http import app, server
 from callsieve.serving.http.api_keys import add_key, read_keys
 from callsieve.serving.rules.policy import Policy
+from callsieve.serving.rules.rules import Fact
+from callsieve.serving.scorer.reasons import Reason
+from callsieve.serving.scorer.verdict import Verdict
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.waiting import wait_until
@@ -49,6 +54,25 @@ def write_service_files(folder, policy='certified = "block"\nwatch = "screen"\n'
 def call_json(**fields):
     """A call as a client asks for it."""
     return json.dumps({"start": real_bundle.START, "caller": NUMBER, "callee": "13900139000"} | fields).encode()
+
+
+def call_to_json(call):
+    """A call as the body of a request; what is None or "unknown" is left out."""
+    return json.dumps({name: value for name, value in asdict(call).items() if value not in (None, "unknown")}).encode()
+
+
+def verdict_from_json(body):
+    """The verdict in an answer; null is NaN where a number is declared."""
+
+    def build(kind, values):
+        declared = {field.name: str(field.type) for field in fields(kind)}
+        return kind(**{
+            name: math.nan if value is None and declared[name] == "float" else value for name, value in values.items()
+        })  # fmt: skip
+
+    values = json.loads(body)
+    reasons = tuple(build(Reason, reason) for reason in values.pop("reasons"))
+    return build(Verdict, values | {"reasons": reasons, "rules": tuple(build(Fact, fact) for fact in values["rules"])})
 
 
 class ServiceClient:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from callsieve.features.intake.intake import Intake
-from callsieve.serving.http import app, schema, wire
+from callsieve.serving.http import app, schema
 from callsieve.serving.live.clock import SETTLED
 from callsieve.serving.live.events import CALLS
 from callsieve.serving.live.journal import ReadCounts, file_path, read_journal
@@ -26,7 +26,14 @@ from callsieve.serving.live.swap import Swap
 from tests.serving.live.test_live import attempt_of, begin, events, play, state
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small
-from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY, send_request
+from tests.support.http_service import (
+    CAPACITY,
+    LONG_DEADLINE,
+    STRICT_POLICY,
+    call_to_json,
+    send_request,
+    verdict_from_json,
+)
 from tests.support.waiting import wait_until
 
 MADE = real_bundle.calls(1500)
@@ -66,12 +73,12 @@ class Placed:
         """Place a call."""
         began = time.monotonic()
         try:
-            code, answer = send_request(connection, "POST", wire.SCORE, key, wire.call_to_json(attempt_of(call)))
+            code, answer = send_request(connection, "POST", schema.SCORE, key, call_to_json(attempt_of(call)))
             assert code == 200, answer
         except OSError:
             self.unanswered += 1
             return
-        self.verdicts.append(wire.verdict_from_json(answer))
+        self.verdicts.append(verdict_from_json(answer))
         self.moments.append(time.monotonic())
         self.took.append(self.moments[-1] - began)
 
@@ -266,7 +273,7 @@ def test_spoilt_bundle(folder, keys):
 
 def bodies():
     """Whatever could be sent as a call."""
-    sound = json.loads(wire.call_to_json(attempt_of(MADE[0])))
+    sound = json.loads(call_to_json(attempt_of(MADE[0])))
     odd = [
         float("nan"),
         float("inf"),
@@ -294,14 +301,14 @@ def test_odd_bodies(folder, keys):
     codes, hung_up = {}, 0
     with http_service.ServiceProcess(folder) as service:
         for odd in bodies():
-            for where in (wire.SCORE, wire.OBSERVE):
+            for where in (schema.SCORE, schema.OBSERVE):
                 try:
                     code, answer = service.post(where, odd, keys["score"])
                     codes[code] = codes.get(code, 0) + 1
                     assert isinstance(json.loads(answer), dict)
                 except ConnectionError:
                     hung_up += 1
-                    assert len(odd) > wire.MAX_BODY
+                    assert len(odd) > schema.MAX_BODY
         told = placed(service, keys["score"], MADE[:50])
         status = service.status(keys["admin"])
         memory = int(Path(f"/proc/{service.process.pid}/status").read_text().partition("VmHWM:")[2].split()[0])
@@ -314,8 +321,8 @@ def test_odd_bodies(folder, keys):
 
 def test_more_than_it_can_do(folder, keys):
     """Bursts of 400 calls at once: ten times what a deadline of 20 ms has time for."""
-    bodies = [wire.call_to_json(attempt_of(call)) for call in MADE[:400]]
-    head = f"POST {wire.SCORE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {keys['all']}\r\nContent-Length: "
+    bodies = [call_to_json(attempt_of(call)) for call in MADE[:400]]
+    head = f"POST {schema.SCORE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {keys['all']}\r\nContent-Length: "
     with http_service.ServiceProcess(folder, "--deadline", 20) as service, contextlib.ExitStack() as stack:
         placed(service, keys["score"], MADE[400:410])
         waits, told = [], Placed()
@@ -329,7 +336,7 @@ def test_more_than_it_can_do(folder, keys):
                 head_of, body_of = whole_answer(client)
                 waits.append(time.monotonic() - began)
                 assert head_of.startswith(b"HTTP/1.1 200")
-                told.verdicts.append(wire.verdict_from_json(body_of))
+                told.verdicts.append(verdict_from_json(body_of))
         counts = service.status(keys["admin"])["counts"]
     shed = [verdict for verdict in told.verdicts if verdict.status == "no score: its turn came after the deadline"]
     assert len(told.verdicts) == 1600
@@ -351,14 +358,14 @@ def whole_answer(client):
 
 
 def test_hung_explanation(folder, keys, judge, tmp_path, monkeypatch):
-    monkeypatch.setattr(app, "LONG_SECONDS", 0.3)
+    monkeypatch.setattr(app, "EXPLAIN_SECONDS", 0.3)
     gate = threading.Event()
     state_of = lambda: Live(
         judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=LONG_DEADLINE, **CAPACITY
     )
     with http_service.ServiceThread(folder, state_of, judge) as service:
         live = service.service.live
-        case = wire.verdict_from_json(service.post(wire.SCORE, wire.call_to_json(MADE[0]), keys["score"])[1]).case
+        case = verdict_from_json(service.post(schema.SCORE, call_to_json(MADE[0]), keys["score"])[1]).case
         asked = f"{schema.EXPLAIN}?case={case}"
         explain = live.explain
         monkeypatch.setattr(live, "explain", lambda case: gate.wait(60) and explain(case))

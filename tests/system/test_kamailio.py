@@ -11,11 +11,12 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import msgspec
 import pytest
 
 from callsieve.features.records import Call
 from callsieve.serving.bundle.metadata import Band
-from callsieve.serving.http import wire
+from callsieve.serving.http import schema
 from callsieve.serving.scorer.verdict import Verdict
 from callsieve.serving.telephony import sip, sip_replies
 from tests.support import kamailio, real_bundle
@@ -120,18 +121,18 @@ class Service:
 
     def reply(self, path, body):
         try:
-            call = wire.call_from_json(body)
+            call = schema.read_call(body)
         except ValueError as error:
             self.wrong.append((str(error), body))
             return 400, b"{}"
-        if path == wire.OBSERVE:
+        if path == schema.OBSERVE:
             self.observed.append(call)
             return 200, b"{}"
         self.asked.append(call)
         answer = self.answer(call)
         if isinstance(answer, int):
             return answer, b"{}"
-        return 200, answer if isinstance(answer, bytes) else wire.verdict_to_json(answer)
+        return 200, answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
 
     def close(self):
         """Be gone, as if killed."""

@@ -4,7 +4,7 @@ import pytest
 
 from callsieve.serving.http import access_log
 from callsieve.serving.http.access_log import ACCESSES, CASE_ACCESSES, AccessLog, read_accesses
-from callsieve.serving.live.journal import numbers
+from callsieve.serving.live.journal import file_numbers
 from tests.support import http_service
 from tests.support.waiting import wait_until
 
@@ -44,8 +44,8 @@ def test_a_running_log_writes_its_counts_and_begins_a_new_file_each_day(tmp_path
     log = AccessLog(tmp_path, every=0.0)
     log.note("desk", EXPLAIN, 200)
     wait_until(lambda: list(read_accesses(tmp_path)))
-    first = max(numbers(tmp_path, ACCESSES))
+    first = max(file_numbers(tmp_path, ACCESSES))
     log.note("desk", EXPLAIN, 404)
-    wait_until(lambda: max(numbers(tmp_path, ACCESSES)) > first)
+    wait_until(lambda: max(file_numbers(tmp_path, ACCESSES)) > first)
     log.close()
     assert [(access.code, access.count) for access in read_accesses(tmp_path)] == [(200, 1), (404, 1)]

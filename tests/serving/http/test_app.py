@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from callsieve.features.intake.intake import Intake
-from callsieve.serving.http import app, schema, wire
+from callsieve.serving.http import app, schema
 from callsieve.serving.live.events import read_complaints
 from callsieve.serving.live.live import Live
 from tests.serving.live.test_live import attempt_of, events
@@ -17,8 +17,8 @@ from tests.support.waiting import wait_until
 from tests.system.test_kamailio import everything_reached
 
 PATHS = {
-    ("POST", wire.SCORE): "score",
-    ("POST", wire.OBSERVE): "score",
+    ("POST", schema.SCORE): "score",
+    ("POST", schema.OBSERVE): "score",
     ("POST", schema.REPORT): "report",
     ("GET", schema.EXPLAIN): "explain",
     ("GET", schema.STATUS): "admin,audit",
@@ -34,19 +34,19 @@ def test_events_over_http_give_the_verdicts_of_live(running, keys, judge, tmp_pa
     for kind, call in events(real_bundle.calls(60)):
         if kind:
             live.end(call)
-            assert send_request(connection, "POST", wire.OBSERVE, keys["score"], wire.call_to_json(call)) == (
+            assert send_request(connection, "POST", schema.OBSERVE, keys["score"], http_service.call_to_json(call)) == (
                 200,
                 b"{}",
             )
         else:
-            asked = wire.call_to_json(attempt_of(call))
-            code, answer = send_request(connection, "POST", wire.SCORE, keys["score"], asked)
+            asked = http_service.call_to_json(attempt_of(call))
+            code, answer = send_request(connection, "POST", schema.SCORE, keys["score"], asked)
             assert code == 200
-            verdict = wire.verdict_from_json(answer)
+            verdict = http_service.verdict_from_json(answer)
             assert repr(verdict) == repr(live.attempt(attempt_of(call)))
             code, answer = send_request(connection, "GET", f"{schema.EXPLAIN}?case={verdict.case}", keys["explain"])
             assert code == 200
-            assert repr(wire.verdict_from_json(answer)) == repr(live.explain(verdict.case))
+            assert repr(http_service.verdict_from_json(answer)) == repr(live.explain(verdict.case))
     live.close()
     connection.close()
 
@@ -70,7 +70,7 @@ def test_what_needs_no_key(running):
     for path in OPEN:
         assert running.get(path)[0] == 200
     assert running.get("/v2/score")[0] == 404
-    assert running.get(wire.SCORE)[0] == 405
+    assert running.get(schema.SCORE)[0] == 405
 
 
 def test_a_report_is_kept(running, keys, service_folder):
@@ -79,7 +79,7 @@ def test_a_report_is_kept(running, keys, service_folder):
     for odd in ({"category": "138 0013"}, {"at": 1e11}, {"number": ""}, {"more": 1}, {"at": None}):
         code, answer = running.post(schema.REPORT, json.dumps(said | odd).encode(), keys["report"])
         assert code == (409 if odd.get("at") else 400)
-        assert b"report: " in answer
+        assert b"complaint: " in answer
     wait_until(lambda: list(read_complaints(service_folder / "state")))
     (kept,) = read_complaints(service_folder / "state")
     assert kept["number"] == Intake(real_bundle.NUMBER_KEY).token("number", NUMBER)
@@ -111,9 +111,9 @@ def test_without_a_bundle_it_lives_and_is_not_ready(tmp_path):
         code, answer = service.get(schema.READY)
         assert code == 503
         assert not json.loads(answer)["ok"]
-        code, answer = service.post(wire.SCORE, call_json(), keys["score"])
+        code, answer = service.post(schema.SCORE, call_json(), keys["score"])
         assert code == 200
-        assert wire.verdict_from_json(answer).action == "pass"
+        assert http_service.verdict_from_json(answer).action == "pass"
         assert service.status(keys["admin"])["model"] is None
 
 
@@ -150,7 +150,7 @@ def test_the_page_may_run_its_own_script_and_nothing_else(running):
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in page
     assert not re.search(r"\son\w+=|style=", page)
-    assert app._policy(page) == policy
+    assert app._content_security_policy(page) == policy
 
 
 def test_kamailio_asks_the_service(tmp_path):

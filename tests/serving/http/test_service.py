@@ -11,14 +11,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from callsieve.features.intake.intake import Intake
-from callsieve.serving.http import app, schema, server, wire
+from callsieve.serving.http import app, schema, server
 from callsieve.serving.http.api_keys import read_keys
 from callsieve.serving.http.metrics import metrics, status
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small
-from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY, call_json, send_request
+from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY, call_json, call_to_json, send_request
 from tests.support.waiting import wait_until
 
 
@@ -50,9 +50,9 @@ def unstarted(service_folder, judge, keys, tmp_path):
 
 
 def test_a_service_that_starts_says_so_and_lets_calls_pass(unstarted, keys):
-    code, verdict = unstarted.asked("POST", wire.SCORE, call_json(), keys["score"])
+    code, verdict = unstarted.asked("POST", schema.SCORE, call_json(), keys["score"])
     assert (code, verdict["action"], verdict["status"]) == (200, "pass", "no score: the service is starting")
-    assert unstarted.asked("POST", wire.OBSERVE, call_json(), keys["score"]) == (
+    assert unstarted.asked("POST", schema.OBSERVE, call_json(), keys["score"]) == (
         503,
         {"error": "the service is starting"},
     )
@@ -70,11 +70,11 @@ def test_a_service_without_its_bundle_starts_all_the_same(unstarted, keys, tmp_p
 
 
 def test_what_is_late_ahead_or_unknown(unstarted, keys):
-    unstarted.live = unstarted._begin()
-    unstarted.beat = time.monotonic() - 2 * LONG_DEADLINE
-    assert unstarted.asked("POST", wire.SCORE, call_json(), keys["score"])[1]["action"] == "pass"
+    unstarted.live = unstarted._open_live()
+    unstarted.waiting_since = time.monotonic() - 2 * LONG_DEADLINE
+    assert unstarted.asked("POST", schema.SCORE, call_json(), keys["score"])[1]["action"] == "pass"
     assert unstarted.live.counts["shed"] == 1
-    code, answer = unstarted.asked("POST", wire.OBSERVE, call_json(start=time.time() + 3600), keys["score"])
+    code, answer = unstarted.asked("POST", schema.OBSERVE, call_json(start=time.time() + 3600), keys["score"])
     assert code == 409 and "after now" in answer["error"]
     unknown = unstarted.asked("GET", f"{schema.EXPLAIN}?case={'0' * 16}", key=keys["explain"])
     assert unknown == (404, {"error": "no verdict of this case is remembered"})
@@ -83,7 +83,7 @@ def test_what_is_late_ahead_or_unknown(unstarted, keys):
 def test_a_key_that_asks_too_often_is_told_its_rate(unstarted, tmp_path):
     key = http_service.add_key(tmp_path / "api.keys", "slow", ["score"], rate=1)
     unstarted.keys = read_keys(tmp_path / "api.keys")
-    codes = [unstarted.asked("POST", wire.SCORE, call_json(), key) for _ in range(2)]
+    codes = [unstarted.asked("POST", schema.SCORE, call_json(), key) for _ in range(2)]
     assert codes[1] == (429, {"error": "more than 1 requests a second"})
 
 
@@ -114,7 +114,7 @@ def test_what_is_slow_or_lost_is_told_and_a_failure_is_raised(service_folder, ke
         service_folder / "api.keys", tmp_path, **more,
     )  # fmt: skip
     serve(calls=100, numbers=100)
-    assert "the kernel was not built as C" in caplog.text and "what was known before is lost: " in caplog.text
+    assert "the kernel was not built as C" in caplog.text and "the state of earlier processes is lost: " in caplog.text
     with pytest.raises(ValueError, match="calls must be 1 or more"):
         serve(calls=0)
 
@@ -124,7 +124,7 @@ def test_a_snapshot_is_made_while_calls_come_in(inside, keys):
         live, connection, codes = service.service.live, service.connect(), []
         deadline = time.monotonic() + 30
         for call in itertools.cycle(real_bundle.calls(300)):
-            codes.append(send_request(connection, "POST", wire.SCORE, keys["score"], wire.call_to_json(call))[0])
+            codes.append(send_request(connection, "POST", schema.SCORE, keys["score"], call_to_json(call))[0])
             if live.memory.saved != [0, 0]:
                 break
             assert time.monotonic() < deadline
@@ -135,12 +135,11 @@ def test_a_snapshot_is_made_while_calls_come_in(inside, keys):
 
 def test_a_late_loop_sheds_attempts(inside, keys):
     with inside(deadline=0.5) as service:
-        service.service.beat = -1e9
         blocked = threading.Event()
         service.server.servers[0].get_loop().call_soon_threadsafe(lambda: (blocked.set(), time.sleep(1.5)))
         blocked.wait(10)
         told = []
-        ask = lambda: told.append(service.post(wire.SCORE, call_json(), keys["score"]))
+        ask = lambda: told.append(service.post(schema.SCORE, call_json(), keys["score"]))
         asking = [threading.Thread(target=ask) for _ in range(5)]
         for each in asking:
             each.start()

@@ -5,6 +5,7 @@ import json
 import math
 import re
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +20,6 @@ from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.batch.score import score_vectors
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare
-from callsieve.serving.http import wire
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap, current_registers
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
@@ -45,6 +45,7 @@ from callsieve.serving.rules.rules import (
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import real_bundle
 from tests.support import small_bundle as small
+from tests.support.http_service import verdict_from_json
 from tests.support.real_bundle import load_scorer
 
 NAN = math.nan
@@ -433,7 +434,7 @@ def test_rules_go_through_the_live_service_and_over_the_wire(folder, registers, 
     verdict = live.attempt(called)
     assert {"called_after_refusal", "outside_hours"} <= {fact.rule for fact in verdict.rules}
     assert verdict.action == "block"
-    assert repr(wire.verdict_from_json(wire.verdict_to_json(verdict)).rules) == repr(verdict.rules)
+    assert repr(verdict_from_json(msgspec.json.encode(verdict)).rules) == repr(verdict.rules)
     assert live.rules["called_after_refusal"] == 1
     # A new refusal is known from the next reload on, and what was said before stays said.
     (tmp_path / "registers" / "refusals.jsonl").write_text("")
