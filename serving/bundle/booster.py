@@ -1,8 +1,8 @@
-"""LightGBM's predictions through the C library of its own wheel, without importing lightgbm.
+"""Predicts with LightGBM through the C library of LightGBM's own wheel, without importing `lightgbm`.
 
-`import lightgbm` brings scipy, and pandas and scikit-learn where they are installed: 200 to 900 ms and 70 to
-190 MB before the first score. The shared library alone needs 30 ms. Scores are those of `lightgbm.Booster`,
-bit for bit. Only functions are called that LightGBM 4.6 and 4.7 share.
+`import lightgbm` loads scipy, and pandas and scikit-learn if they are installed: 200 to 900 ms and 70 to 190 MB before
+the first score. The shared library alone takes 30 ms. The scores equal those of `lightgbm.Booster` bit for bit. The
+module calls only functions that LightGBM 4.6 and 4.7 share.
 """
 
 from __future__ import annotations
@@ -28,29 +28,35 @@ if TYPE_CHECKING:
 _FLOAT64 = 1
 _RAW_SCORE = 1
 _ALL_TREES = (0, -1)
-# Sign and exponent alone, which begin at byte _TOP of a value: the zeros of a whole infinity are met in every row.
+# The first two bytes of an infinity (sign and exponent), which begin at byte _TOP of a float64. A search for all eight
+# bytes would find the zeros of an infinity in nearly every row.
 _TOP = 6 if sys.byteorder == "little" else 0
 _INFINITIES = tuple(struct.pack("=d", value)[_TOP : _TOP + 2] for value in (math.inf, -math.inf))
 
 
 class Booster:
-    """A model that has passed `structure.check_structure`; LightGBM may crash on a text that has not.
+    """A LightGBM model. Threads can share it.
+
+    The text must have passed `model_text.check_structure`; LightGBM may crash on other texts. NaN is a missing value.
+    Infinite values and rows of another width raise ValueError.
 
     Attributes:
-        features: names in order, F of them.
+        features: the F feature names, in order.
         trees: number of trees.
         classes: scores per row; 1 for a yes-no model.
-
-    Safe to share between threads. NaN is a missing value; infinite values and wrong widths are refused.
     """
 
     def __init__(self, model_text: str | bytes) -> None:
-        """Raises `ValueError` with LightGBM's message where it refuses the text."""
+        """Loads a model from LightGBM's text format.
+
+        Raises:
+            ValueError: with LightGBM's message, if LightGBM refuses the text.
+        """
         library = _library()
         handle = c_void_p()
         data = model_text.encode() if isinstance(model_text, str) else model_text
         _call("LGBM_BoosterLoadModelFromString", data, byref(c_int()), byref(handle))
-        # Not at exit: a daemon thread may still be scoring then, and the memory is given back anyway.
+        # Not at exit: a daemon thread may still be scoring then, and the process frees the memory anyway.
         weakref.finalize(self, library.LGBM_BoosterFree, handle).atexit = False
         self._handle = handle
         self.classes = self._count("LGBM_BoosterGetNumClasses")
@@ -61,8 +67,13 @@ class Booster:
         self._local = threading.local()
 
     def predict_raw(self, X: NDArray[np.float64], *, threads: int = 1) -> NDArray[np.float64]:  # noqa: N803
-        """Raw scores, shape (n,), or (n, classes) with more than one class, of rows X, shape (n, F)."""
-        import numpy as np  # tables alone need it: importing it takes as long as all else before a first verdict
+        """Returns raw scores of shape (n,), or (n, classes) with more than one class.
+
+        Args:
+            X: float64 of shape (n, F); NaN is a missing value.
+            threads: threads of LightGBM.
+        """
+        import numpy as np  # for tables only: importing NumPy doubles the time before a first verdict
 
         if X.ndim != 2 or X.shape[1] != len(self.features) or X.dtype != np.float64:
             raise ValueError(f"X must be float64 of shape (n, {len(self.features)}), got {X.dtype} {X.shape}")
@@ -77,16 +88,16 @@ class Booster:
         return scores if self.classes > 1 else scores[:, 0]
 
     def predict_few(self, rows: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
-        """Raw scores of a few rows of F values, as many of each as there are classes; those of `predict_raw`."""
-        given, scores = array("d"), array("d", bytes(8 * len(rows) * self.classes))
+        """Returns the raw scores of a few rows of F values, one score a class, equal to those of `predict_raw`."""
+        values, scores = array("d"), array("d", bytes(8 * len(rows) * self.classes))
         for row in rows:
-            given.frombytes(self._packed(row))
+            values.frombytes(self._packed(row))
         if rows:
-            self._predict(given.buffer_info()[0], len(rows), scores.buffer_info()[0], len(scores), 1)
+            self._predict(values.buffer_info()[0], len(rows), scores.buffer_info()[0], len(scores), 1)
         return list(zip(*[iter(scores)] * self.classes, strict=True))
 
     def predict_one(self, row: Sequence[float]) -> float:
-        """Raw score of one row of F values by the library's single-row path; for a yes-no model."""
+        """Returns the raw score of one row of F values, by LightGBM's single-row path; only for a yes-no model."""
         packed = self._packed(row)
         local = self._local
         try:
@@ -104,30 +115,30 @@ class Booster:
             try:
                 packed = self._pack(*row)
             except (struct.error, TypeError, OverflowError) as error:
-                raise ValueError(f"row must hold {len(self.features)} numbers: {error}") from None
+                raise ValueError(f"row must have {len(self.features)} numbers: {error}") from None
         for top in _INFINITIES:
-            place = packed.find(top)
-            while place >= 0:
-                if place % 8 == _TOP:
-                    self._refuse_infinite(row)
-                place = packed.find(top, place + 1)
+            at = packed.find(top)
+            while at >= 0:
+                if at % 8 == _TOP:
+                    self._check_finite(row)
+                at = packed.find(top, at + 1)
         return packed
 
-    def _refuse_infinite(self, row: Sequence[float]) -> None:
-        # A signalling NaN may begin so too: the values decide.
+    def _check_finite(self, row: Sequence[float]) -> None:
+        # A signalling NaN may begin with the same bytes, so the values decide.
         for name, value in zip(self.features, row, strict=True):
             if math.isinf(value):
                 raise ValueError(f"{name} must be finite or NaN, got {value!r}")
 
     def _fast(self) -> tuple[_FastConfig, object, c_double, object]:
-        """One thread's settings and result cell: shared between threads, the library would serialise them."""
+        """Returns the settings and the result cell of one thread. Threads that share them wait for each other."""
         if self.classes != 1:
             raise ValueError(f"predict_one needs a model of one class, got {self.classes}; use predict_raw")
         score = c_double()
         return _FastConfig(self), byref(c_int64()), score, byref(score)
 
     def _predict(self, rows: int, count: int, out: int, size: int, threads: int) -> None:
-        """From rows of F doubles at an address to `size` scores at another."""
+        """Reads `count` rows of F doubles at address `rows` and writes `size` scores to address `out`."""
         length = c_int64()
         shape = (c_int32(count), c_int32(len(self.features)), c_int(1))
         _call(
@@ -136,7 +147,7 @@ class Booster:
             *(f"num_threads={threads}".encode(), byref(length), out),
         )
         if length.value != size:
-            raise ValueError(f"LightGBM gave {length.value} values where {size} were expected")
+            raise ValueError(f"LightGBM returned {length.value} scores, expected {size}")
 
     def _count(self, function: str) -> int:
         count = c_int()
@@ -159,7 +170,7 @@ class Booster:
 
 
 class _FastConfig:
-    """A handle of the single-row path, given back to the library with its thread or its model."""
+    """A handle of the single-row path, freed with its thread or its model."""
 
     def __init__(self, booster: Booster) -> None:
         self.handle = c_void_p()
@@ -194,16 +205,18 @@ _SIGNATURES = {
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    # find_spec finds a top-level package without running it.
+    # find_spec locates a top-level package without running it.
     spec = importlib.util.find_spec("lightgbm")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("scoring needs LightGBM's wheel: pip install lightgbm")
     name = {"win32": "lib_lightgbm.dll", "darwin": "lib_lightgbm.dylib"}.get(sys.platform, "lib_lightgbm.so")
     root = Path(spec.submodule_search_locations[0])
-    found = [path for path in (root / "lib" / name, root / "bin" / name, root / name) if path.is_file()]
-    if not found:
-        raise ImportError(f"LightGBM's wheel holds no {name}")
-    library = ctypes.CDLL(str(found[0]))
+    paths = [path for path in (root / "lib" / name, root / "bin" / name, root / name) if path.is_file()]
+    if not paths:
+        raise ImportError(
+            f"{root}: LightGBM's wheel has no {name}; reinstall it: pip install --force-reinstall lightgbm"
+        )
+    library = ctypes.CDLL(str(paths[0]))
     for function, arguments in _SIGNATURES.items():
         entry = getattr(library, function)
         entry.argtypes, entry.restype = arguments, c_int

@@ -1,7 +1,7 @@
-"""Contributions of a bundle's model, made ready when they are first asked for.
+"""Contributions of a bundle's model, prepared at the first use.
 
-NumPy and the plan of all trees (`shapley.py`) take longer than all else that a first verdict needs, and most verdicts
-have no reasons. `prepare` takes that time when no call waits.
+Importing NumPy and planning all trees (`shapley.py`) takes longer than everything else before a first verdict, and most
+verdicts have no reasons. A host can call `prepare` when no call waits.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from .model_text import Tree
 if TYPE_CHECKING:
     from .shapley import Contributions
 
-# So many nodes, in trees that ask for so few features each, never need more memory than `plan.py` allows.
-FEW_NODES, FEW_FEATURES = 300_000, 64
+# A model within these limits never needs more memory than `shapley_plan.py` allows, so its check can wait.
+FEW_NODES, FEW_FEATURES = 300_000, 64  # nodes of all trees; features of a tree
 
 
 class Explainer:
-    """Exact contributions to the raw score of a yes-no model. Safe to share between threads."""
+    """Exact contributions to the raw score of a yes-no model. Threads can share it."""
 
     def __init__(self, trees: Sequence[Tree], width: int) -> None:
-        """Of rows of `width` values, F.
+        """Keeps the trees; prepares them at once only if their memory must be checked.
 
         Args:
-            trees: those of `structure.check_structure`, of a model of one class.
+            trees: the trees of a model of one class, from `model_text.check_structure`.
+            width: F, the number of features of a row.
 
         Raises:
-            ValueError: if they would need too much memory, as `shapley.Contributions` says.
+            ValueError: if the contributions would need more memory than `shapley.Contributions` allows.
         """
         self._trees, self._width = trees, width
         self._lock = threading.Lock()
@@ -39,12 +40,12 @@ class Explainer:
             self.prepare()
 
     def __call__(self, row: Sequence[float]) -> list[float]:
-        """Contributions of one row of F values, which are finite or NaN."""
-        found: list[float] = (self._ready or self.prepare())(row).tolist()
-        return found
+        """Returns the F contributions of one row of F values, finite or NaN."""
+        contributions: list[float] = (self._ready or self.prepare())(row).tolist()
+        return contributions
 
     def prepare(self) -> Contributions:
-        """Make ready, if that is not done yet."""
+        """Prepares the trees if that is not done yet, and returns the function behind this object."""
         from .shapley import Contributions
 
         with self._lock:

@@ -1,9 +1,9 @@
-"""Structure check of a LightGBM text model, before LightGBM itself reads it.
+"""Checks the structure of a LightGBM text model before LightGBM reads it.
 
-LightGBM trusts its own files: a single child index out of range is stored as it stands and kills the process
-at the next prediction (CVE-2026-92786). So the text is read here first, in Python, by the grammar that LightGBM
-writes (version v4) and no wider: every line in its place, every array of its length, every number
-finite and in range, every tree a tree. What passes is safe to load; what LightGBM tolerates may be refused.
+LightGBM trusts its own files: one child index out of range is stored unchecked and kills the process at the next
+prediction (CVE-2026-92786). This module reads the text first, in Python, by the grammar that LightGBM v4 writes and no
+wider one. Every line must be in its place, every array must have its length, every number must be finite and in range,
+and every tree must be a tree. A text that passes is safe to load. A text that LightGBM tolerates may be refused.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .numerals import (
     floats,
     integers,
     large_numbers,
+    numbers_among,
     reals,
-    some_of,
     whole_numbers,
 )
 
@@ -36,13 +36,13 @@ MAX_CHARS = 32 << 20
 MAX_REST = 1 << 20
 MAX_TREES = 20_000
 MAX_LEAVES = 4096
-# Log-odds stay below 40. Bounded leaves keep every sum finite, and contributions exact to 1e-6.
+# Trained leaves stay below 40 log-odds. The bound keeps every sum finite and contributions exact to 1e-6.
 MAX_LEAF_VALUE = 1e6
 # Exact contributions need memory that grows with the square of the depth: 512 levels are 5 MB a thread.
 MAX_DEPTH = 512
 
 CATEGORICAL = 1
-"""Bit 0 of `Tree.decision`: a split by sets. Bit 1: missing values go left; bits 2-3 say what is missing."""
+"""Bit 0 of `Tree.decision`: a split by sets. Bit 1: missing values go left. Bits 2-3: which values are missing."""
 
 _BY_NUMBER = frozenset({0, 2, 4, 6, 8, 10})
 _DECISIONS = {str(kind): kind for kind in sorted(_BY_NUMBER | {1, 5, 9})}
@@ -59,19 +59,19 @@ _NODE_INTEGERS = ("split_feature", "decision_type", "left_child", "right_child")
 _TREE_KEYS = ["num_leaves", "num_cat", "split_feature", "split_gain", "threshold", "decision_type"]
 _TREE_KEYS += ["left_child", "right_child", "leaf_value", "leaf_weight", "leaf_count"]
 _TREE_KEYS += ["internal_value", "internal_weight", "internal_count"]
-_MAX_LINES = 24  # more than a tree has
+_MAX_LINES = 24  # more lines than a tree has
 _CATEGORY_KEYS = ["cat_boundaries", "cat_threshold"]
 _CLOSING_KEYS = ["is_linear", "shrinkage"]
 
 
 @dataclass(frozen=True)
 class Tree:
-    """One verified tree as LightGBM keeps it; node 0 is the root, a child `c < 0` is the leaf `~c`.
+    """One verified tree in LightGBM's layout. Node 0 is the root; a child `c < 0` is the leaf `~c`.
 
-    Children of a node have higher indices than the node, so one pass by index visits parents first.
-    `cat_threshold[cat_boundaries[k]:cat_boundaries[k + 1]]` are the 32-bit words of the set of the
-    categorical split `k`, which is the node's `threshold`. Thresholds and values of leaves are kept as they are
-    written, for most who open a model never ask for them.
+    A child node has a higher index than its parent, so one pass by index visits parents first. A categorical node's
+    `threshold` is the index k of its set, whose 32-bit words are
+    `cat_threshold[cat_boundaries[k]:cat_boundaries[k + 1]]`. Thresholds and leaf values stay text until they are used,
+    because only explanations use them.
     """
 
     feature: list[int]
@@ -87,34 +87,34 @@ class Tree:
 
     @cached_property
     def threshold(self) -> list[float]:
-        """Of each node: values up to it go left."""
+        """Threshold of each node: values up to it go left."""
         return floats(self.thresholds) if self.thresholds else []
 
     @cached_property
     def leaf_value(self) -> list[float]:
-        """What each leaf adds to the score."""
+        """Value that each leaf adds to the score."""
         return floats(self.leaf_values)
 
 
 def check_structure(
     text: str, features: Sequence[str], *, classes: int = 1, levels: Mapping[str, int] | None = None
 ) -> tuple[Tree, ...]:
-    """Read a model text strictly and give its trees, in the order in which their values are added.
+    """Checks a model text and returns its trees, in the order in which their values are added.
 
     Args:
         text: the whole file.
-        features: the names that the model must have, in order.
+        features: the feature names that the model must have, in order.
         classes: scores per row; 1 for a yes-no model.
-        levels: categorical features and their numbers of levels; without it any feature may be split so.
+        levels: number of levels of each categorical feature; None allows a categorical split of any feature.
 
     Raises:
-        ValueError: one line that says where the text departs from a model of these features.
+        ValueError: in one line, which says where the text differs from a model with these features.
     """
     if len(text) > MAX_CHARS:
         raise ValueError(f"model text must have at most {MAX_CHARS} characters, got {len(text)}")
     for control in _CONTROLS:
         if (at := text.find(control)) >= 0:
-            raise ValueError(f"text must hold no control character, got {control!r} at {at}")
+            raise ValueError(f"text must have no control character, got {control!r} at {at}")
     end = text.find("\n\n")
     if end < 0:
         raise ValueError("header must end with an empty line")
@@ -134,14 +134,13 @@ def check_structure(
 
 
 def _tree_sizes(head: str, features: Sequence[str], classes: int) -> list[int]:
-    """The header's `tree_sizes`; the rest of the header is compared with what it must be."""
-    one, many = ("binary sigmoid:1", "cross_entropy"), (f"multiclass num_class:{classes}",)
-    objective = one if classes == 1 else many
+    """Returns the header's `tree_sizes`. Every other line of the header is compared with its expected text."""
+    objectives = ("binary sigmoid:1", "cross_entropy") if classes == 1 else (f"multiclass num_class:{classes}",)
     lines = iter(head.split("\n"))
     _expect(lines, "tree", "version=v4", f"num_class={classes}", f"num_tree_per_iteration={classes}")
     _expect(lines, "label_index=0", f"max_feature_idx={len(features) - 1}")
-    if (line := next(lines, "")) not in {f"objective={name}" for name in objective}:
-        raise ValueError(f"header: objective must be one of {objective}, got {line[:80]!r}")
+    if (line := next(lines, "")) not in {f"objective={name}" for name in objectives}:
+        raise ValueError(f"header: objective must be one of {objectives}, got {line[:80]!r}")
     _expect(lines, "feature_names=" + " ".join(features))
     line = next(lines, "")
     if line.startswith("monotone_constraints="):
@@ -149,11 +148,11 @@ def _tree_sizes(head: str, features: Sequence[str], classes: int) -> list[int]:
         line = next(lines, "")
     infos = _value(line, "feature_infos")
     if infos.count(" ") != len(features) - 1 or not all(map(_FEATURE_INFO.fullmatch, infos.split(" "))):
-        raise ValueError(f"header: feature_infos must hold {len(features)} ranges or sets")
+        raise ValueError(f"header: feature_infos must have {len(features)} ranges or sets")
     sizes = _value(next(lines, ""), "tree_sizes")
     count = sizes.count(" ") + 1
     if count > MAX_TREES or count % classes:
-        raise ValueError(f"header: tree_sizes must hold at most {MAX_TREES}, by {classes}, got {count}")
+        raise ValueError(f"header: tree_sizes must have at most {MAX_TREES}, by {classes}, got {count}")
     if (extra := next(lines, None)) is not None:
         raise ValueError(f"header: must end after tree_sizes, got {_short(extra)}")
     return integers(sizes, count, 1, MAX_CHARS, "header: tree_sizes")
@@ -169,7 +168,7 @@ def _tree(block: str, index: int, places: Mapping[str, int], levels: Mapping[int
     keys = _TREE_KEYS + (_CATEGORY_KEYS if has_sets else []) + _CLOSING_KEYS
     value = {key: text for key, _, text in [line.partition("=") for line in lines[1:-3]]}
     if len(lines) - 4 != len(keys) or list(value) != keys:
-        raise ValueError(f"must hold the lines {', '.join(keys)}")
+        raise ValueError(f"must have the lines {', '.join(keys)}")
 
     (leaves,) = integers(value["num_leaves"], 1, 1, MAX_LEAVES, "num_leaves")
     (sets,) = integers(value["num_cat"], 1, 0, leaves - 1, "num_cat")
@@ -190,23 +189,23 @@ def _tree(block: str, index: int, places: Mapping[str, int], levels: Mapping[int
     _check_shape(left, right)
     leaf_count = bounded(large_numbers(value["leaf_count"], leaves, "leaf_count"), 1, _INT32, "leaf_count")
     tree = Tree(
-        feature=some_of(places, value["split_feature"], nodes, "split_feature", f"lie in 0..{len(places) - 1}"),
+        feature=numbers_among(places, value["split_feature"], nodes, "split_feature", f"lie in 0..{len(places) - 1}"),
         thresholds=value["threshold"],
-        decision=some_of(_DECISIONS, value["decision_type"], nodes, "decision_type", _DECIDES),
+        decision=numbers_among(_DECISIONS, value["decision_type"], nodes, "decision_type", _DECIDES),
         left=left,
         right=right,
         leaf_values=value["leaf_value"],
         leaf_count=leaf_count,
         node_count=_node_counts(value["internal_count"], left, right, leaf_count),
-        cat_boundaries=_counted(value["cat_boundaries"], "cat_boundaries", _INT32) if sets else [],
-        cat_threshold=_counted(value["cat_threshold"], "cat_threshold", _UINT32) if sets else [],
+        cat_boundaries=_non_negative(value["cat_boundaries"], "cat_boundaries", _INT32) if sets else [],
+        cat_threshold=_non_negative(value["cat_threshold"], "cat_threshold", _UINT32) if sets else [],
     )
     _check_sets(tree, sets, levels)
     return tree
 
 
 def _constant(value: Mapping[str, str]) -> Tree:
-    """A tree of one leaf: its node arrays are empty, and once re-saved its count too."""
+    """A tree of one leaf. Its node arrays are empty; after LightGBM saves it again, its count is empty, too."""
     for key in (*_NODE_REALS, "threshold", *_NODE_INTEGERS, "internal_count"):
         if value[key]:
             raise ValueError(f"{key} must be empty where num_leaves is 1")
@@ -216,16 +215,16 @@ def _constant(value: Mapping[str, str]) -> Tree:
     return Tree([], "", [], [], [], value["leaf_value"], [], [], [], [])
 
 
-def _counted(text: str, what: str, high: int) -> list[int]:
+def _non_negative(text: str, what: str, high: int) -> list[int]:
     return integers(text, text.count(" ") + 1, 0, high, what)
 
 
 def _check_shape(left: list[int], right: list[int]) -> None:
-    """Every node but the root, and every leaf, hangs from exactly one node before it."""
+    """Checks that every leaf, and every node except the root, is the child of exactly one earlier node."""
     nodes = len(left)
-    if {*left, *right} != _children(nodes):  # as many as they are, so each of them once
-        raise ValueError("left_child and right_child must name every leaf and every node but the root once")
-    # LightGBM numbers nodes as it splits, so an index that does not grow is a cycle. Leaves are below 0, all of them.
+    if {*left, *right} != _children(nodes):  # equal in number, so each occurs once
+        raise ValueError("left_child and right_child must name every leaf, and every node except the root, once")
+    # LightGBM numbers nodes as it splits, so a child index that does not grow is a cycle. All leaves are negative.
     if sum(map(le, left, range(nodes))) + sum(map(le, right, range(nodes))) != nodes + 1:
         pairs = enumerate(zip(left, right, strict=True))
         node, children = next((node, pair) for node, pair in pairs if any(0 <= child <= node for child in pair))
@@ -236,7 +235,7 @@ def _check_shape(left: list[int], right: list[int]) -> None:
 
 @lru_cache(maxsize=8)
 def _children(nodes: int) -> frozenset[int]:
-    """Every leaf and every node but the root: two for each node."""
+    """Indexes of every leaf, and of every node except the root: two for each node."""
     return frozenset((*range(-nodes - 1, 0), *range(1, nodes)))
 
 
@@ -251,16 +250,19 @@ def _check_depth(left: list[int], right: list[int]) -> None:
 
 
 def _node_counts(text: str, left: list[int], right: list[int], leaf_count: list[int]) -> list[int]:
-    """Calls of each node, which must be those of its two children: contributions are weighted by these counts."""
+    """Returns the number of training calls of each node, which must be the sum of its children's.
+
+    Contributions are weighted by these counts.
+    """
     nodes = len(left)
-    counts = [0] * nodes + leaf_count[::-1]  # the leaf ~c stands c places from the end
+    counts = [0] * nodes + leaf_count[::-1]  # so that the leaf c < 0 is counts[c]
     for node in range(nodes - 1, -1, -1):
         counts[node] = counts[left[node]] + counts[right[node]]
     if " ".join(map(str, counts[:nodes])) == text and counts[0] <= _INT32:
         return counts[:nodes]
-    counts[:nodes] = given = bounded(large_numbers(text, nodes, "internal_count"), 1, _INT32, "internal_count")
-    sums = [counts[one] + counts[other] for one, other in zip(left, right, strict=True)]
-    node = next(node for node in range(nodes) if sums[node] != given[node])
+    counts[:nodes] = stated = bounded(large_numbers(text, nodes, "internal_count"), 1, _INT32, "internal_count")
+    sums = [counts[i] + counts[j] for i, j in zip(left, right, strict=True)]
+    node = next(node for node in range(nodes) if sums[node] != stated[node])
     raise ValueError(f"node {node}: internal_count must be {sums[node]}, the sum of its children")
 
 
@@ -285,20 +287,20 @@ def _check_sets(tree: Tree, sets: int, levels: Mapping[int, int] | None) -> None
         begin, end = bounds[k := int(tree.threshold[node])], bounds[k + 1]
         spare = 32 * (end - begin) - count
         if spare >= 32 or (spare > 0 and tree.cat_threshold[end - 1] >> (32 - spare)):
-            raise ValueError(f"node {node}: set holds a level that the feature does not have")
+            raise ValueError(f"node {node}: set has a level that the feature does not have")
 
 
 def _check_rest(rest: str, features: Sequence[str]) -> None:
-    """What follows the trees: importances, parameters and pandas' categories, each as LightGBM writes it."""
+    """Checks the text after the trees: importances, parameters and pandas categories, as LightGBM writes them."""
     if len(rest) > MAX_REST:
         raise ValueError(f"text after the trees must have at most {MAX_REST} characters, got {len(rest)}")
     lines = iter(rest.split("\n"))
     _expect(lines, "end of trees", "", "feature_importances:")
-    known = frozenset(features)
+    names = frozenset(features)
     for line in lines:
         if not line:
             break
-        if not (match := _IMPORTANCE.fullmatch(line)) or match[1] not in known:
+        if not (match := _IMPORTANCE.fullmatch(line)) or match[1] not in names:
             raise ValueError(f"feature_importances: must be a feature and a count, got {line[:80]!r}")
     line = next(lines, "")
     if line == "parameters:":
@@ -307,7 +309,7 @@ def _check_rest(rest: str, features: Sequence[str]) -> None:
                 break
             if not _PARAMETER.fullmatch(line):
                 raise ValueError(f"parameters: must be '[name: value]', got {_short(line)}")
-            # The one parameter that LightGBM obeys when it predicts.
+            # The only parameter that LightGBM uses when it predicts.
             if line.startswith("[linear_tree:") and line != "[linear_tree: 0]":
                 raise ValueError(f"parameters: linear_tree must be 0, got {_short(line)}")
         _expect(lines, "end of parameters", "")
@@ -319,7 +321,7 @@ def _check_rest(rest: str, features: Sequence[str]) -> None:
 
 
 def _check_categories(text: str) -> None:
-    """The scorer feeds codes: categories of pandas are harmless only where they are the codes themselves."""
+    """Checks that pandas categories are the codes 0, 1, 2, ...: the scorer passes codes, not categories."""
     try:
         categories = json.loads(text)
     except (ValueError, RecursionError):
@@ -332,8 +334,8 @@ def _are_codes(categories: object) -> bool:
     return isinstance(categories, list) and repr(categories) == repr(list(range(len(categories))))
 
 
-def _expect(lines: Iterator[str], *wanted: str) -> None:
-    for line in wanted:
+def _expect(lines: Iterator[str], *expected: str) -> None:
+    for line in expected:
         if (got := next(lines, None)) != line:
             raise ValueError(f"must have the line {_short(line)}, got {_short(got)}")
 

@@ -1,20 +1,22 @@
-"""Exact additive contributions of one row, from the verified trees alone: what LightGBM calls `pred_contrib`.
+"""Exact additive contributions of one row, computed from the verified trees: LightGBM's `pred_contrib`.
 
-A feature's contribution is the integral over t in 0..1 of what the score gains when the feature becomes known while
-every other one is known with probability t, and else drawn as the training calls were at each node (Owen's form of the
-Shapley value; Lundberg et al. 2020 for trees). At one t, a node whose near child held the share z of its calls gives
-that child the weight g = z + tau c, with c = 1 - z if the row goes there and c = -z if not. So, for all trees at once,
-from the leaves up to T, then from the roots down to C:
+The contributions are the Shapley values of the tree model (Lundberg et al. 2020) in Owen's form, an integral over t
+from 0 to 1. Every other feature is known with probability t. An unknown feature is drawn as the training calls were
+distributed at each node. The integrand is the gain of the score when the feature becomes known.
+
+Let z be the share of a node's training calls that went to its near child. At one t, the near child has the weight
+g = z + tau c, where c = 1 - z if the row goes there and c = -z otherwise. For all trees at once, T is computed from the
+leaves up, then C from the roots down:
 
     T = T_far + g (T_near - T_far)        C_near = g C,  C_far = C - C_near
     contribution to the node's feature: c times the integral of C (T_near - T_far) rho
 
-with tau = t and rho = 1, unless the path asked for the feature before. If it did, and the row took that edge, of share
-s: tau = t / (s + t - s t), rho = s / (s + t - s t)^2; if the row did not take it, c = 0.
+If no node above splits by the same feature, tau = t and rho = 1. If one does, let s be the share of its edge on this
+path. If the row took that edge, tau = t / (s + t - s t) and rho = s / (s + t - s t)^2. Otherwise c = 0.
 
-Along t this is a polynomial of a degree below the number of different features on a path: Gauss-Legendre quadrature
-with half as many points is exact, and stable, for its weights and all g are positive. (Linear TreeSHAP, Yu et al. 2022,
-is the same sum in other words.)
+Along t the integrand is a polynomial. Its degree is below the number of different features on a path, so
+Gauss-Legendre quadrature with half as many points is exact. It is stable, because its weights and all g are positive.
+Linear TreeSHAP (Yu et al. 2022) computes the same sum.
 """
 
 from __future__ import annotations
@@ -33,45 +35,46 @@ from .tree_arrays import Floats, Indices, forms
 class Contributions:
     """Contributions to the raw score of a yes-no model.
 
-    Attributes:
-        base: the mean score of the training calls; base and contributions add up to the raw score.
+    Threads can share it: each call takes a workspace from a free list and puts it back.
 
-    Safe to share between threads: each call takes room to work in, and leaves it for the next.
+    Attributes:
+        base: mean score of the training calls. The base and the contributions of a row add up to its raw score.
     """
 
     def __init__(self, trees: Sequence[Tree], width: int) -> None:
-        """Make ready for rows of `width` values, F.
+        """Plans the computation.
 
         Args:
-            trees: those of `structure.check_structure`, of a model of one class.
+            trees: the trees of a model of one class, from `model_text.check_structure`.
+            width: F, the number of features of a row.
 
         Raises:
-            ValueError: if trees are so many and so deep that more than 512 MB would be needed.
+            ValueError: if the trees are so many and so deep that the computation would need more than 512 MB.
         """
         self.base = sum(map(_mean, trees))
         self._width = width
-        grown = [tree for tree in trees if tree.left]
-        self._plan = Plan(grown, width) if grown else None
-        self._rooms: deque[_Room] = deque()
+        split_trees = [tree for tree in trees if tree.left]
+        self._plan = Plan(split_trees, width) if split_trees else None
+        self._free: deque[_Workspace] = deque()
 
     def __call__(self, row: Sequence[float]) -> Floats:
-        """Contributions of one row of F values, shape (F,). NaN is a missing value.
+        """Returns the contributions of one row of F values, shape (F,). NaN is a missing value.
 
         Raises:
-            ValueError: if the row is not one of F values, finite or NaN.
+            ValueError: if the row has another width or an infinite value.
         """
         values = np.array(row, dtype=np.float64)
         if values.shape != (self._width,) or np.isinf(values).any():
-            raise ValueError(f"row must hold {self._width} values, finite or NaN")
+            raise ValueError(f"row must have {self._width} values, finite or NaN")
         if not self._plan:
             return np.zeros(self._width)
         try:
-            room = self._rooms.pop()
+            workspace = self._free.pop()
         except IndexError:
-            room = _Room(self._plan)
-        found = room.contributions(forms(values))
-        self._rooms.append(room)
-        return found
+            workspace = _Workspace(self._plan)
+        contributions = workspace.contributions(forms(values))
+        self._free.append(workspace)
+        return contributions
 
 
 def _mean(tree: Tree) -> float:
@@ -80,8 +83,8 @@ def _mean(tree: Tree) -> float:
     return float(np.dot(np.array(tree.leaf_count) / tree.node_count[0], tree.leaf_value))
 
 
-class _Again(NamedTuple):
-    """Rows of one level whose feature was asked before."""
+class _Repeats(NamedTuple):
+    """The nodes of one level whose feature was split by a node above."""
 
     state: Indices
     g: Floats
@@ -90,7 +93,7 @@ class _Again(NamedTuple):
 
 
 class _Up(NamedTuple):
-    """One level on the way from the leaves: T is `below`, and `two` are the rows of nodes with two nodes below."""
+    """Views of one level on the way from the leaves: T is `below`; `two` are the rows of nodes with two child nodes."""
 
     factors: Floats
     g: Floats
@@ -101,11 +104,11 @@ class _Up(NamedTuple):
     far_below: Floats
     two: Floats
     constant: Floats
-    again: _Again | None
+    repeats: _Repeats | None
 
 
 class _Down(NamedTuple):
-    """One level on the way from the roots: C is `above` at its nodes, `near` and `far` along its edges."""
+    """Views of one level on the way from the roots: C is `above` at its nodes, `near` and `far` along its edges."""
 
     parents: Indices
     above: Floats
@@ -120,8 +123,8 @@ class _Down(NamedTuple):
     sums: Floats
 
 
-class _Room:
-    """Where one thread works. Its arrays and the views of each level are made once."""
+class _Workspace:
+    """The arrays of one thread, and views of them for each level, allocated once."""
 
     def __init__(self, plan: Plan) -> None:
         size, inner = plan.size, plan.inner
@@ -131,7 +134,7 @@ class _Room:
         self._near, self._gone = np.zeros(size, dtype=np.bool_), np.zeros(len(plan.repeats), dtype=np.bool_)
         self._state = np.zeros(len(plan.repeats), dtype=np.intp)
         self._sums = np.zeros(plan.edges)
-        # Times the plan's lines: g of an inner node, T of a pair.
+        # The product of these factors and the plan's lines is g at an inner node and T at a pair.
         self._factors = np.zeros((len(plan.lines), size))
         self._factors[0] = plan.share
         self._factors[0, inner:] = plan.constant[inner:] + plan.share[inner:] * plan.gap
@@ -146,27 +149,42 @@ class _Room:
 
     def _view_up(self, level: Level) -> _Up:
         nodes, two = slice(level.begin, level.end), slice(level.begin, level.two)
-        again = None
+        repeats = None
         if level.first < level.last:
             rows, table = slice(level.first, level.last), slice(level.table, level.table + level.last - level.first)
-            again = _Again(self._state[table], self._g[rows], self._gain[rows], self._plan.rho[table])
+            repeats = _Repeats(self._state[table], self._g[rows], self._gain[rows], self._plan.rho[table])
         return _Up(
-            factors=self._factors[:, nodes].T, g=self._g[nodes], gain=self._gain[nodes], below=self._below[nodes],
-            near=level.near, far=level.far, far_below=self._constant[two], two=self._gain[two],
-            constant=self._constant[nodes], again=again,
-        )  # fmt: skip
+            factors=self._factors[:, nodes].T,
+            g=self._g[nodes],
+            gain=self._gain[nodes],
+            below=self._below[nodes],
+            near=level.near,
+            far=level.far,
+            far_below=self._constant[two],
+            two=self._gain[two],
+            constant=self._constant[nodes],
+            repeats=repeats,
+        )
 
     def _view_down(self, level: Level) -> _Down:
         rows, nodes, two = slice(level.begin, level.end), level.end - level.begin, level.two - level.begin
         above, edges, end = self._above, self._edges, 2 * nodes + two
         return _Down(
-            parents=level.parents, above=above[:nodes], two=above[:two], g=self._g[rows], gain=self._gain[rows],
-            near=edges[:nodes], near_two=edges[:two], far=edges[nodes : nodes + two], product=edges[nodes + two : end],
-            rows=edges[:end], sums=self._sums[level.edge : level.edge + end],
-        )  # fmt: skip
+            parents=level.parents,
+            above=above[:nodes],
+            two=above[:two],
+            g=self._g[rows],
+            gain=self._gain[rows],
+            near=edges[:nodes],
+            near_two=edges[:two],
+            far=edges[nodes : nodes + two],
+            product=edges[nodes + two : end],
+            rows=edges[:end],
+            sums=self._sums[level.edge : level.edge + end],
+        )
 
     def contributions(self, seen: Floats) -> Floats:
-        """Contributions, shape (F,), to a row as `forms` gives it."""
+        """Returns the contributions, shape (F,), of a row that `forms` prepared."""
         plan = self._plan
         self._decide(seen)
         self._go_up()
@@ -177,7 +195,7 @@ class _Room:
         return np.asarray(np.bincount(plan.feature, self._integral, plan.width), dtype=np.float64)
 
     def _decide(self, seen: Floats) -> None:
-        """Which way the row goes at each node, and c."""
+        """Finds the way of the row at each node, and c."""
         plan, near, gone, c = self._plan, self._near, self._gone, self._c
         plan.decisions.left(seen, self._values, near)
         np.not_equal(near, plan.flipped, out=near)
@@ -192,25 +210,25 @@ class _Room:
         np.multiply(c, plan.slopes, out=self._factors[1:])
 
     def _go_up(self) -> None:
-        """From the leaves: T, g and T_near - T_far of every node."""
+        """Computes T, g and T_near - T_far of every node, from the leaves."""
         below, lines, weights = self._below, self._plan.lines, self._plan.repeat_weights
         pairs = slice(self._plan.inner, self._plan.size)
         np.matmul(self._factors[:, pairs].T, lines, out=below[pairs])
         for level in self._up:
             np.matmul(level.factors, lines, out=level.g)
-            if level.again:
-                weights.take(level.again.state, 0, level.again.g, "clip")
+            if level.repeats:
+                weights.take(level.repeats.state, 0, level.repeats.g, "clip")
             below.take(level.near, 0, level.gain, "clip")
             if len(level.far):
                 below.take(level.far, 0, level.far_below, "clip")
                 np.subtract(level.two, level.far_below, out=level.two)
             np.multiply(level.g, level.gain, out=level.below)
             np.add(level.below, level.constant, out=level.below)
-            if level.again:
-                np.multiply(level.again.gain, level.again.rho, out=level.again.gain)
+            if level.repeats:
+                np.multiply(level.repeats.gain, level.repeats.rho, out=level.repeats.gain)
 
     def _go_down(self) -> None:
-        """From the roots: C of every node, and at once its integrals."""
+        """Computes C of every node and its integrals, from the roots."""
         ones, edges = self._ones, self._edges
         for level in self._down:
             if len(level.parents):
@@ -224,7 +242,7 @@ class _Room:
 
 
 def _aligned(rows: int) -> Floats:
-    """Zeros of shape (rows, POINTS) whose rows are cache lines: products of them take half the time."""
+    """Returns zeros of shape (rows, POINTS). Each row is one cache line, so products take half the time."""
     values = np.zeros((rows + 1) * POINTS)
     first = -(values.ctypes.data // values.itemsize) % POINTS
     return values[first : first + rows * POINTS].reshape(rows, POINTS)

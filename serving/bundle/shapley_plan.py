@@ -1,6 +1,6 @@
-"""In which order the nodes of a model are worked through for contributions, and all that is the same for every row.
+"""The plan of the contributions: the order of a model's nodes, and every array that is equal for all rows.
 
-The method is told in `shapley.py`.
+`shapley.py` explains the method and its symbols.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ from .model_text import Tree
 from .tree_arrays import Decisions, Floats, Indices, Nodes, read_nodes
 
 POINTS = 8
-"""Points of t side by side: a row of so many floats is a cache line. A tree that needs more comes more than once."""
+"""Quadrature points side by side: a row of 8 floats is a cache line. A tree that needs more points is copied."""
 
-# Floats that a plan and the room to work in may need: 512 MB.
-_MOST = 1 << 26
-# Regions of a level: both children are nodes, or one at most; the path asked for the feature before, or not.
-_TWO, _TWO_AGAIN, _ONE_AGAIN, _ONE = range(4)
+_MAX_FLOATS = 1 << 26  # of a plan and a workspace: 512 MB
+# Regions of a level: two child nodes, or at most one; with or without a node above that splits by the same feature.
+_TWO, _TWO_REPEAT, _ONE_REPEAT, _ONE = range(4)
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Nodes `begin` to `end` of a plan, all of one depth; up to `two`, both children are nodes.
+    """The nodes `begin` to `end` of a plan, all of one depth.
 
-    From `first` to `last` the path asked for the feature before; `table` is the first of these among all such nodes.
-    `near` and `far` are the children's rows of T. The level has an edge to each near child, then one to each far
-    child that is a node, and then the nodes themselves; `edge` is the place of the first among all levels. `parents`
-    are the edges of the level above that lead to these nodes; none at the roots.
+    Attributes:
+        begin, two, end: both children of the nodes `begin` to `two` are nodes; the others have one child node at most.
+        first, last: the repeats, which are nodes below a node that splits by the same feature.
+        table: index of `first` among all repeats of the plan.
+        near, far: the children's rows of T.
+        edge: index of the level's first edge among all levels. A level has an edge to each near child, then an edge to
+            each far child that is a node, then one entry for each node.
+        parents: the edges of the level above that lead to these nodes; empty at the roots.
     """
 
     begin: int
@@ -46,21 +49,21 @@ class Level:
 
 
 class Plan:
-    """The nodes of trees with more than one leaf, in order.
+    """The nodes of trees with more than one leaf, in the order of the computation.
 
-    First the `inner` nodes, level by level from the roots; then the pairs, whose children are both leaves and whose T
-    is a straight line in t. The T of a node is kept less a constant, the far leaf of its parent where that has one:
-    what was kept is then the parent's T_near - T_far, without a subtraction.
+    The `inner` nodes come first, level by level from the roots. Then come the pairs: nodes whose children are both
+    leaves, and whose T is a straight line in t. The T of a node is stored minus a constant: the value of its parent's
+    far leaf, if the parent has one. The stored value is then the parent's T_near - T_far without a subtraction.
 
-    Each node works at the points of one of the sets, `lines[1 + set]`; those of a tree's copies make up one rule.
+    Each node uses one set of quadrature points, `lines[1 + set]`. The sets of a tree's copies form one quadrature rule.
     """
 
     def __init__(self, trees: Sequence[Tree], width: int) -> None:
         nodes, rule = _copied(trees)
-        again = nodes.asked_before > 0
+        repeat = nodes.splits_before > 0
         two = (nodes.left >= 0) & (nodes.right >= 0)
-        pair = (nodes.left < 0) & (nodes.right < 0) & ~again & (nodes.parent >= 0)
-        region = np.where(two, np.where(again, _TWO_AGAIN, _TWO), np.where(again, _ONE_AGAIN, _ONE))
+        pair = (nodes.left < 0) & (nodes.right < 0) & ~repeat & (nodes.parent >= 0)
+        region = np.where(two, np.where(repeat, _TWO_REPEAT, _TWO), np.where(repeat, _ONE_REPEAT, _ONE))
         order = np.lexsort((region, nodes.depth, pair))
         self.size, self.inner, self.width = len(order), int((~pair).sum()), width
         self.feature, self.decisions = nodes.feature[order], Decisions(nodes, order, width)
@@ -68,7 +71,7 @@ class Plan:
         place[order] = np.arange(self.size)
 
         left, right = nodes.left[order], nodes.right[order]
-        self.flipped = (left < 0) & (right >= 0)  # the near child is a node if any is
+        self.flipped = (left < 0) & (right >= 0)  # so that the near child is a node if any child is
         near, far = np.where(self.flipped, right, left), np.where(self.flipped, left, right)
         self.share = np.where(self.flipped, nodes.right_share[order], nodes.left_share[order])
         starts = [0, *(np.flatnonzero(np.diff(nodes.depth[order[: self.inner]])) + 1).tolist(), self.inner]
@@ -91,7 +94,7 @@ class Plan:
         self.lone_leaves = near_leaf[self.lone] - far_leaf[self.lone]
 
     def _add_points(self, rule: Indices, roots: int) -> Floats:
-        """The sets of points, and who works at which; gives the points of each node, shape (size, POINTS)."""
+        """Adds the sets of quadrature points. Returns the points of each node, shape (size, POINTS)."""
         sets, of_node = np.unique(rule, axis=0, return_inverse=True)
         points, weights = [], []
         for copies, copy in sets.tolist():
@@ -100,36 +103,36 @@ class Plan:
             weights.append(weight[copy::copies] / 2)
         self.lines = np.stack([np.ones(POINTS), *points])
         self.root_weights = np.stack(weights)[of_node[:roots]]
-        # What c is multiplied by, for each set: only that of the node is not 0.
+        # The factor of c for each set; it is 0 except for the node's own set.
         self.slopes = np.zeros((len(sets), self.size))
         self.slopes[of_node, np.arange(self.size)] = np.concatenate([np.ones(self.inner), self.gap])
         return self.lines[1 + of_node]
 
     def _add_repeats(self, nodes: Nodes, order: Indices, place: Indices, t: Floats) -> None:
-        """Of nodes whose feature was asked before: on which side of their ancestor; g and rho at each point."""
-        node = np.flatnonzero(nodes.asked_before[order] > 0)
+        """Adds the repeats: the side of their ancestor on which they lie, and g and rho at each point."""
+        node = np.flatnonzero(nodes.splits_before[order] > 0)
         above = place[nodes.ancestor[order[node]]]
         self.repeats, self.repeated, self.table_rows = node, above, np.arange(0, 3 * len(node), 3)
         self.by_near = nodes.below_left[order[node]] != self.flipped[above]
-        # Ancestors that repeat one themselves, nearest the root first.
-        rank = nodes.asked_before[order[node]]
+        # Repeats whose ancestor is a repeat itself, nearest to the root first.
+        rank = nodes.splits_before[order[node]]
         later = [np.flatnonzero(rank == r) for r in range(2, rank.max(initial=0) + 1)]
         self.chains = [(repeat, np.searchsorted(node, above[repeat])) for repeat in later]
         share, before = self.share[node, None], nodes.share_before[order[node], None]
         mixed = before + t[node] * (1 - before)
         tau, self.rho = t[node] / mixed, before / mixed**2
-        # The row goes far, goes near, or left the path before.
+        # In this order: the row goes far, goes near, or left the path at the ancestor.
         weights = [share - tau * share, share + tau * (1 - share), np.broadcast_to(share, tau.shape)]
         self.repeat_weights = np.stack(weights, axis=1).reshape(-1, POINTS)
 
     def _add_levels(self, place: Indices, near: Indices, far: Indices, starts: list[int]) -> None:
-        """Rows of T are the nodes in order, then near leaves of inner nodes."""
+        """Adds the levels. The rows of T are the nodes in order, then the near leaves of inner nodes."""
         near_row, far_row = place[np.maximum(near, 0)], place[np.maximum(far, 0)]
         near_row[self.lone] = self.size + np.arange(len(self.lone))
         repeated = np.zeros(self.inner, dtype=np.bool_)
         repeated[self.repeats] = True
         self.levels: list[Level] = []
-        # The edge to each node; and where its integral stands, of a pair at that edge.
+        # `to_node` is the edge to each node. An inner node has an entry for its integral; a pair uses the edge to it.
         to_node, above, edge = np.zeros(self.size, dtype=np.intp), 0, 0
         self.integral = np.zeros(self.size, dtype=np.intp)
         for begin, end in pairwise(starts):
@@ -149,19 +152,21 @@ class Plan:
 
 
 def _copied(trees: Sequence[Tree]) -> tuple[Nodes, Indices]:
-    """The nodes of trees, each as many times as it needs `POINTS`; of each copy, how many there are and which it is.
+    """Returns the nodes of all copies of the trees; and for each copy, the tree's number of copies and its own index.
 
-    A tree needs half as many points as a path of it asks for different features.
+    A tree needs half as many quadrature points as its longest path has different features, in copies of POINTS each.
     """
     nodes = read_nodes(trees)
-    asked = np.zeros(len(trees), dtype=np.intp)
-    np.maximum.at(asked, nodes.tree, nodes.features_asked)
-    copies = (-(-asked // (2 * POINTS))).tolist()
+    features = np.zeros(len(trees), dtype=np.intp)
+    np.maximum.at(features, nodes.tree, nodes.features_on_path)
+    copies = (-(-features // (2 * POINTS))).tolist()
     rule = np.array([(n, copy) for n in copies for copy in range(n)], dtype=np.intp).reshape(-1, 2)
     size = int(np.bincount(nodes.tree) @ np.array(copies))
     floats = size * (4 * POINTS + 2 * len(set(map(tuple, rule.tolist()))))
-    if floats > _MOST:
-        raise ValueError(f"trees must be so few and so flat that contributions need {_MOST} floats, got {floats}")
+    if floats > _MAX_FLOATS:
+        raise ValueError(
+            f"contributions need {floats} floats, expected at most {_MAX_FLOATS}; train fewer or flatter trees"
+        )
     if len(rule) > len(trees):
         nodes = read_nodes([tree for tree, n in zip(trees, copies, strict=True) for _ in range(n)])
     return nodes, rule

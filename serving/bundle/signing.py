@@ -1,4 +1,4 @@
-"""Ed25519 keys and detached signatures for files of a bundle."""
+"""Ed25519 keys, and detached signatures of bundles and token lists."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from callsieve.features.files.ownership import OWN, read_secret
 AUDIT, SIGNING_KEY, SIGNER = "audit", "signing.key", "signer.pub"
 
 _MAX_PEM_BYTES = 4096
-# A public key as `write_public_key` writes it: what comes before the 32 bytes of an Ed25519 key never differs.
+# The PEM text of `write_public_key`. The DER bytes before the 32 bytes of an Ed25519 key are constant.
 _PUBLIC = re.compile(rb"-----BEGIN PUBLIC KEY-----\n([A-Za-z0-9+/]{59}=)\n-----END PUBLIC KEY-----\n")
 _ED25519 = bytes.fromhex("302a300506032b6570032100")
 _LINE = re.compile(rb"ed25519 ([0-9a-f]{16}) ([A-Za-z0-9+/]{86}==)\n")
 
 
 def generate_signing_key(private_path: Path | str, public_path: Path | str) -> str:
-    """Write a new key pair as PEM, the private half readable by its owner alone; give the key's id.
+    """Writes a new key pair as PEM and returns the key's id. Only the owner can read the private key's file.
 
-    Raises `FileExistsError` rather than replace a key.
+    Raises:
+        FileExistsError: if one of the files exists; a key is never replaced.
     """
     from cryptography.hazmat.primitives import serialization
 
@@ -44,28 +45,39 @@ def generate_signing_key(private_path: Path | str, public_path: Path | str) -> s
 
 
 def write_public_key(key: Ed25519PublicKey, path: Path | str) -> None:
-    """Write a public key as PEM. Raises `FileExistsError` rather than replace a key."""
+    """Writes a public key as PEM.
+
+    Raises:
+        FileExistsError: if the file exists; a key is never replaced.
+    """
     from cryptography.hazmat.primitives import serialization
 
     _create(path, key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)
 
 
 def read_signing_key(path: Path | str) -> Ed25519PrivateKey:
-    """The private key of a PEM file; `ValueError` if others may read the file or it holds no such key."""
+    """Reads the private key of a PEM file.
+
+    Raises:
+        ValueError: if other users may read the file, or if it has no unencrypted Ed25519 private key.
+    """
     from cryptography.hazmat.primitives import serialization
 
     data = read_secret(path, _MAX_PEM_BYTES)
     try:
         key = serialization.load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ValueError(f"{path}: must hold an unencrypted Ed25519 private key in PEM") from None
+        raise ValueError(f"{path}: expected an unencrypted Ed25519 private key in PEM") from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError(f"{path}: must hold an Ed25519 private key, got {type(key).__name__}")
+        raise ValueError(f"{path}: expected an Ed25519 private key, got {type(key).__name__}")
     return key
 
 
 def read_public_key(path: Path | str) -> Ed25519PublicKey:
-    """The public key of a PEM file; `ValueError` if it holds no Ed25519 public key.
+    """Reads the public key of a PEM file.
+
+    Raises:
+        ValueError: if the file has no Ed25519 public key.
 
     >>> len(read_public_key("signer.pub").public_bytes_raw())
     32
@@ -74,37 +86,50 @@ def read_public_key(path: Path | str) -> Ed25519PublicKey:
         data = file.read(_MAX_PEM_BYTES)
     if (match := _PUBLIC.fullmatch(data)) and (der := base64.b64decode(match[1])).startswith(_ED25519):
         return Ed25519PublicKey.from_public_bytes(der.removeprefix(_ED25519))
-    from cryptography.hazmat.primitives import serialization  # reads any form, and takes some 5 ms to import
+    from cryptography.hazmat.primitives import serialization  # reads every form of PEM, but takes about 5 ms to import
 
     try:
         key = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError(f"{path}: must hold an Ed25519 public key in PEM") from None
+        raise ValueError(f"{path}: expected an Ed25519 public key in PEM") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise ValueError(f"{path}: must hold an Ed25519 public key, got {type(key).__name__}")
+        raise ValueError(f"{path}: expected an Ed25519 public key, got {type(key).__name__}")
     return key
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """First 16 hex digits of the SHA-256 of the raw public key."""
+    """Returns the id of a key: the first 16 hex digits of the SHA-256 of the raw public key."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
 
 
 def sign(message: bytes, key: Ed25519PrivateKey) -> bytes:
-    """One line: algorithm, key id, signature in base64."""
+    """Returns a signature as one line: algorithm, key id, signature in base64."""
     signature = base64.b64encode(key.sign(message)).decode()
     return f"ed25519 {key_id(key.public_key())} {signature}\n".encode()
 
 
 def check_keys(trusted: Iterable[object]) -> None:
-    """Raises: TypeError: if one of them is no public key."""
+    """Checks that all items are public keys.
+
+    Raises:
+        TypeError: if an item is not a public key.
+    """
     for key in trusted:
         if not isinstance(key, Ed25519PublicKey):
-            raise TypeError(f"trusted must hold keys, as read_public_key gives them, got {type(key).__name__}")
+            raise TypeError(f"trusted: expected keys from read_public_key, got {type(key).__name__}")
 
 
 def verify_signature(message: bytes, line: bytes, trusted: Iterable[Ed25519PublicKey]) -> str:
-    """The id of the trusted key that signed the message; `ValueError` if none of them did."""
+    """Returns the id of the trusted key that signed the message.
+
+    Args:
+        message: the signed bytes.
+        line: what `sign` returned.
+        trusted: public keys.
+
+    Raises:
+        ValueError: if no trusted key signed the message.
+    """
     match = _LINE.fullmatch(line)
     if not match:
         raise ValueError("signature must be one line 'ed25519 KEY-ID BASE64'")
@@ -117,24 +142,27 @@ def verify_signature(message: bytes, line: bytes, trusted: Iterable[Ed25519Publi
             try:
                 key.verify(signature, message)
             except InvalidSignature:
-                raise ValueError(f"signature of key {name} does not fit") from None
+                raise ValueError(f"the signature of key {name} does not fit the signed file") from None
             return name
     raise ValueError(f"signed by key {name}, which is not trusted")
 
 
 def _create(path: Path | str, data: bytes, mode: int) -> None:
-    # The mode is set at creation: there is no moment at which others could read a private key.
+    # The mode is set at creation, so that other users cannot read a private key at any moment.
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(data)
 
 
 def signer_path(signed: Path, trust: Path | None) -> Path:
-    """The file of the public key that must have signed a bundle or a list: without one to trust, that beside it.
+    """Returns the path of the public key that must have signed a bundle or a token list.
 
-    The one beside it proves no more than that it is whole: fit for one's own runs only.
+    Args:
+        signed: the bundle or the list.
+        trust: the public key to trust. If None, `signer.pub` beside `signed`, which proves only that the bundle is
+            complete; use it only for your own runs.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the file does not exist.
     """
     public = trust or signed.parent / SIGNER
     if not public.exists():

@@ -1,4 +1,4 @@
-"""What a person asks of a bundle: is it whole, whose is it, and until when may it serve?"""
+"""Verifies a bundle for a person: is it complete, who signed it, and until when is it valid?"""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from typing import Any
 from callsieve.features.catalogue import catalogue_hash
 
 from .bundle import load
-from .signing import read_public_key
+from .signing import SIGNER, read_public_key
 
 
-def verify(folder: Path, key: Path | None = None, *, told: Callable[[str], object] | None = None) -> dict[str, Any]:
-    """Check a bundle exactly as the scorer does when it opens one.
+def verify(folder: Path, key: Path | None = None, *, on_check: Callable[[str], object] | None = None) -> dict[str, Any]:
+    """Runs all checks that the scorer runs when it opens a bundle.
 
     Args:
-        key: the public key (PEM) that must have signed it; by default `signer.pub` beside the bundle, which proves no
-            more than that the bundle is whole.
-        told: called with one line for each check that was passed.
+        folder: the bundle.
+        key: the public key (PEM) that must have signed it. By default `signer.pub` beside the bundle, which proves only
+            that the bundle is complete.
+        on_check: called with one line for each check that passed.
 
     Returns:
         The checks and the facts of the bundle, ready for JSON.
 
     Raises:
-        Refused: in one line, at the first check that fails.
-        ValueError: if there is no key.
+        BundleError: in one line, at the first check that fails.
+        ValueError: if the public key is missing.
     """
-    public = key or folder.parent / "signer.pub"
+    public = key or folder.parent / SIGNER
     if not public.is_file():
         raise ValueError(f"{public}: no public key; expected --trust FILE with the key that signed the bundle")
     checks: list[str] = []
 
     def passed(line: str) -> None:
         checks.append(line)
-        if told:
-            told(line)
+        if on_check:
+            on_check(line)
 
-    bundle = load(folder, [read_public_key(public)], expected_catalogue=catalogue_hash(), told=passed)
+    bundle = load(folder, [read_public_key(public)], expected_catalogue=catalogue_hash(), on_check=passed)
     stale = datetime.fromisoformat(bundle.valid_until) < datetime.now(UTC)
     passed(f"validity: {bundle.valid_from} to {bundle.valid_until}" + (", which is past" if stale else ""))
     return {

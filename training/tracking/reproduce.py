@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.files.strict_json import decode
-from callsieve.serving.bundle.bundle import CARD, MANIFEST, SIGNATURE
+from callsieve.serving.bundle.bundle import MANIFEST, METADATA, SIGNATURE
 from callsieve.serving.bundle.signing import SIGNER, read_public_key, verify_signature
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.model.provenance import versions
@@ -93,7 +93,7 @@ def compare_bundles(folder: Path, made: Path) -> tuple[list[str], list[str]]:
             differences.append(f"{name}: {'not made again' if pair[0].exists() else 'not in the record'}")
         elif pair[0].read_bytes() == pair[1].read_bytes():
             equal.append(name)
-        elif name == CARD:
+        elif name == METADATA:
             cards = [decode(path.read_bytes()) for path in pair]
             differences.append(f"{name}: {', '.join(different(cards[0], cards[1]))}")
         else:

@@ -80,7 +80,7 @@ def test_infinite_values_are_refused_by_name(booster, bad):
     "row", [[], [0.0] * 4, [0.0] * 6, [0.0, 1.0, "2", 3.0, 1.0], [0, 0, None, 0, 0], [10**400] * 5]
 )
 def test_what_is_no_row_is_refused(booster, row):
-    with pytest.raises(ValueError, match="row must hold 5 numbers"):
+    with pytest.raises(ValueError, match="row must have 5 numbers"):
         booster.predict_one(row)
 
 
@@ -112,7 +112,7 @@ def test_no_thread_at_all_is_refused(booster):
 def test_an_answer_of_another_length_and_a_failure_are_value_errors():
     booster = Booster(small.binary_model())
     booster.classes = 2
-    with pytest.raises(ValueError, match="LightGBM gave 1 values where 2 were expected"):
+    with pytest.raises(ValueError, match="LightGBM returned 1 scores, expected 2"):
         booster.predict_few([[0.0] * 5])
     booster.classes, booster._single = 1, lambda *_: -1
     with pytest.raises(ValueError, match=r"^LightGBM: "):
@@ -121,7 +121,7 @@ def test_an_answer_of_another_length_and_a_failure_are_value_errors():
 
 def test_without_lightgbm_or_its_library_it_says_so(monkeypatch, tmp_path):
     empty = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-    for spec, says in ((None, "pip install lightgbm"), (empty, "holds no lib_lightgbm")):
+    for spec, says in ((None, "pip install lightgbm"), (empty, "has no lib_lightgbm")):
         monkeypatch.setattr(importlib.util, "find_spec", lambda _name, found=spec: found)
         with pytest.raises(ImportError, match=says):
             booster_module._library.__wrapped__()
@@ -197,5 +197,5 @@ def test_a_few_rows_without_numpy_score_as_a_table(booster):
         assert model.predict_few([]) == []
         with pytest.raises(ValueError, match="finite or NaN"):
             model.predict_few([MATRIX[0].tolist(), [float("inf")] * 5])
-        with pytest.raises(ValueError, match="must hold 5 numbers"):
+        with pytest.raises(ValueError, match="must have 5 numbers"):
             model.predict_few([[0.0] * 4])

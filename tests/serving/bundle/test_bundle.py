@@ -22,6 +22,7 @@ from callsieve.serving.bundle.metadata import Band, Calibration, GoldenVectors
 from callsieve.serving.bundle.metadata_file import metadata_from_json, metadata_to_json
 from callsieve.serving.bundle.signing import generate_signing_key, key_id, read_public_key, read_signing_key, sign
 from tests.support import small_bundle as small
+from tests.support.paths import ROOT
 
 FILES = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "content.txt", "model.txt")
 
@@ -68,7 +69,7 @@ def change_card(folder, change):
 
 def test_the_name_of_a_key_is_none_to_trust(tmp_path):
     for named in (["signer.pub"], "signer.pub", (name for name in [tmp_path])):
-        with pytest.raises(TypeError, match=r"^trusted must hold keys, as read_public_key gives them, got \w+$"):
+        with pytest.raises(TypeError, match=r"^trusted: expected keys from read_public_key, got \w+$"):
             load(tmp_path, named)
 
 
@@ -299,8 +300,8 @@ def test_no_more_is_read_than_a_manifest_may_have(folder, name):
         (r"^left_child=-?\d+", "left_child=-4000000", "left_child and right_child"),
         (r"^left_child=-?\d+", "left_child=0", "left_child and right_child"),
         (r"^split_feature=\d+", "split_feature=70000", "split_feature must lie"),
-        (r"^threshold=\S+", "threshold=nan", "threshold must hold"),
-        (r"^leaf_value=\S+", "leaf_value=inf", "leaf_value must hold"),
+        (r"^threshold=\S+", "threshold=nan", "threshold must have"),
+        (r"^leaf_value=\S+", "leaf_value=inf", "leaf_value must have"),
         (r"^leaf_value=.*", "leaf_value=1 2 3 4 5 6 7", "golden vector"),
     ],
 )
@@ -340,10 +341,10 @@ def test_an_older_epoch_is_refused(folder):
 
 def test_what_was_checked_is_told_and_no_more(folder):
     with_catalogue, without = [], []
-    load(folder, small.TRUSTED, minimum_epoch=4, expected_catalogue=small.CATALOGUE, told=with_catalogue.append)
-    load(folder, small.TRUSTED, told=without.append)
+    load(folder, small.TRUSTED, minimum_epoch=4, expected_catalogue=small.CATALOGUE, on_check=with_catalogue.append)
+    load(folder, small.TRUSTED, on_check=without.append)
     assert [line.partition(":")[0] for line in with_catalogue] == [
-        "signature", "files", "card", "structure", "structure", "golden vectors", "golden vectors", "epoch",
+        "signature", "files", "metadata", "structure", "structure", "golden vectors", "golden vectors", "epoch",
         "catalogue",
     ]  # fmt: skip
     assert with_catalogue[-2:] == [
@@ -385,9 +386,9 @@ def put(*path_and_value):
         (put("categorical", "nothing", 4), "must be one of the features"),
         (put("categorical", "route", 0), "categorical must be a whole number"),
         (put("catalogue_hash", "xyz"), "catalogue_hash must be"),
-        (put("calibration", "x", 1, -4.0), "x must grow"),
-        (put("calibration", "y", 1, 0.7), "y must not fall"),
-        (put("calibration", "y", 3, 1.5), "y must not fall"),
+        (put("calibration", "x", 1, -4.0), "x must ascend"),
+        (put("calibration", "y", 1, 0.7), "y must not descend"),
+        (put("calibration", "y", 3, 1.5), "y must not descend"),
         (put("calibration", "x", [0.0]), "calibration must be a list of 2"),
         (put("calibration", "x", 0, None), "calibration must be a number"),
         (put("calibration", "x", [-5.0, -4.0, 1.0]), "of one length"),
@@ -396,11 +397,11 @@ def put(*path_and_value):
         (put("thresholds", 1, "threshold", 9.0), "from the highest to the lowest"),
         (put("thresholds", 1, "raised", {"fixed": 9.0}), "from the highest to the lowest"),
         (put("thresholds", 0, "raised", {"fixed": -9.0}), "raised: fixed must be a number"),
-        (put("thresholds", 0, "certificate", "certified", False), "certified must say"),
-        (put("thresholds", 0, "certificate", "certified", 1), "certified must say"),
-        (put("thresholds", 0, "certificate", "false_calls", 1), "at least the exact one"),
+        (put("thresholds", 0, "certificate", "certified", False), "certified must be true exactly"),
+        (put("thresholds", 0, "certificate", "certified", 1), "certified must be true exactly"),
+        (put("thresholds", 0, "certificate", "false_calls", 1), "at least the exact bound"),
         (put("thresholds", 0, "certificate", "false_calls", 30_001), "at most benign_calls"),
-        (put("thresholds", 0, "certificate", "bound", 5e-5), "at least the exact one"),
+        (put("thresholds", 0, "certificate", "bound", 5e-5), "at least the exact bound"),
         (put("thresholds", 0, "strata", "route=domestic", "confidence", 0.0), "confidence must be"),
         (put("classes", "content", ["a", "b"]), "must be a list of 2"),
         (put("classes", "other", ["a", "b"]), "a model must be one of"),
@@ -418,7 +419,7 @@ def put(*path_and_value):
         (put("valid_until", "2026-04-01"), "must be a moment"),
         (put("valid_until", "2026-02-30T00:00:00Z"), "must be a moment"),
         (put("epoch", -1), "epoch must be a whole number"),
-        (put("thresholds", 0, "threshold", 2), "the form in which it was written"),
+        (put("thresholds", 0, "threshold", 2), "must have the form in which"),
     ],
 )
 def test_a_card_that_breaks_a_rule_is_refused_though_its_signature_fits(folder, change, rule):
@@ -451,7 +452,7 @@ def test_a_card_has_one_byte_form(folder):
     data = (folder / "bundle.json").read_bytes()
     (folder / "bundle.json").write_bytes(data.replace(b"\n ", b"\n  ", 1))
     small.sign_again(folder)
-    assert "the form in which it was written" in refusal(folder)
+    assert "must have the form in which" in refusal(folder)
 
 
 def test_deep_free_values_are_refused():
@@ -466,9 +467,9 @@ def test_deep_free_values_are_refused():
 
 def test_mutants_are_refused_or_score_as_their_arrays_say(saved):
     """A short run of the fuzzer, in a process of its own so that a crash is seen."""
-    script = Path(__file__).with_name("fuzz_bundle.py")
-    command = [sys.executable, str(script), "--mutants", "700", "--seed", "1", "--bundle", str(saved)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    options = ["--mutants", "700", "--seed", "1", "--bundle", str(saved)]
+    command = [sys.executable, "-m", "tests.tools.fuzz_bundle", *options]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, cwd=ROOT)
     assert run.returncode == 0, run.stderr[-2000:]
     counts = json.loads(run.stdout.splitlines()[-1])
     assert counts["model.txt: refused"] > 130
@@ -502,7 +503,7 @@ def test_the_exact_bound_passes_and_a_smaller_one_does_not(benign, false):
         return metadata_from_json(metadata_to_json(small.card(thresholds=(band,), golden=golden)))
 
     assert read(exact).thresholds[0].certificate.bound == exact
-    with pytest.raises(ValueError, match="at least the exact one"):
+    with pytest.raises(ValueError, match="at least the exact bound"):
         read(exact * 0.99)
 
 
@@ -538,7 +539,7 @@ def test_what_is_no_key_is_refused(tmp_path, data):
     path.touch(0o600)
     path.write_bytes(data)
     for read in (read_signing_key, read_public_key):
-        with pytest.raises(ValueError, match=r"key\.pem: must hold an"):
+        with pytest.raises(ValueError, match=r"key\.pem: expected an"):
             read(path)
 
 
@@ -549,10 +550,10 @@ def test_a_key_of_another_kind_is_refused(tmp_path):
     path.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
-    with pytest.raises(ValueError, match="must hold an Ed25519 private key, got EC"):
+    with pytest.raises(ValueError, match="expected an Ed25519 private key, got EC"):
         read_signing_key(path)
     path.write_bytes(
         key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
-    with pytest.raises(ValueError, match="must hold an Ed25519 public key, got EC"):
+    with pytest.raises(ValueError, match="expected an Ed25519 public key, got EC"):
         read_public_key(path)

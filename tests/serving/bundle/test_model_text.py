@@ -82,20 +82,20 @@ def set_number(at, value):
     [
         ("left_child", set_number(0, 99), "left_child and right_child must name"),
         ("left_child", set_number(0, -99), "left_child and right_child must name"),
-        ("left_child", set_number(0, 2**31), "must name every leaf and every node"),
+        ("left_child", set_number(0, 2**31), "must name every leaf, and every node"),
         ("right_child", set_number(0, 0), "left_child and right_child must name"),
-        ("left_child", list.pop, "left_child must hold 6"),
-        ("left_child", lambda tokens: tokens.append("1"), "left_child must hold 6"),
+        ("left_child", list.pop, "left_child must have 6"),
+        ("left_child", lambda tokens: tokens.append("1"), "left_child must have 6"),
         ("split_feature", set_number(0, 5), r"split_feature must lie in 0\.\.4"),
         ("split_feature", set_number(0, -1), r"split_feature must lie in 0\.\.4"),
-        ("threshold", set_number(0, "nan"), "threshold must hold 6 finite"),
-        ("threshold", set_number(0, "-inf"), "threshold must hold 6 finite"),
+        ("threshold", set_number(0, "nan"), "threshold must have 6 finite"),
+        ("threshold", set_number(0, "-inf"), "threshold must have 6 finite"),
         ("threshold", set_number(0, "1e+999"), "threshold must be finite"),
-        ("threshold", set_number(0, "0x10"), "threshold must hold 6 finite"),
-        ("threshold", set_number(0, "1_0"), "threshold must hold 6 finite"),
-        ("leaf_value", set_number(0, "-inf"), "leaf_value must hold 7 finite"),
+        ("threshold", set_number(0, "0x10"), "threshold must have 6 finite"),
+        ("threshold", set_number(0, "1_0"), "threshold must have 6 finite"),
+        ("leaf_value", set_number(0, "-inf"), "leaf_value must have 7 finite"),
         ("leaf_value", set_number(0, "-2e+06"), "leaf_value must lie in"),
-        ("leaf_value", set_number(0, ""), "leaf_value must hold 7 finite"),
+        ("leaf_value", set_number(0, ""), "leaf_value must have 7 finite"),
         ("decision_type", set_number(0, 16), "decision_type must be one of"),
         ("decision_type", set_number(0, 12), "decision_type must be one of"),
         ("decision_type", set_number(0, 3), "decision_type must be one of"),
@@ -103,15 +103,15 @@ def set_number(at, value):
         ("leaf_count", set_number(0, 1), "internal_count must be"),
         ("num_leaves", set_number(0, MAX_LEAVES + 1), "num_leaves must lie in"),
         ("num_leaves", set_number(0, 0), "num_leaves must lie in"),
-        ("num_leaves", set_number(0, 8), "must hold 8 finite"),
-        ("num_cat", set_number(0, 0), "must hold the lines"),
+        ("num_leaves", set_number(0, 8), "must have 8 finite"),
+        ("num_cat", set_number(0, 0), "must have the lines"),
         ("num_cat", set_number(0, 6), "cat_boundaries must be 7 numbers"),
         ("cat_boundaries", set_number(-1, 99), "cat_boundaries must be"),
         ("cat_boundaries", set_number(1, 99), "cat_boundaries must"),
         ("cat_threshold", set_number(0, 2**32), "cat_threshold must lie in"),
         ("cat_threshold", set_number(-1, 2**32 - 1), "a level that the feature does not have"),
         ("is_linear", set_number(0, 1), "is_linear must be 0"),
-        ("shrinkage", set_number(0, "nan"), "shrinkage must hold 1 finite"),
+        ("shrinkage", set_number(0, "nan"), "shrinkage must have 1 finite"),
     ],
 )
 def test_a_wild_number_is_refused(key, change, rule):
@@ -162,12 +162,12 @@ def test_a_split_by_sets_belongs_to_categorical_features_alone():
         ("objective=binary sigmoid:1", "objective=regression", "objective must be one of"),
         ("feature_names=calls_1h answered_24h", "feature_names=answered_24h calls_1h", "feature_names="),
         ("(feature_infos=.*)\n", r"average_output\n\1\n", "'feature_infos' here"),
-        ("feature_infos=", "feature_infos=none ", "feature_infos must hold 5"),
+        ("feature_infos=", "feature_infos=none ", "feature_infos must have 5"),
         ("tree_sizes=", "tree_sizes=9 ", "tree_sizes"),
         ("tree_sizes=.*\n", r"\g<0>more\n", "must end after tree_sizes, got"),
         ("Tree=1\n", "Tree=2\n", "tree 1"),
-        ("split_gain=.*\n", "", "must hold the lines"),
-        ("(split_gain=.*\n)", r"\1\1", "must hold the lines"),
+        ("split_gain=.*\n", "", "must have the lines"),
+        ("(split_gain=.*\n)", r"\1\1", "must have the lines"),
         ("end of trees", "end of forest", "end of trees"),
         ("(feature_importances:\n).*=", r"\1something=", "must be a feature"),
         (r"\[boosting: gbdt\]", "boosting: gbdt", "parameters"),
@@ -266,7 +266,7 @@ def test_numbers_that_nobody_uses_are_checked_as_others_are(key):
         assert check(numbers(key, set_number(0, number)))
     odd = ("nan", "inf", "1_0", "+1", "007", "1.", ".5", "1e5", "1e+0009", "0x1", "", "1 2")
     for number in ("1e+309", "-1e+999", *odd):
-        with pytest.raises(ValueError, match=rf"^tree 0: {key} must (be|hold 6|hold 7) finite"):
+        with pytest.raises(ValueError, match=rf"^tree 0: {key} must (be|have 6|have 7) finite"):
             check(numbers(key, set_number(0, number)))
 
 
@@ -277,7 +277,7 @@ def test_a_text_that_is_all_spaces_takes_no_more_memory_than_it_has():
             text = edited(rf"(?m)^{key}=", f"{key}=inf" + " " * 2_000_000)
             tracemalloc.reset_peak()
             before, _ = tracemalloc.get_traced_memory()
-            with pytest.raises(ValueError, match=f"{key} must hold"):
+            with pytest.raises(ValueError, match=f"{key} must have"):
                 check(text)
             assert tracemalloc.get_traced_memory()[1] - before < 7 * len(text)
     finally:

@@ -74,7 +74,7 @@ def test_nothing_is_read_behind_the_last_byte(form, data):
 def test_without_a_compiler_the_same_is_held(monkeypatch):
     monkeypatch.setattr(compiled_library, "library", lambda: None)
     assert numerals.integers("1 -2 3", 3, -5, 5, "x") == [1, -2, 3]
-    with pytest.raises(ValueError, match="x must hold 2 whole number"):
+    with pytest.raises(ValueError, match="x must have 2 whole number"):
         numerals.large_numbers("1  2", 2, "x")
-    with pytest.raises(ValueError, match="x must hold 1 finite number"):
+    with pytest.raises(ValueError, match="x must have 1 finite number"):
         numerals.reals("nan", 1, "x")

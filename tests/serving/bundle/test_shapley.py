@@ -235,7 +235,7 @@ def test_trees_of_one_leaf_are_base_alone():
 @pytest.mark.parametrize("row", [[], [0.0] * 4, [0.0] * 6, [math.inf, 0, 0, 0, 0], [-math.inf] * 5])
 def test_what_is_no_row_is_refused(row):
     contributions = Contributions(check_structure(small.binary_model(), small.FEATURES), 5)
-    with pytest.raises(ValueError, match="row must hold 5 values, finite or NaN"):
+    with pytest.raises(ValueError, match="row must have 5 values, finite or NaN"):
         contributions(row)
 
 
@@ -254,13 +254,13 @@ def test_threads_share_one_model():
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda i: contributions(MATRIX[i % len(MATRIX)]).tolist(), range(20 * len(MATRIX))))
     assert found == expected * 20
-    assert len(contributions._rooms) <= 8
+    assert len(contributions._free) <= 8
 
 
 def test_trees_that_would_need_too_much_memory_are_refused(monkeypatch):
     trees = check_structure(small.binary_model(), small.FEATURES)
-    monkeypatch.setattr(shapley_plan, "_MOST", 4000)
-    with pytest.raises(ValueError, match="so few and so flat that contributions need 4000 floats, got 4080"):
+    monkeypatch.setattr(shapley_plan, "_MAX_FLOATS", 4000)
+    with pytest.raises(ValueError, match="contributions need 4080 floats, expected at most 4000"):
         Contributions(trees, 5)
 
 
@@ -290,13 +290,13 @@ def test_an_explainer_refuses_at_once_what_would_need_too_much_memory(monkeypatc
     """The bound that spares the planning must never admit what the plan would refuse."""
     copies = -(-explainer_module.FEW_FEATURES // (2 * shapley_plan.POINTS))
     sets = sum(range(1, copies + 1))
-    assert explainer_module.FEW_NODES * copies * (4 * shapley_plan.POINTS + 2 * sets) <= shapley_plan._MOST
+    assert explainer_module.FEW_NODES * copies * (4 * shapley_plan.POINTS + 2 * sets) <= shapley_plan._MAX_FLOATS
     trees = check_structure(small.binary_model(), small.FEATURES)
     nodes = sum(len(tree.left) for tree in trees)
-    monkeypatch.setattr(shapley_plan, "_MOST", 4000)
+    monkeypatch.setattr(shapley_plan, "_MAX_FLOATS", 4000)
     for few in ({"FEW_NODES": nodes - 1}, {"FEW_FEATURES": max(len(set(tree.feature)) for tree in trees) - 1}):
         with monkeypatch.context() as patch:
             for name, value in few.items():
                 patch.setattr(explainer_module, name, value)
-            with pytest.raises(ValueError, match="so few and so flat"):
+            with pytest.raises(ValueError, match="contributions need"):
                 Explainer(trees, 5)

@@ -13,7 +13,7 @@ from callsieve.serving.bundle.verify import verify
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 
-CHECKS = ["signature", "files", "card", "structure", "structure", "golden vectors", "golden vectors"]
+CHECKS = ["signature", "files", "metadata", "structure", "structure", "golden vectors", "golden vectors"]
 CHECKS += ["epoch", "catalogue", "validity"]
 COMMAND = [sys.executable, "-m", "callsieve.training", "model", "verify", "--bundle"]
 
@@ -33,7 +33,7 @@ def place(tmp_path_factory):
 
 def test_every_check_is_told_in_order(place):
     told = []
-    facts = verify(place / "bundle", told=told.append)
+    facts = verify(place / "bundle", on_check=told.append)
     assert told == facts["checks"]
     assert [line.partition(":")[0] for line in told] == CHECKS
     assert facts["signed_by"] == key_id(small.KEY.public_key())
@@ -47,7 +47,7 @@ def test_every_check_is_told_in_order(place):
 def test_a_refusal_comes_after_the_checks_that_were_passed(place):
     told = []
     with pytest.raises(BundleError, match=r"^model\.txt: .*left_child"):
-        verify(place / "broken", told=told.append)
+        verify(place / "broken", on_check=told.append)
     assert [line.partition(":")[0] for line in told] == CHECKS[:3]
 
 
