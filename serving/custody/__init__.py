@@ -1,4 +1,4 @@
-"""What a folder of data may be used for, and how long its rows are kept.
+"""Custody of data: what a folder of data may be used for, and how long its rows are kept.
 
-Imports `features` only. Start with `purposes`.
+May import `features` only. Start with `purposes`.
 """

@@ -1,6 +1,6 @@
-"""Which rows of a table are past their time, so that no reader gives them.
+"""Filters rows that are past their retention time, so that no reader returns them.
 
-A row's time is over when its moment lies more than the ceiling before now. A row without a moment has no end yet.
+A row has expired when its moment is earlier than now minus the rule's ceiling. A row without a moment does not expire.
 """
 
 from __future__ import annotations
@@ -18,60 +18,60 @@ from .purposes import Declaration
 from .retention import RetentionRule, read_retention
 
 
-def is_expired(table: pa.Table, kept: RetentionRule, now: int) -> pa.ChunkedArray:
-    """Which rows are past their time.
-
-    Args:
-        now: Unix ms.
-    """
-    return pc.fill_null(pc.less(row_moments(table, kept), now - kept.ceiling), False)
+def is_expired(table: pa.Table, rule: RetentionRule, now: int) -> pa.ChunkedArray:
+    """Returns a flag for each row: whether it has expired. `now` is in Unix ms."""
+    return pc.fill_null(pc.less(row_moments(table, rule), now - rule.ceiling), False)
 
 
-def row_moments(table: pa.Table, kept: RetentionRule) -> pa.ChunkedArray:
-    """The moment of each row in Unix ms; null where there is none.
+def row_moments(table: pa.Table, rule: RetentionRule) -> pa.ChunkedArray:
+    """Returns the moment of each row in Unix ms; null for a row without one.
 
     Raises:
-        ValueError: if the table has no such column.
+        ValueError: if the table does not have the rule's column.
     """
-    if kept.moment not in table.column_names:
-        if kept.moment == "valid_to":  # a register that knows no end
+    if rule.moment not in table.column_names:
+        if rule.moment == "valid_to":  # a register whose rows have no end
             return pa.chunked_array([pa.nulls(table.num_rows, pa.int64())])
-        raise ValueError(f"retention: expected a column {kept.moment!r}, got {', '.join(table.column_names)[:200]}")
-    moment = table[kept.moment]
+        raise ValueError(f"retention: expected a column {rule.moment!r}, got {', '.join(table.column_names)[:200]}")
+    moment = table[rule.moment]
     if pa.types.is_timestamp(moment.type):
         moment = moment.cast(pa.timestamp("ms", moment.type.tz), safe=False).cast(pa.int64())
     return moment
 
 
-def expiry_filter(told: Declaration) -> Callable[[pa.Table, str], pa.Table]:
-    """What lets through the rows of a table (and its name) that may still be read; of a simulated world, all.
+def expiry_filter(declaration: Declaration) -> Callable[[pa.Table, str], pa.Table]:
+    """Returns a function that removes expired rows from a table, given the table and its name.
 
-    It raises `ValueError` where no call is left.
+    Data of a simulated world do not expire. The returned function raises ValueError if all calls have expired.
     """
-    if told.simulated:
+    if declaration.simulated:
         return lambda table, _name: table
     rules, now = read_retention(), unix_now()
 
-    def kept(table: pa.Table, name: str) -> pa.Table:
+    def without_expired(table: pa.Table, name: str) -> pa.Table:
         left = unexpired_rows(rules.of(name), now, table)
         if table.num_rows and not left.num_rows and name == "calls":
-            raise ValueError(f"calls: all {table.num_rows} rows are past their time by retention {rules.version}")
+            raise ValueError(
+                f"calls: all {table.num_rows} rows are past their retention time (retention {rules.version}); "
+                "expected newer calls"
+            )
         return left
 
-    return kept
+    return without_expired
 
 
-def unexpired_rows(kept: RetentionRule, now: int, table: pa.Table) -> pa.Table:
-    """The rows that a rule still keeps."""
-    return table.filter(pc.invert(is_expired(table, kept, now)))
+def unexpired_rows(rule: RetentionRule, now: int, table: pa.Table) -> pa.Table:
+    """Returns the rows that have not expired. `now` is in Unix ms."""
+    return table.filter(pc.invert(is_expired(table, rule, now)))
 
 
-def count_expired(path: Path, kept: RetentionRule, now: int) -> int:
-    """How many rows of a file are past their time."""
+def count_expired(path: Path, rule: RetentionRule, now: int) -> int:
+    """Returns the number of expired rows of a Parquet file. `now` is in Unix ms."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(columns=_moments(file, kept)))
-        return sum(pc.sum(is_expired(table, kept, now)).as_py() or 0 for table in tables)
+        tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(columns=_moment_column(file, rule)))
+        return sum(pc.sum(is_expired(table, rule, now)).as_py() or 0 for table in tables)
 
 
-def _moments(file: pq.ParquetFile, kept: RetentionRule) -> Sequence[str]:
-    return [kept.moment] if kept.moment in file.schema_arrow.names else file.schema_arrow.names[:1]
+def _moment_column(file: pq.ParquetFile, rule: RetentionRule) -> Sequence[str]:
+    """The column to read: the moment, or any column of a table without one, to count its rows."""
+    return [rule.moment] if rule.moment in file.schema_arrow.names else file.schema_arrow.names[:1]

@@ -1,8 +1,8 @@
-"""What a folder of calls or registers may be used for: declared once, asked for by every reader.
+"""Declarations: what a folder of calls or registers may be used for, declared once and checked by every reader.
 
-`dataset.json` says where the rows come from, on what legal basis they are held, for which purposes, and until when; it
-speaks for every file beside it. A simulated world (`world.json`) holds nobody's calls: it serves every purpose and is
-kept as long as one likes.
+`dataset.json` states where the rows come from, on what legal basis they are held, for which purposes, and until when.
+It covers every file beside it. A simulated world (`world.json`) contains no real person's calls: it serves every
+purpose and does not expire.
 """
 
 from __future__ import annotations
@@ -22,117 +22,130 @@ _KIND = "callsieve dataset"
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What is said of a folder."""
+    """The declaration of a folder.
+
+    Attributes:
+        source: where the rows come from.
+        basis: legal basis on which they are held.
+        purposes: permitted purposes, of PURPOSES.
+        until: the last UTC day of use.
+        declared: UTC moment of the declaration.
+        simulated: whether the folder is a simulated world.
+    """
 
     source: str
     basis: str
     purposes: tuple[str, ...]
-    until: str  # the last UTC day
+    until: str
     declared: str
     simulated: bool = False
 
 
 def declare(folder: Path, source: str, basis: str, purposes: Iterable[str], until: str) -> Declaration:
-    """Say of a folder what it may be used for.
+    """Writes the declaration of a folder.
 
     Raises:
-        FileExistsError: if something was said already; a purpose that comes later is a new data set, or a new decision.
-        ValueError: for a purpose or a day that is none.
+        FileExistsError: if the folder is declared already. A later purpose needs a new data set or a new decision.
+        ValueError: for an unknown purpose or an invalid day.
     """
-    told = Declaration(source, basis, tuple(purposes), until, datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-    _check(told)
-    plain = asdict(told) | {"kind": _KIND, "purposes": list(told.purposes)}
-    del plain["simulated"]
+    now = datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    declaration = Declaration(source, basis, tuple(purposes), until, now)
+    _check(declaration)
+    fields = asdict(declaration) | {"kind": _KIND, "purposes": list(declaration.purposes)}
+    del fields["simulated"]
     try:
         with (folder / FILE).open("xb") as file:
-            file.write(encode(plain))
+            file.write(encode(fields))
     except FileExistsError as error:
-        raise FileExistsError(f"{folder / FILE}: something was declared already") from error
-    return told
+        raise FileExistsError(f"{folder / FILE}: the folder is declared already") from error
+    return declaration
 
 
 def require_purpose(path: Path, purpose: str) -> Declaration:
-    """What is said of a folder, or of the folder that a file is in, if it may be used for this.
+    """Returns the declaration of a folder, or of a file's folder, if it permits the purpose.
 
     Raises:
-        ValueError: if nothing is said of it, or not this purpose, or its time is over.
+        ValueError: if there is no declaration, it has expired, or it does not permit the purpose.
     """
     if purpose not in PURPOSES:
         raise ValueError(f"purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
-    told = current_declaration(path)
-    if not told.simulated and purpose not in told.purposes:
-        raise ValueError(f"{_folder(path)}: declared for {', '.join(told.purposes)}, not for {purpose}")
-    return told
+    declaration = current_declaration(path)
+    if not declaration.simulated and purpose not in declaration.purposes:
+        raise ValueError(f"{_folder(path)}: declared for {', '.join(declaration.purposes)}, not for {purpose}")
+    return declaration
 
 
 def current_declaration(path: Path) -> Declaration:
-    """What is said of a folder, or of the folder that a file is in, while its time is not over.
+    """Returns the declaration of a folder, or of a file's folder.
 
     Raises:
-        ValueError: if nothing is said of it, or its time is over.
+        ValueError: if there is no declaration, or it has expired.
     """
     if not path.exists():
         raise ValueError(f"{path}: not found")
     folder = _folder(path)
-    told = read_declaration(folder)
-    if told is None:
+    declaration = read_declaration(folder)
+    if declaration is None:
         raise ValueError(
-            f"{folder}: nobody said where these rows are from and what they may be used for: expected {FILE}; "
-            "see callsieve privacy declare"
+            f"{folder}: no declaration of source and permitted purposes: expected {FILE}; "
+            "write it with callsieve privacy declare"
         )
-    if not told.simulated and told.until < datetime.now(tz=UTC).date().isoformat():
-        raise ValueError(f"{folder}: was to be used until {told.until}; erase it, or declare it anew with a new basis")
-    return told
+    if not declaration.simulated and declaration.until < datetime.now(tz=UTC).date().isoformat():
+        raise ValueError(
+            f"{folder}: the declaration expired after {declaration.until}; erase the data, or declare them again with "
+            "a new basis"
+        )
+    return declaration
 
 
 def copy_declaration(folder: Path, out: Path) -> None:
-    """What is said of a folder holds for what is made of it: write it down there, too.
+    """Copies the declaration of a folder to a folder of derived data, for which it holds as well.
 
     Raises:
-        ValueError: as of `current_declaration`.
+        ValueError: if there is no declaration, or it has expired.
     """
     name = SIMULATED if current_declaration(folder).simulated else FILE
     write_whole(out / name, (folder / name).read_bytes())
 
 
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
-
-
 def read_declaration(folder: Path) -> Declaration | None:
-    """What is said of a folder, its time over or not; None if nothing is.
+    """Returns the declaration of a folder, expired or not; None without one.
 
     Raises:
-        ValueError: if it cannot be read.
+        ValueError: if the declaration cannot be read.
     """
     if (folder / SIMULATED).exists():
         return Declaration("simulated", "none needed", PURPOSES, "", "", simulated=True)
     return _read(folder / FILE) if (folder / FILE).exists() else None
 
 
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
 def _read(path: Path) -> Declaration:
     try:
         names = ("kind", "source", "basis", "purposes", "until", "declared")
-        value = as_fields(decode(path.read_bytes()), "dataset", names)
-        if value["kind"] != _KIND:
+        fields = as_fields(decode(path.read_bytes()), "dataset", names)
+        if fields["kind"] != _KIND:
             raise ValueError(f"kind must be {_KIND!r}")
-        purposes = [as_text(word, "purposes") for word in as_list(value["purposes"], "purposes", 1, len(PURPOSES))]
-        source, basis, until, at = (as_text(value[name], name) for name in ("source", "basis", "until", "declared"))
-        told = Declaration(source, basis, tuple(purposes), until, at)
-        _check(told)
+        purposes = [as_text(name, "purposes") for name in as_list(fields["purposes"], "purposes", 1, len(PURPOSES))]
+        source, basis, until, at = (as_text(fields[name], name) for name in ("source", "basis", "until", "declared"))
+        declaration = Declaration(source, basis, tuple(purposes), until, at)
+        _check(declaration)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return told
+    return declaration
 
 
-def _check(told: Declaration) -> None:
+def _check(declaration: Declaration) -> None:
     for name in ("source", "basis"):
-        as_text(getattr(told, name), name)
-    if not _is_day(told.until):
+        as_text(getattr(declaration, name), name)
+    if not _is_day(declaration.until):
         raise ValueError("until must be a day such as 2027-01-31")
-    odd = sorted(set(told.purposes) - set(PURPOSES))
-    if odd or not told.purposes:
-        raise ValueError(f"purposes must be of {', '.join(PURPOSES)}, got {', '.join(odd) or 'none'}")
+    unknown = sorted(set(declaration.purposes) - set(PURPOSES))
+    if unknown or not declaration.purposes:
+        raise ValueError(f"purposes must be of {', '.join(PURPOSES)}, got {', '.join(unknown) or 'none'}")
 
 
 def _is_day(text: str) -> bool:

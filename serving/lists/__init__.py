@@ -1,4 +1,4 @@
-"""Signed lists of nuisance tokens for handsets and other operators.
+"""Signed lists of nuisance numbers, as tokens, for handsets and other operators.
 
-Imports `bundle`, `rules`. Start with `token_list`.
+May import `features`, `serving.bundle` and `serving.rules`. Start with `token_list`.
 """

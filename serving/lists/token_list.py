@@ -1,18 +1,19 @@
-"""A list of nuisance numbers that a handset can hold: keyed tokens cut short, sorted, signed, and with an end.
+"""Token lists: signed lists of nuisance numbers that a handset can store, as short keyed tokens with an expiry.
 
     key = read_key("sharing.key", "sharing")
-    make(Path("nuisance.tokens"), numbers, key, signer, epoch=7, valid_until="2026-04-01T00:00:00Z")
-    held = TokenList.open(Path("nuisance.tokens"), key, trusted=[public], minimum_epoch=7)
-    held.lists("+8613800138000")
+    write_token_list(Path("nuisance.tokens"), numbers, key, signer, epoch=7, valid_until="2026-04-01T00:00:00Z")
+    token_list = TokenList.open(Path("nuisance.tokens"), key, trusted=[public], minimum_epoch=7)
+    token_list.lists("+8613800138000")
 
-A file has a line of JSON, a line with its Ed25519 signature (`signing.sign`), and then the tokens, each the first
-`width` bytes of HMAC-SHA-256(sharing key, "number" NUL canonical number), ascending: a lookup is a binary search in the
-file as it lies. Of N tokens, a number that is none of them is found with probability N / 256**width; the width is the
-least that keeps this below what is wanted: 5 bytes a number up to a million at one in a million. (A binary fuse filter
-needs some 3 bytes for that, and cannot be searched for what changed since yesterday.)
+A file has one line of JSON, one line with its Ed25519 signature (`signing.sign`), and then the tokens in ascending
+order. A token is the first `width` bytes of HMAC-SHA-256(sharing key, "number" NUL canonical number). A look-up is a
+binary search in the bytes of the file. With N tokens, an unlisted number matches with probability N / 256**width. The
+width is the smallest that keeps this false positive rate below the requested one: 5 bytes a number up to a million
+numbers at one in a million. A binary fuse filter needs about 3 bytes, but two filters cannot be compared for
+yesterday's changes.
 
-Who holds the sharing key can try all numbers there are, and a key in every handset is held by everybody: list what may
-be known, under a key that is used for nothing else, never under that of stored tokens.
+The holder of the sharing key can try all phone numbers, and a key in every handset is public. So list only numbers that
+may be public, and use a key for lists alone, never the key of stored tokens.
 """
 
 from __future__ import annotations
@@ -42,21 +43,29 @@ KIND, FORMAT = "callsieve token list", 1
 RATE = 1e-6
 MAX_BYTES = 1 << 30
 MAX_WIDTH = 16  # bytes of a whole token
-_HEAD = 4096  # bytes of each of the first two lines
-_FIELDS = ("kind", "format", "key", "epoch", "made", "valid_until", "tokens", "width", "false_positive_rate", "sha256")
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+_MAX_LINE_BYTES = 4096
+_FIELDS = ("kind", "format", "key", "epoch", "made", "valid_until", "tokens", "width", "false_positive_rate", "sha256")
 _DIGIT = re.compile("[0-9]")
 
 
 class TokenListError(ValueError):
-    """A list that must not be used: one line that says why."""
+    """The token list must not be used. The message is one line that says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenList:
-    """A verified list. After `valid_until` it lists nothing.
+    """A verified token list.
 
-    `false_positive_rate` is the probability that a number which is not on the list is found there.
+    Attributes:
+        key: the sharing key.
+        epoch: grows with each list.
+        valid_until: UTC moment; from then on no number is listed.
+        tokens: number of tokens.
+        width: bytes of a token.
+        false_positive_rate: probability that an unlisted number matches.
+        signed_by: id of the key that signed the list.
+        data: the tokens.
     """
 
     key: Key
@@ -70,13 +79,16 @@ class TokenList:
 
     @classmethod
     def open(cls, path: Path, key: Key, trusted: Iterable[Ed25519PublicKey], *, minimum_epoch: int = 0) -> TokenList:
-        """Read a list that one of the trusted keys signed.
+        """Reads a list that one of the trusted keys signed.
 
         Args:
-            minimum_epoch: earlier lists are refused, so that nobody can put back one that was withdrawn.
+            path: the list.
+            key: the sharing key.
+            trusted: public keys.
+            minimum_epoch: earlier lists are refused, so that a withdrawn list cannot come back.
 
         Raises:
-            Unfit: and nothing else, whatever the file holds.
+            TokenListError: for any defect of the file.
         """
         try:
             return cls._read(path, key, trusted, minimum_epoch)
@@ -88,32 +100,32 @@ class TokenList:
     @classmethod
     def _read(cls, path: Path, key: Key, trusted: Iterable[Ed25519PublicKey], minimum_epoch: int) -> TokenList:
         with path.open("rb") as file:
-            head, signature = file.readline(_HEAD), file.readline(_HEAD)
-            signed_by = verify_signature(head, signature, trusted)
-            said = _said(head)
+            line, signature = file.readline(_MAX_LINE_BYTES), file.readline(_MAX_LINE_BYTES)
+            signed_by = verify_signature(line, signature, trusted)
+            header = _read_header(line)
             data = file.read(MAX_BYTES)
-        width, tokens = said["width"], said["tokens"]
-        if len(data) != width * tokens or sha256(data).hexdigest() != said["sha256"]:
+        width, tokens = header["width"], header["tokens"]
+        if len(data) != width * tokens or sha256(data).hexdigest() != header["sha256"]:
             raise ValueError("the tokens are not those that were signed")
-        if said["key"] != key.epoch:
-            raise ValueError(f"made with the sharing key {said['key']}, got {key.epoch}")
-        if said["epoch"] < minimum_epoch:
-            raise ValueError(f"epoch must be at least {minimum_epoch}, got {said['epoch']}")
-        rate = rate_of(tokens, width)
-        return cls(key, said["epoch"], said["valid_until"], tokens, width, rate, signed_by, data)
+        if header["key"] != key.epoch:
+            raise ValueError(f"made with the sharing key {header['key']}, got {key.epoch}")
+        if header["epoch"] < minimum_epoch:
+            raise ValueError(f"epoch must be at least {minimum_epoch}, got {header['epoch']}")
+        rate = _false_positive_rate(tokens, width)
+        return cls(key, header["epoch"], header["valid_until"], tokens, width, rate, signed_by, data)
 
     def lists(self, number: str, now: float | None = None) -> bool:
-        """Whether a number as written is listed; never, once the list is past its time. `now`: Unix seconds."""
+        """Whether a phone number in any notation is listed; False after `valid_until`. `now` is in Unix seconds."""
         if (time.time() if now is None else now) >= datetime.fromisoformat(self.valid_until).timestamp():
             return False
         token = number_token(self.key, parse(number, datetime.now(UTC).date()), self.width)
         if token is None:
             return False
-        place = bisect_left(range(self.tokens), token, key=self._at)
-        return place < self.tokens and self._at(place) == token
+        index = bisect_left(range(self.tokens), token, key=self._token_at)
+        return index < self.tokens and self._token_at(index) == token
 
-    def _at(self, place: int) -> bytes:
-        return self.data[place * self.width : (place + 1) * self.width]
+    def _token_at(self, index: int) -> bytes:
+        return self.data[index * self.width : (index + 1) * self.width]
 
 
 def write_token_list(
@@ -126,70 +138,85 @@ def write_token_list(
     valid_until: str,
     rate: float = RATE,
 ) -> dict[str, Any]:
-    """Write a list of numbers as written, whole or not at all. Equal input gives equal tokens.
+    """Writes a token list, whole or not at all. Equal input gives equal tokens.
 
     Args:
-        numbers: emergency and public-service numbers among them, and what is no number, are left out and counted.
+        path: a new file.
+        numbers: phone numbers in any notation. Emergency and public-service numbers, and texts that are not numbers,
+            are left out and counted.
+        key: the sharing key.
+        signer: the key that signs the list.
+        epoch: grows with each list.
         valid_until: a UTC moment such as "2026-04-01T00:00:00Z".
-        rate: false positives at most, of numbers that are not listed.
+        rate: highest false positive rate for unlisted numbers.
 
-    Returns: tokens, width, bytes, false_positive_rate, repeated, protected, unreadable.
+    Returns:
+        epoch, valid_until, tokens, width, false_positive_rate, bytes, repeated, protected, unreadable.
 
     Raises:
-        ValueError: for a moment or rate that is none, or an epoch below 0.
+        ValueError: for an invalid moment or rate, or an epoch below 0.
         FileExistsError: if the file exists.
     """
     if path.exists():
-        raise FileExistsError(f"{path}: exists already; nothing is overwritten")
+        raise FileExistsError(f"{path}: exists already; a list is never overwritten")
     if not 0 < rate < 1:
         raise ValueError(f"rate must lie between 0 and 1, got {rate}")
-    today, left = datetime.now(UTC), Counter(repeated=0, protected=0, unreadable=0)
-    whole: set[bytes] = set()
-    for written in numbers:
-        number = parse(written, today.date())
+    today, counts = datetime.now(UTC), Counter(repeated=0, protected=0, unreadable=0)
+    whole_tokens: set[bytes] = set()
+    for text in numbers:
+        number = parse(text, today.date())
         token = number_token(key, number, MAX_WIDTH)
         if token is None or number.kind in PROTECTED:
-            left["unreadable" if token is None else "protected"] += 1
+            counts["unreadable" if token is None else "protected"] += 1
             continue
-        left["repeated"] += token in whole
-        whole.add(token)
-    width = next((w for w in range(1, MAX_WIDTH) if rate_of(len(whole), w) <= rate), MAX_WIDTH)
-    tokens = sorted({token[:width] for token in whole})
+        counts["repeated"] += token in whole_tokens
+        whole_tokens.add(token)
+    widths = range(1, MAX_WIDTH)
+    width = next((w for w in widths if _false_positive_rate(len(whole_tokens), w) <= rate), MAX_WIDTH)
+    tokens = sorted({token[:width] for token in whole_tokens})
     data = b"".join(tokens)
-    said = dict(zip(_FIELDS, (
-        KIND, FORMAT, key.epoch, epoch, today.strftime(MOMENT), valid_until, len(tokens), width,
-        rate_of(len(tokens), width), sha256(data).hexdigest(),
-    ), strict=True))  # fmt: skip
-    head = json.dumps(said, separators=(",", ":")).encode() + b"\n"
-    _said(head)
-    write_whole(path, head + sign(head, signer) + data)
-    shown = {name: said[name] for name in ("epoch", "valid_until", "tokens", "width", "false_positive_rate")}
-    return shown | {"bytes": path.stat().st_size} | dict(left)
-
-
-def rate_of(tokens: int, width: int) -> float:
-    """The probability that one of N tokens of so many bytes is that of another number."""
-    return min(tokens / float(256**width), 1.0)
+    header = {
+        "kind": KIND,
+        "format": FORMAT,
+        "key": key.epoch,
+        "epoch": epoch,
+        "made": today.strftime(MOMENT),
+        "valid_until": valid_until,
+        "tokens": len(tokens),
+        "width": width,
+        "false_positive_rate": _false_positive_rate(len(tokens), width),
+        "sha256": sha256(data).hexdigest(),
+    }
+    line = json.dumps(header, separators=(",", ":")).encode() + b"\n"
+    _read_header(line)
+    write_whole(path, line + sign(line, signer) + data)
+    facts = {name: header[name] for name in ("epoch", "valid_until", "tokens", "width", "false_positive_rate")}
+    return facts | {"bytes": path.stat().st_size} | dict(counts)
 
 
 def number_token(key: Key, number: Number, width: int) -> bytes | None:
-    """The first bytes of a number's token; None if it is no number."""
+    """Returns the first `width` bytes of a number's token; None if the text is not a number."""
     if not _DIGIT.search(number.canonical):
         return None
     return bytes_of(key.token("number", number.canonical).rpartition(".")[2])[:width]
 
 
-def _said(head: bytes) -> dict[str, Any]:
-    """What the first line says, checked field by field."""
-    said = as_fields(decode(head), "list", _FIELDS)
-    if said["kind"] != KIND or said["format"] != FORMAT:
+def _false_positive_rate(tokens: int, width: int) -> float:
+    """The probability that an unlisted number matches one of the tokens."""
+    return min(tokens / float(256**width), 1.0)
+
+
+def _read_header(line: bytes) -> dict[str, Any]:
+    """Reads the first line of a list and checks every field."""
+    header = as_fields(decode(line), "list", _FIELDS)
+    if header["kind"] != KIND or header["format"] != FORMAT:
         raise ValueError(f"expected a {KIND} of format {FORMAT}")
     for name in ("key", "sha256"):
-        as_text(said[name], name)
-    as_whole(said["epoch"], "epoch", 0, 2**53)
-    as_whole(said["tokens"], "tokens", 0, MAX_BYTES)
-    as_whole(said["width"], "width", 1, MAX_WIDTH)
+        as_text(header[name], name)
+    as_whole(header["epoch"], "epoch", 0, 2**53)
+    as_whole(header["tokens"], "tokens", 0, MAX_BYTES)
+    as_whole(header["width"], "width", 1, MAX_WIDTH)
     for name in ("made", "valid_until"):
-        if datetime.strptime(as_text(said[name], name), MOMENT).strftime(MOMENT) != said[name]:
+        if datetime.strptime(as_text(header[name], name), MOMENT).strftime(MOMENT) != header[name]:
             raise ValueError(f"{name} must be a moment such as 2026-04-01T00:00:00Z")
-    return said
+    return header

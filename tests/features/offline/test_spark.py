@@ -239,7 +239,7 @@ def test_faults_are_one_line(call, world, run, tmp_path):
         assert (code, says in err, err.count("\n")) == (2, True, 1), says
     (tmp_path / "world.json").unlink()
     code, _, err = call(*score)
-    assert (code, "nobody said where these rows are from" in err) == (1, True)
+    assert (code, "no declaration of source and permitted purposes" in err) == (1, True)
 
 
 def test_batches_are_told_and_sent_in_pieces_of_a_bounded_size(monkeypatch):

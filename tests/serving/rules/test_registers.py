@@ -248,7 +248,7 @@ def test_the_command_writes_what_a_scorer_reads_and_tells_what_was_put_apart(tmp
     monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words)])
     with pytest.raises(SystemExit, match="1"):
         main()
-    assert "nobody said where these rows are from" in capsys.readouterr().err
+    assert "no declaration of source and permitted purposes" in capsys.readouterr().err
     told = declare(folder, "offices of the test", "law", ["scoring"], "2999-12-31")
     with pytest.raises(SystemExit, match="0"):
         main()

@@ -424,7 +424,7 @@ def test_a_broken_register_ends_in_pass_and_a_broken_model_leaves_the_rules(fold
 def test_rules_go_through_the_live_service_and_over_the_wire(folder, registers, tmp_path):
     (tmp_path / "registers").mkdir()
     write_registers(registers, tmp_path / "registers")
-    with pytest.raises(ValueError, match="nobody said where these rows are from"):
+    with pytest.raises(ValueError, match="no declaration of source and permitted purposes"):
         current_registers(tmp_path / "registers")
     declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31")
     swap = Swap(trusted=small.TRUSTED, policy=HARSH, registers=tmp_path / "registers")

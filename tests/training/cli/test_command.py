@@ -176,7 +176,7 @@ def test_features_of_records_as_they_are_written_go_on_where_they_were(told, cal
     source.write_text("\n".join(["caller,callee,start,duration", *rows, "13800138000,,x,1"]) + "\n")
     words = ("features", "--calls", source, "--layout", "plain", "--out", out)
     code, _, err = call(*words)
-    assert code == 1 and "nobody said where these rows are from" in err
+    assert code == 1 and "no declaration of source and permitted purposes" in err
     declare(tmp_path, "switch of the test", "contract", ["training", "scoring"], "2999-12-31")
     value = told(*words)
     assert (value["calls"], value["quarantined"]) == (30, 1)
@@ -244,7 +244,7 @@ def test_train_on_vectors(told, call, tmp_path):
     rows = [f"{i % 7},{i % 3},{int(i % 7 > 3)}" for i in range(300)]
     (tmp_path / "table.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
     code, _, err = call("train", "--vectors", tmp_path / "table.csv")
-    assert code == 1 and "nobody said where these rows are from" in err
+    assert code == 1 and "no declaration of source and permitted purposes" in err
     declare(tmp_path, "table of the test", "contract", ["training"], "2999-12-31")
     value = told("train", "--vectors", tmp_path / "table.csv", "--where", "b < 2")
     assert value["rows"]["all"] == 200

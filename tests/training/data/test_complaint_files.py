@@ -111,7 +111,7 @@ def test_what_a_file_tells_was_not_known_before_it_came_out(tmp_path):
     assert ftc(tmp_path, GOOD, published=out).table["known_at"].tolist() == [out]
     earlier = pd.Timestamp("2021-07-01", tz="UTC")
     assert ftc(tmp_path, GOOD, published=earlier).table["known_at"][0] > earlier
-    with pytest.raises(ValueError, match="nobody said where these rows are from"):
+    with pytest.raises(ValueError, match="no declaration of source and permitted purposes"):
         ingest(tmp_path / "reports.csv", "ftc")
     declare(tmp_path, "sample of the test", "published", ["statistics"], "2999-12-31")
     facts = ingest(

@@ -40,7 +40,7 @@ def test_canaries_are_unassigned_numbers_that_a_key_decides():
 def planted(world_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 6000), folder / "calls.parquet")
-    with pytest.raises(ValueError, match="nobody said where these rows are from"):
+    with pytest.raises(ValueError, match="no declaration of source and permitted purposes"):
         plant(folder / "calls.parquet", folder / "x.parquet", KEY, STORE, PARTNER, folder / "canaries.json")
     declare(folder, "made for a test", "none needed", ["export"], "2999-12-31")
     for copy in (PARTNER, OTHER):

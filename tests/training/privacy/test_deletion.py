@@ -97,7 +97,7 @@ def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, wo
     with pytest.raises(FileExistsError):
         declare(folder, "again", "another basis", PURPOSES, "2999-12-31")
     text = (folder / "dataset.json").read_text()
-    for old, new, says in (("2999-12-31", "2025-12-31", "was to be used until 2025-12-31"),
+    for old, new, says in (("2999-12-31", "2025-12-31", "the declaration expired after 2025-12-31"),
                            ("2999-12-31", "soon", "until must be a day such as"), ("contract", "", "basis must be"),
                            ('"until"', '"to"', "missing or unknown")):  # fmt: skip
         (folder / "dataset.json").write_text(text.replace(old, new))
@@ -539,7 +539,7 @@ def test_a_register_that_knows_no_end_is_never_due():
 
 def test_calls_that_are_all_past_their_time_are_told():
     kept = expiry_filter(Declaration("switch", "contract", ("training",), "2999-12-31", "2026-01-01"))
-    with pytest.raises(ValueError, match="calls: all 2 rows are past their time"):
+    with pytest.raises(ValueError, match="calls: all 2 rows are past their retention time"):
         kept(pa.table({"start": [0, 1]}), "calls")
     assert kept(pa.table({"start": pa.array([], pa.int64())}), "calls").num_rows == 0
 
