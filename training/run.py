@@ -1,4 +1,4 @@
-"""One training run, written down: a folder with bundle and report, and a run in MLflow."""
+"""One training, from a dataset to a recorded and signed run: a folder with bundle and pages, and a run in MLflow."""
 
 from __future__ import annotations
 
@@ -25,38 +25,41 @@ from callsieve.serving.bundle.signing import (
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores, case_id
-from callsieve.training.audit.page import write_first_page
-from callsieve.training.drift.days import ScoredCalls
-from callsieve.training.drift.reference import REFERENCE, measure_reference, write_reference
-from callsieve.training.judging.judge import judge, metrics
-from callsieve.training.judging.leak_probes import check
-from callsieve.training.log.audit_log import append
-from callsieve.training.log.gates import Gates, shipped_gates
-from callsieve.training.log.looks import Ledger
-from callsieve.training.log.run_paths import place_of
-from callsieve.training.model.allocators import give_back
-from callsieve.training.model.call_choice import last_day_rows
-from callsieve.training.model.provenance import commit
-from callsieve.training.model.split import fold_plan
-from callsieve.training.model.train import Settings, Trained, train, write_bundle
-from callsieve.training.reports.model_card import write_documents
-from callsieve.training.reports.pictures import pictures
-from callsieve.training.reports.run_page import write_pictures, write_report
-from callsieve.training.tracking.lineage import since_last
-from callsieve.training.tracking.record import datasets, parameters, slice_metrics, tags, write_record, write_tables
 
+from .audit.page import write_first_page
+from .drift.days import ScoredCalls
+from .drift.reference import REFERENCE, measure_reference, write_reference
+from .judging.figures import DatasetEntry, ExampleVerdict, GateEntry, LastDay, RecordedRun, RunFigures, TrackedRun
+from .judging.judge import headline_metrics, judge
+from .judging.leak_probes import check_for_leaks
+from .log.audit_log import append
+from .log.gates import Gates, shipped_gates
+from .log.looks import Ledger
+from .log.run_paths import place_of
+from .model.allocators import give_back
+from .model.call_choice import last_day_rows
+from .model.provenance import commit
+from .model.split import fold_plan
+from .model.train import Settings, Trained, train, write_bundle
+from .reports.model_card import write_documents
+from .reports.pictures import pictures
+from .reports.run_page import write_pictures, write_run_page
 from .tracking import mlflow_read, mlflow_write
+from .tracking.lineage import drift_since_last_run
+from .tracking.record import dataset_entries, run_parameters, run_tags, slice_metrics, write_record, write_tables
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from callsieve.features.files.progress import Progress
-    from callsieve.training.data.dataset import Dataset
-    from callsieve.training.reports.pictures import Picture
+
+    from .data.dataset import Dataset
+    from .log.run_paths import Place
+    from .reports.pictures import Picture
 
     Array = npt.NDArray[Any]
-    Datasets = Mapping[str, Mapping[str, Any]]
+    Datasets = Mapping[str, DatasetEntry]
 
 EXAMPLES = 3
 
@@ -73,8 +76,8 @@ def study(
     audit: str | Path | None = None,
     made_by: str = "callsieve.training.study",
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Train, judge, sign, score the last day as it would be served, report, and record.
+) -> RecordedRun:
+    """Train, judge, sign, score the last day as a service would, write the pages, and record the run.
 
     >>> from pathlib import Path
     >>> from callsieve.training import Settings, read_dataset
@@ -83,87 +86,62 @@ def study(
     ['MANIFEST.json', 'MANIFEST.sig', 'bundle.json', 'model.txt']
 
     Args:
-        folder: new; gets `bundle/`, `signer.pub`, `report.html`, `record/` and, unless `tracking_uri` and `audit` say
-            otherwise, `mlflow.db` and the audit log.
+        folder: new; gets `bundle/`, `signer.pub`, `report.html`, `record/` and, unless `tracking_uri` and `audit` name
+            other places, `mlflow.db` and the audit log.
         source: where the calls come from, in a few words.
-        signing_key: Ed25519 key file for bundle and log; a new one is made in `folder` if none is given.
-        gates: what the model must show to be promoted; the shipped ones by default.
+        signing_key: Ed25519 key file for bundle and log; by default, a new key is made in `folder`.
+        gates: what the model must show to be promoted; the shipped gates by default.
         made_by: command or function that MLflow names as the source of the run.
-    Returns: all figures, JSON-able.
+    Returns: all figures of the run.
     """
     began = time.time()
-    folder, signing_key, audit = Path(folder), _path(signing_key), _path(audit)
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    key, code = signer(folder, signing_key), commit()
-    place, said = place_of(folder, audit, tracking_uri), gates or shipped_gates()
-    tests = register(Ledger(place.log, key, said), dataset, settings)
+    key = signer(folder, _path(signing_key))
+    place = place_of(folder, _path(audit), tracking_uri)
+    gates = gates or shipped_gates()
+    code = commit()
+    gate_entry = log_gates(Ledger(place.log, key, gates), dataset, settings)
+
     trained = train(dataset, settings, progress)
-    leak_probes = check(trained)
+    leak_probes = check_for_leaks(trained)
     give_back()
-    figures = judge(trained)
-    figures["leak_probes"] = leak_probes
-    figures["model"]["id"] = write_bundle(trained, folder / "bundle", key)
-    figures["catalogue"] = catalogue_hash()
-    figures["code"] = code
-    figures["data"]["source"] = source
-    figures["gates"] = tests
+    judged = judge(trained, source)
+    model = write_bundle(trained, folder / "bundle", key)
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
-    figures["last_day"] = last_day(scorer, trained)
     calls = ScoredCalls(dataset.calls, trained.feed, trained.raw, dataset.complaints, trained.card.thresholds)
-    figures["drift"] = since_last(place, calls)
-    figures["next"] = [
-        f"mlflow ui --backend-store-uri {place.uri}",
-        f"callsieve score --bundle {folder / 'bundle'} --help",
-    ]
-    told = datasets(trained, source)
-    write_record(folder / "record", settings, told, code, said.data, folder / SIGNER)
-    write_reference(measure_reference(figures["model"]["id"], calls), folder / "record" / REFERENCE)
+
+    figures: RunFigures = {
+        **judged,
+        "model": {**judged["model"], "id": model},
+        "leak_probes": leak_probes,
+        "catalogue": catalogue_hash(),
+        "code": code,
+        "gates": gate_entry,
+        "last_day": last_day(scorer, trained),
+        "drift": drift_since_last_run(place, calls),
+        "next": [
+            f"mlflow ui --backend-store-uri {place.uri}",
+            f"callsieve score --bundle {folder / 'bundle'} --help",
+        ],
+    }
+    datasets = dataset_entries(trained, source)
+    write_record(folder / "record", settings, datasets, code, gates.data, folder / SIGNER)
+    write_reference(measure_reference(model, calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
-    write_pages(figures, told, folder, drawn)
-    figures["tracking"] = track_run(place.uri, folder, figures, settings, told, made_by, began)
-    # The page of the run as it was recorded is an artifact of it; the log then commits to that page too.
-    payload = run_payload(place.uri, figures, folder / "bundle")
-    write_first_page(place, payload, figures, said, folder / "audit.html", drawn)
-    mlflow_write.attach(place.uri, figures["tracking"]["run"], folder / "audit.html", "report")
-    entry = append(place.log, "run", run_payload(place.uri, figures, folder / "bundle"), key)
-    figures["audit"] = {"log": str(place.log), "entry": entry}
-    return figures
+    write_pages(figures, datasets, folder, drawn)
+    tracked = track_run(place.uri, folder, figures, settings, datasets, made_by, began)
+    write_audit_page(place, tracked, figures, folder, gates, drawn)
+    entry = append(place.log, "run", run_payload(place.uri, tracked, figures, folder / "bundle"), key)
+    return {**figures, "tracking": tracked, "audit": {"log": str(place.log), "entry": entry}}
 
 
 def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def write_pages(figures: dict[str, Any], told: Datasets, folder: Path, drawn: Mapping[str, Picture]) -> None:
-    """Report, pictures, tables and documents of the figures, each in its place."""
-    write_report(figures, folder / "report.html", drawn)
-    write_pictures(drawn, folder / "plots")
-    write_tables(figures, folder / "tables")
-    write_documents(figures, told, folder / "documents")
-
-
-def track_run(
-    uri: str, folder: Path, figures: dict[str, Any], settings: Settings, told: Datasets, made_by: str, began: float
-) -> dict[str, Any]:
-    """Record figures and files as a run in MLflow: where it stands there."""
-    files = {name: folder / name for name in ("bundle", "record", "documents", "plots", "tables")}
-    return mlflow_write.record(
-        uri,
-        folder / "artifacts",
-        name=figures["model"]["id"],
-        made_by=made_by,
-        began=began,
-        parameters=parameters(settings, figures),
-        metrics=metrics(figures) | slice_metrics(figures) | {"test_fold_touches": figures["gates"]["touches"]},
-        tags=tags(figures),
-        datasets=told,
-        figures=figures,
-        files=files | {"report": folder / "report.html"},
-    )
-
-
 def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:
-    """The key that signs bundle and log, its public half written beside the bundle; a new one if none is given."""
+    """The key that signs bundle and log; without `signing_key`, a new key. Its public half goes into `folder`."""
     private = signing_key or folder / SIGNING_KEY
     if signing_key is None:
         generate_signing_key(private, folder / SIGNER)
@@ -173,17 +151,58 @@ def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:
     return key
 
 
-def register(ledger: Ledger, dataset: Dataset, settings: Settings) -> dict[str, Any]:
-    """Log, before anything is trained, by which gates the run will be judged, and that the test fold is looked at."""
+def log_gates(ledger: Ledger, dataset: Dataset, settings: Settings) -> GateEntry:
+    """Record the gates of the run and its look at the test fold in the audit log, before anything is trained."""
     folds = fold_plan(dataset.calls, settings.label_delay_days)
     entry = ledger.begin()
-    touched = ledger.touch(dataset.fingerprint, folds.certify, "train")
-    return {"sha256": ledger.gates.sha256, "entry": entry, **touched}
+    look = ledger.touch(dataset.fingerprint, folds.certify, "train")
+    return {"sha256": ledger.gates.sha256, "entry": entry, **look}
 
 
-def run_payload(uri: str, figures: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
-    """What the log says of a run: all that MLflow now says of it."""
-    run, version = figures["tracking"]["run"], figures["tracking"]["version"]
+def write_pages(figures: RunFigures, datasets: Datasets, folder: Path, drawn: Mapping[str, Picture]) -> None:
+    """Write the run page, the pictures, the tables, the model card and the datasheet."""
+    write_run_page(figures, folder / "report.html", drawn)
+    write_pictures(drawn, folder / "plots")
+    write_tables(figures, folder / "tables")
+    write_documents(figures, datasets, folder / "documents")
+
+
+def track_run(
+    uri: str, folder: Path, figures: RunFigures, settings: Settings, datasets: Datasets, made_by: str, began: float
+) -> TrackedRun:
+    """Record figures and files as a run in MLflow."""
+    files = {name: folder / name for name in ("bundle", "record", "documents", "plots", "tables")}
+    looks = {"test_fold_touches": float(figures["gates"]["touches"] or 0)}
+    return mlflow_write.write_run(
+        uri,
+        folder / "artifacts",
+        name=figures["model"]["id"],
+        made_by=made_by,
+        began=began,
+        parameters=run_parameters(settings, figures),
+        metrics=headline_metrics(figures) | slice_metrics(figures) | looks,
+        tags=run_tags(figures),
+        datasets=datasets,
+        figures=figures,
+        files=files | {"report": folder / "report.html"},
+    )
+
+
+def write_audit_page(
+    place: Place, tracked: TrackedRun, figures: RunFigures, folder: Path, gates: Gates, drawn: Mapping[str, Picture]
+) -> None:
+    """Write the audit page of the run as recorded, and attach it to the run in MLflow.
+
+    The log entry of the run comes after this, so that it commits to the page, too.
+    """
+    payload = run_payload(place.uri, tracked, figures, folder / "bundle")
+    write_first_page(place, payload, figures, gates, folder / "audit.html", drawn)
+    mlflow_write.attach_file(place.uri, tracked["run"], folder / "audit.html", "report")
+
+
+def run_payload(uri: str, tracked: TrackedRun, figures: RunFigures, bundle: Path) -> dict[str, Any]:
+    """The log entry of a run: all that MLflow shows of it at this moment."""
+    run, version = tracked["run"], tracked["version"]
     return {
         "run": run,
         "version": version,
@@ -195,42 +214,47 @@ def run_payload(uri: str, figures: Mapping[str, Any], bundle: Path) -> dict[str,
     }
 
 
-def last_day(scorer: Scorer, trained: Trained) -> dict[str, Any]:
-    """Verdicts on the last day's calls by the served scorer, with a few cases that were not passed."""
+def last_day(scorer: Scorer, trained: Trained) -> LastDay:
+    """Verdicts on the last day's calls as a service would give them, with a few examples that did not pass."""
     rows = last_day_rows(trained.start)
     calls = trained.dataset.calls.take(rows)
     scores = scorer.score_table(trained.feed.at(rows), threads=trained.settings.threads or 2)
-    day = str(pc.max(calls["day"]).cast("int32").cast("date32"))
+    counted = verdict_counts(scores, calls)
     return {
-        "date": day,
+        "date": str(pc.max(calls["day"]).cast("int32").cast("date32")),
         "calls": len(rows),
-        **verdict_counts(scores, calls),
+        "actions": counted["actions"],
+        "callers": counted["callers"],
+        "bands": counted["bands"],
+        "rules": counted["rules"],
         "examples": examples(scorer, scores, trained, rows),
     }
 
 
-def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> list[dict[str, Any]]:
-    """The first flagged call of each of a few callers, with reasons."""
+def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> list[ExampleVerdict]:
+    """The first call that did not pass, of each of a few callers, with its reasons.
+
+    Args:
+        scores: of `rows`, in their order.
+    """
     flagged = np.flatnonzero(scores.action > 0)
-    caller = trained.caller[rows][flagged]
-    _, first = np.unique(caller, return_index=True)
+    _, first = np.unique(trained.caller[rows][flagged], return_index=True)
     chosen = flagged[np.sort(first)[:EXAMPLES]]
-    told = []
-    for i in chosen:
-        row = int(rows[i])
-        start = int(trained.start[row])
-        caller, callee = (trained.dataset.calls[name][row].as_py() for name in ("caller", "callee"))
-        verdict = scorer.explain_row(trained.feed.at(np.array([row]))[0].tolist(), start)
-        told.append(
-            {
-                "case": case_id(scorer.bundle.model_id, caller, callee, start),
-                "action": ACTIONS[scores.action[i]],
-                "score": verdict.score,
-                "band": verdict.band,
-                "slice": str(trained.judged.slice[row]),
-                "content": verdict.content,
-                "mode": verdict.mode,
-                "reasons": [{"en": reason.en, "zh": reason.zh} for reason in verdict.reasons],
-            }
-        )
-    return told
+    return [example(scorer, ACTIONS[scores.action[i]], trained, int(rows[i])) for i in chosen]
+
+
+def example(scorer: Scorer, action: str, trained: Trained, row: int) -> ExampleVerdict:
+    """The verdict on one call, with its reasons."""
+    start = int(trained.start[row])
+    caller, callee = (trained.dataset.calls[name][row].as_py() for name in ("caller", "callee"))
+    verdict = scorer.explain_row(trained.feed.at(np.array([row]))[0].tolist(), start)
+    return {
+        "case": case_id(scorer.bundle.model_id, caller, callee, start),
+        "action": action,
+        "score": verdict.score,
+        "band": verdict.band,
+        "slice": str(trained.judged.slice[row]),
+        "content": verdict.content,
+        "mode": verdict.mode,
+        "reasons": [{"en": reason.en, "zh": reason.zh} for reason in verdict.reasons],
+    }

@@ -26,7 +26,7 @@ from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.keys.tokens import Key
 from callsieve.training.data.dataset import Dataset
-from callsieve.training.judging.judge import brief
+from callsieve.training.judging.judge import summarise
 from callsieve.training.model import train as steps
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import difference_interval
@@ -114,7 +114,7 @@ def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
 
 def told(name: str, model: Trained, whole: Trained) -> dict[str, Any]:
     """The figures of a model beside those of the whole one."""
-    head = brief(model)["headline"]
+    head = summarise(model)["headline"]
     rows = fold_rows("certify", model.plan.certify, model.fold, model.start) & model.judged.known
     return {
         "name": name,

@@ -27,7 +27,7 @@ from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.judging.judge import judge
-from callsieve.training.judging.leak_probes import check
+from callsieve.training.judging.leak_probes import check_for_leaks
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.call_choice import fold_rows
@@ -78,7 +78,7 @@ def figures_of(size: str, seed: int, threads: int, place: Path) -> tuple[dict[st
     """
     began = time.monotonic()
     trained = train(told_of(size, seed), Settings(seed=seed, threads=threads))
-    check(trained)
+    check_for_leaks(trained)
     keep(trained, place)
     give_back()
     figures = judge(trained)

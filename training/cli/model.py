@@ -199,7 +199,7 @@ def replay(
 
     Example: callsieve model replay run --data world
     """
-    from callsieve.training.tracking.reproduce import replay as reproduce
+    from callsieve.training.tracking.reproduce import reproduce
 
     with console.progress("model replay") as tell:
         result = reproduce(run, data, uri=tracking_uri, threads=threads, progress=tell)

@@ -243,7 +243,7 @@ def monitor(
     calls, chosen = calls_until(dataset.calls, day)
     touched: dict[str, Any] = {}
     if certified_on(scorer.bundle, dataset.fingerprint, judged_span(calls)):
-        touched = counted(ledger, scorer.bundle, dataset.fingerprint, judged_span(calls), "monitor")
+        touched = {**counted(ledger, scorer.bundle, dataset.fingerprint, judged_span(calls), "monitor")}
     progress("features", 0.1)
     # What came in after the day is not known yet.
     end = midnight(chosen, calls.slice(day_slices(calls)[chosen].start)) + DAY

@@ -19,9 +19,10 @@ from callsieve.training.model.call_choice import calls_of_new_callers
 from callsieve.training.model.certify import certificate, choose_threshold
 from callsieve.training.model.split import judged_span
 
-from .headline import Scored, catch_of
-from .judge import RULE, data_figures, figures
-from .seen_groups import Acquaintance, acquaintance
+from .figures import BySeenGroups, EvaluationFigures, SeenGroupFigures
+from .headline import JudgedCalls, catch_of
+from .judge import RULE, call_counts, score_figures
+from .seen_groups import SeenGroups, seen_groups
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,86 +32,92 @@ if TYPE_CHECKING:
 
 def assess(
     bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Progress, ledger: Ledger | None
-) -> dict[str, Any]:
+) -> EvaluationFigures:
     """The figures of a bundle on the calls of a folder; the first 7 days only fill the windows.
 
-    The rule on calls per hour gets the threshold that suits these very calls: it is flattered, the model is not.
+    The rule on calls per hour gets the threshold that fits these very calls. This favours the rule, not the model.
 
     Args:
-        ledger: gets a touch of the judged calls before they are scored; None where nobody counts.
+        ledger: records the look at these calls before they are scored; None without an audit log.
     Raises:
-        ValueError: in one line, if nobody counts looks at calls that the bundle was certified on.
+        ValueError: if the bundle was certified on these calls and there is no audit log.
     """
     scorer = open_scorer(bundle, trust)
     dataset = read_dataset(data, "evaluation")
-    touched = counted(ledger, scorer.bundle, dataset.fingerprint, judged_span(dataset.calls), "evaluate")
+    look = counted(ledger, scorer.bundle, dataset.fingerprint, judged_span(dataset.calls), "evaluate")
     progress("features", 0.1)
     X = complete(dataset, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)
-    acquainted = acquaintance(dataset, scorer.bundle)
-    scored = scored_calls(dataset, X, scorer.score_table(X, threads=threads or 2).raw, acquainted)
+    groups = seen_groups(dataset, scorer.bundle)
+    calls = judged_calls(dataset, X, scorer.score_table(X, threads=threads or 2).raw, groups)
     progress("judge", 0.8)
     return {
         "model": {"id": scorer.bundle.model_id},
-        **touched,
-        "data": data_figures(dataset.calls, scored.judged.nuisance)
-        | {
+        **look,
+        "data": {
+            **call_counts(dataset.calls, calls.judged.nuisance),
             "source": str(data),
             "fingerprint": dataset.fingerprint,
-            "judged_by": scored.judged.source,
+            "judged_by": calls.judged.source,
             "judged_on": "every call after the first 7 days; the rule's threshold suits these very calls",
         },
-        **figures(scored, scorer.bundle, best_rule(scored)),
-        **by_acquaintance(scored, scorer.bundle.thresholds[0], acquainted),
+        **score_figures(calls, scorer.bundle, best_rule(calls)),
+        **by_seen_groups(calls, scorer.bundle.thresholds[0], groups),
     }
 
 
-def by_acquaintance(scored: Scored, band: Band, known: Acquaintance) -> dict[str, Any]:
-    """Error and catch on the calls of groups that the model may have learnt from, and on those of others; None where
-    it is not known which are which."""
-    told: dict[str, Any] = {"seen_told_by": known.told_by, "seen": None, "unseen": None}
-    if known.seen is None:
-        return told
-    raw = aligned_scores(scored.raw, scored.stratum, band)
-    for name, rows in (("seen", scored.rows & known.seen), ("unseen", scored.rows & ~known.seen)):
-        found = certificate("these calls", raw[rows & ~scored.judged.nuisance], band.threshold, TARGETS[0][1])
-        told[name] = {
-            "calls": int(rows.sum()),
-            "benign_calls": found.benign_calls,
-            "false_calls": found.false_calls,
-            "bound": found.bound,
-            "catch": catch_of(scored, raw, band.threshold, rows),
-        }
-    return told
+def by_seen_groups(calls: JudgedCalls, band: Band, groups: SeenGroups) -> BySeenGroups:
+    """Error and catch rate by whether the model may have been trained on the caller's group; None if not known."""
+    if groups.seen is None:
+        return {"seen_told_by": groups.basis, "seen": None, "unseen": None}
+    return {
+        "seen_told_by": groups.basis,
+        "seen": _figures(calls, band, calls.rows & groups.seen),
+        "unseen": _figures(calls, band, calls.rows & ~groups.seen),
+    }
 
 
-def scored_calls(dataset: Dataset, X: Array, raw: Array, acquainted: Acquaintance) -> Scored:  # noqa: N803
-    """Judge on every call after the first 7 days, and on the lives of the numbers born after them; apart, of those born
-    after the labels of the training, in groups that it may have learnt from."""
+def _figures(calls: JudgedCalls, band: Band, rows: Array) -> SeenGroupFigures:
+    raw = aligned_scores(calls.raw, calls.stratum, band)
+    proof = certificate("these calls", raw[rows & ~calls.judged.nuisance], band.threshold, TARGETS[0][1])
+    return {
+        "calls": int(rows.sum()),
+        "benign_calls": proof.benign_calls,
+        "false_calls": proof.false_calls,
+        "bound": proof.bound,
+        "catch": catch_of(calls, raw, band.threshold, rows),
+    }
+
+
+def judged_calls(dataset: Dataset, X: Array, raw: Array, groups: SeenGroups) -> JudgedCalls:  # noqa: N803
+    """The scored calls of a dataset; judged are all calls after the first 7 days.
+
+    `lives` has the numbers that began after these 7 days. `known_lives` has those that also began after the labels of
+    the training, in groups that the model may have been trained on.
+    """
     start = dataset.calls["start"].to_numpy()
     (caller, _), (callee, _) = codes(dataset.calls["caller"]), codes(dataset.calls["callee"])
-    known = judging_labels(dataset, caller, read_label_policy())
+    truth = judging_labels(dataset, caller, read_label_policy())
     begin = judged_span(dataset.calls)[0]
-    lives = calls_of_new_callers(begin, known, caller, start)
-    newer = calls_of_new_callers(max(begin, acquainted.labels_made), known, caller, start)
-    return Scored(
-        X[:, RULE],
-        raw,
-        strata_of(X),
-        known,
-        caller,
-        callee,
-        start,
-        (start >= begin) & known.known,
-        lives,
-        0,
-        None if acquainted.seen is None else newer & acquainted.seen,
+    newer = calls_of_new_callers(max(begin, groups.labels_made), truth, caller, start)
+    return JudgedCalls(
+        rule=X[:, RULE],
+        raw=raw,
+        stratum=strata_of(X),
+        judged=truth,
+        caller=caller,
+        callee=callee,
+        start=start,
+        rows=(start >= begin) & truth.known,
+        lives=calls_of_new_callers(begin, truth, caller, start),
+        known_lives=None if groups.seen is None else newer & groups.seen,
+        seed=0,
     )
 
 
-def best_rule(scored: Scored) -> Band:
+def best_rule(calls: JudgedCalls) -> Band:
     """The lowest threshold on calls per hour whose benign error on these calls is within the target."""
     name, target = TARGETS[0]
-    values = scored.rule[scored.rows & ~scored.judged.nuisance]
+    values = calls.rule[calls.rows & ~calls.judged.nuisance]
     threshold = choose_threshold(values, target, margin=1.0)
     return Band(name, threshold, certificate("these calls", values, threshold, target))

@@ -1,11 +1,12 @@
-"""What the model has to be better than: simpler ones, fitted on the same rows and labels, and a list.
+"""Baselines that the model has to beat: simpler models on the same rows and labels, a list, and counters.
 
-A regression has few parameters: of more than LEARNT_AT_MOST rows that many will do, by lot. As the model, each is
-fitted once without each part of the groups, to speak of these where thresholds are chosen.
+A regression has few parameters, so it is fitted on a random sample of at most MAX_TRAINING_ROWS rows. As in the
+ensemble, each is also fitted without each part of the groups, and these fits score that part where thresholds are
+chosen.
 
-The reputation list learns nothing: it counts the reports of a caller that were known in the 28 days before the call.
-Neither do the five counters, after those of OpenSIPS's `fraud_detection` (which counts calls by the minute, where this
-catalogue begins with the hour): each has a threshold of its own, and a call that reaches any of them is flagged.
+The reputation list is not trained: it counts the complaints against a caller that were known in the 28 days before the
+call. Nor are the five counters, modelled on `fraud_detection` of OpenSIPS, which counts calls by the minute where this
+catalogue begins with the hour. Each counter has a threshold of its own, and a call is flagged if it reaches any.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-LEARNT_AT_MOST = 400_000
-CLASS = "call_caller_class"
-LISTED = 28 * DAY  # that a report keeps a number on the list, in ms
-PART = 50_000  # calls scored at a time, so that memory stays bounded
-# Calls of the day and of the hour, at once, and in sequence; length of calls, of which the short ones are suspicious.
+MAX_TRAINING_ROWS = 400_000
+NUMBER_CLASS = "call_caller_class"
+LIST_WINDOW = 28 * DAY  # ms that a complaint keeps a number on the list
+BATCH = 50_000  # calls scored at a time, so that memory stays bounded
+# Calls of the day and of the hour, in progress, and to neighbouring numbers; and the mean length, suspicious if short.
 COUNTERS = {
     "out_calls_count_24h": 1,
     "out_calls_count_1h": 1,
@@ -52,118 +53,122 @@ COUNTERS = {
     "out_near_calls_share_1h": 1,
     "out_talk_mean_24h": -1,
 }
-LEVELLED = {feature.name for feature in FEATURES if feature.levels}
+CATEGORICAL = {feature.name for feature in FEATURES if feature.levels}
 
 
 def baseline_scores(t: Trained) -> dict[str, Array]:
-    """Scores by each baseline's name, over all calls: NaN where neither thresholds are chosen nor anything is judged.
+    """Scores of all calls by each baseline; NaN where neither thresholds are chosen nor calls are judged.
 
     "logistic regression" has the model's features, "number class" the class of the caller's number alone; both give
-    log-odds. "five counters" gives the part of innocent calls that lie below in the farthest one, "reputation list"
-    reports.
+    log-odds. "five counters" gives the highest rank among innocent calls over the counters, "reputation list" the
+    number of complaints.
     """
-    side = learning_side(t)
+    side = regression_rows(t)
     rows = t.feed.rows
     choose = threshold_calls(t.plan, t.fold, t.start, t.settings.seed)
     judged = (t.start >= t.plan.label_cutoff) & (t.part == NO_CV_FOLD)
     unseen = rows[(choose | judged)[rows]]
-    fitted = {"logistic regression": t.settings.features, "number class": (CLASS,)}
-    raw = {name: of_regression(t, side, features, choose, unseen) for name, features in fitted.items()}
-    counted, listed = np.full((2, len(t.start)), np.nan)
+    regressions = {"logistic regression": t.settings.features, "number class": (NUMBER_CLASS,)}
+    raw = {name: regression_scores(t, side, features, choose, unseen) for name, features in regressions.items()}
+    ranks, listed = np.full((2, len(t.start)), np.nan)
     columns = {name: sign * t.feed.column(NAMES.index(name), len(t.start)) for name, sign in COUNTERS.items()}
     innocent = choose & ~t.judged.nuisance & t.judged.known
-    counted[unseen] = farthest(columns, innocent, unseen)
-    listed[unseen] = reported_before(t.dataset, t.caller, unseen)
-    return raw | {"five counters": counted, "reputation list": listed}
+    ranks[unseen] = highest_rank(columns, innocent, unseen)
+    listed[unseen] = recent_complaints(t.dataset, t.caller, unseen)
+    return raw | {"five counters": ranks, "reputation list": listed}
 
 
-def farthest(columns: Mapping[str, Array], innocent: Array, rows: Array) -> Array:
-    """The part of innocent calls that lie below a call, in that counter in which it is largest: so a threshold of it is
-    one for each counter, which as many innocent calls reach as in the others.
+def highest_rank(columns: Mapping[str, Array], innocent: Array, rows: Array) -> Array:
+    """The share of innocent calls below a call, in the counter in which this share is largest.
+
+    So one threshold on it is one threshold for each counter, and equally many innocent calls reach each of them.
 
     Args:
-        columns: the counters of all calls, NaN where unknown: nothing lies below that.
+        columns: the counters of all calls, NaN where unknown: no innocent call lies below that.
         innocent: bool, of each call.
-        rows: which calls are asked for.
+        rows: indices of the calls to rank.
 
     >>> talk = np.array([5.0, 60.0, np.nan, 1.0, 5.0])
-    >>> farthest({"talk": -talk}, np.array([True, True, False, False, False]), np.arange(5)).tolist()
+    >>> highest_rank({"talk": -talk}, np.array([True, True, False, False, False]), np.arange(5)).tolist()
     [0.5, 0.0, 0.0, 1.0, 0.5]
     """
-    found = np.zeros(len(rows))
+    ranks = np.zeros(len(rows))
     for values in columns.values():
         known = np.sort(values[innocent & ~np.isnan(values)])
         below = np.searchsorted(known, values[rows]) / max(len(known), 1)
-        found = np.maximum(found, np.where(np.isnan(values[rows]), 0.0, below))
-    return found
+        ranks = np.maximum(ranks, np.where(np.isnan(values[rows]), 0.0, below))
+    return ranks
 
 
-def of_regression(
+def regression_scores(
     t: Trained, side: tuple[FitRows, Array], features: Sequence[str], choose: Array, unseen: Array
 ) -> Array:
-    """Log-odds of the `unseen` calls: of those to choose thresholds on by a fit without their part of the groups.
+    """Log-odds of the `unseen` calls; calls to choose thresholds on are scored by a fit without their part of groups.
 
     Args:
-        side: as from `learning_side`.
+        side: as from `regression_rows`.
+        choose: bool, of each call: whether thresholds are chosen on it.
+        unseen: indices of the calls to score.
     """
     learn, part = side
 
-    def told(kept: Array, asked: Array) -> Array:
-        some = (
-            learn
-            if kept.all()
-            else FitRows(learn.X[kept], learn.y[kept], None if learn.weight is None else learn.weight[kept])
-        )
-        return log_odds(logistic(some, features), t.feed, unseen[asked[unseen]], len(t.start))
+    def fit_and_score(train_on: Array, score: Array) -> Array:
+        some = learn
+        if not train_on.all():
+            weight = None if learn.weight is None else learn.weight[train_on]
+            some = FitRows(learn.X[train_on], learn.y[train_on], weight)
+        return log_odds(logistic(some, features), t.feed, unseen[score[unseen]], len(t.start))
 
     parts = range(t.fitted["parts"]) if t.fitted["parts"] > 1 else ()
-    by_part = [told(part != one, choose & (t.part == one)) for one in parts]
-    every = told(part >= 0, np.ones(len(t.start), dtype=bool))
-    return out_of_fold_scores(every, by_part, [(one,) for one in parts], t.part, choose) if by_part else every
+    by_part = [fit_and_score(part != number, choose & (t.part == number)) for number in parts]
+    whole = fit_and_score(part >= 0, np.ones(len(t.start), dtype=bool))
+    return out_of_fold_scores(whole, by_part, [(number,) for number in parts], t.part, choose) if by_part else whole
 
 
-def reported_before(dataset: Dataset, caller: Array, rows: Array) -> Array:
-    """How many reports of their caller were known in the LISTED days before each of these calls.
+def recent_complaints(dataset: Dataset, caller: Array, rows: Array) -> Array:
+    """How many complaints against the caller were known in the LIST_WINDOW before each of these calls.
 
     Args:
         caller: code of each call's caller, in order of first appearance.
+        rows: indices of the calls.
     """
-    told = dataset.complaints
+    complaints = dataset.complaints
     names = pc.unique(pc.dictionary_decode(dataset.calls["caller"].combine_chunks()))
-    code = pd.Index(names.to_pylist()).get_indexer(told["number"].astype(str))
-    known = milliseconds(told["known_at"]).to_numpy()[code >= 0]
+    code = pd.Index(names.to_pylist()).get_indexer(complaints["number"].astype(str))
+    known = milliseconds(complaints["known_at"]).to_numpy()[code >= 0]
     start = dataset.calls["start"].to_numpy()
-    first = min(int(start.min()), int(known.min(initial=start.min()))) - LISTED
+    first = min(int(start.min()), int(known.min(initial=start.min()))) - LIST_WINDOW
     span = int(max(start.max(), known.max(initial=0))) - first + 1
+    # One sorted key for caller and moment, so that two look-ups count the complaints of a window.
     keys = np.sort(code[code >= 0] * span + (known - first))
     at = caller[rows] * span + (start[rows] - first)
-    return np.asarray(np.searchsorted(keys, at) - np.searchsorted(keys, at - LISTED), dtype=float)
+    return np.asarray(np.searchsorted(keys, at) - np.searchsorted(keys, at - LIST_WINDOW), dtype=float)
 
 
-def learning_side(t: Trained) -> tuple[FitRows, Array]:
-    """The labelled calls that the model was fitted on, of the complete feed, and the part of each call's group."""
+def regression_rows(t: Trained) -> tuple[FitRows, Array]:
+    """The labelled calls that the model was fitted on, from the complete feed, and the part of each call's group."""
     calls = t.dataset.calls
     labels = training_labels(t.dataset, t.settings, t.plan)
-    rows, told = training_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
-    some = np.sort(np.random.default_rng(t.settings.seed).permutation(len(rows))[:LEARNT_AT_MOST])
-    learnt = (rows[some], told.iloc[some])
+    rows, labelled = training_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
+    sample = np.sort(np.random.default_rng(t.settings.seed).permutation(len(rows))[:MAX_TRAINING_ROWS])
+    learnt = (rows[sample], labelled.iloc[sample])
     X = training_vectors(t.dataset, t.settings.features, t.settings.threads, {t.feed.name: learnt})  # noqa: N806
     side = build_matrix(X, [learnt], calls, groups(calls, campaigns_of(t.dataset)), t.caller)
     return FitRows(side.X, side.y, side.weight), t.part[learnt[0]]
 
 
 def logistic(learn: FitRows, features: Sequence[str]) -> Pipeline:
-    """Logistic regression on logarithms, with a column for "not known" and one for each level of a category."""
+    """Fit a logistic regression on logarithms, with an indicator of missing values and one-hot categories."""
     at = dict(zip(features, feature_columns(tuple(features)), strict=True))
-    numbers = make_pipeline(  # each step works in place: the learning side is large
+    numbers = make_pipeline(  # each step works in place, since the training rows are large
         FunctionTransformer(_logarithm),
         SimpleImputer(add_indicator=True, keep_empty_features=True, copy=False),
         StandardScaler(copy=False),
     )
     columns = ColumnTransformer(
         [
-            ("numbers", numbers, [place for name, place in at.items() if name not in LEVELLED]),
-            ("levels", OneHotEncoder(handle_unknown="ignore"), [at[name] for name in features if name in LEVELLED]),
+            ("numbers", numbers, [place for name, place in at.items() if name not in CATEGORICAL]),
+            ("levels", OneHotEncoder(handle_unknown="ignore"), [at[name] for name in features if name in CATEGORICAL]),
         ],
         sparse_threshold=0.0,
     )
@@ -172,10 +177,10 @@ def logistic(learn: FitRows, features: Sequence[str]) -> Pipeline:
 
 
 def log_odds(model: Pipeline, feed: Feed, rows: Array, count: int) -> Array:
-    """Scores of some of all `count` calls, NaN for the others; rounded: they do not depend on the number of threads."""
+    """Scores of these rows among `count` calls, NaN elsewhere; rounded, so that the number of threads cannot matter."""
     raw = np.full(count, np.nan)
-    for first in range(0, len(rows), PART):
-        some = rows[first : first + PART]
+    for first in range(0, len(rows), BATCH):
+        some = rows[first : first + BATCH]
         raw[some] = np.round(model.decision_function(feed.at(some)), 6)
     return raw
 

@@ -1,4 +1,4 @@
-"""Figures by how many calls a number had made, and of probabilities by what is known of a call as it rings."""
+"""Figures by how many calls a number had made before, and calibration by what is known as a call rings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.model.certify import caller_bootstrap, upper_bound
 
+from .figures import Bucket, SliceReliability
 from .metrics import calibration_table
 
 if TYPE_CHECKING:
@@ -16,16 +17,16 @@ if TYPE_CHECKING:
 
     from callsieve.serving.bundle.metadata import Band, BundleMetadata
 
-    from .headline import Scored
+    from .headline import JudgedCalls
 
     Array = npt.NDArray[Any]
 
 BUCKETS = (("first call", 1, 1), ("calls 2-5", 2, 5), ("calls 6-20", 6, 20), ("later", 21, 1 << 40))
-LEAST_CALLS = 200  # of a slice, below which ten bins say nothing
+MIN_CALLS = 200  # of a slice: fewer give no meaningful ten bins
 
 
 def nth_call(caller: Array, start: Array) -> Array:
-    """Which of its caller's calls each call is, from 1, in order of start; those of one moment as in the table.
+    """Number of each call among its caller's calls, from 1, in order of start; ties keep their order in the table.
 
     >>> nth_call(np.array([5, 3, 5, 5]), np.array([10, 20, 30, 20]))
     array([1, 1, 3, 2])
@@ -39,63 +40,63 @@ def nth_call(caller: Array, start: Array) -> Array:
     return nth
 
 
-def by_calls_made(s: Scored, band: Band) -> list[dict[str, Any]]:
-    """Catch and error by how many calls the number had made in the records: a cold start apart from a long history.
+def by_calls_made(s: JudgedCalls, band: Band) -> list[Bucket]:
+    """Catch rate and error by how many calls the number had made: a cold start apart from a long history.
 
-    Caught are calls of the headline and all that numbers which came later made (`Scored.lives`): in a certifying
-    stretch of a few days hardly any number begins, and its first calls would be told by a handful.
+    The catch rate is over nuisance calls of the headline and all calls of new numbers (`JudgedCalls.lives`). Hardly any
+    number begins within the few days of a certifying fold, so its first calls would be a handful.
 
     Args:
-        s: with raw scores that are held below the threshold where the band is silent.
+        s: with raw scores below the threshold where the band abstains.
     """
     nth = nth_call(s.caller, s.start)
-    told = []
+    buckets: list[Bucket] = []
     for name, low, high in BUCKETS:
-        mine = (nth >= low) & (nth <= high)
-        bad, benign = mine & (s.rows | s.lives) & s.judged.nuisance, mine & s.rows & ~s.judged.nuisance
-        hit, false = s.raw[bad] >= band.threshold, int((s.raw[benign] >= band.threshold).sum())
-        ends = caller_bootstrap(hit, s.caller[bad], seed=s.seed) if len(hit) else (None, None)
-        told.append(
+        rows = (nth >= low) & (nth <= high)
+        nuisance, benign = rows & (s.rows | s.lives) & s.judged.nuisance, rows & s.rows & ~s.judged.nuisance
+        hit, false = s.raw[nuisance] >= band.threshold, int((s.raw[benign] >= band.threshold).sum())
+        interval = caller_bootstrap(hit, s.caller[nuisance], seed=s.seed) if len(hit) else (None, None)
+        buckets.append(
             {
                 "bucket": name,
                 "calls": len(hit),
-                "callers": len(np.unique(s.caller[bad])),
+                "callers": len(np.unique(s.caller[nuisance])),
                 "catch": float(hit.mean()) if len(hit) else None,
-                "low": ends[0],
-                "high": ends[1],
+                "low": interval[0],
+                "high": interval[1],
                 "benign_calls": int(benign.sum()),
                 "false_calls": false,
                 "bound": upper_bound(false, int(benign.sum())),
             }
         )
-    return told
+    return buckets
 
 
-def reliability_by(s: Scored, card: BundleMetadata) -> list[dict[str, Any]]:
-    """Mean probability and share that came true, by stratum and by how many calls the number had made.
+def reliability_by(s: JudgedCalls, card: BundleMetadata) -> list[SliceReliability]:
+    """Mean predicted probability and observed share of nuisance, by stratum and by how many calls the number had made.
 
-    Slices are of what is known as a call rings: within one of those that the truth draws, all calls are of one kind.
+    Only slices that are known as a call rings are used. Within a slice of the truth, all calls are nuisance or none is.
     """
     rows = np.flatnonzero(s.rows & ~np.isnan(s.raw))
     p, truth, caller = card.calibration.probabilities(s.raw[rows]), s.judged.nuisance[rows], s.caller[rows]
     nth = nth_call(s.caller, s.start)[rows]
     parts = {f"class {name}": s.stratum[rows] == code for code, name in enumerate(STRATA)}
     parts |= {name: (nth >= low) & (nth <= high) for name, low, high in BUCKETS}
-    told = []
-    for name, mine in parts.items():
-        if mine.sum() < LEAST_CALLS:
+    figures: list[SliceReliability] = []
+    for name, part in parts.items():
+        if part.sum() < MIN_CALLS:
             continue
-        low, high = caller_bootstrap(truth[mine], caller[mine], seed=s.seed)
-        told.append(
+        low, high = caller_bootstrap(truth[part], caller[part], seed=s.seed)
+        figures.append(
             {
                 "slice": name,
-                "calls": int(mine.sum()),
-                "callers": len(np.unique(caller[mine])),
-                "predicted": float(p[mine].mean()),
-                "observed": float(truth[mine].mean()),
+                "calls": int(part.sum()),
+                "callers": len(np.unique(caller[part])),
+                "predicted": float(p[part].mean()),
+                "observed": float(truth[part].mean()),
                 "low": low,
                 "high": high,
-                "ece": calibration_table(p[mine], truth[mine]).ece,
+                "ece": calibration_table(p[part], truth[part])["ece"],
             }
         )
-    return told
+    return figures

@@ -1,8 +1,8 @@
-"""What a bundle tells of a flagged call beside its score, held against the truth: content and mode."""
+"""The predicted content and mode of flagged calls, compared with the truth."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy.special import softmax
@@ -11,54 +11,56 @@ from callsieve.serving.bundle.booster import Booster
 from callsieve.training.model.certify import caller_bootstrap
 from callsieve.training.model.train import Trained, feature_columns, select_columns
 
+from .figures import ClassFigures
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
     Array = npt.NDArray[Any]
 
-KINDS = ("content", "mode")
-SURE = 0.8  # the share that the shipped policy asks for
+CLASS_MODELS: tuple[Literal["content"], Literal["mode"]] = ("content", "mode")
+SURE = 0.8  # probability that the shipped policy asks for
 
 
-def kind_figures(t: Trained, flagged: Array) -> list[dict[str, Any]]:
-    """One row for content and for mode, if the bundle tells it, the truth knows it and a nuisance call is flagged.
+def class_figures(t: Trained, flagged: Array) -> list[ClassFigures]:
+    """One row for content and one for mode.
 
-    `right` is the share of calls of which the class told is the true one, callers resampled for its interval; a class
-    that the model never learnt is always wrong. `commonest` is the same if one class were told of all. `sure` is the
-    share of calls of which one class has at least SURE: so sure must be who goes by a called person's wish.
+    A row needs a class model in the bundle, a column in the truth and a flagged nuisance call with a true class. A true
+    class that the model was not trained on always counts as wrong. A called person's preferences act on classes with a
+    probability of at least SURE, hence `sure`.
 
     Args:
-        flagged: bool, of each call: those judged that reached the certified band.
+        flagged: bool, of each call: whether it is judged and reaches the certified band.
     """
     truth = t.dataset.truth
     if truth is None:
         return []
-    kinds = [kind for kind in KINDS if kind in t.models and kind in truth.column_names]
-    return [row for kind in kinds if (row := of_kind(t, truth, kind, flagged & t.judged.nuisance))]
+    models = [name for name in CLASS_MODELS if name in t.models and name in truth.column_names]
+    return [row for name in models if (row := figures_of(t, truth, name, flagged & t.judged.nuisance))]
 
 
-def of_kind(t: Trained, truth: pa.Table, kind: str, bad: Array) -> dict[str, Any] | None:
-    """The figures of one kind; None where the truth names none of these calls."""
-    told = zip(np.flatnonzero(bad), truth[kind].filter(bad).to_pylist(), strict=True)
-    named = {int(row): word for row, word in told if word is not None}
-    if not named:
+def figures_of(t: Trained, truth: pa.Table, model: Literal["content", "mode"], rows: Array) -> ClassFigures | None:
+    """The figures of one class model on these calls (bool); None if the truth gives none of them a class."""
+    classes = zip(np.flatnonzero(rows), truth[model].filter(rows).to_pylist(), strict=True)
+    known = {int(row): word for row, word in classes if word is not None}
+    if not known:
         return None
-    rows, true = np.array(list(named)), np.array(list(named.values()))
-    vectors = np.ascontiguousarray(select_columns(t.feed.at(rows), feature_columns(t.settings.features)))
-    shares = softmax(Booster(t.models[kind]).predict_raw(vectors), axis=1)
-    words = np.array(t.card.classes[kind])
-    right, sure = words[shares.argmax(axis=1)] == true, shares.max(axis=1) >= SURE
-    low, high = caller_bootstrap(right, t.caller[rows], seed=t.settings.seed)
+    index, true = np.array(list(known)), np.array(list(known.values()))
+    vectors = np.ascontiguousarray(select_columns(t.feed.at(index), feature_columns(t.settings.features)))
+    probabilities = softmax(Booster(t.models[model]).predict_raw(vectors), axis=1)
+    words = np.array(t.card.classes[model])
+    right, sure = words[probabilities.argmax(axis=1)] == true, probabilities.max(axis=1) >= SURE
+    low, high = caller_bootstrap(right, t.caller[index], seed=t.settings.seed)
     return {
-        "kind": kind,
+        "kind": model,
         "classes": len(words),
-        "calls": len(rows),
-        "callers": len(np.unique(t.caller[rows])),
+        "calls": len(index),
+        "callers": len(np.unique(t.caller[index])),
         "right": float(right.mean()),
         "low": low,
         "high": high,
-        "commonest": float(np.unique(true, return_counts=True)[1].max() / len(rows)),
+        "commonest": float(np.unique(true, return_counts=True)[1].max() / len(index)),
         "sure": float(sure.mean()),
         "right_if_sure": float(right[sure].mean()) if sure.any() else None,
     }

@@ -1,4 +1,4 @@
-"""Challenger against champion: both score the same calls of the certifying fold, caller by caller."""
+"""Challenger against champion: both score the same calls of the certifying fold."""
 
 from __future__ import annotations
 
@@ -44,39 +44,40 @@ class Comparison:
 
     @property
     def better(self) -> bool:
-        """Whether even the lower end of the difference lies above the margin, over callers enough to tell."""
+        """Whether the lower end of the difference lies above the margin, over at least `least_callers` callers."""
         return self.low > self.margin and self.callers >= self.least_callers
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+    def to_json(self) -> dict[str, int | float]:
+        """The comparison as plain values, with the difference and the outcome."""
         return asdict(self) | {"difference": self.challenger - self.champion, "better": self.better}
 
 
 def compare(challenger: Bundle, champion: Bundle, dataset: Dataset, settings: Settings, gates: Gates) -> Comparison:
     """Score the certifying fold of the challenger's run with both models, each at its own certified threshold.
 
-    The champion may have learnt from callers of this fold, the challenger did not: that can only favour the champion.
+    The champion may have been trained on callers of this fold, the challenger was not. This can only favour the
+    champion.
 
     Raises:
-        ValueError: if the champion's features are computed otherwise by now, or the fold has no nuisance call.
+        ValueError: if the two models have different feature catalogues, or the fold has no nuisance call.
     """
     if champion.catalogue_hash != challenger.catalogue_hash:
         raise ValueError("compare: expected two models of one feature catalogue; train the champion's settings anew")
     features = challenger.features + champion.features
-    X, nuisance, caller = certifying(dataset, settings, features)  # noqa: N806
-    hits = [flagged(bundle, X, settings.threads) for bundle in (challenger, champion)]
-    return paired(hits[0], hits[1], nuisance, caller, gates, settings.seed)
+    X, nuisance, caller = certifying_calls(dataset, settings, features)  # noqa: N806
+    first, second = (flagged(bundle, X, settings.threads) for bundle in (challenger, champion))
+    return compare_flags(first, second, nuisance, caller, gates, settings.seed)
 
 
-def certifying(dataset: Dataset, settings: Settings, features: tuple[str, ...]) -> tuple[Array, Array, Array]:
-    """Vectors that hold these features, nuisance and caller of the judged calls of the certifying fold."""
+def certifying_calls(dataset: Dataset, settings: Settings, features: tuple[str, ...]) -> tuple[Array, Array, Array]:
+    """Vectors with these features, nuisance (bool) and caller (code) of the judged calls of the certifying fold."""
     calls = dataset.calls
     start, (caller, _) = calls["start"].to_numpy(), codes(calls["caller"])
     folds = fold_plan(calls, settings.label_delay_days)
     fold = fold_of_group(groups(calls, campaigns_of(dataset)), caller_classes(calls), settings.seed)
-    known = judging_labels(dataset, caller, settings.label_policy)
-    rows = np.flatnonzero(fold_rows("certify", folds.certify, fold, start) & known.known)
-    return complete(dataset, features, settings.threads, rows).X, known.nuisance[rows], caller[rows]
+    truth = judging_labels(dataset, caller, settings.label_policy)
+    rows = np.flatnonzero(fold_rows("certify", folds.certify, fold, start) & truth.known)
+    return complete(dataset, features, settings.threads, rows).X, truth.nuisance[rows], caller[rows]
 
 
 def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803
@@ -87,31 +88,34 @@ def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803
     return np.asarray(aligned_scores(raw, strata_of(X), band) >= band.threshold)
 
 
-def paired(one: Array, other: Array, nuisance: Array, caller: Array, gates: Gates, seed: int) -> Comparison:
+def compare_flags(
+    challenger: Array, champion: Array, nuisance: Array, caller: Array, gates: Gates, seed: int
+) -> Comparison:
     """The comparison of two models' flags on the same calls.
 
     Args:
-        one, other: bool, shape (n,), of the challenger and of the champion.
-        nuisance, caller: what each call is, and whose.
+        challenger, champion: bool, shape (n,): the calls that each model flags.
+        nuisance: bool, of each call.
+        caller: code of each call's caller.
     Raises:
         ValueError: if no call is nuisance.
     """
     if not nuisance.any():
         raise ValueError("compare: expected nuisance calls in the certifying fold, got none")
-    whose = caller[nuisance]
+    owner = caller[nuisance]
     low, high = difference_interval(
-        one[nuisance], other[nuisance], whose, seed=seed, rounds=gates.rounds, confidence=gates.confidence
+        challenger[nuisance], champion[nuisance], owner, seed=seed, rounds=gates.rounds, confidence=gates.confidence
     )
     return Comparison(
-        callers=len(np.unique(whose)),
+        callers=len(np.unique(owner)),
         calls=int(nuisance.sum()),
-        challenger=float(one[nuisance].mean()),
-        champion=float(other[nuisance].mean()),
+        challenger=float(challenger[nuisance].mean()),
+        champion=float(champion[nuisance].mean()),
         low=low,
         high=high,
         benign_calls=int((~nuisance).sum()),
-        challenger_false=int((one & ~nuisance).sum()),
-        champion_false=int((other & ~nuisance).sum()),
+        challenger_false=int((challenger & ~nuisance).sum()),
+        champion_false=int((champion & ~nuisance).sum()),
         least_callers=gates.least_callers,
         margin=gates.margin,
         confidence=gates.confidence,

@@ -1,10 +1,9 @@
-"""What each evasion buys the one who tries it: calls that get through before a number is found, beside plain diallers.
+"""What each evasion gains: calls that get through before a number is detected, compared with plain nuisance.
 
-A number is burnt with its first call that is caught; all calls before that one got through, and of a number that is
-never found all of them. So calls through a number are what an attacker gets for the price of one. Numbers that came
-after the training are of two sorts: those that share nothing with whom the model learnt from, and those of a group
-(block, trunk, device, campaign) that it learnt from, such as the next number of a rotation. Intervals of means come
-from callers drawn anew.
+All calls of a number before its first caught one get through, or all its calls if none is caught. So "calls through a
+number" is what an attacker gets for the price of one number. New numbers are of two sorts. Some share no group (block,
+trunk, device, campaign) with a number that the model was trained on. Others do, such as the next number of a rotation
+within a block. Intervals of means come from resampled callers.
 """
 
 from __future__ import annotations
@@ -15,59 +14,61 @@ import numpy as np
 
 from callsieve.training.model.certify import ROUNDS, caller_bootstrap
 
-from .detection import CONFIDENCE, OF_QUANTILES, calls_to_detection, detecting_calls
-from .metrics import to_json
+from .detection import CONFIDENCE, NO_QUANTILES, detecting_calls, quantiles
+from .figures import Evasion, EvasionDetection, KnownGroup, Mean, Rate
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .headline import Scored
+    from .headline import JudgedCalls
 
     Array = npt.NDArray[Any]
 
 PLAIN = "no evasion"
 
 
-def attack_figures(s: Scored, threshold: float) -> list[dict[str, Any]]:
-    """One row for each evasion in the calls, plain nuisance first; also for one of which nothing was judged.
+def evasion_figures(s: JudgedCalls, threshold: float) -> list[Evasion]:
+    """One row for each evasion in the calls, plain nuisance first, also where no call of it was judged.
 
-    `numbers` and `calls` are those whose whole life is known; `caught` is of the nuisance calls of the headline;
-    `known_group` is of numbers whose whole life is known too, of groups that the model learnt from.
+    `numbers` and `calls` are those whose whole life is in the records. `caught` is of the nuisance calls of the
+    headline. `known_group` has numbers whose whole life is in the records, too, of groups that were trained on.
 
     Args:
-        s: with raw scores that are held below the threshold where a band is silent.
+        s: with raw scores below the threshold where a band abstains.
     """
-    told = np.unique(s.judged.attack[s.judged.known & s.judged.nuisance])
+    codes = np.unique(s.judged.attack[s.judged.known & s.judged.nuisance])
     plain = calls_through(s, threshold, s.lives & (s.judged.attack < 0))
-    return [row(s, threshold, int(code), plain) for code in told]  # -1, no evasion, comes first
+    return [figures_of(s, threshold, int(code), plain) for code in codes]  # -1, no evasion, comes first
 
 
-def row(s: Scored, threshold: float, code: int, plain: Array) -> dict[str, Any]:
-    """The figures of one evasion; `plain` are the calls through each number of those who try none."""
-    mine = s.judged.attack == code
-    bad, lives = s.rows & s.judged.nuisance & mine, s.lives & mine
+def figures_of(s: JudgedCalls, threshold: float, code: int, plain: Array) -> Evasion:
+    """The figures of one evasion.
+
+    Args:
+        plain: calls through each number without an evasion.
+    """
+    rows = s.judged.attack == code
+    nuisance, lives = s.rows & s.judged.nuisance & rows, s.lives & rows
     through = calls_through(s, threshold, lives)
-    people = people_reached(s, threshold, lives)
     return {
         "attack": PLAIN if code < 0 else s.judged.attacks[code],
-        "judged_calls": int(bad.sum()),
-        "caught": caught(s, threshold, bad),
+        "judged_calls": int(nuisance.sum()),
+        "caught": catch_rate(s, threshold, nuisance),
         "numbers": len(through),
         "calls": int(lives.sum()),
         "detection": detection(s, threshold, lives),
         "calls_through_a_number": mean(through, s.seed),
-        "people_reached_by_a_number": mean(people, s.seed),
+        "people_reached_by_a_number": mean(people_reached(s, threshold, lives), s.seed),
         "times_plain": ratio(through, plain),
-        "known_group": of_known_group(s, threshold, mine),
+        "known_group": known_group(s, threshold, rows),
     }
 
 
-def of_known_group(s: Scored, threshold: float, mine: Array) -> dict[str, Any]:
-    """The same of numbers that came later, of groups that the model learnt from; all None if nobody knows which."""
+def known_group(s: JudgedCalls, threshold: float, rows: Array) -> KnownGroup:
+    """The figures of new numbers among these calls whose group was trained on; None where groups are not known."""
     if s.known_lives is None:
-        nobody = mean(np.zeros(0), s.seed)
-        return {"numbers": None, "calls": None, "found": None, "calls_through_a_number": nobody}
-    lives = s.known_lives & mine
+        return {"numbers": None, "calls": None, "found": None, "calls_through_a_number": mean(np.zeros(0), s.seed)}
+    lives = s.known_lives & rows
     through = calls_through(s, threshold, lives)
     return {
         "numbers": len(through),
@@ -77,35 +78,37 @@ def of_known_group(s: Scored, threshold: float, mine: Array) -> dict[str, Any]:
     }
 
 
-def caught(s: Scored, threshold: float, bad: Array) -> dict[str, float | None]:
-    """Share of calls caught, with callers resampled."""
-    if not bad.any():
+def catch_rate(s: JudgedCalls, threshold: float, rows: Array) -> Rate:
+    """Share of these nuisance calls that are caught, with callers resampled."""
+    if not rows.any():
         return {"rate": None, "low": None, "high": None}
-    hit = s.raw[bad] >= threshold
-    low, high = caller_bootstrap(hit, s.caller[bad], seed=s.seed)
+    hit = s.raw[rows] >= threshold
+    low, high = caller_bootstrap(hit, s.caller[rows], seed=s.seed)
     return {"rate": float(hit.mean()), "low": low, "high": high}
 
 
-def detection(s: Scored, threshold: float, lives: Array) -> dict[str, Any]:
-    """Calls until found; where a quantile is not reached, None, beside the floor. Without a number all is None."""
+def detection(s: JudgedCalls, threshold: float, lives: Array) -> EvasionDetection:
+    """Calls until these numbers are detected; all figures are None without a number."""
     if not lives.any():
-        return dict.fromkeys(("found", "stopped", *OF_QUANTILES))
-    found = calls_to_detection(s.raw[lives], threshold, s.caller[lives], s.start[lives])
-    quantiles = {name: getattr(found, name) for name in OF_QUANTILES}
-    plain: dict[str, Any] = to_json({"found": found.detected, "stopped": found.stopped, **quantiles})
-    return plain
+        return {"found": None, "stopped": None, **NO_QUANTILES}
+    detected, made = detecting_calls(s.raw[lives], threshold, s.caller[lives], s.start[lives])
+    return {
+        "found": float(np.isfinite(detected).mean()),
+        "stopped": float(np.maximum(made - detected + 1, 0).sum() / made.sum()),
+        **quantiles(detected, made),
+    }
 
 
-def calls_through(s: Scored, threshold: float, lives: Array) -> Array:
-    """For each number: its calls before the first that is caught; all if none is."""
+def calls_through(s: JudgedCalls, threshold: float, lives: Array) -> Array:
+    """For each number, its calls before the first caught one, or all its calls if none is caught."""
     if not lives.any():
         return np.zeros(0)
     detected, made = detecting_calls(s.raw[lives], threshold, s.caller[lives], s.start[lives])
     return np.asarray(np.minimum(detected - 1, made))
 
 
-def people_reached(s: Scored, threshold: float, lives: Array) -> Array:
-    """For each number: how many people it called before its first call that is caught."""
+def people_reached(s: JudgedCalls, threshold: float, lives: Array) -> Array:
+    """For each number, how many people it called before its first caught call."""
     rows = np.flatnonzero(lives)
     if not len(rows):
         return np.zeros(0)
@@ -118,18 +121,18 @@ def people_reached(s: Scored, threshold: float, lives: Array) -> Array:
     return np.bincount(pairs[:, 0], minlength=owner[-1] + 1).astype(float)
 
 
-def mean(values: Array, seed: int) -> dict[str, float | None]:
-    """Mean over numbers with its interval, numbers drawn anew; of one number nothing bounds it."""
+def mean(values: Array, seed: int) -> Mean:
+    """Mean over numbers with its interval, numbers resampled; a single number has no interval."""
     if not len(values):
         return {"mean": None, "low": None, "high": None}
     if len(values) == 1:
         return {"mean": float(values[0]), "low": None, "high": None}
-    drawn = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), size=ROUNDS)
+    draws = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), size=ROUNDS)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(drawn @ values / len(values), [tail, 1 - tail])
+    low, high = np.quantile(draws @ values / len(values), [tail, 1 - tail])
     return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
 
 
 def ratio(through: Array, plain: Array) -> float | None:
-    """How many times as many calls as a plain dialler's number gets through."""
+    """Mean calls through a number over those of plain nuisance; None if either has no number, or plain has no call."""
     return float(through.mean() / plain.mean()) if len(through) and len(plain) and plain.mean() else None

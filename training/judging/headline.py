@@ -1,4 +1,4 @@
-"""The headline of scores at a threshold: innocent calls flagged, with their bounds, catch, calls until detected."""
+"""The headline of scores at a threshold: innocent calls flagged, their bounds, catch rate, calls to detection."""
 
 from __future__ import annotations
 
@@ -10,93 +10,93 @@ from callsieve.training.data.dataset import JudgingLabels
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import bound_by_caller, caller_bootstrap, certificate
 
-from .detection import OF_QUANTILES, calls_to_detection
-from .metrics import at_target, catch, to_json
+from .detection import NO_QUANTILES, calls_to_detection
+from .figures import Catch, Detection, Headline, Rate
+from .metrics import catch, threshold_at_rate
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
 
-SHARES = ("detected_share", "soon_share", "soon_low", "soon_high", "stopped_share")
-DETECTION = (*SHARES, *OF_QUANTILES)
+NO_RATE: Rate = {"rate": None, "low": None, "high": None}
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Scored calls, and which of them are judged on: arrays over all calls.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedCalls:
+    """Scored calls with their truth, and which of them are judged. All arrays have one entry per call.
 
-    `rows` are the calls of the headline; `lives` all calls of nuisance numbers that began after the model was made, and
-    `known_lives` those of numbers whose group it learnt from: of a training, none of `lives`; None if nobody knows.
+    `rows` are the calls of the headline. `lives` are all calls of nuisance numbers that began after the model was made.
+    Of a training, no group of theirs was trained on; `known_lives` are those of groups that were (None: not known).
     """
 
-    rule: Array  # calls of the last hour
+    rule: Array  # calls in the last hour
     raw: Array
-    stratum: Array  # as `strata_of`
+    stratum: Array  # index among STRATA
     judged: JudgingLabels
     caller: Array
     callee: Array
-    start: Array
+    start: Array  # Unix ms
     rows: Array
     lives: Array
-    seed: int
     known_lives: Array | None = None
+    seed: int
 
 
-def headline_of(s: Scored, raw: Array, band: Band) -> dict[str, Any]:
-    """Benign pass with its bound, catch rate, and calls until detected."""
-    held = aligned_scores(raw, s.stratum, band)
+def headline_of(s: JudgedCalls, raw: Array, band: Band) -> Headline:
+    """The operating point of these scores at a band's thresholds.
+
+    Args:
+        raw: raw scores of the model or of a baseline, in place of `s.raw`.
+    """
+    scores = aligned_scores(raw, s.stratum, band)
     benign = s.rows & ~s.judged.nuisance
-    found = certificate(band.certificate.fold, held[benign], band.threshold, band.certificate.target)
+    false = scores[benign] >= band.threshold
+    proof = certificate(band.certificate.fold, scores[benign], band.threshold, band.certificate.target)
     return {
-        "benign_calls": found.benign_calls,
-        "false_calls": found.false_calls,
-        "bound": found.bound,
-        "target": found.target,
-        "certified": found.certified,
-        # Without a caller nothing is known of the rate.
-        "bootstrap": list(caller_bootstrap(held[benign] >= band.threshold, s.caller[benign], seed=s.seed))
-        if benign.any()
-        else [0.0, 1.0],
-        "bound_by_caller": bound_by_caller(held[benign] >= band.threshold, s.caller[benign]),
-        "catch": catch_of(s, held, band.threshold, s.rows),
-        "detection": detection_figures(s, held, band.threshold),
-        "in_hindsight": in_hindsight(s, raw, band.certificate.target),
+        "benign_calls": proof.benign_calls,
+        "false_calls": proof.false_calls,
+        "bound": proof.bound,
+        "target": proof.target,
+        "certified": proof.certified,
+        # Without a caller the rate may be anything.
+        "bootstrap": list(caller_bootstrap(false, s.caller[benign], seed=s.seed)) if benign.any() else [0.0, 1.0],
+        "bound_by_caller": bound_by_caller(false, s.caller[benign]),
+        "catch": catch_of(s, scores, band.threshold, s.rows),
+        "detection": detection_of(s, scores, band.threshold),
+        "in_hindsight": catch_in_hindsight(s, raw, band.certificate.target),
     }
 
 
-def in_hindsight(s: Scored, raw: Array, target: float) -> float | None:
-    """Catch rate at the threshold that flags just the target share of the innocent calls judged: how scores order
-    calls, whatever was chosen beforehand. None without nuisance calls."""
-    bad = s.rows & s.judged.nuisance
-    return float((raw[bad] >= at_target(raw[s.rows & ~s.judged.nuisance], target)).mean()) if bad.any() else None
+def catch_in_hindsight(s: JudgedCalls, raw: Array, target: float) -> float | None:
+    """Catch rate at the threshold that flags just the target share of the innocent calls judged.
+
+    It measures how scores order calls, whatever threshold was chosen beforehand. None without nuisance calls.
+    """
+    nuisance, benign = s.rows & s.judged.nuisance, s.rows & ~s.judged.nuisance
+    return float((raw[nuisance] >= threshold_at_rate(raw[benign], target)).mean()) if nuisance.any() else None
 
 
-def catch_of(s: Scored, raw: Array, threshold: float, rows: Array) -> dict[str, Any]:
-    """Catch rate of the nuisance calls among `rows`, weighted by call, caller and callee; `None` if there are none."""
-    bad = rows & s.judged.nuisance
-    if not bad.any():
-        return {name: {"rate": None, "low": None, "high": None} for name in ("call", "caller", "callee")}
-    found = catch(raw[bad], threshold, s.caller[bad], s.callee[bad], seed=s.seed)
-    rates = {"call": found.by_call, "caller": found.by_caller, "callee": found.by_callee}
-    return {name: {"rate": rate.value, "low": rate.low, "high": rate.high} for name, rate in rates.items()}
+def catch_of(s: JudgedCalls, raw: Array, threshold: float, rows: Array) -> Catch:
+    """Catch rate of the nuisance calls among `rows`, weighted by call, caller and callee."""
+    nuisance = rows & s.judged.nuisance
+    if not nuisance.any():
+        return {"call": {**NO_RATE}, "caller": {**NO_RATE}, "callee": {**NO_RATE}}
+    rates = catch(raw[nuisance], threshold, s.caller[nuisance], s.callee[nuisance], seed=s.seed)
+    return {"call": rates.by_call, "caller": rates.by_caller, "callee": rates.by_callee}
 
 
-def detection_figures(s: Scored, raw: Array, threshold: float) -> dict[str, Any]:
-    """Calls until detected; where the figure is infinite, None beside the floor that the calls prove."""
-    if not s.lives.any():
-        return {"callers": 0, "calls": 0} | dict.fromkeys(DETECTION)
-    found = calls_to_detection(raw[s.lives], threshold, s.caller[s.lives], s.start[s.lives])
-    told: dict[str, Any] = to_json(
-        {
-            "callers": found.callers,
-            "calls": found.calls,
-            "detected_share": found.detected,
-            "soon_share": found.soon,
-            "soon_low": found.soon_low,
-            "soon_high": found.soon_high,
-            **{name: getattr(found, name) for name in OF_QUANTILES},
-            "stopped_share": found.stopped,
-        }
-    )
-    return told
+def detection_of(s: JudgedCalls, raw: Array, threshold: float) -> Detection:
+    """Calls until detection over `s.lives`; without a call, all figures are None."""
+    if s.lives.any():
+        return calls_to_detection(raw[s.lives], threshold, s.caller[s.lives], s.start[s.lives])
+    return {
+        "callers": 0,
+        "calls": 0,
+        "detected_share": None,
+        "soon_share": None,
+        "soon_low": None,
+        "soon_high": None,
+        "stopped_share": None,
+        **NO_QUANTILES,
+    }

@@ -1,10 +1,10 @@
-"""Leaks that make a model look good and be worthless: looked for in every study, and none is let pass.
+"""Leak probes: every training is searched for leaks, which make a worthless model look good; a leak stops the run.
 
-* A feature made of the future: vectors of a day are computed anew from what was known when that day ended, everything
-  later left out and the outcomes of calls in the air made up; not one value may differ.
-* A label known later: labels are made anew from what was known at their cutoff.
-* The same caller, block, trunk, device or campaign on two sides of the split.
-* A feature that tells all: one that alone ranks callers as well as the label itself is a leak until shown otherwise.
+* A feature of the future: some vectors of a day are computed again from what was known when that day ended. Everything
+  later is left out, and the outcomes of calls in progress are altered. No value may differ.
+* A label of the future: labels are made again from what was known at their cutoff.
+* The same caller, block, trunk, device or campaign in two folds.
+* A single feature that gives the label away: one that alone ranks callers as well as the label does.
 
 Kaufman et al., Leakage in Data Mining (KDD 2011), call the first two leaks in features and in training examples.
 """
@@ -33,6 +33,8 @@ from callsieve.training.data.labels import label_numbers
 from callsieve.training.model.call_choice import recomputed_rows
 from callsieve.training.model.split import LINKS
 
+from .figures import LeakProbes, SingleFeature
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -41,52 +43,51 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-LEAST_CALLERS = 30  # of each kind, below which a feature may rank them all by chance
-TOO_GOOD = 0.995
+MIN_CALLERS = 30  # of each class: among fewer, a feature may rank all of them right by chance
+TOO_GOOD = 0.995  # AUC
 
 
 class LeakError(ValueError):
-    """Training or judging would have seen what it must not."""
+    """Training or judging would have used information that it must not have."""
 
 
-def check(t: Trained) -> dict[str, Any]:
-    """Look for every leak in a finished training.
+def check_for_leaks(t: Trained) -> LeakProbes:
+    """Search a finished training for every kind of leak.
 
-    Returns: what was checked, JSON-able.
+    Returns: what was checked.
     Raises:
-        LeakError: in one line that names the leak and where it is.
+        LeakError: in one line that names the leak and its place.
     """
     names = vector_columns(t.settings.features)
     moment = t.plan.train[0] + DAY
-    again = vectors_again(t, moment)
-    checked = future_features(t.feed, again, names)
+    checked = require_equal_vectors(t.feed, vectors_again(t, moment), names)
     cutoff = pd.Timestamp(t.plan.label_cutoff, unit="ms", tz="UTC")
     known = known_before(t.dataset, t.plan.label_cutoff)
     used = label_numbers(t.dataset, cutoff, t.settings.label_policy)
-    later_labels(used, label_numbers(known, cutoff, t.settings.label_policy), cutoff)
-    sides = {"caller": t.dataset.calls["caller"], **{name: t.dataset.calls[name] for name in LINKS}}
+    require_equal_labels(used, label_numbers(known, cutoff, t.settings.label_policy), cutoff)
+    links = {"caller": t.dataset.calls["caller"], **{name: t.dataset.calls[name] for name in LINKS}}
     campaigns = {f"campaign {place}": column for place, column in enumerate(campaigns_of(t.dataset))}
-    both_sides(t.fold, sides | campaigns)
+    require_one_fold_each(t.fold, links | campaigns)
     later = (t.start >= t.plan.choose[0]) & t.judged.known
-    best = tells_all(t.feed, t.judged.nuisance, t.caller, later, names)
+    best = best_single_feature(t.feed, t.judged.nuisance, t.caller, later, names)
     return {
         "vectors_again": checked,
         "labels_again": len(used),
-        "kept_apart": [*sides, *campaigns],
+        "kept_apart": [*links, *campaigns],
         "best_single_feature": best,
     }
 
 
 def known_before(dataset: Dataset, moment: int) -> Dataset:
-    """What was known before a moment (Unix ms): later calls and words left out, outcomes to come made up."""
+    """The dataset as known before a moment (Unix ms): later rows are left out, outcomes still to come are altered."""
     calls = dataset.calls
-    rung = calls.filter(pc.less(calls["start"], moment))
+    earlier = calls.filter(pc.less(calls["start"], moment))
     when = pd.Timestamp(moment, unit="ms", tz="UTC")
-    return replace(as_known(dataset, when), calls=made_up(rung, moment), truth=None)
+    return replace(as_known(dataset, when), calls=with_altered_outcomes(earlier, moment), truth=None)
 
 
-def made_up(calls: pa.Table, moment: int) -> pa.Table:
-    """Calls whose outcome became known at the moment or later get another one, which is known later still."""
+def with_altered_outcomes(calls: pa.Table, moment: int) -> pa.Table:
+    """Calls in which every outcome that became known at the moment or later is another one, and known a day later."""
     ring, talk = (calls[name].cast(pa.int64()).fill_null(0).to_numpy() for name in ("ring", "talk"))
     end = calls["start"].to_numpy() + ring + talk
     recorded = calls["recorded"].cast(pa.int64()).fill_null(-1).to_numpy()
@@ -108,90 +109,98 @@ def made_up(calls: pa.Table, moment: int) -> pa.Table:
 
 
 def vectors_again(t: Trained, moment: int) -> tuple[Array, Array]:
-    """Rows of calls of the day before a moment, and their vectors from what was known before it."""
+    """Indices of some calls of the day before a moment, and their vectors computed from what was known before it."""
     known = known_before(t.dataset, moment)
     rows = recomputed_rows(known.calls["start"].to_numpy(), t.plan)
     near, places = neighbours(known.calls, rows)
     again = vectors(near, threads=t.settings.threads or None)[places]
     if vector_columns(t.settings.features) != NAMES:
-        told = complaint_vectors(known.calls.take(rows), complaint_table(known.calls, known.complaints))
-        again = np.hstack([again, told])
+        complaints = complaint_vectors(known.calls.take(rows), complaint_table(known.calls, known.complaints))
+        again = np.hstack([again, complaints])
     return rows, again
 
 
 def neighbours(calls: pa.Table, rows: Array) -> tuple[pa.Table, Array]:
-    """The calls that share a history with some rows, and where these rows stand among them.
+    """The calls that share a history with these rows, and the indices of the rows among them.
 
-    No feature looks further: all are of the caller's and the callee's own calls, or of the caller's block, trunk and
-    device. So a second set of vectors needs little memory.
+    A feature reads the calls of the caller, the callee, and the caller's block, trunk and device, and no others. So a
+    second set of vectors needs little memory.
     """
-    asked = calls.take(rows)
-    kept = np.zeros(calls.num_rows, dtype=bool)
-    kept[rows] = True
-    people = pd.concat([asked[name].cast(pa.string()).to_pandas() for name in ("caller", "callee")])
+    chosen = calls.take(rows)
+    near = np.zeros(calls.num_rows, dtype=bool)
+    near[rows] = True
+    people = pd.concat([chosen[name].cast(pa.string()).to_pandas() for name in ("caller", "callee")])
     wanted = {"caller": people, "callee": people}
-    wanted |= {name: asked[name].cast(pa.string()).drop_null().to_pandas() for name in LINKS}
+    wanted |= {name: chosen[name].cast(pa.string()).drop_null().to_pandas() for name in LINKS}
     for name, words in wanted.items():
-        told = among(calls[name], words)
-        kept |= told.fill_null(False).to_numpy(zero_copy_only=False)
-    return calls.filter(pa.array(kept)), (np.cumsum(kept) - 1)[rows]
+        near |= among(calls[name], words).fill_null(False).to_numpy(zero_copy_only=False)
+    return calls.filter(pa.array(near)), (np.cumsum(near) - 1)[rows]
 
 
-def future_features(used: Feed, again: tuple[Array, Array], names: Sequence[str]) -> int:
-    """How many vectors of `used` are as they were computed again.
+def require_equal_vectors(used: Feed, again: tuple[Array, Array], names: Sequence[str]) -> int:
+    """How many vectors were compared; all of them equal the vectors computed again.
 
+    Args:
+        used: the vectors that the training used.
+        again: as from `vectors_again`.
+        names: name of each column.
     Raises:
-        LeakError: if one value is not.
+        LeakError: if a value differs.
     """
-    rows, then = again
-    held = used.at(rows)
-    differs = ~((held == then) | (np.isnan(held) & np.isnan(then)))
+    rows, second = again
+    first = used.at(rows)
+    differs = ~((first == second) | (np.isnan(first) & np.isnan(second)))
     if differs.any():
         column = int(np.flatnonzero(differs.any(axis=0))[0])
         raise LeakError(
-            f"feature {names[column]}: {differs[:, column].sum()} of {len(rows)} values change with what became known "
-            "after the call: expected none made of the future"
+            f"feature {names[column]}: {differs[:, column].sum()} of {len(rows)} values depend on what became known "
+            "after the call: expected 0"
         )
     return len(rows)
 
 
-def later_labels(used: pd.DataFrame, known: pd.DataFrame, cutoff: pd.Timestamp) -> None:
-    """Raise `LeakError` unless the labels used are those that can be made from what was known at the cutoff."""
+def require_equal_labels(used: pd.DataFrame, known: pd.DataFrame, cutoff: pd.Timestamp) -> None:
+    """Raise `LeakError` unless the labels used equal those made from what was known at the cutoff."""
     late = int((used["known_at"] > cutoff).sum())
     if late:
-        raise LeakError(f"labels: {late} became known after the cutoff: expected none")
+        raise LeakError(f"labels: {late} became known after the cutoff: expected 0")
     ordered = [labels.sort_values("number", kind="stable").reset_index(drop=True) for labels in (used, known)]
     if not ordered[0].equals(ordered[1]):
-        numbers = [set(map(tuple, labels[["number", "nuisance"]].to_numpy())) for labels in ordered]
-        odd = len(numbers[0] ^ numbers[1])
+        pairs = [set(map(tuple, labels[["number", "nuisance"]].to_numpy())) for labels in ordered]
+        differing = len(pairs[0] ^ pairs[1])
         raise LeakError(
-            f"labels: {odd} differ from those made of what was known at the cutoff: expected none, nor other times"
+            f"labels: {differing} differ from those made of what was known at the cutoff: expected the same labels "
+            "and times"
         )
 
 
-def both_sides(fold: Array, columns: Mapping[str, pa.ChunkedArray]) -> None:
+def require_one_fold_each(fold: Array, columns: Mapping[str, pa.ChunkedArray]) -> None:
     """Raise `LeakError` if a value of a column has calls in two folds."""
     for name, column in columns.items():
         code, count = codes(column)
         known = code >= 0
-        sides = np.unique(code[known] * (int(fold.max(initial=0)) + 1) + fold[known])
-        if len(sides) != len(np.unique(code[known])):
+        pairs = np.unique(code[known] * (int(fold.max(initial=0)) + 1) + fold[known])
+        if len(pairs) != len(np.unique(code[known])):
             raise LeakError(
-                f"split: {len(sides) - count} of {count} values of {name} stand on both sides: expected none"
+                f"split: {len(pairs) - count} of {count} values of {name} have calls in two folds: expected 0"
             )
 
 
-def tells_all(feed: Feed, nuisance: Array, caller: Array, rows: Array, names: Sequence[str]) -> dict[str, Any] | None:
-    """The feature that alone ranks callers best, by its value at one call of each; None if there are too few callers.
+def best_single_feature(
+    feed: Feed, nuisance: Array, caller: Array, rows: Array, names: Sequence[str]
+) -> SingleFeature | None:
+    """The feature that alone ranks callers best, from one call of each; None if there are too few callers.
 
+    Args:
+        nuisance, rows: bool, of each call; calls outside `rows` are left out.
     Raises:
-        LeakError: if it ranks them as only the label could.
+        LeakError: if it ranks them as well as only the label could.
     """
     at = feed.rows[rows[feed.rows]]
     at = at[np.random.default_rng(0).permutation(len(at))]
     at = np.sort(at[np.unique(caller[at], return_index=True)[1]])
     y = nuisance[at]
-    if min(int(y.sum()), int((~y).sum())) < LEAST_CALLERS:
+    if min(int(y.sum()), int((~y).sum())) < MIN_CALLERS:
         return None
     areas = []
     for column in range(len(names)):
@@ -201,7 +210,7 @@ def tells_all(feed: Feed, nuisance: Array, caller: Array, rows: Array, names: Se
     best = int(np.argmax(areas))
     if areas[best] >= TOO_GOOD:
         raise LeakError(
-            f"feature {names[best]}: alone it ranks callers with AUC {areas[best]:.4f}: expected less than {TOO_GOOD}, "
-            "for that is a leak until shown otherwise"
+            f"feature {names[best]}: alone it ranks callers with AUC {areas[best]:.4f}: expected less than {TOO_GOOD}; "
+            "look for a leak in this feature"
         )
     return {"name": names[best], "auc": float(areas[best])}

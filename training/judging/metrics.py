@@ -1,21 +1,23 @@
-"""What a model is worth at a threshold: catch rates, calls until detection, ranking, calibration, slices, priors.
+"""Metrics at a threshold and over all thresholds: catch rates, ranking, calibration, slices, precision at a prior.
 
-A call is caught (or, if benign, flagged) when its raw score is at or above the threshold. A nuisance call without a
-score (NaN) is one that got through, and is counted so. Columns have one entry per call, shape (n,): `raw` scores, `y`
-(1 nuisance, 0 benign), integer codes of `caller` and `callee`. `metadata_to_json` tells the results in JSON's terms.
+A call is caught (nuisance) or flagged (benign) when its raw score is at or above the threshold. A nuisance call without
+a score (NaN) counts as missed. Columns have one entry per call, shape (n,): `raw` scores, `y` (1 nuisance, 0 benign),
+integer codes of `caller` and `callee`. Results are plain values (`figures`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from callsieve.training.model.certify import ROUNDS, caller_bootstrap, certificate, ratio_interval
+
+from .figures import Bin, PrecisionAtPrior, Ranking, Rate, Reliability, Slice
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,20 +28,11 @@ PRIORS = (0.001, 0.01, 0.05, 0.2)
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """A share with its interval, callers resampled."""
+class CatchRates:
+    """Share of nuisance calls caught. One dialler outweighs a town by call, but not by caller or by callee.
 
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Catch:
-    """Share of nuisance calls caught: one dialler outweighs a town by call, not by caller or callee.
-
-    `by_call`: of all calls. `by_caller`: of callers, those with at least one call caught. `by_caller_mean` and
-    `by_callee`: the share of their calls caught, averaged over callers and over the people called.
+    `by_call`: share of all calls. `by_caller`: share of callers with at least one call caught. `by_caller_mean` and
+    `by_callee`: share of a person's calls caught, averaged over callers and over the people called.
     """
 
     calls: int
@@ -51,64 +44,6 @@ class Catch:
     by_callee: Rate
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """How well scores order calls, over all thresholds."""
-
-    calls: int
-    nuisance: int
-    auc: float
-    average_precision: float
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """Calls of like probability, from `low` to `high`: the mean told, and the share that was nuisance."""
-
-    calls: int
-    low: float
-    high: float
-    predicted: float
-    observed: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """Probabilities against what came true; `ece` is the mean gap of the bins, weighted by their calls."""
-
-    bins: tuple[Bin, ...]
-    ece: float
-    log_loss: float
-
-
-@dataclass(frozen=True, slots=True)
-class SliceResult:
-    """One slice at the threshold.
-
-    Nuisance: `rate` is the catch rate, from `low` to `high` with callers resampled, and `certified` is `None`.
-    Benign: `rate` is the pass rate, `low` its exact lower bound and `high` 1; `certified` says that the bound
-    reaches the target.
-    """
-
-    slice: str
-    nuisance: bool
-    calls: int
-    callers: int
-    flagged_calls: int
-    rate: float
-    low: float
-    high: float
-    certified: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class AtPrior:
-    """Share of flagged calls that are nuisance, if `prior` of all calls are; NaN where nothing is flagged."""
-
-    prior: float
-    precision: float
-
-
 def catch(
     raw: Array,
     threshold: float,
@@ -118,46 +53,46 @@ def catch(
     seed: int,
     rounds: int = ROUNDS,
     confidence: float = 0.95,
-) -> Catch:
+) -> CatchRates:
     """Catch rate of nuisance calls, weighted by call, caller and callee, each with a bootstrap over callers.
 
-    The interval by callee holds each call's weight (one part in all calls to that person) while callers are
-    resampled.
+    By callee, a call weighs one part in all calls to that person. These weights stay fixed while callers are resampled.
 
     Args:
-        raw: of nuisance calls.
+        raw: scores of nuisance calls.
     Raises:
         ValueError: if there is no call, or the columns differ in length.
     """
-    aligned("nuisance call", raw=raw, caller=caller, callee=callee)
+    require_aligned("nuisance call", raw=raw, caller=caller, callee=callee)
     hit = np.asarray(raw, dtype=np.float64) >= threshold
     owner, person = (np.unique(codes, return_inverse=True)[1] for codes in (caller, callee))
     calls, received = np.bincount(owner), np.bincount(person)
     hits = np.bincount(owner, weights=hit)
-    part = 1.0 / received[person]
+    weight = 1.0 / received[person]
 
     def rate(top: Array, bottom: Array) -> Rate:
-        interval = ratio_interval(top, bottom, seed=seed, rounds=rounds, confidence=confidence)
-        return Rate(float(top.sum() / bottom.sum()), *interval)
+        low, high = ratio_interval(top, bottom, seed=seed, rounds=rounds, confidence=confidence)
+        return {"rate": float(top.sum() / bottom.sum()), "low": low, "high": high}
 
-    each = np.ones(len(calls))
-    return Catch(
+    ones = np.ones(len(calls))
+    return CatchRates(
         calls=len(hit),
         callers=len(calls),
         callees=len(received),
         by_call=rate(hits, calls),
-        by_caller=rate((hits > 0).astype(float), each),
-        by_caller_mean=rate(hits / calls, each),
-        by_callee=rate(np.bincount(owner, weights=part * hit), np.bincount(owner, weights=part)),
+        by_caller=rate((hits > 0).astype(float), ones),
+        by_caller_mean=rate(hits / calls, ones),
+        by_callee=rate(np.bincount(owner, weights=weight * hit), np.bincount(owner, weights=weight)),
     )
 
 
-def at_target(benign: Array, target: float) -> float:
-    """The lowest threshold that flags no more than this share of innocent calls; infinite without any.
+def threshold_at_rate(benign: Array, target: float) -> float:
+    """The lowest threshold that flags at most this share of these innocent calls; infinite without any.
 
-    Told by the calls that it is held against: it compares how scores order calls, and is no threshold to work with.
+    The threshold is fitted to the calls that it is measured on. It compares how scores order calls, and is no
+    threshold to work with.
 
-    >>> at_target(np.arange(10.0), 0.1)
+    >>> threshold_at_rate(np.arange(10.0), 0.1)
     8.000000000000002
     """
     scores = np.sort(benign[~np.isnan(benign)])
@@ -170,28 +105,31 @@ def ranking(raw: Array, y: Array) -> Ranking:
     """Area under the ROC curve and average precision; calls without a score rank last.
 
     Raises:
-        ValueError: if the calls are of one kind only.
+        ValueError: if the calls are all benign or all nuisance.
     """
-    aligned("call", raw=raw, y=y)
+    require_aligned("call", raw=raw, y=y)
     truth = np.asarray(y, dtype=bool)
     if truth.all() or not truth.any():
         raise ValueError(f"y: expected benign and nuisance calls, got {len(truth)} calls of one kind")
     order = np.unique(raw, return_inverse=True, equal_nan=True)[1]  # NaN sorts last
     scores = np.where(np.isnan(raw), -1, order)
-    return Ranking(
-        calls=len(truth),
-        nuisance=int(truth.sum()),
-        auc=float(roc_auc_score(truth, scores)),
-        average_precision=float(average_precision_score(truth, scores)),
-    )
+    return {
+        "calls": len(truth),
+        "nuisance": int(truth.sum()),
+        "auc": float(roc_auc_score(truth, scores)),
+        "average_precision": float(average_precision_score(truth, scores)),
+    }
 
 
 def calibration_table(probability: Array, y: Array, bins: int = 10) -> Reliability:
-    """Probabilities in bins of equal mass (Nguyen and O'Connor 2015); equal ones stay together, empty bins go."""
-    aligned("call", probability=probability, y=y)
+    """Predicted against observed in bins of equal mass (Nguyen and O'Connor 2015).
+
+    Equal probabilities share a bin; empty bins are left out.
+    """
+    require_aligned("call", probability=probability, y=y)
     p, truth = np.asarray(probability, dtype=np.float64), np.asarray(y, dtype=bool)
     if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("probability must lie in 0..1, got one that does not")
+        raise ValueError("probability must lie in 0..1, got a value outside")
     if bins < 1:
         raise ValueError(f"bins must be 1 or more, got {bins}")
     edges = np.quantile(p, np.arange(1, bins) / bins)
@@ -201,13 +139,16 @@ def calibration_table(probability: Array, y: Array, bins: int = 10) -> Reliabili
     order = np.argsort(place, kind="stable")
     begin = np.cumsum(calls) - calls
     low, high = (how.reduceat(p[order], begin) for how in (np.minimum, np.maximum))
-    return Reliability(
-        bins=tuple(
-            Bin(int(n), *(float(x) for x in row)) for n, *row in zip(calls, low, high, predicted, observed, strict=True)
-        ),
-        ece=float(np.abs(predicted - observed) @ calls / len(p)),
-        log_loss=float(log_loss(truth, p, labels=[False, True])),
-    )
+    columns = (calls.tolist(), low.tolist(), high.tolist(), predicted.tolist(), observed.tolist())
+    rows: list[Bin] = [
+        {"calls": n, "low": least, "high": most, "predicted": mean, "observed": share}
+        for n, least, most, mean, share in zip(*columns, strict=True)
+    ]
+    return {
+        "bins": rows,
+        "ece": float(np.abs(predicted - observed) @ calls / len(p)),
+        "log_loss": float(log_loss(truth, p, labels=[False, True])),
+    }
 
 
 def slices(
@@ -221,73 +162,73 @@ def slices(
     seed: int,
     rounds: int = ROUNDS,
     confidence: float = 0.95,
-) -> list[SliceResult]:
-    """Pass rate of each benign slice and catch rate of each nuisance one, by name; benign first.
+) -> list[Slice]:
+    """Pass rate of each benign slice and catch rate of each nuisance slice, by name; benign slices first.
 
-    A name that both kinds of call bear gives two results.
+    A name with both benign and nuisance calls gives two results.
 
     Args:
         slice_names: slice of each call.
-        target: the highest rate of false calls that a benign slice may have to be certified.
+        target: the highest rate of flagged calls at which a benign slice is certified.
     """
-    aligned("call", raw=raw, y=y, slice_names=slice_names, caller=caller)
+    require_aligned("call", raw=raw, y=y, slice_names=slice_names, caller=caller)
     scores, truth, owner = np.asarray(raw, dtype=np.float64), np.asarray(y, dtype=bool), np.asarray(caller)
     names, place = np.unique(np.asarray(slice_names, dtype=str), return_inverse=True)
-    results = []
-    for kind in (False, True):
-        for i in np.unique(place[truth == kind]):
-            rows = np.flatnonzero((place == i) & (truth == kind))
+    results: list[Slice] = []
+    for nuisance in (False, True):
+        for i in np.unique(place[truth == nuisance]):
+            rows = np.flatnonzero((place == i) & (truth == nuisance))
             hit = scores[rows] >= threshold
-            certified = None
-            if kind:
-                calls, rate = len(rows), float(hit.mean())
+            calls, rate, high, bound, certified = len(rows), float(hit.mean()), 1.0, None, None
+            if nuisance:
                 low, high = caller_bootstrap(hit, owner[rows], seed=seed, rounds=rounds, confidence=confidence)
             else:
                 proof = certificate(str(names[i]), scores[rows], threshold, target, confidence)
                 calls, certified = proof.benign_calls, proof.certified
-                rate, low, high = 1.0 - proof.false_calls / max(calls, 1), 1.0 - proof.bound, 1.0
-            callers = len(np.unique(owner[rows]))
-            results.append(SliceResult(str(names[i]), kind, calls, callers, int(hit.sum()), rate, low, high, certified))
+                rate, low = 1.0 - proof.false_calls / max(calls, 1), 1.0 - proof.bound
+                bound = 1.0 - low
+            results.append(
+                {
+                    "slice": str(names[i]),
+                    "nuisance": nuisance,
+                    "calls": calls,
+                    "callers": len(np.unique(owner[rows])),
+                    "flagged": int(hit.sum()),
+                    "rate": rate,
+                    "low": low,
+                    "high": high,
+                    "bound": bound,
+                    "certified": certified,
+                }
+            )
     return results
 
 
-def prior_sweep(tpr: float, fpr: float, priors: Sequence[float] = PRIORS) -> tuple[AtPrior, ...]:
-    """Precision where another share of calls is nuisance: a test set's own mix flatters.
+def precision_at_priors(tpr: float, fpr: float, priors: Sequence[float] = PRIORS) -> list[PrecisionAtPrior]:
+    """Precision at other shares of nuisance than the test set's; None where nothing is flagged.
 
-    >>> [round(100 * at.precision) for at in prior_sweep(0.5, 1e-3)]
+    >>> [round(100 * point["precision"]) for point in precision_at_priors(0.5, 1e-3)]
     [33, 83, 96, 99]
     """
     for name, value in (("tpr", tpr), ("fpr", fpr), *(("prior", prior) for prior in priors)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must lie in 0..1, got {value}")
-    points = []
+    points: list[PrecisionAtPrior] = []
     for prior in priors:
         right, wrong = tpr * prior, fpr * (1 - prior)
-        points.append(AtPrior(float(prior), right / (right + wrong) if right + wrong else math.nan))
-    return tuple(points)
+        points.append({"prior": float(prior), "precision": right / (right + wrong) if right + wrong else None})
+    return points
 
 
-def to_json(result: Any) -> Any:
-    """A result, or any nest of them, as plain values; what is not finite becomes `None`.
-
-    >>> to_json(Rate(0.5, 0.25, math.inf))
-    {'value': 0.5, 'low': 0.25, 'high': None}
-    """
-    if is_dataclass(result):
-        return {field.name: to_json(getattr(result, field.name)) for field in fields(result)}
-    if isinstance(result, Mapping):
-        return {str(key): to_json(value) for key, value in result.items()}
-    if isinstance(result, list | tuple):
-        return [to_json(value) for value in result]
-    if isinstance(result, float) and not math.isfinite(result):
-        return None
-    return result
+def finite(value: float) -> float | None:
+    """A value that JSON can hold: None for NaN and infinity."""
+    return value if math.isfinite(value) else None
 
 
-def aligned(what: str, **columns: Array) -> None:
-    """Raise `ValueError` unless columns are of one length, and not empty. `what`: what a row of them is."""
+def require_aligned(row: str, **columns: Array) -> None:
+    """Raise `ValueError` unless all columns have the same length, and at least one `row`."""
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"columns must be of one length, got {lengths}")
     if not next(iter(lengths.values())):
-        raise ValueError(f"expected at least one {what}, got none")
+        raise ValueError(f"expected at least one {row}, got none")

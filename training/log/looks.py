@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -28,6 +28,13 @@ Span = tuple[int, int]  # Unix ms, [begin, end)
 _DATA = 16  # hex digits of the fingerprint that name the data
 
 
+class Look(TypedDict):
+    """A look at a fold, and how many looks there were so far, this one included; None for both if not counted."""
+
+    fold: str | None
+    touches: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """An audit log, the key that signs it, and the gates by which what is seen will be judged."""
@@ -40,7 +47,7 @@ class Ledger:
         """Enter the gates, before the first look; the entry's index."""
         return append(self.log, "gates", {"sha256": self.gates.sha256, "text": self.gates.data.decode()}, self.key)
 
-    def touch(self, data: str, span: Span, by: str) -> dict[str, Any]:
+    def touch(self, data: str, span: Span, by: str) -> Look:
         """Enter a look at the calls of a stretch.
 
         Args:
@@ -70,7 +77,7 @@ def ledger_beside(bundle: Path, audit: Path | None, signing_key: Path | None) ->
     return None if missing else Ledger(log, log_key(bundle.parent, signing_key), shipped_gates())
 
 
-def counted(ledger: Ledger | None, card: BundleMetadata, data: str, span: Span, by: str) -> dict[str, Any]:
+def counted(ledger: Ledger | None, card: BundleMetadata, data: str, span: Span, by: str) -> Look:
     """Count a look at calls by which a finished model is judged; call it before they are scored.
 
     Args:

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs no network, no script and no statistics."""
+"""The page of a run: one HTML file without scripts or network access, for readers without statistics."""
 
 from __future__ import annotations
 
@@ -6,70 +6,75 @@ import base64
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader, StrictUndefined, Undefined
 
 from callsieve.features.files.folders import write_whole
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.judging.detection import SOON
+from callsieve.training.judging.figures import RunFigures
 
 from .pictures import Picture, percent, pictures, words
 
 NOT_MEASURED = "not measured"
 
 
-def write_report(figures: Mapping[str, Any], path: Path, drawn: Mapping[str, Picture] | None = None) -> None:
+def write_run_page(figures: RunFigures, path: Path, drawn: Mapping[str, Picture] | None = None) -> None:
     """Write the page, whole or not at all; the same figures give the same bytes.
 
     Args:
-        figures: plain JSON values; a section that is missing is left out, `None` is shown as not measured.
-        drawn: the pictures of these figures, if they have been drawn: it takes seconds.
+        figures: a missing section is left out; None is shown as "not measured".
+        drawn: the pictures of these figures, if they are drawn already; drawing takes seconds.
     """
     write_whole(path, page(figures, drawn).encode())
 
 
-def page(figures: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
+def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str:
     """The page as text."""
     pages = environment(__package__, ChainableUndefined)  # a missing section is empty at any depth
     pages.filters |= {"percent": percent, "pass_share": pass_share}
-    simulated = str((figures.get("data") or {}).get("source", "")).startswith("simulated")
-    template = pages.get_template("report.html")
-    shown = drawn or pictures(figures)
-    return template.render(figures, pictures=shown, simulated=simulated, soon=SOON, busy=BUSY).lstrip()
+    data = figures.get("data")
+    simulated = bool(data) and str(data.get("source")).startswith("simulated")
+    template = pages.get_template("run_page.html")
+    return template.render(
+        figures, pictures=drawn or pictures(figures), simulated=simulated, soon=SOON, busy=BUSY
+    ).lstrip()
 
 
 def environment(package: str | None, undefined: type[Undefined] = StrictUndefined) -> Environment:
-    """Templates of a package and of this one, with filters that write figures as people read them."""
+    """Templates of a package and of this one, with filters that format figures for people."""
     pages = Environment(
         loader=ChoiceLoader([PackageLoader(str(package), "."), PackageLoader(__package__, ".")]),
-        autoescape=True, undefined=undefined, trim_blocks=True,
+        autoescape=True,
+        undefined=undefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     pages.filters |= {"count": count, "share": share, "one_in": one_in, "words": words}
     pages.filters |= {"until": until, "between": between, "data_uri": data_uri}
     return pages
 
 
 def data_uri(svg: str) -> str:
-    """A picture as part of the page's own text."""
+    """A picture as a data URI, so that the page needs no other file."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
 
 
 def write_pictures(drawn: Mapping[str, Picture], folder: Path) -> None:
-    """Every picture of the report as an SVG file of its own."""
+    """Write every picture of the page as an SVG file, in its wide form."""
     folder.mkdir(exist_ok=True)
     for name, picture in drawn.items():
         write_whole(folder / f"{name}.svg", picture.wide.encode())
 
 
-def is_number(value: object) -> bool:
-    """Whether there is a finite figure to show."""
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def count(value: Any) -> str:
-    """A whole number with separators.
+def count(value: object) -> str:
+    """A count with thousands separators.
 
     >>> count(310412), count(None)
     ('310,412', 'not measured')
@@ -77,8 +82,8 @@ def count(value: Any) -> str:
     return f"{value:,.0f}" if is_number(value) else NOT_MEASURED
 
 
-def share(value: Any, digits: int = 1) -> str:
-    """A share as a percentage; what is not all or nothing is not rounded to it.
+def share(value: object, digits: int = 1) -> str:
+    """A share as a percentage; only an exact 0 or 1 is shown as 0 % or 100 %.
 
     >>> share(0.4567), share(0.99996), share(1.0), share(1e-5), share(None)
     ('45.7%', 'over 99.9%', '100.0%', 'under 0.1%', 'not measured')
@@ -93,8 +98,8 @@ def share(value: Any, digits: int = 1) -> str:
     return f"{value:.{digits}%}"
 
 
-def one_in(rate: Any) -> str:
-    """A small rate as people say it; rounded so that it never promises more than the rate.
+def one_in(rate: object) -> str:
+    """A small rate as "1 in N"; rounded up, so that it never promises more than the rate.
 
     >>> one_in(9.3e-5), one_in(0.0), one_in(1.0), one_in(None)
     ('1 in 10,700', '0', 'all', 'not measured')
@@ -112,8 +117,8 @@ def one_in(rate: Any) -> str:
     return f"1 in {math.floor(every * (1 + 1e-12) / step) * step:,}"
 
 
-def pass_share(bound: Any) -> str:
-    """The share of benign calls passed, at least, given a bound of the error; rounded down.
+def pass_share(bound: object) -> str:
+    """The share of benign calls that pass at least, from an upper bound of the error; rounded down.
 
     >>> pass_share(9.3e-5), pass_share(0.23), pass_share(1.0)
     ('99.9907%', '77.0%', '0.0%')
@@ -125,27 +130,31 @@ def pass_share(bound: Any) -> str:
     return f"{math.floor((1 - bound) * 100 * scale + 1e-9) / scale:.{digits}f}%"
 
 
-def until(detection: Any, word: str) -> str:
-    """Calls until found: a number, more than what the calls prove, or never; without a caller, not measured.
+def until(detection: object, quantile: str) -> str:
+    """Calls until detection: a number, "more than" its floor, or "never"; "not measured" without a caller.
+
+    Args:
+        detection: as `figures.Quantiles`; fields may be missing.
+        quantile: "median" or "p90".
 
     >>> until({"median": 4.0}, "median"), until({"p90": None, "p90_floor": 37}, "p90"), until({"p90": None}, "p90")
     ('4', 'more than 37', 'never')
     """
-    if not isinstance(detection, Mapping) or word not in detection or detection.get("callers") == 0:
+    if not isinstance(detection, Mapping) or quantile not in detection or detection.get("callers") == 0:
         return NOT_MEASURED
-    if is_number(detection[word]):
-        return count(detection[word])
-    floor = detection.get(f"{word}_floor")
+    if is_number(detection[quantile]):
+        return count(detection[quantile])
+    floor = detection.get(f"{quantile}_floor")
     return f"more than {count(floor)}" if is_number(floor) else "never"
 
 
-def between(detection: Any, word: str) -> str:
-    """The 95 % interval of calls until found.
+def between(detection: object, quantile: str) -> str:
+    """The 95 % interval of calls until detection.
 
     >>> between({"median_low": 4, "median_high": 31.0}, "median"), between({"p90_low": 37, "p90_high": None}, "p90")
     ('4 to 31', 'at least 37')
     """
-    if not isinstance(detection, Mapping) or not is_number(detection.get(f"{word}_low")):
+    if not isinstance(detection, Mapping) or not is_number(detection.get(f"{quantile}_low")):
         return NOT_MEASURED
-    low, high = detection[f"{word}_low"], detection[f"{word}_high"]
+    low, high = detection[f"{quantile}_low"], detection[f"{quantile}_high"]
     return f"{count(low)} to {count(high)}" if is_number(high) else f"at least {count(low)}"

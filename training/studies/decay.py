@@ -19,7 +19,7 @@ from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import Dataset, campaigns_of, judging_labels
 from callsieve.training.data.feeds import Feed, complete
-from callsieve.training.judging.metrics import at_target, catch
+from callsieve.training.judging.metrics import catch, threshold_at_rate
 from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.certify import upper_bound
 from callsieve.training.model.split import FOLDS, fold_plan, groups
@@ -75,7 +75,7 @@ def decay(
         days: of a period.
         ledger: gets the gates, and a touch before each training and each period.
     Returns: `periods`, with the figures of both ways; `area_under_time` of the catch rate of unseen groups of each, and
-        `area_at_target`, the same at the threshold of `at_target`. JSON-able.
+        `area_at_target`, the same at the threshold of `threshold_at_rate`. JSON-able.
     Raises:
         ValueError: if the calls are too few days, or a training has nothing to learn from.
     """
@@ -89,7 +89,7 @@ def decay(
         )
     group = groups(dataset.calls, campaigns_of(dataset))
     models: dict[str, Model] = {}
-    told = []
+    told: list[dict[str, Any]] = []
     ledger.begin()
     for place in range(periods):
         begin = first + (train_days + place * days) * DAY
@@ -165,7 +165,7 @@ def figures(period: Period, model: Model, settings: Settings) -> dict[str, Any]:
             for name, rows in (("all", bad), ("unseen", unseen))
         },
         "at_target": caught(
-            raw[unseen], at_target(raw[benign], TARGETS[0][1]), caller[unseen], callee[unseen], settings.seed
+            raw[unseen], threshold_at_rate(raw[benign], TARGETS[0][1]), caller[unseen], callee[unseen], settings.seed
         ),
     }
 
@@ -176,9 +176,7 @@ def caught(raw: Array, threshold: float, caller: Array, callee: Array, seed: int
         none = {"rate": None, "low": None, "high": None}
         return {"calls": 0, "callers": 0, "call": none, "caller": none}
     found = catch(raw, threshold, caller, callee, seed=seed)
-    rates = {"call": found.by_call, "caller": found.by_caller}
-    told = {name: {"rate": one.value, "low": one.low, "high": one.high} for name, one in rates.items()}
-    return {"calls": found.calls, "callers": found.callers, **told}
+    return {"calls": found.calls, "callers": found.callers, "call": found.by_call, "caller": found.by_caller}
 
 
 def area(rates: list[float | None]) -> float | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from callsieve.features.files.progress import Progress
 from callsieve.serving.batch.complaint_rows import COMPLAINTS, checked_frame
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
+from callsieve.training.judging.figures import RecordedRun
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.train import Settings
 from callsieve.training.run import study
@@ -17,7 +17,7 @@ from callsieve.training.world.world import World
 from .simulated import new_key, simulated
 
 
-def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Progress) -> dict[str, Any]:
+def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Progress) -> RecordedRun:
     """World, features, training, certificate, signed bundle, verdicts and report in one folder."""
     told = told_of(folder, size, seed, lambda what, part: progress(what, 0.15 * part))
     give_back()

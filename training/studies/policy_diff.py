@@ -66,7 +66,7 @@ def difference(
     if truth is not None:
         start = read.calls["start"].to_numpy()
         span = (int(start[0]), int(start[-1]) + 1)
-        touched = counted(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")
+        touched = {**counted(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")}
     progress("score", 0.4)
     before, rows = score_calls(
         scorer, read.calls, None if complaints is None else read_complaints(complaints), threads=threads

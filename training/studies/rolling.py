@@ -19,12 +19,12 @@ import pyarrow.compute as pc
 from callsieve.features.files.dates import DAY
 from callsieve.training.data.dataset import Dataset, as_known
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.judging.judge import brief
-from callsieve.training.judging.leak_probes import check
+from callsieve.training.judging.judge import summarise
+from callsieve.training.judging.leak_probes import check_for_leaks
 from callsieve.training.log.looks import Ledger
 from callsieve.training.model.split import fold_plan
 from callsieve.training.model.train import Settings, train
-from callsieve.training.tracking.record import flat
+from callsieve.training.tracking.record import flatten
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -80,15 +80,15 @@ def rolling(
     """
     start = dataset.calls["start"].to_numpy()
     spans = origins(int(start.min()), int(start.max()), count, step_days)
-    told = []
+    told: list[dict[str, Any]] = []
     ledger.begin()
     for place, (begin, end) in enumerate(spans):
         part_of = stretch(dataset, begin, end)
         folds = fold_plan(part_of.calls, settings.label_delay_days)
         touched = ledger.touch(dataset.fingerprint, folds.certify, "roll")
         trained = train(part_of, settings, part(progress, place, count))
-        check(trained)
-        figures = brief(trained)
+        check_for_leaks(trained)
+        figures = summarise(trained)
         told.append(
             {
                 "begin": str(pd.Timestamp(begin, unit="ms", tz="UTC")),
@@ -111,7 +111,7 @@ def part(progress: Progress | None, place: int, count: int) -> Progress | None:
 
 def numbers_of(figures: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of nested figures by their dotted names."""
-    told = flat(figures).items()
+    told = flatten(figures).items()
     return {name: float(one) for name, one in told if isinstance(one, int | float) and not isinstance(one, bool)}
 
 

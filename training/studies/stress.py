@@ -20,8 +20,8 @@ from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.files.progress import silent
 from callsieve.features.keys.tokens import Key
 from callsieve.training.data.noise import with_collusion, with_flips, without_complaints
-from callsieve.training.judging.judge import brief
-from callsieve.training.judging.metrics import at_target
+from callsieve.training.judging.judge import summarise
+from callsieve.training.judging.metrics import threshold_at_rate
 from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import difference_interval
@@ -144,7 +144,7 @@ def one_training(
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
     ledger.touch(dataset.fingerprint, folds.certify, "stress")
     trained = train(*FAULTS[name](dataset, settings, cutoff, seed))
-    figures = brief(trained)
+    figures = summarise(trained)
     head = figures["headline"]
     return {
         "certified": head["certified"], "false_calls": head["false_calls"], "benign_calls": head["benign_calls"],
@@ -159,7 +159,7 @@ def flags_of(t: Trained) -> Flags:
     judged = fold_rows("certify", t.plan.certify, t.fold, t.start) & t.judged.known
     rows, benign = judged & t.judged.nuisance, judged & ~t.judged.nuisance
     held = aligned_scores(t.raw, t.stratum, band)
-    return Flags(held[rows] >= band.threshold, t.raw[rows] >= at_target(t.raw[benign], target), t.caller[rows])
+    return Flags(held[rows] >= band.threshold, t.raw[rows] >= threshold_at_rate(t.raw[benign], target), t.caller[rows])
 
 
 def change(faulty: Array, clean: Array, caller: Array, seed: int) -> dict[str, float | None]:

@@ -37,7 +37,7 @@ NAME, BUNDLE = "callsieve", "bundle"
 TRUST, POLICY = "CALLSIEVE_TRUST", "CALLSIEVE_POLICY"
 
 
-class Served:
+class ScoringModel:
     """What MLflow calls: vectors by feature name -> raw score, calibrated score, and the policy's action."""
 
     def __init__(self, scorer: Scorer) -> None:
@@ -120,10 +120,10 @@ def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:
         raise
 
 
-def _load_pyfunc(path: str) -> Served:
+def _load_pyfunc(path: str) -> ScoringModel:
     """What MLflow calls to open the model. Raises: Refused, or ValueError if nothing says whom to trust."""
     trust = os.environ.get(TRUST)
     if not trust:
         raise ValueError(f"whose bundles are trusted is not said: expected {TRUST} to name a public key's file")
     policy = read_policy(os.environ.get(POLICY))
-    return Served(Scorer.load(path, trusted=[read_public_key(trust)], policy=policy))
+    return ScoringModel(Scorer.load(path, trusted=[read_public_key(trust)], policy=policy))

@@ -1,8 +1,8 @@
-"""MLflow: the record of every run, as it is written; `tracked.py` reads it back.
+"""Writes runs into MLflow; `mlflow_read` reads them back.
 
-The store is a SQLite file by default, or a server's. No model flavour is used, so nothing is pickled: the registered
-model is the signed bundle itself, which only `serving.bundle` opens. The client is used, never the fluent interface:
-that one keeps the store in a global, and writes the login name of whoever started it into every run.
+The store is a SQLite file by default, or a server. No model flavour is used, so nothing is pickled: the registered
+model is the signed bundle itself, which only `serving.bundle` opens. Only MLflow's client is used. Its fluent interface
+keeps the store in a global, and writes the login name of the user into every run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from callsieve.training.judging.figures import DatasetEntry, TrackedRun
+
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 try:
@@ -30,22 +32,22 @@ except ImportError as error:
     raise ImportError("tracking needs MLflow: pip install 'callsieve[train]'") from error
 
 EXPERIMENT = "callsieve"
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow's pages are those of a language model
-SEARCHES = "callsieve searches"  # apart: what is tried on the training side is no run that may be promoted
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # otherwise MLflow shows the pages for language models
+SEARCHES = "callsieve searches"  # an experiment of its own: a trial is not a run that may be promoted
 MODEL = "callsieve"
 ALIAS = "candidate"  # the newest run
 CHAMPION = "champion"  # the promoted one
-BATCH = 100  # parameters and tags that MLflow takes at a time
+BATCH = 100  # parameters and tags that MLflow accepts in one request
 PARAMETER_LENGTH = 6000
 DIGEST_LENGTH = 36
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the store's migration log and bars of downloads off a person's screen; MLflow's faults in one line.
+    """Hide the store's migration log and MLflow's progress bars, and turn MLflow's errors into one line.
 
     Raises:
-        ValueError: for whatever MLflow refuses.
+        ValueError: for every error of MLflow or of its store.
     """
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
@@ -57,9 +59,9 @@ def quiet() -> Iterator[None]:
         yield
     except MlflowException as error:
         raise ValueError(f"MLflow: {' '.join(error.message.split())[:400]}") from error
-    except SQLAlchemyError as error:  # of a store that is opened, MLflow lets them through
-        told = str(getattr(error, "orig", error))  # without the statement and its values
-        raise ValueError(f"MLflow: the store failed: {' '.join(told.split())[:400]}") from error
+    except SQLAlchemyError as error:  # MLflow does not wrap errors of opening a store
+        text = str(getattr(error, "orig", error))  # without the statement and its values
+        raise ValueError(f"MLflow: the store failed: {' '.join(text.split())[:400]}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -70,10 +72,10 @@ def quiet() -> Iterator[None]:
 
 
 def client_of(uri: str) -> MlflowClient:
-    """MLflow's client of a store; a new SQLite file gets its name when all its tables are there.
+    """MLflow's client of a store; a new SQLite file gets its name once it has all tables.
 
-    MLflow makes them in hundreds of steps, and neither waits for another process that does so, nor goes on where one
-    was killed.
+    MLflow creates the tables in hundreds of steps. It neither waits for another process that does so, nor resumes after
+    a process was killed.
     """
     if uri.startswith("sqlite:") and (name := make_url(uri).database):
         path = Path(name)
@@ -81,13 +83,13 @@ def client_of(uri: str) -> MlflowClient:
         if not path.exists():
             with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
                 made = new_store(Path(folder))
-                with suppress(FileExistsError):  # another one was quicker
+                with suppress(FileExistsError):  # another process was faster
                     os.link(made, path)
     return MlflowClient(uri)
 
 
 def new_store(folder: Path) -> Path:
-    """A file with an empty store, which no connection holds open."""
+    """Create a file with an empty store; no connection keeps it open."""
     made, copy = folder / "made.db", folder / "copy.db"
     MlflowClient(f"sqlite:///{made.resolve()}").search_experiments(max_results=1)
     with closing(sqlite3.connect(made)) as source, closing(sqlite3.connect(copy)) as target:
@@ -95,7 +97,7 @@ def new_store(folder: Path) -> Path:
     return copy
 
 
-def record(
+def write_run(
     uri: str,
     artifacts: Path,
     *,
@@ -105,28 +107,29 @@ def record(
     parameters: Mapping[str, Any],
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
-    datasets: Mapping[str, Mapping[str, Any]],
-    figures: Mapping[str, Any],
+    datasets: Mapping[str, DatasetEntry],
+    figures: Mapping[str, object],
     files: Mapping[str, Path],
-) -> dict[str, str]:
+) -> TrackedRun:
     """Write one finished run and register its bundle under the alias "candidate".
 
     Args:
-        uri: of the tracking store.
-        artifacts: where a new experiment keeps its artifacts; a server keeps them where it was told to.
-        made_by: command or function.
-        began: when, in Unix seconds.
-        datasets: by name, each with `sha256` over all of it, `rows`, `source` and `context` (training, evaluation).
-        figures: everything that was measured, kept as `figures.json`.
+        uri: address of the tracking store.
+        artifacts: folder for the artifacts of a new experiment; a server has its own place for them.
+        name: of the run.
+        made_by: command or function that made the run.
+        began: Unix seconds.
+        datasets: by name.
+        figures: everything that was measured, stored as `figures.json`.
         files: folder of the artifact -> file or folder; "bundle" is registered as the model.
-    Returns: the run id and the version of the registered model.
+    Returns: the run id and the version of the registered model, "" without a bundle.
     """
     with quiet():
         client = client_of(uri)
         run = new_run(client, experiment_of(client, uri, artifacts), name, made_by, began)
         try:
             write_values(client, run.run_id, parameters, metrics, tags)
-            client.log_inputs(run.run_id, [dataset_input(key, told) for key, told in datasets.items()])
+            client.log_inputs(run.run_id, [dataset_input(key, entry) for key, entry in datasets.items()])
             client.log_dict(run.run_id, dict(figures), "figures.json")
             for folder, path in files.items():
                 send = client.log_artifacts if path.is_dir() else client.log_artifact
@@ -139,7 +142,7 @@ def record(
     return {"run": run.run_id, "version": version}
 
 
-def attach(uri: str, run: str, path: Path, folder: str) -> None:
+def attach_file(uri: str, run: str, path: Path, folder: str) -> None:
     """Add a file to the artifacts of a run."""
     with quiet():
         client_of(uri).log_artifact(run, str(path), folder)
@@ -148,7 +151,7 @@ def attach(uri: str, run: str, path: Path, folder: str) -> None:
 def new_run(
     client: MlflowClient, experiment: str, name: str, made_by: str, began: float, parent: str | None = None
 ) -> RunInfo:
-    """A run that began before it is written, and what made it: a page of MLflow says both."""
+    """Create a run with the moment when it began and the command that made it, which MLflow shows on its page."""
     tags = {"mlflow.source.name": made_by, "mlflow.source.type": "LOCAL"}
     more = {"mlflow.parentRunId": parent} if parent else {}
     return client.create_run(experiment, start_time=round(1000 * began), tags=tags | more, run_name=name).info
@@ -157,14 +160,14 @@ def new_run(
 def begin_search(
     uri: str, artifacts: Path, name: str, made_by: str, began: float, parameters: Mapping[str, Any]
 ) -> str:
-    """The id of the run of a search: of its earlier part if there is one, opened again, else of a new run."""
+    """The id of the run of a search: a run of this name is resumed, otherwise a new one is created."""
     with quiet():
         client = client_of(uri)
         experiment = experiment_of(client, uri, artifacts, SEARCHES)
-        known = client.search_runs([experiment], f"attributes.run_name = '{name}'", max_results=1)
-        if known:
-            client.update_run(known[0].info.run_id, "RUNNING")
-            return str(known[0].info.run_id)
+        earlier = client.search_runs([experiment], f"attributes.run_name = '{name}'", max_results=1)
+        if earlier:
+            client.update_run(earlier[0].info.run_id, "RUNNING")
+            return str(earlier[0].info.run_id)
         run = new_run(client, experiment, name, made_by, began).run_id
         write_values(client, run, parameters, {}, {})
         return str(run)
@@ -173,7 +176,7 @@ def begin_search(
 def nested_run(
     uri: str, parent: str, name: str, began: float, parameters: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> None:
-    """One finished trial of a search, nested in its run."""
+    """Write one finished trial of a search, nested in the run of the search."""
     with quiet():
         client = client_of(uri)
         search = client.get_run(parent)
@@ -184,7 +187,7 @@ def nested_run(
 
 
 def end_search(uri: str, run: str, metrics: Mapping[str, float], result: Path) -> None:
-    """Close the run of a search with its best figures and its file of parameters."""
+    """Close the run of a search with its best figures and its parameter file."""
     with quiet():
         client = client_of(uri)
         write_values(client, run, {}, metrics, {})
@@ -193,7 +196,7 @@ def end_search(uri: str, run: str, metrics: Mapping[str, float], result: Path) -
 
 
 def experiment_of(client: MlflowClient, uri: str, artifacts: Path, name: str = EXPERIMENT) -> str:
-    """The id of an experiment, made if it is not there."""
+    """The id of an experiment, which is created if it does not exist."""
     experiment = client.get_experiment_by_name(name)
     if experiment:
         return str(experiment.experiment_id)
@@ -201,47 +204,47 @@ def experiment_of(client: MlflowClient, uri: str, artifacts: Path, name: str = E
     try:
         return str(client.create_experiment(name, artifact_location=location, tags=KIND))
     except MlflowException as error:
-        found = client.get_experiment_by_name(name)  # another one was quicker
-        if found is None:
+        experiment = client.get_experiment_by_name(name)  # another process was faster
+        if experiment is None:
             raise error from None
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
 
 def write_values(
     client: MlflowClient, run: str, parameters: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]
 ) -> None:
-    """All parameters, metrics and tags of a run.
+    """Write all parameters, metrics and tags of a run.
 
     Raises:
-        ValueError: if a parameter is longer than MLflow keeps: a shortened one would be a wrong one.
+        ValueError: if a parameter is longer than MLflow allows; a truncated value would be wrong.
     """
     long = [key for key, value in parameters.items() if len(str(value)) > PARAMETER_LENGTH]
     if long:
         raise ValueError(f"parameter {long[0]}: expected at most {PARAMETER_LENGTH} characters")
     now = time.time_ns() // 1_000_000
     client.log_batch(run, metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()])
-    settings = [Param(key, str(value)) for key, value in parameters.items()]
-    words = [RunTag(key, value) for key, value in tags.items()]
-    for some in range(0, max(len(settings), len(words)), BATCH):
-        client.log_batch(run, params=settings[some : some + BATCH], tags=words[some : some + BATCH])
+    params = [Param(key, str(value)) for key, value in parameters.items()]
+    run_tags = [RunTag(key, value) for key, value in tags.items()]
+    for begin in range(0, max(len(params), len(run_tags)), BATCH):
+        client.log_batch(run, params=params[begin : begin + BATCH], tags=run_tags[begin : begin + BATCH])
 
 
-def dataset_input(name: str, told: Mapping[str, Any]) -> DatasetInput:
-    """A dataset of a run. MLflow's own digest is of the first 10,000 rows; this one is of the whole data."""
+def dataset_input(name: str, entry: DatasetEntry) -> DatasetInput:
+    """A dataset of a run. MLflow's own digest covers the first 10,000 rows; this digest covers the whole table."""
     return DatasetInput(
         Dataset(
             name=name,
-            digest=told["sha256"][:DIGEST_LENGTH],
+            digest=entry["sha256"][:DIGEST_LENGTH],
             source_type="code",
-            source=json.dumps({"tags": {"source": told["source"]}}),
-            profile=json.dumps({"sha256": told["sha256"], "num_rows": told["rows"]}),
+            source=json.dumps({"tags": {"source": entry["source"]}}),
+            profile=json.dumps({"sha256": entry["sha256"], "num_rows": entry["rows"]}),
         ),
-        [InputTag("mlflow.data.context", told["context"])],
+        [InputTag("mlflow.data.context", entry["context"])],
     )
 
 
 def register(client: MlflowClient, run: str, artifact_uri: str) -> str:
-    """Register the run's bundle as the next version of the model."""
+    """Register the run's bundle as the next version of the model, and name it the candidate."""
     try:
         client.create_registered_model(MODEL)
     except MlflowException as error:
@@ -253,6 +256,6 @@ def register(client: MlflowClient, run: str, artifact_uri: str) -> str:
 
 
 def move_champion(uri: str, version: str) -> None:
-    """Let the alias "champion" point to a version of the model."""
+    """Point the alias "champion" to a version of the model."""
     with quiet():
         client_of(uri).set_registered_model_alias(MODEL, CHAMPION, version)

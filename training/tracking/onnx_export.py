@@ -1,20 +1,21 @@
-"""A bundle's yes-no model as one ONNX file, for a handset: a model of few features, that a phone can know by itself.
+"""Exports the risk model of a bundle as one ONNX file, for handsets: a model of the few features a phone knows itself.
 
-found = export(Path("bundle"), Path("lite.onnx"), signer=Path("signer.pub"))
+result = export(Path("bundle"), Path("lite.onnx"), signer=Path("signer.pub"))
 
-In double precision and with LightGBM's own thresholds (operator TreeEnsemble of ai.onnx.ml 5, ONNX Runtime 1.20 and
-later): the usual conversion rounds thresholds and values to float32, and a value on the wrong side of a split is
-another leaf. Not copied: levels that are no whole numbers are cut off by LightGBM and unknown here. The file is not
-signed; it belongs into something that is. It says in its metadata what the scores need: features in order, bands.
+The file is in double precision with LightGBM's own thresholds (operator TreeEnsemble of ai.onnx.ml 5, ONNX Runtime 1.20
+and later). The usual conversion rounds thresholds and values to float32, and a value on the wrong side of a split
+reaches another leaf. One difference remains: LightGBM truncates levels that are no whole numbers, ONNX treats them as
+unknown. The file is not signed, so put it into a package that is. Its metadata holds what a reader of the scores needs:
+the features in order, and the bands.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -30,7 +31,7 @@ try:
     import onnxruntime
     from onnx import TensorProto, helper
 except ImportError as error:
-    raise ImportError("a model for handsets needs ONNX: pip install 'callsieve[onnx]'") from error
+    raise ImportError("the export for handsets needs ONNX: pip install 'callsieve[onnx]'") from error
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -41,15 +42,14 @@ OPSET, ML_OPSET, IR = 18, 5, 10
 LESS_OR_EQUAL, MEMBER = 0, 6  # modes of a node
 NAN_MISSING, ZERO_MISSING = 2, 1  # bits 2 and 3 of `Tree.decision`
 SUM, NO_TRANSFORM = 1, 0
-ROWS = 20_000  # drawn to compare both
-MOST = 1e-9  # by which raw scores may differ; sums of some thousand leaves differ by less
+ROWS = 20_000  # random rows for the comparison
+TOLERANCE = 1e-9  # of raw scores; sums of some thousand leaves differ by less
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The largest differences between the file and the bundle over some rows, and from values rounded to float32.
+class ScoreDifference(TypedDict):
+    """The largest differences between the scores of the file and of the bundle over some rows.
 
-    `bands` counts the rows that reach another band.
+    `bands` counts the rows that reach another band. The `float32` figures are for values rounded to float32.
     """
 
     rows: int
@@ -60,37 +60,53 @@ class Difference:
     float32_bands: int
 
 
-def export(bundle: Path, file: Path, *, signer: Path) -> dict[str, Any]:
-    """Write a verified bundle's model as ONNX, whole or not at all, and compare it with the bundle by ONNX Runtime.
+class Export(TypedDict):
+    """What was exported: model id, features in order, size in bytes, and the comparison with the bundle.
 
-    Returns: model, features, bytes, and a `Difference` on rows of the bundle's own ("golden") and on drawn ones, whose
-        values lie on the model's thresholds and next to them ("thresholds"), where differences are largest.
+    `golden` compares on the golden rows of the bundle. `thresholds` compares on random rows whose values lie on the
+    model's thresholds and next to them, where differences are largest.
+    """
+
+    model: str
+    features: list[str]
+    bytes: int
+    golden: ScoreDifference
+    thresholds: ScoreDifference
+
+
+def export(bundle: Path, file: Path, *, signer: Path) -> Export:
+    """Write a verified bundle's risk model as ONNX, whole or not at all, and compare it with the bundle.
 
     Raises:
-        Refused: for whatever the scorer refuses.
+        Refused: for every reason for which the scorer refuses a bundle.
         FileExistsError: if the file exists.
-        ValueError: if the model asks for what ONNX cannot say, or the file gives other scores.
+        ValueError: if ONNX cannot express the model, or the file gives other scores.
     """
     if file.exists():
         raise FileExistsError(f"{file}: exists already; nothing is overwritten")
-    found = load(bundle, [read_public_key(signer)], expected_catalogue=catalogue_hash())
-    # Read a second time: were it another text meanwhile, its scores would differ below.
+    model = load(bundle, [read_public_key(signer)], expected_catalogue=catalogue_hash())
+    # The text is read a second time. If it changed in between, its scores differ below.
     text = (bundle / "model.txt").read_text(encoding="ascii")
-    trees = check_structure(text, found.features, levels=found.categorical)
-    data = as_onnx(found, trees).SerializeToString()
-    compared = {
-        "golden": difference(found, data, np.array(found.golden.rows)),
-        "thresholds": difference(found, data, rows_at_thresholds(trees, len(found.features))),
-    }
-    if (most := max(one.raw for one in compared.values())) > MOST:
-        raise ValueError(f"{file}: expected raw scores within {MOST} of the bundle's, got a difference of {most}")
+    trees = check_structure(text, model.features, levels=model.categorical)
+    data = as_onnx(model, trees).SerializeToString()
+    golden = difference(model, data, np.array(model.golden.rows))
+    thresholds = difference(model, data, rows_at_thresholds(trees, len(model.features)))
+    if (largest := max(golden["raw"], thresholds["raw"])) > TOLERANCE:
+        raise ValueError(
+            f"{file}: expected raw scores within {TOLERANCE} of the bundle's, got a difference of {largest}"
+        )
     write_whole(file, data)
-    told = {name: asdict(one) for name, one in compared.items()}
-    return {"model": found.model_id, "features": list(found.features), "bytes": len(data)} | told
+    return {
+        "model": model.model_id,
+        "features": list(model.features),
+        "bytes": len(data),
+        "golden": golden,
+        "thresholds": thresholds,
+    }
 
 
 def as_onnx(bundle: Bundle, trees: Iterable[Tree]) -> onnx.ModelProto:
-    """The model: `features` float64 (n, F), NaN where unknown -> `raw` and `probability`, float64 (n,)."""
+    """The ONNX model: `features` float64 (n, F), NaN where unknown -> `raw` and `probability`, float64 (n,)."""
     forest = Forest()
     for tree in trees:
         forest.add(tree)
@@ -106,7 +122,7 @@ def as_onnx(bundle: Bundle, trees: Iterable[Tree]) -> onnx.ModelProto:
         "low": _double([x[0]], shape=[]),
         "high": _double([x[-1]], shape=[]),
     }
-    # Which knot is next below: that many knots are at most as high, less one.
+    # The index of the next knot below is the number of knots that are not above, less one.
     steps = [
         ("TreeEnsemble", ["features"], "sums", forest.attributes() | {"domain": "ai.onnx.ml"}),
         ("Squeeze", ["sums", "one"], "raw", {}),
@@ -127,7 +143,7 @@ def as_onnx(bundle: Bundle, trees: Iterable[Tree]) -> onnx.ModelProto:
     for name, tensor in constants.items():
         tensor.name = name
     graph = helper.make_graph(
-        [helper.make_node(kind, taken, [given], **more) for kind, taken, given, more in steps],
+        [helper.make_node(kind, inputs, [output], **options) for kind, inputs, output, options in steps],
         "callsieve",
         [helper.make_tensor_value_info("features", TensorProto.DOUBLE, ["calls", len(bundle.features)])],
         [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["calls"]) for name in ("raw", "probability")],
@@ -135,14 +151,14 @@ def as_onnx(bundle: Bundle, trees: Iterable[Tree]) -> onnx.ModelProto:
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
     model = helper.make_model(graph, producer_name="callsieve", opset_imports=opsets, ir_version=IR)
-    helper.set_model_props(model, {"callsieve": json.dumps(_said(bundle), ensure_ascii=False)})
+    helper.set_model_props(model, {"callsieve": json.dumps(_metadata(bundle), ensure_ascii=False)})
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
 @dataclass(slots=True)
 class Forest:
-    """The attributes of TreeEnsemble, filled tree by tree. Children are indices of nodes, or of leaves."""
+    """The attributes of the operator TreeEnsemble, filled tree by tree. A child is the index of a node or of a leaf."""
 
     roots: list[int] = field(default_factory=list)
     feature: list[int] = field(default_factory=list)
@@ -155,22 +171,26 @@ class Forest:
     members: list[float] = field(default_factory=list)
 
     def add(self, tree: Tree) -> None:
-        """One more tree. Raises: ValueError: if zero counts as missing in it, which ONNX cannot say."""
+        """Append a tree.
+
+        Raises:
+            ValueError: if the tree treats zero as missing, which ONNX cannot express.
+        """
         first_node, first_leaf = len(self.feature), len(self.leaves)
         self.roots.append(first_node)
         self.leaves += tree.leaf_value
-        if not tree.left:  # a tree of one leaf: both ways lead to it
+        if not tree.left:  # a tree of one leaf: both branches lead to it
             self._node(0, 0.0, LESS_OR_EQUAL, missing_left=True, children=((first_leaf, True), (first_leaf, True)))
         for node, (decision, left, right) in enumerate(zip(tree.decision, tree.left, tree.right, strict=True)):
             if decision >> 2 & 3 == ZERO_MISSING:
-                raise ValueError("the model takes zeros for missing values, which ONNX cannot say")
+                raise ValueError("the model treats zeros as missing values, which ONNX cannot express")
             children = tuple((first_leaf + ~c, True) if c < 0 else (first_node + c, False) for c in (left, right))
             if decision & CATEGORICAL:
                 self.members += [*_levels(tree, int(tree.threshold[node])), np.nan]
                 self._node(tree.feature[node], 0.0, MEMBER, missing_left=False, children=children)
                 continue
             threshold = tree.threshold[node]
-            # Where nothing is missing, LightGBM takes NaN for zero.
+            # At a split without missing values, LightGBM treats NaN as zero.
             left_too = bool(decision & 2) if decision >> 2 & 3 == NAN_MISSING else threshold >= 0
             self._node(tree.feature[node], threshold, LESS_OR_EQUAL, missing_left=left_too, children=children)
 
@@ -186,7 +206,7 @@ class Forest:
             self.are_leaves[side].append(int(is_leaf))
 
     def attributes(self) -> dict[str, Any]:
-        """As the operator names them."""
+        """The attributes by the operator's names."""
         members = {"membership_values": _double(self.members)} if self.members else {}
         return members | {
             "n_targets": 1,
@@ -206,8 +226,8 @@ class Forest:
         }
 
 
-def difference(bundle: Bundle, data: bytes, rows: Floats) -> Difference:
-    """How far the file's scores are from the bundle's."""
+def difference(bundle: Bundle, data: bytes, rows: Floats) -> ScoreDifference:
+    """Differences between the scores of the file and of the bundle on these rows."""
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     raw = bundle.model.predict_raw(rows)
     ours = raw, bundle.calibration.probabilities(raw)
@@ -216,18 +236,18 @@ def difference(bundle: Bundle, data: bytes, rows: Floats) -> Difference:
         rounded = session.run(["raw"], {"features": rows.astype(np.float32).astype(np.float64)})[0]
     bands = np.array(sorted(band.threshold for band in bundle.thresholds))
     reached = np.searchsorted(bands, raw, "right")
-    return Difference(
-        rows=len(rows),
-        raw=float(np.abs(theirs[0] - ours[0]).max()),
-        probability=float(np.abs(theirs[1] - ours[1]).max()),
-        bands=int((np.searchsorted(bands, theirs[0], "right") != reached).sum()),
-        float32_raw=float(np.abs(rounded - raw).max()),
-        float32_bands=int((np.searchsorted(bands, rounded, "right") != reached).sum()),
-    )
+    return {
+        "rows": len(rows),
+        "raw": float(np.abs(theirs[0] - ours[0]).max()),
+        "probability": float(np.abs(theirs[1] - ours[1]).max()),
+        "bands": int((np.searchsorted(bands, theirs[0], "right") != reached).sum()),
+        "float32_raw": float(np.abs(rounded - raw).max()),
+        "float32_bands": int((np.searchsorted(bands, rounded, "right") != reached).sum()),
+    }
 
 
 def rows_at_thresholds(trees: Sequence[Tree], width: int, count: int = ROWS, seed: int = 0) -> Floats:
-    """Rows of values on thresholds of the model, just below and above them, levels in and out of its sets, and NaN."""
+    """Random rows of values on the model's thresholds and just beside them, levels in and out of its sets, and NaN."""
     values: list[set[float]] = [{0.0} for _ in range(width)]
     for tree in trees:
         for feature, threshold, decision in zip(tree.feature, tree.threshold, tree.decision, strict=True):
@@ -245,7 +265,7 @@ def _levels(tree: Tree, split: int) -> list[float]:
     return [float(32 * i + bit) for i, word in enumerate(words) for bit in range(32) if word >> bit & 1]
 
 
-def _said(bundle: Bundle) -> dict[str, Any]:
+def _metadata(bundle: Bundle) -> dict[str, Any]:
     return {
         "model": bundle.model_id,
         "epoch": bundle.epoch,
@@ -261,8 +281,8 @@ def _said(bundle: Bundle) -> dict[str, Any]:
 
 
 def _double(values: Iterable[float], shape: Sequence[int] | None = None) -> onnx.TensorProto:
-    held = list(map(float, values))
-    return helper.make_tensor("", TensorProto.DOUBLE, [len(held)] if shape is None else shape, held)
+    doubles = list(map(float, values))
+    return helper.make_tensor("", TensorProto.DOUBLE, [len(doubles)] if shape is None else shape, doubles)
 
 
 def _whole(values: Sequence[int]) -> onnx.TensorProto:

@@ -1,7 +1,7 @@
-"""What of a run goes into its record: settings, versions, datasets by fingerprint, metrics of slices, tables as CSV.
+"""The record of a run: settings, versions, datasets by fingerprint, metrics of slices, and tables as CSV.
 
-`record/` is what a replay starts from: `settings.json`, `versions.json`, `datasets.json`, the gates, the signer's key;
-and `reference.json`: what the days of its calls looked like.
+A run is reproduced from the folder `record/`: `settings.json`, `versions.json`, `datasets.json`, the gates and the
+signer's public key. `reference.json` in the same folder describes the days of its calls.
 """
 
 from __future__ import annotations
@@ -27,92 +27,102 @@ from callsieve.serving.bundle.signing import SIGNER
 from callsieve.training.data.dataset import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, TRUTH_COLUMNS, Dataset
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.data.label_policy import policy_of
-from callsieve.training.model.fit import lightgbm_parameters as settings_of_fit
+from callsieve.training.judging.figures import DatasetEntry, Headline, RuleHeadline, RunFigures
+from callsieve.training.model.fit import lightgbm_parameters
 from callsieve.training.model.matrix import array_hash
 from callsieve.training.model.provenance import source_hash, versions
 from callsieve.training.model.train import Settings, Trained
 from callsieve.training.reports.run_page import one_in, share
 
 SETTINGS, VERSIONS, DATASETS, GATES = "settings.json", "versions.json", "datasets.json", "gates.toml"
-NUMBERS_OF_SLICE = ("calls", "callers", "flagged", "rate", "low", "high", "bound")
+TABLES = {
+    "complaints": COMPLAINTS,
+    "findings": FINDINGS,
+    "recycled": RECYCLED,
+    "lists": LISTS,
+    "campaigns": CAMPAIGNS,
+    "exclusions": EXCLUSIONS,
+}
 
 
 def settings_json(settings: Settings) -> dict[str, Any]:
-    """Settings as plain values; `threads` is left out, for nothing depends on it."""
-    told = {name: getattr(settings, name) for name in Settings.__dataclass_fields__ if name != "threads"}
-    return told | {"label_policy": settings.label_policy.to_json(), "features": list(settings.features)}
+    """Settings as plain values; `threads` is left out, since no result depends on it."""
+    values = {name: getattr(settings, name) for name in Settings.__dataclass_fields__ if name != "threads"}
+    return values | {"label_policy": settings.label_policy.to_json(), "features": list(settings.features)}
 
 
-def settings_of(told: Mapping[str, Any], threads: int) -> Settings:
+def settings_of(values: Mapping[str, Any], threads: int) -> Settings:
     """The settings of a record.
 
     Raises:
         ValueError: if a field is missing or unknown.
     """
     try:
-        read = {**told, "label_policy": policy_of(told["label_policy"]), "features": tuple(told["features"])}
-        return Settings(**read, threads=threads)
+        fields = {**values, "label_policy": policy_of(values["label_policy"]), "features": tuple(values["features"])}
+        return Settings(**fields, threads=threads)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{SETTINGS}: expected the settings of this version of callsieve: {error}") from None
 
 
-def datasets(trained: Trained, source: str) -> dict[str, dict[str, Any]]:
-    """Every table of the run, with SHA-256 over the whole of it.
+def dataset_entries(trained: Trained, source: str) -> dict[str, DatasetEntry]:
+    """Every table of the run by name, each with the SHA-256 of the whole table."""
+    entries: dict[str, DatasetEntry] = {}
 
-    Returns: by name: `sha256`, `rows`, `source` and `context`, "training" or "evaluation".
-    """
-    told = {"calls": (trained.dataset.fingerprint, trained.dataset.calls.num_rows, "training")}
-    told |= {name: (fingerprint(table), table.num_rows, context) for name, table, context in tables(trained.dataset)}
-    told["vectors"] = (array_hash([trained.feed.rows, trained.feed.X]), len(trained.feed.rows), "training")
+    def add(name: str, sha256: str, rows: int, context: str) -> None:
+        entries[name] = {"sha256": sha256, "rows": rows, "source": source, "context": context}
+
+    add("calls", trained.dataset.fingerprint, trained.dataset.calls.num_rows, "training")
+    for name, table, context in tables(trained.dataset):
+        add(name, fingerprint(table), table.num_rows, context)
+    add("vectors", array_hash([trained.feed.rows, trained.feed.X]), len(trained.feed.rows), "training")
     for name, sha256 in trained.fitted["sides"].items():
-        told[f"labelled {name}"] = (sha256, trained.fitted["rows"][name], "training")
-    return {
-        name: {"sha256": sha256, "rows": rows, "source": source, "context": context}
-        for name, (sha256, rows, context) in told.items()
-    }
+        add(f"labelled {name}", sha256, trained.fitted["rows"][name], "training")
+    return entries
 
 
 def tables(dataset: Dataset) -> Iterable[tuple[str, pa.Table, str]]:
-    """Everything beside the calls that a model or its split comes from, in one form, whatever it was read from."""
-    said = {
-        "complaints": COMPLAINTS,
-        "findings": FINDINGS,
-        "recycled": RECYCLED,
-        "lists": LISTS,
-        "campaigns": CAMPAIGNS,
-        "exclusions": EXCLUSIONS,
-    }
-    for name, schema in said.items():
+    """Every table besides the calls that a model or its split depends on: name, table in one form, and context.
+
+    The form does not depend on the files that the dataset was read from.
+    """
+    for name, schema in TABLES.items():
         frame = getattr(dataset, name)
-        kept = [field for field in schema if field.name in frame]
-        yield name, pa.table({field.name: arrow(frame[field.name], field.type) for field in kept}), "training"
+        fields = [field for field in schema if field.name in frame]
+        yield name, pa.table({field.name: arrow(frame[field.name], field.type) for field in fields}), "training"
     if dataset.truth is not None:
-        # The split keeps campaigns together: what they are decides who is learnt from.
+        # The split keeps campaigns together, so it depends on this column.
         names = [*TRUTH_COLUMNS, *(name for name in ("campaign",) if name in dataset.truth.column_names)]
         yield "truth", pa.table([plain(dataset.truth[name]) for name in names], names=names), "evaluation"
 
 
 def arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:
-    """A column of a frame as Arrow."""
+    """A column of a frame as an Arrow array of this type."""
     if pa.types.is_timestamp(kind):
-        plain = column.dt.tz_convert(None).to_numpy()
-        return pa.array(plain, from_pandas=True).cast(pa.timestamp(kind.unit), safe=False).cast(kind)
+        moments = column.dt.tz_convert(None).to_numpy()
+        return pa.array(moments, from_pandas=True).cast(pa.timestamp(kind.unit), safe=False).cast(kind)
     return pa.array(column.to_numpy(), kind, from_pandas=True)
 
 
 def write_record(
-    folder: Path, settings: Settings, told: Mapping[str, Any], code: Mapping[str, str], gates: bytes, signer: Path
+    folder: Path,
+    settings: Settings,
+    datasets: Mapping[str, DatasetEntry],
+    code: Mapping[str, str],
+    gates: bytes,
+    signer: Path,
 ) -> None:
-    """The folder that a replay starts from.
+    """Write the folder that a run is reproduced from.
 
     Args:
-        told: as from `datasets`.
-        code: as from `provenance.commit`, asked as the run began.
+        datasets: as from `dataset_entries`.
+        code: as from `provenance.commit`, called when the run began.
+        gates: bytes of the gates file.
+        signer: public key file of the run.
     """
     folder.mkdir()
-    installed = {one.name: one.version for one in distributions() if one.name}
+    installed = {package.name: package.version for package in distributions() if package.name}
     made_by = {"decisive": versions(), **code, "source_sha256": source_hash(), "installed": installed}
-    for name, value in ((SETTINGS, settings_json(settings)), (VERSIONS, made_by), (DATASETS, dict(told))):
+    for name, value in ((SETTINGS, settings_json(settings)), (VERSIONS, made_by), (DATASETS, dict(datasets))):
         text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         write_whole(folder / name, (text + "\n").encode())
     write_whole(folder / GATES, gates)
@@ -123,18 +133,18 @@ def read_record(folder: Path, name: str) -> dict[str, Any]:
     """A file of the record in a run's folder.
 
     Raises:
-        ValueError: in one line, if it is not there or no JSON.
+        ValueError: in one line, if the file is missing or not JSON.
     """
     path = folder / "record" / name
     try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: expected the record of a run: {error}") from None
-    return told
+    return values
 
 
-def parameters(settings: Settings, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run was told to do."""
+def run_parameters(settings: Settings, figures: RunFigures) -> dict[str, Any]:
+    """The parameters of a run in MLflow: its settings, the label policy and LightGBM's parameters."""
     policy = settings.label_policy.to_json()
     return {
         **{
@@ -152,17 +162,17 @@ def parameters(settings: Settings, figures: Mapping[str, Any]) -> dict[str, Any]
 
 
 def of_lightgbm(settings: Settings, rows: int) -> dict[str, Any]:
-    """What LightGBM was told of the yes-no model, but for what changes no model; each member has a seed of its own.
+    """LightGBM's parameters of the risk model, without those that change no model; each member has its own seed.
 
     Args:
-        rows: that were learnt from.
+        rows: number of training rows.
     """
-    told = settings_of_fit(rows, classes=1, seed=settings.seed, threads=0, parameters=settings.parameters)
-    return {name: value for name, value in told.items() if name not in ("seed", "num_threads", "verbosity")}
+    values = lightgbm_parameters(rows, classes=1, seed=settings.seed, threads=0, parameters=settings.parameters)
+    return {name: value for name, value in values.items() if name not in ("seed", "num_threads", "verbosity")}
 
 
-def tags(figures: Mapping[str, Any]) -> dict[str, str]:
-    """What identifies the run's inputs and code."""
+def run_tags(figures: RunFigures) -> dict[str, str]:
+    """The tags of a run in MLflow, which identify its inputs and its code."""
     return {
         "data_sha256": figures["data"]["fingerprint"],
         "catalogue_sha256": figures["catalogue"],
@@ -172,86 +182,116 @@ def tags(figures: Mapping[str, Any]) -> dict[str, str]:
         "certified": str(figures["headline"]["model"]["certified"]).lower(),
         **{f"version.{name}": version for name, version in versions().items() if name != "source"},
         **figures["code"],
-        "mlflow.note.content": description(figures),  # what MLflow's page of the run says first
+        "mlflow.note.content": description(figures),  # MLflow shows it first on the page of the run
     }
 
 
-def description(figures: Mapping[str, Any]) -> str:
-    """What a model is worth, in Markdown, and where to read on."""
+def description(figures: RunFigures) -> str:
+    """The headline of a run in Markdown, and where to read on."""
     head = figures["headline"]["model"]
-    one = head["catch"]["call"]
+    catch = head["catch"]["call"]
     certified = "certified" if head["certified"] else "not certified"
     return (
-        f"**{certified}**: it flagged {head['false_calls']:,} of {head['benign_calls']:,} innocent calls that it had "
-        f"not learnt from, so with 95 % confidence at most {one_in(head['bound'])}; the target is "
-        f"{one_in(head['target'])}. It caught {share(one['rate'])} of the nuisance calls ({share(one['low'])} to "
-        f"{share(one['high'])}). Judged on {figures['data']['judged_on']} ({figures['data']['source']}).\n\n"
+        f"**{certified}**: {head['false_calls']:,} of {head['benign_calls']:,} innocent calls were flagged, of groups "
+        f"unseen in training. That is at most {one_in(head['bound'])} (95 % upper bound, calls as independent); the "
+        f"target is {one_in(head['target'])}. {share(catch['rate'])} of the nuisance calls were caught "
+        f"({share(catch['low'])} to {share(catch['high'])}). Judged on {figures['data']['judged_on']} "
+        f"({figures['data']['source']}).\n\n"
         "Among the artifacts: `report/report.html`, `report/audit.html`, `documents/model_card.md`."
     )
 
 
-def slice_metrics(figures: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of each slice as flat metrics, such as "slice/courier/bound"; what was not measured is left out."""
-    found: dict[str, float] = {}
-    for one in figures["slices"]:
-        name = re.sub(r"[^\w .:-]", "-", one["slice"], flags=re.ASCII)
-        kind = "nuisance" if one["nuisance"] else "benign"
-        told = {key: one[key] for key in NUMBERS_OF_SLICE} | {"certified": one["certified"]}
-        found |= {f"slice/{kind}/{name}/{key}": float(value) for key, value in told.items() if value is not None}
-    for one in figures["buckets"]:
-        if one["catch"] is not None:
-            found[f"bucket/{one['bucket']}/catch"] = float(one["catch"])
-    for one in figures["kinds"]:
-        found |= {f"kind/{one['kind']}/{key}": one[key] for key in ("right", "commonest", "sure")}
-    for one in figures["attacks"]:
-        told = {
-            "caught": one["caught"]["rate"],
-            "calls_through_a_number": one["calls_through_a_number"]["mean"],
-            "calls_through_a_number_of_a_known_group": one["known_group"]["calls_through_a_number"]["mean"],
+def slice_metrics(figures: RunFigures) -> dict[str, float]:
+    """Figures of slices, buckets, class models and evasions as flat metrics, such as "slice/benign/courier/bound".
+
+    Figures that are None are left out.
+    """
+    values: dict[str, float | None] = {}
+    for row in figures["slices"]:
+        name = re.sub(r"[^\w .:-]", "-", row["slice"], flags=re.ASCII)
+        prefix = f"slice/{'nuisance' if row['nuisance'] else 'benign'}/{name}"
+        values |= {
+            f"{prefix}/calls": row["calls"],
+            f"{prefix}/callers": row["callers"],
+            f"{prefix}/flagged": row["flagged"],
+            f"{prefix}/rate": row["rate"],
+            f"{prefix}/low": row["low"],
+            f"{prefix}/high": row["high"],
+            f"{prefix}/bound": row["bound"],
+            f"{prefix}/certified": row["certified"],
         }
-        found |= {f"attack/{one['attack']}/{key}": float(value) for key, value in told.items() if value is not None}
-    return found
+    for bucket in figures["buckets"]:
+        values[f"bucket/{bucket['bucket']}/catch"] = bucket["catch"]
+    for classes in figures["kinds"]:
+        prefix = f"kind/{classes['kind']}"
+        values |= {
+            f"{prefix}/right": classes["right"],
+            f"{prefix}/commonest": classes["commonest"],
+            f"{prefix}/sure": classes["sure"],
+        }
+    for evasion in figures["attacks"]:
+        prefix, known_group = f"attack/{evasion['attack']}", evasion["known_group"]["calls_through_a_number"]
+        values |= {
+            f"{prefix}/caught": evasion["caught"]["rate"],
+            f"{prefix}/calls_through_a_number": evasion["calls_through_a_number"]["mean"],
+            f"{prefix}/calls_through_a_number_of_a_known_group": known_group["mean"],
+        }
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def write_tables(figures: Mapping[str, Any], folder: Path) -> None:
-    """Curves and tables of the run as CSV files, one for each that was measured."""
+def write_tables(figures: RunFigures, folder: Path) -> None:
+    """Write the curves and tables of a run as CSV files, without those that have no rows."""
     folder.mkdir()
-    for name in ("slices", "buckets", "precision_at_prior"):
-        _write_rows(folder / f"{name}.csv", figures[name])
-    _write_rows(folder / "reliability.csv", figures["reliability"]["bins"])
-    _write_rows(folder / "reliability_by.csv", figures["reliability_by"])
-    _write_rows(folder / "kinds.csv", figures["kinds"])
-    _write_rows(folder / "attacks.csv", [flat(one) for one in figures["attacks"]])
-    _write_rows(folder / "top_features.csv", figures["model"]["top_features"])
-    ways = figures["headline"] | figures["baselines"]
-    _write_rows(folder / "baselines.csv", [{"way": name} | way_told(one) for name, one in ways.items()])
-    for who, points in figures["curve"].items():
-        _write_rows(
-            folder / f"curve_{who}.csv", [dict(zip(("error", "catch"), point, strict=True)) for point in points]
-        )
-    columns = figures["detection_curve"]
-    detection = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    _write_rows(folder / "detection.csv", detection)
+    heads: dict[str, Headline | RuleHeadline] = {
+        "model": figures["headline"]["model"],
+        "rule": figures["headline"]["rule"],
+        **figures["baselines"],
+    }
+    curve = figures["detection_curve"]
+    rows: dict[str, Sequence[Mapping[str, object]]] = {
+        "slices": figures["slices"],
+        "buckets": figures["buckets"],
+        "precision_at_prior": figures["precision_at_prior"],
+        "reliability": figures["reliability"]["bins"],
+        "reliability_by": figures["reliability_by"],
+        "kinds": figures["kinds"],
+        "attacks": [flatten(evasion) for evasion in figures["attacks"]],
+        "top_features": figures["model"]["top_features"],
+        "baselines": [{"way": name, **baseline_row(head)} for name, head in heads.items()],
+        **{
+            f"curve_{scorer}": [{"error": error, "catch": catch} for error, catch in points]
+            for scorer, points in figures["curve"].items()
+        },
+        "detection": [
+            {"calls": calls, "model": model, "rule": rule}
+            for calls, model, rule in zip(curve["calls"], curve["model"], curve["rule"], strict=True)
+        ]
+        if curve
+        else [],
+    }
+    for name, table in rows.items():
+        _write_rows(folder / f"{name}.csv", table)
 
 
-def way_told(headline: Mapping[str, Any]) -> dict[str, Any]:
-    """The headline of one way to score as a row: what every way has, the same names in the same order."""
-    low, high = headline["bootstrap"]
-    named = {name: one for name, one in headline.items() if name not in ("bootstrap", "rule")}
-    return flat(named | {"bootstrap": {"low": low, "high": high}})
+def baseline_row(head: Headline | RuleHeadline) -> dict[str, object]:
+    """The headline of one scorer as a row; all scorers have the same columns in the same order."""
+    low, high = head["bootstrap"]
+    columns = {name: value for name, value in head.items() if name not in ("bootstrap", "rule")}
+    return flatten(columns | {"bootstrap": {"low": low, "high": high}})
 
 
-def flat(told: Mapping[str, Any]) -> dict[str, Any]:
-    """A nest of figures as one row of a table, such as "detection.median"."""
-    row: dict[str, Any] = {}
-    for name, value in told.items():
-        row |= (
-            {f"{name}.{key}": one for key, one in flat(value).items()} if isinstance(value, Mapping) else {name: value}
-        )
+def flatten(figures: Mapping[str, object]) -> dict[str, object]:
+    """Nested figures as one row, with dotted names such as "detection.median"."""
+    row: dict[str, object] = {}
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            row |= {f"{name}.{key}": item for key, item in flatten(value).items()}
+        else:
+            row[name] = value
     return row
 
 
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     if rows:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Replay: the dataset and the model made again from a run's record, compared byte for byte."""
+"""Make the datasets and the model of a run again from its record, and compare them byte for byte."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -19,22 +19,31 @@ from callsieve.training.model.provenance import versions
 from callsieve.training.model.train import train, write_bundle
 
 from . import mlflow_read
-from .record import DATASETS, SETTINGS, VERSIONS, datasets, read_record, settings_of
+from .record import DATASETS, SETTINGS, VERSIONS, dataset_entries, read_record, settings_of
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
 
+class ReproductionFigures(TypedDict):
+    """The outcome of `callsieve model replay --json`: names of what is equal, and of what differs and how."""
+
+    model: str
+    identical: bool
+    equal: list[str]
+    differences: list[str]
+
+
 @dataclass(frozen=True, slots=True)
-class Replayed:
-    """What came out equal and what did not, by name."""
+class Reproduction:
+    """What is equal and what differs between a run and its reproduction, by name."""
 
     model: str
     equal: tuple[str, ...]
     differences: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+    def to_json(self) -> ReproductionFigures:
+        """The outcome as plain values."""
         return {
             "model": self.model,
             "identical": not self.differences,
@@ -43,46 +52,46 @@ class Replayed:
         }
 
 
-def replay(
+def reproduce(
     run: str, data: Path | None = None, *, uri: str | None = None, threads: int = 0, progress: Progress | None = None
-) -> Replayed:
-    """Train once more as the record says, and compare.
+) -> Reproduction:
+    """Train again with the recorded settings, and compare.
 
     Args:
         run: folder of the run, or with `uri` its id in MLflow.
-        data: folder of the calls; by default where the record says that they came from.
+        data: folder of the calls; by default the folder that the record names.
     Raises:
-        ValueError: if the record is not whole, or there are no calls.
+        ValueError: if the record is incomplete, or there are no calls.
     """
     if Path(run).is_dir():
-        return replay_folder(Path(run), data, threads, progress)
+        return reproduce_folder(Path(run), data, threads, progress)
     if uri is None:
         raise ValueError(f"{run}: expected the folder of a run, or --tracking-uri and its id in MLflow")
     with tempfile.TemporaryDirectory() as folder:
-        return replay_folder(mlflow_read.download(uri, run, Path(folder)), data, threads, progress)
+        return reproduce_folder(mlflow_read.download(uri, run, Path(folder)), data, threads, progress)
 
 
-def replay_folder(folder: Path, data: Path | None, threads: int, progress: Progress | None) -> Replayed:
-    """Replay a run whose `bundle/` and `record/` lie in a folder."""
+def reproduce_folder(folder: Path, data: Path | None, threads: int, progress: Progress | None) -> Reproduction:
+    """Reproduce a run from a folder with its `bundle/` and `record/`."""
     settings = settings_of(read_record(folder, SETTINGS), threads)
     recorded = read_record(folder, DATASETS)
     dataset = read_dataset(data or _data_of(folder, recorded))
     trained = train(dataset, settings, progress)
-    made = {name: told["sha256"] for name, told in datasets(trained, "").items()}
-    known = {name: told["sha256"] for name, told in recorded.items()}
+    made = {name: entry["sha256"] for name, entry in dataset_entries(trained, "").items()}
+    known = {name: entry["sha256"] for name, entry in recorded.items()}
     equal = [f"dataset {name}" for name in made if made[name] == known.get(name)]
     differences = [
         f"dataset {name}" for name in sorted(made.keys() | known.keys()) if made.get(name) != known.get(name)
     ]
     with tempfile.TemporaryDirectory() as beside:
-        # Any key will do: what is compared is what the signature covers, and the recorded signature with it.
+        # Any key will do: the comparison covers the signed manifest and the recorded signature, not this signature.
         write_bundle(trained, Path(beside) / "bundle", Ed25519PrivateKey.generate())
         same_files, other_files = compare_bundles(folder, Path(beside) / "bundle")
-    return Replayed(_model(folder), (*equal, *same_files), (*differences, *other_files, *_versions(folder)))
+    return Reproduction(_model(folder), (*equal, *same_files), (*differences, *other_files, *_versions(folder)))
 
 
 def compare_bundles(folder: Path, made: Path) -> tuple[list[str], list[str]]:
-    """Files of the recorded bundle and of the one made again: which are equal, and how the others differ."""
+    """Compare the files of the recorded bundle with the reproduced ones: names of equal files, and differences."""
     equal: list[str] = []
     differences: list[str] = []
     recorded = folder / "bundle"
@@ -110,20 +119,19 @@ def compare_bundles(folder: Path, made: Path) -> tuple[list[str], list[str]]:
     return equal, differences
 
 
-def different(one: Any, other: Any, where: str = "") -> list[str]:
-    """The places at which two JSON values differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        names = sorted(one.keys() | other.keys())
+def different(first: Any, second: Any, where: str = "") -> list[str]:
+    """The dotted paths at which two JSON values differ."""
+    if isinstance(first, dict) and isinstance(second, dict):
         return [
-            place
-            for name in names
-            for place in different(one.get(name), other.get(name), f"{where}.{name}" if where else name)
+            path
+            for name in sorted(first.keys() | second.keys())
+            for path in different(first.get(name), second.get(name), f"{where}.{name}" if where else name)
         ]
-    return [] if one == other else [where]
+    return [] if first == second else [where]
 
 
 def _versions(folder: Path) -> list[str]:
-    """What decides a model's bytes and is not as it was: it may explain the differences, and is one."""
+    """Differences in versions that decide a model's bytes: each is a difference, and may explain others."""
     recorded, here = read_record(folder, VERSIONS)["decisive"], versions()
     return [
         f"version of {name}: recorded {str(recorded.get(name))[:16]}, here {str(here.get(name))[:16]}"
@@ -133,7 +141,7 @@ def _versions(folder: Path) -> list[str]:
 
 
 def _data_of(folder: Path, recorded: Mapping[str, Any]) -> Path:
-    """The folder of the calls: the world beside a demonstration, or the source that was recorded."""
+    """The folder of the calls: the world of a demonstration, or the recorded source."""
     for place in (folder / "world", Path(recorded["calls"]["source"])):
         if place.is_dir():
             return place

@@ -23,10 +23,10 @@ from callsieve.training.data import noise
 from callsieve.training.data.complaint_files import layout_named
 from callsieve.training.governance import canaries, incident, parties
 from callsieve.training.governance.affected import Affected, affected
-from callsieve.training.judging.assess import by_acquaintance
+from callsieve.training.judging.assess import by_seen_groups
 from callsieve.training.judging.compare import compare
 from callsieve.training.judging.metrics import calibration_table
-from callsieve.training.judging.seen_groups import NOT_KNOWN, Acquaintance, acquaintance
+from callsieve.training.judging.seen_groups import NOT_KNOWN, SeenGroups, seen_groups
 from callsieve.training.log import tickets
 from callsieve.training.model import call_choice
 from callsieve.training.privacy import exports
@@ -155,8 +155,8 @@ def test_what_left_the_house_and_cannot_be_read_is_counted(tmp_path):
 
 
 def test_whom_a_model_learnt_from_is_not_known_of_a_card_without_folds(dataset):
-    assert acquaintance(dataset, SimpleNamespace(training={})) == Acquaintance(None, NOT_KNOWN)
-    told = by_acquaintance(None, None, Acquaintance(None, NOT_KNOWN))
+    assert seen_groups(dataset, SimpleNamespace(training={})) == SeenGroups(None, NOT_KNOWN)
+    told = by_seen_groups(None, None, SeenGroups(None, NOT_KNOWN))
     assert told == {"seen_told_by": NOT_KNOWN, "seen": None, "unseen": None}
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 
 from callsieve.serving.bundle.signing import read_signing_key
 from callsieve.training.log.run_paths import store_of
-from callsieve.training.tracking.reproduce import Replayed
+from callsieve.training.tracking.reproduce import Reproduction
 from tests.support import recorded_run
 from tests.support import small_bundle as small
 
@@ -174,8 +174,8 @@ def test_replay_of_a_folder(call, run, world_folder):
 
 
 def test_a_replay_that_differs_ends_in_code_1(call, monkeypatch):
-    found = Replayed("one", ("model.txt",), ("dataset truth",))
-    monkeypatch.setattr("callsieve.training.tracking.reproduce.replay", lambda *_, **_more: found)
+    found = Reproduction("one", ("model.txt",), ("dataset truth",))
+    monkeypatch.setattr("callsieve.training.tracking.reproduce.reproduce", lambda *_, **_more: found)
     code, out, _ = call("model", "replay", "run")
     assert (code, out.splitlines()) == (
         1, ["equal    model.txt", "differs  dataset truth", "model one: not reproduced byte for byte"])  # fmt: skip

@@ -40,7 +40,7 @@ from callsieve.training.drift.reference import (
 )
 from callsieve.training.log.run_paths import place_of
 from callsieve.training.model.call_choice import SAMPLE, day_sample, day_slices, whole_days
-from callsieve.training.tracking.lineage import since_last
+from callsieve.training.tracking.lineage import drift_since_last_run
 from tests.support import feed_faults
 
 MONDAY = date(2025, 3, 3)
@@ -297,14 +297,14 @@ def test_what_the_certificate_rests_on(run, stretch, dataset):
 
 def test_a_run_is_compared_with_the_one_before_it(run, stretch, tmp_path):
     place = place_of(run[0], None, None)
-    same = since_last(place, stretch)
+    same = drift_since_last_run(place, stretch)
     assert (same["model"], same["moved"], same["shifts"]) == (run[1]["model"]["id"], 0, [])
     rows = stretch.vectors.X.copy()
     rows[:, NAMES.index("out_calls_count_24h")] += 1000
-    other = since_last(place, replace(stretch, vectors=feed_of_all(rows)))
+    other = drift_since_last_run(place, replace(stretch, vectors=feed_of_all(rows)))
     assert [one["name"] for one in other["shifts"]] == ["out_calls_count_24h"]
     assert other["shifts"][0]["now"] < 0.01 and 2 * other["shifts"][0]["days"] >= other["days"]
-    assert since_last(place_of(tmp_path, None, None), stretch) is None
+    assert drift_since_last_run(place_of(tmp_path, None, None), stretch) is None
     assert run[1]["drift"] is None
 
 

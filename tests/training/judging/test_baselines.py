@@ -11,8 +11,8 @@ from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.training.data.feeds import feed_of_all
 from callsieve.training.judging import baselines
-from callsieve.training.judging.baselines import COUNTERS, learning_side, log_odds, logistic
-from callsieve.training.judging.judge import scored_of
+from callsieve.training.judging.baselines import COUNTERS, log_odds, logistic, regression_rows
+from callsieve.training.judging.judge import judged_calls
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.cross_scores import NO_CV_FOLD
 from callsieve.training.model.fit import FitRows
@@ -28,7 +28,7 @@ def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, b
         judged = np.isin(np.arange(len(later)), trained.feed.rows)
         asked = fold_rows("train", trained.plan.choose, trained.fold, trained.start) | (trained.part == NO_CV_FOLD)
         assert (~np.isnan(raw) == (judged & later & asked)).all()
-        assert not np.isnan(raw[scored_of(trained).lives]).any()
+        assert not np.isnan(raw[judged_calls(trained).lives]).any()
 
 
 def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trained, by_baselines):
@@ -101,7 +101,7 @@ def test_regression_finds_what_is_linear_and_what_is_missing():
 
 def test_they_learn_from_labels_as_known_then(trained):
     """With labels turned about, so is their order: nothing else than the labels told them."""
-    learn, _ = learning_side(trained)
+    learn, _ = regression_rows(trained)
     turned = dataclasses.replace(learn, y=(1 - learn.y).astype(np.int8))
     every = np.arange(len(learn.y))
     one, other = (log_odds(logistic(side, NAMES), feed_of_all(learn.X), every, len(every)) for side in (learn, turned))
@@ -119,9 +119,9 @@ def test_all_are_judged_in_the_same_way(run):
 
 
 def test_of_many_rows_some_are_learnt_from_by_lot(trained, monkeypatch):
-    learn, part = learning_side(trained)
-    monkeypatch.setattr(baselines, "LEARNT_AT_MOST", 300)
-    fewer, parts = learning_side(trained)
+    learn, part = regression_rows(trained)
+    monkeypatch.setattr(baselines, "MAX_TRAINING_ROWS", 300)
+    fewer, parts = regression_rows(trained)
     assert len(fewer.y) == len(parts) == 300 < len(learn.y)
     whole = {tuple(row) for row in np.column_stack([np.nan_to_num(learn.X, nan=-1.0), learn.y, part]).tolist()}
     assert {tuple(row) for row in np.column_stack([np.nan_to_num(fewer.X, nan=-1.0), fewer.y, parts]).tolist()} <= whole

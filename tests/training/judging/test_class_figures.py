@@ -10,7 +10,7 @@ import pytest
 
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.rules.policy import read_policy
-from callsieve.training.judging.class_figures import SURE, kind_figures
+from callsieve.training.judging.class_figures import SURE, class_figures
 from callsieve.training.model.fit import FitRows, fit
 from callsieve.training.model.train import feature_columns
 
@@ -43,7 +43,7 @@ def by_hand(t, kind, rows):
 
 def test_they_are_those_of_a_plain_loop(told):
     flagged = np.isin(np.arange(len(told.start)), told.feed.rows[::7])
-    found = kind_figures(told, flagged)
+    found = class_figures(told, flagged)
     assert [one["kind"] for one in found] == ["content", "mode"]
     for one in found:
         rows = np.flatnonzero(flagged & told.judged.nuisance)
@@ -74,4 +74,4 @@ def test_without_truth_or_calls_there_is_none(told, gone):
     }
     other = dataclasses.replace(told, dataset=dataclasses.replace(told.dataset, truth=others[gone]))
     flagged = np.isin(np.arange(len(told.start)), told.feed.rows) & (gone != "calls")
-    assert kind_figures(other, flagged) == []
+    assert class_figures(other, flagged) == []

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from callsieve.training.data.dataset import JudgingLabels
 from callsieve.training.judging.calls_made import BUCKETS, by_calls_made, nth_call, reliability_by
-from callsieve.training.judging.evasions import PLAIN, attack_figures, mean
-from callsieve.training.judging.headline import Scored
+from callsieve.training.judging.evasions import PLAIN, evasion_figures, mean
+from callsieve.training.judging.headline import JudgedCalls
 from callsieve.training.model.call_choice import lifetime_calls
 from callsieve.training.model.certify import upper_bound
 from callsieve.training.model.split import Plan
@@ -34,13 +34,24 @@ def scored(calls, attack_of, nuisance_of=lambda _: True):
         np.ones(len(raw), dtype=bool), bad, np.full(len(raw), "kind"), "truth", attack, ("hiding", "rotating")
     )
     every = np.ones(len(raw), dtype=bool)
-    return Scored(raw, raw, np.zeros(len(raw), dtype=int), judged, caller, callee, start, every, bad, 0)
+    return JudgedCalls(
+        rule=raw,
+        raw=raw,
+        stratum=np.zeros(len(raw), dtype=int),
+        judged=judged,
+        caller=caller,
+        callee=callee,
+        start=start,
+        rows=every,
+        lives=bad,
+        seed=0,
+    )
 
 
 @given(CALLS)
 def test_calls_and_people_before_a_number_is_found_are_those_of_a_plain_loop(calls):
     s = scored(calls, lambda caller: caller % 3 - 1)
-    rows = {one["attack"]: one for one in attack_figures(s, 1.0)}
+    rows = {one["attack"]: one for one in evasion_figures(s, 1.0)}
     seen = {}
     for caller, callee, _, raw in sorted(calls, key=lambda one: one[2]):
         one = seen.setdefault(caller, {"made": 0, "found": math.inf, "through": 0, "people": set(), "hits": 0})
@@ -107,13 +118,13 @@ def test_numbers_of_known_groups_are_told_apart_from_those_of_others():
     calls += [(2, n, n, 0.0) for n in range(1, 6)]
     s = scored(calls, lambda _: 1)
     of_known = s.caller < 2
-    (row,) = attack_figures(replace(s, lives=~of_known, known_lives=of_known), 1.0)
+    (row,) = evasion_figures(replace(s, lives=~of_known, known_lives=of_known), 1.0)
     assert (row["numbers"], row["calls"], row["detection"]["found"]) == (1, 5, 0.0)
     assert row["calls_through_a_number"] == {"mean": 5.0, "low": None, "high": None}
     known = row["known_group"]
     assert (known["numbers"], known["calls"], known["found"]) == (2, 6, 1.0)
     assert known["calls_through_a_number"] == {"mean": 1.0, "low": 0.0, "high": 2.0}  # 0 and 2
-    (row,) = attack_figures(s, 1.0)
+    (row,) = evasion_figures(s, 1.0)
     nobody = {"mean": None, "low": None, "high": None}
     assert row["known_group"] == {"numbers": None, "calls": None, "found": None, "calls_through_a_number": nobody}
 
@@ -135,7 +146,7 @@ def test_an_evasion_that_nobody_judged_is_told_as_such():
     calls = [(0, 1, 1, 1.0), (1, 2, 2, 1.0), (2, 3, 3, 1.0)]
     s = scored(calls, lambda caller: caller - 1)
     mine = s.caller < 2  # nobody who plays "rotating"
-    told = attack_figures(replace(s, rows=mine, lives=mine), 1.0)
+    told = evasion_figures(replace(s, rows=mine, lives=mine), 1.0)
     assert [one["attack"] for one in told] == [PLAIN, "hiding", "rotating"]
     assert [(one["judged_calls"], one["numbers"]) for one in told] == [(1, 1), (1, 1), (0, 0)]
     assert told[2]["caught"]["rate"] is None and told[2]["calls_through_a_number"]["mean"] is None

@@ -8,7 +8,7 @@ import numpy as np
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import JudgingLabels
-from callsieve.training.judging.headline import Scored, headline_of
+from callsieve.training.judging.headline import JudgedCalls, headline_of
 from callsieve.training.judging.judge import reliability_figures, rule_in_words
 from callsieve.training.model.certify import certificate
 
@@ -27,7 +27,18 @@ def test_the_catch_in_hindsight_is_of_the_order_of_raw_scores_alone():
     every, nobody = np.ones(len(raw), dtype=bool), np.zeros(len(raw), dtype=bool)
     told = JudgingLabels(every, nuisance, np.full(len(raw), "any"), "truth", np.full(len(raw), -1))
     caller = np.arange(len(raw))
-    judged = Scored(raw, raw, kind, told, caller, caller, caller, rows, nobody, 0)
+    judged = JudgedCalls(
+        rule=raw,
+        raw=raw,
+        stratum=kind,
+        judged=told,
+        caller=caller,
+        callee=caller,
+        start=caller,
+        rows=rows,
+        lives=nobody,
+        seed=0,
+    )
     proof = certificate("certify", innocent, 2.0, TARGET)
     band = Band("certified", 2.0, proof, {}, (), {"fixed": 7.0})
     found = headline_of(judged, raw, band)
@@ -47,4 +58,4 @@ def test_the_rule_says_in_words_where_it_differs_by_kind_of_line():
     plain = Band("certified", np.nextafter(8.0, np.inf), proof)
     assert rule_in_words(plain) == "more than 8 calls in the last hour"
     raised = replace(plain, raised={"mobile": 30.0})
-    assert rule_in_words(raised) == "more than 8 calls in the last hour, for some kinds of line more"
+    assert rule_in_words(raised) == "more than 8 calls in the last hour; a higher limit for some number classes"

@@ -14,16 +14,16 @@ from callsieve.training.data.labels import label_numbers
 from callsieve.training.judging import leak_probes
 from callsieve.training.judging.leak_probes import (
     LeakError,
-    both_sides,
-    future_features,
+    best_single_feature,
     known_before,
-    later_labels,
-    tells_all,
+    require_equal_labels,
+    require_equal_vectors,
+    require_one_fold_each,
 )
 
 
 def test_an_honest_training_passes(trained):
-    told = leak_probes.check(trained)
+    told = leak_probes.check_for_leaks(trained)
     assert told["vectors_again"] > 200
     assert told["labels_again"] > 20
     assert told["kept_apart"] == ["caller", "caller_block", "trunk", "device", "campaign 0", "campaign 1"]
@@ -40,18 +40,18 @@ def test_a_feature_made_of_the_future_is_found(trained):
     rows = held[places]
     ahead = [int(((caller == caller[row]) & (start > start[row]) & (start < start[row] + DAY)).sum()) for row in rows]
     planted[places, column] += ahead
-    with pytest.raises(LeakError, match=r"feature out_calls_count_24h: .* made of the future"):
-        leak_probes.check(replace(trained, feed=replace(trained.feed, X=planted)))
+    with pytest.raises(LeakError, match=r"feature out_calls_count_24h: depend on what became known"):
+        leak_probes.check_for_leaks(replace(trained, feed=replace(trained.feed, X=planted)))
 
 
 def test_one_value_is_enough(trained):
     again = leak_probes.vectors_again(trained, trained.plan.train[0] + DAY)
-    assert future_features(trained.feed, again, NAMES) == len(again[0])
+    assert require_equal_vectors(trained.feed, again, NAMES) == len(again[0])
     for wrong in (np.nan, 1e9):
         planted = trained.feed.X.copy()
         planted[np.searchsorted(trained.feed.rows, again[0][7]), 3] = wrong
         with pytest.raises(LeakError, match=f"feature {NAMES[3]}: 1 of "):
-            future_features(replace(trained.feed, X=planted), again, NAMES)
+            require_equal_vectors(replace(trained.feed, X=planted), again, NAMES)
 
 
 def test_what_is_known_before_a_moment(dataset):
@@ -79,35 +79,38 @@ def test_a_label_known_later_is_found(trained, dataset):
         pd.Timestamp(moment, unit="ms", tz="UTC") for moment in (trained.plan.label_cutoff, trained.start.max())
     )
     honest, later = label_numbers(dataset, early, policy), label_numbers(dataset, late, policy)
-    later_labels(honest, honest.sample(frac=1, random_state=1), early)
+    require_equal_labels(honest, honest.sample(frac=1, random_state=1), early)
     with pytest.raises(LeakError, match="became known after the cutoff"):
-        later_labels(later, honest, early)
+        require_equal_labels(later, honest, early)
     # A peek that hides its traces: what the later labels say, under the earlier date.
     told = later.set_index("number")["nuisance"].reindex(honest["number"]).fillna(False).to_numpy(dtype=bool)
     peeking = honest.assign(nuisance=told)
     assert (told != honest["nuisance"].to_numpy()).any()
     with pytest.raises(LeakError, match="differ from those made of what was known"):
-        later_labels(peeking, honest, early)
+        require_equal_labels(peeking, honest, early)
     with pytest.raises(LeakError, match="differ"):
-        later_labels(honest.assign(confidence=1.0), honest, early)
+        require_equal_labels(honest.assign(confidence=1.0), honest, early)
 
 
 @pytest.mark.parametrize("name", ["caller", "caller_block", "trunk"])
-def test_the_same_caller_on_both_sides_is_found(trained, name):
+def test_the_same_caller_on_require_one_fold_each_is_found(trained, name):
     column = trained.dataset.calls[name]
     fold = trained.fold.copy()
-    both_sides(fold, {name: column})
+    require_one_fold_each(fold, {name: column})
     words = column.to_pylist()
     often = max({word for word in words if word is not None}, key=words.count)
     row = words.index(often)
     fold[row] = (fold[row] + 1) % 4
-    with pytest.raises(LeakError, match=f"values of {name} stand on both sides"):
-        leak_probes.check(replace(trained, fold=fold)) if name == "caller" else both_sides(fold, {name: column})
+    with pytest.raises(LeakError, match=f"values of {name} have calls in two folds"):
+        if name == "caller":
+            leak_probes.check_for_leaks(replace(trained, fold=fold))
+        else:
+            require_one_fold_each(fold, {name: column})
 
 
 def test_numbers_without_a_trunk_are_on_no_side():
     nothing = pa.chunked_array([pa.array([None, None, "t"], pa.string())])
-    both_sides(np.array([0, 1, 2]), {"trunk": nothing})
+    require_one_fold_each(np.array([0, 1, 2]), {"trunk": nothing})
 
 
 def test_a_feature_that_is_the_label_is_found():
@@ -118,9 +121,9 @@ def test_a_feature_that_is_the_label_is_found():
     values[:, 1] += nuisance
     rows = np.ones(1000, dtype=bool)
     names = ("noise", "good", "other")
-    best = tells_all(feed_of_all(values), nuisance, caller, rows, names)
+    best = best_single_feature(feed_of_all(values), nuisance, caller, rows, names)
     assert best["name"] == "good"
     for planted in (nuisance.astype(float), -1.0 * nuisance, np.where(nuisance, np.nan, 5.0)):
         with pytest.raises(LeakError, match="feature other: alone it ranks callers with AUC 1"):
-            tells_all(feed_of_all(np.column_stack([values[:, :2], planted])), nuisance, caller, rows, names)
-    assert tells_all(feed_of_all(values), nuisance, caller, caller < 20, names) is None  # too few to say so
+            best_single_feature(feed_of_all(np.column_stack([values[:, :2], planted])), nuisance, caller, rows, names)
+    assert best_single_feature(feed_of_all(values), nuisance, caller, caller < 20, names) is None  # too few to say so

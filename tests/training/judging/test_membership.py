@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from callsieve.serving.batch.score import open_scorer
 from callsieve.training.judging import membership
-from callsieve.training.judging.membership import LEAST, MOST_AUC, Callers, area, attack, auc, by_caller, smallest_leaf
+from callsieve.training.judging.membership import (
+    MIN_CALLERS,
+    MOST_AUC,
+    Callers,
+    area,
+    attack,
+    auc,
+    by_caller,
+    smallest_leaf,
+)
 
 CALLERS, EACH = 240, 12
 
@@ -67,8 +76,8 @@ def test_an_interval_is_of_groups_and_wider_where_these_are_few():
     def width(groups):
         group = np.arange(400) * groups // 400
         found = auc(rng.normal(size=groups)[group], group % 2 == 0, group, rng)
-        assert found.low < found.value < found.high
-        return found.high - found.low
+        assert found["low"] < found["value"] < found["high"]
+        return found["high"] - found["low"]
 
     assert width(20) > 1.5 * width(200)
 
@@ -94,12 +103,12 @@ def test_a_trained_bundle_is_attacked_with_the_calls_it_learnt_from(run, world_f
 
 def test_draws_without_a_member_or_without_another_are_left_out():
     found = auc(np.array([1.0, 0.0]), np.array([True, False]), np.array([0, 1]), np.random.default_rng(1))
-    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert found == {"value": 1.0, "low": 1.0, "high": 1.0}
 
 
 def test_nothing_is_guessed_from_groups_of_one_kind():
     """Members are one group and the others another: whichever a regression is fitted on, it sees one kind."""
-    member = np.arange(2 * LEAST) < LEAST
+    member = np.arange(2 * MIN_CALLERS) < MIN_CALLERS
     callers = Callers(np.tile(member[:, None] * 1.0, 4), member, ~member & member, member.astype(int))
     found = attack(callers, nuisance=False)
     assert found["learned"]["value"] == 0.5 and found["loss"]["value"] == 0.0
@@ -108,8 +117,8 @@ def test_nothing_is_guessed_from_groups_of_one_kind():
 def test_a_model_of_other_calls_is_not_attacked(monkeypatch, tmp_path):
     model = SimpleNamespace(bundle=SimpleNamespace(training={"data": "aaa"}))
     monkeypatch.setattr(membership, "open_scorer", lambda *_: model)
-    monkeypatch.setattr(membership, "read_evidence", lambda *_: SimpleNamespace(fingerprint="bbb"))
-    with pytest.raises(ValueError, match="learnt from other calls: expected those of fingerprint aaa"):
+    monkeypatch.setattr(membership, "read_dataset", lambda *_: SimpleNamespace(fingerprint="bbb"))
+    with pytest.raises(ValueError, match="trained on other calls: expected those of fingerprint aaa"):
         membership.membership(tmp_path, tmp_path, trust=None, threads=1, progress=lambda *_: None)
 
 

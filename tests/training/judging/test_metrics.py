@@ -11,8 +11,8 @@ from scipy.stats import beta
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
-from callsieve.training.judging.detection import SOON, Detection, calls_to_detection, detecting_calls, quantile_interval
-from callsieve.training.judging.metrics import Rate, calibration_table, catch, prior_sweep, ranking, slices, to_json
+from callsieve.training.judging.detection import SOON, calls_to_detection, detecting_calls, quantile_interval
+from callsieve.training.judging.metrics import calibration_table, catch, finite, precision_at_priors, ranking, slices
 from callsieve.training.model.certify import caller_bootstrap, upper_bound
 
 CALLS = st.lists(
@@ -51,12 +51,12 @@ def test_one_dialler_weighs_by_call_but_not_by_caller_or_callee():
     raw = np.array([5.0] * 8 + [5.0, 1.0, 1.0, np.nan])
     found = catch(raw, 5.0, caller, callee, seed=0)
     assert (found.calls, found.callers, found.callees) == (12, 3, 3)
-    assert found.by_call.value == pytest.approx(9 / 12)
-    assert found.by_caller.value == pytest.approx(2 / 3)
-    assert found.by_caller_mean.value == pytest.approx((1 + 1 / 2 + 0) / 3)
-    assert found.by_callee.value == pytest.approx((8 / 9 + 1 + 0) / 3)
+    assert found.by_call["rate"] == pytest.approx(9 / 12)
+    assert found.by_caller["rate"] == pytest.approx(2 / 3)
+    assert found.by_caller_mean["rate"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert found.by_callee["rate"] == pytest.approx((8 / 9 + 1 + 0) / 3)
     for rate in (found.by_call, found.by_caller, found.by_caller_mean, found.by_callee):
-        assert 0 <= rate.low <= rate.value <= rate.high <= 1
+        assert 0 <= rate["low"] <= rate["rate"] <= rate["high"] <= 1
 
 
 @given(CALLS, st.randoms())
@@ -69,10 +69,10 @@ def test_catch_rates_are_those_of_plain_loops(rows, random):
         return [sum(h for h, c in zip(hits, codes, strict=True) if c == x) / codes.count(x) for x in set(codes)]
 
     by_caller, by_callee = shares(callers), shares(callees)
-    assert found.by_call.value == pytest.approx(sum(hits) / len(hits))
-    assert found.by_caller.value == pytest.approx(sum(s > 0 for s in by_caller) / len(by_caller))
-    assert found.by_caller_mean.value == pytest.approx(sum(by_caller) / len(by_caller))
-    assert found.by_callee.value == pytest.approx(sum(by_callee) / len(by_callee))
+    assert found.by_call["rate"] == pytest.approx(sum(hits) / len(hits))
+    assert found.by_caller["rate"] == pytest.approx(sum(s > 0 for s in by_caller) / len(by_caller))
+    assert found.by_caller_mean["rate"] == pytest.approx(sum(by_caller) / len(by_caller))
+    assert found.by_callee["rate"] == pytest.approx(sum(by_callee) / len(by_callee))
 
 
 def test_intervals_come_from_resampled_callers_and_shrink_with_them():
@@ -82,8 +82,8 @@ def test_intervals_come_from_resampled_callers_and_shrink_with_them():
         caller = np.repeat(np.arange(callers), 20)
         raw = np.repeat(rng.random(callers), 20)
         found = catch(raw, 0.6, caller, rng.integers(0, 500, len(caller)), seed=1)
-        assert (found.by_call.low, found.by_call.high) == caller_bootstrap(raw >= 0.6, caller, seed=1)
-        return [rate.high - rate.low for rate in (found.by_call, found.by_caller, found.by_callee)]
+        assert (found.by_call["low"], found.by_call["high"]) == caller_bootstrap(raw >= 0.6, caller, seed=1)
+        return [rate["high"] - rate["low"] for rate in (found.by_call, found.by_caller, found.by_callee)]
 
     for few, many in zip(width(50), width(5000), strict=True):
         assert few / many == pytest.approx(10, rel=0.3)
@@ -94,8 +94,8 @@ def test_all_caught_and_none_caught_still_have_an_interval():
     exact = upper_bound(0, 3, 0.975)
     whole, none = (catch(np.full(4, x), 0.5, caller, callee, seed=0) for x in (1.0, 0.0))
     for name in ("by_call", "by_caller", "by_caller_mean", "by_callee"):
-        assert getattr(whole, name) == Rate(1.0, 1 - exact, 1.0)
-        assert getattr(none, name) == Rate(0.0, 0.0, exact)
+        assert getattr(whole, name) == {"rate": 1.0, "low": 1 - exact, "high": 1.0}
+        assert getattr(none, name) == {"rate": 0.0, "low": 0.0, "high": exact}
 
 
 @given(CALLS)
@@ -108,23 +108,23 @@ def test_detection_is_that_of_a_plain_loop(rows):
     detected, calls = detecting_calls(raw, 0.5, caller, start)
     assert detected.tolist() == [firsts.get(c, math.inf) for c in sorted(made)]
     assert calls.tolist() == [made[c] for c in sorted(made)]
-    assert found == Detection(
-        callers=len(made),
-        calls=len(rows),
-        median=smallest_reaching(seen, 5),
-        median_floor=smallest_reaching(floors, 5),
-        median_low=ends_of_interval(floors, 0.5)[0],
-        median_high=ends_of_interval(seen, 0.5)[1],
-        p90=smallest_reaching(seen, 9),
-        p90_floor=smallest_reaching(floors, 9),
-        p90_low=ends_of_interval(floors, 0.9)[0],
-        p90_high=ends_of_interval(seen, 0.9)[1],
-        detected=pytest.approx(len(firsts) / len(made)),
-        soon=(soon := sum(first <= SOON for first in firsts.values())) / len(made),
-        soon_low=pytest.approx(beta.ppf(0.025, soon, len(made) - soon + 1) if soon else 0.0),
-        soon_high=pytest.approx(beta.ppf(0.975, soon + 1, len(made) - soon) if soon < len(made) else 1.0),
-        stopped=pytest.approx(sum(made[c] - first + 1 for c, first in firsts.items()) / len(rows)),
-    )
+    assert found == {
+        "callers": len(made),
+        "calls": len(rows),
+        "median": finite(smallest_reaching(seen, 5)),
+        "median_floor": smallest_reaching(floors, 5),
+        "median_low": ends_of_interval(floors, 0.5)[0],
+        "median_high": finite(ends_of_interval(seen, 0.5)[1]),
+        "p90": finite(smallest_reaching(seen, 9)),
+        "p90_floor": smallest_reaching(floors, 9),
+        "p90_low": ends_of_interval(floors, 0.9)[0],
+        "p90_high": finite(ends_of_interval(seen, 0.9)[1]),
+        "detected_share": pytest.approx(len(firsts) / len(made)),
+        "soon_share": (soon := sum(first <= SOON for first in firsts.values())) / len(made),
+        "soon_low": pytest.approx(beta.ppf(0.025, soon, len(made) - soon + 1) if soon else 0.0),
+        "soon_high": pytest.approx(beta.ppf(0.975, soon + 1, len(made) - soon) if soon < len(made) else 1.0),
+        "stopped_share": pytest.approx(sum(made[c] - first + 1 for c, first in firsts.items()) / len(rows)),
+    }
 
 
 @pytest.mark.parametrize("callers", range(1, 400, 7))
@@ -133,8 +133,8 @@ def test_quantiles_are_the_smallest_that_reach_the_share(callers):
     caller = np.repeat(np.arange(callers), np.arange(1, callers + 1))
     raw = np.concatenate([np.arange(n) == n - 1 for n in range(1, callers + 1)]).astype(float)
     found = calls_to_detection(raw, 1.0, caller, np.arange(len(caller)))
-    assert found.median == (callers + 1) // 2
-    assert found.p90 == (9 * callers + 9) // 10
+    assert found["median"] == (callers + 1) // 2
+    assert found["p90"] == (9 * callers + 9) // 10
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
@@ -152,14 +152,14 @@ def test_soon_is_up_to_the_tenth_call_and_no_later():
     caller = np.repeat([1, 2], SOON + 1)
     raw = np.zeros(len(caller))
     raw[[SOON - 1, -1]] = 1.0  # the tenth call of one, the eleventh of the other
-    assert calls_to_detection(raw, 1.0, caller, np.arange(len(caller))).soon == 0.5
+    assert calls_to_detection(raw, 1.0, caller, np.arange(len(caller)))["soon_share"] == 0.5
 
 
 def test_a_caller_is_detected_at_its_first_call_or_only_more_is_known():
     caller, start = np.array([1, 1, 1, 2, 2, 2]), np.array([3, 1, 2, 1, 2, 3])
     found = calls_to_detection(np.array([0, 1, 0, 0, 0, 0.0]), 1.0, caller, start)
-    assert (found.median, found.p90, found.p90_floor) == (1, math.inf, 3)
-    assert (found.detected, found.stopped) == (0.5, 0.5)
+    assert (found["median"], found["p90"], found["p90_floor"]) == (1, None, 3)
+    assert (found["detected_share"], found["stopped_share"]) == (0.5, 0.5)
 
 
 def test_ranking_is_that_of_scikit_learn_and_calls_without_a_score_rank_last():
@@ -167,10 +167,10 @@ def test_ranking_is_that_of_scikit_learn_and_calls_without_a_score_rank_last():
     y = rng.random(2000) < 0.1
     raw = (rng.normal(size=2000) + y).round(1)
     found = ranking(raw, y)
-    assert (found.calls, found.nuisance) == (2000, y.sum())
-    assert found.auc == pytest.approx(roc_auc_score(y, raw))
-    assert ranking(np.array([np.nan, np.nan, -5.0, 2.0]), np.array([1, 1, 0, 1])).auc == pytest.approx(1 / 3)
-    assert ranking(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1])).average_precision == pytest.approx(5 / 6)
+    assert (found["calls"], found["nuisance"]) == (2000, y.sum())
+    assert found["auc"] == pytest.approx(roc_auc_score(y, raw))
+    assert ranking(np.array([np.nan, np.nan, -5.0, 2.0]), np.array([1, 1, 0, 1]))["auc"] == pytest.approx(1 / 3)
+    assert ranking(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))["average_precision"] == pytest.approx(5 / 6)
     with pytest.raises(ValueError, match="one kind"):
         ranking(np.array([1.0, 2.0]), np.array([1, 1]))
 
@@ -181,27 +181,27 @@ def test_calibration_bins_are_those_of_scikit_learn_with_their_sizes():
     y = rng.random(5000) < p**1.5
     found = calibration_table(p, y)
     observed, predicted = calibration_curve(y, p, n_bins=10, strategy="quantile")
-    np.testing.assert_allclose([b.predicted for b in found.bins], predicted)
-    np.testing.assert_allclose([b.observed for b in found.bins], observed)
-    assert [b.calls for b in found.bins] == [500] * 10
-    assert found.ece == pytest.approx(np.abs(observed - predicted).mean())
-    for before, after in zip(found.bins, found.bins[1:], strict=False):
-        assert before.low <= before.predicted <= before.high < after.low
+    np.testing.assert_allclose([b["predicted"] for b in found["bins"]], predicted)
+    np.testing.assert_allclose([b["observed"] for b in found["bins"]], observed)
+    assert [b["calls"] for b in found["bins"]] == [500] * 10
+    assert found["ece"] == pytest.approx(np.abs(observed - predicted).mean())
+    for before, after in zip(found["bins"], found["bins"][1:], strict=False):
+        assert before["low"] <= before["predicted"] <= before["high"] < after["low"]
 
 
 def test_calibration_by_hand():
     found = calibration_table(np.array([0.1, 0.1, 0.1, 0.1, 0.8, 0.6]), np.array([0, 0, 0, 1, 1, 1]), bins=2)
-    assert [(b.calls, b.low, b.high) for b in found.bins] == [(4, 0.1, 0.1), (2, 0.6, 0.8)]
-    assert found.ece == pytest.approx((4 * 0.15 + 2 * 0.3) / 6)
-    assert found.log_loss == pytest.approx(-np.log([0.9, 0.9, 0.9, 0.1, 0.8, 0.6]).mean())
+    assert [(b["calls"], b["low"], b["high"]) for b in found["bins"]] == [(4, 0.1, 0.1), (2, 0.6, 0.8)]
+    assert found["ece"] == pytest.approx((4 * 0.15 + 2 * 0.3) / 6)
+    assert found["log_loss"] == pytest.approx(-np.log([0.9, 0.9, 0.9, 0.1, 0.8, 0.6]).mean())
 
 
 def test_equal_probabilities_share_a_bin_and_perfect_ones_have_no_gap():
-    assert [b.calls for b in calibration_table(np.full(50, 0.2), np.arange(50) < 10).bins] == [50]
+    assert [b["calls"] for b in calibration_table(np.full(50, 0.2), np.arange(50) < 10)["bins"]] == [50]
     found = calibration_table(np.repeat([0.0, 1.0], 20), np.repeat([0, 1], 20))
-    assert found.ece == 0
-    assert found.log_loss < 1e-9
-    assert calibration_table(np.array([0.5]), np.array([1])).bins[0].observed == 1
+    assert found["ece"] == 0
+    assert found["log_loss"] < 1e-9
+    assert calibration_table(np.array([0.5]), np.array([1]))["bins"][0]["observed"] == 1
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, np.nan])
@@ -217,18 +217,18 @@ def test_slices_tell_pass_and_catch_rates():
     raw[40_199], raw[40_200:40_260], raw[-10:-4] = 9.0, 9.0, np.nan
     caller = np.arange(len(y)) % 20
     found = slices(raw, 9.0, y, names, caller, target=1e-4, seed=0)
-    assert [(s.slice, s.nuisance, s.calls, s.callers, s.flagged_calls, s.certified) for s in found] == [
+    assert [(s["slice"], s["nuisance"], s["calls"], s["callers"], s["flagged"], s["certified"]) for s in found] == [
         ("courier", False, 40_000, 20, 0, True),
         ("roamer", False, 200, 20, 1, False),
         ("courier", True, 10, 10, 0, None),
         ("robot", True, 100, 20, 60, None),
     ]
     courier, roamer, missed, robot = found
-    assert (courier.rate, courier.low, courier.high) == (1.0, 1 - upper_bound(0, 40_000), 1.0)
-    assert (roamer.rate, roamer.low) == (1 - 1 / 200, 1 - upper_bound(1, 200))
-    assert (missed.rate, missed.low) == (0.0, 0.0)
-    assert robot.rate == 0.6
-    assert (robot.low, robot.high) == caller_bootstrap(raw[y == 1][:100] >= 9, caller[y == 1][:100], seed=0)
+    assert (courier["rate"], courier["low"], courier["high"]) == (1.0, 1 - upper_bound(0, 40_000), 1.0)
+    assert (roamer["rate"], roamer["low"]) == (1 - 1 / 200, 1 - upper_bound(1, 200))
+    assert (missed["rate"], missed["low"]) == (0.0, 0.0)
+    assert robot["rate"] == 0.6
+    assert (robot["low"], robot["high"]) == caller_bootstrap(raw[y == 1][:100] >= 9, caller[y == 1][:100], seed=0)
 
 
 def test_a_slice_does_not_depend_on_the_others():
@@ -238,7 +238,7 @@ def test_a_slice_does_not_depend_on_the_others():
     whole = slices(raw, 1.0, y, names, caller, target=0.3, seed=4)
     only = names == "b"
     assert slices(raw[only], 1.0, y[only], names[only], caller[only], target=0.3, seed=4) == [
-        s for s in whole if s.slice == "b"
+        s for s in whole if s["slice"] == "b"
     ]
 
 
@@ -246,35 +246,34 @@ def test_a_slice_does_not_depend_on_the_others():
     ("fpr", "percent"), [(1e-4, [83.3, 98.1, 99.6, 99.92]), (1e-3, [33.4, 83.5, 96.3, 99.2])], ids=str
 )
 def test_precision_falls_with_the_share_of_nuisance(fpr, percent):
-    found = prior_sweep(0.5, fpr)
-    assert [point.prior for point in found] == [0.001, 0.01, 0.05, 0.2]
-    assert [100 * point.precision for point in found] == pytest.approx(percent, abs=0.06)
+    found = precision_at_priors(0.5, fpr)
+    assert [point["prior"] for point in found] == [0.001, 0.01, 0.05, 0.2]
+    assert [100 * point["precision"] for point in found] == pytest.approx(percent, abs=0.06)
 
 
 def test_precision_of_nothing_flagged_is_not_a_number_and_rates_are_checked():
-    assert math.isnan(prior_sweep(0.0, 0.0)[0].precision)
+    assert precision_at_priors(0.0, 0.0)[0]["precision"] is None
     for arguments in ((1.2, 0.1), (0.5, -0.1), (0.5, 0.1, [2.0]), (math.nan, 0.1)):
         with pytest.raises(ValueError, match=r"0\.\.1"):
-            prior_sweep(*arguments)
+            precision_at_priors(*arguments)
 
 
 def test_results_are_plain_json():
     caller, y = np.array([0, 0, 1]), np.array([1, 1, 0])
     raw = np.array([0.0, 0.0, 0.2])
     results = {
-        "catch": catch(raw[:2], 0.5, caller[:2], caller[:2], seed=0),
+        "by_call": catch(raw[:2], 0.5, caller[:2], caller[:2], seed=0).by_call,
         "detection": calls_to_detection(raw[:2], 0.5, caller[:2], np.arange(2)),
         "ranking": ranking(raw, y),
         "reliability": calibration_table(raw, y),
         "slices": slices(raw, 0.5, y, np.array(["x", "x", "y"]), caller, target=1e-4, seed=0),
-        "priors": prior_sweep(0.0, 0.0),
+        "priors": precision_at_priors(0.0, 0.0),
     }
-    plain = to_json(results)
-    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-    assert (plain["detection"]["median"], plain["detection"]["median_floor"]) == (None, 2)
-    assert plain["priors"][0]["precision"] is None
-    assert plain["slices"][1]["certified"] is None
-    assert plain["catch"]["by_call"] == {"value": 0.0, "low": 0.0, "high": 1.0}
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+    assert (results["detection"]["median"], results["detection"]["median_floor"]) == (None, 2)
+    assert results["priors"][0]["precision"] is None
+    assert results["slices"][1]["certified"] is None
+    assert results["by_call"] == {"rate": 0.0, "low": 0.0, "high": 1.0}
 
 
 @pytest.mark.parametrize("rows", [0, 2])

@@ -11,7 +11,7 @@ from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.training.data.dataset import make_dataset as put_together
-from callsieve.training.judging.seen_groups import BY_FOLDS, BY_TIME, NOT_KNOWN, acquaintance
+from callsieve.training.judging.seen_groups import BY_FOLDS, BY_TIME, NOT_KNOWN, seen_groups
 
 SHARED = ("caller", "caller_block", "trunk", "device")
 
@@ -41,8 +41,8 @@ def stretch(card, dataset):
 
 
 def test_of_the_calls_of_its_training_the_folds_are_made_again(dataset, card, run):
-    found = acquaintance(dataset, card)
-    assert found.told_by == BY_FOLDS
+    found = seen_groups(dataset, card)
+    assert found.basis == BY_FOLDS
     begin, end = (datetime.fromisoformat(moment).timestamp() * 1000 for moment in card.training["folds"]["certify"])
     start = dataset.calls["start"].to_numpy()
     later = ~found.seen & (start >= begin) & (start < end)
@@ -54,8 +54,8 @@ def test_of_the_calls_of_its_training_the_folds_are_made_again(dataset, card, ru
 def test_of_longer_records_those_who_called_then_may_have_been_learnt_from(dataset, card):
     start = dataset.calls["start"]
     other = some(dataset, pc.less(start, start[-1].as_py() - DAY))
-    found = acquaintance(other, card)
-    assert found.told_by == BY_TIME
+    found = seen_groups(other, card)
+    assert found.basis == BY_TIME
     then = stretch(card, other)
     assert found.seen[then].all() and (~found.seen).sum() > 0
     for name in (*SHARED, "campaign"):
@@ -64,11 +64,11 @@ def test_of_longer_records_those_who_called_then_may_have_been_learnt_from(datas
 
 def test_without_the_campaigns_the_folds_of_the_training_are_not_these(dataset, card):
     bare = replace(dataset, campaigns=dataset.campaigns.iloc[:0], truth=None)
-    assert acquaintance(bare, card).told_by == BY_TIME
+    assert seen_groups(bare, card).basis == BY_TIME
 
 
 def test_of_calls_that_begin_later_nothing_is_told(dataset, card):
     start = dataset.calls["start"]
     later = some(dataset, pc.greater(start, start[0].as_py() + 12 * DAY))
-    found = acquaintance(later, card)
-    assert (found.seen, found.told_by) == (None, NOT_KNOWN)
+    found = seen_groups(later, card)
+    assert (found.seen, found.basis) == (None, NOT_KNOWN)

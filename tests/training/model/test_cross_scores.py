@@ -6,7 +6,7 @@ import pytest
 
 from callsieve.serving.bundle.booster import Booster
 from callsieve.training.data.dataset import campaigns_of
-from callsieve.training.judging.judge import scored_of
+from callsieve.training.judging.judge import judged_calls
 from callsieve.training.model import call_choice
 from callsieve.training.model import train as steps
 from callsieve.training.model.call_choice import fold_rows, threshold_calls
@@ -96,7 +96,7 @@ def test_thresholds_are_chosen_on_some_calls_where_there_are_many(kept, monkeypa
 def test_lives_are_of_callers_who_share_nothing_with_those_that_were_learnt_from(kept):
     """Blocks, trunks, devices and campaigns, walked from the learnt callers on: no life lies on the way."""
     trained, _ = kept
-    judged = scored_of(trained)
+    judged = judged_calls(trained)
     told = pd.DataFrame({"caller": trained.caller})
     links = [trained.dataset.calls[name].to_pandas() for name in LINKS]
     links += [campaign.to_pandas() for campaign in campaigns_of(trained.dataset)]

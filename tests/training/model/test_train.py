@@ -14,7 +14,7 @@ from callsieve.training.cli.tables.runs import headline
 from callsieve.training.data.dataset import make_dataset as put_together
 from callsieve.training.data.feeds import answered_only, complete
 from callsieve.training.judging import judge as judging
-from callsieve.training.judging.judge import judge, metrics
+from callsieve.training.judging.judge import headline_metrics, judge
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.fit import cv_folds
 from callsieve.training.model.folds import training_labels, training_rows
@@ -209,7 +209,7 @@ def test_what_was_not_measured_is_none(trained, nuisance, capsys):
     assert figures["ranking"]["auc"] is None
     assert figures["curve"] == {}
     json.dumps(figures, allow_nan=False)
-    assert all(np.isfinite(value) for value in metrics(figures).values())
+    assert all(np.isfinite(value) for value in headline_metrics(figures).values())
     figures["data"]["source"] = "calls"
     headline(figures, "that came after the training")
     for text in (page(figures), capsys.readouterr().out):

@@ -18,9 +18,9 @@ def test_the_card_says_what_the_run_measured(run):
     for words in (
         figures["model"]["id"],
         f"{head['false_calls']:,} of {head['benign_calls']:,}",
-        "no: the model may label, it must not block",
+        "no: the model may label calls, but must not block them",
         figures["gates"]["sha256"],
-        "**Times the test fold was looked at**: 1",
+        "**Looks at the test fold**: 1",
         figures["folds"]["label_cutoff"],
     ):
         assert words in card
@@ -44,7 +44,7 @@ def test_an_empty_field_fails(run, tmp_path, value):
     figures = copy.deepcopy(run[1])
     figures["data"]["source"] = value
     datasets = {"calls": {"sha256": "0" * 64, "rows": 1}}
-    with pytest.raises(ValueError, match="Composition: Source: expected something to say, got nothing"):
+    with pytest.raises(ValueError, match="Composition: Source: expected a value, got an empty field"):
         write_documents(figures, datasets, tmp_path / "documents")
     assert not (tmp_path / "documents").exists()
 

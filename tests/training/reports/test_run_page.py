@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markupsafe import escape
 
 from callsieve.training.reports import pictures
-from callsieve.training.reports.run_page import one_in, page, pass_share, write_report
+from callsieve.training.reports.run_page import one_in, page, pass_share, write_run_page
 from tests.support.run_figures import COMMAND, example_figures
 
 PICTURES = {"errors", "detection", "benign", "nuisance", "reliability", "folds"}
@@ -72,7 +72,7 @@ def drawn(text):
         "84.3% to 90.1%",
         "23.3%",
         "more than 31 calls in the last hour",
-        "half more than 87, nine in ten more than 402",
+        "median more than 87, nine in ten more than 402",
         "for nine in ten: 41",
         "between 1 in 83,300 and 1 in 12,300",
         "95 service 21,188 2 1 in 3,360 ◆ not certified",
@@ -118,7 +118,7 @@ def test_no_network_and_no_script(whole):
 
 def test_same_figures_same_bytes(whole, tmp_path):
     figures = example_figures()
-    write_report(figures, tmp_path / "report.html")
+    write_run_page(figures, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == whole
     assert figures == example_figures()
 
@@ -133,7 +133,7 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_report(example_figures(), path)
+        write_run_page(example_figures(), path)
     assert path.read_text() == "the last one"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -176,10 +176,10 @@ def test_a_missing_section_is_left_out(section, how):
         else:
             figures[name] = None
     text = Page(page(figures)).text
-    assert "Nuisance calls: what this model catches" in text
+    assert "Nuisance calls: what this model catches, and its errors" in text
     assert ("Verdicts of the last day" in text) == (section not in ("last_day", "all"))
     assert ("The certificate, in words" in text) == (section != "all")
-    assert ("What the model looks at" in text) == (section not in ("model", "all"))
+    assert ("The most important features" in text) == (section not in ("model", "all"))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def blanked(value, key=None):
 @pytest.mark.usefixtures("no_pictures")
 def test_certified_and_not_look_apart():
     figures = example_figures()
-    strip = r"Innocent calls let through .*? (● certified|◆ not certified)"
+    strip = r"Innocent calls that pass .*? (● certified|◆ not certified)"
     assert re.search(strip, Page(page(figures)).text)[1] == "● certified"
     figures["headline"]["model"] |= {"certified": False, "bound": 2e-4}
     told = Page(page(figures)).text
@@ -264,7 +264,7 @@ def test_certified_and_not_look_apart():
 @pytest.mark.usefixtures("no_pictures")
 def test_every_kind_of_caller_has_its_row():
     text = Page(page(example_figures())).text
-    kinds = text[text.index("Every kind of caller") :]
+    kinds = text[text.index("All kinds of callers") :]
     assert re.search(r"telemarketer 9,214 102 8,384 91\.0% caught", kinds)
     assert re.search(r"courier 31,004 775 6 99\.98% passed", kinds)
     assert kinds.index("low and slow") < kinds.index("ordinary"), "nuisance callers first"

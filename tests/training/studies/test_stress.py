@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.data.noise import TARGETS, with_collusion, with_flips, without_complaints
-from callsieve.training.judging.metrics import at_target
+from callsieve.training.judging.metrics import threshold_at_rate
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.gates import shipped_gates
 from callsieve.training.log.looks import Ledger
@@ -79,8 +79,8 @@ def test_a_difference_is_of_pairs():
 @pytest.mark.parametrize("calls", [1, 99, 100, 10_050])
 def test_the_threshold_at_the_target_flags_as_many_as_it_may(calls):
     scores = np.random.default_rng(calls).permutation(calls).astype(float)
-    assert (scores >= at_target(scores, 0.01)).sum() == calls // 100
-    assert (np.zeros(calls) >= at_target(np.zeros(calls), 0.01)).sum() == 0  # equal scores are flagged together
+    assert (scores >= threshold_at_rate(scores, 0.01)).sum() == calls // 100
+    assert (np.zeros(calls) >= threshold_at_rate(np.zeros(calls), 0.01)).sum() == 0  # equal scores are flagged together
 
 
 def test_the_interval_over_worlds_is_students():

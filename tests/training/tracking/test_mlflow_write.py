@@ -23,7 +23,7 @@ from callsieve.features.catalogue import catalogue_hash
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.training import run as running
-from callsieve.training.judging.judge import metrics
+from callsieve.training.judging.judge import headline_metrics
 from callsieve.training.log.gates import shipped_gates
 from callsieve.training.log.run_paths import store_of
 from callsieve.training.model import provenance
@@ -66,7 +66,7 @@ def record(folder, **changed):
         "figures": {"auc": 0.5},
         "files": {"bundle": folder / "bundle"},
     }
-    return mlflow_write.record(store_of(folder), folder / "artifacts", **(told | changed))
+    return mlflow_write.write_run(store_of(folder), folder / "artifacts", **(told | changed))
 
 
 def test_parameters_metrics_and_tags_are_recorded(recorded):
@@ -75,7 +75,7 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert run.data.params["seed"] == "0"
     assert run.data.params["calls"] == str(figures["data"]["calls"])
     slices = slice_metrics(figures)
-    assert run.data.metrics == pytest.approx(metrics(figures) | slices | {"test_fold_touches": 1.0})
+    assert run.data.metrics == pytest.approx(headline_metrics(figures) | slices | {"test_fold_touches": 1.0})
     assert {name.split("/")[2] for name in slices if name.startswith("slice/")} == {
         one["slice"] for one in figures["slices"]
     }
@@ -89,7 +89,7 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert tags["gates_sha256"] == shipped_gates().sha256 == figures["gates"]["sha256"]
     assert tags["version.lightgbm"] == version("lightgbm")
     head = figures["headline"]["model"]
-    assert f"**not certified**: it flagged {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
+    assert f"**not certified**: {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
 
 
 def test_parameters_of_the_fit_are_those_that_lightgbm_wrote_into_the_model(recorded, run):

@@ -17,7 +17,7 @@ from callsieve.training.model.matrix import array_hash
 from callsieve.training.model.train import Settings
 from callsieve.training.tracking import reproduce as replaying
 from callsieve.training.tracking.record import settings_json, settings_of
-from callsieve.training.tracking.reproduce import different, replay
+from callsieve.training.tracking.reproduce import different, reproduce
 from tests.support import lite_bundle
 
 DATASETS = {
@@ -38,7 +38,7 @@ def test_a_run_is_sound_and_made_again_on_two_threads(run, world_folder):
     folder, figures = run
     place = place_of(folder, None, None)
     assert verify(place.log, uri=place.uri).faults == ()
-    found = replay(figures["tracking"]["run"], world_folder, uri=place.uri, threads=2)  # trained on one
+    found = reproduce(figures["tracking"]["run"], world_folder, uri=place.uri, threads=2)  # trained on one
     assert found.differences == ()
     assert found.model == figures["model"]["id"]
     assert {f"dataset {name}" for name in DATASETS} < set(found.equal)
@@ -57,13 +57,13 @@ def test_what_differs_is_named(copied, world_folder, tmp_path):
     versions = json.loads((copied / "record" / "versions.json").read_text())
     versions["decisive"]["numpy"] = "1.0"
     (copied / "record" / "versions.json").write_text(json.dumps(versions))
-    found = replay(str(copied), calls, threads=1)
+    found = reproduce(str(copied), calls, threads=1)
     told = {one.partition(":")[0]: one for one in found.differences}
     assert {"dataset findings", "model.txt", "bundle.json", "MANIFEST.json", "MANIFEST.sig"} <= set(told)
     assert "valid_until" in told["bundle.json"]
     assert "does not fit" in told["MANIFEST.sig"]
     assert told["version of numpy"].startswith("version of numpy: recorded 1.0, here ")
-    assert {"dataset calls", "dataset reports", "dataset truth", "dataset vectors"} <= set(found.equal)
+    assert {"dataset calls", "dataset complaints", "dataset truth", "dataset vectors"} <= set(found.equal)
 
 
 def test_what_cannot_be_replayed_is_told_in_one_line(copied):
@@ -71,15 +71,15 @@ def test_what_cannot_be_replayed_is_told_in_one_line(copied):
     recorded["calls"]["source"] = "simulated"
     (copied / "record" / "datasets.json").write_text(json.dumps(recorded))
     with pytest.raises(ValueError, match=r"expected --data FOLDER with the calls; the record names simulated"):
-        replay(str(copied))
+        reproduce(str(copied))
     with pytest.raises(ValueError, match="expected the folder of a run, or --tracking-uri"):
-        replay("0" * 32)
+        reproduce("0" * 32)
     (copied / "record" / "settings.json").write_text("{")
     with pytest.raises(ValueError, match=r"settings\.json: expected the record of a run"):
-        replay(str(copied))
+        reproduce(str(copied))
     (copied / "record" / "settings.json").write_text('{"seed": 1}')
     with pytest.raises(ValueError, match=r"settings\.json: expected the settings of this version"):
-        replay(str(copied))
+        reproduce(str(copied))
 
 
 def test_settings_come_back_from_their_record():
@@ -160,12 +160,12 @@ def test_calls_are_read_from_where_the_record_says(monkeypatch, tmp_path):
     def asked(folder):
         raise Asked(folder)
 
-    monkeypatch.setattr(replaying, "read_evidence", asked)
+    monkeypatch.setattr(replaying, "read_dataset", asked)
     (tmp_path / "record").mkdir()
     (tmp_path / "calls").mkdir()
     (tmp_path / "record" / "settings.json").write_text(json.dumps(settings_json(Settings())))
     source = {"calls": {"source": str(tmp_path / "calls"), "sha256": "0"}}
     (tmp_path / "record" / "datasets.json").write_text(json.dumps(source))
     with pytest.raises(Asked) as told:
-        replay(str(tmp_path))
+        reproduce(str(tmp_path))
     assert told.value.args == (tmp_path / "calls",)

@@ -1,0 +1,538 @@
+"""The types of everything that judging says of a model, from the judge to MLflow, the run page and the terminal.
+
+All are plain JSON values: a `TypedDict` is written to `figures.json` and to `--json` as it is. A rate is a share from 0
+to 1. None means that there was nothing to measure, or that a value is infinite. An interval (`low`, `high`) is a 95 %
+interval, a `bound` a one-sided 95 % upper bound. Two roots extend `ScoreFigures`: `RecordedRun` for a training,
+and `EvaluationFigures` for a bundle on other calls.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+from callsieve.training.log.looks import Look
+
+Point = list[float]  # false positive rate, catch rate
+
+
+class Rate(TypedDict):
+    """A share, 0 to 1, with its interval over resampled callers."""
+
+    rate: float | None
+    low: float | None
+    high: float | None
+
+
+class Mean(TypedDict):
+    """A mean over numbers with its interval over resampled numbers."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+class Catch(TypedDict):
+    """Catch rate of nuisance calls: of all calls, of callers with a caught call, and averaged over people called."""
+
+    call: Rate
+    caller: Rate
+    callee: Rate
+
+
+class Quantiles(TypedDict):
+    """Calls until a nuisance number is detected, for half of the numbers and for nine in ten.
+
+    None where the quantile is infinite, since too few numbers are ever detected. A `floor` counts an undetected number
+    by the calls that it made.
+    """
+
+    median: float | None
+    median_floor: int | None
+    median_low: int | None
+    median_high: float | None
+    p90: float | None
+    p90_floor: int | None
+    p90_low: int | None
+    p90_high: float | None
+
+
+class Detection(Quantiles):
+    """Detection over the whole lives of new nuisance numbers: how many numbers and calls, and shares of them.
+
+    `detected_share`: numbers detected at all. `soon_share`: numbers detected within their first 10 calls, with an exact
+    interval. `stopped_share`: share of all their calls from the detecting one on.
+    """
+
+    callers: int
+    calls: int
+    detected_share: float | None
+    soon_share: float | None
+    soon_low: float | None
+    soon_high: float | None
+    stopped_share: float | None
+
+
+class FalseCalls(TypedDict):
+    """Innocent calls judged and flagged, and the bound of the rate of flagged ones (exact, calls as independent)."""
+
+    benign_calls: int
+    false_calls: int
+    bound: float
+
+
+class Headline(FalseCalls):
+    """The operating point of one scorer.
+
+    `target`: the highest rate of flagged innocent calls for a certificate. `bootstrap`: ends of the interval of that
+    rate over resampled callers. `bound_by_caller`: its bound if all calls of a caller are alike. `in_hindsight`: catch
+    rate by call at the threshold that flags just the target share of these very calls.
+    """
+
+    target: float
+    certified: bool
+    bootstrap: list[float]
+    bound_by_caller: float
+    catch: Catch
+    detection: Detection
+    in_hindsight: float | None
+
+
+class RuleHeadline(Headline):
+    """The operating point of the rule on calls per hour, and the rule in words."""
+
+    rule: str
+
+
+class Headlines(TypedDict):
+    """The model and the rule on the same calls."""
+
+    model: Headline
+    rule: RuleHeadline
+
+
+class Ranking(TypedDict):
+    """How well scores order calls, over all thresholds; None unless there are both innocent and nuisance calls."""
+
+    calls: int
+    nuisance: int
+    auc: float | None
+    average_precision: float | None
+
+
+class Slice(TypedDict):
+    """One kind of caller at the certified threshold.
+
+    Nuisance: `rate` is the catch rate. Benign: `rate` is the pass rate, `low` its exact lower bound, `high` 1,
+    `bound` the upper bound of the error. `certified` is None for nuisance.
+    """
+
+    slice: str
+    nuisance: bool
+    calls: int
+    callers: int
+    flagged: int
+    rate: float
+    low: float
+    high: float
+    bound: float | None
+    certified: bool | None
+
+
+class Bucket(FalseCalls):
+    """Nuisance calls caught and innocent calls flagged, by how many calls the number had made before."""
+
+    bucket: str
+    calls: int
+    callers: int
+    catch: float | None
+    low: float | None
+    high: float | None
+
+
+class Bin(TypedDict):
+    """Calls of like probability, from `low` to `high`: mean predicted probability, and observed share of nuisance."""
+
+    calls: int
+    low: float
+    high: float
+    predicted: float
+    observed: float
+
+
+class Reliability(TypedDict):
+    """Predicted against observed; `ece` is the mean gap of the bins, weighted by their calls. None without scores."""
+
+    bins: list[Bin]
+    ece: float | None
+    log_loss: float | None
+
+
+class SliceReliability(TypedDict):
+    """Predicted against observed for calls that share what is known as a call rings; the interval is of `observed`."""
+
+    slice: str
+    calls: int
+    callers: int
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    ece: float | None
+
+
+class DetectionCurve(TypedDict, total=False):
+    """Share of nuisance numbers that are detected within each number of `calls`; empty without a new number."""
+
+    calls: list[int]
+    model: list[float]
+    rule: list[float]
+
+
+class PrecisionAtPrior(TypedDict):
+    """Share of flagged calls that are nuisance if `prior` of all calls are."""
+
+    prior: float
+    precision: float | None
+
+
+class EvasionDetection(Quantiles):
+    """Share of numbers detected, and share of their calls from the detecting one on."""
+
+    found: float | None
+    stopped: float | None
+
+
+class KnownGroup(TypedDict):
+    """New numbers of groups that the model was trained on; None where the groups are not known."""
+
+    numbers: int | None
+    calls: int | None
+    found: float | None
+    calls_through_a_number: Mean
+
+
+class Evasion(TypedDict):
+    """What one evasion gains, over new numbers of groups that the model was not trained on.
+
+    `judged_calls` and `caught` are of the calls of the headline. `calls_through_a_number`: calls before the first one
+    that is caught. `times_plain`: their mean over that of numbers without an evasion.
+    """
+
+    attack: str
+    judged_calls: int
+    caught: Rate
+    numbers: int
+    calls: int
+    detection: EvasionDetection
+    calls_through_a_number: Mean
+    people_reached_by_a_number: Mean
+    times_plain: float | None
+    known_group: KnownGroup
+
+
+class ClassFigures(TypedDict):
+    """How often the predicted class of a flagged nuisance call, its content or its mode, is the true one.
+
+    `right` (with its interval): share of calls with the true class. `commonest`: the same if the commonest class were
+    predicted for every call. `sure`: share of calls whose class has a probability of at least 80 %.
+    """
+
+    kind: Literal["content", "mode"]
+    classes: int
+    calls: int
+    callers: int
+    right: float
+    low: float
+    high: float
+    commonest: float
+    sure: float
+    right_if_sure: float | None
+
+
+class CertificateFigures(FalseCalls):
+    """A certificate on a fold that the threshold was not chosen on."""
+
+    fold: str
+    confidence: float
+    target: float
+    certified: bool
+
+
+class BandFigures(TypedDict):
+    """A band of scores: its threshold (raw score), and its certificates overall and by stratum.
+
+    `silent`: strata for which the band abstains. `raised`: strata with a higher threshold.
+    """
+
+    name: str
+    target: float
+    threshold: float
+    silent: list[str]
+    raised: dict[str, float]
+    certificate: CertificateFigures
+    strata: dict[str, CertificateFigures]
+
+
+class TopFeature(TypedDict):
+    """A feature with its description, and its share of the total gain of the model's splits."""
+
+    name: str
+    en: str
+    share: float
+
+
+class ModelFigures(TypedDict):
+    """The size of the model. `id` is known once the bundle is written."""
+
+    trees: dict[str, int]
+    features: int
+    calibration: str
+    top_features: list[TopFeature]
+    id: NotRequired[str]
+
+
+class ModelId(TypedDict):
+    """Which model was judged."""
+
+    id: str
+
+
+class CallCounts(TypedDict):
+    """Number of calls, of distinct numbers and of days, and the share of nuisance among the calls."""
+
+    calls: int
+    numbers: int
+    days: int
+    nuisance_share: float
+
+
+class DataFigures(CallCounts):
+    """The calls: SHA-256 of the table, its source, whether truth or labels judge them, and which of them are judged."""
+
+    fingerprint: str
+    judged_by: str
+    judged_on: str
+    source: str
+
+
+class TrainingData(DataFigures):
+    """The calls of a training, and its seed."""
+
+    seed: int
+
+
+class DatasetEntry(TypedDict):
+    """A table of a run: SHA-256 of the whole table, its rows, its source, and "training" or "evaluation"."""
+
+    sha256: str
+    rows: int
+    source: str
+    context: str
+
+
+class FoldSpans(TypedDict):
+    """Begin and end of each fold, and the moment after which no label was used; ISO 8601."""
+
+    train: list[str]
+    choose: list[str]
+    certify: list[str]
+    label_cutoff: str
+
+
+class RowCounts(TypedDict):
+    """Training rows, judged calls of the certifying fold, and groups."""
+
+    train: int
+    certify: int
+    groups: int
+
+
+class SeenCalls(TypedDict):
+    """Catch rate on the calls of groups that were seen, or were not seen, in training."""
+
+    calls: int
+    catch: Catch
+
+
+class ScoreFigures(TypedDict):
+    """Figures of a model on scored calls, beside those of the rule on calls per hour."""
+
+    headline: Headlines
+    ranking: Ranking
+    slices: list[Slice]
+    attacks: list[Evasion]
+    buckets: list[Bucket]
+    reliability_by: list[SliceReliability]
+    curve: dict[str, list[Point]]
+    detection_curve: DetectionCurve
+    reliability: Reliability
+    precision_at_prior: list[PrecisionAtPrior]
+
+
+class Judgement(ScoreFigures):
+    """Figures of a training. `kinds` are the class models, `baselines` the operating points of simpler scorers."""
+
+    model: ModelFigures
+    data: TrainingData
+    folds: FoldSpans
+    rows: RowCounts
+    bands: list[BandFigures]
+    seen: SeenCalls
+    unseen: SeenCalls
+    kinds: list[ClassFigures]
+    baselines: dict[str, Headline]
+
+
+class Summary(TypedDict):
+    """Headline, ranking and row counts of a training: what studies of many trainings compare."""
+
+    headline: Headline
+    ranking: Ranking
+    rows: RowCounts
+
+
+class SingleFeature(TypedDict):
+    """The feature that alone ranks callers best."""
+
+    name: str
+    auc: float
+
+
+class LeakProbes(TypedDict):
+    """What the leak probes checked: numbers of vectors and of labels made again, columns that the split keeps apart."""
+
+    vectors_again: int
+    labels_again: int
+    kept_apart: list[str]
+    best_single_feature: SingleFeature | None
+
+
+class GateEntry(Look):
+    """The gates of a run, logged before it as `entry`, and the look at its test fold."""
+
+    sha256: str
+    entry: int
+
+
+class ReasonText(TypedDict):
+    """A reason of a verdict in two languages."""
+
+    en: str
+    zh: str
+
+
+class ExampleVerdict(TypedDict):
+    """The verdict on one flagged call of the last day, with its true kind of caller."""
+
+    case: str
+    action: str
+    score: float | None
+    band: str
+    slice: str
+    content: str | None
+    mode: str | None
+    reasons: list[ReasonText]
+
+
+class LastDay(TypedDict):
+    """Verdicts on the calls of the last day: calls and callers by action, by the model's bands alone, and by rule."""
+
+    date: str
+    calls: int
+    actions: dict[str, int]
+    callers: dict[str, int]
+    bands: dict[str, int]
+    rules: dict[str, int]
+    examples: list[ExampleVerdict]
+
+
+class RunShift(TypedDict):
+    """A statistic that differs from the reference of the earlier run, and on how many `days` it does.
+
+    `z`: deviations from what is usual. Histograms have `psi` and `ks`, and in `part` the bin that moved most.
+    """
+
+    name: str
+    measure: str
+    z: float
+    alarm: bool
+    then: float
+    now: float
+    part: str
+    psi: float | None
+    ks: float | None
+    days: int
+
+
+class RunDrift(TypedDict):
+    """Statistics that differ from the run before on at least half of the days.
+
+    `reference`: first and last day of that run. `moved` of the `compared` statistics differ; `shifts` has the largest.
+    """
+
+    run: str
+    model: str
+    reference: list[str]
+    days: int
+    compared: int
+    moved: int
+    shifts: list[RunShift]
+
+
+class TrackedRun(TypedDict):
+    """Id of the run in MLflow, and the version of the registered model."""
+
+    run: str
+    version: str
+
+
+class LogEntry(TypedDict):
+    """Folder of the audit log, and index of the entry that commits to the run."""
+
+    log: str
+    entry: int
+
+
+class RunFigures(Judgement):
+    """Everything that a training measured: `figures.json`, the run page and the model card.
+
+    `catalogue` is the hash of the features, `code` the commit, `next` has commands for
+    the next steps.
+    """
+
+    leak_probes: LeakProbes
+    catalogue: str
+    code: dict[str, str]
+    gates: GateEntry
+    last_day: LastDay
+    drift: RunDrift | None
+    next: list[str]
+
+
+class RecordedRun(RunFigures):
+    """A training with the places of its record in MLflow and in the audit log: `callsieve train --json`."""
+
+    tracking: TrackedRun
+    audit: LogEntry
+
+
+class SeenGroupFigures(FalseCalls):
+    """Error and catch rate on calls of groups that the model may have been trained on, or was not trained on."""
+
+    calls: int
+    catch: Catch
+
+
+class BySeenGroups(TypedDict):
+    """Figures by whether the model may have seen the caller's group; `seen_told_by` says how that is known."""
+
+    seen_told_by: str
+    seen: SeenGroupFigures | None
+    unseen: SeenGroupFigures | None
+
+
+class EvaluationFigures(ScoreFigures, BySeenGroups, Look):
+    """Figures of a bundle on calls that it was not trained on: `callsieve evaluate --json`."""
+
+    model: ModelId
+    data: DataFigures
