@@ -1,13 +1,13 @@
-"""What people said of a number before the call: features that a model has only if it is asked to.
+"""Complaints about a number before the call, as model features that are off by default.
 
-A report is an event at the moment when it became known, days after the call that it is about. Labels are made of
-reports too, so a training that uses them shows how well reports follow reports; hence off by default.
+A complaint is an event at the time when it became known, which is days after the call that it is about. Labels derive
+from complaints, too: a model that uses these features learns how well complaints predict complaints.
 
-A person counts once: a report is left out if the same person reported the same number in the 28 days before (of two at
-one moment, the one told later). Counts take reports with `at - window <= known < at`; what is said of a block, trunk or
-device leaves out the caller's own.
+Each person counts once: a complaint does not count if the same person complained about the same number in the 28 days
+before. Of two complaints at one time, the later entry does not count. Counts include complaints with
+`at - window <= known < at`. Counts of a block, trunk or device leave out complaints about the caller itself.
 
->>> [feature.name for feature in REPORT_FEATURES][:2]
+>>> [feature.name for feature in COMPLAINT_FEATURES][:2]
 ['reported_count_7d', 'reported_count_28d']
 """
 
@@ -30,21 +30,22 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-SPAN = 28 * DAY_MS
+WINDOW_MS = 28 * DAY_MS
+"""The longest window, and the time in which a second complaint of one person about one number does not count."""
+
 COMPLAINT_COLUMNS = ("known", "reporter", "number", "block", "trunk", "device")
 SOURCE = "marks as lists use them: TouchPal, PhoneBlock, 12321; known-at semantics: the design's own"
 
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """A report of one number: tokens, and Unix milliseconds. Block, trunk and device are those of the reported call.
+    """A complaint about one number: tokens, and the time at which it became known in Unix milliseconds.
 
-    It counts from the moment when it became known, not from the call that it is about.
+    Block, trunk and device are those of the call that it is about.
 
-    >>> from callsieve.features.complaints import Reports
-    >>> reports = Reports()
-    >>> reports.observe(Report(known=1_775_001_600_000, reporter="e1.aa", number="e1.bb"))
-    >>> len(reports.held)
+    >>> complaints = Complaints()
+    >>> complaints.observe(Complaint(known=1_775_001_600_000, reporter="e1.aa", number="e1.bb"))
+    >>> len(complaints.stored)
     1
     """
 
@@ -58,7 +59,7 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class ComplaintFeature:
-    """One feature: reports of a `key` of the call (number, block, trunk or device), counted or their age."""
+    """One feature: the count or the age of complaints about a `key` of the call (number, block, trunk or device)."""
 
     name: str
     key: str
@@ -68,20 +69,20 @@ class ComplaintFeature:
     zh: str
     levels: tuple[str, ...] = ()
     source: str = SOURCE
-    role: str = "reports"
+    role: str = "complaints"
 
     @property
     def definition(self) -> dict[str, Any]:
-        """Enough to recompute the feature from reports; plain JSON values."""
+        """What is needed to compute the feature from complaints, as plain JSON values."""
         return {
             "name": self.name,
-            "history": "reports",
+            "history": "complaints",
             "aggregate": "seconds since the last one; unknown if there is none" if self.unit == "seconds" else "count",
             "key": self.key,
             "window_seconds": self.days * DAY_MS // 1000,
-            "window_rule": "[at - window, at), by when the report became known",
-            "where": "the same person did not report the same number in the 28 days before",
-            "excluding": None if self.key == "number" else "reports of the caller itself",
+            "window_rule": "[at - window, at), by the time when the complaint became known",
+            "where": "the same person did not complain about the same number in the 28 days before",
+            "excluding": None if self.key == "number" else "complaints about the caller itself",
             "unit": self.unit,
             "en": self.en,
             "zh": self.zh,
@@ -95,7 +96,7 @@ COMPLAINT_FEATURES = (
         "number",
         7,
         "people",
-        "people who reported the caller, known in the last 7 days",
+        "people who complained about the caller, known in the last 7 days",
         "7天内举报主叫的人数",
     ),
     ComplaintFeature(
@@ -103,7 +104,7 @@ COMPLAINT_FEATURES = (
         "number",
         28,
         "people",
-        "people who reported the caller, known in the last 28 days",
+        "people who complained about the caller, known in the last 28 days",
         "28天内举报主叫的人数",
     ),
     ComplaintFeature(
@@ -111,7 +112,7 @@ COMPLAINT_FEATURES = (
         "number",
         28,
         "seconds",
-        "time since the last report of the caller became known",
+        "time since the last complaint about the caller became known",
         "距主叫上次被举报的时间",
     ),
     ComplaintFeature(
@@ -119,7 +120,7 @@ COMPLAINT_FEATURES = (
         "block",
         28,
         "people",
-        "reports of other numbers of the caller's block, known in the last 28 days",
+        "complaints about other numbers of the caller's block, known in the last 28 days",
         "28天内同号段其他号码被举报次数",
     ),
     ComplaintFeature(
@@ -127,7 +128,7 @@ COMPLAINT_FEATURES = (
         "trunk",
         28,
         "people",
-        "reports of other numbers on the same trunk, known in the last 28 days",
+        "complaints about other numbers on the same trunk, known in the last 28 days",
         "28天内同中继其他号码被举报次数",
     ),
     ComplaintFeature(
@@ -135,7 +136,7 @@ COMPLAINT_FEATURES = (
         "device",
         28,
         "people",
-        "reports of other numbers of the caller's device, known in the last 28 days",
+        "complaints about other numbers of the caller's device, known in the last 28 days",
         "28天内同设备其他号码被举报次数",
     ),
 )
@@ -144,44 +145,44 @@ Key = tuple[str, ...]
 
 
 class Complaints:
-    """Online: reports as they become known, in any order; what they say of a call at ring time. Not thread-safe.
+    """Complaints in memory, observed one at a time in any order, with their features at ring time. Not thread-safe.
 
     Args:
-        most: reports held at most. The one that came first is forgotten when there is no room, counted in `dropped`.
+        limit: complaints in memory at most. A new one beyond it replaces the oldest arrival, and `dropped` counts it.
     """
 
-    def __init__(self, most: int = 1_000_000) -> None:
+    def __init__(self, limit: int = 1_000_000) -> None:
         self.dropped = 0
-        self._most = most
-        self._held: deque[Complaint] = deque()
-        self._of_pair: dict[Key, list[Complaint]] = {}  # of each person and number, in order of when they became known
-        self._times: dict[Key, list[int]] = {}  # of what counts, for each number, block, trunk and device
+        self._limit = limit
+        self._stored: deque[Complaint] = deque()
+        self._by_pair: dict[Key, list[Complaint]] = {}  # by (reporter, number), in order of `known`
+        self._times: dict[Key, list[int]] = {}  # times of complaints that count, by number, block, trunk and device
 
     @property
-    def held(self) -> tuple[Complaint, ...]:
-        """The reports in memory, in the order in which they came."""
-        return tuple(self._held)
+    def stored(self) -> tuple[Complaint, ...]:
+        """The complaints in memory, in order of arrival."""
+        return tuple(self._stored)
 
-    def observe(self, report: Complaint) -> None:
-        """Take in a report; it counts from the moment when it became known."""
-        while self._held and self._held[0].known < report.known - 2 * SPAN:
-            self._forget()
-        if len(self._held) >= self._most:
-            self._forget()
+    def observe(self, complaint: Complaint) -> None:
+        """Adds a complaint, which counts from the time when it became known."""
+        while self._stored and self._stored[0].known < complaint.known - 2 * WINDOW_MS:
+            self._drop_oldest()
+        if len(self._stored) >= self._limit:
+            self._drop_oldest()
             self.dropped += 1
-        self._held.append(report)
-        told = self._of_pair.get((report.reporter, report.number), [])
-        self._recount(told, sorted([*told, report], key=attrgetter("known")))
+        self._stored.append(complaint)
+        previous = self._by_pair.get((complaint.reporter, complaint.number), [])
+        self._replace(previous, sorted([*previous, complaint], key=attrgetter("known")))
 
     def vector(self, call: KeyedCall) -> list[float]:
-        """Values of REPORT_FEATURES at the start of a call; NaN where unknown."""
+        """Values of COMPLAINT_FEATURES at the start of a call; NaN where unknown."""
         at = call.start
         own = self._times.get(("number", call.caller), [])
         last = bisect_left(own, at)
-        recent = last > 0 and own[last - 1] >= at - SPAN
+        recent = last > 0 and own[last - 1] >= at - WINDOW_MS
         row = [
             float(last - bisect_left(own, at - 7 * DAY_MS)),
-            float(last - bisect_left(own, at - SPAN)),
+            float(last - bisect_left(own, at - WINDOW_MS)),
             (at - own[last - 1]) / 1000 if recent else math.nan,
         ]
         for group, token in zip(GROUP_COLUMNS, (call.caller_block, call.trunk, call.device), strict=True):
@@ -191,124 +192,126 @@ class Complaints:
 
     def _within(self, at: int, *key: str) -> int:
         times = self._times.get(key, [])
-        return bisect_left(times, at) - bisect_left(times, at - SPAN)
+        return bisect_left(times, at) - bisect_left(times, at - WINDOW_MS)
 
-    def _forget(self) -> None:
-        report = self._held.popleft()
-        told = self._of_pair[report.reporter, report.number]
-        self._recount(told, [other for other in told if other is not report])
+    def _drop_oldest(self) -> None:
+        complaint = self._stored.popleft()
+        previous = self._by_pair[complaint.reporter, complaint.number]
+        self._replace(previous, [other for other in previous if other is not complaint])
 
-    def _recount(self, before: list[Complaint], after: list[Complaint]) -> None:
-        """The reports of a person and a number have changed: count those that count now, and no others."""
-        pair = (before or after)[0].reporter, (before or after)[0].number
-        counted, counts = counting(before), counting(after)
-        for report in counted:
-            if not any(other is report for other in counts):
-                for key in keys_of(report):
-                    self._times[key].remove(report.known)
+    def _replace(self, old: list[Complaint], new: list[Complaint]) -> None:
+        """Replaces the complaints of one reporter about one number, and updates the times of those that count."""
+        pair = (old or new)[0].reporter, (old or new)[0].number
+        counted_before, counted_now = counted(old), counted(new)
+        for complaint in counted_before:
+            if not any(other is complaint for other in counted_now):
+                for key in keys_of(complaint):
+                    self._times[key].remove(complaint.known)
                     if not self._times[key]:
                         del self._times[key]
-        for report in counts:
-            if not any(other is report for other in counted):
-                for key in keys_of(report):
-                    insort(self._times.setdefault(key, []), report.known)
-        self._of_pair[pair] = after
-        if not after:
-            del self._of_pair[pair]
+        for complaint in counted_now:
+            if not any(other is complaint for other in counted_before):
+                for key in keys_of(complaint):
+                    insort(self._times.setdefault(key, []), complaint.known)
+        self._by_pair[pair] = new
+        if not new:
+            del self._by_pair[pair]
 
 
-def counting(reports: list[Complaint]) -> list[Complaint]:
-    """Those reports of one person about one number, in order of when they became known, that count."""
+def counted(complaints: list[Complaint]) -> list[Complaint]:
+    """Returns the complaints that count, of those of one person about one number in order of `known`."""
     return [
-        report
-        for i, report in enumerate(reports)
-        if i == 0 or report.known - reports[i - 1].known > SPAN
-    ]  # fmt: skip
+        complaint
+        for i, complaint in enumerate(complaints)
+        if i == 0 or complaint.known - complaints[i - 1].known > WINDOW_MS
+    ]
 
 
-def keys_of(report: Complaint) -> list[Key]:
-    """Where a report counts: for its number, and in each group for all and for its number alone."""
-    keys: list[Key] = [("number", report.number)]
-    for group, token in zip(GROUP_COLUMNS, (report.block, report.trunk, report.device), strict=True):
+def keys_of(complaint: Complaint) -> list[Key]:
+    """Keys under which a complaint counts: its number, and each group in total and by number."""
+    keys: list[Key] = [("number", complaint.number)]
+    for group, token in zip(GROUP_COLUMNS, (complaint.block, complaint.trunk, complaint.device), strict=True):
         if token is not None:
-            keys += [(group, token), (group, token, report.number)]
+            keys += [(group, token), (group, token, complaint.number)]
     return keys
 
 
-def complaint_vectors(calls: pa.Table, reports: pa.Table) -> Array:
-    """Offline: values of REPORT_FEATURES for each call, as `Complaints` would say at ring time.
+def complaint_vectors(calls: pa.Table, complaints: pa.Table) -> Array:
+    """Values of COMPLAINT_FEATURES for each call of a table, equal to those of `Complaints.vector` at ring time.
 
     Args:
         calls: keyed calls, columns `records.KEYED_COLUMNS`.
-        reports: columns REPORT_COLUMNS, `known` int64, the others tokens, the last three may be null.
+        complaints: columns COMPLAINT_COLUMNS: `known` int64, the others tokens, of which the last three may be null.
     Returns: float64 (calls, features); NaN where a value is unknown.
     Raises: ValueError: if a column is missing.
     """
     import numpy as np
 
-    missing = [name for name in COMPLAINT_COLUMNS if name not in reports.column_names]
+    missing = [name for name in COMPLAINT_COLUMNS if name not in complaints.column_names]
     if missing:
-        raise ValueError(f"reports: expected columns {', '.join(COMPLAINT_COLUMNS)}, {missing[0]} missing")
-    reports = reports.filter(counting_rows(reports))
-    known, at = reports["known"].to_numpy(), calls["start"].to_numpy()
-    number = coded(reports["number"], calls["caller"])
-    own = np.array([before(known, number, at - back) for back in (0, 7 * DAY_MS, SPAN)])
+        raise ValueError(f"complaints: expected columns {', '.join(COMPLAINT_COLUMNS)}, {missing[0]} missing")
+    complaints = complaints.filter(counted_rows(complaints))
+    known, at = complaints["known"].to_numpy(), calls["start"].to_numpy()
+    number = shared_codes(complaints["number"], calls["caller"])
+    own = np.array([count_before(known, number, at - back) for back in (0, 7 * DAY_MS, WINDOW_MS)])
     last = np.append(known[np.lexsort((known, number[0]))], 0)[own[0] - 1]
     columns = [own[0] - own[1], own[0] - own[2], np.where(own[0] > own[2], (at - last) / 1000, np.nan)]
     for group, column in GROUP_COLUMNS.items():
-        key = coded(reports[group], calls[column])
-        pair = paired(key, number)
-        others = [before(known, key, at - back) - before(known, pair, at - back) for back in (0, SPAN)]
+        key = shared_codes(complaints[group], calls[column])
+        pair = pair_codes(key, number)
+        others = [count_before(known, key, at - back) - count_before(known, pair, at - back) for back in (0, WINDOW_MS)]
         columns.append(np.where(calls[column].is_null().to_numpy(), np.nan, others[0] - others[1]))
     return np.column_stack(columns)
 
 
-def counting_rows(reports: pa.Table) -> Array:
-    """Whether each report counts: bool (reports,)."""
+def counted_rows(complaints: pa.Table) -> Array:
+    """Whether each complaint counts: bool (complaints,)."""
     import numpy as np
 
-    pair = paired(*(coded(reports[name], reports[name]) for name in ("reporter", "number")))[0]
-    known = reports["known"].to_numpy()
+    pair = pair_codes(*(shared_codes(complaints[name], complaints[name]) for name in ("reporter", "number")))[0]
+    known = complaints["known"].to_numpy()
     order = np.lexsort((known, pair))
-    again = np.append(False, (np.diff(pair[order]) == 0) & (np.diff(known[order]) <= SPAN))[: len(order)]
+    again = np.append(False, (np.diff(pair[order]) == 0) & (np.diff(known[order]) <= WINDOW_MS))[: len(order)]
     counts = np.empty(len(order), dtype=bool)
     counts[order] = ~again
     return counts
 
 
-def coded(of_reports: pa.ChunkedArray, of_calls: pa.ChunkedArray) -> tuple[Array, Array]:
-    """Tokens of reports and of calls as the same integers; -1 for none, and for a call's that no report has."""
+def shared_codes(of_complaints: pa.ChunkedArray, of_calls: pa.ChunkedArray) -> tuple[Array, Array]:
+    """Encodes tokens of complaints and of calls as the same integers.
+
+    Returns: codes of the complaints and of the calls; -1 for null, and for a token that no complaint has.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    known = pc.unique(of_reports.cast(pa.string())).drop_null()
-    codes = (pc.index_in(column.cast(pa.string()), value_set=known) for column in (of_reports, of_calls))
-    first, second = (np.asarray(found.fill_null(-1).to_numpy(), dtype=np.int64) for found in codes)
+    tokens = pc.unique(of_complaints.cast(pa.string())).drop_null()
+    codes = (pc.index_in(column.cast(pa.string()), value_set=tokens) for column in (of_complaints, of_calls))
+    first, second = (np.asarray(column.fill_null(-1).to_numpy(), dtype=np.int64) for column in codes)
     return first, second
 
 
-def paired(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Codes of pairs from the codes of both; -1 where one of them is."""
+def pair_codes(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Encodes pairs of codes as integers, for complaints and for calls; -1 where either code is -1."""
     import numpy as np
 
-    width = int(other[0].max(initial=0)) + 1
-    both = [np.where((a < 0) | (b < 0), -1, a * width + b) for a, b in zip(one, other, strict=True)]
-    known = np.unique(both[0][both[0] >= 0])
-    place = [np.searchsorted(known, wanted) for wanted in both]
-    known = np.append(known, -2)  # what no pair is
+    width = int(right[0].max(initial=0)) + 1
+    both = [np.where((a < 0) | (b < 0), -1, a * width + b) for a, b in zip(left, right, strict=True)]
+    pairs = np.unique(both[0][both[0] >= 0])
+    positions = [np.searchsorted(pairs, values) for values in both]
+    pairs = np.append(pairs, -2)  # equals no pair
     first, second = (
-        np.where(known[found] == wanted, found, -1)
-        for found, wanted in zip(place, both, strict=True)
-    )  # fmt: skip
+        np.where(pairs[position] == values, position, -1) for position, values in zip(positions, both, strict=True)
+    )
     return first, second
 
 
-def before(known: Array, keys: tuple[Array, Array], at: Array) -> Array:
-    """How many reports, sorted by key and time, come before (key, at): differences count those of a key in a window."""
+def count_before(known: Array, keys: tuple[Array, Array], at: Array) -> Array:
+    """Rank of (key, at) among the complaints sorted by key and time: a difference of ranks counts those in a window."""
     import numpy as np
 
-    moments = np.unique(known)
-    ranks = np.searchsorted(moments, known), np.searchsorted(moments, at)
-    reports, calls = (key * (len(moments) + 1) + rank for key, rank in zip(keys, ranks, strict=True))
-    return np.searchsorted(np.sort(reports[keys[0] >= 0]), calls)
+    times = np.unique(known)
+    ranks = np.searchsorted(times, known), np.searchsorted(times, at)
+    complaints, calls = (key * (len(times) + 1) + rank for key, rank in zip(keys, ranks, strict=True))
+    return np.searchsorted(np.sort(complaints[keys[0] >= 0]), calls)

@@ -1,8 +1,8 @@
-"""The call record: what one call is as written by a switch, and as kept once its numbers are keyed.
+"""The call record: one call as a switch writes it, and as it is stored with keyed numbers.
 
-A `Call` carries numbers as written. `callsieve.features.intake.intake` turns it into a `KeyedCall`: the facts that
-need digits are taken, the numbers become keyed tokens, and the digits are gone. Everything after the intake
-works on keyed calls, one at a time (`KeyedCall`) or as a table with the same columns (`KEYED_COLUMNS`).
+A `Call` carries numbers as written. `callsieve.features.intake.intake` turns it into a `KeyedCall`: it derives the
+facts that need digits, and replaces the numbers by keyed tokens. Everything after the intake works on keyed calls, one
+at a time (`KeyedCall`) or as a table with the same columns (`KEYED_COLUMNS`).
 
 All times of keyed calls are whole milliseconds (Unix, UTC), so that sums over a window are exact integers.
 """
@@ -15,15 +15,15 @@ OUTCOMES = (
     "answered",
     "no_answer",
     "busy",
-    "rejected",  # the callee's device or a person declined
-    "unwanted",  # SIP 607: a person said "unwanted"
+    "rejected",  # the callee or the callee's device declined
+    "unwanted",  # SIP 607: the callee declined the call as unwanted
     "invalid_number",
-    "failed",  # the network's fault
-    "blocked",  # stopped on the way: it has no outcome of its own
+    "failed",  # a fault of the network
+    "blocked",  # stopped in the network before it reached the callee
     "unknown",
 )
 RELEASED_BY = ("caller", "callee", "network", "unknown")
-# A category, never an order: partly attested calls were likelier robocalls than unsigned ones in 2022-23.
+# A category without order: in 2022-23, calls with partial attestation were more often robocalls than unsigned ones.
 ATTESTATIONS = ("A", "B", "C", "failed", "none", "unknown")
 ROUTES = ("domestic", "international", "roaming", "unknown")
 NUMBER_CLASSES = (
@@ -44,25 +44,25 @@ NUMBER_CLASSES = (
     "foreign",
     "irregular",
     "withheld",
-    "unknown",  # the number came as an opaque code, and nothing was said of it
+    "unknown",  # the number came as an opaque code without a declared class
 )
-# How far the callee's number is from the caller's last one.
+# Dialling distance: how far the callee's number is from the previous number that the caller dialled.
 STEPS = ("same", "near", "block", "other")
 
 UNKNOWN = -1
-"""A fact that is not known; the feature made of it is NaN."""
+"""Code of a missing fact; the feature that depends on it is NaN."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call as written.
+    """One call as a switch writes it.
 
     `start` and `recorded` are Unix seconds (UTC), `ring` and `talk` seconds. `talk` is 0 unless answered.
     `ring` and `talk` are `None` while the call is not over: such a call is an attempt, known at `start`.
-    `recorded` is when the record became known; `None` means at the end of the call. It is set only on a
-    record that came later than that: then neither attempt nor outcome was known before.
-    `caller_class` and `callee_class` are of `NUMBER_CLASSES`: what the source knows of a number that is a code or a
-    token. Of a number with digits they say nothing: its own reading counts.
+    `recorded` is the time at which the record became known; `None` means the end of the call. It is set only on a
+    record that arrived later: neither attempt nor outcome was known before.
+    `caller_class` and `callee_class` (of `NUMBER_CLASSES`) are the source's class of a number that is a code or a
+    token. They have no effect on a number with digits, whose class follows from the number plan.
 
     >>> ringing = Call(start=1775001600.0, caller="+86 138 0000 0000", callee="010 1234 5678")
     >>> ringing.talk is None, ringing.outcome
@@ -91,7 +91,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class KeyedCall:
-    """One call as kept: tokens, facts and whole milliseconds; no digit of a number is left.
+    """One call as stored: tokens, facts and whole milliseconds, without any digits of a number.
 
     Categories are indices into the tuples of this module. `UNKNOWN` (-1) marks a missing fact.
 
@@ -118,7 +118,7 @@ class KeyedCall:
     same_region: int  # 1, 0 or UNKNOWN
     shared_prefix: int  # leading digits that caller and callee share, or UNKNOWN
     step: int  # index into STEPS, or UNKNOWN for a caller's first call
-    presented_differs: int  # 1 if the network's number is another one than the presented, 0, or UNKNOWN
+    presented_differs: int  # 1 if the network's number is not the presented one, 0 if it is, or UNKNOWN
     attestation: int
     route: int
     caller_block: str
@@ -140,4 +140,4 @@ KEYED_CATEGORIES = {
     "route": ROUTES,
 }
 GROUP_COLUMNS = {"block": "caller_block", "trunk": "trunk", "device": "device"}
-"""Where a keyed call holds the token of each group that its caller is in."""
+"""Column of a keyed call with the token of each group of its caller, by the name of the group."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.catalogue.feature import Feature
-from callsieve.features.files.ownership import ours_alone
+from callsieve.features.files.ownership import only_we_may_write
 from callsieve.features.kernel import formulas, group_state, heap, number_state, table_pass, windows
 from callsieve.features.stream import (
     call_index,
@@ -173,4 +173,4 @@ def _cache_folder(key: str) -> Path | None:
         owner = folder.stat()
     except (OSError, RuntimeError):
         return None
-    return folder if ours_alone(owner) else None
+    return folder if only_we_may_write(owner) else None

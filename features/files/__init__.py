@@ -1,4 +1,4 @@
-"""How every file is read and written: whole or not at all, strictly, for the owner only, with progress.
+"""Reading and writing of files: whole or not at all, strictly checked, for the owner only, with progress.
 
 Imports nothing of callsieve. Start with `atomic`.
 """

@@ -1,8 +1,7 @@
-"""Files that get their name when all of them is there, and folders that one process fills at a time."""
+"""Files that appear whole or not at all, and folders that one process fills at a time."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import hashlib
@@ -12,102 +11,158 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# How unfinished files are named, by this module, `folders` and `rewriting`.
-_UNFINISHED = ("{}.part", ".{}.new", ".{}." + "[0-9a-f]" * 8)
+# Names of unfinished files: of `atomic_path`, of `training.privacy.rewriting` and of `write_atomic`.
+_PARTIAL_NAMES = ("{}.part", ".{}.new", ".{}." + "[0-9a-f]" * 8)
 
-ABANDONED = 60.0  # seconds since a writer that is alive has written something
+ABANDONED_SECONDS = 60.0
+"""A partial file that was last written longer ago than this belongs to no living process."""
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what only those who write are told
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Say of which file it is that a disk has no room: who writes into an open one does not know its name.
+def naming_the_file(path: Path) -> Iterator[None]:
+    """Adds the path to an OSError of a full disk: a write to an open file does not know its name.
 
-    Raises: OSError: with the name.
+    Raises: OSError: with the path.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM or error.filename is not None:
+        if error.errno not in _DISK_FULL or error.filename is not None:
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path to write to, in place of the file's own; nothing is left of an attempt that failed.
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a path to write to; the file is renamed to `path` when the block ends, and deleted if it fails.
 
-    Raises: ValueError: if another one writes this file now: the two would be mixed. OSError: if the disk refuses.
+    Raises: ValueError: if another process writes this file now. OSError: if the disk refuses.
     """
     part = path.with_name(path.name + ".part")
-    held = _hold(part, part.name)
+    lock = _lock(part, part.name)
     try:
         try:
-            with named(path):
+            with naming_the_file(path):
                 yield part
             part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
     finally:
-        os.close(held)
+        os.close(lock)
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Writes a file, and replaces an existing one only when all bytes are on the disk.
+
+    Args:
+        mode: of the new file, less the process's umask.
+    Raises: OSError: if the disk refuses; no partial file remains.
+    """
+    with _synced_copy(path, data, mode) as part:
+        part.replace(path)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Writes a file that does not exist yet; of several processes that write it at once, one succeeds.
+
+    Raises: FileExistsError: if it exists; the existing file is unchanged.
+    """
+    with _synced_copy(path, data, 0o666) as part:
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            raise FileExistsError(f"{path}: exists already; nothing is overwritten") from None
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Fill a folder that no other process fills meanwhile; a new one is gone again if nothing came into it.
+def _synced_copy(path: Path, data: bytes, mode: int) -> Iterator[Path]:
+    """Yields a file beside `path` whose bytes are on the disk, and removes its name afterwards."""
+    part = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with naming_the_file(path), os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
 
-    Raises: ValueError: in one line, if another one fills it now, or it is none.
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Locks a folder against other processes that fill it; a new folder that stays empty is removed.
+
+    Raises: ValueError: if another process fills it now, or the path is a file.
     """
     new = not folder.exists()
     if not new and not folder.is_dir():
         raise ValueError(f"{folder}: expected a new or empty folder, it is a file")
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / "_lock"
-    held = _hold(lock, str(folder))
+    lock_file = folder / "_lock"
+    lock = _lock(lock_file, str(folder))
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(held)
+        lock_file.unlink(missing_ok=True)
+        os.close(lock)
         if new:
-            with suppress(OSError):  # there is something in it
+            with suppress(OSError):  # the folder is not empty
                 folder.rmdir()
 
 
-def _hold(part: Path, told: str) -> int:
-    """Lock a file until it is closed, or its process ends; one that was left by a killed process is free."""
-    while True:
-        file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file), part.stat()):
-                return file
-        except BlockingIOError:
-            os.close(file)
-            raise ValueError(f"{told}: is written by another process now, expected one at a time") from None
-        except FileNotFoundError:  # it got its name, or was given up, between the two steps
-            pass
-        except OSError:  # a disk that knows no locks
-            return file
-        os.close(file)
-
-
-def drop_unfinished(folder: Path, name: str) -> None:
-    """Delete what killed writers of some files left in a folder: a person stands there as in the files themselves.
+def _lock(path: Path, name: str) -> int:
+    """Locks a file until its descriptor is closed or the process ends, so that a killed process leaves no lock.
 
     Args:
-        name: of the files, as a pattern.
+        name: of the file in the error message.
+    Returns: the open descriptor.
     """
-    for form in _UNFINISHED:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ValueError(f"{name}: is written by another process now, expected one at a time") from None
+        except FileNotFoundError:  # renamed or deleted between open and lock: try again
+            pass
+        except OSError:  # the file system has no locks
+            return descriptor
+        os.close(descriptor)
+
+
+def remove_partial_files(folder: Path, name: str) -> None:
+    """Deletes the partial files that killed writers left in a folder: they hold the same personal data.
+
+    Args:
+        name: glob pattern of the files' final names.
+    """
+    for form in _PARTIAL_NAMES:
         for part in folder.glob(form.format(name)):
-            with contextlib.suppress(FileNotFoundError):
-                if part.stat().st_mtime < time.time() - ABANDONED:
+            with suppress(FileNotFoundError):
+                if part.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                     part.unlink()
 
 
+def check_distinct(*paths: Path | None) -> None:
+    """Checks that no path of a command is used twice, so that an output never replaces an input.
+
+    Raises: ValueError: if two paths, None aside, are the same file or folder.
+    """
+    resolved: set[Path] = set()
+    for path in filter(None, paths):
+        if path.resolve() in resolved:
+            raise ValueError(f"{path}: is used for two files of this command; expected a different path for each")
+        resolved.add(path.resolve())
+
+
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Moments: now, and days and times as a person writes them."""
+"""The current time, and days and times as a person writes them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from .masking import masked
 HOUR, DAY = 3_600_000, 86_400_000  # milliseconds
 
 EPOCH = date(1970, 1, 1)
-MOST_DAYS = 36_500
+MAX_DAYS = 36_500
 
 
-def unix_now() -> int:
-    """Unix milliseconds."""
+def now_ms() -> int:
+    """The current time in Unix milliseconds."""
     return round(time.time() * 1000)
 
 
-def days_ahead(days: float) -> float:
-    """How many days something is good for, as a person writes it.
+def checked_days(days: float) -> float:
+    """Returns the value of an option `--valid-days` unchanged.
 
-    Raises:
-        ValueError: in one line, if it would never be, or for longer than anybody can mean.
+    Raises: ValueError: if it is not above 0 and at most MAX_DAYS.
     """
-    if not 0 < days <= MOST_DAYS:
-        raise ValueError(f"--valid-days: expected more than 0 and at most {MOST_DAYS:,}, got {days:g}")
+    if not 0 < days <= MAX_DAYS:
+        raise ValueError(f"--valid-days: expected more than 0 and at most {MAX_DAYS:,}, got {days:g}")
     return days
 
 
-def day_in(text: str, what: str) -> date:
-    """A day; `what` names it.
+def parse_day(text: str, what: str) -> date:
+    """Parses a day such as 2026-03-01.
 
-    Raises:
-        ValueError: in one line, if it is none.
+    Args:
+        what: name of the field in the error message.
+    Raises: ValueError: if the text is not a day.
     """
     try:
         return date.fromisoformat(text)
@@ -41,18 +41,19 @@ def day_in(text: str, what: str) -> date:
         raise ValueError(f"{what}: expected a day such as 2026-03-01, got {masked(text)[:40]!r}") from None
 
 
-def moment_in(text: str, what: str) -> datetime:
-    """A moment with its zone: without one it would be another on another machine; `what` names it.
+def parse_time(text: str, what: str) -> datetime:
+    """Parses a date and time with its zone: without a zone, the result would depend on the machine.
 
-    Raises:
-        ValueError: in one line, if it is none.
+    Args:
+        what: name of the field in the error message.
+    Raises: ValueError: if the text is not such a time.
     """
     try:
-        found = datetime.fromisoformat(text)
-        if found.tzinfo is None:
+        parsed = datetime.fromisoformat(text)
+        if parsed.tzinfo is None:
             raise ValueError
     except ValueError:
         raise ValueError(
-            f"{what}: expected a moment with its zone such as 2026-03-01T00:00:00Z, got {masked(text)[:40]!r}"
+            f"{what}: expected a time with its zone such as 2026-03-01T00:00:00Z, got {masked(text)[:40]!r}"
         ) from None
-    return found
+    return parsed

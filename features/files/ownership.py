@@ -1,4 +1,4 @@
-"""Whose a file is: a secret is its owner's alone to read, and what is believed unchecked is ours alone to write."""
+"""Checks of a file's owner and mode: only its owner reads a secret, and only we write a file that is trusted."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import os
 import stat
 from pathlib import Path
 
-OWN = 0o600
-"""Mode of a file that only its owner may read and write; said as it is made, so that it never was another's."""
+OWNER_ONLY = 0o600
+"""Mode of a file that only its owner may read and write; set at creation, so that the file is never open to others."""
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def read_secret(path: Path | str, most: int) -> bytes:
-    """The first `most` bytes of a file that its owner alone may use.
+def read_secret(path: Path | str, limit: int) -> bytes:
+    """Reads the first `limit` bytes of a file that only its owner may use.
 
-    Raises: ValueError: in one line, if others may.
+    Raises: ValueError: if group or others have any permission on it.
 
     >>> read_secret("number.key", 3)
     b'e1:'
     """
     with Path(path).open("rb") as file:
-        mode = os.fstat(file.fileno()).st_mode  # of what is read: by its path, another file could be looked at
+        mode = os.fstat(file.fileno()).st_mode  # of the open file: the path could point to another one by now
         if os.name == "posix" and mode & _OTHERS:
             raise ValueError(f"{path} has mode {stat.S_IMODE(mode):04o}: others may use it; change it to 0600")
-        return file.read(most)
+        return file.read(limit)
 
 
-def ours_alone(found: os.stat_result) -> bool:
-    """Whether a file or folder belongs to the user who runs this, and nobody else may write it.
+def only_we_may_write(status: os.stat_result) -> bool:
+    """Whether a file or folder belongs to the current user, and neither group nor others may write it.
 
-    >>> ours_alone(os.stat("number.key"))
+    >>> only_we_may_write(os.stat("number.key"))
     True
     """
-    return found.st_uid == os.getuid() and not found.st_mode & _OTHERS_WRITE
+    return status.st_uid == os.getuid() and not status.st_mode & _OTHERS_WRITE

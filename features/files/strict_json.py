@@ -1,6 +1,6 @@
-"""JSON with one byte form, read strictly: each reader checks one value and names the field it stands in.
+"""JSON in one canonical byte form, and strict readers that each check one value and name its field.
 
-Every reader raises `ValueError` in one line; nothing else gets through, whatever the bytes are.
+Every reader raises `ValueError` with a one-line message, and no other exception, for any input bytes.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MAX_WHOLE = 2**53
+MAX_INTEGER = 2**53
 MAX_TEXT = 4096
 MAX_NESTING = 12
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
-    """The one byte form of a JSON object: sorted keys, one space of indent, UTF-8, a line end.
+    """Encodes a JSON object in its canonical form: sorted keys, one space of indent, UTF-8, a final line feed.
+
+    Raises: ValueError: if a value has no JSON form.
 
     >>> encode({"b": 1, "a": [0.5]})
     b'{\\n "a": [\\n  0.5\\n ],\\n "b": 1\\n}\\n'
@@ -29,15 +31,15 @@ def encode(value: Mapping[str, Any]) -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """Read UTF-8 JSON without repeated keys, NaN, infinities or endless nesting."""
+    """Decodes UTF-8 JSON; raises ValueError for a repeated key, NaN, infinity or too deep nesting."""
     try:
         return json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
     except RecursionError:
-        raise ValueError("must not be nested so deep") from None
+        raise ValueError("must not be nested so deeply") from None
 
 
 def finite(value: Any) -> Any:
-    """A plain value, the same with null for what JSON has no number for."""
+    """Returns a plain value with None in place of NaN and infinities, which JSON cannot hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -46,7 +48,7 @@ def finite(value: Any) -> Any:
 
 
 def as_fields(value: Any, where: str, names: Sequence[str]) -> dict[str, Any]:
-    """An object with exactly these keys."""
+    """Returns the value if it is an object with exactly the keys `names`."""
     items = as_mapping(value, where)
     if items.keys() != set(names):
         odd = sorted(items.keys() ^ set(names))
@@ -55,7 +57,7 @@ def as_fields(value: Any, where: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def as_mapping(value: Any, where: str) -> dict[str, Any]:
-    """An object."""
+    """Returns the value if it is an object whose keys are printable texts."""
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be an object, got {_short(value)}")
     for key in value:
@@ -64,48 +66,48 @@ def as_mapping(value: Any, where: str) -> dict[str, Any]:
 
 
 def as_list(value: Any, where: str, low: int, high: int) -> list[Any]:
-    """A list of `low` to `high` items."""
+    """Returns the value if it is a list of `low` to `high` items."""
     if not isinstance(value, list) or not low <= len(value) <= high:
-        many = str(low) if low == high else f"{low} to {high}"
-        raise ValueError(f"{where} must be a list of {many}, got {_short(value)}")
+        size = str(low) if low == high else f"{low} to {high}"
+        raise ValueError(f"{where} must be a list of {size}, got {_short(value)}")
     return value
 
 
 def as_text(value: Any, where: str) -> str:
-    """A printable text."""
+    """Returns the value if it is a printable text of 1 to MAX_TEXT characters."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
         raise ValueError(f"{where} must be a printable text of 1 to {MAX_TEXT} characters, got {_short(value)}")
     return value
 
 
-def as_whole(value: Any, where: str, low: int = 0, high: int = MAX_WHOLE) -> int:
-    """A whole number from `low` to `high`."""
+def as_integer(value: Any, where: str, low: int = 0, high: int = MAX_INTEGER) -> int:
+    """Returns the value if it is an integer from `low` to `high`."""
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{where} must be a whole number in {low}..{high}, got {_short(value)}")
     return value
 
 
 def as_number(value: Any, where: str, low: float = -math.inf, high: float = math.inf) -> float:
-    """A number from `low` to `high`."""
+    """Returns the value as a float if it is a number from `low` to `high`."""
     if type(value) not in (int, float) or not low <= value <= high:
         raise ValueError(f"{where} must be a number in {low}..{high}, got {_short(value)}")
     return float(value)
 
 
-def as_free(value: Any, where: str, nesting: int = MAX_NESTING) -> None:
-    """Any JSON value of bounded nesting and exact whole numbers."""
+def check_any(value: Any, where: str, nesting: int = MAX_NESTING) -> None:
+    """Checks that a JSON value of any form is nested at most `nesting` levels and has only exact integers."""
     if nesting == 0:
         raise ValueError(f"{where} must not be nested more than {MAX_NESTING} deep")
     if isinstance(value, int):
-        as_whole(int(value), where, -MAX_WHOLE)
+        as_integer(int(value), where, -MAX_INTEGER)
     elif isinstance(value, dict | list):
         for item in as_mapping(value, where).values() if isinstance(value, dict) else value:
-            as_free(item, where, nesting - 1)
+            check_any(item, where, nesting - 1)
 
 
 def _short(value: Any) -> str:
-    shown = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "a huge number"
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "a huge number"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

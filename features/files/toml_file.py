@@ -1,4 +1,4 @@
-"""Files of TOML, read strictly: all that a person may write amiss in one is told in one line."""
+"""Strict reading of TOML files: every mistake in one becomes an error message of one line."""
 
 from __future__ import annotations
 
@@ -8,39 +8,42 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-DEEPEST = 20  # tables and lists within each other; more would end whoever walks through them
+MAX_DEPTH = 20
+"""Levels of nested tables and lists; deeper ones could exhaust the stack of code that walks through them."""
 
 
 def read_toml(file: Path | Traversable, name: str | Path | None = None) -> dict[str, Any]:
-    """The tables of a file. `name`: what messages call it, if not by its path.
+    """Reads the tables of a TOML file.
 
-    Raises:
-        ValueError: in one line, if it is no TOML.
-        OSError: if it cannot be read.
+    Args:
+        name: of the file in messages; its path by default.
+    Raises: ValueError: if it is not valid TOML. OSError: if it cannot be read.
     """
-    return toml_of(file.read_bytes(), str(name or file))
+    return parse_toml(file.read_bytes(), str(name or file))
 
 
-def toml_of(data: bytes, name: str) -> dict[str, Any]:
-    """The same of a file's bytes.
+def parse_toml(data: bytes, name: str) -> dict[str, Any]:
+    """Parses the bytes of a TOML file; `name` is its name in messages.
 
-    >>> toml_of(b"version = '1'", "policy.toml")
+    Raises: ValueError: if it is not valid TOML.
+
+    >>> parse_toml(b"version = '1'", "policy.toml")
     {'version': '1'}
     """
-    import tomllib  # a host that reads no file needs none
+    import tomllib  # only when a file is read: it costs start time
 
     try:
-        told = tomllib.loads(data.decode())
-        _check_depth(told, DEEPEST)
+        tables = tomllib.loads(data.decode())
+        _check_depth(tables, MAX_DEPTH)
     except RecursionError:
-        raise ValueError(f"{name}: expected a TOML file, not one nested so deep") from None
-    except ValueError as error:  # of UTF-8 and of huge numbers, too
+        raise ValueError(f"{name}: expected a TOML file, nested at most {MAX_DEPTH} levels deep") from None
+    except ValueError as error:  # also invalid UTF-8 and huge integers
         raise ValueError(f"{name}: expected a TOML file, {error}") from None
-    return told
+    return tables
 
 
-def _check_depth(value: Any, left: int) -> None:
-    if left == 0:
+def _check_depth(value: Any, levels: int) -> None:
+    if levels == 0:
         raise RecursionError
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _check_depth(item, left - 1)
+        _check_depth(item, levels - 1)

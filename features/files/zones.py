@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 
 
 def time_zone(name: str) -> ZoneInfo:
-    """The zone of that name.
+    """Returns the time zone of this name.
 
-    Raises: ValueError: in one line, if there is none.
+    Raises: ValueError: if there is no such zone.
 
     >>> time_zone("Asia/Shanghai")
     zoneinfo.ZoneInfo(key='Asia/Shanghai')

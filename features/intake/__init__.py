@@ -1,4 +1,4 @@
-"""A call as written becomes a keyed call: number plan, facts and tokens, for one call or a table.
+"""Turns a call as written into a keyed call: number plan, facts and tokens, for one call or a table.
 
-Imports `files`, `keys`. Start with `intake`.
+Imports `files`, `keys`, `records` and `dataclass`. Start with `intake`.
 """

@@ -1,48 +1,52 @@
-"""What is remembered for a while, in many dictionaries: none takes long to grow, to empty or to look through."""
+"""A dictionary of bounded size, split into shards so that no operation takes long."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-EACH = 1 << 11  # entries of one dictionary
+SHARD_ENTRIES = 1 << 11
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 
-class Kept(Generic[_Key, _Value]):
-    """At most so many values. When there is no room, the one of the same dictionary that was put longest ago goes."""
+class BoundedDict(Generic[_Key, _Value]):
+    """A dictionary with a maximum of entries: a new key in a full one replaces the oldest entry of its shard.
 
-    def __init__(self, most: int, place: Callable[[_Key], int]) -> None:
-        """Args: place: a whole number for a key, by which its dictionary is chosen."""
-        self._most, self._place, self._count = most, place, 0
-        self._parts: list[dict[_Key, _Value]] = [{} for _ in range(max(1, most // EACH))]
+    Args:
+        limit: maximum of entries.
+        shard_of: an integer for a key, which selects its shard.
+    """
+
+    def __init__(self, limit: int, shard_of: Callable[[_Key], int]) -> None:
+        self._limit, self._shard_of, self._count = limit, shard_of, 0
+        self._shards: list[dict[_Key, _Value]] = [{} for _ in range(max(1, limit // SHARD_ENTRIES))]
 
     def get(self, key: _Key) -> _Value | None:
-        """The value of a key; None if it has none."""
-        return self._parts[self._place(key) % len(self._parts)].get(key)
+        """Returns the value of a key, or None."""
+        return self._shards[self._shard_of(key) % len(self._shards)].get(key)
 
     def put(self, key: _Key, value: _Value) -> _Value | None:
-        """Give a key a value; returns the one that it had."""
-        part = self._parts[self._place(key) % len(self._parts)]
-        before = part.pop(key, None)
-        part[key] = value
-        if before is None:
-            if self._count == self._most:
-                del part[next(iter(part))]
+        """Sets the value of a key; returns its previous value, or None."""
+        shard = self._shards[self._shard_of(key) % len(self._shards)]
+        previous = shard.pop(key, None)
+        shard[key] = value
+        if previous is None:
+            if self._count == self._limit:
+                del shard[next(iter(shard))]
             else:
                 self._count += 1
-        return before
+        return previous
 
     def drop(self, key: _Key) -> None:
-        """A key has no value any more."""
-        if self._parts[self._place(key) % len(self._parts)].pop(key, None) is not None:
+        """Removes a key, if it is there."""
+        if self._shards[self._shard_of(key) % len(self._shards)].pop(key, None) is not None:
             self._count -= 1
 
-    def without(self, is_one: Callable[[_Value], bool]) -> Iterator[bool]:
-        """Drop all values that are some of those, in short steps, one for each dictionary."""
-        for part in self._parts:
-            for key in [key for key, value in part.items() if is_one(value)]:
+    def removing(self, predicate: Callable[[_Value], bool]) -> Iterator[bool]:
+        """Removes every value that matches `predicate`, and yields True after each shard."""
+        for shard in self._shards:
+            for key in [key for key, value in shard.items() if predicate(value)]:
                 self.drop(key)
             yield True
 

@@ -1,48 +1,53 @@
-"""The intake of a whole Arrow table: facts of unique numbers once, then compared as columns.
+"""The intake of a whole Arrow table: reads each distinct number once, then compares numbers as columns.
 
 Shared leading digits: a number's digits become the nibbles of one integer (digit + 1, so that 0 ends it). The
-highest bit in which two integers differ says how many nibbles they share.
+highest bit in which two integers differ tells how many nibbles they share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from callsieve.features.files.dates import DAY, HOUR
 from callsieve.features.keys.tokens import Use
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, STEPS, UNKNOWN
 
 from . import numbers as plan
-from .intake import CATEGORIES, DAY, HOUR, QUARTER, UNKNOWN_CLASS, Intake, category
+from .call_values import CATEGORIES, QUARTER, UNKNOWN_CLASS, category
 from .keyed_table import check_table
-from .number_cache import NIBBLES, Ints, Met, Places
+from .number_cache import NIBBLES, Ints, NumberCache, TextIndex
+from .number_memory import NumberMemory
 from .numberplan import changes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Offset = Callable[[int], int]
+"""Milliseconds that local time is ahead of UTC in a quarter hour since 1970."""
+
 TEXTS: tuple[Use, ...] = ("trunk", "operator", "device", "place")
 _SAME, _NEAR, _BLOCK, _OTHER = (STEPS.index(word) for word in ("same", "near", "block", "other"))
 
 
-def keyed_table(intake: Intake, calls: pa.Table) -> pa.Table:
-    """`Intake.table`."""
+def keyed_table(calls: pa.Table, memory: NumberMemory, offset: Offset) -> pa.Table:
+    """Returns the keyed form of a table of calls; see `Intake.table` for its columns."""
     import pyarrow as pa
 
     check_table(calls)
     _check_columns(calls.column_names)
     start = _start(calls)
-    hour, day = _clock(intake, start)
+    hour, day = _clock(offset, start)
     period = np.searchsorted(np.array(changes(), dtype=np.int64), day, side="right")
-    numbers = intake.met()
+    numbers = memory.tables()
     caller, callee, network = (
         _number_ids(numbers, calls, name, period) for name in ("caller", "callee", "network_caller")
     )
-    previous = _previous(intake, numbers, start, caller, callee)
-    facts = numbers.columns()
+    previous = _previous(memory, numbers, start, caller, callee)
+    facts = numbers.facts()
     columns: dict[str, Any] = {
         "start": pa.array(start),
         "caller": _words(facts["token"][caller], numbers.tokens),
@@ -59,29 +64,29 @@ def keyed_table(intake: Intake, calls: pa.Table) -> pa.Table:
         columns[name] = _times(calls, name)
     read = {"caller_class": facts["kind"][caller], "callee_class": facts["kind"][callee]}
     for name, words in CATEGORIES.items():
-        told = _category_ids(calls, name)
-        if name in read:  # a class that is told counts where the number has no digits to read
-            told = np.where(read[name] == UNKNOWN_CLASS, told, read[name])
-        columns[name] = _dictionary(told, words, np.int8)
+        codes = _category_codes(calls, name)
+        if name in read:  # a declared class counts only where the number has no digits to read
+            codes = np.where(read[name] == UNKNOWN_CLASS, codes, read[name])
+        columns[name] = _dictionary(codes, words, np.int8)
     for use in TEXTS:
-        columns[use] = keyed_column(intake, use, _column(calls, use))
+        columns[use] = keyed_column(use, _column(calls, use), memory)
     names = [*KEYED_COLUMNS, *(["call"] if "call" in calls.column_names else [])]
     return pa.table({name: calls[name] if name == "call" else columns[name] for name in names})
 
 
-def keyed_column(intake: Intake, use: Use, column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
-    """`Intake.keyed`."""
+def keyed_column(use: Use, column: pa.Array | pa.ChunkedArray, memory: NumberMemory) -> pa.DictionaryArray:
+    """Returns the tokens of a column of texts; nulls stay null."""
     codes, texts = _encoded(column)
-    places = Places()
-    ids = np.array([*map(places.or_none, _tokens(intake, use, texts)), UNKNOWN], dtype=np.int32)
-    return _dictionary(ids[codes], list(places), np.int32)
+    tokens = TextIndex()
+    ids = np.array([*map(tokens.code, _tokens(memory, use, texts)), UNKNOWN], dtype=np.int32)
+    return _dictionary(ids[codes], list(tokens), np.int32)
 
 
-def _tokens(intake: Intake, use: Use, texts: Sequence[str | None]) -> list[str | None]:
+def _tokens(memory: NumberMemory, use: Use, texts: Sequence[str | None]) -> list[str | None]:
     if use not in ("number", "block"):
-        return intake.met().texts(use, texts)
-    known = zip(texts, intake.met().spelt(texts), strict=True)
-    return [(number.token if use == "number" else number.block) if text else None for text, number in known]
+        return memory.tables().tokens_of_texts(use, texts)
+    numbers = zip(texts, memory.tables().numbers_of_texts(texts), strict=True)
+    return [(number.token if use == "number" else number.block) if text else None for text, number in numbers]
 
 
 # Columns of the input
@@ -103,7 +108,7 @@ def _column(calls: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def _coded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, pa.Array]:
-    """Codes, and the words that they are places of; -1 is null."""
+    """Returns codes, -1 for null, and the dictionary that they are positions in."""
     import pyarrow as pa
 
     if isinstance(column, pa.ChunkedArray):
@@ -114,31 +119,31 @@ def _coded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, pa.Array]:
 
 
 def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, list[str | None]]:
-    """Codes into a list of the texts that occur; -1, so the last place after them, is null."""
+    """Returns codes into a list of the texts that occur; -1 is null."""
     import pyarrow as pa
 
     codes, words = _coded(column)
-    # A slice of a table can carry the whole table's dictionary: read only what occurs.
-    met = np.zeros(len(words) + 1, dtype=np.bool_)
-    met[codes] = True
-    places = np.flatnonzero(met[:-1])
-    renumbered = np.full(len(met), UNKNOWN, dtype=np.int64)
-    renumbered[places] = np.arange(len(places))
-    return renumbered[codes], words.take(pa.array(places)).cast(pa.string()).to_pylist()
+    # A slice of a table can carry the whole table's dictionary: read only the texts that occur.
+    present = np.zeros(len(words) + 1, dtype=np.bool_)
+    present[codes] = True
+    used = np.flatnonzero(present[:-1])
+    renumbered = np.full(len(present), UNKNOWN, dtype=np.int64)
+    renumbered[used] = np.arange(len(used))
+    return renumbered[codes], words.take(pa.array(used)).cast(pa.string()).to_pylist()
 
 
-def _number_ids(numbers: Met, calls: pa.Table, name: str, period: Ints) -> Ints:
-    """Ids of a column of numbers."""
+def _number_ids(numbers: NumberCache, calls: pa.Table, name: str, period: Ints) -> Ints:
+    """Ids of the numbers in a column."""
     codes, words = _coded(_column(calls, name))
-    found = np.empty(len(codes), dtype=np.int32)
-    for place in np.flatnonzero(np.bincount(period)).tolist():
-        rows = np.flatnonzero(period == place)
-        found[rows] = numbers.coded(codes[rows], words, place)
-    return found
+    ids = np.empty(len(codes), dtype=np.int32)
+    for value in np.flatnonzero(np.bincount(period)).tolist():
+        rows = np.flatnonzero(period == value)
+        ids[rows] = numbers.ids_of_codes(codes[rows], words, value)
+    return ids
 
 
 def _start(calls: pa.Table) -> Ints:
-    """Milliseconds; a call without a start is refused."""
+    """Start times in milliseconds; raises ValueError for a null."""
     column = calls["start"]
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
@@ -157,7 +162,7 @@ def _milliseconds(name: str, column: pa.ChunkedArray) -> Ints:
 
 
 def _times(calls: pa.Table, name: str) -> pa.Array:
-    """A column of moments or of seconds as whole milliseconds, half rounded up."""
+    """A column of times or of seconds as whole milliseconds, half rounded up."""
     import pyarrow as pa
 
     if name not in calls.column_names:
@@ -166,69 +171,71 @@ def _times(calls: pa.Table, name: str) -> pa.Array:
     if name == "recorded":
         return pa.array(_milliseconds(name, column), mask=empty)
     seconds = column.cast(pa.float64()).fill_null(0.0).to_numpy()
-    wrong = np.flatnonzero(~np.isfinite(seconds))
-    if len(wrong):
-        raise ValueError(f"row {wrong[0]}: {name} must be a finite number of seconds, got {seconds[wrong[0]]}")
-    below = np.flatnonzero(seconds < 0)
-    if len(below):
-        raise ValueError(f"row {below[0]}: {name} must be 0 seconds or more")
+    not_finite = np.flatnonzero(~np.isfinite(seconds))
+    if len(not_finite):
+        row = not_finite[0]
+        raise ValueError(f"row {row}: {name} must be a finite number of seconds, got {seconds[row]}")
+    negative = np.flatnonzero(seconds < 0)
+    if len(negative):
+        raise ValueError(f"row {negative[0]}: {name} must be 0 seconds or more")
     return pa.array(np.floor(seconds * 1000 + 0.5).astype(np.int64), mask=empty)
 
 
-def _category_ids(calls: pa.Table, name: str) -> Ints:
+def _category_codes(calls: pa.Table, name: str) -> Ints:
     codes, words = _encoded(_column(calls, name))
-    ids = []
+    categories = []
     for code, word in enumerate([*words, None]):
         try:
-            ids.append(category(name, word))
+            categories.append(category(name, word))
         except ValueError as error:
             row = int(np.flatnonzero(codes == code)[0])
             raise ValueError(f"row {row}: {error}") from None
-    return np.array(ids, dtype=np.int64)[codes]
+    return np.array(categories, dtype=np.int64)[codes]
 
 
 # Facts
 
 
-def _clock(intake: Intake, start: Ints) -> tuple[Ints, Ints]:
-    """Local hour and day: the zone is asked once for each quarter hour."""
+def _clock(offset: Offset, start: Ints) -> tuple[Ints, Ints]:
+    """Local hour and day; computes the zone's offset once per quarter hour."""
     import pyarrow as pa
 
     quarters = pa.array(start // QUARTER).dictionary_encode()
-    offsets = np.array([intake.offset(quarter) for quarter in quarters.dictionary.to_pylist()], dtype=np.int64)
+    offsets = np.array([offset(quarter) for quarter in quarters.dictionary.to_pylist()], dtype=np.int64)
     local = start + offsets[quarters.indices.to_numpy()]
     day = local // DAY
     return (local - day * DAY) // HOUR, day
 
 
-def _previous(intake: Intake, numbers: Met, start: Ints, caller: Ints, callee: Ints) -> Ints:
-    """Ids of what each caller dialled before, in order of start; notes what each dialled last."""
-    known, facts, found = numbers.known, numbers.columns(), np.full(len(start), UNKNOWN, dtype=np.int64)
+def _previous(memory: NumberMemory, numbers: NumberCache, start: Ints, caller: Ints, callee: Ints) -> Ints:
+    """Ids of the numbers that each caller dialled before, in order of start; records the last one of each caller."""
+    keyed, facts = numbers.numbers, numbers.facts()
+    previous = np.full(len(start), UNKNOWN, dtype=np.int64)
     rows = np.argsort(start, kind="stable")
     rows = rows[facts["withheld"][caller[rows]] == 0]
-    who = facts["token"][caller[rows]]
-    places = _stable_order(who)
-    who = who[places]
-    change = np.flatnonzero(who[1:] != who[:-1]) + 1
-    first = np.concatenate([np.arange(min(1, len(who))), change])
-    before = numbers.dialled.last(who[first])
-    new = np.flatnonzero(before == UNKNOWN)  # no table has noted them yet, but single calls may have
-    dialled = intake.last(known[one].token for one in caller[rows[places[first[new]]]].tolist())
-    fresh = dialled.count(None)
-    if not intake.has_room(fresh):  # some caller may be forgotten on the way: only one by one is exact
+    tokens = facts["token"][caller[rows]]
+    order = _stable_order(tokens)
+    tokens = tokens[order]
+    change = np.flatnonzero(tokens[1:] != tokens[:-1]) + 1
+    first = np.concatenate([np.arange(min(1, len(tokens))), change])
+    before = numbers.last_dialled.get(tokens[first])
+    new = np.flatnonzero(before == UNKNOWN)  # not recorded by any table, but perhaps by single calls
+    from_calls = memory.last_dialled(keyed[number].token for number in caller[rows[order[first[new]]]].tolist())
+    new_callers = from_calls.count(None)
+    if not memory.has_room(new_callers):  # callers may be forgotten on the way: only single steps are exact
         pairs = zip(caller[rows].tolist(), callee[rows].tolist(), strict=True)
-        found[rows] = numbers.ids(intake.dialled(known[one], known[other]) for one, other in pairs)
-        return found
-    found[rows[places[1:]]] = callee[rows[places[:-1]]]
-    before[new] = numbers.ids(dialled)  # the memory may hold numbers that no table has brought: they get ids now
-    found[rows[places[first]]] = before
-    last = rows[np.sort(places[np.concatenate([change, np.full(min(1, len(who)), len(who))]) - 1])]
-    numbers.dialled.note(facts["token"][caller[last]], callee[last], fresh)
-    return found
+        previous[rows] = numbers.ids_of(memory.dial(keyed[a], keyed[b]) for a, b in pairs)
+        return previous
+    previous[rows[order[1:]]] = callee[rows[order[:-1]]]
+    before[new] = numbers.ids_of(from_calls)  # numbers that no table has brought get their ids here
+    previous[rows[order[first]]] = before
+    last = rows[np.sort(order[np.concatenate([change, np.full(min(1, len(tokens)), len(tokens))]) - 1])]
+    numbers.last_dialled.put(facts["token"][caller[last]], callee[last], new_callers)
+    return previous
 
 
 def _stable_order(keys: Ints) -> Ints:
-    """A stable order of keys of 32 bits: NumPy counts where it sorts 16 bits, and takes thrice as long for more."""
+    """Stable sort order of 32-bit keys, in two passes of 16 bits: NumPy's radix sort makes that three times as fast."""
     order = np.argsort(keys.astype(np.uint16), kind="stable")
     return order[np.argsort((keys >> 16).astype(np.uint16)[order], kind="stable")]
 
@@ -236,14 +243,14 @@ def _stable_order(keys: Ints) -> Ints:
 def _same_region(facts: dict[str, Ints], a: Ints, b: Ints) -> Ints:
     region, foreign, home = facts["region"], facts["foreign"], facts["home"]
     apart = (foreign[a] & home[b]) | (foreign[b] & home[a])
-    told = (region[a] >= 0) & (region[b] >= 0)
-    return np.where(told, region[a] == region[b], np.where(apart == 1, 0, UNKNOWN))
+    known = (region[a] >= 0) & (region[b] >= 0)
+    return np.where(known, region[a] == region[b], np.where(apart == 1, 0, UNKNOWN))
 
 
 def _shared_prefix(facts: dict[str, Ints], a: Ints, b: Ints) -> Ints:
     size, country, nibbles = facts["size"], facts["country"], facts["nibbles"]
     differing = nibbles[a] ^ nibbles[b]
-    # No two neighbouring bits stay set: the float that frexp takes cannot round up to the next power of two.
+    # No two neighbouring bits stay set, so that the conversion to float cannot round up to the next power of two.
     bits = np.frexp((differing & ~(differing >> 1)).astype(np.float64))[1]
     shared = np.minimum(NIBBLES - (bits.astype(np.int64) + 3) // 4, np.minimum(size[a], size[b]))
     shared = np.where(country[a] == country[b], shared, 0)
@@ -253,35 +260,36 @@ def _shared_prefix(facts: dict[str, Ints], a: Ints, b: Ints) -> Ints:
 def _step(facts: dict[str, Ints], previous: Ints, callee: Ints) -> Ints:
     token, block, tail, length = (facts[name] for name in ("token", "block", "tail", "length"))
     distance = np.abs(tail[previous] - tail[callee])
-    near = (tail[previous] >= 0) & (tail[callee] >= 0) & (length[previous] == length[callee]) & (distance <= plan.NEAR)
+    comparable = (tail[previous] >= 0) & (tail[callee] >= 0) & (length[previous] == length[callee])
+    near = comparable & (distance <= plan.NEAR_DISTANCE)
     together = (block[previous] == block[callee]) & (block[callee] >= 0)
     step = np.where(together, np.where(near, _NEAR, _BLOCK), _OTHER)
     step = np.where(token[previous] == token[callee], _SAME, step)
-    told = (previous >= 0) & (facts["digits"][previous] == 1) & (facts["digits"][callee] == 1)
-    return np.where(told, step, UNKNOWN)
+    known = (previous >= 0) & (facts["digits"][previous] == 1) & (facts["digits"][callee] == 1)
+    return np.where(known, step, UNKNOWN)
 
 
 def _differs(facts: dict[str, Ints], caller: Ints, network: Ints) -> Ints:
     token, digits = facts["token"], facts["digits"]
-    told = (network >= 0) & (digits[network] == 1) & (digits[caller] == 1)
-    return np.where(told, token[caller] != token[network], UNKNOWN)
+    known = (network >= 0) & (digits[network] == 1) & (digits[caller] == 1)
+    return np.where(known, token[caller] != token[network], UNKNOWN)
 
 
 # Columns of the output
 
 
-def _words(places: Ints, words: Collection[str]) -> pa.DictionaryArray:
-    """A column of words by their places, its dictionary those that occur."""
-    met = np.zeros(len(words), dtype=np.bool_)
-    met[places] = True
-    renumbered = np.cumsum(met, dtype=np.int32) - 1
-    return _dictionary(renumbered[places], list(compress(words, met.tolist())), np.int32)
+def _words(codes: Ints, words: Collection[str]) -> pa.DictionaryArray:
+    """A dictionary column of codes into `words`; its dictionary has only the words that occur."""
+    present = np.zeros(len(words), dtype=np.bool_)
+    present[codes] = True
+    renumbered = np.cumsum(present, dtype=np.int32) - 1
+    return _dictionary(renumbered[codes], list(compress(words, present.tolist())), np.int32)
 
 
-def _dictionary(ids: Ints, words: Sequence[str] | pa.Array, width: type[np.signedinteger[Any]]) -> pa.DictionaryArray:
+def _dictionary(codes: Ints, words: Sequence[str] | pa.Array, width: type[np.signedinteger[Any]]) -> pa.DictionaryArray:
     import pyarrow as pa
 
-    indices = pa.array(ids.astype(width), mask=ids < 0)
+    indices = pa.array(codes.astype(width), mask=codes < 0)
     return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
 
 

@@ -1,4 +1,4 @@
-"""Tables of keyed calls: what their columns hold, a file of them, and their rows one by one."""
+"""Tables of keyed calls: reading a file, checking the columns, and iterating over the rows."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
 BATCH_ROWS = 1 << 17
 _TEXTS = ("trunk", "operator", "device", "place")
 KEYED_TOKENS = ("caller", "callee", "caller_block", *_TEXTS)
-_TOKEN = f"^{TOKEN.pattern}$"  # as `pseudonyms.is_token`, for a whole column at once
-# What need not be known of a call; UNKNOWN is null in a table.
+_TOKEN = f"^{TOKEN.pattern}$"  # like `tokens.is_token`, for a whole column at once
+# Facts that may be missing: UNKNOWN in a call, null in a table.
 KEYED_OPTIONAL = frozenset(
     ["ring", "talk", "recorded", *_TEXTS, "same_region", "shared_prefix", "step", "presented_differs"]
 )
 
 
 def read_keyed(path: str | Path) -> pa.Table:
-    """A Parquet file of keyed calls: columns `KEYED_COLUMNS` and, if there, the `call` ids.
+    """Reads a Parquet file of keyed calls: columns `KEYED_COLUMNS` and, if the file has it, `call` ids.
 
-    Tokens and categories come as dictionary<int32, string>, all else in the width that was written.
+    Returns: tokens and categories as dictionary<int32, string>, other columns in the width that they have in the file.
     Raises: ValueError: if the file is not such a table.
     """
     import pyarrow.parquet as pq
 
     path = Path(path)
-    with reading(path):
+    with parquet_errors(path):
         names = pq.read_schema(path).names
-        check_names(names, path.name)
+        check_columns(names, path.name)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read([*KEYED_COLUMNS, *({"call"} & set(names))])
         table.validate(full=True)
-    return checked(table, path.name).unify_dictionaries()
+    return checked_columns(table, path.name).unify_dictionaries()
 
 
 def check_table(calls: object) -> None:
-    """Raises: TypeError: if this is no Arrow table; one of pandas has no whole numbers that may be null."""
+    """Raises TypeError if the argument is not an Arrow table; a pandas one has no nullable integers by default."""
     import pyarrow as pa
 
     if not isinstance(calls, pa.Table):
@@ -50,8 +50,8 @@ def check_table(calls: object) -> None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Raises: ValueError: in one line, if there is no file, or it turns out to be broken."""
+def parquet_errors(path: Path) -> Iterator[None]:
+    """Raises ValueError with a one-line message if the file does not exist, or reading it in this block fails."""
     import pyarrow as pa
 
     if not path.is_file():
@@ -59,23 +59,27 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError):
-        # Arrow's own message may run over many lines, and quote the data.
+        # Arrow's own message can have many lines, and can quote the data.
         raise ValueError(f"{path.name}: broken Parquet file, expected a table of keyed calls") from None
 
 
-def check_names(names: Collection[str], file: str) -> None:
-    """Raises: ValueError: if these are not the columns of keyed calls."""
+def check_columns(names: Collection[str], file: str) -> None:
+    """Raises ValueError if these are not the columns of keyed calls."""
     wrong = sorted(set(KEYED_COLUMNS) ^ (set(names) - {"call"}))
     if wrong:
         raise ValueError(f"{file}: columns of keyed calls expected, {wrong[0]!r} is missing or unknown")
 
 
 def keyed_calls(calls: pa.Table) -> Iterator[KeyedCall]:
-    """The rows of a table of keyed calls, one by one, as a `History` takes them.
+    """Yields the rows of a table of keyed calls in order.
 
-    Raises: ValueError: if a category holds a word that is not one of `records.py`.
+    Raises: ValueError: if a category has a word that `records.py` does not list.
     """
-    unknown = {"same_region", "shared_prefix", "presented_differs"}  # numbers that are UNKNOWN where the table has null
+    unknown = {
+        "same_region",
+        "shared_prefix",
+        "presented_differs",
+    }  # null in the table is UNKNOWN in the call
     for batch in calls.select(KEYED_COLUMNS).to_batches(max_chunksize=BATCH_ROWS):
         columns = [batch.column(i).to_pylist() for i in range(len(KEYED_COLUMNS))]
         for i, name in enumerate(KEYED_COLUMNS):
@@ -96,11 +100,11 @@ def _codes(words: list[str | None], name: str) -> list[int]:
         raise ValueError(f"column {name!r}: expected one of {', '.join(KEYED_CATEGORIES[name])}, got {error}") from None
 
 
-def checked(calls: pa.Table, file: str) -> pa.Table:
-    """Columns of keyed calls as the engines take them: tokens and categories as dictionary<int32, string>.
+def checked_columns(calls: pa.Table, file: str) -> pa.Table:
+    """Returns the table with tokens and categories as dictionary<int32, string>, which the engines need.
 
-    Raises: ValueError: if one has a null where none may be, another type, a word that is not one of its category, or
-    no token.
+    Raises: ValueError: if a required column has a null, a column has another type, a category has a word that is not
+    listed, or a column of tokens has another text.
     """
     for i, name in enumerate(calls.column_names):
         if name not in KEYED_COLUMNS:
@@ -127,9 +131,9 @@ def _checked(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
     words = pa.chunked_array([chunk.dictionary for chunk in column.chunks], pa.string())
     if name in KEYED_CATEGORIES:
         listed = pa.array(KEYED_CATEGORIES[name])
-        sound, wanted = pc.is_in(words, value_set=listed), "one of " + ", ".join(KEYED_CATEGORIES[name])
+        valid, expected = pc.is_in(words, value_set=listed), "one of " + ", ".join(KEYED_CATEGORIES[name])
     else:
-        sound, wanted = pc.match_substring_regex(words, _TOKEN), "keyed tokens only"
-    if not pc.all(sound, min_count=0).as_py():
-        raise ValueError(f"{file}: column {name!r} holds another text, expected {wanted}")
+        valid, expected = pc.match_substring_regex(words, _TOKEN), "keyed tokens only"
+    if not pc.all(valid, min_count=0).as_py():
+        raise ValueError(f"{file}: column {name!r} holds another text, expected {expected}")
     return column

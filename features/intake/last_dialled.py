@@ -1,4 +1,4 @@
-"""Whom the callers of tables dialled last, as arrays: a table has many callers, and most come again in the next one."""
+"""The number that each caller of the tables dialled last, as arrays."""
 
 from __future__ import annotations
 
@@ -12,34 +12,37 @@ from callsieve.features.records import UNKNOWN
 Ints = npt.NDArray[np.signedinteger[Any]]
 
 
-class Dialled:
-    """Ids of numbers, by the places of their callers' tokens. `fresh` of the callers are noted nowhere else."""
+class LastDialled:
+    """Ids of last dialled numbers, by the codes of their callers' tokens.
+
+    `new_callers` counts callers that have no last dialled number in `NumberMemory`.
+    """
 
     def __init__(self) -> None:
-        self.fresh = 0
+        self.new_callers = 0
         self._callee = np.empty(0, dtype=np.int32)
-        self._moment = np.empty(0, dtype=np.int64)
-        self._moments = 0
+        self._time = np.empty(0, dtype=np.int64)  # of the record, as a counter
+        self._clock = 0
 
-    def last(self, callers: Ints) -> Ints:
-        """Whom callers dialled last; UNKNOWN where none is noted."""
+    def get(self, callers: Ints) -> Ints:
+        """Returns the last dialled number of each caller, UNKNOWN if none is recorded; makes room for the callers."""
         more = int(callers.max(initial=-1)) + 1 - len(self._callee)
         if more > 0:
             self._callee = np.concatenate((self._callee, np.full(more, UNKNOWN, dtype=np.int32)))
-            self._moment = np.concatenate((self._moment, np.zeros(more, dtype=np.int64)))
+            self._time = np.concatenate((self._time, np.zeros(more, dtype=np.int64)))
         return self._callee[callers]
 
-    def note(self, callers: Ints, callees: Ints, fresh: int) -> None:
-        """Note whom each of these callers dialled last, who dialled longest ago first; `last` was asked of them."""
-        self.fresh += fresh
+    def put(self, callers: Ints, callees: Ints, new_callers: int) -> None:
+        """Records the last dialled number of callers that were passed to `get`, in order of time."""
+        self.new_callers += new_callers
         self._callee[callers] = callees
-        self._moment[callers] = np.arange(self._moments, self._moments + len(callers))
-        self._moments += len(callers)
+        self._time[callers] = np.arange(self._clock, self._clock + len(callers))
+        self._clock += len(callers)
 
-    def taken(self) -> tuple[Ints, Ints]:
-        """Callers and whom they dialled last, who dialled longest ago first; nothing is noted any more."""
+    def take_all(self) -> tuple[Ints, Ints]:
+        """Returns callers and their last dialled numbers, oldest record first, and removes them."""
         callers = np.flatnonzero(self._callee != UNKNOWN)
-        callers = callers[np.argsort(self._moment[callers])]
+        callers = callers[np.argsort(self._time[callers])]
         callees = self._callee[callers]
-        self._callee[:], self.fresh = UNKNOWN, 0
+        self._callee[:], self.new_callers = UNKNOWN, 0
         return callers, callees

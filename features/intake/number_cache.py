@@ -1,7 +1,7 @@
-"""What an intake's tables brought: each number is read and keyed once, over tables, its facts are kept as columns.
+"""Numbers of an intake's tables: each is read and keyed once, over all tables, and its facts are columns.
 
-A world is written, and a file is read, part after part, and most numbers come again in the next part. Memory is bounded
-by starting anew (`Intake.met`), some 900 bytes a number.
+Tables come in parts, and most numbers of one part come again in the next. Memory is bounded because the cache starts
+anew (`NumberMemory.tables`); a number takes about 900 bytes.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from callsieve.features.keys.tokens import Use
 from callsieve.features.records import UNKNOWN
 
 from . import numbers as plan
-from .intake import Known
-from .last_dialled import Dialled
+from .keyed_number import KeyedNumber
+from .last_dialled import LastDialled
 from .numberplan import changes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Ints = npt.NDArray[np.signedinteger[Any]]
-Read = Callable[[Sequence[str | None], int], Sequence[Known]]
+Read = Callable[[Sequence[str | None], int], Sequence[KeyedNumber]]
 Hash = Callable[[Use, Sequence[str]], Sequence[str]]
 NIBBLES = 15
 _BEFORE_0 = chr(ord("0") - 1)
@@ -47,137 +47,137 @@ FACTS: dict[str, type[np.signedinteger[Any]]] = {
 }
 
 
-class Places(defaultdict[str, int]):
-    """The place of each text in the order in which they came."""
+class TextIndex(defaultdict[str, int]):
+    """Codes of texts, in order of first appearance."""
 
     def __missing__(self, text: str) -> int:
-        place = self[text] = len(self)
-        return place
+        code = self[text] = len(self)
+        return code
 
-    def or_none(self, text: str | None) -> int:
-        """The place of a text, UNKNOWN of none."""
+    def code(self, text: str | None) -> int:
+        """Returns the code of a text; UNKNOWN for None or an empty text."""
         return self[text] if text else UNKNOWN
 
 
-class Met:
-    """Unique numbers and their facts, and the tokens of other texts.
+class NumberCache:
+    """Distinct numbers with their facts, and the tokens of other texts.
 
-    `known` holds them by id; two writings of one number share an id. `tokens` and `blocks` are the unique tokens of
-    numbers and of their blocks. `read` makes a `Known` of each number as written, in a period of the number plan,
-    `hashed` a token of each text of another use. `dialled` is what their callers dialled last.
+    `numbers` holds them by id; two spellings of one number share an id. `tokens` and `blocks` are the distinct tokens
+    of numbers and of their blocks. `last_dialled` is the last dialled number of each caller.
+
+    Args:
+        read: makes a `KeyedNumber` of each number as written, in a period of the number plan.
+        hashed: makes a token of each text of another use.
     """
 
     def __init__(self, read: Read, hashed: Hash) -> None:
-        self.known: list[Known] = []
-        self.tokens, self.blocks = Places(), Places()
+        self.numbers: list[KeyedNumber] = []
+        self.tokens, self.blocks = TextIndex(), TextIndex()
+        self.last_dialled = LastDialled()
         self._read, self._hashed = read, hashed
-        self._met: list[dict[str | None, int]] = [{} for _ in range(len(changes()) + 1)]  # by period
+        self._by_text: list[dict[str | None, int]] = [{} for _ in range(len(changes()) + 1)]  # id, by period
         self._ids: dict[tuple[int, int], int] = {}
-        self._of_words: dict[int, tuple[pa.Array, Ints]] = {}  # by period
+        self._by_code: dict[int, tuple[pa.Array, Ints]] = {}  # dictionary of a column and ids of its words, by period
         self._texts: defaultdict[Use, dict[str, str]] = defaultdict(dict)
-        self._region, self._block, self._country = Places(), Places(), Places()
-        self._columns = {name: np.empty(0, dtype=kind) for name, kind in FACTS.items()}
-        self.dialled = Dialled()
+        self._region, self._block, self._country = TextIndex(), TextIndex(), TextIndex()
+        self._facts = {name: np.empty(0, dtype=kind) for name, kind in FACTS.items()}
 
     def __len__(self) -> int:
-        return len(self.known) + sum(map(len, self._texts.values()))
+        return len(self.numbers) + sum(map(len, self._texts.values()))
 
-    def written(self, texts: Sequence[str | None], period: int) -> list[int]:
-        """Ids of numbers as written, in a period of the number plan."""
-        met = self._met[period]
-        new = list(dict.fromkeys([text for text in texts if text not in met]))
-        met.update(zip(new, self.ids(self._read(new, period)), strict=True))
-        return [met[text] for text in texts]
+    def ids_of_texts(self, texts: Sequence[str | None], period: int) -> list[int]:
+        """Returns the ids of numbers as written, in a period of the number plan."""
+        ids = self._by_text[period]
+        new = list(dict.fromkeys([text for text in texts if text not in ids]))
+        ids.update(zip(new, self.ids_of(self._read(new, period)), strict=True))
+        return [ids[text] for text in texts]
 
-    def coded(self, codes: Ints, words: pa.Array, period: int) -> Ints:
-        """Ids of numbers that are told by their places among these words; -1 is a number that was not told.
+    def ids_of_codes(self, codes: Ints, words: pa.Array, period: int) -> Ints:
+        """Returns the ids of numbers in a dictionary column.
 
-        Parts of one table have the same words: what was read of them is kept until others come.
+        Args:
+            codes: positions in `words`; -1 is null.
+            words: dictionary of the column. Parts of one table share it, so its ids are cached until another one comes.
         """
-        kept, ids = self._of_words.get(period, (None, np.empty(0, dtype=np.int32)))
-        if kept is None or not _same(kept, words):
+        cached, ids = self._by_code.get(period, (None, np.empty(0, dtype=np.int32)))
+        if cached is None or not _same_memory(cached, words):
             ids = np.full(len(words) + 1, UNKNOWN, dtype=np.int32)
-            self._of_words[period] = words, ids
-        met = np.zeros(len(ids), dtype=np.bool_)
-        met[codes] = True
-        new = np.flatnonzero(met & (ids == UNKNOWN))
+            self._by_code[period] = words, ids
+        present = np.zeros(len(ids), dtype=np.bool_)
+        present[codes] = True
+        new = np.flatnonzero(present & (ids == UNKNOWN))
         texts = words.cast("string").take(new[new < len(words)]).to_pylist()
-        ids[new] = self.written(texts + [None] * (len(new) - len(texts)), period)
+        ids[new] = self.ids_of_texts(texts + [None] * (len(new) - len(texts)), period)
         return ids[codes]
 
-    def spelt(self, texts: Sequence[str | None]) -> list[Known]:
-        """Numbers as written in any period of the plan: their tokens and blocks are the same in all."""
-        met = max(self._met, key=len)
-        return [self.known[number] for number in self.written(texts, self._met.index(met))]
+    def numbers_of_texts(self, texts: Sequence[str | None]) -> list[KeyedNumber]:
+        """Returns numbers as written, read in the period with most cached numbers: tokens are equal in all periods."""
+        period = self._by_text.index(max(self._by_text, key=len))
+        return [self.numbers[number] for number in self.ids_of_texts(texts, period)]
 
-    def texts(self, use: Use, texts: Sequence[str | None]) -> list[str | None]:
-        """Tokens of trunks, operators, devices or places; None of none."""
-        met = self._texts[use]
-        new = list(dict.fromkeys([text for text in texts if text and text not in met]))
-        met.update(zip(new, self._hashed(use, new), strict=True))
-        return [met[text] if text else None for text in texts]
+    def tokens_of_texts(self, use: Use, texts: Sequence[str | None]) -> list[str | None]:
+        """Returns the tokens of trunks, operators, devices or places; None for None or an empty text."""
+        tokens = self._texts[use]
+        new = list(dict.fromkeys([text for text in texts if text and text not in tokens]))
+        tokens.update(zip(new, self._hashed(use, new), strict=True))
+        return [tokens[text] if text else None for text in texts]
 
-    def id(self, known: Known) -> int:
-        """Id of a `Known`."""
-        key = (self.tokens[known.token], known.kind)
-        found = self._ids.get(key)
-        if found is None:
-            found = self._ids[key] = len(self.known)
-            self.known.append(known)
-            object.__setattr__(known, "place", found)
-        return found
+    def ids_of(self, numbers: Iterable[KeyedNumber | None]) -> list[int]:
+        """Returns the ids of numbers, which are added if they are new; UNKNOWN for None."""
+        return [UNKNOWN if number is None else self._id(number) for number in numbers]
 
-    def ids(self, known: Iterable[Known | None]) -> list[int]:
-        """Ids of several; UNKNOWN of none."""
-        held, size = self.known, len(self.known)
-        return [
-            UNKNOWN if number is None
-            else number.place if number.place < size and held[number.place] is number
-            else self.id(number)
-            for number in known
-        ]  # fmt: skip
+    def _id(self, number: KeyedNumber) -> int:
+        if number.cache_id < len(self.numbers) and self.numbers[number.cache_id] is number:
+            return number.cache_id
+        key = (self.tokens[number.token], number.class_code)
+        cache_id = self._ids.get(key)
+        if cache_id is None:
+            cache_id = self._ids[key] = len(self.numbers)
+            self.numbers.append(number)
+            object.__setattr__(number, "cache_id", cache_id)
+        return cache_id
 
-    def columns(self) -> dict[str, Ints]:
-        """The facts, by the ids."""
-        new = self.known[len(self._columns["token"]) :]
+    def facts(self) -> dict[str, Ints]:
+        """Returns the columns of FACTS, by id."""
+        new = self.numbers[len(self._facts["token"]) :]
         if new:
-            for name, values in self._facts(new).items():
+            for name, values in self._facts_of(new).items():
                 added = np.array(values, dtype=FACTS[name])
-                self._columns[name] = np.concatenate((self._columns[name], added))
-        return self._columns
+                self._facts[name] = np.concatenate((self._facts[name], added))
+        return self._facts
 
-    def _facts(self, new: Sequence[Known]) -> dict[str, Sequence[int] | Ints]:
-        numbers = [known.number for known in new]
-        digits = [known.significant[1] for known in new]
+    def _facts_of(self, new: Sequence[KeyedNumber]) -> dict[str, Sequence[int] | Ints]:
+        numbers = [keyed.number for keyed in new]
+        digits = [keyed.significant[1] for keyed in new]
         return {
-            "token": [self.tokens[known.token] for known in new],
-            "token_block": [self.blocks[known.block] for known in new],
-            "kind": [known.kind for known in new],
+            "token": [self.tokens[keyed.token] for keyed in new],
+            "token_block": [self.blocks[keyed.block] for keyed in new],
+            "kind": [keyed.class_code for keyed in new],
             "digits": [plan.has_digits(number) for number in numbers],
             "withheld": [number.kind == "withheld" for number in numbers],
             "foreign": [number.kind == "foreign" for number in numbers],
             "home": [plan.is_domestic(number) for number in numbers],
-            "region": [self._region.or_none(number.region) for number in numbers],
-            "block": [self._block.or_none(number.block) for number in numbers],
+            "region": [self._region.code(number.region) for number in numbers],
+            "block": [self._block.code(number.block) for number in numbers],
             "tail": [plan.last_digits(number) for number in numbers],
             "length": [len(number.canonical) for number in numbers],
-            "country": [self._country[known.significant[0]] for known in new],
-            "size": [len(each) for each in digits],
+            "country": [self._country[keyed.significant[0]] for keyed in new],
+            "size": [len(text) for text in digits],
             "nibbles": _nibbles(digits),
         }
 
 
-def _same(one: pa.Array, other: pa.Array) -> bool:
+def _same_memory(first: pa.Array, second: pa.Array) -> bool:
     """Whether two arrays are the same memory."""
-    addresses = [[part and part.address for part in words.buffers()] for words in (one, other)]
-    return addresses[0] == addresses[1] and (one.offset, len(one)) == (other.offset, len(other))
+    addresses = [[part and part.address for part in words.buffers()] for words in (first, second)]
+    return addresses[0] == addresses[1] and (first.offset, len(first)) == (second.offset, len(second))
 
 
 def _nibbles(digits: Sequence[str]) -> Ints:
-    """The digits of each number, each one more than it is, as the nibbles of an integer; 0 from their end on."""
-    letters = "".join([each.ljust(NIBBLES, _BEFORE_0) for each in digits]).encode()
+    """Packs the digits of each number, each plus 1, into the nibbles of an integer; unused nibbles are 0."""
+    letters = "".join([text.ljust(NIBBLES, _BEFORE_0) for text in digits]).encode()
     values = np.frombuffer(letters, dtype=np.uint8).reshape(len(digits), NIBBLES) - np.uint8(ord(_BEFORE_0))
-    found = np.zeros(len(digits), dtype=np.int64)
-    for place in values.T:
-        found = found << 4 | place
-    return found
+    packed = np.zeros(len(digits), dtype=np.int64)
+    for column in values.T:
+        packed = packed << 4 | column
+    return packed

@@ -1,20 +1,20 @@
-"""A number as written -> canonical form, class, range holder, region and block, as of a date.
+"""Parses a number as written into its canonical form, class, range holder, region and block, as of a date.
 
-The number plan is in dated tables (`numberplan/`); the order in which readings are tried is here. It decides
-the forms that can be read in two ways:
+The number plan is in dated tables (`numberplan/`). The order in which readings are tried is here. It decides how
+ambiguous forms are read:
 
-* A run of 7 or 8 digits that starts with 2-8 is a local number without its area code, also if it starts with
-  86. Any other run that starts with 86 and has no reading of its own carries the country code.
+* A run of 7 or 8 digits that starts with 2-8 is a local number without its area code, even if it starts with
+  86. Any other run that starts with 86, and has no other reading, has the country code.
 * After a country code, `10 6xxx xxxx` and `951 xxx xxxx` are fixed numbers of Beijing and Yinchuan. Without
-  one and without the trunk 0, they are a 106 port and a 95 number, because that is how those are presented.
-* `951 12345` after a country code is a 95 number; `0951 12345` is the city's 12345.
+  one and without the trunk 0, they are a 106 port and a 95 number, because these are presented in that form.
+* `951 12345` after a country code is a 95 number; `0951 12345` is the city's own 12345.
 * 13 digits that start with 1064 are a data card, not a 106 port.
-* An 11-digit run that starts with 13-19 is always read as a mobile number, if unassigned as an irregular one;
-  a number of another country needs its + or 00.
+* An 11-digit run that starts with 13-19 is always read as a mobile number, and is irregular if the range is unassigned;
+  a number of another country needs + or 00.
 * An IP or carrier prefix (179xx, 12593) is dropped only before a whole number.
 
-The canonical form never depends on the date; class and holder do. Nor is the holder of a range the network
-that serves the number: that changes when a number is ported.
+The canonical form never depends on the date; class and holder do. The holder of a range is not always the network
+that serves the number: ported numbers have another one.
 """
 
 from __future__ import annotations
@@ -29,36 +29,33 @@ from callsieve.features.records import STEPS, UNKNOWN
 from .numberplan import Plan, Service, period, plan
 
 # Compared without separators and in lower case.
-# fmt: off
-WITHHELD = frozenset((
-    "", "anonymous", "unavailable", "restricted", "private", "privatenumber", "privatecaller", "unknown",
-    "unknowncaller", "unknownnumber", "withheld", "blocked", "hidden", "nonumber", "nocallerid",
-    "notavailable", "none", "null", "nil", "nan", "na", "<na>",
-    "匿名", "匿名号码", "未知", "未知号码", "隐藏", "隐藏号码", "私人号码", "私密号码", "保密", "保密号码",
-    "未显示", "无", "无号码", "无主叫", "空",
-))
+_WITHHELD_TEXTS = """
+anonymous unavailable restricted private privatenumber privatecaller unknown unknowncaller
+unknownnumber withheld blocked hidden nonumber nocallerid notavailable none null nil nan na <na> 匿名
+匿名号码 未知 未知号码 隐藏 隐藏号码 私人号码 私密号码 保密 保密号码 未显示 无 无号码 无主叫 空
+"""
+WITHHELD = frozenset(["", *_WITHHELD_TEXTS.split()])
 # E.164 country codes of one and two digits; all others have three.
-_SHORT_COUNTRY_CODES = frozenset((
-    "1", "7", "20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44", "45", "46", "47",
-    "48", "49", "51", "52", "53", "54", "55", "56", "57", "58", "60", "61", "62", "63", "64", "65", "66",
-    "81", "82", "84", "86", "90", "91", "92", "93", "94", "95", "98",
-))
-# fmt: on
+_SHORT_CODES_TEXT = """
+1 7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65
+66 81 82 84 86 90 91 92 93 94 95 98
+"""
+_SHORT_COUNTRY_CODES = frozenset(_SHORT_CODES_TEXT.split())
 _SEPARATORS = str.maketrans("", "", "\u2010\u2011\u2012\u2013\u2014\u2212·-_.()/[]'\"")
-NEAR = 10
+NEAR_DISTANCE = 10
 _LONGEST = 15  # digits of an E.164 number
 _NO_DIGITS = frozenset(("withheld", "unknown"))
-_ABROAD_OR_NOT_KNOWN = frozenset(("foreign", "irregular", "withheld", "unknown"))
+_NOT_SURELY_DOMESTIC = frozenset(("foreign", "irregular", "withheld", "unknown"))
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number understood. The digits stay out of its repr, so that no log can hold them.
+    """A parsed number. Its repr has no digits, so that they cannot enter a log.
 
-    `canonical` is "+86..." or "+CC..." for numbers of the E.164 plan, national digits for service codes and
-    local numbers, the text itself if irregular, "" if withheld. `holder` is whom the range was given to, ""
-    if not known. `region` is an area code with its 0, or for foreign numbers the ISO country; mobile numbers
-    have none. `block` is all but the last four digits (mobiles: 万号段); a service code keeps three or more.
+    `canonical` is "+86..." or "+CC..." for numbers of the E.164 plan, national digits for service codes and local
+    numbers, the text itself if irregular, "" if withheld. `holder` is the holder of the range, "" if unknown. `region`
+    is an area code with its 0, or the ISO country of a foreign number, or "" for mobile numbers. `block` is all but the
+    last four digits (mobiles: 万号段), and at least three digits of a service code.
     """
 
     canonical: str = field(repr=False)
@@ -69,7 +66,7 @@ class Number:
 
 
 def parse(written: str | None, on: datetime.date) -> Number:
-    """Read one number as it stood on a day.
+    """Parses a number by the number plan of a day.
 
     >>> on = datetime.date(2026, 11, 2)
     >>> parse("0086 138-0013-8000", on).canonical == parse("013800138000", on).canonical == "+8613800138000"
@@ -83,21 +80,21 @@ def parse(written: str | None, on: datetime.date) -> Number:
     return _parse(written, plan(period(on)))
 
 
-def parse_in(written: str | None, period: int) -> Number:
-    """`parse` for a caller that knows the period of the plan already."""
+def parse_in_period(written: str | None, period: int) -> Number:
+    """Parses a number by the number plan of a period."""
     return _parse(written, plan(period))
 
 
 def shared_prefix(a: Number, b: Number) -> int:
-    """Leading digits that two national significant numbers have in common, or UNKNOWN.
+    """Count of leading digits that two national significant numbers share, or UNKNOWN.
 
-    Numbers of different countries share none.
+    Numbers of different countries share 0.
     """
     return shared_digits(significant(a), significant(b))
 
 
 def shared_digits(a: tuple[str, str], b: tuple[str, str]) -> int:
-    """The same of two numbers as `significant` gives them."""
+    """Count of shared leading digits of two results of `significant`, or UNKNOWN."""
     (country_a, digits_a), (country_b, digits_b) = a, b
     if not digits_a or not digits_b:
         return UNKNOWN
@@ -110,10 +107,10 @@ def shared_digits(a: tuple[str, str], b: tuple[str, str]) -> int:
 
 
 def significant(number: Number) -> tuple[str, str]:
-    """Country code and national significant number, at most 15 digits; "" if it is not known."""
+    """Returns country code and national significant number (at most 15 digits); "" for both if unknown."""
     canonical = number.canonical
     if number.kind in _NO_DIGITS or (number.kind == "fixed" and not number.region):
-        return "", ""  # a local number without its area: the leading digits are missing
+        return "", ""  # a local number without its area code: the leading digits are missing
     if canonical.startswith("+86"):
         country, rest = "86", canonical[3:]
     elif canonical.startswith("+"):
@@ -127,7 +124,7 @@ def significant(number: Number) -> tuple[str, str]:
 
 
 def step(previous: Number | None, current: Number) -> int:
-    """How far a number is from the one dialled before: an index into STEPS, or UNKNOWN."""
+    """Dialling distance between a number and the one dialled before: an index into STEPS, or UNKNOWN."""
     if previous is None or not has_digits(previous) or not has_digits(current):
         return UNKNOWN
     if previous.canonical == current.canonical:
@@ -136,27 +133,27 @@ def step(previous: Number | None, current: Number) -> int:
         return STEPS.index("other")
     before, now = last_digits(previous), last_digits(current)
     near = before >= 0 and now >= 0 and len(previous.canonical) == len(current.canonical)
-    return STEPS.index("near" if near and abs(now - before) <= NEAR else "block")
+    return STEPS.index("near" if near and abs(now - before) <= NEAR_DISTANCE else "block")
 
 
 def has_digits(number: Number) -> bool:
-    """Whether there is a number at all, rather than a withheld one or an opaque code."""
+    """Whether the number has digits: it is neither withheld nor an opaque code."""
     return number.kind not in _NO_DIGITS
 
 
 def last_digits(number: Number) -> int:
-    """The last four digits as a number, UNKNOWN if they are not digits."""
+    """The last four digits as an integer; UNKNOWN if they are not digits."""
     tail = number.canonical[-4:]
     return int(tail) if _only_digits(tail) else UNKNOWN
 
 
 def is_domestic(number: Number) -> bool:
-    """Whether it is surely a number of the Chinese plan."""
-    return number.kind not in _ABROAD_OR_NOT_KNOWN
+    """Whether the number certainly belongs to the Chinese number plan."""
+    return number.kind not in _NOT_SURELY_DOMESTIC
 
 
 def same_region(a: Number, b: Number) -> int:
-    """1 if both are of one area or foreign country, 0 if not, UNKNOWN if it cannot be told."""
+    """1 if both numbers are in one area or foreign country, 0 if not, UNKNOWN if it cannot be determined."""
     if a.region and b.region:
         return int(a.region == b.region)
     if "foreign" in (a.kind, b.kind):
@@ -167,7 +164,7 @@ def same_region(a: Number, b: Number) -> int:
 
 def _parse(written: str | None, plan: Plan) -> Number:
     written = written or ""
-    # Nearly every number is a plain mobile one: keep that way short.
+    # Fast path: nearly every number is a plain mobile one.
     mobile = written[3:] if written[:3] == "+86" else written
     if len(mobile) == 11 and mobile.isdigit() and mobile.isascii():
         kind = plan.networks.get(mobile[:5])
@@ -177,20 +174,20 @@ def _parse(written: str | None, plan: Plan) -> Number:
     if text in WITHHELD:
         return Number("", "withheld", "", "", "")
     if text[0] == "+":
-        return _abroad(text[1:], plan) or _irregular(text)
+        return _international(text[1:], plan) or _irregular(text)
     if text[:2] == "00":
-        return _abroad(text[2:], plan) or _irregular("+" + text[2:])
+        return _international(text[2:], plan) or _irregular("+" + text[2:])
     return _domestic(text, plan) or _irregular(text)
 
 
 def _domestic(text: str, plan: Plan) -> Number | None:
-    """A number without + or 00 before it."""
+    """Parses a number without leading + or 00."""
     if not _only_digits(text):
         return None
-    found = _at_home(text, plan, coded=False)
-    if found is None and text[:2] == "86":
-        return _abroad(text, plan) or _irregular("+" + text)
-    return found or _carried(text, plan)
+    number = _chinese(text, plan, country_code=False)
+    if number is None and text[:2] == "86":
+        return _international(text, plan) or _irregular("+" + text)
+    return number or _after_carrier_prefix(text, plan)
 
 
 def _only_digits(text: str) -> bool:
@@ -198,10 +195,10 @@ def _only_digits(text: str) -> bool:
 
 
 def _compact(written: str) -> str:
-    """ASCII digits, no separators, no URI around it, lower case."""
+    """Returns the text in lower case with ASCII digits, without separators and without a URI around the number."""
     text = _bare(written)
     while not text.isascii() and (again := _bare(text)) != text:
-        text = again  # what a separator kept apart can combine
+        text = again  # removing a separator can let characters combine
     return text
 
 
@@ -217,28 +214,28 @@ def _irregular(text: str) -> Number:
     return Number(text, "irregular", "", "", text[:-4])
 
 
-def _abroad(digits: str, plan: Plan) -> Number | None:
-    """A number that follows + or 00."""
+def _international(digits: str, plan: Plan) -> Number | None:
+    """Parses the digits after + or 00."""
     if not _only_digits(digits):
         return None
     if digits[:2] == "86":
-        return _at_home(digits[2:], plan, coded=True) or _carried(digits[2:], plan)
+        return _chinese(digits[2:], plan, country_code=True) or _after_carrier_prefix(digits[2:], plan)
     return _foreign(digits)
 
 
-def _carried(digits: str, plan: Plan) -> Number | None:
-    """A whole number that follows an IP or carrier prefix."""
+def _after_carrier_prefix(digits: str, plan: Plan) -> Number | None:
+    """Parses a complete number after an IP or carrier prefix."""
     length = plan.carriers.get(digits[:3]) or plan.carriers.get(digits[:5])
     if length is None or len(digits) < length + 10:
         return None
     rest = digits[length:]
     if rest[:2] == "00":
-        return _abroad(rest[2:], plan)
-    return _at_home(rest, plan, coded=False)
+        return _international(rest[2:], plan)
+    return _chinese(rest, plan, country_code=False)
 
 
-def _at_home(digits: str, plan: Plan, *, coded: bool) -> Number | None:
-    """A Chinese number; `coded` if a country code came before it."""
+def _chinese(digits: str, plan: Plan, *, country_code: bool) -> Number | None:
+    """Parses a Chinese number; `country_code` tells whether the country code preceded it."""
     trunk_zero = digits[:1] == "0"
     national = digits[1:] if trunk_zero else digits
     if len(national) == 11:
@@ -251,13 +248,13 @@ def _at_home(digits: str, plan: Plan, *, coded: bool) -> Number | None:
         kind = plan.machines.get(national[:4])
         if kind is not None:
             return Number("+86" + national, kind[0], kind[1], "", national[:-4])
-    if coded:
+    if country_code:
         return _fixed(national, plan) or _service(national, plan) or _area_service(national, plan)
     return _service(national, plan) or _fixed(national, plan) or _local(national)
 
 
 def _area(digits: str, plan: Plan) -> str:
-    """The area code (without its 0) that digits start with, or "". No short code starts a long one."""
+    """The area code (without its 0) at the start of the digits, or ""; no area code is a prefix of another."""
     return next((digits[:n] for n in (2, 3) if digits[:n] in plan.areas), "")
 
 
@@ -277,7 +274,7 @@ def _local(digits: str) -> Number | None:
 
 
 def _code(digits: str, plan: Plan) -> Service | None:
-    """The most special code that digits belong to."""
+    """The service code with the longest matching prefix, or None."""
     for size in (5, 4, 3, 2):
         for service in plan.services.get(digits[:size], ()):
             if service.shortest <= len(digits) <= service.longest:
@@ -293,7 +290,7 @@ def _service(digits: str, plan: Plan) -> Number | None:
 
 
 def _area_service(digits: str, plan: Plan) -> Number | None:
-    """A service code after an area code: it stays local where another area has its own."""
+    """Parses a service code after an area code; a code of scope "area" keeps the area in its canonical form."""
     area = _area(digits, plan)
     if not area:
         return None
@@ -307,7 +304,7 @@ def _area_service(digits: str, plan: Plan) -> Number | None:
 
 
 def _code_block(digits: str) -> str:
-    # The holder of a longer code is in its first five digits (95013 and what it adds to it).
+    # The first five digits of a longer code name its holder (95013 and its extensions).
     return digits[: max(3 if len(digits) <= 5 else 5, len(digits) - 4)]
 
 

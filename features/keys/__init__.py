@@ -1,4 +1,4 @@
 """Keyed tokens in place of phone numbers, and the rotation of their keys.
 
-Imports `files`. Start with `tokens`.
+Imports `files` and `dataclass`. Start with `tokens`.
 """

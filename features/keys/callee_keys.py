@@ -1,33 +1,33 @@
-"""Called numbers in what leaves a history: tokens of tokens, under a key of their own.
+"""Tokens of called numbers in data that leaves a history, encrypted under a key of their own.
 
-A history has one token for a number, whether it calls or is called: that somebody calls back is a feature. What is
-written from a history for others (files of verdicts, exports) needs to say whose call it was, and of called people only
-whether two calls were to the same one. So their tokens are enciphered there once more (AES-256), under a key of the
-purpose "callees": such a file shows no call back, and is joined on who was called with no history and no register, not
-even by who holds the key of records. Evidence of cases, notices and reports name no called person at all.
+A history has one token per number, whether it calls or is called, because a call back is a feature. Files that are
+written from a history for others (verdict files, exports) need the caller, but of the called numbers only which calls
+went to the same one. So these files encrypt the called numbers' tokens once more (AES-256) under a key of the purpose
+"callees". Such a file shows no call back, and cannot be joined by called number with any history or register, not even
+by the holder of the key for records. Evidence of cases, notices and governance reports hold no called numbers at all.
 
-What stays: moment and caller. Who has the history of the same calls, too, links the two by these.
+Limit: time and caller remain. Whoever has the history of the same calls can link the two by these.
 
-The key is not rotated. A new one is made, and `rekeying` turns the tokens of both keys at once; with the key destroyed,
-called people are erased from every copy of such a file, and histories go on.
+This key is not rotated in place. A new one is made, and `rotation` turns the tokens of both keys at once. Once the key
+is destroyed, called numbers are erased from every copy of such a file, and histories are unaffected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .tokens import Key, bytes_of, cipher, is_token, letters_of
+from .tokens import Key, cipher, from_letters, is_token, to_letters
 
-ONCE = "once"
-"""Epoch of keys that are made for one run and written nowhere: what they key is linked to nobody, ever."""
+EPHEMERAL = "once"
+"""Epoch of a key that exists for one run only: its tokens can never be linked with others."""
 
 
-class Callees:
-    """How called numbers are written for others.
+class CalleeCipher:
+    """Turns tokens of called numbers into tokens for data that leaves the history.
 
-    Raises: ValueError: for a key of another purpose.
+    Raises: ValueError: for a key of another purpose than "callees".
 
-    >>> callees = Callees(Key("c1", bytes(32), purpose="callees"))
+    >>> callees = CalleeCipher(Key("c1", bytes(32), purpose="callees"))
     >>> token = Key("e1", bytes(32)).token("number", "+8613800138000")
     >>> token, callees.token(token)
     ('e1.fnmkcfekdmjenjkjgnbhhbjdeicmmpnp', 'c1.egghgodgfnnkdbakoiiibegkolfmpapk')
@@ -37,19 +37,22 @@ class Callees:
         if key.purpose != "callees":
             raise ValueError(f"called numbers need a key for callees, got one for {key.purpose}")
         self.epoch = key.epoch
-        self.hide, self.show = cipher(key.secret)
+        self.encrypt, self.decrypt = cipher(key.secret)
 
     def token(self, token: str) -> str:
-        """The token that stands for a number's token."""
+        """Returns the outgoing token for a number's token.
+
+        Raises: ValueError: if it is not a token.
+        """
         return self.tokens([token])[0]
 
     def tokens(self, tokens: Iterable[str]) -> list[str]:
-        """As `token`, of many.
+        """Returns the outgoing tokens for many tokens of numbers.
 
-        Raises: ValueError: if one is no token.
+        Raises: ValueError: if a text is not a token.
         """
-        given = list(tokens)
-        if not all(map(is_token, given)):
+        tokens = list(tokens)
+        if not all(map(is_token, tokens)):
             raise ValueError("called numbers: expected keyed tokens")
-        letters = letters_of(self.hide(bytes_of("".join(token.rpartition(".")[2] for token in given))))
-        return [f"{self.epoch}.{letters[32 * n : 32 * n + 32]}" for n in range(len(given))]
+        letters = to_letters(self.encrypt(from_letters("".join(token.rpartition(".")[2] for token in tokens))))
+        return [f"{self.epoch}.{letters[32 * n : 32 * n + 32]}" for n in range(len(tokens))]

@@ -1,8 +1,8 @@
-"""From the tokens of one epoch to those of the next: each is worked out, none looked up, and nothing is written down.
+"""Conversion of tokens from one epoch to the next, without the numbers and without a table of pairs.
 
-A token is AES(cover, HMAC(secret, number)); with both covers the old one is taken off and the new one put on. The
-number is not needed and not learnt. A called number in what left a history is enciphered once more (`callees.py`):
-that layer is taken off first, and put on last, with another key.
+A token is AES(cover, HMAC(secret, number)). With both covers, the old encryption is removed and the new one applied.
+The number is neither needed nor revealed. A called number in data that left a history is encrypted once more
+(`callee_keys.py`): that layer is removed first, and applied last, with another key.
 """
 
 from __future__ import annotations
@@ -10,40 +10,40 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from .callee_keys import Callees
-from .tokens import Key, bytes_of, cipher, letters_of
+from .callee_keys import CalleeCipher
+from .tokens import Key, cipher, from_letters, to_letters
 
 
-class _Turn:
-    """Tokens of one epoch into those of another."""
+class _EpochChange:
+    """Converts tokens of one epoch to another epoch."""
 
-    def __init__(self, old: str, new: str, turn: Callable[[bytes], bytes]) -> None:
-        self.new, self._turn = new, turn
+    def __init__(self, old: str, new: str, convert: Callable[[bytes], bytes]) -> None:
+        self.new, self._convert_bytes = new, convert
         self._text = re.compile(rf"(?<![A-Za-z0-9_-]){re.escape(old)}\.([a-p]{{32}})(?![a-z])")
         self._bytes = re.compile(self._text.pattern.encode())
 
     def tokens(self, texts: list[str]) -> list[str]:
-        found = list(texts)
-        places = [place for place, text in enumerate(found) if self._text.fullmatch(text)]
-        turned = self._turned("".join(found[place].rpartition(".")[2] for place in places))
+        converted = list(texts)
+        places = [place for place, text in enumerate(texts) if self._text.fullmatch(text)]
+        letters = self._convert("".join(texts[place].rpartition(".")[2] for place in places))
         for n, place in enumerate(places):
-            found[place] = f"{self.new}.{turned[32 * n : 32 * n + 32]}"
-        return found
+            converted[place] = f"{self.new}.{letters[32 * n : 32 * n + 32]}"
+        return converted
 
     def line(self, line: bytes) -> bytes:
-        return self._bytes.sub(lambda found: f"{self.new}.{self._turned(found[1].decode())}".encode(), line)
+        return self._bytes.sub(lambda match: f"{self.new}.{self._convert(match[1].decode())}".encode(), line)
 
-    def _turned(self, letters: str) -> str:
-        return letters_of(self._turn(bytes_of(letters)))
+    def _convert(self, letters: str) -> str:
+        return to_letters(self._convert_bytes(from_letters(letters)))
 
 
 class Rekeying:
-    """Turns tokens of an old key into those of a new one.
+    """Converts tokens of an old key to tokens of a new key.
 
     Args:
-        callees: the old and the new key of called numbers in what left the history.
-    Raises: ValueError: if the keys are not of one secret: then only who has the numbers can key anew; or if two of them
-        are of one epoch: a token would not say whether it was turned.
+        callees: the old and the new key of called numbers in data that left the history.
+    Raises: ValueError: if the keys do not share their secret, in which case only the numbers themselves can be keyed
+        again; or if two of the keys have the same epoch, so that a token would not show whether it is converted.
 
     >>> old = Key("e1", bytes(32), bytes(range(32)))
     >>> new = old.rotated("e2")
@@ -62,26 +62,28 @@ class Rekeying:
         self.old, self.new = old.epoch, new.epoch
         uncover = bytes if old.cover is None else cipher(old.cover)[1]
         cover = cipher(new.cover)[0]
-        self._turns = [_Turn(old.epoch, new.epoch, lambda data: cover(uncover(data)))]
+        self._changes = [_EpochChange(old.epoch, new.epoch, lambda data: cover(uncover(data)))]
         if callees is not None:
-            before, after = map(Callees, callees)
-            self._turns += [
-                _Turn(before.epoch, after.epoch, lambda data: after.hide(cover(uncover(before.show(data)))))
+            before, after = map(CalleeCipher, callees)
+            self._changes += [
+                _EpochChange(
+                    before.epoch, after.epoch, lambda data: after.encrypt(cover(uncover(before.decrypt(data))))
+                )
             ]
 
     def token(self, token: str) -> str:
-        """The token of the new epoch; a text that is no token of the old epoch is given back."""
+        """Returns the token of the new epoch; returns any text unchanged that is not a token of the old epoch."""
         return self.tokens([token])[0]
 
     def tokens(self, texts: Iterable[str]) -> list[str]:
-        """As `token`, of many."""
-        found = list(texts)
-        for turn in self._turns:
-            found = turn.tokens(found)
-        return found
+        """Returns the texts with each token of the old epoch converted."""
+        converted = list(texts)
+        for change in self._changes:
+            converted = change.tokens(converted)
+        return converted
 
     def line(self, line: bytes) -> bytes:
-        """A line of text, with every token of the old epoch in it turned."""
-        for turn in self._turns:
-            line = turn.line(line)
+        """Returns a line of text with each token of the old epoch in it converted."""
+        for change in self._changes:
+            line = change.line(line)
         return line

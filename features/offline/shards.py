@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
 from callsieve.features.codegen.feature_program import KINDS
-from callsieve.features.files.atomic import alone, whole
+from callsieve.features.files.atomic import atomic_path, locked_folder
 from callsieve.features.files.progress import Progress, silent
-from callsieve.features.intake.keyed_table import BATCH_ROWS, check_names, checked, reading
+from callsieve.features.intake.keyed_table import BATCH_ROWS, check_columns, checked_columns, parquet_errors
 from callsieve.features.records import KEYED_COLUMNS
 
 from .stages import Plan, gather, settle, split, tell, told_by
@@ -65,7 +65,7 @@ def write_shards(
         fills it now.
     """
     threads = threads or os.cpu_count() or 1
-    with alone(folder):
+    with locked_folder(folder):
         plan = planned(calls, folder, features, half_of_memory() if memory is None else memory, threads)
         if not all(path.exists() for path in plan.files("part")):
             plan.work.mkdir(exist_ok=True)
@@ -127,7 +127,7 @@ def read_manifest(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
 def write_manifest(path: Path, facts: dict[str, Any]) -> None:
     """Note what a work is begun from."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part:
+    with atomic_path(path) as part:
         part.write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
@@ -182,9 +182,9 @@ def count_rows(path: Path) -> int:
     """Rows of a Parquet file of keyed calls. Raises ValueError if it is none."""
     import pyarrow.parquet as pq
 
-    with reading(path):
+    with parquet_errors(path):
         metadata = pq.read_metadata(path)
-        check_names(metadata.schema.to_arrow_schema().names, path.name)
+        check_columns(metadata.schema.to_arrow_schema().names, path.name)
     return int(metadata.num_rows)
 
 
@@ -221,7 +221,7 @@ def splitting(plan: Plan, path: Path, wanted: list[int]) -> Iterator[Task]:
 
 def batches(file: pq.ParquetFile, groups: range, path: Path) -> Iterator[pa.RecordBatch]:
     """Batches of the columns that are needed."""
-    with reading(path):
+    with parquet_errors(path):
         yield from file.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(NEEDED))
 
 
@@ -229,4 +229,4 @@ def whole_chunk(held: list[pa.Table], file: str) -> pa.Table:
     """A chunk as `keyed.read_keyed` gives a table."""
     import pyarrow as pa
 
-    return checked(pa.concat_tables(held).unify_dictionaries().combine_chunks(), file)
+    return checked_columns(pa.concat_tables(held).unify_dictionaries().combine_chunks(), file)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from callsieve.features.files.atomic import whole
+from callsieve.features.files.atomic import atomic_path
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -93,7 +93,7 @@ def write_parts(rows: dict[str, pa.Array], to: Array, shards: int, path: Path) -
     batch = pa.record_batch(rows).take(pa.array(np.argsort(to, kind="stable")))
     bounds = np.concatenate([[0], np.cumsum(np.bincount(to, minlength=shards))]).tolist()
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with whole(path) as part, pa.ipc.new_file(part, batch.schema, options=options) as file:
+    with atomic_path(path) as part, pa.ipc.new_file(part, batch.schema, options=options) as file:
         for begin, end in pairwise(bounds):
             file.write_batch(batch.slice(begin, end - begin))
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from callsieve.features.catalogue import NAMES, select_features
-from callsieve.features.intake.keyed_table import KEYED_OPTIONAL, KEYED_TOKENS, check_names
+from callsieve.features.intake.keyed_table import KEYED_OPTIONAL, KEYED_TOKENS, check_columns
 from callsieve.features.keys.tokens import TOKEN
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS
 
@@ -140,7 +140,7 @@ def read_keyed(spark: SparkSession, path: str) -> DataFrame:
 
     with plainly():
         frame = spark.read.parquet(path)
-    check_names(frame.columns, path)
+    check_columns(frame.columns, path)
     kinds = dict(frame.dtypes)
     columns = []
     for name in KEYED_COLUMNS:

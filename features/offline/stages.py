@@ -21,7 +21,7 @@ import numpy as np
 from callsieve.features.catalogue import select_features
 from callsieve.features.catalogue.feature import ROLES, Feature
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
-from callsieve.features.files.atomic import whole
+from callsieve.features.files.atomic import atomic_path
 from callsieve.features.intake.keyed_table import KEYED_TOKENS
 from callsieve.features.kernel.table_pass import LATE, PARTIES, RECORD, ROW
 from callsieve.features.kernel.windows import NONE, START
@@ -225,7 +225,7 @@ def write_vectors(tables: Iterator[pa.Table], path: Path) -> None:
 
     first = next(tables)
     with (
-        whole(path) as part,
+        atomic_path(path) as part,
         pq.ParquetWriter(part, first.schema, compression="zstd", write_page_checksum=True) as file,
     ):
         file.write_table(first)

@@ -109,7 +109,7 @@ class History:
             "days": sorted(self._call_days.days),
             "gone": self._dropped_until,
             "counters": {name: getattr(self, name) for name in COUNTERS},
-            "reports": [astuple(complaint) for complaint in self._complaints.held] if self._complaints else [],
+            "reports": [astuple(complaint) for complaint in self._complaints.stored] if self._complaints else [],
             "sizes": {
                 part: {name: size for name, (_, size) in part_sizes.items()} for part, part_sizes in sizes.items()
             },
@@ -296,7 +296,7 @@ class History:
         keys = self._keys[NUMBER]
         keys.remove(keys.key(token))
         if self._complaints:
-            complaints, self._complaints = self._complaints.held, Complaints()
+            complaints, self._complaints = self._complaints.stored, Complaints()
             for complaint in complaints:
                 if token not in (complaint.number, complaint.reporter):
                     self._complaints.observe(complaint)

@@ -15,8 +15,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from callsieve.features.files.atomic import whole
-from callsieve.features.files.ownership import OWN, ours_alone
+from callsieve.features.files.atomic import atomic_path
+from callsieve.features.files.ownership import OWNER_ONLY, only_we_may_write
 
 DIGEST = 32
 CHUNK = 1 << 24
@@ -26,9 +26,9 @@ FORMAT = f"callsieve history 1, {sys.byteorder}-endian"
 def write(path: Path, facts: dict[str, Any], tokens: dict[str, list[str]], arrays: Iterable[Any]) -> None:
     """Writes a snapshot atomically; only its owner may read it."""
     digest = hashlib.sha256()
-    with whole(path) as part:
+    with atomic_path(path) as part:
         part.unlink(missing_ok=True)  # left by a killed process
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN), "wb") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY), "wb") as file:
             for piece in chain((line({"format": FORMAT} | facts), line(tokens)), arrays):
                 digest.update(piece)
                 file.write(piece)
@@ -92,7 +92,7 @@ def _object(text: bytes, path: Path) -> dict[str, Any]:
 def check(file: BinaryIO, path: Path) -> None:
     """Raises ValueError unless the file is complete and only its owner may write it."""
     status = os.fstat(file.fileno())
-    if not ours_alone(status):
+    if not only_we_may_write(status):
         raise ValueError(f"{path}: expected a snapshot that this user owns and nobody else may write; run chmod go-w")
     digest, remaining = hashlib.sha256(), status.st_size - DIGEST
     while remaining > 0:

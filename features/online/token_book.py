@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
-from callsieve.features.keys.tokens import letters_of
+from callsieve.features.keys.tokens import to_letters
 from callsieve.features.stream.token_table import LETTERS, TOKEN_WORDS
 
 Function = Callable[..., Any]
@@ -55,7 +55,7 @@ class TokenBook:
         words = array("i", self._book["tokens"][: TOKEN_WORDS * keys])
         if sys.byteorder == "little":
             words.byteswap()
-        letters, named = letters_of(words.tobytes()), self._book["named"]
+        letters, named = to_letters(words.tobytes()), self._book["named"]
         return [
             prefix + letters[key * LETTERS : (key + 1) * LETTERS] if named[key] else self._irregular_texts.get(key, "")
             for key in range(keys)

@@ -1,4 +1,4 @@
-"""Files of call records in any layout become one table; invalid rows go to quarantine.
+"""Reads files of call records in any layout into one table; invalid rows are written to quarantine.
 
-Imports `files`, `keys`. Start with `call_files`.
+Imports `files`, `keys` and `records`. Start with `call_files`.
 """

@@ -1,7 +1,7 @@
-"""Cells of a file -> columns of the call: times, seconds, categories and texts of a whole batch at once.
+"""Decodes the cells of a batch into the columns of a call: times, seconds, categories and texts.
 
-Every cell that does not hold what its column is for marks its row; the batch keeps its length, and the reader
-parts the marked rows from the sound ones. All columns of a batch come out in the types of `schema()`.
+An invalid cell marks its row as faulty. The batch keeps its length; the reader separates the faulty rows from the valid
+ones. All columns of a batch have the types of `schema()`.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int32]
 
 LONGEST_CALL = 10 * 86400.0
-"""Seconds of ringing or talk beyond which a record is not believed."""
+"""Longest valid ring or talk in seconds."""
 
 _COUNT = r"^[+-]?\d+(\.\d*)?$"
 _LOCAL = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?$"
 _OFFSET = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)$"
-_WRITTEN = {"iso": "a time like 2019-11-11 21:59:46", "unix": "a count of seconds"}
+_FORMATS = {"iso": "a time like 2019-11-11 21:59:46", "unix": "a count of seconds"}
 _ANSWERED = OUTCOMES.index("answered")
 _NO_ANSWER = OUTCOMES.index("no_answer")
 
 
 def schema() -> pa.Schema:
-    """Columns and Arrow types of a table of calls."""
+    """Returns the columns and Arrow types of a table of calls."""
     import pyarrow as pa
 
     kinds = {
@@ -57,59 +57,62 @@ def schema() -> pa.Schema:
     return pa.schema([(name, kinds.get(name, text)) for name in CALL_COLUMNS])
 
 
-def check_types(columns: pa.Schema, found: Mapping[str, tuple[str, ...]], file: str) -> None:
-    """Refuse a typed file whose columns cannot be what they stand for (a float is no telephone number)."""
+def check_types(types: pa.Schema, columns: Mapping[str, tuple[str, ...]], file: str) -> None:
+    """Raises ValueError if a column of a typed file cannot hold its role: a float is no telephone number."""
     import pyarrow.types as kinds
 
-    for role, names in found.items():
+    for role, names in columns.items():
         for name in names:
-            kind = columns.field(name).type
+            kind = types.field(name).type
             value = kind.value_type if kinds.is_dictionary(kind) else kind
             number = kinds.is_integer(value) or kinds.is_floating(value) or kinds.is_decimal(value)
-            good = kinds.is_string(value) or kinds.is_large_string(value) or kinds.is_null(value)
+            valid = kinds.is_string(value) or kinds.is_large_string(value) or kinds.is_null(value)
             if role in TIMES:
-                good, wanted = good or number or kinds.is_timestamp(value), "times, numbers or text"
+                valid, expected = valid or number or kinds.is_timestamp(value), "times, numbers or text"
             elif role in SECONDS:
-                good, wanted = good or number, "numbers"
+                valid, expected = valid or number, "numbers"
             else:
-                good, wanted = good or kinds.is_integer(value), "text or whole numbers"
-            if not good:
-                raise ValueError(f"{file}: column {name!r} holds {kind}, expected {wanted}")
+                valid, expected = valid or kinds.is_integer(value), "text or whole numbers"
+            if not valid:
+                raise ValueError(f"{file}: column {name!r} holds {kind}, expected {expected}")
 
 
 def decode(
-    cells: pa.Table, found: Mapping[str, tuple[str, ...]], layout: Layout, latest: float
+    cells: pa.Table, columns: Mapping[str, tuple[str, ...]], layout: Layout, latest: float
 ) -> tuple[pa.Table, Faults]:
-    """A batch of cells as calls, and what is wrong with which row.
+    """Decodes a batch of cells.
 
-    `found` maps a role to its columns in `cells` (`Layout.find`); `latest` is the last Unix second believed.
+    Args:
+        columns: names of the columns in `cells` by role (`Layout.match`).
+        latest: latest valid time in Unix seconds.
+    Returns: the calls, and the fault of each row.
     """
     import pyarrow as pa
 
     rows = cells.num_rows
     faults = Faults(rows)
-    given = {role: _column(cells, names) for role, names in found.items()}
-    times = {role: _moment(given[role], role, layout, latest, faults) for role in TIMES if role in given}
+    inputs = {role: _column(cells, names) for role, names in columns.items()}
+    times = {role: _time(inputs[role], role, layout, latest, faults) for role in TIMES if role in inputs}
     times.setdefault("recorded", np.full(rows, np.nan))
-    codes = {role: _category(given.get(role), role, rows, layout, faults) for role in CATEGORIES}
+    codes = {role: _category(inputs.get(role), role, rows, layout, faults) for role in CATEGORIES}
     direction = codes.pop("direction")
-    columns = _sides(given, direction, layout, faults)
-    _classes(codes, direction if "subscriber" in given else None)
-    ring, talk = _durations(given, rows, layout, codes["outcome"], faults)
+    outputs = _sides(inputs, direction, layout, faults)
+    _classes(codes, direction if "subscriber" in inputs else None)
+    ring, talk = _durations(inputs, rows, layout, codes["outcome"], faults)
     _settle_outcome(codes["outcome"], talk, faults)
     for role in ("end", "recorded"):
         if role in times:
             faults.mark(times[role] < times["start"], END_BEFORE_START, role, "a time not before start")
-    columns |= {"ring": _floats(ring), "talk": _floats(talk)}
+    outputs |= {"ring": _floats(ring), "talk": _floats(talk)}
     for role in ("start", "recorded"):
-        columns[role] = _floats(times[role]).cast(pa.int64()).cast(pa.timestamp("ms", "UTC"))
+        outputs[role] = _floats(times[role]).cast(pa.int64()).cast(pa.timestamp("ms", "UTC"))
     for role, values in codes.items():
         values[values < 0] = CATEGORIES[role].index("unknown")
-        columns[role] = pa.DictionaryArray.from_arrays(pa.array(values), pa.array(CATEGORIES[role]))
+        outputs[role] = pa.DictionaryArray.from_arrays(pa.array(values), pa.array(CATEGORIES[role]))
     for name, kind in zip(schema().names, schema().types, strict=True):
-        if name not in columns:
-            columns[name] = pa.nulls(rows, kind)
-    return pa.table([columns[name] for name in CALL_COLUMNS], schema=schema()), faults
+        if name not in outputs:
+            outputs[name] = pa.nulls(rows, kind)
+    return pa.table([outputs[name] for name in CALL_COLUMNS], schema=schema()), faults
 
 
 def _column(cells: pa.Table, names: tuple[str, ...]) -> pa.Array:
@@ -123,17 +126,17 @@ def _column(cells: pa.Table, names: tuple[str, ...]) -> pa.Array:
     return pc.utf8_trim(pc.binary_join_element_wise(*texts, pa.scalar("/")), "/")
 
 
-def _moment(column: pa.Array, role: str, layout: Layout, latest: float, faults: Faults) -> Floats:
-    """Unix milliseconds (UTC), NaN where there is none."""
+def _time(column: pa.Array, role: str, layout: Layout, latest: float, faults: Faults) -> Floats:
+    """Unix milliseconds (UTC); NaN where a cell is empty or invalid."""
     column = _text_or_number(column)
     at = _milliseconds(column, layout)
-    wanted = " or ".join(_WRITTEN[name] for name in layout.formats)
-    unread = np.isnan(at) & (_given(column) if role != "start" else True)
-    faults.mark(unread, BAD_TIME, role, wanted)
+    expected = " or ".join(_FORMATS[name] for name in layout.formats)
+    unread = np.isnan(at) & (_present(column) if role != "start" else True)
+    faults.mark(unread, BAD_TIME, role, expected)
     first, last = (datetime.fromtimestamp(t, UTC).date() for t in (layout.earliest, latest))
     outside = (at < layout.earliest * 1000) | (at > latest * 1000)
     faults.mark(outside, TIME_OUT_OF_RANGE, role, f"a time from {first} to {last}")
-    # What is out of range is not kept: it may be too large for a whole number of milliseconds.
+    # A value out of range becomes NaN: it may be too large for an integer of milliseconds.
     return np.where(outside, np.nan, at)
 
 
@@ -160,7 +163,7 @@ def _milliseconds(column: pa.Array, layout: Layout) -> Floats:
 
 
 def _counted(column: pa.Array, layout: Layout) -> Floats:
-    # Far beyond any year that is believed, and far from overflow.
+    # Clipped far outside the valid years, and far from overflow.
     seconds = np.clip(_numpy(column), -1e15, 1e15) * layout.unit + layout.epoch
     return np.asarray(np.rint(seconds * 1000))
 
@@ -170,7 +173,7 @@ def _instants(column: pa.Array, layout: Layout) -> Floats:
     import pyarrow as pa
 
     if column.type.tz is None:
-        # pandas, for Arrow needs the system's zone tables. An hour that comes twice is taken as its first.
+        # With pandas: Arrow needs the system's zone tables. An ambiguous hour is read as its first occurrence.
         local = pd.DatetimeIndex(column.cast(pa.timestamp("us"), safe=False).to_numpy(zero_copy_only=False))
         first = np.ones(len(local), dtype=bool)
         zoned = local.tz_localize(layout.clock_zone, ambiguous=first, nonexistent="shift_forward")
@@ -179,7 +182,7 @@ def _instants(column: pa.Array, layout: Layout) -> Floats:
 
 
 def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
-    # Arrow refuses a whole array for one impossible date: halving finds it and leaves the rest.
+    # Arrow refuses the whole array for one impossible date: bisection isolates it.
     import pyarrow as pa
 
     try:
@@ -192,15 +195,15 @@ def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _durations(
-    given: Mapping[str, pa.Array], rows: int, layout: Layout, outcome: Codes, faults: Faults
+    inputs: Mapping[str, pa.Array], rows: int, layout: Layout, outcome: Codes, faults: Faults
 ) -> tuple[Floats, Floats]:
-    """Seconds of ringing and of talk, both NaN while a call is not over; a missed call gets its outcome."""
+    """Seconds of ring and talk, both NaN while a call is not over; sets the outcome of missed calls."""
     seconds = {role: np.full(rows, float(layout.constants.get(role, np.nan))) for role in ("ring", "talk")}
     for role in SECONDS:
-        if role in given:
-            column = _text_or_number(given[role])
+        if role in inputs:
+            column = _text_or_number(inputs[role])
             read = _seconds(column)
-            faults.mark(~np.isfinite(read) & _given(column), BAD_VALUE, role, "a number of seconds")
+            faults.mark(~np.isfinite(read) & _present(column), BAD_VALUE, role, "a number of seconds")
             seconds[role] = np.where(np.isfinite(read), read, np.nan)
     if layout.missed is not None:
         missed = seconds["talk"] == layout.missed
@@ -230,31 +233,31 @@ def _seconds(column: pa.Array) -> Floats:
 
 
 def _category(column: pa.Array | None, role: str, rows: int, layout: Layout, faults: Faults) -> Codes:
-    """Places in `CATEGORIES[role]`, -1 where nothing is said."""
+    """Indices into `CATEGORIES[role]`; -1 where the cell is empty."""
     listed = CATEGORIES[role]
     if column is None:
         constant = layout.constants.get(role)
         return np.full(rows, -1 if constant is None else listed.index(str(constant)), np.int32)
     meaning = layout.values.get(role, dict(zip(listed, listed, strict=True)))
     codes, words = _encoded(column)
-    places = [listed.index(meaning[word]) if word in meaning else -2 for word in words.to_pylist()]
-    values = np.array([*places, -1], np.int32)[codes]
+    indices = [listed.index(meaning[word]) if word in meaning else -2 for word in words.to_pylist()]
+    values = np.array([*indices, -1], np.int32)[codes]
     faults.mark(values == -2, BAD_VALUE, role, "one of " + ", ".join(meaning))
     return values
 
 
 def _settle_outcome(outcome: Codes, talk: Floats, faults: Faults) -> None:
-    spoke = talk > 0
-    outcome[(outcome == -1) & spoke] = _ANSWERED
-    faults.mark(spoke & (outcome >= 0) & (outcome != _ANSWERED), BAD_VALUE, "talk", "talk 0 unless answered")
+    talked = talk > 0
+    outcome[(outcome == -1) & talked] = _ANSWERED
+    faults.mark(talked & (outcome >= 0) & (outcome != _ANSWERED), BAD_VALUE, "talk", "talk 0 unless answered")
 
 
-def _sides(given: Mapping[str, pa.Array], direction: Codes, layout: Layout, faults: Faults) -> dict[str, pa.Array]:
-    """The columns of numbers and other texts; of a subscriber's record, by who called whom."""
+def _sides(inputs: Mapping[str, pa.Array], direction: Codes, layout: Layout, faults: Faults) -> dict[str, pa.Array]:
+    """Columns of numbers and other texts; a subscriber's record is turned by its direction into caller and callee."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    texts = {role: given[role] for role in (*NUMBERS, *TEXTS) if role in given}
+    texts = {role: inputs[role] for role in (*NUMBERS, *TEXTS) if role in inputs}
     if "subscriber" in texts:
         faults.mark(direction == -1, BAD_VALUE, "direction", "who called whom")
         out = pa.array(direction == 0)
@@ -268,7 +271,7 @@ def _sides(given: Mapping[str, pa.Array], direction: Codes, layout: Layout, faul
         if role == "callee":
             faults.mark(codes < 0, MISSING_CALLEE, role, "a callee")
         if role == "caller" and (codes < 0).any():
-            # No caller is a withheld number, which is a caller too.
+            # An empty caller is a withheld number.
             codes = np.where(codes < 0, np.int32(len(words)), codes)
             words = pa.concat_arrays([words, pa.array([""])])
         columns[role] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), words)
@@ -276,7 +279,7 @@ def _sides(given: Mapping[str, pa.Array], direction: Codes, layout: Layout, faul
 
 
 def _classes(codes: dict[str, Codes], direction: Codes | None) -> None:
-    """The classes of caller and callee; of a subscriber's record, by who called whom."""
+    """Sets the classes of caller and callee from those of a subscriber's record and its direction, if it has one."""
     own, peer = codes.pop("subscriber_class"), codes.pop("peer_class")
     if direction is not None:
         out = direction == 0
@@ -284,7 +287,7 @@ def _classes(codes: dict[str, Codes], direction: Codes | None) -> None:
 
 
 def _encoded(column: pa.Array) -> tuple[Codes, pa.Array]:
-    """Codes into distinct texts; -1 for null and for an empty text."""
+    """Returns codes into distinct texts, -1 for null and empty, and the texts."""
     import pyarrow as pa
 
     if not pa.types.is_dictionary(column.type) or column.dictionary.null_count:
@@ -298,7 +301,7 @@ def _encoded(column: pa.Array) -> tuple[Codes, pa.Array]:
 
 
 def _text_or_number(column: pa.Array) -> pa.Array:
-    """Text, float64 or timestamps: the three that times and seconds are read from."""
+    """Casts to text, float64 or timestamp, the types from which times and seconds are read."""
     import pyarrow as pa
 
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
@@ -309,15 +312,15 @@ def _text_or_number(column: pa.Array) -> pa.Array:
     return column.cast(pa.float64(), safe=False)
 
 
-def _given(column: pa.Array) -> npt.NDArray[np.bool_]:
+def _present(column: pa.Array) -> npt.NDArray[np.bool_]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_floating(column.type):
-        return ~np.isnan(_numpy(column))  # writers of Parquet files say null or NaN for the same thing
+        return ~np.isnan(_numpy(column))  # writers of Parquet files use null or NaN for an empty value
     text = pa.types.is_string(column.type)
-    given = pc.not_equal(column, "").fill_null(False) if text else column.is_valid()
-    return np.asarray(given.to_numpy(zero_copy_only=False), dtype=np.bool_)
+    present = pc.not_equal(column, "").fill_null(False) if text else column.is_valid()
+    return np.asarray(present.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def _numpy(column: pa.Array) -> Floats:

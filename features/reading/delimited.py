@@ -1,9 +1,8 @@
-"""Delimited text, plain or gzip -> batches of cells with their line numbers; one line is one row.
+"""Reads delimited text, plain or gzip, as batches of cells with their line numbers; one line is one row.
 
-Arrow's parser is fast and trusts its input: it refuses a whole block for one wrong byte, takes a stray
-carriage return for the end of a line, and lets an open quote swallow the lines after it. So each block is
-cut at line ends here, lines with such a fault are blanked out before Arrow sees it, and every line is
-accounted for afterwards.
+Arrow's parser is fast but not robust: it rejects a whole block for one invalid byte, ends a line at a stray carriage
+return, and lets an open quote swallow the next lines. So this module cuts blocks at line ends, blanks lines with such a
+fault before Arrow reads them, and accounts for every line afterwards.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK = 4 << 20
-"""Bytes of text that are parsed at once, and the length from which a line is not believed."""
+"""Bytes of text that are parsed at once, and the maximum length of a line."""
 
 _FIELD = rb'(?:"[^"]*(?:""[^"]*)*"|[^",][^,]*|)'
 _WELL_QUOTED = re.compile(rb"%s(?:,%s)*" % (_FIELD, _FIELD))
 _SNIFFED_LINES = 100
 _LONGEST_HEADER = 100_000
-# What is told by its first bytes to be no text of lines; those of UTF-32 begin as those of UTF-16 do.
-_MARKS = {
+# First bytes of files that are not UTF-8 text. UTF-32 comes first: its mark starts with that of UTF-16.
+_SIGNATURES = {
     b"\xff\xfe\0\0": "UTF-32",
     b"\0\0\xfe\xff": "UTF-32",
     b"\xff\xfe": "UTF-16",
@@ -42,12 +41,12 @@ _MARKS = {
     b"PK\x03\x04": "a zip archive or a spreadsheet",
 }
 
-Find = Callable[[Sequence[str]], Mapping[str, tuple[str, ...]]]
-"""Column names of a file -> which of them stand for what."""
+MatchColumns = Callable[[Sequence[str]], Mapping[str, tuple[str, ...]]]
+"""Maps the column names of a file to the names of each role."""
 
 
 class Batch(NamedTuple):
-    """Cells of a stretch of a file, the numbers of their rows, its broken lines, and the bytes read."""
+    """Cells of a part of a file, the numbers of their rows, the broken lines, and the bytes read so far."""
 
     cells: pa.Table
     rows: npt.NDArray[np.int64]
@@ -60,13 +59,13 @@ class _Block(NamedTuple):
     offset: int  # of the first byte, in the unpacked file
     done: int  # bytes read of the file as stored
     open_end: bool  # the last line had no line end
-    cut: bytes | None  # what stood after the last line end where a packed file broke off
+    cut: bytes | None  # bytes after the last line end of a truncated gzip file
 
 
-def read_lines(path: Path, layout: Layout, find: Find) -> Iterator[Batch]:
-    """Batches of a text file; `find` is asked once which of the file's columns are wanted.
+def read_lines(path: Path, layout: Layout, match: MatchColumns) -> Iterator[Batch]:
+    """Yields batches of a text file, with the columns that `match` selects.
 
-    Raises: ValueError: if the file is not UTF-8 text in lines, or has no header line where one must be.
+    Raises: ValueError: if the file is not UTF-8 text in lines, or has no header line but needs one.
     """
     names: list[str] = []
     wanted: list[str] = []
@@ -75,12 +74,12 @@ def read_lines(path: Path, layout: Layout, find: Find) -> Iterator[Batch]:
         text, offset = block.text, block.offset
         if not names:
             if not text and not layout.header:
-                raise ValueError(f"{path.name}: the gzip file breaks off in its first line, expected a header line")
+                raise ValueError(f"{path.name}: the gzip file is truncated in its first line, expected a header line")
             names, used = _names(path, text, layout)
-            wanted = sorted({name for columns in find(names).values() for name in columns})
+            wanted = sorted({name for columns in match(names).values() for name in columns})
             line += text.count(b"\n", 0, used)
             text, offset = text[used:], offset + used
-        cells, kept, broken = _parse(path, text, names, wanted)
+        cells, parsed, broken = _parse(path, text, names, wanted)
         broken = [fault._replace(row=fault.row + line, offset=fault.offset + offset) for fault in broken]
         lines = text.count(b"\n")
         if block.open_end and broken and broken[-1].row == line + lines - 1:
@@ -88,7 +87,7 @@ def read_lines(path: Path, layout: Layout, find: Find) -> Iterator[Batch]:
         if block.cut is not None:
             end = offset + len(text)
             broken.append(BrokenLine(line + lines, TRUNCATED_FILE, "a whole gzip file", block.cut, end))
-        yield Batch(cells, kept + line, broken, block.done)
+        yield Batch(cells, parsed + line, broken, block.done)
         line += lines
     if not names:
         raise ValueError(f"{path.name}: the file is empty, expected {'calls' if layout.header else 'a header line'}")
@@ -99,7 +98,7 @@ def _blocks(path: Path) -> Iterator[_Block]:
         packed = stored.read(2) == b"\x1f\x8b"
         stored.seek(0)
         stream = gzip.GzipFile(fileobj=stored) if packed else stored
-        tail, offset, ended, broke = b"", 0, False, False
+        tail, offset, ended, truncated = b"", 0, False, False
         while not ended:
             parts, size = [tail], len(tail)
             try:
@@ -109,30 +108,30 @@ def _blocks(path: Path) -> Iterator[_Block]:
                     parts.append(part)
                     size += len(part)
             except (EOFError, gzip.BadGzipFile, zlib.error):
-                ended = broke = True
+                ended = truncated = True
             text = b"".join(parts)
-            whole = text.rfind(b"\n") + 1
-            if not whole and not ended:
+            end = text.rfind(b"\n") + 1
+            if not end and not ended:
                 raise ValueError(f"{path.name}: no line end in {len(text)} bytes, expected lines of text")
-            text, tail = text[:whole], text[whole:]
-            if ended and tail and not broke:
+            text, tail = text[:end], text[end:]
+            if ended and tail and not truncated:
                 yield _Block(text + tail + b"\n", offset, stored.tell(), True, None)
-            elif text or broke:
-                yield _Block(text, offset, stored.tell(), False, tail if broke else None)
-            offset += whole
+            elif text or truncated:
+                yield _Block(text, offset, stored.tell(), False, tail if truncated else None)
+            offset += end
 
 
 def _names(path: Path, text: bytes, layout: Layout) -> tuple[list[str], int]:
-    """Column names of the file, and how many bytes of `text` they took."""
-    kind = next((kind for mark, kind in _MARKS.items() if text.startswith(mark)), None)
+    """Column names of the file, and the length of the header in bytes."""
+    kind = next((kind for signature, kind in _SIGNATURES.items() if text.startswith(signature)), None)
     if kind is not None:
         raise ValueError(f"{path.name}: the file is {kind}, expected UTF-8 text")
     mark = 3 if text.startswith(b"\xef\xbb\xbf") else 0
     if layout.header:
         lines = text[mark:].decode("utf-8", "replace").split("\n", _SNIFFED_LINES)[:_SNIFFED_LINES]
         widths = Counter(len(_cells(line)) for line in lines if len(line) < _LONGEST_HEADER)
-        fitting = [width for width, _ in widths.most_common() if layout.least_columns <= width <= len(layout.header)]
-        return list(layout.header[: fitting[0] if fitting else len(layout.header)]), mark
+        valid = [width for width, _ in widths.most_common() if layout.least_columns <= width <= len(layout.header)]
+        return list(layout.header[: valid[0] if valid else len(layout.header)]), mark
     end = text.find(b"\n") + 1
     names = [name.strip() for name in _cells(_header(text[mark:end], path.name))]
     if not any(names):
@@ -141,13 +140,11 @@ def _names(path: Path, text: bytes, layout: Layout) -> tuple[list[str], int]:
 
 
 def _header(line: bytes, file: str) -> str:
-    """The first line as text. Raises: ValueError: in one line that says why it is no header line."""
+    """Returns the first line as text; raises ValueError if it cannot be a header line."""
     if not _is_utf8(line):
         raise ValueError(f"{file}: the first line is not UTF-8 text, expected a header line")
     if b"\r" in line.rstrip(b"\r\n"):
-        raise ValueError(
-            f"{file}: a carriage return stands within the first line, expected lines that end in LF or CRLF"
-        )
+        raise ValueError(f"{file}: the first line contains a carriage return, expected lines that end in LF or CRLF")
     if len(line) > _LONGEST_HEADER:
         raise ValueError(f"{file}: the first line has {len(line):,} bytes, expected at most {_LONGEST_HEADER:,}")
     return line.decode()
@@ -161,29 +158,29 @@ def _cells(line: str) -> list[str]:
 def _parse(
     path: Path, text: bytes, names: Sequence[str], wanted: Sequence[str]
 ) -> tuple[pa.Table, npt.NDArray[np.int64], list[BrokenLine]]:
-    """Cells of the sound lines, their places among the lines, and the broken lines."""
+    """Returns the cells of the valid lines, their positions among the lines, and the broken lines."""
     ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
     starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.int64)[: len(ends)]
     faults = _line_faults(text, starts, ends)
-    table, kept, wrong = _arrow(text, (starts, ends), faults, names, wanted)
+    table, parsed, rejected = _arrow(text, (starts, ends), faults, names, wanted)
     if table is None:
         faults |= _quote_faults(text, starts, ends, faults)
-        table, kept, wrong = _arrow(text, (starts, ends), faults, names, wanted)
+        table, parsed, rejected = _arrow(text, (starts, ends), faults, names, wanted)
     if table is None:
-        raise ValueError(f"{path.name}: the lines cannot be told apart, expected quotes to close within a line")
-    for number, columns in wrong:
-        faults[int(kept[number - 1])] = (BAD_NUMBER_OF_COLUMNS, f"{len(names)} columns, got {columns}")
-    kept = np.delete(kept, [number - 1 for number, _ in wrong])
+        raise ValueError(f"{path.name}: the lines cannot be separated, expected quotes to close within a line")
+    for number, columns in rejected:
+        faults[int(parsed[number - 1])] = (BAD_NUMBER_OF_COLUMNS, f"{len(names)} columns, got {columns}")
+    parsed = np.delete(parsed, [number - 1 for number, _ in rejected])
     broken = [BrokenLine(i, *fault, text[starts[i] : ends[i]], int(starts[i])) for i, fault in sorted(faults.items())]
-    return table, kept, broken
+    return table, parsed, broken
 
 
 _LineFaults = dict[int, tuple[str, str]]
-_Places = npt.NDArray[np.int64]
+_Positions = npt.NDArray[np.int64]
 
 
-def _line_faults(text: bytes, starts: _Places, ends: _Places) -> _LineFaults:
-    """Lines that Arrow must not see: wrong encodings, stray line ends, quotes that stay open."""
+def _line_faults(text: bytes, starts: _Positions, ends: _Positions) -> _LineFaults:
+    """Faults of lines that Arrow must not see: invalid encoding, stray carriage returns, quotes that stay open."""
     faults: _LineFaults = {}
     if b'"' in text:
         quotes = np.add.reduceat(np.frombuffer(text, np.uint8) == ord('"'), starts, dtype=np.int64)
@@ -199,7 +196,7 @@ def _line_faults(text: bytes, starts: _Places, ends: _Places) -> _LineFaults:
     return faults
 
 
-def _quote_faults(text: bytes, starts: _Places, ends: _Places, faults: _LineFaults) -> _LineFaults:
+def _quote_faults(text: bytes, starts: _Positions, ends: _Positions, faults: _LineFaults) -> _LineFaults:
     lines = ((i, text[starts[i] : ends[i]].rstrip(b"\r")) for i in range(len(starts)) if i not in faults)
     fault = (BAD_NUMBER_OF_COLUMNS, "quotes around whole cells")
     return {i: fault for i, line in lines if b'"' in line and not _WELL_QUOTED.fullmatch(line)}
@@ -207,32 +204,33 @@ def _quote_faults(text: bytes, starts: _Places, ends: _Places, faults: _LineFaul
 
 def _arrow(
     text: bytes,
-    lines: tuple[_Places, _Places],
+    lines: tuple[_Positions, _Positions],
     faults: _LineFaults,
     names: Sequence[str],
     wanted: Sequence[str],
-) -> tuple[pa.Table | None, _Places, list[tuple[int, int]]]:
-    """Cells, places of the lines that were parsed, and of these the wrong ones (number from 1, columns).
+) -> tuple[pa.Table | None, _Positions, list[tuple[int, int]]]:
+    """Parses the lines without faults with Arrow.
 
-    No table if Arrow did not see one row a line.
+    Returns: the cells, or None if Arrow did not read one row per line; positions of the parsed lines; and of these the
+        rejected ones (number from 1, count of columns).
     """
     import pyarrow as pa
     import pyarrow.csv
 
-    wrong: list[tuple[int, int]] = []
+    rejected: list[tuple[int, int]] = []
 
     def skip(row: pa.csv.InvalidRow) -> str:
-        wrong.append((row.number, row.actual_columns))
+        rejected.append((row.number, row.actual_columns))
         return "skip"
 
     starts, ends = lines
-    # One more line of empty cells: an open quote on the last one must have something to swallow, too.
+    # An extra line of empty cells, so that an open quote on the last line changes the count of rows, too.
     blanked = bytearray(text + b"," * (len(names) - 1) + b"\n")
     filled = (ends - starts - (np.frombuffer(blanked, np.uint8)[ends - 1] == ord("\r"))) > 0
     for i in faults:
         blanked[starts[i] : ends[i]] = b"\n" * int(ends[i] - starts[i])
         filled[i] = False
-    kept = np.flatnonzero(filled)
+    parsed = np.flatnonzero(filled)
     text_type = pa.dictionary(pa.int32(), pa.string())
     try:
         table = pa.csv.read_csv(
@@ -247,9 +245,9 @@ def _arrow(
                 strings_can_be_null=True,
             ),
         )
-    except pa.ArrowInvalid:  # not for any text that was tried, but its message could quote one
-        return None, kept, []
-    return (table[:-1] if table.num_rows - 1 + len(wrong) == len(kept) else None), kept, wrong
+    except pa.ArrowInvalid:  # no known text causes it; its message could quote the data
+        return None, parsed, []
+    return (table[:-1] if table.num_rows - 1 + len(rejected) == len(parsed) else None), parsed, rejected
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -1,14 +1,12 @@
-"""Where rows go that are not calls: each with a named reason, what was expected, and what may be kept of it.
+"""The quarantine file: invalid rows of a call file with the reason, the expected value and keyed cells.
 
-The file is JSON lines, one object a row: `row` (line of a text file, row of a Parquet file, from 1),
-`reason`, `expected`, and either `column` and `cells`, or, for a line that could not be split into cells,
-the keyed `token` of the whole line with its `length` and byte `offset`. A repeated call also has `first`,
-the row that was kept.
+The file is JSON lines, one object per row: `row` (line of a text file, row of a Parquet file, from 1), `reason`,
+`expected`, and either `column` and `cells`, or, for a line that could not be split into cells, the keyed `token` of the
+whole line with its `length` and byte `offset`. A duplicate call also has `first`, the row of its first record.
 
-A cell stands in clear only where it is what its column is for and cannot be a telephone number: a
-written-out time, a short count, a listed value. Any other cell stands as its keyed token, and its shape
-(9 for a digit, a for a letter) if its column is not for numbers or names. The owner of the source finds
-the row by its place.
+A cell is in clear only if it is valid for its column and cannot be a telephone number: a time in digits and separators,
+a short count, a listed value. Any other cell is its keyed token, plus its shape (9 for a digit, a for a letter) if its
+column does not hold numbers or names. The owner of the source locates the row by its number.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from callsieve.features.files.atomic import whole
+from callsieve.features.files.atomic import atomic_path
 
 from .layouts import CATEGORIES, SECONDS, TIMES
 
@@ -56,7 +54,7 @@ _SHORT_COUNT = re.compile(r"-?\d{1,6}(\.\d{1,3})?", re.ASCII)
 
 
 class BrokenLine(NamedTuple):
-    """A line that could not be split into cells: its place, what is wrong, and its bytes."""
+    """A line that could not be split into cells: its number, the fault, its bytes and their offset in the file."""
 
     row: int
     reason: str
@@ -66,7 +64,7 @@ class BrokenLine(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What is wrong with a row, and in which column of the call."""
+    """The fault of a row: reason, role of the column, and the expected value."""
 
     reason: str
     role: str
@@ -74,32 +72,32 @@ class Fault(NamedTuple):
 
 
 class Faults:
-    """The first fault of each row of a table; `which` is 0 for a sound row."""
+    """The first fault of each row of a table: `which` is an index into `kinds`, 0 for a valid row."""
 
     def __init__(self, rows: int) -> None:
         self.which: npt.NDArray[np.int16] = np.zeros(rows, np.int16)
         self.kinds = [Fault("", "", "")]
 
     def mark(self, bad: npt.NDArray[np.bool_], reason: str, role: str, expected: str) -> None:
-        """Rows where `bad` is true have this fault, unless they have an earlier one."""
+        """Gives this fault to rows where `bad` is true, unless they have an earlier one."""
         bad = bad & (self.which == 0)
         if bad.any():
             self.which[bad] = len(self.kinds)
             self.kinds.append(Fault(reason, role, expected))
 
     def of(self, rows: npt.NDArray[np.int64]) -> Faults:
-        """Those of some rows, by their places."""
-        some = Faults(len(rows))
-        some.which, some.kinds = self.which[rows], self.kinds
-        return some
+        """Returns the faults of some rows, by position."""
+        selected = Faults(len(rows))
+        selected.which, selected.kinds = self.which[rows], self.kinds
+        return selected
 
 
 class Quarantine:
-    """Counts the bad rows of one source and, given a path, writes them there when the reading ends well."""
+    """Counts the invalid rows of one source, and writes them to a file, if any, once reading succeeds."""
 
     def __init__(self, source: str, layout: Layout, path: Path | None, key: Key | None, *, strict: bool) -> None:
         if path is not None and key is None:
-            raise ValueError(f"quarantine file {path.name} keeps numbers as keyed tokens: expected a key")
+            raise ValueError(f"quarantine file {path.name} holds numbers as keyed tokens; expected a key")
         self.counts: Counter[str] = Counter()
         self._source, self._layout, self._path, self._key, self._strict = source, layout, path, key, strict
         self._file: IO[str] | None = None
@@ -107,7 +105,7 @@ class Quarantine:
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            part = self._open.enter_context(whole(self._path))
+            part = self._open.enter_context(atomic_path(self._path))
             self._file = self._open.enter_context(part.open("w", encoding="utf-8"))
         return self
 
@@ -126,25 +124,28 @@ class Quarantine:
         broken: Sequence[BrokenLine] = (),
         first: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Take the faulty rows of a table, and broken lines of the same part of the file.
+        """Adds the faulty rows of a table, and the broken lines of the same part of the file.
 
-        `rows` numbers the rows of `cells`, `roles` tells what each of its columns stands for.
-        Raises: ValueError: if strict and there is one.
+        Args:
+            rows: number of each row of `cells` in the file.
+            roles: role of each column of `cells`.
+            first: for duplicates, number of the first row of the call.
+        Raises: ValueError: if strict, and a row is faulty.
         """
         at = np.flatnonzero(faults.which)
-        found = [(int(rows[i]), faults.kinds[faults.which[i]]) for i in at]
-        if self._strict and (found or broken):
-            rows_found = [(row, fault.reason, fault.expected) for row, fault in found]
-            row, reason, expected = min(rows_found + [line[:3] for line in broken])
+        faulty = [(int(rows[i]), faults.kinds[faults.which[i]]) for i in at]
+        if self._strict and (faulty or broken):
+            candidates = [(row, fault.reason, fault.expected) for row, fault in faulty]
+            row, reason, expected = min(candidates + [line[:3] for line in broken])
             raise ValueError(f"{self._source} row {row}: {reason}, expected {expected}")
-        self.counts.update(fault.reason for _, fault in found)
+        self.counts.update(fault.reason for _, fault in faulty)
         self.counts.update(line.reason for line in broken)
-        if self._file is None or not (found or broken):
+        if self._file is None or not (faulty or broken):
             return
         names = {role: name for name, role in roles.items()}
         entries = [self._line_entry(line) for line in broken]
-        kept = cells.select(list(roles)).take(at).to_pylist()
-        for i, (row, fault), values in zip(at, found, kept, strict=True):
+        values_of = cells.select(list(roles)).take(at).to_pylist()
+        for i, (row, fault), values in zip(at, faulty, values_of, strict=True):
             shown = {name: self._shown(value, roles[name]) for name, value in values.items()}
             entry: dict[str, Any] = {"row": row, "reason": fault.reason, "expected": fault.expected}
             if fault.role:

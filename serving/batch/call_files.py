@@ -13,10 +13,10 @@ import pyarrow as pa
 from callsieve.features.files.atomic import sha256
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.features.keys.callee_keys import ONCE
-from callsieve.features.keys.tokens import ENVIRONMENT, Key, key_from_environment, read_key
+from callsieve.features.keys.callee_keys import EPHEMERAL
+from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environment, read_key
 from callsieve.features.reading.call_files import read_calls
-from callsieve.features.reading.layouts import layout
+from callsieve.features.reading.layouts import read_layout
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import require_purpose
 
@@ -39,7 +39,7 @@ def key_or_temporary(path: Path | None) -> Key:
     """Reads the key of a file, else of the environment; else makes a temporary key that ends with the process."""
     if path is not None:
         return read_key(path)
-    return key_from_environment() if ENVIRONMENT in os.environ else Key.generate(ONCE)
+    return key_from_environment() if KEY_VARIABLE in os.environ else Key.generate(EPHEMERAL)
 
 
 def read_keyed_file(
@@ -63,7 +63,7 @@ def read_keyed_file(
     declaration = require_purpose(path, purpose)
     if layout_name == "keyed":
         return KeyedFile(expiry_filter(declaration)(read_keyed(path).sort_by("start"), "calls"), {})
-    file_layout = layout(layout_name)
+    file_layout = read_layout(layout_name)
     number_key = key_or_temporary(key)
     read = read_calls(path, file_layout, quarantine=quarantine, key=number_key, strict=strict, progress=progress)
     intake = Intake(
@@ -75,7 +75,7 @@ def read_keyed_file(
 def intake_inputs(path: Path, layout_name: str, key: Path | None) -> dict[str, Any]:
     """Returns everything that decides the tokens of a file's calls: the file, its layout, and a token of the key."""
     # A temporary key is not compared: a resumed run reuses the tokens that the first process wrote.
-    lasting = key is not None or ENVIRONMENT in os.environ
+    lasting = key is not None or KEY_VARIABLE in os.environ
     return {
         # The whole file is hashed: unlike a Parquet footer, the end of a text file does not identify its content.
         "size": path.stat().st_size,

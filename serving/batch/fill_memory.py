@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callsieve.features.files.folders import check_apart
+from callsieve.features.files.atomic import check_distinct
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.kernel.windows import DAY_MS
@@ -50,7 +50,7 @@ def fill_state(
     Raises:
         ValueError: in one line, if the folder holds events of a service, another process owns it, or there is no call.
     """
-    check_apart(path, key, quarantine)
+    check_distinct(path, key, quarantine)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = lock_folder(state)
     try:

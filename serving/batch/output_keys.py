@@ -6,22 +6,22 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from callsieve.features.intake.text_columns import coded, only_used
-from callsieve.features.keys.callee_keys import ONCE, Callees
+from callsieve.features.intake.text_columns import dictionary_encoded, drop_unused_words
+from callsieve.features.keys.callee_keys import EPHEMERAL, CalleeCipher
 from callsieve.features.keys.tokens import Key, read_key
 
 
-def callee_keys_or_temporary(path: Path | None) -> Callees:
+def callee_keys_or_temporary(path: Path | None) -> CalleeCipher:
     """Reads the callee key of a file; without one, makes a temporary key that ends with the process."""
-    return Callees(Key.generate(ONCE, "callees") if path is None else read_key(path, "callees"))
+    return CalleeCipher(Key.generate(EPHEMERAL, "callees") if path is None else read_key(path, "callees"))
 
 
-def read_callee_keys(path: Path | None) -> Callees | None:
+def read_callee_keys(path: Path | None) -> CalleeCipher | None:
     """Reads the callee key of a file; None without one."""
-    return None if path is None else Callees(read_key(path, "callees"))
+    return None if path is None else CalleeCipher(read_key(path, "callees"))
 
 
-def with_callee_keys(calls: pa.Table, callees: Callees) -> pa.Table:
+def with_callee_keys(calls: pa.Table, callees: CalleeCipher) -> pa.Table:
     """Returns the table with its column `callee` under the callee key; no other value changes.
 
     Dictionaries are cut to the words in use, so a table that was cut out of another carries none of its tokens.
@@ -29,14 +29,14 @@ def with_callee_keys(calls: pa.Table, callees: Callees) -> pa.Table:
     Raises:
         ValueError: if the column holds anything but keyed tokens.
     """
-    calls = only_used(calls)
+    calls = drop_unused_words(calls)
     place = calls.schema.get_field_index("callee")
     column = calls["callee"].unify_dictionaries().combine_chunks()
-    encoded = coded(column)
+    encoded = dictionary_encoded(column)
     tokens = pa.array(callees.tokens(encoded.dictionary.to_pylist()), pa.string())
     return calls.set_column(place, "callee", pa.DictionaryArray.from_arrays(encoded.indices, tokens).cast(column.type))
 
 
-def output_tokens(token: str, callees: Callees | None) -> tuple[str, ...]:
+def output_tokens(token: str, callees: CalleeCipher | None) -> tuple[str, ...]:
     """Returns every token by which a table may name a number: as a caller, and as a called number under its own key."""
     return (token,) if callees is None else (token, callees.token(token))

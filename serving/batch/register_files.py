@@ -18,8 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from callsieve.features.files.folders import check_apart, write_whole
-from callsieve.features.files.masking import long_digits
+from callsieve.features.files.atomic import check_distinct, write_atomic
+from callsieve.features.files.masking import has_long_digits
 from callsieve.features.files.progress import by_size, silent
 from callsieve.features.files.zones import time_zone
 from callsieve.features.intake.intake import Intake
@@ -80,7 +80,7 @@ def read_registers(
     Raises:
         ValueError: in one line, if a file is not a register, the folder has none, or, if strict, at the first bad row.
     """
-    check_apart(folder, quarantine)
+    check_distinct(folder, quarantine)
     time_zone(zone)
     paths = {name: path for name in SCHEMA if (path := _file(folder, name)) is not None}
     if not paths:
@@ -100,7 +100,7 @@ def read_registers(
 def write_registers(registers: Registers, folder: Path) -> None:
     """Writes keyed registers into files that `rules.registers` reads; each file is written atomically."""
     for name in registers.tables:
-        write_whole(folder / f"{name}.jsonl", as_lines(rows_of(registers, name)))
+        write_atomic(folder / f"{name}.jsonl", as_lines(rows_of(registers, name)))
 
 
 def rows_of(registers: Registers, name: str) -> list[Row]:
@@ -270,7 +270,7 @@ def _looks_like_number(text: str) -> bool:
 
 def _plain(text: str, _: Intake) -> str | None:
     """Reads a name or a word; rejects text that may hold a telephone number."""
-    return text if len(text) <= _MAX_LENGTH and text.isprintable() and not long_digits(text) else None
+    return text if len(text) <= _MAX_LENGTH and text.isprintable() and not has_long_digits(text) else None
 
 
 def _whole_number(maximum: int) -> Callable[[str, Intake], int | None]:

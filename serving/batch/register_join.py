@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callsieve.features.intake.text_columns import coded
+from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.rules.register_lookup import RegisterFacts, Terms
 from callsieve.serving.rules.registers import ANY, BETWEEN, INDEXES, Registers
@@ -211,7 +211,7 @@ def _factors(registers: Registers, table: str, name: str) -> tuple[Array, list[s
 
 def column_of(calls: pa.Table, name: str) -> pa.DictionaryArray:
     """Returns a column of tokens or words as one dictionary array."""
-    return coded(calls[name].unify_dictionaries().combine_chunks())
+    return dictionary_encoded(calls[name].unify_dictionaries().combine_chunks())
 
 
 def _classes(calls: pa.Table) -> Array:

@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.complaints import complaint_vectors
-from callsieve.features.files.dates import unix_now
-from callsieve.features.files.folders import check_apart
+from callsieve.features.files.atomic import check_distinct
+from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
-from callsieve.features.keys.tokens import ENVIRONMENT
+from callsieve.features.keys.tokens import KEY_VARIABLE
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.coverage import call_days, covered_rows
 from callsieve.features.reading.call_files import write_table
@@ -69,7 +69,7 @@ def score_file(
     Raises:
         ValueError: in one line, for faults of any file, a missing declaration, or a file without a call.
     """
-    check_apart(path, complaints, key, out, quarantine)
+    check_distinct(path, complaints, key, out, quarantine)
     scorer = open_scorer(bundle, trust, policy, open_registers(registers, key, SCORING))
     callee_keys = callee_keys_or_temporary(callees)
     read = read_keyed_file(
@@ -163,7 +163,7 @@ def open_registers(folder: Path | None, key: Path | None, purpose: str) -> Regis
     declaration = require_purpose(folder, purpose)
     number_key = key_or_temporary(key)
     registers = read_registers(folder, number_key).registers
-    temporary = key is None and ENVIRONMENT not in os.environ
+    temporary = key is None and KEY_VARIABLE not in os.environ
     if temporary and registers.has_epoch(number_key.epoch):
         raise ValueError(f"{folder}: numbers as written need the key of the calls: expected --key FILE")
-    return registers if declaration.simulated else registers.in_time(read_retention(), unix_now())
+    return registers if declaration.simulated else registers.in_time(read_retention(), now_ms())

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from callsieve.features.catalogue import NAMES, catalogue_hash
-from callsieve.features.files.dates import unix_now
+from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
 from callsieve.features.kernel.windows import DAY_MS
-from callsieve.features.keys.callee_keys import Callees
+from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import read_key
 from callsieve.features.offline import spark
 from callsieve.features.online.coverage import covered_rows
@@ -170,7 +170,7 @@ def expired_rows_filter(calls: Path, purpose: str) -> Callable[[Any], Any]:
     # A folder of Parquet files is one table and holds nothing else, so the declaration lies beside it.
     if require_purpose(calls.parent, purpose).simulated:
         return lambda frame: frame
-    oldest = unix_now() - read_retention().of("calls").ceiling
+    oldest = now_ms() - read_retention().of("calls").ceiling
     return lambda frame: frame.filter(f"start >= {oldest}")
 
 
@@ -228,9 +228,9 @@ def _loaded(bundle: Path, trust: Path | None, policy: Path | None) -> Scorer:
 
 
 @cache
-def _callee_keys(callees: Path) -> Callees:
+def _callee_keys(callees: Path) -> CalleeCipher:
     """The callee key of this worker process."""
-    return Callees(read_key(callees, "callees"))
+    return CalleeCipher(read_key(callees, "callees"))
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -7,9 +7,8 @@ from typing import Any
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.catalogue.lite import LITE
-from callsieve.features.files.atomic import alone
-from callsieve.features.files.dates import unix_now
-from callsieve.features.files.folders import check_apart
+from callsieve.features.files.atomic import check_distinct, locked_folder
+from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
 from callsieve.features.offline.shards import read_manifest, write_manifest, write_shards
 from callsieve.features.reading.call_files import write_table
@@ -47,14 +46,14 @@ def write_vectors(
     Raises:
         ValueError: in one line, for faults of the calls, a missing declaration, or expired calls in a keyed file.
     """
-    check_apart(path, key, quarantine)
+    check_distinct(path, key, quarantine)
     declaration = require_purpose(path, TRAINING)
     calls, quarantined = path, 0
     if layout_name != "keyed":
         inputs = intake_inputs(path, layout_name, key) | {"quarantine": str(quarantine), "strict": strict}
         calls = out / "_calls.parquet"
         # Two processes with temporary keys would overwrite each other's tokens, so only one may key the calls.
-        with alone(out):
+        with locked_folder(out):
             manifest = read_manifest(out / "_intake.json", inputs)
             if manifest is None:
                 read = read_keyed_file(
@@ -70,7 +69,7 @@ def write_vectors(
                 manifest = inputs | {"quarantined": sum(read.quarantined.values())}
                 write_manifest(out / "_intake.json", manifest)
         quarantined = manifest["quarantined"]
-    elif not declaration.simulated and (expired := count_expired(path, read_retention().of("calls"), unix_now())):
+    elif not declaration.simulated and (expired := count_expired(path, read_retention().of("calls"), now_ms())):
         raise ValueError(f"{path}: {expired} calls are past their time; see callsieve privacy retention")
     figures = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
     return {**figures, "quarantined": quarantined, "purpose": TRAINING, "out": str(out)}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from callsieve.features.intake.text_columns import codes
+from callsieve.features.intake.text_columns import factorize
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rule_bits import BITS
 from callsieve.serving.scorer.verdict import Scores
@@ -21,7 +21,7 @@ def verdict_counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]
         `actions`: calls by action. `callers`: callers by their strongest action. `bands`: calls by the action of the
         model's bands alone. `rules`: calls by the rule that they meet; a call may meet several.
     """
-    caller, callers = codes(calls["caller"])
+    caller, callers = factorize(calls["caller"])
     strongest = np.zeros(callers, dtype=np.int8)
     np.maximum.at(strongest, caller, scores.action)
     by_rule = {name: int(np.count_nonzero(scores.rule_bits & bit)) for name, bit in BITS.items()}

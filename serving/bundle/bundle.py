@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callsieve.features.dataclass import dataclass
-from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, as_whole, decode, encode
+from callsieve.features.files.strict_json import as_fields, as_integer, as_mapping, as_text, decode, encode
 
 from .booster import Booster
 from .explainer import Explainer
@@ -194,7 +194,7 @@ def _signed_files(
         value = as_fields(decode(manifest), "manifest", ("kind", "format", "files"))
         if value["kind"] != _KIND:
             raise ValueError(f"kind must be {_KIND!r}")
-        as_whole(value["format"], "format", FORMAT, FORMAT)
+        as_integer(value["format"], "format", FORMAT, FORMAT)
         listed = {name: _listed_file(name, item) for name, item in as_mapping(value["files"], "files").items()}
         for name in (METADATA, _MODEL_FILES["model"]):
             if name not in listed:
@@ -206,7 +206,7 @@ def _listed_file(name: str, value: Any) -> tuple[str, int]:
     if name not in _MAX_BYTES:
         raise ValueError(f"files must be among {', '.join(_MAX_BYTES)}, got {name[:80]!r}")
     item = as_fields(value, name, ("sha256", "size"))
-    return as_text(item["sha256"], f"{name}: sha256"), as_whole(item["size"], f"{name}: size", 1, _MAX_BYTES[name])
+    return as_text(item["sha256"], f"{name}: sha256"), as_integer(item["size"], f"{name}: size", 1, _MAX_BYTES[name])
 
 
 def _open(

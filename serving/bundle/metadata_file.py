@@ -14,12 +14,12 @@ from typing import Any
 
 from callsieve.features.files.strict_json import (
     as_fields,
-    as_free,
+    as_integer,
     as_list,
     as_mapping,
     as_number,
     as_text,
-    as_whole,
+    check_any,
     decode,
     encode,
 )
@@ -83,7 +83,7 @@ def metadata_from_json(data: bytes) -> BundleMetadata:
     if not isinstance(value["catalogue_hash"], str) or not _HASH.fullmatch(value["catalogue_hash"]):
         raise ValueError("catalogue_hash must be 8 to 128 hex digits")
     for key in ("label_policy", "training"):
-        as_free(as_mapping(value[key], key), key)
+        check_any(as_mapping(value[key], key), key)
     metadata = BundleMetadata(
         features=features,
         categorical=_categorical(value["categorical"], features),
@@ -96,7 +96,7 @@ def metadata_from_json(data: bytes) -> BundleMetadata:
         golden=_golden(value["golden"], len(features), {"model": 1} | {k: len(v) for k, v in classes.items()}),
         valid_from=valid_from,
         valid_until=valid_until,
-        epoch=as_whole(value["epoch"], "epoch"),
+        epoch=as_integer(value["epoch"], "epoch"),
     )
     if metadata_to_json(metadata) != data:
         raise ValueError("must have the form in which `callsieve` writes it: sorted keys, floats as floats")
@@ -142,7 +142,8 @@ def _features(value: Any) -> tuple[str, ...]:
 
 def _categorical(value: Any, features: Sequence[str]) -> dict[str, int]:
     levels = {
-        name: as_whole(count, "categorical", 1, MAX_LEVELS) for name, count in as_mapping(value, "categorical").items()
+        name: as_integer(count, "categorical", 1, MAX_LEVELS)
+        for name, count in as_mapping(value, "categorical").items()
     }
     if not levels.keys() <= set(features):
         raise ValueError("categorical: each name must be one of the features")
@@ -208,8 +209,8 @@ def _certificate(value: Any, where: str) -> Certificate:
     item = as_fields(value, where, Certificate.__slots__)
     certificate = Certificate(
         fold=as_text(item["fold"], f"{where}: fold"),
-        benign_calls=as_whole(item["benign_calls"], f"{where}: benign_calls", 0, MAX_CALLS),
-        false_calls=as_whole(item["false_calls"], f"{where}: false_calls", 0, MAX_CALLS),
+        benign_calls=as_integer(item["benign_calls"], f"{where}: benign_calls", 0, MAX_CALLS),
+        false_calls=as_integer(item["false_calls"], f"{where}: false_calls", 0, MAX_CALLS),
         bound=as_number(item["bound"], f"{where}: bound", 0, 1),
         confidence=as_number(item["confidence"], f"{where}: confidence", 0.5, 0.999999),
         target=as_number(item["target"], f"{where}: target", 0, 1),

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from callsieve.features.files.ownership import OWN, read_secret
+from callsieve.features.files.ownership import OWNER_ONLY, read_secret
 
 AUDIT, SIGNING_KEY, SIGNER = "audit", "signing.key", "signer.pub"
 
@@ -35,7 +35,7 @@ def generate_signing_key(private_path: Path | str, public_path: Path | str) -> s
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _create(private_path, private, OWN)
+    _create(private_path, private, OWNER_ONLY)
     try:
         write_public_key(key.public_key(), public_path)
     except OSError:

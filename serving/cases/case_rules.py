@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.features.files.dates import DAY, HOUR
-from callsieve.features.files.strict_json import as_fields, as_list, as_mapping, as_number, as_text, as_whole
+from callsieve.features.files.strict_json import as_fields, as_integer, as_list, as_mapping, as_number, as_text
 from callsieve.features.files.toml_file import read_toml
 
 LINKS = ("block", "trunk", "device")
@@ -63,12 +63,12 @@ def _rules(table: Mapping[str, Any]) -> CaseRules:
         answer=round(HOUR * as_number(told["answer_hours"], "answer_hours", 0.01, 10_000)),
         unlisted=round(DAY * as_number(told["unlisted_days"], "unlisted_days", 0.01, 10_000)),
         grounds=tuple(as_text(word, "grounds") for word in as_list(told["grounds"], "grounds", 1, 100)),
-        per_number=as_whole(limits["per_number"], "limits: per_number", 1),
+        per_number=as_integer(limits["per_number"], "limits: per_number", 1),
         limited=round(DAY * as_number(limits["days"], "limits: days", 0.01, 10_000)),
         links=links,
         together=round(HOUR * as_number(together["hours"], "together: hours", 0.01, 10_000)),
-        crowd=as_whole(together["crowd"], "together: crowd", 2),
-        persons=as_whole(together["persons"], "together: persons", 1, 10),
+        crowd=as_integer(together["crowd"], "together: crowd", 2),
+        persons=as_integer(together["persons"], "together: persons", 1, 10),
         harmful=round(DAY * as_number(harm["days"], "harm: days", 0.01, 10_000)),
         harm={word: as_number(harm[word], f"harm: {word}", 0, 1000) for word in ("label", "screen", "block")},
         redress={language: as_text(words, f"redress: {language}") for language, words in redress.items()},

@@ -15,9 +15,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from callsieve.features.files.folders import write_whole
-from callsieve.features.files.ownership import OWN
-from callsieve.features.keys.tokens import bytes_of
+from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.ownership import OWNER_ONLY
+from callsieve.features.keys.tokens import from_letters
 from callsieve.serving.live.cleared_callers import FILE, generation_of, write_cleared
 from callsieve.serving.live.verdict_log import Position, VerdictRecord, delete_before, read_after
 
@@ -61,7 +61,7 @@ def publish_cleared(store: CaseStore, folder: Path, now: int) -> bool:
 
 def _row(found: VerdictRecord) -> dict[str, Any]:
     row = {name: getattr(found, name) for name in VerdictRecord.__slots__}
-    return row | {"raw": bytes_of(found.raw), "vector": bytes_of(found.vector)}
+    return row | {"raw": from_letters(found.raw), "vector": from_letters(found.vector)}
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
@@ -76,7 +76,7 @@ def _source(folder: Path) -> str:
     path = folder / "source"
     with _alone(folder):
         if not path.exists():
-            write_whole(path, secrets.token_hex(16).encode(), OWN)
+            write_atomic(path, secrets.token_hex(16).encode(), OWNER_ONLY)
         return path.read_text(encoding="ascii")
 
 

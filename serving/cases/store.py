@@ -31,7 +31,7 @@ except ImportError as error:
     raise ImportError("the store of cases needs SQLAlchemy: pip install 'callsieve[cases]'") from error
 
 from callsieve.features.files.dates import DAY
-from callsieve.features.keys.tokens import letters_of
+from callsieve.features.keys.tokens import to_letters
 from callsieve.serving.live.verdict_log import VerdictRecord
 
 from . import queue
@@ -298,7 +298,7 @@ def _cleared_now(connection: sa.Connection, now: int) -> dict[str, int]:
 
 def _evidence(row: Mapping[str, Any]) -> VerdictRecord:
     plain = {name: row[name] for name in VerdictRecord.__slots__}
-    return VerdictRecord(**plain | {name: letters_of(row[name]) for name in ("raw", "vector")})
+    return VerdictRecord(**plain | {name: to_letters(row[name]) for name in ("raw", "vector")})
 
 
 def _made(path: Path) -> None:

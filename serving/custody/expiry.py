@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from callsieve.features.files.dates import unix_now
+from callsieve.features.files.dates import now_ms
 
 from .purposes import Declaration
 from .retention import RetentionRule, read_retention
@@ -46,7 +46,7 @@ def expiry_filter(declaration: Declaration) -> Callable[[pa.Table, str], pa.Tabl
     """
     if declaration.simulated:
         return lambda table, _name: table
-    rules, now = read_retention(), unix_now()
+    rules, now = read_retention(), now_ms()
 
     def without_expired(table: pa.Table, name: str) -> pa.Table:
         left = unexpired_rows(rules.of(name), now, table)

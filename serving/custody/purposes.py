@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.strict_json import as_fields, as_list, as_text, decode, encode
 
 FILE, SIMULATED = "dataset.json", "world.json"
@@ -105,7 +105,7 @@ def copy_declaration(folder: Path, out: Path) -> None:
         ValueError: if there is no declaration, or it has expired.
     """
     name = SIMULATED if current_declaration(folder).simulated else FILE
-    write_whole(out / name, (folder / name).read_bytes())
+    write_atomic(out / name, (folder / name).read_bytes())
 
 
 def read_declaration(folder: Path) -> Declaration | None:

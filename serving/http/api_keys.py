@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from callsieve.features.files.ownership import OWN, read_secret
+from callsieve.features.files.ownership import OWNER_ONLY, read_secret
 
 SCOPES = ("score", "report", "explain", "admin", "appeal", "decide", "audit")  # audit: reads, and changes nothing
 RATE = 20_000  # requests a second that a key may make, unless its line says otherwise
@@ -90,7 +90,7 @@ def add_key(path: Path, name: str, scopes: Iterable[str], rate: int = RATE) -> s
     line = f"{name} {','.join(scopes)} {rate} {hashlib.sha256(key.encode()).hexdigest()}"
     if not _LINE.fullmatch(line) or not set(scopes) <= set(SCOPES):
         raise ValueError(f"a key needs a name of a-z 0-9 _ -, a rate of 1 or more, and scopes of {', '.join(SCOPES)}")
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, OWN), "rb+") as file:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, OWNER_ONLY), "rb+") as file:
         # A line that a person wrote may have no end, and a key added to it would be nobody's.
         size = file.seek(0, os.SEEK_END)
         ended = not size or os.pread(file.fileno(), 1, size - 1) == b"\n"

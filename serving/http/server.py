@@ -18,7 +18,8 @@ try:
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
-from callsieve.features.intake.intake import CACHED, Intake
+from callsieve.features.intake.intake import Intake
+from callsieve.features.intake.number_memory import CACHE_SIZE
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.history import History
 from callsieve.features.records import Call
@@ -69,7 +70,7 @@ def serve(
     """
 
     def open_live() -> Live:
-        intake = Intake(key, zone, cached=max(numbers, CACHED))
+        intake = Intake(key, zone, cached=max(numbers, CACHE_SIZE))
         live = Live(judge, intake, state, deadline=deadline, compiled=compiled, calls=calls, numbers=numbers)
         if compiled and not live.memory.history.compiled:
             _LOG.warning("the kernel was not built as C: the history is interpreted, about twenty times slower")

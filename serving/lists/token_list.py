@@ -32,10 +32,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from callsieve.features.files.folders import write_whole
-from callsieve.features.files.strict_json import as_fields, as_text, as_whole, decode
+from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.strict_json import as_fields, as_integer, as_text, decode
 from callsieve.features.intake.numbers import Number, parse
-from callsieve.features.keys.tokens import Key, bytes_of
+from callsieve.features.keys.tokens import Key, from_letters
 from callsieve.serving.bundle.signing import sign, verify_signature
 from callsieve.serving.rules.rules import PROTECTED
 
@@ -189,7 +189,7 @@ def write_token_list(
     }
     line = json.dumps(header, separators=(",", ":")).encode() + b"\n"
     _read_header(line)
-    write_whole(path, line + sign(line, signer) + data)
+    write_atomic(path, line + sign(line, signer) + data)
     facts = {name: header[name] for name in ("epoch", "valid_until", "tokens", "width", "false_positive_rate")}
     return facts | {"bytes": path.stat().st_size} | dict(counts)
 
@@ -198,7 +198,7 @@ def number_token(key: Key, number: Number, width: int) -> bytes | None:
     """Returns the first `width` bytes of a number's token; None if the text is not a number."""
     if not _DIGIT.search(number.canonical):
         return None
-    return bytes_of(key.token("number", number.canonical).rpartition(".")[2])[:width]
+    return from_letters(key.token("number", number.canonical).rpartition(".")[2])[:width]
 
 
 def _false_positive_rate(tokens: int, width: int) -> float:
@@ -213,9 +213,9 @@ def _read_header(line: bytes) -> dict[str, Any]:
         raise ValueError(f"expected a {KIND} of format {FORMAT}")
     for name in ("key", "sha256"):
         as_text(header[name], name)
-    as_whole(header["epoch"], "epoch", 0, 2**53)
-    as_whole(header["tokens"], "tokens", 0, MAX_BYTES)
-    as_whole(header["width"], "width", 1, MAX_WIDTH)
+    as_integer(header["epoch"], "epoch", 0, 2**53)
+    as_integer(header["tokens"], "tokens", 0, MAX_BYTES)
+    as_integer(header["width"], "width", 1, MAX_WIDTH)
     for name in ("made", "valid_until"):
         if datetime.strptime(as_text(header[name], name), MOMENT).strftime(MOMENT) != header[name]:
             raise ValueError(f"{name} must be a moment such as 2026-04-01T00:00:00Z")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from callsieve.features.intake.bounded_dict import Kept
-from callsieve.features.intake.intake import Intake, category, duration, milliseconds
+from callsieve.features.intake.bounded_dict import BoundedDict
+from callsieve.features.intake.call_values import category, duration, milliseconds
+from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
 
 MAX_CALLS = 200_000  # calls that are remembered; one of those that began first is forgotten first
@@ -18,8 +19,8 @@ class CallsInProgress:
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
         # By numbers as written; those of an earlier process by tokens.
-        self._begun: Kept[tuple[str, str, float], KeyedCall] = Kept(MAX_CALLS, hash)
-        self._left: Kept[tuple[str, str, int], KeyedCall] = Kept(MAX_CALLS, hash)
+        self._begun: BoundedDict[tuple[str, str, float], KeyedCall] = BoundedDict(MAX_CALLS, hash)
+        self._left: BoundedDict[tuple[str, str, int], KeyedCall] = BoundedDict(MAX_CALLS, hash)
 
     def known(self, call: Call) -> KeyedCall | None:
         """A call as it was keyed when it began; None if it is not in the air."""
@@ -66,7 +67,7 @@ class CallsInProgress:
     def forgetting(self, token: str) -> Iterator[bool]:
         """Know the calls from and to a number no more, in short steps between which calls may begin and end."""
         for kept in (self._begun, self._left):
-            yield from kept.without(lambda call: token in (call.caller, call.callee))
+            yield from kept.removing(lambda call: token in (call.caller, call.callee))
 
 
 def is_over(call: KeyedCall) -> bool:

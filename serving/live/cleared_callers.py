@@ -14,8 +14,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from callsieve.features.files.folders import write_whole
-from callsieve.features.files.ownership import OWN, ours_alone
+from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.ownership import OWNER_ONLY, only_we_may_write
 from callsieve.features.records import ATTESTATIONS, KeyedCall
 from callsieve.serving.scorer.verdict import Verdict
 
@@ -125,7 +125,7 @@ def write_cleared(path: Path, until: Mapping[str, int], generation: int) -> None
     """
     head = json.dumps({"format": _FORMAT, "generation": generation, "callers": len(until), "at": round(time.time())})
     lines = [head, *(f"{caller} {moment}" for caller, moment in sorted(until.items()))]
-    write_whole(path, ("\n".join(lines) + "\n").encode(), OWN)
+    write_atomic(path, ("\n".join(lines) + "\n").encode(), OWNER_ONLY)
 
 
 def read_cleared(path: Path) -> dict[str, int]:
@@ -148,7 +148,7 @@ def generation_of(path: Path) -> int:
 def _read(path: Path) -> tuple[int, dict[str, int]]:
     """The generation, and until when each caller passes."""
     with path.open("rb") as file:
-        if not ours_alone(os.fstat(file.fileno())):
+        if not only_we_may_write(os.fstat(file.fileno())):
             raise ValueError(f"{path}: expected a file that belongs to this user and that nobody else may write")
         head, *lines = file.read().decode("ascii", "replace").splitlines()
     told = json.loads(head)

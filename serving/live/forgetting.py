@@ -21,8 +21,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from callsieve.features.files.folders import write_whole
-from callsieve.features.files.ownership import OWN
+from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.ownership import OWNER_ONLY
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.online.history import History
 
@@ -52,7 +52,7 @@ def request_forgetting(state: Path, token: str) -> Request:
     folder = state / REQUESTS
     folder.mkdir(mode=0o700, exist_ok=True)
     request = Request(token, folder / hashlib.sha256(token.encode()).hexdigest()[:16])
-    write_whole(request.where, token.encode(), OWN)
+    write_atomic(request.where, token.encode(), OWNER_ONLY)
     return request
 
 

@@ -23,7 +23,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
-from callsieve.features.files.ownership import OWN
+from callsieve.features.files.ownership import OWNER_ONLY
 
 EVERY, SYNC = 0.25, 1.0  # seconds between two writes, and at least between two fsyncs
 MAX_WAITING, BATCH = 100_000, 1_000  # lines that wait for a disk, and lines of one write
@@ -160,7 +160,7 @@ class Journal:
 
     def _open(self) -> int:
         where = file_path(self._folder, self._name, self.number)
-        file = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, OWN)
+        file = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, OWNER_ONLY)
         self._file, self._good = file, os.fstat(file).st_size
         folder = os.open(self._folder, os.O_RDONLY)
         try:

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import NoReturn
 
-from callsieve.features.files.ownership import OWN
+from callsieve.features.files.ownership import OWNER_ONLY
 from callsieve.features.online.history import History
 
 
@@ -23,7 +23,7 @@ def lock_folder(folder: Path) -> int | None:
         ValueError: if another process holds it.
     """
     try:
-        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWN)
+        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
     except OSError:
         return None
     try:

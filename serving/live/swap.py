@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import write_atomic
 from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
 from callsieve.serving.bundle.bundle import BundleError
@@ -140,7 +140,7 @@ class Swap:
         """Before the bundle serves: had it served first, a crash could forget that it did."""
         if self._file is None or epoch <= self._kept:
             return
-        write_whole(self._file, b"%d\n" % epoch)
+        write_atomic(self._file, b"%d\n" % epoch)
         self._kept = epoch
 
 

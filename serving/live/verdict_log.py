@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.features.files.strict_json import finite
-from callsieve.features.keys.tokens import bytes_of, letters_of
+from callsieve.features.keys.tokens import from_letters, to_letters
 from callsieve.features.records import KeyedCall
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Verdict
@@ -96,12 +96,12 @@ def floats_to_letters(values: Sequence[float]) -> str:
     >>> floats(letters([0.1, float("inf")]))
     [0.1, inf]
     """
-    return letters_of(struct.pack(f"<{len(values)}d", *values))
+    return to_letters(struct.pack(f"<{len(values)}d", *values))
 
 
 def letters_to_floats(text: str) -> list[float]:
     """The values that `floats_to_letters` wrote. Raises ValueError: if it did not."""
-    data = bytes_of(text)
+    data = from_letters(text)
     if len(data) % 8:
         raise ValueError("a vector must have 8 bytes a value")
     return list(struct.unpack(f"<{len(data) // 8}d", data))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callsieve.features.files.strict_json import decode
-from callsieve.features.keys.tokens import is_token, letters_of
+from callsieve.features.keys.tokens import is_token, to_letters
 
 from .timeline import NEVER, NO_ROW, Span, StepFunction, as_of, timelines
 
@@ -161,7 +161,7 @@ class Registers:
         """
         row = {name: column[index] for name, column in self.columns[table].items()}
         digest = hashlib.sha256(json.dumps([table, row], sort_keys=True, ensure_ascii=False).encode()).digest()
-        return letters_of(digest[:8]), _utc_text(row["valid_from"]), _utc_text(row["known_at"])
+        return to_letters(digest[:8]), _utc_text(row["valid_from"]), _utc_text(row["known_at"])
 
     def _keys(self, table: str, parts: tuple[str, ...]) -> Iterator[str]:
         columns = self.columns[table]

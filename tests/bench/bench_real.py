@@ -22,7 +22,7 @@ import pyarrow.csv
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.reading.call_files import read_calls
-from callsieve.features.reading.layouts import layout
+from callsieve.features.reading.layouts import read_layout
 from callsieve.serving.batch.score import open_scorer, score_calls
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.scorer.scorer import Scorer
@@ -63,7 +63,7 @@ def of_bundle(bundle: Path, data: Path, threads: int) -> dict[str, Any]:
 def judged(scorer: Scorer, path: Path, source: str, threads: int) -> tuple[pa.Table, Any, list[str | None]]:
     """Keyed calls in order of start, which of them are labelled or more, and of what kind those are of which no band
     says anything."""
-    found = layout(source)
+    found = read_layout(source)
     intake = Intake(KEY, zone=found.hours_zone, numbers="codes")
     calls = intake.table(read_calls(path, found).table.sort_by("start"))
     scores, rows = score_calls(scorer, calls, threads=threads)

@@ -112,13 +112,13 @@ def test_what_becomes_known_later_changes_nothing_and_order_does_not_show(told, 
 
 
 def test_memory_is_bounded_and_every_loss_counted():
-    told = Complaints(most=10)
+    told = Complaints(limit=10)
     for i in range(25):
         told.observe(Complaint(i, f"r{i}", "a", block="x"))
-    assert (len(told.held), told.dropped) == (10, 15)
+    assert (len(told.stored), told.dropped) == (10, 15)
     assert told.vector(as_keyed_call(EXAMPLE_CALL | {"start": 100}))[1] == 10
     told.observe(Complaint(57 * DAY, "r", "a"))
-    assert (len(told.held), told.dropped) == (1, 15)
+    assert (len(told.stored), told.dropped) == (1, 15)
     assert sum(len(times) for times in told._times.values()) == 1
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.features.catalogue import ALL_FEATURES
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.log.audit_log import payloads, read
 from callsieve.training.log.gates import Gates
@@ -36,7 +36,7 @@ def write_page(place: Place, run: str, path: Path) -> None:
     Raises:
         ValueError: if the log does not know the run, or MLflow no longer has its figures.
     """
-    write_whole(path, page(facts(place, run)).encode())
+    write_atomic(path, page(facts(place, run)).encode())
 
 
 def write_first_page(
@@ -56,7 +56,7 @@ def write_first_page(
     earlier = [told for _, told in payloads(place.log, "run")]
     told = about(run, figures, gates.told(run["record"]["metric"]), earlier)
     later: dict[str, Any] = {"entry": None, "moves": [], "checked": None, "entries": None, "alias": None}
-    write_whole(path, page(told | later, drawn).encode())
+    write_atomic(path, page(told | later, drawn).encode())
 
 
 def about(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from callsieve.features.files.dates import unix_now
+from callsieve.features.files.dates import now_ms
 from callsieve.serving.cli import console
 from callsieve.serving.cli.options import ApiKeys, Bundle, Host, Json, PolicyFile, Port, StateFolders, Trust, Zone
 
@@ -57,7 +57,7 @@ class Office:
                 import_verdicts(store, folder)
             yield store
             for folder in folders:
-                publish_cleared(store, folder, unix_now())
+                publish_cleared(store, folder, now_ms())
         except DatabaseError as error:
             raise CaseError(f"case store: the database failed: {type(error).__name__}") from None
         finally:
@@ -99,7 +99,7 @@ def show_queue(
     from dataclasses import asdict
 
     with office.opened() as store:
-        waiting = store.waiting(unix_now())
+        waiting = store.waiting(now_ms())
     if json:
         console.emit_json({"appeals": [asdict(appeal) for appeal in waiting]})
         return
@@ -128,7 +128,7 @@ def show(case_id: CaseId, office: Office, json: Json = False) -> None:
     from callsieve.serving.live.verdict_log import letters_to_floats
 
     with office.opened() as store:
-        case = store.find(case_id, unix_now())
+        case = store.find(case_id, now_ms())
     record = case.evidence
     facts = {name: getattr(record, name) for name in record.__slots__ if name not in ("raw", "vector")}
     facts |= {"raw": _finite(letters_to_floats(record.raw)[0]), "appeals": list(case.appeals)}
@@ -158,7 +158,7 @@ def appeal(
     Example: callsieve cases appeal 0123456789abcdef --store sqlite:///cases.db
     """
     with office.opened() as store:
-        entry = store.appeal(case_id, ground, words, unix_now())
+        entry = store.appeal(case_id, ground, words, now_ms())
     facts = {name: entry[name] for name in ("appeal", "case", "at", "due", "state")}
     console.emit_json(facts) if json else console.say(f"appeal {entry['appeal']}: answer until {_moment(entry['due'])}")
 
@@ -179,7 +179,7 @@ def decide(
     Example: callsieve cases decide 0123456789abcdef --outcome overturned --person p1 --why 'a hospital'
     """
     with office.opened() as store:
-        appeal = store.decide(case_id, outcome, person, why, unix_now())
+        appeal = store.decide(case_id, outcome, person, why, now_ms())
         state = appeal["state"]
         entry = log.append({"case": case_id, "outcome": outcome, "person": person, "why": why, "state": state})
     if json:
@@ -197,7 +197,7 @@ def relist(case_id: CaseId, person: Person, why: Reason, office: Office, log: De
     Example: callsieve cases relist 0123456789abcdef --person p1 --why 'new complaints'
     """
     with office.opened() as store:
-        store.relist(case_id, person, why, unix_now())
+        store.relist(case_id, person, why, now_ms())
         log.append({"case": case_id, "outcome": "relisted", "person": person, "why": why})
     console.emit_json({"case": case_id, "relisted": True}) if json else console.say(f"case {case_id}: relisted")
 
@@ -216,7 +216,7 @@ def notice(
     from callsieve.serving.cases.notice import notice as written
 
     with office.opened() as store:
-        case = store.find(case_id, unix_now())
+        case = store.find(case_id, now_ms())
         clearances = [row for row in store.cleared() if row["caller"] == case.evidence.caller]
         last = clearances[-1] if clearances and clearances[-1]["ended_at"] is not None else None
         text = written(case, store.rules, language, zone, last)
@@ -242,7 +242,7 @@ def replay(
     signer = read_public_key(signer_path(bundle, trust))
     scorer = Scorer.load(bundle, trusted=[signer], policy=read_policy(policy))
     with office.opened() as store:
-        result = rescore(store.find(case_id, unix_now()).evidence, scorer)
+        result = rescore(store.find(case_id, now_ms()).evidence, scorer)
     if json:
         console.emit_json({"equal": list(result.equal), "differences": list(result.differences)})
     else:
@@ -266,7 +266,7 @@ def watch(
             time.sleep(INTERVAL)
             for folder in folders:
                 import_verdicts(store, folder)
-                publish_cleared(store, folder, unix_now())
+                publish_cleared(store, folder, now_ms())
 
 
 def serve(office: Office, keys: ApiKeys, log: DecisionLog, host: Host = "127.0.0.1", port: Port = 8081) -> None:
@@ -288,7 +288,7 @@ def serve(office: Office, keys: ApiKeys, log: DecisionLog, host: Host = "127.0.0
             store,
             folders,
             read_keys(keys),
-            unix_now,
+            now_ms,
             lambda payload: log.append(dict(payload)),
             accesses.note,
             accesses.close,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from callsieve.features.files.dates import days_ahead
+from callsieve.features.files.dates import checked_days
 from callsieve.serving.cli import console
 from callsieve.serving.cli.options import (
     CalleesKey,
@@ -172,7 +172,7 @@ def agree(
     from callsieve.training.log.tickets import approve, read_act
 
     request = read_act(act)
-    signer = approve(request, read_signing_key(signing_key), out, days_ahead(valid_days))
+    signer = approve(request, read_signing_key(signing_key), out, checked_days(valid_days))
     if json:
         facts = {"key": signer, "act": request.act, "rows": request.count, "person": request.person}
         console.emit_json(facts | {"purpose": request.purpose, "out": str(out)})

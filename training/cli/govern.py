@@ -150,7 +150,7 @@ def plant(
 
     Example: callsieve govern incident plant-canaries --key canary.key --dataset march
     """
-    from callsieve.features.files.dates import moment_in
+    from callsieve.features.files.dates import parse_time
     from callsieve.features.keys.tokens import read_key
     from callsieve.training.governance import canaries
 
@@ -163,7 +163,7 @@ def plant(
         return
     if calls is not None or since is None or until is None:
         console.fail("plant-canaries: expected --calls with --store-key and --out, or --since and --until", code=2)
-    first, last = moment_in(since, "--since").timestamp(), moment_in(until, "--until").timestamp()
+    first, last = parse_time(since, "--since").timestamp(), parse_time(until, "--until").timestamp()
     canaries.add_to_state(state, planted)
     lines = canaries.raw_lines(secret, planted, first, last)
     if json:

@@ -33,11 +33,11 @@ def new(
 
     Example: callsieve privacy key new number.key --epoch e1
     """
-    from callsieve.features.keys.callee_keys import ONCE
+    from callsieve.features.keys.callee_keys import EPHEMERAL
     from callsieve.features.keys.tokens import Key
 
-    if epoch == ONCE:
-        console.fail(f"privacy key new: --epoch {ONCE}: reserved for keys that are never stored; use another name")
+    if epoch == EPHEMERAL:
+        console.fail(f"privacy key new: --epoch {EPHEMERAL}: reserved for keys that are never stored; use another name")
     Key.generate(epoch, purpose.value).write(path)
     facts = {"key": str(path), "epoch": epoch, "purpose": purpose.value}
     text = f"{path}: key {epoch} for {purpose.value}; store it apart from the data"

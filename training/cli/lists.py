@@ -127,7 +127,7 @@ def _after(days: float) -> str:
     """Returns the moment this many days from now, in the form of a list. Raises ValueError: if `days` is not valid."""
     from datetime import UTC, datetime, timedelta
 
-    from callsieve.features.files.dates import days_ahead
+    from callsieve.features.files.dates import checked_days
     from callsieve.serving.lists.token_list import MOMENT
 
-    return (datetime.now(UTC) + timedelta(days=days_ahead(days))).strftime(MOMENT)
+    return (datetime.now(UTC) + timedelta(days=checked_days(days))).strftime(MOMENT)

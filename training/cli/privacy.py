@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from callsieve.features.files.dates import unix_now
+from callsieve.features.files.dates import now_ms
 from callsieve.serving.cli import console
 from callsieve.serving.cli.options import CalleesKey, CaseStoreUrl, Data, Json, LogOptions, NumberKey, StateFolders, Why
 
@@ -72,7 +72,7 @@ def retention(
             places.store,
             state,
             places.rules,
-            unix_now(),
+            now_ms(),
             places.verdicts or (),
             places.registers or (),
             tell,
@@ -107,7 +107,7 @@ def find(
 
     token = _token(key)
     with console.progress("privacy find") as tell:
-        files = count(data, token, read_retention(rules), unix_now(), tell)
+        files = count(data, token, read_retention(rules), now_ms(), tell)
     console.emit_json({"files": files}) if json else _show(files)
 
 
@@ -141,7 +141,7 @@ def delete(
             places.store,
             state or (),
             places.rules,
-            unix_now(),
+            now_ms(),
             places.verdicts or (),
             places.registers or (),
             read_callee_keys(callees_key),

@@ -128,7 +128,7 @@ def decay(
 
     Example: callsieve study decay --data world --weeks 8 --out decay
     """
-    from callsieve.features.files.folders import write_whole
+    from callsieve.features.files.atomic import write_atomic
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.model.train import Settings
@@ -145,7 +145,7 @@ def decay(
             read_dataset(data), settings, train_days=train_days, periods=weeks, days=days, ledger=counted, progress=tell
         )
     save(folder / "decay.json", result)
-    write_whole(folder / "decay.svg", picture(result).encode())
+    write_atomic(folder / "decay.svg", picture(result).encode())
     console.emit_json(result) if json else studies.decay(result, folder)
 
 
@@ -205,6 +205,6 @@ def ledger_in(folder: Path, options: LedgerOptions | None = None) -> Ledger:
 
 def save(path: Path, result: Mapping[str, Any]) -> None:
     """Write the figures of a study as JSON."""
-    from callsieve.features.files.folders import write_whole
+    from callsieve.features.files.atomic import write_atomic
 
-    write_whole(path, (jsons.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode())
+    write_atomic(path, (jsons.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode())

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from callsieve.features.files.progress import silent
 from callsieve.features.files.toml_file import read_toml
 from callsieve.features.intake.intake import Intake
-from callsieve.features.intake.text_columns import plain
+from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.reading.delimited import read_lines
 from callsieve.features.reading.layouts import Layout
@@ -191,7 +191,7 @@ def _cells(
 
 def _without_dictionaries(table: pa.Table) -> pa.Table:
     """A column of pandas that is of categories takes no other word."""
-    return pa.table([plain(column) for column in table.columns], names=table.column_names)
+    return pa.table([dictionary_decoded(column) for column in table.columns], names=table.column_names)
 
 
 def _decoded(
@@ -242,9 +242,9 @@ def _numbers(
         # What an intake gives for a code, without the block that a code has none of.
         tokens = key.tokens("number", map(str, texts))
         return pd.Series(pd.Categorical.from_codes(codes, pd.Index(tokens, dtype=object)), index=column.index)
-    plain = column.fillna("").astype("str").str.strip()
-    faults.mark((plain == "").to_numpy(), MISSING_NUMBER, "number", "the number that called")
-    codes, texts = pd.factorize(plain)
+    dictionary_decoded = column.fillna("").astype("str").str.strip()
+    faults.mark((dictionary_decoded == "").to_numpy(), MISSING_NUMBER, "number", "the number that called")
+    codes, texts = pd.factorize(dictionary_decoded)
     written = [_written(text, layout) for text in texts]
     bad = np.array([text is None for text in written], dtype=bool)
     expected = "a telephone number" if not layout.country else f"a number of {layout.national} digits"
@@ -292,10 +292,10 @@ def _moments(column: pd.Series[Any], role: str, layout: ComplaintLayout, faults:
 
 def _words(column: pd.Series[Any], role: str, words: Mapping[str, str] | None, faults: Faults) -> pd.Series[Any]:
     """Words of the policy; spaces in the file's words do not matter, an empty cell is no word."""
-    plain = column.fillna("").astype("str").str.split().str.join(" ")
-    empty = plain == ""
+    dictionary_decoded = column.fillna("").astype("str").str.split().str.join(" ")
+    empty = dictionary_decoded == ""
     if words is None:
-        return plain.astype(object).where(~empty, None)
-    told = plain.map(dict(words))
+        return dictionary_decoded.astype(object).where(~empty, None)
+    told = dictionary_decoded.map(dict(words))
     faults.mark((told.isna() & ~empty).to_numpy(), UNKNOWN_WORD, role, "a word of the layout")
     return told.astype(object).where(told.notna(), None)

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from callsieve.features.intake.text_columns import coded
+from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.kernel.windows import DAY_MS, HOUR
 from callsieve.serving.batch.complaint_rows import milliseconds
 
@@ -111,7 +111,7 @@ def stopped(calls: pa.Table, moment: int) -> pa.ChunkedArray:
 
 def among(column: pa.ChunkedArray, words: pd.Series[str]) -> pa.Array:
     """Whether each text of a column is one of these words."""
-    held = coded(column.combine_chunks())
+    held = dictionary_encoded(column.combine_chunks())
     wanted = pc.is_in(held.dictionary, value_set=pa.array(words.unique(), held.dictionary.type))
     return wanted.take(held.indices)
 

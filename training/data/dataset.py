@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.features.intake.text_columns import coded
+from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.serving.batch.complaint_rows import COMPLAINTS, TIMESTAMP, checked_frame, read_parquet
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import require_purpose
@@ -245,6 +245,6 @@ def _attacks(truth: pa.Table) -> tuple[Array, tuple[str, ...]]:
 
 def _words(column: pa.Array) -> Array:
     """The words of a column, one object for each that differs: of ten million calls all the words would be large."""
-    held = coded(column)
+    held = dictionary_encoded(column)
     words = np.array([*map(str, held.dictionary.to_pylist()), str(None)], dtype=object)
     return np.asarray(words[held.indices.fill_null(len(held.dictionary)).to_numpy()])

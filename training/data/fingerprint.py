@@ -7,7 +7,7 @@ import hashlib
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callsieve.features.intake.text_columns import plain
+from callsieve.features.intake.text_columns import dictionary_decoded
 
 _ROWS_HASHED = 1 << 20  # at a time
 
@@ -31,7 +31,7 @@ def fingerprint(table: pa.Table) -> str:
 
 def plain_values(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     """Which values are null, and all values, with one and the same in place of every null."""
-    values = plain(column.combine_chunks())
+    values = dictionary_decoded(column.combine_chunks())
     if values.null_count:
         filler = "" if pa.types.is_string(values.type) else pa.scalar(0).cast(values.type)
         return pc.is_null(values), values.fill_null(filler)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from callsieve.features.files.dates import DAY, day_in
-from callsieve.features.files.folders import check_apart
+from callsieve.features.files.atomic import check_distinct
+from callsieve.features.files.dates import DAY, parse_day
 from callsieve.features.files.progress import silent, steps
 from callsieve.features.reading.call_files import write_table
 from callsieve.serving.batch.call_files import key_or_temporary
@@ -45,10 +45,10 @@ def ingest(
     Raises:
         ValueError: in one line, if the file, the layout or the day is none, or it is not for statistics.
     """
-    check_apart(path, key, out, quarantine)
+    check_distinct(path, key, out, quarantine)
     require_purpose(path, "statistics")
     zone = layout_named(layout).zone
-    when = None if published is None else pd.Timestamp(day_in(published, "--published"), tz=zone).tz_convert("UTC")
+    when = None if published is None else pd.Timestamp(parse_day(published, "--published"), tz=zone).tz_convert("UTC")
     inside = steps(tell, {"read": 4, "write": 1, "figures": 1})
     read = read_complaint_file(
         path, layout, key_or_temporary(key), published=when, quarantine=quarantine, strict=strict, tell=inside["read"]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.files.dates import DAY, EPOCH
 from callsieve.features.intake.keyed_table import KEYED_OPTIONAL
-from callsieve.features.intake.text_columns import codes, plain
+from callsieve.features.intake.text_columns import dictionary_decoded, factorize
 from callsieve.features.kernel.windows import HOUR
 from callsieve.features.records import OUTCOMES, RELEASED_BY
 from callsieve.serving.rules.strata import strata_of
@@ -147,7 +147,7 @@ def columns(stretch: ScoredCalls, rows: Array) -> Iterator[tuple[str, Array]]:
 
 def levels_of(column: pa.ChunkedArray, words: Sequence[str]) -> Array:
     """A column of words as places among `words`; NaN where it is null."""
-    held = plain(column.combine_chunks())
+    held = dictionary_decoded(column.combine_chunks())
     codes_of = pc.index_in(held, value_set=pa.array(words, held.type))
     return np.asarray(codes_of.to_numpy(zero_copy_only=False).astype(float))
 
@@ -179,13 +179,13 @@ def told_of(stretch: ScoredCalls, rows: Array) -> dict[str, Array]:
 def amounts(calls: pa.Table, reports: int) -> dict[str, float]:
     """Logarithms of how much there was on a day."""
     found = {"calls": calls.num_rows, "reports that came in": reports}
-    found |= {f"{name}s": codes(calls[name])[1] for name in ("caller", "callee")}
+    found |= {f"{name}s": factorize(calls[name])[1] for name in ("caller", "callee")}
     return {name: float(np.log(n + 1)) for name, n in found.items()}
 
 
 def twice(calls: pa.Table) -> int:
     """Records that say the same of caller, callee and start as another one."""
-    keys = np.stack([codes(calls["caller"])[0], codes(calls["callee"])[0], calls["start"].to_numpy()])
+    keys = np.stack([factorize(calls["caller"])[0], factorize(calls["callee"])[0], calls["start"].to_numpy()])
     keys = keys[:, np.lexsort(keys)]
     return int((keys[:, 1:] == keys[:, :-1]).all(axis=0).sum())
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtri, stdtr
 
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import write_atomic
 from callsieve.training.model.call_choice import whole_days
 
 from .days import Cuts, Day, ScoredCalls, day_figures, histogram_cuts
@@ -225,7 +225,7 @@ def write_reference(reference: Reference, path: Path) -> None:
     """Write it as JSON, numbers to six digits: no more was measured."""
     told = {"format": FORMAT, **asdict(reference)}
     text = json.dumps(_short(told), indent=None, separators=(",", ":"), sort_keys=True, allow_nan=False)
-    write_whole(path, (text + "\n").encode())
+    write_atomic(path, (text + "\n").encode())
 
 
 def read_reference(path: Path) -> Reference:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import write_atomic
 
 from .claims import CLAIMS, WORK, Claim
 from .statements import Output
@@ -163,4 +163,4 @@ def write_page(rows: Sequence[Row], path: Path) -> None:
     table += [line for claim in CLAIMS for line in lines.get(claim.name, ())]
     missing = [claim.name for claim in CLAIMS if claim.name not in lines]
     end = f"\nNot run yet: {', '.join(missing)}.\n" if missing else ""
-    write_whole(path, (HEAD + "\n".join(table) + "\n" + end).encode())
+    write_atomic(path, (HEAD + "\n".join(table) + "\n" + end).encode())

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import write_atomic
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.numberplan import NOT_ASSIGNED, changes, plan
@@ -181,7 +181,7 @@ def add_to_state(path: Path, canaries: Canaries) -> None:
     if any(other.dataset == canaries.dataset for other in sets):
         raise ValueError(f"{path}: {canaries.dataset} has canaries already; expected another name for another copy")
     rows = [{"dataset": row.dataset, "count": row.count} for row in [*sets, canaries]]
-    write_whole(path, (json.dumps({"kind": KIND, "format": FORMAT, "planted": rows}) + "\n").encode())
+    write_atomic(path, (json.dumps({"kind": KIND, "format": FORMAT, "planted": rows}) + "\n").encode())
 
 
 def _calls(key: Key, canaries: Canaries, start: int, end: int) -> pa.Table:

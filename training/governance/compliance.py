@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from callsieve.features.files.dates import DAY, unix_now
+from callsieve.features.files.dates import DAY, now_ms
 from callsieve.features.keys.tokens import read_key
 from callsieve.serving.custody.expiry import count_expired
 from callsieve.serving.custody.purposes import SIMULATED, read_declaration, require_purpose
@@ -56,7 +56,7 @@ def report(asked: Asked, now: int | None = None) -> dict[str, Any]:
     Returns: JSON-able: `processing`, a row a folder; `given_beside`, accesses that are of none of the folders, as
         whose a token is; `duties`; `holds`, whether none is broken.
     """
-    moment, rules = unix_now() if now is None else now, read_retention()
+    moment, rules = now_ms() if now is None else now, read_retention()
     duties = [duty for look in DUTIES for duty in look(asked, rules, moment)]
     return {
         "at": datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds"),

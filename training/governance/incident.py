@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from callsieve.features.files.folders import write_whole
-from callsieve.features.files.masking import long_digits
+from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.masking import has_long_digits
 from callsieve.features.files.toml_file import read_toml
 
 from .affected import CALL_RECORDS, Affected, affected
@@ -37,7 +37,7 @@ def read_incident(path: Path) -> dict[str, Any]:
         text = said.get(table, {}).get(name) if isinstance(said.get(table), dict) else None
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{path}: {table}.{name} is missing; a notice needs it")
-        if long_digits(text):
+        if has_long_digits(text):
             raise ValueError(f"{path}: {table}.{name} may hold a telephone number; none goes into a file")
     if said.get("what") not in WHAT or not isinstance(said.get("drill"), bool):
         raise ValueError(f"{path}: expected what = one of {', '.join(WHAT)}, and drill = true or false")
@@ -69,8 +69,8 @@ def drill(record: Path, out: Path) -> dict[str, Any]:
     texts = {f"{name}.{language}.md": notice(name, language, said, found) for name in clocks for language in LANGUAGES}
     facts["notices"] = sorted(texts)
     for name, text in texts.items():
-        write_whole(out / name, text.encode())
-    write_whole(out / "incident.json", (json.dumps(facts, ensure_ascii=False, indent=1) + "\n").encode())
+        write_atomic(out / name, text.encode())
+    write_atomic(out / "incident.json", (json.dumps(facts, ensure_ascii=False, indent=1) + "\n").encode())
     return facts
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import write_atomic
 from callsieve.features.reading.call_files import write_table
 from callsieve.training.reports.pictures import BLUE, GREY, RC, VERMILLION, Picture, blank, legend, named_rows, svg
 from callsieve.training.reports.run_page import environment
@@ -40,7 +40,7 @@ def write_cells(counts: Mapping[Cell, Count], path: Path) -> None:
 
 def write_page(figures: Mapping[str, Any], path: Path) -> None:
     """Writes the page atomically; equal figures give equal bytes."""
-    write_whole(path, page(figures).encode())
+    write_atomic(path, page(figures).encode())
 
 
 def page(figures: Mapping[str, Any]) -> str:

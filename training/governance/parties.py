@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from callsieve.features.files.dates import unix_now
-from callsieve.features.files.masking import long_digits
+from callsieve.features.files.dates import now_ms
+from callsieve.features.files.masking import has_long_digits
 from callsieve.features.files.toml_file import read_toml
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.features.intake.text_columns import plain
+from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import is_token
 from callsieve.serving.batch.register_join import IndexJoins, column_of
 from callsieve.serving.custody.expiry import is_expired, unexpired_rows
@@ -84,7 +84,7 @@ def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
     action = None if verdicts is None else _actions(verdicts, calls)
     if rules is not None:
-        retained = pc.invert(is_expired(calls, rules.of("calls"), unix_now()))
+        retained = pc.invert(is_expired(calls, rules.of("calls"), now_ms()))
         action = None if action is None else action[np.asarray(retained)]
         calls = calls.filter(retained)
     lines = Registers.read(folder).columns if any((folder / f"{name}.jsonl").is_file() for name in REGISTERS) else {}
@@ -113,13 +113,13 @@ def _table(path: Path, columns: Sequence[str], rules: Retention | None) -> pd.Da
     try:
         table = pq.read_table(path)
         if rules is not None:
-            table = unexpired_rows(rules.of(path.stem), unix_now(), table)
+            table = unexpired_rows(rules.of(path.stem), now_ms(), table)
         if "block" in columns and "block" not in table.column_names:
             table = table.append_column("block", pa.nulls(table.num_rows, pa.string()))
         missing = sorted(set(columns) - set(table.column_names))
         if missing:
             raise ValueError(f"{path.name}: column {missing[0]!r} is missing")
-        texts = [plain(table[name]) for name in columns]
+        texts = [dictionary_decoded(table[name]) for name in columns]
         frame: pd.DataFrame = pa.table(texts, names=list(columns)).to_pandas()
     except (pa.ArrowException, OSError):
         raise ValueError(f"{path.name}: broken Parquet file") from None
@@ -159,7 +159,7 @@ def is_word(text: object) -> bool:
     >>> is_word("customer_service"), is_word("138 1234-5679"), is_word(7)
     (True, False, False)
     """
-    return isinstance(text, str) and not long_digits(text)
+    return isinstance(text, str) and not has_long_digits(text)
 
 
 def columns(source: ReportData) -> dict[str, Column]:

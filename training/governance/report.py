@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from callsieve.features.files.dates import EPOCH, day_in
+from callsieve.features.files.dates import EPOCH, parse_day
 
 from .disclosure import BASE, LEAST, Cell, Count, Partition, protect
 from .parties import Column, ReportData, columns, dictionary, in_force, read_report_data
@@ -237,7 +237,7 @@ def tables_of(cells: Mapping[Cell, Count], now: str, before: str) -> dict[str, l
 
 def _last_day(source: ReportData, until: str | None) -> int:
     if until is not None:
-        return (day_in(until, "--until") - EPOCH).days
+        return (parse_day(until, "--until") - EPOCH).days
     if not source.calls.num_rows:
         raise ValueError("calls: expected at least one")
     return int(source.calls["day"].to_numpy().max())

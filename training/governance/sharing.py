@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from callsieve.features.intake.numbers import parse
-from callsieve.features.intake.text_columns import plain
+from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import Key, is_token
 
 CERTIFIED = ("screen", "block")
@@ -104,7 +104,7 @@ def _findings(path: Path, moment: pd.Timestamp) -> dict[str, bool]:
 def _frame(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         table = pq.read_table(path, columns=columns)
-        frame: pd.DataFrame = pa.table([plain(table[name]) for name in columns], names=columns).to_pandas()
+        frame: pd.DataFrame = pa.table([dictionary_decoded(table[name]) for name in columns], names=columns).to_pandas()
     except (pa.ArrowException, OSError):
         raise ValueError(f"{path}: expected a Parquet file with columns {', '.join(columns)}") from None
     return frame

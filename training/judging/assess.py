@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callsieve.features.files.progress import Progress
-from callsieve.features.intake.text_columns import codes
+from callsieve.features.intake.text_columns import factorize
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import strata_of
@@ -96,7 +96,7 @@ def judged_calls(dataset: Dataset, X: Array, raw: Array, groups: SeenGroups) -> 
     the training, in groups that the model may have been trained on.
     """
     start = dataset.calls["start"].to_numpy()
-    (caller, _), (callee, _) = codes(dataset.calls["caller"]), codes(dataset.calls["callee"])
+    (caller, _), (callee, _) = factorize(dataset.calls["caller"]), factorize(dataset.calls["callee"])
     truth = judging_labels(dataset, caller, read_label_policy())
     begin = judged_span(dataset.calls)[0]
     newer = calls_of_new_callers(max(begin, groups.labels_made), truth, caller, start)

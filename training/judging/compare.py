@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from callsieve.features.intake.text_columns import codes
+from callsieve.features.intake.text_columns import factorize
 from callsieve.serving.bundle.bundle import Bundle
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import Dataset, campaigns_of, judging_labels
@@ -72,7 +72,7 @@ def compare(challenger: Bundle, champion: Bundle, dataset: Dataset, settings: Se
 def certifying_calls(dataset: Dataset, settings: Settings, features: tuple[str, ...]) -> tuple[Array, Array, Array]:
     """Vectors with these features, nuisance (bool) and caller (code) of the judged calls of the certifying fold."""
     calls = dataset.calls
-    start, (caller, _) = calls["start"].to_numpy(), codes(calls["caller"])
+    start, (caller, _) = calls["start"].to_numpy(), factorize(calls["caller"])
     folds = fold_plan(calls, settings.label_delay_days)
     fold = fold_of_group(groups(calls, campaigns_of(dataset)), caller_classes(calls), settings.seed)
     truth = judging_labels(dataset, caller, settings.label_policy)

@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.complaints import complaint_vectors
 from callsieve.features.files.dates import DAY
-from callsieve.features.intake.text_columns import codes
+from callsieve.features.intake.text_columns import factorize
 from callsieve.features.offline.table import vectors
 from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.training.data.credibility import among
@@ -177,7 +177,7 @@ def require_equal_labels(used: pd.DataFrame, known: pd.DataFrame, cutoff: pd.Tim
 def require_one_fold_each(fold: Array, columns: Mapping[str, pa.ChunkedArray]) -> None:
     """Raise `LeakError` if a value of a column has calls in two folds."""
     for name, column in columns.items():
-        code, count = codes(column)
+        code, count = factorize(column)
         known = code >= 0
         pairs = np.unique(code[known] * (int(fold.max(initial=0)) + 1) + fold[known])
         if len(pairs) != len(np.unique(code[known])):

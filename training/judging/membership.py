@@ -29,7 +29,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from callsieve.features.intake.text_columns import codes
+from callsieve.features.intake.text_columns import factorize
 from callsieve.serving.batch.score import open_scorer
 from callsieve.training.data.dataset import campaigns_of, read_dataset
 from callsieve.training.data.feeds import complete
@@ -145,7 +145,7 @@ def attacked_calls(dataset: Dataset, model: Bundle) -> AttackedCalls:
     """Labelled calls of members and of others, sampled as in the model's training."""
     calls, training = dataset.calls, model.training
     settings = Settings(seed=training["seed"], label_policy=policy_of(model.label_policy), **training["settings"])
-    start, caller = calls["start"].to_numpy(), codes(calls["caller"])[0]
+    start, caller = calls["start"].to_numpy(), factorize(calls["caller"])[0]
     folds = fold_plan(calls, settings.label_delay_days)
     group = groups(calls, campaigns_of(dataset))
     fold = fold_of_group(group, caller_classes(calls), settings.seed)

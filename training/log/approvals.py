@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from callsieve.features.files.folders import write_new
+from callsieve.features.files.atomic import write_new
 from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, decode, encode
 from callsieve.serving.bundle.signing import key_id, sign, verify_signature
 

@@ -30,8 +30,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from callsieve.features.files.folders import write_whole
-from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, as_whole, decode
+from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.strict_json import as_fields, as_integer, as_mapping, as_text, decode
 from callsieve.serving.bundle.signing import key_id, read_public_key, sign, verify_signature, write_public_key
 
 from .merkle import consistency_proof, inclusion_proof, leaf_hash, root
@@ -149,7 +149,7 @@ def read_line(line: bytes, where: str) -> Entry:
     try:
         value = as_fields(decode(line), "entry", ("index", "at", "kind", "commitment", "head"))
         entry = Entry(
-            as_whole(value["index"], "index"),
+            as_integer(value["index"], "index"),
             as_text(value["at"], "at"),
             as_text(value["kind"], "kind"),
             as_text(value["commitment"], "commitment"),
@@ -255,9 +255,9 @@ def _add(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519Privat
     head = Head(index + 1, root([*leaves, bytes.fromhex(leaf)]).hex(), leaf, "")
     signed = Head(head.size, head.root, leaf, sign(head.message(), key).decode().strip())
     # The payload first: an entry without its payload would be a fault.
-    write_whole(payload_path(folder, index), encode({"salt": salt.hex(), "payload": dict(payload)}))
+    write_atomic(payload_path(folder, index), encode({"salt": salt.hex(), "payload": dict(payload)}))
     _append_line(folder / LOG, entry_line(Entry(index, bare.at, kind, bare.commitment, signed)))
-    write_whole(folder / HEAD, encode(_head_json(signed)) + b"\n")
+    write_atomic(folder / HEAD, encode(_head_json(signed)) + b"\n")
     return index
 
 
@@ -321,7 +321,7 @@ def _head(value: Any) -> Head:
         if not _HASH.fullmatch(as_text(told[name], f"head: {name}")):
             raise ValueError(f"head: {name} must be 64 hex digits")
     signature = as_text(told["signature"], "head: signature")
-    return Head(as_whole(told["size"], "head: size", 1), told["root"], told["leaf"], signature)
+    return Head(as_integer(told["size"], "head: size", 1), told["root"], told["leaf"], signature)
 
 
 def _head_json(head: Head) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from callsieve.features.files.strict_json import as_fields, as_list, as_mapping, as_number, as_text, as_whole
-from callsieve.features.files.toml_file import toml_of
+from callsieve.features.files.strict_json import as_fields, as_integer, as_list, as_mapping, as_number, as_text
+from callsieve.features.files.toml_file import parse_toml
 
 KEY_BYTES = 32
 
@@ -93,7 +93,7 @@ def parse_gates(data: bytes, where: str) -> Gates:
     Raises:
         ValueError: in one line that says which field breaks which rule.
     """
-    read = toml_of(data, where)
+    read = parse_toml(data, where)
     try:
         told = as_fields(read, "gates", ("version", "effective", "gate", "slices", "challenger", "approvals"))
         slices = as_fields(told["slices"], "slices", ("certified",))
@@ -106,9 +106,9 @@ def parse_gates(data: bytes, where: str) -> Gates:
             certified_slices=_words(slices["certified"], "slices: certified"),
             margin=as_number(challenger["margin"], "challenger: margin", 0, 1),
             confidence=as_number(challenger["confidence"], "challenger: confidence", 0.5, 0.9999),
-            rounds=as_whole(challenger["rounds"], "challenger: rounds", 100, 1_000_000),
-            least_callers=as_whole(challenger["callers"], "challenger: callers", 1),
-            approvals_needed=as_whole(approvals["needed"], "approvals: needed", 1, 100),
+            rounds=as_integer(challenger["rounds"], "challenger: rounds", 100, 1_000_000),
+            least_callers=as_integer(challenger["callers"], "challenger: callers", 1),
+            approvals_needed=as_integer(approvals["needed"], "approvals: needed", 1, 100),
             approvers=_keys(as_mapping(approvals["keys"], "approvals: keys")),
         )
     except ValueError as error:

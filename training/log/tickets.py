@@ -17,8 +17,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.features.files.folders import write_new
-from callsieve.features.files.strict_json import as_mapping, as_text, as_whole, decode, encode
+from callsieve.features.files.atomic import write_new
+from callsieve.features.files.strict_json import as_integer, as_mapping, as_text, decode, encode
 
 from .approvals import approve as sign_statement
 from .approvals import check as check_approvals
@@ -137,7 +137,7 @@ def read_act(path: Path) -> Act:
         told = as_mapping(decode(path.read_bytes()), "act")
         return Act(
             act=as_text(told.get("act"), "act"), what=as_text(told.get("what"), "what"),
-            count=as_whole(told.get("count"), "count"), purpose=as_text(told.get("purpose"), "purpose"),
+            count=as_integer(told.get("count"), "count"), purpose=as_text(told.get("purpose"), "purpose"),
             person=as_text(told.get("person"), "person"),
         )  # fmt: skip
     except ValueError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from callsieve.features.intake.text_columns import codes
+from callsieve.features.intake.text_columns import factorize
 from callsieve.training.data.dataset import Dataset, JudgingLabels, campaigns_of, judging_labels
 from callsieve.training.data.exclusions import labels_to_learn
 from callsieve.training.data.feeds import answered_rows
@@ -52,7 +52,7 @@ def assign_folds(dataset: Dataset, settings: Settings) -> CallFolds:
     """The calls of a training, dealt into folds."""
     calls = dataset.calls
     start = calls["start"].to_numpy()
-    (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
+    (caller, _), (callee, _) = factorize(calls["caller"]), factorize(calls["callee"])
     folds = fold_plan(calls, settings.label_delay_days)
     group, kind = groups(calls, campaigns_of(dataset)), caller_classes(calls)
     fold = fold_of_group(group, kind, settings.seed)

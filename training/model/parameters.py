@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.toml_file import read_toml
 
 WHOLE = ("num_leaves", "min_data_in_leaf", "bagging_freq", "max_bin", "rounds", "patience")
@@ -58,4 +58,4 @@ def checked(told: Mapping[str, Any], where: str) -> dict[str, Any]:
 def write_parameters(told: Mapping[str, Any], why: str, path: Path) -> None:
     """Write a file that `read_parameters` reads; `why` is one line for people."""
     lines = [f"# {why}", *(f"{name} = {value!r}" for name, value in checked(told, str(path)).items())]
-    write_whole(path, ("\n".join(lines) + "\n").encode())
+    write_atomic(path, ("\n".join(lines) + "\n").encode())

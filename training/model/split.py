@@ -19,7 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from callsieve.features.files.dates import DAY
-from callsieve.features.intake.text_columns import codes, plain
+from callsieve.features.intake.text_columns import dictionary_decoded, factorize
 from callsieve.features.records import NUMBER_CLASSES
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
     Args:
         campaigns: for each call a name of what it is part of, or null; see `dataset.campaigns_of`.
     """
-    caller, callers = codes(calls["caller"])
+    caller, callers = factorize(calls["caller"])
     nodes = callers
     rows, columns = [], []
     for shared in (*(calls[name] for name in LINKS), *campaigns):
-        link, links = codes(shared)
+        link, links = factorize(shared)
         known = link >= 0
         rows.append(caller[known])
         columns.append(nodes + link[known])
@@ -114,7 +114,7 @@ def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
 
 def caller_classes(calls: pa.Table) -> Array:
     """Class of each call's caller as a place among `NUMBER_CLASSES`, shape (n,); a missing one is "unknown"."""
-    words = plain(calls["caller_class"].combine_chunks())
+    words = dictionary_decoded(calls["caller_class"].combine_chunks())
     places = pc.index_in(words, value_set=pa.array(NUMBER_CLASSES, words.type))
     return np.asarray(places.fill_null(NUMBER_CLASSES.index("unknown")).to_numpy(), dtype=np.int64)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from callsieve.features.files.progress import by_size, silent, size_of, steps
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.features.keys.callee_keys import Callees
+from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.serving.bundle.signing import read_signing_key
 from callsieve.serving.custody.retention import Retention, read_retention
 from callsieve.serving.live.forgetting import forget
@@ -72,7 +72,7 @@ def delete_everywhere(
     now: int,
     verdicts: Sequence[Path] = (),
     registers: Sequence[Path] = (),
-    callees: Callees | None = None,
+    callees: CalleeCipher | None = None,
     tell: Progress = silent,
 ) -> dict[str, Any]:
     """Delete a person's rows, and enter in the log that it was done; not whose.

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from callsieve.features.files.atomic import sha256
 from callsieve.features.files.progress import by_size, silent
-from callsieve.features.intake.text_columns import plain
+from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.serving.custody.expiry import count_expired, unexpired_rows
 from callsieve.serving.custody.retention import Retention
 from callsieve.serving.http.access_log import ACCESSES, CASE_ACCESSES
@@ -78,7 +78,9 @@ def follow(path: Path, leading: Path, tell: Progress = silent) -> Rewritten:
             f"{path.name}: expected a column {FOLLOWED!r} or {NUMBERS!r}, by which rows go with their call"
         )
     wanted = pa.array(sorted(there))
-    return rewrite(path, lambda table: table.filter(pc.is_in(plain(table[column]), value_set=wanted)), tell)
+    return rewrite(
+        path, lambda table: table.filter(pc.is_in(dictionary_decoded(table[column]), value_set=wanted)), tell
+    )
 
 
 def journals(state: Path, rules: Retention, now: int) -> dict[str, Any]:
@@ -104,4 +106,4 @@ def totals(report: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
 def _values(path: Path, name: str) -> Iterator[Any]:
     with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches(columns=[name]):
-            yield from pc.unique(plain(batch.column(0))).to_pylist()
+            yield from pc.unique(dictionary_decoded(batch.column(0))).to_pylist()

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.features.files.dates import DAY, EPOCH, day_in
+from callsieve.features.files.dates import DAY, EPOCH, parse_day
 from callsieve.features.files.progress import silent
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.features.keys.callee_keys import Callees
+from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import Key, is_token
 from callsieve.features.reading.call_files import write_table
 from callsieve.serving.batch.output_keys import output_tokens, with_callee_keys
@@ -37,7 +37,7 @@ def chosen(folder: Path, first: str, last: str, tell: Progress = silent) -> pa.T
     kept = expiry_filter(require_purpose(folder, "export"))
     tell("read", 0.0)
     calls = kept(read_keyed(folder / "calls.parquet"), "calls")
-    begin, end = ((day_in(text, what) - EPOCH).days * DAY for text, what in ((first, "--first"), (last, "--last")))
+    begin, end = ((parse_day(text, what) - EPOCH).days * DAY for text, what in ((first, "--first"), (last, "--last")))
     start = calls["start"]
     return calls.filter(pc.and_(pc.greater_equal(start, begin), pc.less(start, end + DAY)))
 
@@ -55,7 +55,7 @@ def export(
     act: Act,
     folder: Path,
     out: Path,
-    callees: Callees,
+    callees: CalleeCipher,
     log: Path,
     tickets: Sequence[Path],
     gates: Gates,
@@ -92,7 +92,7 @@ def reidentify(
     candidates: Iterable[str],
     act: Act,
     number_key: Key,
-    callees: Callees | None,
+    callees: CalleeCipher | None,
     log: Path,
     tickets: Sequence[Path],
     gates: Gates,

@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.features.files.folders import write_whole
-from callsieve.features.files.ownership import OWN
+from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.ownership import OWNER_ONLY
 from callsieve.features.files.progress import by_size, silent, size_of, steps
-from callsieve.features.intake.text_columns import coded
+from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.snapshot import replace_tokens
@@ -81,7 +81,7 @@ def rekey_folder(folder: Path, keys: Rekeying, tell: Progress = silent) -> dict[
             counts[where.name] = rewrite(where, partial(_turned, keys), told).rows_after
             continue
         lines = where.read_bytes().splitlines(keepends=True)
-        write_whole(where, b"".join(map(keys.line, lines)))
+        write_atomic(where, b"".join(map(keys.line, lines)))
         counts[where.name] = len(lines)
         told(where.name, 1.0)
     return counts
@@ -168,7 +168,7 @@ def _turned(keys: Rekeying, table: pa.Table) -> pa.Table:
     for place, field in enumerate(table.schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if pa.types.is_string(kind):
-            held = coded(table[field.name].combine_chunks())
+            held = dictionary_encoded(table[field.name].combine_chunks())
             words = pa.array(keys.tokens(held.dictionary.to_pylist()), pa.string())
             column: Any = pa.DictionaryArray.from_arrays(held.indices, words)
             table = table.set_column(place, field, column.cast(field.type) if kind is field.type else column)
@@ -178,7 +178,7 @@ def _turned(keys: Rekeying, table: pa.Table) -> pa.Table:
 def _rewrite_lines(where: Path, keys: Rekeying) -> int:
     with where.open("rb") as file:
         turned = [keys.line(line) for line in read_lines(file, ReadCounts())]
-    write_whole(where, b"".join(map(seal, turned)), OWN)
+    write_atomic(where, b"".join(map(seal, turned)), OWNER_ONLY)
     return len(turned)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from callsieve.features.files.atomic import drop_unfinished
+from callsieve.features.files.atomic import remove_partial_files
 from callsieve.serving.custody.retention import Retention
 from callsieve.serving.live.cleared_callers import FILE as UNLISTED
 from callsieve.serving.live.cleared_callers import read_cleared
@@ -29,8 +29,8 @@ def delete_from_evidence(state: Path, token: str, rules: Retention, now: int) ->
 
     The scorer may be writing to the newest of these files: only what stands there is overwritten, at its own length.
     """
-    drop_unfinished(state, UNLISTED)
-    drop_unfinished(state / FORGET, "*")  # requests that were never whole, so nobody acts on them
+    remove_partial_files(state, UNLISTED)
+    remove_partial_files(state / FORGET, "*")  # requests that were never whole, so nobody acts on them
     floor, report = rules.of(VERDICTS).floor, {}
     for number in file_numbers(state, VERDICTS):
         where, young = journal_path(state, VERDICTS, number), list[int]()

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from callsieve.features.files.atomic import sha256
 from callsieve.features.files.progress import silent
-from callsieve.features.intake.text_columns import only_used
+from callsieve.features.intake.text_columns import drop_unused_words
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -49,7 +49,7 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Progress =
                 new = change(old)
                 same = same and new.num_rows == old.num_rows and new.equals(old)
                 rows, kept = rows + old.num_rows, kept + new.num_rows
-                writer.write_table(only_used(new.cast(file.schema_arrow)))
+                writer.write_table(drop_unused_words(new.cast(file.schema_arrow)))
                 tell(path.name, rows / file.metadata.num_rows)
         if same:
             return Rewritten(rows, rows, before, before)

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from callsieve.features.files.atomic import drop_unfinished
+from callsieve.features.files.atomic import remove_partial_files
 from callsieve.features.files.progress import by_size, silent, steps
-from callsieve.features.intake.text_columns import plain
+from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.serving.custody.expiry import row_moments
 from callsieve.serving.custody.retention import Retention, RetentionRule
 from callsieve.training.data.dataset import EXCLUSIONS
@@ -58,7 +58,7 @@ def delete(folder: Path, token: str, rules: Retention, now: int, tell: Progress 
         if rule.follows and FOLLOWED in pq.read_schema(path).names:
             gone = follow(path, folder / f"{rule.follows}.parquet")
             report[path.name] |= {"deleted": gone.rows_before - gone.rows_after, "sha256_after": gone.sha256_after}
-    drop_unfinished(folder, "*.parquet")
+    remove_partial_files(folder, "*.parquet")
     known = pd.Timestamp(now, unit="ms", tz="UTC")
     add_rows(folder / FILE, EXCLUSIONS, [{"number": token, "known_at": known, "why": DELETED}])
     return report
@@ -143,7 +143,7 @@ def _of(table: pa.Table, tokens: Sequence[str]) -> Any:
     mine: Any = pa.array([False] * table.num_rows)
     for name in COLUMNS:
         if name in table.column_names:
-            words = plain(table[name]).combine_chunks()
+            words = dictionary_decoded(table[name]).combine_chunks()
             mine = pc.or_(mine, pc.is_in(words, value_set=pa.array(tokens, pa.string())))
     return mine
 

@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from callsieve.features.files.atomic import drop_unfinished, sha256
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import remove_partial_files, sha256, write_atomic
 from callsieve.features.files.progress import silent
-from callsieve.features.keys.callee_keys import ONCE, Callees
+from callsieve.features.keys.callee_keys import EPHEMERAL, CalleeCipher
 from callsieve.serving.batch.output_keys import output_tokens
 from callsieve.serving.batch.register_files import Row, as_lines, rows_of
 from callsieve.serving.custody.expiry import count_expired, unexpired_rows
@@ -42,7 +41,7 @@ def erase_verdicts(path: Path, rules: Retention, now: int, tell: Progress = sile
 
 
 def delete_from_verdicts(
-    path: Path, token: str, callees: Callees | None, rules: Retention, now: int, tell: Progress = silent
+    path: Path, token: str, callees: CalleeCipher | None, rules: Retention, now: int, tell: Progress = silent
 ) -> dict[str, Any]:
     """Take a person's calls, and calls for it, out of a file of verdicts; as a file's part of `subject.delete`.
 
@@ -50,11 +49,11 @@ def delete_from_verdicts(
         ValueError: if the file's called people stand under another key than `callees`; nothing is deleted.
     """
     words = pc.unique(pq.read_table(path, columns=["callee"])["callee"].cast(pa.string())).to_pylist()
-    known = {ONCE, *(one.partition(".")[0] for one in output_tokens(token, callees))}
+    known = {EPHEMERAL, *(one.partition(".")[0] for one in output_tokens(token, callees))}
     strange = sorted({word.partition(".")[0] for word in words if word} - known)
     if strange:
         raise ValueError(f"{path.name}: called people stand under key {strange[0]}: expected --callees-key with it")
-    drop_unfinished(path.parent, escape(path.name))
+    remove_partial_files(path.parent, escape(path.name))
     return subject.delete_from(path, output_tokens(token, callees), rules.of(VERDICTS), now, tell)
 
 
@@ -72,7 +71,7 @@ def erase_registers(folder: Path, rules: Retention, now: int) -> dict[str, dict[
 
 def delete_from_registers(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
     """Take a person's entries out of each register, but what must be kept for now; by file as `subject.delete`."""
-    drop_unfinished(folder, "*.jsonl")
+    remove_partial_files(folder, "*.jsonl")
     report = {}
     for path, rows, kept in _registers(folder, rules):
         before = sha256(path)
@@ -94,7 +93,7 @@ def _registers(folder: Path, rules: Retention) -> list[tuple[Path, list[Row], Re
 def _write(path: Path, rows: list[Row], before: int) -> None:
     """A register that loses all its rows stays, empty: it is known that nothing is registered."""
     if len(rows) < before:
-        write_whole(path, as_lines(rows), path.stat().st_mode & 0o777)
+        write_atomic(path, as_lines(rows), path.stat().st_mode & 0o777)
 
 
 def _is_due(row: Row, kept: RetentionRule, now: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import write_atomic
 from callsieve.training.judging.detection import QUANTILES
 from callsieve.training.judging.figures import DatasetEntry, RunFigures
 
@@ -30,7 +30,7 @@ def write_documents(figures: RunFigures, datasets: Mapping[str, DatasetEntry], f
     }
     folder.mkdir()
     for name, text in pages.items():
-        write_whole(folder / f"{name}.md", text.encode())
+        write_atomic(folder / f"{name}.md", text.encode())
 
 
 def page(title: str, sections: Sections) -> str:

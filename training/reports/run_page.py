@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader, StrictUndefined, Undefined
 
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.judging.detection import SOON
 from callsieve.training.judging.figures import RunFigures
@@ -27,7 +27,7 @@ def write_run_page(figures: RunFigures, path: Path, drawn: Mapping[str, Picture]
         figures: a missing section is left out; None is shown as "not measured".
         drawn: the pictures of these figures, if they are drawn already; drawing takes seconds.
     """
-    write_whole(path, page(figures, drawn).encode())
+    write_atomic(path, page(figures, drawn).encode())
 
 
 def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str:
@@ -65,7 +65,7 @@ def write_pictures(drawn: Mapping[str, Picture], folder: Path) -> None:
     """Write every picture of the page as an SVG file, in its wide form."""
     folder.mkdir(exist_ok=True)
     for name, picture in drawn.items():
-        write_whole(folder / f"{name}.svg", picture.wide.encode())
+        write_atomic(folder / f"{name}.svg", picture.wide.encode())
 
 
 def is_number(value: object) -> TypeGuard[float]:

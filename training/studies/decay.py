@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from callsieve.features.files.dates import DAY
-from callsieve.features.intake.text_columns import codes
+from callsieve.features.intake.text_columns import factorize
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import Dataset, campaigns_of, judging_labels
@@ -148,7 +148,7 @@ def figures(period: Period, model: Model, settings: Settings) -> dict[str, Any]:
     """Error on the innocent calls of a period, and catch of the others: of all groups, of those not learnt from, and of
     these at the threshold that flags 1 in 10,000 of the innocent calls."""
     calls = period.dataset.calls
-    (caller, _), (callee, _) = codes(calls["caller"]), codes(calls["callee"])
+    (caller, _), (callee, _) = factorize(calls["caller"]), factorize(calls["callee"])
     known = judging_labels(period.dataset, caller, settings.label_policy)
     inside = calls["start"].to_numpy() >= period.begin
     raw = score_rows(model.text, period.feed, inside, feature_columns(settings.features), settings.threads)

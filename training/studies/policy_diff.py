@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from callsieve.features.files.progress import Progress
-from callsieve.features.intake.text_columns import words
+from callsieve.features.intake.text_columns import to_strings
 from callsieve.serving.batch.call_files import read_keyed_file
 from callsieve.serving.batch.complaint_rows import read_complaints, read_parquet
 from callsieve.serving.batch.score import open_registers, open_scorer, score_calls, score_vectors
@@ -72,11 +72,11 @@ def difference(
         scorer, read.calls, None if complaints is None else read_complaints(complaints), threads=threads
     )
     after = score_vectors(other, read.calls, rows, threads)
-    slices = {"number_class": words(read.calls["caller_class"])}
+    slices = {"number_class": to_strings(read.calls["caller_class"])}
     if truth is not None:
         told = truth_of_calls(read_parquet(truth), read.calls)
         nuisance = np.asarray(told["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
-        slices["truth"] = np.char.add(np.where(nuisance, "nuisance: ", "benign: "), words(told["slice"]))
+        slices["truth"] = np.char.add(np.where(nuisance, "nuisance: ", "benign: "), to_strings(told["slice"]))
     return {
         "old": scorer.policy.version,
         "new": other.policy.version,
@@ -84,7 +84,7 @@ def difference(
         "purpose": EVALUATION,
         "calls": read.calls.num_rows,
         **touched,
-        **changes(before, after, words(read.calls["caller"]), slices),
+        **changes(before, after, to_strings(read.calls["caller"]), slices),
     }
 
 

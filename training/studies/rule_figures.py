@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.features.intake.text_columns import codes, words
+from callsieve.features.intake.text_columns import factorize, to_strings
 from callsieve.serving.batch.complaint_rows import read_complaints, read_parquet
 from callsieve.serving.batch.register_join import IndexJoins, column_of
 from callsieve.serving.batch.score import open_registers, open_scorer, score_calls
@@ -149,7 +149,7 @@ def _told(calls: pa.Table, truth: pa.Table, judged: Array) -> Told:
         slice=_words(truth, "slice")[judged],
         mode=_words(truth, "mode")[judged],
         attack=_words(truth, "attack")[judged],
-        caller=codes(calls["caller"])[0][judged],
+        caller=factorize(calls["caller"])[0][judged],
     )
 
 
@@ -234,7 +234,7 @@ def _by(names: Array, hit: Array, rows: Array) -> dict[str, dict[str, Any]]:
 def _words(truth: pa.Table, name: str) -> Array:
     if name not in truth.column_names:
         return np.full(truth.num_rows, "")
-    return words(truth[name])
+    return to_strings(truth[name])
 
 
 def _plain(one: dict[str, Any]) -> str:

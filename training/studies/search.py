@@ -28,7 +28,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.files.progress import silent
-from callsieve.features.intake.text_columns import codes
+from callsieve.features.intake.text_columns import factorize
 from callsieve.serving.bundle.booster import Booster
 from callsieve.training.data.dataset import campaigns_of
 from callsieve.training.model.fit import PARAMETERS, FitRows, fit, min_leaf_rows
@@ -159,7 +159,7 @@ def learning_side(dataset: Dataset, settings: Settings) -> Searched:
     folds = fold_plan(dataset.calls, settings.label_delay_days)
     group = groups(dataset.calls, campaigns_of(dataset))
     fold = fold_of_group(group, caller_classes(dataset.calls), settings.seed)
-    caller, _ = codes(dataset.calls["caller"])
+    caller, _ = factorize(dataset.calls["caller"])
     early = start < folds.label_cutoff
     so_far = replace(
         dataset, calls=dataset.calls.filter(pc.less(dataset.calls["start"], folds.label_cutoff)), truth=None

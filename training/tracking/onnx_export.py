@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from callsieve.features.catalogue import catalogue_hash
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.bundle.bundle import Bundle, load
 from callsieve.serving.bundle.model_text import CATEGORICAL, Tree, check_structure
 from callsieve.serving.bundle.signing import read_public_key
@@ -95,7 +95,7 @@ def export(bundle: Path, file: Path, *, signer: Path) -> Export:
         raise ValueError(
             f"{file}: expected raw scores within {TOLERANCE} of the bundle's, got a difference of {largest}"
         )
-    write_whole(file, data)
+    write_atomic(file, data)
     return {
         "model": model.model_id,
         "features": list(model.features),

@@ -20,8 +20,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from callsieve.features.files.folders import write_whole
-from callsieve.features.intake.text_columns import plain
+from callsieve.features.files.atomic import write_atomic
+from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.serving.bundle.signing import SIGNER
 from callsieve.training.data.dataset import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, TRUTH_COLUMNS, Dataset
@@ -92,7 +92,7 @@ def tables(dataset: Dataset) -> Iterable[tuple[str, pa.Table, str]]:
     if dataset.truth is not None:
         # The split keeps campaigns together, so it depends on this column.
         names = [*TRUTH_COLUMNS, *(name for name in ("campaign",) if name in dataset.truth.column_names)]
-        yield "truth", pa.table([plain(dataset.truth[name]) for name in names], names=names), "evaluation"
+        yield "truth", pa.table([dictionary_decoded(dataset.truth[name]) for name in names], names=names), "evaluation"
 
 
 def arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:
@@ -124,8 +124,8 @@ def write_record(
     made_by = {"decisive": versions(), **code, "source_sha256": source_hash(), "installed": installed}
     for name, value in ((SETTINGS, settings_json(settings)), (VERSIONS, made_by), (DATASETS, dict(datasets))):
         text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        write_whole(folder / name, (text + "\n").encode())
-    write_whole(folder / GATES, gates)
+        write_atomic(folder / name, (text + "\n").encode())
+    write_atomic(folder / GATES, gates)
     shutil.copyfile(signer, folder / SIGNER)
 
 
@@ -297,4 +297,4 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_whole(path, text.getvalue().encode())
+        write_atomic(path, text.getvalue().encode())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from callsieve.features.files.folders import write_whole
+from callsieve.features.files.atomic import write_atomic
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.training.world.tables.registers import REGISTERS
 
@@ -149,7 +149,7 @@ def _columns(table: pa.Table) -> dict[str, list[str]]:
 
 def _write_facts(facts: dict[str, str], folder: Path) -> None:
     """Last, so that a folder with this file is complete."""
-    write_whole(folder / FACTS, f"{json.dumps(facts, indent=1)}\n".encode())
+    write_atomic(folder / FACTS, f"{json.dumps(facts, indent=1)}\n".encode())
 
 
 def read_world(folder: Path) -> World:

@@ -1,11 +1,11 @@
-"""The dated tables of the Chinese number plan, and the plan as it stood on a day.
+"""The Chinese number plan: dated CSV tables, and the plan of a given day.
 
-Each CSV row holds for `[valid_from, valid_to)`; an empty date leaves that end open (`valid_from` also
-where the day of assignment is not known). `source` says where the row is from. Between two changes of the
-tables the plan stays as it is, so a day is known by its *period*: the count of changes up to that day.
+Each CSV row is valid for `[valid_from, valid_to)`; an empty date leaves that end open, and `valid_from` is also empty
+if the day of assignment is unknown. `source` names the source of the row. The plan is constant between two changes of
+the tables, so a day is identified by its *period*: the count of changes up to that day.
 
-A row that does not hold on a day still shapes the number: it turns the class into "irregular", never the
-canonical form. Otherwise one number would get two tokens, one from each side of a change.
+A row that is not valid on a day still affects its numbers: they get the class "irregular", but the same canonical form.
+Otherwise one number would have two tokens, one before and one after a change.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from itertools import product
 from pathlib import Path
 
 from callsieve.features.dataclass import dataclass
+from callsieve.features.files.dates import EPOCH
 from callsieve.features.records import NUMBER_CLASSES
 
-EPOCH = datetime.date(1970, 1, 1)
-Kind = tuple[str, str]
-"""Class (one of NUMBER_CLASSES) and range holder ("" if not known)."""
-NOT_ASSIGNED: Kind = ("irregular", "")
+RangeEntry = tuple[str, str]
+"""Class (one of NUMBER_CLASSES) and range holder ("" if unknown)."""
+NOT_ASSIGNED: RangeEntry = ("irregular", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """A service code: its lengths, class and holder.
 
-    `scope`: "nation" is one number in the whole country, "area" is another one behind each area code,
-    "alone" never follows an area code.
+    `scope` is "nation" for one number in the whole country, "area" for a different number behind each area code, and
+    "alone" for a code that never follows an area code.
     """
 
     shortest: int
@@ -45,13 +45,14 @@ class Service:
 class Plan:
     """The plan in one period.
 
-    `networks`: every five leading digits of an 11-digit 1[3-9] number. `machines`: four leading digits of a
-    13-digit one. `areas`: area code without the 0 -> length of the local number -> class.
-    `services`: leading digits -> codes. `carriers`: prefix of an IP or carrier prefix -> its length.
+    `networks` maps the first five digits of an 11-digit 1[3-9] number to its range. `machines` maps the first four
+    digits of a 13-digit number to its range. `areas` maps an area code without the 0 to classes by length of the local
+    number. `services` maps leading digits to service codes. `carriers` maps the start of an IP or carrier prefix to the
+    prefix's length.
     """
 
-    networks: dict[str, Kind]
-    machines: dict[str, Kind]
+    networks: dict[str, RangeEntry]
+    machines: dict[str, RangeEntry]
     areas: dict[str, dict[int, str]]
     services: dict[str, tuple[Service, ...]]
     carriers: dict[str, int]
@@ -63,7 +64,7 @@ class _Row:
     since: int  # days since 1970-01-01
     until: int
 
-    def holds(self, day: int) -> bool:
+    def is_valid(self, day: int) -> bool:
         return self.since <= day < self.until
 
 
@@ -93,20 +94,20 @@ def _table(name: str) -> tuple[_Row, ...]:
 
 @cache
 def changes() -> tuple[int, ...]:
-    """Days (since 1970-01-01) on which a table changes, in order."""
+    """Days since 1970-01-01 on which a table changes, in ascending order."""
     tables = map(_table, ("networks.csv", "machines.csv", "areas.csv", "services.csv"))
     days = {day for table in tables for row in table for day in (row.since, row.until)}
     return tuple(sorted(days - {_day("", datetime.date.min), _day("", datetime.date.max)}))
 
 
 def period(on: datetime.date) -> int:
-    """The period that a day falls in."""
+    """Period of a day."""
     return bisect_right(changes(), (on - EPOCH).days)
 
 
 @cache
 def plan(period: int) -> Plan:
-    """The plan in a period."""
+    """Plan of a period."""
     day = changes()[period - 1] if period else _day("", datetime.date.min)
     lines = [leading + tail for leading in ("13", "14", "15", "16", "17", "18", "19") for tail in _tails(3)]
     return Plan(
@@ -118,23 +119,23 @@ def plan(period: int) -> Plan:
     )
 
 
-def _by_prefix(name: str, digits: int, day: int) -> dict[str, Kind]:
-    """Class and holder by exactly so many leading digits."""
-    found: dict[str, Kind] = {}
+def _by_prefix(name: str, digits: int, day: int) -> dict[str, RangeEntry]:
+    """Range entries by their leading digits; a shorter prefix in the table is extended to all of this length."""
+    entries: dict[str, RangeEntry] = {}
     for row in _table(name):
         prefix, missing = row.cells["prefix"], digits - len(row.cells["prefix"])
-        kind, holds = (row.cells["kind"], row.cells["holder"]), row.holds(day)
+        entry, valid = (row.cells["kind"], row.cells["holder"]), row.is_valid(day)
         leading = [prefix + tail for tail in _tails(missing)]
-        if holds:
-            found |= dict.fromkeys(leading, kind)
+        if valid:
+            entries |= dict.fromkeys(leading, entry)
         else:
-            found |= {digits: NOT_ASSIGNED for digits in leading if digits not in found}
-    return found
+            entries |= {digits: NOT_ASSIGNED for digits in leading if digits not in entries}
+    return entries
 
 
 @cache
 def _tails(digits: int) -> tuple[str, ...]:
-    """All there are of so many digits."""
+    """All digit strings of this length."""
     return tuple(map("".join, product("0123456789", repeat=digits)))
 
 
@@ -143,7 +144,7 @@ def _areas(day: int) -> dict[str, dict[int, str]]:
     for row in _table("areas.csv"):
         lengths = areas.setdefault(row.cells["code"], {})
         for length in map(int, row.cells["local_lengths"].split()):
-            if row.holds(day):
+            if row.is_valid(day):
                 lengths[length] = "fixed"
             else:
                 lengths.setdefault(length, "irregular")
@@ -151,15 +152,15 @@ def _areas(day: int) -> dict[str, dict[int, str]]:
 
 
 def _services(day: int) -> dict[str, tuple[Service, ...]]:
-    found: dict[tuple[str, int, int], Service] = {}
+    codes: dict[tuple[str, int, int], Service] = {}
     for row in _table("services.csv"):
         cells = row.cells
         key = (cells["prefix"], int(cells["min_length"]), int(cells["max_length"]))
-        if row.holds(day):
-            found[key] = Service(key[1], key[2], cells["kind"], cells["holder"], cells["scope"])
+        if row.is_valid(day):
+            codes[key] = Service(key[1], key[2], cells["kind"], cells["holder"], cells["scope"])
         else:
-            found.setdefault(key, Service(key[1], key[2], *NOT_ASSIGNED, cells["scope"]))
+            codes.setdefault(key, Service(key[1], key[2], *NOT_ASSIGNED, cells["scope"]))
     services: dict[str, tuple[Service, ...]] = {}
-    for (prefix, *_), service in found.items():
+    for (prefix, *_), service in codes.items():
         services[prefix] = (*services.get(prefix, ()), service)
     return services

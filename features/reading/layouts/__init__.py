@@ -1,4 +1,4 @@
-"""Layouts of call-record files: which column of a file is which fact of a call, one small TOML file each."""
+"""Layouts of call-record files: one TOML file each that maps the columns of a file to facts of a call."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TIMES = ("start", "recorded", "end")
 SECONDS = ("ring", "talk", "total")
 NUMBERS = ("caller", "callee", "network_caller", "subscriber", "peer")
 TEXTS = ("trunk", "operator", "device", "place", "cause")
-# What a column of a file may stand for: a column of the call, or a fact that columns of the call follow from.
+# Roles of a file's columns: a column of the call, or a fact from which columns of the call are derived.
 ROLES = frozenset((*CALL_COLUMNS, "end", "total", "subscriber", "peer", "direction", *OF_SIDES))
 DEFAULT_ZONE = "Asia/Shanghai"
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
@@ -47,15 +47,14 @@ _CLOCK_KEYS = frozenset(("zone", "formats", "unit", "epoch", "earliest"))
 class Layout:
     """How one kind of file writes a call.
 
-    `columns` maps a role (`ROLES`) to the names its column may have in the file; for a role in `joined` the
-    names are parts that are put together. `dropped` columns are known and left out on purpose. A role in
-    `optional` may be absent. `header` names the columns of a file that has no header line, at least the first
-    `least_columns` of them. `own_side` columns tell about the subscriber, so they are kept where he calls.
+    `columns` maps a role (`ROLES`) to the names that its column can have in the file. For a role in `joined`, the names
+    are parts that are joined. `dropped` columns are known and ignored. A role in `optional` may be absent. `header`
+    names the columns of a file without a header line, which has at least the first `least_columns` of them. `own_side`
+    columns describe the subscriber, so they apply only to calls that the subscriber makes.
 
-    Times without an offset are read in `clock_zone`; numbers count `unit` seconds from `epoch` (Unix
-    seconds). `hours_zone` is the zone in which local hours and days of these calls are taken. `missed` is the
-    talk time that says "nobody answered". `constants` are facts that hold for every row of the source; so may be the
-    class of a party's number, where numbers are codes.
+    Times without an offset are read in `clock_zone`; numbers count `unit` seconds from `epoch` (Unix seconds).
+    `hours_zone` is the time zone of local hours and days of these calls. `missed` is the talk time that means "not
+    answered". `constants` are facts of every row of the source, including a party's class if its numbers are codes.
     """
 
     name: str
@@ -78,14 +77,14 @@ class Layout:
     constants: Mapping[str, str | float] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def find(self, names: Sequence[str], file: str) -> dict[str, tuple[str, ...]]:
-        """Role -> columns of a file with these names.
+    def match(self, names: Sequence[str], file: str) -> dict[str, tuple[str, ...]]:
+        """Maps each role to its columns in a file with these column names.
 
-        Raises: ValueError: if a column is unknown, ambiguous, given twice, or a needed one is missing.
+        Raises: ValueError: if a column is unknown, ambiguous or repeated, or a required one is missing.
         """
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"{file}: column {_shown(twice[0], names)} stands there twice, expected once")
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise ValueError(f"{file}: column {_shown(repeated[0], names)} is there twice, expected once")
         known = self.dropped.union(*self.columns.values())
         for name in names:
             if name not in known:
@@ -93,49 +92,49 @@ class Layout:
                     f"{file}: unknown column {_shown(name, names)}, layout {self.name!r} has "
                     + ", ".join(sorted(known))
                 )
-        found = {}
+        matched = {}
         for role, aliases in self.columns.items():
             present = tuple(name for name in aliases if name in names)
             if len(present) > 1 and role not in self.joined:
-                raise ValueError(f"{file}: columns {', '.join(present)} all stand for {role}, expected one of them")
+                raise ValueError(f"{file}: columns {', '.join(present)} all mean {role}, expected one of them")
             if not present and role not in self.optional:
                 raise ValueError(f"{file}: no column for {role}, expected {' or '.join(aliases)}")
             if present:
-                found[role] = present
-        return found
+                matched[role] = present
+        return matched
 
 
-def fitting(names: Sequence[str]) -> list[str]:
-    """The shipped layouts that know a file with these columns.
+def matching_layouts(names: Sequence[str]) -> list[str]:
+    """Names of the shipped layouts that match a file with these columns.
 
-    >>> fitting(["caller", "callee", "start", "duration"])
+    >>> matching_layouts(["caller", "callee", "start", "duration"])
     ['plain', 'reality']
     """
-    found = []
-    for name in shipped():
+    matching = []
+    for name in shipped_layouts():
         with suppress(ValueError):
-            layout(name).find(names, "")
-            found.append(name)
-    return found
+            read_layout(name).match(names, "")
+            matching.append(name)
+    return matching
 
 
-def shipped() -> list[str]:
-    """Names of the layouts that come with the package."""
+def shipped_layouts() -> list[str]:
+    """Names of the layouts in the package."""
     return sorted(file.stem for file in Path(__file__).parent.glob("*.toml"))
 
 
-def layout(name_or_path: str | Path) -> Layout:
-    """The shipped layout of that name, or the one in that TOML file.
+def read_layout(name_or_path: str | Path) -> Layout:
+    """Reads a shipped layout by name, or a layout from a TOML file.
 
-    Raises: ValueError: if there is none, or the file does not describe a layout.
+    Raises: ValueError: if there is no such layout, or the file is not a valid layout.
 
-    >>> layout("plain").columns["start"]
+    >>> read_layout("plain").columns["start"]
     ('start', 'timestamp')
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
-        if str(name_or_path) not in shipped():
-            known = ", ".join(shipped())
+        if str(name_or_path) not in shipped_layouts():
+            known = ", ".join(shipped_layouts())
             raise ValueError(f"layout must be one of {known} or a .toml file, got {str(name_or_path)!r}")
         path = Path(__file__).parent / f"{name_or_path}.toml"
     declared = read_toml(path, f"layout {path.name}")
@@ -174,18 +173,18 @@ def _layout(name: str, declared: Mapping[str, Any]) -> Layout:
 
 def _checked(layout: Layout) -> Layout:
     roles = {*layout.columns, *layout.constants, *layout.optional, *layout.joined, *layout.own_side}
-    _listed("role", roles, ROLES)
-    _listed("numbers", [layout.numbers], ("written", "codes"))
-    _listed("format of times", layout.formats, ("iso", "unix"))
-    _listed("role with values", layout.values, CATEGORIES)
+    _check_listed("role", roles, ROLES)
+    _check_listed("numbers", [layout.numbers], ("written", "codes"))
+    _check_listed("format of times", layout.formats, ("iso", "unix"))
+    _check_listed("role with values", layout.values, CATEGORIES)
     for role, meaning in layout.values.items():
-        _listed(f"value of {role}", meaning.values(), CATEGORIES[role])
+        _check_listed(f"value of {role}", meaning.values(), CATEGORIES[role])
     for role, value in layout.constants.items():
         if role in CATEGORIES:
-            _listed(f"constant {role}", [value], CATEGORIES[role])
+            _check_listed(f"constant {role}", [value], CATEGORIES[role])
     of_sides = "subscriber" in layout.columns
     sides = ("subscriber", "peer", "direction") if of_sides else ("caller", "callee")
-    _listed("class", roles & (OF_PARTIES | OF_SIDES), OF_SIDES if of_sides else OF_PARTIES)
+    _check_listed("class", roles & (OF_PARTIES | OF_SIDES), OF_SIDES if of_sides else OF_PARTIES)
     for role in ("start", *sides):
         if role not in layout.columns or role in layout.optional:
             raise ValueError(f"a layout must have a column for {role}")
@@ -194,7 +193,7 @@ def _checked(layout: Layout) -> Layout:
     return layout
 
 
-def _listed(what: str, values: Any, allowed: Any) -> None:
+def _check_listed(what: str, values: Any, allowed: Any) -> None:
     for value in values:
         if value not in allowed:
             raise ValueError(f"{what} must be one of {', '.join(sorted(allowed))}, got {value!r}")
@@ -205,7 +204,7 @@ def _unix_seconds(day: date) -> float:
 
 
 def _shown(name: str, names: Sequence[str]) -> str:
-    # A file without its header line shows a row of numbers as "names": these are never repeated.
+    # Without a header line, the "names" are a row of data with numbers, which no message may show.
     if sum(letter.isdigit() for letter in name) >= 5:
-        return f"{names.index(name) + 1} (its name is full of digits: is the header line missing?)"
+        return f"{names.index(name) + 1} (its name is mostly digits: is the header line missing?)"
     return repr(name)

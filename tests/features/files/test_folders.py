@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 
-from callsieve.features.files.folders import check_apart, write_new, write_whole
+from callsieve.features.files.atomic import check_distinct, write_atomic, write_new
 from callsieve.features.reading.call_files import write_table
 
 LARGE = pa.table({"number": range(1 << 16)})
@@ -29,20 +29,20 @@ def test_of_several_that_write_a_new_file_at_once_one_does(tmp_path):
 
 
 def test_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch):
-    write_whole(tmp_path / "file", b"before")
+    write_atomic(tmp_path / "file", b"before")
 
     def refuse(_):
         raise OSError("no room")
 
     monkeypatch.setattr("os.fsync", refuse)
-    for write, name in ((write_whole, "file"), (write_new, "another")):
+    for write, name in ((write_atomic, "file"), (write_new, "another")):
         with pytest.raises(OSError, match="no room"):
             write(tmp_path / name, b"after")
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("file", b"before")]
 
 
 @pytest.mark.parametrize(
-    "write", [lambda path: write_whole(path, bytes(1 << 16)), lambda path: write_table(LARGE, path)]
+    "write", [lambda path: write_atomic(path, bytes(1 << 16)), lambda path: write_table(LARGE, path)]
 )
 def test_a_disk_without_room_says_for_which_file(write, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -57,7 +57,7 @@ def test_a_disk_without_room_says_for_which_file(write, tmp_path):
 
 
 def test_one_file_under_two_names_is_refused(tmp_path):
-    check_apart(tmp_path / "a", None, tmp_path / "b", None)
+    check_distinct(tmp_path / "a", None, tmp_path / "b", None)
     (tmp_path / "link").symlink_to(tmp_path / "a")
-    with pytest.raises(ValueError, match="expected a place of its own"):
-        check_apart(tmp_path / "a", tmp_path / "link")
+    with pytest.raises(ValueError, match="expected a different path for each"):
+        check_distinct(tmp_path / "a", tmp_path / "link")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from callsieve.features.files.toml_file import toml_of
-from callsieve.features.reading.layouts import layout
+from callsieve.features.files.toml_file import parse_toml
+from callsieve.features.reading.layouts import read_layout
 from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.policy import read_policy
@@ -14,7 +14,7 @@ from callsieve.training.model.parameters import read_parameters
 from callsieve.training.world.basis.scenario import load_scenario
 
 READERS = (
-    layout, read_case_rules, read_policy, read_retention, read_gates, read_incident, read_label_policy,
+    read_layout, read_case_rules, read_policy, read_retention, read_gates, read_incident, read_label_policy,
     read_parameters, load_scenario,
 )  # fmt: skip
 
@@ -43,4 +43,4 @@ def test_what_is_no_toml_is_told_in_one_line(tmp_path, read, data):
 
 
 def test_lines_may_end_in_either_way():
-    assert toml_of(b"[a]\r\nb = 1\r\n", "here") == toml_of(b"[a]\nb = 1\n", "here") == {"a": {"b": 1}}
+    assert parse_toml(b"[a]\r\nb = 1\r\n", "here") == parse_toml(b"[a]\nb = 1\n", "here") == {"a": {"b": 1}}

@@ -19,7 +19,7 @@ def value(name):
 
 @given(PUTS, st.integers(1, 5))
 def test_who_was_put_longest_ago_goes_first(puts, most):
-    held, expected = bounded_dict.Kept(most, ord), OrderedDict()
+    held, expected = bounded_dict.BoundedDict(most, ord), OrderedDict()
     for key, name in puts:
         before = held.put(key, value(name))
         assert (before and before.token) == expected.pop(key, None)
@@ -34,13 +34,13 @@ def test_who_was_put_longest_ago_goes_first(puts, most):
 @given(before=PUTS, between=PUTS)
 def test_of_a_forgotten_number_nothing_is_left_and_others_stay(each, before, between):
     with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(bounded_dict, "EACH", each)
-        held = bounded_dict.Kept(100, ord)
+        changed.setattr(bounded_dict, "SHARD_ENTRIES", each)
+        held = bounded_dict.BoundedDict(100, ord)
     expected = {}
     for key, name in before:
         held.put(key, value(name))
         expected[key] = name
-    steps, more = held.without(lambda found: found.token.startswith("x")), iter(between)
+    steps, more = held.removing(lambda found: found.token.startswith("x")), iter(between)
     while next(steps, False):
         for key, name in [next(more, ("a", "y"))]:  # others are put in meanwhile
             if name != "x":
@@ -52,11 +52,11 @@ def test_of_a_forgotten_number_nothing_is_left_and_others_stay(each, before, bet
 
 
 def test_dictionaries_share_the_room(monkeypatch):
-    monkeypatch.setattr(bounded_dict, "EACH", 4)
-    held = bounded_dict.Kept(64, lambda key: key % 3)
+    monkeypatch.setattr(bounded_dict, "SHARD_ENTRIES", 4)
+    held = bounded_dict.BoundedDict(64, lambda key: key % 3)
     for key in range(1000):
         held.put(key, value("x"))
-        assert len(held) == min(key + 1, 64) == sum(map(len, held._parts))
+        assert len(held) == min(key + 1, 64) == sum(map(len, held._shards))
         assert held.get(key) is not None
     held.drop(999)
     held.drop(999)

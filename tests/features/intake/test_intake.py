@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.features.intake.intake import CATEGORIES, Intake
+from callsieve.features.intake.call_values import CATEGORIES
+from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key, is_token
 from callsieve.features.offline.table import vectors, vectors_by_caller
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, NUMBER_CLASSES, STEPS, UNKNOWN, Call, KeyedCall
@@ -335,11 +336,11 @@ def test_what_tables_brought_is_read_once_until_it_is_too_much(monkeypatch):
     )
     parts = [intake.table(as_table(part)) for part in (calls, more)]
     assert sum(count for use, count in hashed if use == "number") == 31 + 1  # and none
-    met = intake.met()
-    monkeypatch.setattr("callsieve.features.intake.intake._MET", 30)
+    met = intake._memory.tables()
+    monkeypatch.setattr("callsieve.features.intake.number_memory.TABLE_CACHE_SIZE", 30)
     parts.append(intake.table(as_table(more)))
-    assert intake.met() is not met
-    assert len(intake.met()) == 21 + 1
+    assert intake._memory.tables() is not met
+    assert len(intake._memory.tables()) == 21 + 1
     assert [as_calls(part) for part in parts] == [one_by_one(single, part) for part in (calls, more, more)]
 
 

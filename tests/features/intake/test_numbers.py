@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from callsieve.features.intake import numberplan
 from callsieve.features.intake.numberplan import EPOCH, _table, changes, period, plan
-from callsieve.features.intake.numbers import NEAR, Number, parse, same_region, shared_prefix, step
+from callsieve.features.intake.numbers import NEAR_DISTANCE, Number, parse, same_region, shared_prefix, step
 from callsieve.features.records import STEPS, UNKNOWN
 
 ON = datetime.date(2026, 11, 2)
@@ -309,7 +309,7 @@ def test_shared_prefix(a, b, shared):
     ],
 )
 def test_step(previous, current, word):
-    assert NEAR == 10
+    assert NEAR_DISTANCE == 10
     assert STEPS[step(at(previous), at(current))] == word
 
 

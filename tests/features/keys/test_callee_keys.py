@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callsieve.features.intake.intake import Intake
-from callsieve.features.keys.callee_keys import ONCE, Callees
+from callsieve.features.intake.numbers import parse_in_period
+from callsieve.features.keys.callee_keys import EPHEMERAL, CalleeCipher
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.batch.output_keys import with_callee_keys
@@ -43,7 +44,7 @@ def test_a_called_number_is_aes_over_its_token():
     data = bytes.fromhex(token.partition(".")[2].translate({after: before for before, after in LETTERS.items()}))
     words = ["openssl", "enc", "-aes-256-ecb", "-nopad", "-K", FIRST.secret.hex()]
     hidden = subprocess.run(words, input=data, stdout=subprocess.PIPE, check=True).stdout
-    assert Callees(FIRST).token(token) == "c1." + hidden.hex().translate(LETTERS)
+    assert CalleeCipher(FIRST).token(token) == "c1." + hidden.hex().translate(LETTERS)
 
 
 @given(st.lists(st.text(), max_size=5))
@@ -51,15 +52,15 @@ def test_both_keys_turn_at_once(texts):
     """As if the file had been written in the new epoch; other tokens and texts stay, and so it is the second time."""
     keys = Rekeying(OLD, NEW, (FIRST, SECOND))
     before, after = OLD.tokens("number", texts), NEW.tokens("number", texts)
-    written = [*before, *Callees(FIRST).tokens(before), "-"]
-    wanted = [*after, *Callees(SECOND).tokens(after), "-"]
+    written = [*before, *CalleeCipher(FIRST).tokens(before), "-"]
+    wanted = [*after, *CalleeCipher(SECOND).tokens(after), "-"]
     assert keys.tokens(written) == wanted == keys.tokens(wanted)
     assert keys.line(" ".join(written).encode()) == " ".join(wanted).encode()
 
 
 def test_of_calls_that_were_left_out_not_even_a_word_leaves():
     held = [pa.array(OLD.tokens("number", texts)).dictionary_encode() for texts in (["a", "b"], ["c", "d"])]
-    left = with_callee_keys(pa.table(held, names=SIDES).slice(1), Callees(FIRST))
+    left = with_callee_keys(pa.table(held, names=SIDES).slice(1), CalleeCipher(FIRST))
     assert [left[name].chunk(0).dictionary.to_pylist() for name in SIDES] == [left[name].to_pylist() for name in SIDES]
 
 
@@ -69,9 +70,9 @@ def test_keys_that_cannot_be_told_apart_are_refused():
             Rekeying(OLD, NEW, callees)
     for key in (OLD, Key.generate("s1", "sharing")):
         with pytest.raises(ValueError, match=f"need a key for callees, got one for {key.purpose}"):
-            Callees(key)
+            CalleeCipher(key)
     with pytest.raises(ValueError, match=r"called numbers: expected keyed tokens") as error:
-        Callees(FIRST).tokens(["13800138000"])
+        CalleeCipher(FIRST).tokens(["13800138000"])
     assert "138" not in str(error.value)
 
 
@@ -134,7 +135,7 @@ def test_verdicts_and_exports_are_joined_with_no_history_on_who_was_called(score
         assert tokens_of(table, "caller") <= known
         assert not body(tokens_of(table, "callee")) & body(known)
         # Whoever holds the key of records and tries every number finds no called person.
-        numbers = [Intake(OLD).known(one, 0).number.canonical for one in real_bundle.CALLERS]
+        numbers = [parse_in_period(one, 0).canonical for one in real_bundle.CALLERS]
         assert not body(tokens_of(table, "callee")) & body(OLD.tokens("number", numbers))
         # But two calls to one person are two calls to one person.
         codes = [pd.factorize(one["callee"].to_pandas().astype(str))[0] for one in (table, history.sort_by("start"))]
@@ -143,7 +144,9 @@ def test_verdicts_and_exports_are_joined_with_no_history_on_who_was_called(score
         assert table.select(rest).to_pylist() == history.sort_by("start").select(rest).to_pylist()
     paths = (scored / "kept" / "verdicts.parquet", out, scored / "once" / "verdicts.parquet")
     kept, export, once = (tokens_of(pq.read_table(path), "callee") for path in paths)
-    assert kept == export == set(Callees(FIRST).tokens(tokens_of(history, "callee"))) and not body(kept) & body(once)
+    assert kept == export == set(CalleeCipher(FIRST).tokens(tokens_of(history, "callee"))) and not body(kept) & body(
+        once
+    )
 
 
 def log_of(place):
@@ -162,26 +165,30 @@ def test_rotation_turns_what_was_written_and_a_destroyed_key_erases_the_called(s
     told("key", "rekey", tmp_path / "old.key", tmp_path / "new.key", *log, "--data", data, "--callee-keys",
          tmp_path / "c1.key", tmp_path / "c2.key")  # fmt: skip
     calls, verdicts = (pq.read_table(data / name) for name in ("calls.parquet", "verdicts.parquet"))
-    wanted = with_callee_keys(calls.sort_by("start"), Callees(SECOND))["callee"].cast(pa.string())
+    wanted = with_callee_keys(calls.sort_by("start"), CalleeCipher(SECOND))["callee"].cast(pa.string())
     assert verdicts["callee"].cast(pa.string()).to_pylist() == wanted.to_pylist()
     assert left_of(data, "e1") == left_of(data, "c1") == 0
     for name in ("old", "c1"):
         told("key", "destroy", tmp_path / f"{name}.key", "--why", "over", *log, "--data", data)
         assert not (tmp_path / f"{name}.key").exists()
     # Whoever has every key that is left, and every number, says of no stolen token whose it was.
-    numbers = [Intake(NEW).known(one, 0).number.canonical for one in real_bundle.CALLERS]
+    numbers = [parse_in_period(one, 0).canonical for one in real_bundle.CALLERS]
     tried = NEW.tokens("number", numbers) + replace(NEW, cover=None).tokens("number", numbers)
-    tried += Callees(SECOND).tokens(tried)
+    tried += CalleeCipher(SECOND).tokens(tried)
     assert not body(tokens_of(stolen, "caller", "callee")) & body(tried)
     # With both old keys it would have been all of them.
-    assert tokens_of(stolen, "callee") <= set(Callees(FIRST).tokens(OLD.tokens("number", numbers)))
+    assert tokens_of(stolen, "callee") <= set(CalleeCipher(FIRST).tokens(OLD.tokens("number", numbers)))
 
 
 @pytest.mark.source("P6", by="training/privacy/verdict_files.py")
 def test_a_person_is_deleted_from_verdicts_as_a_called_one_too(scored, tmp_path, history):
     token = history["callee"][0].as_py()
-    for name, callees, says in (("kept", None, "stand under key c1"), ("kept", Callees(SECOND), "stand under key c1"),
-                                ("kept", Callees(FIRST), ""), ("once", None, "")):  # fmt: skip
+    for name, callees, says in (
+        ("kept", None, "stand under key c1"),
+        ("kept", CalleeCipher(SECOND), "stand under key c1"),
+        ("kept", CalleeCipher(FIRST), ""),
+        ("once", None, ""),
+    ):
         where = Path(shutil.copy(scored / name / "verdicts.parquet", tmp_path))
         before = where.read_bytes()
         if says:
@@ -199,7 +206,7 @@ def test_a_person_is_deleted_from_verdicts_as_a_called_one_too(scored, tmp_path,
 
 def test_whose_a_called_token_is_needs_both_keys(scored, tmp_path, monkeypatch, call):
     number = real_bundle.CALLERS[0]
-    token = Callees(FIRST).token(Intake(OLD).token("number", number))
+    token = CalleeCipher(FIRST).token(Intake(OLD).token("number", number))
     write_key(small.KEY, tmp_path / "signing.key")
     for place, key in enumerate(recorded_run.APPROVERS):
         write_key(key, tmp_path / f"{place}.key")
@@ -237,5 +244,5 @@ def test_an_incident_says_when_called_people_can_be_read(scored, tmp_path):
 
 
 def test_no_key_is_named_as_those_of_one_run(tmp_path, call):
-    code, _, err = call("key", "new", tmp_path / "key", "--epoch", ONCE, "--purpose", "callees")
+    code, _, err = call("key", "new", tmp_path / "key", "--epoch", EPHEMERAL, "--purpose", "callees")
     assert code == 1 and "expected another name" in err

@@ -24,7 +24,7 @@ from callsieve.features.intake.keyed_table import keyed_calls, read_keyed
 from callsieve.features.keys.tokens import Key, is_token
 from callsieve.features.reading import call_files, delimited
 from callsieve.features.reading.call_files import read_calls, write_table
-from callsieve.features.reading.layouts import layout
+from callsieve.features.reading.layouts import read_layout
 from callsieve.features.records import (
     ATTESTATIONS,
     CALL_COLUMNS,
@@ -116,13 +116,13 @@ def stored(content: str | bytes, name: str = "calls.csv") -> Iterator[Path]:
 
 def read(content: str | bytes, name: str = "callsieve", **options: object) -> call_files.ReadResult:
     with stored(content) as path:
-        return read_calls(path, layout(name), **options)
+        return read_calls(path, read_layout(name), **options)
 
 
 def quarantined(content: str | bytes, name: str = "callsieve") -> tuple[call_files.ReadResult, list[dict[str, object]]]:
     with stored(content) as path:
         away = path.with_suffix(".jsonl")
-        result = read_calls(path, layout(name), quarantine=away, key=KEY)
+        result = read_calls(path, read_layout(name), quarantine=away, key=KEY)
         return result, [json.loads(line) for line in away.read_text("utf-8").splitlines()]
 
 
@@ -149,11 +149,11 @@ def test_own_parquet(rows):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "calls.parquet"
         pq.write_table(pa.Table.from_pylist(rows), path)
-        result = read_calls(path, layout("callsieve"))
+        result = read_calls(path, read_layout("callsieve"))
         assert result.table.to_pylist() == rows
         # What was read is written and read the same.
         write_table(result.table, path)
-        assert read_calls(path, layout("callsieve")).table.equals(result.table)
+        assert read_calls(path, read_layout("callsieve")).table.equals(result.table)
         assert [file.name for file in Path(folder).iterdir()] == ["calls.parquet"]
 
 
@@ -216,7 +216,7 @@ def test_a_layout_of_ones_own(tmp_path):
         '[columns]\nstart = ["t"]\ncaller = ["a"]\ncallee = ["b"]\ntalk = ["d"]\n[constants]\nring = 2\n'
     )
     (tmp_path / "c.csv").write_text("t,a,b,d,x\n1600000000123,1,2,3,y\n2020-07-01T12:00:00,1,2,3,y\n")
-    starts = read_calls(tmp_path / "c.csv", layout(path)).table["start"].to_pylist()
+    starts = read_calls(tmp_path / "c.csv", read_layout(path)).table["start"].to_pylist()
     assert starts == [
         datetime(2020, 9, 13, 12, 26, 40, 123000, tzinfo=UTC),
         datetime(2020, 7, 1, 10, tzinfo=UTC),
@@ -239,7 +239,7 @@ def test_a_wrong_layout_is_refused(tmp_path, change, message):
     path = tmp_path / "l.toml"
     path.write_text(f"{change}\n[columns]\nstart = ['t']\ncaller = ['a']\ncallee = ['b']\n")
     with pytest.raises(ValueError, match=message):
-        layout(path)
+        read_layout(path)
 
 
 # Bad rows
@@ -395,7 +395,7 @@ def test_unknown_columns_are_refused_and_named():
         read("caller,callee,start,duration,transcript\n", "plain")
     with pytest.raises(ValueError, match=r"^calls.csv: no column for talk, expected duration; fits layout callsieve$"):
         read("caller,callee,start\n", "plain")
-    with pytest.raises(ValueError, match=r"columns start, timestamp all stand for start"):
+    with pytest.raises(ValueError, match=r"columns start, timestamp all mean start"):
         read("caller,callee,start,timestamp,duration\n", "plain")
     with pytest.raises(ValueError, match=r"column 1 .*is the header line missing") as caught:
         read("13800138000,13900139000,2020-01-01 00:00:00,5\n", "plain")
@@ -425,7 +425,7 @@ def test_what_arrow_says_of_a_text_is_not_shown(monkeypatch):
 
     monkeypatch.setattr("pyarrow.csv.read_csv", refuse)
     with pytest.raises(
-        ValueError, match=r"^calls.csv: the lines cannot be told apart, expected quotes to close within a line$"
+        ValueError, match=r"^calls.csv: the lines cannot be separated, expected quotes to close within a line$"
     ):
         read(f"caller,callee,start\n{number},{number},2020-01-02\n")
     assert len(asked) == 2  # once more without the lines whose quotes are odd
@@ -459,9 +459,12 @@ def test_a_gzip_cut_short_gives_what_is_left(lost):
         ("caller,callee,start\n".encode("utf-32"), "the file is UTF-32, expected UTF-8 text"),
         ("\ufeffcaller,callee,start\n".encode("utf-32-be"), "the file is UTF-32, expected UTF-8 text"),
         ("caller,callee,start\n".encode("utf-16"), "the file is UTF-16, expected UTF-8 text"),
-        (b"caller,callee,start\r1,2,3\r", "a carriage return stands within the first line, expected lines that end"),
-        (gzip.compress(b"caller,callee\n")[:2], "the gzip file breaks off in its first line, expected a header line"),
-        (gzip.compress(b"caller,callee\n")[:12], "the gzip file breaks off in its first line, expected a header line"),
+        (b"caller,callee,start\r1,2,3\r", "the first line contains a carriage return, expected lines that end"),
+        (gzip.compress(b"caller,callee\n")[:2], "the gzip file is truncated in its first line, expected a header line"),
+        (
+            gzip.compress(b"caller,callee\n")[:12],
+            "the gzip file is truncated in its first line, expected a header line",
+        ),
         (b"caller,\xff\n", "the first line is not UTF-8 text, expected a header line"),
         (b" ,\n", "the first line has no column names, expected a header line"),
     ],
@@ -475,10 +478,10 @@ def test_a_first_line_that_names_no_columns_is_told_for_what_it_is(content, says
 def test_a_parquet_cut_short_is_refused(tmp_path):
     path = tmp_path / "calls.parquet"
     pq.write_table(pa.table({"start": [1.6e9], "caller": ["a"], "callee": ["b"]}), path)
-    assert read_calls(path, layout("callsieve")).accepted == 1
+    assert read_calls(path, read_layout("callsieve")).accepted == 1
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(ValueError, match=r"^calls.parquet: broken Parquet file, expected .*$"):
-        read_calls(path, layout("callsieve"))
+        read_calls(path, read_layout("callsieve"))
 
 
 def test_parquet_rows_are_judged_too(tmp_path):
@@ -486,43 +489,43 @@ def test_parquet_rows_are_judged_too(tmp_path):
     columns = {"start": [1.6e9, None, 1.6e9], "caller": ["a", "b", None], "callee": ["x", "y", ""]}
     pq.write_table(pa.table(columns | {"talk": [1.0, 1.0, 1.0], "ring": [float("nan"), 1.0, 1.0]}), path)
     away = tmp_path / "q.jsonl"
-    result = read_calls(path, layout("callsieve"), quarantine=away, key=KEY)
+    result = read_calls(path, read_layout("callsieve"), quarantine=away, key=KEY)
     assert result.quarantined == {"bad_time": 1, "bad_value": 1, "missing_callee": 1}
     assert [json.loads(line)["row"] for line in away.read_text().splitlines()] == [1, 2, 3]
     pq.write_table(pa.table({"start": [1.6e9], "caller": [1.5], "callee": ["b"]}), path)
     with pytest.raises(ValueError, match=r"^c.parquet: column 'caller' holds double, expected text or whole"):
-        read_calls(path, layout("callsieve"))
+        read_calls(path, read_layout("callsieve"))
 
 
 def test_a_quarantine_needs_a_key_and_is_whole_or_absent(tmp_path):
     path, away = tmp_path / "calls.csv", tmp_path / "away.jsonl"
     path.write_text(text_of([GOOD, [*GOOD[:5], "perhaps"]], HEADER))
     with pytest.raises(ValueError, match=r"^quarantine file away.jsonl .* expected a key$"):
-        read_calls(path, layout("callsieve"), quarantine=away)
+        read_calls(path, read_layout("callsieve"), quarantine=away)
     with pytest.raises(ValueError, match="row 3: bad_value"):
-        read_calls(path, layout("callsieve"), quarantine=away, key=KEY, strict=True)
+        read_calls(path, read_layout("callsieve"), quarantine=away, key=KEY, strict=True)
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_of_two_that_write_a_file_at_once_the_second_is_refused(tmp_path):
     path = tmp_path / "calls.txt"
     (tmp_path / "calls.txt.part").write_text("of a process that was killed")
-    with call_files.whole(path) as part:
+    with call_files.atomic_path(path) as part:
         with (
             pytest.raises(ValueError, match=r"^calls.txt.part: is written by another process now"),
-            call_files.whole(path) as other,
+            call_files.atomic_path(path) as other,
         ):
             other.write_text("the second")
         part.write_text("the first")
     assert {file: file.read_text() for file in tmp_path.iterdir()} == {path: "the first"}
-    with call_files.whole(path) as part:
+    with call_files.atomic_path(path) as part:
         part.write_text("the next")
     assert path.read_text() == "the next"
 
 
 def test_the_name_of_a_layout_is_none(tmp_path):
     (tmp_path / "calls.csv").write_text(text_of(good_rows(1), HEADER))
-    with pytest.raises(TypeError, match=r"^layout must be a Layout, as readers\.layout\(name\) gives it, got str$"):
+    with pytest.raises(TypeError, match=r"^layout must be a Layout, see read_layout\(name\), got str$"):
         read_calls(tmp_path / "calls.csv", "callsieve")
 
 
@@ -530,7 +533,7 @@ def test_progress_ends_at_the_size_of_the_file(tmp_path):
     told: list[tuple[int, int]] = []
     path = tmp_path / "calls.csv"
     path.write_text(text_of(good_rows(5), HEADER))
-    read_calls(path, layout("callsieve"), progress=lambda done, size: told.append((done, size)))
+    read_calls(path, read_layout("callsieve"), progress=lambda done, size: told.append((done, size)))
     assert told == [(path.stat().st_size, path.stat().st_size)]
 
 
@@ -604,7 +607,7 @@ def test_real_files(name, which, accepted, counts, answered):
     path = DATA / name
     if not path.exists():
         pytest.skip(f"{name} is not in ../shared/data")
-    result = read_calls(path, layout(which))
+    result = read_calls(path, read_layout(which))
     assert (result.accepted, result.quarantined) == (accepted, counts)
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -618,10 +621,10 @@ def test_a_file_of_another_layout_is_told_which(tmp_path):
     path = tmp_path / "calls.csv"
     path.write_text("caller,callee,start,duration\n1,2,2026-03-01 10:00:00,5\n")
     with pytest.raises(ValueError, match=r"unknown column 'duration', .*; fits layout plain or reality$"):
-        read_calls(path, layout("callsieve"))
+        read_calls(path, read_layout("callsieve"))
     path.write_text("caller,callee,start,nothing\n1,2,2026-03-01 10:00:00,5\n")
     with pytest.raises(ValueError, match=r"unknown column 'nothing', layout 'callsieve' has [a-z_, ]*$"):
-        read_calls(path, layout("callsieve"))
+        read_calls(path, read_layout("callsieve"))
 
 
 @pytest.mark.parametrize("name", ["callsieve", "plain"])
@@ -631,4 +634,4 @@ def test_a_file_of_keyed_calls_is_told_apart_from_records(tmp_path, name, with_i
     table = table.append_column("call", pa.array(range(table.num_rows))) if with_ids else table
     call_files.write_table(table, tmp_path / "calls.parquet")
     with pytest.raises(ValueError, match=r"^calls.parquet: looks like keyed calls; expected --layout keyed$"):
-        read_calls(tmp_path / "calls.parquet", layout(name))
+        read_calls(tmp_path / "calls.parquet", read_layout(name))

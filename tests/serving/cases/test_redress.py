@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features.intake.intake import Intake
-from callsieve.features.intake.text_columns import codes
+from callsieve.features.intake.text_columns import factorize
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.history import History
 from callsieve.features.records import Call
@@ -146,7 +146,7 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
 def learnt(evidence, labels, cutoff):
     """Callers of the calls that a training as of a cutoff would be given."""
     calls = evidence.calls
-    caller, _ = codes(calls["caller"])
+    caller, _ = factorize(calls["caller"])
     rows = np.flatnonzero(calls["start"].to_numpy() < cutoff.timestamp() * 1000)
     taken, _ = labelled_rows(calls, caller, rows, labels, cutoff=cutoff, calls_per_number=5, seed=1)
     names = np.array(calls["caller"].cast(pa.string()).to_pylist())
@@ -159,7 +159,7 @@ def test_training_itself_leaves_them_out(evidence):
     calls, setting = evidence.calls, Settings()
     start = calls["start"].to_numpy()
     folds = plan(int(start.min()), int(start.max()), label_delay_days=setting.label_delay_days)
-    caller, _ = codes(calls["caller"])
+    caller, _ = factorize(calls["caller"])
     every = np.arange(len(start))
 
     def side(excluded):

@@ -63,7 +63,7 @@ def test_reports_by_and_about_a_number_are_forgotten():
     for number, reporter in (("a", "b"), ("b", "a"), ("c", "b")):
         history.observe_complaint(Complaint(1, reporter, number, block="x"))
     history.forget("a")
-    assert [(one.number, one.reporter) for one in history._complaints.held] == [("c", "b")]
+    assert [(one.number, one.reporter) for one in history._complaints.stored] == [("c", "b")]
 
 
 def test_what_somebody_dialled_and_that_he_was_dialled_is_forgotten():
@@ -71,8 +71,8 @@ def test_what_somebody_dialled_and_that_he_was_dialled_is_forgotten():
     for n, callee in ((0, 1), (1, 2), (2, 0)):
         intake(Call(1.0, numbers[n], numbers[callee]))
     intake.forget(intake.token("number", numbers[0]))
-    assert sorted(chain(*intake._numbers._parts)) == list(numbers[1:])
-    known = intake.last([intake.known(number, 0).token for number in numbers])
+    assert sorted(chain(*intake._memory._numbers._shards)) == list(numbers[1:])
+    known = intake._memory.last_dialled([intake._memory.number(number, 0).token for number in numbers])
     assert known[0] is None and known[1] is not None and known[2] is None
 
 
@@ -92,7 +92,7 @@ def test_live_memory_knows_nobody_by_that_name(swap, calls, tmp_path):  # noqa: 
     assert [before[i] for i in own] != [blank_one[i] for i in own]
     np.testing.assert_array_equal([after[i] for i in own], [blank_one[i] for i in own])
     air, intake = live._air, live._intake
-    held = repr([kept._parts for kept in (air._begun, air._left, intake._last, intake._numbers)])
+    held = repr([kept._shards for kept in (air._begun, air._left, intake._memory._last, intake._memory._numbers)])
     held += repr([kept[2] for kept in live._recent.values()])
     assert token not in held and not live.memory.history._keys["number"].key(token)
     assert any(live.explain(verdict.case) for verdict in verdicts)

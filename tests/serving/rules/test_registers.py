@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from callsieve.features.intake import keyed_table
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.numbers import parse
-from callsieve.features.keys.tokens import ENVIRONMENT, Key
+from callsieve.features.keys.tokens import KEY_VARIABLE, Key
 from callsieve.serving.batch.number_ranges import split_range
 from callsieve.serving.batch.register_files import read_registers, write_registers
 from callsieve.serving.batch.register_join import RegisterJoin
@@ -538,7 +538,7 @@ def test_an_end_of_a_range_in_a_file_without_numbers_is_a_bad_range(tmp_path):
 
 
 def test_a_register_of_blocks_needs_no_numbers_and_a_number_as_written_its_key(tmp_path, monkeypatch):
-    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
     declare(tmp_path, "made for a test", "none needed", ["scoring"], "2999-12-31")
     block = Intake(KEY).token("block", NUMBER)
     rows = [f"{one},listed area,2025-03-03,,2025-03-03" for one in (NUMBER, block, "no number")]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.intake import Intake
+from callsieve.features.intake.numbers import parse_in_period
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, Call
@@ -265,9 +266,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def registers():
     """Something of the numbers that the calls are of, so that each table says something."""
-    token = lambda text: real_bundle.NUMBER_KEY.token(
-        "number", Intake(real_bundle.NUMBER_KEY).known(text, 0).number.canonical
-    )
+    token = lambda text: real_bundle.NUMBER_KEY.token("number", parse_in_period(text, 0).canonical)
     callers, callees = ([token(text) for text in texts] for texts in (real_bundle.CALLERS, real_bundle.CALLEES))
     firm = {"number": callers[0], "business": "loans", "principal": "firm", "hour_from": 9, "hour_to": 10}
     return real_bundle.make_registers(

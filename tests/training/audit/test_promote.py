@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from callsieve.features.intake.text_columns import codes
+from callsieve.features.intake.text_columns import factorize
 from callsieve.serving.bundle.signing import generate_signing_key
 from callsieve.training.audit import promote as promoting
 from callsieve.training.audit.promote import _run_of_version, candidate, promote, rollback
@@ -163,7 +163,7 @@ def test_of_an_approval_that_the_disk_refuses_nothing_is_left(tmp_path, monkeypa
     def full(_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("callsieve.features.files.folders.os.fsync", full)
+    monkeypatch.setattr("callsieve.features.files.atomic.os.fsync", full)
     with pytest.raises(OSError, match="no space left"):
         approve({"model": "a"}, recorded_run.APPROVERS[0], tmp_path / "approval.json")
     assert not list(tmp_path.iterdir())  # else the same command, once there is room, would be told that it exists
@@ -258,7 +258,7 @@ def half_nuisance(world_folder, folder):
     """The same calls with every other caller called a nuisance: enough of them to tell two models apart."""
     shutil.copytree(world_folder, folder)
     calls = pq.read_table(folder / "calls.parquet")
-    odd = codes(calls["caller"])[0] % 2 == 1
+    odd = factorize(calls["caller"])[0] % 2 == 1
     pq.write_table(pa.table({"call": calls["call"], "nuisance": odd, "slice": ["x"] * len(odd)}),
                    folder / "truth.parquet")  # fmt: skip
     return folder

@@ -142,7 +142,7 @@ def test_commands_plant_and_search(call, monkeypatch, planted, tmp_path):
     assert code == 0 and len(json.loads(out)["lines"]) == 4
     code, _, err = run("plant-canaries", "--key", "canary.key", "--dataset", "raw2", "--since", "2026-03-01T00:00:00Z",
                          "--until", "2026-03-02")  # fmt: skip
-    assert code == 1 and "--until: expected a moment with its zone" in err
+    assert code == 1 and "--until: expected a time with its zone" in err
     assert "raw2" not in (tmp_path / "canaries.json").read_text()  # the state lists nothing that was not printed
     code, _, err = run("plant-canaries", "--key", "canary.key", "--dataset", "raw2")
     assert code == 2 and "--store-key" in err

@@ -261,7 +261,7 @@ def test_a_disk_that_refuses_a_line_leaves_none_of_it(log, monkeypatch):
 
     before = lines(log)
     with monkeypatch.context() as patched:
-        patched.setattr(audit_log, "write_whole", lambda *_: None)  # the payload found room
+        patched.setattr(audit_log, "write_atomic", lambda *_: None)  # the payload found room
         patched.setattr(audit_log.os, "fsync", refuses)
         with pytest.raises(OSError, match="No space"):
             append(log, "access", {}, small.KEY)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callsieve.features.files.dates import DAY
-from callsieve.features.intake.text_columns import codes
+from callsieve.features.intake.text_columns import factorize
 from callsieve.training.model.split import FOLDS, LINKS, SHARES, WINDOW_DAYS, fold_of_group, fold_plan, groups, plan
 
 # Few values, so that chains of callers arise; a caller may have several blocks, trunks and devices.
@@ -151,7 +151,7 @@ def test_no_call_is_told_as_such():
 @given(st.lists(st.none() | st.sampled_from("abc"), max_size=12))
 def test_codes_count_in_order_of_appearance(words):
     for column in (pa.chunked_array([words], pa.string()), pa.chunked_array([words, words], pa.string())):
-        found, count = codes(column)
+        found, count = factorize(column)
         seen = list(dict.fromkeys(word for word in words if word is not None))
         assert count == len(seen)
         assert [None if code < 0 else seen[code] for code in found] == column.to_pylist()
@@ -159,6 +159,6 @@ def test_codes_count_in_order_of_appearance(words):
 
 def test_codes_of_a_dictionary_whose_order_is_another():
     column = pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array([2, None, 0, 2]), pa.array(["x", "y", "z"]))])
-    found, count = codes(column)
+    found, count = factorize(column)
     assert (found.tolist(), count) == ([0, -1, 1, 0], 2)
     assert Counter(found.tolist())[0] == 2

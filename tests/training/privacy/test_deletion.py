@@ -365,7 +365,7 @@ def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folde
     named = {one["where"] for one in asked()["stays"]}
     assert named == {"exclusions.parquet", "cases", f"state/{newest.name}", "unlistings", "state/unlisted"}
     # Past the floor the same command takes the dataset, and what was decided holds.
-    monkeypatch.setattr("callsieve.training.cli.privacy.unix_now", lambda: NOW + floor + DAY)
+    monkeypatch.setattr("callsieve.training.cli.privacy.now_ms", lambda: NOW + floor + DAY)
     assert {one["where"] for one in asked()["stays"]} == named - {"cases", f"state/{newest.name}"}
     assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", "unlisted"}
 

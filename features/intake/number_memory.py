@@ -1,0 +1,148 @@
+"""Bounded memory of an intake: numbers that were read and keyed, and the number that each caller dialled last.
+
+It serves single calls and tables. Tables have a cache of their own (`number_cache.py`), whose last dialled numbers are
+merged here before the next single call. The memory holds digits, so it stays in the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import repeat
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from callsieve.features.keys.tokens import Key, Use, is_token
+
+from . import numbers as plan
+from .bounded_dict import BoundedDict
+from .keyed_number import KeyedNumber
+from .numberplan import changes
+
+if TYPE_CHECKING:
+    from .number_cache import NumberCache
+
+CACHE_SIZE = 1 << 17
+"""Default of distinct numbers, blocks and texts of single calls."""
+
+TABLE_CACHE_SIZE = 1 << 20
+"""Distinct numbers and texts of tables, beyond which their cache starts anew."""
+
+
+class NumberMemory:
+    """Reads and keys numbers, with bounded caches.
+
+    Args:
+        codes: whether numbers are opaque codes without digits to read.
+        remember: maximum of callers with a last dialled number.
+        cached: maximum of cached numbers of single calls.
+    """
+
+    def __init__(self, key: Key, *, codes: bool, remember: int, cached: int) -> None:
+        self._key, self._codes, self._remember = key, codes, remember
+        self._last: BoundedDict[str, KeyedNumber] = BoundedDict(remember, _stable_hash)
+        self._numbers: BoundedDict[str | None, KeyedNumber] = BoundedDict(cached, hash)  # by text, as last read
+        self._block = lru_cache(maxsize=cached)(self._block_token)
+        self._text = lru_cache(maxsize=CACHE_SIZE)(self._text_token)
+        self._tables: NumberCache | None = None
+        self._behind = False  # the cache of tables may have last dialled numbers that `_last` lacks
+
+    def number(self, written: str | None, period: int) -> KeyedNumber:
+        """Reads and keys a number in a period of the number plan."""
+        number = self._numbers.get(written)
+        if number is None or number.period != period:
+            parsed = self._parse(written, period)
+            token = _token_or_text(written, self._key.token("number", parsed.canonical))
+            number = KeyedNumber(parsed, token, self._block_of(parsed), period)
+            self._numbers.put(written, number)
+        return number
+
+    def text(self, use: Use, text: str | None) -> str | None:
+        """Returns the token of a trunk, operator, device or place; None for None or an empty text."""
+        return self._text(use, text) if text else None
+
+    def token(self, use: Use, text: str | None) -> str | None:
+        """Returns the token of a text of any use; None for None or an empty text."""
+        if not text or use not in ("number", "block"):
+            return self.text(use, text)
+        # Canonical forms do not depend on the period.
+        number = self._numbers.get(text) or self.number(text, len(changes()))
+        return number.token if use == "number" else number.block
+
+    def dial(self, caller: KeyedNumber, callee: KeyedNumber) -> KeyedNumber | None:
+        """Records a call; returns the number that the caller dialled before, or None."""
+        if self._behind:
+            self._merge_tables()
+        if caller.number.kind == "withheld":
+            return None  # many people share this caller: one person's call says nothing about the next
+        return self._last.put(caller.token, callee)
+
+    def last_dialled(self, tokens: Iterable[str]) -> list[KeyedNumber | None]:
+        """Returns the last dialled number of each caller, without those that only the cache of tables has."""
+        return list(map(self._last.get, tokens))
+
+    def has_room(self, new_callers: int) -> bool:
+        """Whether this many new callers can be remembered without forgetting another one."""
+        return len(self._last) + self.tables().last_dialled.new_callers + new_callers <= self._remember
+
+    def tables(self) -> NumberCache:
+        """Returns the cache of tables; a new one if it grew beyond TABLE_CACHE_SIZE."""
+        from .number_cache import NumberCache
+
+        if self._tables is None or len(self._tables) > TABLE_CACHE_SIZE:
+            self._merge_tables()
+            self._tables = NumberCache(self._read_all, self._text_tokens)
+        self._behind = True
+        return self._tables
+
+    def forgetting(self, token: str) -> Iterator[bool]:
+        """Forgets a number and what it dialled, in short steps; calls may be keyed between two steps."""
+        self._merge_tables()
+        self._tables = None
+        self._last.drop(token)
+        for cache in (self._last, self._numbers):
+            yield from cache.removing(lambda number: number.token == token)
+
+    def _merge_tables(self) -> None:
+        """Moves last dialled numbers from the cache of tables, oldest first; `has_room` made sure that all fit."""
+        self._behind = False
+        if self._tables is None:
+            return
+        callers, callees = self._tables.last_dialled.take_all()
+        tokens, numbers = list(self._tables.tokens), self._tables.numbers
+        for caller, callee in zip(callers.tolist(), callees.tolist(), strict=True):
+            self._last.put(tokens[caller], numbers[callee])
+
+    def _read_all(self, written: Sequence[str | None], period: int) -> list[KeyedNumber]:
+        numbers = [self._parse(text, period) for text in written]
+        hashed = self._key.tokens("number", [number.canonical for number in numbers])
+        tokens = map(_token_or_text, written, hashed)
+        return list(map(KeyedNumber, numbers, tokens, map(self._block_of, numbers), repeat(period)))
+
+    def _parse(self, written: str | None, period: int) -> plan.Number:
+        if written and (self._codes or is_token(written)):
+            return plan.Number(written, "unknown", "", "", "")
+        return plan.parse_in_period(written, period)
+
+    def _block_of(self, number: plan.Number) -> str:
+        """Token of a number's block. A number without a block is a block of its own, which is not cached."""
+        return self._block(number.block) if number.block else self._block_token(number.canonical)
+
+    def _block_token(self, block: str) -> str:
+        return self._key.token("block", block)
+
+    def _text_token(self, use: Use, text: str) -> str:
+        return self._text_tokens(use, [text])[0]
+
+    def _text_tokens(self, use: Use, texts: Sequence[str]) -> list[str]:
+        return list(map(_token_or_text, texts, self._key.tokens(use, texts)))
+
+
+def _stable_hash(token: str) -> int:
+    """A hash that is equal in every process, so that the order of forgetting is reproducible."""
+    return crc32(token.encode())
+
+
+def _token_or_text(text: str | None, token: str) -> str:
+    """Returns the text if it is a token already, else the token."""
+    return text if text and is_token(text) else token
