@@ -14,12 +14,12 @@ FROM python:3.13-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 WORKDIR /source
 COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
+COPY .package/callsieve .package/callsieve
 COPY features features
 COPY serving serving
 COPY training training
 RUN python -m venv /opt/callsieve
-# typer reads the command line. Only the train extra asks for it, beside pandas, MLflow and more, none of which serves.
-RUN /opt/callsieve/bin/pip install --no-cache-dir -c constraints.txt '.[serve]' typer
+RUN /opt/callsieve/bin/pip install --no-cache-dir -c constraints.txt '.[serve]'
 
 FROM python:3.13-slim
 # LightGBM's library is linked against it.

@@ -159,7 +159,7 @@ CLAIMS = (
     ),
     Claim(
         "reach of a list",
-        f"{PUBLISHED} statistics {COMPLAINTS} reports --json --layout ftc-counts {{}}",
+        f"{PUBLISHED} statistics {COMPLAINTS} ingest complaints --json --layout ftc-counts {{}}",
         statements.reach,
         lambda output: output["churn"]["shares"],
         needs=COMPLAINTS,

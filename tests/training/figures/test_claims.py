@@ -130,7 +130,7 @@ def test_ids_that_each_run_draws_anew_are_not_hashed():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"command": "callsieve model verify nowhere --json"}, r"^catalogue: exit code 1: callsieve: "),
+        ({"command": "callsieve model verify --bundle nowhere --json"}, r"^catalogue: exit code 1: callsieve: "),
         ({"command": "python -c print('done')"}, r"^catalogue: expected JSON on standard output, got 'done\\n'$"),
         ({"statements": lambda output: output["x"]}, r"^catalogue: the output lacks a figure: KeyError\('x'\)$"),
     ],

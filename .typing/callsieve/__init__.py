@@ -1,0 +1,1 @@
+../../.package/callsieve/__init__.py
