@@ -25,7 +25,7 @@ INTERRUPTED = 130
 PACKAGE = "callsieve"
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 EXTRAS = {
-    "httptools": "serve", "msgspec": "serve", "prometheus_client": "serve", "starlette": "serve", "uvicorn": "serve",
+    "anyio": "serve", "msgspec": "serve", "prometheus_client": "serve", "starlette": "serve", "uvicorn": "serve",
     "sqlalchemy": "cases", "pyspark": "spark", "onnx": "onnx", "onnxruntime": "onnx", "psycopg": "postgres",
 }  # fmt: skip
 """The extra that installs a module; every other module comes with the extra `train`."""
