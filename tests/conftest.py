@@ -14,7 +14,7 @@ from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.training import Settings, of_world
 from callsieve.training.judging.baselines import baseline_scores
-from callsieve.training.log.run_paths import store_of
+from callsieve.training.log.run_paths import default_store
 from callsieve.training.model.train import train
 from callsieve.training.tracking import mlflow_read
 from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
@@ -79,7 +79,7 @@ def by_baselines(trained):
 def empty_store(tmp_path_factory):
     """An MLflow database without a run: making one takes seconds, copying it none."""
     folder = tmp_path_factory.mktemp("store")
-    mlflow_read.registry(store_of(folder))
+    mlflow_read.registry(default_store(folder))
     return folder / "mlflow.db"
 
 

@@ -35,7 +35,7 @@ from .judging.leak_probes import check_for_leaks
 from .log.audit_log import append
 from .log.gates import Gates, shipped_gates
 from .log.looks import Ledger
-from .log.run_paths import place_of
+from .log.run_paths import run_paths
 from .model.allocators import give_back
 from .model.call_choice import last_day_rows
 from .model.provenance import commit
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
     from .data.dataset import Dataset
-    from .log.run_paths import Place
+    from .log.run_paths import RunPaths
     from .reports.pictures import Picture
 
     Array = npt.NDArray[Any]
@@ -98,7 +98,7 @@ def study(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     key = signer(folder, _path(signing_key))
-    place = place_of(folder, _path(audit), tracking_uri)
+    place = run_paths(folder, _path(audit), tracking_uri)
     gates = gates or shipped_gates()
     code = commit()
     gate_entry = log_gates(Ledger(place.log, key, gates), dataset, settings)
@@ -189,7 +189,7 @@ def track_run(
 
 
 def write_audit_page(
-    place: Place, tracked: TrackedRun, figures: RunFigures, folder: Path, gates: Gates, drawn: Mapping[str, Picture]
+    place: RunPaths, tracked: TrackedRun, figures: RunFigures, folder: Path, gates: Gates, drawn: Mapping[str, Picture]
 ) -> None:
     """Write the audit page of the run as recorded, and attach it to the run in MLflow.
 

@@ -9,7 +9,7 @@ from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.training.log.audit_log import append
 from callsieve.training.log.gates import parse_gates, shipped_gates
-from callsieve.training.log.run_paths import Place, store_of
+from callsieve.training.log.run_paths import RunPaths, default_store
 from callsieve.training.model.train import Settings
 from callsieve.training.run import run_payload
 from callsieve.training.tracking import mlflow_write
@@ -76,4 +76,4 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
 
 def run_paths_in(folder):
     """A log and a SQLite store in a folder."""
-    return Place(folder / "audit", store_of(folder))
+    return RunPaths(folder / "audit", default_store(folder))

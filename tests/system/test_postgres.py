@@ -8,7 +8,7 @@ from callsieve.training import run as running
 from callsieve.training.audit.promote import promote
 from callsieve.training.audit.verify import verify
 from callsieve.training.judging import judge as judging
-from callsieve.training.log.run_paths import Place
+from callsieve.training.log.run_paths import RunPaths
 from callsieve.training.tracking import mlflow_read
 from tests.support import recorded_run
 from tests.support import small_bundle as small
@@ -31,7 +31,7 @@ def server(tmp_path_factory):
     """A log beside a server with one promoted run, and the address of its database."""
     folder = tmp_path_factory.mktemp("server")
     with postgres_cluster() as store, mlflow_server(store, folder / "kept") as uri:
-        place = Place(folder / "audit", uri)
+        place = RunPaths(folder / "audit", uri)
         run = recorded_run.record_run(place, folder / "one")
         promote(place, run["run"], approvals(place, run["run"], folder / "approvals"), small.KEY, data=None)
         yield place, run, store.replace("+psycopg", ""), folder

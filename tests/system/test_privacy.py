@@ -42,7 +42,7 @@ from callsieve.training.governance.canaries import Canaries, add_to_state, searc
 from callsieve.training.governance.incident import drill
 from callsieve.training.governance.report import write_report
 from callsieve.training.governance.sharing import only, read_excluded
-from callsieve.training.privacy.exports import chosen, export, export_act
+from callsieve.training.privacy.exports import calls_between, export_act, export_calls
 from callsieve.training.studies import demo
 from callsieve.training.world import load_scenario, simulate
 from tests.support import real_bundle, recorded_run
@@ -495,13 +495,13 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
     texts = [notice(found, store.rules, language) for language in ("en", "zh")]
     write_cleared(store.cleared(), data)
     store.close()
-    calls = chosen(data, "2020-01-01", "2099-01-01")
+    calls = calls_between(data, "2020-01-01", "2099-01-01")
     with pytest.raises(ValueError, match="--last: expected a day such as"):
-        chosen(data, "2020-01-01", FORMS[0])
+        calls_between(data, "2020-01-01", FORMS[0])
     key = small.KEY
     for purpose, tickets in (("a sample", ()), ("too many", ())):
         act = export_act(calls, purpose, "operations")
-        export(
+        export_calls(
             calls, act, data, tmp_path / f"{purpose}.parquet", callee_keys_or_temporary(None), tmp_path / "audit",
             tickets, recorded_run.gates(), key,
         )  # fmt: skip

@@ -34,7 +34,7 @@ def store_faults(uri: str, entries: Sequence[Entry], told: Told, tell: Progress 
         told: those that still say something, with what they say.
     """
     faults = [Fault(f"entry {entry.index}", unsaid(payload)) for entry, payload in told if poor(entry, payload)]
-    if wrong := unfit(uri):
+    if wrong := store_fault(uri):
         return [*faults, Fault("store", wrong)]
     runs = [payload for entry, payload in told if entry.kind == "run" and not poor(entry, payload)]
     silent = sum(entry.kind == "run" for entry in entries) - len(runs)
@@ -55,7 +55,7 @@ def store_faults(uri: str, entries: Sequence[Entry], told: Told, tell: Progress 
     return faults
 
 
-def unfit(uri: str) -> str:
+def store_fault(uri: str) -> str:
     """What is wrong with the file of an SQLite store: MLflow would make a missing one, and asks a torn one in vain."""
     path = Path(uri.removeprefix(SQLITE)).resolve()
     if not uri.startswith(SQLITE):

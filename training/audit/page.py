@@ -18,7 +18,7 @@ from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.log.audit_log import payloads, read
 from callsieve.training.log.gates import Gates
-from callsieve.training.log.run_paths import Place
+from callsieve.training.log.run_paths import RunPaths
 from callsieve.training.reports.pictures import Picture, pictures
 from callsieve.training.reports.run_page import environment
 from callsieve.training.tracking import mlflow_read, mlflow_write
@@ -30,7 +30,7 @@ from .verify import verify
 COMPARED = ("parameter", "tag", "metric")
 
 
-def write_page(place: Place, run: str, path: Path) -> None:
+def write_page(place: RunPaths, run: str, path: Path) -> None:
     """Write the page of a run, whole or not at all.
 
     Raises:
@@ -40,7 +40,7 @@ def write_page(place: Place, run: str, path: Path) -> None:
 
 
 def write_first_page(
-    place: Place,
+    place: RunPaths,
     run: Mapping[str, Any],
     figures: Mapping[str, Any],
     gates: Gates,
@@ -75,7 +75,7 @@ def about(
     }
 
 
-def facts(place: Place, run: str) -> dict[str, Any]:
+def facts(place: RunPaths, run: str) -> dict[str, Any]:
     """All that the page of a logged run tells."""
     found = candidate(place, run)
     told = [(entry, payload) for entry, payload in payloads(place.log, "run")]

@@ -17,9 +17,9 @@ from callsieve.serving.bundle.signing import SIGNER, read_public_key
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.judging.compare import compare
 from callsieve.training.log import approvals
-from callsieve.training.log.audit_log import alone, append, payloads, read, read_payload, require
+from callsieve.training.log.audit_log import append, locked, payloads, read, read_payload, require
 from callsieve.training.log.gates import Gates, parse_gates
-from callsieve.training.log.run_paths import Place
+from callsieve.training.log.run_paths import RunPaths
 from callsieve.training.tracking import mlflow_read, mlflow_write
 from callsieve.training.tracking.record import SETTINGS, read_record, settings_of
 
@@ -45,7 +45,7 @@ class Candidate:
         return [in_words(gate) for gate in self.told if not gate["passed"]]
 
 
-def candidate(place: Place, run: str) -> Candidate:
+def candidate(place: RunPaths, run: str) -> Candidate:
     """A run as the log knows it, judged by the gates that were logged before it.
 
     Raises:
@@ -93,7 +93,7 @@ def reign(log: Path) -> list[str]:
     return versions
 
 
-def approve(place: Place, run: str, key: Ed25519PrivateKey, path: Path) -> dict[str, Any]:
+def approve(place: RunPaths, run: str, key: Ed25519PrivateKey, path: Path) -> dict[str, Any]:
     """Sign an approval of a run into a new file.
 
     Returns: the gates with the values they met, what is approved, and the approver's key.
@@ -104,7 +104,7 @@ def approve(place: Place, run: str, key: Ed25519PrivateKey, path: Path) -> dict[
 
 
 def promote(
-    place: Place,
+    place: RunPaths,
     run: str,
     files: Sequence[Path],
     key: Ed25519PrivateKey,
@@ -124,7 +124,7 @@ def promote(
         ValueError: in one line, if the record was bent, a gate fails, an approval is missing, or the challenger does
             not beat the champion. Nothing moves then.
     """
-    with moving(place.log):
+    with one_move_at_a_time(place.log):
         kind, done = finish_move(place)
         if kind == "promotion" and run in (done["run"], done["model"]):
             return done
@@ -160,7 +160,7 @@ def promote(
 
 
 def against_champion(
-    place: Place,
+    place: RunPaths,
     found: Candidate,
     challenger: Bundle,
     version: str,
@@ -197,14 +197,14 @@ def against_champion(
     return told
 
 
-def rollback(place: Place, why: str, key: Ed25519PrivateKey, tell: Progress = silent) -> dict[str, Any]:
+def rollback(place: RunPaths, why: str, key: Ed25519PrivateKey, tell: Progress = silent) -> dict[str, Any]:
     """Make the champion before the present one the champion again: it was approved once.
 
     Returns: what was logged; if a rollback was logged and cut off before the alias moved, what was then.
     Raises:
         ValueError: if there is none, or its record was bent.
     """
-    with moving(place.log):
+    with one_move_at_a_time(place.log):
         kind, done = finish_move(place)
         if kind == "rollback":  # it was asked for once: nobody asked for a second step back
             return done
@@ -228,7 +228,7 @@ def rollback(place: Place, why: str, key: Ed25519PrivateKey, tell: Progress = si
         return payload | {"entry": entry}
 
 
-def finish_move(place: Place) -> tuple[str, dict[str, Any]]:
+def finish_move(place: RunPaths) -> tuple[str, dict[str, Any]]:
     """Let the alias follow a move that was logged and then cut off, and tell which; "" if there is none.
 
     Only an alias that is where that move found it was left behind: any other one was bent, and is told as a fault.
@@ -248,15 +248,15 @@ def finish_move(place: Place) -> tuple[str, dict[str, Any]]:
 
 
 @contextmanager
-def moving(log: Path) -> Iterator[None]:
+def one_move_at_a_time(log: Path) -> Iterator[None]:
     """One move at a time: what was approved and compared is the move from the champion of then, and alias and log move
     in one order."""
     require(log)
-    with alone(log, "moving"):
+    with locked(log, "moving"):
         yield
 
 
-def require_sound(place: Place, tell: Progress) -> None:
+def require_sound(place: RunPaths, tell: Progress) -> None:
     """Raise `ValueError` that names the first fault, if the log or the store was bent."""
     faults = verify(place.log, uri=place.uri, tell=tell).faults
     if faults:
@@ -264,14 +264,14 @@ def require_sound(place: Place, tell: Progress) -> None:
         raise ValueError(f"{faults[0]}{more}; see callsieve audit verify")
 
 
-def fetch(place: Place, run: Mapping[str, Any], folder: Path) -> Bundle:
+def fetch(place: RunPaths, run: Mapping[str, Any], folder: Path) -> Bundle:
     """A run's artifacts in a folder, and its bundle, opened."""
     folder.mkdir()
     root = mlflow_read.download(place.uri, run["run"], folder)
     return load(root / "bundle", [read_public_key(root / "record" / SIGNER)])
 
 
-def _run_of_version(place: Place, version: str) -> dict[str, Any]:
+def _run_of_version(place: RunPaths, version: str) -> dict[str, Any]:
     for _, told in payloads(place.log, "run"):
         if told["version"] == version:
             return told

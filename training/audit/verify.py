@@ -26,9 +26,9 @@ from callsieve.training.log.audit_log import (
 )
 from callsieve.training.log.merkle import roots
 
-from .copies import copy_faults
 from .fault import Fault
 from .mlflow_check import poor, store_faults
+from .run_folder_check import copy_faults
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -98,12 +98,12 @@ def verify(
     inside = steps(tell, {"log": 1, "store": 0 if uri is None else 9})
     inside["log"]("log", 0.0)
     key = read_public_key(trust or folder / PUBLIC_KEY)
-    with audit_log.still(folder):
+    with audit_log.read_locked(folder):
         lines, faults = read_lines(folder, key)
         faults += order_faults(lines)
         faults += root_faults(lines)
-        seen, head_faults = read_heads([folder / HEAD, *heads], key)
-        faults += head_faults + [fault for name, head in seen for fault in against(name, head, lines)]
+        seen, unreadable = read_heads([folder / HEAD, *heads], key)
+        faults += unreadable + [fault for name, head in seen for fault in head_faults(name, head, lines)]
         faults += missing(lines, faults, max((head.size for _, head in seen), default=0))
         entries = [line.entry for line in lines if not line.wrong]
         told, erased, payload_faults = read_payloads(folder, entries, {fault.where for fault in faults})
@@ -207,7 +207,7 @@ def read_heads(paths: Sequence[Path], key: Ed25519PublicKey) -> tuple[list[tuple
     return heads, faults
 
 
-def against(name: str, head: Head, lines: Sequence[Line]) -> list[Fault]:
+def head_faults(name: str, head: Head, lines: Sequence[Line]) -> list[Fault]:
     """Whether the log begins with the entries that a head was signed for."""
     seen = next((line.entry for line in lines if line.signed and line.entry.head.size == head.size), None)
     if seen is None or seen.head.root == head.root:

@@ -33,9 +33,9 @@ def verify(
     Example: callsieve audit verify --head head.json
     """
     from callsieve.training.audit.verify import verify as check
-    from callsieve.training.log.run_paths import place_of
+    from callsieve.training.log.run_paths import run_paths
 
-    place = place_of(folder.path, folder.audit, tracking_uri)
+    place = run_paths(folder.path, folder.audit, tracking_uri)
     with console.progress("audit verify") as tell:
         result = check(place.log, uri=place.uri, trust=trust, heads=head or (), run_folder=folder.path, tell=tell)
     if json:
@@ -55,9 +55,9 @@ def log(folder: RunOptions, json: Json = False) -> None:
     Example: callsieve audit log --json
     """
     from callsieve.training.log.audit_log import read
-    from callsieve.training.log.run_paths import log_of
+    from callsieve.training.log.run_paths import log_folder
 
-    entries = read(log_of(folder.path, folder.audit))
+    entries = read(log_folder(folder.path, folder.audit))
     if json:
         console.emit_json({"entries": [{"index": e.index, "at": e.at, "kind": e.kind} for e in entries]})
     else:
@@ -79,11 +79,11 @@ def note(
     Example: callsieve audit note access --what 'read the log' --why 'yearly audit'
     """
     from callsieve.training.log.audit_log import note as enter
-    from callsieve.training.log.run_paths import log_key as key_of
-    from callsieve.training.log.run_paths import log_of
+    from callsieve.training.log.run_paths import log_folder
+    from callsieve.training.log.run_paths import log_signing_key as key_of
 
     key = key_of(folder.path, log_key.signing_key)
-    entry = enter(log_of(folder.path, folder.audit), kind.value, what, why, file, key)
+    entry = enter(log_folder(folder.path, folder.audit), kind.value, what, why, file, key)
     console.emit_json({"entry": entry}) if json else console.say(f"entry {entry}: {kind.value}")
 
 
@@ -99,11 +99,11 @@ def erase(
     Example: callsieve audit erase 7 --why 'request of a subscriber'
     """
     from callsieve.training.log.audit_log import erase as remove
-    from callsieve.training.log.run_paths import log_key as key_of
-    from callsieve.training.log.run_paths import log_of
+    from callsieve.training.log.run_paths import log_folder
+    from callsieve.training.log.run_paths import log_signing_key as key_of
 
     key = key_of(folder.path, log_key.signing_key)
-    new = remove(log_of(folder.path, folder.audit), entry, why, key)
+    new = remove(log_folder(folder.path, folder.audit), entry, why, key)
     console.emit_json({"entry": new, "erased": entry}) if json else console.say(f"entry {entry}: erased, entry {new}")
 
 
@@ -118,10 +118,10 @@ def prove(
     Example: callsieve audit prove 7
     """
     from callsieve.training.log.audit_log import proof
-    from callsieve.training.log.run_paths import log_of
+    from callsieve.training.log.run_paths import log_folder
 
     del json  # a proof is always JSON
-    console.emit_json(proof(log_of(folder.path, folder.audit), entry, since))
+    console.emit_json(proof(log_folder(folder.path, folder.audit), entry, since))
 
 
 def page(
@@ -136,7 +136,7 @@ def page(
     Example: callsieve audit page a1b2c3 --out audit.html
     """
     from callsieve.training.audit.page import write_page
-    from callsieve.training.log.run_paths import place_of
+    from callsieve.training.log.run_paths import run_paths
 
-    write_page(place_of(folder.path, folder.audit, tracking_uri), run, out)
+    write_page(run_paths(folder.path, folder.audit, tracking_uri), run, out)
     console.emit_json({"page": str(out)}) if json else console.say(f"{out}: written")

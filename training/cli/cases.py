@@ -80,9 +80,9 @@ class DecisionLog:
         if self.audit is None:
             return None
         from callsieve.training.log.audit_log import append
-        from callsieve.training.log.run_paths import log_key
+        from callsieve.training.log.run_paths import log_signing_key
 
-        return append(self.audit, "decision", payload, log_key(self.audit.parent, self.signing_key))
+        return append(self.audit, "decision", payload, log_signing_key(self.audit.parent, self.signing_key))
 
 
 def show_queue(

@@ -77,10 +77,10 @@ def export(
     with console.progress("privacy export") as tell:
         inside = steps(tell, {"calls": 2, "file": 1})
         with refusals_entered(log.audit, Act(EXPORT, "", 0, request.purpose, request.person), log_key):
-            calls = exports.chosen(data, span.first, span.last, inside["calls"])
+            calls = exports.calls_between(data, span.first, span.last, inside["calls"])
         act = exports.export_act(calls, request.purpose, request.person, inside["calls"])
         gates = read_gates(permission.gates)
-        entry = exports.export(calls, act, data, out, hidden, log.audit, permission.ticket or (), gates, log_key)
+        entry = exports.export_calls(calls, act, data, out, hidden, log.audit, permission.ticket or (), gates, log_key)
         inside["file"]("write", 1.0)
     facts: dict[str, Any] = {"rows": act.count, "sha256": act.what, "entry": entry}
     console.emit_json(facts) if json else console.say(f"{out}: {act.count} calls; entry {entry} of the audit log")
@@ -135,7 +135,7 @@ def ticket_export(data: Data, span: Span, request: Request, out: ActFile, json: 
     from callsieve.training.privacy import exports
 
     with console.progress("privacy ticket export") as tell:
-        calls = exports.chosen(data, span.first, span.last, tell)
+        calls = exports.calls_between(data, span.first, span.last, tell)
         act = exports.export_act(calls, request.purpose, request.person, tell)
     write_act(act, out)
     facts = {"act": act.act, "rows": act.count, "out": str(out)}
@@ -169,10 +169,10 @@ def agree(
     Example: callsieve privacy ticket agree act.json --signing-key risk.key --out ticket.json
     """
     from callsieve.serving.bundle.signing import read_signing_key
-    from callsieve.training.log.tickets import approve, read_act
+    from callsieve.training.log.tickets import read_act, sign_ticket
 
     request = read_act(act)
-    signer = approve(request, read_signing_key(signing_key), out, checked_days(valid_days))
+    signer = sign_ticket(request, read_signing_key(signing_key), out, checked_days(valid_days))
     if json:
         facts = {"key": signer, "act": request.act, "rows": request.count, "person": request.person}
         console.emit_json(facts | {"purpose": request.purpose, "out": str(out)})

@@ -23,7 +23,7 @@ from callsieve.serving.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from callsieve.training.log.run_paths import Place
+    from callsieve.training.log.run_paths import RunPaths
 
 Run = Annotated[str, typer.Argument(help="Id of the run in MLflow, or of its model.")]
 
@@ -149,7 +149,7 @@ def promote(
     run: Run,
     approval: Annotated[list[Path], typer.Option(help="File of an approval; repeat for several.")],
     folder: RunOptions,
-    log_key: LogKeyOption,
+    log_signing_key: LogKeyOption,
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder of the run's calls; the run must beat the champion on them.")
     ] = None,
@@ -162,25 +162,25 @@ def promote(
     Example: callsieve model promote a1b2c3 --approval risk.json --approval legal.json
     """
     from callsieve.training.audit import promote as steps
-    from callsieve.training.log.run_paths import log_key as key_of
+    from callsieve.training.log.run_paths import log_signing_key as key_of
 
-    place, key = _place(folder, tracking_uri), key_of(folder.path, log_key.signing_key)
+    place, key = _place(folder, tracking_uri), key_of(folder.path, log_signing_key.signing_key)
     with console.progress("model promote") as tell:
         facts = steps.promote(place, run, approval, key, data=data, threads=threads, tell=tell)
     console.emit_json(facts) if json else console.say(f"model {facts['model']}, version {facts['version']}: champion")
 
 
 def rollback(
-    why: Why, folder: RunOptions, log_key: LogKeyOption, tracking_uri: TrackingUri = None, json: Json = False
+    why: Why, folder: RunOptions, log_signing_key: LogKeyOption, tracking_uri: TrackingUri = None, json: Json = False
 ) -> None:
     """Make the previous champion the champion again.
 
     Example: callsieve model rollback --why 'complaints of a hospital'
     """
     from callsieve.training.audit import promote as steps
-    from callsieve.training.log.run_paths import log_key as key_of
+    from callsieve.training.log.run_paths import log_signing_key as key_of
 
-    place, key = _place(folder, tracking_uri), key_of(folder.path, log_key.signing_key)
+    place, key = _place(folder, tracking_uri), key_of(folder.path, log_signing_key.signing_key)
     with console.progress("model rollback") as tell:
         facts = steps.rollback(place, why, key, tell)
     console.emit_json(facts) if json else console.say(f"model {facts['model']}, version {facts['version']}: champion")
@@ -212,7 +212,7 @@ def replay(
         sys.exit(1)
 
 
-def _place(folder: RunOptions, tracking_uri: str | None) -> Place:
-    from callsieve.training.log.run_paths import place_of
+def _place(folder: RunOptions, tracking_uri: str | None) -> RunPaths:
+    from callsieve.training.log.run_paths import run_paths
 
-    return place_of(folder.path, folder.audit, tracking_uri)
+    return run_paths(folder.path, folder.audit, tracking_uri)

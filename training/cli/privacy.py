@@ -62,10 +62,10 @@ def retention(
 
     Example: callsieve privacy retention --data world --audit audit --signing-key log.key
     """
-    from callsieve.training.privacy.deletion import run_all
+    from callsieve.training.privacy.deletion import erase_expired
 
     with console.progress("privacy retention") as tell:
-        result = run_all(
+        result = erase_expired(
             log.audit,
             log.signing_key,
             data,
@@ -90,7 +90,7 @@ def retention(
         sys.exit(1)
 
 
-def find(
+def count_rows(
     data: Data,
     key: NumberKey,
     rules: Annotated[
@@ -103,7 +103,7 @@ def find(
     Example: callsieve privacy find --data world --key number.key
     """
     from callsieve.serving.custody.retention import read_retention
-    from callsieve.training.privacy.subject import find as count
+    from callsieve.training.privacy.subject import count_rows as count
 
     token = _token(key)
     with console.progress("privacy find") as tell:

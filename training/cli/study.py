@@ -64,7 +64,7 @@ def search(
     from callsieve.serving.batch.vector_files import feature_names
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
-    from callsieve.training.log.run_paths import store_of
+    from callsieve.training.log.run_paths import default_store
     from callsieve.training.model.train import Settings
     from callsieve.training.studies.search import search as run
 
@@ -74,7 +74,7 @@ def search(
         settings = Settings(
             seed=seed, threads=threads, features=feature_names(only), label_policy=read_label_policy(label_policy)
         )
-        uri = tracking_uri or store_of(out)
+        uri = tracking_uri or default_store(out)
         result = run(
             read_dataset(data), settings, out, trials=trials, minutes=minutes, uri=uri, source=str(data), progress=tell
         )
@@ -195,12 +195,12 @@ def ledger_in(folder: Path, options: LedgerOptions | None = None) -> Ledger:
     """Returns the ledger of a study; by default in its folder, signed with a key of its own."""
     from callsieve.training.log.gates import read_gates
     from callsieve.training.log.looks import Ledger
-    from callsieve.training.log.run_paths import log_of
+    from callsieve.training.log.run_paths import log_folder
     from callsieve.training.run import signer
 
     options = options or LedgerOptions()
     key = signer(folder, options.signing_key)
-    return Ledger(log_of(folder, options.audit), key, read_gates(options.gates))
+    return Ledger(log_folder(folder, options.audit), key, read_gates(options.gates))
 
 
 def save(path: Path, result: Mapping[str, Any]) -> None:

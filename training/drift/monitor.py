@@ -22,7 +22,7 @@ from callsieve.serving.batch.score import open_scorer, score_calls
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.feeds import feed_of_all
-from callsieve.training.log.looks import Ledger, certified_on, counted
+from callsieve.training.log.looks import Ledger, certified_on, count_look
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.call_choice import day_slices
 from callsieve.training.model.split import WINDOW_DAYS, judged_span
@@ -243,7 +243,7 @@ def monitor(
     calls, chosen = calls_until(dataset.calls, day)
     touched: dict[str, Any] = {}
     if certified_on(scorer.bundle, dataset.fingerprint, judged_span(calls)):
-        touched = {**counted(ledger, scorer.bundle, dataset.fingerprint, judged_span(calls), "monitor")}
+        touched = {**count_look(ledger, scorer.bundle, dataset.fingerprint, judged_span(calls), "monitor")}
     progress("features", 0.1)
     # What came in after the day is not known yet.
     end = midnight(chosen, calls.slice(day_slices(calls)[chosen].start)) + DAY

@@ -23,7 +23,7 @@ from callsieve.training.audit.verify import verify
 from callsieve.training.log.audit_log import PUBLIC_KEY, payloads
 from callsieve.training.log.tickets import MOST_WITHOUT, NEEDED, REIDENTIFY
 from callsieve.training.privacy.deletion import calls_fingerprint
-from callsieve.training.privacy.subject import models, states_of
+from callsieve.training.privacy.subject import earlier_fingerprints, models_trained_on
 
 HOURS_TO_ERASE = 24
 
@@ -78,13 +78,13 @@ def processing(folder: Path, log: Path | None, rules: Retention) -> dict[str, An
         path.stem: rules.tables[path.stem] for path in sorted(folder.glob("*.parquet")) if path.stem in rules.tables
     }
     state = calls_fingerprint(folder)
-    states = set() if log is None else states_of(log, state)
+    states = set() if log is None else earlier_fingerprints(log, state)
     deletions = [] if log is None else [one for _, one in payloads(log, "deletion")]
     return {
         "folder": str(folder),
         "declared": None if told is None else asdict(told),
         "kept_days": {name: rule.ceiling // DAY for name, rule in kept.items() if not rule.follows},
-        "models": [] if log is None else models(log, str(folder), state),
+        "models": [] if log is None else models_trained_on(log, str(folder), state),
         "given": [access for source, access in given(log) if source == str(folder)],
         "deletions": sum(one.get("calls_after") in states for one in deletions),
     }

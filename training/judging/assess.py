@@ -13,7 +13,7 @@ from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import Dataset, judging_labels, read_dataset
 from callsieve.training.data.feeds import complete
 from callsieve.training.data.label_policy import read_label_policy
-from callsieve.training.log.looks import Ledger, counted
+from callsieve.training.log.looks import Ledger, count_look
 from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.call_choice import calls_of_new_callers
 from callsieve.training.model.certify import certificate, choose_threshold
@@ -44,7 +44,7 @@ def assess(
     """
     scorer = open_scorer(bundle, trust)
     dataset = read_dataset(data, "evaluation")
-    look = counted(ledger, scorer.bundle, dataset.fingerprint, judged_span(dataset.calls), "evaluate")
+    look = count_look(ledger, scorer.bundle, dataset.fingerprint, judged_span(dataset.calls), "evaluate")
     progress("features", 0.1)
     X = complete(dataset, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)

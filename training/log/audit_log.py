@@ -92,7 +92,7 @@ def append(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519Priv
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     (folder / PAYLOADS).mkdir(parents=True, exist_ok=True)
-    with alone(folder, LOCK):
+    with locked(folder, LOCK):
         return _add(folder, kind, payload, key)
 
 
@@ -112,7 +112,7 @@ def erase(folder: Path, index: int, why: str, key: Ed25519PrivateKey) -> int:
         ValueError: if there is no such payload, or it is itself the word of an erasure.
     """
     require(folder)
-    with alone(folder, LOCK):
+    with locked(folder, LOCK):
         known = {entry.index: entry for entry in read(folder)}
         if index not in known or not payload_path(folder, index).exists():
             raise ValueError(f"entry {index}: expected an entry with a payload")
@@ -135,11 +135,11 @@ def read(folder: Path) -> list[Entry]:
 
 def require(folder: Path) -> None:
     """Raise `ValueError` unless a log was begun in the folder."""
-    if not begun(folder):
+    if not has_log(folder):
         raise ValueError(f"{folder}: expected an audit log, with {PUBLIC_KEY} and {LOG}")
 
 
-def begun(folder: Path) -> bool:
+def has_log(folder: Path) -> bool:
     """Whether a folder has a log; an empty one may be made by whoever asks first."""
     return (folder / PUBLIC_KEY).exists()
 
@@ -299,7 +299,7 @@ def _append_line(path: Path, line: bytes) -> None:
 
 
 @contextmanager
-def alone(folder: Path, lock: str) -> Iterator[None]:
+def locked(folder: Path, lock: str) -> Iterator[None]:
     """One process at a time that takes this lock of a log."""
     with (folder / lock).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -307,7 +307,7 @@ def alone(folder: Path, lock: str) -> Iterator[None]:
 
 
 @contextmanager
-def still(folder: Path) -> Iterator[None]:
+def read_locked(folder: Path) -> Iterator[None]:
     """Nothing is added meanwhile: log, head and payloads are of one moment. A copy has no lock, and needs none."""
     with ExitStack() as held:
         with suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
 """Who looked at calls that judge: gates and touches enter the audit log before anything is trained or scored.
 
 A fold is a stretch of time of some data. Stretches that overlap are looks at the same calls: a fold that begins a day
-later is not a fresh one. Of a finished model, each look that holds it against the truth is counted in the log of its
+later is not a fresh one. Of a finished model, each look that holds it against the truth is count_look in the log of its
 training, which lies beside its bundle; where there is none, calls that it was certified on are not looked at.
 """
 
@@ -19,7 +19,7 @@ from callsieve.serving.bundle.signing import SIGNING_KEY
 
 from .audit_log import PUBLIC_KEY, append, payloads
 from .gates import Gates, shipped_gates
-from .run_paths import log_key, log_of
+from .run_paths import log_folder, log_signing_key
 
 if TYPE_CHECKING:
     from callsieve.serving.bundle.metadata import BundleMetadata
@@ -29,7 +29,7 @@ _DATA = 16  # hex digits of the fingerprint that name the data
 
 
 class Look(TypedDict):
-    """A look at a fold, and how many looks there were so far, this one included; None for both if not counted."""
+    """A look at a fold, and how many looks there were so far, this one included; None for both if not count_look."""
 
     fold: str | None
     touches: int | None
@@ -67,17 +67,17 @@ def ledger_beside(bundle: Path, audit: Path | None, signing_key: Path | None) ->
     Raises:
         ValueError: if one of them is named, and the other is neither named nor there.
     """
-    log, key = log_of(bundle.parent, audit), signing_key or bundle.parent / SIGNING_KEY
+    log, key = log_folder(bundle.parent, audit), signing_key or bundle.parent / SIGNING_KEY
     missing = [
         *([] if audit or (log / PUBLIC_KEY).exists() else [f"{log}: no audit log; expected --audit FOLDER"]),
         *([] if key.exists() else [f"{key}: no key of the audit log; expected --signing-key FILE"]),
     ]
     if missing and (audit or signing_key):
         raise ValueError(missing[0])
-    return None if missing else Ledger(log, log_key(bundle.parent, signing_key), shipped_gates())
+    return None if missing else Ledger(log, log_signing_key(bundle.parent, signing_key), shipped_gates())
 
 
-def counted(ledger: Ledger | None, card: BundleMetadata, data: str, span: Span, by: str) -> Look:
+def count_look(ledger: Ledger | None, card: BundleMetadata, data: str, span: Span, by: str) -> Look:
     """Count a look at calls by which a finished model is judged; call it before they are scored.
 
     Args:
@@ -91,7 +91,7 @@ def counted(ledger: Ledger | None, card: BundleMetadata, data: str, span: Span, 
         return ledger.touch(data, span, by)
     if certified_on(card, data, span):
         raise ValueError(
-            f"{by}: the model was certified on these calls, and each look at them is counted: expected --audit FOLDER "
+            f"{by}: the model was certified on these calls, and each look at them is count_look: expected --audit FOLDER "
             "and --signing-key FILE, the log of its training and the key that signs it"
         )
     return {"fold": None, "touches": None}
@@ -107,14 +107,14 @@ def certified_on(card: BundleMetadata, data: str, span: Span) -> bool:
 
 
 def in_words(told: Mapping[str, Any]) -> str:
-    """What a person reads of a look, as from `counted`.
+    """What a person reads of a look, as from `count_look`.
 
     >>> in_words({"fold": "aa 0..10", "touches": 2})
-    'look 2 at these calls, counted in the audit log: fold aa 0..10'
+    'look 2 at these calls, count_look in the audit log: fold aa 0..10'
     """
     if told["touches"] is None:
-        return "this look at the calls was not counted: there is no audit log with its key beside the bundle"
-    return f"look {told['touches']} at these calls, counted in the audit log: fold {told['fold']}"
+        return "this look at the calls was not count_look: there is no audit log with its key beside the bundle"
+    return f"look {told['touches']} at these calls, count_look in the audit log: fold {told['fold']}"
 
 
 def looks(folds: Iterable[str], data: str, span: Span) -> int:

@@ -13,28 +13,28 @@ SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RunPaths:
     """The folder of the audit log, and the address of the store."""
 
     log: Path
     uri: str
 
 
-def place_of(folder: Path, log: Path | None, uri: str | None) -> Place:
+def run_paths(folder: Path, log: Path | None, uri: str | None) -> RunPaths:
     """The log and the store of a run's folder, unless told otherwise."""
-    return Place(log_of(folder, log), uri or store_of(folder))
+    return RunPaths(log_folder(folder, log), uri or default_store(folder))
 
 
-def store_of(folder: Path) -> str:
+def default_store(folder: Path) -> str:
     """The address of the SQLite store in a folder."""
     return f"{SQLITE}{(folder / 'mlflow.db').resolve()}"
 
 
-def log_of(folder: Path, log: Path | None) -> Path:
+def log_folder(folder: Path, log: Path | None) -> Path:
     """The folder of the audit log."""
     return log or folder / AUDIT
 
 
-def log_key(folder: Path, key: Path | None) -> Ed25519PrivateKey:
+def log_signing_key(folder: Path, key: Path | None) -> Ed25519PrivateKey:
     """The key that signs the log: by default the one that the run made for itself."""
     return read_signing_key(key or folder / SIGNING_KEY)

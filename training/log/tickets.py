@@ -22,7 +22,7 @@ from callsieve.features.files.strict_json import as_integer, as_mapping, as_text
 
 from .approvals import approve as sign_statement
 from .approvals import check as check_approvals
-from .audit_log import alone, append, begun, payloads
+from .audit_log import append, has_log, locked, payloads
 from .gates import Gates
 
 KIND = "callsieve ticket"
@@ -43,12 +43,12 @@ class Act:
     person: str
 
 
-def of_tokens(tokens: Sequence[str]) -> str:
+def tokens_hash(tokens: Sequence[str]) -> str:
     """What a re-identification is of."""
     return hashlib.sha256("\n".join(sorted(tokens)).encode()).hexdigest()
 
 
-def approve(act: Act, key: Ed25519PrivateKey, path: Path, days: float = 7.0) -> str:
+def sign_ticket(act: Act, key: Ed25519PrivateKey, path: Path, days: float = 7.0) -> str:
     """Agree to an act until some days from now: sign it into a new file; gives the id of the key.
 
     Raises:
@@ -61,7 +61,9 @@ def approve(act: Act, key: Ed25519PrivateKey, path: Path, days: float = 7.0) -> 
     return sign_statement(_statement(act) | {"until": until}, key, path)
 
 
-def enter(log: Path, act: Act, tickets: Sequence[Path], gates: Gates, key: Ed25519PrivateKey, source: str = "") -> int:
+def enter_act(
+    log: Path, act: Act, tickets: Sequence[Path], gates: Gates, key: Ed25519PrivateKey, source: str = ""
+) -> int:
     """Enter an act in the log, if enough people agreed to it; the entry's index. Only then may it be done.
 
     Args:
@@ -72,7 +74,7 @@ def enter(log: Path, act: Act, tickets: Sequence[Path], gates: Gates, key: Ed255
     """
     log.mkdir(parents=True, exist_ok=True)
     # One at a time: of several that ask at once, each would find the ticket unused, or too few rows exported so far.
-    with alone(log, "entering"):
+    with locked(log, "entering"):
         with refusals_entered(log, act, key):
             found = _agreed(log, act, tickets, gates)
         return append(log, "access", _payload(act) | {"tickets": found, "source": source}, key)
@@ -100,7 +102,7 @@ def _agreed(log: Path, act: Act, tickets: Sequence[Path], gates: Gates) -> list[
     now = datetime.now(tz=UTC).strftime(_MOMENT)
     used = {
         one["signature"]
-        for _, payload in (payloads(log, "access") if begun(log) else ())
+        for _, payload in (payloads(log, "access") if has_log(log) else ())
         for one in payload.get("tickets", ())
     }
     for path, one in zip(tickets, found, strict=False):
@@ -115,7 +117,7 @@ def _agreed(log: Path, act: Act, tickets: Sequence[Path], gates: Gates) -> list[
 
 def _lately(log: Path) -> int:
     """Rows that were exported without a ticket in the last day, whoever did it: many small exports are a large one."""
-    if not begun(log):
+    if not has_log(log):
         return 0
     since = (datetime.now(tz=UTC) - timedelta(days=1)).strftime(_MOMENT)
     told = [payload for entry, payload in payloads(log, "access") if entry.at >= since and "refused" not in payload]

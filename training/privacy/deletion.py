@@ -13,16 +13,16 @@ from callsieve.serving.bundle.signing import read_signing_key
 from callsieve.serving.custody.retention import Retention, read_retention
 from callsieve.serving.live.forgetting import forget
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.log.audit_log import append, begun
+from callsieve.training.log.audit_log import append, has_log
 
 from . import expiry, subject, verdict_files
-from .remaining import clearances, delete_from_evidence, staying
+from .remaining import clearances, delete_from_evidence, remaining_rows
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
 
-def run_all(
+def erase_expired(
     log: Path,
     signing_key: Path,
     data: Path | None,
@@ -38,16 +38,17 @@ def run_all(
 
     Args:
         verdicts, registers: files of verdicts, and folders of registers as a scorer reads them.
-    Returns: `files` as of `expiry.run` and `expiry.journals`, the store's as `cases`; totals `erased` and `left`; the
-        version of the rules; the index of the log's `entry`.
+    Returns:
+        `files`: the summaries of `expiry.erase_tables` and `expiry.erase_journals` by file, and of the store as
+        `cases`. Totals `erased` and `left`. `rules`: their version. `entry`: index of the log's entry.
     """
     key, kept, inside = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
     before = calls_fingerprint(data, inside["before"])
     files: dict[str, dict[str, Any]] = {}
     if data is not None:
-        files |= expiry.run(data, kept, now, inside["tables"])
+        files |= expiry.erase_tables(data, kept, now, inside["tables"])
     if state is not None:
-        files |= expiry.journals(state, kept, now)
+        files |= expiry.erase_journals(state, kept, now)
     for path, told in by_size(inside["verdicts"], verdicts).items():
         files[str(path)] = verdict_files.erase_verdicts(path, kept, now, told)
     for folder in registers:
@@ -79,15 +80,17 @@ def delete_everywhere(
 
     Args:
         states: folders of live state of scorers, running or not.
-        verdicts, registers: as of `run_all`.
+        verdicts, registers: as of `erase_expired`.
         callees: how called numbers stand in the verdicts; needed if they stand under a key that is kept.
-    Returns: `files` as of `subject.delete`, the store's as `cases`, `models` as of `subject.models`, `scorers` with the
-        seconds that each took to forget, `stays` as of `staying.staying`, `entry`.
+    Returns:
+        `files`: the summaries of `subject.delete_rows` by file, and of the store as `cases`. `models`: from
+        `subject.models_trained_on`. `scorers`: seconds that each took to forget. `stays`: from
+        `remaining.remaining_rows`. `entry`: index of the log's entry.
     """
     key, kept, inside = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
     before = calls_fingerprint(data, inside["before"])
-    models = subject.models(log, str(data), before) if begun(log) else []
-    files = subject.delete(data, token, kept, now, inside["tables"])
+    models = subject.models_trained_on(log, str(data), before) if has_log(log) else []
+    files = subject.delete_rows(data, token, kept, now, inside["tables"])
     cleared: dict[str, int] = {}
     if store is not None:
         files["cases"], cleared = _erase_subject(store, token, kept, now)
@@ -100,7 +103,7 @@ def delete_everywhere(
     for state in states:
         overwritten = delete_from_evidence(state, token, kept, now)
         files |= {f"{state.name}/{name}": one for name, one in overwritten.items()}
-    stays = staying(files, cleared | dict(clearances(states, token)), kept, now)
+    stays = remaining_rows(files, cleared | dict(clearances(states, token)), kept, now)
     report = {"why": why, "rules": kept.version, "files": files, "models": models, "scorers": scorers, "stays": stays}
     fingerprints = {"calls_before": before, "calls_after": calls_fingerprint(data, inside["after"])}
     return report | {"entry": append(log, "deletion", report | fingerprints, key)}

@@ -33,7 +33,7 @@ JOURNALS = {VERDICTS: "journals", COMPLAINTS: "journals", ACCESSES: "accesses", 
 """Kinds of files in a scorer's state, and the rule of each."""
 
 
-def run(folder: Path, rules: Retention, now: int, tell: Progress = silent) -> dict[str, Any]:
+def erase_tables(folder: Path, rules: Retention, now: int, tell: Progress = silent) -> dict[str, Any]:
     """Erase what is past its time from the tables of a folder.
 
     Returns: by file: rows before and after, how many are past their time now (0, counted anew in the file as it then
@@ -50,15 +50,15 @@ def run(folder: Path, rules: Retention, now: int, tell: Progress = silent) -> di
     for name in order:
         path, rule = paths[name], kept[name]
         if not rule.follows:
-            report[path.name] = erased(
+            report[path.name] = erasure_summary(
                 rewrite(path, partial(unexpired_rows, rule, now), inside[path]), count_expired(path, rule, now)
             )
         elif rule.follows in paths:
-            report[path.name] = erased(follow(path, paths[rule.follows], inside[path]), 0)
+            report[path.name] = erasure_summary(follow(path, paths[rule.follows], inside[path]), 0)
     return report
 
 
-def erased(done: Rewritten, left: int) -> dict[str, Any]:
+def erasure_summary(done: Rewritten, left: int) -> dict[str, Any]:
     """What is told of a file, of whose rows so many are `left` past their time."""
     return {
         "rows_before": done.rows_before, "rows_after": done.rows_after, "erased": done.rows_before - done.rows_after,
@@ -83,7 +83,7 @@ def follow(path: Path, leading: Path, tell: Progress = silent) -> Rewritten:
     )
 
 
-def journals(state: Path, rules: Retention, now: int) -> dict[str, Any]:
+def erase_journals(state: Path, rules: Retention, now: int) -> dict[str, Any]:
     """Delete files of a scorer's state that are past their time; the newest of each kind may still be written."""
     report: dict[str, Any] = {}
     for kind, table in JOURNALS.items():

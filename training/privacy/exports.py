@@ -22,13 +22,13 @@ from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.gates import Gates
-from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, enter, of_tokens
+from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, enter_act, tokens_hash
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
 
-def chosen(folder: Path, first: str, last: str, tell: Progress = silent) -> pa.Table:
+def calls_between(folder: Path, first: str, last: str, tell: Progress = silent) -> pa.Table:
     """Keyed calls of a folder from a UTC day to another one, as far as they may still be read.
 
     Raises:
@@ -50,7 +50,7 @@ def export_act(calls: pa.Table, purpose: str, person: str, tell: Progress = sile
     return act
 
 
-def export(
+def export_calls(
     calls: pa.Table,
     act: Act,
     folder: Path,
@@ -67,11 +67,11 @@ def export(
 
     Raises:
         FileExistsError: if there is such a file.
-        ValueError: if too few people agreed (`tickets.enter`); nothing is written.
+        ValueError: if too few people agreed (`tickets.enter_act`); nothing is written.
     """
     if out.exists():
         raise FileExistsError(f"{out}: expected a new file; nothing is overwritten")
-    entry = enter(log, act, tickets, gates, key, str(folder))
+    entry = enter_act(log, act, tickets, gates, key, str(folder))
     write_table(with_callee_keys(calls, callees), out)
     return entry
 
@@ -84,7 +84,7 @@ def reidentify_act(tokens: Sequence[str], purpose: str, person: str) -> Act:
     """
     if not tokens or not all(is_token(token) for token in tokens):
         raise ValueError("re-identification: expected tokens of numbers")
-    return Act(REIDENTIFY, of_tokens(tokens), len(tokens), purpose, person)
+    return Act(REIDENTIFY, tokens_hash(tokens), len(tokens), purpose, person)
 
 
 def reidentify(
@@ -103,9 +103,9 @@ def reidentify(
     With `callees`, tokens of called people in what was written for others, too.
 
     Raises:
-        ValueError: if too few people agreed (`tickets.enter`); nothing is looked up.
+        ValueError: if too few people agreed (`tickets.enter_act`); nothing is looked up.
     """
-    enter(log, act, tickets, gates, key)
+    enter_act(log, act, tickets, gates, key)
     intake, wanted = Intake(number_key), set(tokens)
     return (
         (token, text)

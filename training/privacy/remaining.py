@@ -25,7 +25,7 @@ CLEARED = "a person has cleared this caller, and that holds"
 
 
 def delete_from_evidence(state: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
-    """Overwrite what a scorer noted of a person's verdicts, but what must be kept for now; by file as `subject.delete`.
+    """Overwrites the records of a person's verdicts in a scorer's files, except those below their floor.
 
     The scorer may be writing to the newest of these files: only what stands there is overwritten, at its own length.
     """
@@ -50,7 +50,7 @@ def delete_from_evidence(state: Path, token: str, rules: Retention, now: int) ->
     return report
 
 
-def staying(
+def remaining_rows(
     files: Mapping[str, Mapping[str, Any]], cleared: Mapping[str, int], rules: Retention, now: int
 ) -> list[dict[str, Any]]:
     """Each place where the person's token still stands: rows, why, and the UTC day until which it must, if it is known.

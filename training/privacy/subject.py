@@ -36,14 +36,18 @@ if TYPE_CHECKING:
 COLUMNS = ("caller", "callee", "number", "reporter", "network_caller")
 
 
-def find(folder: Path, token: str, rules: Retention, now: int, tell: Progress = silent) -> dict[str, dict[str, int]]:
+def count_rows(
+    folder: Path, token: str, rules: Retention, now: int, tell: Progress = silent
+) -> dict[str, dict[str, int]]:
     """Rows of a person by file: how many, and how many of them must be kept for now."""
     tables = dict(_tables(folder, rules))
     inside = by_size(tell, tables)
     return {path.name: _count(path, [token], rule, now, inside[path]) for path, rule in tables.items()}
 
 
-def delete(folder: Path, token: str, rules: Retention, now: int, tell: Progress = silent) -> dict[str, dict[str, Any]]:
+def delete_rows(
+    folder: Path, token: str, rules: Retention, now: int, tell: Progress = silent
+) -> dict[str, dict[str, Any]]:
     """Delete a person's rows, and exclude the number from every later training.
 
     Returns: by file: rows found, deleted and kept, and its SHA-256 before and after.
@@ -67,7 +71,7 @@ def delete(folder: Path, token: str, rules: Retention, now: int, tell: Progress 
 def delete_from(
     path: Path, tokens: Sequence[str], rule: RetentionRule, now: int, tell: Progress = silent
 ) -> dict[str, Any]:
-    """Delete from one table the rows that name a person by one of its tokens; what `delete` tells of a file."""
+    """Delete from one table the rows that name a person by one of its tokens; what `delete_rows` tells of a file."""
     inside = steps(tell, {"count": 1, "rewrite": 2})
     found = _count(path, tokens, rule, now, inside["count"])
     done = rewrite(path, partial(_without, tokens, rule, now), inside["rewrite"])
@@ -75,7 +79,7 @@ def delete_from(
             "sha256_before": done.sha256_before, "sha256_after": done.sha256_after}  # fmt: skip
 
 
-def models(log: Path, source: str, fingerprint: str) -> list[dict[str, str]]:
+def models_trained_on(log: Path, source: str, fingerprint: str) -> list[dict[str, str]]:
     """The models that learnt from a folder as it is, or as it was before rows were erased, deleted or keyed anew.
 
     Args:
@@ -83,7 +87,7 @@ def models(log: Path, source: str, fingerprint: str) -> list[dict[str, str]]:
         source: what a run's record says of where its calls came from.
     Returns: model, run and why: "the same calls", "the same folder", or both.
     """
-    states = states_of(log, fingerprint)
+    states = earlier_fingerprints(log, fingerprint)
     found = []
     for _, run in payloads(log, "run"):
         same = run["record"]["tag"].get("data_sha256") in states
@@ -94,11 +98,11 @@ def models(log: Path, source: str, fingerprint: str) -> list[dict[str, str]]:
     return found
 
 
-def states_of(log: Path, fingerprint: str) -> set[str]:
+def earlier_fingerprints(log: Path, fingerprint: str) -> set[str]:
     """Fingerprints of a folder's calls, as they are and as they were before rows were erased, deleted or keyed anew.
 
     Args:
-        fingerprint: as of `models`.
+        fingerprint: as of `models_trained_on`.
     """
     states = {fingerprint}
     for change in reversed([payload for _, payload in payloads(log, "retention", "deletion", "key")]):

@@ -34,16 +34,16 @@ VERDICTS, REGISTER = "verdicts", "register_"
 
 
 def erase_verdicts(path: Path, rules: Retention, now: int, tell: Progress = silent) -> dict[str, Any]:
-    """Take out of a file of verdicts what is past its time; as a file's part of `expiry.run`."""
+    """Take out of a file of verdicts what is past its time; as a file's part of `expiry.erase_tables`."""
     kept = rules.of(VERDICTS)
     done = rewrite(path, partial(unexpired_rows, kept, now), tell)
-    return expiry.erased(done, count_expired(path, kept, now))
+    return expiry.erasure_summary(done, count_expired(path, kept, now))
 
 
 def delete_from_verdicts(
     path: Path, token: str, callees: CalleeCipher | None, rules: Retention, now: int, tell: Progress = silent
 ) -> dict[str, Any]:
-    """Take a person's calls, and calls for it, out of a file of verdicts; as a file's part of `subject.delete`.
+    """Take a person's calls, and calls for it, out of a file of verdicts; as a file's part of `subject.delete_rows`.
 
     Raises:
         ValueError: if the file's called people stand under another key than `callees`; nothing is deleted.
@@ -58,19 +58,19 @@ def delete_from_verdicts(
 
 
 def erase_registers(folder: Path, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
-    """Take out of each register what is past its time, by file as `expiry.run`."""
+    """Take out of each register what is past its time, by file as `expiry.erase_tables`."""
     report = {}
     for path, rows, kept in _registers(folder, rules):
         before = sha256(path)
         left = [row for row in rows if not _is_due(row, kept, now)]
         _write(path, left, len(rows))
         due = sum(_is_due(row, kept, now) for row in rows_of(Registers.read(folder), path.stem))
-        report[path.name] = expiry.erased(Rewritten(len(rows), len(left), before, sha256(path)), due)
+        report[path.name] = expiry.erasure_summary(Rewritten(len(rows), len(left), before, sha256(path)), due)
     return report
 
 
 def delete_from_registers(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
-    """Take a person's entries out of each register, but what must be kept for now; by file as `subject.delete`."""
+    """Take a person's entries out of each register, but what must be kept for now; by file as `subject.delete_rows`."""
     remove_partial_files(folder, "*.jsonl")
     report = {}
     for path, rows, kept in _registers(folder, rules):

@@ -19,7 +19,7 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 from callsieve.training.data.dataset import truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.log.looks import Ledger, counted
+from callsieve.training.log.looks import Ledger, count_look
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -66,7 +66,7 @@ def difference(
     if truth is not None:
         start = read.calls["start"].to_numpy()
         span = (int(start[0]), int(start[-1]) + 1)
-        touched = {**counted(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")}
+        touched = {**count_look(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")}
     progress("score", 0.4)
     before, rows = score_calls(
         scorer, read.calls, None if complaints is None else read_complaints(complaints), threads=threads

@@ -29,7 +29,7 @@ from callsieve.serving.rules.rules import ACTION_RULES
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.log.looks import Ledger, counted
+from callsieve.training.log.looks import Ledger, count_look
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import upper_bound
 from callsieve.training.model.split import judged_span
@@ -108,7 +108,7 @@ def rule_figures(
         columns = compute_rule_columns(calls, threads)
     else:
         scorer = open_scorer(bundle, trust, policy)
-        touched = counted(ledger, scorer.bundle, fingerprint(calls), judged_span(calls), "rules")
+        touched = count_look(ledger, scorer.bundle, fingerprint(calls), judged_span(calls), "rules")
         complaints = data / "complaints.parquet"
         scores, rows = score_calls(
             scorer, calls, read_complaints(complaints) if complaints.exists() else None, threads=threads

@@ -13,7 +13,7 @@ from callsieve.training.drift.monitor import Shift, compare
 from callsieve.training.drift.reference import REFERENCE, Reference, read_reference
 from callsieve.training.judging.figures import RunDrift, RunShift
 from callsieve.training.log.audit_log import payloads
-from callsieve.training.log.run_paths import Place
+from callsieve.training.log.run_paths import RunPaths
 from callsieve.training.model.call_choice import whole_days
 
 from . import mlflow_read
@@ -21,7 +21,7 @@ from . import mlflow_read
 MAX_SHIFTS = 12
 
 
-def drift_since_last_run(place: Place, stretch: ScoredCalls) -> RunDrift | None:
+def drift_since_last_run(place: RunPaths, stretch: ScoredCalls) -> RunDrift | None:
     """The statistics that raise an alarm on at least half of the days against the run before; None without such a run.
 
     Scores are left out, since the two runs have different models.
@@ -51,7 +51,7 @@ def drift_since_last_run(place: Place, stretch: ScoredCalls) -> RunDrift | None:
     }
 
 
-def reference_of(place: Place, run: str) -> Reference | None:
+def reference_of(place: RunPaths, run: str) -> Reference | None:
     """The reference in a run's record; None if there is none."""
     with tempfile.TemporaryDirectory() as folder:
         path = mlflow_read.download(place.uri, run, Path(folder)) / "record" / REFERENCE

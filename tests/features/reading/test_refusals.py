@@ -171,7 +171,7 @@ def test_what_was_not_measured_is_said_to_be():
 def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(FileExistsError, match="expected a new file; nothing is overwritten"):
-        exports.export(None, None, tmp_path, tmp_path / "out", None, tmp_path / "log", [], None, None)
+        exports.export_calls(None, None, tmp_path, tmp_path / "out", None, tmp_path / "log", [], None, None)
     with pytest.raises(FileExistsError, match="exists already; nothing is overwritten"):
         canaries.plant(tmp_path, tmp_path / "out", KEY, KEY, None, tmp_path)
     assert (tmp_path / "out").read_text() == "mine"

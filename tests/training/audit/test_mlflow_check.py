@@ -12,7 +12,7 @@ from mlflow.data import get_source
 from callsieve.training.audit.mlflow_check import aliases, version_faults
 from callsieve.training.audit.verify import verify
 from callsieve.training.log.audit_log import append, erase, payloads
-from callsieve.training.log.run_paths import store_of
+from callsieve.training.log.run_paths import default_store
 from callsieve.training.tracking import mlflow_read, mlflow_write
 from tests.support import recorded_run
 from tests.support import small_bundle as small
@@ -143,7 +143,7 @@ def test_a_store_that_is_torn_is_one_fault_in_one_line(made, tmp_path, data):
     folder, place, *_ = made
     whole, torn = (folder / "mlflow.db").read_bytes(), tmp_path / "torn.db"
     torn.write_bytes(whole[: len(whole) // 2] if data is None else data)
-    (fault,) = verify(place.log, uri=store_of(tmp_path).replace("mlflow.db", "torn.db")).faults
+    (fault,) = verify(place.log, uri=default_store(tmp_path).replace("mlflow.db", "torn.db")).faults
     assert fault.where == "store" and f"{torn} is not sound: " in fault.what and "\n" not in str(fault)
 
 
@@ -252,7 +252,7 @@ def test_an_empty_store_and_a_run_that_is_not_there(store, empty_store, tmp_path
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     with pytest.raises(ValueError, match=r"^MLflow: .*$"):
         mlflow_read.download(place.uri, "0" * 32, tmp_path)
-    empty = store_of(tmp_path)
+    empty = default_store(tmp_path)
     found = {fault.where: fault.what for fault in verify(place.log, uri=empty).faults}
     assert found[f"run {run}"] == "MLflow has no such run"
     assert found["model version 1"] == "is gone"
@@ -260,7 +260,7 @@ def test_an_empty_store_and_a_run_that_is_not_there(store, empty_store, tmp_path
 
 def test_a_store_that_is_not_there_is_said_and_not_made(store, tmp_path):
     _, place, _ = store
-    gone = verify(place.log, uri=store_of(tmp_path / "other"))
+    gone = verify(place.log, uri=default_store(tmp_path / "other"))
     assert [(fault.where, fault.what) for fault in gone.faults] == [
         ("store", f"{(tmp_path / 'other' / 'mlflow.db').resolve()} is not there")
     ]

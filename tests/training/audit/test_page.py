@@ -13,14 +13,14 @@ import pytest
 from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.training.audit.page import changes, facts, moment, page
 from callsieve.training.log.audit_log import payloads
-from callsieve.training.log.run_paths import place_of
+from callsieve.training.log.run_paths import run_paths
 
 CHROMIUM = "chromium"  # Debian's package of that name
 
 
 @pytest.fixture(scope="module")
 def told(run):
-    return facts(place_of(run[0], None, None), run[1]["tracking"]["run"])
+    return facts(run_paths(run[0], None, None), run[1]["tracking"]["run"])
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_the_page_tells_what_a_reviewer_asks(told, text, run):
 
 
 def test_a_copy_made_with_the_run_is_an_artifact_that_the_log_commits_to(run):
-    place = place_of(run[0], None, None)
+    place = run_paths(run[0], None, None)
     logged = next(payload for _, payload in payloads(place.log, "run"))
     page_now = (run[0] / "audit.html").read_bytes()
     assert logged["record"]["artifact"]["report/audit.html"] == hashlib.sha256(page_now).hexdigest()

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from callsieve.serving.bundle.signing import read_signing_key
-from callsieve.training.log.run_paths import store_of
+from callsieve.training.log.run_paths import default_store
 from callsieve.training.tracking.reproduce import Reproduction
 from tests.support import recorded_run
 from tests.support import small_bundle as small
@@ -108,7 +108,9 @@ def copied(call, run, tmp_path):
     shutil.copytree(made, tmp_path / "copied", ignore=shutil.ignore_patterns("artifacts", "mlflow.db*"))
 
     def verified():
-        code, out, _ = call("audit", "verify", "--in", tmp_path / "copied", "--tracking-uri", store_of(made), "--json")
+        code, out, _ = call(
+            "audit", "verify", "--in", tmp_path / "copied", "--tracking-uri", default_store(made), "--json"
+        )
         return code, json.loads(out)
 
     return tmp_path / "copied", verified

@@ -38,7 +38,7 @@ from callsieve.training.drift.reference import (
     watched_shares,
     write_reference,
 )
-from callsieve.training.log.run_paths import place_of
+from callsieve.training.log.run_paths import run_paths
 from callsieve.training.model.call_choice import SAMPLE, day_sample, day_slices, whole_days
 from callsieve.training.tracking.lineage import drift_since_last_run
 from tests.support import feed_faults
@@ -296,7 +296,7 @@ def test_what_the_certificate_rests_on(run, stretch, dataset):
 
 
 def test_a_run_is_compared_with_the_one_before_it(run, stretch, tmp_path):
-    place = place_of(run[0], None, None)
+    place = run_paths(run[0], None, None)
     same = drift_since_last_run(place, stretch)
     assert (same["model"], same["moved"], same["shifts"]) == (run[1]["model"]["id"], 0, [])
     rows = stretch.vectors.X.copy()
@@ -304,7 +304,7 @@ def test_a_run_is_compared_with_the_one_before_it(run, stretch, tmp_path):
     other = drift_since_last_run(place, replace(stretch, vectors=feed_of_all(rows)))
     assert [one["name"] for one in other["shifts"]] == ["out_calls_count_24h"]
     assert other["shifts"][0]["now"] < 0.01 and 2 * other["shifts"][0]["days"] >= other["days"]
-    assert drift_since_last_run(place_of(tmp_path, None, None), stretch) is None
+    assert drift_since_last_run(run_paths(tmp_path, None, None), stretch) is None
     assert run[1]["drift"] is None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.gates import shipped_gates
-from callsieve.training.log.looks import Ledger, certified_on, counted, in_words, ledger_beside
+from callsieve.training.log.looks import Ledger, certified_on, count_look, in_words, ledger_beside
 from tests.support import small_bundle as small
 
 DATA = "ab" * 32
@@ -75,9 +75,9 @@ def test_a_look_without_a_log_is_refused_at_calls_of_the_certificate_and_told_el
     assert certified_on(CARD, data, span) is is_fold
     if is_fold:
         with pytest.raises(ValueError, match=r"look: the model was certified on .* --audit FOLDER .*--signing-key"):
-            counted(None, CARD, data, span, "look")
+            count_look(None, CARD, data, span, "look")
     else:
-        told = counted(None, CARD, data, span, "look")
+        told = count_look(None, CARD, data, span, "look")
         assert told == {"fold": None, "touches": None}
         assert in_words(told).startswith(NOT_COUNTED)
 
@@ -90,7 +90,7 @@ def test_a_card_that_tells_no_folds_certifies_on_no_calls():
 def test_a_log_counts_all_looks_at_stretches_that_overlap(tmp_path):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
     spans = ((0, 30_000), (20_000, 40_000), (30_000, 40_000))
-    told = [counted(ledger, CARD, DATA, span, "look") for span in spans]
+    told = [count_look(ledger, CARD, DATA, span, "look") for span in spans]
     assert [one["touches"] for one in told] == [1, 2, 2]  # the last overlaps the second alone
     assert in_words(told[1]) == f"look 2 at these calls, counted in the audit log: fold {DATA[:16]} 20000..40000"
     assert by(tmp_path) == ["look"] * 3

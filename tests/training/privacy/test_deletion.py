@@ -34,7 +34,7 @@ from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.exclusions import FILE as EXCLUSIONS_FILE
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.audit_log import append, payloads
-from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, approve, enter
+from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, enter, sign_ticket
 from callsieve.training.privacy import deletion, expiry, subject
 from callsieve.training.privacy.rewriting import rewrite
 from tests.serving.cases.test_store import fill, found
@@ -497,7 +497,7 @@ def _enter(begin, log, act, tickets):
 def test_of_many_processes_at_once_one_uses_a_ticket_and_one_the_rows_that_need_none(log, tmp_path, act, needed):
     tickets = [tmp_path / f"{place}.json" for place in range(needed)]
     for path, key in zip(tickets, recorded_run.APPROVERS, strict=False):
-        approve(act, key, path)
+        sign_ticket(act, key, path)
     context = multiprocessing.get_context("fork")
     begin = context.Barrier(20)
     asking = [context.Process(target=_enter, args=(begin, log, act, tickets)) for _ in range(20)]
@@ -511,11 +511,11 @@ def test_of_many_processes_at_once_one_uses_a_ticket_and_one_the_rows_that_need_
 def test_a_ticket_past_its_time_is_none(log, tmp_path):
     act = Act(REIDENTIFY, "a" * 64, 1, "why", "me")
     for place, key in enumerate(recorded_run.APPROVERS[:2]):
-        approve(act, key, tmp_path / f"{place}.json", days=-1.0)
+        sign_ticket(act, key, tmp_path / f"{place}.json", days=-1.0)
     with pytest.raises(ValueError, match="past its time"):
         enter(log, act, [tmp_path / "0.json", tmp_path / "1.json"], recorded_run.gates(), small.KEY)
     with pytest.raises(ValueError, match="act must be one of"):
-        approve(Act("anything", "a" * 64, 1, "why", "me"), small.KEY, tmp_path / "x.json")
+        sign_ticket(Act("anything", "a" * 64, 1, "why", "me"), small.KEY, tmp_path / "x.json")
 
 
 def test_rules_of_retention_are_checked(tmp_path):
@@ -564,7 +564,7 @@ def test_rows_go_with_the_numbers_of_the_calls(tmp_path):
 
 def test_what_follows_calls_that_are_not_there_is_left_alone(tmp_path):
     pq.write_table(pa.table({"call": [1]}), tmp_path / "truth.parquet")
-    assert expiry.run(tmp_path, RULES, NOW) == {}
+    assert expiry.erase_tables(tmp_path, RULES, NOW) == {}
     assert pq.read_table(tmp_path / "truth.parquet").num_rows == 1
 
 
@@ -580,7 +580,7 @@ def test_the_run_erases_old_files_of_a_scorer(log, told, tmp_path):
 
 def test_a_run_that_leaves_rows_ends_in_code_1(log, call, monkeypatch):
     files = {"calls.parquet": {"erased": 5, "past_their_time": 2}, "cases-00000007.log": {"bytes": 1}}
-    monkeypatch.setattr(deletion, "run_all", lambda *_: {"files": files, "entry": 3, "left": 2})
+    monkeypatch.setattr(deletion, "erase_expired", lambda *_: {"files": files, "entry": 3, "left": 2})
     code, out, _ = call("privacy", "retention", *keys_of(log))
     assert code == 1 and out.endswith("entry 3 of the audit log\n")
     rows = [[word.strip() for word in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from callsieve.features.files.dates import DAY
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.gates import shipped_gates
-from callsieve.training.log.looks import Ledger, looks
+from callsieve.training.log.looks import Ledger, overlapping_looks
 from callsieve.training.model.train import Settings
 from callsieve.training.studies.rolling import numbers_of, origins, part, rolling, spread, stretch
 from tests.support import small_bundle as small
@@ -86,7 +86,7 @@ def test_looks_are_folds_of_the_data_that_share_a_moment(folds):
     data, begin, length = folds[-1]
     moments = set(range(begin, begin + length))
     shared = [name == data and not moments.isdisjoint(range(first, first + n)) for name, first, n in folds]
-    assert looks(names, data, (begin, begin + length)) == sum(shared) >= 1
+    assert overlapping_looks(names, data, (begin, begin + length)) == sum(shared) >= 1
 
 
 def test_progress_of_each_training_is_its_part_of_all():

@@ -12,7 +12,7 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
-from callsieve.training.log.run_paths import store_of
+from callsieve.training.log.run_paths import default_store
 from callsieve.training.model.fit import PARAMETERS
 from callsieve.training.model.parameters import RANGES, read_parameters, write_parameters
 from callsieve.training.model.split import plan
@@ -29,7 +29,7 @@ def searched(dataset, tmp_path_factory, empty_store):
     """A search of one trial that was killed in its second, and gone on with to three."""
     folder = tmp_path_factory.mktemp("search")
     (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
-    told = {"minutes": 60.0, "uri": store_of(folder), "source": "a tiny world"}
+    told = {"minutes": 60.0, "uri": default_store(folder), "source": "a tiny world"}
     first = search(dataset, QUICK, folder, trials=1, **told)
     optuna.load_study(study_name=first["study"], storage=f"sqlite:///{folder / STORE}").ask()
     return folder, first, search(dataset, QUICK, folder, trials=3, **told)
@@ -66,7 +66,7 @@ def test_a_killed_search_goes_on_where_it_stood(searched):
 def test_a_killed_search_finds_what_an_unbroken_one_finds(searched, dataset, tmp_path, empty_store):
     folder, _, last = searched
     (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
-    told = {"minutes": 60.0, "uri": store_of(tmp_path), "source": "a tiny world"}
+    told = {"minutes": 60.0, "uri": default_store(tmp_path), "source": "a tiny world"}
     whole = search(dataset, QUICK, tmp_path, trials=3, **told)
     query = "select key, value_json from trial_user_attributes order by trial_id, key"
     assert rows(tmp_path / STORE, query) == rows(folder / STORE, query)
@@ -80,7 +80,7 @@ def test_a_file_of_trials_that_fails_is_told_in_one_line(dataset, monkeypatch, t
     monkeypatch.setattr(searching, "learning_side", lambda *_: side)
     (tmp_path / STORE).write_text("no database, but a text that is long enough to be read as the head of one" * 20)
     with pytest.raises(ValueError, match=r"^search: search.db cannot be used: file is not a database$"):
-        search(dataset, QUICK, tmp_path, trials=1, minutes=1.0, uri=store_of(tmp_path), source="")
+        search(dataset, QUICK, tmp_path, trials=1, minutes=1.0, uri=default_store(tmp_path), source="")
     full = OperationalError("insert", {"value": "secret"}, sqlite3.OperationalError("database or disk is full"))
     with pytest.raises(ValueError, match=r"cannot be used: database or disk is full$"), searching.told_faults():
         raise StorageInternalError("a text of Optuna") from full
@@ -90,7 +90,7 @@ def test_trials_are_runs_nested_in_the_run_of_the_search(searched):
     folder, _, last = searched
     parents = rows(folder / "mlflow.db", "select value from tags where key = 'mlflow.parentRunId'")
     assert parents == [(last["run"],)] * 3
-    told = mlflow_read.snapshot(store_of(folder), last["run"])
+    told = mlflow_read.snapshot(default_store(folder), last["run"])
     assert told["run"]["status"] == "FINISHED"
     assert rows(folder / "mlflow.db", "select distinct value from tags where key = 'mlflow.source.name'") == [
         ("callsieve study search",)
@@ -98,7 +98,7 @@ def test_trials_are_runs_nested_in_the_run_of_the_search(searched):
     assert all(end - start > 0 for start, end in rows(folder / "mlflow.db", "select start_time, end_time from runs"))
     assert told["metric"]["best_log_loss"] == last["figures"]["log_loss"]
     assert RESULT in told["artifact"]
-    assert mlflow_read.finished_runs(store_of(folder)) == []  # none of them could be promoted
+    assert mlflow_read.finished_runs(default_store(folder)) == []  # none of them could be promoted
 
 
 def test_the_file_is_what_a_training_takes(searched):

@@ -25,7 +25,7 @@ from callsieve.serving.bundle.signing import read_public_key
 from callsieve.training import run as running
 from callsieve.training.judging.judge import headline_metrics
 from callsieve.training.log.gates import shipped_gates
-from callsieve.training.log.run_paths import store_of
+from callsieve.training.log.run_paths import default_store
 from callsieve.training.model import provenance
 from callsieve.training.model import train as training
 from callsieve.training.model.provenance import source_hash
@@ -41,7 +41,7 @@ PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".npy", ".pt")
 def recorded(run):
     """Client, run and figures of the whole training."""
     folder, figures = run
-    client = MlflowClient(store_of(folder))
+    client = MlflowClient(default_store(folder))
     return client, client.get_run(figures["tracking"]["run"]), figures
 
 
@@ -66,7 +66,7 @@ def record(folder, **changed):
         "figures": {"auc": 0.5},
         "files": {"bundle": folder / "bundle"},
     }
-    return mlflow_write.write_run(store_of(folder), folder / "artifacts", **(told | changed))
+    return mlflow_write.write_run(default_store(folder), folder / "artifacts", **(told | changed))
 
 
 def test_parameters_metrics_and_tags_are_recorded(recorded):
@@ -193,7 +193,7 @@ def test_two_records_are_two_versions_and_the_alias_moves(store):
     first, second = record(store), record(store, name="two")
     assert (first["version"], second["version"]) == ("1", "2")
     assert first["run"] != second["run"]
-    client = MlflowClient(store_of(store))
+    client = MlflowClient(default_store(store))
     assert client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS).run_id == second["run"]
     assert client.get_run(first["run"]).info.run_name == "one"
 
@@ -218,7 +218,7 @@ def test_a_parameter_that_mlflow_would_cut_is_refused(store):
 def test_many_parameters_and_tags_are_kept_whole(store):
     many = {f"n{i}": str(i) for i in range(250)}
     told = record(store, parameters=many, tags=many, metrics={})
-    found = MlflowClient(store_of(store)).get_run(told["run"]).data
+    found = MlflowClient(default_store(store)).get_run(told["run"]).data
     assert found.params == many
     assert {name: word for name, word in found.tags.items() if not name.startswith("mlflow.")} == many
 
@@ -280,7 +280,7 @@ def test_a_new_store_that_is_not_finished_is_not_left_behind(monkeypatch, tmp_pa
 
     monkeypatch.setattr(mlflow.store.db.utils, "_upgrade_db", killed)
     with pytest.raises(KeyboardInterrupt):
-        mlflow_read.registry(store_of(tmp_path))
+        mlflow_read.registry(default_store(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -294,13 +294,13 @@ def test_of_two_that_make_a_new_store_at_once_both_have_the_one_that_was_first(m
 
     empty = shutil.copyfile(others, tmp_path / "empty")
     monkeypatch.setattr(mlflow_write, "new_store", slower)
-    client = mlflow_write.client_of(store_of(store))
+    client = mlflow_write.client_of(default_store(store))
     assert mlflow_write.experiment_of(client, "", tmp_path) == experiment
     assert {path.name for path in tmp_path.iterdir()} == {"empty", "mlflow.db"}
 
 
 def test_an_experiment_that_another_one_makes_meanwhile_is_taken(monkeypatch, store):
-    client, answers = mlflow_write.client_of(store_of(store)), [None]
+    client, answers = mlflow_write.client_of(default_store(store)), [None]
     first, ask = mlflow_write.experiment_of(client, "", store), client.get_experiment_by_name
     monkeypatch.setattr(client, "get_experiment_by_name", lambda name: answers.pop() if answers else ask(name))
     assert mlflow_write.experiment_of(client, "", store) == first

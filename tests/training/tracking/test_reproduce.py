@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from callsieve.training.audit.verify import verify
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.log.run_paths import place_of, store_of
+from callsieve.training.log.run_paths import default_store, run_paths
 from callsieve.training.model.matrix import array_hash
 from callsieve.training.model.train import Settings
 from callsieve.training.tracking import reproduce as replaying
@@ -36,7 +36,7 @@ def copied(run, tmp_path):
 
 def test_a_run_is_sound_and_made_again_on_two_threads(run, world_folder):
     folder, figures = run
-    place = place_of(folder, None, None)
+    place = run_paths(folder, None, None)
     assert verify(place.log, uri=place.uri).faults == ()
     found = reproduce(figures["tracking"]["run"], world_folder, uri=place.uri, threads=2)  # trained on one
     assert found.differences == ()
@@ -135,7 +135,7 @@ def test_every_dataset_of_a_run_is_in_mlflow(run):
     from mlflow import MlflowClient
 
     folder, figures = run
-    inputs = MlflowClient(store_of(folder)).get_run(figures["tracking"]["run"]).inputs.dataset_inputs
+    inputs = MlflowClient(default_store(folder)).get_run(figures["tracking"]["run"]).inputs.dataset_inputs
     told = json.loads((folder / "record" / "datasets.json").read_text())
     assert {one.dataset.name for one in inputs} == set(told) == DATASETS
     for one in inputs:
