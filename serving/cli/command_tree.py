@@ -90,8 +90,9 @@ def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _command(row: str | Group, path: str, name: str) -> Any:
     if isinstance(row, Group):
-        group: Any = typer.main.get_command(_app(row.help, _no_options))
-        group.name, group.path, group.rows = name, path, row.rows
+        settings: dict[str, Any] = {"cls": CommandGroup, "no_args_is_help": True, "context_settings": CONTEXT}
+        group: Any = typer.main.get_group(typer.Typer(name=name, help=row.help, **settings))
+        group.path, group.rows = path, row.rows
         return group
     module, _, function = row.partition(":")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -99,19 +100,6 @@ def _command(row: str | Group, path: str, name: str) -> Any:
     command = typer.main.get_command(app)
     add_variables(command, path)
     return command
-
-
-def _app(text: str, options: Callable[..., None]) -> typer.Typer:
-    app = typer.Typer(
-        cls=CommandGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-        context_settings=CONTEXT, help=text,
-    )  # fmt: skip
-    app.callback()(options)
-    return app
-
-
-def _no_options() -> None:
-    """A group has no options of its own."""
 
 
 def expanded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,7 +24,7 @@ def serve(
     max_numbers: MaxNumbers = 200_000,
     compiled: Annotated[bool, typer.Option(help="Run the compiled kernel, if it was built.")] = True,
 ) -> None:
-    """Answer over HTTP: score, observe, report, explain, and a page for operators.
+    """Answer over HTTP: verdicts, events, reasons, a page for operators.
 
     Example: callsieve serve --bundle run/bundle --key number.key --keys api.keys --state state
     """

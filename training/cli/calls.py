@@ -50,7 +50,9 @@ def features(
     engine: EngineName = Engine.TABLE,
     json: Json = False,
 ) -> None:
-    """Turn call records into feature vectors, one row a call, as of the moment it rings.
+    """Turn call records into feature vectors, one row a call.
+
+    A vector shows the history as of the moment when the call rings.
 
     Example: callsieve features --calls Master.csv --layout asterisk --out vectors
     """
@@ -115,7 +117,7 @@ def score(
     engine: EngineName = Engine.TABLE,
     json: Json = False,
 ) -> None:
-    """Score a file of call records: what would have happened to each call as it rang.
+    """Give each call of a file its verdict as of the moment it rang.
 
     Example: callsieve score --bundle run/bundle --calls Master.csv --layout asterisk --out verdicts.parquet
     """

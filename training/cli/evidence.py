@@ -25,7 +25,7 @@ def evidence(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Run the command of every stated figure again, and write EVIDENCE.md.
+    """Run every stated figure again, and write EVIDENCE.md.
 
     Example: callsieve evidence --only demo
     """

@@ -26,14 +26,14 @@ TABLE: dict[str, dict[str, str | Group]] = {
         "demo": "training.cli.train:demo",
         "simulate": "training.cli.train:simulate",
         "ingest": Group(
-            "Read complaints and registers; invalid rows go to the quarantine file.",
+            "Key the numbers of complaints and registers.",
             {"complaints": "training.cli.ingest:complaints", "registers": "training.cli.ingest:registers"},
         ),
         "features": "training.cli.calls:features",
         "train": "training.cli.train:train",
         "evaluate": "training.cli.train:evaluate",
         "study": Group(
-            "Compare trainings, rules and policies: searches, ageing, label faults.",
+            "Compare trainings, rules and policies.",
             {
                 "search": "training.cli.study:search",
                 "roll": "training.cli.study:roll",
@@ -49,7 +49,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
         "score": "training.cli.calls:score",
         "serve": "serving.cli.serve:serve",
         "live": Group(
-            "Prepare a service, or answer Asterisk.",
+            "Fill a service's memory, answer Asterisk, make API keys.",
             {
                 "fill": "serving.cli.live:fill",
                 "agi": "serving.cli.live:agi",
@@ -57,7 +57,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
             },
         ),
         "cases": Group(
-            "Answer appeals against verdicts: explain, decide, notify, clear the caller.",
+            "Answer appeals: explain, decide, notify, clear the caller.",
             {
                 "list": "training.cli.cases:show_queue",
                 "show": "training.cli.cases:show",
@@ -87,7 +87,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
             },
         ),
         "audit": Group(
-            "Verify and read the signed log of trainings, promotions and accesses.",
+            "Verify and read the signed log of trainings and promotions.",
             {
                 "verify": "training.cli.audit:verify",
                 "log": "training.cli.audit:log",
@@ -107,7 +107,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
                 "export": "training.cli.disclosure:export",
                 "reidentify": "training.cli.disclosure:reidentify",
                 "ticket": Group(
-                    "Request and grant the second person's agreement to an export.",
+                    "Request and sign tickets for exports and reidentifications.",
                     {
                         "export": "training.cli.disclosure:ticket_export",
                         "reidentify": "training.cli.disclosure:ticket_reidentify",
@@ -126,7 +126,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
             },
         ),
         "govern": Group(
-            "Report to regulators, handle incidents, share lists of nuisance numbers.",
+            "Report to regulators, drill incidents, publish number lists.",
             {
                 "report": "training.cli.govern:report",
                 "compliance": "training.cli.govern:compliance",
@@ -158,7 +158,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings=CONTEXT,
-    help="Train a nuisance-call classifier on your own call records, embed it, and audit it.",
+    help="Retrain a nuisance-call classifier, embed it, and hold it to account.",
     epilog="Start with: callsieve demo --size tiny --seed 11. Exit codes: 0 success; 1 a fault or a failed check; "
     "2 wrong usage; 130 interrupted. callsieve.toml and CALLSIEVE_COMMAND_OPTION set options, too.",
 )

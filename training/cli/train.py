@@ -33,7 +33,7 @@ VECTOR_OPTIONS = ("label", "where")
 def demo(
     out: Out = Path("callsieve-demo"), size: Size = "small", seed: Seed = 1, threads: Threads = 0, json: Json = False
 ) -> None:
-    """Simulate a world, train, certify and sign a model, score the last day, and write report.html.
+    """Simulate a world, train and sign a model, and write report.html.
 
     Example: callsieve demo --size tiny --seed 11
     """
@@ -57,7 +57,9 @@ def simulate(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write a simulated world with a known truth: keyed calls, truth, numbers, complaints, findings.
+    """Write a simulated world with a known truth.
+
+    Its tables are keyed calls, truth, numbers, complaints, findings and registers.
 
     Example: callsieve simulate --out world --size tiny
     """
@@ -92,7 +94,9 @@ def train(
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Train, judge, certify and sign a model on keyed calls; or train on a feature table.
+    """Train, judge, certify and sign a model on keyed calls.
+
+    With --vectors it trains on a feature table instead, and only judges the model.
 
     Example: callsieve train --data world --out run
     """
@@ -149,7 +153,9 @@ def _train_on_table(vectors: Path, label: str, where: str | None, seed: int, thr
 def evaluate(
     bundle: Bundle, data: Data, look: LookOptions, trust: Trust = None, threads: Threads = 0, json: Json = False
 ) -> None:
-    """Judge a signed bundle on other calls with known truth; the audit log counts the look.
+    """Judge a signed bundle on other calls.
+
+    The audit log counts the look at them.
 
     Example: callsieve evaluate --bundle run/bundle --data world
     """
