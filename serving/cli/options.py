@@ -144,7 +144,7 @@ LOOK_OPTIONS = ("audit", "signing_key")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """A run's folder, its audit log and its MLflow store."""
+    """A run's folder and its audit log."""
 
     path: Annotated[Path, typer.Option("--in", help="Folder of a run: its audit log, store and key.")] = Path(
         "callsieve-run"

@@ -1,4 +1,4 @@
-"""All commands alike: examples that run, JSON, one kind of value for each option, and the order of defaults."""
+"""All commands: examples that parse, JSON, one type for each option, and the precedence of defaults."""
 
 import inspect
 import io
@@ -38,21 +38,21 @@ def example(name):
 
 
 @pytest.mark.parametrize("name", ["serve", "cases serve", "live agi"])
-def test_a_port_is_one_that_there_is(name):
+def test_a_port_above_65535_is_refused(name):
     """A larger number was reduced to 16 bits, and the service listened on another port."""
     words = [*example(name), "--port", "65536"]
     with pytest.raises(Exception, match="65535"):
         ALL[name].make_context(name, words, help_option_names=["-h", "--help"])
 
 
-def test_every_command_has_an_example_that_can_be_typed(tmp_path, monkeypatch):
+def test_every_command_has_an_example_that_parses(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, command in ALL.items():
         with command.make_context(name, example(name), help_option_names=["-h", "--help"]) as context:
             assert context.args == [], name
 
 
-def test_at_most_16_commands_stand_under_three_headings(typed):
+def test_help_lists_at_most_16_commands_under_three_headings(typed):
     names = [name for rows in TABLE.values() for name in rows]
     assert len(TABLE) == 3 and len(names) <= 16
     assert sorted(names) == sorted({name.partition(" ")[0] for name in ALL})
@@ -102,7 +102,7 @@ def test_every_command_can_answer_in_json():
     assert {name for name, command in ALL.items() if "json" not in options(command)} == UNTIL_STOPPED
 
 
-def test_an_option_is_of_one_kind_wherever_it_stands():
+def test_an_option_has_one_type_in_all_commands():
     kinds = {}
     for command in ALL.values():
         for word, option in options(command).items():
@@ -111,12 +111,12 @@ def test_an_option_is_of_one_kind_wherever_it_stands():
 
 
 def type_of(option):
-    """The kind of value, with or without there being none."""
+    """The type of an option's value; an optional value has the same type."""
     found = option.type_descriptor.annotation
     return getattr(found, "__name__", str(found))
 
 
-def test_every_option_says_what_it_is():
+def test_every_option_has_a_help_text():
     bare = [
         (name, word) for name, command in ALL.items() for word, option in options(command).items() if not option.help
     ]
@@ -125,7 +125,7 @@ def test_every_option_says_what_it_is():
 
 @pytest.fixture
 def seed(monkeypatch, capsys, tmp_path):
-    """Run `simulate` in an empty folder and tell its seed."""
+    """Runs `simulate` and returns the seed of its world."""
     monkeypatch.chdir(tmp_path)
 
     def run_it(*words):
@@ -139,7 +139,7 @@ def seed(monkeypatch, capsys, tmp_path):
     return run_it
 
 
-def test_an_option_before_a_variable_before_the_file_before_the_default(seed, tmp_path, monkeypatch):
+def test_precedence_is_option_variable_file_default(seed, tmp_path, monkeypatch):
     assert seed() == "1"
     (tmp_path / FILE).write_text("[simulate]\nseed = 2\n")
     assert seed() == "2"
@@ -163,7 +163,7 @@ def test_an_option_before_a_variable_before_the_file_before_the_default(seed, tm
         pytest.param("x=" + "[" * 100_000, "expected a TOML file", id="deep"),
     ],
 )
-def test_a_file_that_says_what_there_is_not_is_refused_in_one_line(text, says, tmp_path, monkeypatch, capsys):
+def test_a_configuration_file_with_unknown_names_is_refused_in_one_line(text, says, tmp_path, monkeypatch, capsys):
     (tmp_path / "wrong.toml").write_text(text)
     monkeypatch.setenv("CALLSIEVE_CONFIG", str(tmp_path / "wrong.toml"))
     with pytest.raises(ValueError) as error:
@@ -175,7 +175,7 @@ def test_a_file_that_says_what_there_is_not_is_refused_in_one_line(text, says, t
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_options_are_named_in_the_file_as_on_the_command_line(tmp_path, monkeypatch):
+def test_the_configuration_file_uses_the_long_names_of_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / FILE).write_text('[score]\nfeatures = "x"\n')
     with pytest.raises(ValueError, match=r"score\.features: expected one of"):
@@ -198,8 +198,8 @@ def test_options_are_named_in_the_file_as_on_the_command_line(tmp_path, monkeypa
         ("study rules --data w --trust signer.pub --audit log", "--trust, --audit"),
     ],
 )
-def test_what_would_change_nothing_is_refused(words, unused, call, tmp_path, monkeypatch):
-    """Nobody thinks that bad rows were put apart where none was looked for."""
+def test_options_without_effect_are_refused(words, unused, call, tmp_path, monkeypatch):
+    """A user would think that invalid rows were quarantined where no row was checked."""
     monkeypatch.chdir(tmp_path)
     code, out, err = call(*words.split(), *(() if words.startswith("study rules") else ("--calls", "calls.parquet")))
     assert (code, out, err.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
@@ -215,7 +215,7 @@ def test_the_shell_completes_commands():
     assert done.stdout.split() == ["score"]
 
 
-def test_an_interrupt_that_python_throws_away_ends_the_next_step(monkeypatch):
+def test_an_interrupt_that_python_drops_ends_the_next_step(monkeypatch):
     class Dying:
         def __del__(self):
             signal.raise_signal(signal.SIGINT)
@@ -231,8 +231,8 @@ def test_an_interrupt_that_python_throws_away_ends_the_next_step(monkeypatch):
         tell("begin", 0.0)
 
 
-def test_ctrl_c_that_becomes_a_fault_is_still_ctrl_c():
-    """As in the middle of an import, which then tells that a part of it is missing."""
+def test_ctrl_c_during_an_import_stays_an_interrupt():
+    """Ctrl-C in the middle of an import raises ImportError."""
     with pytest.raises(KeyboardInterrupt) as ended, console.progress("work"):
         try:
             signal.raise_signal(signal.SIGINT)
@@ -243,7 +243,7 @@ def test_ctrl_c_that_becomes_a_fault_is_still_ctrl_c():
         raise ImportError("gone")
 
 
-def test_progress_tells_the_rate_and_the_time_left(monkeypatch):
+def test_progress_shows_rate_and_remaining_time(monkeypatch):
     screen = Console(force_terminal=True, no_color=True, width=120, file=io.StringIO())
     monkeypatch.setattr(console, "ERR", screen)
     with console.progress("work") as tell:
@@ -272,15 +272,15 @@ def test_every_long_command_shows_progress():
     assert without == WITHOUT_PROGRESS
 
 
-def test_every_command_tells_its_help_with_an_example(typed):
-    """As a person asks for it: -h, exit code 0, what it does, each option, one example."""
+def test_every_command_prints_its_help_with_an_example(typed):
+    """-h prints purpose, every option and one example, with exit code 0."""
     for name, command in ALL.items():
         code, out, err = typed(*name.split(), "-h")
         assert (code, err) == (0, ""), name
-        told = " ".join(out.split())
-        assert f"Usage: callsieve {name}" in told, name
-        assert "Example: callsieve" in told, name
-        assert all(f"--{word}" in told for word in options(command)), name
+        text = " ".join(out.split())
+        assert f"Usage: callsieve {name}" in text, name
+        assert "Example: callsieve" in text, name
+        assert all(f"--{word}" in text for word in options(command)), name
 
 
 def test_every_command_refuses_an_unknown_option_with_exit_code_2(typed):
@@ -290,13 +290,13 @@ def test_every_command_refuses_an_unknown_option_with_exit_code_2(typed):
         assert "--no-such-option" in err, name
 
 
-def test_it_tells_its_version(typed):
+def test_version(typed):
     assert typed("--version") == (0, f"callsieve {version('callsieve')}\n", "")
 
 
 @pytest.fixture
 def typed(monkeypatch, capsys):
-    """Run the command in this process on a wide screen: exit code, standard output, error output."""
+    """Runs the command in this process on a wide screen; returns exit code, standard output, error output."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
 
@@ -308,8 +308,8 @@ def typed(monkeypatch, capsys):
     return run_it
 
 
-def test_ctrl_c_leaves_nothing_half_written(tmp_path):
-    """In the middle of a run: what lies there is whole, what is not whole is not there."""
+def test_ctrl_c_leaves_no_partial_file(tmp_path):
+    """Every file of an interrupted run is complete."""
     out = tmp_path / "demo"
     words = [sys.executable, "-m", "callsieve.training", "demo", "--size", "tiny", "--seed", "11", "--out", str(out)]
     run = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)

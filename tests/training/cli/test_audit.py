@@ -1,4 +1,4 @@
-"""The commands of the record, from two runs to a champion and back: what people and machines are told."""
+"""The commands `model` and `audit`, from two runs to a champion and back, as text and as JSON."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ def write_key(key, path):
 
 @pytest.fixture
 def folder(empty_store, tmp_path):
-    """A run's folder, as a training leaves it."""
+    """The folder of a run: store and signing key."""
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     write_key(small.KEY, tmp_path / "signing.key")
     return tmp_path
@@ -58,7 +58,7 @@ def test_from_a_run_to_a_champion(call, folder):
     assert [one["kind"] for one in json.loads(out)["entries"]] == ["gates", "touch", "run", "promotion"]
 
 
-def test_a_rollback_names_the_champion_again(call, monkeypatch, folder):
+def test_rollback_names_the_new_champion(call, monkeypatch, folder):
     facts = {"model": "one", "version": "1"}
     monkeypatch.setattr("callsieve.training.audit.promote.rollback", lambda _place, _why, _key, _tell: facts)
     assert call("model", "rollback", "--why", "complaints", "--in", folder)[:2] == (
@@ -83,7 +83,7 @@ def test_notes_erasure_and_proof(call, folder):
     assert "entry" in call("audit", "log", "--in", folder)[1]
 
 
-def test_faults_are_printed_one_a_line_and_end_in_code_1(call, folder):
+def test_verify_prints_one_fault_a_line_and_exits_with_1(call, folder):
     run = recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")["run"]
     shutil.copy(folder / "audit" / "head.json", folder / "kept.json")
     with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
@@ -103,7 +103,7 @@ def test_faults_are_printed_one_a_line_and_end_in_code_1(call, folder):
 
 @pytest.fixture
 def copied(call, run, tmp_path):
-    """A whole run's folder, its log and its store where they were; what `audit verify` says of it."""
+    """A copy of a run's folder, and a function that verifies it against the original store."""
     made, _ = run
     shutil.copytree(made, tmp_path / "copied", ignore=shutil.ignore_patterns("artifacts", "mlflow.db*"))
 
@@ -116,33 +116,33 @@ def copied(call, run, tmp_path):
     return tmp_path / "copied", verified
 
 
-def test_the_copies_in_the_folder_of_a_run_are_compared_with_the_log(copied):
+def test_verify_compares_the_files_of_a_run_with_the_log(copied):
     folder, verified = copied
-    code, told = verified()
+    code, result = verified()
     files = {str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file()}
     own = {"audit.html", "signing.key"} | {name for name in files if name.startswith("audit/")}
-    assert (code, told["faults"], told["copies"]) == (0, [], len(files - own))
+    assert (code, result["faults"], result["copies"]) == (0, [], len(files - own))
     (folder / "report.html").unlink()
     for name in ("bundle/model.txt", "record/settings.json", "signer.pub"):
         (folder / name).write_bytes((folder / name).read_bytes() + b"\n")
     shutil.rmtree(folder / "tables")
-    code, told = verified()
+    code, result = verified()
     tables = [name for name in files if name.startswith("tables/")]
     wrong = {f"copy {name}": "is gone" for name in ("report.html", *tables)}
     changed = {f"copy {name}" for name in ("bundle/model.txt", "record/settings.json", "signer.pub")}
-    found = {one["where"]: one["what"] for one in told["faults"]}
+    found = {fault["where"]: fault["what"] for fault in result["faults"]}
     assert code == 1 and found.keys() == wrong.keys() | changed and wrong.items() <= found.items()
     assert all(what.startswith("logged as ") for where, what in found.items() if where in changed)
 
 
-def test_what_may_be_added_or_made_anew_in_the_folder_is_no_fault(copied):
+def test_verify_accepts_added_files_and_a_new_audit_page(copied):
     folder, verified = copied
     (folder / "audit.html").write_text("made anew")
     (folder / "documents" / "notes.txt").write_text("of a person")
     assert verified()[0] == 0
 
 
-def test_a_folder_is_held_to_the_run_that_its_files_are_of(call, folder):
+def test_verify_compares_a_folder_with_its_own_run(call, folder):
     place = recorded_run.run_paths_in(folder)
     for name in ("one", "two"):
         recorded_run.record_run(place, folder / name)
@@ -162,7 +162,7 @@ def test_an_approver_key(call, folder):
     assert code == 1 and err.count("\n") == 1
 
 
-def test_replay_says_what_it_lacks(call):
+def test_replay_of_an_unknown_run_is_one_line(call):
     code, out, err = call("model", "replay", "0" * 32)
     assert (code, out) == (1, "")
     assert err.startswith("callsieve: ") and err.count("\n") == 1
@@ -175,7 +175,7 @@ def test_replay_of_a_folder(call, run, world_folder):
     assert "equal    model.txt" in out
 
 
-def test_a_replay_that_differs_ends_in_code_1(call, monkeypatch):
+def test_a_replay_that_differs_exits_with_1(call, monkeypatch):
     found = Reproduction("one", ("model.txt",), ("dataset truth",))
     monkeypatch.setattr("callsieve.training.tracking.reproduce.reproduce", lambda *_, **_more: found)
     code, out, _ = call("model", "replay", "run")
@@ -186,7 +186,7 @@ def test_a_replay_that_differs_ends_in_code_1(call, monkeypatch):
 
 
 @pytest.mark.parametrize("words", [("audit", "verify"), ("audit", "log"), ("audit", "prove", "0")])
-def test_without_a_log_there_is_one_line(call, tmp_path, words):
+def test_a_missing_log_is_one_line(call, tmp_path, words):
     code, out, err = call(*words, "--in", tmp_path / "nowhere")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "expected an audit log" in err

@@ -1,4 +1,4 @@
-"""A case from the running scorer to the caller's notice, by the commands."""
+"""The commands `cases`: from a verdict of a running service to the notice for the caller."""
 
 import json
 import re
@@ -31,7 +31,7 @@ from tests.training.cli.test_audit import write_key
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    """A service over HTTP in a process of its own, and the verdicts of the calls that it was told of."""
+    """A service over HTTP in its own process, and its verdicts of 120 calls."""
     folder = tmp_path_factory.mktemp("service")
     keys = http_service.write_service_files(folder, policy='certified = "block"\nwatch = "label"\n')
     write_key(small.KEY, folder / SIGNING_KEY)
@@ -47,7 +47,7 @@ def score(service, one, key, **more):
     return json.loads(answer)
 
 
-def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, tmp_path):
+def test_from_a_verdict_to_a_cleared_caller_in_a_running_service(running, told, call, tmp_path):
     service, folder, key, verdicts = running
     state, log = folder / "state", folder / "audit"
     store = ("--store", f"sqlite:///{folder}/cases.db", "--state", state)
@@ -88,7 +88,7 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
                        "why": "a courier with many doors", "state": "overturned"}  # fmt: skip
     assert told("cases", "exclusions", "--out", tmp_path, *store[:2]) == {"excluded": 1, "findings": 1}
     told("cases", "relist", case, "--person", "reviewer-2", "--why", "the number was sold", *store[:2], "--audit", log)
-    assert score(service, one, key)["action"] == "pass"  # nobody told the scorer
+    assert score(service, one, key)["action"] == "pass"  # the store was opened without --state
     assert call("cases", "watch", "--once", *store)[0] == 0
     wait_until(lambda: score(service, one, key)["action"] == "block")
     assert "the number was sold" in call("cases", "notice", case, "--language", "en", *store)[1]
@@ -96,8 +96,8 @@ def test_from_a_label_to_the_unlisting_in_a_running_scorer(running, told, call, 
 
 
 @pytest.mark.source("P14", by="serving/cases/review_order.py")
-def test_a_ring_that_appeals_at_once_is_passed_by_no_running_scorer(running, told, call):
-    """Numbers of one trunk, and one person who would clear them all: the scorer goes on as it did."""
+def test_a_ring_that_appeals_at_once_is_not_cleared_by_one_person(running, told, call):
+    """One person cannot clear the numbers of one trunk: the service keeps its verdicts."""
     service, folder, key, verdicts = running
     store = ("--store", f"sqlite:///{folder}/cases.db", "--state", folder / "state")
     ring = {}
@@ -123,7 +123,7 @@ def test_a_ring_that_appeals_at_once_is_passed_by_no_running_scorer(running, tol
         assert (now["action"], now["case"], now["status"]) == (found["action"], found["case"], "ok")
 
 
-def test_every_verdict_but_pass_has_its_evidence_and_none_else(running, tmp_path):
+def test_every_verdict_except_pass_has_a_record(running, tmp_path):
     _, folder, _, verdicts = running
     store = CaseStore(f"sqlite:///{tmp_path}/cases.db")
     wanted = {said["case"] for _, said in verdicts if said["action"] != "pass"}
@@ -164,7 +164,7 @@ def test_faults_are_one_line(call, tmp_path):
         assert said in err and err.count("\n") == 1 and "13800138000" not in err
 
 
-def test_a_store_that_fails_is_told_in_one_line(call, monkeypatch, tmp_path):
+def test_a_failing_store_is_one_line(call, monkeypatch, tmp_path):
     def gone(*_):
         raise OperationalError("SELECT secret", {}, OSError("disk"))
 
@@ -173,7 +173,7 @@ def test_a_store_that_fails_is_told_in_one_line(call, monkeypatch, tmp_path):
     assert (code, out, err) == (1, "", "callsieve: case store: the database failed: OperationalError\n")
 
 
-def test_what_a_person_reads_of_a_decision(call, tmp_path):
+def test_text_output_of_decisions(call, tmp_path):
     store = ("--store", f"sqlite:///{tmp_path}/cases.db", "--state", tmp_path / "state")
     held = CaseStore(store[1], read_case_rules())
     ring = [found(n, trunk="e1.gateway") for n in range(1, 1 + read_case_rules().crowd)]
@@ -189,7 +189,7 @@ def test_what_a_person_reads_of_a_decision(call, tmp_path):
     assert again[0] == 1 and again[2].count("\n") == 1  # who was never cleared is not judged again
 
 
-def test_a_case_that_another_bundle_judges_otherwise(call, tmp_path):
+def test_replay_with_another_bundle_exits_with_1(call, tmp_path):
     store = ("--store", f"sqlite:///{tmp_path}/cases.db")
     held = CaseStore(store[1], read_case_rules())
     fill(held, tmp_path / "state", found(1))
@@ -199,7 +199,7 @@ def test_a_case_that_another_bundle_judges_otherwise(call, tmp_path):
     assert code == 1 and "differs  catalogue" in out and "differs  model" in out
 
 
-def test_watching_takes_in_what_a_scorer_writes_and_ends_at_ctrl_c(call, monkeypatch, tmp_path):
+def test_watch_imports_verdicts_and_ends_at_ctrl_c(call, monkeypatch, tmp_path):
     state, store = tmp_path / "state", ("--store", f"sqlite:///{tmp_path}/cases.db")
     state.mkdir()
     journal, rounds = Journal(state, VERDICTS), []
@@ -217,7 +217,7 @@ def test_watching_takes_in_what_a_scorer_writes_and_ends_at_ctrl_c(call, monkeyp
     assert call("cases", "notice", found(1).case, *store)[0] == 0
 
 
-def test_a_desk_is_served_where_it_was_asked_for(call, monkeypatch, tmp_path):
+def test_serve_listens_on_the_given_address(call, monkeypatch, tmp_path):
     served = {}
     monkeypatch.setattr("uvicorn.Server.run", lambda self: served.update(vars(self.config)))
     http_service.write_service_files(tmp_path)
@@ -232,8 +232,8 @@ def test_a_desk_is_served_where_it_was_asked_for(call, monkeypatch, tmp_path):
 
 
 @pytest.mark.source("P8", by="serving/cases/store.py")
-def test_nothing_that_an_appeal_writes_holds_a_number(running):
-    """The last test of the service: live state, store, log, and what it said."""
+def test_no_file_of_an_appeal_has_a_number(running):
+    """Checks live state, store, audit log and output of the service; runs last."""
     _, folder, _, verdicts = running
     dialled = {re.sub(r"\D", "", text)[-10:] for one, _ in verdicts for text in (one.caller, one.callee)}
     wanted = {text for text in dialled if len(text) == 10}

@@ -1,4 +1,4 @@
-"""The command: what machines get from --json, and one line and an exit code for every fault."""
+"""The commands of training and scoring: JSON output, and one line and an exit code for every fault."""
 
 import json
 import shutil
@@ -58,8 +58,8 @@ def test_features_of_keyed_calls(told, world_folder, world, tmp_path):
     assert pq.read_schema(out / "part-00000.parquet").names == ["row", "start", "caller", "callee", *NAMES]
 
 
-def test_train_leaves_its_report_its_record_and_its_figures(run):
-    """They are those of the library: `test_train.py`."""
+def test_train_writes_report_record_and_figures(run):
+    """`test_train.py` checks the values."""
     folder, figures = run
     assert (folder / "report.html").stat().st_size > 10_000
     assert (folder / "mlflow.db").exists()
@@ -116,7 +116,7 @@ def test_score_counts_calls_and_callers(told, call, world_folder, world, run, tm
     assert "calls scored by model" in out
 
 
-def test_score_says_what_was_put_apart(told, run, tmp_path):
+def test_score_counts_quarantined_rows(told, run, tmp_path):
     lines = ["caller,callee,start,duration", "13800138000,13900139000,2025-03-03 10:00:00,30", "13800138000,,x,1"]
     (tmp_path / "calls.csv").write_text("\n".join(lines) + "\n")
     declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
@@ -140,7 +140,7 @@ OVER = {
 
 
 @pytest.mark.parametrize(("command", "source", "options"), OVER.values(), ids=OVER)
-def test_nothing_is_written_over_what_is_read(call, run, tmp_path, monkeypatch, command, source, options):
+def test_no_output_overwrites_an_input(call, run, tmp_path, monkeypatch, command, source, options):
     (tmp_path / "calls.csv").write_text("caller,callee,start,duration\na,b,2025-03-03 10:00:00,30\na,,x,1\n")
     (tmp_path / "reports.csv").write_text("number,category,at,known_at\na,harassment,x,x\n")
     (tmp_path / "protected.jsonl").write_text("{}\n")
@@ -155,8 +155,8 @@ def test_nothing_is_written_over_what_is_read(call, run, tmp_path, monkeypatch, 
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_score_says_of_whose_calls_nothing_is_said(told, call, run, tmp_path):
-    """Of a code nothing is known, unless the source tells what number it stands for."""
+def test_score_counts_calls_of_number_classes_without_a_threshold(told, call, run, tmp_path):
+    """A code has the number class `unknown`, unless the record states its class."""
     rows = ["caller,callee,start,caller_class", "c1,c2,2025-03-03T10:00:00Z,", "c1,c2,2025-03-03T11:00:00Z,mobile"]
     (tmp_path / "calls.csv").write_text("\n".join(rows) + "\n")
     declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
@@ -170,7 +170,7 @@ def test_score_says_of_whose_calls_nothing_is_said(told, call, run, tmp_path):
     assert "1 calls were not scored: the model has no threshold for the number class 'unknown'" in out
 
 
-def test_features_of_records_as_they_are_written_go_on_where_they_were(told, call, tmp_path):
+def test_features_of_raw_records_are_resumed(told, call, tmp_path):
     rows = [f"1380013800{i % 3},1390013900{i % 5},2025-03-03 10:{i:02d}:00,{i}" for i in range(30)]
     source, out = tmp_path / "calls.csv", tmp_path / "out"
     source.write_text("\n".join(["caller,callee,start,duration", *rows, "13800138000,,x,1"]) + "\n")
@@ -191,7 +191,7 @@ def test_features_of_records_as_they_are_written_go_on_where_they_were(told, cal
 
 
 def begun_from(folder):
-    """The command that makes vectors of a text that is longer than what a Parquet file is known by."""
+    """Writes 1,200 calls and returns the words of the command that makes their vectors."""
     rows = [f"1380013800{i % 3},1390013900{i % 5},2025-03-03 {i // 60:02d}:{i % 60:02d}:00,5" for i in range(1200)]
     lines = ["caller,callee,start,duration", *rows, *[f"a,,x,{' ' * 1000}"] * 1100]
     (folder / "calls.csv").write_text("\n".join(lines) + "\n")
@@ -215,7 +215,7 @@ AFTER = {
 
 
 @pytest.mark.parametrize(("what", "change"), AFTER.items(), ids=AFTER)
-def test_vectors_of_other_records_do_not_go_on_from_those_of_before(told, call, tmp_path, what, change):
+def test_features_of_other_records_are_not_resumed(told, call, tmp_path, what, change):
     words = begun_from(tmp_path)
     assert told(*words)["calls"] == told(*words)["calls"] == 1200
     change(tmp_path)
@@ -223,7 +223,7 @@ def test_vectors_of_other_records_do_not_go_on_from_those_of_before(told, call, 
     assert code == 1 and f"begun with another {what}; expected the same input, or a new folder" in err
 
 
-def test_an_option_that_would_come_too_late_for_the_records_is_refused(told, call, tmp_path):
+def test_a_resumed_run_refuses_another_quarantine(told, call, tmp_path):
     words = begun_from(tmp_path)
     told(*words)
     for option, what in ((("--strict",), "strict"), (("--quarantine", tmp_path / "apart"), "quarantine")):
@@ -231,7 +231,7 @@ def test_an_option_that_would_come_too_late_for_the_records_is_refused(told, cal
         assert code == 1 and f"begun with another {what}" in err
 
 
-def test_a_file_without_a_sound_call_is_not_scored(call, run, tmp_path):
+def test_a_file_without_a_valid_call_is_refused(call, run, tmp_path):
     (tmp_path / "calls.csv").write_text("caller,callee,start,duration\n13800138000,,x,1\n")
     declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
     code, out, err = call(
@@ -255,7 +255,7 @@ def test_train_on_vectors(told, call, tmp_path):
 
 
 def faults(world_folder, run, tmp_path):
-    """Words of the command, and what its one line says."""
+    """Words of the command, and a part of its one line."""
     bundle, calls = run[0] / "bundle", world_folder / "calls.parquet"
     full, nowhere, empty = tmp_path / "full", tmp_path / "nowhere", tmp_path / "empty"
     full.mkdir()
@@ -346,7 +346,7 @@ def test_an_interruption_is_exit_code_130(call, monkeypatch):
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_a_world_that_is_not_made_leaves_no_key_in_the_way(given, call, monkeypatch, tmp_path):
+def test_an_interrupted_simulation_leaves_no_key(given, call, monkeypatch, tmp_path):
     from callsieve.training.studies import simulated
 
     def interrupted(*_):
@@ -374,14 +374,14 @@ def test_the_installed_command():
     assert failed.stderr.count("\n") == 1
 
 
-def test_words_that_say_too_little_are_one_line_and_exit_code_2(call, world_folder):
+def test_train_without_a_source_is_exit_code_2(call, world_folder):
     for words in (("train",), ("train", "--data", world_folder, "--vectors", world_folder)):
         code, out, err = call(*words)
         assert (code, out) == (2, "")
         assert err == "callsieve: train: expected either --data FOLDER or --vectors FILE\n"
 
 
-def test_an_option_that_train_would_not_use_is_refused(call, world_folder, tmp_path, monkeypatch):
+def test_train_refuses_options_without_effect(call, world_folder, tmp_path, monkeypatch):
     table = tmp_path / "table.csv"
     code, out, err = call("train", "--vectors", table, "--out", tmp_path / "run", "--gates", "g.toml", "--audit", "log")
     assert (code, out) == (2, "") and not (tmp_path / "run").exists()
@@ -395,7 +395,7 @@ def test_an_option_that_train_would_not_use_is_refused(call, world_folder, tmp_p
     assert code == 1 and "not found" in err
 
 
-def test_the_demonstration_gets_what_was_asked(told, monkeypatch, tmp_path):
+def test_demo_passes_its_options_on(told, monkeypatch, tmp_path):
     def asked(folder, *, size, seed, threads, progress):
         progress("world", 0.5)
         return {"folder": str(folder), "size": size, "seed": seed, "threads": threads}
@@ -405,7 +405,7 @@ def test_the_demonstration_gets_what_was_asked(told, monkeypatch, tmp_path):
     assert said == {"folder": str(tmp_path / "d"), "size": "tiny", "seed": 3, "threads": 0}
 
 
-def test_an_interrupt_before_there_is_a_command_is_one_line(call, monkeypatch):
+def test_an_interrupt_during_start_is_one_line(call, monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 

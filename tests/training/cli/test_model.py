@@ -1,4 +1,4 @@
-"""export, token-list, listed and agi: files as they were asked for, faults in one line, and no number anywhere."""
+"""The commands model export, govern token-list and live agi: their files, faults in one line, and no number."""
 
 import contextlib
 import json
@@ -43,7 +43,7 @@ def test_export_as_an_mlflow_model(call, folder):
 
 
 @pytest.mark.parametrize("options", [(), ("--mlflow", "a", "--onnx", "b")])
-def test_export_to_one_place(call, folder, options):
+def test_export_needs_exactly_one_target(call, folder, options):
     code, _, err = call("model", "export", "--bundle", folder / "bundle", *options)
     assert code == 2
     assert err.strip() == "callsieve: model export: expected either --mlflow FOLDER or --onnx FILE"
@@ -89,7 +89,7 @@ def test_a_list_is_made_and_looked_up(call, folder):
     assert "epoch must be at least 5, got 4" in err
 
 
-def test_asterisk_is_served_until_it_is_stopped(tmp_path):
+def test_agi_answers_asterisk_until_it_is_stopped(tmp_path):
     http_service.write_service_files(tmp_path / "service", valid_until="2036-04-01T00:00:00Z")
     port, place = http_service.free_port(), tmp_path / "service"
     command = [sys.executable, "-m", "callsieve.training", "live", "agi", "--bundle", place / "bundle", "--port", port]

@@ -1,4 +1,4 @@
-"""The commands of studies: what reaches a person, and faults in one line before anything is trained."""
+"""The commands of studies: their options, and faults in one line before any training."""
 
 import json
 
@@ -11,17 +11,17 @@ from callsieve.training.studies import decay, decay_picture, rolling, search, st
 
 
 @pytest.mark.parametrize(
-    ("name", "study", "words", "told"),
+    ("name", "study", "words", "expected"),
     [
         ("roll", rolling, ("--origins", 4, "--step", 2), {"count": 4, "step_days": 2}),
         ("search", search, ("--trials", 7, "--minutes", 1.5), {"trials": 7, "minutes": 1.5}),
         ("decay", decay, ("--train-days", 22, "--weeks", 3, "--days", 5), {"train_days": 22, "periods": 3, "days": 5}),
     ],
 )
-def test_a_study_gets_what_was_asked_and_its_answer_is_kept(
-    call, world_folder, tmp_path, monkeypatch, name, study, words, told
+def test_a_study_gets_its_options_and_writes_its_result(
+    call, world_folder, tmp_path, monkeypatch, name, study, words, expected
 ):
-    """The study itself is made elsewhere: here, that each option arrives where it belongs, and nothing is lost."""
+    """The study is replaced: each option arrives at the right parameter, and the result is written."""
     asked = {}
 
     def made(*_, **named):
@@ -33,7 +33,7 @@ def test_a_study_gets_what_was_asked_and_its_answer_is_kept(
     out = tmp_path / "out"
     code, said, _ = call("study", name, "--data", world_folder, *words, "--out", out, "--json")
     assert (code, json.loads(said)) == (0, {"a": 1})
-    assert told.items() <= asked.items()
+    assert expected.items() <= asked.items()
     if name != "search":  # which keeps its own
         assert json.loads((out / f"{name}.json").read_text()) == {"a": 1}
         assert asked["ledger"].gates
@@ -41,7 +41,7 @@ def test_a_study_gets_what_was_asked_and_its_answer_is_kept(
         assert (out / "decay.svg").read_text() == "<svg>1</svg>"
 
 
-def test_stress_is_told_of_each_world(call, tmp_path, monkeypatch):
+def test_stress_gets_each_world(call, tmp_path, monkeypatch):
     def strain(all_, settings, _, *, count, **_named):
         return {"worlds": [seed for seed, _ in all_], "threads": settings.threads, "count": count}
 
@@ -65,13 +65,13 @@ def test_stress_is_told_of_each_world(call, tmp_path, monkeypatch):
 )
 def test_a_fault_is_one_line(call, world_folder, tmp_path, words, says):
     (tmp_path / "bad.toml").write_text("leaves = 3\n")
-    told = [str(word).replace("{bad}", str(tmp_path / "bad.toml")) for word in words]
-    code, out, err = call(*told, "--data", world_folder, "--out", tmp_path / "out")
+    words = [str(word).replace("{bad}", str(tmp_path / "bad.toml")) for word in words]
+    code, out, err = call(*words, "--data", world_folder, "--out", tmp_path / "out")
     assert (code, out) == (1, "")
     assert says in err and err.count("\n") == 1
 
 
-def test_seeds_that_are_none_are_one_line(call, tmp_path):
+def test_invalid_seeds_are_one_line(call, tmp_path):
     code, _, err = call("study", "stress", "--seeds", "1,two", "--out", tmp_path / "out")
     assert (code, err) == (1, "callsieve: seeds: expected whole numbers separated by commas, got '1,two'\n")
     code, _, err = call("study", "stress", "--seeds", "11,2,11", "--out", tmp_path / "out")

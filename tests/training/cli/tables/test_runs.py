@@ -1,4 +1,4 @@
-"""What a person reads of a training or of scored calls is what the figures say."""
+"""Tables of trainings, scored calls and monitored days show the figures."""
 
 import pytest
 from rich.console import Console
@@ -12,7 +12,7 @@ def wide(monkeypatch):
     monkeypatch.setattr(console.OUT, "width", 200)
 
 
-def test_the_headline_of_a_run_and_where_to_look_next(run, capsys):
+def test_headline_of_a_run_and_next_commands(run, capsys):
     folder, figures = run
     runs.study(figures, folder)
     out = capsys.readouterr().out
@@ -25,7 +25,7 @@ def test_the_headline_of_a_run_and_where_to_look_next(run, capsys):
     assert all(command in out for command in figures["next"])
 
 
-def test_groups_that_cannot_be_told_apart_are_said_to_be(run, capsys):
+def test_evaluation_with_unknown_groups(run, capsys):
     _, figures = run
     runs.evaluation(figures | {"unseen": None, "seen_told_by": "nobody knows", "fold": None, "touches": None})
     out = capsys.readouterr().out
@@ -33,12 +33,12 @@ def test_groups_that_cannot_be_told_apart_are_said_to_be(run, capsys):
     assert "this look at the calls was not counted" in out
 
 
-def test_known_groups_are_told_apart_and_a_dash_where_nobody_knows_them(run, capsys):
+def test_groups_seen_in_training_and_dashes_for_unknown_groups(run, capsys):
     _, figures = run
     (known,) = (one for one in figures["attacks"] if one["known_group"]["numbers"])
     unknown = known | {"known_group": known["known_group"] | dict.fromkeys(("numbers", "calls", "found"))}
-    for told, cells in ((known, ["1", "100.0%"]), (unknown, ["–", "–", "–"])):
-        runs.attacks([told], "of any group")
+    for attack, cells in ((known, ["1", "100.0%"]), (unknown, ["–", "–", "–"])):
+        runs.attacks([attack], "of any group")
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].endswith("calls before detection, of any group")
         (begin,) = (i for i, line in enumerate(lines) if "of groups seen in training" in line)
@@ -47,12 +47,12 @@ def test_known_groups_are_told_apart_and_a_dash_where_nobody_knows_them(run, cap
 
 
 def test_scored_calls(capsys):
-    told = {
+    figures = {
         "calls": 1200, "model": "m1", "actions": {"pass": 1199, "label": 1}, "callers": {"pass": 90, "label": 1},
         "rules": {"ring_once": 7}, "quarantined": {"not_a_number": 1234}, "stale": True, "valid_until": "2026-04-01",
         "filling": 1100, "no_threshold": {"unknown": 1050},
     }  # fmt: skip
-    runs.scored(told)
+    runs.scored(figures)
     out = capsys.readouterr().out
     assert "1,200 calls scored by model m1" in out and "ring once" in out
     assert "quarantined: 1,234 rows, not_a_number" in out
@@ -60,23 +60,23 @@ def test_scored_calls(capsys):
     assert "1,100 calls were not scored: less than 7 days of history" in out
     assert "1,050 calls were not scored: the model has no threshold for the number class 'unknown'" in out
     nothing = {"rules": {}, "quarantined": {}, "stale": False, "filling": 0, "no_threshold": {}}
-    runs.scored(told | nothing)
+    runs.scored(figures | nothing)
     assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 6  # nothing of what is not there
 
 
-def test_a_ready_made_table(capsys):
+def test_a_feature_table(capsys):
     measures = {"auc": 0.81234, "macro_f1": 0.7, "macro_recall": 0.6, "g_mean": 0.5}
-    told = {
+    figures = {
         "test": measures, "published": {"a paper": measures | {"auc": 0.5}}, "left_out": ["phone_no_m", "city"],
         "rows": {"all": 6106, "train": 4000, "valid": 1000, "test": 1106}, "features": 42,
     }  # fmt: skip
-    runs.feature_table(told)
+    runs.feature_table(figures)
     out = capsys.readouterr().out
     assert "6,106 rows (4,000 / 1,000 / 1,106), 42 features" in out and "0.8123" in out and "a paper" in out
     assert "columns not used, not numeric or an identifier: phone_no_m, city" in out
 
 
-def test_a_narrow_screen_cuts_no_figure_off(capsys, monkeypatch):
+def test_a_narrow_screen_wraps_figures(capsys, monkeypatch):
     monkeypatch.setattr(console, "OUT", Console(width=30, force_terminal=True, no_color=True, soft_wrap=True))
     console.show_table("t", ("name", "first", "second"), [("a long name", "12,345,678", "1 of 9,876,543")])
     body = capsys.readouterr().out.splitlines()[3:]
@@ -84,7 +84,7 @@ def test_a_narrow_screen_cuts_no_figure_off(capsys, monkeypatch):
         "12,345,678", "1of9,876,543"}  # fmt: skip
 
 
-def test_a_day_out_of_the_usual(capsys):
+def test_a_monitored_day(capsys):
     shift = {
         "name": "calls",
         "part": "all",
@@ -96,26 +96,26 @@ def test_a_day_out_of_the_usual(capsys):
         "z": 12.0,
         "alarm": True,
     }
-    told = {
+    figures = {
         "day": "2026-03-01", "kind": "weekday", "resembles": "weekend", "calls": 9, "shifts": [shift],
         "certificate": {"at_risk": ["too many"], "of_these_flagged": 0, "calls_of_callers_found_benign": 5},
         "days_before": 3, "days_wanted": 28,
     }  # fmt: skip
-    runs.monitored(told)
+    runs.monitored(figures)
     out = capsys.readouterr().out
     assert "calls: 1 ALARM\n" in out and "+12.0" in out
     assert "the day looks more like a weekend: a holiday?" in out and "certificate at risk: too many" in out
     assert "3 days of history before the day" in out
-    runs.monitored(told | {"kind": "weekend", "resembles": "weekday", "shifts": [shift, shift]})
+    runs.monitored(figures | {"kind": "weekend", "resembles": "weekday", "shifts": [shift, shift]})
     out = capsys.readouterr().out
     assert "calls: 2 ALARMS\n" in out
     assert "the day looks more like a weekday: a working weekend?" in out
-    quiet = told | {"shifts": [shift | {"alarm": False}], "certificate": told["certificate"] | {"at_risk": []}}
+    quiet = figures | {"shifts": [shift | {"alarm": False}], "certificate": figures["certificate"] | {"at_risk": []}}
     runs.monitored(quiet | {"days_before": 28})
     out = capsys.readouterr().out
     assert "no alarm; largest differences" in out and "0 of 5 calls of callers found benign were flagged" in out
 
 
-def test_a_table_without_a_row_is_one_line(capsys):
+def test_an_empty_table_is_one_line(capsys):
     console.show_table("accesses", ("who", "what"), [])
     assert capsys.readouterr().out == "accesses: none\n"

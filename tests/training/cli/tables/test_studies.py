@@ -1,4 +1,4 @@
-"""What a person reads of studies of several trainings: every figure, and that what was not measured is said so."""
+"""Tables of studies show every figure, and mark figures that were not measured."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ def said(capsys):
 
 
 def test_the_spread_over_origins(said):
-    told = {"mean": 0.25, "sd": None, "least": 0.125, "most": 0.5}
-    studies.rolling({"origins": [1, 2, 3], "spread": {"catch": told}})
+    figures = {"mean": 0.25, "sd": None, "least": 0.125, "most": 0.5}
+    studies.rolling({"origins": [1, 2, 3], "spread": {"catch": figures}})
     assert "headline from 3 origins" in (text := said())
     assert "│ catch │ 0.25 │ unknown │ 0.125 │ 0.5 │" in text
 
 
-def test_what_a_search_found(said):
+def test_the_result_of_a_search(said):
     found = {
         "trials": 7,
         "shipped": {"log-loss": 0.125},
@@ -36,7 +36,7 @@ def test_what_a_search_found(said):
     assert "callsieve train --parameters search/parameters.toml" in text
 
 
-def test_how_a_model_ages(said):
+def test_the_decay_of_a_model(said):
     way = {"false_calls": 3, "benign_calls": 12_345, "unseen": RATE, "at_target": RATE, "all": RATE}
     areas = {"once": 0.5, "anew": None}
     periods = [{"days_after_training": (7, 14), "once": way, "anew": way | {"false_calls": 4}}]
@@ -47,7 +47,7 @@ def test_how_a_model_ages(said):
     assert "trained on 35 days" in text and "decay/decay.svg" in text
 
 
-def test_how_faults_of_labels_weigh(said):
+def test_the_stress_of_label_faults(said):
     fault = {
         "fault": "flips", "certified": 2, "worlds": 3, "false_calls": 1, "benign_calls": 1_000, "catch": MEANS,
         "change": NOTHING, "catch_at_target": MEANS | {"low": None}, "change_at_target": NOTHING, "auc": NOTHING,
