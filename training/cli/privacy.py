@@ -90,7 +90,7 @@ def retention(
         sys.exit(1)
 
 
-def count_rows(
+def find(
     data: Data,
     key: NumberKey,
     rules: Annotated[
@@ -103,11 +103,11 @@ def count_rows(
     Example: callsieve privacy find --data world --key number.key
     """
     from callsieve.serving.custody.retention import read_retention
-    from callsieve.training.privacy.subject import count_rows as count
+    from callsieve.training.privacy.subject import count_rows
 
     token = _token(key)
     with console.progress("privacy find") as tell:
-        files = count(data, token, read_retention(rules), now_ms(), tell)
+        files = count_rows(data, token, read_retention(rules), now_ms(), tell)
     console.emit_json({"files": files}) if json else _show(files)
 
 
