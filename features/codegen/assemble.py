@@ -1,10 +1,12 @@
-"""The kernel put together: for a kind of history and a choice of features, compiled by Numba or as it stands.
+"""Assembles the kernel for a kind of history and a choice of features, compiled by Numba or interpreted.
 
 The files of the kernel are plain Python. Their functions are copied into one namespace with the constants and the
-functions of the program, so that each calls the ones written for it; Numba then compiles the copies. Machine code is
-kept in the user's cache folder, in a folder named after the hash of all sources: Numba alone would not notice that a
-function compiled into another one has changed. A table is Numba's, unless it is of the whole catalogue: that and a
-stream are C that was compiled beforehand (`native.py`). Without C a stream runs as it stands.
+functions of the generated program, so that each function calls the versions made for it. Numba then compiles the
+copies. Machine code is cached in the user's cache folder, in a subfolder named after the hash of all sources: Numba
+alone would not notice a change of a function that was inlined into another.
+
+Numba runs tables of a choice of features. Tables of the whole catalogue, and streams, run as C that was compiled with
+the package (`compiled_library.py`). Without C a stream is interpreted.
 """
 
 from __future__ import annotations
@@ -38,95 +40,119 @@ from callsieve.features.stream import (
 from . import feature_program, memory_layout, numba_support
 from .feature_program import LIVE_KINDS, Kind
 
-SIZES = ("CLOCK", "ENDS", "LISTS", "STREAMS", "SHIFT", "READ", "SUMS", "SLOTS", "STATE", "PAIR", "NOTES")
+LAYOUT_CONSTANTS = ("CLOCK", "ENDS", "LISTS", "STREAMS", "SHIFT", "READ", "SUMS", "SLOTS", "STATE", "PAIR", "NOTES")
 CACHE = "callsieve"
-COMPILING = threading.Lock()  # where Numba keeps its machine code is said for the whole process
-# The parts of a stream's kernel, and what its driver calls of numbers and of groups.
+COMPILING = threading.Lock()  # Numba's cache folder is a setting of the whole process
+# Modules of the stream kernel, and the functions of numbers and groups that its driver calls.
 DRIVER = (windows, heap, hash_chains, call_store, time_order, routes, call_index, stream_pass)
-OF_BOOKS = (hash_chains, table_pass, call_store, token_table, key_store)
-LIVE = {
-    "number": (windows, number_state, formulas, *OF_BOOKS, number_lists),
-    "group": (windows, group_state, formulas, *OF_BOOKS, group_lists),
+STORE_MODULES = (hash_chains, table_pass, call_store, token_table, key_store)
+STREAM_MODULES = {
+    "number": (windows, number_state, formulas, *STORE_MODULES, number_lists),
+    "group": (windows, group_state, formulas, *STORE_MODULES, group_lists),
 }
-OF_BOOK = ("pair_of_keys", "new_pair", "release_pair", "use_key", "release_key")
-CALLED = {
-    "number": (*OF_BOOK, "let_in", "depart", "remove", "tell", "own_part", "calls_in", "fill_record", "fetch"),
-    "group": (*OF_BOOK, "add", "tell", "place_of"),
+STORE_FUNCTIONS = ("find_pair", "allocate_pair", "release_pair", "use_key", "release_key")
+CALLED_BY_DRIVER = {
+    "number": (
+        *STORE_FUNCTIONS,
+        "apply_event",
+        "expire_event",
+        "remove_outcome",
+        "emit_values",
+        "copy_member",
+        "calls_in",
+        "fill_pair_record",
+        "prefetch_state",
+    ),
+    "group": (*STORE_FUNCTIONS, "count_event", "emit_values", "pair_offset"),
 }
 
 
 def kernel(kind: Kind, features: tuple[Feature, ...], *, compiled: bool) -> SimpleNamespace:
-    """Functions and constants of the kernel for a kind of history and these features.
+    """Returns functions and constants of the kernel for a kind of history and these features.
 
-    Raises: ImportError: if it is to be compiled and Numba is not installed.
+    Raises:
+        ImportError: if `compiled` is set and Numba is not installed.
     """
-    constants, source = declared(kind, features)
+    constants, source = declarations(kind, features)
     # Kinds with the same program share one kernel.
-    return _built(kind.module, tuple(constants.items()), source, compiled=compiled)
+    return _cached_kernel(kind.module, tuple(constants.items()), source, compiled=compiled)
 
 
-def declared(kind: Kind, features: tuple[Feature, ...]) -> tuple[dict[str, int], str]:
-    """The constants of a kind's kernel, and the source of its written functions."""
-    written = feature_program.program(kind, features)
-    own = vars(kind.module)
-    places = written.constants.items()
-    return {name: place for name, place in places if name in SIZES or own.get(name) == windows.NONE}, written.source
+def declarations(kind: Kind, features: tuple[Feature, ...]) -> tuple[dict[str, int], str]:
+    """Returns the constants of a kind's kernel, and the source of its generated functions."""
+    program = feature_program.program(kind, features)
+    hooks = vars(kind.module)
+    constants = program.constants.items()
+    return {
+        name: place for name, place in constants if name in LAYOUT_CONSTANTS or hooks.get(name) == windows.NONE
+    }, program.source
 
 
 def modules_of(kind: ModuleType) -> tuple[ModuleType, ...]:
-    """The files that make up the kernel of a kind's table, in their order."""
+    """Returns the modules of a kind's table kernel, in order; later ones override earlier ones."""
     return (windows, kind, formulas, heap, table_pass)
 
 
 def stream_kernel() -> SimpleNamespace:
-    """The driver of a stream of the whole catalogue as it stands; `of` holds the functions of numbers and of groups."""
+    """Returns the interpreted driver of a stream of the whole catalogue.
+
+    Its field `of` has the functions of numbers and of groups.
+    """
     of = {}
-    for name, (constants, source) in live_declared().items():
-        of[name] = SimpleNamespace(**_together(LIVE[name], constants, source, compiled=False))
-    given: dict[str, Any] = columns(FEATURES)
-    for name, functions in CALLED.items():
-        given |= {f"{name}_{each}": getattr(of[name], each) for each in functions}
-    return SimpleNamespace(of=of, **_together(DRIVER, given, "", compiled=False))
+    for name, (constants, source) in stream_declarations().items():
+        of[name] = SimpleNamespace(**_namespace(STREAM_MODULES[name], constants, source, compiled=False))
+    supplied: dict[str, Any] = columns(FEATURES)
+    for name, functions in CALLED_BY_DRIVER.items():
+        supplied |= {f"{name}_{function}": getattr(of[name], function) for function in functions}
+    return SimpleNamespace(of=of, **_namespace(DRIVER, supplied, "", compiled=False))
 
 
 @cache
-def live_declared() -> dict[str, tuple[dict[str, int], str]]:
-    """What `declared` says of numbers and of groups for the whole catalogue: blocks, trunks and devices are alike."""
-    of_number, *of_groups = (declared(kind, FEATURES) for kind in LIVE_KINDS)
-    if any(each != of_groups[0] for each in of_groups):
-        raise ValueError("blocks, trunks and devices have the same features, or a stream needs a kernel for each")
+def stream_declarations() -> dict[str, tuple[dict[str, int], str]]:
+    """Returns `declarations` of numbers and of groups for the whole catalogue: all kinds of groups are alike."""
+    of_number, *of_groups = (declarations(kind, FEATURES) for kind in LIVE_KINDS)
+    if any(of_group != of_groups[0] for of_group in of_groups):
+        raise ValueError(
+            "catalogue: blocks, trunks and devices must have the same features, as one stream kernel serves all three"
+        )
     return {"number": of_number, "group": of_groups[0]}
 
 
 def columns(features: tuple[Feature, ...]) -> dict[str, int]:
-    """How wide a vector is, and where the features of each role begin in it."""
+    """Returns the width of a vector and the first column of each role."""
     first = {f"{feature.role.upper()}_COLUMN": i for i, feature in reversed(list(enumerate(features)))}
     return {"WIDTH": len(features)} | first
 
 
 @cache
 def version() -> str:
-    """Hash of all sources of the kernel and of its memory: what another version laid out means something else."""
-    parts = (*dict.fromkeys((*LIVE["number"], *LIVE["group"], *DRIVER)), feature_program, memory_layout)
+    """Returns the hash of all sources of the kernel and of its memory layout; snapshots of another version differ."""
+    parts = (
+        *dict.fromkeys((*STREAM_MODULES["number"], *STREAM_MODULES["group"], *DRIVER)),
+        feature_program,
+        memory_layout,
+    )
     return hashlib.sha256(b"\0".join(Path(str(part.__file__)).read_bytes() for part in parts)).hexdigest()
 
 
 @cache
-def _built(
+def _cached_kernel(
     module: ModuleType, constants: tuple[tuple[str, int], ...], source: str, *, compiled: bool
 ) -> SimpleNamespace:
-    return SimpleNamespace(**_together(modules_of(module), dict(constants), source, compiled=compiled))
+    return SimpleNamespace(**_namespace(modules_of(module), dict(constants), source, compiled=compiled))
 
 
-def _together(modules: tuple[ModuleType, ...], given: dict[str, Any], source: str, *, compiled: bool) -> dict[str, Any]:
-    """The functions of the modules in one namespace with what is given and what the source writes."""
+def _namespace(
+    modules: tuple[ModuleType, ...], supplied: dict[str, Any], source: str, *, compiled: bool
+) -> dict[str, Any]:
+    """Returns the functions of the modules in one namespace with the supplied values and the generated functions."""
     namespace: dict[str, Any] = {"__name__": __name__, "nan": math.nan}
     for part in modules:
-        namespace |= {name: value for name, value in vars(part).items() if _belongs(name, value, part)}
-    namespace |= given
-    # Written functions stand under the name of a real file: Numba keeps machine code of such functions only.
+        namespace |= {name: value for name, value in vars(part).items() if _is_member(name, value, part)}
+    namespace |= supplied
+    # Generated functions carry the name of a real file: Numba caches no others.
     exec(compile(source, str(feature_program.__file__), "exec"), namespace)  # noqa: S102 - our own text, from the catalogue
-    names = [name for name, value in namespace.items() if isinstance(value, FunctionType) and name not in given]
+    names = [name for name, value in namespace.items() if isinstance(value, FunctionType) and name not in supplied]
     for name in names:
         namespace[name] = FunctionType(namespace[name].__code__, namespace, name)
         namespace[name].__module__ = __name__
@@ -135,38 +161,41 @@ def _together(modules: tuple[ModuleType, ...], given: dict[str, Any], source: st
     return {name: value for name, value in namespace.items() if not name.startswith("__")}
 
 
-def _belongs(name: str, value: Any, module: ModuleType) -> bool:
-    """Whether a module brings a name in: a function only where it is written, for `number.py` has its own of some."""
+def _is_member(name: str, value: Any, module: ModuleType) -> bool:
+    """Returns whether a module contributes a name: functions only where defined, as modules override imported ones."""
     if isinstance(value, FunctionType):
         return value.__module__ == module.__name__
     return not name.startswith("__")
 
 
-def _compile(namespace: dict[str, Any], names: list[str], sources: bytes, written: str) -> None:
+def _compile(namespace: dict[str, Any], names: list[str], sources: bytes, generated: str) -> None:
     try:
         import numba
     except ImportError as error:
         raise ImportError("a compiled kernel needs Numba: pip install 'callsieve[train]'") from error
     sources += Path(__file__).read_bytes() + Path(numba_support.__file__).read_bytes()
     constants = repr(sorted((name, value) for name, value in namespace.items() if type(value) in (int, tuple)))
-    key = hashlib.sha256(b"\0".join((sources, written.encode(), constants.encode()))).hexdigest()[:16]
+    key = hashlib.sha256(b"\0".join((sources, generated.encode(), constants.encode()))).hexdigest()[:16]
     folder = _cache_folder(key)
     with COMPILING:
-        kept, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
+        previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
         try:
             namespace["prefetch"] = numba_support.prefetch()
             for name in (name for name in names if name != "prefetch"):
-                # Machine code of one process is linked by name, and code that was kept keeps its names.
+                # Machine code is linked by name within a process, and cached code keeps its names.
                 namespace[name].__qualname__ = f"{name}_{key}"
-                # The kernel allocates nothing, so counting references would only cost time.
+                # The kernel allocates nothing, so reference counting would only cost time.
                 options = {"cache": folder is not None, "nogil": True, "error_model": "numpy", "_nrt": False}
                 namespace[name] = numba.njit(**options)(namespace[name])
         finally:
-            numba.config.CACHE_DIR = kept
+            numba.config.CACHE_DIR = previous
 
 
 def _cache_folder(key: str) -> Path | None:
-    """Where machine code of this kernel is kept: only the user's own folder will do, for it is run without a check."""
+    """Returns the cache folder of this kernel's machine code.
+
+    None unless the folder belongs to the user alone, as its content is executed unchecked.
+    """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / CACHE / key
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,12 +1,11 @@
-"""The kernel as C: what Numba compiles at run time, written out for a compiler that is there when the wheel is built.
+"""Translates the kernel to C, for a compiler that is available when the wheel is built.
 
-The kernel's files keep to flat arrays and plain arithmetic, so that their functions can be written in C line by line.
-Types follow from the arguments, as in Numba: integers are 64 bits, an array is a pointer with its length, a function is
-written once for each choice of types that it is called with. Integers divide as in Python, and the compiler must be
-told to let them wrap (`-fwrapv`) and not to fuse products and sums (`-ffp-contract=off`): then the values are those of
-the other two ways, bit for bit. Functions are written into those that call them (`INLINED`): a quarter quicker than
-to hand over so many arguments. `setup.py` calls `source`; `native.py` loads what came of it: the drivers of a stream
-and of a table, for the whole catalogue.
+The kernel is restricted to flat arrays and plain arithmetic, so its functions translate line by line. Types follow from
+the arguments, as in Numba: integers have 64 bits, an array is a pointer with its length, and a function is translated
+once for each combination of argument types. Integers divide as in Python. The compiler must let them wrap (`-fwrapv`)
+and must not fuse products and sums (`-ffp-contract=off`): then all values are bit-equal to those of Numba and of the
+interpreter. Functions are inlined into their callers (`INLINED`), which is a quarter faster than passing so many
+arguments. `setup.py` calls `source`; `compiled_library.py` loads the result.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from callsieve.features.catalogue import FEATURES
 from callsieve.features.kernel import number_scan
 
 from . import assemble
-from .compiled_library import OF_BOOK, OF_STREAM, OF_TABLE, SCRATCH, TASK, fingerprint
+from .compiled_library import SCRATCH, STORE_FUNCTIONS, STREAM_FUNCTIONS, TABLE_FUNCTIONS, TASK, fingerprint
 from .feature_program import KINDS
-from .memory_layout import LINES, sizes
+from .memory_layout import EVENT_LISTS, sizes
 
 INT, FLOAT, NOTHING, WORK = "int64_t", "double", "void", "const Scratch *"
-MEMORY, BOOK, LINE = "const Memory *", "const Book *", "const Line *"
+MEMORY, STORE, EVENT_LIST = "const Memory *", "const KeyStore *", "const EventList *"
 ARRAYS = {"q": "Longs", "i": "Ints", "d": "Doubles", "B": "Bytes"}
 ELEMENTS = {"Longs": INT, "Ints": INT, "Doubles": FLOAT, "Bytes": INT}
 HEAD = """\
@@ -72,16 +71,16 @@ INFIX = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.And: "&&", ast.Or: "||",
     ast.Not: "!", ast.USub: "-", ast.Invert: "~",
 }  # fmt: skip
-CALLED = {ast.FloorDiv: "c_quotient", ast.Mod: "c_rest", ast.LShift: "c_shifted"}
+OPERATOR_CALLS = {ast.FloorDiv: "c_quotient", ast.Mod: "c_rest", ast.LShift: "c_shifted"}
 
 
-class Unwritable(ValueError):  # noqa: N818 - it names what is wrong with the line
-    """A line that is not in the subset of Python that can be written in C."""
+class Untranslatable(ValueError):  # noqa: N818 - it names what is wrong with the line
+    """A line that is outside the subset of Python that can be translated to C."""
 
 
 @dataclass
 class Part:
-    """A namespace of the kernel: its functions, its constants, and the namespaces whose functions it calls by name."""
+    """A namespace of the kernel: functions, constants, and the namespaces whose functions it calls by name."""
 
     name: str
     functions: dict[str, ast.FunctionDef]
@@ -89,23 +88,23 @@ class Part:
     others: dict[str, tuple[Part, str]] = field(default_factory=dict)
 
 
-def part(name: str, modules: tuple[ModuleType, ...], given: dict[str, Any], written: str = "") -> Part:
-    """The functions and constants of modules, then of a written source, then what is given; later ones win."""
+def part(name: str, modules: tuple[ModuleType, ...], supplied: dict[str, Any], generated: str = "") -> Part:
+    """Returns the functions and constants of modules, of a generated source, and the supplied ones; later ones win."""
     functions: dict[str, ast.FunctionDef] = {}
     constants: dict[str, Any] = {"nan": float("nan")}
     for module in modules:
         tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
         functions |= {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
         constants |= {key: value for key, value in vars(module).items() if isinstance(value, int | float | tuple)}
-    functions |= {node.name: node for node in ast.parse(written).body if isinstance(node, ast.FunctionDef)}
-    return Part(name, functions, constants | given)
+    functions |= {node.name: node for node in ast.parse(generated).body if isinstance(node, ast.FunctionDef)}
+    return Part(name, functions, constants | supplied)
 
 
 class Writer:
-    """Writes functions in the order in which they are needed, each once for each choice of types."""
+    """Writes functions in the order in which they are needed, once for each combination of types."""
 
     def __init__(self, work: tuple[str, ...] = ()) -> None:
-        """`work` holds the codes of the arrays of a table's scratch, in their order."""
+        """`work` has the type codes of the arrays of a table's scratch, in order."""
         self.parts = {WORK: work}
         self.fields: dict[str, dict[str, str]] = {}
         self.lines = [HEAD]
@@ -114,59 +113,77 @@ class Writer:
         self._tuples: set[str] = set()
 
     def structure(self, name: str, fields: dict[str, str]) -> None:
-        """A type that holds these fields, of arrays and of such types."""
+        """Declares a struct with these fields: arrays, and structs declared before."""
         self.fields[f"const {name} *"] = fields
-        told = " ".join(f"{kind} {field};" for field, kind in fields.items())
-        self.lines.append(f"typedef struct {{ {told} }} {name};\n")
+        members = " ".join(f"{kind} {field};" for field, kind in fields.items())
+        self.lines.append(f"typedef struct {{ {members} }} {name};\n")
 
     def function(self, part: Part, name: str, types: tuple[str, ...]) -> tuple[str, str]:
-        """Name and type of a function for arguments of these types; the name is "" if it does nothing."""
+        """Returns label and type of a function for these argument types; an empty function has the label ""."""
         key = (part.name, name, *types)
         if key not in self._written:
-            known = [found for found in self._written if found[:2] == key[:2]]
-            written = Function(self, part, part.functions[name], types)
-            text = written.text(label := f"{part.name}_{name}" + (f"_{len(known)}" if known else ""))
-            self._written[key] = (label if text else "", written.returns)
+            versions = [other for other in self._written if other[:2] == key[:2]]
+            function = Function(self, part, part.functions[name], types)
+            text = function.text(label := f"{part.name}_{name}" + (f"_{len(versions)}" if versions else ""))
+            self._written[key] = (label if text else "", function.returns)
             self.lines.append(text)
         return self._written[key]
 
     def table(self, part: Part, name: str) -> tuple[str, str]:
-        """A tuple of constants as an array: its name, and the type of its elements."""
+        """Returns the label of a tuple of constants as an array, and the type of its elements."""
         values = part.constants[name]
         kind = FLOAT if any(isinstance(value, float) for value in values) else INT
         label = f"{part.name}_{name}"
         if label not in self._tuples:
             self._tuples.add(label)
-            told = ", ".join(literal(value) for value in values)
-            self.lines.append(f"static const {kind} {label}[] = {{{told}}};\n")
+            elements = ", ".join(literal(value) for value in values)
+            self.lines.append(f"static const {kind} {label}[] = {{{elements}}};\n")
         return label, kind
 
     def export(
-        self, label: str, part: Part, name: str, told: dict[str, tuple[str, str]], memory: str = "Memory"
+        self, label: str, part: Part, name: str, expressions: dict[str, tuple[str, str]], memory: str = "Memory"
     ) -> None:
-        """Offer a function: `told` holds code and type of its arguments; one that is its own name is passed in."""
+        """Exports a function.
+
+        Args:
+            label: exported name.
+            part, name: the function.
+            expressions: C expression and type of each argument. An argument whose expression is its own name is a
+                parameter of the exported function.
+            memory: struct type of the first parameter.
+        """
         names = [argument.arg for argument in part.functions[name].args.args]
-        written, kind = self.function(part, name, tuple(told[each][1] for each in names))
-        heads = {each: "const uint8_t *" if told[each][1] == "Bytes" else f"{INT} " for each in names}
-        given = (f"{heads[each]}{each}" for each in names if told[each][0] == each or told[each][1] == "Bytes")
-        head = ", ".join([f"{memory} *memory", *given])
-        codes, back = ", ".join(told[each][0] for each in names), "" if kind == NOTHING else "return "
-        self.lines.append(f"EXPORTED {kind} {label}({head})\n{{\n    {back}{written}({codes});\n}}\n")
+        function, kind = self.function(part, name, tuple(expressions[argument_name][1] for argument_name in names))
+        heads = {
+            argument_name: "const uint8_t *" if expressions[argument_name][1] == "Bytes" else f"{INT} "
+            for argument_name in names
+        }
+        parameters = (
+            f"{heads[argument_name]}{argument_name}"
+            for argument_name in names
+            if expressions[argument_name][0] == argument_name or expressions[argument_name][1] == "Bytes"
+        )
+        head = ", ".join([f"{memory} *memory", *parameters])
+        codes, back = (
+            ", ".join(expressions[argument_name][0] for argument_name in names),
+            "" if kind == NOTHING else "return ",
+        )
+        self.lines.append(f"EXPORTED {kind} {label}({head})\n{{\n    {back}{function}({codes});\n}}\n")
 
 
 def literal(value: float) -> str:
-    """A constant, exactly."""
+    """Returns a constant as an exact C literal."""
     if isinstance(value, float):
         return "NAN" if value != value else value.hex()  # noqa: PLR0124 - no import of math for one question
     return f"INT64_C({int(value)})" if value >= 0 else f"(-INT64_C({-int(value)}))"
 
 
-# Loops over so few, streams or windows, are written out: each round then knows its places.
+# Loops with so few rounds (streams, windows) are unrolled: offsets become constants.
 SHORT = {literal(rounds): rounds for rounds in (2, 3, 4)}
 
 
 class Function:
-    """One function for one choice of types."""
+    """One function for one combination of argument types."""
 
     def __init__(self, writer: Writer, part: Part, node: ast.FunctionDef, types: tuple[str, ...]) -> None:
         self.writer, self.part, self.node = writer, part, node
@@ -174,20 +191,20 @@ class Function:
         self.types = dict(self.arguments)
         self.returns = NOTHING
         statements = [each for each in ast.walk(node) if isinstance(each, ast.stmt)]
-        for _ in range(2):  # a variable that is a float anywhere is one everywhere
+        for _ in range(2):  # a variable that is a float anywhere is a float everywhere
             for statement in sorted(statements, key=lambda each: each.lineno):
                 self._infer(statement)
 
     def text(self, label: str) -> str:
-        """The function in C; "" if it does nothing."""
+        """Returns the function in C; "" if it is empty."""
         body = [line for statement in self.node.body for line in self._statement(statement)]
         if not body or body == ["return;"]:
             return ""
         declared = [f"{kind} {name};" for name, kind in self.types.items() if name not in self.arguments]
         head = ", ".join(f"{kind} {name}" for name, kind in self.arguments.items())
         inside = textwrap.indent("\n".join(declared + body), "    ")
-        # What another part calls stays whole: a stream calls it for each kind of history.
-        how = "static" if self.node.name in assemble.CALLED.get(self.part.name, ()) else "INLINED"
+        # Not inlined if another part calls it: a stream calls it for each kind of history.
+        how = "static" if self.node.name in assemble.CALLED_BY_DRIVER.get(self.part.name, ()) else "INLINED"
         return f"{how} {self.returns} {label}({head})\n{{\n{inside}\n}}\n"
 
     def _infer(self, node: ast.stmt) -> None:
@@ -217,8 +234,8 @@ class Function:
             target = node.targets[0]
             if isinstance(target, ast.Tuple):
                 names = [each.id for each in target.elts if isinstance(each, ast.Name)]
-                book = self._expression(node.value)[0]
-                return [f"{name} = {book}->part{i};" for i, name in enumerate(names) if name != "_"]
+                struct = self._expression(node.value)[0]
+                return [f"{name} = {struct}->part{i};" for i, name in enumerate(names) if name != "_"]
             return [f"{self._expression(target)[0]} = {self._expression(node.value)[0]};"]
         if isinstance(node, ast.AugAssign):
             place = self._expression(node.target)
@@ -235,11 +252,11 @@ class Function:
         simple = {ast.Break: ["break;"], ast.Continue: ["continue;"], ast.Pass: []}
         if type(node) in simple:
             return simple[type(node)]
-        raise self._unwritable(node)
+        raise self._untranslatable(node)
 
     def _loop(self, node: ast.For) -> list[str]:
         if not (isinstance(node.iter, ast.Call) and ast.unparse(node.iter.func) == "range" and len(node.iter.args) < 3):
-            raise self._unwritable(node)
+            raise self._untranslatable(node)
         bounds = [self._expression(argument)[0] for argument in node.iter.args]
         first, end = bounds if len(bounds) == 2 else ("0", bounds[0])
         name = ast.unparse(node.target)
@@ -250,7 +267,7 @@ class Function:
         return ["    " + line for statement in body for line in self._statement(statement)]
 
     def _expression(self, node: ast.expr) -> tuple[str, str]:
-        """An expression in C, and its type."""
+        """Returns an expression in C, and its type."""
         if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
             return literal(node.value), FLOAT if isinstance(node.value, float) else INT
         if isinstance(node, ast.Name):
@@ -258,7 +275,7 @@ class Function:
                 return node.id, self.types[node.id]
             value = self.part.constants.get(node.id)
             if not isinstance(value, int | float):
-                raise self._unwritable(node)
+                raise self._untranslatable(node)
             return literal(value), FLOAT if isinstance(value, float) else INT
         if isinstance(node, ast.Subscript):
             return self._element(node)
@@ -283,18 +300,18 @@ class Function:
             return self._field(node)
         if isinstance(node, ast.Call):
             return self._call(node)
-        raise self._unwritable(node)
+        raise self._untranslatable(node)
 
     def _field(self, node: ast.Attribute) -> tuple[str, str]:
         code, kind = self._expression(node.value)
         found = self.writer.fields.get(kind, {}).get(node.attr)
         if found is None:
-            raise self._unwritable(node)
+            raise self._untranslatable(node)
         return (f"{code}->{node.attr}", found) if found in ELEMENTS else (f"(&{code}->{node.attr})", f"const {found} *")
 
     def _element(self, node: ast.Subscript) -> tuple[str, str]:
         if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "math.frexp":
-            # Its second value is the only one that is used.
+            # The kernel uses only the second value of frexp.
             return f"c_exponent({self._expression(node.value.args[0])[0]})", INT
         index = self._expression(node.slice)[0]
         if isinstance(node.value, ast.Name) and node.value.id not in self.types:
@@ -307,8 +324,8 @@ class Function:
         kind = FLOAT if FLOAT in (left[1], right[1]) else INT
         if isinstance(op, ast.Div):
             return f"((double){left[0]} / (double){right[0]})", FLOAT
-        if type(op) in CALLED and kind == INT:
-            return f"{CALLED[type(op)]}({left[0]}, {right[0]})", INT
+        if type(op) in OPERATOR_CALLS and kind == INT:
+            return f"{OPERATOR_CALLS[type(op)]}({left[0]}, {right[0]})", INT
         return f"({left[0]} {INFIX[type(op)]} {right[0]})", kind
 
     def _call(self, node: ast.Call) -> tuple[str, str]:
@@ -328,23 +345,23 @@ class Function:
         if name in ("min", "max") and len(given) == 2:
             floats = FLOAT in (given[0][1], given[1][1])
             if floats and name == "min":
-                raise self._unwritable(node)
+                raise self._untranslatable(node)
             label = "c_most_of_doubles" if floats else {"min": "c_least", "max": "c_most"}[name]
             return f"{label}({', '.join(codes)})", FLOAT if floats else INT
         if name == "prefetch":
             return f"c_prefetch(&{codes[0]}.at[{codes[1]}])", NOTHING
         part, function = self.part.others.get(name, (self.part, name))
         if function not in part.functions:
-            raise self._unwritable(node)
+            raise self._untranslatable(node)
         label, kind = self.writer.function(part, function, tuple(kind for _, kind in given))
         return f"{label}({', '.join(codes)})" if label else "", kind
 
-    def _unwritable(self, node: ast.AST) -> Unwritable:
-        return Unwritable(f"{self.part.name}.{self.node.name}, {ast.unparse(node)!r}: cannot be written in C")
+    def _untranslatable(self, node: ast.AST) -> Untranslatable:
+        return Untranslatable(f"{self.part.name}.{self.node.name}, {ast.unparse(node)!r}: cannot be written in C")
 
 
 def source() -> str:
-    """The kernel of streams and tables for the whole catalogue, and of `digits.py`, as C with its own library alone."""
+    """Returns the kernel of streams and tables for the whole catalogue, and `number_scan.py`, as C."""
     writer = Writer(SCRATCH)
     write_structures(writer)
     writer.lines.append(f'EXPORTED const char callsieve_version[] = "{fingerprint()}";\n')
@@ -357,42 +374,43 @@ def source() -> str:
 
 
 def write_structures(writer: Writer) -> None:
-    """The types of a stream's memory, which is as `books.py` lays it out, and of a table's task."""
+    """Writes the struct types of a stream's memory (`memory_layout.py`) and of a table's task."""
     layouts = {kind.name: SimpleNamespace(STATE=1, PAIR=1) for kind in KINDS}
     arrays = {
-        name: {each: ARRAYS[code] for each, (code, _) in told.items()} for name, told in sizes(layouts, 1, 1, 1).items()
+        name: {field: ARRAYS[code] for field, (code, _) in fields.items()}
+        for name, fields in sizes(layouts, 1, 1, 1).items()
     }
-    writer.structure("Line", arrays[LINES[0]])
-    writer.structure("Book", arrays[KINDS[0].name])
-    books = dict.fromkeys((kind.name for kind in KINDS), "Book")
-    writer.structure("Memory", arrays["held"] | dict.fromkeys(LINES, "Line") | books)
+    writer.structure("EventList", arrays[EVENT_LISTS[0]])
+    writer.structure("KeyStore", arrays[KINDS[0].name])
+    stores = dict.fromkeys((kind.name for kind in KINDS), "KeyStore")
+    writer.structure("Memory", arrays["shared"] | dict.fromkeys(EVENT_LISTS, "EventList") | stores)
     writer.structure("Task", {name: ARRAYS[code] for name, code in TASK.items()} | {"scratch": "Scratch"})
 
 
 def write_stream(writer: Writer) -> None:
-    """What `driver.py` binds."""
+    """Writes the functions that `online/driver.py` binds."""
     stream, parts = part("stream", assemble.DRIVER, assemble.columns(FEATURES)), {}
-    for name, (constants, written) in assemble.live_declared().items():
-        parts[name] = part(name, assemble.LIVE[name], constants, written)
-        stream.others |= {f"{name}_{each}": (parts[name], each) for each in assemble.CALLED[name]}
-    for name, given in OF_STREAM.items():
-        told = {"m": ("memory", MEMORY)} | {each: (each, INT) for each in given}
-        writer.export(f"callsieve_{name}", stream, name, told)
+    for name, (constants, written) in assemble.stream_declarations().items():
+        parts[name] = part(name, assemble.STREAM_MODULES[name], constants, written)
+        stream.others |= {f"{name}_{each}": (parts[name], each) for each in assemble.CALLED_BY_DRIVER[name]}
+    for name, arguments in STREAM_FUNCTIONS.items():
+        expressions = {"m": ("memory", MEMORY)} | {each: (each, INT) for each in arguments}
+        writer.export(f"callsieve_{name}", stream, name, expressions)
     for kind in KINDS:
         own = parts["number" if kind.name == "number" else "group"]
-        for name, given in OF_BOOK.items():
-            told = {"book": (f"&memory->{kind.name}", BOOK), "state": (f"memory->{kind.name}.state", "Ints")}
-            told |= {"base": ("0", INT)} | {each: (each, INT) for each in given}
-            told["text"] = ("(Bytes){text, length}", "Bytes")
-            writer.export(f"callsieve_{kind.name}_{name}", own, name, told)
+        for name, arguments in STORE_FUNCTIONS.items():
+            expressions = {"store": (f"&memory->{kind.name}", STORE), "state": (f"memory->{kind.name}.state", "Ints")}
+            expressions |= {"base": ("0", INT)} | {each: (each, INT) for each in arguments}
+            expressions["text"] = ("(Bytes){text, length}", "Bytes")
+            writer.export(f"callsieve_{kind.name}_{name}", own, name, expressions)
 
 
 def write_tables(writer: Writer) -> None:
-    """What `native.Library.table` offers."""
+    """Writes the functions of `compiled_library.Library.table`."""
     for kind in KINDS:
-        constants, written = assemble.declared(kind, FEATURES)
-        own = part(f"{kind.name}s", assemble.modules_of(kind.module), constants, written)
-        for name, given in OF_TABLE.items():
-            told = {each: (f"memory->{each}", ARRAYS[code]) for each, code in TASK.items()}
-            told |= {"scratch": ("&memory->scratch", WORK)} | {each: (each, INT) for each in given}
-            writer.export(f"callsieve_{kind.name}_{name}", own, name, told, "Task")
+        constants, generated = assemble.declarations(kind, FEATURES)
+        own = part(f"{kind.name}s", assemble.modules_of(kind.module), constants, generated)
+        for name, arguments in TABLE_FUNCTIONS.items():
+            expressions = {each: (f"memory->{each}", ARRAYS[code]) for each, code in TASK.items()}
+            expressions |= {"scratch": ("&memory->scratch", WORK)} | {each: (each, INT) for each in arguments}
+            writer.export(f"callsieve_{kind.name}_{name}", own, name, expressions, "Task")

@@ -1,9 +1,9 @@
-"""The catalogue as code: for each kind of history the layout of its state and the functions that read the rows.
+"""Generates the kernel code of a choice of features: the layout of a state, and functions that update and read it.
 
-For a choice of features, `program` lays out exactly what they need and writes the functions: what an event adds to the
-sums of a window (from `Sum.code`), and one function for each role that puts its features into a row (from FORMULAS).
-What others than the caller tell can also be written in two steps, a note of the sums and the values that follow from
-it. Straight lines of code are several times quicker than a loop over a table of operations, compiled or not.
+For each kind of history, `program` lays out exactly what the features need and generates functions: what an event adds
+to the sums of a window (from `Sum.code`), and for each role one function that writes its features into a row (from
+`FORMULAS`). Roles other than the caller can also be written in two steps, a note of the sums and the values that follow
+from it. Straight-line code is several times faster than a loop over a table of operations, compiled or interpreted.
 """
 
 from __future__ import annotations
@@ -21,9 +21,15 @@ from callsieve.features.kernel.windows import FACT_BITS
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of history: its own part of the kernel, its sums, its streams and the roles that read it.
+    """A kind of history.
 
-    So many of its streams are `lists`, and with a `clock` each key has its own.
+    Attributes:
+        module: its part of the kernel.
+        sums: its sums, by name.
+        streams: its streams of events.
+        roles: the roles whose features read it.
+        lists: how many of its streams are kept as linked lists.
+        clock: whether each key has a clock of its own.
     """
 
     name: str
@@ -47,51 +53,51 @@ def _kinds(lists_of_number: int, lists_of_group: int, *, clock: bool) -> tuple[K
 
 KINDS = _kinds(4, 2, clock=True)
 NUMBER, BLOCK, TRUNK, DEVICE = KINDS
-# In a stream all have one clock, and `order.py` says what leaves next; a number's lists tell an event's neighbours.
+# In a stream all keys share one clock and `time_order.py` finds expired events; lists serve to find neighbours.
 LIVE_KINDS = _kinds(3, 0, clock=False)
-LINE = 16  # 32-bit integers in one line of the processor's cache
+LINE = 16  # 32-bit integers in a cache line
 PARTS = re.compile(r"\b(part|whole|other|window)\b")
 
 
 @dataclass(frozen=True)
 class Program:
-    """Constants of a layout and the source of the written functions."""
+    """Constants of a layout and the source of the generated functions."""
 
     constants: dict[str, int]
     source: str
 
 
 def program(kind: Kind, features: tuple[Feature, ...]) -> Program:
-    """The program of a kind of history for these features (those of other kinds are left out)."""
-    mine = {role: [feature for feature in features if feature.role == role] for role in kind.roles}
-    places = layout(kind, [feature for role in kind.roles for feature in mine[role]])
+    """Returns the program of a kind of history for these features; features of other kinds are ignored."""
+    by_role = {role: [feature for feature in features if feature.role == role] for role in kind.roles}
+    places = layout(kind, [feature for role in kind.roles for feature in by_role[role]])
     written = [addition(kind, stream, places) for stream in kind.streams]
-    written += [emission(kind, role, mine[role], places) for role in kind.roles]
+    written += [emission(kind, role, by_role[role], places) for role in kind.roles]
     if kind.module is number_state:
         written.append(membership(places, layout(BLOCK, [each for each in features if each.role == "block"])))
-    noted, places["notes"] = noting(kind, mine[kind.roles[-1]], places)
+    noted, places["notes"] = noting(kind, by_role[kind.roles[-1]], places)
     written += noted
     constants = {name.upper(): place for name, place in places.items()}
     return Program(constants, "\n\n".join(written) + "\n")
 
 
 def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
-    """Where everything stands: places of regions from the base of a state, slots of sums, and the sizes."""
+    """Returns the layout: offsets of regions from the base of a state, slots of sums, and sizes."""
     features = list(features)
     needed = {found[0] for feature in features for found in feature.sums if found}
-    kept = {part for feature in features for part in feature.parts if part in STATE_REGIONS}
-    if kept & {"out_days", "in_days", "call_ring"}:
-        kept.add("day")
-    if "hour_logs" in kept:
-        kept.add("hours")
+    regions = {part for feature in features for part in feature.parts if part in STATE_REGIONS}
+    if regions & {"out_days", "in_days", "call_ring"}:
+        regions.add("day")
+    if "hour_logs" in regions:
+        regions.add("hours")
     if kind.module is group_state:
-        needed.add("calls")  # whether a member has calls left says whether it is one
+        needed.add("calls")  # a member counts while it has calls
     places: dict[str, int] = {}
     ends = windows.CLOCK_PLACES if kind.clock else 0
     free = ends + windows.END_PLACES * kind.lists
     for region, (size, _) in STATE_REGIONS.items():
-        places[region] = free if region in kept else windows.NONE
-        free += size if region in kept else 0
+        places[region] = free if region in regions else windows.NONE
+        free += size if region in regions else 0
     slots = 0
     for name, total in kind.sums.items():
         places[name] = slots if name in needed else windows.NONE
@@ -114,14 +120,14 @@ def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
 
 
 def addition(kind: Kind, stream: str, places: dict[str, int]) -> str:
-    """The function that adds an event of a stream to a window's sums (`sign` 1) or takes it out (-1)."""
+    """Returns the function that adds an event of a stream to the sums of a window (`sign` 1) or removes it (-1)."""
     talks = "outcome, ring, talk, " if stream.endswith("outcomes") else ""
     lines: dict[str, list[str]] = {}
     for name, total in kind.sums.items():
         if total.events == stream and total.code and places[name] >= 0:
             amount = "sign" if total.code == "1" else f"sign * ({total.code})"
             place = f"at + {places[name]}"
-            line = f"sums[{place}] += {amount}" if total.places == 1 else f"grow(sums, {place}, {amount})"
+            line = f"sums[{place}] += {amount}" if total.places == 1 else f"add_wide(sums, {place}, {amount})"
             lines.setdefault(total.condition, []).append(line)
     body = [f"    {line}" for line in lines.pop("", [])]
     for given, inside in lines.items():
@@ -130,7 +136,7 @@ def addition(kind: Kind, stream: str, places: dict[str, int]) -> str:
 
 
 def emission(kind: Kind, role: str, features: list[Feature], places: dict[str, int]) -> str:
-    """The function that writes the values of a role's features from `row` on."""
+    """Returns the function that writes the values of a role's features from `row` on."""
     variables: dict[str, str] = {}
     values = [value(kind, feature, places, variables) for feature in features]
     direction = "in" if role == "callee" else "out"
@@ -141,17 +147,18 @@ def emission(kind: Kind, role: str, features: list[Feature], places: dict[str, i
 
 
 def noting(kind: Kind, features: list[Feature], places: dict[str, int]) -> tuple[list[str], int]:
-    """The functions that note what a role other than the caller tells and that spell it out; how long a note is.
+    """Returns the functions that save and emit the notes of a role other than the caller, and the size of a note.
 
-    Raises: ValueError: if it tells something else than sums of its windows, which a note has no room for.
+    Raises:
+        ValueError: if a feature reads something other than sums of its windows, for which a note has no room.
     """
     if not all(found for feature in features for found in feature.sums):
-        raise ValueError(f"{kind.roles[-1]}: its features are of sums alone, or a table cannot note them")
+        raise ValueError(f"{kind.roles[-1]}: its features must read sums only, as a table saves them in notes")
     variables: dict[str, str] = {}
     values = [value(kind, feature, places, variables) for feature in features]
-    note = ["def note(state, base, pairs, pair, notes, place):"]
+    note = ["def save_note(state, base, pairs, pair, notes, place):"]
     note += [f"    notes[place + {i}] = {code}" for i, code in enumerate(variables.values())]
-    spell = ["def spell(notes, place, out, row):"]
+    spell = ["def emit_note(notes, place, out, row):"]
     if features:
         spell += ["    if notes[place] < 0:", f"        for i in range(row, row + {len(features)}):"]
         spell += ["            out[i] = nan", "        return"]
@@ -161,8 +168,8 @@ def noting(kind: Kind, features: list[Feature], places: dict[str, int]) -> tuple
 
 
 def membership(places: dict[str, int], of_group: dict[str, int]) -> str:
-    """The function that copies from a number's state what a group's record of a member holds, as far as it has it."""
-    lines = ["def copy_own(state, base, own, at):"]
+    """Returns the function that copies a member record of a group from a number's state, as far as the two overlap."""
+    lines = ["def copy_member_sums(state, base, own, at):"]
     for name in GROUP_SUMS:
         if name in NUMBER_SUMS and min(places[name], of_group[name]) >= 0:
             for window in range(len(windows.WINDOWS)):
@@ -173,13 +180,13 @@ def membership(places: dict[str, int], of_group: dict[str, int]) -> str:
 
 
 def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[str, str]) -> str:
-    """The formula of a feature with its parts put in; what it reads becomes a variable, read once."""
+    """Returns the formula of a feature with its parts inserted; each part read becomes one variable."""
     terms = {"window": str(windows.WINDOWS[feature.window]) + ".0"} if feature.window is not None else {}
     for word, name, found in zip(("part", "whole", "other"), feature.parts, feature.sums, strict=False):
         if found:
             variable, code = sum_of(kind, found, places)
         elif name in ("in_air", "hour_logs", "day", "out_days", "in_days"):
-            variable, code = name, kept(STATE_REGIONS[name][0], places[name])
+            variable, code = name, read_code(STATE_REGIONS[name][0], places[name])
         elif name in STATE_REGIONS:
             terms[word] = f"base + {places[name]}"
             continue
@@ -193,16 +200,16 @@ def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[
 
 
 def sum_of(kind: Kind, found: tuple[str, int], places: dict[str, int]) -> tuple[str, str]:
-    """Variable and code of a sum of a window; in a group less the caller's own part."""
+    """Returns variable and code of a sum of a window; in a group without the caller's own part."""
     name, window = found
     place = places["sums"] + window * places["slots"] + places[name]
-    variable, code = f"{name}_{windows.WINDOW_NAMES[window]}", kept(kind.sums[name].places, place)
+    variable, code = f"{name}_{windows.WINDOW_NAMES[window]}", read_code(kind.sums[name].places, place)
     if kind.module is group_state:
         own = window * places["slots"] + places["calls" if name == "members" else name]
         code += f" - (pairs[pair + {own}] > 0)" if name == "members" else f" - pairs[pair + {own}]"
     return variable, code
 
 
-def kept(places: int, place: int) -> str:
-    """What reads an integer of the state that takes one place or two."""
-    return f"state[base + {place}]" if places == 1 else f"wide(state, base + {place})"
+def read_code(places: int, place: int) -> str:
+    """Returns the code that reads an integer of one or two elements of the state."""
+    return f"state[base + {place}]" if places == 1 else f"read_wide(state, base + {place})"

@@ -1,7 +1,7 @@
-"""The memory of a `History`: its arrays, by part and name, and how much of them is in use.
+"""The memory of a `History`: its arrays by part and name, and how much of them is in use.
 
-`held` is what is known of calls and their routes, `attempts` and `outcomes` are those in order, and each kind of
-history has a book. Arrays are made once, as large as they may ever get, and take memory only as they are written.
+`shared` has calls and routes, `attempts` and `outcomes` are the events in time order, and each kind of history has a
+key store. Arrays are allocated once at their largest size; pages take memory only when they are written.
 """
 
 from __future__ import annotations
@@ -16,17 +16,23 @@ from callsieve.features.stream import call_store, key_store, routes, time_order,
 
 BYTES = {"q": 8, "i": 4, "d": 8}
 LARGE = 8 << 20  # bytes
-# Of a book: tables, and tokens, which a snapshot tells as texts.
-MADE_ANEW = ("heads", "next_pair", "tokens", "named", "prefix", "token_heads", "next_token")
-LINES = ("attempts", "outcomes")
+# Arrays of a key store that a snapshot omits: hash tables, and tokens, which it has as texts.
+NOT_SAVED = ("heads", "next_pair", "tokens", "named", "prefix", "token_heads", "next_token")
+EVENT_LISTS = ("attempts", "outcomes")
 Sizes = dict[str, tuple[str, int]]
 Arrays = dict[str, dict[str, Any]]
 
 
 def sizes(layouts: dict[str, SimpleNamespace], calls: int, keys: int, width: int) -> dict[str, Sizes]:
-    """Code and length of all arrays, for so many calls and as many keys of each kind; a vector has `width` values."""
+    """Returns type code and length of all arrays.
+
+    Args:
+        calls: capacity in calls.
+        keys: capacity in keys of each kind.
+        width: values of a vector.
+    """
     runs = 4 * calls // time_order.SIZE + 4
-    line: Sizes = {
+    event_list: Sizes = {
         "places": ("i", runs * time_order.SIZE),
         "runs": ("i", 2 * runs),
         "sizes": ("i", runs),
@@ -49,17 +55,17 @@ def sizes(layouts: dict[str, SimpleNamespace], calls: int, keys: int, width: int
         "route_counts": ("q", routes.ROUTE_COUNTS),
         "first_route": ("i", keys + 1),
         "homes": ("i", (keys + 1) * routes.GROUPS),
-        "one": ("i", layouts["number"].PAIR),
-        "own": ("i", layouts["block"].PAIR),
+        "single_pair": ("i", layouts["number"].PAIR),
+        "member": ("i", layouts["block"].PAIR),
         "group": ("i", routes.GROUPS),
         "row": ("d", width),
     }
-    books = {name: book_sizes(layout, calls, keys) for name, layout in layouts.items()}
-    return {"held": of_calls} | dict.fromkeys(LINES, line) | books
+    stores = {name: store_sizes(layout, calls, keys) for name, layout in layouts.items()}
+    return {"shared": of_calls} | dict.fromkeys(EVENT_LISTS, event_list) | stores
 
 
-def book_sizes(layout: SimpleNamespace, calls: int, keys: int) -> Sizes:
-    """What is held for a kind of history; a call has use for one pair at most."""
+def store_sizes(layout: SimpleNamespace, calls: int, keys: int) -> Sizes:
+    """Returns type code and length of the arrays of a key store; a call uses at most one pair."""
     return {
         "state": ("i", (keys + 1) * layout.STATE),
         "pairs": ("i", (calls + 1) * layout.PAIR),
@@ -80,26 +86,26 @@ def book_sizes(layout: SimpleNamespace, calls: int, keys: int) -> Sizes:
 
 
 def used_sizes(layouts: dict[str, SimpleNamespace], memory: Arrays) -> dict[str, Sizes]:
-    """As much of it as was ever used, but for tables that can be made anew and for what is written at each call."""
-    counts = memory["held"]["counts"]
+    """Returns type code and used length of the arrays that a snapshot saves."""
+    counts = memory["shared"]["counts"]
     keys = int(memory["number"]["counts"][key_store.KEYS])
-    found = sizes(layouts, int(counts[call_store.PLACES]), keys, 0)
-    waiting, known = int(counts[call_store.WAITING]), int(memory["held"]["route_counts"][routes.LAST_ROUTE])
-    found["held"] |= {
+    result = sizes(layouts, int(counts[call_store.PLACES]), keys, 0)
+    waiting, last_route = int(counts[call_store.WAITING]), int(memory["shared"]["route_counts"][routes.LAST_ROUTE])
+    result["shared"] |= {
         "times": ("q", waiting),
         "nodes": ("i", waiting),
-        "routes": ("i", (known + 1) * call_store.ROUTE_SIZE),
+        "routes": ("i", (last_route + 1) * call_store.ROUTE_SIZE),
     }
-    for name in ("index", "next_call", "route_heads", "next_route", "one", "own", "group", "row"):
-        del found["held"][name]
-    for name in LINES:
-        found[name] = _line_used(memory[name]["marks"])
+    for name in ("index", "next_call", "route_heads", "next_route", "single_pair", "member", "group", "row"):
+        del result["shared"][name]
+    for name in EVENT_LISTS:
+        result[name] = _used_list_sizes(memory[name]["marks"])
     for name, layout in layouts.items():
-        found[name] = _book_used(layout, memory[name]["counts"])
-    return found
+        result[name] = _used_store_sizes(layout, memory[name]["counts"])
+    return result
 
 
-def _line_used(marks: Any) -> Sizes:
+def _used_list_sizes(marks: Any) -> Sizes:
     runs = int(marks[time_order.USED])
     return {
         "places": ("i", runs * time_order.SIZE),
@@ -109,29 +115,28 @@ def _line_used(marks: Any) -> Sizes:
     }
 
 
-def _book_used(layout: SimpleNamespace, counts: Any) -> Sizes:
-    found = book_sizes(layout, int(counts[key_store.PAIRS]), int(counts[key_store.KEYS]))
-    return {name: size for name, size in found.items() if name not in MADE_ANEW}
+def _used_store_sizes(layout: SimpleNamespace, counts: Any) -> Sizes:
+    arrays = store_sizes(layout, int(counts[key_store.PAIRS]), int(counts[key_store.KEYS]))
+    return {name: size for name, size in arrays.items() if name not in NOT_SAVED}
 
 
-def rooms(told: Sizes) -> dict[str, Any]:
-    """Arrays of zeros that take memory only where they are written."""
-    return {name: room(code, size) for name, (code, size) in told.items()}
+def allocate_all(arrays: Sizes) -> dict[str, Any]:
+    """Returns arrays of zeros that take memory only where they are written."""
+    return {name: allocate(code, size) for name, (code, size) in arrays.items()}
 
 
-def room(code: str, size: int) -> Any:
-    """One such array."""
+def allocate(code: str, size: int) -> Any:
+    """Returns an array of zeros that takes memory only where it is written."""
     pages = mmap.mmap(-1, max(size, 1) * BYTES[code], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return memoryview(pages).cast(code)  # type: ignore[call-overload]
 
 
 def ask_for_large_pages(arrays: Iterable[Any]) -> None:
-    """Have large arrays take the memory that is still to come in large pages, where the system has them.
+    """Requests large pages for the rest of large arrays, where the system has them.
 
-    They are read all over, and copied with their process. As long as little of them is in use, it would only be more
-    memory.
+    They are read all over and copied with their process. A history with little content would only take more memory.
     """
     for array in arrays:
         if array.nbytes >= LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
-            with contextlib.suppress(OSError):  # a kernel that has none
+            with contextlib.suppress(OSError):  # a system without large pages
                 array.obj.madvise(mmap.MADV_HUGEPAGE)

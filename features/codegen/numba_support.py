@@ -1,4 +1,4 @@
-"""What Numba has no word for, as instructions of LLVM."""
+"""LLVM instructions that Numba does not offer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ FOR_READING, TO_STAY, OF_DATA = 0, 3, 1
 
 @cache
 def prefetch() -> Any:
-    """What fetches the line of the cache in which a place of an array lies; one that compiled code can call.
+    """Returns a function that prefetches the cache line of an array element; compiled code can call it.
 
-    Raises: ImportError: if Numba is not installed.
+    Raises:
+        ImportError: if Numba is not installed.
     """
     from llvmlite import ir
     from numba.core import cgutils, types

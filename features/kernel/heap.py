@@ -1,4 +1,4 @@
-"""A binary heap of events by the moment at which they become known. A part of the kernel: compiled, or as it stands."""
+"""A binary heap of events, ordered by the time at which they become known. A part of the kernel, see `windows.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .windows import Ints
 
 
 def push(times: Ints, nodes: Ints, size: int, time: int, node: int) -> int:
-    """Add an event that becomes known at `time` to a binary heap; its new size."""
+    """Adds an event that becomes known at `time`; returns the new size."""
     place = size
     while place > 0:
         parent = (place - 1) >> 1
@@ -21,7 +21,7 @@ def push(times: Ints, nodes: Ints, size: int, time: int, node: int) -> int:
 
 
 def pop(times: Ints, nodes: Ints, size: int) -> int:
-    """Take the earliest event off the heap; its new size. Ties leave in order of the node."""
+    """Removes the earliest event, which is at index 0; returns the new size. Ties are removed in order of the node."""
     size -= 1
     time = times[size]
     node = nodes[size]

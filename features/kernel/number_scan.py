@@ -1,28 +1,29 @@
-"""Numbers as LightGBM writes them, counted in a text. A part of the kernel: compiled, or as it stands."""
+"""Counts the numbers in a text that are in the form LightGBM writes. A part of the kernel, see `windows.py`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# Forms of numbers: whole ones of up to 10 digits; what is below 1e6, 1e125 and 1e1000 by its form.
+# Forms: integers of at most 10 digits, and decimal numbers whose form keeps them below 1e6, 1e125 or 1e1000.
 WHOLE, BELOW_1E6, BELOW_1E125, BELOW_1E1000 = range(4)
-BEFORE = (10, 6, 25, 25)  # digits before the point, at most
-AFTER = 25  # digits after it
-UP = (0, 0, 2, 3)  # digits of an exponent after "e+"
-DOWN = 3  # and after "e-"
+BEFORE = (10, 6, 25, 25)  # most digits before the point, by form
+AFTER = 25  # most digits after the point
+UP = (0, 0, 2, 3)  # most digits of an exponent after "e+", by form
+DOWN = 3  # most digits of an exponent after "e-"
 SPACE, PLUS, MINUS, POINT, ZERO, NINE, POWER = (ord(sign) for sign in " +-.09e")
 
 
 def count_numbers(text: Any, form: int) -> int:
-    """How many numbers of a form there are in bytes, each with one space after it; 0 if there is anything else.
+    """Returns how many numbers of a form the bytes contain; 0 if they contain anything else.
 
-    Nothing is read behind the last byte: that is a space, and no step is made from a space but the last one of a loop.
+    Each number must be followed by one space. The last byte must be a space too, so no read goes past the end: only the
+    last step of the loop moves on from a space.
     """
     end = len(text)
     if end == 0 or text[end - 1] != SPACE:
         return 0
     at = 0
-    found = 0
+    count = 0
     while at < end:
         first = at + int(text[at] == MINUS)
         is_negative = first - at
@@ -50,12 +51,12 @@ def count_numbers(text: Any, form: int) -> int:
         if text[at] != SPACE:
             return 0
         at += 1
-        found += 1
-    return found
+        count += 1
+    return count
 
 
 def after_digits(text: Any, at: int) -> int:
-    """The first place from `at` on that holds no digit."""
+    """Returns the first index from `at` on that is not a digit."""
     while ZERO <= text[at] <= NINE:
         at += 1
     return at

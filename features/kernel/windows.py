@@ -1,27 +1,29 @@
-"""The kernel: one key's history, advanced event by event.
+"""The kernel: the history of one key, advanced event by event.
 
-A call is two events, its attempt and its outcome, of every key it belongs to: of its caller (going out), of its
-callee (coming in), of the caller's number block, trunk and device. Each kind of event of a key is a list of the events
-*known so far* in order of their own time; a window is a suffix of that list, `[at - window, at)`. `enter` puts an event
-where it belongs, however late it became known; `leave` drops what has fallen out of each window. What a window holds
-is a row of integer sums, so that the order in which events arrive cannot show.
+A call is two events, its attempt and its outcome. It belongs to several keys: its caller (outgoing), its callee
+(incoming), and the caller's number block, trunk and device. Each stream of events of a key is a linked list of the
+events *known so far*, in order of their own time. A window is a suffix of that list, `[at - window, at)`.
+`insert_event` inserts an event at its place, however late it became known. `expire_events` removes what has left
+each window. The content of a window is a row of integer sums, so the order of arrival cannot change it.
 
-This file keeps the lists. What an event adds to a window is said by `number.py` (a number's own calls) and by
-`group.py` (calls of a block, a trunk, a device), with one function for each list that `program.py` writes from the
-catalogue. `engine.py` puts them together: compiled by Numba, as C (`as_c.py`), or as they stand.
-So all of it is written in the subset that all three understand: flat integer arrays, no objects.
+This file maintains the lists. What an event adds to a window is defined by `number_state.py` (a number's own calls) and
+`group_state.py` (calls of a block, trunk or device), with one generated function a stream (`feature_program.py`).
+`assemble.py` puts the parts together: compiled by Numba, compiled as C, or interpreted. So everything here is written
+in the subset that all three understand: flat integer arrays, no objects.
 
-Layout. `calls` holds FIELDS integers a call; `node = STREAMS * call + stream` names an event; `links` holds its two
-neighbours as one number, the one before it XOR the one after it: whoever comes from the one finds the other. `state`
-holds STATE integers of 32 bits a key, from `base` on, of which a time or a sum of times takes two (`wide`); `pairs`
-holds PAIR integers for each (key, other party), and `pair_of[node >> 1]` says which of them an event belongs to.
+Layout:
+    calls: FIELDS integers a call. `node = STREAMS * call + stream` identifies an event.
+    links: one integer a node, previous node XOR next node. Traversal from either side recovers the other neighbour.
+    state: STATE 32-bit integers a key, from `base` on. A time or a sum of times takes two of them (`read_wide`).
+    pairs: PAIR integers for each (key, other party).
+    pair_of: the pair of an event, at `node >> 1`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# They travel as one integer: FACT_BITS bits each, one more than the value, so that 0 is unknown.
+# Facts of a call are packed into one integer: FACT_BITS bits each, value plus one, so that 0 means unknown.
 FACT_BITS = 6
 
 HOUR = 3_600_000
@@ -33,42 +35,45 @@ WINDOW_NAMES = ("1h", "24h", "7d")
 NONE = -1
 NEVER = -(1 << 62)
 
-# A call: FIELDS integers. START and END stand where `stream & 1` finds an event's own time.
+# Fields of a call. An outcome's stream is odd: START + (stream & 1) is the field of an event's own time.
 FIELDS = 4
 START, END, TALK, FACTS = range(FIELDS)
 
-# FACTS: what the events of a call add, decided once when the call is packed; the local day stands on top.
+# FACTS: bits that the events of a call add, computed once when the call is packed. The local day takes the top bits.
 OUTCOME_BITS = 15
 HOUR_SHIFT, HOUR_BITS = 4, 31
 NIGHT, NEAR, LOCAL, LOCAL_KNOWN, ONE_RING, HUNG_UP, HUNG_KNOWN, BEGUN, OVER, RETURNED_BIT = range(9, 19)
 DAY_SHIFT = 20
 
-# What is known of a call at its start: an end that is told later does not change it.
-OF_ATTEMPT = ~(OUTCOME_BITS | 1 << ONE_RING | 1 << HUNG_UP | 1 << HUNG_KNOWN)
+# The facts known at the start of a call; a later end record does not change them.
+ATTEMPT_FACTS = ~(OUTCOME_BITS | 1 << ONE_RING | 1 << HUNG_UP | 1 << HUNG_KNOWN)
 
 ONE_RING_MS = 4_000
 ANSWERED = 0  # index in records.OUTCOMES
 
-# The state of a key begins with its clock and the ends of its lists: of each the first event of the three windows, the
-# last event, and what stands before those three. What comes after them is the layout of a program: places of sums and
-# of other things kept, NONE if no feature needs them.
+# The state of a key begins with its clock and the ends of its lists. For each list: the first event of each of the
+# three windows, the last event (TAIL), and the predecessors of those three first events (BEFORE). The rest is laid out
+# by `feature_program.py`: offsets of sums and regions, NONE for those that no feature needs.
 CLOCK, CLOCK_PLACES = 0, 2
 ENDS = CLOCK_PLACES
 TAIL, BEFORE, END_PLACES = 3, 4, 7
 STREAMS, SHIFT = 4, 2
 LISTS = STREAMS
-READ = 4  # of these the first ones, which features read: calls that come in are not laid out where none asks for them
+READ = 4  # streams that features read: without features of incoming calls, those streams are skipped
 SUMS = SLOTS = STATE = PAIR = NOTES = 0
-DAY = NONE  # the local day to which a number's memory of days has moved on
-LONG_AGO = -(1 << 30)  # a day before all others
+DAY = NONE  # offset of the local day up to which the day bits have moved on
+LONG_AGO = -(1 << 30)  # earlier than any day
 LOW_HALF, SIGN = (1 << 32) - 1, 1 << 31
 
-Ints = Any  # a flat array of integers: NumPy under Numba, array.array or list without it
-Parties = Any  # what says who an event's other party is: `pair_of` in a table
+Ints = Any  # a flat array of integers: NumPy, array.array, memoryview or list
+Parties = Any  # maps an event to its other party: `pair_of` in a table, the whole memory in a stream
 
 
 def pack(outcome: Any, released_by: Any, hour: Any, day: Any, step: Any, same_region: Any, ring: Any) -> Any:
-    """Facts of a call in one integer, from the codes of `records.py`; works on integers and on integer arrays alike."""
+    """Packs the facts that a call's events add into one integer, from the codes of `records.py`.
+
+    It works on integers and, elementwise, on integer arrays. `ring` is in ms, `day` in days since 1970.
+    """
     by_caller = released_by == 0
     return (
         outcome
@@ -84,84 +89,84 @@ def pack(outcome: Any, released_by: Any, hour: Any, day: Any, step: Any, same_re
     )
 
 
-def prefetch(array: Ints, place: int) -> None:
-    """Have a place fetched that will be read or written soon; as it stands, this does nothing."""
+def prefetch(array: Ints, index: int) -> None:
+    """Prefetches an element that will be read or written soon; interpreted, it does nothing."""
 
 
-def wide(state: Ints, at: int) -> int:
-    """The integer of 64 bits that takes two places."""
+def read_wide(state: Ints, at: int) -> int:
+    """Returns a 64-bit integer that is stored in two elements."""
     return int(state[at + 1] << 32 | state[at] & LOW_HALF)
 
 
-def put(state: Ints, at: int, value: int) -> None:
-    """Write such an integer."""
+def write_wide(state: Ints, at: int, value: int) -> None:
+    """Stores a 64-bit integer in two elements."""
     state[at] = (value & LOW_HALF ^ SIGN) - SIGN
     state[at + 1] = value >> 32
 
 
-def grow(state: Ints, at: int, by: int) -> None:
-    """Add to such an integer."""
-    put(state, at, wide(state, at) + by)
+def add_wide(state: Ints, at: int, by: int) -> None:
+    """Adds to a 64-bit integer that is stored in two elements."""
+    write_wide(state, at, read_wide(state, at) + by)
 
 
 def start_of(call: int, calls: Ints) -> int:
-    """When a call began; `call` is where its integers begin, as in the next ones."""
+    """Returns when a call started; `call` is the index of its first field."""
     return int(calls[call + START])
 
 
 def end_of(call: int, calls: Ints) -> int:
-    """When it ended."""
+    """Returns when a call ended; `call` is the index of its first field."""
     return int(calls[call + END])
 
 
 def talk_of(call: int, calls: Ints) -> int:
-    """How long was talked."""
+    """Returns the talk time of a call in ms; `call` is the index of its first field."""
     return int(calls[call + TALK])
 
 
 def facts_of(call: int, calls: Ints) -> int:
-    """What its events add."""
+    """Returns the packed facts of a call; `call` is the index of its first field."""
     return int(calls[call + FACTS])
 
 
-def mark(call: int, bit: int, calls: Ints) -> None:
-    """Set a bit of its facts."""
+def set_bit(call: int, bit: int, calls: Ints) -> None:
+    """Sets a bit of the packed facts of a call; `call` is the index of its first field."""
     calls[call + FACTS] |= 1 << bit
 
 
 def time_of(node: int, calls: Ints) -> int:
-    """An event's own time."""
+    """Returns an event's own time: the start for an attempt, the end for an outcome."""
     call = (node >> SHIFT) * FIELDS
     return end_of(call, calls) if node & 1 else start_of(call, calls)
 
 
-def linked(node: int) -> int:
-    """Where the neighbours of an event stand in `links`."""
+def link_index(node: int) -> int:
+    """Returns the index of an event in `links`."""
     return node
 
 
-def enter(
+def insert_event(
     node: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: Ints, parties: Parties
 ) -> None:
-    """An event became known: put it into its list and into every window that still reaches it."""
+    """Inserts an event that became known into its list and into every window that still contains its time."""
     call = (node >> SHIFT) * FIELDS
     stream = node & (STREAMS - 1)
     time = time_of(node, calls)
-    notice(stream, call, clock, state, base, calls)
+    on_event(stream, call, clock, state, base, calls)
     if time < clock - WEEK:
         return
     ends = base + ENDS + END_PLACES * stream
     before = state[ends + TAIL]
     after = NONE
     while before >= 0 and time_of(before, calls) > time:
-        earlier = links[linked(before)] ^ after
+        earlier = links[link_index(before)] ^ after
         after = before
         before = earlier
-    links[linked(node)] = before ^ after
+    links[link_index(node)] = before ^ after
     if before >= 0:
-        links[linked(before)] ^= after ^ node
+        links[link_index(before)] ^= after ^ node
     if after >= 0:
-        links[linked(after)] ^= before ^ node
+        links[link_index(after)] ^= before ^ node
     else:
         state[ends + TAIL] = node
     for window in range(3):
@@ -172,16 +177,18 @@ def enter(
         if time >= edge:
             add(node, window, 1, state, base, calls, pairs, parties)
             if stream == 0:
-                join(time, before, after, edge, window, state, base, calls)
-    settle(node, time, clock, state, base, calls, links, parties)
+                on_insert(time, before, after, edge, window, state, base, calls)
+    match_returns(node, time, clock, state, base, calls, links, parties)
 
 
-def leave(at: int, day: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: Ints, parties: Parties) -> None:
-    """Move the key's clock to `at`: drop what fell out of each window. The clock never goes back."""
-    turn(day, state, base)
-    if at <= wide(state, base + CLOCK):
+def expire_events(
+    at: int, day: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: Ints, parties: Parties
+) -> None:
+    """Moves the key's clock forward to `at` and removes expired events from each window; the clock never goes back."""
+    start_day(day, state, base)
+    if at <= read_wide(state, base + CLOCK):
         return
-    put(state, base + CLOCK, at)
+    write_wide(state, base + CLOCK, at)
     for stream in range(READ):
         ends = base + ENDS + END_PLACES * stream
         for window in range(3):
@@ -191,23 +198,23 @@ def leave(at: int, day: int, state: Ints, base: int, calls: Ints, links: Ints, p
             edge = at - WINDOWS[window]
             while node >= 0 and time_of(node, calls) < edge:
                 add(node, window, -1, state, base, calls, pairs, parties)
-                following = links[linked(node)] ^ before
+                following = links[link_index(node)] ^ before
                 if stream == 0 and following >= 0:
-                    part(node, following, window, state, base, calls)
+                    on_expire(node, following, window, state, base, calls)
                 before = node
                 node = following
             if node != first:
                 state[ends + window] = node
                 state[ends + BEFORE + window] = before
                 if window == 2:
-                    cut(ends, state, links)
+                    drop_expired(ends, state, links)
 
 
-def cut(ends: int, state: Ints, links: Ints) -> None:
-    """What stands before the widest window of a list is gone for good."""
+def drop_expired(ends: int, state: Ints, links: Ints) -> None:
+    """Cuts off the part of a list before the widest window."""
     first = state[ends + 2]
     if first >= 0:
-        links[linked(first)] ^= state[ends + BEFORE + 2] ^ NONE
+        links[link_index(first)] ^= state[ends + BEFORE + 2] ^ NONE
     else:
         state[ends + TAIL] = NONE
     for window in range(3):
@@ -215,30 +222,30 @@ def cut(ends: int, state: Ints, links: Ints) -> None:
             state[ends + BEFORE + window] = NONE
 
 
-# What `number.py` and `group.py` say in their own way.
+# Hooks: `number_state.py` and `group_state.py` define their own versions.
 
 
 def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Parties) -> None:
-    """Let one event into a window (`sign` 1) or out of it (-1)."""
+    """Adds one event to a window (`sign` 1) or removes it (-1)."""
 
 
-def notice(stream: int, call: int, clock: int, state: Ints, base: int, calls: Ints) -> None:
-    """Note what does not depend on a window of an event that became known."""
+def on_event(stream: int, call: int, clock: int, state: Ints, base: int, calls: Ints) -> None:
+    """Updates what does not depend on a window when an event becomes known."""
 
 
-def join(time: int, before: int, after: int, edge: int, window: int, state: Ints, base: int, calls: Ints) -> None:
-    """An attempt came between two neighbours in a window."""
+def on_insert(time: int, before: int, after: int, edge: int, window: int, state: Ints, base: int, calls: Ints) -> None:
+    """Updates gaps when an attempt is inserted between two neighbours in a window."""
 
 
-def part(node: int, following: int, window: int, state: Ints, base: int, calls: Ints) -> None:
-    """An attempt left a window before its neighbour."""
+def on_expire(node: int, following: int, window: int, state: Ints, base: int, calls: Ints) -> None:
+    """Updates gaps when an attempt leaves a window before its successor."""
 
 
-def settle(
+def match_returns(
     node: int, time: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, parties: Parties
 ) -> None:
-    """Note what an event that has entered means for others."""
+    """Matches an inserted event with missed calls that it may have returned."""
 
 
-def turn(day: int, state: Ints, base: int) -> None:
-    """A local day has begun."""
+def start_day(day: int, state: Ints, base: int) -> None:
+    """Moves the day bits on to a new local day."""

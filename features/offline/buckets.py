@@ -26,7 +26,7 @@ from callsieve.features.catalogue import select_features
 from callsieve.features.catalogue.feature import ROLES, Feature
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
 from callsieve.features.kernel import windows
-from callsieve.features.kernel.table_pass import LATE, PARTIES, RECORD, ROW, TOLD
+from callsieve.features.kernel.table_pass import LATE, PACKED_FACTS, PARTIES, RECORD, ROW
 from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
 
 from .packing import Packed, group_codes, packed, party_codes
@@ -45,7 +45,7 @@ BUCKETS = tuple(f"{key}_bucket" for key in KEYS)
 MOST_BUCKETS = 1 << 16
 PIECE = 1 << 16  # calls in a parcel at most: some megabytes
 EVENTS = {"start": windows.START, "end": windows.END, "talk": windows.TALK, "facts": windows.FACTS, "late": LATE}
-INTEGERS = EVENTS | {"told": TOLD}
+INTEGERS = EVENTS | {"told": PACKED_FACTS}
 """What of a record is sent, and where it stands in it; groups need only the events."""
 
 OUT, IN = 1, 2  # which sides of a call belong to the bucket: the caller's, the callee's
@@ -92,7 +92,7 @@ def settled(found: Found, names: tuple[str, ...], buckets: int) -> Parcels:
     calls = Packed(records_of(table, caller, callee), order, {"number": alone}, {"number": callers})
     groups = grouped(NUMBER, calls, select_features(names))
     first = np.arange(len(order), dtype=np.int32)
-    groups.engine.follow_first(groups.offsets, groups.views, calls.records, first)
+    groups.engine.copy_first_owner(groups.offsets, groups.views, calls.records, first)
     yield from to_numbers(table, order)
     # Codes of callers are made different from those of all other buckets. Those of callees need not be: they only
     # tell which records repeat a call, and all of these are here.

@@ -108,7 +108,7 @@ def settle(plan: Plan, kinds: list[Kind], shard: int) -> None:
     groups = grouped(NUMBER, calls, plan.of("caller"))
     for kind in kinds:
         codes, keys = dense(out[GROUP_COLUMNS[kind.name]])
-        groups.engine.follow_first(groups.offsets, groups.views, calls.records, codes)
+        groups.engine.copy_first_owner(groups.offsets, groups.views, calls.records, codes)
         has = np.flatnonzero(codes >= 0)
         rows = {"record": binary(records[has]), "key": keys.take(codes[has])}
         write_parts(rows, shard_of(rows["key"], plan.shards), plan.shards, plan.files(kind.name)[shard])

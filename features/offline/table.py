@@ -110,7 +110,7 @@ def fill(calls: Packed, numbers: Grouped, features: tuple[Feature, ...], count: 
     out = np.empty((count, len(features)))
     first = np.arange(len(calls.order), dtype=np.int32)
     if any(feature.role not in NUMBER.roles for feature in features):
-        numbers.engine.follow_first(numbers.offsets, numbers.views, calls.records, first)
+        numbers.engine.copy_first_owner(numbers.offsets, numbers.views, calls.records, first)
     tasks, spelling = [], []
     for kind in KINDS:
         if not any(feature.role in kind.roles for feature in features):
@@ -144,7 +144,7 @@ def blank_notes(size: int) -> Array:
 def spell(begin: int, end: int, noted: list[tuple[SimpleNamespace, Array, int]], out: Array) -> None:
     """Write what was noted of the rows `begin` to `end`."""
     for engine, notes, column in noted:
-        engine.spell_rows(begin, end, notes, out.reshape(-1), out.shape[1], column)
+        engine.emit_notes(begin, end, notes, out.reshape(-1), out.shape[1], column)
 
 
 def grouped(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Grouped:
@@ -194,16 +194,24 @@ def passes(
     return [
         partial(run, begin, end, groups, calls, notes, out, place)
         for begin, end in pairwise(sorted({0, *bounds.tolist()}))
-    ]  # fmt: skip
+    ]
 
 
 def run(begin: int, end: int, groups: Grouped, calls: Packed, notes: Array, out: Array, place: tuple[int, int]) -> None:
     """Replay the keys `begin` to `end`."""
     largest = int(np.diff(groups.offsets[begin : end + 1]).max(initial=1))
     groups.engine.replay(
-        begin, end, groups.offsets, groups.views, calls.records,
-        scratch(groups.engine, largest), notes, out.reshape(-1), out.shape[1], *place,
-    )  # fmt: skip
+        begin,
+        end,
+        groups.offsets,
+        groups.views,
+        calls.records,
+        scratch(groups.engine, largest),
+        notes,
+        out.reshape(-1),
+        out.shape[1],
+        *place,
+    )
 
 
 def scratch(engine: SimpleNamespace, largest: int) -> tuple[Array, ...]:

@@ -80,13 +80,13 @@ class History:
         self._dropped_until = NEVER  # latest start of a dropped call
         self._driver = driver(calls, numbers, compiled=compiled)
         self._memory = self._driver.memory
-        self._calls, self._counts = self._memory["held"]["calls"], self._memory["held"]["counts"]
+        self._calls, self._counts = self._memory["shared"]["calls"], self._memory["shared"]["counts"]
         self._keys = {
             kind.name: TokenBook(
                 self._memory[kind.name],
-                self._driver.key_of_token[kind.name],
-                self._driver.name_key[kind.name],
-                self._driver.unname_key[kind.name],
+                self._driver.find_key[kind.name],
+                self._driver.set_token[kind.name],
+                self._driver.remove_token[kind.name],
             )
             for kind in KINDS
         }
@@ -189,7 +189,7 @@ class History:
             for key, token in enumerate(texts):
                 if token:
                     self._keys[kind].add(token, key)
-        for fill in (*self._driver.fill_pairs.values(), self._driver.fill_routes, self._driver.fill_index):
+        for fill in (*self._driver.rebuild_pairs.values(), self._driver.rebuild_routes, self._driver.rebuild_index):
             fill()
 
     @property
@@ -223,7 +223,7 @@ class History:
         caller, callee = self._parties(call)
         driver = self._driver
         driver.vector(call.start, call.day, caller, callee, facts_of(call))
-        row = array("d", self._memory["held"]["row"].tobytes())
+        row = array("d", self._memory["shared"]["row"].tobytes())
         if self._complaints:
             row.extend(self._complaints.vector(call))
         return row if self._order is None else array("d", [row[i] for i in self._order])
@@ -240,7 +240,7 @@ class History:
         if (call.ring or 0) + (call.talk or 0) > MAX_DURATION:
             self.refused += 1
             return
-        place = self._driver.find(call.start, caller, callee) if caller and callee else windows.NONE
+        place = self._driver.find_call(call.start, caller, callee) if caller and callee else windows.NONE
         is_over = call.ring is not None and call.talk is not None
         if place < 0:
             place = self._store_call(call)
@@ -253,7 +253,7 @@ class History:
         if is_over:
             ring, talk = call.ring or 0, call.talk or 0
             moment = call.start + ring + talk
-            self._driver.end(place, moment, talk, max(moment, call.recorded or moment), *event_arguments(call))
+            self._driver.end_call(place, moment, talk, max(moment, call.recorded or moment), *event_arguments(call))
 
     def advance(self, at: int) -> None:
         """Moves all windows to a moment (Unix ms), as a vector for a call at that moment would."""
@@ -267,7 +267,7 @@ class History:
         """
         if call is self._cached_call:
             return self._cached_keys
-        key, group = self._keys[NUMBER].key, self._memory["held"]["group"]
+        key, group = self._keys[NUMBER].key, self._memory["shared"]["group"]
         self._cached_call = None
         try:
             check(call)
@@ -314,12 +314,12 @@ class History:
         callee = callee or self._key(NUMBER, call.callee, spare=caller)
         if not caller or not callee:
             return windows.NONE
-        group = self._memory["held"]["group"]
+        group = self._memory["shared"]["group"]
         for i, name, token_of in self._groups:
             if group[i] == 0:
                 group[i] = self._key(name, token_of(call))
         self._cached_keys = caller, callee
-        return int(self._driver.keep(call.start, attempt_known(call), caller, callee, *event_arguments(call)))
+        return int(self._driver.store_call(call.start, attempt_known(call), caller, callee, *event_arguments(call)))
 
     def _drop_oldest(self) -> bool:
         """Drops the oldest call before it expires; returns False if there is none to drop."""
@@ -327,14 +327,14 @@ class History:
         self._driver.advance(self._last_start)
         if self.calls < before:
             return True
-        place = int(self._driver.oldest())
+        place = int(self._driver.oldest_call())
         if place < 0:
             return False
         self.dropped += 1
         self._dropped_until = max(
-            self._dropped_until, windows.wide(self._calls, place * call_store.FIELDS + call_store.START)
+            self._dropped_until, windows.read_wide(self._calls, place * call_store.FIELDS + call_store.START)
         )
-        self._driver.drop(place)
+        self._driver.drop_call(place)
         return True
 
     def _key(self, kind: str, token: str, spare: int = 0) -> int:
@@ -346,7 +346,7 @@ class History:
         key = keys.key(token)
         if key:
             return key
-        while not (key := int(self._driver.new_key[kind]())):
+        while not (key := int(self._driver.allocate_key[kind]())):
             idle = int(self._memory[kind]["counts"][key_store.IDLE_FIRST])
             if idle and idle != spare:
                 self._evict(kind, idle)

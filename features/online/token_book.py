@@ -19,10 +19,10 @@ Function = Callable[..., Any]
 class TokenBook:
     """A two-way map of tokens and keys; key 0 belongs to no token."""
 
-    def __init__(self, book: dict[str, Any], key_of_token: Function, name_key: Function, unname_key: Function) -> None:
-        """Wraps a kind's arrays (`book`) and the functions of `stream/token_table.py` that are bound to them."""
-        self._book = book
-        self._key_of_token, self._name_key, self._unname_key = key_of_token, name_key, unname_key
+    def __init__(self, store: dict[str, Any], find_key: Function, set_token: Function, remove_token: Function) -> None:
+        """Wraps a kind's arrays (`store`) and the functions of `stream/token_table.py` that are bound to them."""
+        self._store = store
+        self._find_key, self._set_token, self._remove_token = find_key, set_token, remove_token
         self._irregular: dict[str, int] = {}
         self._irregular_texts: dict[int, str] = {}
         self._regular_count = 0
@@ -30,13 +30,13 @@ class TokenBook:
     def key(self, token: str) -> int:
         """Returns the key of a token, or 0 if it has none."""
         text = token.encode("utf-8", "surrogatepass")
-        key = self._key_of_token(text, len(text))
+        key = self._find_key(text, len(text))
         return key if key >= 0 else self._irregular.get(token, 0)
 
     def add(self, token: str, key: int) -> None:
         """Gives a free key to a token."""
         text = token.encode("utf-8", "surrogatepass")
-        if self._name_key(key, text, len(text)):
+        if self._set_token(key, text, len(text)):
             self._regular_count += 1
         else:
             self._irregular[token] = key
@@ -44,18 +44,20 @@ class TokenBook:
 
     def remove(self, key: int) -> None:
         """Removes the token of a key, if it has one."""
-        self._regular_count -= self._book["named"][key]
-        self._unname_key(key)
+        self._regular_count -= self._store["named"][key]
+        self._remove_token(key)
         if token := self._irregular_texts.pop(key, ""):
             del self._irregular[token]
 
     def texts(self, keys: int) -> list[str]:
         """Returns the tokens of the keys 0 to `keys` - 1; "" for a key without a token."""
-        prefix = bytes(self._book["prefix"][1 : 1 + self._book["prefix"][0]].tolist()).decode("utf-8", "surrogatepass")
-        words = array("i", self._book["tokens"][: TOKEN_WORDS * keys])
+        prefix = bytes(self._store["prefix"][1 : 1 + self._store["prefix"][0]].tolist()).decode(
+            "utf-8", "surrogatepass"
+        )
+        words = array("i", self._store["tokens"][: TOKEN_WORDS * keys])
         if sys.byteorder == "little":
             words.byteswap()
-        letters, named = to_letters(words.tobytes()), self._book["named"]
+        letters, named = to_letters(words.tobytes()), self._store["named"]
         return [
             prefix + letters[key * LETTERS : (key + 1) * LETTERS] if named[key] else self._irregular_texts.get(key, "")
             for key in range(keys)

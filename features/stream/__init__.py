@@ -1,4 +1,4 @@
-"""The same arithmetic one event at a time: the data structures of a history in memory, in the subset that compiles.
+"""The stream kernel: the window arithmetic one event at a time, on the memory of a history.
 
-Imports `kernel`. Start with `stream_pass`.
+Imports `kernel`. Start with `stream_pass`, then `call_store` and `time_order`.
 """

@@ -1,6 +1,6 @@
-"""What calls that come one by one do to the histories of the block, the trunk and the device that they come from.
+"""Changes of the histories of block, trunk and device when calls arrive one by one. A part of the kernel.
 
-A member that is in one group alone has no record of its own: what it has told is what its number has told.
+A member that belongs to one group alone has no record of its own there: its part of the sums is the sums of its number.
 """
 
 from __future__ import annotations
@@ -12,32 +12,36 @@ from callsieve.features.kernel.table_pass import emit_out
 from callsieve.features.kernel.windows import PAIR, SLOTS, STATE, SUMS, Ints
 
 from .call_store import FIELDS, Memory
-from .key_store import Book
+from .key_store import KeyStore
 
 
-def add(
-    kind: int, place: int, window: int, sign: int, key: int, member: int, calls_in: int, m: Memory, book: Book
+def count_event(
+    kind: int, place: int, window: int, sign: int, key: int, member: int, calls_in: int, m: Memory, store: KeyStore
 ) -> None:
-    """Let an attempt (`kind` 0) or an outcome (1) into a window (`sign` 1) or out of it (-1).
+    """Adds an attempt (`kind` 0) or an outcome (1) to a window (`sign` 1) or removes it (-1).
 
-    `member` is the caller's record, 0 if it has none; it has `calls_in` calls in that window then.
+    Args:
+        member: the caller's pair record, 0 if it has none.
+        calls_in: the caller's calls in the window, with this change applied.
     """
     call = place * FIELDS
-    count(kind, call, sign, book.state, key * STATE + SUMS + window * SLOTS, m.calls)
+    count(kind, call, sign, store.state, key * STATE + SUMS + window * SLOTS, m.calls)
     left = calls_in
     if member > 0:
         own = member * PAIR + window * SLOTS
-        count(kind, call, sign, book.pairs, own, m.calls)
-        left = book.pairs[own + CALLS]
+        count(kind, call, sign, store.pairs, own, m.calls)
+        left = store.pairs[own + CALLS]
     if kind == 0:
-        count_member(sign, left, book.state, key * STATE, window)
+        count_member(sign, left, store.state, key * STATE, window)
 
 
-def tell(at: int, key: int, own: Ints, pair: int, facts: int, out: Any, row: int, m: Memory, book: Book) -> None:
-    """Write what a group tells of a call, from `row` on; the caller's own part stands in `own` from `pair` on."""
-    emit_out(at, book.state, key * STATE, m.calls, own, pair, facts, out, row)
+def emit_values(
+    at: int, key: int, own: Ints, pair: int, facts: int, out: Any, row: int, m: Memory, store: KeyStore
+) -> None:
+    """Writes a group's values of a call, from `row` on; the caller's own part starts at `pair` in `own`."""
+    emit_out(at, store.state, key * STATE, m.calls, own, pair, facts, out, row)
 
 
-def place_of(pair: int) -> int:
-    """Where a record begins."""
+def pair_offset(pair: int) -> int:
+    """Returns where the record of a pair begins."""
     return pair * PAIR

@@ -1,141 +1,141 @@
-"""What a history holds for a kind of history: keys that come and go with calls, and pairs of a key with another one.
+"""Keys and pairs of one kind of history, which come and go with calls. A part of the kernel.
 
-A `book` is that, as flat arrays (`books.py`). Key 0 and pair 0 stay blank: they answer for keys and pairs that nobody
-has heard of. A pair has a record only where one is needed: of two numbers, if they talked more than once; of a group
-and a member, if the member is in more than one such group. Compiled (`engine.py`), or run as it stands.
+A `store` has them as flat arrays (`memory_layout.py`). Key 0 and pair 0 stay blank and stand for unknown keys and
+pairs. A pair has a record only where it is needed: for two numbers, if they have more than one call; for a group and a
+member, if the member is in more than one such group.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from callsieve.features.kernel.table_pass import clear
+from callsieve.features.kernel.table_pass import clear_state
 from callsieve.features.kernel.windows import PAIR, STATE
 
-from .hash_chains import bucket, chain, giver, unchain
-from .token_table import share_tokens
+from .hash_chains import bucket, bucket_to_split, insert_entry, remove_entry
+from .token_table import fill_new_token_bucket
 
-Book = Any
-# What a book keeps count of: the last pair and key ever used, chains of free ones, keys that have no call (a list in
-# the order in which they lost their last one).
+KeyStore = Any
+# Fields of `counts`: last pair ever used and first free pair, last key ever used and first free key, and the ends of
+# the list of idle keys (without calls), in the order in which they became idle.
 PAIRS, FREE_PAIR, KEYS, FREE_KEY, IDLE_FIRST, IDLE_LAST = range(6)
 COUNTS = 6
 
 
-def pair_of_keys(one: int, other: int, book: Book) -> int:
-    """The record of a pair; 0 if it has none."""
-    if one <= 0 or other <= 0 or book.counts[PAIRS] == 0:
+def find_pair(first: int, other: int, store: KeyStore) -> int:
+    """Returns the record of a pair; 0 if it has none."""
+    if first <= 0 or other <= 0 or store.counts[PAIRS] == 0:
         return 0
-    wanted = one << 32 | other
-    pair = book.heads[bucket(wanted, book.counts[PAIRS])]
-    while pair > 0 and book.pair_keys[pair] != wanted:
-        pair = book.next_pair[pair]
+    keys = first << 32 | other
+    pair = store.heads[bucket(keys, store.counts[PAIRS])]
+    while pair > 0 and store.pair_keys[pair] != keys:
+        pair = store.next_pair[pair]
     return int(pair)
 
 
-def new_pair(one: int, other: int, book: Book) -> int:
-    """A blank record for a pair that has none, and that nothing uses yet."""
-    pair = book.counts[FREE_PAIR]
+def allocate_pair(first: int, other: int, store: KeyStore) -> int:
+    """Returns a blank record, not in use yet, for a pair that has none."""
+    pair = store.counts[FREE_PAIR]
     if pair > 0:
-        book.counts[FREE_PAIR] = book.pair_keys[pair]
+        store.counts[FREE_PAIR] = store.pair_keys[pair]
     else:
-        pair = book.counts[PAIRS] + 1
-        book.counts[PAIRS] = pair
-        share_pairs(pair, book)
-    book.pair_keys[pair] = one << 32 | other
-    book.pair_uses[pair] = 0
+        pair = store.counts[PAIRS] + 1
+        store.counts[PAIRS] = pair
+        fill_new_pair_bucket(pair, store)
+    store.pair_keys[pair] = first << 32 | other
+    store.pair_uses[pair] = 0
     for i in range(pair * PAIR, (pair + 1) * PAIR):
-        book.pairs[i] = 0
-    chain(pair, bucket(book.pair_keys[pair], book.counts[PAIRS]), book.heads, book.next_pair)
+        store.pairs[i] = 0
+    insert_entry(pair, bucket(store.pair_keys[pair], store.counts[PAIRS]), store.heads, store.next_pair)
     return int(pair)
 
 
-def share_pairs(buckets: int, book: Book) -> None:
-    """Give the last of so many buckets the pairs that belong there now."""
-    pair = book.heads[giver(buckets)]
+def fill_new_pair_bucket(buckets: int, store: KeyStore) -> None:
+    """Moves the pairs that belong into the newest bucket there."""
+    pair = store.heads[bucket_to_split(buckets)]
     while pair > 0:
-        after = book.next_pair[pair]
-        if bucket(book.pair_keys[pair], buckets) == buckets - 1:
-            unchain(pair, giver(buckets), book.heads, book.next_pair)
-            chain(pair, buckets - 1, book.heads, book.next_pair)
+        after = store.next_pair[pair]
+        if bucket(store.pair_keys[pair], buckets) == buckets - 1:
+            remove_entry(pair, bucket_to_split(buckets), store.heads, store.next_pair)
+            insert_entry(pair, buckets - 1, store.heads, store.next_pair)
         pair = after
 
 
-def release_pair(pair: int, book: Book) -> None:
-    """A record has one use less."""
-    book.pair_uses[pair] -= 1
-    if book.pair_uses[pair] == 0:
-        unchain(pair, bucket(book.pair_keys[pair], book.counts[PAIRS]), book.heads, book.next_pair)
-        book.pair_keys[pair] = book.counts[FREE_PAIR]
-        book.counts[FREE_PAIR] = pair
+def release_pair(pair: int, store: KeyStore) -> None:
+    """Counts one use less of a pair record, and frees it with its last use."""
+    store.pair_uses[pair] -= 1
+    if store.pair_uses[pair] == 0:
+        remove_entry(pair, bucket(store.pair_keys[pair], store.counts[PAIRS]), store.heads, store.next_pair)
+        store.pair_keys[pair] = store.counts[FREE_PAIR]
+        store.counts[FREE_PAIR] = pair
 
 
-def fill_pairs(book: Book) -> None:
-    """Put every pair that is used into an empty table."""
-    for pair in range(1, book.counts[PAIRS] + 1):
-        if book.pair_uses[pair] > 0:
-            chain(pair, bucket(book.pair_keys[pair], book.counts[PAIRS]), book.heads, book.next_pair)
+def rebuild_pairs(store: KeyStore) -> None:
+    """Adds every pair in use to an empty table."""
+    for pair in range(1, store.counts[PAIRS] + 1):
+        if store.pair_uses[pair] > 0:
+            insert_entry(pair, bucket(store.pair_keys[pair], store.counts[PAIRS]), store.heads, store.next_pair)
 
 
-def new_key(book: Book) -> int:
-    """A place for a key that was not heard of; 0 if there is no room."""
-    key = book.counts[FREE_KEY]
+def allocate_key(store: KeyStore) -> int:
+    """Returns a new, idle key; 0 if there is no room."""
+    key = store.counts[FREE_KEY]
     if key > 0:
-        book.counts[FREE_KEY] = book.next_key[key]
-    elif book.counts[KEYS] + 1 < len(book.uses):
-        key = book.counts[KEYS] + 1
-        book.counts[KEYS] = key
-        share_tokens(key, book)
+        store.counts[FREE_KEY] = store.next_key[key]
+    elif store.counts[KEYS] + 1 < len(store.uses):
+        key = store.counts[KEYS] + 1
+        store.counts[KEYS] = key
+        fill_new_token_bucket(key, store)
     else:
         return 0
-    clear(book.state, key * STATE)
-    book.uses[key] = 0
-    put_idle(key, book)
+    clear_state(store.state, key * STATE)
+    store.uses[key] = 0
+    append_idle(key, store)
     return int(key)
 
 
-def free_key(key: int, book: Book) -> None:
-    """A key that has no call is heard of no more."""
-    take_idle(key, book)
-    book.next_key[key] = book.counts[FREE_KEY]
-    book.counts[FREE_KEY] = key
+def free_key(key: int, store: KeyStore) -> None:
+    """Frees an idle key."""
+    remove_idle(key, store)
+    store.next_key[key] = store.counts[FREE_KEY]
+    store.counts[FREE_KEY] = key
 
 
-def use_key(key: int, book: Book) -> None:
-    """A key has one use more."""
-    if book.uses[key] == 0:
-        take_idle(key, book)
-    book.uses[key] += 1
+def use_key(key: int, store: KeyStore) -> None:
+    """Counts one use more of a key; the first use ends its idleness."""
+    if store.uses[key] == 0:
+        remove_idle(key, store)
+    store.uses[key] += 1
 
 
-def release_key(key: int, book: Book) -> None:
-    """A key has one use less."""
-    book.uses[key] -= 1
-    if book.uses[key] == 0:
-        put_idle(key, book)
+def release_key(key: int, store: KeyStore) -> None:
+    """Counts one use less of a key; without a use it is idle."""
+    store.uses[key] -= 1
+    if store.uses[key] == 0:
+        append_idle(key, store)
 
 
-def put_idle(key: int, book: Book) -> None:
-    """Add a key to those that have no call."""
-    last = book.counts[IDLE_LAST]
-    book.last_key[key] = last
-    book.next_key[key] = 0
+def append_idle(key: int, store: KeyStore) -> None:
+    """Appends a key to the list of idle keys."""
+    last = store.counts[IDLE_LAST]
+    store.last_key[key] = last
+    store.next_key[key] = 0
     if last > 0:
-        book.next_key[last] = key
+        store.next_key[last] = key
     else:
-        book.counts[IDLE_FIRST] = key
-    book.counts[IDLE_LAST] = key
+        store.counts[IDLE_FIRST] = key
+    store.counts[IDLE_LAST] = key
 
 
-def take_idle(key: int, book: Book) -> None:
-    """Take a key from those that have no call."""
-    before = book.last_key[key]
-    after = book.next_key[key]
+def remove_idle(key: int, store: KeyStore) -> None:
+    """Removes a key from the list of idle keys."""
+    before = store.last_key[key]
+    after = store.next_key[key]
     if before > 0:
-        book.next_key[before] = after
+        store.next_key[before] = after
     else:
-        book.counts[IDLE_FIRST] = after
+        store.counts[IDLE_FIRST] = after
     if after > 0:
-        book.last_key[after] = before
+        store.last_key[after] = before
     else:
-        book.counts[IDLE_LAST] = before
+        store.counts[IDLE_LAST] = before

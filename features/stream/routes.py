@@ -1,7 +1,7 @@
-"""Which block, trunk and device a caller's calls come from: a route is a caller with the three, and a call has one.
+"""Routes: a route is a caller with a block, a trunk and a device, and each call has one. A part of the kernel.
 
-A part of the kernel: compiled, or as it stands. Of most callers all calls come from the same ones. A caller whose calls
-come from two blocks (trunks, devices) has a record of its own in each of those from then on, and `homes` says SPLIT.
+All calls of most callers have the same three. A caller with calls from two blocks (trunks, devices) gets a member
+record in each of them from then on, and its entry in `homes` is SPLIT.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 from callsieve.features.kernel.windows import Ints
 
 from .call_store import CALLER, ROUTE_SIZE, Memory
-from .hash_chains import bucket, chain, giver, unchain
-from .key_store import Book
+from .hash_chains import bucket, bucket_to_split, insert_entry, remove_entry
+from .key_store import KeyStore
 
-if TYPE_CHECKING:  # `engine.py` gives each kind of history its own
-    from .group_lists import place_of as group_place_of
-    from .key_store import new_pair as group_new_pair
-    from .key_store import pair_of_keys as group_pair_of_keys
+if TYPE_CHECKING:  # `assemble.py` supplies them for each kind of history
+    from .group_lists import pair_offset as group_pair_offset
+    from .key_store import allocate_pair as group_allocate_pair
+    from .key_store import find_pair as group_find_pair
     from .key_store import release_key as group_release_key
     from .key_store import release_pair as group_release_pair
     from .key_store import use_key as group_use_key
-    from .number_lists import own_part as number_own_part
+    from .number_lists import copy_member as number_copy_member
 
-# A route: its caller, its three keys (0 or less for none), the caller's record in each, how many calls use it, and the
-# routes of the same caller before and after it.
+# Fields of a route: the caller, its three keys (0 or less for none), the caller's member record in each, the number of
+# calls, and the previous and next route of the same caller.
 KEYS_OF, MEMBERS_OF, USES, EARLIER, LATER = 1, 4, 7, 8, 9
 GROUPS = 3
 SPLIT = -2
@@ -32,31 +32,31 @@ LAST_ROUTE, FREE_ROUTE = 0, 1
 ROUTE_COUNTS = 2
 
 
-def hold_route(caller: int, m: Memory) -> int:
-    """The route of a call that comes from the keys in `group`."""
+def acquire_route(caller: int, m: Memory) -> int:
+    """Returns the route of a caller with the keys in `group`, and counts one more call of it."""
     route = 0
     if m.route_counts[LAST_ROUTE] > 0:
-        route = m.route_heads[bucket(mixed_keys(caller, m.group, 0), m.route_counts[LAST_ROUTE])]
-        while route > 0 and not is_of(route, caller, m):
+        route = m.route_heads[bucket(hash_keys(caller, m.group, 0), m.route_counts[LAST_ROUTE])]
+        while route > 0 and not route_matches(route, caller, m):
             route = m.next_route[route]
     if route == 0:
-        route = new_route(caller, m)
+        route = allocate_route(caller, m)
     m.routes[route * ROUTE_SIZE + USES] += 1
     return int(route)
 
 
-def mixed_keys(caller: int, keys: Ints, at: int) -> int:
-    """What a route is looked for by, in one number."""
+def hash_keys(caller: int, keys: Ints, at: int) -> int:
+    """Returns the hash key of a caller and three keys."""
     return int(caller ^ keys[at] << 20 ^ keys[at + 1] << 31 ^ keys[at + 2] << 10)
 
 
-def code_of(route: int, m: Memory) -> int:
-    """The same of a route that is held."""
-    return mixed_keys(m.routes[route * ROUTE_SIZE + CALLER], m.routes, route * ROUTE_SIZE + KEYS_OF)
+def route_hash(route: int, m: Memory) -> int:
+    """Returns the hash key of a stored route."""
+    return hash_keys(m.routes[route * ROUTE_SIZE + CALLER], m.routes, route * ROUTE_SIZE + KEYS_OF)
 
 
-def is_of(route: int, caller: int, m: Memory) -> bool:
-    """Whether it is the route of a caller from the keys in `group`."""
+def route_matches(route: int, caller: int, m: Memory) -> bool:
+    """Returns whether a route belongs to a caller with the keys in `group`."""
     own = route * ROUTE_SIZE
     return bool(
         m.routes[own + CALLER] == caller
@@ -66,15 +66,15 @@ def is_of(route: int, caller: int, m: Memory) -> bool:
     )
 
 
-def new_route(caller: int, m: Memory) -> int:
-    """A route that was not heard of."""
+def allocate_route(caller: int, m: Memory) -> int:
+    """Creates a route."""
     route = m.route_counts[FREE_ROUTE]
     if route > 0:
         m.route_counts[FREE_ROUTE] = m.routes[route * ROUTE_SIZE + LATER]
     else:
         route = m.route_counts[LAST_ROUTE] + 1
         m.route_counts[LAST_ROUTE] = route
-        share_routes(route, m)
+        fill_new_route_bucket(route, m)
     own = route * ROUTE_SIZE
     m.routes[own + CALLER] = caller
     m.routes[own + USES] = 0
@@ -89,23 +89,23 @@ def new_route(caller: int, m: Memory) -> int:
     m.routes[own + LATER] = first
     m.routes[first * ROUTE_SIZE + EARLIER] = route
     m.first_route[caller] = route
-    chain(route, bucket(code_of(route, m), m.route_counts[LAST_ROUTE]), m.route_heads, m.next_route)
+    insert_entry(route, bucket(route_hash(route, m), m.route_counts[LAST_ROUTE]), m.route_heads, m.next_route)
     return int(route)
 
 
-def share_routes(buckets: int, m: Memory) -> None:
-    """Give the last of so many buckets the routes that belong there now."""
-    route = m.route_heads[giver(buckets)]
+def fill_new_route_bucket(buckets: int, m: Memory) -> None:
+    """Moves the routes that belong into the newest bucket there."""
+    route = m.route_heads[bucket_to_split(buckets)]
     while route > 0:
         after = m.next_route[route]
-        if bucket(code_of(route, m), buckets) == buckets - 1:
-            unchain(route, giver(buckets), m.route_heads, m.next_route)
-            chain(route, buckets - 1, m.route_heads, m.next_route)
+        if bucket(route_hash(route, m), buckets) == buckets - 1:
+            remove_entry(route, bucket_to_split(buckets), m.route_heads, m.next_route)
+            insert_entry(route, buckets - 1, m.route_heads, m.next_route)
         route = after
 
 
-def join_group(kind: int, route: int, m: Memory, book: Book) -> None:
-    """A new route comes from a block (`kind` 0), a trunk (1) or a device (2)."""
+def join_group(kind: int, route: int, m: Memory, store: KeyStore) -> None:
+    """Adds a new route to a block (`kind` 0), a trunk (1) or a device (2)."""
     own = route * ROUTE_SIZE
     caller = m.routes[own + CALLER]
     key = m.routes[own + KEYS_OF + kind]
@@ -113,40 +113,40 @@ def join_group(kind: int, route: int, m: Memory, book: Book) -> None:
     if m.first_route[caller] == 0:
         m.homes[home] = key
     elif m.homes[home] != key and m.homes[home] != SPLIT:
-        split_home(kind, caller, m, book)
+        split_home(kind, caller, m, store)
     if key <= 0:
         return
-    group_use_key(key, book)
+    group_use_key(key, store)
     if m.homes[home] == SPLIT:
-        member = group_pair_of_keys(key, caller, book)
+        member = group_find_pair(key, caller, store)
         if member == 0:
-            member = group_new_pair(key, caller, book)
-        book.pair_uses[member] += 1
+            member = group_allocate_pair(key, caller, store)
+        store.pair_uses[member] += 1
         m.routes[own + MEMBERS_OF + kind] = member
 
 
-def split_home(kind: int, caller: int, m: Memory, book: Book) -> None:
-    """A caller that was in one group alone gets a record there."""
+def split_home(kind: int, caller: int, m: Memory, store: KeyStore) -> None:
+    """Gives a caller that was in one group alone a member record there."""
     home = m.homes[caller * GROUPS + kind]
     m.homes[caller * GROUPS + kind] = SPLIT
     if home <= 0:
         return
-    member = group_new_pair(home, caller, book)
-    number_own_part(caller, book.pairs, group_place_of(member), m)
+    member = group_allocate_pair(home, caller, store)
+    number_copy_member(caller, store.pairs, group_pair_offset(member), m)
     route = m.first_route[caller]
     while route > 0:
         m.routes[route * ROUTE_SIZE + MEMBERS_OF + kind] = member
-        book.pair_uses[member] += 1
+        store.pair_uses[member] += 1
         route = m.routes[route * ROUTE_SIZE + LATER]
 
 
 def release_route(route: int, m: Memory) -> None:
-    """A call of a route is forgotten."""
+    """Counts one call less of a route, and frees the route with its last call."""
     own = route * ROUTE_SIZE
     m.routes[own + USES] -= 1
     if m.routes[own + USES] > 0:
         return
-    unchain(route, bucket(code_of(route, m), m.route_counts[LAST_ROUTE]), m.route_heads, m.next_route)
+    remove_entry(route, bucket(route_hash(route, m), m.route_counts[LAST_ROUTE]), m.route_heads, m.next_route)
     leave_group(0, route, m, m.block)
     leave_group(1, route, m, m.trunk)
     leave_group(2, route, m, m.device)
@@ -161,17 +161,17 @@ def release_route(route: int, m: Memory) -> None:
     m.route_counts[FREE_ROUTE] = route
 
 
-def leave_group(kind: int, route: int, m: Memory, book: Book) -> None:
-    """A route is forgotten."""
+def leave_group(kind: int, route: int, m: Memory, store: KeyStore) -> None:
+    """Removes a freed route from its block (`kind` 0), trunk (1) or device (2)."""
     own = route * ROUTE_SIZE
     if m.routes[own + MEMBERS_OF + kind] > 0:
-        group_release_pair(m.routes[own + MEMBERS_OF + kind], book)
+        group_release_pair(m.routes[own + MEMBERS_OF + kind], store)
     if m.routes[own + KEYS_OF + kind] > 0:
-        group_release_key(m.routes[own + KEYS_OF + kind], book)
+        group_release_key(m.routes[own + KEYS_OF + kind], store)
 
 
-def fill_routes(m: Memory) -> None:
-    """Put every route that is used into an empty table."""
+def rebuild_routes(m: Memory) -> None:
+    """Adds every route in use to an empty table."""
     for route in range(1, m.route_counts[LAST_ROUTE] + 1):
         if m.routes[route * ROUTE_SIZE + USES] > 0:
-            chain(route, bucket(code_of(route, m), m.route_counts[LAST_ROUTE]), m.route_heads, m.next_route)
+            insert_entry(route, bucket(route_hash(route, m), m.route_counts[LAST_ROUTE]), m.route_heads, m.next_route)

@@ -1,10 +1,11 @@
-"""The moment's driver of the kernel: calls as they come, and the vector of a call at ring time.
+"""The stream driver of the kernel: calls one by one, and the vector of a call at ring time.
 
-Each held call has a place (`index.py`). An event waits in a heap until it is known. Then it stands among all attempts
-or outcomes in order of their time (`order.py`): as the end of all windows moves on, the first ones leave.
+Each stored call has a place, found through `call_index.py`. An event waits in a heap until it is known. Then it enters
+the list of all attempts or all outcomes, in order of their time (`time_order.py`). As the end of all windows moves on,
+the first events of those lists expire.
 
-`m` is all of the memory (`books.py`). The functions of numbers and groups stand here under their kind's name;
-`engine.py` puts them in: blocks, trunks and devices are three books of one kind.
+`m` is the whole memory (`memory_layout.py`). The functions of numbers and groups carry their kind's name as a prefix
+here; `assemble.py` supplies them. Blocks, trunks and devices are three key stores with the same functions.
 """
 
 from __future__ import annotations
@@ -13,9 +14,19 @@ import math
 from typing import TYPE_CHECKING
 
 from callsieve.features.kernel.heap import pop, push
-from callsieve.features.kernel.windows import BEGUN, NONE, OF_ATTEMPT, OVER, WEEK, WINDOWS, pack, prefetch, put
+from callsieve.features.kernel.windows import (
+    ATTEMPT_FACTS,
+    BEGUN,
+    NONE,
+    OVER,
+    WEEK,
+    WINDOWS,
+    pack,
+    prefetch,
+    write_wide,
+)
 
-from .call_index import enter, leave, new_place, single_of
+from .call_index import allocate_place, index_call, only_call_of, unindex_call
 from .call_store import (
     CALLER,
     DURATION,
@@ -34,118 +45,121 @@ from .call_store import (
     start_of,
     write_call,
 )
-from .key_store import Book
-from .routes import GROUPS, KEYS_OF, MEMBERS_OF, SPLIT, hold_route, release_route
-from .time_order import Line, after_cursor, at_cursor, insert, pass_by, remove, when
+from .key_store import KeyStore
+from .routes import GROUPS, KEYS_OF, MEMBERS_OF, SPLIT, acquire_route, release_route
+from .time_order import EventList, advance_cursor, event_time, first_in_window, insert, peek_after, remove
 
-if TYPE_CHECKING:  # `engine.py` gives each kind of history its own
-    from .group_lists import add as group_add
-    from .group_lists import place_of as group_place_of
-    from .group_lists import tell as group_tell
-    from .key_store import new_pair as number_new_pair
-    from .key_store import pair_of_keys as group_pair_of_keys
-    from .key_store import pair_of_keys as number_pair_of_keys
+if TYPE_CHECKING:  # `assemble.py` supplies them for each kind of history
+    from .group_lists import count_event as group_count_event
+    from .group_lists import emit_values as group_emit_values
+    from .group_lists import pair_offset as group_pair_offset
+    from .key_store import allocate_pair as number_allocate_pair
+    from .key_store import find_pair as group_find_pair
+    from .key_store import find_pair as number_find_pair
     from .key_store import release_key as number_release_key
     from .key_store import release_pair as number_release_pair
     from .key_store import use_key as number_use_key
+    from .number_lists import apply_event as number_apply_event
     from .number_lists import calls_in as number_calls_in
-    from .number_lists import depart as number_depart
-    from .number_lists import fetch as number_fetch
-    from .number_lists import fill_record as number_fill_record
-    from .number_lists import let_in as number_let_in
-    from .number_lists import own_part as number_own_part
-    from .number_lists import remove as number_remove
-    from .number_lists import tell as number_tell
+    from .number_lists import copy_member as number_copy_member
+    from .number_lists import emit_values as number_emit_values
+    from .number_lists import expire_event as number_expire_event
+    from .number_lists import fill_pair_record as number_fill_pair_record
+    from .number_lists import prefetch_state as number_prefetch_state
+    from .number_lists import remove_outcome as number_remove_outcome
 
-STEP = 4  # events: how far ahead something is fetched, in each of three steps
-# Where the features of each role begin in a vector.
+STEP = 4  # prefetch distance in events, of each of three stages
+# First column of each role in a vector.
 CALLER_COLUMN = CALLEE_COLUMN = BLOCK_COLUMN = TRUNK_COLUMN = DEVICE_COLUMN = NONE
 WIDTH = 0
 
 
 def advance(at: int, m: Memory) -> None:
-    """Move the end of all windows on to `at`, and let in every event that became known before."""
+    """Moves the end of all windows to `at`, and applies every event that became known before."""
     if at > m.counts[NOW]:
         m.counts[NOW] = at
         for window in range(3):
-            attempts_leave(window, at - WINDOWS[window], m)
-            outcomes_leave(window, at - WINDOWS[window], m)
+            expire_attempts(window, at - WINDOWS[window], m)
+            expire_outcomes(window, at - WINDOWS[window], m)
     size = m.counts[WAITING]
     while size > 0 and m.times[0] < at:
         node = m.nodes[0]
         size = pop(m.times, m.nodes, size)
-        let_in(node >> 1, node & 1, m)
+        apply_event(node >> 1, node & 1, m)
     m.counts[WAITING] = size
 
 
-def attempts_leave(window: int, edge: int, m: Memory) -> None:
-    """What began before an edge is in a window no more."""
-    place = at_cursor(window, m.attempts)
+def expire_attempts(window: int, edge: int, m: Memory) -> None:
+    """Removes the attempts before `edge` from a window."""
+    place = first_in_window(window, m.attempts)
     while place >= 0 and start_of(place * FIELDS, m.calls) < edge:
-        fetch_ahead(window, m.attempts, m)
-        pass_by(window, m.attempts)
-        attempt_departs(place, window, m)
+        prefetch_ahead(window, m.attempts, m)
+        advance_cursor(window, m.attempts)
+        expire_attempt(place, window, m)
         if window == 2:
-            attempt_is_past(place, m)
-        place = at_cursor(window, m.attempts)
+            retire_attempt(place, m)
+        place = first_in_window(window, m.attempts)
 
 
-def fetch_ahead(window: int, line: Line, m: Memory) -> None:
-    """Have fetched, in three steps, what the events that leave a window next will need: it lies anywhere.
+def prefetch_ahead(window: int, events: EventList, m: Memory) -> None:
+    """Prefetches, in three stages, what the next events to expire will need; it is scattered in memory.
 
-    Many may have to leave at once: the first call after a silence waits for them.
+    Many events may expire at once: the first call after a silence waits for all of them.
     """
-    far = after_cursor(window, 3 * STEP, line)
+    far = peek_after(window, 3 * STEP, events)
     if far >= 0:
         prefetch(m.calls, far * FIELDS)
         prefetch(m.route, far)
         prefetch(m.callee, far)
         prefetch(m.pair_of, far)
-    middle = after_cursor(window, 2 * STEP, line)
+    middle = peek_after(window, 2 * STEP, events)
     if middle >= 0:
         prefetch(m.routes, m.route[middle] * ROUTE_SIZE)
-    near = after_cursor(window, STEP, line)
+    near = peek_after(window, STEP, events)
     if near >= 0:
-        number_fetch(window, caller_of(near, m), m)
-        number_fetch(window, m.callee[near], m)
+        number_prefetch_state(window, caller_of(near, m), m)
+        number_prefetch_state(window, m.callee[near], m)
 
 
-def attempt_departs(place: int, window: int, m: Memory) -> None:
-    """A call's attempt, the first one of all, leaves a window of all keys of the call."""
-    number_depart(4 * place, window, caller_of(place, m), m)
-    number_depart(4 * place + 2, window, m.callee[place], m)
+def expire_attempt(place: int, window: int, m: Memory) -> None:
+    """Removes the oldest attempt from a window of all keys of the call."""
+    number_expire_event(4 * place, window, caller_of(place, m), m)
+    number_expire_event(4 * place + 2, window, m.callee[place], m)
     count_in_groups(0, place, window, -1, m)
 
 
-def attempt_is_past(place: int, m: Memory) -> None:
-    """One that has not ended is held for a day more: then it counts as over, and nothing of it is in any window."""
+def retire_attempt(place: int, m: Memory) -> None:
+    """Keeps a call without an end for one more day, then treats it as over.
+
+    By then nothing of it is in any window.
+    """
     if m.calls[place * FIELDS + DURATION] >= 0:
         return
     if end_of(place * FIELDS, m.calls) >= m.counts[NOW] - WEEK:
         insert(place, 1, m.counts[NOW], m.outcomes, m.calls)
     else:
-        forget(place, m)
+        free_call(place, m)
 
 
-def outcomes_leave(window: int, edge: int, m: Memory) -> None:
-    """What ended before an edge is in a window no more."""
-    place = at_cursor(window, m.outcomes)
+def expire_outcomes(window: int, edge: int, m: Memory) -> None:
+    """Removes the outcomes before `edge` from a window."""
+    place = first_in_window(window, m.outcomes)
     while place >= 0 and end_of(place * FIELDS, m.calls) < edge:
-        fetch_ahead(window, m.outcomes, m)
-        pass_by(window, m.outcomes)
+        prefetch_ahead(window, m.outcomes, m)
+        advance_cursor(window, m.outcomes)
         if m.calls[place * FIELDS + DURATION] >= 0:
-            number_depart(4 * place + 1, window, caller_of(place, m), m)
-            number_depart(4 * place + 3, window, m.callee[place], m)
+            number_expire_event(4 * place + 1, window, caller_of(place, m), m)
+            number_expire_event(4 * place + 3, window, m.callee[place], m)
             count_in_groups(1, place, window, -1, m)
         if window == 2:
-            forget(place, m)
-        place = at_cursor(window, m.outcomes)
+            free_call(place, m)
+        place = first_in_window(window, m.outcomes)
 
 
 def count_in_groups(kind: int, place: int, window: int, sign: int, m: Memory) -> None:
-    """Let an attempt (`kind` 0) or an outcome (1) into a window of its groups (`sign` 1), or out of it (-1).
+    """Adds an attempt (`kind` 0) or an outcome (1) to a window of its groups (`sign` 1) or removes it (-1).
 
-    The window of its caller holds it already, or no more.
+    The caller's own window must be updated before.
     """
     own = m.route[place] * ROUTE_SIZE
     left = number_calls_in(window, m.routes[own + CALLER], m)
@@ -153,19 +167,19 @@ def count_in_groups(kind: int, place: int, window: int, sign: int, m: Memory) ->
     trunk = m.routes[own + KEYS_OF + 1]
     device = m.routes[own + KEYS_OF + 2]
     if block > 0:
-        group_add(kind, place, window, sign, block, m.routes[own + MEMBERS_OF], left, m, m.block)
+        group_count_event(kind, place, window, sign, block, m.routes[own + MEMBERS_OF], left, m, m.block)
     if trunk > 0:
-        group_add(kind, place, window, sign, trunk, m.routes[own + MEMBERS_OF + 1], left, m, m.trunk)
+        group_count_event(kind, place, window, sign, trunk, m.routes[own + MEMBERS_OF + 1], left, m, m.trunk)
     if device > 0:
-        group_add(kind, place, window, sign, device, m.routes[own + MEMBERS_OF + 2], left, m, m.device)
+        group_count_event(kind, place, window, sign, device, m.routes[own + MEMBERS_OF + 2], left, m, m.device)
 
 
-def let_in(place: int, kind: int, m: Memory) -> None:
-    """An attempt (`kind` 0) or an outcome (1) became known: tell every key of the call."""
-    number_let_in(4 * place + kind, caller_of(place, m), m)
-    number_let_in(4 * place + 2 + kind, m.callee[place], m)
+def apply_event(place: int, kind: int, m: Memory) -> None:
+    """Applies an attempt (`kind` 0) or an outcome (1) that became known to all keys of the call."""
+    number_apply_event(4 * place + kind, caller_of(place, m), m)
+    number_apply_event(4 * place + 2 + kind, m.callee[place], m)
     clock = m.counts[NOW]
-    time = when(place, kind, m.calls)
+    time = event_time(place, kind, m.calls)
     for window in range(3):
         if time >= clock - WINDOWS[window]:
             count_in_groups(kind, place, window, 1, m)
@@ -175,48 +189,51 @@ def let_in(place: int, kind: int, m: Memory) -> None:
         else:
             insert(place, kind, clock, m.outcomes, m.calls)
     elif kind == 0:
-        attempt_is_past(place, m)
+        retire_attempt(place, m)
     else:
-        forget(place, m)
+        free_call(place, m)
 
 
-def oldest(m: Memory) -> int:
-    """The place of the held call that began first; NONE if there is none, or it must wait until it is known."""
-    place = at_cursor(2, m.outcomes)
+def oldest_call(m: Memory) -> int:
+    """Returns the place of the stored call that started first.
+
+    NONE if there is no call, or if its outcome still waits to be known.
+    """
+    place = first_in_window(2, m.outcomes)
     if place < 0 or start_of(place * FIELDS, m.calls) >= m.counts[NOW] - WEEK:
-        place = at_cursor(2, m.attempts)
+        place = first_in_window(2, m.attempts)
     if place < 0:
         return NONE
     waits = m.calls[place * FIELDS + DURATION] >= 0 and not facts_of(place * FIELDS, m.calls) >> OVER & 1
     return NONE if waits else int(place)
 
 
-def drop(place: int, m: Memory) -> None:
-    """Forget the oldest call before its time, to make room."""
+def drop_call(place: int, m: Memory) -> None:
+    """Drops the oldest call before it expires, to make room."""
     call = place * FIELDS
     clock = m.counts[NOW]
     begun = start_of(call, m.calls)
     if begun >= clock - WEEK:
         for window in range(3):
-            if at_cursor(window, m.attempts) == place:
-                pass_by(window, m.attempts)
-                attempt_departs(place, window, m)
+            if first_in_window(window, m.attempts) == place:
+                advance_cursor(window, m.attempts)
+                expire_attempt(place, window, m)
     else:
         remove(place, 1, m.outcomes, m.calls)
     if facts_of(call, m.calls) >> OVER & 1:
-        number_remove(4 * place + 1, caller_of(place, m), m)
-        number_remove(4 * place + 3, m.callee[place], m)
+        number_remove_outcome(4 * place + 1, caller_of(place, m), m)
+        number_remove_outcome(4 * place + 3, m.callee[place], m)
         for window in range(3):
             if end_of(call, m.calls) >= clock - WINDOWS[window]:
                 count_in_groups(1, place, window, -1, m)
         if begun >= clock - WEEK:
             remove(place, 1, m.outcomes, m.calls)
-    forget(place, m)
+    free_call(place, m)
 
 
-def forget(place: int, m: Memory) -> None:
-    """Give back the place of a call of which no window holds anything."""
-    leave(place, m)
+def free_call(place: int, m: Memory) -> None:
+    """Frees the place of a call that is in no window."""
+    unindex_call(place, m)
     if m.pair_of[place] > 0:
         number_release_pair(m.pair_of[place], m.number)
     number_release_key(caller_of(place, m), m.number)
@@ -228,87 +245,109 @@ def forget(place: int, m: Memory) -> None:
     m.counts[FREE] = place + 1
 
 
-def keep(
-    start: int, known: int, caller: int, callee: int, outcome: int, released_by: int, hour: int, day: int, step: int,
-    same_region: int, ring: int, m: Memory,
-) -> int:  # fmt: skip
-    """Take in a new call, of which there must be room for one; its place. Its attempt waits until it is known."""
-    place = new_place(m)
+def store_call(
+    start: int,
+    known: int,
+    caller: int,
+    callee: int,
+    outcome: int,
+    released_by: int,
+    hour: int,
+    day: int,
+    step: int,
+    same_region: int,
+    ring: int,
+    m: Memory,
+) -> int:
+    """Stores a new call, for which there must be room, and returns its place. Its attempt waits until it is known."""
+    place = allocate_place(m)
     facts = pack(outcome, released_by, hour, day, step, same_region, ring)
     write_call(place * FIELDS, start, facts, m.calls)
-    m.route[place] = hold_route(caller, m)
+    m.route[place] = acquire_route(caller, m)
     m.callee[place] = callee
-    m.pair_of[place] = hold_pair(caller, callee, m)
+    m.pair_of[place] = acquire_pair(caller, callee, m)
     number_use_key(caller, m.number)
     number_use_key(callee, m.number)
-    enter(place, m)
+    index_call(place, m)
     m.counts[HELD] += 1
     m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known, 2 * place)
     return place
 
 
-def hold_pair(caller: int, callee: int, m: Memory) -> int:
-    """The record of the two parties of a new call; 0 if it is their first one and needs none."""
+def acquire_pair(caller: int, callee: int, m: Memory) -> int:
+    """Returns the pair record of the parties of a new call; 0 if this is their only call and needs none."""
     low = min(caller, callee)
     high = max(caller, callee)
-    record = number_pair_of_keys(low, high, m.number)
+    record = number_find_pair(low, high, m.number)
     if record == 0:
-        other = single_of(caller, callee, m)
+        other = only_call_of(caller, callee, m)
         if other < 0 and caller != callee:
             return 0
-        record = number_new_pair(low, high, m.number)
+        record = number_allocate_pair(low, high, m.number)
         if other >= 0:
-            leave(other, m)
-            number_fill_record(other, record, m)
+            unindex_call(other, m)
+            number_fill_pair_record(other, record, m)
             m.pair_of[other] = record
             m.number.pair_uses[record] += 1
-            enter(other, m)
+            index_call(other, m)
     m.number.pair_uses[record] += 1
     return record
 
 
-def end(
-    place: int, moment: int, talk: int, known: int, outcome: int, released_by: int, hour: int, day: int, step: int,
-    same_region: int, ring: int, m: Memory,
-) -> None:  # fmt: skip
-    """A held call is over: its outcome waits until it is known."""
+def end_call(
+    place: int,
+    moment: int,
+    talk: int,
+    known: int,
+    outcome: int,
+    released_by: int,
+    hour: int,
+    day: int,
+    step: int,
+    same_region: int,
+    ring: int,
+    m: Memory,
+) -> None:
+    """Records the end of a stored call: its outcome waits until it is known."""
     call = place * FIELDS
     if facts_of(call, m.calls) >> BEGUN & 1 and start_of(call, m.calls) < m.counts[NOW] - WEEK:
-        remove(place, 1, m.outcomes, m.calls)  # among which it stood as one that is held for a day more
+        remove(place, 1, m.outcomes, m.calls)  # a call without an end was kept there for one more day
     facts = pack(outcome, released_by, hour, day, step, same_region, ring)
     m.calls[call + DURATION] = moment - start_of(call, m.calls)
     m.calls[call + TALK] = talk
-    put(m.calls, call + FACTS, facts_of(call, m.calls) & OF_ATTEMPT | facts & ~OF_ATTEMPT)
+    write_wide(m.calls, call + FACTS, facts_of(call, m.calls) & ATTEMPT_FACTS | facts & ~ATTEMPT_FACTS)
     m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known, 2 * place + 1)
 
 
 def vector(at: int, day: int, caller: int, callee: int, facts: int, m: Memory) -> None:
-    """Write the vector of a call that starts at `at`. Keys that nobody has heard of are 0. `group` holds NONE for a
-    call that has no such key: then nothing is known of one."""
+    """Writes the vector of a call that starts at `at` into `row`.
+
+    Unknown keys are 0. `group` contains NONE where the call has no block, trunk or device; those values are NaN.
+    """
     advance(at, m)
     for i in range(WIDTH):
         m.row[i] = math.nan
     moment = max(at, m.counts[NOW])
-    single = single_of(caller, callee, m)
-    number_tell(moment, day, caller, callee, single, 0, facts, m.row, CALLER_COLUMN, m)
-    number_tell(moment, day, callee, caller, single, 1, facts, m.row, CALLEE_COLUMN, m)
-    group_tells(0, moment, caller, facts, BLOCK_COLUMN, m, m.block)
-    group_tells(1, moment, caller, facts, TRUNK_COLUMN, m, m.trunk)
-    group_tells(2, moment, caller, facts, DEVICE_COLUMN, m, m.device)
+    single = only_call_of(caller, callee, m)
+    number_emit_values(moment, day, caller, callee, single, 0, facts, m.row, CALLER_COLUMN, m)
+    number_emit_values(moment, day, callee, caller, single, 1, facts, m.row, CALLEE_COLUMN, m)
+    emit_group(0, moment, caller, facts, BLOCK_COLUMN, m, m.block)
+    emit_group(1, moment, caller, facts, TRUNK_COLUMN, m, m.trunk)
+    emit_group(2, moment, caller, facts, DEVICE_COLUMN, m, m.device)
 
 
-def group_tells(kind: int, at: int, caller: int, facts: int, column: int, m: Memory, book: Book) -> None:
-    """Write what a block (`kind` 0), a trunk (1) or a device (2) tells of a call, less what its caller has told."""
+def emit_group(kind: int, at: int, caller: int, facts: int, column: int, m: Memory, store: KeyStore) -> None:
+    """Writes the values of a block (`kind` 0), a trunk (1) or a device (2), without the caller's own calls."""
     key = m.group[kind]
     if key < 0:
         return
     home = caller * GROUPS + kind
     alone = caller > 0 and m.first_route[caller] > 0 and m.homes[home] == key
     if alone and key > 0:
-        number_own_part(caller, m.own, 0, m)
-        group_tell(at, key, m.own, 0, facts, m.row, column, m, book)
+        number_copy_member(caller, m.member, 0, m)
+        group_emit_values(at, key, m.member, 0, facts, m.row, column, m, store)
         return
     pair = 0
     if caller > 0 and m.first_route[caller] > 0 and m.homes[home] == SPLIT:
-        pair = group_place_of(group_pair_of_keys(key, caller, book))
-    group_tell(at, key, book.pairs, pair, facts, m.row, column, m, book)
+        pair = group_pair_offset(group_find_pair(key, caller, store))
+    group_emit_values(at, key, store.pairs, pair, facts, m.row, column, m, store)

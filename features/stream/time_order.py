@@ -1,9 +1,9 @@
-"""All attempts, or all outcomes, of the widest window in order of their own time, whenever they became known.
+"""All attempts, or all outcomes, of the widest window in order of their own time. A part of the kernel.
 
-A part of the kernel: compiled, or as it stands. The places of calls stand in runs of SIZE at most. `runs` names them in
-their order, from the one in which the oldest event stands; `sizes` says how long each is; a free run holds the next
-free one there. Each window has a cursor, at the first event that it still holds. A run that is full is split, two that
-are half of one together are joined: so there are at most 4 * calls / SIZE runs, and a few.
+Calls are stored by place in runs of at most SIZE places. `runs` lists the runs in order, starting with the oldest
+event; `sizes` has their lengths. A free run stores the next free run in `sizes`. Each window has a cursor at its first
+event. A full run is split; two neighbours that fill at most half a run are joined. So there are at most
+4 * calls / SIZE runs, plus a few.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from callsieve.features.kernel.windows import NONE, WINDOWS, Ints
 
 from .call_store import FIELDS, end_of, start_of
 
-Line = Any
+EventList = Any
 SIZE = 512
 HALF = SIZE // 2
-# What a line keeps count of: where its runs begin and end in `runs`, the first free run, runs ever used; each window's
-# cursor, its place in `runs` and in the run.
+# Fields of `marks`: first run and end of runs in `runs`, the first free run, runs ever used, and for each window the
+# cursor's index in `runs` and its offset in the run.
 FIRST, BEYOND, FREE_RUN, USED, CURSOR, OFFSET = 0, 1, 2, 3, 4, 7
 MARKS = 10
 
 
-def when(place: int, kind: int, calls: Ints) -> int:
-    """The time of a call's attempt (`kind` 0) or outcome (1)."""
+def event_time(place: int, kind: int, calls: Ints) -> int:
+    """Returns the time of a call's attempt (`kind` 0) or outcome (1)."""
     return end_of(place * FIELDS, calls) if kind else start_of(place * FIELDS, calls)
 
 
-def at_cursor(window: int, line: Line) -> int:
-    """The place of the first event that a window holds; NONE if it is empty."""
-    marks = line.marks
-    runs = line.runs
-    sizes = line.sizes
+def first_in_window(window: int, events: EventList) -> int:
+    """Returns the place of the first event in a window, or NONE."""
+    marks = events.marks
+    runs = events.runs
+    sizes = events.sizes
     if marks[FIRST] == marks[BEYOND]:
         return NONE
     at = marks[CURSOR + window]
@@ -42,63 +42,63 @@ def at_cursor(window: int, line: Line) -> int:
         marks[OFFSET + window] = 0
     if marks[OFFSET + window] == sizes[runs[at]]:
         return NONE
-    return int(line.places[runs[at] * SIZE + marks[OFFSET + window]])
+    return int(events.places[runs[at] * SIZE + marks[OFFSET + window]])
 
 
-def after_cursor(window: int, ahead: int, line: Line) -> int:
-    """The place of the event that stands so many after the first one of a window; NONE if it is not in the same run."""
-    run = line.runs[line.marks[CURSOR + window]]
-    offset = line.marks[OFFSET + window] + ahead
-    return int(line.places[run * SIZE + offset]) if offset < line.sizes[run] else NONE
+def peek_after(window: int, ahead: int, events: EventList) -> int:
+    """Returns the place of the event `ahead` positions after a window's first event, or NONE if not in the same run."""
+    run = events.runs[events.marks[CURSOR + window]]
+    offset = events.marks[OFFSET + window] + ahead
+    return int(events.places[run * SIZE + offset]) if offset < events.sizes[run] else NONE
 
 
-def pass_by(window: int, line: Line) -> None:
-    """The first event of a window is in it no more."""
-    line.marks[OFFSET + window] += 1
+def advance_cursor(window: int, events: EventList) -> None:
+    """Moves the cursor of a window past its first event."""
+    events.marks[OFFSET + window] += 1
     if window == 2:
-        let_go(line)
+        free_expired_run(events)
 
 
-def let_go(line: Line) -> None:
-    """Give the first run back if all of it has left the widest window."""
-    marks = line.marks
-    runs = line.runs
-    sizes = line.sizes
+def free_expired_run(events: EventList) -> None:
+    """Frees the first run if all its events have left the widest window."""
+    marks = events.marks
+    runs = events.runs
+    sizes = events.sizes
     at = marks[FIRST]
     if marks[OFFSET + 2] < sizes[runs[at]]:
         return
     if at + 1 < marks[BEYOND]:
         for window in range(2):
-            at_cursor(window, line)  # which may still stand at the end of that run
-        give_back_run(runs[at], line)
+            first_in_window(window, events)  # their cursors may still be at the end of that run
+        free_run(runs[at], events)
         marks[FIRST] = at + 1
         marks[CURSOR + 2] = at + 1
         marks[OFFSET + 2] = 0
     else:
         sizes[runs[at]] = 0
-        for each in range(3):
-            marks[OFFSET + each] = 0
+        for window in range(3):
+            marks[OFFSET + window] = 0
 
 
-def insert(place: int, kind: int, clock: int, line: Line, calls: Ints) -> None:
-    """Put an event of the widest window where it belongs, after those of the same time."""
-    marks = line.marks
-    runs = line.runs
-    sizes = line.sizes
-    places = line.places
-    make_room(line)
-    time = when(place, kind, calls)
-    at = run_of(time + 1, kind, line, calls)
-    offset = offset_in(at, time + 1, kind, line, calls)
+def insert(place: int, kind: int, clock: int, events: EventList, calls: Ints) -> None:
+    """Inserts an event of the widest window in order of time, after events of the same time."""
+    marks = events.marks
+    runs = events.runs
+    sizes = events.sizes
+    places = events.places
+    make_room(events)
+    time = event_time(place, kind, calls)
+    at = find_run(time + 1, kind, events, calls)
+    offset = find_offset(at, time + 1, kind, events, calls)
     if sizes[runs[at]] == SIZE:
-        if offset == SIZE:  # in the last run alone
-            add_run(at + 1, line)
+        if offset == SIZE:  # only in the last run
+            add_run(at + 1, events)
             at += 1
             offset = 0
         else:
-            split(at, line)
-            at = run_of(time + 1, kind, line, calls)
-            offset = offset_in(at, time + 1, kind, line, calls)
+            split(at, events)
+            at = find_run(time + 1, kind, events, calls)
+            offset = find_offset(at, time + 1, kind, events, calls)
     first = runs[at] * SIZE
     i = sizes[runs[at]]
     while i > offset:
@@ -107,59 +107,59 @@ def insert(place: int, kind: int, clock: int, line: Line, calls: Ints) -> None:
     places[first + offset] = place
     sizes[runs[at]] += 1
     for window in range(3):
-        at_cursor(window, line)
+        first_in_window(window, events)
         before = marks[OFFSET + window]
         past = time < clock - WINDOWS[window]
         if marks[CURSOR + window] == at and (before > offset or (before == offset and past)):
             marks[OFFSET + window] += 1
 
 
-def run_of(time: int, kind: int, line: Line, calls: Ints) -> int:
-    """The first run whose last event is not before a time, or the last one."""
-    marks = line.marks
-    runs = line.runs
-    sizes = line.sizes
+def find_run(time: int, kind: int, events: EventList, calls: Ints) -> int:
+    """Returns the index of the first run whose last event is not before `time`, or of the last run."""
+    marks = events.marks
+    runs = events.runs
+    sizes = events.sizes
     low = marks[FIRST]
     high = marks[BEYOND] - 1
     last = runs[high]
-    if sizes[last] == 0 or when(line.places[last * SIZE + sizes[last] - 1], kind, calls) < time:
+    if sizes[last] == 0 or event_time(events.places[last * SIZE + sizes[last] - 1], kind, calls) < time:
         return int(high)
     while low < high:
         middle = (low + high) // 2
         last = runs[middle]
-        if when(line.places[last * SIZE + sizes[last] - 1], kind, calls) < time:
+        if event_time(events.places[last * SIZE + sizes[last] - 1], kind, calls) < time:
             low = middle + 1
         else:
             high = middle
     return int(low)
 
 
-def offset_in(at: int, time: int, kind: int, line: Line, calls: Ints) -> int:
-    """Where in a run the first event stands that is not before a time; the length of the run if there is none."""
-    marks = line.marks
-    runs = line.runs
+def find_offset(at: int, time: int, kind: int, events: EventList, calls: Ints) -> int:
+    """Returns the offset of the first event in a run that is not before `time`, or the length of the run."""
+    marks = events.marks
+    runs = events.runs
     low = marks[OFFSET + 2] if at == marks[FIRST] else 0
-    high = line.sizes[runs[at]]
-    if high > low and when(line.places[runs[at] * SIZE + high - 1], kind, calls) < time:
+    high = events.sizes[runs[at]]
+    if high > low and event_time(events.places[runs[at] * SIZE + high - 1], kind, calls) < time:
         return int(high)
     while low < high:
         middle = (low + high) // 2
-        if when(line.places[runs[at] * SIZE + middle], kind, calls) < time:
+        if event_time(events.places[runs[at] * SIZE + middle], kind, calls) < time:
             low = middle + 1
         else:
             high = middle
     return int(low)
 
 
-def remove(place: int, kind: int, line: Line, calls: Ints) -> None:
-    """Take an event out before its time."""
-    marks = line.marks
-    runs = line.runs
-    sizes = line.sizes
-    places = line.places
-    time = when(place, kind, calls)
-    at = run_of(time, kind, line, calls)
-    offset = offset_in(at, time, kind, line, calls)
+def remove(place: int, kind: int, events: EventList, calls: Ints) -> None:
+    """Removes an event before it expires."""
+    marks = events.marks
+    runs = events.runs
+    sizes = events.sizes
+    places = events.places
+    time = event_time(place, kind, calls)
+    at = find_run(time, kind, events, calls)
+    offset = find_offset(at, time, kind, events, calls)
     while places[runs[at] * SIZE + offset] != place:
         offset += 1
         if offset == sizes[runs[at]]:
@@ -173,65 +173,65 @@ def remove(place: int, kind: int, line: Line, calls: Ints) -> None:
         if marks[CURSOR + window] == at and marks[OFFSET + window] > offset:
             marks[OFFSET + window] -= 1
     if at == marks[FIRST]:
-        let_go(line)
+        free_expired_run(events)
     if at >= marks[FIRST] and at + 1 < marks[BEYOND]:
-        join_runs(at, line)
+        join_runs(at, events)
     if at > marks[FIRST]:
-        join_runs(at - 1, line)
+        join_runs(at - 1, events)
 
 
-def join_runs(at: int, line: Line) -> None:
-    """Make one run of two neighbours, if that is half full at most or one of them is empty."""
-    marks = line.marks
-    runs = line.runs
-    sizes = line.sizes
-    places = line.places
-    one = runs[at]
-    other = runs[at + 1]
-    held = sizes[one]
-    if held + sizes[other] > HALF and held > 0 and sizes[other] > 0:
+def join_runs(at: int, events: EventList) -> None:
+    """Joins two neighbouring runs if together they fill at most half a run, or one is empty."""
+    marks = events.marks
+    runs = events.runs
+    sizes = events.sizes
+    places = events.places
+    left = runs[at]
+    right = runs[at + 1]
+    left_size = sizes[left]
+    if left_size + sizes[right] > HALF and left_size > 0 and sizes[right] > 0:
         return
-    for i in range(sizes[other]):
-        places[one * SIZE + held + i] = places[other * SIZE + i]
-    sizes[one] += sizes[other]
-    give_back_run(other, line)
+    for i in range(sizes[right]):
+        places[left * SIZE + left_size + i] = places[right * SIZE + i]
+    sizes[left] += sizes[right]
+    free_run(right, events)
     for i in range(at + 1, marks[BEYOND] - 1):
         runs[i] = runs[i + 1]
     marks[BEYOND] -= 1
     for window in range(3):
         if marks[CURSOR + window] == at + 1:
-            marks[OFFSET + window] += held
+            marks[OFFSET + window] += left_size
         if marks[CURSOR + window] > at:
             marks[CURSOR + window] -= 1
 
 
-def split(at: int, line: Line) -> None:
-    """Make two runs of a full one."""
-    marks = line.marks
-    runs = line.runs
-    sizes = line.sizes
-    places = line.places
-    add_run(at + 1, line)
-    one = runs[at]
-    other = runs[at + 1]
+def split(at: int, events: EventList) -> None:
+    """Splits a full run into two."""
+    marks = events.marks
+    runs = events.runs
+    sizes = events.sizes
+    places = events.places
+    add_run(at + 1, events)
+    left = runs[at]
+    right = runs[at + 1]
     for i in range(HALF):
-        places[other * SIZE + i] = places[one * SIZE + HALF + i]
-    sizes[one] = HALF
-    sizes[other] = HALF
+        places[right * SIZE + i] = places[left * SIZE + HALF + i]
+    sizes[left] = HALF
+    sizes[right] = HALF
     for window in range(3):
         if marks[CURSOR + window] == at and marks[OFFSET + window] >= HALF:
             marks[CURSOR + window] = at + 1
             marks[OFFSET + window] -= HALF
-    if marks[CURSOR + 2] > marks[FIRST]:  # its first half had left the widest window
-        give_back_run(runs[marks[FIRST]], line)
+    if marks[CURSOR + 2] > marks[FIRST]:  # the first half has left the widest window
+        free_run(runs[marks[FIRST]], events)
         marks[FIRST] += 1
 
 
-def add_run(at: int, line: Line) -> None:
-    """An empty run at a place in `runs`."""
-    marks = line.marks
-    runs = line.runs
-    sizes = line.sizes
+def add_run(at: int, events: EventList) -> None:
+    """Inserts an empty run at an index of `runs`."""
+    marks = events.marks
+    runs = events.runs
+    sizes = events.sizes
     run = marks[FREE_RUN] - 1
     if run >= 0:
         marks[FREE_RUN] = sizes[run]
@@ -250,24 +250,24 @@ def add_run(at: int, line: Line) -> None:
             marks[CURSOR + window] += 1
 
 
-def give_back_run(run: int, line: Line) -> None:
-    """A run is free."""
-    line.sizes[run] = line.marks[FREE_RUN]
-    line.marks[FREE_RUN] = run + 1
+def free_run(run: int, events: EventList) -> None:
+    """Frees a run."""
+    events.sizes[run] = events.marks[FREE_RUN]
+    events.marks[FREE_RUN] = run + 1
 
 
-def make_room(line: Line) -> None:
-    """See that there is a first run, and room for one more in `runs`, whose beginning is left as the oldest go."""
-    marks = line.marks
-    runs = line.runs
+def make_room(events: EventList) -> None:
+    """Ensures that there is a first run and room for one more in `runs`; moves the runs down if it is at the end."""
+    marks = events.marks
+    runs = events.runs
     if marks[FIRST] == marks[BEYOND]:
-        add_run(marks[BEYOND], line)
+        add_run(marks[BEYOND], events)
     if marks[BEYOND] < len(runs):
         return
-    gone = marks[FIRST]
-    for i in range(gone, marks[BEYOND]):
-        runs[i - gone] = runs[i]
+    first = marks[FIRST]
+    for i in range(first, marks[BEYOND]):
+        runs[i - first] = runs[i]
     marks[FIRST] = 0
-    marks[BEYOND] -= gone
+    marks[BEYOND] -= first
     for window in range(3):
-        marks[CURSOR + window] -= gone
+        marks[CURSOR + window] -= first

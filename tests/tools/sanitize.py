@@ -68,7 +68,7 @@ def stand_in() -> None:
     if native.library() is None:
         sys.exit("the library that was built is not taken")
     books.LARGE = sys.maxsize  # what is no page cannot be asked for large ones
-    books.room = lambda code, size: memoryview(bytearray(max(size, 1) * books.BYTES[code])).cast(code)
+    books.allocate = lambda code, size: memoryview(bytearray(max(size, 1) * books.BYTES[code])).cast(code)
 
 
 def run(paths: list[str]) -> int:

@@ -120,7 +120,7 @@ def test_what_does_nothing_is_not_written():
 def test_what_cannot_be_written_is_told_by_its_place(line):
     source = "def odd(n):\n" + "\n".join(f"    {each}" for each in line.split("\n")) + "\n    return n\n"
     part = c_source.part("kernel", (), {}, source)
-    with pytest.raises(c_source.Unwritable, match=r"^kernel\.odd, .* cannot be written in C$"):
+    with pytest.raises(c_source.Untranslatable, match=r"^kernel\.odd, .* cannot be written in C$"):
         c_source.Writer(()).function(part, "odd", (c_source.INT,))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from callsieve.features import Call, Intake, Key
-from callsieve.features.codegen.memory_layout import LARGE, ask_for_large_pages, room
+from callsieve.features.codegen.memory_layout import LARGE, allocate, ask_for_large_pages
 from callsieve.features.online import history
 
 MODES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -36,7 +36,7 @@ def resident():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="told by Linux alone")
 def test_large_arrays_ask_for_large_pages_and_take_no_memory_before_they_are_written():
     before = resident()
-    large, small, never = room("q", LARGE), room("i", LARGE // 4 - 1), room("q", LARGE)
+    large, small, never = allocate("q", LARGE), allocate("i", LARGE // 4 - 1), allocate("q", LARGE)
     ask_for_large_pages([large, small])
     assert resident() - before < LARGE
     assert [asked(each) for each in (large, small, never)] == [LARGE_PAGES, False, False]
@@ -49,11 +49,11 @@ def test_a_history_of_many_numbers_asks_for_large_pages_and_so_does_its_snapshot
     intake = Intake(Key("e1", bytes(32)))
     monkeypatch.setattr(history, "MANY", 5)
     held = history.History(calls=LARGE // 8, numbers=100)
-    assert not asked(held._memory["held"]["calls"])
+    assert not asked(held._memory["shared"]["calls"])
     for number in range(4):
         held.observe(intake(Call(1775001600.0 + number, f"1380000000{2 * number}", f"1380000000{2 * number + 1}")))
-    assert asked(held._memory["held"]["calls"]) == LARGE_PAGES
+    assert asked(held._memory["shared"]["calls"]) == LARGE_PAGES
     held.save(tmp_path / "snapshot")
     again = history.History.load(tmp_path / "snapshot")
-    assert asked(again._memory["held"]["calls"]) == LARGE_PAGES
+    assert asked(again._memory["shared"]["calls"]) == LARGE_PAGES
     assert again.numbers == held.numbers == 8

@@ -46,7 +46,7 @@ def test_other_parties_have_one_pair_each(others):
     layout = kernel(NUMBER, FEATURES, compiled=False)
     _, _, _, _, directions, _, pairs, pair_of, _, slots, _, _ = scratch(layout, len(others))
     directions[:], pairs[:] = 0, -1
-    layout.number_pairs(len(others), others, directions, slots, pair_of, pairs)
+    layout.index_pairs(len(others), others, directions, slots, pair_of, pairs)
     found = pair_of[::2].tolist()
     assert [found.index(pair) for pair in found] == [others.index(other) for other in others]
     used = len(set(others)) * layout.PAIR

@@ -84,13 +84,15 @@ def test_a_busy_week_equals_the_oracle_in_every_feature():
 @pytest.mark.parametrize("compiled", [False, True])
 def test_an_hour_of_more_calls_than_logarithms_are_kept_for(compiled):
     """They are worked out then, and must give back exactly what they added: a week on, half of the calls are gone."""
-    calls = [EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + i * 1000} for i in range(number_state.FEW + 10)]
-    week = calls[number_state.FEW // 2]["start"] + 7 * DAY
+    calls = [
+        EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + i * 1000} for i in range(number_state.LOG_TABLE_SIZE + 10)
+    ]
+    week = calls[number_state.LOG_TABLE_SIZE // 2]["start"] + 7 * DAY
     next_hour = EXAMPLE_CALL["start"] + 3_600_000
     calls += [EXAMPLE_CALL | {"start": next_hour + i * 1000, "hour": 7} for i in range(60)]
     calls += [EXAMPLE_CALL | {"start": week + i, "day": EXAMPLE_CALL["day"] + 7} for i in range(2)]
     rows = online(calls, compiled=compiled, calls=1000)
-    for i in (number_state.FEW + 20, number_state.FEW + 69, -1):
+    for i in (number_state.LOG_TABLE_SIZE + 20, number_state.LOG_TABLE_SIZE + 69, -1):
         check_by_oracle(rows[i], calls, calls[i])
 
 
@@ -137,9 +139,9 @@ def test_what_an_end_told_later_changes_of_a_call_and_what_not():
     for attempt in attempts:
         hour, day, step, same_region = attempt
         told = {end: windows.pack(end[0], end[1], hour, day, step, same_region, end[2]) for end in ends}
-        (before,) = {facts & windows.OF_ATTEMPT for facts in told.values()}
+        (before,) = {facts & windows.ATTEMPT_FACTS for facts in told.values()}
         known_before.add(before)
-        known_after.add(frozenset((end, facts & ~windows.OF_ATTEMPT) for end, facts in told.items()))
+        known_after.add(frozenset((end, facts & ~windows.ATTEMPT_FACTS) for end, facts in told.items()))
         assert before == sum((
             hour << windows.HOUR_SHIFT, (hour < 8 or hour >= 21) << windows.NIGHT, (step in (1, 2)) << windows.NEAR,
             (same_region == 1) << windows.LOCAL, (same_region >= 0) << windows.LOCAL_KNOWN, day << windows.DAY_SHIFT,
@@ -151,7 +153,7 @@ def test_what_an_end_told_later_changes_of_a_call_and_what_not():
                 (released_by in (0, 1)) << windows.HUNG_KNOWN,
             ))  # fmt: skip
     assert len(known_after) == 1 < len(known_before)
-    assert all(windows.OF_ATTEMPT >> bit & 1 for bit in (windows.BEGUN, windows.OVER, windows.RETURNED_BIT))
+    assert all(windows.ATTEMPT_FACTS >> bit & 1 for bit in (windows.BEGUN, windows.OVER, windows.RETURNED_BIT))
 
 
 @pytest.mark.parametrize("compiled", [False, True])

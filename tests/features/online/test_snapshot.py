@@ -145,7 +145,7 @@ FACTS = ("kernel", "catalogue", "features", "calls", "numbers", "moment", "count
         *(pytest.param(facts_without(name), id=f"no {name}") for name in FACTS),
         *(pytest.param(facts_with(**{name: [1]}), id=f"other {name}") for name in FACTS),
         *(pytest.param(facts_with(**{name: None}), id=f"null {name}") for name in (*FACTS, "format")),
-        pytest.param(facts_with(sizes={"held": {"nothing": 3}}), id="no such array"),
+        pytest.param(facts_with(sizes={"shared": {"nothing": 3}}), id="no such array"),
         pytest.param(facts_with(reports=[["x"] * 99]), id="long report"),
         pytest.param(facts_with(calls=1 << 70), id="too much room"),
         pytest.param(lambda _, tokens: (b"[" * 100_000, tokens), id="deep"),

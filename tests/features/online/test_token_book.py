@@ -32,7 +32,7 @@ TOKENS = st.builds("{}.{}".format, st.sampled_from(["e1", "e1", "e1", "e2", "e10
 def empty_book(compiled):
     """Returns the token book of numbers of an empty history, and its functions that allocate and free keys."""
     history = History(calls=1, numbers=CAPACITY, compiled=compiled)
-    return history._keys["number"], history._driver.new_key["number"], history._driver.free_key["number"]
+    return history._keys["number"], history._driver.allocate_key["number"], history._driver.free_key["number"]
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -40,7 +40,7 @@ def empty_book(compiled):
 @example([(token, False) for token in IRREGULAR[1:]])
 @settings(max_examples=100)
 def test_it_behaves_like_a_dictionary(compiled, steps):
-    tokens, new_key, free_key = empty_book(compiled)
+    tokens, allocate_key, free_key = empty_book(compiled)
     expected = {}
     for token, removed in steps:
         assert tokens.key(token) == expected.get(token, 0)
@@ -50,7 +50,7 @@ def test_it_behaves_like_a_dictionary(compiled, steps):
             tokens.remove(key)
             free_key(key)
         elif token and token not in expected and len(expected) < CAPACITY:
-            expected[token] = new_key()
+            expected[token] = allocate_key()
             tokens.add(token, expected[token])
         assert len(tokens) == len(expected)
     texts = tokens.texts(CAPACITY + 1)
@@ -59,8 +59,8 @@ def test_it_behaves_like_a_dictionary(compiled, steps):
 
 
 def test_tokens_of_one_key_file_take_16_bytes():
-    tokens, new_key, _ = empty_book(compiled=True)
+    tokens, allocate_key, _ = empty_book(compiled=True)
     for token in ("e1." + "ab" * 16, "e1." + "ba" * 16, "e2." + "ab" * 16):
-        tokens.add(token, new_key())
+        tokens.add(token, allocate_key())
     assert tokens._irregular == {"e2." + "ab" * 16: 3}
-    assert bytes(tokens._book["tokens"][4:12]) == bytes([1] * 16 + [16] * 16)
+    assert bytes(tokens._store["tokens"][4:12]) == bytes([1] * 16 + [16] * 16)

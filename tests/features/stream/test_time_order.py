@@ -44,17 +44,17 @@ def leave(line, calls, clock):
     """What `stream.attempts_leave` does; what left the widest window."""
     gone = []
     for window in range(3):
-        place = time_order.at_cursor(window, line)
-        while place >= 0 and time_order.when(place, 0, calls) < clock - WINDOWS[window]:
-            time_order.pass_by(window, line)
+        place = time_order.first_in_window(window, line)
+        while place >= 0 and time_order.event_time(place, 0, calls) < clock - WINDOWS[window]:
+            time_order.advance_cursor(window, line)
             gone += [place] if window == 2 else []
-            place = time_order.at_cursor(window, line)
+            place = time_order.first_in_window(window, line)
     return gone
 
 
 def from_cursor(line, window):
     """The places that a window holds, as the runs have them."""
-    if time_order.at_cursor(window, line) == NONE:
+    if time_order.first_in_window(window, line) == NONE:
         return []
     found, marks = [], line.marks
     for at in range(marks[time_order.CURSOR + window], marks[time_order.BEYOND]):
@@ -89,7 +89,7 @@ def check(size, steps, chosen):
             if found:
                 run = line.runs[line.marks[time_order.CURSOR + window]]
                 in_its_run = line.sizes[run] - line.marks[time_order.OFFSET + window]
-                soon = [time_order.after_cursor(window, ahead, line) for ahead in range(size + 1)]
+                soon = [time_order.peek_after(window, ahead, line) for ahead in range(size + 1)]
                 assert soon == found[:in_its_run] + [NONE] * (size + 1 - in_its_run)
         in_use = line.marks[time_order.BEYOND] - line.marks[time_order.FIRST]
         assert in_use <= 4 * len(expected.events) / size + 3
