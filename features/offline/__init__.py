@@ -1,4 +1,4 @@
-"""The same vectors for a whole table, for shards on disk, or on Spark.
+"""The offline engines: the vectors of a whole table, of shards on disk, or on Spark.
 
-Imports `catalogue`, `codegen`, `files`, `intake`, `keys`, `kernel`. Start with `table`.
+Imports `catalogue`, `codegen`, `files`, `intake`, `kernel`, `keys`, `records`. Start with `table`, then `packing`.
 """

@@ -1,16 +1,15 @@
-"""Calls in buckets: the work of the table engine cut by key, for engines that spread it over many processes.
+"""The work of the table engine cut into buckets by key, for engines that spread it over many processes.
 
-The kinds of history share no state. So the calls are sent to buckets by the hash of a kind's key, each bucket is
-replayed by the same compiled kernel, and what the kinds have to tell of a call is put together by its id. Between four
-steps everything goes to another bucket:
+Kinds of history share no state. So calls are sent to buckets by the hash of a kind's key, the compiled kernel replays
+each bucket, and the parts of a vector are joined by the call's id. Everything changes buckets between four steps:
 
-`told`       calls as they come, packed -> by caller
-`settled`    all records of a caller: a repeated one takes block, trunk and device of the first -> by key of each kind
-`computed`   all calls of a key: their parts of the vectors -> by call
-`assembled`  all parts of a call: its vector
+`pack_parcels`      packs calls as they come -> by caller
+`route_calls`       gives repeated records of a caller block, trunk and device of the first -> by key of each kind
+`compute_parts`     computes the parts of the vectors of a key's calls -> by call
+`assemble_vectors`  joins the parts of each call
 
-What goes there are parcels, pieces of Arrow tables as bytes: few large values cost whatever carries them less than many
-rows do. Which hash decides does not matter, nor how many buckets one process opens together.
+Parcels are pieces of Arrow tables as bytes: few large values cost a carrier less than many rows. The result depends
+neither on the hash nor on how many buckets one process has.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from callsieve.features.kernel import windows
 from callsieve.features.kernel.table_pass import LATE, PACKED_FACTS, PARTIES, RECORD, ROW
 from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
 
-from .packing import Packed, group_codes, packed, party_codes
-from .table import columns_of, grouped, passes
+from .packing import Packed, group_codes, pack_calls, party_codes
+from .table import group_calls, pass_tasks, role_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -40,19 +39,19 @@ if TYPE_CHECKING:
 
 KEYS = ("caller", "callee", *GROUP_COLUMNS.values())
 BUCKETS = tuple(f"{key}_bucket" for key in KEYS)
-"""Columns that `told` expects beside those of a keyed table: the bucket of each key."""
+"""Columns that `pack_parcels` expects besides those of a keyed table: the bucket of each key."""
 
 MOST_BUCKETS = 1 << 16
-PIECE = 1 << 16  # calls in a parcel at most: some megabytes
+PIECE = 1 << 16  # most calls of a parcel: some megabytes
 EVENTS = {"start": windows.START, "end": windows.END, "talk": windows.TALK, "facts": windows.FACTS, "late": LATE}
-INTEGERS = EVENTS | {"told": PACKED_FACTS}
-"""What of a record is sent, and where it stands in it; groups need only the events."""
+INTEGERS = EVENTS | {"call_facts": PACKED_FACTS}
+"""Columns of a parcel and their index in a record; groups need only the events."""
 
-OUT, IN = 1, 2  # which sides of a call belong to the bucket: the caller's, the callee's
+OUT, IN = 1, 2  # whether a bucket has the caller's, the callee's side of a call
 
 
 class Parcel(NamedTuple):
-    """Part of a table of some kind for a bucket."""
+    """A part of a table of some kind for a bucket."""
 
     bucket: int
     kind: str
@@ -60,49 +59,50 @@ class Parcel(NamedTuple):
 
 
 Parcels = Iterator[Parcel]
-Found = Mapping[str, Sequence["pa.Buffer"]]
-"""Bodies of parcels by kind."""
+ParcelBodies = Mapping[str, Sequence["pa.Buffer"]]
+"""Bodies of parcels, by kind."""
 
 
-def told(calls: pa.Table) -> Parcels:
-    """Keyed calls with their ids (`call`) and BUCKETS, packed, for the buckets of their callers.
+def pack_parcels(calls: pa.Table) -> Parcels:
+    """Packs keyed calls with ids (`call`) and BUCKETS for the buckets of their callers.
 
-    Raises: ValueError: if a column is missing or holds an unknown word.
+    Raises:
+        ValueError: if a column is missing or contains an unknown word.
     """
     import pyarrow as pa
 
-    # Keys stay text until all of a bucket are together: a code means something only where it was given.
+    # Keys stay text until a bucket is complete: codes are valid only where they were assigned.
     blank = pa.DictionaryArray.from_arrays(pa.array(np.zeros(calls.num_rows, dtype=np.int32)), pa.array([""]))
     keyless = {name: blank if name in KEYS else calls[name] for name in KEYED_COLUMNS if name in calls.column_names}
-    records = packed(pa.table(keyless), kinds=()).records.reshape(-1, RECORD)
+    records = pack_calls(pa.table(keyless), kinds=()).records.reshape(-1, RECORD)
     columns = {name: records[:, place] for name, place in INTEGERS.items()}
     table = pa.table({**columns, **{name: calls[name] for name in ("call", *KEYS, *BUCKETS)}})
-    yield from parcels("told", table.take, np.arange(len(records)), integers(table, "caller_bucket"))
+    yield from cut_parcels("packed", table.take, np.arange(len(records)), integers(table, "caller_bucket"))
 
 
-def settled(found: Found, names: tuple[str, ...], buckets: int) -> Parcels:
-    """All records of the callers of a bucket, for the buckets of numbers, blocks, trunks and devices."""
-    table = opened("told", found)
+def route_calls(bodies: ParcelBodies, names: tuple[str, ...], buckets: int) -> Parcels:
+    """Sends all records of the callers of a bucket to the buckets of numbers, blocks, trunks and devices."""
+    table = table_from_parcels("packed", bodies)
     if not table.num_rows:
         return
     caller, callers = group_codes(table["caller"])
     callee, _ = group_codes(table["callee"])
-    order = in_order(table)
+    order = call_order(table)
     alone = np.stack((caller, np.full_like(caller, windows.NONE)), axis=1).reshape(-1)
     calls = Packed(records_of(table, caller, callee), order, {"number": alone}, {"number": callers})
-    groups = grouped(NUMBER, calls, select_features(names))
+    groups = group_calls(NUMBER, calls, select_features(names))
     first = np.arange(len(order), dtype=np.int32)
     groups.engine.copy_first_owner(groups.offsets, groups.views, calls.records, first)
-    yield from to_numbers(table, order)
-    # Codes of callers are made different from those of all other buckets. Those of callees need not be: they only
-    # tell which records repeat a call, and all of these are here.
+    yield from route_to_numbers(table, order)
+    # Codes of callers are made unique over all buckets. Codes of callees only identify repeated records, which are
+    # all in this bucket.
     member = caller * np.int64(buckets) + integers(table, "caller_bucket")[0]
     for role in sorted({feature.role for feature in select_features(names)} & GROUP_COLUMNS.keys()):
-        yield from to_group(role, table, order, first, member, callee)
+        yield from route_to_group(role, table, order, first, member, callee)
 
 
-def to_numbers(table: pa.Table, order: Array) -> Parcels:
-    """Each call to the bucket of its caller and to that of its callee, once where they are the same."""
+def route_to_numbers(table: pa.Table, order: Array) -> Parcels:
+    """Sends each call to the buckets of its caller and its callee, once if they are the same."""
     import pyarrow as pa
 
     at_caller, at_callee = integers(table, "caller_bucket"), integers(table, "callee_bucket")
@@ -113,58 +113,60 @@ def to_numbers(table: pa.Table, order: Array) -> Parcels:
         (IN, order[~same], at_callee),
     ):
         sided = table.append_column("sides", pa.array(np.full(len(order), sides, dtype=np.int8)))
-        yield from parcels("number", sided.take, rows, where[rows])
+        yield from cut_parcels("number", sided.take, rows, where[rows])
 
 
-def to_group(kind: str, table: pa.Table, order: Array, first: Array, member: Array, callee: Array) -> Parcels:
-    """Each call that has a block, trunk or device to the bucket of that of its first record."""
+def route_to_group(kind: str, table: pa.Table, order: Array, first: Array, member: Array, callee: Array) -> Parcels:
+    """Sends each call with a block, trunk or device to the bucket of the key of its first record."""
     import pyarrow as pa
 
     key = table[GROUP_COLUMNS[kind]].take(pa.array(first))
     columns = {name: table[name] for name in ("call", *EVENTS)}
     calls = pa.table({**columns, "caller": member, "callee": callee.astype(np.int64), "key": key})
     rows = order[np.asarray(key.is_valid())[order]]
-    yield from parcels(kind, calls.take, rows, integers(table, f"{GROUP_COLUMNS[kind]}_bucket")[first[rows]])
+    yield from cut_parcels(kind, calls.take, rows, integers(table, f"{GROUP_COLUMNS[kind]}_bucket")[first[rows]])
 
 
-def computed(found: Found, names: tuple[str, ...], buckets: int) -> Parcels:
-    """All calls of the keys of a bucket: their parts of the vectors, for the buckets of the calls."""
+def compute_parts(bodies: ParcelBodies, names: tuple[str, ...], buckets: int) -> Parcels:
+    """Computes the parts of the vectors of all calls of the keys of a bucket, for the buckets of the calls."""
     for kind in KINDS:
-        table = opened(kind.name, found)
+        table = table_from_parcels(kind.name, bodies)
         if not table.num_rows:
             continue
         features = tuple(feature for feature in select_features(names) if feature.role in kind.roles)
-        out = replayed(kind, table, features)
+        out = replay_kind(kind, table, features)
         call = integers(table, "call")
         where = call % buckets
         sides = integers(table, "sides") if kind is NUMBER else np.full(len(call), OUT)
         for role, side in zip(kind.roles, (OUT, IN), strict=False):
-            columns = columns_of(role, features)
+            columns = role_columns(role, features)
             if columns:
                 part = partial(part_of, call, out[:, columns[0] : columns[-1] + 1])
                 rows = np.flatnonzero(sides & side)
-                yield from parcels(role, part, rows, where[rows], len(columns))
+                yield from cut_parcels(role, part, rows, where[rows], len(columns))
         if kind is NUMBER:
             rows = np.flatnonzero(sides & OUT)
-            yield from parcels("call", table.take, rows, where[rows])
+            yield from cut_parcels("call", table.take, rows, where[rows])
 
 
 def part_of(call: Array, values: Array, rows: Array) -> pa.Table:
-    """Parts of the vectors of some calls."""
+    """Returns parts of the vectors of some calls."""
     import pyarrow as pa
 
     some = pa.array(values[rows].reshape(-1))
     return pa.table({"call": call[rows], "values": pa.FixedSizeListArray.from_arrays(some, values.shape[1])})
 
 
-def assembled(found: Found, names: tuple[str, ...]) -> tuple[pa.Table, Array]:
-    """All parts of the calls of a bucket: call, start, caller and callee of each, and its vector.
+def assemble_vectors(bodies: ParcelBodies, names: tuple[str, ...]) -> tuple[pa.Table, Array]:
+    """Returns call, start, caller and callee of the calls of a bucket, and their vectors.
 
-    Returns: a table, and float64 (calls, features) in the order of the catalogue.
-    Raises: ValueError: if two calls have the same id.
+    Returns:
+        A table, and float64 (calls, features) in catalogue order.
+    Raises:
+        ValueError: if two calls have the same id.
     """
     features = select_features(names)
-    identity = opened("call", found)
+    identity = table_from_parcels("call", bodies)
     call = integers(identity, "call")
     order = np.argsort(call)
     ascending = call[order]
@@ -172,16 +174,16 @@ def assembled(found: Found, names: tuple[str, ...]) -> tuple[pa.Table, Array]:
         raise ValueError("calls: expected another id (column call) in each row, got the same in two")
     out = np.full((len(call), len(features)), np.nan)
     for role in ROLES:
-        columns = columns_of(role, features)
-        for part in opened(role, found, len(columns)).to_batches() if columns else ():
+        columns = role_columns(role, features)
+        for part in table_from_parcels(role, bodies, len(columns)).to_batches() if columns else ():
             rows = order[np.searchsorted(ascending, integers(part, "call"))]
             values = np.asarray(part["values"].flatten())
             out[rows, columns[0] : columns[-1] + 1] = values.reshape(-1, len(columns))
     return identity, out
 
 
-def replayed(kind: Kind, table: pa.Table, features: tuple[Feature, ...]) -> Array:
-    """What the keys of a kind have to tell of their calls: float64 (calls, features), in the order of the table."""
+def replay_kind(kind: Kind, table: pa.Table, features: tuple[Feature, ...]) -> Array:
+    """Returns the values that the keys of a kind add to their calls: float64 (calls, features), in table order."""
     if kind is NUMBER:
         codes, keys = party_codes(table)
         parties = codes.reshape(-1, 2)
@@ -192,16 +194,16 @@ def replayed(kind: Kind, table: pa.Table, features: tuple[Feature, ...]) -> Arra
         owners, keys = group_codes(table["key"])
         caller = np.asarray(table["caller"].combine_chunks().dictionary_encode().indices)
         callee = integers(table, "callee")
-    calls = Packed(records_of(table, caller, callee), in_order(table), {kind.name: owners}, {kind.name: keys})
+    calls = Packed(records_of(table, caller, callee), call_order(table), {kind.name: owners}, {kind.name: keys})
     out = np.empty((table.num_rows, len(features)))
     if features:
-        for task in passes(kind, grouped(kind, calls, features), calls, features, out, 1):
+        for task in pass_tasks(kind, group_calls(kind, calls, features), calls, features, out, 1):
             task()
     return out
 
 
 def records_of(table: pa.Table, caller: Array, callee: Array) -> Array:
-    """Records as `replay.py` takes them; caller and callee as codes of at most 31 bits."""
+    """Returns records as `table_pass.py` takes them; caller and callee are codes of at most 31 bits."""
     records = np.zeros((table.num_rows, RECORD), dtype=np.int64)
     for name, place in INTEGERS.items():
         if name in table.column_names:
@@ -211,8 +213,8 @@ def records_of(table: pa.Table, caller: Array, callee: Array) -> Array:
     return records.reshape(-1)
 
 
-def in_order(table: pa.Table) -> Array:
-    """Calls in order of start; where two tell of the same call, the one that was known earlier, then the lower id."""
+def call_order(table: pa.Table) -> Array:
+    """Returns calls in order of start; of two records of one call, the earlier known first, then the lower id."""
     start, late, call = (integers(table, name) for name in ("start", "late", "call"))
     order = np.argsort(start, kind="stable")
     again = np.diff(start[order]) == 0
@@ -223,8 +225,8 @@ def in_order(table: pa.Table) -> Array:
     return order
 
 
-def parcels(kind: str, of_rows: Callable[[Array], pa.Table], rows: Array, where: Array, width: int = 0) -> Parcels:
-    """Some rows of a table, cut by the bucket each goes to, in the order given within each."""
+def cut_parcels(kind: str, of_rows: Callable[[Array], pa.Table], rows: Array, where: Array, width: int = 0) -> Parcels:
+    """Cuts some rows of a table by the bucket of each, otherwise in their order."""
     order = np.argsort(where.astype(np.uint16), kind="stable")  # NumPy sorts 16 bits by counting
     where = where[order].astype(np.int64)
     table = of_rows(rows[order]).select(schema(kind, width).names).cast(schema(kind, width))
@@ -235,23 +237,23 @@ def parcels(kind: str, of_rows: Callable[[Array], pa.Table], rows: Array, where:
                 yield Parcel(int(where[begin]), kind, batch.serialize().to_pybytes())
 
 
-def opened(kind: str, found: Found, width: int = 0) -> pa.Table:
-    """The table of one kind that came in parcels."""
+def table_from_parcels(kind: str, bodies: ParcelBodies, width: int = 0) -> pa.Table:
+    """Returns the table of one kind from its parcels."""
     import pyarrow as pa
 
     expected = schema(kind, width)
-    return pa.Table.from_batches([pa.ipc.read_record_batch(body, expected) for body in found.get(kind, ())], expected)
+    return pa.Table.from_batches([pa.ipc.read_record_batch(body, expected) for body in bodies.get(kind, ())], expected)
 
 
 @cache
 def schema(kind: str, width: int = 0) -> pa.Schema:
-    """What is in a parcel; `width` is the number of features of a part."""
+    """Returns the schema of a parcel; `width` is the number of features of a part."""
     import pyarrow as pa
 
     call = {"call": pa.int64()}
     events, whole = (dict.fromkeys(columns, pa.int64()) for columns in (EVENTS, INTEGERS))
     parties = {"caller": pa.string(), "callee": pa.string()}
-    if kind == "told":
+    if kind == "packed":
         return pa.schema(call | whole | dict.fromkeys(KEYS, pa.string()) | dict.fromkeys(BUCKETS, pa.int32()))
     if kind == "number":
         return pa.schema(call | whole | parties | {"sides": pa.int8()})
@@ -263,5 +265,5 @@ def schema(kind: str, width: int = 0) -> pa.Schema:
 
 
 def integers(table: pa.Table | pa.RecordBatch, name: str) -> Array:
-    """A column without nulls, as it is."""
+    """Returns a column without nulls as an array."""
     return np.asarray(table[name].to_numpy())

@@ -1,4 +1,4 @@
-"""A keyed table as the kernel takes it: flat arrays of integers."""
+"""A keyed table as flat arrays of integers, the form that the kernel takes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 class Packed:
     """Calls as flat arrays.
 
-    `records` holds `replay.RECORD` int64 a call, `order` the calls in order of start, `owners` for each kind of history
-    the keys of each call (two in that of numbers), `keys` how many there are.
+    Attributes:
+        records: `table_pass.RECORD` int64 a call.
+        order: calls in order of start.
+        owners: for each kind of history, the key of each call; for numbers two keys, caller and callee.
+        keys: for each kind of history, the number of keys.
     """
 
     records: Array
@@ -38,61 +41,65 @@ class Packed:
     keys: dict[str, int]
 
 
-def packed(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(GROUP_COLUMNS)) -> Packed:
-    """Pack calls, on so many cores, with the keys of numbers and of these kinds of groups.
+def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(GROUP_COLUMNS)) -> Packed:
+    """Packs calls on `threads` cores, with the keys of numbers and of these kinds of groups.
 
-    Raises: ValueError: if a column is missing or holds an unknown word. TypeError: if it is no Arrow table.
+    Raises:
+        ValueError: if a column is missing or contains an unknown word.
+        TypeError: if it is not an Arrow table.
     """
     import joblib
 
     check_table(calls)
     missing = [name for name in KEYED_COLUMNS if name not in calls.column_names]
     if missing:
-        raise ValueError(f"calls: expected the columns of a keyed table, {', '.join(missing)} missing")
+        raise ValueError(f"calls: expected the columns of a keyed table, but {', '.join(missing)} missing")
     count, grouping = calls.num_rows, tuple(kinds)
     with joblib.Parallel(threads, require="sharedmem") as parallel:
-        read = columns(calls) | {kind: partial(group_codes, calls[GROUP_COLUMNS[kind]]) for kind in grouping}
-        found = dict(zip(read, parallel(joblib.delayed(each)() for each in read.values()), strict=True))
-        events = np.stack([found[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
-        told = np.stack([found[name] for name in CALL_FACTS])
-        times = [found[name] for name in ("start", "ring", "talk", "recorded", "day")]
-        parties, numbers = found["parties"]
-        records = in_lines(count * table_pass.RECORD)
+        read = column_readers(calls) | {kind: partial(group_codes, calls[GROUP_COLUMNS[kind]]) for kind in grouping}
+        arrays = dict(zip(read, parallel(joblib.delayed(reader)() for reader in read.values()), strict=True))
+        events = np.stack([arrays[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
+        call_facts = np.stack([arrays[name] for name in CALL_FACTS])
+        times = [arrays[name] for name in ("start", "ring", "talk", "recorded", "day")]
+        parties, numbers = arrays["parties"]
+        records = cache_aligned(count * table_pass.RECORD)
         fill = kernel(NUMBER, (), compiled=True).fill_records
         bounds = pairwise(np.linspace(0, count, threads + 1).astype(int).tolist())
-        parallel(joblib.delayed(fill)(first, last, *times, parties, events, told, records) for first, last in bounds)
+        parallel(
+            joblib.delayed(fill)(first, last, *times, parties, events, call_facts, records) for first, last in bounds
+        )
     owners, keys = {"number": parties}, {"number": numbers}
     for kind in grouping:
-        owners[kind], keys[kind] = found[kind]
-    late = records[table_pass.LATE :: table_pass.RECORD] if np.any(found["recorded"] != windows.NEVER) else None
-    return Packed(records, in_order(found["start"], late), owners, keys)
+        owners[kind], keys[kind] = arrays[kind]
+    late = records[table_pass.LATE :: table_pass.RECORD] if np.any(arrays["recorded"] != windows.NEVER) else None
+    return Packed(records, start_order(arrays["start"], late), owners, keys)
 
 
-def columns(calls: pa.Table) -> dict[str, Callable[[], Any]]:
-    """What reads each column of a keyed table that the kernel needs; `parties` those of caller and callee."""
+def column_readers(calls: pa.Table) -> dict[str, Callable[[], Any]]:
+    """Returns a function for each column that the kernel needs; `parties` reads caller and callee together."""
     read: dict[str, Callable[[], Any]] = {"parties": partial(party_codes, calls)}
     read |= {name: partial(integers, calls[name]) for name in ("start", "ring", "talk", "day")}
     read["recorded"] = partial(integers, calls["recorded"], windows.NEVER)
     read["weekday"] = partial(weekdays, calls["day"])
-    read |= {name: partial(codes, calls[name], words) for name, words in KEYED_CATEGORIES.items()}
+    read |= {name: partial(category_codes, calls[name], words) for name, words in KEYED_CATEGORIES.items()}
     small = ("hour", "same_region", "shared_prefix", "presented_differs")
     return read | {name: partial(small_integers, calls[name]) for name in small}
 
 
-def in_lines(size: int) -> Array:
-    """An array of int64 that begins where a line of the processor's cache does.
+def cache_aligned(size: int) -> Array:
+    """Returns an int64 array that begins at a cache line.
 
-    Records are fetched in no order: one that lay in two lines would be waited for twice.
+    Records are read in random order: a record across two lines would cost two misses.
     """
     line = table_pass.RECORD
-    room = np.empty(size + line - 1, dtype=np.int64)
-    return room[-(room.ctypes.data // 8) % line :][:size]
+    buffer = np.empty(size + line - 1, dtype=np.int64)
+    return buffer[-(buffer.ctypes.data // 8) % line :][:size]
 
 
-def in_order(start: Array, late: Array | None) -> Array:
-    """Calls in order of start; where two tell of the same call, the record that was known earlier comes first.
+def start_order(start: Array, late: Array | None) -> Array:
+    """Returns calls in order of start; of two records of one call, the record that was known earlier comes first.
 
-    `late` says when records became known that did not at once, NEVER of the others; None if all did.
+    `late` is when late records arrived, NEVER for the others; None if no record was late.
     """
     known = start if late is None else np.where(late == windows.NEVER, start, late)
     in_time = start[1:] >= start[:-1]
@@ -104,32 +111,38 @@ def in_order(start: Array, late: Array | None) -> Array:
 
 
 def weekdays(days: pa.ChunkedArray) -> Array:
-    """Day of the week of days since 1970-01-01, 0 for Monday, as int8."""
+    """Returns days of the week, 0 for Monday, of days since 1970-01-01, as int8."""
     monday = integers(days).astype(np.int32) + np.int32(3)  # 1970-01-01 was a Thursday
     return np.asarray(monday - 7 * (monday // 7), dtype=np.int8)  # NumPy's `%` takes ten times as long
 
 
-def codes(column: pa.ChunkedArray, words: tuple[str, ...]) -> Array:
-    """Indices into `words`; UNKNOWN for null. Raises ValueError on any other word."""
+def category_codes(column: pa.ChunkedArray, words: tuple[str, ...]) -> Array:
+    """Returns indices into `words` as int8; UNKNOWN for null.
+
+    Raises:
+        ValueError: for any other word.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     encoded = column.combine_chunks()
     if not pa.types.is_dictionary(encoded.type):
         encoded = encoded.dictionary_encode()
-    found = pc.index_in(encoded.dictionary, value_set=pa.array(words))
-    if found.null_count:
-        value = encoded.dictionary.filter(pc.is_null(found))[0].as_py()
+    matches = pc.index_in(encoded.dictionary, value_set=pa.array(words))
+    if matches.null_count:
+        value = encoded.dictionary.filter(pc.is_null(matches))[0].as_py()
         raise ValueError(f"unknown word {value!r}: expected one of {', '.join(words)}")
-    lookup = np.append(np.asarray(found, dtype=np.int8), np.int8(UNKNOWN))
-    return np.asarray(lookup[np.asarray(encoded.indices.fill_null(len(found)))])
+    lookup = np.append(np.asarray(matches, dtype=np.int8), np.int8(UNKNOWN))
+    return np.asarray(lookup[np.asarray(encoded.indices.fill_null(len(matches)))])
 
 
 def integers(column: pa.ChunkedArray, missing: int = UNKNOWN) -> Array:
-    """A column of integers, `missing` for null.
+    """Returns a column of integers as int64, `missing` for null.
 
-    Arrow's own buffers are read: a copy of its making would be memory that was never used before, which takes longer to
-    get than to fill. Raises ValueError for a column that is not of integers.
+    It reads Arrow's own buffers: a copy by Arrow would take fresh memory, which costs more than filling it.
+
+    Raises:
+        ValueError: if the column is not of integers.
     """
     import pyarrow as pa
 
@@ -137,19 +150,19 @@ def integers(column: pa.ChunkedArray, missing: int = UNKNOWN) -> Array:
         raise ValueError(f"expected integers, got {column.type}")
     if column.num_chunks == 1 and not column.null_count and pa.types.is_int64(column.type):
         return np.asarray(column.chunk(0))
-    found = np.empty(len(column), dtype=np.int64)
+    result = np.empty(len(column), dtype=np.int64)
     first = 0
     for chunk in column.chunks:
-        part = found[first : first + len(chunk)]
-        part[:] = values_of(chunk)
+        part = result[first : first + len(chunk)]
+        part[:] = raw_values(chunk)
         if chunk.null_count:
             np.putmask(part, np.asarray(chunk.is_null()), missing)
         first += len(chunk)
-    return found
+    return result
 
 
-def values_of(chunk: pa.Array) -> Array:
-    """What integers lie in an array, whatever they are where it is null."""
+def raw_values(chunk: pa.Array) -> Array:
+    """Returns the integers of an array; elements at nulls are undefined."""
     import pyarrow as pa
 
     _, values = chunk.buffers()
@@ -157,7 +170,11 @@ def values_of(chunk: pa.Array) -> Array:
 
 
 def small_integers(column: pa.ChunkedArray) -> Array:
-    """A column of integers below 128 as int8, UNKNOWN for null. Raises ValueError for one that is not."""
+    """Returns a column of integers below 128 as int8, UNKNOWN for null.
+
+    Raises:
+        ValueError: if a value does not fit.
+    """
     import pyarrow as pa
 
     try:
@@ -167,7 +184,7 @@ def small_integers(column: pa.ChunkedArray) -> Array:
 
 
 def party_codes(calls: pa.Table) -> tuple[Array, int]:
-    """Caller and callee of each call in turn as dense integers, int32, and how many numbers there are."""
+    """Returns caller and callee of each call in turn as dense int32 codes, and the number of numbers."""
     import pyarrow as pa
 
     both = [chunk for name in ("caller", "callee") for chunk in calls[name].chunks]
@@ -183,7 +200,7 @@ def party_codes(calls: pa.Table) -> tuple[Array, int]:
 
 
 def group_codes(column: pa.ChunkedArray) -> tuple[Array, int]:
-    """The key of each call as a dense integer, int32, NONE where there is none; and how many keys there are."""
+    """Returns the key of each call as a dense int32 code, NONE for none, and the number of keys."""
     import pyarrow as pa
 
     encoded = column.unify_dictionaries().combine_chunks()

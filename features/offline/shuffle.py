@@ -1,8 +1,7 @@
-"""Rows on disk, sorted by where they go next: the files that the stages of `shards.py` hand on.
+"""Rows on disk, sorted by their next shard: the files between the stages of `stages.py`.
 
-A file holds one record batch for each shard and appears whole or not at all. Tokens are kept as the 16 bytes that their
-letters stand for. These come from a keyed hash, so the bytes themselves say to which of any number of shards a key
-belongs, on every machine alike.
+A file contains one record batch for each shard and is written atomically. Tokens are stored as the 16 bytes that their
+letters stand for. Tokens come from a keyed hash, so their bytes assign a key to a shard, on every machine alike.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-LETTERS, FIRST_LETTER = 32, ord("a")  # a token ends in so many letters, half a byte each
+LETTERS, FIRST_LETTER = 32, ord("a")  # a token ends with 32 letters, half a byte each
 
 
-def binary(rows: Array) -> pa.FixedSizeBinaryArray:
-    """An array (n, k) as a column of n cells."""
+def to_cells(rows: Array) -> pa.FixedSizeBinaryArray:
+    """Returns an array (n, k) as a column of n fixed-size binary cells."""
     import pyarrow as pa
 
     rows = np.ascontiguousarray(rows)
     width = rows.shape[1] * rows.itemsize
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)])
+    return pa.FixedSizeBinaryArray.from_buffers(pa.to_cells(width), len(rows), [None, pa.py_buffer(rows)])
 
 
-def unbinary(column: pa.Array | pa.ChunkedArray, dtype: npt.DTypeLike) -> Array:
-    """The array (n, k) of a column of cells. The bytes of a null mean nothing."""
+def from_cells(column: pa.Array | pa.ChunkedArray, dtype: npt.DTypeLike) -> Array:
+    """Returns a column of cells as an array (n, k). Rows at nulls are undefined."""
     parts = []
     for chunk in getattr(column, "chunks", [column]):
         if len(chunk):
@@ -44,28 +43,28 @@ def unbinary(column: pa.Array | pa.ChunkedArray, dtype: npt.DTypeLike) -> Array:
             parts.append(raw.view(dtype).reshape(len(chunk), -1))
     if len(parts) == 1:
         return parts[0]
-    none = np.empty((0, column.type.byte_width), dtype=np.uint8).view(dtype)
-    return np.concatenate(parts) if parts else none
+    empty = np.empty((0, column.type.byte_width), dtype=np.uint8).view(dtype)
+    return np.concatenate(parts) if parts else empty
 
 
 def token_keys(tokens: pa.DictionaryArray) -> tuple[pa.FixedSizeBinaryArray, pa.DictionaryArray]:
-    """The 16 bytes of each token, null for none, and its epoch."""
+    """Returns the 16 bytes of each token, null for none, and its epoch."""
     import pyarrow.compute as pc
 
     texts = tokens.dictionary
     letters = pc.utf8_slice_codeunits(texts, start=-LETTERS)
     halves = np.frombuffer(letters.buffers()[2] or b"", dtype=np.uint8)[: LETTERS * len(texts)] - FIRST_LETTER
-    keys = binary((halves[0::2] << 4 | halves[1::2]).reshape(-1, LETTERS // 2))
+    keys = to_cells((halves[0::2] << 4 | halves[1::2]).reshape(-1, LETTERS // 2))
     epochs = pc.utf8_slice_codeunits(texts, start=0, stop=-LETTERS - 1).dictionary_encode()
     return keys.take(tokens.indices), epochs.take(tokens.indices)
 
 
 def token_texts(keys: pa.FixedSizeBinaryArray, epochs: pa.Array) -> pa.StringArray:
-    """Tokens from their bytes and epochs."""
+    """Returns tokens from their bytes and epochs."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    cells = unbinary(keys, np.uint8)
+    cells = from_cells(keys, np.uint8)
     halves = np.stack([cells >> 4, cells & 15], axis=2) + np.uint8(FIRST_LETTER)
     offsets = np.arange(0, LETTERS * len(keys) + 1, LETTERS, dtype=np.int32)
     letters = pa.StringArray.from_buffers(len(keys), pa.py_buffer(offsets), pa.py_buffer(halves))
@@ -73,12 +72,12 @@ def token_texts(keys: pa.FixedSizeBinaryArray, epochs: pa.Array) -> pa.StringArr
 
 
 def shard_of(keys: pa.Array | pa.ChunkedArray, shards: int) -> Array:
-    """The shard of each key, by its first bytes."""
-    return (unbinary(keys, np.uint64)[:, 0] % np.uint64(shards)).astype(np.uint16)
+    """Returns the shard of each key, from its first bytes."""
+    return (from_cells(keys, np.uint64)[:, 0] % np.uint64(shards)).astype(np.uint16)
 
 
-def dense(*columns: pa.ChunkedArray) -> tuple[Array, pa.FixedSizeBinaryArray]:
-    """Each key of these columns, one after the other, as an integer, int32, -1 for null; and the keys by integer."""
+def dense_codes(*columns: pa.ChunkedArray) -> tuple[Array, pa.FixedSizeBinaryArray]:
+    """Returns the keys of these columns, concatenated, as int32 codes, -1 for null; and the keys by code."""
     import pyarrow as pa
 
     chunks = [chunk for column in columns for chunk in column.chunks]
@@ -87,7 +86,7 @@ def dense(*columns: pa.ChunkedArray) -> tuple[Array, pa.FixedSizeBinaryArray]:
 
 
 def write_parts(rows: dict[str, pa.Array], to: Array, shards: int, path: Path) -> None:
-    """Write rows sorted by the shard they go to, in the order given within each."""
+    """Writes rows sorted by shard (`to`), otherwise in their order."""
     import pyarrow as pa
 
     batch = pa.record_batch(rows).take(pa.array(np.argsort(to, kind="stable")))
@@ -99,7 +98,7 @@ def write_parts(rows: dict[str, pa.Array], to: Array, shards: int, path: Path) -
 
 
 def read_part(paths: Sequence[Path], shard: int) -> pa.Table:
-    """The rows of all files that went to a shard."""
+    """Returns the rows of a shard from all files."""
     import pyarrow as pa
 
     batches = []

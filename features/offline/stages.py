@@ -1,12 +1,12 @@
-"""What is done with each shard: the tasks that `shards.py` runs.
+"""The tasks of `shards.py`, one stage after the other.
 
-1. `split`: a chunk of the table goes to the shards of its callers ("out") and of its callees ("in").
-2. `settle`: a shard of callers sends its calls on to the shards of their block, trunk and device. A repeated record has
-   those of the first one, and both are here.
-3. `tell`: a shard of callees, blocks, trunks or devices sends what it tells of each call back to the caller's shard.
-4. `gather`: a shard of callers adds what the callers tell and is written as a part of the result.
+1. `split_chunk` sends a chunk of the table to the shards of its callers ("out") and of its callees ("in").
+2. `send_to_groups` sends the calls of a shard of callers to the shards of their block, trunk and device. A repeated
+   record takes those of the first record, and both are in this shard.
+3. `compute_role` sends the values of callees, blocks, trunks or devices back to the caller's shard.
+4. `write_shard` adds the caller's values and writes a part of the result.
 
-Kinds of history share no state, so each is replayed on its own by the kernel of `table.py`.
+Kinds of history share no state, so the kernel of `table.py` replays each on its own.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from callsieve.features.kernel.table_pass import LATE, PARTIES, RECORD, ROW
 from callsieve.features.kernel.windows import NONE, START
 from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
 
-from .packing import Packed, in_order, packed
-from .shuffle import binary, dense, read_part, shard_of, token_keys, token_texts, unbinary, write_parts
-from .table import Grouped, grouped, passes
+from .packing import Packed, pack_calls, start_order
+from .shuffle import dense_codes, from_cells, read_part, shard_of, to_cells, token_keys, token_texts, write_parts
+from .table import Grouped, group_calls, pass_tasks
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,184 +43,186 @@ ROW_GROUP = 1 << 16
 
 @dataclass(frozen=True)
 class Plan:
-    """How a table is cut: `chunk` rows are read at once, keys fall into `shards`."""
+    """How a table is cut: `chunk` rows are read at once, keys are distributed over `shards`."""
 
     folder: Path
-    names: tuple[str, ...]  # of the features, in the order of the columns
+    names: tuple[str, ...]  # features, in the order of the columns
     rows: int
     chunk: int
     shards: int
 
     @property
     def work(self) -> Path:
-        """Where the stages keep their files."""
+        """The folder of intermediate files."""
         return self.folder / "_work"
 
     @property
     def roles(self) -> list[str]:
-        """Whose shards have something to tell the caller's."""
-        return [role for role in ROLES if role != "caller" and self.of(role)]
+        """Roles other than the caller that have features."""
+        return [role for role in ROLES if role != "caller" and self.features_of(role)]
 
-    def of(self, *roles: str) -> tuple[Feature, ...]:
-        """The features that these roles tell."""
+    def features_of(self, *roles: str) -> tuple[Feature, ...]:
+        """Returns the features of these roles."""
         return tuple(feature for feature in select_features(self.names) if feature.role in roles)
 
     def files(self, stage: str) -> list[Path]:
-        """The files of a stage, one a task."""
+        """Returns the files of a stage, one a task."""
         count = max(-(-self.rows // self.chunk), 1) if stage in ("out", "in") else self.shards
         if stage == "part":
             return [self.folder / f"part-{i:05}.parquet" for i in range(count)]
         return [self.work / f"{stage}-{i:05}.arrow" for i in range(count)]
 
 
-def split(plan: Plan, number: int, calls: pa.Table) -> None:
-    """Send a chunk of keyed calls, tokens as dictionaries, to the shards of its callers and of its callees."""
-    records = plain(calls)
+def split_chunk(plan: Plan, number: int, calls: pa.Table) -> None:
+    """Sends a chunk of keyed calls, tokens as dictionaries, to the shards of its callers and of its callees."""
+    records = keyless_records(calls)
     records[:, ROW] = np.arange(number * plan.chunk, number * plan.chunk + len(records))
     keys, epochs = {}, {}
     for name in ("caller", "callee", *(GROUP_COLUMNS[role] for role in plan.roles if role in GROUP_COLUMNS)):
         keys[name], epochs[f"{name}_epoch"] = token_keys(calls[name].combine_chunks())
-    parties = {"record": binary(records), "caller": keys.pop("caller"), "callee": keys.pop("callee")}
+    parties = {"record": to_cells(records), "caller": keys.pop("caller"), "callee": keys.pop("callee")}
     of_caller = parties | keys | {name: epochs[name] for name in EPOCHS}
     for stage, party, columns in (("out", "caller", of_caller), ("in", "callee", parties)):
         write_parts(columns, shard_of(parties[party], plan.shards), plan.shards, plan.files(stage)[number])
 
 
-def plain(calls: pa.Table) -> Array:
-    """Records of calls without what depends on codes of keys: keys stay as they are until a shard is together."""
+def keyless_records(calls: pa.Table) -> Array:
+    """Returns records without keys: keys get codes only when a shard is complete."""
     import pyarrow as pa
 
     blank = pa.DictionaryArray.from_arrays(pa.array(np.zeros(calls.num_rows, dtype=np.int32)), pa.array([""]))
     keyless = {name: blank if name in KEYED_TOKENS else calls[name] for name in KEYED_COLUMNS}
-    return packed(pa.table(keyless), kinds=()).records.reshape(-1, RECORD)
+    return pack_calls(pa.table(keyless), kinds=()).records.reshape(-1, RECORD)
 
 
-def settle(plan: Plan, kinds: list[Kind], shard: int) -> None:
-    """Send the calls of a shard of callers on to the shards of what they share with others."""
+def send_to_groups(plan: Plan, kinds: list[Kind], shard: int) -> None:
+    """Sends the calls of a shard of callers to the shards of their groups."""
     out = read_part(plan.files("out"), shard)
-    records = unbinary(out["record"], np.int64).copy()
-    (caller, callers), (callee, _) = dense(out["caller"]), dense(out["callee"])
-    # Codes of callers differ from those of all other shards. Those of callees only tell which records repeat a call,
-    # and all of these are here.
+    records = from_cells(out["record"], np.int64).copy()
+    (caller, callers), (callee, _) = dense_codes(out["caller"]), dense_codes(out["callee"])
+    # Codes of callers are unique over all shards. Codes of callees only identify repeated records, which are all in
+    # this shard.
     records[:, PARTIES] = (caller * np.int64(plan.shards) + shard) << 32 | callee
     alone = np.column_stack([caller, np.full_like(caller, NONE)])
     calls = pack(records, alone, NUMBER, len(callers))
-    groups = grouped(NUMBER, calls, plan.of("caller"))
+    groups = group_calls(NUMBER, calls, plan.features_of("caller"))
     for kind in kinds:
-        codes, keys = dense(out[GROUP_COLUMNS[kind.name]])
+        codes, keys = dense_codes(out[GROUP_COLUMNS[kind.name]])
         groups.engine.copy_first_owner(groups.offsets, groups.views, calls.records, codes)
         has = np.flatnonzero(codes >= 0)
-        rows = {"record": binary(records[has]), "key": keys.take(codes[has])}
+        rows = {"record": to_cells(records[has]), "key": keys.take(codes[has])}
         write_parts(rows, shard_of(rows["key"], plan.shards), plan.shards, plan.files(kind.name)[shard])
 
 
-def tell(plan: Plan, role: str, shard: int) -> None:
-    """Send what a shard of callees, blocks, trunks or devices tells of each call to the caller's shard."""
+def compute_role(plan: Plan, role: str, shard: int) -> None:
+    """Sends the values that a shard of callees, blocks, trunks or devices adds to each call."""
     kind = next(kind for kind in KINDS if role in kind.roles)
     if kind is NUMBER:
-        calls, rows, parties = numbers_of(plan, shard, "in")
+        calls, rows, parties = number_calls(plan, shard, "in")
         to = shard_of(parties["caller"], plan.shards)
     else:
-        calls, rows = members_of(plan, kind, shard)
+        calls, rows = group_members(plan, kind, shard)
         caller = calls.records.reshape(-1, RECORD)[:, PARTIES] >> 32
         to = (caller % plan.shards).astype(np.uint16)
-    values, _ = replayed(kind, calls, plan.of(role), len(rows))
-    write_parts({"row": rows, "values": binary(values)}, to, plan.shards, plan.files(told_by(role))[shard])
+    values, _ = replay_kind(kind, calls, plan.features_of(role), len(rows))
+    write_parts({"row": rows, "values": to_cells(values)}, to, plan.shards, plan.files(values_stage(role))[shard])
 
 
-def told_by(role: str) -> str:
-    """The stage of what a role tells."""
+def values_stage(role: str) -> str:
+    """Returns the name of the stage with the values of a role."""
     return f"{role}_values"
 
 
-def numbers_of(plan: Plan, shard: int, side: str) -> tuple[Packed, Array, pa.Table]:
-    """The calls of a shard of numbers, those that go out first.
+def number_calls(plan: Plan, shard: int, side: str) -> tuple[Packed, Array, pa.Table]:
+    """Returns the calls of a shard of numbers, outgoing ones first.
 
-    Calls of one side are numbered, to be told of: returned are also their rows of the input, and who took part in them.
+    The calls of `side` are numbered and get vectors; returned are also their rows of the input and their parties.
     """
-    out, come_in = sides = [read_part(plan.files(stage), shard) for stage in ("out", "in")]
-    records = np.concatenate([unbinary(table["record"], np.int64) for table in sides])
-    codes, keys = dense(*(table[party] for party in ("caller", "callee") for table in sides))
+    outgoing, incoming = sides = [read_part(plan.files(stage), shard) for stage in ("out", "in")]
+    records = np.concatenate([from_cells(table["record"], np.int64) for table in sides])
+    codes, keys = dense_codes(*(table[party] for party in ("caller", "callee") for table in sides))
     parties = codes.reshape(2, -1).T
     records[:, PARTIES] = parties[:, 0].astype(np.int64) << 32 | parties[:, 1]
     owners = parties.copy()
-    owners[: out.num_rows, 1] = NONE
-    owners[out.num_rows :, 0] = NONE
-    mine, told = (slice(out.num_rows), out) if side == "out" else (slice(out.num_rows, None), come_in)
-    rows = numbered(records[mine])
-    return pack(records, owners, NUMBER, len(keys)), rows, told.drop_columns("record")
+    owners[: outgoing.num_rows, 1] = NONE
+    owners[outgoing.num_rows :, 0] = NONE
+    selected, side_table = (
+        (slice(outgoing.num_rows), outgoing) if side == "out" else (slice(outgoing.num_rows, None), incoming)
+    )
+    rows = renumber(records[selected])
+    return pack(records, owners, NUMBER, len(keys)), rows, side_table.drop_columns("record")
 
 
-def members_of(plan: Plan, kind: Kind, shard: int) -> tuple[Packed, Array]:
-    """The calls of a shard of blocks, trunks or devices, numbered, and their rows of the input."""
+def group_members(plan: Plan, kind: Kind, shard: int) -> tuple[Packed, Array]:
+    """Returns the calls of a shard of blocks, trunks or devices, numbered, and their rows of the input."""
     table = read_part(plan.files(kind.name), shard)
-    records = unbinary(table["record"], np.int64).copy()
-    codes, keys = dense(table["key"])
-    rows = numbered(records)
+    records = from_cells(table["record"], np.int64).copy()
+    codes, keys = dense_codes(table["key"])
+    rows = renumber(records)
     return pack(records, codes, kind, len(keys)), rows
 
 
-def numbered(records: Array) -> Array:
-    """Number records from 0 on; returns the rows of the input that they were."""
+def renumber(records: Array) -> Array:
+    """Numbers records from 0 on; returns their rows of the input."""
     rows = records[:, ROW].copy()
     records[:, ROW] = np.arange(len(records))
     return rows
 
 
 def pack(records: Array, owners: Array, kind: Kind, keys: int) -> Packed:
-    """Calls of one kind of history as the kernel takes them."""
-    order = in_order(records[:, START], records[:, LATE])
+    """Returns the calls of one kind of history in the form that the kernel takes."""
+    order = start_order(records[:, START], records[:, LATE])
     return Packed(records.reshape(-1), order, {kind.name: owners.reshape(-1)}, {kind.name: keys})
 
 
-def replayed(kind: Kind, calls: Packed, features: tuple[Feature, ...], rows: int) -> tuple[Array, Grouped]:
-    """What the keys tell of the numbered rows, features of one role."""
+def replay_kind(kind: Kind, calls: Packed, features: tuple[Feature, ...], rows: int) -> tuple[Array, Grouped]:
+    """Returns the values of the numbered rows, for features of one role."""
     values = np.empty((rows, len(features)))
-    groups = grouped(kind, calls, features)
-    for task in passes(kind, groups, calls, features, values, 1):
+    groups = group_calls(kind, calls, features)
+    for task in pass_tasks(kind, groups, calls, features, values, 1):
         task()
     return values, groups
 
 
-def gather(plan: Plan, shard: int) -> None:
-    """Write the vectors of a shard of callers: caller by caller, in order of start."""
-    calls, rows, parties = numbers_of(plan, shard, "out")
+def write_shard(plan: Plan, shard: int) -> None:
+    """Writes the vectors of a shard of callers: caller by caller, in order of start."""
+    calls, rows, parties = number_calls(plan, shard, "out")
     values = {}
-    values["caller"], groups = replayed(NUMBER, calls, plan.of("caller"), len(rows))
+    values["caller"], groups = replay_kind(NUMBER, calls, plan.features_of("caller"), len(rows))
     order = groups.views[groups.views & 1 == 0] >> 1
     start = calls.records.reshape(-1, RECORD)[: len(rows), START].copy()
     parties = parties.select(["caller", "callee", *EPOCHS]).combine_chunks()
     del calls, groups
     for role in plan.roles:
-        # A call without a trunk or device: nothing is known of one.
-        values[role] = np.full((len(rows), len(plan.of(role))), np.nan)
-        told = read_part(plan.files(told_by(role)), shard)
-        values[role][np.searchsorted(rows, told["row"].to_numpy())] = unbinary(told["values"], np.float64)
-    write_vectors(slices(plan, order, rows, start, parties, values), plan.files("part")[shard])
+        # A call without a trunk or device has no values of one.
+        values[role] = np.full((len(rows), len(plan.features_of(role))), np.nan)
+        received = read_part(plan.files(values_stage(role)), shard)
+        values[role][np.searchsorted(rows, received["row"].to_numpy())] = from_cells(received["values"], np.float64)
+    write_vectors(row_groups(plan, order, rows, start, parties, values), plan.files("part")[shard])
 
 
-def slices(
+def row_groups(
     plan: Plan, order: Array, rows: Array, start: Array, parties: pa.Table, values: dict[str, Array]
 ) -> Iterator[pa.Table]:
-    """The vectors in this order, a row group at a time; at least one, be it empty."""
+    """Yields the vectors in this order, one row group at a time; at least one, possibly empty."""
     import pyarrow as pa
 
     for begin in range(0, max(len(order), 1), ROW_GROUP):
-        some = order[begin : begin + ROW_GROUP]
-        told = parties.take(some).combine_chunks()
-        columns = {"row": rows[some], "start": start[some]}
+        selected = order[begin : begin + ROW_GROUP]
+        selected_parties = parties.take(selected).combine_chunks()
+        columns = {"row": rows[selected], "start": start[selected]}
         for name in ("caller", "callee"):
-            key, epoch = (told[column].combine_chunks() for column in (name, f"{name}_epoch"))
+            key, epoch = (selected_parties[column].combine_chunks() for column in (name, f"{name}_epoch"))
             columns[name] = token_texts(key, epoch)
         for role in ("caller", *plan.roles):
-            taken = np.ascontiguousarray(values[role][some].T)
-            columns |= {feature.name: taken[i] for i, feature in enumerate(plan.of(role))}
+            taken = np.ascontiguousarray(values[role][selected].T)
+            columns |= {feature.name: taken[i] for i, feature in enumerate(plan.features_of(role))}
         names = ["row", "start", "caller", "callee", *plan.names]
         yield pa.table({name: columns[name] for name in names})
 
 
 def write_vectors(tables: Iterator[pa.Table], path: Path) -> None:
-    """Write tables as the row groups of one Parquet file."""
+    """Writes tables as the row groups of one Parquet file."""
     import pyarrow.parquet as pq
 
     first = next(tables)

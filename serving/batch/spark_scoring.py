@@ -100,7 +100,7 @@ def score(
         scorer.bundle.model_id,
         days_with_calls(frame),
     )
-    scored = spark.applied(frame, score_part, VERDICT).persist()
+    scored = spark.apply_to_vectors(frame, score_part, VERDICT).persist()
     figures = verdict_figures(scored)
     if not figures["calls"]:
         raise ValueError(f"{calls}: no call to score")
@@ -123,7 +123,7 @@ def score(
 
 def days_with_calls(frame: Any) -> frozenset[int]:
     """Returns the days since 1970 (UTC) on which a call of the frame starts."""
-    with spark.plainly():
+    with spark.one_line_errors():
         rows = frame.selectExpr(f"start div {DAY_MS} day").distinct().collect()
     return frozenset(row["day"] for row in rows)
 
@@ -134,7 +134,7 @@ def verdict_figures(scored: Any) -> dict[str, Any]:
     def count_by(frame: Any, column: str) -> dict[Any, int]:
         return dict(frame.groupBy(column).count().collect())
 
-    with spark.plainly():
+    with spark.one_line_errors():
         totals = scored.selectExpr("count(*) calls", "count(*) - count(score) unscored", "max(start) last").first()
         strongest = scored.groupBy("caller").agg({"action": "max"}).toDF("caller", "action")
         return {

@@ -117,7 +117,7 @@ def by_spark(file: Path, threads: int, buckets: int) -> Engine:
     def checksum() -> int:
         work()
         frame = spark.read_keyed(session, str(file))
-        return added(spark.applied(frame, checksums, "sum long", buckets=buckets).toArrow())
+        return added(spark.apply_to_vectors(frame, checksums, "sum long", buckets=buckets).toArrow())
 
     return work, checksum
 

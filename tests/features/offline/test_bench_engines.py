@@ -1,4 +1,4 @@
-"""The engines of the bench compute the same 21 features as callsieve does: else their times say nothing."""
+"""The engines of the benchmark compute the same 21 features as callsieve, so their times can be compared."""
 
 import importlib
 
@@ -19,7 +19,7 @@ ENGINES = (
 
 @pytest.fixture(scope="module")
 def bench():
-    """The files of tests/bench, imported by the names they have for each other when they run as scripts."""
+    """The modules of tests/bench, imported under the names that they have as scripts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "tests" / "bench")
         yield importlib.import_module
@@ -37,7 +37,7 @@ def expected(bench, calls):
 
 
 def in_order(bench, found):
-    """The common features in order of the calls."""
+    """Returns the common features in order of the calls."""
     order = np.argsort(np.asarray(found["row"]), kind="stable")
     return np.array([np.asarray(found[name], dtype=float)[order] for name in bench("common").NAMES])
 
@@ -50,7 +50,7 @@ def test_engines_agree(bench, calls, expected, engine):
     bench("common").check(engine, expected, in_order(bench, run(calls, 1)))
 
 
-def test_the_calls_try_what_engines_get_wrong(calls, expected):
+def test_the_calls_contain_the_hard_cases(calls, expected):
     rows = calls.to_pandas()
     assert rows.duplicated(["caller", "start"]).sum() > 5  # ties
     assert rows["ring"].isna().sum() > 20  # calls without an end
@@ -61,7 +61,7 @@ def test_the_calls_try_what_engines_get_wrong(calls, expected):
 
 
 @pytest.mark.parametrize("feature", [0, 3, 9, 20])
-def test_a_wrong_value_is_found(bench, expected, feature):
+def test_a_wrong_value_is_detected(bench, expected, feature):
     wrong = expected.copy()
     row = int(np.flatnonzero(~np.isnan(wrong[feature]))[-1])
     wrong[feature, row] *= 1 + 1e-8
@@ -70,7 +70,7 @@ def test_a_wrong_value_is_found(bench, expected, feature):
         bench("common").check("engine", expected, wrong)
 
 
-def test_an_unknown_value_that_is_told_is_found(bench, expected):
+def test_a_value_in_place_of_nan_is_detected(bench, expected):
     wrong = np.nan_to_num(expected)
     with pytest.raises(ValueError, match="expected nan, got 0"):
         bench("common").check("engine", expected, wrong)

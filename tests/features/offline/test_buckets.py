@@ -1,4 +1,4 @@
-"""The work cut into buckets gives the vectors of the whole table, wherever each key goes."""
+"""Vectors computed in buckets equal those of the whole table, wherever each key is sent."""
 
 import random
 from collections import defaultdict
@@ -17,30 +17,34 @@ from tests.support.pure_python import interpreted_kernel
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_table, busy_calls, histories
 
 
-def opened(parcels, rng):
-    """Bodies by bucket and kind, in whatever order they come."""
+def by_bucket(parcels, rng):
+    """Returns the bodies of parcels by bucket and kind, in random order."""
     parcels = list(parcels)
     rng.shuffle(parcels)
-    found = defaultdict(lambda: defaultdict(list))
+    bodies = defaultdict(lambda: defaultdict(list))
     for parcel in parcels:
-        found[parcel.bucket][parcel.kind].append(pa.py_buffer(parcel.body))
-    return found.values()
+        bodies[parcel.bucket][parcel.kind].append(pa.py_buffer(parcel.body))
+    return bodies.values()
 
 
-def bucketed(calls, count, rng, names=NAMES, pieces=1):
-    """Vectors by way of `count` buckets; each key is in a bucket drawn for it."""
+def vectors_by_buckets(calls, count, rng, names=NAMES, pieces=1):
+    """Returns vectors computed in `count` buckets; each key goes to a random bucket."""
     calls = calls.select(KEYED_COLUMNS).append_column("call", pa.array(np.arange(calls.num_rows)))
-    drawn = defaultdict(lambda: rng.randrange(count))
+    bucket_of = defaultdict(lambda: rng.randrange(count))
     for name in buckets.KEYS:
         number = "number" if name in ("caller", "callee") else name
-        where = [drawn[number, key] for key in calls[name].to_pylist()]
+        where = [bucket_of[number, key] for key in calls[name].to_pylist()]
         calls = calls.append_column(f"{name}_bucket", pa.array(where, pa.int32()))
-    told = [parcel for i in range(pieces) for parcel in buckets.told(calls.take(np.arange(i, calls.num_rows, pieces)))]
-    settled = [parcel for found in opened(told, rng) for parcel in buckets.settled(found, names, count)]
-    computed = [parcel for found in opened(settled, rng) for parcel in buckets.computed(found, names, count)]
+    packed = [
+        parcel
+        for i in range(pieces)
+        for parcel in buckets.pack_parcels(calls.take(np.arange(i, calls.num_rows, pieces)))
+    ]
+    routed = [parcel for bodies in by_bucket(packed, rng) for parcel in buckets.route_calls(bodies, names, count)]
+    computed = [parcel for bodies in by_bucket(routed, rng) for parcel in buckets.compute_parts(bodies, names, count)]
     out = np.full((calls.num_rows, len(names)), -np.inf)
-    for found in opened(computed, rng):
-        identity, rows = buckets.assembled(found, names)
+    for bodies in by_bucket(computed, rng):
+        identity, rows = buckets.assemble_vectors(bodies, names)
         for name in ("start", "caller", "callee"):
             assert identity[name].to_pylist() == calls[name].take(identity["call"]).to_pylist()
         out[identity["call"].to_numpy()] = rows
@@ -49,45 +53,45 @@ def bucketed(calls, count, rng, names=NAMES, pieces=1):
 
 @given(histories(max_calls=40), st.integers(1, 4), st.integers(1, 3), st.randoms(use_true_random=False))
 @settings(max_examples=100)
-def test_buckets_do_not_show(calls, count, pieces, rng):
+def test_vectors_do_not_depend_on_buckets(calls, count, pieces, rng):
     calls = as_keyed_table(calls)
-    np.testing.assert_array_equal(bucketed(calls, count, rng, pieces=pieces), vectors(calls, threads=1))
+    np.testing.assert_array_equal(vectors_by_buckets(calls, count, rng, pieces=pieces), vectors(calls, threads=1))
 
 
-def test_the_work_in_buckets_as_it_stands_is_that_by_c():
-    """Here every role writes its own part, and nothing is noted."""
-    alone = EXAMPLE_CALL | {"caller_block": "y", "trunk": "u"}
-    calls = as_keyed_table([alone, *busy_calls(60, gap=20_000_000)])
+def test_interpreted_buckets_equal_compiled_tables():
+    """In buckets every role writes its own part, without notes."""
+    no_group_mates = EXAMPLE_CALL | {"caller_block": "y", "trunk": "u"}
+    calls = as_keyed_table([no_group_mates, *busy_calls(60, gap=20_000_000)])
     with interpreted_kernel():
-        found = bucketed(calls, 2, random.Random(1))
-    np.testing.assert_array_equal(found, vectors(calls, threads=1))
+        rows = vectors_by_buckets(calls, 2, random.Random(1))
+    np.testing.assert_array_equal(rows, vectors(calls, threads=1))
 
 
 @pytest.mark.parametrize("role", ["callee", "block", "device"])
-def test_some_features_need_only_some_kinds(world, role):
+def test_a_choice_of_features_needs_only_some_kinds(world, role):
     names = tuple(name for name in NAMES if name.startswith(role))
     calls = world.calls.slice(0, 500)
     assert names
-    found = bucketed(calls, 3, random.Random(1), names)
-    np.testing.assert_array_equal(found, vectors(calls, features=names, threads=1))
+    rows = vectors_by_buckets(calls, 3, random.Random(1), names)
+    np.testing.assert_array_equal(rows, vectors(calls, features=names, threads=1))
 
 
-def test_parcels_are_of_bounded_size(world, monkeypatch):
+def test_parcels_have_a_bounded_size(world, monkeypatch):
     monkeypatch.setattr(buckets, "PIECE", 7)
     calls = world.calls.slice(0, 200)
-    np.testing.assert_array_equal(bucketed(calls, 2, random.Random(1)), vectors(calls, threads=1))
+    np.testing.assert_array_equal(vectors_by_buckets(calls, 2, random.Random(1)), vectors(calls, threads=1))
 
 
-def test_a_part_that_got_nothing_gives_nothing():
-    assert list(buckets.settled(defaultdict(list), NAMES, 2)) == []
+def test_an_empty_bucket_sends_nothing():
+    assert list(buckets.route_calls(defaultdict(list), NAMES, 2)) == []
 
 
-def test_the_same_id_twice_is_refused(world):
+def test_a_repeated_id_is_refused(world):
     two = world.calls.slice(0, 2).select(KEYED_COLUMNS).append_column("call", pa.array([7, 7]))
     for name in buckets.BUCKETS:
         two = two.append_column(name, pa.array([0, 0], pa.int32()))
-    (settled,) = opened(buckets.told(two), random.Random(1))
-    (computed,) = opened(buckets.settled(settled, NAMES, 1), random.Random(1))
-    (found,) = opened(buckets.computed(computed, NAMES, 1), random.Random(1))
+    (routed,) = by_bucket(buckets.pack_parcels(two), random.Random(1))
+    (computed,) = by_bucket(buckets.route_calls(routed, NAMES, 1), random.Random(1))
+    (bodies,) = by_bucket(buckets.compute_parts(computed, NAMES, 1), random.Random(1))
     with pytest.raises(ValueError, match="expected another id"):
-        buckets.assembled(found, NAMES)
+        buckets.assemble_vectors(bodies, NAMES)

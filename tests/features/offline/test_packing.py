@@ -1,4 +1,4 @@
-"""Columns of Arrow are read as they lie, whatever their chunks, slices, widths and nulls."""
+"""Arrow columns are read correctly, whatever their chunks, slices, widths and nulls."""
 
 import numpy as np
 import pyarrow as pa
@@ -13,35 +13,35 @@ names = st.lists(st.lists(st.sampled_from(["e1.a", "e1.b", "e1.c", "e1.d"]), max
 
 
 @given(columns, st.sampled_from([pa.int32(), pa.int64()]), st.integers(0, 5))
-def test_integers_are_those_of_the_column(chunks, kind, cut):
+def test_integers_equal_the_column(chunks, kind, cut):
     arrays = [pa.array(chunk, kind).slice(cut) for chunk in chunks]
     column = pa.chunked_array(arrays, type=kind)
     assert integers(column, -7).tolist() == [-7 if value is None else value for value in column.to_pylist()]
 
 
 @given(names, st.booleans())
-def test_a_number_has_one_code_on_either_side(chunks, coded):
+def test_a_number_has_one_code_as_caller_and_as_callee(chunks, coded):
     arrays = [pa.array(chunk).cast(pa.string()) for chunk in chunks]
     column = pa.chunked_array(
         [array.dictionary_encode() if coded else array for array in arrays] or [pa.array([], "str")]
     )
-    told = column.cast(pa.string()).to_pylist()
-    back = pa.chunked_array([pa.array(told[::-1], pa.string())])
-    codes, count = party_codes(pa.table({"caller": column, "callee": back}))
+    callers = column.cast(pa.string()).to_pylist()
+    callees = pa.chunked_array([pa.array(callers[::-1], pa.string())])
+    codes, count = party_codes(pa.table({"caller": column, "callee": callees}))
     assert codes.dtype == np.int32 and codes.max(initial=-1) < max(count, 1)
-    told_by = dict(
-        zip(codes.tolist(), (name for pair in zip(told, told[::-1], strict=True) for name in pair), strict=True)
+    number_of_code = dict(
+        zip(codes.tolist(), (name for pair in zip(callers, callers[::-1], strict=True) for name in pair), strict=True)
     )
-    assert [told_by[code] for code in codes[::2]] == told
-    assert [told_by[code] for code in codes[1::2]] == told[::-1]
+    assert [number_of_code[code] for code in codes[::2]] == callers
+    assert [number_of_code[code] for code in codes[1::2]] == callers[::-1]
 
 
 @pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int64(), pa.uint64()])
-def test_integers_are_of_one_width_whatever_was_written(kind):
-    found = integers(pa.chunked_array([pa.array([1, 2], kind)]))
-    assert found.dtype == np.int64 and found.tolist() == [1, 2]
+def test_integers_are_int64_whatever_was_written(kind):
+    result = integers(pa.chunked_array([pa.array([1, 2], kind)]))
+    assert result.dtype == np.int64 and result.tolist() == [1, 2]
 
 
-def test_words_are_no_integers():
+def test_text_is_refused_as_integers():
     with pytest.raises(ValueError, match="expected integers"):
         integers(pa.chunked_array([["a"]]))

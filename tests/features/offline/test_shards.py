@@ -1,4 +1,4 @@
-"""Vectors in shards are those of the table, bit for bit, however the work is cut and wherever it was killed."""
+"""Vectors in shards are bit-equal to those of the table, however the work is cut and wherever it was killed."""
 
 import signal
 import subprocess
@@ -28,8 +28,8 @@ USES = {"caller": "number", "callee": "number", "caller_block": "block", "trunk"
 GIB = 1 << 30
 
 
-def keyed(calls):
-    """Drawn calls with tokens for names, those of one number in another epoch."""
+def with_tokens(calls):
+    """Returns drawn calls with tokens in place of names; number "a" has tokens of another epoch."""
     rows = []
     for call in calls:
         named = {n: KEY.token(use, call[n]) if call[n] else None for n, use in USES.items()}
@@ -37,7 +37,7 @@ def keyed(calls):
     return as_keyed_table(rows)
 
 
-def parts(folder):
+def read_parts(folder):
     return pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("part-*.parquet"))])
 
 
@@ -46,46 +46,46 @@ def bits(rows):
 
 
 def check(folder, calls, names=NAMES):
-    """All rows once, with the numbers and bits they should have, the calls of a caller together and in order."""
-    found = parts(folder)
-    assert found.column_names == ["row", "start", "caller", "callee", *names]
-    row = found["row"].to_numpy()
+    """Checks rows, parties, values bit by bit, and that calls of a caller are together and in order."""
+    table = read_parts(folder)
+    assert table.column_names == ["row", "start", "caller", "callee", *names]
+    row = table["row"].to_numpy()
     np.testing.assert_array_equal(np.sort(row), np.arange(calls.num_rows))
     expected = calls.take(row)
-    assert found["start"].to_pylist() == expected["start"].to_pylist()
+    assert table["start"].to_pylist() == expected["start"].to_pylist()
     for party in ("caller", "callee"):
-        assert found[party].to_pylist() == expected[party].to_pylist()
-    values = np.column_stack([found[name].to_numpy() for name in names])
+        assert table[party].to_pylist() == expected[party].to_pylist()
+    values = np.column_stack([table[name].to_numpy() for name in names])
     np.testing.assert_array_equal(bits(values), bits(vectors(calls, features=names, threads=1)[row]))
-    assert_in_order(found)
+    check_order(table)
 
 
-def assert_in_order(found):
-    caller, start = found["caller"].to_numpy(), found["start"].to_numpy()
+def check_order(table):
+    caller, start = table["caller"].to_numpy(), table["start"].to_numpy()
     runs = np.flatnonzero(np.append(True, caller[1:] != caller[:-1]))
     assert len(runs) == len(set(caller))
     assert all(np.all(np.diff(run) >= 0) for run in np.split(start, runs[1:]))
 
 
-def test_a_file_that_is_read_is_not_kept_in_memory(tmp_path, monkeypatch):
+def test_a_file_is_not_kept_in_memory_while_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "BATCH_ROWS", 1 << 12)
     rows, rng = 300_000, np.random.default_rng(0)
     call = dict.fromkeys(KEYED_COLUMNS) | {name: words[0] for name, words in KEYED_CATEGORIES.items()}
     call |= {"day": 0, "hour": 0} | dict.fromkeys(("caller", "callee", "caller_block"), "b")
-    calls = keyed([call | {"start": 0}]).take(np.zeros(rows, dtype=np.int64))
+    calls = with_tokens([call | {"start": 0}]).take(np.zeros(rows, dtype=np.int64))
     for name in ("start", "ring", "talk", "recorded"):
         calls = calls.set_column(calls.column_names.index(name), name, pa.array(rng.integers(0, 2**50, rows)))
     pq.write_table(calls, path := tmp_path / "calls.parquet", row_group_size=10_000)
     plan, before = Plan(tmp_path, NAMES, rows, 1 << 13, 1), pa.total_allocated_bytes()
-    tasks = shards.splitting(plan, path, list(range(len(plan.files("out")))))
+    tasks = shards.split_tasks(plan, path, list(range(len(plan.files("out")))))
     assert max(pa.total_allocated_bytes() for _ in tasks) - before < path.stat().st_size / 2
 
 
 @given(histories(max_calls=40), st.integers(1, 50), st.integers(1, 4), st.integers(1, 2))
 @settings(max_examples=25)
-def test_shards_equal_the_table_however_they_are_cut(tmp_path_factory, calls, chunk, count, threads):
+def test_shards_equal_the_table_however_the_work_is_cut(tmp_path_factory, calls, chunk, count, threads):
     folder = tmp_path_factory.mktemp("shards")
-    calls = keyed(calls)
+    calls = with_tokens(calls)
     pq.write_table(calls, folder / "calls.parquet", row_group_size=7)
     plan = Plan(folder / "out", NAMES, calls.num_rows, chunk, count)
     plan.work.mkdir(parents=True)
@@ -94,19 +94,19 @@ def test_shards_equal_the_table_however_they_are_cut(tmp_path_factory, calls, ch
 
 
 @pytest.mark.parametrize("roles", [("caller",), ("callee", "trunk"), ("device",)])
-def test_a_choice_of_features_in_the_order_asked(roles, world_folder, tmp_path):
+def test_a_choice_of_features_in_the_requested_order(roles, world_folder, tmp_path):
     names = tuple(feature.name for feature in reversed(FEATURES) if feature.role in roles)
     calls = pq.read_table(world_folder / "calls.parquet").slice(0, 5000)
     pq.write_table(calls, tmp_path / "calls.parquet")
-    told = write_shards(tmp_path / "calls.parquet", tmp_path / "out", features=names)
-    assert (told["calls"], told["features"], told["shards"]) == (5000, len(names), 1)
+    result = write_shards(tmp_path / "calls.parquet", tmp_path / "out", features=names)
+    assert (result["calls"], result["features"], result["shards"]) == (5000, len(names), 1)
     check(tmp_path / "out", read_keyed(tmp_path / "calls.parquet"), names)
 
 
 def test_no_calls(world_folder, tmp_path):
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 0), tmp_path / "calls.parquet")
     assert write_shards(tmp_path / "calls.parquet", tmp_path / "out")["calls"] == 0
-    assert parts(tmp_path / "out").num_rows == 0
+    assert read_parts(tmp_path / "out").num_rows == 0
 
 
 RUN = """
@@ -118,31 +118,31 @@ shards.write_shards(Path(sys.argv[1]), Path(sys.argv[2]), memory=1 << 30, thread
 """
 
 
-def files_of(folder):
-    """The finished files, and when they were written; one that is renamed or removed meanwhile is left out."""
-    found = {}
+def finished_files(folder):
+    """Returns the finished files and their modification times; files that vanish meanwhile are left out."""
+    files = {}
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):
             if path.suffix in (".arrow", ".parquet"):
-                found[path] = path.stat().st_mtime_ns
-    return found
+                files[path] = path.stat().st_mtime_ns
+    return files
 
 
 @pytest.mark.parametrize("stage", ["out", "trunk_values", "part"])
-def test_a_killed_run_goes_on_where_it_was(stage, world_folder, tmp_path):
+def test_a_killed_run_is_resumed(stage, world_folder, tmp_path):
     source, out = tmp_path / "calls.parquet", tmp_path / "out"
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 24_000), source)
     run = subprocess.Popen([sys.executable, "-c", RUN, str(source), str(out)])
     deadline = time.monotonic() + 60
-    while not any(path.stem[:-6] == stage for path in files_of(out)) and time.monotonic() < deadline:
+    while not any(path.stem[:-6] == stage for path in finished_files(out)) and time.monotonic() < deadline:
         time.sleep(0.002)
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
-    before = files_of(out)
+    before = finished_files(out)
     assert any(path.name.startswith(f"{stage}-") for path in before)
     done = []
     write_shards(source, out, memory=2 * GIB, progress=lambda what, part: done.append((what, part)))
-    after = files_of(out)
+    after = finished_files(out)
     assert {path: after[path] for path in before if path in after} == {p: t for p, t in before.items() if p in after}
     assert [part for _, part in done] == sorted(part for _, part in done)
     assert done[-1][1] == pytest.approx(1)
@@ -150,12 +150,12 @@ def test_a_killed_run_goes_on_where_it_was(stage, world_folder, tmp_path):
     check(out, read_keyed(source))
 
 
-def test_what_is_done_is_not_done_again(world_folder, tmp_path):
+def test_finished_work_is_not_repeated(world_folder, tmp_path):
     source, out = tmp_path / "calls.parquet", tmp_path / "out"
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 500), source)
-    first, before = write_shards(source, out), files_of(out)
+    first, before = write_shards(source, out), finished_files(out)
     assert write_shards(source, out) == first
-    assert files_of(out) == before
+    assert finished_files(out) == before
     with pytest.raises(ValueError, match="begun with another features; expected the same input, or a new folder"):
         write_shards(source, out, features=NAMES[:2])
     with pytest.raises(ValueError, match=r"memory: expected [\d,]+ bytes or more, got 0$"):
@@ -164,15 +164,15 @@ def test_what_is_done_is_not_done_again(world_folder, tmp_path):
         write_shards(source, tmp_path / "other", memory=1000)
 
 
-def test_of_two_that_fill_a_folder_at_once_the_second_is_refused(world_folder, tmp_path):
-    """The second died of a file that the first had done with."""
+def test_a_second_process_on_the_same_folder_is_refused(world_folder, tmp_path):
+    """Regression: the second process failed on a file that the first had removed."""
     out, refused = tmp_path / "out", []
 
     def second(_what, _part):
         if not refused:
-            with pytest.raises(ValueError) as told:
+            with pytest.raises(ValueError) as result:
                 write_shards(world_folder / "calls.parquet", out, features=NAMES[:2])
-            refused.append(str(told.value))
+            refused.append(str(result.value))
 
     write_shards(world_folder / "calls.parquet", out, features=NAMES[:2], progress=second)
     assert refused == [f"{out}: is written by another process now, expected one at a time"]
@@ -182,43 +182,43 @@ def test_of_two_that_fill_a_folder_at_once_the_second_is_refused(world_folder, t
     assert not (tmp_path / "new").exists()
 
 
-def test_chunks_are_the_same_when_earlier_ones_are_not_read(world_folder, tmp_path):
+def test_chunks_do_not_depend_on_skipped_chunks(world_folder, tmp_path):
     source = tmp_path / "calls.parquet"
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 1000), source, row_group_size=70)
     kept = []
     for name, wanted in (("all", range(7)), ("later", (3, 5))):
         plan = Plan(tmp_path / name, NAMES, 1000, 150, 2)
         plan.work.mkdir(parents=True)
-        for task in shards.splitting(plan, source, list(wanted)):
+        for task in shards.split_tasks(plan, source, list(wanted)):
             task()
         kept.append({path.name: path.read_bytes() for path in plan.work.iterdir()})
     later = {name: data for name, data in kept[0].items() if name[-9:-6] in ("003", "005")}
     assert kept[1] == later != {}
 
 
-def spoilt(calls, name, values):
+def with_column(calls, name, values):
     return calls.set_column(calls.column_names.index(name), name, values)
 
 
-REFUSED = {
-    "nulls": (lambda c: spoilt(c, "start", pa.nulls(len(c), pa.int64())), "column 'start' has 300 nulls"),
-    "numbers": (lambda c: spoilt(c, "caller", pa.array([7] * 300)), "column 'caller' holds int64, expected text"),
-    "plain": (lambda c: spoilt(c, "caller", pa.array(["x"] * 300)), "column 'caller' holds another text"),
+INVALID_TABLES = {
+    "nulls": (lambda c: with_column(c, "start", pa.nulls(len(c), pa.int64())), "column 'start' has 300 nulls"),
+    "numbers": (lambda c: with_column(c, "caller", pa.array([7] * 300)), "column 'caller' holds int64, expected text"),
+    "plain": (lambda c: with_column(c, "caller", pa.array(["x"] * 300)), "column 'caller' holds another text"),
     "less": (lambda c: c.drop_columns(["ring"]), "columns of keyed calls expected, 'ring' is missing or unknown"),
     "more": (lambda c: c.append_column("name", c["caller"]), "columns of keyed calls expected, 'name' is missing"),
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-def test_other_tables_are_refused_in_one_line(kind, world_folder, tmp_path):
-    spoil, words = REFUSED[kind]
+@pytest.mark.parametrize("kind", INVALID_TABLES)
+def test_invalid_tables_are_refused_in_one_line(kind, world_folder, tmp_path):
+    spoil, words = INVALID_TABLES[kind]
     pq.write_table(spoil(pq.read_table(world_folder / "calls.parquet").slice(0, 300)), tmp_path / "calls.parquet")
-    with pytest.raises(ValueError, match=words) as told:
+    with pytest.raises(ValueError, match=words) as result:
         write_shards(tmp_path / "calls.parquet", tmp_path / "out", features=NAMES[:2])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(result.value)
 
 
-def test_files_that_are_none_are_refused(world_folder, tmp_path):
+def test_files_that_are_not_parquet_are_refused(world_folder, tmp_path):
     source = tmp_path / "calls.parquet"
     with pytest.raises(ValueError, match="not found; expected a Parquet file of keyed calls"):
         write_shards(source, tmp_path / "out")

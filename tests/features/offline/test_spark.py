@@ -1,4 +1,4 @@
-"""Spark gives what the table engine gives, bit for bit, and says in one line why not. One session serves all tests."""
+"""Spark returns the vectors of the table engine bit for bit, and reports faults in one line. One session serves all."""
 
 import os
 import subprocess
@@ -37,17 +37,17 @@ def session():
 
 
 @pytest.fixture(scope="module")
-def some_calls(world_folder, tmp_path_factory):
+def four_days(world_folder, tmp_path_factory):
     """Four days of the tiny world."""
     path = tmp_path_factory.mktemp("some") / "calls.parquet"
-    path.with_name("world.json").touch()  # nobody's calls
+    path.with_name("world.json").touch()  # marks simulated calls
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(20_000, 10_000), path)
     return path
 
 
 @pytest.fixture
 def call(session, monkeypatch, capfd):
-    """Run the command in the session: exit code, standard output and error output, those of Spark included."""
+    """Returns a function that runs the command in the session: exit code, output and error output."""
     assert spark.session() is session
 
     def run_it(*words):
@@ -64,58 +64,58 @@ def call(session, monkeypatch, capfd):
     return run_it
 
 
-def plain(calls):
-    """Text without dictionaries, as other tools write it."""
+def without_dictionaries(calls):
+    """Returns text columns without dictionaries, as other tools write them."""
     text = {field.name: pa.string() for field in calls.schema if pa.types.is_dictionary(field.type)}
     return calls.cast(pa.schema([(field.name, text.get(field.name, field.type)) for field in calls.schema]))
 
 
-def written(calls, path):
-    pq.write_table(plain(calls), path)
+def write_plain(calls, path):
+    pq.write_table(without_dictionaries(calls), path)
     return str(path)
 
 
 def read(path):
-    """What an engine wrote, in order of the calls."""
+    """Reads the output of an engine, in order of the calls."""
     order = [(name, "ascending") for name in ("start", "caller", "callee")]
-    return plain(pq.read_table(path)).sort_by(order).combine_chunks()
+    return without_dictionaries(pq.read_table(path)).sort_by(order).combine_chunks()
 
 
-def drawn_together():
-    """Many drawn histories as one: five at a time share their numbers, ten their trunks and devices."""
+def many_histories():
+    """Returns many drawn histories as one table: groups of five share numbers, of ten trunks and devices."""
     together = []
 
     @given(histories(max_calls=40))
     @settings(max_examples=75)
     def draw(calls):
         turn = len(together)
-        together.append([renamed(call, turn) for call in calls])
+        together.append([rename(call, turn) for call in calls])
 
     draw()
     return as_keyed_table([call for calls in together for call in calls])
 
 
-def renamed(call, turn):
+def rename(call, turn):
     of_five = {name: f"{call[name]}{turn // 5}" for name in ("caller", "callee", "caller_block")}
     of_ten = {name: call[name] and f"{call[name]}{turn // 10}" for name in ("trunk", "device")}
     return call | of_five | of_ten
 
 
-def found(frame):
-    """Collected, in order of the calls."""
+def collect(frame):
+    """Collects a frame in order of the calls."""
     return frame.toArrow().sort_by("call")
 
 
-def test_drawn_histories_bit_for_bit(session, tmp_path):
-    calls = drawn_together()
+def test_drawn_histories_are_bit_equal(session, tmp_path):
+    calls = many_histories()
     parties = [pc.cast(calls[name], pa.string()) for name in ("start", "caller", "callee")]
     identity = pc.binary_join_element_wise(*parties, " ")
     assert calls.num_rows > 1000
     assert pc.count_distinct(identity).as_py() < calls.num_rows  # some records repeat a call
     ids = calls.append_column("call", pa.array(np.arange(calls.num_rows)))
     shuffled = ids.take(np.random.default_rng(1).permutation(calls.num_rows))
-    frame = session.read.parquet(written(shuffled, tmp_path / "calls.parquet")).repartition(3)
-    rows = found(spark.vectors(frame, buckets=5))
+    frame = session.read.parquet(write_plain(shuffled, tmp_path / "calls.parquet")).repartition(3)
+    rows = collect(spark.vectors(frame, buckets=5))
     assert rows.column_names == ["call", "start", "caller", "callee", *NAMES]
     for name in ("start", "caller", "callee"):
         assert rows[name].to_pylist() == calls[name].to_pylist()
@@ -124,18 +124,18 @@ def test_drawn_histories_bit_for_bit(session, tmp_path):
         np.testing.assert_array_equal(rows[name].to_numpy(), expected[:, i], err_msg=name)
 
 
-def test_columns_in_the_order_asked_for(session, world, tmp_path):
+def test_columns_are_in_the_requested_order(session, world, tmp_path):
     calls = world.calls.select(KEYED_COLUMNS).slice(0, 2000)
     names = NAMES[::-1]
-    frame = spark.read_keyed(session, written(calls, tmp_path / "calls.parquet"))
-    rows = found(spark.vectors(frame, features=names, buckets=1))
+    frame = spark.read_keyed(session, write_plain(calls, tmp_path / "calls.parquet"))
+    rows = collect(spark.vectors(frame, features=names, buckets=1))
     assert rows.column_names[4:] == list(names)
     expected = vectors(calls, features=names, threads=1)
     np.testing.assert_array_equal(np.column_stack([rows[name].to_numpy() for name in names]), expected)
 
 
 @pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::pyspark")
-def test_mlflow_judges_on_spark_as_the_scorer_does(session, folder, asked, wanted, tmp_path, monkeypatch):  # noqa: F811
+def test_the_mlflow_model_scores_on_spark_like_the_scorer(session, folder, asked, wanted, tmp_path, monkeypatch):  # noqa: F811
     import mlflow.pyfunc
     from pyspark.sql.functions import struct
 
@@ -148,8 +148,8 @@ def test_mlflow_judges_on_spark_as_the_scorer_does(session, folder, asked, wante
     assert_same(said.toArrow().to_pandas().sort_values("row"), wanted)
 
 
-def test_features_by_command(call, some_calls, tmp_path):
-    words = ["--calls", some_calls, "--layout", "keyed"]
+def test_the_features_command_equals_the_table_engine(call, four_days, tmp_path):
+    words = ["--calls", four_days, "--layout", "keyed"]
     code, out, err = call("features", *words, "--engine", "spark", "--out", tmp_path / "vectors")
     assert (code, err) == (0, "")
     assert "10,000" in out
@@ -163,8 +163,8 @@ def test_features_by_command(call, some_calls, tmp_path):
         np.testing.assert_array_equal(by_spark[name].to_numpy(), by_table[name].to_numpy(), err_msg=name)
 
 
-def test_score_by_command(call, some_calls, run, tmp_path):
-    words = ["score", "--bundle", run[0] / "bundle", "--calls", some_calls, "--layout", "keyed"]
+def test_the_score_command_equals_the_table_engine(call, four_days, run, tmp_path):
+    words = ["score", "--bundle", run[0] / "bundle", "--calls", four_days, "--layout", "keyed"]
     Key.generate("c1", "callees").write(tmp_path / "callees.key")
     hidden = ["--callees-key", tmp_path / "callees.key"]
     code, by_table, err = call(*words, "--out", tmp_path / "verdicts.parquet", *hidden, "--json")
@@ -175,7 +175,7 @@ def test_score_by_command(call, some_calls, run, tmp_path):
     assert by_spark.equals(by_table)
 
 
-def test_a_process_checks_the_bundle_once(run, monkeypatch):
+def test_a_worker_verifies_the_bundle_once(run, monkeypatch):
     bundle, opened = run[0] / "bundle", []
     monkeypatch.setattr(spark_scoring, "open_scorer", lambda *paths: opened.append(paths) or open_scorer(*paths))
     spark_scoring._loaded.cache_clear()
@@ -190,8 +190,8 @@ def test_a_process_checks_the_bundle_once(run, monkeypatch):
         spark_scoring.verdicts(bundle, None, None, None, "another", frozenset(), identity, rows)
 
 
-def broken(calls, tmp_path):
-    """Calls that a job stumbles over, and what is said of them."""
+def broken_tables(calls, tmp_path):
+    """Returns tables that fail a job, with the expected message."""
     at = calls.column_names.index
     put = lambda name, values: calls.set_column(at(name), name, pa.array(values))
     rows = calls.num_rows
@@ -202,31 +202,40 @@ def broken(calls, tmp_path):
         "type": (put("start", [0.5] * rows), "column 'start' holds double, expected whole numbers"),
         "missing": (calls.drop_columns("trunk"), "'trunk' is missing or unknown"),
     }
-    return {name: (written(table, tmp_path / f"{name}.parquet"), says) for name, (table, says) in tables.items()}
+    return {name: (write_plain(table, tmp_path / f"{name}.parquet"), says) for name, (table, says) in tables.items()}
 
 
-def test_faults_are_one_line(call, world, run, tmp_path):
+def test_faults_are_reported_in_one_line(call, world, run, tmp_path):
     calls = world.calls.select(KEYED_COLUMNS).slice(0, 50)
     (tmp_path / "world.json").touch()
-    good = written(calls, tmp_path / "good.parquet")
+    good = write_plain(calls, tmp_path / "good.parquet")
     (tmp_path / "there").mkdir()
     (tmp_path / "empty").mkdir()
     out = ("--out", tmp_path / "out")
     faults = {
-        **{name: (("features", "--calls", path, *out), says) for name, (path, says) in broken(calls, tmp_path).items()},
+        **{
+            name: (("features", "--calls", path, *out), says)
+            for name, (path, says) in broken_tables(calls, tmp_path).items()
+        },
         "no file": (("features", "--calls", tmp_path / "none", *out), "not found"),
         "nothing in it": (("features", "--calls", tmp_path / "empty", *out), "UNABLE_TO_INFER_SCHEMA"),
         "out is there": (("features", "--calls", good, "--out", tmp_path / "there"), "is there already"),
         "no call": (
-            ("score", "--bundle", run[0] / "bundle", "--calls", written(calls.slice(0, 0), tmp_path / "no.parquet")),
+            (
+                "score",
+                "--bundle",
+                run[0] / "bundle",
+                "--calls",
+                write_plain(calls.slice(0, 0), tmp_path / "no.parquet"),
+            ),
             "no call to score",
         ),
     }
     wrong = []
     for name, (words, says) in faults.items():
-        code, told, err = call(*words, "--layout", "keyed", "--engine", "spark")
-        if code != 1 or told or says not in err or err.count("\n") != 1 or "13800138000" in err:
-            wrong.append((name, code, told, err))
+        code, printed, err = call(*words, "--layout", "keyed", "--engine", "spark")
+        if code != 1 or printed or says not in err or err.count("\n") != 1 or "13800138000" in err:
+            wrong.append((name, code, printed, err))
     assert wrong == []
     code, _, err = call("features", "--calls", good, *out, "--engine", "spark")
     assert (code, "expected --layout keyed" in err) == (1, True)
@@ -242,26 +251,26 @@ def test_faults_are_one_line(call, world, run, tmp_path):
     assert (code, "no declaration of source and permitted purposes" in err) == (1, True)
 
 
-def test_batches_are_told_and_sent_in_pieces_of_a_bounded_size(monkeypatch):
-    """The steps of Spark's processes, in this one: small pieces say what one large one says."""
+def test_batches_are_packed_and_sent_in_bounded_pieces(monkeypatch):
+    """Small pieces contain what one large piece contains. The steps of Spark's workers run in this process."""
     calls = as_keyed_table(
         [EXAMPLE_CALL | {"caller": caller, "start": EXAMPLE_CALL["start"] + n} for n, caller in enumerate("abcdefg")]
     )
-    calls = plain(calls).append_column("call", pa.array(range(7)))
+    calls = without_dictionaries(calls).append_column("call", pa.array(range(7)))
     for name in (f"{key}_bucket" for key in KEYS):
         calls = calls.append_column(name, pa.array(range(7), pa.int32()))
-    buckets = lambda told: {row["bucket"] for batch in told for row in batch.to_pylist()}
-    (whole,) = spark._tell(iter(calls.to_batches(max_chunksize=2)))
+    buckets = lambda printed: {row["bucket"] for batch in printed for row in batch.to_pylist()}
+    (whole,) = spark._pack_batches(iter(calls.to_batches(max_chunksize=2)))
     monkeypatch.setattr(spark, "CALLS_AT_ONCE", 4)
     monkeypatch.setattr(spark, "BYTES_AT_ONCE", 1)
-    parts = list(spark._tell(iter(calls.to_batches(max_chunksize=2))))
+    parts = list(spark._pack_batches(iter(calls.to_batches(max_chunksize=2))))
     assert [batch.num_rows for batch in parts] == [1] * 7
     assert buckets(parts) == buckets([whole]) == set(range(7))
-    assert list(spark._tell(iter(()))) == []
+    assert list(spark._pack_batches(iter(()))) == []
 
 
 def test_arguments_are_checked_before_any_work(session, world, tmp_path):
-    frame = session.read.parquet(written(world.calls.select(KEYED_COLUMNS).slice(0, 9), tmp_path / "calls.parquet"))
+    frame = session.read.parquet(write_plain(world.calls.select(KEYED_COLUMNS).slice(0, 9), tmp_path / "calls.parquet"))
     with pytest.raises(ValueError, match="caller_block missing"):
         spark.vectors(frame.drop("caller_block"))
     with pytest.raises(ValueError, match="expected names of the catalogue"):
@@ -271,7 +280,7 @@ def test_arguments_are_checked_before_any_work(session, world, tmp_path):
             spark.vectors(frame, buckets=buckets)
 
 
-def test_without_pyspark_it_says_so(monkeypatch, capsys, world_folder, tmp_path):
+def test_missing_pyspark_is_reported(monkeypatch, capsys, world_folder, tmp_path):
     monkeypatch.setitem(sys.modules, "pyspark", None)
     words = ["--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", tmp_path / "out"]
     monkeypatch.setattr(sys, "argv", ["callsieve", "features", *map(str, words), "--engine", "spark"])
@@ -280,7 +289,7 @@ def test_without_pyspark_it_says_so(monkeypatch, capsys, world_folder, tmp_path)
     assert capsys.readouterr().err == f"callsieve: {spark.MISSING}\n"
 
 
-def test_without_java_it_says_so(tmp_path):
+def test_missing_java_is_reported(tmp_path):
     code = "from callsieve.features.offline import spark\n"
     code += "try:\n    spark.session(1)\nexcept OSError as error:\n    print(error)"
     environment = os.environ | {"HOME": str(tmp_path), "PATH": os.defpath, "JAVA_HOME": str(tmp_path)}
@@ -290,8 +299,8 @@ def test_without_java_it_says_so(tmp_path):
     assert done.stdout == f"Spark did not start: {spark.MISSING}\n"
 
 
-def test_a_spark_that_is_configured_is_taken_as_it_is(tmp_path):
-    """On a cluster its owners say where the work is done, in how many parts, and what is logged."""
+def test_a_configured_spark_keeps_its_settings(tmp_path):
+    """On a cluster its administrators decide master, partitions and logging."""
     (tmp_path / "spark-defaults.conf").write_text(
         "spark.master local[1]\nspark.sql.shuffle.partitions 3\nspark.ui.enabled false\nspark.driver.host localhost\n"
     )
@@ -304,7 +313,7 @@ def test_a_spark_that_is_configured_is_taken_as_it_is(tmp_path):
     assert done.stdout == "local[1] 3\n"
 
 
-def test_what_spark_submit_starts_says_nothing_of_where_spark_runs(session, monkeypatch):
+def test_a_process_of_spark_submit_sets_no_master(session, monkeypatch):
     from pyspark.sql import SparkSession
 
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
@@ -313,7 +322,7 @@ def test_what_spark_submit_starts_says_nothing_of_where_spark_runs(session, monk
     assert spark.session(7) == session
 
 
-def test_spark_asks_for_a_key_of_the_called_and_for_a_model_without_reports(monkeypatch, tmp_path):
+def test_spark_requires_a_callees_key_and_a_model_without_complaint_features(monkeypatch, tmp_path):
     monkeypatch.setattr(spark_scoring, "open_scorer", lambda *_: SimpleNamespace(features=(*NAMES, "reports_7d")))
     options = {"trust": None, "policy": None, "threads": 1, "progress": lambda *_: None}
     calls, bundle = tmp_path / "calls.parquet", tmp_path / "bundle"
@@ -323,7 +332,7 @@ def test_spark_asks_for_a_key_of_the_called_and_for_a_model_without_reports(monk
         spark_scoring.score(bundle, calls, "keyed", out=None, callees=None, **options)
 
 
-def test_spark_reads_no_call_that_is_past_its_time(tmp_path):
+def test_spark_skips_calls_past_their_retention(tmp_path):
     declare(tmp_path, "switch", "contract", ["scoring"], "2999-12-31")
     kept = spark_scoring.expired_rows_filter(tmp_path / "calls.parquet", "scoring")
     said = []
