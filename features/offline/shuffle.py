@@ -30,7 +30,7 @@ def to_cells(rows: Array) -> pa.FixedSizeBinaryArray:
 
     rows = np.ascontiguousarray(rows)
     width = rows.shape[1] * rows.itemsize
-    return pa.FixedSizeBinaryArray.from_buffers(pa.to_cells(width), len(rows), [None, pa.py_buffer(rows)])
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)])
 
 
 def from_cells(column: pa.Array | pa.ChunkedArray, dtype: npt.DTypeLike) -> Array:
