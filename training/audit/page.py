@@ -16,6 +16,7 @@ from typing import Any
 from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY
+from callsieve.training.judging.figures import RunFigures
 from callsieve.training.log.audit_log import payloads, read
 from callsieve.training.log.gates import Gates
 from callsieve.training.log.run_paths import RunPaths
@@ -42,7 +43,7 @@ def write_page(place: RunPaths, run: str, path: Path) -> None:
 def write_first_page(
     place: RunPaths,
     run: Mapping[str, Any],
-    figures: Mapping[str, Any],
+    figures: RunFigures,
     gates: Gates,
     path: Path,
     drawn: Mapping[str, Picture],
@@ -61,7 +62,7 @@ def write_first_page(
 
 def about(
     run: Mapping[str, Any],
-    figures: Mapping[str, Any],
+    figures: RunFigures,
     gates: Sequence[Mapping[str, Any]],
     earlier: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:

@@ -19,12 +19,14 @@ from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import Dataset, campaigns_of, judging_labels
 from callsieve.training.data.feeds import Feed, complete
+from callsieve.training.judging.figures import Rate
 from callsieve.training.judging.metrics import catch, threshold_at_rate
 from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.certify import upper_bound
 from callsieve.training.model.split import FOLDS, fold_plan, groups
 from callsieve.training.model.train import Trained, feature_columns, score_rows, train
 
+from .figures import Areas, DecayFigures, DecayPeriod, PeriodCatch, PeriodFigures
 from .rolling import part, stretch
 
 if TYPE_CHECKING:
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from callsieve.training.model.train import Settings
 
     Array = npt.NDArray[Any]
-
-WAYS = ("once", "anew")  # trained once, trained anew before each period
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def decay(
     days: int = 7,
     ledger: Ledger,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> DecayFigures:
     """Train on the first days, then judge each period after them, with and without training anew.
 
     Args:
@@ -89,7 +89,7 @@ def decay(
         )
     group = groups(dataset.calls, campaigns_of(dataset))
     models: dict[str, Model] = {}
-    told: list[dict[str, Any]] = []
+    told: list[DecayPeriod] = []
     ledger.begin()
     for place in range(periods):
         begin = first + (train_days + place * days) * DAY
@@ -97,21 +97,31 @@ def decay(
                                     part(progress, place, periods))  # fmt: skip
         models.setdefault("once", models["anew"])
         touched = ledger.touch(dataset.fingerprint, (begin, begin + days * DAY), "decay")
-        period = period_of(dataset, settings, group, begin, begin + days * DAY)
+        calls = period_of(dataset, settings, group, begin, begin + days * DAY)
         told.append(
             {
                 "days_after_training": [place * days, (place + 1) * days],
                 **touched,
-                **{way: figures(period, models[way], settings) for way in WAYS},
+                "once": figures(calls, models["once"], settings),
+                "anew": figures(calls, models["anew"], settings),
             }
         )
-    areas, equal = (
-        {way: area([one[way][name]["call"]["rate"] for one in told]) for way in WAYS}
-        for name in ("unseen", "at_target")
-    )
+    once, anew = [period["once"] for period in told], [period["anew"] for period in told]
+    own: Areas = {
+        "once": area([side["unseen"]["call"]["rate"] for side in once]),
+        "anew": area([side["unseen"]["call"]["rate"] for side in anew]),
+    }
+    at_target: Areas = {
+        "once": area([side["at_target"]["call"]["rate"] for side in once]),
+        "anew": area([side["at_target"]["call"]["rate"] for side in anew]),
+    }
     return {
-        "train_days": train_days, "days": days, "periods": told, "area_under_time": areas, "area_at_target": equal,
-    }  # fmt: skip
+        "train_days": train_days,
+        "days": days,
+        "periods": told,
+        "area_under_time": own,
+        "area_at_target": at_target,
+    }
 
 
 def trained_on(
@@ -144,7 +154,7 @@ def period_of(dataset: Dataset, settings: Settings, group: Array, begin: int, en
     return Period(some, feed, begin, group[(whole >= since) & (whole < end)])
 
 
-def figures(period: Period, model: Model, settings: Settings) -> dict[str, Any]:
+def figures(period: Period, model: Model, settings: Settings) -> PeriodFigures:
     """Error on the innocent calls of a period, and catch of the others: of all groups, of those not learnt from, and of
     these at the threshold that flags 1 in 10,000 of the innocent calls."""
     calls = period.dataset.calls
@@ -160,20 +170,18 @@ def figures(period: Period, model: Model, settings: Settings) -> dict[str, Any]:
         "benign_calls": int(benign.sum()),
         "false_calls": false,
         "bound": upper_bound(false, int(benign.sum())),
-        **{
-            name: caught(held[rows], model.band.threshold, caller[rows], callee[rows], settings.seed)
-            for name, rows in (("all", bad), ("unseen", unseen))
-        },
+        "all": caught(held[bad], model.band.threshold, caller[bad], callee[bad], settings.seed),
+        "unseen": caught(held[unseen], model.band.threshold, caller[unseen], callee[unseen], settings.seed),
         "at_target": caught(
             raw[unseen], threshold_at_rate(raw[benign], TARGETS[0][1]), caller[unseen], callee[unseen], settings.seed
         ),
     }
 
 
-def caught(raw: Array, threshold: float, caller: Array, callee: Array, seed: int) -> dict[str, Any]:
+def caught(raw: Array, threshold: float, caller: Array, callee: Array, seed: int) -> PeriodCatch:
     """Catch rate by call and by caller with intervals; None where there is no call."""
     if not len(raw):
-        none = {"rate": None, "low": None, "high": None}
+        none: Rate = {"rate": None, "low": None, "high": None}
         return {"calls": 0, "callers": 0, "call": none, "caller": none}
     found = catch(raw, threshold, caller, callee, seed=seed)
     return {"calls": found.calls, "callers": found.callers, "call": found.by_call, "caller": found.by_caller}

@@ -7,9 +7,8 @@ Tashman, Out-of-sample tests of forecasting accuracy (2000), calls this a rollin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,12 +18,15 @@ import pyarrow.compute as pc
 from callsieve.features.files.dates import DAY
 from callsieve.training.data.dataset import Dataset, as_known
 from callsieve.training.data.fingerprint import fingerprint
+from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.judge import summarise
 from callsieve.training.judging.leak_probes import check_for_leaks
 from callsieve.training.log.looks import Ledger
 from callsieve.training.model.split import fold_plan
 from callsieve.training.model.train import Settings, train
 from callsieve.training.tracking.record import flatten
+
+from .figures import Origin, RollingFigures, Spread
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -67,7 +69,7 @@ def rolling(
     step_days: int,
     ledger: Ledger,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> RollingFigures:
     """Train and judge from each origin.
 
     Args:
@@ -80,7 +82,7 @@ def rolling(
     """
     start = dataset.calls["start"].to_numpy()
     spans = origins(int(start.min()), int(start.max()), count, step_days)
-    told: list[dict[str, Any]] = []
+    told: list[Origin] = []
     ledger.begin()
     for place, (begin, end) in enumerate(spans):
         part_of = stretch(dataset, begin, end)
@@ -109,13 +111,13 @@ def part(progress: Progress | None, place: int, count: int) -> Progress | None:
     return lambda what, done: progress(f"{place + 1}/{count} {what}", (place + done) / count)
 
 
-def numbers_of(figures: Mapping[str, Any]) -> dict[str, float]:
+def numbers_of(figures: Headline) -> dict[str, float]:
     """The numbers of nested figures by their dotted names."""
     told = flatten(figures).items()
     return {name: float(one) for name, one in told if isinstance(one, int | float) and not isinstance(one, bool)}
 
 
-def spread(values: list[float | None]) -> dict[str, float | int | None]:
+def spread(values: list[float | None]) -> Spread:
     """Of the values that are known: how many, mean, standard deviation (n - 1), least and most."""
     known = np.array([value for value in values if value is not None], dtype=float)
     if not len(known):

@@ -39,6 +39,8 @@ from callsieve.training.model.split import caller_classes, fold_of_group, fold_p
 from callsieve.training.model.train import feature_columns, require_both, select_columns
 from callsieve.training.tracking import mlflow_write
 
+from .figures import SearchFigures
+
 try:
     import optuna
     from optuna.trial import TrialState
@@ -98,7 +100,7 @@ def search(
     uri: str,
     source: str,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> SearchFigures:
     """Try parameters until `trials` are done or the time is over, those of an earlier part of the search counted.
 
     Args:
@@ -138,7 +140,7 @@ def search(
         f"Of {finished(study)} trials on the training side alone, log-loss {best.value:.6f}; shipped {first.value:.6f}."
     )
     write_parameters(chosen, why, folder / RESULT)
-    result = {
+    result: SearchFigures = {
         "study": told.name, "trials": finished(study), "best": best.number, "parameters": chosen,
         "figures": best.user_attrs["figures"], "shipped": first.user_attrs["figures"],
         "rows": rows, "groups": len(np.unique(told.side.group)), "run": parent, "seconds": time.monotonic() - began,

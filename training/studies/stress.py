@@ -20,6 +20,7 @@ from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.files.progress import silent
 from callsieve.features.keys.tokens import Key
 from callsieve.training.data.noise import with_collusion, with_flips, without_complaints
+from callsieve.training.judging.figures import Mean
 from callsieve.training.judging.judge import summarise
 from callsieve.training.judging.metrics import threshold_at_rate
 from callsieve.training.model.bands import TARGETS, aligned_scores
@@ -29,6 +30,7 @@ from callsieve.training.model.split import fold_plan
 from callsieve.training.model.train import Trained, train
 
 from .demo import of_world
+from .figures import CatchChange, FaultFigures, FaultOutcome, FaultTraining, StressFigures
 from .simulated import KEY_EPOCH, simulated
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def stress(
     count: int,
     faults: Sequence[str] = tuple(FAULTS),
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> StressFigures:
     """Train on each world clean and with each fault.
 
     Args:
@@ -102,7 +104,7 @@ def stress(
     """
     tell = progress or silent
     ledger.begin()
-    told: list[dict[str, Any]] = []
+    told: list[FaultTraining] = []
     for place, (seed, dataset) in enumerate(worlds):
         if dataset.truth is None:
             raise ValueError("stress: expected a truth to judge by: labels that are wrong cannot judge")
@@ -138,7 +140,7 @@ def worlds(size: str, seeds: Iterable[int], scenario: Path | None) -> Iterator[t
 
 def one_training(
     dataset: Dataset, settings: Settings, name: str, seed: int, ledger: Ledger
-) -> tuple[dict[str, Any], Flags]:
+) -> tuple[FaultOutcome, Flags]:
     """The figures of a training with one fault, and what it flagged."""
     folds = fold_plan(dataset.calls, settings.label_delay_days)
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
@@ -162,7 +164,7 @@ def flags_of(t: Trained) -> Flags:
     return Flags(held[rows] >= band.threshold, t.raw[rows] >= threshold_at_rate(t.raw[benign], target), t.caller[rows])
 
 
-def change(faulty: Array, clean: Array, caller: Array, seed: int) -> dict[str, float | None]:
+def change(faulty: Array, clean: Array, caller: Array, seed: int) -> CatchChange:
     """Catch rate with a fault less that without it, on the same calls, callers drawn anew."""
     if not len(clean):
         return {"value": None, "low": None, "high": None}
@@ -170,7 +172,7 @@ def change(faulty: Array, clean: Array, caller: Array, seed: int) -> dict[str, f
     return {"value": float((faulty.astype(float) - clean).mean()), "low": low, "high": high}
 
 
-def over_worlds(told: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+def over_worlds(told: Sequence[FaultTraining], name: str) -> FaultFigures:
     """One fault over all worlds."""
     mine = [one for one in told if one["fault"] == name]
     return {
@@ -187,7 +189,7 @@ def over_worlds(told: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
     }
 
 
-def interval(values: Sequence[float | None]) -> dict[str, float | None]:
+def interval(values: Sequence[float | None]) -> Mean:
     """Mean and Student's interval of the values that are known; of one there is no interval.
 
     >>> {name: round(value, 3) for name, value in interval([1.0, None, 2.0, 3.0]).items()}

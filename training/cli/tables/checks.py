@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callsieve.serving.cli.console import say, show_table
 from callsieve.training.log.looks import in_words
 from callsieve.training.studies.rule_figures import _interval, _plain
+
+if TYPE_CHECKING:
+    from callsieve.training.judging.membership import Auc, MembershipFigures
 
 
 def complaints(figures: Mapping[str, Any]) -> None:
@@ -35,10 +38,10 @@ def duties(report: Mapping[str, Any]) -> None:
     show_table(f"duties at {report['at']}", ("", "duty", "row", "found"), rows, texts=4)
 
 
-def membership(figures: Mapping[str, Any]) -> None:
+def membership(figures: MembershipFigures) -> None:
     """Print how well each attack tells callers of the training from others."""
 
-    def area(value: Mapping[str, float] | None) -> str:
+    def area(value: Auc | None) -> str:
         return "-" if value is None else f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})"
 
     rows = [

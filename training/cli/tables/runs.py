@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callsieve.serving.bundle.signing import SIGNER
 from callsieve.serving.cli.console import say, say_quarantined, show_table
@@ -12,11 +12,25 @@ from callsieve.training.judging.detection import QUANTILES, SOON
 from callsieve.training.log.looks import in_words
 from callsieve.training.reports.run_page import NOT_MEASURED, share, until
 
+if TYPE_CHECKING:
+    from callsieve.training.judging.figures import (
+        Bucket,
+        Detection,
+        EvaluationFigures,
+        Evasion,
+        Headline,
+        KnownGroup,
+        Mean,
+        Rate,
+        RecordedRun,
+    )
+    from callsieve.training.tracking.onnx_export import Export
+
 NONE = "–"  # nothing was measured
 SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 
 
-def study(figures: Mapping[str, Any], folder: Path) -> None:
+def study(figures: RecordedRun, folder: Path) -> None:
     """Print the headline of a training, the verdicts of its last day, and the next commands."""
     headline(figures, "of numbers that first called after the training, of groups unseen in training")
     last = figures["last_day"]
@@ -28,20 +42,23 @@ def study(figures: Mapping[str, Any], folder: Path) -> None:
         say(f"next     {command}")
 
 
-def headline(figures: Mapping[str, Any], numbers: str) -> None:
+def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
     """Print false positives with their bound, catch rates and calls to detection, beside the best fixed rule.
 
     Args:
         numbers: the numbers whose calls to detection are counted, in words.
     """
-    both = figures["headline"]["model"], figures["headline"]["rule"]
+    rule = figures["headline"]["rule"]
+    both: tuple[Headline, Headline] = (figures["headline"]["model"], rule)
     detections = [side["detection"] for side in both]
     rows = [
         ("innocent calls flagged", *(f"{side['false_calls']} of {side['benign_calls']:,}" for side in both)),
         ("innocent calls passed, at least (95 %)", *(f"{1 - side['bound']:.4%}" for side in both)),
         ("at least, by caller (95 %)", *(f"{1 - side['bound_by_caller']:.2%}" for side in both)),
         ("certified at 1 in 10,000", *(certified(side) for side in both)),
-        *((f"nuisance caught, by {word}", *(rate(side["catch"][word]) for side in both)) for word in both[0]["catch"]),
+        ("nuisance caught, by call", *(rate(side["catch"]["call"]) for side in both)),
+        ("nuisance caught, by caller", *(rate(side["catch"]["caller"]) for side in both)),
+        ("nuisance caught, by callee", *(rate(side["catch"]["callee"]) for side in both)),
         ("numbers detected", *(share(detection["detected_share"]) for detection in detections)),
         (f"detected within {SOON} calls", *(rate(soon(detection)) for detection in detections)),
         *(
@@ -52,17 +69,18 @@ def headline(figures: Mapping[str, Any], numbers: str) -> None:
     ]
     data = figures["data"]
     title = f"{data['calls']:,} calls; judged on {data['judged_on']} ({data['source']})"
-    show_table(title, ("", "callsieve", both[1]["rule"]), rows)
+    show_table(title, ("", "callsieve", rule["rule"]), rows)
     if figures["attacks"]:
         buckets(figures["buckets"])
         attacks(figures["attacks"], numbers)
 
 
-def evaluation(figures: Mapping[str, Any]) -> None:
+def evaluation(figures: EvaluationFigures) -> None:
     """Print the headline of a bundle on other calls, and apart for callers of unseen groups."""
     headline(figures, "of numbers that first called after the first 7 days, of any group")
     say(in_words(figures))
-    if figures["unseen"] is None:
+    seen, unseen = figures["seen"], figures["unseen"]
+    if seen is None or unseen is None:
         say(f"groups seen and unseen in training: {figures['seen_told_by']}")
         return
     rows = [
@@ -72,19 +90,19 @@ def evaluation(figures: Mapping[str, Any]) -> None:
             f"{side['false_calls']} of {side['benign_calls']:,}",
             rate(side["catch"]["call"]),
         )
-        for name, side in (("possibly", figures["seen"]), ("no", figures["unseen"]))
+        for name, side in (("possibly", seen), ("no", unseen))
     ]
     title = f"caller's group seen in training, by {figures['seen_told_by']}"
     show_table(title, ("", "calls", "innocent flagged", "nuisance caught, by call"), rows)
 
 
-def buckets(figures: Sequence[Mapping[str, Any]]) -> None:
+def buckets(figures: Sequence[Bucket]) -> None:
     """Print catch rate and false positives by the number of earlier calls of the caller."""
     rows = [
         (
             bucket["bucket"],
             f"{bucket['calls']:,} of {bucket['callers']:,}",
-            rate({**bucket, "rate": bucket["catch"]}) if bucket["calls"] else NONE,
+            rate({"rate": bucket["catch"], "low": bucket["low"], "high": bucket["high"]}) if bucket["calls"] else NONE,
             f"{bucket['false_calls']:,} of {bucket['benign_calls']:,}",
         )
         for bucket in figures
@@ -93,7 +111,7 @@ def buckets(figures: Sequence[Mapping[str, Any]]) -> None:
     show_table("by the number of earlier calls", head, rows)
 
 
-def attacks(figures: Sequence[Mapping[str, Any]], numbers: str) -> None:
+def attacks(figures: Sequence[Evasion], numbers: str) -> None:
     """Print the calls that each evasion gets through before detection, and apart for groups seen in training."""
     rows = [
         (
@@ -116,35 +134,35 @@ def attacks(figures: Sequence[Mapping[str, Any]], numbers: str) -> None:
     )
 
 
-def known_group(figures: Mapping[str, Any]) -> tuple[str, ...]:
+def known_group(figures: KnownGroup) -> tuple[str, ...]:
     """Returns the cells for numbers of groups seen in training; dashes where these groups are unknown."""
     if not figures["numbers"]:
         return (NONE if figures["numbers"] is None else "0", NONE, NONE)
     return (f"{figures['numbers']:,}", share(figures["found"]), mean(figures["calls_through_a_number"]))
 
 
-def mean(value: Mapping[str, Any]) -> str:
+def mean(value: Mean) -> str:
     """Returns a mean with its interval, if it has one."""
     if value["mean"] is None:
         return NONE
     return f"{value['mean']:.0f}" + ("" if value["low"] is None else f" ({value['low']:.0f} - {value['high']:.0f})")
 
 
-def certified(side: Mapping[str, Any]) -> str:
+def certified(side: Headline) -> str:
     """Returns whether the threshold is certified, and whether it flags anything at all."""
     if side["certified"] and side["catch"]["call"]["rate"] == 0:
         return "yes, but it flags nothing"
     return "yes" if side["certified"] else "no"
 
 
-def rate(value: Mapping[str, Any]) -> str:
+def rate(value: Rate) -> str:
     """Returns a rate with its interval."""
     if value["rate"] is None:
         return NOT_MEASURED
     return f"{value['rate']:.1%} ({value['low']:.1%} - {value['high']:.1%})"
 
 
-def soon(detection: Mapping[str, Any]) -> dict[str, Any]:
+def soon(detection: Detection) -> Rate:
     """Returns the share of numbers detected within their first SOON calls, in the form of a rate."""
     return {"rate": detection["soon_share"], "low": detection["soon_low"], "high": detection["soon_high"]}
 
@@ -218,19 +236,20 @@ def feature_table(result: Mapping[str, Any]) -> None:
         say(f"columns not used, not numeric or an identifier: {', '.join(result['left_out'])}")
 
 
-def onnx(facts: Mapping[str, Any], file: Path) -> None:
+def onnx(facts: Export, file: Path) -> None:
     """Print the size of an exported model and its largest differences from the bundle."""
     say(f"{file}: model {facts['model']}, {len(facts['features'])} features, {facts['bytes']:,} bytes")
     rows = [
         (
             name,
-            f"{facts[name]['rows']:,}",
-            *(f"{facts[name][part]:.1e}" for part in ("raw", "probability")),
-            str(facts[name]["bands"]),
-            f"{facts[name]['float32_raw']:.1e}",
-            str(facts[name]["float32_bands"]),
+            f"{difference['rows']:,}",
+            f"{difference['raw']:.1e}",
+            f"{difference['probability']:.1e}",
+            str(difference["bands"]),
+            f"{difference['float32_raw']:.1e}",
+            str(difference["float32_bands"]),
         )
-        for name in ("golden", "thresholds")
+        for name, difference in (("golden", facts["golden"]), ("thresholds", facts["thresholds"]))
     ]
     head = ("rows", "number", "raw score", "probability", "other bands", "raw, from float32", "other bands")
     show_table("largest differences from the bundle", head, rows)

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from callsieve.serving.cli.console import say, show_facts, show_table
 from callsieve.training.reports.run_page import NOT_MEASURED, share
 
 from .runs import rate
 
+if TYPE_CHECKING:
+    from callsieve.training.judging.figures import Mean
+    from callsieve.training.studies.figures import (
+        DecayFigures,
+        PeriodFigures,
+        RollingFigures,
+        SearchFigures,
+        StressFigures,
+    )
 
-def rolling(result: Mapping[str, Any]) -> None:
+
+def rolling(result: RollingFigures) -> None:
     """Print the spread of the headline figures over the origins."""
-    kinds = ("mean", "sd", "least", "most")
     rows = [
-        (name, *("unknown" if spread[kind] is None else f"{spread[kind]:.4g}" for kind in kinds))
+        (name, *(_known(value) for value in (spread["mean"], spread["sd"], spread["least"], spread["most"])))
         for name, spread in result["spread"].items()
     ]
     title = f"headline from {len(result['origins'])} origins, groups of callers unseen in training"
-    show_table(title, ("figure", *kinds), rows)
+    show_table(title, ("figure", "mean", "sd", "least", "most"), rows)
 
 
-def searched(result: Mapping[str, Any], folder: Path) -> None:
+def _known(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+def searched(result: SearchFigures, folder: Path) -> None:
     """Print the best parameters of a search, and the gain over the shipped ones."""
     rows = [(name, f"{result['shipped'][name]:.6g}", f"{value:.6g}") for name, value in result["figures"].items()]
     show_table(f"{result['trials']} trials on the training set", ("held-out fold", "shipped", "best"), rows)
@@ -31,39 +43,41 @@ def searched(result: Mapping[str, Any], folder: Path) -> None:
     say(f"next     callsieve train --parameters {folder / 'parameters.toml'} ...")
 
 
-def decay(result: Mapping[str, Any], folder: Path) -> None:
+def decay(result: DecayFigures, folder: Path) -> None:
     """Print each period of the ageing and of the retrained model, and the area under time."""
-    ways = ("once", "anew")
     rows = [
         (
             "days {} to {}".format(*period["days_after_training"]),
-            *(cell for way in ways for cell in _period(period[way])),
+            *_period(period["once"]),
+            *_period(period["anew"]),
         )
         for period in result["periods"]
     ]
     columns = ("flagged innocent", "caught, unseen groups", "caught, at 1 in 10,000", "caught, all")
-    head = ("after the training", *(f"{way}: {name}" for way in ways for name in columns))
+    head = ("after the training", *(f"{way}: {name}" for way in ("once", "anew") for name in columns))
     show_table(f"trained on {result['train_days']} days, once and anew each period", head, rows)
-    for name, words in (("area_under_time", "at their own thresholds"), ("area_at_target", "at 1 in 10,000")):
-        once, anew = (share(result[name][way]) for way in ways)
-        say(f"area under time, {words}: once {once}, anew {anew}")
+    areas = (("at their own thresholds", result["area_under_time"]), ("at 1 in 10,000", result["area_at_target"]))
+    for words, area in areas:
+        say(f"area under time, {words}: once {share(area['once'])}, anew {share(area['anew'])}")
     say(f"picture  {folder / 'decay.svg'}")
 
 
-def _period(figures: Mapping[str, Any]) -> tuple[str, ...]:
+def _period(figures: PeriodFigures) -> tuple[str, ...]:
     flagged = f"{figures['false_calls']:,} of {figures['benign_calls']:,}"
-    return (flagged, *(rate(figures[calls]["call"]) for calls in ("unseen", "at_target", "all")))
+    return (flagged, *(rate(side["call"]) for side in (figures["unseen"], figures["at_target"], figures["all"])))
 
 
-def stress(result: Mapping[str, Any], folder: Path) -> None:
+def stress(result: StressFigures, folder: Path) -> None:
     """Print each label fault over all worlds, beside the clean trainings."""
-    means = ("catch", "change", "catch_at_target", "change_at_target")
     rows = [
         (
             fault["fault"],
             f"{fault['certified']} of {fault['worlds']}",
             f"{fault['false_calls']:,} of {fault['benign_calls']:,}",
-            *(mean_rate(fault[name]) for name in means),
+            mean_rate(fault["catch"]),
+            mean_rate(fault["change"]),
+            mean_rate(fault["catch_at_target"]),
+            mean_rate(fault["change_at_target"]),
             NOT_MEASURED if fault["auc"]["mean"] is None else f"{fault['auc']['mean']:.4f}",
         )
         for fault in result["faults"]
@@ -74,7 +88,7 @@ def stress(result: Mapping[str, Any], folder: Path) -> None:
     say(f"each training: {folder / 'stress.json'}")
 
 
-def mean_rate(value: Mapping[str, Any]) -> str:
+def mean_rate(value: Mean) -> str:
     """Returns a mean of rates with its interval, if it has one."""
     if value["mean"] is None:
         return NOT_MEASURED

@@ -1,0 +1,149 @@
+"""The types of what a study of several trainings says, from the study to the terminal and to `--json`.
+
+All are plain JSON values, with the conventions of `training.judging.figures`.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from callsieve.training.judging.figures import FalseCalls, Mean, Rate, RowCounts
+from callsieve.training.log.looks import Look
+
+
+class Spread(TypedDict):
+    """A figure over the origins at which it is known; the standard deviation is that of a sample."""
+
+    origins: int
+    mean: float | None
+    sd: float | None
+    least: float | None
+    most: float | None
+
+
+class Origin(Look):
+    """One training of a rolling origin: begin and end of its calls, its row counts and its headline figures."""
+
+    begin: str
+    end: str
+    rows: RowCounts
+    headline: dict[str, float]
+
+
+class RollingFigures(TypedDict):
+    """The trainings from several origins, and the spread of each headline figure."""
+
+    origins: list[Origin]
+    spread: dict[str, Spread]
+
+
+class PeriodCatch(TypedDict):
+    """Catch rate of the nuisance calls of a period, by call and by caller."""
+
+    calls: int
+    callers: int
+    call: Rate
+    caller: Rate
+
+
+class PeriodFigures(FalseCalls):
+    """A model on the calls of a period after its training.
+
+    `all`: calls of all groups. `unseen`: of groups that it was not trained on. `at_target`: of these, at the threshold
+    that flags 1 in 10,000 of the innocent calls.
+    """
+
+    all: PeriodCatch
+    unseen: PeriodCatch
+    at_target: PeriodCatch
+
+
+class DecayPeriod(Look):
+    """A period in days after the training, for the model trained once and for the one trained anew."""
+
+    days_after_training: list[int]
+    once: PeriodFigures
+    anew: PeriodFigures
+
+
+class Areas(TypedDict):
+    """Mean catch rate over time of both models; None where a period has no rate."""
+
+    once: float | None
+    anew: float | None
+
+
+class DecayFigures(TypedDict):
+    """Ageing of a model: each period, and the area under the catch rate over time."""
+
+    train_days: int
+    days: int
+    periods: list[DecayPeriod]
+    area_under_time: Areas
+    area_at_target: Areas
+
+
+class CatchChange(TypedDict):
+    """A difference of two catch rates on the same calls, with its interval over resampled callers."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class FaultOutcome(FalseCalls):
+    """The headline of one training: `median` calls until detection, `learnt` training rows."""
+
+    certified: bool
+    catch: Rate
+    median: float | None
+    auc: float | None
+    learnt: int
+
+
+class FaultTraining(FaultOutcome):
+    """One training of a world with one label fault, and its differences from the clean training."""
+
+    world: int
+    seed: int
+    fault: str
+    catch_at_target: float | None
+    change: CatchChange
+    change_at_target: CatchChange
+
+
+class FaultFigures(TypedDict):
+    """One label fault over all worlds; means have Student's 95 % interval."""
+
+    fault: str
+    worlds: int
+    certified: int
+    false_calls: int
+    benign_calls: int
+    catch: Mean
+    change: Mean
+    catch_at_target: Mean
+    change_at_target: Mean
+    auc: Mean
+
+
+class StressFigures(TypedDict):
+    """Every training, and every fault over all worlds."""
+
+    trainings: list[FaultTraining]
+    faults: list[FaultFigures]
+
+
+class SearchFigures(TypedDict):
+    """The best parameters of a search, and the held-out figures of the best and of the shipped parameters."""
+
+    study: str
+    trials: int
+    best: int
+    parameters: dict[str, float]
+    figures: dict[str, float]
+    shipped: dict[str, float]
+    rows: int
+    groups: int
+    run: str
+    seconds: float
