@@ -1,7 +1,7 @@
 """Who looked at calls that judge: gates and touches enter the audit log before anything is trained or scored.
 
 A fold is a stretch of time of some data. Stretches that overlap are looks at the same calls: a fold that begins a day
-later is not a fresh one. Of a finished model, each look that holds it against the truth is count_look in the log of its
+later is not a fresh one. Of a finished model, each look that holds it against the truth is counted in the log of its
 training, which lies beside its bundle; where there is none, calls that it was certified on are not looked at.
 """
 
@@ -29,7 +29,7 @@ _DATA = 16  # hex digits of the fingerprint that name the data
 
 
 class Look(TypedDict):
-    """A look at a fold, and how many looks there were so far, this one included; None for both if not count_look."""
+    """A look at a fold, and how many looks there were so far, this one included; None for both if not counted."""
 
     fold: str | None
     touches: int | None
@@ -91,7 +91,7 @@ def count_look(ledger: Ledger | None, card: BundleMetadata, data: str, span: Spa
         return ledger.touch(data, span, by)
     if certified_on(card, data, span):
         raise ValueError(
-            f"{by}: the model was certified on these calls, and each look at them is count_look: expected --audit FOLDER "
+            f"{by}: the model was certified on these calls, and each look at them is counted: expected --audit FOLDER "
             "and --signing-key FILE, the log of its training and the key that signs it"
         )
     return {"fold": None, "touches": None}
@@ -110,11 +110,11 @@ def in_words(told: Mapping[str, Any]) -> str:
     """What a person reads of a look, as from `count_look`.
 
     >>> in_words({"fold": "aa 0..10", "touches": 2})
-    'look 2 at these calls, count_look in the audit log: fold aa 0..10'
+    'look 2 at these calls, counted in the audit log: fold aa 0..10'
     """
     if told["touches"] is None:
-        return "this look at the calls was not count_look: there is no audit log with its key beside the bundle"
-    return f"look {told['touches']} at these calls, count_look in the audit log: fold {told['fold']}"
+        return "this look at the calls was not counted: there is no audit log with its key beside the bundle"
+    return f"look {told['touches']} at these calls, counted in the audit log: fold {told['fold']}"
 
 
 def looks(folds: Iterable[str], data: str, span: Span) -> int:
