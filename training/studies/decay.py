@@ -1,9 +1,9 @@
-"""How a model ages: week after week beside one that is trained anew each week.
+"""How a model ages: judged period after period, beside a model that is retrained before each period.
 
-Both judge the same calls, at the thresholds that their own trainings chose. A week's vectors are those of a service,
-from the 28 days before it. "Unseen" are calls of groups (block, trunk, device, campaign) of which that model learnt
-nothing. The area under time is that of Pendlebury et al., TESSERACT (USENIX Security 2019). A threshold of few innocent
-calls is luck, so the catch is also told at the threshold that flags 1 in 10,000 of each period's own innocent calls.
+Both models judge the same calls at the thresholds of their own trainings. Vectors of a period are those of a service:
+they rest on the 28 days before it. "Unseen" calls are of groups (block, trunk, device, campaign) that the model did not
+train on. The area under time is from Pendlebury et al., TESSERACT (USENIX Security 2019). A threshold chosen on few
+innocent calls varies, so the catch is also given at the threshold that flags 1 in 10,000 innocent calls of the period.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What judging needs of a training."""
+    """The model text, its certified band, and the ids of the groups that it was trained on."""
 
     text: str
     band: Band
-    learnt: Array  # groups that it learnt from
+    trained_groups: Array
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """The calls of a period, with the vectors that a service would have had. Arrays over all calls."""
+    """The calls of a period and of the history before it, with the vectors of a live service."""
 
     dataset: Dataset
     feed: Feed
@@ -68,110 +68,127 @@ def decay(
     ledger: Ledger,
     progress: Progress | None = None,
 ) -> DecayFigures:
-    """Train on the first days, then judge each period after them, with and without training anew.
+    """Trains on the first days, then judges each later period with and without retraining.
 
     Args:
-        train_days: calls that each training gets, 21 at least.
-        days: of a period.
-        ledger: gets the gates, and a touch before each training and each period.
-    Returns: `periods`, with the figures of both ways; `area_under_time` of the catch rate of unseen groups of each, and
-        `area_at_target`, the same at the threshold of `threshold_at_rate`. JSON-able.
+        train_days: days of calls of each training, at least 21.
+        days: length of a period.
+        ledger: records the gates, and a look at the test data before each training and each period.
+    Returns: plain values for JSON. `periods` has the figures of both models. `area_under_time` is the area of the catch
+        rate of unseen groups at each model's threshold, `area_at_target` at that of `threshold_at_rate`.
     Raises:
-        ValueError: if the calls are too few days, or a training has nothing to learn from.
+        ValueError: if the calls span too few days, or a training has nothing to learn from.
     """
     start = dataset.calls["start"].to_numpy()
     first, span = int(start.min()), train_days + periods * days
-    known = int((start.max() - first) // DAY + 1)
-    if known < span or periods < 2:
+    recorded = int((start.max() - first) // DAY + 1)
+    if recorded < span or periods < 2:
         raise ValueError(
             f"decay: expected 2 periods or more and {span} days of calls ({train_days} to train on, {periods} x {days} "
-            f"after them), got {periods} periods, {known} days"
+            f"after them), got {periods} periods, {recorded} days"
         )
     group = groups(dataset.calls, campaigns_of(dataset))
     models: dict[str, Model] = {}
-    told: list[DecayPeriod] = []
+    judged: list[DecayPeriod] = []
     ledger.begin()
     for place in range(periods):
         begin = first + (train_days + place * days) * DAY
-        models["anew"] = trained_on(dataset, settings, group, (begin - train_days * DAY, begin), ledger,
-                                    part(progress, place, periods))  # fmt: skip
+        window = (begin - train_days * DAY, begin)
+        models["anew"] = trained_on(dataset, settings, group, window, ledger, part(progress, place, periods))
         models.setdefault("once", models["anew"])
-        touched = ledger.touch(dataset.fingerprint, (begin, begin + days * DAY), "decay")
+        looks = ledger.touch(dataset.fingerprint, (begin, begin + days * DAY), "decay")
         calls = period_of(dataset, settings, group, begin, begin + days * DAY)
-        told.append(
+        judged.append(
             {
                 "days_after_training": [place * days, (place + 1) * days],
-                **touched,
+                **looks,
                 "once": figures(calls, models["once"], settings),
                 "anew": figures(calls, models["anew"], settings),
             }
         )
-    once, anew = [period["once"] for period in told], [period["anew"] for period in told]
+    once, anew = [period["once"] for period in judged], [period["anew"] for period in judged]
     own: Areas = {
-        "once": area([side["unseen"]["call"]["rate"] for side in once]),
-        "anew": area([side["unseen"]["call"]["rate"] for side in anew]),
+        "once": area([period_figures["unseen"]["call"]["rate"] for period_figures in once]),
+        "anew": area([period_figures["unseen"]["call"]["rate"] for period_figures in anew]),
     }
     at_target: Areas = {
-        "once": area([side["at_target"]["call"]["rate"] for side in once]),
-        "anew": area([side["at_target"]["call"]["rate"] for side in anew]),
+        "once": area([period_figures["at_target"]["call"]["rate"] for period_figures in once]),
+        "anew": area([period_figures["at_target"]["call"]["rate"] for period_figures in anew]),
     }
     return {
         "train_days": train_days,
         "days": days,
-        "periods": told,
+        "periods": judged,
         "area_under_time": own,
         "area_at_target": at_target,
     }
 
 
 def trained_on(
-    dataset: Dataset, settings: Settings, group: Array, span: tuple[int, int], ledger: Ledger,
+    dataset: Dataset,
+    settings: Settings,
+    group: Array,
+    span: tuple[int, int],
+    ledger: Ledger,
     progress: Progress | None,
-) -> Model:  # fmt: skip
-    """A model of the calls of a stretch, and of which groups it learnt."""
-    some = stretch(dataset, *span)
-    folds = fold_plan(some.calls, settings.label_delay_days)
+) -> Model:
+    """Trains on the calls of a time window.
+
+    Args:
+        group: id of each call's group, over all calls of the dataset.
+        span: the window `[begin, end)` in Unix ms.
+    """
+    window = stretch(dataset, *span)
+    folds = fold_plan(window.calls, settings.label_delay_days)
     ledger.touch(dataset.fingerprint, folds.certify, "decay")
-    t = train(some, settings, progress)
-    whole = dataset.calls["start"].to_numpy()
-    return model_of(t, group[(whole >= span[0]) & (whole < span[1])])
+    trained = train(window, settings, progress)
+    start = dataset.calls["start"].to_numpy()
+    return model_of(trained, group[(start >= span[0]) & (start < span[1])])
 
 
-def model_of(t: Trained, group: Array) -> Model:
-    """Args: group: of each call of the training's table, as told over all of the dataset."""
-    side = t.fold == FOLDS.index("train")
-    inside = (t.start >= t.plan.train[0]) & (t.start < t.plan.train[1])
-    band = t.card.thresholds[0]
-    return Model(t.models["model"], band, np.unique(group[side & inside]))
+def model_of(trained: Trained, group: Array) -> Model:
+    """Returns what judging needs of a training.
+
+    Args:
+        group: id of each call's group, over the calls of the training.
+    """
+    in_fold = trained.fold == FOLDS.index("train")
+    in_time = (trained.start >= trained.plan.train[0]) & (trained.start < trained.plan.train[1])
+    band = trained.card.thresholds[0]
+    return Model(trained.models["model"], band, np.unique(group[in_fold & in_time]))
 
 
 def period_of(dataset: Dataset, settings: Settings, group: Array, begin: int, end: int) -> Period:
-    """The calls of a period and of the days of history that a feature asks for."""
+    """Returns the calls of a period and of the days of history that features need."""
     since = begin - HISTORY_DAYS * DAY
-    some = stretch(dataset, since, end)
-    start, whole = some.calls["start"].to_numpy(), dataset.calls["start"].to_numpy()
-    feed = complete(some, settings.features, settings.threads, np.flatnonzero(start >= begin))
-    return Period(some, feed, begin, group[(whole >= since) & (whole < end)])
+    window = stretch(dataset, since, end)
+    start, every_start = window.calls["start"].to_numpy(), dataset.calls["start"].to_numpy()
+    feed = complete(window, settings.features, settings.threads, np.flatnonzero(start >= begin))
+    return Period(window, feed, begin, group[(every_start >= since) & (every_start < end)])
 
 
 def figures(period: Period, model: Model, settings: Settings) -> PeriodFigures:
-    """Error on the innocent calls of a period, and catch of the others: of all groups, of those not learnt from, and of
-    these at the threshold that flags 1 in 10,000 of the innocent calls."""
+    """Returns the error on innocent calls of a period, and the catch rate on its nuisance calls.
+
+    The catch is given for all groups, for unseen groups, and for unseen groups at the threshold that flags 1 in 10,000
+    of the innocent calls.
+    """
     calls = period.dataset.calls
     (caller, _), (callee, _) = factorize(calls["caller"]), factorize(calls["callee"])
-    known = judging_labels(period.dataset, caller, settings.label_policy)
+    labels = judging_labels(period.dataset, caller, settings.label_policy)
     inside = calls["start"].to_numpy() >= period.begin
     raw = score_rows(model.text, period.feed, inside, feature_columns(settings.features), settings.threads)
-    held = aligned_scores(raw, period.feed.strata(len(raw)), model.band)
-    benign, bad = inside & known.known & ~known.nuisance, inside & known.known & known.nuisance
-    unseen = bad & ~np.isin(period.group, model.learnt)
-    false = int((held[benign] >= model.band.threshold).sum())
+    aligned = aligned_scores(raw, period.feed.strata(len(raw)), model.band)
+    benign = inside & labels.known & ~labels.nuisance
+    nuisance = inside & labels.known & labels.nuisance
+    unseen = nuisance & ~np.isin(period.group, model.trained_groups)
+    false = int((aligned[benign] >= model.band.threshold).sum())
     return {
         "benign_calls": int(benign.sum()),
         "false_calls": false,
         "bound": upper_bound(false, int(benign.sum())),
-        "all": caught(held[bad], model.band.threshold, caller[bad], callee[bad], settings.seed),
-        "unseen": caught(held[unseen], model.band.threshold, caller[unseen], callee[unseen], settings.seed),
+        "all": caught(aligned[nuisance], model.band.threshold, caller[nuisance], callee[nuisance], settings.seed),
+        "unseen": caught(aligned[unseen], model.band.threshold, caller[unseen], callee[unseen], settings.seed),
         "at_target": caught(
             raw[unseen], threshold_at_rate(raw[benign], TARGETS[0][1]), caller[unseen], callee[unseen], settings.seed
         ),
@@ -179,16 +196,16 @@ def figures(period: Period, model: Model, settings: Settings) -> PeriodFigures:
 
 
 def caught(raw: Array, threshold: float, caller: Array, callee: Array, seed: int) -> PeriodCatch:
-    """Catch rate by call and by caller with intervals; None where there is no call."""
+    """Returns the catch rate by call and by caller with intervals; None without a call."""
     if not len(raw):
         none: Rate = {"rate": None, "low": None, "high": None}
         return {"calls": 0, "callers": 0, "call": none, "caller": none}
-    found = catch(raw, threshold, caller, callee, seed=seed)
-    return {"calls": found.calls, "callers": found.callers, "call": found.by_call, "caller": found.by_caller}
+    result = catch(raw, threshold, caller, callee, seed=seed)
+    return {"calls": result.calls, "callers": result.callers, "call": result.by_call, "caller": result.by_caller}
 
 
 def area(rates: list[float | None]) -> float | None:
-    """Area under time: the mean of neighbours' means; None where a period has no rate.
+    """Returns the area under time: the mean of neighbours' means; None if a period has no rate.
 
     >>> area([1.0, 0.5, 0.0])
     0.5

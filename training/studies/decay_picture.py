@@ -1,4 +1,4 @@
-"""The picture of a model's age: what it catches week by week, beside one that is trained anew."""
+"""Picture of an ageing model: its catch week by week, beside a model that is retrained each period."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from callsieve.training.reports.pictures import BLUE, GREY, RC, svg
 
-STYLES = {"once": (GREY, "--", "s", "trained once"), "anew": (BLUE, "-", "o", "trained anew each time")}
+STYLES = {"once": (GREY, "--", "s", "trained once"), "anew": (BLUE, "-", "o", "retrained each period")}
 
 
 def picture(result: Mapping[str, Any]) -> str:
-    """Catch rate of unseen groups and bound of the error, by days since the first training, as SVG."""
+    """Returns an SVG: catch rate of unseen groups and upper bound of the error, by days since the first training."""
     with mpl.rc_context(RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(6.2, 5.4), layout="constrained")
@@ -24,7 +24,7 @@ def picture(result: Mapping[str, Any]) -> str:
         for way in STYLES:
             draw(above, below, result["periods"], way)
         above.set_ylim(0, 1)
-        above.set_ylabel("nuisance calls caught,\ngroups not learnt from")
+        above.set_ylabel("nuisance calls caught,\nunseen groups")
         above.legend(loc="best")
         below.set_ylabel("innocent calls flagged,\nat most (95 %)")
         below.set_yscale("log")
@@ -33,14 +33,14 @@ def picture(result: Mapping[str, Any]) -> str:
 
 
 def draw(above: Axes, below: Axes, periods: list[Mapping[str, Any]], way: str) -> None:
-    """The line of one way in both parts, with the interval of the rate."""
+    """Draws the line of one way of training in both parts, with the interval of its rate."""
     colour, dash, mark, name = STYLES[way]
-    known = [one for one in periods if one[way]["unseen"]["call"]["rate"] is not None]
-    days = [sum(one["days_after_training"]) / 2 for one in known]
-    rates = [one[way]["unseen"]["call"] for one in known]
-    above.plot(days, [one["rate"] for one in rates], color=colour, linestyle=dash, marker=mark, label=name)
+    rated = [period for period in periods if period[way]["unseen"]["call"]["rate"] is not None]
+    days = [sum(period["days_after_training"]) / 2 for period in rated]
+    rates = [period[way]["unseen"]["call"] for period in rated]
+    above.plot(days, [rate["rate"] for rate in rates], color=colour, linestyle=dash, marker=mark, label=name)
     above.fill_between(
-        days, [one["low"] for one in rates], [one["high"] for one in rates], color=colour, alpha=0.15, lw=0
+        days, [rate["low"] for rate in rates], [rate["high"] for rate in rates], color=colour, alpha=0.15, lw=0
     )
-    every = [sum(one["days_after_training"]) / 2 for one in periods]
-    below.plot(every, [one[way]["bound"] for one in periods], color=colour, linestyle=dash, marker=mark)
+    every_day = [sum(period["days_after_training"]) / 2 for period in periods]
+    below.plot(every_day, [period[way]["bound"] for period in periods], color=colour, linestyle=dash, marker=mark)

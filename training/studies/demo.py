@@ -1,4 +1,4 @@
-"""The demonstration that runs the whole line on a simulated world."""
+"""The demonstration: a simulated world goes through the whole pipeline, from calls to a signed bundle."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ from .simulated import new_key, simulated
 
 
 def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Progress) -> RecordedRun:
-    """World, features, training, certificate, signed bundle, verdicts and report in one folder."""
-    told = told_of(folder, size, seed, lambda what, part: progress(what, 0.15 * part))
+    """Writes world, model, certificate, signed bundle, verdicts and run page to one folder, and returns the figures."""
+    dataset = simulated_dataset(folder, size, seed, lambda what, part: progress(what, 0.15 * part))
     give_back()
     settings = Settings(seed=seed, threads=threads)
     return study(
-        told, settings, folder, source=f"simulated world '{size}', seed {seed}", made_by="callsieve demo",
+        dataset,
+        settings,
+        folder,
+        source=f"simulated world '{size}', seed {seed}",
+        made_by="callsieve demo",
         progress=lambda what, part: progress(what, 0.2 + 0.8 * part),
-    )  # fmt: skip
+    )
 
 
-def told_of(folder: Path, size: str, seed: int, progress: Progress) -> Dataset:
-    """What a training may see of a new world, which is written to `folder` with its key; the rest of it is let go."""
+def simulated_dataset(folder: Path, size: str, seed: int, progress: Progress) -> Dataset:
+    """Simulates a world, writes it to `folder` with its key, and returns what a training may see of it."""
     world = simulated(size, seed, None, new_key(folder / "number.key"), progress)
     write_world(world, folder / "world")
     return of_world(world)
 
 
 def of_world(world: World) -> Dataset:
-    """What a training may see of a world, and its truth to judge by.
+    """Returns what a training may see of a world, and the truth that judges it.
 
     >>> from pathlib import Path
     >>> from callsieve.training.world import read_world

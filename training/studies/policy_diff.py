@@ -1,4 +1,4 @@
-"""What another policy would do to the same calls: how many of which slice change fate, from what to what."""
+"""Compares two policies on the same calls: how many calls of which slice change action, from what to what."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def difference(
     threads: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Score calls once and decide on them by two policies.
+    """Scores calls once and applies two policies to them.
 
     Args:
-        truth: a world's truth.parquet, for slices of what the calls were; they need the column `call`.
-        ledger: with a truth, gets a touch of the calls before they are scored; None where nobody counts.
-    Returns: JSON-able. Of the calls that change fate: how many by `from` and `to`; the same by class of the caller's
-        number and, with a truth, by slice; and how many meet each rule.
+        truth: a world's truth.parquet, for slices by content; the calls need the column `call`.
+        ledger: with a truth, records the look at the calls before they are scored; None to record nothing.
+    Returns: plain values for JSON. Of the calls that change action: how many by `from` and `to`; the same by number
+        class and, with a truth, by slice; and how many meet each rule.
     Raises:
-        ValueError: in one line, if a file is not what it must be.
+        ValueError: in one line, if a file is damaged or has another form.
     """
     scorer = open_scorer(bundle, trust, old, open_registers(registers, key, EVALUATION))
     other = Scorer(scorer.bundle, read_policy(new), scorer.registers)
@@ -62,11 +62,11 @@ def difference(
     )
     if read.calls.num_rows == 0:
         raise ValueError(f"{path}: no call to decide on; {read.quarantine_summary}")
-    touched: dict[str, Any] = {}
+    looks: dict[str, Any] = {}
     if truth is not None:
         start = read.calls["start"].to_numpy()
         span = (int(start[0]), int(start[-1]) + 1)
-        touched = {**count_look(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")}
+        looks = {**count_look(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")}
     progress("score", 0.4)
     before, rows = score_calls(
         scorer, read.calls, None if complaints is None else read_complaints(complaints), threads=threads
@@ -74,33 +74,33 @@ def difference(
     after = score_vectors(other, read.calls, rows, threads)
     slices = {"number_class": to_strings(read.calls["caller_class"])}
     if truth is not None:
-        told = truth_of_calls(read_parquet(truth), read.calls)
-        nuisance = np.asarray(told["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
-        slices["truth"] = np.char.add(np.where(nuisance, "nuisance: ", "benign: "), to_strings(told["slice"]))
+        content = truth_of_calls(read_parquet(truth), read.calls)
+        nuisance = np.asarray(content["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
+        slices["truth"] = np.char.add(np.where(nuisance, "nuisance: ", "benign: "), to_strings(content["slice"]))
     return {
         "old": scorer.policy.version,
         "new": other.policy.version,
         "model": scorer.bundle.model_id,
         "purpose": EVALUATION,
         "calls": read.calls.num_rows,
-        **touched,
+        **looks,
         **changes(before, after, to_strings(read.calls["caller"]), slices),
     }
 
 
 def changes(before: Scores, after: Scores, caller: Array, slices: dict[str, Array]) -> dict[str, Any]:
-    """Calls and callers whose calls change fate, as a whole and by slice."""
+    """Returns the calls that change action and their callers, in all and by slice."""
     moved = np.flatnonzero(before.action != after.action)
     table = pd.DataFrame(
         {
             "from": np.array(ACTIONS)[before.action[moved]],
             "to": np.array(ACTIONS)[after.action[moved]],
             "caller": caller[moved],
-            **{name: told[moved] for name, told in slices.items()},
+            **{name: values[moved] for name, values in slices.items()},
         }
     )
-    met = before.rule_bits[moved] | after.rule_bits[moved]
-    rules = {name: int(np.count_nonzero(met & bit)) for name, bit in BITS.items()}
+    rules_met = before.rule_bits[moved] | after.rule_bits[moved]
+    rules = {name: int(np.count_nonzero(rules_met & bit)) for name, bit in BITS.items()}
     return {
         "changed": len(moved),
         "actions": _counted(table, ["from", "to"]),
@@ -111,5 +111,5 @@ def changes(before: Scores, after: Scores, caller: Array, slices: dict[str, Arra
 
 def _counted(table: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
     grouped = table.groupby(names, sort=True)["caller"].agg(["size", "nunique"]).reset_index()
-    kept = grouped.rename(columns={"size": "calls", "nunique": "callers"}).sort_values("calls", ascending=False)
-    return [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")]
+    counts = grouped.rename(columns={"size": "calls", "nunique": "callers"}).sort_values("calls", ascending=False)
+    return [{str(name): value for name, value in row.items()} for row in counts.to_dict("records")]

@@ -1,8 +1,8 @@
-"""Rolling origin: the whole training again from several starts, to see how much the headline owes to the days chosen.
+"""Rolling origin: repeats the whole training from several starts, to show how much the headline depends on the days.
 
-Each origin has as many days as the others and begins some days later; within it, the folds are those of every training
-(`split.plan`). The stretches overlap, so their spread is that of one world's weeks, not of independent samples.
-Tashman, Out-of-sample tests of forecasting accuracy (2000), calls this a rolling window of fixed size.
+All origins have the same number of days, and each begins some days after the one before. Folds are planned within each
+(`split.fold_plan`). The windows overlap, so their spread is that of one world's weeks, not of independent samples.
+Source: Tashman, Out-of-sample tests of forecasting accuracy (2000), "rolling window of fixed size".
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ LEAST = 3
 
 
 def origins(first: int, last: int, count: int, step_days: int) -> list[tuple[int, int]]:
-    """Stretches `[begin, end)` in Unix ms, all equally long, the last one up to the last whole day.
+    """Returns windows `[begin, end)` in Unix ms, all equally long; the last ends with the last whole day.
 
     Raises:
-        ValueError: if fewer than 3 are asked for, they begin at one moment, or the calls are over before the last.
+        ValueError: if `count` is under 3, `step_days` under 1, or the calls span too few days.
     """
     if count < LEAST or step_days < 1:
         raise ValueError(f"origins: expected {LEAST} or more, a day or more apart, got {count}, {step_days} days apart")
@@ -52,7 +52,7 @@ def origins(first: int, last: int, count: int, step_days: int) -> list[tuple[int
 
 
 def stretch(dataset: Dataset, begin: int, end: int) -> Dataset:
-    """The dataset of a stretch: its calls, and what was known by its end of numbers."""
+    """Returns the dataset of a time window: its calls, and complaints and findings as known by its end."""
     start = dataset.calls["start"]
     inside = pc.and_(pc.greater_equal(start, begin), pc.less(start, end))
     calls = dataset.calls.filter(inside)
@@ -70,60 +70,66 @@ def rolling(
     ledger: Ledger,
     progress: Progress | None = None,
 ) -> RollingFigures:
-    """Train and judge from each origin.
+    """Trains and judges from each origin.
 
     Args:
-        ledger: gets the gates before the first training, and a touch before each.
-    Returns: `origins`, with begin, end, what was judged, how often it was looked at and the headline of each; and
-        `spread`: mean, standard deviation, least and most of each figure of the headline, over the origins where it is
-        known. JSON-able.
+        ledger: records the gates before the first training, and a look at the test data before each.
+    Returns: plain values for JSON. `origins` has begin, end, rows, looks and headline of each; `spread` has mean,
+        standard deviation, least and most of each headline figure over the origins where it is known.
     Raises:
-        ValueError: as `origins` and `train`.
+        ValueError: if the calls span too few days, or a training has nothing to learn from.
     """
     start = dataset.calls["start"].to_numpy()
     spans = origins(int(start.min()), int(start.max()), count, step_days)
-    told: list[Origin] = []
+    trainings: list[Origin] = []
     ledger.begin()
     for place, (begin, end) in enumerate(spans):
-        part_of = stretch(dataset, begin, end)
-        folds = fold_plan(part_of.calls, settings.label_delay_days)
-        touched = ledger.touch(dataset.fingerprint, folds.certify, "roll")
-        trained = train(part_of, settings, part(progress, place, count))
+        window = stretch(dataset, begin, end)
+        folds = fold_plan(window.calls, settings.label_delay_days)
+        looks = ledger.touch(dataset.fingerprint, folds.certify, "roll")
+        trained = train(window, settings, part(progress, place, count))
         check_for_leaks(trained)
         figures = summarise(trained)
-        told.append(
+        trainings.append(
             {
                 "begin": str(pd.Timestamp(begin, unit="ms", tz="UTC")),
                 "end": str(pd.Timestamp(end, unit="ms", tz="UTC")),
-                **touched,
+                **looks,
                 "rows": figures["rows"],
                 "headline": numbers_of(figures["headline"]),
             }
         )
-    names = dict.fromkeys(name for one in told for name in one["headline"])
-    return {"origins": told, "spread": {name: spread([one["headline"].get(name) for one in told]) for name in names}}
+    headlines = [training["headline"] for training in trainings]
+    names = dict.fromkeys(name for headline in headlines for name in headline)
+    spreads = {name: spread([headline.get(name) for headline in headlines]) for name in names}
+    return {"origins": trainings, "spread": spreads}
 
 
 def part(progress: Progress | None, place: int, count: int) -> Progress | None:
-    """Progress of one of several trainings."""
+    """Returns the progress callback of training number `place` of `count`."""
     if progress is None:
         return None
     return lambda what, done: progress(f"{place + 1}/{count} {what}", (place + done) / count)
 
 
 def numbers_of(figures: Headline) -> dict[str, float]:
-    """The numbers of nested figures by their dotted names."""
-    told = flatten(figures).items()
-    return {name: float(one) for name, one in told if isinstance(one, int | float) and not isinstance(one, bool)}
+    """Returns the numbers of nested figures by dotted name."""
+    values = flatten(figures).items()
+    return {
+        name: float(value) for name, value in values if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def spread(values: list[float | None]) -> Spread:
-    """Of the values that are known: how many, mean, standard deviation (n - 1), least and most."""
-    known = np.array([value for value in values if value is not None], dtype=float)
-    if not len(known):
+    """Returns count, mean, standard deviation (n - 1), least and most of the values that are not None."""
+    numbers = np.array([value for value in values if value is not None], dtype=float)
+    if not len(numbers):
         return {"origins": 0, "mean": None, "sd": None, "least": None, "most": None}
-    sd = float(known.std(ddof=1)) if len(known) > 1 else None
+    sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else None
     return {
-        "origins": len(known), "mean": float(known.mean()), "sd": sd, "least": float(known.min()),
-        "most": float(known.max()),
-    }  # fmt: skip
+        "origins": len(numbers),
+        "mean": float(numbers.mean()),
+        "sd": sd,
+        "least": float(numbers.min()),
+        "most": float(numbers.max()),
+    }

@@ -1,7 +1,7 @@
-"""What each rule is worth on calls whose truth is known, and apart from it, what the model is.
+"""Judges each rule on calls with a known truth, and the model apart from the rules.
 
-A call that a rule hits is no catch of the model, and where a bundle is given, its certified band is told over all calls
-and over those that no rule hits.
+A rule's hit never counts as a catch of the model. With a bundle, the figures of its certified band are given over all
+calls and over the calls that no rule decides.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of which `part` in `whole` were seen, with its exact two-sided interval (Clopper and Pearson 1934)."""
+    """`part` of `whole`, with the exact two-sided 95 % interval of the share (Clopper and Pearson 1934)."""
 
     part: int
     whole: int
@@ -54,8 +54,8 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """Calls whose truth is known: `nuisance`, the `slice` they are of, how and by which trick they were made."""
+class CallTruth:
+    """The truth of each call: `nuisance`, its `slice`, its mode of calling, the attack it is part of, its caller."""
 
     nuisance: Array
     slice: Array
@@ -65,7 +65,7 @@ class Told:
 
 
 def share(part: int, whole: int) -> Share:
-    """A share and its interval.
+    """Returns a share and its interval.
 
     >>> share(0, 0)
     Share(part=0, whole=0, rate=None, low=0.0, high=1.0)
@@ -87,64 +87,64 @@ def rule_figures(
     threads: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Each rule on the calls of a world after its first 7 days, which only fill the windows.
+    """Judges each rule on the calls of a world after its first 7 days, which only fill the windows.
 
     Args:
-        data: folder with calls and truth, declared for evaluation; registers are read from it, too, if no other folder
-            is given.
-        ledger: gets a touch of the judged calls before a bundle scores them; None where nobody counts.
+        data: folder with calls and truth, declared for evaluation. Registers are read from it too, unless `registers`
+            names another folder.
+        ledger: records the look at the judged calls before a bundle scores them; None to record nothing.
     Raises:
-        ValueError: in one line, if a file is not what it must be.
+        ValueError: in one line, if a file is damaged or has another form.
     """
-    kept = expiry_filter(require_purpose(data, "evaluation"))
-    calls = kept(read_keyed(data / "calls.parquet").sort_by("start"), "calls")
+    drop_expired = expiry_filter(require_purpose(data, "evaluation"))
+    calls = drop_expired(read_keyed(data / "calls.parquet").sort_by("start"), "calls")
     truth = truth_of_calls(read_parquet(data / "truth.parquet"), calls)
-    asked, chosen = open_registers(registers or data, key, "evaluation"), read_policy(policy)
+    opened, chosen = open_registers(registers or data, key, "evaluation"), read_policy(policy)
     judged = _judged_rows(calls)
-    told = _told(calls, truth, judged)
+    truths = _call_truth(calls, truth, judged)
     progress("vectors", 0.2)
     raw = None
     if bundle is None:
         columns = compute_rule_columns(calls, threads)
     else:
         scorer = open_scorer(bundle, trust, policy)
-        touched = count_look(ledger, scorer.bundle, fingerprint(calls), judged_span(calls), "rules")
+        looks = count_look(ledger, scorer.bundle, fingerprint(calls), judged_span(calls), "rules")
         complaints = data / "complaints.parquet"
         scores, rows = score_calls(
             scorer, calls, read_complaints(complaints) if complaints.exists() else None, threads=threads
         )
         raw, columns = scores.raw[judged], rule_columns(rows)
     progress("rules", 0.7)
-    met = rules_met(calls, columns, asked, chosen.terms)[judged]
-    found: dict[str, Any] = {
+    hits = rules_met(calls, columns, opened, chosen.terms)[judged]
+    figures: dict[str, Any] = {
         "data": str(data),
         "policy": chosen.version,
-        "registers": 0 if asked is None else asked.rows,
+        "registers": 0 if opened is None else opened.rows,
         "calls": len(judged),
-        "nuisance": int(told.nuisance.sum()),
-        "rules": {name: of_rule(met & bit != 0, told) for name, bit in BITS.items()},
+        "nuisance": int(truths.nuisance.sum()),
+        "rules": {name: of_rule(hits & bit != 0, truths) for name, bit in BITS.items()},
     }
     banded = np.zeros(len(judged), dtype=np.int8) if raw is None else scores.band_action[judged]
-    found["regions"] = by_region(regions_of(calls, asked)[judged], told, banded, met, chosen)
+    figures["regions"] = by_region(regions_of(calls, opened)[judged], truths, banded, hits, chosen)
     if raw is not None:
         band = scorer.bundle.thresholds[0]
-        found["model"] = {"id": scorer.bundle.model_id, "band": band.name, "certificate": asdict(band.certificate)}
-        found["model"] |= touched
-        held = aligned_scores(raw, strata_of(rows[judged]), band)
-        found["model"] |= apart(held >= band.threshold, met, told, chosen)
-    return found
+        figures["model"] = {"id": scorer.bundle.model_id, "band": band.name, "certificate": asdict(band.certificate)}
+        figures["model"] |= looks
+        aligned = aligned_scores(raw, strata_of(rows[judged]), band)
+        figures["model"] |= model_apart(aligned >= band.threshold, hits, truths, chosen)
+    return figures
 
 
 def _judged_rows(calls: pa.Table) -> Array:
-    """Calls with full windows; one that was recorded twice counts once."""
+    """Returns the rows of calls with full windows; a call that was recorded twice counts once."""
     start = calls["start"].to_numpy()
-    once = np.zeros(len(start), dtype=bool)
-    once[np.unique(calls["call"].to_numpy(), return_index=True)[1]] = True
-    return np.flatnonzero((start >= judged_span(calls)[0]) & once)
+    first = np.zeros(len(start), dtype=bool)
+    first[np.unique(calls["call"].to_numpy(), return_index=True)[1]] = True
+    return np.flatnonzero((start >= judged_span(calls)[0]) & first)
 
 
-def _told(calls: pa.Table, truth: pa.Table, judged: Array) -> Told:
-    return Told(
+def _call_truth(calls: pa.Table, truth: pa.Table, judged: Array) -> CallTruth:
+    return CallTruth(
         nuisance=np.asarray(truth["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)[judged],
         slice=_words(truth, "slice")[judged],
         mode=_words(truth, "mode")[judged],
@@ -153,28 +153,28 @@ def _told(calls: pa.Table, truth: pa.Table, judged: Array) -> Told:
     )
 
 
-def of_rule(hit: Array, told: Told) -> dict[str, Any]:
-    """A rule's hits against the truth; intervals take calls for independent, which those of one caller are not.
+def of_rule(hit: Array, truths: CallTruth) -> dict[str, Any]:
+    """Returns a rule's hits against the truth; intervals treat calls as independent, although one caller's are not.
 
-    By caller, a hit caller is one with a call that was hit, and it is nuisance if one of its calls is.
+    By caller: a caller is hit if one of its calls is, and nuisance if one of its calls is.
     """
-    true, callers = hit & told.nuisance, np.unique(told.caller[hit])
-    guilty = np.unique(told.caller[told.nuisance])
-    found = np.intersect1d(callers, guilty)
+    true, callers = hit & truths.nuisance, np.unique(truths.caller[hit])
+    guilty = np.unique(truths.caller[truths.nuisance])
+    hit_nuisance = np.intersect1d(callers, guilty)
     return {
         "calls": int(hit.sum()),
         "precision": asdict(share(int(true.sum()), int(hit.sum()))),
-        "recall": asdict(share(int(true.sum()), int(told.nuisance.sum()))),
-        "caller_precision": asdict(share(len(found), len(callers))),
-        "caller_recall": asdict(share(len(found), len(guilty))),
-        "benign_slices": _by(told.slice, hit, ~told.nuisance),
-        "nuisance_modes": _by(told.mode, hit, told.nuisance),
-        "attacks": _by(told.attack, hit, told.nuisance & (told.attack != "")),
+        "recall": asdict(share(int(true.sum()), int(truths.nuisance.sum()))),
+        "caller_precision": asdict(share(len(hit_nuisance), len(callers))),
+        "caller_recall": asdict(share(len(hit_nuisance), len(guilty))),
+        "benign_slices": _by(truths.slice, hit, ~truths.nuisance),
+        "nuisance_modes": _by(truths.mode, hit, truths.nuisance),
+        "attacks": _by(truths.attack, hit, truths.nuisance & (truths.attack != "")),
     }
 
 
 def regions_of(calls: pa.Table, registers: Registers | None) -> Array:
-    """The listed region of each caller, "" for none."""
+    """Returns the listed region of each call's caller, "" for none."""
     if registers is None or "risk_regions" not in registers.tables:
         return np.full(calls.num_rows, "")
     keys = (column_of(calls, "caller"), column_of(calls, "caller_block"))
@@ -183,52 +183,53 @@ def regions_of(calls: pa.Table, registers: Registers | None) -> Array:
     return np.asarray(names[np.maximum(place, -1)])
 
 
-def by_region(region: Array, told: Told, banded: Array, met: Array, policy: Policy) -> dict[str, Any]:
-    """What a listed region does to the innocent callers of it, and of all others, "": whose calls are not passed.
+def by_region(region: Array, truths: CallTruth, banded: Array, hits: Array, policy: Policy) -> dict[str, Any]:
+    """Returns, for each listed region and for all others (""), the share of innocent calls that do not pass.
 
-    `with_rule` by the policy as it is, `without_rule` if it had no rule on regions (the ablation), `by_model` by bands.
+    `with_rule`: under the policy as it is. `without_rule`: without its rule on regions (the ablation). `by_model`: by
+    bands alone.
     """
-    done = {"with_rule": table_actions(policy, banded, met), "by_model": banded}
-    done["without_rule"] = table_actions(policy, banded, met & ~BITS["risk_region"])
-    found: dict[str, Any] = {}
+    done = {"with_rule": table_actions(policy, banded, hits), "by_model": banded}
+    done["without_rule"] = table_actions(policy, banded, hits & ~BITS["risk_region"])
+    regions: dict[str, Any] = {}
     for name in np.unique(region):
         mine = region == name
-        innocent = mine & ~told.nuisance
+        innocent = mine & ~truths.nuisance
         shares = {how: share(int((innocent & (action > 0)).sum()), int(innocent.sum())) for how, action in done.items()}
-        shares["nuisance"] = share(int((mine & told.nuisance).sum()), int(mine.sum()))
-        found[str(name)] = {"callers": len(np.unique(told.caller[innocent]))}
-        found[str(name)] |= {how: asdict(one) for how, one in shares.items()}
-    return found
+        shares["nuisance"] = share(int((mine & truths.nuisance).sum()), int(mine.sum()))
+        regions[str(name)] = {"callers": len(np.unique(truths.caller[innocent]))}
+        regions[str(name)] |= {how: asdict(value) for how, value in shares.items()}
+    return regions
 
 
-def apart(caught: Array, met: Array, told: Told, policy: Policy) -> dict[str, Any]:
-    """The model's band beside the rules: none of the one's catches is counted as the other's.
+def model_apart(caught: Array, hits: Array, truths: CallTruth, policy: Policy) -> dict[str, Any]:
+    """Counts catches of the model's band and of the rules apart, so that neither is credited with the other's.
 
-    Told are catches and false ones of the band over all calls, as the certificate is of, and over those that no rule
-    decides: which the policy does nothing about by a rule.
+    The catch rate and the false positive rate of the band are given over all calls, which the certificate covers, and
+    over the calls that no rule acts on.
     """
     acting = sum(BITS[name] for name in ACTION_RULES if policy.of_rule(name) != "pass")
-    ruled = (met & acting) != 0
-    told_of = {}
-    for name, rows in (("nuisance", told.nuisance), ("benign", ~told.nuisance)):
-        told_of[name] = {
+    ruled = (hits & acting) != 0
+    counts = {}
+    for name, rows in (("nuisance", truths.nuisance), ("benign", ~truths.nuisance)):
+        counts[name] = {
             "model_alone": int((rows & caught & ~ruled).sum()),
             "rules_alone": int((rows & ~caught & ruled).sum()),
             "both": int((rows & caught & ruled).sum()),
             "neither": int((rows & ~caught & ~ruled).sum()),
         }
     shares = {}
-    for name, rows in (("catch", told.nuisance), ("false", ~told.nuisance)):
+    for name, rows in (("catch", truths.nuisance), ("false", ~truths.nuisance)):
         for which, some in (("", rows), ("_without_rule_hits", rows & ~ruled)):
             shares[name + which] = asdict(share(int((some & caught).sum()), int(some.sum())))
-    return told_of | shares
+    return counts | shares
 
 
 def _by(names: Array, hit: Array, rows: Array) -> dict[str, dict[str, Any]]:
-    """Share of each name's calls that were hit; names without a hit are left out."""
-    told = {str(name): rows & (names == name) for name in np.unique(names[rows & hit])}
-    shares = {name: share(int((of & hit).sum()), int(of.sum())) for name, of in told.items()}
-    return {name: asdict(one) for name, one in sorted(shares.items(), key=lambda each: -each[1].part)}
+    """Returns the share of each name's calls that were hit, most hits first; names without a hit are left out."""
+    calls = {str(name): rows & (names == name) for name in np.unique(names[rows & hit])}
+    shares = {name: share(int((of_name & hit).sum()), int(of_name.sum())) for name, of_name in calls.items()}
+    return {name: asdict(value) for name, value in sorted(shares.items(), key=lambda item: -item[1].part)}
 
 
 def _words(truth: pa.Table, name: str) -> Array:
@@ -237,9 +238,11 @@ def _words(truth: pa.Table, name: str) -> Array:
     return to_strings(truth[name])
 
 
-def _plain(one: dict[str, Any]) -> str:
-    return "-" if one["rate"] is None else f"{one['rate']:.1%}"
+def plain_share(value: dict[str, Any]) -> str:
+    """Returns a share as a percentage, "-" if there is none."""
+    return "-" if value["rate"] is None else f"{value['rate']:.1%}"
 
 
-def _interval(one: dict[str, Any]) -> str:
-    return "-" if one["rate"] is None else f"{one['rate']:.1%} ({one['low']:.1%}-{one['high']:.1%})"
+def share_with_interval(value: dict[str, Any]) -> str:
+    """Returns a share as a percentage with its interval, "-" if there is none."""
+    return "-" if value["rate"] is None else f"{value['rate']:.1%} ({value['low']:.1%}-{value['high']:.1%})"

@@ -1,12 +1,12 @@
-"""Search for the parameters of a fit, on the training side alone.
+"""Searches for the parameters of a fit, on the training fold alone.
 
-What is searched on are the labelled calls of the groups and the stretch of time that a model is fitted on. Calls after
-the label cutoff are not even read into vectors, so that neither the choosing nor the certifying fold is seen; groups
-are dealt as for the training itself. A trial is fitted once for each of some parts, all groups of a part left out, and
-judged by the log-loss of the calls left out.
+The search sees the labelled calls of the groups and days that a model is fitted on. Calls after the label cutoff are
+not read into vectors, so it sees neither the calibration nor the test fold. Groups are split as for the training. A
+trial is cross-validated: it is fitted once for each part, with all groups of that part left out, and judged by the
+log-loss of the calls left out.
 
-Optuna (Akiba et al., KDD 2019) proposes; its storage is a SQLite file beside the MLflow store, so that a search that
-was stopped, or killed, goes on where it stood.
+Optuna (Akiba et al., KDD 2019) proposes the trials. Its storage is a SQLite file beside the MLflow store, so a search
+that was stopped or killed is resumed.
 """
 
 from __future__ import annotations
@@ -58,38 +58,38 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 STORE, RESULT = "search.db", "parameters.toml"
-PARTS = 3  # of the groups, each left out once; fewer if there are fewer groups of nuisance callers
-LEAVES_OF_ROWS = (1 / 3000, 1 / 50)  # calls of a leaf, at least, as a part of all
+PARTS = 3  # cross-validation parts; fewer if there are fewer groups of nuisance callers
+LEAF_SHARES = (1 / 3000, 1 / 50)  # range of the least calls in a leaf, as a share of all calls
 
 
 @dataclass(frozen=True, slots=True)
-class Searched:
-    """What a search is about: the labelled calls, and how their groups are parted."""
+class SearchData:
+    """The labelled calls of a search, and the rows inside and outside each cross-validation part."""
 
-    side: Matrix
+    matrix: Matrix
     columns: list[int]
     features: tuple[str, ...]
     categorical: tuple[str, ...]
     parts: tuple[tuple[Array, Array], ...]
-    name: str  # of the study: the same data, features and settings give the same
+    name: str  # of the study; the same data, features and settings give the same name
 
 
 @contextmanager
-def told_faults() -> Iterator[None]:
-    """Faults of the file of trials, in one line.
+def storage_errors() -> Iterator[None]:
+    """Turns errors of the file of trials into one line.
 
     Raises:
-        ValueError: if it cannot be read or written.
+        ValueError: if the file cannot be read or written.
     """
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         fault = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-        told = getattr(fault, "orig", fault)  # without the statement and its values
-        raise ValueError(f"search: {STORE} cannot be used: {' '.join(str(told).split())}") from error
+        cause = getattr(fault, "orig", fault)  # without the SQL statement and its values
+        raise ValueError(f"search: {STORE} cannot be used: {' '.join(str(cause).split())}") from error
 
 
-@told_faults()
+@storage_errors()
 def search(
     dataset: Dataset,
     settings: Settings,
@@ -101,61 +101,75 @@ def search(
     source: str,
     progress: Progress | None = None,
 ) -> SearchFigures:
-    """Try parameters until `trials` are done or the time is over, those of an earlier part of the search counted.
+    """Tries parameters until `trials` are done or the time is over; trials of an earlier session count.
 
     Args:
-        folder: gets `search.db` and `parameters.toml`; may hold those of the same search, which is gone on with.
-        uri: MLflow store; the search is a run there, each trial one nested in it.
-    Returns: the best parameters, their log-loss and that of the shipped ones. JSON-able.
+        folder: where `search.db` and `parameters.toml` are written; an unfinished search of the same data is resumed.
+        minutes: time limit; the first trial always runs.
+        uri: MLflow store; the search is a run there, and each trial a nested run.
+    Returns: plain values for JSON: the best parameters, their log-loss and that of the shipped parameters.
     Raises:
-        ValueError: in one line, if the labels are of one kind or the groups too few.
+        ValueError: in one line, if all labels are alike or there are too few groups.
     """
-    begun, began, tell = time.time(), time.monotonic(), progress or silent
+    started_at, started, report_progress = time.time(), time.monotonic(), progress or silent
     folder.mkdir(parents=True, exist_ok=True)
-    tell("features", 0.0)
-    told = learning_side(dataset, settings)
+    report_progress("features", 0.0)
+    data = training_side(dataset, settings)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = open_study(folder / STORE, told.name)
-    rows = len(told.side.y)
+    study = open_study(folder / STORE, data.name)
+    rows = len(data.matrix.y)
     parent = mlflow_write.begin_search(
-        uri, folder / "artifacts", told.name, "callsieve study search", begun,
+        uri,
+        folder / "artifacts",
+        data.name,
+        "callsieve study search",
+        started_at,
         {"data": dataset.fingerprint, "source": source, "seed": settings.seed, "rows": rows, "parts": PARTS},
-    )  # fmt: skip
-    # Tried first, so that what is found is no worse than what is shipped.
+    )
+    # The shipped parameters are the first trial, so the result is never worse than they are.
     shipped = {"min_data_in_leaf": min_leaf_rows(rows)} | dict(PARAMETERS) | settings.parameters
-    while (done := finished(study)) < trials and (done == 0 or time.monotonic() - began < 60 * minutes):
-        tell(f"trial {done + 1} of at most {trials}", max(done / trials, (time.monotonic() - began) / (60 * minutes)))
-        # Each trial draws anew: a search that goes on proposes what it would have proposed without the break.
+    while (done := finished(study)) < trials and (done == 0 or time.monotonic() - started < 60 * minutes):
+        report_progress(
+            f"trial {done + 1} of at most {trials}", max(done / trials, (time.monotonic() - started) / (60 * minutes))
+        )
+        # One seed for each trial: a resumed search proposes what it would have proposed without the break.
         study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
-        trial, asked = study.ask(), time.time()
+        trial, trial_start = study.ask(), time.time()
         parameters = shipped | (proposed(trial, rows) if done else {})
-        figures = judged(told, parameters, settings)
+        figures = cross_validated(data, parameters, settings)
         trial.set_user_attr("parameters", parameters)
         trial.set_user_attr("figures", figures)
-        mlflow_write.nested_run(uri, parent, f"trial {trial.number}", asked, parameters, figures)
+        mlflow_write.nested_run(uri, parent, f"trial {trial.number}", trial_start, parameters, figures)
         study.tell(trial, figures["log_loss"])
-    best, first = study.best_trial, min(complete_trials(study), key=lambda one: one.number)
+    best, first = study.best_trial, min(complete_trials(study), key=lambda trial: trial.number)
     chosen = best.user_attrs["parameters"]
     why = (
         f"Of {finished(study)} trials on the training side alone, log-loss {best.value:.6f}; shipped {first.value:.6f}."
     )
     write_parameters(chosen, why, folder / RESULT)
     result: SearchFigures = {
-        "study": told.name, "trials": finished(study), "best": best.number, "parameters": chosen,
-        "figures": best.user_attrs["figures"], "shipped": first.user_attrs["figures"],
-        "rows": rows, "groups": len(np.unique(told.side.group)), "run": parent, "seconds": time.monotonic() - began,
-    }  # fmt: skip
+        "study": data.name,
+        "trials": finished(study),
+        "best": best.number,
+        "parameters": chosen,
+        "figures": best.user_attrs["figures"],
+        "shipped": first.user_attrs["figures"],
+        "rows": rows,
+        "groups": len(np.unique(data.matrix.group)),
+        "run": parent,
+        "seconds": time.monotonic() - started,
+    }
     mlflow_write.end_search(
         uri, parent, {f"best_{name}": value for name, value in best.user_attrs["figures"].items()}, folder / RESULT
     )
     return result
 
 
-def learning_side(dataset: Dataset, settings: Settings) -> Searched:
-    """The labelled calls of the training side, and their groups in parts.
+def training_side(dataset: Dataset, settings: Settings) -> SearchData:
+    """Returns the labelled calls of the training fold, with their groups split into parts.
 
-    Folds and groups are those of the whole dataset, as the training makes them; then all calls after the label cutoff
-    are left out, and the truth with them.
+    Folds and groups are planned on the whole dataset, as a training does. Then calls after the cutoff are dropped,
+    and the truth with them.
     """
     start = dataset.calls["start"].to_numpy()
     folds = fold_plan(dataset.calls, settings.label_delay_days)
@@ -163,47 +177,49 @@ def learning_side(dataset: Dataset, settings: Settings) -> Searched:
     fold = fold_of_group(group, caller_classes(dataset.calls), settings.seed)
     caller, _ = factorize(dataset.calls["caller"])
     early = start < folds.label_cutoff
-    so_far = replace(
+    before_cutoff = replace(
         dataset, calls=dataset.calls.filter(pc.less(dataset.calls["start"], folds.label_cutoff)), truth=None
     )
     group, fold, caller = group[early], fold[early], caller[early]
-    learnt = training_rows_by_feed(so_far, settings, caller, fold, folds)
-    X = training_vectors(so_far, settings.features, settings.threads, learnt)  # noqa: N806
-    side = build_matrix(X, [*learnt.values()], so_far.calls, group, caller)
-    require_both("train", side.y)
-    count = len(np.unique(side.group[side.y == 1]))
+    learnt = training_rows_by_feed(before_cutoff, settings, caller, fold, folds)
+    X = training_vectors(before_cutoff, settings.features, settings.threads, learnt)  # noqa: N806
+    matrix = build_matrix(X, [*learnt.values()], before_cutoff.calls, group, caller)
+    require_both("train", matrix.y)
+    count = len(np.unique(matrix.group[matrix.y == 1]))
     if count < 2:
         raise ValueError(f"search: expected nuisance callers of 2 groups or more to learn from, got {count}")
-    dealt = StratifiedGroupKFold(min(PARTS, count), shuffle=True, random_state=settings.seed)
-    split = tuple(dealt.split(side.y, side.y, side.group))
-    categorical = tuple(one.name for one in FEATURES if one.levels and one.name in settings.features)
-    what = {"side": fingerprint(side), "features": settings.features, "seed": settings.seed, "parts": PARTS}
+    splitter = StratifiedGroupKFold(min(PARTS, count), shuffle=True, random_state=settings.seed)
+    split = tuple(splitter.split(matrix.y, matrix.y, matrix.group))
+    categorical = tuple(feature.name for feature in FEATURES if feature.levels and feature.name in settings.features)
+    what = {"side": fingerprint(matrix), "features": settings.features, "seed": settings.seed, "parts": PARTS}
     name = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
-    return Searched(side, feature_columns(settings.features), settings.features, categorical, split, f"search {name}")
+    return SearchData(
+        matrix, feature_columns(settings.features), settings.features, categorical, split, f"search {name}"
+    )
 
 
 def open_study(path: Path, name: str) -> optuna.Study:
-    """The study of this name in a SQLite file; trials of a search that was killed are given up."""
+    """Opens or makes the study of this name in a SQLite file; trials that a killed search left running fail."""
     storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
-    known = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
-    for one in known.get_trials(states=(TrialState.RUNNING,)):
-        known.tell(one.number, state=TrialState.FAIL)
-    return known
+    study = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+    return study
 
 
 def complete_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The trials that were judged."""
+    """Returns the trials that have a result."""
     return study.get_trials(states=(TrialState.COMPLETE,))
 
 
 def finished(study: optuna.Study) -> int:
-    """How many trials were judged."""
+    """Returns the number of trials that have a result."""
     return len(complete_trials(study))
 
 
 def proposed(trial: optuna.Trial, rows: int) -> dict[str, Any]:
-    """What is searched, for a trial."""
-    share = trial.suggest_float("leaf_share", *LEAVES_OF_ROWS, log=True)
+    """Draws the parameters of a trial from their ranges."""
+    share = trial.suggest_float("leaf_share", *LEAF_SHARES, log=True)
     return {
         "num_leaves": trial.suggest_int("num_leaves", 4, 63, log=True),
         "min_data_in_leaf": max(20, round(share * rows)),
@@ -214,30 +230,35 @@ def proposed(trial: optuna.Trial, rows: int) -> dict[str, Any]:
     }
 
 
-def judged(told: Searched, parameters: Mapping[str, Any], settings: Settings) -> dict[str, float]:
-    """Log-loss and average precision over the calls that were left out, each by the models of the other parts."""
-    side = told.side
-    raw, trees = np.empty(len(side.y)), 0
-    # A part's share of rows has a part's share of calls in a leaf.
-    for inside, outside in told.parts:
+def cross_validated(data: SearchData, parameters: Mapping[str, Any], settings: Settings) -> dict[str, float]:
+    """Returns log-loss and average precision over all calls, each scored by the model of the other parts."""
+    matrix = data.matrix
+    raw, trees = np.empty(len(matrix.y)), 0
+    # The least calls in a leaf shrink with the rows of the part.
+    for inside, outside in data.parts:
         scaled = dict(parameters) | {
-            "min_data_in_leaf": max(20, round(parameters["min_data_in_leaf"] * len(inside) / len(side.y)))
+            "min_data_in_leaf": max(20, round(parameters["min_data_in_leaf"] * len(inside) / len(matrix.y)))
         }
         learn, check = (
-            FitRows(select_columns(side.X[rows], told.columns), side.y[rows], side.weight[rows])
+            FitRows(select_columns(matrix.X[rows], data.columns), matrix.y[rows], matrix.weight[rows])
             for rows in (inside, outside)
         )
         text = fit(
-            learn, check, told.features, categorical=told.categorical, seed=settings.seed, threads=settings.threads,
+            learn,
+            check,
+            data.features,
+            categorical=data.categorical,
+            seed=settings.seed,
+            threads=settings.threads,
             parameters=scaled,
-        )  # fmt: skip
+        )
         trees += text.count("\nTree=")
         raw[outside] = Booster(text).predict_raw(
             np.ascontiguousarray(check.X, dtype=np.float64), threads=settings.threads or 2
         )
     p = np.clip(expit(raw), 1e-9, 1 - 1e-9)
     return {
-        "log_loss": float(log_loss(side.y, p, sample_weight=side.weight, labels=[0, 1])),
-        "average_precision": float(average_precision_score(side.y, raw, sample_weight=side.weight)),
-        "trees": trees / len(told.parts),
+        "log_loss": float(log_loss(matrix.y, p, sample_weight=matrix.weight, labels=[0, 1])),
+        "average_precision": float(average_precision_score(matrix.y, raw, sample_weight=matrix.weight)),
+        "trees": trees / len(data.parts),
     }

@@ -1,6 +1,6 @@
-"""A simulated world, keyed: in memory, or written part by part.
+"""A simulated world with keyed numbers: in memory, or written part by part.
 
-What trains is not imported here: that alone takes longer than a small world.
+Nothing that trains is imported here: that import alone takes longer than a small world.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ KEY_EPOCH = "e1"
 def simulate_to(
     folder: Path, *, size: str, seed: int, scenario: Path | None, key: Path | None, progress: Progress
 ) -> dict[str, Any]:
-    """Simulate a world and write it keyed; a new key is written beside the folder if none is given."""
-    inside = steps(progress, {"settle": 0.6, "write": 0.4})
-    fresh = folder.with_name(f"{folder.name}.key")
-    secret = read_key(key) if key else new_key(fresh)
+    """Simulates a world and writes its keyed tables; without `key`, writes a new key beside the folder."""
+    stages = steps(progress, {"settle": 0.6, "write": 0.4})
+    new_path = folder.with_name(f"{folder.name}.key")
+    secret = read_key(key) if key else new_key(new_path)
     try:
-        world = settled_world(load_scenario(scenario), seed, size, inside["settle"])
-        calls = write_settled(world, Intake(secret), folder, inside["write"])
+        world = settled_world(load_scenario(scenario), seed, size, stages["settle"])
+        calls = write_settled(world, Intake(secret), folder, stages["write"])
     except BaseException:
         if key is None and not any(folder.iterdir()):
-            fresh.unlink()  # a key of nothing: it would stand in the way of the same command
+            new_path.unlink()  # without a world it would make the same command fail
         raise
     return {
         "calls": calls,
@@ -42,13 +42,13 @@ def simulate_to(
 
 
 def simulated(size: str, seed: int, scenario: Path | None, key: Key, progress: Progress) -> World:
-    """A keyed world."""
+    """Simulates a world in memory and keys its numbers."""
     world = simulate(load_scenario(scenario), seed, size, progress)
     return keyed_world(world, Intake(key))
 
 
 def new_key(path: Path) -> Key:
-    """A new key, written for its owner alone."""
+    """Makes a key and writes it, readable by its owner alone."""
     key = Key.generate(KEY_EPOCH)
     key.write(path)
     return key

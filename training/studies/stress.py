@@ -1,7 +1,8 @@
-"""What a training is worth if what it learns from is wrong: flipped labels, colluding reporters, no reports at all.
+"""What a training is worth when its labels are wrong: flipped labels, colluding reporters, no complaints at all.
 
-Each world is trained on clean, then again with each fault; the same calls judge all of its models, so that differences
-are of pairs. A difference within a world has callers drawn anew; over worlds it is a mean with Student's interval.
+Each world is trained on clean labels, then again with each fault. The same calls judge all models of a world, so
+differences are paired. Within a world a difference has a bootstrap interval over callers; over worlds it is a mean with
+Student's interval.
 """
 
 from __future__ import annotations
@@ -50,31 +51,31 @@ CONFIDENCE = 0.95
 
 
 def _flipped(share: float) -> Change:
-    return lambda told, settings, cutoff, seed: (
-        with_flips(told, share, cutoff, settings.label_policy, seed), settings
+    return lambda dataset, settings, cutoff, seed: (
+        with_flips(dataset, share, cutoff, settings.label_policy, seed), settings
     )  # fmt: skip
 
 
 FAULTS: Mapping[str, Change] = {
-    CLEAN: lambda told, settings, _cutoff, _seed: (told, settings),
+    CLEAN: lambda dataset, settings, _cutoff, _seed: (dataset, settings),
     **{f"{share:.0%} of labels flipped": _flipped(share) for share in FLIPS},
-    f"{RING:.0%} of reporters collude": lambda told, settings, cutoff, seed: (
-        with_collusion(told, RING, cutoff, seed), settings
+    f"{RING:.0%} of reporters collude": lambda dataset, settings, cutoff, seed: (
+        with_collusion(dataset, RING, cutoff, seed), settings
     ),
-    "no reports": lambda told, settings, _cutoff, _seed: (without_complaints(told), settings),
-    "features of reports too": lambda told, settings, _cutoff, _seed: (
-        told,
-        replace(settings, features=(*settings.features, *(n for n in COMPLAINT_NAMES if n not in settings.features))),
+    "no reports": lambda dataset, settings, _cutoff, _seed: (without_complaints(dataset), settings),
+    "features of reports too": lambda dataset, settings, _cutoff, _seed: (
+        dataset,
+        replace(settings, features=tuple(dict.fromkeys((*settings.features, *COMPLAINT_NAMES)))),
     ),
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """What a model did to the judged nuisance calls of its world, and whose calls they were.
+    """Which judged nuisance calls of its world a model flags, and their callers.
 
-    `hit`: flagged at its own certified threshold. `equal`: flagged at the threshold that flags 1 in 10,000 of the
-    judged innocent calls, whatever the training chose: that says how well calls are ordered where it matters.
+    `hit`: flagged at the certified threshold of the training. `equal`: flagged at the threshold that flags 1 in 10,000
+    judged innocent calls, whatever the training chose: a measure of how well the model ranks calls.
     """
 
     hit: Array
@@ -91,29 +92,29 @@ def stress(
     faults: Sequence[str] = tuple(FAULTS),
     progress: Progress | None = None,
 ) -> StressFigures:
-    """Train on each world clean and with each fault.
+    """Trains on each world with clean labels, then with each fault.
 
     Args:
-        worlds: seed and dataset of each, made when it is needed: one is in memory at a time.
-        ledger: gets the gates, and a touch before each training.
-        count: how many worlds there are.
+        worlds: seed and dataset of each world, made when it is needed, so that one is in memory at a time.
+        ledger: records the gates, and a look at the test data before each training.
+        count: number of worlds.
         faults: names of FAULTS; "clean" comes first.
-    Returns: `worlds`, the figures of each training of each; `faults`, over worlds. JSON-able.
+    Returns: plain values for JSON: `trainings`, the figures of each training; `faults`, each fault over all worlds.
     Raises:
         ValueError: if a world has no truth.
     """
-    tell = progress or silent
+    report_progress = progress or silent
     ledger.begin()
-    told: list[FaultTraining] = []
+    trainings: list[FaultTraining] = []
     for place, (seed, dataset) in enumerate(worlds):
         if dataset.truth is None:
-            raise ValueError("stress: expected a truth to judge by: labels that are wrong cannot judge")
+            raise ValueError("stress: expected a truth to judge by, because wrong labels cannot judge")
         clean: Flags | None = None
         for nth, name in enumerate(faults):
-            tell(f"world {seed}: {name}", (place + nth / len(faults)) / count)
+            report_progress(f"world {seed}: {name}", (place + nth / len(faults)) / count)
             figures, flags = one_training(dataset, replace(settings, seed=seed), name, seed, ledger)
             clean = clean or flags
-            told.append(
+            trainings.append(
                 {
                     "world": place,
                     "seed": seed,
@@ -124,14 +125,14 @@ def stress(
                     "change_at_target": change(flags.equal, clean.equal, clean.caller, seed),
                 }
             )
-    return {"trainings": told, "faults": [over_worlds(told, name) for name in faults]}
+    return {"trainings": trainings, "faults": [over_worlds(trainings, name) for name in faults]}
 
 
 def worlds(size: str, seeds: Iterable[int], scenario: Path | None) -> Iterator[tuple[int, Dataset]]:
-    """Seed and dataset of a simulated world for each seed, one after the other.
+    """Yields seed and dataset of a simulated world for each seed, one after the other.
 
-    Which labels are flipped is drawn from numbers in the order of their tokens, so the key goes by the seed: it hides
-    nobody, for nobody is there.
+    Which labels are flipped depends on the order of tokens, so the key is derived from the seed. It protects nobody,
+    because the numbers are invented.
     """
     for seed in seeds:
         key = Key(KEY_EPOCH, hashlib.sha256(f"stress {seed}".encode()).digest())
@@ -141,62 +142,72 @@ def worlds(size: str, seeds: Iterable[int], scenario: Path | None) -> Iterator[t
 def one_training(
     dataset: Dataset, settings: Settings, name: str, seed: int, ledger: Ledger
 ) -> tuple[FaultOutcome, Flags]:
-    """The figures of a training with one fault, and what it flagged."""
+    """Returns the figures of a training with one fault, and what it flagged."""
     folds = fold_plan(dataset.calls, settings.label_delay_days)
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
     ledger.touch(dataset.fingerprint, folds.certify, "stress")
     trained = train(*FAULTS[name](dataset, settings, cutoff, seed))
     figures = summarise(trained)
     head = figures["headline"]
-    return {
-        "certified": head["certified"], "false_calls": head["false_calls"], "benign_calls": head["benign_calls"],
-        "bound": head["bound"], "catch": head["catch"]["call"], "median": head["detection"]["median"],
-        "auc": figures["ranking"]["auc"], "learnt": figures["rows"]["train"],
-    }, flags_of(trained)  # fmt: skip
+    summary: FaultOutcome = {
+        "certified": head["certified"],
+        "false_calls": head["false_calls"],
+        "benign_calls": head["benign_calls"],
+        "bound": head["bound"],
+        "catch": head["catch"]["call"],
+        "median": head["detection"]["median"],
+        "auc": figures["ranking"]["auc"],
+        "learnt": figures["rows"]["train"],
+    }
+    return summary, flags_of(trained)
 
 
-def flags_of(t: Trained) -> Flags:
-    """The judged nuisance calls of the certifying fold."""
-    target, band = TARGETS[0][1], t.card.thresholds[0]
-    judged = fold_rows("certify", t.plan.certify, t.fold, t.start) & t.judged.known
-    rows, benign = judged & t.judged.nuisance, judged & ~t.judged.nuisance
-    held = aligned_scores(t.raw, t.stratum, band)
-    return Flags(held[rows] >= band.threshold, t.raw[rows] >= threshold_at_rate(t.raw[benign], target), t.caller[rows])
+def flags_of(trained: Trained) -> Flags:
+    """Returns the flags of the judged nuisance calls of the certifying fold."""
+    target, band = TARGETS[0][1], trained.card.thresholds[0]
+    judged = fold_rows("certify", trained.plan.certify, trained.fold, trained.start) & trained.judged.known
+    rows, benign = judged & trained.judged.nuisance, judged & ~trained.judged.nuisance
+    aligned = aligned_scores(trained.raw, trained.stratum, band)
+    return Flags(
+        aligned[rows] >= band.threshold,
+        trained.raw[rows] >= threshold_at_rate(trained.raw[benign], target),
+        trained.caller[rows],
+    )
 
 
 def change(faulty: Array, clean: Array, caller: Array, seed: int) -> CatchChange:
-    """Catch rate with a fault less that without it, on the same calls, callers drawn anew."""
+    """Returns catch with a fault minus catch without it, on the same calls, with a bootstrap interval over callers."""
     if not len(clean):
         return {"value": None, "low": None, "high": None}
     low, high = difference_interval(faulty, clean, caller, seed=seed)
     return {"value": float((faulty.astype(float) - clean).mean()), "low": low, "high": high}
 
 
-def over_worlds(told: Sequence[FaultTraining], name: str) -> FaultFigures:
-    """One fault over all worlds."""
-    mine = [one for one in told if one["fault"] == name]
+def over_worlds(trainings: Sequence[FaultTraining], name: str) -> FaultFigures:
+    """Returns the figures of one fault over all worlds."""
+    mine = [training for training in trainings if training["fault"] == name]
     return {
         "fault": name,
         "worlds": len(mine),
-        "certified": sum(one["certified"] for one in mine),
-        "false_calls": sum(one["false_calls"] for one in mine),
-        "benign_calls": sum(one["benign_calls"] for one in mine),
-        "catch": interval([one["catch"]["rate"] for one in mine]),
-        "change": interval([one["change"]["value"] for one in mine]),
-        "catch_at_target": interval([one["catch_at_target"] for one in mine]),
-        "change_at_target": interval([one["change_at_target"]["value"] for one in mine]),
-        "auc": interval([one["auc"] for one in mine]),
+        "certified": sum(training["certified"] for training in mine),
+        "false_calls": sum(training["false_calls"] for training in mine),
+        "benign_calls": sum(training["benign_calls"] for training in mine),
+        "catch": interval([training["catch"]["rate"] for training in mine]),
+        "change": interval([training["change"]["value"] for training in mine]),
+        "catch_at_target": interval([training["catch_at_target"] for training in mine]),
+        "change_at_target": interval([training["change_at_target"]["value"] for training in mine]),
+        "auc": interval([training["auc"] for training in mine]),
     }
 
 
 def interval(values: Sequence[float | None]) -> Mean:
-    """Mean and Student's interval of the values that are known; of one there is no interval.
+    """Returns mean and Student's 95 % interval of the values that are not None; one value has no interval.
 
     >>> {name: round(value, 3) for name, value in interval([1.0, None, 2.0, 3.0]).items()}
     {'mean': 2.0, 'low': -0.484, 'high': 4.484}
     """
-    known = np.array([value for value in values if value is not None], dtype=float)
-    if len(known) < 2:
-        return {"mean": float(known[0]) if len(known) else None, "low": None, "high": None}
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known)))
-    return {"mean": float(known.mean()), "low": float(known.mean()) - half, "high": float(known.mean()) + half}
+    numbers = np.array([value for value in values if value is not None], dtype=float)
+    if len(numbers) < 2:
+        return {"mean": float(numbers[0]) if len(numbers) else None, "low": None, "high": None}
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(numbers) - 1) * numbers.std(ddof=1) / np.sqrt(len(numbers)))
+    return {"mean": float(numbers.mean()), "low": float(numbers.mean()) - half, "high": float(numbers.mean()) + half}

@@ -68,7 +68,7 @@ def test_the_vectors_are_those_of_a_service(dataset):
 def test_the_picture_has_both_lines(aged):
     drawn = picture(aged[1])
     assert drawn.startswith("<svg")
-    for word in ("trained once", "trained anew each time", "days since the first training"):
+    for word in ("trained once", "retrained each period", "days since the first training"):
         assert word in drawn
 
 

@@ -22,7 +22,7 @@ from callsieve.serving.rules.rule_bits import BITS
 from callsieve.serving.rules.rules import RULES
 from callsieve.training.cli.tables import checks
 from callsieve.training.studies.policy_diff import changes
-from callsieve.training.studies.rule_figures import Told, _words, apart, of_rule, regions_of, share
+from callsieve.training.studies.rule_figures import CallTruth, _words, model_apart, of_rule, regions_of, share
 from tests.support import lite_bundle
 from tests.support.imports import MODULES, everywhere, file_of, imported, name_of
 from tests.support.paths import ROOT
@@ -162,8 +162,8 @@ def test_the_model_and_the_rules_are_told_apart(told, world_folder, run, tmp_pat
     for kind in ("nuisance", "benign"):
         cells = [f"{model[kind][cell]:,}" for cell in ("model_alone", "rules_alone", "both", "neither")]
         assert re.search(rf"{kind} +│ +" + " +│ +".join(cells), said)
-    assert f"the model's catch: {model['catch']['rate']:.1%} (" in said
-    assert f"the model's false calls: {model['false']['part']:,} of {model['false']['whole']:,}, at most " in said
+    assert f"the model's catch rate: {model['catch']['rate']:.1%} (" in said
+    assert f"the model's false positives: {model['false']['part']:,} of {model['false']['whole']:,}, at most " in said
 
 
 def test_calls_that_nobody_listed_are_of_no_region():
@@ -188,12 +188,12 @@ def test_what_makes_and_judges_a_model_knows_no_rule():
 def test_figures_of_a_rule_by_a_plain_count(drawn):
     hit, nuisance, caught, caller = (np.array(each) for each in zip(*drawn, strict=True))
     none = np.full(len(drawn), "")
-    known = Told(nuisance, np.where(nuisance, "bad", "good"), none, none, (caller == "a").astype(int))
+    known = CallTruth(nuisance, np.where(nuisance, "bad", "good"), none, none, (caller == "a").astype(int))
     found = of_rule(hit, known)
     assert found["precision"]["part"] == sum(h and n for h, n, _, _ in drawn)
     assert found["caller_precision"]["part"] == len({c for h, _, _, c in drawn if h} & {c for _, n, _, c in drawn if n})
     policy = Policy("1", {}, {"ring_once": "label", "no_consent": "pass"})
-    cells = apart(
+    cells = model_apart(
         caught, np.where(hit, BITS["ring_once"], BITS["no_consent"] | BITS["protected_caller"]), known, policy
     )
     assert cells["nuisance"]["both"] == sum(h and n and c for h, n, c, _ in drawn)
@@ -239,7 +239,7 @@ def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_pa
         }
     assert {row["to"] for row in found["actions"]} >= {"label", "block"}
     checks.policy_diff(found)
-    assert f"none -> eager: {len(moved):,} of {len(both):,} calls change fate" in capsys.readouterr().out
+    assert f"none -> eager: {len(moved):,} of {len(both):,} calls change their action" in capsys.readouterr().out
     back = told("study", "policies", tmp_path / "eager.toml", tmp_path / "none.toml", *common)
     assert {(row["to"], row["from"], row["calls"]) for row in back["actions"]} == {
         (row["from"], row["to"], row["calls"]) for row in found["actions"]
@@ -248,11 +248,11 @@ def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_pa
 
 
 def test_policies_that_do_the_same_are_told_in_one_line(capsys):
-    same = SimpleNamespace(action=np.array([0, 2, 3]), rules=np.array([0, 1, 1]))
+    same = SimpleNamespace(action=np.array([0, 2, 3]), rule_bits=np.array([0, 1, 1]))
     found = changes(same, same, np.array(["a", "b", "c"]), {})
     assert found == {"changed": 0, "actions": [], "slices": {}, "rules": {}}
     checks.policy_diff({"old": "1", "new": "2", "calls": 3} | found)
-    assert capsys.readouterr().out == "policy 1 -> 2: 0 of 3 calls change fate\n"
+    assert capsys.readouterr().out == "policy 1 -> 2: 0 of 3 calls change their action\n"
 
 
 def test_calls_of_which_none_is_left_are_not_decided_on(call, tmp_path):
@@ -281,7 +281,7 @@ def test_model_and_rules_apart_are_told_to_a_person(capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "courier, 25.0% of it" in said and "innocent calls by listed region" not in said
     assert "benign │ 3 │ 2 │ 1 │ 1,234" in said
-    assert "the model's catch: 50.0% (1.3%-98.7%); of nuisance calls that no rule decides: -" in said
+    assert "the model's catch rate: 50.0% (1.3%-98.7%); of nuisance calls that no rule decides: -" in said
     assert "innocent calls that no rule decides: 1 of 4, at most 80.5880%" in said
     assert _words(pa.table({"x": [1, 2]}), "slice").tolist() == ["", ""]
     assert regions_of(pa.table({"x": [1, 2]}), None).tolist() == ["", ""]

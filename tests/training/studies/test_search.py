@@ -18,7 +18,7 @@ from callsieve.training.model.parameters import RANGES, read_parameters, write_p
 from callsieve.training.model.split import plan
 from callsieve.training.model.train import Settings
 from callsieve.training.studies import search as searching
-from callsieve.training.studies.search import RESULT, STORE, learning_side, search
+from callsieve.training.studies.search import RESULT, STORE, search, training_side
 from callsieve.training.tracking import mlflow_read
 
 QUICK = Settings(threads=1, parameters={"rounds": 6, "patience": 3})
@@ -76,13 +76,13 @@ def test_a_killed_search_finds_what_an_unbroken_one_finds(searched, dataset, tmp
 
 
 def test_a_file_of_trials_that_fails_is_told_in_one_line(dataset, monkeypatch, tmp_path):
-    side = learning_side(dataset, QUICK)
-    monkeypatch.setattr(searching, "learning_side", lambda *_: side)
+    side = training_side(dataset, QUICK)
+    monkeypatch.setattr(searching, "training_side", lambda *_: side)
     (tmp_path / STORE).write_text("no database, but a text that is long enough to be read as the head of one" * 20)
     with pytest.raises(ValueError, match=r"^search: search.db cannot be used: file is not a database$"):
         search(dataset, QUICK, tmp_path, trials=1, minutes=1.0, uri=default_store(tmp_path), source="")
     full = OperationalError("insert", {"value": "secret"}, sqlite3.OperationalError("database or disk is full"))
-    with pytest.raises(ValueError, match=r"cannot be used: database or disk is full$"), searching.told_faults():
+    with pytest.raises(ValueError, match=r"cannot be used: database or disk is full$"), searching.storage_errors():
         raise StorageInternalError("a text of Optuna") from full
 
 
@@ -111,8 +111,8 @@ def test_nothing_after_the_label_cutoff_is_seen(dataset):
     """Neither the truth, nor what was found later, nor a later call's outcome."""
     start = dataset.calls["start"].to_numpy()
     folds = plan(int(start.min()), int(start.max()))
-    side = learning_side(dataset, QUICK)
-    assert side.side.moment.max() < folds.train[1]
+    side = training_side(dataset, QUICK)
+    assert side.matrix.moment.max() < folds.train[1]
     calls = dataset.calls
     talk = np.where(start >= folds.label_cutoff, 1, calls["talk"].to_numpy())
     place = calls.column_names.index("talk")
@@ -120,16 +120,16 @@ def test_nothing_after_the_label_cutoff_is_seen(dataset):
     findings = dataset.findings.copy()
     late = (findings["known_at"].astype("int64") // 10**6 >= folds.label_cutoff).to_numpy()
     findings.loc[late, "nuisance"] = ~findings.loc[late, "nuisance"]
-    assert learning_side(replace(dataset, calls=other, findings=findings, truth=dataset.truth), QUICK).name == side.name
-    assert learning_side(replace(dataset, complaints=dataset.complaints.iloc[:0]), QUICK).name != side.name
+    assert training_side(replace(dataset, calls=other, findings=findings, truth=dataset.truth), QUICK).name == side.name
+    assert training_side(replace(dataset, complaints=dataset.complaints.iloc[:0]), QUICK).name != side.name
 
 
 def test_nuisance_of_one_group_cannot_be_searched(dataset, monkeypatch):
     side = SimpleNamespace(y=np.array([0, 1, 1]), group=np.array([1, 2, 2]))
-    monkeypatch.setattr(searching, "build", lambda *_: side)
-    monkeypatch.setattr(searching, "learnt_vectors", lambda *_: None)
+    monkeypatch.setattr(searching, "build_matrix", lambda *_: side)
+    monkeypatch.setattr(searching, "training_vectors", lambda *_: None)
     with pytest.raises(ValueError, match="expected nuisance callers of 2 groups or more to learn from, got 1"):
-        learning_side(dataset, QUICK)
+        training_side(dataset, QUICK)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from callsieve.serving.cli.console import say, show_table
 from callsieve.training.log.looks import in_words
-from callsieve.training.studies.rule_figures import _interval, _plain
+from callsieve.training.studies.rule_figures import plain_share, share_with_interval
 
 if TYPE_CHECKING:
     from callsieve.training.judging.membership import Auc, MembershipFigures
@@ -90,7 +90,10 @@ def rule_figures(figures: Mapping[str, Any]) -> None:
     for name, rule in figures["rules"].items():
         worst = next(iter(rule["benign_slices"].items()), None)
         slice_hit = "" if worst is None else f"{worst[0].replace('_', ' ')}, {worst[1]['rate']:.1%} of it"
-        cells = (_interval(rule["precision"]), *(_plain(rule[part]) for part in ("caller_precision", "recall")))
+        cells = (
+            share_with_interval(rule["precision"]),
+            *(plain_share(rule[part]) for part in ("caller_precision", "recall")),
+        )
         rows.append((name.replace("_", " "), f"{rule['calls']:,}", *cells, slice_hit))
     head = ("rule", "calls", "precision", "by caller", "recall", "innocent slice hit most")
     show_table("rules against the truth", head, rows)
@@ -105,8 +108,8 @@ def _regions(regions: Mapping[str, Any]) -> None:
         (
             name or "all others",
             f"{region['callers']:,}",
-            _plain(region["nuisance"]),
-            *(_interval(region[how]) for how in ("with_rule", "without_rule", "by_model")),
+            plain_share(region["nuisance"]),
+            *(share_with_interval(region[how]) for how in ("with_rule", "without_rule", "by_model")),
         )
         for name, region in regions.items()
     ]
@@ -119,7 +122,7 @@ def _model(model: Mapping[str, Any]) -> None:
     rows = [(kind, *(f"{model[kind][cell]:,}" for cell in cells)) for kind in ("nuisance", "benign")]
     title = f"band {model['band']} of model {model['id']}, and rules apart"
     show_table(title, ("calls", *(cell.replace("_", " ") for cell in cells)), rows)
-    all_calls, rest = _interval(model["catch"]), _interval(model["catch_without_rule_hits"])
+    all_calls, rest = share_with_interval(model["catch"]), share_with_interval(model["catch_without_rule_hits"])
     say(f"the model's catch rate: {all_calls}; of nuisance calls that no rule decides: {rest}")
     rates = [model[name] for name in ("false", "false_without_rule_hits")]
     all_calls, rest = (f"{rate['part']:,} of {rate['whole']:,}, at most {rate['high']:.4%}" for rate in rates)
