@@ -12,8 +12,8 @@ from callsieve.features.files.progress import Progress, steps
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key, read_key
 from callsieve.training.world.basis.scenario import load_scenario
-from callsieve.training.world.store import keyed_world, write_settled
-from callsieve.training.world.world import World, settled_world, simulate
+from callsieve.training.world.store import keyed_world, write_planned_world
+from callsieve.training.world.world import World, plan_world, simulate
 
 KEY_EPOCH = "e1"
 
@@ -26,8 +26,8 @@ def simulate_to(
     new_path = folder.with_name(f"{folder.name}.key")
     secret = read_key(key) if key else new_key(new_path)
     try:
-        world = settled_world(load_scenario(scenario), seed, size, stages["settle"])
-        calls = write_settled(world, Intake(secret), folder, stages["write"])
+        world = plan_world(load_scenario(scenario), seed, size, stages["settle"])
+        calls = write_planned_world(world, Intake(secret), folder, stages["write"])
     except BaseException:
         if key is None and not any(folder.iterdir()):
             new_path.unlink()  # without a world it would make the same command fail

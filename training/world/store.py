@@ -20,7 +20,7 @@ from callsieve.features.files.atomic import write_atomic
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.training.world.tables.registers import REGISTERS
 
-from .world import Settled, World
+from .world import PlannedWorld, World
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -49,7 +49,7 @@ def keyed_world(world: World, intake: Intake) -> World:
     return replace(world, calls=intake.table(world.calls), **_beside(world, intake))
 
 
-def _beside(world: World | Settled, intake: Intake) -> dict[str, Any]:
+def _beside(world: World | PlannedWorld, intake: Intake) -> dict[str, Any]:
     return {
         "numbers": _keyed(world.numbers, intake),
         "complaints": _keyed(world.complaints, intake),
@@ -86,7 +86,7 @@ def write_world(world: World, folder: Path) -> None:
     _write_facts(world.facts, folder)
 
 
-def write_settled(settled: Settled, intake: Intake, folder: Path, progress: Progress | None = None) -> int:
+def write_planned_world(settled: PlannedWorld, intake: Intake, folder: Path, progress: Progress | None = None) -> int:
     """Key and write a world part by part, so that its calls are never in memory at once; returns how many rows."""
     rows = 0
     with _files(folder) as write:

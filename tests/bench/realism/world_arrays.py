@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from callsieve.features.records import OUTCOMES
 from callsieve.training.world import Scenario, World
 from callsieve.training.world.basis.plans import Plan
-from callsieve.training.world.tables.complaints import reported_calls, zeal_of
+from callsieve.training.world.tables.complaints import complained_calls, complaint_zeal
 
 from .march_table import IN, OUT, Records
 
@@ -182,8 +182,8 @@ def complaints(world: WorldArrays, scenario: Scenario) -> Complaints:
     draws = []
     for draw in range(DRAWS):
         rng = np.random.default_rng(draw)
-        zeal = zeal_of(rng, table, world.people, world.elderly)
-        draws.append(reported_calls(rng, table["office"], zeal, plan))
+        zeal = complaint_zeal(rng, table, world.people, world.elderly)
+        draws.append(complained_calls(rng, table["office"], zeal, plan))
     which = np.repeat(np.arange(DRAWS), [len(rows_of_draw) for rows_of_draw in draws])
     calls = np.concatenate(draws)
     number = which * len(world.nuisance) + caller[calls]

@@ -15,9 +15,9 @@ from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, OUTCOMES
 from callsieve.serving.rules.policy import read_policy
 from callsieve.training.world import keyed_world, load_scenario, read_world, simulate, write_world
 from callsieve.training.world.basis.draws import running_sum
-from callsieve.training.world.store import write_settled
+from callsieve.training.world.store import write_planned_world
 from callsieve.training.world.tables.registers import REGISTERS
-from callsieve.training.world.world import settled_world
+from callsieve.training.world.world import plan_world
 from tests.support.worlds import (
     CLEAN,
     DAY,
@@ -289,9 +289,9 @@ def test_a_world_is_written_part_by_part_as_it_is_in_memory(tmp_path, monkeypatc
     scenario = scenario_of("[sizes.tiny]\ndays = 6\n[records]\nduplicate_share = 0.05\n")
     whole = keyed_world(simulate(scenario, 1, "tiny"), Intake(key))
     monkeypatch.setattr("callsieve.training.world.tables.records.PART", calls)
-    settled = settled_world(scenario, 1, "tiny")
+    settled = plan_world(scenario, 1, "tiny")
     assert len(list(settled.parts())) > 1
-    assert write_settled(settled, Intake(key), tmp_path / "parts") == whole.calls.num_rows
+    assert write_planned_world(settled, Intake(key), tmp_path / "parts") == whole.calls.num_rows
     again_ = read_world(tmp_path / "parts")
     for name in ("calls", "truth"):
         one, other = getattr(again_, name), getattr(whole, name)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .draws import lognormal, running_sum, spans
-from .plans import ANSWERED, outcomes
+from .draws import group_positions, lognormal, running_sum
+from .plans import ANSWERED, draw_outcomes
 from .scenario import Manner, Spread
 from .timing import DAY, HOUR, SECOND, Calendar
 
@@ -71,7 +71,7 @@ def sessions(
 
 
 @dataclass(frozen=True)
-class Dialled:
+class DialledCalls:
     """Calls of sessions, without their callees: whose, when, and how they ended."""
 
     who: NDArray[np.int64]
@@ -87,7 +87,7 @@ def dial(
     manner: Manner,
     days: Calendar,
     parallel: bool = False,
-) -> Dialled:
+) -> DialledCalls:
     """One call after another until each session is over.
 
     A person's next call waits for the end of the last one; with `parallel` lines only the pace counts.
@@ -96,7 +96,7 @@ def dial(
     length = work.finish - work.begin
     counts = np.minimum(rng.poisson(length / HOUR * rate * 1.25) + 2, 20_000)
     total = int(counts.sum())
-    ends = outcomes(rng, manner, total)
+    ends = draw_outcomes(rng, manner, total)
     step = np.repeat(HOUR / np.maximum(rate, 0.05), counts)
     # A log-normal gap whose mean is the step: what a call itself takes comes off it.
     sigma = pace.pace_sigma
@@ -110,7 +110,7 @@ def dial(
     start = _after_lunch(np.repeat(work.begin, counts) + since, days, hours)
     done = start + taken < np.repeat(work.finish, counts)
     ring, talk, outcome, released = (each[done] for each in ends)
-    return Dialled(np.repeat(work.who, counts)[done], start[done], (ring, talk, outcome, released))
+    return DialledCalls(np.repeat(work.who, counts)[done], start[done], (ring, talk, outcome, released))
 
 
 def _mean_call(manner: Manner) -> float:
@@ -125,7 +125,7 @@ def _after_lunch(moments: NDArray[np.int64], days: Calendar, hours: Hours) -> ND
     return moments + np.where(since >= lunch * HOUR, int((back - lunch) * HOUR), 0)
 
 
-def again(
+def with_redials(
     rng: np.random.Generator,
     who: NDArray[np.int64],
     callee: NDArray[np.int32],
@@ -137,7 +137,7 @@ def again(
     A call to somebody who has picked up before is likelier to be answered: most redials are follow-ups.
     """
     counts = np.bincount(who, minlength=int(who.max()) + 1) if len(who) else np.zeros(0, dtype=np.int64)
-    place, answered = spans(counts), outcome == ANSWERED
+    place, answered = group_positions(counts), outcome == ANSWERED
     back = np.ceil(lognormal(rng, CALLS_AGO, len(who))).astype(np.int64)
     earlier = np.arange(len(who)) - np.minimum(back, place)
     # The last answered call up to there, if it is the same dialler's.

@@ -30,7 +30,7 @@ def choose(rng: np.random.Generator, weights: Mapping[str, float], count: int) -
     return places
 
 
-def spans(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def group_positions(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """0, 1, ... within each of consecutive groups of these sizes.
 
     >>> spans(np.array([2, 0, 3])).tolist()

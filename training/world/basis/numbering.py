@@ -204,7 +204,7 @@ def _abroad(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     return numbers
 
 
-def lead(kind: str) -> int:
+def lead_code(kind: str) -> int:
     """How numbers of a kind are written."""
     return LEADS.index({"fixed": "0", "foreign": "00"}.get(kind, ""))
 

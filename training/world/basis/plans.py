@@ -66,7 +66,7 @@ def join(plans: Iterable[Plan]) -> Plan:
     parts = list(plans)
     if not parts:
         empty = np.empty(0, dtype=np.int64)
-        return attempt(np.random.default_rng(0), empty, empty, empty, None, empty)
+        return draw_calls(np.random.default_rng(0), empty, empty, empty, None, empty)
     columns = []
     for each in fields(Plan):
         columns.append(np.concatenate([getattr(part, each.name) for part in parts]))
@@ -75,7 +75,7 @@ def join(plans: Iterable[Plan]) -> Plan:
     return Plan(*columns)
 
 
-def attempt(
+def draw_calls(
     rng: np.random.Generator,
     start: NDArray[np.int64],
     caller: NDArray[Any],
@@ -87,7 +87,7 @@ def attempt(
 ) -> Plan:
     """Calls of a manner. `answer` and `talk` are factors on the chance of an answer and on the talk time."""
     count = len(start)
-    ends = outcomes(rng, manner, count, answer, talk) if manner else (np.zeros(0),) * 4
+    ends = draw_outcomes(rng, manner, count, answer, talk) if manner else (np.zeros(0),) * 4
     return Plan(
         start=start,
         caller=caller.astype(np.int32),
@@ -101,7 +101,7 @@ def attempt(
     )
 
 
-def dialled(
+def planned_calls(
     start: NDArray[np.int64],
     caller: NDArray[Any],
     callee: NDArray[Any],
@@ -115,7 +115,7 @@ def dialled(
     return Plan(start, caller.astype(np.int32), callee.astype(np.int32), *ends, of_campaign, via)
 
 
-def outcomes(
+def draw_outcomes(
     rng: np.random.Generator,
     manner: Manner,
     count: int,
@@ -184,4 +184,4 @@ def callbacks(
     hour = days.hour(start)
     awake = (hour >= 7) & (hour < 23)
     longer = 1.0 if talk is None else talk[missed[awake]]
-    return attempt(rng, start[awake], calls.callee[awake], calls.caller[awake], manner, talk=longer)
+    return draw_calls(rng, start[awake], calls.callee[awake], calls.caller[awake], manner, talk=longer)

@@ -111,34 +111,34 @@ def _shipped() -> Table:
     """The defaults of all files. A table that is `like` another one of its kind starts from that one's values."""
     values: Table = {}
     for name in SHIPPED:
-        _put(values, read_toml(resources.files(__package__).joinpath(name)))
+        _merge_into(values, read_toml(resources.files(__package__).joinpath(name)))
     for kind in ALIKE:
         for name, table in values[kind].items():
-            values[kind][name] = _grown(values[kind], name, table)
+            values[kind][name] = _with_parent(values[kind], name, table)
     return values
 
 
-def _put(values: Table, more: Table) -> None:
+def _merge_into(values: Table, more: Table) -> None:
     for key, value in more.items():
         if key in values:
-            _put(values[key], value)
+            _merge_into(values[key], value)
         else:
             values[key] = value
 
 
-def _grown(known: Table, name: str, table: Table) -> Table:
+def _with_parent(known: Table, name: str, table: Table) -> Table:
     if "like" not in table:
         return table
     parent = table.pop("like")
-    return _over(_grown(known, parent, known[parent]), table, name)
+    return _overridden(_with_parent(known, parent, known[parent]), table, name)
 
 
-def _over(base: Table, changes: Table, name: str) -> Table:
+def _overridden(base: Table, changes: Table, name: str) -> Table:
     """A copy of a table with some values changed; mappings with free keys (weights) are replaced whole."""
     merged = dict(base)
     for key, value in changes.items():
         deeper = isinstance(value, dict) and key not in WEIGHTS
-        merged[key] = _over(base[key], value, f"{name}.{key}") if deeper else value
+        merged[key] = _overridden(base[key], value, f"{name}.{key}") if deeper else value
     return merged
 
 
@@ -160,7 +160,7 @@ def _merged(base: Table, changes: Table, prefix: str, path: Path) -> Table:
 def _check_type(known: Any, value: Any, name: str, path: Path) -> None:
     accepted = (float, int) if isinstance(known, float) else (type(known),)
     if type(value) not in accepted:
-        raise ValueError(f"{path}: {name} must be {_spoken(known)}, got {value!r}")
+        raise ValueError(f"{path}: {name} must be {_type_name(known)}, got {value!r}")
     if isinstance(known, list) and known:
         if len(known) != len(value):
             raise ValueError(f"{path}: {name} must hold {len(known)} values, got {len(value)}")
@@ -183,7 +183,7 @@ def _check_range(key: str, value: Any, name: str, path: Path) -> None:
             raise ValueError(f"{path}: {name} must be 1 or more, got {item!r}")
 
 
-def _spoken(known: Any) -> str:
+def _type_name(known: Any) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a table"}
     return names.get(type(known), "a list" if isinstance(known, list) else "a date")
 

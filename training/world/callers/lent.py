@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from callsieve.training.world.basis.dialling import Hours, Pace, again, dial, sessions
+from callsieve.training.world.basis.dialling import Hours, Pace, dial, sessions, with_redials
 from callsieve.training.world.basis.draws import choose, lognormal, stream
 from callsieve.training.world.basis.numbering import Campaign
-from callsieve.training.world.basis.plans import Plan, dialled, join
+from callsieve.training.world.basis.plans import Plan, join, planned_calls
 
 from .lists import Aim, callees
-from .ties import returned_to_strangers
-
-if TYPE_CHECKING:
-    from .outfits import Outfit, Surroundings
+from .outfit import Outfit, WorldContext
+from .ties import stranger_callbacks
 
 CARDS = 5  # of one gang; assumed
 
 
-def lent_calls(name: str, outfit: Outfit, seed: int, world: Surroundings) -> Plan:
+def lent_calls(name: str, outfit: Outfit, seed: int, world: WorldContext) -> Plan:
     """What gangs dial from the numbers of subscribers who lent theirs."""
     rng = stream(seed, name)
     days, numbers, society = world.days, world.numbers, world.society
@@ -41,9 +37,9 @@ def lent_calls(name: str, outfit: Outfit, seed: int, world: Surroundings) -> Pla
         people = world.lists[int(rng.integers(0, len(world.lists)))]
         aim = Aim(outfit.outside_share, float(min(0.5, lognormal(rng, outfit.dead, 1)[0])), False)
         drawn = callees(rng, aim, people, len(calls.start), society, numbers)
-        callee = again(rng, calls.who, drawn, outfit.again_share, calls.ends[2])
+        callee = with_redials(rng, calls.who, drawn, outfit.again_share, calls.ends[2])
         caller = ids[calls.who]
-        plans.append(dialled(calls.start, caller, callee, calls.ends, numbers["campaign"][caller]))
+        plans.append(planned_calls(calls.start, caller, callee, calls.ends, numbers["campaign"][caller]))
     plan = join(plans)
     share, answer = outfit.callback_share, outfit.callback_answer_share
-    return join([plan, returned_to_strangers(world.scenario, rng, society, plan, days, share, answer)])
+    return join([plan, stranger_callbacks(world.scenario, rng, society, plan, days, share, answer)])

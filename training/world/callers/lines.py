@@ -28,7 +28,7 @@ SPAN_BITS = 34  # a world and its longest call fit into 2**34 ms, 198 days
 ROW_BITS = 29  # beside them: 536 million calls, or a call of six days
 
 
-def settle(scenario: Scenario, seed: int, plan: Plan, numbers: Directory, days: Calendar) -> Plan:
+def resolve_lines(scenario: Scenario, seed: int, plan: Plan, numbers: Directory, days: Calendar) -> Plan:
     """The calls that take place, sorted by start. The plan itself is changed."""
     _end_without_talk(plan, numbers["silent"][plan.callee], NO_ANSWER)
     _voicemail(stream(seed, "voicemail"), scenario.table("people.voicemail"), plan, numbers)

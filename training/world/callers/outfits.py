@@ -6,95 +6,31 @@ parameters: what tells them apart is what they do, not how they were made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from callsieve.training.world.basis.dialling import Dialled, Hours, Pace, again, dial, sessions
+from callsieve.training.world.basis.dialling import DialledCalls, Hours, Pace, dial, sessions, with_redials
 from callsieve.training.world.basis.draws import choose, lognormal, stream
-from callsieve.training.world.basis.numbering import Campaign, Directory
-from callsieve.training.world.basis.plans import ANSWERED, CALLER, Plan, dialled, join
-from callsieve.training.world.basis.scenario import Manner, Scenario, Spread
+from callsieve.training.world.basis.numbering import Campaign
+from callsieve.training.world.basis.plans import ANSWERED, CALLER, Plan, join, planned_calls
+from callsieve.training.world.basis.scenario import Manner, Spread
 from callsieve.training.world.basis.timing import DAY, SECOND, Calendar
 
 from .lent import lent_calls
 from .lists import Aim, callees, nearby
-from .people import Society
-from .pools import Pool, enter, lives
-from .relations import Relations, accomplices, friendly_calls, inbound_calls, second_thoughts
-from .ties import returned_to_strangers
-from .tricks import TRICKS, Stage
+from .outfit import Outfit, WorldContext
+from .pools import Pool, add_numbers, lifetimes
+from .relations import Relations, friendly_calls, inbound_calls, interested_callbacks, padding_calls
+from .ties import stranger_callbacks
+from .tricks import TRICKS, TrickContext
 
 OUTFITS_AT_MOST = 20_000
 OWN_WAYS = Spread(1.0, 0.32)  # how far an outfit's answer rate and talk time are from its population's
 
 
-@dataclass(frozen=True)
-class Outfit:
-    """A population of outfits; see `outfits` in `default.toml`."""
-
-    nuisance: bool
-    calls_per_1000: float
-    most_calls: int
-    least: int
-    mode: str
-    attack: str
-    content: dict[str, float]
-    agents: Spread
-    run_days: Spread
-    number_days: Spread
-    rate: Spread
-    rate_day_sigma: float
-    pace_sigma: float
-    hours: list[float]
-    attend_share: float
-    weekend_share: float
-    after_shock_share: float
-    pool: dict[str, float]
-    mixed_block_share: float
-    new_block_share: float
-    numbers_per_device: float
-    own_network_share: float
-    local_share: float
-    shared_trunk_share: float
-    agent_sim_share: float
-    silent_share: float
-    lines: int
-    outside_share: float
-    dead: Spread
-    sequential_share: float
-    again_share: float
-    callback_share: float
-    callback_answer_share: float
-    recording_s: Spread
-    heard_share: float
-    interest_share: float
-    warm_up_days: float
-    bots: int
-    bot_calls_per_day: float
-    bot_talk_s: float
-    friends: int
-    friend_calls_per_day: float
-    inbound_per_day: float
-    inbound_callback_share: float
-    area: int
-    manner: Manner
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a population of outfits finds in the world."""
-
-    scenario: Scenario
-    society: Society
-    days: Calendar
-    numbers: Directory
-    lists: list[NDArray[np.int64]]
-    relays: NDArray[np.int32]
-
-
-def population(name: str, seed: int, ordinary: int, world: Surroundings) -> Plan:
+def outfit_calls(name: str, seed: int, ordinary: int, world: WorldContext) -> Plan:
     """All calls of a population: outfits are founded until their calls suffice for `ordinary` other calls."""
     rng = stream(seed, name)
     outfit = world.scenario.read(Outfit, f"outfits.{name}")
@@ -106,22 +42,22 @@ def population(name: str, seed: int, ordinary: int, world: Surroundings) -> Plan
     while outfit.calls_per_1000 > 0 and (founded < outfit.least or planned < budget):
         if founded >= OUTFITS_AT_MOST:
             raise ValueError(f"outfits.{name}: calls_per_1000 needs more than {OUTFITS_AT_MOST} outfits")
-        part, calls = _found(rng, f"{name}-{founded:03d}", name, outfit, budget, world)
+        part, calls = _one_outfit_calls(rng, f"{name}-{founded:03d}", name, outfit, budget, world)
         plans.append(part)
         planned += calls
         founded += 1
     return join(plans)
 
 
-def _found(
-    rng: np.random.Generator, title: str, slice_name: str, outfit: Outfit, budget: float, world: Surroundings
+def _one_outfit_calls(
+    rng: np.random.Generator, title: str, slice_name: str, outfit: Outfit, budget: float, world: WorldContext
 ) -> tuple[Plan, float]:
     """One outfit's calls, and how many it planned."""
     days, numbers = world.days, world.numbers
     hours = Hours(outfit.hours, outfit.attend_share, outfit.weekend_share, outfit.after_shock_share)
     born, died = _lives(rng, outfit, days)
     rate = lognormal(rng, outfit.rate, len(born))
-    few = _within(rng, _expected(hours, rate, born, died, days), min(outfit.most_calls, budget / outfit.least))
+    few = _limited(rng, _expected(hours, rate, born, died, days), min(outfit.most_calls, budget / outfit.least))
     born, died, rate = born[few], died[few], rate[few]
     ids = _numbers(rng, title, slice_name, outfit, born, died, world)
     manner = _own_ways(rng, outfit.manner)
@@ -134,12 +70,12 @@ def _found(
     people = world.lists[int(rng.integers(0, len(world.lists)))]
     plan = _aimed(rng, outfit, calls, ids, people, world)
     if outfit.attack in TRICKS:
-        stage = Stage(world.society, days, numbers, world.relays, ids)
+        stage = TrickContext(world.society, days, numbers, world.relays, ids)
         plan = TRICKS[outfit.attack](rng, plan, stage)
     relations = Relations(world.scenario, world.society, days, numbers)
-    bots = accomplices(rng, relations, ids, outfit.bots, outfit.bot_calls_per_day, outfit.bot_talk_s)
-    interested = second_thoughts(rng, relations, plan, outfit.interest_share)
-    back = returned_to_strangers(
+    bots = padding_calls(rng, relations, ids, outfit.bots, outfit.bot_calls_per_day, outfit.bot_talk_s)
+    interested = interested_callbacks(rng, relations, plan, outfit.interest_share)
+    back = stranger_callbacks(
         world.scenario, rng, world.society, plan, days, outfit.callback_share, outfit.callback_answer_share
     )
     friends = friendly_calls(rng, relations, ids, outfit.friends, outfit.friend_calls_per_day)
@@ -153,7 +89,7 @@ def _lives(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tuple[ND
         length = int(max(DAY / 2, DAY * lognormal(rng, outfit.run_days, 1)[0]))
         begin = int(rng.integers(days.start - length, days.end - DAY // 4))
         agents = max(1, round(lognormal(rng, outfit.agents, 1)[0]))
-        born, died = lives(rng, days, begin, begin + length, agents, outfit.number_days)
+        born, died = lifetimes(rng, days, begin, begin + length, agents, outfit.number_days)
         if len(born):
             return born, died
 
@@ -167,7 +103,7 @@ def _expected(
     return alive * attending * hours.working * rate
 
 
-def _within(rng: np.random.Generator, expected: NDArray[np.float64], most: float) -> NDArray[np.int64]:
+def _limited(rng: np.random.Generator, expected: NDArray[np.float64], most: float) -> NDArray[np.int64]:
     """In a small world an outfit has fewer numbers, but each behaves as in a large one."""
     order = rng.permutation(len(expected))
     # The number that crosses the line is kept, or else long lives would be rarer than they are.
@@ -182,7 +118,7 @@ def _numbers(
     outfit: Outfit,
     born: NDArray[np.int64],
     died: NDArray[np.int64],
-    world: Surroundings,
+    world: WorldContext,
 ) -> NDArray[np.int32]:
     campaign = -1
     if outfit.nuisance:
@@ -200,7 +136,7 @@ def _numbers(
         agent_sim_share=outfit.agent_sim_share,
     )
     numbering = world.scenario.table("numbering")
-    ids = enter(
+    ids = add_numbers(
         rng,
         pool,
         numbering["attestation"],
@@ -231,7 +167,7 @@ def _own_ways(rng: np.random.Generator, manner: Manner) -> Manner:
     )
 
 
-def _recorded(rng: np.random.Generator, outfit: Outfit, calls: Dialled) -> Dialled:
+def _recorded(rng: np.random.Generator, outfit: Outfit, calls: DialledCalls) -> DialledCalls:
     """Talk times where a recording is played: cut at its length, to which a part of the callees listens."""
     if outfit.recording_s.median <= 0:
         return calls
@@ -248,10 +184,10 @@ def _recorded(rng: np.random.Generator, outfit: Outfit, calls: Dialled) -> Diall
 def _aimed(
     rng: np.random.Generator,
     outfit: Outfit,
-    calls: Dialled,
+    calls: DialledCalls,
     ids: NDArray[np.int32],
     people: NDArray[np.int64],
-    world: Surroundings,
+    world: WorldContext,
 ) -> Plan:
     """The outfit's calls with their callees."""
     dead = float(min(0.5, lognormal(rng, outfit.dead, 1)[0]))
@@ -259,6 +195,6 @@ def _aimed(
     if outfit.area > 0:
         people = nearby(rng, outfit.area, world.society)
     drawn = callees(rng, aim, people, len(calls.start), world.society, world.numbers)
-    callee = again(rng, calls.who, drawn, outfit.again_share, calls.ends[2])
+    callee = with_redials(rng, calls.who, drawn, outfit.again_share, calls.ends[2])
     caller = ids[calls.who]
-    return dialled(calls.start, caller, callee, calls.ends, world.numbers["campaign"][caller])
+    return planned_calls(calls.start, caller, callee, calls.ends, world.numbers["campaign"][caller])

@@ -18,7 +18,7 @@ from callsieve.training.world.basis.numbering import (
     Directory,
     attestations,
     in_blocks,
-    lead,
+    lead_code,
     mobile_blocks,
     operators,
     scattered,
@@ -68,7 +68,7 @@ class Society:
         return np.where(people, self.reach[np.where(people, callees, 0)], 1.0)
 
 
-def settle_people(scenario: Scenario, seed: int, count: int, days: Calendar, numbers: Directory) -> Society:
+def create_society(scenario: Scenario, seed: int, count: int, days: Calendar, numbers: Directory) -> Society:
     """Enter the subscribers and the outsiders into the directory."""
     rng = stream(seed, "people")
     table = scenario.table("people")
@@ -210,7 +210,7 @@ def _outsiders(scenario: Scenario, rng: np.random.Generator, numbers: Directory,
     table = scenario.table("numbering")
     blocks = mobile_blocks(rng, max(8, count // table["outsiders_per_block"]))
     digits, leads, operator = _personal(rng, scenario, "outsider_pool", count, blocks)
-    foreign = leads == lead("foreign")
+    foreign = leads == lead_code("foreign")
     attested = np.where(
         foreign,
         attestations(rng, table["attestation"]["foreign"], count),
@@ -218,7 +218,7 @@ def _outsiders(scenario: Scenario, rng: np.random.Generator, numbers: Directory,
     )
     route = np.where(foreign, ROUTES.index("international"), ROUTES.index("domestic"))
     # A shop's or an office's fixed number has several lines.
-    lines = np.where(leads == lead("fixed"), 6, 1)
+    lines = np.where(leads == lead_code("fixed"), 6, 1)
     numbers.add(
         digits,
         lead=leads,
@@ -242,12 +242,12 @@ def _personal(
     leads = np.zeros(count, dtype=np.int8)
     for code, name in enumerate(names):
         rows = np.flatnonzero(kind == code)
-        leads[rows] = lead(name)
+        leads[rows] = lead_code(name)
         if name == "resale":
             resale = mobile_blocks(rng, max(4, len(rows) // 8), "resale")
             digits[rows] = in_blocks(rng, resale, len(rows))
         elif name != "mobile":
             digits[rows] = scattered(rng, name, len(rows), table["area_code"])
     operator = operators(digits)
-    operator[leads == lead("foreign")] = OPERATORS.index("foreign")
+    operator[leads == lead_code("foreign")] = OPERATORS.index("foreign")
     return digits, leads, operator

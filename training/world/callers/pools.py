@@ -19,7 +19,7 @@ from callsieve.training.world.basis.numbering import (
     attestations,
     hunt_group,
     in_blocks,
-    lead,
+    lead_code,
     mobile_blocks,
     operators,
 )
@@ -48,7 +48,7 @@ class Pool:
     agent_sim_share: float
 
 
-def lives(
+def lifetimes(
     rng: np.random.Generator, days: Calendar, begin: int, finish: int, agents: int, number_days: Spread
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and last moment of each number that is alive in the world: every agent uses one after the other."""
@@ -60,7 +60,7 @@ def lives(
     return starts[alive], ends[alive]
 
 
-def enter(
+def add_numbers(
     rng: np.random.Generator,
     pool: Pool,
     attestation: Mapping[str, dict[str, float]],
@@ -119,7 +119,7 @@ def _of_kind(kind: str, pool: Pool, ours: bool, trunk: int) -> dict[str, int]:
     """What the numbers of a block have because of its kind alone."""
     on_trunk, abroad = kind in TRUNK_KINDS, kind in ABROAD
     return {
-        "lead": lead(kind),
+        "lead": lead_code(kind),
         "lines": pool.lines if on_trunk else 1,
         "trunk": trunk if on_trunk else -1,
         "ours": ours and not abroad,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from callsieve.training.world.basis.draws import lognormal
 from callsieve.training.world.basis.numbering import Directory
-from callsieve.training.world.basis.plans import ANSWERED, Plan, attempt, join
+from callsieve.training.world.basis.plans import ANSWERED, Plan, draw_calls, join
 from callsieve.training.world.basis.scenario import Manner, Scenario, Spread
 from callsieve.training.world.basis.timing import DAY, MINUTE, Calendar, clock
 
@@ -54,10 +54,10 @@ def friendly_calls(
     caller = np.where(outward, ids[who], people)
     callee = np.where(outward, people, ids[who])
     campaign = np.where(outward, around.numbers["campaign"][ids[who]], -1)
-    return attempt(rng, start, caller, callee, around.scenario.read(Manner, "people.manner"), campaign)
+    return draw_calls(rng, start, caller, callee, around.scenario.read(Manner, "people.manner"), campaign)
 
 
-def accomplices(
+def padding_calls(
     rng: np.random.Generator, around: Relations, ids: NDArray[np.int32], bots: int, per_day: float, talk_s: float
 ) -> Plan:
     """Calls to lines of one's own that always answer and talk for long, so that averages look well."""
@@ -70,17 +70,17 @@ def accomplices(
     manner = replace(around.scenario.read(Manner, "people.manner"), answer_share=BOT_ANSWER_SHARE)
     longer = talk_s / manner.talk.median
     callee, campaign = lines[rng.integers(0, bots, len(who))], around.numbers["campaign"][ids[who]]
-    return attempt(rng, start, ids[who], callee, manner, campaign, talk=longer)
+    return draw_calls(rng, start, ids[who], callee, manner, campaign, talk=longer)
 
 
-def second_thoughts(rng: np.random.Generator, around: Relations, plan: Plan, share: float) -> Plan:
+def interested_callbacks(rng: np.random.Generator, around: Relations, plan: Plan, share: float) -> Plan:
     """People who spoke and call again hours or days later: they took an interest, or want to complain."""
     people = plan.callee < around.society.subscribers + around.society.outsiders
     spoken = plan.take(people & (plan.outcome == ANSWERED) & (rng.random(len(plan)) < share))
     start = spoken.end + (MINUTE * lognormal(rng, LATER_MINUTES, len(spoken))).astype(np.int64)
     day = (around.days.hour(start) >= 8) & (around.days.hour(start) < 21)
     manner = around.scenario.read(Manner, "people.manner")
-    return attempt(rng, start[day], spoken.callee[day], spoken.caller[day], manner, answer=INTEREST_ANSWER)
+    return draw_calls(rng, start[day], spoken.callee[day], spoken.caller[day], manner, answer=INTEREST_ANSWER)
 
 
 def inbound_calls(
@@ -102,10 +102,10 @@ def inbound_calls(
     ticking = clock(around.days, around.scenario.table("clocks.office"))
     start = ticking.draw(rng, born[who], died[who])
     answering = replace(manner, answer_share=ANSWERING_SHARE)
-    inward = attempt(rng, start, customer, ids[who], answering, talk=2.0)
+    inward = draw_calls(rng, start, customer, ids[who], answering, talk=2.0)
     back = inward.take((inward.outcome == ANSWERED) & (rng.random(len(inward)) < callback_share))
     later = back.end + (MINUTE * lognormal(rng, RETURN_MINUTES, len(back))).astype(np.int64)
     office = (around.days.hour(later) >= 8) & (around.days.hour(later) < 20)
     campaign = around.numbers["campaign"][back.callee[office]]
-    outward = attempt(rng, later[office], back.callee[office], back.caller[office], manner, campaign, answer=1.4)
+    outward = draw_calls(rng, later[office], back.callee[office], back.caller[office], manner, campaign, answer=1.4)
     return join([inward, outward])

@@ -12,7 +12,7 @@ from callsieve.training.world.basis.numbering import (
     attestations,
     hunt_group,
     in_blocks,
-    lead,
+    lead_code,
     mobile_blocks,
     operators,
 )
@@ -42,7 +42,7 @@ def relay_numbers(scenario: Scenario, seed: int, subscribers: int, numbers: Dire
         ids.append(
             numbers.add(
                 digits,
-                lead=lead(kind),
+                lead=lead_code(kind),
                 slice=numbers.slice(SLICE),
                 lines=table["lines"],
                 ours=True,
@@ -54,7 +54,7 @@ def relay_numbers(scenario: Scenario, seed: int, subscribers: int, numbers: Dire
     return np.concatenate(ids)
 
 
-def through(rng: np.random.Generator, plan: Plan, relays: NDArray[np.int32]) -> Plan:
+def two_legs(rng: np.random.Generator, plan: Plan, relays: NDArray[np.int32]) -> Plan:
     """The same calls as two legs each: to the relay number, and from it to the callee. A pair keeps its number."""
     between = _between(rng, plan, relays)
     first, second = plan.take(slice(None)), plan.take(slice(None))

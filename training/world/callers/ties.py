@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from callsieve.training.world.basis.draws import lognormal, stream
 from callsieve.training.world.basis.numbering import Directory
-from callsieve.training.world.basis.plans import NO_ANSWER, Plan, attempt, callbacks, join
+from callsieve.training.world.basis.plans import NO_ANSWER, Plan, callbacks, draw_calls, join
 from callsieve.training.world.basis.scenario import Manner, Scenario, Spread, Talk
 from callsieve.training.world.basis.timing import DAY, MINUTE, Calendar, clock
 
@@ -26,7 +26,7 @@ PAIR_BALANCE = 0.4  # how unevenly the two of a pair call each other, beside the
 
 
 @dataclass(frozen=True, slots=True)
-class Calling:
+class PairCalls:
     """Calls before it is known how they end; `reply` is the chance that of the two it is the callee who calls."""
 
     start: NDArray[np.int64]
@@ -61,12 +61,12 @@ def ordinary_calls(scenario: Scenario, seed: int, society: Society, days: Calend
         tie = scenario.read(Tie, f"people.ties.{name}")
         spoken = replace(manner, talk=_longer(manner.talk, tie.talk))
         for edges in _edges(rng, tie, society):
-            calls = _followed(
-                rng, scenario, tie.follow_up_share, _moments(rng, scenario, tie, edges, society, days, numbers)
+            calls = _with_follow_ups(
+                rng, scenario, tie.follow_up_share, _first_calls(rng, scenario, tie, edges, society, days, numbers)
             )
             answer = society.pick_up(calls.callee)
             talk = society.talk[calls.caller] * society.talk[calls.callee]
-            plan = attempt(rng, calls.start, calls.caller, calls.callee, spoken, answer=answer, talk=talk)
+            plan = draw_calls(rng, calls.start, calls.caller, calls.callee, spoken, answer=answer, talk=talk)
             returned = np.minimum(1.0, 2 * share * calls.reply)
             plans += [plan, callbacks(rng, plan, days, replace(back, talk=spoken.talk), returned, delay, talk)]
     planned = join(plans)
@@ -114,7 +114,7 @@ def _partners(rng: np.random.Generator, tie: Tie, one: NDArray[np.int64], societ
     return first + (rng.random(len(one)) * size).astype(np.int64)
 
 
-def _moments(
+def _first_calls(
     rng: np.random.Generator,
     scenario: Scenario,
     tie: Tie,
@@ -122,7 +122,7 @@ def _moments(
     society: Society,
     days: Calendar,
     numbers: Directory,
-) -> Calling:
+) -> PairCalls:
     """Each pair's first calls."""
     one, other = edges
     low = np.maximum(np.maximum(numbers["born"][one], numbers["born"][other]), days.start)
@@ -141,10 +141,10 @@ def _moments(
     ticking = clock(days, scenario.table(f"clocks.{tie.clock}"))
     drawn = ticking.draw(rng, low[pair], high[pair]) + society.shift[one[pair]]
     reply = np.where(outward, 1 - first, first)
-    return Calling(np.clip(drawn, low[pair], high[pair] - 1), caller, callee, reply)
+    return PairCalls(np.clip(drawn, low[pair], high[pair] - 1), caller, callee, reply)
 
 
-def _followed(rng: np.random.Generator, scenario: Scenario, share: float, calls: Calling) -> Calling:
+def _with_follow_ups(rng: np.random.Generator, scenario: Scenario, share: float, calls: PairCalls) -> PairCalls:
     """The calls, and those that they bring about: a geometric number, in either direction as is the pair's habit."""
     table = scenario.table("people")
     delay = Spread(**table["follow_up_minutes"])
@@ -157,11 +157,11 @@ def _followed(rng: np.random.Generator, scenario: Scenario, share: float, calls:
         later = last.start[rows] + (2 * MINUTE + MINUTE * lognormal(rng, delay, len(rows))).astype(np.int64)
         one, other = last.caller[rows], last.callee[rows]
         caller, callee = np.where(turned, other, one), np.where(turned, one, other)
-        parts.append(Calling(later, caller, callee, np.where(turned, 1 - reply, reply)))
-    return Calling(*(np.concatenate([getattr(one, name) for one in parts]) for name in Calling.__slots__))
+        parts.append(PairCalls(later, caller, callee, np.where(turned, 1 - reply, reply)))
+    return PairCalls(*(np.concatenate([getattr(one, name) for one in parts]) for name in PairCalls.__slots__))
 
 
-def returned_to_strangers(
+def stranger_callbacks(
     scenario: Scenario,
     rng: np.random.Generator,
     society: Society,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from callsieve.training.world.basis.draws import spans
+from callsieve.training.world.basis.draws import group_positions
 from callsieve.training.world.basis.numbering import Directory
 from callsieve.training.world.basis.plans import Plan
 from callsieve.training.world.basis.timing import MINUTE, Calendar
@@ -21,7 +21,7 @@ BOMBING_PER_MINUTE = 38.0  # source: one victim's report of calls from neighbour
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrickContext:
     """What a trick finds: the outfit's numbers, other people's numbers, and the numbers that banks call from."""
 
     society: Society
@@ -31,23 +31,23 @@ class Stage:
     ids: NDArray[np.int32]
 
 
-def relay_callback(rng: np.random.Generator, plan: Plan, stage: Stage) -> Plan:
+def relay_callback(rng: np.random.Generator, plan: Plan, stage: TrickContext) -> Plan:
     """A platform calls both sides: the agent's number makes no call, the victim sees a number that many share."""
     return both_incoming(rng, plan, stage.relays)
 
 
-def spoofed_service(rng: np.random.Generator, plan: Plan, stage: Stage) -> Plan:
+def spoofed_service(rng: np.random.Generator, plan: Plan, stage: TrickContext) -> Plan:
     """The victim sees the number of a bank."""
     banks = np.flatnonzero(stage.numbers["slice"] == stage.numbers.slice("bank_risk"))
-    return _shown(plan, banks[rng.integers(0, len(banks), 1)], stage) if len(banks) else plan
+    return _spoofed(plan, banks[rng.integers(0, len(banks), 1)], stage) if len(banks) else plan
 
 
-def spoofed_subscriber(rng: np.random.Generator, plan: Plan, stage: Stage) -> Plan:
+def spoofed_subscriber(rng: np.random.Generator, plan: Plan, stage: TrickContext) -> Plan:
     """The victim sees the number of somebody who knows nothing of it; a few such numbers, one after the other."""
-    return _shown(plan, rng.integers(0, stage.society.subscribers, len(stage.ids)), stage)
+    return _spoofed(plan, rng.integers(0, stage.society.subscribers, len(stage.ids)), stage)
 
 
-def _shown(plan: Plan, masks: NDArray[np.int64], stage: Stage) -> Plan:
+def _spoofed(plan: Plan, masks: NDArray[np.int64], stage: TrickContext) -> Plan:
     place = np.searchsorted(stage.ids, plan.caller)
     shown = plan.take(slice(None))
     shown.via = plan.caller
@@ -55,7 +55,7 @@ def _shown(plan: Plan, masks: NDArray[np.int64], stage: Stage) -> Plan:
     return shown
 
 
-def bombing(rng: np.random.Generator, plan: Plan, stage: Stage) -> Plan:
+def bombing(rng: np.random.Generator, plan: Plan, stage: TrickContext) -> Plan:
     """All numbers at once call one victim after the other, for minutes on end."""
     if not len(plan):
         return plan
@@ -68,13 +68,13 @@ def bombing(rng: np.random.Generator, plan: Plan, stage: Stage) -> Plan:
     first = np.clip(rng.choice(plan.start, rounds), max(born, stage.days.start), max(died, born + 1))
     pace = MINUTE / BOMBING_PER_MINUTE
     which = np.repeat(np.arange(rounds), counts)[: len(calls)]
-    calls.start = first[which] + (spans(counts)[: len(calls)] * pace).astype(np.int64)
+    calls.start = first[which] + (group_positions(counts)[: len(calls)] * pace).astype(np.int64)
     calls.callee = rng.integers(0, stage.society.subscribers, rounds)[which].astype(np.int32)
     calls.caller = stage.ids[rng.integers(0, len(stage.ids), len(calls))]
     return calls
 
 
-Trick = Callable[[np.random.Generator, Plan, Stage], Plan]
+Trick = Callable[[np.random.Generator, Plan, TrickContext], Plan]
 TRICKS: dict[str, Trick] = {
     "relay_callback": relay_callback,
     "spoofed_service": spoofed_service,

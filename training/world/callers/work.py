@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from callsieve.training.world.basis.dialling import Hours, Pace, again, dial, sessions
+from callsieve.training.world.basis.dialling import Hours, Pace, dial, sessions, with_redials
 from callsieve.training.world.basis.draws import lognormal, stream
 from callsieve.training.world.basis.numbering import Directory
-from callsieve.training.world.basis.plans import Plan, dialled, join
+from callsieve.training.world.basis.plans import Plan, join, planned_calls
 from callsieve.training.world.basis.scenario import Manner, Scenario, Spread
 from callsieve.training.world.basis.timing import DAY, Calendar
 
 from .people import Society
-from .relay import through
-from .ties import returned_to_strangers
+from .relay import two_legs
+from .ties import stranger_callbacks
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Work:
     manner: Manner
 
 
-def trade(
+def trade_calls(
     scenario: Scenario,
     seed: int,
     name: str,
@@ -63,11 +63,11 @@ def trade(
     shifts = sessions(rng, days, hours, born, died)
     calls = dial(rng, shifts, hours, pace, work.manner, days)
     customers = _customers(rng, work, calls.who, members, society)
-    callee = again(rng, calls.who, customers, work.again_share, calls.ends[2])
-    plan = dialled(calls.start, members[calls.who], callee, calls.ends)
+    callee = with_redials(rng, calls.who, customers, work.again_share, calls.ends[2])
+    plan = planned_calls(calls.start, members[calls.who], callee, calls.ends)
     hidden = (rng.random(len(members)) < work.relay_share)[calls.who]
-    plan = join([plan.take(~hidden), through(rng, plan.take(hidden), relays)])
-    back = returned_to_strangers(scenario, rng, society, plan, days, work.callback_share, work.callback_answer_share)
+    plan = join([plan.take(~hidden), two_legs(rng, plan.take(hidden), relays)])
+    back = stranger_callbacks(scenario, rng, society, plan, days, work.callback_share, work.callback_answer_share)
     return join([plan, back])
 
 

@@ -13,7 +13,7 @@ from callsieve.training.world.basis.numbering import NEVER, OPERATORS, Directory
 from callsieve.training.world.basis.plans import Plan
 from callsieve.training.world.basis.timing import DAY, SECOND, Calendar
 
-from .complaints import CHANNELS, Reports
+from .complaints import CHANNELS, Complaints
 from .findings import Findings
 from .records import Records
 
@@ -24,7 +24,7 @@ TIMESTAMP = pa.timestamp("ms", tz="UTC")
 CAUSES = ("16", "19", "17", "21", "21", "1", "38", "", "")
 
 
-def coded(codes: NDArray[Any], names: Any) -> pa.DictionaryArray:
+def dictionary_column(codes: NDArray[Any], names: Any) -> pa.DictionaryArray:
     """A dictionary column of codes; a negative code is null."""
     missing = codes < 0
     indices = pa.array(codes.astype(np.int32), mask=missing if missing.any() else None)
@@ -45,21 +45,23 @@ def calls_table(
     abroad = (plan.start >= numbers["away_from"][seen]) & (plan.start < numbers["away_to"][seen])
     columns = {
         "start": pa.array(plan.start, TIMESTAMP),
-        "caller": coded(plan.caller, words["number"]),
-        "callee": coded(plan.callee, words["number"]),
+        "caller": dictionary_column(plan.caller, words["number"]),
+        "callee": dictionary_column(plan.callee, words["number"]),
         "ring": pa.array(plan.ring / SECOND, mask=missing["ring"]),
         "talk": pa.array(plan.talk / SECOND),
-        "outcome": coded(plan.outcome, OUTCOMES),
-        "released_by": coded(np.where(missing["released_by"], UNKNOWN_RELEASE, plan.released), RELEASED_BY),
+        "outcome": dictionary_column(plan.outcome, OUTCOMES),
+        "released_by": dictionary_column(np.where(missing["released_by"], UNKNOWN_RELEASE, plan.released), RELEASED_BY),
         "recorded": pa.array(records.recorded, TIMESTAMP, mask=records.recorded == 0),
-        "network_caller": coded(plan.via, words["number"]),
-        "attestation": coded(records.attestation, ATTESTATIONS),
-        "route": coded(np.where(abroad, ROAMING, numbers["route"][seen]), ROUTES),
-        "trunk": coded(numbers["trunk"][seen], words["trunk"]),
-        "operator": coded(numbers["operator"][seen], OPERATORS),
-        "device": coded(np.where(missing["device"], -1, numbers["device"][seen]), words["device"]),
-        "place": coded(np.where(missing["place"] | abroad, -1, _places(plan, numbers, days)), words["cell"]),
-        "cause": coded(plan.outcome, CAUSES),
+        "network_caller": dictionary_column(plan.via, words["number"]),
+        "attestation": dictionary_column(records.attestation, ATTESTATIONS),
+        "route": dictionary_column(np.where(abroad, ROAMING, numbers["route"][seen]), ROUTES),
+        "trunk": dictionary_column(numbers["trunk"][seen], words["trunk"]),
+        "operator": dictionary_column(numbers["operator"][seen], OPERATORS),
+        "device": dictionary_column(np.where(missing["device"], -1, numbers["device"][seen]), words["device"]),
+        "place": dictionary_column(
+            np.where(missing["place"] | abroad, -1, _places(plan, numbers, days)), words["cell"]
+        ),
+        "cause": dictionary_column(plan.outcome, CAUSES),
         **dict.fromkeys(("caller_class", "callee_class"), pa.nulls(len(plan.start), pa.string())),
     }
     ordered = {name: columns[name] for name in CALL_COLUMNS}
@@ -105,7 +107,7 @@ def numbers_table(plan: Plan, numbers: Directory, strings: pa.Array, days: Calen
     born, died = numbers["born"][ids], numbers["died"][ids]
     return pa.table(
         {
-            "number": coded(ids, strings),
+            "number": dictionary_column(ids, strings),
             "nuisance": pa.array(numbers["campaign"][ids] >= 0),
             **_described(numbers, numbers["slice"][ids], numbers["campaign"][ids]),
             "own": pa.array(numbers["ours"][ids]),
@@ -123,30 +125,30 @@ def _described(numbers: Directory, slices: NDArray[Any], campaign: NDArray[Any])
     attack = np.array([attacks.index(each.attack) if each.attack else -1 for each in known] + [-1])
     of_campaign = np.array([numbers.slices.index(each.slice) for each in known] + [0])
     return {
-        "slice": coded(np.where(campaign >= 0, of_campaign[campaign], slices), numbers.slices),
+        "slice": dictionary_column(np.where(campaign >= 0, of_campaign[campaign], slices), numbers.slices),
         **{name: _of_campaign([getattr(each, name) for each in known], campaign) for name in ("content", "mode")},
-        "campaign": coded(campaign, [each.name for each in known]),
-        "attack": coded(attack[campaign], attacks),
+        "campaign": dictionary_column(campaign, [each.name for each in known]),
+        "attack": dictionary_column(attack[campaign], attacks),
     }
 
 
 def _of_campaign(values: list[str], campaign: NDArray[Any]) -> pa.DictionaryArray:
     names = sorted(set(values))
     codes = np.array([names.index(value) for value in values] + [-1])
-    return coded(codes[campaign], names)
+    return dictionary_column(codes[campaign], names)
 
 
-def reports_table(known: Reports, strings: pa.Array) -> pa.Table:
+def complaints_table(known: Complaints, strings: pa.Array) -> pa.Table:
     """Reports: who said what about which number, when, and when it became known; `call` where one stands behind it."""
     return pa.table(
         {
-            "reporter": coded(known.reporter, strings),
-            "number": coded(known.number, strings),
+            "reporter": dictionary_column(known.reporter, strings),
+            "number": dictionary_column(known.number, strings),
             "at": pa.array(known.at, TIMESTAMP),
             "known_at": pa.array(known.known_at, TIMESTAMP),
             "category": pa.array(known.category, pa.string()).dictionary_encode(),
             "mode": pa.array(known.mode, pa.string()).dictionary_encode(),
-            "channel": coded(known.channel, CHANNELS),
+            "channel": dictionary_column(known.channel, CHANNELS),
             "call": pa.array(known.call, mask=known.call < 0),
         }
     )
@@ -156,7 +158,7 @@ def findings_table(found: Findings, numbers: Directory, strings: pa.Array) -> pa
     """Numbers whose truth was established by a call back."""
     return pa.table(
         {
-            "number": coded(found.number, strings),
+            "number": dictionary_column(found.number, strings),
             "nuisance": pa.array(numbers["campaign"][found.number] >= 0),
             "known_at": pa.array(found.known_at, TIMESTAMP),
         }

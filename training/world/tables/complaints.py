@@ -1,6 +1,6 @@
-"""What users complain about and mark, late and with mistakes; false accusations and marks of a number's last owner.
+"""Complaints about simulated calls: late and partly wrong, with false accusations and marks of a previous owner.
 
-Two channels: a complaint goes to an office and is rare, a mark is a tap on the screen after a call.
+There are two channels. A complaint to an office is rare; a mark is a tap on the screen after a call.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from callsieve.training.world.basis.scenario import Scenario, Spread
 from callsieve.training.world.basis.timing import DAY, HOUR, MINUTE, Calendar
 from callsieve.training.world.callers.people import Society
 
-from .records import parts
+from .records import row_slices
 
 NOT_NUISANCE = "not_nuisance"
 CHANNELS = ("complaint", "mark")
 COMPLAINT, MARK = range(len(CHANNELS))
-BENIGN = ("life_services", "other_benign")  # groups of callers who are marked by mistake
+BENIGN = ("life_services", "other_benign")
+"""Groups of callers that are marked by mistake."""
 
 
 @dataclass(frozen=True)
-class Reports:
-    """Reports, one array a column, in the order in which they arrive.
+class Complaints:
+    """Complaints of both channels, one array a column, in order of arrival.
 
-    `call` is a row of the settled plan, -1 for a report that no call stands behind; `channel` a position in CHANNELS.
+    `call` is a row of the resolved plan, or -1 for a complaint without a call; `channel` is an index into CHANNELS.
     """
 
     call: NDArray[np.int64]
@@ -39,29 +40,32 @@ class Reports:
     at: NDArray[np.int64]
     known_at: NDArray[np.int64]
     category: NDArray[np.object_]
-    mode: NDArray[np.object_]  # None where the reporter could not tell
+    mode: NDArray[np.object_]  # None if the complaint states no mode
     channel: NDArray[np.int64]
 
 
-def reports(scenario: Scenario, seed: int, society: Society, numbers: Directory, plan: Plan, days: Calendar) -> Reports:
-    """Everything that is reported about the numbers of a plan."""
+def draw_complaints(
+    scenario: Scenario, seed: int, society: Society, numbers: Directory, plan: Plan, days: Calendar
+) -> Complaints:
+    """Draws all complaints about the numbers of a plan."""
     rng = stream(seed, "reports")
     table = scenario.table("complaints")
     people = np.arange(len(numbers)) < society.subscribers
-    zeal = zeal_of(rng, table, people, np.isin(np.arange(len(numbers)), society.members("elderly")))
-    complaints = reported_calls(rng, table["office"], zeal, plan)
-    marks = reported_calls(rng, table["marks"], zeal, plan)
-    benign = _innocent(rng, table, numbers, plan, zeal, len(marks))
-    told = _about_calls(rng, table, numbers, plan, (complaints, marks, benign))
-    false = accusations(stream(seed, "accusations"), table, society, numbers, days)
-    old = inherited(stream(seed, "inherited"), table, society, numbers, days)
-    every = _joined([told, false, old])
-    order = np.lexsort((every.call, every.known_at))
-    return Reports(*(getattr(every, each.name)[order] for each in fields(Reports)))
+    zeal = complaint_zeal(rng, table, people, np.isin(np.arange(len(numbers)), society.members("elderly")))
+    office = complained_calls(rng, table["office"], zeal, plan)
+    marks = complained_calls(rng, table["marks"], zeal, plan)
+    benign = _benign_marks(rng, table, numbers, plan, zeal, len(marks))
+    about_calls = _about_calls(rng, table, numbers, plan, office, marks, benign)
+    false = false_accusations(stream(seed, "accusations"), table, society, numbers, days)
+    old = inherited_marks(stream(seed, "inherited"), table, society, numbers, days)
+    joined = _joined([about_calls, false, old])
+    order = np.lexsort((joined.call, joined.known_at))
+    return Complaints(*(getattr(joined, column.name)[order] for column in fields(Complaints)))
 
 
-def _joined(some: list[Reports]) -> Reports:
-    return Reports(*(np.concatenate([getattr(one, each.name) for one in some]) for each in fields(Reports)))
+def _joined(parts: list[Complaints]) -> Complaints:
+    columns = (np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(Complaints))
+    return Complaints(*columns)
 
 
 def _about_calls(
@@ -69,20 +73,24 @@ def _about_calls(
     table: dict[str, Any],
     numbers: Directory,
     plan: Plan,
-    calls: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
-) -> Reports:
-    complaints, marks, benign = calls
-    guilty = np.concatenate((complaints, marks))
-    call = np.concatenate((guilty, benign))
-    category = np.concatenate((_named(rng, table, numbers, plan, guilty), _mistaken(rng, table, numbers, plan, benign)))
-    mode = np.concatenate((_told(rng, table, numbers, plan, guilty), np.full(len(benign), None, dtype=object)))
-    channel = np.repeat((COMPLAINT, MARK), (len(complaints), len(marks) + len(benign)))
+    office: NDArray[np.int64],
+    marks: NDArray[np.int64],
+    benign: NDArray[np.int64],
+) -> Complaints:
+    """Complaints about calls: nuisance calls of both channels, and benign calls that are marked by mistake."""
+    nuisance = np.concatenate((office, marks))
+    call = np.concatenate((nuisance, benign))
+    content = _stated_content(rng, table, numbers, plan, nuisance)
+    category = np.concatenate((content, _benign_category(rng, table, numbers, plan, benign)))
+    stated = _stated_mode(rng, table, numbers, plan, nuisance)
+    mode = np.concatenate((stated, np.full(len(benign), None, dtype=object)))
+    channel = np.repeat((COMPLAINT, MARK), (len(office), len(marks) + len(benign)))
     denied = (rng.random(len(call)) < table["not_nuisance_share"]) & (channel == MARK)
     category[denied], mode[denied] = NOT_NUISANCE, None
     after = MINUTE * lognormal(rng, Spread(**table["after_minutes"]), len(call))
     at = plan.end[call] + after.astype(np.int64)
     caller, callee = plan.caller[call].astype(np.int64), plan.callee[call].astype(np.int64)
-    return Reports(call, callee, caller, at, at + _delay(rng, table, len(call)), category, mode, channel)
+    return Complaints(call, callee, caller, at, at + _delay(rng, table, len(call)), category, mode, channel)
 
 
 def _delay(rng: np.random.Generator, table: dict[str, Any], count: int) -> NDArray[np.int64]:
@@ -91,127 +99,129 @@ def _delay(rng: np.random.Generator, table: dict[str, Any], count: int) -> NDArr
     return clipped
 
 
-def zeal_of(
+def complaint_zeal(
     rng: np.random.Generator, table: dict[str, Any], people: NDArray[np.bool_], elderly: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """How readily each number's owner reports; of other networks' numbers nobody knows."""
+    """Draws each number's factor on the chance that its owner complains; 0 for numbers of other networks."""
     zeal = np.where(people, np.exp(table["zeal_sigma"] * rng.standard_normal(len(people))), 0.0)
     zeal[elderly] *= table["elderly_factor"]
     return zeal
 
 
-def reported_calls(
+def complained_calls(
     rng: np.random.Generator, table: dict[str, Any], zeal: NDArray[np.float64], plan: Plan
 ) -> NDArray[np.int64]:
-    """Nuisance calls that are reported: by their outcome, their callee's zeal and their caller's fame."""
-    fame = np.where(rng.random(len(zeal)) < table["notorious_share"], table["notorious_factor"], 1.0)
-    fame[rng.random(len(zeal)) < table["never_share"]] = 0.0
-    found = []
-    for rows in parts(plan):
-        some = plan.take(rows)
-        nuisance = np.flatnonzero(some.campaign >= 0)
-        outcome, caller, callee = (column[nuisance] for column in (some.outcome, some.caller, some.callee))
+    """Draws the nuisance calls with a complaint, by outcome, the callee's zeal and the caller's notoriety."""
+    notoriety = np.where(rng.random(len(zeal)) < table["notorious_share"], table["notorious_factor"], 1.0)
+    notoriety[rng.random(len(zeal)) < table["never_share"]] = 0.0
+    calls = []
+    for rows in row_slices(plan):
+        part = plan.take(rows)
+        nuisance = np.flatnonzero(part.campaign >= 0)
+        outcome, caller, callee = (column[nuisance] for column in (part.outcome, part.caller, part.callee))
         chance = np.where(outcome == ANSWERED, table["answered_share"], 0.0)
         chance[outcome == NO_ANSWER] = table["missed_share"]
-        reported = rng.random(len(nuisance)) < chance * zeal[callee] * fame[caller]
-        found.append(rows.start + nuisance[reported])
-    return np.concatenate(found)
+        complained = rng.random(len(nuisance)) < chance * zeal[callee] * notoriety[caller]
+        calls.append(rows.start + nuisance[complained])
+    return np.concatenate(calls)
 
 
-def _innocent(
+def _benign_marks(
     rng: np.random.Generator,
     table: dict[str, Any],
     numbers: Directory,
     plan: Plan,
     zeal: NDArray[np.float64],
-    guilty: int,
+    nuisance_marks: int,
 ) -> NDArray[np.int64]:
-    """Benign calls that are marked: so many that each group of callers has its wanted share of all marks."""
+    """Draws benign calls that are marked, so that each group of callers gets its share of all marks."""
     answered = np.flatnonzero((plan.outcome == ANSWERED) & (plan.campaign < 0))
     shares = {group: table[f"{group}_share"] for group in BENIGN}
-    marks = guilty / max(1 - sum(shares.values()), 1e-9)
-    found = []
+    marks = nuisance_marks / max(1 - sum(shares.values()), 1e-9)
+    calls = []
     for group, share in shares.items():
         weight = np.array([table[group].get(name, 0.0) for name in numbers.slices])[numbers["slice"]]
         rows = answered[weight[plan.caller[answered]] > 0]
         cumulative = np.cumsum(weight[plan.caller[rows]] * zeal[plan.callee[rows]])
         wanted = round(marks * share) if len(rows) else 0
         drawn = np.searchsorted(cumulative, rng.random(wanted) * cumulative[-1:], side="right")
-        found.append(np.unique(rows[drawn]))
-    return np.concatenate(found)
+        calls.append(np.unique(rows[drawn]))
+    return np.concatenate(calls)
 
 
-def _named(
+def _stated_content(
     rng: np.random.Generator, table: dict[str, Any], numbers: Directory, plan: Plan, calls: NDArray[np.int64]
 ) -> NDArray[np.object_]:
-    """The content that a report of a nuisance call names, sometimes another one than the true."""
+    """Content that a complaint about a nuisance call states; a share states a wrong one."""
     contents = _contents(numbers)
-    true = np.array([each.content for each in numbers.campaigns] or [""], dtype=object)[plan.campaign[calls]]
+    true = np.array([item.content for item in numbers.campaigns] or [""], dtype=object)[plan.campaign[calls]]
     wrong = rng.random(len(calls)) < table["wrong_content_share"]
     return np.where(wrong, rng.choice(contents, len(calls)), true).astype(object)
 
 
-def _told(
+def _stated_mode(
     rng: np.random.Generator, table: dict[str, Any], numbers: Directory, plan: Plan, calls: NDArray[np.int64]
 ) -> NDArray[np.object_]:
-    """The mode that a report names: a person or a recording, as 12321 asks; often it is left open."""
-    modes = np.array([each.mode for each in numbers.campaigns] or [""], dtype=object)
+    """Mode that a complaint states (a person or a recording, as 12321 asks), or None."""
+    modes = np.array([item.mode for item in numbers.campaigns] or [""], dtype=object)
     true = modes[plan.campaign[calls]]
     wrong = rng.random(len(calls)) < table["wrong_mode_share"]
-    told = np.where(wrong, rng.choice(modes, len(calls)), true).astype(object)
-    told[rng.random(len(calls)) < table["no_mode_share"]] = None
-    return told
+    stated = np.where(wrong, rng.choice(modes, len(calls)), true).astype(object)
+    stated[rng.random(len(calls)) < table["no_mode_share"]] = None
+    return stated
 
 
-def _mistaken(
+def _benign_category(
     rng: np.random.Generator, table: dict[str, Any], numbers: Directory, plan: Plan, calls: NDArray[np.int64]
 ) -> NDArray[np.object_]:
-    """What a mark on a benign call says: its trade, or some nuisance content."""
+    """Category of a mark on a benign call: the caller's trade, or a nuisance content."""
     trade = np.array(numbers.slices, dtype=object)[numbers["slice"][plan.caller[calls]]]
-    named = rng.random(len(calls)) < table["own_name_share"]
-    return np.where(named, trade, rng.choice(_contents(numbers), len(calls))).astype(object)
+    correct = rng.random(len(calls)) < table["own_name_share"]
+    return np.where(correct, trade, rng.choice(_contents(numbers), len(calls))).astype(object)
 
 
 def _contents(numbers: Directory) -> NDArray[np.object_]:
-    return np.array(sorted({each.content for each in numbers.campaigns}) or ["fraud"], dtype=object)
+    return np.array(sorted({item.content for item in numbers.campaigns}) or ["fraud"], dtype=object)
 
 
-def accusations(
+def false_accusations(
     rng: np.random.Generator, table: dict[str, Any], society: Society, numbers: Directory, days: Calendar
-) -> Reports:
-    """Mass false marks: accomplices mark a number that they agreed on, within hours, and nobody was called."""
-    told, code = table["malicious"], numbers.slice(table["malicious"]["slice"])
+) -> Complaints:
+    """Draws mass false marks: accomplices mark an agreed number within hours, without any call."""
+    attack, code = table["malicious"], numbers.slice(table["malicious"]["slice"])
     innocent = np.flatnonzero((numbers["slice"] == code) & (numbers["died"] >= days.end))
-    victims = rng.choice(innocent, min(told["victims"], len(innocent)), replace=False) if len(innocent) else innocent
-    count = told["accomplices"]
+    victims = rng.choice(innocent, min(attack["victims"], len(innocent)), replace=False) if len(innocent) else innocent
+    count = attack["accomplices"]
     begin = days.start + (rng.random(len(victims)) * (days.end - days.start - DAY)).astype(np.int64)
-    at = np.repeat(begin, count) + (rng.random(len(victims) * count) * told["hours"] * HOUR).astype(np.int64)
+    at = np.repeat(begin, count) + (rng.random(len(victims) * count) * attack["hours"] * HOUR).astype(np.int64)
     reporter = rng.integers(0, society.subscribers, len(at))
-    return _made_up(rng, table, numbers, reporter, np.repeat(victims, count), at, at + _delay(rng, table, len(at)))
+    known_at = at + _delay(rng, table, len(at))
+    return _marks_without_calls(rng, table, numbers, reporter, np.repeat(victims, count), at, known_at)
 
 
-def inherited(
+def inherited_marks(
     rng: np.random.Generator, table: dict[str, Any], society: Society, numbers: Directory, days: Calendar
-) -> Reports:
-    """Marks of before the world on numbers that have a new owner since."""
+) -> Complaints:
+    """Draws marks from before the simulated period on numbers that have a new owner since."""
     members = society.members("recycled")
     number = np.repeat(members, rng.poisson(table["inherited"]["per_number"], len(members)))
     at = days.start - (DAY * rng.uniform(1.0, table["inherited"]["days"], len(number))).astype(np.int64)
-    known = np.minimum(at + _delay(rng, table, len(number)), days.start - 1)
-    return _made_up(rng, table, numbers, rng.integers(0, society.subscribers, len(at)), number, at, known)
+    known_at = np.minimum(at + _delay(rng, table, len(number)), days.start - 1)
+    reporter = rng.integers(0, society.subscribers, len(at))
+    return _marks_without_calls(rng, table, numbers, reporter, number, at, known_at)
 
 
-def _made_up(
+def _marks_without_calls(
     rng: np.random.Generator,
     table: dict[str, Any],
     numbers: Directory,
     reporter: NDArray[np.int64],
     number: NDArray[np.int64],
     at: NDArray[np.int64],
-    known: NDArray[np.int64],
-) -> Reports:
+    known_at: NDArray[np.int64],
+) -> Complaints:
     count = len(at)
     category = rng.choice(_contents(numbers), count).astype(object)
     mode = np.full(count, "human", dtype=object)
     mode[rng.random(count) < table["no_mode_share"]] = None
-    return Reports(np.full(count, -1), reporter, number, at, known, category, mode, np.full(count, MARK))
+    return Complaints(np.full(count, -1), reporter, number, at, known_at, category, mode, np.full(count, MARK))

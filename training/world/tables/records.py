@@ -37,17 +37,17 @@ class Records:
     missing: dict[str, NDArray[np.bool_]]
 
 
-def parts(plan: Plan) -> list[slice]:
+def row_slices(plan: Plan) -> list[slice]:
     """Consecutive rows of a plan, PART at a time; at least one part."""
     return [slice(first, first + PART) for first in range(0, max(len(plan), 1), PART)]
 
 
-def streams(seed: int) -> Streams:
+def record_streams(seed: int) -> Streams:
     """The generators from which all records of a world are drawn, part after part."""
     return {name: stream(seed, f"records {name}") for name in ("late", "delay", "twice", "forged", "refused", *HOLES)}
 
 
-def written(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> Records:
+def draw_records(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> Records:
     """The records of the next part of a settled plan."""
     table = scenario.table("records")
     late = np.flatnonzero(rng["late"].random(len(plan)) < table["late_share"])

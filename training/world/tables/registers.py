@@ -19,7 +19,7 @@ from callsieve.training.world.basis.timing import DAY, Calendar
 from callsieve.training.world.callers.people import Society
 from callsieve.training.world.callers.relay import SLICE as RELAY
 
-from .arrow_tables import TIMESTAMP, coded
+from .arrow_tables import TIMESTAMP, dictionary_column
 
 INDUSTRIES = ("loans", "insurance", "property", "education", "securities", "health", "recruitment", "travel")
 REGISTERS = (
@@ -30,7 +30,7 @@ USES = ("customer service", "call centre", "own use", "number relay")
 PUBLIC = ("government", "hospital")  # slices whose numbers must not be blocked
 
 
-def registers(
+def draw_registers(
     scenario: Scenario, seed: int, society: Society, numbers: Directory, plan: Plan, strings: pa.Array, days: Calendar
 ) -> dict[str, pa.Table]:
     """The tables REGISTERS. Errors and lags: `registers` in `complaints.toml`."""
@@ -103,8 +103,8 @@ def _campaigns(
     lies = first + rng.integers(0, len(INDUSTRIES), len(ids))
     business = np.where(bad[ids], lies, numbers["slice"][ids])
     columns = {
-        "number": coded(_wrong(rng, table, ids, numbers), strings),
-        "business": coded(business, names),
+        "number": dictionary_column(_wrong(rng, table, ids, numbers), strings),
+        "business": dictionary_column(business, names),
         "principal": pa.array(
             [f"principal-{code}" for code in numbers["outfit"][ids]], pa.string()
         ).dictionary_encode(),
@@ -142,7 +142,9 @@ def _relays(
     """Numbers that stand between others' calls: the platform that holds them is licensed, and registers them."""
     ids = np.flatnonzero(numbers["slice"] == numbers.slice(RELAY))
     columns = {
-        "number": coded(ids, strings),  # and without a mistake: a wrong row would join two groups of the split
+        "number": dictionary_column(
+            ids, strings
+        ),  # and without a mistake: a wrong row would join two groups of the split
         "business": pa.array([RELAY] * len(ids), pa.string()),
         "principal": pa.array(["principal-relay"] * len(ids), pa.string()),
         "outsourced": pa.array([False] * len(ids)),
@@ -184,9 +186,9 @@ def _trunks(
     written = np.where(numbers["slice"][ids] == numbers.slice(RELAY), ids, _wrong(rng, table, ids, numbers))
     trunks = [f"trunk-{code}" for code in range(numbers.taken.get("trunk", 0))]
     columns = {
-        "trunk": coded(numbers["trunk"][ids], trunks),
-        "number": coded(written, strings),
-        "declared_use": coded(_uses(rng, numbers)[numbers["trunk"][ids]], USES),
+        "trunk": dictionary_column(numbers["trunk"][ids], trunks),
+        "number": dictionary_column(written, strings),
+        "declared_use": dictionary_column(_uses(rng, numbers)[numbers["trunk"][ids]], USES),
         **_held(numbers, ids, days),
     }
     return _with_known(rng, table, columns)
@@ -208,7 +210,7 @@ def _resources(
     begun = held["valid_from"].cast(pa.int64()).to_numpy(zero_copy_only=False)
     held["valid_to"] = _moments(np.where(lapsed, np.maximum(days.start - DAY, begun), ended))
     columns = {
-        "number": coded(_wrong(rng, table, ids, numbers), strings),
+        "number": dictionary_column(_wrong(rng, table, ids, numbers), strings),
         "holder": pa.array([f"holder-{code}" for code in numbers["outfit"][ids]]).dictionary_encode(),
         **held,
     }
@@ -242,8 +244,8 @@ def _terms(
     opened = days.start - (DAY * rng.uniform(30, 3000, len(ids))).astype(np.int64)
     # Nobody writes these numbers down: a network knows its own.
     columns = {
-        "number": coded(ids, strings),
-        "kind": coded((firm | relay).astype(np.int64), ("person", "firm")),
+        "number": dictionary_column(ids, strings),
+        "kind": dictionary_column((firm | relay).astype(np.int64), ("person", "firm")),
         "calls_per_day": pa.array(limits.astype(np.int32), mask=relay),
         "valid_from": _moments(np.where(born > 0, born, opened)),
         "valid_to": _moments(numbers["died"][ids]),
@@ -260,8 +262,8 @@ def _protected(
     ids = ids[rng.random(len(ids)) < table["registered_share"]]
     reasons = np.array([names.index(numbers.slices[code]) for code in numbers["slice"][ids]], dtype=np.int64)
     columns = {
-        "number": coded(_wrong(rng, table, ids, numbers), strings),
-        "reason": coded(reasons, names),
+        "number": dictionary_column(_wrong(rng, table, ids, numbers), strings),
+        "reason": dictionary_column(reasons, names),
         **_held(numbers, ids, days),
     }
     return _with_known(rng, table, columns)
@@ -278,7 +280,7 @@ def _consents(
     pairs = np.unique(plan.callee[rows].astype(np.int64) << 32 | owner[rows])
     since = days.start - (DAY * rng.uniform(1, 400, len(pairs))).astype(np.int64)
     columns = {
-        "callee": coded(pairs >> 32, strings),
+        "callee": dictionary_column(pairs >> 32, strings),
         "principal": pa.array([f"principal-{code}" for code in (pairs & 0xFFFFFFFF).tolist()]).dictionary_encode(),
         "valid_from": _moments(since),
         "valid_to": _moments(since + (DAY * rng.uniform(100, 1000, len(pairs))).astype(np.int64)),
@@ -294,8 +296,8 @@ def _refusals(
     said = np.flatnonzero(rng.random(society.subscribers) < table["refusal_share"] * weight)
     since = days.start + (rng.uniform(-400, 20, len(said)) * DAY).astype(np.int64)
     columns = {
-        "callee": coded(said, strings),
-        "industry": coded(rng.integers(0, len(INDUSTRIES), len(said)), INDUSTRIES),
+        "callee": dictionary_column(said, strings),
+        "industry": dictionary_column(rng.integers(0, len(INDUSTRIES), len(said)), INDUSTRIES),
         "valid_from": _moments(since),
         "valid_to": _moments(np.full(len(said), NEVER)),
     }
@@ -309,8 +311,8 @@ def _preferences(
     said = np.flatnonzero(rng.random(society.subscribers) < table["preference_share"])
     since = days.start + (rng.uniform(-400, 20, len(said)) * DAY).astype(np.int64)
     columns = {
-        "callee": coded(said, strings),
-        "category": coded(rng.integers(0, len(INDUSTRIES), len(said)), INDUSTRIES),
+        "callee": dictionary_column(said, strings),
+        "category": dictionary_column(rng.integers(0, len(INDUSTRIES), len(said)), INDUSTRIES),
         "accepts": pa.array(rng.random(len(said)) < table["accepts_share"]),
         "valid_from": _moments(since),
         "valid_to": _moments(np.full(len(said), NEVER)),
@@ -329,7 +331,7 @@ def _recycled(
     """Numbers that have a new owner; not all are told."""
     ids = society.members("recycled")
     ids = ids[rng.random(len(ids)) < table["registered_share"]]
-    columns = {"number": coded(ids, strings), **_held(numbers, ids, days)}
+    columns = {"number": dictionary_column(ids, strings), **_held(numbers, ids, days)}
     return _with_known(rng, table, columns)
 
 
@@ -339,7 +341,7 @@ def _risk_regions(rng: np.random.Generator, numbers: Directory, strings: pa.Arra
     ids = np.flatnonzero(numbers["area"] == rng.choice(areas[1:]))
     count = len(ids)
     columns = {
-        "number": coded(ids, strings),
+        "number": dictionary_column(ids, strings),
         "region": pa.array(["listed area"] * count).dictionary_encode(),
         "valid_from": _moments(np.full(count, days.start - 90 * DAY)),
         "valid_to": _moments(np.full(count, NEVER)),
