@@ -1,4 +1,5 @@
-"""Appeals: a store, a queue, decisions, notices, and an HTTP service for them; needs the cases extra.
+"""Appeals against verdicts: a case store, a review queue, decisions, notices, and an HTTP service.
 
-Imports `http`, `live`, `rules`, `scorer`. Start with `store`.
+Needs the extra `cases`. May import `features`, `serving.http`, `serving.live`, `serving.rules` and `serving.scorer`.
+Start with `store`.
 """

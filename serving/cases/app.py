@@ -1,7 +1,7 @@
-"""Cases over HTTP, in a process beside the scorers: a desk takes appeals, persons decide, scorers are told.
+"""HTTP service for cases, in a process beside the scorers: a desk sends appeals, and reviewers send decisions.
 
-Who decides is who holds the key: its name in the file of keys goes into the store. Nothing that is answered holds a
-token, but for persons who decide.
+The name of the API key identifies the reviewer and is stored with the decision. Answers contain caller tokens only for
+keys that may decide.
 """
 
 from __future__ import annotations
@@ -43,14 +43,15 @@ from .notice import LANGUAGES, notice
 from .store import CaseError, CaseStore
 
 CASE, APPEAL, APPEALS, DECIDE = "/v1/case", "/v1/appeal", "/v1/appeals", "/v1/decide"
-SECONDS, AT_ONCE = 10.0, 4  # for one request, and requests in the database at once
-EVERY = 0.2  # seconds between two looks at what scorers wrote down
-REMIND = 60.0  # seconds between two lines that say the same of looks that fail
+TIMEOUT = 10.0  # seconds for one request
+MAX_DATABASE_REQUESTS = 4  # at a time
+SYNC_INTERVAL = 0.2  # seconds between two exchanges with the scorers
+ERROR_INTERVAL = 60.0  # seconds between two log lines about the same failure
 _LOG = logging.getLogger("callsieve.serving")
 
 
 class AppealIn(msgspec.Struct, forbid_unknown_fields=True):
-    """An appeal by whom the number of the case belongs to; the desk has made sure of that."""
+    """An appeal. The desk has checked that the appellant owns the number of the case."""
 
     case: str
     ground: str = "other"
@@ -58,7 +59,7 @@ class AppealIn(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class DecisionIn(msgspec.Struct, forbid_unknown_fields=True):
-    """What a person decided: the verdict is "upheld" or "overturned"."""
+    """A reviewer's decision on an appeal; `outcome` is "upheld" or "overturned"."""
 
     case: str
     outcome: str
@@ -66,12 +67,14 @@ class DecisionIn(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CaseService:
-    """What the endpoints share.
+    """The state that the endpoints share.
 
     Args:
-        folders: live states of scorers on this machine.
-        clock: Unix ms.
-        decided: told each decision, for a log.
+        store: the case store.
+        folders: live states of the scorers on this machine.
+        keys: the API keys.
+        clock: returns the time in Unix ms.
+        on_decision: called with each decision, for a log.
         log_access: called for each answer.
         on_stop: called when no more requests will come: uvicorn then ends the process by the signal that it got.
     """
@@ -82,54 +85,55 @@ class CaseService:
         folders: Sequence[Path],
         keys: ApiKeys,
         clock: Callable[[], int],
-        decided: Callable[[Mapping[str, Any]], object] = lambda _said: None,
+        on_decision: Callable[[Mapping[str, Any]], object] = lambda _decision: None,
         log_access: LogAccess = no_access_log,
         on_stop: Callable[[], object] = lambda: None,
     ) -> None:
         self.store, self.folders, self.keys, self.clock = store, tuple(folders), keys, clock
-        self.decided, self.log_access, self.on_stop = decided, log_access, on_stop
+        self.on_decision, self.log_access, self.on_stop = on_decision, log_access, on_stop
         self.answers: Counter[int] = Counter()
-        self.places = anyio.CapacityLimiter(AT_ONCE)
+        self.database_limit = anyio.CapacityLimiter(MAX_DATABASE_REQUESTS)
 
-    def look(self) -> None:
-        """Take in what scorers wrote down, and have them know who is unlisted."""
+    def sync(self) -> None:
+        """Imports new verdicts of all scorers, and writes the list of cleared callers for each scorer."""
         for folder in self.folders:
             import_verdicts(self.store, folder)
             publish_cleared(self.store, folder, self.clock())
 
-    def told(self, case: str) -> dict[str, Any]:
-        """What a desk may know of a case."""
-        found, rules = self.store.find(case, self.clock()), self.store.rules
+    def show(self, case_id: str) -> dict[str, Any]:
+        """Returns what a desk may know of a case."""
+        case, rules = self.store.find(case_id, self.clock()), self.store.rules
         return {
-            "case": case,
-            "action": found.evidence.action,
-            "at": found.evidence.at,
-            "appeals": [{name: one[name] for name in ("at", "due", "state")} for one in found.appeals],
-            "notice": {language: notice(found, rules, language) for language in LANGUAGES},
+            "case": case_id,
+            "action": case.record.action,
+            "at": case.record.at,
+            "appeals": [{name: appeal[name] for name in ("at", "due", "state")} for appeal in case.appeals],
+            "notice": {language: notice(case, rules, language) for language in LANGUAGES},
         }
 
-    def appeal(self, said: AppealIn) -> dict[str, Any]:
-        """Take an appeal."""
-        told = self.store.appeal(said.case, said.ground, said.words, self.clock())
-        return {name: told[name] for name in ("case", "at", "due", "state")}
+    def appeal(self, request: AppealIn) -> dict[str, Any]:
+        """Stores an appeal."""
+        appeal = self.store.appeal(request.case, request.ground, request.words, self.clock())
+        return {name: appeal[name] for name in ("case", "at", "due", "state")}
 
-    def decide(self, given: tuple[DecisionIn, str]) -> dict[str, Any]:
-        """Enter a decision, and tell the scorers before the answer goes out."""
-        said, person = given
-        told = self.store.decide(said.case, said.outcome, person, said.why, self.clock())
-        # First the log: a scorer that cannot be told now is told later, but nobody would make up for the entry.
-        self.decided({"case": said.case, "outcome": said.outcome, "person": person, "why": said.why,
-                      "state": told["state"]})  # fmt: skip
-        self.look()
-        return {name: told[name] for name in ("case", "state", "needs")}
+    def decide(self, request: DecisionIn, person: str) -> dict[str, Any]:
+        """Stores a decision, and updates the scorers before the answer is sent."""
+        appeal = self.store.decide(request.case, request.outcome, person, request.why, self.clock())
+        # The log comes first: a failed update of a scorer is repeated later, a missing log entry is not.
+        self.on_decision({
+            "case": request.case, "outcome": request.outcome, "person": person, "why": request.why,
+            "state": appeal["state"],
+        })  # fmt: skip
+        self.sync()
+        return {name: appeal[name] for name in ("case", "state", "needs")}
 
-    def waiting(self, _none: None) -> dict[str, Any]:
-        """The queue."""
-        return {"appeals": [asdict(one) for one in self.store.waiting(self.clock())]}
+    def open_appeals(self) -> dict[str, Any]:
+        """Returns the review queue."""
+        return {"appeals": [asdict(appeal) for appeal in self.store.open_appeals(self.clock())]}
 
 
 def case_application(service: CaseService) -> Starlette:
-    """The ASGI application; while it runs, it looks after its scorers."""
+    """Returns the ASGI application. While it runs, it exchanges files with the scorers."""
 
     def route(path: str, method: str, right: str, work: Callable[..., Awaitable[Any]]) -> Route:
         return Route(path, Endpoint(service, right, partial(work, service), JSON), methods=[method])
@@ -138,7 +142,7 @@ def case_application(service: CaseService) -> Starlette:
         routes=[
             route(CASE, "GET", "appeal", _show),
             route(APPEAL, "POST", "appeal", _appeal),
-            route(APPEALS, "GET", "decide", _queue),
+            route(APPEALS, "GET", "decide", _open_appeals),
             route(DECIDE, "POST", "decide", _decide),
         ],
         exception_handlers={HTTPException: http_exception_response},
@@ -148,44 +152,44 @@ def case_application(service: CaseService) -> Starlette:
 
 @asynccontextmanager
 async def _lifespan(service: CaseService, _app: Starlette) -> AsyncIterator[None]:
-    looking = asyncio.create_task(_keep_looking(service))
+    syncing = asyncio.create_task(_sync_forever(service))
     yield
-    looking.cancel()
+    syncing.cancel()
     service.on_stop()
 
 
-async def _keep_looking(service: CaseService) -> None:
-    known, again = "", 0.0  # what was told of looks that fail, and from when on it is told again
+async def _sync_forever(service: CaseService) -> None:
+    last_error, log_again = "", 0.0  # class of the last logged failure, and when the same failure is logged again
     while True:
         try:
-            await anyio.to_thread.run_sync(service.look)
-            known = ""
-        except Exception as error:  # a database that is away comes back
-            if (kind := type(error).__name__) != known or time.monotonic() > again:
-                _LOG.error("scorers are not told: %s", kind)
-                known, again = kind, time.monotonic() + REMIND
-        await asyncio.sleep(EVERY)
+            await anyio.to_thread.run_sync(service.sync)
+            last_error = ""
+        except Exception as error:  # for example the database is down; it is tried again
+            if (kind := type(error).__name__) != last_error or time.monotonic() > log_again:
+                _LOG.error("scorers are not updated: %s", kind)
+                last_error, log_again = kind, time.monotonic() + ERROR_INTERVAL
+        await asyncio.sleep(SYNC_INTERVAL)
 
 
 async def _show(service: CaseService, scope: Scope, _receive: Receive) -> dict[str, Any]:
-    asked = parse_qs(scope["query_string"].decode("ascii", "replace"))
-    return await _done(service, service.told, ",".join(asked.get("case", [])))
+    query = parse_qs(scope["query_string"].decode("ascii", "replace"))
+    return await _run(service, service.show, ",".join(query.get("case", [])))
 
 
 async def _appeal(service: CaseService, _scope: Scope, receive: Receive) -> dict[str, Any]:
-    return await _done(service, service.appeal, _read(await read_body(receive), AppealIn))
+    return await _run(service, service.appeal, _decode(await read_body(receive), AppealIn))
 
 
-async def _queue(service: CaseService, _scope: Scope, _receive: Receive) -> dict[str, Any]:
-    return await _done(service, service.waiting, None)
+async def _open_appeals(service: CaseService, _scope: Scope, _receive: Receive) -> dict[str, Any]:
+    return await _run(service, lambda _none: service.open_appeals(), None)
 
 
 async def _decide(service: CaseService, scope: Scope, receive: Receive) -> dict[str, Any]:
-    said = _read(await read_body(receive), DecisionIn)
-    return await _done(service, service.decide, (said, scope["holder"]))
+    request = _decode(await read_body(receive), DecisionIn)
+    return await _run(service, partial(service.decide, person=scope["holder"]), request)
 
 
-def _read(body: bytes, kind: type[Any]) -> Any:
+def _decode(body: bytes, kind: type[Any]) -> Any:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -193,8 +197,9 @@ def _read(body: bytes, kind: type[Any]) -> Any:
         raise HTTPError(400, f"expected a JSON object of texts: {names}") from None
 
 
-async def _done(service: CaseService, work: Callable[[Any], dict[str, Any]], given: object) -> dict[str, Any]:
+async def _run(service: CaseService, work: Callable[[Any], dict[str, Any]], argument: object) -> dict[str, Any]:
+    """Runs database work in a thread."""
     try:
-        return await in_thread(work, given, seconds=SECONDS, limit=service.places)
+        return await in_thread(work, argument, seconds=TIMEOUT, limit=service.database_limit)
     except CaseError as error:
         raise HTTPError(409, str(error)) from None

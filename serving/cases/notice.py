@@ -1,7 +1,7 @@
-"""What the person whose call was not passed is told: one page in plain words, English or Chinese.
+"""The notice to a person whose call did not pass: one page in plain words, in English or Chinese.
 
-It names the case, what was done, why, what can be done about it and until when it is answered; after a decision, what a
-person decided and why. No token, no score and no word of the trade is in it.
+It names the case, the action, the reasons, how to appeal and by when an appeal is answered. After a decision it states
+the decision and its reason. It contains no token, no score and no technical term.
 """
 
 from __future__ import annotations
@@ -69,11 +69,15 @@ _TEXTS: dict[str, dict[str, str]] = {
 def notice(
     case: Case, rules: CaseRules, language: str, zone: str = "Asia/Shanghai", ended: Mapping[str, Any] | None = None
 ) -> str:
-    """The notice as it stands now.
+    """Returns the current notice of a case.
 
     Args:
+        case: the case with its appeals.
+        rules: the case rules.
         language: one of LANGUAGES.
-        ended: the row of the unlisting, if one was ended by a person.
+        zone: time zone of the dates.
+        ended: the row of a clearance that a reviewer ended, if there is one.
+
     Raises:
         ValueError: for another language.
     """
@@ -81,39 +85,39 @@ def notice(
         raise ValueError(f"language must be one of {', '.join(LANGUAGES)}, got {language!r}")
     texts, clock = _TEXTS[language], time_zone(zone)
 
-    def told(name: str, **values: Any) -> str:
+    def text(name: str, **values: Any) -> str:
         return texts[name].format(**values)
 
-    def when(moment: int) -> str:
-        return _moment(datetime.fromtimestamp(moment / 1000, clock), language)
+    def date(moment: int) -> str:
+        return _format_moment(datetime.fromtimestamp(moment / 1000, clock), language)
 
-    found = case.evidence
-    facts = [fact for fact in (*found.rules, *found.reasons) if isinstance(fact, dict) and language in fact]
+    record = case.record
+    facts = [fact for fact in (*record.rules, *record.reasons) if isinstance(fact, dict) and language in fact]
     reasons = [f"  - {fact[language]}" for fact in facts]
     parts = [
-        told("title", case=found.case),
-        f"{told('what')}\n{told(found.action, at=when(found.at))} {told('program')}",
-        "\n".join([told("why"), told("reasons" if reasons else "no_reasons"), *reasons]),
+        text("title", case=record.case),
+        f"{text('what')}\n{text(record.action, at=date(record.at))} {text('program')}",
+        "\n".join([text("why"), text("reasons" if reasons else "no_reasons"), *reasons]),
     ]
     last = case.appeals[-1] if case.appeals else None
-    lines = [told("do")]
+    lines = [text("do")]
     if last is None:
-        lines.append(told("appeal", hours=f"{rules.answer / HOUR:g}"))
+        lines.append(text("appeal", hours=f"{rules.answer_time / HOUR:g}"))
     elif last["state"] == OPEN:
-        lines.append(told("open", appealed=when(last["at"]), due=when(last["due"])))
+        lines.append(text("open", appealed=date(last["at"]), due=date(last["due"])))
     else:
         final = last["decisions"][-1]
-        lines.append(told(last["state"], decided=when(final["at"]), until=when(final["at"] + rules.unlisted)))
-        lines.append(told("reason_given", why=final["why"]))
+        lines.append(text(last["state"], decided=date(final["at"]), until=date(final["at"] + rules.clearance)))
+        lines.append(text("reason_given", why=final["why"]))
         if ended is not None:
-            lines.append(told("ended", ended=when(ended["ended_at"]), why=ended["ended_why"]))
+            lines.append(text("ended", ended=date(ended["ended_at"]), why=ended["ended_why"]))
         if last["state"] != OVERTURNED or ended is not None:
-            limits = {"times": rules.per_number, "days": f"{rules.limited / DAY:g}"}
-            lines.append(told("again", redress=rules.redress[language], **limits))
+            limits = {"times": rules.max_appeals, "days": f"{rules.appeal_window / DAY:g}"}
+            lines.append(text("again", redress=rules.redress[language], **limits))
     return "\n\n".join([*parts, "\n".join(lines)]) + "\n"
 
 
-def _moment(moment: datetime, language: str) -> str:
+def _format_moment(moment: datetime, language: str) -> str:
     if language == "zh":
         return f"{moment.year}年{moment.month}月{moment.day}日{moment:%H:%M}"
     return f"{moment.day} {moment:%B %Y at %H:%M}"

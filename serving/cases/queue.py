@@ -1,4 +1,4 @@
-"""What the store knows of appeals that wait: which come together, and what harm each verdict does meanwhile."""
+"""The review queue: reads open appeals from the store, groups them, and orders them by harm (`review_order.py`)."""
 
 from __future__ import annotations
 
@@ -13,49 +13,45 @@ from .tables import OPEN, OVERTURNED, appeals, cases, decisions
 
 
 def open_appeals(connection: sa.Connection, rules: CaseRules, now: int) -> list[QueuedAppeal]:
-    """The open appeals, in the order in which a person should look at them."""
+    """Returns the open appeals in the order of review. `now` is in Unix ms."""
     first = connection.execute(sa.select(sa.func.min(appeals.c.at)).where(appeals.c.state == OPEN)).scalar()
     if first is None:
         return []
-    return order_appeals(
-        _burst(connection, first, rules), _harm(connection, rules, now), _heard(connection), rules, now
-    )
+    recent = _appeals_since(connection, first - rules.group_gap)
+    return order_appeals(recent, _harm(connection, rules, now), _votes_to_overturn(connection), rules, now)
 
 
-def group_size(connection: sa.Connection, told: Mapping[str, Any], rules: CaseRules) -> int:
-    """How many appeals belong together with this one."""
-    groups = group_appeals(_burst(connection, told["at"] - rules.together, rules), rules)
-    return list(groups.values()).count(groups[told["appeal"]])
+def group_size(connection: sa.Connection, appeal: Mapping[str, Any], rules: CaseRules) -> int:
+    """Returns the number of appeals in the group of an appeal."""
+    groups = group_appeals(_appeals_since(connection, appeal["at"] - 2 * rules.group_gap), rules)
+    return list(groups.values()).count(groups[appeal["appeal"]])
 
 
 def votes_to_overturn(connection: sa.Connection, appeal: int) -> int:
-    """How many persons have spoken for overturning an appeal."""
-    return _heard(connection).get(appeal, 0)
+    """Returns the number of reviewers who decided to overturn the verdict of an appeal."""
+    return _votes_to_overturn(connection).get(appeal, 0)
 
 
-def _burst(connection: sa.Connection, first: int, rules: CaseRules) -> list[dict[str, Any]]:
-    """Appeals since shortly before a moment, with what could link them."""
+def _appeals_since(connection: sa.Connection, moment: int) -> list[dict[str, Any]]:
+    """Appeals since a moment (Unix ms), with the block, trunk and device of their cases."""
     links = (cases.c.block, cases.c.trunk, cases.c.device)
-    asked = sa.select(appeals, *links).select_from(appeals.join(cases)).where(appeals.c.at >= first - rules.together)
-    return [dict(row) for row in connection.execute(asked).mappings()]
+    query = sa.select(appeals, *links).select_from(appeals.join(cases)).where(appeals.c.at >= moment)
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _heard(connection: sa.Connection) -> dict[int, int]:
-    count = (
-        sa.select(decisions.c.appeal, sa.func.count())
-        .where(decisions.c.outcome == OVERTURNED)
-        .group_by(decisions.c.appeal)
-    )
-    return {row[0]: row[1] for row in connection.execute(count)}
+def _votes_to_overturn(connection: sa.Connection) -> dict[int, int]:
+    """Votes to overturn, by appeal."""
+    votes = sa.select(decisions.c.appeal, sa.func.count()).where(decisions.c.outcome == OVERTURNED)
+    return {row[0]: row[1] for row in connection.execute(votes.group_by(decisions.c.appeal))}
 
 
 def _harm(connection: sa.Connection, rules: CaseRules, now: int) -> dict[str, float]:
-    """Of each caller with an open appeal: its calls of late, by what was done to them and how unsure that was."""
-    unsure = sa.func.sum(1.0 - sa.func.coalesce(cases.c.score, 0.5))
+    """Harm of each caller with an open appeal: its recent cases, weighted by action and by the model's uncertainty."""
+    uncertainty = sa.func.sum(1.0 - sa.func.coalesce(cases.c.score, 0.5))
     appealing = sa.select(appeals.c.caller).where(appeals.c.state == OPEN)
-    recent = sa.and_(cases.c.at > now - rules.harmful, cases.c.caller.in_(appealing))
-    asked = sa.select(cases.c.caller, cases.c.action, unsure).where(recent).group_by(cases.c.caller, cases.c.action)
+    recent = sa.and_(cases.c.at > now - rules.harm_window, cases.c.caller.in_(appealing))
+    query = sa.select(cases.c.caller, cases.c.action, uncertainty).where(recent)
     harm: dict[str, float] = {}
-    for caller, action, amount in connection.execute(asked):
+    for caller, action, amount in connection.execute(query.group_by(cases.c.caller, cases.c.action)):
         harm[caller] = harm.get(caller, 0.0) + rules.harm.get(action, 0.0) * float(amount)
     return harm

@@ -1,4 +1,4 @@
-"""A verdict made again from its evidence, bit for bit."""
+"""Scores the stored vector of a case again and compares the result with the stored verdict, bit for bit."""
 
 from __future__ import annotations
 
@@ -16,42 +16,46 @@ from callsieve.serving.scorer.verdict import FILLING
 
 @dataclass(frozen=True, slots=True)
 class RescoreResult:
-    """What came out equal, and what did not, each with what was then and what is now."""
+    """The comparison of a stored verdict with a new one.
+
+    Attributes:
+        equal: names of the equal fields.
+        differences: one text for each other field, with the stored and the new value.
+    """
 
     equal: tuple[str, ...]
     differences: tuple[str, ...]
 
 
-def rescore(found: VerdictRecord, scorer: Scorer) -> RescoreResult:
-    """Judge the vector of a case once more by a bundle and a policy.
+def rescore(record: VerdictRecord, scorer: Scorer) -> RescoreResult:
+    """Scores the vector of a case again, with the bundle and the policy of `scorer`.
 
-    Rules that were met are facts about the call, kept as they were found; they are not looked up again.
+    The facts of the call are the stored ones; registers are not looked up again.
     """
-    told = tuple(map(_fact, found.rules))
-    again = scorer.explain_row(
-        letters_to_floats(found.vector), found.at, told, always=False, covered=found.status != FILLING
-    )
-    now = {
-        "model": again.model,
+    facts = tuple(_fact(rule) for rule in record.rules)
+    vector = letters_to_floats(record.vector)
+    verdict = scorer.explain_row(vector, record.at, facts, always=False, covered=record.status != FILLING)
+    new = {
+        "model": verdict.model,
         "catalogue": scorer.bundle.catalogue_hash,
         "policy": scorer.policy.version,
-        "raw": floats_to_letters([again.raw]),
-        "score": finite(again.score),
-        "band": again.band,
-        "action": again.action,
-        "content": again.content,
-        "mode": again.mode,
-        "reasons": json.loads(json.dumps(finite([asdict(reason) for reason in again.reasons]))),
+        "raw": floats_to_letters([verdict.raw]),
+        "score": finite(verdict.score),
+        "band": verdict.band,
+        "action": verdict.action,
+        "content": verdict.content,
+        "mode": verdict.mode,
+        "reasons": json.loads(json.dumps(finite([asdict(reason) for reason in verdict.reasons]))),
     }
-    then = {name: getattr(found, name) for name in now}
-    equal = tuple(name for name in now if then[name] == now[name])
+    stored = {name: getattr(record, name) for name in new}
+    equal = tuple(name for name in new if stored[name] == new[name])
     return RescoreResult(
-        equal, tuple(f"{name}: {_short(then[name])}, now {_short(now[name])}" for name in now if name not in equal)
+        equal, tuple(f"{name}: {_short(stored[name])}, now {_short(new[name])}" for name in new if name not in equal)
     )
 
 
 def _fact(plain: dict[str, Any]) -> Fact:
-    """A fact of the evidence; where it has no number, JSON had to have nothing."""
+    """Returns a stored fact. JSON has no NaN, so a missing number was stored as null."""
     return Fact(**plain | {name: math.nan for name in ("value", "limit") if plain[name] is None})
 
 

@@ -1,9 +1,9 @@
-"""In which order appeals come before a person, and which of them belong together.
+"""The order in which reviewers see open appeals, and the groups of appeals that they see together.
 
-An appeal never clears anybody: a person's decision does. So a ring that appeals with all its numbers wins nothing but
-attention, and that is what is rationed: appeals that share a block, trunk or device and come in one burst stand
-together, where the most harmful of them would stand alone; and from `crowd` of them on, one person alone overturns
-nothing.
+An appeal alone clears no caller; only a reviewer's decision does. So a ring that appeals for all its numbers gains
+nothing but the reviewers' attention, and this module limits that. Appeals that share a block, trunk or device and
+follow each other closely form a group. A group is ranked by its most harmful member alone. In a large group, several
+reviewers must agree before an appeal is overturned.
 """
 
 from __future__ import annotations
@@ -13,15 +13,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from .case_rules import CaseRules
+from .tables import OPEN
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedAppeal:
-    """An open appeal, and where it stands.
+    """An open appeal in the review queue.
 
-    `harm`: the caller's verdicts of the last days, weighed by what was done and by how unsure the model was; `group`:
-    the same for appeals that belong together; `members`: how many those are, decided ones too; `needs`: persons who
-    must agree before it is overturned, and `voices` those who have.
+    Attributes:
+        appeal: id of the appeal.
+        case: id of the case.
+        at, due: when it was made, and by when it must be decided (Unix ms).
+        overdue: whether `due` has passed.
+        harm: the caller's recent cases, weighted by action and by the model's uncertainty.
+        group: id of the group, equal for all its members.
+        members: number of appeals in the group, decided ones included.
+        needs: number of reviewers who must agree before it is overturned.
+        voices: number of reviewers who decided to overturn it.
     """
 
     appeal: int
@@ -37,62 +45,88 @@ class QueuedAppeal:
 
 
 def order_appeals(
-    burst: Sequence[Mapping[str, Any]], harm: Mapping[str, float], heard: Mapping[int, int], rules: CaseRules, now: int
+    appeals: Sequence[Mapping[str, Any]],
+    harm: Mapping[str, float],
+    votes: Mapping[int, int],
+    rules: CaseRules,
+    now: int,
 ) -> list[QueuedAppeal]:
-    """The open appeals, in the order in which a person should look at them.
+    """Returns the open appeals in the order of review.
 
-    Groups with an overdue member come first, then those whose most harmful member does more harm.
+    Groups with an overdue member come first, then groups whose most harmful member does more harm.
 
     Args:
-        burst: appeals, open and decided, with their case's block, trunk and device.
-        harm: of each caller.
-        heard: how many persons have spoken for overturning each appeal.
+        appeals: open and decided appeals, with the block, trunk and device of their cases.
+        harm: harm by caller.
+        votes: votes to overturn, by appeal.
+        rules: the case rules.
+        now: Unix ms.
     """
-    groups = group_appeals(burst, rules)
+    groups = group_appeals(appeals, rules)
     sizes: dict[int, int] = {}
     for group in groups.values():
         sizes[group] = sizes.get(group, 0) + 1
-    waiting = [
+    queued = [
         QueuedAppeal(
-            appeal=one["appeal"], case=one["case"], at=one["at"], due=one["due"], overdue=now > one["due"],
-            harm=harm.get(one["caller"], 0.0), group=groups[one["appeal"]], members=sizes[groups[one["appeal"]]],
-            needs=votes_needed(sizes[groups[one["appeal"]]], rules), voices=heard.get(one["appeal"], 0),
+            appeal=row["appeal"],
+            case=row["case"],
+            at=row["at"],
+            due=row["due"],
+            overdue=now > row["due"],
+            harm=harm.get(row["caller"], 0.0),
+            group=groups[row["appeal"]],
+            members=sizes[groups[row["appeal"]]],
+            needs=votes_needed(sizes[groups[row["appeal"]]], rules),
+            voices=votes.get(row["appeal"], 0),
         )
-        for one in burst if one["state"] == "open"
-    ]  # fmt: skip
-    rank: dict[int, tuple[bool, float]] = {}
-    for one in waiting:
-        late, most = rank.get(one.group, (False, 0.0))
-        rank[one.group] = late or one.overdue, max(most, one.harm)
+        for row in appeals
+        if row["state"] == OPEN
+    ]
+    overdue: dict[int, bool] = {}
+    most_harm: dict[int, float] = {}
+    for appeal in queued:
+        overdue[appeal.group] = overdue.get(appeal.group, False) or appeal.overdue
+        most_harm[appeal.group] = max(most_harm.get(appeal.group, 0.0), appeal.harm)
     return sorted(
-        waiting, key=lambda one: (not rank[one.group][0], -rank[one.group][1], one.group, -one.harm, one.appeal)
+        queued,
+        key=lambda appeal: (
+            not overdue[appeal.group],
+            -most_harm[appeal.group],
+            appeal.group,
+            -appeal.harm,
+            appeal.appeal,
+        ),
     )
 
 
 def votes_needed(members: int, rules: CaseRules) -> int:
-    """Persons who must agree before an appeal of such a group is overturned."""
-    return rules.persons if members >= rules.crowd else 1
+    """Returns the number of reviewers who must agree before an appeal of a group of this size is overturned."""
+    return rules.reviewers if members >= rules.large_group else 1
 
 
-def group_appeals(burst: Iterable[Mapping[str, Any]], rules: CaseRules) -> dict[int, int]:
-    """The group of each appeal, named by its first member: those that share a link and come soon after each other."""
-    ordered = sorted(burst, key=lambda one: (one["at"], one["appeal"]))
-    parent = {one["appeal"]: one["appeal"] for one in ordered}
-    last: dict[tuple[str, str], tuple[int, int]] = {}
-    for one in ordered:
+def group_appeals(appeals: Iterable[Mapping[str, Any]], rules: CaseRules) -> dict[int, int]:
+    """Returns the group of each appeal, named by its first member.
+
+    Two appeals belong to one group if they share a link and follow each other within `rules.group_gap`, directly or
+    through other appeals.
+    """
+    ordered = sorted(appeals, key=lambda row: (row["at"], row["appeal"]))
+    parent = {row["appeal"]: row["appeal"] for row in ordered}
+    latest: dict[tuple[str, str], tuple[int, int]] = {}
+    for row in ordered:
         for link in rules.links:
-            if one[link] is None:
+            if row[link] is None:
                 continue
-            before = last.get((link, one[link]))
-            if before is not None and one["at"] - before[0] <= rules.together:
-                first, second = sorted((_root(parent, before[1]), _root(parent, one["appeal"])))
+            before = latest.get((link, row[link]))
+            if before is not None and row["at"] - before[0] <= rules.group_gap:
+                first, second = sorted((_root(parent, before[1]), _root(parent, row["appeal"])))
                 parent[second] = first
-            last[link, one[link]] = one["at"], one["appeal"]
+            latest[link, row[link]] = row["at"], row["appeal"]
     return {appeal: _root(parent, appeal) for appeal in parent}
 
 
-def _root(parent: dict[int, int], of: int) -> int:
-    while parent[of] != of:
-        parent[of] = parent[parent[of]]
-        of = parent[of]
-    return of
+def _root(parent: dict[int, int], appeal: int) -> int:
+    while parent[appeal] != appeal:
+        parent[appeal] = parent[parent[appeal]]
+        appeal = parent[appeal]
+    return appeal

@@ -1,14 +1,14 @@
-"""The store of cases: a verdict's case id leads to its evidence, an appeal, a person's decision, and the unlisting.
+"""The case store: a case id leads to the record of a verdict, its appeals, decisions, and the caller's clearance.
 
     store = CaseStore("sqlite:///cases.db")  # or postgresql+psycopg://...
-    take_in(store, folder)  # what a running scorer wrote down
+    import_verdicts(store, folder)  # the verdicts that a running scorer has logged
     store.appeal("06f1c0aa54e7b012", "delivery", "", now)
-    store.decide("06f1c0aa54e7b012", "overturned", "reviewer-2", "he brings parcels", now)
-    publish(store, folder, now)  # the running scorer passes the caller
+    store.decide("06f1c0aa54e7b012", "overturned", "reviewer-2", "the caller delivers parcels", now)
+    publish_cleared(store, folder, now)  # the running scorer passes the caller
 
-Safe between processes and threads, whichever database holds it. What a person decided is one transaction: a process
-that is killed has decided or has not. `publish_cleared` writes nothing but what the store says, so doing it again
-mends what a crash left undone.
+Processes and threads can share a database. A decision is one transaction, so a process that is killed has either
+decided or not. `publish_cleared` writes only what the store contains, so a repeated call repairs what a crash left
+undone.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ from .case_rules import CaseRules, read_case_rules
 from .review_order import QueuedAppeal, votes_needed
 from .tables import FORMAT, OPEN, OUTCOMES, OVERTURNED, UPHELD, appeals, cases, clearances, decisions, metadata, store
 
-WORDS, WHY = 500, 1000  # characters
+MAX_WORDS, MAX_WHY = 500, 1000  # characters
 DatabaseError = SQLAlchemyError
-"""What the database says when it fails."""
+"""The error of a database that fails."""
 _CASE = re.compile(r"[0-9a-f]{16}")
 _PERSON = re.compile(r"(?!.*[0-9]{7})[a-z][a-z0-9_.-]{1,63}")
-_SEPARATED = re.compile(r"(?<=\d)[\s.()/\-]+(?=\d)")
-_PREPARING = 7_216_403  # names the lock under which a PostgreSQL database gets its tables
+_SEPARATORS = re.compile(r"(?<=\d)[\s.()/\-]+(?=\d)")
+_PREPARE_LOCK = 7_216_403  # advisory lock under which the tables of a PostgreSQL database are created
 
 
 class CaseError(ValueError):
-    """Something that cannot be done to a case; one line that says why."""
+    """An action on a case is not possible. The message is one line that says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A verdict with its evidence, the appeals against it (oldest first) and what persons said of each."""
+    """The record of a verdict, and the appeals of its caller (oldest first), each with its decisions."""
 
-    evidence: VerdictRecord
+    record: VerdictRecord
     appeals: tuple[dict[str, Any], ...]
 
 
@@ -64,43 +64,47 @@ class CaseStore:
     """Cases in a database."""
 
     def __init__(self, url: str, rules: CaseRules | None = None, *, keep: int | None = None) -> None:
-        """Open the store; the first one who does makes its tables.
+        """Opens the store; the first process creates its tables.
 
         Args:
-            url: as SQLAlchemy writes it: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.
-            keep: milliseconds after which a case is as if it were not there; None is for ever.
+            url: SQLAlchemy's URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.
+            rules: the case rules; the shipped rules if None.
+            keep: milliseconds after which a case is treated as missing; None keeps cases for ever.
+
         Raises:
-            CaseError: if the database is none of ours or cannot be reached; the address is not shown.
+            CaseError: if the database cannot be reached or is not a case store. The message does not show the URL.
         """
         self.rules, self.keep = rules or read_case_rules(), keep
         try:
             address = sa.make_url(url)
             if address.get_backend_name() == "sqlite" and address.database:
-                _made(Path(address.database))
+                _create_file(Path(address.database))
             self._engine = sa.create_engine(address, hide_parameters=True)
             if address.get_backend_name() == "sqlite":
-                sa.event.listen(self._engine, "connect", _connected)
-                sa.event.listen(self._engine, "begin", _begun)
+                sa.event.listen(self._engine, "connect", _configure_sqlite)
+                sa.event.listen(self._engine, "begin", _begin)
             self._prepare()
         except (SQLAlchemyError, ImportError) as error:
-            raise CaseError(f"store of cases: cannot be opened: {type(error).__name__}") from None
+            raise CaseError(
+                f"store of cases: cannot be opened: {type(error).__name__}; check the URL, the driver and the database"
+            ) from None
 
     def close(self) -> None:
-        """Close all connections."""
+        """Closes all connections."""
         self._engine.dispose()
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that may change rows; writers wait for each other."""
+        """A transaction that may change rows. Writers wait for each other."""
         with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def erasing(self) -> Iterator[sa.Connection]:
-        """A transaction that erases rows, after which they stand nowhere in SQLite's files.
+        """A transaction that erases rows. Afterwards SQLite's files do not contain them any more.
 
         Raises:
-            CaseError: if somebody reads so long that SQLite's log, in which they stand, cannot be emptied.
+            CaseError: if a long reader keeps SQLite from emptying its write-ahead log, which contains the rows.
         """
         with self.writing() as connection:
             yield connection
@@ -117,170 +121,193 @@ class CaseStore:
             yield connection
 
     def find(self, case: str, now: int) -> Case:
-        """A case with all that became of it.
+        """Returns a case. `now` is in Unix ms.
 
         Raises:
-            CaseError: if there is none, or it is older than cases are kept.
+            CaseError: if the case is missing, or older than cases are kept.
         """
         with self.reading() as connection:
-            found = self._row(connection, case, now)
-            told = connection.execute(
-                sa.select(appeals).where(appeals.c.caller == found["caller"]).order_by(appeals.c.appeal)
-            ).mappings()
-            known = [dict(one) for one in told]
-            for one in known:
-                said = sa.select(decisions).where(decisions.c.appeal == one["appeal"]).order_by(decisions.c.decision)
-                one["decisions"] = [dict(voice) for voice in connection.execute(said).mappings()]
-        return Case(_evidence(found), tuple(known))
+            row = self._row(connection, case, now)
+            query = sa.select(appeals).where(appeals.c.caller == row["caller"]).order_by(appeals.c.appeal)
+            found = [dict(appeal) for appeal in connection.execute(query).mappings()]
+            for appeal in found:
+                votes = sa.select(decisions).where(decisions.c.appeal == appeal["appeal"])
+                ordered = connection.execute(votes.order_by(decisions.c.decision)).mappings()
+                appeal["decisions"] = [dict(decision) for decision in ordered]
+        return Case(_record(row), tuple(found))
 
     def appeal(self, case: str, ground: str, words: str, now: int) -> dict[str, Any]:
-        """Take an appeal by whom the number of the case belongs to; whoever takes it has made sure of that.
+        """Stores an appeal. The desk has checked that the appellant owns the number of the case.
 
-        Returns: the appeal, with the moment by which a person must have decided (`due`).
+        Args:
+            case: id of the case.
+            ground: one of the grounds of the rules.
+            words: free text without a phone number; may be empty.
+            now: Unix ms.
+
+        Returns:
+            The appeal; `due` is the moment by which a reviewer must have decided.
+
         Raises:
-            CaseError: for a number whose appeal is open, that was unlisted already, or that appeals too often.
+            CaseError: if an appeal of the number is open, the number is cleared already, or it appeals too often.
         """
         if ground not in self.rules.grounds:
             raise CaseError(f"ground must be one of {', '.join(self.rules.grounds)}")
-        without_numbers("words", words, WORDS, least=0)
+        check_text("words", words, MAX_WORDS, least=0)
         with self.writing() as connection:
-            found = self._row(connection, case, now)
-            caller = found["caller"]
-            if caller in _cleared_now(connection, now):
-                raise CaseError(f"case {case}: the caller is unlisted already")
+            caller = self._row(connection, case, now)["caller"]
+            if caller in _cleared_callers(connection, now):
+                raise CaseError(f"case {case}: the caller is cleared already")
             recent = sa.select(sa.func.count()).where(
-                appeals.c.caller == caller, appeals.c.at > now - self.rules.limited
+                appeals.c.caller == caller, appeals.c.at > now - self.rules.appeal_window
             )
-            if connection.execute(recent).scalar_one() >= self.rules.per_number:
-                days = self.rules.limited / DAY
-                raise CaseError(f"case {case}: at most {self.rules.per_number} appeals of a number in {days:g} days")
-            told = {
-                "case": case, "caller": caller, "at": now, "due": now + self.rules.answer, "ground": ground,
-                "words": words, "rules": self.rules.version, "state": OPEN, "needs": 1,
-            }  # fmt: skip
+            if connection.execute(recent).scalar_one() >= self.rules.max_appeals:
+                days = self.rules.appeal_window / DAY
+                raise CaseError(f"case {case}: at most {self.rules.max_appeals} appeals of a number in {days:g} days")
+            row = {
+                "case": case,
+                "caller": caller,
+                "at": now,
+                "due": now + self.rules.answer_time,
+                "ground": ground,
+                "words": words,
+                "rules": self.rules.version,
+                "state": OPEN,
+                "needs": 1,
+            }
             try:
-                made = connection.execute(appeals.insert().values(told).returning(appeals.c.appeal))
+                inserted = connection.execute(appeals.insert().values(row).returning(appeals.c.appeal))
             except IntegrityError:
                 raise CaseError(f"case {case}: an appeal of this caller is open already") from None
-            return told | {"appeal": made.scalar_one()}
+            return row | {"appeal": inserted.scalar_one()}
 
     def decide(self, case: str, outcome: str, person: str, why: str, now: int) -> dict[str, Any]:
-        """Enter what a person decided on the open appeal of a case: the verdict is "upheld" or "overturned".
+        """Stores a reviewer's decision on the open appeal of a case.
 
-        Returns: the appeal; its `state` stays "open" while further persons must agree.
+        Args:
+            case: id of the case.
+            outcome: "upheld" or "overturned".
+            person: name of the reviewer.
+            why: the reason, for the notice; without a phone number.
+            now: Unix ms.
+
+        Returns:
+            The appeal. Its `state` stays "open" while more reviewers must agree.
+
         Raises:
-            CaseError: if there is no open appeal (another one was quicker), or the person has spoken already.
+            CaseError: if the case has no open appeal, or the reviewer has decided already.
         """
         if outcome not in OUTCOMES:
             raise CaseError(f"outcome must be one of {', '.join(OUTCOMES)}")
-        _check_said(person, why)
+        _check_reviewer(person, why)
         with self.writing() as connection:
-            # The update waits for whoever decides at the same moment, and then finds what is left to decide.
-            mine = sa.and_(appeals.c.case == case, appeals.c.state == OPEN)
-            if not connection.execute(appeals.update().where(mine).values(needs=appeals.c.needs)).rowcount:
-                raise CaseError(f"case {case}: no open appeal{self._closed(connection, case)}")
-            told = dict(connection.execute(sa.select(appeals).where(mine)).mappings().one())
-            spoken = {"appeal": told["appeal"], "person": person, "at": now, "outcome": outcome, "why": why}
+            # The update waits for a decision in another process, and then matches only an appeal that is still open.
+            is_open = sa.and_(appeals.c.case == case, appeals.c.state == OPEN)
+            if not connection.execute(appeals.update().where(is_open).values(needs=appeals.c.needs)).rowcount:
+                raise CaseError(f"case {case}: no open appeal{self._last_decision(connection, case)}")
+            appeal = dict(connection.execute(sa.select(appeals).where(is_open)).mappings().one())
+            vote = {"appeal": appeal["appeal"], "person": person, "at": now, "outcome": outcome, "why": why}
             try:
-                connection.execute(decisions.insert().values(spoken))
+                connection.execute(decisions.insert().values(vote))
             except IntegrityError:
                 raise CaseError(f"case {case}: {person} has decided already; another person must agree") from None
-            told["needs"] = votes_needed(queue.group_size(connection, told, self.rules), self.rules)
-            if outcome == UPHELD or queue.votes_to_overturn(connection, told["appeal"]) >= told["needs"]:
-                told["state"] = outcome
-            connection.execute(
-                appeals.update().where(appeals.c.appeal == told["appeal"]).values(
-                    state=told["state"], needs=told["needs"])
-            )  # fmt: skip
-            if told["state"] == OVERTURNED:
-                self._unlist(connection, told, now)
-            return told
+            appeal["needs"] = votes_needed(queue.group_size(connection, appeal, self.rules), self.rules)
+            if outcome == UPHELD or queue.votes_to_overturn(connection, appeal["appeal"]) >= appeal["needs"]:
+                appeal["state"] = outcome
+            changed = appeals.update().where(appeals.c.appeal == appeal["appeal"])
+            connection.execute(changed.values(state=appeal["state"], needs=appeal["needs"]))
+            if appeal["state"] == OVERTURNED:
+                self._clear(connection, appeal, now)
+            return appeal
 
-    def relist(self, case: str, person: str, why: str, now: int) -> None:
-        """End the unlisting of a case's caller, by a person who says why.
+    def end_clearance(self, case: str, person: str, why: str, now: int) -> None:
+        """Ends the clearance of a case's caller, by a reviewer who gives a reason. `now` is in Unix ms.
 
         Raises:
-            CaseError: if the caller is not unlisted.
+            CaseError: if the caller is not cleared.
         """
-        _check_said(person, why)
+        _check_reviewer(person, why)
         with self.writing() as connection:
             caller = self._row(connection, case, now)["caller"]
-            ended = connection.execute(
-                clearances.update().where(clearances.c.caller == caller, *_in_force(now)).values(
-                    ended_at=now, ended_by=person, ended_why=why)
-            )  # fmt: skip
+            current = clearances.update().where(clearances.c.caller == caller, *_in_force(now))
+            ended = connection.execute(current.values(ended_at=now, ended_by=person, ended_why=why))
             if not ended.rowcount:
-                raise CaseError(f"case {case}: its caller is not unlisted")
+                raise CaseError(f"case {case}: its caller is not cleared")
             connection.execute(store.update().values(generation=store.c.generation + 1))
 
-    def waiting(self, now: int) -> list[QueuedAppeal]:
-        """The open appeals, in the order in which a person should look at them (`appeals.order_appeals`)."""
+    def open_appeals(self, now: int) -> list[QueuedAppeal]:
+        """Returns the open appeals in the order of review (`review_order.py`). `now` is in Unix ms."""
         with self.reading() as connection:
             return queue.open_appeals(connection, self.rules, now)
 
-    def unlisted(self, now: int) -> tuple[int, dict[str, int]]:
-        """The store's generation, and until when each caller passes that persons have cleared."""
+    def cleared_callers(self, now: int) -> tuple[int, dict[str, int]]:
+        """Returns the store's generation, and until when (Unix ms) each cleared caller passes."""
         with self.reading() as connection:
-            # In this order: should another one be cleared in between, the next look finds a new generation.
+            # Read in this order: after a clearance in between, the next call returns a new generation.
             generation = connection.execute(sa.select(store.c.generation)).scalar_one()
-            return generation, _cleared_now(connection, now)
+            return generation, _cleared_callers(connection, now)
 
-    def cleared(self) -> list[dict[str, Any]]:
-        """Every unlisting there was, oldest first: who must not be learnt from, and since when that is known."""
+    def clearances(self) -> list[dict[str, Any]]:
+        """Returns every clearance, oldest first. A training must not learn from the calls of these callers."""
         with self.reading() as connection:
             return [dict(row) for row in connection.execute(sa.select(clearances).order_by("since")).mappings()]
 
     def _prepare(self) -> None:
         with self.writing() as connection:
-            # Two that open a new store at once would make its tables twice.
+            # Two processes that open a new store at once would both create its tables.
             if self._engine.dialect.name == "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PREPARING)))
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PREPARE_LOCK)))
             metadata.create_all(connection)
-            found = connection.execute(sa.select(store.c.format)).scalar_one_or_none()
-            if found is None:
+            version = connection.execute(sa.select(store.c.format)).scalar_one_or_none()
+            if version is None:
                 connection.execute(store.insert().values(format=FORMAT, generation=0))
-        if found not in (None, FORMAT):
-            raise CaseError(f"store of cases: expected format {FORMAT}, got {found}")
+        if version not in (None, FORMAT):
+            raise CaseError(f"store of cases: expected format {FORMAT}, got {version}; use the version that made it")
 
     def _row(self, connection: sa.Connection, case: str, now: int) -> Mapping[str, Any]:
         if not _CASE.fullmatch(case):
             raise CaseError("case must be 16 digits of 0-9 a-f, as a verdict has them")
-        wanted = cases.c.case == case
+        condition = cases.c.case == case
         if self.keep is not None:
-            wanted = sa.and_(wanted, cases.c.at > now - self.keep)
-        found = connection.execute(sa.select(cases).where(wanted)).mappings().one_or_none()
-        if found is None:
+            condition = sa.and_(condition, cases.c.at > now - self.keep)
+        row = connection.execute(sa.select(cases).where(condition)).mappings().one_or_none()
+        if row is None:
             raise CaseError(f"case {case}: not known; either the verdict was pass, or it is older than cases are kept")
-        return dict(found)
+        return dict(row)
 
-    def _closed(self, connection: sa.Connection, case: str) -> str:
-        last = sa.select(decisions.c.person, decisions.c.outcome).select_from(decisions.join(appeals)).where(
-            appeals.c.case == case).order_by(decisions.c.decision.desc()).limit(1)  # fmt: skip
-        found = connection.execute(last).one_or_none()
-        return f"; {found.person} decided: {found.outcome}" if found else ""
+    def _last_decision(self, connection: sa.Connection, case: str) -> str:
+        votes = sa.select(decisions.c.person, decisions.c.outcome).select_from(decisions.join(appeals))
+        newest_first = votes.where(appeals.c.case == case).order_by(decisions.c.decision.desc())
+        last = connection.execute(newest_first.limit(1)).one_or_none()
+        return f"; {last.person} decided: {last.outcome}" if last else ""
 
-    def _unlist(self, connection: sa.Connection, told: Mapping[str, Any], now: int) -> None:
-        row = {"caller": told["caller"], "appeal": told["appeal"], "since": now, "until": now + self.rules.unlisted}
+    def _clear(self, connection: sa.Connection, appeal: Mapping[str, Any], now: int) -> None:
+        row = {
+            "caller": appeal["caller"],
+            "appeal": appeal["appeal"],
+            "since": now,
+            "until": now + self.rules.clearance,
+        }
         connection.execute(clearances.insert().values(row))
         connection.execute(store.update().values(generation=store.c.generation + 1))
 
 
-def _check_said(person: str, why: str) -> None:
+def _check_reviewer(person: str, why: str) -> None:
     if not _PERSON.fullmatch(person):
         raise CaseError(
             "person must be 2 to 64 of a-z 0-9 _ . - that begin with a letter, without seven digits in a row"
         )
-    without_numbers("why", why, WHY, least=3)
+    check_text("why", why, MAX_WHY, least=3)
 
 
-def without_numbers(name: str, words: str, most: int, least: int) -> None:
-    """Refuse a text that could hold a telephone number, or is too long or too short.
+def check_text(name: str, text: str, most: int, least: int) -> None:
+    """Checks that a text has `least` to `most` printable characters and cannot contain a phone number.
 
     Raises:
-        CaseError: in one line that does not show it.
+        CaseError: in one line, which does not show the text.
     """
-    plain = _SEPARATED.sub("", unicodedata.normalize("NFKC", words))
-    if not least <= len(words) <= most or not words.isprintable():
+    plain = _SEPARATORS.sub("", unicodedata.normalize("NFKC", text))
+    if not least <= len(text) <= most or not text.isprintable():
         raise CaseError(f"{name}: expected {least} to {most} printable characters")
     if re.search(r"\d{7}", plain):
         raise CaseError(f"{name}: expected no telephone number: seven digits in a row may be one")
@@ -290,46 +317,46 @@ def _in_force(now: int) -> tuple[Any, ...]:
     return clearances.c.ended_at.is_(None), clearances.c.until > now
 
 
-def _cleared_now(connection: sa.Connection, now: int) -> dict[str, int]:
-    asked = sa.select(clearances.c.caller, sa.func.max(clearances.c.until)).where(*_in_force(now)).group_by(
-        clearances.c.caller)  # fmt: skip
-    return {row[0]: row[1] for row in connection.execute(asked)}
+def _cleared_callers(connection: sa.Connection, now: int) -> dict[str, int]:
+    until = sa.select(clearances.c.caller, sa.func.max(clearances.c.until)).where(*_in_force(now))
+    return {row[0]: row[1] for row in connection.execute(until.group_by(clearances.c.caller))}
 
 
-def _evidence(row: Mapping[str, Any]) -> VerdictRecord:
+def _record(row: Mapping[str, Any]) -> VerdictRecord:
     plain = {name: row[name] for name in VerdictRecord.__slots__}
     return VerdictRecord(**plain | {name: to_letters(row[name]) for name in ("raw", "vector")})
 
 
-def _made(path: Path) -> None:
-    """An empty SQLite file that only its owner reads, put in its place whole unless there is one.
+def _create_file(path: Path) -> None:
+    """Creates an empty SQLite file that only its owner can read, whole, unless the file exists.
 
-    Two that open a new file at once must not both switch it to a log of its own: SQLite refuses one of them without
-    waiting. Nor may anybody open and close the file by its name: that drops the locks this process holds on it.
+    If two processes open a new file at once, both would switch it to a write-ahead log, and SQLite refuses one of them
+    without waiting. So the file is prepared under a temporary name and linked. The final name is never opened and
+    closed here: that would drop the locks that this process holds on the file.
     """
     if path.exists():
         return
     try:
-        opened, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # only its owner reads it
+        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # only its owner can read it
     except OSError as error:
-        raise CaseError(f"{path}: cannot be made: {error.strerror}") from None
-    os.close(opened)
+        raise CaseError(f"{path}: cannot be created: {error.strerror}") from None
+    os.close(descriptor)
     try:
         with closing(sqlite3.connect(name)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-        with suppress(FileExistsError):  # another one was quicker
+        with suppress(FileExistsError):  # another process was quicker
             os.link(name, path)
     finally:
         Path(name).unlink()
 
 
-def _connected(connection: Any, _record: object) -> None:
-    """SQLite as a store: the driver begins no transaction of its own, a commit is on the disk, erased rows are gone."""
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    """Configures SQLite: no transactions of the driver's own, durable commits, and erased rows are overwritten."""
     connection.isolation_level = None
     for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begun(connection: sa.Connection) -> None:
-    # One that will write asks for it at once: having read first, it could not wait for another writer.
+def _begin(connection: sa.Connection) -> None:
+    # A writer locks at the start: after a read it could not wait for another writer.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")

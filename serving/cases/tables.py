@@ -1,8 +1,8 @@
-"""The tables of cases, as SQLAlchemy Core has them: one form for SQLite and PostgreSQL.
+"""The tables of the case store in SQLAlchemy Core, one form for SQLite and PostgreSQL.
 
-Moments are Unix milliseconds. Callers, blocks, trunks and devices are tokens; whom a call was for is not kept. Two
-rules stand in the tables themselves, so that no race gets past them: one open appeal for each caller, and one voice of
-a person in an appeal.
+Moments are in Unix ms. Callers, blocks, trunks and devices are tokens; called numbers are not stored. The tables
+themselves enforce two rules, so that no race can break them: one open appeal for each caller, and one decision of each
+person in an appeal.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ store = Table(
     "callsieve_store",
     metadata,
     Column("format", Integer, primary_key=True),
-    Column("generation", BigInteger, nullable=False),  # grows with every change of who is unlisted
+    Column("generation", BigInteger, nullable=False),  # grows with every change of the cleared callers
 )
 
 cases = Table(
@@ -75,15 +75,18 @@ appeals = Table(
     Column("words", String(500), nullable=False),
     Column("rules", String(256), nullable=False),  # version of `cases.toml`
     Column("state", String(16), nullable=False),
-    Column("needs", Integer, nullable=False),  # persons who must agree before it is overturned, as last counted
+    Column("needs", Integer, nullable=False),  # reviewers who must agree before it is overturned, as last counted
     CheckConstraint("state in ('open', 'upheld', 'overturned')"),
     Index("callsieve_appeals_case", "case"),
     Index("callsieve_appeals_at", "at"),
     Index(
-        "callsieve_one_open_appeal", "caller", unique=True,
-        sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'"),
+        "callsieve_one_open_appeal",
+        "caller",
+        unique=True,
+        sqlite_where=text("state = 'open'"),
+        postgresql_where=text("state = 'open'"),
     ),
-)  # fmt: skip
+)
 
 decisions = Table(
     "callsieve_decisions",
@@ -103,7 +106,7 @@ clearances = Table(
     metadata,
     Column("unlisting", Integer, primary_key=True, autoincrement=True),
     Column("caller", String(64), nullable=False, index=True),
-    Column("appeal", Integer, nullable=False, unique=True),  # stays when the appeal is erased
+    Column("appeal", Integer, nullable=False, unique=True),  # the row stays when the appeal is erased
     Column("since", BigInteger, nullable=False),
     Column("until", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
@@ -114,7 +117,7 @@ clearances = Table(
 log_positions = Table(
     "callsieve_followed",
     metadata,
-    Column("source", String(64), primary_key=True),  # of a scorer's folder
+    Column("source", String(64), primary_key=True),  # name of a scorer's folder
     Column("number", BigInteger, nullable=False),
     Column("offset", BigInteger, nullable=False),
 )

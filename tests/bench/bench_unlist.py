@@ -60,7 +60,7 @@ def measured(folder: Path, rounds: int) -> list[float]:
             publish_cleared(store, state, now)
             wait_until(lambda: action(one)["action"] == "pass")
             took.append(time.perf_counter() - began)
-            store.relist(case, "reviewer-1", "the next round", round(time.time() * 1000))
+            store.end_clearance(case, "reviewer-1", "the next round", round(time.time() * 1000))
             publish_cleared(store, state, now)
             wait_until(lambda: action(one)["action"] == "block")
         store.close()

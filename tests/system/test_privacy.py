@@ -493,7 +493,7 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
     publish_cleared(store, tmp_path / "state", moment)
     found = store.find(verdict.case, moment)
     texts = [notice(found, store.rules, language) for language in ("en", "zh")]
-    write_cleared(store.cleared(), data)
+    write_cleared(store.clearances(), data)
     store.close()
     calls = calls_between(data, "2020-01-01", "2099-01-01")
     with pytest.raises(ValueError, match="--last: expected a day such as"):

@@ -99,7 +99,7 @@ def show_queue(
     from dataclasses import asdict
 
     with office.opened() as store:
-        waiting = store.waiting(now_ms())
+        waiting = store.open_appeals(now_ms())
     if json:
         console.emit_json({"appeals": [asdict(appeal) for appeal in waiting]})
         return
@@ -129,7 +129,7 @@ def show(case_id: CaseId, office: Office, json: Json = False) -> None:
 
     with office.opened() as store:
         case = store.find(case_id, now_ms())
-    record = case.evidence
+    record = case.record
     facts = {name: getattr(record, name) for name in record.__slots__ if name not in ("raw", "vector")}
     facts |= {"raw": _finite(letters_to_floats(record.raw)[0]), "appeals": list(case.appeals)}
     if json:
@@ -197,7 +197,7 @@ def relist(case_id: CaseId, person: Person, why: Reason, office: Office, log: De
     Example: callsieve cases relist 0123456789abcdef --person p1 --why 'new complaints'
     """
     with office.opened() as store:
-        store.relist(case_id, person, why, now_ms())
+        store.end_clearance(case_id, person, why, now_ms())
         log.append({"case": case_id, "outcome": "relisted", "person": person, "why": why})
     console.emit_json({"case": case_id, "relisted": True}) if json else console.say(f"case {case_id}: relisted")
 
@@ -217,7 +217,7 @@ def notice(
 
     with office.opened() as store:
         case = store.find(case_id, now_ms())
-        clearances = [row for row in store.cleared() if row["caller"] == case.evidence.caller]
+        clearances = [row for row in store.clearances() if row["caller"] == case.record.caller]
         last = clearances[-1] if clearances and clearances[-1]["ended_at"] is not None else None
         text = written(case, store.rules, language, zone, last)
     console.emit_json({"case": case_id, "language": language, "notice": text}) if json else typer.echo(text, nl=False)
@@ -242,7 +242,7 @@ def replay(
     signer = read_public_key(signer_path(bundle, trust))
     scorer = Scorer.load(bundle, trusted=[signer], policy=read_policy(policy))
     with office.opened() as store:
-        result = rescore(store.find(case_id, now_ms()).evidence, scorer)
+        result = rescore(store.find(case_id, now_ms()).record, scorer)
     if json:
         console.emit_json({"equal": list(result.equal), "differences": list(result.differences)})
     else:
@@ -309,7 +309,7 @@ def exclusions(
     from callsieve.training.data.exclusions import write_cleared
 
     with Office(store=store, rules=rules).opened() as opened:
-        facts = write_cleared(opened.cleared(), out)
+        facts = write_cleared(opened.clearances(), out)
     console.emit_json(facts) if json else console.say(f"{out}: {facts['excluded']} numbers excluded from training")
 
 

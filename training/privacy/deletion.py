@@ -148,7 +148,7 @@ def _erase_subject(url: str, token: str, kept: Retention, now: int) -> tuple[dic
     store = CaseStore(url)
     try:
         counts = erase_subject(store, token, now - kept.of("cases").floor)
-        until = [one["until"] for one in store.cleared() if one["caller"] == token]
+        until = [one["until"] for one in store.clearances() if one["caller"] == token]
         return counts | {"rows": counts["cases"] + counts["kept"]}, {"unlistings": max(until)} if until else {}
     finally:
         store.close()

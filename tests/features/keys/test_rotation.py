@@ -159,7 +159,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     live.close()
     import_verdicts(store, state)
     now = round(real_bundle.START * 1000)
-    cases = {store.find(one.case, now).evidence.caller: one.case for one in said if one.action != "pass"}
+    cases = {store.find(one.case, now).record.caller: one.case for one in said if one.action != "pass"}
     for case in cases.values():
         store.appeal(case, "other", "", now)
         store.decide(case, "overturned", "reviewer-1", "a courier", now)
@@ -169,12 +169,12 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
         code, _, err = call(*rekey)
         assert code == 1 and "another process serves from this folder" in err
         scorer.stdin.close()
-    assert set(store.unlisted(now)[1]) == set(cases)
+    assert set(store.cleared_callers(now)[1]) == set(cases)
     facts = told(*rekey)
     assert (facts["from"], facts["to"]) == ("e1", "e2")
     assert [payload["what"] for _, payload in payloads(tmp_path / "audit", "key")] == ["keyed anew"]
-    assert set(store.unlisted(now)[1]) == set(Rekeying(OLD, NEW).tokens(cases))
-    assert {store.find(case, now).evidence.caller for case in cases.values()} == set(store.unlisted(now)[1])
+    assert set(store.cleared_callers(now)[1]) == set(Rekeying(OLD, NEW).tokens(cases))
+    assert {store.find(case, now).record.caller for case in cases.values()} == set(store.cleared_callers(now)[1])
     assert publish_cleared(store, state, now)
     store.close()
     unlisted = WatchedClearedCallers(state / FILE)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from callsieve.serving.cases.app import APPEAL, APPEALS, CASE, DECIDE, EVERY, CaseService, case_application
+from callsieve.serving.cases.app import APPEAL, APPEALS, CASE, DECIDE, SYNC_INTERVAL, CaseService, case_application
 from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.http.access_log import read_accesses
 from callsieve.serving.http.api_keys import add_key, read_keys
@@ -75,10 +75,10 @@ def test_a_database_that_is_away_is_told_and_looked_at_again(desk, monkeypatch, 
     def away(_service):
         raise OSError("postgresql://somebody:secret@db")
 
-    monkeypatch.setattr(CaseService, "look", away)
-    wait_until(lambda: "scorers are not told: OSError" in caplog.text)
-    time.sleep(4 * EVERY)
-    assert caplog.text.count("scorers are not told") == 1  # not with each look
+    monkeypatch.setattr(CaseService, "sync", away)
+    wait_until(lambda: "scorers are not updated: OSError" in caplog.text)
+    time.sleep(4 * SYNC_INTERVAL)
+    assert caplog.text.count("scorers are not updated") == 1  # not with each look
     monkeypatch.undo()
     (desk.state / FILE).unlink(missing_ok=True)
     wait_until((desk.state / FILE).exists)
@@ -95,7 +95,7 @@ def test_a_decision_is_logged_though_scorers_cannot_be_told(desk, monkeypatch):
     def away(_service):
         raise OSError("no such folder")
 
-    monkeypatch.setattr(CaseService, "look", away)
+    monkeypatch.setattr(CaseService, "sync", away)
     said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
     assert desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])[0] == 500
     assert desk.logged == [said | {"person": "reviewer-1", "state": "overturned"}]

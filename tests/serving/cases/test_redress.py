@@ -124,8 +124,8 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
     pq.write_table(pq.read_table(world_folder / "findings.parquet"), tmp_path / "findings.parquet")
     wrongly = {"number": token, "nuisance": True, "known_at": pd.Timestamp(now - DAY, unit="ms", tz="UTC")}
     assert add_rows(tmp_path / "findings.parquet", FINDINGS, [wrongly]) == 1
-    assert write_exclusions(store.cleared(), tmp_path) == {"excluded": 1, "findings": 1}
-    assert write_exclusions(store.cleared(), tmp_path) == {"excluded": 0, "findings": 0}
+    assert write_exclusions(store.clearances(), tmp_path) == {"excluded": 1, "findings": 1}
+    assert write_exclusions(store.clearances(), tmp_path) == {"excluded": 0, "findings": 0}
     store.close()
     for name in ("calls.parquet", "complaints.parquet", "truth.parquet", "world.json"):
         (tmp_path / name).symlink_to(world_folder / name)
@@ -143,9 +143,9 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
         assert (bool(judged.loc[token, "nuisance"]), judged.loc[token, "source"]) == (False, "finding")
 
 
-def learnt(evidence, labels, cutoff):
+def learnt(dataset, labels, cutoff):
     """Callers of the calls that a training as of a cutoff would be given."""
-    calls = evidence.calls
+    calls = dataset.calls
     caller, _ = factorize(calls["caller"])
     rows = np.flatnonzero(calls["start"].to_numpy() < cutoff.timestamp() * 1000)
     taken, _ = labelled_rows(calls, caller, rows, labels, cutoff=cutoff, calls_per_number=5, seed=1)
@@ -154,19 +154,19 @@ def learnt(evidence, labels, cutoff):
     return {first[code] for code in np.unique(caller[taken]).tolist()}
 
 
-def test_training_itself_leaves_them_out(evidence):
+def test_training_itself_leaves_them_out(dataset):
     """The side of the calls that `train` grows its trees on."""
-    calls, setting = evidence.calls, Settings()
+    calls, setting = dataset.calls, Settings()
     start = calls["start"].to_numpy()
     folds = plan(int(start.min()), int(start.max()), label_delay_days=setting.label_delay_days)
     caller, _ = factorize(calls["caller"])
     every = np.arange(len(start))
 
     def side(excluded):
-        labels = training_labels(replace(evidence, exclusions=excluded), setting, folds)
+        labels = training_labels(replace(dataset, exclusions=excluded), setting, folds)
         return caller[training_rows(calls, labels, setting, every, caller, caller % 2, folds)[0]]
 
-    before = side(evidence.exclusions)
+    before = side(dataset.exclusions)
     most = np.bincount(before).argmax()
     token = calls["caller"][int(np.flatnonzero(caller == most)[0])].as_py()
     known = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")

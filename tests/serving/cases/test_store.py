@@ -108,7 +108,7 @@ def store(url):
 def test_evidence_comes_back_bit_for_bit(store, tmp_path):
     told = found(trunk="e1.trunk", device="e1.device", score=None, content="loans")
     assert fill(store, tmp_path / "state", told) == 1
-    kept = store.find(told.case, NOW).evidence
+    kept = store.find(told.case, NOW).record
     assert kept == told
     assert floats_to_letters(letters_to_floats(kept.vector)) == told.vector
     with pytest.raises(CaseError, match="not known"):
@@ -140,7 +140,7 @@ def test_each_line_is_taken_in_once_and_torn_ones_wait(store, tmp_path):
     with whole.open("ab") as file:
         file.write(line[100:].partition(b"\n")[0] + b"\n" + b"damaged 00000000\n")
     assert import_verdicts(store, folder) == 1
-    assert store.find(f"{1199:016x}", NOW).evidence.caller == "e1.caller1199"
+    assert store.find(f"{1199:016x}", NOW).record.caller == "e1.caller1199"
 
 
 @settings(max_examples=30)
@@ -167,18 +167,18 @@ def test_appeal_decision_and_unlisting(store, tmp_path):
     fill(store, folder, found(1), found(2, caller="e1.caller1"), found(3))
     case = f"{1:016x}"
     told = store.appeal(case, "delivery", "I bring parcels", NOW)
-    assert told["due"] == NOW + RULES.answer
+    assert told["due"] == NOW + RULES.answer_time
     with pytest.raises(CaseError, match="open already"):
         store.appeal(f"{2:016x}", "delivery", "", NOW)  # another case of the same caller
-    assert store.unlisted(NOW) == (0, {})
+    assert store.cleared_callers(NOW) == (0, {})
     decided = store.decide(case, "overturned", "reviewer-1", WHY, NOW + 5)
     assert decided["state"] == "overturned"
-    until = {"e1.caller1": NOW + 5 + RULES.unlisted}
-    assert store.unlisted(NOW + 6) == (1, until)
-    assert store.unlisted(NOW + 6 + RULES.unlisted) == (1, {})
+    until = {"e1.caller1": NOW + 5 + RULES.clearance}
+    assert store.cleared_callers(NOW + 6) == (1, until)
+    assert store.cleared_callers(NOW + 6 + RULES.clearance) == (1, {})
     assert publish_cleared(store, folder, NOW + 6) and not publish_cleared(store, folder, NOW + 6)
     assert read_cleared(folder / FILE) == until
-    with pytest.raises(CaseError, match="unlisted already"):
+    with pytest.raises(CaseError, match="cleared already"):
         store.appeal(case, "other", "", NOW + 10)
     with pytest.raises(CaseError, match="no open appeal; reviewer-1 decided: overturned"):
         store.decide(case, "upheld", "reviewer-2", WHY, NOW + 10)
@@ -186,25 +186,25 @@ def test_appeal_decision_and_unlisting(store, tmp_path):
     assert [(one["person"], one["outcome"], one["why"], one["at"]) for one in last["decisions"]] == [
         ("reviewer-1", "overturned", WHY, NOW + 5)
     ]
-    assert [(one["caller"], one["since"]) for one in store.cleared()] == [("e1.caller1", NOW + 5)]
-    store.relist(case, "reviewer-2", "the number was sold", NOW + 20)
-    assert store.unlisted(NOW + 21) == (2, {})
+    assert [(one["caller"], one["since"]) for one in store.clearances()] == [("e1.caller1", NOW + 5)]
+    store.end_clearance(case, "reviewer-2", "the number was sold", NOW + 20)
+    assert store.cleared_callers(NOW + 21) == (2, {})
     assert publish_cleared(store, folder, NOW + 21)
     assert read_cleared(folder / FILE) == {}
-    with pytest.raises(CaseError, match="not unlisted"):
-        store.relist(case, "reviewer-2", "again", NOW + 22)
+    with pytest.raises(CaseError, match="not cleared"):
+        store.end_clearance(case, "reviewer-2", "again", NOW + 22)
 
 
 def test_an_upheld_verdict_unlists_nobody_and_appeals_are_limited(store, tmp_path):
     fill(store, tmp_path / "state", found(1))
     case = f"{1:016x}"
-    for n in range(RULES.per_number):
+    for n in range(RULES.max_appeals):
         store.appeal(case, "other", "", NOW + n)
         store.decide(case, "upheld", "reviewer-1", "calls of one minute, all day", NOW + n)
-    assert store.unlisted(NOW) == (0, {})
-    with pytest.raises(CaseError, match=f"at most {RULES.per_number} appeals of a number in 30 days"):
+    assert store.cleared_callers(NOW) == (0, {})
+    with pytest.raises(CaseError, match=f"at most {RULES.max_appeals} appeals of a number in 30 days"):
         store.appeal(case, "other", "", NOW + 9)
-    store.appeal(case, "other", "", NOW + RULES.limited + 9)
+    store.appeal(case, "other", "", NOW + RULES.appeal_window + 9)
 
 
 WORDS = ("call me: 13800138000", "138 0013 8000", "１３８００１３８０００", "138-0013-8000", "line\nbreak", "x" * 501)
@@ -258,7 +258,7 @@ def test_of_many_deciders_at_once_one_wins(store, tmp_path):
     told = store.find(case, NOW).appeals[0]
     assert told["state"] == won[0]
     assert len(told["decisions"]) == 1
-    assert len(store.unlisted(NOW)[1]) == (won[0] == "overturned")
+    assert len(store.cleared_callers(NOW)[1]) == (won[0] == "overturned")
 
 
 def test_the_tables_themselves_know_no_other_word(store, tmp_path):
@@ -319,7 +319,7 @@ def test_a_decider_that_is_killed_has_decided_or_has_not(store, url, tmp_path):
     overturned = [one["caller"] for one in told if one["state"] == "overturned"]
     assert said <= len(overturned) <= said + 1  # what it said is kept, and one more may be
     assert all(bool(one["decisions"]) == (one["state"] == "overturned") for one in told)
-    generation, until = again.unlisted(NOW)
+    generation, until = again.cleared_callers(NOW)
     assert sorted(until) == sorted(overturned)
     assert generation == len(overturned)
     # The scorer was told of none of them; whoever comes next tells it of all.
@@ -332,7 +332,7 @@ def test_a_decider_that_is_killed_has_decided_or_has_not(store, url, tmp_path):
 def test_a_store_that_others_opened_at_the_same_time(url):
     with ThreadPoolExecutor(4) as threads:
         made = list(threads.map(lambda _: CaseStore(url), range(4)))
-    assert [store.unlisted(NOW) for store in made] == [(0, {})] * 4
+    assert [store.cleared_callers(NOW) for store in made] == [(0, {})] * 4
     for store in made:
         store.close()
 
@@ -371,25 +371,25 @@ def test_a_ring_that_appeals_en_masse_wins_nothing(store, tmp_path):
     for place, one in enumerate(ring):
         store.appeal(one.case, "business", "we are honest", NOW + place)
     store.appeal(courier[0].case, "delivery", "", NOW + 300)
-    assert store.unlisted(NOW + 400) == (0, {})  # an appeal clears nobody
-    waiting = store.waiting(NOW + 400)
+    assert store.cleared_callers(NOW + 400) == (0, {})  # an appeal clears nobody
+    waiting = store.open_appeals(NOW + 400)
     assert waiting[0].case == courier[0].case  # 12 calls at 0.9 do more harm than 2 at 0.99
     assert (waiting[0].members, waiting[0].needs) == (1, 1)
-    assert {(one.group, one.members, one.needs) for one in waiting[1:]} == {(waiting[1].group, 50, RULES.persons)}
+    assert {(one.group, one.members, one.needs) for one in waiting[1:]} == {(waiting[1].group, 50, RULES.reviewers)}
     # One tired person overturns all of them: nothing happens.
     for one in ring:
         assert store.decide(one.case, "overturned", "tired", "looks fine", NOW + 400)["state"] == "open"
         with pytest.raises(CaseError, match="tired has decided already; another person must agree"):
             store.decide(one.case, "overturned", "tired", "looks fine", NOW + 400)
-    assert store.unlisted(NOW + 400) == (0, {})
-    assert {one.voices for one in store.waiting(NOW + 400)} == {0, 1}
+    assert store.cleared_callers(NOW + 400) == (0, {})
+    assert {one.voices for one in store.open_appeals(NOW + 400)} == {0, 1}
     # A second one looks closer. Of two who differ, who upholds wins: nothing changes for anybody.
     assert store.decide(ring[0].case, "upheld", "awake", "one device, fifty numbers", NOW + 401)["state"] == "upheld"
     assert (
         store.decide(ring[1].case, "overturned", "awake", "his own number, misused", NOW + 402)["state"] == "overturned"
     )
     assert store.decide(courier[0].case, "overturned", "tired", WHY, NOW + 403)["state"] == "overturned"
-    assert set(store.unlisted(NOW + 404)[1]) == {"e1.caller2", "e1.courier"}
+    assert set(store.cleared_callers(NOW + 404)[1]) == {"e1.caller2", "e1.courier"}
 
 
 def appeal_row(n, at, **links):
@@ -407,7 +407,7 @@ def test_together_is_the_closure_of_pairs(drawn):
         for one in rows:
             for other in rows:
                 linked = any(one[link] is not None and one[link] == other[link] for link in RULES.links)
-                if linked and abs(one["at"] - other["at"]) <= RULES.together:
+                if linked and abs(one["at"] - other["at"]) <= RULES.group_gap:
                     least = min(group[one["appeal"]], group[other["appeal"]])
                     changed |= {group[one["appeal"]], group[other["appeal"]]} != {least}
                     group[one["appeal"]] = group[other["appeal"]] = least
@@ -423,7 +423,7 @@ def test_who_waits_too_long_comes_first():
     ]
     order = [one.appeal for one in order_appeals(rows, {"n0": 1.0, "n1": 5.0, "n2": 3.0}, {}, RULES, NOW + 150)]
     assert order == [2, 1, 0]  # overdue; then by harm
-    assert [votes_needed(n, RULES) for n in (1, RULES.crowd - 1, RULES.crowd)] == [1, 1, RULES.persons]
+    assert [votes_needed(n, RULES) for n in (1, RULES.large_group - 1, RULES.large_group)] == [1, 1, RULES.reviewers]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -510,7 +510,7 @@ def test_rules_are_checked(tmp_path):
     shipped = read_case_rules()
     whole = files("callsieve.serving.cases").joinpath("cases.toml").read_text(encoding="utf-8")
     text.write_text(whole.replace("answer_hours = 24 ", "answer_hours = 48 "))
-    assert read_case_rules(text) == replace(shipped, answer=48 * HOUR)
+    assert read_case_rules(text) == replace(shipped, answer_time=48 * HOUR)
     for old, new in (("crowd = 5", "crowd = 1"), ('"block"', '"caller"'), ("per_number = 3", "per_number = 0"),
                      ("label = 1.0", "label = -1.0"), ("[redress]", "[other]"), ("days = 30", "")):  # fmt: skip
         text.write_text(whole.replace(old, new, 1))

@@ -107,12 +107,12 @@ def test_a_ring_that_appeals_at_once_is_not_cleared_by_one_person(running, told,
             found = score(service, one, key, **again)
             if found["action"] != "pass":
                 ring[one.caller] = one, again, found
-    assert len(ring) >= read_case_rules().crowd
+    assert len(ring) >= read_case_rules().large_group
     for _, _, found in ring.values():
         wait_until(lambda case=found["case"]: call("cases", "show", case, *store)[0] == 0)
         told("cases", "appeal", found["case"], "--ground", "business", "--words", "we are honest", *store)
     waiting = told("cases", "list", *store)["appeals"]
-    assert {one["needs"] for one in waiting} == {read_case_rules().persons} and len(waiting) == len(ring)
+    assert {one["needs"] for one in waiting} == {read_case_rules().reviewers} and len(waiting) == len(ring)
     decided = ("--outcome", "overturned", "--person", "tired", "--why", "looks fine")
     for _, _, found in ring.values():
         assert told("cases", "decide", found["case"], *decided, *store, "--audit", folder / "audit")["state"] == "open"
@@ -140,7 +140,7 @@ def test_every_verdict_except_pass_has_a_record(running, tmp_path):
     assert not seen & {said["case"] for _, said in verdicts if said["action"] == "pass"}
     # Each of them is made again bit for bit, with the facts that the network saw.
     scorer = Scorer.load(folder / "bundle", trusted=small.TRUSTED, policy=read_policy(folder / "policy.toml"))
-    found = [store.find(case, 0).evidence for case in seen]
+    found = [store.find(case, 0).record for case in seen]
     assert {rescore(one, scorer).differences for one in found} == {()}
     assert any(one.rules for one in found)
     altered = replace(found[0], raw=floats_to_letters([1.0]), policy="another")
@@ -176,7 +176,7 @@ def test_a_failing_store_is_one_line(call, monkeypatch, tmp_path):
 def test_text_output_of_decisions(call, tmp_path):
     store = ("--store", f"sqlite:///{tmp_path}/cases.db", "--state", tmp_path / "state")
     held = CaseStore(store[1], read_case_rules())
-    ring = [found(n, trunk="e1.gateway") for n in range(1, 1 + read_case_rules().crowd)]
+    ring = [found(n, trunk="e1.gateway") for n in range(1, 1 + read_case_rules().large_group)]
     fill(held, tmp_path / "state", found(99), *ring)
     held.close()
     for one in (found(99), *ring):

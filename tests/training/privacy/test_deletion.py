@@ -178,8 +178,8 @@ def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
     store.decide(f"{2:016x}", "overturned", "reviewer-1", "a courier", at)
     assert erase_before(store, at + DAY) == {"decisions": 1, "appeals": 1, "cases": 1, "unlistings": 0}
     assert store.find(f"{1:016x}", at).appeals  # a person has not looked yet
-    assert set(store.unlisted(at)[1]) == {"e1.caller2"}  # what was decided holds
-    late = at + store.rules.unlisted + DAY
+    assert set(store.cleared_callers(at)[1]) == {"e1.caller2"}  # what was decided holds
+    late = at + store.rules.clearance + DAY
     assert publish_cleared(store, state, at) and "e1.caller2" in (state / "unlisted").read_text()
     assert erase_before(store, late)["unlistings"] == 1
     assert publish_cleared(store, state, late) and "e1.caller2" not in (state / "unlisted").read_text()
@@ -282,7 +282,7 @@ def test_a_persons_cases_go_and_what_was_decided_holds(tmp_path):
     store.decide(f"{1:016x}", "overturned", "reviewer-1", "a courier", at)
     counts = erase_subject(store, "e1.caller1", at + DAY)
     assert counts == {"decisions": 1, "appeals": 1, "cases": 1, "kept": 1, "newest": at + 30 * DAY}
-    assert set(store.unlisted(at)[1]) == {"e1.caller1"}
+    assert set(store.cleared_callers(at)[1]) == {"e1.caller1"}
     store.close()
 
 
