@@ -101,7 +101,7 @@ def running(service_folder, keys):
     with http_service.ServiceProcess(service_folder) as service:
         yield service
         assert service.process.poll() is None
-        assert "Traceback" not in service.said()
+        assert "Traceback" not in service.log_text()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Shifts that happen to a table of keyed calls from a day on: feeds that break, and calls of a new attack."""
+"""Faults of feeds, applied to a table of keyed calls from a day on, and calls of a new attack."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,11 +6,13 @@ import pyarrow.compute as pc
 
 
 def text_column(calls, name):
+    """Returns a column without dictionaries."""
     column = calls[name].combine_chunks()
     return pc.dictionary_decode(column) if pa.types.is_dictionary(column.type) else column
 
 
 def replace_column(calls, name, values):
+    """Returns the table with other values in a column."""
     kind = calls.schema.field(name).type
     if pa.types.is_dictionary(kind):
         values = values.cast(kind.value_type).dictionary_encode()
@@ -18,24 +20,26 @@ def replace_column(calls, name, values):
 
 
 def random_rows_from(calls, day, share, seed=7):
-    """Which calls, of those from the day on, chosen by chance."""
+    """Returns a mask of a random share of the calls from a day on."""
     return (calls["day"].to_numpy() >= day) & (np.random.default_rng(seed).random(calls.num_rows) < share)
 
 
 def blank_values(name, share):
+    """Returns a fault that blanks a share of a column."""
     return lambda calls, day: replace_column(
         calls, name, pc.if_else(pa.array(random_rows_from(calls, day, share)), None, text_column(calls, name))
     )
 
 
 def overwrite_values(name, word, share):
+    """Returns a fault that overwrites a share of a column with a word."""
     return lambda calls, day: replace_column(
         calls, name, pc.if_else(pa.array(random_rows_from(calls, day, share)), word, text_column(calls, name))
     )
 
 
 def talk_in_seconds(calls, day):
-    """Seconds where milliseconds belong."""
+    """Writes talk times in seconds instead of milliseconds."""
     short = pc.divide(calls["talk"].combine_chunks(), 1000)
     return replace_column(
         calls, "talk", pc.if_else(pa.array(random_rows_from(calls, day, 1.0)), short, calls["talk"].combine_chunks())
@@ -43,26 +47,30 @@ def talk_in_seconds(calls, day):
 
 
 def lose_records(share):
+    """Returns a fault that loses a share of the records."""
     return lambda calls, day: calls.filter(pa.array(~random_rows_from(calls, day, share)))
 
 
 def answered_only(calls, day):
+    """Loses the records of unanswered calls."""
     answered = pc.equal(text_column(calls, "outcome"), "answered").to_numpy(zero_copy_only=False)
     return calls.filter(pa.array(~random_rows_from(calls, day, 1.0) | answered))
 
 
 def ends_at_18(calls, day):
+    """Loses the records after 18:00."""
     return calls.filter(pa.array(~(random_rows_from(calls, day, 1.0) & (calls["hour"].to_numpy() >= 18))))
 
 
 def duplicate_records(share):
+    """Returns a fault that duplicates a share of the records."""
     return lambda calls, day: calls.take(
         np.sort(np.concatenate([np.arange(calls.num_rows), np.flatnonzero(random_rows_from(calls, day, share))]))
     )
 
 
 def late_by_six_hours(calls, day):
-    """Records that come six hours after their calls' ends: outcomes are not known in time."""
+    """Delays records by six hours after the end of their calls, so outcomes are known late."""
     length = pc.add(pc.fill_null(calls["ring"], 0), pc.fill_null(calls["talk"], 0)).combine_chunks()
     later = pc.add(pc.add(calls["start"].combine_chunks(), length), 6 * 3_600_000)
     return replace_column(
@@ -87,7 +95,7 @@ FEED_FAULTS = {
 
 
 def callers_among(calls, others, share, seed=7):
-    """Calls of some callers among `others`, of as many as make at most this share of the number of `calls`."""
+    """Returns the calls of random callers of `others` that add up to at most a share of `calls`."""
     caller = text_column(others, "caller").dictionary_encode().indices.to_numpy()
     order = np.random.default_rng(seed).permutation(caller.max() + 1)
     fits = order[np.cumsum(np.bincount(caller)[order]) <= share * calls.num_rows]
@@ -95,5 +103,5 @@ def callers_among(calls, others, share, seed=7):
 
 
 def merge_calls(calls, others):
-    """Both tables' calls in order of start."""
+    """Returns the calls of both tables in order of start."""
     return pa.concat_tables([calls, others.select(calls.column_names)]).unify_dictionaries().sort_by("start")

@@ -1,4 +1,4 @@
-"""A real service in a process of its own, for tests and benches, and clients that speak to it."""
+"""The real HTTP service in a process of its own, for tests and benches, and its clients."""
 
 import contextlib
 import http.client
@@ -26,22 +26,22 @@ from tests.support.waiting import wait_until
 
 NUMBER = "+8613800138000"
 STRICT_POLICY = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office", history_days=0)
-LONG_DEADLINE = 60.0  # seconds of a deadline that no machine misses
-# Of a history: room for it is set aside at once, and a process with more of that than memory cannot begin another.
+LONG_DEADLINE = 60.0  # seconds; a deadline that no machine misses
+# Capacity of a history. Address space is reserved at once, and a process that reserves more than memory cannot fork.
 CAPACITY = {"calls": 100_000, "numbers": 10_000}
 SCOPES = ("score", "report", "explain", "admin", "audit")
 READY_WITHIN = 60  # seconds
 
 
 def free_port():
-    """A TCP port that nobody holds now."""
+    """Returns a TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def write_service_files(folder, policy='certified = "block"\nwatch = "screen"\n', **card):
-    """Bundle, keys and policy of a service; gives the key of each scope, and one that has them all."""
+    """Writes bundle, keys and policy of a service; returns the API key of each scope, and "all" with every scope."""
     folder.mkdir(exist_ok=True)
     real_bundle.write_bundle(folder / "bundle", **card)
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
@@ -52,7 +52,7 @@ def write_service_files(folder, policy='certified = "block"\nwatch = "screen"\n'
 
 
 def call_json(**fields):
-    """A call as a client asks for it."""
+    """Returns the JSON body of a call; `fields` override the defaults."""
     return json.dumps({"start": real_bundle.START, "caller": NUMBER, "callee": "13900139000"} | fields).encode()
 
 
@@ -76,29 +76,29 @@ def verdict_from_json(body):
 
 
 class ServiceClient:
-    """Questions to a service that listens at `port`."""
+    """Sends requests to a service on `port`."""
 
     port = 0
 
     def connect(self, timeout=30):
-        """A connection that stays open."""
+        """Returns a keep-alive connection."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     @property
     def url(self):
-        """Where it listens."""
+        """The base URL of the service."""
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path, key=""):
-        """Status and body of an answer."""
+        """Returns status and body of the response to a GET."""
         return request_once(self, "GET", path, key)
 
     def post(self, path, body=b"", key=""):
-        """Status and body of an answer."""
+        """Returns status and body of the response to a POST."""
         return request_once(self, "POST", path, key, body)
 
     def status(self, key):
-        """What the page shows."""
+        """Returns the content of the status endpoint."""
         code, body = self.get("/v1/status", key)
         assert code == 200, body
         return json.loads(body)
@@ -107,7 +107,7 @@ class ServiceClient:
 class ServiceProcess(ServiceClient):
     """`callsieve serve` on the files of a folder; leaving the block stops it.
 
-    `before` runs in the child before it starts: limits, for example. `wrapped` is put before the command.
+    `before` runs in the child process before it starts, for example to set limits. `wrapped` is a command prefix.
     """
 
     def __init__(self, folder, *options, before=None, wrapped=(), ready=True):
@@ -116,7 +116,7 @@ class ServiceProcess(ServiceClient):
         command = [*wrapped, sys.executable, "-m", "callsieve.training", "serve"]
         named = {"bundle": "bundle", "key": "number.key", "keys": "api.keys", "state": "state", "policy": "policy.toml"}
         command += [part for name, path in named.items() for part in (f"--{name}", folder / path)]
-        # A deadline that a busy machine keeps, and no wait for a compiler, unless the test says otherwise.
+        # A deadline for busy machines, and the interpreted kernel, unless the test says otherwise.
         command += [
             "--port",
             self.port,
@@ -142,15 +142,15 @@ class ServiceProcess(ServiceClient):
             with contextlib.suppress(OSError, http.client.HTTPException):
                 if self.get("/health/ready" if self.ready else "/health/live")[0] == 200:
                     return self
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
+            assert self.process.poll() is None, self.log_text()
+            assert time.monotonic() < deadline, self.log_text()
             time.sleep(0.02)
 
     def __exit__(self, *_):
         self.stop()
 
     def stop(self):
-        """Stop it by SIGTERM; gives its exit code."""
+        """Stops the process by SIGTERM; returns its exit code."""
         if self.process.poll() is None:
             self.process.terminate()
         try:
@@ -160,29 +160,30 @@ class ServiceProcess(ServiceClient):
             raise
 
     def kill(self):
-        """Stop it by SIGKILL."""
+        """Stops the process by SIGKILL."""
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def said(self):
-        """What it wrote to its log."""
+    def log_text(self):
+        """Returns the log of the process."""
         return self.log.read_text(errors="replace")
 
 
 def request_once(service, method, path, key, body=None):
+    """Sends a request on a connection of its own; returns status and body."""
     with contextlib.closing(service.connect()) as connection:
         return send_request(connection, method, path, key, body)
 
 
 def send_request(connection, method, path, key, body=None):
-    """Ask on an open connection."""
+    """Sends a request on an open connection; returns status and body."""
     connection.request(method, path, body, {"Authorization": f"Bearer {key}", "Content-Type": "application/json"})
-    answer = connection.getresponse()
-    return answer.status, answer.read()
+    response = connection.getresponse()
+    return response.status, response.read()
 
 
 class ServiceThread(ServiceClient):
-    """The service in a thread of this process; leaving the block stops it. `begin` makes its live state."""
+    """The service in a thread of this process; leaving the block stops it. `begin` creates its live state."""
 
     def __init__(self, folder, begin, judge):
         self.service = app.Service(begin, judge, folder / "bundle", read_keys(folder / "api.keys"))

@@ -1,4 +1,4 @@
-"""Real Kamailio and SIPp for tests and benches: a proxy that runs while it is needed, callers, and a phone."""
+"""Real Kamailio and SIPp for tests and benches: a proxy for the duration of a test, callers, and a phone."""
 
 import contextlib
 import csv
@@ -21,36 +21,36 @@ from tests.support.paths import ROOT
 
 SCRIPTS = ROOT / "serving" / "telephony" / "kamailio"
 CALLER, PHONE = (Path(__file__).parent / "sipp" / name for name in ("caller.xml", "phone.xml"))
-PYTHON = "/usr/bin/python3"  # the one that Debian's app_python3 links
+PYTHON = "/usr/bin/python3"  # the interpreter that Debian's app_python3 links
 KAMAILIO, KAMCMD, SIPP = "/usr/sbin/kamailio", "/usr/sbin/kamcmd", "/usr/bin/sipp"
 REDRESS = {"url": "https://redress.carrier.example", "location": "RLN", "source": "carrier.example"}
 
 
 def environment():
-    """A virtual environment of the system's Python with the base install of callsieve; gives its site-packages."""
+    """Installs the base of callsieve into a virtual environment of the system's Python; returns its site-packages."""
     folder = ROOT / ".venv-kamailio"
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([PYTHON, "-m", "venv", folder], check=True)
     install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile"]
     with tempfile.TemporaryDirectory() as copy:
-        # From a copy: an install leaves files beside its source, which the next one would take in.
-        leave = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "notebooks")
-        shutil.copytree(ROOT, copy, ignore=leave, dirs_exist_ok=True)
+        # From a copy: an install leaves files in its source tree, which the next install would include.
+        ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "notebooks")
+        shutil.copytree(ROOT, copy, ignore=ignored, dirs_exist_ok=True)
         subprocess.run([*install, "-c", ROOT / "constraints.txt", copy], check=True)
-    shown = "import site; print(site.getsitepackages()[0])"
-    return Path(subprocess.run([python, "-c", shown], check=True, capture_output=True, text=True).stdout.strip())
+    query = "import site; print(site.getsitepackages()[0])"
+    return Path(subprocess.run([python, "-c", query], check=True, capture_output=True, text=True).stdout.strip())
 
 
 def free_port():
-    """A UDP port that nobody holds now."""
+    """Returns a UDP port that is free now."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def write_proxy_files(folder, site, policy=None, card=None, redress=REDRESS, **settings):
-    """Bundle, keys and settings of the embedded scorer in a folder; gives the settings' path."""
+    """Writes bundle, keys and settings of the embedded scorer; returns the path of the settings."""
     real_bundle.write_bundle(folder / "bundle", **(card or {}))
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     real_bundle.NUMBER_KEY.write(folder / "key")
@@ -71,7 +71,7 @@ def write_proxy_files(folder, site, policy=None, card=None, redress=REDRESS, **s
     return path
 
 
-# A proxy answers this by itself, once it takes messages at all.
+# A proxy answers this itself as soon as it receives messages.
 PROBE = b"""\
 OPTIONS sip:ready@127.0.0.1 SIP/2.0\r
 Via: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKready;rport\r
@@ -86,7 +86,7 @@ Content-Length: 0\r
 
 
 class Kamailio:
-    """A running proxy, by the name of its script or a path; leaving the block stops it."""
+    """A running proxy, by the name of its script or by a path; leaving the block stops it."""
 
     def __init__(self, config, next_hop, folder, *, settings=None, memory=512, **defines):
         self.port, self.folder, self.embedded = free_port(), folder, settings is not None
@@ -121,7 +121,7 @@ class Kamailio:
         raise AssertionError(self.log.read_text(errors="replace")[-2000:])
 
     def wait_for(self, pattern, seconds=5):
-        """Wait until the log says so."""
+        """Waits until the log matches a pattern."""
         deadline = time.monotonic() + seconds
         while not re.search(pattern, self.log.read_text(errors="replace")):
             assert self.process.poll() is None, self.log.read_text(errors="replace")[-2000:]
@@ -137,18 +137,18 @@ class Kamailio:
             raise
 
     def scorer(self):
-        """Process id of the embedded scorer."""
+        """Returns the process id of the embedded scorer."""
         return int(re.search(r"PID: (\d+)\s+DSC: RTIMER EXEC child=\d+ timer=score\b", self.rpc("core.psx"))[1])
 
     def rpc(self, *words):
-        """A command over Kamailio's control socket."""
+        """Runs a command over Kamailio's control socket; returns its output."""
         command = [KAMCMD, "-s", f"unix:{self.control}", *words]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
 
 
 @contextlib.contextmanager
 def answering_phone():
-    """SIPp as the phones behind the proxy: it answers every call; gives its port."""
+    """Yields the port of a SIPp that answers every call, as the phones behind the proxy."""
     port = free_port()
     with sipp("-sf", PHONE, "-p", port, "-i", "127.0.0.1", "-nostdin", "-buff_size", 4_000_000):
         time.sleep(0.2)
@@ -157,7 +157,7 @@ def answering_phone():
 
 @contextlib.contextmanager
 def sipp(*arguments, folder=None):
-    """A SIPp that runs in the background."""
+    """Runs SIPp in the background."""
     command = [SIPP, *map(str, arguments)]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -168,9 +168,9 @@ def sipp(*arguments, folder=None):
 
 
 def write_numbers(folder, count=5000, seed=1):
-    """A file of callers and callees for SIPp."""
+    """Writes a file of callers and callees for SIPp."""
     rng = np.random.default_rng(seed)
-    # A few callers make half of the calls: these are the ones that get scores worth a look.
+    # A few callers make half of the calls, so that some scores are high.
     callers = 13_800_000_000 + np.where(
         rng.random(count) < 0.5, rng.integers(0, 20, count), rng.integers(20, 2000, count)
     )
@@ -181,9 +181,10 @@ def write_numbers(folder, count=5000, seed=1):
 
 
 def run_calls(port, folder, count, rate, *, seconds=60, limit=20_000):
-    """Place calls by SIPp; counts of calls, and waits for the answer in ms.
+    """Places calls with SIPp and returns their counts and response times.
 
-    Returns: dict with placed, completed, failed, blocked, retransmitted, seconds, waits (array of ms).
+    Returns:
+        dict with placed, completed, failed, blocked, retransmitted, seconds, waits (array of ms).
     """
     for stale in folder.glob("caller_*"):
         stale.unlink()
@@ -240,7 +241,7 @@ Contact: <sip:caller@127.0.0.1:{port}>\r
 
 
 class Caller:
-    """A telephone made of one UDP socket, that places one call after the other."""
+    """A telephone on one UDP socket that places one call after the other."""
 
     def __init__(self, proxy):
         self.proxy, self.placed = proxy, 0
@@ -250,30 +251,30 @@ class Caller:
         self.port = self.socket.getsockname()[1]
 
     def call(self, caller, callee, *more, talk=True):
-        """Place a call, acknowledge the final answer, and hang up; gives the INVITE and the answer."""
+        """Places a call, acknowledges the final response, and hangs up; returns the INVITE and the response."""
         self.placed += 1
         sender = caller if "<" in caller else f"<sip:{caller}@127.0.0.1>"
         fields = {"proxy": self.proxy, "port": self.port, "call": f"c{self.port}x{self.placed}"}
         lines = "".join(f"{line}\r\n" for line in more)
         invite = INVITE.format(**fields, sender=sender, callee=callee, more=lines).encode()
         self._send(invite)
-        answer = self._final()
-        if answer.startswith(b"SIP/2.0 200"):
-            self._send(self._within(invite, answer, b"ACK", 1))
+        response = self._final()
+        if response.startswith(b"SIP/2.0 200"):
+            self._send(self._within(invite, response, b"ACK", 1))
             if talk:
-                self._send(self._within(invite, answer, b"BYE", 2))
+                self._send(self._within(invite, response, b"BYE", 2))
                 self._final()
         else:
-            to = re.search(rb"\r\nTo: [^\r]*", answer)[0]
+            to = re.search(rb"\r\nTo: [^\r]*", response)[0]
             ack = re.sub(rb"\r\nTo: [^\r]*", lambda _: to, invite).replace(b"INVITE sip:", b"ACK sip:", 1)
             self._send(ack.replace(b"1 INVITE", b"1 ACK"))
-        return invite, answer
+        return invite, response
 
-    def _within(self, invite, answer, method, number):
-        target = re.search(rb"\r\nContact: <([^>]*)>", answer)[1]
+    def _within(self, invite, response, method, number):
+        target = re.search(rb"\r\nContact: <([^>]*)>", response)[1]
         head = [line for line in invite.split(b"\r\n") if re.match(rb"(Max-Forwards|From|Call-ID):", line)]
-        to = re.search(rb"\r\n(To: [^\r]*)", answer)[1]
-        routes = [b"Route: " + route for route in re.findall(rb"\r\nRecord-Route: ([^\r]*)", answer)]
+        to = re.search(rb"\r\n(To: [^\r]*)", response)[1]
+        routes = [b"Route: " + route for route in re.findall(rb"\r\nRecord-Route: ([^\r]*)", response)]
         via = b"Via: SIP/2.0/UDP 127.0.0.1:%d;branch=z9hG4bK%d%b;rport" % (self.port, self.placed, method)
         sequence = b"CSeq: %d %b" % (number, method)
         lines = [b"%b %b SIP/2.0" % (method, target), via, *routes, *head, to, sequence, b"Content-Length: 0", b"", b""]
@@ -284,13 +285,13 @@ class Caller:
 
     def _final(self):
         while True:
-            answer = self.socket.recv(65_535)
-            if not answer.startswith(b"SIP/2.0 1"):
-                return answer
+            response = self.socket.recv(65_535)
+            if not response.startswith(b"SIP/2.0 1"):
+                return response
 
 
 class Phone:
-    """A telephone made of one UDP socket, that answers INVITEs by the last three digits of the called number."""
+    """A telephone on one UDP socket; the last three digits of the called number choose its response."""
 
     def __init__(self):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -312,12 +313,14 @@ class Phone:
                     self._answer(data, peer, b"200")
 
     def _answer(self, data, peer, status):
-        kept = [line for line in data.split(b"\r\n") if re.match(rb"(Via|From|To|Call-ID|CSeq|Record-Route):", line)]
-        kept = [line + b";tag=phone" if line.startswith(b"To:") and b"tag=" not in line else line for line in kept]
+        headers = [line for line in data.split(b"\r\n") if re.match(rb"(Via|From|To|Call-ID|CSeq|Record-Route):", line)]
+        headers = [
+            line + b";tag=phone" if line.startswith(b"To:") and b"tag=" not in line else line for line in headers
+        ]
         contact = b"Contact: <sip:127.0.0.1:%d>" % self.port
-        lines = [b"SIP/2.0 %b Answer" % status, *kept, contact, b"Content-Length: 0", b"", b""]
+        lines = [b"SIP/2.0 %b Answer" % status, *headers, contact, b"Content-Length: 0", b"", b""]
         self.socket.sendto(b"\r\n".join(lines), peer)
 
     def close(self):
-        """Hang up for good."""
+        """Closes the socket."""
         self.socket.close()

@@ -1,4 +1,4 @@
-"""A lite bundle: a model of ten features that a handset knows by itself, two of them categories."""
+"""A lite bundle: a model of ten features that a handset can compute itself, two of them categories."""
 
 import functools
 
@@ -19,13 +19,13 @@ CATEGORICAL = {name: len(BY_NAME[name].levels) for name in LITE if BY_NAME[name]
 
 
 def rows(n, seed=0):
-    """Rows of the ten features, some values missing."""
+    """Returns rows of the ten features, some values missing."""
     return real_bundle.rows(n, seed)[:, [NAMES.index(name) for name in LITE]]
 
 
 @functools.cache
 def model():
-    """Its text."""
+    """Returns the text of the model."""
     known = rows(3000)
     filled = np.nan_to_num(known)
     noise = np.random.default_rng(1).normal(size=len(known))
@@ -38,7 +38,7 @@ def model():
 
 
 def write_bundle(folder):
-    """A signed bundle and its signer's key in a folder."""
+    """Writes a signed bundle and its signer's key into a folder."""
     card = real_bundle.card(features=LITE, categorical=CATEGORICAL, classes={})
     save(card, {"model": model()}, rows(8, seed=3).tolist(), folder / "bundle", small.KEY)
     write_public_key(small.KEY.public_key(), folder / "signer.pub")

@@ -1,6 +1,6 @@
-"""What every feature means, said once more: quadratic, obvious, never optimised. Shares no code with the engines.
+"""Reference implementation of every feature: quadratic, obvious, never optimised. Shares no code with the engines.
 
-A call here is a dict with the columns of a keyed call, categories as words, times in milliseconds.
+A call here is a dict with the columns of a keyed call, categories as words, times in ms.
 """
 
 import itertools
@@ -11,21 +11,21 @@ HOUR = 3600 * 1000
 WINDOW = {"1h": HOUR, "24h": 24 * HOUR, "7d": 7 * 24 * HOUR}
 DAY = 24 * HOUR
 NAN = math.nan
-OF_OUTCOME = ("ring", "talk", "recorded", "outcome", "released_by")
+OUTCOME_FIELDS = ("ring", "talk", "recorded", "outcome", "released_by")
 MISSED = ("no_answer", "busy", "rejected")
 
 
 def unique_calls(calls):
-    """One record for each (start, caller, callee). A call told at its start and again at its end is one call."""
-    known = {}
+    """Returns one record for each (start, caller, callee): a start record and an end record are one call."""
+    by_identity = {}
     for call in calls:
         identity = (call["start"], call["caller"], call["callee"])
-        first = known.get(identity)
+        first = by_identity.get(identity)
         if first is None:
-            known[identity] = dict(call)
+            by_identity[identity] = dict(call)
         elif is_over(call) and not is_over(first):
-            known[identity] = first | {name: call[name] for name in OF_OUTCOME} | {"seen_at_start": True}
-    return list(known.values())
+            by_identity[identity] = first | {name: call[name] for name in OUTCOME_FIELDS} | {"seen_at_start": True}
+    return list(by_identity.values())
 
 
 def is_over(call):
@@ -37,8 +37,8 @@ def end(call):
 
 
 def is_late(call):
-    told = end(call) if is_over(call) else call["start"]
-    return call["recorded"] is not None and call["recorded"] > told
+    in_time = end(call) if is_over(call) else call["start"]
+    return call["recorded"] is not None and call["recorded"] > in_time
 
 
 def attempt_known(call):
@@ -50,14 +50,14 @@ def outcome_known(call):
 
 
 class View:
-    """What was known at one moment of the calls that `goes_out` and `comes_in` choose."""
+    """The calls known at one moment, outgoing and incoming by the predicates `goes_out` and `comes_in`."""
 
     def __init__(self, calls, at, goes_out, comes_in=lambda _: False):
         calls = unique_calls(calls)
         self.at = at
         attempts = [c for c in calls if attempt_known(c) < at]
         over = [c for c in calls if is_over(c) and outcome_known(c) < at]
-        # What became of a call that was stopped on the way says nothing of the caller.
+        # The outcome of a blocked call shows nothing about the caller.
         outcomes = [c for c in over if c["outcome"] != "blocked"]
         self.out_over = [c for c in over if goes_out(c)]
         self.out = [c for c in attempts if goes_out(c)]

@@ -1,4 +1,4 @@
-"""Folders that tests read: the project itself, and real data beside it that is not part of it."""
+"""Folders that tests read: the project, and data sets beside it that are not part of it."""
 
 from pathlib import Path
 

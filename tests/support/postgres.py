@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL cluster on loopback, and an MLflow server on it; both end with the test."""
+"""A temporary PostgreSQL cluster on loopback, and an MLflow server on it; both end with the test."""
 
 import os
 import pwd
@@ -18,23 +18,23 @@ PATIENCE = 90.0  # seconds
 
 
 def programs():
-    """The folder of PostgreSQL's programs, as Debian installs them."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    assert found, "PostgreSQL is not installed: apt-get install postgresql"
-    return found[-1].parent
+    """Returns the folder of PostgreSQL's programs, as Debian installs them."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    assert installed, "PostgreSQL is not installed: apt-get install postgresql"
+    return installed[-1].parent
 
 
 def plain_user():
-    """Who runs the cluster, which refuses root: the package's own user, or whoever runs the tests."""
+    """Returns the user of the cluster, which refuses root: the package's own user, or the current one."""
     if os.getuid():
         return {}
-    known = pwd.getpwnam("postgres")
-    return {"user": known.pw_uid, "group": known.pw_gid}
+    account = pwd.getpwnam("postgres")
+    return {"user": account.pw_uid, "group": account.pw_gid}
 
 
 @contextmanager
 def postgres_cluster():
-    """The address of a new database, as SQLAlchemy writes it."""
+    """Yields the SQLAlchemy URL of a new database."""
     folder = Path(tempfile.mkdtemp(prefix="callsieve-pg-"))
     user, port, data = plain_user(), free_port(), folder / "data"
     if user:
@@ -59,14 +59,14 @@ def postgres_cluster():
 
 @contextmanager
 def mlflow_server(store, artifacts):
-    """The address of a server that keeps runs in `store` and their artifacts in a folder."""
+    """Yields the URL of a server with its runs in `store` and its artifacts in a folder."""
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
-    words = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--artifacts-destination",
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--artifacts-destination",
              str(artifacts), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # fmt: skip
     with (artifacts.parent / "server.log").open("wb") as log:
         server = subprocess.Popen(
-            words, stdout=log, stderr=log, start_new_session=True,
+            command, stdout=log, stderr=log, start_new_session=True,
             env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         )  # fmt: skip
     try:
@@ -82,7 +82,7 @@ def mlflow_server(store, artifacts):
 
 
 def wait_for(url, server):
-    """Return when the address answers."""
+    """Returns when the URL answers."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         assert server.poll() is None, "the MLflow server ended"

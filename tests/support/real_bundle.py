@@ -1,4 +1,4 @@
-"""A signed bundle over the real catalogue, and calls of a few numbers to judge with it."""
+"""A signed bundle over the real catalogue, and calls of a few numbers to score with it."""
 
 import functools
 
@@ -19,49 +19,49 @@ from tests.support import small_bundle as small
 
 NUMBER_KEY = Key("e1", bytes(range(32)))
 CATEGORICAL = [feature.name for feature in FEATURES if feature.levels]
-START = 1_772_500_000.0  # 2026-03-03, within the card's time
-# The last two are an emergency and a public-service number: they are never blocked.
+START = 1_772_500_000.0  # 2026-03-03, within the card's validity
+# The last two are an emergency and a public-service number, which are never blocked.
 CALLERS = ("13800138000", "+8613900001111", "02887654321", "95588", "17012345678", "+14155550100", "110", "12345")
 CALLEES = (*CALLERS[:3], *(f"1360013{n:04d}" for n in range(40)))
 
 
 def calls(n=300, seed=5):
-    """Calls in order of start, some of them not over."""
+    """Returns `n` random calls in order of start; a tenth of them are in progress."""
     rng = np.random.default_rng(seed)
     start = START + np.cumsum(rng.integers(1, 4_000_000, n)) / 1000
-    made = []
+    drawn = []
     for moment in start.tolist():
         caller = CALLERS[rng.integers(len(CALLERS))]
         callee = CALLEES[rng.integers(len(CALLEES))]
         outcome = OUTCOMES[rng.integers(5)]
         talk = float(rng.integers(1, 400)) if outcome == "answered" else 0.0
-        over = rng.random() < 0.9
-        made.append(
+        is_over = rng.random() < 0.9
+        drawn.append(
             Call(
                 start=round(moment, 3),
                 caller=caller,
                 callee=callee,
-                ring=float(rng.integers(1, 30)) if over else None,
-                talk=talk if over else None,
-                outcome=outcome if over else "unknown",
+                ring=float(rng.integers(1, 30)) if is_over else None,
+                talk=talk if is_over else None,
+                outcome=outcome if is_over else "unknown",
                 released_by=RELEASED_BY[rng.integers(4)],
                 attestation="ABC"[rng.integers(3)],
                 route="domestic",
             )
         )
-    return made
+    return drawn
 
 
-def key_calls(made):
-    """The calls, keyed one by one."""
+def key_calls(raw_calls):
+    """Returns the calls keyed one by one."""
     intake = Intake(NUMBER_KEY)
-    return [intake(call) for call in made]
+    return [intake(call) for call in raw_calls]
 
 
-def key_table(made):
-    """The calls, keyed as a table."""
+def key_table(raw_calls):
+    """Returns the calls keyed as a table."""
     moment = pa.timestamp("ms", "UTC")
-    columns = {name: [getattr(call, name) for call in made] for name in CALL_COLUMNS}
+    columns = {name: [getattr(call, name) for call in raw_calls] for name in CALL_COLUMNS}
     types = {"ring": pa.float64(), "talk": pa.float64()}
     table = {name: pa.array(column, types.get(name, pa.string())) for name, column in columns.items() if name not in
              ("start", "recorded")}  # fmt: skip
@@ -72,7 +72,10 @@ def key_table(made):
 
 
 def make_registers(**tables):
-    """Registers of rows that hold and are known since 1970 if they say nothing else; what they leave out is unknown."""
+    """Returns registers with these rows.
+
+    Rows are valid and known from 1970 unless they say otherwise; columns that they leave out are unknown.
+    """
     always = {"valid_from": 0, "known_at": 0}
     return Registers({
         name: {column: [(always | row).get(column) for row in rows] for column in columns_of(name)}
@@ -81,7 +84,7 @@ def make_registers(**tables):
 
 
 def rows(n, seed=0):
-    """Rows as a history could give them, by the unit of each feature."""
+    """Returns random feature rows in the units of each feature, 15 % of the values missing."""
     rng = np.random.default_rng(seed)
     draws = {
         "share": lambda: rng.random(n),
@@ -108,34 +111,34 @@ def _train(objective, X, y, trees):  # noqa: N803
 
 @functools.cache
 def model_texts():
-    """Texts of a yes-no model and of a model of three contents."""
+    """Returns the texts of a binary model and of a model with three content classes."""
     known = rows(3000)
     filled = np.nan_to_num(known)
     noise = np.random.default_rng(1).normal(size=len(known))
     part = {name: filled[:, NAMES.index(name)] for name in NAMES}
     risk = (
-        part["out_calls_count_24h"] / 3
+        part["out_raw_callscount_24h"] / 3
         - 3 * part["out_answered_share_7d"]
         + 2 * np.isin(part["call_caller_class"], [1, 4, 10])
         + (part["call_hour"] > 17)
     )
     kind = (part["call_hour"] // 8 + noise.round()).astype(int) % 3
-    binary, several = {"objective": "binary"}, {"objective": "multiclass", "num_class": 3}
+    binary, multiclass = {"objective": "binary"}, {"objective": "multiclass", "num_class": 3}
     return {
         "model": _train(binary, known, (risk + noise > 1).astype(int), 30),
-        "content": _train(several, filled, kind, 6),
+        "content": _train(multiclass, filled, kind, 6),
     }
 
 
 @functools.cache
 def thresholds():
-    """Raw scores that a tenth and a half of `calls()` reach."""
+    """Returns the raw scores that a tenth and a half of `calls()` reach."""
     raw = Booster(model_texts()["model"]).predict_raw(vectors(key_table(calls()), threads=1))
     return tuple(np.quantile(raw, [0.9, 0.5]).tolist())
 
 
 def card(**changes):
-    """The card of those models: the high band is certified for mobile numbers, and for those that must pass."""
+    """Returns the metadata of those models. The high band is certified for mobile numbers and for protected numbers."""
     sound, loose = small.certificate(), small.certificate(false_calls=90, bound=0.0036, certified=False)
     strata = dict.fromkeys(("mobile", "quiet_mobile", "emergency", "public_service"), sound) | {"fixed": loose}
     high, low = thresholds()
@@ -150,10 +153,10 @@ def card(**changes):
 
 
 def write_bundle(folder, **changes):
-    """A signed bundle; gives its model id."""
+    """Writes a signed bundle into `folder`; returns its model id."""
     return save(card(**changes), model_texts(), rows(8, seed=3).tolist(), folder, small.KEY)
 
 
 def load_scorer(folder, policy, registers=None):
-    """The scorer of such a bundle."""
+    """Returns the scorer of a bundle that `write_bundle` wrote."""
     return Scorer.load(folder, trusted=small.TRUSTED, policy=policy, registers=registers)

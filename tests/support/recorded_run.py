@@ -1,4 +1,4 @@
-"""Runs recorded in MLflow and in the audit log, without a training: bundles over the real catalogue, given metrics."""
+"""Runs recorded in MLflow and in the audit log without a training: real-catalogue bundles with given metrics."""
 
 import json
 import time
@@ -30,7 +30,7 @@ FOLD = "0123456789abcdef 1..2"
 
 
 def gates(**changes):
-    """The shipped gates, with approvers."""
+    """Returns the shipped gates with approvers; `changes` replace texts."""
     text = shipped_gates().data.decode()
     keys = ", ".join(
         f'{name} = "{key.public_key().public_bytes_raw().hex()}"' for name, key in zip(OFFICES, APPROVERS, strict=True)
@@ -43,14 +43,14 @@ def gates(**changes):
 
 
 def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="0" * 64, judged_by=None):
-    """Record one run as a study does: gates, touch, run in MLflow, entry in the log. Its id and version.
+    """Records one run as a study does: gates, look at the test fold, MLflow run, audit log entry.
 
-    `threshold`: raw score from which its model flags a call.
+    Returns its MLflow id and version. `threshold` is the raw score from which its model flags a call.
     """
     folder.mkdir()
-    said = judged_by or gates()
-    entry = append(place.log, "gates", {"sha256": said.sha256, "text": said.data.decode()}, small.KEY)
-    append(place.log, "touch", {"fold": FOLD, "gates": said.sha256}, small.KEY)
+    run_gates = judged_by or gates()
+    entry = append(place.log, "gates", {"sha256": run_gates.sha256, "text": run_gates.data.decode()}, small.KEY)
+    append(place.log, "touch", {"fold": FOLD, "gates": run_gates.sha256}, small.KEY)
     bands = real_bundle.card().thresholds if threshold is None else (Band("certified", threshold, small.certificate()),)
     real_bundle.write_bundle(folder / "bundle", epoch=len(list(folder.parent.iterdir())), thresholds=bands)
     (folder / "record").mkdir()
@@ -61,7 +61,7 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
     (folder / "tables" / "slices.csv").write_text("slice,calls\ncourier,12\n")
     figures = {
         "model": {"id": folder.name},
-        "gates": {"sha256": said.sha256, "entry": entry, "fold": FOLD, "touches": 1},
+        "gates": {"sha256": run_gates.sha256, "entry": entry, "fold": FOLD, "touches": 1},
     }
     told = {"sha256": data, "rows": 10, "source": "nowhere", "context": "training"}
     tracked = mlflow_write.write_run(
@@ -75,5 +75,5 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
 
 
 def run_paths_in(folder):
-    """A log and a SQLite store in a folder."""
+    """Returns an audit log and a SQLite store in a folder."""
     return RunPaths(folder / "audit", default_store(folder))

@@ -1,4 +1,4 @@
-"""Figures of an invented run, as a training tells them."""
+"""Figures of an invented run, in the form of a training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 CERTIFICATE = {"fold": "certify", "confidence": 0.95, "target": 1e-4}
 SOON = {"soon_share": 0.18, "soon_low": 0.15, "soon_high": 0.22}
-UNFOUND = {"detected_share": 0.2, **SOON, "median": None, "median_floor": 87, "p90": None, "p90_floor": 402}
+UNDETECTED = {"detected_share": 0.2, **SOON, "median": None, "median_floor": 87, "p90": None, "p90_floor": 402}
 COMMAND = "mlflow ui --backend-store-uri sqlite:///callsieve-demo/mlflow.db"
 
 
@@ -164,7 +164,7 @@ def example_figures() -> dict[str, Any]:
                 "bound_by_caller": 8.1e-4,
                 "catch": rates(call, call, call),
                 "in_hindsight": 0.51,
-                "detection": {"callers": 612, "calls": 80_124, "stopped_share": 0.9 * call, **UNFOUND},
+                "detection": {"callers": 612, "calls": 80_124, "stopped_share": 0.9 * call, **UNDETECTED},
             }
             for name, call in (("logistic regression", 0.412), ("number class", 0.031))
         },

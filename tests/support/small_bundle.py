@@ -1,4 +1,4 @@
-"""Small models, a card and a key for the tests of bundles, and an evaluator that shares no code with LightGBM."""
+"""Small models, metadata and a key for bundle tests, and an evaluator that shares no code with LightGBM."""
 
 import functools
 import hashlib
@@ -23,7 +23,7 @@ CATALOGUE = "ab" * 32
 
 
 def rows(n, seed=0):
-    """Feature rows with missing values, zeros, and levels that no training row has."""
+    """Returns feature rows with missing values, zeros, and levels that no training row has."""
     rng = np.random.default_rng(seed)
     matrix = rng.normal(size=(n, len(FEATURES)))
     matrix[:, 3] = rng.integers(0, 40, n)
@@ -35,7 +35,7 @@ def rows(n, seed=0):
 
 
 def awkward_rows():
-    """Rows at the edges: all missing, zeros of both signs, huge values, levels out of range."""
+    """Returns edge cases: all missing, zeros of both signs, huge values, levels out of range."""
     edge = [0.0, -0.0, 1e-36, -1e-36, 1e300, -1e300, np.nan, 41.0, -3.0, 2.7, 1e10]
     return np.array([[value] * len(FEATURES) for value in edge])
 
@@ -58,6 +58,7 @@ def _train(objective, y, matrix, trees):
 
 @functools.cache
 def binary_model(trees=20):
+    """Returns the text of a binary model over FEATURES."""
     matrix = rows(3000)
     noise = np.random.default_rng(1).normal(size=len(matrix))
     y = (
@@ -73,6 +74,7 @@ def binary_model(trees=20):
 
 @functools.cache
 def multiclass_model(rounds=4):
+    """Returns the text of a model with the three classes of CONTENT."""
     matrix = rows(2000, seed=2)
     return _train(
         {"objective": "multiclass", "num_class": 3},
@@ -83,11 +85,13 @@ def multiclass_model(rounds=4):
 
 
 def certificate(**changes):
+    """Returns the certificate of a band; `changes` override its fields."""
     values = {"fold": "week 8", "benign_calls": 30_000, "false_calls": 0, "bound": 1 - 0.05 ** (1 / 30_000)}
     return Certificate(**{**values, "confidence": 0.95, "target": 1e-4, "certified": True, **changes})
 
 
 def card(**changes):
+    """Returns bundle metadata; `changes` override its fields."""
     loose = certificate(false_calls=90, bound=0.0036, certified=False)
     values = {
         "features": FEATURES,
@@ -106,16 +110,17 @@ def card(**changes):
 
 
 def golden_rows():
+    """Returns the rows whose scores a bundle records."""
     return np.vstack([rows(6, seed=3), awkward_rows()]).tolist()
 
 
 def write_bundle(folder, **changes):
-    """A whole bundle in `folder`; gives its model id."""
+    """Writes a complete bundle into `folder`; returns its model id."""
     return save(card(**changes), {"model": binary_model(), "content": multiclass_model()}, golden_rows(), folder, KEY)
 
 
 def sign_again(folder, key=KEY):
-    """List and sign the files of `folder` as they are now: an attacker who holds the key."""
+    """Updates and signs the manifest of changed files, as an attacker with the key would."""
     manifest = json.loads((folder / "MANIFEST.json").read_bytes())
     for name, entry in manifest["files"].items():
         data = (folder / name).read_bytes()
@@ -126,7 +131,7 @@ def sign_again(folder, key=KEY):
 
 
 def repair_sizes(text):
-    """The text with `tree_sizes` that fit it."""
+    """Returns a model text with the right `tree_sizes`."""
     head, mark, body = text.partition("\ntree_sizes=")
     if not mark or "\nTree=" not in body or "end of trees" not in body:
         return text
@@ -136,7 +141,7 @@ def repair_sizes(text):
 
 
 def evaluate(trees, matrix, classes=1):
-    """Raw scores of rows by the verified arrays alone, by LightGBM's published rules, shape (n, classes)."""
+    """Returns raw scores from the arrays of trees by LightGBM's published rules, shape (n, classes)."""
     out = np.zeros((len(matrix), classes))
     for i, row in enumerate(matrix.tolist()):
         for t, tree in enumerate(trees):
@@ -148,12 +153,12 @@ def evaluate(trees, matrix, classes=1):
 
 
 def _goes_left(tree, node, value):
-    if abs(value) <= ZERO:  # the library passes rows on without their zeros, and tiny values count as such
+    if abs(value) <= ZERO:  # LightGBM drops zeros from rows, and treats tiny values as zeros
         value = 0.0
     kind, threshold = tree.decision[node], tree.threshold[node]
     missing = kind >> 2 & 3
     if kind & 1:
-        # The library casts to a 32-bit integer: what does not fit becomes the smallest one.
+        # LightGBM casts to a 32-bit integer; values out of range become the smallest one.
         if math.isnan(value) or not -1 < value < 2**31:
             return False
         begin, end = tree.cat_boundaries[int(threshold)], tree.cat_boundaries[int(threshold) + 1]

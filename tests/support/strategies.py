@@ -1,4 +1,4 @@
-"""Drawn histories of keyed calls: few numbers, many ties, late and repeated records."""
+"""Hypothesis strategies for histories of keyed calls: few numbers, many ties, late and repeated records."""
 
 import random
 
@@ -31,7 +31,7 @@ EXAMPLE_CALL = {
 NUMBERS = "abcd"
 BLOCKS = {"a": "x", "b": "x", "c": "x", "d": "y"}
 
-# Steps that land on, before and after every window's edge, and many ties.
+# Gaps that meet every window's edge, and those just below and above, and many ties.
 GAPS = st.sampled_from(
     [0, 0, 1, SECOND, 9_999, 10_000, HOUR - 1, HOUR, HOUR + 1, DAY - HOUR, DAY, 3 * DAY, 7 * DAY, 30 * DAY]
 )
@@ -41,14 +41,15 @@ TALKS = st.sampled_from([0, 99, 100, 9_999, 10_000, 29_999, 30_000, 3_600_001, D
 
 @st.composite
 def keyed_call(draw, start):
-    over = draw(st.booleans() | st.just(True))
-    ring = draw(RINGS) if over else None
-    talk = draw(TALKS) if over else None
+    """Draws one call that starts at `start` (Unix ms)."""
+    is_over = draw(st.booleans() | st.just(True))
+    ring = draw(RINGS) if is_over else None
+    talk = draw(TALKS) if is_over else None
     recorded = None
     if draw(st.booleans()):
         recorded = (
             start
-            + (ring + talk if over else 0)
+            + (ring + talk if is_over else 0)
             + draw(st.sampled_from([-5, 0, 1, SECOND, HOUR, DAY, 7 * DAY, 8 * DAY]))
         )
     hour, day = divmod(start + 8 * HOUR, HOUR)[0] % 24, (start + 8 * HOUR) // DAY
@@ -83,17 +84,17 @@ def keyed_call(draw, start):
 
 @st.composite
 def histories(draw, max_calls=14):
-    """Calls in order of start, Unix milliseconds."""
+    """Draws calls in order of start, Unix ms; a tenth have a record at their start, a tenth a repeated record."""
     start = draw(st.sampled_from([-(10**13), 0, 1_700_000_000_000, 253_402_000_000_000]))
-    calls, told = [], set()
+    calls, seen = [], set()
     for _ in range(draw(st.integers(1, max_calls))):
         start += draw(GAPS)
         call = draw(keyed_call(start))
-        if (start, call["caller"], call["callee"]) in told:
+        if (start, call["caller"], call["callee"]) in seen:
             continue
-        told.add((start, call["caller"], call["callee"]))
+        seen.add((start, call["caller"], call["callee"]))
         if draw(st.integers(0, 9)) == 0:
-            # What is told at the start can differ from what is told at the end.
+            # The record of the start can differ from the record of the end.
             begun = {"step": draw(st.sampled_from(STEPS)), "trunk": draw(st.sampled_from([None, "t1", "t2"]))}
             calls.append(call | {"ring": None, "talk": None, "recorded": None} | begun)
         calls.append(call)
@@ -103,7 +104,7 @@ def histories(draw, max_calls=14):
 
 
 def busy_calls(n=160, seed=3, gap=9_000_000):
-    """A week in which each number does everything: so no feature is unknown in the end. Or weeks, of wider gaps."""
+    """Returns a week, or longer with wider gaps, in which every feature becomes known."""
     rng, calls, start = random.Random(seed), [], 1_700_000_000_000
     for i in range(n):
         start += rng.randrange(gap) if i < 100 else rng.randrange(60_000)  # the last hour is the busiest
@@ -116,20 +117,20 @@ def busy_calls(n=160, seed=3, gap=9_000_000):
             "released_by": rng.choice(("caller", "callee", "network")), "same_region": rng.choice((0, 1, None)),
             "step": rng.choice(("near", "block", "other")), "trunk": "t", "device": "d", "caller_block": "x",
         })  # fmt: skip
-        if rng.random() < 0.2:  # its record comes late
-            over = start + calls[-1]["ring"] + calls[-1]["talk"]
-            calls[-1]["recorded"] = over + rng.choice((1_000, 600_000, 9_000_000))
+        if rng.random() < 0.2:  # a late record
+            end = start + calls[-1]["ring"] + calls[-1]["talk"]
+            calls[-1]["recorded"] = end + rng.choice((1_000, 600_000, 9_000_000))
     return calls
 
 
 def as_keyed_call(call):
-    """A drawn call as the online engine takes it."""
-    coded = dict(call)
+    """Returns a drawn call in the form of the online engine."""
+    fields = dict(call)
     for column, words in KEYED_CATEGORIES.items():
-        coded[column] = UNKNOWN if call[column] is None else words.index(call[column])
+        fields[column] = UNKNOWN if call[column] is None else words.index(call[column])
     for column in ("same_region", "shared_prefix", "presented_differs"):
-        coded[column] = UNKNOWN if call[column] is None else call[column]
-    return KeyedCall(**coded)
+        fields[column] = UNKNOWN if call[column] is None else call[column]
+    return KeyedCall(**fields)
 
 
 INTEGERS = {
@@ -146,6 +147,6 @@ INTEGERS = {
 
 
 def as_keyed_table(calls):
-    """Drawn calls as the offline engine takes them."""
+    """Returns drawn calls in the form of the offline engine."""
     columns = {name: pa.array([c[name] for c in calls], INTEGERS.get(name, pa.string())) for name in KEYED_COLUMNS}
     return pa.table({n: c if n in INTEGERS else c.dictionary_encode() for n, c in columns.items()})

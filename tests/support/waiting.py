@@ -1,11 +1,11 @@
-"""Waiting for what another thread or process does."""
+"""Waits for the effects of other threads and processes."""
 
 import time
 
 
-def wait_until(true, seconds=30):
-    """Return when it is true; a test that waits longer than so many seconds fails."""
+def wait_until(condition, seconds=30):
+    """Returns when `condition()` is true; fails the test after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} seconds"
         time.sleep(0.01)

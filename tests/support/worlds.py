@@ -1,4 +1,4 @@
-"""Simulated worlds that several tests look at, and their columns as arrays."""
+"""Simulated worlds for several tests, and their columns as arrays."""
 
 import tempfile
 from functools import cache
@@ -14,7 +14,7 @@ SHIPPED_SCENARIO = load_scenario()
 TRADES = tuple(SHIPPED_SCENARIO.table("work"))
 OUTFITS = {name: SHIPPED_SCENARIO.table(f"outfits.{name}") for name in SHIPPED_SCENARIO.table("outfits")}
 NUISANCE = {name for name, outfit in OUTFITS.items() if outfit["nuisance"]}
-# Who shows another's number, or lets a platform call: its calls are not those of a number of its own.
+# Outfits that show a number of somebody else or call through a platform: their calls are not of their own numbers.
 MASKED = {"relay_callback", "spoofed_service", "spoofed_subscriber"}
 TABLES = ("calls", "truth", "numbers", "complaints", "findings")
 HOUR = 3_600_000
@@ -23,6 +23,7 @@ CLEAN = "[records]\nduplicate_share = 0.0\nring_missing_share = 0.0\n"
 
 
 def scenario_of(text):
+    """Returns the scenario of a TOML text."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scenario.toml"
         path.write_text(text, encoding="utf-8")
@@ -31,76 +32,84 @@ def scenario_of(text):
 
 @cache
 def clean_scenario():
-    """The shipped scenario with each call written down once and whole."""
+    """Returns the shipped scenario with every call recorded once and completely."""
     return scenario_of(CLEAN)
 
 
 @cache
 def small_world():
+    """Returns the tiny world of the clean scenario."""
     return simulate(clean_scenario(), 1, "tiny")
 
 
 @cache
 def town_world():
-    """Large enough for shares and rules: some 500,000 calls."""
+    """Returns a world of some 500,000 calls, large enough to check shares."""
     return simulate(scenario_of(f"{CLEAN}[sizes.tiny]\nsubscribers = 3000\ndays = 28\n"), 5, "tiny")
 
 
 @cache
 def attacked_world():
-    """A village in which some tricks are common."""
+    """Returns a small world in which three attacks are common."""
     common = "".join(f"[outfits.{name}]\ncalls_per_1000 = 30.0\n" for name in ("bombing", "warmed_up", "sim_box"))
     return simulate(scenario_of(f"{CLEAN}[sizes.tiny]\nsubscribers = 1500\ndays = 28\n{common}"), 2, "tiny")
 
 
 def category_codes(table, column):
+    """Returns the dictionary codes of a column, -1 for null."""
     return table[column].combine_chunks().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def text_values(table, column):
+    """Returns the values of a column as objects, None for null."""
     if not pa.types.is_dictionary(table[column].type):
         return np.array(table[column].to_pylist(), dtype=object)
     coded = table[column].combine_chunks()
-    # One place more than there are words: a null's -1 finds it.
-    found = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
-    return found[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    # The additional last element is what a null's index -1 reads.
+    values = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+    return values[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
 
 def timestamps(table, column):
+    """Returns a column of times as Unix ms."""
     return table[column].cast(pa.int64()).to_numpy()
 
 
 def end_times(calls):
+    """Returns the ends of calls, Unix ms."""
     length = np.rint((calls["ring"].to_numpy() + calls["talk"].to_numpy()) * 1000).astype(np.int64)
     return timestamps(calls, "start") + length
 
 
 def carriers(calls):
-    """The number whose line a call takes up: the network's where another one is shown."""
+    """Returns the number whose line a call takes: the network number where another one is shown."""
     shown, real = category_codes(calls, "caller"), category_codes(calls, "network_caller")
     return np.where(real >= 0, real, shown)
 
 
 def unique_rows(world):
-    """The rows of calls, each written down once and whole enough to be reckoned with."""
+    """Returns the rows of calls without duplicate records."""
     return np.flatnonzero(~world.truth["duplicate"].to_numpy())
 
 
 def count_calls(world):
-    """Answered and unanswered calls that were made, calls that an existing number was called by, and the others."""
-    rows, known = unique_rows(world), np.zeros(len(world.calls["caller"].combine_chunks().dictionary), dtype=bool)
-    known[category_codes(world.numbers, "number")] = True
+    """Returns outgoing calls, incoming calls of existing numbers, and calls to invalid numbers."""
+    rows, exists = unique_rows(world), np.zeros(len(world.calls["caller"].combine_chunks().dictionary), dtype=bool)
+    exists[category_codes(world.numbers, "number")] = True
     caller, callee = category_codes(world.calls, "caller")[rows], category_codes(world.calls, "callee")[rows]
-    assert known[caller].all()
-    lost = text_values(world.calls, "outcome")[rows] == "invalid_number"
-    assert known[callee[~lost]].all()
+    assert exists[caller].all()
+    invalid = text_values(world.calls, "outcome")[rows] == "invalid_number"
+    assert exists[callee[~invalid]].all()
     assert (caller != callee).all()
-    made, taken = np.bincount(caller, minlength=len(known)), np.bincount(callee[~lost], minlength=len(known))
-    return int(made.sum()), int(taken.sum()), int(lost.sum())
+    outgoing, incoming = (
+        np.bincount(caller, minlength=len(exists)),
+        np.bincount(callee[~invalid], minlength=len(exists)),
+    )
+    return int(outgoing.sum()), int(incoming.sum()), int(invalid.sum())
 
 
 def check_calls_within_lifetimes(world):
-    """No call of a number before it exists or after it is cut off; a false caller knows nothing of the call."""
+    """Asserts that no number has a call before it exists or after it is cut off."""
     calls, numbers = world.calls, world.numbers
     place = np.full(len(calls["caller"].combine_chunks().dictionary), -1)
     place[category_codes(numbers, "number")] = np.arange(numbers.num_rows)
@@ -116,7 +125,7 @@ def check_calls_within_lifetimes(world):
 
 
 def check_one_call_per_mobile(world):
-    """Mobiles have one line: neither calls made nor calls taken overlap one another. Returns the pairs looked at."""
+    """Asserts that calls of a mobile do not overlap; returns the number of successive pairs."""
     rows = unique_rows(world)
     calls = world.calls.take(rows)
     answered = text_values(calls, "outcome") == "answered"
@@ -125,8 +134,8 @@ def check_one_call_per_mobile(world):
     end = np.concatenate((end_times(calls), end_times(calls)[answered]))
     own_mobile = np.zeros(len(calls["caller"].combine_chunks().dictionary), dtype=bool)
     own_mobile[category_codes(world.numbers, "number")] = world.numbers["own_mobile"].to_numpy()
-    kept = own_mobile[number]
-    number, start, end = number[kept], start[kept], end[kept]
+    is_mobile = own_mobile[number]
+    number, start, end = number[is_mobile], start[is_mobile], end[is_mobile]
     order = np.lexsort((start, number))
     number, start, end = number[order], start[order], end[order]
     same = number[1:] == number[:-1]
@@ -136,8 +145,8 @@ def check_one_call_per_mobile(world):
 
 @st.composite
 def scenarios(draw):
-    """Small worlds of any shape: sizes, habits, tricks made common, a shock, records as they come."""
-    share = st.floats(0, 1).map(lambda one: round(one, 3))
+    """Draws small worlds of any shape: sizes, habits, a common attack, a shock, record faults."""
+    share = st.floats(0, 1).map(lambda value: round(value, 3))
     common = draw(st.sampled_from(sorted(OUTFITS)))
     return f"""
 [calendar]
@@ -164,6 +173,7 @@ calls_per_1000 = 80.0
 
 
 def ipc_bytes(table):
+    """Returns a table as Arrow IPC bytes."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

@@ -412,7 +412,7 @@ def test_no_file_descriptors_left(folder, keys):
     assert set(faults) <= {"no score: OSError"}
     assert len(faults) == status["counts"]["faults"] < 50
     assert lines(folder / "state") == 101 - len(faults)
-    assert len(service.said()) < 100_000
+    assert len(service.log_text()) < 100_000
     told.row("no file descriptors", status["counts"], unread=len(faults), lost=len(faults))
 
 

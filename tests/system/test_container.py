@@ -195,7 +195,7 @@ def test_the_command_serves_with_what_is_installed_and_writes_only_to_the_state(
         code, body = service.post("/v1/score", json.dumps(call).encode(), keys["score"])
         assert code == 200, body
         assert json.loads(body)["status"] == "filling"  # it has just begun
-        assert service.stop() == -signal.SIGTERM, service.said()
-        assert not service.said()
+        assert service.stop() == -signal.SIGTERM, service.log_text()
+        assert not service.log_text()
         assert subprocess.run(probe, env=proxied, check=False, capture_output=True).returncode == 1
     assert list((tmp_path / "state").iterdir())

@@ -12,7 +12,7 @@ from tests.tools import sanitize
 
 BUSY = """
 from tests.tools import sanitize
-sanitize.stand_in()
+sanitize.use_sanitized_library()
 from callsieve.features.codegen import memory_layout
 from callsieve.features.online.history import History
 from callsieve.features.offline.table import vectors
@@ -34,8 +34,8 @@ TABLE = BUSY + "vectors(table(calls), threads=2)"
 TOO_SHORT = (
     BUSY
     + """
-whole = memory_layout.room
-memory_layout.room = lambda code, size: whole(code, size - 1 if size > 64 else size)
+whole = memory_layout.allocate
+memory_layout.allocate = lambda code, size: whole(code, size - 1 if size > 64 else size)
 """
     + STREAM.removeprefix(BUSY)
 )

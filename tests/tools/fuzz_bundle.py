@@ -1,9 +1,9 @@
-"""Seeded, structure-aware fuzzing of correctly signed bundles: `python tests/tools/fuzz_bundle.py`, a million mutants.
+"""Fuzzes correctly signed bundles with structure-aware mutations: `python tests/tools/fuzz_bundle.py`.
 
-Each mutant must be refused in one line, or score exactly as its own arrays say, with contributions that add up to the
-score. A crash, a hang or a blow-up of memory ends the process with an exit code other than 0. Mutant i of a seed is
-always the same: `--start` repeats from one, or shares the work between processes. Prints one JSON object; with
-`--minutes` it stops there and says how many it made.
+Each mutant must either be refused in one line, or score exactly as its own arrays say, with contributions that add up
+to the score. A crash, a hang or excessive memory ends the process with an exit code other than 0. Mutant i of a seed is
+always the same; `--start` resumes, or shares the work between processes. Prints one JSON object; with `--minutes` it
+stops in time and reports how many mutants it tried. The default is a million.
 """
 
 import argparse
@@ -22,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for tests.support
+
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.bundle import BundleError, load, save
 from callsieve.serving.bundle.model_text import check_structure
@@ -30,7 +32,7 @@ from callsieve.serving.bundle.signing import sign
 from tests.support import small_bundle as small
 
 SECONDS_PER_MUTANT = 20
-MOST_MEGABYTES = 512
+MAX_MEGABYTES = 512
 NUMBERS = [
     "0",
     "1",
@@ -113,13 +115,14 @@ ARRAYS += ("internal_count", "cat_boundaries", "cat_threshold", "num_leaves", "n
 
 
 def mutate_text(text, rng):
-    """One to three changes of a model text, most of them of a kind that keeps its outer form."""
+    """Applies one to three changes to a model text, most of which keep its outer form."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         text = rng.choice(CHANGES)(text, rng)
     return small.repair_sizes(text) if rng.random() < 0.8 else text
 
 
-def one_number(text, rng):
+def change_number(text, rng):
+    """Replaces one number of an array."""
     lines = text.split("\n")
     key = rng.choice(ARRAYS)
     found = [i for i, line in enumerate(lines) if line.startswith(key + "=")]
@@ -135,7 +138,7 @@ def one_number(text, rng):
 
 
 def swap_in_arrays(text, rng):
-    """Exchange two numbers between children arrays, or within one array, of one tree."""
+    """Exchanges two numbers between arrays of children, or within one array, of one tree."""
     lines = text.split("\n")
     found = [i for i, line in enumerate(lines[:-2]) if line.startswith("left_child=") and " " in line]
     if not found:
@@ -153,7 +156,8 @@ def swap_in_arrays(text, rng):
     return "\n".join(lines)
 
 
-def lines_moved(text, rng):
+def move_line(text, rng):
+    """Removes, repeats or exchanges lines."""
     lines = text.split("\n")
     i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
     match rng.randrange(4):
@@ -169,7 +173,8 @@ def lines_moved(text, rng):
     return "\n".join(lines)
 
 
-def trees_moved(text, rng):
+def move_tree(text, rng):
+    """Removes, repeats or exchanges trees."""
     head, *blocks = text.split("Tree=")
     if not blocks:
         return text
@@ -184,7 +189,8 @@ def trees_moved(text, rng):
     return "Tree=".join([head, *blocks])
 
 
-def tokens_moved(text, rng):
+def move_token(text, rng):
+    """Removes, repeats or inserts a token of a line."""
     lines = text.split("\n")
     i = rng.randrange(len(lines))
     tokens = lines[i].split(" ")
@@ -197,7 +203,8 @@ def tokens_moved(text, rng):
     return "\n".join(lines)
 
 
-def characters(text, rng):
+def change_characters(text, rng):
+    """Cuts, replaces or inserts characters anywhere."""
     i = rng.randrange(len(text) + 1)
     match rng.randrange(4):
         case 0:
@@ -210,11 +217,13 @@ def characters(text, rng):
             return text[:i] + text[max(0, i - rng.randrange(1, 40)) :]
 
 
-CHANGES = (one_number,) * 8 + (swap_in_arrays,) * 4 + (lines_moved, lines_moved, trees_moved, tokens_moved, characters)
+CHANGES = (
+    (change_number,) * 8 + (swap_in_arrays,) * 4 + (move_line, move_line, move_tree, move_token, change_characters)
+)
 
 
 def mutate_json(value, rng):
-    """Replace, remove or add one item somewhere in a JSON value."""
+    """Replaces or removes one item somewhere in a JSON value."""
     if isinstance(value, dict | list) and value and rng.random() < 0.9:
         keys = list(value) if isinstance(value, dict) else range(len(value))
         key = rng.choice(keys)
@@ -229,6 +238,7 @@ def mutate_json(value, rng):
 
 
 def mutate_bytes(data, rng):
+    """Flips a bit, truncates, or inserts bytes, once or four times."""
     data = bytearray(data)
     for _ in range(rng.choice((1, 1, 4))):
         i = rng.randrange(len(data))
@@ -245,13 +255,13 @@ def mutate_bytes(data, rng):
 
 
 def json_bytes(value, rng):
-    """In the bundle's own form, or any other: what cannot be encoded is passed through."""
+    """Encodes in the bundle's own form or in another; lone surrogates are passed through."""
     form = {"sort_keys": True, "indent": 1} if rng.random() < 0.8 else {}
     return (json.dumps(value, ensure_ascii=False, **form) + "\n").encode(errors="surrogatepass")
 
 
-def change(folder, rng):
-    """Change one file of a valid bundle and sign the result; gives what kind of change it was."""
+def mutate_bundle(folder, rng):
+    """Changes one file of a valid bundle and signs the result; returns the name of the file."""
     kind = rng.choice(
         ("model.txt",) * 12 + ("content.txt",) * 5 + ("bundle.json",) * 5 + ("MANIFEST.json", "MANIFEST.sig")
     )
@@ -273,9 +283,13 @@ def change(folder, rng):
 
 
 def outcome(folder, kind, rows):
-    """What became of the mutant; raises if it is neither refused in one line nor scored as its arrays say."""
+    """Returns the outcome of the mutant.
+
+    Raises:
+        AssertionError: if it is neither refused in one line nor scored as its arrays say.
+    """
     if kind.endswith(".txt"):
-        # A changed leaf is stopped by the golden vectors: what passes the structure check alone must be safe too.
+        # The golden vectors catch a changed leaf. A text that passes the structure check alone must be safe as well.
         data = (folder / kind).read_bytes()
         compare(data.decode(errors="replace"), 1 if kind == "model.txt" else 3, rows)
     try:
@@ -294,7 +308,7 @@ def outcome(folder, kind, rows):
 
 
 def compare(text, classes, rows):
-    """A text that passes the structure check scores as the independent evaluator says, by every path."""
+    """Checks that a text that passes the structure check scores like the independent evaluator, on every path."""
     try:
         trees = check_structure(text, small.FEATURES, classes=classes, levels=small.LEVELS)
     except ValueError:
@@ -315,26 +329,26 @@ def compare(text, classes, rows):
 def options():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutants", type=int, default=1_000_000)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=int, default=0)
-    parser.add_argument("--bundle", type=Path, help="a bundle that small_bundle.write has written; made if not given")
+    parser.add_argument("--bundle", type=Path, help="a bundle of small_bundle.write_bundle; a small one by default")
     return parser.parse_args()
 
 
 def megabytes():
-    """Most memory of this program so far. (What getrusage tells begins with that of the process that started it.)"""
+    """Returns the peak memory of this program; getrusage would include that of its parent."""
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 
 
-def judge(folder, whole, rows, seed, index):
-    """Make one mutant, put the bundle back as it was, and say what became of the mutant."""
-    # The alarm's default action ends the process: a hang is seen as a failure.
+def try_mutant(folder, whole, rows, seed, index):
+    """Makes one mutant, restores the bundle, and returns the outcome."""
+    # The alarm's default action ends the process, so a hang is a failure.
     signal.alarm(SECONDS_PER_MUTANT)
     try:
-        kind = change(folder, random.Random(f"{seed}:{index}"))
-        found = f"{kind}: {outcome(folder, kind, rows)}"
-        if megabytes() > MOST_MEGABYTES:
+        kind = mutate_bundle(folder, random.Random(f"{seed}:{index}"))
+        result = f"{kind}: {outcome(folder, kind, rows)}"
+        if megabytes() > MAX_MEGABYTES:
             raise MemoryError(f"{megabytes()} MB in memory")
     except BaseException:
         print(f"mutant {index} of seed {seed}", file=sys.stderr)
@@ -342,32 +356,32 @@ def judge(folder, whole, rows, seed, index):
     signal.alarm(0)
     for name in (kind, "MANIFEST.json", "MANIFEST.sig"):
         (folder / name).write_bytes(whole[folder / name])
-    return found
+    return result
 
 
 def main():
-    given = options()
+    arguments = options()
     faulthandler.enable()
-    counts, began, end = Counter(), time.monotonic(), given.start + given.mutants
+    counts, began, end = Counter(), time.monotonic(), arguments.start + arguments.mutants
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - deleting files on a disk is slow
     with tempfile.TemporaryDirectory(dir=memory) as place:
         folder = Path(place, "mutant")
-        if given.bundle:
-            shutil.copytree(given.bundle, folder)
+        if arguments.bundle:
+            shutil.copytree(arguments.bundle, folder)
         else:
-            # Small ones, so that most of the time goes into what is mutated.
+            # Small models, so that most of the time is spent on mutants.
             models = {"model": small.binary_model(6), "content": small.multiclass_model(2)}
             save(small.card(), models, small.golden_rows()[:3], folder, small.KEY)
         whole = {path: path.read_bytes() for path in folder.iterdir()}
         rows = np.vstack([small.rows(5, seed=9), small.awkward_rows()])
-        for index in range(given.start, end):
-            counts[judge(folder, whole, rows, given.seed, index)] += 1
+        for index in range(arguments.start, end):
+            counts[try_mutant(folder, whole, rows, arguments.seed, index)] += 1
             if index % 5000 == 4999:
                 print(f"{index + 1} mutants", file=sys.stderr, flush=True)
-            if time.monotonic() - began > 60 * given.minutes:
+            if time.monotonic() - began > 60 * arguments.minutes:
                 break
     seconds = round(time.monotonic() - began, 1)
-    summary = {"mutants": counts.total(), "seed": given.seed, "start": given.start, "seconds": seconds}
+    summary = {"mutants": counts.total(), "seed": arguments.seed, "start": arguments.start, "seconds": seconds}
     print(json.dumps(summary | {"peak_mb": megabytes()} | dict(sorted(counts.items()))))
 
 

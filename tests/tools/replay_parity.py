@@ -1,9 +1,9 @@
-"""A simulated world as a stream: the vectors that were told at ring time are those of the table, bit for bit.
+"""Replays a simulated world as a stream and compares its vectors with those of the table, bit for bit.
 
 python tests/tools/replay_parity.py [--size small] [--seed 7] [--calls 1000000] [--json]
 
-Calls are announced when they ring and told again when their record is known, late records and repeats as the world has
-them: two events a call. Every call is asked about before it is announced.
+A call is observed at its start and again when its record becomes known; late records and repeats come from the
+world. That is two events a call. The vector of a call is computed before it is observed.
 """
 
 import argparse
@@ -29,35 +29,37 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="small")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--calls", type=int, default=1_000_000, help="the first ones of the world")
+    parser.add_argument("--calls", type=int, default=1_000_000, help="number of calls, from the start of the world")
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    world = simulated(given.size, given.seed, None, Key("e1", secrets.token_bytes(32)), lambda *_: None)
-    calls = world.calls.sort_by("start").slice(0, given.calls)
+    options = parser.parse_args()
+    world = simulated(options.size, options.seed, None, Key("e1", secrets.token_bytes(32)), lambda *_: None)
+    calls = world.calls.sort_by("start").slice(0, options.calls)
     del world
-    told = compare(calls) | {"size": given.size, "seed": given.seed}
-    print(json.dumps(told) if given.json else "\n".join(f"{name:24}{value}" for name, value in told.items()))
-    sys.exit(any(told[name] for name in ("missing", "extra", "different")))
+    result = compare(calls) | {"size": options.size, "seed": options.seed}
+    print(json.dumps(result) if options.json else "\n".join(f"{name:24}{value}" for name, value in result.items()))
+    sys.exit(any(result[name] for name in ("missing", "extra", "different")))
 
 
 def compare(calls):
-    """Vectors of the stream against those of the table, the first record of each call."""
+    """Compares the vectors of stream and table, for the first record of each call."""
     offline = vectors(calls)
     singles = list(keyed_calls(calls))
-    first = told_first(singles)
+    first = is_first_record(singles)
     began = time.perf_counter()
     online, history = stream(singles)
     seconds = time.perf_counter() - began
-    asked = np.flatnonzero(first)
-    same = (online[asked] == offline[asked]) | (np.isnan(online[asked]) & np.isnan(offline[asked]))
+    rows_compared = np.flatnonzero(first)
+    same = (online[rows_compared] == offline[rows_compared]) | (
+        np.isnan(online[rows_compared]) & np.isnan(offline[rows_compared])
+    )
     return {
         "calls": len(singles),
         "events": 2 * len(singles),
         "repeats": int(np.count_nonzero(~first)),
         "late": sum(is_late(call) for call in singles),
         "features": len(NAMES),
-        "missing": int(np.count_nonzero(np.isnan(online[asked]) & ~np.isnan(offline[asked]))),
-        "extra": int(np.count_nonzero(~np.isnan(online[asked]) & np.isnan(offline[asked]))),
+        "missing": int(np.count_nonzero(np.isnan(online[rows_compared]) & ~np.isnan(offline[rows_compared]))),
+        "extra": int(np.count_nonzero(~np.isnan(online[rows_compared]) & np.isnan(offline[rows_compared]))),
         "different": int(np.count_nonzero(~same)),
         "dropped": history.dropped,
         "evicted": history.evicted,
@@ -66,7 +68,7 @@ def compare(calls):
 
 
 def stream(singles):
-    """Ask about every call as it rings, and tell what becomes known when it does."""
+    """Computes the vector of every call at its start, and observes each event when it becomes known."""
     history = History(calls=2 * len(singles), numbers=len(singles))
     rows = np.empty((len(singles), len(NAMES)))
     for _, event, row in sorted(events(singles)):
@@ -87,17 +89,17 @@ def events(singles):
 
 
 def end(call):
-    """When a call was over; one whose ring or talk is missing is known as an attempt only."""
+    """Returns when a call ended; a call without ring or talk is only an attempt."""
     return call.start if call.ring is None or call.talk is None else call.start + call.ring + call.talk
 
 
 def is_late(call):
-    """A record that came later than the end of its call: nothing was told of it before."""
+    """Returns whether the record arrived after the end of its call, without an earlier record."""
     return call.recorded is not None and call.recorded > end(call)
 
 
-def told_first(singles):
-    """Whether no earlier record tells of the same call: a repeat is asked of the keys of the first one."""
+def is_first_record(singles):
+    """Returns a mask of the calls without an earlier record: a repeat takes the keys of the first record."""
     seen, first = set(), np.zeros(len(singles), dtype=bool)
     for row, call in enumerate(singles):
         identity = call.start, call.caller, call.callee

@@ -1,8 +1,8 @@
-"""Tests of the kernel as C with each of its accesses watched: `python tests/tools/sanitize.py`, or with paths of tests.
+"""Runs tests of the C kernel with checked memory accesses: `python tests/tools/sanitize.py`, or with paths of tests.
 
-The library is built for the compiler's AddressSanitizer and UndefinedBehaviorSanitizer and stands in for the usual one.
-What a stream remembers is allocated array by array, so that each has bounds of its own. The first access outside them,
-and the first undefined step, end the process with a trace of C; the exit code is otherwise that of pytest.
+The library is built with AddressSanitizer and UndefinedBehaviorSanitizer and replaces the usual one. The arrays of a
+stream are allocated one by one, so that each has bounds of its own. The first access out of bounds, or the first
+undefined operation, ends the process with a C trace. Otherwise the exit code is that of pytest.
 """
 
 import os
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-OF_THE_KERNEL = (
+KERNEL_TESTS = (
     "features/stream/test_time_order.py",
     "features/online/test_token_book.py",
     "features/codegen/test_compiled_library.py",
@@ -26,53 +26,61 @@ OF_THE_KERNEL = (
     "features/kernel/test_windows.py",
 )
 UNDEFINED = "alignment,bounds,float-cast-overflow,integer-divide-by-zero,null,shift"
-WATCHED = (f"-fsanitize=address,{UNDEFINED}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g1")
+SANITIZER_FLAGS = (
+    f"-fsanitize=address,{UNDEFINED}",
+    "-fno-sanitize-recover=all",
+    "-fno-omit-frame-pointer",
+    "-O1",
+    "-g1",
+)
 # As in setup.py: integers may wrap.
-MEANT = ("-std=c11", "-fwrapv", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fPIC", "-shared")
+BUILD_FLAGS = ("-std=c11", "-fwrapv", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fPIC", "-shared")
 GCC = shutil.which("gcc") or "gcc"
 FOLDER = "CALLSIEVE_SANITIZED"
 
 
 def build(folder: Path) -> None:
-    """The kernel as C, watched, beside the sources that it is of."""
-    as_c = import_module("callsieve.features.codegen.c_source")
-    written = folder / "kernel.c"
-    written.write_text(as_c.source(), encoding="utf-8")
-    subprocess.run([GCC, *WATCHED, *MEANT, "-o", folder / "kernel.library", written, "-lm"], check=True)
+    """Builds the sanitized library in a folder."""
+    c_source = import_module("callsieve.features.codegen.c_source")
+    source = folder / "kernel.c"
+    source.write_text(c_source.source(), encoding="utf-8")
+    subprocess.run([GCC, *SANITIZER_FLAGS, *BUILD_FLAGS, "-o", folder / "kernel.library", source, "-lm"], check=True)
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """In which Python loads that library, and the sanitizer before everything else."""
-    asked = subprocess.run([GCC, "-print-file-name=libasan.so"], check=True, capture_output=True, text=True)
-    # Small arrays have bounds only if Python does not gather them; the interpreter keeps what it has.
-    told = {"LD_PRELOAD": asked.stdout.strip(), "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"}
-    return os.environ | told | {FOLDER: str(folder)}
+    """Returns the environment in which Python loads that library, and the sanitizer first."""
+    query = subprocess.run([GCC, "-print-file-name=libasan.so"], check=True, capture_output=True, text=True)
+    # Without pymalloc small arrays get bounds of their own; the interpreter itself leaks on purpose.
+    settings = {"LD_PRELOAD": query.stdout.strip(), "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"}
+    return os.environ | settings | {FOLDER: str(folder)}
 
 
 def python() -> list[str]:
-    """The command, with memory in the same places each time: sanitizers of some years ago may not start otherwise."""
-    fixed = [shutil.which("setarch") or "setarch", "-R"]
+    """Returns the command for Python without address randomisation, with which old sanitizers may fail to start."""
+    command = [shutil.which("setarch") or "setarch", "-R"]
     with suppress(OSError):
-        if subprocess.run([*fixed, "true"], check=False, capture_output=True).returncode == 0:
-            return [*fixed, sys.executable]
+        if subprocess.run([*command, "true"], check=False, capture_output=True).returncode == 0:
+            return [*command, sys.executable]
     return [sys.executable]
 
 
-def stand_in() -> None:
-    """Have this process run the watched library, on arrays with bounds of their own."""
-    native, books = (
+def use_sanitized_library() -> None:
+    """Makes this process use the sanitized library, and allocates arrays with bounds of their own."""
+    compiled_library, memory_layout = (
         import_module("callsieve.features.codegen.compiled_library"),
         import_module("callsieve.features.codegen.memory_layout"),
     )
-    native.FOLDER = Path(os.environ[FOLDER])
-    if native.library() is None:
-        sys.exit("the library that was built is not taken")
-    books.LARGE = sys.maxsize  # what is no page cannot be asked for large ones
-    books.allocate = lambda code, size: memoryview(bytearray(max(size, 1) * books.BYTES[code])).cast(code)
+    compiled_library.FOLDER = Path(os.environ[FOLDER])
+    if compiled_library.library() is None:
+        sys.exit("the sanitized library was not loaded; its fingerprint differs from the sources")
+    memory_layout.LARGE = sys.maxsize  # bytearrays cannot request large pages
+    memory_layout.allocate = lambda code, size: memoryview(bytearray(max(size, 1) * memory_layout.BYTES[code])).cast(
+        code
+    )
 
 
 def run(paths: list[str]) -> int:
-    """The tests."""
+    """Runs the tests."""
     import hypothesis
     import pytest
 
@@ -84,10 +92,10 @@ def run(paths: list[str]) -> int:
 
 
 def main() -> int:
-    """Build, and run the tests in another process."""
-    paths = sys.argv[1:] or [str(ROOT / "tests" / name) for name in OF_THE_KERNEL]
+    """Builds the library, and runs the tests in another process."""
+    paths = sys.argv[1:] or [str(ROOT / "tests" / name) for name in KERNEL_TESTS]
     if FOLDER in os.environ:
-        stand_in()
+        use_sanitized_library()
         return run(paths)
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder))

@@ -120,7 +120,7 @@ def test_without_a_bundle_it_lives_and_is_not_ready(tmp_path):
 def test_a_folder_in_use_ends_the_second_process_in_one_line(running, service_folder):
     second = http_service.ServiceProcess(service_folder)
     assert second.process.wait(30) == 1
-    assert "another process serves from this folder" in running.said()
+    assert "another process serves from this folder" in running.log_text()
 
 
 def test_figures_for_prometheus(running, keys):
