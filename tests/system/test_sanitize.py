@@ -16,8 +16,8 @@ sanitize.use_sanitized_library()
 from callsieve.features.codegen import memory_layout
 from callsieve.features.online.history import History
 from callsieve.features.offline.table import vectors
-from tests.support.strategies import busy, single, table
-calls = busy(10_000)
+from tests.support.strategies import as_keyed_call, as_keyed_table, busy_calls
+calls = busy_calls(10_000)
 """
 STREAM = (
     BUSY
@@ -25,12 +25,12 @@ STREAM = (
 for room in ({"calls": 5, "numbers": 3}, {"calls": 700, "numbers": 4}, {"calls": 100_000, "numbers": 100}):
     history = History(**room)
     assert history.compiled
-    for call in map(single, calls):
+    for call in map(as_keyed_call, calls):
         history.vector(call)
         history.observe(call)
 """
 )
-TABLE = BUSY + "vectors(table(calls), threads=2)"
+TABLE = BUSY + "vectors(as_keyed_table(calls), threads=2)"
 TOO_SHORT = (
     BUSY
     + """
