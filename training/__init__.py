@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from .data.dataset import Dataset, read_dataset
-    from .model.train import Settings
+    from .model.settings import Settings
     from .run import study
     from .studies.demo import of_world
 
@@ -23,7 +23,7 @@ __all__ = ["Dataset", "Settings", "of_world", "read_dataset", "study"]
 
 _FILES = {
     "Dataset": "data.dataset",
-    "Settings": "model.train",
+    "Settings": "model.settings",
     "of_world": "studies.demo",
     "read_dataset": "data.dataset",
     "study": "run",

@@ -39,8 +39,9 @@ from .log.run_paths import run_paths
 from .model.allocators import give_back
 from .model.call_choice import last_day_rows
 from .model.provenance import commit
+from .model.settings import Settings
 from .model.split import fold_plan
-from .model.train import Settings, Trained, train, write_bundle
+from .model.train import Trained, train, write_bundle
 from .reports.model_card import write_documents
 from .reports.pictures import pictures
 from .reports.run_page import write_pictures, write_run_page

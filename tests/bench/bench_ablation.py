@@ -30,7 +30,8 @@ from callsieve.training.judging.judge import summarise
 from callsieve.training.model import train as steps
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import difference_interval
-from callsieve.training.model.train import Settings, Trained, train
+from callsieve.training.model.settings import Settings
+from callsieve.training.model.train import Trained, train
 from callsieve.training.studies.demo import of_world
 from callsieve.training.studies.simulated import simulated
 

@@ -18,7 +18,7 @@ from callsieve.features.keys.tokens import Key
 from callsieve.serving.cli.console import progress
 from callsieve.training.cli.study import ledger_in
 from callsieve.training.data.dataset import Dataset
-from callsieve.training.model.train import Settings
+from callsieve.training.model.settings import Settings
 from callsieve.training.studies.decay import decay
 from callsieve.training.studies.demo import of_world
 from callsieve.training.studies.simulated import simulated

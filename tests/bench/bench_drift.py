@@ -41,8 +41,9 @@ from callsieve.training.drift.days import EPOCH, Day, ScoredCalls, day_figures, 
 from callsieve.training.drift.monitor import compare
 from callsieve.training.drift.reference import build_reference
 from callsieve.training.model.call_choice import day_slices, whole_days
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import WINDOW_DAYS
-from callsieve.training.model.train import Settings, train
+from callsieve.training.model.train import train
 from callsieve.training.studies.demo import of_world
 from callsieve.training.world import keyed_world, load_scenario, simulate
 

@@ -31,7 +31,8 @@ from callsieve.training.judging.leak_probes import check_for_leaks
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.call_choice import fold_rows
-from callsieve.training.model.train import Settings, Trained, feature_columns, train
+from callsieve.training.model.settings import Settings
+from callsieve.training.model.train import Trained, feature_columns, train
 from callsieve.training.studies.demo import of_world
 from callsieve.training.studies.simulated import simulated
 

@@ -10,7 +10,7 @@ from callsieve.serving.bundle.signing import write_public_key
 from callsieve.training.log.audit_log import append
 from callsieve.training.log.gates import parse_gates, shipped_gates
 from callsieve.training.log.run_paths import RunPaths, default_store
-from callsieve.training.model.train import Settings
+from callsieve.training.model.settings import Settings
 from callsieve.training.run import run_payload
 from callsieve.training.tracking import mlflow_write
 from callsieve.training.tracking.record import settings_json

@@ -65,7 +65,7 @@ def search(
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.log.run_paths import default_store
-    from callsieve.training.model.train import Settings
+    from callsieve.training.model.settings import Settings
     from callsieve.training.studies.search import search as run
 
     from .tables import studies
@@ -98,7 +98,7 @@ def roll(
     """
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
-    from callsieve.training.model.train import Settings
+    from callsieve.training.model.settings import Settings
     from callsieve.training.studies.rolling import rolling
 
     from .tables import studies
@@ -131,7 +131,7 @@ def decay(
     from callsieve.features.files.atomic import write_atomic
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
-    from callsieve.training.model.train import Settings
+    from callsieve.training.model.settings import Settings
     from callsieve.training.studies.decay import decay as run
     from callsieve.training.studies.decay_picture import picture
 
@@ -164,7 +164,7 @@ def stress(
     Example: callsieve study stress --size small --seeds 1,2,3 --out stress
     """
     from callsieve.training.data.label_policy import read_label_policy
-    from callsieve.training.model.train import Settings
+    from callsieve.training.model.settings import Settings
     from callsieve.training.studies.stress import stress as run
     from callsieve.training.studies.stress import worlds
 

@@ -112,7 +112,7 @@ def train(
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.log.gates import read_gates
     from callsieve.training.model.parameters import read_parameters
-    from callsieve.training.model.train import Settings
+    from callsieve.training.model.settings import Settings
     from callsieve.training.run import study
 
     from .tables import runs

@@ -1,4 +1,4 @@
-"""Calls, complaints, findings and labels as known at a cutoff: what a training starts from.
+"""Calls, complaints, findings and labels as known at a cutoff: the input of a training.
 
-Imports `features`, `serving`. Start with `dataset`.
+Imports `features` and `serving`. Start with `dataset`, then `labels`.
 """

@@ -1,15 +1,15 @@
-"""How much each person's word about a number counts, from what was known at a cutoff.
+"""Weighs each complaint about a number by what was known at a cutoff.
 
-A word weighs channel x reporter x ground x age x company:
+The weight is the product of channel, reporter, ground, age and independence:
 
 * reporter: the mean of a Beta posterior over how often later findings proved the person right (Jøsang and Ismail,
-  The Beta Reputation System, 2002); only findings that came after the report, so that nobody earns trust by repeating
-  what a list says already;
-* ground: whether a call from the number to that person stands behind it. Accomplices who agree on a number were not
-  called by it;
-* age: halved every half-life. What was said before the number changed hands is not heard at all;
-* company: people who name the same numbers together are one voice, and of a burst no more counts than a part of those
-  whom the number had called.
+  The Beta Reputation System, 2002). Only findings after the complaint count, so nobody earns trust by repeating what a
+  list says already.
+* ground: whether a call from the number to that person precedes the complaint. Accomplices who agree on a number were
+  not called by it.
+* age: halved every half-life. Complaints from before the number changed hands have no weight.
+* independence: persons who complain about the same numbers together count as one, and a burst counts for no more than
+  a share of those whom the number had called.
 """
 
 from __future__ import annotations
@@ -35,74 +35,77 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-COMPLAINT = "complaint"
+TO_AN_OFFICE = "complaint"  # the channel; the other one is a mark on the screen
 
 
-def voices(dataset: Dataset, cutoff: pd.Timestamp, rules: ComplaintRules) -> pd.DataFrame:
-    """One row for each person and number of whom a report was known at the cutoff: their last best-founded word.
+def weighted_complaints(dataset: Dataset, cutoff: pd.Timestamp, rules: ComplaintRules) -> pd.DataFrame:
+    """Returns one weighted row a reporter and number: the last known complaint with the best ground.
 
-    Returns: reporter, number, at, known_at, category, mode, `against` (bool), `weight` and `callees` (how many people
+    Returns: reporter, number, at, known_at, category, mode, `against` (bool), `weight` and `callees` (how many persons
         the number had called).
     """
-    reports = of_holders(dataset.complaints[dataset.complaints["known_at"] <= cutoff], "at", dataset.recycled, cutoff)
+    known = dataset.complaints[dataset.complaints["known_at"] <= cutoff]
+    complaints = about_current_holders(known, "at", dataset.recycled, cutoff)
     moment = int(cutoff.timestamp() * 1000)
-    rung = dataset.calls.filter(pc.less(dataset.calls["start"], moment))
-    calls = calls_of(rung, reports["number"], moment)
-    told = reports.assign(against=reports["category"].isin(rules.against))
-    told["ground"] = grounds(told, calls, rung, rules)
-    told = told.sort_values(["ground", "known_at", "at"], kind="stable").drop_duplicates(
+    earlier = dataset.calls.filter(pc.less(dataset.calls["start"], moment))
+    calls = delivered_calls(earlier, complaints["number"], moment)
+    rows = complaints.assign(against=complaints["category"].isin(rules.against))
+    rows["ground"] = call_grounds(rows, calls, earlier, rules)
+    rows = rows.sort_values(["ground", "known_at", "at"], kind="stable").drop_duplicates(
         ["number", "reporter"], keep="last"
     )
-    told = told.sort_values(["known_at", "number", "reporter"], kind="stable").reset_index(drop=True)
-    channel = told["channel"].eq(COMPLAINT) if "channel" in told else pd.Series(False, index=told.index)
-    age = (cutoff - told["at"]).dt.total_seconds() / 86_400
-    weight = np.where(channel, rules.complaint, 1.0) * told["ground"] * 0.5 ** (age / rules.half_life_days)
-    weight *= trust(told, dataset.findings[dataset.findings["known_at"] <= cutoff], rules)
-    weight /= company(told, rules)
-    told["callees"] = looked_up(calls.groupby("number")["reporter"].nunique(), told["number"]).fillna(0).astype(int)
-    told["weight"] = weight * unhurried(told.assign(weight=weight), rules)
-    return told.assign(mode=told.get("mode")).drop(columns="ground")
+    rows = rows.sort_values(["known_at", "number", "reporter"], kind="stable").reset_index(drop=True)
+    channel = rows["channel"].eq(TO_AN_OFFICE) if "channel" in rows else pd.Series(False, index=rows.index)
+    age = (cutoff - rows["at"]).dt.total_seconds() / 86_400
+    weight = np.where(channel, rules.complaint, 1.0) * rows["ground"] * 0.5 ** (age / rules.half_life_days)
+    weight *= reporter_trust(rows, dataset.findings[dataset.findings["known_at"] <= cutoff], rules)
+    weight /= collusion_sizes(rows, rules)
+    rows["callees"] = look_up(calls.groupby("number")["reporter"].nunique(), rows["number"]).fillna(0).astype(int)
+    rows["weight"] = weight * burst_factors(rows.assign(weight=weight), rules)
+    return rows.assign(mode=rows.get("mode")).drop(columns="ground")
 
 
-def of_holders(said: pd.DataFrame, when: str, recycled: pd.DataFrame, cutoff: pd.Timestamp) -> pd.DataFrame:
-    """What is about those who hold the numbers now, as far as changes of hands were known at the cutoff.
+def about_current_holders(
+    rows: pd.DataFrame, moment: str, recycled: pd.DataFrame, cutoff: pd.Timestamp
+) -> pd.DataFrame:
+    """Drops rows from before a number's last change of hands that was known at the cutoff.
 
     Args:
-        said: reports or findings; `when` names their moment.
+        rows: complaints or findings. `moment`: the column of their time.
     """
-    since = looked_up(changes_of_hands(recycled, cutoff), said["number"])
-    held: pd.DataFrame = said[since.isna() | (said[when] >= since)]
-    return held
+    since = look_up(holder_changes(recycled, cutoff), rows["number"])
+    current: pd.DataFrame = rows[since.isna() | (rows[moment] >= since)]
+    return current
 
 
-def changes_of_hands(recycled: pd.DataFrame, cutoff: pd.Timestamp) -> pd.Series[pd.Timestamp]:
-    """Since when each number that changed hands is its holder's, as far as that was known at the cutoff."""
+def holder_changes(recycled: pd.DataFrame, cutoff: pd.Timestamp) -> pd.Series[pd.Timestamp]:
+    """Returns the last change of hands of each recycled number, as known at the cutoff."""
     known = recycled[(recycled["known_at"] <= cutoff) & (recycled["valid_from"] <= cutoff)]
     since: pd.Series[pd.Timestamp] = known.groupby("number")["valid_from"].max()
     return since
 
 
-def looked_up(values: pd.Series[Any], keys: pd.Series[str]) -> pd.Series[Any]:
-    """The value of each key, in its place; nothing where there is none."""
-    found: pd.Series[Any] = values.reindex(keys.to_numpy()).set_axis(keys.index)
-    return found
+def look_up(values: pd.Series[Any], keys: pd.Series[str]) -> pd.Series[Any]:
+    """Returns the value of each key, aligned with `keys`; missing where there is none."""
+    aligned: pd.Series[Any] = values.reindex(keys.to_numpy()).set_axis(keys.index)
+    return aligned
 
 
-def calls_of(rung: pa.Table, numbers: pd.Series[str], moment: int) -> pd.DataFrame:
-    """Calls of these numbers that were let through, as far as was known at a moment, in order of start.
+def delivered_calls(calls: pa.Table, numbers: pd.Series[str], moment: int) -> pd.DataFrame:
+    """Returns the calls of these numbers that were not known to be blocked at a moment (Unix ms), in order of start.
 
-    Returns: start (ms), number, the called as `reporter`.
+    Returns: start (ms), number, and the callee as `reporter`.
     """
-    came = pc.and_not(among(rung["caller"], numbers), stopped(rung, moment))
-    found = rung.select(["start", "caller", "callee"]).filter(came)
-    texts = [found[name].cast(pa.string()) for name in ("caller", "callee")]
-    table = pa.table([found["start"].cast(pa.int64()), *texts], names=["start", "number", "reporter"])
-    calls: pd.DataFrame = table.to_pandas()
-    return calls.sort_values("start", kind="stable")
+    delivered = pc.and_not(among(calls["caller"], numbers), blocked_calls(calls, moment))
+    selected = calls.select(["start", "caller", "callee"]).filter(delivered)
+    texts = [selected[name].cast(pa.string()) for name in ("caller", "callee")]
+    table = pa.table([selected["start"].cast(pa.int64()), *texts], names=["start", "number", "reporter"])
+    frame: pd.DataFrame = table.to_pandas()
+    return frame.sort_values("start", kind="stable")
 
 
-def stopped(calls: pa.Table, moment: int) -> pa.ChunkedArray:
-    """Whether each call was stopped on the way, as far as that was known before a moment (Unix ms)."""
+def blocked_calls(calls: pa.Table, moment: int) -> pa.ChunkedArray:
+    """Returns whether each call was blocked, as known before a moment (Unix ms)."""
     start, ring, talk, recorded = (calls[name].cast(pa.int64()) for name in ("start", "ring", "talk", "recorded"))
     end = pc.add(start, pc.add(pc.fill_null(ring, 0), pc.fill_null(talk, 0)))
     known = pc.less(pc.coalesce(recorded, end), moment)
@@ -110,55 +113,58 @@ def stopped(calls: pa.Table, moment: int) -> pa.ChunkedArray:
 
 
 def among(column: pa.ChunkedArray, words: pd.Series[str]) -> pa.Array:
-    """Whether each text of a column is one of these words."""
-    held = dictionary_encoded(column.combine_chunks())
-    wanted = pc.is_in(held.dictionary, value_set=pa.array(words.unique(), held.dictionary.type))
-    return wanted.take(held.indices)
+    """Returns whether each text of a column is one of these words."""
+    encoded = dictionary_encoded(column.combine_chunks())
+    wanted = pc.is_in(encoded.dictionary, value_set=pa.array(words.unique(), encoded.dictionary.type))
+    return wanted.take(encoded.indices)
 
 
-def grounds(reports: pd.DataFrame, calls: pd.DataFrame, rung: pa.Table, rules: ComplaintRules) -> Array:
-    """1 where a call stands behind a report, `unfounded` where one should and does not, `untold` if it cannot be said.
+def call_grounds(complaints: pd.DataFrame, calls: pd.DataFrame, earlier: pa.Table, rules: ComplaintRules) -> Array:
+    """Returns 1 where a call precedes a complaint, `unfounded` where none does, `untold` where records cannot tell.
 
-    Of people to whom the records hold no call at all, and of reports from before they begin, nothing can be said.
+    Records cannot tell if they hold no call at all to the reporter, or begin after the complaint.
     """
-    if reports.empty:  # pandas cannot join texts of which there is not one
+    if complaints.empty:  # pandas cannot join an empty column of text
         return np.empty(0)
-    asked = (
-        reports[["number", "reporter"]]
+    left = (
+        complaints[["number", "reporter"]]
         .astype("str")
-        .assign(at=milliseconds(reports["at"]), row=np.arange(len(reports)))
+        .assign(at=milliseconds(complaints["at"]), row=np.arange(len(complaints)))
     )
-    asked = asked.sort_values("at", kind="stable")
-    found = pd.merge_asof(
-        asked, calls, left_on="at", right_on="start", by=["number", "reporter"],
+    matched = pd.merge_asof(
+        left.sort_values("at", kind="stable"),
+        calls,
+        left_on="at",
+        right_on="start",
+        by=["number", "reporter"],
         tolerance=max(1, int(rules.behind_days * DAY_MS)),
-    )  # fmt: skip
-    founded = found.set_index("row").sort_index()["start"].notna().to_numpy()
-    begin = pc.min(rung["start"]).as_py() if rung.num_rows else np.inf
-    reached = set(pc.unique(rung["callee"].filter(among(rung["callee"], reports["reporter"]))).to_pylist())
-    told = reports["reporter"].isin(reached).to_numpy() & (milliseconds(reports["at"]).to_numpy() >= begin)
-    return np.where(founded, 1.0, np.where(told, rules.unfounded, rules.untold))
+    )
+    founded = matched.set_index("row").sort_index()["start"].notna().to_numpy()
+    begin = pc.min(earlier["start"]).as_py() if earlier.num_rows else np.inf
+    callees = set(pc.unique(earlier["callee"].filter(among(earlier["callee"], complaints["reporter"]))).to_pylist())
+    recorded = complaints["reporter"].isin(callees).to_numpy() & (milliseconds(complaints["at"]).to_numpy() >= begin)
+    return np.where(founded, 1.0, np.where(recorded, rules.unfounded, rules.untold))
 
 
-def trust(told: pd.DataFrame, findings: pd.DataFrame, rules: ComplaintRules) -> Array:
-    """How likely each voice is right, by how often findings that came after its owner's words bore them out."""
+def reporter_trust(complaints: pd.DataFrame, findings: pd.DataFrame, rules: ComplaintRules) -> Array:
+    """Returns how likely each reporter is right, by how often later findings agreed with their complaints."""
     last = findings.sort_values("known_at", kind="stable").drop_duplicates("number", keep="last").set_index("number")
-    truth, since = (looked_up(last[name], told["number"]) for name in ("nuisance", "known_at"))
-    judged = truth.notna() & (told["known_at"] < since)
-    right = judged & (told["against"] == truth.eq(True))
-    of = told["reporter"]
-    history = pd.DataFrame({"right": right, "judged": judged}).groupby(of).transform("sum")
+    truth, since = (look_up(last[name], complaints["number"]) for name in ("nuisance", "known_at"))
+    checked = truth.notna() & (complaints["known_at"] < since)
+    right = checked & (complaints["against"] == truth.eq(True))
+    reporter = complaints["reporter"]
+    sums = pd.DataFrame({"right": right, "checked": checked}).groupby(reporter).transform("sum")
     prior = rules.prior_right + rules.prior_wrong
-    return ((rules.prior_right + history["right"]) / (prior + history["judged"])).to_numpy()
+    return ((rules.prior_right + sums["right"]) / (prior + sums["checked"])).to_numpy()
 
 
-def company(told: pd.DataFrame, rules: ComplaintRules) -> Array:
-    """For each voice, how many speak with it about the same number as one: people who name numbers together."""
-    numbers, reporters = pd.factorize(told["number"])[0], pd.factorize(told["reporter"])[0]
+def collusion_sizes(complaints: pd.DataFrame, rules: ComplaintRules) -> Array:
+    """Returns how many reporters act together in each complaint: they name the same numbers."""
+    numbers, reporters = pd.factorize(complaints["number"])[0], pd.factorize(complaints["reporter"])[0]
     named = np.bincount(reporters, minlength=1)
     several = named[reporters] >= max(2, rules.alike_numbers)
     if not several.any():
-        return np.ones(len(told))
+        return np.ones(len(complaints))
     shape = (len(named), int(numbers.max()) + 1)
     matrix = coo_array((np.ones(several.sum()), (reporters[several], numbers[several])), shape=shape).tocsr()
     common = (matrix @ matrix.T).tocoo()
@@ -166,26 +172,32 @@ def company(told: pd.DataFrame, rules: ComplaintRules) -> Array:
     alike = (common.data >= rules.alike_numbers) & (common.data >= rules.alike_share * most)
     graph = coo_array((alike[alike], (common.row[alike], common.col[alike])), shape=(shape[0], shape[0]))
     ring = connected_components(graph, directed=False)[1][reporters]
-    return told.groupby([numbers, ring, told["against"].to_numpy()])["reporter"].transform("size").to_numpy()
+    groups = complaints.groupby([numbers, ring, complaints["against"].to_numpy()])
+    return groups["reporter"].transform("size").to_numpy()
 
 
-def unhurried(told: pd.DataFrame, rules: ComplaintRules) -> Array:
-    """What part of each voice is left after bursts are cut to what the called people of a number can say."""
-    weight, callees = told["weight"].to_numpy(dtype=float), told["callees"].to_numpy(dtype=float)
-    side = pd.factorize(told["number"])[0] * 2 + told["against"].to_numpy(dtype=np.int64)
-    burst = bursts(side, milliseconds(told["at"]).to_numpy(), int(rules.burst_hours * HOUR))
+def burst_factors(complaints: pd.DataFrame, rules: ComplaintRules) -> Array:
+    """Returns the factor, at most 1, that cuts each burst to a share of the persons whom the number had called."""
+    weight = complaints["weight"].to_numpy(dtype=float)
+    callees = complaints["callees"].to_numpy(dtype=float)
+    side = pd.factorize(complaints["number"])[0] * 2 + complaints["against"].to_numpy(dtype=np.int64)
+    burst = bursts(side, milliseconds(complaints["at"]).to_numpy(), int(rules.burst_hours * HOUR))
     total = np.bincount(burst, weight)[burst]
-    room = np.maximum(rules.burst_voices, rules.burst_share * callees)
-    return np.minimum(1.0, np.divide(room, total, out=np.ones(len(told)), where=total > 0))
+    limit = np.maximum(rules.burst_voices, rules.burst_share * callees)
+    return np.minimum(1.0, np.divide(limit, total, out=np.ones(len(complaints)), where=total > 0))
 
 
 def bursts(side: Array, at: Array, span: int) -> Array:
-    """The burst that each report belongs to: one begins with the first report after the last one's span is over."""
+    """Returns the burst of each complaint: a burst begins with the first complaint after the last one's span is over.
+
+    Args:
+        side: number and direction of each complaint, as one integer. at: Unix ms. span: length of a burst in ms.
+    """
     burst = np.zeros(len(side), dtype=np.int64)
     order = np.lexsort((at, side))
-    before, begin, count = -1, 0, -1
-    for row, one, moment in zip(order.tolist(), side[order].tolist(), at[order].tolist(), strict=True):
-        if one != before or moment - begin > span:
-            before, begin, count = one, moment, count + 1
+    last_side, begin, count = -1, 0, -1
+    for row, row_side, moment in zip(order.tolist(), side[order].tolist(), at[order].tolist(), strict=True):
+        if row_side != last_side or moment - begin > span:
+            last_side, begin, count = row_side, moment, count + 1
         burst[row] = count
     return burst

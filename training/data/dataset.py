@@ -1,10 +1,10 @@
-"""What a training starts from: keyed calls, reports and findings, and, where there is one, the truth to judge by."""
+"""The input of a training: keyed calls, complaints and findings, and the truth of each call if it is known."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,19 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.serving.batch.complaint_rows import COMPLAINTS, TIMESTAMP, checked_frame, read_parquet
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import require_purpose
 
 from .fingerprint import fingerprint
-from .label_policy import LabelPolicy
-from .labels import label_numbers
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 FINDINGS = pa.schema(
     [
@@ -36,7 +28,7 @@ FINDINGS = pa.schema(
 RECYCLED = pa.schema(
     [
         pa.field("number", pa.string(), nullable=False),
-        pa.field("valid_from", TIMESTAMP, nullable=False),  # since when another person has it
+        pa.field("valid_from", TIMESTAMP, nullable=False),  # the moment when another person got it
         pa.field("known_at", TIMESTAMP, nullable=False),
     ]
 )
@@ -52,7 +44,7 @@ LISTS = pa.schema(
 CAMPAIGNS = pa.schema(
     [
         pa.field("number", pa.string(), nullable=False),
-        pa.field("principal", pa.string(), nullable=False),  # on whose behalf it calls, by the outbound register
+        pa.field("principal", pa.string(), nullable=False),  # who it calls for, by the outbound register
     ]
 )
 EXCLUSIONS = pa.schema(
@@ -67,11 +59,11 @@ TRUTH_COLUMNS = ("call", "nuisance", "slice")
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Keyed calls in order of start, what is said of numbers, and the truth of each call if it is known.
+    """Keyed calls in order of start, tables about numbers, and the truth of each call if it is known.
 
     >>> from pathlib import Path
-    >>> from callsieve.training import read_evidence
-    >>> read_evidence(Path("world")).complaints.columns[:3].tolist()
+    >>> from callsieve.training import read_dataset
+    >>> read_dataset(Path("world")).complaints.columns[:3].tolist()
     ['reporter', 'number', 'at']
     """
 
@@ -86,21 +78,6 @@ class Dataset:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class JudgingLabels:
-    """What each call is judged by: whether that is known, whether it was nuisance, its slice and its evasion.
-
-    `attack` is a place among `attacks`, or -1: none, or none known.
-    """
-
-    known: Array
-    nuisance: Array
-    slice: Array
-    source: str
-    attack: Array
-    attacks: tuple[str, ...] = ()
-
-
 def make_dataset(
     calls: pa.Table,
     complaints: pd.DataFrame,
@@ -112,73 +89,84 @@ def make_dataset(
     campaigns: pd.DataFrame | None = None,
     exclusions: pd.DataFrame | None = None,
 ) -> Dataset:
-    """Put the tables together.
+    """Combines tables into a data set.
 
     Args:
         calls: keyed calls, sorted by `start`.
         complaints, findings: columns of COMPLAINTS, FINDINGS.
-        recycled, lists, campaigns, exclusions: columns of RECYCLED, LISTS, CAMPAIGNS, EXCLUSIONS; empty if not given.
-        truth: one row a call in the same order, columns TRUTH_COLUMNS and, if known, campaign; judging reads
-            it, and the split its campaigns, never fitting.
+        truth: one row a call in the same order, columns TRUTH_COLUMNS and, if known, campaign. Judging reads it, the
+            split reads its campaigns, and fitting never reads it.
+        recycled, lists, campaigns, exclusions: columns of RECYCLED, LISTS, CAMPAIGNS, EXCLUSIONS; empty by default.
     Raises:
-        ValueError: if the calls are out of order, or the truth is not of these calls.
+        ValueError: if the calls are out of order, or the truth has another number of rows.
     """
     start = calls["start"].to_numpy()
     if len(start) and (np.diff(start) < 0).any():
         raise ValueError("calls: expected rows in order of start")
     if truth is not None and truth.num_rows != calls.num_rows:
         raise ValueError(f"truth: expected one row a call, {calls.num_rows} in all, got {truth.num_rows}")
-    moved, listed, known, excluded = (
-        checked_frame(schema.empty_table(), schema, "register") if told is None else told
-        for told, schema in ((recycled, RECYCLED), (lists, LISTS), (campaigns, CAMPAIGNS), (exclusions, EXCLUSIONS))
+
+    def or_empty(frame: pd.DataFrame | None, schema: pa.Schema) -> pd.DataFrame:
+        return checked_frame(schema.empty_table(), schema, "register") if frame is None else frame
+
+    return Dataset(
+        calls=calls,
+        complaints=complaints,
+        findings=findings,
+        recycled=or_empty(recycled, RECYCLED),
+        lists=or_empty(lists, LISTS),
+        campaigns=or_empty(campaigns, CAMPAIGNS),
+        exclusions=or_empty(exclusions, EXCLUSIONS),
+        truth=truth,
+        fingerprint=fingerprint(calls),
     )
-    return Dataset(calls, complaints, findings, moved, listed, known, excluded, truth, fingerprint(calls))
 
 
 def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
-    """Read `calls.parquet`, `complaints.parquet`, `findings.parquet`, and, as far as they are there, `lists.parquet`,
-    `truth.parquet`, `exclusions.parquet`, `register_recycled.parquet` and `register_campaigns.parquet`.
+    """Reads a data set from a folder of Parquet files.
 
-    Rows past their time by the shipped rules of retention are not read, unless the calls are simulated.
+    `calls`, `complaints` and `findings` must exist. `lists`, `truth`, `exclusions`, `register_recycled` and
+    `register_campaigns` may. Expired rows are not read, by the shipped retention rules, unless the calls are simulated.
 
     >>> from pathlib import Path
-    >>> dataset = read_evidence(Path("world"))  # of `callsieve simulate --size tiny --out world`
+    >>> dataset = read_dataset(Path("world"))  # of `callsieve simulate --size tiny --out world`
     >>> isinstance(dataset.calls["start"][0].as_py(), int), dataset.truth.num_rows == dataset.calls.num_rows
     (True, True)
 
     Args:
-        purpose: for which the folder must have been declared (`purposes.py`).
+        purpose: what the data are used for; the folder must be declared for it (`serving/custody/purposes.py`).
     Raises:
-        ValueError: in one line, if a file or a column is missing, or the folder is not for this purpose.
+        ValueError: in one line, if a file or a column is missing, or the folder is not declared for this purpose.
     """
     folder = Path(folder)
-    calls = read_keyed(folder / "calls.parquet").sort_by("start")
-    kept = expiry_filter(require_purpose(folder, purpose))
-    calls, truth = kept(calls, "calls"), folder / "truth.parquet"
+    all_calls = read_keyed(folder / "calls.parquet").sort_by("start")
+    unexpired = expiry_filter(require_purpose(folder, purpose))
+    calls, truth = unexpired(all_calls, "calls"), folder / "truth.parquet"
 
-    def beside(name: str, schema: pa.Schema) -> pd.DataFrame | None:
+    def read(name: str, schema: pa.Schema) -> pd.DataFrame:
         path = folder / f"{name}.parquet"
-        return checked_frame(kept(read_parquet(path), name), schema, path.name) if path.exists() else None
+        return checked_frame(unexpired(read_parquet(path), name), schema, path.name)
+
+    def read_optional(name: str, schema: pa.Schema) -> pd.DataFrame | None:
+        return read(name, schema) if (folder / f"{name}.parquet").exists() else None
 
     return make_dataset(
         calls,
-        checked_frame(
-            kept(read_parquet(folder / "complaints.parquet"), "complaints"), COMPLAINTS, "complaints.parquet"
-        ),
-        checked_frame(kept(read_parquet(folder / "findings.parquet"), "findings"), FINDINGS, "findings.parquet"),
+        read("complaints", COMPLAINTS),
+        read("findings", FINDINGS),
         truth_of_calls(read_parquet(truth), calls) if truth.exists() else None,
-        recycled=beside("register_recycled", RECYCLED),
-        lists=beside("lists", LISTS),
-        campaigns=beside("register_campaigns", CAMPAIGNS),
-        exclusions=beside("exclusions", EXCLUSIONS),
+        recycled=read_optional("register_recycled", RECYCLED),
+        lists=read_optional("lists", LISTS),
+        campaigns=read_optional("register_campaigns", CAMPAIGNS),
+        exclusions=read_optional("exclusions", EXCLUSIONS),
     )
 
 
 def truth_of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:
-    """The truth in the order of the calls, matched by the column `call`.
+    """Returns the truth in the order of the calls, matched by the column `call`.
 
     Raises:
-        ValueError: if a column is missing, or a call has no truth.
+        ValueError: if a column is missing, or a call has no row.
     """
     missing = [name for name in TRUTH_COLUMNS if name not in truth.column_names]
     if missing or "call" not in calls.column_names:
@@ -190,61 +178,20 @@ def truth_of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:
 
 
 def as_known(dataset: Dataset, when: pd.Timestamp) -> Dataset:
-    """The dataset with reports, findings, changes of hands and lists as far as they were known at a moment."""
-    told = {name: getattr(dataset, name) for name in ("complaints", "findings", "recycled", "lists")}
-    known: dict[str, Any] = {
-        name: checked_frame[checked_frame["known_at"] <= when] for name, checked_frame in told.items()
-    }
+    """Returns the data set with only those complaints, findings, recycled numbers and list entries known at `when`."""
+    frames = {name: getattr(dataset, name) for name in ("complaints", "findings", "recycled", "lists")}
+    known: dict[str, Any] = {name: frame[frame["known_at"] <= when] for name, frame in frames.items()}
     return replace(dataset, **known)
 
 
 def campaigns_of(dataset: Dataset) -> tuple[pa.ChunkedArray, ...]:
-    """What each call is part of, as far as it is known: its campaign by the truth, its principal by the register.
+    """Returns columns that name what each call is part of: its principal by the register, its campaign by the truth.
 
-    For splitting alone: calls of one campaign or principal are alike, so they never stand on both sides.
+    Only the split reads them: calls of one campaign or principal are alike, so all of them go into one fold.
     """
     known = dataset.campaigns.drop_duplicates("number", keep="last")
     places = pc.index_in(dataset.calls["caller"].cast(pa.string()), value_set=pa.array(known["number"], pa.string()))
     principal = pa.array(known["principal"], pa.string()).take(places.combine_chunks())
     truth = dataset.truth
-    told = (truth["campaign"],) if truth is not None and "campaign" in truth.column_names else ()
-    return (pa.chunked_array([principal]), *told)
-
-
-def judging_labels(dataset: Dataset, caller: Array, policy: LabelPolicy) -> JudgingLabels:
-    """The truth if there is one; else the labels as known when the records end, and the number class as slice."""
-    if dataset.truth is not None:
-        truth = dataset.truth
-        nuisance = np.asarray(truth["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
-        words = truth["slice"].combine_chunks()
-        return JudgingLabels(np.ones(len(nuisance), dtype=bool), nuisance, _words(words), "truth", *_attacks(truth))
-    tokens = dataset.calls["caller"].combine_chunks()
-    seen = pd.Series(pc.unique(pc.dictionary_decode(tokens)).to_numpy(zero_copy_only=False))
-    end = pd.Timestamp(int(dataset.calls["start"].to_numpy().max()), unit="ms", tz="UTC")
-    labels = label_numbers(dataset, end, policy).set_index("number")
-    told = labels["nuisance"].reindex(seen.to_numpy())
-    # `caller` codes count in order of first appearance, as `unique` does.
-    return JudgingLabels(
-        told.notna().to_numpy()[caller],
-        told.fillna(False).to_numpy(dtype=bool)[caller],
-        _words(dataset.calls["caller_class"].combine_chunks()),
-        "labels",
-        np.full(len(caller), -1, dtype=np.int16),
-    )
-
-
-def _attacks(truth: pa.Table) -> tuple[Array, tuple[str, ...]]:
-    """The evasion of each call and the names of all, as far as the truth tells them."""
-    if "attack" not in truth.column_names:
-        return np.full(truth.num_rows, -1, dtype=np.int16), ()
-    plain = truth["attack"].cast(pa.string()).combine_chunks()
-    names = sorted(pc.unique(plain.drop_null()).to_pylist())
-    places = pc.index_in(plain, value_set=pa.array(names, pa.string())).fill_null(-1)
-    return np.asarray(places.to_numpy(), dtype=np.int16), tuple(names)
-
-
-def _words(column: pa.Array) -> Array:
-    """The words of a column, one object for each that differs: of ten million calls all the words would be large."""
-    held = dictionary_encoded(column)
-    words = np.array([*map(str, held.dictionary.to_pylist()), str(None)], dtype=object)
-    return np.asarray(words[held.indices.fill_null(len(held.dictionary)).to_numpy()])
+    campaign = (truth["campaign"],) if truth is not None and "campaign" in truth.column_names else ()
+    return (pa.chunked_array([principal]), *campaign)

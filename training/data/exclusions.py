@@ -1,8 +1,8 @@
-"""Numbers that training must not learn from: callers whom a person has cleared, and people who had their data deleted.
+"""Numbers that training must not learn from: callers that a person cleared, and persons who had their data deleted.
 
-`exclusions.parquet` lies beside the calls; a row holds from the day on which it was known. It holds back labels, so
-that no call of the number is learnt from in any training whose cutoff is later. Judging is not touched: a caller that
-was wrongly labelled must go on to count against the model, and a finding says that it is benign.
+`exclusions.parquet` lies beside the calls; a row counts from the moment when it was known. It removes the number's
+label, so no training with a later cutoff learns from its calls. Judging still counts them: a wrongly labelled caller
+must go on to count against the model, and a finding says that it is benign.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ UNLISTED, DELETED = "unlisted", "deleted"
 
 
 def labels_to_learn(dataset: Dataset, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
-    """The labels of `label_numbers`, but those of numbers that were excluded by the cutoff."""
+    """Returns the labels of `label_numbers` without the numbers that were excluded by the cutoff."""
     labels = label_numbers(dataset, cutoff, policy)
-    known = dataset.exclusions[dataset.exclusions["known_at"] <= cutoff]
-    kept: pd.DataFrame = labels[~labels["number"].isin(known["number"])]
-    return kept.reset_index(drop=True)
+    excluded = dataset.exclusions[dataset.exclusions["known_at"] <= cutoff]
+    remaining: pd.DataFrame = labels[~labels["number"].isin(excluded["number"])]
+    return remaining.reset_index(drop=True)
 
 
 def write_cleared(cleared: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, int]:
-    """Add callers that persons have cleared to a folder's exclusions, and a finding that each is benign.
+    """Adds cleared callers to a folder's exclusions, and a finding that each is benign.
 
     Args:
-        cleared: rows of `CaseStore.cleared`: caller, `since` (Unix ms), and `ended_at` if somebody took it back.
-    Returns: how many rows are new: `excluded`, `findings`.
+        cleared: rows of `CaseStore.cleared`: caller, `since` (Unix ms), and `ended_at` if the clearance was revoked.
+    Returns: counts of new rows, `excluded` and `findings`.
     """
     rows = [
-        {"number": one["caller"], "known_at": pd.Timestamp(one["since"], unit="ms", tz="UTC"), "why": UNLISTED}
-        for one in cleared
+        {"number": caller["caller"], "known_at": pd.Timestamp(caller["since"], unit="ms", tz="UTC"), "why": UNLISTED}
+        for caller in cleared
     ]
-    # One that was taken back says nothing of the number, and is still not learnt from.
+    # A revoked clearance says nothing of the number; the number stays excluded from training.
     benign = [
         {"number": row["number"], "nuisance": False, "known_at": row["known_at"]}
-        for row, one in zip(rows, cleared, strict=True)
-        if one["ended_at"] is None
+        for row, caller in zip(rows, cleared, strict=True)
+        if caller["ended_at"] is None
     ]
     return {
         "excluded": add_rows(folder / FILE, EXCLUSIONS, rows),
@@ -60,10 +60,10 @@ def write_cleared(cleared: Sequence[Mapping[str, Any]], folder: Path) -> dict[st
 
 
 def add_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Add to a table on disk the rows that it does not hold, whole or not at all; how many those are."""
+    """Adds the missing rows to a table on disk, atomically; returns how many rows were new."""
     old = pq.read_table(path) if path.exists() else schema.empty_table()
-    known = {tuple(row.values()) for row in old.select(schema.names).to_pylist()}
-    new = [row for row in rows if tuple(row[name] for name in schema.names) not in known]
+    existing = {tuple(row.values()) for row in old.select(schema.names).to_pylist()}
+    new = [row for row in rows if tuple(row[name] for name in schema.names) not in existing]
     if not new and path.exists():
         return 0
     both = pa.concat_tables([old.select(schema.names).cast(schema), pa.Table.from_pylist(new, schema)])

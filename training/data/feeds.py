@@ -1,8 +1,8 @@
-"""The same calls as a poorer feed tells them.
+"""Feeds: the same calls as a complete record and as a poorer record shows them.
 
-Many records hold answered calls only (billing keeps nothing else). A model that never saw such a feed takes "every
-call was answered" for the mark of a good caller, and catches nothing there. So every training sees both feeds, and
-every threshold holds on both.
+Many systems record answered calls only; billing needs nothing else. A model that never saw such a feed takes "every
+call was answered" for the mark of a good caller, and catches nothing there. So every training learns from both feeds,
+and every threshold holds on both.
 """
 
 from __future__ import annotations
@@ -30,40 +30,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """The vectors of some calls, as one feed tells of calls.
+    """Vectors of some calls, computed from the calls that one feed records.
 
-    `told` are the calls that the feed tells of, and `rows` those of them whose vectors are in `X`, in its order: both
-    places in the table of all calls, ascending.
+    recorded: places of the calls that the feed records. rows: places of those whose vectors are in `X`, in its order.
+    Both are places in the table of all calls, ascending.
     """
 
     name: str
-    told: Array
+    recorded: Array
     rows: Array
     X: Array
 
     def at(self, rows: Array) -> Array:
-        """The vectors of these calls.
+        """Returns the vectors of these calls, shape (rows, columns).
 
         Raises:
-            ValueError: if one of them is not held.
+            ValueError: if `X` lacks one of them.
         """
         return np.take(self.X, self._places(rows), axis=0)
 
     def values(self, rows: Array, column: int) -> Array:
-        """One column of the vectors of these calls. Raises: ValueError: as `at`."""
+        """Returns one column of the vectors of these calls. Raises ValueError if `X` lacks one of them."""
         return np.asarray(self.X[self._places(rows), column])
 
     def column(self, column: int, count: int) -> Array:
-        """One column over all `count` calls; NaN where no vector is held."""
-        found = np.full(count, np.nan)
-        found[self.rows] = self.X[:, column]
-        return found
+        """Returns one column over all `count` calls; NaN for calls without a vector."""
+        values = np.full(count, np.nan)
+        values[self.rows] = self.X[:, column]
+        return values
 
     def strata(self, count: int) -> Array:
-        """Stratum of each of all `count` calls, as a place among STRATA; "unknown" where no vector is held."""
-        found = np.full(count, STRATA.index("unknown"))
-        found[self.rows] = strata_of(self.X)
-        return found
+        """Returns the stratum of all `count` calls, as places among STRATA; "unknown" for calls without a vector."""
+        strata = np.full(count, STRATA.index("unknown"))
+        strata[self.rows] = strata_of(self.X)
+        return strata
 
     def _places(self, rows: Array) -> Array:
         places = np.minimum(np.searchsorted(self.rows, rows), max(len(self.rows) - 1, 0))
@@ -73,39 +73,44 @@ class Feed:
 
 
 def feed_of_all(X: Array) -> Feed:  # noqa: N803
-    """The vectors of all calls."""
+    """Returns the complete feed of vectors that cover all calls."""
     every = np.arange(len(X))
     return Feed("complete", every, every, X)
 
 
 def complete(dataset: Dataset, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
-    """All calls; vectors with `catalogue.vector_columns` these features, of `rows` alone if they are given."""
-    told = np.arange(dataset.calls.num_rows)
-    return feed_of("complete", dataset, told, told if rows is None else rows, features, threads)
+    """Computes the complete feed.
+
+    Args:
+        features: the vectors get the columns `catalogue.vector_columns` of these.
+        rows: places of the calls that need a vector; all by default.
+    """
+    recorded = np.arange(dataset.calls.num_rows)
+    return feed_of("complete", dataset, recorded, recorded if rows is None else rows, features, threads)
 
 
 def answered_only(dataset: Dataset, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
-    """The answered calls alone; vectors of those among `rows` if they are given."""
-    told = answered_rows(dataset.calls)
-    held = told if rows is None else np.intersect1d(rows, told, assume_unique=True)
-    return feed_of("answered only", dataset, told, held, features, threads)
+    """Computes the feed of answered calls alone; with `rows`, vectors of the answered calls among them."""
+    recorded = answered_rows(dataset.calls)
+    chosen = recorded if rows is None else np.intersect1d(rows, recorded, assume_unique=True)
+    return feed_of("answered only", dataset, recorded, chosen, features, threads)
 
 
 def answered_rows(calls: pa.Table) -> Array:
-    """Places of the answered calls."""
-    found = pc.equal(pc.dictionary_decode(calls["outcome"].combine_chunks()), "answered")
-    return np.flatnonzero(np.asarray(found.fill_null(False)))
+    """Returns the places of the answered calls."""
+    answered = pc.equal(pc.dictionary_decode(calls["outcome"].combine_chunks()), "answered")
+    return np.flatnonzero(np.asarray(answered.fill_null(False)))
 
 
-def feed_of(name: str, dataset: Dataset, told: Array, rows: Array, features: tuple[str, ...], threads: int) -> Feed:
-    """Vectors of `rows` from the calls that are told of, with the columns that hold these features."""
-    calls = dataset.calls if len(told) == dataset.calls.num_rows else dataset.calls.take(told)
-    asked = np.searchsorted(told, rows)
-    X = vectors(calls, rows=asked, threads=threads or None)  # noqa: N806
+def feed_of(name: str, dataset: Dataset, recorded: Array, rows: Array, features: tuple[str, ...], threads: int) -> Feed:
+    """Computes the vectors of `rows` from the recorded calls, with the columns that these features need."""
+    calls = dataset.calls if len(recorded) == dataset.calls.num_rows else dataset.calls.take(recorded)
+    places = np.searchsorted(recorded, rows)
+    X = vectors(calls, rows=places, threads=threads or None)  # noqa: N806
     if vector_columns(features) != NAMES:
-        reported = complaint_vectors(calls, complaint_table(dataset.calls, dataset.complaints))
-        X = np.hstack([X, reported[asked]])  # noqa: N806
-    return Feed(name, told, rows, X)
+        of_complaints = complaint_vectors(calls, complaint_table(dataset.calls, dataset.complaints))
+        X = np.hstack([X, of_complaints[places]])  # noqa: N806
+    return Feed(name, recorded, rows, X)
 
 
 FEEDS = {"complete": complete, "answered only": answered_only}

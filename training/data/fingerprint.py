@@ -1,4 +1,4 @@
-"""One hash for all rows of a table: by it a record says which calls a model is of."""
+"""Hashes all rows of a table: a record names the calls of its model by this hash."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _ROWS_HASHED = 1 << 20  # at a time
 
 
 def fingerprint(table: pa.Table) -> str:
-    """SHA-256 over the whole table: every row, unlike a digest of the first ten thousand.
+    """Returns the SHA-256 of a table, over every row.
 
-    Equal values give equal hashes, however they are held: chunks, dictionaries and what lies under a null do not count.
+    Equal values give equal hashes, whatever their memory layout: chunks, dictionaries and bytes under a null do not
+    count.
     """
     digest = hashlib.sha256()
     for name in table.column_names:
@@ -30,7 +31,7 @@ def fingerprint(table: pa.Table) -> str:
 
 
 def plain_values(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-    """Which values are null, and all values, with one and the same in place of every null."""
+    """Returns which values are null, and all values with one filler in place of every null."""
     values = dictionary_decoded(column.combine_chunks())
     if values.null_count:
         filler = "" if pa.types.is_string(values.type) else pa.scalar(0).cast(values.type)
@@ -39,7 +40,7 @@ def plain_values(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
 
 
 class _Hash:
-    """A file that keeps only the hash of what is written."""
+    """A write-only file that hashes its bytes and stores none."""
 
     def __init__(self, digest: hashlib._Hash) -> None:
         self.digest = digest

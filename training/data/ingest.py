@@ -1,4 +1,4 @@
-"""A file of reports, read, keyed and written for training; and what can be said of it as a whole."""
+"""Reads and keys a file of complaints for training, and computes figures of the whole file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from callsieve.serving.batch.complaint_rows import milliseconds
 from callsieve.serving.custody.purposes import require_purpose
 
 from .complaint_files import ReadComplaints, layout_named, read_complaint_file
-from .list_reach import list_reach, weekdays
+from .list_reach import list_reach, mean_by_day_kind
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -37,50 +37,59 @@ def ingest(
 ) -> dict[str, Any]:
     """Reads a file of complaints in a layout of `complaint_files.toml`; writes it with the columns of `COMPLAINTS`.
 
-    Its folder must be declared for statistics (`purposes.py`).
+    The folder of the file must be declared for statistics (`serving/custody/purposes.py`).
 
     Args:
-        published: the day on which the file came out (2021-07-08), in the layout's zone.
-    Returns: rows, what became of them, and `list_reach`: JSON-able, without a number.
+        published: day on which the file was published (2021-07-08), in the layout's zone; nothing was known before.
+    Returns: counts of rows, and `churn`, the figures of `list_reach`; JSON-able, without a number.
     Raises:
-        ValueError: in one line, if the file, the layout or the day is none, or it is not for statistics.
+        ValueError: in one line, if the file, the layout or the day is invalid, or the folder is not declared.
     """
     check_distinct(path, key, out, quarantine)
     require_purpose(path, "statistics")
     zone = layout_named(layout).zone
-    when = None if published is None else pd.Timestamp(parse_day(published, "--published"), tz=zone).tz_convert("UTC")
-    inside = steps(tell, {"read": 4, "write": 1, "figures": 1})
-    read = read_complaint_file(
-        path, layout, key_or_temporary(key), published=when, quarantine=quarantine, strict=strict, tell=inside["read"]
+    known_from = (
+        None if published is None else pd.Timestamp(parse_day(published, "--published"), tz=zone).tz_convert("UTC")
     )
-    inside["write"]("write", 0.0)
+    step = steps(tell, {"read": 4, "write": 1, "figures": 1})
+    read = read_complaint_file(
+        path,
+        layout,
+        key_or_temporary(key),
+        published=known_from,
+        quarantine=quarantine,
+        strict=strict,
+        progress=step["read"],
+    )
+    step["write"]("write", 0.0)
     if out is not None:
-        write_table(as_written(read.table), out)
-    inside["figures"]("figures", 0.0)
-    told = facts(read, zone)
-    inside["figures"]("figures", 1.0)
-    return told
+        write_table(arrow_table(read.table), out)
+    step["figures"]("figures", 0.0)
+    figures = figures_of(read, zone)
+    step["figures"]("figures", 1.0)
+    return figures
 
 
-def as_written(reports: pd.DataFrame) -> pa.Table:
-    """Reports as Arrow: moments in milliseconds, texts as dictionaries."""
+def arrow_table(complaints: pd.DataFrame) -> pa.Table:
+    """Converts complaints to Arrow: moments in milliseconds, texts as dictionaries."""
     columns: dict[str, pa.Array] = {}
-    for name in map(str, reports.columns):
+    for name in map(str, complaints.columns):
+        column = complaints[name]
         if name in ("at", "known_at"):
-            columns[name] = pa.array(milliseconds(reports[name]).to_numpy()).cast(pa.timestamp("ms", tz="UTC"))
+            columns[name] = pa.array(milliseconds(column).to_numpy()).cast(pa.timestamp("ms", tz="UTC"))
         elif name == "count":
-            columns[name] = pa.array(reports[name].to_numpy())
+            columns[name] = pa.array(column.to_numpy())
         else:
-            columns[name] = pa.array(reports[name].astype(object), pa.string(), from_pandas=True).dictionary_encode()
+            columns[name] = pa.array(column.astype(object), pa.string(), from_pandas=True).dictionary_encode()
     return pa.table(columns)
 
 
-def facts(read: ReadComplaints, zone: str) -> dict[str, Any]:
-    """Figures of reports that were read; days are local ones of `zone`."""
+def figures_of(read: ReadComplaints, zone: str) -> dict[str, Any]:
+    """Computes the figures of a file that was read, by local days of `zone`."""
     table = read.table
     count = table["count"].to_numpy() if "count" in table else np.ones(len(table), dtype=np.int64)
-    told = table["at"] if "count" in table else table["known_at"]  # a count's day is the day of the report
-    local = told.dt.tz_convert(zone).dt.tz_localize(None).dt.tz_localize("UTC")
+    arrived = table["at"] if "count" in table else table["known_at"]  # the day of a count is the day of the complaint
+    local = arrived.dt.tz_convert(zone).dt.tz_localize(None).dt.tz_localize("UTC")
     day = milliseconds(local).to_numpy() // DAY
     words = {name: table[name].value_counts().to_dict() for name in ("category", "mode") if name in table}
     return {
@@ -91,7 +100,7 @@ def facts(read: ReadComplaints, zone: str) -> dict[str, Any]:
         "resubmitted": read.resubmitted,
         "first": str(table["at"].min()) if len(table) else None,
         "last": str(table["at"].max()) if len(table) else None,
-        **{name: {str(word): int(times) for word, times in found.items()} for name, found in words.items()},
-        "a_day": weekdays(day, count),
+        **{name: {str(word): int(times) for word, times in counts.items()} for name, counts in words.items()},
+        "a_day": mean_by_day_kind(day, count),
         "churn": list_reach(table["number"], day, count),
     }

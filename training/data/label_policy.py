@@ -1,4 +1,4 @@
-"""The versioned policy of labels: a TOML file whose every value is a field here."""
+"""The versioned label policy: a TOML file, each of whose values is a field here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from callsieve.features.files.toml_file import read_toml
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What standing on a list means."""
+    """What an entry on a list means for a number."""
 
     nuisance: bool
     confidence: float
@@ -22,7 +22,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class ComplaintRules:
-    """How much a report weighs, and what weight makes a label; the shipped file says what each value means."""
+    """How much a complaint weighs, and what weight makes a label; `labels.toml` explains each value."""
 
     against: tuple[str, ...]
     complaint: float
@@ -71,21 +71,21 @@ class LabelPolicy:
 
 
 def read_label_policy(path: Path | None = None) -> LabelPolicy:
-    """Read a label policy; the shipped one if no path is given.
+    """Reads a label policy; the shipped one without a path.
 
     Raises:
         ValueError: in one line, if the file is not a label policy.
     """
     where = path or "labels.toml"
-    told = read_toml(path or files(__package__).joinpath("labels.toml"), where)
+    table = read_toml(path or files(__package__).joinpath("labels.toml"), where)
     try:
-        return policy_of(told)
+        return policy_of(table)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{where}: expected a label policy like the shipped labels.toml, {error!r}") from error
 
 
 def policy_of(table: Mapping[str, Any]) -> LabelPolicy:
-    """The policy of parsed TOML or of `LabelPolicy.metadata_to_json`.
+    """Builds a policy from parsed TOML or from the result of `LabelPolicy.to_json`.
 
     Raises:
         AttributeError, KeyError, TypeError, ValueError: if a value is missing, unknown, of another type or out of
@@ -106,10 +106,10 @@ def policy_of(table: Mapping[str, Any]) -> LabelPolicy:
     return policy
 
 
-def _listed(name: str, told: Mapping[str, Any]) -> Listed:
-    if not isinstance(told["nuisance"], bool):  # any text would count as true
+def _listed(name: str, table: Mapping[str, Any]) -> Listed:
+    if not isinstance(table["nuisance"], bool):  # any text would count as true
         raise TypeError(f"lists.{name}.nuisance: expected true or false")
-    return Listed(told["nuisance"], float(told["confidence"]))
+    return Listed(table["nuisance"], float(table["confidence"]))
 
 
 def _check(policy: LabelPolicy) -> None:
@@ -121,6 +121,10 @@ def _check(policy: LabelPolicy) -> None:
         raise ValueError("complaints.minimum_share: expected more than 0.5, at most 1")
     if not (rules.half_life_days and rules.burst_hours and rules.prior_right + rules.prior_wrong):
         raise ValueError("complaints: half_life_days, burst_hours and prior_right + prior_wrong: expected more than 0")
-    sure = [policy.finding_confidence, policy.unreported_confidence, *(of.confidence for of in policy.lists.values())]
-    if not all(0 <= value <= 1 for value in sure):
+    confidences = [
+        policy.finding_confidence,
+        policy.unreported_confidence,
+        *(of.confidence for of in policy.lists.values()),
+    ]
+    if not all(0 <= value <= 1 for value in confidences):
         raise ValueError("confidence: expected 0 to 1")

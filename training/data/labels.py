@@ -1,9 +1,9 @@
-"""Labels of numbers from findings, lists and reports, as known at a cutoff, by a versioned policy.
+"""Labels numbers from findings, lists and complaints, as known at a cutoff, by a versioned policy.
 
-A label row says what a number is held to be (`nuisance`, `content`, `mode`), since when (`event_time`), since when that
-was known (`known_at`), on what grounds (`source`, `confidence`), and by which `policy`. Of several grounds the
-first counts: a finding, a list, reports, and last that nobody said anything of a quiet number. Of a number that changed
-hands only what came after `held_since` counts, and only calls after that are labelled.
+A label row holds what a number counts as (`nuisance`, `content`, `mode`), since when (`event_time`), when that became
+known (`known_at`), its ground (`source`, `confidence`), and the `policy`. The strongest ground decides: a finding, then
+a list, then complaints, and last the absence of complaints about a quiet number. For a recycled number only facts after
+`held_since` count, and only calls after that are labelled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .credibility import changes_of_hands, looked_up, of_holders, stopped, voices
+from .credibility import about_current_holders, blocked_calls, holder_changes, look_up, weighted_complaints
 from .label_policy import LabelPolicy
 
 if TYPE_CHECKING:
@@ -25,82 +25,88 @@ COLUMNS = (*_GROUNDS[:2], "content", "mode", *_GROUNDS[2:], "held_since", "polic
 
 
 def label_numbers(dataset: Dataset, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
-    """What each number is held to be at `cutoff`, by what was known then.
+    """Labels every number by what was known at `cutoff`.
 
-    Returns: one row a number, columns COLUMNS. A number of which people spoke without enough weight on one side has no
-        row, nor has a busy number of which nobody spoke. The source of a label by complaints is "complaints" if they
-        speak against the number, and "votes" if they speak for it.
+    Returns: one row a number, columns COLUMNS. A number whose complaints lack weight on either side has no row; neither
+        has a busy number without complaints. The source of a label by complaints is "complaints" if they weigh against
+        the number, and "votes" if they weigh for it.
     """
     findings = dataset.findings[dataset.findings["known_at"] <= cutoff]
-    # Who holds a number now was not checked before.
-    findings = of_holders(findings, "known_at", dataset.recycled, cutoff)
-    told = voices(dataset, cutoff, policy.complaints)
-    found = _from_findings(findings, policy)
-    listed = _without(_from_lists(dataset.lists, cutoff, policy), found)
-    reported = _without(_from_voices(told, policy), found, listed)
-    held = pd.concat([found, listed, reported], ignore_index=True)
+    # A finding from before the last change of hands checked another holder.
+    findings = about_current_holders(findings, "known_at", dataset.recycled, cutoff)
+    complaints = weighted_complaints(dataset, cutoff, policy.complaints)
+    checked = _from_findings(findings, policy)
+    listed = _without(_from_lists(dataset.lists, cutoff, policy), checked)
+    complained = _without(_from_complaints(complaints, policy), checked, listed)
+    grounded = pd.concat([checked, listed, complained], ignore_index=True)
     moment = int(cutoff.timestamp() * 1000)
-    rung = dataset.calls.filter(pc.less(dataset.calls["start"], moment))
-    busiest = busiest_days(rung)
+    calls = dataset.calls.filter(pc.less(dataset.calls["start"], moment))
+    busiest = busiest_days(calls)
     quiet = busiest.index[busiest <= policy.unreported_most_calls]
-    # Nobody can complain of a call that was stopped on the way, so silence says nothing of its caller.
+    # A blocked call reaches nobody who could complain, so silence says nothing of its caller.
     doubtful = [
-        *held["number"],
-        *told["number"],
-        *rung["caller"].cast(pa.string()).filter(stopped(rung, moment)).unique().to_pylist(),
+        *grounded["number"],
+        *complaints["number"],
+        *calls["caller"].cast(pa.string()).filter(blocked_calls(calls, moment)).unique().to_pylist(),
     ]
-    rest = _unreported(quiet[~quiet.isin(doubtful)], cutoff, policy)
-    labels = pd.concat([held, rest], ignore_index=True)
-    labels = labels.merge(_kinds(told[told["against"]]), how="left", left_on="number", right_index=True)
+    unreported = _unreported(quiet[~quiet.isin(doubtful)], cutoff, policy)
+    labels = pd.concat([grounded, unreported], ignore_index=True)
+    classes = _content_and_mode(complaints[complaints["against"]])
+    labels = labels.merge(classes, how="left", left_on="number", right_index=True)
     labels.loc[~labels["nuisance"], ["content", "mode"]] = None
-    held_since = looked_up(changes_of_hands(dataset.recycled, cutoff), labels["number"])
+    held_since = look_up(holder_changes(dataset.recycled, cutoff), labels["number"])
     return labels.assign(held_since=held_since, policy=policy.version)[list(COLUMNS)]
 
 
 def _without(labels: pd.DataFrame, *stronger: pd.DataFrame) -> pd.DataFrame:
-    taken = pd.concat([each["number"] for each in stronger])
-    return labels[~labels["number"].isin(taken)]
+    """Removes the numbers that a stronger ground labels."""
+    labelled = pd.concat([table["number"] for table in stronger])
+    return labels[~labels["number"].isin(labelled)]
 
 
 def _rows(
-    number: pd.Series, nuisance: object, since: object, known: object, source: object, sure: object
+    number: pd.Series, nuisance: object, since: object, known: object, source: object, confidence: object
 ) -> pd.DataFrame:
-    columns = dict(zip(_GROUNDS, (number.astype("object"), nuisance, since, known, source, sure), strict=True))
+    values = (number.astype("object"), nuisance, since, known, source, confidence)
+    columns = dict(zip(_GROUNDS, values, strict=True))
     return pd.DataFrame(columns).astype({"nuisance": bool, "source": object, "confidence": float})
 
 
 def _from_findings(findings: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
+    """Labels by the last finding about each number."""
     last = findings.sort_values("known_at", kind="stable").drop_duplicates("number", keep="last")
     known = last["known_at"]
     return _rows(last["number"], last["nuisance"], known, known, "finding", policy.finding_confidence)
 
 
 def _from_lists(lists: pd.DataFrame, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
-    """Entries in force at the cutoff on lists that the policy knows; if lists contradict, the surer one counts."""
+    """Labels by entries in force at the cutoff, on lists that the policy names; the more confident list decides."""
     entries = lists[(lists["known_at"] <= cutoff) & (lists["valid_from"] <= cutoff) & lists["list"].isin(policy.lists)]
     entries = entries[entries["valid_to"].isna() | (entries["valid_to"] > cutoff)]
-    says = entries["list"].map(lambda name: policy.lists[name].nuisance)
-    sure = entries["list"].map(lambda name: policy.lists[name].confidence)
+    nuisance = entries["list"].map(lambda name: policy.lists[name].nuisance)
+    confidence = entries["list"].map(lambda name: policy.lists[name].confidence)
     source = "list " + entries["list"].astype("object")
-    # An entry may be written down before it is in force.
+    # An entry may become known before it is in force.
     known = entries[["known_at", "valid_from"]].max(axis=1)
-    rows = _rows(entries["number"], says, entries["valid_from"], known, source, sure)
+    rows = _rows(entries["number"], nuisance, entries["valid_from"], known, source, confidence)
     rows = rows.sort_values(["confidence", "known_at", "source"], kind="stable")
     return rows.drop_duplicates("number", keep="last")
 
 
-def _from_voices(told: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
-    """What the voices about a number weigh on each side, and the side that has enough of it."""
+def _from_complaints(complaints: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
+    """Labels numbers by the side, against or for, on which complaints have enough weight and share."""
     rules = policy.complaints
-    heard = told[told["weight"] > 0]
-    heard = heard.assign(weight_against=heard["weight"].where(heard["against"], 0.0))
-    of = heard.groupby("number", observed=True)
-    sums = of.agg(
-        total=("weight", "sum"), against=("weight_against", "sum"), callees=("callees", "max"),
-        since=("at", "min"), known=("known_at", "max"),
-    )  # fmt: skip
-    side = sums["against"].where(sums["against"] * 2 > sums["total"], sums["total"] - sums["against"])
+    weighty = complaints[complaints["weight"] > 0]
+    weighty = weighty.assign(weight_against=weighty["weight"].where(weighty["against"], 0.0))
+    sums = weighty.groupby("number", observed=True).agg(
+        total=("weight", "sum"),
+        against=("weight_against", "sum"),
+        callees=("callees", "max"),
+        since=("at", "min"),
+        known=("known_at", "max"),
+    )
     nuisance = sums["against"] * 2 > sums["total"]
+    side = sums["against"].where(nuisance, sums["total"] - sums["against"])
     enough = (side >= rules.minimum_weight) & (side >= rules.minimum_share * sums["total"])
     enough &= ~nuisance | (sums["against"] >= rules.minimum_rate * sums["callees"])
     chosen = sums[enough]
@@ -115,23 +121,24 @@ def _from_voices(told: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
 
 
 def _unreported(numbers: pd.Index, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
+    """Labels quiet numbers without a complaint as benign."""
     return _rows(
         numbers.to_series().reset_index(drop=True), False, cutoff, cutoff, "unreported", policy.unreported_confidence
     )
 
 
-def _kinds(against: pd.DataFrame) -> pd.DataFrame:
-    """The content and the mode that the heaviest voices against a number named; of equal ones the first by name."""
-    named = {}
+def _content_and_mode(against: pd.DataFrame) -> pd.DataFrame:
+    """Returns the content and the mode with the most weight for each number; the first by name among equals."""
+    chosen = {}
     for name, column in (("content", "category"), ("mode", "mode")):
         weights = against.dropna(subset=[column]).groupby(["number", column], observed=True)["weight"].sum()
         ranked = weights.reset_index().sort_values(["weight", column], ascending=[False, True], kind="stable")
-        named[name] = ranked.drop_duplicates("number").set_index("number")[column]
-    return pd.DataFrame(named)
+        chosen[name] = ranked.drop_duplicates("number").set_index("number")[column]
+    return pd.DataFrame(chosen)
 
 
 def busiest_days(calls: pa.Table) -> pd.Series[int]:
-    """The most calls that each caller made in a local day."""
+    """Returns the most calls that each caller made in one local day."""
     by_day = calls.select(["caller", "day"]).group_by(["caller", "day"]).aggregate([([], "count_all")])
     most = by_day.group_by("caller").aggregate([("count_all", "max")])
     tokens = pc.dictionary_decode(most["caller"].combine_chunks())

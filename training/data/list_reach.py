@@ -1,4 +1,4 @@
-"""How far a list of reported numbers reaches: the share of reports whose number was reported before."""
+"""How far a list of reported numbers reaches: the share of complaints whose number was reported before."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 WINDOWS = (7, 30, 90)  # days
-LEAST = (1, 3)  # earlier reports
+MINIMUMS = (1, 3)  # earlier complaints
 
 
 def list_reach(number: pd.Series[Any], day: Array, count: Array) -> dict[str, Any]:
-    """Shares of reports whose number had at least so many reports (LEAST) in so many days (WINDOWS) before their own.
+    """Returns the shares of complaints whose number had at least MINIMUMS complaints in the WINDOWS of days before.
 
-    Reports of the same day are not earlier ones. Judged are the days that have the longest window of records before
-    them; of shorter records nothing is said.
+    Complaints of the same day do not count as earlier. Only days with a full longest window before them are judged.
 
     Args:
-        number: one text or category a row. day: whole days, int64. count: reports of the row.
-    Returns: how many reports were `judged`, and `shares` of them by "DAYSd_LEAST", None if none was judged; where there
-        are any reports, how many `numbers` they are of, and the `most` of one.
+        number: one text or category a row. day: whole days since 1970, int64. count: complaints of the row.
+    Returns:
+        `judged`: the number of judged complaints. `shares`: by "DAYSd_MINIMUM", None if none was judged. If there is
+        any complaint, also `numbers`: how many numbers they are about, and `most`: the most about one number.
     """
     if not len(day):
         return {"judged": 0, "shares": {}}
@@ -33,28 +33,28 @@ def list_reach(number: pd.Series[Any], day: Array, count: Array) -> dict[str, An
     span = int(day.max() - day.min()) + 1 + max(WINDOWS)
     key = code * span + (day - day.min())
     keys, place = np.unique(key, return_inverse=True)
-    reports = np.bincount(place, count).astype(np.int64)
-    before = np.concatenate([[0], np.cumsum(reports)])
+    complaints = np.bincount(place, count).astype(np.int64)
+    before = np.concatenate([[0], np.cumsum(complaints)])
     judged = keys % span >= max(WINDOWS)
-    whole = int(reports[judged].sum())
+    total = int(complaints[judged].sum())
     shares = {}
     for days in WINDOWS:
-        # No key of another number lies within the window: the span has room for the longest one.
+        # `span` leaves room for the longest window, so no key of another number falls into it.
         begin = np.searchsorted(keys, np.maximum(keys - days, keys // span * span))
         earlier = before[np.arange(len(keys))] - before[begin]
-        for least in LEAST:
-            told = reports[judged & (earlier >= least)].sum()
-            shares[f"{days}d_{least}"] = float(told / whole) if whole else None
-    return {"judged": whole, "numbers": len(np.unique(code)), "most": most_of_one(code, count), "shares": shares}
+        for minimum in MINIMUMS:
+            reached = complaints[judged & (earlier >= minimum)].sum()
+            shares[f"{days}d_{minimum}"] = float(reached / total) if total else None
+    return {"judged": total, "numbers": len(np.unique(code)), "most": most_per_number(code, count), "shares": shares}
 
 
-def most_of_one(code: Array, count: Array) -> int:
-    """The most reports of one number."""
+def most_per_number(code: Array, count: Array) -> int:
+    """Returns the most complaints about one number."""
     return int(np.bincount(code, count).max())
 
 
-def weekdays(day: Array, count: Array) -> dict[str, float]:
-    """Mean reports of a weekday and of a weekend day, over the days that have any."""
+def mean_by_day_kind(day: Array, count: Array) -> dict[str, float]:
+    """Returns the mean complaints of a weekday and of a weekend day, over the days that have any."""
     days, place = np.unique(day, return_inverse=True)
     of_day = np.bincount(place, count)
     weekend = (days + 3) % 7 >= 5  # day 0, 1970-01-01, was a Thursday

@@ -10,8 +10,9 @@ from callsieve.features.intake.text_columns import factorize
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import strata_of
-from callsieve.training.data.dataset import Dataset, judging_labels, read_dataset
+from callsieve.training.data.dataset import Dataset, read_dataset
 from callsieve.training.data.feeds import complete
+from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.log.looks import Ledger, count_look
 from callsieve.training.model.bands import TARGETS, aligned_scores

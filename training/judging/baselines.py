@@ -66,7 +66,7 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
     side = regression_rows(t)
     rows = t.feed.rows
     choose = threshold_calls(t.plan, t.fold, t.start, t.settings.seed)
-    judged = (t.start >= t.plan.label_cutoff) & (t.part == NO_CV_FOLD)
+    judged = (t.start >= t.plan.label_cutoff) & (t.cv_fold == NO_CV_FOLD)
     unseen = rows[(choose | judged)[rows]]
     regressions = {"logistic regression": t.settings.features, "number class": (NUMBER_CLASS,)}
     raw = {name: regression_scores(t, side, features, choose, unseen) for name, features in regressions.items()}
@@ -120,9 +120,9 @@ def regression_scores(
         return log_odds(logistic(some, features), t.feed, unseen[score[unseen]], len(t.start))
 
     parts = range(t.fitted["parts"]) if t.fitted["parts"] > 1 else ()
-    by_part = [fit_and_score(part != number, choose & (t.part == number)) for number in parts]
+    by_part = [fit_and_score(part != number, choose & (t.cv_fold == number)) for number in parts]
     whole = fit_and_score(part >= 0, np.ones(len(t.start), dtype=bool))
-    return out_of_fold_scores(whole, by_part, [(number,) for number in parts], t.part, choose) if by_part else whole
+    return out_of_fold_scores(whole, by_part, [(number,) for number in parts], t.cv_fold, choose) if by_part else whole
 
 
 def recent_complaints(dataset: Dataset, caller: Array, rows: Array) -> Array:
@@ -149,12 +149,12 @@ def regression_rows(t: Trained) -> tuple[FitRows, Array]:
     """The labelled calls that the model was fitted on, from the complete feed, and the part of each call's group."""
     calls = t.dataset.calls
     labels = training_labels(t.dataset, t.settings, t.plan)
-    rows, labelled = training_rows(calls, labels, t.settings, t.feed.told, t.caller, t.fold, t.plan)
+    rows, labelled = training_rows(calls, labels, t.settings, t.feed.recorded, t.caller, t.fold, t.plan)
     sample = np.sort(np.random.default_rng(t.settings.seed).permutation(len(rows))[:MAX_TRAINING_ROWS])
     learnt = (rows[sample], labelled.iloc[sample])
     X = training_vectors(t.dataset, t.settings.features, t.settings.threads, {t.feed.name: learnt})  # noqa: N806
     side = build_matrix(X, [learnt], calls, groups(calls, campaigns_of(t.dataset)), t.caller)
-    return FitRows(side.X, side.y, side.weight), t.part[learnt[0]]
+    return FitRows(side.X, side.y, side.weight), t.cv_fold[learnt[0]]
 
 
 def logistic(learn: FitRows, features: Sequence[str]) -> Pipeline:

@@ -10,14 +10,16 @@ import numpy as np
 from callsieve.features.intake.text_columns import factorize
 from callsieve.serving.bundle.bundle import Bundle
 from callsieve.serving.rules.strata import strata_of
-from callsieve.training.data.dataset import Dataset, campaigns_of, judging_labels
+from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.data.feeds import complete
+from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.log.gates import Gates
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import difference_interval
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, groups
-from callsieve.training.model.train import Settings, feature_columns
+from callsieve.training.model.train import feature_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from callsieve.serving.bundle.metadata import Band
-from callsieve.training.data.dataset import JudgingLabels
+from callsieve.training.data.judging_labels import JudgingLabels
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import bound_by_caller, caller_bootstrap, certificate
 

@@ -64,7 +64,7 @@ def judge(t: Trained, source: str = "") -> Judgement:
     calls = judged_calls(t)
     band = t.card.thresholds[0]
     scores = aligned_scores(t.raw, t.stratum, band)
-    seen = calls_of_seen_groups(t.plan, t.part != NO_CV_FOLD, t.start, t.judged)
+    seen = calls_of_seen_groups(t.plan, t.cv_fold != NO_CV_FOLD, t.start, t.judged)
     judged = score_figures(calls, t.card, baseline_band(t, calls.rule))
     folds = t.card.training["folds"]
     return {
@@ -110,7 +110,7 @@ def summarise(t: Trained) -> Summary:
 
 def judged_calls(t: Trained) -> JudgedCalls:
     """The scored calls of a training; the headline is of its certifying fold."""
-    lives, known_lives = lifetime_calls(t.plan, t.part != NO_CV_FOLD, t.start, t.judged, t.caller)
+    lives, known_lives = lifetime_calls(t.plan, t.cv_fold != NO_CV_FOLD, t.start, t.judged, t.caller)
     return JudgedCalls(
         rule=t.feed.column(RULE, len(t.start)),
         raw=with_final_scores(t, known_lives),

@@ -1,4 +1,4 @@
-"""Folds, matrix, fit, calibration, thresholds and their certificate: a dataset and settings become a trained model.
+"""Folds, matrix, fit, calibration and certified thresholds: from a data set and settings to a trained model.
 
-Imports `data`. Start with `train`.
+Imports `features`, `serving` and `training.data`. Start with `train`.
 """

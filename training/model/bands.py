@@ -1,4 +1,4 @@
-"""Bands of scores: thresholds that hold on every feed and in every stratum, and of which strata they say nothing."""
+"""Chooses the bands of a model: thresholds that hold on every feed and in every stratum, and where bands abstain."""
 
 from __future__ import annotations
 
@@ -18,97 +18,101 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-# The two bands and the benign error that each is to be certified for.
+# The two bands and the false positive rate that each is certified for.
 TARGETS = (("certified", 1e-4), ("watch", 1e-3))
-# Part of the target that calls to choose on may show, and what is added to the threshold they give (log-odds). Calls
-# of one caller are alike, so that the exact bound flatters few busy callers; the certificate is the judge. On 10
-# worlds that judge nothing, with all few lines together, 9 certified with these and caught 46 % of calls in the mean;
-# 7 with a margin of 1 and no guard, and 49 %.
-# This and the figures below were measured while one member alone spoke of each call to choose on.
+# MARGIN is the share of the target that the calls to choose on may use; GUARD is added to the threshold (log-odds).
+# Calls of one caller are alike, so the exact bound flatters few busy callers; the certificate is the judge. On 10
+# worlds used for nothing else, with all small strata pooled, 9 were certified with these values and caught 46 % of
+# calls on average; with a margin of 1 and no guard 7 were certified and caught 49 %.
+# These figures and those below were measured when one member alone scored each call to choose on.
 MARGIN = 0.7
 GUARD = 0.25
-# What is added beside for lines with too few innocent calls to be held to the target. With a margin of 1, no guard and
-# without it 4 of these 10 certified.
+# Added for strata with too few innocent calls for the target. With a margin of 1, no guard and without this addition
+# 4 of these 10 worlds were certified.
 FEW_CALLS_GUARD = 2.0
-# Lines with enough innocent calls for this many times the target stand by themselves, where others with few stand
-# together. On these 10 worlds as many certified with it, 49 % of calls were caught instead of 46, and 7.6 in 10,000
-# innocent calls flagged elsewhere instead of 7.5; with every line by itself 52 % and 9.4.
+# A small stratum gets a threshold of its own if it has enough innocent calls for this many times the target; the others
+# are pooled. On these 10 worlds as many were certified with it, 49 % of calls were caught instead of 46 %, and 7.6 in
+# 10,000 innocent calls were flagged elsewhere instead of 7.5; with a threshold for every stratum, 52 % and 9.4.
 OWN_THRESHOLD_FACTOR = 10
-# Resold numbers stand together with the other mobile ones; their certificate is their own.
-TOGETHER = {"resale": "mobile", "quiet_resale": "quiet_mobile"}
+# Resold numbers share the thresholds of other mobile numbers; their certificates are their own.
+MERGED = {"resale": "mobile", "quiet_resale": "quiet_mobile"}
 
 
 @dataclass(frozen=True, slots=True)
 class FeedScores:
-    """What a feed tells of all calls: raw scores, NaN where a call was not scored, and places among STRATA."""
+    """Raw scores of all calls on one feed, NaN where a call was not scored, and their strata as places among STRATA."""
 
     raw: Array
     stratum: Array
 
 
 def bands_of(by_feed: Sequence[FeedScores], choose: Array, certify: Array, guard: float) -> tuple[Band, ...]:
-    """The bands of TARGETS, highest first.
+    """Chooses and certifies the bands of TARGETS, highest first.
 
     Args:
-        by_feed: of the complete feed first.
-        choose, certify: which calls are benign ones of these folds.
-        guard: what is added to the thresholds that the calls to choose on give.
+        by_feed: scores on each feed, the complete feed first.
+        choose, certify: the benign calls to choose on and to certify on; bool, shape (calls,).
+        guard: added to every chosen threshold.
     """
     bands: list[Band] = []
     first = by_feed[0]
     for name, target in TARGETS:
-        edges = stratum_thresholds(by_feed, choose, target, guard)
-        if bands:  # a band begins where the one above it does, or below
-            edges = {word: min(edge, bands[-1].threshold_for(word)) for word, edge in edges.items()}
-        threshold = min(edges.values())
-        silent = tuple(word for word in STRATA if word not in edges)
-        raised = {word: edge for word, edge in edges.items() if edge > threshold}
-        unproven = Band(name, threshold, certificate("certify", np.empty(0), threshold, target), {}, silent, raised)
-        held = aligned_scores(first.raw, first.stratum, unproven)[certify]
+        thresholds = stratum_thresholds(by_feed, choose, target, guard)
+        if bands:  # a band starts at the threshold of the band above, or below it
+            thresholds = {word: min(edge, bands[-1].threshold_for(word)) for word, edge in thresholds.items()}
+        threshold = min(thresholds.values())
+        abstaining = tuple(word for word in STRATA if word not in thresholds)
+        raised = {word: edge for word, edge in thresholds.items() if edge > threshold}
+        empty = certificate("certify", np.empty(0), threshold, target)
+        uncertified = Band(name, threshold, empty, {}, abstaining, raised)
+        aligned = aligned_scores(first.raw, first.stratum, uncertified)[certify]
         words = np.array(STRATA)[first.stratum[certify]]
-        proof = certificate("certify", held, threshold, target)
-        bands.append(replace(unproven, certificate=proof, strata=strata("certify", held, threshold, target, words)))
+        proof = certificate("certify", aligned, threshold, target)
+        by_stratum = strata("certify", aligned, threshold, target, words)
+        bands.append(replace(uncertified, certificate=proof, strata=by_stratum))
     return tuple(bands)
 
 
 def stratum_thresholds(by_feed: Sequence[FeedScores], choose: Array, target: float, guard: float) -> dict[str, float]:
-    """The threshold of each stratum, on every feed; none of those of which no innocent call is there.
+    """Chooses a threshold for each stratum that holds on every feed; strata without an innocent call get none.
 
-    A few surveys, alarms and bank lines look like nuisance to a model that saw none of them. One threshold over all
-    calls would be theirs: nobody else's nuisance reached it. So each stratum with enough innocent calls is held
-    to the target by itself. The others lie above the highest of these, since of few innocent calls little is known:
-    each by itself if it has enough for LOOSER times the target, else together. If no line has enough, the threshold
-    lies just above every score.
+    A few surveys, alarms and bank lines look like nuisance to a model that trained on none of them. They would set a
+    single threshold for all calls, and nuisance of other strata would not reach it. So each stratum with enough
+    innocent calls meets the target by itself. Small strata get thresholds above the highest of these: each its own if
+    it has enough innocent calls for OWN_THRESHOLD_FACTOR times the target, else a pooled one. If no stratum has enough
+    calls, the threshold lies just above every score.
     """
-    scores = [told.raw[choose] for told in by_feed]
-    words = [np.array(STRATA)[told.stratum[choose]] for told in by_feed]
-    for each in words:
-        for word, other in TOGETHER.items():
-            each[each == word] = other
-    there = [str(word) for word in np.unique(words[0][~np.isnan(scores[0])])]
+    scores = [feed.raw[choose] for feed in by_feed]
+    words = [np.array(STRATA)[feed.stratum[choose]] for feed in by_feed]
+    for feed_words in words:
+        for word, other in MERGED.items():
+            feed_words[feed_words == word] = other
+    present = [str(word) for word in np.unique(words[0][~np.isnan(scores[0])])]
 
-    def held_to(rate: float) -> list[str]:
-        return [word for word in there if upper_bound(0, int((words[0] == word).sum())) <= MARGIN * rate]
+    def with_enough_calls(rate: float) -> list[str]:
+        return [word for word in present if upper_bound(0, int((words[0] == word).sum())) <= MARGIN * rate]
 
-    def edge(some: Sequence[str]) -> float:
-        told = [raw[np.isin(each, some)] for raw, each in zip(scores, words, strict=True)]
-        return guard + max(choose_threshold(raw, target, margin=MARGIN) for raw in told if not np.isnan(raw).all())
+    def threshold_of(pool: Sequence[str]) -> float:
+        pooled = [raw[np.isin(feed_words, pool)] for raw, feed_words in zip(scores, words, strict=True)]
+        return guard + max(choose_threshold(raw, target, margin=MARGIN) for raw in pooled if not np.isnan(raw).all())
 
-    edges = {word: edge([word]) for word in held_to(target)}
-    few = [word for word in there if word not in edges]
-    if not edges:
-        edges = dict.fromkeys(few, edge(few)) if few else {}
+    thresholds = {word: threshold_of([word]) for word in with_enough_calls(target)}
+    small = [word for word in present if word not in thresholds]
+    if not thresholds:
+        thresholds = dict.fromkeys(small, threshold_of(small)) if small else {}
     else:
-        highest, alone = max(edges.values()), held_to(OWN_THRESHOLD_FACTOR * target)
-        edges |= {word: max(edge([word] if word in alone else few), highest) + FEW_CALLS_GUARD for word in few}
-    return edges | {word: edges[other] for word, other in TOGETHER.items() if other in edges}
+        highest, own = max(thresholds.values()), with_enough_calls(OWN_THRESHOLD_FACTOR * target)
+        thresholds |= {
+            word: max(threshold_of([word] if word in own else small), highest) + FEW_CALLS_GUARD for word in small
+        }
+    return thresholds | {word: thresholds[other] for word, other in MERGED.items() if other in thresholds}
 
 
 def aligned_scores(raw: Array, stratum: Array, band: Band) -> Array:
-    """Raw scores to be held against the one threshold of a band, whatever the stratum.
+    """Shifts raw scores so that the band's single threshold separates them in every stratum.
 
     Args:
-        raw, stratum: of each call, the latter as `strata_of`; shape (n,).
+        raw, stratum: score and stratum (as from `strata_of`) of each call, shape (n,).
 
     >>> from callsieve.serving.bundle.metadata import Certificate
     >>> band = Band("top", 2.0, Certificate("certify", 9, 0, 0.3, 0.95, 0.3, True), {}, ("iot",), {"fixed": 2.5})
@@ -116,7 +120,7 @@ def aligned_scores(raw: Array, stratum: Array, band: Band) -> Array:
     >>> spoken_of(np.array([3.0, 3.0, 2.25, 3.0]), stratum, band).round(3).tolist()
     [3.0, 2.5, 1.75, 2.0]
     """
-    edge = np.array([band.threshold_for(word) for word in STRATA])[stratum]
-    held = raw - np.where(np.isinf(edge), 0.0, edge - band.threshold)
+    threshold = np.array([band.threshold_for(word) for word in STRATA])[stratum]
+    shifted = raw - np.where(np.isinf(threshold), 0.0, threshold - band.threshold)
     below = np.nextafter(band.threshold, -np.inf)
-    return np.asarray(np.where(raw >= edge, np.maximum(held, band.threshold), np.minimum(held, below)))
+    return np.asarray(np.where(raw >= threshold, np.maximum(shifted, band.threshold), np.minimum(shifted, below)))

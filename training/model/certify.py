@@ -1,7 +1,7 @@
-"""Threshold at a stated benign pass: chosen on one fold, certified on a later one with an exact bound.
+"""Chooses thresholds for a stated false positive rate on one fold, and certifies them on a later one by an exact bound.
 
 A call is flagged when its raw score is at or above the threshold. A benign call without a score (NaN) is never
-flagged, and is not counted among the calls that a certificate rests on either: it says nothing of the model.
+flagged. A certificate does not count such calls: they show nothing about the model.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _CELLS = 1 << 22  # of one table of draws: 32 MiB
 
 
 def upper_bound(false: int, calls: int, confidence: float = 0.95) -> float:
-    """Exact one-sided upper bound of a rate of which `false` in `calls` were seen (Clopper and Pearson 1934).
+    """Returns the exact one-sided upper bound of a rate, from `false` in `calls` (Clopper and Pearson 1934).
 
-    1 when there are no calls.
+    The bound is 1 without calls.
 
     >>> [upper_bound(k, n) <= 1e-4 for k, n in ((0, 30_000), (1, 50_000), (4, 100_000), (20, 300_000), (83, 10**6))]
     [True, True, True, True, True]
@@ -40,14 +40,14 @@ def upper_bound(false: int, calls: int, confidence: float = 0.95) -> float:
 
 
 def choose_threshold(benign_raw: Array, target: float, *, confidence: float = 0.95, margin: float) -> float:
-    """The lowest threshold whose bound on this fold is at most `margin * target`.
+    """Returns the lowest threshold whose bound on this fold is at most `margin * target`.
 
-    It lies just above a score, so calls that share that score are all below it. If the calls are too few for any
-    bound so low, it lies just above the highest score.
+    It lies just above a score, so all calls with that score are below it. If the calls are too few for such a bound, it
+    lies just above the highest score.
 
     Args:
         benign_raw: raw scores of benign calls, shape (n,).
-        margin: in (0, 1]; below 1 it leaves room for what another fold will show.
+        margin: in (0, 1]; below 1 it leaves room for the difference to another fold.
     Raises:
         ValueError: if no call has a score, or one is infinite.
 
@@ -67,7 +67,7 @@ def choose_threshold(benign_raw: Array, target: float, *, confidence: float = 0.
 
 
 def certificate(fold: str, benign_raw: Array, threshold: float, target: float, confidence: float = 0.95) -> Certificate:
-    """What a threshold is worth on benign calls that it was not chosen on."""
+    """Certifies a threshold on benign calls that it was not chosen on."""
     scores = _scored(benign_raw)
     return _certificate(fold, int((scores >= threshold).sum()), len(scores), threshold, target, confidence)
 
@@ -75,9 +75,9 @@ def certificate(fold: str, benign_raw: Array, threshold: float, target: float, c
 def strata(
     fold: str, benign_raw: Array, threshold: float, target: float, names: Array, confidence: float = 0.95
 ) -> dict[str, Certificate]:
-    """A certificate for each distinct name, sorted; a stratum of too few calls is not certified.
+    """Returns a certificate for each distinct name, sorted; a stratum with too few calls is not certified.
 
-    Each bound holds with `confidence` by itself, not all of them at once.
+    Each bound holds with `confidence` on its own, not all of them jointly.
 
     Args:
         names: stratum of each call, shape (n,).
@@ -97,7 +97,7 @@ def strata(
 def caller_bootstrap(
     hits: Array, callers: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Interval for the rate of `hits` with callers resampled: calls of one caller are not independent.
+    """Returns an interval for the rate of `hits` with callers resampled: calls of one caller are not independent.
 
     Args:
         hits: bool, shape (n,).
@@ -111,11 +111,12 @@ def caller_bootstrap(
 
 
 def bound_by_caller(hits: Array, callers: Array, *, confidence: float = 0.95) -> float:
-    """Upper bound of the rate of `hits` if the calls of one caller are all alike, so that callers are what is drawn.
+    """Returns the upper bound of the rate of `hits` if all calls of one caller are alike, so that callers are sampled.
 
-    That of `upper_bound`, of as many calls as Kish (1965) counts effective, (sum of n)^2 / sum of n^2 with n calls of
-    each caller, of which the same share is hit (Korn and Graubard 1998). It is the worst case: no bound over calls
-    holds for callers that nobody saw.
+    Applies `upper_bound` to the effective number of calls of Kish (1965), (sum of n)^2 / sum of n^2 with n calls of
+    each caller, and the same share of hits
+    (Korn and Graubard 1998). This is the worst case: no bound over calls holds for
+    unseen callers.
 
     Args:
         hits: bool, shape (n,).
@@ -139,13 +140,13 @@ def bound_by_caller(hits: Array, callers: Array, *, confidence: float = 0.95) ->
 def ratio_interval(
     top: Array, bottom: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile interval (Efron 1979) for sum(top) / sum(bottom), a rate, with whole callers resampled.
+    """Returns the percentile interval (Efron 1979) of the rate sum(top) / sum(bottom), with whole callers resampled.
 
-    Resampling cannot leave a rate of 0 or 1, nor learn how callers differ from one of them: where no caller or every
-    caller is hit throughout, the interval is the exact one with callers as trials; of one caller it is 0 to 1.
+    Resampling cannot leave a rate of 0 or 1, and cannot learn from a single caller how callers differ. If no caller or
+    every caller is hit throughout, the interval is the exact one with callers as trials; for one caller it is 0 to 1.
 
     Args:
-        top, bottom: what each caller adds, shape (callers,); 0 <= top <= bottom, bottom above 0.
+        top, bottom: the sums of each caller, shape (callers,); 0 <= top <= bottom, bottom above 0.
     """
     _between("confidence", confidence)
     callers = len(top)
@@ -158,7 +159,7 @@ def ratio_interval(
         return 0.0, unseen
     if np.array_equal(top, bottom):
         return 1.0 - unseen, 1.0
-    # Callers with equal sums are interchangeable: drawing how many of each kind is the same bootstrap, far cheaper.
+    # Callers with equal sums are interchangeable: drawing the count of each kind is the same bootstrap, but cheaper.
     kinds, counts = np.unique(np.column_stack([top, bottom]), axis=0, return_counts=True)
     rng = np.random.default_rng(seed)
     step = max(1, _CELLS // len(kinds))
@@ -174,24 +175,24 @@ def ratio_interval(
 
 
 def difference_interval(
-    one: Array, other: Array, caller: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = 0.95
+    flagged: Array, baseline: Array, caller: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Interval for how much oftener calls are flagged in `one` than in `other`, with whole callers resampled.
+    """Returns an interval for the difference of two flag rates, `flagged` less `baseline`, with callers resampled.
 
     Args:
-        one, other: bool, of the same calls.
+        flagged, baseline: bool, of the same calls, shape (n,).
     """
     code = np.unique(caller, return_inverse=True)[1]
     calls = np.bincount(code)
-    ahead = np.bincount(code, weights=one.astype(float) - other)
-    # A difference d of two rates as a rate of its own, (1 + d) / 2: of that the interval is known.
-    low, high = ratio_interval((calls + ahead) / 2, calls, seed=seed, rounds=rounds, confidence=confidence)
+    difference = np.bincount(code, weights=flagged.astype(float) - baseline)
+    # A difference d of two rates maps to a rate, (1 + d) / 2, whose interval is known.
+    low, high = ratio_interval((calls + difference) / 2, calls, seed=seed, rounds=rounds, confidence=confidence)
     return 2 * low - 1, 2 * high - 1
 
 
 def _certificate(fold: str, false: int, calls: int, threshold: float, target: float, confidence: float) -> Certificate:
     _between("target", target)
-    # No score is at or above NaN: such a threshold would be certified without a single false call.
+    # No score is at or above NaN, so such a threshold would be certified without a false positive.
     if np.isnan(threshold):
         raise ValueError("threshold must be a number, got NaN")
     bound = upper_bound(false, calls, confidence)

@@ -1,10 +1,10 @@
-"""Scores by those members of a model that learnt nothing of a caller's group.
+"""Out-of-fold scores: scores by those ensemble members that did not train on a caller's group.
 
-A threshold must hold for callers that nobody learnt from, and of those that make it high, a survey or an alarm line,
-each world has few. Were some groups set apart to choose thresholds on, they would be missed both here and in learning.
-So every group is learnt from by most members, and where thresholds are chosen the mean of the others speaks of it:
-cross-conformal prediction (Vovk 2015), as CV+ of Barber, Candes, Ramdas and Tibshirani (2021). What is certified later
-is the mean of all members, on groups that none has seen.
+A threshold must hold for callers that no member trained on. The callers that push it up, such as surveys and alarm
+lines, are few in each world: groups set apart to choose thresholds on would be missed both here and in training. So
+most members train on each group, and thresholds are chosen on the mean score of the members that did not train on
+that group. This is cross-conformal prediction (Vovk 2015), as CV+ of Barber, Candes, Ramdas and Tibshirani (2021).
+The certificate later judges the mean of all members, on groups that no member trained on.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-NO_CV_FOLD = -1  # the part of a group that no member learnt from
+NO_CV_FOLD = -1  # the cross-validation fold of a group that no member trained on
 
 
-def cv_fold_of_calls(learnt: Array, part: Array, group: Array) -> Array:
-    """The part of each call's group, UNSEEN where none of its calls was learnt from. Shape (all calls,).
+def cv_fold_of_calls(row_group: Array, row_fold: Array, group: Array) -> Array:
+    """Returns the cross-validation fold of each call's group, NO_CV_FOLD without a training row. Shape (calls,).
 
     Args:
-        learnt, part: group and part of each row that was learnt from, as from `fit.cv_folds`.
-        group: of each call.
+        row_group, row_fold: group and fold of each training row, the latter as from `fit.cv_folds`.
+        group: group of each call.
 
-    >>> part_of_calls(np.array([4, 4, 2]), np.array([1, 1, 0]), np.array([0, 2, 4, 4])).tolist()
+    >>> cv_fold_of_calls(np.array([4, 4, 2]), np.array([1, 1, 0]), np.array([0, 2, 4, 4])).tolist()
     [-1, 0, 1, 1]
     """
-    parts = np.full(int(group.max(initial=-1)) + 1, NO_CV_FOLD)
-    parts[learnt] = part
-    return np.asarray(parts[group])
+    folds = np.full(int(group.max(initial=-1)) + 1, NO_CV_FOLD)
+    folds[row_group] = row_fold
+    return np.asarray(folds[group])
 
 
 def out_of_fold_scores(
-    raw: Array, by_member: Sequence[Array], missed: Sequence[tuple[int, ...]], part: Array, choose: Array
+    raw: Array, by_member: Sequence[Array], held_out: Sequence[tuple[int, ...]], cv_fold: Array, choose: Array
 ) -> Array:
-    """The scores, those of calls to choose thresholds on by the members that learnt nothing of their groups.
+    """Returns the scores, with out-of-fold means for the calls that thresholds are chosen on.
 
-    One member alone learnt from all groups; nothing is changed then.
+    A single member trained on all groups; the scores are then returned unchanged.
 
     Args:
-        raw: by all members together, over all calls.
-        by_member: scores by each, over all calls, at least where `choose` and a part that it missed are.
-        missed: the parts that each missed.
-        part: as from `cv_fold_of_calls`.
-        choose: bool, of each call.
+        raw: mean score of all members for each call, shape (calls,).
+        by_member: scores of each member, shape (calls,), needed at least for the `choose` calls of its held-out folds.
+        held_out: the folds that each member did not train on.
+        cv_fold: as from `cv_fold_of_calls`.
+        choose: whether thresholds are chosen on each call; bool.
     """
     if len(by_member) == 1:
         return raw.copy()
-    found, speakers = np.zeros(len(raw)), np.zeros(len(raw))
-    for scores, parts in zip(by_member, missed, strict=True):
-        own = choose & np.isin(part, parts)
-        found[own] += scores[own]
-        speakers[own] += 1
-    return np.where(speakers > 0, found / np.maximum(speakers, 1), raw)
+    total, members = np.zeros(len(raw)), np.zeros(len(raw))
+    for scores, folds in zip(by_member, held_out, strict=True):
+        rows = choose & np.isin(cv_fold, folds)
+        total[rows] += scores[rows]
+        members[rows] += 1
+    return np.where(members > 0, total / np.maximum(members, 1), raw)

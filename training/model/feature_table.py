@@ -1,7 +1,7 @@
-"""Train on a feature table that somebody else made: one row a subject, numeric columns, a 0/1 label.
+"""Trains on an external feature table: one row a subject, numeric columns, a 0/1 label.
 
-The split rule is that of GAT-COBO (IEEE TBD, arXiv 2303.17334, `main.py`): `train_test_split(stratify=y,
-random_state=2)`, 60 / 20 / 20, so that figures stand beside those published for the same table.
+The split follows GAT-COBO (IEEE TBD, arXiv 2303.17334, `main.py`): `train_test_split(stratify=y, random_state=2)`,
+60 / 20 / 20, so that the figures compare with those published for the same table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 SPLIT_SEED = 2
-# A small table: shallower trees would do, but more patience matters more than depth.
+# For a small table patience matters more than depth.
 PARAMETERS = {"learning_rate": 0.03, "min_data_in_leaf": 20, "lambda_l2": 1.0, "rounds": 1000, "patience": 100}
 # Figures for the Sichuan set on this split: an independent re-run of GAT-COBO (2025), and a plain LightGBM.
 PUBLISHED = {
@@ -38,7 +38,7 @@ SICHUAN_COLUMNS = {"opposite_count", "phone2opposite_mean", "voc_hour_mode", "mo
 
 @dataclass(frozen=True, slots=True)
 class FeatureTable:
-    """A feature table: values, labels, and which columns were left out."""
+    """A feature table: values, labels, column names, and the columns that were left out."""
 
     X: Array
     y: Array
@@ -47,13 +47,13 @@ class FeatureTable:
 
 
 def read_table(path: Path, label: str, where: str | None = None, *, purpose: str) -> FeatureTable:
-    """Read Parquet or CSV from a folder that is declared for a purpose (`purposes.py`).
+    """Reads Parquet or CSV from a folder that is declared for a purpose (`serving/custody/purposes.py`).
 
     Args:
-        label: column of 0 and 1.
-        where: a pandas query that keeps some rows, such as "voc_cnt >= 5".
+        label: name of the column of 0 and 1.
+        where: a pandas query that selects rows, such as "voc_cnt >= 5".
     Raises:
-        ValueError: in one line, if the file, its purposes, the label or the query does not fit.
+        ValueError: in one line, if the file, its declaration, the label or the query is invalid.
     """
     require_purpose(path, purpose)
     try:
@@ -78,18 +78,18 @@ def read_table(path: Path, label: str, where: str | None = None, *, purpose: str
 
 
 def is_identifier(column: pd.Series) -> bool:
-    """Whole numbers that differ in every row name the row; they say nothing about it."""
+    """Returns whether a column holds distinct integers: such a column identifies rows and does not describe them."""
     return pd.api.types.is_integer_dtype(column) and column.is_unique and len(column) > 1
 
 
 def train_ready_made(table: FeatureTable, *, seed: int = 0, threads: int = 0) -> dict[str, Any]:
-    """Fit on 60 %, stop on 20 %, and judge on the last 20 %."""
-    learn, check, test = split(table, SPLIT_SEED)
-    inside, outside = (FitRows(table.X[rows], table.y[rows]) for rows in (learn, check))
-    text = fit(inside, outside, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
+    """Trains on 60 % of the rows, stops early on 20 %, and judges on the last 20 %."""
+    train, valid, test = split(table, SPLIT_SEED)
+    train_rows, valid_rows = (FitRows(table.X[rows], table.y[rows]) for rows in (train, valid))
+    text = fit(train_rows, valid_rows, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
     raw = Booster(text).predict_raw(np.ascontiguousarray(table.X[test]))
     return {
-        "rows": {"all": len(table.y), "train": len(learn), "valid": len(check), "test": len(test)},
+        "rows": {"all": len(table.y), "train": len(train), "valid": len(valid), "test": len(test)},
         "positive_share": float(table.y.mean()),
         "features": len(table.names),
         "left_out": list(table.left_out),
@@ -101,20 +101,20 @@ def train_ready_made(table: FeatureTable, *, seed: int = 0, threads: int = 0) ->
 
 
 def split(table: FeatureTable, state: int) -> tuple[Array, Array, Array]:
-    """The rows to fit on, to stop on and to judge on: 60, 20 and 20 %."""
+    """Returns the training, validation and test rows: 60, 20 and 20 %."""
     rest, test = train_test_split(np.arange(len(table.y)), test_size=0.2, stratify=table.y, random_state=state)
-    learn, check = train_test_split(rest, test_size=0.25, stratify=table.y[rest], random_state=state)
-    return learn, check, test
+    train, valid = train_test_split(rest, test_size=0.25, stratify=table.y[rest], random_state=state)
+    return train, valid, test
 
 
 def classifier_figures(y: Array, raw: Array) -> dict[str, float]:
-    """AUC and average precision, and the macro measures at probability 1/2 (raw score 0)."""
-    said = (raw >= 0).astype(int)
-    recalls = recall_score(y, said, average=None)
+    """Returns AUC and average precision, and macro measures at probability 1/2 (raw score 0)."""
+    predicted = (raw >= 0).astype(int)
+    recalls = recall_score(y, predicted, average=None)
     return {
         "auc": float(roc_auc_score(y, raw)),
         "average_precision": float(average_precision_score(y, raw)),
-        "macro_f1": float(f1_score(y, said, average="macro")),
+        "macro_f1": float(f1_score(y, predicted, average="macro")),
         "macro_recall": float(recalls.mean()),
         "g_mean": float(np.sqrt(recalls.prod())),
     }

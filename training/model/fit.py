@@ -1,4 +1,4 @@
-"""Fit: a pure function of data, parameters and seed. The same bytes of model on any number of threads."""
+"""Fits LightGBM models: a pure function of data, parameters and seed, with equal bytes on any number of threads."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-# Early stopping on a ranking metric stopped 2 of 120 fits on the Sichuan set at so few trees that nothing
-# passed 0.5; log-loss and a minimum of trees do not.
+# Early stopping on a ranking metric stopped 2 of 120 fits on the Sichuan set at so few trees that no score passed 0.5.
+# Log-loss and a minimum number of trees do not.
 MINIMUM_TREES = 50
-LEAST_OF_A_LEAF, LEAVES_AT_MOST = 100, 400
-# LightGBM guesses by weight how many calls a split leaves on a side, and may be wrong by two orders. A call weighs at
-# most a quarter (p times 1 - p): so much weight is that of at least ten.
-LEAST_WEIGHT_OF_A_LEAF = 2.5
-CV_FOLDS = 5  # of the groups; each pair of them is missed by one of the models whose mean is the model
-FOLDS = 5  # for comparing the two calibrations
+MIN_LEAF_ROWS, MAX_LEAVES = 100, 400
+# LightGBM estimates by weight how many calls a split leaves on a side, and may be wrong by two orders of magnitude. A
+# call weighs at most a quarter (p times 1 - p), so this weight is that of at least ten calls.
+MIN_LEAF_WEIGHT = 2.5
+CV_FOLDS = 5  # of the groups; each ensemble member holds out a pair of them
+CALIBRATION_FOLDS = 5  # for comparing the two calibrations
 LEAF_VALUES = re.compile(r"(?<=\n)(leaf_value=)([^\n]*)")
 PARAMETERS: Mapping[str, Any] = {
     "num_leaves": 15,
@@ -52,7 +52,7 @@ PARAMETERS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class FitRows:
-    """Rows of one side of a fit."""
+    """Rows to train or to validate on."""
 
     X: Array
     y: Array
@@ -71,25 +71,25 @@ def fit(
     parameters: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """LightGBM's text of the model that does best on `valid` by log-loss.
+    """Fits one model; returns LightGBM's text of the iteration with the lowest log-loss on `valid`.
 
     Args:
-        names: of the columns of X; `categorical` are those whose values are codes of categories.
+        names: names of the columns of X; values of `categorical` columns are codes of categories.
         classes: 1 for yes-no, else the number of classes (labels 0 .. classes - 1).
         threads: 0 means all cores; the model does not depend on it.
-        progress: called with trees done and trees at most.
+        progress: called with the trees grown and the maximum number of trees.
     """
     settings = lightgbm_parameters(len(train.y), classes=classes, seed=seed, threads=threads, parameters=parameters)
     settings |= constraints(names) if classes == 1 else {}
     shared = {"feature_name": list(names), "categorical_feature": list(categorical) or "auto"}
-    data = lgb.Dataset(train.X, train.y, weight=train.weight, params=without_stop(settings), **shared)
-    judge = lgb.Dataset(valid.X, valid.y, weight=valid.weight, reference=data)
-    return grown(data, judge, settings, progress)
+    data = lgb.Dataset(train.X, train.y, weight=train.weight, params=without_stopping(settings), **shared)
+    validation = lgb.Dataset(valid.X, valid.y, weight=valid.weight, reference=data)
+    return grow(data, validation, settings, progress)
 
 
 def fit_members(
-    learn: FitRows,
-    part: Array,
+    rows: FitRows,
+    fold: Array,
     names: Sequence[str],
     *,
     categorical: Sequence[str] = (),
@@ -98,87 +98,88 @@ def fit_members(
     parameters: Mapping[str, Any] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> list[str]:
-    """LightGBM's texts of the members of a model: each is grown without the parts that it misses, which stop it.
+    """Fits the ensemble members of a model; returns their texts. Each member's held-out folds stop its growth early.
 
-    One model of few callers leans on some of them. The mean of models that each missed other ones errs less on callers
-    that none has seen: cross-validated committees (Parmanto, Munro and Doyle 1996).
+    A single model of few callers relies on some of them. The mean of members that each held out other callers errs less
+    on unseen callers: cross-validated committees (Parmanto, Munro and Doyle 1996).
 
     Args:
-        part: of each row, as from `cv_folds`; `held_out_folds` tells which of them each member misses.
-        names, categorical, threads: as of `fit`.
-        progress: told the share that is done.
+        fold: cross-validation fold of each row, as from `cv_folds`; `held_out_folds` lists what each member holds out.
+        names, categorical, threads, parameters: as in `fit`.
+        progress: called with the share that is done.
     """
-    settings = lightgbm_parameters(len(learn.y), classes=1, seed=seed, threads=threads, parameters=parameters)
+    settings = lightgbm_parameters(len(rows.y), classes=1, seed=seed, threads=threads, parameters=parameters)
     settings |= constraints(names)
     data = lgb.Dataset(
-        learn.X, learn.y, weight=learn.weight, params=without_stop(settings), feature_name=list(names),
+        rows.X, rows.y, weight=rows.weight, params=without_stopping(settings), feature_name=list(names),
         categorical_feature=list(categorical) or "auto", free_raw_data=False,
     ).construct()  # fmt: skip
-    missed = [np.isin(part, own) for own in held_out_folds(int(part.max(initial=0)) + 1)]
-    sides, members = [(~own, own) for own in missed], len(missed)
-    if members == 1:  # no rows are left to stop it: it has no more than the least of trees
-        sides, settings["rounds"] = [(part == 0, part == 0)], min(settings["rounds"], MINIMUM_TREES)
+    held_out = [np.isin(fold, folds) for folds in held_out_folds(int(fold.max(initial=0)) + 1)]
+    pairs, members = [(~chosen, chosen) for chosen in held_out], len(held_out)
+    if members == 1:  # no rows are left for early stopping: grow the minimum of trees only
+        pairs, settings["rounds"] = [(fold == 0, fold == 0)], min(settings["rounds"], MINIMUM_TREES)
     texts = []
-    for member, side in enumerate(sides):
-        inside, outside = (data.subset(np.flatnonzero(rows)) for rows in side)
+    for member, pair in enumerate(pairs):
+        train_data, valid_data = (data.subset(np.flatnonzero(chosen)) for chosen in pair)
 
-        def tell(done: int, most: int, before: int = member) -> None:
+        def report(done: int, maximum: int, member: int = member) -> None:
             if progress:
-                progress((before + done / most) / members)
+                progress((member + done / maximum) / members)
 
-        texts.append(grown(inside, outside, settings | {"seed": seed + member}, tell))
+        texts.append(grow(train_data, valid_data, settings | {"seed": seed + member}, report))
     return texts
 
 
-def held_out_folds(parts: int) -> list[tuple[int, ...]]:
-    """The parts that each member misses: a pair of them, so that several members speak of each part unseen.
+def held_out_folds(folds: int) -> list[tuple[int, ...]]:
+    """Returns the folds that each member holds out: each pair, so that several members score each fold unseen.
 
-    The mean of several, as the model is one, errs less far than a single member does. Of few parts each misses one: a
-    pair would be most of them.
+    The mean of several members is closer to the model, itself a mean, than one member is. With fewer than CV_FOLDS
+    folds each member holds out one: a pair would be most of the rows.
 
     >>> missed_by_member(3), len(missed_by_member(5))
     ([(0,), (1,), (2,)], 10)
     """
-    return list(combinations(range(parts), 2 if parts == CV_FOLDS else 1))
+    return list(combinations(range(folds), 2 if folds == CV_FOLDS else 1))
 
 
 def cv_folds(group: Array, y: Array, seed: int) -> Array:
-    """Part of each row, 0 to PARTS - 1: those of a group stay together, groups of either label are dealt evenly.
+    """Returns the cross-validation fold of each row, 0 to CV_FOLDS - 1; a group stays in one fold.
 
-    Fewer parts where one would have all groups of a label: the model without it would know the other label alone.
+    Groups of either label are dealt evenly. There are fewer folds if one fold would get all groups of a label: the
+    member without it would train on the other label alone.
     """
     codes = np.unique(group, return_inverse=True)[1]
-    most = min(CV_FOLDS, *(len(np.unique(codes[y == label])) for label in (0, 1)))
-    for count in range(most, 1, -1):
-        part = fold_of_group(codes, y.astype(np.int64), seed, (1 / count,) * count)
-        if len(np.unique(part)) == count and all(len(np.unique(part[y == label])) > 1 for label in (0, 1)):
-            return part
+    maximum = min(CV_FOLDS, *(len(np.unique(codes[y == label])) for label in (0, 1)))
+    for count in range(maximum, 1, -1):
+        fold = fold_of_group(codes, y.astype(np.int64), seed, (1 / count,) * count)
+        if len(np.unique(fold)) == count and all(len(np.unique(fold[y == label])) > 1 for label in (0, 1)):
+            return fold
     return np.zeros(len(y), dtype=np.int64)
 
 
 def mean_model(texts: Sequence[str]) -> str:
-    """One model whose raw score is the mean of those of several yes-no models of the same columns."""
+    """Merges several binary models of the same columns into one whose raw score is their mean."""
     header, _, _ = texts[0].partition("\nTree=0\n")
     ends = "\nend of trees\n"
     trees = [tree for text in texts for tree in text[text.index("\nTree=0\n") : text.index(ends)].split("\nTree=")[1:]]
-    told = [re.sub(r"^\d+", str(place), tree) for place, tree in enumerate(trees)]
-    body = LEAF_VALUES.sub(lambda found: divided(found, len(texts)), "\nTree=".join(["", *told]))
-    # Without their sizes LightGBM looks for the trees itself, and writes the sizes anew.
+    numbered = [re.sub(r"^\d+", str(place), tree) for place, tree in enumerate(trees)]
+    body = LEAF_VALUES.sub(lambda match: divided(match, len(texts)), "\nTree=".join(["", *numbered]))
+    # Without `tree_sizes` LightGBM finds the trees itself, and writes new sizes.
     whole = re.sub(r"\ntree_sizes=[^\n]*", "", header) + body + texts[0][texts[0].index(ends) :]
     return without_machine(lgb.Booster(model_str=whole).model_to_string())
 
 
-def divided(found: re.Match[str], by: int) -> str:
-    """A line of leaf values with each value divided."""
-    return found[1] + " ".join(repr(float(value) / by) for value in found[2].split())
+def divided(match: re.Match[str], divisor: int) -> str:
+    """Returns a line of leaf values with each value divided."""
+    return match[1] + " ".join(repr(float(value) / divisor) for value in match[2].split())
 
 
 def lightgbm_parameters(
     rows: int, *, classes: int, seed: int, threads: int, parameters: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """What LightGBM is told, with `rounds` and `patience` for `grown`. Args: rows: that are learnt from."""
-    least = {"min_data_in_leaf": min_leaf_rows(rows), "min_sum_hessian_in_leaf": LEAST_WEIGHT_OF_A_LEAF}
-    settings = least | dict(PARAMETERS) | dict(parameters or {})
+    """Returns LightGBM's parameters for so many training rows, with `rounds` and `patience` for `grow`."""
+    minimums = {"min_data_in_leaf": min_leaf_rows(rows), "min_sum_hessian_in_leaf": MIN_LEAF_WEIGHT}
+    settings = minimums | dict(PARAMETERS) | dict(parameters or {})
     settings |= {
         "objective": "binary" if classes == 1 else "multiclass",
         "metric": "binary_logloss" if classes == 1 else "multi_logloss",
@@ -192,38 +193,39 @@ def lightgbm_parameters(
 
 
 def constraints(names: Sequence[str]) -> dict[str, Any]:
-    """More reports never lower a score, all else being equal. Time since the last one may be unknown, and is not held.
+    """Returns monotone constraints: more complaints never lower a score, all else being equal.
 
-    In a model of the features of `lite` and no others, these are held to their signs.
+    Time since the last complaint may be unknown and is not constrained. In a model of exactly the features of `lite`,
+    each is constrained to its sign.
 
     >>> constraints(["reported_count_7d", "call_hour"])
     {'monotone_constraints': [1, 0]}
     """
-    held = (
+    signs_by_name = (
         MONOTONE_SIGNS
         if set(names) == set(MONOTONE_SIGNS)
-        else {one.name: 1 for one in COMPLAINT_FEATURES if one.unit == "people"}
+        else {feature.name: 1 for feature in COMPLAINT_FEATURES if feature.unit == "people"}
     )
-    signs = [held.get(name, 0) for name in names]
+    signs = [signs_by_name.get(name, 0) for name in names]
     return {"monotone_constraints": signs} if any(signs) else {}
 
 
-def without_stop(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that LightGBM itself knows."""
+def without_stopping(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parameters that LightGBM itself reads, without those of early stopping."""
     return {name: value for name, value in settings.items() if name not in {"rounds", "patience"}}
 
 
-def grown(
-    data: lgb.Dataset, judge: lgb.Dataset, settings: Mapping[str, Any], progress: Callable[[int, int], None] | None
+def grow(
+    data: lgb.Dataset, validation: lgb.Dataset, settings: Mapping[str, Any], progress: Callable[[int, int], None] | None
 ) -> str:
-    """The text of the model of `data` that does best on `judge`; `progress` hears of trees done and trees at most."""
+    """Trains on `data` with early stopping on `validation`; returns the text of the best iteration."""
     rounds = settings["rounds"]
     callbacks: list[Any] = [lgb.early_stopping(settings["patience"], verbose=False)]
     if progress:
         callbacks.append(lambda env: progress(env.iteration + 1, rounds))
-    # Kept as it is in training: otherwise LightGBM drops every tree after the best one, the minimum of trees too.
+    # Without keep_training_booster LightGBM drops every tree after the best one, even below the minimum of trees.
     booster = lgb.train(
-        without_stop(settings), data, num_boost_round=rounds, valid_sets=[judge], callbacks=callbacks,
+        without_stopping(settings), data, num_boost_round=rounds, valid_sets=[validation], callbacks=callbacks,
         keep_training_booster=True,
     )  # fmt: skip
     trees = max(booster.best_iteration, min(MINIMUM_TREES, booster.current_iteration()))
@@ -231,63 +233,69 @@ def grown(
 
 
 def min_leaf_rows(rows: int) -> int:
-    """Calls that a leaf must hold: calls of one caller are alike, and a leaf of a few callers tells of them alone."""
-    return max(LEAST_OF_A_LEAF, rows // LEAVES_AT_MOST)
+    """Returns the minimum rows of a leaf: calls of one caller are alike, so a small leaf may describe few callers."""
+    return max(MIN_LEAF_ROWS, rows // MAX_LEAVES)
 
 
 def without_machine(text: str) -> str:
-    """The model's text without the one line that tells the number of threads, not the model."""
+    """Removes the line with the number of threads, which does not belong to the model."""
     return "\n".join(line for line in text.split("\n") if not line.startswith("[num_threads:"))
 
 
 def calibrate(raw: Array, y: Array, group: Array) -> tuple[Calibration, str]:
-    """Raw score to probability: logistic or isotonic, whichever has the lower log-loss across groups.
+    """Calibrates raw scores to probabilities: logistic or isotonic, whichever has the lower log-loss across groups.
 
-    With too few groups to compare the two it is the logistic one; with calls of one kind only, "none": the model's
-    own log-odds.
+    Uses the logistic one with too few groups for a comparison. With calls of one kind only, uses
+    "none": the model's own log-odds.
 
     Args:
-        raw: raw scores of calls that the model was not fitted on, at their natural mix.
-        group: calls of one group are never on both sides of the comparison.
+        raw: out-of-fold raw scores, at the natural share of nuisance calls.
+        group: calls of one group are never in both parts of a comparison.
+    Returns: the calibration and the name of its method.
     """
     if len(np.unique(y)) < 2:
         return _as_fitted(raw), "none"
-    splits = list(GroupKFold(FOLDS).split(raw, groups=group)) if len(np.unique(group)) >= FOLDS else []
+    splits = (
+        list(GroupKFold(CALIBRATION_FOLDS).split(raw, groups=group))
+        if len(np.unique(group)) >= CALIBRATION_FOLDS
+        else []
+    )
     if not splits or any(len(np.unique(y[inside])) < 2 for inside, _ in splits):
         return _logistic(raw, y), "logistic"
     scores: dict[str, float] = {}
     for name, make in (("logistic", _logistic), ("isotonic", _isotonic)):
-        held = np.empty(len(raw))
-        for inside, outside in splits:
-            held[outside] = make(raw[inside], y[inside]).probabilities(raw[outside])
-        scores[name] = float(log_loss(y, np.clip(held, 1e-9, 1 - 1e-9), labels=[0, 1]))
+        out_of_fold = np.empty(len(raw))
+        for train_rows, valid_rows in splits:
+            calibration = make(raw[train_rows], y[train_rows])
+            out_of_fold[valid_rows] = calibration.probabilities(raw[valid_rows])
+        scores[name] = float(log_loss(y, np.clip(out_of_fold, 1e-9, 1 - 1e-9), labels=[0, 1]))
     best = min(scores, key=lambda name: scores[name])
     return (_logistic if best == "logistic" else _isotonic)(raw, y), best
 
 
 def _as_fitted(raw: Array) -> Calibration:
-    """The logistic function itself: raw scores are log-odds of the training mix."""
+    """Returns the logistic function itself: raw scores are log-odds at the training share of nuisance."""
     x = np.linspace(min(raw.min(initial=0.0), -20.0), max(raw.max(initial=0.0), 20.0), 200)
     return _knots(x, expit(x))
 
 
 def _logistic(raw: Array, y: Array) -> Calibration:
-    """Platt (1999), told as knots so that the scorer needs no formula."""
+    """Platt scaling (1999), as knots, so that the scorer needs no formula."""
     model = LogisticRegression(C=1e6).fit(raw[:, None], y)
     x = np.linspace(raw.min() - 1.0, raw.max() + 1.0, 200)
     return _knots(x, model.predict_proba(x[:, None])[:, 1])
 
 
 def _isotonic(raw: Array, y: Array) -> Calibration:
-    """Zadrozny and Elkan (2002); steps joined by lines, at most 200 knots."""
+    """Isotonic regression (Zadrozny and Elkan 2002), with steps joined by lines and at most 200 knots."""
     model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, y)
     x, p = model.X_thresholds_, model.y_thresholds_
-    some = np.unique(np.linspace(0, len(x) - 1, 200).astype(int))
-    return _knots(x[some], p[some])
+    chosen = np.unique(np.linspace(0, len(x) - 1, 200).astype(int))
+    return _knots(x[chosen], p[chosen])
 
 
 def _knots(x: Array, p: Array) -> Calibration:
-    if len(x) == 1:  # one score for all calls: a map still needs two knots
+    if len(x) == 1:  # all calls have one score, and a map needs two knots
         x, p = np.array([x[0], x[0] + 1.0]), np.repeat(p, 2)
     rising = np.concatenate([[True], np.diff(x) > 0])
     steady = np.maximum.accumulate(np.clip(p[rising], 0.0, 1.0))

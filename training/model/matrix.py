@@ -1,4 +1,4 @@
-"""Calls and labels as known at a cutoff, to what a model is fitted on."""
+"""Builds the training matrix from calls and from labels as known at a cutoff."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ COPIED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 _BLOCK = 1 << 24  # bytes that are hashed at a time
 
 
-# Places of the calls of a feed that are learnt from, and their labels.
+# Places of the training rows of a feed, and their labels.
 LabelledRows = tuple["Array", pd.DataFrame]
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Rows of calls: features, label, weight, the moment of each call, its caller (code) and its group."""
+    """Training rows: features, label, weight, start (Unix ms), caller (code) and group of each call."""
 
     X: Array
     y: Array
@@ -57,12 +57,13 @@ def labelled_rows(
     calls_per_number: int,
     seed: int,
 ) -> tuple[Array, pd.DataFrame]:
-    """Labelled calls among `rows`, at most `calls_per_number` of a caller, chosen by the seed; and their labels.
+    """Draws labelled calls among `rows`, at most `calls_per_number` of a caller; returns them with their labels.
 
     Args:
         caller: code of each call's caller, shape (all calls,).
-        rows: indices of the calls to take from; calls known after `cutoff` must not be among them.
+        rows: places of the calls to draw from; none may start after `cutoff`.
         labels: as from `labels.label_numbers`.
+        seed: decides which calls of a caller are drawn.
     Raises:
         ValueError: if a call or a label became known after the cutoff, or no label fits a call.
     """
@@ -73,86 +74,94 @@ def labelled_rows(
     if (labels["known_at"] > cutoff).any():
         raise ValueError("dataset: a label became known after the cutoff: nothing that became known later may enter")
     rng = np.random.default_rng(seed)
-    kept = sample(caller, rng.permutation(rows), calls_per_number)
+    drawn = first_rows_per_caller(caller, rng.permutation(rows), calls_per_number)
     by_number = labels.set_index("number")
     tokens = calls["caller"].combine_chunks()
-    wanted = pc.take(tokens, kept)
-    words = pd.Series(pc.dictionary_decode(wanted).to_numpy(zero_copy_only=False))
-    told = by_number.reindex(words.to_numpy())
-    known = told["nuisance"].notna().to_numpy() & ~before_held(told["held_since"], start[kept])
+    drawn_tokens = pc.take(tokens, drawn)
+    words = pd.Series(pc.dictionary_decode(drawn_tokens).to_numpy(zero_copy_only=False))
+    drawn_labels = by_number.reindex(words.to_numpy())
+    stale = before_current_holder(drawn_labels["held_since"], start[drawn])
+    known = drawn_labels["nuisance"].notna().to_numpy() & ~stale
     if not known.any():
         raise ValueError("dataset: no label fits a call: expected the numbers of labels and calls under the same key")
-    return kept[known], told[known]
+    return drawn[known], drawn_labels[known]
 
 
 def training_vectors(
-    dataset: Dataset, features: tuple[str, ...], threads: int, learnt: Mapping[str, LabelledRows]
+    dataset: Dataset, features: tuple[str, ...], threads: int, rows_by_feed: Mapping[str, LabelledRows]
 ) -> Array:
-    """The vectors of the calls that are learnt from, feed after feed; shape (calls, columns_for(features)).
+    """Returns the vectors of the training rows, feed after feed; float32, shape (rows, vector_columns(features)).
 
-    Seven digits are enough to grow trees on, at half the memory; a model scores with all of them. No more than one feed
-    is held at a time, and none of them while a model is fitted.
+    Seven digits are enough to grow trees, at half the memory; scoring uses double precision. One feed is in memory at a
+    time, and none while a model is fitted.
     """
-    X = np.empty((sum(len(rows) for rows, _ in learnt.values()), len(vector_columns(features))), dtype=np.float32)  # noqa: N806
+    X = np.empty((sum(len(rows) for rows, _ in rows_by_feed.values()), len(vector_columns(features))), dtype=np.float32)  # noqa: N806
     begin = 0
-    for name, (rows, _) in learnt.items():
+    for name, (rows, _) in rows_by_feed.items():
         feed = FEEDS[name](dataset, features, threads, rows)
         for first in range(0, len(rows), COPIED_AT_ONCE):
-            some = rows[first : first + COPIED_AT_ONCE]
-            X[begin : begin + len(some)] = feed.at(some)
-            begin += len(some)
+            part = rows[first : first + COPIED_AT_ONCE]
+            X[begin : begin + len(part)] = feed.at(part)
+            begin += len(part)
         del feed
         give_back()
     return X
 
 
-def build_matrix(X: Array, learnt: Sequence[LabelledRows], calls: pa.Table, group: Array, caller: Array) -> Matrix:  # noqa: N803
-    """What a model is fitted on. A call's weight is the confidence of its label: one dialler cannot outweigh a town.
+def build_matrix(
+    X: Array,  # noqa: N803
+    rows_by_feed: Sequence[LabelledRows],
+    calls: pa.Table,
+    group: Array,
+    caller: Array,
+) -> Matrix:
+    """Builds the training matrix; the weight of a row is the confidence of its label.
 
     Args:
         X: as from `training_vectors`.
-        learnt: of each feed these calls and their labels, as from `labelled_rows`.
-        group, caller: of each call of the table.
+        rows_by_feed: training rows and labels of each feed, as from `labelled_rows`.
+        group, caller: group and caller code of each call of the table.
     """
-    rows = np.concatenate([some for some, _ in learnt])
-    told = pd.concat([labels for _, labels in learnt])
+    rows = np.concatenate([places for places, _ in rows_by_feed])
+    labels = pd.concat([feed_labels for _, feed_labels in rows_by_feed])
     return Matrix(
         X=X,
-        y=told["nuisance"].to_numpy(dtype=np.int8),
-        weight=told["confidence"].to_numpy(dtype=float),
+        y=labels["nuisance"].to_numpy(dtype=np.int8),
+        weight=labels["confidence"].to_numpy(dtype=float),
         moment=calls["start"].to_numpy()[rows],
         caller=caller[rows],
         group=group[rows],
-        content=told["content"].to_numpy(),
-        mode=told["mode"].to_numpy(),
+        content=labels["content"].to_numpy(),
+        mode=labels["mode"].to_numpy(),
     )
 
 
-def before_held(since: pd.Series[pd.Timestamp], start: Array) -> Array:
-    """Whether a call was made before the number came to its holder: the label is not of that call's maker."""
+def before_current_holder(since: pd.Series[pd.Timestamp], start: Array) -> Array:
+    """Returns whether each call precedes its number's last change of hands: the label is about another person."""
     early: Array = (since > pd.to_datetime(start, unit="ms", utc=True).to_numpy()).to_numpy()
     return early
 
 
-def sample(caller: Array, rows: Array, most: int) -> Array:
-    """The first `most` rows of each caller, in order of the rows' indices."""
-    owners = caller[rows]
-    order = np.argsort(owners, kind="stable")
-    ranked = owners[order]
+def first_rows_per_caller(caller: Array, rows: Array, maximum: int) -> Array:
+    """Returns the first `maximum` rows of each caller, sorted by place."""
+    callers = caller[rows]
+    order = np.argsort(callers, kind="stable")
+    ranked = callers[order]
     first = np.concatenate([[True], ranked[1:] != ranked[:-1]]) if len(ranked) else np.zeros(0, dtype=bool)
     begin = np.maximum.accumulate(np.where(first, np.arange(len(ranked)), 0))
-    return np.sort(rows[order[np.arange(len(ranked)) - begin < most]])
+    return np.sort(rows[order[np.arange(len(ranked)) - begin < maximum]])
 
 
 def fingerprint(matrix: Matrix) -> str:
-    """SHA-256 over all rows: what a model was fitted on."""
+    """Returns the SHA-256 of a training matrix, over all rows."""
     return array_hash([getattr(matrix, field.name) for field in fields(Matrix)])
 
 
 def array_hash(arrays: Sequence[Array]) -> str:
-    """SHA-256 over types, shapes and values of arrays, block by block; equal values give equal hashes.
+    """Returns the SHA-256 of the types, shapes and values of arrays; equal values give equal hashes.
 
-    Arrays of objects hold words, or nothing."""
+    Arrays of objects hold words and missing values.
+    """
     digest = hashlib.sha256()
     for array in arrays:
         plain = np.asarray(array)
@@ -162,6 +171,6 @@ def array_hash(arrays: Sequence[Array]) -> str:
             continue
         digest.update(f"{plain.dtype.str} {plain.shape}\n".encode())
         step = max(1, _BLOCK // max(1, plain[:1].nbytes))
-        for some in range(0, len(plain), step):
-            digest.update(np.ascontiguousarray(plain[some : some + step]).data)
+        for begin in range(0, len(plain), step):
+            digest.update(np.ascontiguousarray(plain[begin : begin + step]).data)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Parameters of a fit as a file: what a search writes and a training reads."""
+"""Reads and writes files of fit parameters: a search writes them, a training reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.toml_file import read_toml
 
 WHOLE = ("num_leaves", "min_data_in_leaf", "bagging_freq", "max_bin", "rounds", "patience")
-# Lowest and highest value of each that may stand in a file.
+# Lowest and highest permitted value of each.
 RANGES: Mapping[str, tuple[float, float]] = {
     "num_leaves": (2, 4096),
     "min_data_in_leaf": (1, 10_000_000),
@@ -28,23 +28,23 @@ RANGES: Mapping[str, tuple[float, float]] = {
 
 
 def read_parameters(path: Path | None) -> dict[str, Any]:
-    """The parameters of a file; none without one.
+    """Returns the parameters of a file; none without a file.
 
     Raises:
-        ValueError: in one line, if the file is none, or a name or value is not among RANGES.
+        ValueError: in one line, if the file is not TOML, or a name or value is outside RANGES.
     """
     if path is None:
         return {}
     return checked(read_toml(path), str(path))
 
 
-def checked(told: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The same parameters, if all are such as a fit may have.
+def checked(parameters: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Returns the parameters after checking names, types and ranges.
 
     >>> checked({"num_leaves": 31}, "here")
     {'num_leaves': 31}
     """
-    for name, value in told.items():
+    for name, value in parameters.items():
         if name not in RANGES:
             raise ValueError(f"{where}: expected parameters among {', '.join(RANGES)}, got {name!r}")
         low, high = RANGES[name]
@@ -52,10 +52,10 @@ def checked(told: Mapping[str, Any], where: str) -> dict[str, Any]:
         if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
             number = "a whole number" if name in WHOLE else "a number"
             raise ValueError(f"{where}: {name}: expected {number} from {low:g} to {high:g}, got {value!r:.40}")
-    return dict(told)
+    return dict(parameters)
 
 
-def write_parameters(told: Mapping[str, Any], why: str, path: Path) -> None:
-    """Write a file that `read_parameters` reads; `why` is one line for people."""
-    lines = [f"# {why}", *(f"{name} = {value!r}" for name, value in checked(told, str(path)).items())]
+def write_parameters(parameters: Mapping[str, Any], why: str, path: Path) -> None:
+    """Writes a file that `read_parameters` reads; `why` is a comment of one line."""
+    lines = [f"# {why}", *(f"{name} = {value!r}" for name, value in checked(parameters, str(path)).items())]
     write_atomic(path, ("\n".join(lines) + "\n").encode())

@@ -1,4 +1,4 @@
-"""Which code made a model: versions of packages, and the hash of this package's own source."""
+"""The code that made a model: versions of packages, and the hash of this package's own source."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def versions() -> dict[str, str]:
-    """What decides a model's bytes beside data and seed."""
+    """Returns the versions that decide a model's bytes besides data and seed."""
     return {name: version(name) for name in PACKAGES} | {"python": platform.python_version(), "source": source_hash()}
 
 
 @cache
 def source_hash() -> str:
-    """SHA-256 over the names and bytes of the package's Python and data files, as they are when it is asked first.
+    """Returns the SHA-256 of the names and bytes of the package's Python and data files, computed at the first call.
 
-    A long training asks as it begins: by its end they may be those of another commit.
+    A long training calls it first: the files on disk may change before it ends.
     """
     digest = hashlib.sha256()
     for folder in ("features", "serving", "training"):
@@ -33,7 +33,7 @@ def source_hash() -> str:
 
 
 def commit() -> dict[str, str]:
-    """The commit and whether the work tree differs from it; empty outside a checkout."""
+    """Returns the commit and whether the work tree differs from it; empty outside a checkout."""
     try:
         git = ["git", "-C", str(ROOT)]
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S603

@@ -1,9 +1,9 @@
-"""Folds: forward in time with a gap, and no caller, block, trunk, device or campaign on both sides.
+"""Splits calls into folds: forward in time with a gap, and no caller, block, trunk, device or campaign in two folds.
 
 Callers that share a number block, a trunk, a device or a campaign form a group (connected components); a group is in
-one fold only. Training comes first; after a gap of the longest window plus the label delay comes the stretch in which
-thresholds are chosen, then, later, the fold on which they are certified. Thresholds are chosen on the groups that are
-learnt from, each scored by those parts of the model that learnt nothing of it: `crossing.py`.
+one fold only. Training comes first. After a gap of the longest window plus the label delay, thresholds are chosen in
+one span and certified in a later one. Thresholds are chosen on training groups, by out-of-fold scores
+(`cross_scores.py`), and certified on groups that no ensemble member trained on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 WINDOW_DAYS = 7  # the longest window
 FOLDS = ("train", "certify")
-# Of the groups: enough for certifying at one benign call in ten thousand, the rest for learning.
+# Shares of the groups: enough to certify one false positive in 10,000 benign calls, the rest for training.
 SHARES = (0.73, 0.27)
 GOLDEN = (5**0.5 - 1) / 2
 LINKS = ("caller_block", "trunk", "device")
@@ -37,7 +37,7 @@ LINKS = ("caller_block", "trunk", "device")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Stretches of time in Unix milliseconds, `[begin, end)` of each."""
+    """Spans of time in Unix milliseconds, each `[begin, end)`."""
 
     train: tuple[int, int]
     choose: tuple[int, int]
@@ -46,7 +46,7 @@ class Plan:
 
 
 def plan(first: int, last: int, *, label_delay_days: int = 3) -> Plan:
-    """Cut a stretch of calls into folds.
+    """Divides the time from the first to the last call (Unix ms) into spans.
 
     The first 7 days only fill the windows. Of the days after the gap, half are for choosing, half for certifying.
 
@@ -72,7 +72,7 @@ def plan(first: int, last: int, *, label_delay_days: int = 3) -> Plan:
 
 
 def fold_plan(calls: pa.Table, label_delay_days: int) -> Plan:
-    """The same of a table of calls."""
+    """Divides the time of a table of calls as `plan` does. Raises ValueError without a call."""
     start = calls["start"].to_numpy()
     if not len(start):
         raise ValueError("calls: expected some, got none")
@@ -80,7 +80,7 @@ def fold_plan(calls: pa.Table, label_delay_days: int) -> Plan:
 
 
 def judged_span(calls: pa.Table) -> tuple[int, int]:
-    """The stretch of a table's calls whose windows are full, `[begin, end)` in Unix ms.
+    """Returns the span in which a table's calls have full windows, `[begin, end)` in Unix ms.
 
     Raises:
         ValueError: if there is no call.
@@ -92,10 +92,10 @@ def judged_span(calls: pa.Table) -> tuple[int, int]:
 
 
 def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
-    """Group of each call's caller: callers are joined by shared blocks, trunks, devices and campaigns. Shape (n,).
+    """Returns the group of each call's caller: callers with a common block, trunk, device or campaign. Shape (n,).
 
     Args:
-        campaigns: for each call a name of what it is part of, or null; see `dataset.campaigns_of`.
+        campaigns: for each call the name of its campaign or principal, or null; as from `dataset.campaigns_of`.
     """
     caller, callers = factorize(calls["caller"])
     nodes = callers
@@ -108,32 +108,32 @@ def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
         nodes += links
     row, column = np.concatenate(rows), np.concatenate(columns)
     graph = coo_array((np.ones(len(row), dtype=np.int8), (row, column)), shape=(nodes, nodes)).tocsr()
-    graph.data[:] = 1  # parallel edges were summed, and an int8 sum may wrap to zero
+    graph.data[:] = 1  # duplicate edges are summed, and an int8 sum may wrap to zero
     return np.asarray(connected_components(graph, directed=False)[1][caller])
 
 
 def caller_classes(calls: pa.Table) -> Array:
-    """Class of each call's caller as a place among `NUMBER_CLASSES`, shape (n,); a missing one is "unknown"."""
+    """Returns the class of each call's caller as a place among NUMBER_CLASSES, shape (n,); null is "unknown"."""
     words = dictionary_decoded(calls["caller_class"].combine_chunks())
     places = pc.index_in(words, value_set=pa.array(NUMBER_CLASSES, words.type))
     return np.asarray(places.fill_null(NUMBER_CLASSES.index("unknown")).to_numpy(), dtype=np.int64)
 
 
 def fold_of_group(group: Array, kind: Array, seed: int, shares: Sequence[float] = SHARES) -> Array:
-    """Fold of each call by its group: an index into FOLDS, or into other `shares` of the groups.
+    """Returns the fold of each call's group: an index into FOLDS, or into other `shares` of the groups.
 
-    Groups are dealt like cards, in order of kind and size, so that every fold gets its share of the few that make
-    many calls: a fold without a courier says nothing about couriers.
+    Groups are dealt like cards, in order of class and size, so that every fold gets its share of the few groups that
+    make many calls: a fold without a courier says nothing about couriers.
 
     Args:
-        kind: class of each call's caller, as an integer; a group's kind is that of its last call.
+        kind: class of each call's caller, as an integer; a group's class is that of its last call.
     """
     sizes = np.bincount(group)
     kinds = np.zeros(len(sizes), dtype=np.int64)
     kinds[group] = kind
     rng = np.random.default_rng(seed)
     order = np.lexsort((rng.random(len(sizes)), -sizes, kinds))
-    # Low-discrepancy places: any run of neighbours in the order is split by the shares.
+    # A low-discrepancy sequence: any run of neighbours in the order is divided by the shares.
     places = (np.arange(len(sizes)) * GOLDEN + rng.random()) % 1.0
     fold = np.empty(len(sizes), dtype=np.int64)
     fold[order] = np.searchsorted(np.cumsum(shares)[:-1], places, side="right")

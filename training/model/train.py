@@ -1,12 +1,12 @@
-"""Calls and labels to a judged, signed bundle: the order of the steps, and nothing else.
+"""Trains a model: from a data set to the parts of a certified bundle, step by step.
 
-vectors -> folds -> labels as of the cutoff -> fit -> calibrate and choose thresholds -> certify -> evaluate -> bundle.
+vectors -> folds -> labels as of the cutoff -> fit -> calibrate and choose thresholds -> certify -> bundle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,24 +15,24 @@ import numpy as np
 import pandas as pd
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash, vector_columns
+from callsieve.features.catalogue import FEATURES, catalogue_hash, vector_columns
 from callsieve.features.files.progress import silent
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.metadata import Band, BundleMetadata, Calibration, GoldenVectors
-from callsieve.training.data.dataset import Dataset, JudgingLabels
+from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.feeds import Feed, answered_only, complete
-from callsieve.training.data.label_policy import LabelPolicy, read_label_policy
+from callsieve.training.data.judging_labels import JudgingLabels
 
 from .allocators import give_back
 from .bands import GUARD, TARGETS, FeedScores, aligned_scores, bands_of
-from .call_choice import needed_calls
 from .certify import certificate
 from .cross_scores import cv_fold_of_calls, out_of_fold_scores
 from .fit import FitRows, calibrate, cv_folds, fit, fit_members, held_out_folds, mean_model
 from .folds import CallFolds, assign_folds, training_rows_by_feed
 from .matrix import LabelledRows, Matrix, build_matrix, fingerprint, training_vectors
 from .provenance import source_hash, versions
+from .settings import Settings
 from .split import Plan
 
 if TYPE_CHECKING:
@@ -43,56 +43,30 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 GOLDEN_ROWS = 16
-LEAST_OF_A_CLASS = 200
+MIN_CLASS_ROWS = 200
 SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What a run may vary; everything else follows from the calls.
-
-    >>> Settings(seed=1).label_delay_days
-    3
-    """
-
-    seed: int = 0
-    threads: int = 0
-    calls_per_number: int = 24
-    label_delay_days: int = 3
-    valid_days: int = 90
-    epoch: int = 1
-    features: tuple[str, ...] = NAMES  # of the model, in their order; those of `features.reports` only if named here
-    label_policy: LabelPolicy = field(default_factory=read_label_policy)
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Raises: TypeError, ValueError: in one line, for what a training would stumble over only after hours."""
-        for name in ("seed", "threads", "calls_per_number", "label_delay_days", "valid_days", "epoch"):
-            value = getattr(self, name)
-            if type(value) is not int:
-                raise TypeError(f"{name} must be a whole number, got {type(value).__name__}")
-            if value < 0:
-                raise ValueError(f"{name} must be 0 or more, got {value}")
-        if isinstance(self.features, str):
-            raise TypeError(f"features must be a tuple of names, got the text {self.features!r}")
-
-
-@dataclass(frozen=True, slots=True)
 class Trained:
-    """A finished training: the bundle's parts and all that judging needs."""
+    """A finished training: the parts of the bundle and everything that judging needs. Arrays have shape (calls,).
+
+    feed: the complete feed. cv_fold: the cross-validation fold of each call's group, as `cross_scores` counts it.
+    raw: NaN where a call was not scored; out-of-fold scores where thresholds are chosen. stratum: as `Feed.strata`.
+    """
 
     dataset: Dataset
     settings: Settings
-    feed: Feed  # the complete one
+    feed: Feed
     plan: Plan
     fold: Array
-    part: Array  # of each call's group among those that members learnt from, as `crossing.cv_fold_of_calls`
+    cv_fold: Array
     caller: Array
     callee: Array
     start: Array
     judged: JudgingLabels
-    raw: Array  # NaN where a call was not scored; where thresholds are chosen, as `crossing.out_of_fold_scores`
-    stratum: Array  # of each call, as `Feed.strata`
+    raw: Array
+    stratum: Array
     models: dict[str, str]
     card: BundleMetadata
     golden_rows: Array
@@ -101,114 +75,140 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What came out of the learning side, and what it was."""
+    """The fitted models and what they were fitted on.
 
-    members: list[str]  # of the risk model
-    missed: list[tuple[int, ...]]  # the parts that each did not learn from
+    members: texts of the risk model's ensemble members. held_out: the folds that each member did not train on.
+    cv_fold: the cross-validation fold of each call's group, shape (calls,). rows: number of training rows.
+    """
+
+    members: list[str]
+    held_out: list[tuple[int, ...]]
     models: dict[str, str]
     classes: dict[str, tuple[str, ...]]
-    part: Array  # of each call's group, as `crossing.cv_fold_of_calls`
+    cv_fold: Array
     rows: int
     fingerprint: str
 
 
 def train(dataset: Dataset, settings: Settings, progress: Progress | None = None) -> Trained:
-    """Fit, calibrate, choose thresholds and certify them.
+    """Fits the models, calibrates them, chooses thresholds and certifies them.
 
     Args:
-        progress: told what is done and the part of it that is done, 0 to 1.
+        progress: called with the step and the share that is done, 0 to 1.
     Raises:
         ValueError: in one line, if the calls are too few days, or no label fits them.
     """
-    tell = progress or silent
-    source_hash()  # of the files that this process has read, and not of what they are changed to meanwhile
-    tell("labels", 0.0)
-    sides = assign_folds(dataset, settings)
-    learnt = training_rows_by_feed(dataset, settings, sides.caller, sides.fold, sides.plan)
-    choose, certify = sides.choose(settings.seed), sides.certify()
-    of_learnt = np.isin(sides.group, sides.group[np.concatenate([rows for rows, _ in learnt.values()])])
-    looked_at = needed_calls(dataset.calls, sides, choose, of_learnt)
+    report = progress or silent
+    source_hash()  # hash the source that this process runs, before files change during a long training
+    report("labels", 0.0)
+    folds = assign_folds(dataset, settings)
+    rows = training_rows_by_feed(dataset, settings, folds.caller, folds.fold, folds.plan)
+    choose, certify = folds.choose(settings.seed), folds.certify()
+    in_training = np.isin(folds.group, folds.group[np.concatenate([places for places, _ in rows.values()])])
+    needed = folds.needed(dataset.calls, choose, in_training)
     give_back()
-    tell("features", 0.05)
-    found = fitted(dataset, settings, sides, learnt, tell)
-    tell("features", 0.6)
-    poorer = answered_only(dataset, settings.features, settings.threads, np.flatnonzero(choose | certify))
-    whole = complete(dataset, settings.features, settings.threads, np.flatnonzero(looked_at))
-    tell("score", 0.75)
-    told_whole, told_poorer = (
-        FeedScores(scored_by_others(found, sides, feed, choose, settings), feed.strata(len(sides.start)))
-        for feed in (whole, poorer)
+    report("features", 0.05)
+    fitted = fit_all(dataset, settings, folds, rows, report)
+    report("features", 0.6)
+    answered_feed = answered_only(dataset, settings.features, settings.threads, np.flatnonzero(choose | certify))
+    complete_feed = complete(dataset, settings.features, settings.threads, np.flatnonzero(needed))
+    report("score", 0.75)
+    complete_scores, answered_scores = (
+        FeedScores(score_feed(fitted, folds, feed, choose, settings), feed.strata(len(folds.start)))
+        for feed in (complete_feed, answered_feed)
     )
-    raw = told_whole.raw
-    tell("certify", 0.9)
-    benign = ~sides.judged.nuisance
+    raw = complete_scores.raw
+    report("certify", 0.9)
+    benign = ~folds.judged.nuisance
     require_benign("train", choose & benign)
-    calibration, method = calibrate(raw[choose], sides.judged.nuisance[choose], sides.group[choose])
-    bands = bands_of((told_whole, told_poorer), choose & benign, certify & benign, GUARD)
-    told: dict[str, Any] = {
-        "trees": {name: text.count("\nTree=") for name, text in found.models.items()},
-        "classes": {name: list(words) for name, words in found.classes.items()},
-        "members": len(found.members),
-        "parts": 1 + max(max(parts) for parts in found.missed),
+    calibration, method = calibrate(raw[choose], folds.judged.nuisance[choose], folds.group[choose])
+    bands = bands_of((complete_scores, answered_scores), choose & benign, certify & benign, GUARD)
+    # The bundle's metadata hold these figures; "parts" and "sides" are names of its format.
+    figures: dict[str, Any] = {
+        "trees": {name: text.count("\nTree=") for name, text in fitted.models.items()},
+        "classes": {name: list(words) for name, words in fitted.classes.items()},
+        "members": len(fitted.members),
+        "parts": 1 + max(max(held_out) for held_out in fitted.held_out),
         "calibration": method,
-        "groups": len(np.unique(sides.group)),
-        "rows": {"train": found.rows},
-        "sides": {"train": found.fingerprint},
-        "answered_only": on_poorer_feed(told_poorer, sides, certify, bands[0]),
+        "groups": len(np.unique(folds.group)),
+        "rows": {"train": fitted.rows},
+        "sides": {"train": fitted.fingerprint},
+        "answered_only": answered_certificate(answered_scores, folds, certify, bands[0]),
     }
-    card = make_card(dataset, settings, sides.plan, calibration, bands, found.classes, told)
-    golden = golden_rows(whole, certify, feature_columns(settings.features))
-    tell("certify", 1.0)
+    metadata = make_metadata(dataset, settings, folds.plan, calibration, bands, fitted.classes, figures)
+    golden = golden_rows(complete_feed, certify, feature_columns(settings.features))
+    report("certify", 1.0)
     return Trained(
-        dataset, settings, whole, sides.plan, sides.fold, found.part, sides.caller, sides.callee, sides.start,
-        sides.judged, raw, told_whole.stratum, found.models, card, golden, told,
-    )  # fmt: skip
+        dataset=dataset,
+        settings=settings,
+        feed=complete_feed,
+        plan=folds.plan,
+        fold=folds.fold,
+        cv_fold=fitted.cv_fold,
+        caller=folds.caller,
+        callee=folds.callee,
+        start=folds.start,
+        judged=folds.judged,
+        raw=raw,
+        stratum=complete_scores.stratum,
+        models=fitted.models,
+        card=metadata,
+        golden_rows=golden,
+        fitted=figures,
+    )
 
 
-def fitted(
-    dataset: Dataset, settings: Settings, sides: CallFolds, learnt: Mapping[str, LabelledRows], tell: Progress
+def fit_all(
+    dataset: Dataset, settings: Settings, folds: CallFolds, rows: Mapping[str, LabelledRows], report: Progress
 ) -> Fitted:
-    """The models; of the vectors that they learnt from nothing is left in memory."""
-    X = training_vectors(dataset, settings.features, settings.threads, learnt)  # noqa: N806
-    side = build_matrix(X, [*learnt.values()], dataset.calls, sides.group, sides.caller)
-    require_both("train", side.y)
-    tell("fit", 0.2)
-    part = cv_folds(side.group, side.y, settings.seed)
-    members, models, classes = fit_models(side, part, settings, lambda done: tell("fit", 0.2 + 0.4 * done))
-    of_calls = cv_fold_of_calls(side.group, part, sides.group)
-    missed = held_out_folds(int(part.max(initial=0)) + 1)
-    found = Fitted(members, missed, models, classes, of_calls, len(side.y), fingerprint(side))
-    del X, side
+    """Fits all models; frees the vectors of the training rows before it returns."""
+    X = training_vectors(dataset, settings.features, settings.threads, rows)  # noqa: N806
+    matrix = build_matrix(X, [*rows.values()], dataset.calls, folds.group, folds.caller)
+    require_both("train", matrix.y)
+    report("fit", 0.2)
+    row_fold = cv_folds(matrix.group, matrix.y, settings.seed)
+    members, models, classes = fit_models(matrix, row_fold, settings, lambda done: report("fit", 0.2 + 0.4 * done))
+    fitted = Fitted(
+        members=members,
+        held_out=held_out_folds(int(row_fold.max(initial=0)) + 1),
+        models=models,
+        classes=classes,
+        cv_fold=cv_fold_of_calls(matrix.group, row_fold, folds.group),
+        rows=len(matrix.y),
+        fingerprint=fingerprint(matrix),
+    )
+    del X, matrix
     give_back()
-    return found
+    return fitted
 
 
-def scored_by_others(found: Fitted, sides: CallFolds, feed: Feed, choose: Array, settings: Settings) -> Array:
-    """Raw scores over all calls, where thresholds are chosen by members that did not see a call's group."""
+def score_feed(fitted: Fitted, folds: CallFolds, feed: Feed, choose: Array, settings: Settings) -> Array:
+    """Scores the calls of a feed after the label cutoff; out-of-fold where thresholds are chosen. Shape (calls,)."""
     columns, threads = feature_columns(settings.features), settings.threads
-    every = score_rows(found.models["model"], feed, sides.start >= sides.plan.label_cutoff, columns, threads)
+    raw = score_rows(fitted.models["model"], feed, folds.start >= folds.plan.label_cutoff, columns, threads)
     by_member = [
-        score_rows(text, feed, choose & np.isin(found.part, parts), columns, threads)
-        for text, parts in zip(found.members, found.missed, strict=True)
+        score_rows(text, feed, choose & np.isin(fitted.cv_fold, held_out), columns, threads)
+        for text, held_out in zip(fitted.members, fitted.held_out, strict=True)
     ]
-    return out_of_fold_scores(every, by_member, found.missed, found.part, choose)
+    return out_of_fold_scores(raw, by_member, fitted.held_out, fitted.cv_fold, choose)
 
 
-def on_poorer_feed(feed: FeedScores, sides: CallFolds, certify: Array, band: Band) -> dict[str, Any]:
-    """The certificate of a band where only answered calls are known, and what it catches there."""
-    held = aligned_scores(feed.raw, feed.stratum, band)
-    proof = certificate("certify", held[certify & ~sides.judged.nuisance], band.threshold, TARGETS[0][1])
-    return asdict(proof) | {"catch": share_of(held[certify & sides.judged.nuisance], band.threshold)}
+def answered_certificate(scores: FeedScores, folds: CallFolds, certify: Array, band: Band) -> dict[str, Any]:
+    """Returns the certificate of a band on the feed of answered calls, and the catch rate there."""
+    aligned = aligned_scores(scores.raw, scores.stratum, band)
+    benign = aligned[certify & ~folds.judged.nuisance]
+    proof = certificate("certify", benign, band.threshold, TARGETS[0][1])
+    return asdict(proof) | {"catch": share_of(aligned[certify & folds.judged.nuisance], band.threshold)}
 
 
 def golden_rows(feed: Feed, certify: Array, columns: list[int]) -> Array:
-    """Vectors of a few calls, whose scores a bundle must reproduce before it serves."""
-    shown = np.flatnonzero(certify) if certify.any() else feed.rows
-    return feed.at(shown[:: max(1, len(shown) // GOLDEN_ROWS)][:GOLDEN_ROWS])[:, columns]
+    """Returns vectors of a few calls; a bundle must reproduce their scores before it serves."""
+    candidates = np.flatnonzero(certify) if certify.any() else feed.rows
+    return feed.at(candidates[:: max(1, len(candidates) // GOLDEN_ROWS)][:GOLDEN_ROWS])[:, columns]
 
 
 def feature_columns(features: tuple[str, ...]) -> list[int]:
-    """Where these features stand in the vectors that hold them."""
+    """Returns the places of features in the vectors that hold them. Raises ValueError for an unknown name."""
     names = vector_columns(features)
     unknown = [name for name in features if name not in names]
     if unknown:
@@ -216,100 +216,103 @@ def feature_columns(features: tuple[str, ...]) -> list[int]:
     return [names.index(name) for name in features]
 
 
-def score_rows(model: str, feed: Feed, later: Array, columns: list[int], threads: int) -> Array:
-    """Raw scores over all calls: of those that come `later` and whose vectors the feed holds; NaN for the others."""
-    raw = np.full(len(later), np.nan)
-    booster, rows = Booster(model), feed.rows[later[feed.rows]]
+def score_rows(model: str, feed: Feed, wanted: Array, columns: list[int], threads: int) -> Array:
+    """Scores the wanted calls (bool) that have a vector in the feed; NaN for all others. Shape (calls,)."""
+    raw = np.full(len(wanted), np.nan)
+    booster, rows = Booster(model), feed.rows[wanted[feed.rows]]
     for begin in range(0, len(rows), SCORED_AT_ONCE):
-        some = rows[begin : begin + SCORED_AT_ONCE]
-        raw[some] = booster.predict_raw(
-            np.ascontiguousarray(select_columns(feed.at(some), columns)), threads=threads or 2
-        )
+        part = rows[begin : begin + SCORED_AT_ONCE]
+        X = np.ascontiguousarray(select_columns(feed.at(part), columns))  # noqa: N806
+        raw[part] = booster.predict_raw(X, threads=threads or 2)
     return raw
 
 
 def share_of(raw: Array, threshold: float) -> float | None:
-    """Share of the scored calls that reach a threshold; None without any."""
-    told = raw[~np.isnan(raw)]
-    return float((told >= threshold).mean()) if len(told) else None
+    """Returns the share of the scored calls that reach a threshold; None without any."""
+    scored = raw[~np.isnan(raw)]
+    return float((scored >= threshold).mean()) if len(scored) else None
 
 
 def require_both(fold: str, y: Array) -> None:
-    """Raise `ValueError` unless labelled calls of both kinds are there to learn from."""
+    """Raises ValueError unless there are labelled calls of both kinds to train on."""
     nuisance = int(y.sum())
     if not 0 < nuisance < len(y):
         raise ValueError(
             f"fold {fold!r}: expected labelled benign and nuisance calls, got {len(y) - nuisance} and {nuisance}; "
-            "give more days, reports or findings, or another seed"
+            "give more days, complaints or findings, or another seed"
         )
 
 
 def require_benign(fold: str, benign: Array) -> None:
-    """Raise `ValueError` unless there are benign calls to choose a threshold on."""
+    """Raises ValueError unless there are benign calls to choose a threshold on."""
     if not benign.any():
         raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
 
 
 def fit_models(
-    side: Matrix, part: Array, settings: Settings, tell: Callable[[float], None]
+    matrix: Matrix, row_fold: Array, settings: Settings, report: Callable[[float], None]
 ) -> tuple[list[str], dict[str, str], dict[str, tuple[str, ...]]]:
-    """Members of the risk model; it and the models of content and mode where enough of each class is known; classes.
+    """Fits the risk model, and models of content and mode where each class has enough labelled calls.
 
     Args:
-        part: of each row, as from `cv_folds`.
+        row_fold: cross-validation fold of each row, as from `fit.cv_folds`.
+        report: called with the share of the risk model that is fitted.
+    Returns: texts of the risk model's members, texts of all models, and the classes of the models of content and mode.
     """
     names, columns = settings.features, feature_columns(settings.features)
-    fixed: dict[str, Any] = {
+    options: dict[str, Any] = {
         "categorical": [feature.name for feature in FEATURES if feature.levels and feature.name in names],
         "seed": settings.seed,
         "threads": settings.threads,
         "parameters": settings.parameters,
     }
-    learn = FitRows(select_columns(side.X, columns), side.y, side.weight)
-    members = fit_members(learn, part, names, progress=lambda share: tell(0.8 * share), **fixed)
+    rows = FitRows(select_columns(matrix.X, columns), matrix.y, matrix.weight)
+    members = fit_members(rows, row_fold, names, progress=lambda share: report(0.8 * share), **options)
     models = {"model": mean_model(members)}
     classes: dict[str, tuple[str, ...]] = {}
-    held = part == 0
+    held_out = row_fold == 0
     for name in ("content", "mode"):
-        told = getattr(side, name)
-        words = class_words(told[~held], told[held])
+        labels = getattr(matrix, name)
+        words = class_words(labels[~held_out], labels[held_out])
         if len(words) > 1:
-            inside, outside = (class_part(side, rows, columns, told, words) for rows in (~held, held))
-            models[name] = fit(inside, outside, names, classes=len(words), **fixed)
+            train_rows, valid_rows = (
+                class_rows(matrix, chosen, columns, labels, words) for chosen in (~held_out, held_out)
+            )
+            models[name] = fit(train_rows, valid_rows, names, classes=len(words), **options)
             classes[name] = words
     return members, models, classes
 
 
 def select_columns(X: Array, columns: list[int]) -> Array:  # noqa: N803
-    """These columns of X; X itself if they are all there are: it may be large."""
+    """Returns these columns of X; X itself, without a copy, if they are all its columns."""
     return X if columns == list(range(X.shape[1])) else X[:, columns]
 
 
-def class_words(learn: Array, check: Array) -> tuple[str, ...]:
-    """Classes with enough labelled calls on the training side and at least one on the other."""
-    counts = pd.Series(learn).value_counts()
-    other = set(pd.Series(check).dropna())
-    return tuple(sorted(str(word) for word in counts[counts >= LEAST_OF_A_CLASS].index if word in other))
+def class_words(train_labels: Array, valid_labels: Array) -> tuple[str, ...]:
+    """Returns the classes with at least MIN_CLASS_ROWS training rows and one validation row."""
+    counts = pd.Series(train_labels).value_counts()
+    in_valid = set(pd.Series(valid_labels).dropna())
+    return tuple(sorted(str(word) for word in counts[counts >= MIN_CLASS_ROWS].index if word in in_valid))
 
 
-def class_part(side: Matrix, rows: Array, columns: list[int], told: Array, words: tuple[str, ...]) -> FitRows:
-    """Those of the rows (bool) whose class, as told of each, is one of `words`."""
-    code = pd.Index(words).get_indexer(pd.Index(told))
-    kept = rows & (code >= 0)
-    return FitRows(side.X[kept][:, columns], code[kept].astype(np.int64), side.weight[kept])
+def class_rows(matrix: Matrix, rows: Array, columns: list[int], labels: Array, words: tuple[str, ...]) -> FitRows:
+    """Returns those of the rows (bool) whose class is one of `words`, with the class's place as label."""
+    code = pd.Index(words).get_indexer(pd.Index(labels))
+    chosen = rows & (code >= 0)
+    return FitRows(matrix.X[chosen][:, columns], code[chosen].astype(np.int64), matrix.weight[chosen])
 
 
-def make_card(
+def make_metadata(
     dataset: Dataset,
     settings: Settings,
-    folds: Plan,
+    plan: Plan,
     calibration: Calibration,
     bands: tuple[Band, ...],
     classes: dict[str, tuple[str, ...]],
-    fitted: dict[str, Any],
+    figures: dict[str, Any],
 ) -> BundleMetadata:
-    """What the bundle says of itself. Nothing in it depends on the machine or on the time of day."""
-    last = datetime.fromtimestamp(folds.certify[1] / 1000, tz=UTC).replace(microsecond=0)
+    """Builds the metadata of a bundle. None of it depends on the machine or the time of day."""
+    last = datetime.fromtimestamp(plan.certify[1] / 1000, tz=UTC).replace(microsecond=0)
     return BundleMetadata(
         features=settings.features,
         categorical={f.name: len(f.levels) for f in FEATURES if f.levels and f.name in settings.features},
@@ -320,10 +323,10 @@ def make_card(
         training={
             "seed": settings.seed,
             "data": dataset.fingerprint,
-            "folds": {name: [_iso(t) for t in getattr(folds, name)] for name in ("train", "choose", "certify")},
-            "label_cutoff": _iso(folds.label_cutoff),
+            "folds": {name: [_iso(t) for t in getattr(plan, name)] for name in ("train", "choose", "certify")},
+            "label_cutoff": _iso(plan.label_cutoff),
             "settings": {"calls_per_number": settings.calls_per_number, "parameters": settings.parameters},
-            "fitted": fitted,
+            "fitted": figures,
             "versions": versions(),
         },
         valid_from=_utc(last),
@@ -335,7 +338,7 @@ def make_card(
 
 
 def write_bundle(trained: Trained, folder: Path, signing_key: Ed25519PrivateKey) -> str:
-    """Sign and write the bundle; its model id."""
+    """Signs and writes the bundle; returns its model id."""
     return save(trained.card, trained.models, trained.golden_rows.tolist(), folder, signing_key)
 
 

@@ -17,8 +17,9 @@ from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import factorize
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.bundle.metadata import Band
-from callsieve.training.data.dataset import Dataset, campaigns_of, judging_labels
+from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.data.feeds import Feed, complete
+from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.judging.figures import Rate
 from callsieve.training.judging.metrics import catch, threshold_at_rate
 from callsieve.training.model.bands import TARGETS, aligned_scores
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from callsieve.features.files.progress import Progress
     from callsieve.training.log.looks import Ledger
-    from callsieve.training.model.train import Settings
+    from callsieve.training.model.settings import Settings
 
     Array = npt.NDArray[Any]
 

@@ -9,7 +9,7 @@ from callsieve.serving.batch.complaint_rows import COMPLAINTS, checked_frame
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.judging.figures import RecordedRun
 from callsieve.training.model.allocators import give_back
-from callsieve.training.model.train import Settings
+from callsieve.training.model.settings import Settings
 from callsieve.training.run import study
 from callsieve.training.world.store import write_world
 from callsieve.training.world.world import World

@@ -22,8 +22,9 @@ from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.judge import summarise
 from callsieve.training.judging.leak_probes import check_for_leaks
 from callsieve.training.log.looks import Ledger
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import fold_plan
-from callsieve.training.model.train import Settings, train
+from callsieve.training.model.train import train
 from callsieve.training.tracking.record import flatten
 
 from .figures import Origin, RollingFigures, Spread

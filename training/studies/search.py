@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from callsieve.features.files.progress import Progress
     from callsieve.training.data.dataset import Dataset
-    from callsieve.training.model.train import Settings
+    from callsieve.training.model.settings import Settings
 
     Array = npt.NDArray[Any]
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
     from callsieve.training.data.dataset import Dataset
     from callsieve.training.log.looks import Ledger
-    from callsieve.training.model.train import Settings
+    from callsieve.training.model.settings import Settings
 
     Array = npt.NDArray[Any]
     Change = Callable[["Dataset", "Settings", pd.Timestamp, int], tuple["Dataset", "Settings"]]

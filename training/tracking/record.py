@@ -31,7 +31,8 @@ from callsieve.training.judging.figures import DatasetEntry, Headline, RuleHeadl
 from callsieve.training.model.fit import lightgbm_parameters
 from callsieve.training.model.matrix import array_hash
 from callsieve.training.model.provenance import source_hash, versions
-from callsieve.training.model.train import Settings, Trained
+from callsieve.training.model.settings import Settings
+from callsieve.training.model.train import Trained
 from callsieve.training.reports.run_page import one_in, share
 
 SETTINGS, VERSIONS, DATASETS, GATES = "settings.json", "versions.json", "datasets.json", "gates.toml"

@@ -17,7 +17,8 @@ from callsieve.serving.batch.score import score_calls
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.feeds import complete
 from callsieve.training.judging.leak_probes import neighbours, vectors_again
-from callsieve.training.model.train import Settings, train, write_bundle
+from callsieve.training.model.settings import Settings
+from callsieve.training.model.train import train, write_bundle
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_table
 
 AT = pd.Timestamp(EXAMPLE_CALL["start"], unit="ms", tz="UTC")

@@ -41,8 +41,8 @@ from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.model.folds import training_labels, training_rows
 from callsieve.training.model.matrix import labelled_rows
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import plan
-from callsieve.training.model.train import Settings
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.waiting import wait_until

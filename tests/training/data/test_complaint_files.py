@@ -22,7 +22,7 @@ from callsieve.serving.batch.complaint_rows import read_complaints
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.cli.tables import checks
 from callsieve.training.data.complaint_files import layouts, read_complaint_file
-from callsieve.training.data.ingest import as_written, ingest
+from callsieve.training.data.ingest import arrow_table, ingest
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.list_reach import list_reach
 from tests.support.paths import DATA
@@ -272,6 +272,6 @@ def test_counts_may_repeat_but_not_be_nothing(tmp_path):
 
 
 def test_counts_are_written_as_numbers():
-    table = as_written(pd.DataFrame({"count": [2, 3], "kind": ["loans", None]}))
+    table = arrow_table(pd.DataFrame({"count": [2, 3], "kind": ["loans", None]}))
     assert table["count"].type == pa.int64() and table["count"].to_pylist() == [2, 3]
     assert table["kind"].to_pylist() == ["loans", None]

@@ -11,8 +11,9 @@ import pytest
 
 from callsieve.serving.batch.complaint_rows import COMPLAINTS, checked_frame
 from callsieve.training.data import dataset as made
-from callsieve.training.data.dataset import judging_labels, read_dataset, truth_of_calls
+from callsieve.training.data.dataset import read_dataset, truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
+from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.data.label_policy import read_label_policy
 
 MOMENT, EARLIER = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)

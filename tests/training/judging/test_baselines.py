@@ -26,7 +26,7 @@ def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, b
     later = trained.start >= trained.plan.label_cutoff
     for raw in by_baselines.values():
         judged = np.isin(np.arange(len(later)), trained.feed.rows)
-        asked = fold_rows("train", trained.plan.choose, trained.fold, trained.start) | (trained.part == NO_CV_FOLD)
+        asked = fold_rows("train", trained.plan.choose, trained.fold, trained.start) | (trained.cv_fold == NO_CV_FOLD)
         assert (~np.isnan(raw) == (judged & later & asked)).all()
         assert not np.isnan(raw[judged_calls(trained).lives]).any()
 
@@ -60,7 +60,7 @@ def test_the_class_alone_knows_nothing_else(trained, by_baselines):
     """One score a class: one of all groups, and of each part where thresholds are chosen one that did not see it."""
     told = np.flatnonzero(~np.isnan(by_baselines["number class"]))
     choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)[told]
-    fits = np.where(choose, trained.part[told], NO_CV_FOLD)
+    fits = np.where(choose, trained.cv_fold[told], NO_CV_FOLD)
     levels, raw = trained.feed.values(told, CLASS), by_baselines["number class"][told]
     found = {
         (level, fit): set(raw[(levels == level) & (fits == fit)])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsieve.training.data.dataset import JudgingLabels
+from callsieve.training.data.judging_labels import JudgingLabels
 from callsieve.training.judging.calls_made import BUCKETS, by_calls_made, nth_call, reliability_by
 from callsieve.training.judging.evasions import PLAIN, evasion_figures, mean
 from callsieve.training.judging.headline import JudgedCalls

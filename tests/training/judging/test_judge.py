@@ -7,7 +7,7 @@ import numpy as np
 
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.bundle.metadata import Band
-from callsieve.training.data.dataset import JudgingLabels
+from callsieve.training.data.judging_labels import JudgingLabels
 from callsieve.training.judging.headline import JudgedCalls, headline_of
 from callsieve.training.judging.judge import reliability_figures, rule_in_words
 from callsieve.training.model.certify import certificate

@@ -12,8 +12,9 @@ from callsieve.training.model import train as steps
 from callsieve.training.model.call_choice import fold_rows, threshold_calls
 from callsieve.training.model.cross_scores import NO_CV_FOLD, cv_fold_of_calls, out_of_fold_scores
 from callsieve.training.model.fit import FitRows, fit_members, mean_model
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import FOLDS, LINKS
-from callsieve.training.model.train import Settings, feature_columns, train
+from callsieve.training.model.train import feature_columns, train
 
 
 def test_each_call_is_told_by_the_members_that_did_not_learn_its_group():
@@ -60,7 +61,7 @@ def test_thresholds_are_chosen_on_scores_of_groups_unseen_and_certified_by_all_m
     choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)
     pairs = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4))
     for part in range(5):
-        own = np.flatnonzero(choose & (trained.part == part))
+        own = np.flatnonzero(choose & (trained.cv_fold == part))
         assert len(own)
         unseen = [text for text, missed in zip(seen["members"], pairs, strict=True) if part in missed]
         told = np.mean([Booster(text).predict_raw(vectors[place[own]]) for text in unseen], axis=0)
@@ -100,7 +101,7 @@ def test_lives_are_of_callers_who_share_nothing_with_those_that_were_learnt_from
     told = pd.DataFrame({"caller": trained.caller})
     links = [trained.dataset.calls[name].to_pandas() for name in LINKS]
     links += [campaign.to_pandas() for campaign in campaigns_of(trained.dataset)]
-    reached = set(trained.caller[trained.part != NO_CV_FOLD])
+    reached = set(trained.caller[trained.cv_fold != NO_CV_FOLD])
     while True:
         inside = told["caller"].isin(reached)
         touched = np.logical_or.reduce([link.isin(set(link[inside].dropna())).to_numpy() for link in links])

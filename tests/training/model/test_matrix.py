@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsieve.training.model.matrix import build_matrix, labelled_rows, sample
+from callsieve.training.model.matrix import build_matrix, first_rows_per_caller, labelled_rows
 
 CUTOFF = pd.Timestamp("2025-03-17", tz="UTC")
 LIMIT = int(CUTOFF.timestamp() * 1000)
@@ -120,4 +120,4 @@ def test_sample_keeps_the_first_of_each_caller(owners, most, random):
         seen[owners[row]] += 1
         if seen[owners[row]] <= most:
             kept.append(row)
-    assert sample(owner, np.array(rows, dtype=np.int64), most).tolist() == sorted(kept)
+    assert first_rows_per_caller(owner, np.array(rows, dtype=np.int64), most).tolist() == sorted(kept)

@@ -20,9 +20,9 @@ from callsieve.training.model.fit import cv_folds
 from callsieve.training.model.folds import training_labels, training_rows
 from callsieve.training.model.matrix import Matrix, build_matrix, training_vectors
 from callsieve.training.model.provenance import source_hash
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import (
-    LEAST_OF_A_CLASS,
-    Settings,
+    MIN_CLASS_ROWS,
     class_words,
     fit_models,
     require_benign,
@@ -132,7 +132,7 @@ def test_folds_go_forward_in_time(trained):
 def side_of(dataset, t, calls=None):
     """What is fitted; `calls` are the first calls, where not all are there yet."""
     known = slice(calls)
-    caller, fold, told = t.caller[known], t.fold[known], t.feed.told[known]
+    caller, fold, told = t.caller[known], t.fold[known], t.feed.recorded[known]
     labels = training_labels(dataset, t.settings, t.plan)
     learnt = training_rows(dataset.calls, labels, t.settings, told, caller, fold, t.plan)
     X = training_vectors(dataset, t.settings.features, 1, {"complete": learnt})  # noqa: N806
@@ -177,7 +177,7 @@ def test_a_poorer_feed_knows_answered_calls_only(trained, dataset):
 
 def test_what_is_learnt_from_has_the_vectors_of_its_feed(dataset):
     told = {"complete": complete(dataset, NAMES, 1), "answered only": answered_only(dataset, NAMES, 1)}
-    rows = {name: feed.told[:: len(feed.told) // 50] for name, feed in told.items()}
+    rows = {name: feed.recorded[:: len(feed.recorded) // 50] for name, feed in told.items()}
     found = training_vectors(dataset, NAMES, 2, {name: (some, None) for name, some in rows.items()})
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.vstack([told[name].at(some) for name, some in rows.items()]).astype("f4"))
@@ -306,7 +306,7 @@ def test_contents_known_often_enough_get_a_model_of_their_own(trained, tmp_path)
 
 
 def test_a_class_of_few_calls_is_left_out():
-    learn = np.array(["loans"] * LEAST_OF_A_CLASS + ["fraud"] * (LEAST_OF_A_CLASS - 1) + [None] * 500, dtype=object)
+    learn = np.array(["loans"] * MIN_CLASS_ROWS + ["fraud"] * (MIN_CLASS_ROWS - 1) + [None] * 500, dtype=object)
     assert class_words(learn, np.array(["loans", "fraud"], dtype=object)) == ("loans",)
     assert class_words(learn, np.array([None, "fraud"], dtype=object)) == ()
     assert class_words(learn[:0], learn[:0]) == ()

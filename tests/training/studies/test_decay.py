@@ -12,8 +12,8 @@ from callsieve.training.data.feeds import complete
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.gates import shipped_gates
 from callsieve.training.log.looks import Ledger
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import groups
-from callsieve.training.model.train import Settings
 from callsieve.training.studies.decay import area, caught, decay, period_of
 from callsieve.training.studies.decay_picture import picture
 from tests.support import small_bundle as small

@@ -11,7 +11,7 @@ from callsieve.features.files.dates import DAY
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.gates import shipped_gates
 from callsieve.training.log.looks import Ledger, overlapping_looks
-from callsieve.training.model.train import Settings
+from callsieve.training.model.settings import Settings
 from callsieve.training.studies.rolling import numbers_of, origins, part, rolling, spread, stretch
 from tests.support import small_bundle as small
 

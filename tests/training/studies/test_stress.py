@@ -15,8 +15,8 @@ from callsieve.training.judging.metrics import threshold_at_rate
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.gates import shipped_gates
 from callsieve.training.log.looks import Ledger
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import plan
-from callsieve.training.model.train import Settings
 from callsieve.training.studies import stress as stressed
 from callsieve.training.studies.stress import CLEAN, FAULTS, change, interval, stress
 from tests.support import small_bundle as small

@@ -29,7 +29,7 @@ from callsieve.training.log.run_paths import default_store
 from callsieve.training.model import provenance
 from callsieve.training.model import train as training
 from callsieve.training.model.provenance import source_hash
-from callsieve.training.model.train import Settings
+from callsieve.training.model.settings import Settings
 from callsieve.training.tracking import mlflow_read, mlflow_write
 from callsieve.training.tracking.record import slice_metrics
 

@@ -14,7 +14,7 @@ from callsieve.training.audit.verify import verify
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.run_paths import default_store, run_paths
 from callsieve.training.model.matrix import array_hash
-from callsieve.training.model.train import Settings
+from callsieve.training.model.settings import Settings
 from callsieve.training.tracking import reproduce as replaying
 from callsieve.training.tracking.record import settings_json, settings_of
 from callsieve.training.tracking.reproduce import different, reproduce

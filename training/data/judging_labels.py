@@ -1,0 +1,88 @@
+"""The labels that a model is judged by: the truth of each call, or else the labels known when the records end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callsieve.features.intake.text_columns import dictionary_encoded
+
+from .dataset import Dataset
+from .label_policy import LabelPolicy
+from .labels import label_numbers
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgingLabels:
+    """Labels of all calls for judging, each array of shape (calls,).
+
+    known: whether the label is known. nuisance: the label. slice: the kind of caller. source: "truth" or "labels".
+    attack: a place among `attacks`, the names of evasions; -1 for no or no known evasion.
+    """
+
+    known: Array
+    nuisance: Array
+    slice: Array
+    source: str
+    attack: Array
+    attacks: tuple[str, ...] = ()
+
+
+def judging_labels(dataset: Dataset, caller: Array, policy: LabelPolicy) -> JudgingLabels:
+    """Returns the truth if the data set has one; else the labels known at the end, with the number class as slice.
+
+    Args:
+        caller: code of each call's caller, in order of first appearance, shape (calls,).
+    """
+    if dataset.truth is not None:
+        truth = dataset.truth
+        nuisance = np.asarray(truth["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
+        attack, attacks = _attacks(truth)
+        return JudgingLabels(
+            known=np.ones(len(nuisance), dtype=bool),
+            nuisance=nuisance,
+            slice=_words(truth["slice"].combine_chunks()),
+            source="truth",
+            attack=attack,
+            attacks=attacks,
+        )
+    tokens = dataset.calls["caller"].combine_chunks()
+    # `unique` returns the callers in order of first appearance, as the codes count them.
+    callers = pd.Series(pc.unique(pc.dictionary_decode(tokens)).to_numpy(zero_copy_only=False))
+    end = pd.Timestamp(int(dataset.calls["start"].to_numpy().max()), unit="ms", tz="UTC")
+    labels = label_numbers(dataset, end, policy).set_index("number")
+    of_callers = labels["nuisance"].reindex(callers.to_numpy())
+    return JudgingLabels(
+        known=of_callers.notna().to_numpy()[caller],
+        nuisance=of_callers.fillna(False).to_numpy(dtype=bool)[caller],
+        slice=_words(dataset.calls["caller_class"].combine_chunks()),
+        source="labels",
+        attack=np.full(len(caller), -1, dtype=np.int16),
+    )
+
+
+def _attacks(truth: pa.Table) -> tuple[Array, tuple[str, ...]]:
+    """Returns the evasion of each call and the names of all evasions in the truth."""
+    if "attack" not in truth.column_names:
+        return np.full(truth.num_rows, -1, dtype=np.int16), ()
+    words = truth["attack"].cast(pa.string()).combine_chunks()
+    names = sorted(pc.unique(words.drop_null()).to_pylist())
+    places = pc.index_in(words, value_set=pa.array(names, pa.string())).fill_null(-1)
+    return np.asarray(places.to_numpy(), dtype=np.int16), tuple(names)
+
+
+def _words(column: pa.Array) -> Array:
+    """Returns the words of a column; equal words share one object, which saves memory over ten million calls."""
+    encoded = dictionary_encoded(column)
+    words = np.array([*map(str, encoded.dictionary.to_pylist()), str(None)], dtype=object)
+    return np.asarray(words[encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()])

@@ -1,0 +1,41 @@
+"""What a run of training may vary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from callsieve.features.catalogue import NAMES
+from callsieve.training.data.label_policy import LabelPolicy, read_label_policy
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run may vary; everything else follows from the calls.
+
+    features: names in the order of the model's columns; complaint features only if they are named here.
+
+    >>> Settings(seed=1).label_delay_days
+    3
+    """
+
+    seed: int = 0
+    threads: int = 0
+    calls_per_number: int = 24
+    label_delay_days: int = 3
+    valid_days: int = 90
+    epoch: int = 1
+    features: tuple[str, ...] = NAMES
+    label_policy: LabelPolicy = field(default_factory=read_label_policy)
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises TypeError or ValueError, in one line, for values that would otherwise fail after hours of training."""
+        for name in ("seed", "threads", "calls_per_number", "label_delay_days", "valid_days", "epoch"):
+            value = getattr(self, name)
+            if type(value) is not int:
+                raise TypeError(f"{name} must be a whole number, got {type(value).__name__}")
+            if value < 0:
+                raise ValueError(f"{name} must be 0 or more, got {value}")
+        if isinstance(self.features, str):
+            raise TypeError(f"features must be a tuple of names, got the text {self.features!r}")
