@@ -1,4 +1,4 @@
-"""What a day of calls looks like, and whether today still looks like the training.
+"""Drift: whether a day of calls still looks like the days that the model was trained and certified on.
 
-Imports `data`, `log`, `model`. Start with `monitor`.
+Imports `data`, `log` and `model`. Start with `monitor`; `days` computes a day's figures, `reference` what is usual.
 """

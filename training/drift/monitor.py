@@ -1,8 +1,8 @@
-"""Drift: is a day of calls still like the days that the model was trained and certified on?
+"""Compares a day of calls with the days that the model was trained and certified on.
 
-Every statistic of the day is compared with its `reference`: how many of the reference's own day-to-day deviations it
-lies away. So an alarm means "no such day was seen", not "PSI above a rule of thumb", and a Sunday is held against
-Sundays. Nothing here needs the truth of a call, but for what findings tell of the certificate.
+Each statistic of the day is measured in day-to-day standard deviations of its `reference`. So an alarm means "no such
+day was seen", not "PSI above a rule of thumb", and a Sunday is compared with Sundays. No truth of a call is needed,
+except that findings check the certificate.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-# Deviations from what is usual that raise an alarm. What callers do, and where, moves on any normal day, when a
-# campaign of diallers begins or ends; the rest is steadier. Chosen on the worlds of seeds 111, 112 and 211, the
-# limits of amounts and of many together on 212 and 213; others judge, see tests/bench/bench_drift.py. That marks are
-# also held to their plain shares was seen to be needed on 500 to 502. What STEADY features did on 60 normal days of 550
-# and 551 stayed below 4, where two attacks moved them by 4.6 and more. Of 336 normal days of 564 to 569 four had an
-# alarm, two of them by STEADY features (4.7 and 5.0), and one as robots made an eighth of its calls.
-ALARM, ALARM_OF_RESTLESS, ALARM_OF_STEADY, ALARM_OF_AMOUNTS = 5.4, 7.0, 4.5, 4.0
-# Nobody calls the numbers of a new attack. More calls of callers whom few call lay at most 3.1 from what is usual on
-# those 336 normal days, and 3.7 to 6.2 on days with an attack that rotates numbers, warms them up, bombs or hides
-# behind SIM cards; that nobody calls fewer of the callers is no attack, and no alarm.
-ALARM_OF_UNSOUGHT = 3.6
-# A new attack moves many statistics a little: so many of them, the farthest, are also looked at together.
-TOGETHER, ALARM_TOGETHER = 10, 4.8
-RESTLESS = ("out_", "block_", "call_", "record's")
+# Deviations that raise an alarm. What callers do, and where, varies on normal days, when a campaign of diallers begins
+# or ends; other statistics are steadier. The limits were chosen on the worlds of seeds 111, 112 and 211, those of
+# amounts and of the combined statistic on 212 and 213; other worlds judge them, see tests/bench/bench_drift.py. Worlds
+# 500 to 502 showed that marks need a check of their plain shares, too. STEADY features stayed below 4 on 60 normal days
+# of worlds 550 and 551, where two attacks moved them by 4.6 and more. Of 336 normal days of worlds 564 to 569 four had
+# an alarm: two by STEADY features (4.7 and 5.0), and one when robots made an eighth of the day's calls.
+ALARM, ALARM_VARIABLE, ALARM_STEADY, ALARM_AMOUNTS = 5.4, 7.0, 4.5, 4.0
+# Nobody calls the numbers of a new attack. The share of callers without an incoming call rose by at most 3.1 deviations
+# on those 336 normal days, and by 3.7 to 6.2 on days with an attack that rotates numbers, warms them up, bombs or hides
+# behind SIM cards. A fall of this share is no attack and raises no alarm.
+ALARM_NOT_CALLED = 3.6
+# A new attack moves many statistics a little: the mean of so many of the largest deviations is also checked.
+COMBINED, ALARM_COMBINED = 10, 4.8
+VARIABLE = ("out_", "block_", "call_", "record's")
 STEADY = ("callee_", "device_", "pair_")
-LEAST_MOVE = 0.03  # of a share; what moves less is of no account: one trunk, one call centre
+MIN_MOVE = 0.03  # of a share: one trunk or one call centre may move a share by less
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """One statistic of a day beside what is usual.
+    """The difference of one statistic of a day from its usual value.
 
-    `z`: deviations from what is usual; of several statistics together, their mean. A histogram has `psi`, `ks` (of what
-    is not missing), and as `part` what of it moved most, with its share then and now; an amount has itself then and
-    now.
+    z: deviation in standard deviations; the mean of several for a combined statistic. A histogram has `psi`, `ks` (of
+    the values that are not missing) and `part`, the part that moved most; `then` and `now` are shares of that part. For
+    an amount they are the amount itself.
     """
 
     name: str
@@ -81,113 +81,132 @@ class Shift:
 
 
 def compare(reference: Reference, day: Day) -> list[Shift]:
-    """Every statistic that both know, what is farthest from usual first."""
-    found = [histogram_shift(reference, name, counts, day.kind) for name, counts in day.counts.items()
-             if name in reference.histograms]  # fmt: skip
-    found += [amount_shift(reference, name, value, day.kind) for name, value in day.amounts.items()
-              if name in reference.amounts]  # fmt: skip
-    if len(found) >= TOGETHER:
-        found.append(together(found))
-    return sorted(found, key=lambda one: (-one.alarm, -abs(one.z), one.name))
+    """Returns the shift of every statistic that reference and day share: alarms first, then by deviation."""
+    shifts = [
+        histogram_shift(reference, name, counts, day.kind)
+        for name, counts in day.counts.items()
+        if name in reference.histograms
+    ]
+    shifts += [
+        amount_shift(reference, name, value, day.kind)
+        for name, value in day.amounts.items()
+        if name in reference.amounts
+    ]
+    if len(shifts) >= COMBINED:
+        shifts.append(combined_shift(shifts))
+    return sorted(shifts, key=lambda shift: (-shift.alarm, -abs(shift.z), shift.name))
 
 
 def histogram_shift(reference: Reference, name: str, counts: Array, kind: str) -> Shift:
-    """A histogram, by that part of it which lies farthest from what is usual."""
+    """Returns the shift of a histogram, by its part with the largest deviation."""
     statistic = reference.histograms[name]
-    some, whole = watched_shares(counts, ordered=name in reference.cuts)
-    then, now = expit(np.array(statistic.usual[kind].mean)), some / np.maximum(whole, 1)
-    z = statistic.z(log_odds(some, whole), kind, chance(then, whole))
+    part_counts, totals = watched_shares(counts, ordered=name in reference.cuts)
+    then, now = expit(np.array(statistic.usual[kind].mean)), part_counts / np.maximum(totals, 1)
+    z = statistic.z(log_odds(part_counts, totals), kind, chance(then, totals))
     if name.startswith(MARK):
-        plain = statistic.z_of_shares(now, then, whole, kind)
-        z = np.where(np.abs(plain) > np.abs(z), plain, z)
-    z = np.where(np.abs(now - then) < LEAST_MOVE, 0.0, z)
+        z_of_shares = statistic.z_of_shares(now, then, totals, kind)
+        z = np.where(np.abs(z_of_shares) > np.abs(z), z_of_shares, z)
+    z = np.where(np.abs(now - then) < MIN_MOVE, 0.0, z)
     if name == NOT_CALLED:
         z = np.where(np.arange(len(z)) == YES, np.maximum(z, 0.0), 0.0)
     place = int(np.argmax(np.abs(z)))
-    usual, seen = usual_shares(reference, name, kind), shares(counts)
+    usual, observed = usual_shares(reference, name, kind), shares(counts)
     return Shift(
-        name, "histogram", float(z[place]), bool(abs(z[place]) > limit(name)), float(then[place]),
-        float(now[place]), part_name(name, reference.cuts.get(name), place), psi(seen, usual), ks(seen, usual),
-    )  # fmt: skip
+        name=name,
+        measure="histogram",
+        z=float(z[place]),
+        alarm=bool(abs(z[place]) > limit(name)),
+        then=float(then[place]),
+        now=float(now[place]),
+        part=part_name(name, reference.cuts.get(name), place),
+        psi=psi(observed, usual),
+        ks=ks(observed, usual),
+    )
 
 
 def amount_shift(reference: Reference, name: str, value: float, kind: str) -> Shift:
-    """An amount."""
+    """Returns the shift of an amount."""
     statistic = reference.amounts[name]
     z = float(statistic.z(np.array([value]), kind)[0])
-    then, now = (float(np.exp(one)) for one in (statistic.usual[kind].mean[0], value))
-    return Shift(name, "amount", z, abs(z) > ALARM_OF_AMOUNTS, then, now)
+    then, now = (float(np.exp(logarithm)) for logarithm in (statistic.usual[kind].mean[0], value))
+    return Shift(name, "amount", z, abs(z) > ALARM_AMOUNTS, then, now)
 
 
-def together(shifts: Sequence[Shift]) -> Shift:
-    """The mean deviation of the TOGETHER farthest statistics, whichever way each of them moved."""
-    z = float(np.sort([abs(one.z) for one in shifts])[-TOGETHER:].mean())
-    return Shift(f"the {TOGETHER} farthest together", "together", z, z > ALARM_TOGETHER, 0.0, z)
+def combined_shift(shifts: Sequence[Shift]) -> Shift:
+    """Returns the mean of the COMBINED largest absolute deviations as a shift of its own."""
+    z = float(np.sort([abs(shift.z) for shift in shifts])[-COMBINED:].mean())
+    return Shift(f"the {COMBINED} farthest together", "together", z, z > ALARM_COMBINED, 0.0, z)
 
 
 def limit(name: str) -> float:
-    """How many deviations of a histogram's part raise an alarm."""
+    """Returns the deviation above which a part of a histogram raises an alarm."""
     if name == NOT_CALLED:
-        return ALARM_OF_UNSOUGHT
-    if name.startswith(RESTLESS):
-        return ALARM_OF_RESTLESS
-    return ALARM_OF_STEADY if name.startswith(STEADY) else ALARM
+        return ALARM_NOT_CALLED
+    if name.startswith(VARIABLE):
+        return ALARM_VARIABLE
+    return ALARM_STEADY if name.startswith(STEADY) else ALARM
 
 
 def part_name(name: str, cuts: Sequence[float] | None, place: int) -> str:
-    """A part of a histogram in words."""
+    """Returns the name of a part of a histogram."""
     words = LEVELS.get(name, NO_YES) if cuts is None else [f"below {cut:g}" for cut in cuts]
     return words[place] if place < len(words) else "not known"
 
 
 def usual_shares(reference: Reference, name: str, kind: str) -> Array:
-    """The usual shares of a histogram's bins."""
+    """Returns the usual shares of a histogram's bins."""
     return np.array(reference.histograms[name].usual[kind].shares)
 
 
 def resembles(reference: Reference, day: Day) -> str:
-    """The kind of day whose histograms are nearer: on a holiday a weekday looks like a weekend."""
-    known = [name for name in day.counts if name in reference.histograms]
-    apart = {
-        kind: sum(psi(shares(day.counts[name]), usual_shares(reference, name, kind)) for name in known)
+    """Returns the kind of day whose histograms are nearer: on a holiday a weekday looks like a weekend."""
+    shared = [name for name in day.counts if name in reference.histograms]
+    distance = {
+        kind: sum(psi(shares(day.counts[name]), usual_shares(reference, name, kind)) for name in shared)
         for kind in KINDS
-    }  # fmt: skip
-    return min(KINDS, key=lambda kind: apart[kind])
+    }
+    return min(KINDS, key=lambda kind: distance[kind])
 
 
-def certificate(bundle: Bundle, stretch: ScoredCalls, rows: slice, findings: pd.DataFrame) -> dict[str, Any]:
-    """Whether the model's certificate can still be believed: its date, the mix of calls, and what findings say.
+def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.DataFrame) -> dict[str, Any]:
+    """Checks whether the model's certificate still holds, by its date, the day's mix of calls, and findings.
 
     Args:
-        rows: the day's.
-        findings: about callers; those found benign whose calls reach the certified threshold are false flags.
-    Returns: figures, and `at_risk`: a list of reasons in words, empty if there is none.
+        rows: rows of the day.
+        findings: about callers; calls of benign callers that reach the certified threshold are false positives.
+    Returns: figures, and `at_risk`: a list of reasons in words, empty without a risk.
     """
     band = bundle.thresholds[0]
-    told = band.certificate
-    stratum = stretch.vectors.strata(stretch.calls.num_rows)[rows]
+    proof = band.certificate
+    stratum = scored.vectors.strata(scored.calls.num_rows)[rows]
     words, counts = np.unique(np.array(STRATA)[stratum], return_counts=True)
     mix = dict(zip(words.tolist(), (counts / counts.sum()).tolist(), strict=True))
-    seen = {word: one for word, one in band.strata.items() if one.benign_calls}
-    covered = sum(mix.get(word, 0.0) for word in seen)
-    error = sum(mix.get(word, 0.0) * one.false_calls / one.benign_calls for word, one in seen.items())
+    judged = {word: of for word, of in band.strata.items() if of.benign_calls}
+    covered = sum(mix.get(word, 0.0) for word in judged)
+    error = sum(mix.get(word, 0.0) * of.false_calls / of.benign_calls for word, of in judged.items())
     expected = error / covered if covered else None
-    benign, false = found_benign(stretch, rows.stop, findings, band)
+    benign, false = found_benign(scored, rows.stop, findings, band)
     lowest = float(betaincinv(false, benign - false + 1, 1 - CONFIDENCE)) if false else 0.0
-    calls_until = datetime.fromisoformat(bundle.valid_until)
-    ended = stretch.calls["start"][rows.stop - 1].as_py() >= calls_until.timestamp() * 1000
-    reasons = [
-        *(["the model was never certified"] if not told.certified else []),
-        *([f"it is valid until {bundle.valid_until}"] if ended else []),
-        *([f"of {benign:,} calls of callers found benign, {false:,} were flagged: more than {told.target:g} of them, "
-           f"with {CONFIDENCE:.0%} confidence"] if lowest > told.target else []),
-        *([f"by the day's mix of caller classes {expected:.2g} of benign calls would be flagged, more than the target"]
-          if expected is not None and expected > told.target else []),
-    ]  # fmt: skip
+    valid_until = datetime.fromisoformat(bundle.valid_until)
+    ended = scored.calls["start"][rows.stop - 1].as_py() >= valid_until.timestamp() * 1000
+    reasons = []
+    if not proof.certified:
+        reasons.append("the model was never certified")
+    if ended:
+        reasons.append(f"it is valid until {bundle.valid_until}")
+    if lowest > proof.target:
+        reasons.append(
+            f"of {benign:,} calls of callers found benign, {false:,} were flagged: more than {proof.target:g} of them, "
+            f"with {CONFIDENCE:.0%} confidence"
+        )
+    if expected is not None and expected > proof.target:
+        reasons.append(
+            f"by the day's mix of caller classes {expected:.2g} of benign calls would be flagged, more than the target"
+        )
     return {
         "band": band.name,
-        "target": told.target,
-        "bound_then": told.bound,
+        "target": proof.target,
+        "bound_then": proof.bound,
         "expected_at_this_mix": expected,
         "share_of_calls_in_judged_classes": covered,
         "calls_of_callers_found_benign": benign,
@@ -197,20 +216,20 @@ def certificate(bundle: Bundle, stretch: ScoredCalls, rows: slice, findings: pd.
     }
 
 
-def found_benign(stretch: ScoredCalls, end: int, findings: pd.DataFrame, band: Band) -> tuple[int, int]:
-    """Calls up to the day's end of callers who were found benign, and those of them that were flagged."""
+def found_benign(scored: ScoredCalls, end: int, findings: pd.DataFrame, band: Band) -> tuple[int, int]:
+    """Counts the calls, up to the day's end, of callers found benign, and those of these calls that were flagged."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    calls = stretch.calls.slice(0, end)
+    calls = scored.calls.slice(0, end)
     numbers = pa.array(findings.loc[~findings["nuisance"].astype(bool), "number"], pa.string())
     caller = pc.dictionary_decode(calls["caller"].combine_chunks())
     benign = np.asarray(pc.is_in(caller, value_set=numbers))
     # The first days only fill the windows.
     start = calls["start"].to_numpy()
     benign &= start >= start[0] + WINDOW_DAYS * DAY
-    held = aligned_scores(stretch.raw[:end], stretch.vectors.strata(stretch.calls.num_rows)[:end], band)
-    return int(benign.sum()), int((held[benign] >= band.threshold).sum())
+    aligned = aligned_scores(scored.raw[:end], scored.vectors.strata(scored.calls.num_rows)[:end], band)
+    return int(benign.sum()), int((aligned[benign] >= band.threshold).sum())
 
 
 def monitor(
@@ -224,74 +243,74 @@ def monitor(
     threads: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Compare one day of a folder of calls with the reference of a model.
+    """Compares one day of a folder of calls with the reference of a model.
 
     Args:
-        data: folder as for training, with the day's calls and those of at least 7 days before; 28 are better.
-        day: the last one by default.
-        reference: by default the one in the record beside the bundle.
-        ledger: gets a touch if these are calls that the model was certified on: findings are held against its flags.
-    Returns: plain values.
+        data: folder as for training, with the day's calls and those of at least 7 days before; better 28.
+        day: the last day by default.
+        reference: reference file; by default the one in the record beside the bundle.
+        ledger: records a look if the model was certified on these calls, since findings are compared with its flags.
+    Returns: figures, JSON-able.
     Raises:
         ValueError: in one line, if the reference is another model's, or the calls do not reach far enough back.
     """
     scorer = open_scorer(bundle, trust)
-    known = read_reference(reference or bundle.parent / "record" / REFERENCE)
-    if known.model != scorer.bundle.model_id:
-        raise ValueError(f"reference: expected that of model {scorer.bundle.model_id}, got that of {known.model}")
+    usual = read_reference(reference or bundle.parent / "record" / REFERENCE)
+    if usual.model != scorer.bundle.model_id:
+        raise ValueError(f"reference: expected that of model {scorer.bundle.model_id}, got that of {usual.model}")
     dataset = read_dataset(data, "monitoring")
     calls, chosen = calls_until(dataset.calls, day)
     touched: dict[str, Any] = {}
     if certified_on(scorer.bundle, dataset.fingerprint, judged_span(calls)):
         touched = {**count_look(ledger, scorer.bundle, dataset.fingerprint, judged_span(calls), "monitor")}
     progress("features", 0.1)
-    # What came in after the day is not known yet.
+    # Complaints and findings after the day are not known yet.
     end = midnight(chosen, calls.slice(day_slices(calls)[chosen].start)) + DAY
-    reports, findings = (table[table["known_at"] < moment(end)] for table in (dataset.complaints, dataset.findings))
-    scores, rows = score_calls(scorer, calls, reports, threads=threads)
+    complaints, findings = (table[table["known_at"] < moment(end)] for table in (dataset.complaints, dataset.findings))
+    scores, rows = score_calls(scorer, calls, complaints, threads=threads)
     progress("compare", 0.9)
-    stretch = ScoredCalls(calls, feed_of_all(rows), scores.raw, reports, scorer.bundle.thresholds)
+    scored = ScoredCalls(calls, feed_of_all(rows), scores.raw, complaints, scorer.bundle.thresholds)
     span = day_slices(calls)[chosen]
-    figures = day_figures(chosen, span, stretch, known.cuts)
-    shifts = compare(known, figures)
+    figures = day_figures(chosen, span, scored, usual.cuts)
+    shifts = compare(usual, figures)
     return {
         "day": str(chosen),
         "kind": figures.kind,
-        "resembles": resembles(known, figures),
-        "model": known.model,
-        "reference": [known.first, known.last],
+        "resembles": resembles(usual, figures),
+        "model": usual.model,
+        "reference": [usual.first, usual.last],
         "calls": figures.calls,
         "days_before": (chosen - min(day_slices(calls))).days,
         "days_wanted": HISTORY_DAYS,
         "alarm": any(shift.alarm for shift in shifts),
         "shifts": [asdict(shift) for shift in shifts],
-        "certificate": certificate(scorer.bundle, stretch, span, findings),
+        "certificate": certificate(scorer.bundle, scored, span, findings),
         **touched,
     }
 
 
 def calls_until(calls: pa.Table, day: date | None) -> tuple[pa.Table, date]:
-    """The calls of a day and of HISTORY_DAYS before it, and the day.
+    """Returns the calls of a day and of HISTORY_DAYS before it, and the day; the last day by default.
 
     Raises:
         ValueError: if there is no call on the day, or none so far back that its windows are full.
     """
-    found = day_slices(calls)
-    chosen = day or max(found)
-    if chosen not in found:
-        raise ValueError(f"{chosen}: expected a day of the calls, {min(found)} to {max(found)}")
-    kept = [one for one in found if 0 <= (chosen - one).days <= HISTORY_DAYS]
-    if (chosen - min(kept)).days < WINDOW_DAYS:
-        raise ValueError(f"{chosen}: expected calls of at least {WINDOW_DAYS} days before it, from {min(found)} on")
-    begin = found[min(kept)].start
-    return calls.slice(begin, found[chosen].stop - begin), chosen
+    days = day_slices(calls)
+    chosen = day or max(days)
+    if chosen not in days:
+        raise ValueError(f"{chosen}: expected a day of the calls, {min(days)} to {max(days)}")
+    window = [earlier for earlier in days if 0 <= (chosen - earlier).days <= HISTORY_DAYS]
+    if (chosen - min(window)).days < WINDOW_DAYS:
+        raise ValueError(f"{chosen}: expected calls of at least {WINDOW_DAYS} days before it, from {min(days)} on")
+    begin = days[min(window)].start
+    return calls.slice(begin, days[chosen].stop - begin), chosen
 
 
 def date_of(text: str | None) -> date | None:
-    """A date as a person writes it.
+    """Parses a date such as 2026-03-01; None for None.
 
     Raises:
-        ValueError: in one line, if it is none.
+        ValueError: in one line, if the text is not a date.
     """
     if text is None:
         return None
@@ -302,5 +321,5 @@ def date_of(text: str | None) -> date | None:
 
 
 def moment(milliseconds: int) -> datetime:
-    """Unix ms as a moment."""
+    """Returns Unix ms as a moment in UTC."""
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)

@@ -1,8 +1,8 @@
-"""What days of calls looked like when a model was trained: the yardstick of `callsieve model monitor`.
+"""The reference of `callsieve model monitor`: what days of calls looked like when a model was trained.
 
-For each statistic the reference keeps what its days had in common, and how far they lay from it: a day is judged by
-what days are like, not by a rule of thumb. Weekdays and weekends are apart. No row of a person is kept: of a feature
-the cuts between its quantiles, and of the shares below them and of every amount the mean and the spread.
+For each statistic it holds the mean over the days and their spread, so a new day is judged by the variation of days and
+not by a rule of thumb. Weekdays and weekends have means of their own. It holds no row of a person: only the cuts
+between a feature's quantiles, and means and spreads of the shares below them and of the amounts.
 """
 
 from __future__ import annotations
@@ -28,19 +28,18 @@ if TYPE_CHECKING:
 
 REFERENCE = "reference.json"
 
-FORMAT = 2
+FORMAT = 3
 KINDS = ("weekday", "weekend")
-LEAST_DAYS = 2  # of a kind, to be a yardstick of its own
-LEAST_IN_ALL = 5
-# How steady a statistic is taken to be at most (of a logarithm, so three parts in a hundred): so few days cannot show
-# that it is steadier.
-LEAST_SPREAD = 0.03
+MIN_DAYS_OF_KIND = 2  # for a mean of its own
+MIN_DAYS = 5
+# The smallest spread of a statistic (of a logarithm, so 3 %): so few days cannot show that it is steadier.
+MIN_SPREAD = 0.03
 SMALLEST = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """A statistic on days of one kind: mean of each of its parts, the number of days, of a histogram its shares."""
+    """A statistic on days of one kind: the mean of each part, the number of days, and the shares of a histogram."""
 
     mean: tuple[float, ...]
     days: int
@@ -49,11 +48,10 @@ class Usual:
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
-    """What was usual by kind of day; how far days lay from it, by part (standard deviation, all kinds together).
+    """The usual value of a statistic by kind of day, and the spread of days around it (standard deviation by part).
 
-    The parts of a histogram are log-odds of shares, see `watched_shares`;
-    an amount has one, as `days` has it. `swing` is
-    the spread of the shares themselves; an amount has none.
+    The parts of a histogram are log-odds of shares, see `watched_shares`; an amount has one part. `swing` is the spread
+    of the shares themselves; an amount has none. `freedom` is the number of degrees of freedom of the spread.
     """
 
     spread: tuple[float, ...]
@@ -62,33 +60,33 @@ class Statistic:
     swing: tuple[float, ...] = ()
 
     def z(self, now: Array, kind: str, noise: Array | float = 0.0) -> Array:
-        """How far each part of another day lies from what is usual, in standard deviations of a normal law.
+        """Returns the deviation of each part of a day from its usual value, in standard deviations of a normal law.
 
         Args:
-            noise: what chance alone adds to each part (standard deviation): a spread below it was luck.
+            noise: standard deviation of each part by chance alone; a smaller spread is a coincidence.
         """
-        apart = np.maximum(np.maximum(self.spread, noise), LEAST_SPREAD)
-        return self._of_normal_law((now - np.array(self.usual[kind].mean)) / apart, kind)
+        spread = np.maximum(np.maximum(self.spread, noise), MIN_SPREAD)
+        return self._of_normal_law((now - np.array(self.usual[kind].mean)) / spread, kind)
 
-    def z_of_shares(self, now: Array, then: Array, whole: Array, kind: str) -> Array:
-        """The same on the scale of shares themselves: of `whole` calls, `now` beside `then`, which is usual.
+    def z_of_shares(self, now: Array, then: Array, totals: Array, kind: str) -> Array:
+        """Returns the deviation of plain shares, `now` from the usual `then`, among `totals` calls.
 
-        Of what is usually next to nothing, log-odds swing widely from day to day, with a handful of calls: no number of
-        them would be unusual.
+        Log-odds of a share near zero vary widely from day to day with a handful of calls, so on their scale no number
+        of such calls would be unusual.
         """
-        noise = np.sqrt(then * (1 - then) / np.maximum(whole, 1))
-        apart = np.maximum(np.maximum(self.swing, noise), LEAST_SPREAD * then * (1 - then) + SMALLEST)
-        return self._of_normal_law((now - then) / apart, kind)
+        noise = np.sqrt(then * (1 - then) / np.maximum(totals, 1))
+        spread = np.maximum(np.maximum(self.swing, noise), MIN_SPREAD * then * (1 - then) + SMALLEST)
+        return self._of_normal_law((now - then) / spread, kind)
 
-    def _of_normal_law(self, far: Array, kind: str) -> Array:
-        # Student's law: a spread that was learnt from few days may be too small.
-        far = far / (1 + 1 / self.usual[kind].days) ** 0.5
-        return np.asarray(-np.sign(far) * ndtri(np.maximum(stdtr(self.freedom, -np.abs(far)), SMALLEST)))
+    def _of_normal_law(self, deviation: Array, kind: str) -> Array:
+        # Student's law allows for a spread that was underestimated from few days.
+        deviation = deviation / (1 + 1 / self.usual[kind].days) ** 0.5
+        return np.asarray(-np.sign(deviation) * ndtri(np.maximum(stdtr(self.freedom, -np.abs(deviation)), SMALLEST)))
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The yardstick of one model: cuts of its histograms, and every statistic by name."""
+    """The reference of one model: cuts of its histograms, and every statistic by name."""
 
     model: str
     first: str
@@ -98,25 +96,25 @@ class Reference:
     amounts: Mapping[str, Statistic]
 
 
-def measure_reference(model: str, stretch: ScoredCalls) -> Reference:
-    """The reference of a stretch of calls, by its whole days.
+def measure_reference(model: str, scored: ScoredCalls) -> Reference:
+    """Computes the reference of scored calls, from their whole days.
 
     Raises:
-        ValueError: if there are fewer than LEAST_IN_ALL of them.
+        ValueError: if there are fewer than MIN_DAYS whole days.
     """
-    days = whole_days(stretch.calls)
-    enough(len(days))
-    cuts = histogram_cuts(stretch, days)
-    return build_reference(model, cuts, [day_figures(day, rows, stretch, cuts) for day, rows in days.items()])
+    days = whole_days(scored.calls)
+    require_days(len(days))
+    cuts = histogram_cuts(scored, days)
+    return build_reference(model, cuts, [day_figures(day, rows, scored, cuts) for day, rows in days.items()])
 
 
 def build_reference(model: str, cuts: Cuts, days: Sequence[Day]) -> Reference:
-    """The reference of some days.
+    """Computes the reference of some days.
 
     Raises:
-        ValueError: if there are fewer than LEAST_IN_ALL days.
+        ValueError: if there are fewer than MIN_DAYS days.
     """
-    enough(len(days))
+    require_days(len(days))
     counted = dict.fromkeys(name for day in days for name in day.counts)
     measured = dict.fromkeys(name for day in days for name in day.amounts)
     histograms = {
@@ -124,86 +122,92 @@ def build_reference(model: str, cuts: Cuts, days: Sequence[Day]) -> Reference:
     }
     amounts = {name: amount([day for day in days if name in day.amounts], name) for name in measured}
     return Reference(
-        model, str(days[0].date), str(days[-1].date), cuts,
-        {name: one for name, one in histograms.items() if one is not None},
-        {name: one for name, one in amounts.items() if one is not None},
-    )  # fmt: skip
+        model=model,
+        first=str(days[0].date),
+        last=str(days[-1].date),
+        cuts=cuts,
+        histograms={name: statistic for name, statistic in histograms.items() if statistic is not None},
+        amounts={name: statistic for name, statistic in amounts.items() if statistic is not None},
+    )
 
 
-def enough(days: int) -> None:
-    """Raise `ValueError` if there are too few days."""
-    if days < LEAST_IN_ALL:
-        raise ValueError(f"reference: expected at least {LEAST_IN_ALL} whole days, got {days}")
+def require_days(days: int) -> None:
+    """Raises ValueError if there are fewer than MIN_DAYS days."""
+    if days < MIN_DAYS:
+        raise ValueError(f"reference: expected at least {MIN_DAYS} whole days, got {days}")
 
 
 def histogram(days: Sequence[Day], name: str, *, ordered: bool) -> Statistic | None:
-    """What was usual of a histogram; None if too few days have it."""
-    some = [watched_shares(day.counts[name], ordered=ordered) for day in days]
+    """Returns the statistic of a histogram; None if too few days have it."""
+    by_day = [watched_shares(day.counts[name], ordered=ordered) for day in days]
     kinds = [day.kind for day in days]
-    found = statistic(kinds, [log_odds(*one) for one in some])
-    plain = statistic(kinds, [share / np.maximum(whole, 1) for share, whole in some])
-    if found is None or plain is None:
+    of_log_odds = statistic_of(kinds, [log_odds(counts, totals) for counts, totals in by_day])
+    of_shares = statistic_of(kinds, [counts / np.maximum(totals, 1) for counts, totals in by_day])
+    if of_log_odds is None or of_shares is None:
         return None
     usual = {}
-    for kind, one in found.usual.items():
-        alike = [day for day in days if day.kind == kind] if one.days < len(days) else days
-        whole = np.sum([day.counts[name] for day in alike], axis=0)
-        usual[kind] = replace(one, shares=tuple(shares(whole).tolist()))
-    return replace(found, usual=usual, swing=plain.spread)
+    for kind, of_kind in of_log_odds.usual.items():
+        same_kind = [day for day in days if day.kind == kind] if of_kind.days < len(days) else days
+        total = np.sum([day.counts[name] for day in same_kind], axis=0)
+        usual[kind] = replace(of_kind, shares=tuple(shares(total).tolist()))
+    return replace(of_log_odds, usual=usual, swing=of_shares.spread)
 
 
 def amount(days: Sequence[Day], name: str) -> Statistic | None:
-    """What was usual of an amount; None if too few days have it."""
-    return statistic([day.kind for day in days], [np.array([day.amounts[name]]) for day in days])
+    """Returns the statistic of an amount; None if too few days have it."""
+    return statistic_of([day.kind for day in days], [np.array([day.amounts[name]]) for day in days])
 
 
-def statistic(kinds: Sequence[str], values: Sequence[Array]) -> Statistic | None:
-    """What is usual of some days' values; without enough days of each kind, of all. None if there are too few."""
-    if len(values) < LEAST_IN_ALL:
+def statistic_of(kinds: Sequence[str], values: Sequence[Array]) -> Statistic | None:
+    """Returns mean and spread of some days' values, by kind if each kind has enough days; None if there are too few."""
+    if len(values) < MIN_DAYS:
         return None
     by_kind = {
-        kind: np.array([value for its, value in zip(kinds, values, strict=True) if its == kind]) for kind in KINDS
+        kind: np.array([value for day_kind, value in zip(kinds, values, strict=True) if day_kind == kind])
+        for kind in KINDS
     }
     freedom = len(values) - len(KINDS)
-    if min(len(some) for some in by_kind.values()) < LEAST_DAYS:
+    if min(len(group) for group in by_kind.values()) < MIN_DAYS_OF_KIND:
         by_kind, freedom = dict.fromkeys(KINDS, np.array(values)), len(values) - 1
-    left = np.concatenate([some - some.mean(axis=0) for some in {id(some): some for some in by_kind.values()}.values()])
-    spread = np.sqrt((left**2).sum(axis=0) / freedom)
-    usual = {kind: Usual(tuple(some.mean(axis=0).tolist()), len(some)) for kind, some in by_kind.items()}
+    # Both kinds may share one array: its residuals count once.
+    distinct = {id(group): group for group in by_kind.values()}.values()
+    residuals = np.concatenate([group - group.mean(axis=0) for group in distinct])
+    spread = np.sqrt((residuals**2).sum(axis=0) / freedom)
+    usual = {kind: Usual(tuple(group.mean(axis=0).tolist()), len(group)) for kind, group in by_kind.items()}
     return Statistic(tuple(spread.tolist()), freedom, usual)
 
 
 def watched_shares(counts: Array, *, ordered: bool) -> tuple[Array, Array]:
-    """What is watched of a histogram: how many calls are in each part, and of how many.
+    """Returns the monitored parts of a histogram: the count of each part, and the total for each.
 
-    Of an ordered one the parts are all below each cut, and all that is missing: a value that moves from one narrow bin
-    to the next moves nothing. Of a category they are its bins. All are parts of all calls, also of those for which
-    nothing is known: what is known of few calls is of few trunks or devices, and they come and go.
+    The parts of an ordered histogram are the values below each cut, and the missing values: a value that moves into the
+    next narrow bin changes little. The parts of a category are its bins. The total is all calls, with those of unknown
+    value: a value that few calls have belongs to few trunks or devices, which come and go.
 
     >>> [part.tolist() for part in parts(np.array([1, 2, 3, 4]), ordered=True)]
     [[1, 3, 4], [10, 10, 10]]
     """
-    found = np.append(np.cumsum(counts[:-2]), counts[-1]) if ordered else counts
-    return found, np.full(len(found), counts.sum())
+    part_counts = np.append(np.cumsum(counts[:-2]), counts[-1]) if ordered else counts
+    return part_counts, np.full(len(part_counts), counts.sum())
 
 
-def log_odds(some: Array, whole: Array) -> Array:
-    """Of shares; half a call more in and outside of each, for there may be none."""
-    return np.asarray(np.log((some + 0.5) / (whole - some + 0.5)))
+def log_odds(counts: Array, totals: Array) -> Array:
+    """Returns the log-odds of shares, with half a call added on both sides since either may be zero."""
+    return np.asarray(np.log((counts + 0.5) / (totals - counts + 0.5)))
 
 
-def chance(expected: Array, whole: Array) -> Array:
-    """What chance alone does to the log-odds of shares that are expected of so many calls: standard deviation."""
-    return np.asarray(np.sqrt(1 / (whole * expected + 0.5) + 1 / (whole * (1 - expected) + 0.5)))
+def chance(expected: Array, totals: Array) -> Array:
+    """Returns the standard deviation, by chance alone, of the log-odds of expected shares of so many calls."""
+    return np.asarray(np.sqrt(1 / (totals * expected + 0.5) + 1 / (totals * (1 - expected) + 0.5)))
 
 
 def shares(counts: Array) -> Array:
-    """Shares of bins; half a call more in each keeps an empty one from being infinitely surprising."""
+    """Returns the shares of bins; half a call added to each keeps the PSI of an empty bin finite."""
     return np.asarray((counts + 0.5) / (counts.sum() + 0.5 * len(counts)))
 
 
 def psi(one: Array, other: Array) -> float:
-    """Population stability index of two sets of shares, in nats.
+    """Returns the population stability index of two sets of shares, in nats.
 
     >>> round(psi(np.array([0.5, 0.5]), np.array([0.6, 0.4])), 4)
     0.0405
@@ -212,59 +216,66 @@ def psi(one: Array, other: Array) -> float:
 
 
 def ks(one: Array, other: Array) -> float:
-    """Kolmogorov-Smirnov distance at the cuts; the last bin, of what is missing, is left out.
+    """Returns the Kolmogorov-Smirnov distance at the cuts, without the last bin, that of missing values.
 
     >>> round(ks(np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.6, 0.2])), 4)
     0.375
     """
-    watched_shares = [np.cumsum(each[:-1] / max(each[:-1].sum(), 1e-12)) for each in (one, other)]
-    return float(np.abs(watched_shares[0] - watched_shares[1]).max())
+    cumulative = [np.cumsum(values[:-1] / max(values[:-1].sum(), 1e-12)) for values in (one, other)]
+    return float(np.abs(cumulative[0] - cumulative[1]).max())
 
 
 def write_reference(reference: Reference, path: Path) -> None:
-    """Write it as JSON, numbers to six digits: no more was measured."""
-    told = {"format": FORMAT, **asdict(reference)}
-    text = json.dumps(_short(told), indent=None, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    """Writes a reference as JSON, with six significant digits: the figures have no more."""
+    payload = {"format": FORMAT, **asdict(reference)}
+    text = json.dumps(_rounded(payload), indent=None, separators=(",", ":"), sort_keys=True, allow_nan=False)
     write_atomic(path, (text + "\n").encode())
 
 
 def read_reference(path: Path) -> Reference:
-    """Read what `write_reference` wrote.
+    """Reads a file that `write_reference` wrote.
 
     Raises:
-        ValueError: in one line, if it is no reference of this version.
+        ValueError: in one line, if the file is not a reference of this format.
     """
     if not path.is_file():
         raise ValueError(f"{path}: not found; expected the reference of a run")
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if told.pop("format") != FORMAT:
+        payload = json.loads(path.read_text(encoding="utf-8"))
+        if payload.pop("format") != FORMAT:
             raise ValueError("another format")
-        cuts = {name: tuple(values) for name, values in told.pop("cuts").items()}
-        sections = {name: _statistics(told.pop(name)) for name in ("histograms", "amounts")}
-        return Reference(told["model"], told["first"], told["last"], cuts, sections["histograms"], sections["amounts"])
+        cuts = {name: tuple(values) for name, values in payload.pop("cuts").items()}
+        sections = {name: _statistics(payload.pop(name)) for name in ("histograms", "amounts")}
+        return Reference(
+            model=payload["model"],
+            first=payload["first"],
+            last=payload["last"],
+            cuts=cuts,
+            histograms=sections["histograms"],
+            amounts=sections["amounts"],
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: expected the reference of a run: {error}") from None
 
 
-def _statistics(told: Mapping[str, Any]) -> dict[str, Statistic]:
+def _statistics(section: Mapping[str, Any]) -> dict[str, Statistic]:
     return {
         name: Statistic(
-            tuple(one["spread"]),
-            one["freedom"],
-            {
+            spread=tuple(entry["spread"]),
+            freedom=entry["freedom"],
+            usual={
                 kind: Usual(tuple(usual["mean"]), usual["days"], tuple(usual["shares"]))
-                for kind, usual in one["usual"].items()
+                for kind, usual in entry["usual"].items()
             },
-            tuple(one["swing"]),
+            swing=tuple(entry["swing"]),
         )
-        for name, one in told.items()
+        for name, entry in section.items()
     }
 
 
-def _short(value: Any) -> Any:
+def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _short(one) for name, one in value.items()}
+        return {name: _rounded(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_short(one) for one in value]
+        return [_rounded(item) for item in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -88,7 +88,7 @@ def test_thresholds_are_chosen_on_some_calls_where_there_are_many(kept, monkeypa
     trained, _ = kept
     every = threshold_calls(trained.plan, trained.fold, trained.start, 0)
     assert (every == fold_rows("train", trained.plan.choose, trained.fold, trained.start)).all()
-    monkeypatch.setattr(call_choice, "CHOSEN_ON", 500)
+    monkeypatch.setattr(call_choice, "MAX_CHOSEN_ON", 500)
     drawn = [threshold_calls(trained.plan, trained.fold, trained.start, seed) for seed in (0, 0, 1)]
     assert all(one.sum() == 500 and (one <= every).all() for one in drawn)
     assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
