@@ -1,4 +1,7 @@
-"""The simulator: labelled calls of an invented city, with a known truth."""
+"""The simulator: labelled calls of an invented city, with a known truth.
+
+Imports `features` only. Start with `world`.
+"""
 
 from .basis.scenario import Scenario, load_scenario
 from .store import keyed_world, read_world, write_world

@@ -1,6 +1,6 @@
-"""A world on disk: keyed tables as Parquet, so that no file holds a number.
+"""Reads and writes worlds as keyed Parquet tables, so that no file holds a number.
 
-`calls.parquet` has the columns of a keyed call and `call`; the truth is in files of its own.
+`calls.parquet` has the columns of a keyed call and `call`; the truth is in separate files.
 """
 
 from __future__ import annotations
@@ -29,16 +29,14 @@ if TYPE_CHECKING:
 
 TABLES = ("calls", "truth", "numbers", "complaints", "findings")
 FACTS = "world.json"
-REGISTER = "register_"  # how the file of a register begins
-# Columns that hold what must be keyed, and what it is.
+REGISTER = "register_"  # prefix of a register's file name
+# Columns that must be keyed, and the use of their tokens.
 USES: dict[str, Use] = {"number": "number", "reporter": "number", "callee": "number", "trunk": "trunk"}
 Write = Callable[[str, pa.Table], None]
 
 
 def keyed_world(world: World, intake: Intake) -> World:
-    """The same world with keyed calls, and every number replaced by its token.
-
-    Numbers as written become the tokens of the intake's key, and what the intake finds out of them stays beside them:
+    """Returns the world with keyed calls, and with a token in place of every number.
 
     >>> from callsieve.features import Intake, Key
     >>> from callsieve.training.world import load_scenario, simulate
@@ -46,10 +44,10 @@ def keyed_world(world: World, intake: Intake) -> World:
     >>> world.calls["caller"][0].as_py()[:3], "caller_block" in world.calls.column_names
     ('e1.', True)
     """
-    return replace(world, calls=intake.table(world.calls), **_beside(world, intake))
+    return replace(world, calls=intake.table(world.calls), **_keyed_tables(world, intake))
 
 
-def _beside(world: World | PlannedWorld, intake: Intake) -> dict[str, Any]:
+def _keyed_tables(world: World | PlannedWorld, intake: Intake) -> dict[str, Any]:
     return {
         "numbers": _keyed(world.numbers, intake),
         "complaints": _keyed(world.complaints, intake),
@@ -59,16 +57,16 @@ def _beside(world: World | PlannedWorld, intake: Intake) -> dict[str, Any]:
 
 
 def _keyed(table: pa.Table, intake: Intake) -> pa.Table:
-    for place, name in enumerate(table.column_names):
+    for i, name in enumerate(table.column_names):
         if name in USES:
-            table = table.set_column(place, name, intake.keyed(USES[name], table[name]))
+            table = table.set_column(i, name, intake.keyed(USES[name], table[name]))
     return table
 
 
 def write_world(world: World, folder: Path) -> None:
-    """Write a keyed world; each file appears whole or not at all.
+    """Writes a keyed world; each file appears whole or not at all.
 
-    Raises `ValueError` if the world's calls are not keyed.
+    Raises: ValueError: if the world's calls are not keyed.
 
     >>> from pathlib import Path
     >>> write_world(read_world(Path("world")), Path("copy"))
@@ -76,51 +74,53 @@ def write_world(world: World, folder: Path) -> None:
     ['calls.parquet', 'findings.parquet']
     """
     if not set(KEYED_COLUMNS) <= set(world.calls.column_names):
-        raise ValueError("a world is written with keyed calls only: make them with keyed_world")
+        raise ValueError("expected a world with keyed calls; make it with keyed_world")
     with _files(folder) as write:
         write("calls", world.calls)
         write("truth", world.truth)
-        _write_beside(
+        _write_tables(
             write, {name: getattr(world, name) for name in ("numbers", "complaints", "findings", "registers")}
         )
     _write_facts(world.facts, folder)
 
 
-def write_planned_world(settled: PlannedWorld, intake: Intake, folder: Path, progress: Progress | None = None) -> int:
-    """Key and write a world part by part, so that its calls are never in memory at once; returns how many rows."""
+def write_planned_world(planned: PlannedWorld, intake: Intake, folder: Path, progress: Progress | None = None) -> int:
+    """Keys and writes a world part by part, so that memory is bounded; returns the count of call records."""
     rows = 0
     with _files(folder) as write:
-        for calls, truth in settled.parts():
+        for calls, truth in planned.parts():
             write("calls", intake.table(calls))
             write("truth", truth)
             rows += calls.num_rows
             if progress:
-                progress("writing", rows / max(len(settled.plan), rows))
-        _write_beside(write, _beside(settled, intake))
-    _write_facts(settled.facts, folder)
+                progress("writing", rows / max(len(planned.plan), rows))
+        _write_tables(write, _keyed_tables(planned, intake))
+    _write_facts(planned.facts, folder)
     return rows
 
 
-def _write_beside(write: Write, beside: dict[str, Any]) -> None:
+def _write_tables(write: Write, tables: dict[str, Any]) -> None:
     for name in ("numbers", "complaints", "findings"):
-        write(name, beside[name])
-    for name, table in beside["registers"].items():
+        write(name, tables[name])
+    for name, table in tables["registers"].items():
         write(f"{REGISTER}{name}", table)
 
 
 @contextmanager
 def _files(folder: Path) -> Iterator[Write]:
-    """Writes tables, several parts of one or one at once; the files get their names when all are whole."""
+    """Yields a function that writes tables, in one or more parts; the files get their names when all are complete."""
     folder.mkdir(parents=True, exist_ok=True)
     writers: dict[str, pq.ParquetWriter] = {}
 
-    def unfinished(name: str) -> Path:
+    def partial_path(name: str) -> Path:
         return folder / f".{name}.parquet.{os.getpid()}"
 
     def write(name: str, table: pa.Table) -> None:
         if name not in writers:
-            writers[name] = pq.ParquetWriter(unfinished(name), table.schema, compression="zstd", **_columns(table))
-        writers[name].write_table(table, row_group_size=max(table.num_rows, 1))  # each group repeats the words
+            writers[name] = pq.ParquetWriter(partial_path(name), table.schema, compression="zstd", **_columns(table))
+        writers[name].write_table(
+            table, row_group_size=max(table.num_rows, 1)
+        )  # each row group repeats the dictionaries
 
     try:
         try:
@@ -129,16 +129,17 @@ def _files(folder: Path) -> Iterator[Write]:
             for writer in writers.values():
                 writer.close()
         for name in writers:
-            unfinished(name).replace(folder / f"{name}.parquet")
+            partial_path(name).replace(folder / f"{name}.parquet")
     finally:
         for name in writers:
-            unfinished(name).unlink(missing_ok=True)
+            partial_path(name).unlink(missing_ok=True)
 
 
 def _columns(table: pa.Table) -> dict[str, list[str]]:
-    """A column of words is a dictionary in the file, too; its least and greatest word would tell nobody anything.
+    """Options of the Parquet writer that halve the time of writing.
 
-    Of other columns Parquet would make dictionaries that are given up half-way. Both took half the time of writing.
+    Text columns are dictionaries without statistics: their minimum and maximum are useless. For other columns, Parquet
+    would start dictionaries and give them up.
     """
     words = {field.name for field in table.schema if pa.types.is_dictionary(field.type)}
     return {
@@ -148,12 +149,14 @@ def _columns(table: pa.Table) -> dict[str, list[str]]:
 
 
 def _write_facts(facts: dict[str, str], folder: Path) -> None:
-    """Last, so that a folder with this file is complete."""
+    """Writes the facts; as the last file, so that a folder with this file is complete."""
     write_atomic(folder / FACTS, f"{json.dumps(facts, indent=1)}\n".encode())
 
 
 def read_world(folder: Path) -> World:
-    """A world that was written to a folder. Raises `ValueError` if the folder does not hold a whole one.
+    """Reads a world from a folder.
+
+    Raises: ValueError: if a file of the world is missing.
 
     >>> from pathlib import Path
     >>> world = read_world(Path("world"))  # of `callsieve simulate --size tiny --out world`
@@ -161,10 +164,10 @@ def read_world(folder: Path) -> World:
     ('tiny', True)
     """
     files = {name: folder / f"{name}.parquet" for name in TABLES}
-    kept = {name: folder / f"{REGISTER}{name}.parquet" for name in REGISTERS}
-    missing = [path.name for path in (folder / FACTS, *files.values(), *kept.values()) if not path.is_file()]
+    registers = {name: folder / f"{REGISTER}{name}.parquet" for name in REGISTERS}
+    missing = [path.name for path in (folder / FACTS, *files.values(), *registers.values()) if not path.is_file()]
     if missing:
-        raise ValueError(f"{folder}: not a whole world, without {', '.join(missing)}")
+        raise ValueError(f"{folder}: not a complete world, missing {', '.join(missing)}")
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     tables = {name: pq.read_table(path) for name, path in files.items()}
-    return World(**tables, registers={name: pq.read_table(path) for name, path in kept.items()}, facts=facts)
+    return World(**tables, registers={name: pq.read_table(path) for name, path in registers.items()}, facts=facts)

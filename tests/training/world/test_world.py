@@ -350,7 +350,7 @@ def test_a_raw_world_is_not_written_and_half_a_world_not_read(world, tmp_path):
     with pytest.raises(ValueError, match="keyed calls only"):
         write_world(world, tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
-    with pytest.raises(ValueError, match=r"not a whole world, without world\.json"):
+    with pytest.raises(ValueError, match=r"not a complete world, missing world\.json"):
         read_world(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""What every population needs: the scenario, time, random draws, numbers, planned calls.
+"""The basis of every population: scenario, time, random draws, numbers, planned calls.
 
 Imports `features` only. Start with `scenario`.
 """

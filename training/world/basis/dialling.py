@@ -1,4 +1,4 @@
-"""People and machines that dial one call after another: their working time and their pace."""
+"""People and machines that dial one call after another: working time, pace and redials."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from .plans import ANSWERED, draw_outcomes
 from .scenario import Manner, Spread
 from .timing import DAY, HOUR, SECOND, Calendar
 
-LEAST_GAP = 2 * SECOND
-# Factors on the share of redials. Sources: TouchPal, 1.29 calls a callee; Sichuan, 1.53 answered ones.
+MIN_GAP = 2 * SECOND
+# Factors on the share of redials, after an answered and a missed call.
+# Sources: TouchPal, 1.29 calls a callee; Sichuan, 1.53 answered calls.
 ANSWERED_AGAIN, MISSED_AGAIN = 2.4, 0.4
-# How many calls ago the redialled one was; tuned to Sichuan, 39 answered calls to 20 people on the busiest day.
+# Distance in calls to the redialled call; tuned to Sichuan, 39 answered calls to 20 people on the busiest day.
 CALLS_AGO = Spread(4.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Hours:
-    """When a dialler works: local hours from, to, lunch from and to; chances of working on a day, and after a shock."""
+    """Working time of a dialler: local hours (from, to, lunch from, lunch to) and the chance of working on a day.
+
+    `after_shock_share` is a factor on that chance after the day on which the rules change.
+    """
 
     hours: list[float]
     attend_share: float
@@ -30,14 +34,14 @@ class Hours:
 
     @property
     def working(self) -> float:
-        """Hours of work in a day."""
-        begin, finish, lunch, back = self.hours
-        return finish - begin - (back - lunch)
+        """Working hours in a day."""
+        begin, finish, lunch_begin, lunch_end = self.hours
+        return finish - begin - (lunch_end - lunch_begin)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Calls per working hour (of each number), their change from day to day, and how irregular the gaps are."""
+    """Calls per working hour of each number, their variation by day, and the irregularity of the gaps (log sigmas)."""
 
     rate: NDArray[np.float64]
     rate_day_sigma: float
@@ -46,7 +50,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Sessions:
-    """Days of work: the dialler's position, and begin and finish in Unix ms."""
+    """Working days: index of the dialler, begin and finish in Unix ms."""
 
     who: NDArray[np.int64]
     begin: NDArray[np.int64]
@@ -56,7 +60,7 @@ class Sessions:
 def sessions(
     rng: np.random.Generator, days: Calendar, hours: Hours, born: NDArray[np.int64], died: NDArray[np.int64]
 ) -> Sessions:
-    """Days on which each dialler works, cut to its life."""
+    """Draws the days on which each dialler works, clipped to its lifetime."""
     weekend = np.minimum(hours.weekend_share * days.work, 1.0)
     chance = np.where(days.weekend, hours.attend_share * weekend, hours.attend_share)
     chance = np.where(days.shock, chance * hours.after_shock_share, chance)
@@ -72,7 +76,7 @@ def sessions(
 
 @dataclass(frozen=True)
 class DialledCalls:
-    """Calls of sessions, without their callees: whose, when, and how they ended."""
+    """Calls of sessions without their callees: index of the dialler, start, and (ring, talk, outcome, released)."""
 
     who: NDArray[np.int64]
     start: NDArray[np.int64]
@@ -88,9 +92,9 @@ def dial(
     days: Calendar,
     parallel: bool = False,
 ) -> DialledCalls:
-    """One call after another until each session is over.
+    """Draws calls one after another until each session ends.
 
-    A person's next call waits for the end of the last one; with `parallel` lines only the pace counts.
+    A person starts a call only after the previous one ended; with `parallel` lines, only the pace counts.
     """
     rate = pace.rate[work.who] * np.exp(pace.rate_day_sigma * rng.standard_normal(len(work.who)))
     length = work.finish - work.begin
@@ -98,18 +102,18 @@ def dial(
     total = int(counts.sum())
     ends = draw_outcomes(rng, manner, total)
     step = np.repeat(HOUR / np.maximum(rate, 0.05), counts)
-    # A log-normal gap whose mean is the step: what a call itself takes comes off it.
+    # A log-normal gap with the step as its mean; the mean duration of a call is subtracted from it.
     sigma = pace.pace_sigma
     gap = step * np.exp(sigma * rng.standard_normal(total) - sigma * sigma / 2)
-    taken = ends[0].astype(np.int64) + ends[1]
-    waiting = taken + np.maximum(gap - _mean_call(manner), LEAST_GAP)
+    duration = ends[0].astype(np.int64) + ends[1]
+    waiting = duration + np.maximum(gap - _mean_call(manner), MIN_GAP)
     advance = np.maximum(gap, SECOND) if parallel else waiting
-    # Nobody starts on the dot: the first call comes after a part of a step.
+    # The first call comes after a random part of a step, not exactly at the beginning.
     first = np.repeat(rng.random(len(counts)), counts) * np.minimum(step, HOUR)
     since = running_sum(advance.astype(np.int64), counts) + first.astype(np.int64)
     start = _after_lunch(np.repeat(work.begin, counts) + since, days, hours)
-    done = start + taken < np.repeat(work.finish, counts)
-    ring, talk, outcome, released = (each[done] for each in ends)
+    done = start + duration < np.repeat(work.finish, counts)
+    ring, talk, outcome, released = (column[done] for column in ends)
     return DialledCalls(np.repeat(work.who, counts)[done], start[done], (ring, talk, outcome, released))
 
 
@@ -118,11 +122,11 @@ def _mean_call(manner: Manner) -> float:
     return SECOND * (manner.answer_share * answered + (1 - manner.answer_share) * manner.patience.median)
 
 
-def _after_lunch(moments: NDArray[np.int64], days: Calendar, hours: Hours) -> NDArray[np.int64]:
-    """Working time to wall clock: what falls after lunch began moves on by the length of lunch."""
-    _, _, lunch, back = hours.hours
-    since = (moments - days.start) % DAY
-    return moments + np.where(since >= lunch * HOUR, int((back - lunch) * HOUR), 0)
+def _after_lunch(times: NDArray[np.int64], days: Calendar, hours: Hours) -> NDArray[np.int64]:
+    """Converts working time to wall clock: times after the begin of lunch shift by its length."""
+    _, _, lunch_begin, lunch_end = hours.hours
+    since = (times - days.start) % DAY
+    return times + np.where(since >= lunch_begin * HOUR, int((lunch_end - lunch_begin) * HOUR), 0)
 
 
 def with_redials(
@@ -132,19 +136,19 @@ def with_redials(
     share: float,
     outcome: NDArray[np.int8],
 ) -> NDArray[np.int32]:
-    """Callees, some of them replaced by one whom the same dialler has called before; `who` must be sorted.
+    """Replaces some callees by an earlier callee of the same dialler; `who` must be sorted.
 
-    A call to somebody who has picked up before is likelier to be answered: most redials are follow-ups.
+    A call to a person who picked up before is more likely to be answered: most redials are follow-ups.
     """
     counts = np.bincount(who, minlength=int(who.max()) + 1) if len(who) else np.zeros(0, dtype=np.int64)
     place, answered = group_positions(counts), outcome == ANSWERED
     back = np.ceil(lognormal(rng, CALLS_AGO, len(who))).astype(np.int64)
     earlier = np.arange(len(who)) - np.minimum(back, place)
-    # The last answered call up to there, if it is the same dialler's.
-    spoken = np.maximum.accumulate(np.where(answered, np.arange(len(who)), -1))[earlier]
-    follows = answered & (spoken >= np.arange(len(who)) - place)
+    # The last answered call up to that one, if it is the same dialler's.
+    last_answered = np.maximum.accumulate(np.where(answered, np.arange(len(who)), -1))[earlier]
+    follows = answered & (last_answered >= np.arange(len(who)) - place)
     chance = share * np.where(answered, ANSWERED_AGAIN, MISSED_AGAIN)
     redial = (rng.random(len(who)) < chance) & (place > 0)
-    source = np.where(redial, np.where(follows, spoken, earlier), np.arange(len(who)))
+    source = np.where(redial, np.where(follows, last_answered, earlier), np.arange(len(who)))
     redialled: NDArray[np.int32] = callee[source]
     return redialled

@@ -1,4 +1,4 @@
-"""Random draws that every population needs: streams, log-normals, weighted choices."""
+"""Random draws of all populations: streams, log-normals, weighted choices."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from .scenario import Spread
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """The generator of one population: its name keys it, so that a new population disturbs no other."""
+    """Returns the random generator of a population; it depends on the name, so a new population changes no other."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()),)))
 
 
 def lognormal(rng: np.random.Generator, spread: Spread, count: int) -> NDArray[np.float64]:
-    """`count` draws of a log-normal."""
+    """Draws `count` values of a log-normal."""
     return spread.median * np.exp(spread.sigma * rng.standard_normal(count))
 
 
 def choose(rng: np.random.Generator, weights: Mapping[str, float], count: int) -> NDArray[np.int64]:
-    """Positions in `weights`, drawn by weight."""
+    """Draws `count` positions in `weights`, by weight; raises ValueError if the weights have no positive sum."""
     cumulative = np.cumsum(np.fromiter(weights.values(), float))
     if not len(cumulative) or cumulative[-1] <= 0:
         raise ValueError(f"weights must have a positive sum, got {dict(weights)!r}")
-    places: NDArray[np.int64] = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
-    return places
+    positions: NDArray[np.int64] = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
+    return positions
 
 
 def group_positions(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, ... within each of consecutive groups of these sizes.
+    """Returns 0, 1, ... within each of consecutive groups of these sizes.
 
-    >>> spans(np.array([2, 0, 3])).tolist()
+    >>> group_positions(np.array([2, 0, 3])).tolist()
     [0, 1, 0, 1, 2]
     """
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def running_sum(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Cumulative sums that start anew in each of consecutive groups, the value itself not included."""
+    """Returns exclusive cumulative sums that restart in each of consecutive groups of sizes `counts`."""
     before: NDArray[np.int64] = np.cumsum(values) - values
     filled = counts[counts > 0]
     starts = np.cumsum(filled) - filled

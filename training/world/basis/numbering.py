@@ -1,4 +1,4 @@
-"""Who has which number: the directory of a world, and invented numbers after the Chinese plan.
+"""The directory of a world's numbers, and invented numbers in the form of the Chinese number plan.
 
 Mobile prefixes: MIIT list to 2023-03. Virtual operators have 162, 165, 167, 170 and 171. 953, 955 and 956 are
 service numbers of large firms; 950, 951 and 952 belong to call centres. Every number here is invented.
@@ -26,7 +26,7 @@ PREFIXES = {
     "broadcast": (192,),
 }
 RESALE = (162, 165, 167, 170, 171)
-# Country code with the start of a number, and how many digits follow.
+# Country code with the start of a number, and the count of digits that follow.
 COUNTRIES = (
     (1_212_5, 6),
     (1_876_3, 6),
@@ -40,7 +40,7 @@ COUNTRIES = (
 )
 AREAS = (10, 20, 21, 22, 23, 24, 25, 27, 28, 29)  # two-digit area codes, local numbers of eight digits
 MOBILE_BLOCK = 10_000
-# How the digits are written: as they are, as an area code's, or as another country's.
+# Prefix of the digits as written: none, of an area code, of another country.
 LEADS = ("", "0", "00")
 NEVER = np.iinfo(np.int64).max
 TRUNK_KINDS = ("fixed", "service_95", "service_12", "call_centre", "number_400")
@@ -50,14 +50,14 @@ COLUMNS: dict[str, tuple[Any, Any]] = {
     "lead": (np.int8, 0),
     "slice": (np.int16, 0),
     "campaign": (np.int32, -1),
-    "outfit": (np.int32, -1),  # the firm, gang or office that holds it
+    "outfit": (np.int32, -1),  # the firm, gang or office that uses the number
     "lines": (np.int16, 1),
-    "voicemail": (np.bool_, False),  # a machine takes what its owner does not
-    "silent": (np.bool_, False),  # switched on to dial out only: it takes no call
-    "ours": (np.bool_, False),  # of this network: device and cell are seen, and all its calls
+    "voicemail": (np.bool_, False),  # calls that its owner does not answer go to voicemail
+    "silent": (np.bool_, False),  # switched on only to dial out: it receives no call
+    "ours": (np.bool_, False),  # of this network, which sees its device, its cell and all its calls
     "born": (np.int64, 0),
     "died": (np.int64, NEVER),
-    "lent_from": (np.int64, NEVER),  # its owner gave it away: from then on it is another's
+    "lent_from": (np.int64, NEVER),  # from then on, its owner lends it to a gang
     "away_from": (np.int64, NEVER),  # abroad, until `away_to`
     "away_to": (np.int64, NEVER),
     "trunk": (np.int32, -1),
@@ -65,7 +65,7 @@ COLUMNS: dict[str, tuple[Any, Any]] = {
     "device": (np.int32, -1),
     "home": (np.int32, -1),
     "work": (np.int32, -1),
-    "area": (np.int16, 0),  # where its number comes from; 0: nobody can tell
+    "area": (np.int16, 0),  # area of the number; 0: none
     "attestation": (np.int8, ATTESTATIONS.index("unknown")),
     "route": (np.int8, ROUTES.index("domestic")),
 }
@@ -73,7 +73,7 @@ COLUMNS: dict[str, tuple[Any, Any]] = {
 
 @dataclass(frozen=True)
 class Campaign:
-    """What a nuisance campaign is. `attack` names the trick that it plays, where there is one."""
+    """A nuisance campaign; `attack` names its evasion trick, if any."""
 
     name: str
     slice: str
@@ -84,13 +84,13 @@ class Campaign:
 
 @dataclass
 class Directory:
-    """All numbers of a world, one array a column; a number's position is its id."""
+    """All numbers of a world, one array a column; the id of a number is its position."""
 
     slices: list[str] = field(default_factory=lambda: ["unallocated"])
     campaigns: list[Campaign] = field(default_factory=list)
     taken: dict[str, int] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
-    tenants: dict[int, int] = field(default_factory=dict)  # of each shared trunk
+    tenants: dict[int, int] = field(default_factory=dict)  # count, by shared trunk
     count: int = 0
     room: dict[str, NDArray[Any]] = field(
         default_factory=lambda: {name: np.full(1024, default, kind) for name, (kind, default) in COLUMNS.items()}
@@ -103,24 +103,24 @@ class Directory:
         return self.count
 
     def slice(self, name: str) -> int:
-        """The code of a slice; a new one is entered."""
+        """Returns the code of a slice, which is added if it is new."""
         if name not in self.slices:
             self.slices.append(name)
         return self.slices.index(name)
 
     def campaign(self, campaign: Campaign) -> int:
-        """Enter a campaign and return its code."""
+        """Adds a campaign and returns its code."""
         self.campaigns.append(campaign)
         return len(self.campaigns) - 1
 
     def new(self, thing: str, count: int) -> NDArray[np.int32]:
-        """`count` codes of a thing (trunk, device, cell) that nobody has yet."""
+        """Returns `count` unused codes of a thing (trunk, device, cell, outfit)."""
         first = self.taken.get(thing, 0)
         self.taken[thing] = first + count
         return np.arange(first, first + count, dtype=np.int32)
 
     def trunk(self, rng: np.random.Generator, shared_share: float, most_tenants: int) -> int:
-        """A trunk of one's own, or with a chance one that is shared with whoever else is on it, good or bad."""
+        """Returns a new trunk, or, with a chance, a trunk shared with other tenants, benign or nuisance."""
         shared, joins, which = rng.random(3)
         free = [code for code, tenants in self.tenants.items() if tenants < most_tenants]
         if shared < shared_share and free and joins > 1 / most_tenants:
@@ -132,7 +132,7 @@ class Directory:
         return code
 
     def add(self, digits: NDArray[np.int64], **columns: Any) -> NDArray[np.int32]:
-        """Enter numbers and return their ids; digits already in use move on to the next free ones."""
+        """Adds numbers and returns their ids; digits in use are replaced by the next free ones."""
         first, self.count = self.count, self.count + len(digits)
         while self.count > len(self.room["digits"]):
             self._grow()
@@ -156,61 +156,61 @@ class Directory:
         return free
 
     def strings(self) -> pa.Array:
-        """Every number as written."""
+        """Returns every number as written."""
         digits = pa.array(self["digits"]).cast(pa.string())
         leads = pa.array(LEADS).take(pa.array(self["lead"]))
         return pc.binary_join_element_wise(leads, digits, "")
 
 
 def mobile_blocks(rng: np.random.Generator, count: int, kind: str = "mobile") -> NDArray[np.int64]:
-    """Seven-digit blocks of 10,000 mobile numbers, of any operator or of the virtual ones (`resale`)."""
+    """Draws seven-digit blocks of 10,000 mobile numbers, of any operator or of virtual operators (`resale`)."""
     prefixes = np.array(RESALE if kind == "resale" else [code for codes in PREFIXES.values() for code in codes])
-    # 1349 belongs to satellite phones; no other block here starts with a 9 after its prefix either.
+    # Blocks never start with a 9 after the prefix: 1349 belongs to satellite phones.
     return prefixes[rng.integers(0, len(prefixes), count)] * 10_000 + rng.integers(0, 9_000, count)
 
 
 def in_blocks(rng: np.random.Generator, blocks: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Mobile numbers of these blocks."""
+    """Draws mobile numbers of these blocks."""
     return blocks[rng.integers(0, len(blocks), count)] * MOBILE_BLOCK + rng.integers(0, MOBILE_BLOCK, count)
 
 
 def hunt_group(rng: np.random.Generator, kind: str, count: int, area: int) -> NDArray[np.int64]:
-    """Numbers that an office holds side by side: fixed, 95, 400 or foreign ones."""
+    """Draws neighbouring numbers of one office: fixed, 95, 400 or foreign numbers."""
     base = {
         "fixed": area * 10**8 + int(rng.integers(20_000_000, 89_999_000)),
         "service_95": int(rng.choice((953, 955, 956))) * 100 + int(rng.integers(0, 99)),
         "service_12": 12_000 + int(rng.integers(300, 399)),
         "call_centre": int(rng.choice((950, 951, 952))) * 100_000 + int(rng.integers(0, 99_000)),
         "number_400": 400 * 10**7 + int(rng.integers(0, 9_990_000)),
-        "foreign": int(_abroad(rng, 1)[0]),
+        "foreign": int(_foreign(rng, 1)[0]),
     }[kind]
     step = 1 if kind in {"service_95", "service_12"} else int(rng.integers(1, 9))
     return base + step * np.arange(count)
 
 
 def scattered(rng: np.random.Generator, kind: str, count: int, area: int) -> NDArray[np.int64]:
-    """Fixed or foreign numbers of people who have nothing to do with each other."""
+    """Draws unrelated fixed or foreign numbers of people."""
     if kind == "foreign":
-        return _abroad(rng, count)
+        return _foreign(rng, count)
     areas = np.where(rng.random(count) < 0.6, area, rng.choice(AREAS, count))
     return areas * 10**8 + rng.integers(20_000_000, 89_999_999, count)
 
 
-def _abroad(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+def _foreign(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     start, digits = np.array(COUNTRIES)[rng.integers(0, len(COUNTRIES), count)].T
     power = 10**digits
-    # Not at the very end of a range: an office's numbers go on from here.
+    # Not at the end of a range: a hunt group continues from here.
     numbers: NDArray[np.int64] = start * power + (rng.random(count) * 0.98 * power).astype(np.int64)
     return numbers
 
 
 def lead_code(kind: str) -> int:
-    """How numbers of a kind are written."""
+    """Returns the index in LEADS of the prefix of a kind of number."""
     return LEADS.index({"fixed": "0", "foreign": "00"}.get(kind, ""))
 
 
 def operators(digits: NDArray[np.int64]) -> NDArray[np.int8]:
-    """The range holder of each mobile number, which is its operator unless it was ported."""
+    """Returns the range holder of each mobile number, which is its operator unless the number was ported."""
     of_prefix = np.full(1000, OPERATORS.index("telecom"), dtype=np.int8)
     for name, codes in PREFIXES.items():
         of_prefix[list(codes)] = OPERATORS.index(name)
@@ -219,6 +219,6 @@ def operators(digits: NDArray[np.int64]) -> NDArray[np.int8]:
 
 
 def attestations(rng: np.random.Generator, weights: dict[str, float], count: int) -> NDArray[np.int8]:
-    """Authentication results, drawn by weight."""
+    """Draws authentication results by weight."""
     codes = np.array([ATTESTATIONS.index(name) for name in weights], dtype=np.int8)
     return codes[choose(rng, weights, count)]

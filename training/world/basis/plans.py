@@ -1,4 +1,4 @@
-"""Planned calls: what populations would do, before the network says which lines are free."""
+"""Planned calls of populations, before the network rejects calls without a free line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CALLER, CALLEE, NETWORK = (RELEASED_BY.index(name) for name in ("caller", "calle
 
 @dataclass
 class Plan:
-    """Calls, one array a column: `start` in Unix ms, `ring` and `talk` in ms, `campaign` -1 for a benign call."""
+    """Planned calls, one array a column: `start` in Unix ms, `ring` and `talk` in ms, `campaign` -1 if benign."""
 
     start: NDArray[np.int64]
     caller: NDArray[np.int32]
@@ -36,42 +36,42 @@ class Plan:
     outcome: NDArray[np.int8]
     released: NDArray[np.int8]
     campaign: NDArray[np.int32]
-    via: NDArray[np.int32]  # the number that the network sees where the caller is a false one; -1: the caller
+    via: NDArray[np.int32]  # true number of a spoofed caller, as the network sees it; -1: the caller
 
     def __len__(self) -> int:
         return len(self.start)
 
     @property
     def end(self) -> NDArray[np.int64]:
-        """When each call is over."""
+        """End of each call in Unix ms."""
         return self.start + self.ring + self.talk
 
     @property
     def carrier(self) -> NDArray[np.int32]:
-        """The number whose line each call takes up."""
+        """The number whose line each call occupies."""
         return np.where(self.via >= 0, self.via, self.caller)
 
     def keep(self, rows: NDArray[Any]) -> None:
-        """Keep the calls of a mask or of positions, in that order; one column at a time, so that memory is spared."""
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name)[rows])
+        """Keeps only the calls of a mask or of positions, in that order; one column at a time, to save memory."""
+        for column in fields(self):
+            setattr(self, column.name, getattr(self, column.name)[rows])
 
     def take(self, rows: NDArray[Any] | slice) -> Plan:
-        """The calls of a mask, of positions or of a slice."""
-        return Plan(*(getattr(self, each.name)[rows] for each in fields(self)))
+        """Returns the calls of a mask, of positions or of a slice."""
+        return Plan(*(getattr(self, column.name)[rows] for column in fields(self)))
 
 
 def join(plans: Iterable[Plan]) -> Plan:
-    """Plans one after the other. They are used up: each column is let go as soon as it is joined."""
+    """Concatenates plans and consumes them: each column is released as soon as it is joined, to save memory."""
     parts = list(plans)
     if not parts:
         empty = np.empty(0, dtype=np.int64)
         return draw_calls(np.random.default_rng(0), empty, empty, empty, None, empty)
     columns = []
-    for each in fields(Plan):
-        columns.append(np.concatenate([getattr(part, each.name) for part in parts]))
+    for column in fields(Plan):
+        columns.append(np.concatenate([getattr(part, column.name) for part in parts]))
         for part in parts:
-            setattr(part, each.name, None)
+            setattr(part, column.name, None)
     return Plan(*columns)
 
 
@@ -85,7 +85,7 @@ def draw_calls(
     answer: NDArray[np.float64] | float = 1.0,
     talk: NDArray[np.float64] | float = 1.0,
 ) -> Plan:
-    """Calls of a manner. `answer` and `talk` are factors on the chance of an answer and on the talk time."""
+    """Draws the outcomes of calls; `answer` and `talk` are factors on the chance of an answer and on the talk time."""
     count = len(start)
     ends = draw_outcomes(rng, manner, count, answer, talk) if manner else (np.zeros(0),) * 4
     return Plan(
@@ -108,7 +108,7 @@ def planned_calls(
     ends: tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]],
     campaign: NDArray[Any] | int = -1,
 ) -> Plan:
-    """Calls whose ends (ring, talk, outcome, releaser) are known already."""
+    """Makes a plan of calls with known `ends` (ring, talk, outcome, released)."""
     count = len(start)
     of_campaign = np.broadcast_to(np.asarray(campaign, dtype=np.int32), count).copy()
     via = np.full(count, -1, dtype=np.int32)
@@ -122,11 +122,11 @@ def draw_outcomes(
     answer: NDArray[np.float64] | float = 1.0,
     talk: NDArray[np.float64] | float = 1.0,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Ring (ms), talk (ms), outcome and releaser of `count` calls."""
+    """Draws ring (ms), talk (ms), outcome and releasing side of `count` calls."""
     luck = rng.random(count, dtype=np.float32)
     chance = np.minimum(np.asarray(manner.answer_share * answer, dtype=np.float32), np.float32(0.97))
     answered = luck < chance
-    # What is left of the same draw decides how an unanswered call ended.
+    # The rest of the same draw decides how an unanswered call ends.
     rest = (luck - chance) / (1 - chance)
     outcome = np.full(count, NO_ANSWER, dtype=np.int8)
     bounds = np.cumsum([manner.reject_share, manner.unwanted_share, manner.failed_share])
@@ -134,8 +134,8 @@ def draw_outcomes(
         outcome[rest < bound] = code
     outcome[answered] = ANSWERED
     ring = _ring(rng, manner, outcome)
-    spoken = np.where(answered, _talk(rng, manner.talk, count, talk), 0)
-    return ring, spoken, outcome, _released(rng, manner, outcome, ring)
+    talked = np.where(answered, _talk(rng, manner.talk, count, talk), 0)
+    return ring, talked, outcome, _released(rng, manner, outcome, ring)
 
 
 def _ring(rng: np.random.Generator, manner: Manner, outcome: NDArray[np.int8]) -> NDArray[np.int32]:
@@ -177,7 +177,12 @@ def callbacks(
     delay: Spread,
     talk: NDArray[np.float64] | None = None,
 ) -> Plan:
-    """Missed calls that are returned, by day; `share` is the chance for each missed call, `talk` its factor on talk."""
+    """Draws calls back after missed calls, in the daytime.
+
+    Args:
+        share: chance of a call back for each missed call.
+        talk: factor on the talk time, by call of the plan.
+    """
     missed = np.flatnonzero((plan.outcome == NO_ANSWER) & (rng.random(len(plan)) < share))
     calls = plan.take(missed)
     start = calls.end + (MINUTE * lognormal(rng, delay, len(calls))).astype(np.int64)

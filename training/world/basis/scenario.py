@@ -1,4 +1,4 @@
-"""Scenarios: every parameter of a world, from the shipped defaults and a file that overrides some of them."""
+"""Scenarios: all parameters of a world, from shipped defaults and a file that overrides some of them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SHIPPED = ("default.toml", "benign.toml", "nuisance.toml", "attacks.toml", "complaints.toml")
-NAMED = ("crackdown", "rare", "spring_festival")  # scenarios that can be asked for by name
-ALIKE = ("work", "outfits")  # tables whose members may be like one another
+NAMED = ("crackdown", "rare", "spring_festival")  # shipped scenarios, by name
+ALIKE = ("work", "outfits")  # tables whose members can start from another member (`like`)
 WEIGHTS = ("pool", "content")
 Table = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A log-normal: its median, and the standard deviation of its logarithm."""
+    """A log-normal distribution: median, and standard deviation of the logarithm."""
 
     median: float
     sigma: float
@@ -45,7 +45,7 @@ class Talk:
 
 @dataclass(frozen=True)
 class Manner:
-    """How calls of a kind end; see `default.toml` for each value's meaning."""
+    """Distribution of call outcomes; `default.toml` explains each value."""
 
     answer_share: float
     reject_share: float
@@ -59,7 +59,7 @@ class Manner:
 
 @dataclass(frozen=True)
 class Scenario:
-    """All parameters, as nested tables that have been checked against the defaults.
+    """All parameters, as nested tables that are checked against the defaults.
 
     >>> scenario = load_scenario()
     >>> scenario.table("sizes.tiny")["subscribers"], len(scenario.fingerprint)
@@ -69,28 +69,28 @@ class Scenario:
     values: Mapping[str, Any]
 
     def table(self, dotted: str) -> Table:
-        """The table of a dotted name."""
-        found: Any = self.values
+        """Returns the table with a dotted name."""
+        table: Any = self.values
         for key in dotted.split("."):
-            found = found[key]
-        return dict(found)
+            table = table[key]
+        return dict(table)
 
     def read(self, kind: type[T], dotted: str) -> T:
-        """The table of a dotted name as an instance of a dataclass with the same fields."""
+        """Returns the table with a dotted name as an instance of a dataclass with the same fields."""
         return _as(kind, self.table(dotted))
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over all values, in canonical JSON."""
+        """SHA-256 of all values in canonical JSON."""
         text = json.dumps(self.values, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_scenario(path: Path | None = None) -> Scenario:
-    """The shipped defaults, changed by the values of a TOML file, or of a shipped scenario (NAMED) by its name.
+    """Returns the shipped defaults, with the values of a TOML file or of a shipped scenario (NAMED) in their place.
 
-    Raises `ValueError`, in one line that names the dotted key, for an unknown key, a wrong type or a value
-    out of range; `OSError` if the file cannot be read.
+    Raises: ValueError: for an unknown key, a wrong type or a value out of range; the message names the dotted key.
+        OSError: if the file cannot be read.
 
     >>> load_scenario().table("sizes.tiny")["days"]
     28
@@ -102,13 +102,13 @@ def load_scenario(path: Path | None = None) -> Scenario:
 
 
 def _file(path: Path) -> Path | Traversable:
-    """A scenario's file; the name of a shipped one does, too."""
+    """The file of a scenario, which is given by path or by the name of a shipped one."""
     shipped = str(path) in NAMED and not path.exists()
     return resources.files(__package__).joinpath(f"{path}.toml") if shipped else path
 
 
 def _shipped() -> Table:
-    """The defaults of all files. A table that is `like` another one of its kind starts from that one's values."""
+    """The defaults of all files; a table with the key `like` starts from the values of another one of its kind."""
     values: Table = {}
     for name in SHIPPED:
         _merge_into(values, read_toml(resources.files(__package__).joinpath(name)))
@@ -134,11 +134,11 @@ def _with_parent(known: Table, name: str, table: Table) -> Table:
 
 
 def _overridden(base: Table, changes: Table, name: str) -> Table:
-    """A copy of a table with some values changed; mappings with free keys (weights) are replaced whole."""
+    """Returns a copy of a table with some values changed; mappings with free keys (WEIGHTS) are replaced whole."""
     merged = dict(base)
     for key, value in changes.items():
-        deeper = isinstance(value, dict) and key not in WEIGHTS
-        merged[key] = _overridden(base[key], value, f"{name}.{key}") if deeper else value
+        nested = isinstance(value, dict) and key not in WEIGHTS
+        merged[key] = _overridden(base[key], value, f"{name}.{key}") if nested else value
     return merged
 
 
@@ -147,7 +147,7 @@ def _merged(base: Table, changes: Table, prefix: str, path: Path) -> Table:
     for key, value in changes.items():
         name = f"{prefix}{key}"
         if key not in base:
-            raise ValueError(f"{path}: unknown key {name}; known there: {', '.join(sorted(base)) or 'none'}")
+            raise ValueError(f"{path}: unknown key {name}; known keys: {', '.join(sorted(base)) or 'none'}")
         _check_type(base[key], value, name, path)
         if isinstance(value, dict):
             merged[key] = _merged(base[key], value, f"{name}.", path)
@@ -197,5 +197,5 @@ def _as(kind: type[T], table: Table) -> T:
 
 @cache
 def _hints(kind: type) -> dict[str, Any]:
-    """Types of a dataclass's fields; to work them out takes as long as a small outfit's calls."""
+    """Types of a dataclass's fields; cached, because computing them takes as long as a small outfit's calls."""
     return get_type_hints(kind)

@@ -1,4 +1,4 @@
-"""Time in the world: its calendar, and clocks that say when in a week people call."""
+"""Time in the world: the calendar, and clocks with the density of calls over the hours."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class Calendar:
     days: int
     offset: int  # local minus UTC, ms
     weekend: NDArray[np.bool_]  # per day: Saturday, Sunday or holiday
-    work: NDArray[np.float64]  # per day: factor on the share of a trade that works at a weekend
-    shock: NDArray[np.bool_]  # per day: after the day on which the rules changed
+    work: NDArray[np.float64]  # per day: factor on the share of a trade that works on weekends
+    shock: NDArray[np.bool_]  # per day: from the day on which the rules change
 
     @property
     def end(self) -> int:
-        """The first moment after the world."""
+        """The first millisecond after the world."""
         return self.start + self.days * DAY
 
-    def hour(self, moments: NDArray[np.int64]) -> NDArray[np.int64]:
+    def hour(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Local hour of day, 0..23."""
-        return (moments - self.start) // HOUR % 24
+        return (times - self.start) // HOUR % 24
 
 
 def calendar(table: dict[str, Any], days: int) -> Calendar:
-    """The calendar of a scenario's `calendar` table."""
+    """Makes the calendar of a scenario's table `calendar`."""
     offset = int(table["utc_offset_h"] * HOUR)
     first: dt.date = table["start"]
     midnight = int(dt.datetime(first.year, first.month, first.day, tzinfo=dt.UTC).timestamp()) * SECOND
@@ -51,7 +51,7 @@ def calendar(table: dict[str, Any], days: int) -> Calendar:
 
 @dataclass(frozen=True)
 class Clock:
-    """A density over the hours of the world, kept as its cumulative sum."""
+    """A density over the hours of the world, as its cumulative sum."""
 
     edges: NDArray[np.float64]
     cumulative: NDArray[np.float64]
@@ -62,7 +62,7 @@ class Clock:
         low: NDArray[np.int64],
         high: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """One moment of each half-open interval [low, high)."""
+        """Draws one time in each half-open interval [low, high)."""
         least = np.interp(low, self.edges, self.cumulative)
         most = np.interp(high, self.edges, self.cumulative)
         drawn = np.interp(least + rng.random(len(low)) * (most - least), self.cumulative, self.edges)
@@ -70,9 +70,9 @@ class Clock:
 
 
 def clock(days: Calendar, table: dict[str, list[float]]) -> Clock:
-    """A clock from its 24 weights for weekdays and for weekend days."""
+    """Makes a clock from 24 weights for weekdays and 24 for weekend days."""
     weights = np.where(days.weekend[:, None], table["weekend"], table["weekday"]).ravel()
-    # An hour of weight 0 would leave a flat step, in which an inverse is not defined.
+    # An hour of weight 0 would make a flat step, where the inverse is not defined.
     cumulative = np.concatenate(([0.0], np.cumsum(weights + 1e-9)))
     edges = days.start + HOUR * np.arange(len(weights) + 1, dtype=np.float64)
     return Clock(edges, cumulative / cumulative[-1])

@@ -1,4 +1,4 @@
-"""Lent cards: numbers with an honest past that a gang dials from until they are cut off."""
+"""Lent cards: numbers with an honest history that a gang uses until they are cut off."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .lists import Aim, callees
 from .outfit import Outfit, WorldContext
 from .ties import stranger_callbacks
 
-CARDS = 5  # of one gang; assumed
+CARDS = 5  # per gang; assumed
 
 
 def lent_calls(name: str, outfit: Outfit, seed: int, world: WorldContext) -> Plan:
-    """What gangs dial from the numbers of subscribers who lent theirs."""
+    """Draws the calls of gangs from the numbers of subscribers who lend theirs."""
     rng = stream(seed, name)
     days, numbers, society = world.days, world.numbers, world.society
     members = society.members("lender")

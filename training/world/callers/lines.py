@@ -1,13 +1,13 @@
-"""The network's part: which planned calls take place, and which find their callee engaged, absent or a voicemail.
+"""The network: decides which planned calls take place, and which find the callee busy, absent or a voicemail.
 
-A number's calls, outgoing and answered ones alike, are put in order of start. A call that begins while as many
-earlier ones as the number has lines are still in the air does not take place (outgoing) or finds it busy
-(incoming). Such a call still counts as in the air for those after it: a little too strict, but every number
-is done at once, and what remains never exceeds the lines.
+The calls of a number, outgoing and answered incoming ones, are sorted by start. A number has a limited count of lines.
+A call that starts while this many earlier calls are in progress does not take place (outgoing) or finds the number busy
+(incoming). Such a call still counts as in progress for later ones. This is slightly too strict, but it allows all
+numbers to be computed at once, and the remaining calls never exceed the lines.
 
-The order of start is a sort of one packed integer, the moment above and the row below: numpy sorts those several times
-faster than it finds a stable order. For a stable order of integers of 16 bits it counts, and that is faster still: so
-calls are put in order of their number for 65,536 numbers at a time.
+The order of start is a sort of one packed integer, time above row: NumPy sorts packed integers several times faster
+than it computes a stable order. For 16-bit integers, NumPy's stable order is a radix sort, which is faster still. So
+calls are ordered by number for 65,536 numbers at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROW_BITS = 29  # beside them: 536 million calls, or a call of six days
 
 
 def resolve_lines(scenario: Scenario, seed: int, plan: Plan, numbers: Directory, days: Calendar) -> Plan:
-    """The calls that take place, sorted by start. The plan itself is changed."""
+    """Returns the calls that take place, sorted by start. Changes the plan in place."""
     _end_without_talk(plan, numbers["silent"][plan.callee], NO_ANSWER)
     _voicemail(stream(seed, "voicemail"), scenario.table("people.voicemail"), plan, numbers)
     possible = np.flatnonzero(_possible(plan, numbers, days))
@@ -43,7 +43,7 @@ def resolve_lines(scenario: Scenario, seed: int, plan: Plan, numbers: Directory,
 
 
 def _voicemail(rng: np.random.Generator, table: dict[str, Any], plan: Plan, numbers: Directory) -> None:
-    """Calls that would ring on are answered by a machine where their callee has one: most callers say little to it."""
+    """Lets the voicemail answer calls that ring long, if the callee has one; most callers leave a short message."""
     after = int(SECOND * table["after_s"])
     rows = np.flatnonzero((plan.outcome == NO_ANSWER) & (plan.ring > after) & numbers["voicemail"][plan.callee])
     plan.ring[rows], plan.outcome[rows], plan.released[rows] = after, ANSWERED, CALLER
@@ -51,13 +51,13 @@ def _voicemail(rng: np.random.Generator, table: dict[str, Any], plan: Plan, numb
 
 
 def _in_order(start: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows in order of start, those of one moment as they come."""
+    """Returns rows in order of start; equal starts keep their order."""
     packed = np.sort(start << ROW_BITS | np.arange(len(start)))
     return packed & ((1 << ROW_BITS) - 1)
 
 
 def _possible(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.bool_]:
-    """Within the world and the caller's life, and seen by this network at one end at least."""
+    """Whether each call is within the world and the caller's lifetime, and has one end in this network."""
     ours, born, died = numbers["ours"], numbers["born"], numbers["died"]
     within = (plan.start >= days.start) & (plan.start < days.end) & (plan.caller != plan.callee)
     carrier = plan.carrier
@@ -67,7 +67,7 @@ def _possible(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.bool
 
 
 def _absent(plan: Plan, numbers: Directory) -> NDArray[np.bool_]:
-    """The callee does not exist, or not at that time."""
+    """Whether each callee does not exist at the time of the call."""
     born, died = numbers["born"][plan.callee], numbers["died"][plan.callee]
     unallocated = numbers["slice"][plan.callee] == 0
     absent: NDArray[np.bool_] = unallocated | (plan.start < born) | (plan.end > died)
@@ -82,8 +82,8 @@ def _end_without_talk(plan: Plan, rows: NDArray[np.bool_], outcome: int) -> None
 
 
 def _conflicts(plan: Plan, numbers: Directory, days: Calendar) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Calls whose caller has no free line, and calls whose callee has none; some of the numbers at a time."""
-    # Two places a call, for its caller and its callee, in order of start, so that a number's are in order, too.
+    """Returns calls whose caller has no free line, and calls whose callee has none."""
+    # Two entries per call, for caller and callee, in order of start, so that the entries of a number are in order.
     who = np.column_stack((plan.carrier, np.where(plan.outcome == ANSWERED, plan.callee, -1))).ravel()
     times = (plan.start - days.start) << ROW_BITS | np.maximum(plan.ring + plan.talk, 1)
     crowded = np.zeros(len(who), dtype=bool)
@@ -92,7 +92,7 @@ def _conflicts(plan: Plan, numbers: Directory, days: Calendar) -> tuple[NDArray[
         number = who[places]
         order = np.argsort(number.astype(np.uint16), kind="stable")
         places, number = places[order], number[order].astype(np.int64)
-        start = times[places >> 1]  # packed, for one column is found in another order sooner than two
+        start = times[places >> 1]  # packed: reordering one column is faster than two
         length = start & ((1 << ROW_BITS) - 1)
         start >>= ROW_BITS
         crowded[places] = _crowded(number, start, start + length, numbers["lines"])
@@ -102,13 +102,13 @@ def _conflicts(plan: Plan, numbers: Directory, days: Calendar) -> tuple[NDArray[
 def _crowded(
     number: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[np.int64], lines: NDArray[np.int16]
 ) -> NDArray[np.bool_]:
-    """Calls at whose start as many earlier ones of their number as it has lines are not over; sorted by both."""
+    """Whether all lines of a call's number are in use at its start; calls are sorted by number and start."""
     group = number << SPAN_BITS
     begins, ends = group + start, group + end
     crowded = np.zeros(len(number), dtype=bool)
-    # One line is free unless the latest end so far lies ahead; more lines need a count.
+    # A single line is in use if the latest end so far is later; several lines need a count.
     crowded[1:] = np.maximum.accumulate(ends)[:-1] > begins[1:]
     several = np.flatnonzero(lines[number] > 1)
-    over = np.searchsorted(np.sort(ends[several]), begins[several], side="right")
-    crowded[several] = np.arange(len(several)) - over >= lines[number[several]]
+    ended = np.searchsorted(np.sort(ends[several]), begins[several], side="right")
+    crowded[several] = np.arange(len(several)) - ended >= lines[number[several]]
     return crowded

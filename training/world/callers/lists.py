@@ -1,4 +1,4 @@
-"""Dialling lists: who is on them, and whom an outfit calls next. The trade passes its lists on."""
+"""Dialling lists, which outfits share, and the choice of the next callees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .people import Society
 
 @dataclass(frozen=True)
 class Aim:
-    """How an outfit picks its callees."""
+    """How an outfit chooses its callees."""
 
     outside_share: float
     dead_share: float
@@ -24,18 +24,18 @@ class Aim:
 
 
 def trade_lists(scenario: Scenario, seed: int, society: Society) -> list[NDArray[np.int64]]:
-    """The lists in the trade: subscribers drawn by how exposed they are, so that lists overlap."""
+    """Draws dialling lists of subscribers, weighted by exposure, so that lists overlap."""
     rng = stream(seed, "lists")
     table, count = scenario.table("lists"), society.subscribers
     lists = max(table["least"], count // table["subscribers_per_list"])
     chance = np.cumsum(society.exposure / society.exposure.sum())
     size = min(table["people_per_list"], count // 2)
     drawn = [np.searchsorted(chance, rng.random(size) * chance[-1], side="right") for _ in range(lists)]
-    return [np.unique(each) for each in drawn]
+    return [np.unique(members) for members in drawn]
 
 
 def nearby(rng: np.random.Generator, area: int, society: Society) -> NDArray[np.int64]:
-    """Neighbours in the row of people, around any of them."""
+    """Draws a range of neighbouring subscribers."""
     first = int(rng.integers(0, society.subscribers))
     return (first + np.arange(min(area, society.subscribers))) % society.subscribers
 
@@ -48,9 +48,9 @@ def callees(
     society: Society,
     numbers: Directory,
 ) -> NDArray[np.int32]:
-    """The next `count` callees of an outfit that has the list `people`."""
+    """Draws the next `count` callees of an outfit with the dialling list `people`."""
     if aim.sequential:
-        return _in_a_row(rng, aim, count, society, numbers)
+        return _sequential(rng, aim, count, society, numbers)
     rounds = -(-count // max(len(people), 1))
     picked = np.concatenate([rng.permutation(people) for _ in range(rounds)] or [people])[:count]
     luck = rng.random(count)
@@ -62,10 +62,10 @@ def callees(
     return picked.astype(np.int32)
 
 
-def _in_a_row(
+def _sequential(
     rng: np.random.Generator, aim: Aim, count: int, society: Society, numbers: Directory
 ) -> NDArray[np.int32]:
-    """Subscribers in the order of their digits, and the gaps between them."""
+    """Draws callees in the order of their digits, including unallocated numbers between them."""
     first = int(rng.integers(0, society.subscribers))
     gaps = rng.random(count) < min(0.5, 3 * aim.dead_share)
     picked = society.by_digits[(first + np.cumsum(~gaps)) % society.subscribers]
@@ -77,6 +77,6 @@ def _in_a_row(
 def _unallocated(
     rng: np.random.Generator, neighbours: NDArray[np.int64], aim: Aim, numbers: Directory
 ) -> NDArray[np.int32]:
-    """Numbers that do not exist, beside ones that do; some of them are of other networks."""
+    """Adds unallocated numbers near allocated ones; some belong to other networks."""
     digits = neighbours + rng.integers(1, 10, len(neighbours))
     return numbers.add(digits, ours=rng.random(len(digits)) >= aim.outside_share)

@@ -1,7 +1,7 @@
-"""Outfits: firms, gangs and robots that dial from a pool of numbers, one population after the other.
+"""Outfits: firms, gangs and robots that dial from a pool of numbers.
 
-The benign ones (customer service, alerts) and the nuisance ones run through the same code with other
-parameters: what tells them apart is what they do, not how they were made.
+Benign outfits (customer service, alerts) and nuisance outfits use the same code with different parameters: only their
+behaviour distinguishes them, not the way in which they are simulated.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from .relations import Relations, friendly_calls, inbound_calls, interested_call
 from .ties import stranger_callbacks
 from .tricks import TRICKS, TrickContext
 
-OUTFITS_AT_MOST = 20_000
-OWN_WAYS = Spread(1.0, 0.32)  # how far an outfit's answer rate and talk time are from its population's
+MAX_OUTFITS = 20_000
+OUTFIT_VARIATION = Spread(1.0, 0.32)  # of an outfit's answer rate and talk time around its population's
 
 
 def outfit_calls(name: str, seed: int, ordinary: int, world: WorldContext) -> Plan:
-    """All calls of a population: outfits are founded until their calls suffice for `ordinary` other calls."""
+    """Draws all calls of a population: adds outfits until they make their share of calls per `ordinary` calls."""
     rng = stream(seed, name)
     outfit = world.scenario.read(Outfit, f"outfits.{name}")
     if outfit.attack == "lent_card":
@@ -40,8 +40,8 @@ def outfit_calls(name: str, seed: int, ordinary: int, world: WorldContext) -> Pl
     plans: list[Plan] = []
     planned, founded = 0.0, 0
     while outfit.calls_per_1000 > 0 and (founded < outfit.least or planned < budget):
-        if founded >= OUTFITS_AT_MOST:
-            raise ValueError(f"outfits.{name}: calls_per_1000 needs more than {OUTFITS_AT_MOST} outfits")
+        if founded >= MAX_OUTFITS:
+            raise ValueError(f"outfits.{name}: calls_per_1000 needs more than {MAX_OUTFITS} outfits")
         part, calls = _one_outfit_calls(rng, f"{name}-{founded:03d}", name, outfit, budget, world)
         plans.append(part)
         planned += calls
@@ -52,23 +52,23 @@ def outfit_calls(name: str, seed: int, ordinary: int, world: WorldContext) -> Pl
 def _one_outfit_calls(
     rng: np.random.Generator, title: str, slice_name: str, outfit: Outfit, budget: float, world: WorldContext
 ) -> tuple[Plan, float]:
-    """One outfit's calls, and how many it planned."""
+    """Draws one outfit; returns its calls and the count of calls it dialled."""
     days, numbers = world.days, world.numbers
     hours = Hours(outfit.hours, outfit.attend_share, outfit.weekend_share, outfit.after_shock_share)
-    born, died = _lives(rng, outfit, days)
+    born, died = _lifetimes(rng, outfit, days)
     rate = lognormal(rng, outfit.rate, len(born))
     few = _limited(rng, _expected(hours, rate, born, died, days), min(outfit.most_calls, budget / outfit.least))
     born, died, rate = born[few], died[few], rate[few]
     ids = _numbers(rng, title, slice_name, outfit, born, died, world)
-    manner = _own_ways(rng, outfit.manner)
+    manner = _varied(rng, outfit.manner)
     pace = Pace(rate, outfit.rate_day_sigma, outfit.pace_sigma)
     warmed = born + int(outfit.warm_up_days * DAY)
     shifts = sessions(rng, days, hours, np.maximum(warmed, days.start), np.minimum(died, days.end))
     parallel = bool(numbers["lines"][ids[0]] > 1 and outfit.mode != "human")
     calls = dial(rng, shifts, hours, pace, manner, days, parallel)
-    calls = _recorded(rng, outfit, calls)
+    calls = _with_recording(rng, outfit, calls)
     people = world.lists[int(rng.integers(0, len(world.lists)))]
-    plan = _aimed(rng, outfit, calls, ids, people, world)
+    plan = _with_callees(rng, outfit, calls, ids, people, world)
     if outfit.attack in TRICKS:
         stage = TrickContext(world.society, days, numbers, world.relays, ids)
         plan = TRICKS[outfit.attack](rng, plan, stage)
@@ -83,8 +83,11 @@ def _one_outfit_calls(
     return join([plan, back, interested, bots, friends, inbound]), float(len(calls.start))
 
 
-def _lives(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Founded at any time, also before the world and near its end; drawn anew until a number is alive in it."""
+def _lifetimes(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draws the lifetimes of an outfit's numbers; repeats until a number is alive in the world.
+
+    An outfit can start at any time, even before the world or near its end.
+    """
     while True:
         length = int(max(DAY / 2, DAY * lognormal(rng, outfit.run_days, 1)[0]))
         begin = int(rng.integers(days.start - length, days.end - DAY // 4))
@@ -97,18 +100,21 @@ def _lives(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tuple[ND
 def _expected(
     hours: Hours, rate: NDArray[np.float64], born: NDArray[np.int64], died: NDArray[np.int64], days: Calendar
 ) -> NDArray[np.float64]:
-    """Calls that each number is likely to make in the world."""
+    """Expected count of calls of each number in the world."""
     alive = (np.minimum(died, days.end) - np.maximum(born, days.start)) / DAY
     attending = hours.attend_share * (5 + 2 * hours.weekend_share) / 7
     return alive * attending * hours.working * rate
 
 
 def _limited(rng: np.random.Generator, expected: NDArray[np.float64], most: float) -> NDArray[np.int64]:
-    """In a small world an outfit has fewer numbers, but each behaves as in a large one."""
+    """Draws which numbers an outfit keeps so that it makes at most `most` calls.
+
+    In a small world an outfit has fewer numbers, but each behaves as in a large world.
+    """
     order = rng.permutation(len(expected))
-    # The number that crosses the line is kept, or else long lives would be rarer than they are.
-    kept = np.cumsum(expected[order]) - expected[order] < most
-    return np.sort(order[kept])
+    # The number that crosses the limit is included: otherwise long lifetimes would be too rare.
+    included = np.cumsum(expected[order]) - expected[order] < most
+    return np.sort(order[included])
 
 
 def _numbers(
@@ -155,9 +161,9 @@ def _numbers(
     return ids
 
 
-def _own_ways(rng: np.random.Generator, manner: Manner) -> Manner:
-    """Each outfit has lists, callees and agents of its own: how its calls end varies around its population's."""
-    answer, talk, reject, release = lognormal(rng, OWN_WAYS, 4)
+def _varied(rng: np.random.Generator, manner: Manner) -> Manner:
+    """Draws an outfit's own distribution of outcomes around that of its population: it has its own lists and agents."""
+    answer, talk, reject, release = lognormal(rng, OUTFIT_VARIATION, 4)
     return replace(
         manner,
         answer_share=float(min(0.95, manner.answer_share * answer)),
@@ -167,8 +173,8 @@ def _own_ways(rng: np.random.Generator, manner: Manner) -> Manner:
     )
 
 
-def _recorded(rng: np.random.Generator, outfit: Outfit, calls: DialledCalls) -> DialledCalls:
-    """Talk times where a recording is played: cut at its length, to which a part of the callees listens."""
+def _with_recording(rng: np.random.Generator, outfit: Outfit, calls: DialledCalls) -> DialledCalls:
+    """Cuts talk times at the length of the recording, if the outfit plays one; a share of callees hears all of it."""
     if outfit.recording_s.median <= 0:
         return calls
     ring, talk, outcome, released = calls.ends
@@ -181,7 +187,7 @@ def _recorded(rng: np.random.Generator, outfit: Outfit, calls: DialledCalls) -> 
     return replace(calls, ends=(ring, talk.astype(np.int32), outcome, released))
 
 
-def _aimed(
+def _with_callees(
     rng: np.random.Generator,
     outfit: Outfit,
     calls: DialledCalls,
@@ -189,7 +195,7 @@ def _aimed(
     people: NDArray[np.int64],
     world: WorldContext,
 ) -> Plan:
-    """The outfit's calls with their callees."""
+    """Draws the callees of an outfit's calls."""
     dead = float(min(0.5, lognormal(rng, outfit.dead, 1)[0]))
     aim = Aim(outfit.outside_share, dead, bool(rng.random() < outfit.sequential_share))
     if outfit.area > 0:

@@ -1,4 +1,4 @@
-"""Who lives here: the subscribers, their numbers and devices, and the outsiders whom they know."""
+"""The people of a world: subscribers with numbers and devices, and the outsiders whom they know."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Kinds = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of subscriber; see `people.kinds` in `default.toml`."""
+    """A kind of subscriber; `people.kinds` in `default.toml` explains the values."""
 
     share: float
     least: int
@@ -43,33 +43,33 @@ class Kind:
 
 @dataclass(frozen=True)
 class Society:
-    """The subscribers, ids 0..`subscribers`-1, and the outsiders whom they know, ids after them."""
+    """The subscribers, ids 0..`subscribers`-1, and the outsiders whom they know, with the ids after them."""
 
     subscribers: int
     outsiders: int
     kind: NDArray[np.int8]  # position in `kinds`, -1: ordinary
     kinds: tuple[str, ...]
     activity: NDArray[np.float64]
-    talk: NDArray[np.float64]  # factor on the time that this person talks
-    reach: NDArray[np.float64]  # factor on the chance that this person picks up
+    talk: NDArray[np.float64]  # factor on the talk time
+    reach: NDArray[np.float64]  # factor on the chance of an answer
     exposure: NDArray[np.float64]  # weight on dialling lists
-    outward: NDArray[np.float64]  # habit of calling rather than being called (logit)
-    shift: NDArray[np.int64]  # of this person's clock, ms
-    blocks: NDArray[np.int64]  # seven-digit blocks in which subscribers have numbers
-    by_digits: NDArray[np.int64]  # the subscribers in order of their digits
+    outward: NDArray[np.float64]  # tendency to call rather than to be called (logit)
+    shift: NDArray[np.int64]  # of daily activity, ms
+    blocks: NDArray[np.int64]  # seven-digit blocks with numbers of subscribers
+    by_digits: NDArray[np.int64]  # subscribers in order of their digits
 
     def members(self, kind: str) -> NDArray[np.int64]:
-        """The ids of subscribers of a kind."""
+        """Returns the ids of subscribers of a kind."""
         return np.flatnonzero(self.kind == self.kinds.index(kind))
 
     def pick_up(self, callees: NDArray[Any]) -> NDArray[np.float64]:
-        """Each callee's factor on the chance of an answer; 1 for numbers that are not people."""
+        """Returns each callee's factor on the chance of an answer; 1 for numbers that are not people."""
         people = callees < len(self.reach)
         return np.where(people, self.reach[np.where(people, callees, 0)], 1.0)
 
 
 def create_society(scenario: Scenario, seed: int, count: int, days: Calendar, numbers: Directory) -> Society:
-    """Enter the subscribers and the outsiders into the directory."""
+    """Draws subscribers and outsiders, and adds their numbers to the directory."""
     rng = stream(seed, "people")
     table = scenario.table("people")
     kinds = {name: scenario.read(Kind, f"people.kinds.{name}") for name in table["kinds"]}
@@ -80,14 +80,14 @@ def create_society(scenario: Scenario, seed: int, count: int, days: Calendar, nu
     activity = np.minimum(activity, table["most_activity"])
     shift = table["chronotype_h"] * rng.standard_normal(everybody)
     outward = table["outward_sigma"] * rng.standard_normal(everybody)
-    # What an outsider's habits are with people whom this network does not see is no matter here.
+    # Only the part of outsiders' habits that concerns people of this network.
     outward[count:] *= table["outsiders_outward_share"]
     exposure = np.exp(table["exposure_sigma"] * rng.standard_normal(count))
-    for code, each in enumerate(kinds.values()):
-        activity[:count][kind == code] *= each.activity
-        shift[:count][kind == code] += each.shift_h
-        outward[:count][kind == code] += each.outward
-        exposure[kind == code] *= each.exposure
+    for code, spec in enumerate(kinds.values()):
+        activity[:count][kind == code] *= spec.activity
+        shift[:count][kind == code] += spec.shift_h
+        outward[:count][kind == code] += spec.outward
+        exposure[kind == code] *= spec.exposure
     blocks = _subscribers(scenario, rng, days, numbers, kind, tuple(kinds))
     habits = stream(seed, "habits")
     numbers["voicemail"][:count] = habits.random(count) < table["voicemail"]["share"]
@@ -103,7 +103,7 @@ def create_society(scenario: Scenario, seed: int, count: int, days: Calendar, nu
         activity=activity,
         talk=np.exp(table["talk_sigma"] * habits.standard_normal(everybody)),
         reach=np.clip(np.exp(table["reach_sigma"] * rng.standard_normal(everybody)), 0.2, 1.8),
-        # Who calls and shops more is on more lists.
+        # People who call and shop more are on more lists.
         exposure=np.sqrt(activity[:count]) * exposure,
         outward=outward,
         shift=(shift * HOUR).astype(np.int64),
@@ -113,12 +113,12 @@ def create_society(scenario: Scenario, seed: int, count: int, days: Calendar, nu
 
 
 def _kinds(rng: np.random.Generator, kinds: dict[str, Kind], count: int) -> NDArray[np.int8]:
-    """Shares of one shuffled row, so that a kind put last changes nobody but its own members."""
+    """Draws the kind of each subscriber from one shuffled row: a kind that is added last changes only its members."""
     row = rng.permutation(count)
     kind = np.full(count, -1, dtype=np.int8)
     first = 0
-    for code, each in enumerate(kinds.values()):
-        members = max(each.least, round(each.share * count))
+    for code, spec in enumerate(kinds.values()):
+        members = max(spec.least, round(spec.share * count))
         kind[row[first : first + members]] = code
         first += members
     if first > count:
@@ -160,7 +160,7 @@ def _subscribers(
 def _devices(
     rng: np.random.Generator, digits: NDArray[np.int64], devices: NDArray[np.int32], share: float
 ) -> NDArray[np.int32]:
-    """A telephone for each number, but some have the one of another number of their block: two cards, one household."""
+    """Assigns a device to each number; a share uses the device of a neighbouring number (two cards, one household)."""
     order = np.argsort(digits, kind="stable")
     block = digits[order] // MOBILE_BLOCK
     beside = np.concatenate(([False], block[1:] == block[:-1])) & (rng.random(len(order)) < share)
@@ -170,14 +170,14 @@ def _devices(
 
 
 def _areas(rng: np.random.Generator, count: int, here: int, share: float) -> NDArray[np.int64]:
-    """The area that each number comes from: this one, or any other."""
+    """Draws the area of each number: this one, or any other."""
     return np.where(rng.random(count) < share, here, rng.choice(AREAS, count))
 
 
 def _lives(
     rng: np.random.Generator, scenario: Scenario, days: Calendar, kind: NDArray[np.int8], kinds: Kinds
 ) -> dict[str, NDArray[np.int64]]:
-    """First and last moment of each number, when its owner gives it away, and when he is abroad."""
+    """Draws the lifetime of each number, the time from which it is lent, and the time abroad."""
     table, count, length = scenario.table("people"), len(kind), days.end - days.start
 
     def at(low: float, high: float) -> NDArray[np.int64]:
@@ -234,7 +234,7 @@ def _outsiders(scenario: Scenario, rng: np.random.Generator, numbers: Directory,
 def _personal(
     rng: np.random.Generator, scenario: Scenario, pool: str, count: int, blocks: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int8]]:
-    """Digits, way of writing and operator of people's numbers."""
+    """Draws digits, prefix code and operator of people's numbers."""
     table = scenario.table("numbering")
     names = list(table[pool])
     kind = choose(rng, table[pool], count)

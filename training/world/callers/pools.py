@@ -1,4 +1,4 @@
-"""The numbers that an outfit goes through: lives and rotation, blocks, SIM pools, trunks."""
+"""The numbers of an outfit: lifetimes and rotation, blocks, SIM pools, trunks."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from callsieve.training.world.basis.numbering import (
 from callsieve.training.world.basis.scenario import Spread
 from callsieve.training.world.basis.timing import DAY, Calendar
 
-ABROAD = ("foreign", "foreign_86")  # the second shows a mobile number of this country
+ABROAD = ("foreign", "foreign_86")  # the second presents a mobile number of this country
 MOBILE = ("mobile", "resale", "foreign_86")
-LEAST_LIFE = DAY // 6
-LONGEST_CHAIN = 64
-SAME_KIND_SHARE = 0.8  # a new block is most often of the kind that the outfit had before
+MIN_LIFETIME = DAY // 6
+MAX_CHAIN = 64
+SAME_KIND_SHARE = 0.8  # chance that a new block is of the same kind as the previous one
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Where an outfit's numbers come from; see `outfits` in `default.toml`."""
+    """How an outfit gets its numbers; `outfits` in `default.toml` explains the values."""
 
     weights: Mapping[str, float]
     mixed_block_share: float
@@ -51,12 +51,12 @@ class Pool:
 def lifetimes(
     rng: np.random.Generator, days: Calendar, begin: int, finish: int, agents: int, number_days: Spread
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last moment of each number that is alive in the world: every agent uses one after the other."""
-    length = (DAY * lognormal(rng, number_days, agents * LONGEST_CHAIN)).astype(np.int64)
-    ends = begin + np.cumsum(np.maximum(length, LEAST_LIFE).reshape(agents, LONGEST_CHAIN), axis=1)
+    """Draws begin and end of each number that is alive in the world; every agent uses one number after another."""
+    length = (DAY * lognormal(rng, number_days, agents * MAX_CHAIN)).astype(np.int64)
+    ends = begin + np.cumsum(np.maximum(length, MIN_LIFETIME).reshape(agents, MAX_CHAIN), axis=1)
     starts = np.column_stack((np.full(agents, begin), ends[:, :-1]))
     ends = np.minimum(ends, finish)
-    alive = (starts < finish) & (ends > days.start) & (starts < days.end) & (ends - starts >= LEAST_LIFE // 2)
+    alive = (starts < finish) & (ends > days.start) & (starts < days.end) & (ends - starts >= MIN_LIFETIME // 2)
     return starts[alive], ends[alive]
 
 
@@ -74,19 +74,19 @@ def add_numbers(
     slice_code: int,
     campaign: int,
 ) -> NDArray[np.int32]:
-    """Enter an outfit's numbers into the directory, block by block, and return their ids."""
+    """Adds an outfit's numbers to the directory, block by block, and returns their ids."""
     count = len(born)
     group = np.cumsum(rng.random(count) < pool.new_block_share).astype(np.int64)
     group -= group[0]
     ours = bool(rng.random() < pool.own_network_share)
     trunk = numbers.trunk(rng, pool.shared_trunk_share, most_tenants)
     devices = numbers.new("device", int(np.ceil(count / pool.numbers_per_device)))
-    # An agent's own card may be in the telephone, too: a device says nothing for sure.
+    # A device can also hold an agent's own card, so a device is no certain sign of an outfit.
     private = int(numbers["device"][rng.integers(0, subscribers)])
     devices[0] = private if rng.random() < pool.agent_sim_share else devices[0]
     cells = rng.integers(0, numbers.taken["cell"], 2)
     kind = ""
-    entered = []
+    ids = []
     for code in range(int(group[-1]) + 1):
         rows = np.flatnonzero(group == code)
         if not kind or rng.random() > SAME_KIND_SHARE:
@@ -98,7 +98,7 @@ def add_numbers(
         handset: dict[str, Any] = {}
         if ours and kind in {"mobile", "resale"}:
             handset = {"device": devices[rows * len(devices) // count], "home": cells[0], "work": cells[1]}
-        entered.append(
+        ids.append(
             numbers.add(
                 digits,
                 **_of_kind(kind, pool, ours, trunk),
@@ -112,11 +112,11 @@ def add_numbers(
                 attestation=attestations(rng, attestation[_access(kind, ours)], len(rows)),
             )
         )
-    return np.concatenate(entered)
+    return np.concatenate(ids)
 
 
 def _of_kind(kind: str, pool: Pool, ours: bool, trunk: int) -> dict[str, int]:
-    """What the numbers of a block have because of its kind alone."""
+    """Columns of a block's numbers that depend only on its kind."""
     on_trunk, abroad = kind in TRUNK_KINDS, kind in ABROAD
     return {
         "lead": lead_code(kind),
@@ -130,7 +130,7 @@ def _of_kind(kind: str, pool: Pool, ours: bool, trunk: int) -> dict[str, int]:
 def _digits(
     rng: np.random.Generator, kind: str, count: int, area: int, subscriber_blocks: NDArray[np.int64] | None
 ) -> NDArray[np.int64]:
-    """Numbers side by side; mobile ones in one block, that of subscribers if their blocks are given."""
+    """Draws neighbouring numbers; mobile numbers share one block, which is one of subscribers if these are passed."""
     if kind not in MOBILE:
         return hunt_group(rng, kind, count, area)
     if subscriber_blocks is not None:
@@ -139,7 +139,7 @@ def _digits(
 
 
 def _area(rng: np.random.Generator, kind: str, here: int, local: bool) -> int:
-    """Where a block of numbers comes from; 95 and 400 numbers are of no area."""
+    """Draws the area of a block of numbers; 95 and 400 numbers have none (0)."""
     if kind not in (*MOBILE, "fixed"):
         return 0
     return here if local else int(rng.choice([area for area in AREAS if area != here]))

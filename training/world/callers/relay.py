@@ -1,4 +1,4 @@
-"""Relay numbers: the platform's number stands between caller and callee, and many people's calls share it."""
+"""Relay numbers: a platform's number connects caller and callee, and many people's calls share it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BRIDGE = 2 * SECOND  # from the first leg to the second
 
 
 def relay_numbers(scenario: Scenario, seed: int, subscribers: int, numbers: Directory) -> NDArray[np.int32]:
-    """Enter the relay numbers of the platforms, and return their ids."""
+    """Adds the relay numbers of platforms to the directory, and returns their ids."""
     rng = stream(seed, "relay")
     table, numbering = scenario.table("relay"), scenario.table("numbering")
     count = max(table["least"], subscribers // table["subscribers_per_number"])
@@ -55,28 +55,28 @@ def relay_numbers(scenario: Scenario, seed: int, subscribers: int, numbers: Dire
 
 
 def two_legs(rng: np.random.Generator, plan: Plan, relays: NDArray[np.int32]) -> Plan:
-    """The same calls as two legs each: to the relay number, and from it to the callee. A pair keeps its number."""
-    between = _between(rng, plan, relays)
+    """Splits each call into two legs, to the relay number and from it to the callee; a pair keeps its relay number."""
+    relay = _relays_of(rng, plan, relays)
     first, second = plan.take(slice(None)), plan.take(slice(None))
-    first.callee, second.caller = between, between
+    first.callee, second.caller = relay, relay
     second.start = plan.start + BRIDGE
     first.ring = np.where(plan.ring > 0, plan.ring + BRIDGE, 0).astype(np.int32)
     return join([first, second])
 
 
 def both_incoming(rng: np.random.Generator, plan: Plan, relays: NDArray[np.int32]) -> Plan:
-    """The same calls as a platform makes them that calls both sides: first the agent, who picks up, then the callee."""
-    between = _between(rng, plan, relays)
+    """Turns each call into two incoming calls of a platform: first to the agent, who answers, then to the callee."""
+    relay = _relays_of(rng, plan, relays)
     first, second = plan.take(slice(None)), plan.take(slice(None))
-    first.caller, first.callee, second.caller = between, plan.caller, between
+    first.caller, first.callee, second.caller = relay, plan.caller, relay
     second.start = plan.start + BRIDGE
     first.talk, first.ring = np.maximum(plan.ring + plan.talk, SECOND), np.full_like(plan.ring, BRIDGE)
     first.outcome, first.released = np.full_like(plan.outcome, ANSWERED), np.full_like(plan.released, CALLEE)
-    first.campaign = np.full_like(plan.campaign, -1)  # the agent is in on it
+    first.campaign = np.full_like(plan.campaign, -1)  # the agent is no victim
     return join([first, second])
 
 
-def _between(rng: np.random.Generator, plan: Plan, relays: NDArray[np.int32]) -> NDArray[np.int32]:
+def _relays_of(rng: np.random.Generator, plan: Plan, relays: NDArray[np.int32]) -> NDArray[np.int32]:
     pair = plan.caller.astype(np.int64) << 32 | plan.callee
     _, which = np.unique(pair, return_inverse=True)
     chosen: NDArray[np.int32] = relays[rng.integers(0, len(relays), int(which.max(initial=-1)) + 1)][which]

@@ -1,7 +1,7 @@
 """Calls between people who know each other: the social graph, and the calls along its ties.
 
-Neighbours in the row of people know each other (households inside communities), so that a group is a range of
-positions and a tie is drawn without a search; workmates are neighbours in a shuffled row.
+Neighbours in the row of people know each other (households inside communities). So a group is a range of positions, and
+a tie is drawn without a search. Workmates are neighbours in a shuffled row.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from callsieve.training.world.basis.timing import DAY, MINUTE, Calendar, clock
 
 from .people import Society
 
-EDGES_AT_ONCE = 400_000
-MORE_TIES = 0.74  # power of a person's activity by which the number of ties grows; tuned to the quartiles of peers
-PAIR_BALANCE = 0.4  # how unevenly the two of a pair call each other, beside their habits (logit)
+EDGES_PER_PART = 400_000
+TIES_POWER = 0.74  # ties grow with this power of a person's activity; tuned to the quartiles of peers
+PAIR_BALANCE = 0.4  # sigma of the imbalance within a pair, besides habits (logit)
 
 
 @dataclass(frozen=True, slots=True)
 class PairCalls:
-    """Calls before it is known how they end; `reply` is the chance that of the two it is the callee who calls."""
+    """Calls without outcomes; `reply` is the chance that the callee calls rather than the caller, within the pair."""
 
     start: NDArray[np.int64]
     caller: NDArray[np.int64]
@@ -37,7 +37,7 @@ class PairCalls:
 
 @dataclass(frozen=True)
 class Tie:
-    """One layer of the social graph; see `people.ties` in `default.toml`."""
+    """One layer of the social graph; `people.ties` in `default.toml` explains the values."""
 
     group: str
     size: int
@@ -46,11 +46,11 @@ class Tie:
     follow_up_share: float
     clock: str
     talk: float
-    outward: float  # how much rather the first of the pair calls (logit)
+    outward: float  # tendency of the first of the pair to call (logit)
 
 
 def ordinary_calls(scenario: Scenario, seed: int, society: Society, days: Calendar, numbers: Directory) -> Plan:
-    """All calls between people who know each other, follow-ups and returned calls included."""
+    """Draws all calls between people who know each other, with follow-ups and calls back."""
     rng = stream(seed, "ties")
     table = scenario.table("people")
     manner = scenario.read(Manner, "people.manner")
@@ -59,16 +59,16 @@ def ordinary_calls(scenario: Scenario, seed: int, society: Society, days: Calend
     plans = []
     for name in table["ties"]:
         tie = scenario.read(Tie, f"people.ties.{name}")
-        spoken = replace(manner, talk=_longer(manner.talk, tie.talk))
+        tie_manner = replace(manner, talk=_longer(manner.talk, tie.talk))
         for edges in _edges(rng, tie, society):
             calls = _with_follow_ups(
                 rng, scenario, tie.follow_up_share, _first_calls(rng, scenario, tie, edges, society, days, numbers)
             )
             answer = society.pick_up(calls.callee)
             talk = society.talk[calls.caller] * society.talk[calls.callee]
-            plan = draw_calls(rng, calls.start, calls.caller, calls.callee, spoken, answer=answer, talk=talk)
+            plan = draw_calls(rng, calls.start, calls.caller, calls.callee, tie_manner, answer=answer, talk=talk)
             returned = np.minimum(1.0, 2 * share * calls.reply)
-            plans += [plan, callbacks(rng, plan, days, replace(back, talk=spoken.talk), returned, delay, talk)]
+            plans += [plan, callbacks(rng, plan, days, replace(back, talk=tie_manner.talk), returned, delay, talk)]
     planned = join(plans)
     planned.keep(planned.start < numbers["lent_from"][planned.caller])
     return planned
@@ -81,22 +81,22 @@ def _longer(talk: Talk, factor: float) -> Talk:
 def _edges(
     rng: np.random.Generator, tie: Tie, society: Society
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs of a layer, a part of the people at a time so that memory stays bounded."""
+    """Yields the pairs of a layer, for a part of the people at a time, so that memory is bounded."""
     count = society.subscribers
-    rows = max(1, int(EDGES_AT_ONCE / max(tie.ties, 0.1)))
-    # Workmates: neighbours in a row shuffled once for the layer.
+    rows = max(1, int(EDGES_PER_PART / max(tie.ties, 0.1)))
+    # Workmates are neighbours in a row that is shuffled once for the layer.
     row = rng.permutation(count) if tie.group == "mixed" else np.arange(count)
     for first in range(0, count, rows):
         people = np.arange(first, min(first + rows, count))
-        wish = tie.ties * society.activity[row[people]] ** MORE_TIES
+        wish = tie.ties * society.activity[row[people]] ** TIES_POWER
         one = np.repeat(people, rng.poisson(wish))
         other = _partners(rng, tie, one, society)
         if tie.group == "outside":
             yield one, other
             continue
-        # Whoever knows few people is known by few.
-        known = rng.random(len(other)) < society.activity[row[other]] ** MORE_TIES
-        one, other = one[known], other[known]
+        # A person who knows few people is known by few.
+        mutual = rng.random(len(other)) < society.activity[row[other]] ** TIES_POWER
+        one, other = one[mutual], other[mutual]
         low, high = np.minimum(one, other), np.maximum(one, other)
         pairs = np.unique((low * count + high)[low != high])
         yield row[pairs // count], row[pairs % count]
@@ -123,12 +123,12 @@ def _first_calls(
     days: Calendar,
     numbers: Directory,
 ) -> PairCalls:
-    """Each pair's first calls."""
+    """Draws the first calls of each pair."""
     one, other = edges
     low = np.maximum(np.maximum(numbers["born"][one], numbers["born"][other]), days.start)
     last = np.minimum(numbers["died"], numbers["lent_from"])
     high = np.minimum(np.minimum(last[one], last[other]), days.end)
-    # An outsider's own activity is spent on people whom this network does not see.
+    # An outsider's own activity concerns people outside this network.
     partner = np.where(other < society.subscribers, society.activity[other], society.activity[one])
     rate = lognormal(rng, tie.per_day, len(one)) * np.sqrt(society.activity[one] * partner)
     calls = rng.poisson(np.minimum(rate, 12.0) * np.maximum(high - low, 0) / DAY)
@@ -138,14 +138,14 @@ def _first_calls(
     outward = first > rng.random(len(pair))
     caller = np.where(outward, one[pair], other[pair])
     callee = np.where(outward, other[pair], one[pair])
-    ticking = clock(days, scenario.table(f"clocks.{tie.clock}"))
-    drawn = ticking.draw(rng, low[pair], high[pair]) + society.shift[one[pair]]
+    times = clock(days, scenario.table(f"clocks.{tie.clock}"))
+    drawn = times.draw(rng, low[pair], high[pair]) + society.shift[one[pair]]
     reply = np.where(outward, 1 - first, first)
     return PairCalls(np.clip(drawn, low[pair], high[pair] - 1), caller, callee, reply)
 
 
 def _with_follow_ups(rng: np.random.Generator, scenario: Scenario, share: float, calls: PairCalls) -> PairCalls:
-    """The calls, and those that they bring about: a geometric number, in either direction as is the pair's habit."""
+    """Adds follow-up calls, a geometric count per call, in either direction by the pair's habit."""
     table = scenario.table("people")
     delay = Spread(**table["follow_up_minutes"])
     parts = [calls]
@@ -155,10 +155,10 @@ def _with_follow_ups(rng: np.random.Generator, scenario: Scenario, share: float,
         reply = last.reply[rows]
         turned = rng.random(len(rows)) < 2 * table["follow_up_turned_share"] * reply
         later = last.start[rows] + (2 * MINUTE + MINUTE * lognormal(rng, delay, len(rows))).astype(np.int64)
-        one, other = last.caller[rows], last.callee[rows]
-        caller, callee = np.where(turned, other, one), np.where(turned, one, other)
+        caller, callee = last.caller[rows], last.callee[rows]
+        caller, callee = np.where(turned, callee, caller), np.where(turned, caller, callee)
         parts.append(PairCalls(later, caller, callee, np.where(turned, 1 - reply, reply)))
-    return PairCalls(*(np.concatenate([getattr(one, name) for one in parts]) for name in PairCalls.__slots__))
+    return PairCalls(*(np.concatenate([getattr(part, name) for part in parts]) for name in PairCalls.__slots__))
 
 
 def stranger_callbacks(
@@ -170,9 +170,11 @@ def stranger_callbacks(
     share: float,
     answer: float,
 ) -> Plan:
-    """Missed calls of strangers that subscribers return, with a chance of `share`.
+    """Draws calls back of subscribers after missed calls of strangers.
 
-    `answer` is the chance that the stranger picks up.
+    Args:
+        share: chance of a call back for each missed call.
+        answer: chance that the stranger answers.
     """
     manner = replace(scenario.read(Manner, "people.manner"), answer_share=answer)
     ours = plan.take((plan.callee < society.subscribers) & (plan.outcome == NO_ANSWER))

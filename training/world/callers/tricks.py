@@ -1,4 +1,4 @@
-"""Tricks that need more than other parameters: what becomes of an outfit's calls when it plays one."""
+"""Evasion tricks that change an outfit's calls, beyond its parameters."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .people import Society
 from .relay import both_incoming
 
 BOMBING_MINUTES = 20.0
-BOMBING_PER_MINUTE = 38.0  # source: one victim's report of calls from neighbours of one fixed number
+BOMBING_PER_MINUTE = 38.0  # source: one victim's complaint about calls from neighbours of one fixed number
 
 
 @dataclass(frozen=True)
 class TrickContext:
-    """What a trick finds: the outfit's numbers, other people's numbers, and the numbers that banks call from."""
+    """The parts of the world that a trick uses; `ids` are the outfit's numbers, `relays` the relay numbers."""
 
     society: Society
     days: Calendar
@@ -31,46 +31,46 @@ class TrickContext:
     ids: NDArray[np.int32]
 
 
-def relay_callback(rng: np.random.Generator, plan: Plan, stage: TrickContext) -> Plan:
-    """A platform calls both sides: the agent's number makes no call, the victim sees a number that many share."""
-    return both_incoming(rng, plan, stage.relays)
+def relay_callback(rng: np.random.Generator, plan: Plan, context: TrickContext) -> Plan:
+    """A platform calls both sides: the agent's number makes no call, and the victim sees a shared relay number."""
+    return both_incoming(rng, plan, context.relays)
 
 
-def spoofed_service(rng: np.random.Generator, plan: Plan, stage: TrickContext) -> Plan:
+def spoofed_service(rng: np.random.Generator, plan: Plan, context: TrickContext) -> Plan:
     """The victim sees the number of a bank."""
-    banks = np.flatnonzero(stage.numbers["slice"] == stage.numbers.slice("bank_risk"))
-    return _spoofed(plan, banks[rng.integers(0, len(banks), 1)], stage) if len(banks) else plan
+    banks = np.flatnonzero(context.numbers["slice"] == context.numbers.slice("bank_risk"))
+    return _spoofed(plan, banks[rng.integers(0, len(banks), 1)], context) if len(banks) else plan
 
 
-def spoofed_subscriber(rng: np.random.Generator, plan: Plan, stage: TrickContext) -> Plan:
-    """The victim sees the number of somebody who knows nothing of it; a few such numbers, one after the other."""
-    return _spoofed(plan, rng.integers(0, stage.society.subscribers, len(stage.ids)), stage)
+def spoofed_subscriber(rng: np.random.Generator, plan: Plan, context: TrickContext) -> Plan:
+    """The victim sees the number of an uninvolved subscriber; the outfit uses a few such numbers."""
+    return _spoofed(plan, rng.integers(0, context.society.subscribers, len(context.ids)), context)
 
 
-def _spoofed(plan: Plan, masks: NDArray[np.int64], stage: TrickContext) -> Plan:
-    place = np.searchsorted(stage.ids, plan.caller)
-    shown = plan.take(slice(None))
-    shown.via = plan.caller
-    shown.caller = masks[place % len(masks)].astype(np.int32)
-    return shown
+def _spoofed(plan: Plan, masks: NDArray[np.int64], context: TrickContext) -> Plan:
+    position = np.searchsorted(context.ids, plan.caller)
+    spoofed = plan.take(slice(None))
+    spoofed.via = plan.caller
+    spoofed.caller = masks[position % len(masks)].astype(np.int32)
+    return spoofed
 
 
-def bombing(rng: np.random.Generator, plan: Plan, stage: TrickContext) -> Plan:
-    """All numbers at once call one victim after the other, for minutes on end."""
+def bombing(rng: np.random.Generator, plan: Plan, context: TrickContext) -> Plan:
+    """All numbers call the same victim for minutes, one victim after another."""
     if not len(plan):
         return plan
     size = round(BOMBING_MINUTES * BOMBING_PER_MINUTE)
     rounds = max(1, len(plan) // size)
     counts = np.full(rounds, size)[: len(plan)]
     calls = plan.take(np.arange(min(rounds * size, len(plan))))
-    born = int(stage.numbers["born"][stage.ids].max())
-    died = int(stage.numbers["died"][stage.ids].min())
-    first = np.clip(rng.choice(plan.start, rounds), max(born, stage.days.start), max(died, born + 1))
+    born = int(context.numbers["born"][context.ids].max())
+    died = int(context.numbers["died"][context.ids].min())
+    first = np.clip(rng.choice(plan.start, rounds), max(born, context.days.start), max(died, born + 1))
     pace = MINUTE / BOMBING_PER_MINUTE
     which = np.repeat(np.arange(rounds), counts)[: len(calls)]
     calls.start = first[which] + (group_positions(counts)[: len(calls)] * pace).astype(np.int64)
-    calls.callee = rng.integers(0, stage.society.subscribers, rounds)[which].astype(np.int32)
-    calls.caller = stage.ids[rng.integers(0, len(stage.ids), len(calls))]
+    calls.callee = rng.integers(0, context.society.subscribers, rounds)[which].astype(np.int32)
+    calls.caller = context.ids[rng.integers(0, len(context.ids), len(calls))]
     return calls
 
 

@@ -1,6 +1,6 @@
-"""Work done on a subscriber's own mobile: couriers, takeaway riders, the organiser of a wedding.
+"""Work calls from a subscriber's own mobile: couriers, takeaway riders, the organiser of a wedding.
 
-They live as ordinary people beside it: their own mobile calls family, too.
+These subscribers also make ordinary private calls.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .ties import stranger_callbacks
 
 @dataclass(frozen=True)
 class Work:
-    """A trade; see `work` in `default.toml`."""
+    """A trade; `work` in `default.toml` explains the values."""
 
     rate: Spread
     rate_day_sigma: float
@@ -50,7 +50,7 @@ def trade_calls(
     numbers: Directory,
     relays: NDArray[np.int32],
 ) -> Plan:
-    """The working calls of a trade's members, and those that customers return."""
+    """Draws the work calls of a trade's members, and customers' calls back."""
     rng = stream(seed, name)
     work = scenario.read(Work, f"work.{name}")
     members = society.members(name)
@@ -74,7 +74,7 @@ def trade_calls(
 def _burst(
     rng: np.random.Generator, born: NDArray[np.int64], died: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Two to four days somewhere in each life."""
+    """Draws two to four days within each lifetime."""
     length = rng.integers(2, 5, len(born)) * DAY
     first = born + (rng.random(len(born)) * np.maximum(died - born - length, 0)).astype(np.int64)
     return first, np.minimum(first + length, died)
@@ -87,10 +87,10 @@ def _customers(
     members: NDArray[np.int64],
     society: Society,
 ) -> NDArray[np.int32]:
-    """Strangers of the member's area, or from elsewhere."""
+    """Draws customers: strangers near the member, or outsiders."""
     either = members[who] + rng.integers(-work.area // 2, work.area // 2 + 1, (2, len(who)))
     either %= society.subscribers
-    # Who is better known buys more: of two neighbours it is the more exposed one.
+    # More exposed people buy more: the more exposed of two neighbours is the customer.
     near = np.where(society.exposure[either[0]] > society.exposure[either[1]], either[0], either[1])
     far = society.subscribers + rng.integers(0, society.outsiders, len(who))
     outside = rng.random(len(who)) < work.outside_share

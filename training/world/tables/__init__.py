@@ -1,4 +1,4 @@
-"""What is written down of a simulated world: records, complaints, findings, registers.
+"""Tables of a simulated world: call records, complaints, findings, registers.
 
 Imports `basis`, `callers`. Start with `arrow_tables`.
 """

@@ -1,4 +1,4 @@
-"""Arrow tables of a settled world: the calls as a switch writes them, and apart from them the truth."""
+"""Arrow tables of a planned world: the calls as a switch writes them, and separate tables of the truth."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CAUSES = ("16", "19", "17", "21", "21", "1", "38", "", "")
 
 
 def dictionary_column(codes: NDArray[Any], names: Any) -> pa.DictionaryArray:
-    """A dictionary column of codes; a negative code is null."""
+    """Makes a dictionary column of codes; a negative code is null."""
     missing = codes < 0
     indices = pa.array(codes.astype(np.int32), mask=missing if missing.any() else None)
     values = names if isinstance(names, pa.Array) else pa.array(list(names), pa.string())
@@ -35,10 +35,11 @@ def dictionary_column(codes: NDArray[Any], names: Any) -> pa.DictionaryArray:
 def calls_table(
     plan: Plan, records: Records, first: int, numbers: Directory, words: dict[str, pa.Array], days: Calendar
 ) -> pa.Table:
-    """Records of a part of the calls with the columns of a call record, and `call`, the call's number.
+    """Makes records of a part of the calls: the columns of a call record, and `call`, the number of the call.
 
-    `first` is the number of the part's first call, `words` are those of `call_words`. A record that was written twice
-    has the same number twice.
+    Args:
+        first: number of the part's first call. A duplicate record has the same number as its original.
+        words: dictionaries of the columns, from `call_words`.
     """
     plan, missing = plan.take(records.row), records.missing
     seen = plan.carrier
@@ -69,7 +70,7 @@ def calls_table(
 
 
 def call_words(numbers: Directory, strings: pa.Array) -> dict[str, pa.Array]:
-    """What numbers, trunks, devices and cells are called in every part of the calls."""
+    """Returns the names of numbers, trunks, devices and cells, which are equal in all parts of the calls."""
     taken = {thing: range(numbers.taken.get(thing, 0)) for thing in ("trunk", "device", "cell")}
     names = {thing: pa.array([f"{thing}-{code}" for code in codes], pa.string()) for thing, codes in taken.items()}
     return {"number": strings, **names}
@@ -85,7 +86,7 @@ def _places(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.int32]
 
 
 def truth_table(plan: Plan, records: Records, first: int, numbers: Directory) -> pa.Table:
-    """What the call of each record was. A call that a nuisance number makes is nuisance, whomever it calls."""
+    """Truth of each record's call. Every call of a nuisance number is nuisance, whoever the callee is."""
     caller, campaign = plan.caller[records.row], plan.campaign[records.row]
     return pa.table(
         {
@@ -98,7 +99,7 @@ def truth_table(plan: Plan, records: Records, first: int, numbers: Directory) ->
 
 
 def numbers_table(plan: Plan, numbers: Directory, strings: pa.Array, days: Calendar) -> pa.Table:
-    """Every existing number that took part in a call."""
+    """Every allocated number with a call."""
     used = np.zeros(len(numbers), dtype=bool)
     used[plan.caller] = True
     used[plan.via[plan.via >= 0]] = True
@@ -120,14 +121,14 @@ def numbers_table(plan: Plan, numbers: Directory, strings: pa.Array, days: Calen
 
 
 def _described(numbers: Directory, slices: NDArray[Any], campaign: NDArray[Any]) -> dict[str, pa.DictionaryArray]:
-    known = numbers.campaigns
-    attacks = sorted({each.attack for each in known if each.attack})
-    attack = np.array([attacks.index(each.attack) if each.attack else -1 for each in known] + [-1])
-    of_campaign = np.array([numbers.slices.index(each.slice) for each in known] + [0])
+    campaigns = numbers.campaigns
+    attacks = sorted({item.attack for item in campaigns if item.attack})
+    attack = np.array([attacks.index(item.attack) if item.attack else -1 for item in campaigns] + [-1])
+    of_campaign = np.array([numbers.slices.index(item.slice) for item in campaigns] + [0])
     return {
         "slice": dictionary_column(np.where(campaign >= 0, of_campaign[campaign], slices), numbers.slices),
-        **{name: _of_campaign([getattr(each, name) for each in known], campaign) for name in ("content", "mode")},
-        "campaign": dictionary_column(campaign, [each.name for each in known]),
+        **{name: _of_campaign([getattr(item, name) for item in campaigns], campaign) for name in ("content", "mode")},
+        "campaign": dictionary_column(campaign, [item.name for item in campaigns]),
         "attack": dictionary_column(attack[campaign], attacks),
     }
 
@@ -138,28 +139,28 @@ def _of_campaign(values: list[str], campaign: NDArray[Any]) -> pa.DictionaryArra
     return dictionary_column(codes[campaign], names)
 
 
-def complaints_table(known: Complaints, strings: pa.Array) -> pa.Table:
-    """Reports: who said what about which number, when, and when it became known; `call` where one stands behind it."""
+def complaints_table(complaints: Complaints, strings: pa.Array) -> pa.Table:
+    """Complaints: who complained about which number, when, and when it became known; `call` is null without a call."""
     return pa.table(
         {
-            "reporter": dictionary_column(known.reporter, strings),
-            "number": dictionary_column(known.number, strings),
-            "at": pa.array(known.at, TIMESTAMP),
-            "known_at": pa.array(known.known_at, TIMESTAMP),
-            "category": pa.array(known.category, pa.string()).dictionary_encode(),
-            "mode": pa.array(known.mode, pa.string()).dictionary_encode(),
-            "channel": dictionary_column(known.channel, CHANNELS),
-            "call": pa.array(known.call, mask=known.call < 0),
+            "reporter": dictionary_column(complaints.reporter, strings),
+            "number": dictionary_column(complaints.number, strings),
+            "at": pa.array(complaints.at, TIMESTAMP),
+            "known_at": pa.array(complaints.known_at, TIMESTAMP),
+            "category": pa.array(complaints.category, pa.string()).dictionary_encode(),
+            "mode": pa.array(complaints.mode, pa.string()).dictionary_encode(),
+            "channel": dictionary_column(complaints.channel, CHANNELS),
+            "call": pa.array(complaints.call, mask=complaints.call < 0),
         }
     )
 
 
-def findings_table(found: Findings, numbers: Directory, strings: pa.Array) -> pa.Table:
-    """Numbers whose truth was established by a call back."""
+def findings_table(findings: Findings, numbers: Directory, strings: pa.Array) -> pa.Table:
+    """Checked numbers with their truth, and the time at which it became known."""
     return pa.table(
         {
-            "number": dictionary_column(found.number, strings),
-            "nuisance": pa.array(numbers["campaign"][found.number] >= 0),
-            "known_at": pa.array(found.known_at, TIMESTAMP),
+            "number": dictionary_column(findings.number, strings),
+            "nuisance": pa.array(numbers["campaign"][findings.number] >= 0),
+            "known_at": pa.array(findings.known_at, TIMESTAMP),
         }
     )

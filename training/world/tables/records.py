@@ -1,7 +1,7 @@
-"""How a switch writes calls down: late, twice, with holes.
+"""Call records as a switch writes them: late, duplicated, with missing fields.
 
-Each of these has draws of its own, taken in order of the calls, so that it does not matter how many are written at
-once.
+Each of these faults has a random stream of its own, drawn in order of the calls, so that the result does not depend on
+how many calls are written at once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from callsieve.training.world.basis.plans import Plan
 from callsieve.training.world.basis.scenario import Scenario, Spread
 from callsieve.training.world.basis.timing import MINUTE, SECOND
 
-PART = 2_000_000
-"""Calls of a part: what is written at once, so that memory stays bounded."""
-HOLES = ("place", "device", "ring", "released_by")
+PART_ROWS = 2_000_000
+"""Calls that are written at once, so that memory is bounded."""
+OPTIONAL = ("place", "device", "ring", "released_by")
 FAILED = ATTESTATIONS.index("failed")
 SIGNED = [ATTESTATIONS.index(level) for level in ("A", "B", "C")]
 Streams = dict[str, np.random.Generator]
@@ -28,34 +28,38 @@ Streams = dict[str, np.random.Generator]
 
 @dataclass(frozen=True)
 class Records:
-    """Records of a part of the calls, in order: `row` within the part, a twin directly after its first."""
+    """Records of a part of the calls, in order: `row` within the part, a duplicate directly after its original."""
 
     row: NDArray[np.int64]
     duplicate: NDArray[np.bool_]
-    recorded: NDArray[np.int64]  # Unix ms; 0: at the end of the call
+    recorded: NDArray[np.int64]  # Unix ms; 0: known at the end of the call
     attestation: NDArray[np.int8]
     missing: dict[str, NDArray[np.bool_]]
 
 
 def row_slices(plan: Plan) -> list[slice]:
-    """Consecutive rows of a plan, PART at a time; at least one part."""
-    return [slice(first, first + PART) for first in range(0, max(len(plan), 1), PART)]
+    """Returns slices of PART_ROWS consecutive rows of a plan, at least one slice."""
+    return [slice(first, first + PART_ROWS) for first in range(0, max(len(plan), 1), PART_ROWS)]
 
 
 def record_streams(seed: int) -> Streams:
-    """The generators from which all records of a world are drawn, part after part."""
-    return {name: stream(seed, f"records {name}") for name in ("late", "delay", "twice", "forged", "refused", *HOLES)}
+    """Returns the random generators of a world's records; they are used part after part."""
+    return {
+        name: stream(seed, f"records {name}") for name in ("late", "delay", "twice", "forged", "refused", *OPTIONAL)
+    }
 
 
 def draw_records(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> Records:
-    """The records of the next part of a settled plan."""
+    """Draws the records of the next part of a resolved plan."""
     table = scenario.table("records")
     late = np.flatnonzero(rng["late"].random(len(plan)) < table["late_share"])
     delay = MINUTE * lognormal(rng["delay"], Spread(**table["late_minutes"]), len(late))
     recorded = np.zeros(len(plan), dtype=np.int64)
     recorded[late] = plan.end[late] + np.maximum(delay, SECOND).astype(np.int64)
     twice = rng["twice"].random(len(plan)) < table["duplicate_share"]
-    missing = {name: rng[name].random(len(plan), dtype=np.float32) < table[f"{name}_missing_share"] for name in HOLES}
+    missing = {
+        name: rng[name].random(len(plan), dtype=np.float32) < table[f"{name}_missing_share"] for name in OPTIONAL
+    }
     row = np.repeat(np.arange(len(plan)), 1 + twice)
     duplicate = np.concatenate(([False], row[1:] == row[:-1])) if len(row) else np.zeros(0, dtype=bool)
     return Records(
@@ -63,17 +67,17 @@ def draw_records(scenario: Scenario, rng: Streams, plan: Plan, numbers: Director
         duplicate,
         recorded[row],
         _attested(scenario, rng, plan, numbers)[row],
-        {name: holes[row] for name, holes in missing.items()},
+        {name: rows[row] for name, rows in missing.items()},
     )
 
 
 def _attested(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> NDArray[np.int8]:
-    """What the network learnt of each call's number: of a true one its own level, of a forged one a draw by call."""
-    forged = plan.via >= 0
+    """Attestation of each call: the level of a true number, or a draw per call for a spoofed one."""
+    spoofed = plan.via >= 0
     share = scenario.table("records")["authentication_failed_share"]
     refused = rng["refused"].random(len(plan), dtype=np.float32) < share
     level: NDArray[np.int8] = numbers["attestation"][plan.caller]
     level = np.where(refused & np.isin(level, SIGNED), FAILED, level).astype(np.int8)
     weights = scenario.table("numbering")["attestation"]["forged"]
-    level[forged] = attestations(rng["forged"], weights, int(forged.sum()))
+    level[spoofed] = attestations(rng["forged"], weights, int(spoofed.sum()))
     return level
