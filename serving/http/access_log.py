@@ -63,7 +63,7 @@ class AccessLog:
             self._write()
         if now >= self._turned + DAY:
             self._turned = now
-            self._journal.turn()
+            self._journal.rotate()
 
     def _write(self) -> None:
         with self._lock:

@@ -204,7 +204,7 @@ async def _observe(service: Service, _scope: Scope, receive: Receive) -> schema.
 
 async def _complaint(service: Service, _scope: Scope, receive: Receive) -> schema.Nothing:
     body = await read_body(receive)
-    _checked(service.require_live().report, _checked(schema.read_complaint, body))
+    _checked(service.require_live().add_complaint, _checked(schema.read_complaint, body))
     return schema.Nothing()
 
 

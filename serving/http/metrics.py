@@ -51,7 +51,7 @@ class _Figures(Collector):
 def _of_live(live: Live) -> Iterator[Metric]:
     yield _counter("verdicts", "Verdicts", "action", live.actions)
     yield _counter("events", "Events, by what became of them", "kind", live.counts)
-    yield _counter("reasons", "Reasons of verdicts other than pass", "feature", live.told)
+    yield _counter("reasons", "Reasons of verdicts other than pass", "feature", live.reason_counts)
     yield _counter("rules", "Calls that met a rule", "rule", live.rules)
     bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
     taken = HistogramMetricFamily("callsieve_verdict_seconds", "Time taken for a verdict")
@@ -83,8 +83,8 @@ def _state(live: Live) -> dict[str, float]:
     filled = scorer is not None and history.covers(int(1000 * time.time()), scorer.policy.history_days)
     values = (
         history.calls, history.numbers, history.dropped, history.evicted, history.refused, float(filled),
-        journal.lost + live.memory.reports.lost, journal.faults + live.memory.reports.faults, journal.age,
-        live.memory.found.lines, live.memory.found.damaged + bool(live.memory.found.torn), *live.memory.saved,
+        journal.lost + live.memory.complaints.lost, journal.faults + live.memory.complaints.faults, journal.age,
+        live.memory.restored.lines, live.memory.restored.damaged + bool(live.memory.restored.torn), *live.memory.saved,
     )  # fmt: skip
     return dict(zip(_STATE, values, strict=True))
 
@@ -122,7 +122,7 @@ def status(live: Live | None, judge: Swap) -> dict[str, Any]:
             "counts": dict(live.counts), "actions": dict(live.actions), "state": _state(live),
             "refused": live.memory.refusal,
             "deadline": live.deadline, "latency": {"bounds": BOUNDS, "counts": list(live.latency)},
-            "reasons": _top(live.told), "rules": dict(live.rules),
+            "reasons": _top(live.reason_counts), "rules": dict(live.rules),
         }  # fmt: skip
     return told
 

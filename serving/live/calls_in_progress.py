@@ -1,4 +1,4 @@
-"""Calls in the air: those that have begun and are not known to be over, as they were keyed when they rang."""
+"""Calls in progress: those that have begun and not ended, keyed once, when they rang."""
 
 from __future__ import annotations
 
@@ -10,30 +10,37 @@ from callsieve.features.intake.call_values import category, duration, millisecon
 from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
 
-MAX_CALLS = 200_000  # calls that are remembered; one of those that began first is forgotten first
+MAX_CALLS = 200_000  # remembered; one of the oldest is forgotten first
 
 
 class CallsInProgress:
-    """What is known of calls in the air. Keyed again, a call would follow itself in what its caller dialled."""
+    """Remembers the keyed form of calls in progress.
+
+    Keying a call twice would be wrong: the second time, the call itself would be what its caller dialled last.
+    """
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
-        # By numbers as written; those of an earlier process by tokens.
+        # By numbers as written; calls that an earlier process left, by tokens.
         self._begun: BoundedDict[tuple[str, str, float], KeyedCall] = BoundedDict(MAX_CALLS, hash)
-        self._left: BoundedDict[tuple[str, str, int], KeyedCall] = BoundedDict(MAX_CALLS, hash)
+        self._restored: BoundedDict[tuple[str, str, int], KeyedCall] = BoundedDict(MAX_CALLS, hash)
+
+    def __contains__(self, call: Call) -> bool:
+        """Whether the call began in this process and has not ended."""
+        return self._begun.get((call.caller, call.callee, call.start)) is not None
 
     def known(self, call: Call) -> KeyedCall | None:
-        """A call as it was keyed when it began; None if it is not in the air."""
-        found = self._begun.get((call.caller, call.callee, call.start))
-        if found is None and len(self._left):
+        """The call as it was keyed when it began; None if it is not in progress."""
+        keyed = self._begun.get((call.caller, call.callee, call.start))
+        if keyed is None and len(self._restored):
             caller, callee = (self._intake.token("number", text) or "" for text in (call.caller, call.callee))
-            return self._left.get((caller, callee, milliseconds("start", call.start)))
-        return found
+            return self._restored.get((caller, callee, milliseconds("start", call.start)))
+        return keyed
 
     def keyed(self, call: Call) -> KeyedCall:
-        """A call as it is known now: what was keyed when it began, and what has been learnt since.
+        """The call as it was keyed when it began, with what is known since: times, outcome and releaser.
 
-        Raises: ValueError: for a word that is no category, a time that is not finite, or a ring or talk below 0.
+        Raises: ValueError: for an unknown category, a time that is not finite, or a negative ring or talk.
         """
         begun = self.known(call)
         if begun is None:
@@ -48,28 +55,28 @@ class CallsInProgress:
         )
 
     def note(self, call: Call, keyed: KeyedCall) -> bool:
-        """A call begins or is over; whether it was known to have begun, and tells nothing new."""
-        named = (call.caller, call.callee, call.start)
+        """Record that a call began or ended; returns whether it began before and has not ended now."""
+        key = (call.caller, call.callee, call.start)
         if is_over(keyed):
-            self._begun.drop(named)
-            self._left.drop((keyed.caller, keyed.callee, keyed.start))
+            self._begun.drop(key)
+            self._restored.drop((keyed.caller, keyed.callee, keyed.start))
             return False
-        return self._begun.put(named, keyed) is not None
+        return self._begun.put(key, keyed) is not None
 
-    def note_left(self, call: KeyedCall) -> None:
-        """The same, as an earlier process wrote it down."""
-        named = (call.caller, call.callee, call.start)
+    def restore(self, call: KeyedCall) -> None:
+        """Record an event that an earlier process wrote to disk."""
+        key = (call.caller, call.callee, call.start)
         if is_over(call):
-            self._left.drop(named)
+            self._restored.drop(key)
         else:
-            self._left.put(named, call)
+            self._restored.put(key, call)
 
     def forgetting(self, token: str) -> Iterator[bool]:
-        """Know the calls from and to a number no more, in short steps between which calls may begin and end."""
-        for kept in (self._begun, self._left):
-            yield from kept.removing(lambda call: token in (call.caller, call.callee))
+        """Forget the calls from and to a number, in short steps; between two steps calls may begin and end."""
+        for calls in (self._begun, self._restored):
+            yield from calls.without(lambda call: token in (call.caller, call.callee))
 
 
 def is_over(call: KeyedCall) -> bool:
-    """Whether it is known how a call ended."""
+    """Whether the end of a call is known."""
     return call.ring is not None and call.talk is not None

@@ -1,15 +1,15 @@
-"""The time of day, where it may jump."""
+"""The time of day on a machine whose clock may jump."""
 
 from __future__ import annotations
 
 import time
 
-STEP = 1.0  # seconds: a clock that is set right in small steps is followed
-SETTLED = 600.0  # seconds
+STEP = 1.0  # seconds: smaller corrections of the clock are followed at once
+SETTLED = 600.0  # seconds after which a jump is believed
 
 
 class Clock:
-    """The time of day by a clock that does not jump. A jump is believed when it has lasted for SETTLED seconds."""
+    """The time of day, kept by the monotonic clock. A jump is believed after it has lasted for SETTLED seconds."""
 
     def __init__(self) -> None:
         self._wall, self._steady, self._odd_since = time.time(), time.monotonic(), 0.0

@@ -31,11 +31,11 @@ from .journal import file_numbers, file_path
 from .snapshots import delete_unreadable, lock_folder, snapshot_numbers, snapshot_path, unlock_folder
 
 REQUESTS = "forget"
-PATIENCE, EVERY = 60.0, 0.1  # seconds for a process to forget, and between two looks
+PATIENCE, EVERY = 60.0, 0.1  # seconds for a process to forget, and between two checks
 
 
 class Request(NamedTuple):
-    """Whom to forget, and the file that says so until it is done."""
+    """A token to forget, and the file that holds the request until it is served."""
 
     token: str
     where: Path
@@ -45,7 +45,7 @@ def request_forgetting(state: Path, token: str) -> Request:
     """Leave a request.
 
     Raises:
-        ValueError: if it is no token.
+        ValueError: for a text that is not a token.
     """
     if not is_token(token):
         raise ValueError("forget: expected the token of a number")
@@ -57,27 +57,32 @@ def request_forgetting(state: Path, token: str) -> Request:
 
 
 def pending_requests(state: Path) -> list[Request]:
-    """What is asked for; files that are none of ours are passed over."""
-    found = []
+    """The requests in a folder of live state; other files are skipped."""
+    requests = []
     for where in sorted((state / REQUESTS).glob("[0-9a-f]*")):
         with contextlib.suppress(OSError):
             token = where.read_bytes().decode("ascii", "replace")
             if is_token(token):
-                found.append(Request(token, where))
-    return found
+                requests.append(Request(token, where))
+    return requests
 
 
 def forget(state: Path, token: str, patience: float = PATIENCE) -> float:
-    """Have a folder of live state forget a person; seconds until memory and disk had.
+    """Make a folder of live state forget a number, and the process that serves from it.
+
+    Args:
+        patience: seconds to wait for the process.
+
+    Returns: seconds until memory and disk have forgotten.
 
     Raises:
-        ValueError: if the process that serves from it does not within its time; the request stays.
+        ValueError: if the process does not serve the request in time; the request stays.
     """
     began = time.monotonic()
     request = request_forgetting(state, token)
     while request.where.exists():
         try:
-            held = lock_folder(state)
+            lock = lock_folder(state)
         except ValueError:  # a process serves from it
             if time.monotonic() > began + patience:
                 raise ValueError(f"{state}: asked to forget a number; not done within {patience:g} seconds") from None
@@ -87,12 +92,12 @@ def forget(state: Path, token: str, patience: float = PATIENCE) -> float:
             forget_on_disk(state, token)
             remove_requests([request])
         finally:
-            unlock_folder(held)
+            unlock_folder(lock)
     return time.monotonic() - began
 
 
 def forget_on_disk(state: Path, token: str) -> None:
-    """Forget a person in the files of a state that the caller owns."""
+    """Forget a number in the files of a state whose lock the caller holds."""
     for number in snapshot_numbers(state):
         history = History.load(snapshot_path(state, number))
         history.forget(token)
@@ -104,12 +109,15 @@ def forget_on_disk(state: Path, token: str) -> None:
 
 
 def blank_lines(where: Path, token: str, must_stay: Callable[[bytes], bool] = lambda _line: False) -> int:
-    """Overwrite the lines of a journal's file that name a token and need not stay; how many. Readers pass them over."""
-    named, lines = token.encode(), 0
+    """Overwrite the lines of a journal file that contain a token, unless they must stay. Readers skip blank lines.
+
+    Returns: the number of overwritten lines.
+    """
+    pattern, lines = token.encode(), 0
     with where.open("r+b") as file:
         begin = 0
         for line in file:
-            if named in line and not must_stay(line):
+            if pattern in line and not must_stay(line):
                 os.pwrite(file.fileno(), b" " * (len(line) - 1), begin)
                 lines += 1
             begin += len(line)
@@ -117,7 +125,7 @@ def blank_lines(where: Path, token: str, must_stay: Callable[[bytes], bool] = la
     return lines
 
 
-def remove_requests(asked: Sequence[Request]) -> None:
-    """Whoever was to be forgotten is."""
-    for request in asked:
+def remove_requests(requests: Sequence[Request]) -> None:
+    """Delete the files of served requests."""
+    for request in requests:
         request.where.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
-"""Events on disk, one line each: what a process that was killed had learnt, less the last second.
+"""Append-only files of events, one line each, that survive a crash except for the last second.
 
-A line ends in the CRC-32 of what stands before it, so that what a crash or a full disk left of one is told from a whole
-one. Lines are handed over in memory; a thread of the journal's own writes them several times a second and asks the disk
-to keep them (fsync) at most once a second, so no call ever waits for a disk. What this promises: a killed process loses
-the lines of the last `EVERY` seconds, a machine that loses power those of the last `EVERY` + `SYNC`, and `close` none.
+A line ends in the CRC-32 of its text, which tells whole lines from those that a crash or a full disk tore. Callers hand
+lines over in memory. A thread of the journal writes them several times a second and calls fsync at most once a second,
+so no call waits for a disk. A killed process loses the lines of the last `EVERY` seconds, a machine that loses power
+those of the last `EVERY` + `SYNC`, and `close` loses none.
 
-While the disk takes nothing, `MAX_WAITING` lines wait; after that the newest are given up, counted in `lost`.
+While the disk refuses writes, at most `MAX_WAITING` lines wait. Later lines are discarded and counted in `lost`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from typing import BinaryIO
 
 from callsieve.features.files.ownership import OWNER_ONLY
 
-EVERY, SYNC = 0.25, 1.0  # seconds between two writes, and at least between two fsyncs
-MAX_WAITING, BATCH = 100_000, 1_000  # lines that wait for a disk, and lines of one write
-MAX_LINE = 1 << 14  # bytes of a line: what is longer was never one of ours
-_CRC = 10  # a space, eight digits, the line end
+EVERY, SYNC = 0.25, 1.0  # seconds between two writes, and the least between two fsyncs
+MAX_WAITING, BATCH = 100_000, 1_000  # lines that wait for the disk, and lines of one write
+MAX_LINE = 1 << 14  # bytes of a line; a longer one is damaged
+_CRC = 10  # bytes: a space, eight digits, the line end
 
 
 @dataclass(slots=True)
 class ReadCounts:
-    """What was read back: whole lines, damaged ones, bytes of torn ends, files that are unread."""
+    """Result of reading: whole lines, damaged lines, bytes of torn ends, unreadable files."""
 
     lines: int = 0
     damaged: int = 0
@@ -44,23 +44,23 @@ class ReadCounts:
 class Journal:
     """Lines in numbered files `NAME-00000001.log` of a folder; each process begins a new file.
 
-    `turn` begins another one, `drop` deletes those before a number: so a snapshot takes the place of old events. Safe
-    to share between threads.
+    `rotate` begins the next file, and `drop` deletes the files before a number: a snapshot replaces old events this
+    way. Safe to share between threads.
 
     Attributes:
-        number: of the file that is written now.
-        lost: lines that were given up because the disk took none.
-        faults: times that the disk refused to write or to keep, or that work beside the calls failed.
-        written: bytes, since the beginning.
-        synced: `time.monotonic()` up to which every line that was handed over is kept by the disk.
+        number: of the current file.
+        lost: lines that were discarded because the disk refused writes.
+        faults: failed writes and fsyncs, and failed calls of `after`.
+        written: bytes since the start of the process.
+        synced: `time.monotonic()` up to which every line is on disk.
     """
 
     def __init__(self, folder: Path, name: str, *, least: int = 1, after: Callable[[], object] = lambda: None) -> None:
-        """Begin after the files that are there.
+        """Begin a file after the existing ones.
 
         Args:
-            least: number of the file that is written, at least: readers that begin at it would miss earlier ones.
-            after: called by the journal's thread after each write, for work that belongs beside the calls.
+            least: lowest number of the new file: readers that start at this number would miss earlier files.
+            after: called by the journal's thread after each write, for work that must not delay calls.
         """
         self.lost = self.faults = 0
         self.written = 0
@@ -77,7 +77,7 @@ class Journal:
         self._thread.start()
 
     def add(self, line: bytes) -> None:
-        """Hand over a line (without its end); it is on disk within moments. Never raises, never waits for the disk."""
+        """Queue a line (without its line end) for the disk. Never raises, never waits."""
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(line)
         else:
@@ -85,15 +85,15 @@ class Journal:
 
     @property
     def age(self) -> float:
-        """Seconds since all lines that had been handed over were kept by the disk; 0 if all are."""
+        """Seconds since all lines were on disk; 0 if all are."""
         return time.monotonic() - self.synced if self._unsynced or self._waiting else 0.0
 
-    def turn(self) -> int:
-        """Have later lines in a new file, and give its number."""
+    def rotate(self) -> int:
+        """Begin the next file; returns its number."""
         with self._writing:
             self._write()
             self._close()
-            # What the disk did not take goes to the new file. A snapshot may know it: a call told twice is told once.
+            # Lines that the disk refused go to the new file. A snapshot may contain them: a repeated event counts once.
             self.number += 1
             return self.number
 
@@ -110,7 +110,7 @@ class Journal:
             self._sync()
 
     def close(self) -> None:
-        """Write and keep everything; lines that the disk still refuses are lost, and counted."""
+        """Write and fsync everything. Lines that the disk still refuses are counted as lost."""
         self._done.set()
         self._thread.join()
         with self._writing:
@@ -129,10 +129,10 @@ class Journal:
             try:
                 self._after()
             except Exception:
-                self.faults += 1  # whatever it was: without this thread no line would be written any more
+                self.faults += 1  # whatever it was: without this thread no line would reach the disk
 
     def _write(self) -> None:
-        """Write what waits. A disk that refuses changes nothing but a count: it is asked again the next time."""
+        """Write the queued lines. After a failure they stay in the queue for the next try."""
         while self._waiting:
             lines = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
             taken = self._append([seal(line) for line in lines])
@@ -142,7 +142,7 @@ class Journal:
                 return
 
     def _append(self, lines: list[bytes]) -> int:
-        """Write lines, and give how many the disk took: one that has no room for all of them takes the first ones."""
+        """Write lines; returns how many are whole on disk, which has room for the first ones or all of them."""
         data, done = b"".join(lines), 0
         with contextlib.suppress(OSError):
             file = self._open() if self._file is None else self._file
@@ -190,53 +190,55 @@ class Journal:
         self._file = None
 
 
-def read_journal(folder: Path, name: str, first: int, found: ReadCounts) -> Iterator[bytes]:
-    """The whole lines of all files from number `first` on, in order; a process may be writing to them."""
+def read_journal(folder: Path, name: str, first: int, counts: ReadCounts) -> Iterator[bytes]:
+    """Yield the whole lines of all files from number `first` on, in order. Another process may be writing to them."""
     for number in file_numbers(folder, name):
         if number >= first:
             try:
                 with file_path(folder, name, number).open("rb") as file:
-                    yield from read_lines(file, found)
+                    yield from read_lines(file, counts)
             except OSError:
-                found.unread += 1
+                counts.unread += 1
 
 
-def recover(folder: Path, name: str, first: int, found: ReadCounts) -> Iterator[bytes]:
-    """Like `read_journal`, and torn ends are cut off where the disk allows it: only for the process that holds the
-    folder, for another process's line that is just being written would be cut as well."""
-    yield from read_journal(folder, name, first, found)
+def recover(folder: Path, name: str, first: int, counts: ReadCounts) -> Iterator[bytes]:
+    """Yield the whole lines like `read_journal`, then cut torn ends off the files.
+
+    The caller must hold the lock of the folder: the line that another process is writing would be cut, too.
+    """
+    yield from read_journal(folder, name, first, counts)
     for number in file_numbers(folder, name):
         if number >= first:
             _cut(file_path(folder, name, number))
 
 
-def read_lines(file: BinaryIO, found: ReadCounts) -> Iterator[bytes]:
-    """The whole lines of one file."""
+def read_lines(file: BinaryIO, counts: ReadCounts) -> Iterator[bytes]:
+    """Yield the whole lines of one file."""
     while piece := file.readline(MAX_LINE):
         if not piece.endswith(b"\n"):
-            found.torn += len(piece)
+            counts.torn += len(piece)
             continue
         line = unseal(piece)
         if line is None:
-            found.damaged += 1
+            counts.damaged += 1
         else:
-            found.lines += 1
+            counts.lines += 1
             yield line
 
 
 def seal(line: bytes) -> bytes:
-    """A line as it stands in a file: its CRC-32 and its end with it."""
+    """A line with its CRC-32 and line end, as it is written to a file."""
     return b"%b %08x\n" % (line, zlib.crc32(line))
 
 
 def unseal(piece: bytes) -> bytes | None:
-    """The line of what stands in a file up to a line end; None if it is damaged."""
+    """The text of a sealed line; None if it is damaged."""
     line = piece[:-_CRC]
     return line if piece[-_CRC:] == b" %08x\n" % zlib.crc32(line) else None
 
 
 def _cut(where: Path) -> None:
-    """Cut off what stands after the last line end: the next reader need not count it again."""
+    """Cut off the bytes after the last line end, so that the next reader does not count them again."""
     with contextlib.suppress(OSError), where.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         while size > 0:
@@ -252,11 +254,11 @@ def _cut(where: Path) -> None:
 
 
 def file_numbers(folder: Path, name: str) -> list[int]:
-    """Numbers of the files that are there, in order."""
-    found = [where.name[len(name) + 1 : -4] for where in folder.glob(f"{name}-*.log")]
-    return sorted(int(each) for each in found if each.isdecimal())
+    """Numbers of the files of a journal, in order."""
+    numbers = [where.name[len(name) + 1 : -4] for where in folder.glob(f"{name}-*.log")]
+    return sorted(int(number) for number in numbers if number.isdecimal())
 
 
 def file_path(folder: Path, name: str, number: int) -> Path:
-    """Where a file of this number lies."""
+    """Path of the file with this number."""
     return folder / f"{name}-{number:08d}.log"

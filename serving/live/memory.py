@@ -1,7 +1,7 @@
-"""The calls that a serving process knows, and what of them is on disk: a snapshot, and the events since then.
+"""The history of a serving process, and its copy on disk: a snapshot, and the events since then.
 
-Live (over HTTP and AGI) and the scorer inside Kamailio have one. What a killed process had learnt, less the last
-moments (`journal.py` says how many), the next one knows, vector by vector.
+`Live` has one. A process that was killed loses only its last moments (`journal.py` says how many); the next process
+restores the rest, vector by vector.
 """
 
 from __future__ import annotations
@@ -22,133 +22,134 @@ from .journal import Journal, ReadCounts, recover
 from .snapshots import lock_folder, save_in_child, snapshot_numbers, snapshot_path, unlock_folder
 from .upkeep import Upkeep
 
-JOURNAL_BYTES = 256 << 20  # of events, until a snapshot takes their place
+JOURNAL_BYTES = 256 << 20  # of events, until a snapshot replaces them
 
 
 class RecordingHistory(History):
-    """A history that remembers the row it gave last."""
+    """A history that remembers the last row that it returned."""
 
     last: array[float] | None = None
 
     def row(self, call: KeyedCall) -> array[float]:
-        """As of `History`."""
+        """The features of a call, like `History.row`."""
         self.last = super().row(call)
         return self.last
 
 
 class Memory:
-    """A history in a folder of state, which belongs to one process at a time.
+    """A history in a folder of live state, which belongs to one process at a time.
 
     Attributes:
         history: to be used under `lock`.
-        found: what was read back from disk.
-        refusal: why a snapshot was not read back, in one line; None if all is well. It is kept as *.refused, until
-            somebody is to be forgotten.
+        restored: lines that were read back from disk.
+        refusal: why a snapshot was not read back, in one line; None without a fault. The file is renamed to *.refused,
+            and deleted when a number is to be forgotten.
         saved: snapshots that were written, and that failed.
+        journal, complaints: the journals of calls and of complaints.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        left: Callable[[KeyedCall], object] = lambda _: None,
+        on_restored: Callable[[KeyedCall], object] = lambda _: None,
         calls: int = 2_000_000,
         numbers: int = 200_000,
         compiled: bool = True,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
-        """Take up the state in a folder, or begin one there.
+        """Restore the state in a folder, or create one there.
 
         Args:
-            left: told of each event that an earlier process left.
+            on_restored: called for each event that an earlier process left.
             calls, numbers, compiled: as for `History`.
-            journal_bytes: events on disk, until a snapshot takes their place.
+            journal_bytes: size of the events on disk at which a snapshot replaces them.
 
         Raises:
-            ValueError: if another process has the folder.
-            OSError: if it cannot be read.
+            ValueError: if another process uses the folder.
+            OSError: if the folder cannot be read.
         """
-        self.lock, self.found = threading.Lock(), ReadCounts()
+        self.lock, self.restored = threading.Lock(), ReadCounts()
         self.refusal: str | None = None
         self.saved = [0, 0]
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._own = lock_folder(folder)
+        self._folder_lock = lock_folder(folder)
         try:
-            self._restore(left, calls, numbers, compiled=compiled)
+            self._restore(on_restored, calls, numbers, compiled=compiled)
         except BaseException:
-            unlock_folder(self._own)
+            unlock_folder(self._folder_lock)
             raise
-        self._most, self._upkeep = journal_bytes, cast("Upkeep | None", None)
-        # A snapshot can outlive all files before it, and is read with those from its own number on.
+        self._journal_bytes, self._upkeep = journal_bytes, cast("Upkeep | None", None)
+        # A snapshot can outlive all files before it. It is read together with the files from its own number on.
         self.journal = Journal(folder, CALLS, least=max(snapshot_numbers(folder), default=1), after=self._look)
-        self.reports = Journal(folder, COMPLAINTS)
+        self.complaints = Journal(folder, COMPLAINTS)
 
-    def look_after(self, forget: Callable[[str], object]) -> None:
-        """Have snapshots taken when they are due, and whoever asks be forgotten, by a thread beside the calls.
+    def start_upkeep(self, forget: Callable[[str], object]) -> None:
+        """Take snapshots when they are due and serve requests to forget, in the thread of the journal.
 
         Args:
-            forget: has this process know a token no more.
+            forget: makes this process forget a token.
         """
-        upkeep = Upkeep(self._folder, self.journal, self.reports, self._most, copied=self._copied, forget=forget)
+        upkeep = Upkeep(
+            self._folder, self.journal, self.complaints, self._journal_bytes, copy=self._copy, forget=forget
+        )
         self.saved, self._upkeep = upkeep.saved, upkeep
 
-    def keep(self, call: KeyedCall) -> None:
-        """Know an event, here and on disk; the caller holds the lock."""
+    def record(self, call: KeyedCall) -> None:
+        """Record an event in memory and on disk; the caller holds the lock."""
         self.history.observe(call)
         self.journal.add(call_to_line(call))
 
     def save(self) -> None:
-        """Begin a snapshot: a process of its own writes down the memory as it is, while calls go on.
+        """Begin a snapshot: a child process writes the memory as it is now, while calls go on.
 
-        Calls wait while the process is copied, some 60 ms for each GB of memory, and half of that where the system
-        gives large pages when it is asked. What is learnt between the new file of events and the copy is in both, and
-        counts once.
+        Calls wait while the process forks, about 60 ms for each GB of memory, or half of that with transparent huge
+        pages. Events between the new journal file and the fork are in both, and are counted once.
         """
         if self._upkeep is not None:
             self._upkeep.save()
 
     def close(self) -> None:
-        """Write down everything; no event may come any more."""
+        """Write everything to disk. No event may come after this."""
         self.journal.close()
-        self.reports.close()
+        self.complaints.close()
         if self._upkeep is not None:
             self._upkeep.close()
-        unlock_folder(self._own)
+        unlock_folder(self._folder_lock)
 
-    def _restore(self, left: Callable[[KeyedCall], object], calls: int, numbers: int, *, compiled: bool) -> None:
+    def _restore(self, on_restored: Callable[[KeyedCall], object], calls: int, numbers: int, *, compiled: bool) -> None:
         first = max(snapshot_numbers(self._folder), default=0)
         self.history = RecordingHistory(calls=calls, numbers=numbers, compiled=compiled)
         if first:
             where = snapshot_path(self._folder, first)
             try:
-                self.history = cast(
-                    RecordingHistory, RecordingHistory.load(where, calls=calls, numbers=numbers, compiled=compiled)
-                )
+                history = RecordingHistory.load(where, calls=calls, numbers=numbers, compiled=compiled)
+                self.history = cast(RecordingHistory, history)
             except (ValueError, OSError) as error:
                 self.refusal = str(error)
                 with contextlib.suppress(OSError):
                     where.rename(where.with_suffix(".refused"))
-        for line in recover(self._folder, CALLS, first, self.found):
+        for line in recover(self._folder, CALLS, first, self.restored):
             call = call_from_line(line)
             if call is None:
-                self.found.damaged += 1
+                self.restored.damaged += 1
             else:
-                self._take_back(call)
-                left(call)
+                self._replay(call)
+                on_restored(call)
 
-    def _take_back(self, call: KeyedCall) -> None:
-        """An event of an earlier process. An attempt is asked about again: so windows move on as they did then, and no
-        call after the start waits for all of them."""
+    def _replay(self, call: KeyedCall) -> None:
+        """Observe an event of an earlier process. Reading the row of an attempt moves its windows on, as it did then:
+        otherwise the first call after the start would wait for all of them."""
         if not is_over(call):
             self.history.row(call)
         self.history.observe(call)
 
-    def _copied(self, where: Path) -> int:
+    def _copy(self, where: Path) -> int:
         with self.lock:
             return save_in_child(self.history, where)
 
     def _look(self) -> None:
-        """In the journal's thread."""
+        """Runs in the journal's thread."""
         if self._upkeep is not None:
             self._upkeep.look()

@@ -1,4 +1,4 @@
-"""A folder of live state: whose it is, and how the memory of a process gets there while the process goes on."""
+"""Snapshots in a folder of live state, and the lock by which one process owns the folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from callsieve.features.online.history import History
 
 
 def lock_folder(folder: Path) -> int | None:
-    """Hold the folder for this process, until the file is closed; None on a disk that takes nothing: calls go on.
+    """Lock the folder for this process and delete unfinished snapshots. A forked child does not hold the lock.
 
-    A copy of the process does not hold it.
+    Returns: the open lock file; None on a disk that refuses it, where the process serves all the same.
 
     Raises:
-        ValueError: if another process holds it.
+        ValueError: if another process holds the lock.
     """
     try:
         file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
@@ -38,43 +38,43 @@ def lock_folder(folder: Path) -> int | None:
 
 
 def unlock_folder(file: int | None) -> None:
-    """The folder is free."""
+    """Release the lock of a folder."""
     if file is not None:
         os.close(file)
 
 
 def snapshot_path(folder: Path, number: int) -> Path:
-    """The snapshot that holds all events of files before a number."""
+    """Path of the snapshot that contains all events of the journal files before a number."""
     return folder / f"state-{number:08d}.snapshot"
 
 
 def snapshot_numbers(folder: Path) -> list[int]:
-    """Numbers of the snapshots that are there."""
-    found = [where.name[6:-9] for where in folder.glob("state-*.snapshot")]
-    return [int(each) for each in found if each.isdecimal()]
+    """Numbers of the snapshots in a folder."""
+    names = [where.name[6:-9] for where in folder.glob("state-*.snapshot")]
+    return [int(name) for name in names if name.isdecimal()]
 
 
 def delete_unreadable(folder: Path) -> None:
-    """Delete snapshots that nobody reads, the refused ones and the unfinished: nobody can be forgotten in one.
+    """Delete refused and unfinished snapshots: a number cannot be removed from them.
 
-    Raises: OSError: if one is left.
+    Raises: OSError: if a file cannot be deleted.
     """
     for where in (*folder.glob("state-*.refused"), *partial_snapshots(folder)):
         where.unlink(missing_ok=True)
 
 
 def partial_snapshots(folder: Path) -> list[Path]:
-    """What copies of a process left that were killed as they wrote; nobody would overwrite it."""
+    """Unfinished snapshots of child processes that were killed while they wrote."""
     return list(folder.glob("state-*.snapshot.part"))
 
 
 def save_in_child(history: History, where: Path) -> int:
-    """Have a copy of this process write a snapshot of the memory as it is now; gives the copy's process id.
+    """Fork a child process that writes a snapshot of the memory as it is now.
 
-    Its exit status is 0 if the snapshot is there.
+    Returns: the child's process id. Its exit status is 0 if the snapshot was written.
     """
     with warnings.catch_warnings():
-        # Later Pythons warn of threads: the copy waits for none, it writes arrays to a file and is gone.
+        # Later Pythons warn about threads. The child waits for none: it writes arrays to a file and exits.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
@@ -86,7 +86,7 @@ def _save_and_exit(history: History, where: Path) -> NoReturn:
     status = 1
     try:
         gc.disable()
-        # Connections that the service closes must not stay open here.
+        # A connection that the parent closes must not stay open in the child.
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.nice(10)
         history.save(where)

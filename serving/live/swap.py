@@ -18,7 +18,7 @@ from callsieve.serving.rules.registers import Registers
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Verdict
 
-from .cleared_callers import WatchedClearedCallers
+from .cleared_callers import ClearedCallers
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -58,7 +58,7 @@ class Swap:
         registers: str | Path | None = None,
         minimum_epoch: int = 0,
         epoch_file: str | Path | None = None,
-        unlisted: WatchedClearedCallers | None = None,
+        unlisted: ClearedCallers | None = None,
     ) -> None:
         """Put nothing in service yet.
 

@@ -1,4 +1,4 @@
-"""The care of a folder of live state, beside the calls: snapshots when they are due, and forgetting on disk."""
+"""Upkeep of a folder of live state, beside the calls: snapshots when they are due, and forgetting on disk."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .forgetting import Request, blank_lines, pending_requests, remove_requests
 from .journal import Journal, file_numbers, file_path
 from .snapshots import delete_unreadable, snapshot_numbers, snapshot_path
 
-REST = 10.0  # seconds until what failed is tried again: calls wait while the process is copied
+REST = 10.0  # seconds until a failed snapshot is tried again: calls wait while the process forks
 
 
 class Upkeep:
-    """What a journal's thread does for a folder when it looks round.
+    """Work on a folder that the journal's thread does after each write.
 
     Attributes:
         saved: snapshots that were written, and that failed.
@@ -27,86 +27,86 @@ class Upkeep:
         self,
         folder: Path,
         journal: Journal,
-        reports: Journal,
-        most: int,
+        complaints: Journal,
+        journal_bytes: int,
         *,
-        copied: Callable[[Path], int],
+        copy: Callable[[Path], int],
         forget: Callable[[str], object],
     ) -> None:
         """Args:
-        most: bytes of events in `journal` until a snapshot takes their place.
-        copied: has a process of its own write the memory down, and gives its id.
-        forget: has the memory forget a token.
+        journal_bytes: size of the events in `journal` at which a snapshot replaces them.
+        copy: starts a child process that writes a snapshot to a path; returns the process id.
+        forget: makes the memory forget a token.
         """
-        self._folder, self._journal, self._reports, self._most = folder, journal, reports, most
-        self._copied, self._forget = copied, forget
+        self._folder, self._journal, self._complaints, self._journal_bytes = folder, journal, complaints, journal_bytes
+        self._copy, self._forget = copy, forget
         self.saved = [0, 0]
-        self._child: tuple[int, int] | None = None
-        self._forgotten: list[Request] = []  # in memory, and on disk when the next snapshot is there
-        self._rested = 0.0  # `time.monotonic()` from which on requests are looked at
-        # What earlier processes left counts as well.
-        self._since = -sum(file_path(folder, CALLS, number).stat().st_size for number in file_numbers(folder, CALLS))
+        self._child: tuple[int, int] | None = None  # process id, and number of its snapshot
+        self._forgotten: list[Request] = []  # done in memory; done on disk when the next snapshot is written
+        self._resume_at = 0.0  # `time.monotonic()` until which requests wait
+        # The files of earlier processes count as well.
+        self._rotated_at = -sum(file_path(folder, CALLS, i).stat().st_size for i in file_numbers(folder, CALLS))
 
     def look(self) -> None:
-        """Snapshots when they are due, or somebody is to be forgotten."""
+        """Do what is due: end a snapshot, serve requests to forget, or begin a snapshot."""
         if self._child is not None:
-            status = self._ended(os.WNOHANG)
+            status = self._exit_status(os.WNOHANG)
             if status is not None:
-                self._reap(status)
-        elif time.monotonic() >= self._rested and (asked := pending_requests(self._folder)):
-            self._forget_on_disk(asked)
-        elif self._journal.written - self._since > self._most:
-            self._since = self._journal.written
+                self._finish(status)
+        elif time.monotonic() >= self._resume_at and (pending := pending_requests(self._folder)):
+            self._forget_on_disk(pending)
+        elif self._journal.written - self._rotated_at > self._journal_bytes:
+            self._rotated_at = self._journal.written
             self._try_to_save()
 
     def save(self) -> None:
-        """Begin a snapshot. Raises: OSError: if there can be no process for it."""
-        number = self._journal.turn()
-        self._child = self._copied(snapshot_path(self._folder, number)), number
+        """Begin a snapshot. Raises: OSError: if the process cannot fork."""
+        number = self._journal.rotate()
+        self._child = self._copy(snapshot_path(self._folder, number)), number
 
     def close(self) -> None:
-        """Wait for a snapshot that is not whole yet."""
-        if self._child is not None and (status := self._ended(0)) is not None:
-            self._reap(status)
+        """Wait for a snapshot that is being written."""
+        if self._child is not None and (status := self._exit_status(0)) is not None:
+            self._finish(status)
 
-    def _forget_on_disk(self, asked: list[Request]) -> None:
-        """Memory forgets, and a snapshot of it takes the place of all events. If that fails, the request stays."""
-        for request in asked:
+    def _forget_on_disk(self, pending: list[Request]) -> None:
+        """Forget in memory, then replace all events by a snapshot of it. If that fails, the requests stay."""
+        for request in pending:
             self._forget(request.token)
-        last = self._reports.turn()
+        last = self._complaints.rotate()
         with contextlib.suppress(OSError):
             for number in file_numbers(self._folder, COMPLAINTS):
-                for request in asked if number < last else ():
+                for request in pending if number < last else ():
                     blank_lines(file_path(self._folder, COMPLAINTS, number), request.token)
-            self._forgotten = asked
+            self._forgotten = pending
         self._try_to_save()
 
     def _try_to_save(self) -> None:
         try:
             self.save()
         except OSError:
-            self._failed()
+            self._fail()
 
-    def _failed(self) -> None:
+    def _fail(self) -> None:
         self.saved[1] += 1
-        self._rested = time.monotonic() + REST
+        self._resume_at = time.monotonic() + REST
 
-    def _ended(self, options: int) -> int | None:
-        """How the process that writes a snapshot ended; None if it is still at it."""
-        assert self._child is not None  # noqa: S101 - whoever calls has looked
+    def _exit_status(self, options: int) -> int | None:
+        """Exit status of the child; None while it runs."""
+        assert self._child is not None  # noqa: S101 - the callers check it
         process, number = self._child
         try:
-            found, status = os.waitpid(process, options)
+            ended, status = os.waitpid(process, options)
         except ChildProcessError:
-            # Where SIGCHLD is ignored, as it may be by whoever began this process, none is told how its children ended.
+            # The parent of this process may have set SIGCHLD to be ignored; then no exit status is available.
             return 0 if snapshot_path(self._folder, number).exists() else 1
-        return status if found else None
+        return status if ended else None
 
-    def _reap(self, status: int) -> None:
-        assert self._child is not None  # noqa: S101 - whoever calls has looked
+    def _finish(self, status: int) -> None:
+        assert self._child is not None  # noqa: S101 - the callers check it
         number, self._child = self._child[1], None
         if status != 0:
-            self._failed()
+            self._fail()
         else:
             self.saved[0] += 1
             with contextlib.suppress(OSError):

@@ -118,7 +118,7 @@ def embedded_faults(folder: Path, site: Path, phones: int, rate: int, seconds: f
         timer.start()
         rows["reloading"] = place()
         timer.join()
-        proxy.wait_for("took up model")
+        proxy.wait_for("is in service now")
     (folder / "bundle").rename(folder / "gone")
     with kamailio.Kamailio("embedded.cfg", phones, folder, settings=settings, memory=1024) as proxy:
         rows["no bundle"] = place()

@@ -59,6 +59,7 @@ def write_proxy_files(folder, site, policy=None, card=None, redress=REDRESS, **s
         "bundle": folder / "bundle",
         "signer": folder / "signer.pub",
         "key": folder / "key",
+        "state": folder / "state",
     } | settings
     if policy:
         (folder / "policy.toml").write_text('version = "test"\nappeal = "office"\nhistory_days = 0\n[bands]\n' + policy)

@@ -232,7 +232,7 @@ def test_no_number_is_in_an_answer_or_in_the_log(inside, keys, caplog, monkeypat
         live = service.service.live
         monkeypatch.setattr(live, "end", fail)
         monkeypatch.setattr(live, "attempt", fail)
-        monkeypatch.setattr(live, "report", fail)
+        monkeypatch.setattr(live, "add_complaint", fail)
         complaint = {"reporter": NUMBER, "number": NUMBER, "at": real_bundle.START, "category": "fraud"}
         failed = [service.post(path, call_json(), keys["all"]) for path in (schema.SCORE, schema.OBSERVE)]
         failed.append(service.post(schema.REPORT, json.dumps(complaint).encode(), keys["all"]))

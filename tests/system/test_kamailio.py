@@ -226,7 +226,7 @@ def test_a_new_bundle_is_taken_up_and_a_broken_one_is_not(dial, site, phone, tmp
         real_bundle.write_bundle(tmp_path / "next", **everything_reached())
         shutil.move(tmp_path / "bundle", tmp_path / "old")
         shutil.move(tmp_path / "next", tmp_path / "bundle")
-        proxy.wait_for("took up model")
+        proxy.wait_for("is in service now")
         assert caller.call(MOBILE, "+8613900139000")[1].startswith(b"SIP/2.0 603")
         model = (tmp_path / "bundle" / "model.txt").read_bytes()
         (tmp_path / "bundle" / "model.txt").write_bytes(model.replace(b"left_child=", b"left_child=9", 1))
@@ -240,7 +240,7 @@ def test_what_is_known_of_calls_outlives_the_proxy(dial, site, phone, tmp_path):
     for known in (0, 2):
         (folder := tmp_path / f"run-{known}").mkdir()
         with kamailio.Kamailio("embedded.cfg", phone.port, folder, settings=settings, DEADLINE=PATIENT) as proxy:
-            proxy.wait_for(f"{known} calls are known of earlier")
+            proxy.wait_for(f"{known} calls restored")
             for number in range(2):
                 assert dial(proxy.port).call(MOBILE, f"+861390013900{number + known}")[1].startswith(b"SIP/2.0 200")
             proxy.wait_for("ended=2")

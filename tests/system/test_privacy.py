@@ -478,7 +478,7 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
     now = time.time() - 60
     for n, (caller, callee) in enumerate(pairwise(FORMS)):
         verdict = live.attempt(Call(now + n / 10, caller, callee, attestation="failed"))
-        live.report(Complaint(callee, caller, now, "loans"))
+        live.add_complaint(Complaint(callee, caller, now, "loans"))
         assert verdict.action == "label"
     live.close()
     accesses = AccessLog(tmp_path / "state")

@@ -152,7 +152,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     said = play(live, happened[:150])
     play(other, happened[:150])
     live.memory.save()
-    live.report(Complaint("13900139000", "13800138000", real_bundle.START, "loans"))
+    live.add_complaint(Complaint("13900139000", "13800138000", real_bundle.START, "loans"))
     store = CaseStore(url)
     rekey = ("key", "rekey", tmp_path / "old.key", tmp_path / "new.key", "--audit", tmp_path / "audit",
              "--signing-key", tmp_path / "signing.key", "--state", state, "--store", url)  # fmt: skip
@@ -185,7 +185,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     )
     judge.load(tmp_path / "bundle")
     again = Live(judge, Intake(NEW), state, deadline=60.0)
-    assert (again.memory.refusal, again.memory.found.damaged) == (None, 0)
+    assert (again.memory.refusal, again.memory.restored.damaged) == (None, 0)
     verdicts, wanted = play(again, happened[150:]), play(other, happened[150:])
     # Which number a caller dialled last is not kept over a restart, whatever the key; all else goes on.
     same = sum(one.raw == two.raw for one, two in zip(verdicts, wanted, strict=True))

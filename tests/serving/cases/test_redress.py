@@ -105,7 +105,7 @@ def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, w
         live.end(call)
     labelled_rows = said[-1]
     assert labelled_rows.action == "label"
-    live.cases.flush()
+    live.verdicts.flush()
     import_verdicts(store, state)
     # Moments of the world, in which the appeal is made an hour after the call.
     now = round(calls[-2].start * 1000) + 3_600_000

@@ -91,8 +91,8 @@ def test_live_memory_knows_nobody_by_that_name(swap, calls, tmp_path):  # noqa: 
     own = [i for i, name in enumerate(live.memory.history._features) if name.startswith(("out_", "in_", "number_"))]
     assert [before[i] for i in own] != [blank_one[i] for i in own]
     np.testing.assert_array_equal([after[i] for i in own], [blank_one[i] for i in own])
-    air, intake = live._air, live._intake
-    held = repr([kept._shards for kept in (air._begun, air._left, intake._memory._last, intake._memory._numbers)])
+    air, intake = live.in_progress, live._intake
+    held = repr([kept._shards for kept in (air._begun, air._restored, intake._memory._last, intake._memory._numbers)])
     held += repr([kept[2] for kept in live._recent.values()])
     assert token not in held and not live.memory.history._keys["number"].key(token)
     assert any(live.explain(verdict.case) for verdict in verdicts)
@@ -148,7 +148,7 @@ def test_snapshots_that_are_not_whole_know_nobody_who_was_forgotten(tmp_path, se
     (tmp_path / "state-00000001.refused").write_bytes(kept[:-9])
     if serving:
         memory = Memory(tmp_path, **LARGER)
-        memory.look_after(memory.history.forget)
+        memory.start_upkeep(memory.history.forget)
         request_forgetting(tmp_path, call.caller)
         wait_until(lambda: not pending_requests(tmp_path))
         memory.close()
@@ -222,7 +222,7 @@ def test_without_a_process_for_a_snapshot_the_request_stays_and_is_tried_again(t
         return os.posix_spawnp("touch", ["touch", where], os.environ)
 
     journals = [Journal(tmp_path, name) for name in (CALLS, COMPLAINTS)]
-    upkeep = Upkeep(tmp_path, *journals, 1 << 20, copied=copied, forget=forgotten.append)
+    upkeep = Upkeep(tmp_path, *journals, 1 << 20, copy=copied, forget=forgotten.append)
     request_forgetting(tmp_path, token)
     upkeep.look()
     assert (upkeep.saved, forgotten, len(pending_requests(tmp_path))) == ([0, 1], [token], 1)

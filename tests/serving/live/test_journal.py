@@ -53,7 +53,7 @@ def test_a_line_is_on_disk_before_anybody_asks(tmp_path):
 def test_the_journal_turns_and_drops(tmp_path):
     kept = Journal(tmp_path, "calls")
     kept.add(b"a")
-    assert kept.turn() == 2
+    assert kept.rotate() == 2
     kept.add(b"b")
     kept.flush()
     kept.drop(2)
@@ -212,7 +212,7 @@ def test_threads_lose_no_line(tmp_path):
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        kept.turn()
+        kept.rotate()
     kept.close()
     told = found_in(tmp_path)[0]
     for who in range(4):

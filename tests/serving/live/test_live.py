@@ -104,8 +104,8 @@ def test_events_give_the_verdicts_of_a_table(live, swap, calls):
     assert live.counts["ends"] == sum(call.ring is not None for call in calls)
     assert sum(live.actions.values()) == sum(live.latency) == len(calls)
     assert {name for name in COUNTERS if live.counts[name]} == {"attempts", "ends"}
-    assert set(live.told) <= set(NAMES)
-    assert sum(live.told.values()) == sum(len(v.reasons) for v in verdicts if v.action != "pass")
+    assert set(live.reason_counts) <= set(NAMES)
+    assert sum(live.reason_counts.values()) == sum(len(v.reasons) for v in verdicts if v.action != "pass")
 
 
 @pytest.mark.parametrize("half", [0, 77, 200])
@@ -116,7 +116,7 @@ def test_a_process_that_comes_back_knows_what_the_one_before_knew(swap, calls, t
     play(first, told[:half])
     first.close()
     second = begin(swap, tmp_path / "parts")
-    assert second.memory.found.lines == half
+    assert second.memory.restored.lines == half
     assert state(second, calls[:half] or calls) == state(first, calls[:half] or calls)
     play(second, told[half:])
     second.close()
@@ -138,9 +138,9 @@ def test_a_call_in_the_air_is_ended_after_a_restart(swap, calls, tmp_path):
     first.attempt(attempt_of(call))
     first.close()
     second = begin(swap, tmp_path / "state")
-    assert len(second._air._left) == 1
+    assert len(second.in_progress._restored) == 1
     second.end(call)
-    assert len(second._air._left) == 0
+    assert len(second.in_progress._restored) == 0
     assert second.memory.history.calls == 1
     second.close()
 
@@ -158,7 +158,7 @@ def test_a_snapshot_takes_the_place_of_events(swap, calls, tmp_path):
     assert names == ["calls-00000002.log", "cases-00000001.log", "lock", "state-00000002.snapshot"]
     again = begin(swap, folder)
     assert again.memory.refusal is None
-    assert again.memory.found.lines == len(told) - 250
+    assert again.memory.restored.lines == len(told) - 250
     assert state(again, calls) == before
     again.memory.save()
     again.close()
@@ -177,7 +177,7 @@ def test_what_comes_after_a_snapshot_is_known_again_though_no_event_followed_bef
     before = state(second, calls)
     second.close()
     third = begin(swap, folder)
-    assert third.memory.found.lines == 100
+    assert third.memory.restored.lines == 100
     assert state(third, calls) == before
     third.memory.save()
     third.close()
@@ -219,7 +219,7 @@ def test_a_broken_snapshot_is_refused_and_events_since_are_kept(swap, calls, tmp
     again = begin(swap, folder)
     assert "checksum" in again.memory.refusal
     assert where.with_suffix(".refused").exists()
-    assert again.memory.found.lines == 100
+    assert again.memory.restored.lines == 100
     assert again.attempt(attempt_of(calls[0])).status == "ok"
     again.close()
 
@@ -239,10 +239,10 @@ def test_a_snapshot_that_fails_changes_nothing(swap, calls, tmp_path, monkeypatc
 
 
 def test_a_file_of_evidence_that_is_large_is_followed_by_another(swap, calls, tmp_path, monkeypatch):
-    monkeypatch.setattr(live_module, "CASES_BYTES", 1)
+    monkeypatch.setattr(live_module, "VERDICT_BYTES", 1)
     live = begin(swap, tmp_path / "state")
     play(live, events(calls)[:50])
-    wait_until(lambda: live.cases.number != 1)
+    wait_until(lambda: live.verdicts.number != 1)
     live.close()
 
 
@@ -251,7 +251,7 @@ def test_a_line_that_is_no_call_is_counted_as_damaged(swap, tmp_path):
     journal.add(b"no call")
     journal.close()
     live = begin(swap, tmp_path)
-    assert (live.memory.found.damaged, live.memory.history.calls) == (1, 0)
+    assert (live.memory.restored.damaged, live.memory.history.calls) == (1, 0)
     live.close()
 
 
@@ -404,12 +404,12 @@ def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
     live = begin(swap, tmp_path / "state", calls=20, numbers=12)
     for call in calls:
         live.attempt(attempt_of(call))
-    assert (len(live._air._begun), len(live._recent)) == (10, 5)
+    assert (len(live.in_progress._begun), len(live._recent)) == (10, 5)
     assert live.memory.history.calls <= 20
     assert live.memory.history.numbers <= 12
     live.close()
     again = begin(swap, tmp_path / "state", calls=20, numbers=12)
-    assert len(again._air._left) == 10
+    assert len(again.in_progress._restored) == 10
     again.close()
 
 
@@ -454,9 +454,9 @@ def test_without_a_model_calls_pass_and_are_known(calls, tmp_path):
 
 
 def test_reports_are_kept_keyed(live, tmp_path):
-    live.report(Complaint("13900139000", NUMBER, real_bundle.START, "fraud", "robot"))
-    live.report(Complaint("13900139000", "02887654321", real_bundle.START + 1, "not_nuisance"))
-    live.memory.reports.flush()
+    live.add_complaint(Complaint("13900139000", NUMBER, real_bundle.START, "fraud", "robot"))
+    live.add_complaint(Complaint("13900139000", "02887654321", real_bundle.START + 1, "not_nuisance"))
+    live.memory.complaints.flush()
     intake = Intake(real_bundle.NUMBER_KEY)
     first, second = read_complaints(tmp_path / "state")
     assert first["number"] == intake.token("number", NUMBER)
@@ -468,8 +468,8 @@ def test_reports_are_kept_keyed(live, tmp_path):
 def test_a_report_of_the_future_is_not_kept(live, tmp_path):
     for at in (time.time() + 3600, -1.0):
         with pytest.raises(FutureEventError, match="not after now"):
-            live.report(Complaint("13900139000", NUMBER, at, "fraud"))
-    live.memory.reports.flush()
+            live.add_complaint(Complaint("13900139000", NUMBER, at, "fraud"))
+    live.memory.complaints.flush()
     assert (live.counts["ahead"], live.counts["reports"], list(read_complaints(tmp_path / "state"))) == (2, 0, [])
 
 
@@ -486,7 +486,7 @@ def test_a_report_that_is_none_is_refused(odd):
 def test_no_number_is_on_disk(swap, calls, tmp_path):
     live = begin(swap, tmp_path / "state")
     play(live, events(calls))
-    live.report(Complaint("13900139000", NUMBER, real_bundle.START, "fraud"))
+    live.add_complaint(Complaint("13900139000", NUMBER, real_bundle.START, "fraud"))
     live.memory.save()
     live.close()
     written = b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir())
@@ -564,6 +564,6 @@ def test_a_copy_of_the_folder_of_a_running_process_is_what_a_kill_would_leave(sw
     shutil.copytree(tmp_path / "state", tmp_path / "copy")
     again = begin(swap, tmp_path / "copy")
     assert state(again, calls) == state(live, calls)
-    assert again.memory.found.lines == 150
+    assert again.memory.restored.lines == 150
     live.close()
     again.close()

@@ -26,6 +26,7 @@ from callsieve.serving.live.verdict_log import Position, read_after
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import kamailio as kamailio_files
 from tests.support import real_bundle
+from tests.support import small_bundle as small
 from tests.support.waiting import wait_until
 
 START = 1_772_500_000
@@ -110,7 +111,7 @@ def test_events_become_the_calls_they_tell_of(engine):
     assert engine.counts["reports"] == 1
     for caller in CALLERS:
         probe = Intake(real_bundle.NUMBER_KEY)(Call(start=START + 1000, caller=caller, callee=CALLEE))
-        assert repr(engine.history.vector(probe)) == repr(history.vector(probe))
+        assert repr(engine.live.memory.history.vector(probe)) == repr(history.vector(probe))
 
 
 def test_calls_in_the_air_are_bounded(script, engine, monkeypatch):
@@ -123,13 +124,13 @@ def test_calls_in_the_air_are_bounded(script, engine, monkeypatch):
 
 
 def test_messages_that_cannot_be_read_are_counted_and_fill_no_log(script, engine, kamailio, monkeypatch):
-    monkeypatch.setattr(script, "_KEPT", {})
+    monkeypatch.setattr(script, "_STATE", {})
     for number in range(50):
-        assert script._said(engine, f"{1000 * START} <null> {b'13800138000'.hex()} {number}") == script._NOTHING
+        assert script._score(engine, f"{1000 * START} <null> {b'13800138000'.hex()} {number}") == script._NO_VERDICT
         script._learn(engine, "13800138000")
     assert engine.counts["faults"] == 100
     assert len(kamailio.lines) == 2 and "1380013" not in str(kamailio.lines)
-    now = time.monotonic() + script.SELDOM
+    now = time.monotonic() + script.REPEAT
     monkeypatch.setattr(script.time, "monotonic", lambda: now)
     script._learn(engine, "")
     assert len(kamailio.lines) == 3
@@ -139,14 +140,14 @@ def test_messages_that_cannot_be_read_are_counted_and_fill_no_log(script, engine
 def test_a_withdrawn_bundle_cannot_be_put_back(script, tmp_path, monkeypatch):
     kamailio_files.write_proxy_files(tmp_path, tmp_path, card={"epoch": 2})
     engine = make(script, tmp_path)
-    monkeypatch.setattr(script, "LOOK_EVERY", 0.0)
-    serving = engine.scorer
-    for epoch, settled in ((1, lambda: engine.counts["refused"] == 1), (3, lambda: engine.scorer is not serving)):
+    monkeypatch.setattr(script, "CHECK_EVERY", 0.0)
+    serving = engine.swap.scorer
+    for epoch, settled in ((1, lambda: engine.counts["refused"] == 1), (3, lambda: engine.swap.scorer is not serving)):
         (tmp_path / "bundle").rename(tmp_path / f"before-{epoch}")
         real_bundle.write_bundle(tmp_path / "bundle", epoch=epoch)
-        engine.look()
+        engine.check()
         wait_until(settled)
-    assert engine.scorer.bundle.epoch == 3
+    assert engine.swap.scorer.bundle.epoch == 3
     assert engine.counts["refused"] == 1
 
 
@@ -158,7 +159,7 @@ def test_settings_are_checked_when_they_are_read(script, folder):
     with pytest.raises(ValueError, match="redress needs"):
         make(script, folder, redress={})
     engine = make(script, folder, answer="608", redress={"url": "https://a.example", "card": "https://a.example/card"})
-    assert engine.blocked("0" * 16).status == engine.blocked("1" * 16).status == 608
+    assert engine.block_reply("0" * 16).status == engine.block_reply("1" * 16).status == 608
 
 
 class Kamailio:
@@ -196,7 +197,7 @@ def waiting(start, *fields):
 
 def test_calls_that_wait_are_answered(script, kamailio, folder, monkeypatch):
     strict = make(script, folder)
-    monkeypatch.setattr(script, "_KEPT", {"engine": strict})
+    monkeypatch.setattr(script, "_STATE", {"engine": strict})
     sender = '"A b|c" <sip:02887654321@a.example>'
     fields = ("id 1", "tag", "sip:13900139000@b.example", sender, None, "", None, None)
     kamailio.mq_add("calls", "7 9", waiting(1000 * START, *fields))
@@ -216,8 +217,8 @@ def test_calls_that_wait_are_answered(script, kamailio, folder, monkeypatch):
 
 def test_a_call_that_waited_too_long_passes_at_once_and_is_learnt_afterwards(script, kamailio, folder, monkeypatch):
     engine, held = make(script, folder), []
-    monkeypatch.setattr(script, "_KEPT", {"engine": engine})
-    monkeypatch.setattr(script, "_said", lambda *_: held.append(kamailio.values["$shv(held)"]) or "pass|||")
+    monkeypatch.setattr(script, "_STATE", {"engine": engine})
+    monkeypatch.setattr(script, "_score", lambda *_: held.append(kamailio.values["$shv(held)"]) or "pass|||")
     now = time.time_ns() // 1_000_000
     for number, start in enumerate((now - 60_000, now + 60_000, now - 50_000)):
         fields = (
@@ -237,7 +238,7 @@ def test_a_call_that_waited_too_long_passes_at_once_and_is_learnt_afterwards(scr
     assert kamailio.values["$shv(held)"] == ""
     assert now <= int(kamailio.values["$shv(beat)"]) <= time.time_ns() // 1_000_000
     assert (engine.counts["missed"], engine.counts["scored"], list(engine.pending)) == (2, 0, ["id 0", "id 2"])
-    assert engine.history.calls == 2
+    assert engine.live.memory.history.calls == 2
 
 
 def test_a_process_that_comes_back_knows_what_the_one_before_knew(script, folder, tmp_path):
@@ -248,12 +249,12 @@ def test_a_process_that_comes_back_knows_what_the_one_before_knew(script, folder
         engine.note("a", f"reply {1000 * START + 3000} 200 OK")
         engine.note("a", f"bye {1000 * START + 9000} from-a")
         place(engine, "b", CALLERS[1], START + 20)
-    first.memory.journal.flush()  # then it is killed: nothing is closed
+    first.live.memory.journal.flush()  # then it is killed: nothing is closed
     second = make(script, folder, state=str(tmp_path))
-    assert second.history.calls == 2 and second.memory.found.lines == 3
+    assert second.live.memory.history.calls == 2 and second.live.memory.restored.lines == 3
     for number, caller in enumerate(CALLERS):
         probe = Intake(real_bundle.NUMBER_KEY)(Call(start=START + 600 + number, caller=caller, callee=CALLEE))
-        assert repr(second.history.vector(probe)) == repr(whole.history.vector(probe))
+        assert repr(second.live.memory.history.vector(probe)) == repr(whole.live.memory.history.vector(probe))
 
 
 def test_two_processes_do_not_share_a_state(script, folder, tmp_path):
@@ -266,18 +267,18 @@ def test_two_processes_do_not_share_a_state(script, folder, tmp_path):
         with pytest.raises(ValueError, match="another process serves from this folder"):
             make(script, folder, state=str(tmp_path))
         other.stdin.close()
-    assert make(script, folder, state=str(tmp_path)).history.calls == 0
+    assert make(script, folder, state=str(tmp_path)).live.memory.history.calls == 0
 
 
 def test_whoever_asks_is_forgotten_in_memory_and_on_disk(script, folder, tmp_path):
     engine = make(script, folder, state=str(tmp_path))
     for number, caller in enumerate(CALLERS):
         place(engine, f"c{number}", caller, START + number)
-    asked = [engine.intake(Call(start=START + 60, caller=caller, callee=CALLEE)) for caller in CALLERS]
-    token = engine.intake.token("number", CALLERS[0])
+    asked = [engine.live._intake(Call(start=START + 60, caller=caller, callee=CALLEE)) for caller in CALLERS]
+    token = engine.live._intake.token("number", CALLERS[0])
     request = request_forgetting(tmp_path, token)
     wait_until(lambda: not request.where.exists())
-    made = [engine.history.row(call)[NAMES.index("out_calls_count_7d")] for call in asked]
+    made = [engine.live.memory.history.row(call)[NAMES.index("out_calls_count_7d")] for call in asked]
     assert made == [0, 1, 1] and list(engine.pending) == ["c1", "c2"]
     assert not [where for where in tmp_path.rglob("*") if where.is_file() and token.encode() in where.read_bytes()]
 
@@ -291,10 +292,12 @@ def test_it_begins_with_what_was_filled_and_with_nothing_where_that_is_broken(
     known.save(snapshot_path(tmp_path, 1))
     last = real_bundle.calls(200)[-1].start
     filled, fresh = make(script, folder, state=str(tmp_path)), make(script, folder)
-    assert (filled.history.calls, fresh.history.calls) == (200, 0)
-    assert filled.history.covers(int(1000 * last), 2) and not fresh.history.covers(int(1000 * last), 2)
+    assert (filled.live.memory.history.calls, fresh.live.memory.history.calls) == (200, 0)
+    assert filled.live.memory.history.covers(int(1000 * last), 2) and not fresh.live.memory.history.covers(
+        int(1000 * last), 2
+    )
     place(filled, "a", CALLERS[0], last + 60)
-    assert filled.history.calls == 201
+    assert filled.live.memory.history.calls == 201
     broken = tmp_path / "broken"
     broken.mkdir()
     snapshot_path(broken, 1).write_bytes(b"not a snapshot")
@@ -302,17 +305,17 @@ def test_it_begins_with_what_was_filled_and_with_nothing_where_that_is_broken(
     lines = [f'{name} = "{value}"' for name, value in (settings | {"state": broken}).items() if name != "redress"]
     (tmp_path / "settings.toml").write_text("\n".join([*lines, "[redress]", 'url = "https://redress.example"']))
     monkeypatch.setenv("CALLSIEVE_KAMAILIO", str(tmp_path / "settings.toml"))
-    monkeypatch.setattr(script, "_KEPT", {})
-    assert script._first().history.calls == 0
-    assert any("what was kept of calls cannot be read" in str(line) for line in kamailio.lines)
-    assert any("0 calls are known of earlier" in str(line) for line in kamailio.lines)
+    monkeypatch.setattr(script, "_STATE", {})
+    assert script._open_engine().live.memory.history.calls == 0
+    assert any("the state of earlier processes cannot be read" in str(line) for line in kamailio.lines)
+    assert any("0 calls restored" in str(line) for line in kamailio.lines)
 
 
 def test_there_is_room_for_as_many_calls_as_the_settings_say(script, folder):
     engine = make(script, folder, calls=2, numbers=50)
     for number in range(5):
         place(engine, f"c{number}", CALLERS[0], START + number)
-    assert engine.history.calls <= 2
+    assert engine.live.memory.history.calls <= 2
 
 
 NUMBER = "+8613800138000"
@@ -325,7 +328,7 @@ NUMBER = "+8613800138000"
 )  # fmt: skip
 def test_a_fault_is_a_call_that_passes_and_shows_no_number(script, kamailio, folder, monkeypatch, call):
     for engine in ({}, {"engine": make(script, folder)}):
-        monkeypatch.setattr(script, "_KEPT", engine)
+        monkeypatch.setattr(script, "_STATE", engine)
         kamailio.queues = {"calls": [("1 2", call)], "events": [("i", NUMBER), ("i", "reply x y")]}
         assert script.mod_init().score(None) == 1
         assert kamailio.queues["verdicts"] == [("1 2", "pass|||")]
@@ -335,12 +338,14 @@ def test_a_fault_is_a_call_that_passes_and_shows_no_number(script, kamailio, fol
 
 def test_a_block_and_a_label_are_what_the_routes_read(script, kamailio, folder, monkeypatch):
     engine = make(script, folder)
-    low = dataclasses.replace(engine.scorer.bundle.thresholds[0], threshold=-1e9)
-    bundle = dataclasses.replace(engine.scorer.bundle, thresholds=(low,))
-    monkeypatch.setattr(script, "_KEPT", {"engine": engine})
+    low = dataclasses.replace(engine.swap.scorer.bundle.thresholds[0], threshold=-1e9)
+    bundle = dataclasses.replace(engine.swap.scorer.bundle, thresholds=(low,))
+    monkeypatch.setattr(script, "_STATE", {"engine": engine})
     fields = ("id", "tag", "sip:13900139000@b.example", "<sip:13800138000@a.example>", None, None, None, None)
     for number, action in enumerate(("block", "label")):
-        engine.scorer = Scorer(bundle, dataclasses.replace(engine.policy, bands={"certified": action}))
+        engine.swap._scorer = Scorer(
+            bundle, dataclasses.replace(engine.swap.scorer.policy, bands={"certified": action})
+        )
         kamailio.mq_add("calls", str(number), waiting(1000 * (START + number), *fields))
         script.mod_init().score(None)
     (_, block), (_, label) = kamailio.queues["verdicts"]
@@ -351,7 +356,7 @@ def test_a_block_and_a_label_are_what_the_routes_read(script, kamailio, folder, 
 def test_no_turn_takes_more_than_a_batch_and_faults_of_missed_calls_are_told(script, kamailio, folder, monkeypatch):
     monkeypatch.setattr(script, "BATCH", 2)
     for kept in ({"engine": make(script, folder)}, {"failed": time.monotonic()}):
-        monkeypatch.setattr(script, "_KEPT", kept)
+        monkeypatch.setattr(script, "_STATE", kept)
         kamailio.lines, kamailio.queues = [], {"missed": [(str(n), NUMBER) for n in range(3)]}
         script.mod_init().score(None)
         assert len(kamailio.queues["missed"]) == 1
@@ -370,16 +375,16 @@ def test_no_turn_takes_more_than_a_batch_and_faults_of_missed_calls_are_told(scr
 def test_counts_are_told_and_a_bundle_that_is_away_changes_nothing(script, kamailio, tmp_path):
     kamailio_files.write_proxy_files(tmp_path, tmp_path)
     engine = make(script, tmp_path, report_every=0.0)
-    serving = engine.scorer
+    serving = engine.swap.scorer
     (tmp_path / "bundle" / "MANIFEST.sig").unlink()
-    engine.look()
+    engine.check()
     wait_until(lambda: engine.counts["refused"])
-    assert engine.scorer is serving
+    assert engine.swap.scorer is serving
     assert ("notice", "callsieve: " + " ".join(f"{name}=0" for name in engine.counts) + "\n") in kamailio.lines
 
 
 def test_a_bundle_that_cannot_be_loaded_is_tried_again_later(script, folder, kamailio, monkeypatch):
-    monkeypatch.setattr(script, "_KEPT", {})
+    monkeypatch.setattr(script, "_STATE", {})
     monkeypatch.setenv("CALLSIEVE_KAMAILIO", str(folder / "nothing.toml"))
     handler = script.mod_init()
     for _ in range(3):
@@ -394,11 +399,13 @@ def test_a_bundle_that_cannot_be_loaded_is_tried_again_later(script, folder, kam
 def test_a_cleared_caller_passes_from_the_next_call_on(script, folder, tmp_path):
     where = tmp_path / FILE
     engine = make(script, folder, unlisted=str(where))
-    raw = engine.scorer.bundle.thresholds
+    raw = engine.swap.scorer.bundle.thresholds
     low = dataclasses.replace(raw[0], threshold=-1e9)
-    engine.scorer = Scorer(dataclasses.replace(engine.scorer.bundle, thresholds=(low,)), engine.policy)
+    engine.swap._scorer = Scorer(
+        dataclasses.replace(engine.swap.scorer.bundle, thresholds=(low,)), engine.swap.scorer.policy
+    )
     assert place(engine, "1", CALLERS[0], START).action == "block"
-    token = engine.intake.token("number", CALLERS[0])
+    token = engine.live._intake.token("number", CALLERS[0])
     write_cleared(where, {token: (START + 100) * 1000}, 1)
     assert place(engine, "2", CALLERS[0], START + 1).status == STATUS
     assert place(engine, "3", CALLERS[1], START + 1).action == "block"
@@ -415,7 +422,7 @@ def test_registers_are_asked_and_evidence_is_kept_as_of_the_service_over_http(sc
     policy = tmp_path / "policy.toml"
     policy.write_text('version = "r"\nappeal = "office"\n[bands]\n[rules]\nlapsed_number = "block"\n')
     engine = make(script, folder, registers=str(tmp_path / "registers"), state=str(tmp_path / "in"), policy=str(policy))
-    swap = Swap(trusted=engine.trusted, policy=engine.policy, registers=tmp_path / "registers")
+    swap = Swap(trusted=small.TRUSTED, policy=engine.swap.scorer.policy, registers=tmp_path / "registers")
     swap.load(folder / "bundle")
     live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "beside", deadline=60.0)
     for n in range(6):
@@ -424,10 +431,10 @@ def test_registers_are_asked_and_evidence_is_kept_as_of_the_service_over_http(sc
         other = live.attempt(call)
         assert said.action == other.action == ("block" if n % 3 == 1 else "pass")
         assert [fact.rule for fact in said.rules] == [fact.rule for fact in other.rules]
-    engine.cases.close()
+    engine.live.close()
     live.close()
     kept, beside = (read_after(tmp_path / name, Position(), 100)[0] for name in ("in", "beside"))
     assert len(kept) == len(beside) == 2
     assert [one.rules for one in kept] == [one.rules for one in beside] and kept[0].case == beside[0].case
     assert kept[0].rules[0]["register"] == "number_resources"
-    assert all(rescore(one, engine.scorer).differences == () for one in kept)
+    assert all(rescore(one, engine.swap.scorer).differences == () for one in kept)
