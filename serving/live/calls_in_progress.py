@@ -74,7 +74,7 @@ class CallsInProgress:
     def forgetting(self, token: str) -> Iterator[bool]:
         """Forget the calls from and to a number, in short steps; between two steps calls may begin and end."""
         for calls in (self._begun, self._restored):
-            yield from calls.without(lambda call: token in (call.caller, call.callee))
+            yield from calls.removing(lambda call: token in (call.caller, call.callee))
 
 
 def is_over(call: KeyedCall) -> bool:
