@@ -151,7 +151,7 @@ def test_no_output_overwrites_an_input(call, run, tmp_path, monkeypatch, command
     words += ["--bundle", run[0] / "bundle"] if command == "score" else []
     words += ["--key", Path("some.key")] if command == "live fill" else []
     code, _, err = call(*command.split(), *words, *options)
-    assert code == 1 and "expected a place of its own" in err
+    assert code == 1 and "expected a different path for each" in err
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
