@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-FOR_READING, TO_STAY, OF_DATA = 0, 3, 1
+READ, KEEP_IN_CACHE, DATA = 0, 3, 1  # arguments of llvm.prefetch
 
 
 @cache
@@ -19,16 +19,16 @@ def prefetch() -> Any:
     from numba.core import cgutils, types
     from numba.extending import intrinsic
 
-    def typed(_: Any, array: Any, place: Any) -> Any:  # noqa: ARG001 - Numba reads how many arguments there are
-        def written(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            held = context.make_array(signature.args[0])(context, builder, given[0])
-            whole = ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), whole, whole, whole])
-            fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            line = builder.gep(held.data, [given[1]])
-            builder.call(fetch, [line, *(whole(how) for how in (FOR_READING, TO_STAY, OF_DATA))])
+    def typed(_: Any, array: Any, index: Any) -> Any:  # noqa: ARG001 - Numba reads the number of arguments
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array_struct = context.make_array(signature.args[0])(context, builder, arguments[0])
+            int32 = ir.IntType(32)
+            function_type = ir.FunctionType(ir.VoidType(), [ir.PointerType(), int32, int32, int32])
+            fetch = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+            element = builder.gep(array_struct.data, [arguments[1]])
+            builder.call(fetch, [element, *(int32(value) for value in (READ, KEEP_IN_CACHE, DATA))])
             return context.get_dummy_value()
 
-        return types.void(array, types.intp), written
+        return types.void(array, types.intp), generate
 
     return intrinsic(typed)

@@ -220,8 +220,8 @@ def call_order(table: pa.Table) -> Array:
     again = np.diff(start[order]) == 0
     tied = np.append(again, False) | np.insert(again, 0, False)
     rows = order[tied]
-    known = np.where(late[rows] == windows.NEVER, start[rows], late[rows])
-    order[tied] = rows[np.lexsort((call[rows], known, start[rows]))]
+    known_at = np.where(late[rows] == windows.NEVER, start[rows], late[rows])
+    order[tied] = rows[np.lexsort((call[rows], known_at, start[rows]))]
     return order
 
 

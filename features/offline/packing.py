@@ -101,13 +101,13 @@ def start_order(start: Array, late: Array | None) -> Array:
 
     `late` is when late records arrived, NEVER for the others; None if no record was late.
     """
-    known = start if late is None else np.where(late == windows.NEVER, start, late)
+    known_at = start if late is None else np.where(late == windows.NEVER, start, late)
     in_time = start[1:] >= start[:-1]
     if late is not None:
-        in_time &= (start[1:] > start[:-1]) | (known[1:] >= known[:-1])
+        in_time &= (start[1:] > start[:-1]) | (known_at[1:] >= known_at[:-1])
     if np.all(in_time):
         return np.arange(len(start))
-    return np.lexsort((known, start))
+    return np.lexsort((known_at, start))
 
 
 def weekdays(days: pa.ChunkedArray) -> Array:

@@ -269,11 +269,11 @@ def _finish(names: tuple[str, ...], work: Work, batches: Batches) -> Iterator[pa
 
 
 def _bodies_by_kind(batches: Batches) -> dict[str, list[pa.Buffer]]:
-    found = defaultdict(list)
+    bodies = defaultdict(list)
     for batch in batches:
         for kind, body in zip(batch["kind"].to_pylist(), batch["body"], strict=True):
-            found[kind].append(body.as_buffer())
-    return found
+            bodies[kind].append(body.as_buffer())
+    return bodies
 
 
 def _parcel_batches(parcels: Parcels) -> Iterator[pa.RecordBatch]:

@@ -26,12 +26,12 @@ def rows(n, seed=0):
 @functools.cache
 def model():
     """Returns the text of the model."""
-    known = rows(3000)
-    filled = np.nan_to_num(known)
-    noise = np.random.default_rng(1).normal(size=len(known))
+    matrix = rows(3000)
+    filled = np.nan_to_num(matrix)
+    noise = np.random.default_rng(1).normal(size=len(matrix))
     risk = filled[:, 9] - filled[:, 0] + 2 * np.isin(filled[:, 3], [1, 4, 10]) + (filled[:, 5] > 17) + noise
     data = lightgbm.Dataset(
-        known, (risk > np.median(risk)).astype(int), feature_name=list(LITE), categorical_feature=list(CATEGORICAL)
+        matrix, (risk > np.median(risk)).astype(int), feature_name=list(LITE), categorical_feature=list(CATEGORICAL)
     )
     fixed = {"objective": "binary", "num_leaves": 15, "min_data_per_group": 20, "verbose": -1, "num_threads": 1}
     return lightgbm.train(fixed | {"deterministic": True}, data, 30).model_to_string()

@@ -56,10 +56,10 @@ class View:
         calls = unique_calls(calls)
         self.at = at
         attempts = [c for c in calls if attempt_known(c) < at]
-        over = [c for c in calls if is_over(c) and outcome_known(c) < at]
+        ended = [c for c in calls if is_over(c) and outcome_known(c) < at]
         # The outcome of a blocked call shows nothing about the caller.
-        outcomes = [c for c in over if c["outcome"] != "blocked"]
-        self.out_over = [c for c in over if goes_out(c)]
+        outcomes = [c for c in ended if c["outcome"] != "blocked"]
+        self.out_over = [c for c in ended if goes_out(c)]
         self.out = [c for c in attempts if goes_out(c)]
         self.into = [c for c in attempts if comes_in(c)]
         self.out_ended = [c for c in outcomes if goes_out(c)]
@@ -145,8 +145,8 @@ def mutual(v, w):
 
 
 def local(v, w):
-    known = [c for c in v.attempts(w) if c["same_region"] is not None]
-    return share(known, lambda c: c["same_region"] == 1)
+    with_regions = [c for c in v.attempts(w) if c["same_region"] is not None]
+    return share(with_regions, lambda c: c["same_region"] == 1)
 
 
 def gap_variation(v, w):
@@ -160,8 +160,8 @@ def talk_spread(v, w):
 
 
 def hung_up(v, w):
-    known = [c for c in v.answered(w) if c["released_by"] in ("caller", "callee")]
-    return share(known, lambda c: c["released_by"] == "caller")
+    with_release = [c for c in v.answered(w) if c["released_by"] in ("caller", "callee")]
+    return share(with_release, lambda c: c["released_by"] == "caller")
 
 
 def one_ring(c):
@@ -206,8 +206,8 @@ def returned(v, w):
 
 
 def in_air(v):
-    over = [id(c) for c in v.out_over]
-    return float(sum(1 for c in v.attempts("24h") if id(c) not in over))
+    ended = [id(c) for c in v.out_over]
+    return float(sum(1 for c in v.attempts("24h") if id(c) not in ended))
 
 
 def seconds(value):
@@ -305,11 +305,11 @@ def of_group(v, name, w):
 def of_call(v, name, call):
     """The value of a feature without a window."""
     today = call["day"]
-    out, known = days_ago(v.out, today), days_ago(v.out + v.into, today)
+    out, known_facts = days_ago(v.out, today), days_ago(v.out + v.into, today)
     own = {
         "number_age": lambda: age(v),
-        "number_days_known": lambda: float(max(known)) if known else NAN,
-        "number_active_days": lambda: float(len(known)),
+        "number_days_known": lambda: float(max(known_facts)) if known_facts else NAN,
+        "number_active_days": lambda: float(len(known_facts)),
         "out_active_days": lambda: float(len(out)),
         "out_days_since_last": lambda: float(min(out - {0})) if out - {0} else NAN,
         "out_calls_decayed": lambda: decayed(v, today),

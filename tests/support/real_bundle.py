@@ -112,9 +112,9 @@ def _train(objective, X, y, trees):  # noqa: N803
 @functools.cache
 def model_texts():
     """Returns the texts of a binary model and of a model with three content classes."""
-    known = rows(3000)
-    filled = np.nan_to_num(known)
-    noise = np.random.default_rng(1).normal(size=len(known))
+    matrix = rows(3000)
+    filled = np.nan_to_num(matrix)
+    noise = np.random.default_rng(1).normal(size=len(matrix))
     part = {name: filled[:, NAMES.index(name)] for name in NAMES}
     risk = (
         part["out_raw_callscount_24h"] / 3
@@ -125,7 +125,7 @@ def model_texts():
     kind = (part["call_hour"] // 8 + noise.round()).astype(int) % 3
     binary, multiclass = {"objective": "binary"}, {"objective": "multiclass", "num_class": 3}
     return {
-        "model": _train(binary, known, (risk + noise > 1).astype(int), 30),
+        "model": _train(binary, matrix, (risk + noise > 1).astype(int), 30),
         "content": _train(multiclass, filled, kind, 6),
     }
 

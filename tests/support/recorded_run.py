@@ -63,11 +63,11 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
         "model": {"id": folder.name},
         "gates": {"sha256": run_gates.sha256, "entry": entry, "fold": FOLD, "touches": 1},
     }
-    told = {"sha256": data, "rows": 10, "source": "nowhere", "context": "training"}
+    dataset = {"sha256": data, "rows": 10, "source": "nowhere", "context": "training"}
     tracked = mlflow_write.write_run(
         place.uri, folder.parent / "artifacts", name=folder.name, made_by="a test", began=time.time(),
         parameters={"seed": 1, "calls": 10}, metrics=metrics,
-        tags={"data_sha256": data, "certified": "true"}, datasets={"calls": told}, figures={"auc": 0.97},
+        tags={"data_sha256": data, "certified": "true"}, datasets={"calls": dataset}, figures={"auc": 0.97},
         files={name: folder / name for name in ("bundle", "record", "tables")},
     )  # fmt: skip
     append(place.log, "run", run_payload(place.uri, tracked, figures, folder / "bundle"), small.KEY)

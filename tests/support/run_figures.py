@@ -16,8 +16,8 @@ def proof(calls: int, false: int, bound: float, certified: bool) -> dict[str, An
 
 
 def rates(call: float, caller: float, callee: float) -> dict[str, Any]:
-    found = {"call": call, "caller": caller, "callee": callee}
-    return {name: {"rate": x, "low": x - 0.031, "high": x + 0.027} for name, x in found.items()}
+    detected = {"call": call, "caller": caller, "callee": callee}
+    return {name: {"rate": x, "low": x - 0.031, "high": x + 0.027} for name, x in detected.items()}
 
 
 def benign(name: str, calls: int, flagged: int, bound: float | None, certified: bool | None) -> dict[str, Any]:

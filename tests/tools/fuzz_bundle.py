@@ -125,10 +125,10 @@ def change_number(text, rng):
     """Replaces one number of an array."""
     lines = text.split("\n")
     key = rng.choice(ARRAYS)
-    found = [i for i, line in enumerate(lines) if line.startswith(key + "=")]
-    if not found:
+    matches = [i for i, line in enumerate(lines) if line.startswith(key + "=")]
+    if not matches:
         return text
-    i = rng.choice(found)
+    i = rng.choice(matches)
     tokens = lines[i].partition("=")[2].split(" ")
     j = rng.randrange(len(tokens))
     near = [rng.choice(tokens), str(rng.randrange(-9, 9)), f"{rng.gauss(0, 1):.17g}", *rng.sample(NUMBERS, 2)]
@@ -140,10 +140,10 @@ def change_number(text, rng):
 def swap_in_arrays(text, rng):
     """Exchanges two numbers between arrays of children, or within one array, of one tree."""
     lines = text.split("\n")
-    found = [i for i, line in enumerate(lines[:-2]) if line.startswith("left_child=") and " " in line]
-    if not found:
+    matches = [i for i, line in enumerate(lines[:-2]) if line.startswith("left_child=") and " " in line]
+    if not matches:
         return text
-    i = rng.choice(found)
+    i = rng.choice(matches)
     first, second = rng.choice(((i, i + 1), (i, i), (i + 1, i + 1), (i - 4, i - 4), (i - 2, i - 2), (i + 2, i + 2)))
     a, b = lines[first].partition("=")[2].split(" "), lines[second].partition("=")[2].split(" ")
     j, k = rng.randrange(len(a)), rng.randrange(len(b))

@@ -1,4 +1,4 @@
-"""Kernels that are used together in one process must not be linked to each other's machine code."""
+"""Kernels in one process must not be linked to each other's machine code."""
 
 import sys
 
@@ -12,10 +12,10 @@ from callsieve.features.codegen.assemble import kernel
 from callsieve.features.codegen.feature_program import NUMBER
 
 
-def test_no_function_of_two_kernels_has_the_same_name():
-    """Numba names machine code by a function's qualified name and a count that starts anew in each process.
+def test_functions_of_two_kernels_have_different_names():
+    """Numba names machine code by a function's qualified name and a counter that starts at zero in each process.
 
-    Kernels that were compiled in two processes, kept on disk and loaded in a third one answered for each other.
+    Regression: kernels compiled in two processes, cached and loaded in a third, called each other's functions.
     """
     choices = [tuple(feature for feature in FEATURES if feature.role == role) for role in ("caller", "callee")]
     names = []
@@ -26,25 +26,25 @@ def test_no_function_of_two_kernels_has_the_same_name():
     assert not names[0] & names[1]
 
 
-def test_a_compiled_kernel_without_numba_says_what_to_install(monkeypatch):
+def test_missing_numba_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(ImportError, match=r"pip install 'callsieve\[train\]'"):
         kernel(NUMBER, FEATURES[:3], compiled=True)
 
 
-def test_what_will_be_read_is_fetched_ahead():
+def test_prefetch_compiles_to_a_prefetch_instruction():
     fetch = kernel(NUMBER, FEATURES[:3], compiled=True).prefetch
     fetched = numba.njit(lambda array: fetch(array, 3))
     assert fetched(np.arange(8)) is None
     assert "llvm.prefetch" in fetched.inspect_llvm(fetched.signatures[0])
 
 
-def test_machine_code_is_kept_in_a_folder_of_ones_own_alone(monkeypatch, tmp_path):
+def test_machine_code_is_cached_only_in_a_folder_of_the_user(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert assemble._cache_folder("a") is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    found = assemble._cache_folder("a")
-    assert found.is_dir() and found.is_relative_to(tmp_path)
-    found.chmod(0o777)
+    folder = assemble._cache_folder("a")
+    assert folder.is_dir() and folder.is_relative_to(tmp_path)
+    folder.chmod(0o777)
     assert assemble._cache_folder("a") is None

@@ -1,4 +1,4 @@
-"""Python written out as C means in C what it means in Python, or it is refused."""
+"""Python translated to C has the same results in C, or the translation is refused."""
 
 import ctypes
 import math
@@ -14,7 +14,7 @@ from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from tests.support.strategies import as_keyed_call, as_keyed_table, histories
 
-# As `setup.py` has it, but not optimised: a compiler that may not change anything gives the same values.
+# The flags of `setup.py`, without optimisation: results must not depend on the optimiser.
 COMPILER = ("cc", "-shared", "-fPIC", "-std=c11", "-O0", "-fwrapv", "-ffp-contract=off")
 SOURCE = '''
 def divided(a, b):
@@ -83,7 +83,7 @@ def compiled(folder, text):
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """Each function by its name, as Python runs it and as C does."""
+    """Returns each function as Python and as C, by name."""
     writer = c_source.Writer(())
     for name in NAMES:
         label, kind = writer.function(PART, name, (c_source.INT, c_source.INT))
@@ -91,24 +91,24 @@ def both(tmp_path_factory):
     library = ctypes.CDLL(str(compiled(tmp_path_factory.mktemp("odd"), "\n".join(writer.lines))))
     in_python = {"math": math, **CONSTANTS}
     exec(SOURCE, in_python)  # noqa: S102 - the text above
-    found = {}
+    pairs = {}
     for name in NAMES:
         function = library[name]
         function.argtypes = [ctypes.c_int64] * 2
-        whole = writer.function(PART, name, (c_source.INT, c_source.INT))[1] == c_source.INT
-        function.restype = ctypes.c_int64 if whole else ctypes.c_double
-        found[name] = in_python[name], function
-    return found
+        is_integer = writer.function(PART, name, (c_source.INT, c_source.INT))[1] == c_source.INT
+        function.restype = ctypes.c_int64 if is_integer else ctypes.c_double
+        pairs[name] = in_python[name], function
+    return pairs
 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(a=st.integers(-9, 9) | st.integers(-(2**26), 2**26), b=st.integers(-9, 9) | st.integers(-(2**26), 2**26))
-def test_a_function_gives_in_c_what_it_gives_in_python(both, name, a, b):
+def test_a_function_returns_the_same_in_c_and_in_python(both, name, a, b):
     in_python, in_c = both[name]
     np.testing.assert_array_equal(in_c(a, b), in_python(a, b))
 
 
-def test_what_does_nothing_is_not_written():
+def test_an_empty_function_is_omitted():
     assert c_source.Writer(()).function(PART, "nothing", (c_source.INT,)) == ("", c_source.NOTHING)
 
 
@@ -117,7 +117,7 @@ def test_what_does_nothing_is_not_written():
     ["x = [1]", "y = lambda: 1", "for i in range(1, 9, 2):\n    pass", "z = abs(n)", "del n", "x = unknown",
      "x = min(n, 1.5)"],
 )  # fmt: skip
-def test_what_cannot_be_written_is_told_by_its_place(line):
+def test_an_untranslatable_line_is_named_in_the_error(line):
     source = "def odd(n):\n" + "\n".join(f"    {each}" for each in line.split("\n")) + "\n    return n\n"
     part = c_source.part("kernel", (), {}, source)
     with pytest.raises(c_source.Untranslatable, match=r"^kernel\.odd, .* cannot be written in C$"):
@@ -126,17 +126,17 @@ def test_what_cannot_be_written_is_told_by_its_place(line):
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    """The whole kernel, as C that was not optimised."""
+    """The whole kernel as unoptimised C."""
     return compiled_library.Library(compiled(tmp_path_factory.mktemp("kernel"), c_source.source()))
 
 
-def test_the_kernel_is_written_of_these_sources(library):
+def test_the_library_has_the_fingerprint_of_the_sources(library):
     assert library.version == compiled_library.fingerprint()
 
 
 @given(calls=histories(max_calls=40))
 @settings(max_examples=6)
-def test_the_kernel_without_the_optimiser_tells_the_same_bits(library, calls):
+def test_the_unoptimised_kernel_is_bit_equal(library, calls):
     expected = vectors(as_keyed_table(calls), threads=1)
     streams = [History(calls=100, numbers=10)]
     with pytest.MonkeyPatch.context() as patched:

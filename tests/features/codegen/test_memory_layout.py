@@ -1,4 +1,4 @@
-"""The memory of a history: arrays that take room only where they are written."""
+"""The memory of a history: arrays that take pages only where they are written."""
 
 import ctypes
 import resource
@@ -15,8 +15,8 @@ MODES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 LARGE_PAGES = MODES.exists() and "[never]" not in MODES.read_text()
 
 
-def asked(array):
-    """Whether the kernel has noted that the memory that an array begins in shall have large pages."""
+def requested_large_pages(array):
+    """Returns whether the mapping in which an array begins has large pages requested."""
     at, inside = ctypes.addressof(ctypes.c_char.from_buffer(array)), False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         first, *rest = line.split()
@@ -25,35 +25,35 @@ def asked(array):
             inside = begin <= at < end
         elif inside and first == "VmFlags:":
             return "hg" in rest
-    raise AssertionError("no such memory")
+    raise AssertionError("no mapping contains the array")
 
 
-def resident():
-    """Bytes."""
+def resident_bytes():
+    """Returns the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="told by Linux alone")
-def test_large_arrays_ask_for_large_pages_and_take_no_memory_before_they_are_written():
-    before = resident()
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux reports this")
+def test_large_arrays_request_large_pages_and_take_no_memory_before_writes():
+    before = resident_bytes()
     large, small, never = allocate("q", LARGE), allocate("i", LARGE // 4 - 1), allocate("q", LARGE)
     ask_for_large_pages([large, small])
-    assert resident() - before < LARGE
-    assert [asked(each) for each in (large, small, never)] == [LARGE_PAGES, False, False]
+    assert resident_bytes() - before < LARGE
+    assert [requested_large_pages(array) for array in (large, small, never)] == [LARGE_PAGES, False, False]
     large[LARGE - 1] = 7
     assert (large[0], large[LARGE - 1], small[0], len(small)) == (0, 7, 0, LARGE // 4 - 1)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="told by Linux alone")
-def test_a_history_of_many_numbers_asks_for_large_pages_and_so_does_its_snapshot(tmp_path, monkeypatch):
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux reports this")
+def test_a_large_history_requests_large_pages_also_after_loading(tmp_path, monkeypatch):
     intake = Intake(Key("e1", bytes(32)))
-    monkeypatch.setattr(history, "MANY", 5)
-    held = history.History(calls=LARGE // 8, numbers=100)
-    assert not asked(held._memory["shared"]["calls"])
+    monkeypatch.setattr(history, "LARGE_PAGES_FROM", 5)
+    original = history.History(calls=LARGE // 8, numbers=100)
+    assert not requested_large_pages(original._memory["shared"]["calls"])
     for number in range(4):
-        held.observe(intake(Call(1775001600.0 + number, f"1380000000{2 * number}", f"1380000000{2 * number + 1}")))
-    assert asked(held._memory["shared"]["calls"]) == LARGE_PAGES
-    held.save(tmp_path / "snapshot")
-    again = history.History.load(tmp_path / "snapshot")
-    assert asked(again._memory["shared"]["calls"]) == LARGE_PAGES
-    assert again.numbers == held.numbers == 8
+        original.observe(intake(Call(1775001600.0 + number, f"1380000000{2 * number}", f"1380000000{2 * number + 1}")))
+    assert requested_large_pages(original._memory["shared"]["calls"]) == LARGE_PAGES
+    original.save(tmp_path / "snapshot")
+    loaded = history.History.load(tmp_path / "snapshot")
+    assert requested_large_pages(loaded._memory["shared"]["calls"]) == LARGE_PAGES
+    assert loaded.numbers == original.numbers == 8

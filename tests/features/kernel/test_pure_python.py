@@ -1,4 +1,4 @@
-"""The kernel as it stands, in Python: what Numba and the C compiler made of the same files tells the same bits."""
+"""The interpreted kernel is bit-equal to the kernels that Numba and the C compiler made of the same files."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def week():
 
 @given(calls=histories(max_calls=40), rng=st.randoms(use_true_random=False))
 @settings(max_examples=6)
-def test_a_table_as_it_stands_is_that_by_c(calls, rng):
+def test_an_interpreted_table_equals_a_compiled_table(calls, rng):
     rows = np.array(rng.sample(range(len(calls)), rng.randint(0, len(calls))), dtype=int)
     calls = as_keyed_table(calls)
     with interpreted_kernel():
@@ -32,8 +32,8 @@ def test_a_table_as_it_stands_is_that_by_c(calls, rng):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_feature_alone_is_its_column_of_all(week, name):
-    """Its kernel has no place for what other features need, and no code for it."""
+def test_a_single_feature_equals_its_column(week, name):
+    """The kernel of a single feature has neither state nor code for other features."""
     calls, expected = week
     with interpreted_kernel():
         found = vectors(calls, features=(name,), threads=1)
@@ -41,8 +41,8 @@ def test_a_feature_alone_is_its_column_of_all(week, name):
 
 
 @given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=40))
-@example([i << 20 for i in range(40)])  # all would have the same place
-def test_other_parties_have_one_pair_each(others):
+@example([i << 20 for i in range(40)])  # all collide in the hash table
+def test_each_other_party_gets_one_pair(others):
     layout = kernel(NUMBER, FEATURES, compiled=False)
     _, _, _, _, directions, _, pairs, pair_of, _, slots, _, _ = scratch(layout, len(others))
     directions[:], pairs[:] = 0, -1

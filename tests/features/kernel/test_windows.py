@@ -1,4 +1,4 @@
-"""Online = offline = oracle, for every feature, over drawn histories; and never the future."""
+"""Online = offline = oracle for every feature, over drawn histories; and no vector depends on the future."""
 
 import itertools
 import math
@@ -22,11 +22,11 @@ CLOSE = {"rel_tol": 1e-9, "abs_tol": 1e-7}
 SMALL = {"calls": 100, "numbers": 10}
 
 
-def online(told, **options):
-    """Vectors of a stream: asked at each start, then observed, in order of start."""
+def online(calls, **options):
+    """Returns the vectors of a stream: each computed at the start of its call, before the call is observed."""
     history = History(**(SMALL | options))
     rows = []
-    for call in told:
+    for call in calls:
         rows.append(history.vector(as_keyed_call(call)))
         history.observe(as_keyed_call(call))
     return np.array(rows)
@@ -36,29 +36,29 @@ def identity(call):
     return call["start"], call["caller"], call["callee"]
 
 
-def told_first(calls):
-    """Rows that do not repeat an earlier one: a repeat is asked of the keys of the first record."""
+def first_records(calls):
+    """Returns the rows that do not repeat an earlier call: a repeat takes the keys of the first record."""
     seen = set()
     return [i for i, call in enumerate(calls) if identity(call) not in seen and not seen.add(identity(call))]
 
 
-def coded(feature, value):
+def as_number(feature, value):
     return float(feature.levels.index(value)) if isinstance(value, str) else value
 
 
 def check_by_oracle(row, calls, call):
-    """A vector against what the oracle says of each feature."""
-    for feature, found in zip(FEATURES, row, strict=True):
-        expected = coded(feature, oracle.value(calls, call, feature.name))
-        both_unknown = math.isnan(found) and math.isnan(expected)
-        assert both_unknown or math.isclose(found, expected, **CLOSE), (feature.name, found, expected)
+    """Compares a vector with the oracle, feature by feature."""
+    for feature, actual in zip(FEATURES, row, strict=True):
+        expected = as_number(feature, oracle.value(calls, call, feature.name))
+        both_unknown = math.isnan(actual) and math.isnan(expected)
+        assert both_unknown or math.isclose(actual, expected, **CLOSE), (feature.name, actual, expected)
 
 
-def told_once(calls):
+def complete_calls(calls):
     return [c for c in oracle.unique_calls(calls) if "seen_at_start" not in c]
 
 
-def same(a, b):
+def assert_equal(a, b):
     np.testing.assert_array_equal(a, b)
 
 
@@ -67,12 +67,12 @@ def same(a, b):
 @settings(max_examples=200)
 def test_offline_equals_oracle_for_every_feature(calls, data):
     rows = vectors(as_keyed_table(calls), threads=1)
-    i = data.draw(st.sampled_from(told_first(calls)))
+    i = data.draw(st.sampled_from(first_records(calls)))
     check_by_oracle(rows[i], calls, calls[i])
 
 
 def test_a_busy_week_equals_the_oracle_in_every_feature():
-    """Drawn histories are short: what asks for much to have happened is hardly ever known in them."""
+    """Drawn histories are too short for features that need many events."""
     calls = busy_calls()
     rows, seen = vectors(as_keyed_table(calls), threads=1), set()
     for i in (100, 130, 157, 158, 159):
@@ -82,8 +82,8 @@ def test_a_busy_week_equals_the_oracle_in_every_feature():
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_an_hour_of_more_calls_than_logarithms_are_kept_for(compiled):
-    """They are worked out then, and must give back exactly what they added: a week on, half of the calls are gone."""
+def test_an_hour_with_more_calls_than_the_logarithm_table(compiled):
+    """Terms beyond the table are computed, and must remove exactly what they added when half of the calls expire."""
     calls = [
         EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + i * 1000} for i in range(number_state.LOG_TABLE_SIZE + 10)
     ]
@@ -97,7 +97,7 @@ def test_an_hour_of_more_calls_than_logarithms_are_kept_for(compiled):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_call_from_a_number_of_no_block_is_told_nothing_of_blocks(compiled):
+def test_a_caller_without_a_block_has_no_block_features(compiled):
     calls = [
         EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + i * 60_000, "caller": caller}
         for i, caller in enumerate("abca")
@@ -118,8 +118,8 @@ def test_windows_end_to_the_millisecond():
             check_by_oracle(vectors(as_keyed_table(calls), threads=1)[1], calls, calls[1])
 
 
-def test_busy_weeks_equal_the_oracle_when_much_was_forgotten_and_records_came_late():
-    """Of a list something leaves at one end while a late record comes in somewhere within."""
+def test_busy_weeks_with_late_records_equal_the_oracle():
+    """Events expire at one end of a list while late records are inserted in the middle."""
     calls = busy_calls(220, seed=4, gap=40_000_000)
     for i in range(0, 100, 3):  # after others that began later: a call of the same two an hour on, told in time
         over = calls[i]["start"] + calls[i]["ring"] + calls[i]["talk"]
@@ -131,8 +131,8 @@ def test_busy_weeks_equal_the_oracle_when_much_was_forgotten_and_records_came_la
         check_by_oracle(rows[i], calls, calls[i])
 
 
-def test_what_an_end_told_later_changes_of_a_call_and_what_not():
-    """The outcome, one ring, who hung up and whether that is known; a fact of the attempt stands in bits of its own."""
+def test_an_end_record_changes_only_the_facts_of_the_outcome():
+    """Outcome, one ring, who hung up and whether that is known; facts of the attempt have bits of their own."""
     attempts = itertools.product((0, 7, 8, 20, 21, 23), (0, 19_000, 20_000), (0, 1, 2, 3), (-1, 0, 1))
     ends = tuple(itertools.product(range(len(OUTCOMES)), (-1, 0, 1, 2), (0, 4_000, 4_001)))
     known_before, known_after = set(), set()
@@ -161,23 +161,23 @@ def test_what_an_end_told_later_changes_of_a_call_and_what_not():
 @settings(max_examples=100)
 def test_online_equals_offline_bit_for_bit(calls, compiled):
     # A stream sees one call after the other: of two at the same moment neither knows the other.
-    first = told_first(calls)
-    same(online(calls, compiled=compiled)[first], vectors(as_keyed_table(calls), threads=1)[first])
+    first = first_records(calls)
+    assert_equal(online(calls, compiled=compiled)[first], vectors(as_keyed_table(calls), threads=1)[first])
 
 
-def test_many_late_records_are_let_in_among_those_that_were_told_in_time():
-    """More events than stand in one run of those in order."""
-    calls = crowd(3000)
-    same(online(calls, calls=4000, numbers=100), vectors(as_keyed_table(calls), threads=1))
+def test_many_late_records_are_inserted_among_records_in_time():
+    """More events than one run of the time order contains."""
+    calls = busy_crowd(3000)
+    assert_equal(online(calls, calls=4000, numbers=100), vectors(as_keyed_table(calls), threads=1))
 
 
-def test_with_less_room_both_ways_forget_the_same_calls():
-    calls = crowd(3000)
-    same(*(online(calls, calls=700, numbers=100, compiled=compiled) for compiled in (True, False)))
+def test_a_small_history_drops_the_same_calls_compiled_and_interpreted():
+    calls = busy_crowd(3000)
+    assert_equal(*(online(calls, calls=700, numbers=100, compiled=compiled) for compiled in (True, False)))
 
 
-def crowd(n, seed=5):
-    """Ten days of calls of 60 numbers, from now one trunk or device and now another; half of the records come late."""
+def busy_crowd(n, seed=5):
+    """Ten days of calls of 60 numbers over changing trunks and devices; half of the records are late."""
     rng, start, calls = random.Random(seed), EXAMPLE_CALL["start"], []
     for _ in range(n):
         start += rng.randrange(600_000)
@@ -195,8 +195,8 @@ def crowd(n, seed=5):
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_an_end_may_be_told_when_its_start_has_left_the_windows(compiled):
-    """The call is held for a day more, as one that has not ended: then it has, and its end is in the windows."""
+def test_an_end_may_arrive_when_its_start_has_left_the_windows(compiled):
+    """A call without an end is kept for one more day; then its end arrives and is in the windows."""
     begun = EXAMPLE_CALL | {"ring": None, "talk": None}
     at = [EXAMPLE_CALL["start"] + hours * 3_600_000 for hours in (174, 180, 184, 186, 200)]
     others = [EXAMPLE_CALL | {"start": start, "callee": f"n{start}", "day": start // DAY} for start in at]
@@ -206,11 +206,11 @@ def test_an_end_may_be_told_when_its_start_has_left_the_windows(compiled):
         rows.append(history.vector(as_keyed_call(call)))
         history.observe(as_keyed_call(call))
     expected = vectors(as_keyed_table([begun, ended, *others]), threads=1)
-    same(np.array(rows)[[0, 1, 3, 4, 5, 6]], expected[[0, 2, 3, 4, 5, 6]])
+    assert_equal(np.array(rows)[[0, 1, 3, 4, 5, 6]], expected[[0, 2, 3, 4, 5, 6]])
     assert history.calls == len(others)
 
 
-def test_a_call_that_is_too_long_to_be_one_is_refused():
+def test_a_call_of_more_than_24_days_is_refused():
     history = History(**SMALL)
     for talk in (2**31 - 5_001, 2**31 - 5_000):
         history.observe(as_keyed_call(EXAMPLE_CALL | {"callee": f"n{talk}", "talk": talk}))
@@ -219,38 +219,38 @@ def test_a_call_that_is_too_long_to_be_one_is_refused():
 
 @given(histories())
 @settings(max_examples=20)
-def test_rows_of_a_table_are_the_calls_of_a_stream(calls):
+def test_rows_of_a_table_equal_the_calls_of_a_stream(calls):
     assert list(keyed_calls(as_keyed_table(calls))) == [as_keyed_call(call) for call in calls]
 
 
 @given(histories(max_calls=30))
 @settings(max_examples=50)
-def test_a_stream_that_nobody_asks_until_the_end_says_the_same(calls):
-    """Gaps of months between calls of numbers whose windows were never moved on."""
+def test_a_stream_without_requests_until_the_end_is_equal(calls):
+    """Months pass between calls of numbers whose windows were never advanced."""
     calls = [call | {"start": call["start"] + i * 90 * DAY} for i, call in enumerate(calls)] + calls[-1:]
     history = History(**SMALL)
     for call in calls[:-1]:
         history.observe(as_keyed_call(call))
     last = calls[-1] | {"start": calls[-2]["start"] + DAY}
     expected = vectors(as_keyed_table([*calls[:-1], last]), threads=1)[-1]
-    same(history.vector(as_keyed_call(last)), expected)
+    assert_equal(history.vector(as_keyed_call(last)), expected)
 
 
 @given(histories(max_calls=30))
 @settings(max_examples=20)
-def test_what_is_let_in_before_anybody_asks_changes_nothing(calls):
+def test_advance_before_a_request_changes_nothing(calls):
     history = History(**SMALL)
     rows = []
     for call in calls:
         history.advance(call["start"])
         rows.append(history.vector(as_keyed_call(call)))
         history.observe(as_keyed_call(call))
-    same(np.array(rows), online(calls))
+    assert_equal(np.array(rows), online(calls))
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_number_that_calls_again_after_a_silence_begins_anew(compiled):
-    """Its next call is held where the one of before it was: what was its last event must be its last no more."""
+def test_a_number_that_calls_again_after_a_silence_starts_anew(compiled):
+    """Its next call reuses the place of the previous one, which must no longer be the last event of its list."""
     back = EXAMPLE_CALL["start"] + 30 * DAY
     calls = [
         EXAMPLE_CALL,
@@ -261,41 +261,41 @@ def test_a_number_that_calls_again_after_a_silence_begins_anew(compiled):
 
 @given(histories(), st.sets(st.sampled_from(NAMES), min_size=1, max_size=12), st.randoms(use_true_random=False))
 @settings(max_examples=12)
-def test_a_choice_of_features_is_those_columns_of_all(calls, names, rng):
+def test_a_choice_of_features_equals_those_columns(calls, names, rng):
     names = tuple(rng.sample(sorted(names), len(names)))
     columns = [NAMES.index(name) for name in names]
-    first = told_first(calls)
+    first = first_records(calls)
     expected = vectors(as_keyed_table(calls), threads=1)[first][:, columns]
-    same(online(calls, features=names)[first], expected)
+    assert_equal(online(calls, features=names)[first], expected)
 
 
 @given(histories(), st.data())
 @settings(max_examples=60)
 def test_nothing_later_changes_a_vector(calls, data):
-    i = data.draw(st.sampled_from(told_first(calls)))
+    i = data.draw(st.sampled_from(first_records(calls)))
     at = calls[i]["start"]
     known = [c for c in calls if oracle.attempt_known(c) < at]
     for j, call in enumerate(known):
         if oracle.is_over(call) and oracle.outcome_known(call) >= at:
             known[j] = call | {"ring": None, "talk": None, "recorded": None}
     found = vectors(as_keyed_table([*known, calls[i]]), threads=1)[-1]
-    same(vectors(as_keyed_table(calls), threads=1)[i], found)
+    assert_equal(vectors(as_keyed_table(calls), threads=1)[i], found)
 
 
 @given(histories(), st.randoms(use_true_random=False))
 @settings(max_examples=60)
-def test_order_of_rows_and_of_arrival_does_not_show(calls, rng):
-    calls = told_once(calls)
+def test_vectors_do_not_depend_on_the_order_of_rows_or_arrival(calls, rng):
+    calls = complete_calls(calls)
     assume(calls)
     last = calls[-1] | {"start": calls[-1]["start"] + 1}
     shuffled = random.Random(rng.random()).sample(calls, len(calls))
     expected = vectors(as_keyed_table([*calls, last]), threads=1)[-1]
-    same(vectors(as_keyed_table([last, *shuffled]), threads=1)[0], expected)
+    assert_equal(vectors(as_keyed_table([last, *shuffled]), threads=1)[0], expected)
     history = History(**SMALL)
     for call in shuffled:
         history.observe(as_keyed_call(call))
         history.vector(as_keyed_call(call))
-    same(history.vector(as_keyed_call(last)), expected)
+    assert_equal(history.vector(as_keyed_call(last)), expected)
 
 
 @given(histories(), st.permutations(NUMBERS))
@@ -303,16 +303,16 @@ def test_order_of_rows_and_of_arrival_does_not_show(calls, rng):
 def test_renaming_all_numbers_changes_nothing(calls, names):
     rename = dict(zip(NUMBERS, names, strict=True))
     renamed = [c | {"caller": rename[c["caller"]], "callee": rename[c["callee"]]} for c in calls]
-    same(vectors(as_keyed_table(calls), threads=1), vectors(as_keyed_table(renamed), threads=1))
+    assert_equal(vectors(as_keyed_table(calls), threads=1), vectors(as_keyed_table(renamed), threads=1))
 
 
 @given(histories())
 @settings(max_examples=30)
 def test_repeats_are_harmless(calls):
-    calls = told_once(calls)
+    calls = complete_calls(calls)
     history, twice = History(**SMALL), History(**SMALL)
     for call in calls:
-        same(history.vector(as_keyed_call(call)), twice.vector(as_keyed_call(call)))
+        assert_equal(history.vector(as_keyed_call(call)), twice.vector(as_keyed_call(call)))
         history.observe(as_keyed_call(call))
         twice.observe(as_keyed_call(call))
         twice.observe(as_keyed_call(call))
@@ -322,12 +322,12 @@ def test_repeats_are_harmless(calls):
 @given(histories())
 @settings(max_examples=30)
 def test_a_call_observed_at_its_start_and_at_its_end_is_one_call(calls):
-    calls = told_once(calls)
+    calls = complete_calls(calls)
     whole, parts = History(**SMALL), History(**SMALL)
     for call in calls:
         if oracle.is_late(call):
             continue
-        same(whole.vector(as_keyed_call(call)), parts.vector(as_keyed_call(call)))
+        assert_equal(whole.vector(as_keyed_call(call)), parts.vector(as_keyed_call(call)))
         whole.observe(as_keyed_call(call))
         # At its start it cannot have been recorded later.
         parts.observe(as_keyed_call(call | {"ring": None, "talk": None, "outcome": "unknown", "recorded": None}))
@@ -345,7 +345,7 @@ def test_empty_history_knows_only_the_call_itself():
     assert row["call_hour"] == EXAMPLE_CALL["hour"]
 
 
-def test_one_number_with_many_calls_keeps_memory_bounded():
+def test_a_number_with_many_calls_keeps_memory_bounded():
     rng = random.Random(7)
     calls, start = [], 1_700_000_000_000
     for _ in range(30_000):
@@ -356,7 +356,7 @@ def test_one_number_with_many_calls_keeps_memory_bounded():
     rows = vectors(as_keyed_table(calls))
     history = History(calls=30_000, numbers=4000)
     for call, row in zip(calls, rows, strict=True):
-        same(history.vector(as_keyed_call(call)), row)
+        assert_equal(history.vector(as_keyed_call(call)), row)
         history.observe(as_keyed_call(call))
     assert history.calls == 2
     assert history.dropped == history.evicted == history.refused == 0
@@ -364,7 +364,7 @@ def test_one_number_with_many_calls_keeps_memory_bounded():
 
 @given(histories(max_calls=40), st.integers(1, 6), st.integers(2, 5))
 @settings(max_examples=60)
-def test_memory_stays_within_its_bounds_and_every_loss_is_counted(drawn, calls, numbers):
+def test_memory_stays_bounded_and_every_loss_is_counted(drawn, calls, numbers):
     history = History(calls=calls, numbers=numbers)
     for call in drawn:
         assert not any(value < 0 for value in history.vector(as_keyed_call(call))[: NAMES.index("call_caller_class")])
@@ -376,13 +376,13 @@ def test_memory_stays_within_its_bounds_and_every_loss_is_counted(drawn, calls, 
         for call in drawn:
             ample.vector(as_keyed_call(call))
             ample.observe(as_keyed_call(call))
-        same(history.vector(as_keyed_call(drawn[-1])), ample.vector(as_keyed_call(drawn[-1])))
+        assert_equal(history.vector(as_keyed_call(drawn[-1])), ample.vector(as_keyed_call(drawn[-1])))
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("turned", [1, 2, 5, 60])
-def test_a_call_dropped_for_want_of_room_leaves_the_history_of_those_that_stay(turned, compiled):
-    """The oldest is the one that began first: with `turned` calls told in turned order, it was not told first."""
+def test_a_dropped_call_leaves_the_history_of_the_remaining_calls(turned, compiled):
+    """The oldest call is the one that started first; of `turned` calls in reverse order it was not observed first."""
     calls = [EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + 60_000 * i, "callee": f"n{i % 7}"} for i in range(60)]
     last = EXAMPLE_CALL | {"start": calls[-1]["start"] + 3_600_000}
     told = [call for i in range(0, len(calls), turned) for call in reversed(calls[i : i + turned])]
@@ -393,12 +393,12 @@ def test_a_call_dropped_for_want_of_room_leaves_the_history_of_those_that_stay(t
     stay = []
     for call in told:
         stay = sorted([*stay[-19:], call], key=lambda held: held["start"])
-    check_by_those_that_stay(history, stay, last)
+    check_against_remaining_calls(history, stay, last)
     assert history.dropped == 40
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_a_call_may_be_dropped_when_its_start_has_left_the_windows_and_its_end_has_not(compiled):
+def test_a_call_may_be_dropped_when_only_its_end_is_in_the_windows(compiled):
     history = History(calls=2, numbers=20, compiled=compiled)
     later = EXAMPLE_CALL["start"] + 7 * DAY + DAY // 2
     stay = [EXAMPLE_CALL | {"start": later + i, "day": EXAMPLE_CALL["day"] + 7, "callee": f"n{i}"} for i in range(2)]
@@ -406,21 +406,23 @@ def test_a_call_may_be_dropped_when_its_start_has_left_the_windows_and_its_end_h
         history.vector(as_keyed_call(call))
         history.observe(as_keyed_call(call))
     assert history.dropped == 1
-    check_by_those_that_stay(history, stay, stay[-1] | {"start": later + 60_000})
+    check_against_remaining_calls(history, stay, stay[-1] | {"start": later + 60_000})
 
 
-def check_by_those_that_stay(history, calls, last):
-    """The vector of one more call, when others than these were dropped."""
+def check_against_remaining_calls(history, calls, last):
+    """Compares the vector of one more call with a history that never had the dropped calls."""
     kept = vectors(as_keyed_table([*calls, last]), threads=1)[-1]
     found = history.vector(as_keyed_call(last))
     # What reaches beyond the windows, days and decayed sums, still counts the calls that went.
     beyond = {"out_calls_decayed", "out_surge", "out_active_days", "number_active_days", "number_days_known",
               "out_days_since_last"}  # fmt: skip
-    same(*([value for name, value in zip(NAMES, row, strict=True) if name not in beyond] for row in (found, kept)))
+    assert_equal(
+        *([value for name, value in zip(NAMES, row, strict=True) if name not in beyond] for row in (found, kept))
+    )
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_the_number_longest_without_a_call_goes_first(compiled):
+def test_the_number_longest_without_a_call_is_evicted_first(compiled):
     day = 86_400_000
     history = History(calls=100, numbers=4, compiled=compiled)
     at = lambda n, caller: as_keyed_call(
@@ -437,8 +439,8 @@ def test_the_number_longest_without_a_call_goes_first(compiled):
     assert known["b"] == 11
 
 
-def test_a_trunk_longest_without_a_call_goes_and_no_number_with_it():
-    """Numbers that go are counted; a trunk that went is known as one that never was."""
+def test_an_idle_trunk_is_evicted_without_a_number():
+    """Only evicted numbers are counted; an evicted trunk is like an unknown trunk."""
     week = 7 * 86_400_000
     history, trunks = History(calls=100, numbers=2), [f"t{n}" for n in range(6)]
     at = lambda n, trunk: as_keyed_call(EXAMPLE_CALL | {"start": n * 2 * week, "day": 14 * n, "trunk": trunk})
@@ -450,8 +452,8 @@ def test_a_trunk_longest_without_a_call_goes_and_no_number_with_it():
     assert [bool(known.key(trunk)) for trunk in trunks] == [False] * 4 + [True] * 2
 
 
-def test_a_call_that_is_refused_twice_takes_one_place_of_a_number():
-    """Nothing can go while a call's end lies ahead: its caller finds a place, and whom it calls does not."""
+def test_a_call_refused_twice_takes_one_place_of_a_number():
+    """Nothing can be dropped while the end of a call is in the future: the caller gets a place, the callee does not."""
     history = History(calls=100, numbers=3)
     history.observe(as_keyed_call(EXAMPLE_CALL | {"ring": 1000, "talk": 100_000}))
     other = as_keyed_call(EXAMPLE_CALL | {"caller": "c", "callee": "d"})
@@ -460,7 +462,7 @@ def test_a_call_that_is_refused_twice_takes_one_place_of_a_number():
         assert (history.refused, history.numbers, history.calls, history.evicted) == (refused, 3, 1, 0)
 
 
-def test_threads_do_not_show():
+def test_vectors_do_not_depend_on_threads():
     rng = random.Random(11)
     calls = [
         EXAMPLE_CALL
@@ -471,27 +473,27 @@ def test_threads_do_not_show():
         }
         for _ in range(3000)
     ]
-    same(vectors(as_keyed_table(calls), threads=1), vectors(as_keyed_table(calls), threads=2))
+    assert_equal(vectors(as_keyed_table(calls), threads=1), vectors(as_keyed_table(calls), threads=2))
 
 
 @given(histories())
 @settings(max_examples=30)
-def test_vectors_by_caller_are_the_same_vectors(calls):
+def test_vectors_by_caller_equal_vectors(calls):
     rows, found = vectors_by_caller(as_keyed_table(calls), threads=1)
-    same(found, vectors(as_keyed_table(calls), threads=1)[rows])
+    assert_equal(found, vectors(as_keyed_table(calls), threads=1)[rows])
     callers = [calls[row]["caller"] for row in rows]
     assert len(list(itertools.groupby(callers))) == len(set(callers))
 
 
 @given(histories(), st.randoms(use_true_random=False))
 @settings(max_examples=40)
-def test_vectors_of_some_calls_are_those_rows_of_all(calls, rng):
-    """In any order, and whatever calls were not asked for."""
+def test_vectors_of_some_calls_equal_those_rows(calls, rng):
+    """In any order, whatever other calls are left out."""
     rows = np.array(rng.sample(range(len(calls)), rng.randint(0, len(calls))), dtype=int)
-    same(vectors(as_keyed_table(calls), rows=rows, threads=1), vectors(as_keyed_table(calls), threads=1)[rows])
+    assert_equal(vectors(as_keyed_table(calls), rows=rows, threads=1), vectors(as_keyed_table(calls), threads=1)[rows])
 
 
-def test_names_are_unique_and_the_hash_is_of_the_definitions():
+def test_names_are_unique_and_the_hash_covers_the_definitions():
     assert len(set(NAMES)) == len(NAMES) >= 60
     assert len(catalogue_hash()) == 64
     for feature in FEATURES:
@@ -499,7 +501,7 @@ def test_names_are_unique_and_the_hash_is_of_the_definitions():
         assert "formula" in feature.definition
 
 
-def test_a_table_that_is_none_is_refused_in_one_line():
+def test_an_invalid_table_is_refused_in_one_line():
     calls = as_keyed_table([EXAMPLE_CALL])
     hour = calls.column_names.index("hour")
     for spoilt, says in (
