@@ -117,7 +117,7 @@ def model_texts():
     noise = np.random.default_rng(1).normal(size=len(matrix))
     part = {name: filled[:, NAMES.index(name)] for name in NAMES}
     risk = (
-        part["out_raw_callscount_24h"] / 3
+        part["out_calls_count_24h"] / 3
         - 3 * part["out_answered_share_7d"]
         + 2 * np.isin(part["call_caller_class"], [1, 4, 10])
         + (part["call_hour"] > 17)
