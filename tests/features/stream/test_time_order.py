@@ -112,7 +112,7 @@ def test_it_behaves_like_a_sorted_list(size, data, steps):
     check(size, steps, lambda events: data.draw(st.sampled_from(events)))
 
 
-@pytest.mark.parametrize("most", [HOUR // 9, 5 * HOUR, 2 * DAY])
+@pytest.mark.parametrize("longest_gap", [HOUR // 9, 5 * HOUR, 2 * DAY])
 def test_it_behaves_like_a_sorted_list_over_many_events(size, longest_gap):
     """Few or many events in the widest window, with phases of many and of few removals."""
     rng = random.Random(size + longest_gap)
