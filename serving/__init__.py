@@ -1,4 +1,7 @@
-"""Vectors to verdicts: the part that a host embeds.
+"""Turns vectors into verdicts: the thin scorer that a host embeds, and the services around it.
+
+May import `features`, never `training`. Start with `scorer.scorer`; `bundle` and `rules` are below it, and `live`,
+`batch`, `http`, `telephony`, `cases` and `lists` are around it.
 
 >>> from callsieve.features import Call, History, Intake, read_key
 >>> from callsieve.serving import Scorer, read_public_key
@@ -9,8 +12,8 @@
 'pass'
 >>> history.observe(call)
 
-Examples in this package are run in a folder with what `callsieve train` or `callsieve demo` leaves: `bundle`,
-`signer.pub` and `number.key`.
+The examples in this package run in a folder that `callsieve train` wrote: it has `bundle`, `signer.pub` and
+`number.key`.
 """
 
 from .bundle.bundle import Bundle, BundleError
